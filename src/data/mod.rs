@@ -1,0 +1,46 @@
+//! Data: sources of images, the long-tailed subset, candidate sets and augmentation.
+
+/// Decoded images with their true classes.
+#[derive(Clone, Debug, Default)]
+pub struct ImageSet {
+    /// uint8 RGB, `[len, height, width, 3]` row-major.
+    pub images: Vec<u8>,
+    /// True class of each image, `[len]`.
+    pub labels: Vec<u8>,
+    /// Rows of every image.
+    pub height: usize,
+    /// Columns of every image.
+    pub width: usize,
+}
+
+impl ImageSet {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The bytes of image `i`, `[height, width, 3]`.
+    pub fn image(&self, i: usize) -> &[u8] {
+        let bytes = self.height * self.width * 3;
+        &self.images[i * bytes..(i + 1) * bytes]
+    }
+}
+
+/// Mean and standard deviation per channel, in units of 0..1, as `(u8/255 - mean) / std` uses them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalisation {
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+/// CIFAR-10, training views.
+pub const CIFAR10: Normalisation =
+    Normalisation { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.243, 0.261] };
+/// CIFAR-100, training views; also the test images of CIFAR-10, as in the reference (SPEC 12).
+pub const CIFAR100: Normalisation =
+    Normalisation { mean: [0.5071, 0.4867, 0.4408], std: [0.2675, 0.2565, 0.2761] };

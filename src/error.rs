@@ -1,0 +1,37 @@
+//! Errors a user can cause, apart from runs that fail.
+//!
+//! Everything fallible returns [`anyhow::Result`]. An error built with [`usage!`](crate::usage) (bad flag, value, file or
+//! folder) ends the program with exit code 2, any other with 1; both print one line.
+
+use std::fmt;
+
+/// Bad usage or bad input: names the thing and the remedy. Ends the program with exit code 2.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// Builds an [`anyhow::Error`] that holds a [`UsageError`]; takes the arguments of `format!`.
+#[macro_export]
+macro_rules! usage {
+    ($($argument:tt)*) => {
+        ::anyhow::Error::new($crate::error::UsageError(format!($($argument)*)))
+    };
+}
+
+/// The exit code of a failed command: 2 for bad usage or input, 1 for a failed run.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<UsageError>()) { 2 } else { 1 }
+}
+
+/// The error and its causes on one line.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let parts: Vec<String> = error.chain().map(ToString::to_string).collect();
+    parts.join(": ").replace('\n', " ")
+}
