@@ -38,6 +38,14 @@ pub struct Normalisation {
     pub std: [f32; 3],
 }
 
+impl Normalisation {
+    /// Mean then standard deviation, as devices take it.
+    pub fn flat(&self) -> [f32; 6] {
+        let ([m0, m1, m2], [s0, s1, s2]) = (self.mean, self.std);
+        [m0, m1, m2, s0, s1, s2]
+    }
+}
+
 /// CIFAR-10, training views.
 pub const CIFAR10: Normalisation =
     Normalisation { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.243, 0.261] };

@@ -1,1 +1,142 @@
-//! placeholder
+//! What a device can do, and the devices.
+//!
+//! A device owns memory and runs [`Primitive`]s. The tape ([`crate::autograd`]) records primitives over [`Tensor`]s once,
+//! plans their memory and hands the device a [`Plan`] to replay each step. Everything that changes from step to step lies
+//! in device memory, so a plan never changes.
+//!
+//! | layer | file |
+//! |---|---|
+//! | the primitives, their operands and costs | `primitive.rs` |
+//! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
+//! | GPU kernels behind a driver | `gpu/` (not there yet) |
+
+pub mod convolution_shape;
+pub mod cpu;
+pub mod gpu;
+pub mod primitive;
+
+use anyhow::Result;
+
+pub use convolution_shape::ConvolutionShape;
+pub use primitive::{Primitive, Tensor};
+
+/// The type of a buffer's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    F32,
+    I32,
+    U8,
+}
+
+impl Element {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::F32 | Element::I32 => 4,
+            Element::U8 => 1,
+        }
+    }
+}
+
+/// A range of device memory: `len` elements from `offset` of one allocation. Plain data; the device checks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Which allocation of the device.
+    pub allocation: usize,
+    /// First element.
+    pub offset: usize,
+    /// Number of elements.
+    pub len: usize,
+    /// Type of the elements.
+    pub element: Element,
+}
+
+impl Buffer {
+    /// `len` elements from `offset` of this buffer.
+    ///
+    /// # Panics
+    /// If the range does not lie inside this buffer: a mistake of the caller, never of a user.
+    pub fn part(self, offset: usize, len: usize) -> Buffer {
+        assert!(offset + len <= self.len, "part {offset}+{len} of a buffer of {}", self.len);
+        Buffer { offset: self.offset + offset, len, ..self }
+    }
+}
+
+/// A recorded step: primitives in order, and the buffer every tensor of the tape was given.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to run, in this order.
+    pub primitives: Vec<Primitive>,
+    /// The memory of tensor `i`; tensors may share memory where their lifetimes do not overlap.
+    pub buffers: Vec<Buffer>,
+    /// Bytes allocated for temporaries.
+    pub temporary_bytes: usize,
+    /// Bytes the temporaries would take without sharing.
+    pub unshared_bytes: usize,
+}
+
+impl Plan {
+    /// The memory of a tensor.
+    pub fn buffer(&self, tensor: Tensor) -> Buffer {
+        self.buffers[tensor.0]
+    }
+
+    /// Floating-point operations of one replay.
+    pub fn flops(&self) -> f64 {
+        self.primitives.iter().map(Primitive::flops).sum()
+    }
+}
+
+/// What a device answers: memory, transfers, and running primitives.
+pub trait Device {
+    /// `cpu`, later `cuda` and `sim`.
+    fn name(&self) -> &'static str;
+
+    /// One line for people: what it is and what of it is used.
+    fn describe(&self) -> String;
+
+    /// New memory of `len` zeros. `label` appears in errors. Fails when memory is exhausted.
+    fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer>;
+
+    /// Copies host values in; lengths must agree.
+    fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
+    /// Copies host values in; lengths must agree.
+    fn write_i32(&mut self, buffer: Buffer, values: &[i32]) -> Result<()>;
+    /// Copies host values in; lengths must agree.
+    fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()>;
+    /// Copies values out.
+    fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>>;
+
+    /// Runs one primitive whose tensor `i` lies in `buffers[i]`.
+    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()>;
+
+    /// Runs a whole plan. A device that can record a plan once and launch it as a unit overrides this.
+    fn replay(&mut self, plan: &Plan) -> Result<()> {
+        plan.primitives.iter().try_for_each(|primitive| self.execute(primitive, &plan.buffers))
+    }
+}
+
+/// A chosen device and the reason for the choice.
+pub struct Chosen {
+    pub device: Box<dyn Device>,
+    pub reason: &'static str,
+}
+
+/// Opens the device named `auto`, `cpu`, `cuda` or `sim`. `threads` = 0 takes every core.
+///
+/// # Errors
+/// Usage errors for an unknown name and for devices that are not there yet.
+pub fn open(name: &str, threads: usize) -> Result<Chosen> {
+    match name {
+        "cpu" => Ok(Chosen {
+            device: Box::new(cpu::CpuDevice::new(threads)?),
+            reason: "asked for with --device cpu",
+        }),
+        "auto" => Ok(Chosen {
+            device: Box::new(cpu::CpuDevice::new(threads)?),
+            reason: "the only device of this version: the CUDA kernels are not there yet",
+        }),
+        "cuda" | "sim" => Err(gpu::unavailable(name)),
+        other => Err(crate::usage!("--device {other}: must be auto, cpu, cuda or sim")),
+    }
+}

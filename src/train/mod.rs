@@ -1,1 +1,22 @@
-//! placeholder
+//! Training: the recorded step, the epoch loop, evaluation, checkpoints, and the run's folder.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`schedule`] | learning rate and update flag of an epoch |
+//! | [`step`] | recording the training step and its state |
+//! | [`evaluate`] | test logits to the field's metrics |
+//! | [`model`] | network, optimiser and class-prior state together, in and out of files |
+//! | [`checkpoint`] | the file format: safetensors with a checksum |
+//! | [`replay`] | given steps on given tensors, for checking against other engines |
+//! | [`tensor_file`] | safetensors files with metadata |
+//! | [`run`] | a whole run |
+//! | [`run_folder`] | what a run leaves on disk |
+
+pub mod checkpoint;
+pub mod evaluate;
+pub mod model;
+pub mod replay;
+
+pub mod schedule;
+pub mod step;
+pub mod tensor_file;

@@ -1,0 +1,110 @@
+//! Main memory as the CPU device hands it out. Each allocation is borrow-checked while the program runs, so a primitive that
+//! would read memory it writes is an error, not a silent race.
+
+use std::cell::{Ref, RefCell, RefMut};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::device::{Buffer, Element};
+
+#[derive(Debug)]
+enum Storage {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+    U8(Vec<u8>),
+}
+
+/// All allocations, by number.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    allocations: Vec<RefCell<Storage>>,
+}
+
+/// `len` zeros, or an error where an ordinary allocation would abort the program.
+fn zeros<T: Clone + Default>(len: usize, label: &str) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| {
+        let megabytes = len * size_of::<T>() / (1 << 20);
+        anyhow!("not enough memory: {label} needs {megabytes} MiB; try a smaller --batch-size or --width")
+    })?;
+    values.resize(len, T::default());
+    Ok(values)
+}
+
+macro_rules! accessors {
+    ($read:ident, $write:ident, $variant:ident, $type:ty) => {
+        pub(super) fn $read(&self, buffer: Buffer) -> Result<Ref<'_, [$type]>> {
+            let storage = self.cell(buffer)?.try_borrow().context("the memory read here is being written")?;
+            Ref::filter_map(storage, |storage| match storage {
+                Storage::$variant(values) => values.get(buffer.offset..buffer.offset + buffer.len),
+                _ => None,
+            })
+            .map_err(|_| anyhow!("{buffer:?} does not fit its allocation"))
+        }
+
+        pub(super) fn $write(&self, buffer: Buffer) -> Result<RefMut<'_, [$type]>> {
+            let storage = self.cell(buffer)?.try_borrow_mut().context("the memory written here is in use")?;
+            RefMut::filter_map(storage, |storage| match storage {
+                Storage::$variant(values) => values.get_mut(buffer.offset..buffer.offset + buffer.len),
+                _ => None,
+            })
+            .map_err(|_| anyhow!("{buffer:?} does not fit its allocation"))
+        }
+    };
+}
+
+impl Memory {
+    pub(super) fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
+        let storage = match element {
+            Element::F32 => Storage::F32(zeros(len, label)?),
+            Element::I32 => Storage::I32(zeros(len, label)?),
+            Element::U8 => Storage::U8(zeros(len, label)?),
+        };
+        self.allocations.push(RefCell::new(storage));
+        Ok(Buffer { allocation: self.allocations.len() - 1, offset: 0, len, element })
+    }
+
+    fn cell(&self, buffer: Buffer) -> Result<&RefCell<Storage>> {
+        let Some(cell) = self.allocations.get(buffer.allocation) else {
+            bail!("{buffer:?} was never allocated")
+        };
+        Ok(cell)
+    }
+
+    accessors!(f32, f32_mut, F32, f32);
+    accessors!(i32, i32_mut, I32, i32);
+    accessors!(u8, u8_mut, U8, u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_beside_a_read_of_the_same_allocation_is_an_error() {
+        let mut memory = Memory::default();
+        let buffer = memory.allocate(Element::F32, 8, "test").unwrap();
+        let other = memory.allocate(Element::F32, 8, "test").unwrap();
+        let read = memory.f32(buffer).unwrap();
+        assert!(memory.f32_mut(buffer).is_err());
+        assert!(memory.f32_mut(other).is_ok());
+        drop(read);
+        assert!(memory.f32_mut(buffer).is_ok());
+    }
+
+    #[test]
+    fn a_buffer_of_another_type_or_length_is_an_error() {
+        let mut memory = Memory::default();
+        let buffer = memory.allocate(Element::I32, 8, "test").unwrap();
+        assert!(memory.f32(buffer).is_err());
+        assert!(memory.i32(Buffer { len: 9, ..buffer }).is_err());
+        assert!(memory.i32(Buffer { allocation: 1, ..buffer }).is_err());
+    }
+
+    #[test]
+    fn exhausted_memory_is_an_error() {
+        let error =
+            Memory::default().allocate(Element::F32, usize::MAX / 16, "a test").unwrap_err().to_string();
+        assert!(error.contains("a test") && error.contains("--batch-size"), "{error}");
+    }
+}

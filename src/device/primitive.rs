@@ -1,0 +1,440 @@
+//! The primitives: everything a device must be able to run, as plain data.
+//!
+//! Matrices are row-major; images and activations are NHWC; convolution weights are `[Cout, kh, kw, Cin]`. A primitive
+//! states its operands ([`Primitive::operands`], which the memory planner uses) and its cost ([`Primitive::flops`],
+//! [`Primitive::least_bytes`]). The CPU twin of each is in `cpu/`, in the file named for its family.
+
+use super::{Buffer, ConvolutionShape};
+
+/// A tensor of a tape, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tensor(pub usize);
+
+/// What a primitive does to an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+    /// Reads what was there and leaves something new: accumulation, state.
+    Update,
+}
+
+/// Positions in the step's control block of f32 values, device memory that the host writes once an epoch.
+pub mod control {
+    /// Learning rate of the epoch.
+    pub const LEARNING_RATE: usize = 0;
+    /// 1 where confidences are updated (epoch >= upd_start), else 0.
+    pub const UPDATE: usize = 1;
+    /// Length of the block.
+    pub const LEN: usize = 2;
+}
+
+/// Positions in the counters a training plan sums over an epoch, f32.
+pub mod counter {
+    /// Loss of the last step.
+    pub const LAST_LOSS: usize = 0;
+    /// Sum of the losses of the steps.
+    pub const LOSS: usize = 1;
+    /// Rows whose weak view's largest logit is the true class.
+    pub const CORRECT: usize = 2;
+    /// Length of the block.
+    pub const LEN: usize = 3;
+}
+
+/// How confidence rows are renewed from a pair of views.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfidenceRule {
+    /// CORR: masked by the current confidence; c <- sqrt(p^w p^s) / (sum + eps).
+    Corr,
+    /// CORR with a debias: masked by the candidate set; logits less the log-prior;
+    /// r = s q^w q^s / (sum + eps); c <- sqrt(r) / (sum + eps).
+    CorrDebiased,
+}
+
+/// One operation of a device.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Primitive {
+    /// index[b] = order[step * batch + b]: the samples of this step. `step` i32 [1].
+    SelectBatch { batch: usize, order: Tensor, step: Tensor, index: Tensor },
+    /// step += 1.
+    AdvanceStep { step: Tensor },
+    /// The views of this step's samples, augmented and normalised: `images` u8 [N,H,W,3], `parameters` u8 [N, 2, bytes of
+    /// ViewParameters], index i32 [B] -> views f32 [2B,S,S,3], weak views first. `normalisation` f32 [6], mean then
+    /// standard deviation.
+    Augment {
+        batch: usize,
+        source: [usize; 2],
+        size: usize,
+        images: Tensor,
+        parameters: Tensor,
+        index: Tensor,
+        normalisation: Tensor,
+        views: Tensor,
+    },
+    /// Un-augmented images first..first+batch, first = step * batch, of `images` u8 [N,H,W,3], normalised into
+    /// x f32 [B,H,W,3]; past the end the last image is repeated.
+    NormaliseImages {
+        batch: usize,
+        pixels: usize,
+        images: Tensor,
+        step: Tensor,
+        normalisation: Tensor,
+        x: Tensor,
+    },
+    /// Rows of `rows` [B,K] copied into `store` [M,K] from row step * B.
+    StoreRows { batch: usize, columns: usize, rows: Tensor, step: Tensor, store: Tensor },
+
+    /// y = convolution of x [N,H,W,Cin] with w [Cout,kh,kw,Cin].
+    Convolution { shape: ConvolutionShape, x: Tensor, w: Tensor, y: Tensor },
+    /// dx = (or +=) the gradient of [`Primitive::Convolution`] with respect to its input.
+    ConvolutionDataGradient { shape: ConvolutionShape, dy: Tensor, w: Tensor, dx: Tensor, accumulate: bool },
+    /// dw = the gradient of [`Primitive::Convolution`] with respect to its weights.
+    ConvolutionWeightGradient { shape: ConvolutionShape, x: Tensor, dy: Tensor, dw: Tensor },
+
+    /// Training batchnorm over `rows` of `channels`: y = g (x - mean) / sqrt(var + eps) + b (+ residual), then ReLU if asked.
+    /// `affine` = [g; b], `running` = [mean; var] updated with momentum 0.1 and the unbiased variance, `batch` =
+    /// [mean; 1/sqrt(var + eps)] kept for the gradient.
+    BatchNorm {
+        rows: usize,
+        channels: usize,
+        x: Tensor,
+        affine: Tensor,
+        running: Tensor,
+        batch: Tensor,
+        residual: Option<Tensor>,
+        relu: bool,
+        y: Tensor,
+    },
+    /// Batchnorm with the running statistics.
+    BatchNormInference {
+        rows: usize,
+        channels: usize,
+        x: Tensor,
+        affine: Tensor,
+        running: Tensor,
+        residual: Option<Tensor>,
+        relu: bool,
+        y: Tensor,
+    },
+    /// Gradient of [`Primitive::BatchNorm`]. With ReLU, dy is first masked *in place* where y = 0, which makes it the
+    /// gradient of the residual as well. Then dx from dy, and d_affine = [sum dy xhat; sum dy].
+    BatchNormGradient {
+        rows: usize,
+        channels: usize,
+        x: Tensor,
+        y: Tensor,
+        relu: bool,
+        affine: Tensor,
+        batch: Tensor,
+        dy: Tensor,
+        d_affine: Tensor,
+        dx: Tensor,
+    },
+
+    /// y [N,C] = mean over the positions of x [N,P,C].
+    AveragePool { images: usize, positions: usize, channels: usize, x: Tensor, y: Tensor },
+    /// dx [N,P,C] = dy [N,C] / P.
+    AveragePoolGradient { images: usize, positions: usize, channels: usize, dy: Tensor, dx: Tensor },
+
+    /// y [R,K] = x [R,D] W^T + b; `parameters` = [W (K x D); b (K)].
+    Linear { rows: usize, inputs: usize, outputs: usize, x: Tensor, parameters: Tensor, y: Tensor },
+    /// d_parameters = [dy^T x; column sums of dy], dx = dy W.
+    LinearGradient {
+        rows: usize,
+        inputs: usize,
+        outputs: usize,
+        x: Tensor,
+        parameters: Tensor,
+        dy: Tensor,
+        d_parameters: Tensor,
+        dx: Tensor,
+    },
+
+    /// The pair loss of CORR (SPEC 6) on logits [2B,K], weak rows first, against the rows `index` of `confidence` [N,K]:
+    /// d_logits [2B,K] = its gradient, `loss_rows` [B] = each sample's part (their sum over B is the loss).
+    PairLoss {
+        batch: usize,
+        classes: usize,
+        logits: Tensor,
+        confidence: Tensor,
+        index: Tensor,
+        d_logits: Tensor,
+        loss_rows: Tensor,
+    },
+    /// counters += the step's mean loss and its correct weak-view predictions; see [`counter`].
+    StepStatistics {
+        batch: usize,
+        classes: usize,
+        logits: Tensor,
+        labels: Tensor,
+        index: Tensor,
+        loss_rows: Tensor,
+        counters: Tensor,
+    },
+    /// F <- m F + (1 - m) mean over the rows of features [R,D].
+    MeanFeature { rows: usize, inputs: usize, momentum: f32, features: Tensor, mean: Tensor },
+    /// log_prior [K] = ln(softmax(W F + b) + eps), the class-prior estimate of RECORDS.
+    ClassPrior { inputs: usize, classes: usize, mean: Tensor, parameters: Tensor, log_prior: Tensor },
+    /// Renews the rows `index` of `confidence` by `rule` from logits [2B,K] where control[UPDATE] is not 0. `candidates` u8
+    /// [N,K]; `log_prior` [K] is read by the debiased rule only.
+    UpdateConfidence {
+        rule: ConfidenceRule,
+        batch: usize,
+        classes: usize,
+        logits: Tensor,
+        log_prior: Option<Tensor>,
+        candidates: Tensor,
+        index: Tensor,
+        control: Tensor,
+        confidence: Tensor,
+    },
+    /// out [2] = [mean of the rows' maxima of confidence [N,K]; fraction of rows whose first maximum is the true class].
+    ConfidenceStatistics { rows: usize, classes: usize, confidence: Tensor, labels: Tensor, out: Tensor },
+
+    /// SGD as PyTorch's: g += wd p; v = mu v + g; p -= lr v, lr from `control`.
+    Sgd {
+        len: usize,
+        momentum: f32,
+        weight_decay: f32,
+        control: Tensor,
+        gradients: Tensor,
+        velocity: Tensor,
+        parameters: Tensor,
+    },
+}
+
+impl Primitive {
+    /// A short name, for errors and profiles.
+    pub fn name(&self) -> &'static str {
+        use Primitive as P;
+        match self {
+            P::SelectBatch { .. } => "select batch",
+            P::AdvanceStep { .. } => "advance step",
+            P::Augment { .. } => "augment",
+            P::NormaliseImages { .. } => "normalise images",
+            P::StoreRows { .. } => "store rows",
+            P::Convolution { .. } => "convolution",
+            P::ConvolutionDataGradient { .. } => "convolution data gradient",
+            P::ConvolutionWeightGradient { .. } => "convolution weight gradient",
+            P::BatchNorm { .. } => "batchnorm",
+            P::BatchNormInference { .. } => "batchnorm inference",
+            P::BatchNormGradient { .. } => "batchnorm gradient",
+            P::AveragePool { .. } => "average pool",
+            P::AveragePoolGradient { .. } => "average pool gradient",
+            P::Linear { .. } => "linear",
+            P::LinearGradient { .. } => "linear gradient",
+            P::PairLoss { .. } => "pair loss",
+            P::StepStatistics { .. } => "step statistics",
+            P::MeanFeature { .. } => "mean feature",
+            P::ClassPrior { .. } => "class prior",
+            P::UpdateConfidence { .. } => "update confidence",
+            P::ConfidenceStatistics { .. } => "confidence statistics",
+            P::Sgd { .. } => "sgd",
+        }
+    }
+
+    /// The operands and what is done to each, in a fixed order.
+    pub fn operands(&self) -> Vec<(Tensor, Access)> {
+        use Access::{Read, Update, Write};
+        use Primitive as P;
+        let mut list = Vec::with_capacity(9);
+        let mut add = |tensor: Tensor, access: Access| list.push((tensor, access));
+        match *self {
+            P::SelectBatch { order, step, index, .. } => {
+                add(order, Read);
+                add(step, Read);
+                add(index, Write);
+            }
+            P::AdvanceStep { step } => add(step, Update),
+            P::Augment { images, parameters, index, normalisation, views, .. } => {
+                add(images, Read);
+                add(parameters, Read);
+                add(index, Read);
+                add(normalisation, Read);
+                add(views, Write);
+            }
+            P::NormaliseImages { images, step, normalisation, x, .. } => {
+                add(images, Read);
+                add(step, Read);
+                add(normalisation, Read);
+                add(x, Write);
+            }
+            P::StoreRows { rows, step, store, .. } => {
+                add(rows, Read);
+                add(step, Read);
+                add(store, Update);
+            }
+            P::Convolution { x, w, y, .. } => {
+                add(x, Read);
+                add(w, Read);
+                add(y, Write);
+            }
+            P::ConvolutionDataGradient { dy, w, dx, accumulate, .. } => {
+                add(dy, Read);
+                add(w, Read);
+                add(dx, if accumulate { Update } else { Write });
+            }
+            P::ConvolutionWeightGradient { x, dy, dw, .. } => {
+                add(x, Read);
+                add(dy, Read);
+                add(dw, Write);
+            }
+            P::BatchNorm { x, affine, running, batch, residual, y, .. } => {
+                add(x, Read);
+                add(affine, Read);
+                add(running, Update);
+                add(batch, Write);
+                residual.into_iter().for_each(|r| add(r, Read));
+                add(y, Write);
+            }
+            P::BatchNormInference { x, affine, running, residual, y, .. } => {
+                add(x, Read);
+                add(affine, Read);
+                add(running, Read);
+                residual.into_iter().for_each(|r| add(r, Read));
+                add(y, Write);
+            }
+            P::BatchNormGradient { x, y, affine, batch, dy, d_affine, dx, relu, .. } => {
+                add(x, Read);
+                if relu {
+                    add(y, Read);
+                }
+                add(affine, Read);
+                add(batch, Read);
+                add(dy, if relu { Update } else { Read });
+                add(d_affine, Write);
+                add(dx, Write);
+            }
+            P::AveragePool { x, y, .. } => {
+                add(x, Read);
+                add(y, Write);
+            }
+            P::AveragePoolGradient { dy, dx, .. } => {
+                add(dy, Read);
+                add(dx, Write);
+            }
+            P::Linear { x, parameters, y, .. } => {
+                add(x, Read);
+                add(parameters, Read);
+                add(y, Write);
+            }
+            P::LinearGradient { x, parameters, dy, d_parameters, dx, .. } => {
+                add(x, Read);
+                add(parameters, Read);
+                add(dy, Read);
+                add(d_parameters, Write);
+                add(dx, Write);
+            }
+            P::PairLoss { logits, confidence, index, d_logits, loss_rows, .. } => {
+                add(logits, Read);
+                add(confidence, Read);
+                add(index, Read);
+                add(d_logits, Write);
+                add(loss_rows, Write);
+            }
+            P::StepStatistics { logits, labels, index, loss_rows, counters, .. } => {
+                add(logits, Read);
+                add(labels, Read);
+                add(index, Read);
+                add(loss_rows, Read);
+                add(counters, Update);
+            }
+            P::MeanFeature { features, mean, .. } => {
+                add(features, Read);
+                add(mean, Update);
+            }
+            P::ClassPrior { mean, parameters, log_prior, .. } => {
+                add(mean, Read);
+                add(parameters, Read);
+                add(log_prior, Write);
+            }
+            P::UpdateConfidence { logits, log_prior, candidates, index, control, confidence, .. } => {
+                add(logits, Read);
+                log_prior.into_iter().for_each(|p| add(p, Read));
+                add(candidates, Read);
+                add(index, Read);
+                add(control, Read);
+                add(confidence, Update);
+            }
+            P::ConfidenceStatistics { confidence, labels, out, .. } => {
+                add(confidence, Read);
+                add(labels, Read);
+                add(out, Write);
+            }
+            P::Sgd { control, gradients, velocity, parameters, .. } => {
+                add(control, Read);
+                add(gradients, Read);
+                add(velocity, Update);
+                add(parameters, Update);
+            }
+        }
+        list
+    }
+
+    /// Floating-point operations: a multiply-add counts two. Matrix work is exact; of the rest, the arithmetic of the formula.
+    pub fn flops(&self) -> f64 {
+        use Primitive as P;
+        let count = |n: usize| n as f64;
+        match *self {
+            P::Convolution { shape, .. }
+            | P::ConvolutionDataGradient { shape, .. }
+            | P::ConvolutionWeightGradient { shape, .. } => shape.flops(),
+            P::BatchNorm { rows, channels, residual, relu, .. } => {
+                count(rows * channels)
+                    * (5.0 + f64::from(u8::from(residual.is_some())) + f64::from(u8::from(relu)))
+            }
+            P::BatchNormInference { rows, channels, residual, relu, .. } => {
+                count(rows * channels)
+                    * (2.0 + f64::from(u8::from(residual.is_some())) + f64::from(u8::from(relu)))
+            }
+            P::BatchNormGradient { rows, channels, .. } => count(rows * channels) * 9.0,
+            P::AveragePool { images, positions, channels, .. } => count(images * positions * channels),
+            P::AveragePoolGradient { images, channels, .. } => count(images * channels),
+            P::Linear { rows, inputs, outputs, .. } => 2.0 * count(rows * inputs * outputs),
+            P::LinearGradient { rows, inputs, outputs, .. } => 4.0 * count(rows * inputs * outputs),
+            P::PairLoss { batch, classes, .. } => 2.0 * count(batch * classes) * 20.0,
+            P::StepStatistics { batch, classes, .. } => count(batch * classes),
+            P::MeanFeature { rows, inputs, .. } => count(rows * inputs),
+            P::ClassPrior { inputs, classes, .. } => 2.0 * count(inputs * classes),
+            P::UpdateConfidence { batch, classes, .. } => 2.0 * count(batch * classes) * 10.0,
+            P::ConfidenceStatistics { rows, classes, .. } => count(rows * classes),
+            P::Sgd { len, .. } => count(len) * 6.0,
+            P::SelectBatch { .. }
+            | P::AdvanceStep { .. }
+            | P::Augment { .. }
+            | P::NormaliseImages { .. }
+            | P::StoreRows { .. } => 0.0,
+        }
+    }
+
+    /// The least memory traffic: each operand's bytes once for reading and once for writing, of row-indexed stores only
+    /// the rows of the batch.
+    pub fn least_bytes(&self, buffers: &[Buffer]) -> f64 {
+        use Primitive as P;
+        let whole = |tensor: Tensor| (buffers[tensor.0].len * buffers[tensor.0].element.bytes()) as f64;
+        let touched = |tensor: Tensor| match *self {
+            P::PairLoss { batch, classes, confidence, .. } if tensor == confidence => {
+                (batch * classes * 4) as f64
+            }
+            P::UpdateConfidence { batch, classes, confidence, .. } if tensor == confidence => {
+                (batch * classes * 4) as f64
+            }
+            P::UpdateConfidence { batch, classes, candidates, .. } if tensor == candidates => {
+                (batch * classes) as f64
+            }
+            P::Augment { batch, source, images, .. } if tensor == images => {
+                (batch * source[0] * source[1] * 3) as f64
+            }
+            P::NormaliseImages { batch, pixels, images, .. } if tensor == images => {
+                (batch * pixels * 3) as f64
+            }
+            P::SelectBatch { batch, order, .. } if tensor == order => (batch * 4) as f64,
+            P::StoreRows { batch, columns, store, .. } if tensor == store => (batch * columns * 2) as f64,
+            _ => whole(tensor),
+        };
+        self.operands()
+            .into_iter()
+            .map(|(tensor, access)| touched(tensor) * if access == Access::Update { 2.0 } else { 1.0 })
+            .sum()
+    }
+}

@@ -1,0 +1,133 @@
+//! Recording the network on a tape.
+
+use super::architecture::ConvolutionLayer;
+use super::{Architecture, Parameters};
+use crate::autograd::Tape;
+use crate::device::{ConvolutionShape, Primitive, Tensor};
+
+/// How batchnorm behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, running statistics updated, differentiable.
+    Training,
+    /// Running statistics.
+    Evaluation,
+}
+
+/// What a forward pass gives.
+pub struct Outputs {
+    /// Pooled features [batch, features].
+    pub features: Tensor,
+    /// Logits [batch, classes].
+    pub logits: Tensor,
+    /// The classifier's parameters [W (classes x features); b].
+    pub classifier: Tensor,
+}
+
+/// A network being recorded for one batch size.
+struct Recorder<'a> {
+    tape: &'a mut Tape,
+    parameters: &'a Parameters,
+    mode: Mode,
+    batch: usize,
+}
+
+/// An activation [batch, size, size, channels].
+#[derive(Clone, Copy)]
+struct Activation {
+    tensor: Tensor,
+    size: usize,
+}
+
+impl Recorder<'_> {
+    fn parameter(&mut self, name: &str, len: usize) -> Tensor {
+        let p = self.parameters;
+        self.tape.parameter(p.part(p.values, name, len), p.part(p.gradients, name, len))
+    }
+
+    /// Convolution, batchnorm, then what is asked for: a residual to add, a ReLU.
+    fn layer(
+        &mut self,
+        layer: &ConvolutionLayer,
+        x: Activation,
+        residual: Option<Tensor>,
+        relu: bool,
+    ) -> Activation {
+        let shape = ConvolutionShape {
+            batch: self.batch,
+            height: x.size,
+            width: x.size,
+            in_channels: layer.in_channels,
+            out_channels: layer.out_channels,
+            kernel: layer.kernel,
+            stride: layer.stride,
+        };
+        let weight_len = layer.out_channels * layer.kernel * layer.kernel * layer.in_channels;
+        let w = self.parameter(&format!("{}.weight", layer.convolution), weight_len);
+        let affine = self.parameter(&format!("{}.weight", layer.batchnorm), 2 * layer.out_channels);
+        let running = self.tape.persistent(self.parameters.running_part(&layer.batchnorm));
+        let size = shape.out_height();
+        let rows = [self.batch * size * size, layer.out_channels];
+        let tensor = match self.mode {
+            Mode::Training => {
+                let y = self.tape.convolution(shape, x.tensor, w);
+                self.tape.batchnorm(rows, y, affine, running, residual, relu)
+            }
+            Mode::Evaluation => {
+                let y = self.tape.convolution(shape, x.tensor, w);
+                self.tape.batchnorm_inference(rows, y, affine, running, residual, relu)
+            }
+        };
+        Activation { tensor, size }
+    }
+}
+
+/// Records the forward pass of `batch` normalised images x [batch, size, size, 3].
+pub fn record(
+    tape: &mut Tape,
+    architecture: &Architecture,
+    parameters: &Parameters,
+    mode: Mode,
+    [batch, size]: [usize; 2],
+    x: Tensor,
+) -> Outputs {
+    let mut recorder = Recorder { tape, parameters, mode, batch };
+    let mut x = recorder.layer(&architecture.stem, Activation { tensor: x, size }, None, true);
+    for block in &architecture.blocks {
+        let inner = recorder.layer(&block.convolutions[0], x, None, true);
+        let shortcut = match &block.shortcut {
+            None => x.tensor,
+            Some(layer) => recorder.layer(layer, x, None, false).tensor,
+        };
+        x = recorder.layer(&block.convolutions[1], inner, Some(shortcut), true);
+    }
+    let features = architecture.features;
+    let classes = architecture.classes;
+    let pooled = recorder.tape.average_pool(batch, x.size * x.size, features, x.tensor);
+    let classifier = recorder.parameter("fc.weight", classes * (features + 1));
+    let logits = recorder.tape.linear(batch, features, classes, pooled, classifier);
+    Outputs { features: pooled, logits, classifier }
+}
+
+/// Appends SGD on every parameter.
+pub fn record_sgd(
+    tape: &mut Tape,
+    parameters: &Parameters,
+    control: Tensor,
+    momentum: f32,
+    weight_decay: f32,
+) {
+    let gradients = tape.persistent(parameters.gradients);
+    let velocity = tape.persistent(parameters.velocity);
+    let values = tape.persistent(parameters.values);
+    let len = parameters.len();
+    tape.push(Primitive::Sgd {
+        len,
+        momentum,
+        weight_decay,
+        control,
+        gradients,
+        velocity,
+        parameters: values,
+    });
+}

@@ -1,0 +1,217 @@
+//! Evaluation (SPEC 8): test logits, debiased where there is a class prior, to the field's metrics.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::model::Model;
+use crate::autograd::Tape;
+use crate::data::{ImageSet, Normalisation};
+use crate::device::{Buffer, Device, Element, Plan, Primitive};
+use crate::nn::resnet::{self, Mode};
+
+/// Accuracies in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestMetrics {
+    pub top1: f64,
+    pub top5: f64,
+    /// Mean accuracy of the classes with many, medium and few training samples; 0 where a group is empty.
+    pub many: f64,
+    pub medium: f64,
+    pub few: f64,
+    /// Accuracy of each class.
+    pub per_class: Vec<f64>,
+}
+
+/// Which classes are many, medium and few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shot {
+    Many,
+    Medium,
+    Few,
+}
+
+/// The group of each class: many above the (K-m-1)-th smallest training count, few below the m-th (0-based), m = K/3 (3 for
+/// 10 classes, 33 for 100), medium the rest.
+pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
+    let mut sorted = train_counts.to_vec();
+    sorted.sort_unstable();
+    let group = sorted.len() / 3;
+    let (many, few) = (sorted[sorted.len() - group - 1], sorted[group]);
+    let shot = |&count: &usize| match count {
+        count if count > many => Shot::Many,
+        count if count < few => Shot::Few,
+        _ => Shot::Medium,
+    };
+    train_counts.iter().map(shot).collect()
+}
+
+/// Metrics of `logits` [N,K] against `labels` [N]. A row's prediction is the first of its largest logits; a row with a NaN
+/// counts as wrong.
+pub fn metrics(logits: &[f32], labels: &[u8], train_counts: &[usize]) -> TestMetrics {
+    let classes = train_counts.len();
+    let (mut hits, mut hits5, mut sizes) = (vec![0usize; classes], 0usize, vec![0usize; classes]);
+    for (row, &label) in logits.chunks_exact(classes).zip(labels) {
+        let label = usize::from(label);
+        let own = row[label];
+        let above = |(k, &z): (usize, &f32)| z > own || (z == own && k < label);
+        let rank = row.iter().enumerate().filter(|&entry| above(entry)).count();
+        let valid = row.iter().all(|z| !z.is_nan());
+        sizes[label] += 1;
+        hits[label] += usize::from(valid && rank == 0);
+        hits5 += usize::from(valid && rank < 5);
+    }
+    let percent =
+        |part: usize, whole: usize| if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
+    let per_class: Vec<f64> = hits.iter().zip(&sizes).map(|(&hit, &size)| percent(hit, size)).collect();
+    let shots = shots(train_counts);
+    let mean_of = |group: Shot| {
+        let members: Vec<f64> =
+            per_class.iter().zip(&shots).filter(|(_, s)| **s == group).map(|(a, _)| *a).collect();
+        if members.is_empty() { 0.0 } else { members.iter().sum::<f64>() / members.len() as f64 }
+    };
+    let n = labels.len();
+    TestMetrics {
+        top1: percent(hits.iter().sum(), n),
+        top5: percent(hits5, n),
+        many: mean_of(Shot::Many),
+        medium: mean_of(Shot::Medium),
+        few: mean_of(Shot::Few),
+        per_class,
+    }
+}
+
+/// Subtracts a log-prior [K] from every row of logits [N,K].
+pub fn debias(logits: &mut [f32], log_prior: &[f32]) {
+    for row in logits.chunks_exact_mut(log_prior.len()) {
+        row.iter_mut().zip(log_prior).for_each(|(z, prior)| *z -= prior);
+    }
+}
+
+/// Half the sum of absolute differences: the total-variation distance between a prior, given by its logarithm, and the
+/// class frequencies of `train_counts`.
+pub fn prior_distance(log_prior: &[f32], train_counts: &[usize]) -> f64 {
+    let total: usize = train_counts.iter().sum();
+    let gap = |(&log, &count): (&f32, &usize)| (f64::from(log).exp() - count as f64 / total as f64).abs();
+    0.5 * log_prior.iter().zip(train_counts).map(gap).sum::<f64>()
+}
+
+/// Evaluation recorded for a test set resident on the device.
+pub struct Evaluation {
+    plan: Plan,
+    batches: usize,
+    images: usize,
+    classes: usize,
+    step: Buffer,
+    logits: Buffer,
+    log_prior: Option<Buffer>,
+}
+
+impl Evaluation {
+    /// Uploads `images` and records a forward pass in evaluation mode over `batch` of them.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(
+        model: &Model,
+        images: &ImageSet,
+        normalisation: Normalisation,
+        batch: usize,
+        device: &mut dyn Device,
+    ) -> Result<Self> {
+        let batch = batch.min(images.len());
+        let batches = images.len().div_ceil(batch);
+        let (size, classes) = (images.height, model.architecture.classes);
+        let pixels = device.allocate(Element::U8, images.images.len(), "the test images")?;
+        device.write_u8(pixels, &images.images)?;
+        let constants = device.allocate(Element::F32, 6, "the normalisation")?;
+        device.write_f32(constants, &normalisation.flat())?;
+        let step = device.allocate(Element::I32, 1, "the batch counter")?;
+        let store = device.allocate(Element::F32, batches * batch * classes, "the test logits")?;
+
+        let mut tape = Tape::new();
+        let tensors = [pixels, constants, step, store].map(|buffer| tape.persistent(buffer));
+        let [images_tensor, normalisation, step_tensor, store_tensor] = tensors;
+        let x = tape.temporary(Element::F32, batch * size * size * 3);
+        tape.push(Primitive::NormaliseImages {
+            batch,
+            pixels: size * size,
+            images: images_tensor,
+            step: step_tensor,
+            normalisation,
+            x,
+        });
+        let outputs = resnet::record(
+            &mut tape,
+            &model.architecture,
+            &model.parameters,
+            Mode::Evaluation,
+            [batch, size],
+            x,
+        );
+        tape.push(Primitive::StoreRows {
+            batch,
+            columns: classes,
+            rows: outputs.logits,
+            step: step_tensor,
+            store: store_tensor,
+        });
+        if let Some(prior) = &model.prior {
+            let mean = tape.persistent(prior.mean_feature);
+            prior.record_estimate(&mut tape, mean, outputs.classifier);
+        }
+        tape.push(Primitive::AdvanceStep { step: step_tensor });
+        Ok(Self {
+            plan: tape.finish(device)?,
+            batches,
+            images: images.len(),
+            classes,
+            step,
+            logits: store,
+            log_prior: model.prior.as_ref().map(|prior| prior.log_prior),
+        })
+    }
+
+    /// Logits [N,K] of all images as the network stands, less the log-prior where there is a debias; and that log-prior.
+    pub fn run(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        device.write_i32(self.step, &[0])?;
+        for _ in 0..self.batches {
+            device.replay(&self.plan)?;
+        }
+        let mut logits = device.read_f32(self.logits)?;
+        logits.truncate(self.images * self.classes);
+        let log_prior = self.log_prior.map(|buffer| device.read_f32(buffer)).transpose()?;
+        if let Some(log_prior) = &log_prior {
+            debias(&mut logits, log_prior);
+        }
+        Ok((logits, log_prior))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_the_published_profile() {
+        let counts = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50];
+        let shots = shots(&counts);
+        let of = |group| shots.iter().filter(|&&s| s == group).count();
+        assert_eq!((of(Shot::Many), of(Shot::Medium), of(Shot::Few)), (3, 4, 3));
+        assert_eq!(super::shots(&[5; 10]), vec![Shot::Medium; 10]);
+    }
+
+    #[test]
+    fn ties_go_to_the_first_class_and_nan_is_wrong() {
+        let result = metrics(&[1.0, 1.0, f32::NAN, 0.0], &[0, 1], &[1, 1]);
+        assert_eq!((result.top1, result.top5), (50.0, 50.0));
+        let result = metrics(&[1.0, 1.0], &[1], &[1, 1]);
+        assert_eq!((result.top1, result.top5), (0.0, 100.0));
+    }
+
+    #[test]
+    fn distance_of_opposite_priors_is_one() {
+        let log_prior = [0.0, -50.0];
+        assert!((prior_distance(&log_prior, &[0, 7]) - 1.0).abs() < 1e-12);
+        assert!(prior_distance(&[0.5f32.ln(); 2], &[3, 3]) < 1e-7);
+    }
+}

@@ -1,0 +1,84 @@
+//! The network with everything that training changes beside the confidences: parameters, momentum, batchnorm statistics, and
+//! the state of the class-prior estimate.
+
+use anyhow::Result;
+
+use crate::device::{Buffer, Device};
+use crate::nn::{Architecture, Parameters, StateDict};
+use crate::pll::ClassPrior;
+use crate::usage;
+
+/// Name of the moving mean feature in files.
+pub const MEAN_FEATURE: &str = "feat_mean";
+/// Prefix of SGD's momentum in files.
+pub const MOMENTUM_PREFIX: &str = "momentum.";
+
+/// A network in training, on a device.
+pub struct Model {
+    pub architecture: Architecture,
+    pub parameters: Parameters,
+    /// The class-prior estimate of RECORDS; `None` without debias.
+    pub prior: Option<ClassPrior>,
+}
+
+impl Model {
+    /// A freshly initialised network. `prior_momentum` is m of RECORDS, `None` without debias.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(
+        architecture: Architecture,
+        seed: u64,
+        prior_momentum: Option<f32>,
+        device: &mut dyn Device,
+    ) -> Result<Self> {
+        let parameters = Parameters::new(&architecture, seed, device)?;
+        let prior = prior_momentum
+            .map(|momentum| ClassPrior::new(architecture.features, architecture.classes, momentum, device))
+            .transpose()?;
+        Ok(Self { architecture, parameters, prior })
+    }
+
+    /// All state under its names in files: parameters, running statistics, `momentum.*`, `feat_mean`.
+    pub fn export(&self, device: &mut dyn Device) -> Result<StateDict> {
+        let mut dict = self.parameters.export(self.parameters.values, device)?;
+        dict.extend(self.parameters.export_running(device)?);
+        let velocity = self.parameters.export(self.parameters.velocity, device)?;
+        dict.extend(velocity.into_iter().map(|(name, tensor)| (format!("{MOMENTUM_PREFIX}{name}"), tensor)));
+        if let Some(prior) = &self.prior {
+            let mean = device.read_f32(prior.mean_feature)?;
+            dict.insert(MEAN_FEATURE.into(), (vec![mean.len()], mean));
+        }
+        Ok(dict)
+    }
+
+    /// Takes over what `dict` has of this state; returns how many parameters and running statistics it had.
+    ///
+    /// # Errors
+    /// A usage error for a wrong shape.
+    pub fn import(&self, dict: &StateDict, device: &mut dyn Device) -> Result<usize> {
+        let p = &self.parameters;
+        let found = p.import(p.values, "", dict, device)? + p.import_running(dict, device)?;
+        p.import(p.velocity, MOMENTUM_PREFIX, dict, device)?;
+        if let (Some(prior), Some((shape, mean))) = (&self.prior, dict.get(MEAN_FEATURE)) {
+            if mean.len() != prior.mean_feature.len {
+                let features = prior.mean_feature.len;
+                return Err(usage!(
+                    "{MEAN_FEATURE}: shape {shape:?}, but the network has {features} features"
+                ));
+            }
+            device.write_f32(prior.mean_feature, mean)?;
+        }
+        Ok(found)
+    }
+
+    /// The gradients of the last step under the parameters' names.
+    pub fn gradients(&self, device: &mut dyn Device) -> Result<StateDict> {
+        self.parameters.export(self.parameters.gradients, device)
+    }
+
+    /// The moving mean feature's memory, where there is a debias.
+    pub fn mean_feature(&self) -> Option<Buffer> {
+        self.prior.as_ref().map(|prior| prior.mean_feature)
+    }
+}

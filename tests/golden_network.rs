@@ -1,0 +1,161 @@
+//! ResNet-18 and five training steps against the reference (PyTorch, f32 and f64).
+
+mod support;
+
+use records::autograd::Tape;
+use records::device::cpu::CpuDevice;
+use records::device::{Device, Element};
+use records::nn::resnet::{self, Mode};
+use records::nn::{Architecture, Parameters, StateDict};
+use records::train::replay::replay;
+use records::train::tensor_file::{TensorFile, Values};
+use support::{assert_close, golden, hash_parameter, hash_unit, relative_error};
+
+/// Every parameter of ResNet-18 (K=10) by the golden files' hash fill.
+fn hash_filled(names: &[String], shapes: &StateDict, seed: u32) -> StateDict {
+    let fill = |(number, name): (usize, &String)| {
+        let shape = shapes[name].0.clone();
+        let values = hash_parameter(name, &shape, number as u32, seed);
+        (name.clone(), (shape, values))
+    };
+    names.iter().enumerate().map(fill).collect()
+}
+
+fn seed_of(file: &TensorFile) -> u32 {
+    file.metadata["seed"].parse().unwrap()
+}
+
+fn channels_last(images: &[f32], pixels: usize) -> Vec<f32> {
+    images
+        .chunks_exact(3 * pixels)
+        .flat_map(|image| (0..pixels).flat_map(|p| [image[p], image[pixels + p], image[2 * pixels + p]]))
+        .collect()
+}
+
+fn channels_first(images: &[f32], pixels: usize) -> Vec<f32> {
+    images
+        .chunks_exact(3 * pixels)
+        .flat_map(|image| (0..3).flat_map(move |c| (0..pixels).map(move |p| image[3 * p + c])))
+        .collect()
+}
+
+/// Forward in both modes, running statistics, and the gradient of sum(logits * weight), each within 1e-3 relative of
+/// PyTorch's f32 (the figure; both engines' own rounding is near 1e-5).
+#[test]
+fn resnet18_matches_pytorch() {
+    for (path, file) in golden("resnet18_") {
+        let (batch, size, classes) = (4, 32, 10);
+        let mut device = CpuDevice::new(0).unwrap();
+        let architecture = Architecture::resnet18(64, classes);
+        let parameters = Parameters::new(&architecture, 0, &mut device).unwrap();
+        let names: Vec<String> = parameters.names().map(String::from).collect();
+        let order: Vec<String> =
+            (0..names.len()).map(|i| file.metadata[&format!("order.{i:03}")].clone()).collect();
+        assert_eq!(names, order, "state_dict order");
+        let shapes = parameters.export(parameters.values, &mut device).unwrap();
+        let filled = hash_filled(&names, &shapes, seed_of(&file));
+        assert_eq!(parameters.import(parameters.values, "", &filled, &mut device).unwrap(), 62);
+
+        let (_, input) = file.f32("input").unwrap();
+        for (i, &value) in input.iter().enumerate().step_by(1001) {
+            assert_eq!(
+                value,
+                (4.0 * hash_unit(1000, i as u32, seed_of(&file))) as f32,
+                "hash fill of the input"
+            );
+        }
+        let (_, loss_weight) = file.f32("loss_weight").unwrap();
+        let x = device.allocate(Element::F32, input.len(), "input").unwrap();
+        device.write_f32(x, &channels_last(input, size * size)).unwrap();
+        let seed_gradient = device.allocate(Element::F32, loss_weight.len(), "gradient").unwrap();
+        device.write_f32(seed_gradient, loss_weight).unwrap();
+        // The input as a parameter, so that its gradient is asked for too.
+        let mut tape = Tape::new();
+        let x_tensor = tape.persistent(x);
+        tape.differentiate(x_tensor);
+        let outputs =
+            resnet::record(&mut tape, &architecture, &parameters, Mode::Training, [batch, size], x_tensor);
+        tape.keep(outputs.logits);
+        tape.keep(outputs.features);
+        let d_logits = tape.persistent(seed_gradient);
+        let gradients = tape.backward(&[(outputs.logits, d_logits)]);
+        let d_input = gradients[&x_tensor];
+        tape.keep(d_input);
+        let plan = tape.finish(&mut device).unwrap();
+        device.replay(&plan).unwrap();
+
+        let logits = device.read_f32(plan.buffer(outputs.logits)).unwrap();
+        let check = |what: &str, got: &[f32], want: &str| {
+            assert_close(&format!("{path}: {what}"), got, file.f32(want).unwrap().1, 1e-3);
+        };
+        check("logits", &logits, "logits");
+        check("features", &device.read_f32(plan.buffer(outputs.features)).unwrap(), "feat");
+        let loss: f64 = logits.iter().zip(loss_weight).map(|(l, w)| f64::from(l * w)).sum();
+        check("loss", &[loss as f32], "loss");
+        let d_input = device.read_f32(plan.buffer(d_input)).unwrap();
+        check("input gradient", &channels_first(&d_input, size * size), "grad.input");
+
+        let gradients = parameters.export(parameters.gradients, &mut device).unwrap();
+        let mut whole = 0;
+        for (name, (_, gradient)) in &gradients {
+            let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+            check(&format!("norm of the gradient of {name}"), &[norm as f32], &format!("gradnorm.{name}"));
+            let head = &gradient[..gradient.len().min(64)];
+            check(&format!("head of the gradient of {name}"), head, &format!("gradhead.{name}"));
+            if file.tensors.contains_key(&format!("grad.{name}")) {
+                check(&format!("gradient of {name}"), gradient, &format!("grad.{name}"));
+                whole += 1;
+            }
+        }
+        assert!(whole > 10, "{path} has only {whole} whole gradients");
+        for (name, (_, values)) in parameters.export_running(&mut device).unwrap() {
+            check(&name, &values, &format!("buffer.{name}"));
+        }
+
+        let mut tape = Tape::new();
+        let x_tensor = tape.persistent(x);
+        let outputs =
+            resnet::record(&mut tape, &architecture, &parameters, Mode::Evaluation, [batch, size], x_tensor);
+        tape.keep(outputs.logits);
+        tape.keep(outputs.features);
+        let plan = tape.finish(&mut device).unwrap();
+        device.replay(&plan).unwrap();
+        check("eval logits", &device.read_f32(plan.buffer(outputs.logits)).unwrap(), "eval.logits");
+        check("eval features", &device.read_f32(plan.buffer(outputs.features)).unwrap(), "eval.feat");
+    }
+}
+
+/// Five SGD steps of CORR+RECORDS: at most four times PyTorch's own f32 error against the f64 run (golden/README.md).
+#[test]
+fn five_steps_stay_near_the_f64_trajectory() {
+    for (path, file) in golden("trajectory_") {
+        let mut device = CpuDevice::new(0).unwrap();
+        let parameters = Parameters::new(&Architecture::resnet18(64, 10), 0, &mut device).unwrap();
+        let names: Vec<String> = parameters.names().map(String::from).collect();
+        let shapes = parameters.export(parameters.values, &mut device).unwrap();
+        let mut case = TensorFile::default();
+        let given = ["batch.weak", "batch.strong", "batch.index", "candidates", "confidence"];
+        case.tensors.extend(given.map(|name| (name.to_string(), file.tensors[name].clone())));
+        case.extend(hash_filled(&names, &shapes, seed_of(&file)));
+        for key in ["lr", "momentum", "weight_decay", "m", "update"] {
+            case.metadata.insert(key.into(), file.metadata[key].clone());
+        }
+        case.metadata.insert("method".into(), "corr".into());
+        case.metadata.insert("debias".into(), "records".into());
+        let output = replay(&case, &mut device).unwrap();
+
+        let mut checked = 0;
+        for (name, (_, want)) in
+            file.state_dict().iter().filter_map(|(n, t)| Some((n.strip_prefix("out64.")?, t)))
+        {
+            let (_, got) = output.f32(name).unwrap();
+            let error = relative_error(got, want);
+            let own: f64 = file.metadata[&format!("f32_vs_f64.{name}")].parse().unwrap();
+            println!("{name}: {error:.2e}, PyTorch's f32 {own:.2e}");
+            assert!(error <= 4.0 * own, "{path}: {name}: {error:.2e} of f64, PyTorch's f32 has {own:.2e}");
+            checked += 1;
+        }
+        assert_eq!(checked, 12);
+        assert_eq!(output.tensors["encoder.bn1.num_batches_tracked"].1, Values::I64(vec![5]));
+    }
+}
