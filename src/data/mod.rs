@@ -1,5 +1,7 @@
 //! Data: sources of images, the long-tailed subset, candidate sets and augmentation.
 
+pub mod augment;
+
 /// Decoded images with their true classes.
 #[derive(Clone, Debug, Default)]
 pub struct ImageSet {

@@ -1,0 +1,137 @@
+//! The operations of RandAugment, by name and by parameters.
+
+use std::str::FromStr;
+
+use anyhow::Result;
+use bytemuck::{Pod, Zeroable};
+
+use super::affine::Affine;
+use super::{colour, histogram};
+use crate::usage;
+
+/// An operation of the RandAugment list, in the reference's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Operation {
+    Autocontrast,
+    Brightness,
+    Color,
+    Contrast,
+    Equalize,
+    Identity,
+    Posterize,
+    Rotate,
+    Sharpness,
+    ShearX,
+    ShearY,
+    Solarize,
+    TranslateX,
+    TranslateY,
+}
+
+/// Every operation with its name and, where it takes a value, the range the reference draws it from.
+pub const OPERATIONS: [(Operation, &str, Option<[f64; 2]>); 14] = [
+    (Operation::Autocontrast, "autocontrast", None),
+    (Operation::Brightness, "brightness", Some([0.05, 0.95])),
+    (Operation::Color, "color", Some([0.05, 0.95])),
+    (Operation::Contrast, "contrast", Some([0.05, 0.95])),
+    (Operation::Equalize, "equalize", None),
+    (Operation::Identity, "identity", None),
+    (Operation::Posterize, "posterize", Some([4.0, 8.0])),
+    (Operation::Rotate, "rotate", Some([-30.0, 30.0])),
+    (Operation::Sharpness, "sharpness", Some([0.05, 0.95])),
+    (Operation::ShearX, "shear-x", Some([-0.3, 0.3])),
+    (Operation::ShearY, "shear-y", Some([-0.3, 0.3])),
+    (Operation::Solarize, "solarize", Some([0.0, 256.0])),
+    (Operation::TranslateX, "translate-x", Some([-0.3, 0.3])),
+    (Operation::TranslateY, "translate-y", Some([-0.3, 0.3])),
+];
+
+impl FromStr for Operation {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = OPERATIONS.iter().find(|(_, known, _)| *known == name);
+        found.map(|(operation, ..)| *operation).ok_or_else(|| {
+            let names: Vec<&str> = OPERATIONS.iter().map(|(_, name, _)| *name).collect();
+            usage!("operation '{name}': must be one of {}", names.join(", "))
+        })
+    }
+}
+
+/// An operation reduced to what its integer arithmetic needs. No sine, no division is left to the device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct OperationParameters {
+    /// The operation's number in [`OPERATIONS`].
+    pub kind: i32,
+    /// The factor of a blend.
+    pub factor: f32,
+    /// Posterize: bits. Solarize: threshold. Translations: whole pixels (x, y). Rotation and shears: 16.16 start, column step
+    /// and row step, (x, y) each.
+    pub integers: [i32; 6],
+}
+
+impl OperationParameters {
+    /// The operation that leaves the image alone.
+    pub const IDENTITY: Self = Self { kind: Operation::Identity as i32, factor: 0.0, integers: [0; 6] };
+
+    /// An operation of strength `value` (its unit is the operation's own, see [`OPERATIONS`]) on images of width x height.
+    pub fn new(operation: Operation, value: f64, [width, height]: [usize; 2]) -> Self {
+        let mut parameters = Self { kind: operation as i32, ..Self::IDENTITY };
+        let affine = match operation {
+            Operation::Brightness | Operation::Color | Operation::Contrast | Operation::Sharpness => {
+                parameters.factor = value as f32;
+                return parameters;
+            }
+            Operation::Posterize => {
+                parameters.integers[0] = (value as i32).clamp(1, 8);
+                return parameters;
+            }
+            Operation::Solarize => {
+                parameters.integers[0] = value.ceil() as i32;
+                return parameters;
+            }
+            Operation::Autocontrast | Operation::Equalize | Operation::Identity => return parameters,
+            Operation::Rotate => Affine::rotate(value, [width, height]),
+            Operation::ShearX => Some(Affine::shear_x(value)),
+            Operation::ShearY => Some(Affine::shear_y(value)),
+            Operation::TranslateX => Some(Affine::translate([value * width as f64, 0.0])),
+            Operation::TranslateY => Some(Affine::translate([0.0, value * height as f64])),
+        };
+        match affine {
+            None => Self::IDENTITY,
+            Some(Affine::Shift { x, y }) => {
+                parameters.kind = Operation::TranslateX as i32;
+                parameters.integers = [x, y, 0, 0, 0, 0];
+                parameters
+            }
+            Some(Affine::Fixed { start, column, row }) => {
+                parameters.kind = Operation::Rotate as i32;
+                parameters.integers = [start[0], start[1], column[0], column[1], row[0], row[1]];
+                parameters
+            }
+        }
+    }
+
+    /// Applies the operation in place. `before` is scratch. A number that is no operation's leaves the image alone.
+    pub fn apply(&self, pixels: &mut [u8], width: usize, before: &mut Vec<u8>) {
+        let Some((operation, ..)) = usize::try_from(self.kind).ok().and_then(|kind| OPERATIONS.get(kind)) else { return };
+        let [i0, i1, i2, i3, i4, i5] = self.integers;
+        match operation {
+            Operation::Autocontrast => histogram::autocontrast(pixels),
+            Operation::Brightness => colour::brightness(pixels, self.factor),
+            Operation::Color => colour::saturation(pixels, self.factor),
+            Operation::Contrast => colour::contrast(pixels, self.factor),
+            Operation::Equalize => histogram::equalize(pixels),
+            Operation::Identity => {}
+            Operation::Posterize => histogram::posterize(pixels, i0.max(1) as u32),
+            Operation::Sharpness => colour::sharpness(pixels, width, self.factor, before),
+            Operation::Solarize => histogram::solarize(pixels, i0),
+            Operation::Rotate | Operation::ShearX | Operation::ShearY => {
+                Affine::Fixed { start: [i0, i1], column: [i2, i3], row: [i4, i5] }.apply(pixels, width, before);
+            }
+            Operation::TranslateX | Operation::TranslateY => Affine::Shift { x: i0, y: i1 }.apply(pixels, width, before),
+        }
+    }
+}
