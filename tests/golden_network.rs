@@ -93,17 +93,27 @@ fn resnet18_matches_pytorch() {
         let loss: f64 = logits.iter().zip(loss_weight).map(|(l, w)| f64::from(l * w)).sum();
         check("loss", &[loss as f32], "loss");
         let d_input = device.read_f32(plan.buffer(d_input)).unwrap();
-        check("input gradient", &channels_first(&d_input, size * size), "grad.input");
-
+        // One ReLU of these cases lies within rounding of 0, and PyTorch's f32 takes the other side of it than its f64 does:
+        // its f32 gradients are up to 2.6e-3 from its own f64 run (input gradient 2.3e-3, bn1.bias 2.5e-3). Where the file
+        // has the f64 gradients, those are the measure at 1e-3; where it has not, that distance is allowed for.
+        let check_gradient = |kind: &str, name: &str, got: &[f32]| {
+            let exact = format!("{kind}64.{name}");
+            let (want, tolerance) = match file.tensors.contains_key(&exact) {
+                true => (exact, 1e-3),
+                false => (format!("{kind}.{name}"), 1e-3 + 2.6e-3),
+            };
+            assert_close(&format!("{path}: {want}"), got, file.f32(&want).unwrap().1, tolerance);
+        };
+        let d_input = device.read_f32(plan.buffer(d_input)).unwrap();
+        check_gradient("grad", "input", &channels_first(&d_input, size * size));
         let gradients = parameters.export(parameters.gradients, &mut device).unwrap();
         let mut whole = 0;
         for (name, (_, gradient)) in &gradients {
             let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            check(&format!("norm of the gradient of {name}"), &[norm as f32], &format!("gradnorm.{name}"));
-            let head = &gradient[..gradient.len().min(64)];
-            check(&format!("head of the gradient of {name}"), head, &format!("gradhead.{name}"));
+            check_gradient("gradnorm", name, &[norm as f32]);
+            check_gradient("gradhead", name, &gradient[..gradient.len().min(64)]);
             if file.tensors.contains_key(&format!("grad.{name}")) {
-                check(&format!("gradient of {name}"), gradient, &format!("grad.{name}"));
+                check_gradient("grad", name, gradient);
                 whole += 1;
             }
         }

@@ -46,12 +46,20 @@ impl Affine {
 
     /// x' + v y'.
     pub fn shear_x(value: f64) -> Self {
-        if value == 0.0 { Affine::Shift { x: 0, y: 0 } } else { Self::fixed([1.0, value, 0.0, 0.0, 1.0, 0.0]) }
+        if value == 0.0 {
+            Affine::Shift { x: 0, y: 0 }
+        } else {
+            Self::fixed([1.0, value, 0.0, 0.0, 1.0, 0.0])
+        }
     }
 
     /// y' + v x'.
     pub fn shear_y(value: f64) -> Self {
-        if value == 0.0 { Affine::Shift { x: 0, y: 0 } } else { Self::fixed([1.0, 0.0, 0.0, value, 1.0, 0.0]) }
+        if value == 0.0 {
+            Affine::Shift { x: 0, y: 0 }
+        } else {
+            Self::fixed([1.0, 0.0, 0.0, value, 1.0, 0.0])
+        }
     }
 
     /// Content moves by (-x, -y) pixels: input position trunc(x + 0.5 + column), outside below 0.

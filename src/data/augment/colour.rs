@@ -46,7 +46,9 @@ pub fn sharpness(pixels: &mut [u8], width: usize, factor: f32, before: &mut Vec<
     before.extend_from_slice(pixels);
     for row in 1..height.saturating_sub(1) {
         for at in (row * width + 1) * 3..(row * width + width).saturating_sub(1) * 3 {
-            let line = |start: usize| u32::from(before[start - 3]) + u32::from(before[start]) + u32::from(before[start + 3]);
+            let line = |start: usize| {
+                u32::from(before[start - 3]) + u32::from(before[start]) + u32::from(before[start + 3])
+            };
             let sum = line(at - 3 * width) + line(at) + line(at + 3 * width) + 4 * u32::from(before[at]);
             pixels[at] = blend(((2 * sum + 13) / 26) as u8, before[at], factor);
         }

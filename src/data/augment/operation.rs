@@ -116,7 +116,10 @@ impl OperationParameters {
 
     /// Applies the operation in place. `before` is scratch. A number that is no operation's leaves the image alone.
     pub fn apply(&self, pixels: &mut [u8], width: usize, before: &mut Vec<u8>) {
-        let Some((operation, ..)) = usize::try_from(self.kind).ok().and_then(|kind| OPERATIONS.get(kind)) else { return };
+        let Some((operation, ..)) = usize::try_from(self.kind).ok().and_then(|kind| OPERATIONS.get(kind))
+        else {
+            return;
+        };
         let [i0, i1, i2, i3, i4, i5] = self.integers;
         match operation {
             Operation::Autocontrast => histogram::autocontrast(pixels),
@@ -129,9 +132,12 @@ impl OperationParameters {
             Operation::Sharpness => colour::sharpness(pixels, width, self.factor, before),
             Operation::Solarize => histogram::solarize(pixels, i0),
             Operation::Rotate | Operation::ShearX | Operation::ShearY => {
-                Affine::Fixed { start: [i0, i1], column: [i2, i3], row: [i4, i5] }.apply(pixels, width, before);
+                Affine::Fixed { start: [i0, i1], column: [i2, i3], row: [i4, i5] }
+                    .apply(pixels, width, before);
             }
-            Operation::TranslateX | Operation::TranslateY => Affine::Shift { x: i0, y: i1 }.apply(pixels, width, before),
+            Operation::TranslateX | Operation::TranslateY => {
+                Affine::Shift { x: i0, y: i1 }.apply(pixels, width, before)
+            }
         }
     }
 }

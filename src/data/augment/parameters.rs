@@ -60,7 +60,14 @@ impl ViewParameters {
     }
 
     /// The view of `sample` in `epoch` of a run with `seed`: a function of these alone.
-    pub fn of_sample(seed: u64, epoch: u32, sample: u32, view: View, source: [usize; 2], size: usize) -> Self {
+    pub fn of_sample(
+        seed: u64,
+        epoch: u32,
+        sample: u32,
+        view: View,
+        source: [usize; 2],
+        size: usize,
+    ) -> Self {
         let mut stream = Stream::new(seed, Purpose::Augmentation, epoch, sample, view as u32);
         Self::draw(&mut stream, view, source, size)
     }
@@ -81,7 +88,8 @@ impl ViewParameters {
                 parameters.grayscale = i32::from(stream.unit() < 0.2);
             }
             View::Strong => {
-                let choices: [usize; 3] = std::array::from_fn(|_| stream.below(OPERATIONS.len() as u32) as usize);
+                let choices: [usize; 3] =
+                    std::array::from_fn(|_| stream.below(OPERATIONS.len() as u32) as usize);
                 for (slot, choice) in parameters.operations.iter_mut().zip(choices) {
                     let (operation, _, range) = OPERATIONS[choice];
                     let [low, high] = range.unwrap_or([0.0, 1.0]);
@@ -134,8 +142,10 @@ mod tests {
     #[test]
     fn draws_have_the_reference_distributions() {
         let n = 4000u32;
-        let weak: Vec<_> = (0..n).map(|i| ViewParameters::of_sample(1, 0, i, View::Weak, [32, 32], 32)).collect();
-        let strong: Vec<_> = (0..n).map(|i| ViewParameters::of_sample(1, 0, i, View::Strong, [32, 32], 32)).collect();
+        let weak: Vec<_> =
+            (0..n).map(|i| ViewParameters::of_sample(1, 0, i, View::Weak, [32, 32], 32)).collect();
+        let strong: Vec<_> =
+            (0..n).map(|i| ViewParameters::of_sample(1, 0, i, View::Strong, [32, 32], 32)).collect();
         let near = |what: &str, count: usize, total: usize, p: f64| {
             let gap = (count as f64 / total as f64 - p).abs();
             assert!(gap < 5.0 * (p * (1.0 - p) / total as f64).sqrt(), "{what}: {count} of {total}");
@@ -146,7 +156,8 @@ mod tests {
         near("jitter", weak.iter().filter(|p| p.jitter == 1).count(), total, 0.8);
         near("grayscale", weak.iter().filter(|p| p.grayscale == 1).count(), total, 0.2);
         near("hue first", weak.iter().filter(|p| p.jitter_order[0] == 3).count(), total, 0.25);
-        let equalize = strong.iter().flat_map(|p| p.operations).filter(|o| o.kind == Operation::Equalize as i32).count();
+        let equalize =
+            strong.iter().flat_map(|p| p.operations).filter(|o| o.kind == Operation::Equalize as i32).count();
         near("equalize", equalize, 3 * total, 1.0 / 14.0);
         // Mean area of U(0.2, 1) is 0.6; its spread over n draws is 0.23 / sqrt(n).
         let area = weak.iter().map(|p| f64::from(p.crop[2] * p.crop[3]) / 1024.0).sum::<f64>() / f64::from(n);

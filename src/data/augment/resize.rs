@@ -31,7 +31,9 @@ impl Axis {
             }));
             let total: f64 = window.iter().sum();
             windows.push((low, window.len()));
-            weights.extend(window.iter().map(|weight| (0.5 + weight / total * f64::from(1 << PRECISION)) as i32));
+            weights.extend(
+                window.iter().map(|weight| (0.5 + weight / total * f64::from(1 << PRECISION)) as i32),
+            );
         }
         Self { windows, weights }
     }

@@ -32,8 +32,18 @@ pub fn contact_sheet(image: &RgbImage, rows: u32, size: usize, seed: u64) -> Res
             };
             augment(image.as_raw(), source, &parameters, size, &mut scratch, &mut pixels);
             let Some(view) = RgbImage::from_raw(size as u32, size as u32, pixels.clone()) else { continue };
-            let view = imageops::resize(&view, size as u32 * zoom, size as u32 * zoom, imageops::FilterType::Nearest);
-            imageops::replace(&mut sheet, &view, i64::from(MARGIN + column * cell), i64::from(MARGIN + row * cell));
+            let view = imageops::resize(
+                &view,
+                size as u32 * zoom,
+                size as u32 * zoom,
+                imageops::FilterType::Nearest,
+            );
+            imageops::replace(
+                &mut sheet,
+                &view,
+                i64::from(MARGIN + column * cell),
+                i64::from(MARGIN + row * cell),
+            );
         }
     }
     Ok(sheet)

@@ -44,7 +44,9 @@ pub fn augment(
     let crop = Crop { top, left, height: h.clamp(1, height - top), width: w.clamp(1, width - left) };
     scratch.prepare(crop.width, size);
     scratch.prepare(crop.height, size);
-    if let (Some(horizontal), Some(vertical)) = (&scratch.axes[crop.width][size], &scratch.axes[crop.height][size]) {
+    if let (Some(horizontal), Some(vertical)) =
+        (&scratch.axes[crop.width][size], &scratch.axes[crop.height][size])
+    {
         resize_crop(image, width, crop, [size, size], (horizontal, vertical), &mut scratch.between, out);
     }
     if parameters.flip != 0 {
