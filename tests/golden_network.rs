@@ -92,7 +92,6 @@ fn resnet18_matches_pytorch() {
         check("features", &device.read_f32(plan.buffer(outputs.features)).unwrap(), "feat");
         let loss: f64 = logits.iter().zip(loss_weight).map(|(l, w)| f64::from(l * w)).sum();
         check("loss", &[loss as f32], "loss");
-        let d_input = device.read_f32(plan.buffer(d_input)).unwrap();
         // One ReLU of these cases lies within rounding of 0, and PyTorch's f32 takes the other side of it than its f64 does:
         // its f32 gradients are up to 2.6e-3 from its own f64 run (input gradient 2.3e-3, bn1.bias 2.5e-3). Where the file
         // has the f64 gradients, those are the measure at 1e-3; where it has not, that distance is allowed for.
