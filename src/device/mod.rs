@@ -1,1 +1,3 @@
-//! placeholder
+//! Devices.
+
+pub mod gpu;
