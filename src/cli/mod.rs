@@ -19,7 +19,11 @@ use crate::error::{exit_code, one_line};
 
 /// Trains image classifiers from long-tailed data whose labels are candidate sets, with RECORDS and its peers.
 #[derive(Parser, Debug)]
-#[command(name = "records", version, after_help = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input.")]
+#[command(
+    name = "records",
+    version,
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

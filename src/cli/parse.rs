@@ -74,7 +74,7 @@ fn command() -> clap::Command {
                 argument = argument.allow_hyphen_values(true);
             }
             let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            if let Some(allowed) = allowed(&name) {
+            if let Some(allowed) = allowed(&name).filter(|allowed| *allowed != "a folder") {
                 help.push_str(&format!(" ({allowed})"));
             }
             if let Some(default) = defaults.get(&name) {
@@ -87,7 +87,9 @@ fn command() -> clap::Command {
 
 fn takes_number(argument: &clap::Arg) -> bool {
     let kind = argument.get_value_parser().type_id();
-    [TypeId::of::<f64>(), TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u32>()].iter().any(|n| kind == *n)
+    [TypeId::of::<f64>(), TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u32>()]
+        .iter()
+        .any(|n| kind == *n)
 }
 
 fn as_flag_value(value: &toml::Value) -> String {
@@ -119,13 +121,19 @@ fn what_is_wrong(error: &clap::Error) -> String {
             }
         }
         (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(flag)) => {
-            let what = match allowed(flag.trim_start_matches('-')) {
-                Some(allowed) => format!("must be {allowed}"),
-                None => "not a value that is allowed; --help says what is".to_string(),
-            };
-            match text(ContextKind::InvalidValue).filter(|value| !value.is_empty()) {
-                Some(value) => format!("{flag} {}: {what}", quoted_where_odd(&value)),
-                None => format!("{flag}: its value is missing; it {what}"),
+            let value = text(ContextKind::InvalidValue).filter(|value| !value.is_empty());
+            match (value, allowed(flag.trim_start_matches('-'))) {
+                (Some(value), Some(allowed)) => {
+                    format!("{flag} {}: must be {allowed}", quoted_where_odd(&value))
+                }
+                (Some(value), None) => {
+                    format!(
+                        "{flag} {}: not a value that is allowed; --help says what is",
+                        quoted_where_odd(&value)
+                    )
+                }
+                (None, Some(allowed)) => format!("{flag}: its value is missing; it must be {allowed}"),
+                (None, None) => format!("{flag}: its value is missing"),
             }
         }
         (ErrorKind::NoEquals, Some(flag)) => format!("{flag}: write its value behind =, as in {flag}=true"),
@@ -142,7 +150,9 @@ fn what_is_wrong(error: &clap::Error) -> String {
         (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
             format!("a command is missing; there are {}; see records --help", commands())
         }
-        (ErrorKind::InvalidUtf8, _) => "an argument is not UTF-8; only names of files and folders may be".to_string(),
+        (ErrorKind::InvalidUtf8, _) => {
+            "an argument is not UTF-8; only names of files and folders may be".to_string()
+        }
         // Few cases are left; the first paragraph of the parser's own text says what it is.
         _ => {
             let text = error.render().to_string();

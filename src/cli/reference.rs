@@ -71,7 +71,10 @@ impl ReferenceFlags {
             let other = given.imb_factor.map(|factor| factor.to_string());
             agree(&format!("--imb-ratio {ratio}"), "imb-factor", other.as_deref())?;
             if !(ratio.is_finite() && ratio >= 1.0) {
-                return Err(usage!("--imb-ratio {ratio}: must be {}", allowed("imb-ratio").unwrap_or_default()));
+                return Err(usage!(
+                    "--imb-ratio {ratio}: must be {}",
+                    allowed("imb-ratio").unwrap_or_default()
+                ));
             }
             settings.imb_factor = 1.0 / ratio;
         }
@@ -84,7 +87,9 @@ impl ReferenceFlags {
                          reference only shuffles its class counts); leave it out or use --dataset cifar100-lt"
                     ));
                 }
-                other => return Err(usage!("--hierarchical: must come with --dataset cifar100-lt, not {other}")),
+                other => {
+                    return Err(usage!("--hierarchical: must come with --dataset cifar100-lt, not {other}"));
+                }
             }
         }
         if let Some(given) = self.num_class {
@@ -106,7 +111,9 @@ impl ReferenceFlags {
         }
         match self.start_epoch {
             None | Some(0) => Ok(()),
-            Some(epoch) => Err(usage!("--start-epoch {epoch}: must be 0; to go on with a run use --resume RUN_FOLDER")),
+            Some(epoch) => {
+                Err(usage!("--start-epoch {epoch}: must be 0; to go on with a run use --resume RUN_FOLDER"))
+            }
         }
     }
 

@@ -14,8 +14,10 @@ use crate::usage;
 
 /// Arguments of `records train`. Flags beat --config, which beats --preset, which beats the defaults.
 #[derive(Args, Clone, Debug, Default)]
-#[command(after_help = "Flags beat --config, which beats --preset, which beats the defaults. Flags may be written with \
-                        underscores (--batch_size).")]
+#[command(
+    after_help = "Flags beat --config, which beats --preset, which beats the defaults. Flags may be written with \
+                        underscores (--batch_size)."
+)]
 pub struct TrainArguments {
     /// Start from the named settings; --list-presets shows them
     #[arg(long, value_name = "NAME")]
@@ -116,12 +118,18 @@ fn in_terms_of_flags(arguments: &TrainArguments, problem: &BadSetting) -> anyhow
 /// The `config.toml` of the run whose folder, or a checkpoint in it, is at `path`.
 fn config_of_run(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
-        return Err(usage!("--resume {}: not found; must be a run's folder or a checkpoint in it", path.display()));
+        return Err(usage!(
+            "--resume {}: not found; must be a run's folder or a checkpoint in it",
+            path.display()
+        ));
     }
     // A checkpoint may lie in the run's folder or in a folder of checkpoints inside it.
     let mut folders = path.ancestors().take(3).map(|folder| folder.join("config.toml"));
     folders.find(|config| config.is_file()).ok_or_else(|| {
-        usage!("--resume {}: has no config.toml; must be a run's folder or a checkpoint in it", path.display())
+        usage!(
+            "--resume {}: has no config.toml; must be a run's folder or a checkpoint in it",
+            path.display()
+        )
     })
 }
 

@@ -9,7 +9,9 @@ use anyhow::Result;
 use clap::{ArgAction, Args};
 use serde::Deserialize;
 
-use super::{BadSetting, Debias, DeviceChoice, ImbalanceType, Method, Schedule, Settings, allowed, bad, choices};
+use super::{
+    BadSetting, Debias, DeviceChoice, ImbalanceType, Method, Schedule, Settings, allowed, bad, choices,
+};
 use crate::usage;
 
 /// Some of the [`Settings`], by the same names. What each may be and its default are added to the help from
@@ -30,7 +32,7 @@ pub struct GivenSettings {
     #[arg(long, value_name = "WORD", help_heading = "Data")]
     pub imb_type: Option<String>,
     /// Make the last class the largest instead of the first
-    #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub reverse: Option<bool>,
     /// Chance q that a wrong class joins a candidate set
     #[arg(long, value_name = "Q", help_heading = "Data")]
@@ -63,7 +65,7 @@ pub struct GivenSettings {
     #[arg(long, value_name = "MOMENTUM", help_heading = "Method")]
     pub m: Option<f64>,
     /// Train on mixed views as well; not there yet
-    #[arg(long, value_name = "BOOL", help_heading = "Method", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", help_heading = "Method", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub mixup: Option<bool>,
     /// Weight of the loss of the mixed views
     #[arg(long, value_name = "WEIGHT", help_heading = "Method")]

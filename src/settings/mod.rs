@@ -252,8 +252,9 @@ impl Settings {
         let from_0_below_1 = |x: f64| (0.0..1.0).contains(&x);
         let above_0_to_1 = |x: f64| x > 0.0 && x <= 1.0;
         let finite_from_0 = |x: f64| x.is_finite() && x >= 0.0;
-        let two_shares =
-            |pair: &Option<Vec<f64>>| pair.as_ref().is_none_or(|p| p.len() == 2 && p.iter().all(|&x| above_0_to_1(x)));
+        let two_shares = |pair: &Option<Vec<f64>>| {
+            pair.as_ref().is_none_or(|p| p.len() == 2 && p.iter().all(|&x| above_0_to_1(x)))
+        };
 
         check(choices::DATASETS.contains(&self.dataset.as_str()), "dataset", &self.dataset);
         if let Some(folder) = &self.data_dir {
