@@ -1,4 +1,68 @@
-//! placeholder
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: one file a command, without logic of its own.
+//!
+//! A new command is a file with its arguments and `run`, one line in [`Command`] and one in `dispatch`.
+
+pub mod doctor;
+pub mod output;
+pub mod parse;
+pub mod reference;
+pub mod train;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::error::{exit_code, one_line};
+
+/// Trains image classifiers from long-tailed data whose labels are candidate sets, with RECORDS and its peers.
+#[derive(Parser, Debug)]
+#[command(
+    name = "records",
+    version,
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Train a network; start with `records train --preset quick`
+    Train(Box<train::TrainArguments>),
+    /// Show what this machine offers and what is missing; always ends with 0
+    Doctor(doctor::DoctorArguments),
+}
+
+fn dispatch(command: &Command) -> Result<()> {
+    match command {
+        Command::Train(arguments) => train::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+    }
+}
+
+/// Runs the program: parses the arguments, runs one command, turns its error into one line and an exit code.
+pub fn main() -> ExitCode {
+    match run(std::env::args_os()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader (`| head`) has had enough.
+        Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error));
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn run(argv: impl IntoIterator<Item = OsString>) -> Result<()> {
+    match parse::parse(argv)? {
+        parse::Parsed::Text(text) => output::print(&text),
+        parse::Parsed::Command(command) => dispatch(&command),
+    }
 }

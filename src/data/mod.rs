@@ -1,6 +1,10 @@
 //! Data: sources of images, the long-tailed subset, candidate sets and augmentation.
 
 pub mod augment;
+pub mod candidates;
+pub mod longtail;
+pub mod source;
+pub mod superclasses;
 
 /// Decoded images with their true classes.
 #[derive(Clone, Debug, Default)]

@@ -1,1 +1,395 @@
-//! placeholder
+//! How a run is set up: [`Settings`], its defaults, what each value may be, and the TOML a run writes back.
+//!
+//! A run's settings come from four places, each of which beats those after it: flags, `--config FILE.toml`, `--preset
+//! NAME`, the defaults. [`given`] holds what one place gave, [`presets`] the named sets of values, [`choices`] the
+//! words a setting may take.
+
+pub mod choices;
+pub mod given;
+pub mod presets;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::usage;
+pub use choices::{Debias, DeviceChoice, ImbalanceType, Method, Schedule};
+pub use given::GivenSettings;
+
+/// Everything that decides what a run computes and where it writes.
+///
+/// In TOML it is one flat table with the names in kebab case (`batch-size = 256`); the flags have the same names.
+/// The defaults are those of the reference trainer (SPEC 5); the published runs are [`presets`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// Data set, one of [`choices::DATASETS`].
+    pub dataset: String,
+    /// Folder that holds the data set; `None`: `data` in the current folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Images of the smallest class as a share of those of the largest (mu = 1/rho), above 0 and at most 1.
+    pub imb_factor: f64,
+    /// Shape of the class counts (SPEC 2).
+    pub imb_type: ImbalanceType,
+    /// Whether the last class is the largest instead of the first.
+    pub reverse: bool,
+    /// Chance q that a wrong class joins a candidate set (SPEC 3), at least 0 and below 1.
+    pub partial_rate: f64,
+    /// Seed of the subset and of the candidate sets; the reference always takes 0.
+    pub data_seed: u32,
+    /// Rows and columns of the network's input, pixels.
+    pub image_size: usize,
+    /// Training images per class of the synthetic data before the subset is taken.
+    pub synthetic_train_per_class: usize,
+    /// Test images per class of the synthetic data.
+    pub synthetic_test_per_class: usize,
+    /// Network, one of [`choices::ARCHITECTURES`].
+    pub arch: String,
+    /// Channels of the first stage; the others have 2, 4 and 8 times as many.
+    pub width: usize,
+    /// Loss and disambiguation.
+    pub method: Method,
+    /// What is subtracted from the logits that disambiguation and evaluation read.
+    pub debias: Debias,
+    /// Momentum of the mean feature (RECORDS), at least 0 and below 1.
+    pub m: f64,
+    /// Whether mixed views are trained on as well.
+    pub mixup: bool,
+    /// Weight of the loss of the mixed views.
+    pub alpha: f64,
+    /// First epoch, counted from 0, that updates the confidence.
+    pub upd_start: usize,
+    /// SoLar: epochs of the stage that estimates the class prior.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub est_epochs: Option<usize>,
+    /// SoLar: share of each class that is chosen, at the first epoch and after warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rho_range: Option<Vec<f64>>,
+    /// SoLar: step of the class prior in the estimation stage and in the training stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<Vec<f64>>,
+    /// Epochs.
+    pub epochs: usize,
+    /// Samples a step; each gives a weak and a strong view.
+    pub batch_size: usize,
+    /// Learning rate of the first epoch.
+    pub lr: f64,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Weight decay of SGD, on every parameter.
+    pub weight_decay: f64,
+    /// How the learning rate falls.
+    pub schedule: Schedule,
+    /// Epochs after which the step schedule multiplies the learning rate by `lr_decay_rate`.
+    pub lr_decay_epochs: Vec<usize>,
+    /// Factor of one decay; the cosine schedule ends at `lr * lr_decay_rate^3`.
+    pub lr_decay_rate: f64,
+    /// Seed of the initial weights, the views, the order of samples and the shuffle of class counts.
+    pub seed: u64,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// CPU threads; 0: all.
+    pub threads: usize,
+    /// Folder that holds the folders of runs.
+    pub exp_dir: PathBuf,
+    /// Name of the run's folder; `None`: made from the settings and the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Epochs from one checkpoint to the next.
+    pub checkpoint_every: usize,
+    /// Epochs from one evaluation to the next.
+    pub eval_every: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            dataset: "cifar10-lt".into(),
+            data_dir: None,
+            imb_factor: 0.01,
+            imb_type: ImbalanceType::Exp,
+            reverse: false,
+            partial_rate: 0.1,
+            data_seed: 0,
+            image_size: 32,
+            synthetic_train_per_class: 500,
+            synthetic_test_per_class: 100,
+            arch: "resnet18".into(),
+            width: 64,
+            method: Method::Corr,
+            debias: Debias::None,
+            m: 0.9,
+            mixup: false,
+            alpha: 1.0,
+            upd_start: 1,
+            est_epochs: None,
+            rho_range: None,
+            gamma: None,
+            epochs: 800,
+            batch_size: 256,
+            lr: 0.02,
+            momentum: 0.9,
+            weight_decay: 1e-5,
+            schedule: Schedule::Step,
+            lr_decay_epochs: vec![700, 800, 900],
+            lr_decay_rate: 0.1,
+            // The reference has no default seed and is then not repeatable; this is the seed of its published runs.
+            seed: 123,
+            device: DeviceChoice::Auto,
+            threads: 0,
+            exp_dir: "runs".into(),
+            name: None,
+            checkpoint_every: 1,
+            eval_every: 1,
+        }
+    }
+}
+
+/// One setting whose value is not allowed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BadSetting {
+    /// Name of the setting, as in TOML and, behind `--`, of its flag.
+    pub name: &'static str,
+    /// The value as a user would write it; empty where the setting is missing.
+    pub value: String,
+    /// What is wrong and what is allowed.
+    pub reason: String,
+}
+
+impl fmt::Display for BadSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BadSetting { name, value, reason } = self;
+        if value.is_empty() {
+            write!(f, "--{name}: {reason}")
+        } else {
+            write!(f, "--{name} {value}: {reason}")
+        }
+    }
+}
+
+/// What each setting may be, to follow "must be"; printed by `--help` and by every error about the setting.
+const ALLOWED: &[(&str, &str)] = &[
+    ("dataset", "one of cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, synthetic"),
+    ("data-dir", "a folder"),
+    ("imb-factor", "above 0 and at most 1"),
+    ("imb-type", "one of exp, step, none"),
+    ("imb-ratio", "a finite number of at least 1"),
+    ("reverse", "true or false"),
+    ("partial-rate", "at least 0 and below 1"),
+    ("data-seed", "a whole number from 0 to 4294967295"),
+    ("image-size", "a whole number from 8 to 512"),
+    ("synthetic-train-per-class", "a whole number from 1 to 100000"),
+    ("synthetic-test-per-class", "a whole number from 1 to 100000"),
+    ("arch", "resnet18"),
+    ("width", "a whole number from 1 to 1024"),
+    ("method", "corr"),
+    ("debias", "one of none, records"),
+    ("m", "at least 0 and below 1"),
+    ("mixup", "false"),
+    ("alpha", "a finite number of at least 0"),
+    ("upd-start", "a whole number of at least 0"),
+    ("est-epochs", "a whole number of at least 1"),
+    ("rho-range", "two numbers above 0 and at most 1, as in 0.2,0.6"),
+    ("gamma", "two numbers above 0 and at most 1, as in 0.1,0.01"),
+    ("epochs", "a whole number from 1 to 1000000"),
+    ("batch-size", "a whole number from 2 to 65536"),
+    ("lr", "a finite number above 0"),
+    ("momentum", "at least 0 and below 1"),
+    ("weight-decay", "a finite number of at least 0"),
+    ("schedule", "one of cosine, step"),
+    ("lr-decay-epochs", "whole numbers of at least 0, as in 700,800,900"),
+    ("lr-decay-rate", "above 0 and at most 1"),
+    ("seed", "a whole number from 0 to 9223372036854775807"),
+    ("device", "one of auto, cpu, cuda, sim"),
+    ("threads", "a whole number from 0 to 4096"),
+    ("exp-dir", "a folder"),
+    ("name", "a name of 1 to 200 bytes without /, \\ or control characters that does not begin with - or ."),
+    ("checkpoint-every", "a whole number of at least 1"),
+    ("eval-every", "a whole number of at least 1"),
+    ("num-class", "the number of classes of the data set: 10 or 100"),
+];
+
+/// What the setting called `name` may be, to follow "must be".
+pub fn allowed(name: &str) -> Option<&'static str> {
+    ALLOWED.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed)
+}
+
+fn bad(name: &'static str, value: impl fmt::Display) -> BadSetting {
+    let reason = format!("must be {}", allowed(name).unwrap_or("a value that is known"));
+    BadSetting { name, value: quoted_where_odd(&value.to_string()), reason }
+}
+
+fn not_there_yet(name: &'static str, value: impl fmt::Display) -> BadSetting {
+    let reason = format!("not there yet; for now it must be {}", allowed(name).unwrap_or("left out"));
+    BadSetting { name, value: value.to_string(), reason }
+}
+
+/// The value on one line and never empty, so that a message always shows what it speaks of.
+pub(crate) fn quoted_where_odd(value: &str) -> String {
+    if value.is_empty() || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        format!("{value:?}")
+    } else {
+        value.to_string()
+    }
+}
+
+fn list<T: fmt::Display>(values: &[T]) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl Settings {
+    /// Every setting whose value is not allowed, in the order of the fields.
+    pub fn problems(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        let mut check = |fine: bool, name: &'static str, value: &dyn fmt::Display| {
+            if !fine {
+                found.push(bad(name, value));
+            }
+        };
+        let from_0_below_1 = |x: f64| (0.0..1.0).contains(&x);
+        let above_0_to_1 = |x: f64| x > 0.0 && x <= 1.0;
+        let finite_from_0 = |x: f64| x.is_finite() && x >= 0.0;
+        let two_shares = |pair: &Option<Vec<f64>>| {
+            pair.as_ref().is_none_or(|p| p.len() == 2 && p.iter().all(|&x| above_0_to_1(x)))
+        };
+
+        check(choices::DATASETS.contains(&self.dataset.as_str()), "dataset", &self.dataset);
+        if let Some(folder) = &self.data_dir {
+            check(!folder.as_os_str().is_empty(), "data-dir", &folder.display());
+        }
+        check(above_0_to_1(self.imb_factor), "imb-factor", &self.imb_factor);
+        check(from_0_below_1(self.partial_rate), "partial-rate", &self.partial_rate);
+        check((8..=512).contains(&self.image_size), "image-size", &self.image_size);
+        check(
+            (1..=100_000).contains(&self.synthetic_train_per_class),
+            "synthetic-train-per-class",
+            &self.synthetic_train_per_class,
+        );
+        check(
+            (1..=100_000).contains(&self.synthetic_test_per_class),
+            "synthetic-test-per-class",
+            &self.synthetic_test_per_class,
+        );
+        let arch = self.arch.as_str();
+        check(
+            choices::ARCHITECTURES.contains(&arch) || choices::ARCHITECTURES_TO_COME.contains(&arch),
+            "arch",
+            &self.arch,
+        );
+        check((1..=1024).contains(&self.width), "width", &self.width);
+        check(from_0_below_1(self.m), "m", &self.m);
+        check(finite_from_0(self.alpha), "alpha", &self.alpha);
+        check(self.est_epochs.is_none_or(|n| n >= 1), "est-epochs", &self.est_epochs.unwrap_or(0));
+        check(two_shares(&self.rho_range), "rho-range", &list(self.rho_range.as_deref().unwrap_or(&[])));
+        check(two_shares(&self.gamma), "gamma", &list(self.gamma.as_deref().unwrap_or(&[])));
+        check((1..=1_000_000).contains(&self.epochs), "epochs", &self.epochs);
+        check((2..=65_536).contains(&self.batch_size), "batch-size", &self.batch_size);
+        check(self.lr.is_finite() && self.lr > 0.0, "lr", &self.lr);
+        check(from_0_below_1(self.momentum), "momentum", &self.momentum);
+        check(finite_from_0(self.weight_decay), "weight-decay", &self.weight_decay);
+        check(above_0_to_1(self.lr_decay_rate), "lr-decay-rate", &self.lr_decay_rate);
+        // TOML has no larger integer, and config.toml must hold the seed.
+        check(i64::try_from(self.seed).is_ok(), "seed", &self.seed);
+        check(self.threads <= 4096, "threads", &self.threads);
+        check(!self.exp_dir.as_os_str().is_empty(), "exp-dir", &self.exp_dir.display());
+        if let Some(name) = &self.name {
+            check(is_folder_name(name), "name", name);
+        }
+        check(self.checkpoint_every >= 1, "checkpoint-every", &self.checkpoint_every);
+        check(self.eval_every >= 1, "eval-every", &self.eval_every);
+        found.extend(self.contradictions());
+        found
+    }
+
+    /// Settings that are fine each by itself but not together, and those that this version cannot train with.
+    fn contradictions(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        if self.dataset == "folder" && self.data_dir.is_none() {
+            let reason = "must name the folder of images that --dataset folder reads".to_string();
+            found.push(BadSetting { name: "data-dir", value: String::new(), reason });
+        }
+        if choices::ARCHITECTURES_TO_COME.contains(&self.arch.as_str()) {
+            found.push(not_there_yet("arch", &self.arch));
+        }
+        if self.method == Method::Solar {
+            found.push(not_there_yet("method", self.method));
+        } else {
+            for (name, value) in [
+                ("est-epochs", self.est_epochs.map(|n| n.to_string())),
+                ("rho-range", self.rho_range.as_deref().map(list)),
+                ("gamma", self.gamma.as_deref().map(list)),
+            ] {
+                if let Some(value) = value {
+                    let reason = format!("has a meaning only with --method solar; leave --{name} out");
+                    found.push(BadSetting { name, value, reason });
+                }
+            }
+        }
+        if self.mixup {
+            found.push(not_there_yet("mixup", self.mixup));
+        }
+        found
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// A usage error of one line for the first bad value: flag, value, what is allowed.
+    pub fn validate(&self) -> Result<()> {
+        match self.problems().into_iter().next() {
+            None => Ok(()),
+            Some(problem) => Err(usage!("{problem}")),
+        }
+    }
+
+    /// Reads and checks the settings that a run wrote as `config.toml`.
+    ///
+    /// # Errors
+    /// A usage error with file, line and key.
+    pub fn from_file(path: &Path) -> Result<Settings> {
+        let file = given::SettingsFile::read(path)?;
+        let mut settings = Settings::default();
+        file.given.apply(&mut settings).map_err(|problem| file.usage_error(&problem))?;
+        match settings.problems().into_iter().next() {
+            None => Ok(settings),
+            Some(problem) => Err(file.usage_error(&problem)),
+        }
+    }
+
+    /// The method as tables name it: `CORR+RECORDS`.
+    pub fn method_title(&self) -> String {
+        let mut title = match self.method {
+            Method::Corr => "CORR".to_string(),
+            Method::Solar => "SoLar".to_string(),
+        };
+        if self.debias == Debias::Records {
+            title.push_str("+RECORDS");
+        }
+        if self.mixup && self.method == Method::Corr {
+            title.push_str("+mixup");
+        }
+        title
+    }
+}
+
+fn is_folder_name(name: &str) -> bool {
+    let fine = |c: char| !c.is_control() && c != '/' && c != '\\';
+    !name.is_empty() && name.len() <= 200 && name.chars().all(fine) && !name.starts_with(['-', '.'])
+}
+
+/// All settings as TOML with a comment on top: what a run writes as `config.toml`. Reading it gives the same settings.
+///
+/// # Errors
+/// Only where a path is not UTF-8, which TOML cannot hold.
+pub fn config_toml(settings: &Settings) -> Result<String> {
+    let table = toml::to_string(settings).map_err(|error| {
+        usage!("cannot write the settings as TOML: {error}; use folder names that are UTF-8")
+    })?;
+    Ok(format!(
+        "# Settings of a run of records {}, all of them.\n# Run it again: records train --config config.toml\n\n{table}",
+        env!("CARGO_PKG_VERSION")
+    ))
+}

@@ -1,1 +1,422 @@
-//! placeholder
+//! Looks for the NVIDIA driver, its GPUs and the run-time compiler NVRTC, all opened at run time: a machine without
+//! them gets a message that says what to install.
+
+use std::ffi::{CStr, OsString, c_char, c_int, c_uint};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use libloading::Library;
+
+/// The NVIDIA driver and what it sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Driver {
+    /// Newest CUDA version that the driver serves: major, minor.
+    pub cuda_version: (u32, u32),
+    /// GPUs in the driver's order.
+    pub gpus: Vec<Gpu>,
+}
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gpu {
+    /// Name as the driver gives it.
+    pub name: String,
+    /// Compute capability: major, minor.
+    pub compute_capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Memory, bytes.
+    pub memory: u64,
+}
+
+/// The run-time compiler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nvrtc {
+    /// The library, or only its name where the loader found it by itself.
+    pub path: PathBuf,
+    /// What led there: an environment variable, a toolkit, a Python package, the loader.
+    pub found_by: String,
+    /// Version: major, minor.
+    pub version: (u32, u32),
+    /// Whether `libnvrtc-builtins`, which compiling needs, lies beside it; `None` where the folder is not known.
+    pub has_builtins: Option<bool>,
+}
+
+/// What to do where there is no driver.
+pub const INSTALL_DRIVER: &str = "for a GPU install the NVIDIA driver, 525 or newer";
+/// What to do where there is no NVRTC.
+pub const INSTALL_NVRTC: &str = "for a GPU `pip install nvidia-cuda-nvrtc-cu12`, or install the CUDA toolkit, or set RECORDS_NVRTC to libnvrtc.so";
+
+const DRIVER_LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.so.1" };
+
+/// Asks the NVIDIA driver for its version and GPUs.
+///
+/// # Errors
+/// One line: no driver library, or which of its calls failed and how.
+pub fn driver() -> Result<Driver, String> {
+    // SAFETY: opening a library runs its initialisers; this one is the system's NVIDIA driver.
+    let library = unsafe { Library::new(DRIVER_LIBRARY) }.map_err(|_| format!("no {DRIVER_LIBRARY}"))?;
+    let calls = DriverCalls { library: keep(library) };
+    // SAFETY: every signature is the one of the driver's documentation and every pointer names a live value of that
+    // type, written before it is read.
+    unsafe {
+        calls.run(c"cuInit", |init: unsafe extern "C" fn(c_uint) -> c_int| init(0))?;
+        let version = calls.number(c"cuDriverGetVersion")?;
+        let count = calls.number(c"cuDeviceGetCount")?;
+        let gpus = (0..count).map(|ordinal| calls.gpu(ordinal)).collect::<Result<_, String>>()?;
+        Ok(Driver { cuda_version: major_minor(version), gpus })
+    }
+}
+
+/// 12040 as (12, 4).
+fn major_minor(version: c_int) -> (u32, u32) {
+    let version = version.unsigned_abs();
+    (version / 1000, version % 1000 / 10)
+}
+
+/// Keeps a library open to the end of the program: CUDA's libraries start threads and do not survive being closed.
+fn keep(library: Library) -> &'static Library {
+    Box::leak(Box::new(library))
+}
+
+struct DriverCalls {
+    library: &'static Library,
+}
+
+type Device = c_int;
+
+/// Numbers of `CUdevice_attribute`.
+const MULTIPROCESSOR_COUNT: c_int = 16;
+const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
+const COMPUTE_CAPABILITY_MINOR: c_int = 76;
+
+impl DriverCalls {
+    /// Calls the function called `name`.
+    ///
+    /// # Safety
+    /// `F` must be its signature and `call` must keep its contract.
+    unsafe fn run<F: Copy>(&self, name: &CStr, call: impl FnOnce(F) -> c_int) -> Result<(), String> {
+        let shown = name.to_string_lossy();
+        // SAFETY: the caller answers for the signature.
+        let function = unsafe { self.library.get::<F>(name.to_bytes_with_nul()) }
+            .map_err(|_| format!("{DRIVER_LIBRARY} has no {shown}"))?;
+        match call(*function) {
+            0 => Ok(()),
+            code => Err(format!("{shown} failed with {}", self.error_name(code))),
+        }
+    }
+
+    fn error_name(&self, code: c_int) -> String {
+        type GetErrorName = unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int;
+        let mut text: *const c_char = std::ptr::null();
+        // SAFETY: the signature is the documented one; on success the driver sets a static string.
+        unsafe {
+            if let Ok(function) = self.library.get::<GetErrorName>(b"cuGetErrorName\0")
+                && function(code, &mut text) == 0
+                && !text.is_null()
+            {
+                return format!("{} ({code})", CStr::from_ptr(text).to_string_lossy());
+            }
+        }
+        format!("error {code}")
+    }
+
+    /// # Safety
+    /// `name` must be a function that writes one `int`.
+    unsafe fn number(&self, name: &CStr) -> Result<c_int, String> {
+        let mut number = 0;
+        // SAFETY: the caller answers for the signature; the pointer is to a live int.
+        unsafe {
+            self.run(name, |function: unsafe extern "C" fn(*mut c_int) -> c_int| function(&mut number))
+        }?;
+        Ok(number)
+    }
+
+    /// # Safety
+    /// `cuInit` must have succeeded.
+    unsafe fn gpu(&self, ordinal: c_int) -> Result<Gpu, String> {
+        type Get = unsafe extern "C" fn(*mut Device, c_int) -> c_int;
+        type GetName = unsafe extern "C" fn(*mut c_char, c_int, Device) -> c_int;
+        type GetAttribute = unsafe extern "C" fn(*mut c_int, c_int, Device) -> c_int;
+        type TotalMemory = unsafe extern "C" fn(*mut usize, Device) -> c_int;
+        let mut device: Device = 0;
+        let mut name = [0u8; 256];
+        let mut memory = 0usize;
+        let attribute = |attribute: c_int, device: Device| {
+            let mut value: c_int = 0;
+            // SAFETY: documented signature, pointer to a live int.
+            unsafe {
+                self.run(c"cuDeviceGetAttribute", |get: GetAttribute| get(&mut value, attribute, device))?;
+            }
+            Ok::<u32, String>(value.unsigned_abs())
+        };
+        // SAFETY: documented signatures, pointers to live values; the name's length leaves room for the final zero.
+        unsafe {
+            self.run(c"cuDeviceGet", |get: Get| get(&mut device, ordinal))?;
+            self.run(c"cuDeviceGetName", |get: GetName| get(name.as_mut_ptr().cast(), 255, device))?;
+            self.run(c"cuDeviceTotalMem_v2", |get: TotalMemory| get(&mut memory, device))?;
+        }
+        let name = CStr::from_bytes_until_nul(&name).map(|name| name.to_string_lossy().into_owned());
+        Ok(Gpu {
+            name: name.unwrap_or_else(|_| "unnamed GPU".into()),
+            compute_capability: (
+                attribute(COMPUTE_CAPABILITY_MAJOR, device)?,
+                attribute(COMPUTE_CAPABILITY_MINOR, device)?,
+            ),
+            multiprocessors: attribute(MULTIPROCESSOR_COUNT, device)?,
+            memory: memory as u64,
+        })
+    }
+}
+
+/// A place where NVRTC may be: a library or a folder of libraries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    /// Library or folder.
+    pub path: PathBuf,
+    /// What names the place.
+    pub named_by: String,
+}
+
+/// Finds NVRTC: `RECORDS_NVRTC`, toolkits, packages of the active Python, the loader's path, in this order.
+///
+/// # Errors
+/// One line that says which libraries were found and could not be opened, if any.
+pub fn nvrtc() -> Result<Nvrtc, String> {
+    let mut failures = Vec::new();
+    let places = nvrtc_places(&|name| std::env::var_os(name));
+    let mut tried = Vec::new();
+    for place in places.into_iter().chain(std::iter::once_with(python_places).flatten()) {
+        for library in nvrtc_libraries(&place.path) {
+            // Toolkit paths lead to the same file by many links.
+            let real = library.canonicalize().unwrap_or_else(|_| library.clone());
+            if tried.contains(&real) {
+                continue;
+            }
+            tried.push(real);
+            match nvrtc_version(&library) {
+                Ok(version) => {
+                    let has_builtins = library.parent().map(has_builtins);
+                    return Ok(Nvrtc { path: library, found_by: place.named_by, version, has_builtins });
+                }
+                // The loader's own message often begins with the path.
+                Err(reason) if reason.starts_with(&*library.to_string_lossy()) => failures.push(reason),
+                Err(reason) => failures.push(format!("{}: {reason}", library.display())),
+            }
+        }
+        if place.named_by == NVRTC_VARIABLE && tried.is_empty() {
+            failures.push(format!("{NVRTC_VARIABLE}={}: no libnvrtc.so there", place.path.display()));
+        }
+    }
+    for name in ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"] {
+        if let Ok(version) = nvrtc_version(Path::new(name)) {
+            let found_by = "the loader's path".to_string();
+            return Ok(Nvrtc { path: name.into(), found_by, version, has_builtins: None });
+        }
+    }
+    if failures.is_empty() { Err("no libnvrtc.so".to_string()) } else { Err(failures.join("; ")) }
+}
+
+/// Environment variable that names the NVRTC library or its folder.
+const NVRTC_VARIABLE: &str = "RECORDS_NVRTC";
+
+/// Where NVRTC may be by the environment variables that `variable` answers and by the usual folders.
+pub fn nvrtc_places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Place> {
+    let given = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let mut places = Vec::new();
+    if let Some(path) = given(NVRTC_VARIABLE) {
+        places.push(Place { path, named_by: NVRTC_VARIABLE.into() });
+    }
+    for name in ["CUDA_HOME", "CUDA_PATH"] {
+        if let Some(root) = given(name) {
+            for folder in ["lib64", "lib", "targets/x86_64-linux/lib"] {
+                places.push(Place { path: root.join(folder), named_by: name.into() });
+            }
+        }
+    }
+    let mut toolkits = entries(Path::new("/usr/local"));
+    toolkits.retain(|path| name_of(path).starts_with("cuda"));
+    newest_first(&mut toolkits);
+    for toolkit in toolkits {
+        places.push(Place { path: toolkit.join("lib64"), named_by: "CUDA toolkit".into() });
+    }
+    for name in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
+        if let Some(root) = given(name) {
+            for python in
+                entries(&root.join("lib")).iter().filter(|path| name_of(path).starts_with("python3"))
+            {
+                places.extend(wheel_places(&python.join("site-packages")));
+            }
+            places.push(Place { path: root.join("lib"), named_by: name.into() });
+        }
+    }
+    places
+}
+
+/// Folders of NVRTC in the packages of the `python3` on the path.
+fn python_places() -> Vec<Place> {
+    let folders = python_path().unwrap_or_default();
+    folders.iter().flat_map(|folder| wheel_places(folder)).collect()
+}
+
+/// Folders of NVRTC inside a folder of Python packages: one a wheel (CUDA 12) or one for all of CUDA (13).
+fn wheel_places(site_packages: &Path) -> Vec<Place> {
+    let mut folders = entries(&site_packages.join("nvidia"));
+    folders.retain(|path| name_of(path) == "cuda_nvrtc" || name_of(path).starts_with("cu1"));
+    newest_first(&mut folders);
+    folders
+        .into_iter()
+        .map(|folder| Place { path: folder.join("lib"), named_by: "Python package".into() })
+        .collect()
+}
+
+/// `sys.path` of `python3`, `None` where there is none or it does not answer within five seconds.
+fn python_path() -> Option<Vec<PathBuf>> {
+    let mut python = Command::new("python3")
+        .args(["-c", "import sys; print('\\n'.join(sys.path))"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    let asked = Instant::now();
+    let status = loop {
+        match python.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if asked.elapsed() < Duration::from_secs(5) => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
+            _ => {
+                // It may have ended by itself meanwhile; either way it is gone after this.
+                let _ = python.kill();
+                let _ = python.wait();
+                return None;
+            }
+        }
+    };
+    let output = python.wait_with_output().ok().filter(|_| status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(text.lines().filter(|line| !line.is_empty()).map(PathBuf::from).collect())
+}
+
+/// The NVRTC libraries at `path`: itself, or those in the folder, newest first.
+fn nvrtc_libraries(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_path_buf()];
+    }
+    let mut libraries = entries(path);
+    libraries.retain(|path| {
+        let name = name_of(path);
+        let rest = name.strip_prefix("libnvrtc.so");
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    });
+    newest_first(&mut libraries);
+    libraries
+}
+
+fn has_builtins(folder: &Path) -> bool {
+    entries(folder).iter().any(|path| name_of(path).starts_with("libnvrtc-builtins.so"))
+}
+
+fn nvrtc_version(library: &Path) -> Result<(u32, u32), String> {
+    type NvrtcVersion = unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int;
+    // SAFETY: opening a library runs its initialisers; its name says that it is NVRTC, or the user says so.
+    let library = unsafe { Library::new(library) }.map_err(|error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        cause.replace('\n', " ")
+    })?;
+    // SAFETY: the documented signature.
+    let function =
+        unsafe { library.get::<NvrtcVersion>(b"nvrtcVersion\0") }.map_err(|_| "has no nvrtcVersion")?;
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both pointers are to live ints.
+    let code = unsafe { function(&mut major, &mut minor) };
+    keep(library);
+    if code != 0 {
+        return Err(format!("nvrtcVersion failed with error {code}"));
+    }
+    Ok((major.unsigned_abs(), minor.unsigned_abs()))
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    // A folder that cannot be read holds nothing for us.
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Sorts by the numbers in the names, the largest first, then by name, so that the order never depends on the disk.
+fn newest_first(paths: &mut [PathBuf]) {
+    let numbers = |path: &PathBuf| -> Vec<u64> {
+        let name = name_of(path);
+        name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
+    };
+    paths.sort_by(|a, b| numbers(b).cmp(&numbers(a)).then_with(|| a.cmp(b)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_split_as_cuda_writes_them() {
+        assert_eq!(major_minor(12040), (12, 4));
+        assert_eq!(major_minor(13000), (13, 0));
+    }
+
+    #[test]
+    fn variables_come_first_and_in_order() {
+        let answers = |name: &str| match name {
+            "RECORDS_NVRTC" => Some(OsString::from("/a/libnvrtc.so.12")),
+            "CUDA_HOME" => Some(OsString::from("/b")),
+            "CUDA_PATH" => Some(OsString::new()),
+            _ => None,
+        };
+        let places = nvrtc_places(&answers);
+        let first: Vec<&str> = places.iter().take(2).filter_map(|place| place.path.to_str()).collect();
+        assert_eq!(first, ["/a/libnvrtc.so.12", "/b/lib64"]);
+        assert!(
+            !places.iter().any(|place| place.named_by == "CUDA_PATH"),
+            "an empty variable names no place"
+        );
+    }
+
+    #[test]
+    fn wheels_of_a_virtual_environment_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["nvidia/cuda_nvrtc/lib", "nvidia/cu13/lib", "nvidia/cudnn/lib"] {
+            std::fs::create_dir_all(root.path().join("lib/python3.12/site-packages").join(folder)).unwrap();
+        }
+        let answers = |name: &str| (name == "VIRTUAL_ENV").then(|| root.path().as_os_str().to_os_string());
+        let places = nvrtc_places(&answers);
+        let wheels: Vec<String> = places
+            .iter()
+            .filter(|place| place.named_by == "Python package")
+            .map(|place| name_of(place.path.parent().unwrap()))
+            .collect();
+        assert_eq!(wheels, ["cu13", "cuda_nvrtc"]);
+    }
+
+    #[test]
+    fn newest_library_comes_first_and_others_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "libnvrtc.so.9.0",
+            "libnvrtc.so.12",
+            "libnvrtc-builtins.so.12.4",
+            "libnvrtc.alt.so.12",
+            "libnvrtc.so",
+        ];
+        for name in names {
+            std::fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let found: Vec<String> = nvrtc_libraries(folder.path()).iter().map(|path| name_of(path)).collect();
+        assert_eq!(found, ["libnvrtc.so.12", "libnvrtc.so.9.0", "libnvrtc.so"]);
+        assert!(has_builtins(folder.path()));
+        let error = nvrtc_version(&folder.path().join("libnvrtc.so.12")).unwrap_err();
+        assert!(!error.is_empty() && !error.contains('\n'), "an empty file is no library: {error}");
+    }
+}

@@ -1,0 +1,326 @@
+//! `records doctor`: what this machine offers for training, and what to install for what is missing.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::output;
+use crate::device::gpu::probe::{self, Driver, INSTALL_DRIVER, INSTALL_NVRTC};
+use crate::settings::Settings;
+
+/// Arguments of `records doctor`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DoctorArguments {
+    /// Folder to look for data sets in [default: data]
+    #[arg(long, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// Prints the table. What is missing is a row of it, not an error.
+///
+/// # Errors
+/// Only where standard output cannot be written.
+pub fn run(arguments: &DoctorArguments) -> Result<()> {
+    let driver = probe::driver();
+    let mut rows = vec![
+        row(
+            "records",
+            format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS),
+        ),
+        row("device", device_of_auto(&driver)),
+        row("CPU", cpu_model()),
+        row("cores", cores()),
+        row("SIMD", simd()),
+        row("memory", memory()),
+    ];
+    match &driver {
+        Ok(driver) => {
+            let (major, minor) = driver.cuda_version;
+            rows.push(row("NVIDIA driver", format!("found, serves CUDA up to {major}.{minor}")));
+            if driver.gpus.is_empty() {
+                rows.push(row("GPU", "none that the driver sees; look at CUDA_VISIBLE_DEVICES".into()));
+            }
+            for (index, gpu) in driver.gpus.iter().enumerate() {
+                let (major, minor) = gpu.compute_capability;
+                rows.push(row(
+                    &format!("GPU {index}"),
+                    format!(
+                        "{}, sm_{major}{minor}, {} multiprocessors, {}",
+                        gpu.name,
+                        gpu.multiprocessors,
+                        gibibytes(gpu.memory)
+                    ),
+                ));
+            }
+        }
+        Err(reason) => rows.push(row("NVIDIA driver", format!("{reason}; {INSTALL_DRIVER}"))),
+    }
+    rows.push(row("NVRTC", nvrtc()));
+    let folder = arguments.data_dir.as_deref().unwrap_or(Path::new("data"));
+    let found = data_sets(folder);
+    if found.is_empty() {
+        rows.push(row("data", format!("none in {}; --dataset synthetic needs none", shown(folder))));
+    }
+    rows.extend(found.into_iter().map(|found| row("data", found)));
+    rows.push(row("runs", runs_folder(&Settings::default().exp_dir)));
+    output::print(&output::table(&rows))
+}
+
+fn row(item: &str, found: String) -> [String; 2] {
+    [item.to_string(), one_line(&found)]
+}
+
+/// Names of GPUs, CPUs and folders come from outside; none may break the table.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
+/// What `--device auto` takes, and why.
+fn device_of_auto(driver: &Result<Driver, String>) -> String {
+    let why = match driver {
+        Ok(driver) if !driver.gpus.is_empty() => "training on the GPU is not there yet",
+        Ok(_) => "the NVIDIA driver sees no GPU",
+        Err(_) => "no NVIDIA driver",
+    };
+    format!("--device auto takes cpu: {why}")
+}
+
+fn nvrtc() -> String {
+    match probe::nvrtc() {
+        Ok(nvrtc) => {
+            let (major, minor) = nvrtc.version;
+            let builtins = match nvrtc.has_builtins {
+                Some(false) => "; libnvrtc-builtins is missing beside it, install the package again",
+                _ => "",
+            };
+            format!("{major}.{minor}, {} (by {}){builtins}", shown(&nvrtc.path), nvrtc.found_by)
+        }
+        Err(reason) => format!("{reason}; {INSTALL_NVRTC}"),
+    }
+}
+
+/// The text of a small file of the system, `None` where there is none. Files of /proc have no length to ask for.
+fn system_file(path: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(1 << 20).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The value of `key : value` in a line.
+fn value_of<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let (found, value) = line.split_once(':')?;
+    (found.trim() == key).then(|| value.trim())
+}
+
+fn cpu_model() -> String {
+    let information = system_file("/proc/cpuinfo").unwrap_or_default();
+    let model = information.lines().find_map(|line| value_of(line, "model name"));
+    model.unwrap_or("unknown model").to_string()
+}
+
+fn cores() -> String {
+    let information = system_file("/proc/cpuinfo").unwrap_or_default();
+    let mut cores = BTreeSet::new();
+    for processor in information.split("\n\n") {
+        let field = |key| processor.lines().find_map(|line| value_of(line, key));
+        if let (Some(socket), Some(core)) = (field("physical id"), field("core id")) {
+            cores.insert((socket, core));
+        }
+    }
+    let threads = match available_parallelism() {
+        Ok(threads) => format!("{threads} threads for --threads 0"),
+        Err(_) => "threads unknown, --threads 0 takes 1".to_string(),
+    };
+    if cores.is_empty() { threads } else { format!("{}, {threads}", cores.len()) }
+}
+
+fn simd() -> String {
+    #[cfg(target_arch = "x86_64")]
+    let features = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    let features = [("neon", std::arch::is_aarch64_feature_detected!("neon"))];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let features: [(&str, bool); 0] = [];
+    let found: Vec<&str> = features.into_iter().filter_map(|(name, found)| found.then_some(name)).collect();
+    if found.is_empty() { "none that is known".to_string() } else { found.join(" ") }
+}
+
+fn memory() -> String {
+    let information = system_file("/proc/meminfo").unwrap_or_default();
+    let bytes = |key| {
+        let value = information.lines().find_map(|line| value_of(line, key))?;
+        value.trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    let (Some(total), Some(free)) = (bytes("MemTotal"), bytes("MemAvailable")) else {
+        return "unknown".to_string();
+    };
+    let mut text = format!("{}, {} free", gibibytes(total), gibibytes(free));
+    // In a container the limit is what counts.
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().find_map(|path| system_file(path)?.trim().parse::<u64>().ok());
+    if let Some(limit) = limit.filter(|limit| *limit < total) {
+        text.push_str(&format!(", limited to {} here", gibibytes(limit)));
+    }
+    text
+}
+
+fn gibibytes(bytes: u64) -> String {
+    // A tenth of a GiB is fine enough, and in tenths the number is exact.
+    let tenths = u128::from(bytes) * 10 / (1 << 30);
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+/// The most folders that are looked into, so that `--data-dir /` ends soon.
+const MOST_FOLDERS: usize = 200;
+
+/// One line for each data set in `folder` or in a folder directly inside it.
+fn data_sets(folder: &Path) -> Vec<String> {
+    let mut folders = vec![folder.to_path_buf()];
+    folders.extend(folders_in(folder));
+    folders.iter().filter_map(|folder| data_set(folder)).collect()
+}
+
+/// The folders in `folder` by name.
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).take(MOST_FOLDERS).collect();
+    folders.sort();
+    folders
+}
+
+/// What data set lies in `folder`, and what is wrong with it.
+fn data_set(folder: &Path) -> Option<String> {
+    /// A record of CIFAR-10: its class and 3 x 32 x 32 bytes.
+    const CIFAR10_BATCH: u64 = 10_000 * 3073;
+    /// A record of CIFAR-100 has two classes.
+    const CIFAR100_RECORD: u64 = 3074;
+    let place = shown(folder);
+    let size = |name: &str| {
+        fs::metadata(folder.join(name)).ok().filter(fs::Metadata::is_file).map(|file| file.len())
+    };
+    let first_wrong = |files: &[(String, u64)]| {
+        files.iter().find_map(|(name, expected)| match size(name) {
+            None => Some(format!("; {name} is missing")),
+            Some(found) if found != *expected => {
+                Some(format!("; {name} has {found} bytes instead of {expected}, fetch it again"))
+            }
+            Some(_) => None,
+        })
+    };
+    if size("data_batch_1.bin").is_some() {
+        let mut files: Vec<_> = (1..=5).map(|i| (format!("data_batch_{i}.bin"), CIFAR10_BATCH)).collect();
+        files.push(("test_batch.bin".into(), CIFAR10_BATCH));
+        return Some(format!("CIFAR-10 in {place}{}", first_wrong(&files).unwrap_or_default()));
+    }
+    if size("train.bin").is_some() {
+        let files =
+            [("train.bin".into(), 50_000 * CIFAR100_RECORD), ("test.bin".into(), 10_000 * CIFAR100_RECORD)];
+        return Some(format!("CIFAR-100 in {place}{}", first_wrong(&files).unwrap_or_default()));
+    }
+    if size("data_batch_1").is_some() || (size("train").is_some() && size("meta").is_some()) {
+        return Some(format!("CIFAR for Python in {place}; the binary version is needed"));
+    }
+    let classes = folders_in(&folder.join("train")).len();
+    if classes >= 2 {
+        let tested = folders_in(&folder.join("test")).len();
+        let wrong = if tested == classes { "" } else { "; train and test must have the same classes" };
+        return Some(format!(
+            "class folders in {place}: {classes} classes in train, {tested} in test{wrong}"
+        ));
+    }
+    None
+}
+
+/// Whether runs can be written, tried with a file that is removed again.
+fn runs_folder(folder: &Path) -> String {
+    let place = shown(folder);
+    let (tried, what) = if folder.is_dir() {
+        (folder.to_path_buf(), format!("{place} can be written"))
+    } else if folder.exists() {
+        return format!("{place} is not a folder; use --exp-dir");
+    } else {
+        (PathBuf::from("."), format!("{place} can be made"))
+    };
+    let file = tried.join(format!(".records-doctor-{}", std::process::id()));
+    match OpenOptions::new().write(true).create_new(true).open(&file) {
+        Ok(_) => match fs::remove_file(&file) {
+            Ok(()) => what,
+            Err(error) => format!("{what}, but {} cannot be removed: {error}", shown(&file)),
+        },
+        Err(error) => format!("{} cannot be written: {error}; use --exp-dir", shown(&tried)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sparse_file(path: PathBuf, bytes: u64) {
+        File::create(path).unwrap().set_len(bytes).unwrap();
+    }
+
+    #[test]
+    fn data_sets_are_found_and_short_files_told() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(data_sets(root.path()).is_empty());
+        assert!(data_sets(&root.path().join("none")).is_empty());
+
+        let cifar10 = root.path().join("cifar-10-batches-bin");
+        fs::create_dir(&cifar10).unwrap();
+        for i in 1..=5 {
+            sparse_file(cifar10.join(format!("data_batch_{i}.bin")), 30_730_000);
+        }
+        sparse_file(cifar10.join("test_batch.bin"), 30_729_999);
+        let cifar100 = root.path().join("cifar-100-binary");
+        fs::create_dir(&cifar100).unwrap();
+        sparse_file(cifar100.join("train.bin"), 153_700_000);
+        let birds = root.path().join("birds");
+        for folder in ["train/owl", "train/tit", "test/owl", "test/tit"] {
+            fs::create_dir_all(birds.join(folder)).unwrap();
+        }
+
+        let found = data_sets(root.path());
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].ends_with("birds: 2 classes in train, 2 in test"), "{}", found[0]);
+        assert!(found[1].contains("CIFAR-10 ") && found[1].contains("30729999 bytes"), "{}", found[1]);
+        assert!(found[2].contains("CIFAR-100") && found[2].ends_with("test.bin is missing"), "{}", found[2]);
+        // Named directly it is the only one.
+        assert_eq!(data_sets(&birds).len(), 1);
+    }
+
+    #[test]
+    fn memory_is_shown_in_tenths() {
+        assert_eq!(gibibytes(80 * (1 << 30) + (1 << 29)), "80.5 GiB");
+        assert_eq!(gibibytes(u64::MAX), "17179869183.9 GiB");
+    }
+
+    #[test]
+    fn runs_folder_says_what_is_in_the_way() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(runs_folder(root.path()).ends_with("can be written"));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "the trial file is gone");
+        let file = root.path().join("runs");
+        fs::write(&file, b"").unwrap();
+        assert!(runs_folder(&file).contains("is not a folder"));
+    }
+}

@@ -1,0 +1,168 @@
+//! From the arguments to a command, or to one line that says what is wrong with them.
+
+use std::any::TypeId;
+use std::ffi::OsString;
+
+use anyhow::Result;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
+
+use super::{Cli, Command};
+use crate::settings::{Settings, allowed, quoted_where_odd};
+use crate::usage;
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A command to run.
+    Command(Command),
+    /// Help or the version, to print.
+    Text(String),
+}
+
+/// Parses the arguments, the program's name first.
+///
+/// # Errors
+/// A usage error of one line: flag, value and what is allowed.
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
+    let argv = argv.into_iter().map(with_hyphens);
+    let parsed = command().try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
+        Ok(cli) => Ok(Parsed::Command(cli.command)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Parsed::Text(error.render().to_string()))
+        }
+        Err(error) => Err(usage!("{}", what_is_wrong(&error))),
+    }
+}
+
+/// An argument with the hyphens that flags have here: `--batch_size=64` is `--batch-size=64`, and the reference's
+/// `-lr_decay_epochs` has two in front. Values stay as they are.
+fn with_hyphens(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str() else {
+        return argument;
+    };
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let mut name = match name {
+        "-lr_decay_epochs" | "-lr-decay-epochs" | "-lr_decay_rate" | "-lr-decay-rate" => format!("-{name}"),
+        _ if name.starts_with("--") => name.to_string(),
+        _ => return argument,
+    };
+    name = name.replace('_', "-");
+    match value {
+        Some(value) => format!("{name}={value}").into(),
+        None => name.into(),
+    }
+}
+
+/// The command line with what each setting may be and its default added to the help of `train`.
+fn command() -> clap::Command {
+    let defaults = toml::Table::try_from(Settings::default()).unwrap_or_default();
+    // As in the reference trainer, the last of repeated flags counts.
+    let overriding = |command: clap::Command| command.args_override_self(true);
+    Cli::command().mut_subcommands(overriding).mut_subcommand("train", |train| {
+        train.mut_args(|argument| {
+            let Some(name) = argument.get_long().map(str::to_string) else {
+                return argument;
+            };
+            let mut argument = argument;
+            if takes_number(&argument) {
+                // So that -1 and -inf are told what is allowed instead of being taken for flags.
+                argument = argument.allow_hyphen_values(true);
+            }
+            let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            if let Some(allowed) = allowed(&name).filter(|allowed| *allowed != "a folder") {
+                help.push_str(&format!(" ({allowed})"));
+            }
+            if let Some(default) = defaults.get(&name) {
+                help.push_str(&format!(" [default: {}]", as_flag_value(default)));
+            }
+            argument.help(help)
+        })
+    })
+}
+
+fn takes_number(argument: &clap::Arg) -> bool {
+    let kind = argument.get_value_parser().type_id();
+    [TypeId::of::<f64>(), TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u32>()]
+        .iter()
+        .any(|n| kind == *n)
+}
+
+fn as_flag_value(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(word) => word.clone(),
+        toml::Value::Array(values) => values.iter().map(as_flag_value).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// One line for an error of the argument parser.
+fn what_is_wrong(error: &clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => texts.first().cloned(),
+        _ => None,
+    };
+    // "--lr <RATE>" and "--mixup[=<BOOL>]" name the flags --lr and --mixup.
+    let flag = text(ContextKind::InvalidArg).map(|arg| {
+        let name = arg.split([' ', '[', '=']).next().unwrap_or_default();
+        quoted_where_odd(if name.is_empty() { &arg } else { name })
+    });
+    match (error.kind(), flag) {
+        (ErrorKind::UnknownArgument, Some(flag)) => {
+            let kind = if flag.starts_with('-') { "unknown flag" } else { "not expected here" };
+            match text(ContextKind::SuggestedArg) {
+                Some(other) => format!("{flag}: {kind}; did you mean {other}?"),
+                None => format!("{flag}: {kind}; --help lists what there is"),
+            }
+        }
+        (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(flag)) => {
+            let value = text(ContextKind::InvalidValue).filter(|value| !value.is_empty());
+            match (value, allowed(flag.trim_start_matches('-'))) {
+                (Some(value), Some(allowed)) => {
+                    format!("{flag} {}: must be {allowed}", quoted_where_odd(&value))
+                }
+                (Some(value), None) => {
+                    format!(
+                        "{flag} {}: not a value that is allowed; --help says what is",
+                        quoted_where_odd(&value)
+                    )
+                }
+                (None, Some(allowed)) => format!("{flag}: its value is missing; it must be {allowed}"),
+                (None, None) => format!("{flag}: its value is missing"),
+            }
+        }
+        (ErrorKind::NoEquals, Some(flag)) => format!("{flag}: write its value behind =, as in {flag}=true"),
+        (ErrorKind::TooManyValues | ErrorKind::WrongNumberOfValues | ErrorKind::TooFewValues, Some(flag)) => {
+            format!("{flag}: another number of values is expected; --help says which")
+        }
+        (ErrorKind::InvalidSubcommand, _) => {
+            let word = quoted_where_odd(&text(ContextKind::InvalidSubcommand).unwrap_or_default());
+            match text(ContextKind::SuggestedSubcommand) {
+                Some(other) => format!("{word}: unknown command; did you mean {other}?"),
+                None => format!("{word}: unknown command; there are {}", commands()),
+            }
+        }
+        (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
+            format!("a command is missing; there are {}; see records --help", commands())
+        }
+        (ErrorKind::InvalidUtf8, _) => {
+            "an argument is not UTF-8; only names of files and folders may be".to_string()
+        }
+        // Few cases are left; the first paragraph of the parser's own text says what it is.
+        _ => {
+            let text = error.render().to_string();
+            let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+            lines.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_string()
+        }
+    }
+}
+
+fn commands() -> String {
+    let command = Cli::command();
+    command.get_subcommands().map(clap::Command::get_name).collect::<Vec<_>>().join(", ")
+}

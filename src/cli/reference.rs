@@ -1,0 +1,144 @@
+//! Flags of the reference trainer that are said differently here, so that its published commands can be pasted
+//! (SPEC-LONG j.1, j.2). Underscores and other spellings are dealt with in [`super::parse`].
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::settings::{Debias, GivenSettings, Schedule, Settings, allowed, choices};
+use crate::usage;
+
+/// Flags of the reference trainer.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Flags of the reference trainer")]
+pub struct ReferenceFlags {
+    /// As --schedule cosine
+    #[arg(long)]
+    cosine: bool,
+    /// As --debias records
+    #[arg(long)]
+    records: bool,
+    /// As --dataset cifar100-lt-nu; only with CIFAR-100
+    #[arg(long)]
+    hierarchical: bool,
+    /// Images of the largest class over those of the smallest: as --imb-factor 1/RHO
+    #[arg(long, value_name = "RHO")]
+    imb_ratio: Option<f64>,
+    /// Checked against the data set, else without effect
+    #[arg(long, value_name = "CLASSES")]
+    num_class: Option<usize>,
+    /// Only 0: --resume says by itself where to go on
+    #[arg(long, value_name = "EPOCH", hide = true)]
+    start_epoch: Option<usize>,
+    /// Accepted without effect, as are print-freq, dist-url, dist-backend, world-size, rank, gpu,
+    /// multiprocessing-distributed and save-ckpt
+    #[arg(short = 'j', long, value_name = "N", allow_hyphen_values = true)]
+    workers: Option<String>,
+    #[arg(short = 'p', long, hide = true, allow_hyphen_values = true)]
+    print_freq: Option<String>,
+    #[arg(long, hide = true)]
+    dist_url: Option<String>,
+    #[arg(long, hide = true)]
+    dist_backend: Option<String>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    world_size: Option<String>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    rank: Option<String>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    gpu: Option<String>,
+    #[arg(long, hide = true)]
+    multiprocessing_distributed: bool,
+    #[arg(long, hide = true)]
+    save_ckpt: bool,
+}
+
+impl ReferenceFlags {
+    /// Lays these flags over `settings`, over which `given` (the other flags) already lies.
+    ///
+    /// # Errors
+    /// A usage error where a flag contradicts another one or does not fit the data set.
+    pub fn apply(&self, given: &GivenSettings, settings: &mut Settings) -> Result<()> {
+        if self.cosine {
+            let other = given.schedule.as_deref().filter(|word| *word != Schedule::Cosine.word());
+            agree("--cosine", "schedule", other)?;
+            settings.schedule = Schedule::Cosine;
+        }
+        if self.records {
+            let other = given.debias.as_deref().filter(|word| *word != Debias::Records.word());
+            agree("--records", "debias", other)?;
+            settings.debias = Debias::Records;
+        }
+        if let Some(ratio) = self.imb_ratio {
+            let other = given.imb_factor.map(|factor| factor.to_string());
+            agree(&format!("--imb-ratio {ratio}"), "imb-factor", other.as_deref())?;
+            if !(ratio.is_finite() && ratio >= 1.0) {
+                return Err(usage!(
+                    "--imb-ratio {ratio}: must be {}",
+                    allowed("imb-ratio").unwrap_or_default()
+                ));
+            }
+            settings.imb_factor = 1.0 / ratio;
+        }
+        if self.hierarchical {
+            match settings.dataset.as_str() {
+                "cifar100-lt" | "cifar100-lt-nu" => settings.dataset = "cifar100-lt-nu".into(),
+                "cifar10-lt" => {
+                    return Err(usage!(
+                        "--hierarchical: does not go with --dataset cifar10-lt, which has no superclasses (the \
+                         reference only shuffles its class counts); leave it out or use --dataset cifar100-lt"
+                    ));
+                }
+                other => {
+                    return Err(usage!("--hierarchical: must come with --dataset cifar100-lt, not {other}"));
+                }
+            }
+        }
+        if let Some(given) = self.num_class {
+            match choices::classes(&settings.dataset) {
+                Some(classes) if classes == given => {}
+                Some(classes) => {
+                    return Err(usage!(
+                        "--num-class {given}: must be {classes}, the classes of --dataset {}",
+                        settings.dataset
+                    ));
+                }
+                None => {
+                    return Err(usage!(
+                        "--num-class {given}: must be left out, --dataset {} says by itself how many classes it has",
+                        settings.dataset
+                    ));
+                }
+            }
+        }
+        match self.start_epoch {
+            None | Some(0) => Ok(()),
+            Some(epoch) => {
+                Err(usage!("--start-epoch {epoch}: must be 0; to go on with a run use --resume RUN_FOLDER"))
+            }
+        }
+    }
+
+    /// The flags that were given and have no effect here.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        [
+            ("--workers", self.workers.is_some()),
+            ("--print-freq", self.print_freq.is_some()),
+            ("--dist-url", self.dist_url.is_some()),
+            ("--dist-backend", self.dist_backend.is_some()),
+            ("--world-size", self.world_size.is_some()),
+            ("--rank", self.rank.is_some()),
+            ("--gpu", self.gpu.is_some()),
+            ("--multiprocessing-distributed", self.multiprocessing_distributed),
+            ("--save-ckpt", self.save_ckpt),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect()
+    }
+}
+
+fn agree(flag: &str, name: &str, other: Option<&str>) -> Result<()> {
+    match other {
+        None => Ok(()),
+        Some(other) => Err(usage!("{flag}: contradicts --{name} {other}; must be one of the two")),
+    }
+}

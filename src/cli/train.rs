@@ -1,0 +1,154 @@
+//! `records train`: resolves the settings of a run and starts it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::output;
+use super::reference::ReferenceFlags;
+use crate::settings::given::SettingsFile;
+use crate::settings::presets::{self, PRESETS};
+use crate::settings::{BadSetting, GivenSettings, Settings, config_toml};
+use crate::usage;
+
+/// Arguments of `records train`. Flags beat --config, which beats --preset, which beats the defaults.
+#[derive(Args, Clone, Debug, Default)]
+#[command(
+    after_help = "Flags beat --config, which beats --preset, which beats the defaults. Flags may be written with \
+                        underscores (--batch_size)."
+)]
+pub struct TrainArguments {
+    /// Start from the named settings; --list-presets shows them
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Read settings from a TOML file with the names of the flags, such as the config.toml of another run
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Go on with a run, named by its folder or by one of its checkpoints, with the settings in its config.toml
+    #[arg(long, value_name = "RUN_FOLDER|CHECKPOINT")]
+    pub resume: Option<PathBuf>,
+    /// List the presets and end
+    #[arg(long)]
+    pub list_presets: bool,
+    /// Print the settings as TOML and end
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The settings among the flags.
+    #[command(flatten)]
+    pub given: GivenSettings,
+    /// The reference trainer's flags.
+    #[command(flatten)]
+    pub reference: ReferenceFlags,
+}
+
+/// Runs `records train`.
+///
+/// # Errors
+/// A usage error for bad settings; whatever the run fails with.
+pub fn run(arguments: &TrainArguments) -> Result<()> {
+    if arguments.list_presets {
+        return output::print(&list_of_presets());
+    }
+    let settings = resolve(arguments)?;
+    let without_effect = arguments.reference.without_effect();
+    if !without_effect.is_empty() {
+        output::note(&format!("without effect here: {}", without_effect.join(", ")));
+    }
+    if arguments.dry_run {
+        return output::print(&config_toml(&settings)?);
+    }
+    bail!("training is not there yet; --dry-run prints the settings of the run")
+}
+
+/// The settings that flags, configuration file, preset and defaults make together, all checked.
+///
+/// # Errors
+/// A usage error of one line that names the flag (or file, line and key), the value and what is allowed.
+pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
+    let file = match (&arguments.resume, &arguments.config) {
+        (Some(_), Some(config)) => {
+            return Err(usage!("--config {}: must be left out with --resume", config.display()));
+        }
+        (Some(run), None) => Some(SettingsFile::read(&config_of_run(run)?)?),
+        (None, Some(config)) => Some(SettingsFile::read(config)?),
+        (None, None) => None,
+    };
+    let mut settings = match &arguments.preset {
+        None => Settings::default(),
+        Some(name) if arguments.resume.is_some() => {
+            return Err(usage!("--preset {name}: must be left out with --resume"));
+        }
+        Some(name) => match presets::find(name) {
+            Some(preset) => preset.settings(),
+            None => {
+                let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+                return Err(usage!("--preset {name}: must be one of {}", names.join(", ")));
+            }
+        },
+    };
+    let mut problems_of_file = Vec::new();
+    if let Some(file) = &file {
+        file.given.apply(&mut settings).map_err(|problem| file.usage_error(&problem))?;
+        problems_of_file = settings.problems();
+        problems_of_file.retain(|problem| file.sets(problem.name));
+    }
+    arguments.given.apply(&mut settings).map_err(|problem| usage!("{problem}"))?;
+    arguments.reference.apply(&arguments.given, &mut settings)?;
+    match settings.problems().into_iter().next() {
+        None => Ok(settings),
+        // A flag can mend the file's value; one that stands is told with its line.
+        Some(problem) => Err(match &file {
+            Some(file) if problems_of_file.contains(&problem) => file.usage_error(&problem),
+            _ => in_terms_of_flags(arguments, &problem),
+        }),
+    }
+}
+
+/// A problem that a preset brings is told with the preset's name, for the user gave no such flag.
+fn in_terms_of_flags(arguments: &TrainArguments, problem: &BadSetting) -> anyhow::Error {
+    match arguments.preset.as_deref().and_then(|name| presets::find(name)) {
+        Some(preset) if preset.settings().problems().contains(problem) => {
+            usage!("--preset {}: sets {problem}", preset.name)
+        }
+        _ => usage!("{problem}"),
+    }
+}
+
+/// The `config.toml` of the run whose folder, or a checkpoint in it, is at `path`.
+fn config_of_run(path: &Path) -> Result<PathBuf> {
+    if !path.exists() {
+        return Err(usage!(
+            "--resume {}: not found; must be a run's folder or a checkpoint in it",
+            path.display()
+        ));
+    }
+    // A checkpoint may lie in the run's folder or in a folder of checkpoints inside it.
+    let mut folders = path.ancestors().take(3).map(|folder| folder.join("config.toml"));
+    folders.find(|config| config.is_file()).ok_or_else(|| {
+        usage!(
+            "--resume {}: has no config.toml; must be a run's folder or a checkpoint in it",
+            path.display()
+        )
+    })
+}
+
+fn list_of_presets() -> String {
+    let mut rows = vec![["name", "data", "q", "imb", "method", "about"].map(String::from)];
+    for preset in PRESETS {
+        let settings = preset.settings();
+        let about = match settings.validate() {
+            Ok(()) => preset.about.to_string(),
+            Err(_) => format!("{}; not there yet", preset.about),
+        };
+        rows.push([
+            preset.name.to_string(),
+            settings.dataset.clone(),
+            settings.partial_rate.to_string(),
+            settings.imb_factor.to_string(),
+            settings.method_title(),
+            about,
+        ]);
+    }
+    output::table(&rows)
+}

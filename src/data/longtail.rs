@@ -1,0 +1,117 @@
+//! The long-tailed subset of a balanced set (SPEC 2): how many samples a class keeps, and which.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use crate::random::numpy::NumpyLegacy;
+use crate::random::python::PythonRandom;
+use crate::usage;
+
+/// How class counts fall from the most to the least frequent class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImbalanceType {
+    /// Exponentially: n_k = n_max * mu^(k/(K-1)).
+    #[default]
+    Exp,
+    /// The first K/2 classes keep n_max samples, the others n_max * mu.
+    Step,
+    /// No class loses samples.
+    None,
+}
+
+impl FromStr for ImbalanceType {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "exp" => Ok(Self::Exp),
+            "step" => Ok(Self::Step),
+            "none" => Ok(Self::None),
+            _ => Err(usage!("unknown imbalance type '{text}': use exp, step or none")),
+        }
+    }
+}
+
+impl fmt::Display for ImbalanceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Exp => "exp",
+            Self::Step => "step",
+            Self::None => "none",
+        })
+    }
+}
+
+/// Samples of every class, `[classes]`, in f64 arithmetic cut to integers as in the reference.
+///
+/// `n_max` is the size of the most frequent class and `imb_factor` mu = n_min / n_max. `reverse` makes class 0 the rarest;
+/// the reference knows it for `exp` only, here it turns `step` round too.
+pub fn class_counts(
+    imbalance: ImbalanceType,
+    n_max: usize,
+    classes: usize,
+    imb_factor: f64,
+    reverse: bool,
+) -> Vec<usize> {
+    let most = n_max as f64;
+    let count = |class: usize| match imbalance {
+        ImbalanceType::None => n_max,
+        ImbalanceType::Step if class < classes / 2 => n_max,
+        ImbalanceType::Step => (most * imb_factor) as usize,
+        ImbalanceType::Exp if classes == 1 => n_max,
+        ImbalanceType::Exp => (most * imb_factor.powf(class as f64 / (classes - 1) as f64)) as usize,
+    };
+    (0..classes).map(|class| count(if reverse { classes - 1 - class } else { class })).collect()
+}
+
+/// Shuffles which class is how frequent, as the NU data sets do with Python's `random` seeded by the run's seed.
+pub fn shuffle_counts(counts: &mut [usize], seed: u64) {
+    PythonRandom::new(seed).shuffle(counts);
+}
+
+/// Draws the subset: positions of the balanced set, class after class, `[sum of counts]`.
+///
+/// The positions of a class are shuffled whole although only the first `counts[class]` stay, so the stream afterwards does
+/// not depend on the counts. `counts[class]` is at most the number of labels of that class.
+pub fn draw_subset(labels: &[u8], counts: &[usize], rng: &mut NumpyLegacy) -> Vec<i32> {
+    let mut positions: Vec<Vec<i32>> = vec![Vec::new(); counts.len()];
+    for (position, &label) in (0i32..).zip(labels) {
+        positions[usize::from(label)].push(position);
+    }
+    let mut subset = Vec::with_capacity(counts.iter().sum());
+    for (members, &count) in positions.iter_mut().zip(counts) {
+        rng.shuffle(members);
+        subset.extend_from_slice(&members[..count]);
+    }
+    subset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for kind in [ImbalanceType::Exp, ImbalanceType::Step, ImbalanceType::None] {
+            assert_eq!(kind.to_string().parse::<ImbalanceType>().unwrap(), kind);
+        }
+        assert!("linear".parse::<ImbalanceType>().is_err());
+    }
+
+    /// The table of SPEC 2.
+    #[test]
+    fn stated_counts() {
+        let total = |n_max, classes, mu| {
+            class_counts(ImbalanceType::Exp, n_max, classes, mu, false).iter().sum::<usize>()
+        };
+        assert_eq!(total(5000, 10, 0.01), 12_406);
+        assert_eq!(total(5000, 10, 0.02), 13_996);
+        assert_eq!(total(500, 100, 0.01), 10_847);
+        assert_eq!(total(500, 100, 0.02), 12_608);
+        assert_eq!(class_counts(ImbalanceType::Step, 10, 5, 0.1, false), [10, 10, 1, 1, 1]);
+        assert_eq!(class_counts(ImbalanceType::Step, 10, 5, 0.1, true), [1, 1, 1, 10, 10]);
+        assert_eq!(class_counts(ImbalanceType::Exp, 10, 1, 0.1, false), [10]);
+    }
+}

@@ -1,0 +1,41 @@
+//! What every source of images gives: a balanced training set and a test set.
+
+use super::{ImageSet, Normalisation};
+
+/// A data set as its source holds it, before the long-tailed subset is drawn.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Class names in order of class id, `[K]`.
+    pub classes: Vec<String>,
+    /// All training images in the source's own order.
+    pub train: ImageSet,
+    /// All test images.
+    pub test: ImageSet,
+    /// Normalisation of training views.
+    pub train_normalisation: Normalisation,
+    /// Normalisation of test images.
+    pub test_normalisation: Normalisation,
+}
+
+impl ImageSet {
+    /// Number of images of every class, `[classes]`. Labels are below `classes`.
+    pub fn class_sizes(&self, classes: usize) -> Vec<usize> {
+        let mut sizes = vec![0; classes];
+        for &label in &self.labels {
+            sizes[usize::from(label)] += 1;
+        }
+        sizes
+    }
+
+    /// The images at `positions`, in that order.
+    pub fn select(&self, positions: &[i32]) -> Self {
+        let mut images = Vec::with_capacity(positions.len() * self.height * self.width * 3);
+        let mut labels = Vec::with_capacity(positions.len());
+        for &position in positions {
+            let i = usize::try_from(position).expect("positions in a set are not negative");
+            images.extend_from_slice(self.image(i));
+            labels.push(self.labels[i]);
+        }
+        Self { images, labels, height: self.height, width: self.width }
+    }
+}

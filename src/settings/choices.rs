@@ -1,0 +1,123 @@
+//! The words a setting may take.
+
+use serde::{Deserialize, Serialize};
+
+/// Data sets by the name that settings use.
+pub const DATASETS: &[&str] = &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "synthetic"];
+
+/// Networks that can be trained.
+pub const ARCHITECTURES: &[&str] = &["resnet18"];
+
+/// Networks of SPEC 1 that cannot be trained yet.
+pub const ARCHITECTURES_TO_COME: &[&str] = &["resnet34", "resnet50", "resnet101"];
+
+/// The name in [`DATASETS`] of a data set that may be called as in the reference (`cifar10_im`) or in short
+/// (`cifar100`); any other word comes back as it is.
+pub fn dataset_name(word: &str) -> String {
+    let word = word.replace('_', "-");
+    match word.as_str() {
+        "cifar10" | "cifar-10" | "cifar10-im" | "cifar-10-lt" => "cifar10-lt".into(),
+        "cifar100" | "cifar-100" | "cifar100-im" | "cifar-100-lt" => "cifar100-lt".into(),
+        "cifar100-nu" | "cifar-100-nu" | "cifar-100-lt-nu" => "cifar100-lt-nu".into(),
+        _ => word,
+    }
+}
+
+/// Number of classes, where the name of the data set says it.
+pub fn classes(dataset: &str) -> Option<usize> {
+    match dataset {
+        "cifar10-lt" => Some(10),
+        "cifar100-lt" | "cifar100-lt-nu" => Some(100),
+        _ => None,
+    }
+}
+
+/// An enum of words: each variant with its word, in TOML, as a flag's value and in print.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_about])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// The variant of a word, `None` for a word that is not known.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word {
+                    $($word => Some($name::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The word of the variant.
+            pub fn word(self) -> &'static str {
+                match self {
+                    $($name::$variant => $word,)*
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// Shape of the class counts (SPEC 2).
+    ImbalanceType {
+        /// Falling exponentially from class to class.
+        Exp = "exp",
+        /// The first half of the classes large, the second half small.
+        Step = "step",
+        /// All classes of the same size.
+        None = "none",
+    }
+}
+
+words! {
+    /// Loss and disambiguation (SPEC 6 and 7).
+    Method {
+        /// Consistency regularisation of two views (SPEC 6).
+        Corr = "corr",
+        /// Sinkhorn label refinery (SPEC 7); cannot be trained yet.
+        Solar = "solar",
+    }
+}
+
+words! {
+    /// What is subtracted from the logits that disambiguation and evaluation read.
+    Debias {
+        /// Nothing.
+        None = "none",
+        /// The log of the class prior estimated from the moving mean feature (RECORDS, SPEC 6).
+        Records = "records",
+    }
+}
+
+words! {
+    /// How the learning rate falls (SPEC 5).
+    Schedule {
+        /// Half a cosine from `lr` to `lr * lr-decay-rate^3`, set once an epoch.
+        Cosine = "cosine",
+        /// Times `lr-decay-rate` after each of `lr-decay-epochs`.
+        Step = "step",
+    }
+}
+
+words! {
+    /// Where to compute.
+    DeviceChoice {
+        /// The best there is.
+        Auto = "auto",
+        /// The CPU.
+        Cpu = "cpu",
+        /// An NVIDIA GPU.
+        Cuda = "cuda",
+        /// The CUDA kernels on the CPU, through the simulator.
+        Sim = "sim",
+    }
+}

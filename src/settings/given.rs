@@ -1,0 +1,298 @@
+//! The settings that one place gave, flags or a TOML file: the others stay unset, so that places can be laid over
+//! each other.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{ArgAction, Args};
+use serde::Deserialize;
+
+use super::{
+    BadSetting, Debias, DeviceChoice, ImbalanceType, Method, Schedule, Settings, allowed, bad, choices,
+};
+use crate::usage;
+
+/// Some of the [`Settings`], by the same names. What each may be and its default are added to the help from
+/// [`allowed`] and [`Settings::default`].
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GivenSettings {
+    /// Data set; the reference's cifar10_im and cifar100_im are understood too
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub dataset: Option<String>,
+    /// Folder that holds the data set; without it, ./data
+    #[arg(long, value_name = "FOLDER", help_heading = "Data")]
+    pub data_dir: Option<PathBuf>,
+    /// Images of the smallest class as a share of those of the largest: mu = 1/rho
+    #[arg(long, value_name = "MU", help_heading = "Data")]
+    pub imb_factor: Option<f64>,
+    /// Shape of the class counts: falling exponentially, in one step, or all classes equal
+    #[arg(long, value_name = "WORD", help_heading = "Data")]
+    pub imb_type: Option<String>,
+    /// Make the last class the largest instead of the first
+    #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub reverse: Option<bool>,
+    /// Chance q that a wrong class joins a candidate set
+    #[arg(long, value_name = "Q", help_heading = "Data")]
+    pub partial_rate: Option<f64>,
+    /// Seed of the subset and of the candidate sets; the reference always takes 0
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub data_seed: Option<u32>,
+    /// Rows and columns of the network's input, in pixels
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    pub image_size: Option<usize>,
+    /// Training images per class of the synthetic data, before the long-tailed subset is taken
+    #[arg(long, value_name = "IMAGES", help_heading = "Data")]
+    pub synthetic_train_per_class: Option<usize>,
+    /// Test images per class of the synthetic data
+    #[arg(long, value_name = "IMAGES", help_heading = "Data")]
+    pub synthetic_test_per_class: Option<usize>,
+    /// Network; resnet34, resnet50 and resnet101 are not there yet
+    #[arg(short = 'a', long, value_name = "NAME", help_heading = "Network")]
+    pub arch: Option<String>,
+    /// Channels of the first stage; the others have 2, 4 and 8 times as many
+    #[arg(long, value_name = "CHANNELS", help_heading = "Network")]
+    pub width: Option<usize>,
+    /// Loss and disambiguation; solar is not there yet
+    #[arg(long, value_name = "WORD", help_heading = "Method")]
+    pub method: Option<String>,
+    /// What is subtracted from the logits: nothing, or the log of the class prior that RECORDS estimates
+    #[arg(long, value_name = "WORD", help_heading = "Method")]
+    pub debias: Option<String>,
+    /// Momentum of the mean feature, from which RECORDS estimates the class prior
+    #[arg(long, value_name = "MOMENTUM", help_heading = "Method")]
+    pub m: Option<f64>,
+    /// Train on mixed views as well; not there yet
+    #[arg(long, value_name = "BOOL", help_heading = "Method", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub mixup: Option<bool>,
+    /// Weight of the loss of the mixed views
+    #[arg(long, value_name = "WEIGHT", help_heading = "Method")]
+    pub alpha: Option<f64>,
+    /// First epoch, counted from 0, that updates the confidence
+    #[arg(long, value_name = "EPOCH", help_heading = "Method")]
+    pub upd_start: Option<usize>,
+    /// SoLar: epochs of the stage that estimates the class prior
+    #[arg(long, value_name = "EPOCHS", help_heading = "Method", hide = true)]
+    pub est_epochs: Option<usize>,
+    /// SoLar: share of each class that is chosen, at the first epoch and after warm-up
+    #[arg(long, value_name = "FROM,TO", help_heading = "Method", hide = true, action = ArgAction::Set, value_delimiter = ',')]
+    pub rho_range: Option<Vec<f64>>,
+    /// SoLar: step of the class prior in the estimation stage and in the training stage
+    #[arg(long, value_name = "FIRST,SECOND", help_heading = "Method", hide = true, action = ArgAction::Set, value_delimiter = ',')]
+    pub gamma: Option<Vec<f64>>,
+    /// Passes over the training data, in epochs
+    #[arg(long, value_name = "EPOCHS", help_heading = "Optimisation")]
+    pub epochs: Option<usize>,
+    /// Samples a step; each gives a weak and a strong view
+    #[arg(short = 'b', long, value_name = "SAMPLES", help_heading = "Optimisation")]
+    pub batch_size: Option<usize>,
+    /// Learning rate of the first epoch
+    #[arg(long, visible_alias = "learning-rate", value_name = "RATE", help_heading = "Optimisation")]
+    pub lr: Option<f64>,
+    /// Momentum of SGD
+    #[arg(long, value_name = "MOMENTUM", help_heading = "Optimisation")]
+    pub momentum: Option<f64>,
+    /// Weight decay of SGD, on every parameter
+    #[arg(long, visible_alias = "wd", value_name = "DECAY", help_heading = "Optimisation")]
+    pub weight_decay: Option<f64>,
+    /// How the learning rate falls from epoch to epoch
+    #[arg(long, value_name = "WORD", help_heading = "Optimisation")]
+    pub schedule: Option<String>,
+    /// Epochs after which the step schedule lowers the learning rate
+    #[arg(long, value_name = "EPOCHS", help_heading = "Optimisation", action = ArgAction::Set, value_delimiter = ',', value_parser = epoch)]
+    pub lr_decay_epochs: Option<Vec<usize>>,
+    /// Factor of one lowering; the cosine schedule ends at the learning rate times its third power
+    #[arg(long, value_name = "FACTOR", help_heading = "Optimisation")]
+    pub lr_decay_rate: Option<f64>,
+    /// Seed of the initial weights, the views, the order of samples and the shuffle of class counts
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub seed: Option<u64>,
+    /// Where to compute
+    #[arg(long, value_name = "WORD", help_heading = "Run")]
+    pub device: Option<String>,
+    /// CPU threads; 0 takes all
+    #[arg(long, value_name = "THREADS", help_heading = "Run")]
+    pub threads: Option<usize>,
+    /// Folder that holds the folders of runs
+    #[arg(long, value_name = "FOLDER", help_heading = "Run")]
+    pub exp_dir: Option<PathBuf>,
+    /// Name of the run's folder; without it, made from the settings and the time
+    #[arg(long, value_name = "NAME", help_heading = "Run")]
+    pub name: Option<String>,
+    /// Epochs from one checkpoint to the next
+    #[arg(long, value_name = "EPOCHS", help_heading = "Run")]
+    pub checkpoint_every: Option<usize>,
+    /// Epochs from one evaluation to the next
+    #[arg(long, value_name = "EPOCHS", help_heading = "Run")]
+    pub eval_every: Option<usize>,
+}
+
+/// One epoch of a list; blanks around the commas are fine.
+fn epoch(word: &str) -> Result<usize, std::num::ParseIntError> {
+    word.trim().parse()
+}
+
+impl GivenSettings {
+    /// Lays what is given over `settings`. Only words are checked here; [`Settings::problems`] checks the rest.
+    ///
+    /// # Errors
+    /// The first word that is not known.
+    pub fn apply(&self, settings: &mut Settings) -> Result<(), BadSetting> {
+        macro_rules! take {
+            ($($field:ident)*) => {
+                $(if let Some(value) = &self.$field {
+                    settings.$field = value.clone();
+                })*
+            };
+        }
+        macro_rules! take_optional {
+            ($($field:ident)*) => {
+                $(if self.$field.is_some() {
+                    settings.$field = self.$field.clone();
+                })*
+            };
+        }
+        macro_rules! take_word {
+            ($($field:ident: $kind:ident, $name:literal;)*) => {
+                $(if let Some(word) = &self.$field {
+                    settings.$field = $kind::from_word(word).ok_or_else(|| bad($name, word))?;
+                })*
+            };
+        }
+        if let Some(word) = &self.dataset {
+            settings.dataset = choices::dataset_name(word);
+            if !choices::DATASETS.contains(&settings.dataset.as_str()) {
+                return Err(bad("dataset", word));
+            }
+        }
+        take_word! {
+            imb_type: ImbalanceType, "imb-type";
+            method: Method, "method";
+            debias: Debias, "debias";
+            schedule: Schedule, "schedule";
+            device: DeviceChoice, "device";
+        }
+        take! {
+            imb_factor reverse partial_rate data_seed image_size synthetic_train_per_class synthetic_test_per_class
+            arch width m mixup alpha upd_start epochs batch_size lr momentum weight_decay lr_decay_epochs lr_decay_rate
+            seed threads exp_dir checkpoint_every eval_every
+        }
+        take_optional! { data_dir est_epochs rho_range gamma name }
+        Ok(())
+    }
+
+    /// The names of all settings, in kebab case.
+    pub fn names() -> Vec<String> {
+        let command = GivenSettings::augment_args(clap::Command::new("settings"));
+        command.get_arguments().filter_map(|argument| argument.get_long()).map(String::from).collect()
+    }
+}
+
+/// A TOML file of settings.
+pub struct SettingsFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What it gives.
+    pub given: GivenSettings,
+    text: String,
+}
+
+/// Settings files are some 2 KB; this keeps a wrong path (a device, a checkpoint) from filling the memory.
+const LARGEST_FILE: u64 = 1 << 20;
+
+impl SettingsFile {
+    /// Reads a TOML file of settings; values are not checked beyond their types.
+    ///
+    /// # Errors
+    /// A usage error of one line: file, line, key, what is wrong.
+    pub fn read(path: &Path) -> Result<SettingsFile> {
+        let shown = path.display();
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
+            .map_err(|error| usage!("{shown}: cannot read the settings: {error}"))?;
+        if bytes.len() as u64 > LARGEST_FILE {
+            return Err(usage!("{shown}: too large for a file of settings (over 1 MiB); name a TOML file"));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let byte = error.utf8_error().valid_up_to();
+            usage!("{shown}: byte {byte} is not UTF-8; name a TOML file")
+        })?;
+        match toml::from_str(&text) {
+            Ok(given) => Ok(SettingsFile { path: path.to_path_buf(), given, text }),
+            Err(error) => Err(toml_error(path, &text, &error)),
+        }
+    }
+
+    /// Whether the file sets `name`.
+    pub fn sets(&self, name: &str) -> bool {
+        self.line_of(name).is_some()
+    }
+
+    /// A problem with a value of this file, with file and line.
+    pub fn usage_error(&self, problem: &BadSetting) -> anyhow::Error {
+        let shown = self.path.display();
+        let BadSetting { name, value, reason } = problem;
+        match self.line_of(name) {
+            Some(line) => usage!("{shown}:{line}: {name} = {value}: {reason}"),
+            None => usage!("{shown}: {problem}"),
+        }
+    }
+
+    fn line_of(&self, name: &str) -> Option<usize> {
+        let position = self.text.lines().position(|line| key_of(line) == Some(name))?;
+        Some(position + 1)
+    }
+}
+
+/// The key of a line `key = value`.
+fn key_of(line: &str) -> Option<&str> {
+    let (key, _) = line.split_once('=')?;
+    Some(key.trim().trim_matches(['"', '\'']))
+}
+
+fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let message = error.message().replace('\n', "; ");
+    let shown = path.display();
+    let Some(span) = error.span() else {
+        return usage!("{shown}: {message}");
+    };
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    if let Some(unknown) = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next()) {
+        let hint = match nearest(unknown, &GivenSettings::names()) {
+            Some(name) => format!("did you mean {name}?"),
+            None => "`records train --help` lists the names".to_string(),
+        };
+        return usage!("{shown}:{line}: {}: unknown key; {hint}", super::quoted_where_odd(unknown));
+    }
+    let key = text.lines().nth(line - 1).and_then(key_of);
+    match key.and_then(|key| Some((key, allowed(key)?))) {
+        Some((key, allowed)) => usage!("{shown}:{line}: {key}: {message}; must be {allowed}"),
+        None => usage!("{shown}:{line}: {message}"),
+    }
+}
+
+/// The name nearest to `word`, if one is near: at most a third of the letters differ.
+fn nearest(word: &str, names: &[String]) -> Option<String> {
+    let (distance, name) = names.iter().map(|name| (edits(word, name), name)).min()?;
+    (distance <= word.chars().count().max(3) / 3).then(|| name.clone())
+}
+
+/// Letters to insert, delete or change to turn `a` into `b` (Levenshtein).
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, &to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,112 @@
+//! Named settings: the published runs (SPEC 10) and two small ones that need no data.
+
+use super::{Debias, Method, Schedule, Settings};
+
+/// A named set of settings.
+pub struct Preset {
+    /// Name, as `--preset` takes it.
+    pub name: &'static str,
+    /// What it is for, a few words.
+    pub about: &'static str,
+    settings: fn() -> Settings,
+}
+
+impl Preset {
+    /// The settings, all of them.
+    pub fn settings(&self) -> Settings {
+        (self.settings)()
+    }
+}
+
+/// All presets, the published runs first.
+pub const PRESETS: &[Preset] = &[
+    Preset { name: "corr-cifar10", about: "published run", settings: corr_cifar10 },
+    Preset { name: "records-cifar10", about: "published run", settings: records_cifar10 },
+    Preset { name: "records-cifar100-nu", about: "published run", settings: records_cifar100_nu },
+    Preset { name: "solar-cifar10", about: "published run", settings: solar_cifar10 },
+    Preset { name: "solar-cifar100", about: "published run", settings: solar_cifar100 },
+    Preset { name: "records-mixup-cifar10", about: "published run", settings: records_mixup_cifar10 },
+    Preset { name: "records-cifar100", about: "row of the published table", settings: records_cifar100 },
+    Preset { name: "quick", about: "minutes on a CPU, made-up images", settings: quick },
+    Preset { name: "tiny", about: "seconds, made-up images, learns nothing", settings: tiny },
+];
+
+/// The preset called `name`.
+pub fn find(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}
+
+/// What all published runs share.
+fn published() -> Settings {
+    Settings { lr: 0.01, weight_decay: 1e-3, schedule: Schedule::Cosine, seed: 123, ..Settings::default() }
+}
+
+fn corr_cifar10() -> Settings {
+    Settings { dataset: "cifar10-lt".into(), partial_rate: 0.3, imb_factor: 0.01, ..published() }
+}
+
+fn records_cifar10() -> Settings {
+    Settings { debias: Debias::Records, ..corr_cifar10() }
+}
+
+fn records_mixup_cifar10() -> Settings {
+    Settings { mixup: true, alpha: 1.0, ..records_cifar10() }
+}
+
+fn records_cifar100() -> Settings {
+    Settings { dataset: "cifar100-lt".into(), partial_rate: 0.03, ..records_cifar10() }
+}
+
+fn records_cifar100_nu() -> Settings {
+    Settings { dataset: "cifar100-lt-nu".into(), ..records_cifar100() }
+}
+
+fn solar_cifar10() -> Settings {
+    Settings {
+        method: Method::Solar,
+        // SoLar always mixes the chosen rows (SPEC 7, step 6).
+        mixup: true,
+        est_epochs: Some(100),
+        rho_range: Some(vec![0.2, 0.6]),
+        gamma: Some(vec![0.1, 0.01]),
+        ..corr_cifar10()
+    }
+}
+
+fn solar_cifar100() -> Settings {
+    Settings {
+        dataset: "cifar100-lt".into(),
+        partial_rate: 0.03,
+        est_epochs: Some(20),
+        rho_range: Some(vec![0.2, 0.5]),
+        gamma: Some(vec![0.05, 0.01]),
+        ..solar_cifar10()
+    }
+}
+
+fn quick() -> Settings {
+    Settings {
+        dataset: "synthetic".into(),
+        imb_factor: 0.02,
+        partial_rate: 0.3,
+        width: 8,
+        debias: Debias::Records,
+        epochs: 12,
+        batch_size: 64,
+        lr: 0.05,
+        ..published()
+    }
+}
+
+fn tiny() -> Settings {
+    Settings {
+        synthetic_train_per_class: 20,
+        synthetic_test_per_class: 10,
+        // 20 images of the largest class, so that the smallest keeps 2.
+        imb_factor: 0.1,
+        width: 4,
+        epochs: 2,
+        batch_size: 16,
+        ..quick()
+    }
+}

@@ -1,0 +1,450 @@
+//! The command line through the real binary: bad usage is one line and exit code 2, the reference's spellings work,
+//! help and doctor say what they must.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn records<I: AsRef<OsStr>>(arguments: impl IntoIterator<Item = I>) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_records")).args(arguments).output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The TOML that `records train ARGUMENTS --dry-run` prints.
+fn resolved(arguments: &[&str]) -> toml::Table {
+    let output = records(["train", "--dry-run"].iter().chain(arguments));
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", err(&output));
+    out(&output).parse().unwrap()
+}
+
+/// Asserts exit code 2, nothing on standard output and one line that holds every one of `parts`.
+fn assert_one_line(arguments: &[&str], output: &Output, parts: &[&str]) {
+    let line = err(output);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {line}");
+    assert!(output.stdout.is_empty(), "{arguments:?} wrote to standard output");
+    assert_eq!(line.matches('\n').count(), 1, "{arguments:?}: one line, not {line:?}");
+    assert!(line.starts_with("error: ") && line.ends_with('\n'), "{arguments:?}: {line:?}");
+    for part in parts {
+        assert!(line.contains(part), "{arguments:?}: {part:?} is not in {line:?}");
+    }
+}
+
+#[test]
+fn bad_usage_is_one_line_and_exit_code_2() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&[], &["a command is missing", "train", "doctor"]),
+        (&["trian"], &["trian", "unknown command", "train"]),
+        (&["--nothing"], &["--nothing", "unknown flag"]),
+        (&["train", "--epoch", "3"], &["--epoch:", "did you mean --epochs?"]),
+        (&["train", "--zzz=3"], &["--zzz", "unknown flag"]),
+        (&["train", "surplus"], &["surplus", "not expected"]),
+        (&["train", "-lr", "3"], &["-l", "unknown flag"]),
+        (&["train", "--lr"], &["--lr", "value is missing", "a finite number above 0"]),
+        (&["train", "--gpu"], &["--gpu", "value is missing"]),
+        (&["train", "--lr", "--cosine"], &["--lr --cosine", "a finite number above 0"]),
+        (&["train", "--lr", "abc"], &["--lr abc", "must be a finite number above 0"]),
+        (&["train", "--lr", "0"], &["--lr 0", "above 0"]),
+        (&["train", "--lr", "-inf"], &["--lr -inf"]),
+        (&["train", "--lr", "nan"], &["--lr NaN"]),
+        (&["train", "--learning_rate=-1"], &["--lr -1"]),
+        (&["train", "--lr", "1e999"], &["--lr inf"]),
+        (&["train", "--wd", "-0.1"], &["--weight-decay -0.1", "at least 0"]),
+        (&["train", "--partial-rate", "1.5"], &["--partial-rate 1.5: must be at least 0 and below 1"]),
+        (&["train", "--partial_rate", "1"], &["--partial-rate 1:"]),
+        (&["train", "--imb-factor", "0"], &["--imb-factor 0", "above 0 and at most 1"]),
+        (&["train", "--imb_ratio", "0.5"], &["--imb-ratio 0.5", "at least 1"]),
+        (&["train", "--imb_ratio", "100", "--imb_factor", "0.1"], &["--imb-ratio 100", "--imb-factor 0.1"]),
+        (&["train", "--imb-type", "poly"], &["--imb-type poly", "exp, step, none"]),
+        (&["train", "--m", "1"], &["--m 1", "below 1"]),
+        (&["train", "--momentum", "1"], &["--momentum 1", "below 1"]),
+        (&["train", "--alpha", "inf"], &["--alpha inf"]),
+        (&["train", "--epochs", "0"], &["--epochs 0", "from 1 to"]),
+        (&["train", "--epochs", "-5"], &["--epochs -5", "whole number"]),
+        (&["train", "--epochs", "2.5"], &["--epochs 2.5", "whole number"]),
+        (&["train", "-b", "1"], &["--batch-size 1", "from 2"]),
+        (&["train", "--batch_size", "1e3"], &["--batch-size 1e3"]),
+        (&["train", "--image-size", "7"], &["--image-size 7"]),
+        (&["train", "--width", "0"], &["--width 0"]),
+        (&["train", "--threads", "5000"], &["--threads 5000"]),
+        (&["train", "--checkpoint-every", "0"], &["--checkpoint-every 0"]),
+        (&["train", "--eval-every", "0"], &["--eval-every 0"]),
+        (&["train", "--seed", "-1"], &["--seed -1", "whole number"]),
+        (&["train", "--seed", "9223372036854775808"], &["--seed 9223372036854775808"]),
+        (&["train", "--data-seed", "4294967296"], &["--data-seed 4294967296"]),
+        (&["train", "-lr_decay_epochs", "1,x"], &["--lr-decay-epochs x", "whole numbers"]),
+        (&["train", "-lr_decay_rate", "2"], &["--lr-decay-rate 2"]),
+        (&["train", "--schedule", "linear"], &["--schedule linear", "cosine, step"]),
+        (&["train", "--cosine", "--schedule", "step"], &["--cosine", "--schedule step"]),
+        (&["train", "--records", "--debias", "none"], &["--records", "--debias none"]),
+        (&["train", "--debias", "magic"], &["--debias magic", "none, records"]),
+        (&["train", "--device", "tpu"], &["--device tpu", "auto, cpu, cuda, sim"]),
+        (&["train", "--dataset", "imagenet"], &["--dataset imagenet", "cifar10-lt", "synthetic"]),
+        (&["train", "--dataset", "folder"], &["--data-dir", "--dataset folder"]),
+        (&["train", "--arch", "vgg"], &["--arch vgg", "resnet18"]),
+        (&["train", "-a", "resnet50"], &["--arch resnet50", "not there yet", "resnet18"]),
+        (&["train", "--method", "solar"], &["--method solar", "not there yet"]),
+        (&["train", "--mixup"], &["--mixup true", "not there yet"]),
+        (&["train", "--mixup=perhaps"], &["--mixup perhaps"]),
+        (&["train", "--reverse=2"], &["--reverse 2", "true or false"]),
+        (&["train", "--preset", "nothing"], &["--preset nothing", "records-cifar10", "tiny"]),
+        (&["train", "--preset", "solar-cifar10"], &["--preset solar-cifar10", "not there yet"]),
+        (
+            &["train", "--preset", "records-mixup-cifar10"],
+            &["--preset records-mixup-cifar10", "--mixup true"],
+        ),
+        (&["train", "--est_epochs", "3"], &["--est-epochs 3", "solar"]),
+        (&["train", "--hierarchical"], &["--hierarchical", "cifar10-lt", "superclasses"]),
+        (&["train", "--num_class", "100"], &["--num-class 100", "must be 10"]),
+        (&["train", "--num-class", "10", "--preset", "tiny"], &["--num-class 10", "synthetic"]),
+        (&["train", "--start_epoch", "7"], &["--start-epoch 7", "--resume"]),
+        (&["train", "--name", "a/b"], &["--name a/b"]),
+        (&["train", "--name", ".."], &["--name ..:"]),
+        (&["train", "--name", "a\nb"], &["--name \"a\\nb\""]),
+        (&["train", "--name", ""], &["--name \"\""]),
+        (&["train", "--config", "nowhere.toml"], &["nowhere.toml", "cannot read"]),
+        (&["train", "--config", "/dev/zero"], &["/dev/zero", "too large"]),
+        (&["train", "--resume", "nowhere"], &["--resume nowhere", "not found"]),
+        (&["train", "--resume", "/"], &["--resume /", "config.toml"]),
+        (&["train", "--resume", "x", "--config", "y"], &["--config y", "--resume"]),
+        (&["doctor", "--data-dir"], &["--data-dir", "value is missing"]),
+        (&["doctor", "--epochs", "3"], &["--epochs", "unknown flag"]),
+    ];
+    for (arguments, parts) in cases {
+        assert_one_line(arguments, &records(*arguments), parts);
+    }
+}
+
+#[test]
+fn bad_files_are_told_with_file_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.toml");
+    let path = file.to_str().unwrap();
+    let cases: &[(&[u8], &[&str])] = &[
+        (b"epochs = 3\nlr = \"fast\"\n", &["run.toml:2:", "lr", "fast", "a finite number above 0"]),
+        (b"\n\nbatchsize = 3\n", &["run.toml:3:", "batchsize", "unknown key", "did you mean batch-size?"]),
+        (b"batch_size = 3\n", &["run.toml:1:", "batch_size", "did you mean batch-size?"]),
+        (b"zzzzzzzzzzz = 3\n", &["run.toml:1:", "zzzzzzzzzzz", "--help"]),
+        (b"[data]\nlr = 1.0\n", &["run.toml:1:", "data", "unknown key"]),
+        (b"epochs = 3\nepochs = 4\n", &["run.toml:2:", "epochs", "duplicate"]),
+        (b"epochs = \n", &["run.toml:1:"]),
+        (b"epochs = -1\n", &["run.toml:1:", "epochs", "-1", "whole number"]),
+        (b"# q\npartial-rate = 1.5\n", &["run.toml:2:", "partial-rate = 1.5", "at least 0 and below 1"]),
+        (b"lr = nan\n", &["run.toml:1:", "lr = NaN"]),
+        (b"dataset = \"imagenet\"\n", &["run.toml:1:", "dataset = imagenet", "cifar10-lt"]),
+        (b"method = \"solar\"\n", &["run.toml:1:", "method = solar", "not there yet"]),
+        (b"schedule = 1\n", &["run.toml:1:", "schedule", "cosine, step"]),
+        (b"lr = 0.1\nname = \"\xff\"\n", &["run.toml", "byte 17", "UTF-8"]),
+    ];
+    for (text, parts) in cases {
+        fs::write(&file, text).unwrap();
+        let arguments = ["train", "--config", path, "--dry-run"];
+        assert_one_line(&arguments, &records(arguments), parts);
+    }
+    let arguments = ["train", "--config", folder.path().to_str().unwrap()];
+    assert_one_line(&arguments, &records(arguments), &["cannot read"]);
+}
+
+#[test]
+fn a_flag_mends_a_bad_value_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.toml");
+    fs::write(&file, "partial-rate = 1.5\nepochs = 7\n").unwrap();
+    let settings = resolved(&["--config", file.to_str().unwrap(), "--partial-rate", "0.5"]);
+    assert_eq!(settings["partial-rate"].as_float(), Some(0.5));
+    assert_eq!(settings["epochs"].as_integer(), Some(7));
+    // A bad flag over a bad value is the flag's fault.
+    let arguments = ["train", "--config", file.to_str().unwrap(), "--partial-rate", "3"];
+    assert_one_line(&arguments, &records(arguments), &["--partial-rate 3:"]);
+}
+
+#[test]
+fn published_commands_can_be_pasted() {
+    // SPEC 10, row records-cifar10, as the reference's command line spells it, with everything it may carry.
+    let pasted = resolved(&[
+        "--exp_dir",
+        "experiment/RECORDS",
+        "--dataset",
+        "cifar10_im",
+        "--num_class",
+        "10",
+        "--dist_url",
+        "tcp://localhost:10002",
+        "--dist_backend",
+        "nccl",
+        "--multiprocessing_distributed",
+        "--world_size",
+        "-1",
+        "--rank",
+        "-1",
+        "--gpu",
+        "0",
+        "-j",
+        "32",
+        "-p",
+        "100",
+        "--seed",
+        "123",
+        "--arch",
+        "resnet18",
+        "--lr",
+        "0.01",
+        "--wd",
+        "1e-3",
+        "--cosine",
+        "--epochs",
+        "800",
+        "--batch_size",
+        "256",
+        "--partial_rate",
+        "0.3",
+        "--imb_factor",
+        "0.01",
+        "--upd_start",
+        "1",
+        "--records",
+        "--m",
+        "0.9",
+        "-lr_decay_epochs",
+        "700,800,900",
+        "-lr_decay_rate",
+        "0.1",
+        "--start_epoch",
+        "0",
+    ]);
+    let preset = resolved(&["--preset", "records-cifar10", "--exp-dir", "experiment/RECORDS"]);
+    assert_eq!(pasted, preset);
+
+    let nu = resolved(&["--dataset", "cifar100_im", "--hierarchical", "--num_class", "100"]);
+    assert_eq!(nu["dataset"].as_str(), Some("cifar100-lt-nu"));
+    let ratio = resolved(&["--imb_ratio", "50", "--learning_rate=0.5", "--imb_type", "step"]);
+    assert_eq!(ratio["imb-factor"].as_float(), Some(0.02));
+    assert_eq!(ratio["lr"].as_float(), Some(0.5));
+    // Underscores in values stay, and the last of repeated flags counts.
+    let kept = resolved(&["--name", "a_b", "--exp_dir=my_runs", "--epochs", "3", "--epochs", "4"]);
+    assert_eq!((kept["name"].as_str(), kept["exp-dir"].as_str()), (Some("a_b"), Some("my_runs")));
+    assert_eq!(kept["epochs"].as_integer(), Some(4));
+}
+
+#[test]
+fn flags_without_effect_are_told_in_one_line() {
+    let output = records(["train", "--dry-run", "--workers", "4", "--gpu=0", "--dist_url", "tcp://x"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(err(&output), "note: without effect here: --workers, --dist-url, --gpu\n");
+    assert_eq!(err(&records(["train", "--dry-run"])), "");
+}
+
+#[test]
+fn help_gives_units_defaults_and_what_is_allowed() {
+    let output = records(["train", "--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    let help = out(&output);
+    for heading in ["Data:", "Network:", "Method:", "Optimisation:", "Run:"] {
+        assert!(help.contains(heading), "{heading}");
+    }
+    for unit in ["in pixels", "in epochs", "Samples a step", "CPU threads"] {
+        assert!(help.contains(unit), "{unit}");
+    }
+    // Every default that a run would take stands in the help of its flag. A flag's help goes from the line that begins
+    // with it to the next that begins with a flag.
+    let mut entries: Vec<String> = Vec::new();
+    for line in help.lines() {
+        match entries.last_mut() {
+            Some(entry) if !line.trim_start().starts_with('-') => entry.push_str(line),
+            _ => entries.push(line.to_string()),
+        }
+    }
+    for (name, value) in resolved(&[]) {
+        let value = match value {
+            toml::Value::String(word) => word,
+            toml::Value::Array(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            other => other.to_string(),
+        };
+        let flag = format!("--{name}");
+        let is_of_flag = |entry: &&String| entry.split([' ', '[']).any(|word| word == flag);
+        let entry = entries.iter().find(is_of_flag).unwrap_or_else(|| panic!("{flag} is not in the help"));
+        assert!(entry.contains(&format!("[default: {value}]")), "{flag}: {value} is not in {entry}");
+    }
+    assert!(help.contains("(at least 0 and below 1) [default: 0.1]"));
+
+    let version = records(["--version"]);
+    assert_eq!(out(&version), format!("records {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(records(["help"]).status.code(), Some(0));
+}
+
+#[test]
+fn presets_are_listed() {
+    let output = records(["train", "--list-presets"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = out(&output);
+    let row =
+        |name: &str| text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap().to_string();
+    for part in ["cifar100-lt-nu", "0.03", "0.01", "CORR+RECORDS"] {
+        assert!(row("records-cifar100-nu").contains(part), "{part}");
+    }
+    assert!(row("solar-cifar100").contains("not there yet"));
+    assert!(!row("quick").contains("not there yet"));
+}
+
+#[test]
+fn a_run_is_resumed_with_its_own_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("first");
+    fs::create_dir_all(run.join("checkpoints")).unwrap();
+    fs::write(run.join("checkpoints/epoch-3.safetensors"), b"").unwrap();
+    let written = records(["train", "--preset", "tiny", "--lr", "0.125", "--dry-run"]);
+    fs::write(run.join("config.toml"), &written.stdout).unwrap();
+    for path in [run.clone(), run.join("checkpoints/epoch-3.safetensors")] {
+        let settings = resolved(&["--resume", path.to_str().unwrap(), "--epochs", "9"]);
+        assert_eq!(settings["lr"].as_float(), Some(0.125));
+        assert_eq!(settings["dataset"].as_str(), Some("synthetic"));
+        assert_eq!(settings["epochs"].as_integer(), Some(9));
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure_but_a_full_disk_is() {
+    for arguments in
+        [&["train", "--help"][..], &["train", "--list-presets"], &["train", "--dry-run"], &["doctor"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), err(&output)), (Some(0), String::new()), "{arguments:?}");
+    }
+    if let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
+        let output =
+            command.args(["train", "--dry-run"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(err(&output).starts_with("error: cannot write to standard output"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn doctor_runs_where_nothing_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_records"))
+        .arg("doctor")
+        .env_clear()
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), err(&output)), (Some(0), String::new()));
+    let text = out(&output);
+    for item in [
+        "records ",
+        "device ",
+        "CPU ",
+        "cores ",
+        "SIMD ",
+        "memory ",
+        "NVIDIA driver ",
+        "NVRTC ",
+        "data ",
+        "runs ",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(item)), "{item} is not in\n{text}");
+    }
+    assert!(text.contains(env!("CARGO_PKG_VERSION")));
+    assert!(text.contains("none in data"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "doctor leaves nothing behind");
+
+    let nowhere = records(["doctor", "--data-dir", "/nowhere/at/all"]);
+    assert_eq!(nowhere.status.code(), Some(0));
+    let odd = Command::new(env!("CARGO_BIN_EXE_records"))
+        .arg("doctor")
+        .env("RECORDS_NVRTC", "/dev/null")
+        .env("CUDA_HOME", "/dev/null")
+        .env("VIRTUAL_ENV", "\n")
+        .output()
+        .unwrap();
+    assert_eq!((odd.status.code(), err(&odd)), (Some(0), String::new()));
+}
+
+/// Stands for the NVIDIA driver and NVRTC where there are none: two GPUs, CUDA 12.8, NVRTC 12.9.
+#[cfg(target_os = "linux")]
+const STAND_IN: &str = r#"
+use std::ffi::{c_char, c_int, c_uint};
+#[unsafe(no_mangle)] pub extern "C" fn cuInit(_: c_uint) -> c_int {
+    std::env::var("STAND_IN_ERROR").map_or(0, |code| code.parse().unwrap())
+}
+#[unsafe(no_mangle)] pub unsafe extern "C" fn cuGetErrorName(_: c_int, text: *mut *const c_char) -> c_int {
+    unsafe { *text = c"CUDA_ERROR_STAND_IN".as_ptr() }; 0
+}
+#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDriverGetVersion(v: *mut c_int) -> c_int { unsafe { *v = 12080 }; 0 }
+#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetCount(n: *mut c_int) -> c_int { unsafe { *n = 2 }; 0 }
+#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGet(d: *mut c_int, i: c_int) -> c_int { unsafe { *d = 40 + i }; 0 }
+#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetName(text: *mut c_char, length: c_int, d: c_int) -> c_int {
+    let name = if d == 41 { "Stand-in B\n\0" } else { "Stand-in A\0" };
+    assert!(name.len() <= length as usize);
+    for (i, byte) in name.bytes().enumerate() { unsafe { *text.add(i) = byte as c_char } }
+    0
+}
+#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceTotalMem_v2(bytes: *mut usize, _: c_int) -> c_int {
+    unsafe { *bytes = 80 << 30 }; 0
+}
+#[unsafe(no_mangle)] pub unsafe extern "C" fn cuDeviceGetAttribute(v: *mut c_int, what: c_int, _: c_int) -> c_int {
+    unsafe { *v = match what { 16 => 132, 75 => 9, 76 => 0, _ => return 1 } }; 0
+}
+#[unsafe(no_mangle)] pub unsafe extern "C" fn nvrtcVersion(major: *mut c_int, minor: *mut c_int) -> c_int {
+    unsafe { *major = 12; *minor = 9 }; 0
+}
+"#;
+
+#[cfg(target_os = "linux")]
+fn stand_in(folder: &Path) {
+    let source = folder.join("stand_in.rs");
+    fs::write(&source, STAND_IN).unwrap();
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let built = Command::new(rustc)
+        .args(["--edition", "2024", "--crate-type", "cdylib", "-o"])
+        .arg(folder.join("libcuda.so.1"))
+        .arg(&source)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{}", err(&built));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn doctor_shows_driver_gpus_and_compiler() {
+    let folder = tempfile::tempdir().unwrap();
+    stand_in(folder.path());
+    let wheel = folder.path().join("env/lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib");
+    fs::create_dir_all(&wheel).unwrap();
+    fs::copy(folder.path().join("libcuda.so.1"), wheel.join("libnvrtc.so.12")).unwrap();
+    let doctor = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
+        command.arg("doctor").env_clear().env("LD_LIBRARY_PATH", folder.path());
+        command.env("VIRTUAL_ENV", folder.path().join("env"));
+        command
+    };
+    let text = out(&doctor().output().unwrap());
+    for part in [
+        "found, serves CUDA up to 12.8",
+        "Stand-in A, sm_90, 132 multiprocessors, 80.0 GiB",
+        "Stand-in B , sm_90",
+        "GPU 1",
+        "12.9, ",
+        "libnvrtc.so.12 (by Python package); libnvrtc-builtins is missing",
+        "takes cpu: training on the GPU is not there yet",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    fs::write(wheel.join("libnvrtc-builtins.so.12.9"), b"").unwrap();
+    assert!(!out(&doctor().output().unwrap()).contains("builtins"));
+
+    let failed = doctor().env("STAND_IN_ERROR", "999").output().unwrap();
+    assert_eq!(failed.status.code(), Some(0));
+    assert!(out(&failed).contains("cuInit failed with CUDA_ERROR_STAND_IN (999)"), "{}", out(&failed));
+}

@@ -1,0 +1,298 @@
+//! Settings: who beats whom, the presets against SPEC 10, the way to TOML and back, and that no number gets through
+//! unchecked.
+
+use std::ffi::OsString;
+use std::fs;
+
+use proptest::prelude::*;
+use records::cli::Command;
+use records::cli::parse::{Parsed, parse};
+use records::cli::train::resolve;
+use records::error::UsageError;
+use records::settings::presets::{self, PRESETS};
+use records::settings::{Debias, GivenSettings, Method, Schedule, Settings, allowed, config_toml};
+
+/// What `records train ARGUMENTS` resolves to.
+fn settings_of<A: Into<OsString> + Clone>(arguments: &[A]) -> anyhow::Result<Settings> {
+    let start = ["records", "train"].map(OsString::from);
+    let argv = start.into_iter().chain(arguments.iter().cloned().map(Into::into));
+    match parse(argv)? {
+        Parsed::Command(Command::Train(arguments)) => resolve(&arguments),
+        other => panic!("not a command to train: {other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_the_references() {
+    let settings = settings_of::<&str>(&[]).unwrap();
+    assert_eq!(settings, Settings::default());
+    // SPEC 5.
+    assert_eq!((settings.lr, settings.weight_decay, settings.momentum), (0.02, 1e-5, 0.9));
+    assert_eq!((settings.epochs, settings.batch_size, settings.upd_start), (800, 256, 1));
+    assert_eq!(
+        (settings.partial_rate, settings.imb_factor, settings.m, settings.alpha),
+        (0.1, 0.01, 0.9, 1.0)
+    );
+    assert_eq!((settings.schedule, settings.debias, settings.mixup), (Schedule::Step, Debias::None, false));
+    assert_eq!((settings.lr_decay_epochs, settings.lr_decay_rate), (vec![700, 800, 900], 0.1));
+    assert_eq!((settings.data_seed, settings.width, settings.image_size), (0, 64, 32));
+}
+
+#[test]
+fn flags_beat_file_beats_preset_beats_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, "lr = 1\nbatch-size = 33\ndataset = \"cifar100_im\"\nseed = 7\n").unwrap();
+    let file = path.to_str().unwrap();
+    let preset = presets::find("records-cifar10").unwrap().settings();
+
+    let all = settings_of(&["--batch-size", "44", "--config", file, "--preset", "records-cifar10"]).unwrap();
+    let expected = Settings {
+        batch_size: 44, // flag over file
+        lr: 1.0,        // file over preset; a whole number is a number
+        dataset: "cifar100-lt".into(),
+        seed: 7,
+        ..preset.clone() // preset over defaults
+    };
+    assert_eq!(all, expected);
+    assert_ne!(preset.weight_decay, Settings::default().weight_decay, "else the preset shows nothing");
+    // A flag that gives the default again beats a file that does not.
+    assert_eq!(settings_of(&["--seed", "123", "--config", file]).unwrap().seed, 123);
+    assert_eq!(settings_of(&["--config", file]).unwrap().seed, 7);
+    // A switch can be turned off again.
+    assert!(!settings_of(&["--preset", "records-mixup-cifar10", "--mixup=false"]).unwrap().mixup);
+    assert_eq!(
+        settings_of(&["--preset", "records-cifar10", "--debias", "none"]).unwrap().debias,
+        Debias::None
+    );
+}
+
+#[test]
+fn every_flag_reaches_its_setting() {
+    // One value for each flag, different from the default; the TOML of the result must show exactly these.
+    let values = [
+        ("dataset", "synthetic"),
+        ("data-dir", "\"somewhere\""),
+        ("imb-factor", "0.25"),
+        ("imb-type", "step"),
+        ("reverse", "true"),
+        ("partial-rate", "0.75"),
+        ("data-seed", "5"),
+        ("image-size", "64"),
+        ("synthetic-train-per-class", "40"),
+        ("synthetic-test-per-class", "30"),
+        ("width", "16"),
+        ("debias", "records"),
+        ("m", "0.5"),
+        ("alpha", "2.5"),
+        ("upd-start", "3"),
+        ("epochs", "9"),
+        ("batch-size", "10"),
+        ("lr", "0.5"),
+        ("momentum", "0.25"),
+        ("weight-decay", "0.125"),
+        ("schedule", "cosine"),
+        ("lr-decay-epochs", "[1, 2]"),
+        ("lr-decay-rate", "0.5"),
+        ("seed", "77"),
+        ("device", "cpu"),
+        ("threads", "2"),
+        ("exp-dir", "elsewhere"),
+        ("name", "\"mine\""),
+        ("checkpoint-every", "4"),
+        ("eval-every", "6"),
+    ];
+    // These have one allowed value only, their default, or go with SoLar.
+    let without = ["arch", "method", "mixup", "est-epochs", "rho-range", "gamma"];
+    let mut names: Vec<&str> = values.iter().map(|(name, _)| *name).chain(without).collect();
+    let mut all = GivenSettings::names();
+    names.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(names, all, "this test must give every flag");
+
+    let flag_value = |value: &str| value.replace(['[', ']', '"', ' '], "");
+    let flags: Vec<String> =
+        values.iter().map(|(name, value)| format!("--{name}={}", flag_value(value))).collect();
+    let settings = settings_of(&flags).unwrap();
+    let table: toml::Table = config_toml(&settings).unwrap().parse().unwrap();
+    let defaults = toml::Table::try_from(Settings::default()).unwrap();
+    for (name, value) in values {
+        let found = &table[name];
+        assert_ne!(Some(found), defaults.get(name), "--{name}: give another value than the default");
+        assert_eq!(found.to_string().replace('"', ""), value.replace('"', ""), "--{name}");
+    }
+    // The same through a file.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, config_toml(&settings).unwrap()).unwrap();
+    assert_eq!(settings_of(&["--config", path.to_str().unwrap()]).unwrap(), settings);
+}
+
+#[test]
+fn presets_are_those_of_the_paper() {
+    // SPEC 10: name, data, q, mu, method, debias, mixup, SoLar's est, rho and gamma.
+    type SolarValues = (usize, [f64; 2], [f64; 2]);
+    type Row = (&'static str, &'static str, f64, Method, Debias, bool, Option<SolarValues>);
+    use Debias::{None as Plain, Records};
+    use Method::{Corr, Solar};
+    let rows: [Row; 7] = [
+        ("corr-cifar10", "cifar10-lt", 0.3, Corr, Plain, false, None),
+        ("records-cifar10", "cifar10-lt", 0.3, Corr, Records, false, None),
+        ("records-cifar100-nu", "cifar100-lt-nu", 0.03, Corr, Records, false, None),
+        ("solar-cifar10", "cifar10-lt", 0.3, Solar, Plain, true, Some((100, [0.2, 0.6], [0.1, 0.01]))),
+        ("solar-cifar100", "cifar100-lt", 0.03, Solar, Plain, true, Some((20, [0.2, 0.5], [0.05, 0.01]))),
+        ("records-mixup-cifar10", "cifar10-lt", 0.3, Corr, Records, true, None),
+        ("records-cifar100", "cifar100-lt", 0.03, Corr, Records, false, None),
+    ];
+    for (name, dataset, q, method, debias, mixup, solar) in rows {
+        let expected = Settings {
+            dataset: dataset.into(),
+            partial_rate: q,
+            imb_factor: 0.01,
+            method,
+            debias,
+            mixup,
+            lr: 0.01,
+            weight_decay: 1e-3,
+            schedule: Schedule::Cosine,
+            epochs: 800,
+            seed: 123,
+            upd_start: 1,
+            est_epochs: solar.map(|(est, _, _)| est),
+            rho_range: solar.map(|(_, rho, _)| rho.to_vec()),
+            gamma: solar.map(|(_, _, gamma)| gamma.to_vec()),
+            ..Settings::default()
+        };
+        assert_eq!(presets::find(name).unwrap().settings(), expected, "{name}");
+        let resolved = settings_of(&["--preset", name]);
+        if method == Solar || mixup {
+            let error = resolved.unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("not there yet"), "{error}");
+        } else {
+            assert_eq!(resolved.unwrap(), expected, "{name}");
+        }
+    }
+    for name in ["quick", "tiny"] {
+        let settings = settings_of(&["--preset", name]).unwrap();
+        assert_eq!((settings.dataset.as_str(), settings.debias), ("synthetic", Records), "{name}");
+    }
+    assert_eq!(PRESETS.len(), rows.len() + 2, "a new preset needs a row here");
+}
+
+#[test]
+fn toml_gives_the_same_settings_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    for preset in PRESETS {
+        let settings = Settings {
+            name: Some("a \"quoted\" # name".into()),
+            data_dir: Some("C:\\data\\ü".into()),
+            lr: 0.1 + 0.2,
+            seed: i64::MAX as u64,
+            ..preset.settings()
+        };
+        let text = config_toml(&settings).unwrap();
+        assert!(text.starts_with("# Settings of a run of records "));
+        assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings, "{}", preset.name);
+        fs::write(&path, &text).unwrap();
+        match Settings::from_file(&path) {
+            Ok(read) => assert_eq!(read, settings, "{}", preset.name),
+            Err(error) => assert!(settings.validate().is_err(), "{}: {error}", preset.name),
+        }
+    }
+    assert!(toml::from_str::<Settings>("surprise = 1").is_err());
+}
+
+#[test]
+fn validate_names_flag_value_and_what_is_allowed() {
+    let error = Settings { partial_rate: 1.5, ..Settings::default() }.validate().unwrap_err();
+    assert_eq!(error.to_string(), "--partial-rate 1.5: must be at least 0 and below 1");
+    let settings = Settings { lr: f64::NAN, m: -1.0, epochs: 0, ..Settings::default() };
+    let found: Vec<&str> = settings.problems().iter().map(|problem| problem.name).collect();
+    assert_eq!(found, ["m", "epochs", "lr"]);
+    for name in GivenSettings::names() {
+        assert!(allowed(&name).is_some(), "--{name} does not say what is allowed");
+    }
+}
+
+const NUMBERS: [&str; 24] = [
+    "imb-factor",
+    "imb-ratio",
+    "partial-rate",
+    "m",
+    "alpha",
+    "lr",
+    "momentum",
+    "weight-decay",
+    "lr-decay-rate",
+    "lr-decay-epochs",
+    "data-seed",
+    "image-size",
+    "synthetic-train-per-class",
+    "synthetic-test-per-class",
+    "width",
+    "upd-start",
+    "epochs",
+    "batch-size",
+    "seed",
+    "threads",
+    "checkpoint-every",
+    "eval-every",
+    "est-epochs",
+    "num-class",
+];
+
+fn any_number() -> impl Strategy<Value = f64> {
+    let chosen = vec![0.0, -0.0, 1.0, 2.0, 10.0, 1e-320, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    prop_oneof![any::<f64>(), 0.0..1.0, (0u32..400).prop_map(f64::from), prop::sample::select(chosen)]
+}
+
+proptest! {
+    // A failing case is printed whole; no file of old failures is kept.
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any number for any flag that takes one gives settings that are checked and finite, or a usage error of one line
+    /// that names the flag.
+    #[test]
+    fn any_number_is_taken_or_told(flag in prop::sample::select(NUMBERS.to_vec()), value in any_number(), joined in any::<bool>()) {
+        let flag = format!("--{flag}");
+        let arguments = if joined { vec![format!("{flag}={value}")] } else { vec![flag.clone(), value.to_string()] };
+        match settings_of(&arguments) {
+            Ok(settings) => {
+                prop_assert!(value.is_finite());
+                prop_assert!(settings.problems().is_empty());
+                // What is taken is what is written back.
+                let written = config_toml(&settings).unwrap();
+                prop_assert_eq!(toml::from_str::<Settings>(&written).unwrap(), settings);
+                let table: toml::Table = written.parse().unwrap();
+                match table.get(&flag[2..]) {
+                    Some(toml::Value::Float(found)) => prop_assert_eq!(*found, value),
+                    Some(toml::Value::Integer(found)) => prop_assert_eq!(*found as f64, value),
+                    _ => {}
+                }
+            }
+            Err(error) => {
+                let line = error.to_string();
+                prop_assert!(error.is::<UsageError>(), "{}", line);
+                prop_assert!(line.starts_with(&format!("{flag} ")), "{} does not begin with {}", line, flag);
+                prop_assert!(!line.contains('\n'), "{}", line);
+            }
+        }
+    }
+
+    /// No text in a settings file makes the program do anything but take it or tell where it is wrong.
+    #[test]
+    fn any_file_is_taken_or_told(key in "[a-z-]{1,12}|lr|m|epochs|lr-decay-epochs|name|reverse", value in "\\PC{0,20}|[0-9.e-]{1,8}|\"[a-z]*\"|true|\\[[0-9, ]*\\]") {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("any.toml");
+        fs::write(&path, format!("{key} = {value}\n")).unwrap();
+        match settings_of(&["--config", path.to_str().unwrap()]) {
+            Ok(settings) => prop_assert!(settings.problems().is_empty()),
+            Err(error) => {
+                let line = error.to_string();
+                prop_assert!(error.is::<UsageError>() && !line.contains('\n'), "{}", line);
+                prop_assert!(line.contains("any.toml"), "{}", line);
+            }
+        }
+    }
+}
