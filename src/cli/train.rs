@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use super::output;
@@ -58,7 +58,7 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     if arguments.dry_run {
         return output::print(&config_toml(&settings)?);
     }
-    bail!("training is not there yet; --dry-run prints the settings of the run")
+    crate::train::run::run(&settings, arguments.resume.as_deref())
 }
 
 /// The settings that flags, configuration file, preset and defaults make together, all checked.

@@ -2,9 +2,13 @@
 
 pub mod augment;
 pub mod candidates;
+pub mod cifar;
+pub mod folder;
 pub mod longtail;
+pub mod recipe;
 pub mod source;
 pub mod superclasses;
+pub mod synthetic;
 
 /// Decoded images with their true classes.
 #[derive(Clone, Debug, Default)]

@@ -5,6 +5,7 @@
 //! | [`schedule`] | learning rate and update flag of an epoch |
 //! | [`step`] | recording the training step and its state |
 //! | [`evaluate`] | test logits to the field's metrics |
+//! | [`metrics`] | what an epoch is summed up in |
 //! | [`model`] | network, optimiser and class-prior state together, in and out of files |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
 //! | [`replay`] | given steps on given tensors, for checking against other engines |
@@ -14,8 +15,11 @@
 
 pub mod checkpoint;
 pub mod evaluate;
+pub mod metrics;
 pub mod model;
 pub mod replay;
+pub mod run;
+pub mod run_folder;
 
 pub mod schedule;
 pub mod step;

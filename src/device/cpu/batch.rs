@@ -1,11 +1,12 @@
 //! What feeds a step: augmented views, and plain normalised images for evaluation.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-/// Reused between calls.
-#[derive(Default)]
-pub(super) struct Workspace {}
+use crate::data::Normalisation;
+use crate::data::augment::ViewParameters;
+use crate::data::augment::parameters::VIEW_BYTES;
+use crate::data::augment::view::{NormalisationTable, Scratch, augment_normalised};
 
 /// Shapes of [`augment`].
 pub(super) struct Views {
@@ -17,40 +18,47 @@ pub(super) struct Views {
     pub size: usize,
 }
 
+thread_local! {
+    /// Resize weights and pixel buffers of a thread, kept from step to step.
+    static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
+}
+
+fn constants(normalisation: &[f32]) -> Normalisation {
+    let part = |first: usize| std::array::from_fn(|channel| normalisation[first + channel]);
+    Normalisation { mean: part(0), std: part(3) }
+}
+
 /// Weak then strong views of the samples `index`; see [`crate::device::Primitive::Augment`].
 pub(super) fn augment(
-    _shape: &Views,
-    _images: &[u8],
-    _parameters: &[u8],
-    _index: &[i32],
-    _normalisation: &[f32],
-    _views: &mut [f32],
-    _workspace: &mut Workspace,
+    shape: &Views,
+    images: &[u8],
+    parameters: &[u8],
+    index: &[i32],
+    normalisation: &[f32],
+    views: &mut [f32],
 ) -> Result<()> {
-    anyhow::bail!("waiting for the merge of data::augment")
+    let Views { batch, source, size } = *shape;
+    let bytes = source[0] * source[1] * 3;
+    ensure!(parameters.len() == images.len() / bytes * 2 * VIEW_BYTES, "one set of parameters a sample and view");
+    let table = NormalisationTable::new(constants(normalisation));
+    views.par_chunks_exact_mut(size * size * 3).enumerate().for_each(|(row, out)| {
+        let (view, sample) = (row / batch, index[row % batch] as usize);
+        let given: ViewParameters = bytemuck::pod_read_unaligned(
+            &parameters[(2 * sample + view) * VIEW_BYTES..][..VIEW_BYTES],
+        );
+        let image = &images[sample * bytes..][..bytes];
+        SCRATCH.with_borrow_mut(|scratch| augment_normalised(image, source, &given, size, &table, scratch, out));
+    });
+    Ok(())
 }
 
 /// x [B,P,3] = (u8/255 - mean) / std of images first.., the last image repeated past the end.
 pub(super) fn normalise(pixels: usize, first: usize, images: &[u8], normalisation: &[f32], x: &mut [f32]) {
     let bytes = pixels * 3;
     let last = images.len() / bytes - 1;
-    let table = table(normalisation);
+    let table = NormalisationTable::new(constants(normalisation));
     x.par_chunks_exact_mut(bytes).enumerate().for_each(|(row, x)| {
         let image = (first + row).min(last);
-        let source = &images[image * bytes..(image + 1) * bytes];
-        for (x, pixel) in x.chunks_exact_mut(3).zip(source.chunks_exact(3)) {
-            for channel in 0..3 {
-                x[channel] = table[channel][usize::from(pixel[channel])];
-            }
-        }
+        table.apply(&images[image * bytes..][..bytes], x);
     });
-}
-
-/// The 256 normalised values of each channel, each rounded three times as the reference does.
-fn table(normalisation: &[f32]) -> [[f32; 256]; 3] {
-    std::array::from_fn(|channel| {
-        std::array::from_fn(|value| {
-            (value as f32 / 255.0 - normalisation[channel]) / normalisation[3 + channel]
-        })
-    })
 }

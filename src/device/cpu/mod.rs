@@ -26,7 +26,6 @@ pub struct CpuDevice {
     pool: rayon::ThreadPool,
     convolution: convolution::Workspace,
     batchnorm: batchnorm::Workspace,
-    augmentation: batch::Workspace,
 }
 
 impl CpuDevice {
@@ -45,7 +44,6 @@ impl CpuDevice {
             pool,
             convolution: convolution::Workspace::default(),
             batchnorm: batchnorm::Workspace::default(),
-            augmentation: batch::Workspace::default(),
         })
     }
 
@@ -91,11 +89,11 @@ impl Device for CpuDevice {
     }
 
     fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
-        let Self { memory, pool, convolution, batchnorm, augmentation } = self;
+        let Self { memory, pool, convolution, batchnorm } = self;
         pool.install(move || {
             // The pool's thread has the memory to itself; primitives share slices of it, never the cells.
             let memory: &Memory = memory;
-            let mut call = Call { memory, buffers, convolution, batchnorm, augmentation };
+            let mut call = Call { memory, buffers, convolution, batchnorm };
             call.run(primitive).with_context(|| format!("in the primitive '{}'", primitive.name()))
         })
     }
@@ -107,7 +105,6 @@ struct Call<'a> {
     buffers: &'a [Buffer],
     convolution: &'a mut convolution::Workspace,
     batchnorm: &'a mut batchnorm::Workspace,
-    augmentation: &'a mut batch::Workspace,
 }
 
 impl<'a> Call<'a> {
@@ -153,8 +150,7 @@ impl<'a> Call<'a> {
                     &self.i32(index)?,
                     &self.f32(normalisation)?,
                     &mut self.f32_mut(views)?,
-                    self.augmentation,
-                )?
+                    )?
             }
             P::NormaliseImages { batch, pixels, images, step, normalisation, x } => {
                 let first = self.i32(step)?[0] as usize * batch;

@@ -1,0 +1,1 @@
+use super::source::Source; pub fn load(_: &std::path::Path, _: usize) -> anyhow::Result<Source> { anyhow::bail!("temp") } pub fn load_cifar10(_: &std::path::Path) -> anyhow::Result<Source> { anyhow::bail!("temp") } pub fn load_cifar100(_: &std::path::Path) -> anyhow::Result<Source> { anyhow::bail!("temp") }

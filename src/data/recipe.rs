@@ -1,0 +1,176 @@
+//! From a name and a few numbers to the data of a run: source, long-tailed subset, candidate sets.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use super::candidates::CandidateSets;
+use super::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
+use super::source::Source;
+use super::superclasses::cifar100_superclass_of;
+use super::{ImageSet, Normalisation, cifar, folder, synthetic};
+use crate::random::numpy::NumpyLegacy;
+use crate::usage;
+
+/// The data sets by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatasetName {
+    Cifar10Lt,
+    Cifar100Lt,
+    /// CIFAR-100 with candidates likelier inside the superclass and class counts shuffled by the run's seed.
+    Cifar100LtNu,
+    /// `train/<class>/*` and `test/<class>/*`.
+    Folder,
+    /// The built-in procedural set.
+    Synthetic,
+}
+
+/// Every name, ours first; the reference's spellings after it.
+const NAMES: [(DatasetName, &[&str]); 5] = [
+    (DatasetName::Cifar10Lt, &["cifar10-lt", "cifar10_im", "cifar10"]),
+    (DatasetName::Cifar100Lt, &["cifar100-lt", "cifar100_im", "cifar100"]),
+    (DatasetName::Cifar100LtNu, &["cifar100-lt-nu"]),
+    (DatasetName::Folder, &["folder"]),
+    (DatasetName::Synthetic, &["synthetic"]),
+];
+
+impl FromStr for DatasetName {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = NAMES.iter().find(|(_, names)| names.contains(&text));
+        found.map(|(name, _)| *name).ok_or_else(|| {
+            let names: Vec<&str> = NAMES.iter().map(|(_, names)| names[0]).collect();
+            usage!("--dataset {text}: must be one of {}", names.join(", "))
+        })
+    }
+}
+
+impl fmt::Display for DatasetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = NAMES.iter().find(|(name, _)| name == self);
+        f.pad(found.map_or("", |(_, names)| names[0]))
+    }
+}
+
+/// What decides the data of a run.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    pub dataset: DatasetName,
+    /// Folder of the data set; not read for the synthetic set.
+    pub data_dir: Option<PathBuf>,
+    /// mu = 1 / rho, in (0, 1].
+    pub imb_factor: f64,
+    pub imb_type: ImbalanceType,
+    /// Whether the last class is the most frequent.
+    pub reverse: bool,
+    /// q, in [0, 1).
+    pub partial_rate: f64,
+    /// The run's seed; only the NU set's shuffle of class counts reads it, as in the reference.
+    pub seed: u64,
+    /// Seed of subset and candidates; 0 is the reference's.
+    pub data_seed: u32,
+    /// Height and width of the network's input.
+    pub image_size: usize,
+    pub synthetic_train_per_class: usize,
+    pub synthetic_test_per_class: usize,
+}
+
+/// The data of a run.
+#[derive(Clone, Debug)]
+pub struct TrainingData {
+    pub classes: Vec<String>,
+    /// Positions of the subset in the balanced set, `[N]`.
+    pub index: Vec<i32>,
+    /// The subset, in its order.
+    pub train: ImageSet,
+    pub candidates: CandidateSets,
+    pub test: ImageSet,
+    pub train_normalisation: Normalisation,
+    pub test_normalisation: Normalisation,
+}
+
+impl TrainingData {
+    /// Training samples of each class, `[K]`.
+    pub fn counts(&self) -> Vec<usize> {
+        self.train.class_sizes(self.classes.len())
+    }
+}
+
+/// Opens the data set's source, all of it.
+///
+/// # Errors
+/// Usage errors that name the folder or file.
+pub fn open(recipe: &Recipe) -> Result<Source> {
+    let folder = recipe.data_dir.as_deref().unwrap_or(Path::new("data"));
+    let source = match recipe.dataset {
+        DatasetName::Cifar10Lt => cifar::load_cifar10(folder)?,
+        DatasetName::Cifar100Lt | DatasetName::Cifar100LtNu => cifar::load_cifar100(folder)?,
+        DatasetName::Folder => folder::load(folder, recipe.image_size)?,
+        DatasetName::Synthetic => synthetic::generate(
+            u64::from(recipe.data_seed),
+            recipe.synthetic_train_per_class,
+            recipe.synthetic_test_per_class,
+        ),
+    };
+    let size = recipe.image_size;
+    if source.train.height != size || source.train.width != size {
+        let (name, own) = (recipe.dataset, source.train.height);
+        return Err(usage!("--image-size {size}: {name} has images of {own}x{own}; must be {own}"));
+    }
+    Ok(source)
+}
+
+/// Opens the source, draws the subset and the candidate sets (SPEC 2 and 3).
+///
+/// A class folder set may be imbalanced itself: n_max is its mean class size, and a class that holds fewer images than its
+/// count keeps all it has.
+///
+/// # Errors
+/// Usage errors that name the flag, file or folder at fault.
+pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
+    let Recipe { imb_factor, partial_rate, .. } = *recipe;
+    if !(imb_factor > 0.0 && imb_factor <= 1.0) {
+        return Err(usage!("--imb-factor {imb_factor}: must be above 0 and at most 1"));
+    }
+    if !(0.0..1.0).contains(&partial_rate) {
+        return Err(usage!("--partial-rate {partial_rate}: must be at least 0 and below 1"));
+    }
+    let source = open(recipe)?;
+    let classes = source.classes.len();
+    if classes < 2 {
+        return Err(usage!("the data set has {classes} class; training needs at least 2"));
+    }
+    let n_max = source.train.len() / classes;
+    let mut counts = class_counts(recipe.imb_type, n_max, classes, imb_factor, recipe.reverse);
+    if recipe.dataset == DatasetName::Cifar100LtNu {
+        shuffle_counts(&mut counts, recipe.seed);
+    }
+    let sizes = source.train.class_sizes(classes);
+    counts.iter_mut().zip(&sizes).for_each(|(count, &size)| *count = (*count).min(size));
+    if let Some(class) = counts.iter().position(|&count| count == 0) {
+        let name = &source.classes[class];
+        return Err(usage!("--imb-factor {imb_factor}: leaves no sample of class '{name}'; take a larger one"));
+    }
+    let mut rng = NumpyLegacy::new(recipe.data_seed);
+    let index = draw_subset(&source.train.labels, &counts, &mut rng);
+    let train = source.train.select(&index);
+    let candidates = match recipe.dataset {
+        DatasetName::Cifar100LtNu => {
+            CandidateSets::non_uniform(&train.labels, &cifar100_superclass_of(), partial_rate, &mut rng)
+        }
+        _ => CandidateSets::uniform(&train.labels, classes, partial_rate, &mut rng),
+    };
+    candidates.check(&train.labels)?;
+    Ok(TrainingData {
+        classes: source.classes,
+        index,
+        train,
+        candidates,
+        test: source.test,
+        train_normalisation: source.train_normalisation,
+        test_normalisation: source.test_normalisation,
+    })
+}
