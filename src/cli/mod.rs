@@ -2,10 +2,13 @@
 //!
 //! A new command is a file with its arguments and `run`, one line in [`Command`] and one in `dispatch`.
 
+pub mod bench;
 pub mod doctor;
+pub mod eval;
 pub mod output;
 pub mod parse;
 pub mod reference;
+pub mod replay;
 pub mod train;
 
 use std::ffi::OsString;
@@ -35,6 +38,12 @@ pub struct Cli {
 pub enum Command {
     /// Train a network; start with `records train --preset quick`
     Train(Box<train::TrainArguments>),
+    /// Evaluate a checkpoint on its test set
+    Eval(eval::EvalArguments),
+    /// Run given steps on given tensors, to check against other engines
+    Replay(replay::ReplayArguments),
+    /// Measure speed
+    Bench(bench::BenchArguments),
     /// Show what this machine offers and what is missing; always ends with 0
     Doctor(doctor::DoctorArguments),
 }
@@ -42,6 +51,9 @@ pub enum Command {
 fn dispatch(command: &Command) -> Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Eval(arguments) => eval::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     }
 }

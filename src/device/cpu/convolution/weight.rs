@@ -67,6 +67,7 @@ pub(super) fn run(
 struct Task {
     dy: Vec<f32>,
     x: Vec<f32>,
+    sources: Vec<Option<usize>>,
 }
 
 impl Task {
@@ -98,32 +99,27 @@ impl Task {
                     six[count..].fill(0.0);
                 }
             }
-            for tap in 0..kernel * kernel {
-                let sources = sources(shape, tap, start, pixels);
-                for first in (0..in_channels).step_by(COLUMNS) {
-                    let columns = COLUMNS.min(in_channels - first);
-                    let packed_x = scratch(&mut self.x, pixels * COLUMNS);
-                    for (line, source) in packed_x.chunks_exact_mut(COLUMNS).zip(&sources) {
-                        match source {
-                            Some(source) => {
-                                let values = &x[source + first..][..columns];
-                                match <&[f32; COLUMNS]>::try_from(values) {
-                                    Ok(whole) => line.copy_from_slice(whole),
-                                    Err(_) => {
-                                        line[..columns].copy_from_slice(values);
-                                        line[columns..].fill(0.0);
-                                    }
-                                }
-                            }
-                            None => line.fill(0.0),
-                        }
-                    }
-                    for (group, packed_dy) in packed_dy.chunks_exact(pixels * ROWS).enumerate() {
-                        let tile = kernel::packed(packed_dy, packed_x);
-                        for (i, sums) in tile.iter().enumerate().take(channels - group * ROWS) {
-                            let at = (group * ROWS + i) * filter + tap * in_channels + first;
-                            write_row(&mut dw[at..at + columns], sums, true);
-                        }
+            sources(shape, start, pixels, &mut self.sources);
+            // Panels of 16 columns of the flattened filter (tap, input channel), which may span taps.
+            for first in (0..filter).step_by(COLUMNS) {
+                let columns = COLUMNS.min(filter - first);
+                let packed_x = scratch(&mut self.x, pixels * COLUMNS);
+                let mut column = 0;
+                while column < columns {
+                    let (tap, channel) = ((first + column) / in_channels, (first + column) % in_channels);
+                    let count = (in_channels - channel).min(columns - column);
+                    let starts = &self.sources[tap * pixels..(tap + 1) * pixels];
+                    pack_columns(x, starts, channel, column..column + count, packed_x);
+                    column += count;
+                }
+                for line in packed_x.chunks_exact_mut(COLUMNS).filter(|_| columns < COLUMNS) {
+                    line[columns..].fill(0.0);
+                }
+                for (group, packed_dy) in packed_dy.chunks_exact(pixels * ROWS).enumerate() {
+                    let tile = kernel::packed(packed_dy, packed_x);
+                    for (i, sums) in tile.iter().enumerate().take(channels - group * ROWS) {
+                        let at = (group * ROWS + i) * filter + first;
+                        write_row(&mut dw[at..at + columns], sums, true);
                     }
                 }
             }
@@ -131,16 +127,40 @@ impl Task {
     }
 }
 
-/// Where the input pixels of output pixels start..start+pixels lie for a tap; `None` outside the image.
-fn sources(shape: &ConvolutionShape, tap: usize, start: usize, pixels: usize) -> Vec<Option<usize>> {
+/// Copies `columns.len()` channels from `channel` of each pixel into the columns of its packed line; zeros outside.
+fn pack_columns(
+    x: &[f32],
+    starts: &[Option<usize>],
+    channel: usize,
+    columns: std::ops::Range<usize>,
+    packed: &mut [f32],
+) {
+    for (line, start) in packed.chunks_exact_mut(COLUMNS).zip(starts) {
+        let line = &mut line[columns.clone()];
+        let Some(start) = start else {
+            line.fill(0.0);
+            continue;
+        };
+        let values = &x[start + channel..][..columns.len()];
+        // Constant lengths compile to vector copies.
+        match columns.len() {
+            16 => line[..16].copy_from_slice(&values[..16]),
+            8 => line[..8].copy_from_slice(&values[..8]),
+            _ => line.copy_from_slice(values),
+        }
+    }
+}
+
+/// Where the input pixels of output pixels start..start+pixels lie, tap by tap; `None` outside the image.
+fn sources(shape: &ConvolutionShape, start: usize, pixels: usize, out: &mut Vec<Option<usize>>) {
     let (rows, columns, padding) = (shape.out_height(), shape.out_width(), shape.padding());
-    let place = |pixel: usize| {
-        let (image, row, column) = (pixel / (rows * columns), pixel / columns % rows, pixel % columns);
-        let y =
-            (row * shape.stride + tap / shape.kernel).checked_sub(padding).filter(|&y| y < shape.height)?;
-        let x =
-            (column * shape.stride + tap % shape.kernel).checked_sub(padding).filter(|&x| x < shape.width)?;
-        Some(((image * shape.height + y) * shape.width + x) * shape.in_channels)
-    };
-    (start..start + pixels).map(place).collect()
+    out.clear();
+    for tap in 0..shape.kernel * shape.kernel {
+        out.extend((start..start + pixels).map(|pixel| {
+            let (image, row, column) = (pixel / (rows * columns), pixel / columns % rows, pixel % columns);
+            let y = (row * shape.stride + tap / shape.kernel).checked_sub(padding).filter(|&y| y < shape.height)?;
+            let x = (column * shape.stride + tap % shape.kernel).checked_sub(padding).filter(|&x| x < shape.width)?;
+            Some(((image * shape.height + y) * shape.width + x) * shape.in_channels)
+        }));
+    }
 }

@@ -1,0 +1,136 @@
+//! `records bench step`: the time of a training step, and where it goes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output;
+use crate::data::recipe::prepare;
+use crate::device;
+use crate::settings::{Debias, Settings};
+use crate::train::run::{Training, recipe};
+use crate::usage;
+
+/// Arguments of `records bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    what: Benchmark,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum Benchmark {
+    /// Time whole training steps of CORR+RECORDS on made-up images, and each primitive in them
+    Step(StepArguments),
+}
+
+#[derive(Args, Clone, Debug)]
+struct StepArguments {
+    /// Samples a step; the network sees twice as many views
+    #[arg(long, default_value_t = 32)]
+    batch_size: usize,
+    /// Channels of the network's first stage
+    #[arg(long, default_value_t = 64)]
+    width: usize,
+    /// Counted steps, after one that is not
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// Device: auto or cpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// CPU threads; 0: all
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Print one line of JSON instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `records bench`.
+///
+/// # Errors
+/// A usage error for bad numbers and devices.
+pub fn run(arguments: &BenchArguments) -> Result<()> {
+    let Benchmark::Step(step) = &arguments.what;
+    bench_step(step)
+}
+
+fn bench_step(arguments: &StepArguments) -> Result<()> {
+    let StepArguments { batch_size, width, steps, threads, .. } = *arguments;
+    for (flag, value, most) in
+        [("--batch-size", batch_size, 4096), ("--width", width, 1024), ("--steps", steps, 100_000)]
+    {
+        if !(1..=most).contains(&value) {
+            return Err(usage!("{flag} {value}: must be 1 to {most}"));
+        }
+    }
+    let settings = Settings {
+        dataset: "synthetic".into(),
+        synthetic_train_per_class: batch_size.max(10),
+        synthetic_test_per_class: 1,
+        imb_factor: 0.1,
+        partial_rate: 0.3,
+        debias: Debias::Records,
+        upd_start: 0,
+        batch_size,
+        width,
+        ..Settings::default()
+    };
+    let mut device = device::open(&arguments.device, threads)?.device;
+    let data = prepare(&recipe(&settings)?)?;
+    let training = Training::new(&settings, &data, &mut *device)?;
+    let plan = &training.plan;
+
+    let mut whole = Vec::with_capacity(steps);
+    let mut parts: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
+    for step in 0..=steps {
+        training.begin_epoch(0, &mut *device)?;
+        let started = Instant::now();
+        device.replay(plan)?;
+        if step > 0 {
+            whole.push(started.elapsed().as_secs_f64());
+        }
+    }
+    training.begin_epoch(0, &mut *device)?;
+    for primitive in &plan.primitives {
+        let started = Instant::now();
+        device.execute(primitive, &plan.buffers)?;
+        let part = parts.entry(primitive.name()).or_default();
+        *part = (part.0 + started.elapsed().as_secs_f64(), part.1 + primitive.flops(), part.2 + 1);
+    }
+    whole.sort_by(f64::total_cmp);
+    let median = whole[whole.len() / 2];
+    let images = (2 * batch_size) as f64 / median;
+    if arguments.json {
+        let line = json!({
+            "device": device.name(),
+            "batch_size": batch_size,
+            "width": width,
+            "steps": steps,
+            "seconds_per_step_median": median,
+            "images_per_second": images,
+            "gflop_per_second": plan.flops() / median / 1e9,
+        });
+        return output::print(&format!("{line}\n"));
+    }
+    let mut text = format!(
+        "{}\na step of {batch_size} samples at width {width}: {:.1} ms (median of {steps}), {images:.1} images/s, {:.1} GFLOP/s\n\n",
+        device.describe(),
+        1e3 * median,
+        plan.flops() / median / 1e9,
+    );
+    let total: f64 = parts.values().map(|part| part.0).sum();
+    let mut rows: Vec<_> = parts.into_iter().collect();
+    rows.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
+    let _ = writeln!(text, "{:<28} {:>6} {:>10} {:>7} {:>9}", "primitive, one step", "calls", "ms", "share", "GFLOP/s");
+    for (name, (seconds, flops, calls)) in rows {
+        let share = 100.0 * seconds / total;
+        let rate = flops / seconds / 1e9;
+        let _ = writeln!(text, "{name:<28} {calls:>6} {:>10.3} {share:>6.1}% {rate:>9.1}", 1e3 * seconds);
+    }
+    output::print(&text)
+}

@@ -1,0 +1,86 @@
+//! `records eval`: the test metrics of a checkpoint, from the file alone.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::output;
+use crate::data::recipe::open;
+use crate::settings::Settings;
+use crate::train::checkpoint::Checkpoint;
+use crate::train::evaluate::{self, Evaluation, Shot};
+use crate::train::run::{model, recipe};
+use crate::{device, usage};
+
+/// Arguments of `records eval`.
+#[derive(Args, Clone, Debug)]
+pub struct EvalArguments {
+    /// A checkpoint of `records train`
+    #[arg(long, value_name = "FILE.safetensors")]
+    checkpoint: PathBuf,
+    /// Where the data set is now; default: where it was when the run was trained
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Device: auto or cpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// CPU threads; 0: all
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+/// Runs `records eval`.
+///
+/// # Errors
+/// A usage error for a file that is no whole checkpoint, and for missing test data.
+pub fn run(arguments: &EvalArguments) -> Result<()> {
+    let shown = arguments.checkpoint.display();
+    let checkpoint = Checkpoint::read(&arguments.checkpoint)?;
+    let mut settings: Settings =
+        toml::from_str(&checkpoint.config).map_err(|error| usage!("{shown}: its configuration: {error}"))?;
+    settings.validate()?;
+    if arguments.data_dir.is_some() {
+        settings.data_dir.clone_from(&arguments.data_dir);
+    }
+    let source = open(&recipe(&settings)?)?;
+    let counts = &checkpoint.progress.train_counts;
+    if source.classes != checkpoint.progress.classes || counts.len() != source.classes.len() {
+        return Err(usage!("{shown}: the data set's classes are not those the checkpoint was trained on"));
+    }
+    let mut device = device::open(&arguments.device, arguments.threads)?.device;
+    let mut model = model(&settings, source.classes.len(), &mut *device)?;
+    checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
+    let evaluation = Evaluation::new(&model, &source.test, source.test_normalisation, 256, &mut *device)?;
+    let (logits, log_prior) = evaluation.run(&mut *device)?;
+    let metrics = evaluate::metrics(&logits, &source.test.labels, counts);
+
+    let mut text = format!(
+        "{shown}: {} after {} epochs, {} test images\ntop-1 {:.2} %  top-5 {:.2} %  many {:.2} %  medium {:.2} %  few {:.2} %\n",
+        settings.method_title(),
+        checkpoint.progress.epochs_done,
+        source.test.len(),
+        metrics.top1,
+        metrics.top5,
+        metrics.many,
+        metrics.medium,
+        metrics.few,
+    );
+    if let Some(log_prior) = log_prior {
+        let distance = evaluate::prior_distance(&log_prior, counts);
+        text.push_str(&format!("class prior, estimated to true (total variation) {distance:.4}\n"));
+    }
+    text.push('\n');
+    for (((name, accuracy), count), shot) in
+        source.classes.iter().zip(&metrics.per_class).zip(counts).zip(evaluate::shots(counts))
+    {
+        let shot = match shot {
+            Shot::Many => "many",
+            Shot::Medium => "medium",
+            Shot::Few => "few",
+        };
+        let bar = "#".repeat((accuracy / 4.0).round() as usize);
+        text.push_str(&format!("{name:<20} {shot:<7} {count:>6} trained on  {accuracy:>6.2} %  {bar}\n"));
+    }
+    output::print(&text)
+}

@@ -1,0 +1,36 @@
+//! `records replay`: runs given steps on given tensors.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::device;
+use crate::train::replay::replay_file;
+
+/// Arguments of `records replay`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "The format is documented in docs/replay.md.")]
+pub struct ReplayArguments {
+    /// The case: batches, candidate sets and parameters in one safetensors file
+    #[arg(long, value_name = "CASE.safetensors")]
+    input: PathBuf,
+    /// Where to write losses, logits, gradients, parameters and confidences
+    #[arg(long, value_name = "OUT.safetensors")]
+    output: PathBuf,
+    /// Device: auto or cpu
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// CPU threads; 0: all
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+/// Runs `records replay`.
+///
+/// # Errors
+/// A usage error naming the file and the tensor or metadata string at fault.
+pub fn run(arguments: &ReplayArguments) -> Result<()> {
+    let mut device = device::open(&arguments.device, arguments.threads)?.device;
+    replay_file(&arguments.input, &arguments.output, &mut *device)
+}
