@@ -126,7 +126,11 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let total: f64 = parts.values().map(|part| part.0).sum();
     let mut rows: Vec<_> = parts.into_iter().collect();
     rows.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-    let _ = writeln!(text, "{:<28} {:>6} {:>10} {:>7} {:>9}", "primitive, one step", "calls", "ms", "share", "GFLOP/s");
+    let _ = writeln!(
+        text,
+        "{:<28} {:>6} {:>10} {:>7} {:>9}",
+        "primitive, one step", "calls", "ms", "share", "GFLOP/s"
+    );
     for (name, (seconds, flops, calls)) in rows {
         let share = 100.0 * seconds / total;
         let rate = flops / seconds / 1e9;

@@ -2,7 +2,9 @@
 //!
 //! A new command is a file with its arguments and `run`, one line in [`Command`] and one in `dispatch`.
 
+pub mod augment;
 pub mod bench;
+pub mod data;
 pub mod doctor;
 pub mod eval;
 pub mod output;
@@ -42,6 +44,10 @@ pub enum Command {
     Eval(eval::EvalArguments),
     /// Run given steps on given tensors, to check against other engines
     Replay(replay::ReplayArguments),
+    /// Show a long-tailed ambiguous training set, or write its subset and candidate sets
+    Data(data::DataArguments),
+    /// Apply an augmentation to an image, or draw a contact sheet of views
+    Augment(augment::AugmentArguments),
     /// Measure speed
     Bench(bench::BenchArguments),
     /// Show what this machine offers and what is missing; always ends with 0
@@ -53,6 +59,8 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Train(arguments) => train::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Data(arguments) => data::run(arguments),
+        Command::Augment(arguments) => augment::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     }

@@ -35,7 +35,13 @@ struct Format {
 const FORMAT_10: Format = Format {
     name: "CIFAR-10",
     folder: "cifar-10-batches-bin",
-    train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+    train: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
     test: "test_batch.bin",
     labels: 1,
     classes: 10,
@@ -97,7 +103,10 @@ impl Format {
         }
         self.read(&folder.join(self.test), &mut test)?;
         if let Some(class) = train.class_sizes(self.classes).iter().position(|&size| size == 0) {
-            return Err(usage!("{}: no training record has class {class}; the files are incomplete", folder.display()));
+            return Err(usage!(
+                "{}: no training record has class {class}; the files are incomplete",
+                folder.display()
+            ));
         }
         Ok((folder, train, test))
     }
@@ -120,7 +129,9 @@ pub fn load_cifar10(data_dir: &Path) -> Result<Source> {
 pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
     let (folder, train, test) = FORMAT_100.load(data_dir)?;
     let text = fs::read_to_string(folder.join("fine_label_names.txt")).unwrap_or_default();
-    let names: Vec<String> = text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
-    let classes = if names.len() == 100 { names } else { (0..100).map(|id| format!("class {id:02}")).collect() };
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
+    let classes =
+        if names.len() == 100 { names } else { (0..100).map(|id| format!("class {id:02}")).collect() };
     Ok(Source { classes, train, test, train_normalisation: CIFAR100, test_normalisation: CIFAR100 })
 }

@@ -47,7 +47,11 @@ fn class_folders(split: &Path) -> Result<Vec<(String, PathBuf)>> {
     for path in entries(split)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !path.is_dir() {
-            return Err(usage!("{}: not a folder; {} must hold class folders only", path.display(), split.display()));
+            return Err(usage!(
+                "{}: not a folder; {} must hold class folders only",
+                path.display(),
+                split.display()
+            ));
         }
         classes.push((name, path));
     }
@@ -63,7 +67,10 @@ fn image_files(folder: &Path) -> Result<Vec<PathBuf>> {
     for file in &files {
         let ending = file.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         if !["jpg", "jpeg", "png"].contains(&ending.as_str()) || !file.is_file() {
-            return Err(usage!("{}: not a .jpg, .jpeg or .png file; remove it from the data set", file.display()));
+            return Err(usage!(
+                "{}: not a .jpg, .jpeg or .png file; remove it from the data set",
+                file.display()
+            ));
         }
     }
     if files.is_empty() {
@@ -115,7 +122,9 @@ fn read(files: &[(PathBuf, u8)], size: usize, bar: &ProgressBar) -> Result<Image
 pub fn load(folder: &Path, size: usize) -> Result<Source> {
     if !folder.is_dir() {
         let shown = folder.display();
-        return Err(usage!("--data-dir {shown}: no such folder; it must hold train/<class>/* and test/<class>/*"));
+        return Err(usage!(
+            "--data-dir {shown}: no such folder; it must hold train/<class>/* and test/<class>/*"
+        ));
     }
     let train_folders = class_folders(&folder.join("train"))?;
     if train_folders.len() > 256 {
@@ -137,9 +146,11 @@ pub fn load(folder: &Path, size: usize) -> Result<Source> {
     let sets: Result<Vec<ImageSet>> = splits.iter().map(|files| read(files, size, &bar)).collect();
     bar.finish_and_clear();
     let sets = sets?;
-    let [train, test] = <[ImageSet; 2]>::try_from(sets).map_err(|_| anyhow::anyhow!("two splits were read"))?;
+    let [train, test] =
+        <[ImageSet; 2]>::try_from(sets).map_err(|_| anyhow::anyhow!("two splits were read"))?;
     // CIFAR-10 as pictures is still CIFAR-10, with the reference's constants for test images too (SPEC 12).
     let is_cifar10 = classes == cifar::CIFAR10_CLASSES;
-    let (train_normalisation, test_normalisation) = if is_cifar10 { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
+    let (train_normalisation, test_normalisation) =
+        if is_cifar10 { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
     Ok(Source { classes, train, test, train_normalisation, test_normalisation })
 }

@@ -7,6 +7,7 @@ pub mod folder;
 pub mod longtail;
 pub mod recipe;
 pub mod source;
+pub mod statistics;
 pub mod superclasses;
 pub mod synthetic;
 

@@ -152,7 +152,9 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
     counts.iter_mut().zip(&sizes).for_each(|(count, &size)| *count = (*count).min(size));
     if let Some(class) = counts.iter().position(|&count| count == 0) {
         let name = &source.classes[class];
-        return Err(usage!("--imb-factor {imb_factor}: leaves no sample of class '{name}'; take a larger one"));
+        return Err(usage!(
+            "--imb-factor {imb_factor}: leaves no sample of class '{name}'; take a larger one"
+        ));
     }
     let mut rng = NumpyLegacy::new(recipe.data_seed);
     let index = draw_subset(&source.train.labels, &counts, &mut rng);

@@ -33,13 +33,15 @@ pub struct EpochMetrics {
 }
 
 /// Heads the rows of [`row`].
-pub const HEADER: &str =
-    "epoch      lr     loss  train   top-1   top-5    many  medium     few    MMC  labels  prior TV  images/s";
+pub const HEADER: &str = "epoch      lr     loss  train   top-1   top-5    many  medium     few    MMC  labels  prior TV  images/s";
 
 impl EpochMetrics {
     /// One aligned line.
     pub fn row(&self) -> String {
-        let mut line = format!("{:>5} {:>7.5} {:>8.4} {:>6.2}", self.epoch, self.learning_rate, self.loss, self.train_accuracy);
+        let mut line = format!(
+            "{:>5} {:>7.5} {:>8.4} {:>6.2}",
+            self.epoch, self.learning_rate, self.loss, self.train_accuracy
+        );
         match &self.test {
             Some(test) => {
                 for value in [test.top1, test.top5, test.many, test.medium, test.few] {

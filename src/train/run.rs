@@ -93,7 +93,9 @@ impl Training {
     pub fn new(settings: &Settings, data: &TrainingData, device: &mut dyn Device) -> Result<Self> {
         let (samples, classes, batch) = (data.train.len(), data.classes.len(), settings.batch_size);
         if batch > samples {
-            return Err(usage!("--batch-size {batch}: the training set has {samples} samples; must be at most that"));
+            return Err(usage!(
+                "--batch-size {batch}: the training set has {samples} samples; must be at most that"
+            ));
         }
         let model = model(settings, classes, device)?;
         let labels: Vec<i32> = data.train.labels.iter().map(|&label| i32::from(label)).collect();
@@ -102,7 +104,11 @@ impl Training {
         let resident = ResidentData {
             source: [data.train.height, data.train.width],
             images: device.allocate(Element::U8, data.train.images.len(), "the training images")?,
-            parameters: device.allocate(Element::U8, samples * 2 * VIEW_BYTES, "the augmentation parameters")?,
+            parameters: device.allocate(
+                Element::U8,
+                samples * 2 * VIEW_BYTES,
+                "the augmentation parameters",
+            )?,
             order: device.allocate(Element::I32, samples, "the order of the samples")?,
             normalisation: device.allocate(Element::F32, 6, "the normalisation")?,
             step: device.allocate(Element::I32, 1, "the step counter")?,
@@ -213,11 +219,13 @@ fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder,
         (folder, checkpoint)
     };
     if let Some(checkpoint) = &checkpoint {
-        let made_with: Settings =
-            toml::from_str(&checkpoint.config).map_err(|error| usage!("the checkpoint's configuration: {error}"))?;
+        let made_with: Settings = toml::from_str(&checkpoint.config)
+            .map_err(|error| usage!("the checkpoint's configuration: {error}"))?;
         if !same_computation(settings, &made_with) {
             let shown = resume.display();
-            return Err(usage!("--resume {shown}: the settings differ from those the run was started with; leave them out"));
+            return Err(usage!(
+                "--resume {shown}: the settings differ from those the run was started with; leave them out"
+            ));
         }
     } else {
         folder.say("no checkpoint yet: starting again from the beginning");
@@ -245,8 +253,13 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     let data = prepare(&recipe(settings)?)?;
     let counts = data.counts();
     let mut training = Training::new(settings, &data, &mut *device)?;
-    let evaluation =
-        Evaluation::new(&training.model, &data.test, data.test_normalisation, EVALUATION_BATCH, &mut *device)?;
+    let evaluation = Evaluation::new(
+        &training.model,
+        &data.test,
+        data.test_normalisation,
+        EVALUATION_BATCH,
+        &mut *device,
+    )?;
     let (mut folder, checkpoint) = open_folder(settings, resume)?;
 
     let mut progress = Progress {
@@ -339,8 +352,13 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
         // Metrics first: a crash between the two leaves a line that resuming drops, never a checkpoint without its line.
         folder.append_metrics(&epoch_metrics)?;
         if last || best || (epoch + 1) % settings.checkpoint_every == 0 {
-            let mut checkpoint =
-                Checkpoint::collect(&training.model, &training.store, progress.clone(), &config, &mut *device)?;
+            let mut checkpoint = Checkpoint::collect(
+                &training.model,
+                &training.store,
+                progress.clone(),
+                &config,
+                &mut *device,
+            )?;
             folder.save(&mut checkpoint, best)?;
         }
         bar.suspend(|| folder.say(&epoch_metrics.row()));

@@ -31,8 +31,10 @@ fn checkpoints(folder: &Path) -> Vec<(usize, PathBuf)> {
     let number = |path: &Path| -> Option<usize> {
         path.file_name()?.to_str()?.strip_prefix("checkpoint-")?.strip_suffix(".safetensors")?.parse().ok()
     };
-    let mut found: Vec<(usize, PathBuf)> =
-        entries.filter_map(|entry| entry.ok().map(|e| e.path())).filter_map(|p| Some((number(&p)?, p))).collect();
+    let mut found: Vec<(usize, PathBuf)> = entries
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter_map(|p| Some((number(&p)?, p)))
+        .collect();
     found.sort_by(|a, b| b.cmp(a));
     found
 }
@@ -44,7 +46,10 @@ impl RunFolder {
     /// A usage error if the name is taken, another process holds the folder, or it cannot be made.
     pub fn create(parent: &Path, name: Option<&str>, stem: &str, config: &str) -> Result<Self> {
         let cannot = |path: &Path, error: std::io::Error| {
-            usage!("cannot make the run folder {}: {error}; choose another with --exp-dir or --name", path.display())
+            usage!(
+                "cannot make the run folder {}: {error}; choose another with --exp-dir or --name",
+                path.display()
+            )
         };
         fs::create_dir_all(parent).map_err(|error| cannot(parent, error))?;
         let path = match name {
@@ -52,7 +57,9 @@ impl RunFolder {
                 let path = parent.join(name);
                 if path.exists() {
                     let shown = path.display();
-                    return Err(usage!("--name {name}: {shown} is there already; go on with --resume {shown} or choose another"));
+                    return Err(usage!(
+                        "--name {name}: {shown} is there already; go on with --resume {shown} or choose another"
+                    ));
                 }
                 fs::create_dir(&path).map_err(|error| cannot(&path, error))?;
                 path
@@ -60,7 +67,8 @@ impl RunFolder {
             None => {
                 let mut number = 1;
                 loop {
-                    let path = parent.join(if number == 1 { stem.into() } else { format!("{stem}-{number}") });
+                    let path =
+                        parent.join(if number == 1 { stem.into() } else { format!("{stem}-{number}") });
                     match fs::create_dir(&path) {
                         Ok(()) => break path,
                         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
@@ -89,7 +97,9 @@ impl RunFolder {
         };
         let lock = append("lock")?;
         if lock.try_lock().is_err() {
-            return Err(usage!("{shown}: another process is running in this folder; wait for it or choose another --name"));
+            return Err(usage!(
+                "{shown}: another process is running in this folder; wait for it or choose another --name"
+            ));
         }
         Ok(Self { path: path.into(), log: append("log.txt")?, _lock: lock })
     }

@@ -39,15 +39,18 @@ pub(super) fn augment(
 ) -> Result<()> {
     let Views { batch, source, size } = *shape;
     let bytes = source[0] * source[1] * 3;
-    ensure!(parameters.len() == images.len() / bytes * 2 * VIEW_BYTES, "one set of parameters a sample and view");
+    ensure!(
+        parameters.len() == images.len() / bytes * 2 * VIEW_BYTES,
+        "one set of parameters a sample and view"
+    );
     let table = NormalisationTable::new(constants(normalisation));
     views.par_chunks_exact_mut(size * size * 3).enumerate().for_each(|(row, out)| {
         let (view, sample) = (row / batch, index[row % batch] as usize);
-        let given: ViewParameters = bytemuck::pod_read_unaligned(
-            &parameters[(2 * sample + view) * VIEW_BYTES..][..VIEW_BYTES],
-        );
+        let given: ViewParameters =
+            bytemuck::pod_read_unaligned(&parameters[(2 * sample + view) * VIEW_BYTES..][..VIEW_BYTES]);
         let image = &images[sample * bytes..][..bytes];
-        SCRATCH.with_borrow_mut(|scratch| augment_normalised(image, source, &given, size, &table, scratch, out));
+        SCRATCH
+            .with_borrow_mut(|scratch| augment_normalised(image, source, &given, size, &table, scratch, out));
     });
     Ok(())
 }

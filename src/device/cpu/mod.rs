@@ -150,7 +150,7 @@ impl<'a> Call<'a> {
                     &self.i32(index)?,
                     &self.f32(normalisation)?,
                     &mut self.f32_mut(views)?,
-                    )?
+                )?
             }
             P::NormaliseImages { batch, pixels, images, step, normalisation, x } => {
                 let first = self.i32(step)?[0] as usize * batch;

@@ -158,8 +158,12 @@ fn sources(shape: &ConvolutionShape, start: usize, pixels: usize, out: &mut Vec<
     for tap in 0..shape.kernel * shape.kernel {
         out.extend((start..start + pixels).map(|pixel| {
             let (image, row, column) = (pixel / (rows * columns), pixel / columns % rows, pixel % columns);
-            let y = (row * shape.stride + tap / shape.kernel).checked_sub(padding).filter(|&y| y < shape.height)?;
-            let x = (column * shape.stride + tap % shape.kernel).checked_sub(padding).filter(|&x| x < shape.width)?;
+            let y = (row * shape.stride + tap / shape.kernel)
+                .checked_sub(padding)
+                .filter(|&y| y < shape.height)?;
+            let x = (column * shape.stride + tap % shape.kernel)
+                .checked_sub(padding)
+                .filter(|&x| x < shape.width)?;
             Some(((image * shape.height + y) * shape.width + x) * shape.in_channels)
         }));
     }

@@ -1,0 +1,105 @@
+//! `records data`: the long-tailed subset and its candidate sets, as statistics and as a file.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::output;
+use crate::data::recipe::{DatasetName, Recipe, prepare};
+use crate::data::statistics;
+use crate::settings::Settings;
+use crate::train::tensor_file::{TensorFile, Values};
+use crate::usage;
+
+/// Arguments of `records data`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "The file holds `index` i32 [N], `label` u8 [N] and `candidates` u8 [N,K].")]
+pub struct DataArguments {
+    /// cifar10-lt, cifar100-lt, cifar100-lt-nu, folder or synthetic
+    #[arg(long, value_name = "NAME")]
+    dataset: String,
+    /// Folder of the data set: the official archives unpacked, or train/<class>/* and test/<class>/*
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Images of the smallest class as a share of those of the largest (above 0, at most 1)
+    #[arg(long, value_name = "F", default_value_t = 0.01)]
+    imb_factor: f64,
+    /// Shape of the class counts: exp, step or none
+    #[arg(long, value_name = "TYPE", default_value = "exp")]
+    imb_type: String,
+    /// Make the last class the largest
+    #[arg(long)]
+    reverse: bool,
+    /// Chance that a wrong class joins a candidate set (at least 0, below 1)
+    #[arg(long, value_name = "Q", default_value_t = 0.1)]
+    partial_rate: f64,
+    /// The run's seed: decides the shuffle of class counts of cifar100-lt-nu, as in the reference
+    #[arg(long, default_value_t = 123)]
+    seed: u64,
+    /// Seed of subset and candidate sets; the reference always takes 0
+    #[arg(long, default_value_t = 0)]
+    data_seed: u32,
+    /// Rows and columns of the images of a folder after resizing, pixels (1 to 1024)
+    #[arg(long, default_value_t = 32)]
+    image_size: usize,
+    /// Write the subset and its candidate sets here
+    #[arg(long, value_name = "X.safetensors")]
+    out: Option<PathBuf>,
+}
+
+/// Runs `records data`.
+///
+/// # Errors
+/// A usage error naming the flag or file at fault; nothing is written then.
+pub fn run(arguments: &DataArguments) -> Result<()> {
+    let dataset: DatasetName = arguments.dataset.parse()?;
+    if !(1..=1024).contains(&arguments.image_size) {
+        return Err(usage!("--image-size {}: must be 1 to 1024", arguments.image_size));
+    }
+    let imb_type = arguments
+        .imb_type
+        .parse()
+        .map_err(|_| usage!("--imb-type {}: must be exp, step or none", arguments.imb_type))?;
+    let defaults = Settings::default();
+    let data = prepare(&Recipe {
+        dataset,
+        data_dir: arguments.data_dir.clone(),
+        imb_factor: arguments.imb_factor,
+        imb_type,
+        reverse: arguments.reverse,
+        partial_rate: arguments.partial_rate,
+        seed: arguments.seed,
+        data_seed: arguments.data_seed,
+        image_size: arguments.image_size,
+        synthetic_train_per_class: defaults.synthetic_train_per_class,
+        synthetic_test_per_class: defaults.synthetic_test_per_class,
+    })?;
+    if let Some(path) = &arguments.out {
+        let (samples, classes) = (data.train.len(), data.classes.len());
+        let mut file = TensorFile::default();
+        let mut put = |name: &str, shape: Vec<usize>, values: Values| {
+            file.tensors.insert(name.into(), (shape, values));
+        };
+        put("index", vec![samples], Values::I32(data.index.clone()));
+        put("label", vec![samples], Values::U8(data.train.labels.clone()));
+        put("candidates", vec![samples, classes], Values::U8(data.candidates.rows.clone()));
+        for (key, value) in [
+            ("dataset", dataset.to_string()),
+            ("imb_factor", arguments.imb_factor.to_string()),
+            ("imb_type", imb_type.to_string()),
+            ("reverse", arguments.reverse.to_string()),
+            ("partial_rate", arguments.partial_rate.to_string()),
+            ("seed", arguments.seed.to_string()),
+            ("data_seed", arguments.data_seed.to_string()),
+        ] {
+            file.metadata.insert(key.into(), value);
+        }
+        file.write(path)?;
+    }
+    output::print(&statistics::table(&data))?;
+    match &arguments.out {
+        Some(path) => output::print(&format!("\nwritten to {}\n", path.display())),
+        None => Ok(()),
+    }
+}

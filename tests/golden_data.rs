@@ -1,0 +1,128 @@
+//! The long-tailed subset, candidate sets and random streams against the reference: identical.
+
+mod support;
+
+use records::data::candidates::CandidateSets;
+use records::data::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
+use records::data::superclasses::cifar100_superclass_of;
+use records::random::numpy::NumpyLegacy;
+use records::random::python::PythonRandom;
+use records::train::tensor_file::Values;
+use support::golden;
+
+fn integers(values: &Values) -> Vec<i64> {
+    match values {
+        Values::I32(values) => values.iter().map(|&v| i64::from(v)).collect(),
+        Values::U32(values) => values.iter().map(|&v| i64::from(v)).collect(),
+        Values::U8(values) => values.iter().map(|&v| i64::from(v)).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn subsets_and_candidates_are_identical() {
+    for (path, file) in golden("longtail_") {
+        let text = |key: &str| file.metadata.get(key).map_or("None", String::as_str);
+        let classes: usize = text("classes").parse().unwrap();
+        let imb_factor: f64 = text("imb_factor").parse().unwrap();
+        let q: f64 = text("partial_rate").parse().unwrap();
+        let (_, targets) = file.u8("targets").unwrap();
+        let imbalance: ImbalanceType =
+            if text("imb_type") == "None" { "exp" } else { text("imb_type") }.parse().unwrap();
+        let reverse = text("reverse").eq_ignore_ascii_case("true");
+        let mut counts = class_counts(imbalance, targets.len() / classes, classes, imb_factor, reverse);
+        if let Ok(seed) = text("class_shuffle_seed").parse() {
+            shuffle_counts(&mut counts, seed);
+        }
+        let mut rng = NumpyLegacy::new(0);
+        let index = draw_subset(targets, &counts, &mut rng);
+        let labels: Vec<u8> = index.iter().map(|&i| targets[i as usize]).collect();
+        let sets = match text("kind") {
+            "uniform" => CandidateSets::uniform(&labels, classes, q, &mut rng),
+            "nu" => CandidateSets::non_uniform(&labels, &cifar100_superclass_of(), q, &mut rng),
+            "hier" => CandidateSets::hierarchical(&labels, &cifar100_superclass_of(), q, &mut rng),
+            other => panic!("{path}: kind {other}"),
+        };
+        assert_eq!(Values::I32(index), file.tensors["index"].1, "{path}: index");
+        assert_eq!(Values::U8(labels.clone()), file.tensors["label"].1, "{path}: label");
+        let packed: Vec<u8> = sets
+            .rows
+            .chunks_exact(classes)
+            .flat_map(|row| {
+                row.chunks(8).map(|bits| bits.iter().enumerate().map(|(i, b)| b << (7 - i)).sum::<u8>())
+            })
+            .collect();
+        assert!(packed == file.u8("candidates_packed").unwrap().1, "{path}: candidates");
+        sets.check(&labels).unwrap();
+    }
+}
+
+#[test]
+fn class_counts_are_identical() {
+    for (path, file) in golden("profiles_rng_schedules") {
+        let mut checked = 0;
+        for (name, (_, values)) in file.tensors.iter().filter(|(name, _)| name.starts_with("counts.")) {
+            let rest = name.strip_prefix("counts.K").unwrap();
+            let (head, imb_factor) = rest.split_once(".imb").unwrap();
+            let (classes, kind) = head.split_once('.').unwrap();
+            let classes: usize = classes.parse().unwrap();
+            let imbalance: ImbalanceType = kind.split('_').next().unwrap().parse().unwrap();
+            let n_max = 50_000 / classes;
+            let mut counts = class_counts(
+                imbalance,
+                n_max,
+                classes,
+                imb_factor.parse().unwrap(),
+                kind.ends_with("reverse"),
+            );
+            if let Some((_, seed)) = kind.split_once("pyseed") {
+                shuffle_counts(&mut counts, seed.parse().unwrap());
+            }
+            let counts: Vec<i64> = counts.iter().map(|&n| n as i64).collect();
+            assert_eq!(counts, integers(values), "{path}: {name}");
+            checked += 1;
+        }
+        assert!(checked >= 20, "{path}: {checked} profiles");
+    }
+}
+
+#[test]
+fn streams_are_identical() {
+    for (path, file) in golden("profiles_rng_schedules") {
+        for seed in [0u32, 1, 101, 102] {
+            let tensor = |name: &str| &file.tensors[&format!("np{seed}.{name}")].1;
+            let mut rng = NumpyLegacy::new(seed);
+            let words: Vec<i64> = (0..8).map(|_| i64::from(rng.next_u32())).collect();
+            assert_eq!(words, integers(tensor("u32_first8")), "{path}: np{seed} words");
+            let mut rng = NumpyLegacy::new(seed);
+            let doubles: Vec<f64> = (0..8).map(|_| rng.double()).collect();
+            assert_eq!(&Values::F64(doubles), tensor("double8"), "{path}: np{seed} doubles");
+            let mut rng = NumpyLegacy::new(seed);
+            let mut order: Vec<i64> = (0..1000).collect();
+            rng.shuffle(&mut order);
+            assert_eq!(order, integers(tensor("shuffle1000")), "{path}: np{seed} shuffle");
+            let mut rng = NumpyLegacy::new(seed);
+            let Values::F64(betas) = tensor("beta44_32") else { panic!("beta") };
+            for (i, want) in betas.iter().enumerate() {
+                // Logarithm and square root of the C library: the last bit may differ.
+                let got = rng.beta(4.0, 4.0);
+                assert!((got - want).abs() <= 1e-15, "{path}: np{seed} beta {i}: {got} {want}");
+            }
+            let mut rng = PythonRandom::new(u64::from(seed));
+            let mut order: Vec<i64> = (0..100).collect();
+            rng.shuffle(&mut order);
+            assert_eq!(
+                order,
+                integers(&file.tensors[&format!("py{seed}.shuffle100")].1),
+                "{path}: py{seed} shuffle"
+            );
+            let mut rng = PythonRandom::new(u64::from(seed));
+            let doubles: Vec<f64> = (0..8).map(|_| rng.random()).collect();
+            assert_eq!(
+                Values::F64(doubles),
+                file.tensors[&format!("py{seed}.random8")].1,
+                "{path}: py{seed} random"
+            );
+        }
+    }
+}
