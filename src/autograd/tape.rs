@@ -82,7 +82,7 @@ impl Tape {
         tensor
     }
 
-    /// Convolution of x [N,H,W,Cin] with a parameter [Cout,kh,kw,Cin]; returns y [N,OH,OW,Cout].
+    /// Convolution of x `[N,H,W,Cin]` with a parameter `[Cout,kh,kw,Cin]`; returns y `[N,OH,OW,Cout]`.
     pub fn convolution(&mut self, shape: ConvolutionShape, x: Tensor, w: Tensor) -> Tensor {
         let y = self.result(shape.output_len());
         self.push(Primitive::Convolution { shape, x, w, y });
@@ -120,14 +120,14 @@ impl Tape {
         y
     }
 
-    /// Mean over the positions of x [images, positions, channels].
+    /// Mean over the positions of x `[images, positions, channels]`.
     pub fn average_pool(&mut self, images: usize, positions: usize, channels: usize, x: Tensor) -> Tensor {
         let y = self.result(images * channels);
         self.push(Primitive::AveragePool { images, positions, channels, x, y });
         y
     }
 
-    /// x [rows, inputs] W^T + b with a parameter [W (outputs x inputs); b].
+    /// x `[rows, inputs]` W^T + b with a parameter `[W (outputs x inputs); b]`.
     pub fn linear(
         &mut self,
         rows: usize,

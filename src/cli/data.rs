@@ -19,7 +19,7 @@ pub struct DataArguments {
     /// cifar10-lt, cifar100-lt, cifar100-lt-nu, folder or synthetic
     #[arg(long, value_name = "NAME")]
     dataset: String,
-    /// Folder of the data set: the official archives unpacked, or train/<class>/* and test/<class>/*
+    /// Folder of the data set: the official archives unpacked, or class folders under train and test
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// Images of the smallest class as a share of those of the largest (above 0, at most 1)

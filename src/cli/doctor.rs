@@ -16,7 +16,7 @@ use crate::settings::Settings;
 /// Arguments of `records doctor`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct DoctorArguments {
-    /// Folder to look for data sets in [default: data]
+    /// Folder to look for data sets in `[default: data]`
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
 }

@@ -53,7 +53,7 @@ fn inside(class: usize, u: f64, v: f64) -> bool {
 /// One image, `[SIZE, SIZE, 3]`, of a class.
 fn draw(stream: &mut Stream, class: usize, out: &mut [u8]) {
     let side = SIZE as f64;
-    let radius = stream.uniform(6.0, 13.0);
+    let radius = stream.uniform(8.0, 14.0);
     let centre = [0, 1].map(|_| stream.uniform(radius * 0.75, side - radius * 0.75));
     let tilt = stream.uniform(-0.25, 0.25);
     let (sin, cos) = tilt.sin_cos();
@@ -61,10 +61,10 @@ fn draw(stream: &mut Stream, class: usize, out: &mut [u8]) {
     // The shape's colour lies at a random distance in a random direction from the ground.
     let direction: [f64; 3] = std::array::from_fn(|_| stream.normal());
     let length = direction.iter().map(|d| d * d).sum::<f64>().sqrt().max(1e-6);
-    let contrast = stream.uniform(35.0, 130.0);
-    let slope: [f64; 2] = std::array::from_fn(|_| stream.uniform(-35.0, 35.0));
-    let noise = stream.uniform(6.0, 24.0);
-    let bar = (stream.unit() < 0.5).then(|| {
+    let contrast = stream.uniform(70.0, 160.0);
+    let slope: [f64; 2] = std::array::from_fn(|_| stream.uniform(-25.0, 25.0));
+    let noise = stream.uniform(4.0, 14.0);
+    let bar = (stream.unit() < 0.3).then(|| {
         let colour: [f64; 3] = std::array::from_fn(|_| stream.uniform(20.0, 235.0));
         (stream.below(2) == 0, stream.uniform(4.0, side - 4.0), stream.uniform(1.0, 3.0), colour)
     });

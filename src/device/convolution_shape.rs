@@ -33,17 +33,17 @@ impl ConvolutionShape {
         (self.width + 2 * self.padding() - self.kernel) / self.stride + 1
     }
 
-    /// Elements of x [N,H,W,Cin].
+    /// Elements of x `[N,H,W,Cin]`.
     pub fn input_len(&self) -> usize {
         self.batch * self.height * self.width * self.in_channels
     }
 
-    /// Elements of y [N,OH,OW,Cout].
+    /// Elements of y `[N,OH,OW,Cout]`.
     pub fn output_len(&self) -> usize {
         self.batch * self.out_height() * self.out_width() * self.out_channels
     }
 
-    /// Elements of w [Cout,kh,kw,Cin].
+    /// Elements of w `[Cout,kh,kw,Cin]`.
     pub fn weight_len(&self) -> usize {
         self.out_channels * self.kernel * self.kernel * self.in_channels
     }

@@ -54,12 +54,12 @@ pub enum ConfidenceRule {
 /// One operation of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Primitive {
-    /// index[b] = order[step * batch + b]: the samples of this step. `step` i32 [1].
+    /// index`[b]` = order`[step * batch + b]`: the samples of this step. `step` i32 `[1]`.
     SelectBatch { batch: usize, order: Tensor, step: Tensor, index: Tensor },
     /// step += 1.
     AdvanceStep { step: Tensor },
-    /// The views of this step's samples, augmented and normalised: `images` u8 [N,H,W,3], `parameters` u8 [N, 2, bytes of
-    /// ViewParameters], index i32 [B] -> views f32 [2B,S,S,3], weak views first. `normalisation` f32 [6], mean then
+    /// The views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2, bytes of
+    /// ViewParameters], index i32 `[B]` -> views f32 `[2B,S,S,3]`, weak views first. `normalisation` f32 `[6]`, mean then
     /// standard deviation.
     Augment {
         batch: usize,
@@ -71,8 +71,8 @@ pub enum Primitive {
         normalisation: Tensor,
         views: Tensor,
     },
-    /// Un-augmented images first..first+batch, first = step * batch, of `images` u8 [N,H,W,3], normalised into
-    /// x f32 [B,H,W,3]; past the end the last image is repeated.
+    /// Un-augmented images first..first+batch, first = step * batch, of `images` u8 `[N,H,W,3]`, normalised into
+    /// x f32 `[B,H,W,3]`; past the end the last image is repeated.
     NormaliseImages {
         batch: usize,
         pixels: usize,
@@ -81,10 +81,10 @@ pub enum Primitive {
         normalisation: Tensor,
         x: Tensor,
     },
-    /// Rows of `rows` [B,K] copied into `store` [M,K] from row step * B.
+    /// Rows of `rows` `[B,K]` copied into `store` `[M,K]` from row step * B.
     StoreRows { batch: usize, columns: usize, rows: Tensor, step: Tensor, store: Tensor },
 
-    /// y = convolution of x [N,H,W,Cin] with w [Cout,kh,kw,Cin].
+    /// y = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
     Convolution { shape: ConvolutionShape, x: Tensor, w: Tensor, y: Tensor },
     /// dx = (or +=) the gradient of [`Primitive::Convolution`] with respect to its input.
     ConvolutionDataGradient { shape: ConvolutionShape, dy: Tensor, w: Tensor, dx: Tensor, accumulate: bool },
@@ -92,8 +92,8 @@ pub enum Primitive {
     ConvolutionWeightGradient { shape: ConvolutionShape, x: Tensor, dy: Tensor, dw: Tensor },
 
     /// Training batchnorm over `rows` of `channels`: y = g (x - mean) / sqrt(var + eps) + b (+ residual), then ReLU if asked.
-    /// `affine` = [g; b], `running` = [mean; var] updated with momentum 0.1 and the unbiased variance, `batch` =
-    /// [mean; 1/sqrt(var + eps)] kept for the gradient.
+    /// `affine` = `[g; b]`, `running` = `[mean; var]` updated with momentum 0.1 and the unbiased variance, `batch` =
+    /// `[mean; 1/sqrt(var + eps)]` kept for the gradient.
     BatchNorm {
         rows: usize,
         channels: usize,
@@ -117,7 +117,7 @@ pub enum Primitive {
         y: Tensor,
     },
     /// Gradient of [`Primitive::BatchNorm`]. With ReLU, dy is first masked *in place* where y = 0, which makes it the
-    /// gradient of the residual as well. Then dx from dy, and d_affine = [sum dy xhat; sum dy].
+    /// gradient of the residual as well. Then dx from dy, and d_affine = `[sum dy xhat; sum dy]`.
     BatchNormGradient {
         rows: usize,
         channels: usize,
@@ -131,14 +131,14 @@ pub enum Primitive {
         dx: Tensor,
     },
 
-    /// y [N,C] = mean over the positions of x [N,P,C].
+    /// y `[N,C]` = mean over the positions of x `[N,P,C]`.
     AveragePool { images: usize, positions: usize, channels: usize, x: Tensor, y: Tensor },
-    /// dx [N,P,C] = dy [N,C] / P.
+    /// dx `[N,P,C]` = dy `[N,C]` / P.
     AveragePoolGradient { images: usize, positions: usize, channels: usize, dy: Tensor, dx: Tensor },
 
-    /// y [R,K] = x [R,D] W^T + b; `parameters` = [W (K x D); b (K)].
+    /// y `[R,K]` = x `[R,D]` W^T + b; `parameters` = `[W (K x D); b (K)]`.
     Linear { rows: usize, inputs: usize, outputs: usize, x: Tensor, parameters: Tensor, y: Tensor },
-    /// d_parameters = [dy^T x; column sums of dy], dx = dy W.
+    /// d_parameters = `[dy^T x; column sums of dy]`, dx = dy W.
     LinearGradient {
         rows: usize,
         inputs: usize,
@@ -150,8 +150,8 @@ pub enum Primitive {
         dx: Tensor,
     },
 
-    /// The pair loss of CORR (SPEC 6) on logits [2B,K], weak rows first, against the rows `index` of `confidence` [N,K]:
-    /// d_logits [2B,K] = its gradient, `loss_rows` [B] = each sample's part (their sum over B is the loss).
+    /// The pair loss of CORR (SPEC 6) on logits `[2B,K]`, weak rows first, against the rows `index` of `confidence` `[N,K]`:
+    /// d_logits `[2B,K]` = its gradient, `loss_rows` `[B]` = each sample's part (their sum over B is the loss).
     PairLoss {
         batch: usize,
         classes: usize,
@@ -171,12 +171,12 @@ pub enum Primitive {
         loss_rows: Tensor,
         counters: Tensor,
     },
-    /// F <- m F + (1 - m) mean over the rows of features [R,D].
+    /// F <- m F + (1 - m) mean over the rows of features `[R,D]`.
     MeanFeature { rows: usize, inputs: usize, momentum: f32, features: Tensor, mean: Tensor },
-    /// log_prior [K] = ln(softmax(W F + b) + eps), the class-prior estimate of RECORDS.
+    /// log_prior `[K]` = ln(softmax(W F + b) + eps), the class-prior estimate of RECORDS.
     ClassPrior { inputs: usize, classes: usize, mean: Tensor, parameters: Tensor, log_prior: Tensor },
-    /// Renews the rows `index` of `confidence` by `rule` from logits [2B,K] where control[UPDATE] is not 0. `candidates` u8
-    /// [N,K]; `log_prior` [K] is read by the debiased rule only.
+    /// Renews the rows `index` of `confidence` by `rule` from logits `[2B,K]` where control`[UPDATE]` is not 0. `candidates` u8
+    /// `[N,K]`; `log_prior` `[K]` is read by the debiased rule only.
     UpdateConfidence {
         rule: ConfidenceRule,
         batch: usize,
@@ -188,7 +188,7 @@ pub enum Primitive {
         control: Tensor,
         confidence: Tensor,
     },
-    /// out [2] = [mean of the rows' maxima of confidence [N,K]; fraction of rows whose first maximum is the true class].
+    /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class].
     ConfidenceStatistics { rows: usize, classes: usize, confidence: Tensor, labels: Tensor, out: Tensor },
 
     /// SGD as PyTorch's: g += wd p; v = mu v + g; p -= lr v, lr from `control`.

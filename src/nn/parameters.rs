@@ -135,7 +135,7 @@ impl Parameters {
         arena.part(entry.offset, len)
     }
 
-    /// The running statistics [mean; var] of a batchnorm.
+    /// The running statistics `[mean; var]` of a batchnorm.
     ///
     /// # Panics
     /// If the architecture has no such batchnorm.
@@ -268,7 +268,7 @@ fn layout(architecture: &Architecture) -> (Vec<Entry>, Vec<Running>) {
     (entries, running)
 }
 
-/// [Cout, kh, kw, Cin] to [Cout, Cin, kh, kw]; `shape` is the latter.
+/// `[Cout, kh, kw, Cin]` to `[Cout, Cin, kh, kw]`; `shape` is the latter.
 fn to_channels_first(shape: &[usize], values: &[f32]) -> Vec<f32> {
     let (out, channels, positions) = (shape[0], shape[1], shape[2] * shape[3]);
     let mut result = Vec::with_capacity(values.len());
@@ -280,7 +280,7 @@ fn to_channels_first(shape: &[usize], values: &[f32]) -> Vec<f32> {
     result
 }
 
-/// [Cout, Cin, kh, kw] to [Cout, kh, kw, Cin]; `shape` is the former.
+/// `[Cout, Cin, kh, kw]` to `[Cout, kh, kw, Cin]`; `shape` is the former.
 fn to_channels_last(shape: &[usize], values: &[f32]) -> Vec<f32> {
     let (channels, positions) = (shape[1], shape[2] * shape[3]);
     let mut result = Vec::with_capacity(values.len());

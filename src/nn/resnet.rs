@@ -16,11 +16,11 @@ pub enum Mode {
 
 /// What a forward pass gives.
 pub struct Outputs {
-    /// Pooled features [batch, features].
+    /// Pooled features `[batch, features]`.
     pub features: Tensor,
-    /// Logits [batch, classes].
+    /// Logits `[batch, classes]`.
     pub logits: Tensor,
-    /// The classifier's parameters [W (classes x features); b].
+    /// The classifier's parameters `[W (classes x features); b]`.
     pub classifier: Tensor,
 }
 
@@ -32,7 +32,7 @@ struct Recorder<'a> {
     batch: usize,
 }
 
-/// An activation [batch, size, size, channels].
+/// An activation `[batch, size, size, channels]`.
 #[derive(Clone, Copy)]
 struct Activation {
     tensor: Tensor,
@@ -82,7 +82,7 @@ impl Recorder<'_> {
     }
 }
 
-/// Records the forward pass of `batch` normalised images x [batch, size, size, 3].
+/// Records the forward pass of `batch` normalised images x `[batch, size, size, 3]`.
 pub fn record(
     tape: &mut Tape,
     architecture: &Architecture,

@@ -8,16 +8,16 @@ use crate::device::{Buffer, Device, Element};
 pub struct ConfidenceStore {
     pub samples: usize,
     pub classes: usize,
-    /// u8 [N,K], 1 where a class is a candidate.
+    /// u8 `[N,K]`, 1 where a class is a candidate.
     pub candidates: Buffer,
-    /// f32 [N,K].
+    /// f32 `[N,K]`.
     pub confidence: Buffer,
-    /// i32 [N].
+    /// i32 `[N]`.
     pub labels: Buffer,
 }
 
 impl ConfidenceStore {
-    /// Uploads `candidates` [N,K] and `labels` [N]; confidences start uniform over each candidate set (SPEC 3).
+    /// Uploads `candidates` `[N,K]` and `labels` `[N]`; confidences start uniform over each candidate set (SPEC 3).
     ///
     /// # Errors
     /// When the device has not enough memory.

@@ -12,11 +12,11 @@ use crate::device::{Element, Primitive, Tensor};
 pub struct Rows {
     pub confidence: Tensor,
     pub candidates: Tensor,
-    /// The samples of the step, i32 [B].
+    /// The samples of the step, i32 `[B]`.
     pub index: Tensor,
 }
 
-/// Records the loss and its gradient; returns (gradient of the logits [2B,K], losses of the samples [B]).
+/// Records the loss and its gradient; returns (gradient of the logits `[2B,K]`, losses of the samples `[B]`).
 pub fn record_loss(
     tape: &mut Tape,
     store: &ConfidenceStore,

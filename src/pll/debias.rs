@@ -9,9 +9,9 @@ use crate::nn::resnet::Outputs;
 
 /// The moving mean feature F and the logarithm of the class prior estimated from it, on the device.
 pub struct ClassPrior {
-    /// F, f32 [features]; zero before the first step.
+    /// F, f32 `[features]`; zero before the first step.
     pub mean_feature: Buffer,
-    /// ln(pi + eps), f32 [classes].
+    /// ln(pi + eps), f32 `[classes]`.
     pub log_prior: Buffer,
     /// m of SPEC 6: the weight of the old mean.
     pub momentum: f32,
@@ -30,7 +30,7 @@ impl ClassPrior {
         })
     }
 
-    /// Records F <- m F + (1-m) mean of `features` [rows, D], then the estimate from it. Returns the log-prior.
+    /// Records F <- m F + (1-m) mean of `features` `[rows, D]`, then the estimate from it. Returns the log-prior.
     pub fn record(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Tensor {
         let mean = tape.persistent(self.mean_feature);
         let inputs = self.mean_feature.len;

@@ -1,7 +1,7 @@
 //! Checkpoints: one safetensors file with everything that evaluation and resuming need.
 //!
 //! Tensors: the network's state_dict under the reference's names (`encoder.*`, `fc.*`, with running statistics and
-//! `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where there is a debias, and `confidence` [N,K]. Metadata: the
+//! `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where there is a debias, and `confidence` `[N,K]`. Metadata: the
 //! run's configuration, the number of epochs done, class names and counts, the best accuracy so far, and a CRC-32C of all
 //! the rest. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path), strict=False)`.
 //!

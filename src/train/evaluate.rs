@@ -45,7 +45,7 @@ pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
     train_counts.iter().map(shot).collect()
 }
 
-/// Metrics of `logits` [N,K] against `labels` [N]. A row's prediction is the first of its largest logits; a row with a NaN
+/// Metrics of `logits` `[N,K]` against `labels` `[N]`. A row's prediction is the first of its largest logits; a row with a NaN
 /// counts as wrong.
 pub fn metrics(logits: &[f32], labels: &[u8], train_counts: &[usize]) -> TestMetrics {
     let classes = train_counts.len();
@@ -80,7 +80,7 @@ pub fn metrics(logits: &[f32], labels: &[u8], train_counts: &[usize]) -> TestMet
     }
 }
 
-/// Subtracts a log-prior [K] from every row of logits [N,K].
+/// Subtracts a log-prior `[K]` from every row of logits `[N,K]`.
 pub fn debias(logits: &mut [f32], log_prior: &[f32]) {
     for row in logits.chunks_exact_mut(log_prior.len()) {
         row.iter_mut().zip(log_prior).for_each(|(z, prior)| *z -= prior);
@@ -171,7 +171,7 @@ impl Evaluation {
         })
     }
 
-    /// Logits [N,K] of all images as the network stands, less the log-prior where there is a debias; and that log-prior.
+    /// Logits `[N,K]` of all images as the network stands, less the log-prior where there is a debias; and that log-prior.
     pub fn run(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
         device.write_i32(self.step, &[0])?;
         for _ in 0..self.batches {

@@ -32,7 +32,7 @@ pub struct EpochMetrics {
     pub images_per_second: f64,
 }
 
-/// Heads the rows of [`row`].
+/// Heads the rows of [`EpochMetrics::row`].
 pub const HEADER: &str = "epoch      lr     loss  train   top-1   top-5    many  medium     few    MMC  labels  prior TV  images/s";
 
 impl EpochMetrics {

@@ -70,7 +70,7 @@ fn expect_shape(name: &str, shape: &[usize], wanted: &[Option<usize>]) -> Result
     if fits { Ok(()) } else { Err(usage!("tensor '{name}': shape {shape:?}; must be [{}]", describe())) }
 }
 
-/// [B,3,H,W] to [B,H,W,3], appended to `out`.
+/// `[B,3,H,W]` to `[B,H,W,3]`, appended to `out`.
 fn append_channels_last(images: &[f32], pixels: usize, out: &mut Vec<f32>) {
     for image in images.chunks_exact(3 * pixels) {
         out.extend((0..pixels).flat_map(|p| [image[p], image[pixels + p], image[2 * pixels + p]]));

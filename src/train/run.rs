@@ -176,7 +176,7 @@ impl Training {
         device.read_f32(self.state.counters)
     }
 
-    /// [mean max confidence, accuracy of the disambiguated labels], both in 0..=1.
+    /// `[mean max confidence, accuracy of the disambiguated labels]`, both in 0..=1.
     pub fn confidence_statistics(&self, device: &mut dyn Device) -> Result<[f64; 2]> {
         device.replay(&self.statistics)?;
         let values = device.read_f32(self.statistics_out)?;

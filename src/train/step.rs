@@ -25,9 +25,9 @@ pub struct StepSettings {
 /// Where a step finds its views and sample numbers: on the tape.
 #[derive(Clone, Copy)]
 pub struct StepInputs {
-    /// f32 [2B, size, size, 3], weak views first.
+    /// f32 `[2B, size, size, 3]`, weak views first.
     pub views: Tensor,
-    /// i32 [B], distinct.
+    /// i32 `[B]`, distinct.
     pub index: Tensor,
 }
 
@@ -62,7 +62,7 @@ impl StepState {
 }
 
 /// Records forward, loss, class-prior estimate, confidence update, counters, backward and SGD on `tape`; returns the logits
-/// [2B,K]. The estimate and the update read the weights before SGD, the loss the confidences before the update.
+/// `[2B,K]`. The estimate and the update read the weights before SGD, the loss the confidences before the update.
 pub fn record(
     tape: &mut Tape,
     settings: &StepSettings,
@@ -100,15 +100,15 @@ pub fn record(
 pub struct ResidentData {
     /// Height and width of the source images.
     pub source: [usize; 2],
-    /// u8 [N,H,W,3].
+    /// u8 `[N,H,W,3]`.
     pub images: Buffer,
-    /// u8 [N, 2, bytes of the parameters of a view], weak view first.
+    /// u8 `[N, 2, bytes of the parameters of a view]`, weak view first.
     pub parameters: Buffer,
-    /// i32 [N], the epoch's order of the samples.
+    /// i32 `[N]`, the epoch's order of the samples.
     pub order: Buffer,
-    /// f32 [6], mean then standard deviation.
+    /// f32 `[6]`, mean then standard deviation.
     pub normalisation: Buffer,
-    /// i32 [1], the step of the epoch.
+    /// i32 `[1]`, the step of the epoch.
     pub step: Buffer,
 }
 

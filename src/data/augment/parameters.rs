@@ -36,7 +36,7 @@ pub struct ViewParameters {
     pub grayscale: i32,
     /// The RandAugment operations, in order.
     pub operations: [OperationParameters; 3],
-    /// Columns x0..=x1 and rows y0..=y1 of the cutout as [x0, y0, x1, y1]; x1 < x0 where there is none.
+    /// Columns x0..=x1 and rows y0..=y1 of the cutout as `[x0, y0, x1, y1]`; x1 < x0 where there is none.
     pub cutout: [i32; 4],
 }
 
@@ -72,7 +72,7 @@ impl ViewParameters {
         Self::draw(&mut stream, view, source, size)
     }
 
-    /// Draws a view of size x size from a source of [height, width].
+    /// Draws a view of size x size from a source of `[height, width]`.
     pub fn draw(stream: &mut Stream, view: View, [height, width]: [usize; 2], size: usize) -> Self {
         let mut parameters = Self::plain(height, width);
         let crop = random_crop(stream, height, width);

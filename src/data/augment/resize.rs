@@ -106,7 +106,7 @@ pub fn resize_crop(
     }
 }
 
-/// Resizes a whole image [height, width, 3].
+/// Resizes a whole image `[height, width, 3]`.
 pub fn resize(source: &[u8], [height, width]: [usize; 2], [out_height, out_width]: [usize; 2]) -> Vec<u8> {
     let mut out = vec![0; out_height * out_width * 3];
     let axes = (Axis::new(width, out_width), Axis::new(height, out_height));

@@ -29,7 +29,7 @@ impl Scratch {
     }
 }
 
-/// Makes a view `out` [size, size, 3] of an image [height, width, 3]. Parameters that name pixels outside the image are
+/// Makes a view `out` `[size, size, 3]` of an image `[height, width, 3]`. Parameters that name pixels outside the image are
 /// brought inside.
 pub fn augment(
     image: &[u8],
@@ -82,7 +82,7 @@ impl NormalisationTable {
         Self(std::array::from_fn(|channel| std::array::from_fn(|v| value(channel, v))))
     }
 
-    /// `out` [pixels, 3] from uint8 [pixels, 3].
+    /// `out` `[pixels, 3]` from uint8 `[pixels, 3]`.
     pub fn apply(&self, pixels: &[u8], out: &mut [f32]) {
         for (out, pixel) in out.chunks_exact_mut(3).zip(pixels.chunks_exact(3)) {
             for channel in 0..3 {
@@ -92,7 +92,7 @@ impl NormalisationTable {
     }
 }
 
-/// [`augment`], then normalised into `out` [size, size, 3].
+/// [`augment`], then normalised into `out` `[size, size, 3]`.
 pub fn augment_normalised(
     image: &[u8],
     source: [usize; 2],

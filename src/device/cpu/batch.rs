@@ -55,7 +55,7 @@ pub(super) fn augment(
     Ok(())
 }
 
-/// x [B,P,3] = (u8/255 - mean) / std of images first.., the last image repeated past the end.
+/// x `[B,P,3]` = (u8/255 - mean) / std of images first.., the last image repeated past the end.
 pub(super) fn normalise(pixels: usize, first: usize, images: &[u8], normalisation: &[f32], x: &mut [f32]) {
     let bytes = pixels * 3;
     let last = images.len() / bytes - 1;

@@ -1,7 +1,7 @@
 //! Batchnorm over rows of channels (NHWC: a row is a pixel), forward and backward.
 //!
 //! Statistics: sums of 16 rows in f32, those added in f64, per block of rows; blocks added in order. So the variance as
-//! E[x²] - E[x]² loses nothing that an f32 result could show, and the bits do not depend on the number of threads.
+//! E`[x²]` - E`[x]`² loses nothing that an f32 result could show, and the bits do not depend on the number of threads.
 
 use rayon::prelude::*;
 
@@ -30,7 +30,7 @@ impl Workspace {
     }
 }
 
-/// Adds up 2C partial sums of all blocks, in order; returns [first sums; second sums].
+/// Adds up 2C partial sums of all blocks, in order; returns `[first sums; second sums]`.
 fn total(partial: &[f64], channels: usize) -> Vec<f64> {
     let mut sums = vec![0.0; 2 * channels];
     for block in partial.chunks_exact(2 * channels) {
@@ -58,7 +58,7 @@ fn sum_block(
     }
 }
 
-/// `batch` = [mean; 1/sqrt(var + eps)] of x [rows, channels]; updates `running` = [mean; var] as PyTorch does, with the
+/// `batch` = `[mean; 1/sqrt(var + eps)]` of x `[rows, channels]`; updates `running` = `[mean; var]` as PyTorch does, with the
 /// variance n/(n-1).
 pub(super) fn statistics(
     [rows, channels]: [usize; 2],
@@ -94,7 +94,7 @@ pub(super) fn statistics(
     }
 }
 
-/// [mean; 1/sqrt(var + eps)] from running [mean; var].
+/// `[mean; 1/sqrt(var + eps)]` from running `[mean; var]`.
 pub(super) fn running_statistics(channels: usize, running: &[f32]) -> Vec<f32> {
     let (mean, var) = running.split_at(channels);
     let inverse = var.iter().map(|&var| (1.0 / (f64::from(var) + EPSILON).sqrt()) as f32);
@@ -143,7 +143,7 @@ pub(super) fn apply(
     });
 }
 
-/// Masks dy in place where y is not above 0, and sums: d_affine = [sum dy xhat; sum dy].
+/// Masks dy in place where y is not above 0, and sums: d_affine = `[sum dy xhat; sum dy]`.
 pub(super) fn mask_and_sum(
     [rows, channels]: [usize; 2],
     x: &[f32],
@@ -265,9 +265,9 @@ mod tests {
             let column: Vec<f64> = (0..rows).map(|r| f64::from(x[r * channels + c])).collect();
             let mean = column.iter().sum::<f64>() / rows as f64;
             let var = column.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / rows as f64;
-            for r in 0..rows {
+            for (r, value) in column.iter().enumerate() {
                 let at = r * channels + c;
-                let hat = (column[r] - mean) / (var + EPSILON).sqrt();
+                let hat = (value - mean) / (var + EPSILON).sqrt();
                 let value =
                     hat * f64::from(affine[c]) + f64::from(affine[channels + c]) + f64::from(residual[at]);
                 y[at] = if relu { value.max(0.0) } else { value };
@@ -323,13 +323,9 @@ mod tests {
                 let want = slope(&x, at, &|x| loss(x, &affine));
                 assert!((f64::from(dx[at]) - want).abs() < 1e-3, "dx[{at}] {} {want}", dx[at]);
             }
-            for at in 0..2 * channels {
+            for (at, got) in d_affine.iter().enumerate() {
                 let want = slope(&affine, at, &|affine| loss(&x, affine));
-                assert!(
-                    (f64::from(d_affine[at]) - want).abs() < 1e-3 * (1.0 + want.abs()),
-                    "{} {want}",
-                    d_affine[at]
-                );
+                assert!((f64::from(*got) - want).abs() < 1e-3 * (1.0 + want.abs()), "{} {want}", *got);
             }
         }
     }

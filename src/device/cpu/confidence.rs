@@ -3,7 +3,7 @@
 use super::pair_loss::{EPSILON, argmax, log_softmax};
 use crate::device::primitive::ConfidenceRule;
 
-/// Renews the rows `index` of `confidence` [N,K]; see [`crate::device::Primitive::UpdateConfidence`]. The indices of a batch
+/// Renews the rows `index` of `confidence` `[N,K]`; see [`crate::device::Primitive::UpdateConfidence`]. The indices of a batch
 /// are distinct, so the rows are independent.
 pub(super) fn update(
     rule: ConfidenceRule,
@@ -30,7 +30,7 @@ pub(super) fn update(
     }
 }
 
-/// r = sqrt([c>0] p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good (SPEC-LONG Q9).
+/// r = sqrt(`[c>0]` p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good (SPEC-LONG Q9).
 fn corr(row: &mut [f32], p_weak: &[f32], p_strong: &[f32]) {
     for ((c, w), s) in row.iter_mut().zip(p_weak).zip(p_strong) {
         *c = if *c > 0.0 { (w * s).sqrt() } else { 0.0 };
@@ -54,7 +54,7 @@ fn normalise(row: &mut [f32]) {
     row.iter_mut().for_each(|c| *c /= total);
 }
 
-/// [mean of the rows' maxima; fraction of rows whose first maximum is the true class].
+/// `[mean of the rows' maxima; fraction of rows whose first maximum is the true class]`.
 pub(super) fn statistics([rows, classes]: [usize; 2], confidence: &[f32], labels: &[i32]) -> [f32; 2] {
     let (mut sum, mut correct) = (0.0f64, 0usize);
     for (row, &label) in confidence.chunks_exact(classes).zip(labels) {

@@ -13,7 +13,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// y [R,K] = x [R,D] W^T + b, parameters = [W; b].
+/// y `[R,K]` = x `[R,D]` W^T + b, parameters = `[W; b]`.
 pub(super) fn forward([inputs, outputs]: [usize; 2], x: &[f32], parameters: &[f32], y: &mut [f32]) {
     let (w, b) = parameters.split_at(inputs * outputs);
     y.par_chunks_exact_mut(outputs).zip(x.par_chunks_exact(inputs)).for_each(|(y, x)| {
@@ -23,7 +23,7 @@ pub(super) fn forward([inputs, outputs]: [usize; 2], x: &[f32], parameters: &[f3
     });
 }
 
-/// dx [R,D] = dy [R,K] W.
+/// dx `[R,D]` = dy `[R,K]` W.
 pub(super) fn input_gradient([inputs, outputs]: [usize; 2], dy: &[f32], parameters: &[f32], dx: &mut [f32]) {
     dx.par_chunks_exact_mut(inputs).zip(dy.par_chunks_exact(outputs)).for_each(|(dx, dy)| {
         dx.fill(0.0);
@@ -33,7 +33,7 @@ pub(super) fn input_gradient([inputs, outputs]: [usize; 2], dy: &[f32], paramete
     });
 }
 
-/// d_parameters = [dy^T x; column sums of dy]; rows are added in order.
+/// d_parameters = `[dy^T x; column sums of dy]`; rows are added in order.
 pub(super) fn parameter_gradient(
     [inputs, outputs]: [usize; 2],
     x: &[f32],

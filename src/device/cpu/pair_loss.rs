@@ -24,7 +24,7 @@ pub(super) fn log_softmax(logits: &[f32], shift: Option<&[f32]>, log_p: &mut [f3
 }
 
 /// One view of one sample against its confidence row c: returns sum_{c=0} -ln(|1-p|+eps) + KL(c||p), and writes
-/// dz_k = (p_k (g_k - sum_j p_j g_j) + p_k C - c_k) / B with g_k = [c_k=0] sign(1-p_k) / (|1-p_k|+eps), C = sum c.
+/// dz_k = (p_k (g_k - sum_j p_j g_j) + p_k C - c_k) / B with g_k = `[c_k=0]` sign(1-p_k) / (|1-p_k|+eps), C = sum c.
 fn view_loss(
     logits: &[f32],
     c: &[f32],

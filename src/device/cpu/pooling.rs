@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-/// y [N,C] = mean over the P positions of x [N,P,C].
+/// y `[N,C]` = mean over the P positions of x `[N,P,C]`.
 pub(super) fn forward(positions: usize, channels: usize, x: &[f32], y: &mut [f32]) {
     let scale = 1.0 / positions as f32;
     y.par_chunks_exact_mut(channels).zip(x.par_chunks_exact(positions * channels)).for_each(|(y, x)| {
@@ -14,7 +14,7 @@ pub(super) fn forward(positions: usize, channels: usize, x: &[f32], y: &mut [f32
     });
 }
 
-/// dx [N,P,C] = dy [N,C] / P.
+/// dx `[N,P,C]` = dy `[N,C]` / P.
 pub(super) fn gradient(positions: usize, channels: usize, dy: &[f32], dx: &mut [f32]) {
     let scale = 1.0 / positions as f32;
     dx.par_chunks_exact_mut(positions * channels).zip(dy.par_chunks_exact(channels)).for_each(|(dx, dy)| {

@@ -3,7 +3,7 @@
 use super::linear::dot;
 use super::pair_loss::EPSILON;
 
-/// F <- m F + (1 - m) mean over rows of features [rows, inputs].
+/// F <- m F + (1 - m) mean over rows of features `[rows, inputs]`.
 pub(super) fn mean_feature([rows, inputs]: [usize; 2], momentum: f32, features: &[f32], mean: &mut [f32]) {
     let mut sums = vec![0.0f64; inputs];
     for row in features.chunks_exact(inputs) {
@@ -14,7 +14,7 @@ pub(super) fn mean_feature([rows, inputs]: [usize; 2], momentum: f32, features: 
     }
 }
 
-/// log_prior [K] = ln(softmax(W F + b) + eps), parameters = [W (K x D); b].
+/// log_prior `[K]` = ln(softmax(W F + b) + eps), parameters = `[W (K x D); b]`.
 pub(super) fn log_class_prior(
     [inputs, classes]: [usize; 2],
     mean: &[f32],

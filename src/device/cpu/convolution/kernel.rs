@@ -27,7 +27,7 @@ pub fn instruction_set() -> &'static str {
     if *FUSED { "AVX2 and FMA" } else { "portable code" }
 }
 
-/// sum over taps t and channels c of rows[t][i][c] * b[(t * channels + c) * 16 + j]: rows read where they lie.
+/// sum over taps t and channels c of rows`[t]``[i]``[c]` * b`[(t * channels + c) * 16 + j]`: rows read where they lie.
 ///
 /// # Panics
 /// If a row is shorter than `channels` or `b` too short: each is checked before any pointer is formed.
@@ -58,7 +58,7 @@ pub(super) fn gathered(rows: &[[&[f32]; ROWS]], channels: usize, b: &[f32], colu
     tile
 }
 
-/// sum over k of a[k * 6 + i] * b[k * 16 + j]: both packed.
+/// sum over k of a`[k * 6 + i]` * b`[k * 16 + j]`: both packed.
 ///
 /// # Panics
 /// If `a` and `b` do not hold the same number of steps.

@@ -1,8 +1,8 @@
 //! Convolution on the CPU: implicit GEMM over NHWC, without an im2col buffer.
 //!
-//! A tile of 6 pixels by 16 channels is kept in twelve AVX2 registers. Forward and data gradient ([`gather`]) read each pixel's
+//! A tile of 6 pixels by 16 channels is kept in twelve AVX2 registers. Forward and data gradient (`gather.rs`) read each pixel's
 //! channels where they lie, through one pointer a pixel and tap (a row of zeros outside the image), against weights packed
-//! once a call. The weight gradient ([`weight`]) packs blocks of pixels. A stride-2 data gradient is four dense problems,
+//! once a call. The weight gradient (`weight.rs`) packs blocks of pixels. A stride-2 data gradient is four dense problems,
 //! one for each parity of the row and column, so no zeros are multiplied.
 //!
 //! Why not a GEMM library: it would need the im2col matrix (9 times the input) written, read and packed again, and its
@@ -34,7 +34,7 @@ fn scratch(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut values[..len]
 }
 
-/// y [N,OH,OW,Cout] = convolution of x [N,H,W,Cin] with w [Cout,kh,kw,Cin].
+/// y `[N,OH,OW,Cout]` = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
 pub fn forward(shape: &ConvolutionShape, x: &[f32], w: &[f32], y: &mut [f32], workspace: &mut Workspace) {
     assert_eq!((x.len(), w.len(), y.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
     let (kernel, channels) = (shape.kernel, shape.in_channels);
@@ -59,7 +59,7 @@ pub fn forward(shape: &ConvolutionShape, x: &[f32], w: &[f32], y: &mut [f32], wo
     gather::run(&[(geometry, taps)], weight, x, y, false, workspace);
 }
 
-/// dx [N,H,W,Cin] = (or += if `accumulate`) the data gradient of dy [N,OH,OW,Cout].
+/// dx `[N,H,W,Cin]` = (or += if `accumulate`) the data gradient of dy `[N,OH,OW,Cout]`.
 pub fn backward_data(
     shape: &ConvolutionShape,
     dy: &[f32],
@@ -102,7 +102,7 @@ pub fn backward_data(
     gather::run(&problems, weight, dy, dx, accumulate, workspace);
 }
 
-/// dw [Cout,kh,kw,Cin] = the weight gradient.
+/// dw `[Cout,kh,kw,Cin]` = the weight gradient.
 pub fn backward_weight(
     shape: &ConvolutionShape,
     x: &[f32],

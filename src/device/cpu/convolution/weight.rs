@@ -1,4 +1,4 @@
-//! The weight gradient: dw[n, tap, c] = sum over pixels of dy[pixel, n] x[source(pixel, tap), c].
+//! The weight gradient: dw`[n, tap, c]` = sum over pixels of dy`[pixel, n]` x`[source(pixel, tap), c]`.
 //!
 //! The sum is long and the result small, so pixels are cut into parts, each with a partial result of its own, added in
 //! order; where the result is large there are fewer parts and the output channels are cut instead. Both cuts depend on the
