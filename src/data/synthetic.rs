@@ -1,9 +1,10 @@
-//! The built-in procedural set: ten classes of shapes on 32x32 RGB images, for runs without any data.
+//! The built-in procedural set: ten classes of textures on 32x32 RGB images, for runs without any data.
 //!
-//! The class is the shape alone. Position, size, tilt, the two colours, their contrast, the background's slope and noise and
-//! an occluding bar are random and tell nothing. Classes come in look-alike pairs whose members lie at opposite ends of
-//! the long tail (disc and ring, square and diamond, ...), so that a prior learnt from the head hurts the tail, which is
-//! what methods for long-tailed ambiguous labels differ in.
+//! A class is a hue and a texture: five hues, each as stripes (the first five classes) and as spots (the last five). Hues
+//! overlap between neighbours; orientation, wavelength, phase, saturation, brightness, contrast, noise, the patch that is
+//! covered and the ground around it are random and tell nothing. So each class of the long tail's end shares its colour
+//! with one of the head and differs only in texture: a prior learnt from the head hurts the tail, which is what methods
+//! for long-tailed ambiguous labels differ in. Both cues are local and survive cropping.
 
 use rayon::prelude::*;
 
@@ -14,79 +15,59 @@ use crate::random::philox::{Purpose, Stream};
 /// Rows and columns of an image.
 pub const SIZE: usize = 32;
 
-/// The classes; look-alikes are (0, 9), (1, 8), (2, 7), (3, 6), (4, 5).
+/// The classes; `k` and `k + 5` share a hue.
 pub const CLASSES: [&str; 10] = [
-    "disc",
-    "square",
-    "triangle-up",
-    "plus",
-    "stripes-level",
-    "stripes-upright",
-    "cross",
-    "triangle-down",
-    "diamond",
-    "ring",
+    "red-stripes",
+    "yellow-stripes",
+    "green-stripes",
+    "blue-stripes",
+    "purple-stripes",
+    "red-spots",
+    "yellow-spots",
+    "green-spots",
+    "blue-spots",
+    "purple-spots",
 ];
 
-/// Mean and standard deviation of the training images, measured over 5,000 of seed 0.
-pub const SYNTHETIC: Normalisation = Normalisation { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] };
+/// Mean and standard deviation of the training images, round figures of what seed 0 gives.
+pub const SYNTHETIC: Normalisation = Normalisation { mean: [0.45, 0.45, 0.45], std: [0.22, 0.22, 0.22] };
 
-/// Whether (u, v), in units of the shape's radius with v pointing down, lies in the class's shape.
-fn inside(class: usize, u: f64, v: f64) -> bool {
-    let (au, av) = (u.abs(), v.abs());
-    let radius = (u * u + v * v).sqrt();
-    let triangle = |v: f64| v <= 0.75 && au <= (v + 1.0) * 0.55;
-    match class {
-        0 => radius <= 0.9,
-        1 => au.max(av) <= 0.8,
-        2 => triangle(v) && v >= -1.0,
-        3 => au.max(av) <= 0.95 && au.min(av) <= 0.27,
-        4 => au.max(av) <= 0.9 && ((v + 0.9) / 0.36) as i32 % 2 == 0,
-        5 => au.max(av) <= 0.9 && ((u + 0.9) / 0.36) as i32 % 2 == 0,
-        6 => radius <= 1.05 && ((u - v).abs().min((u + v).abs()) <= 0.38),
-        7 => triangle(-v) && -v >= -1.0,
-        8 => au + av <= 1.1,
-        _ => (0.45..=0.95).contains(&radius),
-    }
+/// RGB in 0..=255 of a hue in turns, saturation and value in 0..=1.
+fn rgb(hue: f64, saturation: f64, value: f64) -> [f64; 3] {
+    [0.0, 2.0 / 3.0, 1.0 / 3.0].map(|shift| {
+        let distance = ((hue + shift).rem_euclid(1.0) * 6.0 - 3.0).abs() - 1.0;
+        255.0 * value * (1.0 - saturation + saturation * distance.clamp(0.0, 1.0))
+    })
 }
 
 /// One image, `[SIZE, SIZE, 3]`, of a class.
 fn draw(stream: &mut Stream, class: usize, out: &mut [u8]) {
     let side = SIZE as f64;
-    let radius = stream.uniform(8.0, 14.0);
-    let centre = [0, 1].map(|_| stream.uniform(radius * 0.75, side - radius * 0.75));
-    let tilt = stream.uniform(-0.25, 0.25);
-    let (sin, cos) = tilt.sin_cos();
-    let ground: [f64; 3] = std::array::from_fn(|_| stream.uniform(50.0, 205.0));
-    // The shape's colour lies at a random distance in a random direction from the ground.
-    let direction: [f64; 3] = std::array::from_fn(|_| stream.normal());
-    let length = direction.iter().map(|d| d * d).sum::<f64>().sqrt().max(1e-6);
-    let contrast = stream.uniform(70.0, 160.0);
-    let slope: [f64; 2] = std::array::from_fn(|_| stream.uniform(-25.0, 25.0));
-    let noise = stream.uniform(4.0, 14.0);
-    let bar = (stream.unit() < 0.3).then(|| {
-        let colour: [f64; 3] = std::array::from_fn(|_| stream.uniform(20.0, 235.0));
-        (stream.below(2) == 0, stream.uniform(4.0, side - 4.0), stream.uniform(1.0, 3.0), colour)
-    });
+    let hue = (class % 5) as f64 / 5.0 + 0.045 * stream.normal();
+    let colour = rgb(hue, stream.uniform(0.3, 0.8), stream.uniform(0.35, 0.85));
+    let ground = rgb(stream.unit(), stream.uniform(0.0, 0.5), stream.uniform(0.2, 0.8));
+    let centre = [0, 1].map(|_| stream.uniform(0.3 * side, 0.7 * side));
+    let radii = [0, 1].map(|_| stream.uniform(0.35 * side, 0.75 * side));
+    let (sin, cos) = stream.uniform(0.0, std::f64::consts::PI).sin_cos();
+    let wave = std::f64::consts::TAU / stream.uniform(4.0, 8.0);
+    let phase = [0, 1].map(|_| stream.uniform(0.0, std::f64::consts::TAU));
+    let contrast = stream.uniform(0.2, 0.5);
+    let noise = stream.uniform(5.0, 20.0);
     for (at, pixel) in out.chunks_exact_mut(3).enumerate() {
         let (x, y) = ((at % SIZE) as f64 + 0.5, (at / SIZE) as f64 + 0.5);
-        let (dx, dy) = ((x - centre[0]) / radius, (y - centre[1]) / radius);
-        let within = inside(class, cos * dx + sin * dy, cos * dy - sin * dx);
-        let light = slope[0] * (x / side - 0.5) + slope[1] * (y / side - 0.5);
+        let (dx, dy) = ((x - centre[0]) / radii[0], (y - centre[1]) / radii[1]);
+        let along = (wave * (cos * x + sin * y) + phase[0]).sin();
+        let across = (wave * (cos * y - sin * x) + phase[1]).sin();
+        let texture = if class < 5 { along } else { along * across * std::f64::consts::SQRT_2 };
         for (channel, value) in pixel.iter_mut().enumerate() {
-            let mut level = ground[channel] + light;
-            if within {
-                level += contrast * direction[channel] / length;
-            }
-            if let Some((upright, place, half, colour)) = bar {
-                let distance = if upright { x - place } else { y - place };
-                if distance.abs() <= half {
-                    level = colour[channel];
-                }
-            }
-            // Uniform noise of the same standard deviation everywhere, from 16 bits each.
-            level += noise * 1.732 * (f64::from(stream.next_u32() >> 16) / 32_768.0 - 1.0);
-            *value = level.round().clamp(0.0, 255.0) as u8;
+            let level = if dx * dx + dy * dy <= 1.0 {
+                colour[channel] * (1.0 + contrast * texture)
+            } else {
+                ground[channel]
+            };
+            // Uniform noise of standard deviation `noise`, from 16 bits.
+            let noisy = level + noise * 1.732 * (f64::from(stream.next_u32() >> 16) / 32_768.0 - 1.0);
+            *value = noisy.round().clamp(0.0, 255.0) as u8;
         }
     }
 }
@@ -141,15 +122,19 @@ mod tests {
         }
     }
 
-    /// The mean colour of a class tells nothing: all class means agree within the noise of 200 images.
+    /// Stripes and spots of one hue have the same mean colour: only texture tells them apart.
     #[test]
-    fn colour_does_not_give_the_class_away() {
+    fn colour_does_not_tell_the_look_alikes_apart() {
         let train = generate(0, 200, 1).train;
-        let mean = |class: usize| {
-            let images = (class * 200..(class + 1) * 200).flat_map(|i| train.image(i));
-            images.map(|&v| f64::from(v)).sum::<f64>() / (200.0 * 3072.0)
+        let mean = |class: usize, channel: usize| {
+            let values =
+                (class * 200..(class + 1) * 200).flat_map(|i| train.image(i).iter().skip(channel).step_by(3));
+            values.map(|&v| f64::from(v)).sum::<f64>() / (200.0 * 1024.0)
         };
-        let means: Vec<f64> = (0..10).map(mean).collect();
-        assert!(means.iter().all(|m| (m - means[0]).abs() < 12.0), "{means:?}");
+        for (class, channel) in (0..15).map(|i| (i / 3, i % 3)) {
+            let gap = (mean(class, channel) - mean(class + 5, channel)).abs();
+            assert!(gap < 12.0, "class {class} channel {channel}: {gap}");
+        }
+        assert!((mean(0, 0) - mean(2, 0)).abs() > 20.0, "red and green differ");
     }
 }
