@@ -92,7 +92,7 @@ fn quick() -> Settings {
         width: 8,
         debias: Debias::Records,
         epochs: 12,
-        batch_size: 32,
+        batch_size: 64,
         lr: 0.05,
         ..published()
     }
