@@ -1,258 +1,510 @@
-//! The readers of CIFAR files and class folders, on small files in the same formats and on damaged ones.
+//! Sources of images: the official CIFAR files and class folders, whole and damaged. All files are made here, but for one
+//! test of all of CIFAR-10 as JPEG, ignored unless asked for, which tools/test does where RECORDS_CIFAR10_JPEG names it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use image::{ImageFormat, RgbImage};
+use image::{DynamicImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
-use records::data::{CIFAR10, CIFAR100, cifar, folder};
-use records::error::UsageError;
+use records::data::cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100};
+use records::data::folder::{self, FOLDER};
+use records::data::source::Source;
+use records::data::{CIFAR10, CIFAR100};
+use records::error::{UsageError, exit_code, one_line};
+use tempfile::TempDir;
 
-const RECORD: usize = 3073;
+const PLANE: usize = 1024;
+const RECORD10: usize = 1 + 3 * PLANE;
+const RECORD100: usize = 2 + 3 * PLANE;
 
-/// A CIFAR-10 folder of two training records a file, labels 0 to 9, and ten test records.
-fn cifar10(data: &Path) -> PathBuf {
-    let batches = data.join("cifar-10-batches-bin");
-    fs::create_dir_all(&batches).unwrap();
-    let record = |label: u8| {
-        let mut bytes = vec![label];
-        bytes.extend((0..3072u32).map(|i| (i / 1024 * 64 + i % 1024 % 61) as u8 ^ label));
-        bytes
-    };
-    for file in 0..5u8 {
-        let bytes = [record(2 * file), record(2 * file + 1)].concat();
-        fs::write(batches.join(format!("data_batch_{}.bin", file + 1)), bytes).unwrap();
-    }
-    fs::write(batches.join("test_batch.bin"), (0..10).flat_map(record).collect::<Vec<u8>>()).unwrap();
-    batches
+/// Byte of channel `channel` at `position` in the image numbered `seed`: differs between images, channels and positions.
+fn pixel(seed: usize, channel: usize, position: usize) -> u8 {
+    ((seed * 31 + channel * 85 + position * 7 + position / 32) % 251) as u8
 }
 
-/// `train/{a,b}` and `test/{a,b}` with PNG and JPEG files of several sizes.
-fn pictures(data: &Path) {
-    for (split, class, name, side) in [
-        ("train", "a", "1.png", 32),
-        ("train", "a", "0.PNG", 40),
-        ("train", "b", "x.jpg", 32),
-        ("train", "b", "y.jpeg", 16),
-        ("test", "a", "t.png", 32),
-        ("test", "b", "t.png", 32),
-    ] {
-        let path = data.join(split).join(class).join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let image = RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8 * 5, y as u8 * 5, side as u8]));
-        let format = if name.to_lowercase().ends_with("png") { ImageFormat::Png } else { ImageFormat::Jpeg };
-        image.save_with_format(path, format).unwrap();
-    }
+/// A record of either layout: label bytes, then the planes.
+fn record(labels: &[u8], seed: usize) -> Vec<u8> {
+    let planes = (0..3).flat_map(|channel| (0..PLANE).map(move |position| pixel(seed, channel, position)));
+    labels.iter().copied().chain(planes).collect()
 }
 
-fn assert_usage<T>(result: anyhow::Result<T>, parts: &[&str]) {
-    let Err(error) = result else { panic!("accepted, though wrong: {parts:?}") };
-    assert!(error.is::<UsageError>(), "{error:?}");
-    for part in parts {
-        assert!(error.to_string().contains(part), "{part:?} is not in {error}");
+/// Writes CIFAR-10 with two images a training file and three test images; training image `i` has label `i`.
+fn write_cifar10(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for file in 0..5 {
+        let bytes: Vec<u8> = (2 * file..2 * file + 2).flat_map(|i| record(&[i as u8], i)).collect();
+        fs::write(folder.join(format!("data_batch_{}.bin", file + 1)), bytes).unwrap();
+    }
+    let test: Vec<u8> =
+        [9, 0, 4].iter().flat_map(|&label| record(&[label], 100 + usize::from(label))).collect();
+    fs::write(folder.join("test_batch.bin"), test).unwrap();
+}
+
+/// Writes CIFAR-100 with one training image a class in falling order, and two test images.
+fn write_cifar100(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    let train: Vec<u8> =
+        (0..100u8).rev().flat_map(|fine| record(&[fine % 20, fine], usize::from(fine))).collect();
+    fs::write(folder.join("train.bin"), train).unwrap();
+    fs::write(folder.join("test.bin"), [record(&[19, 3], 200), record(&[0, 99], 201)].concat()).unwrap();
+}
+
+fn assert_image(image: &[u8], seed: usize) {
+    for position in 0..PLANE {
+        let expected = [0, 1, 2].map(|channel| pixel(seed, channel, position));
+        assert_eq!(image[3 * position..3 * position + 3], expected, "image {seed}, position {position}");
     }
 }
 
 #[test]
-fn cifar10_reads_planes_in_file_order() {
-    let data = tempfile::tempdir().unwrap();
-    let batches = cifar10(data.path());
-    for path in [data.path(), &batches] {
-        let source = cifar::load_cifar10(path).unwrap();
+fn cifar10_files_become_rows_of_pixels_in_file_order() {
+    let dir = TempDir::new().unwrap();
+    let inside = dir.path().join("cifar-10-batches-bin");
+    write_cifar10(&inside);
+    for given in [dir.path(), &inside] {
+        let source = load_cifar10(given).unwrap();
+        assert_eq!(source.classes, CIFAR10_CLASSES);
         assert_eq!(source.train.labels, (0..10).collect::<Vec<u8>>());
-        assert_eq!(source.test.len(), 10);
-        assert_eq!(source.classes[9], "truck");
+        assert_eq!(source.test.labels, [9, 0, 4]);
+        assert_eq!((source.train.height, source.train.width, source.test.height), (32, 32, 32));
+        assert_eq!(source.train.images.len(), 10 * 3 * PLANE);
+        (0..10).for_each(|i| assert_image(source.train.image(i), i));
+        [109, 100, 104].iter().enumerate().for_each(|(i, &seed)| assert_image(source.test.image(i), seed));
         assert_eq!((source.train_normalisation, source.test_normalisation), (CIFAR10, CIFAR100));
-        // Pixel (row 1, column 2) of record 3 is byte 34 of each plane.
-        let pixel = &source.train.image(3)[(32 + 2) * 3..][..3];
-        assert_eq!(pixel, [34 ^ 3, (64 + 34) ^ 3, (128 + 34) ^ 3]);
     }
 }
 
 #[test]
-fn cifar100_takes_the_fine_label() {
-    let data = tempfile::tempdir().unwrap();
-    let folder = data.path().join("cifar-100-binary");
-    fs::create_dir(&folder).unwrap();
-    let records: Vec<u8> =
-        (0..100u8).flat_map(|fine| [vec![fine / 5, fine], vec![fine; 3072]].concat()).collect();
-    fs::write(folder.join("train.bin"), &records).unwrap();
-    fs::write(folder.join("test.bin"), &records).unwrap();
-    let source = cifar::load_cifar100(data.path()).unwrap();
-    assert_eq!(source.train.labels, (0..100).collect::<Vec<u8>>());
-    assert_eq!(source.train.image(77), [77; 3072]);
+fn cifar100_takes_the_fine_label_and_the_names_beside_it() {
+    let dir = TempDir::new().unwrap();
+    let inside = dir.path().join("cifar-100-binary");
+    write_cifar100(&inside);
+    let source = load_cifar100(dir.path()).unwrap();
+    assert_eq!(source.classes, CIFAR100_CLASSES);
+    assert_eq!(source.train.labels, (0..100).rev().collect::<Vec<u8>>());
+    assert_eq!(source.test.labels, [3, 99]);
+    (0..100).for_each(|i| assert_image(source.train.image(i), 99 - i));
+    assert_image(source.test.image(1), 201);
+    assert_eq!((source.train_normalisation, source.test_normalisation), (CIFAR100, CIFAR100));
+
+    // The official file ends in an empty line.
     let names: Vec<String> = (0..100).map(|i| format!("name {i}")).collect();
-    fs::write(folder.join("fine_label_names.txt"), names.join("\n")).unwrap();
-    assert_eq!(cifar::load_cifar100(data.path()).unwrap().classes, names);
+    fs::write(inside.join("fine_label_names.txt"), names.join("\n") + "\n\n").unwrap();
+    assert_eq!(load_cifar100(&inside).unwrap().classes, names);
+    fs::write(inside.join("fine_label_names.txt"), names[1..].join("\n")).unwrap();
+    assert_eq!(load_cifar100(&inside).unwrap().classes, CIFAR100_CLASSES);
 }
 
-#[test]
-fn damaged_cifar_files_are_named_with_the_byte() {
-    let data = tempfile::tempdir().unwrap();
-    assert_usage(cifar::load_cifar10(data.path()), &["data_batch_1.bin", "CIFAR-10"]);
-    let batches = cifar10(data.path());
-    let file = batches.join("data_batch_3.bin");
-    let good = fs::read(&file).unwrap();
-    fs::write(&file, &good[..RECORD + 100]).unwrap();
-    assert_usage(cifar::load_cifar10(data.path()), &["data_batch_3.bin", "byte 3073", "cut short"]);
-    fs::write(&file, []).unwrap();
-    assert_usage(cifar::load_cifar10(data.path()), &["data_batch_3.bin", "0 bytes"]);
-    let mut bad = good.clone();
-    bad[RECORD] = 10;
-    fs::write(&file, &bad).unwrap();
-    assert_usage(cifar::load_cifar10(data.path()), &["data_batch_3.bin", "label 10", "byte 3073"]);
-    bad[RECORD] = 0;
-    fs::write(&file, &bad).unwrap();
-    assert_usage(cifar::load_cifar10(data.path()), &["class 5"]);
-    fs::remove_file(&file).unwrap();
-    assert_usage(cifar::load_cifar10(data.path()), &["data_batch_3.bin", "cannot be read"]);
-}
-
-#[test]
-fn folders_are_read_in_order_and_resized() {
-    let data = tempfile::tempdir().unwrap();
-    pictures(data.path());
-    fs::write(data.path().join("train/a/.hidden"), "not an image").unwrap();
-    let source = folder::load(data.path(), 32).unwrap();
-    assert_eq!(source.classes, ["a", "b"]);
-    assert_eq!(source.train.labels, [0, 0, 1, 1]);
-    assert_eq!(source.test.labels, [0, 1]);
-    // 0.PNG comes before 1.png and was 40 wide: its third channel says so. 1.png is untouched.
-    assert_eq!(source.train.image(0)[2], 40);
-    assert_eq!(source.train.image(1)[..6], [0, 0, 32, 5, 0, 32]);
-    assert_eq!(source.train_normalisation, folder::FOLDER);
-    assert!(source.train.images.len() == 4 * 32 * 32 * 3);
-}
-
-#[test]
-fn damaged_folders_are_refused_with_the_file_named() {
-    type Damage = fn(&Path);
-    let cases: &[(Damage, &[&str])] = &[
-        (|d| fs::write(d.join("train/a/notes.txt"), "x").unwrap(), &["notes.txt", "not a .jpg"]),
-        (|d| fs::write(d.join("train/b/z.png"), "no picture").unwrap(), &["z.png", "not a readable image"]),
-        (
-            |d| {
-                let file = d.join("train/b/x.jpg");
-                let bytes = fs::read(&file).unwrap();
-                fs::write(&file, &bytes[..60]).unwrap();
-            },
-            &["x.jpg", "not a readable image"],
-        ),
-        (
-            |d| {
-                // The header says 2,000,000,000 pixels wide.
-                let file = d.join("test/a/t.png");
-                let mut bytes = fs::read(&file).unwrap();
-                bytes[16..20].copy_from_slice(&2_000_000_000u32.to_be_bytes());
-                fs::write(&file, &bytes).unwrap();
-            },
-            &["t.png", "not a readable image"],
-        ),
-        (|d| fs::rename(d.join("test/b"), d.join("test/c")).unwrap(), &["class 'c'", "training set"]),
-        (|d| fs::create_dir(d.join("train/empty")).unwrap(), &["empty", "holds no image"]),
-        (|d| fs::remove_dir_all(d.join("test")).unwrap(), &["test", "no such folder"]),
-        (|d| fs::write(d.join("train/stray.png"), "x").unwrap(), &["stray.png", "not a folder"]),
-    ];
-    for (damage, parts) in cases {
-        let data = tempfile::tempdir().unwrap();
-        pictures(data.path());
-        damage(data.path());
-        assert_usage(folder::load(data.path(), 32), parts);
-    }
-    assert_usage(folder::load(Path::new("no/such/folder"), 32), &["no/such/folder", "train/<class>"]);
-}
-
-/// The commands that read data, through the real binary: one line, exit code 2, nothing written.
-#[test]
-fn commands_refuse_bad_data_in_one_line() {
-    let data = tempfile::tempdir().unwrap();
-    pictures(data.path());
-    let out = data.path().join("out.safetensors");
-    let picture = data.path().join("train/a/1.png");
-    let png = data.path().join("out.png");
-    let [folder, out_text, picture, png_text] =
-        [data.path(), &out, &picture, &png].map(|path| path.to_str().unwrap().to_owned());
-    let cases: &[(&[&str], &str)] = &[
-        (&["data", "--dataset", "mnist"], "--dataset mnist"),
-        (&["data", "--dataset", "folder", "--data-dir", "nowhere", "--out", &out_text], "nowhere"),
-        (&["data", "--dataset", "synthetic", "--imb-factor", "0", "--out", &out_text], "--imb-factor 0"),
-        (
-            &["data", "--dataset", "synthetic", "--imb-factor", "0.0001", "--out", &out_text],
-            "leaves no sample",
-        ),
-        (&["data", "--dataset", "synthetic", "--partial-rate", "1", "--out", &out_text], "--partial-rate 1"),
-        (&["data", "--dataset", "synthetic", "--imb-type", "odd", "--out", &out_text], "--imb-type odd"),
-        (&["data", "--dataset", "synthetic", "--out", "no/folder/x.safetensors"], "no/folder"),
-        (
-            &["data", "--dataset", "cifar10-lt", "--data-dir", &folder, "--out", &out_text],
-            "cifar-10-batches-bin",
-        ),
-        (&["augment", "absent.png", "--grid", "8", "-o", &png_text], "absent.png"),
-        (&["augment", &picture, "--op", "blur", "-o", &png_text], "--op blur"),
-        (&["augment", &picture, "--op", "rotate", "-o", &png_text], "needs --value"),
-        (&["augment", &picture, "--op", "rotate", "--value", "much", "-o", &png_text], "--value much"),
-        (&["augment", &picture, "--op", "resized-crop", "--value", "0,0,99,9", "-o", &png_text], "32x32"),
-        (&["augment", &picture, "--op", "rotate", "--value", "9", "-o", "out.gif"], "out.gif"),
-        (&["augment", &picture, "--grid", "99", "-o", &png_text], "--grid 99"),
-        (&["augment", &picture, "-o", &png_text], "--op"),
-    ];
-    for (arguments, part) in cases {
-        let output = Command::new(env!("CARGO_BIN_EXE_records")).args(*arguments).output().unwrap();
-        let line = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {line}");
-        assert_eq!(line.matches('\n').count(), 1, "{arguments:?}: {line:?}");
-        assert!(line.contains(part), "{arguments:?}: {part:?} is not in {line:?}");
-        assert!(!out.exists() && !png.exists(), "{arguments:?} wrote something");
-    }
-    let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_records")).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+/// The error is one line, of bad usage, and says each of `parts`.
+fn assert_refused(case: &str, result: anyhow::Result<Source>, parts: &[&str]) {
+    let error = match result {
+        Ok(_) => panic!("{case}: was accepted"),
+        Err(error) => error,
     };
-    run(&["data", "--dataset", "folder", "--data-dir", &folder, "--imb-factor", "1", "--out", &out_text]);
-    let file = records::train::tensor_file::TensorFile::read(&out).unwrap();
-    assert_eq!(file.u8("candidates").unwrap().0, [4, 2]);
-    run(&["augment", &picture, "--op", "rotate", "--value", "-12.5", "-o", &png_text]);
-    run(&["augment", &picture, "--grid", "3", "-o", &png_text]);
-    assert!(image::open(&png).unwrap().width() > 500);
+    assert!(error.is::<UsageError>(), "{case}: {error:?} is no usage error");
+    assert_eq!(exit_code(&error), 2, "{case}");
+    let text = error.to_string();
+    assert_eq!(text, one_line(&error), "{case}: more than one line");
+    parts.iter().for_each(|part| assert!(text.contains(part), "{case}: {text:?} does not say {part:?}"));
+}
+
+/// Changes the bytes of a file.
+fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+/// What a row of a table does to a whole data set.
+type Damage = fn(&Path);
+
+#[test]
+fn damaged_cifar10_is_refused_by_file_and_byte() {
+    let rows: &[(&str, Damage, &[&str])] = &[
+        (
+            "cut short",
+            |dir| edit(&dir.join("data_batch_3.bin"), |bytes| bytes.truncate(RECORD10 + 100)),
+            &["data_batch_3.bin", "byte 3073:", "100 of 3073", "cifar-10-binary.tar.gz"],
+        ),
+        (
+            "a byte too many",
+            |dir| edit(&dir.join("test_batch.bin"), |bytes| bytes.push(0)),
+            &["test_batch.bin", "byte 9219:"],
+        ),
+        ("empty", |dir| edit(&dir.join("data_batch_5.bin"), Vec::clear), &["data_batch_5.bin", "byte 0:"]),
+        (
+            "label",
+            |dir| edit(&dir.join("data_batch_2.bin"), |bytes| bytes[RECORD10] = 10),
+            &["data_batch_2.bin", "byte 3073:", "label 10", "0 to 9"],
+        ),
+        (
+            "first label",
+            |dir| edit(&dir.join("test_batch.bin"), |bytes| bytes[0] = 255),
+            &["test_batch.bin", "byte 0:"],
+        ),
+        (
+            "missing",
+            |dir| fs::remove_file(dir.join("data_batch_4.bin")).unwrap(),
+            &["data_batch_4.bin", "cannot be read"],
+        ),
+        (
+            "a folder in its place",
+            |dir| {
+                fs::remove_file(dir.join("test_batch.bin")).unwrap();
+                fs::create_dir(dir.join("test_batch.bin")).unwrap();
+            },
+            &["test_batch.bin", "cannot be read"],
+        ),
+        (
+            "absent class",
+            |dir| edit(&dir.join("data_batch_4.bin"), |bytes| bytes[0] = 7),
+            &["cifar-10-batches-bin", "class 6 (frog)", "data_batch_1.bin"],
+        ),
+        (
+            "nothing there",
+            |dir| fs::remove_dir_all(dir).unwrap(),
+            &["cifar-10-batches-bin", "data_batch_1.bin", "unpack"],
+        ),
+    ];
+    for (case, damage, parts) in rows {
+        let dir = TempDir::new().unwrap();
+        let inside = dir.path().join("cifar-10-batches-bin");
+        write_cifar10(&inside);
+        damage(&inside);
+        assert_refused(case, load_cifar10(dir.path()), parts);
+    }
+}
+
+#[test]
+fn damaged_cifar100_is_refused_by_file_and_byte() {
+    let rows: &[(&str, Damage, &[&str])] = &[
+        (
+            "cut short",
+            |dir| {
+                edit(&dir.join("train.bin"), |bytes| {
+                    bytes.pop();
+                })
+            },
+            &["train.bin", "byte 304326:", "3073 of 3074"],
+        ),
+        (
+            "coarse",
+            |dir| edit(&dir.join("train.bin"), |bytes| bytes[RECORD100] = 20),
+            &["train.bin", "byte 3074:", "0 to 19"],
+        ),
+        (
+            "fine",
+            |dir| edit(&dir.join("test.bin"), |bytes| bytes[1] = 100),
+            &["test.bin", "byte 1:", "0 to 99"],
+        ),
+        (
+            "missing",
+            |dir| fs::remove_file(dir.join("test.bin")).unwrap(),
+            &["test.bin", "cifar-100-binary.tar.gz"],
+        ),
+        (
+            "absent",
+            |dir| edit(&dir.join("train.bin"), |bytes| bytes[1] = 0),
+            &["class 99 (worm)", "train.bin"],
+        ),
+    ];
+    for (case, damage, parts) in rows {
+        let dir = TempDir::new().unwrap();
+        let inside = dir.path().join("cifar-100-binary");
+        write_cifar100(&inside);
+        damage(&inside);
+        assert_refused(case, load_cifar100(dir.path()), parts);
+    }
+}
+
+/// An image whose pixels all differ.
+fn pattern(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 8) as u8, (y * 8) as u8, (x * y) as u8]))
+}
+
+/// Writes an image; its extension says the format.
+fn save(path: &Path, image: impl Into<DynamicImage>) {
+    let format = ImageFormat::from_path(path).unwrap();
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes.into_inner()).unwrap();
+}
+
+/// Two classes: `ant` with three training images, `bee` with one of each; each JPEG is of one colour.
+fn write_folders(dir: &Path) {
+    save(&dir.join("train/ant/b.png"), pattern(8, 8));
+    save(&dir.join("train/ant/a.JPG"), RgbImage::from_pixel(8, 8, Rgb([200, 100, 50])));
+    save(&dir.join("train/ant/c.jpeg"), RgbImage::from_pixel(8, 8, Rgb([10, 20, 30])));
+    save(&dir.join("train/bee/a.png"), pattern(16, 12));
+    save(&dir.join("test/bee/a.png"), image::GrayImage::from_pixel(8, 8, Luma([77])));
+    save(&dir.join("test/bee/b.Png"), RgbaImage::from_pixel(8, 8, Rgba([1, 2, 3, 0])));
+}
+
+#[test]
+fn folders_are_read_by_class_and_name() {
+    let dir = TempDir::new().unwrap();
+    write_folders(dir.path());
+    for hidden in [".DS_Store", "train/.DS_Store", "train/ant/.hidden"] {
+        fs::write(dir.path().join(hidden), "not an image").unwrap();
+    }
+    fs::write(dir.path().join("README.txt"), "beside train and test anything may lie").unwrap();
+    let source = folder::load(dir.path(), 8).unwrap();
+    assert_eq!(source.classes, ["ant", "bee"]);
+    assert_eq!((&source.train.labels[..], &source.test.labels[..]), (&[0, 0, 0, 1][..], &[1, 1][..]));
+    assert_eq!((source.train.height, source.train.width), (8, 8));
+    assert_eq!((source.train_normalisation, source.test_normalisation), (FOLDER, FOLDER));
+    // One colour survives JPEG but for rounding between colour spaces: two steps a channel.
+    for (i, colour) in [(0, [200u8, 100, 50]), (2, [10, 20, 30])] {
+        for pixel in source.train.image(i).chunks_exact(3) {
+            assert!(pixel.iter().zip(colour).all(|(&a, b)| a.abs_diff(b) <= 2), "image {i}: {pixel:?}");
+        }
+    }
+    assert_eq!(source.train.image(1), pattern(8, 8).as_raw().as_slice());
+    let resized = records::data::augment::resize::resize(pattern(16, 12).as_raw(), [12, 16], [8, 8]);
+    assert_eq!(source.train.image(3), resized);
+    assert!(source.test.image(0).iter().all(|&value| value == 77));
+    assert!(source.test.image(1).chunks_exact(3).all(|pixel| pixel == [1, 2, 3]));
+}
+
+#[test]
+fn the_result_does_not_depend_on_the_number_of_threads() {
+    let dir = TempDir::new().unwrap();
+    write_folders(dir.path());
+    for i in 0..40 {
+        save(&dir.path().join(format!("train/bee/{i:02}.png")), pattern(9 + i, 5));
+    }
+    let load = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| folder::load(dir.path(), 8)).unwrap()
+    };
+    let (one, four) = (load(1), load(4));
+    assert_eq!((one.train.images, one.train.labels), (four.train.images, four.train.labels));
+    // Of several damaged files, the first in order is named.
+    for i in [7, 11, 30] {
+        fs::write(dir.path().join(format!("train/bee/{i:02}.png")), "damaged").unwrap();
+    }
+    for threads in [1, 4] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_refused("first", pool.install(|| folder::load(dir.path(), 8)), &["07.png"]);
+    }
+}
+
+#[test]
+fn folders_with_the_classes_of_cifar10_are_normalised_as_cifar10() {
+    let dir = TempDir::new().unwrap();
+    for part in ["train", "test"] {
+        for class in CIFAR10_CLASSES {
+            save(&dir.path().join(part).join(class).join("0.png"), pattern(8, 8));
+        }
+    }
+    let source = folder::load(dir.path(), 8).unwrap();
+    assert_eq!(source.classes, CIFAR10_CLASSES);
+    assert_eq!((source.train_normalisation, source.test_normalisation), (CIFAR10, CIFAR100));
+}
+
+#[test]
+fn labels_are_bytes_so_256_classes_are_the_most() {
+    let dir = TempDir::new().unwrap();
+    for class in 0..256 {
+        save(&dir.path().join(format!("train/{class:03}/a.png")), pattern(1, 1));
+    }
+    save(&dir.path().join("test/255/a.png"), pattern(1, 1));
+    assert_eq!(folder::load(dir.path(), 1).unwrap().test.labels, [255]);
+    save(&dir.path().join("train/256/a.png"), pattern(1, 1));
+    assert_refused("257", folder::load(dir.path(), 1), &["train", "257 classes", "256"]);
+}
+
+/// Sets width and height in the header of a PNG, with the checksum that belongs to them.
+fn set_png_size(bytes: &mut [u8], width: u32, height: u32) {
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let checksum = bytes[12..29].iter().fold(!0u32, |checksum, &byte| {
+        (0..8).fold(checksum ^ u32::from(byte), |value, _| {
+            if value & 1 == 1 { value >> 1 ^ 0xedb8_8320 } else { value >> 1 }
+        })
+    });
+    bytes[29..33].copy_from_slice(&(!checksum).to_be_bytes());
+}
+
+#[test]
+fn damaged_folders_are_refused_by_name() {
+    let rows: &[(&str, Damage, &[&str])] = &[
+        (
+            "text file",
+            |dir| fs::write(dir.join("train/ant/notes.txt"), "x").unwrap(),
+            &["train/ant/notes.txt", "no image"],
+        ),
+        (
+            "no extension",
+            |dir| fs::write(dir.join("train/ant/notes"), "x").unwrap(),
+            &["train/ant/notes", "no image"],
+        ),
+        (
+            "text named png",
+            |dir| fs::write(dir.join("train/ant/t.png"), "some text").unwrap(),
+            &["train/ant/t.png", "byte 0"],
+        ),
+        ("empty image", |dir| fs::write(dir.join("test/bee/0.jpg"), "").unwrap(), &["test/bee/0.jpg"]),
+        (
+            "truncated JPEG",
+            |dir| edit(&dir.join("train/ant/a.JPG"), |bytes| bytes.truncate(bytes.len() - 8)),
+            &["train/ant/a.JPG", "end at byte"],
+        ),
+        (
+            "JPEG without scan",
+            |dir| edit(&dir.join("train/ant/a.JPG"), |bytes| bytes.truncate(60)),
+            &["train/ant/a.JPG", "end at byte 60"],
+        ),
+        (
+            "truncated PNG",
+            |dir| edit(&dir.join("train/bee/a.png"), |bytes| bytes.truncate(bytes.len() - 40)),
+            &["train/bee/a.png"],
+        ),
+        (
+            "huge side",
+            |dir| edit(&dir.join("train/bee/a.png"), |bytes| set_png_size(bytes, 2_000_000_000, 1)),
+            &["train/bee/a.png", "imit"],
+        ),
+        (
+            "huge area",
+            |dir| edit(&dir.join("train/bee/a.png"), |bytes| set_png_size(bytes, 16_384, 16_384)),
+            &["train/bee/a.png", "imit"],
+        ),
+        (
+            "wrong checksum",
+            |dir| edit(&dir.join("train/bee/a.png"), |bytes| bytes[30] ^= 1),
+            &["train/bee/a.png"],
+        ),
+        ("test class", |dir| save(&dir.join("test/cow/a.png"), pattern(8, 8)), &["test/cow", "no class cow"]),
+        (
+            "empty class",
+            |dir| fs::create_dir(dir.join("train/cow")).unwrap(),
+            &["train/cow", "holds no image"],
+        ),
+        (
+            "only hidden files",
+            |dir| {
+                fs::create_dir(dir.join("train/cow")).unwrap();
+                fs::write(dir.join("train/cow/.keep"), "").unwrap();
+            },
+            &["train/cow", "holds no image"],
+        ),
+        (
+            "folder in a class",
+            |dir| fs::create_dir(dir.join("train/ant/d.png")).unwrap(),
+            &["train/ant/d.png", "no image"],
+        ),
+        (
+            "file beside classes",
+            |dir| save(&dir.join("train/a.png"), pattern(8, 8)),
+            &["train/a.png", "no folder"],
+        ),
+        ("no test", |dir| fs::remove_dir_all(dir.join("test")).unwrap(), &["test", "cannot be read"]),
+        ("empty test", |dir| fs::remove_dir_all(dir.join("test/bee")).unwrap(), &["test", "holds no class"]),
+        ("no train", |dir| fs::remove_dir_all(dir.join("train")).unwrap(), &["train", "cannot be read"]),
+    ];
+    for (case, damage, parts) in rows {
+        let dir = TempDir::new().unwrap();
+        write_folders(dir.path());
+        damage(dir.path());
+        assert_refused(case, folder::load(dir.path(), 8), parts);
+    }
+    let dir = TempDir::new().unwrap();
+    write_folders(dir.path());
+    assert_refused("size 0", folder::load(dir.path(), 0), &["image size 0"]);
+    assert_refused("size", folder::load(dir.path(), usize::MAX / 2), &["smaller image size"]);
+}
+
+/// Every proper prefix of a JPEG is refused, so that nothing is filled with grey; bytes after its end do no harm.
+#[test]
+fn no_prefix_of_a_jpeg_is_accepted() {
+    let dir = TempDir::new().unwrap();
+    write_folders(dir.path());
+    let path = dir.path().join("train/ant/a.jpg");
+    save(&path, pattern(8, 8));
+    let whole = fs::read(&path).unwrap();
+    for len in 0..whole.len() {
+        fs::write(&path, &whole[..len]).unwrap();
+        assert_refused(&format!("{len} bytes"), folder::load(dir.path(), 8), &["train/ant/a.jpg"]);
+    }
+    fs::write(&path, [&whole[..], b"trailing bytes"].concat()).unwrap();
+    assert!(folder::load(dir.path(), 8).is_ok());
+}
+
+/// Arbitrary bytes, alone or over part of a valid file.
+fn spoil(valid: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut spoiled = valid.to_vec();
+    let at = at % (valid.len() + 1);
+    let end = valid.len().min(at + bytes.len());
+    spoiled.splice(at..end, bytes.iter().copied());
+    spoiled
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Whatever the bytes, loading gives images or a usage error.
     #[test]
-    fn random_bytes_as_cifar_never_panic(
-        bytes in proptest::collection::vec(any::<u8>(), 0..4000),
-        records in 0usize..3,
-        label in any::<u8>(),
+    fn random_bytes_never_panic_as_cifar(
+        at in 0usize..2 * RECORD10,
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        alone: bool,
     ) {
-        let data = tempfile::tempdir().unwrap();
-        let batches = cifar10(data.path());
-        let mut file = [vec![label], vec![7; RECORD - 1]].concat().repeat(records);
-        file.extend(bytes);
-        fs::write(batches.join("data_batch_2.bin"), file).unwrap();
-        if let Err(error) = cifar::load_cifar10(data.path()) {
-            prop_assert!(error.is::<UsageError>());
+        let dir = TempDir::new().unwrap();
+        write_cifar10(dir.path());
+        write_cifar100(dir.path());
+        for file in ["data_batch_2.bin", "train.bin"] {
+            edit(&dir.path().join(file), |valid| *valid = if alone { bytes.clone() } else { spoil(valid, at, &bytes) });
+        }
+        for result in [load_cifar10(dir.path()), load_cifar100(dir.path())] {
+            match result {
+                Ok(source) => prop_assert_eq!(source.train.images.len(), source.train.len() * 3 * PLANE),
+                Err(error) => prop_assert!(error.is::<UsageError>(), "{:?}", error),
+            }
         }
     }
 
     #[test]
-    fn damaged_pictures_never_panic(
-        bytes in proptest::collection::vec(any::<u8>(), 0..300),
-        at in any::<prop::sample::Index>(),
-        jpeg in any::<bool>(),
+    fn random_bytes_never_panic_as_images(
+        at in any::<usize>(),
+        bytes in proptest::collection::vec(any::<u8>(), 0..40),
+        alone: bool,
+        name in prop_oneof![Just("a.JPG"), Just("b.png")],
     ) {
-        let data = tempfile::tempdir().unwrap();
-        pictures(data.path());
-        let path = data.path().join(if jpeg { "train/b/x.jpg" } else { "train/a/1.png" });
-        let mut file = fs::read(&path).unwrap();
-        let start = at.index(file.len());
-        for (old, new) in file[start..].iter_mut().zip(&bytes) {
-            *old = *new;
+        let dir = TempDir::new().unwrap();
+        write_folders(dir.path());
+        edit(&dir.path().join("train/ant").join(name), |valid| {
+            *valid = if alone { bytes.clone() } else { spoil(valid, at, &bytes) };
+        });
+        match folder::load(dir.path(), 8) {
+            Ok(source) => prop_assert_eq!(source.train.images.len(), 4 * 8 * 8 * 3),
+            Err(error) => {
+                prop_assert!(error.is::<UsageError>(), "{:?}", error);
+                prop_assert!(error.to_string().contains(name), "{}", error);
+            }
         }
-        fs::write(&path, file).unwrap();
-        if let Err(error) = folder::load(data.path(), 32) {
-            prop_assert!(error.is::<UsageError>());
-        }
+    }
+}
+
+/// All of CIFAR-10 as JPEG. The mean over the training set is CIFAR-10's own to 0.002: libjpeg gives 0.4913, 0.4821, 0.4465
+/// on such files; the decoder here, which upsamples colour with another rounding, up to 0.36 levels of 255 (0.0014) beside that.
+#[test]
+#[ignore = "needs the real images that RECORDS_CIFAR10_JPEG names"]
+fn all_of_cifar10_as_jpeg() {
+    let dir = std::env::var_os("RECORDS_CIFAR10_JPEG")
+        .expect("RECORDS_CIFAR10_JPEG names a folder with train/ and test/");
+    let start = std::time::Instant::now();
+    let source = folder::load(Path::new(&dir), 32).unwrap();
+    eprintln!("60,000 files in {:.2} s", start.elapsed().as_secs_f64());
+    assert_eq!(source.classes, CIFAR10_CLASSES);
+    assert_eq!((source.train.class_sizes(10), source.test.class_sizes(10)), (vec![5000; 10], vec![1000; 10]));
+    let mut sums = [0u64; 3];
+    for pixel in source.train.images.chunks_exact(3) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += u64::from(value));
+    }
+    let means = sums.map(|sum| sum as f64 / (50_000 * PLANE) as f64 / 255.0);
+    for (mean, known) in means.iter().zip(CIFAR10.mean) {
+        assert!((mean - f64::from(known)).abs() < 2e-3, "{means:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! CIFAR-10 and CIFAR-100 in their official binary format: records of label bytes and 3072 bytes of planes (red, green,
-//! blue, each 32x32 row-major).
+//! CIFAR-10 and CIFAR-100 in their official binary layout (SPEC 1).
 //!
-//! Files may hold any positive whole number of records, so that small ones can stand in for the real ones in tests; every
-//! class must occur in the training files.
+//! A file is a whole number of records without header: label bytes, then 3,072 bytes as three 32x32 planes (red, green,
+//! blue), each row-major. CIFAR-10 has one label byte; CIFAR-100 has two, the coarse and the fine class, and the fine one
+//! counts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,28 +13,33 @@ use super::source::Source;
 use super::{CIFAR10, CIFAR100, ImageSet};
 use crate::usage;
 
-/// The classes of CIFAR-10 in order of id.
-pub const CIFAR10_CLASSES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-
+/// Rows and columns of an image.
 const SIDE: usize = 32;
+/// Positions of an image, bytes of a plane.
 const PLANE: usize = SIDE * SIDE;
+/// Bytes of an image.
 const IMAGE: usize = 3 * PLANE;
 
-/// One of the two formats.
-struct Format {
+/// One of the two official layouts.
+struct Layout {
+    /// Name of the data set in messages.
     name: &'static str,
+    /// The folder in the official archive.
     folder: &'static str,
+    /// The official archive that holds it.
+    archive: &'static str,
+    /// Files of the training set in order.
     train: &'static [&'static str],
+    /// File of the test set.
     test: &'static str,
-    /// Label bytes before the pixels; the last is the class.
-    labels: usize,
-    classes: usize,
+    /// Number of values of each label byte; the last byte is the class.
+    label_values: &'static [u8],
 }
 
-const FORMAT_10: Format = Format {
+const LAYOUT10: Layout = Layout {
     name: "CIFAR-10",
     folder: "cifar-10-batches-bin",
+    archive: "cifar-10-binary.tar.gz",
     train: &[
         "data_batch_1.bin",
         "data_batch_2.bin",
@@ -43,95 +48,174 @@ const FORMAT_10: Format = Format {
         "data_batch_5.bin",
     ],
     test: "test_batch.bin",
-    labels: 1,
-    classes: 10,
+    label_values: &[10],
 };
 
-const FORMAT_100: Format = Format {
+const LAYOUT100: Layout = Layout {
     name: "CIFAR-100",
     folder: "cifar-100-binary",
+    archive: "cifar-100-binary.tar.gz",
     train: &["train.bin"],
     test: "test.bin",
-    labels: 2,
-    classes: 100,
+    label_values: &[20, 100],
 };
 
-impl Format {
-    /// The folder with the files: `data_dir` itself or the archive's folder in it.
-    fn locate(&self, data_dir: &Path) -> Result<PathBuf> {
-        let candidates = [data_dir.join(self.folder), data_dir.to_path_buf()];
-        let found = candidates.into_iter().find(|folder| folder.join(self.train[0]).is_file());
-        found.ok_or_else(|| {
-            let (name, folder, first, shown) = (self.name, self.folder, self.train[0], data_dir.display());
-            usage!("--data-dir {shown}: no {name} there ({folder}/{first}); unpack its binary version into this folder")
-        })
+/// Class names of CIFAR-10 by class id, which is their alphabetical order.
+pub const CIFAR10_CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// Fine class names of CIFAR-100 by class id, which is their alphabetical order.
+#[rustfmt::skip]
+pub const CIFAR100_CLASSES: [&str; 100] = [
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
+    "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",
+    "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur",
+    "dolphin", "elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard",
+    "lamp", "lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain",
+    "mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
+    "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road", "rocket",
+    "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider",
+    "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger", "tractor",
+    "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
+];
+
+/// Loads CIFAR-10 from `data_dir`, which holds `cifar-10-batches-bin/` or is that folder.
+///
+/// Training images are those of `data_batch_1.bin` to `data_batch_5.bin` one after another, 32x32. Test images are normalised
+/// with the statistics of CIFAR-100, as the reference does (SPEC 12).
+///
+/// # Errors
+/// A usage error that names the file, and the byte where it applies: a file that is missing, empty or ends inside a record,
+/// a label out of range, a class without training image.
+pub fn load_cifar10(data_dir: &Path) -> Result<Source> {
+    let folder = LAYOUT10.find(data_dir)?;
+    let (train, test) = LAYOUT10.load(&folder)?;
+    let classes = CIFAR10_CLASSES.map(String::from).to_vec();
+    LAYOUT10.check_every_class(&folder, &train, &classes)?;
+    Ok(Source { classes, train, test, train_normalisation: CIFAR10, test_normalisation: CIFAR100 })
+}
+
+/// Loads CIFAR-100 with its fine classes from `data_dir`, which holds `cifar-100-binary/` or is that folder.
+///
+/// Class names come from `fine_label_names.txt` beside the images where it names 100 classes, else from
+/// [`CIFAR100_CLASSES`].
+///
+/// # Errors
+/// As [`load_cifar10`].
+pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
+    let folder = LAYOUT100.find(data_dir)?;
+    let (train, test) = LAYOUT100.load(&folder)?;
+    let classes = fine_label_names(&folder).unwrap_or_else(|| CIFAR100_CLASSES.map(String::from).to_vec());
+    LAYOUT100.check_every_class(&folder, &train, &classes)?;
+    Ok(Source { classes, train, test, train_normalisation: CIFAR100, test_normalisation: CIFAR100 })
+}
+
+/// The 100 names of `fine_label_names.txt`, one a line; none where the file is not there or names another number.
+fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(folder.join("fine_label_names.txt")).ok()?;
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
+    (names.len() == CIFAR100_CLASSES.len()).then_some(names)
+}
+
+impl Layout {
+    /// The folder with the files: the official one inside `data_dir`, or `data_dir` itself if it has one of the files.
+    fn find(&self, data_dir: &Path) -> Result<PathBuf> {
+        let inside = data_dir.join(self.folder);
+        if inside.is_dir() {
+            return Ok(inside);
+        }
+        if self.train.iter().chain([&self.test]).any(|file| data_dir.join(file).exists()) {
+            return Ok(data_dir.to_path_buf());
+        }
+        Err(usage!(
+            "{}: holds neither {}/ nor {}; unpack {} (the binary version of {}) there",
+            data_dir.display(),
+            self.folder,
+            self.train[0],
+            self.archive,
+            self.name
+        ))
     }
 
-    /// Adds the records of a file to a set.
-    fn read(&self, file: &Path, set: &mut ImageSet) -> Result<()> {
-        let shown = file.display();
-        let bytes = fs::read(file).map_err(|error| usage!("{shown}: cannot be read: {error}"))?;
-        let record = self.labels + IMAGE;
-        if bytes.is_empty() || bytes.len() % record != 0 {
-            let whole = bytes.len() / record * record;
+    /// The training and the test set.
+    fn load(&self, folder: &Path) -> Result<(ImageSet, ImageSet)> {
+        let empty = || ImageSet { height: SIDE, width: SIDE, ..ImageSet::default() };
+        let (mut train, mut test) = (empty(), empty());
+        for file in self.train {
+            self.append(&folder.join(file), &mut train)?;
+        }
+        self.append(&folder.join(self.test), &mut test)?;
+        Ok((train, test))
+    }
+
+    /// Appends the records of one file to `set`.
+    fn append(&self, path: &Path, set: &mut ImageSet) -> Result<()> {
+        let remedy = format!("unpack {} again", self.archive);
+        let bytes = fs::read(path)
+            .map_err(|error| usage!("{}: cannot be read: {error}; {remedy}", path.display()))?;
+        let labels = self.label_values.len();
+        let record_len = labels + IMAGE;
+        if bytes.is_empty() {
+            return Err(usage!("{}: byte 0: the file is empty; {remedy}", path.display()));
+        }
+        let rest = bytes.len() % record_len;
+        if rest != 0 {
             return Err(usage!(
-                "{shown}: {} bytes, the record at byte {whole} is cut short (records have {record}); download it again",
-                bytes.len()
+                "{}: byte {}: the last record has {rest} of {record_len} bytes; {remedy}",
+                path.display(),
+                bytes.len() - rest
             ));
         }
-        for (number, record_bytes) in bytes.chunks_exact(record).enumerate() {
-            let (labels, planes) = record_bytes.split_at(self.labels);
-            let label = labels[self.labels - 1];
-            if usize::from(label) >= self.classes {
-                let at = number * record + self.labels - 1;
-                return Err(usage!("{shown}: label {label} at byte {at}; must be below {}", self.classes));
+        set.images.reserve_exact(bytes.len() / record_len * IMAGE);
+        for (i, record) in bytes.chunks_exact(record_len).enumerate() {
+            let (label_bytes, planes) = record.split_at(labels);
+            for (position, (&label, &values)) in label_bytes.iter().zip(self.label_values).enumerate() {
+                if label >= values {
+                    return Err(usage!(
+                        "{}: byte {}: label {label}, but {} has labels 0 to {} there; {remedy}",
+                        path.display(),
+                        i * record_len + position,
+                        self.name,
+                        values - 1
+                    ));
+                }
             }
-            set.labels.push(label);
-            for pixel in 0..PLANE {
-                set.images.extend([planes[pixel], planes[PLANE + pixel], planes[2 * PLANE + pixel]]);
-            }
+            set.labels.push(label_bytes[labels - 1]);
+            let (red, rest) = planes.split_at(PLANE);
+            let (green, blue) = rest.split_at(PLANE);
+            set.images.extend(
+                red.iter().zip(green).zip(blue).flat_map(|((&red, &green), &blue)| [red, green, blue]),
+            );
         }
         Ok(())
     }
 
-    fn load(&self, data_dir: &Path) -> Result<(PathBuf, ImageSet, ImageSet)> {
-        let folder = self.locate(data_dir)?;
-        let empty = || ImageSet { height: SIDE, width: SIDE, ..ImageSet::default() };
-        let (mut train, mut test) = (empty(), empty());
-        for name in self.train {
-            self.read(&folder.join(name), &mut train)?;
-        }
-        self.read(&folder.join(self.test), &mut test)?;
-        if let Some(class) = train.class_sizes(self.classes).iter().position(|&size| size == 0) {
-            return Err(usage!(
-                "{}: no training record has class {class}; the files are incomplete",
-                folder.display()
-            ));
-        }
-        Ok((folder, train, test))
+    /// Refuses a training set without any image of some class: the long-tailed subset would not have that class at all.
+    fn check_every_class(&self, folder: &Path, train: &ImageSet, classes: &[String]) -> Result<()> {
+        let Some(absent) = train.class_sizes(classes.len()).iter().position(|&size| size == 0) else {
+            return Ok(());
+        };
+        Err(usage!(
+            "{}: class {absent} ({}) has no image in {}; unpack {} again",
+            folder.display(),
+            classes[absent],
+            self.train.join(", "),
+            self.archive
+        ))
     }
 }
 
-/// CIFAR-10. Test images are normalised with CIFAR-100's constants, as in the reference (SPEC 12).
-///
-/// # Errors
-/// Usage errors naming file and byte.
-pub fn load_cifar10(data_dir: &Path) -> Result<Source> {
-    let (_, train, test) = FORMAT_10.load(data_dir)?;
-    let classes = CIFAR10_CLASSES.map(String::from).to_vec();
-    Ok(Source { classes, train, test, train_normalisation: CIFAR10, test_normalisation: CIFAR100 })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// CIFAR-100 with its fine labels, named as in `fine_label_names.txt` where that is there.
-///
-/// # Errors
-/// Usage errors naming file and byte.
-pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
-    let (folder, train, test) = FORMAT_100.load(data_dir)?;
-    let text = fs::read_to_string(folder.join("fine_label_names.txt")).unwrap_or_default();
-    let names: Vec<String> =
-        text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
-    let classes =
-        if names.len() == 100 { names } else { (0..100).map(|id| format!("class {id:02}")).collect() };
-    Ok(Source { classes, train, test, train_normalisation: CIFAR100, test_normalisation: CIFAR100 })
+    #[test]
+    fn class_names_are_in_alphabetical_order() {
+        assert!(CIFAR10_CLASSES.is_sorted());
+        assert!(CIFAR100_CLASSES.is_sorted_by(|a, b| a < b));
+        // Anchors of the superclass table: trees are 47, 52, 56, 59, 96.
+        let trees = [47, 52, 56, 59, 96].map(|class| CIFAR100_CLASSES[class]);
+        assert!(trees.iter().all(|name| name.ends_with("_tree")), "{trees:?}");
+    }
 }

@@ -159,9 +159,10 @@ mod tests {
         let equalize =
             strong.iter().flat_map(|p| p.operations).filter(|o| o.kind == Operation::Equalize as i32).count();
         near("equalize", equalize, 3 * total, 1.0 / 14.0);
-        // Mean area of U(0.2, 1) is 0.6; its spread over n draws is 0.23 / sqrt(n).
+        // Above 3/4 an area fits only some aspects, so the accepted mean lies below that of U(0.2, 1): 0.538 without rounding
+        // to pixels, a little more with it (sides up to 32.5 count as 32); the spread over n draws is 0.2 / sqrt(n) = 0.003.
         let area = weak.iter().map(|p| f64::from(p.crop[2] * p.crop[3]) / 1024.0).sum::<f64>() / f64::from(n);
-        assert!((0.57..0.63).contains(&area), "{area}");
+        assert!((0.535..0.575).contains(&area), "{area}");
         assert!(weak.iter().all(|p| p.jitter_factors.iter().all(|f| (0.6..=1.4).contains(f))));
         assert!(strong.iter().all(|p| p.jitter == 0 && p.grayscale == 0));
         assert!(weak.iter().all(|p| p.cutout[2] < 0 && p.operations == [OperationParameters::IDENTITY; 3]));
