@@ -99,13 +99,15 @@ fn resnet18_matches_pytorch() {
         // two cases and its forward values and buffers are still compared.
         let has_exact = file.tensors.contains_key("grad64.input");
         exact_cases += usize::from(has_exact);
-        let check_gradient = |kind: &str, name: &str, got: &[f32]| {
+        // A flipped ReLU moves single tensors of any f32 engine: no tensor may be farther from f64 than PyTorch's worst is,
+        // and as many as PyTorch's must lie within 1e-3. An error of arithmetic would move them all.
+        let mut errors: Vec<(f64, f64, String)> = Vec::new();
+        let mut check_gradient = |kind: &str, name: &str, got: &[f32]| {
             if has_exact {
                 let of = |kind: &str| file.f32(&format!("{kind}.{name}")).unwrap().1;
                 let exact = of(&format!("{kind}64"));
-                // Never asked to be nearer to f64 than PyTorch's f32 is: 1e-3 is below that for a few tensors.
-                let tolerance = f64::max(1e-3, relative_error(of(kind), exact));
-                assert_close(&format!("{path}: {kind} of {name}"), got, exact, tolerance);
+                let label = format!("{kind} of {name}");
+                errors.push((relative_error(got, exact), relative_error(of(kind), exact), label));
             }
         };
         let d_input = device.read_f32(plan.buffer(d_input)).unwrap();
@@ -120,6 +122,22 @@ fn resnet18_matches_pytorch() {
                 check_gradient("grad", name, gradient);
                 whole += 1;
             }
+        }
+        if has_exact {
+            let worst = |errors: &mut dyn Iterator<Item = f64>| errors.fold(0.0, f64::max);
+            let own = worst(&mut errors.iter().map(|(_, own, _)| *own));
+            let within = errors.iter().filter(|(ours, ..)| *ours <= 1e-3).count();
+            let theirs = errors.iter().filter(|(_, own, _)| *own <= 1e-3).count();
+            let (ours, _, label) = errors.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+            println!(
+                "{path}: within 1e-3: {within} of {}, PyTorch {theirs}; worst {ours:.2e} ({label}), PyTorch {own:.2e}",
+                errors.len()
+            );
+            assert!(*ours <= own, "{path}: {label}: {ours:.2e} of f64, PyTorch's worst tensor {own:.2e}");
+            assert!(
+                within >= theirs,
+                "{path}: {within} tensors within 1e-3 of f64, PyTorch's f32 has {theirs}"
+            );
         }
         assert!(whole > 10, "{path} has only {whole} whole gradients");
         for (name, (_, values)) in parameters.export_running(&mut device).unwrap() {
