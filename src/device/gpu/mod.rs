@@ -1,8 +1,15 @@
-//! The place of the GPU device: primitives to kernel launches over a small driver (CUDA, or the PTX interpreter).
+//! The GPU device: primitives to kernel launches over a small driver (CUDA, or the PTX interpreter).
 //!
-//! Not there yet. Until it is, asking for it is an error that says so; nothing is emulated behind its name.
+//! | layer | file |
+//! |---|---|
+//! | what the machine has: driver, GPUs, NVRTC | `probe.rs` |
+//! | the kernels' sources and their compilation | `sources.rs`, `nvrtc.rs` |
+//! | a launch as plain data | `launch.rs` |
 
+pub mod launch;
+pub mod nvrtc;
 pub mod probe;
+pub mod sources;
 
 /// The error for `--device cuda` and `--device sim`.
 pub fn unavailable(name: &str) -> anyhow::Error {

@@ -1,0 +1,87 @@
+// Types and small functions that every kernel file shares. No toolkit header is needed: NVRTC alone compiles this.
+//
+// Activations are stored as bf16 (or as f32 on the checking path) and computed in f32. A kernel that exists for both is a
+// template over the stored type `T`, instantiated by name: `name_bf16`, `name_f32`.
+#pragma once
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// A bfloat16: the upper half of an f32.
+struct bf16 {
+    u16 bits;
+};
+
+// Round to nearest even, the hardware's conversion.
+__device__ __forceinline__ bf16 to_bf16(float value) {
+    bf16 result;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+    return result;
+}
+
+__device__ __forceinline__ float to_float(bf16 value) { return __uint_as_float((u32)value.bits << 16); }
+__device__ __forceinline__ float to_float(float value) { return value; }
+
+// Two floats rounded and packed, `low` in the lower half.
+__device__ __forceinline__ u32 pack_bf16(float low, float high) {
+    u32 result;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+    return result;
+}
+
+__device__ __forceinline__ float low_bf16(u32 pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high_bf16(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+template <typename T> __device__ __forceinline__ T from_float(float value);
+template <> __device__ __forceinline__ float from_float<float>(float value) { return value; }
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float value) { return to_bf16(value); }
+
+// Sixteen bytes of activations as floats: eight bf16 or four f32. Addresses are 16-byte aligned.
+template <typename T> struct Vector;
+
+template <> struct Vector<bf16> {
+    static const int LEN = 8;
+    static __device__ __forceinline__ void load(const bf16* from, float (&values)[8]) {
+        const uint4 raw = *reinterpret_cast<const uint4*>(from);
+        const u32 words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            values[2 * i] = low_bf16(words[i]);
+            values[2 * i + 1] = high_bf16(words[i]);
+        }
+    }
+    static __device__ __forceinline__ void store(bf16* to, const float (&values)[8]) {
+        *reinterpret_cast<uint4*>(to) =
+            make_uint4(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]),
+                       pack_bf16(values[4], values[5]), pack_bf16(values[6], values[7]));
+    }
+};
+
+template <> struct Vector<float> {
+    static const int LEN = 4;
+    static __device__ __forceinline__ void load(const float* from, float (&values)[4]) {
+        const float4 raw = *reinterpret_cast<const float4*>(from);
+        values[0] = raw.x, values[1] = raw.y, values[2] = raw.z, values[3] = raw.w;
+    }
+    static __device__ __forceinline__ void store(float* to, const float (&values)[4]) {
+        *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+    }
+};
+
+// Sum and maximum over the 32 lanes of a warp, the same value in every lane. The order of the additions is fixed.
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    return value;
+}
+
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2)
+        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
+    return value;
+}
+
+__device__ __forceinline__ int ceiling_divide(int a, int b) { return (a + b - 1) / b; }

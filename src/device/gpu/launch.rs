@@ -1,0 +1,101 @@
+//! A kernel launch as plain data: which kernel, how many threads, which arguments.
+
+/// A kernel: an `extern "C"` function of a file under `kernels/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kernel {
+    /// File name without its folder, `batchnorm.cu`.
+    pub file: &'static str,
+    /// Function name.
+    pub name: &'static str,
+}
+
+/// One launch. Equal launches do equal work: everything that changes from step to step lies in device memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    pub kernel: Kernel,
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory, bytes a block.
+    pub shared_bytes: u32,
+    /// Whether all blocks must be resident at once, for barriers over the grid.
+    pub cooperative: bool,
+    pub arguments: Arguments,
+}
+
+impl Launch {
+    /// A launch of `blocks` blocks of `threads` threads, both along x.
+    pub fn linear(kernel: Kernel, blocks: usize, threads: usize, arguments: Arguments) -> Self {
+        Self {
+            kernel,
+            grid: [blocks as u32, 1, 1],
+            block: [threads as u32, 1, 1],
+            shared_bytes: 0,
+            cooperative: false,
+            arguments,
+        }
+    }
+}
+
+/// A kernel's parameters, packed as the driver wants them: each at its natural alignment, in the order of the signature.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arguments(Vec<u8>);
+
+impl Arguments {
+    /// No arguments yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn push(mut self, bytes: &[u8]) -> Self {
+        self.0.resize(self.0.len().next_multiple_of(bytes.len()), 0);
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// A device address; 0 is a null pointer.
+    pub fn pointer(self, address: u64) -> Self {
+        self.push(&address.to_le_bytes())
+    }
+
+    /// An `int` that counts or indexes.
+    ///
+    /// # Panics
+    /// Above 2^31 - 1: the caller's shapes are checked before.
+    pub fn count(self, value: usize) -> Self {
+        let value = i32::try_from(value).expect("a count of a kernel fits 31 bits");
+        self.push(&value.to_le_bytes())
+    }
+
+    /// A `float`.
+    pub fn float(self, value: f32) -> Self {
+        self.push(&value.to_le_bytes())
+    }
+
+    /// A structure of `int`s, by value.
+    ///
+    /// # Panics
+    /// As [`Arguments::count`].
+    pub fn counts(self, values: &[usize]) -> Self {
+        values.iter().fold(self, |arguments, &value| arguments.count(value))
+    }
+
+    /// The packed block.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_aligned_by_their_size() {
+        let arguments = Arguments::new().count(7).pointer(9).float(1.0);
+        assert_eq!(arguments.bytes().len(), 20);
+        assert_eq!(arguments.bytes()[8], 9);
+        assert_eq!(arguments.bytes()[16..], 1.0f32.to_le_bytes());
+    }
+}
