@@ -40,7 +40,7 @@ fn check_case(path: &str, file: &TensorFile, tag: &str, update: bool, debias: Op
     let index_buffer = device.allocate(Element::I32, batch, "index").unwrap();
     device.write_i32(index_buffer, &index).unwrap();
 
-    let mut tape = Tape::new();
+    let mut tape = Tape::new(Element::F32);
     let [logits, classifier, index_tensor, confidence, candidates] =
         [logits, classifier, index_buffer, store.confidence, store.candidates].map(|b| tape.persistent(b));
     let rows = corr::Rows { confidence, candidates, index: index_tensor };

@@ -71,7 +71,7 @@ fn resnet18_matches_pytorch() {
         let seed_gradient = device.allocate(Element::F32, loss_weight.len(), "gradient").unwrap();
         device.write_f32(seed_gradient, loss_weight).unwrap();
         // The input as a parameter, so that its gradient is asked for too.
-        let mut tape = Tape::new();
+        let mut tape = Tape::new(Element::F32);
         let x_tensor = tape.persistent(x);
         tape.differentiate(x_tensor);
         let outputs =
@@ -144,7 +144,7 @@ fn resnet18_matches_pytorch() {
             check(&name, &values, &format!("buffer.{name}"));
         }
 
-        let mut tape = Tape::new();
+        let mut tape = Tape::new(Element::F32);
         let x_tensor = tape.persistent(x);
         let outputs =
             resnet::record(&mut tape, &architecture, &parameters, Mode::Evaluation, [batch, size], x_tensor);

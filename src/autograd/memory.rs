@@ -44,10 +44,8 @@ pub(super) fn plan(
         }
     }
 
-    let allocations = slots
-        .iter()
-        .map(|slot| device.allocate(slot.element, slot.len, "the step's temporaries"))
-        .collect::<Result<Vec<Buffer>>>()?;
+    let requests: Vec<(Element, usize)> = slots.iter().map(|slot| (slot.element, slot.len)).collect();
+    let allocations = device.allocate_all(&requests, "the step's temporaries")?;
     let buffers = tensors
         .iter()
         .zip(&slot_of)
@@ -68,7 +66,16 @@ pub(super) fn plan(
             Storage::Persistent(_) => 0,
         })
         .sum();
-    Ok(Plan { primitives, buffers, temporary_bytes, unshared_bytes })
+    let mut plan = Plan {
+        primitives,
+        buffers,
+        temporary_allocations: allocations.iter().map(|buffer| buffer.allocation).collect(),
+        temporary_bytes,
+        unshared_bytes,
+        recording: 0,
+    };
+    plan.recording = device.record(&plan)?;
+    Ok(plan)
 }
 
 /// A slot for a tensor: the smallest free one that fits, else the largest free one, grown, else a new one.
@@ -96,7 +103,7 @@ mod tests {
     fn a_chain_needs_two_slots() {
         let mut device = CpuDevice::new(1).unwrap();
         let input = device.allocate(Element::F32, 64, "input").unwrap();
-        let mut tape = Tape::new();
+        let mut tape = Tape::new(Element::F32);
         let mut x = tape.persistent(input);
         for _ in 0..5 {
             x = tape.average_pool(64, 1, 1, x);
@@ -116,7 +123,7 @@ mod tests {
     fn a_kept_tensor_keeps_its_memory() {
         let mut device = CpuDevice::new(1).unwrap();
         let input = device.allocate(Element::F32, 64, "input").unwrap();
-        let mut tape = Tape::new();
+        let mut tape = Tape::new(Element::F32);
         let x = tape.persistent(input);
         let first = tape.average_pool(64, 1, 1, x);
         tape.keep(first);

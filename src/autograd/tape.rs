@@ -21,8 +21,9 @@ pub(super) enum Storage {
 /// Forward methods append a primitive and return its result; [`Tape::backward`] appends the gradients of everything
 /// differentiable recorded before it; [`Tape::finish`] plans the memory. Shapes are the caller's promise: each primitive
 /// carries its own, and the device checks lengths.
-#[derive(Default)]
 pub struct Tape {
+    /// How activations and their gradients are stored.
+    activations: Element,
     primitives: Vec<Primitive>,
     tensors: Vec<Storage>,
     /// The gradient buffer of each parameter.
@@ -34,9 +35,21 @@ pub struct Tape {
 }
 
 impl Tape {
-    /// An empty tape.
-    pub fn new() -> Self {
-        Self::default()
+    /// An empty tape whose activations are stored as `activations` ([`Device::activations`]).
+    pub fn new(activations: Element) -> Self {
+        Self {
+            activations,
+            primitives: Vec::new(),
+            tensors: Vec::new(),
+            parameter_gradients: HashMap::new(),
+            differentiable: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// How this tape stores activations.
+    pub fn activations(&self) -> Element {
+        self.activations
     }
 
     /// A tensor in memory that outlives the plan.
@@ -76,15 +89,15 @@ impl Tape {
         self.primitives.push(primitive);
     }
 
-    fn result(&mut self, len: usize) -> Tensor {
-        let tensor = self.temporary(Element::F32, len);
+    fn result(&mut self, element: Element, len: usize) -> Tensor {
+        let tensor = self.temporary(element, len);
         self.differentiable[tensor.0] = true;
         tensor
     }
 
     /// Convolution of x `[N,H,W,Cin]` with a parameter `[Cout,kh,kw,Cin]`; returns y `[N,OH,OW,Cout]`.
     pub fn convolution(&mut self, shape: ConvolutionShape, x: Tensor, w: Tensor) -> Tensor {
-        let y = self.result(shape.output_len());
+        let y = self.result(self.activations, shape.output_len());
         self.push(Primitive::Convolution { shape, x, w, y });
         y
     }
@@ -100,7 +113,7 @@ impl Tape {
         relu: bool,
     ) -> Tensor {
         let batch = self.temporary(Element::F32, 2 * channels);
-        let y = self.result(rows * channels);
+        let y = self.result(self.activations, rows * channels);
         self.push(Primitive::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, y });
         y
     }
@@ -115,14 +128,14 @@ impl Tape {
         residual: Option<Tensor>,
         relu: bool,
     ) -> Tensor {
-        let y = self.temporary(Element::F32, rows * channels);
+        let y = self.temporary(self.activations, rows * channels);
         self.push(Primitive::BatchNormInference { rows, channels, x, affine, running, residual, relu, y });
         y
     }
 
     /// Mean over the positions of x `[images, positions, channels]`.
     pub fn average_pool(&mut self, images: usize, positions: usize, channels: usize, x: Tensor) -> Tensor {
-        let y = self.result(images * channels);
+        let y = self.result(Element::F32, images * channels);
         self.push(Primitive::AveragePool { images, positions, channels, x, y });
         y
     }
@@ -136,7 +149,7 @@ impl Tape {
         x: Tensor,
         parameters: Tensor,
     ) -> Tensor {
-        let y = self.result(rows * outputs);
+        let y = self.result(Element::F32, rows * outputs);
         self.push(Primitive::Linear { rows, inputs, outputs, x, parameters, y });
         y
     }
@@ -171,6 +184,7 @@ impl Tape {
                         x,
                         y,
                         relu,
+                        residual: residual.is_some(),
                         affine,
                         batch,
                         dy,

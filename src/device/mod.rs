@@ -24,6 +24,8 @@ pub use primitive::{Primitive, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     F32,
+    /// The upper half of an f32: what a GPU stores activations and weight copies as.
+    Bf16,
     I32,
     U8,
 }
@@ -33,6 +35,7 @@ impl Element {
     pub fn bytes(self) -> usize {
         match self {
             Element::F32 | Element::I32 => 4,
+            Element::Bf16 => 2,
             Element::U8 => 1,
         }
     }
@@ -69,10 +72,14 @@ pub struct Plan {
     pub primitives: Vec<Primitive>,
     /// The memory of tensor `i`; tensors may share memory where their lifetimes do not overlap.
     pub buffers: Vec<Buffer>,
+    /// The allocations that temporaries share; what they hold outlives no replay, but for kept tensors.
+    pub temporary_allocations: Vec<usize>,
     /// Bytes allocated for temporaries.
     pub temporary_bytes: usize,
     /// Bytes the temporaries would take without sharing.
     pub unshared_bytes: usize,
+    /// What [`Device::record`] returned for this plan.
+    pub recording: usize,
 }
 
 impl Plan {
@@ -89,8 +96,13 @@ impl Plan {
 
 /// What a device answers: memory, transfers, and running primitives.
 pub trait Device {
-    /// `cpu`, later `cuda` and `sim`.
+    /// `cpu`, `cuda` or `sim`.
     fn name(&self) -> &'static str;
+
+    /// How activations, their gradients and the convolutions' copies of the weights are stored. Everything else is f32.
+    fn activations(&self) -> Element {
+        Element::F32
+    }
 
     /// One line for people: what it is and what of it is used.
     fn describe(&self) -> String;
@@ -98,17 +110,27 @@ pub trait Device {
     /// New memory of `len` zeros. `label` appears in errors. Fails when memory is exhausted.
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer>;
 
-    /// Copies host values in; lengths must agree.
+    /// Memory for several buffers at once, their contents undefined: the temporaries of a plan.
+    fn allocate_all(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
+        requests.iter().map(|&(element, len)| self.allocate(element, len, label)).collect()
+    }
+
+    /// Copies host values in, rounded where the buffer is bf16; lengths must agree.
     fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
     /// Copies host values in; lengths must agree.
     fn write_i32(&mut self, buffer: Buffer, values: &[i32]) -> Result<()>;
     /// Copies host values in; lengths must agree.
     fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()>;
-    /// Copies values out.
+    /// Copies values out, bf16 widened.
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>>;
 
     /// Runs one primitive whose tensor `i` lies in `buffers[i]`.
     fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()>;
+
+    /// Prepares a plan for replays; called once, when it is finished. Returns what [`Plan::recording`] is to hold.
+    fn record(&mut self, _plan: &Plan) -> Result<usize> {
+        Ok(0)
+    }
 
     /// Runs a whole plan. A device that can record a plan once and launch it as a unit overrides this.
     fn replay(&mut self, plan: &Plan) -> Result<()> {

@@ -116,14 +116,16 @@ pub enum Primitive {
         relu: bool,
         y: Tensor,
     },
-    /// Gradient of [`Primitive::BatchNorm`]. With ReLU, dy is first masked *in place* where y = 0, which makes it the
-    /// gradient of the residual as well. Then dx from dy, and d_affine = `[sum dy xhat; sum dy]`.
+    /// Gradient of [`Primitive::BatchNorm`]: dx from dy masked where the ReLU gave 0, and d_affine = `[sum dy xhat; sum dy]`.
+    /// With a `residual`, dy is masked *in place*, which makes it the residual's gradient as well; without one, what
+    /// dy holds afterwards is not defined.
     BatchNormGradient {
         rows: usize,
         channels: usize,
         x: Tensor,
         y: Tensor,
         relu: bool,
+        residual: bool,
         affine: Tensor,
         batch: Tensor,
         dy: Tensor,
@@ -191,7 +193,10 @@ pub enum Primitive {
     /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class].
     ConfidenceStatistics { rows: usize, classes: usize, confidence: Tensor, labels: Tensor, out: Tensor },
 
-    /// SGD as PyTorch's: g += wd p; v = mu v + g; p -= lr v, lr from `control`.
+    /// `to` `[len]` = `from` `[len]`, rounded to the type of `to`.
+    Convert { len: usize, from: Tensor, to: Tensor },
+
+    /// SGD as PyTorch's: g += wd p; v = mu v + g; p -= lr v, lr from `control`. `copy` = the new p, rounded.
     Sgd {
         len: usize,
         momentum: f32,
@@ -200,6 +205,7 @@ pub enum Primitive {
         gradients: Tensor,
         velocity: Tensor,
         parameters: Tensor,
+        copy: Option<Tensor>,
     },
 }
 
@@ -229,6 +235,7 @@ impl Primitive {
             P::ClassPrior { .. } => "class prior",
             P::UpdateConfidence { .. } => "update confidence",
             P::ConfidenceStatistics { .. } => "confidence statistics",
+            P::Convert { .. } => "convert",
             P::Sgd { .. } => "sgd",
         }
     }
@@ -361,11 +368,16 @@ impl Primitive {
                 add(labels, Read);
                 add(out, Write);
             }
-            P::Sgd { control, gradients, velocity, parameters, .. } => {
+            P::Convert { from, to, .. } => {
+                add(from, Read);
+                add(to, Write);
+            }
+            P::Sgd { control, gradients, velocity, parameters, copy, .. } => {
                 add(control, Read);
                 add(gradients, Read);
                 add(velocity, Update);
                 add(parameters, Update);
+                copy.into_iter().for_each(|c| add(c, Write));
             }
         }
         list
@@ -401,6 +413,7 @@ impl Primitive {
             P::Sgd { len, .. } => count(len) * 6.0,
             P::SelectBatch { .. }
             | P::AdvanceStep { .. }
+            | P::Convert { .. }
             | P::Augment { .. }
             | P::NormaliseImages { .. }
             | P::StoreRows { .. } => 0.0,

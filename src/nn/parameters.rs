@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::Architecture;
-use crate::device::{Buffer, Device, Element};
+use crate::device::{Buffer, Device, Element, Primitive, Tensor};
 use crate::random::philox::{Purpose, Stream};
 use crate::usage;
 
@@ -58,6 +58,8 @@ pub struct Parameters {
     pub values: Buffer,
     pub gradients: Buffer,
     pub velocity: Buffer,
+    /// The values rounded for the convolutions, where the device stores activations as bf16.
+    pub copy: Option<Buffer>,
     /// Running means and variances.
     pub running: Buffer,
     /// Training-mode forwards so far: every batchnorm's `num_batches_tracked`.
@@ -78,6 +80,10 @@ impl Parameters {
             values: device.allocate(Element::F32, len, "the parameters")?,
             gradients: device.allocate(Element::F32, len, "the gradients")?,
             velocity: device.allocate(Element::F32, len, "the momentum")?,
+            copy: match device.activations() {
+                Element::F32 => None,
+                element => Some(device.allocate(element, len, "the rounded parameters")?),
+            },
             running: device.allocate(Element::F32, running_len, "the batchnorm statistics")?,
             entries,
             running_entries,
@@ -101,6 +107,7 @@ impl Parameters {
             }
         }
         device.write_f32(parameters.values, &values)?;
+        parameters.round(device)?;
         let running: Vec<f32> = parameters
             .running_entries
             .iter()
@@ -108,6 +115,13 @@ impl Parameters {
             .collect();
         device.write_f32(parameters.running, &running)?;
         Ok(parameters)
+    }
+
+    /// Brings the rounded copy up to date after the values were written.
+    fn round(&self, device: &mut dyn Device) -> Result<()> {
+        let Some(copy) = self.copy else { return Ok(()) };
+        let convert = Primitive::Convert { len: self.len(), from: Tensor(0), to: Tensor(1) };
+        device.execute(&convert, &[self.values, copy])
     }
 
     /// Number of trainable values.
@@ -207,6 +221,9 @@ impl Parameters {
             }
         }
         device.write_f32(arena, &values)?;
+        if arena == self.values {
+            self.round(device)?;
+        }
         Ok(found)
     }
 

@@ -45,6 +45,13 @@ impl Recorder<'_> {
         self.tape.parameter(p.part(p.values, name, len), p.part(p.gradients, name, len))
     }
 
+    /// A convolution's weights as it reads them: the rounded copy where there is one.
+    fn weights(&mut self, name: &str, len: usize) -> Tensor {
+        let p = self.parameters;
+        let values = p.part(p.copy.unwrap_or(p.values), name, len);
+        self.tape.parameter(values, p.part(p.gradients, name, len))
+    }
+
     /// Convolution, batchnorm, then what is asked for: a residual to add, a ReLU.
     fn layer(
         &mut self,
@@ -63,7 +70,7 @@ impl Recorder<'_> {
             stride: layer.stride,
         };
         let weight_len = layer.out_channels * layer.kernel * layer.kernel * layer.in_channels;
-        let w = self.parameter(&format!("{}.weight", layer.convolution), weight_len);
+        let w = self.weights(&format!("{}.weight", layer.convolution), weight_len);
         let affine = self.parameter(&format!("{}.weight", layer.batchnorm), 2 * layer.out_channels);
         let running = self.tape.persistent(self.parameters.running_part(&layer.batchnorm));
         let size = shape.out_height();
@@ -120,6 +127,7 @@ pub fn record_sgd(
     let gradients = tape.persistent(parameters.gradients);
     let velocity = tape.persistent(parameters.velocity);
     let values = tape.persistent(parameters.values);
+    let copy = parameters.copy.map(|buffer| tape.persistent(buffer));
     let len = parameters.len();
     tape.push(Primitive::Sgd {
         len,
@@ -129,5 +137,6 @@ pub fn record_sgd(
         gradients,
         velocity,
         parameters: values,
+        copy,
     });
 }

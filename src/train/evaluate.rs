@@ -128,10 +128,10 @@ impl Evaluation {
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
         let store = device.allocate(Element::F32, batches * batch * classes, "the test logits")?;
 
-        let mut tape = Tape::new();
+        let mut tape = Tape::new(device.activations());
         let tensors = [pixels, constants, step, store].map(|buffer| tape.persistent(buffer));
         let [images_tensor, normalisation, step_tensor, store_tensor] = tensors;
-        let x = tape.temporary(Element::F32, batch * size * size * 3);
+        let x = tape.temporary(tape.activations(), batch * size * size * 3);
         tape.push(Primitive::NormaliseImages {
             batch,
             pixels: size * size,

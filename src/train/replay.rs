@@ -147,9 +147,9 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     let state = StepState::new(device)?;
 
     let pixels = height * height;
-    let views = device.allocate(Element::F32, 2 * batch * pixels * 3, "the views")?;
+    let views = device.allocate(device.activations(), 2 * batch * pixels * 3, "the views")?;
     let index_buffer = device.allocate(Element::I32, batch, "the index")?;
-    let mut tape = Tape::new();
+    let mut tape = Tape::new(device.activations());
     let inputs = StepInputs { views: tape.persistent(views), index: tape.persistent(index_buffer) };
     let logits = step::record(&mut tape, &settings, &model, &store, &state, inputs);
     tape.keep(logits);

@@ -124,7 +124,7 @@ impl Training {
         let plan = step::plan(&step_settings, &model, &store, &state, &resident, device)?;
 
         let statistics_out = device.allocate(Element::F32, 2, "the confidence statistics")?;
-        let mut tape = Tape::new();
+        let mut tape = Tape::new(device.activations());
         let [confidence, labels, out] =
             [store.confidence, store.labels, statistics_out].map(|buffer| tape.persistent(buffer));
         tape.push(Primitive::ConfidenceStatistics { rows: samples, classes, confidence, labels, out });

@@ -83,8 +83,9 @@ pub fn record(
         resnet::record(tape, &model.architecture, &model.parameters, Mode::Training, shape, inputs.views);
     let logits = outputs.logits;
 
-    let (d_logits, loss_rows) = corr::record_loss(tape, store, batch, logits, rows);
+    // The estimate first, so that loss and update, which read the same rows, stand side by side.
     let log_prior = model.prior.as_ref().map(|prior| prior.record(tape, 2 * batch, &outputs));
+    let (d_logits, loss_rows) = corr::record_loss(tape, store, batch, logits, rows);
     corr::record_update(tape, store, batch, logits, log_prior, rows, control);
 
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
@@ -125,12 +126,12 @@ pub fn plan(
     device: &mut dyn Device,
 ) -> Result<Plan> {
     let StepSettings { batch, size, .. } = *settings;
-    let mut tape = Tape::new();
+    let mut tape = Tape::new(device.activations());
     let (order, step) = (tape.persistent(data.order), tape.persistent(data.step));
     let (images, parameters) = (tape.persistent(data.images), tape.persistent(data.parameters));
     let normalisation = tape.persistent(data.normalisation);
     let index = tape.temporary(Element::I32, batch);
-    let views = tape.temporary(Element::F32, 2 * batch * size * size * 3);
+    let views = tape.temporary(tape.activations(), 2 * batch * size * size * 3);
     tape.push(Primitive::SelectBatch { batch, order, step, index });
     let source = data.source;
     tape.push(Primitive::Augment { batch, source, size, images, parameters, index, normalisation, views });

@@ -57,6 +57,7 @@ impl Memory {
     pub(super) fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
         let storage = match element {
             Element::F32 => Storage::F32(zeros(len, label)?),
+            Element::Bf16 => bail!("the CPU device computes in f32: no bf16 memory for {label}"),
             Element::I32 => Storage::I32(zeros(len, label)?),
             Element::U8 => Storage::U8(zeros(len, label)?),
         };

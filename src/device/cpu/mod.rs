@@ -223,7 +223,7 @@ impl<'a> Call<'a> {
                     &mut self.f32_mut(y)?,
                 );
             }
-            P::BatchNormGradient { rows, channels, x, y, relu, affine, batch, dy, d_affine, dx } => {
+            P::BatchNormGradient { rows, channels, x, y, relu, affine, batch, dy, d_affine, dx, .. } => {
                 let (x, batch) = (self.f32(x)?, self.f32(batch)?);
                 let mut d_affine = self.f32_mut(d_affine)?;
                 if relu {
@@ -343,7 +343,9 @@ impl<'a> Call<'a> {
                 self.f32_mut(out)?.copy_from_slice(&figures);
             }
 
-            P::Sgd { momentum, weight_decay, control, gradients, velocity, parameters, .. } => {
+            P::Convert { from, to, .. } => self.f32_mut(to)?.copy_from_slice(&self.f32(from)?),
+            P::Sgd { momentum, weight_decay, control, gradients, velocity, parameters, copy, .. } => {
+                ensure!(copy.is_none(), "the CPU keeps no rounded copy of the weights");
                 let rate = self.f32(control)?[super::primitive::control::LEARNING_RATE];
                 let settings = optimizer::Settings { rate, momentum, weight_decay };
                 let (mut velocity, mut parameters) = (self.f32_mut(velocity)?, self.f32_mut(parameters)?);

@@ -1,4 +1,4 @@
-//! The kernels' sources, part of the program.
+//! The kernels' sources, part of the program: build.rs lists what lies under `kernels/`.
 
 /// A file under `kernels/`.
 #[derive(Clone, Copy, Debug)]
@@ -7,17 +7,7 @@ pub struct Source {
     pub text: &'static str,
 }
 
-macro_rules! sources {
-    ($($name:literal),* $(,)?) => {
-        &[$(Source { name: $name, text: include_str!(concat!("../../../kernels/", $name)) }),*]
-    };
-}
-
-/// What the kernels include.
-pub const HEADERS: &[Source] = sources!["common.cuh"];
-
-/// Every file of kernels; each is compiled on its own.
-pub const KERNELS: &[Source] = sources![];
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// The file called `name`.
 pub fn find(name: &str) -> Option<&'static Source> {

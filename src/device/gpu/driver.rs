@@ -1,0 +1,84 @@
+//! What the GPU device needs of a driver: memory, compiled kernels, launches, and sequences of launches.
+//!
+//! Everything above this line is the same for a GPU and for the interpreter.
+
+use anyhow::Result;
+
+use super::launch::Launch;
+
+/// A range of device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Address on the device, 256-byte aligned.
+    pub address: u64,
+    pub bytes: usize,
+}
+
+/// What a driver was asked to do so far. A training epoch must add nothing but launches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    pub allocations: u64,
+    pub copies_to_device: u64,
+    pub copies_from_device: u64,
+    pub synchronisations: u64,
+    /// Kernels launched one by one.
+    pub launches: u64,
+    /// Whole recorded sequences launched.
+    pub sequence_launches: u64,
+}
+
+/// What is known of the GPU, real or modelled; decides how work is cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gpu {
+    pub name: String,
+    /// Compute capability times ten, 86 for sm_86.
+    pub architecture: u32,
+    pub multiprocessors: usize,
+    /// Largest dynamic shared memory of a block, bytes.
+    pub shared_bytes: usize,
+}
+
+/// A driver. Launches run in the order they are given; a call that reads memory waits for them.
+pub trait Driver {
+    /// `cuda` or `sim`.
+    fn name(&self) -> &'static str;
+
+    /// The GPU.
+    fn gpu(&self) -> &Gpu;
+
+    /// New memory, contents undefined; one request after the other, from one allocation where that is of use.
+    ///
+    /// # Errors
+    /// When the GPU's memory is exhausted: a message with `label` and the remedy.
+    fn allocate(&mut self, bytes: &[usize], label: &str) -> Result<Vec<Memory>>;
+
+    /// Copies in.
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Copies out, after everything launched before.
+    fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()>;
+
+    /// Sets every byte to 0.
+    fn clear(&mut self, memory: Memory) -> Result<()>;
+
+    /// Makes the contents undefined, where the driver can tell: reading them before they are written again is a fault.
+    fn forget(&mut self, memory: Memory) -> Result<()>;
+
+    /// Launches one kernel.
+    ///
+    /// # Errors
+    /// What the GPU or the interpreter found wrong.
+    fn launch(&mut self, launch: &Launch) -> Result<()>;
+
+    /// Prepares launches to be run as a unit: a captured graph on a GPU. Returns its number.
+    fn record(&mut self, launches: &[Launch]) -> Result<usize>;
+
+    /// Runs a recorded sequence.
+    fn replay(&mut self, sequence: usize) -> Result<()>;
+
+    /// Waits until everything launched has ended.
+    fn synchronise(&mut self) -> Result<()>;
+
+    /// What was asked for so far.
+    fn activity(&self) -> Activity;
+}

@@ -1,0 +1,186 @@
+//! The GPU device, written once over a [`Driver`].
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::driver::{Activity, Driver, Memory};
+use super::launch::Launch;
+use super::lower::Lowering;
+use crate::device::{Buffer, Device, Element, Plan, Primitive};
+
+/// How a GPU stores activations and the convolutions' weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// bf16 on the tensor cores, sums in f32: for training.
+    Bf16,
+    /// f32 throughout, without tensor cores: for checking.
+    F32,
+}
+
+/// A GPU, real or interpreted.
+pub struct GpuDevice {
+    driver: Box<dyn Driver>,
+    precision: Precision,
+    allocations: Vec<Memory>,
+    workspace: Memory,
+    recordings: Vec<Recording>,
+}
+
+/// A plan made ready.
+struct Recording {
+    sequence: usize,
+    /// What holds nothing at the start of a replay.
+    temporaries: Vec<Memory>,
+}
+
+impl GpuDevice {
+    /// A device over `driver`.
+    pub fn new(driver: Box<dyn Driver>, precision: Precision) -> Self {
+        let workspace = Memory { address: 0, bytes: 0 };
+        Self { driver, precision, allocations: Vec::new(), workspace, recordings: Vec::new() }
+    }
+
+    /// What the driver was asked to do so far.
+    pub fn activity(&self) -> Activity {
+        self.driver.activity()
+    }
+
+    fn take(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
+        let bytes: Vec<usize> =
+            requests.iter().map(|&(element, len)| (element.bytes() * len).max(1)).collect();
+        let memory = self.driver.allocate(&bytes, label)?;
+        let first = self.allocations.len();
+        self.allocations.extend(memory);
+        let buffer = |(index, &(element, len))| Buffer { allocation: first + index, offset: 0, len, element };
+        Ok(requests.iter().enumerate().map(buffer).collect())
+    }
+
+    fn address(&self, buffer: Buffer) -> Result<u64> {
+        let memory = self.allocations.get(buffer.allocation).context("a buffer of another device")?;
+        let (offset, bytes) = (buffer.offset * buffer.element.bytes(), buffer.len * buffer.element.bytes());
+        ensure!(offset + bytes <= memory.bytes, "{buffer:?} does not fit its allocation");
+        Ok(memory.address + offset as u64)
+    }
+
+    fn write(&mut self, buffer: Buffer, element: Element, bytes: &[u8]) -> Result<()> {
+        ensure!(buffer.element == element, "{element:?} values for a buffer of {:?}", buffer.element);
+        let expected = buffer.len * element.bytes();
+        ensure!(bytes.len() == expected, "{} bytes for a buffer of {expected}", bytes.len());
+        let address = self.address(buffer)?;
+        self.driver.write(address, bytes)
+    }
+
+    /// The launches of `primitives`, with workspace for them.
+    fn lower(&mut self, primitives: &[Primitive], buffers: &[Buffer]) -> Result<Vec<Launch>> {
+        // A temporary that no primitive names has no memory, and no address.
+        let addresses: Vec<u64> = buffers
+            .iter()
+            .map(|&b| if b.len == 0 { Ok(0) } else { self.address(b) })
+            .collect::<Result<_>>()?;
+        for _ in 0..2 {
+            let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses, self.workspace.address);
+            lowering.lower(primitives)?;
+            let (launches, workspace) = lowering.finish();
+            if workspace <= self.workspace.bytes {
+                return Ok(launches);
+            }
+            // Sequences recorded before keep the smaller workspace they were lowered for: it is never freed.
+            self.workspace = self.driver.allocate(&[workspace], "the kernels' workspace")?[0];
+        }
+        bail!("lowering the same primitives twice asked for different workspaces")
+    }
+}
+
+impl Device for GpuDevice {
+    fn name(&self) -> &'static str {
+        self.driver.name()
+    }
+
+    fn describe(&self) -> String {
+        let precision = match self.precision {
+            Precision::Bf16 => "bf16 with f32 sums",
+            Precision::F32 => "f32",
+        };
+        format!("{}: {}, {precision}", self.driver.name(), self.driver.gpu().name)
+    }
+
+    fn activations(&self) -> Element {
+        match self.precision {
+            Precision::Bf16 => Element::Bf16,
+            Precision::F32 => Element::F32,
+        }
+    }
+
+    fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
+        let buffer = self.take(&[(element, len)], label)?[0];
+        self.driver.clear(self.allocations[buffer.allocation])?;
+        Ok(buffer)
+    }
+
+    fn allocate_all(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
+        self.take(requests, label)
+    }
+
+    fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
+        match buffer.element {
+            Element::Bf16 => {
+                let rounded: Vec<u16> =
+                    values.iter().map(|&value| half::bf16::from_f32(value).to_bits()).collect();
+                self.write(buffer, Element::Bf16, bytemuck::cast_slice(&rounded))
+            }
+            _ => self.write(buffer, Element::F32, bytemuck::cast_slice(values)),
+        }
+    }
+
+    fn write_i32(&mut self, buffer: Buffer, values: &[i32]) -> Result<()> {
+        self.write(buffer, Element::I32, bytemuck::cast_slice(values))
+    }
+
+    fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()> {
+        self.write(buffer, Element::U8, values)
+    }
+
+    fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
+        let address = self.address(buffer)?;
+        match buffer.element {
+            Element::F32 => {
+                let mut values = vec![0f32; buffer.len];
+                self.driver.read(address, bytemuck::cast_slice_mut(&mut values))?;
+                Ok(values)
+            }
+            Element::Bf16 => {
+                let mut bits = vec![0u16; buffer.len];
+                self.driver.read(address, bytemuck::cast_slice_mut(&mut bits))?;
+                Ok(bits.into_iter().map(|bits| half::bf16::from_bits(bits).to_f32()).collect())
+            }
+            other => bail!("reading {other:?} as f32"),
+        }
+    }
+
+    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
+        let launches = self.lower(std::slice::from_ref(primitive), buffers)?;
+        for launch in &launches {
+            self.driver.launch(launch).with_context(|| format!("in the primitive '{}'", primitive.name()))?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, plan: &Plan) -> Result<usize> {
+        let launches = self.lower(&plan.primitives, &plan.buffers)?;
+        let sequence = self.driver.record(&launches)?;
+        let mut temporaries: Vec<Memory> =
+            plan.temporary_allocations.iter().map(|&allocation| self.allocations[allocation]).collect();
+        temporaries.push(self.workspace);
+        temporaries.retain(|memory| memory.bytes > 0);
+        self.recordings.push(Recording { sequence, temporaries });
+        Ok(self.recordings.len() - 1)
+    }
+
+    fn replay(&mut self, plan: &Plan) -> Result<()> {
+        let Recording { sequence, temporaries } =
+            self.recordings.get(plan.recording).context("a plan of another device")?;
+        for &memory in temporaries {
+            self.driver.forget(memory)?;
+        }
+        self.driver.replay(*sequence)
+    }
+}

@@ -1,0 +1,134 @@
+//! Primitives to launches: which kernel, which grid, which workspace. One file a family, named as the kernels are.
+//!
+//! Lowering is a function of the primitive, the types of its buffers and the GPU's description alone, so the same run
+//! gives the same launches.
+
+mod augment;
+mod batch;
+mod batchnorm;
+mod convolution;
+mod linear;
+mod loss;
+mod optimizer;
+mod pooling;
+mod prior;
+
+use anyhow::Result;
+
+use super::driver::Gpu;
+use super::launch::Launch;
+use crate::device::{Buffer, Element, Primitive, Tensor};
+
+/// Launches being collected.
+pub struct Lowering<'a> {
+    gpu: &'a Gpu,
+    buffers: &'a [Buffer],
+    addresses: &'a [u64],
+    workspace: u64,
+    used: usize,
+    most_used: usize,
+    launches: Vec<Launch>,
+}
+
+impl<'a> Lowering<'a> {
+    /// Lowers over tensors in `buffers` at device addresses `addresses`, with scratch memory from `workspace` on.
+    pub fn new(gpu: &'a Gpu, buffers: &'a [Buffer], addresses: &'a [u64], workspace: u64) -> Self {
+        Self { gpu, buffers, addresses, workspace, used: 0, most_used: 0, launches: Vec::new() }
+    }
+
+    /// The GPU that is lowered for.
+    fn gpu(&self) -> &Gpu {
+        self.gpu
+    }
+
+    /// Device address of a tensor.
+    fn address(&self, tensor: Tensor) -> u64 {
+        self.addresses[tensor.0]
+    }
+
+    /// Device address of a tensor that may be missing: 0 then.
+    fn optional(&self, tensor: Option<Tensor>) -> u64 {
+        tensor.map_or(0, |tensor| self.address(tensor))
+    }
+
+    /// Type of a tensor's elements.
+    fn element(&self, tensor: Tensor) -> Element {
+        self.buffers[tensor.0].element
+    }
+
+    /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the primitives lowered together: given to others after
+    /// them.
+    fn workspace(&mut self, bytes: usize) -> u64 {
+        let address = self.workspace + self.used as u64;
+        self.used += bytes.next_multiple_of(256);
+        self.most_used = self.most_used.max(self.used);
+        address
+    }
+
+    /// Appends a launch.
+    fn launch(&mut self, launch: Launch) {
+        self.launches.push(launch);
+    }
+
+    /// Lowers `primitives` in order; neighbours that one kernel does together are lowered together.
+    ///
+    /// # Errors
+    /// Where a shape is beyond what the kernels do.
+    pub fn lower(&mut self, primitives: &[Primitive]) -> Result<()> {
+        let mut rest = primitives;
+        while let [first, after @ ..] = rest {
+            self.used = 0;
+            rest = match (first, after) {
+                (
+                    convolution @ Primitive::Convolution { .. },
+                    [batchnorm @ Primitive::BatchNorm { .. }, beyond @ ..],
+                ) if batchnorm::follows(convolution, batchnorm) => {
+                    batchnorm::lower_with_convolution(self, convolution, batchnorm)?;
+                    beyond
+                }
+                (
+                    pair @ Primitive::PairLoss { .. },
+                    [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
+                ) if loss::fits(pair, update) => {
+                    loss::lower_with_update(self, pair, update)?;
+                    beyond
+                }
+                _ => {
+                    self.lower_one(first)?;
+                    after
+                }
+            };
+        }
+        Ok(())
+    }
+
+    fn lower_one(&mut self, primitive: &Primitive) -> Result<()> {
+        use Primitive as P;
+        match primitive {
+            P::Augment { .. } => augment::lower(self, primitive),
+            P::SelectBatch { .. }
+            | P::AdvanceStep { .. }
+            | P::NormaliseImages { .. }
+            | P::StoreRows { .. } => batch::lower(self, primitive),
+            P::Convolution { .. }
+            | P::ConvolutionDataGradient { .. }
+            | P::ConvolutionWeightGradient { .. } => convolution::lower(self, primitive),
+            P::BatchNorm { .. } | P::BatchNormInference { .. } | P::BatchNormGradient { .. } => {
+                batchnorm::lower(self, primitive)
+            }
+            P::AveragePool { .. } | P::AveragePoolGradient { .. } => pooling::lower(self, primitive),
+            P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
+            P::PairLoss { .. }
+            | P::StepStatistics { .. }
+            | P::UpdateConfidence { .. }
+            | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
+            P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
+            P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
+        }
+    }
+
+    /// The launches, and the bytes of workspace they need.
+    pub fn finish(self) -> (Vec<Launch>, usize) {
+        (self.launches, self.most_used)
+    }
+}

@@ -1,0 +1,5 @@
+//! Every kernel against its CPU twin, through the interpreter, or through a GPU where RECORDS_TEST_DEVICE=cuda says so.
+//!
+//! Each family states its tolerance with its reason. Inputs are random and fresh in every case, outputs are poisoned.
+
+mod pair;

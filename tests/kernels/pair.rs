@@ -1,0 +1,201 @@
+//! One primitive on two devices: the CPU, and the kernels' device under test.
+
+use anyhow::Result;
+use records::device::cpu::CpuDevice;
+use records::device::gpu::Precision;
+use records::device::{Buffer, Device, Element, Primitive, Tensor};
+use records::random::philox::{Purpose, Stream};
+
+/// An operand's values before the primitive runs. `Activations` are bf16 on a device of that precision (and rounded to bf16 for
+/// the CPU as well, so that both start from the same numbers).
+#[derive(Clone, Debug)]
+pub enum Value {
+    F32(Vec<f32>),
+    Activations(Vec<f32>),
+    I32(Vec<i32>),
+    U8(Vec<u8>),
+    /// An output of so many elements, poisoned: NaN on a GPU, never written for the interpreter.
+    Output(usize),
+    /// An output stored as activations are.
+    ActivationOutput(usize),
+}
+
+/// The devices under comparison.
+pub struct Pair {
+    cpu: CpuDevice,
+    pub kernels: Box<dyn Device>,
+    pub precision: Precision,
+}
+
+/// What both devices left in every operand: f32 operands only; others are empty.
+pub struct Outcome {
+    pub cpu: Vec<Vec<f32>>,
+    pub kernels: Vec<Vec<f32>>,
+}
+
+impl Pair {
+    /// The CPU and the device that RECORDS_TEST_DEVICE names: `sim` (default) or `cuda`.
+    pub fn new(precision: Precision) -> Self {
+        let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
+        let kernels = records::device::gpu::open(&name, precision)
+            .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"));
+        Self { cpu: CpuDevice::new(1).unwrap(), kernels: Box::new(kernels), precision }
+    }
+
+    fn activations(&self, values: &[f32]) -> Vec<f32> {
+        match self.precision {
+            Precision::Bf16 => values.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect(),
+            Precision::F32 => values.to_vec(),
+        }
+    }
+
+    fn upload(device: &mut dyn Device, value: &Value, activations: Element) -> Result<Buffer> {
+        match value {
+            Value::F32(values) => {
+                let buffer = device.allocate(Element::F32, values.len(), "a test operand")?;
+                device.write_f32(buffer, values)?;
+                Ok(buffer)
+            }
+            Value::Activations(values) => {
+                let buffer = device.allocate(activations, values.len(), "a test operand")?;
+                device.write_f32(buffer, values)?;
+                Ok(buffer)
+            }
+            Value::I32(values) => {
+                let buffer = device.allocate(Element::I32, values.len(), "a test operand")?;
+                device.write_i32(buffer, values)?;
+                Ok(buffer)
+            }
+            Value::U8(values) => {
+                let buffer = device.allocate(Element::U8, values.len(), "a test operand")?;
+                device.write_u8(buffer, values)?;
+                Ok(buffer)
+            }
+            Value::Output(len) => Self::poisoned(device, Element::F32, *len),
+            Value::ActivationOutput(len) => Self::poisoned(device, activations, *len),
+        }
+    }
+
+    fn poisoned(device: &mut dyn Device, element: Element, len: usize) -> Result<Buffer> {
+        if device.name() == "sim" {
+            return Ok(device.allocate_all(&[(element, len)], "a test output")?[0]);
+        }
+        let buffer = device.allocate(element, len, "a test output")?;
+        device.write_f32(buffer, &vec![f32::NAN; len])?;
+        Ok(buffer)
+    }
+
+    /// Runs primitives, whose tensor `i` holds `values[i]`, on both devices, one after the other as they come.
+    pub fn run(&mut self, primitives: &[Primitive], values: &[Value]) -> Outcome {
+        let rounded: Vec<Value> = values
+            .iter()
+            .map(|value| match value {
+                Value::Activations(values) => Value::Activations(self.activations(values)),
+                other => other.clone(),
+            })
+            .collect();
+        let activations = self.kernels.activations();
+        let cpu = Self::run_on(&mut self.cpu, primitives, &rounded, Element::F32);
+        let kernels = Self::run_on(&mut *self.kernels, primitives, &rounded, activations);
+        Outcome {
+            cpu: cpu.expect("the CPU runs the primitives"),
+            kernels: kernels.unwrap_or_else(|error| panic!("{error:#}")),
+        }
+    }
+
+    fn run_on(
+        device: &mut dyn Device,
+        primitives: &[Primitive],
+        values: &[Value],
+        activations: Element,
+    ) -> Result<Vec<Vec<f32>>> {
+        let buffers =
+            values.iter().map(|v| Self::upload(device, v, activations)).collect::<Result<Vec<_>>>()?;
+        for primitive in primitives {
+            device.execute(primitive, &buffers)?;
+        }
+        let read = |&buffer: &Buffer| match buffer.element {
+            Element::F32 | Element::Bf16 => device.read_f32(buffer),
+            _ => Ok(Vec::new()),
+        };
+        buffers.iter().map(read).collect()
+    }
+}
+
+impl Outcome {
+    /// Asserts that an operand agrees: |kernels - cpu| <= relative * |cpu| + absolute * (root mean square of the CPU's values).
+    /// NaN must stand where the CPU has NaN. The message names the worst place.
+    pub fn assert_close(&self, what: &str, tensor: Tensor, relative: f64, absolute: f64) {
+        let (cpu, kernels) = (&self.cpu[tensor.0], &self.kernels[tensor.0]);
+        assert_eq!(cpu.len(), kernels.len(), "{what}: length");
+        let finite = || cpu.iter().map(|&v| f64::from(v)).filter(|v| v.is_finite());
+        let scale = (finite().map(|v| v * v).sum::<f64>() / finite().count().max(1) as f64).sqrt();
+        let mut worst = (0.0, 0);
+        for (index, (&a, &b)) in cpu.iter().zip(kernels).enumerate() {
+            let (a, b) = (f64::from(a), f64::from(b));
+            let excess = if a.is_nan() && b.is_nan() || a == b {
+                0.0
+            } else {
+                let excess = (a - b).abs() / (relative * a.abs() + absolute * scale);
+                if excess.is_nan() { f64::INFINITY } else { excess }
+            };
+            if excess > worst.0 {
+                worst = (excess, index);
+            }
+        }
+        let (excess, at) = worst;
+        assert!(
+            excess <= 1.0,
+            "{what}: element {at} of {}: cpu {}, kernels {}: {excess:.2} times the tolerance",
+            cpu.len(),
+            cpu[at],
+            kernels[at]
+        );
+    }
+
+    /// Asserts the same bits.
+    pub fn assert_equal(&self, what: &str, tensor: Tensor) {
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let (cpu, kernels) = (bits(&self.cpu[tensor.0]), bits(&self.kernels[tensor.0]));
+        let first = cpu.iter().zip(&kernels).position(|(a, b)| a != b);
+        let at = first.unwrap_or(0);
+        let (ours, theirs) = (&self.cpu[tensor.0], &self.kernels[tensor.0]);
+        assert!(
+            first.is_none() && cpu.len() == kernels.len(),
+            "{what}: element {at} of {}: cpu {}, kernels {}",
+            cpu.len(),
+            ours[at],
+            theirs[at]
+        );
+    }
+}
+
+/// Random values for tests, different for every `name`.
+pub struct Random(Stream);
+
+impl Random {
+    pub fn new(name: &str) -> Self {
+        let key = crc32c::crc32c(name.as_bytes());
+        Self(Stream::new(u64::from(key), Purpose::Initialisation, 0, 0, 0))
+    }
+
+    /// Standard normal values times `scale`.
+    pub fn normal(&mut self, len: usize, scale: f64) -> Vec<f32> {
+        (0..len).map(|_| (scale * self.0.normal()) as f32).collect()
+    }
+
+    /// Uniform in low..high.
+    pub fn uniform(&mut self, len: usize, low: f64, high: f64) -> Vec<f32> {
+        (0..len).map(|_| self.0.uniform(low, high) as f32).collect()
+    }
+
+    /// Uniform in 0..bound.
+    pub fn below(&mut self, len: usize, bound: u32) -> Vec<u32> {
+        (0..len).map(|_| self.0.below(bound)).collect()
+    }
+
+    /// Distinct numbers of 0..of.
+    pub fn distinct(&mut self, len: usize, of: usize) -> Vec<i32> {
+        self.0.permutation(of)[..len].iter().map(|&i| i as i32).collect()
+    }
+}
