@@ -2,4 +2,6 @@
 //!
 //! Each family states its tolerance with its reason. Inputs are random and fresh in every case, outputs are poisoned.
 
+mod augment;
+mod batch;
 mod pair;
