@@ -1,19 +1,25 @@
-// Primitive::Augment: views of a step's samples, augmented as Pillow and torchvision do it, bit for bit, and normalised.
+// Primitive::Augment: views of a step's samples, augmented as Pillow and torchvision do it, bit for bit, and
+// normalised.
 //
-// Maths: crop and antialiased bilinear resize; flip; jitter (brightness, contrast, saturation, hue in the view's own order);
-// grayscale; three operations of RandAugment; cutout; (v/255 - mean)/std. All that is random was drawn on the host: the kernel reads
-// each view's parameters. The parts are in the headers named for them, cut as the CPU's are.
+// Maths: crop and antialiased bilinear resize; flip; jitter (brightness, contrast, saturation, hue in the view's own
+// order); grayscale; three operations of RandAugment; cutout; (v/255 - mean)/std. All that is random was drawn on the
+// host: the kernel reads each view's parameters. The parts are in the headers named for them, cut as the CPU's are.
 //
-// Tensors: images u8 [N, H, W, 3]; parameters u8 [N, 2, 172 = one ViewParameters], weak before strong; index i32 [B], below N;
-//   normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [2B, S, S, 3], weak views first.
-// Launch: one block a view, grid 2B; 32 to 1024 threads a block, about eight pixels a thread; at least 96 (equalize's three warps).
-// Shared memory: two halves of `half` bytes (dynamic), each an image uint8 [S, S, 3] or tables of 3 KB or the resize weights: 6 KB a
-//   block at S = 32, 96 KB at S = 128, and under 512 bytes of parameters and sums. The launch bound of 1024 threads keeps to 64 registers.
-// Traffic at the least: an image's bytes read twice (once a view), its views written once: at 32x32 and bf16 3,072 + 172 + 6,144 bytes a view,
-//   4.8 MB for 512 views, and no more is moved: resizing reads the crop's bytes through the L1 cache, and what lies between is in shared memory.
-//   Stores are of 128 bits. Arithmetic is integer and f32, about 30 to 100 instructions a pixel and operation; f64 only in autocontrast's tables.
+// Tensors: images u8 [N, H, W, 3]; parameters u8 [N, 2, 172 = one ViewParameters], weak before strong; index i32 [B],
+//   below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [2B, S, S, 3], weak views first.
+// Launch: one block a view, grid 2B; 128 to 1024 threads a block, whole warps, about eight pixels a thread. Equalize
+//   needs three warps.
+// Shared memory: two halves of `half` bytes (dynamic), each an image uint8 [S, S, 3] or tables of 3 KB or the resize
+//   weights: 6 KB a block at S = 32, 96 KB at S = 128, and 256 bytes of parameters and sums. 54 registers on sm_86 (the
+//   launch bound of 1024 threads allows 64): nine blocks of 128 threads a multiprocessor at S = 32, so that 512 views
+//   are one wave on 82; one block at S = 128.
+// Traffic at the least: an image's bytes read twice (once a view), its views written once: at 32x32 and bf16 3,072 +
+//   172 + 6,144 bytes a view, 4.8 MB for 512 views, and no more is moved: resizing reads the crop's bytes through the
+//   L1 cache, and what lies between is in shared memory. Stores are of 128 bits. Arithmetic is integer and f32, about
+//   30 to 100 instructions a pixel and operation; f64 only in autocontrast's tables.
 // Determined: no result depends on an order; sums and histograms are of integers.
-// Source: RECORDS (Hong et al., ICLR 2023), section 5 and its code's transforms; RandAugment (Cubuk et al., 2020); Pillow's arithmetic.
+// Source: RECORDS (Hong et al., ICLR 2023), the transforms of its experiments; RandAugment (Cubuk et al., CVPR
+//   Workshops 2020); the arithmetic is Pillow's.
 #include "augment_affine.cuh"
 #include "augment_colour.cuh"
 #include "augment_histogram.cuh"
@@ -133,7 +139,8 @@ __device__ __forceinline__ void augment(const u8* __restrict__ images, const int
     const size_t image_bytes = (size_t)height * width * 3;
     resize_crop(view, images + sample * image_bytes, width, crop, given.flip != 0, axes);
 
-    // The jitter's four parts, grayscale and the three operations are one list, so that each operation's code exists once.
+    // The jitter's four parts, grayscale and the three operations are one list, so that each operation's code exists
+    // once.
     for (int step = 0; step < 8; ++step) {
         int kind;
         float factor = 0.0f;

@@ -1,5 +1,5 @@
-// Affine transforms with the nearest neighbour and black outside, their coefficients worked out on the host: 16.16 fixed point for rotation and
-// shear, whole pixels for translation. Sums wrap, as the reference's do.
+// Affine transforms with the nearest neighbour and black outside, their coefficients worked out on the host: 16.16
+// fixed point for rotation and shear, whole pixels for translation. Sums wrap, as the reference's do.
 #pragma once
 #include "augment_view.cuh"
 

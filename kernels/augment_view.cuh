@@ -1,8 +1,8 @@
 // The image that a block makes, and the loops over its pixels.
 //
 // A thread owns the pixels threadIdx.x, threadIdx.x + blockDim.x, ... in every loop, so operations that look at nothing
-// but the pixel itself follow one another without a barrier. An operation that reads other pixels or the second half of the
-// memory begins with a barrier, and by that rule leaves nothing to be waited for behind it.
+// but the pixel itself follow one another without a barrier. An operation that reads other pixels or the second half of
+// the memory begins with a barrier, and by that rule leaves nothing to be waited for behind it.
 #pragma once
 #include "common.cuh"
 

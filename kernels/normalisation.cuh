@@ -1,5 +1,5 @@
-// From uint8 pixels to normalised activations: (v/255 - mean) / std, each of the three operations rounded once to f32, as
-// the reference does. A table of 256 values a channel in shared memory holds all the divisions, so a value costs one
+// From uint8 pixels to normalised activations: (v/255 - mean) / std, each of the three operations rounded once to f32,
+// as the reference does. A table of 256 values a channel in shared memory holds all the divisions, so a value costs one
 // lookup. Values are random, so lanes meet in a bank: about 3 to 4 passes a lookup are expected.
 #pragma once
 #include "common.cuh"
@@ -31,8 +31,8 @@ __device__ __forceinline__ void load_bytes(const u8* from, u32 (&bytes)[8]) {
     }
 }
 
-// out [len] from pixels [len], whole RGB images of `len` values, by all threads of the block. Where `len` is a multiple of
-// a vector's length, both must be aligned to a vector; then stores are of 128 bits.
+// out [len] from pixels [len], whole RGB images of `len` values, by all threads of the block. Where `len` is a multiple
+// of a vector's length, both must be aligned to a vector; then stores are of 128 bits.
 template <typename T>
 __device__ __forceinline__ void normalise(const u8* pixels, int len, const float* table, T* out) {
     const int LEN = Vector<T>::LEN;

@@ -1,4 +1,5 @@
-//! Augmentation: integer work, so the same bits everywhere. f32 views equal the CPU's; bf16 views are the CPU's, rounded to nearest even.
+//! Augmentation: integer work, so the same bits everywhere. f32 views equal the CPU's; bf16 views are the CPU's,
+//! rounded to nearest even.
 
 use records::data::augment::operation::{OPERATIONS, OperationParameters};
 use records::data::augment::{Operation, View, ViewParameters};

@@ -1,4 +1,5 @@
-//! What feeds a step: copies and products whose bits must be the CPU's. bf16 results are the CPU's f32 values, rounded once.
+//! What feeds a step: copies and products whose bits must be the CPU's. bf16 results are the CPU's f32 values, rounded
+//! once.
 
 use records::device::gpu::Precision;
 use records::device::{Element, Primitive, Tensor};

@@ -13,8 +13,8 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Weights from `input` to `output` positions: triangle of half-width max(1, input/output), normalised in f64, rounded
-    /// half away from zero.
+    /// Weights from `input` to `output` positions: triangle of half-width max(1, input/output), normalised in f64,
+    /// rounded half away from zero.
     pub fn new(input: usize, output: usize) -> Self {
         let scale = input as f64 / output as f64;
         let support = scale.max(1.0);
@@ -119,8 +119,8 @@ pub fn resize(source: &[u8], [height, width]: [usize; 2], [out_height, out_width
 mod tests {
     use super::*;
 
-    /// Weight of input `k` at output `x` as the kernel works it out, in 32-bit integers: n_k = 2M - |(2k + 1) S - (2x + 1) L| over the sum of
-    /// the window's, M = max(L, S). Zero outside the window.
+    /// Weight of input `k` at output `x` as the kernel works it out, in 32-bit integers: n_k = 2M - |(2k + 1) S - (2x +
+    /// 1) L| over the sum of the window's, M = max(L, S). Zero outside the window.
     fn integer_weights(input: usize, output: usize, x: usize) -> (usize, Vec<i32>) {
         let (input, output, x) = (input as i32, output as i32, x as i32);
         let reach = 2 * input.max(output);
@@ -138,8 +138,8 @@ mod tests {
         (first as usize, (first..end).map(weight).collect())
     }
 
-    /// Every weight of every axis from up to 256 to up to 160 positions: the kernel's integers give the f64 definition's
-    /// fixed-point values, and what is outside their window has the weight 0.
+    /// Every weight of every axis from up to 256 to up to 160 positions: the kernel's integers give the f64
+    /// definition's fixed-point values, and what is outside their window has the weight 0.
     #[test]
     fn integer_weights_are_the_definitions() {
         for (input, output) in

@@ -66,8 +66,8 @@ pub(super) fn normalise(pixels: usize, first: usize, images: &[u8], normalisatio
     });
 }
 
-/// out `[R,len]` = weight x + (1 - weight) x', x' the partner that `permutation` `[B]` names within the row's group of B; with `index`,
-/// rows are named by it. In f32, 1 - weight, both products and the sum rounded in this order.
+/// out `[R,len]` = weight x + (1 - weight) x', x' the partner that `permutation` `[B]` names within the row's group of
+/// B; with `index`, rows are named by it. In f32, 1 - weight, both products and the sum rounded in this order.
 pub(super) fn mixup(
     len: usize,
     weight: f32,

@@ -77,7 +77,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
                 Element::Bf16 => ("mixup_bf16", 8),
                 _ => ("mixup_f32", 4),
             };
-            // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for a block.
+            // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for
+            // a block.
             let units = if len % vector == 0 { len / vector } else { len };
             let threads = units.next_multiple_of(32).min(THREADS);
             let parts = units.div_ceil(4 * threads);
