@@ -202,6 +202,24 @@ fn hue_over_the_colour_cube() {
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
 
+/// Colours whose luma lies on the edge of its rounding, which random ones almost never do.
+#[test]
+fn gray_of_colours_on_the_edge() {
+    let mut random = Random::new("gray");
+    let on_edge = |&[r, g, b]: &[u8; 3]| {
+        let [r, g, b] = [r, g, b].map(u32::from);
+        (19_595 * r + 38_470 * g + 7_471 * b + 32_768) % 65_536 == 0
+    };
+    let colours = (0..1 << 24).map(|c: u32| [c as u8, (c >> 8) as u8, (c >> 16) as u8]);
+    let edge: Vec<u8> = colours.filter(on_edge).take(4 * 64).flatten().collect();
+    assert_eq!(edge.len(), 3 * 4 * 64);
+    let images: Vec<Vec<u8>> = edge.chunks_exact(3 * 64).map(<[u8]>::to_vec).collect();
+    let mut view = plain(8);
+    view.grayscale = 1;
+    let case = Case { what: "gray", source: [8, 8], size: 8, images, views: vec![view; 8] };
+    check(&mut Pair::new(Precision::F32), &case, &mut random);
+}
+
 /// Whole views as training draws them.
 #[test]
 fn whole_views() {
