@@ -10,9 +10,9 @@
 // Launch: one block a view, grid 2B; 128 to 1024 threads a block, whole warps, about eight pixels a thread. Equalize
 //   needs three warps.
 // Shared memory: two halves of `half` bytes (dynamic), each an image uint8 [S, S, 3] or tables of 3 KB or the resize
-//   weights: 6 KB a block at S = 32, 96 KB at S = 128, and 256 bytes of parameters and sums. 54 registers on sm_86 (the
-//   launch bound of 1024 threads allows 64): nine blocks of 128 threads a multiprocessor at S = 32, so that 512 views
-//   are one wave on 82; one block at S = 128.
+//   weights: 6 KB a block at S = 32, 96 KB at S = 128, and 256 bytes of parameters and sums. 53 registers on sm_86: nine
+//   blocks of 128 threads a multiprocessor at S = 32, so that 512 views are one wave on 82; one block at S = 128. The
+//   launch bound allows 64 registers; without its second number the compiler keeps to 32 on sm_80, and spills.
 // Traffic at the least: an image's bytes read twice (once a view), its views written once: at 32x32 and bf16 3,072 +
 //   172 + 6,144 bytes a view, 4.8 MB for 512 views, and no more is moved: resizing reads the crop's bytes through the
 //   L1 cache, and what lies between is in shared memory. Stores are of 128 bits. Arithmetic is integer and f32, about
@@ -170,13 +170,13 @@ __device__ __forceinline__ void augment(const u8* __restrict__ images, const int
     normalise(view.image, len, table, views + (size_t)row * len);
 }
 
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     augment_bf16(const u8* images, const int* parameters, const int* index, const float* normalisation, bf16* views,
                  int batch, int height, int width, int size, int taps, int half) {
     augment(images, parameters, index, normalisation, views, batch, height, width, size, taps, half);
 }
 
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     augment_f32(const u8* images, const int* parameters, const int* index, const float* normalisation, float* views,
                 int batch, int height, int width, int size, int taps, int half) {
     augment(images, parameters, index, normalisation, views, batch, height, width, size, taps, half);

@@ -6,12 +6,9 @@
 #pragma once
 #include "common.cuh"
 
-// Room that the second half has at least: three tables of 256 words.
-static const int TABLE_BYTES = 3 * 256 * 4;
-
 struct View {
     u8* image;  // uint8 [size, size, 3], shared memory
-    u8* other;  // as much memory again, and no less than TABLE_BYTES: tables, or the next image
+    u8* other;  // as much memory again, and no less than three tables of 256 words: tables, or the next image
     int size;
     int pixels;
     int row, column;          // of the thread's first pixel
