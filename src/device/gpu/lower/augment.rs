@@ -112,7 +112,7 @@ mod tests {
             for source in [[32, 32], [96, 128], [256, 256]] {
                 let cut = Cut::new(source, size);
                 assert!(cut.shared_bytes() + SHARED_RESERVED <= SHARED, "{source:?} to {size}");
-                assert!((128..=1024).contains(&cut.threads) && cut.threads % 32 == 0);
+                assert!((128..=1024).contains(&cut.threads) && cut.threads.is_multiple_of(32));
             }
         }
         assert_eq!(Cut::new([32, 32], 32), Cut { threads: 128, taps: 2, half: 3072 });
