@@ -1,0 +1,87 @@
+// SGD with momentum and weight decay over a flat arena of all parameters, and conversion of a flat array.
+//
+//   g <- g + wd p        v <- mu v + g        p <- p - lr v        copy = p, rounded
+//
+// PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance of initialization and
+// momentum in deep learning", 2013, section 2, with the learning rate applied to the velocity when it is used.
+//
+// gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len` arbitrary. lr = control[0]
+// lies in device memory, so that one recorded step serves all epochs.
+//
+// A thread owns eight elements: two 16-byte vectors of each f32 array and one of the copy. The last len % 8 elements are done
+// one by one by the thread after the last full vector. Grid: ceil(ceil(len / 8) / 256); block: 256; no shared memory.
+// Bytes: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
+// Bits are the CPU's: every product and sum is rounded on its own, as Rust compiles them, never contracted into an fma.
+#include "common.cuh"
+
+static const int THREADS = 256;
+static const int LEN = 8;
+
+__device__ __forceinline__ void load8(const float* from, float (&values)[LEN]) {
+    Vector<float>::load(from, *reinterpret_cast<float(*)[4]>(values));
+    Vector<float>::load(from + 4, *reinterpret_cast<float(*)[4]>(values + 4));
+}
+
+__device__ __forceinline__ void store8(float* to, const float (&values)[LEN]) {
+    Vector<float>::store(to, *reinterpret_cast<const float(*)[4]>(values));
+    Vector<float>::store(to + 4, *reinterpret_cast<const float(*)[4]>(values + 4));
+}
+
+__device__ __forceinline__ void store8(bf16* to, const float (&values)[LEN]) { Vector<bf16>::store(to, values); }
+
+__device__ __forceinline__ void update(float rate, float momentum, float weight_decay, float gradient, float& velocity,
+                                       float& parameter) {
+    const float decayed = __fadd_rn(gradient, __fmul_rn(weight_decay, parameter));
+    velocity = __fadd_rn(__fmul_rn(momentum, velocity), decayed);
+    parameter = __fsub_rn(parameter, __fmul_rn(rate, velocity));
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    sgd(int len, float momentum, float weight_decay, const float* __restrict__ control,
+        const float* __restrict__ gradients, float* __restrict__ velocity, float* __restrict__ parameters,
+        bf16* __restrict__ copy) {
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first >= len) return;
+    const float rate = control[0];
+    if (first + LEN <= len) {
+        float g[LEN], v[LEN], p[LEN];
+        load8(gradients + first, g);
+        load8(velocity + first, v);
+        load8(parameters + first, p);
+#pragma unroll
+        for (int i = 0; i < LEN; ++i) update(rate, momentum, weight_decay, g[i], v[i], p[i]);
+        store8(velocity + first, v);
+        store8(parameters + first, p);
+        if (copy) store8(copy + first, p);
+    } else {
+        for (size_t i = first; i < len; ++i) {
+            float v = velocity[i], p = parameters[i];
+            update(rate, momentum, weight_decay, gradients[i], v, p);
+            velocity[i] = v;
+            parameters[i] = p;
+            if (copy) copy[i] = to_bf16(p);
+        }
+    }
+}
+
+// to [len] = from [len], rounded to the nearest T. Grid and block as sgd; each element read and written once.
+template <typename T>
+__device__ __forceinline__ void convert(int len, const float* __restrict__ from, T* __restrict__ to) {
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first >= len) return;
+    if (first + LEN <= len) {
+        float values[LEN];
+        load8(from + first, values);
+        store8(to + first, values);
+    } else {
+        for (size_t i = first; i < len; ++i) to[i] = from_float<T>(from[i]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) convert_bf16(int len, const float* from, bf16* to) {
+    convert<bf16>(len, from, to);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) convert_f32(int len, const float* from, float* to) {
+    convert<float>(len, from, to);
+}
