@@ -172,7 +172,10 @@ fn apply(
 ) {
     let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let arguments = Arguments::new()
-        .counts(&[rows, channels, cut.tile_rows, usize::from(relu)])
+        .count(rows)
+        .count(channels)
+        .count(cut.tile_rows)
+        .count(usize::from(relu))
         .pointer(lowering.address(x))
         .pointer(lowering.address(affine))
         .pointer(lowering.address(statistics))
@@ -200,7 +203,9 @@ fn forward(
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
             let name = of_type(element, "batchnorm_statistics_bf16", "batchnorm_statistics_f32")?;
             let arguments = Arguments::new()
-                .counts(&[rows, channels, cut.tile_rows])
+                .count(rows)
+                .count(channels)
+                .count(cut.tile_rows)
                 .pointer(lowering.address(x))
                 .pointer(partial);
             lowering.launch(cut.launch(name, arguments));
@@ -208,7 +213,10 @@ fn forward(
         }
     };
     let arguments = Arguments::new()
-        .counts(&[rows, channels, tiles, tile_rows])
+        .count(rows)
+        .count(channels)
+        .count(tiles)
+        .count(tile_rows)
         .pointer(address)
         .pointer(lowering.address(running))
         .pointer(lowering.address(batch));
@@ -261,7 +269,9 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         ),
     };
     let arguments = Arguments::new()
-        .counts(&[rows, channels, cut.tile_rows])
+        .count(rows)
+        .count(channels)
+        .count(cut.tile_rows)
         .pointer(lowering.address(x))
         .pointer(lowering.address(y))
         .pointer(lowering.address(affine))
@@ -270,13 +280,16 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         .pointer(partial);
     lowering.launch(cut.launch(sums, arguments));
     let arguments = Arguments::new()
-        .counts(&[channels, cut.tiles])
+        .count(channels)
+        .count(cut.tiles)
         .pointer(partial)
         .pointer(lowering.address(batch))
         .pointer(lowering.address(d_affine));
     lowering.launch(finish("batchnorm_gradient_finish", channels, cut.tiles, arguments));
     let arguments = Arguments::new()
-        .counts(&[rows, channels, cut.tile_rows])
+        .count(rows)
+        .count(channels)
+        .count(cut.tile_rows)
         .pointer(lowering.address(x))
         .pointer(lowering.address(affine))
         .pointer(lowering.address(batch))

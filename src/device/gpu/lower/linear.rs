@@ -32,7 +32,9 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let shape = [rows, inputs, outputs];
             check(shape)?;
             let arguments = Arguments::new()
-                .counts(&shape)
+                .count(rows)
+                .count(inputs)
+                .count(outputs)
                 .pointer(lowering.address(x))
                 .pointer(lowering.address(parameters))
                 .pointer(lowering.address(y));
@@ -42,7 +44,9 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let shape = [rows, inputs, outputs];
             check(shape)?;
             let arguments = Arguments::new()
-                .counts(&shape)
+                .count(rows)
+                .count(inputs)
+                .count(outputs)
                 .pointer(lowering.address(dy))
                 .pointer(lowering.address(parameters))
                 .pointer(lowering.address(dx));
@@ -56,14 +60,16 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let result = lowering.address(d_parameters);
             let sums = if parts == 1 { result } else { lowering.workspace(parts * len * 4) };
             let arguments = Arguments::new()
-                .counts(&shape)
+                .count(rows)
+                .count(inputs)
+                .count(outputs)
                 .count(part_rows)
                 .pointer(lowering.address(x))
                 .pointer(lowering.address(dy))
                 .pointer(sums);
             lowering.launch(tiles("linear_parameter_gradient", [inputs + 1, outputs], parts, arguments));
             if parts > 1 {
-                let arguments = Arguments::new().counts(&[len, parts]).pointer(sums).pointer(result);
+                let arguments = Arguments::new().count(len).count(parts).pointer(sums).pointer(result);
                 let blocks = len.div_ceil(THREADS);
                 lowering.launch(Launch::linear(kernel("linear_sum"), blocks, THREADS, arguments));
             }

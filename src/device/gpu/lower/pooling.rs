@@ -34,8 +34,12 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
         "'{}' of {images} images of {positions} positions of {channels} channels: needs a multiple of {vector} channels",
         primitive.name()
     );
-    let arguments =
-        Arguments::new().counts(&shape).pointer(lowering.address(from)).pointer(lowering.address(to));
+    let arguments = Arguments::new()
+        .count(images)
+        .count(positions)
+        .count(channels)
+        .pointer(lowering.address(from))
+        .pointer(lowering.address(to));
     let blocks = (images * (channels / vector)).div_ceil(THREADS);
     lowering.launch(Launch::linear(Kernel { file: "pooling.cu", name }, blocks, THREADS, arguments));
     Ok(())
