@@ -31,9 +31,9 @@
 #include "common.cuh"
 
 static const int THREADS = 256;
-// Bounds registers to 64 (forward) and 80 (gradient) a thread: 32 and 24 warps a multiprocessor, which with one 16-byte
-// load a thread and operand in flight are 16 KB and more: enough to cover the memory's latency (936 GB/s x 0.6 us / 82 =
-// 7 KB on an RTX 3090, 16 KB on an H100).
+// Bounds registers to 64 (forward) and 80 (gradient) a thread: 32 and 24 warps a multiprocessor. With two rows' loads in
+// flight a thread these keep 24 KB and more under way, where the memory's latency asks for 936 GB/s x 0.6 us / 82 = 7 KB on an
+// RTX 3090 and 16 KB on an H100.
 static const int FORWARD_BLOCKS = 4;
 static const int GRADIENT_BLOCKS = 3;
 
@@ -54,6 +54,32 @@ template <typename T> __device__ __forceinline__ Place place(int rows, int tile_
     const int channel = (blockIdx.x * blockDim.x + threadIdx.x) * Vector<T>::LEN;
     const int start = blockIdx.y * tile_rows;
     return {channel, start + (int)threadIdx.y, min(rows, start + tile_rows), (int)blockDim.y};
+}
+
+// A number known to the compiler.
+template <int N> struct Count {
+    static const int value = N;
+};
+
+// Calls body(Count<N>, row) for N rows row, row + step, ... at a time, whose loads can then be under way together, and
+// body(Count<1>, row) for each of the rest.
+template <int N, typename Body> __device__ __forceinline__ void for_rows(const Place& at, Body body) {
+    int row = at.first;
+    for (; row + (N - 1) * at.step < at.end; row += N * at.step) body(Count<N>(), row);
+    for (; row < at.end; row += at.step) body(Count<1>(), row);
+}
+
+// The vectors of N rows.
+template <typename T, int N>
+__device__ __forceinline__ void load_rows(const T* from, size_t step, float (&values)[N][Vector<T>::LEN]) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) Vector<T>::load(from + n * step, values[n]);
+}
+
+template <typename T, int N>
+__device__ __forceinline__ void store_rows(T* to, size_t step, const float (&values)[N][Vector<T>::LEN]) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) Vector<T>::store(to + n * step, values[n]);
 }
 
 // `LEN` coefficients from channel c on; the rows of affine, batch and running are 16-byte aligned.
@@ -119,22 +145,24 @@ __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows
                                            float* __restrict__ partial) {
     constexpr int LEN = Vector<T>::LEN;
     const Place at = place<T>(rows, tile_rows);
+    const size_t step = (size_t)at.step * channels;
     const int start = blockIdx.y * tile_rows;
     float sum[LEN] = {}, squares[LEN] = {};
     if (at.channel < channels) {
         float pivot[LEN];
         Vector<T>::load(x + (size_t)start * channels + at.channel, pivot);
-#pragma unroll 4
-        for (int row = at.first; row < at.end; row += at.step) {
-            float values[LEN];
-            Vector<T>::load(x + (size_t)row * channels + at.channel, values);
+        for_rows<4>(at, [&](auto count, int row) {
+            constexpr int N = decltype(count)::value;
+            float values[N][LEN];
+            load_rows(x + (size_t)row * channels + at.channel, step, values);
 #pragma unroll
-            for (int i = 0; i < LEN; ++i) {
-                const float deviation = values[i] - pivot[i];
+            for (int j = 0; j < N * LEN; ++j) {
+                const int n = j / LEN, i = j % LEN;
+                const float deviation = values[n][i] - pivot[i];
                 sum[i] += deviation;
                 squares[i] += deviation * deviation;
             }
-        }
+        });
     }
     const float n = (float)(at.end - start);
     sum_lanes<LEN>(sum, squares, channels, partial, [&](int channel, float& total, float& square) {
@@ -231,20 +259,22 @@ __device__ __forceinline__ void apply(int rows, int channels, int tile_rows, int
     load_channels(affine + channels + at.channel, offset);
 #pragma unroll
     for (int i = 0; i < LEN; ++i) scale[i] *= INFERENCE ? inverse_deviation(spread[i]) : spread[i];
-#pragma unroll 2
-    for (int row = at.first; row < at.end; row += at.step) {
+    const size_t step = (size_t)at.step * channels;
+    for_rows<2>(at, [&](auto count, int row) {
+        constexpr int N = decltype(count)::value;
         const size_t index = (size_t)row * channels + at.channel;
-        float values[LEN], added[LEN];
-        Vector<T>::load(x + index, values);
-        if (RESIDUAL) Vector<T>::load(residual + index, added);
+        float values[N][LEN], added[N][LEN];
+        load_rows(x + index, step, values);
+        if (RESIDUAL) load_rows(residual + index, step, added);
 #pragma unroll
-        for (int i = 0; i < LEN; ++i) {
-            float value = normalised(values[i], mean[i], scale[i], offset[i]);
-            if (RESIDUAL) value += added[i];
-            values[i] = with_relu ? relu(value) : value;
+        for (int j = 0; j < N * LEN; ++j) {
+            const int n = j / LEN, i = j % LEN;
+            float value = normalised(values[n][i], mean[i], scale[i], offset[i]);
+            if (RESIDUAL) value += added[n][i];
+            values[n][i] = with_relu ? relu(value) : value;
         }
-        Vector<T>::store(y + index, values);
-    }
+        store_rows(y + index, step, values);
+    });
 }
 
 #define APPLY(NAME, T, INFERENCE)                                                                                  \
@@ -293,22 +323,24 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
 #pragma unroll
             for (int i = 0; i < LEN; ++i) scale[i] *= inverse_std[i];
         }
-#pragma unroll 2
-        for (int row = at.first; row < at.end; row += at.step) {
+        const size_t step = (size_t)at.step * channels;
+        for_rows<2>(at, [&](auto count, int row) {
+            constexpr int N = decltype(count)::value;
             const size_t index = (size_t)row * channels + at.channel;
-            float gradient[LEN], values[LEN], outputs[LEN];
-            Vector<T>::load(dy + index, gradient);
-            Vector<T>::load(x + index, values);
-            if (MASK == FROM_Y) Vector<T>::load(y + index, outputs);
+            float gradient[N][LEN], values[N][LEN], outputs[N][LEN];
+            load_rows(dy + index, step, gradient);
+            load_rows(x + index, step, values);
+            if (MASK == FROM_Y) load_rows(y + index, step, outputs);
 #pragma unroll
-            for (int i = 0; i < LEN; ++i) {
-                if (MASK == FROM_X) outputs[i] = normalised(values[i], mean[i], scale[i], offset[i]);
-                if (MASK != NONE) gradient[i] = outputs[i] > 0.0f ? gradient[i] : 0.0f;
-                products[i] += gradient[i] * (values[i] - mean[i]);
-                sums[i] += gradient[i];
+            for (int j = 0; j < N * LEN; ++j) {
+                const int n = j / LEN, i = j % LEN;
+                if (MASK == FROM_X) outputs[n][i] = normalised(values[n][i], mean[i], scale[i], offset[i]);
+                if (MASK != NONE) gradient[n][i] = outputs[n][i] > 0.0f ? gradient[n][i] : 0.0f;
+                products[i] += gradient[n][i] * (values[n][i] - mean[i]);
+                sums[i] += gradient[n][i];
             }
-            if (MASK == FROM_Y) Vector<T>::store(dy + index, gradient);
-        }
+            if (MASK == FROM_Y) store_rows(dy + index, step, gradient);
+        });
     }
     sum_lanes<LEN>(products, sums, channels, partial, [](int, float&, float&) {});
 }
@@ -385,20 +417,23 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
             level[i] *= share * scale[i];
         }
     }
-#pragma unroll 2
-    for (int row = at.first; row < at.end; row += at.step) {
+    const size_t step = (size_t)at.step * channels;
+    for_rows<2>(at, [&](auto count, int row) {
+        constexpr int N = decltype(count)::value;
         const size_t index = (size_t)row * channels + at.channel;
-        float gradient[LEN], values[LEN];
-        Vector<T>::load(dy + index, gradient);
-        Vector<T>::load(x + index, values);
+        float gradient[N][LEN], values[N][LEN];
+        load_rows(dy + index, step, gradient);
+        load_rows(x + index, step, values);
 #pragma unroll
-        for (int i = 0; i < LEN; ++i) {
+        for (int j = 0; j < N * LEN; ++j) {
+            const int n = j / LEN, i = j % LEN;
+            float masked = gradient[n][i];
             if (MASK == FROM_X)
-                gradient[i] = normalised(values[i], mean[i], scale[i], offset[i]) > 0.0f ? gradient[i] : 0.0f;
-            values[i] = scale[i] * gradient[i] + (slope[i] * (values[i] - mean[i]) + level[i]);
+                masked = normalised(values[n][i], mean[i], scale[i], offset[i]) > 0.0f ? masked : 0.0f;
+            values[n][i] = scale[i] * masked + (slope[i] * (values[n][i] - mean[i]) + level[i]);
         }
-        Vector<T>::store(dx + index, values);
-    }
+        store_rows(dx + index, step, values);
+    });
 }
 
 #define GRADIENT_APPLY(NAME, T, MASK)                                                                       \
