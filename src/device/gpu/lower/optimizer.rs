@@ -1,4 +1,4 @@
-//! Passes over the flat arena of all parameters: SGD and conversion, eight elements a thread.
+//! Passes over the flat arena of all parameters: SGD and conversion, four elements a thread.
 
 use anyhow::{Result, bail, ensure};
 
@@ -8,7 +8,7 @@ use crate::device::{Element, Primitive};
 
 const THREADS: usize = 256;
 /// Elements of a thread.
-const ELEMENTS: usize = 8;
+const ELEMENTS: usize = 4;
 
 fn launch(name: &'static str, len: usize, arguments: Arguments) -> Launch {
     let kernel = Kernel { file: "optimizer.cu", name };
