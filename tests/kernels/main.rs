@@ -2,4 +2,8 @@
 //!
 //! Each family states its tolerance with its reason. Inputs are random and fresh in every case, outputs are poisoned.
 
+mod batchnorm;
+mod linear;
+mod optimizer;
 mod pair;
+mod pooling;
