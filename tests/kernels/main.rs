@@ -2,4 +2,7 @@
 //!
 //! Each family states its tolerance with its reason. Inputs are random and fresh in every case, outputs are poisoned.
 
+mod loss;
 mod pair;
+mod prior;
+mod sinkhorn;
