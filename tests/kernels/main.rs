@@ -4,6 +4,9 @@
 
 mod batchnorm;
 mod linear;
+mod loss;
 mod optimizer;
 mod pair;
 mod pooling;
+mod prior;
+mod sinkhorn;
