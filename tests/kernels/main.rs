@@ -2,6 +2,8 @@
 //!
 //! Each family states its tolerance with its reason. Inputs are random and fresh in every case, outputs are poisoned.
 
+mod augment;
+mod batch;
 mod batchnorm;
 mod linear;
 mod loss;
