@@ -53,6 +53,20 @@ struct Gather {
     }
 };
 
+__device__ __forceinline__ Gather forward_gather(const ConvolutionShape& shape) {
+    return {Axis::forward(shape.height, shape.out_height, shape.kernel, shape.stride),
+            Axis::forward(shape.width, shape.out_width, shape.kernel, shape.stride), shape.batch, shape.in_channels,
+            shape.kernel};
+}
+
+// Of stride * stride parities, blockIdx.z picks one: the ones with most taps first, so that the long blocks start first.
+__device__ __forceinline__ Gather gradient_gather(const ConvolutionShape& shape) {
+    const int parity = gridDim.z - 1 - blockIdx.z;
+    return {Axis::gradient(shape.height, shape.out_height, shape.kernel, shape.stride, parity / shape.stride),
+            Axis::gradient(shape.width, shape.out_width, shape.kernel, shape.stride, parity % shape.stride), shape.batch,
+            shape.out_channels, shape.kernel};
+}
+
 // The rows of a source tile that one thread copies: where each lies for tap (0, 0), and as a bit a tap, whether that tap
 // is inside the image. Bits cost one register a row; bounds checked anew at every step would cost an instruction or two a
 // copy in the inner loop.

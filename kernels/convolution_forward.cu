@@ -3,11 +3,8 @@
 #define FORWARD(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                            \
     extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                         \
         NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {                         \
-        const Gather gather = {Axis::forward(shape.height, shape.out_height, shape.kernel, shape.stride),                \
-                               Axis::forward(shape.width, shape.out_width, shape.kernel, shape.stride), shape.batch,     \
-                               shape.in_channels, shape.kernel};                                                         \
         gather_product<Product<M, N, 32, WARPS_M, WARPS_N, true, true>, true, STAGES>(                                   \
-            gather, shape, x, w, y, shape.out_channels, false, statistics);                                              \
+            forward_gather(shape), shape, x, w, y, shape.out_channels, false, statistics);                               \
     }
 
 FORWARD(convolution_forward_128x128, 128, 128, 2, 4, 3, 2)

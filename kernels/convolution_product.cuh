@@ -51,11 +51,12 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
                 *reinterpret_cast<const uint4*>(target + gather.target(base + row, width) + column);
         __syncthreads();
     }
-    product.each_pair([&](int row, int column, float low, float high) {
-        u32* pair = reinterpret_cast<u32*>(shared + Out::at(row, column / 8) + column % 8 * 2);
-        if (accumulate && row < rows && first + column < width)
-            low += low_bf16(*pair), high += high_bf16(*pair);
-        *pair = pack_bf16(low, high);
+    product.each_row([&](int row, auto each_pair) {
+        each_pair([&](int column, float low, float high) {
+            u32* pair = reinterpret_cast<u32*>(shared + Out::at(row, column / 8) + column % 8 * 2);
+            if (accumulate && row < rows && first + column < width) low += low_bf16(*pair), high += high_bf16(*pair);
+            *pair = pack_bf16(low, high);
+        });
     });
     __syncthreads();
 #pragma unroll 4

@@ -38,7 +38,7 @@ template <int COLUMNS> struct Swizzled {
 
     // Bytes from the tile's start to a chunk.
     static __device__ __forceinline__ int at(int row, int chunk) {
-        return (row * CHUNKS + (chunk ^ ((row >> SHIFT) & MASK))) * 16;
+        return (row * CHUNKS + (chunk & ~MASK) + ((chunk ^ row >> SHIFT) & MASK)) * 16;
     }
 };
 
@@ -70,11 +70,10 @@ __device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)
 template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> struct Product {
     static const int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
     static const int THREADS = 32 * WARPS_M * WARPS_N;
-    static const int WARP_M = M / WARPS_M, WARP_N = N / WARPS_N;
-    // Fragments of a warp: rows of 16, columns of 8.
-    static const int FM = WARP_M / 16, FN = WARP_N / 8;
+    // Fragments of a warp: 16 rows each, 8 columns each.
+    static const int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
     static const int A_BYTES = M * K * 2, B_BYTES = N * K * 2;
-    static_assert(WARP_M % 16 == 0 && WARP_N % 16 == 0 && K % 16 == 0, "whole fragments, B's in pairs");
+    static_assert(M % (16 * WARPS_M) == 0 && N % (16 * WARPS_N) == 0 && K % 16 == 0, "whole fragments, B's in pairs");
 
     typedef Swizzled<KA ? K : M> A;
     typedef Swizzled<KB ? K : N> B;
@@ -92,9 +91,10 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     }
 
     static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
-    // The warp's first row and column in the block's product.
-    static __device__ __forceinline__ int first_row() { return threadIdx.x / 32 % WARPS_M * WARP_M; }
-    static __device__ __forceinline__ int first_column() { return threadIdx.x / 32 / WARPS_M * WARP_N; }
+    // Where in the block's product the warp's fragment i of 16 rows, and its pair j of fragments of 8 columns, start: the
+    // warps take turns, so that from one to the next it is a constant distance in a swizzled tile wherever that can be.
+    static __device__ __forceinline__ int row(int i) { return (threadIdx.x / 32 % WARPS_M + WARPS_M * i) * 16; }
+    static __device__ __forceinline__ int column(int j) { return (threadIdx.x / 32 / WARPS_M + WARPS_N * j) * 16; }
 
     // c += the product of an A tile and a B tile. ldmatrix gives a fragment's lane two neighbours along a tile's row, which
     // mma wants along k; where k runs down the rows, the transposing form does it.
@@ -104,40 +104,39 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
         const int quarter_row = lane() / 16 * 8 + lane() % 8, quarter_chunk = lane() / 8 % 2;
 #pragma unroll
         for (int k = 0; k < K; k += 16) {
-            u32 a[FM][4], b[FN / 2][4];
-#pragma unroll
-            for (int i = 0; i < FM; ++i) {
-                const int m = first_row() + 16 * i;
-                if (KA)
-                    load_matrices(a_tile + A::at(m + low, k / 8 + high), a[i]);
-                else
-                    load_matrices_transposed(a_tile + A::at(k + quarter_row, m / 8 + quarter_chunk), a[i]);
-            }
+            u32 b[FN / 2][4];
 #pragma unroll
             for (int j = 0; j < FN / 2; ++j) {
-                const int n = first_column() + 16 * j;
+                const int n = column(j);
                 if (KB)
                     load_matrices(b_tile + B::at(n + quarter_row, k / 8 + quarter_chunk), b[j]);
                 else
                     load_matrices_transposed(b_tile + B::at(k + low, n / 8 + high), b[j]);
             }
 #pragma unroll
-            for (int i = 0; i < FM; ++i)
+            for (int i = 0; i < FM; ++i) {
+                const int m = row(i);
+                u32 a[4];
+                if (KA)
+                    load_matrices(a_tile + A::at(m + low, k / 8 + high), a);
+                else
+                    load_matrices_transposed(a_tile + A::at(k + quarter_row, m / 8 + quarter_chunk), a);
 #pragma unroll
-                for (int j = 0; j < FN; ++j)
-                    multiply_fragments(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                for (int j = 0; j < FN; ++j) multiply_fragments(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+            }
         }
     }
 
-    // Calls visit(row, column, first, second) for every pair of neighbouring columns this lane holds.
-    template <typename Visit> __device__ __forceinline__ void each_pair(Visit visit) {
+    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(pair) then calls
+    // pair(column, value, value of the next column) for every two of them.
+    template <typename Visit> __device__ __forceinline__ void each_row(Visit visit) {
 #pragma unroll
         for (int i = 0; i < FM; ++i)
 #pragma unroll
-            for (int half = 0; half < 2; ++half)
+            for (int half = 0; half < 2; ++half) visit(row(i) + 8 * half + lane() / 4, [&](auto pair) {
 #pragma unroll
                 for (int j = 0; j < FN; ++j)
-                    visit(first_row() + 16 * i + 8 * half + lane() / 4, first_column() + 8 * j + lane() % 4 * 2,
-                          c[i][j][2 * half], c[i][j][2 * half + 1]);
+                    pair(column(j / 2) + j % 2 * 8 + lane() % 4 * 2, c[i][j][2 * half], c[i][j][2 * half + 1]);
+            });
     }
 };
