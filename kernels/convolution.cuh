@@ -123,6 +123,28 @@ struct Cursor {
     }
 };
 
+// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the constant's three
+// digits (images, rows, columns) are added with at most one carry each.
+struct Pixel {
+    int index, image, row, column;
+
+    static __device__ __forceinline__ Pixel at(const ConvolutionShape& shape, int index) {
+        const int line = index / shape.out_width;
+        return {index, line / shape.out_height, line % shape.out_height, index % shape.out_width};
+    }
+
+    __device__ __forceinline__ void advance(const ConvolutionShape& shape, const Pixel& by) {
+        index += by.index;
+        column += by.column;
+        const int carry_row = column >= shape.out_width;
+        column -= carry_row ? shape.out_width : 0;
+        row += by.row + carry_row;
+        const int carry_image = row >= shape.out_height;
+        row -= carry_image ? shape.out_height : 0;
+        image += by.image + carry_image;
+    }
+};
+
 // Of every column of a tile in shared memory, over its first `rows` rows: the sum, and the sum of the squared deviations
 // from the tile's own mean, which lose nothing to cancellation and merge exactly (Chan, Golub, LeVeque 1979). Written to
 // out[0][column] and out[1][column], each row `channels` long, for the columns below `columns`. The order is fixed: each

@@ -1,28 +1,6 @@
 #include "convolution.cuh"
 #include "tile.cuh"
 
-// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the constant's three
-// digits (images, rows, columns) are added with at most one carry each.
-struct Pixel {
-    int index, image, row, column;
-
-    static __device__ __forceinline__ Pixel at(const ConvolutionShape& shape, int index) {
-        const int line = index / shape.out_width;
-        return {index, line / shape.out_height, line % shape.out_height, index % shape.out_width};
-    }
-
-    __device__ __forceinline__ void advance(const ConvolutionShape& shape, const Pixel& by) {
-        index += by.index;
-        column += by.column;
-        const int carry_row = column >= shape.out_width;
-        column -= carry_row ? shape.out_width : 0;
-        row += by.row + carry_row;
-        const int carry_image = row >= shape.out_height;
-        row -= carry_image ? shape.out_height : 0;
-        image += by.image + carry_image;
-    }
-};
-
 // partial[blockIdx.y] = the part of dw that this block's share of the pixels gives, for the tile blockIdx.x.
 template <class P, int STAGES>
 __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, const bf16* x, const bf16* dy,
