@@ -126,6 +126,9 @@ impl Warp {
             Preset::Variable(offset) => context.variables_base + offset,
             Preset::Special(special) => value(special, lane),
         };
+        if let Some(predicate) = kernel.true_predicate {
+            warp.predicates[predicate as usize] = ALL;
+        }
         for &(register, preset) in &kernel.presets32 {
             warp.r32[register as usize] = std::array::from_fn(|lane| of(preset, lane as u32) as u32);
         }
