@@ -1028,12 +1028,15 @@ impl<'a> Decoder<'a> {
             }
             "fma" | "mad" => {
                 arity!(4);
-                known(&["rn", "ftz", "sat", "relu"])?;
+                known(&["rn", "rz", "rm", "rp", "ftz", "sat", "relu"])?;
+                if last != "f32" && rounding() != Rounding::Nearest {
+                    return Err(none());
+                }
                 match last {
                     "f32" => {
                         let d = self.register(scope, statement, o[0], false)?;
                         let [a, b, c] = self.three(scope, statement, &o, Type::F32)?;
-                        (Class::Float, Op::Fma { mode, d, a, b, c })
+                        (Class::Float, Op::Fma { mode, rounding: rounding(), d, a, b, c })
                     }
                     "f64" => {
                         let d = self.register(scope, statement, o[0], true)?;
