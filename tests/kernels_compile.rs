@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 use records::device::gpu::cache::KernelCache;
 use records::device::gpu::nvrtc::Target;

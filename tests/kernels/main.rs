@@ -4,4 +4,11 @@
 
 mod augment;
 mod batch;
+mod batchnorm;
+mod linear;
+mod loss;
+mod optimizer;
 mod pair;
+mod pooling;
+mod prior;
+mod sinkhorn;

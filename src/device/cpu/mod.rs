@@ -14,6 +14,7 @@ mod optimizer;
 mod pair_loss;
 mod pooling;
 mod prior;
+mod sinkhorn;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -356,6 +357,18 @@ impl<'a> Call<'a> {
                 self.f32_mut(out)?.copy_from_slice(&figures);
             }
 
+            P::Sinkhorn { classes, settings, predictions, queue, class_prior, refined, outcome, .. } => {
+                let queue = self.optional(queue)?;
+                let figures = sinkhorn::run(
+                    classes,
+                    &settings,
+                    &self.f32(predictions)?,
+                    queue.as_deref().unwrap_or(&[]),
+                    &self.f32(class_prior)?,
+                    &mut self.f32_mut(refined)?,
+                );
+                self.f32_mut(outcome)?.copy_from_slice(&figures);
+            }
             P::Convert { from, to, .. } => self.f32_mut(to)?.copy_from_slice(&self.f32(from)?),
             P::Sgd { momentum, weight_decay, control, gradients, velocity, parameters, copy, .. } => {
                 ensure!(copy.is_none(), "the CPU keeps no rounded copy of the weights");

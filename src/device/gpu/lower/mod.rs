@@ -12,6 +12,7 @@ mod loss;
 mod optimizer;
 mod pooling;
 mod prior;
+mod sinkhorn;
 
 use anyhow::Result;
 
@@ -124,6 +125,7 @@ impl<'a> Lowering<'a> {
             | P::UpdateConfidence { .. }
             | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
             P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
+            P::Sinkhorn { .. } => sinkhorn::lower(self, primitive),
             P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }
