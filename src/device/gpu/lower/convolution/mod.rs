@@ -86,7 +86,7 @@ impl Gathering {
 pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
     match *primitive {
         Primitive::Convolution { shape, x, w, y } => {
-            forward(lowering, &shape, x, w, y, false)?;
+            forward(lowering, shape, x, w, y, false)?;
             Ok(())
         }
         Primitive::ConvolutionDataGradient { shape, dy, w, dx, accumulate } => {
@@ -105,21 +105,21 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
 /// Where no kernel does the shape.
 pub(super) fn forward(
     lowering: &mut Lowering<'_>,
-    shape: &ConvolutionShape,
+    shape: ConvolutionShape,
     x: Tensor,
     w: Tensor,
     y: Tensor,
     statistics: bool,
 ) -> Result<Option<Statistics>> {
     let multiprocessors = lowering.gpu().multiprocessors;
-    let gathering = match path(shape, lowering.element(x))? {
+    let gathering = match path(&shape, lowering.element(x))? {
         Path::F32 => f32_gathering("convolution_forward_f32"),
         Path::Stem => STEM,
         Path::TensorCores => {
-            Gathering::forward(tiles::gather(&[pixels(shape)], shape.out_channels, multiprocessors))
+            Gathering::forward(tiles::gather(&[pixels(&shape)], shape.out_channels, multiprocessors))
         }
     };
-    Ok(forward_by(&gathering, lowering, shape, [x, w, y], statistics))
+    Ok(forward_by(&gathering, lowering, &shape, [x, w, y], statistics))
 }
 
 fn forward_by(
@@ -157,11 +157,9 @@ fn data_gradient(
                 shape.in_channels
             ));
         }
-        Path::TensorCores => Gathering::data_gradient(tiles::gather(
-            &parities(shape),
-            shape.in_channels,
-            multiprocessors,
-        )),
+        Path::TensorCores => {
+            Gathering::data_gradient(tiles::gather(&parities(shape), shape.in_channels, multiprocessors))
+        }
     };
     data_gradient_by(&gathering, lowering, shape, operands, accumulate);
     Ok(())
@@ -271,7 +269,15 @@ fn shape_arguments(shape: &ConvolutionShape) -> Arguments {
     let ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride } = *shape;
     let (out_height, out_width) = (shape.out_height(), shape.out_width());
     Arguments::new().counts(&[
-        batch, height, width, in_channels, out_channels, kernel, stride, out_height, out_width,
+        batch,
+        height,
+        width,
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        out_height,
+        out_width,
     ])
 }
 
