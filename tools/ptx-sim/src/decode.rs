@@ -87,6 +87,7 @@ struct Decoder<'a> {
     counts: [usize; 3],
     constants32: HashMap<u32, u32>,
     constants64: HashMap<u64, u32>,
+    constant_predicates: [Option<Pred>; 2],
     specials32: HashMap<Special, u32>,
     specials64: HashMap<Special, u32>,
     variables64: HashMap<u64, u32>,
@@ -107,6 +108,7 @@ pub fn kernel(module: &Module, layout: &Layout, function: &Function) -> Result<K
         counts: [0; 3],
         constants32: HashMap::new(),
         constants64: HashMap::new(),
+        constant_predicates: [None; 2],
         specials32: HashMap::new(),
         specials64: HashMap::new(),
         variables64: HashMap::new(),
@@ -148,6 +150,7 @@ pub fn kernel(module: &Module, layout: &Layout, function: &Function) -> Result<K
         registers: decoder.counts,
         presets32: decoder.presets32,
         presets64: decoder.presets64,
+        true_predicate: decoder.constant_predicates[1],
         code: decoder.code,
         shared_granule: decoder.granule,
     })
@@ -482,12 +485,23 @@ impl<'a> Decoder<'a> {
         let (name, negated) = match operand {
             Operand::Name(name) => (name, false),
             Operand::Not(name) => (name, true),
+            Operand::Number { bits, float: Float::No } => return Ok((self.constant_predicate(*bits != 0), false)),
             other => return Err(error!("line {line}: {other:?} is no predicate")),
         };
         match self.meaning(scope, name) {
             Some(Meaning::Predicate(number)) => Ok((number, negated)),
             _ => Err(error!("line {line}: '{name}' is no predicate")),
         }
+    }
+
+    /// A predicate that is always true or always false.
+    fn constant_predicate(&mut self, value: bool) -> Pred {
+        let next = self.counts[2] as u32;
+        let number = *self.constant_predicates[usize::from(value)].get_or_insert(next);
+        if number == next {
+            self.counts[2] += 1;
+        }
+        number
     }
 
     /// A destination: `_` has a register nobody reads.
@@ -1014,12 +1028,15 @@ impl<'a> Decoder<'a> {
             }
             "fma" | "mad" => {
                 arity!(4);
-                known(&["rn", "ftz", "sat", "relu"])?;
+                known(&["rn", "rz", "rm", "rp", "ftz", "sat", "relu"])?;
+                if last != "f32" && rounding() != Rounding::Nearest {
+                    return Err(none());
+                }
                 match last {
                     "f32" => {
                         let d = self.register(scope, statement, o[0], false)?;
                         let [a, b, c] = self.three(scope, statement, &o, Type::F32)?;
-                        (Class::Float, Op::Fma { mode, d, a, b, c })
+                        (Class::Float, Op::Fma { mode, rounding: rounding(), d, a, b, c })
                     }
                     "f64" => {
                         let d = self.register(scope, statement, o[0], true)?;

@@ -289,7 +289,7 @@ pub enum Op {
     PackHalves { to: Type, rounding: Rounding, relu: bool, d: R32, high: R32, low: R32 },
     Float { op: FloatBinary, mode: Mode, rounding: Rounding, d: R32, a: R32, b: R32 },
     FloatUnary { op: FloatUnary, mode: Mode, d: R32, a: R32 },
-    Fma { mode: Mode, d: R32, a: R32, b: R32, c: R32 },
+    Fma { mode: Mode, rounding: Rounding, d: R32, a: R32, b: R32, c: R32 },
     Double { op: FloatBinary, d: R64, a: R64, b: R64 },
     DoubleUnary { op: FloatUnary, d: R64, a: R64 },
     DoubleFma { d: R64, a: R64, b: R64, c: R64 },

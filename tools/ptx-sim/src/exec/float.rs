@@ -276,6 +276,14 @@ pub fn binary(op: FloatBinary, a: f32, b: f32, rounding: Rounding) -> f32 {
     }
 }
 
+/// a b + c rounded once in any way: the product is exact in f64, the sum is taken to odd.
+pub fn fused(a: f32, b: f32, c: f32, rounding: Rounding) -> f32 {
+    match sum_to_odd(f64::from(a) * f64::from(b), f64::from(c)) {
+        Some(value) => f64_to_f32(value, rounding),
+        None => a.mul_add(b, c),
+    }
+}
+
 /// The sum of two doubles, its last bit set where it is not exact, so that rounding it once more is right.
 fn sum_to_odd(x: f64, y: f64) -> Option<f64> {
     let sum = x + y;

@@ -126,6 +126,9 @@ impl Warp {
             Preset::Variable(offset) => context.variables_base + offset,
             Preset::Special(special) => value(special, lane),
         };
+        if let Some(predicate) = kernel.true_predicate {
+            warp.predicates[predicate as usize] = ALL;
+        }
         for &(register, preset) in &kernel.presets32 {
             warp.r32[register as usize] = std::array::from_fn(|lane| of(preset, lane as u32) as u32);
         }
@@ -785,9 +788,15 @@ impl Warp {
                     }),
                 }
             }
-            Op::Fma { mode, d, a, b, c } => {
+            Op::Fma { mode, rounding, d, a, b, c } => {
                 let (a, b, c) = (r32[a as usize], r32[b as usize], r32[c as usize]);
-                if mode == Mode::default() {
+                if rounding != Rounding::Nearest {
+                    let enter = |bits: u32| float::enter(f32::from_bits(bits), mode);
+                    map3(r32, d, &a, &b, &c, mask, |a, b, c| {
+                        let value = float::fused(enter(a), enter(b), enter(c), rounding);
+                        float::canonical(float::leave(value, mode))
+                    });
+                } else if mode == Mode::default() {
                     map3(r32, d, &a, &b, &c, mask, |a, b, c| {
                         float::canonical(f32::from_bits(a).mul_add(f32::from_bits(b), f32::from_bits(c)))
                     });
