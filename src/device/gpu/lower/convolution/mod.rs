@@ -6,6 +6,8 @@
 //! | bf16, a patch of at most 32 values (the first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
 //! | f32 | `convolution_f32.cu` | `convolution_f32.cu` |
 
+#[cfg(test)]
+mod tests;
 mod tiles;
 
 use anyhow::Result;
