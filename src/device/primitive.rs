@@ -116,6 +116,21 @@ pub enum Primitive {
     /// Rows of `rows` `[B,K]` copied into `store` `[M,K]` from row step * B.
     StoreRows { batch: usize, columns: usize, rows: Tensor, step: Tensor, store: Tensor },
 
+    /// out `[R,len]` = w x + (1 - w) x', row by row: w and each row's partner x' are this step's, from `weights` f32 `[steps]` and
+    /// `permutations` i32 `[steps,B]`, of 0..B each. The R rows are groups of B (weak views, strong views), which share both.
+    /// With `index` i32 `[B]`, R is B and x is a store `[N,len]` whose rows `index` are mixed: confidences. `out` has the type of x.
+    Mixup {
+        batch: usize,
+        rows: usize,
+        len: usize,
+        weights: Tensor,
+        permutations: Tensor,
+        step: Tensor,
+        index: Option<Tensor>,
+        x: Tensor,
+        out: Tensor,
+    },
+
     /// y = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
     Convolution { shape: ConvolutionShape, x: Tensor, w: Tensor, y: Tensor },
     /// dx = (or +=) the gradient of [`Primitive::Convolution`] with respect to its input.
@@ -275,6 +290,7 @@ impl Primitive {
             P::Augment { .. } => "augment",
             P::NormaliseImages { .. } => "normalise images",
             P::StoreRows { .. } => "store rows",
+            P::Mixup { .. } => "mixup",
             P::Convolution { .. } => "convolution",
             P::ConvolutionDataGradient { .. } => "convolution data gradient",
             P::ConvolutionWeightGradient { .. } => "convolution weight gradient",
@@ -327,6 +343,14 @@ impl Primitive {
                 add(rows, Read);
                 add(step, Read);
                 add(store, Update);
+            }
+            P::Mixup { weights, permutations, step, index, x, out, .. } => {
+                add(weights, Read);
+                add(permutations, Read);
+                add(step, Read);
+                index.into_iter().for_each(|i| add(i, Read));
+                add(x, Read);
+                add(out, Write);
             }
             P::Convolution { x, w, y, .. } => {
                 add(x, Read);
@@ -479,6 +503,7 @@ impl Primitive {
             P::Sinkhorn { batch, queue_rows, classes, settings, .. } => {
                 count((batch + queue_rows) * classes) * (4.0 * count(settings.rounds) + 5.0)
             }
+            P::Mixup { rows, len, .. } => 3.0 * count(rows * len),
             P::Sgd { len, .. } => count(len) * 6.0,
             P::SelectBatch { .. }
             | P::AdvanceStep { .. }
@@ -512,6 +537,9 @@ impl Primitive {
             }
             P::SelectBatch { batch, order, .. } if tensor == order => (batch * 4) as f64,
             P::StoreRows { batch, columns, store, .. } if tensor == store => (batch * columns * 2) as f64,
+            P::Mixup { rows, len, x, index: Some(_), .. } if tensor == x => (rows * len * 4) as f64,
+            P::Mixup { batch, permutations, .. } if tensor == permutations => (batch * 4) as f64,
+            P::Mixup { weights, .. } if tensor == weights => 4.0,
             _ => whole(tensor),
         };
         self.operands()

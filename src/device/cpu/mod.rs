@@ -162,6 +162,19 @@ impl<'a> Call<'a> {
                 let first = self.i32(step)?[0] as usize * batch * columns;
                 self.f32_mut(store)?[first..first + batch * columns].copy_from_slice(&self.f32(rows)?);
             }
+            P::Mixup { batch, rows, len, weights, permutations, step, index, x, out } => {
+                let now = self.i32(step)?[0] as usize;
+                let (weights, permutations) = (self.f32(weights)?, self.i32(permutations)?);
+                ensure!(
+                    now < weights.len() && permutations.len() == weights.len() * batch,
+                    "step past the end of the mixup's weights and permutations"
+                );
+                ensure!(index.is_none() || rows == batch, "a mixup of indexed rows is one group");
+                let index = index.map(|index| self.i32(index)).transpose()?;
+                let permutation = &permutations[now * batch..][..batch];
+                let (x, mut out) = (self.f32(x)?, self.f32_mut(out)?);
+                batch::mixup(len, weights[now], permutation, index.as_deref(), &x, &mut out);
+            }
 
             P::Convolution { shape, x, w, y } => {
                 convolution::forward(

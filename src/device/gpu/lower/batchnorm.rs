@@ -1,12 +1,133 @@
-use anyhow::{Result, bail};
+//! Batchnorm: partial sums of tiles of rows, finished by a small kernel, then one pass that applies them.
 
+use anyhow::{Result, bail, ensure};
+
+use self::plain as convolution;
 use super::Lowering;
-use crate::device::Primitive;
+use crate::device::gpu::driver::Gpu;
+use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::{Element, Primitive, Tensor};
+
+/// Threads of a block of the passes over activations, and vectors of channels side by side in it at most: a warp's worth.
+const THREADS: usize = 256;
+const WIDTH: usize = 32;
+/// Blocks a multiprocessor holds at once, for which the kernels' registers are bounded.
+const FORWARD_BLOCKS: usize = 4;
+const GRADIENT_BLOCKS: usize = 3;
+/// Rows a thread should have at least: the sums of a block cost about as much as reading so many.
+const LEAST_ROWS: usize = 4;
+/// Channels, and tiles side by side at most, of a block of the finishing kernels.
+const FINISH_CHANNELS: usize = 8;
+const FINISH_LANES: usize = 128;
+
+/// Convolutions that leave no partial sums.
+mod plain {
+    use anyhow::Result;
+
+    use super::super::{Lowering, convolution};
+    use crate::device::{ConvolutionShape, Primitive, Tensor};
+
+    /// Partial sums of a convolution's output: at `address` \[tile\]\[sum, M2\]\[Cout\].
+    pub(in super::super) struct Statistics {
+        pub address: u64,
+        pub tiles: usize,
+        pub rows_per_tile: usize,
+    }
+
+    /// Lowers the convolution; the partial sums where its kernel makes them.
+    pub(in super::super) fn forward(
+        lowering: &mut Lowering<'_>,
+        shape: ConvolutionShape,
+        x: Tensor,
+        w: Tensor,
+        y: Tensor,
+        statistics: bool,
+    ) -> Result<Option<Statistics>> {
+        let _ = statistics;
+        convolution::lower(lowering, &Primitive::Convolution { shape, x, w, y })?;
+        Ok(None)
+    }
+}
+
+/// How a pass over `[rows, channels]` is cut into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    /// Vectors of 16 bytes side by side in a block, and rows under each other.
+    width: usize,
+    lanes: usize,
+    /// Blocks across the channels and down the rows.
+    slices: usize,
+    tiles: usize,
+    tile_rows: usize,
+}
+
+impl Cut {
+    /// About as many equal blocks as the GPU holds at once with `resident` on a multiprocessor.
+    fn new(gpu: &Gpu, rows: usize, channels: usize, element: Element, resident: usize) -> Self {
+        let vectors = channels * element.bytes() / 16;
+        let slices = vectors.div_ceil(WIDTH);
+        let width = vectors.div_ceil(slices);
+        let lanes = THREADS / width;
+        let tiles = (gpu.multiprocessors * resident).div_ceil(slices);
+        let tiles = tiles.min(rows.div_ceil(lanes * LEAST_ROWS));
+        let tile_rows = rows.div_ceil(tiles).next_multiple_of(lanes);
+        Self { width, lanes, slices, tiles: rows.div_ceil(tile_rows), tile_rows }
+    }
+
+    fn launch(&self, name: &'static str, arguments: Arguments) -> Launch {
+        Launch {
+            kernel: kernel(name),
+            grid: [self.slices as u32, self.tiles as u32, 1],
+            block: [self.width as u32, self.lanes as u32, 1],
+            shared_bytes: 0,
+            cooperative: false,
+            arguments,
+        }
+    }
+}
+
+fn kernel(name: &'static str) -> Kernel {
+    Kernel { file: "batchnorm.cu", name }
+}
+
+/// A launch of a finishing kernel, which adds up `tiles` partial sums of each channel.
+fn finish(name: &'static str, channels: usize, tiles: usize, arguments: Arguments) -> Launch {
+    let lanes = tiles.div_ceil(4).next_power_of_two().min(FINISH_LANES);
+    Launch {
+        block: [FINISH_CHANNELS as u32, lanes as u32, 1],
+        ..Launch::linear(kernel(name), channels.div_ceil(FINISH_CHANNELS), 1, arguments)
+    }
+}
+
+/// The name of a kernel that exists for both types of activations.
+fn of_type(element: Element, bf16: &'static str, f32: &'static str) -> Result<&'static str> {
+    match element {
+        Element::Bf16 => Ok(bf16),
+        Element::F32 => Ok(f32),
+        other => bail!("batchnorm of {other:?}"),
+    }
+}
+
+/// Whether the kernels can take `channels` of `element`: whole vectors of 16 bytes.
+fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
+    let vector = 16 / element.bytes();
+    ensure!(
+        rows > 0 && channels > 0 && channels.is_multiple_of(vector),
+        "batchnorm of {rows} rows of {channels} channels: needs a multiple of {vector} channels"
+    );
+    Ok(())
+}
 
 /// Whether the batchnorm normalises what the convolution gives, so that its statistics can be summed where they are made.
 pub(super) fn follows(convolution: &Primitive, batchnorm: &Primitive) -> bool {
-    let _ = (convolution, batchnorm);
-    false
+    let (
+        &Primitive::Convolution { shape, y: output, .. },
+        &Primitive::BatchNorm { rows, channels, x: input, .. },
+    ) = (convolution, batchnorm)
+    else {
+        return false;
+    };
+    output == input && channels == shape.out_channels && rows * channels == shape.output_len()
 }
 
 /// Lowers a convolution and its batchnorm: the convolution's epilogue leaves partial sums.
@@ -15,11 +136,234 @@ pub(super) fn lower_with_convolution(
     convolution: &Primitive,
     batchnorm: &Primitive,
 ) -> Result<()> {
-    super::convolution::lower(lowering, convolution)?;
-    lower(lowering, batchnorm)
+    let &Primitive::Convolution { shape, x, w, y } = convolution else {
+        bail!("'{}' is no convolution", convolution.name());
+    };
+    match convolution::forward(lowering, shape, x, w, y, true)? {
+        Some(sums) => forward(lowering, batchnorm, Some(sums)),
+        None => lower(lowering, batchnorm),
+    }
 }
 
 /// Lowers a primitive of this family.
-pub(super) fn lower(_lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    bail!("no kernel for the primitive '{}' yet", primitive.name())
+pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
+    match *primitive {
+        Primitive::BatchNorm { .. } => forward(lowering, primitive, None),
+        Primitive::BatchNormInference { rows, channels, x, affine, running, residual, relu, y } => {
+            let element = lowering.element(x);
+            check(rows, channels, element)?;
+            let name = of_type(element, "batchnorm_inference_bf16", "batchnorm_inference_f32")?;
+            apply(lowering, name, [rows, channels], [x, affine, running, y], residual, relu);
+            Ok(())
+        }
+        Primitive::BatchNormGradient { .. } => gradient(lowering, primitive),
+        _ => bail!("'{}' is no batchnorm", primitive.name()),
+    }
+}
+
+/// One pass: y from x with the statistics in `[x, affine, statistics, y]`.
+fn apply(
+    lowering: &mut Lowering<'_>,
+    name: &'static str,
+    [rows, channels]: [usize; 2],
+    [x, affine, statistics, y]: [Tensor; 4],
+    residual: Option<Tensor>,
+    relu: bool,
+) {
+    let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
+    let arguments = Arguments::new()
+        .count(rows)
+        .count(channels)
+        .count(cut.tile_rows)
+        .count(usize::from(relu))
+        .pointer(lowering.address(x))
+        .pointer(lowering.address(affine))
+        .pointer(lowering.address(statistics))
+        .pointer(lowering.optional(residual))
+        .pointer(lowering.address(y));
+    lowering.launch(cut.launch(name, arguments));
+}
+
+/// Training forward; `sums` are a convolution's partial sums of x, else a kernel makes them.
+fn forward(
+    lowering: &mut Lowering<'_>,
+    primitive: &Primitive,
+    sums: Option<convolution::Statistics>,
+) -> Result<()> {
+    let &Primitive::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, y } = primitive
+    else {
+        bail!("'{}' is no training batchnorm", primitive.name());
+    };
+    let element = lowering.element(x);
+    check(rows, channels, element)?;
+    let (address, tiles, tile_rows) = match sums {
+        Some(sums) => (sums.address, sums.tiles, sums.rows_per_tile),
+        None => {
+            let cut = Cut::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
+            let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
+            let name = of_type(element, "batchnorm_statistics_bf16", "batchnorm_statistics_f32")?;
+            let arguments = Arguments::new()
+                .count(rows)
+                .count(channels)
+                .count(cut.tile_rows)
+                .pointer(lowering.address(x))
+                .pointer(partial);
+            lowering.launch(cut.launch(name, arguments));
+            (partial, cut.tiles, cut.tile_rows)
+        }
+    };
+    let arguments = Arguments::new()
+        .count(rows)
+        .count(channels)
+        .count(tiles)
+        .count(tile_rows)
+        .pointer(address)
+        .pointer(lowering.address(running))
+        .pointer(lowering.address(batch));
+    lowering.launch(finish("batchnorm_finish", channels, tiles, arguments));
+    let name = of_type(element, "batchnorm_apply_bf16", "batchnorm_apply_f32")?;
+    apply(lowering, name, [rows, channels], [x, affine, batch, y], residual, relu);
+    Ok(())
+}
+
+/// The reduction over rows, its finish, and the pass that gives dx.
+fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
+    let &Primitive::BatchNormGradient {
+        rows,
+        channels,
+        x,
+        y,
+        relu,
+        residual,
+        affine,
+        batch,
+        dy,
+        d_affine,
+        dx,
+    } = primitive
+    else {
+        bail!("'{}' is no batchnorm gradient", primitive.name());
+    };
+    let element = lowering.element(x);
+    check(rows, channels, element)?;
+    let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
+    let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
+
+    // With a residual the ReLU's mask comes from y and is left in dy; without, both passes recompute it from x.
+    let (sums, apply) = match (relu, residual) {
+        (false, _) => (
+            of_type(element, "batchnorm_gradient_sums_bf16", "batchnorm_gradient_sums_f32")?,
+            of_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
+        ),
+        (true, false) => (
+            of_type(element, "batchnorm_gradient_sums_relu_bf16", "batchnorm_gradient_sums_relu_f32")?,
+            of_type(element, "batchnorm_gradient_apply_relu_bf16", "batchnorm_gradient_apply_relu_f32")?,
+        ),
+        (true, true) => (
+            of_type(
+                element,
+                "batchnorm_gradient_sums_residual_bf16",
+                "batchnorm_gradient_sums_residual_f32",
+            )?,
+            of_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
+        ),
+    };
+    let arguments = Arguments::new()
+        .count(rows)
+        .count(channels)
+        .count(cut.tile_rows)
+        .pointer(lowering.address(x))
+        .pointer(lowering.address(y))
+        .pointer(lowering.address(affine))
+        .pointer(lowering.address(batch))
+        .pointer(lowering.address(dy))
+        .pointer(partial);
+    lowering.launch(cut.launch(sums, arguments));
+    let arguments = Arguments::new()
+        .count(channels)
+        .count(cut.tiles)
+        .pointer(partial)
+        .pointer(lowering.address(batch))
+        .pointer(lowering.address(d_affine));
+    lowering.launch(finish("batchnorm_gradient_finish", channels, cut.tiles, arguments));
+    let arguments = Arguments::new()
+        .count(rows)
+        .count(channels)
+        .count(cut.tile_rows)
+        .pointer(lowering.address(x))
+        .pointer(lowering.address(affine))
+        .pointer(lowering.address(batch))
+        .pointer(lowering.address(dy))
+        .pointer(lowering.address(d_affine))
+        .pointer(lowering.address(dx));
+    lowering.launch(cut.launch(apply, arguments));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rtx_3090() -> Gpu {
+        Gpu { name: "RTX 3090".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376 }
+    }
+
+    /// Every shape is covered by whole tiles of at most 256 threads, and the layers of a ResNet fill the multiprocessors
+    /// once, none twice.
+    #[test]
+    fn cuts_cover_every_row_and_fill_the_gpu() {
+        let gpu = rtx_3090();
+        for element in [Element::Bf16, Element::F32] {
+            for rows in [1, 2, 31, 33, 1000, 8192, 524_288] {
+                for channels in [8, 16, 24, 40, 64, 264, 512, 1000, 2048] {
+                    let cut = Cut::new(&gpu, rows, channels, element, FORWARD_BLOCKS);
+                    let vectors = channels * element.bytes() / 16;
+                    assert!(cut.width * cut.lanes <= THREADS && cut.width <= WIDTH, "{cut:?}");
+                    assert!(
+                        cut.slices * cut.width >= vectors && (cut.slices - 1) * cut.width < vectors,
+                        "{cut:?}"
+                    );
+                    assert!(
+                        cut.tiles * cut.tile_rows >= rows && (cut.tiles - 1) * cut.tile_rows < rows,
+                        "{cut:?}"
+                    );
+                }
+            }
+        }
+        for (rows, channels) in [(524_288, 64), (131_072, 128), (32_768, 256), (8192, 512)] {
+            let cut = Cut::new(&gpu, rows, channels, Element::Bf16, FORWARD_BLOCKS);
+            let blocks = cut.slices * cut.tiles;
+            assert!((270..=328).contains(&blocks), "{rows} x {channels}: {blocks} blocks, {cut:?}");
+        }
+    }
+
+    #[test]
+    fn a_batchnorm_follows_the_convolution_that_writes_its_input() {
+        let shape = crate::device::ConvolutionShape {
+            batch: 2,
+            height: 5,
+            width: 4,
+            in_channels: 8,
+            out_channels: 16,
+            kernel: 3,
+            stride: 2,
+        };
+        let convolution = Primitive::Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) };
+        let batchnorm = |rows, channels, x| Primitive::BatchNorm {
+            rows,
+            channels,
+            x,
+            affine: Tensor(3),
+            running: Tensor(4),
+            batch: Tensor(5),
+            residual: None,
+            relu: true,
+            y: Tensor(6),
+        };
+        assert!(follows(&convolution, &batchnorm(2 * 3 * 2, 16, Tensor(2))));
+        assert!(!follows(&convolution, &batchnorm(2 * 3 * 2, 16, Tensor(0))));
+        assert!(!follows(&convolution, &batchnorm(2 * 3 * 2 * 2, 8, Tensor(2))));
+        assert!(!follows(&convolution, &batchnorm(2 * 3, 16, Tensor(2))));
+        assert!(!follows(&batchnorm(12, 16, Tensor(2)), &convolution));
+    }
 }

@@ -110,7 +110,8 @@ impl<'a> Lowering<'a> {
             P::SelectBatch { .. }
             | P::AdvanceStep { .. }
             | P::NormaliseImages { .. }
-            | P::StoreRows { .. } => batch::lower(self, primitive),
+            | P::StoreRows { .. }
+            | P::Mixup { .. } => batch::lower(self, primitive),
             P::Convolution { .. }
             | P::ConvolutionDataGradient { .. }
             | P::ConvolutionWeightGradient { .. } => convolution::lower(self, primitive),

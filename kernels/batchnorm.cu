@@ -1,0 +1,449 @@
+// Batchnorm over the rows of an NHWC activation (a row is a pixel), training forward, inference and gradient, with the
+// ReLU and the residual of the block in the same passes.
+//
+//   mean_c = 1/M sum_m x_mc        var_c = 1/M sum_m (x_mc - mean_c)^2        xhat = (x - mean) / sqrt(var + eps)
+//   y = relu?(g xhat + b + residual?)
+//   d_g = sum_m dy xhat            d_b = sum_m dy            (dy set to 0 where the ReLU gave 0)
+//   dx = g / sqrt(var + eps) (dy - d_b / M - xhat d_g / M)
+//
+// Source: S. Ioffe, C. Szegedy, "Batch normalization", 2015, section 3 (algorithms 1 and 2 and the gradient below them).
+// Merging of partial variances: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
+// computing sample variances", 1979, equation 2.1.
+//
+// Tensors: x, y, residual, dy, dx are [M][C] of T (bf16 or f32), 16-byte aligned, C a multiple of 8 (bf16) or 4 (f32).
+// affine [2][C] = g, b; running [2][C] = mean, var; batch [2][C] = mean, 1/sqrt(var + eps); d_affine [2][C]: all f32.
+//
+// How the passes over [M][C] are cut. A thread owns one vector of 16 bytes, 8 or 4 channels, of every row it visits, so
+// the channels' coefficients and sums stay in its registers. A block is `width` vectors by `lanes` rows, at most 256
+// threads; blockIdx.x is a slice of `width` vectors of the channels, blockIdx.y a tile of `tile_rows` rows, through
+// which the block steps `lanes` rows at a time. Narrow layers have one slice and many tiles, wide ones several slices and
+// few tiles. A warp reads 512 contiguous bytes where the slice is 32 vectors wide or the whole row.
+//
+// Cost: no pass has reuse, all are bound by memory. Passes over a tensor of M C elements: training forward 3 (1 where the
+// convolution's epilogue left the partial sums: read, write; else one read more), inference 2, each plus 1 with a
+// residual; gradient 5 without residual (dy, x; dy, x, dx) and 7 with (dy, x, y, dy; dy, x, dx).
+// Without residual the ReLU's mask is recomputed from x, with the forward's own expression, so y is not read and the
+// masked dy not written. The least without fusing into a neighbour's kernel is the same: statistics must be complete
+// before the first output. Partial sums add 2 C / tile_rows of a pass of f32.
+//
+// Deterministic: no atomics. Each thread adds its rows in order, a block its lanes in order, the finishing kernels the tiles
+// in a tree that depends on their number alone; the cut is a function of the shape and the GPU's description.
+#include "common.cuh"
+
+static const int THREADS = 256;
+// Bounds registers to 64 (forward) and 80 (gradient) a thread: 32 and 24 warps a multiprocessor. With two rows' loads in
+// flight a thread these keep 24 KB and more under way, where the memory's latency asks for 936 GB/s x 0.6 us / 82 = 7 KB on an
+// RTX 3090 and 16 KB on an H100.
+static const int FORWARD_BLOCKS = 4;
+static const int GRADIENT_BLOCKS = 3;
+
+static const float EPSILON = 1e-5f;
+static const float MOMENTUM = 0.1f;
+
+// The rows and channels of a thread.
+struct Place {
+    // First channel; the thread has none where this is C or more.
+    int channel;
+    // Rows first, first + step, ... below end.
+    int first;
+    int end;
+    int step;
+};
+
+template <typename T> __device__ __forceinline__ Place place(int rows, int tile_rows) {
+    const int channel = (blockIdx.x * blockDim.x + threadIdx.x) * Vector<T>::LEN;
+    const int start = blockIdx.y * tile_rows;
+    return {channel, start + (int)threadIdx.y, min(rows, start + tile_rows), (int)blockDim.y};
+}
+
+// A number known to the compiler.
+template <int N> struct Count {
+    static const int value = N;
+};
+
+// Calls body(Count<N>, row) for N rows row, row + step, ... at a time, whose loads can then be under way together, and
+// body(Count<1>, row) for each of the rest.
+template <int N, typename Body> __device__ __forceinline__ void for_rows(const Place& at, Body body) {
+    int row = at.first;
+    for (; row + (N - 1) * at.step < at.end; row += N * at.step) body(Count<N>(), row);
+    for (; row < at.end; row += at.step) body(Count<1>(), row);
+}
+
+// The vectors of N rows.
+template <typename T, int N>
+__device__ __forceinline__ void load_rows(const T* from, size_t step, float (&values)[N][Vector<T>::LEN]) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) Vector<T>::load(from + n * step, values[n]);
+}
+
+template <typename T, int N>
+__device__ __forceinline__ void store_rows(T* to, size_t step, const float (&values)[N][Vector<T>::LEN]) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) Vector<T>::store(to + n * step, values[n]);
+}
+
+// `LEN` coefficients from channel c on; the rows of affine, batch and running are 16-byte aligned.
+template <int LEN> __device__ __forceinline__ void load_channels(const float* from, float (&values)[LEN]) {
+#pragma unroll
+    for (int i = 0; i < LEN; i += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(from + i);
+        values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
+    }
+}
+
+// 1/sqrt(var + eps), each operation rounded to nearest.
+__device__ __forceinline__ float inverse_deviation(float variance) { return 1.0f / sqrtf(variance + EPSILON); }
+
+// The forward's value before residual and ReLU, and the gradient's mask: one expression, so that both agree in every bit.
+// Subtracting the mean first keeps the digits where |mean| is large against the deviation.
+__device__ __forceinline__ float normalised(float x, float mean, float scale, float offset) {
+    return __fmaf_rn(__fsub_rn(x, mean), scale, offset);
+}
+
+// A NaN stays one: a diverged run must not look alive.
+__device__ __forceinline__ float relu(float value) { return value < 0.0f ? 0.0f : value; }
+
+// Adds two sums a channel over the lanes of a block, lane after lane, and writes them to `partial` [tile][2][C].
+// Shared memory: 2 x 256 x LEN floats, 16 KB with bf16. `finish(c, first, second)` may change the pair before it is stored.
+template <int LEN, typename Finish>
+__device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float (&second)[LEN], int channels,
+                                          float* __restrict__ partial, Finish finish) {
+    __shared__ float sums[2][THREADS * LEN];
+    const int width = blockDim.x * LEN;
+    const int own = threadIdx.y * width + threadIdx.x * LEN;
+#pragma unroll
+    for (int i = 0; i < LEN; i += 4) {
+        *reinterpret_cast<float4*>(&sums[0][own + i]) = make_float4(first[i], first[i + 1], first[i + 2], first[i + 3]);
+        *reinterpret_cast<float4*>(&sums[1][own + i]) =
+            make_float4(second[i], second[i + 1], second[i + 2], second[i + 3]);
+    }
+    __syncthreads();
+    float* tile = partial + (size_t)blockIdx.y * 2 * channels;
+    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < width; i += blockDim.x * blockDim.y) {
+        const int channel = blockIdx.x * width + i;
+        if (channel >= channels) break;
+        float a = 0.0f, b = 0.0f;
+        for (int lane = 0; lane < blockDim.y; ++lane) {
+            a += sums[0][lane * width + i];
+            b += sums[1][lane * width + i];
+        }
+        finish(channel, a, b);
+        tile[channel] = a;
+        tile[channels + channel] = b;
+    }
+}
+
+// Partial statistics of x: partial [tile][0] = sum over the tile's rows, [tile][1] = M2, the squared deviations from the
+// tile's own mean.
+//
+// In one pass, of deviations from the tile's first row p: sum = n p + sum (x - p), M2 = sum (x - p)^2 - (sum (x - p))^2 / n.
+// What cancels is n (mean - p)^2. With p within k standard deviations of the mean it is k^2 M2: k^2 2^-24 of M2's digits
+// are lost, whatever the mean. As p is one of the tile's own values it is never above (n - 1) M2, however odd they are.
+// Grid: slices x tiles; block: width x lanes. Shared 16 KB.
+template <typename T>
+__device__ __forceinline__ void statistics(int rows, int channels, int tile_rows, const T* __restrict__ x,
+                                           float* __restrict__ partial) {
+    constexpr int LEN = Vector<T>::LEN;
+    const Place at = place<T>(rows, tile_rows);
+    const size_t step = (size_t)at.step * channels;
+    const int start = blockIdx.y * tile_rows;
+    float sum[LEN] = {}, squares[LEN] = {};
+    if (at.channel < channels) {
+        float pivot[LEN];
+        Vector<T>::load(x + (size_t)start * channels + at.channel, pivot);
+        for_rows<4>(at, [&](auto count, int row) {
+            constexpr int N = decltype(count)::value;
+            float values[N][LEN];
+            load_rows(x + (size_t)row * channels + at.channel, step, values);
+#pragma unroll
+            for (int j = 0; j < N * LEN; ++j) {
+                const int n = j / LEN, i = j % LEN;
+                const float deviation = values[n][i] - pivot[i];
+                sum[i] += deviation;
+                squares[i] += deviation * deviation;
+            }
+        });
+    }
+    const float n = (float)(at.end - start);
+    sum_lanes<LEN>(sum, squares, channels, partial, [&](int channel, float& total, float& square) {
+        const float pivot = to_float(x[(size_t)start * channels + channel]);
+        const float m2 = square - total * (total / n);
+        // Rounding may leave a little below 0; a NaN passes.
+        square = m2 < 0.0f ? 0.0f : m2;
+        total = n * pivot + total;
+    });
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
+    batchnorm_statistics_bf16(int rows, int channels, int tile_rows, const bf16* x, float* partial) {
+    statistics<bf16>(rows, channels, tile_rows, x, partial);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
+    batchnorm_statistics_f32(int rows, int channels, int tile_rows, const float* x, float* partial) {
+    statistics<float>(rows, channels, tile_rows, x, partial);
+}
+
+// Channels of a block of the finishing kernels: 32 bytes, one sector of the partial sums' rows.
+static const int FINISH_CHANNELS = 8;
+// Most tile lanes of a block of the finishing kernels: 1024 threads.
+static const int FINISH_LANES = 128;
+
+// Count, mean (as the deviation from a value common to all) and M2 of some rows.
+struct Moments {
+    float count;
+    float mean;
+    float m2;
+};
+
+// Chan's formula; a side without rows changes nothing.
+__device__ __forceinline__ Moments merged(Moments a, Moments b) {
+    if (b.count == 0.0f) return a;
+    const float count = a.count + b.count;
+    const float share = b.count / count;
+    const float delta = b.mean - a.mean;
+    return {count, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
+}
+
+// Statistics of all rows from those of the tiles; batch and running statistics, these as PyTorch's: running = 0.9 running
+// + 0.1 new, with the variance n/(n-1) (of one row: 0).
+//
+// Means enter as deviations from the first tile's mean, so that f32 loses nothing where |mean| is large against the
+// deviation. Grid: ceil(C / 8); block: 8 channels x `lanes` (a power of two, at most 128). Lane l merges tiles l, l + lanes,
+// ... in order, then lanes are merged pairwise. partial [tiles][2][C] as above, read once; 6 FLOPs a tile and channel.
+extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
+    batchnorm_finish(int rows, int channels, int tiles, int tile_rows, const float* __restrict__ partial,
+                     float* __restrict__ running, float* __restrict__ batch) {
+    __shared__ Moments shared[FINISH_LANES][FINISH_CHANNELS];
+    const int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
+    const int lane = threadIdx.y;
+    Moments own = {0.0f, 0.0f, 0.0f};
+    float pivot = 0.0f;
+    if (channel < channels) {
+        pivot = partial[channel] / (float)min(rows, tile_rows);
+#pragma unroll 4
+        for (int tile = lane; tile < tiles; tile += blockDim.y) {
+            const float* sums = partial + (size_t)tile * 2 * channels + channel;
+            const float count = (float)min(tile_rows, rows - tile * tile_rows);
+            own = merged(own, {count, sums[0] / count - pivot, sums[channels]});
+        }
+    }
+    for (int half = blockDim.y / 2; half > 0; half /= 2) {
+        if (lane >= half && lane < 2 * half) shared[lane][threadIdx.x] = own;
+        __syncthreads();
+        if (lane < half) own = merged(own, shared[lane + half][threadIdx.x]);
+    }
+    if (lane > 0 || channel >= channels) return;
+    const float mean = pivot + own.mean;
+    const float variance = own.m2 / (float)rows;
+    const float unbiased = own.m2 / (float)max(rows - 1, 1);
+    batch[channel] = mean;
+    batch[channels + channel] = inverse_deviation(variance);
+    running[channel] = (1.0f - MOMENTUM) * running[channel] + MOMENTUM * mean;
+    running[channels + channel] = (1.0f - MOMENTUM) * running[channels + channel] + MOMENTUM * unbiased;
+}
+
+// y = relu?(g (x - mean) / std + b + residual?), `mean` and `spread` [C] being the batch's mean and 1/std, or, for
+// inference, the running mean and variance. Grid: slices x tiles; block: width x lanes. Reads x (and residual), writes y.
+template <typename T, bool INFERENCE, bool RESIDUAL>
+__device__ __forceinline__ void apply(int rows, int channels, int tile_rows, int with_relu, const T* __restrict__ x,
+                                      const float* __restrict__ affine, const float* __restrict__ statistics,
+                                      const T* __restrict__ residual, T* __restrict__ y) {
+    constexpr int LEN = Vector<T>::LEN;
+    const Place at = place<T>(rows, tile_rows);
+    if (at.channel >= channels) return;
+    float mean[LEN], scale[LEN], offset[LEN], spread[LEN];
+    load_channels(statistics + at.channel, mean);
+    load_channels(statistics + channels + at.channel, spread);
+    load_channels(affine + at.channel, scale);
+    load_channels(affine + channels + at.channel, offset);
+#pragma unroll
+    for (int i = 0; i < LEN; ++i) scale[i] *= INFERENCE ? inverse_deviation(spread[i]) : spread[i];
+    const size_t step = (size_t)at.step * channels;
+    for_rows<2>(at, [&](auto count, int row) {
+        constexpr int N = decltype(count)::value;
+        const size_t index = (size_t)row * channels + at.channel;
+        float values[N][LEN], added[N][LEN];
+        load_rows(x + index, step, values);
+        if (RESIDUAL) load_rows(residual + index, step, added);
+#pragma unroll
+        for (int j = 0; j < N * LEN; ++j) {
+            const int n = j / LEN, i = j % LEN;
+            float value = normalised(values[n][i], mean[i], scale[i], offset[i]);
+            if (RESIDUAL) value += added[n][i];
+            values[n][i] = with_relu ? relu(value) : value;
+        }
+        store_rows(y + index, step, values);
+    });
+}
+
+#define APPLY(NAME, T, INFERENCE)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)                                          \
+        NAME(int rows, int channels, int tile_rows, int with_relu, const T* x, const float* affine,                \
+             const float* statistics, const T* residual, T* y) {                                                   \
+        if (residual)                                                                                              \
+            apply<T, INFERENCE, true>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y);   \
+        else                                                                                                       \
+            apply<T, INFERENCE, false>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y);  \
+    }
+
+APPLY(batchnorm_apply_bf16, bf16, false)
+APPLY(batchnorm_apply_f32, float, false)
+APPLY(batchnorm_inference_bf16, bf16, true)
+APPLY(batchnorm_inference_f32, float, true)
+
+// Where the gradient's ReLU mask comes from.
+enum Mask {
+    // There is no ReLU, or dy is masked already.
+    NONE,
+    // The forward's value, recomputed from x: right where no residual was added to it.
+    FROM_X,
+    // y; the masked dy is written back, as it is the residual's gradient too.
+    FROM_Y,
+};
+
+// Partial sums of the gradient: partial [tile][0] = sum dy (x - mean), [tile][1] = sum dy, dy masked.
+// Grid: slices x tiles; block: width x lanes. Shared 16 KB. Reads dy and x (FROM_Y: and y, writes dy).
+template <typename T, Mask MASK>
+__device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, const T* __restrict__ x,
+                                              const T* __restrict__ y, const float* __restrict__ affine,
+                                              const float* __restrict__ batch, T* __restrict__ dy,
+                                              float* __restrict__ partial) {
+    constexpr int LEN = Vector<T>::LEN;
+    const Place at = place<T>(rows, tile_rows);
+    float products[LEN] = {}, sums[LEN] = {};
+    if (at.channel < channels) {
+        float mean[LEN], scale[LEN], offset[LEN];
+        load_channels(batch + at.channel, mean);
+        if (MASK == FROM_X) {
+            float inverse_std[LEN];
+            load_channels(batch + channels + at.channel, inverse_std);
+            load_channels(affine + at.channel, scale);
+            load_channels(affine + channels + at.channel, offset);
+#pragma unroll
+            for (int i = 0; i < LEN; ++i) scale[i] *= inverse_std[i];
+        }
+        const size_t step = (size_t)at.step * channels;
+        for_rows<2>(at, [&](auto count, int row) {
+            constexpr int N = decltype(count)::value;
+            const size_t index = (size_t)row * channels + at.channel;
+            float gradient[N][LEN], values[N][LEN], outputs[N][LEN];
+            load_rows(dy + index, step, gradient);
+            load_rows(x + index, step, values);
+            if (MASK == FROM_Y) load_rows(y + index, step, outputs);
+#pragma unroll
+            for (int j = 0; j < N * LEN; ++j) {
+                const int n = j / LEN, i = j % LEN;
+                if (MASK == FROM_X) outputs[n][i] = normalised(values[n][i], mean[i], scale[i], offset[i]);
+                if (MASK != NONE) gradient[n][i] = outputs[n][i] > 0.0f ? gradient[n][i] : 0.0f;
+                products[i] += gradient[n][i] * (values[n][i] - mean[i]);
+                sums[i] += gradient[n][i];
+            }
+            if (MASK == FROM_Y) store_rows(dy + index, step, gradient);
+        });
+    }
+    sum_lanes<LEN>(products, sums, channels, partial, [](int, float&, float&) {});
+}
+
+#define GRADIENT_SUMS(NAME, T, MASK)                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                \
+        NAME(int rows, int channels, int tile_rows, const T* x, const T* y, const float* affine,          \
+             const float* batch, T* dy, float* partial) {                                                 \
+        gradient_sums<T, MASK>(rows, channels, tile_rows, x, y, affine, batch, dy, partial);              \
+    }
+
+GRADIENT_SUMS(batchnorm_gradient_sums_bf16, bf16, NONE)
+GRADIENT_SUMS(batchnorm_gradient_sums_f32, float, NONE)
+GRADIENT_SUMS(batchnorm_gradient_sums_relu_bf16, bf16, FROM_X)
+GRADIENT_SUMS(batchnorm_gradient_sums_relu_f32, float, FROM_X)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, FROM_Y)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, FROM_Y)
+
+// d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the sum.
+// Grid and block as batchnorm_finish.
+extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
+    batchnorm_gradient_finish(int channels, int tiles, const float* __restrict__ partial,
+                              const float* __restrict__ batch, float* __restrict__ d_affine) {
+    __shared__ float2 shared[FINISH_LANES][FINISH_CHANNELS];
+    const int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
+    const int lane = threadIdx.y;
+    float2 own = make_float2(0.0f, 0.0f);
+    if (channel < channels) {
+#pragma unroll 4
+        for (int tile = lane; tile < tiles; tile += blockDim.y) {
+            const float* sums = partial + (size_t)tile * 2 * channels + channel;
+            own.x += sums[0];
+            own.y += sums[channels];
+        }
+    }
+    for (int half = blockDim.y / 2; half > 0; half /= 2) {
+        if (lane >= half && lane < 2 * half) shared[lane][threadIdx.x] = own;
+        __syncthreads();
+        if (lane < half) {
+            const float2 other = shared[lane + half][threadIdx.x];
+            own.x += other.x;
+            own.y += other.y;
+        }
+    }
+    if (lane > 0 || channel >= channels) return;
+    d_affine[channel] = own.x * batch[channels + channel];
+    d_affine[channels + channel] = own.y;
+}
+
+// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = scale dy + slope (x - mean) + level, one set of coefficients a channel.
+// Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
+template <typename T, Mask MASK>
+__device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_rows, const T* __restrict__ x,
+                                               const float* __restrict__ affine, const float* __restrict__ batch,
+                                               const T* __restrict__ dy, const float* __restrict__ d_affine,
+                                               T* __restrict__ dx) {
+    constexpr int LEN = Vector<T>::LEN;
+    const Place at = place<T>(rows, tile_rows);
+    if (at.channel >= channels) return;
+    float mean[LEN], scale[LEN], offset[LEN], slope[LEN], level[LEN];
+    {
+        float inverse_std[LEN];
+        load_channels(batch + at.channel, mean);
+        load_channels(batch + channels + at.channel, inverse_std);
+        load_channels(affine + at.channel, scale);
+        if (MASK == FROM_X) load_channels(affine + channels + at.channel, offset);
+        load_channels(d_affine + at.channel, slope);
+        load_channels(d_affine + channels + at.channel, level);
+        const float share = -1.0f / (float)rows;
+#pragma unroll
+        for (int i = 0; i < LEN; ++i) {
+            scale[i] *= inverse_std[i];
+            slope[i] *= share * scale[i] * inverse_std[i];
+            level[i] *= share * scale[i];
+        }
+    }
+    const size_t step = (size_t)at.step * channels;
+    for_rows<2>(at, [&](auto count, int row) {
+        constexpr int N = decltype(count)::value;
+        const size_t index = (size_t)row * channels + at.channel;
+        float gradient[N][LEN], values[N][LEN];
+        load_rows(dy + index, step, gradient);
+        load_rows(x + index, step, values);
+#pragma unroll
+        for (int j = 0; j < N * LEN; ++j) {
+            const int n = j / LEN, i = j % LEN;
+            float masked = gradient[n][i];
+            if (MASK == FROM_X)
+                masked = normalised(values[n][i], mean[i], scale[i], offset[i]) > 0.0f ? masked : 0.0f;
+            values[n][i] = scale[i] * masked + (slope[i] * (values[n][i] - mean[i]) + level[i]);
+        }
+        store_rows(dx + index, step, values);
+    });
+}
+
+#define GRADIENT_APPLY(NAME, T, MASK)                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                  \
+        NAME(int rows, int channels, int tile_rows, const T* x, const float* affine, const float* batch,    \
+             const T* dy, const float* d_affine, T* dx) {                                                   \
+        gradient_apply<T, MASK>(rows, channels, tile_rows, x, affine, batch, dy, d_affine, dx);             \
+    }
+
+GRADIENT_APPLY(batchnorm_gradient_apply_bf16, bf16, NONE)
+GRADIENT_APPLY(batchnorm_gradient_apply_f32, float, NONE)
+GRADIENT_APPLY(batchnorm_gradient_apply_relu_bf16, bf16, FROM_X)
+GRADIENT_APPLY(batchnorm_gradient_apply_relu_f32, float, FROM_X)

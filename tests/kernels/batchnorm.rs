@@ -1,0 +1,346 @@
+//! Batchnorm: training forward, inference and gradient.
+//!
+//! The interpreter stands in for a GPU of 82 multiprocessors, so a tensor of a thousand rows is already cut into many
+//! tiles, few of them of full length.
+
+use records::device::gpu::Precision;
+use records::device::gpu::driver::Driver as _;
+use records::device::gpu::launch::{Arguments, Kernel, Launch};
+use records::device::gpu::sim::SimDriver;
+use records::device::{Primitive, Tensor};
+
+use crate::pair::{Outcome, Pair, Random, Value};
+
+/// Rounding of one f32 operation, relative.
+const F32: f64 = 1.0 / (1 << 24) as f64;
+/// Rounding to bf16, relative.
+const BF16: f64 = 1.0 / (1 << 9) as f64;
+
+const X: Tensor = Tensor(0);
+const AFFINE: Tensor = Tensor(1);
+const RUNNING: Tensor = Tensor(2);
+const BATCH: Tensor = Tensor(3);
+const RESIDUAL: Tensor = Tensor(4);
+const Y: Tensor = Tensor(5);
+const DY: Tensor = Tensor(6);
+const D_AFFINE: Tensor = Tensor(7);
+const DX: Tensor = Tensor(8);
+
+/// How stored activations are rounded.
+fn stored(precision: Precision) -> f64 {
+    match precision {
+        Precision::Bf16 => BF16,
+        Precision::F32 => 0.0,
+    }
+}
+
+/// Asserts |kernels - cpu| <= relative |cpu| + absolute.
+fn assert_within(what: &str, outcome: &Outcome, tensor: Tensor, relative: f64, absolute: f64) {
+    let pairs = outcome.cpu[tensor.0].iter().zip(&outcome.kernels[tensor.0]);
+    for (at, (&cpu, &kernels)) in pairs.enumerate() {
+        let tolerance = relative * f64::from(cpu).abs() + absolute;
+        let difference = (f64::from(kernels) - f64::from(cpu)).abs();
+        assert!(
+            difference <= tolerance,
+            "{what}, element {at}: cpu {cpu}, kernels {kernels} (allowed {tolerance:e})"
+        );
+    }
+}
+
+/// Operands whose values before the ReLU keep a distance from 0: xhat lies near +1 or -1 (rows alternate), so that
+/// g xhat + b with g in 0.8..1.2 and |b| in 0.1..0.2 is beyond 0.1 for every number of rows, and a residual pushes the same
+/// way. Means and deviations differ from channel to channel.
+fn operands(random: &mut Random, rows: usize, channels: usize) -> Vec<Value> {
+    let signs: Vec<f32> = (0..rows * channels)
+        .map(|i| if (i / channels + i % channels).is_multiple_of(2) { 1.0 } else { -1.0 })
+        .collect();
+    let (centre, spread) = (random.normal(channels, 1.0), random.uniform(channels, 0.5, 2.0));
+    let sizes = random.uniform(rows * channels, 0.8, 1.2);
+    let x = (0..rows * channels).map(|i| centre[i % channels] + spread[i % channels] * signs[i] * sizes[i]);
+    let offsets = random.uniform(channels, -0.1, 0.1);
+    let affine = random
+        .uniform(channels, 0.8, 1.2)
+        .into_iter()
+        .chain(offsets.iter().map(|&v| if v < 0.0 { v - 0.1 } else { v + 0.1 }));
+    let residual =
+        random.normal(rows * channels, 1.0).into_iter().zip(&signs).map(|(v, sign)| v.abs() * sign);
+    vec![
+        Value::Activations(x.collect()),
+        Value::F32(affine.collect()),
+        Value::F32(random.uniform(2 * channels, 0.1, 2.0)),
+        Value::Output(2 * channels),
+        Value::Activations(residual.collect()),
+        Value::ActivationOutput(rows * channels),
+        Value::Activations(random.normal(rows * channels, 1.0)),
+        Value::Output(2 * channels),
+        Value::ActivationOutput(rows * channels),
+    ]
+}
+
+fn forward([rows, channels]: [usize; 2], residual: bool, relu: bool) -> Primitive {
+    Primitive::BatchNorm {
+        rows,
+        channels,
+        x: X,
+        affine: AFFINE,
+        running: RUNNING,
+        batch: BATCH,
+        residual: residual.then_some(RESIDUAL),
+        relu,
+        y: Y,
+    }
+}
+
+fn gradient([rows, channels]: [usize; 2], residual: bool, relu: bool) -> Primitive {
+    Primitive::BatchNormGradient {
+        rows,
+        channels,
+        x: X,
+        y: Y,
+        relu,
+        residual,
+        affine: AFFINE,
+        batch: BATCH,
+        dy: DY,
+        d_affine: D_AFFINE,
+        dx: DX,
+    }
+}
+
+/// Forward and gradient after it, of every combination of residual and ReLU.
+fn training(precision: Precision, shapes: &[[usize; 2]]) {
+    let mut pair = Pair::new(precision);
+    let stored = stored(precision);
+    for &shape @ [rows, channels] in shapes {
+        for (residual, relu) in [(false, false), (false, true), (true, false), (true, true)] {
+            let what = format!("{rows} x {channels}, residual {residual}, relu {relu}");
+            let mut random = Random::new(&format!("batchnorm training {precision:?} {what}"));
+            let values = operands(&mut random, rows, channels);
+            let primitives = [forward(shape, residual, relu), gradient(shape, residual, relu)];
+            let outcome = pair.run(&primitives, &values);
+
+            // Values are near 1. Sums run over at most a few dozen rows in a thread, then over lanes and tiles in trees:
+            // a few roundings of f32; sixteen leave room.
+            outcome.assert_close(&format!("{what}: statistics"), BATCH, 16.0 * F32, 16.0 * F32);
+            outcome.assert_close(&format!("{what}: running"), RUNNING, 16.0 * F32, 16.0 * F32);
+            // The CPU forms x scale + (b - mean scale): what cancels is up to |x| scale = 8 x 1.2 / 0.4 in general; one row has no
+            // variance, and scale is 1.2 / sqrt(eps) = 380.
+            let cancelled = if rows == 1 { 380.0 * 8.0 } else { 24.0 };
+            assert_within(&format!("{what}: y"), &outcome, Y, stored + 16.0 * F32, 4.0 * cancelled * F32);
+            if relu && residual {
+                outcome.assert_equal(&format!("{what}: the residual's gradient"), DY);
+            }
+            // Sums of `rows` products of size 1 with random signs: their size is the root of the rows, and so is their error.
+            outcome.assert_close(&format!("{what}: d_affine"), D_AFFINE, 16.0 * F32, 16.0 * F32);
+            // scale (dy - mean(dy) - xhat mean(dy xhat)) cancels, with two rows to nothing; dy is below 5.
+            let scale = if rows == 1 { 380.0 } else { 3.0 };
+            assert_within(
+                &format!("{what}: dx"),
+                &outcome,
+                DX,
+                stored + 16.0 * F32,
+                16.0 * scale * 5.0 * F32,
+            );
+        }
+    }
+}
+
+#[test]
+fn training_in_f32() {
+    training(
+        Precision::F32,
+        &[[1, 8], [2, 4], [3, 12], [67, 20], [1301, 8], [517, 64], [130, 260], [45, 516], [9, 2048]],
+    );
+}
+
+#[test]
+fn training_in_bf16() {
+    training(
+        Precision::Bf16,
+        &[[1, 8], [2, 16], [3, 24], [67, 40], [2603, 8], [517, 64], [130, 264], [45, 520], [9, 2048]],
+    );
+}
+
+/// Training statistics and y against float64, where the mean is a thousand deviations: x in f32 around 100 with deviation 0.1
+/// (in bf16, whose steps there are 0.5, deviation 3). A variance from E[x^2] - E[x]^2 in f32 would be off by percents.
+#[test]
+fn a_large_mean_costs_no_digits() {
+    for (precision, deviation) in [(Precision::F32, 0.1), (Precision::Bf16, 3.0)] {
+        let mut pair = Pair::new(precision);
+        for shape @ [rows, channels] in [[70, 8], [3001, 16], [409, 264]] {
+            let what = format!("{precision:?} {rows} x {channels}");
+            let mut random = Random::new(&format!("batchnorm large mean {what}"));
+            let mut values = operands(&mut random, rows, channels);
+            let x: Vec<f32> = random.normal(rows * channels, deviation).iter().map(|v| 100.0 + v).collect();
+            let x: Vec<f32> = match precision {
+                Precision::Bf16 => x.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect(),
+                Precision::F32 => x,
+            };
+            values[X.0] = Value::Activations(x.clone());
+            let Value::F32(affine) = values[AFFINE.0].clone() else { unreachable!() };
+            let Value::F32(running) = values[RUNNING.0].clone() else { unreachable!() };
+            let kernels = pair.run(&[forward(shape, false, false)], &values).kernels;
+
+            let n = rows as f64;
+            for channel in 0..channels {
+                let column: Vec<f64> =
+                    x.iter().skip(channel).step_by(channels).map(|&v| f64::from(v)).collect();
+                let mean = column.iter().sum::<f64>() / n;
+                let variance = column.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+                let inverse = 1.0 / (variance + 1e-5).sqrt();
+                let near = |name: &str, got: f32, want: f64, tolerance: f64| {
+                    let difference = (f64::from(got) - want).abs();
+                    assert!(
+                        difference <= tolerance,
+                        "{what}: {name} of channel {channel}: {got}, float64 {want}"
+                    );
+                };
+                // A tile's sum and the mean itself are rounded where they are near 100 (times the rows): 2 roundings of 100,
+                // doubled for the division and the merging.
+                let mean_error = 4.0 * F32 * 100.0;
+                near("mean", kernels[BATCH.0][channel], mean, mean_error);
+                near(
+                    "running mean",
+                    kernels[RUNNING.0][channel],
+                    0.9 * f64::from(running[channel]) + 0.1 * mean,
+                    mean_error,
+                );
+                // Deviations from a tile's first row are exact. The tiles' means, 100 F32 off, enter squared deviations
+                // of about variance / 4 at most (tiles hold 16 rows and more): relative 2 x 100 F32 / (4 deviation).
+                let relative = 32.0 * F32 + 50.0 * F32 / deviation;
+                near("1/std", kernels[BATCH.0][channels + channel], inverse, relative * inverse);
+                let new = 0.9 * f64::from(running[channels + channel]) + 0.1 * variance * n / (n - 1.0);
+                near("running variance", kernels[RUNNING.0][channels + channel], new, 2.0 * relative * new);
+                // y carries the mean's error, in deviations; xhat is below 5.
+                let (g, b) = (f64::from(affine[channel]), f64::from(affine[channels + channel]));
+                for (row, value) in column.iter().enumerate() {
+                    let want = g * (value - mean) * inverse + b;
+                    let tolerance = g * (mean_error * inverse + 5.0 * relative)
+                        + stored(precision) * want.abs()
+                        + 4.0 * F32;
+                    near("y", kernels[Y.0][row * channels + channel], want, tolerance);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_nan_stays_in_its_channel_and_is_not_hidden() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut values = operands(&mut Random::new("batchnorm nan"), 50, 16);
+        let Value::Activations(x) = &mut values[X.0] else { unreachable!() };
+        x[33 * 16 + 5] = f32::NAN;
+        let outcome = Pair::new(precision).run(&[forward([50, 16], false, true)], &values);
+        assert!(outcome.kernels[Y.0].iter().enumerate().all(|(i, y)| y.is_nan() == (i % 16 == 5)));
+        assert!(outcome.kernels[RUNNING.0][5].is_nan() && outcome.kernels[RUNNING.0][4].is_finite());
+    }
+}
+
+#[test]
+fn inference() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        for [rows, channels] in [[1, 8], [77, 24], [1300, 16], [33, 520]] {
+            for (residual, relu) in [(false, false), (false, true), (true, false), (true, true)] {
+                let what = format!("{precision:?} {rows} x {channels}, residual {residual}, relu {relu}");
+                let values =
+                    operands(&mut Random::new(&format!("batchnorm inference {what}")), rows, channels);
+                let primitive = Primitive::BatchNormInference {
+                    rows,
+                    channels,
+                    x: X,
+                    affine: AFFINE,
+                    running: RUNNING,
+                    residual: residual.then_some(RESIDUAL),
+                    relu,
+                    y: Y,
+                };
+                let outcome = pair.run(&[primitive], &values[..=Y.0]);
+                // |x| scale, of which the CPU's form cancels a part, is below 8 x 1.2 / sqrt(0.1) = 30.
+                assert_within(&what, &outcome, Y, stored(precision) + 8.0 * F32, 4.0 * 30.0 * F32);
+            }
+        }
+    }
+}
+
+/// The finishing kernels alone, with as many tiles as convolutions of large inputs leave, the last one short.
+#[test]
+fn thousands_of_tiles_are_merged() {
+    let mut driver = SimDriver::open(0).unwrap();
+    for (channels, tiles, tile_rows, last_rows) in
+        [(12, 5001, 3, 2), (8, 128, 64, 64), (20, 7, 128, 1), (4, 1, 9, 9)]
+    {
+        let what = format!("{tiles} tiles of {tile_rows} rows of {channels} channels");
+        let mut random = Random::new(&what);
+        let rows = (tiles - 1) * tile_rows + last_rows;
+        let count = |tile: usize| if tile + 1 == tiles { last_rows } else { tile_rows } as f64;
+        // Tiles whose means differ by about 1 around 20, each with M2 of about its rows.
+        let means = random.normal(tiles * channels, 1.0);
+        let squares = random.uniform(tiles * channels, 0.5, 1.5);
+        let mut partial = vec![0f32; tiles * 2 * channels];
+        for tile in 0..tiles {
+            for channel in 0..channels {
+                let at = tile * channels + channel;
+                partial[tile * 2 * channels + channel] = ((20.0 + f64::from(means[at])) * count(tile)) as f32;
+                partial[(tile * 2 + 1) * channels + channel] = (f64::from(squares[at]) * count(tile)) as f32;
+            }
+        }
+        let lengths = [partial.len() * 4, 2 * channels * 4, 2 * channels * 4];
+        let memory = driver.allocate(&lengths, "a test operand").unwrap();
+        driver.write(memory[0].address, bytemuck::cast_slice(&partial)).unwrap();
+        let running = random.uniform(2 * channels, 0.1, 2.0);
+        driver.write(memory[1].address, bytemuck::cast_slice(&running)).unwrap();
+        let launch = |name, arguments| Launch {
+            kernel: Kernel { file: "batchnorm.cu", name },
+            grid: [channels.div_ceil(8) as u32, 1, 1],
+            block: [8, tiles.div_ceil(4).next_power_of_two().min(128) as u32, 1],
+            shared_bytes: 0,
+            cooperative: false,
+            arguments,
+        };
+        let arguments = Arguments::new().count(rows).count(channels).count(tiles).count(tile_rows);
+        let arguments = memory.iter().fold(arguments, |arguments, memory| arguments.pointer(memory.address));
+        driver.launch(&launch("batchnorm_finish", arguments)).unwrap();
+        let read = |driver: &mut SimDriver, address| {
+            let mut values = vec![0f32; 2 * channels];
+            driver.read(address, bytemuck::cast_slice_mut(&mut values)).unwrap();
+            values
+        };
+        let (new_running, batch) =
+            (read(&mut driver, memory[1].address), read(&mut driver, memory[2].address));
+
+        let d_affine = driver.allocate(&[2 * channels * 4], "a test output").unwrap()[0].address;
+        let arguments = Arguments::new().count(channels).count(tiles);
+        let arguments = arguments.pointer(memory[0].address).pointer(memory[2].address).pointer(d_affine);
+        driver.launch(&launch("batchnorm_gradient_finish", arguments)).unwrap();
+        let d_affine = read(&mut driver, d_affine);
+
+        for channel in 0..channels {
+            let part =
+                |tile: usize, which: usize| f64::from(partial[(tile * 2 + which) * channels + channel]);
+            let n = rows as f64;
+            let sums: [f64; 2] = [0, 1].map(|which| (0..tiles).map(|tile| part(tile, which)).sum());
+            let mean = sums[0] / n;
+            let between = |tile: usize| count(tile) * (part(tile, 0) / count(tile) - mean).powi(2);
+            let m2 = sums[1] + (0..tiles).map(between).sum::<f64>();
+            // Means are about 20 and their deviations about 1, each rounded once; then 40 tiles in a lane and 7 levels.
+            let near = |name: &str, got: f32, want: f64| {
+                let error = (f64::from(got) / want - 1.0).abs();
+                assert!(error <= 32.0 * F32, "{what}: {name} of channel {channel}: {got}, float64 {want}");
+            };
+            let blend = |old: f32, new: f64| 0.9 * f64::from(old) + 0.1 * new;
+            near("mean", batch[channel], mean);
+            near("1/std", batch[channels + channel], 1.0 / (m2 / n + 1e-5).sqrt());
+            near("running mean", new_running[channel], blend(running[channel], mean));
+            let unbiased = m2 / (n - 1.0);
+            near(
+                "running variance",
+                new_running[channels + channel],
+                blend(running[channels + channel], unbiased),
+            );
+            near("d_g", d_affine[channel], sums[0] * f64::from(batch[channels + channel]));
+            near("d_b", d_affine[channels + channel], sums[1]);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The fully connected layer and its gradients, f32 at every precision.
+
+use records::device::gpu::Precision;
+use records::device::{Primitive, Tensor};
+
+use crate::pair::{Pair, Random, Value};
+
+/// Rows, inputs, outputs: odd ones, the data sets' numbers of classes, and enough rows that the parameters' gradient is
+/// split into parts.
+const SHAPES: [[usize; 3]; 9] = [
+    [1, 1, 2],
+    [3, 5, 2],
+    [33, 31, 33],
+    [37, 64, 10],
+    [65, 40, 20],
+    [50, 129, 100],
+    [34, 72, 200],
+    [300, 16, 7],
+    [517, 33, 3],
+];
+
+/// Sums of `terms` products of size 1 in f32, added in different orders: each partial sum, up to the root of the terms, is
+/// rounded once; the roundings add up as random steps to 2^-24 terms / 2, relative to a result of the root of the terms; five
+/// of them, both devices', make 2^-24 x 5 x root, rounded up to 2^-21.
+fn tolerance(terms: usize) -> f64 {
+    (terms as f64).sqrt() / f64::from(1 << 21)
+}
+
+#[test]
+fn forward() {
+    let mut pair = Pair::new(Precision::F32);
+    for [rows, inputs, outputs] in SHAPES {
+        let what = format!("{rows} x {inputs} x {outputs}");
+        let mut random = Random::new(&format!("linear {what}"));
+        let values = [
+            Value::F32(random.normal(rows * inputs, 1.0)),
+            Value::F32(random.normal(outputs * (inputs + 1), 1.0)),
+            Value::Output(rows * outputs),
+        ];
+        let [x, parameters, y] = [0, 1, 2].map(Tensor);
+        let primitive = Primitive::Linear { rows, inputs, outputs, x, parameters, y };
+        let outcome = pair.run(&[primitive], &values);
+        outcome.assert_close(&what, y, 0.0, tolerance(inputs + 1));
+    }
+}
+
+#[test]
+fn gradients() {
+    let mut pair = Pair::new(Precision::F32);
+    for [rows, inputs, outputs] in SHAPES {
+        let what = format!("{rows} x {inputs} x {outputs}");
+        let mut random = Random::new(&format!("linear gradient {what}"));
+        let values = [
+            Value::F32(random.normal(rows * inputs, 1.0)),
+            Value::F32(random.normal(outputs * (inputs + 1), 1.0)),
+            Value::F32(random.normal(rows * outputs, 1.0)),
+            Value::Output(outputs * (inputs + 1)),
+            Value::Output(rows * inputs),
+        ];
+        let [x, parameters, dy, d_parameters, dx] = [0, 1, 2, 3, 4].map(Tensor);
+        let primitive =
+            Primitive::LinearGradient { rows, inputs, outputs, x, parameters, dy, d_parameters, dx };
+        let outcome = pair.run(&[primitive], &values);
+        outcome.assert_close(&format!("{what}: parameters"), d_parameters, 0.0, tolerance(rows));
+        outcome.assert_close(&format!("{what}: input"), dx, 0.0, tolerance(outputs));
+    }
+}

@@ -1,0 +1,51 @@
+//! Global average pooling and its gradient. Both devices add the positions in the same order in f32, so the bits are the
+//! same; bf16 only rounds what is stored.
+
+use records::device::gpu::Precision;
+use records::device::{Primitive, Tensor};
+
+use crate::pair::{Pair, Random, Value};
+
+const SHAPES: [[usize; 3]; 6] =
+    [[1, 16, 8], [7, 1, 24], [3, 49, 40], [5, 4, 520], [33, 16, 64], [2, 9, 2048]];
+
+#[test]
+fn forward() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        for [images, positions, channels] in SHAPES {
+            let what = format!("{precision:?} {images} x {positions} x {channels}");
+            let mut random = Random::new(&format!("pooling {what}"));
+            let values = [
+                Value::Activations(random.normal(images * positions * channels, 1.0)),
+                Value::Output(images * channels),
+            ];
+            let primitive =
+                Primitive::AveragePool { images, positions, channels, x: Tensor(0), y: Tensor(1) };
+            pair.run(&[primitive], &values).assert_equal(&what, Tensor(1));
+        }
+    }
+}
+
+#[test]
+fn gradient() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        for [images, positions, channels] in SHAPES {
+            let what = format!("{precision:?} {images} x {positions} x {channels}");
+            let mut random = Random::new(&format!("pooling gradient {what}"));
+            let values = [
+                Value::F32(random.normal(images * channels, 1.0)),
+                Value::ActivationOutput(images * positions * channels),
+            ];
+            let primitive =
+                Primitive::AveragePoolGradient { images, positions, channels, dy: Tensor(0), dx: Tensor(1) };
+            let mut outcome = pair.run(&[primitive], &values);
+            if precision == Precision::Bf16 {
+                let round = |v: &mut f32| *v = half::bf16::from_f32(*v).to_f32();
+                outcome.cpu[1].iter_mut().for_each(round);
+            }
+            outcome.assert_equal(&what, Tensor(1));
+        }
+    }
+}
