@@ -13,8 +13,8 @@ use crate::pair::{Outcome, Pair, Random, Value};
 
 /// Rounding of one f32 operation, relative.
 const F32: f64 = 1.0 / (1 << 24) as f64;
-/// Rounding to bf16, relative.
-const BF16: f64 = 1.0 / (1 << 9) as f64;
+/// Rounding to bf16, whose significand has eight bits, relative.
+const BF16: f64 = 1.0 / (1 << 8) as f64;
 
 const X: Tensor = Tensor(0);
 const AFFINE: Tensor = Tensor(1);
@@ -130,8 +130,10 @@ fn training(precision: Precision, shapes: &[[usize; 2]]) {
             if relu && residual {
                 outcome.assert_equal(&format!("{what}: the residual's gradient"), DY);
             }
-            // Sums of `rows` products of size 1 with random signs: their size is the root of the rows, and so is their error.
-            outcome.assert_close(&format!("{what}: d_affine"), D_AFFINE, 16.0 * F32, 16.0 * F32);
+            // Sums of `rows` products of size 1 with random signs are of the size of the root of the rows, and their rounding
+            // likewise. The devices' means differ by a rounding or two of |x|, up to 12 deviations, which moves sum dy xhat
+            // by as many roundings of sum dy.
+            outcome.assert_close(&format!("{what}: d_affine"), D_AFFINE, 32.0 * F32, 32.0 * F32);
             // scale (dy - mean(dy) - xhat mean(dy xhat)) cancels, with two rows to nothing; dy is below 5.
             let scale = if rows == 1 { 380.0 } else { 3.0 };
             assert_within(
