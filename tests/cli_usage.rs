@@ -437,7 +437,7 @@ fn doctor_shows_driver_gpus_and_compiler() {
         "GPU 1",
         "12.9, ",
         "libnvrtc.so.12 (by Python package); libnvrtc-builtins is missing",
-        "takes cpu: training on the GPU is not there yet",
+        "takes cpu: NVRTC",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

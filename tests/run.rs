@@ -235,13 +235,18 @@ fn divergence_ends_the_run_and_keeps_what_was_written() {
     assert!(folder.path().join("run/config.toml").exists());
 }
 
+/// No GPU and no compiler are usage errors with a remedy, before anything is written.
 #[test]
-fn devices_that_are_not_there_yet_are_refused_before_anything_is_written() {
+fn devices_that_cannot_be_had_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
-    for device in ["cuda", "sim"] {
-        let output = train(folder.path(), "run", &["--device", device]).output().unwrap();
-        assert_refused(&output, &[&format!("--device {device}"), "not there yet"]);
-    }
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let mut command = train(folder.path(), "run", arguments);
+        command.env("CUDA_VISIBLE_DEVICES", "").env("RECORDS_NVRTC", "/nowhere/libnvrtc.so");
+        assert_refused(&command.output().unwrap(), words);
+    };
+    refused(&["--device", "cuda"], &["--device cuda", "use --device cpu"]);
+    refused(&["--device", "sim"], &["NVRTC", "/nowhere/libnvrtc.so", "pip install"]);
+    refused(&["--device", "cpu", "--precision", "bf16"], &["--precision bf16", "--device cuda or sim"]);
     let output = train(folder.path(), "run", &["--batch-size", "200"]).output().unwrap();
     assert_refused(&output, &["--batch-size 200", "78 samples"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -8,9 +8,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::device::DeviceArguments;
 use super::output;
 use crate::data::recipe::prepare;
-use crate::device;
+use crate::device::KernelTime;
 use crate::settings::{Debias, Settings};
 use crate::train::run::{Training, recipe};
 use crate::usage;
@@ -39,12 +40,8 @@ struct StepArguments {
     /// Counted steps, after one that is not
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Device: auto or cpu
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// CPU threads; 0: all
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Print one line of JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -60,7 +57,7 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 }
 
 fn bench_step(arguments: &StepArguments) -> Result<()> {
-    let StepArguments { batch_size, width, steps, threads, .. } = *arguments;
+    let StepArguments { batch_size, width, steps, .. } = *arguments;
     for (flag, value, most) in
         [("--batch-size", batch_size, 4096), ("--width", width, 1024), ("--steps", steps, 100_000)]
     {
@@ -80,7 +77,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         width,
         ..Settings::default()
     };
-    let mut device = device::open(&arguments.device, threads)?.device;
+    let mut device = arguments.device.open()?;
     let data = prepare(&recipe(&settings)?)?;
     let training = Training::new(&settings, &data, &mut *device)?;
     let plan = &training.plan;
@@ -89,8 +86,10 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let mut parts: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
     for step in 0..=steps {
         training.begin_epoch(0, &mut *device)?;
+        device.synchronise()?;
         let started = Instant::now();
         device.replay(plan)?;
+        device.synchronise()?;
         if step > 0 {
             whole.push(started.elapsed().as_secs_f64());
         }
@@ -99,9 +98,11 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     for primitive in &plan.primitives {
         let started = Instant::now();
         device.execute(primitive, &plan.buffers)?;
+        device.synchronise()?;
         let part = parts.entry(primitive.name()).or_default();
         *part = (part.0 + started.elapsed().as_secs_f64(), part.1 + primitive.flops(), part.2 + 1);
     }
+    let kernels = kernels_by_name(&device.kernel_times(plan)?);
     whole.sort_by(f64::total_cmp);
     let median = whole[whole.len() / 2];
     let images = (2 * batch_size) as f64 / median;
@@ -114,6 +115,12 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
             "seconds_per_step_median": median,
             "images_per_second": images,
             "gflop_per_second": plan.flops() / median / 1e9,
+            "kernels": kernels.iter().map(|(name, (seconds, launches))| json!({
+                "kernel": name, "launches": launches, "seconds": seconds,
+            })).collect::<Vec<_>>(),
+            "primitives": parts.iter().map(|(name, (seconds, flops, calls))| json!({
+                "primitive": name, "calls": calls, "seconds": seconds, "flops": flops,
+            })).collect::<Vec<_>>(),
         });
         return output::print(&format!("{line}\n"));
     }
@@ -136,5 +143,26 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         let rate = flops / seconds / 1e9;
         let _ = writeln!(text, "{name:<28} {calls:>6} {:>10.3} {share:>6.1}% {rate:>9.1}", 1e3 * seconds);
     }
+    if !kernels.is_empty() {
+        let total: f64 = kernels.iter().map(|(_, (seconds, _))| seconds).sum();
+        let how = if device.name() == "sim" { "predicted for an RTX 3090" } else { "measured" };
+        let _ = writeln!(text, "\n{:<44} {:>6} {:>10} {:>7}", format!("kernel, {how}"), "calls", "us", "share");
+        for (name, (seconds, launches)) in kernels {
+            let share = 100.0 * seconds / total;
+            let _ = writeln!(text, "{name:<44} {launches:>6} {:>10.1} {share:>6.1}%", 1e6 * seconds);
+        }
+    }
     output::print(&text)
+}
+
+/// Seconds and launches of each kernel, the longest first.
+fn kernels_by_name(times: &[KernelTime]) -> Vec<(&'static str, (f64, usize))> {
+    let mut kernels: BTreeMap<&'static str, (f64, usize)> = BTreeMap::new();
+    for time in times {
+        let kernel = kernels.entry(time.kernel).or_default();
+        *kernel = (kernel.0 + time.seconds, kernel.1 + 1);
+    }
+    let mut kernels: Vec<_> = kernels.into_iter().collect();
+    kernels.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
+    kernels
 }

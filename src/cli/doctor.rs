@@ -10,8 +10,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::output;
-use crate::device::gpu::probe::{self, Driver, INSTALL_DRIVER, INSTALL_NVRTC};
+use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
 use crate::settings::Settings;
+use crate::usage;
 
 /// Arguments of `records doctor`.
 #[derive(Args, Clone, Debug, Default)]
@@ -19,12 +20,15 @@ pub struct DoctorArguments {
     /// Folder to look for data sets in `[default: data]`
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
+    /// Fail unless it is there: gpu (a GPU the kernels can run on) or nvrtc
+    #[arg(long, value_name = "WORD", value_parser = ["gpu", "nvrtc"])]
+    pub require: Option<String>,
 }
 
 /// Prints the table. What is missing is a row of it, not an error.
 ///
 /// # Errors
-/// Only where standard output cannot be written.
+/// Where standard output cannot be written; a usage error where what is required is missing.
 pub fn run(arguments: &DoctorArguments) -> Result<()> {
     let driver = probe::driver();
     let mut rows = vec![
@@ -32,7 +36,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
             "records",
             format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH, std::env::consts::OS),
         ),
-        row("device", device_of_auto(&driver)),
+        row("device", device_of_auto()),
         row("CPU", cpu_model()),
         row("cores", cores()),
         row("SIMD", simd()),
@@ -68,7 +72,12 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     }
     rows.extend(found.into_iter().map(|found| row("data", found)));
     rows.push(row("runs", runs_folder(&Settings::default().exp_dir)));
-    output::print(&output::table(&rows))
+    output::print(&output::table(&rows))?;
+    match arguments.require.as_deref() {
+        Some("gpu") => probe::usable().map(|_| ()).map_err(|missing| usage!("no GPU to use: {missing}")),
+        Some(_) => probe::nvrtc().map(|_| ()).map_err(|reason| usage!("{reason}; {INSTALL_NVRTC}")),
+        None => Ok(()),
+    }
 }
 
 fn row(item: &str, found: String) -> [String; 2] {
@@ -85,13 +94,11 @@ fn shown(path: &Path) -> String {
 }
 
 /// What `--device auto` takes, and why.
-fn device_of_auto(driver: &Result<Driver, String>) -> String {
-    let why = match driver {
-        Ok(driver) if !driver.gpus.is_empty() => "training on the GPU is not there yet",
-        Ok(_) => "the NVIDIA driver sees no GPU",
-        Err(_) => "no NVIDIA driver",
-    };
-    format!("--device auto takes cpu: {why}")
+fn device_of_auto() -> String {
+    match probe::usable() {
+        Ok(_) => "--device auto takes cuda, the first GPU below".into(),
+        Err(missing) => format!("--device auto takes cpu: {missing}"),
+    }
 }
 
 fn nvrtc() -> String {

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::device::DeviceArguments;
 use super::output;
 use crate::data::recipe::open;
 use crate::settings::Settings;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::evaluate::{self, Evaluation, Shot};
 use crate::train::run::{model, recipe};
-use crate::{device, usage};
+use crate::usage;
 
 /// Arguments of `records eval`.
 #[derive(Args, Clone, Debug)]
@@ -22,12 +23,8 @@ pub struct EvalArguments {
     /// Where the data set is now; default: where it was when the run was trained
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// Device: auto or cpu
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// CPU threads; 0: all
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// Runs `records eval`.
@@ -48,7 +45,7 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     if source.classes != checkpoint.progress.classes || counts.len() != source.classes.len() {
         return Err(usage!("{shown}: the data set's classes are not those the checkpoint was trained on"));
     }
-    let mut device = device::open(&arguments.device, arguments.threads)?.device;
+    let mut device = arguments.device.open()?;
     let mut model = model(&settings, source.classes.len(), &mut *device)?;
     checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
     let evaluation = Evaluation::new(&model, &source.test, source.test_normalisation, 256, &mut *device)?;

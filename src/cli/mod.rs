@@ -5,6 +5,7 @@
 pub mod augment;
 pub mod bench;
 pub mod data;
+pub mod device;
 pub mod doctor;
 pub mod eval;
 pub mod output;

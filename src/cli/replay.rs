@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use crate::device;
+use super::device::DeviceArguments;
 use crate::train::replay::replay_file;
 
 /// Arguments of `records replay`.
@@ -18,12 +18,8 @@ pub struct ReplayArguments {
     /// Where to write losses, logits, gradients, parameters and confidences
     #[arg(long, value_name = "OUT.safetensors")]
     output: PathBuf,
-    /// Device: auto or cpu
-    #[arg(long, default_value = "auto")]
-    device: String,
-    /// CPU threads; 0: all
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// Runs `records replay`.
@@ -31,6 +27,6 @@ pub struct ReplayArguments {
 /// # Errors
 /// A usage error naming the file and the tensor or metadata string at fault.
 pub fn run(arguments: &ReplayArguments) -> Result<()> {
-    let mut device = device::open(&arguments.device, arguments.threads)?.device;
+    let mut device = arguments.device.open()?;
     replay_file(&arguments.input, &arguments.output, &mut *device)
 }

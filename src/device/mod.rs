@@ -8,7 +8,7 @@
 //! |---|---|
 //! | the primitives, their operands and costs | `primitive.rs` |
 //! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
-//! | GPU kernels behind a driver | `gpu/` (not there yet) |
+//! | the GPU kernels behind a driver | `gpu/` |
 
 pub mod convolution_shape;
 pub mod cpu;
@@ -19,6 +19,8 @@ use anyhow::Result;
 
 pub use convolution_shape::ConvolutionShape;
 pub use primitive::{Primitive, Tensor};
+
+use crate::settings::{self, DeviceChoice};
 
 /// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +96,17 @@ impl Plan {
     }
 }
 
+/// One launch of a recorded plan and the time it takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KernelTime {
+    pub kernel: &'static str,
+    /// Blocks of the grid and threads of a block.
+    pub blocks: usize,
+    pub threads: usize,
+    /// Measured on a GPU, predicted by the interpreter.
+    pub seconds: f64,
+}
+
 /// What a device answers: memory, transfers, and running primitives.
 pub trait Device {
     /// `cpu`, `cuda` or `sim`.
@@ -102,6 +115,11 @@ pub trait Device {
     /// How activations, their gradients and the convolutions' copies of the weights are stored. Everything else is f32.
     fn activations(&self) -> Element {
         Element::F32
+    }
+
+    /// What the channels of every activation must be a multiple of.
+    fn channel_multiple(&self) -> usize {
+        1
     }
 
     /// One line for people: what it is and what of it is used.
@@ -132,6 +150,17 @@ pub trait Device {
         Ok(0)
     }
 
+    /// Waits until everything asked for has been done.
+    fn synchronise(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The launches of a recorded plan with their times; none where a device has no kernels. Runs the plan, several times on a
+    /// GPU.
+    fn kernel_times(&mut self, _plan: &Plan) -> Result<Vec<KernelTime>> {
+        Ok(Vec::new())
+    }
+
     /// Runs a whole plan. A device that can record a plan once and launch it as a unit overrides this.
     fn replay(&mut self, plan: &Plan) -> Result<()> {
         plan.primitives.iter().try_for_each(|primitive| self.execute(primitive, &plan.buffers))
@@ -141,24 +170,35 @@ pub trait Device {
 /// A chosen device and the reason for the choice.
 pub struct Chosen {
     pub device: Box<dyn Device>,
-    pub reason: &'static str,
+    pub reason: String,
 }
 
-/// Opens the device named `auto`, `cpu`, `cuda` or `sim`. `threads` = 0 takes every core.
+/// Opens a device. `threads` = 0 takes every core.
 ///
 /// # Errors
-/// Usage errors for an unknown name and for devices that are not there yet.
-pub fn open(name: &str, threads: usize) -> Result<Chosen> {
-    match name {
-        "cpu" => Ok(Chosen {
-            device: Box::new(cpu::CpuDevice::new(threads)?),
-            reason: "asked for with --device cpu",
-        }),
-        "auto" => Ok(Chosen {
-            device: Box::new(cpu::CpuDevice::new(threads)?),
-            reason: "the only device of this version: the CUDA kernels are not there yet",
-        }),
-        "cuda" | "sim" => Err(gpu::unavailable(name)),
-        other => Err(crate::usage!("--device {other}: must be auto, cpu, cuda or sim")),
+/// A usage error that says what is missing on this machine, or that the CPU computes in f32 only.
+pub fn open(choice: DeviceChoice, precision: settings::Precision, threads: usize) -> Result<Chosen> {
+    let gpu_precision = match precision {
+        settings::Precision::F32 => gpu::Precision::F32,
+        settings::Precision::Bf16 | settings::Precision::Auto => gpu::Precision::Bf16,
+    };
+    let open_cpu = |reason: String| {
+        if precision == settings::Precision::Bf16 {
+            return Err(crate::usage!("--precision bf16: the CPU computes in f32; take --device cuda or sim"));
+        }
+        Ok(Chosen { device: Box::new(cpu::CpuDevice::new(threads)?), reason })
+    };
+    let open_gpu = |name: &str, reason: &str| {
+        let device = gpu::open(name, gpu_precision)?;
+        Ok(Chosen { device: Box::new(device), reason: reason.into() })
+    };
+    match choice {
+        DeviceChoice::Cpu => open_cpu("asked for with --device cpu".into()),
+        DeviceChoice::Cuda => open_gpu("cuda", "asked for with --device cuda"),
+        DeviceChoice::Sim => open_gpu("sim", "asked for with --device sim"),
+        DeviceChoice::Auto => match gpu::probe::usable() {
+            Ok(_) => open_gpu("cuda", "the best there is"),
+            Err(missing) => open_cpu(format!("no GPU to use: {}", missing.what)),
+        },
     }
 }

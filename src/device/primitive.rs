@@ -51,6 +51,38 @@ pub enum ConfidenceRule {
     CorrDebiased,
 }
 
+/// Constants of [`Primitive::Sinkhorn`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SinkhornSettings {
+    /// lambda: predictions are raised to this power.
+    pub power: f32,
+    /// Most rounds of one attempt.
+    pub rounds: usize,
+    /// The error is looked at after every so many rounds.
+    pub check_every: usize,
+    /// Rounds end where the error is below.
+    pub tolerance: f32,
+    /// What the relaxed attempt takes for predictions of 0.
+    pub relaxation: f32,
+}
+
+impl Default for SinkhornSettings {
+    /// SoLar's.
+    fn default() -> Self {
+        Self { power: 3.0, rounds: 50, check_every: 10, tolerance: 0.1, relaxation: 1e-5 }
+    }
+}
+
+/// Positions in what [`Primitive::Sinkhorn`] tells of itself, f32.
+pub mod outcome {
+    /// Rounds made, those of a failed attempt counted.
+    pub const ROUNDS: usize = 0;
+    /// 1 where the relaxed attempt gave the result, else 0.
+    pub const RELAXED: usize = 1;
+    /// Length of the block.
+    pub const LEN: usize = 2;
+}
+
 /// One operation of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Primitive {
@@ -83,6 +115,21 @@ pub enum Primitive {
     },
     /// Rows of `rows` `[B,K]` copied into `store` `[M,K]` from row step * B.
     StoreRows { batch: usize, columns: usize, rows: Tensor, step: Tensor, store: Tensor },
+
+    /// out `[R,len]` = w x + (1 - w) x', row by row: w and each row's partner x' are this step's, from `weights` f32 `[steps]` and
+    /// `permutations` i32 `[steps,B]`, of 0..B each. The R rows are groups of B (weak views, strong views), which share both.
+    /// With `index` i32 `[B]`, R is B and x is a store `[N,len]` whose rows `index` are mixed: confidences. `out` has the type of x.
+    Mixup {
+        batch: usize,
+        rows: usize,
+        len: usize,
+        weights: Tensor,
+        permutations: Tensor,
+        step: Tensor,
+        index: Option<Tensor>,
+        x: Tensor,
+        out: Tensor,
+    },
 
     /// y = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
     Convolution { shape: ConvolutionShape, x: Tensor, w: Tensor, y: Tensor },
@@ -193,6 +240,30 @@ pub enum Primitive {
     /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class].
     ConfidenceStatistics { rows: usize, classes: usize, confidence: Tensor, labels: Tensor, out: Tensor },
 
+    /// The label refinery of SoLar (SPEC 7): `refined` `[B,K]` = pseudo-labels of `predictions` M `[B,K]` whose class frequencies over
+    /// P = [`queue` `[L,K]`; M] follow `class_prior` r `[K]`. The queue takes part once it is full, which is when its last row is
+    /// not all zero: read on the device, so that the shapes and the launch stay the same throughout a run.
+    ///
+    /// Of n rows with A = P^power: b = 1/n; then rounds of a = r / (A^T b), b = (1/n) / (A a); the result is n a_k A_jk b_j. After
+    /// every `check_every`-th round the error is sum a + sum b (at first 1e6); no round is begun below `tolerance`. A NaN error, or a
+    /// result that is not finite, starts the one relaxed attempt: zeros of P become `relaxation`, and the result is 0 there.
+    /// Vectors are f32: overflow is what makes an infeasible problem show. `outcome` f32, see [`outcome`].
+    ///
+    /// `barrier` i32 `[2]` belongs to devices that meet at a barrier within the primitive: zero before the first run, never
+    /// touched by others.
+    Sinkhorn {
+        batch: usize,
+        queue_rows: usize,
+        classes: usize,
+        settings: SinkhornSettings,
+        predictions: Tensor,
+        queue: Option<Tensor>,
+        class_prior: Tensor,
+        barrier: Tensor,
+        refined: Tensor,
+        outcome: Tensor,
+    },
+
     /// `to` `[len]` = `from` `[len]`, rounded to the type of `to`.
     Convert { len: usize, from: Tensor, to: Tensor },
 
@@ -219,6 +290,7 @@ impl Primitive {
             P::Augment { .. } => "augment",
             P::NormaliseImages { .. } => "normalise images",
             P::StoreRows { .. } => "store rows",
+            P::Mixup { .. } => "mixup",
             P::Convolution { .. } => "convolution",
             P::ConvolutionDataGradient { .. } => "convolution data gradient",
             P::ConvolutionWeightGradient { .. } => "convolution weight gradient",
@@ -235,6 +307,7 @@ impl Primitive {
             P::ClassPrior { .. } => "class prior",
             P::UpdateConfidence { .. } => "update confidence",
             P::ConfidenceStatistics { .. } => "confidence statistics",
+            P::Sinkhorn { .. } => "sinkhorn",
             P::Convert { .. } => "convert",
             P::Sgd { .. } => "sgd",
         }
@@ -270,6 +343,14 @@ impl Primitive {
                 add(rows, Read);
                 add(step, Read);
                 add(store, Update);
+            }
+            P::Mixup { weights, permutations, step, index, x, out, .. } => {
+                add(weights, Read);
+                add(permutations, Read);
+                add(step, Read);
+                index.into_iter().for_each(|i| add(i, Read));
+                add(x, Read);
+                add(out, Write);
             }
             P::Convolution { x, w, y, .. } => {
                 add(x, Read);
@@ -368,6 +449,14 @@ impl Primitive {
                 add(labels, Read);
                 add(out, Write);
             }
+            P::Sinkhorn { predictions, queue, class_prior, barrier, refined, outcome, .. } => {
+                add(predictions, Read);
+                queue.into_iter().for_each(|q| add(q, Read));
+                add(class_prior, Read);
+                add(barrier, Update);
+                add(refined, Write);
+                add(outcome, Write);
+            }
             P::Convert { from, to, .. } => {
                 add(from, Read);
                 add(to, Write);
@@ -384,6 +473,7 @@ impl Primitive {
     }
 
     /// Floating-point operations: a multiply-add counts two. Matrix work is exact; of the rest, the arithmetic of the formula.
+    /// Where the number of rounds depends on the data, the most there can be.
     pub fn flops(&self) -> f64 {
         use Primitive as P;
         let count = |n: usize| n as f64;
@@ -410,6 +500,10 @@ impl Primitive {
             P::ClassPrior { inputs, classes, .. } => 2.0 * count(inputs * classes),
             P::UpdateConfidence { batch, classes, .. } => 2.0 * count(batch * classes) * 10.0,
             P::ConfidenceStatistics { rows, classes, .. } => count(rows * classes),
+            P::Sinkhorn { batch, queue_rows, classes, settings, .. } => {
+                count((batch + queue_rows) * classes) * (4.0 * count(settings.rounds) + 5.0)
+            }
+            P::Mixup { rows, len, .. } => 3.0 * count(rows * len),
             P::Sgd { len, .. } => count(len) * 6.0,
             P::SelectBatch { .. }
             | P::AdvanceStep { .. }
@@ -443,6 +537,9 @@ impl Primitive {
             }
             P::SelectBatch { batch, order, .. } if tensor == order => (batch * 4) as f64,
             P::StoreRows { batch, columns, store, .. } if tensor == store => (batch * columns * 2) as f64,
+            P::Mixup { rows, len, x, index: Some(_), .. } if tensor == x => (rows * len * 4) as f64,
+            P::Mixup { batch, permutations, .. } if tensor == permutations => (batch * 4) as f64,
+            P::Mixup { weights, .. } if tensor == weights => 4.0,
             _ => whole(tensor),
         };
         self.operands()

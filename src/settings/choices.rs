@@ -109,6 +109,18 @@ words! {
 }
 
 words! {
+    /// How activations are stored.
+    Precision {
+        /// bf16 on a GPU, f32 on the CPU.
+        Auto = "auto",
+        /// bf16 with f32 sums, on the tensor cores of a GPU.
+        Bf16 = "bf16",
+        /// f32 throughout; on a GPU for checking.
+        F32 = "f32",
+    }
+}
+
+words! {
     /// Where to compute.
     DeviceChoice {
         /// The best there is.
@@ -119,5 +131,11 @@ words! {
         Cuda = "cuda",
         /// The CUDA kernels on the CPU, through the simulator.
         Sim = "sim",
+    }
+}
+
+impl Default for Precision {
+    fn default() -> Self {
+        Self::Auto
     }
 }

@@ -10,7 +10,7 @@ use clap::{ArgAction, Args};
 use serde::Deserialize;
 
 use super::{
-    BadSetting, Debias, DeviceChoice, ImbalanceType, Method, Schedule, Settings, allowed, bad, choices,
+    BadSetting, Debias, DeviceChoice, Precision, ImbalanceType, Method, Schedule, Settings, allowed, bad, choices,
 };
 use crate::usage;
 
@@ -112,6 +112,9 @@ pub struct GivenSettings {
     /// Where to compute
     #[arg(long, value_name = "WORD", help_heading = "Run")]
     pub device: Option<String>,
+    /// How activations are stored: bf16 on a GPU and f32 on the CPU unless said otherwise
+    #[arg(long, value_name = "WORD", help_heading = "Run")]
+    pub precision: Option<String>,
     /// CPU threads; 0 takes all
     #[arg(long, value_name = "THREADS", help_heading = "Run")]
     pub threads: Option<usize>,
@@ -173,6 +176,7 @@ impl GivenSettings {
             debias: Debias, "debias";
             schedule: Schedule, "schedule";
             device: DeviceChoice, "device";
+            precision: Precision, "precision";
         }
         take! {
             imb_factor reverse partial_rate data_seed image_size synthetic_train_per_class synthetic_test_per_class

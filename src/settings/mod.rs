@@ -15,7 +15,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::usage;
-pub use choices::{Debias, DeviceChoice, ImbalanceType, Method, Schedule};
+pub use choices::{Debias, DeviceChoice, ImbalanceType, Method, Precision, Schedule};
 pub use given::GivenSettings;
 
 /// Everything that decides what a run computes and where it writes.
@@ -91,6 +91,9 @@ pub struct Settings {
     pub seed: u64,
     /// Where to compute.
     pub device: DeviceChoice,
+    /// How activations are stored.
+    #[serde(default)]
+    pub precision: Precision,
     /// CPU threads; 0: all.
     pub threads: usize,
     /// Folder that holds the folders of runs.
@@ -139,6 +142,7 @@ impl Default for Settings {
             // The reference has no default seed and is then not repeatable; this is the seed of its published runs.
             seed: 123,
             device: DeviceChoice::Auto,
+            precision: Precision::Auto,
             threads: 0,
             exp_dir: "runs".into(),
             name: None,
@@ -204,6 +208,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("lr-decay-rate", "above 0 and at most 1"),
     ("seed", "a whole number from 0 to 9223372036854775807"),
     ("device", "one of auto, cpu, cuda, sim"),
+    ("precision", "one of auto, bf16, f32"),
     ("threads", "a whole number from 0 to 4096"),
     ("exp-dir", "a folder"),
     ("name", "a name of 1 to 200 bytes without /, \\ or control characters that does not begin with - or ."),

@@ -104,7 +104,6 @@ fn tiny() -> Settings {
         synthetic_test_per_class: 10,
         // 20 images of the largest class, so that the smallest keeps 2.
         imb_factor: 0.1,
-        width: 4,
         epochs: 2,
         batch_size: 16,
         ..quick()

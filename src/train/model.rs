@@ -32,6 +32,13 @@ impl Model {
         prior_momentum: Option<f32>,
         device: &mut dyn Device,
     ) -> Result<Self> {
+        let (width, multiple) = (architecture.width, device.channel_multiple());
+        if !width.is_multiple_of(multiple) {
+            return Err(usage!(
+                "--width {width}: {} with these activations needs a multiple of {multiple}; or take --device cpu",
+                device.name()
+            ));
+        }
         let parameters = Parameters::new(&architecture, seed, device)?;
         let prior = prior_momentum
             .map(|momentum| ClassPrior::new(architecture.features, architecture.classes, momentum, device))

@@ -248,7 +248,7 @@ fn progress_bar(steps: usize) -> ProgressBar {
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     settings.validate()?;
-    let chosen = device::open(settings.device.word(), settings.threads)?;
+    let chosen = device::open(settings.device, settings.precision, settings.threads)?;
     let mut device = chosen.device;
     let data = prepare(&recipe(settings)?)?;
     let counts = data.counts();

@@ -2,8 +2,13 @@
 //!
 //! Each family states its tolerance with its reason. Inputs are random and fresh in every case, outputs are poisoned.
 
+mod augment;
+mod batch;
 mod batchnorm;
 mod linear;
+mod loss;
 mod optimizer;
 mod pair;
 mod pooling;
+mod prior;
+mod sinkhorn;

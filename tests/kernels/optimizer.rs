@@ -1,7 +1,7 @@
 //! SGD and conversion: the same bits as the CPU's.
 
 use records::device::gpu::Precision;
-use records::device::{Device as _, Element, Primitive, Tensor};
+use records::device::{Element, Primitive, Tensor};
 
 use crate::pair::{Pair, Random, Value};
 

@@ -118,3 +118,90 @@ fn from_hsv([h, s, v]: [u8; 3]) -> [u8; 3] {
         _ => [v, p, q],
     }
 }
+
+/// The kernels compute without f64: these tests show for every input that their formulas are the definitions above.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f32_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
+        let (max, min) = (r.max(g).max(b), r.min(g).min(b));
+        if max == min {
+            return [0, 0, max];
+        }
+        let range = f32::from(max - min);
+        let middle = (u32::from(r) + u32::from(g) + u32::from(b)) as i32 - i32::from(max) - i32::from(min);
+        let c = (i32::from(max) - middle) as f32 / range;
+        let sector = match () {
+            () if r == max && b == min => 1.0 - c,
+            () if r == max => c - 1.0,
+            () if g == max && b == min => 1.0 + c,
+            () if g == max => 3.0 - c,
+            () if r == min => 3.0 + c,
+            () => 5.0 - c,
+        };
+        let hue = if sector < 0.0 { sector / 6.0 + 1.0 } else { sector / 6.0 };
+        [(hue * 255.0) as u8, (range / f32::from(max) * 255.0) as u8, max]
+    }
+
+    fn integer_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
+        const UNIT: u32 = 255 * 85;
+        let [h, s, wide] = [h, s, v].map(u32::from);
+        let (sector, fraction) = (2 * h / 85, 2 * h % 85);
+        let level = |share: u32| ((2 * wide * share + UNIT) / (2 * UNIT)) as u8;
+        let p = ((2 * wide * (255 - s) + 255) / 510) as u8;
+        let (q, t) = (level(UNIT - s * fraction), level(UNIT - s * (85 - fraction)));
+        match sector {
+            1 => [q, v, p],
+            2 => [p, v, t],
+            3 => [p, q, v],
+            4 => [t, p, v],
+            5 => [v, p, q],
+            _ => [v, t, p],
+        }
+    }
+
+    /// All 2^24 colours to HSV in f32, and all 2^24 triples back in integers.
+    #[test]
+    fn hue_needs_no_f64() {
+        for [high, mid] in (0..=255).flat_map(|high| (0..=255).map(move |mid| [high, mid])) {
+            for low in 0..=255 {
+                let triple = [high, mid, low];
+                assert_eq!(f32_hsv(triple), to_hsv(triple), "{triple:?} to HSV");
+                if mid > 0 {
+                    assert_eq!(integer_rgb(triple), from_hsv(triple), "{triple:?} from HSV");
+                }
+            }
+        }
+    }
+
+    /// The mean luma in integers: all sums where they are few, and those about every rounding where they are many.
+    #[test]
+    fn mean_luma_needs_no_f64() {
+        let definition = |sum: u64, count: u64| (sum as f64 / count as f64 + 0.5) as u8;
+        let integer = |sum: u64, count: u64| ((2 * sum + count) / (2 * count)) as u8;
+        for size in 1..=200u64 {
+            let count = size * size;
+            if size <= 40 {
+                assert!((0..=255 * count).all(|sum| integer(sum, count) == definition(sum, count)), "{size}");
+            }
+            for level in 0..255 {
+                let half = level * count + count / 2;
+                for sum in half.saturating_sub(3)..=(half + 3).min(255 * count) {
+                    assert_eq!(integer(sum, count), definition(sum, count), "{sum} over {count}");
+                }
+            }
+        }
+    }
+
+    /// The cases of factor 0 and 1 are the formula's own.
+    #[test]
+    fn a_blend_has_no_special_cases() {
+        for (a, b) in (0..=255u8).flat_map(|a| (0..=255u8).map(move |b| (a, b))) {
+            for factor in [0.0f32, -0.0, 1.0] {
+                let formula = (f32::from(a) + factor * (f32::from(b) - f32::from(a))) as u8;
+                assert_eq!(formula, blend(a, b, factor));
+            }
+        }
+    }
+}

@@ -13,8 +13,8 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Weights from `input` to `output` positions: triangle of half-width max(1, input/output), normalised in f64, rounded
-    /// half away from zero.
+    /// Weights from `input` to `output` positions: triangle of half-width max(1, input/output), normalised in f64,
+    /// rounded half away from zero.
     pub fn new(input: usize, output: usize) -> Self {
         let scale = input as f64 / output as f64;
         let support = scale.max(1.0);
@@ -113,4 +113,49 @@ pub fn resize(source: &[u8], [height, width]: [usize; 2], [out_height, out_width
     let crop = Crop { top: 0, left: 0, height, width };
     resize_crop(source, width, crop, [out_height, out_width], (&axes.0, &axes.1), &mut Vec::new(), &mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weight of input `k` at output `x` as the kernel works it out, in 32-bit integers: n_k = 2M - |(2k + 1) S - (2x +
+    /// 1) L| over the sum of the window's, M = max(L, S). Zero outside the window.
+    fn integer_weights(input: usize, output: usize, x: usize) -> (usize, Vec<i32>) {
+        let (input, output, x) = (input as i32, output as i32, x as i32);
+        let reach = 2 * input.max(output);
+        let centre = (2 * x + 1) * input;
+        let below = centre - reach - output;
+        let first = if below < 0 { 0 } else { below / (2 * output) + 1 };
+        let end = ((centre + reach + output - 1) / (2 * output)).min(input);
+        let share = |k: i32| (reach - ((2 * k + 1) * output - centre).abs()) as u32;
+        let total: u32 = (first..end).map(share).sum();
+        let weight = |k: i32| {
+            let dividend = share(k) << 12;
+            let (high, rest) = (dividend / (2 * total), dividend % (2 * total));
+            ((high << 11) + ((rest << 11) + total) / (2 * total)) as i32
+        };
+        (first as usize, (first..end).map(weight).collect())
+    }
+
+    /// Every weight of every axis from up to 256 to up to 160 positions: the kernel's integers give the f64
+    /// definition's fixed-point values, and what is outside their window has the weight 0.
+    #[test]
+    fn integer_weights_are_the_definitions() {
+        for (input, output) in
+            (1..=256usize).flat_map(|input| (1..=160usize).map(move |output| (input, output)))
+        {
+            let taps = (2 * input.max(output)).div_ceil(output);
+            for (x, (first, weights)) in Axis::new(input, output).iter().enumerate() {
+                let (start, integers) = integer_weights(input, output, x);
+                assert!(integers.len() <= taps, "{input} to {output}: {} taps", integers.len());
+                for k in first.min(start)..(first + weights.len()).max(start + integers.len()) {
+                    let at = |first: usize, weights: &[i32]| {
+                        k.checked_sub(first).and_then(|i| weights.get(i).copied()).unwrap_or(0)
+                    };
+                    assert_eq!(at(start, &integers), at(first, weights), "{input} to {output}: {k} at {x}");
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What feeds a step: augmented views, and plain normalised images for evaluation.
+//! What feeds a step: augmented views, plain normalised images for evaluation, and mixup.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -63,5 +63,25 @@ pub(super) fn normalise(pixels: usize, first: usize, images: &[u8], normalisatio
     x.par_chunks_exact_mut(bytes).enumerate().for_each(|(row, x)| {
         let image = (first + row).min(last);
         table.apply(&images[image * bytes..][..bytes], x);
+    });
+}
+
+/// out `[R,len]` = weight x + (1 - weight) x', x' the partner that `permutation` `[B]` names within the row's group of
+/// B; with `index`, rows are named by it. In f32, 1 - weight, both products and the sum rounded in this order.
+pub(super) fn mixup(
+    len: usize,
+    weight: f32,
+    permutation: &[i32],
+    index: Option<&[i32]>,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    let (batch, rest) = (permutation.len(), 1.0 - weight);
+    let named = |row: usize| &x[index.map_or(row, |index| index[row] as usize) * len..][..len];
+    out.par_chunks_exact_mut(len).enumerate().for_each(|(row, out)| {
+        let partner = row / batch * batch + permutation[row % batch] as usize;
+        for ((out, own), other) in out.iter_mut().zip(named(row)).zip(named(partner)) {
+            *out = weight * own + rest * other;
+        }
     });
 }

@@ -14,6 +14,7 @@ mod optimizer;
 mod pair_loss;
 mod pooling;
 mod prior;
+mod sinkhorn;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -160,6 +161,19 @@ impl<'a> Call<'a> {
             P::StoreRows { batch, columns, rows, step, store } => {
                 let first = self.i32(step)?[0] as usize * batch * columns;
                 self.f32_mut(store)?[first..first + batch * columns].copy_from_slice(&self.f32(rows)?);
+            }
+            P::Mixup { batch, rows, len, weights, permutations, step, index, x, out } => {
+                let now = self.i32(step)?[0] as usize;
+                let (weights, permutations) = (self.f32(weights)?, self.i32(permutations)?);
+                ensure!(
+                    now < weights.len() && permutations.len() == weights.len() * batch,
+                    "step past the end of the mixup's weights and permutations"
+                );
+                ensure!(index.is_none() || rows == batch, "a mixup of indexed rows is one group");
+                let index = index.map(|index| self.i32(index)).transpose()?;
+                let permutation = &permutations[now * batch..][..batch];
+                let (x, mut out) = (self.f32(x)?, self.f32_mut(out)?);
+                batch::mixup(len, weights[now], permutation, index.as_deref(), &x, &mut out);
             }
 
             P::Convolution { shape, x, w, y } => {
@@ -343,6 +357,18 @@ impl<'a> Call<'a> {
                 self.f32_mut(out)?.copy_from_slice(&figures);
             }
 
+            P::Sinkhorn { classes, settings, predictions, queue, class_prior, refined, outcome, .. } => {
+                let queue = self.optional(queue)?;
+                let figures = sinkhorn::run(
+                    classes,
+                    &settings,
+                    &self.f32(predictions)?,
+                    queue.as_deref().unwrap_or(&[]),
+                    &self.f32(class_prior)?,
+                    &mut self.f32_mut(refined)?,
+                );
+                self.f32_mut(outcome)?.copy_from_slice(&figures);
+            }
             P::Convert { from, to, .. } => self.f32_mut(to)?.copy_from_slice(&self.f32(from)?),
             P::Sgd { momentum, weight_decay, control, gradients, velocity, parameters, copy, .. } => {
                 ensure!(copy.is_none(), "the CPU keeps no rounded copy of the weights");

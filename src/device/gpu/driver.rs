@@ -79,6 +79,10 @@ pub trait Driver {
     /// Waits until everything launched has ended.
     fn synchronise(&mut self) -> Result<()>;
 
+    /// Seconds that each launch takes, in this order and on the data as it stands: measured on a GPU, predicted from counts by
+    /// the interpreter.
+    fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>>;
+
     /// What was asked for so far.
     fn activity(&self) -> Activity;
 }

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::driver::{Activity, Driver, Memory};
 use super::launch::Launch;
 use super::lower::Lowering;
-use crate::device::{Buffer, Device, Element, Plan, Primitive};
+use crate::device::{Buffer, Device, Element, KernelTime, Plan, Primitive};
 
 /// How a GPU stores activations and the convolutions' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub struct GpuDevice {
 
 /// A plan made ready.
 struct Recording {
+    launches: Vec<Launch>,
     sequence: usize,
     /// What holds nothing at the start of a replay.
     temporaries: Vec<Memory>,
@@ -110,6 +111,11 @@ impl Device for GpuDevice {
         }
     }
 
+    fn channel_multiple(&self) -> usize {
+        // Sixteen bytes, what a thread loads at once.
+        16 / self.activations().bytes()
+    }
+
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
         let buffer = self.take(&[(element, len)], label)?[0];
         self.driver.clear(self.allocations[buffer.allocation])?;
@@ -164,6 +170,10 @@ impl Device for GpuDevice {
         Ok(())
     }
 
+    fn synchronise(&mut self) -> Result<()> {
+        self.driver.synchronise()
+    }
+
     fn record(&mut self, plan: &Plan) -> Result<usize> {
         let launches = self.lower(&plan.primitives, &plan.buffers)?;
         let sequence = self.driver.record(&launches)?;
@@ -171,12 +181,24 @@ impl Device for GpuDevice {
             plan.temporary_allocations.iter().map(|&allocation| self.allocations[allocation]).collect();
         temporaries.push(self.workspace);
         temporaries.retain(|memory| memory.bytes > 0);
-        self.recordings.push(Recording { sequence, temporaries });
+        self.recordings.push(Recording { launches, sequence, temporaries });
         Ok(self.recordings.len() - 1)
     }
 
+    fn kernel_times(&mut self, plan: &Plan) -> Result<Vec<KernelTime>> {
+        let recording = self.recordings.get(plan.recording).context("a plan of another device")?;
+        let seconds = self.driver.time(&recording.launches)?;
+        let time = |(launch, seconds): (&Launch, f64)| KernelTime {
+            kernel: launch.kernel.name,
+            blocks: launch.grid.iter().map(|&n| n as usize).product(),
+            threads: launch.block.iter().map(|&n| n as usize).product(),
+            seconds,
+        };
+        Ok(recording.launches.iter().zip(seconds).map(time).collect())
+    }
+
     fn replay(&mut self, plan: &Plan) -> Result<()> {
-        let Recording { sequence, temporaries } =
+        let Recording { sequence, temporaries, .. } =
             self.recordings.get(plan.recording).context("a plan of another device")?;
         for &memory in temporaries {
             self.driver.forget(memory)?;

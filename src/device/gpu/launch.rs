@@ -40,7 +40,10 @@ impl Launch {
 
 /// A kernel's parameters, packed as the driver wants them: each at its natural alignment, in the order of the signature.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Arguments(Vec<u8>);
+pub struct Arguments {
+    bytes: Vec<u8>,
+    offsets: Vec<usize>,
+}
 
 impl Arguments {
     /// No arguments yet.
@@ -48,15 +51,16 @@ impl Arguments {
         Self::default()
     }
 
-    fn push(mut self, bytes: &[u8]) -> Self {
-        self.0.resize(self.0.len().next_multiple_of(bytes.len()), 0);
-        self.0.extend_from_slice(bytes);
+    fn push(mut self, bytes: &[u8], alignment: usize) -> Self {
+        self.bytes.resize(self.bytes.len().next_multiple_of(alignment), 0);
+        self.offsets.push(self.bytes.len());
+        self.bytes.extend_from_slice(bytes);
         self
     }
 
     /// A device address; 0 is a null pointer.
     pub fn pointer(self, address: u64) -> Self {
-        self.push(&address.to_le_bytes())
+        self.push(&address.to_le_bytes(), 8)
     }
 
     /// An `int` that counts or indexes.
@@ -64,13 +68,12 @@ impl Arguments {
     /// # Panics
     /// Above 2^31 - 1: the caller's shapes are checked before.
     pub fn count(self, value: usize) -> Self {
-        let value = i32::try_from(value).expect("a count of a kernel fits 31 bits");
-        self.push(&value.to_le_bytes())
+        self.counts(&[value])
     }
 
     /// A `float`.
     pub fn float(self, value: f32) -> Self {
-        self.push(&value.to_le_bytes())
+        self.push(&value.to_le_bytes(), 4)
     }
 
     /// A structure of `int`s, by value.
@@ -78,12 +81,19 @@ impl Arguments {
     /// # Panics
     /// As [`Arguments::count`].
     pub fn counts(self, values: &[usize]) -> Self {
-        values.iter().fold(self, |arguments, &value| arguments.count(value))
+        let int = |&value: &usize| i32::try_from(value).expect("a count of a kernel fits 31 bits").to_le_bytes();
+        let bytes: Vec<u8> = values.iter().flat_map(int).collect();
+        self.push(&bytes, 4)
     }
 
     /// The packed block.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// Where each parameter begins in [`Arguments::bytes`].
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
     }
 }
 
@@ -95,6 +105,7 @@ mod tests {
     fn arguments_are_aligned_by_their_size() {
         let arguments = Arguments::new().count(7).pointer(9).float(1.0);
         assert_eq!(arguments.bytes().len(), 20);
+        assert_eq!(arguments.offsets(), [0, 8, 16]);
         assert_eq!(arguments.bytes()[8], 9);
         assert_eq!(arguments.bytes()[16..], 1.0f32.to_le_bytes());
     }

@@ -170,6 +170,70 @@ impl DriverCalls {
     }
 }
 
+/// Why the kernels cannot run on a GPU of this machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Missing {
+    /// What is missing or too old.
+    pub what: String,
+    /// What to install or change.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+/// The oldest CUDA version whose driver interface is used.
+const OLDEST_CUDA: (u32, u32) = (12, 0);
+/// The oldest compute capability the kernels are written for: Ampere.
+const OLDEST_CAPABILITY: (u32, u32) = (8, 0);
+
+/// Whether the kernels can run on this machine's first GPU: the driver, its GPUs, and an NVRTC that fits them.
+///
+/// # Errors
+/// The first thing that is missing, with its remedy.
+pub fn usable() -> Result<Driver, Missing> {
+    check(driver(), nvrtc)
+}
+
+fn check(
+    driver: Result<Driver, String>,
+    nvrtc: impl FnOnce() -> Result<Nvrtc, String>,
+) -> Result<Driver, Missing> {
+    let missing = |what: String, remedy: &str| Missing { what, remedy: remedy.into() };
+    let driver = driver.map_err(|reason| missing(reason, INSTALL_DRIVER))?;
+    let Some(gpu) = driver.gpus.first() else {
+        return Err(missing(
+            "the NVIDIA driver shows no GPU".into(),
+            "check nvidia-smi and CUDA_VISIBLE_DEVICES",
+        ));
+    };
+    let (major, minor) = driver.cuda_version;
+    if driver.cuda_version < OLDEST_CUDA {
+        let what = format!("the NVIDIA driver serves CUDA {major}.{minor}, 12.0 is needed");
+        return Err(missing(what, INSTALL_DRIVER));
+    }
+    if gpu.compute_capability < OLDEST_CAPABILITY {
+        let (major, minor) = gpu.compute_capability;
+        let what = format!("{} is sm_{major}{minor}", gpu.name);
+        return Err(missing(what, "the kernels need sm_80 (Ampere) or newer"));
+    }
+    let nvrtc = nvrtc().map_err(|reason| missing(reason, INSTALL_NVRTC))?;
+    if nvrtc.has_builtins == Some(false) {
+        let what = format!("NVRTC {}: libnvrtc-builtins.so is not beside it", nvrtc.path.display());
+        return Err(missing(what, INSTALL_NVRTC));
+    }
+    if nvrtc.version.0 > major {
+        let (newer, path) = (nvrtc.version, nvrtc.path.display());
+        let what = format!("NVRTC {}.{} ({path}) is newer than the driver's CUDA {major}.{minor}", newer.0, newer.1);
+        let remedy = format!("`pip install nvidia-cuda-nvrtc-cu{major}` or update the driver");
+        return Err(Missing { what, remedy });
+    }
+    Ok(driver)
+}
+
 /// A place where NVRTC may be: a library or a folder of libraries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
@@ -179,7 +243,8 @@ pub struct Place {
     pub named_by: String,
 }
 
-/// Finds NVRTC: `RECORDS_NVRTC`, toolkits, packages of the active Python, the loader's path, in this order.
+/// Finds NVRTC: `RECORDS_NVRTC` and nothing else where it is set; toolkits, packages of the active Python, the loader's path,
+/// in this order.
 ///
 /// # Errors
 /// One line that says which libraries were found and could not be opened, if any.
@@ -205,8 +270,11 @@ pub fn nvrtc() -> Result<Nvrtc, String> {
                 Err(reason) => failures.push(format!("{}: {reason}", library.display())),
             }
         }
-        if place.named_by == NVRTC_VARIABLE && tried.is_empty() {
-            failures.push(format!("{NVRTC_VARIABLE}={}: no libnvrtc.so there", place.path.display()));
+        // Who names a library means that one: another, found elsewhere, would hide the mistake.
+        if place.named_by == NVRTC_VARIABLE {
+            let shown = place.path.display();
+            let none = format!("{NVRTC_VARIABLE}={shown}: no libnvrtc.so there");
+            return Err(failures.pop().map_or(none, |reason| format!("{NVRTC_VARIABLE}: {reason}")));
         }
     }
     for name in ["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"] {
@@ -365,6 +433,42 @@ mod tests {
     fn versions_are_split_as_cuda_writes_them() {
         assert_eq!(major_minor(12040), (12, 4));
         assert_eq!(major_minor(13000), (13, 0));
+    }
+
+    /// Each thing that can be missing is named with its remedy, in the order a user would meet them.
+    #[test]
+    fn what_is_missing_is_named_with_its_remedy() {
+        let gpu = |compute_capability| Gpu {
+            name: "GPU".into(),
+            compute_capability,
+            multiprocessors: 82,
+            memory: 1 << 34,
+        };
+        let driver = |cuda_version, gpus: Vec<Gpu>| Ok(Driver { cuda_version, gpus });
+        let nvrtc = |version, has_builtins| Nvrtc {
+            path: "/n".into(),
+            found_by: "test".into(),
+            version,
+            has_builtins: Some(has_builtins),
+        };
+        let modern = || driver((12, 4), vec![gpu((8, 6))]);
+        let fits = || Ok(nvrtc((12, 2), true));
+        assert!(check(modern(), fits).is_ok());
+        let message = |driver, nvrtc: Result<Nvrtc, String>| {
+            let missing = check(driver, || nvrtc).unwrap_err();
+            missing.to_string()
+        };
+        for (text, words) in [
+            (message(Err("no libcuda".into()), fits()), ["no libcuda", "install the NVIDIA driver"]),
+            (message(driver((12, 4), vec![]), fits()), ["no GPU", "CUDA_VISIBLE_DEVICES"]),
+            (message(driver((11, 8), vec![gpu((8, 6))]), fits()), ["CUDA 11.8", "525 or newer"]),
+            (message(driver((12, 4), vec![gpu((7, 5))]), fits()), ["sm_75", "sm_80 (Ampere)"]),
+            (message(modern(), Err("no libnvrtc.so".into())), ["no libnvrtc.so", "pip install"]),
+            (message(modern(), Ok(nvrtc((12, 2), false))), ["libnvrtc-builtins", "pip install"]),
+            (message(modern(), Ok(nvrtc((13, 0), true))), ["NVRTC 13.0", "nvidia-cuda-nvrtc-cu12"]),
+        ] {
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod loss;
 mod optimizer;
 mod pooling;
 mod prior;
+mod sinkhorn;
 
 use anyhow::Result;
 
@@ -109,7 +110,8 @@ impl<'a> Lowering<'a> {
             P::SelectBatch { .. }
             | P::AdvanceStep { .. }
             | P::NormaliseImages { .. }
-            | P::StoreRows { .. } => batch::lower(self, primitive),
+            | P::StoreRows { .. }
+            | P::Mixup { .. } => batch::lower(self, primitive),
             P::Convolution { .. }
             | P::ConvolutionDataGradient { .. }
             | P::ConvolutionWeightGradient { .. } => convolution::lower(self, primitive),
@@ -123,6 +125,7 @@ impl<'a> Lowering<'a> {
             | P::UpdateConfidence { .. }
             | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
             P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
+            P::Sinkhorn { .. } => sinkhorn::lower(self, primitive),
             P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }

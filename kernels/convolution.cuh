@@ -1,0 +1,187 @@
+// What all convolution kernels share: the shape, the geometry of forward and data gradient as one gathering of taps, and
+// the statistics of a tile for batchnorm.
+#pragma once
+
+#include "common.cuh"
+
+// x [batch, height, width, in_channels], w [out_channels, kernel, kernel, in_channels],
+// y [batch, out_height, out_width, out_channels]; padding kernel / 2; every tensor below 2^31 elements.
+struct ConvolutionShape {
+    int batch, height, width, in_channels, out_channels, kernel, stride, out_height, out_width;
+};
+
+// One direction, down or across, of a gathering: grid position g takes, through its tap i, what lies at
+// g * stride + origin + direction * i of the source, times the weights of tap tap_first + tap_step * i, and is itself
+// position target_first + target_step * g of the target.
+struct Axis {
+    int grid, taps;
+    int source, stride, origin, direction;
+    int tap_first, tap_step;
+    int target, target_first, target_step;
+
+    // y[o] takes x[o stride + k - padding].
+    static __device__ __forceinline__ Axis forward(int in, int out, int kernel, int stride) {
+        return {out, kernel, in, stride, -(kernel / 2), 1, 0, 1, out, 0, 1};
+    }
+
+    // x[i] takes y[o] where i = o stride + k - padding. For i = parity + stride g that holds for every stride-th tap k, so
+    // each parity is a dense gathering of its own, and no zero is multiplied. A parity may have no tap.
+    static __device__ __forceinline__ Axis gradient(int in, int out, int kernel, int stride, int parity) {
+        const int from = parity + kernel / 2, first = from % stride;
+        const int taps = ceiling_divide(kernel - first, stride);
+        return {ceiling_divide(in - parity, stride), taps, out, 1, from / stride, -1, first, stride, in, parity, stride};
+    }
+};
+
+// target[point, n] = sum over taps and channels c of source[tap of point, c] w[.., tap, ..].
+struct Gather {
+    Axis rows, columns;
+    int batch, channels, kernel;
+
+    __device__ __forceinline__ int points() const { return batch * rows.grid * columns.grid; }
+    __device__ __forceinline__ int taps() const { return rows.taps * columns.taps; }
+
+    // Elements from the target's start to the `width` values of a point.
+    __device__ __forceinline__ int target(int point, int width) const {
+        // Where the grid is the whole target the points lie one after the other.
+        if (rows.target_step == 1) return point * width;
+        const int column = point % columns.grid, line = point / columns.grid;
+        const int row = line % rows.grid, image = line / rows.grid;
+        return ((image * rows.target + row * rows.target_step + rows.target_first) * columns.target +
+                column * columns.target_step + columns.target_first) *
+               width;
+    }
+};
+
+__device__ __forceinline__ Gather forward_gather(const ConvolutionShape& shape) {
+    return {Axis::forward(shape.height, shape.out_height, shape.kernel, shape.stride),
+            Axis::forward(shape.width, shape.out_width, shape.kernel, shape.stride), shape.batch, shape.in_channels,
+            shape.kernel};
+}
+
+// Of stride * stride parities, blockIdx.z picks one: the ones with most taps first, so that the long blocks start first.
+__device__ __forceinline__ Gather gradient_gather(const ConvolutionShape& shape) {
+    const int parity = gridDim.z - 1 - blockIdx.z;
+    return {Axis::gradient(shape.height, shape.out_height, shape.kernel, shape.stride, parity / shape.stride),
+            Axis::gradient(shape.width, shape.out_width, shape.kernel, shape.stride, parity % shape.stride), shape.batch,
+            shape.out_channels, shape.kernel};
+}
+
+// The rows of a source tile that one thread copies: where each lies for tap (0, 0), and as a bit a tap, whether that tap
+// is inside the image. Bits cost one register a row; bounds checked anew at every step would cost an instruction or two a
+// copy in the inner loop.
+template <int ROWS> struct SourceRows {
+    int offset[ROWS];
+    u32 inside[ROWS];
+
+    // Points `first`, `first` + `step`, ...; those past the end have no tap inside.
+    __device__ __forceinline__ SourceRows(const Gather& gather, int first, int step) {
+        const Axis &rows = gather.rows, &columns = gather.columns;
+#pragma unroll
+        for (int i = 0; i < ROWS; ++i) {
+            const int point = first + i * step;
+            const int line = point / columns.grid, image = line / rows.grid;
+            const int row = line % rows.grid * rows.stride + rows.origin;
+            const int column = point % columns.grid * columns.stride + columns.origin;
+            offset[i] = ((image * rows.source + row) * columns.source + column) * gather.channels;
+            inside[i] = 0;
+            if (point >= gather.points()) continue;
+            for (int r = 0; r < rows.taps; ++r) {
+                const bool row_inside = (u32)(row + rows.direction * r) < (u32)rows.source;
+                for (int s = 0; s < columns.taps; ++s) {
+                    const bool column_inside = (u32)(column + columns.direction * s) < (u32)columns.source;
+                    inside[i] |= (u32)(row_inside && column_inside) << (r * columns.taps + s);
+                }
+            }
+        }
+    }
+};
+
+// Walks the summed index: taps inside, slices of channels outside, so that neighbouring taps, which read nearly the same
+// pixels, follow each other while those are still in the L1 cache.
+struct Cursor {
+    int r = 0, s = 0, channel = 0;
+
+    __device__ __forceinline__ void advance(const Gather& gather, int slice) {
+        if (++s < gather.columns.taps) return;
+        s = 0;
+        if (++r < gather.rows.taps) return;
+        r = 0;
+        channel += slice;
+    }
+
+    // The tap as a bit of SourceRows::inside.
+    __device__ __forceinline__ int bit(const Gather& gather) const { return r * gather.columns.taps + s; }
+    // Elements from tap (0, 0), channel 0 of a point.
+    __device__ __forceinline__ int offset(const Gather& gather) const {
+        return (gather.rows.direction * r * gather.columns.source + gather.columns.direction * s) * gather.channels + channel;
+    }
+    // The tap among the weights'.
+    __device__ __forceinline__ int weight(const Gather& gather) const {
+        return (gather.rows.tap_first + gather.rows.tap_step * r) * gather.kernel + gather.columns.tap_first +
+               gather.columns.tap_step * s;
+    }
+};
+
+// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the constant's three
+// digits (images, rows, columns) are added with at most one carry each.
+struct Pixel {
+    int index, image, row, column;
+
+    static __device__ __forceinline__ Pixel at(const ConvolutionShape& shape, int index) {
+        const int line = index / shape.out_width;
+        return {index, line / shape.out_height, line % shape.out_height, index % shape.out_width};
+    }
+
+    __device__ __forceinline__ void advance(const ConvolutionShape& shape, const Pixel& by) {
+        index += by.index;
+        column += by.column;
+        const int carry_row = column >= shape.out_width;
+        column -= carry_row ? shape.out_width : 0;
+        row += by.row + carry_row;
+        const int carry_image = row >= shape.out_height;
+        row -= carry_image ? shape.out_height : 0;
+        image += by.image + carry_image;
+    }
+};
+
+// Of every column of a tile in shared memory, over its first `rows` rows: the sum, and the sum of the squared deviations
+// from the tile's own mean, which lose nothing to cancellation and merge exactly (Chan, Golub, LeVeque 1979). Written to
+// out[0][column] and out[1][column], each row `channels` long, for the columns below `columns`. The order is fixed: each
+// thread every GROUPS-th row downwards, then the groups one after the other.
+//
+// `read(row, word, values)` gives the PACK neighbouring columns of a word; `scratch` is THREADS * PACK floats. The tile has
+// been written and the block has met since.
+template <int THREADS, int COLUMNS, int PACK, typename Read>
+__device__ __forceinline__ void tile_statistics(Read read, int rows, float* scratch, float* out, int columns, int channels) {
+    const int WORDS = COLUMNS / PACK, GROUPS = THREADS / WORDS;
+    static_assert(THREADS % (COLUMNS / PACK) == 0, "whole groups");
+    const int word = threadIdx.x % WORDS, group = threadIdx.x / WORDS;
+    float mean[PACK] = {};
+#pragma unroll
+    for (int pass = 0; pass < 2; ++pass) {
+        float sum[PACK] = {}, values[PACK];
+#pragma unroll 4
+        for (int row = group; row < rows; row += GROUPS) {
+            read(row, word, values);
+#pragma unroll
+            for (int p = 0; p < PACK; ++p) {
+                const float deviation = values[p] - mean[p];
+                sum[p] += pass == 0 ? values[p] : deviation * deviation;
+            }
+        }
+#pragma unroll
+        for (int p = 0; p < PACK; ++p) scratch[group * COLUMNS + word * PACK + p] = sum[p];
+        __syncthreads();
+#pragma unroll
+        for (int p = 0; p < PACK; ++p) {
+            const int column = word * PACK + p;
+            float total = 0.0f;
+#pragma unroll
+            for (int g = 0; g < GROUPS; ++g) total += scratch[g * COLUMNS + column];
+            mean[p] = total / (float)rows;
+            if (group == 0 && column < columns) out[pass * channels + column] = total;
+        }
+        __syncthreads();
+    }
+}

@@ -1,0 +1,103 @@
+#include "convolution_product.cuh"
+
+// Where in the patch of a pixel this lane's element lies: k = (tap row, tap column, channel) = lane.
+struct PatchElement {
+    int row, column, offset;
+    bool present;
+
+    __device__ __forceinline__ PatchElement(const ConvolutionShape& shape) {
+        const int k = threadIdx.x % 32, tap = k / shape.in_channels;
+        row = tap / shape.kernel - shape.kernel / 2;
+        column = tap % shape.kernel - shape.kernel / 2;
+        offset = (row * shape.width + column) * shape.in_channels + k % shape.in_channels;
+        present = tap < shape.kernel * shape.kernel;
+    }
+};
+
+// Lays the patches of ROWS pixels from `first` on into a tile [ROWS][32], zeros outside the image, after the last element
+// and after the last pixel. A warp takes neighbouring pixels, a lane one element of each.
+template <int ROWS, int THREADS>
+__device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& shape, const PatchElement& element,
+                                            const bf16* x, int first, int end) {
+    const int SHARE = ROWS / (THREADS / 32), lane = threadIdx.x % 32, row = threadIdx.x / 32 * SHARE;
+    Pixel pixel = Pixel::at(shape, first + row);
+    bf16 values[SHARE];
+#pragma unroll
+    for (int i = 0; i < SHARE; ++i) {
+        const int y = pixel.row * shape.stride, z = pixel.column * shape.stride;
+        const int at = ((pixel.image * shape.height + y) * shape.width + z) * shape.in_channels + element.offset;
+        const bool inside = element.present && pixel.index < end && (u32)(y + element.row) < (u32)shape.height &&
+                            (u32)(z + element.column) < (u32)shape.width;
+        values[i].bits = 0;
+        if (inside) values[i] = x[at];
+        pixel.advance(shape, {1, 0, 0, 1});
+    }
+#pragma unroll
+    for (int i = 0; i < SHARE; ++i)
+        *reinterpret_cast<bf16*>(tile + Swizzled<32>::at(row + i, lane / 8) + lane % 8 * 2) = values[i];
+}
+
+extern "C" __global__ void __launch_bounds__(256, 3)
+    convolution_stem_forward(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {
+    typedef Product<128, 64, 32, 4, 2, true, true> P;
+    extern __shared__ __align__(128) u8 shared[];
+    const int tiles = ceiling_divide(shape.out_channels, P::N);
+    const int base = blockIdx.x / tiles * P::M, first = blockIdx.x % tiles * P::N;
+    const Gather gather = forward_gather(shape);
+
+    lay_patches<P::M, P::THREADS>(shared, shape, PatchElement(shape), x, base, gather.points());
+    const int length = shape.kernel * shape.kernel * shape.in_channels;
+    u8* weights = shared + P::A_BYTES;
+#pragma unroll
+    for (int i = 0; i < P::N * 32 / P::THREADS; ++i) {
+        const int row = threadIdx.x / 32 + i * (P::THREADS / 32), k = threadIdx.x % 32;
+        bf16 value = {0};
+        if (k < length && first + row < shape.out_channels) value = w[(first + row) * length + k];
+        *reinterpret_cast<bf16*>(weights + P::B::at(row, k / 8) + k % 8 * 2) = value;
+    }
+    __syncthreads();
+    P product;
+    product.clear();
+    product.add(shared_address(shared), shared_address(weights));
+    __syncthreads();
+    finish(product, shared, gather, y, base, first, shape.out_channels, false, statistics);
+}
+
+extern "C" __global__ void __launch_bounds__(256, 4)
+    convolution_stem_weight_gradient(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {
+    typedef Product<64, 32, 128, 4, 2, false, false> P;
+    extern __shared__ __align__(128) u8 shared[];
+    u8* patches = shared + P::A_BYTES;
+    const int first_out = blockIdx.x * P::M, pixels = shape.batch * shape.out_height * shape.out_width;
+    const int start = blockIdx.y * share, end = min(start + share, pixels);
+    const PatchElement element(shape);
+    const int line = threadIdx.x / 8, chunk = threadIdx.x % 8, out = first_out + chunk * 8;
+
+    P product;
+    product.clear();
+    for (int first = start; first < end; first += P::K) {
+#pragma unroll
+        for (int r = 0; r < P::K / (P::THREADS / 8); ++r) {
+            const int row = line + r * (P::THREADS / 8), pixel = first + row;
+            copy_async(shared_address(shared) + P::A::at(row, chunk), dy + pixel * shape.out_channels + out,
+                       pixel < end && out < shape.out_channels);
+        }
+        commit_copies();
+        lay_patches<P::K, P::THREADS>(patches, shape, element, x, first, end);
+        wait_for_copies<0>();
+        __syncthreads();
+        product.add(shared_address(shared), shared_address(patches));
+        __syncthreads();
+    }
+
+    const int length = shape.kernel * shape.kernel * shape.in_channels;
+    float* to = partials + (u64)blockIdx.y * shape.out_channels * length;
+    product.each_row([&](int row, auto each_pair) {
+        if (first_out + row >= shape.out_channels) return;
+        float* line = to + (first_out + row) * length;
+        each_pair([&](int column, float low, float high) {
+            if (column < length) line[column] = low;
+            if (column + 1 < length) line[column + 1] = high;
+        });
+    });
+}

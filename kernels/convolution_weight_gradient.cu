@@ -1,0 +1,123 @@
+#include "convolution.cuh"
+#include "tile.cuh"
+
+// partial[blockIdx.y] = the part of dw that this block's share of the pixels gives, for the tile blockIdx.x.
+template <class P, int STAGES>
+__device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, const bf16* x, const bf16* dy,
+                                                float* partials, int share) {
+    extern __shared__ __align__(128) u8 shared[];
+    const int columns = shape.kernel * shape.kernel * shape.in_channels;
+    const int tiles = ceiling_divide(columns, P::N);
+    const int first_out = blockIdx.x / tiles * P::M, first_column = blockIdx.x % tiles * P::N;
+    const int pixels = shape.batch * shape.out_height * shape.out_width;
+
+    // Eight lanes copy 128 neighbouring bytes of a pixel; a thread's columns, and with them their taps, never change.
+    const int LINES = P::THREADS / 8, ROWS = P::K / LINES, A_COLUMNS = (P::M + 63) / 64, B_COLUMNS = P::N / 64;
+    static_assert(P::K % (P::THREADS / 8) == 0 && P::N % 64 == 0, "every thread copies as much");
+    const int line = threadIdx.x / 8, chunk = threadIdx.x % 8;
+    // A column's tap, row above column in 16 bits each to save registers, and its elements from the pixel's first.
+    int tap[B_COLUMNS], tap_offset[B_COLUMNS];
+#pragma unroll
+    for (int i = 0; i < B_COLUMNS; ++i) {
+        const int column = first_column + (chunk + 8 * i) * 8, number = column / shape.in_channels;
+        const int row = number / shape.kernel - shape.kernel / 2, across = number % shape.kernel - shape.kernel / 2;
+        // Past the last column: a row that is inside no image.
+        tap[i] = (column < columns ? row : -32768) << 16 | (across & 0xffff);
+        tap_offset[i] = (row * shape.width + across) * shape.in_channels + column % shape.in_channels;
+    }
+    const int start = blockIdx.y * share, end = min(start + share, pixels);
+    Pixel pixel[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) pixel[r] = Pixel::at(shape, start + line + r * LINES);
+    const Pixel slice = Pixel::at(shape, P::K);
+
+    const u32 tiles_at = shared_address(shared);
+    const int STAGE_BYTES = P::A_BYTES + P::B_BYTES;
+    auto copy = [&](int stage) {
+        const u32 a_tile = tiles_at + stage * STAGE_BYTES, b_tile = a_tile + P::A_BYTES;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            const int row = line + r * LINES;
+            const bool present = pixel[r].index < end;
+#pragma unroll
+            for (int i = 0; i < A_COLUMNS; ++i) {
+                const int out = first_out + (chunk + 8 * i) * 8;
+                if (P::M % 64 == 0 || chunk + 8 * i < P::M / 8)
+                    copy_async(a_tile + P::A::at(row, chunk + 8 * i), dy + pixel[r].index * shape.out_channels + out,
+                               present && out < shape.out_channels);
+            }
+            const int y = pixel[r].row * shape.stride, z = pixel[r].column * shape.stride;
+            const bf16* from =
+                x + ((pixel[r].image * shape.height + y) * shape.width + z) * shape.in_channels;
+#pragma unroll
+            for (int i = 0; i < B_COLUMNS; ++i)
+                copy_async_cached(b_tile + P::B::at(row, chunk + 8 * i), from + tap_offset[i],
+                                  present && (u32)(y + (tap[i] >> 16)) < (u32)shape.height &&
+                                      (u32)(z + (short)tap[i]) < (u32)shape.width);
+            pixel[r].advance(shape, slice);
+        }
+    };
+
+    P product;
+    product.clear();
+    const int steps = ceiling_divide(end - start, P::K);
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; ++stage) {
+        if (stage < steps) copy(stage);
+        commit_copies();
+    }
+    int reading = 0, writing = STAGES - 1;
+    for (int step = 0; step < steps; ++step) {
+        wait_for_copies<STAGES - 2>();
+        __syncthreads();
+        if (step + STAGES - 1 < steps) copy(writing);
+        commit_copies();
+        const u32 a_tile = tiles_at + reading * STAGE_BYTES;
+        product.add(a_tile, a_tile + P::A_BYTES);
+        reading = reading + 1 == STAGES ? 0 : reading + 1;
+        writing = writing + 1 == STAGES ? 0 : writing + 1;
+    }
+
+    float* out = partials + (u64)blockIdx.y * shape.out_channels * columns;
+    product.each_row([&](int row, auto each_pair) {
+        if (first_out + row >= shape.out_channels) return;
+        float* line = out + (first_out + row) * columns + first_column;
+        each_pair([&](int column, float low, float high) {
+            if (first_column + column < columns) *reinterpret_cast<float2*>(line + column) = make_float2(low, high);
+        });
+    });
+}
+
+#define WEIGHT_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                    \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                         \
+        NAME(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {                        \
+        weight_gradient<Product<M, N, 32, WARPS_M, WARPS_N, false, false>, STAGES>(shape, x, dy, partials, share);       \
+    }
+
+WEIGHT_GRADIENT(convolution_weight_gradient_128x128, 128, 128, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x192, 64, 192, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x64, 64, 64, 2, 2, 4, 3)
+WEIGHT_GRADIENT(convolution_weight_gradient_32x128, 32, 128, 1, 4, 4, 2)
+
+// out[i] = sum over s of partials[s][i], s in steps of blockDim.y and those sums in order. Block [32, groups]; a thread
+// sums four neighbours; `len` is a multiple of 4.
+extern "C" __global__ void __launch_bounds__(256)
+    convolution_sum_partials(const float* partials, int splits, int len, float* out) {
+    __shared__ float4 sums[8][32];
+    const int at = (blockIdx.x * 32 + threadIdx.x) * 4;
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (at < len)
+#pragma unroll 4
+        for (int s = threadIdx.y; s < splits; s += blockDim.y) {
+            const float4 part = *reinterpret_cast<const float4*>(partials + (u64)s * len + at);
+            sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+        }
+    sums[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y != 0 || at >= len) return;
+    for (int group = 1; group < blockDim.y; ++group) {
+        const float4 part = sums[group][threadIdx.x];
+        sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+    }
+    *reinterpret_cast<float4*>(out + at) = sum;
+}

@@ -1,0 +1,142 @@
+// The vocabulary of the tensor-core kernels: asynchronous copies, swizzled tiles in shared memory, fragments, and the
+// multiplication of two tiles by one warp.
+//
+// Sources: PTX ISA, "cp.async", "ldmatrix", "Matrix fragments for mma.m16n8k16".
+#pragma once
+
+#include "common.cuh"
+
+__device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
+
+// Sixteen bytes from global to shared memory without passing through registers; where not `valid`, zeros, and `from` is
+// not read. Past the L1 cache: for what the block reads once.
+__device__ __forceinline__ void copy_async(u32 to, const void* from, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+
+// The same through the L1 cache: for what the block reads again soon.
+__device__ __forceinline__ void copy_async_cached(u32 to, const void* from, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+
+// Closes the group of copies started since the last call.
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Waits until at most `PENDING` of this thread's newest groups are under way.
+template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+// Rows of COLUMNS bf16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are permuted by an
+// exclusive or with the row's number, so that eight rows' chunks at one column, which is what an ldmatrix phase or eight
+// lanes of a fragment touch, lie in eight different 16-byte columns of the 32 banks.
+template <int COLUMNS> struct Swizzled {
+    static const int CHUNKS = COLUMNS / 8;
+    static const int SHIFT = CHUNKS == 2 ? 2 : CHUNKS == 4 ? 1 : 0;
+    static const int MASK = CHUNKS < 8 ? CHUNKS - 1 : 7;
+    static_assert(COLUMNS % 8 == 0 && (CHUNKS == 2 || CHUNKS == 4 || CHUNKS % 8 == 0), "rows fill or divide 128 bytes");
+
+    // Bytes from the tile's start to a chunk.
+    static __device__ __forceinline__ int at(int row, int chunk) {
+        return (row * CHUNKS + (chunk & ~MASK) + ((chunk ^ row >> SHIFT) & MASK)) * 16;
+    }
+};
+
+// Four 8x8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
+__device__ __forceinline__ void load_matrices(u32 address, u32 (&to)[4]) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+__device__ __forceinline__ void load_matrices_transposed(u32 address, u32 (&to)[4]) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+// c (16x8, f32) += a (16x16, bf16) b (16x8, bf16).
+__device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// How a matrix product is cut. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x WARPS_N warps share
+// it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K] ([N][K]), or the rows, [K][M] ([K][N]).
+template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> struct Product {
+    static const int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
+    static const int THREADS = 32 * WARPS_M * WARPS_N;
+    // Fragments of a warp: 16 rows each, 8 columns each.
+    static const int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
+    static const int A_BYTES = M * K * 2, B_BYTES = N * K * 2;
+    static_assert(M % (16 * WARPS_M) == 0 && N % (16 * WARPS_N) == 0 && K % 16 == 0, "whole fragments, B's in pairs");
+
+    typedef Swizzled<KA ? K : M> A;
+    typedef Swizzled<KB ? K : N> B;
+
+    // c[i][j][..]: fragment i, j. Lane l holds rows l / 4 (first two values) and l / 4 + 8 at columns 2 (l % 4) and the next.
+    float c[FM][FN][4];
+
+    __device__ __forceinline__ void clear() {
+#pragma unroll
+        for (int i = 0; i < FM; ++i)
+#pragma unroll
+            for (int j = 0; j < FN; ++j)
+#pragma unroll
+                for (int v = 0; v < 4; ++v) c[i][j][v] = 0.0f;
+    }
+
+    static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
+    // Where in the block's product the warp's fragment i of 16 rows, and its pair j of fragments of 8 columns, start: the
+    // warps take turns, so that from one to the next it is a constant distance in a swizzled tile wherever that can be.
+    static __device__ __forceinline__ int row(int i) { return (threadIdx.x / 32 % WARPS_M + WARPS_M * i) * 16; }
+    static __device__ __forceinline__ int column(int j) { return (threadIdx.x / 32 / WARPS_M + WARPS_N * j) * 16; }
+
+    // c += the product of an A tile and a B tile. ldmatrix gives a fragment's lane two neighbours along a tile's row, which
+    // mma wants along k; where k runs down the rows, the transposing form does it.
+    __device__ __forceinline__ void add(u32 a_tile, u32 b_tile) {
+        // Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the other two.
+        const int low = lane() % 16, high = lane() / 16;
+        const int quarter_row = lane() / 16 * 8 + lane() % 8, quarter_chunk = lane() / 8 % 2;
+#pragma unroll
+        for (int k = 0; k < K; k += 16) {
+            u32 b[FN / 2][4];
+#pragma unroll
+            for (int j = 0; j < FN / 2; ++j) {
+                const int n = column(j);
+                if (KB)
+                    load_matrices(b_tile + B::at(n + quarter_row, k / 8 + quarter_chunk), b[j]);
+                else
+                    load_matrices_transposed(b_tile + B::at(k + low, n / 8 + high), b[j]);
+            }
+#pragma unroll
+            for (int i = 0; i < FM; ++i) {
+                const int m = row(i);
+                u32 a[4];
+                if (KA)
+                    load_matrices(a_tile + A::at(m + low, k / 8 + high), a);
+                else
+                    load_matrices_transposed(a_tile + A::at(k + quarter_row, m / 8 + quarter_chunk), a);
+#pragma unroll
+                for (int j = 0; j < FN; ++j) multiply_fragments(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+            }
+        }
+    }
+
+    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(pair) then calls
+    // pair(column, value, value of the next column) for every two of them.
+    template <typename Visit> __device__ __forceinline__ void each_row(Visit visit) {
+#pragma unroll
+        for (int i = 0; i < FM; ++i)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) visit(row(i) + 8 * half + lane() / 4, [&](auto pair) {
+#pragma unroll
+                for (int j = 0; j < FN; ++j)
+                    pair(column(j / 2) + j % 2 * 8 + lane() % 4 * 2, c[i][j][2 * half], c[i][j][2 * half + 1]);
+            });
+    }
+};

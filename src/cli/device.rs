@@ -1,0 +1,39 @@
+//! The flags that choose a device, the same for every command that computes.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::device::{self, Device};
+use crate::settings::{DeviceChoice, Precision, allowed};
+use crate::usage;
+
+/// `--device`, `--precision`, `--threads`.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArguments {
+    /// Where to compute: auto, cpu, cuda, or sim (the CUDA kernels on the CPU, checked)
+    #[arg(long, value_name = "WORD", default_value = "auto")]
+    device: String,
+    /// How a GPU stores activations: auto (bf16), bf16, or f32 for checking
+    #[arg(long, value_name = "WORD", default_value = "auto")]
+    precision: String,
+    /// CPU threads; 0: all
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+impl DeviceArguments {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// A usage error for an unknown word or a device that cannot be had.
+    pub fn open(&self) -> Result<Box<dyn Device>> {
+        let refuse = |flag: &'static str, word: &str| {
+            usage!("--{flag} {word}: must be {}", allowed(flag).unwrap_or("a word that is known"))
+        };
+        let device =
+            DeviceChoice::from_word(&self.device).ok_or_else(|| refuse("device", &self.device))?;
+        let precision =
+            Precision::from_word(&self.precision).ok_or_else(|| refuse("precision", &self.precision))?;
+        Ok(device::open(device, precision, self.threads)?.device)
+    }
+}

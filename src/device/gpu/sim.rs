@@ -1,0 +1,163 @@
+//! The interpreter as a driver: the PTX that NVRTC makes of the kernels runs on the CPU, checked and counted.
+//!
+//! Every finding (a race, an access out of bounds, memory read before it was written...) is an error of the launch it
+//! was found in. Temporaries are forgotten before each replay, so a step that reads what the last one left is found too.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, bail};
+use ptx_sim::{Counters, Machine, Program, Settings};
+
+use super::cache::KernelCache;
+use super::driver::{Activity, Driver, Gpu, Memory};
+use super::launch::{Kernel, Launch};
+use super::nvrtc::Target;
+use super::sources;
+
+/// The architecture whose PTX is run.
+const ARCHITECTURE: u32 = 80;
+
+/// What the launches of each kernel cost together, filled while the driver runs.
+#[derive(Clone, Default)]
+pub struct Costs(Rc<RefCell<BTreeMap<Kernel, Counters>>>);
+
+impl Costs {
+    /// Takes out what was counted so far.
+    pub fn take(&self) -> BTreeMap<Kernel, Counters> {
+        self.0.take()
+    }
+}
+
+/// The interpreter behind the driver interface; it stands in for an RTX 3090 where work is cut by the GPU's size.
+pub struct SimDriver {
+    gpu: Gpu,
+    machine: Machine,
+    cache: KernelCache,
+    programs: HashMap<&'static str, Program>,
+    sequences: Vec<Vec<Launch>>,
+    costs: Costs,
+    activity: Activity,
+}
+
+impl SimDriver {
+    /// An interpreter that switches between warps as `warp_seed` says.
+    ///
+    /// # Errors
+    /// A usage error that says what to install when there is no NVRTC.
+    pub fn open(warp_seed: u64) -> Result<Self> {
+        let gpu = Gpu {
+            name: "PTX interpreter, checked, as an RTX 3090".into(),
+            architecture: ARCHITECTURE,
+            multiprocessors: 82,
+            shared_bytes: 99 << 10,
+        };
+        Ok(Self {
+            gpu,
+            machine: Machine::new(Settings { warp_seed, ..Settings::default() }),
+            cache: KernelCache::open()?,
+            programs: HashMap::new(),
+            sequences: Vec::new(),
+            costs: Costs::default(),
+            activity: Activity::default(),
+        })
+    }
+
+    /// A handle on what the launches cost.
+    pub fn costs(&self) -> Costs {
+        self.costs.clone()
+    }
+
+    fn run(&mut self, launch: &Launch) -> Result<()> {
+        let Kernel { file, name } = launch.kernel;
+        if !self.programs.contains_key(file) {
+            let source = sources::find(file).with_context(|| format!("no kernel file {file}"))?;
+            let ptx = self.cache.compiled(source, Target::Ptx(ARCHITECTURE))?;
+            let text = String::from_utf8(ptx.code).with_context(|| format!("{file}: PTX is text"))?;
+            let program = Program::parse(&text).with_context(|| format!("the PTX of {file}"))?;
+            self.programs.insert(file, program);
+        }
+        let program = &self.programs[file];
+        let Launch { grid, block, shared_bytes, cooperative, .. } = *launch;
+        let arguments = launch.arguments.bytes();
+        let request = ptx_sim::Launch { grid, block, shared_bytes, cooperative, arguments };
+        let report = self.machine.launch(program, name, &request).with_context(|| format!("kernel {name}"))?;
+        if let Some(first) = report.findings.first() {
+            bail!("kernel {name}: {first} ({} findings in this launch)", report.findings_total);
+        }
+        *self.costs.0.borrow_mut().entry(launch.kernel).or_default() += report.counters;
+        Ok(())
+    }
+}
+
+impl Driver for SimDriver {
+    fn name(&self) -> &'static str {
+        "sim"
+    }
+
+    fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    fn allocate(&mut self, bytes: &[usize], label: &str) -> Result<Vec<Memory>> {
+        self.activity.allocations += 1;
+        // Apart from each other, so that running over the end of one is seen.
+        let one = |&bytes: &usize| Memory { address: self.machine.allocate(bytes, label), bytes };
+        Ok(bytes.iter().map(one).collect())
+    }
+
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.activity.copies_to_device += 1;
+        Ok(self.machine.write(address, bytes)?)
+    }
+
+    fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        self.activity.copies_from_device += 1;
+        self.activity.synchronisations += 1;
+        let missing = self.machine.uninitialised(address, bytes.len());
+        if missing > 0 {
+            bail!("{missing} of {} bytes read back were never written", bytes.len());
+        }
+        Ok(self.machine.read(address, bytes)?)
+    }
+
+    fn clear(&mut self, memory: Memory) -> Result<()> {
+        Ok(self.machine.fill(memory.address, memory.bytes, 0)?)
+    }
+
+    fn forget(&mut self, memory: Memory) -> Result<()> {
+        Ok(self.machine.forget(memory.address, memory.bytes)?)
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        self.activity.launches += 1;
+        self.run(launch)
+    }
+
+    fn record(&mut self, launches: &[Launch]) -> Result<usize> {
+        self.sequences.push(launches.to_vec());
+        Ok(self.sequences.len() - 1)
+    }
+
+    fn replay(&mut self, sequence: usize) -> Result<()> {
+        self.activity.sequence_launches += 1;
+        let launches = std::mem::take(&mut self.sequences[sequence]);
+        let result = launches.iter().try_for_each(|launch| self.run(launch));
+        self.sequences[sequence] = launches;
+        result
+    }
+
+    fn synchronise(&mut self) -> Result<()> {
+        self.activity.synchronisations += 1;
+        Ok(())
+    }
+
+    fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>> {
+        launches.iter().map(|launch| self.run(launch).map(|_| 0.0)).collect()
+    }
+
+    fn activity(&self) -> Activity {
+        self.activity
+    }
+}

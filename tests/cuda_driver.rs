@@ -1,0 +1,103 @@
+//! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what failures look like. The
+//! stand-in's kernels do nothing, so no number that comes out means anything; that is for a GPU to show.
+#![cfg(target_os = "linux")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The folder with the stand-in as libcuda.so.1 and libcuda.so.
+fn stand_in() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda-stand-in");
+        std::fs::create_dir_all(&folder).unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cuda_stand_in.rs");
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let built = Command::new(rustc)
+            .args(["--edition", "2024", "--crate-type", "cdylib", "-o"])
+            .arg(folder.join("libcuda.so.1"))
+            .arg(&source)
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        std::fs::copy(folder.join("libcuda.so.1"), folder.join("libcuda.so")).unwrap();
+        folder
+    })
+}
+
+fn records(folder: &Path, arguments: &[&str], fail: Option<&str>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
+    command.args(arguments).current_dir(folder);
+    command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_LOG", folder.join("calls"));
+    if let Some(fail) = fail {
+        command.env("STAND_IN_FAIL", fail);
+    }
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const TRAIN: [&str; 7] = ["train", "--preset", "tiny", "--device", "cuda", "--name", "run"];
+
+#[test]
+fn an_epoch_is_one_graph_launch_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = records(folder.path(), &TRAIN, None);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("Stand-in GPU"), "{}", text(&output.stdout));
+    let calls = std::fs::read_to_string(folder.path().join("calls")).unwrap();
+    let lines: Vec<&str> = calls.lines().collect();
+    let is = |line: &&str, name: &str| line.split(' ').next() == Some(name);
+    let count = |name: &str| lines.iter().filter(|line| is(line, name)).count();
+    assert_eq!(count("cuStreamBeginCapture_v2"), count("cuStreamEndCapture"));
+    assert!(count("cuStreamBeginCapture_v2") >= 2, "a step and an evaluation are recorded");
+    let captured = lines.iter().filter(|line| line.starts_with("cuLaunchKernel captured")).count();
+    assert!(captured > 100, "a step of ResNet-18 has more than {captured} launches");
+    // From the first graph launch on, a step is nothing but its graph.
+    let first = lines.iter().position(|line| is(line, "cuGraphLaunch")).unwrap();
+    let steps = lines[first..].iter().take_while(|line| is(line, "cuGraphLaunch")).count();
+    assert_eq!(steps, 4, "78 samples in batches of 16 are four steps\n{}", lines[first..].join("\n"));
+    for name in ["cuMemAlloc_v2", "cuModuleLoadData", "cuLaunchKernel", "cuMemFree_v2"] {
+        let after = lines[first..].iter().position(|line| is(line, name));
+        let last = lines.iter().rposition(|line| is(line, "cuGraphLaunch")).unwrap() - first;
+        assert!(after.is_none_or(|at| at > last), "{name} while training");
+    }
+    // Everything taken is given back.
+    assert_eq!(count("cuMemAlloc_v2"), count("cuMemFree_v2"));
+    assert_eq!(count("cuModuleLoadData"), count("cuModuleUnload"));
+    assert_eq!(count("cuGraphInstantiateWithFlags"), count("cuGraphExecDestroy"));
+}
+
+#[test]
+fn a_failing_driver_is_one_clear_line() {
+    for (fail, words) in [
+        ("cuMemAlloc_v2:2", ["not enough GPU memory", "try a smaller --batch-size"]),
+        ("cuModuleLoadData:218", ["loading", "sm_86"]),
+        ("cuCtxSetCurrent:201", ["cuCtxSetCurrent", "CUDA_ERROR_STAND_IN"]),
+        ("cuStreamSynchronize:700", ["CUDA", "made to fail"]),
+        ("cuGraphLaunch:700", ["launching the step", "made to fail"]),
+        ("cuStreamEndCapture:900", ["recording the step", "made to fail"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = records(folder.path(), &TRAIN, Some(fail));
+        let line = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{fail}: {line}");
+        assert!(words.iter().all(|word| line.contains(word)), "{fail}: {line}");
+        assert_eq!(line.trim_end().lines().count(), 1, "{fail}: {line:?}");
+    }
+}
+
+#[test]
+fn a_step_is_timed_kernel_by_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "step", "--device", "cuda", "--width", "8", "--batch-size", "4", "--steps", "1", "--json"];
+    let output = records(folder.path(), &arguments, None);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kernels = line["kernels"].as_array().unwrap();
+    assert!(kernels.len() > 10, "{line}");
+    assert!(kernels.iter().all(|kernel| kernel["seconds"].as_f64().unwrap() > 0.0), "{line}");
+}

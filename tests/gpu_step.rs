@@ -1,0 +1,169 @@
+//! Whole training steps on the kernels' device against the CPU, and what the driver does during an epoch.
+//!
+//! RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
+
+#[path = "support/rounded.rs"]
+mod rounded;
+
+use std::collections::BTreeMap;
+
+use records::device::cpu::CpuDevice;
+use records::device::gpu::{GpuDevice, Precision};
+use records::device::gpu::driver::Activity;
+use records::nn::{Architecture, Parameters, StateDict};
+use records::random::philox::{Purpose, Stream};
+use records::settings::{Debias, Settings};
+use records::train::replay::replay;
+use records::train::run::{Training, recipe};
+use records::train::tensor_file::{TensorFile, Values};
+
+use rounded::RoundedCpu;
+
+fn kernels(precision: Precision) -> GpuDevice {
+    let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
+    records::device::gpu::open(&name, precision)
+        .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"))
+}
+
+/// A replay case of `steps` steps of `batch` samples on a network of width 8, all values random.
+fn case(steps: usize, batch: usize, size: usize, classes: usize, debias: &str) -> TensorFile {
+    let mut stream = Stream::new(41, Purpose::Initialisation, 0, 0, 0);
+    let mut file = TensorFile::default();
+    let samples = 2 * batch + 3;
+    let shape = vec![steps, batch, 3, size, size];
+    let len = shape.iter().product();
+    for name in ["batch.weak", "batch.strong"] {
+        let values = (0..len).map(|_| stream.normal() as f32).collect();
+        file.tensors.insert(name.into(), (shape.clone(), Values::F32(values)));
+    }
+    let index: Vec<i64> =
+        (0..steps).flat_map(|_| stream.permutation(samples)[..batch].to_vec()).map(|i| i as i64).collect();
+    file.tensors.insert("batch.index".into(), (vec![steps, batch], Values::I64(index)));
+    let mut candidates: Vec<u8> = (0..samples * classes).map(|_| u8::from(stream.unit() < 0.4)).collect();
+    for row in candidates.chunks_exact_mut(classes) {
+        row[stream.below(classes as u32) as usize] = 1;
+    }
+    file.tensors.insert("candidates".into(), (vec![samples, classes], Values::U8(candidates)));
+    for (key, value) in [
+        ("width", "8"),
+        ("method", "corr"),
+        ("debias", debias),
+        ("update", "true"),
+        ("lr", "0.05"),
+        ("weight_decay", "1e-3"),
+    ] {
+        file.metadata.insert(key.into(), value.into());
+    }
+    let mut device = CpuDevice::new(1).unwrap();
+    let parameters = Parameters::new(&Architecture::resnet18(8, classes), 5, &mut device).unwrap();
+    file.extend(parameters.export(parameters.values, &mut device).unwrap());
+    file
+}
+
+/// The largest relative distance (2-norm of the difference over the 2-norm) of the tensors whose names begin with `prefix`.
+fn worst(prefix: &str, ours: &StateDict, theirs: &StateDict) -> (f64, String) {
+    let mut worst = (0.0, String::new());
+    for (name, (_, a)) in ours.iter().filter(|(name, _)| name.starts_with(prefix)) {
+        let b = &theirs[name].1;
+        let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let difference =
+            square(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+        let norm = square(&mut b.iter().map(|&b| f64::from(b)));
+        let distance = if difference == 0.0 { 0.0 } else { difference / norm };
+        if distance > worst.0 || distance.is_nan() {
+            worst = (distance, name.clone());
+        }
+    }
+    worst
+}
+
+/// One step on the kernels and on the CPU that rounds where they do.
+fn compare(precision: Precision, debias: &str, batch: usize, classes: usize, limits: &[(&str, f64)]) {
+    let case = case(1, batch, 16, classes, debias);
+    let cpu = CpuDevice::new(0).unwrap();
+    let cpu = match precision {
+        Precision::F32 => replay(&case, &mut { cpu }),
+        Precision::Bf16 => replay(&case, &mut RoundedCpu(cpu)),
+    };
+    let kernels = replay(&case, &mut kernels(precision)).unwrap_or_else(|error| panic!("{error:#}"));
+    let (cpu, kernels) = (cpu.unwrap().state_dict(), kernels.state_dict());
+    assert_eq!(cpu.keys().collect::<Vec<_>>(), kernels.keys().collect::<Vec<_>>());
+    let found: BTreeMap<&str, (f64, String)> =
+        limits.iter().map(|&(prefix, _)| (prefix, worst(prefix, &kernels, &cpu))).collect();
+    println!("{precision:?} {debias}: {found:#?}");
+    for (prefix, limit) in limits {
+        let (distance, name) = &found[prefix];
+        assert!(distance <= limit, "{precision:?} {debias} {name}: distance {distance:.2e} above {limit:.2e}");
+    }
+}
+
+/// f32 against f32: sums in another order, 1e-6 a layer, over some forty layers there and back; a ReLU at rounding distance from 0
+/// would show as far more.
+const F32_LIMITS: [(&str, f64); 7] = [
+    ("loss", 1e-5),
+    ("logits", 1e-4),
+    ("confidence", 1e-4),
+    ("encoder", 1e-4),
+    ("feat_mean", 1e-4),
+    ("grad", 1e-3),
+    ("fc", 1e-4),
+];
+
+#[test]
+fn a_step_of_corr_in_f32_is_the_cpu_s() {
+    compare(Precision::F32, "none", 5, 10, &F32_LIMITS.map(|(p, l)| if p == "feat_mean" { ("fc", l) } else { (p, l) }));
+}
+
+#[test]
+fn a_step_of_records_in_f32_is_the_cpu_s() {
+    compare(Precision::F32, "records", 6, 10, &F32_LIMITS);
+    compare(Precision::F32, "records", 3, 100, &F32_LIMITS);
+}
+
+/// What an epoch asks of the driver: recorded steps and one read-back, nothing else.
+#[test]
+fn an_epoch_copies_nothing_and_allocates_nothing() {
+    let settings = Settings {
+        dataset: "synthetic".into(),
+        synthetic_train_per_class: 10,
+        synthetic_test_per_class: 1,
+        imb_factor: 0.5,
+        partial_rate: 0.3,
+        debias: Debias::Records,
+        upd_start: 0,
+        batch_size: 16,
+        width: 8,
+        ..Settings::default()
+    };
+    let mut device = kernels(Precision::Bf16);
+    let data = records::data::recipe::prepare(&recipe(&settings).unwrap()).unwrap();
+    let mut training = Training::new(&settings, &data, &mut device).unwrap();
+    for epoch in 0..2 {
+        let start = device.activity();
+        training.begin_epoch(epoch, &mut device).unwrap();
+        let begun = device.activity();
+        assert_eq!(begun.allocations, start.allocations, "uploading an epoch allocates nothing");
+        // Order, augmentation parameters, step, counters, learning rate and flag.
+        assert_eq!(begun.copies_to_device - start.copies_to_device, 5);
+        assert_eq!(begun.copies_from_device, start.copies_from_device);
+        let counters = training.run_epoch(&mut device, || ()).unwrap_or_else(|error| panic!("{error:#}"));
+        let end = device.activity();
+        let expected = Activity {
+            copies_from_device: begun.copies_from_device + 1,
+            synchronisations: begun.synchronisations + 1,
+            sequence_launches: begun.sequence_launches + training.steps as u64,
+            ..begun
+        };
+        assert_eq!(end, expected, "inside an epoch: one read-back at its end");
+        assert!(counters.iter().all(|counter| counter.is_finite()), "{counters:?}");
+    }
+}
+
+/// The same seed gives the same bits, also with the interpreter's warps in another order.
+#[test]
+fn the_same_step_has_the_same_bits() {
+    let case = case(2, 4, 16, 10, "records");
+    let first = replay(&case, &mut kernels(Precision::Bf16)).unwrap().state_dict();
+    let second = replay(&case, &mut kernels(Precision::Bf16)).unwrap().state_dict();
+    assert_eq!(first, second);
+}

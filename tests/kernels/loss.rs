@@ -1,0 +1,427 @@
+//! The pair loss, the renewal of confidence rows, and their counters.
+
+use records::device::gpu::Precision;
+use records::device::gpu::driver::Gpu;
+use records::device::gpu::lower::Lowering;
+use records::device::primitive::{ConfidenceRule, control, counter};
+use records::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
+
+use crate::pair::{Outcome, Pair, Random, Value};
+
+const LOGITS: Tensor = Tensor(0);
+const CONFIDENCE: Tensor = Tensor(1);
+const INDEX: Tensor = Tensor(2);
+const D_LOGITS: Tensor = Tensor(3);
+const LOSS_ROWS: Tensor = Tensor(4);
+const LOG_PRIOR: Tensor = Tensor(5);
+const CANDIDATES: Tensor = Tensor(6);
+const CONTROL: Tensor = Tensor(7);
+
+/// Batch and classes. Every kernel's first and last number of classes, odd ones, and batches of no multiple.
+const SHAPES: [[usize; 2]; 14] = [
+    [1, 10],
+    [256, 10],
+    [3, 7],
+    [17, 20],
+    [17, 32],
+    [17, 33],
+    [3, 64],
+    [17, 100],
+    [3, 128],
+    [17, 200],
+    [3, 256],
+    [3, 257],
+    [2, 1000],
+    [1, 10_000],
+];
+
+/// What stands in the rows that no sample of the batch owns.
+const UNTOUCHED: f32 = -7.25;
+
+/// A batch's tensors.
+struct Case {
+    batch: usize,
+    classes: usize,
+    logits: Vec<f32>,
+    confidence: Vec<f32>,
+    index: Vec<i32>,
+    log_prior: Vec<f32>,
+    candidates: Vec<u8>,
+    update: f32,
+}
+
+impl Case {
+    fn new([batch, classes]: [usize; 2]) -> Self {
+        let mut random = Random::new(&format!("loss {batch} {classes}"));
+        let samples = 2 * batch + 5;
+        let index = random.distinct(batch, samples);
+        let sets = random.uniform(samples * classes, 0.0, 1.0);
+        let weights = random.uniform(samples * classes, 0.0, 1.0);
+        let (mut candidates, mut confidence) = (vec![0; sets.len()], vec![UNTOUCHED; sets.len()]);
+        for row in 0..samples {
+            let at = row * classes..(row + 1) * classes;
+            let set: Vec<u8> = sets[at.clone()]
+                .iter()
+                .enumerate()
+                .map(|(k, u)| u8::from(k == row % classes || *u < 0.4))
+                .collect();
+            // A fifth of the candidates have lost their confidence, but for the first.
+            let kept = |k: usize| set[k] != 0 && (k == row % classes || weights[row * classes + k] > 0.2);
+            let row_weights: Vec<f32> =
+                (0..classes).map(|k| if kept(k) { 0.1 + weights[row * classes + k] } else { 0.0 }).collect();
+            let total: f32 = row_weights.iter().sum();
+            if index.contains(&(row as i32)) {
+                row_weights.iter().zip(&mut confidence[at.clone()]).for_each(|(w, c)| *c = w / total);
+            }
+            candidates[at].copy_from_slice(&set);
+        }
+        // Within -3..3, no probability comes nearer to 1 than 1/68 (seven classes).
+        let logits = random.uniform(2 * batch * classes, -3.0, 3.0);
+        let prior = random.uniform(classes, 0.01, 1.0);
+        let total: f32 = prior.iter().sum();
+        let log_prior = prior.iter().map(|p| (p / total + 1e-9).ln()).collect();
+        Self { batch, classes, logits, confidence, index, log_prior, candidates, update: 1.0 }
+    }
+
+    fn values(&self) -> Vec<Value> {
+        let mut block = vec![0.0; control::LEN];
+        block[control::UPDATE] = self.update;
+        vec![
+            Value::F32(self.logits.clone()),
+            Value::F32(self.confidence.clone()),
+            Value::I32(self.index.clone()),
+            Value::Output(self.logits.len()),
+            Value::Output(self.batch),
+            Value::F32(self.log_prior.clone()),
+            Value::U8(self.candidates.clone()),
+            Value::F32(block),
+        ]
+    }
+
+    fn loss(&self) -> Primitive {
+        Primitive::PairLoss {
+            batch: self.batch,
+            classes: self.classes,
+            logits: LOGITS,
+            confidence: CONFIDENCE,
+            index: INDEX,
+            d_logits: D_LOGITS,
+            loss_rows: LOSS_ROWS,
+        }
+    }
+
+    fn update(&self, rule: ConfidenceRule, log_prior: Option<Tensor>) -> Primitive {
+        Primitive::UpdateConfidence {
+            rule,
+            batch: self.batch,
+            classes: self.classes,
+            logits: LOGITS,
+            log_prior,
+            candidates: CANDIDATES,
+            index: INDEX,
+            control: CONTROL,
+            confidence: CONFIDENCE,
+        }
+    }
+
+    /// The three renewals there can be.
+    fn updates(&self) -> [Primitive; 3] {
+        [
+            self.update(ConfidenceRule::Corr, None),
+            self.update(ConfidenceRule::CorrDebiased, Some(LOG_PRIOR)),
+            self.update(ConfidenceRule::CorrDebiased, None),
+        ]
+    }
+
+    /// Rows that are in no batch hold what they held, bit for bit, and the renewed ones are 0 in the same places.
+    fn check_rows(&self, what: &str, outcome: &Outcome) {
+        let (cpu, kernels) = (&outcome.cpu[CONFIDENCE.0], &outcome.kernels[CONFIDENCE.0]);
+        for (row, (ours, theirs)) in cpu.chunks(self.classes).zip(kernels.chunks(self.classes)).enumerate() {
+            if !self.index.contains(&(row as i32)) {
+                assert!(theirs.iter().all(|v| *v == UNTOUCHED), "{what}: row {row} is not in the batch");
+            }
+            let zeros = |values: &[f32]| values.iter().map(|v| *v == 0.0).collect::<Vec<_>>();
+            assert_eq!(zeros(ours), zeros(theirs), "{what}: zeros of row {row}");
+        }
+    }
+}
+
+/// Renewed rows: two exponentials, four roundings and a root a class, each sum in another order than the CPU's. The CPU adds K
+/// terms in a row in f32, K/2 2^-24 relative at worst: 1.5e-5 for 500 classes; a tenth of the bound is seen for 10,000.
+fn rows_tolerance(classes: usize) -> f64 {
+    2e-6 + classes as f64 * 3e-9
+}
+
+/// 1 - p loses six bits where p is within 1/68 of 1, and the gradient's terms of size up to 68 cancel to about 1: 68 * 2^-23 absolute.
+/// The loss' logarithm of 1 - p as well.
+fn loss_tolerance(classes: usize) -> (f64, f64) {
+    (5e-6 + classes as f64 * 3e-9, 1e-5)
+}
+
+fn check_loss(what: &str, classes: usize, outcome: &Outcome) {
+    let (relative, absolute) = loss_tolerance(classes);
+    outcome.assert_close(&format!("{what}: gradient"), D_LOGITS, relative, absolute);
+    outcome.assert_close(&format!("{what}: loss"), LOSS_ROWS, relative, absolute);
+}
+
+#[test]
+fn the_pair_loss_and_its_gradient() {
+    let mut pair = Pair::new(Precision::F32);
+    for shape in SHAPES {
+        let case = Case::new(shape);
+        let outcome = pair.run(&[case.loss()], &case.values());
+        check_loss(&format!("{shape:?}"), case.classes, &outcome);
+        outcome.assert_equal(&format!("{shape:?}: confidence"), CONFIDENCE);
+    }
+}
+
+#[test]
+fn renewed_confidence_rows() {
+    let mut pair = Pair::new(Precision::F32);
+    for shape in SHAPES {
+        let case = Case::new(shape);
+        let mut values = case.values();
+        // Neither is an operand of a renewal.
+        values[D_LOGITS.0] = Value::F32(vec![0.0]);
+        values[LOSS_ROWS.0] = Value::F32(vec![0.0]);
+        for (which, update) in case.updates().into_iter().enumerate() {
+            let what = format!("{shape:?}, renewal {which}");
+            let outcome = pair.run(&[update], &values);
+            outcome.assert_close(&what, CONFIDENCE, rows_tolerance(case.classes), 0.0);
+            case.check_rows(&what, &outcome);
+        }
+    }
+}
+
+/// Runs primitives as one recorded plan, where neighbours are lowered together, on the kernels' device; and one by one on the CPU.
+fn run_recorded(pair: &mut Pair, primitives: &[Primitive], values: &[Value]) -> Outcome {
+    let one_by_one = pair.run(primitives, values);
+    let device = &mut *pair.kernels;
+    let buffers: Vec<Buffer> = values.iter().map(|value| upload(device, value)).collect();
+    let mut plan = Plan {
+        primitives: primitives.to_vec(),
+        buffers: buffers.clone(),
+        temporary_allocations: Vec::new(),
+        temporary_bytes: 0,
+        unshared_bytes: 0,
+        recording: 0,
+    };
+    plan.recording = device.record(&plan).unwrap();
+    device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
+    let read = |buffer: Buffer| match buffer.element {
+        Element::F32 => device.read_f32(buffer).unwrap(),
+        _ => Vec::new(),
+    };
+    Outcome { cpu: one_by_one.cpu, kernels: buffers.into_iter().map(read).collect() }
+}
+
+fn upload(device: &mut dyn Device, value: &Value) -> Buffer {
+    let mut make = |element, len| device.allocate(element, len, "a test operand").unwrap();
+    match value {
+        Value::F32(values) => {
+            let buffer = make(Element::F32, values.len());
+            device.write_f32(buffer, values).unwrap();
+            buffer
+        }
+        Value::I32(values) => {
+            let buffer = make(Element::I32, values.len());
+            device.write_i32(buffer, values).unwrap();
+            buffer
+        }
+        Value::U8(values) => {
+            let buffer = make(Element::U8, values.len());
+            device.write_u8(buffer, values).unwrap();
+            buffer
+        }
+        Value::Output(len) => {
+            let buffer = make(Element::F32, *len);
+            device.write_f32(buffer, &vec![f32::NAN; *len]).unwrap();
+            buffer
+        }
+        other => panic!("{other:?} is no operand of this family"),
+    }
+}
+
+#[test]
+fn loss_and_renewal_in_one_launch() {
+    let mut pair = Pair::new(Precision::F32);
+    for shape in SHAPES {
+        for update in [1.0, 0.0] {
+            let case = Case { update, ..Case::new(shape) };
+            for (which, renewal) in case.updates().into_iter().enumerate() {
+                let what = format!("{shape:?}, renewal {which}, flag {update}");
+                let outcome = run_recorded(&mut pair, &[case.loss(), renewal], &case.values());
+                check_loss(&what, case.classes, &outcome);
+                outcome.assert_close(&what, CONFIDENCE, rows_tolerance(case.classes), 0.0);
+                case.check_rows(&what, &outcome);
+                if update == 0.0 {
+                    outcome.assert_equal(&what, CONFIDENCE);
+                    assert_eq!(outcome.kernels[CONFIDENCE.0], case.confidence, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// Neighbours on the same rows become one launch, others two.
+#[test]
+fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
+    let case = Case::new([3, 10]);
+    let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
+    let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };
+    let launches = |primitives: &[Primitive]| {
+        let (buffers, addresses) = ([buffer; 9], [4096; 9]);
+        let mut lowering = Lowering::new(&gpu, &buffers, &addresses, 0);
+        lowering.lower(primitives).unwrap();
+        lowering.finish().0.len()
+    };
+    for update in case.updates() {
+        assert_eq!(launches(&[case.loss(), update.clone()]), 1);
+        assert_eq!(launches(&[update.clone(), case.loss()]), 2);
+        let Primitive::PairLoss { batch, classes, confidence, index, d_logits, loss_rows, .. } = case.loss()
+        else {
+            unreachable!()
+        };
+        let logits = Tensor(8);
+        let other = Primitive::PairLoss { batch, classes, logits, confidence, index, d_logits, loss_rows };
+        assert_eq!(launches(&[other, update]), 2);
+    }
+}
+
+/// Saturated, huge, infinite and NaN logits, and rows of confidence without any weight, one kind a sample.
+fn extreme(classes: usize) -> Case {
+    let kinds: [&dyn Fn(&mut [f32], &mut [f32], &mut [f32]); 14] = [
+        // Class 0 saturated in both views: right, and wrong.
+        &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 1.0),
+        &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 0.0),
+        // Views that exclude each other: all products underflow or nearly so.
+        &|w, s, _| (w[0], s[1]) = (104.0, 104.0),
+        &|w, s, _| (w[0], s[1]) = (60.0, 60.0),
+        &|w, s, _| (w[2], s[2]) = (1e30, 1e30),
+        &|w, _, _| w[2] = -1e30,
+        &|w, _, _| w[3] = f32::INFINITY,
+        &|_, s, _| s[3] = f32::NEG_INFINITY,
+        &|w, _, _| w.fill(f32::NEG_INFINITY),
+        &|w, _, _| w[classes - 1] = f32::NAN,
+        &|_, s, _| s[0] = f32::NAN,
+        &|w, s, _| (w.fill(5.0), s.fill(-5.0)).0,
+        &|_, _, c| c.fill(0.0),
+        &|_, _, c| c[1] = f32::NAN,
+    ];
+    let mut case = Case::new([kinds.len(), classes]);
+    let half = kinds.len() * classes;
+    for (b, kind) in kinds.iter().enumerate() {
+        let (weak, strong) = case.logits.split_at_mut(half);
+        let at = b * classes..(b + 1) * classes;
+        let row = case.index[b] as usize * classes..(case.index[b] as usize + 1) * classes;
+        kind(&mut weak[at.clone()], &mut strong[at], &mut case.confidence[row]);
+    }
+    case
+}
+
+/// NaN stands where the CPU has NaN, and saturation gives what it gives there. Products of tiny probabilities leave few bits
+/// in a denormal number: 2^-24 of the row's size.
+#[test]
+fn extreme_logits() {
+    let mut pair = Pair::new(Precision::F32);
+    for classes in [7, 33, 100, 200, 257] {
+        let case = extreme(classes);
+        for (which, renewal) in case.updates().into_iter().enumerate() {
+            let what = format!("{classes} classes, renewal {which}");
+            let outcome = run_recorded(&mut pair, &[case.loss(), renewal], &case.values());
+            let nans = |values: &[f32]| values.iter().filter(|v| v.is_nan()).count();
+            assert!(nans(&outcome.cpu[LOSS_ROWS.0]) >= 5 && nans(&outcome.cpu[CONFIDENCE.0]) >= 4 * classes);
+            check_loss(&what, classes, &outcome);
+            outcome.assert_close(&what, CONFIDENCE, rows_tolerance(classes), 6e-8);
+        }
+    }
+}
+
+/// The counts are exact; losses are summed in f64 in another order and rounded once: one unit in the last place.
+#[test]
+fn counters_of_a_step() {
+    let mut pair = Pair::new(Precision::F32);
+    for [batch, classes] in [[1, 10], [3, 7], [17, 33], [256, 10], [100, 100], [33, 200], [3, 257], [70, 1]] {
+        let mut random = Random::new(&format!("counters {batch} {classes}"));
+        let samples = batch + 3;
+        // Few values, so that most rows have ties.
+        let mut logits: Vec<f32> =
+            random.below(2 * batch * classes, 5).iter().map(|&value| value as f32 - 2.0).collect();
+        for (b, row) in logits.chunks_mut(classes).enumerate().take(batch) {
+            match b % 7 {
+                1 => row[0] = f32::NAN,
+                2 => row[classes - 1] = f32::NAN,
+                3 => row.fill(f32::NEG_INFINITY),
+                4 => row.fill(f32::NAN),
+                5 => row[classes / 2] = f32::INFINITY,
+                _ => {}
+            }
+        }
+        // Half of the labels are the first position of a largest value, so that there is something to count.
+        let index = random.distinct(batch, samples);
+        let mut labels: Vec<i32> = random.below(samples, classes as u32).iter().map(|&k| k as i32).collect();
+        for (b, &sample) in index.iter().enumerate().step_by(2) {
+            let row = &logits[b * classes..(b + 1) * classes];
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            labels[sample as usize] = row.iter().position(|v| *v == largest).unwrap_or(0) as i32;
+        }
+        let primitive = Primitive::StepStatistics {
+            batch,
+            classes,
+            logits: Tensor(0),
+            labels: Tensor(1),
+            index: Tensor(2),
+            loss_rows: Tensor(3),
+            counters: Tensor(4),
+        };
+        let loss_rows = random.uniform(batch, 0.0, 20.0);
+        for spoiled in [false, true] {
+            let mut loss_rows = loss_rows.clone();
+            if spoiled {
+                loss_rows[batch / 2] = f32::NAN;
+            }
+            let values = [
+                Value::F32(logits.clone()),
+                Value::I32(labels.clone()),
+                Value::I32(index.clone()),
+                Value::F32(loss_rows),
+                Value::F32(vec![-1.0, 3.5, 7.0]),
+            ];
+            let outcome = pair.run(&[primitive.clone()], &values);
+            let what = format!("{batch} x {classes}, spoiled {spoiled}");
+            outcome.assert_close(&what, Tensor(4), f64::from(f32::EPSILON), 0.0);
+            let (cpu, kernels) = (&outcome.cpu[4], &outcome.kernels[4]);
+            assert_eq!(cpu[counter::CORRECT], kernels[counter::CORRECT], "{what}");
+            assert_eq!(cpu[counter::LAST_LOSS].is_nan(), spoiled);
+        }
+    }
+}
+
+/// Counts are exact, sums in f64 on both sides: one unit in the last place.
+#[test]
+fn statistics_of_confidence_rows() {
+    let mut pair = Pair::new(Precision::F32);
+    for [rows, classes] in
+        [[1, 10], [31, 7], [32, 33], [257, 10], [2100, 20], [600, 100], [300, 200], [40, 257], [90_000, 3]]
+    {
+        let mut random = Random::new(&format!("statistics {rows} {classes}"));
+        let mut confidence: Vec<f32> =
+            random.below(rows * classes, 9).iter().map(|&value| value as f32 / 7.0).collect();
+        if rows > 31 {
+            // A NaN hides behind a number, and hides what stands behind it.
+            confidence[5 * classes + 1] = f32::NAN;
+        }
+        let labels = random.below(rows, classes as u32).iter().map(|&k| k as i32).collect::<Vec<_>>();
+        let primitive = Primitive::ConfidenceStatistics {
+            rows,
+            classes,
+            confidence: Tensor(0),
+            labels: Tensor(1),
+            out: Tensor(2),
+        };
+        let values = [Value::F32(confidence), Value::I32(labels), Value::Output(2)];
+        let outcome = pair.run(&[primitive], &values);
+        outcome.assert_close(&format!("{rows} x {classes}"), Tensor(2), f64::from(f32::EPSILON), 0.0);
+        assert_eq!(outcome.cpu[2][1], outcome.kernels[2][1], "{rows} x {classes}: hits");
+    }
+}

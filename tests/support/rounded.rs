@@ -1,0 +1,89 @@
+//! The CPU device made to round where a GPU with bf16 activations does: every activation a primitive writes is rounded to bf16 before
+//! the next one reads it. What is left between it and the kernels is the order of sums.
+
+use anyhow::Result;
+use records::device::cpu::CpuDevice;
+use records::device::primitive::Access;
+use records::device::{Buffer, Device, Element, Primitive};
+
+pub struct RoundedCpu(pub CpuDevice);
+
+/// The buffer as the CPU has it: f32 in place of bf16.
+fn widened(buffer: Buffer) -> Buffer {
+    let element = if buffer.element == Element::Bf16 { Element::F32 } else { buffer.element };
+    Buffer { element, ..buffer }
+}
+
+fn round(values: &mut [f32]) {
+    values.iter_mut().for_each(|value| *value = half::bf16::from_f32(*value).to_f32());
+}
+
+impl Device for RoundedCpu {
+    fn name(&self) -> &'static str {
+        "cpu rounded to bf16"
+    }
+
+    fn describe(&self) -> String {
+        self.name().into()
+    }
+
+    fn activations(&self) -> Element {
+        Element::Bf16
+    }
+
+    fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
+        let inner = if element == Element::Bf16 { Element::F32 } else { element };
+        Ok(Buffer { element, ..self.0.allocate(inner, len, label)? })
+    }
+
+    fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
+        let mut values = values.to_vec();
+        if buffer.element == Element::Bf16 {
+            round(&mut values);
+        }
+        self.0.write_f32(widened(buffer), &values)
+    }
+
+    fn write_i32(&mut self, buffer: Buffer, values: &[i32]) -> Result<()> {
+        self.0.write_i32(buffer, values)
+    }
+
+    fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()> {
+        self.0.write_u8(buffer, values)
+    }
+
+    fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
+        self.0.read_f32(widened(buffer))
+    }
+
+    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
+        let inner: Vec<Buffer> = buffers.iter().map(|&buffer| widened(buffer)).collect();
+        let mut primitive = primitive.clone();
+        let mut copied = None;
+        if let Primitive::Sgd { len, parameters, copy, .. } = &mut primitive {
+            // The CPU keeps no copy: SGD first, then the rounding.
+            copied = copy.take().map(|to| Primitive::Convert { len: *len, from: *parameters, to });
+        }
+        self.0.execute(&primitive, &inner)?;
+        self.round_results(&primitive, buffers)?;
+        if let Some(convert) = copied {
+            self.0.execute(&convert, &inner)?;
+            self.round_results(&convert, buffers)?;
+        }
+        Ok(())
+    }
+}
+
+impl RoundedCpu {
+    fn round_results(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
+        for (tensor, access) in primitive.operands() {
+            let buffer = buffers[tensor.0];
+            if access != Access::Read && buffer.element == Element::Bf16 {
+                let mut values = self.0.read_f32(widened(buffer))?;
+                round(&mut values);
+                self.0.write_f32(widened(buffer), &values)?;
+            }
+        }
+        Ok(())
+    }
+}
