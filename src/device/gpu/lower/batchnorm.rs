@@ -37,14 +37,14 @@ mod plain {
     /// Lowers the convolution; the partial sums where its kernel makes them.
     pub(in super::super) fn forward(
         lowering: &mut Lowering<'_>,
-        shape: ConvolutionShape,
+        shape: &ConvolutionShape,
         x: Tensor,
         w: Tensor,
         y: Tensor,
         statistics: bool,
     ) -> Result<Option<Statistics>> {
         let _ = statistics;
-        convolution::lower(lowering, &Primitive::Convolution { shape, x, w, y })?;
+        convolution::lower(lowering, &Primitive::Convolution { shape: *shape, x, w, y })?;
         Ok(None)
     }
 }
@@ -139,7 +139,7 @@ pub(super) fn lower_with_convolution(
     let &Primitive::Convolution { shape, x, w, y } = convolution else {
         bail!("'{}' is no convolution", convolution.name());
     };
-    match convolution::forward(lowering, shape, x, w, y, true)? {
+    match convolution::forward(lowering, &shape, x, w, y, true)? {
         Some(sums) => forward(lowering, batchnorm, Some(sums)),
         None => lower(lowering, batchnorm),
     }
