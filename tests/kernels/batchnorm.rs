@@ -3,11 +3,11 @@
 //! The interpreter stands in for a GPU of 82 multiprocessors, so a tensor of a thousand rows is already cut into many
 //! tiles, few of them of full length.
 
-use records::device::gpu::Precision;
 use records::device::gpu::driver::Driver as _;
 use records::device::gpu::launch::{Arguments, Kernel, Launch};
 use records::device::gpu::sim::SimDriver;
-use records::device::{Primitive, Tensor};
+use records::device::gpu::{GpuDevice, Precision};
+use records::device::{Buffer, Device as _, Element, Primitive, Tensor};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -350,6 +350,61 @@ fn thousands_of_tiles_are_merged() {
             );
             near("d_g", d_affine[channel], sums[0] * f64::from(batch[channels + channel]));
             near("d_b", d_affine[channels + channel], sums[1]);
+        }
+    }
+}
+
+/// The traffic with a perfect cache is the passes that the kernels' header counts: 3 forward without a convolution's partial
+/// sums and 1 more with a residual; 5 backward, 7 with a residual.
+#[test]
+fn traffic_is_the_predicted_passes() {
+    let driver = SimDriver::open(1, 0).unwrap();
+    let costs = driver.costs();
+    let mut device = GpuDevice::new(Box::new(driver), Precision::Bf16);
+    let shape @ [rows, channels] = [4096, 64];
+    let tensor = (rows * channels * 2) as f64;
+    let values = operands(&mut Random::new("batchnorm traffic"), rows, channels);
+    let buffers: Vec<Buffer> = values
+        .iter()
+        .map(|value| match value {
+            Value::Activations(values) => {
+                let buffer = device.allocate(Element::Bf16, values.len(), "a test operand").unwrap();
+                device.write_f32(buffer, values).unwrap();
+                buffer
+            }
+            Value::ActivationOutput(len) => device.allocate(Element::Bf16, *len, "a test output").unwrap(),
+            Value::F32(values) => {
+                let buffer = device.allocate(Element::F32, values.len(), "a test operand").unwrap();
+                device.write_f32(buffer, values).unwrap();
+                buffer
+            }
+            Value::Output(len) => device.allocate(Element::F32, *len, "a test output").unwrap(),
+            other => unreachable!("{other:?}"),
+        })
+        .collect();
+    for (residual, forward_passes, gradient_passes) in [(false, 3.0, 5.0), (true, 4.0, 7.0)] {
+        for (primitive, passes) in [
+            (forward(shape, residual, true), forward_passes),
+            (gradient(shape, residual, true), gradient_passes),
+        ] {
+            device.execute(&primitive, &buffers).unwrap();
+            let costs = costs.take();
+            for (k, c) in &costs {
+                eprintln!("{} {c:?}", k.name);
+            }
+            let sectors: u64 = costs
+                .values()
+                .map(|counted| counted.unique_load_sectors + counted.unique_store_sectors)
+                .sum();
+            let bytes = 32.0 * sectors as f64;
+            // Beside the tensors: 32 tiles' partial sums, written and read, and the channels' coefficients.
+            let excess = bytes / tensor - passes;
+            assert!(
+                (0.0..0.1).contains(&excess),
+                "{}, residual {residual}: {} passes",
+                primitive.name(),
+                excess + passes
+            );
         }
     }
 }

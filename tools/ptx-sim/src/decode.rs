@@ -62,10 +62,7 @@ fn place(at: &mut usize, variable: &Variable) -> Result<usize> {
 /// A name's meaning inside a function.
 #[derive(Clone, Copy, Debug)]
 enum Meaning {
-    Register {
-        number: u32,
-        bytes: u8,
-    },
+    Register { number: u32, bytes: u8 },
     Predicate(u32),
     /// An address in a space, as a constant.
     Place(Space, u64),
@@ -90,6 +87,7 @@ struct Decoder<'a> {
     counts: [usize; 3],
     constants32: HashMap<u32, u32>,
     constants64: HashMap<u64, u32>,
+    constant_predicates: [Option<Pred>; 2],
     specials32: HashMap<Special, u32>,
     specials64: HashMap<Special, u32>,
     variables64: HashMap<u64, u32>,
@@ -110,6 +108,7 @@ pub fn kernel(module: &Module, layout: &Layout, function: &Function) -> Result<K
         counts: [0; 3],
         constants32: HashMap::new(),
         constants64: HashMap::new(),
+        constant_predicates: [None; 2],
         specials32: HashMap::new(),
         specials64: HashMap::new(),
         variables64: HashMap::new(),
@@ -151,6 +150,7 @@ pub fn kernel(module: &Module, layout: &Layout, function: &Function) -> Result<K
         registers: decoder.counts,
         presets32: decoder.presets32,
         presets64: decoder.presets64,
+        true_predicate: decoder.constant_predicates[1],
         code: decoder.code,
         shared_granule: decoder.granule,
     })
@@ -260,13 +260,7 @@ fn special_of(name: &str) -> Option<Special> {
 }
 
 impl<'a> Decoder<'a> {
-    fn push(
-        &mut self,
-        statement: &Statement,
-        guard: Option<(Pred, bool)>,
-        class: Class,
-        op: Op,
-    ) -> Result<usize> {
+    fn push(&mut self, statement: &Statement, guard: Option<(Pred, bool)>, class: Class, op: Op) -> Result<usize> {
         if self.code.len() >= LONGEST_KERNEL {
             return Err(error!("line {}: more than {LONGEST_KERNEL} instructions", statement.line));
         }
@@ -353,8 +347,13 @@ impl<'a> Decoder<'a> {
             };
             names.insert(variable.name.clone(), meaning);
         }
-        let mut scope =
-            Scope { function, names, labels: HashMap::new(), pending: Vec::new(), returns: Vec::new() };
+        let mut scope = Scope {
+            function,
+            names,
+            labels: HashMap::new(),
+            pending: Vec::new(),
+            returns: Vec::new(),
+        };
         for item in &function.body {
             match item {
                 Item::Label(label) => {
@@ -366,8 +365,9 @@ impl<'a> Decoder<'a> {
         // A label may stand at the end; there must be something for it to name.
         let end = self.code.len() as u32;
         for (at, labels) in std::mem::take(&mut scope.pending) {
-            let find =
-                |label: &String| scope.labels.get(label).copied().ok_or_else(|| error!("no label {label}"));
+            let find = |label: &String| {
+                scope.labels.get(label).copied().ok_or_else(|| error!("no label {label}"))
+            };
             let targets = labels.iter().map(find).collect::<Result<Vec<u32>>>()?;
             match &mut self.code[at].op {
                 Op::Branch { target } => *target = targets[0],
@@ -416,20 +416,12 @@ impl<'a> Decoder<'a> {
     }
 
     /// A 32-bit operand (also 16-bit).
-    fn r32(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        operand: &Operand,
-        kind: Type,
-    ) -> Result<u32> {
+    fn r32(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand, kind: Type) -> Result<u32> {
         let line = statement.line;
         match operand {
             Operand::Number { bits, float } => {
                 let value = match (float, kind) {
-                    (Float::No, Type::Int(Width::S16 | Width::U16) | Type::F16 | Type::Bf16) => {
-                        *bits as u32 & 0xffff
-                    }
+                    (Float::No, Type::Int(Width::S16 | Width::U16) | Type::F16 | Type::Bf16) => *bits as u32 & 0xffff,
                     (Float::No, Type::F32) => (*bits as i64 as f32).to_bits(),
                     (Float::No | Float::Single, _) => *bits as u32,
                     (Float::Double, _) => (f64::from_bits(*bits) as f32).to_bits(),
@@ -442,9 +434,7 @@ impl<'a> Decoder<'a> {
                     let value = Self::place_value(space, offset) as u32;
                     Ok(self.constant32(value))
                 }
-                Some(Meaning::DynamicShared) => {
-                    Err(error!("line {line}: dynamic shared memory's address as a value"))
-                }
+                Some(Meaning::DynamicShared) => Err(error!("line {line}: dynamic shared memory's address as a value")),
                 Some(_) => Err(error!("line {line}: '{name}' is no 32-bit register")),
                 None => match name.as_str() {
                     "WARP_SZ" => Ok(self.constant32(32)),
@@ -473,9 +463,7 @@ impl<'a> Decoder<'a> {
                 Some(Meaning::Register { number, bytes: 8 }) => Ok(number),
                 Some(Meaning::Place(space, offset)) => Ok(self.constant64(Self::place_value(space, offset))),
                 Some(Meaning::Variable(offset)) => Ok(self.variable(offset)),
-                Some(Meaning::DynamicShared) => {
-                    Err(error!("line {line}: dynamic shared memory's address as a value"))
-                }
+                Some(Meaning::DynamicShared) => Err(error!("line {line}: dynamic shared memory's address as a value")),
                 Some(_) => Err(error!("line {line}: '{name}' is no 64-bit register")),
                 None => {
                     let special =
@@ -488,36 +476,32 @@ impl<'a> Decoder<'a> {
     }
 
     /// An operand of a type, in the file of its width.
-    fn value(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        operand: &Operand,
-        kind: Type,
-    ) -> Result<u32> {
-        if is_64(kind) {
-            self.r64(scope, statement, operand)
-        } else {
-            self.r32(scope, statement, operand, kind)
-        }
+    fn value(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand, kind: Type) -> Result<u32> {
+        if is_64(kind) { self.r64(scope, statement, operand) } else { self.r32(scope, statement, operand, kind) }
     }
 
-    fn predicate(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        operand: &Operand,
-    ) -> Result<(Pred, bool)> {
+    fn predicate(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand) -> Result<(Pred, bool)> {
         let line = statement.line;
         let (name, negated) = match operand {
             Operand::Name(name) => (name, false),
             Operand::Not(name) => (name, true),
+            Operand::Number { bits, float: Float::No } => return Ok((self.constant_predicate(*bits != 0), false)),
             other => return Err(error!("line {line}: {other:?} is no predicate")),
         };
         match self.meaning(scope, name) {
             Some(Meaning::Predicate(number)) => Ok((number, negated)),
             _ => Err(error!("line {line}: '{name}' is no predicate")),
         }
+    }
+
+    /// A predicate that is always true or always false.
+    fn constant_predicate(&mut self, value: bool) -> Pred {
+        let next = self.counts[2] as u32;
+        let number = *self.constant_predicates[usize::from(value)].get_or_insert(next);
+        if number == next {
+            self.counts[2] += 1;
+        }
+        number
     }
 
     /// A destination: `_` has a register nobody reads.
@@ -531,13 +515,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn register(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        operand: &Operand,
-        wide: bool,
-    ) -> Result<u32> {
+    fn register(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand, wide: bool) -> Result<u32> {
         let line = statement.line;
         if let Operand::Name(name) = operand {
             if let Some(Meaning::Register { number, bytes }) = self.meaning(scope, name)
@@ -549,12 +527,7 @@ impl<'a> Decoder<'a> {
         Err(error!("line {line}: {operand:?} is no {}-bit register to write", if wide { 64 } else { 32 }))
     }
 
-    fn address(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        operand: &Operand,
-    ) -> Result<(Address, Option<Space>)> {
+    fn address(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand) -> Result<(Address, Option<Space>)> {
         let line = statement.line;
         let Operand::Address { base, offset } = operand else {
             return Err(error!("line {line}: {operand:?} is no address"));
@@ -629,9 +602,7 @@ impl<'a> Decoder<'a> {
         let line = statement.line;
         let operands: Vec<&Operand> = statement.operands.iter().collect();
         let (results, name, arguments): (&[Operand], &String, &[Operand]) = match operands[..] {
-            [Operand::List(results), Operand::Name(name), Operand::List(arguments)] => {
-                (results, name, arguments)
-            }
+            [Operand::List(results), Operand::Name(name), Operand::List(arguments)] => (results, name, arguments),
             [Operand::Name(name), Operand::List(arguments)] => (&[], name, arguments),
             [Operand::List(results), Operand::Name(name)] => (results, name, &[]),
             [Operand::Name(name)] => (&[], name, &[]),
@@ -647,9 +618,7 @@ impl<'a> Decoder<'a> {
             .find(|function| function.name == *name && function.defined)
             .ok_or_else(|| error!("line {line}: the function {name} is not in the file"))?;
         if self.depth >= DEEPEST_CALL {
-            return Err(error!(
-                "line {line}: calls nested deeper than {DEEPEST_CALL}, or recursive, are not supported"
-            ));
+            return Err(error!("line {line}: calls nested deeper than {DEEPEST_CALL}, or recursive, are not supported"));
         }
         let formal = callee.results.iter().chain(&callee.parameters);
         let actual = results.iter().chain(arguments);
@@ -659,8 +628,9 @@ impl<'a> Decoder<'a> {
         let mut names = HashMap::new();
         for (formal, actual) in formal.zip(actual) {
             let Operand::Name(actual) = actual else { return Err(unsupported(statement)) };
-            let meaning =
-                self.meaning(scope, actual).ok_or_else(|| error!("line {line}: '{actual}' is not known"))?;
+            let meaning = self
+                .meaning(scope, actual)
+                .ok_or_else(|| error!("line {line}: '{actual}' is not known"))?;
             names.insert(formal.name.clone(), meaning);
         }
         self.depth += 1;
@@ -698,12 +668,7 @@ impl<'a> Decoder<'a> {
         macro_rules! arity {
             ($n:expr) => {
                 if o.len() != $n {
-                    return Err(error!(
-                        "line {}: '{}' with {} operands",
-                        statement.line,
-                        words.join("."),
-                        o.len()
-                    ));
+                    return Err(error!("line {}: '{}' with {} operands", statement.line, words.join("."), o.len()));
                 }
             };
         }
@@ -775,8 +740,7 @@ impl<'a> Decoder<'a> {
                 let a = self.value(scope, statement, o[1], kind)?;
                 let b = self.value(scope, statement, o[2], kind)?;
                 if has("wide") {
-                    let d =
-                        self.register(scope, statement, o[0], matches!(width, Width::S32 | Width::U32))?;
+                    let d = self.register(scope, statement, o[0], matches!(width, Width::S32 | Width::U32))?;
                     (Class::Integer, Op::MulWide { width, d, a, b, c: None })
                 } else {
                     let d = self.register(scope, statement, o[0], width.is_64())?;
@@ -836,10 +800,7 @@ impl<'a> Decoder<'a> {
                     let (d, _) = self.predicate(scope, statement, o[0])?;
                     let (a, _) = self.predicate(scope, statement, o[1])?;
                     let (b, _) = self.predicate(scope, statement, o[2])?;
-                    return Ok((
-                        Class::Move,
-                        Op::Predicate { op: bool_of(words[0]).ok_or_else(none)?, d, a, b },
-                    ));
+                    return Ok((Class::Move, Op::Predicate { op: bool_of(words[0]).ok_or_else(none)?, d, a, b }));
                 }
                 let width = width_of(last).ok_or_else(none)?;
                 let d = self.register(scope, statement, o[0], width.is_64())?;
@@ -981,10 +942,9 @@ impl<'a> Decoder<'a> {
                     return Err(none());
                 }
                 let (d, other) = match o[0] {
-                    Operand::Pair(d, other) => (
-                        self.predicate(scope, statement, d)?.0,
-                        Some(self.predicate(scope, statement, other)?.0),
-                    ),
+                    Operand::Pair(d, other) => {
+                        (self.predicate(scope, statement, d)?.0, Some(self.predicate(scope, statement, other)?.0))
+                    }
                     single => (self.predicate(scope, statement, single)?.0, None),
                 };
                 let a = self.value(scope, statement, o[1], kind)?;
@@ -1068,12 +1028,15 @@ impl<'a> Decoder<'a> {
             }
             "fma" | "mad" => {
                 arity!(4);
-                known(&["rn", "ftz", "sat", "relu"])?;
+                known(&["rn", "rz", "rm", "rp", "ftz", "sat", "relu"])?;
+                if last != "f32" && rounding() != Rounding::Nearest {
+                    return Err(none());
+                }
                 match last {
                     "f32" => {
                         let d = self.register(scope, statement, o[0], false)?;
                         let [a, b, c] = self.three(scope, statement, &o, Type::F32)?;
-                        (Class::Float, Op::Fma { mode, d, a, b, c })
+                        (Class::Float, Op::Fma { mode, rounding: rounding(), d, a, b, c })
                     }
                     "f64" => {
                         let d = self.register(scope, statement, o[0], true)?;
@@ -1112,10 +1075,7 @@ impl<'a> Decoder<'a> {
                 match last {
                     "f32" => {
                         let d = self.register(scope, statement, o[0], false)?;
-                        (
-                            class,
-                            Op::FloatUnary { op, mode, d, a: self.r32(scope, statement, o[1], Type::F32)? },
-                        )
+                        (class, Op::FloatUnary { op, mode, d, a: self.r32(scope, statement, o[1], Type::F32)? })
                     }
                     "f64" => {
                         let d = self.register(scope, statement, o[0], true)?;
@@ -1266,19 +1226,13 @@ impl<'a> Decoder<'a> {
             }
             "mma" => return self.mma(scope, statement, words),
             "trap" | "brkpt" => (Class::Control, Op::Trap),
-            "nanosleep" | "pragma" | "discard" | "prefetch" | "prefetchu" | "applypriority"
-            | "griddepcontrol" | "setmaxnreg" => (Class::Control, Op::Nothing),
+            "nanosleep" | "pragma" | "discard" | "prefetch" | "prefetchu" | "applypriority" | "griddepcontrol"
+            | "setmaxnreg" => (Class::Control, Op::Nothing),
             _ => return Err(none()),
         })
     }
 
-    fn three(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        o: &[&Operand],
-        kind: Type,
-    ) -> Result<[u32; 3]> {
+    fn three(&mut self, scope: &Scope<'_>, statement: &Statement, o: &[&Operand], kind: Type) -> Result<[u32; 3]> {
         Ok([
             self.value(scope, statement, o[1], kind)?,
             self.value(scope, statement, o[2], kind)?,
@@ -1299,10 +1253,7 @@ impl<'a> Decoder<'a> {
             return Ok((Class::Move, Op::PredicateMove { d, a, negated }));
         }
         if let Operand::Name(name) = from
-            && matches!(
-                name.as_str(),
-                "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo"
-            )
+            && matches!(name.as_str(), "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo")
         {
             let wide = matches!(kind, "u64" | "b64");
             return Ok((Class::Move, Op::Clock { d: self.register(scope, statement, to, wide)?, wide }));
@@ -1368,8 +1319,7 @@ impl<'a> Decoder<'a> {
         let [.., to, from] = words else { return Err(none()) };
         let mode = Mode { ftz: has("ftz"), sat: has("sat") };
         let modifiers = &words[1..words.len() - 2];
-        let allowed =
-            ["rn", "rz", "rm", "rp", "rni", "rzi", "rmi", "rpi", "ftz", "sat", "relu", "rna", "satfinite"];
+        let allowed = ["rn", "rz", "rm", "rp", "rni", "rzi", "rmi", "rpi", "ftz", "sat", "relu", "rna", "satfinite"];
         if !modifiers.iter().all(|word| allowed.contains(word)) || has("rna") || has("satfinite") {
             return Err(none());
         }
@@ -1399,9 +1349,7 @@ impl<'a> Decoder<'a> {
         }
         let d_wide = match d {
             // A conversion to a narrow integer may write a wider register.
-            Operand::Name(name) => {
-                matches!(self.meaning(scope, name), Some(Meaning::Register { bytes: 8, .. }))
-            }
+            Operand::Name(name) => matches!(self.meaning(scope, name), Some(Meaning::Register { bytes: 8, .. })),
             _ => return Err(none()),
         };
         if d_wide != is_64(to) {
@@ -1419,12 +1367,7 @@ impl<'a> Decoder<'a> {
         Ok((Class::Conversion, Op::Convert { from, to, rounding, integral, mode, d, a }))
     }
 
-    fn load_store(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        words: &[&str],
-    ) -> Result<(Class, Op)> {
+    fn load_store(&mut self, scope: &Scope<'_>, statement: &Statement, words: &[&str]) -> Result<(Class, Op)> {
         let none = || unsupported(statement);
         let o = &statement.operands;
         if o.len() != 2 {
@@ -1442,8 +1385,7 @@ impl<'a> Decoder<'a> {
                 "v2" => count = 2,
                 "v4" => count = 4,
                 "volatile" | "relaxed" | "acquire" | "release" => strong = true,
-                "nc" | "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "weak" | "gpu" | "cta" | "sys"
-                | "uni" => {}
+                "nc" | "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "weak" | "gpu" | "cta" | "sys" | "uni" => {}
                 word if word.starts_with("L1::") || word.starts_with("L2::") => {}
                 _ => return Err(none()),
             }
@@ -1474,9 +1416,7 @@ impl<'a> Decoder<'a> {
         for (slot, operand) in registers.iter_mut().zip(&list) {
             *slot = if load {
                 match operand {
-                    Operand::Name(name) if name == "_" && !wide => {
-                        self.result32(scope, statement, operand)?
-                    }
+                    Operand::Name(name) if name == "_" && !wide => self.result32(scope, statement, operand)?,
                     _ => self.register(scope, statement, operand, wide)?,
                 }
             } else if wide {
@@ -1533,10 +1473,7 @@ impl<'a> Decoder<'a> {
         }
         let op = op.ok_or_else(none)?;
         let kind = type_of(last).ok_or_else(none)?;
-        if !matches!(
-            kind,
-            Type::Int(Width::S32 | Width::U32 | Width::S64 | Width::U64) | Type::F32 | Type::F64
-        ) {
+        if !matches!(kind, Type::Int(Width::S32 | Width::U32 | Width::S64 | Width::U64) | Type::F32 | Type::F64) {
             return Err(none());
         }
         let wide = is_64(kind);
@@ -1568,10 +1505,7 @@ impl<'a> Decoder<'a> {
         let has = |word: &str| words[1..].contains(&word);
         if has("warp") {
             let [members] = o[..] else { return Err(none()) };
-            return Ok((
-                Class::Barrier,
-                Op::WarpBarrier { members: self.r32(scope, statement, members, bits)? },
-            ));
+            return Ok((Class::Barrier, Op::WarpBarrier { members: self.r32(scope, statement, members, bits)? }));
         }
         if has("cluster") {
             return Err(none());
@@ -1611,12 +1545,7 @@ impl<'a> Decoder<'a> {
         Ok((Class::Barrier, Op::Barrier { kind, id, count, d, a, negated }))
     }
 
-    fn async_copy(
-        &mut self,
-        scope: &Scope<'_>,
-        statement: &Statement,
-        words: &[&str],
-    ) -> Result<(Class, Op)> {
+    fn async_copy(&mut self, scope: &Scope<'_>, statement: &Statement, words: &[&str]) -> Result<(Class, Op)> {
         let none = || unsupported(statement);
         let o: Vec<&Operand> = statement.operands.iter().collect();
         if words.get(1) != Some(&"async") {
@@ -1648,9 +1577,7 @@ impl<'a> Decoder<'a> {
                 }
                 let given = match o.get(3) {
                     None => None,
-                    Some(Operand::Name(name))
-                        if matches!(self.meaning(scope, name), Some(Meaning::Predicate(_))) =>
-                    {
+                    Some(Operand::Name(name)) if matches!(self.meaning(scope, name), Some(Meaning::Predicate(_))) => {
                         return Err(none());
                     }
                     Some(operand) => Some(self.r32(scope, statement, operand, Type::Int(Width::U32))?),

@@ -57,6 +57,8 @@ pub struct Kernel {
     pub registers: [usize; 3],
     pub(crate) presets32: Vec<(u32, Preset)>,
     pub(crate) presets64: Vec<(u32, Preset)>,
+    /// The predicate that holds from the start, where one is named; its opposite is false as all are.
+    pub(crate) true_predicate: Option<u32>,
     pub(crate) code: Vec<Instruction>,
     /// Bytes of shared memory that one cell of the checks stands for: the smallest store.
     pub(crate) shared_granule: usize,
