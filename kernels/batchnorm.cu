@@ -104,28 +104,30 @@ __device__ __forceinline__ float normalised(float x, float mean, float scale, fl
 __device__ __forceinline__ float relu(float value) { return value < 0.0f ? 0.0f : value; }
 
 // Adds two sums a channel over the lanes of a block, lane after lane, and writes them to `partial` [tile][2][C].
-// Shared memory: 2 x 256 x LEN floats, 16 KB with bf16. `finish(c, first, second)` may change the pair before it is stored.
+// `finish(c, first, second)` may change the pair before it is stored.
+// Shared memory: 2 x LEN x (256 + 32 / LEN) floats, 16.25 KB with bf16, element i of every thread's vector in row i: neighbouring
+// threads write neighbouring words, and reading in the order of channels, i running fastest, meets every bank once, as rows
+// are 32 / LEN banks apart.
 template <int LEN, typename Finish>
 __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float (&second)[LEN], int channels,
                                           float* __restrict__ partial, Finish finish) {
-    __shared__ float sums[2][THREADS * LEN];
-    const int width = blockDim.x * LEN;
-    const int own = threadIdx.y * width + threadIdx.x * LEN;
+    __shared__ float sums[2][LEN][THREADS + 32 / LEN];
+    const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-    for (int i = 0; i < LEN; i += 4) {
-        *reinterpret_cast<float4*>(&sums[0][own + i]) = make_float4(first[i], first[i + 1], first[i + 2], first[i + 3]);
-        *reinterpret_cast<float4*>(&sums[1][own + i]) =
-            make_float4(second[i], second[i + 1], second[i + 2], second[i + 3]);
+    for (int i = 0; i < LEN; ++i) {
+        sums[0][i][thread] = first[i];
+        sums[1][i][thread] = second[i];
     }
     __syncthreads();
+    const int width = blockDim.x * LEN;
     float* tile = partial + (size_t)blockIdx.y * 2 * channels;
-    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < width; i += blockDim.x * blockDim.y) {
+    for (int i = thread; i < width; i += blockDim.x * blockDim.y) {
         const int channel = blockIdx.x * width + i;
         if (channel >= channels) break;
         float a = 0.0f, b = 0.0f;
         for (int lane = 0; lane < blockDim.y; ++lane) {
-            a += sums[0][lane * width + i];
-            b += sums[1][lane * width + i];
+            a += sums[0][i % LEN][lane * blockDim.x + i / LEN];
+            b += sums[1][i % LEN][lane * blockDim.x + i / LEN];
         }
         finish(channel, a, b);
         tile[channel] = a;
@@ -139,7 +141,7 @@ __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float
 // In one pass, of deviations from the tile's first row p: sum = n p + sum (x - p), M2 = sum (x - p)^2 - (sum (x - p))^2 / n.
 // What cancels is n (mean - p)^2. With p within k standard deviations of the mean it is k^2 M2: k^2 2^-24 of M2's digits
 // are lost, whatever the mean. As p is one of the tile's own values it is never above (n - 1) M2, however odd they are.
-// Grid: slices x tiles; block: width x lanes. Shared 16 KB.
+// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB.
 template <typename T>
 __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows, const T* __restrict__ x,
                                            float* __restrict__ partial) {
@@ -303,7 +305,7 @@ enum Mask {
 };
 
 // Partial sums of the gradient: partial [tile][0] = sum dy (x - mean), [tile][1] = sum dy, dy masked.
-// Grid: slices x tiles; block: width x lanes. Shared 16 KB. Reads dy and x (FROM_Y: and y, writes dy).
+// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB. Reads dy and x (FROM_Y: and y, writes dy).
 template <typename T, Mask MASK>
 __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, const T* __restrict__ x,
                                               const T* __restrict__ y, const float* __restrict__ affine,
