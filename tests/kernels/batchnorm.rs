@@ -7,7 +7,7 @@ use records::device::gpu::driver::Driver as _;
 use records::device::gpu::launch::{Arguments, Kernel, Launch};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::{Buffer, Device as _, Element, Primitive, Tensor};
+use records::device::{Buffer, ConvolutionShape, Device as _, Element, Plan, Primitive, Tensor};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -354,6 +354,23 @@ fn thousands_of_tiles_are_merged() {
     }
 }
 
+/// Buffers of a device of bf16 activations that hold `values`.
+fn upload(device: &mut GpuDevice, values: &[Value]) -> Vec<Buffer> {
+    let mut buffer = |value: &Value| {
+        let (element, len, values) = match value {
+            Value::Activations(values) => (Element::Bf16, values.len(), Some(values)),
+            Value::F32(values) => (Element::F32, values.len(), Some(values)),
+            Value::ActivationOutput(len) => (Element::Bf16, *len, None),
+            Value::Output(len) => (Element::F32, *len, None),
+            other => unreachable!("{other:?}"),
+        };
+        let buffer = device.allocate_all(&[(element, len)], "a test operand").unwrap()[0];
+        values.into_iter().for_each(|values| device.write_f32(buffer, values).unwrap());
+        buffer
+    };
+    values.iter().map(&mut buffer).collect()
+}
+
 /// The traffic with a perfect cache is the passes that the kernels' header counts: 3 forward without a convolution's partial
 /// sums and 1 more with a residual; 5 backward, 7 with a residual.
 #[test]
@@ -364,24 +381,7 @@ fn traffic_is_the_predicted_passes() {
     let shape @ [rows, channels] = [4096, 64];
     let tensor = (rows * channels * 2) as f64;
     let values = operands(&mut Random::new("batchnorm traffic"), rows, channels);
-    let buffers: Vec<Buffer> = values
-        .iter()
-        .map(|value| match value {
-            Value::Activations(values) => {
-                let buffer = device.allocate(Element::Bf16, values.len(), "a test operand").unwrap();
-                device.write_f32(buffer, values).unwrap();
-                buffer
-            }
-            Value::ActivationOutput(len) => device.allocate(Element::Bf16, *len, "a test output").unwrap(),
-            Value::F32(values) => {
-                let buffer = device.allocate(Element::F32, values.len(), "a test operand").unwrap();
-                device.write_f32(buffer, values).unwrap();
-                buffer
-            }
-            Value::Output(len) => device.allocate(Element::F32, *len, "a test output").unwrap(),
-            other => unreachable!("{other:?}"),
-        })
-        .collect();
+    let buffers = upload(&mut device, &values);
     for (residual, forward_passes, gradient_passes) in [(false, 3.0, 5.0), (true, 4.0, 7.0)] {
         for (primitive, passes) in [
             (forward(shape, residual, true), forward_passes),
@@ -403,6 +403,66 @@ fn traffic_is_the_predicted_passes() {
                 primitive.name(),
                 excess + passes
             );
+        }
+    }
+}
+
+/// A convolution and the batchnorm of what it gives, recorded together: the convolution leaves the partial sums, no pass reads y
+/// for them, and the results are those of the two on their own.
+#[test]
+fn statistics_from_the_convolution() {
+    for (image, [in_channels, out_channels], batch) in [([9, 7], [16, 24], 3), ([8, 8], [64, 64], 9)] {
+        let convolution_shape = ConvolutionShape {
+            batch,
+            height: image[0],
+            width: image[1],
+            in_channels,
+            out_channels,
+            kernel: 3,
+            stride: 1,
+        };
+        let what = format!("{convolution_shape:?}");
+        let mut random = Random::new(&format!("batchnorm after {what}"));
+        let shape @ [rows, channels] = [batch * image[0] * image[1], out_channels];
+        let mut values = operands(&mut random, rows, channels);
+        values[X.0] = Value::ActivationOutput(rows * channels);
+        let [input, weights] = [values.len(), values.len() + 1].map(Tensor);
+        values.push(Value::Activations(random.normal(convolution_shape.input_len(), 1.0)));
+        values.push(Value::Activations(random.normal(convolution_shape.weight_len(), 0.1)));
+        let convolution = Primitive::Convolution { shape: convolution_shape, x: input, w: weights, y: X };
+        let primitives = vec![convolution, forward(shape, true, true)];
+
+        let driver = SimDriver::open(0).unwrap();
+        let costs = driver.costs();
+        let mut device = GpuDevice::new(Box::new(driver), Precision::Bf16);
+        let statistics = Kernel { file: "batchnorm.cu", name: "batchnorm_statistics_bf16" };
+        let alone = upload(&mut device, &values);
+        for primitive in &primitives {
+            device.execute(primitive, &alone).unwrap();
+        }
+        assert!(costs.take().contains_key(&statistics));
+        let mut plan = Plan {
+            primitives,
+            buffers: upload(&mut device, &values),
+            temporary_allocations: Vec::new(),
+            temporary_bytes: 0,
+            unshared_bytes: 0,
+            recording: 0,
+        };
+        plan.recording = device.record(&plan).unwrap();
+        device.replay(&plan).unwrap();
+        assert!(!costs.take().contains_key(&statistics), "{what}: the convolution leaves the statistics");
+
+        let mut read = |buffers: &[Buffer], tensor: Tensor| device.read_f32(buffers[tensor.0]).unwrap();
+        assert_eq!(read(&alone, X), read(&plan.buffers, X), "{what}: the convolution's output");
+        // The same sums over other tiles; y may round to the other side in bf16.
+        for (name, tensor, relative) in [("batch", BATCH, 0.0), ("running", RUNNING, 0.0), ("y", Y, BF16)] {
+            let pairs = read(&alone, tensor).into_iter().zip(read(&plan.buffers, tensor));
+            for (at, (alone, together)) in pairs.enumerate() {
+                let tolerance = (2.0 * relative + 16.0 * F32) * f64::from(alone.abs()) + 16.0 * F32;
+                let difference = f64::from((alone - together).abs());
+                assert!(difference <= tolerance, "{what}: {name} {at}: alone {alone}, together {together}");
+            }
         }
     }
 }
