@@ -6,9 +6,9 @@ use records::device::{Buffer, ConvolutionShape, Element, Plan, Primitive, Tensor
 
 use crate::pair::{Pair, Random, Value};
 
-/// Rounding to f32 and to bf16, relative.
+/// Rounding to f32 and to bf16 (8 significant bits), relative.
 const F32: f64 = 1.0 / (1 << 24) as f64;
-const BF16: f64 = 1.0 / (1 << 9) as f64;
+const BF16: f64 = 1.0 / (1 << 8) as f64;
 
 const X: Tensor = Tensor(0);
 const W: Tensor = Tensor(1);

@@ -12,9 +12,9 @@ use crate::device::gpu::sim::SimDriver;
 use crate::random::philox::{Purpose, Stream};
 use tiles::GATHER_TILES;
 
-/// Rounding to f32 and to bf16, relative.
+/// Rounding to f32 and to bf16 (8 significant bits), relative.
 const F32: f64 = 1.0 / (1 << 24) as f64;
-const BF16: f64 = 1.0 / (1 << 9) as f64;
+const BF16: f64 = 1.0 / (1 << 8) as f64;
 
 /// Three operands in device memory, the third one's the kernel's to write, and memory for partial sums.
 struct Bench {
@@ -30,7 +30,7 @@ impl Bench {
     fn new(operands: [(Element, &[f32]); 3]) -> Self {
         let mut driver: Box<dyn Driver> = match std::env::var("RECORDS_TEST_DEVICE").as_deref() {
             Ok("cuda") => Box::new(CudaDriver::open().unwrap()),
-            _ => Box::new(SimDriver::open(1, 0).unwrap()),
+            _ => Box::new(SimDriver::open(0).unwrap()),
         };
         let lengths = operands.map(|(element, values)| element.bytes() * values.len());
         let lengths: Vec<usize> = lengths.into_iter().chain([WORKSPACE]).collect();

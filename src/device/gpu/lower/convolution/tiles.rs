@@ -5,9 +5,9 @@
 
 use crate::device::ConvolutionShape;
 
-/// Multiply-adds that cost as much as loading one row or column of a tile, a value deep: 256 multiply-adds a cycle on the tensor
-/// cores against about 14 bytes a cycle from the L2 cache, a third of it not hidden.
-const LOAD: usize = 12;
+/// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds a cycle on a multiprocessor's tensor cores
+/// against 14 bytes a cycle, its share of the L2 cache.
+const LOAD: usize = 36;
 /// Multiply-adds that cost as much as writing and reading again one value of a partial sum: 8 bytes against 550 a cycle for the
 /// whole GPU.
 const PARTIAL: usize = 4;
@@ -186,9 +186,11 @@ pub fn weight(shape: &ConvolutionShape, tiles: &'static [WeightTile], multiproce
         .expect("there are tiles")
 }
 
-/// What one value along the summed index costs for a tile.
+/// What one value along the summed index costs for a tile: the longer of multiplying and loading, and a third of the shorter one,
+/// as much as is assumed not to overlap.
 fn step_cost(rows: usize, columns: usize) -> usize {
-    rows * columns + LOAD * (rows + columns)
+    let (multiply, load) = (rows * columns, LOAD * (rows + columns));
+    multiply.max(load) + multiply.min(load) / 3
 }
 
 #[cfg(test)]
