@@ -14,12 +14,12 @@
 //   nine blocks of 128 threads a multiprocessor at S = 32, so that 512 views are one wave on 82; one block at S = 128.
 //   The launch bound allows 64 registers; without its second number the compiler keeps to 32 on sm_80, and spills.
 // Traffic: at the least an image is read once a view and the view written once, with bf16 at 32x32 3,072 + 172 + 6,144
-//   bytes, 4.8 MB for 512 views. Stores, of 128 bits, reach that; resizing reads each byte of the crop about four times,
-//   which is left to the L1 cache. What lies between is in shared memory.
-// Work, as the interpreter counts it on drawn parameters: 15.6 thousand warp instructions a view at S = 32 (7.1 thousand
-//   for resize, normalisation and their tables; 35 to 145 a pixel for an operation), 222 thousand at S = 128. By issue
-//   slots alone 512 views at S = 32 are predicted to take 15 microseconds of an RTX 3090, under a thousandth of a step.
-//   Of f64 there are autocontrast's tables alone.
+//   bytes, 4.8 MB for 512 views. Stores, of 128 bits, reach that; resizing reads each byte of the crop about four
+//   times, which is left to the L1 cache. What lies between is in shared memory.
+// Work, as the interpreter counts it on drawn parameters: 15.6 thousand warp instructions a view at S = 32 (7.1
+//   thousand for resize, normalisation and their tables; 35 to 145 a pixel for an operation), 222 thousand at S = 128.
+//   By issue slots alone 512 views at S = 32 are predicted to take 15 microseconds of an RTX 3090, under a thousandth
+//   of a step. Of f64 there are autocontrast's tables alone.
 // Determined: no result depends on an order; sums and histograms are of integers.
 // Source: RECORDS (Hong et al., ICLR 2023), the transforms of its experiments; RandAugment (Cubuk et al., CVPR
 //   Workshops 2020); the arithmetic is Pillow's.
