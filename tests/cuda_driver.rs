@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use records::device::gpu::cache::KernelCache;
+use records::device::gpu::nvrtc::Target;
+use records::device::gpu::sources;
+
 /// The folder with the stand-in as libcuda.so.1 and libcuda.so.
 fn stand_in() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -22,6 +26,12 @@ fn stand_in() -> &'static Path {
             .unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         std::fs::copy(folder.join("libcuda.so.1"), folder.join("libcuda.so")).unwrap();
+        // The compiler looks for a driver of its own accord and does not take the stand-in for one: what the program will load is
+        // compiled before, and found in the cache.
+        let cache = KernelCache::open_in(&folder.join("kernels")).unwrap_or_else(|error| panic!("{error:#}"));
+        for source in sources::KERNELS {
+            cache.compiled(source, Target::Cubin(86)).unwrap_or_else(|error| panic!("{error:#}"));
+        }
         folder
     })
 }
@@ -29,6 +39,7 @@ fn stand_in() -> &'static Path {
 fn records(folder: &Path, arguments: &[&str], fail: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
     command.args(arguments).current_dir(folder);
+    command.env("RECORDS_KERNEL_CACHE", stand_in().join("kernels"));
     command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_LOG", folder.join("calls"));
     if let Some(fail) = fail {
         command.env("STAND_IN_FAIL", fail);

@@ -120,16 +120,17 @@ fn a_step_of_records_in_f32_is_the_cpu_s() {
     compare(Precision::F32, "records", 3, 100, &F32_LIMITS);
 }
 
-/// bf16 against the CPU that rounds where the kernels do. What is left is the order of sums, which moves a value to the neighbouring bf16
-/// (2^-8 of it) now and then; such a move is spread over a layer's whole output by the next convolution, forty layers there and back.
+/// bf16 against the CPU that rounds where the kernels do. What is left is the order of sums, which now and then moves a value to the
+/// neighbouring bf16, 2^-8 of it. Forward few move; a gradient goes through forty layers, in each of which a move is spread over the whole
+/// output, and batchnorm takes differences of nearly equal sums. After the step a bias, which was 0, is its gradient.
 const BF16_LIMITS: [(&str, f64); 7] = [
-    ("loss", 5e-3),
-    ("logits", 1e-2),
-    ("confidence", 1e-2),
-    ("encoder", 1e-2),
-    ("feat_mean", 5e-3),
-    ("grad", 1e-1),
-    ("fc", 5e-3),
+    ("loss", 1e-3),
+    ("logits", 2e-3),
+    ("confidence", 2e-3),
+    ("encoder", 5e-2),
+    ("feat_mean", 1e-3),
+    ("grad", 5e-2),
+    ("fc", 1e-3),
 ];
 
 #[test]

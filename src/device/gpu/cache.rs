@@ -35,6 +35,14 @@ impl KernelCache {
         Ok(Self { folder, compiler: Nvrtc::open()? })
     }
 
+    /// As [`KernelCache::open`], with compiled kernels in `folder`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_in(folder: &Path) -> Result<Self> {
+        Ok(Self { folder: Some(folder.to_path_buf()), compiler: Nvrtc::open()? })
+    }
+
     /// The compiler.
     pub fn compiler(&self) -> &Nvrtc {
         &self.compiler
