@@ -290,10 +290,12 @@ fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
 
 /// Saturated, huge, infinite and NaN logits, and rows of confidence without any weight, one kind a sample.
 fn extreme(classes: usize) -> Case {
-    let kinds: [&dyn Fn(&mut [f32], &mut [f32], &mut [f32]); 14] = [
+    let kinds: [&dyn Fn(&mut [f32], &mut [f32], &mut [f32]); 15] = [
         // Class 0 saturated in both views: right, and wrong.
         &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 1.0),
         &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 0.0),
+        // Wrong with p = 1 where the others are not 0: they would feel a gradient of 1 / eps.
+        &|w, s, c| (w[0], s[0], c[0]) = (26.0, 26.0, 0.0),
         // Views that exclude each other: all products underflow or nearly so.
         &|w, s, _| (w[0], s[1]) = (104.0, 104.0),
         &|w, s, _| (w[0], s[1]) = (60.0, 60.0),
@@ -408,10 +410,14 @@ fn statistics_of_confidence_rows() {
         let mut confidence: Vec<f32> =
             random.below(rows * classes, 9).iter().map(|&value| value as f32 / 7.0).collect();
         if rows > 31 {
-            // A NaN hides behind a number, and hides what stands behind it.
             confidence[5 * classes + 1] = f32::NAN;
         }
-        let labels = random.below(rows, classes as u32).iter().map(|&k| k as i32).collect::<Vec<_>>();
+        // Nothing is larger than a NaN that stands first: the sum shows it, the hits do not.
+        let mut spoiled = confidence.clone();
+        spoiled[rows / 2 * classes] = f32::NAN;
+        // The spoiled row's label is its position.
+        let mut labels: Vec<i32> = random.below(rows, classes as u32).iter().map(|&k| k as i32).collect();
+        labels[rows / 2] = 0;
         let primitive = Primitive::ConfidenceStatistics {
             rows,
             classes,
@@ -419,9 +425,12 @@ fn statistics_of_confidence_rows() {
             labels: Tensor(1),
             out: Tensor(2),
         };
-        let values = [Value::F32(confidence), Value::I32(labels), Value::Output(2)];
-        let outcome = pair.run(&[primitive], &values);
-        outcome.assert_close(&format!("{rows} x {classes}"), Tensor(2), f64::from(f32::EPSILON), 0.0);
-        assert_eq!(outcome.cpu[2][1], outcome.kernels[2][1], "{rows} x {classes}: hits");
+        for (what, confidence) in [("whole", confidence), ("spoiled", spoiled)] {
+            let what = format!("{rows} x {classes}, {what}");
+            let values = [Value::F32(confidence), Value::I32(labels.clone()), Value::Output(2)];
+            let outcome = pair.run(std::slice::from_ref(&primitive), &values);
+            outcome.assert_close(&what, Tensor(2), f64::from(f32::EPSILON), 0.0);
+            assert_eq!(outcome.cpu[2][1], outcome.kernels[2][1], "{what}: hits");
+        }
     }
 }

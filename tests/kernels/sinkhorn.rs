@@ -6,20 +6,21 @@ use records::device::{Primitive, Tensor};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
-/// Fifty rounds of sums in f32, where the CPU's are in f64. A round begins from A anew and contracts, so the error stays near
-/// that of one: the additions on a term's way, below 100 here, times 2^-24, and the cube of it where it reaches the result
-/// through both vectors. An infeasible problem's vectors run apart and keep the relative error of each round: fifty times that.
-const TOLERANCE: f64 = 5e-5;
+/// Sums in f32, where the CPU's are in f64: fewer than 100 additions lie on a term's way, 6e-6 relative at worst for either vector. A
+/// round begins from A anew, so fifty of them are no worse than the last.
+const TOLERANCE: f64 = 1e-5;
 
-/// Rows p s: softmaxes of random logits where a random set holds class `row % classes` and a part of the rest.
+/// Rows p s: softmaxes of random logits where a random set holds class `row % classes` and a part of the rest; of few rows all of the
+/// rest, so that every class has support.
 fn masked_rows(random: &mut Random, rows: usize, classes: usize) -> Vec<f32> {
     let logits = random.normal(rows * classes, 1.5);
     let sets = random.uniform(rows * classes, 0.0, 1.0);
+    let part = if rows < 100 { 1.0 } else { 0.3 };
     let mut values = Vec::with_capacity(rows * classes);
     for row in 0..rows {
         let at = row * classes..(row + 1) * classes;
         let total: f32 = logits[at.clone()].iter().map(|z| z.exp()).sum();
-        let kept = |k: usize| k == row % classes || sets[row * classes + k] < 0.3;
+        let kept = |k: usize| k == row % classes || sets[row * classes + k] < part;
         values.extend(
             (0..classes).map(|k| if kept(k) { logits[row * classes + k].exp() / total } else { 0.0 }),
         );
@@ -111,7 +112,7 @@ fn a_queue_takes_part_once_it_is_full() {
         case.queue[last..].fill(0.0);
         let alone = case.check(&format!("{shape:?}, not full"), &mut pair, 50.0, 0.0);
         assert_ne!(full.kernels[4], alone.kernels[4], "{shape:?}: the queue must matter for this test");
-        case.queue[last + 3] = 1e-30;
+        case.queue[last + 3] = 1e-9;
         case.check(&format!("{shape:?}, barely full"), &mut pair, 50.0, 0.0);
     }
 }
