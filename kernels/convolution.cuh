@@ -1,5 +1,5 @@
-// What all convolution kernels share: the shape, the geometry of forward and data gradient as one gathering of taps, and
-// the statistics of a tile for batchnorm.
+// What all convolution kernels share: the shape, the geometry of forward and data gradient as one gathering of taps,
+// and how pixels are numbered.
 #pragma once
 
 #include "common.cuh"
@@ -24,8 +24,8 @@ struct Axis {
         return {out, kernel, in, stride, -(kernel / 2), 1, 0, 1, out, 0, 1};
     }
 
-    // x[i] takes y[o] where i = o stride + k - padding. For i = parity + stride g that holds for every stride-th tap k, so
-    // each parity is a dense gathering of its own, and no zero is multiplied. A parity may have no tap.
+    // x[i] takes y[o] where i = o stride + k - padding. For i = parity + stride g that holds for every stride-th tap k,
+    // so each parity is a dense gathering of its own, and no zero is multiplied. A parity may have no tap.
     static __device__ __forceinline__ Axis gradient(int in, int out, int kernel, int stride, int parity) {
         const int from = parity + kernel / 2, first = from % stride;
         const int taps = ceiling_divide(kernel - first, stride);
@@ -59,7 +59,8 @@ __device__ __forceinline__ Gather forward_gather(const ConvolutionShape& shape) 
             shape.kernel};
 }
 
-// Of stride * stride parities, blockIdx.z picks one: the ones with most taps first, so that the long blocks start first.
+// Of stride * stride parities, blockIdx.z picks one: the ones with most taps first, so that the long blocks start
+// first.
 __device__ __forceinline__ Gather gradient_gather(const ConvolutionShape& shape) {
     const int parity = gridDim.z - 1 - blockIdx.z;
     return {Axis::gradient(shape.height, shape.out_height, shape.kernel, shape.stride, parity / shape.stride),
@@ -67,9 +68,9 @@ __device__ __forceinline__ Gather gradient_gather(const ConvolutionShape& shape)
             shape.out_channels, shape.kernel};
 }
 
-// The rows of a source tile that one thread copies: where each lies for tap (0, 0), and as a bit a tap, whether that tap
-// is inside the image. Bits cost one register a row; bounds checked anew at every step would cost an instruction or two a
-// copy in the inner loop.
+// The rows of a source tile that one thread copies: where each lies for tap (0, 0), and as a bit a tap, whether that
+// tap is inside the image. Bits cost one register a row; bounds checked anew at every step would cost an instruction or
+// two a copy in the inner loop.
 template <int ROWS> struct SourceRows {
     int offset[ROWS];
     u32 inside[ROWS];
@@ -97,8 +98,8 @@ template <int ROWS> struct SourceRows {
     }
 };
 
-// Walks the summed index: taps inside, slices of channels outside, so that neighbouring taps, which read nearly the same
-// pixels, follow each other while those are still in the L1 cache.
+// Walks the summed index: taps inside, slices of channels outside, so that neighbouring taps, which read nearly the
+// same pixels, follow each other while those are still in the L1 cache.
 struct Cursor {
     int r = 0, s = 0, channel = 0;
 
@@ -123,8 +124,8 @@ struct Cursor {
     }
 };
 
-// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the constant's three
-// digits (images, rows, columns) are added with at most one carry each.
+// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the constant's
+// three digits (images, rows, columns) are added with at most one carry each.
 struct Pixel {
     int index, image, row, column;
 
@@ -144,44 +145,3 @@ struct Pixel {
         image += by.image + carry_image;
     }
 };
-
-// Of every column of a tile in shared memory, over its first `rows` rows: the sum, and the sum of the squared deviations
-// from the tile's own mean, which lose nothing to cancellation and merge exactly (Chan, Golub, LeVeque 1979). Written to
-// out[0][column] and out[1][column], each row `channels` long, for the columns below `columns`. The order is fixed: each
-// thread every GROUPS-th row downwards, then the groups one after the other.
-//
-// `read(row, word, values)` gives the PACK neighbouring columns of a word; `scratch` is THREADS * PACK floats. The tile has
-// been written and the block has met since.
-template <int THREADS, int COLUMNS, int PACK, typename Read>
-__device__ __forceinline__ void tile_statistics(Read read, int rows, float* scratch, float* out, int columns, int channels) {
-    const int WORDS = COLUMNS / PACK, GROUPS = THREADS / WORDS;
-    static_assert(THREADS % (COLUMNS / PACK) == 0, "whole groups");
-    const int word = threadIdx.x % WORDS, group = threadIdx.x / WORDS;
-    float mean[PACK] = {};
-#pragma unroll
-    for (int pass = 0; pass < 2; ++pass) {
-        float sum[PACK] = {}, values[PACK];
-#pragma unroll 4
-        for (int row = group; row < rows; row += GROUPS) {
-            read(row, word, values);
-#pragma unroll
-            for (int p = 0; p < PACK; ++p) {
-                const float deviation = values[p] - mean[p];
-                sum[p] += pass == 0 ? values[p] : deviation * deviation;
-            }
-        }
-#pragma unroll
-        for (int p = 0; p < PACK; ++p) scratch[group * COLUMNS + word * PACK + p] = sum[p];
-        __syncthreads();
-#pragma unroll
-        for (int p = 0; p < PACK; ++p) {
-            const int column = word * PACK + p;
-            float total = 0.0f;
-#pragma unroll
-            for (int g = 0; g < GROUPS; ++g) total += scratch[g * COLUMNS + column];
-            mean[p] = total / (float)rows;
-            if (group == 0 && column < columns) out[pass * channels + column] = total;
-        }
-        __syncthreads();
-    }
-}

@@ -1,9 +1,19 @@
+// Convolution in f32 without tensor cores, for checking: forward, gradient of the input, gradient of the weights.
+//
+// Formulas, tensors (all f32 here), statistics, partial sums and parities as in convolution_forward.cu,
+// convolution_data_gradient.cu and convolution_weight_gradient.cu; any number of channels.
+//
+// Tiles of 64 x 64, 256 threads, 16 values deep, sixteen sums a thread: 8.5 KB of static shared memory (forward with
+// the statistics' tile 25.5 KB), at most 73 registers. A step is 256 FMA a thread against 32 loads from shared memory
+// of 16 bytes; the weights of the data gradient are read with a stride. It is meant to be plain, not to be fast.
+//
+// Deterministic: a value is one sum in one order; shares as in convolution_weight_gradient.cu.
 #include "convolution.cuh"
 
 static const int TILE = 64, SLICE = 16, THREADS = 256;
 
-// The 64 x 64 tile of a block's product, sixteen values a thread, and the two slices it is made from. A thread holds rows
-// 4 (thread / 16).. and columns 4 (thread % 16)...
+// The 64 x 64 tile of a block's product, sixteen values a thread, and the two slices it is made from. A thread holds
+// rows 4 (thread / 16).. and columns 4 (thread % 16)...
 struct Tile {
     float (&a)[SLICE][TILE + 4];
     float (&b)[SLICE][TILE + 4];
@@ -28,6 +38,32 @@ struct Tile {
         __syncthreads();
     }
 };
+
+// Of every column of the tile, over its first `rows` rows: the sum and the sum of squared deviations from the tile's
+// mean, into out[0][column] and out[1][column], `width` apart, for the columns below `columns`. A quarter of the
+// threads each takes every fourth row downwards; then the quarters are added in order.
+__device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, float* out, int columns, int width) {
+    __shared__ float values[TILE][TILE], sums[4][TILE];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) values[tile.row(i)][tile.column(j)] = tile.c[i][j];
+    const int column = threadIdx.x % TILE, quarter = threadIdx.x / TILE;
+    float mean = 0.0f;
+    for (int pass = 0; pass < 2; ++pass) {
+        __syncthreads();
+        float sum = 0.0f;
+        for (int row = quarter; row < rows; row += 4) {
+            const float deviation = values[row][column] - mean;
+            sum += pass == 0 ? deviation : deviation * deviation;
+        }
+        sums[quarter][column] = sum;
+        __syncthreads();
+        const float total = sums[0][column] + sums[1][column] + sums[2][column] + sums[3][column];
+        mean = total / (float)rows;
+        if (quarter == 0 && column < columns) out[pass * width + column] = total;
+    }
+}
 
 // target = (or +=) the gathering of `source` with w; see convolution_product.cuh, of which this is the plain form. The
 // summed index runs over (tap, channel) without padding, so that three channels cost no more than their share.
@@ -71,17 +107,7 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
                 to[tile.column(j)] = accumulate ? to[tile.column(j)] + tile.c[i][j] : tile.c[i][j];
     }
     if constexpr (FORWARD)
-        if (statistics) {
-            __shared__ float values[TILE][TILE], scratch[THREADS];
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-#pragma unroll
-                for (int j = 0; j < 4; ++j) values[tile.row(i)][tile.column(j)] = tile.c[i][j];
-            __syncthreads();
-            tile_statistics<THREADS, TILE, 1>(
-                [&](int row, int word, float(&value)[1]) { value[0] = values[row][word]; }, rows_here, scratch,
-                statistics + base / TILE * 2 * width + first, width - first, width);
-        }
+        if (statistics) tile_statistics(tile, rows_here, statistics + base / TILE * 2 * width + first, width - first, width);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)

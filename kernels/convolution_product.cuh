@@ -33,9 +33,46 @@ template <class P, bool FORWARD> struct Weights {
     }
 };
 
-// Rounds the product into shared memory (added to what the target held, if `accumulate`), sums its statistics if asked,
-// and stores it, sixteen bytes a lane, a warp's along the target's rows. `base` is the tile's first point, `first` its
-// first column, `width` the target's channels.
+// Sums term(value, row, pair j, which of the two) over the rows of a tile, into sums[warp row][column]: each lane its
+// rows downwards, then the lanes that hold the same columns as a tree.
+template <class P, typename Term>
+__device__ __forceinline__ void sum_columns(const P& product, float* sums, Term term) {
+    float sum[P::FN][2] = {};
+#pragma unroll
+    for (int i = 0; i < P::FM; ++i)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+#pragma unroll
+            for (int j = 0; j < P::FN; ++j)
+#pragma unroll
+                for (int v = 0; v < 2; ++v) sum[j][v] += term(product.c[i][j][2 * half + v], P::row(i, half), j, v);
+#pragma unroll
+    for (int j = 0; j < P::FN; ++j) {
+#pragma unroll
+        for (int v = 0; v < 2; ++v)
+#pragma unroll
+            for (int distance = 4; distance < 32; distance *= 2)
+                sum[j][v] += __shfl_xor_sync(0xffffffffu, sum[j][v], distance);
+        if (P::lane() < 4)
+            *reinterpret_cast<float2*>(sums + P::warp_row() * P::N + P::pair(j)) = make_float2(sum[j][0], sum[j][1]);
+    }
+}
+
+// The sum of a column over the warps' rows, in order.
+template <class P> __device__ __forceinline__ float column_total(const float* sums, int column) {
+    float total = 0.0f;
+#pragma unroll
+    for (int w = 0; w < P::WARPS_M; ++w) total += sums[w * P::N + column];
+    return total;
+}
+
+// Rounds the product into shared memory (added to what the target held, if `accumulate`) and stores it, sixteen bytes a
+// lane, a warp's along the target's rows. `base` is the tile's first point, `first` its first column, `width` the
+// target's channels.
+//
+// With `statistics` [tiles, 2, width], of every column of the tile: the sum of the rounded values, and the sum of their
+// squared deviations from the tile's own mean, which lose nothing to cancellation and can be merged (Chan, Golub,
+// LeVeque 1979). Every sum has one order, so the bits are always the same.
 template <class P>
 __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gather, bf16* target, int base, int first,
                                        int width, bool accumulate, float* statistics) {
@@ -52,29 +89,45 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
         __syncthreads();
     }
     product.each_row([&](int row, auto each_pair) {
-        each_pair([&](int column, float low, float high) {
+        each_pair([&](int column, float& low, float& high) {
             u32* pair = reinterpret_cast<u32*>(shared + Out::at(row, column / 8) + column % 8 * 2);
             if (accumulate && row < rows && first + column < width) low += low_bf16(*pair), high += high_bf16(*pair);
-            *pair = pack_bf16(low, high);
+            const u32 rounded = pack_bf16(low, high);
+            *pair = rounded;
+            low = low_bf16(rounded), high = high_bf16(rounded);
         });
     });
+    float* sums = reinterpret_cast<float*>(shared + P::M * P::N * 2);
+    float* squares = sums + P::WARPS_M * P::N;
+    // Rows past the last point are zeros.
+    if (statistics) sum_columns(product, sums, [](float value, int, int, int) { return value; });
     __syncthreads();
 #pragma unroll 4
     for (int row = first_row; row < last_row; row += STEP)
         *reinterpret_cast<uint4*>(target + gather.target(base + row, width) + column) =
             *reinterpret_cast<const uint4*>(shared + Out::at(row, chunk));
-    if (statistics)
-        tile_statistics<P::THREADS, P::N, 2>(
-            [&](int row, int word, float(&values)[2]) {
-                const u32 pair = *reinterpret_cast<const u32*>(shared + Out::at(row, word / 4) + word % 4 * 4);
-                values[0] = low_bf16(pair), values[1] = high_bf16(pair);
-            },
-            rows, reinterpret_cast<float*>(shared + P::M * P::N * 2), statistics + base / P::M * 2 * width + first,
-            width - first, width);
+    if (!statistics) return;
+    float mean[P::FN][2];
+    // An error of the mean enters the squares squared, so the quick division serves.
+    const float share = __fdividef(1.0f, (float)rows);
+#pragma unroll
+    for (int j = 0; j < P::FN; ++j)
+#pragma unroll
+        for (int v = 0; v < 2; ++v) mean[j][v] = column_total<P>(sums, P::pair(j) + v) * share;
+    sum_columns(product, squares, [&](float value, int row, int j, int v) {
+        const float deviation = row < rows ? value - mean[j][v] : 0.0f;
+        return deviation * deviation;
+    });
+    __syncthreads();
+    float* out = statistics + base / P::M * 2 * width + first;
+    for (int column = threadIdx.x; column < P::N && first + column < width; column += P::THREADS) {
+        out[column] = column_total<P>(sums, column);
+        out[width + column] = column_total<P>(squares, column);
+    }
 }
 
-// target = (or +=) the gathering of `source` with w, tile by tile: this block's is number blockIdx.x, columns fastest, so
-// that blocks running together share their rows of the source. `statistics` may be null.
+// target = (or +=) the gathering of `source` with w, tile by tile: this block's is number blockIdx.x, columns fastest,
+// so that blocks running together share their rows of the source. `statistics` may be null.
 template <class P, bool FORWARD, int STAGES>
 __device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, const bf16* source,
                                                const bf16* w, bf16* target, int width, bool accumulate,

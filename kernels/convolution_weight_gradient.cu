@@ -1,3 +1,28 @@
+// Convolution, gradient of the weights, on the tensor cores.
+//
+//   dw[n, r, s, c] = sum over the pixels p of all images of dy[p, n] x[p stride + (r, s) - padding, c],   zeros outside the image
+//
+// x [images, H, W, Cin], dy [images, OH, OW, Cout] bf16, channels multiples of 8; dw [Cout, kernel, kernel, Cin] f32,
+// overwritten. A product with M = Cout, N = (r, s, c) flattened, so that no tap leaves a tile half empty, and K = the
+// pixels: both operands lie with the summed index along rows, so ldmatrix transposes both.
+//
+// K is long and M x N small: blockIdx.y takes a share of the pixels and writes its own partial sum [Cout, kernel^2 Cin]
+// in f32, or dw itself where there is one share; convolution_sum_partials adds them.
+//
+// Launch: grid [ceil(Cout / rows) * ceil(kernel^2 Cin / columns), shares].
+// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks an SM  FLOP a byte loaded into shared memory
+// 128 x 128  256      3       48 KB             126                2             64
+//  64 x 192  256      3       48 KB             124                2             48
+//  64 x 64   128      4       32 KB              99                3             32
+//  32 x 128  128      4       40 KB             108                2             26
+// A stage is 32 pixels.
+//
+// Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is asked for once for every tile of
+// columns, x once for every tile of rows and tap; partial sums add 8 bytes a weight and share. Predicted limit on an
+// RTX 3090: the tensor cores.
+//
+// Deterministic: a share is cut by shape and multiprocessors alone, summed in one order, and the partial sums are added
+// in one.
 #include "convolution.cuh"
 #include "tile.cuh"
 

@@ -28,8 +28,8 @@ template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
 }
 
 // Rows of COLUMNS bf16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are permuted by an
-// exclusive or with the row's number, so that eight rows' chunks at one column, which is what an ldmatrix phase or eight
-// lanes of a fragment touch, lie in eight different 16-byte columns of the 32 banks.
+// exclusive or with the row's number, so that eight rows' chunks at one column, which is what an ldmatrix phase or
+// eight lanes of a fragment touch, lie in eight different 16-byte columns of the 32 banks.
 template <int COLUMNS> struct Swizzled {
     static const int CHUNKS = COLUMNS / 8;
     static const int SHIFT = CHUNKS == 2 ? 2 : CHUNKS == 4 ? 1 : 0;
@@ -65,8 +65,9 @@ __device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// How a matrix product is cut. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x WARPS_N warps share
-// it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K] ([N][K]), or the rows, [K][M] ([K][N]).
+// How a matrix product is cut. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x WARPS_N warps
+// share it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K] ([N][K]), or the rows,
+// [K][M] ([K][N]).
 template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> struct Product {
     static const int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
     static const int THREADS = 32 * WARPS_M * WARPS_N;
@@ -78,7 +79,8 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     typedef Swizzled<KA ? K : M> A;
     typedef Swizzled<KB ? K : N> B;
 
-    // c[i][j][..]: fragment i, j. Lane l holds rows l / 4 (first two values) and l / 4 + 8 at columns 2 (l % 4) and the next.
+    // c[i][j][..]: fragment i, j. Lane l holds rows l / 4 (first two values) and l / 4 + 8 at columns 2 (l % 4) and the
+    // next.
     float c[FM][FN][4];
 
     __device__ __forceinline__ void clear() {
@@ -91,13 +93,17 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     }
 
     static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
-    // Where in the block's product the warp's fragment i of 16 rows, and its pair j of fragments of 8 columns, start: the
-    // warps take turns, so that from one to the next it is a constant distance in a swizzled tile wherever that can be.
-    static __device__ __forceinline__ int row(int i) { return (threadIdx.x / 32 % WARPS_M + WARPS_M * i) * 16; }
+    static __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 % WARPS_M; }
+    // Where in the block's product the warp's fragment i of 16 rows, and its j-th 16 columns, start: the warps take
+    // turns, so that from one to the next it is a constant distance in a swizzled tile wherever that can be.
+    static __device__ __forceinline__ int row(int i) { return (warp_row() + WARPS_M * i) * 16; }
     static __device__ __forceinline__ int column(int j) { return (threadIdx.x / 32 / WARPS_M + WARPS_N * j) * 16; }
+    // The row of c[i][..][2 * half], and the column of c[..][j][0], the first of two.
+    static __device__ __forceinline__ int row(int i, int half) { return row(i) + 8 * half + lane() / 4; }
+    static __device__ __forceinline__ int pair(int j) { return column(j / 2) + j % 2 * 8 + lane() % 4 * 2; }
 
-    // c += the product of an A tile and a B tile. ldmatrix gives a fragment's lane two neighbours along a tile's row, which
-    // mma wants along k; where k runs down the rows, the transposing form does it.
+    // c += the product of an A tile and a B tile. ldmatrix gives a fragment's lane two neighbours along a tile's row,
+    // which mma wants along k; where k runs down the rows, the transposing form does it.
     __device__ __forceinline__ void add(u32 a_tile, u32 b_tile) {
         // Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the other two.
         const int low = lane() % 16, high = lane() / 16;
@@ -127,16 +133,16 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
         }
     }
 
-    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(pair) then calls
-    // pair(column, value, value of the next column) for every two of them.
+    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(visit_pair) then calls
+    // visit_pair(column, value, value of the next column) for every two of them.
     template <typename Visit> __device__ __forceinline__ void each_row(Visit visit) {
 #pragma unroll
         for (int i = 0; i < FM; ++i)
 #pragma unroll
-            for (int half = 0; half < 2; ++half) visit(row(i) + 8 * half + lane() / 4, [&](auto pair) {
+            for (int half = 0; half < 2; ++half)
+                visit(row(i, half), [&](auto visit_pair) {
 #pragma unroll
-                for (int j = 0; j < FN; ++j)
-                    pair(column(j / 2) + j % 2 * 8 + lane() % 4 * 2, c[i][j][2 * half], c[i][j][2 * half + 1]);
-            });
+                    for (int j = 0; j < FN; ++j) visit_pair(pair(j), c[i][j][2 * half], c[i][j][2 * half + 1]);
+                });
     }
 };
