@@ -31,10 +31,10 @@ __device__ __forceinline__ void extend(u32 low, u32 high, u32& lowest, u32& high
 
 // Stretches each channel's used range to 0..255: v -> clip(trunc(v g - low g)), g = 255 / (high - low) in f64. Where
 // 255 (v - low) is a multiple of high - low, the f64 roundings decide between that quotient and the value below it
-// (which 12,094 of the 190,950 cases get): so this part stays in f64. It is 3 divisions and 2 x 768 operations an image;
-// at the RTX 3090's two f64 operations a cycle about 800 cycles of a multiprocessor.
+// (which 12,094 of the 190,950 cases get): so this part stays in f64. It is 3 divisions and 2 x 768 operations an
+// image; at the RTX 3090's two f64 operations a cycle about 800 cycles of a multiprocessor.
 __device__ __forceinline__ void autocontrast(const View& view, Extremes& extremes) {
-    __syncthreads();
+    // Whoever read the extremes of an earlier autocontrast passed a barrier after that.
     if (threadIdx.x < 3) {
         extremes.low[threadIdx.x] = 255;
         extremes.high[threadIdx.x] = 0;

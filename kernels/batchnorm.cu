@@ -19,7 +19,7 @@
 // which the block steps `lanes` rows at a time. Narrow layers have one slice and many tiles, wide ones several slices and
 // few tiles. A warp reads 512 contiguous bytes where the slice is 32 vectors wide or the whole row.
 //
-// Cost: no pass has reuse, all are bound by memory. Passes over a tensor of M C elements: training forward 3 (1 where the
+// Cost (predicted): no pass has reuse, all are bound by memory; 3 to 9 FLOPs an element. Passes over a tensor of M C elements: training forward 3 (1 where the
 // convolution's epilogue left the partial sums: read, write; else one read more), inference 2, each plus 1 with a
 // residual; gradient 5 without residual (dy, x; dy, x, dx) and 7 with (dy, x, y, dy; dy, x, dx).
 // Without residual the ReLU's mask is recomputed from x, with the forward's own expression, so y is not read and the
@@ -104,28 +104,30 @@ __device__ __forceinline__ float normalised(float x, float mean, float scale, fl
 __device__ __forceinline__ float relu(float value) { return value < 0.0f ? 0.0f : value; }
 
 // Adds two sums a channel over the lanes of a block, lane after lane, and writes them to `partial` [tile][2][C].
-// Shared memory: 2 x 256 x LEN floats, 16 KB with bf16. `finish(c, first, second)` may change the pair before it is stored.
+// `finish(c, first, second)` may change the pair before it is stored.
+// Shared memory: 2 x LEN x (256 + 32 / LEN) floats, 16.25 KB with bf16, element i of every thread's vector in row i: neighbouring
+// threads write neighbouring words, and reading in the order of channels, i running fastest, meets every bank once, as rows
+// are 32 / LEN banks apart.
 template <int LEN, typename Finish>
 __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float (&second)[LEN], int channels,
                                           float* __restrict__ partial, Finish finish) {
-    __shared__ float sums[2][THREADS * LEN];
-    const int width = blockDim.x * LEN;
-    const int own = threadIdx.y * width + threadIdx.x * LEN;
+    __shared__ float sums[2][LEN][THREADS + 32 / LEN];
+    const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
-    for (int i = 0; i < LEN; i += 4) {
-        *reinterpret_cast<float4*>(&sums[0][own + i]) = make_float4(first[i], first[i + 1], first[i + 2], first[i + 3]);
-        *reinterpret_cast<float4*>(&sums[1][own + i]) =
-            make_float4(second[i], second[i + 1], second[i + 2], second[i + 3]);
+    for (int i = 0; i < LEN; ++i) {
+        sums[0][i][thread] = first[i];
+        sums[1][i][thread] = second[i];
     }
     __syncthreads();
+    const int width = blockDim.x * LEN;
     float* tile = partial + (size_t)blockIdx.y * 2 * channels;
-    for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < width; i += blockDim.x * blockDim.y) {
+    for (int i = thread; i < width; i += blockDim.x * blockDim.y) {
         const int channel = blockIdx.x * width + i;
         if (channel >= channels) break;
         float a = 0.0f, b = 0.0f;
         for (int lane = 0; lane < blockDim.y; ++lane) {
-            a += sums[0][lane * width + i];
-            b += sums[1][lane * width + i];
+            a += sums[0][i % LEN][lane * blockDim.x + i / LEN];
+            b += sums[1][i % LEN][lane * blockDim.x + i / LEN];
         }
         finish(channel, a, b);
         tile[channel] = a;
@@ -139,7 +141,7 @@ __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float
 // In one pass, of deviations from the tile's first row p: sum = n p + sum (x - p), M2 = sum (x - p)^2 - (sum (x - p))^2 / n.
 // What cancels is n (mean - p)^2. With p within k standard deviations of the mean it is k^2 M2: k^2 2^-24 of M2's digits
 // are lost, whatever the mean. As p is one of the tile's own values it is never above (n - 1) M2, however odd they are.
-// Grid: slices x tiles; block: width x lanes. Shared 16 KB.
+// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB.
 template <typename T>
 __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows, const T* __restrict__ x,
                                            float* __restrict__ partial) {
@@ -210,7 +212,8 @@ __device__ __forceinline__ Moments merged(Moments a, Moments b) {
 //
 // Means enter as deviations from the first tile's mean, so that f32 loses nothing where |mean| is large against the
 // deviation. Grid: ceil(C / 8); block: 8 channels x `lanes` (a power of two, at most 128). Lane l merges tiles l, l + lanes,
-// ... in order, then lanes are merged pairwise. partial [tiles][2][C] as above, read once; 6 FLOPs a tile and channel.
+// ... in order, then lanes are merged pairwise. partial [tiles][2][C] as above, read once; 6 FLOPs and a division a tile and
+// channel. Shared memory 12 KB; registers bounded to 64 by the block's 1024 threads.
 extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
     batchnorm_finish(int rows, int channels, int tiles, int tile_rows, const float* __restrict__ partial,
                      float* __restrict__ running, float* __restrict__ batch) {
@@ -303,7 +306,7 @@ enum Mask {
 };
 
 // Partial sums of the gradient: partial [tile][0] = sum dy (x - mean), [tile][1] = sum dy, dy masked.
-// Grid: slices x tiles; block: width x lanes. Shared 16 KB. Reads dy and x (FROM_Y: and y, writes dy).
+// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB. Reads dy and x (FROM_Y: and y, writes dy).
 template <typename T, Mask MASK>
 __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, const T* __restrict__ x,
                                               const T* __restrict__ y, const float* __restrict__ affine,
@@ -360,7 +363,7 @@ GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, FROM_Y)
 GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, FROM_Y)
 
 // d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the sum.
-// Grid and block as batchnorm_finish.
+// Grid and block as batchnorm_finish; shared memory 8 KB; 2 FLOPs a tile and channel.
 extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
     batchnorm_gradient_finish(int channels, int tiles, const float* __restrict__ partial,
                               const float* __restrict__ batch, float* __restrict__ d_affine) {

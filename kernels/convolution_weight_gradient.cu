@@ -44,16 +44,18 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
                 const int out = first_out + (chunk + 8 * i) * 8;
                 if (P::M % 64 == 0 || chunk + 8 * i < P::M / 8)
                     copy_async(a_tile + P::A::at(row, chunk + 8 * i), dy + pixel[r].index * shape.out_channels + out,
-                               present && out < shape.out_channels);
+                               present & (out < shape.out_channels));
             }
             const int y = pixel[r].row * shape.stride, z = pixel[r].column * shape.stride;
             const bf16* from =
                 x + ((pixel[r].image * shape.height + y) * shape.width + z) * shape.in_channels;
 #pragma unroll
-            for (int i = 0; i < B_COLUMNS; ++i)
+            for (int i = 0; i < B_COLUMNS; ++i) {
+                const bool row_inside = (u32)(y + (tap[i] >> 16)) < (u32)shape.height;
+                const bool column_inside = (u32)(z + (short)tap[i]) < (u32)shape.width;
                 copy_async_cached(b_tile + P::B::at(row, chunk + 8 * i), from + tap_offset[i],
-                                  present && (u32)(y + (tap[i] >> 16)) < (u32)shape.height &&
-                                      (u32)(z + (short)tap[i]) < (u32)shape.width);
+                                  present & row_inside & column_inside);
+            }
             pixel[r].advance(shape, slice);
         }
     };

@@ -8,10 +8,10 @@
 // All three products are one: C [m][n] = sum_k A [m][k] B [k][n], in tiles of 32 x 32. A block of 256 threads keeps 32 k
 // of A and B in shared memory while the next 32 are on their way into registers; a thread sums 2 x 2 elements. db is a column
 // more of dW: the product of dY^T with a column of ones.
-// Shared memory 2 x 32 x 34 floats = 8.5 KB. The 34: pairs stay 8-byte aligned, and transposing stores meet two to a
+// Shared memory 2 x 32 x 34 floats = 8.5 KB; below 50 registers a thread, so five blocks a multiprocessor. The 34: pairs stay 8-byte aligned, and transposing stores meet two to a
 // bank, not 32.
-// FLOPs 2 R D K each; bytes from L2 (R D + D K) x number of tiles across; 512 x 512 x 100: 64 blocks, 52 MFLOP and at
-// least 1.5 MB, small next to a convolution, so no tensor cores and no loss of digits.
+// FLOPs 2 R D K each; bytes from L2: each operand once for every 32 of the other's lines. Forward of 512 x 512 x 100: 64
+// blocks, 52 MFLOP, 1.5 MB at least and 7.5 MB from L2, small next to a convolution, so no tensor cores and no loss of digits.
 // Deterministic: one thread sums an element over k in order; where dW's rows are split over blockIdx.z, the parts are
 // added in order by linear_sum.
 #include "common.cuh"

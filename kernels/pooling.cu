@@ -5,7 +5,8 @@
 // x, dx [N][P][C] of T (bf16 or f32), C a multiple of 8 (bf16) or 4 (f32); y, dy [N][C] f32. Buffers start 16-byte aligned.
 //
 // A thread owns a vector of 16 bytes of channels of one image and goes through its positions, so neighbouring threads
-// read neighbouring vectors; N C / LEN threads (32,768 for 512 images of 512 channels in bf16), no shared memory.
+// read neighbouring vectors; N C / LEN threads (32,768 for 512 images of 512 channels in bf16), no shared memory, at
+// most 40 registers.
 // Grid: ceil(N C / (LEN x 256)); block: 256.
 // Bytes: x once and y once, the least; one addition an element. Each sum runs over the positions in order, which the
 // CPU does as well: in f32 the bits are the same.

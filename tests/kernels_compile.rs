@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
 use records::device::gpu::cache::KernelCache;
 use records::device::gpu::nvrtc::Target;
@@ -102,4 +103,59 @@ fn every_kernel_compiles_without_spills_and_within_its_budget() {
         );
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/budgets.txt lists other kernels");
+}
+
+/// What must stand in the machine code of a kernel, and how often at least.
+///
+/// Tensor-core products (HMMA with bf16 in and f32 sums), asynchronous copies of 16 bytes, matrix loads, and loads and stores of 16
+/// bytes a thread where a kernel streams memory.
+const MEANT: [(&str, &str, &[&str]); 9] = [
+    ("convolution_forward.cu", "convolution_forward_", &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.M88.4", "STG.E.128"]),
+    ("convolution_data_gradient.cu", "convolution_data_gradient_", &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88", "STG.E.128"]),
+    ("convolution_weight_gradient.cu", "convolution_weight_gradient_", &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88"]),
+    ("convolution_stem.cu", "convolution_stem_", &["HMMA.16816.F32.BF16"]),
+    ("batchnorm.cu", "batchnorm_apply", &["LDG.E.128", "STG.E.128"]),
+    ("batchnorm.cu", "batchnorm_gradient_apply", &["LDG.E.128", "STG.E.128"]),
+    ("batchnorm.cu", "batchnorm_gradient_sums", &["LDG.E.128"]),
+    ("pooling.cu", "average_pool", &["LDG.E.128"]),
+    ("optimizer.cu", "sgd", &["LDG.E.128", "STG.E.128"]),
+];
+
+/// The machine code of every kernel of a file, by name.
+fn disassembled(cache: &KernelCache, file: &str) -> BTreeMap<String, String> {
+    let source = sources::find(file).unwrap_or_else(|| panic!("no kernel file {file}"));
+    let cubin = cache.compiled(source, Target::Cubin(86)).unwrap_or_else(|error| panic!("{error:#}"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kernel.cubin");
+    std::fs::write(&path, cubin.code).unwrap();
+    let tool = std::env::var_os("RECORDS_NVDISASM").unwrap_or_else(|| "nvdisasm".into());
+    let output = Command::new(&tool)
+        .args(["-c"])
+        .arg(&path)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; set RECORDS_NVDISASM", tool.to_string_lossy()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut kernels = BTreeMap::new();
+    for section in text.split(".text.").skip(1) {
+        let name: String = section.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        *kernels.entry(name).or_insert_with(String::new) += section;
+    }
+    kernels
+}
+
+#[test]
+fn the_machine_code_holds_what_is_meant() {
+    let cache = cache();
+    for (file, prefix, instructions) in MEANT {
+        let kernels = disassembled(&cache, file);
+        let mut seen = 0;
+        for (name, code) in kernels.iter().filter(|(name, _)| name.starts_with(prefix) && !name.ends_with("_f32")) {
+            seen += 1;
+            for instruction in instructions {
+                assert!(code.contains(instruction), "{name} of {file} has no {instruction}");
+            }
+        }
+        assert!(seen > 0, "{file} has no kernel {prefix}*: {:?}", kernels.keys());
+    }
 }

@@ -115,6 +115,28 @@ fn every_operation_alone() {
     }
 }
 
+/// Every operation before and after every other and itself: none may leave anything that the next one trips over.
+#[test]
+fn every_operation_after_every_other() {
+    let mut random = Random::new("pairs of operations");
+    let mut views = Vec::new();
+    for (first, _, first_range) in OPERATIONS {
+        for (second, _, second_range) in OPERATIONS {
+            let mut drawn = |operation, range: Option<[f64; 2]>| {
+                let [low, high] = range.unwrap_or([0.0, 1.0]);
+                let value = f64::from(random.uniform(1, low, high)[0]);
+                OperationParameters::new(operation, value, [20, 20])
+            };
+            let mut view = plain(20);
+            view.operations =
+                [drawn(first, first_range), drawn(second, second_range), drawn(first, first_range)];
+            views.push(view);
+        }
+    }
+    let case = case("pairs of operations", [20, 20], 20, views, &mut random);
+    check(&mut Pair::new(Precision::F32), &case, &mut random);
+}
+
 /// Autocontrast's table is the one place where f64 roundings decide: many ranges, each with all its values in it.
 #[test]
 fn autocontrast_over_many_ranges() {

@@ -19,9 +19,9 @@ const SHAPES: [[usize; 3]; 9] = [
     [517, 33, 3],
 ];
 
-/// Sums of `terms` products of size 1 in f32, added in different orders: each partial sum, up to the root of the terms, is
-/// rounded once; the roundings add up as random steps to 2^-24 terms / 2, relative to a result of the root of the terms; five
-/// of them, both devices', make 2^-24 x 5 x root, rounded up to 2^-21.
+/// Sums of `terms` products of size 1 in f32, in an order of each device's own. Partial sums are up to the root of the terms, and
+/// each is rounded once: random steps, 2^-24 x 0.3 x terms in all, relative to a result of the root of the terms. Five
+/// standard deviations for each of two devices are 2^-24 x 3 x root; 8 x root is allowed.
 fn tolerance(terms: usize) -> f64 {
     (terms as f64).sqrt() / f64::from(1 << 21)
 }

@@ -5,6 +5,7 @@
 mod augment;
 mod batch;
 mod batchnorm;
+mod convolution;
 mod linear;
 mod loss;
 mod optimizer;

@@ -2,8 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use self::plain as convolution;
-use super::Lowering;
+use super::{Lowering, convolution};
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::{Element, Primitive, Tensor};
@@ -19,35 +18,6 @@ const LEAST_ROWS: usize = 4;
 /// Channels, and tiles side by side at most, of a block of the finishing kernels.
 const FINISH_CHANNELS: usize = 8;
 const FINISH_LANES: usize = 128;
-
-/// Convolutions that leave no partial sums.
-mod plain {
-    use anyhow::Result;
-
-    use super::super::{Lowering, convolution};
-    use crate::device::{ConvolutionShape, Primitive, Tensor};
-
-    /// Partial sums of a convolution's output: at `address` \[tile\]\[sum, M2\]\[Cout\].
-    pub(in super::super) struct Statistics {
-        pub address: u64,
-        pub tiles: usize,
-        pub rows_per_tile: usize,
-    }
-
-    /// Lowers the convolution; the partial sums where its kernel makes them.
-    pub(in super::super) fn forward(
-        lowering: &mut Lowering<'_>,
-        shape: ConvolutionShape,
-        x: Tensor,
-        w: Tensor,
-        y: Tensor,
-        statistics: bool,
-    ) -> Result<Option<Statistics>> {
-        let _ = statistics;
-        convolution::lower(lowering, &Primitive::Convolution { shape, x, w, y })?;
-        Ok(None)
-    }
-}
 
 /// How a pass over `[rows, channels]` is cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,224 @@
+//! Convolution: forward, data gradient, weight gradient. The kernels of every tile are forced in the unit tests of
+//! `src/device/gpu/lower/convolution/`; here the shapes choose.
+
+use records::device::gpu::Precision;
+use records::device::{Buffer, ConvolutionShape, Element, Plan, Primitive, Tensor};
+
+use crate::pair::{Pair, Random, Value};
+
+/// Rounding to f32 and to bf16 (8 significant bits), relative.
+const F32: f64 = 1.0 / (1 << 24) as f64;
+const BF16: f64 = 1.0 / (1 << 8) as f64;
+
+const X: Tensor = Tensor(0);
+const W: Tensor = Tensor(1);
+const Y: Tensor = Tensor(2);
+const DY: Tensor = Tensor(3);
+const DW: Tensor = Tensor(4);
+const DX: Tensor = Tensor(5);
+const SUM: Tensor = Tensor(6);
+
+fn shape([batch, height, width, in_channels, out_channels, kernel, stride]: [usize; 7]) -> ConvolutionShape {
+    ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride }
+}
+
+/// Sums of `terms` products, of the CPU and of the kernels in different orders: at worst each adds its rounding of a sum as large as
+/// the result. The smallest sums still round their products.
+fn summation(terms: usize) -> f64 {
+    F32 * terms.max(16) as f64
+}
+
+/// All directions of the shapes against the CPU.
+fn check(precision: Precision, rows: &[[usize; 7]]) {
+    let mut pair = Pair::new(precision);
+    let stored = if precision == Precision::Bf16 { BF16 } else { 0.0 };
+    for &row in rows {
+        let s = shape(row);
+        let what = format!("{precision:?} {row:?}");
+        let mut random = Random::new(&format!("convolution {what}"));
+        let values = [
+            Value::Activations(random.normal(s.input_len(), 1.0)),
+            Value::Activations(random.normal(s.weight_len(), 1.0)),
+            Value::ActivationOutput(s.output_len()),
+            Value::Activations(random.normal(s.output_len(), 1.0)),
+            Value::Output(s.weight_len()),
+            Value::ActivationOutput(s.input_len()),
+            Value::Activations(random.normal(s.input_len(), 10.0)),
+        ];
+        let mut primitives = vec![
+            Primitive::Convolution { shape: s, x: X, w: W, y: Y },
+            Primitive::ConvolutionWeightGradient { shape: s, x: X, dy: DY, dw: DW },
+        ];
+        // The bf16 kernels have no data gradient of the first layer's few channels: nothing needs it.
+        let gradient = s.in_channels >= 8 || precision == Precision::F32;
+        if gradient {
+            for (dx, accumulate) in [(DX, false), (SUM, true)] {
+                primitives.push(Primitive::ConvolutionDataGradient {
+                    shape: s,
+                    dy: DY,
+                    w: W,
+                    dx,
+                    accumulate,
+                });
+            }
+        }
+        let outcome = pair.run(&primitives, if gradient { &values } else { &values[..=DW.0] });
+        let taps = s.kernel * s.kernel;
+        outcome.assert_close(&format!("{what}: y"), Y, stored, summation(taps * s.in_channels));
+        let pixels = s.output_len() / s.out_channels;
+        outcome.assert_close(&format!("{what}: dw"), DW, 0.0, summation(pixels));
+        if gradient {
+            let sums = summation(taps * s.out_channels);
+            outcome.assert_close(&format!("{what}: dx"), DX, stored, sums);
+            outcome.assert_close(&format!("{what}: dx added"), SUM, stored, sums);
+        }
+    }
+}
+
+/// Channels, kernels, strides and sizes that divide nothing.
+const ODD: [[usize; 7]; 12] = [
+    [1, 1, 1, 24, 40, 3, 1],
+    [1, 1, 1, 40, 8, 3, 2],
+    [3, 2, 3, 8, 24, 3, 2],
+    [5, 2, 3, 16, 24, 1, 1],
+    [1, 2, 3, 8, 8, 1, 2],
+    [3, 7, 5, 8, 16, 3, 1],
+    [5, 7, 5, 24, 40, 3, 2],
+    [3, 9, 8, 40, 24, 1, 2],
+    [1, 13, 11, 16, 72, 3, 1],
+    [3, 8, 9, 72, 136, 3, 2],
+    [1, 1, 17, 8, 200, 3, 1],
+    [3, 5, 1, 200, 8, 1, 1],
+];
+
+#[test]
+fn odd_shapes_in_bf16() {
+    check(Precision::Bf16, &ODD);
+}
+
+#[test]
+fn odd_shapes_in_f32() {
+    check(Precision::F32, &ODD);
+    check(Precision::F32, &[[2, 5, 4, 3, 12, 3, 1], [1, 7, 6, 5, 4, 3, 2], [3, 4, 4, 10, 20, 1, 1]]);
+}
+
+/// Every shape of ResNet-18's layers, fewer images of them.
+#[test]
+fn layers_of_resnet18_in_bf16() {
+    check(
+        Precision::Bf16,
+        &[
+            [1, 16, 16, 64, 64, 3, 1],
+            [1, 16, 16, 64, 128, 3, 2],
+            [1, 16, 16, 64, 128, 1, 2],
+            [1, 8, 8, 128, 128, 3, 1],
+            [1, 8, 8, 128, 256, 3, 2],
+            [1, 8, 8, 128, 256, 1, 2],
+            [3, 4, 4, 256, 256, 3, 1],
+            [1, 4, 4, 256, 512, 3, 2],
+            [1, 4, 4, 256, 512, 1, 2],
+            [1, 4, 4, 512, 512, 3, 1],
+        ],
+    );
+}
+
+#[test]
+fn layers_of_resnet18_in_f32() {
+    check(
+        Precision::F32,
+        &[
+            [1, 16, 16, 64, 64, 3, 1],
+            [1, 16, 16, 64, 128, 3, 2],
+            [1, 8, 8, 128, 256, 1, 2],
+            [1, 4, 4, 256, 256, 3, 1],
+        ],
+    );
+}
+
+#[test]
+fn first_layers_in_bf16() {
+    check(
+        Precision::Bf16,
+        &[
+            [2, 16, 16, 3, 64, 3, 1],
+            [3, 7, 5, 3, 24, 3, 1],
+            [1, 9, 8, 3, 72, 3, 2],
+            [5, 3, 2, 1, 8, 3, 1],
+            [1, 4, 4, 4, 8, 1, 1],
+        ],
+    );
+}
+
+/// Enough pixels that the largest tiles are chosen and a weight gradient is cut into many shares.
+#[test]
+fn many_pixels_in_bf16() {
+    check(Precision::Bf16, &[[41, 16, 16, 8, 128, 1, 1], [11, 31, 33, 8, 64, 1, 1]]);
+}
+
+/// A convolution and the batchnorm after it, recorded together: the batchnorm takes its sums from the convolution's epilogue.
+#[test]
+fn statistics_of_the_epilogue() {
+    for (precision, element) in [(Precision::Bf16, Element::Bf16), (Precision::F32, Element::F32)] {
+        let device = &mut *Pair::new(precision).kernels;
+        for row in [
+            [3, 7, 5, 16, 40, 3, 1],
+            [41, 16, 16, 8, 128, 1, 1],
+            [3, 9, 9, 3, 64, 3, 1],
+            [5, 8, 8, 24, 24, 3, 2],
+        ] {
+            let s = shape(row);
+            let (rows, channels) = (s.output_len() / s.out_channels, s.out_channels);
+            let mut random = Random::new(&format!("convolution statistics {precision:?} {row:?}"));
+            let mut buffer = |element: Element, values: Vec<f32>| {
+                let buffer = device.allocate(element, values.len(), "a test operand").unwrap();
+                device.write_f32(buffer, &values).unwrap();
+                buffer
+            };
+            // Means far from 0 would show what E[y^2] - E[y]^2 loses.
+            let x = random.normal(s.input_len(), 1.0).iter().map(|v| v + 3.0).collect();
+            let buffers: Vec<Buffer> = vec![
+                buffer(element, x),
+                buffer(element, random.normal(s.weight_len(), 0.1).iter().map(|v| v + 0.5).collect()),
+                buffer(element, vec![f32::NAN; s.output_len()]),
+                buffer(Element::F32, random.normal(2 * channels, 1.0)),
+                buffer(Element::F32, vec![0.0; 2 * channels]),
+                buffer(Element::F32, vec![f32::NAN; 2 * channels]),
+                buffer(element, vec![f32::NAN; s.output_len()]),
+            ];
+            let [y, batch] = [buffers[2], buffers[5]];
+            let batchnorm = Primitive::BatchNorm {
+                rows,
+                channels,
+                x: Tensor(2),
+                affine: Tensor(3),
+                running: Tensor(4),
+                batch: Tensor(5),
+                residual: None,
+                relu: true,
+                y: Tensor(6),
+            };
+            let mut plan = Plan {
+                primitives: vec![Primitive::Convolution { shape: s, x: X, w: W, y: Y }, batchnorm],
+                buffers,
+                temporary_allocations: Vec::new(),
+                temporary_bytes: 0,
+                unshared_bytes: 0,
+                recording: 0,
+            };
+            plan.recording = device.record(&plan).unwrap();
+            device.replay(&plan).unwrap();
+            let (y, batch) = (device.read_f32(y).unwrap(), device.read_f32(batch).unwrap());
+            for channel in 0..channels {
+                let values = || y.iter().skip(channel).step_by(channels).map(|&v| f64::from(v));
+                let mean = values().sum::<f64>() / rows as f64;
+                let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / rows as f64;
+                let inverse = 1.0 / (variance + 1e-5).sqrt();
+                // Tiles have at most 128 rows, in groups of at least two threads; then a few roundings of merging.
+                let near = |got: f32, want: f64| (f64::from(got) / want - 1.0).abs() <= 80.0 * F32;
+                assert!(near(batch[channel], mean), "{row:?}: mean {}, float64 {mean}", batch[channel]);
+                let got = batch[channels + channel];
+                assert!(near(got, inverse), "{row:?}: 1/std {got}, float64 {inverse}");
+            }
+        }
+    }
+}
