@@ -280,22 +280,24 @@ extern "C" __global__ void __launch_bounds__(256, 3) pair_wide(PAIR_PARAMETERS) 
 // Counters of a step: counters[0] = mean of loss_rows; counters[1] += that; counters[2] += rows whose largest weak logit is the
 // true class. `logits` f32 [2B,K], weak rows first, `labels` i32 [N], `index` i32 [B], `loss_rows` f32 [B], `counters` f32 [3].
 //
-// One block of 32 warps: a warp takes rows w, w+32, ... Sums of the losses in f64, B terms in all, as the CPU does; the order is
-// fixed. Reads 4BK + 8B bytes. 384 bytes of shared memory.
+// One block of 32 warps: a warp takes rows w, w+32, ... The losses are added in f64, as the CPU does, by one warp alone: a small GPU
+// has few f64 units, and the other warps are at their rows meanwhile. The order is fixed. Reads 4BK + 8B bytes. 128 bytes of shared
+// memory.
 extern "C" __global__ void __launch_bounds__(1024) step_statistics(const float* logits, const int* labels, const int* index,
                                                                   const float* loss_rows, float* counters, int batch,
                                                                   int classes) {
-    __shared__ double scratch[STATISTICS_WARPS];
     __shared__ int counts[STATISTICS_WARPS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    double sum = 0.0;
+    if (warp == 0) {
+        for (int b = lane; b < batch; b += 32) sum += (double)loss_rows[b];
+        sum = warp_sum(sum);
+    }
     int correct = 0;
     for (int b = warp; b < batch; b += STATISTICS_WARPS) {
         const Largest best = warp_first_largest(logits + b * (long long)classes, classes, lane);
         correct += lane == 0 && best.at == labels[index[b]] ? 1 : 0;
     }
-    double sum = 0.0;
-    for (int b = threadIdx.x; b < batch; b += 32 * STATISTICS_WARPS) sum += (double)loss_rows[b];
-    sum = block_sum<STATISTICS_WARPS>(sum, scratch);
     correct = block_sum<STATISTICS_WARPS>(correct, counts);
     if (threadIdx.x == 0) {
         const float loss = (float)(sum / (double)batch);

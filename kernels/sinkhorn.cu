@@ -10,11 +10,13 @@
 //          barrier u32 [2], both 0 before the first launch; partials f32 [2][blocks][K+1] of workspace.
 // Grid     at most one block of 512 threads a multiprocessor, all resident: they meet at a barrier of their own once a round.
 //          Block i owns the rows i*m ... (i+1)*m of P, m = ceil(n / blocks).
-// Memory   `sinkhorn_resident` keeps the block's slice of A in shared memory for all rounds: (m + 2)(K + 1) + 512 floats, 85 KB of the
-//          99 KB for 16,640 x 100 on 82 multiprocessors. P is then read once from memory, 4nK bytes, the least possible, and a round
-//          costs two passes over shared memory (nK/82 floats a block) and 4(K+1) bytes from every block to every block through L2:
-//          2.7 MB in all for K = 100 and 82 blocks. `sinkhorn_streaming`, for what does not fit, reads P twice a round instead.
-// Work     4nK FLOPs a round; 50 rounds of 16,640 x 100: 0.33 GFLOP, less than the 51 barriers take.
+// Memory   `sinkhorn_resident` keeps the block's slice of A in shared memory for all rounds, with a column of ones whose sum with b is
+//          sum b: (m + 2)(K + 1) + m + 512 floats, 86 KB of the 99 KB for 16,640 x 100 on 82 multiprocessors. P is then read once from
+//          memory, 4nK bytes, the least possible, and a round costs two passes over the slice and 4(K+1) bytes from every block to
+//          every block through L2: 2.7 MB in all for K = 100 and 82 blocks. `sinkhorn_streaming`, for what does not fit, reads P twice
+//          a round instead.
+// Work     4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 51 barriers and the chains of additions
+//          set the time, not FLOPs or bytes.
 // One barrier a round: a block scales its rows by a, then sums its new A b and b at once, and hands K + 1 partial sums to all;
 // the partial sums have two buffers in turn, so a fast block never overwrites what a slow one still reads.
 // Bits     every block adds the same partial sums in the same order, so all of them compute the same a, the same error and take the
@@ -56,6 +58,7 @@ __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch,
     if (groups <= 1) {
         for (int k = threadIdx.x; k < width; k += THREADS) {
             float sum = 0.0f;
+#pragma unroll 8
             for (int j = 0; j < rows; ++j) sum += term(j, k);
             store(k, sum);
         }
@@ -64,12 +67,14 @@ __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch,
     const int group = threadIdx.x / width, k = threadIdx.x % width;
     if (group < groups) {
         float sum = 0.0f;
+#pragma unroll 8
         for (int j = group; j < rows; j += groups) sum += term(j, k);
         scratch[threadIdx.x] = sum;
     }
     __syncthreads();
     if (threadIdx.x < width) {
         float sum = 0.0f;
+#pragma unroll 4
         for (int i = 0; i < groups; ++i) sum += scratch[i * width + threadIdx.x];
         store(threadIdx.x, sum);
     }
@@ -111,7 +116,7 @@ template <bool RESIDENT> __device__ __forceinline__ void sinkhorn(SINKHORN_PARAM
     float* sums = a + classes;              // [K+1]: A^T b, sum b
     float* scratch = sums + width;          // [THREADS]
     float* b = scratch + THREADS;           // [slice_rows]
-    float* powers = b + slice_rows;         // [slice_rows][K] if resident
+    float* powers = b + slice_rows;         // [slice_rows][K+1] if resident: A and the ones
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 
     // The queue takes part once its last row is filled; every block looks for itself.
@@ -139,15 +144,16 @@ template <bool RESIDENT> __device__ __forceinline__ void sinkhorn(SINKHORN_PARAM
     const int team = threadIdx.x / lanes, place = threadIdx.x % lanes, teams = THREADS / lanes;
 
     const auto value = [&](int j, int k) {
-        return RESIDENT ? powers[j * classes + k] : slice.powered(slice.row(j)[k]);
+        if (RESIDENT) return powers[j * width + k];
+        return k < classes ? slice.powered(slice.row(j)[k]) : 1.0f;
     };
 
     int made = 0, buffer = 0;
     while (true) {
         if (RESIDENT) {
-            for (int i = threadIdx.x; i < slice.count * classes; i += THREADS) {
-                const int j = i / classes;
-                powers[i] = slice.powered(slice.row(j)[i - j * classes]);
+            for (int i = threadIdx.x; i < slice.count * width; i += THREADS) {
+                const int j = i / width, k = i - j * width;
+                powers[i] = k < classes ? slice.powered(slice.row(j)[k]) : 1.0f;
             }
         }
         for (int j = threadIdx.x; j < slice.count; j += THREADS) b[j] = inverse;
@@ -158,7 +164,7 @@ template <bool RESIDENT> __device__ __forceinline__ void sinkhorn(SINKHORN_PARAM
         for (int round = 0;; ++round) {
             float* mine = partials + (buffer * gridDim.x + blockIdx.x) * width;
             sum_columns(
-                slice.count, width, scratch, [&](int j, int k) { return (k < classes ? value(j, k) : 1.0f) * b[j]; },
+                slice.count, width, scratch, [&](int j, int k) { return value(j, k) * b[j]; },
                 [&](int k, float sum) { mine[k] = sum; });
             grid_barrier(barrier);
             const float* all = partials + buffer * gridDim.x * width;
@@ -185,6 +191,7 @@ template <bool RESIDENT> __device__ __forceinline__ void sinkhorn(SINKHORN_PARAM
                 const int j = row + team;
                 float sum = 0.0f;
                 if (j < slice.count) {
+#pragma unroll 4
                     for (int k = place; k < classes; k += lanes) sum += value(j, k) * a[k];
                 }
                 for (int distance = lanes / 2; distance > 0; distance /= 2)

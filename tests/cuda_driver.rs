@@ -104,7 +104,8 @@ fn a_failing_driver_is_one_clear_line() {
 #[test]
 fn a_step_is_timed_kernel_by_kernel() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments = ["bench", "step", "--device", "cuda", "--width", "8", "--batch-size", "4", "--steps", "1", "--json"];
+    let arguments =
+        ["bench", "step", "--device", "cuda", "--width", "8", "--batch-size", "4", "--steps", "1", "--json"];
     let output = records(folder.path(), &arguments, None);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

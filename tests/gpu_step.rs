@@ -8,8 +8,8 @@ mod rounded;
 use std::collections::BTreeMap;
 
 use records::device::cpu::CpuDevice;
-use records::device::gpu::{GpuDevice, Precision};
 use records::device::gpu::driver::Activity;
+use records::device::gpu::{GpuDevice, Precision};
 use records::nn::{Architecture, Parameters, StateDict};
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Settings};
@@ -66,8 +66,7 @@ fn worst(prefix: &str, ours: &StateDict, theirs: &StateDict) -> (f64, String) {
     for (name, (_, a)) in ours.iter().filter(|(name, _)| name.starts_with(prefix)) {
         let b = &theirs[name].1;
         let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-        let difference =
-            square(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
+        let difference = square(&mut a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)));
         let norm = square(&mut b.iter().map(|&b| f64::from(b)));
         let distance = if difference == 0.0 { 0.0 } else { difference / norm };
         if distance > worst.0 || distance.is_nan() {
@@ -93,7 +92,10 @@ fn compare(precision: Precision, debias: &str, batch: usize, classes: usize, lim
     println!("{precision:?} {debias}: {found:#?}");
     for (prefix, limit) in limits {
         let (distance, name) = &found[prefix];
-        assert!(distance <= limit, "{precision:?} {debias} {name}: distance {distance:.2e} above {limit:.2e}");
+        assert!(
+            distance <= limit,
+            "{precision:?} {debias} {name}: distance {distance:.2e} above {limit:.2e}"
+        );
     }
 }
 
@@ -111,7 +113,13 @@ const F32_LIMITS: [(&str, f64); 7] = [
 
 #[test]
 fn a_step_of_corr_in_f32_is_the_cpu_s() {
-    compare(Precision::F32, "none", 5, 10, &F32_LIMITS.map(|(p, l)| if p == "feat_mean" { ("fc", l) } else { (p, l) }));
+    compare(
+        Precision::F32,
+        "none",
+        5,
+        10,
+        &F32_LIMITS.map(|(p, l)| if p == "feat_mean" { ("fc", l) } else { (p, l) }),
+    );
 }
 
 #[test]

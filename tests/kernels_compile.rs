@@ -85,7 +85,8 @@ fn every_kernel_compiles_without_spills_and_within_its_budget() {
     for ((file, kernel), usages) in &all {
         let _ = write!(text, "{:<60}", format!("{file} {kernel}"));
         for usage in usages {
-            let Usage { registers, shared, stack, .. } = usage.expect("every kernel exists for every architecture");
+            let Usage { registers, shared, stack, .. } =
+                usage.expect("every kernel exists for every architecture");
             let _ = write!(text, "{:>16}", format!("{registers}/{shared}/{stack}"));
         }
         text.push('\n');
@@ -96,7 +97,10 @@ fn every_kernel_compiles_without_spills_and_within_its_budget() {
     }
     let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
     for (ours, theirs) in text.lines().zip(reviewed.lines()) {
-        assert_eq!(ours, theirs, "kernels/budgets.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1");
+        assert_eq!(
+            ours, theirs,
+            "kernels/budgets.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1"
+        );
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/budgets.txt lists other kernels");
 }

@@ -146,7 +146,8 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     if !kernels.is_empty() {
         let total: f64 = kernels.iter().map(|(_, (seconds, _))| seconds).sum();
         let how = if device.name() == "sim" { "predicted for an RTX 3090" } else { "measured" };
-        let _ = writeln!(text, "\n{:<44} {:>6} {:>10} {:>7}", format!("kernel, {how}"), "calls", "us", "share");
+        let _ =
+            writeln!(text, "\n{:<44} {:>6} {:>10} {:>7}", format!("kernel, {how}"), "calls", "us", "share");
         for (name, (seconds, launches)) in kernels {
             let share = 100.0 * seconds / total;
             let _ = writeln!(text, "{name:<44} {launches:>6} {:>10.1} {share:>6.1}%", 1e6 * seconds);

@@ -30,8 +30,7 @@ impl DeviceArguments {
         let refuse = |flag: &'static str, word: &str| {
             usage!("--{flag} {word}: must be {}", allowed(flag).unwrap_or("a word that is known"))
         };
-        let device =
-            DeviceChoice::from_word(&self.device).ok_or_else(|| refuse("device", &self.device))?;
+        let device = DeviceChoice::from_word(&self.device).ok_or_else(|| refuse("device", &self.device))?;
         let precision =
             Precision::from_word(&self.precision).ok_or_else(|| refuse("precision", &self.precision))?;
         Ok(device::open(device, precision, self.threads)?.device)

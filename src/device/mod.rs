@@ -184,7 +184,9 @@ pub fn open(choice: DeviceChoice, precision: settings::Precision, threads: usize
     };
     let open_cpu = |reason: String| {
         if precision == settings::Precision::Bf16 {
-            return Err(crate::usage!("--precision bf16: the CPU computes in f32; take --device cuda or sim"));
+            return Err(crate::usage!(
+                "--precision bf16: the CPU computes in f32; take --device cuda or sim"
+            ));
         }
         Ok(Chosen { device: Box::new(cpu::CpuDevice::new(threads)?), reason })
     };

@@ -10,7 +10,8 @@ use clap::{ArgAction, Args};
 use serde::Deserialize;
 
 use super::{
-    BadSetting, Debias, DeviceChoice, Precision, ImbalanceType, Method, Schedule, Settings, allowed, bad, choices,
+    BadSetting, Debias, DeviceChoice, ImbalanceType, Method, Precision, Schedule, Settings, allowed, bad,
+    choices,
 };
 use crate::usage;
 

@@ -52,7 +52,8 @@ struct Function {
 
 /// Puts what failed before the driver's own words.
 fn explain(call: &str, error: DriverError) -> anyhow::Error {
-    let name = error.error_name().map_or_else(|_| format!("{:?}", error.0), |n| n.to_string_lossy().into_owned());
+    let name =
+        error.error_name().map_or_else(|_| format!("{:?}", error.0), |n| n.to_string_lossy().into_owned());
     let text = error.error_string().map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
     anyhow!("CUDA: {call} failed with {name}: {text}")
 }
@@ -64,9 +65,8 @@ impl CudaDriver {
     /// Usage errors that say what to install or change: no driver, no GPU, a driver or GPU that is too old, no NVRTC, an NVRTC
     /// newer than the driver.
     pub fn open() -> Result<Self> {
-        let found = probe::usable().map_err(|missing| {
-            usage!("--device cuda: {missing}, or use --device cpu")
-        })?;
+        let found =
+            probe::usable().map_err(|missing| usage!("--device cuda: {missing}, or use --device cpu"))?;
         let first = found.gpus.first().ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
         let architecture = first.compute_capability.0 * 10 + first.compute_capability.1;
         let cache = KernelCache::open()?;
@@ -78,7 +78,8 @@ impl CudaDriver {
         let device = result::device::get(0).map_err(|error| explain("cuDeviceGet", error))?;
         // SAFETY: the device was returned by the driver; the context is released in drop.
         let (stream, shared_bytes) = unsafe {
-            let context = result::primary_ctx::retain(device).map_err(|e| explain("cuDevicePrimaryCtxRetain", e))?;
+            let context =
+                result::primary_ctx::retain(device).map_err(|e| explain("cuDevicePrimaryCtxRetain", e))?;
             result::ctx::set_current(context).map_err(|e| explain("cuCtxSetCurrent", e))?;
             let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
                 .map_err(|e| explain("cuStreamCreate", e))?;
@@ -120,10 +121,12 @@ impl CudaDriver {
         if shared_bytes > function.shared_bytes {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: a loaded function.
-            unsafe { result::function::set_function_attribute(function.handle, attribute, shared_bytes as c_int) }
-                .map_err(|error| {
-                    explain(&format!("{shared_bytes} bytes of shared memory for {}", kernel.name), error)
-                })?;
+            unsafe {
+                result::function::set_function_attribute(function.handle, attribute, shared_bytes as c_int)
+            }
+            .map_err(|error| {
+                explain(&format!("{shared_bytes} bytes of shared memory for {}", kernel.name), error)
+            })?;
             function.shared_bytes = shared_bytes;
         }
         Ok(function.handle)

@@ -81,7 +81,8 @@ impl Arguments {
     /// # Panics
     /// As [`Arguments::count`].
     pub fn counts(self, values: &[usize]) -> Self {
-        let int = |&value: &usize| i32::try_from(value).expect("a count of a kernel fits 31 bits").to_le_bytes();
+        let int =
+            |&value: &usize| i32::try_from(value).expect("a count of a kernel fits 31 bits").to_le_bytes();
         let bytes: Vec<u8> = values.iter().flat_map(int).collect();
         self.push(&bytes, 4)
     }

@@ -227,7 +227,8 @@ fn check(
     }
     if nvrtc.version.0 > major {
         let (newer, path) = (nvrtc.version, nvrtc.path.display());
-        let what = format!("NVRTC {}.{} ({path}) is newer than the driver's CUDA {major}.{minor}", newer.0, newer.1);
+        let what =
+            format!("NVRTC {}.{} ({path}) is newer than the driver's CUDA {major}.{minor}", newer.0, newer.1);
         let remedy = format!("`pip install nvidia-cuda-nvrtc-cu{major}` or update the driver");
         return Err(Missing { what, remedy });
     }

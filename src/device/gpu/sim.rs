@@ -82,7 +82,8 @@ impl SimDriver {
         let Launch { grid, block, shared_bytes, cooperative, .. } = *launch;
         let arguments = launch.arguments.bytes();
         let request = ptx_sim::Launch { grid, block, shared_bytes, cooperative, arguments };
-        let report = self.machine.launch(program, name, &request).with_context(|| format!("kernel {name}"))?;
+        let report =
+            self.machine.launch(program, name, &request).with_context(|| format!("kernel {name}"))?;
         if let Some(first) = report.findings.first() {
             bail!("kernel {name}: {first} ({} findings in this launch)", report.findings_total);
         }

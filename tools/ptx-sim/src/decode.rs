@@ -62,7 +62,10 @@ fn place(at: &mut usize, variable: &Variable) -> Result<usize> {
 /// A name's meaning inside a function.
 #[derive(Clone, Copy, Debug)]
 enum Meaning {
-    Register { number: u32, bytes: u8 },
+    Register {
+        number: u32,
+        bytes: u8,
+    },
     Predicate(u32),
     /// An address in a space, as a constant.
     Place(Space, u64),
@@ -260,7 +263,13 @@ fn special_of(name: &str) -> Option<Special> {
 }
 
 impl<'a> Decoder<'a> {
-    fn push(&mut self, statement: &Statement, guard: Option<(Pred, bool)>, class: Class, op: Op) -> Result<usize> {
+    fn push(
+        &mut self,
+        statement: &Statement,
+        guard: Option<(Pred, bool)>,
+        class: Class,
+        op: Op,
+    ) -> Result<usize> {
         if self.code.len() >= LONGEST_KERNEL {
             return Err(error!("line {}: more than {LONGEST_KERNEL} instructions", statement.line));
         }
@@ -347,13 +356,8 @@ impl<'a> Decoder<'a> {
             };
             names.insert(variable.name.clone(), meaning);
         }
-        let mut scope = Scope {
-            function,
-            names,
-            labels: HashMap::new(),
-            pending: Vec::new(),
-            returns: Vec::new(),
-        };
+        let mut scope =
+            Scope { function, names, labels: HashMap::new(), pending: Vec::new(), returns: Vec::new() };
         for item in &function.body {
             match item {
                 Item::Label(label) => {
@@ -365,9 +369,8 @@ impl<'a> Decoder<'a> {
         // A label may stand at the end; there must be something for it to name.
         let end = self.code.len() as u32;
         for (at, labels) in std::mem::take(&mut scope.pending) {
-            let find = |label: &String| {
-                scope.labels.get(label).copied().ok_or_else(|| error!("no label {label}"))
-            };
+            let find =
+                |label: &String| scope.labels.get(label).copied().ok_or_else(|| error!("no label {label}"));
             let targets = labels.iter().map(find).collect::<Result<Vec<u32>>>()?;
             match &mut self.code[at].op {
                 Op::Branch { target } => *target = targets[0],
@@ -416,12 +419,20 @@ impl<'a> Decoder<'a> {
     }
 
     /// A 32-bit operand (also 16-bit).
-    fn r32(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand, kind: Type) -> Result<u32> {
+    fn r32(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        operand: &Operand,
+        kind: Type,
+    ) -> Result<u32> {
         let line = statement.line;
         match operand {
             Operand::Number { bits, float } => {
                 let value = match (float, kind) {
-                    (Float::No, Type::Int(Width::S16 | Width::U16) | Type::F16 | Type::Bf16) => *bits as u32 & 0xffff,
+                    (Float::No, Type::Int(Width::S16 | Width::U16) | Type::F16 | Type::Bf16) => {
+                        *bits as u32 & 0xffff
+                    }
                     (Float::No, Type::F32) => (*bits as i64 as f32).to_bits(),
                     (Float::No | Float::Single, _) => *bits as u32,
                     (Float::Double, _) => (f64::from_bits(*bits) as f32).to_bits(),
@@ -434,7 +445,9 @@ impl<'a> Decoder<'a> {
                     let value = Self::place_value(space, offset) as u32;
                     Ok(self.constant32(value))
                 }
-                Some(Meaning::DynamicShared) => Err(error!("line {line}: dynamic shared memory's address as a value")),
+                Some(Meaning::DynamicShared) => {
+                    Err(error!("line {line}: dynamic shared memory's address as a value"))
+                }
                 Some(_) => Err(error!("line {line}: '{name}' is no 32-bit register")),
                 None => match name.as_str() {
                     "WARP_SZ" => Ok(self.constant32(32)),
@@ -463,7 +476,9 @@ impl<'a> Decoder<'a> {
                 Some(Meaning::Register { number, bytes: 8 }) => Ok(number),
                 Some(Meaning::Place(space, offset)) => Ok(self.constant64(Self::place_value(space, offset))),
                 Some(Meaning::Variable(offset)) => Ok(self.variable(offset)),
-                Some(Meaning::DynamicShared) => Err(error!("line {line}: dynamic shared memory's address as a value")),
+                Some(Meaning::DynamicShared) => {
+                    Err(error!("line {line}: dynamic shared memory's address as a value"))
+                }
                 Some(_) => Err(error!("line {line}: '{name}' is no 64-bit register")),
                 None => {
                     let special =
@@ -476,16 +491,33 @@ impl<'a> Decoder<'a> {
     }
 
     /// An operand of a type, in the file of its width.
-    fn value(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand, kind: Type) -> Result<u32> {
-        if is_64(kind) { self.r64(scope, statement, operand) } else { self.r32(scope, statement, operand, kind) }
+    fn value(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        operand: &Operand,
+        kind: Type,
+    ) -> Result<u32> {
+        if is_64(kind) {
+            self.r64(scope, statement, operand)
+        } else {
+            self.r32(scope, statement, operand, kind)
+        }
     }
 
-    fn predicate(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand) -> Result<(Pred, bool)> {
+    fn predicate(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        operand: &Operand,
+    ) -> Result<(Pred, bool)> {
         let line = statement.line;
         let (name, negated) = match operand {
             Operand::Name(name) => (name, false),
             Operand::Not(name) => (name, true),
-            Operand::Number { bits, float: Float::No } => return Ok((self.constant_predicate(*bits != 0), false)),
+            Operand::Number { bits, float: Float::No } => {
+                return Ok((self.constant_predicate(*bits != 0), false));
+            }
             other => return Err(error!("line {line}: {other:?} is no predicate")),
         };
         match self.meaning(scope, name) {
@@ -515,7 +547,13 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    fn register(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand, wide: bool) -> Result<u32> {
+    fn register(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        operand: &Operand,
+        wide: bool,
+    ) -> Result<u32> {
         let line = statement.line;
         if let Operand::Name(name) = operand {
             if let Some(Meaning::Register { number, bytes }) = self.meaning(scope, name)
@@ -527,7 +565,12 @@ impl<'a> Decoder<'a> {
         Err(error!("line {line}: {operand:?} is no {}-bit register to write", if wide { 64 } else { 32 }))
     }
 
-    fn address(&mut self, scope: &Scope<'_>, statement: &Statement, operand: &Operand) -> Result<(Address, Option<Space>)> {
+    fn address(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        operand: &Operand,
+    ) -> Result<(Address, Option<Space>)> {
         let line = statement.line;
         let Operand::Address { base, offset } = operand else {
             return Err(error!("line {line}: {operand:?} is no address"));
@@ -602,7 +645,9 @@ impl<'a> Decoder<'a> {
         let line = statement.line;
         let operands: Vec<&Operand> = statement.operands.iter().collect();
         let (results, name, arguments): (&[Operand], &String, &[Operand]) = match operands[..] {
-            [Operand::List(results), Operand::Name(name), Operand::List(arguments)] => (results, name, arguments),
+            [Operand::List(results), Operand::Name(name), Operand::List(arguments)] => {
+                (results, name, arguments)
+            }
             [Operand::Name(name), Operand::List(arguments)] => (&[], name, arguments),
             [Operand::List(results), Operand::Name(name)] => (results, name, &[]),
             [Operand::Name(name)] => (&[], name, &[]),
@@ -618,7 +663,9 @@ impl<'a> Decoder<'a> {
             .find(|function| function.name == *name && function.defined)
             .ok_or_else(|| error!("line {line}: the function {name} is not in the file"))?;
         if self.depth >= DEEPEST_CALL {
-            return Err(error!("line {line}: calls nested deeper than {DEEPEST_CALL}, or recursive, are not supported"));
+            return Err(error!(
+                "line {line}: calls nested deeper than {DEEPEST_CALL}, or recursive, are not supported"
+            ));
         }
         let formal = callee.results.iter().chain(&callee.parameters);
         let actual = results.iter().chain(arguments);
@@ -628,9 +675,8 @@ impl<'a> Decoder<'a> {
         let mut names = HashMap::new();
         for (formal, actual) in formal.zip(actual) {
             let Operand::Name(actual) = actual else { return Err(unsupported(statement)) };
-            let meaning = self
-                .meaning(scope, actual)
-                .ok_or_else(|| error!("line {line}: '{actual}' is not known"))?;
+            let meaning =
+                self.meaning(scope, actual).ok_or_else(|| error!("line {line}: '{actual}' is not known"))?;
             names.insert(formal.name.clone(), meaning);
         }
         self.depth += 1;
@@ -668,7 +714,12 @@ impl<'a> Decoder<'a> {
         macro_rules! arity {
             ($n:expr) => {
                 if o.len() != $n {
-                    return Err(error!("line {}: '{}' with {} operands", statement.line, words.join("."), o.len()));
+                    return Err(error!(
+                        "line {}: '{}' with {} operands",
+                        statement.line,
+                        words.join("."),
+                        o.len()
+                    ));
                 }
             };
         }
@@ -740,7 +791,8 @@ impl<'a> Decoder<'a> {
                 let a = self.value(scope, statement, o[1], kind)?;
                 let b = self.value(scope, statement, o[2], kind)?;
                 if has("wide") {
-                    let d = self.register(scope, statement, o[0], matches!(width, Width::S32 | Width::U32))?;
+                    let d =
+                        self.register(scope, statement, o[0], matches!(width, Width::S32 | Width::U32))?;
                     (Class::Integer, Op::MulWide { width, d, a, b, c: None })
                 } else {
                     let d = self.register(scope, statement, o[0], width.is_64())?;
@@ -800,7 +852,10 @@ impl<'a> Decoder<'a> {
                     let (d, _) = self.predicate(scope, statement, o[0])?;
                     let (a, _) = self.predicate(scope, statement, o[1])?;
                     let (b, _) = self.predicate(scope, statement, o[2])?;
-                    return Ok((Class::Move, Op::Predicate { op: bool_of(words[0]).ok_or_else(none)?, d, a, b }));
+                    return Ok((
+                        Class::Move,
+                        Op::Predicate { op: bool_of(words[0]).ok_or_else(none)?, d, a, b },
+                    ));
                 }
                 let width = width_of(last).ok_or_else(none)?;
                 let d = self.register(scope, statement, o[0], width.is_64())?;
@@ -942,9 +997,10 @@ impl<'a> Decoder<'a> {
                     return Err(none());
                 }
                 let (d, other) = match o[0] {
-                    Operand::Pair(d, other) => {
-                        (self.predicate(scope, statement, d)?.0, Some(self.predicate(scope, statement, other)?.0))
-                    }
+                    Operand::Pair(d, other) => (
+                        self.predicate(scope, statement, d)?.0,
+                        Some(self.predicate(scope, statement, other)?.0),
+                    ),
                     single => (self.predicate(scope, statement, single)?.0, None),
                 };
                 let a = self.value(scope, statement, o[1], kind)?;
@@ -1075,7 +1131,10 @@ impl<'a> Decoder<'a> {
                 match last {
                     "f32" => {
                         let d = self.register(scope, statement, o[0], false)?;
-                        (class, Op::FloatUnary { op, mode, d, a: self.r32(scope, statement, o[1], Type::F32)? })
+                        (
+                            class,
+                            Op::FloatUnary { op, mode, d, a: self.r32(scope, statement, o[1], Type::F32)? },
+                        )
                     }
                     "f64" => {
                         let d = self.register(scope, statement, o[0], true)?;
@@ -1226,13 +1285,19 @@ impl<'a> Decoder<'a> {
             }
             "mma" => return self.mma(scope, statement, words),
             "trap" | "brkpt" => (Class::Control, Op::Trap),
-            "nanosleep" | "pragma" | "discard" | "prefetch" | "prefetchu" | "applypriority" | "griddepcontrol"
-            | "setmaxnreg" => (Class::Control, Op::Nothing),
+            "nanosleep" | "pragma" | "discard" | "prefetch" | "prefetchu" | "applypriority"
+            | "griddepcontrol" | "setmaxnreg" => (Class::Control, Op::Nothing),
             _ => return Err(none()),
         })
     }
 
-    fn three(&mut self, scope: &Scope<'_>, statement: &Statement, o: &[&Operand], kind: Type) -> Result<[u32; 3]> {
+    fn three(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        o: &[&Operand],
+        kind: Type,
+    ) -> Result<[u32; 3]> {
         Ok([
             self.value(scope, statement, o[1], kind)?,
             self.value(scope, statement, o[2], kind)?,
@@ -1253,7 +1318,10 @@ impl<'a> Decoder<'a> {
             return Ok((Class::Move, Op::PredicateMove { d, a, negated }));
         }
         if let Operand::Name(name) = from
-            && matches!(name.as_str(), "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo")
+            && matches!(
+                name.as_str(),
+                "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo"
+            )
         {
             let wide = matches!(kind, "u64" | "b64");
             return Ok((Class::Move, Op::Clock { d: self.register(scope, statement, to, wide)?, wide }));
@@ -1319,7 +1387,8 @@ impl<'a> Decoder<'a> {
         let [.., to, from] = words else { return Err(none()) };
         let mode = Mode { ftz: has("ftz"), sat: has("sat") };
         let modifiers = &words[1..words.len() - 2];
-        let allowed = ["rn", "rz", "rm", "rp", "rni", "rzi", "rmi", "rpi", "ftz", "sat", "relu", "rna", "satfinite"];
+        let allowed =
+            ["rn", "rz", "rm", "rp", "rni", "rzi", "rmi", "rpi", "ftz", "sat", "relu", "rna", "satfinite"];
         if !modifiers.iter().all(|word| allowed.contains(word)) || has("rna") || has("satfinite") {
             return Err(none());
         }
@@ -1349,7 +1418,9 @@ impl<'a> Decoder<'a> {
         }
         let d_wide = match d {
             // A conversion to a narrow integer may write a wider register.
-            Operand::Name(name) => matches!(self.meaning(scope, name), Some(Meaning::Register { bytes: 8, .. })),
+            Operand::Name(name) => {
+                matches!(self.meaning(scope, name), Some(Meaning::Register { bytes: 8, .. }))
+            }
             _ => return Err(none()),
         };
         if d_wide != is_64(to) {
@@ -1367,7 +1438,12 @@ impl<'a> Decoder<'a> {
         Ok((Class::Conversion, Op::Convert { from, to, rounding, integral, mode, d, a }))
     }
 
-    fn load_store(&mut self, scope: &Scope<'_>, statement: &Statement, words: &[&str]) -> Result<(Class, Op)> {
+    fn load_store(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        words: &[&str],
+    ) -> Result<(Class, Op)> {
         let none = || unsupported(statement);
         let o = &statement.operands;
         if o.len() != 2 {
@@ -1385,7 +1461,8 @@ impl<'a> Decoder<'a> {
                 "v2" => count = 2,
                 "v4" => count = 4,
                 "volatile" | "relaxed" | "acquire" | "release" => strong = true,
-                "nc" | "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "weak" | "gpu" | "cta" | "sys" | "uni" => {}
+                "nc" | "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt" | "weak" | "gpu" | "cta" | "sys"
+                | "uni" => {}
                 word if word.starts_with("L1::") || word.starts_with("L2::") => {}
                 _ => return Err(none()),
             }
@@ -1416,7 +1493,9 @@ impl<'a> Decoder<'a> {
         for (slot, operand) in registers.iter_mut().zip(&list) {
             *slot = if load {
                 match operand {
-                    Operand::Name(name) if name == "_" && !wide => self.result32(scope, statement, operand)?,
+                    Operand::Name(name) if name == "_" && !wide => {
+                        self.result32(scope, statement, operand)?
+                    }
                     _ => self.register(scope, statement, operand, wide)?,
                 }
             } else if wide {
@@ -1473,7 +1552,10 @@ impl<'a> Decoder<'a> {
         }
         let op = op.ok_or_else(none)?;
         let kind = type_of(last).ok_or_else(none)?;
-        if !matches!(kind, Type::Int(Width::S32 | Width::U32 | Width::S64 | Width::U64) | Type::F32 | Type::F64) {
+        if !matches!(
+            kind,
+            Type::Int(Width::S32 | Width::U32 | Width::S64 | Width::U64) | Type::F32 | Type::F64
+        ) {
             return Err(none());
         }
         let wide = is_64(kind);
@@ -1505,7 +1587,10 @@ impl<'a> Decoder<'a> {
         let has = |word: &str| words[1..].contains(&word);
         if has("warp") {
             let [members] = o[..] else { return Err(none()) };
-            return Ok((Class::Barrier, Op::WarpBarrier { members: self.r32(scope, statement, members, bits)? }));
+            return Ok((
+                Class::Barrier,
+                Op::WarpBarrier { members: self.r32(scope, statement, members, bits)? },
+            ));
         }
         if has("cluster") {
             return Err(none());
@@ -1545,7 +1630,12 @@ impl<'a> Decoder<'a> {
         Ok((Class::Barrier, Op::Barrier { kind, id, count, d, a, negated }))
     }
 
-    fn async_copy(&mut self, scope: &Scope<'_>, statement: &Statement, words: &[&str]) -> Result<(Class, Op)> {
+    fn async_copy(
+        &mut self,
+        scope: &Scope<'_>,
+        statement: &Statement,
+        words: &[&str],
+    ) -> Result<(Class, Op)> {
         let none = || unsupported(statement);
         let o: Vec<&Operand> = statement.operands.iter().collect();
         if words.get(1) != Some(&"async") {
@@ -1577,7 +1667,9 @@ impl<'a> Decoder<'a> {
                 }
                 let given = match o.get(3) {
                     None => None,
-                    Some(Operand::Name(name)) if matches!(self.meaning(scope, name), Some(Meaning::Predicate(_))) => {
+                    Some(Operand::Name(name))
+                        if matches!(self.meaning(scope, name), Some(Meaning::Predicate(_))) =>
+                    {
                         return Err(none());
                     }
                     Some(operand) => Some(self.r32(scope, statement, operand, Type::Int(Width::U32))?),

@@ -370,7 +370,11 @@ impl Allocation {
             match touch {
                 Touch::Read | Touch::StrongRead => {
                     let excused = touch == Touch::StrongRead && atomic;
-                    if writer != 0 && writer != block && !excused && !order.knows(block, writer, cell.write_time) {
+                    if writer != 0
+                        && writer != block
+                        && !excused
+                        && !order.knows(block, writer, cell.write_time)
+                    {
                         fault = Some(Fault::Race { other: writer, wrote: true });
                     }
                     cell.reader = if cell.reader == 0 || cell.reader == block { block } else { MANY };

@@ -39,7 +39,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
     let limit = lowering.gpu().shared_bytes;
     let vectors = size_of::<f32>() * (2 * classes + 1 + THREADS + slice_rows);
     ensure!(vectors <= limit, "sinkhorn: {classes} classes and {rows} rows are more than {limit} bytes hold");
-    let with_slice = vectors + size_of::<f32>() * slice_rows * classes;
+    let with_slice = vectors + size_of::<f32>() * slice_rows * (classes + 1);
     let (name, shared_bytes) =
         if with_slice <= limit { ("sinkhorn_resident", with_slice) } else { ("sinkhorn_streaming", vectors) };
 

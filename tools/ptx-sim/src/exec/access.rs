@@ -158,7 +158,8 @@ impl Warp {
         let report = |context: &mut Context<'_>, kind, detail: String| {
             context.report(kind, instruction, block_place, thread, detail);
         };
-        let (Place::Global(address) | Place::Shared(address) | Place::Local(address) | Place::Param(address)) = place;
+        let (Place::Global(address) | Place::Shared(address) | Place::Local(address) | Place::Param(address)) =
+            place;
         if Self::misaligned(address, len) {
             report(context, FindingKind::Misaligned, format!("{len} bytes at {address:#x}"));
             out.fill(0);
@@ -187,7 +188,10 @@ impl Warp {
                 let at = address as usize;
                 if at.checked_add(len).is_none_or(|end| end > shared.bytes.len()) {
                     out.fill(0);
-                    let detail = format!("read of {len} bytes at {at} of {} bytes of shared memory", shared.bytes.len());
+                    let detail = format!(
+                        "read of {len} bytes at {at} of {} bytes of shared memory",
+                        shared.bytes.len()
+                    );
                     return report(context, FindingKind::OutOfBounds, detail);
                 }
                 out.copy_from_slice(&shared.bytes[at..at + len]);
@@ -205,7 +209,11 @@ impl Warp {
                 let from = lane as usize * size + at;
                 out.copy_from_slice(&self.local[from..from + len]);
                 if self.local_written[from..from + len].iter().any(|&written| !written) {
-                    report(context, FindingKind::Uninitialised, format!("{len} bytes at {at} of local memory"));
+                    report(
+                        context,
+                        FindingKind::Uninitialised,
+                        format!("{len} bytes at {at} of local memory"),
+                    );
                 }
             }
             Place::Param(address) => {
@@ -215,7 +223,8 @@ impl Warp {
                     Some(bytes) => out.copy_from_slice(bytes),
                     None => {
                         out.fill(0);
-                        let detail = format!("read of {len} bytes at {at} of {} bytes of parameters", arguments.len());
+                        let detail =
+                            format!("read of {len} bytes at {at} of {} bytes of parameters", arguments.len());
                         report(context, FindingKind::OutOfBounds, detail);
                     }
                 }
@@ -247,7 +256,10 @@ impl Warp {
                     number => format!("block number {}", number - 1),
                 };
                 let did = if *wrote { "wrote" } else { "read" };
-                (FindingKind::GlobalRace, format!("{verb} of {len} bytes at {whose}, which {other} {did} in this launch"))
+                (
+                    FindingKind::GlobalRace,
+                    format!("{verb} of {len} bytes at {whose}, which {other} {did} in this launch"),
+                )
             }
         };
         context.report(kind, instruction, place, self.thread(lane), detail);
@@ -266,12 +278,15 @@ impl Warp {
         fault: shared::Fault,
     ) {
         let (kind, detail) = match fault {
-            shared::Fault::Unwritten => {
-                (FindingKind::Uninitialised, format!("{verb} of {len} bytes at {at} of shared memory, never written"))
-            }
+            shared::Fault::Unwritten => (
+                FindingKind::Uninitialised,
+                format!("{verb} of {len} bytes at {at} of shared memory, never written"),
+            ),
             shared::Fault::Race(warp) => (
                 FindingKind::SharedRace,
-                format!("{verb} of {len} bytes at {at} of shared memory, which warp {warp} used since the last barrier"),
+                format!(
+                    "{verb} of {len} bytes at {at} of shared memory, which warp {warp} used since the last barrier"
+                ),
             ),
             shared::Fault::Pending => (
                 FindingKind::AsyncCopyRace,
@@ -300,7 +315,8 @@ impl Warp {
             let mut bytes = [0u8; 32];
             let lane = mask.trailing_zeros();
             let from = place_of(Space::Param, addresses[lane as usize]);
-            let uniform = (0..32).all(|other| mask >> other & 1 == 0 || addresses[other] == addresses[lane as usize]);
+            let uniform =
+                (0..32).all(|other| mask >> other & 1 == 0 || addresses[other] == addresses[lane as usize]);
             if uniform {
                 self.fetch(context, shared, instruction, place, block, lane, from, false, &mut bytes[..len]);
                 for element in 0..count {
@@ -322,7 +338,17 @@ impl Warp {
                 Place::Param(_) => {}
             }
             let mut bytes = [0u8; 32];
-            self.fetch(context, shared, instruction, place, block, lane, from, access.strong, &mut bytes[..len]);
+            self.fetch(
+                context,
+                shared,
+                instruction,
+                place,
+                block,
+                lane,
+                from,
+                access.strong,
+                &mut bytes[..len],
+            );
             for element in 0..count {
                 self.keep(access, element, &bytes[element * size..][..size], 1 << lane);
             }
@@ -392,7 +418,10 @@ impl Warp {
             let bytes = &bytes[..len];
             let thread = self.thread(lane);
             let to = place_of(access.space, addresses[lane as usize]);
-            let (Place::Global(address) | Place::Shared(address) | Place::Local(address) | Place::Param(address)) = to;
+            let (Place::Global(address)
+            | Place::Shared(address)
+            | Place::Local(address)
+            | Place::Param(address)) = to;
             if Self::misaligned(address, len) {
                 let detail = format!("{len} bytes at {address:#x}");
                 context.report(FindingKind::Misaligned, instruction, place, thread, detail);
@@ -419,8 +448,10 @@ impl Warp {
                     near |= 1 << lane;
                     let at = address as usize;
                     if at.checked_add(len).is_none_or(|end| end > shared.bytes.len()) {
-                        let detail =
-                            format!("write of {len} bytes at {at} of {} bytes of shared memory", shared.bytes.len());
+                        let detail = format!(
+                            "write of {len} bytes at {at} of {} bytes of shared memory",
+                            shared.bytes.len()
+                        );
                         context.report(FindingKind::OutOfBounds, instruction, place, thread, detail);
                         continue;
                     }
@@ -432,7 +463,9 @@ impl Warp {
                     });
                     shared.bytes[at..at + len].copy_from_slice(bytes);
                     if let Some(other) = clash {
-                        let detail = format!("lanes {other} and {lane} write different values to byte {at} of shared memory");
+                        let detail = format!(
+                            "lanes {other} and {lane} write different values to byte {at} of shared memory"
+                        );
                         context.report(FindingKind::SharedRace, instruction, place, thread, detail);
                     }
                     if let Some(fault) = shared.write(self.number, at, len, false) {
@@ -520,7 +553,8 @@ impl Warp {
                 Place::Shared(at) => {
                     near |= 1 << lane;
                     let at = at as usize;
-                    let Some(memory) = at.checked_add(len).and_then(|end| shared.bytes.get_mut(at..end)) else {
+                    let Some(memory) = at.checked_add(len).and_then(|end| shared.bytes.get_mut(at..end))
+                    else {
                         let detail = format!("atomic on {len} bytes at {at} of shared memory");
                         context.report(FindingKind::OutOfBounds, instruction, place, thread, detail);
                         continue;
@@ -580,12 +614,14 @@ impl Warp {
             let thread = self.thread(lane);
             let at = targets[l] as usize;
             if Self::misaligned(targets[l], len) || (take > 0 && Self::misaligned(sources[l], len)) {
-                let detail = format!("asynchronous copy of {len} bytes from {:#x} to {:#x}", sources[l], targets[l]);
+                let detail =
+                    format!("asynchronous copy of {len} bytes from {:#x} to {:#x}", sources[l], targets[l]);
                 context.report(FindingKind::Misaligned, instruction, place, thread, detail);
                 continue;
             }
             if at.checked_add(len).is_none_or(|end| end > shared.bytes.len()) {
-                let detail = format!("copy of {len} bytes to {at} of {} bytes of shared memory", shared.bytes.len());
+                let detail =
+                    format!("copy of {len} bytes to {at} of {} bytes of shared memory", shared.bytes.len());
                 context.report(FindingKind::OutOfBounds, instruction, place, thread, detail);
                 continue;
             }
@@ -597,7 +633,17 @@ impl Warp {
                 let mut bytes = [0u8; 16];
                 let whole = take == len;
                 if whole {
-                    self.fetch(context, shared, instruction, place, block, lane, source, false, &mut bytes[..len]);
+                    self.fetch(
+                        context,
+                        shared,
+                        instruction,
+                        place,
+                        block,
+                        lane,
+                        source,
+                        false,
+                        &mut bytes[..len],
+                    );
                 } else {
                     for (offset, byte) in bytes[..take].iter_mut().enumerate() {
                         let source = Place::Global(sources[l] + offset as u64);
@@ -660,15 +706,45 @@ fn combine(op: AtomicOp, kind: Type, old: u64, a: u64, b: u64) -> u64 {
             };
             keep(match op {
                 AtomicOp::Add => old.wrapping_add(a),
-                AtomicOp::Min => if less(a, old) { a } else { old },
-                AtomicOp::Max => if less(old, a) { a } else { old },
+                AtomicOp::Min => {
+                    if less(a, old) {
+                        a
+                    } else {
+                        old
+                    }
+                }
+                AtomicOp::Max => {
+                    if less(old, a) {
+                        a
+                    } else {
+                        old
+                    }
+                }
                 AtomicOp::And => old & a,
                 AtomicOp::Or => old | a,
                 AtomicOp::Xor => old ^ a,
                 AtomicOp::Exchange => a,
-                AtomicOp::CompareAndSwap => if old == a { b } else { old },
-                AtomicOp::Increment => if old >= a { 0 } else { old + 1 },
-                AtomicOp::Decrement => if old == 0 || old > a { a } else { old - 1 },
+                AtomicOp::CompareAndSwap => {
+                    if old == a {
+                        b
+                    } else {
+                        old
+                    }
+                }
+                AtomicOp::Increment => {
+                    if old >= a {
+                        0
+                    } else {
+                        old + 1
+                    }
+                }
+                AtomicOp::Decrement => {
+                    if old == 0 || old > a {
+                        a
+                    } else {
+                        old - 1
+                    }
+                }
             })
         }
         _ => old,

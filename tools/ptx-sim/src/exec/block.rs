@@ -33,13 +33,15 @@ impl Block {
         let kernel = context.kernel;
         let threads: u32 = context.launch.block.iter().product();
         let bytes = kernel.dynamic_shared + context.launch.shared_bytes as usize;
-        let warps = (0..threads.div_ceil(32)).map(|number| Warp::new(context, number, place, threads)).collect();
+        let warps =
+            (0..threads.div_ceil(32)).map(|number| Warp::new(context, number, place, threads)).collect();
         Self {
             place,
             number: index as u32 + 1,
             shared: Shared::new(bytes, kernel.shared_granule),
             warps,
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index.wrapping_add(1).wrapping_mul(0xd1b5_4a32_d192_ed03),
+            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                ^ index.wrapping_add(1).wrapping_mul(0xd1b5_4a32_d192_ed03),
             seeded: seed != 0,
         }
     }
@@ -73,7 +75,8 @@ impl Block {
             if warps[index].run(context, shared, *place, *number, stretch) == Stop::OutOfBudget {
                 let warp = &warps[index];
                 let instruction = &context.kernel.code[warp.position().min(context.kernel.code.len() - 1)];
-                let detail = "no end within the instructions allowed: threads spin for what never comes".to_string();
+                let detail =
+                    "no end within the instructions allowed: threads spin for what never comes".to_string();
                 context.report(FindingKind::EndlessWait, instruction, *place, warp.thread(0), detail);
                 return Progress::Done;
             }
@@ -98,8 +101,9 @@ impl Block {
         let alive = self.warps.iter().filter(|warp| !warp.is_done()).count() as u32;
         let mut opened = false;
         for id in 0..16 {
-            let at: Vec<usize> =
-                (0..self.warps.len()).filter(|&w| self.warps[w].waiting().is_some_and(|b| b.id == id)).collect();
+            let at: Vec<usize> = (0..self.warps.len())
+                .filter(|&w| self.warps[w].waiting().is_some_and(|b| b.id == id))
+                .collect();
             let Some(first) = at.iter().find_map(|&w| self.warps[w].waiting()) else { continue };
             let expected = first.count.map_or(alive, |threads| threads.div_ceil(32));
             let arrived: u32 = self.warps.iter().map(|warp| warp.arrivals(id)).sum();

@@ -60,8 +60,20 @@ pub fn f32_to_half(value: f32, kind: Type, rounding: Rounding) -> u16 {
     }
     let away = match rounding {
         Rounding::Zero => -1,
-        Rounding::Down => if value > 0.0 { -1 } else { 1 },
-        _ => if value > 0.0 { 1 } else { -1 },
+        Rounding::Down => {
+            if value > 0.0 {
+                -1
+            } else {
+                1
+            }
+        }
+        _ => {
+            if value > 0.0 {
+                1
+            } else {
+                -1
+            }
+        }
     };
     magnitude(nearest, away)
 }
@@ -163,7 +175,11 @@ pub fn convert(bits: u64, from: Type, to: Type, rounding: Rounding, integral: bo
             let value = if integral { to_integral(value, rounding) } else { value };
             match to {
                 Type::F64 => {
-                    let value = if mode.sat { if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) } } else { value };
+                    let value = if mode.sat {
+                        if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) }
+                    } else {
+                        value
+                    };
                     if value.is_nan() { 0x7fff_ffff_ffff_ffff } else { value.to_bits() }
                 }
                 Type::F32 => {
@@ -194,12 +210,16 @@ pub fn convert(bits: u64, from: Type, to: Type, rounding: Rounding, integral: bo
                         Rounding::Zero if off(nearest).abs() > 0 && (nearest.abs() as i128) > value.abs() => {
                             f64::from_bits(nearest.to_bits() - 1)
                         }
-                        Rounding::Down if off(nearest) > 0 => {
-                            f64::from_bits(if nearest > 0.0 { nearest.to_bits() - 1 } else { nearest.to_bits() + 1 })
-                        }
-                        Rounding::Up if off(nearest) < 0 => {
-                            f64::from_bits(if nearest > 0.0 { nearest.to_bits() + 1 } else { nearest.to_bits() - 1 })
-                        }
+                        Rounding::Down if off(nearest) > 0 => f64::from_bits(if nearest > 0.0 {
+                            nearest.to_bits() - 1
+                        } else {
+                            nearest.to_bits() + 1
+                        }),
+                        Rounding::Up if off(nearest) < 0 => f64::from_bits(if nearest > 0.0 {
+                            nearest.to_bits() + 1
+                        } else {
+                            nearest.to_bits() - 1
+                        }),
                         _ => nearest,
                     };
                     result.to_bits()
@@ -270,8 +290,20 @@ pub fn binary(op: FloatBinary, a: f32, b: f32, rounding: Rounding) -> f32 {
         (FloatBinary::Div, ..) => a / b,
         (FloatBinary::Min, ..) => minimum(a, b),
         (FloatBinary::Max, ..) => maximum(a, b),
-        (FloatBinary::MinNan, ..) => if a.is_nan() || b.is_nan() { f32::NAN } else { minimum(a, b) },
-        (FloatBinary::MaxNan, ..) => if a.is_nan() || b.is_nan() { f32::NAN } else { maximum(a, b) },
+        (FloatBinary::MinNan, ..) => {
+            if a.is_nan() || b.is_nan() {
+                f32::NAN
+            } else {
+                minimum(a, b)
+            }
+        }
+        (FloatBinary::MaxNan, ..) => {
+            if a.is_nan() || b.is_nan() {
+                f32::NAN
+            } else {
+                maximum(a, b)
+            }
+        }
         (FloatBinary::Copysign, ..) => b.copysign(a),
     }
 }
@@ -336,10 +368,22 @@ pub fn double(op: FloatBinary, a: f64, b: f64) -> f64 {
         FloatBinary::Mul => a * b,
         FloatBinary::Div => a / b,
         FloatBinary::Min | FloatBinary::MinNan => {
-            if a.is_nan() { b } else if b.is_nan() || a < b { a } else { b }
+            if a.is_nan() {
+                b
+            } else if b.is_nan() || a < b {
+                a
+            } else {
+                b
+            }
         }
         FloatBinary::Max | FloatBinary::MaxNan => {
-            if a.is_nan() { b } else if b.is_nan() || a > b { a } else { b }
+            if a.is_nan() {
+                b
+            } else if b.is_nan() || a > b {
+                a
+            } else {
+                b
+            }
         }
         FloatBinary::Copysign => b.copysign(a),
     }

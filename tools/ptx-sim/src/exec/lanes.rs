@@ -20,7 +20,13 @@ fn put<T: Copy>(to: &mut Lanes<T>, values: &Lanes<T>, mask: u32) {
 }
 
 #[inline(always)]
-pub fn map1<A: Copy, D: Copy + Default>(file: &mut [Lanes<D>], d: u32, a: &Lanes<A>, mask: u32, f: impl Fn(A) -> D) {
+pub fn map1<A: Copy, D: Copy + Default>(
+    file: &mut [Lanes<D>],
+    d: u32,
+    a: &Lanes<A>,
+    mask: u32,
+    f: impl Fn(A) -> D,
+) {
     let mut values = [D::default(); 32];
     for lane in 0..32 {
         values[lane] = f(a[lane]);

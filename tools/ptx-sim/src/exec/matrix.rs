@@ -17,11 +17,23 @@ fn tf32(bits: u32) -> f32 {
 }
 
 impl Warp {
-    pub(super) fn mma(&mut self, context: &mut Context<'_>, instruction: &Instruction, place: [u32; 3], mask: u32) {
+    pub(super) fn mma(
+        &mut self,
+        context: &mut Context<'_>,
+        instruction: &Instruction,
+        place: [u32; 3],
+        mask: u32,
+    ) {
         let Op::Mma { kind, k, half_sums, d, a, b, c } = instruction.op else { return };
         if mask != u32::MAX {
             let detail = format!("mma with lanes {mask:#010x}");
-            context.report(FindingKind::WrongMembers, instruction, place, self.thread(mask.trailing_zeros()), detail);
+            context.report(
+                FindingKind::WrongMembers,
+                instruction,
+                place,
+                self.thread(mask.trailing_zeros()),
+                detail,
+            );
         }
         let depth = usize::from(k);
         let mut left = [[0f32; 16]; 16];
@@ -43,7 +55,8 @@ impl Warp {
                     let kind = if kind == MmaType::Bf16 { Type::Bf16 } else { Type::F16 };
                     for part in 0..depth / 8 {
                         for half in 0..2 {
-                            let value = |register: u32| half_to_f32((word(register) >> (16 * half)) as u16, kind);
+                            let value =
+                                |register: u32| half_to_f32((word(register) >> (16 * half)) as u16, kind);
                             let column = 2 * t + half + 8 * part;
                             left[g][column] = value(a[2 * part]);
                             left[g + 8][column] = value(a[2 * part + 1]);
@@ -55,7 +68,8 @@ impl Warp {
             for half in 0..2 {
                 let column = 2 * t + half;
                 if half_sums {
-                    let value = |register: u32| half_to_f32((word(register) >> (16 * half)) as u16, Type::F16);
+                    let value =
+                        |register: u32| half_to_f32((word(register) >> (16 * half)) as u16, Type::F16);
                     sums[g][column] = value(c[0]);
                     sums[g + 8][column] = value(c[1]);
                 } else {
@@ -75,7 +89,9 @@ impl Warp {
             let (g, t) = (lane / 4, lane % 4);
             if half_sums {
                 for (register, row) in [(d[0], g), (d[1], g + 8)] {
-                    let half = |column: usize| u32::from(f32_to_half(sums[row][column], Type::F16, Rounding::Nearest));
+                    let half = |column: usize| {
+                        u32::from(f32_to_half(sums[row][column], Type::F16, Rounding::Nearest))
+                    };
                     self.r32[register as usize][lane] = half(2 * t + 1) << 16 | half(2 * t);
                 }
             } else {
@@ -105,7 +121,13 @@ impl Warp {
         };
         if mask != u32::MAX {
             let detail = format!("a matrix access with lanes {mask:#010x}");
-            context.report(FindingKind::WrongMembers, instruction, place, self.thread(mask.trailing_zeros()), detail);
+            context.report(
+                FindingKind::WrongMembers,
+                instruction,
+                place,
+                self.thread(mask.trailing_zeros()),
+                detail,
+            );
         }
         let addresses = self.addresses(&address);
         let rows = 8 * usize::from(count);
@@ -138,7 +160,8 @@ impl Warp {
                     continue;
                 }
                 if at + 16 > shared.bytes.len() {
-                    let detail = format!("a matrix row at {at} of {} bytes of shared memory", shared.bytes.len());
+                    let detail =
+                        format!("a matrix row at {at} of {} bytes of shared memory", shared.bytes.len());
                     context.report(FindingKind::OutOfBounds, instruction, place, thread, detail);
                     continue;
                 }
@@ -164,7 +187,11 @@ impl Warp {
                 for lane in 0..32 {
                     let (row, column) = (lane / 4, 2 * (lane % 4));
                     let value = |half: usize| {
-                        u32::from(if transposed { values[column + half][row] } else { values[row][column + half] })
+                        u32::from(if transposed {
+                            values[column + half][row]
+                        } else {
+                            values[row][column + half]
+                        })
                     };
                     self.r32[register][lane] = value(1) << 16 | value(0);
                 }

@@ -160,5 +160,6 @@ pub(crate) fn run(context: &mut Context<'_>, seed: u64) {
     context.counters.add_classes(&classes);
     context.counters.blocks += blocks;
     context.counters.threads += blocks * context.launch.block.iter().map(|&n| u64::from(n)).product::<u64>();
-    (context.counters.unique_load_sectors, context.counters.unique_store_sectors) = context.memory.unique_sectors();
+    (context.counters.unique_load_sectors, context.counters.unique_store_sectors) =
+        context.memory.unique_sectors();
 }

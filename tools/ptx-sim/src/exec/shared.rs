@@ -37,7 +37,12 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(bytes: usize, granule: usize) -> Self {
-        Self { bytes: vec![0; bytes], cells: vec![Cell::default(); bytes.div_ceil(granule)], granule, interval: 1 }
+        Self {
+            bytes: vec![0; bytes],
+            cells: vec![Cell::default(); bytes.div_ceil(granule)],
+            granule,
+            interval: 1,
+        }
     }
 
     /// A barrier of the whole block: what was touched before it conflicts with nothing after it.

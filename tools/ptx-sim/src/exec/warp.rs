@@ -171,7 +171,9 @@ impl Warp {
 
     /// Number of the instruction it is at.
     pub fn position(&self) -> usize {
-        self.paths.last().map_or(0, |path| (path.at as usize).saturating_sub(usize::from(self.waiting.is_some())))
+        self.paths
+            .last()
+            .map_or(0, |path| (path.at as usize).saturating_sub(usize::from(self.waiting.is_some())))
     }
 
     /// Coordinates of a lane's thread.
@@ -261,7 +263,13 @@ impl Warp {
                 Op::Trap => {
                     if mask != 0 {
                         let thread = self.thread(mask.trailing_zeros());
-                        context.report(FindingKind::Trap, instruction, place, thread, "the kernel traps".into());
+                        context.report(
+                            FindingKind::Trap,
+                            instruction,
+                            place,
+                            thread,
+                            "the kernel traps".into(),
+                        );
                         self.exit(mask);
                     }
                 }
@@ -277,7 +285,13 @@ impl Warp {
                             self.alive.count_ones()
                         );
                         let missing = (self.alive & !mask).trailing_zeros();
-                        context.report(FindingKind::DivergentBarrier, instruction, place, self.thread(missing), detail);
+                        context.report(
+                            FindingKind::DivergentBarrier,
+                            instruction,
+                            place,
+                            self.thread(missing),
+                            detail,
+                        );
                         // The others arrive with it, so that the run can go on.
                     }
                     let id = self.r32[*id as usize][lane as usize] & 15;
@@ -430,7 +444,9 @@ impl Warp {
                 map1(r64, d, &a, mask, |a| a);
             }
             Op::Pack { d, low, high } => {
-                map2(r64, d, &r32[low as usize], &r32[high as usize], mask, |l, h| u64::from(h) << 32 | u64::from(l));
+                map2(r64, d, &r32[low as usize], &r32[high as usize], mask, |l, h| {
+                    u64::from(h) << 32 | u64::from(l)
+                });
             }
             Op::Unpack { low, high, a } => {
                 let a = r64[a as usize];
@@ -460,8 +476,12 @@ impl Warp {
                     if matches!(op, Int::Shl | Int::Shr) {
                         let b = r32[b as usize];
                         match (op, width) {
-                            (Int::Shl, _) => map2(r64, d, &a, &b, mask, |a, b| if b > 63 { 0 } else { a << b }),
-                            (_, Width::S64) => map2(r64, d, &a, &b, mask, |a, b| ((a as i64) >> b.min(63)) as u64),
+                            (Int::Shl, _) => {
+                                map2(r64, d, &a, &b, mask, |a, b| if b > 63 { 0 } else { a << b })
+                            }
+                            (_, Width::S64) => {
+                                map2(r64, d, &a, &b, mask, |a, b| ((a as i64) >> b.min(63)) as u64)
+                            }
                             _ => map2(r64, d, &a, &b, mask, |a, b| if b > 63 { 0 } else { a >> b }),
                         }
                     } else {
@@ -560,7 +580,9 @@ impl Warp {
                     }
                     _ => {
                         let c = c.map_or([0; 32], |c| r64[c as usize]);
-                        map3(r64, d, &a, &b, &c, mask, |a, b, c| (u64::from(a) * u64::from(b)).wrapping_add(c));
+                        map3(r64, d, &a, &b, &c, mask, |a, b, c| {
+                            (u64::from(a) * u64::from(b)).wrapping_add(c)
+                        });
                     }
                 }
             }
@@ -600,7 +622,8 @@ impl Warp {
                 for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
                     let (start, len) = (b[lane] & 0xff, c[lane] & 0xff);
                     if width.is_64() {
-                        r64[d as usize][lane] = extract(r64[a as usize][lane], 64, start, len, width == Width::S64);
+                        r64[d as usize][lane] =
+                            extract(r64[a as usize][lane], 64, start, len, width == Width::S64);
                     } else {
                         let value = u64::from(r32[a as usize][lane]);
                         r32[d as usize][lane] = extract(value, 32, start, len, width == Width::S32) as u32;
@@ -630,7 +653,8 @@ impl Warp {
                     let value = if width.is_signed() && value < 0 { !value } else { value } as u64;
                     let found = if value == 0 { u32::MAX } else { bits - 1 - value.leading_zeros() };
                     let width = if width.is_64() { 64 } else { 32 };
-                    r32[d as usize][lane] = if shift && found != u32::MAX { width - 1 - found } else { found };
+                    r32[d as usize][lane] =
+                        if shift && found != u32::MAX { width - 1 - found } else { found };
                 }
             }
             Op::Permute { d, a, b, c, mode } => {
@@ -643,7 +667,8 @@ impl Warp {
                     let mut result = 0;
                     for entry in 0..8 {
                         if table >> entry & 1 != 0 {
-                            let pick = |value: u32, bit: u8| if entry >> bit & 1 != 0 { value } else { !value };
+                            let pick =
+                                |value: u32, bit: u8| if entry >> bit & 1 != 0 { value } else { !value };
                             result |= pick(a, 2) & pick(b, 1) & pick(c, 0);
                         }
                     }
@@ -719,13 +744,15 @@ impl Warp {
             Op::Select32 { d, a, b, p, negated } => {
                 let (a, b) = (r32[a as usize], r32[b as usize]);
                 let p = if negated { !predicates[p as usize] } else { predicates[p as usize] };
-                let chosen: Lanes<u32> = std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
+                let chosen: Lanes<u32> =
+                    std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
                 map1(r32, d, &chosen, mask, |a| a);
             }
             Op::Select64 { d, a, b, p, negated } => {
                 let (a, b) = (r64[a as usize], r64[b as usize]);
                 let p = if negated { !predicates[p as usize] } else { predicates[p as usize] };
-                let chosen: Lanes<u64> = std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
+                let chosen: Lanes<u64> =
+                    std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] });
                 map1(r64, d, &chosen, mask, |a| a);
             }
             Op::Predicate { op, d, a, b } => {
@@ -773,7 +800,10 @@ impl Warp {
                     }
                 } else {
                     floats(r32, d, &a, &b, mask, |a, b| {
-                        float::leave(float::binary(op, float::enter(a, mode), float::enter(b, mode), rounding), mode)
+                        float::leave(
+                            float::binary(op, float::enter(a, mode), float::enter(b, mode), rounding),
+                            mode,
+                        )
                     });
                 }
             }
@@ -809,7 +839,9 @@ impl Warp {
             }
             Op::Double { op, d, a, b } => {
                 let (a, b) = (r64[a as usize], r64[b as usize]);
-                map2(r64, d, &a, &b, mask, |a, b| float::double(op, f64::from_bits(a), f64::from_bits(b)).to_bits());
+                map2(r64, d, &a, &b, mask, |a, b| {
+                    float::double(op, f64::from_bits(a), f64::from_bits(b)).to_bits()
+                });
             }
             Op::DoubleUnary { op, d, a } => {
                 let a = r64[a as usize];
@@ -834,7 +866,8 @@ impl Warp {
                 let (a, b, c) = (r32[a as usize], r32[b as usize], r32[c as usize]);
                 map3(r32, d, &a, &b, &c, mask, |a, b, c| {
                     halves(kind, single, |at| {
-                        let part = |word: u32| f64::from(float::half_to_f32((word >> (16 * at)) as u16, kind));
+                        let part =
+                            |word: u32| f64::from(float::half_to_f32((word >> (16 * at)) as u16, kind));
                         // The product of two halves is exact in f64; one sum, rounded to odd on the way to the half type.
                         let value = float::f64_to_f32(part(a).mul_add(part(b), part(c)), Rounding::Nearest);
                         if relu && value < 0.0 { 0.0 } else { value }
@@ -844,7 +877,9 @@ impl Warp {
             Op::HalvesUnary { op, kind, single, d, a } => {
                 let a = r32[a as usize];
                 map1(r32, d, &a, mask, |a| {
-                    halves(kind, single, |at| float::unary(op, float::half_to_f32((a >> (16 * at)) as u16, kind)))
+                    halves(kind, single, |at| {
+                        float::unary(op, float::half_to_f32((a >> (16 * at)) as u16, kind))
+                    })
                 });
             }
             Op::TestNumber { what, wide, d, a } => {
@@ -879,7 +914,9 @@ impl Warp {
                 };
                 if wide {
                     let a = r64[a as usize];
-                    map1(r64, d, &a, mask, |a| if from_generic { a.wrapping_sub(base) } else { a.wrapping_add(base) });
+                    map1(r64, d, &a, mask, |a| {
+                        if from_generic { a.wrapping_sub(base) } else { a.wrapping_add(base) }
+                    });
                 } else {
                     let a = r32[a as usize];
                     map1(r32, d, &a, mask, |a| a);
@@ -1019,7 +1056,9 @@ impl Warp {
                 };
                 let values: Lanes<u64> = std::array::from_fn(value);
                 let same = |lane: usize| {
-                    (0..32).filter(|&other| here >> other & 1 != 0 && values[other] == values[lane]).fold(0u32, |m, o| m | 1 << o)
+                    (0..32)
+                        .filter(|&other| here >> other & 1 != 0 && values[other] == values[lane])
+                        .fold(0u32, |m, o| m | 1 << o)
                 };
                 let masks: Lanes<u32> = std::array::from_fn(|lane| {
                     let same = same(lane);
@@ -1162,14 +1201,32 @@ fn int16(op: Int, signed: bool, a: u32, b: u32) -> u32 {
         Int::Sub => a - b,
         Int::Mul => a * b,
         Int::MulHigh => (a * b) >> 16,
-        Int::Div => if b == 0 { -1 } else { a / b },
-        Int::Rem => if b == 0 { a } else { a % b },
+        Int::Div => {
+            if b == 0 {
+                -1
+            } else {
+                a / b
+            }
+        }
+        Int::Rem => {
+            if b == 0 {
+                a
+            } else {
+                a % b
+            }
+        }
         Int::Min => a.min(b),
         Int::Max => a.max(b),
         Int::And => a & b,
         Int::Or => a | b,
         Int::Xor => a ^ b,
-        Int::Shl => if shift > 15 { 0 } else { a << shift },
+        Int::Shl => {
+            if shift > 15 {
+                0
+            } else {
+                a << shift
+            }
+        }
         Int::Shr => a >> shift.min(if signed { 15 } else { 16 }),
     };
     value as u32 & 0xffff

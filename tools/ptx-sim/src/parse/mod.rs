@@ -145,7 +145,8 @@ impl<'a> Parser<'a> {
     }
 
     fn next(&mut self) -> Result<Token<'a>> {
-        let token = self.peek().cloned().ok_or_else(|| error!("line {}: the file ends early", self.line()))?;
+        let token =
+            self.peek().cloned().ok_or_else(|| error!("line {}: the file ends early", self.line()))?;
         self.at += 1;
         Ok(token)
     }
@@ -254,7 +255,9 @@ impl<'a> Parser<'a> {
                 ".ptr" | ".noalias" | ".attribute" => {}
                 // `.ptr .global .align 4` of a kernel parameter
                 ".global" | ".shared" | ".const" | ".local" => {}
-                ".v2" | ".v4" => return Err(error!("line {line}: variables of vector type are not supported")),
+                ".v2" | ".v4" => {
+                    return Err(error!("line {line}: variables of vector type are not supported"));
+                }
                 _ => match word.strip_prefix('.').and_then(type_bytes) {
                     Some(bytes) => break bytes,
                     None => return Err(error!("line {line}: '{word}' is no type of a variable")),
@@ -308,8 +311,12 @@ impl<'a> Parser<'a> {
             } else if !self.take(',') {
                 let line = self.line();
                 match self.operand()? {
-                    Operand::Number { bits, .. } => values.extend_from_slice(&bits.to_le_bytes()[..element.min(8)]),
-                    other => return Err(error!("line {line}: {other:?} as an initial value is not supported")),
+                    Operand::Number { bits, .. } => {
+                        values.extend_from_slice(&bits.to_le_bytes()[..element.min(8)])
+                    }
+                    other => {
+                        return Err(error!("line {line}: {other:?} as an initial value is not supported"));
+                    }
                 }
             }
             if depth == 0 {
@@ -442,7 +449,8 @@ impl<'a> Parser<'a> {
     fn registers(&mut self, function: &mut Function) -> Result<()> {
         let line = self.line();
         let kind = self.word()?;
-        let kind = kind.strip_prefix('.').ok_or_else(|| error!("line {line}: '{kind}' is no register type"))?;
+        let kind =
+            kind.strip_prefix('.').ok_or_else(|| error!("line {line}: '{kind}' is no register type"))?;
         if kind != "pred" && type_bytes(kind).is_none() {
             return Err(error!("line {line}: registers of type '{kind}' are not supported"));
         }
