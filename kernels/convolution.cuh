@@ -115,7 +115,8 @@ struct Cursor {
     __device__ __forceinline__ int bit(const Gather& gather) const { return r * gather.columns.taps + s; }
     // Elements from tap (0, 0), channel 0 of a point.
     __device__ __forceinline__ int offset(const Gather& gather) const {
-        return (gather.rows.direction * r * gather.columns.source + gather.columns.direction * s) * gather.channels + channel;
+        const int pixels = gather.rows.direction * r * gather.columns.source + gather.columns.direction * s;
+        return pixels * gather.channels + channel;
     }
     // The tap among the weights'.
     __device__ __forceinline__ int weight(const Gather& gather) const {

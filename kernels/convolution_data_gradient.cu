@@ -1,6 +1,6 @@
 // Convolution, gradient of the input, on the tensor cores.
 //
-//   dx[i, c] = sum over taps (r, s) and channels n of dy[o, n] w[n, r, s, c]   over all o with o stride + (r, s) - padding = i
+//   dx[i, c] = sum over taps (r, s) and channels n of dy[o, n] w[n, r, s, c],   o stride + (r, s) - padding = i
 //
 // dy [images, OH, OW, Cout], w [Cout, kernel, kernel, Cin], dx [images, H, W, Cin], all bf16, channels multiples of 8;
 // summed in f32, rounded once. With `accumulate`, dx += the gradient, also with one rounding.
@@ -18,13 +18,13 @@
 // accumulating. Limits as forward, predicted. Deterministic: as forward; every dx belongs to one block.
 #include "convolution_product.cuh"
 
-#define DATA_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                      \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                         \
-        NAME(ConvolutionShape shape, const bf16* dy, const bf16* w, bf16* dx, int accumulate) {                          \
-        const Gather gather = gradient_gather(shape);                                                                    \
-        if (accumulate && gather.taps() == 0) return;                                                                    \
-        gather_product<Product<M, N, 32, WARPS_M, WARPS_N, true, false>, false, STAGES>(                                 \
-            gather, shape, dy, w, dx, shape.in_channels, accumulate, nullptr);                                           \
+#define DATA_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                    \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                       \
+        NAME(ConvolutionShape shape, const bf16* dy, const bf16* w, bf16* dx, int accumulate) {                        \
+        const Gather gather = gradient_gather(shape);                                                                  \
+        if (accumulate && gather.taps() == 0) return;                                                                  \
+        gather_product<Product<M, N, 32, WARPS_M, WARPS_N, true, false>, false, STAGES>(                               \
+            gather, shape, dy, w, dx, shape.in_channels, accumulate, nullptr);                                         \
     }
 
 DATA_GRADIENT(convolution_data_gradient_128x128, 128, 128, 2, 4, 3, 2)

@@ -91,7 +91,8 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
             const bool inside = present && (rows.inside[i] >> bit & 1);
             a[k][row] = inside ? source[rows.offset[i] + offset] : 0.0f;
             const int out = FORWARD ? n : channel, in = FORWARD ? channel : n;
-            b[k][row] = present && n < width ? w[(out * gather.kernel * gather.kernel + tap) * shape.in_channels + in] : 0.0f;
+            const int weight = (out * gather.kernel * gather.kernel + tap) * shape.in_channels + in;
+            b[k][row] = present && n < width ? w[weight] : 0.0f;
         }
         tile.add();
     }
@@ -107,7 +108,8 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
                 to[tile.column(j)] = accumulate ? to[tile.column(j)] + tile.c[i][j] : tile.c[i][j];
     }
     if constexpr (FORWARD)
-        if (statistics) tile_statistics(tile, rows_here, statistics + base / TILE * 2 * width + first, width - first, width);
+        if (statistics)
+            tile_statistics(tile, rows_here, statistics + base / TILE * 2 * width + first, width - first, width);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -121,7 +123,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution_weight_gradient_f32(ConvolutionShape shape, const float* x, const float* dy, float* partials, int share) {
+    convolution_weight_gradient_f32(ConvolutionShape shape, const float* x, const float* dy, float* partials,
+                                    int share) {
     __shared__ __align__(16) float a[SLICE][TILE + 4], b[SLICE][TILE + 4];
     const int columns = shape.kernel * shape.kernel * shape.in_channels, tiles = ceiling_divide(columns, TILE);
     const int first_out = blockIdx.x / tiles * TILE, first_column = blockIdx.x % tiles * TILE;

@@ -1,11 +1,11 @@
 // Convolution, forward, on the tensor cores.
 //
-//   y[p, n] = sum over taps (r, s) and channels c of x[p stride + (r, s) - padding, c] w[n, r, s, c],   zeros outside the image
+//   y[p, n] = sum over taps (r, s) and channels c of x[p stride + (r, s) - padding, c] w[n, r, s, c]
 //
-// as a matrix product that is never laid out (implicit GEMM): M = the pixels p of all images, N = Cout, summed over K =
-// kernel^2 Cin. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y [images, OH, OW, Cout], all bf16, channels
-// multiples of 8; products are summed in f32 and rounded once. Source: Chetlur et al., "cuDNN: efficient primitives for
-// deep learning", 2014, section 3 (the lowering); the cuts are our own.
+// with zeros outside the image, as a matrix product that is never laid out (implicit GEMM): M = the pixels p of all
+// images, N = Cout, summed over K = kernel^2 Cin. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y [images, OH,
+// OW, Cout], all bf16, channels multiples of 8; products are summed in f32 and rounded once. Source: Chetlur et al.,
+// "cuDNN: efficient primitives for deep learning", 2014, section 3 (the lowering); the cuts are our own.
 //
 // `statistics`, null or f32 [ceil(M / tile rows), 2, Cout]: of every tile of rows and every channel the sum of y as
 // rounded, and the sum of squared deviations from the tile's mean, for the batchnorm that follows; it saves it a pass
@@ -29,11 +29,11 @@
 // Deterministic: a value is summed by one thread group in one order, tap after tap within a slice of channels.
 #include "convolution_product.cuh"
 
-#define FORWARD(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                            \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                         \
-        NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {                         \
-        gather_product<Product<M, N, 32, WARPS_M, WARPS_N, true, true>, true, STAGES>(                                   \
-            forward_gather(shape), shape, x, w, y, shape.out_channels, false, statistics);                               \
+#define FORWARD(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                          \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                       \
+        NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {                       \
+        gather_product<Product<M, N, 32, WARPS_M, WARPS_N, true, true>, true, STAGES>(                                 \
+            forward_gather(shape), shape, x, w, y, shape.out_channels, false, statistics);                             \
     }
 
 FORWARD(convolution_forward_128x128, 128, 128, 2, 4, 3, 2)

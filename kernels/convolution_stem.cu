@@ -11,8 +11,8 @@
 // A pixel has 6 bytes, too few for cp.async: a warp gathers patches, one pixel at a time and a value a lane, from lines
 // that the L1 cache holds.
 //
-// forward          grid [ceil(pixels / 128) * ceil(Cout / 64)], 256 threads, 18 KB dynamic shared memory, 76 registers (sm_86)
-// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers; 128 pixels a step
+// forward          grid [ceil(pixels / 128) * ceil(Cout / 64)], 256 threads, 18 KB dynamic shared memory, 76 registers
+// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers (sm_86); 128 pixels a step
 //
 // Cost: 2 pixels Cout kernel^2 Cin FLOPs, 26 FLOP a byte at 64 channels: bound by writing y, or reading dy (prediction;
 // in forward the instructions are close, about 1,400 a warp and tile against 16 KB of y). Deterministic: as the other

@@ -1,10 +1,11 @@
 // Convolution, gradient of the weights, on the tensor cores.
 //
-//   dw[n, r, s, c] = sum over the pixels p of all images of dy[p, n] x[p stride + (r, s) - padding, c],   zeros outside the image
+//   dw[n, r, s, c] = sum over the pixels p of all images of dy[p, n] x[p stride + (r, s) - padding, c]
 //
-// x [images, H, W, Cin], dy [images, OH, OW, Cout] bf16, channels multiples of 8; dw [Cout, kernel, kernel, Cin] f32,
-// overwritten. A product with M = Cout, N = (r, s, c) flattened, so that no tap leaves a tile half empty, and K = the
-// pixels: both operands lie with the summed index along rows, so ldmatrix transposes both.
+// with zeros outside the image; x [images, H, W, Cin], dy [images, OH, OW, Cout] bf16, channels multiples of 8; dw
+// [Cout, kernel, kernel, Cin] f32, overwritten. A product with M = Cout, N = (r, s, c) flattened, so that no tap leaves
+// a tile half empty, and K = the pixels: both operands lie with the summed index along rows, so ldmatrix transposes
+// both.
 //
 // K is long and M x N small: blockIdx.y takes a share of the pixels and writes its own partial sum [Cout, kernel^2 Cin]
 // in f32, or dw itself where there is one share; convolution_sum_partials adds them.
@@ -115,10 +116,10 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
     });
 }
 
-#define WEIGHT_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                    \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                         \
-        NAME(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {                        \
-        weight_gradient<Product<M, N, 32, WARPS_M, WARPS_N, false, false>, STAGES>(shape, x, dy, partials, share);       \
+#define WEIGHT_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                  \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                       \
+        NAME(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {                      \
+        weight_gradient<Product<M, N, 32, WARPS_M, WARPS_N, false, false>, STAGES>(shape, x, dy, partials, share);     \
     }
 
 WEIGHT_GRADIENT(convolution_weight_gradient_128x128, 128, 128, 2, 4, 3, 2)

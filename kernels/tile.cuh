@@ -128,7 +128,8 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
                 else
                     load_matrices_transposed(a_tile + A::at(k + quarter_row, m / 8 + quarter_chunk), a);
 #pragma unroll
-                for (int j = 0; j < FN; ++j) multiply_fragments(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                for (int j = 0; j < FN; ++j)
+                    multiply_fragments(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
             }
         }
     }
