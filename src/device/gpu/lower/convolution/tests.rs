@@ -98,8 +98,7 @@ fn shape([in_channels, out_channels]: [usize; 2], stride: usize) -> ConvolutionS
 #[test]
 fn forward_and_statistics_of_every_tile() {
     let tiles = GATHER_TILES.iter().map(|tile| (Element::Bf16, Gathering::forward(tile), 40));
-    let others =
-        [(Element::Bf16, STEM, 3), (Element::F32, f32_gathering("convolution_forward_f32"), 3)];
+    let others = [(Element::Bf16, STEM, 3), (Element::F32, f32_gathering("convolution_forward_f32"), 3)];
     for (element, gathering, in_channels) in tiles.chain(others) {
         for stride in [1, 2] {
             let what = format!("{} stride {stride}", gathering.kernel.name);
@@ -157,8 +156,8 @@ fn data_gradient_of_every_tile() {
                 want.fill(f32::NAN);
             }
             let mut bench = Bench::new([(element, &dy), (element, &w), (element, &want)]);
-            let (dx, ()) = bench
-                .run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate));
+            let (dx, ()) =
+                bench.run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate));
             cpu::backward_data(&shape, &dy, &w, &mut want, accumulate, &mut cpu::Workspace::default());
             // Up to 360 products of 1, in another order: each sum on the way is below 100.
             let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
