@@ -1,4 +1,4 @@
-// The label refinery of SoLar (Wang et al., NeurIPS 2022, section 3.1; its Sinkhorn iteration) in one cooperative launch.
+// The label refinery of SoLar (Wang et al., NeurIPS 2022) in one cooperative launch.
 //
 //   A = P^lambda, P = [queue; M] f32 [n,K] of predicted candidates' probabilities, or M alone while the queue is not full
 //   b = 1/n;  rounds of  a_k = r_k / sum_j A_jk b_j,   b_j = (1/n) / sum_k A_jk a_k;   result of row j: A_jk b_j a_k n
@@ -15,7 +15,7 @@
 //          memory, 4nK bytes, the least possible, and a round costs two passes over the slice and 4(K+1) bytes from every block to
 //          every block through L2: 2.7 MB in all for K = 100 and 82 blocks. `sinkhorn_streaming`, for what does not fit, reads P twice
 //          a round instead.
-// Work     4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 51 barriers and the chains of additions
+// Work     4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 52 barriers and the chains of additions
 //          set the time, not FLOPs or bytes.
 // One barrier a round: a block scales its rows by a, then sums its new A b and b at once, and hands K + 1 partial sums to all;
 // the partial sums have two buffers in turn, so a fast block never overwrites what a slow one still reads.

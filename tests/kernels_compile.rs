@@ -110,9 +110,21 @@ fn every_kernel_compiles_without_spills_and_within_its_budget() {
 /// Tensor-core products (HMMA with bf16 in and f32 sums), asynchronous copies of 16 bytes, matrix loads, and loads and stores of 16
 /// bytes a thread where a kernel streams memory.
 const MEANT: [(&str, &str, &[&str]); 9] = [
-    ("convolution_forward.cu", "convolution_forward_", &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.M88.4", "STG.E.128"]),
-    ("convolution_data_gradient.cu", "convolution_data_gradient_", &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88", "STG.E.128"]),
-    ("convolution_weight_gradient.cu", "convolution_weight_gradient_", &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88"]),
+    (
+        "convolution_forward.cu",
+        "convolution_forward_",
+        &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.M88.4", "STG.E.128"],
+    ),
+    (
+        "convolution_data_gradient.cu",
+        "convolution_data_gradient_",
+        &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88", "STG.E.128"],
+    ),
+    (
+        "convolution_weight_gradient.cu",
+        "convolution_weight_gradient_",
+        &["HMMA.16816.F32.BF16", "LDGSTS.E.BYPASS.128", "LDSM.16.MT88"],
+    ),
     ("convolution_stem.cu", "convolution_stem_", &["HMMA.16816.F32.BF16"]),
     ("batchnorm.cu", "batchnorm_apply", &["LDG.E.128", "STG.E.128"]),
     ("batchnorm.cu", "batchnorm_gradient_apply", &["LDG.E.128", "STG.E.128"]),
@@ -150,7 +162,9 @@ fn the_machine_code_holds_what_is_meant() {
     for (file, prefix, instructions) in MEANT {
         let kernels = disassembled(&cache, file);
         let mut seen = 0;
-        for (name, code) in kernels.iter().filter(|(name, _)| name.starts_with(prefix) && !name.ends_with("_f32")) {
+        for (name, code) in
+            kernels.iter().filter(|(name, _)| name.starts_with(prefix) && !name.ends_with("_f32"))
+        {
             seen += 1;
             for instruction in instructions {
                 assert!(code.contains(instruction), "{name} of {file} has no {instruction}");

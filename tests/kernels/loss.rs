@@ -288,9 +288,12 @@ fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
     }
 }
 
+/// What is done to a sample's weak logits, strong logits and confidence row.
+type Kind<'a> = &'a dyn Fn(&mut [f32], &mut [f32], &mut [f32]);
+
 /// Saturated, huge, infinite and NaN logits, and rows of confidence without any weight, one kind a sample.
 fn extreme(classes: usize) -> Case {
-    let kinds: [&dyn Fn(&mut [f32], &mut [f32], &mut [f32]); 15] = [
+    let kinds: [Kind<'_>; 15] = [
         // Class 0 saturated in both views: right, and wrong.
         &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 1.0),
         &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 0.0),
@@ -389,7 +392,7 @@ fn counters_of_a_step() {
                 Value::F32(loss_rows),
                 Value::F32(vec![-1.0, 3.5, 7.0]),
             ];
-            let outcome = pair.run(&[primitive.clone()], &values);
+            let outcome = pair.run(std::slice::from_ref(&primitive), &values);
             let what = format!("{batch} x {classes}, spoiled {spoiled}");
             outcome.assert_close(&what, Tensor(4), f64::from(f32::EPSILON), 0.0);
             let (cpu, kernels) = (&outcome.cpu[4], &outcome.kernels[4]);

@@ -60,7 +60,7 @@ fn the_class_prior() {
         spoiled[0] = f32::NAN;
         for (what, parameters) in [("ordinary", ordinary), ("saturated", saturated), ("spoiled", spoiled)] {
             let values = [Value::F32(mean.clone()), Value::F32(parameters), Value::Output(classes)];
-            let outcome = pair.run(&[primitive.clone()], &values);
+            let outcome = pair.run(std::slice::from_ref(&primitive), &values);
             outcome.assert_close(&format!("{classes} x {inputs}, {what}"), Tensor(2), 2e-6, 1e-5);
             assert_eq!(outcome.cpu[2][0].is_nan(), what == "spoiled");
         }

@@ -72,7 +72,7 @@ impl Scaling {
         let mut error = FIRST_ERROR;
         while scaling.rounds < settings.rounds && !scaling.failed && error >= settings.tolerance {
             scaling.round(class_prior, share);
-            if scaling.rounds % settings.check_every == 0 {
+            if scaling.rounds.is_multiple_of(settings.check_every) {
                 let sum = |values: &[f32]| values.iter().map(|&value| f64::from(value)).sum::<f64>() as f32;
                 error = sum(&scaling.rows) + sum(&scaling.columns);
                 scaling.failed = error.is_nan();
