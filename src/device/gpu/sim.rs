@@ -19,6 +19,9 @@ use super::sources;
 /// The architecture whose PTX is run.
 const ARCHITECTURE: u32 = 80;
 
+/// The GPU that stands for all where work is cut by its size and times are predicted.
+const MODELLED: &str = "rtx3090";
+
 /// What the launches of each kernel cost together, filled while the driver runs.
 #[derive(Clone, Default)]
 pub struct Costs(Rc<RefCell<BTreeMap<Kernel, Counters>>>);
@@ -69,7 +72,7 @@ impl SimDriver {
         self.costs.clone()
     }
 
-    fn run(&mut self, launch: &Launch) -> Result<()> {
+    fn run(&mut self, launch: &Launch) -> Result<Counters> {
         let Kernel { file, name } = launch.kernel;
         if !self.programs.contains_key(file) {
             let source = sources::find(file).with_context(|| format!("no kernel file {file}"))?;
@@ -87,8 +90,8 @@ impl SimDriver {
         if let Some(first) = report.findings.first() {
             bail!("kernel {name}: {first} ({} findings in this launch)", report.findings_total);
         }
-        *self.costs.0.borrow_mut().entry(launch.kernel).or_default() += report.counters;
-        Ok(())
+        *self.costs.0.borrow_mut().entry(launch.kernel).or_default() += &report.counters;
+        Ok(report.counters)
     }
 }
 
@@ -133,7 +136,7 @@ impl Driver for SimDriver {
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
         self.activity.launches += 1;
-        self.run(launch)
+        self.run(launch).map(|_| ())
     }
 
     fn record(&mut self, launches: &[Launch]) -> Result<usize> {
@@ -144,7 +147,7 @@ impl Driver for SimDriver {
     fn replay(&mut self, sequence: usize) -> Result<()> {
         self.activity.sequence_launches += 1;
         let launches = std::mem::take(&mut self.sequences[sequence]);
-        let result = launches.iter().try_for_each(|launch| self.run(launch));
+        let result = launches.iter().try_for_each(|launch| self.run(launch).map(|_| ()));
         self.sequences[sequence] = launches;
         result
     }
@@ -155,7 +158,8 @@ impl Driver for SimDriver {
     }
 
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>> {
-        launches.iter().map(|launch| self.run(launch).map(|_| 0.0)).collect()
+        let gpu = ptx_sim::Gpu::built_in(MODELLED).context("the interpreter knows this GPU")?;
+        launches.iter().map(|launch| Ok(gpu.predict(&self.run(launch)?).seconds)).collect()
     }
 
     fn activity(&self) -> Activity {

@@ -1,79 +1,142 @@
-//! What a launch costs, counted. The numbers depend on the kernel, its input and its launch alone.
+//! What a launch cost, counted exactly.
+
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-use crate::op::{CLASSES, Class};
+/// Classes of instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Integer,
+    Float,
+    Double,
+    SpecialFunction,
+    Conversion,
+    MoveLogic,
+    Control,
+    LoadGlobal,
+    StoreGlobal,
+    LoadShared,
+    StoreShared,
+    Local,
+    Constant,
+    Atomic,
+    Barrier,
+    Shuffle,
+    Mma,
+    MatrixMove,
+    CopyAsync,
+    Other,
+}
 
-/// Counts of one launch or of several together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Counters {
-    /// Warp instructions by kind.
-    pub integer: u64,
-    pub float: u64,
-    pub double: u64,
-    pub special: u64,
-    pub conversion: u64,
-    pub moves: u64,
-    pub control: u64,
-    pub global_loads: u64,
-    pub global_stores: u64,
-    pub shared_loads: u64,
-    pub shared_stores: u64,
-    pub local: u64,
-    pub parameter: u64,
-    pub atomics: u64,
-    pub barriers: u64,
-    pub exchanges: u64,
-    pub mma: u64,
-    pub ldmatrix: u64,
-    pub async_copies: u64,
-    /// Instructions times active lanes.
-    pub thread_instructions: u64,
-    /// Multiplications and additions of the tensor cores.
-    pub mma_flops: u64,
-    /// 32-byte sectors that warp instructions ask for, and the least that could hold the bytes they touch.
-    pub load_sectors: u64,
-    pub load_sectors_least: u64,
-    pub store_sectors: u64,
-    pub store_sectors_least: u64,
-    /// Different sectors over the whole launch: the traffic with a perfect cache.
-    pub unique_load_sectors: u64,
-    pub unique_store_sectors: u64,
-    /// Passes through shared memory, and how many of them conflicts of banks cost.
-    pub shared_wavefronts: u64,
-    pub bank_conflicts: u64,
-    /// Bytes that local memory moved.
-    pub local_bytes: u64,
-    pub blocks: u64,
-    pub threads: u64,
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// What a launch cost. Every number is exact and, for a kernel without races and spinning, the same whatever the
+        /// number of threads and the order of warps.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Counters { $($(#[$doc])* pub $name: u64),+ }
+
+        impl AddAssign<&Counters> for Counters {
+            fn add_assign(&mut self, other: &Counters) {
+                $(self.$name += other.$name;)+
+            }
+        }
+
+        impl Counters {
+            /// Every number with its name, in order.
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Launches added up.
+    launches,
+    /// Blocks.
+    blocks,
+    /// Threads of all blocks.
+    threads,
+    /// Instructions times the lanes that took part.
+    thread_instructions,
+    /// Warp instructions on integers.
+    integer,
+    /// Warp instructions on f32, f16 and bf16.
+    float,
+    /// Warp instructions on f64.
+    double,
+    /// Exponentials, logarithms, sines, roots and reciprocals.
+    special,
+    /// `cvt`.
+    conversion,
+    /// Moves, selections, bit logic and predicates.
+    moves,
+    /// Branches and exits.
+    control,
+    /// Loads from global memory, also by a generic address that turned out to be global.
+    global_loads,
+    /// Stores to global memory.
+    global_stores,
+    /// Loads from shared memory.
+    shared_loads,
+    /// Stores to shared memory.
+    shared_stores,
+    /// Loads and stores of local memory (spills and indexed arrays).
+    local,
+    /// Loads of parameters and constants.
+    parameter,
+    /// Atomics and reductions.
+    atomics,
+    /// Barriers and fences.
+    barriers,
+    /// Shuffles, votes, matches and warp reductions.
+    exchanges,
+    /// Matrix products.
+    mma,
+    /// `ldmatrix` and `stmatrix`.
+    ldmatrix,
+    /// Asynchronous copies, their commits and waits.
+    async_copies,
+    /// Clocks and what is in no other class.
+    other,
+    /// Floating-point operations of the matrix products, two a multiplication.
+    mma_flops,
+    /// Floating-point operations of f32 arithmetic, by lane; a fused multiplication counts two.
+    f32_flops,
+    /// Sectors of 32 bytes that loads asked for, instruction by instruction.
+    load_sectors,
+    /// The fewest those instructions could have asked for: distinct bytes over 32, rounded up.
+    load_sectors_least,
+    /// Sectors that stores and atomics asked for.
+    store_sectors,
+    /// The fewest those could have asked for.
+    store_sectors_least,
+    /// Distinct sectors read in the whole launch: with a cache that forgets nothing, what DRAM must deliver.
+    unique_load_sectors,
+    /// Distinct sectors written in the whole launch.
+    unique_store_sectors,
+    /// Passes through shared memory.
+    shared_wavefronts,
+    /// Passes beyond one for each group of lanes: bank conflicts.
+    bank_conflicts,
+    /// CTA barriers completed.
+    barriers_completed,
+    /// Bytes of local memory loaded or stored, by lane.
+    local_bytes,
+    /// Lanes of atomic operations.
+    atomic_lanes,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        *self += &other;
+    }
 }
 
 impl Counters {
-    pub(crate) fn add_classes(&mut self, classes: &[u64; CLASSES]) {
-        let of = |class: Class| classes[class as usize];
-        self.integer += of(Class::Integer);
-        self.float += of(Class::Float);
-        self.double += of(Class::Double);
-        self.special += of(Class::Special);
-        self.conversion += of(Class::Conversion);
-        self.moves += of(Class::Move);
-        self.control += of(Class::Control);
-        self.global_loads += of(Class::GlobalLoad);
-        self.global_stores += of(Class::GlobalStore);
-        self.shared_loads += of(Class::SharedLoad);
-        self.shared_stores += of(Class::SharedStore);
-        self.local += of(Class::Local);
-        self.parameter += of(Class::Parameter);
-        self.atomics += of(Class::Atomic);
-        self.barriers += of(Class::Barrier);
-        self.exchanges += of(Class::Exchange);
-        self.mma += of(Class::Mma);
-        self.ldmatrix += of(Class::Ldmatrix);
-        self.async_copies += of(Class::AsyncCopy);
-    }
-
-    /// All warp instructions.
+    /// Instructions issued by warps, all classes together. One whose guard is false for every lane counts too.
     pub fn instructions(&self) -> u64 {
         self.integer
             + self.float
@@ -94,25 +157,31 @@ impl Counters {
             + self.mma
             + self.ldmatrix
             + self.async_copies
+            + self.other
     }
-}
 
-impl std::ops::AddAssign<&Counters> for Counters {
-    fn add_assign(&mut self, other: &Counters) {
-        macro_rules! add {
-            ($($field:ident)*) => { $(self.$field += other.$field;)* };
+    pub(crate) fn class_mut(&mut self, class: Class) -> &mut u64 {
+        match class {
+            Class::Integer => &mut self.integer,
+            Class::Float => &mut self.float,
+            Class::Double => &mut self.double,
+            Class::SpecialFunction => &mut self.special,
+            Class::Conversion => &mut self.conversion,
+            Class::MoveLogic => &mut self.moves,
+            Class::Control => &mut self.control,
+            Class::LoadGlobal => &mut self.global_loads,
+            Class::StoreGlobal => &mut self.global_stores,
+            Class::LoadShared => &mut self.shared_loads,
+            Class::StoreShared => &mut self.shared_stores,
+            Class::Local => &mut self.local,
+            Class::Constant => &mut self.parameter,
+            Class::Atomic => &mut self.atomics,
+            Class::Barrier => &mut self.barriers,
+            Class::Shuffle => &mut self.exchanges,
+            Class::Mma => &mut self.mma,
+            Class::MatrixMove => &mut self.ldmatrix,
+            Class::CopyAsync => &mut self.async_copies,
+            Class::Other => &mut self.other,
         }
-        add! {
-            integer float double special conversion moves control global_loads global_stores shared_loads shared_stores
-            local parameter atomics barriers exchanges mma ldmatrix async_copies thread_instructions mma_flops
-            load_sectors load_sectors_least store_sectors store_sectors_least unique_load_sectors unique_store_sectors
-            shared_wavefronts bank_conflicts local_bytes blocks threads
-        }
-    }
-}
-
-impl std::ops::AddAssign for Counters {
-    fn add_assign(&mut self, other: Counters) {
-        *self += &other;
     }
 }

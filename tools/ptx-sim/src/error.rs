@@ -1,14 +1,18 @@
-//! What can be wrong with a request: one line that names the thing.
+//! The one error type: a line of text that names the thing and, where there is one, the remedy.
 
 use std::fmt;
 
-/// A file that cannot be understood, a launch that cannot be made.
-#[derive(Clone, Debug, PartialEq)]
+/// Why a program cannot be parsed, a launch not be made, or an address not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(String);
 
 impl Error {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self(message.into())
+    }
+
+    pub(crate) fn at(line: u32, message: impl fmt::Display) -> Self {
+        Self(format!("PTX line {line}: {message}"))
     }
 }
 
@@ -21,9 +25,3 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
-
-/// An error with a formatted message.
-macro_rules! error {
-    ($($part:tt)*) => { $crate::error::Error::new(format!($($part)*)) };
-}
-pub(crate) use error;

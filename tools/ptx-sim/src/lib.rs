@@ -1,14 +1,46 @@
 //! Runs the PTX that NVRTC emits on the CPU: exactly, with checks, with counters.
 //!
-//! | module | what |
-//! |---|---|
-//! | `parse` | text to statements |
-//! | `decode`, `op`, `flow` | statements to instructions over numbered registers; where diverging lanes meet again |
-//! | `memory` | global memory, its shadow, races between blocks |
-//! | `exec` | running a launch |
-//! | `finding`, `counters` | what was found, what was counted |
-//! | `machine` | the door: memory and launches |
+//! ```
+//! use ptx_sim::{Launch, Machine, Program, Settings};
+//!
+//! let program = Program::parse(
+//!     ".version 7.0
+//!      .target sm_80
+//!      .address_size 64
+//!      .visible .entry double(.param .u64 data) {
+//!          .reg .b32 %r<3>;
+//!          .reg .b64 %rd<4>;
+//!          ld.param.u64 %rd1, [data];
+//!          mov.u32 %r1, %tid.x;
+//!          mul.wide.u32 %rd2, %r1, 4;
+//!          add.s64 %rd3, %rd1, %rd2;
+//!          ld.global.u32 %r2, [%rd3];
+//!          shl.b32 %r2, %r2, 1;
+//!          st.global.u32 [%rd3], %r2;
+//!          ret;
+//!      }",
+//! )?;
+//! let mut machine = Machine::new(Settings::default());
+//! let data = machine.allocate(32 * 4, "data");
+//! machine.write(data, &7u32.to_le_bytes().repeat(32))?;
+//! let arguments = data.to_le_bytes();
+//! let launch = Launch {
+//!     grid: [1, 1, 1],
+//!     block: [32, 1, 1],
+//!     shared_bytes: 0,
+//!     cooperative: false,
+//!     arguments: &arguments,
+//! };
+//! let report = machine.launch(&program, "double", &launch)?;
+//! assert!(report.findings.is_empty());
+//! let mut out = [0; 4];
+//! machine.read(data, &mut out)?;
+//! assert_eq!(u32::from_le_bytes(out), 14);
+//! # Ok::<(), ptx_sim::Error>(())
+//! ```
+#![warn(missing_docs)]
 
+mod code;
 mod counters;
 mod decode;
 mod error;
@@ -17,13 +49,23 @@ mod finding;
 mod flow;
 mod machine;
 mod memory;
-mod op;
 mod parse;
-mod program;
+mod roofline;
 
+pub use code::Parameter;
 pub use counters::Counters;
+pub use decode::{Description, Program};
 pub use error::Error;
-pub use exec::Launch;
-pub use finding::{Finding, FindingKind};
-pub use machine::{Machine, Report, Settings};
-pub use program::{Kernel, Parameter, Program};
+pub use finding::{Finding, FindingKind, SourceLine};
+pub use machine::{Launch, Machine, Report, Settings};
+pub use roofline::{Gpu, Prediction};
+
+/// A number rounded to f16, as its bits.
+pub fn f16_bits(value: f64) -> u16 {
+    exec::registers::F16::from_odd(value).0
+}
+
+/// A number rounded to bf16, as its bits.
+pub fn bf16_bits(value: f64) -> u16 {
+    exec::registers::Bf16::from_odd(value).0
+}

@@ -1,390 +1,417 @@
-//! Numbers other than f32 and integers: half types, conversions with their rounding, approximate functions.
+//! Floating-point arithmetic of one lane: rounding modes, narrow formats, and the corner cases in which PTX differs from Rust.
 //!
-//! The approximate functions of a GPU differ from these in their last bits; here they are as exact as the host's.
+//! Everything that rounds goes through one idea. An exact result is kept as an f64 *rounded to odd*: if the f64 is not
+//! exact, its last bit is set. With at least two bits more than the target, rounding that once more, in any direction, is
+//! the same as rounding the exact value.
 
-use crate::op::{FloatBinary, FloatUnary, Mode, Rounding, Type, Width};
+use super::registers::{Bf16, F16};
 
-/// Denormals to zero of the same sign.
-#[inline(always)]
-pub fn flush(value: f32) -> f32 {
-    if value.is_subnormal() { 0f32.copysign(value) } else { value }
+/// Directions of rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// To nearest, ties to even.
+    Nearest,
+    /// To nearest, ties away from zero.
+    Away,
+    Zero,
+    Down,
+    Up,
 }
 
-#[inline(always)]
-pub fn enter(value: f32, mode: Mode) -> f32 {
-    if mode.ftz { flush(value) } else { value }
+/// Explicit mantissa bits and exponent range of a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    pub mantissa: u32,
+    pub least: i32,
+    pub most: i32,
 }
 
-/// What a result becomes: flushed, clamped to 0..1 with NaN to 0.
-#[inline(always)]
-pub fn leave(value: f32, mode: Mode) -> f32 {
-    let value = if mode.ftz { flush(value) } else { value };
-    if mode.sat { if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) } } else { value }
-}
+pub const SINGLE: Format = Format { mantissa: 23, least: -126, most: 127 };
+pub const BRAIN: Format = Format { mantissa: 7, least: -126, most: 127 };
+pub const HALF: Format = Format { mantissa: 10, least: -14, most: 15 };
+pub const TENSOR: Format = Format { mantissa: 10, least: -126, most: 127 };
 
-/// The canonical NaN of arithmetic results.
-#[inline(always)]
-pub fn canonical(value: f32) -> u32 {
-    if value.is_nan() { 0x7fff_ffff } else { value.to_bits() }
-}
-
-pub fn half_to_f32(bits: u16, kind: Type) -> f32 {
-    match kind {
-        Type::Bf16 => f32::from_bits(u32::from(bits) << 16),
-        _ => half::f16::from_bits(bits).to_f32(),
+/// `x` in a narrower format, as that format's bits. NaN becomes the canonical one of all mantissa bits.
+pub fn narrow(x: f64, format: Format, mode: Round) -> u32 {
+    let Format { mantissa, least, most } = format;
+    let width = 1 + mantissa + (32 - (most as u32).leading_zeros()) + 1;
+    let sign = u32::from(x.is_sign_negative()) << (width - 1);
+    let infinity = ((2 * most + 1) as u32) << mantissa;
+    if x.is_nan() {
+        return infinity | ((1 << mantissa) - 1);
     }
-}
-
-/// f32 to a half type.
-pub fn f32_to_half(value: f32, kind: Type, rounding: Rounding) -> u16 {
-    if value.is_nan() {
-        return 0x7fff;
+    let magnitude = x.abs();
+    if magnitude.is_infinite() {
+        return sign | infinity;
     }
-    let nearest = match kind {
-        Type::Bf16 => half::bf16::from_f32(value).to_bits(),
-        _ => half::f16::from_f32(value).to_bits(),
-    };
-    let back = half_to_f32(nearest, kind);
-    let magnitude = |bits: u16, step: i32| {
-        // One step away from or towards zero, the sign kept.
-        (bits & 0x8000) | ((i32::from(bits & 0x7fff) + step) as u16 & 0x7fff)
-    };
-    let too_far = match rounding {
-        Rounding::Nearest => false,
-        Rounding::Zero => back.abs() > value.abs(),
-        Rounding::Down => back > value,
-        Rounding::Up => back < value,
-    };
-    if !too_far {
-        return nearest;
+    if magnitude == 0.0 {
+        return sign;
     }
-    let away = match rounding {
-        Rounding::Zero => -1,
-        Rounding::Down => {
-            if value > 0.0 {
-                -1
-            } else {
-                1
-            }
-        }
-        _ => {
-            if value > 0.0 {
-                1
-            } else {
-                -1
-            }
-        }
-    };
-    magnitude(nearest, away)
-}
-
-/// A double rounded to f32.
-pub fn f64_to_f32(value: f64, rounding: Rounding) -> f32 {
-    let nearest = value as f32;
-    let back = f64::from(nearest);
-    let step = |up: bool| {
-        let bits = nearest.to_bits() as i32;
-        let grow = (nearest > 0.0) == up;
-        if nearest == 0.0 {
-            return if up { f32::from_bits(1) } else { f32::from_bits(0x8000_0001) };
-        }
-        f32::from_bits((if grow { bits + 1 } else { bits - 1 }) as u32)
-    };
-    match rounding {
-        _ if value.is_nan() || back == value => nearest,
-        Rounding::Nearest => nearest,
-        Rounding::Zero if back.abs() > value.abs() => step(value < 0.0),
-        Rounding::Down if back > value => step(false),
-        Rounding::Up if back < value => step(true),
-        _ => nearest,
+    let bits = magnitude.to_bits();
+    // Subnormal f64 lie far below every target's least value: their exponent only has to be small.
+    let exponent = ((bits >> 52) as i32 - 1023).max(-1022);
+    let significand = if bits >> 52 == 0 { bits } else { bits & ((1 << 52) - 1) | 1 << 52 };
+    // Bits of the significand below the target's last place.
+    let mut drop = 52 - mantissa as i32;
+    if exponent < least {
+        drop += least - exponent;
     }
-}
-
-fn to_integral(value: f64, rounding: Rounding) -> f64 {
-    match rounding {
-        Rounding::Nearest => value.round_ties_even(),
-        Rounding::Zero => value.trunc(),
-        Rounding::Down => value.floor(),
-        Rounding::Up => value.ceil(),
-    }
-}
-
-/// The widths' least and largest values.
-fn bounds(kind: Type) -> Option<(i128, i128)> {
-    Some(match kind {
-        Type::S8 => (i8::MIN.into(), i8::MAX.into()),
-        Type::U8 => (0, u8::MAX.into()),
-        Type::Int(Width::S16) => (i16::MIN.into(), i16::MAX.into()),
-        Type::Int(Width::U16) => (0, u16::MAX.into()),
-        Type::Int(Width::S32) => (i32::MIN.into(), i32::MAX.into()),
-        Type::Int(Width::U32) => (0, u32::MAX.into()),
-        Type::Int(Width::S64) => (i64::MIN.into(), i64::MAX.into()),
-        Type::Int(Width::U64) => (0, u64::MAX.into()),
-        _ => return None,
-    })
-}
-
-/// The bits a register holds for a value of `kind`: signed values narrower than it are extended.
-fn integer_bits(value: i128, kind: Type) -> u64 {
-    match kind {
-        Type::S8 => value as i8 as i32 as u32 as u64,
-        Type::U8 => u64::from(value as u8),
-        Type::Int(Width::S16 | Width::U16) => u64::from(value as u16),
-        Type::Int(Width::S32 | Width::U32) => u64::from(value as u32),
-        _ => value as u64,
-    }
-}
-
-fn integer_of(bits: u64, kind: Type) -> i128 {
-    match kind {
-        Type::S8 => i128::from(bits as i8),
-        Type::U8 => i128::from(bits as u8),
-        Type::Int(Width::S16) => i128::from(bits as i16),
-        Type::Int(Width::U16) => i128::from(bits as u16),
-        Type::Int(Width::S32) => i128::from(bits as i32),
-        Type::Int(Width::U32) => i128::from(bits as u32),
-        Type::Int(Width::S64) => i128::from(bits as i64),
-        _ => i128::from(bits),
-    }
-}
-
-/// `cvt` of one value, from and to register bits.
-pub fn convert(bits: u64, from: Type, to: Type, rounding: Rounding, integral: bool, mode: Mode) -> u64 {
-    let source = match from {
-        Type::F16 | Type::Bf16 => Some(f64::from(half_to_f32(bits as u16, from))),
-        Type::F32 => Some(f64::from(enter(f32::from_bits(bits as u32), mode))),
-        Type::F64 => Some(f64::from_bits(bits)),
-        _ => None,
-    };
-    match (source, bounds(to)) {
-        (Some(value), Some((least, most))) => {
-            // NaN becomes 0; everything else saturates.
-            let value = to_integral(value, rounding);
-            let value = if value.is_nan() {
-                0
-            } else if value >= most as f64 {
-                most
-            } else if value <= least as f64 {
-                least
-            } else {
-                value as i128
-            };
-            integer_bits(value, to)
-        }
-        (Some(value), None) => {
-            let value = if integral { to_integral(value, rounding) } else { value };
-            match to {
-                Type::F64 => {
-                    let value = if mode.sat {
-                        if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) }
-                    } else {
-                        value
-                    };
-                    if value.is_nan() { 0x7fff_ffff_ffff_ffff } else { value.to_bits() }
-                }
-                Type::F32 => {
-                    let result = leave(f64_to_f32(value, rounding), mode);
-                    // Between f32s, the bits of a NaN stay; from another type they become the canonical ones.
-                    u64::from(if from == Type::F32 { result.to_bits() } else { canonical(result) })
-                }
-                _ => {
-                    // From a double in one rounding: to odd first, then to the half type.
-                    let single = f64_to_f32(value, Rounding::Zero);
-                    let sticky = f64::from(single) != value && !value.is_nan();
-                    let odd = if sticky { f32::from_bits(single.to_bits() | 1) } else { single };
-                    u64::from(f32_to_half(leave(odd, mode), to, rounding))
-                }
-            }
-        }
-        (None, Some((least, most))) => {
-            let value = integer_of(bits, from);
-            integer_bits(if mode.sat { value.clamp(least, most) } else { value }, to)
-        }
-        (None, None) => {
-            let value = integer_of(bits, from);
-            match to {
-                Type::F64 => {
-                    let nearest = value as f64;
-                    let off = |result: f64| result as i128 - value;
-                    let result = match rounding {
-                        Rounding::Zero if off(nearest).abs() > 0 && (nearest.abs() as i128) > value.abs() => {
-                            f64::from_bits(nearest.to_bits() - 1)
-                        }
-                        Rounding::Down if off(nearest) > 0 => f64::from_bits(if nearest > 0.0 {
-                            nearest.to_bits() - 1
-                        } else {
-                            nearest.to_bits() + 1
-                        }),
-                        Rounding::Up if off(nearest) < 0 => f64::from_bits(if nearest > 0.0 {
-                            nearest.to_bits() + 1
-                        } else {
-                            nearest.to_bits() - 1
-                        }),
-                        _ => nearest,
-                    };
-                    result.to_bits()
-                }
-                Type::F32 => {
-                    let nearest = value as f32;
-                    let over = nearest as i128 - value;
-                    let step = |delta: i32| f32::from_bits((nearest.to_bits() as i32 + delta) as u32);
-                    let positive = nearest > 0.0;
-                    let result = match rounding {
-                        Rounding::Zero if over != 0 && (over > 0) == positive => step(-1),
-                        Rounding::Down if over > 0 => step(if positive { -1 } else { 1 }),
-                        Rounding::Up if over < 0 => step(if positive { 1 } else { -1 }),
-                        _ => nearest,
-                    };
-                    u64::from(result.to_bits())
-                }
-                _ => u64::from(f32_to_half(value as f32, to, rounding)),
-            }
-        }
-    }
-}
-
-#[inline(always)]
-pub fn minimum(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() {
-        a
-    } else if a == b {
-        f32::from_bits(a.to_bits() | b.to_bits())
-    } else if a < b {
-        a
+    let (kept, rest, half) = if drop >= 64 {
+        (0, significand, u64::MAX)
     } else {
-        b
-    }
-}
-
-#[inline(always)]
-pub fn maximum(a: f32, b: f32) -> f32 {
-    if a.is_nan() {
-        b
-    } else if b.is_nan() {
-        a
-    } else if a == b {
-        f32::from_bits(a.to_bits() & b.to_bits())
-    } else if a > b {
-        a
-    } else {
-        b
-    }
-}
-
-/// `f32` in another rounding, from the exact result of f64 arithmetic where that is exact.
-pub fn binary(op: FloatBinary, a: f32, b: f32, rounding: Rounding) -> f32 {
-    let (x, y) = (f64::from(a), f64::from(b));
-    let exact = match op {
-        FloatBinary::Mul => Some(x * y),
-        FloatBinary::Add => sum_to_odd(x, y),
-        FloatBinary::Sub => sum_to_odd(x, -y),
-        _ => None,
+        (significand >> drop, significand & ((1u64 << drop) - 1), 1u64 << (drop - 1))
     };
-    match (op, rounding, exact) {
-        (_, Rounding::Zero | Rounding::Down | Rounding::Up, Some(value)) => f64_to_f32(value, rounding),
-        (FloatBinary::Add, ..) => a + b,
-        (FloatBinary::Sub, ..) => a - b,
-        (FloatBinary::Mul, ..) => a * b,
-        (FloatBinary::Div, ..) => a / b,
-        (FloatBinary::Min, ..) => minimum(a, b),
-        (FloatBinary::Max, ..) => maximum(a, b),
-        (FloatBinary::MinNan, ..) => {
-            if a.is_nan() || b.is_nan() {
-                f32::NAN
+    let negative = sign != 0;
+    let up = match mode {
+        Round::Nearest => rest > half || (rest == half && kept & 1 == 1),
+        Round::Away => rest >= half,
+        Round::Zero => false,
+        Round::Down => negative && rest != 0,
+        Round::Up => !negative && rest != 0,
+    };
+    let rounded = kept + u64::from(up);
+    // A mantissa that carries over runs into the exponent by itself.
+    let biased = if exponent < least {
+        rounded as u32
+    } else {
+        (rounded as u32).wrapping_add(((exponent + most - 1) as u32) << mantissa)
+    };
+    if biased >= infinity {
+        let finite = match mode {
+            Round::Zero => true,
+            Round::Down => !negative,
+            Round::Up => negative,
+            Round::Nearest | Round::Away => false,
+        };
+        return sign | if finite { infinity - 1 } else { infinity };
+    }
+    sign | biased
+}
+
+/// The f64 nearest to `value + error` by rounding to odd; |error| is less than half a unit in the last place of `value`.
+pub fn to_odd(value: f64, error: f64) -> f64 {
+    if error == 0.0 || !value.is_finite() || error.is_nan() {
+        return value;
+    }
+    let bits = value.to_bits();
+    if bits & 1 == 1 {
+        return value;
+    }
+    // An even neighbour on the far side of the exact value: step towards the odd one on the exact value's side.
+    if (error > 0.0) == (value > 0.0) {
+        f64::from_bits(bits | 1)
+    } else {
+        f64::from_bits(bits.wrapping_sub(1))
+    }
+}
+
+/// `a + b` and what rounding lost.
+fn two_sum(a: f64, b: f64) -> (f64, f64) {
+    let sum = a + b;
+    let other = sum - a;
+    (sum, (a - (sum - other)) + (b - other))
+}
+
+/// `a * b + c` of three values of at most 24 bits each, rounded to odd.
+pub fn fma_odd(a: f64, b: f64, c: f64) -> f64 {
+    let (sum, error) = two_sum(a * b, c);
+    to_odd(sum, error)
+}
+
+/// `a * b + c` in f32 with one rounding, without an instruction for it.
+#[inline]
+pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
+    fma_odd(f64::from(a), f64::from(b), f64::from(c)) as f32
+}
+
+/// Which operation a rounding mode applies to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    Add,
+    Sub,
+    Mul,
+    Fma,
+    Div,
+    Rcp,
+    Sqrt,
+}
+
+/// An operation on values of at most 24 bits, rounded to odd.
+pub fn odd(operation: Arithmetic, a: f64, b: f64, c: f64) -> f64 {
+    let quotient = |a: f64, b: f64| {
+        let q = a / b;
+        let rest = (-q).mul_add(b, a);
+        to_odd(q, if (b < 0.0) == (rest < 0.0) { rest.abs() } else { -rest.abs() })
+    };
+    match operation {
+        Arithmetic::Add => fma_odd(a, 1.0, b),
+        Arithmetic::Sub => fma_odd(a, 1.0, -b),
+        Arithmetic::Mul => a * b,
+        Arithmetic::Fma => fma_odd(a, b, c),
+        Arithmetic::Div => quotient(a, b),
+        Arithmetic::Rcp => quotient(1.0, a),
+        Arithmetic::Sqrt => {
+            let root = a.sqrt();
+            to_odd(root, (-root).mul_add(root, a))
+        }
+    }
+}
+
+/// An f32 operation with any rounding mode.
+pub fn single(operation: Arithmetic, mode: Round, ftz: bool, sat: bool, values: [f32; 3]) -> f32 {
+    let values = if ftz { values.map(flush) } else { values };
+    let [a, b, c] = values.map(f64::from);
+    let exact = odd(operation, a, b, c);
+    let mut result = f32::from_bits(narrow(exact, SINGLE, mode));
+    // An exact zero sum of opposite signs is -0 when rounding down.
+    if exact == 0.0 && mode == Round::Down && matches!(operation, Arithmetic::Add | Arithmetic::Sub) {
+        let other = if operation == Arithmetic::Add { b } else { -b };
+        if !(a == 0.0 && other == 0.0 && a.is_sign_positive() && other.is_sign_positive()) {
+            result = -0.0;
+        }
+    }
+    if ftz {
+        result = flush(result);
+    }
+    if sat { saturate(result) } else { result }
+}
+
+/// An f64 operation with any rounding mode.
+pub fn double(operation: Arithmetic, mode: Round, [a, b, c]: [f64; 3]) -> f64 {
+    // The nearest result and the sign of what is missing from it.
+    let (near, error) = match operation {
+        Arithmetic::Add => two_sum(a, b),
+        Arithmetic::Sub => two_sum(a, -b),
+        Arithmetic::Mul => (a * b, a.mul_add(b, -(a * b))),
+        Arithmetic::Fma => {
+            let near = a.mul_add(b, c);
+            // a b + c - near = (p + q) + c - near, where p + q = a b exactly.
+            let p = a * b;
+            let q = a.mul_add(b, -p);
+            let (s, t) = two_sum(p, c);
+            (near, (s - near) + (t + q))
+        }
+        Arithmetic::Div | Arithmetic::Rcp => {
+            let (a, b) = if operation == Arithmetic::Div { (a, b) } else { (1.0, a) };
+            let near = a / b;
+            let rest = (-near).mul_add(b, a);
+            (near, if b < 0.0 { -rest } else { rest })
+        }
+        Arithmetic::Sqrt => (a.sqrt(), (-a.sqrt()).mul_add(a.sqrt(), a)),
+    };
+    if !near.is_finite() || error == 0.0 || error.is_nan() {
+        return near;
+    }
+    match mode {
+        Round::Nearest | Round::Away => near,
+        Round::Down if error < 0.0 => near.next_down(),
+        Round::Up if error > 0.0 => near.next_up(),
+        Round::Zero if (error < 0.0) == (near > 0.0) => {
+            if near > 0.0 {
+                near.next_down()
             } else {
-                minimum(a, b)
+                near.next_up()
             }
         }
-        (FloatBinary::MaxNan, ..) => {
-            if a.is_nan() || b.is_nan() {
-                f32::NAN
-            } else {
-                maximum(a, b)
+        _ => near,
+    }
+}
+
+/// Subnormals become zero of the same sign.
+#[inline(always)]
+pub fn flush(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits(if bits & 0x7F80_0000 == 0 { bits & 0x8000_0000 } else { bits })
+}
+
+/// The sign of `a` on the magnitude of `b`.
+#[inline(always)]
+pub fn copy_sign(a: u32, b: u32) -> u32 {
+    a & 0x8000_0000 | b & 0x7FFF_FFFF
+}
+
+/// To [0, 1]; NaN becomes 0.
+#[inline(always)]
+pub fn saturate(x: f32) -> f32 {
+    if x > 0.0 { if x < 1.0 { x } else { 1.0 } } else { 0.0 }
+}
+
+/// To [0, 1]; NaN becomes 0.
+pub fn saturate_double(x: f64) -> f64 {
+    if x > 0.0 { x.min(1.0) } else { 0.0 }
+}
+
+/// PTX min: the number if one is NaN, and -0 below +0.
+#[inline(always)]
+pub fn min(a: f32, b: f32) -> f32 {
+    let less = if a < b || (a == b && a.is_sign_negative()) { a } else { b };
+    let less = if b.is_nan() { a } else { less };
+    if a.is_nan() && b.is_nan() { f32::from_bits(0x7FFF_FFFF) } else { less }
+}
+
+/// PTX max: the number if one is NaN, and +0 above -0.
+#[inline(always)]
+pub fn max(a: f32, b: f32) -> f32 {
+    let more = if a > b || (a == b && b.is_sign_negative()) { a } else { b };
+    let more = if b.is_nan() { a } else { more };
+    if a.is_nan() && b.is_nan() { f32::from_bits(0x7FFF_FFFF) } else { more }
+}
+
+/// The same in f64.
+pub fn min_double(a: f64, b: f64) -> f64 {
+    if b.is_nan() || a < b || (a == b && a.is_sign_negative()) { a } else { b }
+}
+
+/// The same in f64.
+pub fn max_double(a: f64, b: f64) -> f64 {
+    if b.is_nan() || a > b || (a == b && b.is_sign_negative()) { a } else { b }
+}
+
+impl F16 {
+    #[inline]
+    pub fn to_f32(self) -> f32 {
+        let (sign, exponent, mantissa) =
+            (u32::from(self.0 >> 15) << 31, u32::from(self.0 >> 10 & 31), u32::from(self.0 & 1023));
+        match exponent {
+            0 => {
+                let value = mantissa as f32 / 16_777_216.0;
+                f32::from_bits(value.to_bits() | sign)
             }
+            31 => f32::from_bits(sign | 0x7F80_0000 | mantissa << 13),
+            _ => f32::from_bits(sign | (exponent + 112) << 23 | mantissa << 13),
         }
-        (FloatBinary::Copysign, ..) => b.copysign(a),
+    }
+
+    /// Of a value rounded to odd.
+    pub fn from_odd(value: f64) -> Self {
+        Self(narrow(value, HALF, Round::Nearest) as u16)
     }
 }
 
-/// a b + c rounded once in any way: the product is exact in f64, the sum is taken to odd.
-pub fn fused(a: f32, b: f32, c: f32, rounding: Rounding) -> f32 {
-    match sum_to_odd(f64::from(a) * f64::from(b), f64::from(c)) {
-        Some(value) => f64_to_f32(value, rounding),
-        None => a.mul_add(b, c),
+impl Bf16 {
+    #[inline(always)]
+    pub fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+
+    /// Of a value rounded to odd.
+    pub fn from_odd(value: f64) -> Self {
+        Self(narrow(value, BRAIN, Round::Nearest) as u16)
+    }
+
+    /// To nearest, ties to even.
+    #[inline(always)]
+    pub fn nearest(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = (bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16) as u16;
+        Self(if value.is_nan() { 0x7FFF } else { rounded })
     }
 }
 
-/// The sum of two doubles, its last bit set where it is not exact, so that rounding it once more is right.
-fn sum_to_odd(x: f64, y: f64) -> Option<f64> {
-    let sum = x + y;
-    if !sum.is_finite() {
-        return Some(sum);
-    }
-    let tail = sum - x;
-    let error = (x - (sum - tail)) + (y - tail);
-    if error == 0.0 || sum.to_bits() & 1 == 1 {
-        return Some(sum);
-    }
-    let towards = if (error > 0.0) == (sum > 0.0) { sum.to_bits() | 1 } else { sum.to_bits() - 1 };
-    Some(f64::from_bits(towards))
+/// The 16-bit formats that arithmetic is defined on.
+pub trait Half: Copy {
+    fn of(bits: u16) -> Self;
+    fn bits(self) -> u16;
+    fn wide(self) -> f32;
+    fn rounded(value: f64) -> Self;
 }
 
-pub fn unary(op: FloatUnary, a: f32) -> f32 {
-    match op {
-        FloatUnary::Neg => -a,
-        FloatUnary::Abs => a.abs(),
-        FloatUnary::Sqrt => a.sqrt(),
-        FloatUnary::Rcp => 1.0 / a,
-        FloatUnary::Rsqrt => (1.0 / f64::from(a).sqrt()) as f32,
-        FloatUnary::Ex2 => f64::from(a).exp2() as f32,
-        FloatUnary::Lg2 => f64::from(a).log2() as f32,
-        FloatUnary::Sin => f64::from(a).sin() as f32,
-        FloatUnary::Cos => f64::from(a).cos() as f32,
-        FloatUnary::Tanh => f64::from(a).tanh() as f32,
+impl Half for F16 {
+    fn of(bits: u16) -> Self {
+        Self(bits)
+    }
+    fn bits(self) -> u16 {
+        self.0
+    }
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+    fn rounded(value: f64) -> Self {
+        Self::from_odd(value)
     }
 }
 
-pub fn double_unary(op: FloatUnary, a: f64) -> f64 {
-    match op {
-        FloatUnary::Neg => -a,
-        FloatUnary::Abs => a.abs(),
-        FloatUnary::Sqrt => a.sqrt(),
-        FloatUnary::Rcp => 1.0 / a,
-        FloatUnary::Rsqrt => 1.0 / a.sqrt(),
-        FloatUnary::Ex2 => a.exp2(),
-        FloatUnary::Lg2 => a.log2(),
-        FloatUnary::Sin => a.sin(),
-        FloatUnary::Cos => a.cos(),
-        FloatUnary::Tanh => a.tanh(),
+impl Half for Bf16 {
+    fn of(bits: u16) -> Self {
+        Self(bits)
+    }
+    fn bits(self) -> u16 {
+        self.0
+    }
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+    fn rounded(value: f64) -> Self {
+        Self::from_odd(value)
     }
 }
 
-pub fn double(op: FloatBinary, a: f64, b: f64) -> f64 {
-    match op {
-        FloatBinary::Add => a + b,
-        FloatBinary::Sub => a - b,
-        FloatBinary::Mul => a * b,
-        FloatBinary::Div => a / b,
-        FloatBinary::Min | FloatBinary::MinNan => {
-            if a.is_nan() {
-                b
-            } else if b.is_nan() || a < b {
-                a
-            } else {
-                b
-            }
+/// One 16-bit operation, rounded once.
+pub fn half<H: Half>(operation: Arithmetic, a: H, b: H, c: H) -> H {
+    H::rounded(odd(operation, f64::from(a.wide()), f64::from(b.wide()), f64::from(c.wide())))
+}
+
+/// The smaller (or larger) of two 16-bit values.
+pub fn half_extreme<H: Half>(larger: bool, a: H, b: H) -> H {
+    let value = if larger { max(a.wide(), b.wide()) } else { min(a.wide(), b.wide()) };
+    if value.is_nan() { H::of(0x7FFF) } else { H::rounded(f64::from(value)) }
+}
+
+/// Both halves of a packed pair.
+pub fn both<H: Half>(a: u32, b: u32, c: u32, f: impl Fn(H, H, H) -> H) -> u32 {
+    let part = |shift: u32| {
+        u32::from(
+            f(H::of((a >> shift) as u16), H::of((b >> shift) as u16), H::of((c >> shift) as u16)).bits(),
+        ) << shift
+    };
+    part(0) | part(16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrowing_to_f32_is_the_cast() {
+        let mut state = 1u64;
+        for _ in 0..200_000 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let exponent = 1023 - 160 + (state >> 33) % 300;
+            let x = f64::from_bits(
+                state & 0x8000_0000_0000_0000
+                    | exponent << 52
+                    | (state.rotate_left(20)) & ((1 << 52) - 1) & (u64::MAX << (state >> 8 & 31)),
+            );
+            assert_eq!(narrow(x, SINGLE, Round::Nearest), (x as f32).to_bits(), "{x:e}");
+            let (down, up) = (
+                f32::from_bits(narrow(x, SINGLE, Round::Down)),
+                f32::from_bits(narrow(x, SINGLE, Round::Up)),
+            );
+            assert!(f64::from(down) <= x && x <= f64::from(up));
+            assert!(down == up || down.next_up() == up);
         }
-        FloatBinary::Max | FloatBinary::MaxNan => {
-            if a.is_nan() {
-                b
-            } else if b.is_nan() || a > b {
-                a
-            } else {
-                b
-            }
+    }
+
+    #[test]
+    fn fused_without_hardware_is_the_library_function() {
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            f32::from_bits((state >> 32) as u32)
+        };
+        for _ in 0..300_000 {
+            let (a, b, c) = (next(), next(), next());
+            let (ours, theirs) = (fma_exact(a, b, c), a.mul_add(b, c));
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "{a:e} {b:e} {c:e}"
+            );
+            let near = -(a * b) * (1.0 + f32::EPSILON);
+            let (ours, theirs) = (fma_exact(a, b, near), a.mul_add(b, near));
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "{a:e} {b:e} {near:e}"
+            );
         }
-        FloatBinary::Copysign => b.copysign(a),
     }
 }
