@@ -1,0 +1,568 @@
+//! A kernel under construction, and the names in force in the function being copied into it.
+
+use std::collections::HashMap;
+
+use super::{DEEPEST_CALL, MOST_STEPS};
+use crate::code::{
+    Address, Constant, END, File, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Special, Step,
+    Type,
+};
+use crate::counters::Class;
+use crate::error::{Error, Result};
+use crate::parse::{self, Base, Body, Function, Module, Operand, Statement};
+
+/// One copy of a function's body.
+pub struct Frame<'a, 't> {
+    pub body: &'a Body<'t>,
+    /// Where parameters and results lie: among the kernel's parameters, or in local memory.
+    params: HashMap<&'t str, u32>,
+    pub entry: bool,
+    registers: HashMap<(usize, &'t str), Reg>,
+    variables: HashMap<(usize, &'t str), u32>,
+    /// Branches to resolve: step, place among a table's targets, scope, label.
+    pub branches: Vec<(usize, usize, usize, &'t str)>,
+    /// Branches to the end: returns of a called function.
+    pub returns: Vec<usize>,
+}
+
+impl<'a, 't> Frame<'a, 't> {
+    pub fn new(body: &'a Body<'t>, params: HashMap<&'t str, u32>, entry: bool) -> Self {
+        Self {
+            body,
+            params,
+            entry,
+            registers: HashMap::new(),
+            variables: HashMap::new(),
+            branches: Vec::new(),
+            returns: Vec::new(),
+        }
+    }
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Meaning {
+    Register(Reg),
+    Shared(u32),
+    DynamicShared,
+    Local(u32),
+    Frame(u32),
+    Param(u32),
+    Variable(usize),
+}
+
+type Parts = (Vec<Step>, [u32; 3], Vec<(Reg, Constant)>, u32, u32, Vec<(u32, u32, String)>);
+
+pub struct Builder<'a, 't> {
+    module: &'a Module<'t>,
+    names: &'a HashMap<&'t str, usize>,
+    functions: &'a HashMap<&'t str, &'a Function<'t>>,
+    pub steps: Vec<Step>,
+    rows: [u32; 3],
+    constants: HashMap<(File, Constant), u32>,
+    shared: HashMap<*const parse::Variable<'t>, u32>,
+    shared_labels: Vec<(u32, u32, String)>,
+    shared_bytes: u64,
+    local_bytes: u64,
+    calls: Vec<&'t str>,
+    pub frame: Frame<'a, 't>,
+    /// Of the statement being decoded.
+    pub guard: Guard,
+    pub class: Class,
+    at: (u32, Option<(u32, u32)>),
+}
+
+impl<'a, 't> Builder<'a, 't> {
+    pub fn new(
+        module: &'a Module<'t>,
+        names: &'a HashMap<&'t str, usize>,
+        functions: &'a HashMap<&'t str, &'a Function<'t>>,
+    ) -> Self {
+        static EMPTY: Body<'static> = Body { scopes: Vec::new(), statements: Vec::new(), registers: 0 };
+        Self {
+            module,
+            names,
+            functions,
+            steps: Vec::new(),
+            rows: [0; 3],
+            constants: HashMap::new(),
+            shared: HashMap::new(),
+            shared_labels: Vec::new(),
+            shared_bytes: 0,
+            local_bytes: 0,
+            calls: Vec::new(),
+            frame: Frame::new(&EMPTY, HashMap::new(), true),
+            guard: Guard::ALWAYS,
+            class: Class::Other,
+            at: (0, None),
+        }
+    }
+
+    pub fn finish(self) -> Result<Parts> {
+        if self.shared_bytes > 1 << 20 {
+            return Err(Error::new(format!("{} bytes of static shared memory", self.shared_bytes)));
+        }
+        let mut constants: Vec<_> = self
+            .constants
+            .into_iter()
+            .map(|((file, constant), index)| (Reg { file, index, bits: 0 }, constant))
+            .collect();
+        constants.sort_by_key(|(reg, _)| (reg.file as u8, reg.index));
+        let mut labels = self.shared_labels;
+        labels.sort_by_key(|label| label.0);
+        Ok((
+            self.steps,
+            self.rows,
+            constants,
+            self.shared_bytes as u32,
+            self.local_bytes.next_multiple_of(16) as u32,
+            labels,
+        ))
+    }
+
+    /// Copies a function's body in; afterwards the frame before it is in force again.
+    pub fn function(&mut self, frame: Frame<'a, 't>) -> Result<()> {
+        let outer = std::mem::replace(&mut self.frame, frame);
+        let body = self.frame.body;
+        if self.frame.entry {
+            // All shared memory an entry declares is its own, used or not.
+            for scope in &body.scopes {
+                let mut declared: Vec<_> =
+                    scope.variables.values().filter(|v| v.space == parse::Space::Shared).collect();
+                declared.sort_by_key(|variable| (variable.line, variable.name));
+                for variable in declared {
+                    self.shared_place(variable)?;
+                }
+            }
+        }
+        let mut starts = Vec::with_capacity(body.statements.len() + 1);
+        for statement in &body.statements {
+            starts.push(self.steps.len() as u32);
+            self.at = (statement.line, statement.source);
+            self.statement(statement)
+                .map_err(|error| Error::at(statement.line, format!("{}: {error}", statement.opcode)))?;
+            if self.steps.len() > MOST_STEPS {
+                return Err(Error::at(statement.line, "too many instructions after copying calls in"));
+            }
+        }
+        let end = self.steps.len() as u32;
+        starts.push(end);
+        for step in std::mem::take(&mut self.frame.returns) {
+            if let Op::Branch(target, _) = &mut self.steps[step].op {
+                *target = end;
+            }
+        }
+        for (step, place, scope, label) in std::mem::take(&mut self.frame.branches) {
+            let target = self.label(scope, label).and_then(|statement| starts.get(statement)).copied();
+            let line = self.steps[step].line;
+            let target = target.ok_or_else(|| Error::at(line, format!("no label {label}")))?;
+            match &mut self.steps[step].op {
+                Op::Branch(to, _) => *to = target,
+                Op::BranchTable(table) => table.targets[place] = target,
+                _ => {}
+            }
+        }
+        self.frame = outer;
+        Ok(())
+    }
+
+    fn label(&self, scope: usize, name: &str) -> Option<usize> {
+        self.up(scope).find_map(|scope| self.frame.body.scopes[scope].labels.get(name)).copied()
+    }
+
+    /// A table of branch targets and the scope its labels are looked up in.
+    pub fn table(&self, scope: usize, name: &str) -> Option<(&'a Vec<&'t str>, usize)> {
+        let body = self.frame.body;
+        self.up(scope).find_map(|scope| body.scopes[scope].tables.get(name).map(|table| (table, scope)))
+    }
+
+    /// A scope and those around it.
+    fn up(&self, scope: usize) -> impl Iterator<Item = usize> + use<'a, 't> {
+        let body = self.frame.body;
+        std::iter::successors(Some(scope), |scope| body.scopes[*scope].parent)
+    }
+
+    pub fn emit(&mut self, op: Op) {
+        let (line, source) = self.at;
+        self.steps.push(Step { op, guard: self.guard, class: self.class, line, source });
+    }
+
+    pub fn emit_end(&mut self, line: u32) {
+        let source = self.steps.last().and_then(|step| step.source);
+        self.steps.push(Step { op: Op::Exit, guard: Guard::ALWAYS, class: Class::Control, line, source });
+    }
+
+    fn row(&mut self, file: File) -> u32 {
+        let rows = &mut self.rows[file as usize];
+        *rows += 1;
+        *rows - 1
+    }
+
+    /// A register nothing else uses.
+    pub fn scratch(&mut self, file: File) -> Reg {
+        let bits = match file {
+            File::W => 32,
+            File::D => 64,
+            File::Predicate => 1,
+        };
+        Reg { file, index: self.row(file), bits }
+    }
+
+    /// A register that holds a constant.
+    pub fn constant(&mut self, file: File, constant: Constant) -> Reg {
+        let bits = match file {
+            File::W => 32,
+            File::D => 64,
+            File::Predicate => 1,
+        };
+        if let Some(index) = self.constants.get(&(file, constant)) {
+            return Reg { file, index: *index, bits };
+        }
+        let index = self.row(file);
+        self.constants.insert((file, constant), index);
+        Reg { file, index, bits }
+    }
+
+    fn shared_place(&mut self, variable: &'a parse::Variable<'t>) -> Result<u32> {
+        if let Some(place) = self.shared.get(&std::ptr::from_ref(variable)) {
+            return Ok(*place);
+        }
+        let place = self.shared_bytes.next_multiple_of(variable.align);
+        self.shared_bytes = place + variable.bytes;
+        self.shared.insert(variable, place as u32);
+        self.shared_labels.push((place as u32, variable.bytes as u32, variable.name.to_string()));
+        Ok(place as u32)
+    }
+
+    /// Local memory of a thread, for a variable or a call's parameters.
+    pub fn local_place(&mut self, bytes: u64, align: u64) -> Result<u32> {
+        let place = self.local_bytes.next_multiple_of(align);
+        self.local_bytes = place + bytes;
+        if self.local_bytes > 512 << 10 {
+            return Err(Error::new("more than 512 KB of local memory"));
+        }
+        Ok(place as u32)
+    }
+
+    /// What a name stands for in a scope; special registers excepted.
+    pub fn meaning(&mut self, scope: usize, name: &'t str) -> Result<Meaning> {
+        let body = self.frame.body;
+        for scope in self.up(scope) {
+            if let Some(reg) = self.frame.registers.get(&(scope, name)) {
+                return Ok(Meaning::Register(*reg));
+            }
+            let names = &body.scopes[scope];
+            let declared = match names.registers.get(name) {
+                Some((type_name, None)) => Some(*type_name),
+                _ => {
+                    let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+                    let (prefix, number) = name.split_at(name.len() - digits);
+                    match (names.registers.get(prefix), number.parse::<u64>()) {
+                        (Some((type_name, Some(count))), Ok(number)) if number < *count => Some(*type_name),
+                        _ => None,
+                    }
+                }
+            };
+            if let Some(type_name) = declared {
+                let (file, bits) = match parse::type_bytes(type_name) {
+                    None => (File::Predicate, 1),
+                    Some(8) => (File::D, 64),
+                    Some(16) => return Err(Error::new(format!("{name}: 128-bit registers are not supported"))),
+                    Some(bytes) => (File::W, 8 * bytes as u8),
+                };
+                let reg = Reg { file, index: self.row(file), bits };
+                self.frame.registers.insert((scope, name), reg);
+                return Ok(Meaning::Register(reg));
+            }
+            if let Some(variable) = names.variables.get(name) {
+                return Ok(match variable.space {
+                    parse::Space::Shared => Meaning::Shared(self.shared_place(variable)?),
+                    parse::Space::Local | parse::Space::Param => {
+                        let place = match self.frame.variables.get(&(scope, name)) {
+                            Some(place) => *place,
+                            None => {
+                                let place = self.local_place(variable.bytes, variable.align)?;
+                                self.frame.variables.insert((scope, name), place);
+                                place
+                            }
+                        };
+                        if variable.space == parse::Space::Local {
+                            Meaning::Local(place)
+                        } else {
+                            Meaning::Frame(place)
+                        }
+                    }
+                    _ => return Err(Error::new(format!("{name}: global variables inside functions"))),
+                });
+            }
+        }
+        if let Some(place) = self.frame.params.get(name) {
+            return Ok(if self.frame.entry { Meaning::Param(*place) } else { Meaning::Frame(*place) });
+        }
+        let Some(index) = self.names.get(name) else {
+            return Err(Error::new(format!("unknown name {name}")));
+        };
+        let variable = &self.module.variables[*index];
+        Ok(match variable.space {
+            parse::Space::Shared if variable.dynamic => Meaning::DynamicShared,
+            parse::Space::Shared => Meaning::Shared(self.shared_place(variable)?),
+            _ => Meaning::Variable(*index),
+        })
+    }
+
+    /// The address of a variable as `mov` gives it: in its own space.
+    pub fn address_of(&mut self, meaning: Meaning, file: File, addend: i64) -> Option<Reg> {
+        let constant = match meaning {
+            Meaning::Register(_) => return None,
+            Meaning::Shared(place) | Meaning::Local(place) | Meaning::Frame(place) | Meaning::Param(place) => {
+                Constant::Value(i64::from(place).wrapping_add(addend) as u64)
+            }
+            Meaning::DynamicShared => Constant::DynamicShared(addend),
+            Meaning::Variable(index) => Constant::Variable(index, addend),
+        };
+        Some(self.constant(file, constant))
+    }
+
+    /// A memory operand in the space an instruction names.
+    pub fn address(&mut self, scope: usize, operand: &Operand<'t>, space: Space) -> Result<(Address, Space)> {
+        let Operand::Memory(base, offset) = operand else {
+            return Err(Error::new("an operand that is no address"));
+        };
+        let Base::Name(name) = base else {
+            return Ok((Address { base: None, offset: *offset }, space));
+        };
+        if let Some(special) = special(name) {
+            let base = self.constant(File::W, Constant::Special(special));
+            return Ok((Address { base: Some(base), offset: *offset }, space));
+        }
+        let meaning = self.meaning(scope, name)?;
+        let at = |place: u32| Address { base: None, offset: i64::from(place).wrapping_add(*offset) };
+        let in_window = |window: u64, place: u32| Address {
+            base: None,
+            offset: (window as i64 + i64::from(place)).wrapping_add(*offset),
+        };
+        Ok(match (meaning, space) {
+            (Meaning::Register(reg), _) if reg.file == File::Predicate || reg.bits < 32 => {
+                return Err(Error::new(format!("{name} cannot hold an address")));
+            }
+            (Meaning::Register(reg), _) => (Address { base: Some(reg), offset: *offset }, space),
+            (Meaning::Shared(place), Space::Shared) => (at(place), space),
+            (Meaning::Shared(place), Space::Generic) => (in_window(SHARED_WINDOW, place), space),
+            (Meaning::Local(place), Space::Local) => (at(place), space),
+            (Meaning::Local(place), Space::Generic) => (in_window(LOCAL_WINDOW, place), space),
+            (Meaning::Frame(place), Space::Param) => (at(place), Space::Frame),
+            (Meaning::Param(place), Space::Param) => (at(place), space),
+            (Meaning::Param(place), Space::Generic) => (in_window(PARAM_WINDOW, place), space),
+            (Meaning::DynamicShared, Space::Shared) => {
+                let base = self.constant(File::D, Constant::DynamicShared(0));
+                (Address { base: Some(base), offset: *offset }, space)
+            }
+            (Meaning::Variable(index), Space::Global | Space::Const | Space::Generic) => {
+                let base = self.constant(File::D, Constant::Variable(index, 0));
+                (Address { base: Some(base), offset: *offset }, space)
+            }
+            _ => return Err(Error::new(format!("{name} does not lie in the space the instruction names"))),
+        })
+    }
+
+    /// The register of a name, special registers included.
+    pub fn named(&mut self, scope: usize, name: &'t str) -> Result<Reg> {
+        if let Some(special) = special(name) {
+            return Ok(self.constant(File::W, Constant::Special(special)));
+        }
+        match self.meaning(scope, name)? {
+            Meaning::Register(reg) => Ok(reg),
+            _ => Err(Error::new(format!("{name} is not a register"))),
+        }
+    }
+
+    /// A result: a register of a file.
+    pub fn result(&mut self, scope: usize, operand: &Operand<'t>, file: File) -> Result<Reg> {
+        let Operand::Name(name, 0) = operand else {
+            return Err(Error::new("a result that is no register"));
+        };
+        match self.meaning(scope, name)? {
+            Meaning::Register(reg) if reg.file == file => Ok(reg),
+            Meaning::Register(_) => Err(wrong_file(name, file)),
+            _ => Err(Error::new(format!("{name} is not a register"))),
+        }
+    }
+
+    /// An operand's value as a type: a register, a number or an address.
+    pub fn value(&mut self, scope: usize, operand: &Operand<'t>, file: File, bits: u32) -> Result<Reg> {
+        let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
+        let value = match operand {
+            Operand::Name(name, addend) => {
+                if let Some(special) = special(name) {
+                    let reg = self.constant(File::W, Constant::Special(special));
+                    return if file == File::W { Ok(reg) } else { Err(wrong_file(name, file)) };
+                }
+                let meaning = self.meaning(scope, name)?;
+                if let Meaning::Register(reg) = meaning {
+                    if reg.file != file || *addend != 0 {
+                        return Err(wrong_file(name, file));
+                    }
+                    return Ok(reg);
+                }
+                return self
+                    .address_of(meaning, file, *addend)
+                    .ok_or_else(|| Error::new(format!("{name} has no address")));
+            }
+            Operand::Integer(value) if file == File::Predicate => {
+                if *value == 0 { 0 } else { u64::from(u32::MAX) }
+            }
+            Operand::Integer(value) => *value as u64 & kept,
+            Operand::Float(bits) if file == File::D => f64::from(f32::from_bits(*bits)).to_bits(),
+            Operand::Float(value) => u64::from(*value) & kept,
+            Operand::Double(value) if file == File::W && bits == 32 => {
+                u64::from((f64::from_bits(*value) as f32).to_bits())
+            }
+            Operand::Double(value) if file == File::D => *value,
+            Operand::Nothing => return Err(Error::new("_ where a value is read")),
+            _ => return Err(Error::new(format!("{operand:?} where a value should stand"))),
+        };
+        Ok(self.constant(file, Constant::Value(value)))
+    }
+
+    /// A predicate operand, and whether it is negated.
+    pub fn predicate(&mut self, scope: usize, operand: &Operand<'t>) -> Result<(Reg, bool)> {
+        match operand {
+            Operand::Not(name) => {
+                let reg = self.named(scope, name)?;
+                if reg.file != File::Predicate {
+                    return Err(wrong_file(name, File::Predicate));
+                }
+                Ok((reg, true))
+            }
+            other => Ok((self.value(scope, other, File::Predicate, 1)?, false)),
+        }
+    }
+
+    /// Copies a called function in.
+    pub fn call(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let scope = statement.scope;
+        let (results, name, arguments) = match statement.operands.as_slice() {
+            [Operand::List(results), Operand::Name(name, 0), Operand::List(arguments)] => {
+                (results.as_slice(), *name, arguments.as_slice())
+            }
+            [Operand::Name(name, 0), Operand::List(arguments)] => (&[][..], *name, arguments.as_slice()),
+            [Operand::List(results), Operand::Name(name, 0)] => (results.as_slice(), *name, &[][..]),
+            [Operand::Name(name, 0)] => (&[][..], *name, &[][..]),
+            _ => return Err(Error::new("calls through a pointer are not supported")),
+        };
+        let function = *self
+            .functions
+            .get(name)
+            .ok_or_else(|| Error::new(format!("{name}: not a function (calls through a pointer are not supported)")))?;
+        let Some(body) = &function.body else {
+            return Err(Error::new(format!("{name} has no body here")));
+        };
+        if self.calls.contains(&name) {
+            return Err(Error::new(format!("{name} calls itself: recursion is not supported")));
+        }
+        if self.calls.len() >= DEEPEST_CALL {
+            return Err(Error::new("calls nested too deeply"));
+        }
+        if results.len() != function.results.len() || arguments.len() != function.params.len() {
+            return Err(Error::new(format!("{name}: not the number of parameters it declares")));
+        }
+        let mut places = HashMap::new();
+        let pairs = results.iter().zip(&function.results).chain(arguments.iter().zip(&function.params));
+        for (actual, formal) in pairs {
+            let Operand::Name(actual, 0) = actual else {
+                return Err(Error::new(format!("{name}: arguments that are not .param variables")));
+            };
+            match self.meaning(scope, actual)? {
+                Meaning::Frame(place) => places.insert(formal.name, place),
+                _ => return Err(Error::new(format!("{name}: {actual} is not a .param variable"))),
+            };
+        }
+        // A guarded call jumps over the copy.
+        let guard = std::mem::replace(&mut self.guard, Guard::ALWAYS);
+        let skip = (guard != Guard::ALWAYS).then(|| {
+            self.guard = Guard(guard.0 ^ 1);
+            self.class = Class::Control;
+            self.emit(Op::Branch(0, END));
+            self.guard = Guard::ALWAYS;
+            self.steps.len() - 1
+        });
+        self.calls.push(name);
+        let at = self.at;
+        let done = self.function(Frame::new(body, places, false));
+        self.at = at;
+        self.calls.pop();
+        let end = self.steps.len() as u32;
+        if let Some(step) = skip
+            && let Op::Branch(target, _) = &mut self.steps[step].op
+        {
+            *target = end;
+        }
+        done
+    }
+}
+
+fn wrong_file(name: &str, file: File) -> Error {
+    let wanted = match file {
+        File::W => "of up to 32 bits",
+        File::D => "of 64 bits",
+        File::Predicate => "that is a predicate",
+    };
+    Error::new(format!("{name}: the instruction takes a register {wanted} here"))
+}
+
+/// The file and width of the types in the tables.
+pub fn lane_type(name: &str) -> (File, u32) {
+    match name {
+        "u8" | "i8" => (File::W, 8),
+        "u16" | "i16" | "F16" | "Bf16" => (File::W, 16),
+        "u64" | "i64" | "f64" => (File::D, 64),
+        _ => (File::W, 32),
+    }
+}
+
+/// The file a type's values lie in.
+pub fn file_of(value: Type) -> File {
+    match value {
+        Type::Pred => File::Predicate,
+        _ if value.bytes() == 8 => File::D,
+        _ => File::W,
+    }
+}
+
+/// Special registers by name.
+pub fn special(name: &str) -> Option<Special> {
+    let axis = |rest: &str| match rest {
+        ".x" => Some(0),
+        ".y" => Some(1),
+        ".z" => Some(2),
+        _ => None,
+    };
+    Some(match name {
+        "%laneid" => Special::Lane,
+        "%warpid" => Special::Warp,
+        "%nwarpid" => Special::Warps,
+        "%smid" => Special::Sm,
+        "%nsmid" => Special::Sms,
+        "%gridid" => Special::Grid,
+        "%lanemask_eq" => Special::MaskEq,
+        "%lanemask_le" => Special::MaskLe,
+        "%lanemask_lt" => Special::MaskLt,
+        "%lanemask_ge" => Special::MaskGe,
+        "%lanemask_gt" => Special::MaskGt,
+        "%dynamic_smem_size" => Special::DynamicShared,
+        "%total_smem_size" => Special::TotalShared,
+        _ => {
+            if let Some(rest) = name.strip_prefix("%tid") {
+                Special::Tid(axis(rest)?)
+            } else if let Some(rest) = name.strip_prefix("%ntid") {
+                Special::Ntid(axis(rest)?)
+            } else if let Some(rest) = name.strip_prefix("%ctaid") {
+                Special::Ctaid(axis(rest)?)
+            } else if let Some(rest) = name.strip_prefix("%nctaid") {
+                Special::Nctaid(axis(rest)?)
+            } else {
+                return None;
+            }
+        }
+    })
+}

@@ -1,0 +1,723 @@
+//! Arithmetic, moves, predicates, conversions and control flow. Memory is in `memory`, warp-wide instructions in `warp`.
+
+use super::frame::{Builder, Meaning, file_of, lane_type, special};
+use crate::code::{
+    Carry, CarryKind, Clock, Constant, Convert, END, File, Guard, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW,
+    Reg, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
+};
+use crate::counters::Class;
+use crate::error::{Error, Result};
+use crate::exec::alu::{Binary, Compare, Ternary, Unary};
+use crate::exec::float::{Arithmetic, Round};
+use crate::parse::{Operand, Statement};
+
+/// The opcode's modifiers, taken one by one; one that is left over is not supported.
+pub struct Mods<'t> {
+    rest: Vec<&'t str>,
+}
+
+impl<'t> Mods<'t> {
+    pub fn of(opcode: &'t str) -> Self {
+        Self { rest: opcode.split('.').skip(1).collect() }
+    }
+
+    pub fn take(&mut self, name: &str) -> bool {
+        match self.rest.iter().position(|part| *part == name) {
+            Some(at) => {
+                self.rest.remove(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The first of these that is there.
+    pub fn one_of<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
+        choices.iter().find(|(name, _)| self.take(name)).map(|(_, value)| *value)
+    }
+
+    /// The last modifier, which is the type.
+    pub fn last_type(&mut self) -> Result<Type> {
+        let last = self.rest.pop().unwrap_or("");
+        Type::find(last).ok_or_else(|| Error::new(format!("type .{last} is not supported here")))
+    }
+
+    /// Drops the modifiers that only advise the caches.
+    pub fn drop_hints(&mut self) {
+        self.rest.retain(|part| {
+            !(matches!(*part, "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt")
+                || part.starts_with("L1::")
+                || part.starts_with("L2::") && *part != "L2::cache_hint")
+        });
+    }
+
+    pub fn finish(&self) -> Result<()> {
+        match self.rest.first() {
+            None => Ok(()),
+            Some(part) => Err(Error::new(format!("modifier .{part} is not supported"))),
+        }
+    }
+}
+
+const ROUNDS: [(&str, Round); 5] = [
+    ("rn", Round::Nearest),
+    ("rna", Round::Away),
+    ("rz", Round::Zero),
+    ("rm", Round::Down),
+    ("rp", Round::Up),
+];
+const INTEGRAL: [(&str, Round); 4] =
+    [("rni", Round::Nearest), ("rzi", Round::Zero), ("rmi", Round::Down), ("rpi", Round::Up)];
+
+impl<'t> Builder<'_, 't> {
+    /// Decodes one statement.
+    pub fn statement(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let scope = statement.scope;
+        self.guard = match statement.guard {
+            None => Guard::ALWAYS,
+            Some(guard) => {
+                let reg = self.named(scope, guard.name)?;
+                if reg.file != File::Predicate {
+                    return Err(Error::new(format!("guard {} is not a predicate", guard.name)));
+                }
+                Guard(2 * reg.index + u32::from(guard.negated))
+            }
+        };
+        let opcode = statement.opcode;
+        let mnemonic = opcode.split('.').next().unwrap_or("");
+        self.class = class(mnemonic, opcode);
+        match mnemonic {
+            "bra" => self.branch(statement),
+            "brx" => self.branch_table(statement),
+            "call" => self.call(statement),
+            "ret" if !self.frame.entry => {
+                Mods::of(opcode).finish_after(&["uni"])?;
+                self.frame.returns.push(self.steps.len());
+                self.emit(Op::Branch(0, END));
+                Ok(())
+            }
+            "ret" | "exit" => {
+                Mods::of(opcode).finish_after(&["uni"])?;
+                self.emit(Op::Exit);
+                Ok(())
+            }
+            "trap" | "brkpt" => {
+                self.emit(Op::Trap);
+                Ok(())
+            }
+            "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" | "isspacep_" => {
+                self.emit(Op::Nop);
+                Ok(())
+            }
+            "mov" => self.mov(statement),
+            "selp" => self.select(statement),
+            "setp" => self.set_predicate(statement),
+            "set" => self.set_value(statement),
+            "cvt" => self.convert(statement),
+            "cvta" => self.to_generic(statement),
+            "isspacep" => self.is_space(statement),
+            "lop3" => self.lop3(statement),
+            "bfi" => self.insert(statement),
+            "testp" => self.test_number(statement),
+            "and" | "or" | "xor" | "not" if opcode.ends_with(".pred") => self.logic(statement),
+            "addc" | "subc" | "madc" => self.carry(statement),
+            "add" | "sub" | "mad" if opcode.contains(".cc") => self.carry(statement),
+            "ld" | "ldu" | "st" => self.access(statement, mnemonic),
+            "atom" | "red" => self.atomic(statement, mnemonic),
+            "membar" | "fence" => self.fence(statement),
+            "cp" => self.copy_async(statement),
+            "bar" | "barrier" => self.barrier(statement, mnemonic),
+            "shfl" => self.shuffle(statement),
+            "vote" => self.vote(statement),
+            "match" => self.matching(statement),
+            "activemask" => {
+                let d = self.result(scope, self.nth(statement, 0)?, File::W)?;
+                self.emit(Op::ActiveMask(d.index));
+                Ok(())
+            }
+            "redux" => self.reduce(statement),
+            "elect" => self.elect(statement),
+            "ldmatrix" | "stmatrix" => self.matrix_move(statement, mnemonic),
+            "mma" => self.matrix_multiply(statement),
+            _ => self.tabled(statement),
+        }
+    }
+
+    pub fn nth<'s>(&self, statement: &'s Statement<'t>, index: usize) -> Result<&'s Operand<'t>> {
+        statement.operands.get(index).ok_or_else(|| Error::new("an operand is missing"))
+    }
+
+    pub fn count(statement: &Statement<'t>, count: usize) -> Result<()> {
+        let found = statement.operands.len();
+        if found == count { Ok(()) } else { Err(Error::new(format!("{found} operands where {count} belong"))) }
+    }
+
+    /// Instructions that are one row of a table.
+    fn tabled(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let (scope, opcode) = (statement.scope, statement.opcode);
+        let mut at = [0; 4];
+        let mut load = |it: &mut Self, types: &[&str]| -> Result<()> {
+            Self::count(statement, types.len())?;
+            for (place, name) in types.iter().enumerate() {
+                let (file, bits) = lane_type(name);
+                let operand = &statement.operands[place];
+                at[place] = match (place, operand) {
+                    (0, Operand::Nothing) => it.scratch(file).index,
+                    (0, _) => it.result(scope, operand, file)?.index,
+                    _ => it.value(scope, operand, file, bits)?.index,
+                };
+            }
+            Ok(())
+        };
+        if let Some(found) = Unary::find(opcode) {
+            load(self, &found.types())?;
+            self.emit(Op::Unary(found, [at[0], at[1]]));
+        } else if let Some(found) = Binary::find(opcode) {
+            load(self, &found.types())?;
+            self.emit(Op::Binary(found, [at[0], at[1], at[2]]));
+        } else if let Some(found) = Ternary::find(opcode) {
+            load(self, &found.types())?;
+            self.emit(Op::Ternary(found, at));
+        } else {
+            return self.rounded(statement);
+        }
+        Ok(())
+    }
+
+    /// Floating-point arithmetic with a rounding mode or saturation.
+    fn rounded(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let (scope, opcode) = (statement.scope, statement.opcode);
+        let unknown = || Error::new("this instruction or form of it is not supported");
+        let (operation, operands) = match opcode.split('.').next().unwrap_or("") {
+            "add" => (Arithmetic::Add, 2),
+            "sub" => (Arithmetic::Sub, 2),
+            "mul" => (Arithmetic::Mul, 2),
+            "div" => (Arithmetic::Div, 2),
+            "fma" | "mad" => (Arithmetic::Fma, 3),
+            "rcp" => (Arithmetic::Rcp, 1),
+            "sqrt" => (Arithmetic::Sqrt, 1),
+            _ => return Err(unknown()),
+        };
+        let mut mods = Mods::of(opcode);
+        let double = match mods.last_type() {
+            Ok(Type::F32) => false,
+            Ok(Type::F64) => true,
+            _ => return Err(unknown()),
+        };
+        let round = mods.one_of(&ROUNDS).unwrap_or(Round::Nearest);
+        let (ftz, saturate) = (mods.take("ftz"), mods.take("sat"));
+        mods.finish()?;
+        Self::count(statement, operands + 1)?;
+        let (file, bits) = if double { (File::D, 64) } else { (File::W, 32) };
+        let result = self.result(scope, &statement.operands[0], file)?.index;
+        let mut at = [0; 3];
+        for (place, operand) in at.iter_mut().zip(&statement.operands[1..]) {
+            *place = self.value(scope, operand, file, bits)?.index;
+        }
+        for place in operands..3 {
+            at[place] = at[0];
+        }
+        self.emit(Op::Rounded(Box::new(Rounded { operation, round, ftz, saturate, double, result, operands: at })));
+        Ok(())
+    }
+
+    fn mov(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 2)?;
+        let scope = statement.scope;
+        let mut mods = Mods::of(statement.opcode);
+        let value = mods.last_type()?;
+        mods.finish()?;
+        let (to, from) = (&statement.operands[0], &statement.operands[1]);
+        if value == Type::Pred {
+            let d = self.result(scope, to, File::Predicate)?.index;
+            let a = self.value(scope, from, File::Predicate, 1)?.index;
+            self.emit(Op::MovPredicate([d, a]));
+            return Ok(());
+        }
+        let file = file_of(value);
+        if let Operand::Vector(parts) = to {
+            let a = self.value(scope, from, file, 8 * value.bytes())?;
+            let registers = parts
+                .iter()
+                .map(|part| match part {
+                    Operand::Nothing => Ok(None),
+                    Operand::Name(name, 0) => self.named(scope, name).map(Some),
+                    _ => Err(Error::new("a result that is no register")),
+                })
+                .collect::<Result<Vec<_>>>()?;
+            self.check_parts(value, registers.len(), registers.iter().flatten().copied())?;
+            self.emit(Op::Unpack(Box::new((registers, a))));
+            return Ok(());
+        }
+        let d = self.result(scope, to, file)?;
+        if let Operand::Vector(parts) = from {
+            let bits = 8 * value.bytes() / parts.len().max(1) as u32;
+            let part_file = if bits > 32 { File::D } else { File::W };
+            let registers = parts
+                .iter()
+                .map(|part| self.value(scope, part, part_file, bits.max(1)))
+                .collect::<Result<Vec<_>>>()?;
+            self.check_parts(value, registers.len(), [])?;
+            self.emit(Op::Pack(Box::new((d, registers))));
+            return Ok(());
+        }
+        let clock = match from {
+            Operand::Name("%clock" | "%clock_lo", 0) => Some(Clock::Low),
+            Operand::Name("%clock_hi", 0) => Some(Clock::High),
+            Operand::Name("%clock64", 0) => Some(Clock::Wide),
+            Operand::Name("%globaltimer" | "%globaltimer_lo", 0) => Some(Clock::GlobalTimer),
+            _ => None,
+        };
+        if let Some(clock) = clock {
+            self.class = Class::Other;
+            self.emit(Op::Clock(clock, d.index + if file == File::D { 1 << 31 } else { 0 }));
+            return Ok(());
+        }
+        if let Operand::Name(name, _) = from
+            && special(name).is_some()
+            && file == File::D
+        {
+            // `mov.u64 %rd, %tid.x`: widened.
+            let a = self.named(scope, name)?;
+            let widen = Unary::find("cvt.u64.u32").ok_or_else(|| Error::new("no widening move"))?;
+            self.emit(Op::Unary(widen, [d.index, a.index]));
+            return Ok(());
+        }
+        let a = self.value(scope, from, file, 8 * value.bytes())?;
+        let key = if file == File::D { "mov.b64" } else { "mov.b32" };
+        let mov = Unary::find(key).ok_or_else(|| Error::new("no such move"))?;
+        self.emit(Op::Unary(mov, [d.index, a.index]));
+        Ok(())
+    }
+
+    fn check_parts(&self, value: Type, count: usize, parts: impl IntoIterator<Item = Reg>) -> Result<()> {
+        let bits = 8 * value.bytes();
+        if count != 2 && count != 4 || bits / (count as u32) < 8 {
+            return Err(Error::new(format!("{count} parts of {bits} bits")));
+        }
+        for part in parts {
+            if u32::from(part.bits) < bits / count as u32 {
+                return Err(Error::new("a register too narrow for its part"));
+            }
+        }
+        Ok(())
+    }
+
+    fn select(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 4)?;
+        let scope = statement.scope;
+        let mut mods = Mods::of(statement.opcode);
+        let value = mods.last_type()?;
+        mods.finish()?;
+        let (file, bits) = (file_of(value), 8 * value.bytes());
+        let d = self.result(scope, &statement.operands[0], file)?.index;
+        let a = self.value(scope, &statement.operands[1], file, bits)?.index;
+        let b = self.value(scope, &statement.operands[2], file, bits)?.index;
+        let (p, negated) = self.predicate(scope, &statement.operands[3])?;
+        let (a, b) = if negated { (b, a) } else { (a, b) };
+        let at = [d, a, b, p.index];
+        self.emit(match file {
+            File::D => Op::SelectD(at),
+            File::W => Op::SelectW(at),
+            File::Predicate => return Err(Error::new("selp.pred is not supported")),
+        });
+        Ok(())
+    }
+
+    fn logic_of(name: &str) -> Option<Logic> {
+        match name {
+            "and" => Some(Logic::And),
+            "or" => Some(Logic::Or),
+            "xor" => Some(Logic::Xor),
+            _ => None,
+        }
+    }
+
+    /// The comparison of `setp` and `set`: the operands start at `first`.
+    fn comparison(
+        &mut self,
+        statement: &Statement<'t>,
+        mut mods: Mods<'t>,
+        first: usize,
+    ) -> Result<SetPredicate> {
+        let scope = statement.scope;
+        let combine = mods.one_of(&[("and", Logic::And), ("or", Logic::Or), ("xor", Logic::Xor)]);
+        let spelling = mods.rest.join(".");
+        let compare = Compare::find(&spelling)
+            .ok_or_else(|| Error::new(format!("comparison .{spelling} is not supported")))?;
+        let (file, bits) = lane_type(compare.operand());
+        Self::count(statement, first + 2 + usize::from(combine.is_some()))?;
+        let a = self.value(scope, &statement.operands[first], file, bits)?.index;
+        let b = self.value(scope, &statement.operands[first + 1], file, bits)?.index;
+        let combine = match combine {
+            None => None,
+            Some(logic) => {
+                let (p, negated) = self.predicate(scope, &statement.operands[first + 2])?;
+                Some((logic, p.index, negated))
+            }
+        };
+        Ok(SetPredicate { compare, a, b, result: None, inverse: None, combine })
+    }
+
+    fn set_predicate(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let scope = statement.scope;
+        let mut set = self.comparison(statement, Mods::of(statement.opcode), 1)?;
+        let mut destination = |it: &mut Self, name: &'t str| -> Result<Option<u32>> {
+            if name == "_" {
+                return Ok(None);
+            }
+            Ok(Some(it.result(scope, &Operand::Name(name, 0), File::Predicate)?.index))
+        };
+        match &statement.operands[0] {
+            Operand::Pair(p, q) => {
+                set.result = destination(self, p)?;
+                set.inverse = destination(self, q)?;
+            }
+            Operand::Name(p, 0) => set.result = destination(self, p)?,
+            _ => return Err(Error::new("a result that is no predicate")),
+        }
+        self.emit(match set {
+            SetPredicate { compare, a, b, result: Some(result), inverse: None, combine: None } => {
+                Op::Compare(compare, [result, a, b])
+            }
+            set => Op::SetPredicate(Box::new(set)),
+        });
+        Ok(())
+    }
+
+    fn set_value(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let mut mods = Mods::of(statement.opcode);
+        // `set.lt.u32.s32`: the result's type stands before the operands'.
+        let to = mods.rest.len().checked_sub(2).map(|at| mods.rest.remove(at)).unwrap_or("");
+        let one = match to {
+            "u32" | "s32" | "b32" => u32::MAX,
+            "f32" => 1f32.to_bits(),
+            _ => return Err(Error::new(format!("set with a result of type .{to} is not supported"))),
+        };
+        let test = self.comparison(statement, mods, 1)?;
+        let result = self.result(statement.scope, &statement.operands[0], File::W)?.index;
+        self.emit(Op::SetValue(Box::new(SetValue { test, result, one })));
+        Ok(())
+    }
+
+    fn logic(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let scope = statement.scope;
+        let name = statement.opcode.split('.').next().unwrap_or("");
+        if statement.opcode != format!("{name}.pred") {
+            return Err(Error::new("this form is not supported"));
+        }
+        let d = self.result(scope, self.nth(statement, 0)?, File::Predicate)?.index;
+        let a = self.value(scope, self.nth(statement, 1)?, File::Predicate, 1)?.index;
+        match Self::logic_of(name) {
+            None => {
+                Self::count(statement, 2)?;
+                self.emit(Op::Not([d, a]));
+            }
+            Some(logic) => {
+                Self::count(statement, 3)?;
+                let b = self.value(scope, &statement.operands[2], File::Predicate, 1)?.index;
+                self.emit(Op::Logic(logic, [d, a, b]));
+            }
+        }
+        Ok(())
+    }
+
+    fn convert(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let (scope, opcode) = (statement.scope, statement.opcode);
+        let mut mods = Mods::of(opcode);
+        let from = mods.last_type()?;
+        let to = mods.last_type()?;
+        if from == Type::Pred || to == Type::Pred {
+            return Err(Error::new("predicates cannot be converted"));
+        }
+        let pairs = matches!(to, Type::F16x2 | Type::Bf16x2);
+        Self::count(statement, if pairs { 3 } else { 2 })?;
+        let source = |it: &mut Self, operand: &Operand<'t>| -> Result<Reg> {
+            match operand {
+                Operand::Name(name, 0) => it.named(scope, name),
+                other => it.value(scope, other, file_of(from), 8 * from.bytes()),
+            }
+        };
+        let a = source(self, &statement.operands[1])?;
+        let b = if pairs { Some(source(self, &statement.operands[2])?) } else { None };
+        let Operand::Name(name, 0) = &statement.operands[0] else {
+            return Err(Error::new("a result that is no register"));
+        };
+        let result = self.named(scope, name)?;
+        let fits = |reg: Reg, value: Type| reg.file != File::Predicate && u32::from(reg.bits) >= 8 * value.bytes();
+        if !fits(a, from) || !fits(result, to) || b.is_some_and(|b| !fits(b, from)) {
+            return Err(Error::new("a register narrower than its type"));
+        }
+        // A row of the tables, if registers are as wide as their types.
+        let exact = |reg: Reg, name: &str| {
+            let (file, bits) = lane_type(name);
+            reg.file == file && (u32::from(reg.bits) == bits || file == File::W && bits == 32)
+        };
+        if let (Some(row), None) = (Unary::find(opcode), b) {
+            let [to_name, from_name] = row.types();
+            if exact(result, to_name) && lane_type(from_name).0 == a.file {
+                self.emit(Op::Unary(row, [result.index, a.index]));
+                return Ok(());
+            }
+        }
+        if let (Some(row), Some(b)) = (Binary::find(opcode), b)
+            && a.file == File::W
+            && b.file == File::W
+            && result.file == File::W
+        {
+            self.emit(Op::Binary(row, [result.index, a.index, b.index]));
+            return Ok(());
+        }
+        let integral = mods.one_of(&INTEGRAL);
+        let round = mods.one_of(&ROUNDS).unwrap_or(Round::Nearest);
+        let (ftz, saturate, relu) = (mods.take("ftz"), mods.take("sat"), mods.take("relu"));
+        mods.finish()?;
+        let (to, from) = match to {
+            Type::F16x2 => (Type::F16, from),
+            Type::Bf16x2 => (Type::Bf16, from),
+            to => (to, from),
+        };
+        if matches!(from, Type::F16x2 | Type::Bf16x2 | Type::Tf32) || pairs && from != Type::F32 {
+            return Err(Error::new("this conversion is not supported"));
+        }
+        self.emit(Op::Convert(Box::new(Convert {
+            to,
+            from,
+            round,
+            integral,
+            saturate,
+            ftz,
+            relu,
+            result,
+            a,
+            b,
+        })));
+        Ok(())
+    }
+
+    fn space(mods: &mut Mods<'t>) -> Option<Space> {
+        mods.one_of(&[
+            ("global", Space::Global),
+            ("shared", Space::Shared),
+            ("shared::cta", Space::Shared),
+            ("local", Space::Local),
+            ("param", Space::Param),
+            ("param::entry", Space::Param),
+            ("const", Space::Const),
+        ])
+    }
+
+    /// `cvta` and `cvta.to`: adds or takes away the start of the space's window.
+    fn to_generic(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 2)?;
+        let scope = statement.scope;
+        let mut mods = Mods::of(statement.opcode);
+        let value = mods.last_type()?;
+        let to_space = mods.take("to");
+        let space = Self::space(&mut mods).ok_or_else(|| Error::new("no state space"))?;
+        mods.finish()?;
+        if file_of(value) != File::D {
+            return Err(Error::new("only 64-bit addresses are supported"));
+        }
+        let d = self.result(scope, &statement.operands[0], File::D)?.index;
+        let a = self.value(scope, &statement.operands[1], File::D, 64)?.index;
+        let window = match space {
+            Space::Shared => SHARED_WINDOW,
+            Space::Local => LOCAL_WINDOW,
+            Space::Param => PARAM_WINDOW,
+            _ => 0,
+        };
+        let name = if to_space { "sub.u64" } else { "add.u64" };
+        let window = self.constant(File::D, Constant::Value(window)).index;
+        let op = Binary::find(name).ok_or_else(|| Error::new("no such instruction"))?;
+        self.emit(Op::Binary(op, [d, a, window]));
+        Ok(())
+    }
+
+    fn is_space(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 2)?;
+        let mut mods = Mods::of(statement.opcode);
+        let space = Self::space(&mut mods).ok_or_else(|| Error::new("no state space"))?;
+        mods.finish()?;
+        let d = self.result(statement.scope, &statement.operands[0], File::Predicate)?.index;
+        let a = self.value(statement.scope, &statement.operands[1], File::D, 64)?.index;
+        self.emit(Op::IsSpace(Box::new((space, d, a))));
+        Ok(())
+    }
+
+    fn lop3(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 5)?;
+        if statement.opcode != "lop3.b32" {
+            return Err(Error::new("only lop3.b32 is supported"));
+        }
+        let scope = statement.scope;
+        let mut at = [self.result(scope, &statement.operands[0], File::W)?.index, 0, 0, 0];
+        for place in 1..4 {
+            at[place] = self.value(scope, &statement.operands[place], File::W, 32)?.index;
+        }
+        let Operand::Integer(table @ 0..=255) = statement.operands[4] else {
+            return Err(Error::new("the table is a number from 0 to 255"));
+        };
+        self.emit(Op::Lop3(Box::new((at, table as u8))));
+        Ok(())
+    }
+
+    fn insert(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 5)?;
+        let scope = statement.scope;
+        let file = match statement.opcode {
+            "bfi.b32" => File::W,
+            "bfi.b64" => File::D,
+            _ => return Err(Error::new("this form is not supported")),
+        };
+        let bits = if file == File::D { 64 } else { 32 };
+        let at = [
+            self.result(scope, &statement.operands[0], file)?.index,
+            self.value(scope, &statement.operands[1], file, bits)?.index,
+            self.value(scope, &statement.operands[2], file, bits)?.index,
+            self.value(scope, &statement.operands[3], File::W, 32)?.index,
+            self.value(scope, &statement.operands[4], File::W, 32)?.index,
+        ];
+        self.emit(Op::Insert(Box::new((at, file == File::D))));
+        Ok(())
+    }
+
+    fn test_number(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 2)?;
+        let mut mods = Mods::of(statement.opcode);
+        let value = mods.last_type()?;
+        let test = mods
+            .one_of(&[
+                ("finite", NumberTest::Finite),
+                ("infinite", NumberTest::Infinite),
+                ("number", NumberTest::Number),
+                ("notanumber", NumberTest::NotANumber),
+                ("normal", NumberTest::Normal),
+                ("subnormal", NumberTest::Subnormal),
+            ])
+            .ok_or_else(|| Error::new("no test named"))?;
+        mods.finish()?;
+        if !matches!(value, Type::F32 | Type::F64) {
+            return Err(Error::new("only f32 and f64 can be tested"));
+        }
+        let file = file_of(value);
+        let d = self.result(statement.scope, &statement.operands[0], File::Predicate)?.index;
+        let a = self.value(statement.scope, &statement.operands[1], file, 8 * value.bytes())?.index;
+        self.emit(Op::TestNumber(Box::new((test, file == File::D, d, a))));
+        Ok(())
+    }
+
+    fn carry(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let scope = statement.scope;
+        let mnemonic = statement.opcode.split('.').next().unwrap_or("");
+        let mut mods = Mods::of(statement.opcode);
+        let value = mods.last_type()?;
+        let kind = match mnemonic {
+            "add" | "addc" => CarryKind::Add,
+            "sub" | "subc" => CarryKind::Sub,
+            _ if mods.take("hi") => CarryKind::MadHi,
+            _ if mods.take("lo") => CarryKind::MadLo,
+            _ => return Err(Error::new("neither .lo nor .hi")),
+        };
+        let carry_out = mods.take("cc");
+        mods.finish()?;
+        if !matches!(value, Type::U32 | Type::S32 | Type::U64 | Type::S64) {
+            return Err(Error::new("a type that carries do not have"));
+        }
+        let operands = if matches!(kind, CarryKind::Add | CarryKind::Sub) { 2 } else { 3 };
+        Self::count(statement, operands + 1)?;
+        let (file, bits) = (file_of(value), 8 * value.bytes());
+        let result = self.result(scope, &statement.operands[0], file)?.index;
+        let mut at = [0; 3];
+        for (place, operand) in at.iter_mut().zip(&statement.operands[1..]) {
+            *place = self.value(scope, operand, file, bits)?.index;
+        }
+        if operands == 2 {
+            at[2] = at[1];
+        }
+        self.emit(Op::Carry(Box::new(Carry {
+            kind,
+            wide: file == File::D,
+            signed: value.is_signed(),
+            carry_in: mnemonic.ends_with('c'),
+            carry_out,
+            result,
+            operands: at,
+        })));
+        Ok(())
+    }
+
+    fn branch(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 1)?;
+        Mods::of(statement.opcode).finish_after(&["uni"])?;
+        let Operand::Name(label, 0) = statement.operands[0] else {
+            return Err(Error::new("a branch to no label"));
+        };
+        self.frame.branches.push((self.steps.len(), 0, statement.scope, label));
+        self.emit(Op::Branch(0, END));
+        Ok(())
+    }
+
+    fn branch_table(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 2)?;
+        Mods::of(statement.opcode).finish_after(&["idx", "uni"])?;
+        let index = self.value(statement.scope, &statement.operands[0], File::W, 32)?;
+        let Operand::Name(name, 0) = statement.operands[1] else {
+            return Err(Error::new("no table of targets"));
+        };
+        let (labels, scope) = self
+            .table(statement.scope, name)
+            .ok_or_else(|| Error::new(format!("no table of targets {name}")))?;
+        for (place, label) in labels.iter().enumerate() {
+            self.frame.branches.push((self.steps.len(), place, scope, label));
+        }
+        let targets = vec![0; labels.len()];
+        self.emit(Op::BranchTable(Box::new(Table { index, targets, join: END })));
+        Ok(())
+    }
+}
+
+impl Mods<'_> {
+    /// Nothing but these is left.
+    fn finish_after(mut self, allowed: &[&str]) -> Result<()> {
+        for name in allowed {
+            self.take(name);
+        }
+        self.finish()
+    }
+}
+
+/// Whether a name means a variable: used by the memory instructions.
+pub fn is_register(meaning: Meaning) -> bool {
+    matches!(meaning, Meaning::Register(_))
+}
+
+/// The class an instruction counts in; memory instructions set theirs by their space.
+fn class(mnemonic: &str, opcode: &str) -> Class {
+    match mnemonic {
+        "mov" | "selp" | "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "prmt"
+        | "slct" | "cvta" | "isspacep" => Class::MoveLogic,
+        "cvt" => Class::Conversion,
+        "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" => Class::Control,
+        "ex2" | "lg2" | "sin" | "cos" | "tanh" | "rcp" | "sqrt" | "rsqrt" if !opcode.ends_with("f64") => {
+            Class::SpecialFunction
+        }
+        "div" if opcode.ends_with("f32") => Class::SpecialFunction,
+        "atom" | "red" => Class::Atomic,
+        "bar" | "barrier" | "membar" | "fence" => Class::Barrier,
+        "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" => Class::Shuffle,
+        "mma" => Class::Mma,
+        "ldmatrix" | "stmatrix" => Class::MatrixMove,
+        "cp" => Class::CopyAsync,
+        "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" => Class::Other,
+        _ if opcode.ends_with("f64") => Class::Double,
+        _ if opcode.ends_with("f32")
+            || opcode.ends_with("f16")
+            || opcode.ends_with("f16x2")
+            || opcode.contains(".bf16") =>
+        {
+            Class::Float
+        }
+        _ => Class::Integer,
+    }
+}

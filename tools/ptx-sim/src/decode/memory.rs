@@ -1,0 +1,259 @@
+//! Loads, stores, atomics, fences and asynchronous copies.
+
+use super::frame::{Builder, Meaning, file_of};
+use super::instruction::Mods;
+use crate::code::{Access, Atomic, AtomicKind, CopyAsync, File, Op, Order, Reg, Space, Type};
+use crate::counters::Class;
+use crate::error::{Error, Result};
+use crate::parse::{Operand, Statement};
+
+const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
+
+fn space(mods: &mut Mods<'_>) -> Space {
+    mods.one_of(&[
+        ("global", Space::Global),
+        ("shared", Space::Shared),
+        ("shared::cta", Space::Shared),
+        ("local", Space::Local),
+        ("param", Space::Param),
+        ("param::entry", Space::Param),
+        ("param::func", Space::Param),
+        ("const", Space::Const),
+    ])
+    .unwrap_or(Space::Generic)
+}
+
+impl<'t> Builder<'_, 't> {
+    pub fn access(&mut self, statement: &Statement<'t>, mnemonic: &str) -> Result<()> {
+        Self::count(statement, 2)?;
+        let scope = statement.scope;
+        let mut mods = Mods::of(statement.opcode);
+        let value = mods.last_type()?;
+        let named = space(&mut mods);
+        let elements = mods.one_of(&[("v2", 2usize), ("v4", 4)]).unwrap_or(1);
+        let order = mods
+            .one_of(&[
+                ("weak", Order::Weak),
+                ("volatile", Order::Relaxed),
+                ("relaxed", Order::Relaxed),
+                ("acquire", Order::Acquire),
+                ("release", Order::Release),
+            ])
+            .unwrap_or(Order::Weak);
+        let _ = SCOPES.iter().any(|scope| mods.take(scope));
+        let read_only = mods.take("nc") || mnemonic == "ldu";
+        mods.drop_hints();
+        mods.finish()?;
+        if matches!(value, Type::Pred | Type::F16x2 | Type::Bf16x2 | Type::Tf32) {
+            return Err(Error::new("a type that memory instructions do not have"));
+        }
+        let load = mnemonic != "st";
+        let (address, data) = if load { (1, 0) } else { (0, 1) };
+        let (address, space) = self.address(scope, &statement.operands[address], named)?;
+        let parts: &[Operand<'t>] = match &statement.operands[data] {
+            Operand::Vector(parts) => parts,
+            single => std::slice::from_ref(single),
+        };
+        if parts.len() != elements || elements * value.bytes() as usize > 16 {
+            return Err(Error::new(format!("{} elements where {elements} belong", parts.len())));
+        }
+        let mut registers = Vec::new();
+        for part in parts {
+            let reg = match part {
+                Operand::Nothing if load => None,
+                Operand::Name(name, 0) if load => match self.meaning(scope, name)? {
+                    Meaning::Register(reg) => Some(reg),
+                    _ => return Err(Error::new(format!("{name} is not a register"))),
+                },
+                Operand::Name(name, 0) => Some(match self.meaning_or_special(scope, name)? {
+                    Ok(reg) => reg,
+                    Err(meaning) => self
+                        .address_of(meaning, file_of(value), 0)
+                        .ok_or_else(|| Error::new(format!("{name} cannot be stored")))?,
+                }),
+                other => Some(self.value(scope, other, file_of(value), 8 * value.bytes())?),
+            };
+            if let Some(Reg { file, bits, .. }) = reg
+                && (file == File::Predicate || bits != 0 && u32::from(bits) < 8 * value.bytes())
+            {
+                return Err(Error::new("a register narrower than the type"));
+            }
+            registers.push(reg);
+        }
+        self.class = match (space, load) {
+            (Space::Shared, true) => Class::LoadShared,
+            (Space::Shared, false) => Class::StoreShared,
+            (Space::Local, _) => Class::Local,
+            (Space::Frame, _) => Class::MoveLogic,
+            (Space::Param | Space::Const, true) => Class::Constant,
+            (Space::Param | Space::Const, false) => return Err(Error::new("a store to read-only memory")),
+            (_, true) => Class::LoadGlobal,
+            (_, false) => Class::StoreGlobal,
+        };
+        let access = Box::new(Access { space, value, order, read_only, address, registers });
+        self.emit(if load { Op::Load(access) } else { Op::Store(access) });
+        Ok(())
+    }
+
+    /// A register, special registers included, or what else the name stands for.
+    fn meaning_or_special(&mut self, scope: usize, name: &'t str) -> Result<std::result::Result<Reg, Meaning>> {
+        if super::frame::special(name).is_some() {
+            return self.named(scope, name).map(Ok);
+        }
+        Ok(match self.meaning(scope, name)? {
+            Meaning::Register(reg) => Ok(reg),
+            other => Err(other),
+        })
+    }
+
+    pub fn atomic(&mut self, statement: &Statement<'t>, mnemonic: &str) -> Result<()> {
+        let scope = statement.scope;
+        let mut mods = Mods::of(statement.opcode);
+        let value = mods.last_type()?;
+        let named = space(&mut mods);
+        let order = mods
+            .one_of(&[
+                ("relaxed", Order::Relaxed),
+                ("acquire", Order::Acquire),
+                ("release", Order::Release),
+                ("acq_rel", Order::Both),
+            ])
+            .unwrap_or(Order::Relaxed);
+        let _ = SCOPES.iter().any(|scope| mods.take(scope));
+        mods.take("noftz");
+        let kind = mods
+            .one_of(&[
+                ("add", AtomicKind::Add),
+                ("min", AtomicKind::Min),
+                ("max", AtomicKind::Max),
+                ("and", AtomicKind::And),
+                ("or", AtomicKind::Or),
+                ("xor", AtomicKind::Xor),
+                ("exch", AtomicKind::Exchange),
+                ("cas", AtomicKind::CompareSwap),
+                ("inc", AtomicKind::Increment),
+                ("dec", AtomicKind::Decrement),
+            ])
+            .ok_or_else(|| Error::new("no operation named"))?;
+        mods.drop_hints();
+        mods.finish()?;
+        let allowed = match value {
+            Type::U32 | Type::S32 | Type::U64 | Type::S64 => true,
+            Type::B32 | Type::B64 => !matches!(
+                kind,
+                AtomicKind::Add
+                    | AtomicKind::Min
+                    | AtomicKind::Max
+                    | AtomicKind::Increment
+                    | AtomicKind::Decrement
+            ),
+            Type::F32 | Type::F64 | Type::F16x2 | Type::Bf16x2 | Type::F16 | Type::Bf16 => {
+                kind == AtomicKind::Add
+            }
+            Type::B16 => kind == AtomicKind::CompareSwap,
+            _ => false,
+        };
+        if !allowed {
+            return Err(Error::new("an operation this type does not have"));
+        }
+        let result = mnemonic == "atom";
+        let first = usize::from(result);
+        let two = kind == AtomicKind::CompareSwap;
+        Self::count(statement, first + 2 + usize::from(two))?;
+        let (file, bits) = (file_of(value), 8 * value.bytes());
+        let result = match (result, &statement.operands[0]) {
+            (false, _) | (true, Operand::Nothing) => None,
+            (true, operand) => Some(self.result(scope, operand, file)?),
+        };
+        let (address, space) = self.address(scope, &statement.operands[first], named)?;
+        if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
+            return Err(Error::new("atomics on this state space"));
+        }
+        let operand = self.value(scope, &statement.operands[first + 1], file, bits)?;
+        let second = match two {
+            false => None,
+            true => Some(self.value(scope, &statement.operands[first + 2], file, bits)?),
+        };
+        self.emit(Op::Atomic(Box::new(Atomic { kind, space, value, order, address, result, operand, second })));
+        Ok(())
+    }
+
+    pub fn fence(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Self::count(statement, 0)?;
+        let mut mods = Mods::of(statement.opcode);
+        for name in ["sc", "acq_rel", "acquire", "release"] {
+            mods.take(name);
+        }
+        let device = ["gl", "gpu", "sys"].iter().any(|name| mods.take(name));
+        if !device && !mods.take("cta") && !mods.take("cluster") {
+            return Err(Error::new("this fence is not supported"));
+        }
+        mods.finish()?;
+        self.emit(if device { Op::Fence } else { Op::Nop });
+        Ok(())
+    }
+
+    pub fn copy_async(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let scope = statement.scope;
+        let mut mods = Mods::of(statement.opcode);
+        if !mods.take("async") {
+            return Err(Error::new("this instruction is not supported"));
+        }
+        if mods.take("commit_group") {
+            mods.finish()?;
+            Self::count(statement, 0)?;
+            self.emit(Op::CopyCommit);
+            return Ok(());
+        }
+        if mods.take("wait_all") {
+            mods.finish()?;
+            Self::count(statement, 0)?;
+            self.emit(Op::CopyWait(None));
+            return Ok(());
+        }
+        if mods.take("wait_group") {
+            mods.finish()?;
+            Self::count(statement, 1)?;
+            let Operand::Integer(groups @ 0..=1000) = statement.operands[0] else {
+                return Err(Error::new("the number of groups is a small number"));
+            };
+            self.emit(Op::CopyWait(Some(groups as u32)));
+            return Ok(());
+        }
+        let global_only = mods.take("cg");
+        if !global_only && !mods.take("ca") {
+            return Err(Error::new("this asynchronous copy is not supported"));
+        }
+        mods.drop_hints();
+        let shared = mods.take("shared") || mods.take("shared::cta");
+        if !shared || !mods.take("global") {
+            return Err(Error::new("only copies from global to shared memory are supported"));
+        }
+        mods.finish()?;
+        if !(3..=4).contains(&statement.operands.len()) {
+            return Err(Error::new("3 or 4 operands belong here"));
+        }
+        let (to, _) = self.address(scope, &statement.operands[0], Space::Shared)?;
+        let (from, _) = self.address(scope, &statement.operands[1], Space::Global)?;
+        let bytes = match statement.operands[2] {
+            Operand::Integer(16) => 16,
+            Operand::Integer(bytes @ (4 | 8)) if !global_only => bytes as u32,
+            _ => return Err(Error::new("copies have 4, 8 or 16 bytes, and .cg only 16")),
+        };
+        let (mut source_bytes, mut ignore) = (None, None);
+        if let Some(operand) = statement.operands.get(3) {
+            let predicate = match operand {
+                Operand::Not(_) => true,
+                Operand::Name(name, 0) => self.named(scope, name)?.file == File::Predicate,
+                _ => false,
+            };
+            if predicate {
+                ignore = Some(self.predicate(scope, operand)?);
+            } else {
+                source_bytes = Some(self.value(scope, operand, File::W, 32)?);
+            }
+        }
+        self.emit(Op::CopyAsync(Box::new(CopyAsync { to, from, bytes, source_bytes, ignore })));
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! PTX text to a tree of names: what is declared and which instructions stand where. Nothing is interpreted here.
+
+mod instruction;
+mod lexer;
+mod module;
+
+pub use instruction::{Base, Guard, Operand};
+pub use module::{Body, Function, Module, Param, Space, Statement, Variable, parse};

@@ -1,0 +1,640 @@
+//! Directives, declarations and bodies.
+
+use std::collections::HashMap;
+
+use super::instruction::{Guard, Operand};
+use super::lexer::{self, Token};
+use crate::error::{Error, Result};
+
+/// The longest array a variable may be and the most registers a declaration may name: what no kernel reaches and a mistyped
+/// number would.
+const MOST_BYTES: u64 = 1 << 28;
+const MOST_REGISTERS: u64 = 1 << 20;
+const DEEPEST_SCOPE: usize = 64;
+
+/// Everything a PTX text declares.
+#[derive(Debug, Default)]
+pub struct Module<'t> {
+    pub files: HashMap<u32, &'t str>,
+    pub variables: Vec<Variable<'t>>,
+    pub functions: Vec<Function<'t>>,
+}
+
+/// State spaces a variable can be declared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    Global,
+    Const,
+    Shared,
+    Local,
+    Param,
+}
+
+/// A variable of a module or a body.
+#[derive(Clone, Debug)]
+pub struct Variable<'t> {
+    pub name: &'t str,
+    pub space: Space,
+    pub align: u64,
+    pub bytes: u64,
+    /// `.extern .shared x[]`: as long as the launch says.
+    pub dynamic: bool,
+    pub initial: Vec<u8>,
+    /// Where in `initial` the address of another variable goes: offset, name, addend.
+    pub addresses: Vec<(usize, &'t str, i64)>,
+    pub line: u32,
+}
+
+/// A parameter or result of a function.
+#[derive(Clone, Debug)]
+pub struct Param<'t> {
+    pub name: &'t str,
+    pub type_name: &'t str,
+    pub align: u64,
+    pub bytes: u64,
+}
+
+/// A kernel (`entry`) or a function.
+#[derive(Debug)]
+pub struct Function<'t> {
+    pub name: &'t str,
+    pub entry: bool,
+    pub params: Vec<Param<'t>>,
+    pub results: Vec<Param<'t>>,
+    /// `.maxntid` or `.reqntid`, multiplied out.
+    pub most_threads: Option<u64>,
+    pub body: Option<Body<'t>>,
+    pub line: u32,
+}
+
+/// Names declared between two braces.
+#[derive(Debug, Default)]
+pub struct Scope<'t> {
+    pub parent: Option<usize>,
+    /// Type by name; a count for `%r<54>`, which declares `%r0` to `%r53`.
+    pub registers: HashMap<&'t str, (&'t str, Option<u64>)>,
+    pub variables: HashMap<&'t str, Variable<'t>>,
+    /// The statement a label stands before.
+    pub labels: HashMap<&'t str, usize>,
+    pub tables: HashMap<&'t str, Vec<&'t str>>,
+}
+
+/// A function's statements.
+#[derive(Debug, Default)]
+pub struct Body<'t> {
+    pub scopes: Vec<Scope<'t>>,
+    pub statements: Vec<Statement<'t>>,
+    /// Registers declared, as written: for listings.
+    pub registers: u64,
+}
+
+/// One instruction.
+#[derive(Debug)]
+pub struct Statement<'t> {
+    pub guard: Option<Guard<'t>>,
+    pub opcode: &'t str,
+    pub operands: Vec<Operand<'t>>,
+    pub scope: usize,
+    pub line: u32,
+    /// File number and line of the source, where `.loc` says.
+    pub source: Option<(u32, u32)>,
+}
+
+/// Parses a whole text.
+pub fn parse(text: &str) -> Result<Module<'_>> {
+    let tokens = lexer::tokens(text)?;
+    Cursor { tokens: &tokens, at: 0 }.module()
+}
+
+/// Bytes of one value of a type, `.pred` excepted.
+pub fn type_bytes(name: &str) -> Option<u64> {
+    Some(match name {
+        ".b8" | ".u8" | ".s8" => 1,
+        ".b16" | ".u16" | ".s16" | ".f16" | ".bf16" => 2,
+        ".b32" | ".u32" | ".s32" | ".f32" | ".f16x2" | ".bf16x2" => 4,
+        ".b64" | ".u64" | ".s64" | ".f64" => 8,
+        ".b128" => 16,
+        _ => return None,
+    })
+}
+
+pub struct Cursor<'a, 't> {
+    tokens: &'a [(Token<'t>, u32)],
+    at: usize,
+}
+
+impl<'t> Cursor<'_, 't> {
+    pub fn peek(&self) -> Token<'t> {
+        self.tokens.get(self.at).map_or(Token::End, |(token, _)| *token)
+    }
+
+    fn line(&self) -> u32 {
+        self.tokens.get(self.at).or(self.tokens.last()).map_or(0, |(_, line)| *line)
+    }
+
+    pub fn next(&mut self) -> (Token<'t>, u32) {
+        let found = (self.peek(), self.line());
+        if self.at + 1 < self.tokens.len() {
+            self.at += 1;
+        }
+        found
+    }
+
+    pub fn take(&mut self, mark: char) -> bool {
+        let found = self.peek() == Token::Mark(mark);
+        if found {
+            self.next();
+        }
+        found
+    }
+
+    pub fn expect(&mut self, mark: char) -> Result<()> {
+        let (token, line) = self.next();
+        if token == Token::Mark(mark) {
+            return Ok(());
+        }
+        Err(Error::at(line, format!("{token:?} where {mark:?} should stand")))
+    }
+
+    pub fn word(&mut self, what: &str) -> Result<&'t str> {
+        match self.next() {
+            (Token::Word(word), _) => Ok(word),
+            (other, line) => Err(Error::at(line, format!("{other:?} where {what} should stand"))),
+        }
+    }
+
+    pub fn error(&self, message: &str) -> Error {
+        Error::at(self.line(), message)
+    }
+
+    fn integer(&mut self, what: &str) -> Result<u64> {
+        match self.next() {
+            (Token::Integer(value), _) => Ok(value),
+            (other, line) => Err(Error::at(line, format!("{other:?} where {what} should stand"))),
+        }
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        let found = self.peek() == Token::Word(word);
+        if found {
+            self.next();
+        }
+        found
+    }
+
+    fn module(mut self) -> Result<Module<'t>> {
+        let mut module = Module::default();
+        let mut external = false;
+        loop {
+            match self.peek() {
+                Token::End => return Ok(module),
+                Token::Word(".version") => {
+                    self.next();
+                    self.next();
+                }
+                Token::Word(".target") => {
+                    self.next();
+                    self.word("an architecture")?;
+                    while self.take(',') {
+                        self.word("a target option")?;
+                    }
+                }
+                Token::Word(".address_size") => {
+                    self.next();
+                    if self.integer("64")? != 64 {
+                        return Err(self.error("only 64-bit addresses are supported"));
+                    }
+                }
+                Token::Word(".file") => {
+                    self.next();
+                    let index = self.integer("a file number")? as u32;
+                    if let (Token::Text(name), _) = self.next() {
+                        module.files.insert(index, name);
+                    }
+                    while self.take(',') {
+                        self.next();
+                    }
+                }
+                Token::Word(".section") => {
+                    self.next();
+                    self.next();
+                    self.skip_braces()?;
+                }
+                Token::Word(".pragma") => {
+                    self.next();
+                    self.next();
+                    self.expect(';')?;
+                }
+                Token::Word(".extern") => {
+                    self.next();
+                    external = true;
+                    continue;
+                }
+                Token::Word(".visible" | ".weak" | ".common") => {
+                    self.next();
+                    continue;
+                }
+                Token::Word(".entry") => {
+                    self.next();
+                    let function = self.function(true)?;
+                    module.functions.push(function);
+                }
+                Token::Word(".func") => {
+                    self.next();
+                    let function = self.function(false)?;
+                    module.functions.push(function);
+                }
+                Token::Word(".global" | ".const" | ".shared") => {
+                    let mut variables = Vec::new();
+                    self.variables(external, &mut variables)?;
+                    module.variables.append(&mut variables);
+                }
+                Token::Mark(';') => {
+                    self.next();
+                }
+                other => return Err(self.error(&format!("{other:?} outside a function"))),
+            }
+            external = false;
+        }
+    }
+
+    fn skip_braces(&mut self) -> Result<()> {
+        self.expect('{')?;
+        let mut depth = 1;
+        while depth > 0 {
+            match self.next().0 {
+                Token::Mark('{') => depth += 1,
+                Token::Mark('}') => depth -= 1,
+                Token::End => return Err(self.error("a brace that is never closed")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `.shared .align 4 .b8 a[16], b[4];`, the cursor before the space.
+    fn variables(&mut self, external: bool, into: &mut Vec<Variable<'t>>) -> Result<()> {
+        let space = match self.word("a state space")? {
+            ".global" => Space::Global,
+            ".const" => Space::Const,
+            ".shared" => Space::Shared,
+            ".local" => Space::Local,
+            ".param" => Space::Param,
+            other => return Err(self.error(&format!("{other}: not a state space"))),
+        };
+        let mut align = None;
+        let (type_name, vector) = loop {
+            match self.word("a type")? {
+                ".align" => align = Some(self.integer("an alignment")?),
+                ".v2" => break (self.word("a type")?, 2),
+                ".v4" => break (self.word("a type")?, 4),
+                ".attribute" => {
+                    self.expect('(')?;
+                    while !self.take(')') {
+                        if self.next().0 == Token::End {
+                            return Err(self.error("an attribute that never ends"));
+                        }
+                    }
+                }
+                word => break (word, 1),
+            }
+        };
+        let element = type_bytes(type_name)
+            .ok_or_else(|| self.error(&format!("{type_name}: not a type a variable can have")))?;
+        let align = self.checked_align(align.unwrap_or(element * vector))?;
+        loop {
+            let line = self.line();
+            let name = self.word("a variable's name")?;
+            let (bytes, dynamic) = self.array(element * vector)?;
+            let mut variable =
+                Variable { name, space, align, bytes, dynamic, initial: vec![], addresses: vec![], line };
+            if self.take('=') {
+                self.initial(element as usize, type_name, &mut variable)?;
+                if variable.initial.len() as u64 > bytes && !dynamic {
+                    return Err(Error::at(line, format!("{name}: more initial values than elements")));
+                }
+                if dynamic {
+                    (variable.bytes, variable.dynamic) = (variable.initial.len() as u64, false);
+                }
+            }
+            if variable.dynamic && !(external && space == Space::Shared) {
+                return Err(Error::at(line, format!("{name}: an array without a length")));
+            }
+            into.push(variable);
+            if !self.take(',') {
+                return self.expect(';');
+            }
+        }
+    }
+
+    fn checked_align(&self, align: u64) -> Result<u64> {
+        if align.is_power_of_two() && align <= 4096 {
+            return Ok(align);
+        }
+        Err(self.error(&format!("{align} is not an alignment")))
+    }
+
+    /// `[4][8]` after a name: bytes and whether a length is missing.
+    fn array(&mut self, element: u64) -> Result<(u64, bool)> {
+        let (mut bytes, mut dynamic) = (element, false);
+        while self.take('[') {
+            if self.take(']') {
+                (bytes, dynamic) = (0, true);
+                continue;
+            }
+            let count = self.integer("a length")?;
+            bytes = bytes.checked_mul(count).filter(|bytes| *bytes <= MOST_BYTES).ok_or_else(|| {
+                self.error(&format!("an array of {count} elements is longer than {MOST_BYTES} bytes"))
+            })?;
+            self.expect(']')?;
+        }
+        Ok((bytes, dynamic))
+    }
+
+    fn initial(&mut self, element: usize, type_name: &str, variable: &mut Variable<'t>) -> Result<()> {
+        if self.take('{') {
+            if self.take('}') {
+                return Ok(());
+            }
+            loop {
+                if self.peek() == Token::Mark('{') {
+                    self.initial(element, type_name, variable)?;
+                } else {
+                    self.initial_value(element, type_name, variable)?;
+                }
+                if self.take('}') {
+                    return Ok(());
+                }
+                self.expect(',')?;
+            }
+        }
+        self.initial_value(element, type_name, variable)
+    }
+
+    fn initial_value(&mut self, element: usize, type_name: &str, variable: &mut Variable<'t>) -> Result<()> {
+        let generic = self.take_word("generic");
+        if generic {
+            self.expect('(')?;
+        }
+        let value = Operand::parse(self, 1)?;
+        if generic {
+            self.expect(')')?;
+        }
+        let bits = match value {
+            Operand::Integer(value) => value as u64,
+            Operand::Float(bits) if type_name == ".f64" => f64::from(f32::from_bits(bits)).to_bits(),
+            Operand::Float(bits) => u64::from(bits),
+            Operand::Double(bits) if type_name == ".f32" => {
+                u64::from((f64::from_bits(bits) as f32).to_bits())
+            }
+            Operand::Double(bits) => bits,
+            Operand::Name(name, addend) if element == 8 => {
+                variable.addresses.push((variable.initial.len(), name, addend));
+                0
+            }
+            other => return Err(self.error(&format!("{other:?}: not an initial value that is supported"))),
+        };
+        let bytes = bits.to_le_bytes();
+        if element > 8 {
+            return Err(self.error("initial values of more than 8 bytes are not supported"));
+        }
+        variable.initial.extend_from_slice(&bytes[..element]);
+        Ok(())
+    }
+
+    fn params(&mut self) -> Result<Vec<Param<'t>>> {
+        let mut params = Vec::new();
+        self.expect('(')?;
+        if self.take(')') {
+            return Ok(params);
+        }
+        loop {
+            let space = self.word("a parameter")?;
+            if space != ".param" {
+                return Err(self.error(&format!("{space} parameters are not supported, only .param")));
+            }
+            let (mut align, mut type_name) = (None, None);
+            let name = loop {
+                match self.word("a parameter's type or name")? {
+                    ".align" => align = Some(self.integer("an alignment")?),
+                    ".ptr" => {
+                        // `.ptr .global .align 16` says what the pointer points to: a hint.
+                        while let Token::Word(
+                            word @ (".global" | ".shared" | ".const" | ".local" | ".align"),
+                        ) = self.peek()
+                        {
+                            self.next();
+                            if word == ".align" {
+                                self.integer("an alignment")?;
+                            }
+                        }
+                    }
+                    word if word.starts_with('.') => type_name = Some(word),
+                    word => break word,
+                }
+            };
+            let type_name = type_name.ok_or_else(|| self.error(&format!("{name}: no type")))?;
+            let element = type_bytes(type_name)
+                .ok_or_else(|| self.error(&format!("{type_name}: not a type a parameter can have")))?;
+            let (bytes, _) = self.array(element)?;
+            let align = self.checked_align(align.unwrap_or(element))?;
+            params.push(Param { name, type_name, align, bytes });
+            if self.take(')') {
+                return Ok(params);
+            }
+            self.expect(',')?;
+        }
+    }
+
+    fn function(&mut self, entry: bool) -> Result<Function<'t>> {
+        let line = self.line();
+        let results = if self.peek() == Token::Mark('(') { self.params()? } else { Vec::new() };
+        let name = self.word("a function's name")?;
+        let params = if self.peek() == Token::Mark('(') { self.params()? } else { Vec::new() };
+        let mut function =
+            Function { name, entry, params, results, most_threads: None, body: None, line };
+        loop {
+            match self.peek() {
+                Token::Word(directive @ (".maxntid" | ".reqntid")) => {
+                    self.next();
+                    let mut threads = self.integer("a thread count")?;
+                    while self.take(',') {
+                        threads = threads.saturating_mul(self.integer("a thread count")?);
+                    }
+                    let _ = directive;
+                    function.most_threads = Some(threads);
+                }
+                Token::Word(".minnctapersm" | ".maxnreg") => {
+                    self.next();
+                    self.integer("a number")?;
+                }
+                Token::Word(".noreturn") => {
+                    self.next();
+                }
+                Token::Word(".pragma") => {
+                    self.next();
+                    self.next();
+                    self.expect(';')?;
+                }
+                Token::Mark(';') => {
+                    self.next();
+                    return Ok(function);
+                }
+                Token::Mark('{') => {
+                    function.body = Some(self.body()?);
+                    return Ok(function);
+                }
+                other => return Err(self.error(&format!("{other:?} after the head of {name}"))),
+            }
+        }
+    }
+
+    fn body(&mut self) -> Result<Body<'t>> {
+        let mut body = Body::default();
+        body.scopes.push(Scope::default());
+        let mut open = vec![0usize];
+        let mut source = None;
+        self.expect('{')?;
+        while let Some(&scope) = open.last() {
+            let line = self.line();
+            match self.peek() {
+                Token::End => return Err(self.error("a function that never ends")),
+                Token::Mark(';') => {
+                    self.next();
+                }
+                Token::Mark('{') => {
+                    self.next();
+                    if open.len() >= DEEPEST_SCOPE {
+                        return Err(self.error("braces nested too deeply"));
+                    }
+                    body.scopes.push(Scope { parent: Some(scope), ..Scope::default() });
+                    open.push(body.scopes.len() - 1);
+                }
+                Token::Mark('}') => {
+                    self.next();
+                    open.pop();
+                }
+                Token::Word(".loc") => {
+                    self.next();
+                    let file = self.integer("a file number")? as u32;
+                    let number = self.integer("a line")? as u32;
+                    self.integer("a column")?;
+                    while self.take(',') {
+                        match self.word("function_name or inlined_at")? {
+                            "function_name" => {
+                                self.word("a label")?;
+                                if self.take('+') {
+                                    self.integer("an offset")?;
+                                }
+                            }
+                            "inlined_at" => {
+                                for _ in 0..3 {
+                                    self.integer("a place")?;
+                                }
+                            }
+                            other => return Err(self.error(&format!("{other} after .loc"))),
+                        }
+                    }
+                    // Line 0 marks code of no line, inside the line before it.
+                    if number != 0 {
+                        source = Some((file, number));
+                    }
+                }
+                Token::Word(".pragma") => {
+                    self.next();
+                    self.next();
+                    self.expect(';')?;
+                }
+                Token::Word(".reg") => {
+                    self.next();
+                    let type_name = self.word("a register type")?;
+                    if type_name != ".pred" && type_bytes(type_name).is_none() {
+                        return Err(self.error(&format!("{type_name}: not a register type")));
+                    }
+                    loop {
+                        let name = self.word("a register's name")?;
+                        let mut count = None;
+                        if self.take('<') {
+                            let number = self.integer("a register count")?;
+                            self.expect('>')?;
+                            if number > MOST_REGISTERS {
+                                return Err(Error::at(line, format!("{number} registers are too many")));
+                            }
+                            count = Some(number);
+                        }
+                        body.registers += count.unwrap_or(1);
+                        body.scopes[scope].registers.insert(name, (type_name, count));
+                        if !self.take(',') {
+                            break;
+                        }
+                    }
+                    self.expect(';')?;
+                }
+                Token::Word(".local" | ".shared" | ".param" | ".global" | ".const") => {
+                    let mut variables = Vec::new();
+                    self.variables(false, &mut variables)?;
+                    for variable in variables {
+                        body.scopes[scope].variables.insert(variable.name, variable);
+                    }
+                }
+                Token::Mark('@') => {
+                    self.next();
+                    let negated = self.take('!');
+                    let name = self.word("a guard's predicate")?;
+                    let opcode = self.word("an instruction")?;
+                    let guard = Some(Guard { name, negated });
+                    self.statement(&mut body, guard, opcode, scope, line, source)?;
+                }
+                Token::Word(word) => {
+                    self.next();
+                    if self.take(':') {
+                        if self.take_word(".branchtargets") {
+                            let mut targets = vec![self.word("a label")?];
+                            while self.take(',') {
+                                targets.push(self.word("a label")?);
+                            }
+                            self.expect(';')?;
+                            body.scopes[scope].tables.insert(word, targets);
+                        } else if matches!(self.peek(), Token::Word(".callprototype" | ".calltargets")) {
+                            return Err(Error::at(line, "calls through a pointer are not supported"));
+                        } else {
+                            let at = body.statements.len();
+                            if body.scopes[scope].labels.insert(word, at).is_some() {
+                                return Err(Error::at(line, format!("label {word} stands twice")));
+                            }
+                        }
+                    } else if word.starts_with('.') {
+                        return Err(Error::at(line, format!("unknown directive {word}")));
+                    } else {
+                        self.statement(&mut body, None, word, scope, line, source)?;
+                    }
+                }
+                other => return Err(Error::at(line, format!("{other:?} where an instruction should stand"))),
+            }
+        }
+        Ok(body)
+    }
+
+    fn statement(
+        &mut self,
+        body: &mut Body<'t>,
+        guard: Option<Guard<'t>>,
+        opcode: &'t str,
+        scope: usize,
+        line: u32,
+        source: Option<(u32, u32)>,
+    ) -> Result<()> {
+        let mut operands = Vec::new();
+        if !self.take(';') {
+            loop {
+                operands.push(Operand::parse(self, 0)?);
+                if self.take(';') {
+                    break;
+                }
+                self.expect(',')?;
+            }
+        }
+        body.statements.push(Statement { guard, opcode, operands, scope, line, source });
+        Ok(())
+    }
+}
