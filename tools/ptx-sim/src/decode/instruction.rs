@@ -1,6 +1,6 @@
 //! Arithmetic, moves, predicates, conversions and control flow. Memory is in `memory`, warp-wide instructions in `warp`.
 
-use super::frame::{Builder, Meaning, file_of, lane_type, special};
+use super::frame::{Builder, file_of, lane_type, special};
 use crate::code::{
     Carry, CarryKind, Clock, Constant, Convert, END, File, Guard, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW,
     Reg, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
@@ -362,7 +362,7 @@ impl<'t> Builder<'_, 't> {
     fn set_predicate(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
         let mut set = self.comparison(statement, Mods::of(statement.opcode), 1)?;
-        let mut destination = |it: &mut Self, name: &'t str| -> Result<Option<u32>> {
+        let destination = |it: &mut Self, name: &'t str| -> Result<Option<u32>> {
             if name == "_" {
                 return Ok(None);
             }
@@ -685,11 +685,6 @@ impl Mods<'_> {
         }
         self.finish()
     }
-}
-
-/// Whether a name means a variable: used by the memory instructions.
-pub fn is_register(meaning: Meaning) -> bool {
-    matches!(meaning, Meaning::Register(_))
 }
 
 /// The class an instruction counts in; memory instructions set theirs by their space.

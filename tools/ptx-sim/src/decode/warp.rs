@@ -3,7 +3,7 @@
 use super::frame::Builder;
 use super::instruction::Mods;
 use crate::code::{
-    AtomicKind, Barrier, BarrierKind, Constant, File, Match, MatrixMove, MatrixMultiply, MatrixType, Op, Reduce,
+    AtomicKind, Barrier, BarrierKind, File, Match, MatrixMove, MatrixMultiply, MatrixType, Op, Reduce,
     Reg, Shuffle, ShuffleMode, Space, Vote, VoteMode,
 };
 use crate::error::{Error, Result};
@@ -305,10 +305,5 @@ impl<'t> Builder<'_, 't> {
         };
         self.emit(Op::MatrixMultiply(Box::new(it)));
         Ok(())
-    }
-
-    /// A constant of all ones, for instructions without a member mask.
-    pub fn everyone(&mut self) -> Reg {
-        self.constant(File::W, Constant::Value(u64::from(u32::MAX)))
     }
 }

@@ -1,6 +1,6 @@
 //! `cvt` between any two types, one lane at a time: what the tables of `alu` have no row for.
 
-use super::float::{self, F32, Format, Round, flush, narrow, saturate_double};
+use super::float::{self, Format, Round, flush, narrow, saturate_double};
 use super::registers::{Bf16, F16};
 use crate::code::{Convert, Type};
 
@@ -96,10 +96,10 @@ fn float_bits(it: &Convert, near: f64, error: f64) -> u64 {
     }
     let odd = float::to_odd(value, error);
     let format: Format = match it.to {
-        Type::F16 => float::F16,
-        Type::Bf16 => float::BF16,
-        Type::Tf32 => float::TF32,
-        _ => F32,
+        Type::F16 => float::HALF,
+        Type::Bf16 => float::BRAIN,
+        Type::Tf32 => float::TENSOR,
+        _ => float::SINGLE,
     };
     let bits = narrow(odd, format, it.round);
     match it.to {

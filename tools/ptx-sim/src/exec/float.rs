@@ -26,10 +26,10 @@ pub struct Format {
     pub most: i32,
 }
 
-pub const F32: Format = Format { mantissa: 23, least: -126, most: 127 };
-pub const BF16: Format = Format { mantissa: 7, least: -126, most: 127 };
-pub const F16: Format = Format { mantissa: 10, least: -14, most: 15 };
-pub const TF32: Format = Format { mantissa: 10, least: -126, most: 127 };
+pub const SINGLE: Format = Format { mantissa: 23, least: -126, most: 127 };
+pub const BRAIN: Format = Format { mantissa: 7, least: -126, most: 127 };
+pub const HALF: Format = Format { mantissa: 10, least: -14, most: 15 };
+pub const TENSOR: Format = Format { mantissa: 10, least: -126, most: 127 };
 
 /// `x` in a narrower format, as that format's bits. NaN becomes the canonical one of all mantissa bits.
 pub fn narrow(x: f64, format: Format, mode: Round) -> u32 {
@@ -158,7 +158,7 @@ pub fn single(operation: Arithmetic, mode: Round, ftz: bool, sat: bool, values: 
     let values = if ftz { values.map(flush) } else { values };
     let [a, b, c] = values.map(f64::from);
     let exact = odd(operation, a, b, c);
-    let mut result = f32::from_bits(narrow(exact, F32, mode));
+    let mut result = f32::from_bits(narrow(exact, SINGLE, mode));
     // An exact zero sum of opposite signs is -0 when rounding down.
     if exact == 0.0 && mode == Round::Down && matches!(operation, Arithmetic::Add | Arithmetic::Sub) {
         let other = if operation == Arithmetic::Add { b } else { -b };
@@ -276,7 +276,7 @@ impl F16 {
 
     /// Of a value rounded to odd.
     pub fn from_odd(value: f64) -> Self {
-        Self(narrow(value, F16, Round::Nearest) as u16)
+        Self(narrow(value, HALF, Round::Nearest) as u16)
     }
 }
 
@@ -288,7 +288,7 @@ impl Bf16 {
 
     /// Of a value rounded to odd.
     pub fn from_odd(value: f64) -> Self {
-        Self(narrow(value, BF16, Round::Nearest) as u16)
+        Self(narrow(value, BRAIN, Round::Nearest) as u16)
     }
 
     /// To nearest, ties to even.
@@ -374,10 +374,10 @@ mod tests {
                     | exponent << 52
                     | (state.rotate_left(20)) & ((1 << 52) - 1) & (u64::MAX << (state >> 8 & 31)),
             );
-            assert_eq!(narrow(x, F32, Round::Nearest), (x as f32).to_bits(), "{x:e}");
+            assert_eq!(narrow(x, SINGLE, Round::Nearest), (x as f32).to_bits(), "{x:e}");
             let (down, up) = (
-                f32::from_bits(narrow(x, F32, Round::Down)),
-                f32::from_bits(narrow(x, F32, Round::Up)),
+                f32::from_bits(narrow(x, SINGLE, Round::Down)),
+                f32::from_bits(narrow(x, SINGLE, Round::Up)),
             );
             assert!(f64::from(down) <= x && x <= f64::from(up));
             assert!(down == up || down.next_up() == up);

@@ -4,5 +4,5 @@ mod instruction;
 mod lexer;
 mod module;
 
-pub use instruction::{Base, Guard, Operand};
-pub use module::{Body, Function, Module, Param, Space, Statement, Variable, parse};
+pub use instruction::{Base, Operand};
+pub use module::{Body, Function, Module, Space, Statement, Variable, parse, type_bytes};

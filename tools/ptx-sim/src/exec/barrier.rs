@@ -1,0 +1,126 @@
+//! The sixteen barriers of a block.
+
+use super::block::BlockState;
+use super::grid::Worker;
+use super::registers::{LANES, store};
+use super::warp::{Status, Stop, Warp};
+use crate::code::{Barrier, BarrierKind, Reg};
+use crate::finding::FindingKind;
+
+/// One barrier's arrivals so far.
+#[derive(Clone, Debug, Default)]
+pub struct Arrivals {
+    pub threads: u32,
+    /// None for all threads of the block.
+    pub wanted: Option<u32>,
+    /// Lanes whose predicate held, and lanes in all.
+    pub held: u32,
+    pub lanes: u32,
+    /// Warps to wake, and where the reduction goes.
+    pub waiting: Vec<(u32, Option<(BarrierKind, Reg, u32)>)>,
+    pub pc: u32,
+}
+
+/// A warp arrives. Says why it stops, if it does.
+pub fn arrive(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    it: &Barrier,
+    mask: u32,
+    pc: u32,
+) -> Option<Stop> {
+    if mask != warp.live {
+        let (live, lane) = (warp.live, mask.trailing_zeros());
+        worker.finding(block, warp, pc, FindingKind::DivergentBarrier, lane, None, || {
+            format!("lanes {mask:#010x} of the warp reach the barrier, lanes {:#010x} do not", live & !mask)
+        });
+        return Some(Stop::Abort);
+    }
+    let lane = mask.trailing_zeros() as usize;
+    let id = warp.word(it.id)[lane];
+    let wanted = it.threads.map(|threads| warp.word(threads)[lane]);
+    let Some(barrier) = block.barriers.get_mut(id as usize) else {
+        worker.finding(block, warp, pc, FindingKind::InvalidAccess, lane as u32, None, || {
+            format!("barrier {id}: there are 16")
+        });
+        return Some(Stop::Abort);
+    };
+    if wanted.is_some_and(|wanted| wanted == 0 || wanted % LANES as u32 != 0) {
+        worker.finding(block, warp, pc, FindingKind::InvalidAccess, lane as u32, None, || {
+            "a barrier's thread count that is not a multiple of the warp's size".into()
+        });
+        return Some(Stop::Abort);
+    }
+    if barrier.threads == 0 {
+        barrier.wanted = wanted;
+        (barrier.held, barrier.lanes) = (0, 0);
+    }
+    barrier.pc = pc;
+    barrier.threads += LANES as u32;
+    if let Some((p, negated)) = it.value {
+        barrier.held += (warp.predicate(p, negated) & mask).count_ones();
+    }
+    barrier.lanes += mask.count_ones();
+    let waits = it.kind != BarrierKind::Arrive;
+    if waits {
+        let result = it.result.map(|reg| (it.kind, reg, mask));
+        barrier.waiting.push((warp.index, result));
+        warp.status = Status::Waiting(id);
+    }
+    block.arrived.push(id);
+    if waits { Some(Stop::Barrier) } else { None }
+}
+
+/// Lets the warps of a barrier go on if it is complete.
+pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [Warp], id: u32) -> bool {
+    let live = warps.iter().filter(|warp| warp.status != Status::Done).count() as u32 * LANES as u32;
+    let barrier = &mut block.barriers[id as usize];
+    if barrier.threads == 0 {
+        return false;
+    }
+    let complete = match barrier.wanted {
+        Some(wanted) => barrier.threads >= wanted,
+        None => barrier.threads >= live,
+    };
+    if !complete {
+        return false;
+    }
+    let done = std::mem::take(barrier);
+    if done.wanted.is_none()
+        && let Some((first, _)) = done.waiting.first()
+        && live < warps.len() as u32 * LANES as u32
+    {
+        let exited: Vec<_> = warps.iter().filter(|w| w.status == Status::Done).map(|w| w.index).collect();
+        let warp = &warps[*first as usize];
+        worker.finding(block, warp, done.pc, FindingKind::DivergentBarrier, warp.live.trailing_zeros(), None, || {
+            format!("warps {exited:?} exited without reaching the barrier that the others wait at")
+        });
+    }
+    for (index, result) in done.waiting {
+        let warp = &mut warps[index as usize];
+        warp.status = Status::Ready;
+        if let Some((kind, reg, mask)) = result {
+            match kind {
+                BarrierKind::Count => {
+                    store(&mut warp.registers.w[reg.index as usize], &[done.held; LANES], mask);
+                }
+                BarrierKind::And => {
+                    warp.set_predicate(reg.index, if done.held == done.lanes { u32::MAX } else { 0 }, mask);
+                }
+                _ => warp.set_predicate(reg.index, if done.held > 0 { u32::MAX } else { 0 }, mask),
+            }
+        }
+    }
+    // What anyone stored before is now behind everyone: a fence by any of them covers it.
+    let unfenced = warps.iter().any(|warp| warp.unfenced);
+    for warp in warps.iter_mut() {
+        warp.unfenced |= unfenced;
+        warp.spins = 0;
+    }
+    block.shared.barrier();
+    block.next_phase(worker.launch.tag);
+    block.progress = true;
+    worker.counters.barriers_completed += 1;
+    true
+}

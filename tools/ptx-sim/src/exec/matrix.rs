@@ -1,0 +1,192 @@
+//! Matrix fragments: `ldmatrix`, `stmatrix` and `mma`, by the layouts of the PTX ISA.
+//!
+//! With g = lane / 4 and t = lane % 4, a 16x8 accumulator has (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1) in a lane's four
+//! values. 16-bit inputs come two a register: a's registers hold rows g and g+8 at columns 2t, 2t+1, then the same eight
+//! columns on; b's registers hold rows 2t, 2t+1 of column g, then eight rows on. tf32 inputs come one a register, with
+//! column t and then four columns on.
+
+use super::block::BlockState;
+use super::float::Round;
+use super::float::{self, narrow};
+use super::grid::Worker;
+use super::memory;
+use super::registers::{Bf16, F16, FULL, LANES, lanes, store as store_row};
+use super::warp::Warp;
+use crate::code::{MatrixMove, MatrixMultiply, MatrixType, SHARED_WINDOW, Space};
+use crate::finding::FindingKind;
+
+fn everyone(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, mask: u32, pc: u32) {
+    if mask != FULL {
+        worker.finding(block, warp, pc, FindingKind::DivergentWarp, mask.trailing_zeros(), None, || {
+            format!("a matrix instruction executed by lanes {mask:#010x} only")
+        });
+    }
+}
+
+/// Shared-memory offsets of the rows, checked; the mask has a bit for each row-giving lane that is right.
+fn rows(
+    worker: &mut Worker<'_>,
+    block: &BlockState,
+    warp: &Warp,
+    it: &MatrixMove,
+    pc: u32,
+) -> ([u64; LANES], u32) {
+    let mut addresses = warp.addresses(&it.address);
+    if it.space == Space::Generic {
+        addresses = addresses.map(|address| address.wrapping_sub(SHARED_WINDOW));
+    }
+    let count = 8 * it.registers.len();
+    let mask = if count == LANES { FULL } else { (1 << count) - 1 };
+    let mask = memory::shared_place(worker, block, warp, &addresses, mask, 16, pc, "a matrix row");
+    for matrix in 0..it.registers.len() {
+        let chosen: Vec<u64> = lanes(mask & 0xFF << (8 * matrix)).map(|lane| addresses[lane]).collect();
+        if !chosen.is_empty() {
+            let passes = u64::from(memory::wavefronts(&chosen, 4));
+            worker.counters.shared_wavefronts += passes;
+            worker.counters.bank_conflicts += passes - 1;
+        }
+    }
+    (addresses, mask)
+}
+
+pub fn load(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it: &MatrixMove, mask: u32, pc: u32) {
+    everyone(worker, block, warp, mask, pc);
+    let (addresses, right) = rows(worker, block, warp, it, pc);
+    for (matrix, reg) in it.registers.iter().enumerate() {
+        let mut values = [[0u16; 8]; 8];
+        for (row, values) in values.iter_mut().enumerate() {
+            let lane = 8 * matrix + row;
+            if right >> lane & 1 == 0 {
+                continue;
+            }
+            let offset = addresses[lane] as usize;
+            if let Some(defect) = block.shared.read(offset, 16, warp.index, false) {
+                memory::shared_defect(worker, block, warp, defect, false, offset, 16, lane, pc);
+            }
+            for (column, value) in values.iter_mut().enumerate() {
+                *value = block.shared.get(offset + 2 * column, 2) as u16;
+            }
+        }
+        let t = std::array::from_fn(|lane| {
+            let (g, t) = (lane / 4, lane % 4);
+            let (low, high) = if it.transposed {
+                (values[2 * t][g], values[2 * t + 1][g])
+            } else {
+                (values[g][2 * t], values[g][2 * t + 1])
+            };
+            u32::from(high) << 16 | u32::from(low)
+        });
+        store_row(&mut warp.registers.w[reg.index as usize], &t, mask);
+    }
+}
+
+pub fn store(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it: &MatrixMove, mask: u32, pc: u32) {
+    everyone(worker, block, warp, mask, pc);
+    let (addresses, right) = rows(worker, block, warp, it, pc);
+    for (matrix, reg) in it.registers.iter().enumerate() {
+        let mut values = [[0u16; 8]; 8];
+        for (lane, pair) in warp.word(*reg).iter().enumerate() {
+            let (g, t) = (lane / 4, lane % 4);
+            let (low, high) = (*pair as u16, (pair >> 16) as u16);
+            if it.transposed {
+                (values[2 * t][g], values[2 * t + 1][g]) = (low, high);
+            } else {
+                (values[g][2 * t], values[g][2 * t + 1]) = (low, high);
+            }
+        }
+        for (row, values) in values.iter().enumerate() {
+            let lane = 8 * matrix + row;
+            if right >> lane & 1 == 0 {
+                continue;
+            }
+            let offset = addresses[lane] as usize;
+            if let Some(defect) = block.shared.write(offset, 16, warp.index, false) {
+                memory::shared_defect(worker, block, warp, defect, true, offset, 16, lane, pc);
+            }
+            for (column, value) in values.iter().enumerate() {
+                block.shared.put(offset + 2 * column, 2, u64::from(*value));
+            }
+        }
+    }
+    block.progress = true;
+}
+
+fn half_value(input: MatrixType, bits: u16) -> f32 {
+    if input == MatrixType::F16 { F16(bits).to_f32() } else { Bf16(bits).to_f32() }
+}
+
+pub fn multiply(
+    worker: &mut Worker<'_>,
+    block: &BlockState,
+    warp: &mut Warp,
+    it: &MatrixMultiply,
+    mask: u32,
+    pc: u32,
+) {
+    everyone(worker, block, warp, mask, pc);
+    worker.counters.mma_flops += 2 * 16 * 8 * it.depth as u64;
+    let w = &warp.registers.w;
+    let (mut a, mut b) = ([[0f32; 16]; 16], [[0f32; 8]; 16]);
+    for (place, reg) in it.a.iter().enumerate() {
+        let row = &w[reg.index as usize];
+        for lane in 0..LANES {
+            let (g, t) = (lane / 4, lane % 4);
+            let (i, block) = (g + 8 * (place & 1), place / 2);
+            if it.input == MatrixType::Tf32 {
+                // The hardware reads the upper 19 bits.
+                a[i][t + 4 * block] = f32::from_bits(row[lane] & !0x1FFF);
+            } else {
+                let k = 2 * t + 8 * block;
+                a[i][k] = half_value(it.input, row[lane] as u16);
+                a[i][k + 1] = half_value(it.input, (row[lane] >> 16) as u16);
+            }
+        }
+    }
+    for (place, reg) in it.b.iter().enumerate() {
+        let row = &w[reg.index as usize];
+        for lane in 0..LANES {
+            let (g, t) = (lane / 4, lane % 4);
+            if it.input == MatrixType::Tf32 {
+                b[t + 4 * place][g] = f32::from_bits(row[lane] & !0x1FFF);
+            } else {
+                let k = 2 * t + 8 * place;
+                b[k][g] = half_value(it.input, row[lane] as u16);
+                b[k + 1][g] = half_value(it.input, (row[lane] >> 16) as u16);
+            }
+        }
+    }
+    let mut sum = [[0f32; 8]; 16];
+    for (place, reg) in it.c.iter().enumerate() {
+        let row = &w[reg.index as usize];
+        for lane in 0..LANES {
+            let (g, t) = (lane / 4, lane % 4);
+            if it.half_sum {
+                sum[g + 8 * place][2 * t] = F16(row[lane] as u16).to_f32();
+                sum[g + 8 * place][2 * t + 1] = F16((row[lane] >> 16) as u16).to_f32();
+            } else {
+                sum[g + 8 * (place / 2)][2 * t + place % 2] = f32::from_bits(row[lane]);
+            }
+        }
+    }
+    // Products are exact in f32 (at most 22 bits), so this is also what a fused multiplication gives.
+    for (i, sum) in sum.iter_mut().enumerate() {
+        for k in 0..it.depth {
+            let x = a[i][k];
+            for j in 0..8 {
+                sum[j] += x * b[k][j];
+            }
+        }
+    }
+    for (place, reg) in it.d.iter().enumerate() {
+        let t = std::array::from_fn(|lane| {
+            let (g, t) = (lane / 4, lane % 4);
+            if it.half_sum {
+                let part = |j: usize| narrow(f64::from(sum[g + 8 * place][j]), float::HALF, Round::Nearest);
+                part(2 * t + 1) << 16 | part(2 * t)
+            } else {
+                sum[g + 8 * (place / 2)][2 * t + place % 2].to_bits()
+            }
+        });
+        store_row(&mut warp.registers.w[reg.index as usize], &t, mask);
+    }
+}

@@ -1,0 +1,264 @@
+//! What one lane does by itself and no table has: predicates, selections, packing, carries, rounding modes, clocks.
+
+use super::block::BlockState;
+use super::convert;
+use super::float;
+use super::registers::{LANES, lanes, store};
+use super::warp::Warp;
+use crate::code::{
+    Carry, CarryKind, Clock, File, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, SetPredicate,
+    Space,
+};
+
+pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
+    match op {
+        Op::SetPredicate(set) => {
+            let (yes, no) = test(warp, set);
+            if let Some(p) = set.result {
+                warp.set_predicate(p, yes, mask);
+            }
+            if let Some(q) = set.inverse {
+                warp.set_predicate(q, no, mask);
+            }
+        }
+        Op::SetValue(set) => {
+            let (yes, _) = test(warp, &set.test);
+            let values = std::array::from_fn(|lane| if yes >> lane & 1 != 0 { set.one } else { 0 });
+            store(&mut warp.registers.w[set.result as usize], &values, mask);
+        }
+        Op::SelectW([d, a, b, p]) => {
+            let w = &mut warp.registers.w;
+            let (a, b) = (&w[*a as usize], &w[*b as usize]);
+            let t = choose(a, b, warp.registers.p[*p as usize]);
+            store(&mut w[*d as usize], &t, mask);
+        }
+        Op::SelectD([d, a, b, p]) => {
+            let rows = &mut warp.registers.d;
+            let (a, b) = (&rows[*a as usize], &rows[*b as usize]);
+            let t = choose(a, b, warp.registers.p[*p as usize]);
+            store(&mut rows[*d as usize], &t, mask);
+        }
+        Op::Logic(logic, [d, a, b]) => {
+            let (a, b) = (warp.registers.p[*a as usize], warp.registers.p[*b as usize]);
+            warp.set_predicate(*d, combine(*logic, a, b), mask);
+        }
+        Op::Not([d, a]) => warp.set_predicate(*d, !warp.registers.p[*a as usize], mask),
+        Op::MovPredicate([d, a]) => warp.set_predicate(*d, warp.registers.p[*a as usize], mask),
+        Op::TestNumber(it) => {
+            let (test, double, d, a) = **it;
+            let bits = (0..LANES).fold(0, |bits, lane| {
+                let yes = if double {
+                    number_test(test, f64::from_bits(warp.registers.d[a as usize][lane]))
+                } else {
+                    let value = f32::from_bits(warp.registers.w[a as usize][lane]);
+                    match test {
+                        NumberTest::Normal => value.is_normal(),
+                        NumberTest::Subnormal => value.is_subnormal(),
+                        test => number_test(test, f64::from(value)),
+                    }
+                };
+                bits | u32::from(yes) << lane
+            });
+            warp.set_predicate(d, bits, mask);
+        }
+        Op::Pack(it) => pack(warp, it.0, &it.1, mask),
+        Op::Unpack(it) => unpack(warp, &it.0, it.1, mask),
+        Op::Lop3(it) => {
+            let ([d, a, b, c], table) = **it;
+            let w = &mut warp.registers.w;
+            let (a, b, c) = (&w[a as usize], &w[b as usize], &w[c as usize]);
+            // A bit of the table for each combination of bits, a's the highest.
+            let term = |bit: u32| if table >> bit & 1 != 0 { u32::MAX } else { 0 };
+            let terms: [u32; 8] = std::array::from_fn(|bit| term(bit as u32));
+            let mut t = [0; LANES];
+            for lane in 0..LANES {
+                let (x, y, z) = (a[lane], b[lane], c[lane]);
+                t[lane] = terms[0] & !x & !y & !z
+                    | terms[1] & !x & !y & z
+                    | terms[2] & !x & y & !z
+                    | terms[3] & !x & y & z
+                    | terms[4] & x & !y & !z
+                    | terms[5] & x & !y & z
+                    | terms[6] & x & y & !z
+                    | terms[7] & x & y & z;
+            }
+            store(&mut w[d as usize], &t, mask);
+        }
+        Op::Insert(it) => insert(warp, it.0, it.1, mask),
+        Op::Rounded(it) => {
+            let [a, b, c] = it.operands;
+            for lane in lanes(mask) {
+                if it.double {
+                    let d = &mut warp.registers.d;
+                    let at = |row: u32| f64::from_bits(d[row as usize][lane]);
+                    let value = float::double(it.operation, it.round, [at(a), at(b), at(c)]);
+                    let value = if it.saturate { float::saturate_double(value) } else { value };
+                    d[it.result as usize][lane] = value.to_bits();
+                } else {
+                    let w = &mut warp.registers.w;
+                    let at = |row: u32| f32::from_bits(w[row as usize][lane]);
+                    let value = float::single(it.operation, it.round, it.ftz, it.saturate, [at(a), at(b), at(c)]);
+                    w[it.result as usize][lane] = value.to_bits();
+                }
+            }
+        }
+        Op::Carry(it) => carry(warp, it, mask),
+        Op::Convert(it) => {
+            let a = warp.wide(it.a);
+            let mut t = [0; LANES];
+            match it.b {
+                None => lanes(mask).for_each(|lane| t[lane] = convert::convert(it, a[lane])),
+                Some(b) => {
+                    let b = warp.wide(b);
+                    lanes(mask).for_each(|lane| t[lane] = convert::pair(it, a[lane], b[lane]));
+                }
+            }
+            warp.set(it.result, &t, mask);
+        }
+        Op::ActiveMask(d) => store(&mut warp.registers.w[*d as usize], &[warp.mask; LANES], mask),
+        Op::Clock(clock, d) => {
+            let now = block.ticks + warp.ticks;
+            let value = match clock {
+                Clock::Low | Clock::Wide => now,
+                Clock::High => now >> 32,
+                Clock::GlobalTimer => now,
+            };
+            let file = if d >> 31 == 0 { File::W } else { File::D };
+            let reg = Reg { file, index: d & !(1 << 31), bits: if file == File::W { 32 } else { 64 } };
+            warp.set(reg, &[value; LANES], mask);
+        }
+        Op::IsSpace(it) => {
+            let (space, d, a) = **it;
+            let bits = (0..LANES).fold(0, |bits, lane| {
+                let window = warp.registers.d[a as usize][lane] >> 32;
+                let yes = match space {
+                    Space::Shared => window == SHARED_WINDOW >> 32,
+                    Space::Local => window == LOCAL_WINDOW >> 32,
+                    Space::Param => window == PARAM_WINDOW >> 32,
+                    Space::Global => window < SHARED_WINDOW >> 32,
+                    _ => false,
+                };
+                bits | u32::from(yes) << lane
+            });
+            warp.set_predicate(d, bits, mask);
+        }
+        // Everything else is run by the warp's loop.
+        _ => {}
+    }
+}
+
+fn choose<T: Copy>(a: &[T; LANES], b: &[T; LANES], p: u32) -> [T; LANES] {
+    std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] })
+}
+
+fn combine(logic: Logic, a: u32, b: u32) -> u32 {
+    match logic {
+        Logic::And => a & b,
+        Logic::Or => a | b,
+        Logic::Xor => a ^ b,
+    }
+}
+
+/// The comparison and its complement, each combined with the third operand.
+fn test(warp: &Warp, set: &SetPredicate) -> (u32, u32) {
+    let bits = set.compare.run(&warp.registers, [set.a, set.b], false);
+    match set.combine {
+        None => (bits, !bits),
+        Some((logic, p, negated)) => {
+            let p = warp.registers.p[p as usize] ^ if negated { u32::MAX } else { 0 };
+            (combine(logic, bits, p), combine(logic, !bits, p))
+        }
+    }
+}
+
+fn number_test(test: NumberTest, value: f64) -> bool {
+    match test {
+        NumberTest::Finite => value.is_finite(),
+        NumberTest::Infinite => value.is_infinite(),
+        NumberTest::Number => !value.is_nan(),
+        NumberTest::NotANumber => value.is_nan(),
+        NumberTest::Normal => value.is_normal(),
+        NumberTest::Subnormal => value.is_subnormal(),
+    }
+}
+
+fn pack(warp: &mut Warp, d: Reg, parts: &[Reg], mask: u32) {
+    let whole = if d.file == File::D { 64 } else { u32::from(d.bits) };
+    let bits = whole / parts.len() as u32;
+    let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
+    let mut t = [0u64; LANES];
+    for (place, part) in parts.iter().enumerate() {
+        let values = warp.wide(*part);
+        for lane in 0..LANES {
+            t[lane] |= (values[lane] & kept) << (bits * place as u32);
+        }
+    }
+    warp.set(d, &t, mask);
+}
+
+fn unpack(warp: &mut Warp, parts: &[Option<Reg>], a: Reg, mask: u32) {
+    let whole = if a.file == File::D { 64 } else { u32::from(a.bits) };
+    let bits = whole / parts.len() as u32;
+    let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
+    let values = warp.wide(a);
+    for (place, part) in parts.iter().enumerate() {
+        if let Some(part) = part {
+            warp.set(*part, &values.map(|value| value >> (bits * place as u32) & kept), mask);
+        }
+    }
+}
+
+fn insert(warp: &mut Warp, [d, a, b, position, length]: [u32; 5], wide: bool, mask: u32) {
+    let width = if wide { 64 } else { 32 };
+    for lane in lanes(mask) {
+        let r = &mut warp.registers;
+        let position = r.w[position as usize][lane] & 255;
+        let length = r.w[length as usize][lane] & 255;
+        let (a, b) = if wide {
+            (r.d[a as usize][lane], r.d[b as usize][lane])
+        } else {
+            (u64::from(r.w[a as usize][lane]), u64::from(r.w[b as usize][lane]))
+        };
+        let value = if position >= width {
+            b
+        } else {
+            let kept = if length >= 64 { u64::MAX } else { (1 << length) - 1 };
+            b & !(kept << position) | (a & kept) << position
+        };
+        if wide {
+            r.d[d as usize][lane] = value;
+        } else {
+            r.w[d as usize][lane] = value as u32;
+        }
+    }
+}
+
+fn carry(warp: &mut Warp, it: &Carry, mask: u32) {
+    let bits = if it.wide { 64 } else { 32 };
+    for lane in lanes(mask) {
+        let r = &mut warp.registers;
+        let carry = u128::from(it.carry_in && r.carry >> lane & 1 != 0);
+        let [a, b, c] = it.operands.map(|row| {
+            if it.wide { u128::from(r.d[row as usize][lane]) } else { u128::from(r.w[row as usize][lane]) }
+        });
+        let kept = (1u128 << bits) - 1;
+        let signed = |x: u128| (x << (128 - bits)) as i128 >> (128 - bits);
+        let product = if it.signed { (signed(a).wrapping_mul(signed(b))) as u128 } else { a.wrapping_mul(b) };
+        let wide = match it.kind {
+            CarryKind::Add => a + b + carry,
+            // The carry flag of a subtraction is its borrow.
+            CarryKind::Sub => a.wrapping_sub(b).wrapping_sub(carry),
+            CarryKind::MadLo => (product & kept) + c + carry,
+            CarryKind::MadHi => (product >> bits & kept) + c + carry,
+        };
+        if it.carry_out {
+            r.carry = r.carry & !(1 << lane) | ((wide >> bits & 1) as u32) << lane;
+        }
+        let value = (wide & kept) as u64;
+        if it.wide {
+            r.d[it.result as usize][lane] = value;
+        } else {
+            r.w[it.result as usize][lane] = value as u32;
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Running kernels: lanes in rows, warps in lock step, blocks over host threads.
+
+pub mod alu;
+mod async_copy;
+mod atomic;
+mod barrier;
+pub mod block;
+mod convert;
+pub mod float;
+pub mod grid;
+mod matrix;
+mod memory;
+mod misc;
+pub mod registers;
+mod shuffle;
+pub mod warp;

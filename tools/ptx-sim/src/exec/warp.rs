@@ -1,0 +1,360 @@
+//! One warp: its registers, its stack of diverged paths, and the loop that runs it.
+
+use super::block::BlockState;
+use super::grid::Worker;
+use super::registers::{LANES, Registers, RowW, lanes};
+use crate::code::{Address, END, File, Guard, Op, Reg, Step};
+use crate::finding::FindingKind;
+
+/// Why a warp stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It used its turn up.
+    Turn,
+    /// It waits at the block's barrier.
+    Barrier,
+    /// All its lanes exited.
+    Done,
+    /// The block cannot go on.
+    Abort,
+}
+
+/// What a warp does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Ready,
+    /// At barrier number `.0`.
+    Waiting(u32),
+    Done,
+}
+
+/// A path to take up when the current one reaches its meeting point.
+#[derive(Clone, Copy, Debug)]
+struct Path {
+    pc: u32,
+    mask: u32,
+    join: u32,
+}
+
+/// An asynchronous copy on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    pub lane: u8,
+    pub bytes: u8,
+    pub group: u32,
+    pub to: u32,
+    pub data: [u8; 16],
+}
+
+pub struct Warp {
+    pub registers: Registers,
+    pub index: u32,
+    pub status: Status,
+    /// Lanes that have not exited.
+    pub live: u32,
+    pub pc: u32,
+    pub mask: u32,
+    join: u32,
+    stack: Vec<Path>,
+    pub pending: Vec<Pending>,
+    /// Groups each lane has committed.
+    pub groups: RowW,
+    /// Plain stores to global memory since the last device-wide fence.
+    pub unfenced: bool,
+    /// Waiting loads since anything last changed.
+    pub spins: u32,
+    pub local: Vec<u8>,
+    pub local_written: Vec<u8>,
+    /// Instructions run: the clock.
+    pub ticks: u64,
+}
+
+impl Warp {
+    pub fn new() -> Self {
+        Self {
+            registers: Registers::default(),
+            index: 0,
+            status: Status::Done,
+            live: 0,
+            pc: 0,
+            mask: 0,
+            join: END,
+            stack: Vec::new(),
+            pending: Vec::new(),
+            groups: [0; LANES],
+            unfenced: false,
+            spins: 0,
+            local: Vec::new(),
+            local_written: Vec::new(),
+            ticks: 0,
+        }
+    }
+
+    /// Back to the first instruction, with the lanes of `live`.
+    pub fn start(&mut self, index: u32, live: u32) {
+        self.index = index;
+        self.status = Status::Ready;
+        (self.live, self.mask, self.pc, self.join) = (live, live, 0, END);
+        self.stack.clear();
+        self.pending.clear();
+        self.groups = [0; LANES];
+        (self.unfenced, self.spins, self.ticks) = (false, 0, 0);
+        self.registers.carry = 0;
+    }
+
+    /// Takes up the next path that has a lane; false if none.
+    fn pop(&mut self) -> bool {
+        while let Some(path) = self.stack.pop() {
+            let mask = path.mask & self.live;
+            if mask != 0 && path.pc != path.join {
+                (self.pc, self.mask, self.join) = (path.pc, mask, path.join);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Splits at a branch: `taken` goes to `target`, the rest on to `next`; they meet at `join`.
+    fn diverge(&mut self, taken: u32, target: u32, next: u32, join: u32) {
+        let rest = self.mask & !taken;
+        if join != self.join {
+            self.stack.push(Path { pc: join, mask: self.mask, join: self.join });
+        }
+        // A path that starts at the meeting point only waits there.
+        if next == join {
+            (self.pc, self.mask, self.join) = (target, taken, join);
+        } else if target == join {
+            (self.pc, self.mask, self.join) = (next, rest, join);
+        } else {
+            self.stack.push(Path { pc: target, mask: taken, join });
+            (self.pc, self.mask, self.join) = (next, rest, join);
+        }
+    }
+
+    /// The lanes of `mask` exit; false if others of this path stay.
+    fn exit(&mut self, mask: u32) -> bool {
+        self.live &= !mask;
+        self.mask &= !mask;
+        self.mask == 0
+    }
+
+    /// The values of a register of either width.
+    #[inline]
+    pub fn wide(&self, reg: Reg) -> [u64; LANES] {
+        match reg.file {
+            File::D => self.registers.d[reg.index as usize],
+            File::W => self.registers.w[reg.index as usize].map(u64::from),
+            File::Predicate => {
+                let bits = self.registers.p[reg.index as usize];
+                std::array::from_fn(|lane| u64::from(bits >> lane & 1))
+            }
+        }
+    }
+
+    /// One lane of it.
+    #[inline]
+    pub fn lane(&self, reg: Reg, lane: usize) -> u64 {
+        match reg.file {
+            File::D => self.registers.d[reg.index as usize][lane],
+            File::W => u64::from(self.registers.w[reg.index as usize][lane]),
+            File::Predicate => u64::from(self.registers.p[reg.index as usize] >> lane & 1),
+        }
+    }
+
+    #[inline]
+    pub fn word(&self, reg: Reg) -> &RowW {
+        &self.registers.w[reg.index as usize]
+    }
+
+    /// Writes the lanes of `mask`, cut to the register's width.
+    pub fn set(&mut self, reg: Reg, values: &[u64; LANES], mask: u32) {
+        match reg.file {
+            File::D => super::registers::store(&mut self.registers.d[reg.index as usize], values, mask),
+            File::W => {
+                let kept = if reg.bits >= 32 || reg.bits == 0 { u32::MAX } else { (1 << reg.bits) - 1 };
+                let values = values.map(|value| value as u32 & kept);
+                super::registers::store(&mut self.registers.w[reg.index as usize], &values, mask);
+            }
+            File::Predicate => {
+                let bits = (0..LANES).fold(0, |bits, lane| bits | ((values[lane] & 1) as u32) << lane);
+                self.set_predicate(reg.index, bits, mask);
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub fn set_predicate(&mut self, index: u32, bits: u32, mask: u32) {
+        let row = &mut self.registers.p[index as usize];
+        *row = *row & !mask | bits & mask;
+    }
+
+    /// A predicate's bits, negated if so.
+    #[inline]
+    pub fn predicate(&self, reg: Reg, negated: bool) -> u32 {
+        self.registers.p[reg.index as usize] ^ if negated { u32::MAX } else { 0 }
+    }
+
+    /// Each lane's address.
+    #[inline]
+    pub fn addresses(&self, address: &Address) -> [u64; LANES] {
+        match address.base {
+            None => [address.offset as u64; LANES],
+            Some(Reg { file: File::D, index, .. }) => {
+                self.registers.d[index as usize].map(|base| base.wrapping_add(address.offset as u64))
+            }
+            Some(reg) => {
+                self.registers.w[reg.index as usize].map(|base| u64::from(base).wrapping_add(address.offset as u64))
+            }
+        }
+    }
+
+    pub fn complete(&mut self, lanes: u32, keep: impl Fn(usize) -> u32, block: &mut BlockState) {
+        let groups = &self.groups;
+        let index = self.index;
+        self.pending.retain(|copy| {
+            let lane = copy.lane as usize;
+            let arrives = lanes >> lane & 1 != 0 && copy.group.saturating_add(keep(lane)) < groups[lane];
+            if arrives {
+                block.shared.end_copy(copy.to as usize, &copy.data[..copy.bytes as usize], index);
+            }
+            !arrives
+        });
+    }
+}
+
+/// Runs a warp for up to `turn` instructions.
+pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, turn: u32) -> Stop {
+    let kernel = worker.launch.kernel;
+    let steps: &[Step] = &kernel.steps;
+    let fast = worker.launch.fast;
+    let mut left = turn;
+    loop {
+        if warp.pc == warp.join && !warp.pop() {
+            warp.status = Status::Done;
+            block.progress = true;
+            return Stop::Done;
+        }
+        if left == 0 {
+            return Stop::Turn;
+        }
+        left -= 1;
+        let pc = warp.pc;
+        let Some(step) = steps.get(pc as usize) else {
+            // Only a path that ends with the last instruction gets here.
+            warp.status = Status::Done;
+            return Stop::Done;
+        };
+        let mut mask = warp.mask;
+        if step.guard != Guard::ALWAYS {
+            let bits = warp.registers.p[(step.guard.0 >> 1) as usize];
+            mask &= bits ^ (step.guard.0 & 1).wrapping_neg();
+        }
+        warp.ticks += 1;
+        let count = &mut worker.counts[pc as usize];
+        count.0 += 1;
+        count.1 += u64::from(mask.count_ones());
+        warp.pc = pc + 1;
+        if mask == 0 {
+            continue;
+        }
+        let r = &mut warp.registers;
+        match &step.op {
+            Op::Unary(op, at) => op.run(r, *at, mask, fast),
+            Op::Binary(op, at) => op.run(r, *at, mask, fast),
+            Op::Ternary(op, at) => op.run(r, *at, mask, fast),
+            Op::Compare(op, [p, a, b]) => {
+                let bits = op.run(r, [*a, *b], fast);
+                warp.set_predicate(*p, bits, mask);
+            }
+            Op::Branch(target, join) => {
+                if mask == warp.mask {
+                    warp.pc = *target;
+                } else {
+                    warp.diverge(mask, *target, pc + 1, *join);
+                }
+            }
+            Op::Load(access) => super::memory::load(worker, block, warp, access, mask, pc),
+            Op::Store(access) => super::memory::store(worker, block, warp, access, mask, pc),
+            Op::BranchTable(table) => {
+                let index = *warp.word(table.index);
+                let first = index[mask.trailing_zeros() as usize];
+                let most = table.targets.len() as u32 - 1;
+                if lanes(mask).all(|lane| index[lane] == first) && mask == warp.mask {
+                    warp.pc = table.targets[first.min(most) as usize];
+                } else {
+                    let skipped = warp.mask & !mask;
+                    let mut rest = mask;
+                    if table.join != warp.join {
+                        warp.stack.push(Path { pc: table.join, mask: warp.mask, join: warp.join });
+                    }
+                    if skipped != 0 {
+                        warp.stack.push(Path { pc: pc + 1, mask: skipped, join: table.join });
+                    }
+                    while rest != 0 {
+                        let to = table.targets[index[rest.trailing_zeros() as usize].min(most) as usize];
+                        let same = lanes(rest)
+                            .filter(|lane| table.targets[index[*lane].min(most) as usize] == to)
+                            .fold(0, |same, lane| same | 1u32 << lane);
+                        warp.stack.push(Path { pc: to, mask: same, join: table.join });
+                        rest &= !same;
+                    }
+                    if !warp.pop() {
+                        warp.status = Status::Done;
+                        return Stop::Done;
+                    }
+                }
+            }
+            Op::Exit => {
+                if warp.exit(mask) && !warp.pop() {
+                    warp.status = Status::Done;
+                    block.progress = true;
+                    return Stop::Done;
+                }
+            }
+            Op::Trap => {
+                worker.finding(block, warp, pc, FindingKind::Trap, mask.trailing_zeros(), None, || {
+                    "the kernel stopped itself".into()
+                });
+                return Stop::Abort;
+            }
+            Op::Atomic(atomic) => super::atomic::run(worker, block, warp, atomic, mask, pc),
+            Op::Fence => {
+                warp.unfenced = false;
+                block.fenced = true;
+            }
+            Op::Barrier(barrier) => match super::barrier::arrive(worker, block, warp, barrier, mask, pc) {
+                None => {}
+                Some(stop) => return stop,
+            },
+            Op::WarpBarrier(members) => {
+                let row = warp.registers.w[*members as usize];
+                super::shuffle::check_members(worker, block, warp, &row, mask, pc);
+            }
+            Op::Shuffle(it) => super::shuffle::shuffle(worker, block, warp, it, mask, pc),
+            Op::Vote(it) => super::shuffle::vote(worker, block, warp, it, mask, pc),
+            Op::Match(it) => super::shuffle::matching(worker, block, warp, it, mask, pc),
+            Op::Reduce(it) => super::shuffle::reduce(worker, block, warp, it, mask, pc),
+            Op::Elect(it) => super::shuffle::elect(worker, block, warp, it, mask, pc),
+            Op::CopyAsync(it) => super::async_copy::start(worker, block, warp, it, mask, pc),
+            Op::CopyCommit => {
+                for lane in lanes(mask) {
+                    warp.groups[lane] += 1;
+                }
+            }
+            Op::CopyWait(Some(groups)) => {
+                let groups = *groups;
+                warp.complete(mask, |_| groups, block);
+            }
+            Op::CopyWait(None) => {
+                for lane in lanes(mask) {
+                    warp.groups[lane] += 1;
+                }
+                warp.complete(mask, |_| 0, block);
+            }
+            Op::MatrixLoad(it) => super::matrix::load(worker, block, warp, it, mask, pc),
+            Op::MatrixStore(it) => super::matrix::store(worker, block, warp, it, mask, pc),
+            Op::MatrixMultiply(it) => super::matrix::multiply(worker, block, warp, it, mask, pc),
+            other => super::misc::run(block, warp, other, mask),
+        }
+    }
+}

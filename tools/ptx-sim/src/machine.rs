@@ -1,0 +1,238 @@
+//! The machine that a host program sees: memory, and launches.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use crate::counters::Counters;
+use crate::decode::Program;
+use crate::error::{Error, Result};
+use crate::exec::{alu, grid};
+use crate::finding::Finding;
+use crate::memory::races::MOST_TAG;
+use crate::memory::space::Memory;
+use crate::memory::sync::Signals;
+
+/// What any GPU since compute 9.0 gives one block at most.
+const MOST_SHARED: u32 = 227 << 10;
+const MOST_THREADS: u64 = 1024;
+
+/// How to run launches.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Host threads that blocks are spread over. Results and counters are the same for any number, if no blocks race.
+    pub threads: usize,
+    /// 0: each warp runs until it must wait. Otherwise warps take turns of random length in random order, by this seed.
+    pub warp_seed: u64,
+    /// Warp instructions after which a launch is given up as one that never ends.
+    pub max_instructions: u64,
+    /// Findings kept of one launch; all are counted.
+    pub max_findings: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { threads: 1, warp_seed: 0, max_instructions: 20_000_000_000, max_findings: 20 }
+    }
+}
+
+/// Device memory and the modules loaded on it.
+pub struct Machine {
+    settings: Settings,
+    memory: Memory,
+    /// Addresses of each program's variables.
+    modules: HashMap<u64, Vec<u64>>,
+    launches: u64,
+}
+
+/// One launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+    /// Every block runs at the same time as every other, so that they may wait for each other.
+    pub cooperative: bool,
+    /// The parameters, packed at natural alignment.
+    pub arguments: &'a [u8],
+}
+
+/// What a launch did.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Report {
+    /// What it cost.
+    pub counters: Counters,
+    /// What is wrong, up to the number of the settings: one for each instruction and kind.
+    pub findings: Vec<Finding>,
+    /// How often something was wrong, lane by lane.
+    pub findings_total: u64,
+}
+
+impl Machine {
+    /// A machine without memory.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, memory: Memory::new(), modules: HashMap::new(), launches: 0 }
+    }
+
+    /// Uninitialised memory, aligned to 256 bytes and never next to another allocation. The label names it in findings.
+    pub fn allocate(&mut self, bytes: usize, label: &str) -> u64 {
+        self.memory.allocate(bytes, label)
+    }
+
+    /// Gives an allocation back. Its addresses are never used again.
+    ///
+    /// # Errors
+    /// No allocation starts there.
+    pub fn free(&mut self, address: u64) -> Result<()> {
+        self.memory.free(address)
+    }
+
+    /// Copies from the host.
+    ///
+    /// # Errors
+    /// The range lies in no allocation.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.memory.write(address, bytes)
+    }
+
+    /// Sets every byte of a range.
+    ///
+    /// # Errors
+    /// The range lies in no allocation.
+    pub fn fill(&mut self, address: u64, len: usize, byte: u8) -> Result<()> {
+        self.memory.fill(address, len, byte)
+    }
+
+    /// Copies to the host. Bytes that nothing wrote come back as 0xCD.
+    ///
+    /// # Errors
+    /// The range lies in no allocation.
+    pub fn read(&self, address: u64, out: &mut [u8]) -> Result<()> {
+        self.memory.read(address, out)
+    }
+
+    /// How many bytes of a range nothing wrote.
+    pub fn uninitialised(&self, address: u64, len: usize) -> usize {
+        self.memory.uninitialised(address, len)
+    }
+
+    /// Makes bytes count as never written.
+    ///
+    /// # Errors
+    /// The range lies in no allocation.
+    pub fn forget(&mut self, address: u64, len: usize) -> Result<()> {
+        self.memory.forget(address, len)
+    }
+
+    /// The address of a program's global variable, loading the program if need be.
+    ///
+    /// # Errors
+    /// The program has no variable of that name.
+    pub fn global(&mut self, program: &Program, name: &str) -> Result<u64> {
+        let index = program.variables.iter().position(|variable| variable.name == name);
+        let index = index.ok_or_else(|| Error::new(format!("the program has no variable {name}")))?;
+        self.load(program)?;
+        let addresses = self.modules.get(&program.id);
+        addresses.and_then(|list| list.get(index)).copied().ok_or_else(|| Error::new("the program is not loaded"))
+    }
+
+    /// Places a program's variables in memory, once.
+    fn load(&mut self, program: &Program) -> Result<()> {
+        if self.modules.contains_key(&program.id) {
+            return Ok(());
+        }
+        let addresses: Vec<u64> =
+            program.variables.iter().map(|v| self.memory.allocate(v.bytes, &v.name)).collect();
+        for (variable, address) in program.variables.iter().zip(&addresses) {
+            self.memory.fill(*address, variable.bytes, 0)?;
+            let initial = &variable.initial[..variable.initial.len().min(variable.bytes)];
+            self.memory.write(*address, initial)?;
+            for (offset, other, addend) in &variable.addresses {
+                let value = addresses[*other].wrapping_add(*addend as u64);
+                self.memory.write(address + *offset as u64, &value.to_le_bytes())?;
+            }
+        }
+        self.modules.insert(program.id, addresses);
+        Ok(())
+    }
+
+    /// Runs a kernel.
+    ///
+    /// # Errors
+    /// No such kernel, or a launch that no GPU would accept. What the kernel itself does wrong is in the report.
+    pub fn launch(&mut self, program: &Program, kernel: &str, launch: &Launch<'_>) -> Result<Report> {
+        let Some(found) = program.kernel(kernel) else {
+            let names: Vec<_> = program.kernels().collect();
+            return Err(Error::new(format!("no kernel {kernel}; there are: {}", names.join(", "))));
+        };
+        self.load(program)?;
+        let wrong = |message: String| Err(Error::new(format!("launch of {kernel}: {message}")));
+        let threads: u64 = launch.block.iter().map(|size| u64::from(*size)).product();
+        if threads == 0 || launch.grid.contains(&0) {
+            return wrong("an empty grid or block".into());
+        }
+        if launch.block.iter().any(|size| *size > 1024) || threads > MOST_THREADS {
+            return wrong(format!("{threads} threads in a block; the most is {MOST_THREADS}"));
+        }
+        if found.most_threads.is_some_and(|most| threads > most) {
+            let most = found.most_threads.unwrap_or(0);
+            return wrong(format!("{threads} threads in a block; its launch bounds say {most}"));
+        }
+        if launch.grid[0] > i32::MAX as u32 || launch.grid[1] > 65535 || launch.grid[2] > 65535 {
+            return wrong(format!("a grid of {:?}; the most is 2147483647, 65535, 65535", launch.grid));
+        }
+        let dynamic = found.shared_bytes.next_multiple_of(16);
+        let shared = if launch.shared_bytes == 0 {
+            found.shared_bytes
+        } else {
+            dynamic.saturating_add(launch.shared_bytes)
+        };
+        if shared > MOST_SHARED {
+            return wrong(format!("{shared} bytes of shared memory; the most is {MOST_SHARED}"));
+        }
+        if launch.arguments.len() != found.parameter_bytes as usize {
+            return wrong(format!(
+                "{} bytes of parameters; the kernel has {}",
+                launch.arguments.len(),
+                found.parameter_bytes
+            ));
+        }
+        let blocks: u64 = launch.grid.iter().map(|size| u64::from(*size)).product();
+        if launch.cooperative && blocks > 4096 {
+            return wrong(format!("{blocks} blocks at the same time; no GPU holds more than 4096"));
+        }
+        self.launches += 1;
+        let tag = (self.launches - 1) % MOST_TAG + 1;
+        if tag == 1 && self.launches > 1 {
+            self.memory.forget_history();
+        }
+        let alone = self.settings.threads <= 1 || launch.cooperative;
+        let state = grid::LaunchState {
+            kernel: found,
+            memory: &self.memory,
+            params: launch.arguments,
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: shared,
+            dynamic_shared: dynamic,
+            cooperative: launch.cooperative,
+            seed: self.settings.warp_seed,
+            tag,
+            variables: self.modules.get(&program.id).map_or(&[], |list| list.as_slice()),
+            alone,
+            fast: alu::fast(),
+            atomics: Mutex::new(()),
+            signals: Signals::default(),
+            budget: AtomicU64::new(self.settings.max_instructions.min(u64::MAX / 4)),
+            next: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        };
+        let (counters, findings) = grid::run(&state, self.settings.threads.clamp(1, 256));
+        let findings_total = findings.total;
+        Ok(Report { counters, findings: findings.into_list(self.settings.max_findings), findings_total })
+    }
+}

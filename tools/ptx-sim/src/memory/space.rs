@@ -1,0 +1,312 @@
+//! Global memory: allocations far apart, with for each word its value, which of its bytes were written, who used it last in
+//! this launch, and which sectors a launch touched.
+//!
+//! Everything is atomic with relaxed order, which costs nothing over plain memory: blocks run on several host threads, and
+//! a kernel may race; it must not become a race of this program.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use bytemuck::allocation::zeroed_slice_box;
+
+use crate::error::{Error, Result};
+
+/// Where the first allocation starts. No address below is ever valid.
+const FIRST: u64 = 0x1_0000_0000;
+/// Unused bytes after every allocation, so that overruns hit nothing.
+const GAP: u64 = 4096;
+const ALIGNMENT: u64 = 256;
+/// What host reads see where nothing was written.
+pub const POISON: u8 = 0xCD;
+
+/// Slots of a word's history: the last write, and the last two reads of different warps.
+pub const HISTORY: usize = 3;
+
+pub struct Allocation {
+    pub base: u64,
+    pub bytes: u64,
+    pub label: String,
+    words: Box<[AtomicU32]>,
+    /// A bit for each byte of a word that was written.
+    written: Box<[AtomicU8]>,
+    history: Box<[AtomicU64]>,
+    read: Box<[AtomicU64]>,
+    stored: Box<[AtomicU64]>,
+    touched: AtomicBool,
+}
+
+impl Allocation {
+    fn new(base: u64, bytes: usize, label: &str) -> Self {
+        let words = bytes.div_ceil(4);
+        let sectors = bytes.div_ceil(32).div_ceil(64);
+        Self {
+            base,
+            bytes: bytes as u64,
+            label: label.to_string(),
+            words: zeroed_slice_box(words),
+            written: zeroed_slice_box(words),
+            history: zeroed_slice_box(HISTORY * words),
+            read: zeroed_slice_box(sectors),
+            stored: zeroed_slice_box(sectors),
+            touched: AtomicBool::new(false),
+        }
+    }
+
+    /// `width` is 1, 2, 4 or 8 and the offset a multiple of it, inside the allocation.
+    #[inline(always)]
+    pub fn load(&self, offset: usize, width: u32) -> u64 {
+        match width {
+            4 => u64::from(self.words[offset / 4].load(Relaxed)),
+            8 => {
+                let low = self.words[offset / 4].load(Relaxed);
+                let high = self.words[offset / 4 + 1].load(Relaxed);
+                u64::from(high) << 32 | u64::from(low)
+            }
+            _ => {
+                let word = self.words[offset / 4].load(Relaxed) >> (8 * (offset & 3));
+                u64::from(if width == 1 { word & 0xFF } else { word & 0xFFFF })
+            }
+        }
+    }
+
+    /// The same for stores. `alone` says that no other host thread runs.
+    #[inline(always)]
+    pub fn store(&self, offset: usize, width: u32, value: u64, alone: bool) {
+        match width {
+            4 => self.words[offset / 4].store(value as u32, Relaxed),
+            8 => {
+                self.words[offset / 4].store(value as u32, Relaxed);
+                self.words[offset / 4 + 1].store((value >> 32) as u32, Relaxed);
+            }
+            _ => {
+                let shift = 8 * (offset & 3) as u32;
+                let kept = if width == 1 { 0xFFu32 } else { 0xFFFF } << shift;
+                let merged = |old: u32| old & !kept | (value as u32) << shift & kept;
+                let word = &self.words[offset / 4];
+                if alone {
+                    word.store(merged(word.load(Relaxed)), Relaxed);
+                } else {
+                    let _ = word.fetch_update(Relaxed, Relaxed, |old| Some(merged(old)));
+                }
+            }
+        }
+    }
+
+    /// Which of the bytes `mask` of a word were written.
+    #[inline(always)]
+    pub fn written(&self, word: usize) -> u8 {
+        self.written[word].load(Relaxed)
+    }
+
+    #[inline(always)]
+    pub fn set_written(&self, word: usize, mask: u8) {
+        let old = self.written[word].load(Relaxed);
+        if old & mask != mask {
+            if mask == 15 {
+                self.written[word].store(15, Relaxed);
+            } else {
+                self.written[word].fetch_or(mask, Relaxed);
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub fn history(&self, word: usize) -> &[AtomicU64] {
+        &self.history[HISTORY * word..HISTORY * word + HISTORY]
+    }
+
+    /// Notes that a sector was read or stored to.
+    #[inline(always)]
+    pub fn touch(&self, sector: usize, store: bool) {
+        let bits = if store { &self.stored } else { &self.read };
+        let (place, bit) = (&bits[sector / 64], 1u64 << (sector & 63));
+        if place.load(Relaxed) & bit == 0 {
+            place.fetch_or(bit, Relaxed);
+            self.touched.store(true, Relaxed);
+        }
+    }
+
+    /// Distinct sectors read and written since the last call.
+    fn take_touched(&self) -> (u64, u64) {
+        if !self.touched.swap(false, Relaxed) {
+            return (0, 0);
+        }
+        let take = |bits: &[AtomicU64]| bits.iter().map(|b| u64::from(b.swap(0, Relaxed).count_ones())).sum();
+        (take(&self.read), take(&self.stored))
+    }
+
+    fn forget_history(&self) {
+        for slot in &self.history {
+            slot.store(0, Relaxed);
+        }
+    }
+}
+
+/// All allocations, in the order of their addresses.
+pub struct Memory {
+    allocations: Vec<Allocation>,
+    next: u64,
+    /// The last ones freed, for explanations.
+    freed: VecDeque<(u64, u64, String)>,
+}
+
+impl Memory {
+    pub fn new() -> Self {
+        Self { allocations: Vec::new(), next: FIRST, freed: VecDeque::new() }
+    }
+
+    pub fn allocate(&mut self, bytes: usize, label: &str) -> u64 {
+        let base = self.next;
+        self.next = (base + bytes as u64 + GAP).next_multiple_of(ALIGNMENT);
+        self.allocations.push(Allocation::new(base, bytes, label));
+        base
+    }
+
+    pub fn free(&mut self, address: u64) -> Result<()> {
+        let found = self.allocations.binary_search_by_key(&address, |allocation| allocation.base);
+        let index =
+            found.map_err(|_| Error::new(format!("free: no allocation starts at {address:#x}")))?;
+        let gone = self.allocations.remove(index);
+        if self.freed.len() == 64 {
+            self.freed.pop_front();
+        }
+        self.freed.push_back((gone.base, gone.bytes, gone.label));
+        Ok(())
+    }
+
+    #[inline]
+    pub fn get(&self, index: usize) -> &Allocation {
+        &self.allocations[index]
+    }
+
+    /// The allocation that holds `bytes` bytes from `address`; `hint` is where the last one was found.
+    #[inline]
+    pub fn find(&self, address: u64, bytes: u64, hint: &mut usize) -> Option<usize> {
+        let holds = |allocation: &Allocation| {
+            address >= allocation.base
+                && address - allocation.base <= allocation.bytes
+                && allocation.bytes - (address - allocation.base) >= bytes
+        };
+        if self.allocations.get(*hint).is_some_and(holds) {
+            return Some(*hint);
+        }
+        let after = self.allocations.partition_point(|allocation| allocation.base <= address);
+        let index = after.checked_sub(1)?;
+        if holds(&self.allocations[index]) {
+            *hint = index;
+            return Some(index);
+        }
+        None
+    }
+
+    /// Where an address lies that no allocation holds.
+    pub fn explain(&self, address: u64) -> String {
+        for (base, bytes, label) in self.freed.iter().rev() {
+            if address >= *base && address - base < *bytes {
+                return format!("byte {} of {label:?}, which was freed", address - base);
+            }
+        }
+        let after = self.allocations.partition_point(|allocation| allocation.base <= address);
+        let before = after.checked_sub(1).map(|index| &self.allocations[index]);
+        if let Some(before) = before
+            && address - before.base < before.bytes + GAP
+        {
+            let past = address - before.base;
+            return if past < before.bytes {
+                format!("byte {past} of {:?} ({} bytes), reaching past its end", before.label, before.bytes)
+            } else {
+                format!("{} bytes past the end of {:?} ({} bytes)", past - before.bytes, before.label, before.bytes)
+            };
+        }
+        if let Some(next) = self.allocations.get(after)
+            && next.base - address <= GAP
+        {
+            return format!("{} bytes before {:?}", next.base - address, next.label);
+        }
+        "no allocation is near".into()
+    }
+
+    fn range(&self, address: u64, len: usize, doing: &str) -> Result<(&Allocation, usize)> {
+        let mut hint = usize::MAX;
+        match self.find(address, len as u64, &mut hint) {
+            Some(index) => {
+                let allocation = &self.allocations[index];
+                Ok((allocation, (address - allocation.base) as usize))
+            }
+            None => Err(Error::new(format!("{doing} {len} bytes at {address:#x}: {}", self.explain(address)))),
+        }
+    }
+
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        let (allocation, offset) = self.range(address, bytes.len(), "write")?;
+        self.put(allocation, offset, bytes.len(), |at| bytes[at]);
+        Ok(())
+    }
+
+    pub fn fill(&self, address: u64, len: usize, byte: u8) -> Result<()> {
+        let (allocation, offset) = self.range(address, len, "fill")?;
+        self.put(allocation, offset, len, |_| byte);
+        Ok(())
+    }
+
+    fn put(&self, allocation: &Allocation, offset: usize, len: usize, byte: impl Fn(usize) -> u8) {
+        let mut at = 0;
+        while at < len {
+            let place = offset + at;
+            if place % 4 == 0 && len - at >= 4 {
+                let word = u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
+                allocation.words[place / 4].store(word, Relaxed);
+                allocation.written[place / 4].store(15, Relaxed);
+                at += 4;
+            } else {
+                allocation.store(place, 1, u64::from(byte(at)), true);
+                allocation.set_written(place / 4, 1 << (place & 3));
+                at += 1;
+            }
+        }
+    }
+
+    pub fn read(&self, address: u64, out: &mut [u8]) -> Result<()> {
+        let (allocation, offset) = self.range(address, out.len(), "read")?;
+        let (mut at, len) = (0, out.len());
+        while at < len {
+            let place = offset + at;
+            let word = place / 4;
+            if place % 4 == 0 && len - at >= 4 && allocation.written(word) == 15 {
+                out[at..at + 4].copy_from_slice(&allocation.words[word].load(Relaxed).to_le_bytes());
+                at += 4;
+            } else {
+                let known = allocation.written(word) >> (place & 3) & 1 != 0;
+                out[at] = if known { allocation.load(place, 1) as u8 } else { POISON };
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the range that nothing wrote; all of them where there is no allocation.
+    pub fn uninitialised(&self, address: u64, len: usize) -> usize {
+        let Ok((allocation, offset)) = self.range(address, len, "look at") else {
+            return len;
+        };
+        (offset..offset + len).filter(|at| allocation.written(at / 4) >> (at & 3) & 1 == 0).count()
+    }
+
+    pub fn forget(&self, address: u64, len: usize) -> Result<()> {
+        let (allocation, offset) = self.range(address, len, "forget")?;
+        for at in offset..offset + len {
+            allocation.written[at / 4].fetch_and(!(1 << (at & 3)), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Distinct sectors read and written since the last call, over all allocations.
+    pub fn take_touched(&self) -> (u64, u64) {
+        self.allocations.iter().map(Allocation::take_touched).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
+
+    /// Forgets who used what: before launch tags are used again.
+    pub fn forget_history(&self) {
+        self.allocations.iter().for_each(Allocation::forget_history);
+    }
+}
