@@ -194,8 +194,6 @@ pub struct Access {
     pub space: Space,
     pub value: Type,
     pub order: Order,
-    /// Read through the read-only path.
-    pub read_only: bool,
     pub address: Address,
     /// One register for each element; none where the value is dropped.
     pub registers: Vec<Option<Reg>>,
@@ -515,9 +513,13 @@ pub const PARAM_WINDOW: u64 = 0x7F02_0000_0000;
 /// A parameter of a kernel.
 #[derive(Clone, Debug)]
 pub struct Parameter {
+    /// As declared.
     pub name: String,
+    /// Of an array: its elements'.
     pub type_name: String,
+    /// In the packed parameters.
     pub offset: u32,
+    /// How many bytes of them.
     pub bytes: u32,
 }
 

@@ -29,9 +29,6 @@ pub enum Class {
     Other,
 }
 
-/// How many classes there are.
-pub const CLASSES: usize = Class::Other as usize + 1;
-
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
         /// What a launch cost. Every number is exact and, for a kernel without races and spinning, the same whatever the

@@ -50,9 +50,22 @@ mod flow;
 mod machine;
 mod memory;
 mod parse;
+mod roofline;
 
+pub use code::Parameter;
 pub use counters::Counters;
 pub use decode::{Description, Program};
 pub use error::Error;
 pub use finding::{Finding, FindingKind, SourceLine};
 pub use machine::{Launch, Machine, Report, Settings};
+pub use roofline::{Gpu, Prediction};
+
+/// A number rounded to f16, as its bits.
+pub fn f16_bits(value: f64) -> u16 {
+    exec::registers::F16::from_odd(value).0
+}
+
+/// A number rounded to bf16, as its bits.
+pub fn bf16_bits(value: f64) -> u16 {
+    exec::registers::Bf16::from_odd(value).0
+}

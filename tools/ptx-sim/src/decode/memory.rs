@@ -41,7 +41,7 @@ impl<'t> Builder<'_, 't> {
             ])
             .unwrap_or(Order::Weak);
         let _ = SCOPES.iter().any(|scope| mods.take(scope));
-        let read_only = mods.take("nc") || mnemonic == "ldu";
+        mods.take("nc");
         mods.drop_hints();
         mods.finish()?;
         if matches!(value, Type::Pred | Type::F16x2 | Type::Bf16x2 | Type::Tf32) {
@@ -90,7 +90,7 @@ impl<'t> Builder<'_, 't> {
             (_, true) => Class::LoadGlobal,
             (_, false) => Class::StoreGlobal,
         };
-        let access = Box::new(Access { space, value, order, read_only, address, registers });
+        let access = Box::new(Access { space, value, order, address, registers });
         self.emit(if load { Op::Load(access) } else { Op::Store(access) });
         Ok(())
     }

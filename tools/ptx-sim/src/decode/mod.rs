@@ -85,11 +85,7 @@ impl Program {
     /// What is known of a kernel without running it.
     pub fn describe(&self, kernel: &str) -> Option<Description> {
         self.kernel(kernel).map(|kernel| Description {
-            parameters: kernel
-                .parameters
-                .iter()
-                .map(|p| (p.name.clone(), p.type_name.trim_start_matches('.').to_string(), p.bytes))
-                .collect(),
+            parameters: kernel.parameters.clone(),
             parameter_bytes: kernel.parameter_bytes,
             registers: kernel.declared_registers,
             instructions: kernel.steps.len(),
@@ -107,8 +103,8 @@ impl Program {
 /// A kernel as `ptx-sim list` shows it.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Name, type and bytes of each parameter.
-    pub parameters: Vec<(String, String, u32)>,
+    /// Its parameters, in order.
+    pub parameters: Vec<Parameter>,
     /// All of them, packed at their alignment.
     pub parameter_bytes: u32,
     /// Virtual registers declared.
@@ -136,7 +132,7 @@ fn kernel(
         places.insert(param.name, offset as u32);
         parameters.push(Parameter {
             name: param.name.to_string(),
-            type_name: param.type_name.to_string(),
+            type_name: param.type_name.trim_start_matches('.').to_string(),
             offset: offset as u32,
             bytes: param.bytes as u32,
         });

@@ -186,6 +186,17 @@ fn dot4(a: u32, b: u32, c: u32, a_signed: bool, b_signed: bool) -> u32 {
     })
 }
 
+/// Two 16-bit parts of `a` times two bytes of `b`, the upper two if `upper`.
+fn dot2(a: u32, b: u32, c: u32, upper: bool, a_signed: bool, b_signed: bool) -> u32 {
+    (0..2).fold(c, |sum, place| {
+        let half = (a >> (16 * place)) as u16;
+        let byte = (b >> (8 * (place + if upper { 2 } else { 0 }))) as u8;
+        let half = if a_signed { i32::from(half as i16) } else { i32::from(half) };
+        let byte = if b_signed { i32::from(byte as i8) } else { i32::from(byte) };
+        sum.wrapping_add((half * byte) as u32)
+    })
+}
+
 fn funnel(low: u32, high: u32, by: u32, left: bool) -> u32 {
     let both = u64::from(high) << 32 | u64::from(low);
     if left { ((both << by) >> 32) as u32 } else { (both >> by) as u32 }
@@ -482,6 +493,14 @@ table! {
     Dot4US ["dp4a.u32.s32"] (a: u32, b: u32, c: u32) u32 => dot4(a, b, c, false, true);
     Dot4SU ["dp4a.s32.u32"] (a: u32, b: u32, c: u32) u32 => dot4(a, b, c, true, false);
     Dot4SS ["dp4a.s32.s32"] (a: u32, b: u32, c: u32) u32 => dot4(a, b, c, true, true);
+    Dot2LoUU ["dp2a.lo.u32.u32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, false, false, false);
+    Dot2LoUS ["dp2a.lo.u32.s32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, false, false, true);
+    Dot2LoSU ["dp2a.lo.s32.u32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, false, true, false);
+    Dot2LoSS ["dp2a.lo.s32.s32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, false, true, true);
+    Dot2HiUU ["dp2a.hi.u32.u32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, true, false, false);
+    Dot2HiUS ["dp2a.hi.u32.s32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, true, false, true);
+    Dot2HiSU ["dp2a.hi.s32.u32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, true, true, false);
+    Dot2HiSS ["dp2a.hi.s32.s32"] (a: u32, b: u32, c: u32) u32 => dot2(a, b, c, true, true, true);
     SignSelectS32 ["slct.u32.s32"|"slct.s32.s32"|"slct.b32.s32"|"slct.f32.s32"] (a: u32, b: u32, c: i32) u32 => if c >= 0 { a } else { b };
     SignSelectF32 ["slct.u32.f32"|"slct.s32.f32"|"slct.b32.f32"|"slct.f32.f32"] (a: u32, b: u32, c: f32) u32 => if c >= 0.0 { a } else { b };
     SignSelect64 ["slct.u64.s32"|"slct.s64.s32"|"slct.b64.s32"|"slct.f64.s32"] (a: u64, b: u64, c: i32) u64 => if c >= 0 { a } else { b };

@@ -151,16 +151,6 @@ impl Warp {
         }
     }
 
-    /// One lane of it.
-    #[inline]
-    pub fn lane(&self, reg: Reg, lane: usize) -> u64 {
-        match reg.file {
-            File::D => self.registers.d[reg.index as usize][lane],
-            File::W => u64::from(self.registers.w[reg.index as usize][lane]),
-            File::Predicate => u64::from(self.registers.p[reg.index as usize] >> lane & 1),
-        }
-    }
-
     #[inline]
     pub fn word(&self, reg: Reg) -> &RowW {
         &self.registers.w[reg.index as usize]
