@@ -193,7 +193,8 @@ impl Warp {
                 self.registers.d[index as usize].map(|base| base.wrapping_add(address.offset as u64))
             }
             Some(reg) => {
-                self.registers.w[reg.index as usize].map(|base| u64::from(base).wrapping_add(address.offset as u64))
+                // A 32-bit address stays one: it wraps.
+                self.registers.w[reg.index as usize].map(|base| u64::from(base.wrapping_add(address.offset as u32)))
             }
         }
     }
