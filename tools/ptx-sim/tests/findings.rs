@@ -1,0 +1,413 @@
+//! One planted defect of each kind is found, where it is; without it the kernel is clean.
+
+mod support;
+
+use ptx_sim::{Finding, FindingKind, Report, Settings};
+use support::{Buffer, Run, assert_clean, element, kernel, line_of, only, words};
+
+/// Runs a body with and without its defect: the text between `<<` and `>>` is the defect, between `[[` and `]]` the cure.
+struct Planted<'a> {
+    run: Run,
+    pointers: usize,
+    declarations: &'a str,
+    body: &'a str,
+}
+
+fn keep(text: &str, open: &str, close: &str, inside: bool) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some((before, after)) = rest.split_once(open) {
+        let (part, after) = after.split_once(close).unwrap();
+        out += before;
+        if inside {
+            out += part;
+        }
+        rest = after;
+    }
+    out + rest
+}
+
+impl Planted<'_> {
+    fn text(&self, broken: bool) -> String {
+        let body = keep(&keep(self.body, "<<", ">>", broken), "[[", "]]", !broken);
+        kernel(self.pointers, self.declarations, &body)
+    }
+
+    /// The finding of the broken kernel, whose line must contain `at`.
+    fn found(&self, kind: FindingKind, at: &str, buffers: impl Fn() -> Vec<Buffer>) -> Finding {
+        let (_, clean) = self.run.run(&self.text(false), &buffers());
+        assert_clean(&clean);
+        let ptx = self.text(true);
+        let (_, report): (_, Report) = self.run.run(&ptx, &buffers());
+        let finding = only(&report, kind).clone();
+        assert_eq!(finding.kernel, "k");
+        assert_eq!(finding.ptx_line, line_of(&ptx, at), "{finding}");
+        assert!(!finding.message.contains('\n'));
+        assert!(report.findings_total >= report.findings.len() as u64);
+        finding
+    }
+}
+
+fn planted<'a>(block: u32, grid: u32, pointers: usize, declarations: &'a str, body: &'a str) -> Planted<'a> {
+    Planted { run: Run { block, grid, ..Run::default() }, pointers, declarations, body }
+}
+
+#[test]
+fn out_of_bounds() {
+    let body = "[[setp.ge.u32 %q1, %g, 100; @%q1 bra END;]]
+                mul.wide.u32 %d1, %g, 4; add.s64 %d1, %p0, %d1;
+                st.global.u32 [%d1], %g; // here
+                END:";
+    let finding = planted(64, 2, 1, "", body)
+        .found(FindingKind::OutOfBounds, "// here", || vec![Buffer::Unwritten(400)]);
+    assert_eq!((finding.block, finding.thread, finding.times), ([1, 0, 0], [36, 0, 0], 28));
+    assert!(finding.message.contains("0 bytes past the end of \"buffer 0\" (400 bytes)"), "{finding}");
+    assert_eq!(finding.address.unwrap() % 256, 400 % 256);
+}
+
+#[test]
+fn addresses_that_are_nowhere() {
+    for (address, body) in [
+        ("0", "mov.u64 %d1, 0; [[add.s64 %d1, %d1, %p0;]]"),
+        ("-1", "mov.u64 %d1, -16; [[mov.u64 %d1, %p0;]]"),
+        ("before", "[[add.s64 %p0, %p0, 16;]] add.s64 %d1, %p0, -16;"),
+    ] {
+        let body = format!("{body}\nld.global.u32 %r1, [%d1]; // here\n");
+        let finding =
+            planted(32, 1, 1, "", &body).found(FindingKind::OutOfBounds, "// here", || vec![words(0..8)]);
+        assert_eq!(finding.times, 32, "{address}");
+    }
+}
+
+#[test]
+fn shared_local_and_parameters_out_of_bounds() {
+    let body = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r1, %r1, %r2;
+                <<add.u32 %r1, %r1, 4;>>
+                st.shared.u32 [%r1], 1; // here\n";
+    let finding = planted(32, 1, 0, ".shared .align 4 .b8 buffer[128];", body)
+        .found(FindingKind::OutOfBounds, "// here", Vec::new);
+    assert_eq!((finding.thread, finding.times), ([31, 0, 0], 1));
+    let body = "<<add.u32 %r2, %t, 1;>> [[mov.u32 %r2, 1;]] mul.wide.u32 %d1, %r2, 4; mov.u64 %d2, depot; add.u64 %d2, %d2, %d1;
+                st.local.u32 [%d2], 1; // here\n";
+    let finding = planted(32, 1, 0, ".local .align 4 .b8 depot[64];", body)
+        .found(FindingKind::OutOfBounds, "// here", Vec::new);
+    assert_eq!((finding.thread, finding.times), ([15, 0, 0], 17));
+    let body = "mov.b64 %d1, p0; <<add.u64 %d1, %d1, 8;>>
+                ld.param.u64 %d2, [%d1]; // here\n";
+    planted(32, 1, 1, "", body).found(FindingKind::OutOfBounds, "// here", || vec![words(0..8)]);
+}
+
+#[test]
+fn misaligned() {
+    let body = "mul.wide.u32 %d1, %t, 16; add.s64 %d1, %p0, %d1; <<add.s64 %d1, %d1, 4;>>
+                ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%d1]; // here\n";
+    let finding = planted(16, 1, 1, "", body).found(FindingKind::Misaligned, "// here", || vec![words(0..128)]);
+    assert_eq!(finding.times, 16);
+}
+
+#[test]
+fn uninitialised_bytes() {
+    // Of each word one byte is missing.
+    let body = "mul.wide.u32 %d1, %t, 4; add.s64 %d1, %p0, %d1; st.global.u16 [%d1], 5; st.global.u8 [%d1+2], 5;
+                [[st.global.u8 [%d1+3], 5;]]
+                ld.global.u8 %r1, [%d1+2]; ld.global.u32 %r1, [%d1]; // here\n";
+    let finding =
+        planted(32, 1, 1, "", body).found(FindingKind::Uninitialised, "// here", || vec![Buffer::Unwritten(128)]);
+    assert_eq!((finding.times, finding.thread), (32, [0, 0, 0]));
+    let body = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r1, %r1, %r2; setp.lt.u32 %q1, %t, 31;
+                <<@%q1>> st.shared.u32 [%r1], 1; ld.shared.u32 %r3, [%r1]; // here\n";
+    let finding = planted(32, 1, 0, ".shared .align 4 .b8 buffer[128];", body)
+        .found(FindingKind::Uninitialised, "// here", Vec::new);
+    assert_eq!((finding.thread, finding.address), ([31, 0, 0], Some(124)));
+    assert!(finding.message.contains("\"buffer\" byte 124"), "{finding}");
+    let body = "[[st.local.u32 [depot+4], 1;]] ld.local.u32 %r1, [depot+4]; // here\n";
+    planted(32, 1, 0, ".local .align 4 .b8 depot[64];", body)
+        .found(FindingKind::Uninitialised, "// here", Vec::new);
+    let body = "[[red.global.add.u32 [%p0+4], 1;]] <<red.global.add.u32 [%p0], 1; // here>>\n";
+    planted(1, 1, 1, "", body).found(FindingKind::Uninitialised, "// here", || {
+        let mut bytes = vec![Buffer::Unwritten(4)];
+        bytes[0] = words([0, 0]);
+        bytes
+    });
+}
+
+#[test]
+fn shared_races() {
+    let declarations = ".shared .align 4 .b8 buffer[512];";
+    let read_after_write = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r3, %r1, %r2; st.shared.u32 [%r3], %t;
+         [[bar.sync 0;]]
+         xor.b32 %r4, %r2, 128; add.u32 %r4, %r1, %r4; // other warp
+         ld.shared.u32 %r5, [%r4]; // here\n";
+    for seed in [0, 1, 2, 3] {
+        let mut planted = planted(128, 1, 0, declarations, read_after_write);
+        planted.run.settings.warp_seed = seed;
+        let ptx = planted.text(true);
+        let (_, report) = planted.run.run(&ptx, &[]);
+        // With some orders a warp also reads what nobody wrote yet.
+        assert!(report.findings.iter().any(|finding| finding.kind == FindingKind::SharedRace), "seed {seed}");
+        assert_clean(&planted.run.run(&planted.text(false), &[]).1);
+    }
+    let write_after_read = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r3, %r1, %r2; st.shared.u32 [%r3], %t;
+         bar.sync 0;
+         xor.b32 %r4, %r2, 128; add.u32 %r4, %r1, %r4; ld.shared.u32 %r5, [%r4];
+         [[bar.sync 0;]]
+         st.shared.u32 [%r3], %r5; // here\n";
+    let finding = planted(128, 1, 0, declarations, write_after_read)
+        .found(FindingKind::SharedRace, "// here", Vec::new);
+    assert!(finding.message.contains("which warp 0 read"), "{finding}");
+    assert_eq!(finding.thread, [32, 0, 0]);
+    // The same bytes only: neighbours in one word are no race.
+    let bytes = "mov.u32 %r1, buffer; add.u32 %r3, %r1, %t; mul.lo.u32 %r4, %t, 4; shr.u32 %r5, %t, 5; and.b32 %r4, %r4, 124;
+         add.u32 %r4, %r4, %r5; add.u32 %r4, %r1, %r4; <<mov.u32 %r4, %r1;>>
+         st.shared.u8 [%r4], 1; // here\n";
+    planted(128, 1, 0, declarations, bytes).found(FindingKind::SharedRace, "// here", Vec::new);
+    // Two lanes of one store.
+    let lanes = "mov.u32 %r1, buffer; and.b32 %r2, %t, 15; shl.b32 %r3, %r2, 2; add.u32 %r1, %r1, %r3; <<mov.u32 %r2, %t;>>
+         st.shared.u32 [%r1], %r2; // here\n";
+    let finding =
+        planted(32, 1, 0, declarations, lanes).found(FindingKind::SharedRace, "// here", Vec::new);
+    assert_eq!((finding.times, finding.thread), (16, [16, 0, 0]));
+    // Atomics among themselves are no race, with a plain store they are.
+    let atomics = "setp.eq.u32 %q1, %t, 0; @%q1 st.shared.u32 [buffer], 0; bar.sync 0; atom.shared.add.u32 %r1, [buffer], 1;
+         [[bar.sync 0;]]
+         setp.eq.u32 %q2, %t, 127; @%q2 st.shared.u32 [buffer], 1; // here\n";
+    planted(128, 1, 0, declarations, atomics).found(FindingKind::SharedRace, "// here", Vec::new);
+}
+
+#[test]
+fn barriers_for_some_warps() {
+    // Producer and consumer with named barriers: one arrives, the other waits.
+    let body = "setp.lt.u32 %q1, %t, 32; @%q1 bra PRODUCER;
+         <<bra SKIP;>> bar.sync 1, 64; SKIP: sub.u32 %r2, %t, 32; shl.b32 %r2, %r2, 2; mov.u32 %r1, buffer; add.u32 %r1, %r1, %r2;
+         ld.shared.u32 %r3, [%r1]; // here
+         bra DONE;
+         PRODUCER: shl.b32 %r2, %t, 2; mov.u32 %r1, buffer; add.u32 %r1, %r1, %r2; st.shared.u32 [%r1], %t;
+         bar.arrive 1, 64;
+         DONE:";
+    let finding = planted(64, 1, 0, ".shared .align 4 .b8 buffer[128];", body)
+        .found(FindingKind::SharedRace, "// here", Vec::new);
+    assert_eq!(finding.thread, [32, 0, 0]);
+}
+
+#[test]
+fn copies_read_too_early() {
+    let declarations = ".shared .align 16 .b8 buffer[1024];";
+    let pending = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 4; add.u32 %r3, %r1, %r2; mul.wide.u32 %d1, %t, 16; add.s64 %d1, %p0, %d1;
+         cp.async.cg.shared.global [%r3], [%d1], 16; cp.async.commit_group;
+         [[cp.async.wait_group 0;]] <<cp.async.wait_group 1;>> bar.sync 0;
+         xor.b32 %r4, %r3, 16; ld.shared.u32 %r5, [%r4]; // here\n";
+    let buffers = || vec![words(0..256)];
+    planted(64, 1, 1, declarations, pending).found(FindingKind::PendingCopy, "// here", buffers);
+    // Waited for, but other warps' copies are only there after the barrier.
+    let race = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 4; add.u32 %r3, %r1, %r2; mul.wide.u32 %d1, %t, 16; add.s64 %d1, %p0, %d1;
+         cp.async.cg.shared.global [%r3], [%d1], 16; cp.async.wait_all; [[bar.sync 0;]]
+         xor.b32 %r4, %r2, 512; add.u32 %r4, %r1, %r4; setp.lt.u32 %q1, %t, 32; @%q1 bra END;
+         ld.shared.u32 %r5, [%r4]; // here
+         END:";
+    planted(64, 1, 1, declarations, race).found(FindingKind::SharedRace, "// here", buffers);
+    // The next copy into a buffer that another warp may still read.
+    let refill = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 4; add.u32 %r3, %r1, %r2; mul.wide.u32 %d1, %t, 16; add.s64 %d1, %p0, %d1;
+         cp.async.cg.shared.global [%r3], [%d1], 16; cp.async.wait_all; bar.sync 0;
+         xor.b32 %r4, %r2, 512; add.u32 %r4, %r1, %r4; ld.shared.u32 %r5, [%r4]; [[bar.sync 0;]]
+         cp.async.cg.shared.global [%r3], [%d1], 16; // here
+         cp.async.wait_all;";
+    planted(64, 1, 1, declarations, refill).found(FindingKind::SharedRace, "// here", buffers);
+}
+
+#[test]
+fn races_on_global_memory_within_a_block() {
+    let body = "mul.wide.u32 %d1, %t, 4; add.s64 %d1, %p0, %d1; st.global.u32 [%d1], %t; [[bar.sync 0;]]
+         xor.b32 %r1, %t, 32; mul.wide.u32 %d2, %r1, 4; add.s64 %d2, %p0, %d2; setp.lt.u32 %q1, %t, 32; @%q1 bra END;
+         ld.global.u32 %r2, [%d2]; // here
+         END:";
+    let finding =
+        planted(64, 1, 1, "", body).found(FindingKind::GlobalRace, "// here", || vec![Buffer::Unwritten(256)]);
+    assert_eq!((finding.thread, finding.times), ([32, 0, 0], 32));
+    assert!(finding.message.contains("warp 1 reads \"buffer 0\" at byte 0, which warp 0 wrote"), "{finding}");
+}
+
+#[test]
+fn races_between_blocks() {
+    let body = "<<mov.u32 %g, %t;>> mul.wide.u32 %d1, %g, 4; add.s64 %d1, %p0, %d1;
+         st.global.u32 [%d1], %t; // here\n";
+    let finding =
+        planted(32, 4, 1, "", body).found(FindingKind::BlockRace, "// here", || vec![Buffer::Unwritten(512)]);
+    assert_eq!((finding.block, finding.times), ([1, 0, 0], 96));
+    assert!(finding.message.contains("block [1, 0, 0] writes \"buffer 0\" at byte 0, which block [0, 0, 0] wrote"));
+    // Read by others: a stencil in place.
+    let body = "add.u32 %r1, %g, <<1>>[[0]]; mul.wide.u32 %d2, %r1, 4; add.s64 %d2, %p0, %d2; ld.global.u32 %r2, [%d2];
+         mul.wide.u32 %d1, %g, 4; add.s64 %d1, %p0, %d1; st.global.u32 [%d1], %r2; // here\n";
+    planted(32, 4, 1, "", body).found(FindingKind::BlockRace, "// here", || vec![words(0..129)]);
+    // Atomics may meet, a plain read of what they count may not.
+    let body = "red.global.add.u32 [%p0], 1; <<ld.global.u32 %r1, [%p0]; // here>>\n";
+    planted(32, 4, 1, "", body).found(FindingKind::BlockRace, "// here", || vec![words([0])]);
+}
+
+/// Each block writes a partial result and counts itself; the last one adds all up.
+const LAST_BLOCK: &str = "setp.ne.u32 %q1, %t, 0; @%q1 bra WAIT;
+     mul.wide.u32 %d1, %r39, 4; add.s64 %d1, %p0, %d1; st.global.u32 [%d1], %r39; [[membar.gl;]]
+     atom.global.add.u32 %r1, [%p1], 1; st.shared.u32 [ticket], %r1;
+     WAIT: bar.sync 0; ld.shared.u32 %r2, [ticket]; mov.u32 %r3, %nctaid.x; sub.u32 %r3, %r3, 1;
+     setp.ne.u32 %q2, %r2, %r3; @%q2 bra END; setp.gt.u32 %q3, %t, %r3; @%q3 bra END;
+     mul.wide.u32 %d2, %t, 4; add.s64 %d2, %p0, %d2;
+     ld.global.u32 %r4, [%d2]; // here
+     red.global.add.u32 [%p1+4], %r4;
+     END:";
+
+#[test]
+fn the_last_block_may_read_what_the_others_published() {
+    for (threads, seed) in [(1, 0), (1, 7), (2, 0), (2, 7)] {
+        let mut planted = planted(64, 32, 2, ".shared .align 4 .b8 ticket[4];", LAST_BLOCK);
+        planted.run.settings = Settings { threads, warp_seed: seed, ..Settings::default() };
+        let buffers = || vec![Buffer::Unwritten(128), words([0, 0])];
+        let finding = planted.found(FindingKind::BlockRace, "// here", buffers);
+        assert!(finding.message.contains("reads \"buffer 0\""));
+        let out = planted.run.clean(&planted.text(false), &buffers());
+        assert_eq!(support::as_words(&out[1]), [32, 496]);
+    }
+}
+
+/// A barrier of the whole grid, then each block reads its neighbour's value.
+const GRID_BARRIER: &str = "mul.wide.u32 %d1, %g, 4; add.s64 %d1, %p0, %d1; st.global.u32 [%d1], %g;
+     mov.u32 %r20, 0; mov.u32 %r3, %nctaid.x;
+     ROUND: bar.sync 0; setp.ne.u32 %q1, %t, 0; @%q1 bra MEET;
+     membar.gl; atom.global.add.u32 %r1, [%p1], 1; add.u32 %r4, %r20, 1; mul.lo.u32 %r4, %r4, %r3;
+     SPIN: ld.acquire.gpu.global.u32 %r2, [%p1]; setp.lt.u32 %q2, %r2, %r4; @%q2 bra SPIN;
+     MEET: bar.sync 0;
+     add.u32 %r5, %r39, 1; rem.u32 %r5, %r5, %r3; mad.lo.u32 %r5, %r5, %r38, %t; mul.wide.u32 %d2, %r5, 4; add.s64 %d2, %p0, %d2;
+     ld.global.u32 %r6, [%d2]; [[add.u32 %r20, %r20, 1; and.b32 %r7, %r20, 1; setp.eq.u32 %q4, %r7, 1; @%q4 bra ROUND;]]
+     add.u32 %r20, %r20, 1; st.global.u32 [%d1], %r6; // here
+     setp.lt.u32 %q3, %r20, 3; @%q3 bra ROUND;";
+
+#[test]
+fn grid_barriers_order_blocks() {
+    for seed in [0, 5] {
+        let mut planted = planted(64, 6, 2, "", GRID_BARRIER);
+        planted.run.cooperative = true;
+        planted.run.settings.warp_seed = seed;
+        let finding = planted
+            .found(FindingKind::BlockRace, "// here", || vec![Buffer::Unwritten(4 * 64 * 6), words([0])]);
+        assert!(finding.message.contains("writes \"buffer 0\""), "{finding}");
+    }
+}
+
+#[test]
+fn divergent_barriers() {
+    let body = "<<setp.lt.u32 %q1, %t, 40; @%q1 bra END;>> [[setp.lt.u32 %q1, %t, 0; @%q1 bra END;]]
+         bar.sync 0; // here
+         END: add.u32 %r1, %r1, 1;";
+    let finding = planted(64, 1, 0, "", body).found(FindingKind::DivergentBarrier, "// here", Vec::new);
+    assert_eq!(finding.thread, [40, 0, 0]);
+    assert!(finding.message.contains("0xffffff00"), "{finding}");
+    // A whole warp that exits and leaves the others waiting.
+    let body = "<<setp.ge.u32 %q1, %t, 64; @%q1 exit;>>
+         bar.sync 0; // here\n";
+    let finding = planted(96, 1, 0, "", body).found(FindingKind::DivergentBarrier, "// here", Vec::new);
+    assert!(finding.message.contains("warps [2] exited"), "{finding}");
+    // Different barriers.
+    let body = "shr.u32 %r1, %t, 5; [[mov.u32 %r1, 0;]]
+         bar.sync %r1; // here\n";
+    let finding = planted(64, 1, 0, "", body).found(FindingKind::DivergentBarrier, "// here", Vec::new);
+    assert!(finding.message.contains("warp 0 at barrier 0, warp 1 at barrier 1"), "{finding}");
+}
+
+#[test]
+fn warp_instructions_without_their_members() {
+    let body = "mov.u32 %r2, 0; setp.lt.u32 %q1, %t, 16; @%q1 bra LOW; bra END;
+         LOW: shfl.sync.bfly.b32 %r2, %t, 1, 31, <<-1>>[[0xffff]]; // here
+         END: add.u32 %r3, %r2, 1;";
+    let finding = planted(32, 1, 0, "", body).found(FindingKind::DivergentWarp, "// here", Vec::new);
+    assert!(finding.message.contains("0x0000ffff"), "{finding}");
+    let body = "setp.lt.u32 %q1, %t, 16; <<@%q1 bra LOW; bra END;>>
+         LOW: bar.warp.sync -1; // here
+         END: add.u32 %r3, %r2, 1;";
+    planted(32, 1, 0, "", body).found(FindingKind::DivergentWarp, "// here", Vec::new);
+    // Lanes that exited are not waited for.
+    let body = "setp.lt.u32 %q1, %t, 16; @%q1 exit; shfl.sync.bfly.b32 %r2, %t, 1, 31, <<0xffff>>[[-1]]; // here\n";
+    planted(32, 1, 0, "", body).found(FindingKind::DivergentWarp, "// here", Vec::new);
+}
+
+#[test]
+fn waits_that_never_end() {
+    // Nobody sets the flag.
+    let body = "<<bra SPIN;>> atom.global.exch.b32 %r1, [%p0], 1;
+         SPIN: ld.volatile.global.u32 %r2, [%p0]; // here
+         setp.eq.u32 %q1, %r2, 0; @%q1 bra SPIN;";
+    for cooperative in [false, true] {
+        let mut planted = planted(32, 2, 1, "", body);
+        planted.run.cooperative = cooperative;
+        let ptx = planted.text(true);
+        let (_, report) = planted.run.run(&ptx, &[words([0])]);
+        let finding = only(&report, FindingKind::NeverEnds);
+        let line = line_of(&ptx, "// here");
+        assert!((line..line + 2).contains(&finding.ptx_line), "{finding}");
+        assert_clean(&planted.run.run(&planted.text(false), &[words([0])]).1);
+    }
+    // A loop without memory runs into the budget.
+    let body = "mov.u32 %r1, 0; L: add.u32 %r1, %r1, <<0>>[[1]]; setp.lt.u32 %q1, %r1, 100; @%q1 bra L;";
+    let mut planted = planted(32, 1, 0, "", body);
+    planted.run.settings.max_instructions = 100_000;
+    let (_, report) = planted.run.run(&planted.text(true), &[]);
+    assert!(only(&report, FindingKind::NeverEnds).message.contains("budget"));
+    assert!(report.counters.warp_instructions < 110_000);
+    assert_clean(&planted.run.run(&planted.text(false), &[]).1);
+    // A block that waits for a later one, in a launch that does not promise it runs.
+    let body = "setp.ne.u32 %q1, %r39, 0; @%q1 bra SET; SPIN: ld.acquire.gpu.global.u32 %r2, [%p0]; setp.eq.u32 %q2, %r2, 0; @%q2 bra SPIN;
+         bra END; SET: st.release.gpu.global.u32 [%p0], 1; END:";
+    let run = |cooperative| Run { grid: 2, cooperative, ..Run::default() };
+    let ptx = kernel(1, "", body);
+    let (_, report) = run(false).run(&ptx, &[words([0])]);
+    assert!(only(&report, FindingKind::NeverEnds).message.contains("not cooperative"));
+    assert_clean(&run(true).run(&ptx, &[words([0])]).1);
+}
+
+#[test]
+fn warps_that_wait_for_each_other_in_memory() {
+    // Warp 0 spins on what warp 1 writes: turns let it happen.
+    let body = "setp.lt.u32 %q1, %t, 32; @!%q1 bra SET; SPIN: ld.volatile.shared.u32 %r2, [flag]; setp.eq.u32 %q2, %r2, 0; @%q2 bra SPIN;
+         bra END; SET: st.volatile.shared.u32 [flag], 1; END:";
+    let first = "setp.eq.u32 %q3, %t, 0; @%q3 st.shared.u32 [flag], 0; bar.sync 0;";
+    let ptx = kernel(0, ".shared .align 4 .b8 flag[4];", &format!("{first}\n{body}"));
+    assert_clean(&Run { block: 64, ..Run::default() }.run(&ptx, &[]).1);
+}
+
+#[test]
+fn traps() {
+    let body = "setp.eq.u32 %q1, %g, 35; <<@%q1 trap; // here>>\n";
+    let finding = planted(32, 2, 0, "", body).found(FindingKind::Trap, "// here", Vec::new);
+    assert_eq!((finding.block, finding.thread), ([1, 0, 0], [3, 0, 0]));
+}
+
+#[test]
+fn findings_name_the_source_line_and_are_limited() {
+    let body: String = (0..30)
+        .map(|at| format!(".loc 1 {} 5\nst.global.u32 [%p0+{}], 1;\n", 100 + at, 4096 * (at + 1)))
+        .collect();
+    let ptx = kernel(1, "", &body) + ".file 1 \"kernels/some.cu\"\n";
+    let (_, report) = Run::default().run(&ptx, &[words([0])]);
+    assert_eq!((report.findings.len(), report.findings_total), (20, 30 * 32));
+    let source = report.findings[3].source.as_ref().unwrap();
+    assert_eq!((source.file.as_str(), source.line), ("kernels/some.cu", 103));
+    assert!(report.findings[3].to_string().contains("kernels/some.cu:103"));
+    let run = Run { settings: Settings { max_findings: 2, ..Settings::default() }, ..Run::default() };
+    assert_eq!(run.run(&ptx, &[words([0])]).1.findings.len(), 2);
+}
+
+#[test]
+fn a_freed_buffer_is_named() {
+    let ptx = kernel(1, "", &format!("{}ld.global.u32 %r1, [%d1];", element("%d1", "%p0", "%t", 4)));
+    let program = ptx_sim::Program::parse(&ptx).unwrap();
+    let mut machine = ptx_sim::Machine::new(Settings::default());
+    let gone = machine.allocate(128, "gone");
+    machine.fill(gone, 128, 0).unwrap();
+    machine.free(gone).unwrap();
+    let launch = ptx_sim::Launch {
+        grid: [1; 3],
+        block: [32, 1, 1],
+        shared_bytes: 0,
+        cooperative: false,
+        arguments: &gone.to_le_bytes(),
+    };
+    let report = machine.launch(&program, "k", &launch).unwrap();
+    assert!(only(&report, FindingKind::OutOfBounds).message.contains("\"gone\", which was freed"));
+}
