@@ -206,9 +206,11 @@ impl Block {
         std::mem::take(&mut self.changed)
     }
 
-    /// Whether every warp that could run only waits for a value to change.
-    pub fn only_spins(&self) -> bool {
-        self.warps.iter().all(|warp| warp.status != Status::Ready || warp.spins > MOST_SPINS)
+    /// Whether every warp that could run only waits for a value to change; None if no warp could run.
+    pub fn only_spins(&self) -> Option<bool> {
+        let mut ready = self.warps.iter().filter(|warp| warp.status == Status::Ready).peekable();
+        ready.peek()?;
+        Some(ready.all(|warp| warp.spins > MOST_SPINS))
     }
 
     /// Reports that the block's warps wait for each other.

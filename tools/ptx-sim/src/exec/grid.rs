@@ -177,7 +177,7 @@ impl<'a> Worker<'a> {
                         return;
                     }
                 }
-                if block.only_spins() {
+                if block.only_spins() == Some(true) {
                     let now = self.launch.changes.load(Relaxed);
                     if now == changes {
                         block.report_spinning(self);
@@ -239,7 +239,8 @@ impl<'a> Worker<'a> {
                 }
                 return;
             }
-            if !live.is_empty() && live.iter().all(|index| blocks[*index].only_spins()) {
+            let spins = live.iter().filter_map(|index| blocks[*index].only_spins());
+            if spins.reduce(|all, one| all && one) == Some(true) {
                 for index in &live {
                     blocks[*index].report_spinning(self);
                 }
