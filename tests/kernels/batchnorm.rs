@@ -392,7 +392,7 @@ fn traffic_is_the_predicted_passes() {
             assert_eq!(costs.values().map(|counted| counted.bank_conflicts).sum::<u64>(), 0);
             let sectors: u64 = costs
                 .values()
-                .map(|counted| counted.sectors_read_once + counted.sectors_written_once)
+                .map(|counted| counted.unique_load_sectors + counted.unique_store_sectors)
                 .sum();
             let bytes = 32.0 * sectors as f64;
             // Beside the tensors: 32 tiles' partial sums, written and read, and the channels' coefficients.

@@ -1,0 +1,157 @@
+//! What each kernel costs, counted by the interpreter for fixed cases and compared with kernels/costs.txt.
+//!
+//! The counts depend on kernel, compiler and input alone, so a change of a kernel shows up as a diff of that file.
+//! RECORDS_UPDATE_COSTS=1 writes it anew, to be reviewed. The times are predictions of a roofline, nothing measured.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ptx_sim::{Counters, Gpu};
+use records::device::gpu::launch::Kernel;
+use records::device::gpu::sim::{Costs, SimDriver};
+use records::device::gpu::{GpuDevice, Precision};
+use records::device::{ConvolutionShape, Device, Element, Primitive, Tensor};
+use records::random::philox::{Purpose, Stream};
+use records::settings::{Debias, Settings};
+use records::train::evaluate::Evaluation;
+use records::train::run::{Training, recipe};
+
+/// A device in bf16 and what its launches cost.
+fn device() -> (GpuDevice, Costs) {
+    let driver = SimDriver::open(0).unwrap_or_else(|error| panic!("{error:#}"));
+    let costs = driver.costs();
+    (GpuDevice::new(Box::new(driver), Precision::Bf16), costs)
+}
+
+/// A training step of CORR+RECORDS of 8 samples at width 16, then the statistics of the confidences and an evaluation of 16 images.
+fn step(rows: &mut Vec<Row>) {
+    let settings = Settings {
+        dataset: "synthetic".into(),
+        synthetic_train_per_class: 4,
+        synthetic_test_per_class: 2,
+        imb_factor: 0.5,
+        partial_rate: 0.3,
+        debias: Debias::Records,
+        upd_start: 0,
+        batch_size: 8,
+        width: 16,
+        ..Settings::default()
+    };
+    let (mut device, costs) = device();
+    let data = records::data::recipe::prepare(&recipe(&settings).unwrap()).unwrap();
+    let training = Training::new(&settings, &data, &mut device).unwrap();
+    training.begin_epoch(0, &mut device).unwrap();
+    costs.take();
+    device.replay(&training.plan).unwrap_or_else(|error| panic!("{error:#}"));
+    add(rows, "step, 8 samples, width 16", costs.take());
+    training.confidence_statistics(&mut device).unwrap();
+    add(rows, "confidence statistics, 27 rows", costs.take());
+    let evaluation =
+        Evaluation::new(&training.model, &data.test, data.test_normalisation, 16, &mut device).unwrap();
+    costs.take();
+    evaluation.run(&mut device).unwrap();
+    add(rows, "evaluation, 20 images in batches of 16", costs.take());
+}
+
+/// The convolutions of ResNet-18's stages at full width, two images each.
+fn convolutions(rows: &mut Vec<Row>) {
+    for (channels, size) in [(64, 32), (128, 16), (256, 8), (512, 4)] {
+        let shape = ConvolutionShape {
+            batch: 2,
+            height: size,
+            width: size,
+            in_channels: channels,
+            out_channels: channels,
+            kernel: 3,
+            stride: 1,
+        };
+        let (mut device, costs) = device();
+        let mut stream = Stream::new(7, Purpose::Initialisation, 0, channels as u32, 0);
+        let mut random = |len: usize| (0..len).map(|_| stream.normal() as f32).collect::<Vec<f32>>();
+        let mut buffers = Vec::new();
+        for len in [shape.input_len(), shape.weight_len(), shape.output_len()] {
+            let buffer = device.allocate(Element::Bf16, len, "an operand").unwrap();
+            device.write_f32(buffer, &random(len)).unwrap();
+            buffers.push(buffer);
+        }
+        buffers.push(device.allocate(Element::Bf16, shape.input_len(), "dx").unwrap());
+        buffers.push(device.allocate(Element::F32, shape.weight_len(), "dw").unwrap());
+        let [x, w, y, dx, dw] = [0, 1, 2, 3, 4].map(Tensor);
+        for primitive in [
+            Primitive::Convolution { shape, x, w, y },
+            Primitive::ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
+            Primitive::ConvolutionWeightGradient { shape, x, dy: y, dw },
+        ] {
+            device.execute(&primitive, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+        }
+        add(rows, &format!("{channels} to {channels} channels, 2 images of {size} x {size}"), costs.take());
+    }
+}
+
+struct Row {
+    case: String,
+    kernel: Kernel,
+    counters: Counters,
+}
+
+fn add(rows: &mut Vec<Row>, case: &str, costs: BTreeMap<Kernel, Counters>) {
+    assert!(!costs.is_empty(), "{case}: no launch");
+    rows.extend(costs.into_iter().map(|(kernel, counters)| Row { case: case.into(), kernel, counters }));
+}
+
+fn table(rows: &[Row]) -> String {
+    let gpu = Gpu::built_in("rtx3090").unwrap();
+    let version = records::device::gpu::probe::nvrtc().unwrap().version;
+    let mut text = format!(
+        "Counted by the interpreter on PTX of NVRTC {}.{}: warp instructions; tensor-core MFLOP; 32-byte sectors loaded and stored, with the\n\
+         least that could hold the bytes; passes lost to bank conflicts; barriers. Predicted time on an RTX 3090, in us, and what limits it.\n",
+        version.0, version.1
+    );
+    let mut case = "";
+    for Row { case: of, kernel, counters } in rows {
+        if of != case {
+            case = of;
+            let _ = writeln!(
+                text,
+                "\n{case}\n{:<38}{:>6}{:>10}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9}  limit",
+                "kernel", "calls", "instr", "MFLOP", "load", "least", "store", "least", "conflict", "bar", "us"
+            );
+        }
+        let prediction = gpu.predict(counters);
+        let _ = writeln!(
+            text,
+            "{:<38}{:>6}{:>10}{:>10.2}{:>9}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9.2}  {}",
+            kernel.name,
+            counters.launches,
+            counters.instructions(),
+            counters.mma_flops as f64 / 1e6,
+            counters.load_sectors,
+            counters.load_sectors_least,
+            counters.store_sectors,
+            counters.store_sectors_least,
+            counters.bank_conflicts,
+            counters.barriers_completed,
+            1e6 * prediction.seconds,
+            prediction.limit,
+        );
+    }
+    text
+}
+
+#[test]
+fn the_kernels_cost_what_was_reviewed() {
+    let mut rows = Vec::new();
+    step(&mut rows);
+    convolutions(&mut rows);
+    let text = table(&rows);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/costs.txt");
+    if std::env::var_os("RECORDS_UPDATE_COSTS").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
+    for (ours, theirs) in text.lines().zip(reviewed.lines()) {
+        assert_eq!(ours, theirs, "kernels/costs.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1");
+    }
+    assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/costs.txt has other rows");
+}
