@@ -11,6 +11,7 @@ use ptx_sim::{Counters, Gpu};
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
+use records::device::primitive::SinkhornSettings;
 use records::device::{ConvolutionShape, Device, Element, Primitive, Tensor};
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Settings};
@@ -89,6 +90,61 @@ fn convolutions(rows: &mut Vec<Row>) {
     }
 }
 
+/// What no step records yet: SoLar's label refinery and the mixing of views.
+fn refinery_and_mixup(rows: &mut Vec<Row>) {
+    let (mut device, costs) = device();
+    let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
+    let (batch, classes) = (256, 10);
+    let mut filled = |device: &mut GpuDevice, element: Element, len: usize| {
+        let buffer = device.allocate(element, len, "an operand").unwrap();
+        let values: Vec<f32> = (0..len).map(|_| stream.uniform(0.01, 1.0) as f32).collect();
+        device.write_f32(buffer, &values).unwrap();
+        buffer
+    };
+    let predictions = filled(&mut device, Element::F32, batch * classes);
+    let class_prior = device.allocate(Element::F32, classes, "an operand").unwrap();
+    device.write_f32(class_prior, &vec![1.0 / classes as f32; classes]).unwrap();
+    let barrier = device.allocate(Element::I32, 2, "an operand").unwrap();
+    let refined = device.allocate(Element::F32, batch * classes, "an operand").unwrap();
+    let outcome = device.allocate(Element::F32, 2, "an operand").unwrap();
+    let sinkhorn = Primitive::Sinkhorn {
+        batch,
+        queue_rows: 0,
+        classes,
+        settings: SinkhornSettings::default(),
+        predictions: Tensor(0),
+        queue: None,
+        class_prior: Tensor(1),
+        barrier: Tensor(2),
+        refined: Tensor(3),
+        outcome: Tensor(4),
+    };
+    let buffers = [predictions, class_prior, barrier, refined, outcome];
+    device.execute(&sinkhorn, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    add(rows, "Sinkhorn, 256 rows of 10 classes", costs.take());
+
+    let (views, len) = (16, 32 * 32 * 3);
+    let x = filled(&mut device, Element::Bf16, views * len);
+    let weights = filled(&mut device, Element::F32, 1);
+    let permutations = device.allocate(Element::I32, views / 2, "an operand").unwrap();
+    device.write_i32(permutations, &(0..views as i32 / 2).rev().collect::<Vec<_>>()).unwrap();
+    let step = device.allocate(Element::I32, 1, "an operand").unwrap();
+    let out = device.allocate(Element::Bf16, views * len, "an operand").unwrap();
+    let mixup = Primitive::Mixup {
+        batch: views / 2,
+        rows: views,
+        len,
+        weights: Tensor(0),
+        permutations: Tensor(1),
+        step: Tensor(2),
+        index: None,
+        x: Tensor(3),
+        out: Tensor(4),
+    };
+    device.execute(&mixup, &[weights, permutations, step, x, out]).unwrap_or_else(|error| panic!("{error:#}"));
+    add(rows, "mixup, 16 views of 32 x 32", costs.take());
+}
+
 struct Row {
     case: String,
     kernel: Kernel,
@@ -144,6 +200,7 @@ fn the_kernels_cost_what_was_reviewed() {
     let mut rows = Vec::new();
     step(&mut rows);
     convolutions(&mut rows);
+    refinery_and_mixup(&mut rows);
     let text = table(&rows);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/costs.txt");
     if std::env::var_os("RECORDS_UPDATE_COSTS").is_some() {
