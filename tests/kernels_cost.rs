@@ -141,7 +141,9 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
         x: Tensor(3),
         out: Tensor(4),
     };
-    device.execute(&mixup, &[weights, permutations, step, x, out]).unwrap_or_else(|error| panic!("{error:#}"));
+    device
+        .execute(&mixup, &[weights, permutations, step, x, out])
+        .unwrap_or_else(|error| panic!("{error:#}"));
     add(rows, "mixup, 16 views of 32 x 32", costs.take());
 }
 
@@ -171,7 +173,17 @@ fn table(rows: &[Row]) -> String {
             let _ = writeln!(
                 text,
                 "\n{case}\n{:<38}{:>6}{:>10}{:>10}{:>9}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9}  limit",
-                "kernel", "calls", "instr", "MFLOP", "load", "least", "store", "least", "conflict", "bar", "us"
+                "kernel",
+                "calls",
+                "instr",
+                "MFLOP",
+                "load",
+                "least",
+                "store",
+                "least",
+                "conflict",
+                "bar",
+                "us"
             );
         }
         let prediction = gpu.predict(counters);
@@ -208,7 +220,10 @@ fn the_kernels_cost_what_was_reviewed() {
     }
     let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
     for (ours, theirs) in text.lines().zip(reviewed.lines()) {
-        assert_eq!(ours, theirs, "kernels/costs.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1");
+        assert_eq!(
+            ours, theirs,
+            "kernels/costs.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1"
+        );
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/costs.txt has other rows");
 }
