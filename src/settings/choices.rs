@@ -134,6 +134,7 @@ words! {
     }
 }
 
+#[allow(clippy::derivable_impls, reason = "the enum is made by a macro")]
 impl Default for Precision {
     fn default() -> Self {
         Self::Auto
