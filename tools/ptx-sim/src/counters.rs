@@ -57,9 +57,9 @@ counters! {
     launches,
     /// Blocks.
     blocks,
-    /// Instructions issued by warps, all classes together; one whose guard is false for every lane counts too.
-    warp_instructions,
-    /// The same times the lanes that took part.
+    /// Threads of all blocks.
+    threads,
+    /// Instructions times the lanes that took part.
     thread_instructions,
     /// Warp instructions on integers.
     integer,
@@ -68,37 +68,37 @@ counters! {
     /// Warp instructions on f64.
     double,
     /// Exponentials, logarithms, sines, roots and reciprocals.
-    special_function,
+    special,
     /// `cvt`.
     conversion,
     /// Moves, selections, bit logic and predicates.
-    move_logic,
+    moves,
     /// Branches and exits.
     control,
     /// Loads from global memory, also by a generic address that turned out to be global.
-    load_global,
+    global_loads,
     /// Stores to global memory.
-    store_global,
+    global_stores,
     /// Loads from shared memory.
-    load_shared,
+    shared_loads,
     /// Stores to shared memory.
-    store_shared,
+    shared_stores,
     /// Loads and stores of local memory (spills and indexed arrays).
     local,
     /// Loads of parameters and constants.
-    constant,
+    parameter,
     /// Atomics and reductions.
-    atomic,
+    atomics,
     /// Barriers and fences.
-    barrier,
+    barriers,
     /// Shuffles, votes, matches and warp reductions.
-    shuffle,
+    exchanges,
     /// Matrix products.
     mma,
     /// `ldmatrix` and `stmatrix`.
-    matrix_move,
+    ldmatrix,
     /// Asynchronous copies, their commits and waits.
-    copy_async,
+    async_copies,
     /// Clocks and what is in no other class.
     other,
     /// Floating-point operations of the matrix products, two a multiplication.
@@ -106,17 +106,17 @@ counters! {
     /// Floating-point operations of f32 arithmetic, by lane; a fused multiplication counts two.
     f32_flops,
     /// Sectors of 32 bytes that loads asked for, instruction by instruction.
-    sectors_loaded,
+    load_sectors,
     /// The fewest those instructions could have asked for: distinct bytes over 32, rounded up.
-    sectors_loaded_least,
+    load_sectors_least,
     /// Sectors that stores and atomics asked for.
-    sectors_stored,
+    store_sectors,
     /// The fewest those could have asked for.
-    sectors_stored_least,
+    store_sectors_least,
     /// Distinct sectors read in the whole launch: with a cache that forgets nothing, what DRAM must deliver.
-    sectors_read_once,
+    unique_load_sectors,
     /// Distinct sectors written in the whole launch.
-    sectors_written_once,
+    unique_store_sectors,
     /// Passes through shared memory.
     shared_wavefronts,
     /// Passes beyond one for each group of lanes: bank conflicts.
@@ -125,7 +125,7 @@ counters! {
     barriers_completed,
     /// Bytes of local memory loaded or stored, by lane.
     local_bytes,
-    /// Bytes that atomics read and wrote, by lane.
+    /// Lanes of atomic operations.
     atomic_lanes,
 }
 
@@ -136,27 +136,51 @@ impl AddAssign for Counters {
 }
 
 impl Counters {
+    /// Instructions issued by warps, all classes together. One whose guard is false for every lane counts too.
+    pub fn instructions(&self) -> u64 {
+        self.integer
+            + self.float
+            + self.double
+            + self.special
+            + self.conversion
+            + self.moves
+            + self.control
+            + self.global_loads
+            + self.global_stores
+            + self.shared_loads
+            + self.shared_stores
+            + self.local
+            + self.parameter
+            + self.atomics
+            + self.barriers
+            + self.exchanges
+            + self.mma
+            + self.ldmatrix
+            + self.async_copies
+            + self.other
+    }
+
     pub(crate) fn class_mut(&mut self, class: Class) -> &mut u64 {
         match class {
             Class::Integer => &mut self.integer,
             Class::Float => &mut self.float,
             Class::Double => &mut self.double,
-            Class::SpecialFunction => &mut self.special_function,
+            Class::SpecialFunction => &mut self.special,
             Class::Conversion => &mut self.conversion,
-            Class::MoveLogic => &mut self.move_logic,
+            Class::MoveLogic => &mut self.moves,
             Class::Control => &mut self.control,
-            Class::LoadGlobal => &mut self.load_global,
-            Class::StoreGlobal => &mut self.store_global,
-            Class::LoadShared => &mut self.load_shared,
-            Class::StoreShared => &mut self.store_shared,
+            Class::LoadGlobal => &mut self.global_loads,
+            Class::StoreGlobal => &mut self.global_stores,
+            Class::LoadShared => &mut self.shared_loads,
+            Class::StoreShared => &mut self.shared_stores,
             Class::Local => &mut self.local,
-            Class::Constant => &mut self.constant,
-            Class::Atomic => &mut self.atomic,
-            Class::Barrier => &mut self.barrier,
-            Class::Shuffle => &mut self.shuffle,
+            Class::Constant => &mut self.parameter,
+            Class::Atomic => &mut self.atomics,
+            Class::Barrier => &mut self.barriers,
+            Class::Shuffle => &mut self.exchanges,
             Class::Mma => &mut self.mma,
-            Class::MatrixMove => &mut self.matrix_move,
-            Class::CopyAsync => &mut self.copy_async,
+            Class::MatrixMove => &mut self.ldmatrix,
+            Class::CopyAsync => &mut self.async_copies,
             Class::Other => &mut self.other,
         }
     }

@@ -114,13 +114,7 @@ pub struct Findings {
 
 impl Findings {
     /// Counts one; `describe` is only called if it is the first of its kind there.
-    pub fn add(
-        &mut self,
-        kind: FindingKind,
-        step: u32,
-        block: u64,
-        describe: impl FnOnce() -> Finding,
-    ) {
+    pub fn add(&mut self, kind: FindingKind, step: u32, block: u64, describe: impl FnOnce() -> Finding) {
         self.total += 1;
         self.found.entry((kind, step)).or_insert_with(|| (block, describe())).1.times += 1;
     }

@@ -136,7 +136,10 @@ impl Machine {
         let index = index.ok_or_else(|| Error::new(format!("the program has no variable {name}")))?;
         self.load(program)?;
         let addresses = self.modules.get(&program.id);
-        addresses.and_then(|list| list.get(index)).copied().ok_or_else(|| Error::new("the program is not loaded"))
+        addresses
+            .and_then(|list| list.get(index))
+            .copied()
+            .ok_or_else(|| Error::new("the program is not loaded"))
     }
 
     /// Places a program's variables in memory, once.

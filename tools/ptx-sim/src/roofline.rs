@@ -85,14 +85,19 @@ impl Gpu {
         let parts = vec![
             part("tensor cores", counters.mma_flops, self.tensor_flops * share),
             part("f32 arithmetic", counters.f32_flops, self.f32_flops * share),
-            part("DRAM", 32 * (counters.sectors_read_once + counters.sectors_written_once), self.dram_bytes),
-            part("L2", 32 * (counters.sectors_loaded + counters.sectors_stored), self.l2_bytes),
-            part("instruction issue", counters.warp_instructions, self.issues_per_cycle * cycles),
+            part(
+                "DRAM",
+                32 * (counters.unique_load_sectors + counters.unique_store_sectors),
+                self.dram_bytes,
+            ),
+            part("L2", 32 * (counters.load_sectors + counters.store_sectors), self.l2_bytes),
+            part("instruction issue", counters.instructions(), self.issues_per_cycle * cycles),
             part("shared memory", counters.shared_wavefronts, self.wavefronts_per_cycle * cycles),
-            part("special functions", 32 * counters.special_function, self.special_per_cycle * cycles),
+            part("special functions", 32 * counters.special, self.special_per_cycle * cycles),
         ];
-        let (limit, seconds) =
-            parts.iter().fold(("nothing", 0.0), |best, (name, time)| if *time > best.1 { (name, *time) } else { best });
+        let (limit, seconds) = parts
+            .iter()
+            .fold(("nothing", 0.0), |best, (name, time)| if *time > best.1 { (name, *time) } else { best });
         Prediction { seconds, limit: limit.to_string(), parts }
     }
 }

@@ -30,7 +30,22 @@ fn inputs() -> Vec<[u64; 3]> {
         u64::MAX,
     ]
     .into_iter()
-    .chain([0.0f32, -0.0, 1.0, -1.5, f32::MAX, f32::MIN_POSITIVE, 1e-40, -1e-45, f32::INFINITY, f32::NEG_INFINITY, f32::NAN].map(|x| u64::from(x.to_bits())))
+    .chain(
+        [
+            0.0f32,
+            -0.0,
+            1.0,
+            -1.5,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+            1e-40,
+            -1e-45,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ]
+        .map(|x| u64::from(x.to_bits())),
+    )
     .chain([0.0f64, -0.0, 1.0, -1.5, f64::MAX, 5e-324, f64::INFINITY, f64::NAN, 0.1].map(f64::to_bits))
     .collect();
     let mut random = Random(1);
@@ -159,7 +174,9 @@ fn integers_of_32_bits() {
                 ((i64::from(a as i32) * i64::from(b as i32)) >> 32) as u64
             }),
             ("mul.wide.u32 {d}, {a}, {b};", "dww", |a, b, _| a * b),
-            ("mul.wide.s32 {d}, {a}, {b};", "dww", |a, b, _| (i64::from(a as i32) * i64::from(b as i32)) as u64),
+            ("mul.wide.s32 {d}, {a}, {b};", "dww", |a, b, _| {
+                (i64::from(a as i32) * i64::from(b as i32)) as u64
+            }),
             ("mad.lo.s32 {d}, {a}, {b}, {c};", "wwww", |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
             ("mad.hi.u32 {d}, {a}, {b}, {c};", "wwww", |a, b, c| ((a * b) >> 32) + c),
             ("mad.hi.s32 {d}, {a}, {b}, {c};", "wwww", |a, b, c| {
@@ -208,7 +225,9 @@ fn integers_of_16_and_64_bits() {
                 ((i32::from(a as i16) * i32::from(b as i16)) >> 16) as u64
             }),
             ("mul.wide.u16 {d}, {a}, {b};", "whh", |a, b, _| a * b),
-            ("mul.wide.s16 {d}, {a}, {b};", "whh", |a, b, _| (i32::from(a as i16) * i32::from(b as i16)) as u64),
+            ("mul.wide.s16 {d}, {a}, {b};", "whh", |a, b, _| {
+                (i32::from(a as i16) * i32::from(b as i16)) as u64
+            }),
             ("mad.lo.u16 {d}, {a}, {b}, {c};", "hhhh", |a, b, c| a * b + c),
             ("div.s16 {d}, {a}, {b};", "hhh", |a, b, _| {
                 if b == 0 { u64::MAX } else { (i32::from(a as i16) / i32::from(b as i16)) as u64 }
@@ -296,7 +315,9 @@ fn bits() {
             }),
             ("dp4a.s32.s32 {d}, {a}, {b}, {c};", "wwww", |a, b, c| {
                 (0..4).fold(c, |sum, at| {
-                    sum.wrapping_add((i32::from((a >> (8 * at)) as i8) * i32::from((b >> (8 * at)) as i8)) as u64)
+                    sum.wrapping_add(
+                        (i32::from((a >> (8 * at)) as i8) * i32::from((b >> (8 * at)) as i8)) as u64,
+                    )
                 })
             }),
             ("dp4a.u32.u32 {d}, {a}, {b}, {c};", "wwww", |a, b, c| {
@@ -343,9 +364,11 @@ fn carries() {
             ("{ .reg .b32 x; sub.cc.u32 x, {a}, {b}; subc.u32 {d}, {c}, 0; }", "wwww", |a, b, c| {
                 c.wrapping_sub(u64::from(a < b))
             }),
-            ("{ .reg .b32 x; mad.lo.cc.u32 x, {a}, {b}, {c}; madc.hi.u32 {d}, {a}, {b}, 0; }", "wwww", |a, b, c| {
-                ((a * b) >> 32) + (((a * b & 0xFFFF_FFFF) + c) >> 32)
-            }),
+            (
+                "{ .reg .b32 x; mad.lo.cc.u32 x, {a}, {b}, {c}; madc.hi.u32 {d}, {a}, {b}, 0; }",
+                "wwww",
+                |a, b, c| ((a * b) >> 32) + (((a * b & 0xFFFF_FFFF) + c) >> 32),
+            ),
             ("{ .reg .b64 x; add.cc.u64 x, {a}, {b}; addc.u64 {d}, {c}, 0; }", "dddd", |a, b, c| {
                 c.wrapping_add(((u128::from(a) + u128::from(b)) >> 64) as u64)
             }),
@@ -400,8 +423,20 @@ fn least(a_bits: u64, b_bits: u64, a: f32, b: f32) -> u64 {
         (true, true) => 0x7FFF_FFFF,
         (true, false) => b_bits,
         (false, true) => a_bits,
-        _ if a == b => if a.is_sign_negative() { a_bits } else { b_bits },
-        _ => if a < b { a_bits } else { b_bits },
+        _ if a == b => {
+            if a.is_sign_negative() {
+                a_bits
+            } else {
+                b_bits
+            }
+        }
+        _ => {
+            if a < b {
+                a_bits
+            } else {
+                b_bits
+            }
+        }
     }
 }
 
@@ -582,10 +617,16 @@ fn comparisons() {
             ("setp.lt.or.s32 {d}, {a}, {b}, !{c};", "pwwp", |a, b, c| {
                 u64::from((a as i32) < b as i32) | (1 - c)
             }),
-            ("setp.lt.xor.s32 %q9|{d}, {a}, {b}, {c};", "pwwp", |a, b, c| u64::from(a as i32 >= b as i32) ^ c),
-            ("set.lt.u32.s32 {d}, {a}, {b};", "www", |a, b, _| {
-                if (a as i32) < b as i32 { 0xFFFF_FFFF } else { 0 }
+            ("setp.lt.xor.s32 %q9|{d}, {a}, {b}, {c};", "pwwp", |a, b, c| {
+                u64::from(a as i32 >= b as i32) ^ c
             }),
+            (
+                "set.lt.u32.s32 {d}, {a}, {b};",
+                "www",
+                |a, b, _| {
+                    if (a as i32) < b as i32 { 0xFFFF_FFFF } else { 0 }
+                },
+            ),
             ("set.gt.f32.f32 {d}, {a}, {b};", "www", |a, b, _| if f(a) > f(b) { u(1.0) } else { 0 }),
             ("{ .reg .pred x; and.pred x, {a}, {b}; not.pred {d}, x; }", "ppp", |a, b, _| 1 - (a & b)),
         ],
@@ -613,12 +654,14 @@ fn conversions() {
             ("cvt.rmi.s32.f32 {d}, {a};", "ww", |a, _, _| i64::from(f(a).floor() as i32) as u64),
             ("cvt.rpi.s32.f32 {d}, {a};", "ww", |a, _, _| i64::from(f(a).ceil() as i32) as u64),
             ("cvt.rzi.u32.f32 {d}, {a};", "ww", |a, _, _| u64::from(f(a) as u32)),
-            ("cvt.rzi.s64.f64 {d}, {a};", "dd", |a, _, _| {
-                if e(a).is_nan() { 1 << 63 } else { e(a) as i64 as u64 }
-            }),
-            ("cvt.rzi.u64.f32 {d}, {a};", "dw", |a, _, _| {
-                if f(a).is_nan() { 1 << 63 } else { f(a) as u64 }
-            }),
+            (
+                "cvt.rzi.s64.f64 {d}, {a};",
+                "dd",
+                |a, _, _| {
+                    if e(a).is_nan() { 1 << 63 } else { e(a) as i64 as u64 }
+                },
+            ),
+            ("cvt.rzi.u64.f32 {d}, {a};", "dw", |a, _, _| if f(a).is_nan() { 1 << 63 } else { f(a) as u64 }),
             ("cvt.rzi.u8.f32 {d}, {a};", "ww", |a, _, _| u64::from(f(a) as u8)),
         ],
         0,

@@ -38,12 +38,30 @@ fn runs_and_dumps() {
     let out = folder.path().join("y.bin");
     let dump = format!("1={}", out.display());
     let output = ptx_sim(&[
-        "run", &file, "--grid", "4", "--block", "256", "--arg", "f32:1000:iota", "--arg", "f32:1000:ones", "--arg", "f32=2",
-        "--arg", "u32=1000", "--gpu", "rtx3090", "--dump", &dump, "--threads", "2",
+        "run",
+        &file,
+        "--grid",
+        "4",
+        "--block",
+        "256",
+        "--arg",
+        "f32:1000:iota",
+        "--arg",
+        "f32:1000:ones",
+        "--arg",
+        "f32=2",
+        "--arg",
+        "u32=1000",
+        "--gpu",
+        "rtx3090",
+        "--dump",
+        &dump,
+        "--threads",
+        "2",
     ]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let shown = text(&output);
-    for wanted in ["no findings", "sectors_loaded", "250", "RTX 3090", "limited by"] {
+    for wanted in ["no findings", "load_sectors", "250", "RTX 3090", "limited by"] {
         assert!(shown.contains(wanted), "{shown}");
     }
     let bytes = std::fs::read(out).unwrap();
@@ -56,8 +74,26 @@ fn findings_are_exit_code_3_and_json_is_json() {
     let folder = tempfile::tempdir().unwrap();
     let file = saxpy(folder.path());
     let output = ptx_sim(&[
-        "run", &file, "--entry", "saxpy", "--grid", "4,1,1", "--block", "256", "--arg", "f32:1000:random", "--arg",
-        "f32:999:random", "--arg", "f32=2", "--arg", "u32=1000", "--format", "json", "--gpu", "h100",
+        "run",
+        &file,
+        "--entry",
+        "saxpy",
+        "--grid",
+        "4,1,1",
+        "--block",
+        "256",
+        "--arg",
+        "f32:1000:random",
+        "--arg",
+        "f32:999:random",
+        "--arg",
+        "f32=2",
+        "--arg",
+        "u32=1000",
+        "--format",
+        "json",
+        "--gpu",
+        "h100",
     ]);
     assert_eq!(output.status.code(), Some(3));
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -104,7 +140,8 @@ fn earlier_buffers_gpu_files_and_shared_memory() {
     let dump = format!("0={}", out.display());
     let gpu = gpu.to_str().unwrap();
     let output = ptx_sim(&[
-        "run", file, "--block", "1", "--shared", "16", "--arg", &buffer, "--arg", "@0+4", "--dump", &dump, "--gpu", gpu,
+        "run", file, "--block", "1", "--shared", "16", "--arg", &buffer, "--arg", "@0+4", "--dump", &dump,
+        "--gpu", gpu,
     ]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output).contains("mine"));
@@ -127,8 +164,14 @@ fn wrong_words_get_one_line_and_exit_code_2() {
         (&["--entry", "other"], "--entry other: the file has: saxpy"),
         (&["--gpu", "tpu"], "--gpu tpu"),
         (&["--gpu", "missing.toml"], "missing.toml"),
-        (&["--arg", "f64=1", "--arg", "f32:10:ones", "--arg", "f32:1:ones", "--arg", "u32=10"], "8 bytes; parameter a"),
-        (&["--arg", "f32:10:file=nowhere", "--arg", "f32:1:ones", "--arg", "f32=1", "--arg", "u32=10"], "nowhere"),
+        (
+            &["--arg", "f64=1", "--arg", "f32:10:ones", "--arg", "f32:1:ones", "--arg", "u32=10"],
+            "8 bytes; parameter a",
+        ),
+        (
+            &["--arg", "f32:10:file=nowhere", "--arg", "f32:1:ones", "--arg", "f32=1", "--arg", "u32=10"],
+            "nowhere",
+        ),
         (&["--block", "512"], "launch bounds say 256"),
         (&["--dump", "2=x"], "--dump 2=x"),
     ];

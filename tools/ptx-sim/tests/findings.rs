@@ -44,7 +44,8 @@ impl Planted<'_> {
         let line = line_of(&ptx, at);
         let list: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
         let finding = report.findings.iter().find(|finding| finding.ptx_line == line);
-        let finding = finding.unwrap_or_else(|| panic!("nothing at line {line}: {}", list.join("\n"))).clone();
+        let finding =
+            finding.unwrap_or_else(|| panic!("nothing at line {line}: {}", list.join("\n"))).clone();
         assert_eq!(finding.kernel, "k");
         assert!(!finding.message.contains('\n'));
         assert!(report.findings_total >= report.findings.len() as u64);
@@ -88,13 +89,19 @@ fn shared_local_and_parameters_out_of_bounds() {
     let body = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r1, %r1, %r2;
                 <<add.u32 %r1, %r1, 4;>>
                 st.shared.u32 [%r1], 1; // here\n";
-    let finding = planted(32, 1, 0, ".shared .align 4 .b8 buffer[128];", body)
-        .found(FindingKind::OutOfBounds, "// here", Vec::new);
+    let finding = planted(32, 1, 0, ".shared .align 4 .b8 buffer[128];", body).found(
+        FindingKind::OutOfBounds,
+        "// here",
+        Vec::new,
+    );
     assert_eq!((finding.thread, finding.times), ([31, 0, 0], 1));
     let body = "<<add.u32 %r2, %t, 1;>> [[mov.u32 %r2, 1;]] mul.wide.u32 %d1, %r2, 4; mov.u64 %d2, depot; add.u64 %d2, %d2, %d1;
                 st.local.u32 [%d2], 1; // here\n";
-    let finding = planted(32, 1, 0, ".local .align 4 .b8 depot[64];", body)
-        .found(FindingKind::OutOfBounds, "// here", Vec::new);
+    let finding = planted(32, 1, 0, ".local .align 4 .b8 depot[64];", body).found(
+        FindingKind::OutOfBounds,
+        "// here",
+        Vec::new,
+    );
     assert_eq!((finding.thread, finding.times), ([15, 0, 0], 17));
     let body = "mov.b64 %d1, p0; <<add.u64 %d1, %d1, 8;>>
                 ld.param.u64 %d2, [%d1]; // here\n";
@@ -105,28 +112,36 @@ fn shared_local_and_parameters_out_of_bounds() {
 fn misaligned() {
     let body = "mul.wide.u32 %d1, %t, 16; add.s64 %d1, %p0, %d1; <<add.s64 %d1, %d1, 4;>>
                 ld.global.v4.u32 {%r1, %r2, %r3, %r4}, [%d1]; // here\n";
-    let finding = planted(16, 1, 1, "", body).found(FindingKind::Misaligned, "// here", || vec![words(0..128)]);
+    let finding =
+        planted(16, 1, 1, "", body).found(FindingKind::Misaligned, "// here", || vec![words(0..128)]);
     assert_eq!(finding.times, 16);
 }
 
 #[test]
 fn uninitialised_bytes() {
     // Of each word one byte is missing.
-    let body = "mul.wide.u32 %d1, %t, 4; add.s64 %d1, %p0, %d1; st.global.u16 [%d1], 5; st.global.u8 [%d1+2], 5;
+    let body =
+        "mul.wide.u32 %d1, %t, 4; add.s64 %d1, %p0, %d1; st.global.u16 [%d1], 5; st.global.u8 [%d1+2], 5;
                 [[st.global.u8 [%d1+3], 5;]]
                 ld.global.u8 %r1, [%d1+2]; ld.global.u32 %r1, [%d1]; // here\n";
-    let finding =
-        planted(32, 1, 1, "", body).found(FindingKind::Uninitialised, "// here", || vec![Buffer::Unwritten(128)]);
+    let finding = planted(32, 1, 1, "", body)
+        .found(FindingKind::Uninitialised, "// here", || vec![Buffer::Unwritten(128)]);
     assert_eq!((finding.times, finding.thread), (32, [0, 0, 0]));
     let body = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r1, %r1, %r2; setp.lt.u32 %q1, %t, 31;
                 <<@%q1>> st.shared.u32 [%r1], 1; ld.shared.u32 %r3, [%r1]; // here\n";
-    let finding = planted(32, 1, 0, ".shared .align 4 .b8 buffer[128];", body)
-        .found(FindingKind::Uninitialised, "// here", Vec::new);
+    let finding = planted(32, 1, 0, ".shared .align 4 .b8 buffer[128];", body).found(
+        FindingKind::Uninitialised,
+        "// here",
+        Vec::new,
+    );
     assert_eq!((finding.thread, finding.address), ([31, 0, 0], Some(124)));
     assert!(finding.message.contains("\"buffer\" byte 124"), "{finding}");
     let body = "[[st.local.u32 [depot+4], 1;]] ld.local.u32 %r1, [depot+4]; // here\n";
-    planted(32, 1, 0, ".local .align 4 .b8 depot[64];", body)
-        .found(FindingKind::Uninitialised, "// here", Vec::new);
+    planted(32, 1, 0, ".local .align 4 .b8 depot[64];", body).found(
+        FindingKind::Uninitialised,
+        "// here",
+        Vec::new,
+    );
     let body = "[[st.global.u32 [%p0], 0;]] red.global.add.u32 [%p0], 1; // here\n";
     planted(1, 1, 1, "", body).found(FindingKind::Uninitialised, "// here", || vec![Buffer::Unwritten(4)]);
 }
@@ -134,7 +149,8 @@ fn uninitialised_bytes() {
 #[test]
 fn shared_races() {
     let declarations = ".shared .align 4 .b8 buffer[512];";
-    let read_after_write = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r3, %r1, %r2; st.shared.u32 [%r3], %t;
+    let read_after_write =
+        "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r3, %r1, %r2; st.shared.u32 [%r3], %t;
          [[bar.sync 0;]]
          xor.b32 %r4, %r2, 128; add.u32 %r4, %r1, %r4; // other warp
          ld.shared.u32 %r5, [%r4]; // here\n";
@@ -147,13 +163,17 @@ fn shared_races() {
         assert!(report.findings.iter().any(|finding| finding.kind == FindingKind::SharedRace), "seed {seed}");
         assert_clean(&planted.run.run(&planted.text(false), &[]).1);
     }
-    let write_after_read = "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r3, %r1, %r2; st.shared.u32 [%r3], %t;
+    let write_after_read =
+        "mov.u32 %r1, buffer; shl.b32 %r2, %t, 2; add.u32 %r3, %r1, %r2; st.shared.u32 [%r3], %t;
          bar.sync 0;
          xor.b32 %r4, %r2, 128; add.u32 %r4, %r1, %r4; ld.shared.u32 %r5, [%r4];
          [[bar.sync 0;]]
          st.shared.u32 [%r3], %r5; // here\n";
-    let finding = planted(128, 1, 0, declarations, write_after_read)
-        .found(FindingKind::SharedRace, "// here", Vec::new);
+    let finding = planted(128, 1, 0, declarations, write_after_read).found(
+        FindingKind::SharedRace,
+        "// here",
+        Vec::new,
+    );
     assert!(finding.message.contains("which warp 0 read"), "{finding}");
     assert_eq!(finding.thread, [32, 0, 0]);
     // The same bytes only: neighbours in one word are no race.
@@ -164,8 +184,7 @@ fn shared_races() {
     // Two lanes of one store.
     let lanes = "mov.u32 %r1, buffer; and.b32 %r2, %t, 15; shl.b32 %r3, %r2, 2; add.u32 %r1, %r1, %r3; <<mov.u32 %r2, %t;>>
          st.shared.u32 [%r1], %r2; // here\n";
-    let finding =
-        planted(32, 1, 0, declarations, lanes).found(FindingKind::SharedRace, "// here", Vec::new);
+    let finding = planted(32, 1, 0, declarations, lanes).found(FindingKind::SharedRace, "// here", Vec::new);
     assert_eq!((finding.times, finding.thread), (16, [16, 0, 0]));
     // Atomics among themselves are no race, with a plain store they are.
     let atomics = "setp.eq.u32 %q1, %t, 0; @%q1 st.shared.u32 [buffer], 0; bar.sync 0; atom.shared.add.u32 %r1, [buffer], 1;
@@ -184,8 +203,11 @@ fn barriers_for_some_warps() {
          PRODUCER: shl.b32 %r2, %t, 2; mov.u32 %r1, buffer; add.u32 %r1, %r1, %r2; st.shared.u32 [%r1], %t;
          bar.arrive 1, 64;
          DONE:";
-    let finding = planted(64, 1, 0, ".shared .align 4 .b8 buffer[128];", body)
-        .found(FindingKind::SharedRace, "// here", Vec::new);
+    let finding = planted(64, 1, 0, ".shared .align 4 .b8 buffer[128];", body).found(
+        FindingKind::SharedRace,
+        "// here",
+        Vec::new,
+    );
     assert_eq!(finding.thread, [32, 0, 0]);
 }
 
@@ -220,8 +242,8 @@ fn races_on_global_memory_within_a_block() {
          xor.b32 %r1, %t, 32; mul.wide.u32 %d2, %r1, 4; add.s64 %d2, %p0, %d2; setp.lt.u32 %q1, %t, 32; @%q1 bra END;
          ld.global.u32 %r2, [%d2]; // here
          END:";
-    let finding =
-        planted(64, 1, 1, "", body).found(FindingKind::GlobalRace, "// here", || vec![Buffer::Unwritten(256)]);
+    let finding = planted(64, 1, 1, "", body)
+        .found(FindingKind::GlobalRace, "// here", || vec![Buffer::Unwritten(256)]);
     assert_eq!((finding.thread, finding.times), ([32, 0, 0], 32));
     assert!(finding.message.contains("warp 1 reads \"buffer 0\" at byte 0, which warp 0 wrote"), "{finding}");
 }
@@ -233,7 +255,11 @@ fn races_between_blocks() {
     let finding =
         planted(32, 4, 1, "", body).found(FindingKind::BlockRace, "// here", || vec![Buffer::Unwritten(512)]);
     assert_eq!((finding.block, finding.times), ([1, 0, 0], 96));
-    assert!(finding.message.contains("block [1, 0, 0] writes \"buffer 0\" at byte 0, which block [0, 0, 0] wrote"));
+    assert!(
+        finding
+            .message
+            .contains("block [1, 0, 0] writes \"buffer 0\" at byte 0, which block [0, 0, 0] wrote")
+    );
     // Read by others: a stencil in place.
     let body = "add.u32 %r1, %g, <<1>>[[0]]; mul.wide.u32 %d2, %r1, 4; add.s64 %d2, %p0, %d2; ld.global.u32 %r2, [%d2];
          mul.wide.u32 %d1, %g, 4; add.s64 %d1, %p0, %d1; st.global.u32 [%d1], %r2; // here\n";
@@ -338,7 +364,8 @@ fn warp_instructions_without_their_members() {
          END: add.u32 %r3, %r2, 1;";
     planted(32, 1, 0, "", body).found(FindingKind::DivergentWarp, "// here", Vec::new);
     // Lanes that exited are not waited for.
-    let body = "setp.lt.u32 %q1, %t, 16; @%q1 exit; shfl.sync.bfly.b32 %r2, %t, 1, 31, <<0xffff>>[[-1]]; // here\n";
+    let body =
+        "setp.lt.u32 %q1, %t, 16; @%q1 exit; shfl.sync.bfly.b32 %r2, %t, 1, 31, <<0xffff>>[[-1]]; // here\n";
     planted(32, 1, 0, "", body).found(FindingKind::DivergentWarp, "// here", Vec::new);
 }
 
@@ -364,7 +391,7 @@ fn waits_that_never_end() {
     planted.run.settings.max_instructions = 100_000;
     let (_, report) = planted.run.run(&planted.text(true), &[]);
     assert!(only(&report, FindingKind::NeverEnds).message.contains("budget"));
-    assert!(report.counters.warp_instructions < 110_000);
+    assert!(report.counters.instructions() < 110_000);
     assert_clean(&planted.run.run(&planted.text(false), &[]).1);
     // A block that waits for a later one, in a launch that does not promise it runs.
     let body = "setp.ne.u32 %q1, %r39, 0; @%q1 bra SET; SPIN: ld.acquire.gpu.global.u32 %r2, [%p0]; setp.eq.u32 %q2, %r2, 0; @%q2 bra SPIN;

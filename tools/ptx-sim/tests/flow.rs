@@ -31,7 +31,14 @@ fn nested_conditions_meet_again() {
          JOIN: activemask.b32 %r4; popc.b32 %r4, %r4; popc.b32 %r3, %r3;
          mad.lo.u32 %r0, %r4, 1000, %r0; mad.lo.u32 %r0, %r3, 100000, %r0;",
         |lane| {
-            1_632_000 + if lane % 2 == 0 { 50 } else if lane & 2 == 0 { 101 } else { 103 }
+            1_632_000
+                + if lane % 2 == 0 {
+                    50
+                } else if lane & 2 == 0 {
+                    101
+                } else {
+                    103
+                }
         },
     );
 }

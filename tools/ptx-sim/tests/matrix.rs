@@ -29,17 +29,37 @@ struct Shape {
 #[test]
 fn products_of_every_shape() {
     let shapes = [
-        Shape { opcode: "m16n8k16.row.col.f32.bf16.bf16.f32", depth: 16, pack: bf16, each: 2, half_sum: false },
+        Shape {
+            opcode: "m16n8k16.row.col.f32.bf16.bf16.f32",
+            depth: 16,
+            pack: bf16,
+            each: 2,
+            half_sum: false,
+        },
         Shape { opcode: "m16n8k16.row.col.f32.f16.f16.f32", depth: 16, pack: f16, each: 2, half_sum: false },
         Shape { opcode: "m16n8k16.row.col.f16.f16.f16.f16", depth: 16, pack: f16, each: 2, half_sum: true },
         Shape { opcode: "m16n8k8.row.col.f32.bf16.bf16.f32", depth: 8, pack: bf16, each: 2, half_sum: false },
-        Shape { opcode: "m16n8k8.row.col.f32.tf32.tf32.f32", depth: 8, pack: f32::to_bits, each: 1, half_sum: false },
-        Shape { opcode: "m16n8k4.row.col.f32.tf32.tf32.f32", depth: 4, pack: f32::to_bits, each: 1, half_sum: false },
+        Shape {
+            opcode: "m16n8k8.row.col.f32.tf32.tf32.f32",
+            depth: 8,
+            pack: f32::to_bits,
+            each: 1,
+            half_sum: false,
+        },
+        Shape {
+            opcode: "m16n8k4.row.col.f32.tf32.tf32.f32",
+            depth: 4,
+            pack: f32::to_bits,
+            each: 1,
+            half_sum: false,
+        },
     ];
     for shape in shapes {
         let mut random = Random(5);
-        let a: Vec<Vec<f32>> = (0..16).map(|_| (0..shape.depth).map(|_| small(&mut random)).collect()).collect();
-        let b: Vec<Vec<f32>> = (0..shape.depth).map(|_| (0..8).map(|_| small(&mut random)).collect()).collect();
+        let a: Vec<Vec<f32>> =
+            (0..16).map(|_| (0..shape.depth).map(|_| small(&mut random)).collect()).collect();
+        let b: Vec<Vec<f32>> =
+            (0..shape.depth).map(|_| (0..8).map(|_| small(&mut random)).collect()).collect();
         let c: Vec<Vec<f32>> = (0..16).map(|_| (0..8).map(|_| small(&mut random)).collect()).collect();
         // PTX ISA: groupID = lane >> 2, threadID_in_group = lane % 4. Element i of a 16-bit A: row groupID (+8 for i in
         // 2,3,6,7), column 2 threadID + (i & 1) (+8 for i >= 4). B: row 2 threadID + (i & 1) (+8 for i >= 2), column

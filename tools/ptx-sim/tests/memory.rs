@@ -23,7 +23,8 @@ fn widths_and_vectors() {
         element("%d2", "%p1", "%t", 96),
     );
     let input: Vec<u8> = (0..512u32).map(|at| (at * 37 + 11) as u8).collect();
-    let out = Run::default().clean(&kernel(2, "", &body), &[Buffer::Bytes(input.clone()), Buffer::Unwritten(32 * 96)]);
+    let out = Run::default()
+        .clean(&kernel(2, "", &body), &[Buffer::Bytes(input.clone()), Buffer::Unwritten(32 * 96)]);
     for lane in 0..32 {
         let i = &input[16 * lane..];
         let o = &out[1][96 * lane..];
@@ -89,8 +90,13 @@ fn spaces_and_generic_addresses() {
     let mut machine = Machine::new(Settings::default());
     let out = machine.allocate(2048, "out");
     let arguments: Vec<u8> = out.to_le_bytes().into_iter().chain(77u64.to_le_bytes()).collect();
-    let launch =
-        Launch { grid: [1; 3], block: [32, 1, 1], shared_bytes: 256, cooperative: false, arguments: &arguments };
+    let launch = Launch {
+        grid: [1; 3],
+        block: [32, 1, 1],
+        shared_bytes: 256,
+        cooperative: false,
+        arguments: &arguments,
+    };
     let report = machine.launch(&program, "k", &launch).unwrap();
     assert_clean(&report);
     let mut bytes = vec![0; 2048];
@@ -136,7 +142,8 @@ fn atomics_of_every_kind() {
     ];
     for (operation, width, start, operand, end, third) in rows {
         for space in ["global", "shared"] {
-            let (kind, old, file) = (operation.split('.').nth(1).unwrap(), if width == 8 { "%d0" } else { "%r0" }, 8 * width);
+            let (kind, old, file) =
+                (operation.split('.').nth(1).unwrap(), if width == 8 { "%d0" } else { "%r0" }, 8 * width);
             let operand = match (operand, operation) {
                 (operand, _) => operand,
             };
@@ -169,9 +176,14 @@ fn atomics_of_every_kind() {
             let first = Buffer::Bytes(start.to_le_bytes()[..width as usize].to_vec());
             let out = Run::default()
                 .clean(&kernel(2, &declarations, &body), &[first, Buffer::Unwritten(32 * width as usize)]);
-            let value = |bytes: &[u8]| if width == 8 { as_longs(bytes)[0] } else { u64::from(as_words(bytes)[0]) };
+            let value =
+                |bytes: &[u8]| if width == 8 { as_longs(bytes)[0] } else { u64::from(as_words(bytes)[0]) };
             assert_eq!(value(&out[0]), end, "{operation} {space}");
-            assert_eq!(value(&out[1][3 * width as usize..]), third, "{operation} {space}: old value of lane 3");
+            assert_eq!(
+                value(&out[1][3 * width as usize..]),
+                third,
+                "{operation} {space}: old value of lane 3"
+            );
         }
     }
     // Compare and swap: only the lane that finds its own number moves on.
@@ -186,7 +198,10 @@ fn blocks_add_up() {
     for threads in [1, 2, 4] {
         let settings = Settings { threads, ..Settings::default() };
         let run = Run { settings, grid: 64, block: 96, ..Run::default() };
-        let out = run.clean(&kernel(1, "", "red.global.add.u32 [%p0], %g; atom.global.add.u64 %d1, [%p0+8], 1;"), &[longs([0, 0])]);
+        let out = run.clean(
+            &kernel(1, "", "red.global.add.u32 [%p0], %g; atom.global.add.u64 %d1, [%p0+8], 1;"),
+            &[longs([0, 0])],
+        );
         let n = 64 * 96u64;
         assert_eq!(as_longs(&out[0]), [(n * (n - 1) / 2) & 0xFFFF_FFFF, n]);
     }
@@ -208,8 +223,10 @@ fn groups_of_copies_arrive_when_waited_for() {
          cp.async.wait_all; ld.shared.u32 %r12, [%r3+1024];
          add.u32 %r10, %r10, %r11; add.u32 %r10, %r10, %r12; st.global.u32 [%d2], %r10;"
     );
-    let out = Run::default()
-        .clean(&kernel(2, COPY_BUFFER, &body), &[words((0..128).map(|at| 1 << (at % 31))), Buffer::Unwritten(128)]);
+    let out = Run::default().clean(
+        &kernel(2, COPY_BUFFER, &body),
+        &[words((0..128).map(|at| 1 << (at % 31))), Buffer::Unwritten(128)],
+    );
     for (lane, found) in as_words(&out[1]).into_iter().enumerate() {
         let at = |place: usize| 1u32 << ((4 * lane + place) % 31);
         assert_eq!(found, at(3).wrapping_add(at(1)).wrapping_add(at(1)), "lane {lane}");
@@ -223,10 +240,18 @@ fn copies_read_fewer_bytes_and_fill_with_zeros() {
          cp.async.cg.shared.global [%r3], [%d1], 16, %r4; cp.async.wait_all; ld.shared.u32 %r5, [%r3+4]; ld.shared.u32 %r6, [%r3+8];
          add.u32 %r5, %r5, %r6; st.global.u32 [%d2], %r5;"
     );
-    let out = Run::default()
-        .clean(&kernel(2, COPY_BUFFER, &body), &[words((0..128).map(|_| 0x0101_0101)), Buffer::Unwritten(128)]);
+    let out = Run::default().clean(
+        &kernel(2, COPY_BUFFER, &body),
+        &[words((0..128).map(|_| 0x0101_0101)), Buffer::Unwritten(128)],
+    );
     for (lane, found) in as_words(&out[1]).into_iter().enumerate() {
-        let wanted = if lane == 3 { 0x0101 } else if lane % 2 == 1 { 0x0202_0202 } else { 0 };
+        let wanted = if lane == 3 {
+            0x0101
+        } else if lane % 2 == 1 {
+            0x0202_0202
+        } else {
+            0
+        };
         assert_eq!(found, wanted, "lane {lane}");
     }
     // A lane that reads nothing needs no address.

@@ -24,7 +24,10 @@ fn unknown_instructions_and_modifiers_are_named() {
         ("add.u32 %r1, %unknown, %r3;", "%unknown"),
         ("bra NOWHERE;", "NOWHERE"),
         ("cp.async.bulk.commit_group;", "cp.async.bulk"),
-        ("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r1,%r2,%r3,%r4},{%r1,%r2,%r3,%r4},{%r1,%r2},{%r1,%r2,%r3,%r4};", "mma"),
+        (
+            "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r1,%r2,%r3,%r4},{%r1,%r2,%r3,%r4},{%r1,%r2},{%r1,%r2,%r3,%r4};",
+            "mma",
+        ),
         ("call (%r1), printf, (%r2);", "printf"),
         ("ld.shared.u32 %r1, [p0];", "p0"),
         ("ld.global.v3.u32 {%r1, %r2, %r3}, [%p0];", "ld.global.v3"),
@@ -66,10 +69,13 @@ fn broken_modules() {
 
 #[test]
 fn launches_that_no_gpu_takes() {
-    let ptx = format!("{HEAD}.shared .b8 s[1000]; .visible .entry k(.param .u32 a) .maxntid 128, 1, 1 {{ .reg .b32 %r<2>; ld.shared.u8 %r1, [s]; ret; }}");
+    let ptx = format!(
+        "{HEAD}.shared .b8 s[1000]; .visible .entry k(.param .u32 a) .maxntid 128, 1, 1 {{ .reg .b32 %r<2>; ld.shared.u8 %r1, [s]; ret; }}"
+    );
     let program = Program::parse(&ptx).unwrap();
     let mut machine = Machine::new(Settings::default());
-    let good = Launch { grid: [1; 3], block: [32, 1, 1], shared_bytes: 0, cooperative: false, arguments: &[0; 4] };
+    let good =
+        Launch { grid: [1; 3], block: [32, 1, 1], shared_bytes: 0, cooperative: false, arguments: &[0; 4] };
     machine.launch(&program, "k", &good).unwrap();
     for (launch, wanted) in [
         (Launch { block: [129, 1, 1], ..good }, "launch bounds say 128"),

@@ -26,7 +26,9 @@ fn source(mode: &str, lane: i32, b: i32, c: i32) -> (i32, bool) {
 #[test]
 fn shuffles_in_every_mode() {
     for mode in ["up", "down", "bfly", "idx"] {
-        for (b, c) in [(1, 31), (1, 0), (5, 31), (16, 31), (3, 0x181F), (2, 0x1C1F), (7, 0x1800), (9, 0x100F), (40, 31)] {
+        for (b, c) in
+            [(1, 31), (1, 0), (5, 31), (16, 31), (3, 0x181F), (2, 0x1C1F), (7, 0x1800), (9, 0x100F), (40, 31)]
+        {
             for sync in [true, false] {
                 let name = if sync { "shfl.sync" } else { "shfl" };
                 let members = if sync { ", -1" } else { "" };
@@ -36,7 +38,11 @@ fn shuffles_in_every_mode() {
                 ));
                 for (lane, found) in found.into_iter().enumerate() {
                     let (from, ok) = source(mode, lane as i32, b, c);
-                    assert_eq!(found, 3 * from as u32 + 1000 * u32::from(ok), "{mode} {b} {c:#x} lane {lane}");
+                    assert_eq!(
+                        found,
+                        3 * from as u32 + 1000 * u32::from(ok),
+                        "{mode} {b} {c:#x} lane {lane}"
+                    );
                 }
             }
         }
@@ -45,7 +51,8 @@ fn shuffles_in_every_mode() {
 
 #[test]
 fn a_lane_may_choose_its_own_source() {
-    let found = out("mul.lo.u32 %r1, %t, 7; xor.b32 %r2, %t, 21; shfl.sync.idx.b32 %r0, %r1, %r2, 31, 0xffffffff;");
+    let found =
+        out("mul.lo.u32 %r1, %t, 7; xor.b32 %r2, %t, 21; shfl.sync.idx.b32 %r0, %r1, %r2, 31, 0xffffffff;");
     assert_eq!(found, (0..32).map(|lane| 7 * (lane ^ 21)).collect::<Vec<u32>>());
 }
 
@@ -58,10 +65,8 @@ fn votes() {
     );
     assert_eq!(found, [110_100 + 31; 32]);
     // In a branch only its lanes vote.
-    let found = out(
-        "mov.u32 %r0, 0; setp.lt.u32 %q1, %t, 5; @%q1 bra A; bra B;
-         A: setp.ne.u32 %q2, %t, 1; vote.sync.ballot.b32 %r0, %q2, 31; B:",
-    );
+    let found = out("mov.u32 %r0, 0; setp.lt.u32 %q1, %t, 5; @%q1 bra A; bra B;
+         A: setp.ne.u32 %q2, %t, 1; vote.sync.ballot.b32 %r0, %q2, 31; B:");
     assert_eq!(found[..6], [0x1D, 0x1D, 0x1D, 0x1D, 0x1D, 0]);
 }
 
@@ -69,21 +74,18 @@ fn votes() {
 fn matches_and_reductions() {
     let found = out("rem.u32 %r1, %t, 3; match.any.sync.b32 %r0, %r1, -1;");
     for (lane, found) in found.into_iter().enumerate() {
-        assert_eq!(found, (0..32).filter(|other| other % 3 == lane % 3).map(|other| 1u32 << other).sum::<u32>());
+        assert_eq!(
+            found,
+            (0..32).filter(|other| other % 3 == lane % 3).map(|other| 1u32 << other).sum::<u32>()
+        );
     }
-    let found = out(
-        "mov.u32 %r1, 4; match.all.sync.b32 %r0|%q1, %r1, -1; match.all.sync.b32 %r2|%q2, %t, -1;
-         @%q1 add.u32 %r0, %r0, 1; @%q2 add.u32 %r0, %r0, 7; add.u32 %r0, %r0, %r2;",
-    );
+    let found =
+        out("mov.u32 %r1, 4; match.all.sync.b32 %r0|%q1, %r1, -1; match.all.sync.b32 %r2|%q2, %t, -1;
+         @%q1 add.u32 %r0, %r0, 1; @%q2 add.u32 %r0, %r0, 7; add.u32 %r0, %r0, %r2;");
     assert_eq!(found, [0; 32]);
-    for (operation, wanted) in [
-        ("add.s32", 496u32),
-        ("min.u32", 0),
-        ("max.u32", 31),
-        ("or.b32", 31),
-        ("and.b32", 0),
-        ("xor.b32", 0),
-    ] {
+    for (operation, wanted) in
+        [("add.s32", 496u32), ("min.u32", 0), ("max.u32", 31), ("or.b32", 31), ("and.b32", 0), ("xor.b32", 0)]
+    {
         let found = out(&format!("redux.sync.{operation} %r0, %t, 0xffffffff;"));
         assert_eq!(found, [wanted; 32], "{operation}");
     }
@@ -106,7 +108,8 @@ fn special_registers() {
         element("%d1", "%p0", "%g", 4)
     );
     let found = as_words(
-        &Run { block: 64, grid: 2, ..Run::default() }.clean(&kernel(1, "", &body), &[Buffer::Unwritten(512)])[0],
+        &Run { block: 64, grid: 2, ..Run::default() }.clean(&kernel(1, "", &body), &[Buffer::Unwritten(512)])
+            [0],
     );
     for (thread, found) in found.into_iter().enumerate() {
         let (block, lane, warp) = (thread / 64, thread % 32, thread % 64 / 32);

@@ -39,6 +39,7 @@ pub fn text(report: &Report, roofline: Option<&(Gpu, Prediction)>) -> String {
         }
     }
     text.push_str("\ncounters\n");
+    let _ = writeln!(text, "  {:<24} {:>20}", "instructions", grouped(report.counters.instructions()));
     for (name, value) in report.counters.entries() {
         if value != 0 {
             let _ = writeln!(text, "  {name:<24} {:>20}", grouped(value));

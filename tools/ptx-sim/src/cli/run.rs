@@ -77,7 +77,8 @@ fn gpu(word: &str) -> Result<Gpu, Failure> {
     if !word.ends_with(".toml") {
         return Err(Failure::usage(format!("--gpu {word}: rtx3090, h100 or a file that ends in .toml")));
     }
-    let text = std::fs::read_to_string(word).map_err(|error| Failure::usage(format!("--gpu {word}: {error}")))?;
+    let text =
+        std::fs::read_to_string(word).map_err(|error| Failure::usage(format!("--gpu {word}: {error}")))?;
     toml::from_str(&text).map_err(|error| {
         let first = error.message().lines().next().unwrap_or("").to_string();
         Failure::usage(format!("--gpu {word}: {first}"))
@@ -100,7 +101,10 @@ impl Run {
             (Some(entry), _) => entry.as_str(),
             (None, [only]) => only,
             (None, _) => {
-                return Err(Failure::usage(format!("--entry is missing; the file has: {}", names.join(", "))));
+                return Err(Failure::usage(format!(
+                    "--entry is missing; the file has: {}",
+                    names.join(", ")
+                )));
             }
         };
         let Some(kernel) = program.describe(entry) else {
@@ -129,7 +133,11 @@ impl Run {
                 Spec::Scalar(bytes) => bytes.clone(),
                 Spec::Address(earlier, offset) => match buffers[*earlier] {
                     Some((address, _)) => (address + offset).to_le_bytes().to_vec(),
-                    None => return Err(Failure::usage(format!("--arg @{earlier}: argument {earlier} is no buffer"))),
+                    None => {
+                        return Err(Failure::usage(format!(
+                            "--arg @{earlier}: argument {earlier} is no buffer"
+                        )));
+                    }
                 },
                 Spec::Buffer { format, length, fill } => {
                     let bytes = length * format.bytes();
@@ -137,7 +145,9 @@ impl Run {
                     let address = machine.allocate(bytes, &label);
                     let seed = self.seed.wrapping_add((index as u64) << 32);
                     if let Some(contents) = format.contents(*length, fill, seed).map_err(Failure::Usage)? {
-                        machine.write(address, &contents).map_err(|error| Failure::Other(error.to_string()))?;
+                        machine
+                            .write(address, &contents)
+                            .map_err(|error| Failure::Other(error.to_string()))?;
                     }
                     buffer = Some((address, bytes));
                     address.to_le_bytes().to_vec()

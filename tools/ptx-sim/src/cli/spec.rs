@@ -47,7 +47,11 @@ pub enum Fill {
 /// One argument.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Spec {
-    Buffer { format: Format, length: usize, fill: Fill },
+    Buffer {
+        format: Format,
+        length: usize,
+        fill: Fill,
+    },
     Scalar(Vec<u8>),
     /// The address of an earlier argument's buffer, plus bytes.
     Address(usize, u64),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{DEEPEST_CALL, MOST_STEPS};
 use crate::code::{
-    Address, Constant, END, File, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Special, Step,
-    Type,
+    Address, Constant, END, File, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Special,
+    Step, Type,
 };
 use crate::counters::Class;
 use crate::error::{Error, Result};
@@ -267,7 +267,9 @@ impl<'a, 't> Builder<'a, 't> {
                 let (file, bits) = match parse::type_bytes(type_name) {
                     None => (File::Predicate, 1),
                     Some(8) => (File::D, 64),
-                    Some(16) => return Err(Error::new(format!("{name}: 128-bit registers are not supported"))),
+                    Some(16) => {
+                        return Err(Error::new(format!("{name}: 128-bit registers are not supported")));
+                    }
                     Some(bytes) => (File::W, 8 * bytes as u8),
                 };
                 let reg = Reg { file, index: self.row(file), bits };
@@ -314,9 +316,10 @@ impl<'a, 't> Builder<'a, 't> {
     pub fn address_of(&mut self, meaning: Meaning, file: File, addend: i64) -> Option<Reg> {
         let constant = match meaning {
             Meaning::Register(_) => return None,
-            Meaning::Shared(place) | Meaning::Local(place) | Meaning::Frame(place) | Meaning::Param(place) => {
-                Constant::Value(i64::from(place).wrapping_add(addend) as u64)
-            }
+            Meaning::Shared(place)
+            | Meaning::Local(place)
+            | Meaning::Frame(place)
+            | Meaning::Param(place) => Constant::Value(i64::from(place).wrapping_add(addend) as u64),
             Meaning::DynamicShared => Constant::DynamicShared(addend),
             Meaning::Variable(index) => Constant::Variable(index, addend),
         };
@@ -409,7 +412,11 @@ impl<'a, 't> Builder<'a, 't> {
                     .ok_or_else(|| Error::new(format!("{name} has no address")));
             }
             Operand::Integer(value) if file == File::Predicate => {
-                if *value == 0 { 0 } else { u64::from(u32::MAX) }
+                if *value == 0 {
+                    0
+                } else {
+                    u64::from(u32::MAX)
+                }
             }
             Operand::Integer(value) => *value as u64 & kept,
             Operand::Float(bits) if file == File::D => f64::from(f32::from_bits(*bits)).to_bits(),
@@ -450,10 +457,9 @@ impl<'a, 't> Builder<'a, 't> {
             [Operand::Name(name, 0)] => (&[][..], *name, &[][..]),
             _ => return Err(Error::new("calls through a pointer are not supported")),
         };
-        let function = *self
-            .functions
-            .get(name)
-            .ok_or_else(|| Error::new(format!("{name}: not a function (calls through a pointer are not supported)")))?;
+        let function = *self.functions.get(name).ok_or_else(|| {
+            Error::new(format!("{name}: not a function (calls through a pointer are not supported)"))
+        })?;
         let Some(body) = &function.body else {
             return Err(Error::new(format!("{name} has no body here")));
         };

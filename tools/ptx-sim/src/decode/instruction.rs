@@ -2,8 +2,8 @@
 
 use super::frame::{Builder, file_of, lane_type, special};
 use crate::code::{
-    Carry, CarryKind, Clock, Constant, Convert, END, File, Guard, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW,
-    Reg, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
+    Carry, CarryKind, Clock, Constant, Convert, END, File, Guard, LOCAL_WINDOW, Logic, NumberTest, Op,
+    PARAM_WINDOW, Reg, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
 };
 use crate::counters::Class;
 use crate::error::{Error, Result};
@@ -114,7 +114,7 @@ impl<'t> Builder<'_, 't> {
             "setp" => self.set_predicate(statement),
             "set" => self.set_value(statement),
             "cvt" => self.convert(statement),
-            "cvta" => self.to_generic(statement),
+            "cvta" => self.convert_address(statement),
             "isspacep" => self.is_space(statement),
             "lop3" => self.lop3(statement),
             "bfi" => self.insert(statement),
@@ -149,7 +149,11 @@ impl<'t> Builder<'_, 't> {
 
     pub fn count(statement: &Statement<'t>, count: usize) -> Result<()> {
         let found = statement.operands.len();
-        if found == count { Ok(()) } else { Err(Error::new(format!("{found} operands where {count} belong"))) }
+        if found == count {
+            Ok(())
+        } else {
+            Err(Error::new(format!("{found} operands where {count} belong")))
+        }
     }
 
     /// Instructions that are one row of a table.
@@ -217,7 +221,15 @@ impl<'t> Builder<'_, 't> {
         for place in operands..3 {
             at[place] = at[0];
         }
-        self.emit(Op::Rounded(Box::new(Rounded { operation, round, ftz, saturate, double, result, operands: at })));
+        self.emit(Op::Rounded(Box::new(Rounded {
+            operation,
+            round,
+            ftz,
+            saturate,
+            double,
+            result,
+            operands: at,
+        })));
         Ok(())
     }
 
@@ -444,7 +456,8 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("a result that is no register"));
         };
         let result = self.named(scope, name)?;
-        let fits = |reg: Reg, value: Type| reg.file != File::Predicate && u32::from(reg.bits) >= 8 * value.bytes();
+        let fits =
+            |reg: Reg, value: Type| reg.file != File::Predicate && u32::from(reg.bits) >= 8 * value.bytes();
         if !fits(a, from) || !fits(result, to) || b.is_some_and(|b| !fits(b, from)) {
             return Err(Error::new("a register narrower than its type"));
         }
@@ -508,7 +521,7 @@ impl<'t> Builder<'_, 't> {
     }
 
     /// `cvta` and `cvta.to`: adds or takes away the start of the space's window.
-    fn to_generic(&mut self, statement: &Statement<'t>) -> Result<()> {
+    fn convert_address(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 2)?;
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
@@ -552,8 +565,8 @@ impl<'t> Builder<'_, 't> {
         }
         let scope = statement.scope;
         let mut at = [self.result(scope, &statement.operands[0], File::W)?.index, 0, 0, 0];
-        for place in 1..4 {
-            at[place] = self.value(scope, &statement.operands[place], File::W, 32)?.index;
+        for (place, operand) in at.iter_mut().zip(&statement.operands).skip(1) {
+            *place = self.value(scope, operand, File::W, 32)?.index;
         }
         let Operand::Integer(table @ 0..=255) = statement.operands[4] else {
             return Err(Error::new("the table is a number from 0 to 255"));

@@ -96,7 +96,11 @@ impl<'t> Builder<'_, 't> {
     }
 
     /// A register, special registers included, or what else the name stands for.
-    fn meaning_or_special(&mut self, scope: usize, name: &'t str) -> Result<std::result::Result<Reg, Meaning>> {
+    fn meaning_or_special(
+        &mut self,
+        scope: usize,
+        name: &'t str,
+    ) -> Result<std::result::Result<Reg, Meaning>> {
         if super::frame::special(name).is_some() {
             return self.named(scope, name).map(Ok);
         }
@@ -174,7 +178,16 @@ impl<'t> Builder<'_, 't> {
             false => None,
             true => Some(self.value(scope, &statement.operands[first + 2], file, bits)?),
         };
-        self.emit(Op::Atomic(Box::new(Atomic { kind, space, value, order, address, result, operand, second })));
+        self.emit(Op::Atomic(Box::new(Atomic {
+            kind,
+            space,
+            value,
+            order,
+            address,
+            result,
+            operand,
+            second,
+        })));
         Ok(())
     }
 

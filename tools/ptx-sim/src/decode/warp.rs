@@ -3,8 +3,8 @@
 use super::frame::Builder;
 use super::instruction::Mods;
 use crate::code::{
-    AtomicKind, Barrier, BarrierKind, File, Match, MatrixMove, MatrixMultiply, MatrixType, Op, Reduce,
-    Reg, Shuffle, ShuffleMode, Space, Vote, VoteMode,
+    AtomicKind, Barrier, BarrierKind, File, Match, MatrixMove, MatrixMultiply, MatrixType, Op, Reduce, Reg,
+    Shuffle, ShuffleMode, Space, Vote, VoteMode,
 };
 use crate::error::{Error, Result};
 use crate::parse::{Operand, Statement};
@@ -218,13 +218,7 @@ impl<'t> Builder<'_, 't> {
     }
 
     /// A vector of 32-bit registers.
-    fn words(
-        &mut self,
-        scope: usize,
-        operand: &Operand<'t>,
-        count: usize,
-        result: bool,
-    ) -> Result<Vec<Reg>> {
+    fn words(&mut self, scope: usize, operand: &Operand<'t>, count: usize, result: bool) -> Result<Vec<Reg>> {
         let parts: &[Operand<'t>] = match operand {
             Operand::Vector(parts) => parts,
             single => std::slice::from_ref(single),
@@ -252,7 +246,8 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("this form is not supported"));
         };
         let transposed = mods.take("trans");
-        let space = if mods.take("shared") || mods.take("shared::cta") { Space::Shared } else { Space::Generic };
+        let space =
+            if mods.take("shared") || mods.take("shared::cta") { Space::Shared } else { Space::Generic };
         mods.finish()?;
         let load = mnemonic == "ldmatrix";
         let (address, data) = if load { (1, 0) } else { (0, 1) };

@@ -30,12 +30,7 @@ fn map1<A: Lane, D: Lane>(r: &mut Registers, [d, a]: [u32; 2], mask: u32, f: imp
 }
 
 #[inline(always)]
-fn map2<A: Lane, B: Lane, D: Lane>(
-    r: &mut Registers,
-    [d, a, b]: [u32; 3],
-    mask: u32,
-    f: impl Fn(A, B) -> D,
-) {
+fn map2<A: Lane, B: Lane, D: Lane>(r: &mut Registers, [d, a, b]: [u32; 3], mask: u32, f: impl Fn(A, B) -> D) {
     let (a, b) = (A::row(r, a), B::row(r, b));
     let mut t = [D::Raw::default(); LANES];
     for lane in 0..LANES {
@@ -181,9 +176,8 @@ fn dot4(a: u32, b: u32, c: u32, a_signed: bool, b_signed: bool) -> u32 {
         let byte = (x >> (8 * place)) as u8;
         if signed { i32::from(byte as i8) } else { i32::from(byte) }
     };
-    (0..4).fold(c, |sum, place| {
-        sum.wrapping_add((part(a, place, a_signed) * part(b, place, b_signed)) as u32)
-    })
+    (0..4)
+        .fold(c, |sum, place| sum.wrapping_add((part(a, place, a_signed) * part(b, place, b_signed)) as u32))
 }
 
 /// Two 16-bit parts of `a` times two bytes of `b`, the upper two if `upper`.
@@ -540,6 +534,8 @@ macro_rules! comparisons {
             }
         }
 
+        // Negated comparisons are meant: they hold for NaN.
+        #[allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons, clippy::nonminimal_bool)]
         #[inline(always)]
         fn run_compare(it: Compare, r: &Registers, at: [u32; 2]) -> u32 {
             match it {

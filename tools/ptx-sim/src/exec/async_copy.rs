@@ -23,7 +23,8 @@ pub fn start(
         let counts = *warp.word(reg);
         read = counts.map(|count| count.min(it.bytes));
     }
-    let reading = lanes(mask & !ignored).filter(|lane| read[*lane] > 0).fold(0, |bits, lane| bits | 1u32 << lane);
+    let reading =
+        lanes(mask & !ignored).filter(|lane| read[*lane] > 0).fold(0, |bits, lane| bits | 1u32 << lane);
     // The whole 16 bytes must be aligned, only those that are read must be there.
     let whole = lanes(reading).all(|lane| read[lane] == it.bytes);
     let placed = if whole {

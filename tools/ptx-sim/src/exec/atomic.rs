@@ -27,28 +27,55 @@ fn combine(it: &Atomic, old: u64, operand: u64, second: u64) -> u64 {
             _ => old.wrapping_add(operand),
         },
         AtomicKind::Min => {
-            if a < b || !signed && a == b { old } else { operand }
+            if a < b || !signed && a == b {
+                old
+            } else {
+                operand
+            }
         }
         AtomicKind::Max => {
-            if a > b { old } else { operand }
+            if a > b {
+                old
+            } else {
+                operand
+            }
         }
         AtomicKind::And => old & operand,
         AtomicKind::Or => old | operand,
         AtomicKind::Xor => old ^ operand,
         AtomicKind::Exchange => operand,
         AtomicKind::CompareSwap => {
-            if old == operand { second } else { old }
+            if old == operand {
+                second
+            } else {
+                old
+            }
         }
         AtomicKind::Increment => {
-            if old >= operand { 0 } else { old + 1 }
+            if old >= operand {
+                0
+            } else {
+                old + 1
+            }
         }
         AtomicKind::Decrement => {
-            if old == 0 || old > operand { operand } else { old - 1 }
+            if old == 0 || old > operand {
+                operand
+            } else {
+                old - 1
+            }
         }
     }
 }
 
-pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it: &Atomic, mask: u32, pc: u32) {
+pub fn run(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    it: &Atomic,
+    mask: u32,
+    pc: u32,
+) {
     let addresses = warp.addresses(&it.address);
     let bytes = it.value.bytes();
     let kept = if bytes == 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 };
@@ -58,7 +85,8 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it:
     let mut changed = false;
     by_space(it.space, &addresses, mask, |space, addresses, mask| match space {
         Space::Shared => {
-            let mask = memory::shared_place(worker, block, warp, addresses, mask, bytes, pc, "an atomic operation");
+            let mask =
+                memory::shared_place(worker, block, warp, addresses, mask, bytes, pc, "an atomic operation");
             for lane in lanes(mask) {
                 let offset = addresses[lane] as usize;
                 let read = block.shared.read(offset, bytes, warp.index, true);

@@ -7,6 +7,9 @@ use super::warp::{Status, Stop, Warp};
 use crate::code::{Barrier, BarrierKind, Reg};
 use crate::finding::FindingKind;
 
+/// A warp to wake, and where the result of the reduction goes: kind, register, lanes.
+type Waiting = (u32, Option<(BarrierKind, Reg, u32)>);
+
 /// One barrier's arrivals so far.
 #[derive(Clone, Debug, Default)]
 pub struct Arrivals {
@@ -16,8 +19,7 @@ pub struct Arrivals {
     /// Lanes whose predicate held, and lanes in all.
     pub held: u32,
     pub lanes: u32,
-    /// Warps to wake, and where the reduction goes.
-    pub waiting: Vec<(u32, Option<(BarrierKind, Reg, u32)>)>,
+    pub waiting: Vec<Waiting>,
     pub pc: u32,
 }
 
@@ -93,9 +95,15 @@ pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [War
     {
         let exited: Vec<_> = warps.iter().filter(|w| w.status == Status::Done).map(|w| w.index).collect();
         let warp = &warps[*first as usize];
-        worker.finding(block, warp, done.pc, FindingKind::DivergentBarrier, warp.live.trailing_zeros(), None, || {
-            format!("warps {exited:?} exited without reaching the barrier that the others wait at")
-        });
+        worker.finding(
+            block,
+            warp,
+            done.pc,
+            FindingKind::DivergentBarrier,
+            warp.live.trailing_zeros(),
+            None,
+            || format!("warps {exited:?} exited without reaching the barrier that the others wait at"),
+        );
     }
     for (index, result) in done.waiting {
         let warp = &mut warps[index as usize];

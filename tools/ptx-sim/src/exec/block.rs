@@ -169,9 +169,15 @@ impl Block {
             let ran = warp.ticks - before;
             self.state.ticks += ran;
             if !worker.spend(ran) {
-                worker.finding(&self.state, warp, warp.pc.saturating_sub(1), FindingKind::NeverEnds, warp.mask.trailing_zeros() & 31, None, || {
-                    "the launch used up its budget of instructions".into()
-                });
+                worker.finding(
+                    &self.state,
+                    warp,
+                    warp.pc.saturating_sub(1),
+                    FindingKind::NeverEnds,
+                    warp.mask.trailing_zeros() & 31,
+                    None,
+                    || "the launch used up its budget of instructions".into(),
+                );
                 return Round::Abort;
             }
             if self.state.progress {

@@ -78,7 +78,7 @@ fn float_to_integer(it: &Convert, value: f64) -> u64 {
 /// `near + error` as the target type's bits.
 fn float_bits(it: &Convert, near: f64, error: f64) -> u64 {
     let mut value = near;
-    if it.relu && !(value > 0.0) && !value.is_nan() {
+    if it.relu && value <= 0.0 {
         value = 0.0;
     }
     if it.saturate {

@@ -98,7 +98,11 @@ pub fn to_odd(value: f64, error: f64) -> f64 {
         return value;
     }
     // An even neighbour on the far side of the exact value: step towards the odd one on the exact value's side.
-    if (error > 0.0) == (value > 0.0) { f64::from_bits(bits | 1) } else { f64::from_bits(bits.wrapping_sub(1)) }
+    if (error > 0.0) == (value > 0.0) {
+        f64::from_bits(bits | 1)
+    } else {
+        f64::from_bits(bits.wrapping_sub(1))
+    }
 }
 
 /// `a + b` and what rounding lost.
@@ -203,7 +207,11 @@ pub fn double(operation: Arithmetic, mode: Round, [a, b, c]: [f64; 3]) -> f64 {
         Round::Down if error < 0.0 => near.next_down(),
         Round::Up if error > 0.0 => near.next_up(),
         Round::Zero if (error < 0.0) == (near > 0.0) => {
-            if near > 0.0 { near.next_down() } else { near.next_up() }
+            if near > 0.0 {
+                near.next_down()
+            } else {
+                near.next_up()
+            }
         }
         _ => near,
     }
@@ -394,10 +402,16 @@ mod tests {
         for _ in 0..300_000 {
             let (a, b, c) = (next(), next(), next());
             let (ours, theirs) = (fma_exact(a, b, c), a.mul_add(b, c));
-            assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "{a:e} {b:e} {c:e}");
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "{a:e} {b:e} {c:e}"
+            );
             let near = -(a * b) * (1.0 + f32::EPSILON);
             let (ours, theirs) = (fma_exact(a, b, near), a.mul_add(b, near));
-            assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "{a:e} {b:e} {near:e}");
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "{a:e} {b:e} {near:e}"
+            );
         }
     }
 }

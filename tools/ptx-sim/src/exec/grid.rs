@@ -45,6 +45,11 @@ impl LaunchState<'_> {
         self.grid.iter().map(|size| u64::from(*size)).product()
     }
 
+    /// Of one block.
+    pub fn threads(&self) -> u64 {
+        self.block.iter().map(|size| u64::from(*size)).product()
+    }
+
     pub fn block_of(&self, linear: u64) -> [u32; 3] {
         let [x, y, _] = self.grid.map(u64::from);
         [(linear % x) as u32, (linear / x % y) as u32, (linear / (x * y)) as u32]
@@ -97,7 +102,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     #[cold]
     pub fn finding(
         &mut self,
@@ -140,7 +144,6 @@ impl<'a> Worker<'a> {
     fn finish(mut self) -> (Counters, Findings) {
         let counters = &mut self.counters;
         for (step, (warps, lanes)) in self.launch.kernel.steps.iter().zip(&self.counts) {
-            counters.warp_instructions += warps;
             counters.thread_instructions += lanes;
             *counters.class_mut(step.class) += warps;
             if step.class == Class::Float {
@@ -148,8 +151,8 @@ impl<'a> Worker<'a> {
                 counters.f32_flops += lanes * if fused { 2 } else { 1 };
             }
         }
-        counters.load_global -= self.moved_loads.min(counters.load_global);
-        counters.store_global -= self.moved_stores.min(counters.store_global);
+        counters.global_loads -= self.moved_loads.min(counters.global_loads);
+        counters.global_stores -= self.moved_stores.min(counters.global_stores);
         (self.counters, self.findings)
     }
 
@@ -163,6 +166,7 @@ impl<'a> Worker<'a> {
             }
             block.start(self, linear);
             self.counters.blocks += 1;
+            self.counters.threads += self.launch.threads();
             let mut changes = self.launch.changes.load(Relaxed);
             loop {
                 match block.round(self) {
@@ -201,6 +205,7 @@ impl<'a> Worker<'a> {
             blocks.push(block);
         }
         self.counters.blocks += count;
+        self.counters.threads += count * self.launch.threads();
         let mut live: Vec<usize> = (0..blocks.len()).collect();
         while !live.is_empty() {
             let (mut stuck, mut aborted) = (0, false);
@@ -286,7 +291,7 @@ pub fn run(launch: &LaunchState<'_>, threads: usize) -> (Counters, Findings) {
     }
     total.0.launches = 1;
     let (read, written) = launch.memory.take_touched();
-    total.0.sectors_read_once = read;
-    total.0.sectors_written_once = written;
+    total.0.unique_load_sectors = read;
+    total.0.unique_store_sectors = written;
     total
 }

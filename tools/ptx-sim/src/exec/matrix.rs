@@ -49,7 +49,14 @@ fn rows(
     (addresses, mask)
 }
 
-pub fn load(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it: &MatrixMove, mask: u32, pc: u32) {
+pub fn load(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    it: &MatrixMove,
+    mask: u32,
+    pc: u32,
+) {
     everyone(worker, block, warp, mask, pc);
     let (addresses, right) = rows(worker, block, warp, it, pc);
     for (matrix, reg) in it.registers.iter().enumerate() {
@@ -80,7 +87,14 @@ pub fn load(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it
     }
 }
 
-pub fn store(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it: &MatrixMove, mask: u32, pc: u32) {
+pub fn store(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    it: &MatrixMove,
+    mask: u32,
+    pc: u32,
+) {
     everyone(worker, block, warp, mask, pc);
     let (addresses, right) = rows(worker, block, warp, it, pc);
     for (matrix, reg) in it.registers.iter().enumerate() {

@@ -122,7 +122,6 @@ pub struct Placed {
 }
 
 /// Checks global addresses; lanes that are wrong are dropped and reported.
-#[allow(clippy::too_many_arguments)]
 pub fn place(
     worker: &mut Worker<'_>,
     block: &BlockState,
@@ -175,7 +174,6 @@ pub fn me(block: &BlockState, warp: &Warp, order: Order) -> Use {
 }
 
 /// Reports two uses of a word that may be a race.
-#[allow(clippy::too_many_arguments)]
 pub fn judge(
     worker: &mut Worker<'_>,
     block: &mut BlockState,
@@ -224,11 +222,14 @@ pub fn judge(
 /// The words of an access and the bytes of each that it uses.
 #[inline(always)]
 pub fn words(offset: usize, bytes: u32) -> (usize, usize, u8) {
-    if bytes >= 4 { (offset / 4, bytes as usize / 4, 15) } else { (offset / 4, 1, ((1u8 << bytes) - 1) << (offset & 3)) }
+    if bytes >= 4 {
+        (offset / 4, bytes as usize / 4, 15)
+    } else {
+        (offset / 4, 1, ((1u8 << bytes) - 1) << (offset & 3))
+    }
 }
 
 /// Notes and checks one lane's read of global memory.
-#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 pub fn check_read(
     worker: &mut Worker<'_>,
@@ -254,7 +255,6 @@ pub fn check_read(
     }
 }
 
-#[allow(clippy::too_many_arguments)]
 #[cold]
 fn unwritten(
     worker: &mut Worker<'_>,
@@ -276,7 +276,6 @@ fn unwritten(
 }
 
 /// Notes and checks one lane's write.
-#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 pub fn check_write(
     worker: &mut Worker<'_>,
@@ -319,7 +318,14 @@ fn write_back(warp: &mut Warp, access: &Access, rows: &Rows, mask: u32) {
     }
 }
 
-pub fn load(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, access: &Access, mask: u32, pc: u32) {
+pub fn load(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    access: &Access,
+    mask: u32,
+    pc: u32,
+) {
     let addresses = warp.addresses(&access.address);
     let width = access.value.bytes();
     let bytes = width * access.registers.len() as u32;
@@ -328,7 +334,7 @@ pub fn load(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, ac
     by_space(access.space, &addresses, mask, |space, addresses, mask| match space {
         Space::Shared => {
             if access.space == Space::Generic {
-                worker.counters.load_shared += 1;
+                worker.counters.shared_loads += 1;
                 worker.moved_loads += 1;
             }
             let mask = shared_place(worker, block, warp, addresses, mask, bytes, pc, "a load");
@@ -380,9 +386,20 @@ pub fn load(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, ac
                 let slice = end[lane].and_then(|end| params.get(addresses[lane] as usize..end as usize));
                 let Some(slice) = slice else {
                     let address = addresses[lane];
-                    worker.finding(block, warp, pc, FindingKind::OutOfBounds, lane as u32, Some(address), || {
-                        format!("a load of {bytes} bytes at byte {address} of {} of parameters", params.len())
-                    });
+                    worker.finding(
+                        block,
+                        warp,
+                        pc,
+                        FindingKind::OutOfBounds,
+                        lane as u32,
+                        Some(address),
+                        || {
+                            format!(
+                                "a load of {bytes} bytes at byte {address} of {} of parameters",
+                                params.len()
+                            )
+                        },
+                    );
                     continue;
                 };
                 for element in 0..elements {
@@ -397,7 +414,14 @@ pub fn load(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, ac
     write_back(warp, access, &rows, mask);
 }
 
-pub fn store(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, access: &Access, mask: u32, pc: u32) {
+pub fn store(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    access: &Access,
+    mask: u32,
+    pc: u32,
+) {
     let addresses = warp.addresses(&access.address);
     let width = access.value.bytes();
     let bytes = width * access.registers.len() as u32;
@@ -411,7 +435,7 @@ pub fn store(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, a
     by_space(access.space, &addresses, mask, |space, addresses, mask| match space {
         Space::Shared => {
             if access.space == Space::Generic {
-                worker.counters.store_shared += 1;
+                worker.counters.shared_stores += 1;
                 worker.moved_stores += 1;
             }
             let mask = shared_place(worker, block, warp, addresses, mask, bytes, pc, "a store");
@@ -488,7 +512,6 @@ pub fn signal(
 }
 
 /// Two lanes of one store that write different values to one address.
-#[allow(clippy::too_many_arguments)]
 #[cold]
 fn same_address(
     worker: &mut Worker<'_>,
@@ -545,17 +568,16 @@ pub fn global_cost(
     let least = (u64::from(spread.distinct) * u64::from(bytes)).div_ceil(32);
     let counters = &mut worker.counters;
     if store {
-        counters.sectors_stored += u64::from(spread.sectors);
-        counters.sectors_stored_least += least;
+        counters.store_sectors += u64::from(spread.sectors);
+        counters.store_sectors_least += least;
     } else {
-        counters.sectors_loaded += u64::from(spread.sectors);
-        counters.sectors_loaded_least += least;
+        counters.load_sectors += u64::from(spread.sectors);
+        counters.load_sectors_least += least;
     }
     spread.distinct
 }
 
 /// Drops lanes outside shared memory or misaligned.
-#[allow(clippy::too_many_arguments)]
 pub fn shared_place(
     worker: &mut Worker<'_>,
     block: &BlockState,
@@ -588,7 +610,6 @@ pub fn shared_place(
     kept
 }
 
-#[allow(clippy::too_many_arguments)]
 #[cold]
 pub fn shared_defect(
     worker: &mut Worker<'_>,
@@ -610,7 +631,9 @@ pub fn shared_defect(
         ),
         Defect::Pending => (
             FindingKind::PendingCopy,
-            format!("{does} {bytes} bytes of shared memory at {name} that an asynchronous copy is still to fill"),
+            format!(
+                "{does} {bytes} bytes of shared memory at {name} that an asynchronous copy is still to fill"
+            ),
         ),
         Defect::Race { warp: other, wrote } => (
             FindingKind::SharedRace,
@@ -698,7 +721,6 @@ pub fn shared_cost(worker: &mut Worker<'_>, addresses: &[u64; LANES], mask: u32,
 }
 
 /// Local memory and call frames: a stretch of its own for each lane.
-#[allow(clippy::too_many_arguments)]
 fn local_access(
     worker: &mut Worker<'_>,
     block: &BlockState,
@@ -719,9 +741,15 @@ fn local_access(
     for lane in lanes(mask) {
         let offset = addresses[lane] as usize;
         if addresses[lane].saturating_add(bytes as u64) > size as u64 {
-            worker.finding(block, warp, pc, FindingKind::OutOfBounds, lane as u32, Some(addresses[lane]), || {
-                format!("{bytes} bytes at byte {offset} of {size} of local memory")
-            });
+            worker.finding(
+                block,
+                warp,
+                pc,
+                FindingKind::OutOfBounds,
+                lane as u32,
+                Some(addresses[lane]),
+                || format!("{bytes} bytes at byte {offset} of {size} of local memory"),
+            );
             continue;
         }
         let at = lane * size + offset;
@@ -733,9 +761,19 @@ fn local_access(
             warp.local_written[at..at + bytes].fill(1);
         } else {
             if space == Space::Local && warp.local_written[at..at + bytes].contains(&0) {
-                worker.finding(block, warp, pc, FindingKind::Uninitialised, lane as u32, Some(addresses[lane]), || {
-                    format!("reads {bytes} bytes at byte {offset} of local memory, which nothing wrote all of")
-                });
+                worker.finding(
+                    block,
+                    warp,
+                    pc,
+                    FindingKind::Uninitialised,
+                    lane as u32,
+                    Some(addresses[lane]),
+                    || {
+                        format!(
+                            "reads {bytes} bytes at byte {offset} of local memory, which nothing wrote all of"
+                        )
+                    },
+                );
             }
             for element in 0..elements {
                 let mut value = [0; 8];
@@ -750,7 +788,6 @@ fn local_access(
 }
 
 /// [`place`] for copies of which some lanes read fewer than `bytes`.
-#[allow(clippy::too_many_arguments)]
 pub fn place_parts(
     worker: &mut Worker<'_>,
     block: &BlockState,

@@ -6,8 +6,8 @@ use super::float;
 use super::registers::{LANES, lanes, store};
 use super::warp::Warp;
 use crate::code::{
-    Carry, CarryKind, Clock, File, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, SetPredicate,
-    Space,
+    Carry, CarryKind, Clock, File, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, SHARED_WINDOW,
+    SetPredicate, Space,
 };
 
 pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
@@ -97,7 +97,8 @@ pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
                 } else {
                     let w = &mut warp.registers.w;
                     let at = |row: u32| f32::from_bits(w[row as usize][lane]);
-                    let value = float::single(it.operation, it.round, it.ftz, it.saturate, [at(a), at(b), at(c)]);
+                    let value =
+                        float::single(it.operation, it.round, it.ftz, it.saturate, [at(a), at(b), at(c)]);
                     w[it.result as usize][lane] = value.to_bits();
                 }
             }

@@ -16,7 +16,8 @@ pub fn check_members(
     mask: u32,
     pc: u32,
 ) {
-    let wrong = lanes(mask).find(|lane| members[*lane] & warp.live & !mask != 0 || members[*lane] >> lane & 1 == 0);
+    let wrong =
+        lanes(mask).find(|lane| members[*lane] & warp.live & !mask != 0 || members[*lane] >> lane & 1 == 0);
     if let Some(lane) = wrong {
         let named = members[lane];
         worker.finding(block, warp, pc, FindingKind::DivergentWarp, lane as u32, None, || {

@@ -194,7 +194,8 @@ impl Warp {
             }
             Some(reg) => {
                 // A 32-bit address stays one: it wraps.
-                self.registers.w[reg.index as usize].map(|base| u64::from(base.wrapping_add(address.offset as u32)))
+                self.registers.w[reg.index as usize]
+                    .map(|base| u64::from(base.wrapping_add(address.offset as u32)))
             }
         }
     }

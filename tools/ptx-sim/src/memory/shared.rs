@@ -22,7 +22,10 @@ pub enum Defect {
     Unwritten,
     Pending,
     /// The other warp, and whether it wrote.
-    Race { warp: u32, wrote: bool },
+    Race {
+        warp: u32,
+        wrote: bool,
+    },
 }
 
 /// Shared memory.

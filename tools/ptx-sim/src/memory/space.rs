@@ -164,8 +164,7 @@ impl Memory {
 
     pub fn free(&mut self, address: u64) -> Result<()> {
         let found = self.allocations.binary_search_by_key(&address, |allocation| allocation.base);
-        let index =
-            found.map_err(|_| Error::new(format!("free: no allocation starts at {address:#x}")))?;
+        let index = found.map_err(|_| Error::new(format!("free: no allocation starts at {address:#x}")))?;
         let gone = self.allocations.remove(index);
         if self.freed.len() == 64 {
             self.freed.pop_front();
@@ -215,7 +214,12 @@ impl Memory {
             return if past < before.bytes {
                 format!("byte {past} of {:?} ({} bytes), reaching past its end", before.label, before.bytes)
             } else {
-                format!("{} bytes past the end of {:?} ({} bytes)", past - before.bytes, before.label, before.bytes)
+                format!(
+                    "{} bytes past the end of {:?} ({} bytes)",
+                    past - before.bytes,
+                    before.label,
+                    before.bytes
+                )
             };
         }
         if let Some(next) = self.allocations.get(after)
@@ -233,7 +237,9 @@ impl Memory {
                 let allocation = &self.allocations[index];
                 Ok((allocation, (address - allocation.base) as usize))
             }
-            None => Err(Error::new(format!("{doing} {len} bytes at {address:#x}: {}", self.explain(address)))),
+            None => {
+                Err(Error::new(format!("{doing} {len} bytes at {address:#x}: {}", self.explain(address))))
+            }
         }
     }
 

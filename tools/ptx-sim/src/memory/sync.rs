@@ -43,7 +43,8 @@ impl Signals {
             return;
         }
         let Ok(mut logs) = self.logs.lock() else { return };
-        let log = if release.is_some() { Some(logs.entry(address).or_default()) } else { logs.get_mut(&address) };
+        let log =
+            if release.is_some() { Some(logs.entry(address).or_default()) } else { logs.get_mut(&address) };
         let Some(log) = log else { return };
         if log.len > 0 {
             match knowledge.seen.iter_mut().find(|(other, _)| *other == address) {

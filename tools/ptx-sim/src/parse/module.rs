@@ -451,8 +451,7 @@ impl<'t> Cursor<'_, 't> {
         let results = if self.peek() == Token::Mark('(') { self.params()? } else { Vec::new() };
         let name = self.word("a function's name")?;
         let params = if self.peek() == Token::Mark('(') { self.params()? } else { Vec::new() };
-        let mut function =
-            Function { name, entry, params, results, most_threads: None, body: None, line };
+        let mut function = Function { name, entry, params, results, most_threads: None, body: None, line };
         loop {
             match self.peek() {
                 Token::Word(directive @ (".maxntid" | ".reqntid")) => {
