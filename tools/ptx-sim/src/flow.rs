@@ -39,8 +39,8 @@ fn blocks(steps: &[Step]) -> (Vec<u32>, Vec<u32>) {
         }
     }
     let (mut starts, mut block_of) = (Vec::new(), Vec::with_capacity(steps.len()));
-    for index in 0..steps.len() {
-        if leader[index] {
+    for (index, leads) in leader.iter().take(steps.len()).enumerate() {
+        if *leads {
             starts.push(index as u32);
         }
         block_of.push(starts.len() as u32 - 1);

@@ -144,9 +144,6 @@ fn atomics_of_every_kind() {
         for space in ["global", "shared"] {
             let (kind, old, file) =
                 (operation.split('.').nth(1).unwrap(), if width == 8 { "%d0" } else { "%r0" }, 8 * width);
-            let operand = match (operand, operation) {
-                (operand, _) => operand,
-            };
             let old = match kind {
                 "f32" => "%f0",
                 "f64" => "%e0",

@@ -259,7 +259,7 @@ impl Memory {
         let mut at = 0;
         while at < len {
             let place = offset + at;
-            if place % 4 == 0 && len - at >= 4 {
+            if place.is_multiple_of(4) && len - at >= 4 {
                 let word = u32::from_le_bytes([byte(at), byte(at + 1), byte(at + 2), byte(at + 3)]);
                 allocation.words[place / 4].store(word, Relaxed);
                 allocation.written[place / 4].store(15, Relaxed);
@@ -278,7 +278,7 @@ impl Memory {
         while at < len {
             let place = offset + at;
             let word = place / 4;
-            if place % 4 == 0 && len - at >= 4 && allocation.written(word) == 15 {
+            if place.is_multiple_of(4) && len - at >= 4 && allocation.written(word) == 15 {
                 out[at..at + 4].copy_from_slice(&allocation.words[word].load(Relaxed).to_le_bytes());
                 at += 4;
             } else {
