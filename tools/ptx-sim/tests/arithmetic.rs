@@ -195,7 +195,7 @@ fn integers_of_32_bits() {
             ("sad.s32 {d}, {a}, {b}, {c};", "wwww", |a, b, c| {
                 (i64::from(a as i32) - i64::from(b as i32)).unsigned_abs() + c
             }),
-            ("div.u32 {d}, {a}, {b};", "www", |a, b, _| if b == 0 { u64::MAX } else { a / b }),
+            ("div.u32 {d}, {a}, {b};", "www", |a, b, _| a.checked_div(b).unwrap_or(u64::MAX)),
             ("div.s32 {d}, {a}, {b};", "www", |a, b, _| {
                 if b == 0 { u64::MAX } else { (i64::from(a as i32) / i64::from(b as i32)) as u64 }
             }),
@@ -245,7 +245,7 @@ fn integers_of_16_and_64_bits() {
                 ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
             }),
             ("mad.lo.s64 {d}, {a}, {b}, {c};", "dddd", |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
-            ("div.u64 {d}, {a}, {b};", "ddd", |a, b, _| if b == 0 { u64::MAX } else { a / b }),
+            ("div.u64 {d}, {a}, {b};", "ddd", |a, b, _| a.checked_div(b).unwrap_or(u64::MAX)),
             ("rem.s64 {d}, {a}, {b};", "ddd", |a, b, _| {
                 if b == 0 { a } else { (i128::from(a as i64) % i128::from(b as i64)) as u64 }
             }),
@@ -367,7 +367,7 @@ fn carries() {
             (
                 "{ .reg .b32 x; mad.lo.cc.u32 x, {a}, {b}, {c}; madc.hi.u32 {d}, {a}, {b}, 0; }",
                 "wwww",
-                |a, b, c| ((a * b) >> 32) + (((a * b & 0xFFFF_FFFF) + c) >> 32),
+                |a, b, c| ((a * b) >> 32) + ((((a * b) & 0xFFFF_FFFF) + c) >> 32),
             ),
             ("{ .reg .b64 x; add.cc.u64 x, {a}, {b}; addc.u64 {d}, {c}, 0; }", "dddd", |a, b, c| {
                 c.wrapping_add(((u128::from(a) + u128::from(b)) >> 64) as u64)
@@ -703,7 +703,8 @@ fn conversions() {
 #[test]
 fn approximations_are_close() {
     let inputs = inputs();
-    let rows: [(&str, fn(f64) -> f64); 6] = [
+    type Row = (&'static str, fn(f64) -> f64);
+    let rows: [Row; 6] = [
         ("rsqrt.approx.f32", |x| 1.0 / x.sqrt()),
         ("lg2.approx.f32", f64::log2),
         ("sin.approx.f32", f64::sin),

@@ -63,4 +63,5 @@ pub fn start(
     memory::global_cost(worker, &from, &placed, it.bytes, false);
     memory::shared_cost(worker, &to, mask, it.bytes);
     block.progress = true;
+    block.unpublished = true;
 }

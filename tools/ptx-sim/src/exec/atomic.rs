@@ -137,7 +137,8 @@ pub fn run(
     if changed {
         block.progress = true;
     } else {
-        warp.spins = warp.spins.saturating_add(1);
+        let lane = mask.trailing_zeros() as usize & 31;
+        warp.note_wait(pc, addresses[lane], olds[lane]);
     }
     if let Some(result) = it.result {
         warp.set(result, &olds, mask);

@@ -12,7 +12,7 @@ use crate::memory::sync::Knowledge;
 
 /// Instructions a warp runs before the next one's turn. Long: warps of real kernels mostly meet at barriers.
 const TURN: u32 = 4096;
-/// Waiting loads after which a warp is taken to wait for ever, if nothing changes meanwhile.
+/// Loads that find the same value after which a warp is taken to wait for ever, if nothing changes meanwhile.
 const MOST_SPINS: u32 = 20_000;
 
 /// What the warps of a block share.
@@ -33,6 +33,8 @@ pub struct BlockState {
     pub knowledge: Knowledge,
     /// A fence was executed: atomics may publish.
     pub fenced: bool,
+    /// Plain accesses of global memory since the last release.
+    pub unpublished: bool,
     /// Something changed that others may wait for.
     pub progress: bool,
     pub ticks: u64,
@@ -96,7 +98,7 @@ impl Block {
         state.me = Use::new(launch.tag, linear, 0, 0);
         state.id = state.me.block();
         state.knowledge = Knowledge::default();
-        (state.fenced, state.progress, state.ticks) = (false, false, 0);
+        (state.fenced, state.unpublished, state.progress, state.ticks) = (false, false, false, 0);
         self.warps.resize_with(count as usize, Warp::new);
         self.random = if launch.seed == 0 { 0 } else { mix(launch.seed ^ mix(linear)) | 1 };
         self.order = (0..count).collect();

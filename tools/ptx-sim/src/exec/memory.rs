@@ -349,16 +349,14 @@ pub fn load(
                 }
             }
             shared_cost(worker, addresses, mask, bytes);
-            if atomic {
-                warp.spins = warp.spins.saturating_add(1);
-            }
         }
         Space::Global | Space::Generic | Space::Const => {
             let placed = place(worker, block, warp, addresses, mask, u64::from(bytes), pc, "a load");
             let memory = worker.launch.memory;
             let who = me(block, warp, access.order);
-            if access.order != Order::Weak {
-                warp.spins = warp.spins.saturating_add(1);
+            if access.order == Order::Weak {
+                block.unpublished = true;
+            } else {
                 for lane in lanes(placed.mask) {
                     worker.launch.signals.access(addresses[lane], block.id, None, &mut block.knowledge);
                 }
@@ -411,6 +409,10 @@ pub fn load(
             }
         }
     });
+    if access.order != Order::Weak {
+        let lane = mask.trailing_zeros() as usize & 31;
+        warp.note_wait(pc, addresses[lane], rows[0][lane]);
+    }
     write_back(warp, access, &rows, mask);
 }
 
@@ -471,6 +473,7 @@ pub fn store(
             }
             if access.order == Order::Weak {
                 warp.unfenced = true;
+                block.unpublished = true;
             } else {
                 signal(worker, block, warp, addresses, placed.mask, access.order);
             }
@@ -506,7 +509,8 @@ pub fn signal(
     for lane in lanes(mask) {
         worker.launch.signals.access(addresses[lane], block.id, release, &mut block.knowledge);
     }
-    if releases {
+    // What comes after is not published; an epoch without an access needs no number of its own.
+    if releases && std::mem::take(&mut block.unpublished) {
         block.next_epoch(worker.launch.tag);
     }
 }

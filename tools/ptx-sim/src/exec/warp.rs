@@ -61,8 +61,12 @@ pub struct Warp {
     pub groups: RowW,
     /// Plain stores to global memory since the last device-wide fence.
     pub unfenced: bool,
-    /// Waiting loads since anything last changed.
+    /// Loads, since anything last changed, that found what one of the last few found: waiting.
     pub spins: u32,
+    /// Those last few, by instruction, address and value, and the place of the oldest.
+    seen: ([u64; 4], usize),
+    /// It waits: others should run.
+    yields: bool,
     pub local: Vec<u8>,
     pub local_written: Vec<u8>,
     /// Instructions run: the clock.
@@ -84,6 +88,8 @@ impl Warp {
             groups: [0; LANES],
             unfenced: false,
             spins: 0,
+            seen: ([0; 4], 0),
+            yields: false,
             local: Vec::new(),
             local_written: Vec::new(),
             ticks: 0,
@@ -99,7 +105,22 @@ impl Warp {
         self.pending.clear();
         self.groups = [0; LANES];
         (self.unfenced, self.spins, self.ticks) = (false, 0, 0);
+        (self.seen, self.yields) = (([0; 4], 0), false);
         self.registers.carry = 0;
+    }
+
+    /// Notes a load that may be waiting for a value to change.
+    pub fn note_wait(&mut self, pc: u32, address: u64, value: u64) {
+        let signature = u64::from(pc) << 48 ^ address ^ value.rotate_left(17);
+        let (seen, oldest) = &mut self.seen;
+        if seen.contains(&signature) {
+            self.spins = self.spins.saturating_add(1);
+            self.yields = self.spins.is_multiple_of(16);
+        } else {
+            seen[*oldest] = signature;
+            *oldest = (*oldest + 1) % seen.len();
+            self.spins = 0;
+        }
     }
 
     /// Takes up the next path that has a lane; false if none.
@@ -265,7 +286,12 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                     warp.diverge(mask, *target, pc + 1, *join);
                 }
             }
-            Op::Load(access) => super::memory::load(worker, block, warp, access, mask, pc),
+            Op::Load(access) => {
+                super::memory::load(worker, block, warp, access, mask, pc);
+                if std::mem::take(&mut warp.yields) {
+                    left = 0;
+                }
+            }
             Op::Store(access) => super::memory::store(worker, block, warp, access, mask, pc),
             Op::BranchTable(table) => {
                 let index = *warp.word(table.index);
@@ -309,7 +335,12 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                 });
                 return Stop::Abort;
             }
-            Op::Atomic(atomic) => super::atomic::run(worker, block, warp, atomic, mask, pc),
+            Op::Atomic(atomic) => {
+                super::atomic::run(worker, block, warp, atomic, mask, pc);
+                if std::mem::take(&mut warp.yields) {
+                    left = 0;
+                }
+            }
             Op::Fence => {
                 warp.unfenced = false;
                 block.fenced = true;

@@ -15,7 +15,7 @@ const WARP: u32 = 5;
 const PHASE: u32 = 10;
 const EPOCH: u32 = 22;
 const BLOCK: u32 = 31;
-const TAG: u32 = 49;
+const TAG: u32 = 54;
 /// Phases that can be told apart.
 pub const MOST_PHASE: u64 = (1 << (EPOCH - PHASE)) - 1;
 /// Epochs that can be told apart.
@@ -31,6 +31,8 @@ pub struct Use(pub u64);
 impl Use {
     /// A use by a block's first warp, of no byte yet.
     pub fn new(tag: u64, block: u64, epoch: u64, phase: u64) -> Self {
+        // Blocks beyond those that can be told apart take part only in races between blocks.
+        let phase = if block > MOST_BLOCK { MOST_PHASE } else { phase };
         Self(
             tag << TAG
                 | (block & MOST_BLOCK) << BLOCK
