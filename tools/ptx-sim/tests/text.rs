@@ -124,6 +124,9 @@ proptest! {
         let mut text = sample().into_bytes();
         let words = [&b"%r1"[..], b"0", b"-1", b"{", b"}", b";", b".u64", b"99999999999999999999", b"[", b"%q1", b"bra", b"0xFFFFFFFFFFFFFFFF"];
         for (at, kind, other, byte) in edits {
+            if text.is_empty() {
+                break;
+            }
             let at = at.index(text.len());
             match kind {
                 0 => text[at] = byte,

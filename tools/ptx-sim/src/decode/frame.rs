@@ -230,7 +230,7 @@ impl<'a, 't> Builder<'a, 't> {
         let place = self.shared_bytes.next_multiple_of(variable.align);
         self.shared_bytes = place + variable.bytes;
         self.shared.insert(variable, place as u32);
-        self.shared_labels.push((place as u32, variable.bytes as u32, variable.name.to_string()));
+        self.shared_labels.push((place as u32, variable.bytes as u32, plain_name(variable.name).to_string()));
         Ok(place as u32)
     }
 
@@ -505,6 +505,14 @@ impl<'a, 't> Builder<'a, 't> {
         }
         done
     }
+}
+
+/// A variable's name as the source has it: `part` of `_ZZ5totalE4part`.
+pub fn plain_name(name: &str) -> &str {
+    let Some((_, last)) = name.strip_prefix("_Z").and_then(|rest| rest.rsplit_once('E')) else { return name };
+    let digits = last.len() - last.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (len, rest) = last.split_at(digits);
+    len.parse().ok().and_then(|len: usize| rest.get(..len)).unwrap_or(name)
 }
 
 fn wrong_file(name: &str, file: File) -> Error {

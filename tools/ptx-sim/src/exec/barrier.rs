@@ -88,7 +88,7 @@ pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [War
     if !complete {
         return false;
     }
-    let done = std::mem::take(barrier);
+    let mut done = std::mem::take(barrier);
     if done.wanted.is_none()
         && let Some((first, _)) = done.waiting.first()
         && live < warps.len() as u32 * LANES as u32
@@ -105,7 +105,7 @@ pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [War
             || format!("warps {exited:?} exited without reaching the barrier that the others wait at"),
         );
     }
-    for (index, result) in done.waiting {
+    for (index, result) in done.waiting.drain(..) {
         let warp = &mut warps[index as usize];
         warp.status = Status::Ready;
         if let Some((kind, reg, mask)) = result {
@@ -120,6 +120,7 @@ pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [War
             }
         }
     }
+    block.barriers[id as usize].waiting = done.waiting;
     // What anyone stored before is now behind everyone: a fence by any of them covers it.
     let unfenced = warps.iter().any(|warp| warp.unfenced);
     for warp in warps.iter_mut() {

@@ -10,7 +10,7 @@ use super::float::Round;
 use super::float::{self, narrow};
 use super::grid::Worker;
 use super::memory;
-use super::registers::{Bf16, F16, FULL, LANES, lanes, store as store_row};
+use super::registers::{Bf16, F16, FULL, LANES, RowW, lanes, store as store_row};
 use super::warp::Warp;
 use crate::code::{MatrixMove, MatrixMultiply, MatrixType, SHARED_WINDOW, Space};
 use crate::finding::FindingKind;
@@ -125,8 +125,97 @@ pub fn store(
     block.progress = true;
 }
 
-fn half_value(input: MatrixType, bits: u16) -> f32 {
-    if input == MatrixType::F16 { F16(bits).to_f32() } else { Bf16(bits).to_f32() }
+/// What a kind of product reads from a register: one value or two.
+trait Input {
+    const EACH: usize;
+    fn value(word: u32, place: usize) -> f32;
+}
+
+struct Halves;
+struct Brains;
+struct Tensors;
+
+impl Input for Halves {
+    const EACH: usize = 2;
+    #[inline(always)]
+    fn value(word: u32, place: usize) -> f32 {
+        F16((word >> (16 * place)) as u16).to_f32()
+    }
+}
+
+impl Input for Brains {
+    const EACH: usize = 2;
+    #[inline(always)]
+    fn value(word: u32, place: usize) -> f32 {
+        Bf16((word >> (16 * place)) as u16).to_f32()
+    }
+}
+
+impl Input for Tensors {
+    const EACH: usize = 1;
+    #[inline(always)]
+    fn value(word: u32, _: usize) -> f32 {
+        // The hardware reads the upper 19 bits.
+        f32::from_bits(word & !0x1FFF)
+    }
+}
+
+/// Sums, row by row.
+type Sums = [[f32; 8]; 16];
+
+/// Adds a b to `sum`. Products are exact in f32 (at most 22 bits), so that a fused multiplication would give the same.
+#[inline(always)]
+fn add_product<I: Input>(a: &[&RowW], b: &[&RowW], sum: &mut Sums) {
+    let (mut left, mut right) = ([[0f32; 16]; 16], [[0f32; 8]; 16]);
+    for (place, row) in a.iter().enumerate() {
+        let (below, start) = (8 * (place & 1), 4 * I::EACH * (place / 2));
+        for lane in 0..LANES {
+            for part in 0..I::EACH {
+                left[lane / 4 + below][I::EACH * (lane % 4) + part + start] = I::value(row[lane], part);
+            }
+        }
+    }
+    for (place, row) in b.iter().enumerate() {
+        for lane in 0..LANES {
+            for part in 0..I::EACH {
+                right[I::EACH * (lane % 4) + part + 4 * I::EACH * place][lane / 4] =
+                    I::value(row[lane], part);
+            }
+        }
+    }
+    // One term of every sum after the other, in the order of k.
+    let depth = 4 * I::EACH * b.len();
+    for (left, sum) in left.iter().zip(sum) {
+        let mut total = *sum;
+        for (x, right) in left.iter().zip(&right).take(depth) {
+            for (total, y) in total.iter_mut().zip(right) {
+                *total += x * y;
+            }
+        }
+        *sum = total;
+    }
+}
+
+fn add_product_of(input: MatrixType, a: &[&RowW], b: &[&RowW], sum: &mut Sums, fast: bool) {
+    #[inline(always)]
+    fn any(input: MatrixType, a: &[&RowW], b: &[&RowW], sum: &mut Sums) {
+        match input {
+            MatrixType::F16 => add_product::<Halves>(a, b, sum),
+            MatrixType::Bf16 => add_product::<Brains>(a, b, sum),
+            MatrixType::Tf32 => add_product::<Tensors>(a, b, sum),
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if fast {
+        #[target_feature(enable = "avx2,fma")]
+        fn with_features(input: MatrixType, a: &[&RowW], b: &[&RowW], sum: &mut Sums) {
+            any(input, a, b, sum);
+        }
+        // SAFETY: `fast` comes from `alu::fast()`, which found these features on this machine.
+        return unsafe { with_features(input, a, b, sum) };
+    }
+    let _ = fast;
+    any(input, a, b, sum);
 }
 
 pub fn multiply(
@@ -140,36 +229,7 @@ pub fn multiply(
     everyone(worker, block, warp, mask, pc);
     worker.counters.mma_flops += 2 * 16 * 8 * it.depth as u64;
     let w = &warp.registers.w;
-    let (mut a, mut b) = ([[0f32; 16]; 16], [[0f32; 8]; 16]);
-    for (place, reg) in it.a.iter().enumerate() {
-        let row = &w[reg.index as usize];
-        for lane in 0..LANES {
-            let (g, t) = (lane / 4, lane % 4);
-            let (i, block) = (g + 8 * (place & 1), place / 2);
-            if it.input == MatrixType::Tf32 {
-                // The hardware reads the upper 19 bits.
-                a[i][t + 4 * block] = f32::from_bits(row[lane] & !0x1FFF);
-            } else {
-                let k = 2 * t + 8 * block;
-                a[i][k] = half_value(it.input, row[lane] as u16);
-                a[i][k + 1] = half_value(it.input, (row[lane] >> 16) as u16);
-            }
-        }
-    }
-    for (place, reg) in it.b.iter().enumerate() {
-        let row = &w[reg.index as usize];
-        for lane in 0..LANES {
-            let (g, t) = (lane / 4, lane % 4);
-            if it.input == MatrixType::Tf32 {
-                b[t + 4 * place][g] = f32::from_bits(row[lane] & !0x1FFF);
-            } else {
-                let k = 2 * t + 8 * place;
-                b[k][g] = half_value(it.input, row[lane] as u16);
-                b[k + 1][g] = half_value(it.input, (row[lane] >> 16) as u16);
-            }
-        }
-    }
-    let mut sum = [[0f32; 8]; 16];
+    let mut sum: Sums = [[0f32; 8]; 16];
     for (place, reg) in it.c.iter().enumerate() {
         let row = &w[reg.index as usize];
         for lane in 0..LANES {
@@ -182,15 +242,15 @@ pub fn multiply(
             }
         }
     }
-    // Products are exact in f32 (at most 22 bits), so this is also what a fused multiplication gives.
-    for (i, sum) in sum.iter_mut().enumerate() {
-        for k in 0..it.depth {
-            let x = a[i][k];
-            for j in 0..8 {
-                sum[j] += x * b[k][j];
-            }
-        }
+    let first = &w[it.a[0].index as usize];
+    let (mut a, mut b) = ([first; 4], [first; 2]);
+    for (row, reg) in a.iter_mut().zip(&it.a) {
+        *row = &w[reg.index as usize];
     }
+    for (row, reg) in b.iter_mut().zip(&it.b) {
+        *row = &w[reg.index as usize];
+    }
+    add_product_of(it.input, &a[..it.a.len()], &b[..it.b.len()], &mut sum, worker.launch.fast);
     for (place, reg) in it.d.iter().enumerate() {
         let t = std::array::from_fn(|lane| {
             let (g, t) = (lane / 4, lane % 4);
