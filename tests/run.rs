@@ -90,8 +90,8 @@ fn a_run_leaves_everything_and_eval_works_from_the_checkpoint_alone() {
 
     // The reference's names and shapes, and nothing that PyTorch's load_state_dict(strict=False) would choke on.
     let file = tensors(&run, 6);
-    assert_eq!(file.f32("encoder.layer2.0.shortcut.0.weight").unwrap().0, [8, 4, 1, 1]);
-    assert_eq!(file.f32("fc.weight").unwrap().0, [10, 32]);
+    assert_eq!(file.f32("encoder.layer2.0.shortcut.0.weight").unwrap().0, [16, 8, 1, 1]);
+    assert_eq!(file.f32("fc.weight").unwrap().0, [10, 64]);
     assert_eq!(file.i64("encoder.bn1.num_batches_tracked").unwrap(), (&[][..], &[24][..]));
     assert_eq!(file.f32("confidence").unwrap().0, [78, 10]);
     assert!(file.tensors.contains_key("momentum.fc.bias") && file.tensors.contains_key("feat_mean"));
