@@ -47,7 +47,7 @@ fn warp_instructions_a_second() {
     );
     let count = 1 << 20;
     let run = Run { grid: count / 256, block: 256, ..Run::default() };
-    rate("copy of 4 MB, 13 instructions a warp", &run, &kernel(2, "", &copy), || {
+    rate("copy of 4 MB, 15 instructions a warp", &run, &kernel(2, "", &copy), || {
         vec![words(0..count), Buffer::Unwritten(4 * count as usize)]
     });
     let shared = "mov.u32 %r1, buffer; mad.lo.u32 %r1, %t, 4, %r1; st.shared.u32 [%r1], %t; mov.u32 %r4, 0; xor.b32 %r2, %r1, 64;

@@ -10,7 +10,7 @@ use super::float::Round;
 use super::float::{self, narrow};
 use super::grid::Worker;
 use super::memory;
-use super::registers::{Bf16, F16, FULL, LANES, RowW, lanes, store as store_row};
+use super::registers::{Bf16, F16, FULL, LANES, RowW, lanes, row, store as store_row};
 use super::warp::Warp;
 use crate::code::{MatrixMove, MatrixMultiply, MatrixType, SHARED_WINDOW, Space};
 use crate::finding::FindingKind;
@@ -33,7 +33,7 @@ fn rows(
 ) -> ([u64; LANES], u32) {
     let mut addresses = warp.addresses(&it.address);
     if it.space == Space::Generic {
-        addresses = addresses.map(|address| address.wrapping_sub(SHARED_WINDOW));
+        addresses = row(|lane| addresses[lane].wrapping_sub(SHARED_WINDOW));
     }
     let count = 8 * it.registers.len();
     let mask = if count == LANES { FULL } else { (1 << count) - 1 };
@@ -74,7 +74,7 @@ pub fn load(
                 *value = block.shared.get(offset + 2 * column, 2) as u16;
             }
         }
-        let t = std::array::from_fn(|lane| {
+        let t = row(|lane| {
             let (g, t) = (lane / 4, lane % 4);
             let (low, high) = if it.transposed {
                 (values[2 * t][g], values[2 * t + 1][g])
@@ -232,13 +232,15 @@ pub fn multiply(
     let mut sum: Sums = [[0f32; 8]; 16];
     for (place, reg) in it.c.iter().enumerate() {
         let row = &w[reg.index as usize];
-        for lane in 0..LANES {
-            let (g, t) = (lane / 4, lane % 4);
-            if it.half_sum {
-                sum[g + 8 * place][2 * t] = F16(row[lane] as u16).to_f32();
-                sum[g + 8 * place][2 * t + 1] = F16((row[lane] >> 16) as u16).to_f32();
-            } else {
-                sum[g + 8 * (place / 2)][2 * t + place % 2] = f32::from_bits(row[lane]);
+        if it.half_sum {
+            for (lane, pair) in row.iter().enumerate() {
+                let (i, j) = (lane / 4 + 8 * place, 2 * (lane % 4));
+                (sum[i][j], sum[i][j + 1]) = (F16(*pair as u16).to_f32(), F16((pair >> 16) as u16).to_f32());
+            }
+        } else {
+            let (below, right) = (8 * (place / 2), place % 2);
+            for (lane, bits) in row.iter().enumerate() {
+                sum[lane / 4 + below][2 * (lane % 4) + right] = f32::from_bits(*bits);
             }
         }
     }
@@ -252,15 +254,16 @@ pub fn multiply(
     }
     add_product_of(it.input, &a[..it.a.len()], &b[..it.b.len()], &mut sum, worker.launch.fast);
     for (place, reg) in it.d.iter().enumerate() {
-        let t = std::array::from_fn(|lane| {
-            let (g, t) = (lane / 4, lane % 4);
-            if it.half_sum {
-                let part = |j: usize| narrow(f64::from(sum[g + 8 * place][j]), float::HALF, Round::Nearest);
-                part(2 * t + 1) << 16 | part(2 * t)
-            } else {
-                sum[g + 8 * (place / 2)][2 * t + place % 2].to_bits()
-            }
-        });
+        let t = if it.half_sum {
+            row(|lane| {
+                let sums = &sum[lane / 4 + 8 * place];
+                let part = |j: usize| narrow(f64::from(sums[j]), float::HALF, Round::Nearest);
+                part(2 * (lane % 4) + 1) << 16 | part(2 * (lane % 4))
+            })
+        } else {
+            let (below, right) = (8 * (place / 2), place % 2);
+            row(|lane| sum[lane / 4 + below][2 * (lane % 4) + right].to_bits())
+        };
         store_row(&mut warp.registers.w[reg.index as usize], &t, mask);
     }
 }

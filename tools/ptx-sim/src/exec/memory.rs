@@ -2,7 +2,7 @@
 
 use super::block::BlockState;
 use super::grid::Worker;
-use super::registers::{FULL, LANES, lanes};
+use super::registers::{FULL, LANES, lanes, row};
 use super::warp::Warp;
 use crate::code::{Access, LOCAL_WINDOW, Order, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
 use crate::finding::FindingKind;
@@ -42,7 +42,7 @@ pub fn by_space(
     }
     for (space, mask, window) in windows(addresses, mask) {
         if mask != 0 {
-            run(space, &addresses.map(|address| address.wrapping_sub(window)), mask);
+            run(space, &row(|lane| addresses[lane].wrapping_sub(window)), mask);
         }
     }
 }
@@ -310,7 +310,7 @@ fn write_back(warp: &mut Warp, access: &Access, rows: &Rows, mask: u32) {
     for (element, reg) in access.registers.iter().enumerate() {
         if let Some(reg) = reg {
             if access.value.is_signed() {
-                warp.set(*reg, &rows[element].map(|bits| extend(access.value, bits)), mask);
+                warp.set(*reg, &row(|lane| extend(access.value, rows[element][lane])), mask);
             } else {
                 warp.set(*reg, &rows[element], mask);
             }

@@ -3,7 +3,7 @@
 use super::block::BlockState;
 use super::convert;
 use super::float;
-use super::registers::{LANES, lanes, store};
+use super::registers::{LANES, lanes, row, store};
 use super::warp::Warp;
 use crate::code::{
     Carry, CarryKind, Clock, File, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, SHARED_WINDOW,
@@ -23,7 +23,7 @@ pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
         }
         Op::SetValue(set) => {
             let (yes, _) = test(warp, &set.test);
-            let values = std::array::from_fn(|lane| if yes >> lane & 1 != 0 { set.one } else { 0 });
+            let values = row(|lane| if yes >> lane & 1 != 0 { set.one } else { 0 });
             store(&mut warp.registers.w[set.result as usize], &values, mask);
         }
         Op::SelectW([d, a, b, p]) => {
@@ -148,8 +148,8 @@ pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
     }
 }
 
-fn choose<T: Copy>(a: &[T; LANES], b: &[T; LANES], p: u32) -> [T; LANES] {
-    std::array::from_fn(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] })
+fn choose<T: Copy + Default>(a: &[T; LANES], b: &[T; LANES], p: u32) -> [T; LANES] {
+    row(|lane| if p >> lane & 1 != 0 { a[lane] } else { b[lane] })
 }
 
 fn combine(logic: Logic, a: u32, b: u32) -> u32 {
@@ -204,7 +204,7 @@ fn unpack(warp: &mut Warp, parts: &[Option<Reg>], a: Reg, mask: u32) {
     let values = warp.wide(a);
     for (place, part) in parts.iter().enumerate() {
         if let Some(part) = part {
-            warp.set(*part, &values.map(|value| value >> (bits * place as u32) & kept), mask);
+            warp.set(*part, &row(|lane| values[lane] >> (bits * place as u32) & kept), mask);
         }
     }
 }

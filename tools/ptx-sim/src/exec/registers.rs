@@ -103,3 +103,13 @@ pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
         Some(lane)
     })
 }
+
+/// A row made lane by lane: a plain loop, which the compiler vectorises where it leaves `array::map` alone.
+#[inline(always)]
+pub fn row<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
+    let mut t = [T::default(); LANES];
+    for (lane, value) in t.iter_mut().enumerate() {
+        *value = f(lane);
+    }
+    t
+}

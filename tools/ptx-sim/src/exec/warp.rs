@@ -2,7 +2,7 @@
 
 use super::block::BlockState;
 use super::grid::Worker;
-use super::registers::{LANES, Registers, RowW, lanes};
+use super::registers::{LANES, Registers, RowW, lanes, row};
 use crate::code::{Address, END, File, Guard, Op, Reg, Step};
 use crate::finding::FindingKind;
 
@@ -164,10 +164,13 @@ impl Warp {
     pub fn wide(&self, reg: Reg) -> [u64; LANES] {
         match reg.file {
             File::D => self.registers.d[reg.index as usize],
-            File::W => self.registers.w[reg.index as usize].map(u64::from),
+            File::W => {
+                let values = &self.registers.w[reg.index as usize];
+                row(|lane| u64::from(values[lane]))
+            }
             File::Predicate => {
                 let bits = self.registers.p[reg.index as usize];
-                std::array::from_fn(|lane| u64::from(bits >> lane & 1))
+                row(|lane| u64::from(bits >> lane & 1))
             }
         }
     }
@@ -183,7 +186,7 @@ impl Warp {
             File::D => super::registers::store(&mut self.registers.d[reg.index as usize], values, mask),
             File::W => {
                 let kept = if reg.bits >= 32 || reg.bits == 0 { u32::MAX } else { (1 << reg.bits) - 1 };
-                let values = values.map(|value| value as u32 & kept);
+                let values = row(|lane| values[lane] as u32 & kept);
                 super::registers::store(&mut self.registers.w[reg.index as usize], &values, mask);
             }
             File::Predicate => {
@@ -211,12 +214,13 @@ impl Warp {
         match address.base {
             None => [address.offset as u64; LANES],
             Some(Reg { file: File::D, index, .. }) => {
-                self.registers.d[index as usize].map(|base| base.wrapping_add(address.offset as u64))
+                let base = &self.registers.d[index as usize];
+                row(|lane| base[lane].wrapping_add(address.offset as u64))
             }
             Some(reg) => {
                 // A 32-bit address stays one: it wraps.
-                self.registers.w[reg.index as usize]
-                    .map(|base| u64::from(base.wrapping_add(address.offset as u32)))
+                let base = &self.registers.w[reg.index as usize];
+                row(|lane| u64::from(base[lane].wrapping_add(address.offset as u32)))
             }
         }
     }
