@@ -96,6 +96,7 @@ fn every_flag_reaches_its_setting() {
         ("lr-decay-rate", "0.5"),
         ("seed", "77"),
         ("device", "cpu"),
+        ("precision", "f32"),
         ("threads", "2"),
         ("exp-dir", "elsewhere"),
         ("name", "\"mine\""),
