@@ -3,8 +3,9 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::device::{self, Device};
+use crate::device::Device;
 use crate::settings::{DeviceChoice, Precision, allowed};
+use crate::train::device_choice;
 use crate::usage;
 
 /// `--device`, `--precision`, `--threads`.
@@ -33,6 +34,6 @@ impl DeviceArguments {
         let device = DeviceChoice::from_word(&self.device).ok_or_else(|| refuse("device", &self.device))?;
         let precision =
             Precision::from_word(&self.precision).ok_or_else(|| refuse("precision", &self.precision))?;
-        Ok(device::open(device, precision, self.threads)?.device)
+        Ok(device_choice::open(device, precision, self.threads)?.device)
     }
 }

@@ -20,8 +20,6 @@ use anyhow::Result;
 pub use convolution_shape::ConvolutionShape;
 pub use primitive::{Primitive, Tensor};
 
-use crate::settings::{self, DeviceChoice};
-
 /// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
@@ -164,43 +162,5 @@ pub trait Device {
     /// Runs a whole plan. A device that can record a plan once and launch it as a unit overrides this.
     fn replay(&mut self, plan: &Plan) -> Result<()> {
         plan.primitives.iter().try_for_each(|primitive| self.execute(primitive, &plan.buffers))
-    }
-}
-
-/// A chosen device and the reason for the choice.
-pub struct Chosen {
-    pub device: Box<dyn Device>,
-    pub reason: String,
-}
-
-/// Opens a device. `threads` = 0 takes every core.
-///
-/// # Errors
-/// A usage error that says what is missing on this machine, or that the CPU computes in f32 only.
-pub fn open(choice: DeviceChoice, precision: settings::Precision, threads: usize) -> Result<Chosen> {
-    let gpu_precision = match precision {
-        settings::Precision::F32 => gpu::Precision::F32,
-        settings::Precision::Bf16 | settings::Precision::Auto => gpu::Precision::Bf16,
-    };
-    let open_cpu = |reason: String| {
-        if precision == settings::Precision::Bf16 {
-            return Err(crate::usage!(
-                "--precision bf16: the CPU computes in f32; take --device cuda or sim"
-            ));
-        }
-        Ok(Chosen { device: Box::new(cpu::CpuDevice::new(threads)?), reason })
-    };
-    let open_gpu = |name: &str, reason: &str| {
-        let device = gpu::open(name, gpu_precision)?;
-        Ok(Chosen { device: Box::new(device), reason: reason.into() })
-    };
-    match choice {
-        DeviceChoice::Cpu => open_cpu("asked for with --device cpu".into()),
-        DeviceChoice::Cuda => open_gpu("cuda", "asked for with --device cuda"),
-        DeviceChoice::Sim => open_gpu("sim", "asked for with --device sim"),
-        DeviceChoice::Auto => match gpu::probe::usable() {
-            Ok(_) => open_gpu("cuda", "the best there is"),
-            Err(missing) => open_cpu(format!("no GPU to use: {}", missing.what)),
-        },
     }
 }

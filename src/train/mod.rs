@@ -8,19 +8,20 @@
 //! | [`metrics`] | what an epoch is summed up in |
 //! | [`model`] | network, optimiser and class-prior state together, in and out of files |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
+//! | [`device_choice`] | the device that the settings ask for |
 //! | [`replay`] | given steps on given tensors, for checking against other engines |
 //! | [`tensor_file`] | safetensors files with metadata |
 //! | [`run`] | a whole run |
 //! | [`run_folder`] | what a run leaves on disk |
 
 pub mod checkpoint;
+pub mod device_choice;
 pub mod evaluate;
 pub mod metrics;
 pub mod model;
 pub mod replay;
 pub mod run;
 pub mod run_folder;
-
 pub mod schedule;
 pub mod step;
 pub mod tensor_file;

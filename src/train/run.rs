@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use super::checkpoint::{Checkpoint, Progress};
+use super::device_choice;
 use super::evaluate::{self, Evaluation};
 use super::metrics::{self, EpochMetrics};
 use super::model::Model;
@@ -19,7 +20,7 @@ use crate::data::augment::parameters::VIEW_BYTES;
 use crate::data::augment::{View, ViewParameters};
 use crate::data::recipe::{Recipe, TrainingData, prepare};
 use crate::device::primitive::counter;
-use crate::device::{self, Buffer, Device, Element, Plan, Primitive};
+use crate::device::{Buffer, Device, Element, Plan, Primitive};
 use crate::nn::Architecture;
 use crate::pll::ConfidenceStore;
 use crate::random::philox::{Purpose, Stream};
@@ -248,7 +249,7 @@ fn progress_bar(steps: usize) -> ProgressBar {
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     settings.validate()?;
-    let chosen = device::open(settings.device, settings.precision, settings.threads)?;
+    let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
     let mut device = chosen.device;
     let data = prepare(&recipe(settings)?)?;
     let counts = data.counts();
