@@ -170,12 +170,13 @@ impl Outcome {
     }
 }
 
-/// Random values for tests, different for every `name`.
+/// Random values for tests, different for every `name`, and for every RECORDS_TEST_SEED.
 pub struct Random(Stream);
 
 impl Random {
     pub fn new(name: &str) -> Self {
-        let key = crc32c::crc32c(name.as_bytes());
+        let seed = std::env::var("RECORDS_TEST_SEED").unwrap_or_default();
+        let key = crc32c::crc32c(format!("{name}{seed}").as_bytes());
         Self(Stream::new(u64::from(key), Purpose::Initialisation, 0, 0, 0))
     }
 
