@@ -98,9 +98,6 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
     pub kernel: &'static str,
-    /// Blocks of the grid and threads of a block.
-    pub blocks: usize,
-    pub threads: usize,
     /// Measured on a GPU, predicted by the interpreter.
     pub seconds: f64,
 }

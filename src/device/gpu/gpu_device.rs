@@ -188,12 +188,7 @@ impl Device for GpuDevice {
     fn kernel_times(&mut self, plan: &Plan) -> Result<Vec<KernelTime>> {
         let recording = self.recordings.get(plan.recording).context("a plan of another device")?;
         let seconds = self.driver.time(&recording.launches)?;
-        let time = |(launch, seconds): (&Launch, f64)| KernelTime {
-            kernel: launch.kernel.name,
-            blocks: launch.grid.iter().map(|&n| n as usize).product(),
-            threads: launch.block.iter().map(|&n| n as usize).product(),
-            seconds,
-        };
+        let time = |(launch, seconds): (&Launch, f64)| KernelTime { kernel: launch.kernel.name, seconds };
         Ok(recording.launches.iter().zip(seconds).map(time).collect())
     }
 
