@@ -139,7 +139,7 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
         step: Tensor(2),
         index: None,
         x: Tensor(3),
-        out: Tensor(4),
+        out: Some(Tensor(4)),
     };
     device
         .execute(&mixup, &[weights, permutations, step, x, out])

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::memory;
+use crate::device::primitive::Occupied;
 use crate::device::{Buffer, ConvolutionShape, Device, Element, Plan, Primitive, Tensor};
 
 /// Where a tensor's memory comes from.
@@ -102,7 +103,8 @@ impl Tape {
         y
     }
 
-    /// Training batchnorm over `rows` x `channels`, with an optional residual added before an optional ReLU.
+    /// Training batchnorm over `rows` x `channels`, with an optional residual added before an optional ReLU; over the part
+    /// of the rows that is `occupied` where the device decides it.
     pub fn batchnorm(
         &mut self,
         [rows, channels]: [usize; 2],
@@ -111,10 +113,22 @@ impl Tape {
         running: Tensor,
         residual: Option<Tensor>,
         relu: bool,
+        occupied: Option<Occupied>,
     ) -> Tensor {
         let batch = self.temporary(Element::F32, 2 * channels);
         let y = self.result(self.activations, rows * channels);
-        self.push(Primitive::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, y });
+        self.push(Primitive::BatchNorm {
+            rows,
+            channels,
+            x,
+            affine,
+            running,
+            batch,
+            residual,
+            relu,
+            occupied,
+            y,
+        });
         y
     }
 
@@ -174,7 +188,18 @@ impl Tape {
                         self.push(Primitive::ConvolutionDataGradient { shape, dy, w, dx, accumulate });
                     }
                 }
-                Primitive::BatchNorm { rows, channels, x, affine, batch, residual, relu, y, .. } => {
+                Primitive::BatchNorm {
+                    rows,
+                    channels,
+                    x,
+                    affine,
+                    batch,
+                    residual,
+                    relu,
+                    occupied,
+                    y,
+                    ..
+                } => {
                     let Some(&dy) = gradients.get(&y) else { continue };
                     let d_affine = self.parameter_gradients[&affine];
                     let dx = self.fresh_gradient(&mut gradients, x);
@@ -185,6 +210,7 @@ impl Tape {
                         y,
                         relu,
                         residual: residual.is_some(),
+                        occupied,
                         affine,
                         batch,
                         dy,

@@ -25,8 +25,14 @@ pub mod control {
     pub const LEARNING_RATE: usize = 0;
     /// 1 where confidences are updated (epoch >= upd_start), else 0.
     pub const UPDATE: usize = 1;
+    /// Weight of the mixed views' loss: alpha where confidences are updated, else 0.
+    pub const MIXUP: usize = 2;
+    /// SoLar's eta: weight of the losses of the chosen samples. 0: none are chosen.
+    pub const ETA: usize = 3;
+    /// SoLar's rho: share of a class's expected samples that is chosen.
+    pub const RHO: usize = 4;
     /// Length of the block.
-    pub const LEN: usize = 2;
+    pub const LEN: usize = 5;
 }
 
 /// Positions in the counters a training plan sums over an epoch, f32.
@@ -41,14 +47,63 @@ pub mod counter {
     pub const LEN: usize = 3;
 }
 
-/// How confidence rows are renewed from a pair of views.
+/// How confidence rows are renewed from the logits z of a sample's views, less the log-prior where there is one; p is their
+/// softmax, s the candidate row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfidenceRule {
-    /// CORR: masked by the current confidence; c <- sqrt(p^w p^s) / (sum + eps).
+    /// CORR, two views: masked by the current confidence; c <- sqrt(p^w p^s) / (sum + eps).
     Corr,
-    /// CORR with a debias: masked by the candidate set; logits less the log-prior;
-    /// r = s q^w q^s / (sum + eps); c <- sqrt(r) / (sum + eps).
+    /// CORR with a debias, two views: masked by the candidate set; r = s p^w p^s / (sum + eps); c <- sqrt(r) / (sum + eps).
     CorrDebiased,
+    /// PRODEN: c <- `[c>0]` p / sum, which is the softmax of z over the classes of positive confidence.
+    Positive,
+    /// SoLar, CC: c <- s p / sum, the softmax of z over the candidates.
+    Candidates,
+    /// LW: the softmax of z over the candidates, and beside it that over the other classes.
+    Leveraged,
+    /// CAVL: one-hot at the first candidate of largest class activation value |z - 1| z.
+    ActivationValue,
+}
+
+impl ConfidenceRule {
+    /// Views of a sample that it reads.
+    pub fn views(self) -> usize {
+        match self {
+            ConfidenceRule::Corr | ConfidenceRule::CorrDebiased => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// The loss of one view with logits z, p = softmax(z), against a target row c and a candidate row s (SPEC 6).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LossKind {
+    /// CORR: sum_{k: c_k=0} -ln(|1-p_k|+eps) + sum_k c_k (ln c_k - ln p_k), eps = 1e-9.
+    Consistency,
+    /// PRODEN, CAVL: -sum_k c_k ln p_k.
+    CrossEntropy,
+    /// LW with the sigmoid loss psi(z) = 1 / (1 + e^z): sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k).
+    LeveragedSigmoid { beta: f32 },
+    /// LW with cross-entropy: sum_{k in s} -c_k ln p_k + beta sum_{k not in s} -c_k ln(|1-p_k|+eps).
+    LeveragedCrossEntropy { beta: f32 },
+    /// CC: -ln sum_{k in s} p_k; reads no target.
+    CandidateSum,
+}
+
+impl LossKind {
+    /// Whether it reads the candidate row.
+    pub fn reads_candidates(self) -> bool {
+        !matches!(self, LossKind::Consistency | LossKind::CrossEntropy)
+    }
+}
+
+/// How much of a batch is there where the device decides it: the first `count[0]` images, `rows_each` rows each. What lies
+/// behind is zero in activations and gradients, and stays zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupied {
+    /// i32 `[1]`.
+    pub count: Tensor,
+    pub rows_each: usize,
 }
 
 /// Constants of [`Primitive::Sinkhorn`].
@@ -83,18 +138,28 @@ pub mod outcome {
     pub const LEN: usize = 2;
 }
 
+/// The mixed rows of [`Primitive::SolarLoss`]: z', Q' and the gradient of z'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MixedLoss {
+    pub logits: Tensor,
+    pub target: Tensor,
+    pub d_logits: Tensor,
+}
+
 /// One operation of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Primitive {
     /// index`[b]` = order`[step * batch + b]`: the samples of this step. `step` i32 `[1]`.
     SelectBatch { batch: usize, order: Tensor, step: Tensor, index: Tensor },
-    /// step += 1.
-    AdvanceStep { step: Tensor },
-    /// The views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2, bytes of
-    /// ViewParameters], index i32 `[B]` -> views f32 `[2B,S,S,3]`, weak views first. `normalisation` f32 `[6]`, mean then
-    /// standard deviation.
+    /// step += 1, back to 0 at `modulus`.
+    AdvanceStep { step: Tensor, modulus: Option<usize> },
+    /// Views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2, bytes of
+    /// ViewParameters], index i32 `[B]` -> the first V B rows of `views` `[R,S,S,3]`, the samples' view `first` (0 weak, 1
+    /// strong) in the first B, V = `count`. `normalisation` f32 `[6]`, mean then standard deviation.
     Augment {
         batch: usize,
+        first: usize,
+        count: usize,
         source: [usize; 2],
         size: usize,
         images: Tensor,
@@ -119,6 +184,7 @@ pub enum Primitive {
     /// out `[R,len]` = w x + (1 - w) x', row by row: w and each row's partner x' are this step's, from `weights` f32 `[steps]` and
     /// `permutations` i32 `[steps,B]`, of 0..B each. The R rows are groups of B (weak views, strong views), which share both.
     /// With `index` i32 `[B]`, R is B and x is a store `[N,len]` whose rows `index` are mixed: confidences. `out` has the type of x.
+    /// Without `out`, x is `[2R,len]` and the mixed rows are written behind those they were mixed from.
     Mixup {
         batch: usize,
         rows: usize,
@@ -127,6 +193,19 @@ pub enum Primitive {
         permutations: Tensor,
         step: Tensor,
         index: Option<Tensor>,
+        x: Tensor,
+        out: Option<Tensor>,
+    },
+    /// Mixup of rows that the device chose: out`[i]` = w x`[rows[i]]` + (1 - w) x`[partners[i]]` for i < count, 0 behind. w is this
+    /// step's, from `weights` f32 `[steps]`; `rows` and `partners` i32 `[B]`, `count` i32 `[1]`; x and `out` `[B,len]`.
+    MixupChosen {
+        batch: usize,
+        len: usize,
+        weights: Tensor,
+        step: Tensor,
+        rows: Tensor,
+        partners: Tensor,
+        count: Tensor,
         x: Tensor,
         out: Tensor,
     },
@@ -140,7 +219,8 @@ pub enum Primitive {
 
     /// Training batchnorm over `rows` of `channels`: y = g (x - mean) / sqrt(var + eps) + b (+ residual), then ReLU if asked.
     /// `affine` = `[g; b]`, `running` = `[mean; var]` updated with momentum 0.1 and the unbiased variance, `batch` =
-    /// `[mean; 1/sqrt(var + eps)]` kept for the gradient.
+    /// `[mean; 1/sqrt(var + eps)]` kept for the gradient. With `occupied`, statistics are those of the rows that are there, y is 0
+    /// behind them, and without any row nothing is learnt: `running` stays, `batch` is 0.
     BatchNorm {
         rows: usize,
         channels: usize,
@@ -150,6 +230,7 @@ pub enum Primitive {
         batch: Tensor,
         residual: Option<Tensor>,
         relu: bool,
+        occupied: Option<Occupied>,
         y: Tensor,
     },
     /// Batchnorm with the running statistics.
@@ -165,7 +246,7 @@ pub enum Primitive {
     },
     /// Gradient of [`Primitive::BatchNorm`]: dx from dy masked where the ReLU gave 0, and d_affine = `[sum dy xhat; sum dy]`.
     /// With a `residual`, dy is masked *in place*, which makes it the residual's gradient as well; without one, what
-    /// dy holds afterwards is not defined.
+    /// dy holds afterwards is not defined. With `occupied`, dy is 0 behind the rows that are there, and so is dx.
     BatchNormGradient {
         rows: usize,
         channels: usize,
@@ -173,6 +254,7 @@ pub enum Primitive {
         y: Tensor,
         relu: bool,
         residual: bool,
+        occupied: Option<Occupied>,
         affine: Tensor,
         batch: Tensor,
         dy: Tensor,
@@ -199,14 +281,24 @@ pub enum Primitive {
         dx: Tensor,
     },
 
-    /// The pair loss of CORR (SPEC 6) on logits `[2B,K]`, weak rows first, against the rows `index` of `confidence` `[N,K]`:
-    /// d_logits `[2B,K]` = its gradient, `loss_rows` `[B]` = each sample's part (their sum over B is the loss).
-    PairLoss {
+    /// A loss of SPEC 6 over `views` views of B samples: view v of sample b has row first + v B + b of `logits` `[R,K]`. The
+    /// target of sample b is row index`[b]` of a store `target` `[N,K]`, or row b of `target` `[B,K]` without `index`;
+    /// `candidates` u8 `[N,K]` are rows `index` likewise, null where the kind does not read them.
+    ///
+    /// The same rows of `d_logits` `[R,K]` = the gradient of the mean over B; `loss_rows` `[B]` = each sample's sum over its views.
+    /// With `control`, both are multiplied by control`[MIXUP]`, the loss is added to what `loss_rows` holds, and a weight of 0
+    /// gives 0 whatever the logits are.
+    Loss {
+        kind: LossKind,
         batch: usize,
         classes: usize,
+        views: usize,
+        first: usize,
         logits: Tensor,
-        confidence: Tensor,
-        index: Tensor,
+        target: Tensor,
+        candidates: Option<Tensor>,
+        index: Option<Tensor>,
+        control: Option<Tensor>,
         d_logits: Tensor,
         loss_rows: Tensor,
     },
@@ -220,12 +312,12 @@ pub enum Primitive {
         loss_rows: Tensor,
         counters: Tensor,
     },
-    /// F <- m F + (1 - m) mean over the rows of features `[R,D]`.
+    /// F <- m F + (1 - m) mean over the first `rows` rows of features `[R,D]`.
     MeanFeature { rows: usize, inputs: usize, momentum: f32, features: Tensor, mean: Tensor },
     /// log_prior `[K]` = ln(softmax(W F + b) + eps), the class-prior estimate of RECORDS.
     ClassPrior { inputs: usize, classes: usize, mean: Tensor, parameters: Tensor, log_prior: Tensor },
-    /// Renews the rows `index` of `confidence` by `rule` from logits `[2B,K]` where control`[UPDATE]` is not 0. `candidates` u8
-    /// `[N,K]`; `log_prior` `[K]` is read by the debiased rule only.
+    /// Renews the rows `index` of `confidence` by `rule` from the first rows of logits `[R,K]`, view after view of B, where
+    /// control`[UPDATE]` is not 0. `candidates` u8 `[N,K]`; `log_prior` `[K]` is subtracted from the logits.
     UpdateConfidence {
         rule: ConfidenceRule,
         batch: usize,
@@ -239,6 +331,60 @@ pub enum Primitive {
     },
     /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class].
     ConfidenceStatistics { rows: usize, classes: usize, confidence: Tensor, labels: Tensor, out: Tensor },
+
+    /// M `[B,K]` = softmax(z) s of logits `[B,K]` and the rows `index` of `candidates` u8 `[N,K]`: SoLar's predictions.
+    MaskedSoftmax {
+        batch: usize,
+        classes: usize,
+        logits: Tensor,
+        candidates: Tensor,
+        index: Tensor,
+        out: Tensor,
+    },
+    /// counts `[K]` += for each class the rows of x `[R,K]` whose first maximum it is.
+    CountLargest { rows: usize, classes: usize, x: Tensor, counts: Tensor },
+    /// SoLar's choice of samples (SPEC 7, step 5) from weak logits `[B,K]`, pseudo-labels `refined` Q `[B,K]` and the class
+    /// prior r `[K]`: for each class j the max(1, min(ceil(B r_j rho), n_j)) of least -sum Q ln p among the n_j rows whose first
+    /// maximum of Q is j, the earlier row where equal; and each row with sum Q p > `threshold`. None where control`[ETA]` is 0.
+    ///
+    /// `chosen` i32 `[B]`: 1 for a chosen row, else 0. `rows` i32 `[B]`: the chosen rows ascending, -1 behind; `count` i32 `[1]`:
+    /// how many. `partners` i32 `[B]`: rows in another order, -1 behind: with n chosen, those of the numbers of this step's
+    /// permutation (of `permutations` i32 `[steps,B]`) below n, in its order.
+    ChooseSamples {
+        batch: usize,
+        classes: usize,
+        threshold: f32,
+        logits: Tensor,
+        refined: Tensor,
+        class_prior: Tensor,
+        control: Tensor,
+        permutations: Tensor,
+        step: Tensor,
+        chosen: Tensor,
+        rows: Tensor,
+        partners: Tensor,
+        count: Tensor,
+    },
+    /// The loss of SoLar (SPEC 7, step 6). With A the chosen rows, U the others, H(q, z) = -sum q ln softmax(z), eta from `control`:
+    /// eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the first |A| mixed rows of H(Q', z')) + (1 - eta) mean_U H(c, z^w),
+    /// a mean over nothing being 0; and mean H(c, z^w) where A is empty. Logits, their gradients and Q, Q' are `[B,K]`, c the rows
+    /// `index` of `confidence`. `loss_rows` `[B]`: their sum over B is the loss.
+    SolarLoss {
+        batch: usize,
+        classes: usize,
+        weak: Tensor,
+        strong: Tensor,
+        refined: Tensor,
+        mixed: Option<MixedLoss>,
+        confidence: Tensor,
+        index: Tensor,
+        chosen: Tensor,
+        count: Tensor,
+        control: Tensor,
+        d_weak: Tensor,
+        d_strong: Tensor,
+        loss_rows: Tensor,
+    },
 
     /// The label refinery of SoLar (SPEC 7): `refined` `[B,K]` = pseudo-labels of `predictions` M `[B,K]` whose class frequencies over
     /// P = [`queue` `[L,K]`; M] follow `class_prior` r `[K]`. The queue takes part once it is full, which is when its last row is
@@ -264,6 +410,8 @@ pub enum Primitive {
         outcome: Tensor,
     },
 
+    /// into `[len]` += x `[len]`.
+    Add { len: usize, x: Tensor, into: Tensor },
     /// `to` `[len]` = `from` `[len]`, rounded to the type of `to`.
     Convert { len: usize, from: Tensor, to: Tensor },
 
@@ -291,6 +439,7 @@ impl Primitive {
             P::NormaliseImages { .. } => "normalise images",
             P::StoreRows { .. } => "store rows",
             P::Mixup { .. } => "mixup",
+            P::MixupChosen { .. } => "mixup of chosen rows",
             P::Convolution { .. } => "convolution",
             P::ConvolutionDataGradient { .. } => "convolution data gradient",
             P::ConvolutionWeightGradient { .. } => "convolution weight gradient",
@@ -301,13 +450,18 @@ impl Primitive {
             P::AveragePoolGradient { .. } => "average pool gradient",
             P::Linear { .. } => "linear",
             P::LinearGradient { .. } => "linear gradient",
-            P::PairLoss { .. } => "pair loss",
+            P::Loss { .. } => "loss",
             P::StepStatistics { .. } => "step statistics",
             P::MeanFeature { .. } => "mean feature",
             P::ClassPrior { .. } => "class prior",
             P::UpdateConfidence { .. } => "update confidence",
             P::ConfidenceStatistics { .. } => "confidence statistics",
+            P::MaskedSoftmax { .. } => "masked softmax",
+            P::CountLargest { .. } => "count largest",
+            P::ChooseSamples { .. } => "choose samples",
+            P::SolarLoss { .. } => "solar loss",
             P::Sinkhorn { .. } => "sinkhorn",
+            P::Add { .. } => "add",
             P::Convert { .. } => "convert",
             P::Sgd { .. } => "sgd",
         }
@@ -325,7 +479,7 @@ impl Primitive {
                 add(step, Read);
                 add(index, Write);
             }
-            P::AdvanceStep { step } => add(step, Update),
+            P::AdvanceStep { step, .. } => add(step, Update),
             P::Augment { images, parameters, index, normalisation, views, .. } => {
                 add(images, Read);
                 add(parameters, Read);
@@ -349,7 +503,11 @@ impl Primitive {
                 add(permutations, Read);
                 add(step, Read);
                 index.into_iter().for_each(|i| add(i, Read));
-                add(x, Read);
+                add(x, if out.is_some() { Read } else { Update });
+                out.into_iter().for_each(|out| add(out, Write));
+            }
+            P::MixupChosen { weights, step, rows, partners, count, x, out, .. } => {
+                [weights, step, rows, partners, count, x].into_iter().for_each(|tensor| add(tensor, Read));
                 add(out, Write);
             }
             P::Convolution { x, w, y, .. } => {
@@ -367,7 +525,8 @@ impl Primitive {
                 add(dy, Read);
                 add(dw, Write);
             }
-            P::BatchNorm { x, affine, running, batch, residual, y, .. } => {
+            P::BatchNorm { x, affine, running, batch, residual, occupied, y, .. } => {
+                occupied.into_iter().for_each(|part| add(part.count, Read));
                 add(x, Read);
                 add(affine, Read);
                 add(running, Update);
@@ -382,7 +541,8 @@ impl Primitive {
                 residual.into_iter().for_each(|r| add(r, Read));
                 add(y, Write);
             }
-            P::BatchNormGradient { x, y, affine, batch, dy, d_affine, dx, relu, .. } => {
+            P::BatchNormGradient { x, y, affine, batch, dy, d_affine, dx, relu, occupied, .. } => {
+                occupied.into_iter().for_each(|part| add(part.count, Read));
                 add(x, Read);
                 if relu {
                     add(y, Read);
@@ -413,12 +573,12 @@ impl Primitive {
                 add(d_parameters, Write);
                 add(dx, Write);
             }
-            P::PairLoss { logits, confidence, index, d_logits, loss_rows, .. } => {
+            P::Loss { logits, target, candidates, index, control, first, d_logits, loss_rows, .. } => {
                 add(logits, Read);
-                add(confidence, Read);
-                add(index, Read);
-                add(d_logits, Write);
-                add(loss_rows, Write);
+                add(target, Read);
+                [candidates, index, control].into_iter().flatten().for_each(|tensor| add(tensor, Read));
+                add(d_logits, if first == 0 { Write } else { Update });
+                add(loss_rows, if control.is_some() { Update } else { Write });
             }
             P::StepStatistics { logits, labels, index, loss_rows, counters, .. } => {
                 add(logits, Read);
@@ -449,6 +609,57 @@ impl Primitive {
                 add(labels, Read);
                 add(out, Write);
             }
+            P::MaskedSoftmax { logits, candidates, index, out, .. } => {
+                add(logits, Read);
+                add(candidates, Read);
+                add(index, Read);
+                add(out, Write);
+            }
+            P::CountLargest { x, counts, .. } => {
+                add(x, Read);
+                add(counts, Update);
+            }
+            P::ChooseSamples {
+                logits,
+                refined,
+                class_prior,
+                control,
+                permutations,
+                step,
+                chosen,
+                rows,
+                partners,
+                count,
+                ..
+            } => {
+                let read = [logits, refined, class_prior, control, permutations, step];
+                read.into_iter().for_each(|tensor| add(tensor, Read));
+                [chosen, rows, partners, count].into_iter().for_each(|tensor| add(tensor, Write));
+            }
+            P::SolarLoss {
+                weak,
+                strong,
+                refined,
+                mixed,
+                confidence,
+                index,
+                chosen,
+                count,
+                control,
+                d_weak,
+                d_strong,
+                loss_rows,
+                ..
+            } => {
+                let read = [weak, strong, refined, confidence, index, chosen, count, control];
+                read.into_iter().for_each(|tensor| add(tensor, Read));
+                if let Some(MixedLoss { logits, target, d_logits }) = mixed {
+                    add(logits, Read);
+                    add(target, Read);
+                    add(d_logits, Write);
+                }
+                [d_weak, d_strong, loss_rows].into_iter().for_each(|tensor| add(tensor, Write));
+            }
             P::Sinkhorn { predictions, queue, class_prior, barrier, refined, outcome, .. } => {
                 add(predictions, Read);
                 queue.into_iter().for_each(|q| add(q, Read));
@@ -456,6 +667,10 @@ impl Primitive {
                 add(barrier, Update);
                 add(refined, Write);
                 add(outcome, Write);
+            }
+            P::Add { x, into, .. } => {
+                add(x, Read);
+                add(into, Update);
             }
             P::Convert { from, to, .. } => {
                 add(from, Read);
@@ -494,16 +709,25 @@ impl Primitive {
             P::AveragePoolGradient { images, channels, .. } => count(images * channels),
             P::Linear { rows, inputs, outputs, .. } => 2.0 * count(rows * inputs * outputs),
             P::LinearGradient { rows, inputs, outputs, .. } => 4.0 * count(rows * inputs * outputs),
-            P::PairLoss { batch, classes, .. } => 2.0 * count(batch * classes) * 20.0,
+            P::Loss { batch, classes, views, .. } => count(views * batch * classes) * 20.0,
             P::StepStatistics { batch, classes, .. } => count(batch * classes),
             P::MeanFeature { rows, inputs, .. } => count(rows * inputs),
             P::ClassPrior { inputs, classes, .. } => 2.0 * count(inputs * classes),
-            P::UpdateConfidence { batch, classes, .. } => 2.0 * count(batch * classes) * 10.0,
+            P::UpdateConfidence { rule, batch, classes, .. } => count(rule.views() * batch * classes) * 10.0,
+            P::MaskedSoftmax { batch, classes, .. } => count(batch * classes) * 5.0,
+            P::CountLargest { rows, classes, .. } => count(rows * classes),
+            // A row's loss, then its rank among the rows of its class.
+            P::ChooseSamples { batch, classes, .. } => count(batch * classes) * 10.0 + count(batch * batch),
+            P::SolarLoss { batch, classes, mixed, .. } => {
+                count(batch * classes) * if mixed.is_some() { 30.0 } else { 20.0 }
+            }
             P::ConfidenceStatistics { rows, classes, .. } => count(rows * classes),
             P::Sinkhorn { batch, queue_rows, classes, settings, .. } => {
                 count((batch + queue_rows) * classes) * (4.0 * count(settings.rounds) + 5.0)
             }
             P::Mixup { rows, len, .. } => 3.0 * count(rows * len),
+            P::MixupChosen { batch, len, .. } => 3.0 * count(batch * len),
+            P::Add { len, .. } => count(len),
             P::Sgd { len, .. } => count(len) * 6.0,
             P::SelectBatch { .. }
             | P::AdvanceStep { .. }
@@ -520,9 +744,27 @@ impl Primitive {
         use Primitive as P;
         let whole = |tensor: Tensor| (buffers[tensor.0].len * buffers[tensor.0].element.bytes()) as f64;
         let touched = |tensor: Tensor| match *self {
-            P::PairLoss { batch, classes, confidence, .. } if tensor == confidence => {
+            P::Loss { batch, classes, target, index: Some(_), .. } if tensor == target => {
                 (batch * classes * 4) as f64
             }
+            P::Loss { batch, classes, candidates, .. } if Some(tensor) == candidates => {
+                (batch * classes) as f64
+            }
+            // Written rows only.
+            P::Loss { batch, classes, views, first, logits, d_logits, .. }
+                if tensor == logits || tensor == d_logits =>
+            {
+                let bytes = (views * batch * classes * 4) as f64;
+                if first > 0 && tensor == d_logits { bytes / 2.0 } else { bytes }
+            }
+            P::SolarLoss { batch, classes, confidence, .. } if tensor == confidence => {
+                (batch * classes * 4) as f64
+            }
+            P::MaskedSoftmax { batch, classes, candidates, .. } if tensor == candidates => {
+                (batch * classes) as f64
+            }
+            P::ChooseSamples { batch, permutations, .. } if tensor == permutations => (batch * 4) as f64,
+            P::MixupChosen { weights, .. } if tensor == weights => 4.0,
             P::UpdateConfidence { batch, classes, confidence, .. } if tensor == confidence => {
                 (batch * classes * 4) as f64
             }

@@ -78,7 +78,7 @@ impl Recorder<'_> {
         let tensor = match self.mode {
             Mode::Training => {
                 let y = self.tape.convolution(shape, x.tensor, w);
-                self.tape.batchnorm(rows, y, affine, running, residual, relu)
+                self.tape.batchnorm(rows, y, affine, running, residual, relu, None)
             }
             Mode::Evaluation => {
                 let y = self.tape.convolution(shape, x.tensor, w);

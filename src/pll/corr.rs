@@ -28,7 +28,20 @@ pub fn record_loss(
     let d_logits = tape.temporary(Element::F32, 2 * batch * classes);
     let loss_rows = tape.temporary(Element::F32, batch);
     let (confidence, index) = (rows.confidence, rows.index);
-    tape.push(Primitive::PairLoss { batch, classes, logits, confidence, index, d_logits, loss_rows });
+    tape.push(Primitive::Loss {
+        kind: crate::device::primitive::LossKind::Consistency,
+        batch,
+        classes,
+        views: 2,
+        first: 0,
+        logits,
+        target: confidence,
+        candidates: None,
+        index: Some(index),
+        control: None,
+        d_logits,
+        loss_rows,
+    });
     (d_logits, loss_rows)
 }
 

@@ -159,7 +159,7 @@ impl Evaluation {
             let mean = tape.persistent(prior.mean_feature);
             prior.record_estimate(&mut tape, mean, outputs.classifier);
         }
-        tape.push(Primitive::AdvanceStep { step: step_tensor });
+        tape.push(Primitive::AdvanceStep { step: step_tensor, modulus: None });
         Ok(Self {
             plan: tape.finish(device)?,
             batches,

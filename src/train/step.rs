@@ -134,8 +134,19 @@ pub fn plan(
     let views = tape.temporary(tape.activations(), 2 * batch * size * size * 3);
     tape.push(Primitive::SelectBatch { batch, order, step, index });
     let source = data.source;
-    tape.push(Primitive::Augment { batch, source, size, images, parameters, index, normalisation, views });
+    tape.push(Primitive::Augment {
+        batch,
+        first: 0,
+        count: 2,
+        source,
+        size,
+        images,
+        parameters,
+        index,
+        normalisation,
+        views,
+    });
     record(&mut tape, settings, model, store, state, StepInputs { views, index });
-    tape.push(Primitive::AdvanceStep { step });
+    tape.push(Primitive::AdvanceStep { step, modulus: None });
     tape.finish(device)
 }

@@ -34,6 +34,8 @@ fn check(pair: &mut Pair, case: &Case<'_>, random: &mut Random) {
     ];
     let primitive = Primitive::Augment {
         batch: samples,
+        first: 0,
+        count: 2,
         source: *source,
         size: *size,
         images: Tensor(0),

@@ -45,10 +45,10 @@ fn batches_follow_the_order() {
                 step,
                 index: Some(index),
                 x,
-                out: rows,
+                out: Some(rows),
             },
             Primitive::StoreRows { batch, columns, rows, step, store },
-            Primitive::AdvanceStep { step },
+            Primitive::AdvanceStep { step, modulus: None },
         ];
         let outcome = pair.run(&vec![one_step; 3].concat(), &values);
         outcome.assert_equal(&format!("{batch} of {samples}"), store);
@@ -137,8 +137,17 @@ fn views_are_mixed() {
                 Value::ActivationOutput(rows * len),
             ];
             let [weights, permutations, step, x, out] = std::array::from_fn(Tensor);
-            let mixup =
-                Primitive::Mixup { batch, rows, len, weights, permutations, step, index: None, x, out };
+            let mixup = Primitive::Mixup {
+                batch,
+                rows,
+                len,
+                weights,
+                permutations,
+                step,
+                index: None,
+                x,
+                out: Some(out),
+            };
             let mut outcome = pair.run(&[mixup], &values);
             assert_rounded(&pair, &mut outcome, &format!("{rows} rows of {len}, {precision:?}"), out);
         }
@@ -164,7 +173,8 @@ fn confidence_rows_are_mixed() {
             ];
             let [weights, permutations, step, index, x, out] = std::array::from_fn(Tensor);
             let (rows, len, index) = (batch, classes, Some(index));
-            let mixup = Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out };
+            let mixup =
+                Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out: Some(out) };
             let outcome = pair.run(&[mixup], &values);
             outcome.assert_equal(&format!("{batch} rows of {classes}, {precision:?}"), out);
         }
@@ -199,7 +209,17 @@ fn steps_beyond_the_end_stay_inside() {
         let (rows, columns) = (batch, len);
         for primitive in [
             Primitive::SelectBatch { batch, order, step, index },
-            Primitive::Mixup { batch, rows, len, weights, permutations, step, index: Some(index), x, out },
+            Primitive::Mixup {
+                batch,
+                rows,
+                len,
+                weights,
+                permutations,
+                step,
+                index: Some(index),
+                x,
+                out: Some(out),
+            },
             Primitive::StoreRows { batch, columns, rows: out, step, store },
         ] {
             device.execute(&primitive, &buffers).unwrap();

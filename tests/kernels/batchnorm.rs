@@ -92,6 +92,7 @@ fn forward([rows, channels]: [usize; 2], residual: bool, relu: bool) -> Primitiv
         batch: BATCH,
         residual: residual.then_some(RESIDUAL),
         relu,
+        occupied: None,
         y: Y,
     }
 }
@@ -104,6 +105,7 @@ fn gradient([rows, channels]: [usize; 2], residual: bool, relu: bool) -> Primiti
         y: Y,
         relu,
         residual,
+        occupied: None,
         affine: AFFINE,
         batch: BATCH,
         dy: DY,

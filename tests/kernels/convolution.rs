@@ -195,6 +195,7 @@ fn statistics_of_the_epilogue() {
                 batch: Tensor(5),
                 residual: None,
                 relu: true,
+                occupied: None,
                 y: Tensor(6),
             };
             let mut plan = Plan {

@@ -3,7 +3,7 @@
 use records::device::gpu::Precision;
 use records::device::gpu::driver::Gpu;
 use records::device::gpu::lower::Lowering;
-use records::device::primitive::{ConfidenceRule, control, counter};
+use records::device::primitive::{ConfidenceRule, LossKind, control, counter};
 use records::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
 
 use crate::pair::{Outcome, Pair, Random, Value};
@@ -99,12 +99,17 @@ impl Case {
     }
 
     fn loss(&self) -> Primitive {
-        Primitive::PairLoss {
+        Primitive::Loss {
+            kind: LossKind::Consistency,
             batch: self.batch,
             classes: self.classes,
+            views: 2,
+            first: 0,
             logits: LOGITS,
-            confidence: CONFIDENCE,
-            index: INDEX,
+            target: CONFIDENCE,
+            candidates: None,
+            index: Some(INDEX),
+            control: None,
             d_logits: D_LOGITS,
             loss_rows: LOSS_ROWS,
         }
@@ -278,12 +283,9 @@ fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
     for update in case.updates() {
         assert_eq!(launches(&[case.loss(), update.clone()]), 1);
         assert_eq!(launches(&[update.clone(), case.loss()]), 2);
-        let Primitive::PairLoss { batch, classes, confidence, index, d_logits, loss_rows, .. } = case.loss()
-        else {
-            unreachable!()
-        };
-        let logits = Tensor(8);
-        let other = Primitive::PairLoss { batch, classes, logits, confidence, index, d_logits, loss_rows };
+        let mut other = case.loss();
+        let Primitive::Loss { logits, .. } = &mut other else { unreachable!() };
+        *logits = Tensor(8);
         assert_eq!(launches(&[other, update]), 2);
     }
 }

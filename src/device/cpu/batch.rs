@@ -10,8 +10,11 @@ use crate::data::augment::view::{NormalisationTable, Scratch, augment_normalised
 
 /// Shapes of [`augment`].
 pub(super) struct Views {
-    /// Samples B; there are 2B views.
+    /// Samples B.
     pub batch: usize,
+    /// The view the first B rows are of: 0 weak, 1 strong; and how many views there are.
+    pub first: usize,
+    pub count: usize,
     /// Height and width of the source images.
     pub source: [usize; 2],
     /// Height and width of a view.
@@ -28,7 +31,7 @@ fn constants(normalisation: &[f32]) -> Normalisation {
     Normalisation { mean: part(0), std: part(3) }
 }
 
-/// Weak then strong views of the samples `index`; see [`crate::device::Primitive::Augment`].
+/// Views of the samples `index`; see [`crate::device::Primitive::Augment`].
 pub(super) fn augment(
     shape: &Views,
     images: &[u8],
@@ -37,15 +40,16 @@ pub(super) fn augment(
     normalisation: &[f32],
     views: &mut [f32],
 ) -> Result<()> {
-    let Views { batch, source, size } = *shape;
+    let Views { batch, first, count, source, size } = *shape;
     let bytes = source[0] * source[1] * 3;
     ensure!(
         parameters.len() == images.len() / bytes * 2 * VIEW_BYTES,
         "one set of parameters a sample and view"
     );
     let table = NormalisationTable::new(constants(normalisation));
-    views.par_chunks_exact_mut(size * size * 3).enumerate().for_each(|(row, out)| {
-        let (view, sample) = (row / batch, index[row % batch] as usize);
+    let rows = views.par_chunks_exact_mut(size * size * 3).take(count * batch);
+    rows.enumerate().for_each(|(row, out)| {
+        let (view, sample) = (first + row / batch, index[row % batch] as usize);
         let given: ViewParameters =
             bytemuck::pod_read_unaligned(&parameters[(2 * sample + view) * VIEW_BYTES..][..VIEW_BYTES]);
         let image = &images[sample * bytes..][..bytes];
@@ -81,6 +85,28 @@ pub(super) fn mixup(
     out.par_chunks_exact_mut(len).enumerate().for_each(|(row, out)| {
         let partner = row / batch * batch + permutation[row % batch] as usize;
         for ((out, own), other) in out.iter_mut().zip(named(row)).zip(named(partner)) {
+            *out = weight * own + rest * other;
+        }
+    });
+}
+
+/// out`[i]` = weight x`[rows[i]]` + (1 - weight) x`[partners[i]]` for the first `count` rows, in the roundings of [`mixup`]; 0 behind.
+pub(super) fn mixup_chosen(
+    len: usize,
+    weight: f32,
+    [rows, partners]: [&[i32]; 2],
+    count: usize,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    let rest = 1.0 - weight;
+    out.par_chunks_exact_mut(len).enumerate().for_each(|(i, out)| {
+        if i >= count {
+            out.fill(0.0);
+            return;
+        }
+        let row = |row: i32| &x[row as usize * len..][..len];
+        for ((out, own), other) in out.iter_mut().zip(row(rows[i])).zip(row(partners[i])) {
             *out = weight * own + rest * other;
         }
     });

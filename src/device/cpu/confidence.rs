@@ -1,6 +1,6 @@
 //! Renewing confidence rows (disambiguation) and their statistics.
 
-use super::pair_loss::{EPSILON, argmax, log_softmax};
+use super::loss::{EPSILON, argmax, log_softmax};
 use crate::device::primitive::ConfidenceRule;
 
 /// Renews the rows `index` of `confidence` `[N,K]`; see [`crate::device::Primitive::UpdateConfidence`]. The indices of a batch
@@ -14,20 +14,54 @@ pub(super) fn update(
     index: &[i32],
     confidence: &mut [f32],
 ) {
-    let (weak, strong) = logits.split_at(batch * classes);
     let mut scratch = vec![0.0; 3 * classes];
     let (log_p, views) = scratch.split_at_mut(classes);
     let (p_weak, p_strong) = views.split_at_mut(classes);
-    for ((weak, strong), &sample) in weak.chunks_exact(classes).zip(strong.chunks_exact(classes)).zip(index) {
-        log_softmax(weak, log_prior, log_p, p_weak);
-        log_softmax(strong, log_prior, log_p, p_strong);
+    let view = |view: usize, b: usize| &logits[(view * batch + b) * classes..][..classes];
+    for (b, &sample) in index.iter().enumerate() {
         let at = sample as usize * classes..(sample as usize + 1) * classes;
-        let row = &mut confidence[at.clone()];
+        let (row, candidates) = (&mut confidence[at.clone()], &candidates[at]);
+        log_softmax(view(0, b), log_prior, log_p, p_weak);
+        if rule.views() == 2 {
+            log_softmax(view(1, b), log_prior, log_p, p_strong);
+        }
         match rule {
             ConfidenceRule::Corr => corr(row, p_weak, p_strong),
-            ConfidenceRule::CorrDebiased => corr_debiased(row, &candidates[at], p_weak, p_strong),
+            ConfidenceRule::CorrDebiased => corr_debiased(row, candidates, p_weak, p_strong),
+            ConfidenceRule::Positive => {
+                let positive: Vec<bool> = row.iter().map(|&c| c > 0.0).collect();
+                partial_softmax(row, log_p, |k| positive[k]);
+            }
+            ConfidenceRule::Candidates => {
+                row.fill(0.0);
+                partial_softmax(row, log_p, |k| candidates[k] != 0);
+            }
+            ConfidenceRule::Leveraged => {
+                partial_softmax(row, log_p, |k| candidates[k] != 0);
+                partial_softmax(row, log_p, |k| candidates[k] == 0);
+            }
+            ConfidenceRule::ActivationValue => {
+                let z = |k: usize| view(0, b)[k] - log_prior.map_or(0.0, |prior| prior[k]);
+                let value = |k: usize| (z(k) - 1.0).abs() * z(k);
+                let inside = (0..classes).filter(|&k| candidates[k] != 0);
+                let best = inside.reduce(|best, k| if value(k) > value(best) { k } else { best });
+                row.fill(0.0);
+                best.into_iter().for_each(|k| row[k] = 1.0);
+            }
         }
     }
+}
+
+/// c = the softmax over the classes that are `inside`, from log-probabilities over all: taking their own largest out first, no sum
+/// underflows. Classes outside keep their c.
+fn partial_softmax(row: &mut [f32], log_p: &[f32], inside: impl Fn(usize) -> bool) {
+    let most = (0..row.len()).filter(|&k| inside(k)).map(|k| log_p[k]).fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for k in (0..row.len()).filter(|&k| inside(k)) {
+        row[k] = (log_p[k] - most).exp();
+        sum += row[k];
+    }
+    (0..row.len()).filter(|&k| inside(k)).for_each(|k| row[k] /= sum);
 }
 
 /// r = sqrt(`[c>0]` p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good (SPEC-LONG Q9).

@@ -9,16 +9,18 @@ mod batchnorm;
 mod confidence;
 pub mod convolution;
 mod linear;
+mod loss;
 mod memory;
 mod optimizer;
-mod pair_loss;
 mod pooling;
 mod prior;
 mod sinkhorn;
+mod solar;
 
 use anyhow::{Context as _, Result, ensure};
 
 use self::memory::Memory;
+use super::primitive::Occupied;
 use super::{Buffer, Device, Element, Primitive, Tensor};
 
 /// The processor's cores and main memory.
@@ -133,6 +135,12 @@ impl<'a> Call<'a> {
         tensor.map(|tensor| self.f32(tensor)).transpose()
     }
 
+    /// Rows of a batchnorm that are there.
+    fn there(&self, rows: usize, occupied: Option<Occupied>) -> Result<usize> {
+        let Some(Occupied { count, rows_each }) = occupied else { return Ok(rows) };
+        Ok((self.i32(count)?[0] as usize * rows_each).min(rows))
+    }
+
     fn run(&mut self, primitive: &Primitive) -> Result<()> {
         use Primitive as P;
         match *primitive {
@@ -142,17 +150,32 @@ impl<'a> Call<'a> {
                 ensure!(first + batch <= order.len(), "step past the end of the epoch's order");
                 self.i32_mut(index)?.copy_from_slice(&order[first..first + batch]);
             }
-            P::AdvanceStep { step } => self.i32_mut(step)?[0] += 1,
-            P::Augment { batch, source, size, images, parameters, index, normalisation, views } => {
-                batch::augment(
-                    &batch::Views { batch, source, size },
-                    &self.u8(images)?,
-                    &self.u8(parameters)?,
-                    &self.i32(index)?,
-                    &self.f32(normalisation)?,
-                    &mut self.f32_mut(views)?,
-                )?
+            P::AdvanceStep { step, modulus } => {
+                let mut step = self.i32_mut(step)?;
+                step[0] += 1;
+                if modulus.is_some_and(|modulus| step[0] as usize >= modulus) {
+                    step[0] = 0;
+                }
             }
+            P::Augment {
+                batch,
+                first,
+                count,
+                source,
+                size,
+                images,
+                parameters,
+                index,
+                normalisation,
+                views,
+            } => batch::augment(
+                &batch::Views { batch, first, count, source, size },
+                &self.u8(images)?,
+                &self.u8(parameters)?,
+                &self.i32(index)?,
+                &self.f32(normalisation)?,
+                &mut self.f32_mut(views)?,
+            )?,
             P::NormaliseImages { batch, pixels, images, step, normalisation, x } => {
                 let first = self.i32(step)?[0] as usize * batch;
                 let (images, normalisation) = (self.u8(images)?, self.f32(normalisation)?);
@@ -172,8 +195,32 @@ impl<'a> Call<'a> {
                 ensure!(index.is_none() || rows == batch, "a mixup of indexed rows is one group");
                 let index = index.map(|index| self.i32(index)).transpose()?;
                 let permutation = &permutations[now * batch..][..batch];
-                let (x, mut out) = (self.f32(x)?, self.f32_mut(out)?);
-                batch::mixup(len, weights[now], permutation, index.as_deref(), &x, &mut out);
+                match out {
+                    Some(out) => {
+                        let (x, mut out) = (self.f32(x)?, self.f32_mut(out)?);
+                        batch::mixup(len, weights[now], permutation, index.as_deref(), &x, &mut out);
+                    }
+                    None => {
+                        let mut both = self.f32_mut(x)?;
+                        let (x, out) = both.split_at_mut(rows * len);
+                        batch::mixup(len, weights[now], permutation, index.as_deref(), x, out);
+                    }
+                }
+            }
+            P::MixupChosen { len, weights, step, rows, partners, count, x, out, .. } => {
+                let now = self.i32(step)?[0] as usize;
+                let weights = self.f32(weights)?;
+                ensure!(now < weights.len(), "step past the end of the mixup's weights");
+                let (rows, partners) = (self.i32(rows)?, self.i32(partners)?);
+                let count = self.i32(count)?[0] as usize;
+                batch::mixup_chosen(
+                    len,
+                    weights[now],
+                    [&rows, &partners],
+                    count,
+                    &self.f32(x)?,
+                    &mut self.f32_mut(out)?,
+                );
             }
 
             P::Convolution { shape, x, w, y } => {
@@ -201,12 +248,19 @@ impl<'a> Call<'a> {
                 self.convolution,
             ),
 
-            P::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, y } => {
-                let x = self.f32(x)?;
+            P::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, occupied, y } => {
+                let there = self.there(rows, occupied)?;
+                let (x, mut y) = (self.f32(x)?, self.f32_mut(y)?);
                 let mut statistics = self.f32_mut(batch)?;
+                y[there * channels..].fill(0.0);
+                if there == 0 {
+                    statistics.fill(0.0);
+                    return Ok(());
+                }
+                let here = ..there * channels;
                 batchnorm::statistics(
-                    [rows, channels],
-                    &x,
+                    [there, channels],
+                    &x[here],
                     &mut self.f32_mut(running)?,
                     &mut statistics,
                     self.batchnorm,
@@ -215,12 +269,12 @@ impl<'a> Call<'a> {
                 let residual = self.optional(residual)?;
                 batchnorm::apply(
                     channels,
-                    &x,
+                    &x[here],
                     &affine,
                     &statistics,
-                    residual.as_deref(),
+                    residual.as_deref().map(|residual| &residual[here]),
                     relu,
-                    &mut self.f32_mut(y)?,
+                    &mut y[here],
                 );
             }
             P::BatchNormInference { channels, x, affine, running, residual, relu, y, .. } => {
@@ -237,39 +291,59 @@ impl<'a> Call<'a> {
                     &mut self.f32_mut(y)?,
                 );
             }
-            P::BatchNormGradient { rows, channels, x, y, relu, affine, batch, dy, d_affine, dx, .. } => {
+            P::BatchNormGradient {
+                rows,
+                channels,
+                x,
+                y,
+                relu,
+                occupied,
+                affine,
+                batch,
+                dy,
+                d_affine,
+                dx,
+                ..
+            } => {
+                let there = self.there(rows, occupied)?;
+                let here = ..there * channels;
                 let (x, batch) = (self.f32(x)?, self.f32(batch)?);
-                let mut d_affine = self.f32_mut(d_affine)?;
+                let (mut d_affine, mut dx) = (self.f32_mut(d_affine)?, self.f32_mut(dx)?);
+                dx[there * channels..].fill(0.0);
+                if there == 0 {
+                    d_affine.fill(0.0);
+                    return Ok(());
+                }
                 if relu {
                     let (y, mut dy) = (self.f32(y)?, self.f32_mut(dy)?);
                     batchnorm::mask_and_sum(
-                        [rows, channels],
-                        &x,
-                        &y,
+                        [there, channels],
+                        &x[here],
+                        &y[here],
                         &batch,
-                        &mut dy,
+                        &mut dy[here],
                         &mut d_affine,
                         self.batchnorm,
                     );
                 } else {
                     batchnorm::sum(
-                        [rows, channels],
-                        &x,
+                        [there, channels],
+                        &x[here],
                         &batch,
-                        &self.f32(dy)?,
+                        &self.f32(dy)?[here],
                         &mut d_affine,
                         self.batchnorm,
                     );
                 }
                 let (affine, dy) = (self.f32(affine)?, self.f32(dy)?);
                 batchnorm::input_gradient(
-                    [rows, channels],
-                    &x,
+                    [there, channels],
+                    &x[here],
                     &affine,
                     &batch,
-                    &dy,
+                    &dy[here],
                     &d_affine,
-                    &mut self.f32_mut(dx)?,
+                    &mut dx[here],
                 );
             }
 
@@ -299,16 +373,36 @@ impl<'a> Call<'a> {
                 );
             }
 
-            P::PairLoss { batch, classes, logits, confidence, index, d_logits, loss_rows } => pair_loss::run(
-                [batch, classes],
-                &self.f32(logits)?,
-                &self.f32(confidence)?,
-                &self.i32(index)?,
-                &mut self.f32_mut(d_logits)?,
-                &mut self.f32_mut(loss_rows)?,
-            ),
+            P::Loss {
+                kind,
+                batch,
+                classes,
+                views,
+                first,
+                logits,
+                target,
+                candidates,
+                index,
+                control,
+                d_logits,
+                loss_rows,
+            } => {
+                use super::primitive::control::MIXUP;
+                let weight = control.map(|control| Ok::<_, anyhow::Error>(self.f32(control)?[MIXUP]));
+                let weight = weight.transpose()?;
+                let candidates = candidates.map(|candidates| self.u8(candidates)).transpose()?;
+                let index = index.map(|index| self.i32(index)).transpose()?;
+                let rows = loss::Rows {
+                    logits: &self.f32(logits)?,
+                    target: &self.f32(target)?,
+                    candidates: candidates.as_deref(),
+                    index: index.as_deref(),
+                };
+                let shape = loss::Shape { kind, batch, classes, views, first, weight };
+                loss::run(&shape, &rows, &mut self.f32_mut(d_logits)?, &mut self.f32_mut(loss_rows)?);
+            }
             P::StepStatistics { batch, classes, logits, labels, index, loss_rows, counters } => {
-                pair_loss::statistics(
+                loss::statistics(
                     [batch, classes],
                     &self.f32(logits)?,
                     &self.i32(labels)?,
@@ -357,6 +451,95 @@ impl<'a> Call<'a> {
                 self.f32_mut(out)?.copy_from_slice(&figures);
             }
 
+            P::MaskedSoftmax { classes, logits, candidates, index, out, .. } => solar::masked_softmax(
+                classes,
+                &self.f32(logits)?,
+                &self.u8(candidates)?,
+                &self.i32(index)?,
+                &mut self.f32_mut(out)?,
+            ),
+            P::CountLargest { classes, x, counts, .. } => {
+                solar::count_largest(classes, &self.f32(x)?, &mut self.f32_mut(counts)?);
+            }
+            P::ChooseSamples {
+                batch,
+                classes,
+                threshold,
+                logits,
+                refined,
+                class_prior,
+                control,
+                permutations,
+                step,
+                chosen,
+                rows,
+                partners,
+                count,
+            } => {
+                use super::primitive::control::{ETA, RHO};
+                let (now, control) = (self.i32(step)?[0] as usize, self.f32(control)?);
+                let permutations = self.i32(permutations)?;
+                ensure!((now + 1) * batch <= permutations.len(), "step past the end of the permutations");
+                let choice = solar::Choice {
+                    classes,
+                    threshold,
+                    rho: control[RHO],
+                    logits: &self.f32(logits)?,
+                    refined: &self.f32(refined)?,
+                    class_prior: &self.f32(class_prior)?,
+                    permutation: &permutations[now * batch..][..batch],
+                };
+                let out = solar::Chosen {
+                    chosen: &mut self.i32_mut(chosen)?,
+                    rows: &mut self.i32_mut(rows)?,
+                    partners: &mut self.i32_mut(partners)?,
+                    count: &mut self.i32_mut(count)?,
+                };
+                solar::choose((control[ETA] != 0.0).then_some(&choice), out);
+            }
+            P::SolarLoss {
+                classes,
+                weak,
+                strong,
+                refined,
+                mixed,
+                confidence,
+                index,
+                chosen,
+                count,
+                control,
+                d_weak,
+                d_strong,
+                loss_rows,
+                ..
+            } => {
+                let (logits, target) = (
+                    self.optional(mixed.map(|mixed| mixed.logits))?,
+                    self.optional(mixed.map(|mixed| mixed.target))?,
+                );
+                let pair = logits.as_deref().zip(target.as_deref()).map(|(logits, target)| [logits, target]);
+                let operands = solar::Operands {
+                    classes,
+                    eta: self.f32(control)?[super::primitive::control::ETA],
+                    weak: &self.f32(weak)?,
+                    strong: &self.f32(strong)?,
+                    refined: &self.f32(refined)?,
+                    mixed: pair,
+                    confidence: &self.f32(confidence)?,
+                    index: &self.i32(index)?,
+                    chosen: &self.i32(chosen)?,
+                    count: self.i32(count)?[0] as usize,
+                };
+                let mut d_mixed = mixed.map(|mixed| self.f32_mut(mixed.d_logits)).transpose()?;
+                let results = solar::Results {
+                    d_weak: &mut self.f32_mut(d_weak)?,
+                    d_strong: &mut self.f32_mut(d_strong)?,
+                    d_mixed: d_mixed.as_deref_mut(),
+                    loss_rows: &mut self.f32_mut(loss_rows)?,
+                };
+                solar::loss(&operands, results);
+            }
+
             P::Sinkhorn { classes, settings, predictions, queue, class_prior, refined, outcome, .. } => {
                 let queue = self.optional(queue)?;
                 let figures = sinkhorn::run(
@@ -369,6 +552,7 @@ impl<'a> Call<'a> {
                 );
                 self.f32_mut(outcome)?.copy_from_slice(&figures);
             }
+            P::Add { x, into, .. } => optimizer::add(&self.f32(x)?, &mut self.f32_mut(into)?),
             P::Convert { from, to, .. } => self.f32_mut(to)?.copy_from_slice(&self.f32(from)?),
             P::Sgd { momentum, weight_decay, control, gradients, velocity, parameters, copy, .. } => {
                 ensure!(copy.is_none(), "the CPU keeps no rounded copy of the weights");

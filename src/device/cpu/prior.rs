@@ -1,12 +1,12 @@
 //! The class-prior estimate of RECORDS (ICLR 2023, section 4): softmax of the classifier applied to the moving mean feature.
 
 use super::linear::dot;
-use super::pair_loss::EPSILON;
+use super::loss::EPSILON;
 
-/// F <- m F + (1 - m) mean over rows of features `[rows, inputs]`.
+/// F <- m F + (1 - m) mean over the first `rows` rows of features `[rows, inputs]`.
 pub(super) fn mean_feature([rows, inputs]: [usize; 2], momentum: f32, features: &[f32], mean: &mut [f32]) {
     let mut sums = vec![0.0f64; inputs];
-    for row in features.chunks_exact(inputs) {
+    for row in features.chunks_exact(inputs).take(rows) {
         sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
     }
     for (mean, sum) in mean.iter_mut().zip(sums) {
@@ -24,6 +24,6 @@ pub(super) fn log_class_prior(
     let (w, b) = parameters.split_at(inputs * classes);
     let logits: Vec<f32> = w.chunks_exact(inputs).zip(b).map(|(w, b)| dot(w, mean) + b).collect();
     let mut log_p = vec![0.0; classes];
-    super::pair_loss::log_softmax(&logits, None, &mut log_p, log_prior);
+    super::loss::log_softmax(&logits, None, &mut log_p, log_prior);
     log_prior.iter_mut().for_each(|p| *p = (*p + EPSILON).ln());
 }

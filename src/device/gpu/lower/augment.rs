@@ -51,8 +51,18 @@ fn largest_size(source: [usize; 2], shared: usize) -> usize {
 
 /// Lowers a primitive of this family.
 pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    let Primitive::Augment { batch, source, size, images, parameters, index, normalisation, views } =
-        *primitive
+    let Primitive::Augment {
+        batch,
+        first: 0,
+        count: 2,
+        source,
+        size,
+        images,
+        parameters,
+        index,
+        normalisation,
+        views,
+    } = *primitive
     else {
         bail!("'{}' is no augmentation", primitive.name())
     };

@@ -37,7 +37,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let blocks = batch.div_ceil(THREADS);
             lowering.launch(Launch::linear(kernel("select_batch"), blocks, THREADS, arguments));
         }
-        Primitive::AdvanceStep { step } => {
+        Primitive::AdvanceStep { step, modulus: None } => {
             let arguments = Arguments::new().pointer(lowering.address(step));
             lowering.launch(Launch::linear(kernel("advance_step"), 1, 1, arguments));
         }
@@ -65,7 +65,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
                 .counts(&[len, lowering.len(store) / len]);
             lowering.launch(Launch::linear(kernel("store_rows"), len.div_ceil(THREADS), THREADS, arguments));
         }
-        Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out } => {
+        Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out: Some(out) } => {
             let steps = lowering.len(weights);
             ensure!(
                 steps > 0 && lowering.len(permutations) == steps * batch,

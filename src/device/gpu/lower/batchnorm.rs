@@ -160,7 +160,18 @@ fn forward(
     primitive: &Primitive,
     sums: Option<convolution::Statistics>,
 ) -> Result<()> {
-    let &Primitive::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, y } = primitive
+    let &Primitive::BatchNorm {
+        rows,
+        channels,
+        x,
+        affine,
+        running,
+        batch,
+        residual,
+        relu,
+        occupied: None,
+        y,
+    } = primitive
     else {
         bail!("'{}' is no training batchnorm", primitive.name());
     };
@@ -205,6 +216,7 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         y,
         relu,
         residual,
+        occupied: None,
         affine,
         batch,
         dy,
@@ -328,6 +340,7 @@ mod tests {
             batch: Tensor(5),
             residual: None,
             relu: true,
+            occupied: None,
             y: Tensor(6),
         };
         assert!(follows(&convolution, &batchnorm(2 * 3 * 2, 16, Tensor(2))));

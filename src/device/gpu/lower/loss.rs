@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::Lowering;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
-use crate::device::primitive::ConfidenceRule;
+use crate::device::primitive::{ConfidenceRule, LossKind};
 use crate::device::{Primitive, Tensor};
 
 const FILE: &str = "loss.cu";
@@ -45,12 +45,25 @@ impl Pair {
     /// What a primitive asks for, if it is one of the two.
     fn of(primitive: &Primitive) -> Option<Self> {
         match *primitive {
-            Primitive::PairLoss { batch, classes, logits, confidence, index, d_logits, loss_rows } => {
+            Primitive::Loss {
+                kind: LossKind::Consistency,
+                batch,
+                classes,
+                views: 2,
+                first: 0,
+                logits,
+                target,
+                index: Some(index),
+                control: None,
+                d_logits,
+                loss_rows,
+                ..
+            } => {
                 let loss = Some(Loss { d_logits, loss_rows });
-                Some(Self { batch, classes, logits, confidence, index, loss, renewal: None })
+                Some(Self { batch, classes, logits, confidence: target, index, loss, renewal: None })
             }
             Primitive::UpdateConfidence {
-                rule,
+                rule: rule @ (ConfidenceRule::Corr | ConfidenceRule::CorrDebiased),
                 batch,
                 classes,
                 logits,

@@ -14,7 +14,7 @@ mod pooling;
 mod prior;
 mod sinkhorn;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::driver::Gpu;
 use super::launch::Launch;
@@ -88,7 +88,7 @@ impl<'a> Lowering<'a> {
                     beyond
                 }
                 (
-                    pair @ Primitive::PairLoss { .. },
+                    pair @ Primitive::Loss { .. },
                     [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
                 ) if loss::fits(pair, update) => {
                     loss::lower_with_update(self, pair, update)?;
@@ -111,7 +111,8 @@ impl<'a> Lowering<'a> {
             | P::AdvanceStep { .. }
             | P::NormaliseImages { .. }
             | P::StoreRows { .. }
-            | P::Mixup { .. } => batch::lower(self, primitive),
+            | P::Mixup { .. }
+            | P::MixupChosen { .. } => batch::lower(self, primitive),
             P::Convolution { .. }
             | P::ConvolutionDataGradient { .. }
             | P::ConvolutionWeightGradient { .. } => convolution::lower(self, primitive),
@@ -120,13 +121,17 @@ impl<'a> Lowering<'a> {
             }
             P::AveragePool { .. } | P::AveragePoolGradient { .. } => pooling::lower(self, primitive),
             P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
-            P::PairLoss { .. }
+            P::Loss { .. }
             | P::StepStatistics { .. }
             | P::UpdateConfidence { .. }
             | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
             P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
             P::Sinkhorn { .. } => sinkhorn::lower(self, primitive),
-            P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
+            P::MaskedSoftmax { .. }
+            | P::CountLargest { .. }
+            | P::ChooseSamples { .. }
+            | P::SolarLoss { .. } => bail!("no kernel yet for '{}'", primitive.name()),
+            P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }
 
