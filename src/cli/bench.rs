@@ -13,7 +13,8 @@ use super::output;
 use crate::data::recipe::prepare;
 use crate::device::KernelTime;
 use crate::settings::{Debias, Settings};
-use crate::train::run::{Training, recipe};
+use crate::train::run::recipe;
+use crate::train::training::Training;
 use crate::usage;
 
 /// Arguments of `records bench`.
