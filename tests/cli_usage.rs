@@ -309,9 +309,8 @@ fn help_gives_units_defaults_and_what_is_allowed() {
             other => other.to_string(),
         };
         let flag = format!("--{name}");
-        let named =
-            |entry: &String| entry.split([' ', '[']).find(|word| word.starts_with("--")) == Some(&flag);
-        let is_of_flag = |entry: &&String| named(entry);
+        let first_flag =
+            |entry: &&String| entry.split([' ', '[']).find(|word| word.starts_with("--")) == Some(&flag);
         let entry = entries.iter().find(first_flag).unwrap_or_else(|| panic!("{flag} is not in the help"));
         assert!(entry.contains(&format!("[default: {value}]")), "{flag}: {value} is not in {entry}");
     }

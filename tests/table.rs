@@ -88,6 +88,14 @@ fn top1(run: &Path) -> Vec<f64> {
     metrics.lines().map(value).collect()
 }
 
+/// Takes a complete run's last epoch from it, as if it had been killed before.
+fn undo_last_epoch(run: &Path) {
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines: Vec<&str> = metrics.lines().collect();
+    fs::write(run.join("metrics.jsonl"), lines[..lines.len() - 1].join("\n") + "\n").unwrap();
+    fs::remove_file(run.join(format!("checkpoint-{:04}.safetensors", lines.len()))).unwrap();
+}
+
 /// Every file below a folder with its bytes.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -295,11 +303,11 @@ fn runs_of_other_settings_are_refused_by_name() {
     assert!(before == files(folder.path()), "files changed");
 
     // Rows of one table have the same settings.
-    succeed(grid(folder.path(), &["--methods=solar", "--q=0.1", "--image-size=16"]));
+    succeed(grid(folder.path(), &["--methods=solar", "--q=0.1", "--lr=0.06"]));
     let mixed = table(folder.path(), &["--report", "--rho=10", "--q=0.1", "--methods=records,solar"])
         .output()
         .unwrap();
-    assert_ends(&mixed, 2, &[name, NAMES[1], "image-size 32, not 16"]);
+    assert_ends(&mixed, 2, &[name, NAMES[1], "lr 0.05, not 0.06"]);
 
     let other = folder.path().join("corr-rho10-q0.1-seed123");
     fs::create_dir(&other).unwrap();
@@ -315,8 +323,8 @@ fn a_run_of_another_process_is_left_alone() {
     succeed(grid(folder.path(), &more));
     // As if it were still in its last epoch elsewhere.
     let run = folder.path().join("corr-rho10-q0.3-seed123");
-    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    fs::write(run.join("metrics.jsonl"), format!("{}\n", metrics.lines().next().unwrap())).unwrap();
+    let whole = top1(&run);
+    undo_last_epoch(&run);
     let lock = File::options().append(true).open(run.join("lock")).unwrap();
     lock.lock().unwrap();
     let before = files(folder.path());
@@ -329,7 +337,14 @@ fn a_run_of_another_process_is_left_alone() {
     let lines = succeed(grid(folder.path(), &["--methods=corr", "--q=0.3,0.1", "--commands"]));
     assert_eq!(lines, format!("records train --resume {}\n", run.display()));
     succeed(grid(folder.path(), &more));
-    assert_eq!(metrics.lines().count(), top1(&run).len());
+    assert_eq!(top1(&run), whole);
+
+    // A folder whose epochs cannot be made again is told, and is no reason to stop.
+    fs::remove_file(run.join("metrics.jsonl")).unwrap();
+    let output = grid(folder.path(), &["--methods=corr", "--q=0.3,0.2"]).output().unwrap();
+    assert_ends(&output, 1, &["1 of 2 runs failed: corr-rho10-q0.3-seed123"]);
+    assert!(text(&output.stdout).contains("metrics.jsonl lacks epochs"), "{}", text(&output.stdout));
+    assert!(folder.path().join("corr-rho10-q0.2-seed123/metrics.jsonl").exists());
 }
 
 #[test]
@@ -387,10 +402,7 @@ fn command_lines_make_the_same_runs() {
     let first: Vec<&str> = printed.lines().take(2).collect();
     fs::write(&script, first.join("\n")).unwrap();
     assert!(bash(&script, None).status.success());
-    let stopped = lines.join(NAMES[1]);
-    let metrics = fs::read_to_string(stopped.join("metrics.jsonl")).unwrap();
-    fs::write(stopped.join("metrics.jsonl"), format!("{}\n", metrics.lines().next().unwrap())).unwrap();
-    fs::remove_file(stopped.join("checkpoint-0003.safetensors")).unwrap();
+    undo_last_epoch(&lines.join(NAMES[1]));
     let printed = write();
     assert_eq!(printed.lines().count(), 3, "{printed}");
     assert!(printed.starts_with("records train --resume '"), "{printed}");

@@ -54,15 +54,22 @@ pub fn run_missing(
         let resume = folder.join("config.toml").exists().then_some(folder.as_path());
         let ended = run::run(&run.settings, resume);
         states[index] = State::of(run)?;
+        let still_to_do = remaining(run, &states[index]);
         match (&ended, &states[index]) {
             (Err(error), State::Missing) if !tried && exit_code(error) == 2 => return ended,
             (Err(error), State::Missing | State::Begun { .. }) => {
                 states[index] = State::Failed { reason: one_line(error) };
             }
+            (Ok(()), State::Begun { .. }) if still_to_do == to_do => {
+                let reason =
+                    "its metrics.jsonl lacks epochs that its checkpoint has done; move the folder away"
+                        .into();
+                states[index] = State::Failed { reason };
+            }
             _ => {}
         }
         tried = true;
-        epochs_run += to_do.saturating_sub(remaining(run, &states[index]));
+        epochs_run += to_do.saturating_sub(still_to_do);
         let left: usize = pending[number + 1..].iter().map(|&i| remaining(&runs[i], &states[i])).sum();
         let how = match &states[index] {
             State::Complete { best, last } => format!("best top-1 {best:.2} %, last {last:.2} %"),
@@ -80,7 +87,7 @@ pub fn run_missing(
         say(&format!("{of} ended after {}: {how}{time_left}\n", HumanDuration(began.elapsed())));
         refresh(runs, states)?;
         changed(states)?;
-        if ended.is_ok() && !matches!(states[index], State::Complete { .. }) {
+        if matches!(states[index], State::Begun { .. }) {
             // It was stopped in good order, and so are the others.
             break;
         }
@@ -91,13 +98,9 @@ pub fn run_missing(
 /// Looks again at the runs that other processes may have gone on with.
 fn refresh(runs: &[Run], states: &mut [State]) -> Result<()> {
     for (run, state) in runs.iter().zip(states) {
-        let now = match state {
-            State::Complete { .. } => continue,
-            _ => State::of(run)?,
-        };
-        // A run that failed before it had a folder left no trace of it.
-        if !(matches!(state, State::Failed { .. }) && now == State::Missing) {
-            *state = now;
+        // What failed in this call need not have left a trace of it.
+        if !matches!(state, State::Complete { .. } | State::Failed { .. }) {
+            *state = State::of(run)?;
         }
     }
     Ok(())
