@@ -11,8 +11,8 @@ use std::time::Duration;
 const TINY: &[&str] = &[
     "--dataset=synthetic",
     "--synthetic-train-per-class=20",
-    "--synthetic-test-per-class=10",
-    "--width=8",
+    "--synthetic-test-per-class=5",
+    "--width=4",
     "--batch-size=16",
     "--lr=0.05",
     "--threads=1",
@@ -294,7 +294,7 @@ fn runs_of_other_settings_are_refused_by_name() {
         (&["--epochs=3"][..], &[name, "epochs 2, not 3", "--exp-dir"][..]),
         (&["--m=0.5", "--report"], &[name, "m 0.9, not 0.5"]),
         (&["--eval-every=2"], &[name, "eval-every 1, not 2"]),
-        (&["--seeds=124,123", "--width=16", "--commands"], &[name, "width 8, not 16"]),
+        (&["--seeds=124,123", "--width=16", "--commands"], &[name, "width 4, not 16"]),
     ] {
         assert_ends(&grid(folder.path(), more).output().unwrap(), 2, parts);
     }

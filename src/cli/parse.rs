@@ -65,8 +65,8 @@ fn command() -> clap::Command {
     let defaults = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
     let of_train = defaults(&Settings::default());
     let mut of_table = defaults(&Benchmark::Cifar10.published_settings(&ROWS[0]));
-    for of_its_own in ["dataset", "exp-dir"] {
-        of_table.remove(of_its_own);
+    for (name, default) in [("dataset", "DATA"), ("exp-dir", "runs/table-DATA")] {
+        of_table.insert(name.into(), default.into());
     }
     // As in the reference trainer, the last of repeated flags counts.
     let overriding = |command: clap::Command| command.args_override_self(true);

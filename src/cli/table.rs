@@ -32,8 +32,9 @@ const DATASETS: &[&str] = &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "fold
 /// Arguments of `records table`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Flags of `records train` apply to all runs, those of SoLar to its runs only, --alpha to the mixed and --m to the RECORDS \
-                  runs. Without them the runs are the published ones. Calling it again goes on where it was stopped."
+    after_help = "Settings apply to all runs, those of SoLar to its runs only, --alpha to the mixed, --m to the RECORDS runs, \
+                  --upd-start to all but SoLar's. Without any, the runs are the published ones. Called again, it goes on where it \
+                  was stopped."
 )]
 pub struct TableArguments {
     /// The published table: cifar10 or cifar100
