@@ -155,6 +155,16 @@ fn a_grid_runs_once_and_is_shown_beside_the_published_numbers() {
     ] {
         assert!(table_text.contains(part), "{part:?} is not in {table_text}");
     }
+    // However good SoLar's first stage was.
+    let path = folder.path().join("solar-rho10-q0.1-seed1/metrics.jsonl");
+    let metrics = fs::read_to_string(&path).unwrap();
+    let first: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
+    let mut better = first.clone();
+    better["test"]["top1"] = 99.0.into();
+    let rest: Vec<&str> = metrics.lines().skip(1).collect();
+    fs::write(&path, format!("{better}\n{}\n", rest.join("\n"))).unwrap();
+    assert_eq!(top1(path.parent().unwrap())[0], 99.0);
+    assert_eq!(succeed(table(folder.path(), report)), table_text);
     // The last epoch instead of the best.
     let last = cells(&succeed(table(folder.path(), report.iter().chain(&["--format=csv", "--show=last"]))));
     let [a, b] =
@@ -185,7 +195,7 @@ fn what_is_not_there_is_a_dash_beside_the_published_number() {
     assert_eq!(titles, ["CORR", "CORR+Oracle-LA", "CORR+RECORDS", "SoLar", "CORR+RECORDS+mixup"]);
     assert!(!printed.contains("unlike"), "these are the published settings: {printed}");
     // Every row of a column begins at the same place.
-    let starts = |line: &str| line.char_indices().filter(|(_, c)| *c == '-').map(|(at, _)| at).last();
+    let starts = |line: &str| line.char_indices().filter(|(_, c)| *c == '-').map(|(at, _)| at).next_back();
     assert_eq!(starts(&line("SoLar")), starts(&line("CORR+RECORDS+mixup")));
 
     let hundred = Command::new(env!("CARGO_BIN_EXE_records"))
