@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod candidates;
 pub mod cifar;
+pub mod decode;
 pub mod folder;
 pub mod longtail;
 pub mod recipe;
@@ -10,6 +11,9 @@ pub mod source;
 pub mod statistics;
 pub mod superclasses;
 pub mod synthetic;
+
+/// Classes a data set may have at most: labels are bytes.
+pub const MAX_CLASSES: usize = 256;
 
 /// Decoded images with their true classes.
 #[derive(Clone, Debug, Default)]
