@@ -3,10 +3,11 @@
 mod support;
 
 use records::data::candidates::CandidateSets;
-use records::data::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
+use records::data::longtail::{class_counts, draw_subset, shuffle_counts};
 use records::data::superclasses::cifar100_superclass_of;
 use records::random::numpy::NumpyLegacy;
 use records::random::python::PythonRandom;
+use records::settings::ImbalanceType;
 use records::train::tensor_file::Values;
 use support::golden;
 
@@ -27,8 +28,8 @@ fn subsets_and_candidates_are_identical() {
         let imb_factor: f64 = text("imb_factor").parse().unwrap();
         let q: f64 = text("partial_rate").parse().unwrap();
         let (_, targets) = file.u8("targets").unwrap();
-        let imbalance: ImbalanceType =
-            if text("imb_type") == "None" { "exp" } else { text("imb_type") }.parse().unwrap();
+        let imbalance = if text("imb_type") == "None" { "exp" } else { text("imb_type") };
+        let imbalance = ImbalanceType::from_word(imbalance).unwrap();
         let reverse = text("reverse").eq_ignore_ascii_case("true");
         let mut counts = class_counts(imbalance, targets.len() / classes, classes, imb_factor, reverse);
         if let Ok(seed) = text("class_shuffle_seed").parse() {
@@ -66,7 +67,7 @@ fn class_counts_are_identical() {
             let (head, imb_factor) = rest.split_once(".imb").unwrap();
             let (classes, kind) = head.split_once('.').unwrap();
             let classes: usize = classes.parse().unwrap();
-            let imbalance: ImbalanceType = kind.split('_').next().unwrap().parse().unwrap();
+            let imbalance = kind.split('_').next().and_then(ImbalanceType::from_word).unwrap();
             let n_max = 50_000 / classes;
             let mut counts = class_counts(
                 imbalance,

@@ -8,7 +8,7 @@ use clap::Args;
 use super::output;
 use crate::data::recipe::{DatasetName, Recipe, prepare};
 use crate::data::statistics;
-use crate::settings::Settings;
+use crate::settings::{ImbalanceType, Settings};
 use crate::train::tensor_file::{TensorFile, Values};
 use crate::usage;
 
@@ -57,10 +57,8 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
     if !(1..=1024).contains(&arguments.image_size) {
         return Err(usage!("--image-size {}: must be 1 to 1024", arguments.image_size));
     }
-    let imb_type = arguments
-        .imb_type
-        .parse()
-        .map_err(|_| usage!("--imb-type {}: must be exp, step or none", arguments.imb_type))?;
+    let imb_type = ImbalanceType::from_word(&arguments.imb_type)
+        .ok_or_else(|| usage!("--imb-type {}: must be exp, step or none", arguments.imb_type))?;
     let defaults = Settings::default();
     let data = prepare(&Recipe {
         dataset,

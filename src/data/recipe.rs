@@ -7,11 +7,12 @@ use std::str::FromStr;
 use anyhow::Result;
 
 use super::candidates::CandidateSets;
-use super::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
+use super::longtail::{class_counts, draw_subset, shuffle_counts};
 use super::source::Source;
 use super::superclasses::cifar100_superclass_of;
 use super::{ImageSet, Normalisation, cifar, folder, synthetic};
 use crate::random::numpy::NumpyLegacy;
+use crate::settings::ImbalanceType;
 use crate::usage;
 
 /// The data sets by name.

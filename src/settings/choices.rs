@@ -69,11 +69,11 @@ macro_rules! words {
 words! {
     /// Shape of the class counts (SPEC 2).
     ImbalanceType {
-        /// Falling exponentially from class to class.
+        /// Falling exponentially from class to class: n_k = n_max * mu^(k/(K-1)).
         Exp = "exp",
-        /// The first half of the classes large, the second half small.
+        /// The first K/2 classes keep n_max samples, the others n_max * mu.
         Step = "step",
-        /// All classes of the same size.
+        /// No class loses samples.
         None = "none",
     }
 }

@@ -39,7 +39,7 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
         dataset: settings.dataset.parse()?,
         data_dir: settings.data_dir.clone(),
         imb_factor: settings.imb_factor,
-        imb_type: settings.imb_type.word().parse()?,
+        imb_type: settings.imb_type,
         reverse: settings.reverse,
         partial_rate: settings.partial_rate,
         seed: settings.seed,
