@@ -82,6 +82,8 @@ pub struct Training {
     pub plan: Plan,
     statistics: Plan,
     statistics_out: Buffer,
+    /// Which samples' true classes are known, for metrics.
+    known: Vec<bool>,
     /// Steps of an epoch: the incomplete last batch is dropped.
     pub steps: usize,
 }
@@ -99,7 +101,7 @@ impl Training {
             ));
         }
         let model = model(settings, classes, device)?;
-        let labels: Vec<i32> = data.train.labels.iter().map(|&label| i32::from(label)).collect();
+        let labels = data.device_labels();
         let store = ConfidenceStore::new(classes, &data.candidates.rows, &labels, device)?;
         let state = StepState::new(device)?;
         let resident = ResidentData {
@@ -142,15 +144,27 @@ impl Training {
             plan,
             statistics,
             statistics_out,
+            known: data.train.labels.iter().map(Option::is_some).collect(),
         })
+    }
+
+    /// The samples of an epoch in their order.
+    fn order(&self, epoch: usize) -> Vec<u32> {
+        Stream::new(self.settings.seed, Purpose::Shuffle, epoch as u32, 0, 0).permutation(self.store.samples)
+    }
+
+    /// Samples of an epoch's steps whose true class is known.
+    fn known_in_epoch(&self, epoch: usize) -> usize {
+        let stepped = self.steps * self.settings.batch_size;
+        self.order(epoch).iter().take(stepped).filter(|&&i| self.known[i as usize]).count()
     }
 
     /// Uploads what an epoch needs: order of samples, augmentation parameters, learning rate, update flag.
     pub fn begin_epoch(&self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
         let Settings { seed, upd_start, lr, image_size, .. } = self.settings;
         let (samples, number) = (self.store.samples, epoch as u32);
-        let order = Stream::new(seed, Purpose::Shuffle, number, 0, 0).permutation(samples);
-        device.write_i32(self.data.order, &order.iter().map(|&i| i as i32).collect::<Vec<_>>())?;
+        let order: Vec<i32> = self.order(epoch).iter().map(|&i| i as i32).collect();
+        device.write_i32(self.data.order, &order)?;
         let source = self.data.source;
         let parameters: Vec<ViewParameters> = (0..samples as u32)
             .into_par_iter()
@@ -234,6 +248,14 @@ fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder,
     Ok((folder, checkpoint))
 }
 
+/// How many training samples the largest and the smallest class have.
+fn sizes(counts: Option<&[usize]>) -> String {
+    let range = counts.and_then(|counts| Some((counts.iter().max()?, counts.iter().min()?)));
+    range.map_or("true classes not all known".into(), |(most, least)| {
+        format!("largest {most}, smallest {least}")
+    })
+}
+
 fn progress_bar(steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);
     let template = "{msg} [{bar:30}] {pos}/{len} steps, {per_sec}, {eta} left";
@@ -254,13 +276,10 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     let data = prepare(&recipe(settings)?)?;
     let counts = data.counts();
     let mut training = Training::new(settings, &data, &mut *device)?;
-    let evaluation = Evaluation::new(
-        &training.model,
-        &data.test,
-        data.test_normalisation,
-        EVALUATION_BATCH,
-        &mut *device,
-    )?;
+    let mut new_evaluation = |test| {
+        Evaluation::new(&training.model, test, data.test_normalisation, EVALUATION_BATCH, &mut *device)
+    };
+    let evaluation = data.test.as_ref().map(&mut new_evaluation).transpose()?;
     let (mut folder, checkpoint) = open_folder(settings, resume)?;
 
     let mut progress = Progress {
@@ -278,13 +297,12 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     folder.keep_metrics(progress.epochs_done)?;
     folder.say(&format!("device {} ({})", device.describe(), chosen.reason));
     folder.say(&format!(
-        "data {}: {} training samples of {} classes (largest {}, smallest {}), {} test images",
+        "data {}: {} training samples of {} classes ({}), {} test images",
         settings.dataset,
         data.train.len(),
         data.classes.len(),
-        counts.iter().max().unwrap_or(&0),
-        counts.iter().min().unwrap_or(&0),
-        data.test.len(),
+        sizes(counts.as_deref()),
+        data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
     ));
     let plan = &training.plan;
     folder.say(&format!(
@@ -325,20 +343,31 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
         let last = epoch + 1 == settings.epochs;
         let evaluated = last || (epoch + 1) % settings.eval_every == 0;
         let (mut test, mut log_prior) = (None, None);
-        if evaluated {
+        if let (true, Some(evaluation), Some(images)) = (evaluated, &evaluation, &data.test) {
             let (logits, prior) = evaluation.run(&mut *device)?;
-            test = Some(evaluate::metrics(&logits, &data.test.labels, &counts));
+            test = Some(evaluate::metrics(&logits, &images.labels, data.classes.len(), counts.as_deref()));
             log_prior = prior;
+        } else if let (true, Some(prior)) = (evaluated, &training.model.prior) {
+            log_prior = Some(device.read_f32(prior.log_prior)?);
         }
         let [confidence, label_accuracy] = training.confidence_statistics(&mut *device)?;
         let epoch_metrics = EpochMetrics {
             epoch,
             learning_rate,
             loss,
-            train_accuracy: 100.0 * f64::from(counters[counter::CORRECT]) / (views / 2.0),
+            train_accuracy: metrics::percent(
+                f64::from(counters[counter::CORRECT]),
+                training.known_in_epoch(epoch),
+            ),
             mean_max_confidence: confidence,
-            label_accuracy: 100.0 * label_accuracy,
-            prior_distance: log_prior.as_ref().map(|prior| evaluate::prior_distance(prior, &counts)),
+            label_accuracy: metrics::percent(
+                label_accuracy * data.train.len() as f64,
+                data.train.labels.iter().flatten().count(),
+            ),
+            prior_distance: log_prior
+                .as_ref()
+                .zip(counts.as_ref())
+                .map(|(prior, counts)| evaluate::prior_distance(prior, counts)),
             class_prior: log_prior.map(|prior| prior.iter().map(|&log| f64::from(log).exp()).collect()),
             test,
             seconds: started.elapsed().as_secs_f64(),
@@ -346,7 +375,11 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
         };
         progress.epochs_done = epoch + 1;
         let top1 = epoch_metrics.test.as_ref().map(|test| test.top1);
-        let best = top1.is_some_and(|top1| top1 > progress.best_top1);
+        // Without test images the last is taken for the best.
+        let best = match top1 {
+            Some(top1) => top1 > progress.best_top1,
+            None => last && data.test.is_none(),
+        };
         if let (true, Some(top1)) = (best, top1) {
             (progress.best_top1, progress.best_epoch) = (top1, epoch);
         }
