@@ -16,6 +16,9 @@ use super::table::Table;
 use super::{ImageSet, MAX_CLASSES, Normalisation};
 use crate::usage;
 
+/// Takes a candidate set apart into names.
+pub type Split = fn(&str) -> Vec<&str>;
+
 /// How a list is written.
 pub struct Columns {
     /// The column with the image's path inside the images' folder.
@@ -25,7 +28,7 @@ pub struct Columns {
     /// Whether every row must have a true class; else the field may be empty, or the column missing.
     pub every_label: bool,
     /// The column with the candidate set, and how it is taken apart; `None` for test images.
-    pub candidates: Option<(&'static str, fn(&str) -> Vec<&str>)>,
+    pub candidates: Option<(&'static str, Split)>,
 }
 
 /// A list of images.
