@@ -48,8 +48,14 @@ fn step(rows: &mut Vec<Row>) {
     add(rows, "step, 8 samples, width 16", costs.take());
     training.confidence_statistics(&mut device).unwrap();
     add(rows, "confidence statistics, 27 rows", costs.take());
-    let evaluation =
-        Evaluation::new(&training.model, &data.test, data.test_normalisation, 16, &mut device).unwrap();
+    let evaluation = Evaluation::new(
+        &training.model,
+        data.test.as_ref().unwrap(),
+        data.test_normalisation,
+        16,
+        &mut device,
+    )
+    .unwrap();
     costs.take();
     evaluation.run(&mut device).unwrap();
     add(rows, "evaluation, 20 images in batches of 16", costs.take());

@@ -1,5 +1,4 @@
-//! PASCAL VOC 2007 in its partial-label version (SPEC 9): objects cut out of photographs, each with the classes of all
-//! objects in its photograph as candidates.
+//! PASCAL VOC 2007 in its partial-label version (SPEC 9): images with candidate sets, long-tailed by nature.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +26,8 @@ const TRAIN_COLUMNS: Columns =
     Columns { image: "name", label: "label", every_label: true, candidates: Some(("label set", split)) };
 const TEST_COLUMNS: Columns = Columns { candidates: None, ..TRAIN_COLUMNS };
 
-/// The classes between blanks. Two objects of one class in a photograph are no fault: the set holds the class once.
+/// The classes between blanks. A class that stands there twice, as where each object of a photograph gives its class, is in the
+/// set once.
 fn split(set: &str) -> Vec<&str> {
     let mut names: Vec<&str> = set.split_whitespace().collect();
     names.sort_unstable();

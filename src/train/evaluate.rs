@@ -203,9 +203,9 @@ mod tests {
     #[test]
     fn ties_go_to_the_first_class_and_nan_is_wrong() {
         let result = metrics(&[1.0, 1.0, f32::NAN, 0.0], &[0, 1], 2, None);
-        assert_eq!((result.top1, result.top5), (50.0, 50.0));
+        assert_eq!((result.top1, result.top5, result.many), (50.0, 50.0, None));
         let result = metrics(&[1.0, 1.0], &[1], 2, Some(&[1, 1]));
-        assert_eq!((result.top1, result.top5), (0.0, 100.0));
+        assert_eq!((result.top1, result.top5, result.medium), (0.0, 100.0, Some(50.0)));
     }
 
     #[test]
