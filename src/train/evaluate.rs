@@ -205,7 +205,7 @@ mod tests {
         let result = metrics(&[1.0, 1.0, f32::NAN, 0.0], &[0, 1], 2, None);
         assert_eq!((result.top1, result.top5, result.many), (50.0, 50.0, None));
         let result = metrics(&[1.0, 1.0], &[1], 2, Some(&[1, 1]));
-        assert_eq!((result.top1, result.top5, result.medium), (0.0, 100.0, Some(50.0)));
+        assert_eq!((result.top1, result.top5, result.medium), (0.0, 100.0, Some(0.0)));
     }
 
     #[test]
