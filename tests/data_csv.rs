@@ -112,6 +112,20 @@ fn a_list_may_be_written_in_many_ways() {
 }
 
 #[test]
+fn the_documented_example_is_read() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/data.md")).unwrap();
+    let example = text.split("```csv\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = TempDir::new().unwrap();
+    for name in ["photos/0001.jpg", "photos/0002.jpg", "photos/0003.png"] {
+        plain(&dir.path().join(name), 2, 2, 1);
+    }
+    fs::write(dir.path().join("train.csv"), example).unwrap();
+    let data = prepare(&recipe(dir.path())).unwrap();
+    assert_eq!(data.classes, ["cat", "dog", "red panda", "wolf"]);
+    assert_eq!(data.train.labels, [Some(0), None, Some(2)]);
+}
+
+#[test]
 fn classes_txt_fixes_the_order_of_classes() {
     let dir = lists();
     fs::write(dir.path().join("classes.txt"), "\u{feff}red panda\r\n\r\n dog\ncat\n").unwrap();
