@@ -88,6 +88,8 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         (&["train", "--device", "tpu"], &["--device tpu", "auto, cpu, cuda, sim"]),
         (&["train", "--dataset", "imagenet"], &["--dataset imagenet", "cifar10-lt", "synthetic"]),
         (&["train", "--dataset", "folder"], &["--data-dir", "--dataset folder"]),
+        (&["train", "--dataset", "csv"], &["--data-dir", "--dataset csv"]),
+        (&["train", "--dataset", "voc", "--num-class", "10"], &["--num-class 10", "20"]),
         (&["train", "--arch", "vgg"], &["--arch vgg", "resnet18"]),
         (&["train", "-a", "resnet50"], &["--arch resnet50", "not there yet", "resnet18"]),
         (&["train", "--method", "solar"], &["--method solar", "not there yet"]),

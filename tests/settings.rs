@@ -67,6 +67,30 @@ fn flags_beat_file_beats_preset_beats_defaults() {
     );
 }
 
+/// A data set whose images have another size brings it along; a size that is given with it or later wins.
+#[test]
+fn voc_brings_its_image_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, "dataset = \"voc\"\n").unwrap();
+    let file = path.to_str().unwrap();
+    for (arguments, size) in [
+        (&["--dataset", "voc"][..], 128),
+        (&["--dataset", "voc", "--image-size", "64"], 64),
+        (&["--image-size", "64", "--dataset", "voc"], 64),
+        (&["--config", file], 128),
+        (&["--config", file, "--image-size", "32"], 32),
+        (&["--config", file, "--dataset", "voc"], 128),
+        (&["--config", file, "--dataset", "cifar10-lt"], 32),
+        (&["--preset", "records-cifar10", "--dataset", "voc"], 128),
+        (&["--dataset", "csv", "--data-dir", "x"], 32),
+    ] {
+        assert_eq!(settings_of(arguments).unwrap().image_size, size, "{arguments:?}");
+    }
+    fs::write(&path, "image-size = 64\ndataset = \"voc\"\n").unwrap();
+    assert_eq!(settings_of(&["--config", file, "--dataset", "voc"]).unwrap().image_size, 64);
+}
+
 #[test]
 fn every_flag_reaches_its_setting() {
     // One value for each flag, different from the default; the TOML of the result must show exactly these.

@@ -247,6 +247,14 @@ fn data_set(folder: &Path) -> Option<String> {
     if size("data_batch_1").is_some() || (size("train").is_some() && size("meta").is_some()) {
         return Some(format!("CIFAR for Python in {place}; the binary version is needed"));
     }
+    if size("train_var/images_PLL.csv").is_some() {
+        let wrong = if size("test/images_uniform.csv").is_some() { "" } else { "; its test part is missing" };
+        return Some(format!("PASCAL VOC in {place}{wrong}"));
+    }
+    if size("train.csv").is_some() {
+        let tested = if size("test.csv").is_some() { "and test.csv" } else { "without test.csv" };
+        return Some(format!("listed images in {place}: train.csv {tested}"));
+    }
     let classes = folders_in(&folder.join("train")).len();
     if classes >= 2 {
         let tested = folders_in(&folder.join("test")).len();
@@ -305,9 +313,21 @@ mod tests {
         for folder in ["train/owl", "train/tit", "test/owl", "test/tit"] {
             fs::create_dir_all(birds.join(folder)).unwrap();
         }
+        let (listed, voc) = (root.path().join("listed"), root.path().join("PLL"));
+        fs::create_dir_all(voc.join("train_var")).unwrap();
+        sparse_file(voc.join("train_var/images_PLL.csv"), 1);
+        fs::create_dir(&listed).unwrap();
+        sparse_file(listed.join("train.csv"), 1);
 
-        let found = data_sets(root.path());
-        assert_eq!(found.len(), 3, "{found:?}");
+        let mut found = data_sets(root.path());
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(
+            found[0].contains("PASCAL VOC") && found[0].ends_with("test part is missing"),
+            "{}",
+            found[0]
+        );
+        assert!(found[4].ends_with("listed: train.csv without test.csv"), "{}", found[4]);
+        found.remove(0);
         assert!(found[0].ends_with("birds: 2 classes in train, 2 in test"), "{}", found[0]);
         assert!(found[1].contains("CIFAR-10 ") && found[1].contains("30729999 bytes"), "{}", found[1]);
         assert!(found[2].contains("CIFAR-100") && found[2].ends_with("test.bin is missing"), "{}", found[2]);

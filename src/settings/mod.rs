@@ -208,7 +208,7 @@ impl fmt::Display for BadSetting {
 
 /// What each setting may be, to follow "must be"; printed by `--help` and by every error about the setting.
 const ALLOWED: &[(&str, &str)] = &[
-    ("dataset", "one of cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, synthetic"),
+    ("dataset", "one of cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, voc, csv, synthetic"),
     ("data-dir", "a folder"),
     ("imb-factor", "above 0 and at most 1"),
     ("imb-type", "one of exp, step, none"),
@@ -254,7 +254,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("name", "a name of 1 to 200 bytes without /, \\ or control characters that does not begin with - or ."),
     ("checkpoint-every", "a whole number of at least 1"),
     ("eval-every", "a whole number of at least 1"),
-    ("num-class", "the number of classes of the data set: 10 or 100"),
+    ("num-class", "the number of classes of the data set: 10, 20 or 100"),
 ];
 
 /// What the setting called `name` may be, to follow "must be".
@@ -358,8 +358,8 @@ impl Settings {
     /// Settings that are fine each by itself but not together, and those that this version cannot train with.
     fn contradictions(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        if self.dataset == "folder" && self.data_dir.is_none() {
-            let reason = "must name the folder of images that --dataset folder reads".to_string();
+        if ["folder", "csv"].contains(&self.dataset.as_str()) && self.data_dir.is_none() {
+            let reason = format!("must name the folder of images that --dataset {} reads", self.dataset);
             found.push(BadSetting { name: "data-dir", value: String::new(), reason });
         }
         if choices::ARCHITECTURES_TO_COME.contains(&self.arch.as_str()) {
