@@ -130,8 +130,9 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     if !(1..=4096).contains(&width) {
         return Err(usage!("metadata 'width': {width}; must be 1 to 4096"));
     }
-    let architecture = Architecture::by_name(arch, width, classes)
-        .ok_or_else(|| usage!("metadata 'arch': '{arch}'; must be one of {}", Architecture::names().join(", ")))?;
+    let architecture = Architecture::by_name(arch, width, classes).ok_or_else(|| {
+        usage!("metadata 'arch': '{arch}'; must be one of {}", Architecture::names().join(", "))
+    })?;
     let prior_momentum = case.float("m", 0.9)? as f32;
     let mut model =
         Model::new(architecture, case.number("seed", 0)?, debias.then_some(prior_momentum), device)?;

@@ -55,10 +55,9 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
 /// # Errors
 /// A usage error for an unknown architecture; when the device has not enough memory.
 pub fn model(settings: &Settings, classes: usize, device: &mut dyn Device) -> Result<Model> {
-    let architecture = Architecture::by_name(&settings.arch, settings.width, classes)
-        .ok_or_else(|| {
-            usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
-        })?;
+    let architecture = Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
+        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
+    })?;
     let momentum = (settings.debias == settings::Debias::Records).then_some(settings.m as f32);
     Model::new(architecture, settings.seed, momentum, device)
 }
