@@ -153,9 +153,12 @@ fn a_step_of_records_in_bf16_is_the_rounded_cpu_s() {
     compare(Precision::Bf16, "records", 6, 10, &BF16_LIMITS);
 }
 
+/// Through fifty layers f32 is off by 1e-5, and among a hundred thousand ReLUs one may then lie on the other side of 0: a single
+/// gradient moves by a few hundredths, what comes forward does not. The gradients' digits are compared below.
 #[test]
 fn a_step_of_resnet50_in_f32_is_the_cpu_s() {
-    compare_step(Precision::F32, &case("resnet50", 1, [4, 20], 10, "records"), &F32_LIMITS);
+    let limits = F32_LIMITS.map(|(p, l)| if ["grad", "encoder"].contains(&p) { (p, 0.1) } else { (p, l) });
+    compare_step(Precision::F32, &case("resnet50", 1, [4, 12], 10, "records"), &limits);
 }
 
 /// Forward, backward and SGD of a network on random images: logits, gradients, and the parameters after the step.
@@ -189,17 +192,33 @@ fn pass(architecture: &Architecture, [images, size]: [usize; 2], device: &mut dy
     values
 }
 
-/// One block a stage. How far the order of sums moves a result depends on how many values it tips to the neighbouring bf16, here
+/// A bottleneck a stage.
+fn bottlenecks() -> Architecture {
+    Architecture::new("bottlenecks", BlockKind::Bottleneck, [1; 4], 8, 10)
+}
+
+/// Sums in another order: 1e-6 behind a dozen layers there and back.
+#[test]
+fn bottlenecks_in_f32_are_the_cpu_s() {
+    for shape in [[6, 20], [3, 36]] {
+        let cpu = pass(&bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
+        let kernels = pass(&bottlenecks(), shape, &mut kernels(Precision::F32));
+        let (distance, name) = worst("", &kernels, &cpu);
+        println!("{shape:?}: {name} {distance:.2e}");
+        assert!(distance <= 2e-5, "{shape:?} {name}: distance {distance:.2e}");
+    }
+}
+
+/// How far the order of sums moves a result depends on how many values it tips to the neighbouring bf16, here
 /// between a sixth and a twentieth of what rounding to bf16 moves it at all: the distance of the CPU that rounds from the CPU
 /// that does not, up to 0.6 in a gradient. A mistake moves it by more than that. (Through the fifty layers of a ResNet-50 of so
 /// few values rounding leaves nothing of a gradient.)
 #[test]
 fn bottlenecks_in_bf16_are_the_rounded_cpu_s() {
-    let architecture = Architecture::new("bottlenecks", BlockKind::Bottleneck, [1; 4], 8, 10);
     for shape in [[8, 20], [3, 36]] {
-        let exact = pass(&architecture, shape, &mut CpuDevice::new(0).unwrap());
-        let cpu = pass(&architecture, shape, &mut RoundedCpu(CpuDevice::new(0).unwrap()));
-        let kernels = pass(&architecture, shape, &mut kernels(Precision::Bf16));
+        let exact = pass(&bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
+        let cpu = pass(&bottlenecks(), shape, &mut RoundedCpu(CpuDevice::new(0).unwrap()));
+        let kernels = pass(&bottlenecks(), shape, &mut kernels(Precision::Bf16));
         for prefix in ["logits", "grad", "encoder", "fc"] {
             let (distance, name) = worst(prefix, &kernels, &cpu);
             let (rounding, _) = worst(prefix, &exact, &cpu);

@@ -268,14 +268,16 @@ fn the_networks_are_the_definition_s() {
     }
 }
 
-/// The gradient of every parameter and of the input, along a random direction each.
+/// The gradient of every parameter and of the input, along a random direction each: blocks with and without a projection,
+/// with and without a stride.
 #[test]
 fn gradients_are_differences_of_the_definition() {
-    for (name, kind, depths, shape) in [
-        ("resnet18", BlockKind::Basic, [2, 2, 2, 2], [4, 8]),
-        ("resnet50", BlockKind::Bottleneck, [3, 4, 6, 3], [4, 9]),
-    ] {
-        let mut engine = engine(name, shape);
+    let depths = [2, 1, 1, 2];
+    for (kind, shape) in
+        [(BlockKind::Basic, [4, 8]), (BlockKind::Bottleneck, [4, 9]), (BlockKind::Bottleneck, [3, 20])]
+    {
+        let what = format!("{kind:?} at {}", shape[1]);
+        let mut engine = Engine::new(Architecture::new("small", kind, depths, WIDTH, CLASSES), shape);
         let definition = Definition { kind, depths, width: WIDTH, mode: Mode::Training };
         let mut stream = Stream::new(29, Purpose::Initialisation, 0, 0, 0);
         let d_logits: Vec<f32> = (0..shape[0] * CLASSES).map(|_| stream.normal() as f32).collect();
@@ -292,8 +294,8 @@ fn gradients_are_differences_of_the_definition() {
                 let (_, logits) = definition.forward(&values);
                 logits.iter().zip(&d_logits).map(|(z, &d)| z * f64::from(d)).sum::<f64>()
             };
-            // So small that no ReLU changes sides: a thousand times this makes some do so, and errors of 1e-2. The losses'
-            // rounding, 1e-14, is then 1e-5 of a derivative of 1, and the gradients' norms are above 10.
+            // So small that no ReLU changes sides, which would show as 1e-2. The losses' rounding, 1e-14, is 1e-5 of a
+            // derivative of 1, and most are larger.
             let step = 1e-9 * size;
             let difference = (loss(step) - loss(-step)) / (2.0 * step);
             values.get_mut(tensor).unwrap().1 = own;
@@ -305,9 +307,9 @@ fn gradients_are_differences_of_the_definition() {
                 worst = (error, tensor.clone());
             }
         }
-        println!("{name}: {} tensors, worst {worst:?}", gradients.len());
-        // f32 through fifty batchnorms, some over 16 values: 5e-5 at worst.
-        assert!(worst.0 <= 5e-4, "{name}: the gradient of {} is off by {:.1e} of its norm", worst.1, worst.0);
+        println!("{what}: {} tensors, worst {worst:?}", gradients.len());
+        // The differences' rounding, and f32 through batchnorms of which some stand on 12 values: 3e-5 at worst.
+        assert!(worst.0 <= 3e-4, "{what}: the gradient of {} is off by {:.1e} of its norm", worst.1, worst.0);
     }
 }
 
