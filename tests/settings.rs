@@ -9,6 +9,8 @@ use records::cli::Command;
 use records::cli::parse::{Parsed, parse};
 use records::cli::train::resolve;
 use records::error::UsageError;
+use records::nn::Architecture;
+use records::settings::choices::ARCHITECTURES;
 use records::settings::presets::{self, PRESETS};
 use records::settings::{Debias, GivenSettings, Method, Schedule, Settings, allowed, config_toml};
 
@@ -105,6 +107,7 @@ fn every_flag_reaches_its_setting() {
         ("image-size", "64"),
         ("synthetic-train-per-class", "40"),
         ("synthetic-test-per-class", "30"),
+        ("arch", "resnet50"),
         ("width", "16"),
         ("debias", "records"),
         ("m", "0.5"),
@@ -128,7 +131,7 @@ fn every_flag_reaches_its_setting() {
         ("eval-every", "6"),
     ];
     // These have one allowed value only, their default, or go with SoLar.
-    let without = ["arch", "method", "mixup", "est-epochs", "rho-range", "gamma"];
+    let without = ["method", "mixup", "est-epochs", "rho-range", "gamma"];
     let mut names: Vec<&str> = values.iter().map(|(name, _)| *name).chain(without).collect();
     let mut all = GivenSettings::names();
     names.sort_unstable();
@@ -202,6 +205,17 @@ fn presets_are_those_of_the_paper() {
         assert_eq!((settings.dataset.as_str(), settings.debias), ("synthetic", Records), "{name}");
     }
     assert_eq!(PRESETS.len(), rows.len() + 2, "a new preset needs a row here");
+}
+
+/// The settings take the networks there are, and each of them can be made.
+#[test]
+fn every_network_can_be_chosen() {
+    assert_eq!(ARCHITECTURES, Architecture::names());
+    for &arch in ARCHITECTURES {
+        let settings = settings_of(&["--arch", arch]).unwrap();
+        assert_eq!(Architecture::by_name(&settings.arch, settings.width, 10).unwrap().name, arch);
+        assert!(allowed("arch").unwrap().contains(arch), "the help names it");
+    }
 }
 
 #[test]

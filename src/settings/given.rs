@@ -50,10 +50,10 @@ pub struct GivenSettings {
     /// Test images per class of the synthetic data
     #[arg(long, value_name = "IMAGES", help_heading = "Data")]
     pub synthetic_test_per_class: Option<usize>,
-    /// Network; resnet34, resnet50 and resnet101 are not there yet
+    /// Network; resnet50 and resnet101 are made of bottleneck blocks
     #[arg(short = 'a', long, value_name = "NAME", help_heading = "Network")]
     pub arch: Option<String>,
-    /// Channels of the first stage; the others have 2, 4 and 8 times as many
+    /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide
     #[arg(long, value_name = "CHANNELS", help_heading = "Network")]
     pub width: Option<usize>,
     /// Loss and disambiguation. A method that is chosen brings its own --mixup and --upd-start unless they are given: solar

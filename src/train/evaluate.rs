@@ -134,13 +134,14 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Records a forward pass over `batch` of the images at a time.
+    /// Records a forward pass over `batch` of the images at a time, or over fewer where they are larger than 32x32: as many pixels
+    /// at a time, so that large images need no more memory.
     ///
     /// # Errors
     /// When the device has not enough memory.
     pub fn new(model: &Model, of: ResidentImages, batch: usize, device: &mut dyn Device) -> Result<Self> {
         let ResidentImages { images, count, size, normalisation } = of;
-        let batch = batch.min(count);
+        let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch).min(count);
         let batches = count.div_ceil(batch);
         let classes = model.architecture.classes;
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
@@ -204,6 +205,29 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::CpuDevice;
+    use crate::nn::Architecture;
+
+    /// Images of 64x64 come in batches of a quarter; how many there are at a time changes nothing.
+    #[test]
+    fn large_images_are_evaluated_in_smaller_batches() {
+        let mut device = CpuDevice::new(1).unwrap();
+        let architecture = Architecture::by_name("resnet50", 2, 3).unwrap();
+        let model = Model::new(architecture, 1, crate::pll::Debias::None, &mut device).unwrap();
+        let size = 64;
+        let images = (0..5 * size * size * 3).map(|i: usize| (i * i / 7) as u8).collect();
+        let set = ImageSet { images, labels: vec![0, 1, 2, 0, 1], height: size, width: size };
+        let mut logits = |batch: usize, batches: usize| {
+            let images = ResidentImages::new(&set, crate::data::CIFAR10, &mut device).unwrap();
+            let evaluation = Evaluation::new(&model, images, batch, &mut device).unwrap();
+            assert_eq!(evaluation.batches, batches);
+            evaluation.run(&mut device).unwrap().0
+        };
+        let (one, two) = (logits(1, 5), logits(8, 3));
+        assert_eq!(one.len(), 15);
+        assert_eq!(one, two);
+        assert_ne!(one[..3], one[3..6]);
+    }
 
     #[test]
     fn groups_of_the_published_profile() {

@@ -33,8 +33,9 @@ pub fn model(
     counts: Option<&[usize]>,
     device: &mut dyn Device,
 ) -> Result<Model> {
-    let architecture = Architecture::by_name(&settings.arch, settings.width, classes)
-        .ok_or_else(|| usage!("--arch {}: must be resnet18", settings.arch))?;
+    let architecture = Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
+        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
+    })?;
     let debias = method_choice::debias(settings, counts, [architecture.features, classes], device)?;
     Model::new(architecture, settings.seed, debias, device)
 }
