@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod candidates;
 pub mod cifar;
+pub mod fetch;
 pub mod folder;
 pub mod longtail;
 pub mod recipe;
