@@ -229,7 +229,7 @@ impl Transfer<'_> {
                 (format!("no connection within {connect:?}"), true)
             }
             ureq::Error::Timeout(_) => (format!("sent nothing for {read:?}"), false),
-            ureq::Error::HostNotFound => ("the host is not known (is there a network?)".into(), true),
+            ureq::Error::HostNotFound => ("the host is not known".into(), true),
             ureq::Error::ConnectionFailed => ("no connection".into(), true),
             ureq::Error::Io(error) => match error.kind() {
                 io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
@@ -248,7 +248,10 @@ impl Transfer<'_> {
             other => return Failure::Final(anyhow!("{}: {other}", self.url)),
         };
         if unreached && !server.reached {
-            return Failure::Final(anyhow!("{}: {reason}", self.url));
+            return Failure::Final(anyhow!(
+                "{}: {reason}; look at the network, or name another source with --mirror",
+                self.url
+            ));
         }
         Failure::Broken(reason)
     }
