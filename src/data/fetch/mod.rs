@@ -64,20 +64,22 @@ pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Re
         return Ok(Fetched::AlreadyThere(folder));
     }
     let own = data_dir.join(archive.file_name);
-    let result = if own.exists() {
-        unpack_own(archive, &own, data_dir).map(Fetched::FromFile)
-    } else {
-        download(archive, &url, data_dir, &mut part, &settings.patience).map(Fetched::Downloaded)
-    };
-    match result {
-        Ok(fetched) => {
-            if settings.keep_archive && !own.exists() {
+    if own.exists() {
+        let folder = unpack_own(archive, &own, data_dir);
+        if folder.is_ok() || part.is_empty() {
+            part.remove()?;
+        }
+        return folder.map(Fetched::FromFile);
+    }
+    match download(archive, &url, data_dir, &mut part, &settings.patience) {
+        Ok(folder) => {
+            if settings.keep_archive {
                 fs::rename(part.path(), &own)
                     .with_context(|| format!("{}: cannot be kept", own.display()))?;
             } else {
                 part.remove()?;
             }
-            Ok(fetched)
+            Ok(Fetched::Downloaded(folder))
         }
         Err(error) if part.is_empty() => {
             // Nothing is worth keeping; the first error is the one to report.

@@ -79,12 +79,17 @@ impl PartFile {
         Ok(())
     }
 
-    /// Removes the file.
+    /// Removes the file; that it has gone already is as good.
     ///
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(self) -> Result<()> {
-        fs::remove_file(&self.path).with_context(|| format!("{}: cannot be removed", self.path.display()))
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{}: cannot be removed", self.path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The open file.
