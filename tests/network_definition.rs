@@ -6,7 +6,7 @@ mod support;
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element};
-use records::nn::resnet::{self, Mode};
+use records::nn::resnet::{self, Mode, Pass};
 use records::nn::{Architecture, BlockKind, Parameters, StateDict};
 use records::random::philox::{Purpose, Stream};
 use support::assert_close;
@@ -15,6 +15,9 @@ use support::assert_close;
 type Values = std::collections::BTreeMap<String, (Vec<usize>, Vec<f64>)>;
 
 const INPUT: &str = "input";
+
+/// A single forward of a whole batch.
+const TRAINING: Mode = Mode::Training(Pass { number: 0, count: None });
 
 /// A network by the letter of its definition.
 struct Definition {
@@ -79,7 +82,7 @@ impl Definition {
             let of = |what: &str| values[&format!("{name}.{what}")].1[channel];
             let (mean, variance) = match self.mode {
                 Mode::Evaluation => (of("running_mean"), of("running_var")),
-                Mode::Training => {
+                Mode::Training(_) => {
                     let images = x.values.chunks_exact(pixels).skip(channel).step_by(x.channels);
                     let n = (images.len() * pixels) as f64;
                     let mean = images.clone().flatten().sum::<f64>() / n;
@@ -237,7 +240,7 @@ fn rounded(values: &[f64]) -> Vec<f32> {
 /// In training the batchnorms of deep layers stand on few values, and what is rounded before grows in each of them: `training`.
 fn assert_forward(what: &str, engine: &mut Engine, definition: &mut Definition, training: f64) {
     // Evaluation first: training moves the running statistics.
-    for (mode, tolerance) in [(Mode::Evaluation, 5e-6), (Mode::Training, training)] {
+    for (mode, tolerance) in [(Mode::Evaluation, 5e-6), (TRAINING, training)] {
         definition.mode = mode;
         let (features, logits) = definition.forward(&engine.exact());
         let (our_features, our_logits, _) = engine.run(mode, None);
@@ -262,7 +265,7 @@ fn the_networks_are_the_definition_s() {
         ("resnet50", BlockKind::Bottleneck, [3, 4, 6, 3]),
         ("resnet101", BlockKind::Bottleneck, [3, 4, 23, 3]),
     ] {
-        let mut definition = Definition { kind, depths, width: WIDTH, mode: Mode::Training };
+        let mut definition = Definition { kind, depths, width: WIDTH, mode: TRAINING };
         // Twenty layers are off by 2e-6, a hundred by 6e-5.
         assert_forward(name, &mut engine(name, [4, 16]), &mut definition, 3e-4);
     }
@@ -278,10 +281,10 @@ fn gradients_are_differences_of_the_definition() {
     {
         let what = format!("{kind:?} at {}", shape[1]);
         let mut engine = Engine::new(Architecture::new("small", kind, depths, WIDTH, CLASSES), shape);
-        let definition = Definition { kind, depths, width: WIDTH, mode: Mode::Training };
+        let definition = Definition { kind, depths, width: WIDTH, mode: TRAINING };
         let mut stream = Stream::new(29, Purpose::Initialisation, 0, 0, 0);
         let d_logits: Vec<f32> = (0..shape[0] * CLASSES).map(|_| stream.normal() as f32).collect();
-        let (_, _, gradients) = engine.run(Mode::Training, Some(&d_logits));
+        let (_, _, gradients) = engine.run(TRAINING, Some(&d_logits));
         let mut values = engine.exact();
         let mut worst = (0.0, String::new());
         for (tensor, (_, gradient)) in &gradients {
@@ -327,7 +330,7 @@ fn every_image_size_is_the_definition_s() {
     ] {
         let architecture = Architecture::new("small", kind, depths, 4, 5);
         let mut engine = Engine::new(architecture, [images, size]);
-        let mut definition = Definition { kind, depths, width: 4, mode: Mode::Training };
+        let mut definition = Definition { kind, depths, width: 4, mode: TRAINING };
         assert_forward(&format!("{kind:?} at {size}"), &mut engine, &mut definition, 5e-6);
     }
 }

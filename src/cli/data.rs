@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use super::output;
+use super::{fetch, output};
 use crate::data::recipe::{DatasetName, Recipe, prepare};
 use crate::data::statistics;
 use crate::settings::{ImbalanceType, Settings, choices};
@@ -15,12 +15,17 @@ use crate::usage;
 /// Arguments of `records data`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "The file holds `index` i32 [N], `candidates` u8 [N,K] and, where all true classes are known, `label` u8 [N]."
+    after_help = "The file holds `index` i32 [N], `candidates` u8 [N,K] and, where all true classes are known, `label` u8 [N].",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
 )]
 pub struct DataArguments {
+    #[command(subcommand)]
+    command: Option<DataCommand>,
     /// cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, voc, csv or synthetic
-    #[arg(long, value_name = "NAME")]
-    dataset: String,
+    #[arg(long, value_name = "NAME", required = true)]
+    dataset: Option<String>,
     /// Folder of the data set: the official archives unpacked, class folders under train and test, or train.csv
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
@@ -50,12 +55,22 @@ pub struct DataArguments {
     out: Option<PathBuf>,
 }
 
+/// What `records data` does besides showing and writing a subset.
+#[derive(Subcommand, Clone, Debug)]
+pub enum DataCommand {
+    /// Download CIFAR-10 or CIFAR-100, check it and unpack it
+    Fetch(fetch::FetchArguments),
+}
+
 /// Runs `records data`.
 ///
 /// # Errors
 /// A usage error naming the flag or file at fault; nothing is written then.
 pub fn run(arguments: &DataArguments) -> Result<()> {
-    let dataset: DatasetName = arguments.dataset.parse()?;
+    if let Some(DataCommand::Fetch(arguments)) = &arguments.command {
+        return fetch::run(arguments);
+    }
+    let dataset: DatasetName = arguments.dataset.as_deref().unwrap_or_default().parse()?;
     let image_size = arguments.image_size.unwrap_or_else(|| choices::image_size(&dataset.to_string()));
     if !(1..=1024).contains(&image_size) {
         return Err(usage!("--image-size {image_size}: must be 1 to 1024"));

@@ -5,6 +5,7 @@ pub mod candidates;
 pub mod cifar;
 pub mod csv;
 pub mod decode;
+pub mod fetch;
 pub mod folder;
 pub mod listed;
 pub mod longtail;

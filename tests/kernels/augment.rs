@@ -149,6 +149,8 @@ fn views_that_are_too_large_are_refused() {
     buffers.push(device.allocate(Element::Bf16, 2 * size * size * 3, "a test operand").unwrap());
     let primitive = Primitive::Augment {
         batch: 1,
+        first: 0,
+        count: 2,
         source: [8, 8],
         size,
         images: Tensor(0),
