@@ -5,7 +5,7 @@
 // PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance of initialization and
 // momentum in deep learning", 2013, section 2, with the learning rate applied to the velocity when it is used.
 //
-// gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len` arbitrary. lr = control[0]
+// gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len` arbitrary. lr = control[LEARNING_RATE]
 // lies in device memory, so that one recorded step serves all epochs.
 //
 // A thread owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are contiguous, and eight bytes
@@ -14,6 +14,7 @@
 // Bytes: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
 // Bits are the CPU's: every product and sum is rounded on its own, as Rust compiles them, never contracted into an fma.
 #include "common.cuh"
+#include "control.cuh"
 
 static const int THREADS = 256;
 static const int LEN = 4;
@@ -38,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         bf16* __restrict__ copy) {
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
     if (first >= len) return;
-    const float rate = control[0];
+    const float rate = control[LEARNING_RATE];
     if (first + LEN <= len) {
         float g[LEN], v[LEN], p[LEN];
         Vector<float>::load(gradients + first, g);

@@ -9,6 +9,7 @@ mod batchnorm;
 mod convolution;
 mod linear;
 mod loss;
+mod loss_by_kind;
 mod optimizer;
 mod pooling;
 mod prior;
@@ -92,6 +93,13 @@ impl<'a> Lowering<'a> {
                     [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
                 ) if loss::fits(pair, update) => {
                     loss::lower_with_update(self, pair, update)?;
+                    beyond
+                }
+                (
+                    loss @ Primitive::Loss { .. },
+                    [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
+                ) if loss_by_kind::fits(loss, update) => {
+                    loss_by_kind::lower_with_update(self, loss, update)?;
                     beyond
                 }
                 _ => {
