@@ -1,4 +1,4 @@
-// SGD with momentum and weight decay over a flat arena of all parameters, and conversion of a flat array.
+// SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat arrays.
 //
 //   g <- g + wd p        v <- mu v + g        p <- p - lr v        copy = p, rounded
 //
@@ -81,4 +81,21 @@ extern "C" __global__ void __launch_bounds__(THREADS) convert_bf16(int len, cons
 
 extern "C" __global__ void __launch_bounds__(THREADS) convert_f32(int len, const float* from, float* to) {
     convert<float>(len, from, to);
+}
+
+// into [len] += x [len], f32. Grid and block as sgd; 12 bytes an element, the least. The CPU's bits: one sum an element.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    add(int len, const float* __restrict__ x, float* __restrict__ into) {
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first >= len) return;
+    if (first + LEN <= len) {
+        float a[LEN], b[LEN];
+        Vector<float>::load(x + first, a);
+        Vector<float>::load(into + first, b);
+#pragma unroll
+        for (int i = 0; i < LEN; ++i) b[i] += a[i];
+        store4(into + first, b);
+    } else {
+        for (size_t i = first; i < len; ++i) into[i] += x[i];
+    }
 }

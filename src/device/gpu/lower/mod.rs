@@ -14,8 +14,9 @@ mod optimizer;
 mod pooling;
 mod prior;
 mod sinkhorn;
+mod solar;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::driver::Gpu;
 use super::launch::Launch;
@@ -56,6 +57,11 @@ impl<'a> Lowering<'a> {
     /// Type of a tensor's elements.
     fn element(&self, tensor: Tensor) -> Element {
         self.buffers[tensor.0].element
+    }
+
+    /// Elements of a tensor.
+    fn len(&self, tensor: Tensor) -> usize {
+        self.buffers[tensor.0].len
     }
 
     /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the primitives lowered together: given to others after
@@ -138,7 +144,7 @@ impl<'a> Lowering<'a> {
             P::MaskedSoftmax { .. }
             | P::CountLargest { .. }
             | P::ChooseSamples { .. }
-            | P::SolarLoss { .. } => bail!("no kernel yet for '{}'", primitive.name()),
+            | P::SolarLoss { .. } => solar::lower(self, primitive),
             P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }
