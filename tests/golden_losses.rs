@@ -1,68 +1,116 @@
-//! Losses, gradients, confidence rows and the mean feature of one step against the reference; and its metrics.
+//! Losses, gradients, confidence rows and the mean feature of one step of every method against the reference; and its metrics.
 
 mod support;
 
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::primitive::counter;
-use records::device::{Device, Element, Primitive};
+use records::device::{Buffer, Device, Element, Primitive};
 use records::nn::resnet::Outputs;
-use records::pll::{ClassPrior, ConfidenceStore, corr};
+use records::pll::debias::Oracle;
+use records::pll::mixup::Mixup;
+use records::pll::{ClassPrior, ConfidenceStore, Debias, LabelMethod, corr, method::Start, proden};
 use records::train::evaluate;
-use records::train::step::StepState;
+use records::train::step::{EpochControl, StepState};
 use records::train::tensor_file::{TensorFile, Values};
 use support::{assert_close, golden};
 
 /// f32 against PyTorch's f32: sums of up to 100 terms and the ln of values near 1.
 const TOLERANCE: f64 = 1e-5;
 
-/// One step of a golden case; `features` are the tensors to take the mean of, `mean` the mean feature before.
-fn check_case(path: &str, file: &TensorFile, tag: &str, update: bool, debias: Option<(&str, Vec<f32>)>) {
+/// A golden case: a method on the logits, features and rows of a file.
+struct Case<'a> {
+    tag: &'static str,
+    method: LabelMethod,
+    /// Names of the features that the mean feature takes in, and the mean before.
+    records: Option<(&'static str, &'a [f32])>,
+    /// Whether the file's `prior` is subtracted.
+    oracle: bool,
+    mixup: bool,
+}
+
+fn upload(device: &mut CpuDevice, values: &[f32]) -> Buffer {
+    let buffer = device.allocate(Element::F32, values.len(), "case").unwrap();
+    device.write_f32(buffer, values).unwrap();
+    buffer
+}
+
+fn upload_integers(device: &mut CpuDevice, values: &[i64]) -> Buffer {
+    let buffer = device.allocate(Element::I32, values.len(), "case").unwrap();
+    device.write_i32(buffer, &values.iter().map(|&i| i as i32).collect::<Vec<_>>()).unwrap();
+    buffer
+}
+
+/// The tensors `name.w`, and with two views `name.s`, one behind the other.
+fn views(file: &TensorFile, views: usize, name: &str, suffix: &str) -> Vec<f32> {
+    ["w", "s"][..views]
+        .iter()
+        .flat_map(|view| file.f32(&format!("{name}.{view}{suffix}")).unwrap().1.to_vec())
+        .collect()
+}
+
+fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
     let mut device = CpuDevice::new(2).unwrap();
     let (shape, candidates) = file.u8("candidates").unwrap();
-    let classes = shape[1];
-    let index: Vec<i32> = file.i64("index").unwrap().1.iter().map(|&i| i as i32).collect();
+    let (samples, classes) = (shape[0], shape[1]);
+    let index = file.i64("index").unwrap().1;
     let batch = index.len();
-    let store = ConfidenceStore::new(classes, candidates, &vec![0; shape[0]], &mut device).unwrap();
+    let store =
+        ConfidenceStore::new(classes, candidates, &vec![0; samples], Start::Uniform, &mut device).unwrap();
     device.write_f32(store.confidence, file.f32("confidence").unwrap().1).unwrap();
     let state = StepState::new(&mut device).unwrap();
-    state.set(&mut device, 0.0, update).unwrap();
+    let number = |key: &str| file.metadata[key].parse::<f64>().unwrap();
+    let alpha = number("mixup_alpha");
+    state.set(&mut device, EpochControl { update, alpha, ..EpochControl::default() }).unwrap();
 
-    let mut upload = |values: Vec<f32>| {
-        let buffer = device.allocate(Element::F32, values.len(), "case").unwrap();
-        device.write_f32(buffer, &values).unwrap();
-        buffer
+    let shown = case.method.views;
+    let mut logits = views(file, shown, "logits", "");
+    if case.mixup {
+        logits.extend(views(file, shown, "logits", "_mix"));
+    }
+    let logits = upload(&mut device, &logits);
+    let classifier = [file.f32("fc.weight").unwrap().1, file.f32("fc.bias").unwrap().1].concat();
+    let classifier = upload(&mut device, &classifier);
+    let features = case.records.map(|(name, _)| upload(&mut device, &views(file, shown, name, "")));
+    let index_buffer = upload_integers(&mut device, index);
+    let debias = match case.records {
+        Some((_, mean)) => {
+            let prior = ClassPrior::new(512, classes, number("m") as f32, &mut device).unwrap();
+            device.write_f32(prior.mean_feature, mean).unwrap();
+            Debias::Records(prior)
+        }
+        None if case.oracle => {
+            Debias::Oracle(Oracle::new(file.f32("prior").unwrap().1, true, &mut device).unwrap())
+        }
+        None => Debias::None,
     };
-    let two = |a: &str, b: &str| [file.f32(a).unwrap().1, file.f32(b).unwrap().1].concat();
-    let logits = upload(two("logits.w", "logits.s"));
-    let classifier = upload(two("fc.weight", "fc.bias"));
-    let features = debias.as_ref().map(|(name, _)| upload(two(&format!("{name}.w"), &format!("{name}.s"))));
-    let index_buffer = device.allocate(Element::I32, batch, "index").unwrap();
-    device.write_i32(index_buffer, &index).unwrap();
 
     let mut tape = Tape::new(Element::F32);
-    let [logits, classifier, index_tensor, confidence, candidates] =
-        [logits, classifier, index_buffer, store.confidence, store.candidates].map(|b| tape.persistent(b));
-    let rows = corr::Rows { confidence, candidates, index: index_tensor };
-    let control = tape.persistent(state.control);
-    let (d_logits, loss_rows) = corr::record_loss(&mut tape, &store, batch, logits, rows);
-    let prior = debias.map(|(_, mean)| {
-        let prior = ClassPrior::new(512, classes, file.metadata["m"].parse().unwrap(), &mut device).unwrap();
-        device.write_f32(prior.mean_feature, &mean).unwrap();
-        prior
+    let [logits, classifier, index_tensor] =
+        [logits, classifier, index_buffer].map(|buffer| tape.persistent(buffer));
+    let rows = store.rows(&mut tape, index_tensor, state.control);
+    let log_prior = {
+        let features = features.map_or(logits, |buffer| tape.persistent(buffer));
+        debias.record_training(&mut tape, shown * batch, &Outputs { features, logits, classifier })
+    };
+    let target = case.mixup.then(|| {
+        let step = device.allocate(Element::I32, 1, "step").unwrap();
+        let mixup = Mixup::new(1, batch, step, &mut device).unwrap();
+        device.write_f32(mixup.weights, &[number("mixup_lambda") as f32]).unwrap();
+        let permutation: Vec<i32> = file.i64("mix.perm").unwrap().1.iter().map(|&i| i as i32).collect();
+        device.write_i32(mixup.permutations, &permutation).unwrap();
+        records::train::step::record_mixed_rows(&mut tape, &mixup, rows)
     });
-    let log_prior = prior.as_ref().map(|prior| {
-        let outputs = Outputs { features: tape.persistent(features.unwrap()), logits, classifier };
-        prior.record(&mut tape, 2 * batch, &outputs)
-    });
-    corr::record_update(&mut tape, &store, batch, logits, log_prior, rows, control);
+    let recorded = case.method.record(&mut tape, batch, logits, rows, log_prior, target);
+    let (d_logits, loss_rows) = (recorded.d_logits, recorded.loss_rows);
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
+    let index_in = index_tensor;
     tape.push(Primitive::StepStatistics {
         batch,
         classes,
         logits,
         labels,
-        index: index_tensor,
+        index: index_in,
         loss_rows,
         counters,
     });
@@ -70,15 +118,22 @@ fn check_case(path: &str, file: &TensorFile, tag: &str, update: bool, debias: Op
     let plan = tape.finish(&mut device).unwrap();
     device.replay(&plan).unwrap();
 
-    let tag = format!("{tag}.update{}", u8::from(update));
+    let tag = format!("{}.update{}", case.tag, u8::from(update));
     let check = |what: &str, got: &[f32]| {
         let want = file.f32(&format!("{tag}.{what}")).unwrap().1;
         assert_close(&format!("{path}: {tag}.{what}"), got, want, TOLERANCE);
     };
     check("loss", &[device.read_f32(state.counters).unwrap()[counter::LAST_LOSS]]);
     let gradient = device.read_f32(plan.buffer(d_logits)).unwrap();
-    check("grad.w", &gradient[..batch * classes]);
-    check("grad.s", &gradient[batch * classes..]);
+    let names = match (shown, case.mixup) {
+        (1, _) => &["grad.w"][..],
+        (_, false) => &["grad.w", "grad.s"],
+        (_, true) => &["grad.w", "grad.s", "grad.w_mix", "grad.s_mix"],
+    };
+    assert_eq!(gradient.len(), names.len() * batch * classes);
+    for (name, rows) in names.iter().zip(gradient.chunks_exact(batch * classes)) {
+        check(name, rows);
+    }
     let confidence = device.read_f32(store.confidence).unwrap();
     let rows: Vec<f32> =
         index.iter().flat_map(|&i| &confidence[i as usize * classes..][..classes]).copied().collect();
@@ -86,10 +141,10 @@ fn check_case(path: &str, file: &TensorFile, tag: &str, update: bool, debias: Op
     let want = file.f32(&format!("{tag}.confidence")).unwrap().1;
     let zeros_agree = rows.iter().zip(want).all(|(got, want)| (*got == 0.0) == (*want == 0.0));
     assert!(zeros_agree, "{path}: {tag}: a zero confidence decides later losses and must be zero in both");
-    if let Some(prior) = prior {
+    if let Some(prior) = debias.estimate() {
         check("feat_mean", &device.read_f32(prior.mean_feature).unwrap());
     }
-    let untouched = (0..shape[0]).filter(|i| !index.contains(&(*i as i32)));
+    let untouched = (0..samples).filter(|i| !index.contains(&(*i as i64)));
     let before = file.f32("confidence").unwrap().1;
     for row in untouched {
         assert_eq!(confidence[row * classes..][..classes], before[row * classes..][..classes], "row {row}");
@@ -97,7 +152,7 @@ fn check_case(path: &str, file: &TensorFile, tag: &str, update: bool, debias: Op
 }
 
 #[test]
-fn corr_and_records_match_the_reference() {
+fn every_method_matches_the_reference() {
     for (path, file) in golden("losses_") {
         // The second case starts from F = 0.1 mean of the first features.
         let mean: Vec<f32> = {
@@ -111,10 +166,21 @@ fn corr_and_records_match_the_reference() {
                 })
                 .collect()
         };
-        for update in [false, true] {
-            check_case(&path, &file, "corr", update, None);
-            check_case(&path, &file, "records.first", update, Some(("feat", vec![0.0; 512])));
-            check_case(&path, &file, "records.second", update, Some(("feat2", mean.clone())));
+        let zero = vec![0.0; 512];
+        let plain = |tag, method| Case { tag, method, records: None, oracle: false, mixup: false };
+        let cases = [
+            plain("corr", corr::METHOD),
+            Case { records: Some(("feat", &zero)), ..plain("records.first", corr::METHOD) },
+            Case { records: Some(("feat2", &mean)), ..plain("records.second", corr::METHOD) },
+            Case { records: Some(("feat", &zero)), mixup: true, ..plain("records_mixup", corr::METHOD) },
+            plain("proden", proden::METHOD),
+            Case { records: Some(("feat", &zero)), ..plain("proden_records", proden::METHOD) },
+            Case { oracle: true, ..plain("proden_prior", proden::METHOD) },
+        ];
+        for case in &cases {
+            for update in [false, true] {
+                check_case(&path, &file, case, update);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ mod support;
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element};
-use records::nn::resnet::{self, Mode};
+use records::nn::resnet::{self, Mode, Pass};
 use records::nn::{Architecture, Parameters, StateDict};
 use records::train::replay::replay;
 use records::train::tensor_file::{TensorFile, Values};
@@ -74,8 +74,14 @@ fn resnet18_matches_pytorch() {
         let mut tape = Tape::new(Element::F32);
         let x_tensor = tape.persistent(x);
         tape.differentiate(x_tensor);
-        let outputs =
-            resnet::record(&mut tape, &architecture, &parameters, Mode::Training, [batch, size], x_tensor);
+        let outputs = resnet::record(
+            &mut tape,
+            &architecture,
+            &parameters,
+            Mode::Training(Pass::default()),
+            [batch, size],
+            x_tensor,
+        );
         tape.keep(outputs.logits);
         tape.keep(outputs.features);
         let d_logits = tape.persistent(seed_gradient);

@@ -15,8 +15,9 @@ use records::device::primitive::SinkhornSettings;
 use records::device::{ConvolutionShape, Device, Element, Primitive, Tensor};
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Settings};
-use records::train::evaluate::Evaluation;
-use records::train::run::{Training, recipe};
+use records::train::evaluate::{Evaluation, ResidentImages};
+use records::train::run::recipe;
+use records::train::training::Training;
 
 /// A device in bf16 and what its launches cost.
 fn device() -> (GpuDevice, Costs) {
@@ -48,8 +49,8 @@ fn step(rows: &mut Vec<Row>) {
     add(rows, "step, 8 samples, width 16", costs.take());
     training.confidence_statistics(&mut device).unwrap();
     add(rows, "confidence statistics, 27 rows", costs.take());
-    let evaluation =
-        Evaluation::new(&training.model, &data.test, data.test_normalisation, 16, &mut device).unwrap();
+    let images = ResidentImages::new(&data.test, data.test_normalisation, &mut device).unwrap();
+    let evaluation = Evaluation::new(&training.model, images, 16, &mut device).unwrap();
     costs.take();
     evaluation.run(&mut device).unwrap();
     add(rows, "evaluation, 20 images in batches of 16", costs.take());

@@ -293,7 +293,7 @@ fn replay_writes_what_it_documents() {
     // Rows of the second step alone were renewed; row 2 was in the first only, when updates were off.
     let (_, confidence) = result.f32("confidence").unwrap();
     let candidates = case.u8("candidates").unwrap().1;
-    let start = records::pll::confidence::uniform(3, candidates);
+    let start = records::pll::method::Start::Uniform.rows(3, candidates);
     assert_eq!(confidence[6..12], start[6..12]);
     assert!(confidence.iter().zip(candidates).all(|(c, s)| *s == 1 || *c == 0.0));
 
@@ -316,7 +316,7 @@ fn bad_replay_cases_are_refused_with_the_tensor_named() {
         ("occurs twice", |case| {
             case.tensors.get_mut("batch.index").unwrap().1 = Values::I64(vec![0, 1, 1, 3, 0, 1, 2, 3])
         }),
-        ("'method': 'proden'", |case| _ = case.metadata.insert("method".into(), "proden".into())),
+        ("'method': 'other'", |case| _ = case.metadata.insert("method".into(), "other".into())),
         ("'update'", |case| _ = case.metadata.insert("update".into(), "true,maybe".into())),
         ("3 values for 2 steps", |case| _ = case.metadata.insert("update".into(), "true,true,true".into())),
         ("'lr': 'fast'", |case| _ = case.metadata.insert("lr".into(), "fast".into())),

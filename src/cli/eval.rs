@@ -10,8 +10,9 @@ use super::output;
 use crate::data::recipe::open;
 use crate::settings::Settings;
 use crate::train::checkpoint::Checkpoint;
-use crate::train::evaluate::{self, Evaluation, Shot};
-use crate::train::run::{model, recipe};
+use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot};
+use crate::train::run::recipe;
+use crate::train::training::{EVALUATION_BATCH, model};
 use crate::usage;
 
 /// Arguments of `records eval`.
@@ -46,9 +47,10 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         return Err(usage!("{shown}: the data set's classes are not those the checkpoint was trained on"));
     }
     let mut device = arguments.device.open()?;
-    let mut model = model(&settings, source.classes.len(), &mut *device)?;
+    let mut model = model(&settings, source.classes.len(), Some(counts), &mut *device)?;
     checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
-    let evaluation = Evaluation::new(&model, &source.test, source.test_normalisation, 256, &mut *device)?;
+    let images = ResidentImages::new(&source.test, source.test_normalisation, &mut *device)?;
+    let evaluation = Evaluation::new(&model, images, EVALUATION_BATCH, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;
     let metrics = evaluate::metrics(&logits, &source.test.labels, counts);
 
@@ -63,8 +65,9 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         metrics.medium,
         metrics.few,
     );
-    if let Some(log_prior) = log_prior {
-        let distance = evaluate::prior_distance(&log_prior, counts);
+    if let (Some(log_prior), Some(_)) = (log_prior, model.debias.estimate()) {
+        let prior: Vec<f64> = log_prior.iter().map(|&log| f64::from(log).exp()).collect();
+        let distance = evaluate::prior_distance(&prior, counts);
         text.push_str(&format!("class prior, estimated to true (total variation) {distance:.4}\n"));
     }
     text.push('\n');

@@ -136,6 +136,8 @@ pub trait Device {
     fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()>;
     /// Copies values out, bf16 widened.
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>>;
+    /// Copies values out.
+    fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>>;
 
     /// Runs one primitive whose tensor `i` lies in `buffers[i]`.
     fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()>;

@@ -57,6 +57,8 @@ pub struct Parameters {
     /// Values, their gradients and their velocities (SGD's momentum), one arena each.
     pub values: Buffer,
     pub gradients: Buffer,
+    /// Gradients of further forwards of the same step, which are added to the first.
+    pub further_gradients: Vec<Buffer>,
     pub velocity: Buffer,
     /// The values rounded for the convolutions, where the device stores activations as bf16.
     pub copy: Option<Buffer>,
@@ -64,6 +66,8 @@ pub struct Parameters {
     pub running: Buffer,
     /// Training-mode forwards so far: every batchnorm's `num_batches_tracked`.
     pub batches_tracked: i64,
+    /// Length of the feature vector.
+    features: usize,
 }
 
 impl Parameters {
@@ -79,6 +83,7 @@ impl Parameters {
         let parameters = Self {
             values: device.allocate(Element::F32, len, "the parameters")?,
             gradients: device.allocate(Element::F32, len, "the gradients")?,
+            further_gradients: Vec::new(),
             velocity: device.allocate(Element::F32, len, "the momentum")?,
             copy: match device.activations() {
                 Element::F32 => None,
@@ -88,11 +93,34 @@ impl Parameters {
             entries,
             running_entries,
             batches_tracked: 0,
+            features: architecture.features,
         };
-        let mut values = vec![0.0; len];
-        for (number, entry) in parameters.entries.iter().enumerate() {
+        parameters.initialise(seed, 0, device)?;
+        Ok(parameters)
+    }
+
+    /// Room for the gradients of `passes` forwards a step.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn allocate_passes(&mut self, passes: usize, device: &mut dyn Device) -> Result<()> {
+        while self.further_gradients.len() + 1 < passes {
+            self.further_gradients.push(device.allocate(Element::F32, self.len(), "the gradients")?);
+        }
+        Ok(())
+    }
+
+    /// Where the gradients of forward `pass` of a step are written.
+    pub fn gradients_of(&self, pass: usize) -> Buffer {
+        if pass == 0 { self.gradients } else { self.further_gradients[pass - 1] }
+    }
+
+    /// Fresh values from (`seed`, `stage`), no momentum, fresh running statistics.
+    pub fn initialise(&self, seed: u64, stage: u32, device: &mut dyn Device) -> Result<()> {
+        let mut values = vec![0.0; self.len()];
+        for (number, entry) in self.entries.iter().enumerate() {
             let part = &mut values[entry.offset..entry.offset + entry.len()];
-            let mut stream = Stream::new(seed, Purpose::Initialisation, 0, number as u32, 0);
+            let mut stream = Stream::new(seed, Purpose::Initialisation, stage, number as u32, 0);
             match entry.kind {
                 Kind::Convolution => {
                     let std = (2.0 / (entry.shape[0] * entry.shape[2] * entry.shape[3]) as f64).sqrt();
@@ -101,20 +129,17 @@ impl Parameters {
                 Kind::BatchnormWeight => part.fill(1.0),
                 Kind::BatchnormBias => part.fill(0.0),
                 Kind::Classifier => {
-                    let bound = 1.0 / (architecture.features as f64).sqrt();
+                    let bound = 1.0 / (self.features as f64).sqrt();
                     part.fill_with(|| stream.uniform(-bound, bound) as f32);
                 }
             }
         }
-        device.write_f32(parameters.values, &values)?;
-        parameters.round(device)?;
-        let running: Vec<f32> = parameters
-            .running_entries
-            .iter()
-            .flat_map(|r| std::iter::repeat_n(r.initial, r.channels))
-            .collect();
-        device.write_f32(parameters.running, &running)?;
-        Ok(parameters)
+        device.write_f32(self.values, &values)?;
+        self.round(device)?;
+        device.write_f32(self.velocity, &vec![0.0; self.len()])?;
+        let running: Vec<f32> =
+            self.running_entries.iter().flat_map(|r| std::iter::repeat_n(r.initial, r.channels)).collect();
+        device.write_f32(self.running, &running)
     }
 
     /// Brings the rounded copy up to date after the values were written.

@@ -3,15 +3,25 @@
 use super::architecture::ConvolutionLayer;
 use super::{Architecture, Parameters};
 use crate::autograd::Tape;
-use crate::device::{ConvolutionShape, Primitive, Tensor};
+use crate::device::primitive::Occupied;
+use crate::device::{Buffer, ConvolutionShape, Primitive, Tensor};
 
 /// How batchnorm behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Batch statistics, running statistics updated, differentiable.
-    Training,
+    Training(Pass),
     /// Running statistics.
     Evaluation,
+}
+
+/// One of the forwards of a training step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// From 0; the gradients of each have memory of their own ([`Parameters::gradients_of`]).
+    pub number: usize,
+    /// How many images are there, i32 `[1]`, where the device decides it: the first ones, and zeros behind.
+    pub count: Option<Tensor>,
 }
 
 /// What a forward pass gives.
@@ -40,16 +50,24 @@ struct Activation {
 }
 
 impl Recorder<'_> {
+    /// Where this forward's gradients go.
+    fn gradients(&self) -> Buffer {
+        match self.mode {
+            Mode::Training(pass) => self.parameters.gradients_of(pass.number),
+            Mode::Evaluation => self.parameters.gradients,
+        }
+    }
+
     fn parameter(&mut self, name: &str, len: usize) -> Tensor {
         let p = self.parameters;
-        self.tape.parameter(p.part(p.values, name, len), p.part(p.gradients, name, len))
+        self.tape.parameter(p.part(p.values, name, len), p.part(self.gradients(), name, len))
     }
 
     /// A convolution's weights as it reads them: the rounded copy where there is one.
     fn weights(&mut self, name: &str, len: usize) -> Tensor {
         let p = self.parameters;
         let values = p.part(p.copy.unwrap_or(p.values), name, len);
-        self.tape.parameter(values, p.part(p.gradients, name, len))
+        self.tape.parameter(values, p.part(self.gradients(), name, len))
     }
 
     /// Convolution, batchnorm, then what is asked for: a residual to add, a ReLU.
@@ -76,13 +94,14 @@ impl Recorder<'_> {
         let size = shape.out_height();
         let rows = [self.batch * size * size, layer.out_channels];
         let tensor = match self.mode {
-            Mode::Training => {
+            Mode::Training(Pass { count, .. }) => {
                 let y = self.tape.convolution(shape, x.tensor, w);
-                self.tape.batchnorm(rows, y, affine, running, residual, relu, None)
+                let occupied = count.map(|count| Occupied { count, rows_each: size * size });
+                self.tape.batchnorm(rows, y, [affine, running], residual, relu, occupied)
             }
             Mode::Evaluation => {
                 let y = self.tape.convolution(shape, x.tensor, w);
-                self.tape.batchnorm_inference(rows, y, affine, running, residual, relu)
+                self.tape.batchnorm_inference(rows, y, [affine, running], residual, relu)
             }
         };
         Activation { tensor, size }
@@ -116,7 +135,7 @@ pub fn record(
     Outputs { features: pooled, logits, classifier }
 }
 
-/// Appends SGD on every parameter.
+/// Appends SGD on every parameter, with the sum of the gradients of all forwards.
 pub fn record_sgd(
     tape: &mut Tape,
     parameters: &Parameters,
@@ -125,6 +144,10 @@ pub fn record_sgd(
     weight_decay: f32,
 ) {
     let gradients = tape.persistent(parameters.gradients);
+    for &further in &parameters.further_gradients {
+        let x = tape.persistent(further);
+        tape.push(Primitive::Add { len: parameters.len(), x, into: gradients });
+    }
     let velocity = tape.persistent(parameters.velocity);
     let values = tape.persistent(parameters.values);
     let copy = parameters.copy.map(|buffer| tape.persistent(buffer));

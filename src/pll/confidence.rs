@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
-use crate::device::{Buffer, Device, Element};
+use super::method::{Rows, Start};
+use crate::autograd::Tape;
+use crate::device::{Buffer, Device, Element, Tensor};
 
 /// Candidate sets and confidences of N samples over K classes, with the true labels where they are known (for metrics only).
 pub struct ConfidenceStore {
@@ -14,14 +16,22 @@ pub struct ConfidenceStore {
     pub confidence: Buffer,
     /// i32 `[N]`.
     pub labels: Buffer,
+    /// What the rows hold at first, f32 `[N,K]`.
+    first: Vec<f32>,
 }
 
 impl ConfidenceStore {
-    /// Uploads `candidates` `[N,K]` and `labels` `[N]`; confidences start uniform over each candidate set (SPEC 3).
+    /// Uploads `candidates` `[N,K]` and `labels` `[N]`; confidences start as `start` says.
     ///
     /// # Errors
     /// When the device has not enough memory.
-    pub fn new(classes: usize, candidates: &[u8], labels: &[i32], device: &mut dyn Device) -> Result<Self> {
+    pub fn new(
+        classes: usize,
+        candidates: &[u8],
+        labels: &[i32],
+        start: Start,
+        device: &mut dyn Device,
+    ) -> Result<Self> {
         let samples = labels.len();
         let store = Self {
             samples,
@@ -29,27 +39,27 @@ impl ConfidenceStore {
             candidates: device.allocate(Element::U8, samples * classes, "the candidate sets")?,
             confidence: device.allocate(Element::F32, samples * classes, "the confidences")?,
             labels: device.allocate(Element::I32, samples, "the labels")?,
+            first: start.rows(classes, candidates),
         };
         device.write_u8(store.candidates, candidates)?;
         device.write_i32(store.labels, labels)?;
-        device.write_f32(store.confidence, &uniform(classes, candidates))?;
+        store.restart(device)?;
         Ok(store)
     }
-}
 
-/// c = s / sum(s) for each row.
-pub fn uniform(classes: usize, candidates: &[u8]) -> Vec<f32> {
-    let row = |set: &[u8]| {
-        let size = set.iter().filter(|&&s| s != 0).count() as f32;
-        set.iter().map(|&s| if s != 0 { 1.0 / size } else { 0.0 }).collect::<Vec<f32>>()
-    };
-    candidates.chunks_exact(classes).flat_map(row).collect()
-}
+    /// Sets all confidences back to what they were at first.
+    pub fn restart(&self, device: &mut dyn Device) -> Result<()> {
+        device.write_f32(self.confidence, &self.first)
+    }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn confidences_start_uniform_over_the_candidates() {
-        assert_eq!(super::uniform(3, &[1, 0, 1, 0, 1, 0]), [0.5, 0.0, 0.5, 0.0, 1.0, 0.0]);
+    /// Its tensors on a tape, for the samples `index`, with the step's control block.
+    pub fn rows(&self, tape: &mut Tape, index: Tensor, control: Buffer) -> Rows {
+        Rows {
+            classes: self.classes,
+            confidence: tape.persistent(self.confidence),
+            candidates: tape.persistent(self.candidates),
+            index,
+            control: tape.persistent(control),
+        }
     }
 }

@@ -1,11 +1,80 @@
+//! What is subtracted from the logits that disambiguation and test read: the logarithm of a class prior.
+//!
 //! RECORDS (Hong et al., ICLR 2023): the class prior that the model has learnt so far is the softmax of its classifier on the
-//! moving mean feature; disambiguation and test subtract its logarithm from the logits.
+//! moving mean feature. Oracle-LA, its published rival: the true class frequencies, constant.
 
 use anyhow::Result;
 
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Primitive, Tensor};
 use crate::nn::resnet::Outputs;
+
+/// Guards the logarithm, as in the reference.
+const EPSILON: f32 = 1e-9;
+
+/// Where the class prior comes from, if there is one.
+pub enum Debias {
+    /// Nothing is subtracted.
+    None,
+    /// A constant prior.
+    Oracle(Oracle),
+    /// RECORDS' estimate.
+    Records(ClassPrior),
+}
+
+/// A constant class prior.
+pub struct Oracle {
+    /// ln(pi + eps), f32 `[classes]`.
+    pub log_prior: Buffer,
+    /// Whether disambiguation reads it too, or the test alone.
+    pub in_training: bool,
+}
+
+impl Oracle {
+    /// The class frequencies `prior`.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(prior: &[f32], in_training: bool, device: &mut dyn Device) -> Result<Self> {
+        let log_prior = device.allocate(Element::F32, prior.len(), "the class prior")?;
+        let logs: Vec<f32> = prior.iter().map(|share| (share + EPSILON).ln()).collect();
+        device.write_f32(log_prior, &logs)?;
+        Ok(Self { log_prior, in_training })
+    }
+}
+
+impl Debias {
+    /// Records what a training step does for it on the first `rows` rows of the features; returns the log-prior that
+    /// disambiguation reads.
+    pub fn record_training(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Option<Tensor> {
+        match self {
+            Debias::None => None,
+            Debias::Oracle(oracle) => oracle.in_training.then(|| tape.persistent(oracle.log_prior)),
+            Debias::Records(prior) => Some(prior.record(tape, rows, outputs)),
+        }
+    }
+
+    /// Records what evaluation needs; returns where the log-prior lies afterwards.
+    pub fn record_test(&self, tape: &mut Tape, classifier: Tensor) -> Option<Buffer> {
+        match self {
+            Debias::None => None,
+            Debias::Oracle(oracle) => Some(oracle.log_prior),
+            Debias::Records(prior) => {
+                let mean = tape.persistent(prior.mean_feature);
+                prior.record_estimate(tape, mean, classifier);
+                Some(prior.log_prior)
+            }
+        }
+    }
+
+    /// RECORDS' estimate, if that is what it is.
+    pub fn estimate(&self) -> Option<&ClassPrior> {
+        match self {
+            Debias::Records(prior) => Some(prior),
+            _ => None,
+        }
+    }
+}
 
 /// The moving mean feature F and the logarithm of the class prior estimated from it, on the device.
 pub struct ClassPrior {
@@ -30,7 +99,8 @@ impl ClassPrior {
         })
     }
 
-    /// Records F <- m F + (1-m) mean of `features` `[rows, D]`, then the estimate from it. Returns the log-prior.
+    /// Records F <- m F + (1-m) mean of the first `rows` rows of the features, then the estimate from it. Returns the
+    /// log-prior.
     pub fn record(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Tensor {
         let mean = tape.persistent(self.mean_feature);
         let inputs = self.mean_feature.len;
@@ -39,8 +109,8 @@ impl ClassPrior {
         self.record_estimate(tape, mean, outputs.classifier)
     }
 
-    /// Records ln(softmax(W F + b) + eps) alone, as evaluation needs it.
-    pub fn record_estimate(&self, tape: &mut Tape, mean: Tensor, classifier: Tensor) -> Tensor {
+    /// Records ln(softmax(W F + b) + eps) alone.
+    fn record_estimate(&self, tape: &mut Tape, mean: Tensor, classifier: Tensor) -> Tensor {
         let log_prior = tape.persistent(self.log_prior);
         let (inputs, classes) = (self.mean_feature.len, self.log_prior.len);
         tape.push(Primitive::ClassPrior { inputs, classes, mean, parameters: classifier, log_prior });

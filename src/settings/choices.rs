@@ -83,7 +83,15 @@ words! {
     Method {
         /// Consistency regularisation of two views (SPEC 6).
         Corr = "corr",
-        /// Sinkhorn label refinery (SPEC 7); cannot be trained yet.
+        /// Progressive identification (Lv et al., ICML 2020).
+        Proden = "proden",
+        /// Leveraged weighted loss (Wen et al., ICML 2021).
+        Lw = "lw",
+        /// Class activation value learning (Zhang et al., ICLR 2022).
+        Cavl = "cavl",
+        /// Classifier-consistent loss (Feng et al., NeurIPS 2020).
+        Cc = "cc",
+        /// Sinkhorn label refinery (Wang et al., NeurIPS 2022; SPEC 7).
         Solar = "solar",
     }
 }
@@ -93,8 +101,32 @@ words! {
     Debias {
         /// Nothing.
         None = "none",
+        /// The log of the true class frequencies, in disambiguation and at test (Oracle-LA).
+        Oracle = "oracle",
+        /// The log of the true class frequencies, at test only.
+        OraclePost = "oracle-post",
         /// The log of the class prior estimated from the moving mean feature (RECORDS, SPEC 6).
         Records = "records",
+    }
+}
+
+words! {
+    /// The loss of a label in LW (SPEC 6).
+    LwLoss {
+        /// psi(z) = 1 / (1 + e^z).
+        Sigmoid = "sigmoid",
+        /// -ln p inside the candidate set, -ln(1 - p) outside.
+        CrossEntropy = "cross-entropy",
+    }
+}
+
+words! {
+    /// What SoLar counts its class prior from after an epoch (SPEC 7).
+    PriorFrom {
+        /// An extra pass over all training images, as SoLar does.
+        Pass = "pass",
+        /// The forwards that the epoch's steps made anyway.
+        Steps = "steps",
     }
 }
 
@@ -131,6 +163,30 @@ words! {
         Cuda = "cuda",
         /// The CUDA kernels on the CPU, through the simulator.
         Sim = "sim",
+    }
+}
+
+impl Method {
+    /// Whether mixed views belong to the method.
+    pub fn mixes(self) -> bool {
+        self == Method::Solar
+    }
+
+    /// The first epoch in which the method updates confidences: LW and CAVL refresh a row after every step (SPEC 6).
+    pub fn first_update(self) -> usize {
+        usize::from(!matches!(self, Method::Lw | Method::Cavl))
+    }
+
+    /// The name that tables and papers use.
+    pub fn title(self) -> &'static str {
+        match self {
+            Method::Corr => "CORR",
+            Method::Proden => "PRODEN",
+            Method::Lw => "LW",
+            Method::Cavl => "CAVL",
+            Method::Cc => "CC",
+            Method::Solar => "SoLar",
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use clap::{ArgAction, Args};
 use serde::Deserialize;
 
 use super::{
-    BadSetting, Debias, DeviceChoice, ImbalanceType, Method, Precision, Schedule, Settings, allowed, bad,
-    choices,
+    BadSetting, Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule,
+    Settings, allowed, bad, choices,
 };
 use crate::usage;
 
@@ -56,16 +56,18 @@ pub struct GivenSettings {
     /// Channels of the first stage; the others have 2, 4 and 8 times as many
     #[arg(long, value_name = "CHANNELS", help_heading = "Network")]
     pub width: Option<usize>,
-    /// Loss and disambiguation; solar is not there yet
+    /// Loss and disambiguation. A method that is chosen brings its own --mixup and --upd-start unless they are given: solar
+    /// mixes, lw and cavl update from epoch 0
     #[arg(long, value_name = "WORD", help_heading = "Method")]
     pub method: Option<String>,
-    /// What is subtracted from the logits: nothing, or the log of the class prior that RECORDS estimates
+    /// What is subtracted from the logits: nothing; the log of the true class frequencies (oracle; oracle-post: at test
+    /// only); or of the class prior that RECORDS estimates
     #[arg(long, value_name = "WORD", help_heading = "Method")]
     pub debias: Option<String>,
     /// Momentum of the mean feature, from which RECORDS estimates the class prior
     #[arg(long, value_name = "MOMENTUM", help_heading = "Method")]
     pub m: Option<f64>,
-    /// Train on mixed views as well; not there yet
+    /// Train on mixed views as well
     #[arg(long, value_name = "BOOL", help_heading = "Method", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub mixup: Option<bool>,
     /// Weight of the loss of the mixed views
@@ -74,15 +76,40 @@ pub struct GivenSettings {
     /// First epoch, counted from 0, that updates the confidence
     #[arg(long, value_name = "EPOCH", help_heading = "Method")]
     pub upd_start: Option<usize>,
+    /// LW: the loss of a label
+    #[arg(long, value_name = "WORD", help_heading = "Method")]
+    pub lw_loss: Option<String>,
+    /// LW: weight of the classes that are no candidates
+    #[arg(long, value_name = "WEIGHT", help_heading = "Method")]
+    pub lw_beta: Option<f64>,
     /// SoLar: epochs of the stage that estimates the class prior
-    #[arg(long, value_name = "EPOCHS", help_heading = "Method", hide = true)]
+    #[arg(long, value_name = "EPOCHS", help_heading = "Method")]
     pub est_epochs: Option<usize>,
     /// SoLar: share of each class that is chosen, at the first epoch and after warm-up
-    #[arg(long, value_name = "FROM,TO", help_heading = "Method", hide = true, action = ArgAction::Set, value_delimiter = ',')]
+    #[arg(long, value_name = "FROM,TO", help_heading = "Method", action = ArgAction::Set, value_delimiter = ',')]
     pub rho_range: Option<Vec<f64>>,
     /// SoLar: step of the class prior in the estimation stage and in the training stage
-    #[arg(long, value_name = "FIRST,SECOND", help_heading = "Method", hide = true, action = ArgAction::Set, value_delimiter = ',')]
+    #[arg(long, value_name = "FIRST,SECOND", help_heading = "Method", action = ArgAction::Set, value_delimiter = ',')]
     pub gamma: Option<Vec<f64>>,
+    /// SoLar: batches of earlier predictions that Sinkhorn sees beside the step's own
+    #[arg(long, value_name = "BATCHES", help_heading = "Method")]
+    pub queue_length: Option<usize>,
+    /// SoLar: power of the predictions in Sinkhorn
+    #[arg(long, value_name = "LAMBDA", help_heading = "Method")]
+    pub lamd: Option<f64>,
+    /// SoLar: weight of the chosen samples after warm-up
+    #[arg(long, value_name = "WEIGHT", help_heading = "Method")]
+    pub eta: Option<f64>,
+    /// SoLar: a sample whose prediction agrees with its pseudo-label beyond this is chosen whatever its loss
+    #[arg(long, value_name = "SHARE", help_heading = "Method")]
+    pub tau: Option<f64>,
+    /// SoLar: epochs over which eta and rho reach their values
+    #[arg(long, value_name = "EPOCHS", help_heading = "Method")]
+    pub warmup_epoch: Option<usize>,
+    /// SoLar: what the class prior is counted from: an extra pass over the training images after each epoch, or the
+    /// forwards of the epoch's own steps
+    #[arg(long, value_name = "WORD", help_heading = "Method")]
+    pub prior_from: Option<String>,
     /// Passes over the training data, in epochs
     #[arg(long, value_name = "EPOCHS", help_heading = "Optimisation")]
     pub epochs: Option<usize>,
@@ -171,6 +198,24 @@ impl GivenSettings {
                 return Err(bad("dataset", word));
             }
         }
+        if let Some(word) = &self.method {
+            let method = Method::from_word(word).ok_or_else(|| bad("method", word))?;
+            if method != settings.method {
+                settings.mixup = method.mixes();
+                settings.upd_start = method.first_update();
+            }
+        }
+        macro_rules! take_optional_word {
+            ($($field:ident: $kind:ident, $name:literal;)*) => {
+                $(if let Some(word) = &self.$field {
+                    settings.$field = Some($kind::from_word(word).ok_or_else(|| bad($name, word))?);
+                })*
+            };
+        }
+        take_optional_word! {
+            lw_loss: LwLoss, "lw-loss";
+            prior_from: PriorFrom, "prior-from";
+        }
         take_word! {
             imb_type: ImbalanceType, "imb-type";
             method: Method, "method";
@@ -184,7 +229,9 @@ impl GivenSettings {
             arch width m mixup alpha upd_start epochs batch_size lr momentum weight_decay lr_decay_epochs lr_decay_rate
             seed threads exp_dir checkpoint_every eval_every
         }
-        take_optional! { data_dir est_epochs rho_range gamma name }
+        take_optional! {
+            data_dir lw_beta est_epochs rho_range gamma queue_length lamd eta tau warmup_epoch name
+        }
         Ok(())
     }
 

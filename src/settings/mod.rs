@@ -15,7 +15,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::usage;
-pub use choices::{Debias, DeviceChoice, ImbalanceType, Method, Precision, Schedule};
+pub use choices::{Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule};
 pub use given::GivenSettings;
 
 /// Everything that decides what a run computes and where it writes.
@@ -62,6 +62,12 @@ pub struct Settings {
     pub alpha: f64,
     /// First epoch, counted from 0, that updates the confidence.
     pub upd_start: usize,
+    /// LW: the loss of a label; `None`: sigmoid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lw_loss: Option<LwLoss>,
+    /// LW: weight beta of the classes that are no candidates; `None`: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lw_beta: Option<f64>,
     /// SoLar: epochs of the stage that estimates the class prior.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub est_epochs: Option<usize>,
@@ -71,6 +77,24 @@ pub struct Settings {
     /// SoLar: step of the class prior in the estimation stage and in the training stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gamma: Option<Vec<f64>>,
+    /// SoLar: length of the queue of predictions, batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_length: Option<usize>,
+    /// SoLar: power lambda of the predictions in Sinkhorn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lamd: Option<f64>,
+    /// SoLar: weight of the chosen samples' losses after warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<f64>,
+    /// SoLar: agreement of prediction and pseudo-label above which a sample is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tau: Option<f64>,
+    /// SoLar: epochs of warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_epoch: Option<usize>,
+    /// SoLar: what the class prior is counted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior_from: Option<PriorFrom>,
     /// Epochs.
     pub epochs: usize,
     /// Samples a step; each gives a weak and a strong view.
@@ -128,9 +152,17 @@ impl Default for Settings {
             mixup: false,
             alpha: 1.0,
             upd_start: 1,
+            lw_loss: None,
+            lw_beta: None,
             est_epochs: None,
             rho_range: None,
             gamma: None,
+            queue_length: None,
+            lamd: None,
+            eta: None,
+            tau: None,
+            warmup_epoch: None,
+            prior_from: None,
             epochs: 800,
             batch_size: 256,
             lr: 0.02,
@@ -189,15 +221,23 @@ const ALLOWED: &[(&str, &str)] = &[
     ("synthetic-test-per-class", "a whole number from 1 to 100000"),
     ("arch", "resnet18"),
     ("width", "a whole number from 1 to 1024"),
-    ("method", "corr"),
-    ("debias", "one of none, records"),
+    ("method", "one of corr, proden, lw, cavl, cc, solar"),
+    ("debias", "one of none, oracle, oracle-post, records"),
     ("m", "at least 0 and below 1"),
-    ("mixup", "false"),
+    ("mixup", "true or false"),
     ("alpha", "a finite number of at least 0"),
     ("upd-start", "a whole number of at least 0"),
-    ("est-epochs", "a whole number of at least 1"),
+    ("lw-loss", "one of sigmoid, cross-entropy"),
+    ("lw-beta", "a finite number of at least 0"),
+    ("est-epochs", "a whole number from 0 to 1000000"),
     ("rho-range", "two numbers above 0 and at most 1, as in 0.2,0.6"),
     ("gamma", "two numbers above 0 and at most 1, as in 0.1,0.01"),
+    ("queue-length", "a whole number from 0 to 4096"),
+    ("lamd", "a finite number above 0"),
+    ("eta", "above 0 and at most 1"),
+    ("tau", "a finite number above 0"),
+    ("warmup-epoch", "a whole number of at least 0"),
+    ("prior-from", "one of pass, steps"),
     ("epochs", "a whole number from 1 to 1000000"),
     ("batch-size", "a whole number from 2 to 65536"),
     ("lr", "a finite number above 0"),
@@ -287,9 +327,15 @@ impl Settings {
         check((1..=1024).contains(&self.width), "width", &self.width);
         check(from_0_below_1(self.m), "m", &self.m);
         check(finite_from_0(self.alpha), "alpha", &self.alpha);
-        check(self.est_epochs.is_none_or(|n| n >= 1), "est-epochs", &self.est_epochs.unwrap_or(0));
+        check(self.lw_beta.is_none_or(finite_from_0), "lw-beta", &self.lw_beta.unwrap_or(0.0));
+        check(self.est_epochs.is_none_or(|n| n <= 1_000_000), "est-epochs", &self.est_epochs.unwrap_or(0));
         check(two_shares(&self.rho_range), "rho-range", &list(self.rho_range.as_deref().unwrap_or(&[])));
         check(two_shares(&self.gamma), "gamma", &list(self.gamma.as_deref().unwrap_or(&[])));
+        let above_0 = |x: Option<f64>| x.is_none_or(|x| x.is_finite() && x > 0.0);
+        check(self.queue_length.is_none_or(|n| n <= 4096), "queue-length", &self.queue_length.unwrap_or(0));
+        check(above_0(self.lamd), "lamd", &self.lamd.unwrap_or(0.0));
+        check(self.eta.is_none_or(above_0_to_1), "eta", &self.eta.unwrap_or(0.0));
+        check(above_0(self.tau), "tau", &self.tau.unwrap_or(0.0));
         check((1..=1_000_000).contains(&self.epochs), "epochs", &self.epochs);
         check((2..=65_536).contains(&self.batch_size), "batch-size", &self.batch_size);
         check(self.lr.is_finite() && self.lr > 0.0, "lr", &self.lr);
@@ -319,22 +365,63 @@ impl Settings {
         if choices::ARCHITECTURES_TO_COME.contains(&self.arch.as_str()) {
             found.push(not_there_yet("arch", &self.arch));
         }
-        if self.method == Method::Solar {
-            found.push(not_there_yet("method", self.method));
-        } else {
-            for (name, value) in [
-                ("est-epochs", self.est_epochs.map(|n| n.to_string())),
-                ("rho-range", self.rho_range.as_deref().map(list)),
-                ("gamma", self.gamma.as_deref().map(list)),
-            ] {
-                if let Some(value) = value {
-                    let reason = format!("has a meaning only with --method solar; leave --{name} out");
-                    found.push(BadSetting { name, value, reason });
-                }
-            }
+        found.extend(self.senseless_combinations());
+        let foreign = |name, value: Option<String>, method: Method| {
+            let value = value.filter(|_| self.method != method)?;
+            let reason = format!("has a meaning only with --method {method}; leave --{name} out");
+            Some(BadSetting { name, value, reason })
+        };
+        let text = |value: Option<f64>| value.map(|x| x.to_string());
+        let number = |value: Option<usize>| value.map(|n| n.to_string());
+        found.extend(
+            [
+                foreign("lw-loss", self.lw_loss.map(|word| word.to_string()), Method::Lw),
+                foreign("lw-beta", text(self.lw_beta), Method::Lw),
+                foreign("est-epochs", number(self.est_epochs), Method::Solar),
+                foreign("rho-range", self.rho_range.as_deref().map(list), Method::Solar),
+                foreign("gamma", self.gamma.as_deref().map(list), Method::Solar),
+                foreign("queue-length", number(self.queue_length), Method::Solar),
+                foreign("lamd", text(self.lamd), Method::Solar),
+                foreign("eta", text(self.eta), Method::Solar),
+                foreign("tau", text(self.tau), Method::Solar),
+                foreign("warmup-epoch", number(self.warmup_epoch), Method::Solar),
+                foreign("prior-from", self.prior_from.map(|word| word.to_string()), Method::Solar),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        found
+    }
+
+    /// Methods, debias and mixup combine freely but for these.
+    fn senseless_combinations(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        let mut refuse = |name: &'static str, value: &dyn fmt::Display, reason: &str| {
+            found.push(BadSetting { name, value: value.to_string(), reason: reason.into() });
+        };
+        if self.method == Method::Solar && matches!(self.debias, Debias::Oracle | Debias::Records) {
+            refuse(
+                "debias",
+                &self.debias,
+                "does not go with --method solar: Sinkhorn's result is the same when predictions are rescaled class by class, \
+                 so a debias would not change its pseudo-labels; must be none or oracle-post",
+            );
         }
-        if self.mixup {
-            found.push(not_there_yet("mixup", self.mixup));
+        if self.mixup && self.method == Method::Lw {
+            refuse(
+                "mixup",
+                &self.mixup,
+                "does not go with --method lw: its loss asks which classes are candidates, and a mixture of two samples \
+                 has no candidate set; must be false",
+            );
+        }
+        if self.mixup && self.method == Method::Cc {
+            refuse(
+                "mixup",
+                &self.mixup,
+                "does not go with --method cc: its loss reads candidate sets, which cannot be mixed as soft labels can; must \
+                 be false",
+            );
         }
         found
     }
@@ -364,20 +451,64 @@ impl Settings {
         }
     }
 
-    /// The method as tables name it: `CORR+RECORDS`.
+    /// The method as tables name it: `CORR+RECORDS+mixup`. SoLar mixes unless said otherwise.
     pub fn method_title(&self) -> String {
-        let mut title = match self.method {
-            Method::Corr => "CORR".to_string(),
-            Method::Solar => "SoLar".to_string(),
+        let debias = match self.debias {
+            Debias::None => "",
+            Debias::Oracle => "+Oracle-LA",
+            Debias::OraclePost => "+Oracle-LA (at test)",
+            Debias::Records => "+RECORDS",
         };
-        if self.debias == Debias::Records {
-            title.push_str("+RECORDS");
-        }
-        if self.mixup && self.method == Method::Corr {
-            title.push_str("+mixup");
-        }
-        title
+        let mixup = match (self.mixup, self.method.mixes()) {
+            (true, false) => "+mixup",
+            (false, true) => " without mixup",
+            _ => "",
+        };
+        format!("{}{debias}{mixup}", self.method.title())
     }
+
+    /// What SoLar computes with: what is set, else the values of the published runs (SPEC 7).
+    pub fn solar(&self) -> SolarSettings {
+        let hundred = self.dataset.starts_with("cifar100");
+        let pair = |given: &Option<Vec<f64>>, default: [f64; 2]| match given.as_deref() {
+            Some(&[first, second]) => [first, second],
+            _ => default,
+        };
+        SolarSettings {
+            estimation_epochs: self.est_epochs.unwrap_or(if hundred { 20 } else { 100 }),
+            rho: pair(&self.rho_range, if hundred { [0.2, 0.5] } else { [0.2, 0.6] }),
+            gamma: pair(&self.gamma, if hundred { [0.05, 0.01] } else { [0.1, 0.01] }),
+            queue_length: self.queue_length.unwrap_or(64),
+            lambda: self.lamd.unwrap_or(3.0),
+            eta: self.eta.unwrap_or(0.9),
+            tau: self.tau.unwrap_or(0.99),
+            warmup_epochs: self.warmup_epoch.unwrap_or(50),
+            prior_from: self.prior_from.unwrap_or(PriorFrom::Pass),
+        }
+    }
+}
+
+/// The constants of SoLar (SPEC 7).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SolarSettings {
+    /// Epochs of the stage that estimates the class prior; 0 leaves it out.
+    pub estimation_epochs: usize,
+    /// Share of a class's expected samples that is chosen, at the first epoch of a stage and after warm-up.
+    pub rho: [f64; 2],
+    /// Step of the class prior in the estimation stage and in the training stage.
+    pub gamma: [f64; 2],
+    /// Batches of predictions in the queue.
+    pub queue_length: usize,
+    /// Power of the predictions in Sinkhorn.
+    pub lambda: f64,
+    /// Weight of the chosen samples' losses after warm-up.
+    pub eta: f64,
+    /// Agreement above which a sample is chosen whatever its loss.
+    pub tau: f64,
+    /// Epochs over which eta rises from 0 and rho from its first value to its second.
+    pub warmup_epochs: usize,
+    /// What the class prior is counted from.
+    pub prior_from: PriorFrom,
 }
 
 fn is_folder_name(name: &str) -> bool {

@@ -1,7 +1,8 @@
 //! Checkpoints: one safetensors file with everything that evaluation and resuming need.
 //!
 //! Tensors: the network's state_dict under the reference's names (`encoder.*`, `fc.*`, with running statistics and
-//! `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where there is a debias, and `confidence` `[N,K]`. Metadata: the
+//! `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where RECORDS estimates a class prior, `confidence` `[N,K]`, and for
+//! SoLar `class_prior` `[K]` and `queue` `[L B, K]`, newest batch first. Metadata: the
 //! run's configuration, the number of epochs done, class names and counts, the best accuracy so far, and a CRC-32C of all
 //! the rest. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path), strict=False)`.
 //!
@@ -14,13 +15,18 @@ use serde::{Deserialize, Serialize};
 
 use super::model::Model;
 use super::tensor_file::{TensorFile, Values};
+use super::training::Training;
 use crate::device::Device;
 use crate::nn::StateDict;
-use crate::pll::ConfidenceStore;
+use crate::pll::{ConfidenceStore, Solar};
 use crate::usage;
 
 /// Marks our files and their version.
 const FORMAT: &str = "records checkpoint 1";
+
+/// Names of SoLar's state in files.
+pub const CLASS_PRIOR: &str = "class_prior";
+pub const QUEUE: &str = "queue";
 
 /// What a checkpoint says beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,17 +53,21 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Collects the state of a run.
     pub fn collect(
-        model: &Model,
-        store: &ConfidenceStore,
+        training: &Training,
         progress: Progress,
         config: &str,
         device: &mut dyn Device,
     ) -> Result<Self> {
+        let Training { model, store, method, .. } = training;
         let mut file = TensorFile::default();
         file.extend(model.export(device)?);
         file.add_batch_counters(&model.parameters);
         let confidence = Values::F32(device.read_f32(store.confidence)?);
         file.tensors.insert("confidence".into(), (vec![store.samples, store.classes], confidence));
+        if let Some(solar) = method.solar() {
+            let steps = training.queue_steps(progress.epochs_done);
+            export_solar(&mut file, solar, steps, device)?;
+        }
         file.metadata.insert("format".into(), FORMAT.into());
         file.metadata.insert("config".into(), config.into());
         file.metadata.insert("progress".into(), serde_json::to_string(&progress)?);
@@ -105,6 +115,17 @@ impl Checkpoint {
         self.file.state_dict()
     }
 
+    /// Puts everything back into a run of the same settings.
+    ///
+    /// # Errors
+    /// A usage error when the file is of another network or training set.
+    pub fn restore(&self, training: &mut Training, device: &mut dyn Device) -> Result<()> {
+        self.restore_model(&mut training.model, device)?;
+        self.restore_confidence(&training.store, device)?;
+        let steps = training.queue_steps(self.progress.epochs_done);
+        training.method.solar().map_or(Ok(()), |solar| import_solar(&self.file, solar, steps, device))
+    }
+
     /// Puts the network's part into `model`.
     ///
     /// # Errors
@@ -116,17 +137,13 @@ impl Checkpoint {
             return Err(usage!("the checkpoint holds {found} of the network's {wanted} tensors"));
         }
         model.parameters.batches_tracked = self.file.batch_counter(&model.parameters)?.unwrap_or(0);
-        if model.prior.is_some() {
+        if model.debias.estimate().is_some() {
             self.file.f32(super::model::MEAN_FEATURE)?;
         }
         Ok(())
     }
 
-    /// Puts the confidences into `store`.
-    ///
-    /// # Errors
-    /// A usage error when the file is of another training set.
-    pub fn restore_confidence(&self, store: &ConfidenceStore, device: &mut dyn Device) -> Result<()> {
+    fn restore_confidence(&self, store: &ConfidenceStore, device: &mut dyn Device) -> Result<()> {
         let (shape, values) = self.file.f32("confidence")?;
         if shape != [store.samples, store.classes] {
             let (n, k) = (store.samples, store.classes);
@@ -136,4 +153,39 @@ impl Checkpoint {
         }
         device.write_f32(store.confidence, values)
     }
+}
+
+/// Adds SoLar's state after `steps` steps of its stage.
+pub fn export_solar(
+    file: &mut TensorFile,
+    solar: &Solar,
+    steps: usize,
+    device: &mut dyn Device,
+) -> Result<()> {
+    let prior = device.read_f32(solar.class_prior)?;
+    let classes = prior.len();
+    file.tensors.insert(CLASS_PRIOR.into(), (vec![classes], Values::F32(prior)));
+    let queue = solar.export_queue(steps, device)?;
+    file.tensors.insert(QUEUE.into(), (vec![queue.len() / classes, classes], Values::F32(queue)));
+    Ok(())
+}
+
+/// Takes over SoLar's state after `steps` steps of its stage.
+///
+/// # Errors
+/// A usage error when a tensor is missing or of another shape.
+pub fn import_solar(file: &TensorFile, solar: &Solar, steps: usize, device: &mut dyn Device) -> Result<()> {
+    let classes = solar.class_prior.len;
+    let rows = solar.queue.map_or(0, |queue| queue.len / classes);
+    let take = |name: &str, wanted: &[usize]| {
+        let (shape, values) = file.f32(name)?;
+        if shape == wanted {
+            return Ok(values);
+        }
+        Err(usage!("tensor '{name}': shape {shape:?}; must be {wanted:?}"))
+    };
+    let prior = take(CLASS_PRIOR, &[classes])?;
+    let queue = take(QUEUE, &[rows, classes])?;
+    device.write_f32(solar.class_prior, prior)?;
+    solar.import_queue(queue, steps, device)
 }

@@ -87,15 +87,42 @@ pub fn debias(logits: &mut [f32], log_prior: &[f32]) {
     }
 }
 
-/// Half the sum of absolute differences: the total-variation distance between a prior, given by its logarithm, and the
-/// class frequencies of `train_counts`.
-pub fn prior_distance(log_prior: &[f32], train_counts: &[usize]) -> f64 {
+/// Half the sum of absolute differences: the total-variation distance between a class prior and the class frequencies of
+/// `train_counts`.
+pub fn prior_distance(prior: &[f64], train_counts: &[usize]) -> f64 {
     let total: usize = train_counts.iter().sum();
-    let gap = |(&log, &count): (&f32, &usize)| (f64::from(log).exp() - count as f64 / total as f64).abs();
-    0.5 * log_prior.iter().zip(train_counts).map(gap).sum::<f64>()
+    let gap = |(&share, &count): (&f64, &usize)| (share - count as f64 / total as f64).abs();
+    0.5 * prior.iter().zip(train_counts).map(gap).sum::<f64>()
 }
 
-/// Evaluation recorded for a test set resident on the device.
+/// Images on the device and how they are normalised.
+#[derive(Clone, Copy)]
+pub struct ResidentImages {
+    /// u8 `[N,S,S,3]`.
+    pub images: Buffer,
+    /// N.
+    pub count: usize,
+    /// S.
+    pub size: usize,
+    /// f32 `[6]`, mean then standard deviation.
+    pub normalisation: Buffer,
+}
+
+impl ResidentImages {
+    /// Uploads square images.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(set: &ImageSet, normalisation: Normalisation, device: &mut dyn Device) -> Result<Self> {
+        let images = device.allocate(Element::U8, set.images.len(), "the test images")?;
+        device.write_u8(images, &set.images)?;
+        let constants = device.allocate(Element::F32, 6, "the normalisation")?;
+        device.write_f32(constants, &normalisation.flat())?;
+        Ok(Self { images, count: set.len(), size: set.height, normalisation: constants })
+    }
+}
+
+/// A forward pass in evaluation mode, recorded for images resident on the device.
 pub struct Evaluation {
     plan: Plan,
     batches: usize,
@@ -107,35 +134,26 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Uploads `images` and records a forward pass in evaluation mode over `batch` of them.
+    /// Records a forward pass over `batch` of the images at a time.
     ///
     /// # Errors
     /// When the device has not enough memory.
-    pub fn new(
-        model: &Model,
-        images: &ImageSet,
-        normalisation: Normalisation,
-        batch: usize,
-        device: &mut dyn Device,
-    ) -> Result<Self> {
-        let batch = batch.min(images.len());
-        let batches = images.len().div_ceil(batch);
-        let (size, classes) = (images.height, model.architecture.classes);
-        let pixels = device.allocate(Element::U8, images.images.len(), "the test images")?;
-        device.write_u8(pixels, &images.images)?;
-        let constants = device.allocate(Element::F32, 6, "the normalisation")?;
-        device.write_f32(constants, &normalisation.flat())?;
+    pub fn new(model: &Model, of: ResidentImages, batch: usize, device: &mut dyn Device) -> Result<Self> {
+        let ResidentImages { images, count, size, normalisation } = of;
+        let batch = batch.min(count);
+        let batches = count.div_ceil(batch);
+        let classes = model.architecture.classes;
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
-        let store = device.allocate(Element::F32, batches * batch * classes, "the test logits")?;
+        let store = device.allocate(Element::F32, batches * batch * classes, "the logits")?;
 
         let mut tape = Tape::new(device.activations());
-        let tensors = [pixels, constants, step, store].map(|buffer| tape.persistent(buffer));
-        let [images_tensor, normalisation, step_tensor, store_tensor] = tensors;
+        let tensors = [images, normalisation, step, store].map(|buffer| tape.persistent(buffer));
+        let [images, normalisation, step_tensor, store_tensor] = tensors;
         let x = tape.temporary(tape.activations(), batch * size * size * 3);
         tape.push(Primitive::NormaliseImages {
             batch,
             pixels: size * size,
-            images: images_tensor,
+            images,
             step: step_tensor,
             normalisation,
             x,
@@ -155,30 +173,26 @@ impl Evaluation {
             step: step_tensor,
             store: store_tensor,
         });
-        if let Some(prior) = &model.prior {
-            let mean = tape.persistent(prior.mean_feature);
-            prior.record_estimate(&mut tape, mean, outputs.classifier);
-        }
+        let log_prior = model.debias.record_test(&mut tape, outputs.classifier);
         tape.push(Primitive::AdvanceStep { step: step_tensor, modulus: None });
-        Ok(Self {
-            plan: tape.finish(device)?,
-            batches,
-            images: images.len(),
-            classes,
-            step,
-            logits: store,
-            log_prior: model.prior.as_ref().map(|prior| prior.log_prior),
-        })
+        let plan = tape.finish(device)?;
+        Ok(Self { plan, batches, images: count, classes, step, logits: store, log_prior })
     }
 
-    /// Logits `[N,K]` of all images as the network stands, less the log-prior where there is a debias; and that log-prior.
-    pub fn run(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+    /// Logits `[N,K]` of all images as the network stands.
+    pub fn logits(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
         device.write_i32(self.step, &[0])?;
         for _ in 0..self.batches {
             device.replay(&self.plan)?;
         }
         let mut logits = device.read_f32(self.logits)?;
         logits.truncate(self.images * self.classes);
+        Ok(logits)
+    }
+
+    /// The same less the log-prior where there is a debias; and that log-prior.
+    pub fn run(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        let mut logits = self.logits(device)?;
         let log_prior = self.log_prior.map(|buffer| device.read_f32(buffer)).transpose()?;
         if let Some(log_prior) = &log_prior {
             debias(&mut logits, log_prior);
@@ -210,8 +224,7 @@ mod tests {
 
     #[test]
     fn distance_of_opposite_priors_is_one() {
-        let log_prior = [0.0, -50.0];
-        assert!((prior_distance(&log_prior, &[0, 7]) - 1.0).abs() < 1e-12);
-        assert!(prior_distance(&[0.5f32.ln(); 2], &[3, 3]) < 1e-7);
+        assert!((prior_distance(&[1.0, 0.0], &[0, 7]) - 1.0).abs() < 1e-12);
+        assert!(prior_distance(&[0.5; 2], &[3, 3]) < 1e-12);
     }
 }

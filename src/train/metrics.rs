@@ -20,7 +20,7 @@ pub struct EpochMetrics {
     pub mean_max_confidence: f64,
     /// Accuracy of the labels that disambiguation chose: argmax of each confidence row.
     pub label_accuracy: f64,
-    /// Total-variation distance between the estimated and the true class prior; only with a debias.
+    /// Total-variation distance between the estimated and the true class prior; only where one is estimated.
     pub prior_distance: Option<f64>,
     /// The estimated class prior.
     pub class_prior: Option<Vec<f64>>,
@@ -73,7 +73,7 @@ pub fn final_table(last: &EpochMetrics, best_top1: f64, best_epoch: usize) -> St
     rows.push(("best top-1", format!("{best_top1:.2} % (epoch {best_epoch})")));
     rows.push(("mean max confidence (MMC)", format!("{:.4}", last.mean_max_confidence)));
     rows.push(("accuracy of disambiguated labels", format!("{:.2} %", last.label_accuracy)));
-    let distance = last.prior_distance.map_or("no debias".into(), |distance| format!("{distance:.4}"));
+    let distance = last.prior_distance.map_or("none estimated".into(), |distance| format!("{distance:.4}"));
     rows.push(("class prior, estimated to true (TV)", distance));
     let widest = rows.iter().map(|(_, value)| value.len()).max().unwrap_or(0);
     let rule = format!("+{}+{}+\n", "-".repeat(38), "-".repeat(widest + 2));

@@ -9,6 +9,8 @@
 //! | [`model`] | network, optimiser and class-prior state together, in and out of files |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
 //! | [`device_choice`] | the device that the settings ask for |
+//! | [`method_choice`] | the method and debias that the settings ask for |
+//! | [`training`] | what training keeps on the device, and an epoch of it |
 //! | [`replay`] | given steps on given tensors, for checking against other engines |
 //! | [`tensor_file`] | safetensors files with metadata |
 //! | [`run`] | a whole run |
@@ -17,6 +19,7 @@
 pub mod checkpoint;
 pub mod device_choice;
 pub mod evaluate;
+pub mod method_choice;
 pub mod metrics;
 pub mod model;
 pub mod replay;
@@ -25,3 +28,4 @@ pub mod run_folder;
 pub mod schedule;
 pub mod step;
 pub mod tensor_file;
+pub mod training;

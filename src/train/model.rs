@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 
-use crate::device::{Buffer, Device};
+use crate::device::Device;
 use crate::nn::{Architecture, Parameters, StateDict};
-use crate::pll::ClassPrior;
+use crate::pll::Debias;
 use crate::usage;
 
 /// Name of the moving mean feature in files.
@@ -17,19 +17,19 @@ pub const MOMENTUM_PREFIX: &str = "momentum.";
 pub struct Model {
     pub architecture: Architecture,
     pub parameters: Parameters,
-    /// The class-prior estimate of RECORDS; `None` without debias.
-    pub prior: Option<ClassPrior>,
+    /// What disambiguation and test subtract from the logits.
+    pub debias: Debias,
 }
 
 impl Model {
-    /// A freshly initialised network. `prior_momentum` is m of RECORDS, `None` without debias.
+    /// A freshly initialised network.
     ///
     /// # Errors
     /// When the device has not enough memory.
     pub fn new(
         architecture: Architecture,
         seed: u64,
-        prior_momentum: Option<f32>,
+        debias: Debias,
         device: &mut dyn Device,
     ) -> Result<Self> {
         let (width, multiple) = (architecture.width, device.channel_multiple());
@@ -40,10 +40,7 @@ impl Model {
             ));
         }
         let parameters = Parameters::new(&architecture, seed, device)?;
-        let prior = prior_momentum
-            .map(|momentum| ClassPrior::new(architecture.features, architecture.classes, momentum, device))
-            .transpose()?;
-        Ok(Self { architecture, parameters, prior })
+        Ok(Self { architecture, parameters, debias })
     }
 
     /// All state under its names in files: parameters, running statistics, `momentum.*`, `feat_mean`.
@@ -52,7 +49,7 @@ impl Model {
         dict.extend(self.parameters.export_running(device)?);
         let velocity = self.parameters.export(self.parameters.velocity, device)?;
         dict.extend(velocity.into_iter().map(|(name, tensor)| (format!("{MOMENTUM_PREFIX}{name}"), tensor)));
-        if let Some(prior) = &self.prior {
+        if let Some(prior) = self.debias.estimate() {
             let mean = device.read_f32(prior.mean_feature)?;
             dict.insert(MEAN_FEATURE.into(), (vec![mean.len()], mean));
         }
@@ -67,7 +64,7 @@ impl Model {
         let p = &self.parameters;
         let found = p.import(p.values, "", dict, device)? + p.import_running(dict, device)?;
         p.import(p.velocity, MOMENTUM_PREFIX, dict, device)?;
-        if let (Some(prior), Some((shape, mean))) = (&self.prior, dict.get(MEAN_FEATURE)) {
+        if let (Some(prior), Some((shape, mean))) = (self.debias.estimate(), dict.get(MEAN_FEATURE)) {
             if mean.len() != prior.mean_feature.len {
                 let features = prior.mean_feature.len;
                 return Err(usage!(
@@ -82,10 +79,5 @@ impl Model {
     /// The gradients of the last step under the parameters' names.
     pub fn gradients(&self, device: &mut dyn Device) -> Result<StateDict> {
         self.parameters.export(self.parameters.gradients, device)
-    }
-
-    /// The moving mean feature's memory, where there is a debias.
-    pub fn mean_feature(&self) -> Option<Buffer> {
-        self.prior.as_ref().map(|prior| prior.mean_feature)
     }
 }

@@ -5,13 +5,18 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::model::Model;
-use super::step::{self, StepInputs, StepSettings, StepState};
+use super::step::{self, EpochControl, Method, StepInputs, StepSettings, StepState, Views};
 use super::tensor_file::{TensorFile, Values};
+use super::{checkpoint, method_choice};
 use crate::autograd::Tape;
 use crate::device::primitive::counter;
-use crate::device::{Device, Element};
+use crate::device::{Device, Element, Primitive};
 use crate::nn::Architecture;
-use crate::pll::ConfidenceStore;
+use crate::pll::debias::Oracle;
+use crate::pll::method::Start;
+use crate::pll::mixup::Mixup;
+use crate::pll::{ConfidenceStore, Debias, Solar};
+use crate::settings::{self, BadSetting, GivenSettings, Settings};
 use crate::usage;
 
 /// The metadata strings of a case.
@@ -35,28 +40,73 @@ impl Case<'_> {
         if value.is_finite() { Ok(value) } else { Err(usage!("metadata '{key}': {value} is not finite")) }
     }
 
-    /// One of `allowed`, the first where the key is absent.
-    fn choice(&self, key: &str, allowed: &[&'static str]) -> Result<&'static str> {
-        let text = self.text(key).unwrap_or(allowed[0]);
-        let found = allowed.iter().find(|name| **name == text);
-        found.copied().ok_or_else(|| usage!("metadata '{key}': '{text}'; must be {}", allowed.join(" or ")))
+    /// A value a step, comma-separated; `default` for all where the key is absent; one value stands for all.
+    fn each_step<T: Clone>(
+        &self,
+        key: &str,
+        steps: usize,
+        default: T,
+        parse: impl Fn(&str) -> Option<T>,
+        wanted: &str,
+    ) -> Result<Vec<T>> {
+        let Some(text) = self.text(key) else { return Ok(vec![default; steps]) };
+        let value = |word: &str| {
+            let word = word.trim();
+            parse(word).ok_or_else(|| {
+                usage!("metadata '{key}': '{word}'; must be {wanted} for each step, comma-separated")
+            })
+        };
+        let list: Vec<T> = text.split(',').map(value).collect::<Result<_>>()?;
+        match list.len() {
+            1 => Ok(vec![list[0].clone(); steps]),
+            n if n == steps => Ok(list),
+            n => Err(usage!("metadata '{key}': {n} values for {steps} steps")),
+        }
     }
 
-    /// `true` or `false` a step; all false where the key is absent; one value stands for all.
-    fn updates(&self, steps: usize) -> Result<Vec<bool>> {
-        let text = self.text("update").unwrap_or("false");
-        let parse = |word: &str| match word.trim() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            other => Err(usage!(
-                "metadata 'update': '{other}'; must be true or false for each step, comma-separated"
-            )),
+    fn flags(&self, key: &str, steps: usize) -> Result<Vec<bool>> {
+        self.each_step(key, steps, false, |word| word.parse().ok(), "true or false")
+    }
+
+    fn floats(&self, key: &str, steps: usize, default: f64) -> Result<Vec<f64>> {
+        let finite = |word: &str| word.parse().ok().filter(|value: &f64| value.is_finite());
+        self.each_step(key, steps, default, finite, "a finite number")
+    }
+
+    /// The settings of the method, checked as those of a run are.
+    fn settings(&self, batch: usize) -> Result<Settings> {
+        let word = |key: &str, default: &str| self.text(key).unwrap_or(default).to_owned();
+        let optional = |key: &str| self.text(key).map(str::to_owned);
+        let solar = self.text("method") == Some("solar");
+        let given = GivenSettings {
+            method: Some(word("method", "corr")),
+            debias: Some(word("debias", "none")),
+            mixup: Some(self.number("mixup", solar)?),
+            lw_loss: optional("lw_loss"),
+            ..GivenSettings::default()
         };
-        let list: Vec<bool> = text.split(',').map(parse).collect::<Result<_>>()?;
-        match list.len() {
-            1 => Ok(vec![list[0]; steps]),
-            n if n == steps => Ok(list),
-            n => Err(usage!("metadata 'update': {n} values for {steps} steps")),
+        let mut settings =
+            Settings { batch_size: batch, alpha: self.float("alpha", 1.0)?, ..Settings::default() };
+        let in_file = |problem: BadSetting| {
+            let BadSetting { name, value, reason } = problem;
+            usage!("metadata '{}': '{value}': {reason}", name.replace('-', "_"))
+        };
+        given.apply(&mut settings).map_err(in_file)?;
+        settings.m = self.float("m", 0.9)?;
+        if let Some(beta) = self.text("lw_beta") {
+            settings.lw_beta =
+                Some(self.float("lw_beta", 1.0).map_err(|_| usage!("metadata 'lw_beta': '{beta}'"))?);
+        }
+        if solar {
+            settings.queue_length = Some(self.number("queue_length", 64)?);
+            settings.lamd = Some(self.float("lamd", 3.0)?);
+            settings.tau = Some(self.float("tau", 0.99)?);
+        }
+        match settings.problems().into_iter().next() {
+            None => Ok(settings),
+            // A batch of one sample is fine for a replay.
+            Some(problem) if problem.name == "batch-size" => Ok(settings),
+            Some(problem) => Err(in_file(problem)),
         }
     }
 }
@@ -83,14 +133,14 @@ fn append_channels_last(images: &[f32], pixels: usize, out: &mut Vec<f32>) {
 /// A usage error naming the tensor or metadata string at fault.
 pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile> {
     let case = Case { file: input };
-    case.choice("method", &["corr"])?;
-    let debias = case.choice("debias", &["none", "records"])? == "records";
-
     let (candidate_shape, candidates) = input.u8("candidates")?;
     expect_shape("candidates", candidate_shape, &[None, None])?;
     let [samples, classes] = [candidate_shape[0], candidate_shape[1]];
     if samples == 0 || classes == 0 {
         return Err(usage!("tensor 'candidates': shape {candidate_shape:?}; must not be empty"));
+    }
+    if let Some(row) = candidates.chunks_exact(classes).position(|row| row.iter().all(|&s| s == 0)) {
+        return Err(usage!("tensor 'candidates': row {row} has no candidate; every sample needs one"));
     }
     let (weak_shape, weak) = input.f32("batch.weak")?;
     expect_shape("batch.weak", weak_shape, &[None, None, Some(3), None, None])?;
@@ -102,8 +152,134 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
             "tensor 'batch.weak': shape {weak_shape:?}; must be [steps, batch, 3, size, size], none 0"
         ));
     }
-    let (strong_shape, strong) = input.f32("batch.strong")?;
-    expect_shape("batch.strong", strong_shape, &weak_shape.iter().map(|&n| Some(n)).collect::<Vec<_>>())?;
+    let index = batch_index(input, steps, batch, samples)?;
+    let settings = case.settings(batch)?;
+    let momentum = case.float("momentum", 0.9)? as f32;
+    let weight_decay = case.float("weight_decay", 0.0)? as f32;
+    let controls = controls(&case, &settings, steps)?;
+
+    let arch = case.text("arch").unwrap_or("resnet18");
+    let width = case.number("width", 64usize)?;
+    if !(1..=4096).contains(&width) {
+        return Err(usage!("metadata 'width': {width}; must be 1 to 4096"));
+    }
+    let architecture = Architecture::by_name(arch, width, classes)
+        .ok_or_else(|| usage!("metadata 'arch': '{arch}'; must be resnet18"))?;
+    let debias = debias(input, &settings, &architecture, device)?;
+    let mut model = Model::new(architecture, case.number("seed", 0)?, debias, device)?;
+    model.import(&input.state_dict(), device)?;
+    model.parameters.batches_tracked = input.batch_counter(&model.parameters)?.unwrap_or(0);
+
+    let step_counter = device.allocate(Element::I32, 1, "the step counter")?;
+    let method = method_choice::method(&settings, classes, steps, step_counter, device)?;
+    let start = method_choice::label_method(&settings).map_or(Start::Uniform, |method| method.start);
+    let store = ConfidenceStore::new(classes, candidates, &vec![0; samples], start, device)?;
+    if input.tensors.contains_key("confidence") {
+        let (shape, confidence) = input.f32("confidence")?;
+        expect_shape("confidence", shape, &[Some(samples), Some(classes)])?;
+        device.write_f32(store.confidence, confidence)?;
+    }
+    let mut queue_steps = 0;
+    if let Some(solar) = method.solar() {
+        model.parameters.allocate_passes(solar.passes(), device)?;
+        queue_steps = import_solar(input, solar, batch, device)?;
+    }
+    if let Some(mixup) = method.mixup() {
+        import_mixup(input, mixup, steps, settings.mixup, device)?;
+    }
+    let strong = if method.views() == 2 {
+        let (strong_shape, strong) = input.f32("batch.strong")?;
+        expect_shape("batch.strong", strong_shape, &weak_shape.iter().map(|&n| Some(n)).collect::<Vec<_>>())?;
+        strong
+    } else {
+        &[]
+    };
+    let state = StepState::new(device)?;
+
+    // Weak and strong views lie one behind the other; SoLar forwards them apart.
+    let view_len = batch * 3 * height * height;
+    let activations = device.activations();
+    let index_buffer = device.allocate(Element::I32, batch, "the index")?;
+    let mut tape = Tape::new(activations);
+    let (views, rest) = match &method {
+        Method::Joint(..) => {
+            let views = device.allocate(activations, method.forwards() * view_len, "the views")?;
+            ([views.part(0, method.views() * view_len)].to_vec(), Views::Together(tape.persistent(views)))
+        }
+        Method::Solar(..) => {
+            let mut one = || device.allocate(activations, view_len, "the views");
+            let (weak, strong) = (one()?, one()?);
+            let tensors = Views::Apart { weak: tape.persistent(weak), strong: tape.persistent(strong) };
+            ([weak, strong].to_vec(), tensors)
+        }
+    };
+    let inputs = StepInputs { views: rest, index: tape.persistent(index_buffer) };
+    let step_settings = StepSettings { batch, size: height, momentum, weight_decay };
+    let recorded = step::record(&mut tape, &step_settings, &model, &method, &store, &state, inputs);
+    recorded.logits.iter().chain(recorded.solar.iter().flatten()).for_each(|&tensor| tape.keep(tensor));
+    let step = tape.persistent(step_counter);
+    tape.push(Primitive::AdvanceStep { step, modulus: None });
+    let plan = tape.finish(device)?;
+
+    let mut losses = Vec::with_capacity(steps);
+    for (number, &control) in controls.iter().enumerate() {
+        let mut images = Vec::with_capacity(2 * view_len);
+        append_channels_last(&weak[number * view_len..][..view_len], height * height, &mut images);
+        if !strong.is_empty() {
+            append_channels_last(&strong[number * view_len..][..view_len], height * height, &mut images);
+        }
+        let mut rest = &images[..];
+        for &buffer in &views {
+            let (part, behind) = rest.split_at(buffer.len);
+            device.write_f32(buffer, part)?;
+            rest = behind;
+        }
+        device.write_i32(index_buffer, &index[number * batch..][..batch])?;
+        state.set(device, control)?;
+        device.replay(&plan)?;
+        model.parameters.batches_tracked += match method.solar() {
+            None => 1,
+            Some(solar) => solar.passes().min(if control.eta == 0.0 { 2 } else { 3 }) as i64,
+        };
+        losses.push(device.read_f32(state.counters)?[counter::LAST_LOSS]);
+    }
+
+    let mut output = TensorFile::default();
+    let mut put = |name: &str, shape: Vec<usize>, values: Vec<f32>| {
+        output.tensors.insert(name.into(), (shape, Values::F32(values)));
+    };
+    put("loss", vec![steps], losses);
+    let names = ["logits.weak", "logits.strong", "logits.weak_mixed", "logits.strong_mixed"];
+    let order: Vec<&str> = match &method {
+        Method::Joint(method, _) if method.views == 1 => vec![names[0], names[2]],
+        Method::Joint(..) => names.to_vec(),
+        Method::Solar(..) => names[..3].to_vec(),
+    };
+    let mut logits = Vec::new();
+    for &tensor in &recorded.logits {
+        logits.extend(device.read_f32(plan.buffer(tensor))?);
+    }
+    for (name, rows) in order.into_iter().zip(logits.chunks_exact(batch * classes)) {
+        put(name, vec![batch, classes], rows.to_vec());
+    }
+    put("confidence", vec![samples, classes], device.read_f32(store.confidence)?);
+    if let (Some(solar), Some([refined, chosen, outcome])) = (method.solar(), recorded.solar) {
+        put("refined", vec![batch, classes], device.read_f32(plan.buffer(refined))?);
+        put("sinkhorn", vec![2], device.read_f32(plan.buffer(outcome))?);
+        let chosen = device.read_i32(plan.buffer(chosen))?;
+        output.tensors.insert("chosen".into(), (vec![batch], Values::I32(chosen)));
+        checkpoint::export_solar(&mut output, solar, queue_steps + steps, device)?;
+    }
+    output.extend(model.export(device)?);
+    output.add_batch_counters(&model.parameters);
+    let gradients = model.gradients(device)?;
+    output.extend(gradients.into_iter().map(|(name, tensor)| (format!("grad.{name}"), tensor)).collect());
+    output.metadata.insert("device".into(), device.name().into());
+    Ok(output)
+}
+
+/// The samples of every step.
+fn batch_index(input: &TensorFile, steps: usize, batch: usize, samples: usize) -> Result<Vec<i32>> {
     let (index_shape, index) = input.i64("batch.index")?;
     expect_shape("batch.index", index_shape, &[Some(steps), Some(batch)])?;
     if let Some(bad) = index.iter().find(|&&i| i < 0 || i as usize >= samples) {
@@ -116,75 +292,93 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
             return Err(usage!("tensor 'batch.index': {} occurs twice in one step", two[0]));
         }
     }
-    let updates = case.updates(steps)?;
-    let rate = case.float("lr", 0.01)?;
-    let settings = StepSettings {
-        batch,
-        size: height,
-        momentum: case.float("momentum", 0.9)? as f32,
-        weight_decay: case.float("weight_decay", 0.0)? as f32,
+    Ok(index.iter().map(|&i| i as i32).collect())
+}
+
+/// The scalars of every step.
+fn controls(case: &Case<'_>, settings: &Settings, steps: usize) -> Result<Vec<EpochControl>> {
+    let updates = case.flags("update", steps)?;
+    let (etas, rhos) = (case.floats("eta", steps, 0.0)?, case.floats("rho", steps, 0.2)?);
+    let learning_rate = case.float("lr", 0.01)?;
+    let solar = settings.method == settings::Method::Solar;
+    let control = |((update, eta), rho)| EpochControl {
+        learning_rate,
+        // SoLar renews its rows in every step.
+        update: update || solar,
+        alpha: settings.alpha,
+        eta,
+        rho,
     };
+    Ok(updates.into_iter().zip(etas).zip(rhos).map(control).collect())
+}
 
-    let arch = case.text("arch").unwrap_or("resnet18");
-    let width = case.number("width", 64usize)?;
-    if !(1..=4096).contains(&width) {
-        return Err(usage!("metadata 'width': {width}; must be 1 to 4096"));
+/// What the case subtracts from logits; the oracle's class prior is the tensor `prior`.
+fn debias(
+    input: &TensorFile,
+    settings: &Settings,
+    architecture: &Architecture,
+    device: &mut dyn Device,
+) -> Result<Debias> {
+    let classes = architecture.classes;
+    let dimensions = [architecture.features, classes];
+    if settings.debias != settings::Debias::Oracle {
+        return method_choice::debias(settings, Some(&vec![1; classes]), dimensions, device);
     }
-    let architecture = Architecture::by_name(arch, width, classes)
-        .ok_or_else(|| usage!("metadata 'arch': '{arch}'; must be resnet18"))?;
-    let prior_momentum = case.float("m", 0.9)? as f32;
-    let mut model =
-        Model::new(architecture, case.number("seed", 0)?, debias.then_some(prior_momentum), device)?;
-    model.import(&input.state_dict(), device)?;
-    model.parameters.batches_tracked = input.batch_counter(&model.parameters)?.unwrap_or(0);
+    let (shape, prior) = input.f32("prior")?;
+    expect_shape("prior", shape, &[Some(classes)])?;
+    Ok(Debias::Oracle(Oracle::new(prior, true, device)?))
+}
 
-    let store = ConfidenceStore::new(classes, candidates, &vec![0; samples], device)?;
-    if input.tensors.contains_key("confidence") {
-        let (shape, confidence) = input.f32("confidence")?;
-        expect_shape("confidence", shape, &[Some(samples), Some(classes)])?;
-        device.write_f32(store.confidence, confidence)?;
+/// Weights and permutations of the steps; a method that mixes needs both.
+fn import_mixup(
+    input: &TensorFile,
+    mixup: &Mixup,
+    steps: usize,
+    mixes: bool,
+    device: &mut dyn Device,
+) -> Result<()> {
+    let batch = mixup.batch();
+    if !mixes {
+        let identity: Vec<i32> = (0..steps).flat_map(|_| 0..batch as i32).collect();
+        return device.write_i32(mixup.permutations, &identity);
     }
-    let state = StepState::new(device)?;
-
-    let pixels = height * height;
-    let views = device.allocate(device.activations(), 2 * batch * pixels * 3, "the views")?;
-    let index_buffer = device.allocate(Element::I32, batch, "the index")?;
-    let mut tape = Tape::new(device.activations());
-    let inputs = StepInputs { views: tape.persistent(views), index: tape.persistent(index_buffer) };
-    let logits = step::record(&mut tape, &settings, &model, &store, &state, inputs);
-    tape.keep(logits);
-    let plan = tape.finish(device)?;
-
-    let mut losses = Vec::with_capacity(steps);
-    let view_len = batch * 3 * pixels;
-    for (number, &update) in updates.iter().enumerate() {
-        let mut both = Vec::with_capacity(2 * view_len);
-        append_channels_last(&weak[number * view_len..][..view_len], pixels, &mut both);
-        append_channels_last(&strong[number * view_len..][..view_len], pixels, &mut both);
-        device.write_f32(views, &both)?;
-        let rows: Vec<i32> = index[number * batch..][..batch].iter().map(|&i| i as i32).collect();
-        device.write_i32(index_buffer, &rows)?;
-        state.set(device, rate, update)?;
-        device.replay(&plan)?;
-        model.parameters.batches_tracked += 1;
-        losses.push(device.read_f32(state.counters)?[counter::LAST_LOSS]);
+    let (shape, weights) = input.f32("mixup.weight")?;
+    expect_shape("mixup.weight", shape, &[Some(steps)])?;
+    let (shape, permutations) = input.i64("mixup.permutation")?;
+    expect_shape("mixup.permutation", shape, &[Some(steps), Some(batch)])?;
+    for (step, row) in permutations.chunks_exact(batch).enumerate() {
+        let mut sorted = row.to_vec();
+        sorted.sort_unstable();
+        if sorted.iter().enumerate().any(|(i, &number)| number != i as i64) {
+            return Err(usage!(
+                "tensor 'mixup.permutation': step {step} is no permutation of 0 to {}",
+                batch - 1
+            ));
+        }
     }
+    device.write_f32(mixup.weights, weights)?;
+    device.write_i32(mixup.permutations, &permutations.iter().map(|&i| i as i32).collect::<Vec<_>>())
+}
 
-    let mut output = TensorFile::default();
-    let mut put = |name: &str, shape: Vec<usize>, values: Vec<f32>| {
-        output.tensors.insert(name.into(), (shape, Values::F32(values)));
-    };
-    put("loss", vec![steps], losses);
-    let logits = device.read_f32(plan.buffer(logits))?;
-    put("logits.weak", vec![batch, classes], logits[..batch * classes].to_vec());
-    put("logits.strong", vec![batch, classes], logits[batch * classes..].to_vec());
-    put("confidence", vec![samples, classes], device.read_f32(store.confidence)?);
-    output.extend(model.export(device)?);
-    output.add_batch_counters(&model.parameters);
-    let gradients = model.gradients(device)?;
-    output.extend(gradients.into_iter().map(|(name, tensor)| (format!("grad.{name}"), tensor)).collect());
-    output.metadata.insert("device".into(), device.name().into());
-    Ok(output)
+/// SoLar's class prior and queue where the case has them; returns the steps that filled the queue.
+fn import_solar(input: &TensorFile, solar: &Solar, batch: usize, device: &mut dyn Device) -> Result<usize> {
+    let classes = solar.class_prior.len;
+    if input.tensors.contains_key(checkpoint::CLASS_PRIOR) {
+        let (shape, prior) = input.f32(checkpoint::CLASS_PRIOR)?;
+        expect_shape(checkpoint::CLASS_PRIOR, shape, &[Some(classes)])?;
+        device.write_f32(solar.class_prior, prior)?;
+    }
+    if !input.tensors.contains_key(checkpoint::QUEUE) {
+        return Ok(0);
+    }
+    let (shape, queue) = input.f32(checkpoint::QUEUE)?;
+    let rows = solar.queue.map_or(0, |queue| queue.len / classes);
+    expect_shape(checkpoint::QUEUE, shape, &[Some(rows), Some(classes)])?;
+    // A queue that is not full yet ends in zeros.
+    let filled = queue.chunks_exact(batch * classes).take_while(|block| block.iter().any(|&v| v != 0.0));
+    let steps = filled.count();
+    solar.import_queue(queue, steps, device)?;
+    Ok(steps)
 }
 
 /// [`replay`] from file to file; the output is written whole or not at all.

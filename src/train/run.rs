@@ -5,30 +5,17 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rayon::prelude::*;
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::device_choice;
-use super::evaluate::{self, Evaluation};
+use super::evaluate::{self, Evaluation, ResidentImages};
 use super::metrics::{self, EpochMetrics};
-use super::model::Model;
 use super::run_folder::RunFolder;
-use super::schedule::Schedule;
-use super::step::{self, ResidentData, StepSettings, StepState};
-use crate::autograd::Tape;
-use crate::data::augment::parameters::VIEW_BYTES;
-use crate::data::augment::{View, ViewParameters};
-use crate::data::recipe::{Recipe, TrainingData, prepare};
+use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
+use crate::data::recipe::{Recipe, prepare};
 use crate::device::primitive::counter;
-use crate::device::{Buffer, Device, Element, Plan, Primitive};
-use crate::nn::Architecture;
-use crate::pll::ConfidenceStore;
-use crate::random::philox::{Purpose, Stream};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Method, Settings};
 use crate::usage;
-
-/// Test images a forward pass takes.
-const EVALUATION_BATCH: usize = 256;
 
 /// The recipe of a run's data.
 ///
@@ -50,141 +37,6 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
     })
 }
 
-/// The network of a run over `classes` classes.
-///
-/// # Errors
-/// A usage error for an unknown architecture; when the device has not enough memory.
-pub fn model(settings: &Settings, classes: usize, device: &mut dyn Device) -> Result<Model> {
-    let architecture = Architecture::by_name(&settings.arch, settings.width, classes)
-        .ok_or_else(|| usage!("--arch {}: must be resnet18", settings.arch))?;
-    let momentum = (settings.debias == settings::Debias::Records).then_some(settings.m as f32);
-    Model::new(architecture, settings.seed, momentum, device)
-}
-
-/// The learning-rate schedule of a run.
-fn schedule(settings: &Settings) -> Schedule {
-    let decay = settings.lr_decay_rate;
-    match settings.schedule {
-        settings::Schedule::Cosine => Schedule::Cosine { epochs: settings.epochs, decay },
-        settings::Schedule::Step => Schedule::Step { milestones: settings.lr_decay_epochs.clone(), decay },
-    }
-}
-
-/// What training keeps on the device, and the recorded plans.
-pub struct Training {
-    settings: Settings,
-    schedule: Schedule,
-    pub model: Model,
-    pub store: ConfidenceStore,
-    state: StepState,
-    data: ResidentData,
-    /// One training step.
-    pub plan: Plan,
-    statistics: Plan,
-    statistics_out: Buffer,
-    /// Steps of an epoch: the incomplete last batch is dropped.
-    pub steps: usize,
-}
-
-impl Training {
-    /// Uploads the training set and records the step.
-    ///
-    /// # Errors
-    /// A usage error if a batch is larger than the training set; when the device has not enough memory.
-    pub fn new(settings: &Settings, data: &TrainingData, device: &mut dyn Device) -> Result<Self> {
-        let (samples, classes, batch) = (data.train.len(), data.classes.len(), settings.batch_size);
-        if batch > samples {
-            return Err(usage!(
-                "--batch-size {batch}: the training set has {samples} samples; must be at most that"
-            ));
-        }
-        let model = model(settings, classes, device)?;
-        let labels: Vec<i32> = data.train.labels.iter().map(|&label| i32::from(label)).collect();
-        let store = ConfidenceStore::new(classes, &data.candidates.rows, &labels, device)?;
-        let state = StepState::new(device)?;
-        let resident = ResidentData {
-            source: [data.train.height, data.train.width],
-            images: device.allocate(Element::U8, data.train.images.len(), "the training images")?,
-            parameters: device.allocate(
-                Element::U8,
-                samples * 2 * VIEW_BYTES,
-                "the augmentation parameters",
-            )?,
-            order: device.allocate(Element::I32, samples, "the order of the samples")?,
-            normalisation: device.allocate(Element::F32, 6, "the normalisation")?,
-            step: device.allocate(Element::I32, 1, "the step counter")?,
-        };
-        device.write_u8(resident.images, &data.train.images)?;
-        device.write_f32(resident.normalisation, &data.train_normalisation.flat())?;
-        let step_settings = StepSettings {
-            batch,
-            size: settings.image_size,
-            momentum: settings.momentum as f32,
-            weight_decay: settings.weight_decay as f32,
-        };
-        let plan = step::plan(&step_settings, &model, &store, &state, &resident, device)?;
-
-        let statistics_out = device.allocate(Element::F32, 2, "the confidence statistics")?;
-        let mut tape = Tape::new(device.activations());
-        let [confidence, labels, out] =
-            [store.confidence, store.labels, statistics_out].map(|buffer| tape.persistent(buffer));
-        tape.push(Primitive::ConfidenceStatistics { rows: samples, classes, confidence, labels, out });
-        let statistics = tape.finish(device)?;
-        let (settings, schedule) = (settings.clone(), schedule(settings));
-        Ok(Self {
-            steps: samples / batch,
-            settings,
-            schedule,
-            model,
-            store,
-            state,
-            data: resident,
-            plan,
-            statistics,
-            statistics_out,
-        })
-    }
-
-    /// Uploads what an epoch needs: order of samples, augmentation parameters, learning rate, update flag.
-    pub fn begin_epoch(&self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
-        let Settings { seed, upd_start, lr, image_size, .. } = self.settings;
-        let (samples, number) = (self.store.samples, epoch as u32);
-        let order = Stream::new(seed, Purpose::Shuffle, number, 0, 0).permutation(samples);
-        device.write_i32(self.data.order, &order.iter().map(|&i| i as i32).collect::<Vec<_>>())?;
-        let source = self.data.source;
-        let parameters: Vec<ViewParameters> = (0..samples as u32)
-            .into_par_iter()
-            .flat_map_iter(|sample| {
-                [View::Weak, View::Strong]
-                    .map(|view| ViewParameters::of_sample(seed, number, sample, view, source, image_size))
-            })
-            .collect();
-        device.write_u8(self.data.parameters, bytemuck::cast_slice(&parameters))?;
-        device.write_i32(self.data.step, &[0])?;
-        device.write_f32(self.state.counters, &[0.0; counter::LEN])?;
-        let rate = self.schedule.rate(lr, epoch);
-        self.state.set(device, rate, epoch >= upd_start)?;
-        Ok(rate)
-    }
-
-    /// Runs the steps of a begun epoch, `done` called after each, and reads the counters back once.
-    pub fn run_epoch(&mut self, device: &mut dyn Device, mut done: impl FnMut()) -> Result<Vec<f32>> {
-        for _ in 0..self.steps {
-            device.replay(&self.plan)?;
-            done();
-        }
-        self.model.parameters.batches_tracked += self.steps as i64;
-        device.read_f32(self.state.counters)
-    }
-
-    /// `[mean max confidence, accuracy of the disambiguated labels]`, both in 0..=1.
-    pub fn confidence_statistics(&self, device: &mut dyn Device) -> Result<[f64; 2]> {
-        device.replay(&self.statistics)?;
-        let values = device.read_f32(self.statistics_out)?;
-        Ok([f64::from(values[0]), f64::from(values[1])])
-    }
-}
-
 /// Settings that do not change what a run computes may differ on resuming.
 fn same_computation(a: &Settings, b: &Settings) -> bool {
     let neutral = |settings: &Settings| Settings {
@@ -204,11 +56,13 @@ fn same_computation(a: &Settings, b: &Settings) -> bool {
 fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder, Option<Checkpoint>)> {
     let config = settings::config_toml(settings)?;
     let Some(resume) = resume else {
-        let method = settings.debias.word();
-        let stem = match method {
-            "none" => format!("{}-{}", settings.dataset, settings.method.word()),
-            _ => format!("{}-{}-{method}", settings.dataset, settings.method.word()),
-        };
+        let mut stem = format!("{}-{}", settings.dataset, settings.method.word());
+        if settings.debias != settings::Debias::None {
+            stem += &format!("-{}", settings.debias.word());
+        }
+        if settings.mixup && !settings.method.mixes() {
+            stem += "-mixup";
+        }
         return Ok((RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, &config)?, None));
     };
     let (mut folder, checkpoint) = if resume.is_file() {
@@ -254,13 +108,8 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     let data = prepare(&recipe(settings)?)?;
     let counts = data.counts();
     let mut training = Training::new(settings, &data, &mut *device)?;
-    let evaluation = Evaluation::new(
-        &training.model,
-        &data.test,
-        data.test_normalisation,
-        EVALUATION_BATCH,
-        &mut *device,
-    )?;
+    let test_images = ResidentImages::new(&data.test, data.test_normalisation, &mut *device)?;
+    let evaluation = Evaluation::new(&training.model, test_images, EVALUATION_BATCH, &mut *device)?;
     let (mut folder, checkpoint) = open_folder(settings, resume)?;
 
     let mut progress = Progress {
@@ -271,8 +120,7 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
         train_counts: counts.clone(),
     };
     if let Some(checkpoint) = &checkpoint {
-        checkpoint.restore_model(&mut training.model, &mut *device)?;
-        checkpoint.restore_confidence(&training.store, &mut *device)?;
+        checkpoint.restore(&mut training, &mut *device)?;
         progress = checkpoint.progress.clone();
     }
     folder.keep_metrics(progress.epochs_done)?;
@@ -303,15 +151,22 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     folder.say(metrics::HEADER);
 
     let config = settings::config_toml(settings)?;
-    let remaining = settings.epochs.saturating_sub(progress.epochs_done);
+    let epochs = epochs(settings);
+    let remaining = epochs.saturating_sub(progress.epochs_done);
     let bar = progress_bar(remaining * training.steps);
-    for epoch in progress.epochs_done..settings.epochs {
-        bar.set_message(format!("epoch {epoch}/{}", settings.epochs));
+    for epoch in progress.epochs_done..epochs {
+        bar.set_message(format!("epoch {epoch}/{epochs}"));
+        let at = StageEpoch::of(settings, epoch);
+        if settings.method == Method::Solar && at.epoch == 0 {
+            bar.suspend(|| folder.say(["estimating the class prior", "training"][at.stage as usize]));
+            // What the first stage reached is not the run's result.
+            (progress.best_top1, progress.best_epoch) = (0.0, epoch);
+        }
         let started = Instant::now();
         let learning_rate = training.begin_epoch(epoch, &mut *device)?;
-        let counters = training.run_epoch(&mut *device, || bar.inc(1))?;
+        let counters = training.run_epoch(epoch, &mut *device, || bar.inc(1))?;
         let trained = started.elapsed().as_secs_f64();
-        let views = (2 * settings.batch_size * training.steps) as f64;
+        let samples = (settings.batch_size * training.steps) as f64;
         let loss = f64::from(counters[counter::LOSS]) / training.steps as f64;
         if !loss.is_finite() {
             bar.abandon();
@@ -322,7 +177,7 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
                 folder.path().display()
             );
         }
-        let last = epoch + 1 == settings.epochs;
+        let last = epoch + 1 == epochs;
         let evaluated = last || (epoch + 1) % settings.eval_every == 0;
         let (mut test, mut log_prior) = (None, None);
         if evaluated {
@@ -330,19 +185,20 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
             test = Some(evaluate::metrics(&logits, &data.test.labels, &counts));
             log_prior = prior;
         }
+        let estimate = training.class_prior_estimate(log_prior.as_deref(), &mut *device)?;
         let [confidence, label_accuracy] = training.confidence_statistics(&mut *device)?;
         let epoch_metrics = EpochMetrics {
             epoch,
             learning_rate,
             loss,
-            train_accuracy: 100.0 * f64::from(counters[counter::CORRECT]) / (views / 2.0),
+            train_accuracy: 100.0 * f64::from(counters[counter::CORRECT]) / samples,
             mean_max_confidence: confidence,
             label_accuracy: 100.0 * label_accuracy,
-            prior_distance: log_prior.as_ref().map(|prior| evaluate::prior_distance(prior, &counts)),
-            class_prior: log_prior.map(|prior| prior.iter().map(|&log| f64::from(log).exp()).collect()),
+            prior_distance: estimate.as_ref().map(|prior| evaluate::prior_distance(prior, &counts)),
+            class_prior: estimate,
             test,
             seconds: started.elapsed().as_secs_f64(),
-            images_per_second: views / trained,
+            images_per_second: samples * training.method.forwards() as f64 / trained,
         };
         progress.epochs_done = epoch + 1;
         let top1 = epoch_metrics.test.as_ref().map(|test| test.top1);
@@ -353,13 +209,7 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
         // Metrics first: a crash between the two leaves a line that resuming drops, never a checkpoint without its line.
         folder.append_metrics(&epoch_metrics)?;
         if last || best || (epoch + 1) % settings.checkpoint_every == 0 {
-            let mut checkpoint = Checkpoint::collect(
-                &training.model,
-                &training.store,
-                progress.clone(),
-                &config,
-                &mut *device,
-            )?;
+            let mut checkpoint = Checkpoint::collect(&training, progress.clone(), &config, &mut *device)?;
             folder.save(&mut checkpoint, best)?;
         }
         bar.suspend(|| folder.say(&epoch_metrics.row()));

@@ -56,6 +56,10 @@ impl Device for RoundedCpu {
         self.0.read_f32(widened(buffer))
     }
 
+    fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>> {
+        self.0.read_i32(buffer)
+    }
+
     fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
         let inner: Vec<Buffer> = buffers.iter().map(|&buffer| widened(buffer)).collect();
         let mut primitive = primitive.clone();

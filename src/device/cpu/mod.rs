@@ -91,6 +91,10 @@ impl Device for CpuDevice {
         Ok(self.memory.f32(buffer)?.to_vec())
     }
 
+    fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>> {
+        Ok(self.memory.i32(buffer)?.to_vec())
+    }
+
     fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
         let Self { memory, pool, convolution, batchnorm } = self;
         pool.install(move || {

@@ -162,6 +162,14 @@ impl Device for GpuDevice {
         }
     }
 
+    fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>> {
+        ensure!(buffer.element == Element::I32, "reading {:?} as i32", buffer.element);
+        let address = self.address(buffer)?;
+        let mut values = vec![0i32; buffer.len];
+        self.driver.read(address, bytemuck::cast_slice_mut(&mut values))?;
+        Ok(values)
+    }
+
     fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
         let launches = self.lower(std::slice::from_ref(primitive), buffers)?;
         for launch in &launches {

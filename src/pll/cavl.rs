@@ -1,0 +1,15 @@
+//! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022; SPEC 6): one view,
+//! cross-entropy with the candidate of largest class activation value |z_k - 1| z_k; in the first epoch with all candidates alike.
+
+use super::method::{LabelMethod, Start};
+use crate::device::primitive::{ConfidenceRule, LossKind};
+
+/// CAVL.
+pub const METHOD: LabelMethod = LabelMethod {
+    views: 1,
+    loss: LossKind::CrossEntropy,
+    rule: ConfidenceRule::ActivationValue,
+    debiased_rule: ConfidenceRule::ActivationValue,
+    reads_debias: true,
+    start: Start::Uniform,
+};

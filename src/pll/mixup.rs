@@ -1,0 +1,92 @@
+//! Mixup (Zhang et al., ICLR 2018) as RECORDS and SoLar use it: one weight lambda = max(l, 1 - l), l ~ Beta(4,4), and one
+//! permutation of the batch a step.
+
+use anyhow::Result;
+
+use crate::autograd::Tape;
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::random::philox::{Purpose, Stream};
+
+/// Weights and permutations of the steps of an epoch, on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixup {
+    /// f32 `[steps]`.
+    pub weights: Buffer,
+    /// i32 `[steps, B]`.
+    pub permutations: Buffer,
+    /// i32 `[1]`, the step of the epoch.
+    pub step: Buffer,
+}
+
+/// The same on a tape.
+#[derive(Clone, Copy)]
+pub struct MixupTensors {
+    pub weights: Tensor,
+    pub permutations: Tensor,
+    pub step: Tensor,
+}
+
+impl Mixup {
+    /// Room for `steps` steps of `batch` samples that are counted in `step`.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(steps: usize, batch: usize, step: Buffer, device: &mut dyn Device) -> Result<Self> {
+        Ok(Self {
+            weights: device.allocate(Element::F32, steps, "the mixup weights")?,
+            permutations: device.allocate(Element::I32, steps * batch, "the mixup permutations")?,
+            step,
+        })
+    }
+
+    /// Samples of a step.
+    pub fn batch(&self) -> usize {
+        self.permutations.len / self.weights.len
+    }
+
+    /// Draws and uploads those of an epoch.
+    pub fn draw(&self, seed: u64, epoch: u32, device: &mut dyn Device) -> Result<()> {
+        let steps = self.weights.len;
+        let batch = self.batch();
+        let (mut weights, mut permutations) = (Vec::with_capacity(steps), Vec::new());
+        for step in 0..steps as u32 {
+            let mut stream = Stream::new(seed, Purpose::Mixup, epoch, step, 0);
+            weights.push(weight(&mut stream));
+            permutations.extend(stream.permutation(batch).into_iter().map(|i| i as i32));
+        }
+        device.write_f32(self.weights, &weights)?;
+        device.write_i32(self.permutations, &permutations)
+    }
+
+    /// Its tensors.
+    pub fn tensors(&self, tape: &mut Tape) -> MixupTensors {
+        MixupTensors {
+            weights: tape.persistent(self.weights),
+            permutations: tape.persistent(self.permutations),
+            step: tape.persistent(self.step),
+        }
+    }
+}
+
+/// max(l, 1 - l) for l ~ Beta(4,4), which is the middle one of seven uniform numbers.
+fn weight(stream: &mut Stream) -> f32 {
+    let mut uniform: [f64; 7] = std::array::from_fn(|_| stream.unit());
+    uniform.sort_by(f64::total_cmp);
+    uniform[3].max(1.0 - uniform[3]) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beta(4,4) has mean 1/2 and variance 1/36; of 20,000 draws the mean square deviation of max(l, 1-l) from 1/2 lies within
+    /// 3 % of it (five standard errors), and none is below 1/2.
+    #[test]
+    fn weights_are_those_of_beta_4_4() {
+        let mut stream = Stream::new(1, Purpose::Mixup, 0, 0, 0);
+        let draws: Vec<f64> = (0..20_000).map(|_| f64::from(weight(&mut stream))).collect();
+        assert!(draws.iter().all(|w| (0.5..=1.0).contains(w)));
+        let variance = draws.iter().map(|w| (w - 0.5).powi(2)).sum::<f64>() / draws.len() as f64;
+        assert!((variance * 36.0 - 1.0).abs() < 0.03, "{variance}");
+    }
+}
