@@ -8,6 +8,7 @@ mod batchnorm;
 mod convolution;
 mod linear;
 mod loss;
+mod loss_by_kind;
 mod optimizer;
 mod pair;
 mod pooling;

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
-use records::device::{Buffer, Device, Element, Primitive, Tensor};
+use records::device::gpu::driver::Gpu;
+use records::device::gpu::lower::Lowering;
+use records::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
 use records::random::philox::{Purpose, Stream};
 
 /// An operand's values before the primitive runs. `Activations` are bf16 on a device of that precision (and rounded to bf16 for
@@ -87,6 +89,32 @@ impl Pair {
 
     /// Runs primitives, whose tensor `i` holds `values[i]`, on both devices, one after the other as they come.
     pub fn run(&mut self, primitives: &[Primitive], values: &[Value]) -> Outcome {
+        self.run_both(values, |device, buffers| {
+            primitives.iter().try_for_each(|primitive| device.execute(primitive, buffers))
+        })
+    }
+
+    /// The same as one recorded plan, where neighbours that one kernel does together are lowered together.
+    pub fn run_recorded(&mut self, primitives: &[Primitive], values: &[Value]) -> Outcome {
+        self.run_both(values, |device, buffers| {
+            let mut plan = Plan {
+                primitives: primitives.to_vec(),
+                buffers: buffers.to_vec(),
+                temporary_allocations: Vec::new(),
+                temporary_bytes: 0,
+                unshared_bytes: 0,
+                recording: 0,
+            };
+            plan.recording = device.record(&plan)?;
+            device.replay(&plan)
+        })
+    }
+
+    fn run_both(
+        &mut self,
+        values: &[Value],
+        run: impl Fn(&mut dyn Device, &[Buffer]) -> Result<()>,
+    ) -> Outcome {
         let rounded: Vec<Value> = values
             .iter()
             .map(|value| match value {
@@ -95,8 +123,8 @@ impl Pair {
             })
             .collect();
         let activations = self.kernels.activations();
-        let cpu = Self::run_on(&mut self.cpu, primitives, &rounded, Element::F32);
-        let kernels = Self::run_on(&mut *self.kernels, primitives, &rounded, activations);
+        let cpu = Self::run_on(&mut self.cpu, &run, &rounded, Element::F32);
+        let kernels = Self::run_on(&mut *self.kernels, &run, &rounded, activations);
         Outcome {
             cpu: cpu.expect("the CPU runs the primitives"),
             kernels: kernels.unwrap_or_else(|error| panic!("{error:#}")),
@@ -105,15 +133,13 @@ impl Pair {
 
     fn run_on(
         device: &mut dyn Device,
-        primitives: &[Primitive],
+        run: impl Fn(&mut dyn Device, &[Buffer]) -> Result<()>,
         values: &[Value],
         activations: Element,
     ) -> Result<Vec<Vec<f32>>> {
         let buffers =
             values.iter().map(|v| Self::upload(device, v, activations)).collect::<Result<Vec<_>>>()?;
-        for primitive in primitives {
-            device.execute(primitive, &buffers)?;
-        }
+        run(device, &buffers)?;
         let read = |&buffer: &Buffer| match buffer.element {
             Element::F32 | Element::Bf16 => device.read_f32(buffer),
             _ => Ok(Vec::new()),
@@ -168,6 +194,16 @@ impl Outcome {
             theirs[at]
         );
     }
+}
+
+/// How many launches primitives over `tensors` tensors become.
+pub fn launches(primitives: &[Primitive], tensors: usize) -> usize {
+    let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
+    let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };
+    let (buffers, addresses) = (vec![buffer; tensors], vec![4096; tensors]);
+    let mut lowering = Lowering::new(&gpu, &buffers, &addresses, 0);
+    lowering.lower(primitives).unwrap();
+    lowering.finish().0.len()
 }
 
 /// Random values for tests, different for every `name`, and for every RECORDS_TEST_SEED.

@@ -1,4 +1,4 @@
-//! Passes over the flat arena of all parameters: SGD and conversion, four elements a thread.
+//! Passes over the flat arena of all parameters: SGD; addition and conversion of flat arrays: four elements a thread.
 
 use anyhow::{Result, bail, ensure};
 
@@ -48,6 +48,14 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
                 .pointer(lowering.address(parameters))
                 .pointer(lowering.optional(copy));
             lowering.launch(launch("sgd", len, arguments));
+        }
+        Primitive::Add { len, x, into } => {
+            if len == 0 {
+                return Ok(());
+            }
+            let arguments =
+                Arguments::new().count(len).pointer(lowering.address(x)).pointer(lowering.address(into));
+            lowering.launch(launch("add", len, arguments));
         }
         Primitive::Convert { len, from, to } => {
             let name = match (lowering.element(from), lowering.element(to)) {
