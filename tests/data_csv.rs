@@ -11,6 +11,7 @@ use records::data::folder::FOLDER;
 use records::data::recipe::{DatasetName, Recipe, TrainingData, open_test, prepare};
 use records::error::{UsageError, exit_code, one_line};
 use records::settings::ImbalanceType;
+use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
 
 fn recipe(data_dir: &Path) -> Recipe {
@@ -464,7 +465,8 @@ fn training_without_labels_and_without_test_images_says_what_can_be_known() {
     // The last checkpoint is the best one, and resuming it finds nothing left to do.
     let run = runs.path().join("blind");
     let best = run.join("best.safetensors");
-    assert_eq!(fs::read(&best).unwrap(), fs::read(run.join("checkpoint-0001.safetensors")).unwrap());
+    let last = run.join("checkpoint-0001.safetensors");
+    assert!(TensorFile::read(&best).unwrap().tensors == TensorFile::read(&last).unwrap().tensors);
     succeed(&["train", "--resume", run.to_str().unwrap()]);
     let output = records(&["eval", "--checkpoint", best.to_str().unwrap()]);
     let line = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -531,12 +533,12 @@ fn statistics_of_unknown_classes_count_candidates() {
         printed.lines().find(|line| line.contains("light")).unwrap().split_whitespace().collect();
     assert_eq!(last[..3], ["2", "light", "8"], "{printed}");
     assert!(!printed.contains("rho"), "{printed}");
-    let file = records::train::tensor_file::TensorFile::read(&out).unwrap();
+    let file = TensorFile::read(&out).unwrap();
     assert!(file.tensors.contains_key("candidates") && !file.tensors.contains_key("label"));
 
     write_brightness(data.path(), |i| ["dark", "grey", "light"][i % 3].into());
     let printed = succeed(&arguments);
     assert!(printed.contains("1.0 (4 to 4)") && !printed.contains("is a candidate"), "{printed}");
-    let file = records::train::tensor_file::TensorFile::read(&out).unwrap();
+    let file = TensorFile::read(&out).unwrap();
     assert_eq!(file.u8("label").unwrap().1, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
 }
