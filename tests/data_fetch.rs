@@ -488,7 +488,7 @@ fn an_archive_cannot_write_what_it_wants() {
     let mut wrong_crc = small();
     let crc = wrong_crc.len() - 8;
     wrong_crc[crc] ^= 1;
-    let zeros = vec![0; 100 << 20];
+    let zeros = vec![0; 8 << 20];
     let cut = |bytes: usize| gzip(&Tape::good().end()[..bytes]);
     let without = |missing: &str| {
         let files = contents().into_iter().filter(|(name, _)| *name != missing);
@@ -532,7 +532,7 @@ fn an_archive_cannot_write_what_it_wants() {
             &["3999 bytes", "4000"],
         ),
         ("a long text", bad(Tape::default().file("small/names.txt", &[b'x'; 101])), &["101 bytes", "100"]),
-        ("a bomb for a text", bad(Tape::default().file("small/names.txt", &zeros)), &["104857600 bytes"]),
+        ("a bomb for a text", bad(Tape::default().file("small/names.txt", &zeros)), &["8388608 bytes"]),
         ("a bomb beside", bad(Tape::good().file("small/more.bin", &zeros)), &["unpacks to more"]),
         ("a bomb for a long name", bad(Tape::default().entry("x", b'L', "", &zeros)), &["unpacks to more"]),
         ("a bomb behind the end", gzip(&[Tape::good().end(), zeros.clone()].concat()), &["unpacks to more"]),
