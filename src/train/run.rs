@@ -148,8 +148,9 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     ));
     let plan = &training.plan;
     folder.say(&format!(
-        "{} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without sharing)",
+        "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without sharing)",
         settings.method_title(),
+        settings.arch,
         settings.width,
         training.model.parameters.len(),
         settings.batch_size,
