@@ -49,7 +49,8 @@ fn step(rows: &mut Vec<Row>) {
     add(rows, "step, 8 samples, width 16", costs.take());
     training.confidence_statistics(&mut device).unwrap();
     add(rows, "confidence statistics, 27 rows", costs.take());
-    let images = ResidentImages::new(&data.test, data.test_normalisation, &mut device).unwrap();
+    let test = data.test.as_ref().unwrap();
+    let images = ResidentImages::new(test, data.test_normalisation, &mut device).unwrap();
     let evaluation = Evaluation::new(&training.model, images, 16, &mut device).unwrap();
     costs.take();
     evaluation.run(&mut device).unwrap();

@@ -9,6 +9,8 @@ use records::cli::Command;
 use records::cli::parse::{Parsed, parse};
 use records::cli::train::resolve;
 use records::error::UsageError;
+use records::nn::Architecture;
+use records::settings::choices::ARCHITECTURES;
 use records::settings::presets::{self, PRESETS};
 use records::settings::{Debias, GivenSettings, Method, Schedule, Settings, allowed, config_toml};
 
@@ -67,6 +69,30 @@ fn flags_beat_file_beats_preset_beats_defaults() {
     );
 }
 
+/// A data set whose images have another size brings it along; a size that is given with it or later wins.
+#[test]
+fn voc_brings_its_image_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, "dataset = \"voc\"\n").unwrap();
+    let file = path.to_str().unwrap();
+    for (arguments, size) in [
+        (&["--dataset", "voc"][..], 128),
+        (&["--dataset", "voc", "--image-size", "64"], 64),
+        (&["--image-size", "64", "--dataset", "voc"], 64),
+        (&["--config", file], 128),
+        (&["--config", file, "--image-size", "32"], 32),
+        (&["--config", file, "--dataset", "voc"], 128),
+        (&["--config", file, "--dataset", "cifar10-lt"], 32),
+        (&["--preset", "records-cifar10", "--dataset", "voc"], 128),
+        (&["--dataset", "csv", "--data-dir", "x"], 32),
+    ] {
+        assert_eq!(settings_of(arguments).unwrap().image_size, size, "{arguments:?}");
+    }
+    fs::write(&path, "image-size = 64\ndataset = \"voc\"\n").unwrap();
+    assert_eq!(settings_of(&["--config", file, "--dataset", "voc"]).unwrap().image_size, 64);
+}
+
 #[test]
 fn every_flag_reaches_its_setting() {
     // One value for each flag, different from the default; the TOML of the result must show exactly these.
@@ -81,6 +107,7 @@ fn every_flag_reaches_its_setting() {
         ("image-size", "64"),
         ("synthetic-train-per-class", "40"),
         ("synthetic-test-per-class", "30"),
+        ("arch", "resnet50"),
         ("width", "16"),
         ("debias", "records"),
         ("m", "0.5"),
@@ -104,7 +131,7 @@ fn every_flag_reaches_its_setting() {
         ("eval-every", "6"),
     ];
     // These have one allowed value only, their default, or go with SoLar.
-    let without = ["arch", "method", "mixup", "est-epochs", "rho-range", "gamma"];
+    let without = ["method", "mixup", "est-epochs", "rho-range", "gamma"];
     let mut names: Vec<&str> = values.iter().map(|(name, _)| *name).chain(without).collect();
     let mut all = GivenSettings::names();
     names.sort_unstable();
@@ -178,6 +205,17 @@ fn presets_are_those_of_the_paper() {
         assert_eq!((settings.dataset.as_str(), settings.debias), ("synthetic", Records), "{name}");
     }
     assert_eq!(PRESETS.len(), rows.len() + 2, "a new preset needs a row here");
+}
+
+/// The settings take the networks there are, and each of them can be made.
+#[test]
+fn every_network_can_be_chosen() {
+    assert_eq!(ARCHITECTURES, Architecture::names());
+    for &arch in ARCHITECTURES {
+        let settings = settings_of(&["--arch", arch]).unwrap();
+        assert_eq!(Architecture::by_name(&settings.arch, settings.width, 10).unwrap().name, arch);
+        assert!(allowed("arch").unwrap().contains(arch), "the help names it");
+    }
 }
 
 #[test]

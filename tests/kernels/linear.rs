@@ -5,9 +5,9 @@ use records::device::{Primitive, Tensor};
 
 use crate::pair::{Pair, Random, Value};
 
-/// Rows, inputs, outputs: odd ones, the data sets' numbers of classes, and enough rows that the parameters' gradient is
-/// split into parts.
-const SHAPES: [[usize; 3]; 9] = [
+/// Rows, inputs, outputs: odd ones, the data sets' numbers of classes, enough rows that the parameters' gradient is split
+/// into parts, and the features of bottleneck networks.
+const SHAPES: [[usize; 3]; 11] = [
     [1, 1, 2],
     [3, 5, 2],
     [33, 31, 33],
@@ -17,6 +17,8 @@ const SHAPES: [[usize; 3]; 9] = [
     [34, 72, 200],
     [300, 16, 7],
     [517, 33, 3],
+    [6, 2048, 100],
+    [130, 2048, 10],
 ];
 
 /// Sums of `terms` products of size 1 in f32, in an order of each device's own. Partial sums are up to the root of the terms, and

@@ -362,8 +362,9 @@ fn statistics_of_confidence_rows() {
         // Nothing is larger than a NaN that stands first: the sum shows it, the hits do not.
         let mut spoiled = confidence.clone();
         spoiled[rows / 2 * classes] = f32::NAN;
-        // The spoiled row's label is its position.
+        // One label is unknown; the spoiled row's is its position.
         let mut labels: Vec<i32> = random.below(rows, classes as u32).iter().map(|&k| k as i32).collect();
+        labels[rows / 3] = -1;
         labels[rows / 2] = 0;
         let primitive = Primitive::ConfidenceStatistics {
             rows,

@@ -10,7 +10,9 @@ use crate::pair::{Pair, Random, Value};
 #[test]
 fn the_mean_feature() {
     let mut pair = Pair::new(Precision::F32);
-    for [rows, inputs] in [[2, 512], [6, 8], [34, 33], [512, 512], [512, 7], [100, 2048], [33, 64], [6, 1]] {
+    for [rows, inputs] in
+        [[2, 512], [6, 8], [34, 33], [512, 512], [512, 7], [100, 2048], [512, 2048], [33, 64], [6, 1]]
+    {
         let mut random = Random::new(&format!("mean {rows} {inputs}"));
         for momentum in [0.9, 0.5] {
             let primitive =
@@ -40,6 +42,7 @@ fn the_class_prior() {
         [7, 33],
         [33, 20],
         [257, 128],
+        [10, 2048],
         [1000, 2048],
         [1, 8],
     ] {

@@ -30,7 +30,7 @@ fn by_rows(
         _ => (names[1], 4),
     };
     // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for a block.
-    let units = if len % vector == 0 { len / vector } else { len };
+    let units = if len.is_multiple_of(vector) { len / vector } else { len };
     let threads = units.next_multiple_of(32).min(THREADS);
     let mut launch = Launch::linear(kernel(name), rows, threads, arguments);
     launch.grid[1] = units.div_ceil(4 * threads) as u32;
