@@ -136,6 +136,53 @@ fn a_step_of_records_in_f32_is_the_cpu_s() {
     compare(Precision::F32, "records", 3, 100, &F32_LIMITS);
 }
 
+/// The methods beside CORR, and mixup with it.
+const METHODS: [&[(&str, &str)]; 10] = [
+    &[("method", "corr"), ("debias", "records"), ("mixup", "true")],
+    &[("method", "corr"), ("debias", "oracle")],
+    &[("method", "proden"), ("debias", "records")],
+    &[("method", "proden"), ("mixup", "true")],
+    &[("method", "lw"), ("debias", "records")],
+    &[("method", "lw"), ("lw_loss", "cross-entropy"), ("lw_beta", "2")],
+    &[("method", "cavl"), ("debias", "records"), ("mixup", "true")],
+    &[("method", "cc"), ("debias", "records")],
+    // Some of the batch are chosen and mixed; then none.
+    &[("method", "solar"), ("queue_length", "2"), ("eta", "0.3"), ("rho", "0.2"), ("tau", "0.9")],
+    &[("method", "solar"), ("queue_length", "2"), ("eta", "0"), ("rho", "0.2")],
+];
+
+#[test]
+fn a_step_of_every_method_in_f32_is_the_cpu_s() {
+    for method in METHODS {
+        let (batch, classes) = (7, 4);
+        let mut case = case("resnet18", 1, [batch, 12], classes, "none");
+        case.metadata.extend(method.iter().map(|&(key, value)| (key.to_string(), value.to_string())));
+        let permutation = (0..batch as i64).map(|b| (b * 3 + 2) % batch as i64).collect();
+        case.tensors.insert("mixup.permutation".into(), (vec![1, batch], Values::I64(permutation)));
+        case.tensors.insert("mixup.weight".into(), (vec![1], Values::F32(vec![0.7])));
+        case.tensors.insert("prior".into(), (vec![classes], Values::F32(vec![0.4, 0.3, 0.2, 0.1])));
+        let cpu = replay(&case, &mut CpuDevice::new(0).unwrap()).unwrap();
+        let kernels = replay(&case, &mut kernels(Precision::F32))
+            .unwrap_or_else(|error| panic!("{method:?}: {error:#}"));
+        if method[0].1 == "solar" {
+            let chosen = &cpu.tensors["chosen"];
+            assert_eq!(chosen, &kernels.tensors["chosen"], "{method:?}");
+            assert_eq!(cpu.tensors["sinkhorn"], kernels.tensors["sinkhorn"], "{method:?}");
+            let Values::I32(chosen) = &chosen.1 else { panic!("{chosen:?}") };
+            let count = chosen.iter().sum::<i32>() as usize;
+            assert!(if method.contains(&("eta", "0")) { count == 0 } else { (1..batch).contains(&count) });
+        }
+        let (cpu, kernels) = (cpu.state_dict(), kernels.state_dict());
+        assert_eq!(cpu.keys().collect::<Vec<_>>(), kernels.keys().collect::<Vec<_>>());
+        // Last all of them, whatever a method has besides.
+        for prefix in ["loss", "logits", "confidence", "encoder", "grad", "fc", ""] {
+            let (distance, name) = worst(prefix, &kernels, &cpu);
+            let limit = F32_LIMITS.iter().find(|(of, _)| *of == prefix).map_or(1e-3, |(_, limit)| *limit);
+            assert!(distance <= limit, "{method:?}: {name}: distance {distance:.2e} above {limit:.2e}");
+        }
+    }
+}
+
 /// bf16 against the CPU that rounds where the kernels do. What is left is the order of sums, which now and then moves a value to the
 /// neighbouring bf16, 2^-8 of it. Forward few move; a gradient goes through forty layers, in each of which a move is spread over the whole
 /// output, and batchnorm takes differences of nearly equal sums. After the step a bias, which was 0, is its gradient.

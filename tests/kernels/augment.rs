@@ -417,3 +417,53 @@ fn parameters_of_any_value() {
     let case = case("parameters of any value", [24, 24], 24, views, &mut random);
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
+
+/// One view of each sample, weak or strong, into rows that may be followed by others: those stay.
+#[test]
+fn one_view_at_a_time() {
+    let size = 32;
+    let [images, parameters, index, normalisation, views] = std::array::from_fn(Tensor);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        let mut random = Random::new("one view at a time");
+        let samples = 5;
+        let of_sample = |sample| {
+            [View::Weak, View::Strong]
+                .map(|view| ViewParameters::of_sample(2, 9, sample, view, [size, size], size))
+        };
+        let given: Vec<ViewParameters> = (0..samples).flat_map(of_sample).collect();
+        let source: Vec<u8> =
+            (0..samples as usize).flat_map(|k| image(k, [size, size], &mut random)).collect();
+        // Fewer than there are samples.
+        let batch = 3;
+        let len = size * size * 3;
+        for (first, count) in [(0, 1), (1, 1), (0, 2)] {
+            let values = [
+                Value::U8(source.clone()),
+                Value::U8(bytemuck::cast_slice(&given).to_vec()),
+                Value::I32(random.distinct(batch, samples as usize)),
+                Value::F32(vec![0.4914, 0.4822, 0.4465, 0.247, 0.243, 0.261]),
+                Value::Activations(vec![7.0; 4 * batch * len]),
+            ];
+            let source = [size, size];
+            let primitive = Primitive::Augment {
+                batch,
+                first,
+                count,
+                source,
+                size,
+                images,
+                parameters,
+                index,
+                normalisation,
+                views,
+            };
+            let mut outcome = pair.run(&[primitive], &values);
+            if precision == Precision::Bf16 {
+                outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
+            }
+            outcome.assert_equal(&format!("{count} views from {first}, {precision:?}"), views);
+            assert!(outcome.kernels[VIEWS.0][count * batch * len..].iter().all(|v| *v == 7.0));
+        }
+    }
+}

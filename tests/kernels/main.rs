@@ -14,3 +14,4 @@ mod pair;
 mod pooling;
 mod prior;
 mod sinkhorn;
+mod solar;

@@ -20,6 +20,8 @@ pub enum Value {
     Output(usize),
     /// An output stored as activations are.
     ActivationOutput(usize),
+    /// An output of i32.
+    IntegerOutput(usize),
 }
 
 /// The devices under comparison.
@@ -29,7 +31,7 @@ pub struct Pair {
     pub precision: Precision,
 }
 
-/// What both devices left in every operand: f32 operands only; others are empty.
+/// What both devices left in every operand, integers as f32 (of which those below 2^24 are exact); of u8 nothing.
 pub struct Outcome {
     pub cpu: Vec<Vec<f32>>,
     pub kernels: Vec<Vec<f32>>,
@@ -75,6 +77,7 @@ impl Pair {
             }
             Value::Output(len) => Self::poisoned(device, Element::F32, *len),
             Value::ActivationOutput(len) => Self::poisoned(device, activations, *len),
+            Value::IntegerOutput(len) => Self::poisoned(device, Element::I32, *len),
         }
     }
 
@@ -83,7 +86,10 @@ impl Pair {
             return Ok(device.allocate_all(&[(element, len)], "a test output")?[0]);
         }
         let buffer = device.allocate(element, len, "a test output")?;
-        device.write_f32(buffer, &vec![f32::NAN; len])?;
+        match element {
+            Element::I32 => device.write_i32(buffer, &vec![i32::MIN; len])?,
+            _ => device.write_f32(buffer, &vec![f32::NAN; len])?,
+        }
         Ok(buffer)
     }
 
@@ -142,7 +148,8 @@ impl Pair {
         run(device, &buffers)?;
         let read = |&buffer: &Buffer| match buffer.element {
             Element::F32 | Element::Bf16 => device.read_f32(buffer),
-            _ => Ok(Vec::new()),
+            Element::I32 => Ok(device.read_i32(buffer)?.into_iter().map(|v| v as f32).collect()),
+            Element::U8 => Ok(Vec::new()),
         };
         buffers.iter().map(read).collect()
     }
