@@ -249,13 +249,14 @@ extern "C" __global__ void __launch_bounds__(1024) step_statistics(const float* 
 }
 
 // Sums of a slice of the rows: sums f64 [blocks] of the rows' first maxima, hits i32 [blocks] of rows whose first maximum is the
-// true class. `confidence` f32 [N,K], `labels` i32 [N].
+// true class. `confidence` f32 [N,K], `labels` i32 [N]. `candidates` u8 [N,K] may be null; where it is not, maxima are among them.
 //
 // Blocks of 8 warps; a warp takes 32 consecutive rows at a time, groups w, w + 8 * blocks, ...; lane r keeps the figures of row r,
 // so that the f64 units, 1/64 as fast as the f32 ones on small GPUs, add once in 32 rows. Reads 4NK + 4N bytes once: bound by
 // memory. Groups belong to warps by number, so the order of all sums is fixed. 96 bytes of shared memory.
-extern "C" __global__ void __launch_bounds__(256) confidence_statistics(const float* confidence, const int* labels, double* sums,
-                                                                       int* hits, int rows, int classes) {
+extern "C" __global__ void __launch_bounds__(256) confidence_statistics(const float* confidence, const u8* candidates,
+                                                                       const int* labels, double* sums, int* hits, int rows,
+                                                                       int classes) {
     __shared__ double scratch[8];
     __shared__ int counts[8];
     const int lane = threadIdx.x % 32, warp = blockIdx.x * 8 + threadIdx.x / 32;
@@ -266,7 +267,10 @@ extern "C" __global__ void __launch_bounds__(256) confidence_statistics(const fl
         const int count = min(32, rows - first);
 #pragma unroll 2
         for (int r = 0; r < count; ++r) {
-            const Largest best = warp_first_largest(confidence + (first + r) * (long long)classes, classes, lane);
+            const long long at = (first + r) * (long long)classes;
+            const Largest best = candidates == nullptr
+                                     ? warp_first_largest(confidence + at, classes, lane)
+                                     : warp_first_largest_of(confidence + at, candidates + at, classes, lane);
             if (lane == r) mine = best;
         }
         sum += (double)mine.value;

@@ -2,7 +2,7 @@
 //! method RECORDS (ICLR 2023) and its peers.
 //!
 //! The layers, each of which only uses those after it:
-//! [`cli`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`] and [`error`]
+//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`] and [`error`]
 //! are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of [`data::augment`].
 
 pub mod autograd;
@@ -14,5 +14,6 @@ pub mod files;
 pub mod nn;
 pub mod pll;
 pub mod random;
+pub mod report;
 pub mod settings;
 pub mod train;

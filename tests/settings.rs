@@ -12,7 +12,10 @@ use records::error::UsageError;
 use records::nn::Architecture;
 use records::settings::choices::ARCHITECTURES;
 use records::settings::presets::{self, PRESETS};
-use records::settings::{Debias, GivenSettings, Method, Schedule, Settings, allowed, config_toml};
+use records::settings::{
+    Debias, GivenSettings, Method, PriorFrom, Schedule, Settings, allowed, config_toml, flags,
+};
+use records::train::grid::{Benchmark, Column, Grid, ROWS};
 
 /// What `records train ARGUMENTS` resolves to.
 fn settings_of<A: Into<OsString> + Clone>(arguments: &[A]) -> anyhow::Result<Settings> {
@@ -96,7 +99,7 @@ fn voc_brings_its_image_size() {
 #[test]
 fn every_flag_reaches_its_setting() {
     // One value for each flag, different from the default; the TOML of the result must show exactly these.
-    let values = [
+    let common = [
         ("dataset", "synthetic"),
         ("data-dir", "\"somewhere\""),
         ("imb-factor", "0.25"),
@@ -111,6 +114,7 @@ fn every_flag_reaches_its_setting() {
         ("width", "16"),
         ("debias", "records"),
         ("m", "0.5"),
+        ("mixup", "true"),
         ("alpha", "2.5"),
         ("upd-start", "3"),
         ("epochs", "9"),
@@ -130,30 +134,46 @@ fn every_flag_reaches_its_setting() {
         ("checkpoint-every", "4"),
         ("eval-every", "6"),
     ];
-    // These have one allowed value only, their default, or go with SoLar.
-    let without = ["method", "mixup", "est-epochs", "rho-range", "gamma"];
-    let mut names: Vec<&str> = values.iter().map(|(name, _)| *name).chain(without).collect();
+    // Flags that go with one method only, and the method.
+    let lw = [("method", "lw"), ("lw-loss", "cross-entropy"), ("lw-beta", "2.0")];
+    let solar = [
+        ("method", "solar"),
+        ("est-epochs", "3"),
+        ("rho-range", "[0.25, 0.75]"),
+        ("gamma", "[0.5, 0.25]"),
+        ("queue-length", "8"),
+        ("lamd", "2.5"),
+        ("eta", "0.75"),
+        ("tau", "0.5"),
+        ("warmup-epoch", "7"),
+        ("prior-from", "steps"),
+    ];
+    let passes = [&common[..], &lw, &solar];
+    let mut names: Vec<&str> = passes.iter().flat_map(|pass| pass.iter().map(|(name, _)| *name)).collect();
     let mut all = GivenSettings::names();
     names.sort_unstable();
+    names.dedup();
     all.sort_unstable();
     assert_eq!(names, all, "this test must give every flag");
 
     let flag_value = |value: &str| value.replace(['[', ']', '"', ' '], "");
-    let flags: Vec<String> =
-        values.iter().map(|(name, value)| format!("--{name}={}", flag_value(value))).collect();
-    let settings = settings_of(&flags).unwrap();
-    let table: toml::Table = config_toml(&settings).unwrap().parse().unwrap();
-    let defaults = toml::Table::try_from(Settings::default()).unwrap();
-    for (name, value) in values {
-        let found = &table[name];
-        assert_ne!(Some(found), defaults.get(name), "--{name}: give another value than the default");
-        assert_eq!(found.to_string().replace('"', ""), value.replace('"', ""), "--{name}");
-    }
-    // The same through a file.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
-    fs::write(&path, config_toml(&settings).unwrap()).unwrap();
-    assert_eq!(settings_of(&["--config", path.to_str().unwrap()]).unwrap(), settings);
+    for values in passes {
+        let flags: Vec<String> =
+            values.iter().map(|(name, value)| format!("--{name}={}", flag_value(value))).collect();
+        let settings = settings_of(&flags).unwrap();
+        let table: toml::Table = config_toml(&settings).unwrap().parse().unwrap();
+        let defaults = toml::Table::try_from(Settings::default()).unwrap();
+        for (name, value) in values {
+            let found = &table[*name];
+            assert_ne!(Some(found), defaults.get(*name), "--{name}: give another value than the default");
+            assert_eq!(found.to_string().replace('"', ""), value.replace('"', ""), "--{name}");
+        }
+        // The same through a file.
+        fs::write(&path, config_toml(&settings).unwrap()).unwrap();
+        assert_eq!(settings_of(&["--config", path.to_str().unwrap()]).unwrap(), settings);
+    }
 }
 
 #[test]
@@ -192,13 +212,7 @@ fn presets_are_those_of_the_paper() {
             ..Settings::default()
         };
         assert_eq!(presets::find(name).unwrap().settings(), expected, "{name}");
-        let resolved = settings_of(&["--preset", name]);
-        if method == Solar || mixup {
-            let error = resolved.unwrap_err().to_string();
-            assert!(error.contains(name) && error.contains("not there yet"), "{error}");
-        } else {
-            assert_eq!(resolved.unwrap(), expected, "{name}");
-        }
+        assert_eq!(settings_of(&["--preset", name]).unwrap(), expected, "{name}");
     }
     for name in ["quick", "tiny"] {
         let settings = settings_of(&["--preset", name]).unwrap();
@@ -218,6 +232,78 @@ fn every_network_can_be_chosen() {
     }
 }
 
+/// SoLar mixes; LW and CAVL update from the first epoch. A method that is set already brings nothing, so that a run's
+/// own configuration stays as it is.
+#[test]
+fn a_chosen_method_brings_its_mixup_and_first_update() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, "method = \"solar\"\nmixup = false\nupd-start = 5\n").unwrap();
+    let file = path.to_str().unwrap();
+    for (arguments, mixup, upd_start) in [
+        (&["--method", "corr"][..], false, 1),
+        (&["--method", "proden"], false, 1),
+        (&["--method", "lw"], false, 0),
+        (&["--method", "cavl"], false, 0),
+        (&["--method", "cc"], false, 1),
+        (&["--method", "solar"], true, 1),
+        // What is given wins, on either side of the method.
+        (&["--method", "solar", "--mixup=false"], false, 1),
+        (&["--mixup=false", "--method", "solar"], false, 1),
+        (&["--method", "cavl", "--upd-start", "4", "--mixup"], true, 4),
+        // The method beats what a preset set; a file's own words win over its method.
+        (&["--preset", "records-mixup-cifar10", "--method", "proden"], false, 1),
+        (&["--preset", "records-mixup-cifar10", "--method", "corr"], true, 1),
+        (&["--config", file], false, 5),
+        (&["--config", file, "--method", "solar"], false, 5),
+        (&["--config", file, "--method", "lw"], false, 0),
+    ] {
+        let settings = settings_of(arguments).unwrap();
+        assert_eq!((settings.mixup, settings.upd_start), (mixup, upd_start), "{arguments:?}");
+    }
+}
+
+/// Every method with every debias, mixed or not: refused are the combinations without a meaning, and no other.
+#[test]
+fn methods_debias_and_mixup_combine_but_for_a_few() {
+    use Debias::{Oracle, OraclePost, Records};
+    for method in ["corr", "proden", "lw", "cavl", "cc", "solar"] {
+        for debias in ["none", "oracle", "oracle-post", "records"] {
+            for mixup in ["--mixup=false", "--mixup=true"] {
+                let resolved = settings_of(&["--method", method, "--debias", debias, mixup]);
+                let mixed = mixup.ends_with("true");
+                let refused = match (method, debias) {
+                    ("solar", "oracle" | "records") => {
+                        Some(format!("--debias {debias}: does not go with --method solar"))
+                    }
+                    ("lw" | "cc", _) if mixed => {
+                        Some(format!("--mixup true: does not go with --method {method}"))
+                    }
+                    _ => None,
+                };
+                match (resolved, refused) {
+                    (Ok(settings), None) => {
+                        assert_eq!((settings.method.word(), settings.debias.word()), (method, debias));
+                        assert_eq!(settings.mixup, mixed);
+                    }
+                    (Err(error), Some(start)) => assert!(error.to_string().starts_with(&start), "{error}"),
+                    (Ok(_), Some(start)) => panic!("not refused: {start}"),
+                    (Err(error), None) => panic!("{error}"),
+                }
+            }
+        }
+    }
+    let title =
+        |method, debias, mixup| Settings { method, debias, mixup, ..Settings::default() }.method_title();
+    assert_eq!(title(Method::Corr, Records, true), "CORR+RECORDS+mixup");
+    assert_eq!(title(Method::Corr, Oracle, false), "CORR+Oracle-LA");
+    assert_eq!(title(Method::Proden, OraclePost, false), "PRODEN+Oracle-LA (at test)");
+    assert_eq!(
+        (title(Method::Solar, Debias::None, true), title(Method::Solar, Debias::None, false)),
+        ("SoLar".into(), "SoLar without mixup".into())
+    );
+}
+
 #[test]
 fn toml_gives_the_same_settings_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -234,12 +320,114 @@ fn toml_gives_the_same_settings_back() {
         assert!(text.starts_with("# Settings of a run of records "));
         assert_eq!(toml::from_str::<Settings>(&text).unwrap(), settings, "{}", preset.name);
         fs::write(&path, &text).unwrap();
-        match Settings::from_file(&path) {
-            Ok(read) => assert_eq!(read, settings, "{}", preset.name),
-            Err(error) => assert!(settings.validate().is_err(), "{}: {error}", preset.name),
-        }
+        assert_eq!(Settings::from_file(&path).unwrap(), settings, "{}", preset.name);
     }
     assert!(toml::from_str::<Settings>("surprise = 1").is_err());
+}
+
+/// What `records table` prints as commands.
+#[test]
+fn flags_give_the_same_settings_back() {
+    let mut all: Vec<Settings> = PRESETS.iter().map(|preset| preset.settings()).collect();
+    all.push(Settings::default());
+    for method in [Method::Proden, Method::Lw, Method::Cavl, Method::Cc] {
+        // Unlike what these methods bring.
+        all.push(Settings { method, upd_start: 1, ..Settings::default() });
+        all.push(Settings {
+            method,
+            upd_start: 0,
+            lr_decay_epochs: vec![3],
+            lr: 1e-20,
+            ..Settings::default()
+        });
+    }
+    all.push(Settings {
+        method: Method::Solar,
+        name: Some("with 'quotes'".into()),
+        data_dir: Some("a b/c".into()),
+        gamma: Some(vec![0.1 + 0.2, 1.0]),
+        prior_from: Some(PriorFrom::Steps),
+        reverse: true,
+        seed: i64::MAX as u64,
+        ..Settings::default()
+    });
+    for settings in all {
+        assert_eq!(settings_of(&flags(&settings).unwrap()).unwrap(), settings);
+    }
+    assert!(flags(&Settings::default()).unwrap().is_empty());
+}
+
+/// Each run of a grid without flags is a published run, and flags reach the runs that they mean something to.
+#[test]
+fn the_cells_of_a_table_are_the_presets() {
+    let grid = |benchmark, q, given: &GivenSettings| {
+        let columns = vec![Column { rho: 100.0, q }];
+        Grid::new(benchmark, ROWS.to_vec(), columns, vec![123], given.clone()).unwrap()
+    };
+    let of = |grid: &Grid, word: &str| {
+        let row = ROWS.iter().position(|row| row.word == word).unwrap();
+        let settings = grid.runs().into_iter().find(|run| run.row == row).unwrap().settings;
+        Settings { name: None, ..settings }
+    };
+    let plain = GivenSettings::default();
+    let ten = grid(Benchmark::Cifar10, 0.3, &plain);
+    let hundred = grid(Benchmark::Cifar100, 0.03, &plain);
+    for (grid, word, preset) in [
+        (&ten, "corr", "corr-cifar10"),
+        (&ten, "records", "records-cifar10"),
+        (&ten, "solar", "solar-cifar10"),
+        (&ten, "records-mixup", "records-mixup-cifar10"),
+        (&hundred, "records", "records-cifar100"),
+        (&hundred, "solar", "solar-cifar100"),
+    ] {
+        assert_eq!(of(grid, word), presets::find(preset).unwrap().settings(), "{preset}");
+    }
+    let oracle = Settings { debias: Debias::Oracle, ..presets::find("corr-cifar10").unwrap().settings() };
+    assert_eq!(of(&ten, "oracle"), oracle);
+
+    let given = GivenSettings {
+        epochs: Some(7),
+        upd_start: Some(3),
+        alpha: Some(2.0),
+        m: Some(0.5),
+        est_epochs: Some(4),
+        rho_range: Some(vec![0.1, 0.2]),
+        gamma: Some(vec![0.3, 0.4]),
+        queue_length: Some(5),
+        lamd: Some(6.0),
+        eta: Some(0.8),
+        tau: Some(0.7),
+        warmup_epoch: Some(9),
+        prior_from: Some("steps".into()),
+        ..plain
+    };
+    let ten = grid(Benchmark::Cifar10, 0.3, &given);
+    ten.validate().unwrap();
+    let preset = |name: &str| Settings { epochs: 7, ..presets::find(name).unwrap().settings() };
+    assert_eq!(of(&ten, "corr"), Settings { upd_start: 3, ..preset("corr-cifar10") });
+    assert_eq!(of(&ten, "records"), Settings { upd_start: 3, m: 0.5, ..preset("records-cifar10") });
+    assert_eq!(
+        of(&ten, "records-mixup"),
+        Settings { upd_start: 3, m: 0.5, alpha: 2.0, ..preset("records-mixup-cifar10") }
+    );
+    let solar = Settings {
+        est_epochs: Some(4),
+        rho_range: given.rho_range.clone(),
+        gamma: given.gamma.clone(),
+        queue_length: Some(5),
+        lamd: Some(6.0),
+        eta: Some(0.8),
+        tau: Some(0.7),
+        warmup_epoch: Some(9),
+        prior_from: Some(PriorFrom::Steps),
+        ..preset("solar-cifar10")
+    };
+    assert_eq!(of(&ten, "solar"), solar);
+    // Five runs, five folders.
+    let mut names: Vec<String> = ten.runs().iter().map(|run| run.name().to_string()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 5);
 }
 
 #[test]

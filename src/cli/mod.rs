@@ -13,6 +13,7 @@ pub mod output;
 pub mod parse;
 pub mod reference;
 pub mod replay;
+pub mod table;
 pub mod train;
 
 use std::ffi::OsString;
@@ -44,6 +45,8 @@ pub enum Command {
     Train(Box<train::TrainArguments>),
     /// Evaluate a checkpoint on its test set
     Eval(eval::EvalArguments),
+    /// Run the grid of a published table of results and show it beside the published numbers
+    Table(Box<table::TableArguments>),
     /// Run given steps on given tensors, to check against other engines
     Replay(replay::ReplayArguments),
     /// Show a long-tailed ambiguous training set, write its subset and candidate sets, or fetch a data set
@@ -60,6 +63,7 @@ fn dispatch(command: &Command) -> Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Table(arguments) => table::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Augment(arguments) => augment::run(arguments),

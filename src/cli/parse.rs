@@ -7,8 +7,10 @@ use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
+use super::table::SET_BY_THE_GRID;
 use super::{Cli, Command};
-use crate::settings::{Settings, allowed, quoted_where_odd};
+use crate::settings::{Settings, allowed, flag_value, quoted_where_odd};
+use crate::train::grid::{Benchmark, ROWS};
 use crate::usage;
 
 /// What the arguments ask for.
@@ -58,31 +60,45 @@ fn with_hyphens(argument: OsString) -> OsString {
     }
 }
 
-/// The command line with what each setting may be and its default added to the help of `train`.
+/// The command line with what each setting may be and its default added to the help of `train` and `table`.
 fn command() -> clap::Command {
-    let defaults = toml::Table::try_from(Settings::default()).unwrap_or_default();
+    let defaults = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
+    let of_train = defaults(&Settings::default());
+    let mut of_table = defaults(&Benchmark::Cifar10.published_settings(&ROWS[0]));
+    for (name, default) in [("dataset", "DATA"), ("exp-dir", "runs/table-DATA")] {
+        of_table.insert(name.into(), default.into());
+    }
     // As in the reference trainer, the last of repeated flags counts.
     let overriding = |command: clap::Command| command.args_override_self(true);
-    Cli::command().mut_subcommands(overriding).mut_subcommand("train", |train| {
-        train.mut_args(|argument| {
-            let Some(name) = argument.get_long().map(str::to_string) else {
-                return argument;
-            };
-            let mut argument = argument;
-            if takes_number(&argument) {
-                // So that -1 and -inf are told what is allowed instead of being taken for flags.
-                argument = argument.allow_hyphen_values(true);
-            }
-            let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            if let Some(allowed) = allowed(&name).filter(|allowed| *allowed != "a folder") {
-                help.push_str(&format!(" ({allowed})"));
-            }
-            if let Some(default) = defaults.get(&name) {
-                help.push_str(&format!(" [default: {}]", as_flag_value(default)));
-            }
-            argument.help(help)
+    Cli::command()
+        .mut_subcommands(overriding)
+        .mut_subcommand("train", |train| train.mut_args(|argument| with_help_of_setting(argument, &of_train)))
+        .mut_subcommand("table", |table| {
+            table.mut_args(|argument| {
+                let set_by_the_grid =
+                    SET_BY_THE_GRID.iter().any(|(name, _)| argument.get_long() == Some(name));
+                with_help_of_setting(argument, &of_table).hide(set_by_the_grid)
+            })
         })
-    })
+}
+
+fn with_help_of_setting(argument: clap::Arg, defaults: &toml::Table) -> clap::Arg {
+    let Some(name) = argument.get_long().map(str::to_string) else {
+        return argument;
+    };
+    let mut argument = argument;
+    if takes_number(&argument) {
+        // So that -1 and -inf are told what is allowed instead of being taken for flags.
+        argument = argument.allow_hyphen_values(true);
+    }
+    let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    if let Some(allowed) = allowed(&name).filter(|allowed| *allowed != "a folder") {
+        help.push_str(&format!(" ({allowed})"));
+    }
+    if let Some(default) = defaults.get(&name) {
+        help.push_str(&format!(" [default: {}]", flag_value(default)));
+    }
+    argument.help(help)
 }
 
 fn takes_number(argument: &clap::Arg) -> bool {
@@ -90,14 +106,6 @@ fn takes_number(argument: &clap::Arg) -> bool {
     [TypeId::of::<f64>(), TypeId::of::<usize>(), TypeId::of::<u64>(), TypeId::of::<u32>()]
         .iter()
         .any(|n| kind == *n)
-}
-
-fn as_flag_value(value: &toml::Value) -> String {
-    match value {
-        toml::Value::String(word) => word.clone(),
-        toml::Value::Array(values) => values.iter().map(as_flag_value).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
 }
 
 /// One line for an error of the argument parser; `first` is the first argument.

@@ -9,7 +9,7 @@ use super::output;
 use super::reference::ReferenceFlags;
 use crate::settings::given::SettingsFile;
 use crate::settings::presets::{self, PRESETS};
-use crate::settings::{BadSetting, GivenSettings, Settings, config_toml};
+use crate::settings::{GivenSettings, Settings, config_toml};
 use crate::usage;
 
 /// Arguments of `records train`. Flags beat --config, which beats --preset, which beats the defaults.
@@ -101,18 +101,8 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
         // A flag can mend the file's value; one that stands is told with its line.
         Some(problem) => Err(match &file {
             Some(file) if problems_of_file.contains(&problem) => file.usage_error(&problem),
-            _ => in_terms_of_flags(arguments, &problem),
+            _ => usage!("{problem}"),
         }),
-    }
-}
-
-/// A problem that a preset brings is told with the preset's name, for the user gave no such flag.
-fn in_terms_of_flags(arguments: &TrainArguments, problem: &BadSetting) -> anyhow::Error {
-    match arguments.preset.as_deref().and_then(|name| presets::find(name)) {
-        Some(preset) if preset.settings().problems().contains(problem) => {
-            usage!("--preset {}: sets {problem}", preset.name)
-        }
-        _ => usage!("{problem}"),
     }
 }
 
@@ -138,17 +128,13 @@ fn list_of_presets() -> String {
     let mut rows = vec![["name", "data", "q", "imb", "method", "about"].map(String::from)];
     for preset in PRESETS {
         let settings = preset.settings();
-        let about = match settings.validate() {
-            Ok(()) => preset.about.to_string(),
-            Err(_) => format!("{}; not there yet", preset.about),
-        };
         rows.push([
             preset.name.to_string(),
             settings.dataset.clone(),
             settings.partial_rate.to_string(),
             settings.imb_factor.to_string(),
             settings.method_title(),
-            about,
+            preset.about.to_string(),
         ]);
     }
     output::table(&rows)

@@ -329,8 +329,16 @@ pub enum Primitive {
         control: Tensor,
         confidence: Tensor,
     },
-    /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class].
-    ConfidenceStatistics { rows: usize, classes: usize, confidence: Tensor, labels: Tensor, out: Tensor },
+    /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class]; over the
+    /// candidates u8 `[N,K]` alone where they are given, no NaN being larger than anything then.
+    ConfidenceStatistics {
+        rows: usize,
+        classes: usize,
+        confidence: Tensor,
+        candidates: Option<Tensor>,
+        labels: Tensor,
+        out: Tensor,
+    },
 
     /// M `[B,K]` = softmax(z) s of logits `[B,K]` and the rows `index` of `candidates` u8 `[N,K]`: SoLar's predictions.
     MaskedSoftmax {
@@ -605,8 +613,9 @@ impl Primitive {
                 add(control, Read);
                 add(confidence, Update);
             }
-            P::ConfidenceStatistics { confidence, labels, out, .. } => {
+            P::ConfidenceStatistics { confidence, candidates, labels, out, .. } => {
                 add(confidence, Read);
+                candidates.into_iter().for_each(|candidates| add(candidates, Read));
                 add(labels, Read);
                 add(out, Write);
             }

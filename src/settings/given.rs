@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{ArgAction, Args};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     BadSetting, Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule,
@@ -17,7 +17,7 @@ use crate::usage;
 
 /// Some of the [`Settings`], by the same names. What each may be and its default are added to the help from
 /// [`allowed`] and [`Settings::default`].
-#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct GivenSettings {
     /// Data set; the reference's cifar10_im and cifar100_im are understood too

@@ -254,6 +254,13 @@ const ALLOWED: &[(&str, &str)] = &[
     ("name", "a name of 1 to 200 bytes without /, \\ or control characters that does not begin with - or ."),
     ("checkpoint-every", "a whole number of at least 1"),
     ("eval-every", "a whole number of at least 1"),
+    // Of `records table`.
+    ("methods", "among corr, oracle, records, solar, records-mixup"),
+    ("q", "numbers of at least 0 and below 1, as in 0.3,0.5"),
+    ("rho", "finite numbers of at least 1, as in 50,100"),
+    ("seeds", "whole numbers from 0 to 9223372036854775807, as in 123,124"),
+    ("show", "best or last"),
+    ("format", "text, markdown or csv"),
     ("num-class", "the number of classes of the data set: 10, 20 or 100"),
 ];
 
@@ -454,6 +461,18 @@ impl Settings {
         format!("{}{debias}{mixup}", self.method.title())
     }
 
+    /// The words of method, debias and mixup, for names of folders: `corr-records-mixup`. SoLar's mixup goes without saying.
+    pub fn method_words(&self) -> String {
+        let mut words = self.method.word().to_string();
+        if self.debias != Debias::None {
+            words += &format!("-{}", self.debias);
+        }
+        if self.mixup && !self.method.mixes() {
+            words += "-mixup";
+        }
+        words
+    }
+
     /// What SoLar computes with: what is set, else the values of the published runs (SPEC 7).
     pub fn solar(&self) -> SolarSettings {
         let hundred = self.dataset.starts_with("cifar100");
@@ -501,6 +520,63 @@ pub struct SolarSettings {
 fn is_folder_name(name: &str) -> bool {
     let fine = |c: char| !c.is_control() && c != '/' && c != '\\';
     !name.is_empty() && name.len() <= 200 && name.chars().all(fine) && !name.starts_with(['-', '.'])
+}
+
+fn as_toml<T: Serialize>(settings: &T) -> Result<toml::Table> {
+    toml::Table::try_from(settings).map_err(|error| {
+        usage!("cannot write the settings as TOML: {error}; use folder names that are UTF-8")
+    })
+}
+
+/// A value as it stands behind its flag.
+pub(crate) fn flag_value(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(word) => word.clone(),
+        toml::Value::Array(values) => values.iter().map(flag_value).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// The flags of `records train` that give `settings`: those that differ from what it takes without them.
+///
+/// # Errors
+/// Only where a path is not UTF-8.
+pub fn flags(settings: &Settings) -> Result<Vec<String>> {
+    // Data set and method bring values of their own, and come first.
+    let leading = GivenSettings {
+        dataset: Some(settings.dataset.clone()),
+        method: Some(settings.method.word().into()),
+        ..GivenSettings::default()
+    };
+    let plain = as_toml(&Settings::default())?;
+    let mut brought = Settings::default();
+    leading.apply(&mut brought).map_err(|problem| usage!("{problem}"))?;
+    let brought = as_toml(&brought)?;
+    let is_leading = |name: &str| ["dataset", "method"].contains(&name);
+    let mut flags = Vec::new();
+    for (name, value) in as_toml(settings)? {
+        let without = if is_leading(&name) { plain.get(&name) } else { brought.get(&name) };
+        if without != Some(&value) {
+            flags.push((!is_leading(&name), format!("--{name}={}", flag_value(&value))));
+        }
+    }
+    flags.sort_by_key(|(follows, _)| *follows);
+    Ok(flags.into_iter().map(|(_, flag)| flag).collect())
+}
+
+/// The names of the settings that differ between `a` and `b`, with both values as flags have them; a setting that is left
+/// out is "none".
+///
+/// # Errors
+/// Only where a path is not UTF-8.
+pub fn differences(a: &Settings, b: &Settings) -> Result<Vec<(String, [String; 2])>> {
+    let (a, b) = (as_toml(a)?, as_toml(b)?);
+    let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let shown = |table: &toml::Table, name: &str| table.get(name).map_or("none".into(), flag_value);
+    let differing = names.into_iter().filter(|name| a.get(*name) != b.get(*name));
+    Ok(differing.map(|name| (name.clone(), [shown(&a, name), shown(&b, name)])).collect())
 }
 
 /// All settings as TOML with a comment on top: what a run writes as `config.toml`. Reading it gives the same settings.

@@ -15,10 +15,12 @@
 //! | [`tensor_file`] | safetensors files with metadata |
 //! | [`run`] | a whole run |
 //! | [`run_folder`] | what a run leaves on disk |
+//! | [`grid`] | the runs of a table of results, and how far each is |
 
 pub mod checkpoint;
 pub mod device_choice;
 pub mod evaluate;
+pub mod grid;
 pub mod method_choice;
 pub mod metrics;
 pub mod model;

@@ -37,9 +37,9 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
     })
 }
 
-/// Settings that do not change what a run computes may differ on resuming.
-fn same_computation(a: &Settings, b: &Settings) -> bool {
-    let neutral = |settings: &Settings| Settings {
+/// The settings without those that do not change what a run computes, which may differ on resuming.
+pub(super) fn computation(settings: &Settings) -> Settings {
+    Settings {
         device: settings::DeviceChoice::Auto,
         threads: 0,
         exp_dir: "".into(),
@@ -48,21 +48,14 @@ fn same_computation(a: &Settings, b: &Settings) -> bool {
         checkpoint_every: 1,
         eval_every: 1,
         ..settings.clone()
-    };
-    neutral(a) == neutral(b)
+    }
 }
 
 /// Opens the run folder and the checkpoint to go on from.
 fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder, Option<Checkpoint>)> {
     let config = settings::config_toml(settings)?;
     let Some(resume) = resume else {
-        let mut stem = format!("{}-{}", settings.dataset, settings.method.word());
-        if settings.debias != settings::Debias::None {
-            stem += &format!("-{}", settings.debias.word());
-        }
-        if settings.mixup && !settings.method.mixes() {
-            stem += "-mixup";
-        }
+        let stem = format!("{}-{}", settings.dataset, settings.method_words());
         return Ok((RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, &config)?, None));
     };
     let (mut folder, checkpoint) = if resume.is_file() {
@@ -76,7 +69,7 @@ fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder,
     if let Some(checkpoint) = &checkpoint {
         let made_with: Settings = toml::from_str(&checkpoint.config)
             .map_err(|error| usage!("the checkpoint's configuration: {error}"))?;
-        if !same_computation(settings, &made_with) {
+        if computation(settings) != computation(&made_with) {
             let shown = resume.display();
             return Err(usage!(
                 "--resume {shown}: the settings differ from those the run was started with; leave them out"
@@ -105,11 +98,22 @@ fn progress_bar(steps: usize) -> ProgressBar {
     bar
 }
 
-/// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints).
+/// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints). Why a run failed
+/// stands in its log, too.
 ///
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
+    let mut folder = None;
+    let result = train(settings, resume, &mut folder);
+    if let (Err(error), Some(folder)) = (&result, &mut folder) {
+        folder.note_failure(error);
+    }
+    result
+}
+
+/// As [`run`]; `opened` is the run's folder once there is one.
+fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFolder>) -> Result<()> {
     settings.validate()?;
     let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
     let mut device = chosen.device;
@@ -123,7 +127,8 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
             Some(Evaluation::new(&training.model, images, EVALUATION_BATCH, &mut *device)?)
         }
     };
-    let (mut folder, checkpoint) = open_folder(settings, resume)?;
+    let (folder, checkpoint) = open_folder(settings, resume)?;
+    let folder = opened.insert(folder);
 
     let mut progress = Progress {
         epochs_done: 0,

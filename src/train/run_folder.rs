@@ -3,7 +3,7 @@
 //! A folder belongs to one process at a time (a locked file says so, and the lock dies with the process). Checkpoints and
 //! the configuration are whole or absent; a line of metrics that a crash cut short is dropped on resuming.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,41 @@ use anyhow::{Context, Result};
 
 use super::checkpoint::Checkpoint;
 use super::metrics::EpochMetrics;
+use crate::error::one_line;
 use crate::files::write_atomically;
 use crate::usage;
 
 /// Checkpoints kept beside the best.
 const KEPT: usize = 2;
+
+/// Begins the line of log.txt that says why a run failed.
+const FAILED: &str = "failed: ";
+
+/// Whether a process is running in the folder of a run.
+pub fn is_running(folder: &Path) -> bool {
+    let lock = File::open(folder.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The epochs in a folder's metrics.jsonl; a line that cannot be read ends them.
+pub fn metrics(folder: &Path) -> Vec<EpochMetrics> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
+    text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Why the run in a folder failed; `None` if it did not, or was begun again since.
+pub fn failure(folder: &Path) -> Option<String> {
+    let log = fs::read(folder.join("log.txt")).ok()?;
+    String::from_utf8_lossy(&log).lines().last()?.strip_prefix(FAILED).map(String::from)
+}
+
+/// Whether a folder holds no more than a run leaves that ends before it has written its settings.
+pub fn is_unused(folder: &Path) -> bool {
+    let left = |name: &str| ["lock", "log.txt"].contains(&name) || name.starts_with(".config.toml.");
+    fs::read_dir(folder).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(left)))
+    })
+}
 
 /// An open run folder.
 pub struct RunFolder {
@@ -40,7 +70,8 @@ fn checkpoints(folder: &Path) -> Vec<(usize, PathBuf)> {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run in `parent`: `name`, or `stem`, `stem-2`, ... where no name is given.
+    /// Makes the folder of a new run in `parent`: `name`, or `stem`, `stem-2`, ... where no name is given. A named folder may be
+    /// there if it [is unused](is_unused).
     ///
     /// # Errors
     /// A usage error if the name is taken, another process holds the folder, or it cannot be made.
@@ -55,13 +86,13 @@ impl RunFolder {
         let path = match name {
             Some(name) => {
                 let path = parent.join(name);
-                if path.exists() {
+                if path.exists() && !is_unused(&path) {
                     let shown = path.display();
                     return Err(usage!(
                         "--name {name}: {shown} is there already; go on with --resume {shown} or choose another"
                     ));
                 }
-                fs::create_dir(&path).map_err(|error| cannot(&path, error))?;
+                fs::create_dir_all(&path).map_err(|error| cannot(&path, error))?;
                 path
             }
             None => {
@@ -78,6 +109,12 @@ impl RunFolder {
             }
         };
         let folder = Self::open(&path)?;
+        if path.join("config.toml").exists() {
+            return Err(usage!(
+                "{}: another process has just run in this folder; choose another --name",
+                path.display()
+            ));
+        }
         write_atomically(&path.join("config.toml"), config.as_bytes())?;
         Ok(folder)
     }
@@ -115,6 +152,11 @@ impl RunFolder {
         let _ = writeln!(self.log, "{text}");
     }
 
+    /// Keeps the reason why the run failed in log.txt; the program's last line shows it on the terminal.
+    pub fn note_failure(&mut self, error: &anyhow::Error) {
+        let _ = writeln!(self.log, "{FAILED}{}", one_line(error));
+    }
+
     /// Appends an epoch to metrics.jsonl.
     pub fn append_metrics(&self, metrics: &EpochMetrics) -> Result<()> {
         let path = self.path.join("metrics.jsonl");
@@ -126,8 +168,7 @@ impl RunFolder {
 
     /// The epochs in metrics.jsonl; a line that cannot be read ends them.
     pub fn metrics(&self) -> Vec<EpochMetrics> {
-        let text = fs::read_to_string(self.path.join("metrics.jsonl")).unwrap_or_default();
-        text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
+        metrics(&self.path)
     }
 
     /// Drops the lines of metrics.jsonl of epochs from `epochs_done` on, which will be run again.

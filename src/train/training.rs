@@ -151,7 +151,16 @@ impl Training {
         let mut tape = Tape::new(device.activations());
         let [confidence, labels, out] =
             [store.confidence, store.labels, statistics_out].map(|buffer| tape.persistent(buffer));
-        tape.push(Primitive::ConfidenceStatistics { rows: samples, classes, confidence, labels, out });
+        // LW's rows weigh the other classes as well.
+        let candidates = (start == Start::UniformInsideAndOutside).then(|| tape.persistent(store.candidates));
+        tape.push(Primitive::ConfidenceStatistics {
+            rows: samples,
+            classes,
+            confidence,
+            candidates,
+            labels,
+            out,
+        });
         let statistics = tape.finish(device)?;
 
         let counting = match method.solar() {

@@ -366,16 +366,27 @@ fn statistics_of_confidence_rows() {
         let mut labels: Vec<i32> = random.below(rows, classes as u32).iter().map(|&k| k as i32).collect();
         labels[rows / 3] = -1;
         labels[rows / 2] = 0;
-        let primitive = Primitive::ConfidenceStatistics {
-            rows,
-            classes,
-            confidence: Tensor(0),
-            labels: Tensor(1),
-            out: Tensor(2),
-        };
-        for (what, confidence) in [("whole", confidence), ("spoiled", spoiled)] {
+        // The first maximum is a candidate in some rows and none in others; every row has one.
+        let mut sets: Vec<u8> = random.below(rows * classes, 2).iter().map(|&bit| bit as u8).collect();
+        sets.chunks_exact_mut(classes).enumerate().for_each(|(row, set)| set[row % classes] = 1);
+        let cases = [
+            ("whole", confidence.clone(), None),
+            ("spoiled", spoiled.clone(), None),
+            ("among candidates", confidence, Some(Tensor(3))),
+            ("spoiled, among candidates", spoiled, Some(Tensor(3))),
+        ];
+        for (what, confidence, candidates) in cases {
             let what = format!("{rows} x {classes}, {what}");
-            let values = [Value::F32(confidence), Value::I32(labels.clone()), Value::Output(2)];
+            let (confidence, labels) = (Value::F32(confidence), Value::I32(labels.clone()));
+            let values = [confidence, labels, Value::Output(2), Value::U8(sets.clone())];
+            let primitive = Primitive::ConfidenceStatistics {
+                rows,
+                classes,
+                confidence: Tensor(0),
+                candidates,
+                labels: Tensor(1),
+                out: Tensor(2),
+            };
             let outcome = pair.run(std::slice::from_ref(&primitive), &values);
             outcome.assert_close(&what, Tensor(2), f64::from(f32::EPSILON), 0.0);
             assert_eq!(outcome.cpu[2][1], outcome.kernels[2][1], "{what}: hits");

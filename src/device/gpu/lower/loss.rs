@@ -161,13 +161,14 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let kernel = Kernel { file: FILE, name: "step_statistics" };
             lowering.launch(Launch::linear(kernel, 1, 1024, arguments));
         }
-        Primitive::ConfidenceStatistics { rows, classes, confidence, labels, out } => {
+        Primitive::ConfidenceStatistics { rows, classes, confidence, candidates, labels, out } => {
             // Four blocks of eight warps keep the loads of a multiprocessor in flight.
             let blocks = rows.div_ceil(STATISTICS_ROWS).min(4 * lowering.gpu().multiprocessors);
             let sums = lowering.workspace(blocks * size_of::<f64>());
             let hits = lowering.workspace(blocks * size_of::<i32>());
             let arguments = Arguments::new()
                 .pointer(lowering.address(confidence))
+                .pointer(lowering.optional(candidates))
                 .pointer(lowering.address(labels))
                 .pointer(sums)
                 .pointer(hits)

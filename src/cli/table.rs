@@ -1,0 +1,240 @@
+//! `records table`: the grid of the published results, run and shown beside them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use clap::{ArgAction, Args};
+
+use super::output;
+use crate::files::write_atomically;
+use crate::report::published;
+use crate::report::results::{Results, Shown};
+use crate::settings::{GivenSettings, allowed, choices};
+use crate::train::grid::{Benchmark, Column, Grid, ROWS, Row, Run, State, commands, execute};
+use crate::usage;
+
+/// Settings that the grid gives its runs, with the way to choose them; `table` takes no flag for them.
+pub const SET_BY_THE_GRID: &[(&str, &str)] = &[
+    ("method", "choose rows with --methods"),
+    ("debias", "choose rows with --methods"),
+    ("mixup", "choose rows with --methods"),
+    ("partial-rate", "choose columns with --q"),
+    ("imb-factor", "choose columns with --rho"),
+    ("seed", "choose seeds with --seeds"),
+    ("name", "choose the folder of all runs with --exp-dir"),
+    ("lw-loss", "LW is no row of the table"),
+    ("lw-beta", "LW is no row of the table"),
+];
+
+/// Data sets whose imbalance and ambiguity are ours to choose.
+const DATASETS: &[&str] = &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "synthetic"];
+
+/// Arguments of `records table`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Settings apply to all runs, those of SoLar to its runs only, --alpha to the mixed, --m to the RECORDS runs, \
+                  --upd-start to all but SoLar's. Without any, the runs are the published ones. Called again, it goes on where it \
+                  was stopped."
+)]
+pub struct TableArguments {
+    /// The published table: cifar10 or cifar100
+    #[arg(value_name = "DATA")]
+    data: String,
+    /// Rows
+    #[arg(long, value_name = "WORDS", action = ArgAction::Set, value_delimiter = ',')]
+    methods: Option<Vec<String>>,
+    /// Ambiguities of the columns; without it, the published
+    #[arg(long, value_name = "Q", action = ArgAction::Set, value_delimiter = ',')]
+    q: Option<Vec<f64>>,
+    /// Imbalance ratios of the columns, images of the largest class over those of the smallest
+    #[arg(long, value_name = "RHO", action = ArgAction::Set, value_delimiter = ',')]
+    rho: Option<Vec<f64>>,
+    /// Seeds; a cell shows mean and sample standard deviation over them
+    #[arg(long, value_name = "N", action = ArgAction::Set, value_delimiter = ',', default_value = "123")]
+    seeds: Vec<u64>,
+    /// Accuracy to show: the best of all evaluated epochs, as published, or the last one's
+    #[arg(long, value_name = "WORD", default_value = "best")]
+    show: String,
+    /// How to write the table
+    #[arg(long, value_name = "WORD", default_value = "text")]
+    format: String,
+    /// Write to this file, whole at any time, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Run nothing: show what is in the folder, with the settings found there
+    #[arg(long, conflicts_with_all = ["commands", "slurm"])]
+    report: bool,
+    /// Run nothing: print a command line for each run that is left
+    #[arg(long, conflicts_with = "slurm")]
+    commands: bool,
+    /// Run nothing: print a script for sbatch, one task of an array job for each run that is left
+    #[arg(long)]
+    slurm: bool,
+    /// Settings of all runs.
+    #[command(flatten)]
+    given: GivenSettings,
+}
+
+/// How a table is written.
+#[derive(Clone, Copy)]
+enum Format {
+    Text,
+    Markdown,
+    Csv,
+}
+
+fn must_be(flag: &str, value: &str) -> anyhow::Error {
+    usage!("--{flag} {value}: must be {}", allowed(flag).unwrap_or("a value that is known"))
+}
+
+/// The values of a list, which must hold none twice.
+fn once<T: PartialEq + std::fmt::Display + Copy>(flag: &str, values: &[T]) -> Result<Vec<T>> {
+    match (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
+        Some(i) => Err(usage!("--{flag}: {} is there twice; give each value once", values[i])),
+        None => Ok(values.to_vec()),
+    }
+}
+
+impl TableArguments {
+    fn benchmark(&self) -> Result<Benchmark> {
+        Benchmark::of(&choices::dataset_name(&self.data))
+            .ok_or_else(|| usage!("table {}: must be cifar10 or cifar100", self.data))
+    }
+
+    fn rows(&self) -> Result<Vec<Row>> {
+        let Some(words) = &self.methods else { return Ok(ROWS.to_vec()) };
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let row = |word: &str| ROWS.iter().find(|row| row.word == word).copied();
+        let rows = once("methods", &words)?.into_iter();
+        rows.map(|word| row(word).ok_or_else(|| must_be("methods", word))).collect()
+    }
+
+    fn columns(&self, benchmark: Benchmark) -> Result<Vec<Column>> {
+        let rhos = once("rho", self.rho.as_deref().unwrap_or(&published::RHOS))?;
+        let qs = once("q", self.q.as_deref().unwrap_or(&published::qs(benchmark)))?;
+        if let Some(rho) = rhos.iter().find(|rho| !(rho.is_finite() && **rho >= 1.0)) {
+            return Err(must_be("rho", &rho.to_string()));
+        }
+        if let Some(q) = qs.iter().find(|q| !(0.0..1.0).contains(*q)) {
+            return Err(must_be("q", &q.to_string()));
+        }
+        Ok(rhos.iter().flat_map(|&rho| qs.iter().map(move |&q| Column { rho, q })).collect())
+    }
+
+    fn refuse_what_the_grid_sets(&self) -> Result<()> {
+        let given = toml::Table::try_from(&self.given)?;
+        match SET_BY_THE_GRID.iter().find(|(name, _)| given.contains_key(*name)) {
+            Some((name, remedy)) => Err(usage!("--{name}: the table does not take it; {remedy}")),
+            None => Ok(()),
+        }
+    }
+
+    fn shown(&self) -> Result<Shown> {
+        match self.show.as_str() {
+            "best" => Ok(Shown::Best),
+            "last" => Ok(Shown::Last),
+            other => Err(must_be("show", other)),
+        }
+    }
+
+    fn format(&self) -> Result<Format> {
+        match self.format.as_str() {
+            "text" => Ok(Format::Text),
+            "markdown" => Ok(Format::Markdown),
+            "csv" => Ok(Format::Csv),
+            other => Err(must_be("format", other)),
+        }
+    }
+
+    /// The grid, all its settings checked.
+    fn grid(&self) -> Result<Grid> {
+        self.refuse_what_the_grid_sets()?;
+        let benchmark = self.benchmark()?;
+        let seeds = once("seeds", &self.seeds)?;
+        let default = Path::new("runs").join(format!("table-{}", benchmark.word()));
+        let exp_dir = self.given.exp_dir.clone().unwrap_or(default);
+        let given = GivenSettings { exp_dir: Some(exp_dir), ..self.given.clone() };
+        let mut grid = Grid::new(benchmark, self.rows()?, self.columns(benchmark)?, seeds, given)?;
+        if self.report {
+            grid = grid.as_found()?;
+        }
+        grid.validate()?;
+        match grid.row_settings.iter().find(|settings| !DATASETS.contains(&settings.dataset.as_str())) {
+            Some(settings) => Err(usage!(
+                "--dataset {}: has an imbalance and candidate sets of its own; must be one of {}",
+                settings.dataset,
+                DATASETS.join(", ")
+            )),
+            None => Ok(grid),
+        }
+    }
+
+    fn write(&self, text: &str) -> Result<()> {
+        match &self.output {
+            Some(path) => write_atomically(path, text.as_bytes()),
+            None => output::print(text),
+        }
+    }
+}
+
+/// Runs `records table`.
+///
+/// # Errors
+/// A usage error for bad settings or folders; a failed run where runs of the grid failed.
+pub fn run(arguments: &TableArguments) -> Result<()> {
+    let (shown, format) = (arguments.shown()?, arguments.format()?);
+    let grid = arguments.grid()?;
+    let runs = grid.runs();
+    let mut states = State::of_all(&runs)?;
+    if arguments.commands {
+        let lines = commands::command_lines(&runs, &states)?;
+        if lines.is_empty() {
+            output::note("no run is left");
+        }
+        return arguments.write(&lines);
+    }
+    if arguments.slurm {
+        return match commands::slurm_script(&grid, &runs, &states)? {
+            Some(script) => arguments.write(&script),
+            None => Err(usage!(
+                "--slurm: no run is left; records table {} --report shows the table",
+                arguments.data
+            )),
+        };
+    }
+    let table = |states: &[State]| -> Result<String> {
+        let results = Results::new(&grid, &runs, states, shown)?;
+        Ok(match format {
+            Format::Text => results.text(),
+            Format::Markdown => results.markdown(),
+            Format::Csv => results.csv(),
+        })
+    };
+    if !arguments.report {
+        // A file that cannot be written is told now, not after days of training.
+        let changed = |states: &[State]| match &arguments.output {
+            Some(path) => write_atomically(path, table(states)?.as_bytes()),
+            None => Ok(()),
+        };
+        changed(&states)?;
+        execute::run_missing(&grid, &runs, &mut states, changed)?;
+    }
+    arguments.write(&table(&states)?)?;
+    if let Some(path) = &arguments.output {
+        output::print(&format!("table written to {}\n", path.display()))?;
+    }
+    match failed(&runs, &states) {
+        failed if failed.is_empty() || arguments.report => Ok(()),
+        failed => Err(anyhow!(
+            "{} of {} runs failed: {}; the same command tries them again",
+            failed.len(),
+            runs.len(),
+            failed.join(", ")
+        )),
+    }
+}
+
+fn failed<'a>(runs: &'a [Run], states: &[State]) -> Vec<&'a str> {
+    let failed = runs.iter().zip(states).filter(|(_, state)| matches!(state, State::Failed { .. }));
+    failed.map(|(run, _)| run.name()).collect()
+}

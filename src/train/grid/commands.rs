@@ -1,0 +1,103 @@
+//! The runs of a grid as command lines, and as an array job for Slurm.
+
+use anyhow::Result;
+
+use super::{Grid, Run, State};
+use crate::settings::flags;
+
+/// A word as the shell reads it back.
+pub fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn flags_of(run: &Run) -> Result<String> {
+    let flags = flags(&run.settings)?;
+    Ok(flags.iter().map(|flag| shell_quoted(flag)).collect::<Vec<_>>().join(" "))
+}
+
+fn folder_of(run: &Run) -> String {
+    let folder = run.folder().display().to_string();
+    // A path that begins with a hyphen would be taken for a flag.
+    shell_quoted(&if folder.starts_with('-') { format!("./{folder}") } else { folder })
+}
+
+/// The runs that are neither complete nor running now.
+fn left<'a>(runs: &'a [Run], states: &'a [State]) -> impl Iterator<Item = (&'a Run, &'a State)> {
+    runs.iter()
+        .zip(states)
+        .filter(|(_, state)| !matches!(state, State::Complete { .. } | State::Running { .. }))
+}
+
+/// A command line for each run that is neither complete nor running: `records train` with all its settings, or with
+/// `--resume` where it was begun.
+///
+/// # Errors
+/// Only where a path is not UTF-8.
+pub fn command_lines(runs: &[Run], states: &[State]) -> Result<String> {
+    let line = |(run, state): (&Run, &State)| {
+        Ok(match state {
+            State::Missing => format!("records train {}\n", flags_of(run)?),
+            _ => format!("records train --resume {}\n", folder_of(run)),
+        })
+    };
+    left(runs, states).map(line).collect()
+}
+
+/// The same as a script for `sbatch`: one task of an array job for each run. A task that is started again resumes its run.
+/// `None` if nothing is left to run.
+///
+/// # Errors
+/// Only where a path is not UTF-8.
+pub fn slurm_script(grid: &Grid, runs: &[Run], states: &[State]) -> Result<Option<String>> {
+    let left: Vec<&Run> = left(runs, states).map(|(run, _)| run).collect();
+    let Some(last) = left.len().checked_sub(1) else { return Ok(None) };
+    let mut cases = String::new();
+    for (number, run) in left.iter().enumerate() {
+        cases += &format!("{number}) train {} {} ;;\n", folder_of(run), flags_of(run)?);
+    }
+    let word = grid.benchmark.word();
+    Ok(Some(format!(
+        r#"#!/bin/bash
+# The runs of `records table {word}` that are not complete, one task of an array job each.
+# Submit it from the folder in which `records table` was called, for relative paths: sbatch FILE
+# A task that is stopped or requeued resumes its run; so does submitting the script again.
+#SBATCH --job-name=records-{word}
+# At most four at a time: --array=0-{last}%4
+#SBATCH --array=0-{last}
+#SBATCH --gpus=1
+# Adapt: CPU cores (they read and decode the data), memory, time, and what your cluster asks for (partition, account).
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=16G
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=records-{word}-%A-%a.out
+set -euo pipefail
+
+# Adapt: load what `records` and its GPU compiler (NVRTC) need, for example
+# module load cuda
+
+# train FOLDER FLAGS...: resumes the run in FOLDER, or begins it with FLAGS.
+train() {{
+    local folder=$1
+    shift
+    if [ -e "$folder/config.toml" ]; then
+        exec records train --resume "$folder"
+    fi
+    exec records train "$@"
+}}
+
+case "${{SLURM_ARRAY_TASK_ID:?is not set: submit with sbatch, or set it to try one run}}" in
+{cases}*)
+    echo "error: SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_ID: must be from 0 to {last}" >&2
+    exit 2
+    ;;
+esac
+"#
+    )))
+}

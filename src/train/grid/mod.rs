@@ -1,0 +1,293 @@
+//! The runs of a table of results: methods by imbalance, ambiguity and seed, each an ordinary run folder under one parent.
+//!
+//! | file | what |
+//! |---|---|
+//! | here | which runs there are, and the settings of each |
+//! | [`state`] | how far a run is, from its folder alone |
+//! | [`execute`] | running what is not complete, one after another |
+//! | [`commands`] | the same as command lines, or as an array job of a cluster |
+
+pub mod commands;
+pub mod execute;
+pub mod state;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::run::computation;
+use crate::settings::presets::{self, Preset};
+use crate::settings::{Debias, GivenSettings, Method, Settings, differences};
+use crate::usage;
+pub use state::State;
+use state::config;
+
+/// Clears the options that only SoLar has.
+macro_rules! clear_options_of_solar {
+    ($settings:ident) => {
+        $settings.est_epochs = None;
+        $settings.rho_range = None;
+        $settings.gamma = None;
+        $settings.queue_length = None;
+        $settings.lamd = None;
+        $settings.eta = None;
+        $settings.tau = None;
+        $settings.warmup_epoch = None;
+        $settings.prior_from = None;
+    };
+}
+
+/// The settings that decide the number a run ends with.
+pub fn comparable(settings: &Settings) -> Settings {
+    // How often a network is evaluated does not change it, but which one is the best.
+    Settings { eval_every: settings.eval_every, ..computation(settings) }
+}
+
+/// The settings that rows of one table have in common.
+fn shared_by_rows(settings: &Settings) -> Settings {
+    let Settings { method, debias, mixup, upd_start, alpha, m, imb_factor, partial_rate, seed, .. } =
+        Settings::default();
+    let mut shared = Settings {
+        method,
+        debias,
+        mixup,
+        upd_start,
+        alpha,
+        m,
+        imb_factor,
+        partial_rate,
+        seed,
+        ..comparable(settings)
+    };
+    clear_options_of_solar!(shared);
+    shared
+}
+
+/// Differences between the settings of a run and others, in words.
+fn told(differences: &[(String, [String; 2])]) -> String {
+    let words = differences.iter().map(|(name, [a, b])| format!("{name} {a}, not {b}"));
+    words.collect::<Vec<_>>().join("; ")
+}
+
+/// The data set whose published table is the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Benchmark {
+    Cifar10,
+    Cifar100,
+}
+
+impl Benchmark {
+    /// The benchmark that a data set's name stands for.
+    pub fn of(dataset: &str) -> Option<Self> {
+        match dataset {
+            "cifar10-lt" => Some(Self::Cifar10),
+            "cifar100-lt" => Some(Self::Cifar100),
+            _ => None,
+        }
+    }
+
+    /// The word that commands and folders have for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cifar10 => "cifar10",
+            Self::Cifar100 => "cifar100",
+        }
+    }
+
+    /// The published settings of a row, which [`Grid`] lays the flags over.
+    pub fn published_settings(self, row: &Row) -> Settings {
+        let name = match (self, row.method) {
+            (Self::Cifar10, Method::Solar) => "solar-cifar10",
+            (Self::Cifar100, Method::Solar) => "solar-cifar100",
+            (Self::Cifar10, _) => "records-cifar10",
+            (Self::Cifar100, _) => "records-cifar100",
+        };
+        row.over(presets::find(name).map(Preset::settings).unwrap_or_default())
+    }
+}
+
+/// A row of the table: a method with its debias and mixup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// As `--methods` takes it.
+    pub word: &'static str,
+    pub method: Method,
+    pub debias: Debias,
+    pub mixup: bool,
+}
+
+/// The rows, as published.
+pub const ROWS: [Row; 5] = [
+    Row { word: "corr", method: Method::Corr, debias: Debias::None, mixup: false },
+    Row { word: "oracle", method: Method::Corr, debias: Debias::Oracle, mixup: false },
+    Row { word: "records", method: Method::Corr, debias: Debias::Records, mixup: false },
+    Row { word: "solar", method: Method::Solar, debias: Debias::None, mixup: true },
+    Row { word: "records-mixup", method: Method::Corr, debias: Debias::Records, mixup: true },
+];
+
+impl Row {
+    /// `settings` with the row's method, debias and mixup.
+    fn over(&self, settings: Settings) -> Settings {
+        Settings { method: self.method, debias: self.debias, mixup: self.mixup, ..settings }
+    }
+
+    /// The row's name in print.
+    pub fn title(&self) -> String {
+        self.over(Settings::default()).method_title()
+    }
+
+    /// What is given, less what means nothing to this row.
+    fn relevant(&self, given: &GivenSettings) -> GivenSettings {
+        let mut given = given.clone();
+        if self.method == Method::Solar {
+            given.upd_start = None;
+        } else {
+            clear_options_of_solar!(given);
+        }
+        if !self.mixup || self.method.mixes() {
+            given.alpha = None;
+        }
+        if self.debias != Debias::Records {
+            given.m = None;
+        }
+        given
+    }
+}
+
+/// A column of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Column {
+    /// Images of the largest class over those of the smallest.
+    pub rho: f64,
+    /// Chance that a wrong class joins a candidate set.
+    pub q: f64,
+}
+
+/// One run of the grid.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Indices into [`Grid::rows`] and [`Grid::columns`].
+    pub row: usize,
+    pub column: usize,
+    /// Everything about it, with the name of its folder.
+    pub settings: Settings,
+}
+
+impl Run {
+    /// The name of its folder.
+    pub fn name(&self) -> &str {
+        self.settings.name.as_deref().unwrap_or_default()
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> PathBuf {
+        self.settings.exp_dir.join(self.name())
+    }
+}
+
+/// Which runs a table is made of.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    pub benchmark: Benchmark,
+    pub rows: Vec<Row>,
+    pub columns: Vec<Column>,
+    pub seeds: Vec<u64>,
+    /// Settings of each row, but for those of column and seed.
+    pub row_settings: Vec<Settings>,
+    given: GivenSettings,
+}
+
+impl Grid {
+    /// The grid whose settings are the published ones with `given` over them, each row with what means something to it.
+    ///
+    /// # Errors
+    /// A usage error for a setting that is not allowed.
+    pub fn new(
+        benchmark: Benchmark,
+        rows: Vec<Row>,
+        columns: Vec<Column>,
+        seeds: Vec<u64>,
+        given: GivenSettings,
+    ) -> Result<Self> {
+        let published = rows.iter().map(|row| benchmark.published_settings(row)).collect();
+        let mut grid = Self { benchmark, rows, columns, seeds, row_settings: published, given };
+        grid.lay_given_over()?;
+        Ok(grid)
+    }
+
+    /// The grid with the settings of the runs that are in its folder and what is given over them; rows without a run keep
+    /// theirs.
+    ///
+    /// # Errors
+    /// A usage error for a folder that cannot be read, and where rows were run with different settings.
+    pub fn as_found(mut self) -> Result<Self> {
+        let mut first: Option<(usize, PathBuf)> = None;
+        for (number, row) in self.rows.iter().enumerate() {
+            let folders = self.runs().into_iter().filter(|run| run.row == number).map(|run| run.folder());
+            for folder in folders {
+                let Some(settings) = config(&folder)? else { continue };
+                let (exp_dir, settings) = (&self.row_settings[number].exp_dir, row.over(settings));
+                self.row_settings[number] = Settings { exp_dir: exp_dir.clone(), ..settings };
+                let Some((other, other_folder)) = &first else {
+                    first = Some((number, folder));
+                    break;
+                };
+                let [there, here] = [*other, number].map(|row| shared_by_rows(&self.row_settings[row]));
+                let differing = differences(&there, &here)?;
+                if !differing.is_empty() {
+                    return Err(usage!(
+                        "{} and {} were run with different settings ({}), which one table cannot show; move one away",
+                        other_folder.display(),
+                        folder.display(),
+                        told(&differing)
+                    ));
+                }
+                break;
+            }
+        }
+        self.lay_given_over()?;
+        Ok(self)
+    }
+
+    fn lay_given_over(&mut self) -> Result<()> {
+        for (row, settings) in self.rows.iter().zip(&mut self.row_settings) {
+            row.relevant(&self.given).apply(settings).map_err(|problem| usage!("{problem}"))?;
+        }
+        Ok(())
+    }
+
+    /// Checks the settings of all runs.
+    ///
+    /// # Errors
+    /// A usage error for the first that is not allowed.
+    pub fn validate(&self) -> Result<()> {
+        self.runs().iter().try_for_each(|run| run.settings.validate())
+    }
+
+    /// A run in words.
+    pub fn described(&self, run: &Run) -> String {
+        let (row, Column { rho, q }) = (&self.rows[run.row], self.columns[run.column]);
+        format!("{}, rho {rho}, q {q}, seed {}", row.title(), run.settings.seed)
+    }
+
+    /// All runs in the order in which they are run: seed by seed, then column by column, so that a table fills evenly.
+    pub fn runs(&self) -> Vec<Run> {
+        let mut runs = Vec::new();
+        for &seed in &self.seeds {
+            for (column, &Column { rho, q }) in self.columns.iter().enumerate() {
+                for (row, settings) in self.row_settings.iter().enumerate() {
+                    let words = settings.method_words();
+                    let settings = Settings {
+                        imb_factor: 1.0 / rho,
+                        partial_rate: q,
+                        seed,
+                        name: Some(format!("{words}-rho{rho}-q{q}-seed{seed}")),
+                        ..settings.clone()
+                    };
+                    runs.push(Run { row, column, settings });
+                }
+            }
+        }
+        runs
+    }
+}
