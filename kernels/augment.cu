@@ -6,8 +6,9 @@
 // host: the kernel reads each view's parameters. The parts are in the headers named for them, cut as the CPU's are.
 //
 // Tensors: images u8 [N, H, W, 3]; parameters u8 [N, 2, 172 = one ViewParameters], weak before strong; index i32 [B],
-//   below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [2B, S, S, 3], weak views first.
-// Launch: one block a view, grid 2B; 128 to 1024 threads a block, whole warps, about eight pixels a thread. Equalize
+//   below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [VB, S, S, 3], the samples' view `first` (0 weak,
+//   1 strong) in the first B rows, the next one behind.
+// Launch: one block a view, grid VB; 128 to 1024 threads a block, whole warps, about eight pixels a thread. Equalize
 //   needs three warps.
 // Shared memory: two halves of `half` bytes (dynamic), each an image uint8 [S, S, 3] or tables of 3 KB or the resize
 //   weights: 6 KB a block at S = 32, 96 KB at S = 128, and 256 bytes of parameters and sums. 53 registers on sm_86:
@@ -120,17 +121,17 @@ __device__ __forceinline__ void cutout(const View& view, const int (&rectangle)[
 template <typename T>
 __device__ __forceinline__ void augment(const u8* __restrict__ images, const int* __restrict__ parameters,
                                         const int* __restrict__ index, const float* __restrict__ normalisation,
-                                        T* __restrict__ views, int batch, int height, int width, int size,
+                                        T* __restrict__ views, int batch, int first, int height, int width, int size,
                                         int taps, int half) {
     extern __shared__ uint4 memory[];
     __shared__ Shared shared;
     View view(reinterpret_cast<u8*>(memory), half, size);
     const int row = blockIdx.x;
-    const int strong = row >= batch ? 1 : 0;
-    const int sample = index[row - strong * batch];
+    const int later = row >= batch ? 1 : 0;
+    const int sample = index[row - later * batch];
     if (threadIdx.x < VIEW_WORDS) {
-        const size_t first = (size_t)(2 * sample + strong) * VIEW_WORDS;
-        reinterpret_cast<int*>(&shared.parameters)[threadIdx.x] = parameters[first + threadIdx.x];
+        const size_t start = (size_t)(2 * sample + first + later) * VIEW_WORDS;
+        reinterpret_cast<int*>(&shared.parameters)[threadIdx.x] = parameters[start + threadIdx.x];
     }
     __syncthreads();
     const ViewParameters& given = shared.parameters;
@@ -175,12 +176,12 @@ __device__ __forceinline__ void augment(const u8* __restrict__ images, const int
 
 extern "C" __global__ void __launch_bounds__(1024, 1)
     augment_bf16(const u8* images, const int* parameters, const int* index, const float* normalisation, bf16* views,
-                 int batch, int height, int width, int size, int taps, int half) {
-    augment(images, parameters, index, normalisation, views, batch, height, width, size, taps, half);
+                 int batch, int first, int height, int width, int size, int taps, int half) {
+    augment(images, parameters, index, normalisation, views, batch, first, height, width, size, taps, half);
 }
 
 extern "C" __global__ void __launch_bounds__(1024, 1)
     augment_f32(const u8* images, const int* parameters, const int* index, const float* normalisation, float* views,
-                int batch, int height, int width, int size, int taps, int half) {
-    augment(images, parameters, index, normalisation, views, batch, height, width, size, taps, half);
+                int batch, int first, int height, int width, int size, int taps, int half) {
+    augment(images, parameters, index, normalisation, views, batch, first, height, width, size, taps, half);
 }

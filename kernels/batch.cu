@@ -11,9 +11,6 @@
 //   pair of views.
 #include "normalisation.cuh"
 
-// Step within 0..steps.
-__device__ __forceinline__ int bounded_step(const int* step, int steps) { return min(max(*step, 0), steps - 1); }
-
 // index [B] = order [step B + b], all i32; `steps` whole batches lie in `order`.
 // Launch: B threads in blocks of 256. 8 B bytes.
 extern "C" __global__ void select_batch(const int* __restrict__ order, const int* __restrict__ step,
@@ -22,8 +19,11 @@ extern "C" __global__ void select_batch(const int* __restrict__ order, const int
     if (b < batch) index[b] = order[bounded_step(step, steps) * batch + b];
 }
 
-// step += 1. One thread.
-extern "C" __global__ void advance_step(int* step) { *step += 1; }
+// step += 1, and 0 where that is `modulus` or more; a modulus of 0 is none. One thread.
+extern "C" __global__ void advance_step(int* step, int modulus) {
+    const int next = *step + 1;
+    *step = modulus > 0 && next >= modulus ? 0 : next;
+}
 
 // x [B, P, 3] = (v/255 - mean)/std of images u8 [N, P, 3] from step B on, the last image repeated past the end; three
 // roundings to f32, then one to the activations' type. normalisation f32 [6].
@@ -68,31 +68,14 @@ extern "C" __global__ void store_rows(const float* __restrict__ rows, const int*
     if (i < len && now >= 0 && now < steps) store[(size_t)now * len + i] = rows[i];
 }
 
-// out [R, len]: row r of a group of B takes w x_r + (1 - w) x_p, p the row of its group that `permutations` i32 [steps,
-// B] names at the step, w = weights f32 [steps] at the step. x [R, len]; or, with `index` i32 [B] and R = B, rows of x
-// [N, len]: row r is then index[r].
-// Four roundings in f32 (1 - w, both products, the sum; never contracted), so f32 has the CPU's bits; bf16 is read as
-// it is and rounded once.
-// Launch: grid (R, parts of a row), 32 to 256 threads. Row r is read by itself and by the row that it is mixed into: R
-// len values read twice, the second time from L2 where they fit, and written once. Loads and stores of 128 bits where a
-// row is a multiple of them.
+// A row: to = weight own + (1 - weight) other. Four roundings in f32 (1 - weight, both products, the sum; never contracted), so f32 has
+// the CPU's bits; bf16 is read as it is and rounded once. By the threads of all blocks with the same blockIdx.x: grid.y parts of a row.
+// Loads and stores of 128 bits where a row is a multiple of them.
 template <typename T>
-__device__ __forceinline__ void mixup(const float* __restrict__ weights, const int* __restrict__ permutations,
-                                      const int* __restrict__ step, const int* __restrict__ index,
-                                      const T* __restrict__ x, T* __restrict__ out, int batch, int len, int steps) {
+__device__ __forceinline__ void mix_rows(float weight, const T* __restrict__ own, const T* __restrict__ other,
+                                         T* __restrict__ to, int len) {
     const int LEN = Vector<T>::LEN;
-    const int now = bounded_step(step, steps);
-    const float weight = weights[now];
     const float rest = __fsub_rn(1.0f, weight);
-    const int row = blockIdx.x, group = row / batch * batch;
-    int self = row, partner = group + permutations[now * batch + row - group];
-    if (index != nullptr) {
-        self = index[self];
-        partner = index[partner];
-    }
-    const T* own = x + (size_t)self * len;
-    const T* other = x + (size_t)partner * len;
-    T* to = out + (size_t)row * len;
     const int thread = blockIdx.y * blockDim.x + threadIdx.x, threads = gridDim.y * blockDim.x;
     if (len % LEN != 0) {
         for (int i = thread; i < len; i += threads) {
@@ -111,6 +94,29 @@ __device__ __forceinline__ void mixup(const float* __restrict__ weights, const i
     }
 }
 
+// out [R, len]: row r of a group of B takes w x_r + (1 - w) x_p, p the row of its group that `permutations` i32 [steps,
+// B] names at the step, w = weights f32 [steps] at the step. x [R, len]; or, with `index` i32 [B] and R = B, rows of x
+// [N, len]: row r is then index[r].
+// Four roundings in f32 (1 - w, both products, the sum; never contracted), so f32 has the CPU's bits; bf16 is read as
+// it is and rounded once.
+// Launch: grid (R, parts of a row), 32 to 256 threads. Row r is read by itself and by the row that it is mixed into: R
+// len values read twice, the second time from L2 where they fit, and written once. Loads and stores of 128 bits where a
+// row is a multiple of them.
+template <typename T>
+__device__ __forceinline__ void mixup(const float* __restrict__ weights, const int* __restrict__ permutations,
+                                      const int* __restrict__ step, const int* __restrict__ index,
+                                      const T* __restrict__ x, T* __restrict__ out, int batch, int len, int steps) {
+    const int now = bounded_step(step, steps);
+    const float weight = weights[now];
+    const int row = blockIdx.x, group = row / batch * batch;
+    int self = row, partner = group + permutations[now * batch + row - group];
+    if (index != nullptr) {
+        self = index[self];
+        partner = index[partner];
+    }
+    mix_rows(weight, x + (size_t)self * len, x + (size_t)partner * len, out + (size_t)row * len, len);
+}
+
 extern "C" __global__ void __launch_bounds__(256)
     mixup_bf16(const float* weights, const int* permutations, const int* step, const int* index, const bf16* x,
                bf16* out, int batch, int len, int steps) {
@@ -121,4 +127,35 @@ extern "C" __global__ void __launch_bounds__(256)
     mixup_f32(const float* weights, const int* permutations, const int* step, const int* index, const float* x,
               float* out, int batch, int len, int steps) {
     mixup(weights, permutations, step, index, x, out, batch, len, steps);
+}
+
+// out [B, len]: row i < count takes w x_r + (1 - w) x_p, r = rows[i], p = partners[i], both i32 [B]; rows behind are 0. w = weights f32
+// [steps] at the step; count i32 [1]; x [B, len].
+// Launch as mixup's with R = B. 2 n len values read, the rows of partners from L2 where they fit, and B len written.
+template <typename T>
+__device__ __forceinline__ void mixup_chosen(const float* __restrict__ weights, const int* __restrict__ step,
+                                             const int* __restrict__ rows, const int* __restrict__ partners,
+                                             const int* __restrict__ count, const T* __restrict__ x, T* __restrict__ out,
+                                             int len, int steps) {
+    const int i = blockIdx.x;
+    T* to = out + (size_t)i * len;
+    if (i < *count) {
+        const T* own = x + (size_t)rows[i] * len;
+        mix_rows(weights[bounded_step(step, steps)], own, x + (size_t)partners[i] * len, to, len);
+        return;
+    }
+    const int threads = gridDim.y * blockDim.x;
+    for (int j = blockIdx.y * blockDim.x + threadIdx.x; j < len; j += threads) to[j] = from_float<T>(0.0f);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    mixup_chosen_bf16(const float* weights, const int* step, const int* rows, const int* partners, const int* count,
+                      const bf16* x, bf16* out, int len, int steps) {
+    mixup_chosen(weights, step, rows, partners, count, x, out, len, steps);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    mixup_chosen_f32(const float* weights, const int* step, const int* rows, const int* partners, const int* count,
+                     const float* x, float* out, int len, int steps) {
+    mixup_chosen(weights, step, rows, partners, count, x, out, len, steps);
 }

@@ -19,6 +19,9 @@
 // which the block steps `lanes` rows at a time. Narrow layers have one slice and many tiles, wide ones several slices and
 // few tiles. A warp reads 512 contiguous bytes where the slice is 32 vectors wide or the whole row.
 //
+// `images` is for batches of which the device decides how much is there: the first *images images, `rows_each` rows each. The rows behind
+// are not read and take part in nothing; y and dx are 0 there. A null pointer means that all rows are there.
+//
 // Cost (predicted): no pass has reuse, all are bound by memory; 3 to 9 FLOPs an element. Passes over a tensor of M C elements: training forward 3 (1 where the
 // convolution's epilogue left the partial sums: read, write; else one read more), inference 2, each plus 1 with a
 // residual; gradient 5 without residual (dy, x; dy, x, dx) and 7 with (dy, x, y, dy; dy, x, dx).
@@ -50,6 +53,11 @@ struct Place {
     int step;
 };
 
+// How many of `rows` are there.
+__device__ __forceinline__ int rows_there(int rows, const int* __restrict__ images, int rows_each) {
+    return images == nullptr ? rows : (int)min((long long)max(*images, 0) * rows_each, (long long)rows);
+}
+
 template <typename T> __device__ __forceinline__ Place place(int rows, int tile_rows) {
     const int channel = (blockIdx.x * blockDim.x + threadIdx.x) * Vector<T>::LEN;
     const int start = blockIdx.y * tile_rows;
@@ -80,6 +88,16 @@ template <typename T, int N>
 __device__ __forceinline__ void store_rows(T* to, size_t step, const float (&values)[N][Vector<T>::LEN]) {
 #pragma unroll
     for (int n = 0; n < N; ++n) Vector<T>::store(to + n * step, values[n]);
+}
+
+// Zeros in those of `rows` rows of the thread's tile that are not there.
+template <typename T>
+__device__ __forceinline__ void zero_behind(const Place& at, int rows, int there, int tile_rows, int channels, T* to) {
+    if (there == rows) return;
+    const float zeros[Vector<T>::LEN] = {};
+    const int end = min(rows, (int)blockIdx.y * tile_rows + tile_rows);
+    for (int row = at.first; row < end; row += at.step)
+        if (row >= there) Vector<T>::store(to + (size_t)row * channels + at.channel, zeros);
 }
 
 // `LEN` coefficients from channel c on; the rows of affine, batch and running are 16-byte aligned.
@@ -144,11 +162,13 @@ __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float
 // Grid: slices x tiles; block: width x lanes. Shared 16.25 KB.
 template <typename T>
 __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows, const T* __restrict__ x,
-                                           float* __restrict__ partial) {
+                                           float* __restrict__ partial, const int* __restrict__ images, int rows_each) {
     constexpr int LEN = Vector<T>::LEN;
-    const Place at = place<T>(rows, tile_rows);
+    const Place at = place<T>(rows_there(rows, images, rows_each), tile_rows);
     const size_t step = (size_t)at.step * channels;
     const int start = blockIdx.y * tile_rows;
+    // Nobody reads the sums of a tile without rows.
+    if (at.end <= start) return;
     float sum[LEN] = {}, squares[LEN] = {};
     if (at.channel < channels) {
         float pivot[LEN];
@@ -177,13 +197,15 @@ __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
-    batchnorm_statistics_bf16(int rows, int channels, int tile_rows, const bf16* x, float* partial) {
-    statistics<bf16>(rows, channels, tile_rows, x, partial);
+    batchnorm_statistics_bf16(int rows, int channels, int tile_rows, const bf16* x, float* partial, const int* images,
+                              int rows_each) {
+    statistics<bf16>(rows, channels, tile_rows, x, partial, images, rows_each);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
-    batchnorm_statistics_f32(int rows, int channels, int tile_rows, const float* x, float* partial) {
-    statistics<float>(rows, channels, tile_rows, x, partial);
+    batchnorm_statistics_f32(int rows, int channels, int tile_rows, const float* x, float* partial, const int* images,
+                              int rows_each) {
+    statistics<float>(rows, channels, tile_rows, x, partial, images, rows_each);
 }
 
 // Channels of a block of the finishing kernels: 32 bytes, one sector of the partial sums' rows.
@@ -208,7 +230,7 @@ __device__ __forceinline__ Moments merged(Moments a, Moments b) {
 }
 
 // Statistics of all rows from those of the tiles; batch and running statistics, these as PyTorch's: running = 0.9 running
-// + 0.1 new, with the variance n/(n-1) (of one row: 0).
+// + 0.1 new, with the variance n/(n-1) (of one row: 0). Without rows the running statistics stay, and `batch` is 0.
 //
 // Means enter as deviations from the first tile's mean, so that f32 loses nothing where |mean| is large against the
 // deviation. Grid: ceil(C / 8); block: 8 channels x `lanes` (a power of two, at most 128). Lane l merges tiles l, l + lanes,
@@ -216,10 +238,19 @@ __device__ __forceinline__ Moments merged(Moments a, Moments b) {
 // channel. Shared memory 12 KB; registers bounded to 64 by the block's 1024 threads.
 extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
     batchnorm_finish(int rows, int channels, int tiles, int tile_rows, const float* __restrict__ partial,
-                     float* __restrict__ running, float* __restrict__ batch) {
+                     float* __restrict__ running, float* __restrict__ batch, const int* __restrict__ images,
+                     int rows_each) {
     __shared__ Moments shared[FINISH_LANES][FINISH_CHANNELS];
     const int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
     const int lane = threadIdx.y;
+    if (images != nullptr) {
+        rows = rows_there(rows, images, rows_each);
+        tiles = ceiling_divide(rows, tile_rows);
+        if (rows == 0) {
+            if (lane == 0 && channel < channels) batch[channel] = batch[channels + channel] = 0.0f;
+            return;
+        }
+    }
     Moments own = {0.0f, 0.0f, 0.0f};
     float pivot = 0.0f;
     if (channel < channels) {
@@ -251,9 +282,9 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
 template <typename T, bool INFERENCE, bool RESIDUAL>
 __device__ __forceinline__ void apply(int rows, int channels, int tile_rows, int with_relu, const T* __restrict__ x,
                                       const float* __restrict__ affine, const float* __restrict__ statistics,
-                                      const T* __restrict__ residual, T* __restrict__ y) {
+                                      const T* __restrict__ residual, T* __restrict__ y, int there) {
     constexpr int LEN = Vector<T>::LEN;
-    const Place at = place<T>(rows, tile_rows);
+    const Place at = place<T>(there, tile_rows);
     if (at.channel >= channels) return;
     float mean[LEN], scale[LEN], offset[LEN], spread[LEN];
     load_channels(statistics + at.channel, mean);
@@ -278,16 +309,20 @@ __device__ __forceinline__ void apply(int rows, int channels, int tile_rows, int
         }
         store_rows(y + index, step, values);
     });
+    zero_behind(at, rows, there, tile_rows, channels, y);
 }
 
-#define APPLY(NAME, T, INFERENCE)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)                                          \
-        NAME(int rows, int channels, int tile_rows, int with_relu, const T* x, const float* affine,                \
-             const float* statistics, const T* residual, T* y) {                                                   \
-        if (residual)                                                                                              \
-            apply<T, INFERENCE, true>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y);   \
-        else                                                                                                       \
-            apply<T, INFERENCE, false>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y);  \
+#define APPLY(NAME, T, INFERENCE)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)                                             \
+        NAME(int rows, int channels, int tile_rows, int with_relu, const T* x, const float* affine,                   \
+             const float* statistics, const T* residual, T* y, const int* images, int rows_each) {                    \
+        const int there = rows_there(rows, images, rows_each);                                                        \
+        if (residual)                                                                                                 \
+            apply<T, INFERENCE, true>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y,       \
+                                      there);                                                                         \
+        else                                                                                                          \
+            apply<T, INFERENCE, false>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y,      \
+                                       there);                                                                        \
     }
 
 APPLY(batchnorm_apply_bf16, bf16, false)
@@ -311,9 +346,10 @@ template <typename T, Mask MASK>
 __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, const T* __restrict__ x,
                                               const T* __restrict__ y, const float* __restrict__ affine,
                                               const float* __restrict__ batch, T* __restrict__ dy,
-                                              float* __restrict__ partial) {
+                                              float* __restrict__ partial, const int* __restrict__ images,
+                                              int rows_each) {
     constexpr int LEN = Vector<T>::LEN;
-    const Place at = place<T>(rows, tile_rows);
+    const Place at = place<T>(rows_there(rows, images, rows_each), tile_rows);
     float products[LEN] = {}, sums[LEN] = {};
     if (at.channel < channels) {
         float mean[LEN], scale[LEN], offset[LEN];
@@ -348,11 +384,11 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
     sum_lanes<LEN>(products, sums, channels, partial, [](int, float&, float&) {});
 }
 
-#define GRADIENT_SUMS(NAME, T, MASK)                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                \
-        NAME(int rows, int channels, int tile_rows, const T* x, const T* y, const float* affine,          \
-             const float* batch, T* dy, float* partial) {                                                 \
-        gradient_sums<T, MASK>(rows, channels, tile_rows, x, y, affine, batch, dy, partial);              \
+#define GRADIENT_SUMS(NAME, T, MASK)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                            \
+        NAME(int rows, int channels, int tile_rows, const T* x, const T* y, const float* affine,                      \
+             const float* batch, T* dy, float* partial, const int* images, int rows_each) {                           \
+        gradient_sums<T, MASK>(rows, channels, tile_rows, x, y, affine, batch, dy, partial, images, rows_each);       \
     }
 
 GRADIENT_SUMS(batchnorm_gradient_sums_bf16, bf16, NONE)
@@ -399,9 +435,10 @@ template <typename T, Mask MASK>
 __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_rows, const T* __restrict__ x,
                                                const float* __restrict__ affine, const float* __restrict__ batch,
                                                const T* __restrict__ dy, const float* __restrict__ d_affine,
-                                               T* __restrict__ dx) {
+                                               T* __restrict__ dx, const int* __restrict__ images, int rows_each) {
     constexpr int LEN = Vector<T>::LEN;
-    const Place at = place<T>(rows, tile_rows);
+    const int there = rows_there(rows, images, rows_each);
+    const Place at = place<T>(there, tile_rows);
     if (at.channel >= channels) return;
     float mean[LEN], scale[LEN], offset[LEN], slope[LEN], level[LEN];
     {
@@ -412,7 +449,7 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
         if (MASK == FROM_X) load_channels(affine + channels + at.channel, offset);
         load_channels(d_affine + at.channel, slope);
         load_channels(d_affine + channels + at.channel, level);
-        const float share = -1.0f / (float)rows;
+        const float share = -1.0f / (float)there;
 #pragma unroll
         for (int i = 0; i < LEN; ++i) {
             scale[i] *= inverse_std[i];
@@ -437,13 +474,14 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
         }
         store_rows(dx + index, step, values);
     });
+    zero_behind(at, rows, there, tile_rows, channels, dx);
 }
 
-#define GRADIENT_APPLY(NAME, T, MASK)                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                  \
-        NAME(int rows, int channels, int tile_rows, const T* x, const float* affine, const float* batch,    \
-             const T* dy, const float* d_affine, T* dx) {                                                   \
-        gradient_apply<T, MASK>(rows, channels, tile_rows, x, affine, batch, dy, d_affine, dx);             \
+#define GRADIENT_APPLY(NAME, T, MASK)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                            \
+        NAME(int rows, int channels, int tile_rows, const T* x, const float* affine, const float* batch,              \
+             const T* dy, const float* d_affine, T* dx, const int* images, int rows_each) {                           \
+        gradient_apply<T, MASK>(rows, channels, tile_rows, x, affine, batch, dy, d_affine, dx, images, rows_each);    \
     }
 
 GRADIENT_APPLY(batchnorm_gradient_apply_bf16, bf16, NONE)

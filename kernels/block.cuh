@@ -48,6 +48,20 @@ struct Largest {
     int at;
 };
 
+// The same among the classes of `set` alone, where a NaN is larger than nothing: {-inf, none} if there is no other.
+__device__ __forceinline__ Largest warp_first_largest_of(const float* row, const u8* set, int classes, int lane) {
+    Largest best = {-infinity(), 0x7fffffff};
+    for (int k = lane; k < classes; k += 32)
+        if (set[k] != 0 && row[k] > best.value) best = {row[k], k};
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const float value = __shfl_xor_sync(0xffffffffu, best.value, distance);
+        const int at = __shfl_xor_sync(0xffffffffu, best.at, distance);
+        if (value > best.value || (value == best.value && at < best.at)) best = {value, at};
+    }
+    return best;
+}
+
 __device__ __forceinline__ Largest warp_first_largest(const float* row, int classes, int lane) {
     Largest best = {-infinity(), 0x7fffffff};
     for (int k = lane; k < classes; k += 32) {

@@ -85,3 +85,6 @@ __device__ __forceinline__ float warp_max(float value) {
 }
 
 __device__ __forceinline__ int ceiling_divide(int a, int b) { return (a + b - 1) / b; }
+
+// A step, brought within 0..steps: a kernel cannot refuse one beyond what was uploaded.
+__device__ __forceinline__ int bounded_step(const int* step, int steps) { return min(max(*step, 0), steps - 1); }

@@ -8,9 +8,8 @@
 //                     g_k = [c_k=0] sign(1-p_k) / (|1-p_k|+eps), 0 at p_k = 1;  C = sum c
 //   renewal, CORR     r = sqrt([c>0] p^w p^s);                          c' = r / (sum r + eps)
 //   renewal, debiased q^v = softmax(z^v - ln(pi+eps)); r = s q^w q^s;  r /= sum r + eps;  r = sqrt r;  c' = r / (sum r + eps)
-#include "block.cuh"
-
-#define EPSILON 1e-9f
+#include "control.cuh"
+#include "loss_row.cuh"
 
 // What a launch of the pair kernels reads and writes. Every row of `confidence` that `index` names belongs to one sample.
 struct Pair {
@@ -32,25 +31,6 @@ struct Pair {
         const u8 *candidates, const float *log_prior, int batch, int classes, int debiased
 #define PAIR_ARGUMENTS \
     { logits, index, confidence, d_logits, loss_rows, control, candidates, log_prior, batch, classes, debiased }
-
-// Position of the update flag in the control block.
-#define UPDATE 1
-
-// Part of one class in the loss and the gradient of one view.
-struct Part {
-    float loss, g;
-};
-
-// The branches are those of the definition: 0 ln 0 = 0, but 0 times an infinite or NaN logarithm shows as NaN.
-__device__ __forceinline__ Part pair_part(float c, float p, float log_p) {
-    if (c == 0.0f) {
-        const float rest = 1.0f - p;
-        const float distance = fabsf(rest) + EPSILON;
-        const float g = rest == 0.0f ? 0.0f : copysignf(1.0f, rest) / distance;
-        return {c * log_p - logf(distance), g};
-    }
-    return {c * logf(c) - c * log_p, 0.0f};
-}
 
 // Softmax of the values of a warp's registers; lanes beyond the row hold -inf and get 0.
 template <int N>
@@ -122,7 +102,7 @@ template <int N> __device__ __forceinline__ void pair_rows(const Pair& pair) {
             for (int i = 0; i < N; ++i) {
                 g[i] = 0.0f;
                 if (lane + 32 * i < classes) {
-                    const Part part = pair_part(c[i], p[i], (z[view][i] - most) - log_sum);
+                    const Part part = class_part<CONSISTENCY>(c[i], false, 0.0f, p[i], (z[view][i] - most) - log_sum);
                     loss += part.loss;
                     g[i] = part.g;
                     weighted += p[i] * part.g;
@@ -189,89 +169,50 @@ extern "C" __global__ void __launch_bounds__(64) pair_64(PAIR_PARAMETERS) { pair
 extern "C" __global__ void __launch_bounds__(64) pair_128(PAIR_PARAMETERS) { pair_rows<4>(PAIR_ARGUMENTS); }
 extern "C" __global__ void __launch_bounds__(64) pair_256(PAIR_PARAMETERS) { pair_rows<8>(PAIR_ARGUMENTS); }
 
-// Maximum and sum of exponentials of z - shift over a block.
-struct Normaliser {
-    float most, sum, log_sum;
-};
-
-#define WIDE_WARPS 8
-
-__device__ __forceinline__ Normaliser block_softmax(const float* z, const float* shift, int classes, float* scratch) {
-    float most = -infinity();
-    for (int k = threadIdx.x; k < classes; k += 32 * WIDE_WARPS)
-        most = fmaxf(most, shift == nullptr ? z[k] : z[k] - shift[k]);
-    most = block_max<WIDE_WARPS>(most, scratch);
-    float sum = 0.0f;
-    for (int k = threadIdx.x; k < classes; k += 32 * WIDE_WARPS)
-        sum += expf((shift == nullptr ? z[k] : z[k] - shift[k]) - most);
-    sum = block_sum<WIDE_WARPS>(sum, scratch);
-    return {most, sum, logf(sum)};
-}
-
 // The same for any number of classes: one block of 256 threads a sample, thread t takes classes t, t+256, ...
 //
 // Nothing is kept between the passes: a row of 10,000 classes stays in the L1 cache and its exponentials are computed anew,
 // about five times a view. 32 bytes of shared memory. A term of the loss passes K/256 + 12 additions.
 // Each thread reads and overwrites its own classes of the row only, after every sum over the old row is made.
 extern "C" __global__ void __launch_bounds__(256, 3) pair_wide(PAIR_PARAMETERS) {
-    __shared__ float scratch[WIDE_WARPS];
-    const int b = blockIdx.x, step = 32 * WIDE_WARPS;
+    __shared__ float scratch[ROW_WARPS];
+    const BlockTeam team = {scratch};
+    const int b = blockIdx.x, step = team.threads();
     const long long sample = index[b];
     float* row = confidence + sample * classes;
     const float* weak = logits + b * (long long)classes;
-    const float* strong = weak + batch * (long long)classes;
+    const long long views = batch * (long long)classes;
+    const float* strong = weak + views;
     const bool renew = control != nullptr && control[UPDATE] != 0.0f;
 
     if (d_logits != nullptr) {
-        float loss = 0.0f, total = 0.0f;
-        for (int k = threadIdx.x; k < classes; k += step) total += row[k];
-        total = block_sum<WIDE_WARPS>(total, scratch);
+        float* d = d_logits + b * (long long)classes;
+        float loss = 0.0f;
 #pragma unroll 1
-        for (int view = 0; view < 2; ++view) {
-            const float* z = view == 0 ? weak : strong;
-            const Normaliser n = block_softmax(z, nullptr, classes, scratch);
-            float weighted = 0.0f;
-            for (int k = threadIdx.x; k < classes; k += step) {
-                const float lifted = z[k] - n.most;
-                const float p = expf(lifted) / n.sum;
-                const Part part = pair_part(row[k], p, lifted - n.log_sum);
-                loss += part.loss;
-                weighted += p * part.g;
-            }
-            weighted = block_sum<WIDE_WARPS>(weighted, scratch);
-            const float scale = 1.0f / (float)batch;
-            float* d = d_logits + (view * batch + b) * (long long)classes;
-            for (int k = threadIdx.x; k < classes; k += step) {
-                const float c = row[k];
-                const float p = expf(z[k] - n.most) / n.sum;
-                const float g = pair_part(c, p, 0.0f).g;
-                d[k] = scale * (p * (g - weighted) + p * total - c);
-            }
-        }
-        loss = block_sum<WIDE_WARPS>(loss, scratch);
+        for (int view = 0; view < 2; ++view)
+            loss += row_loss<CONSISTENCY>(team, classes, weak + view * views, row, nullptr, 0.0f, 1.0f / (float)batch,
+                                          d + view * views);
         if (threadIdx.x == 0) loss_rows[b] = loss;
     }
     if (!renew) return;
 
     const float* shift = debiased ? log_prior : nullptr;
     const u8* candidate = candidates + sample * classes;
-    const Normaliser w = block_softmax(weak, shift, classes, scratch);
-    const Normaliser s = block_softmax(strong, shift, classes, scratch);
-    const auto product = [&](int k) {
-        const float lift = shift == nullptr ? 0.0f : shift[k];
-        return (expf((weak[k] - lift) - w.most) / w.sum) * (expf((strong[k] - lift) - s.most) / s.sum);
-    };
+    const auto shifted = [&](const float* z, int k) { return shift == nullptr ? z[k] : z[k] - shift[k]; };
+    const Normaliser w = normaliser(team, classes, [&](int k) { return shifted(weak, k); });
+    const Normaliser s = normaliser(team, classes, [&](int k) { return shifted(strong, k); });
+    const auto product = [&](int k) { return w.p(shifted(weak, k)) * s.p(shifted(strong, k)); };
     float total = 0.0f, sum = 0.0f;
     if (debiased) {
         for (int k = threadIdx.x; k < classes; k += step) total += candidate[k] != 0 ? product(k) : 0.0f;
-        total = block_sum<WIDE_WARPS>(total, scratch) + EPSILON;
+        total = team.sum(total) + EPSILON;
     }
     const auto renewed = [&](int k) {
         if (debiased) return sqrtf((candidate[k] != 0 ? product(k) : 0.0f) / total);
         return row[k] > 0.0f ? sqrtf(product(k)) : 0.0f;
     };
     for (int k = threadIdx.x; k < classes; k += step) sum += renewed(k);
-    sum = block_sum<WIDE_WARPS>(sum, scratch) + EPSILON;
+    sum = team.sum(sum) + EPSILON;
     for (int k = threadIdx.x; k < classes; k += step) row[k] = renewed(k) / sum;
 }
 
@@ -308,13 +249,14 @@ extern "C" __global__ void __launch_bounds__(1024) step_statistics(const float* 
 }
 
 // Sums of a slice of the rows: sums f64 [blocks] of the rows' first maxima, hits i32 [blocks] of rows whose first maximum is the
-// true class. `confidence` f32 [N,K], `labels` i32 [N].
+// true class. `confidence` f32 [N,K], `labels` i32 [N]. `candidates` u8 [N,K] may be null; where it is not, maxima are among them.
 //
 // Blocks of 8 warps; a warp takes 32 consecutive rows at a time, groups w, w + 8 * blocks, ...; lane r keeps the figures of row r,
 // so that the f64 units, 1/64 as fast as the f32 ones on small GPUs, add once in 32 rows. Reads 4NK + 4N bytes once: bound by
 // memory. Groups belong to warps by number, so the order of all sums is fixed. 96 bytes of shared memory.
-extern "C" __global__ void __launch_bounds__(256) confidence_statistics(const float* confidence, const int* labels, double* sums,
-                                                                       int* hits, int rows, int classes) {
+extern "C" __global__ void __launch_bounds__(256) confidence_statistics(const float* confidence, const u8* candidates,
+                                                                       const int* labels, double* sums, int* hits, int rows,
+                                                                       int classes) {
     __shared__ double scratch[8];
     __shared__ int counts[8];
     const int lane = threadIdx.x % 32, warp = blockIdx.x * 8 + threadIdx.x / 32;
@@ -325,7 +267,10 @@ extern "C" __global__ void __launch_bounds__(256) confidence_statistics(const fl
         const int count = min(32, rows - first);
 #pragma unroll 2
         for (int r = 0; r < count; ++r) {
-            const Largest best = warp_first_largest(confidence + (first + r) * (long long)classes, classes, lane);
+            const long long at = (first + r) * (long long)classes;
+            const Largest best = candidates == nullptr
+                                     ? warp_first_largest(confidence + at, classes, lane)
+                                     : warp_first_largest_of(confidence + at, candidates + at, classes, lane);
             if (lane == r) mine = best;
         }
         sum += (double)mine.value;

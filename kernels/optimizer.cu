@@ -1,11 +1,11 @@
-// SGD with momentum and weight decay over a flat arena of all parameters, and conversion of a flat array.
+// SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat arrays.
 //
 //   g <- g + wd p        v <- mu v + g        p <- p - lr v        copy = p, rounded
 //
 // PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance of initialization and
 // momentum in deep learning", 2013, section 2, with the learning rate applied to the velocity when it is used.
 //
-// gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len` arbitrary. lr = control[0]
+// gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len` arbitrary. lr = control[LEARNING_RATE]
 // lies in device memory, so that one recorded step serves all epochs.
 //
 // A thread owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are contiguous, and eight bytes
@@ -14,6 +14,7 @@
 // Bytes: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
 // Bits are the CPU's: every product and sum is rounded on its own, as Rust compiles them, never contracted into an fma.
 #include "common.cuh"
+#include "control.cuh"
 
 static const int THREADS = 256;
 static const int LEN = 4;
@@ -38,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         bf16* __restrict__ copy) {
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
     if (first >= len) return;
-    const float rate = control[0];
+    const float rate = control[LEARNING_RATE];
     if (first + LEN <= len) {
         float g[LEN], v[LEN], p[LEN];
         Vector<float>::load(gradients + first, g);
@@ -80,4 +81,21 @@ extern "C" __global__ void __launch_bounds__(THREADS) convert_bf16(int len, cons
 
 extern "C" __global__ void __launch_bounds__(THREADS) convert_f32(int len, const float* from, float* to) {
     convert<float>(len, from, to);
+}
+
+// into [len] += x [len], f32. Grid and block as sgd; 12 bytes an element, the least. The CPU's bits: one sum an element.
+extern "C" __global__ void __launch_bounds__(THREADS)
+    add(int len, const float* __restrict__ x, float* __restrict__ into) {
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first >= len) return;
+    if (first + LEN <= len) {
+        float a[LEN], b[LEN];
+        Vector<float>::load(x + first, a);
+        Vector<float>::load(into + first, b);
+#pragma unroll
+        for (int i = 0; i < LEN; ++i) b[i] += a[i];
+        store4(into + first, b);
+    } else {
+        for (size_t i = first; i < len; ++i) into[i] += x[i];
+    }
 }

@@ -163,7 +163,7 @@ fn damaged_cifar10_is_refused_by_file_and_byte() {
         (
             "nothing there",
             |dir| fs::remove_dir_all(dir).unwrap(),
-            &["cifar-10-batches-bin", "data_batch_1.bin", "unpack"],
+            &["cifar-10-batches-bin", "data_batch_1.bin", "records data fetch cifar10 --data-dir"],
         ),
     ];
     for (case, damage, parts) in rows {

@@ -3,10 +3,11 @@
 mod support;
 
 use records::data::candidates::CandidateSets;
-use records::data::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
+use records::data::longtail::{class_counts, draw_subset, shuffle_counts};
 use records::data::superclasses::cifar100_superclass_of;
 use records::random::numpy::NumpyLegacy;
 use records::random::python::PythonRandom;
+use records::settings::ImbalanceType;
 use records::train::tensor_file::Values;
 use support::golden;
 
@@ -19,41 +20,82 @@ fn integers(values: &Values) -> Vec<i64> {
     }
 }
 
+/// What decides a long-tailed subset and its candidate sets.
+struct Profile<'a> {
+    classes: usize,
+    imbalance: ImbalanceType,
+    imb_factor: f64,
+    reverse: bool,
+    /// Seed of the shuffle of class counts.
+    shuffle: Option<u64>,
+    kind: &'a str,
+    q: f64,
+}
+
+/// Positions in the balanced set of `targets`, their labels, and the candidate sets packed as NumPy's packbits does.
+fn draw(profile: &Profile, targets: &[u8]) -> (Vec<i32>, Vec<u8>, Vec<u8>) {
+    let Profile { classes, imbalance, imb_factor, reverse, shuffle, kind, q } = *profile;
+    let mut counts = class_counts(imbalance, targets.len() / classes, classes, imb_factor, reverse);
+    if let Some(seed) = shuffle {
+        shuffle_counts(&mut counts, seed);
+    }
+    let mut rng = NumpyLegacy::new(0);
+    let index = draw_subset(targets, &counts, &mut rng);
+    let labels: Vec<u8> = index.iter().map(|&i| targets[i as usize]).collect();
+    let sets = match kind {
+        "uniform" => CandidateSets::uniform(&labels, classes, q, &mut rng),
+        "nu" => CandidateSets::non_uniform(&labels, &cifar100_superclass_of(), q, &mut rng),
+        "hier" => CandidateSets::hierarchical(&labels, &cifar100_superclass_of(), q, &mut rng),
+        other => panic!("kind {other}"),
+    };
+    sets.check(&labels).unwrap();
+    let pack = |bits: &[u8]| bits.iter().enumerate().map(|(i, bit)| bit << (7 - i)).sum::<u8>();
+    let packed = sets.rows.chunks_exact(classes).flat_map(|row| row.chunks(8).map(pack)).collect();
+    (index, labels, packed)
+}
+
 #[test]
 fn subsets_and_candidates_are_identical() {
     for (path, file) in golden("longtail_") {
         let text = |key: &str| file.metadata.get(key).map_or("None", String::as_str);
-        let classes: usize = text("classes").parse().unwrap();
-        let imb_factor: f64 = text("imb_factor").parse().unwrap();
-        let q: f64 = text("partial_rate").parse().unwrap();
-        let (_, targets) = file.u8("targets").unwrap();
-        let imbalance: ImbalanceType =
-            if text("imb_type") == "None" { "exp" } else { text("imb_type") }.parse().unwrap();
-        let reverse = text("reverse").eq_ignore_ascii_case("true");
-        let mut counts = class_counts(imbalance, targets.len() / classes, classes, imb_factor, reverse);
-        if let Ok(seed) = text("class_shuffle_seed").parse() {
-            shuffle_counts(&mut counts, seed);
-        }
-        let mut rng = NumpyLegacy::new(0);
-        let index = draw_subset(targets, &counts, &mut rng);
-        let labels: Vec<u8> = index.iter().map(|&i| targets[i as usize]).collect();
-        let sets = match text("kind") {
-            "uniform" => CandidateSets::uniform(&labels, classes, q, &mut rng),
-            "nu" => CandidateSets::non_uniform(&labels, &cifar100_superclass_of(), q, &mut rng),
-            "hier" => CandidateSets::hierarchical(&labels, &cifar100_superclass_of(), q, &mut rng),
-            other => panic!("{path}: kind {other}"),
+        let imbalance = if text("imb_type") == "None" { "exp" } else { text("imb_type") };
+        let profile = Profile {
+            classes: text("classes").parse().unwrap(),
+            imbalance: ImbalanceType::from_word(imbalance).unwrap(),
+            imb_factor: text("imb_factor").parse().unwrap(),
+            reverse: text("reverse").eq_ignore_ascii_case("true"),
+            shuffle: text("class_shuffle_seed").parse().ok(),
+            kind: text("kind"),
+            q: text("partial_rate").parse().unwrap(),
         };
+        let (index, labels, packed) = draw(&profile, file.u8("targets").unwrap().1);
         assert_eq!(Values::I32(index), file.tensors["index"].1, "{path}: index");
-        assert_eq!(Values::U8(labels.clone()), file.tensors["label"].1, "{path}: label");
-        let packed: Vec<u8> = sets
-            .rows
-            .chunks_exact(classes)
-            .flat_map(|row| {
-                row.chunks(8).map(|bits| bits.iter().enumerate().map(|(i, b)| b << (7 - i)).sum::<u8>())
-            })
-            .collect();
+        assert_eq!(Values::U8(labels), file.tensors["label"].1, "{path}: label");
         assert!(packed == file.u8("candidates_packed").unwrap().1, "{path}: candidates");
-        sets.check(&labels).unwrap();
+    }
+}
+
+/// The profiles whose golden files are too large to keep here, by the CRC-32C of the golden `index` (i32, little endian) and
+/// `candidates_packed`. They were drawn from the same balanced sets as the files that are kept.
+#[test]
+fn subsets_and_candidates_have_the_golden_checksums() {
+    use ImbalanceType::{Exp, Step};
+    // Kept file of the same balanced set; classes, type, mu, kind, q; checksums.
+    type Row = (&'static str, usize, ImbalanceType, f64, &'static str, f64, u32, u32);
+    let rows: [Row; 5] = [
+        ("longtail_c100nu_0", 100, Exp, 0.01, "uniform", 0.03, 0xccc0_dc72, 0x5893_4610),
+        ("longtail_c100nu_1", 100, Exp, 0.01, "uniform", 0.05, 0xbf07_cdd8, 0x16cc_ed41),
+        ("longtail_c100nu_1", 100, Exp, 0.02, "hier", 0.5, 0x0353_9d96, 0x5384_ba1b),
+        ("longtail_c10_reverse", 10, Exp, 0.02, "uniform", 0.7, 0xac60_ee6e, 0x1268_8916),
+        ("longtail_c10_reverse", 10, Step, 0.05, "uniform", 0.5, 0x32a9_0461, 0x9c10_4ed8),
+    ];
+    for (kept, classes, imbalance, imb_factor, kind, q, index_checksum, candidates_checksum) in rows {
+        let (_, file) = golden(kept).swap_remove(0);
+        let profile = Profile { classes, imbalance, imb_factor, reverse: false, shuffle: None, kind, q };
+        let (index, _, packed) = draw(&profile, file.u8("targets").unwrap().1);
+        let bytes: Vec<u8> = index.iter().flat_map(|position| position.to_le_bytes()).collect();
+        assert_eq!(crc32c::crc32c(&bytes), index_checksum, "{kept} {imbalance} {kind}: index");
+        assert_eq!(crc32c::crc32c(&packed), candidates_checksum, "{kept} {imbalance} {kind}: candidates");
     }
 }
 
@@ -66,7 +108,7 @@ fn class_counts_are_identical() {
             let (head, imb_factor) = rest.split_once(".imb").unwrap();
             let (classes, kind) = head.split_once('.').unwrap();
             let classes: usize = classes.parse().unwrap();
-            let imbalance: ImbalanceType = kind.split('_').next().unwrap().parse().unwrap();
+            let imbalance = kind.split('_').next().and_then(ImbalanceType::from_word).unwrap();
             let n_max = 50_000 / classes;
             let mut counts = class_counts(
                 imbalance,

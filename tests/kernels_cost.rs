@@ -11,10 +11,10 @@ use ptx_sim::{Counters, Gpu};
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::primitive::SinkhornSettings;
-use records::device::{ConvolutionShape, Device, Element, Primitive, Tensor};
+use records::device::primitive::{ConfidenceRule, LossKind, SinkhornSettings, control};
+use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Tensor};
 use records::random::philox::{Purpose, Stream};
-use records::settings::{Debias, Settings};
+use records::settings::{Debias, Method, PriorFrom, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
 use records::train::run::recipe;
 use records::train::training::Training;
@@ -49,11 +49,112 @@ fn step(rows: &mut Vec<Row>) {
     add(rows, "step, 8 samples, width 16", costs.take());
     training.confidence_statistics(&mut device).unwrap();
     add(rows, "confidence statistics, 27 rows", costs.take());
-    let images = ResidentImages::new(&data.test, data.test_normalisation, &mut device).unwrap();
+    let test = data.test.as_ref().unwrap();
+    let images = ResidentImages::new(test, data.test_normalisation, &mut device).unwrap();
     let evaluation = Evaluation::new(&training.model, images, 16, &mut device).unwrap();
     costs.take();
     evaluation.run(&mut device).unwrap();
     add(rows, "evaluation, 20 images in batches of 16", costs.take());
+}
+
+/// What a step of SoLar launches beside the kernels of the step above.
+fn step_of_solar(rows: &mut Vec<Row>) {
+    let settings = Settings {
+        dataset: "synthetic".into(),
+        synthetic_train_per_class: 4,
+        synthetic_test_per_class: 2,
+        imb_factor: 0.5,
+        partial_rate: 0.3,
+        method: Method::Solar,
+        est_epochs: Some(0),
+        queue_length: Some(2),
+        warmup_epoch: Some(1),
+        prior_from: Some(PriorFrom::Steps),
+        batch_size: 8,
+        width: 16,
+        ..Settings::default()
+    };
+    let (mut device, costs) = device();
+    let data = records::data::recipe::prepare(&recipe(&settings).unwrap()).unwrap();
+    let training = Training::new(&settings, &data, &mut device).unwrap();
+    // Nothing is chosen in the first epoch.
+    training.begin_epoch(1, &mut device).unwrap();
+    costs.take();
+    device.replay(&training.plan).unwrap_or_else(|error| panic!("{error:#}"));
+    let mut launched = costs.take();
+    launched.retain(|kernel, _| rows.iter().all(|row| row.kernel != *kernel));
+    add(rows, "step of SoLar, 8 samples, width 16", launched);
+}
+
+/// Every loss by kind and renewal by rule, and a method's two in one.
+fn losses(rows: &mut Vec<Row>) {
+    let (mut device, costs) = device();
+    let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
+    let (batch, classes) = (256, 100);
+    let mut filled = |device: &mut GpuDevice, len: usize| {
+        let buffer = device.allocate(Element::F32, len, "an operand").unwrap();
+        let values: Vec<f32> = (0..len).map(|_| stream.uniform(0.01, 1.0) as f32).collect();
+        device.write_f32(buffer, &values).unwrap();
+        buffer
+    };
+    let mut buffers: Vec<_> = [classes * batch, classes * batch, control::LEN, classes * batch, batch]
+        .map(|len| filled(&mut device, len))
+        .into();
+    let candidates = device.allocate(Element::U8, batch * classes, "an operand").unwrap();
+    let sets: Vec<u8> = (0..batch * classes).map(|i| u8::from(i % 3 == 0)).collect();
+    device.write_u8(candidates, &sets).unwrap();
+    let index = device.allocate(Element::I32, batch, "an operand").unwrap();
+    device.write_i32(index, &(0..batch as i32).rev().collect::<Vec<_>>()).unwrap();
+    buffers.extend([candidates, index]);
+    let [logits, confidence, control, d_logits, loss_rows, candidates, index] = std::array::from_fn(Tensor);
+    let loss = |kind: LossKind| Primitive::Loss {
+        kind,
+        batch,
+        classes,
+        views: 1,
+        first: 0,
+        logits,
+        target: confidence,
+        candidates: kind.reads_candidates().then_some(candidates),
+        index: Some(index),
+        control: None,
+        d_logits,
+        loss_rows,
+    };
+    let renewal = |rule| Primitive::UpdateConfidence {
+        rule,
+        batch,
+        classes,
+        logits,
+        log_prior: None,
+        candidates,
+        index,
+        control,
+        confidence,
+    };
+    let beta = 1.0;
+    for (kind, rule) in [
+        (LossKind::CrossEntropy, ConfidenceRule::Positive),
+        (LossKind::CrossEntropy, ConfidenceRule::ActivationValue),
+        (LossKind::LeveragedSigmoid { beta }, ConfidenceRule::Leveraged),
+        (LossKind::LeveragedCrossEntropy { beta }, ConfidenceRule::Leveraged),
+        (LossKind::CandidateSum, ConfidenceRule::Candidates),
+    ] {
+        let mut plan = Plan {
+            // Apart, and side by side.
+            primitives: vec![renewal(rule), loss(kind), renewal(rule)],
+            buffers: buffers.clone(),
+            temporary_allocations: Vec::new(),
+            temporary_bytes: 0,
+            unshared_bytes: 0,
+            recording: 0,
+        };
+        plan.recording = device.record(&plan).unwrap();
+        device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
+        device.execute(&loss(kind), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    device.execute(&loss(LossKind::Consistency), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    add(rows, "losses and renewals, 256 rows of 100 classes", costs.take());
 }
 
 /// The convolutions of ResNet-18's stages at full width, two images each.
@@ -91,7 +192,7 @@ fn convolutions(rows: &mut Vec<Row>) {
     }
 }
 
-/// What no step records yet: SoLar's label refinery and the mixing of views.
+/// SoLar's label refinery over a whole batch, and the mixing of views.
 fn refinery_and_mixup(rows: &mut Vec<Row>) {
     let (mut device, costs) = device();
     let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
@@ -212,6 +313,8 @@ fn table(rows: &[Row]) -> String {
 fn the_kernels_cost_what_was_reviewed() {
     let mut rows = Vec::new();
     step(&mut rows);
+    step_of_solar(&mut rows);
+    losses(&mut rows);
     convolutions(&mut rows);
     refinery_and_mixup(&mut rows);
     let text = table(&rows);

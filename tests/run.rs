@@ -316,7 +316,7 @@ fn bad_replay_cases_are_refused_with_the_tensor_named() {
         ("occurs twice", |case| {
             case.tensors.get_mut("batch.index").unwrap().1 = Values::I64(vec![0, 1, 1, 3, 0, 1, 2, 3])
         }),
-        ("'method': 'proden'", |case| _ = case.metadata.insert("method".into(), "proden".into())),
+        ("'method': 'other'", |case| _ = case.metadata.insert("method".into(), "other".into())),
         ("'update'", |case| _ = case.metadata.insert("update".into(), "true,maybe".into())),
         ("3 values for 2 steps", |case| _ = case.metadata.insert("update".into(), "true,true,true".into())),
         ("'lr': 'fast'", |case| _ = case.metadata.insert("lr".into(), "fast".into())),

@@ -9,6 +9,8 @@ use records::cli::Command;
 use records::cli::parse::{Parsed, parse};
 use records::cli::train::resolve;
 use records::error::UsageError;
+use records::nn::Architecture;
+use records::settings::choices::ARCHITECTURES;
 use records::settings::presets::{self, PRESETS};
 use records::settings::{
     Debias, GivenSettings, Method, PriorFrom, Schedule, Settings, allowed, config_toml, flags,
@@ -70,6 +72,30 @@ fn flags_beat_file_beats_preset_beats_defaults() {
     );
 }
 
+/// A data set whose images have another size brings it along; a size that is given with it or later wins.
+#[test]
+fn voc_brings_its_image_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.toml");
+    fs::write(&path, "dataset = \"voc\"\n").unwrap();
+    let file = path.to_str().unwrap();
+    for (arguments, size) in [
+        (&["--dataset", "voc"][..], 128),
+        (&["--dataset", "voc", "--image-size", "64"], 64),
+        (&["--image-size", "64", "--dataset", "voc"], 64),
+        (&["--config", file], 128),
+        (&["--config", file, "--image-size", "32"], 32),
+        (&["--config", file, "--dataset", "voc"], 128),
+        (&["--config", file, "--dataset", "cifar10-lt"], 32),
+        (&["--preset", "records-cifar10", "--dataset", "voc"], 128),
+        (&["--dataset", "csv", "--data-dir", "x"], 32),
+    ] {
+        assert_eq!(settings_of(arguments).unwrap().image_size, size, "{arguments:?}");
+    }
+    fs::write(&path, "image-size = 64\ndataset = \"voc\"\n").unwrap();
+    assert_eq!(settings_of(&["--config", file, "--dataset", "voc"]).unwrap().image_size, 64);
+}
+
 #[test]
 fn every_flag_reaches_its_setting() {
     // One value for each flag, different from the default; the TOML of the result must show exactly these.
@@ -84,6 +110,7 @@ fn every_flag_reaches_its_setting() {
         ("image-size", "64"),
         ("synthetic-train-per-class", "40"),
         ("synthetic-test-per-class", "30"),
+        ("arch", "resnet50"),
         ("width", "16"),
         ("debias", "records"),
         ("m", "0.5"),
@@ -121,11 +148,8 @@ fn every_flag_reaches_its_setting() {
         ("warmup-epoch", "7"),
         ("prior-from", "steps"),
     ];
-    // These have one allowed value only, their default.
-    let without = ["arch"];
     let passes = [&common[..], &lw, &solar];
-    let mut names: Vec<&str> =
-        passes.iter().flat_map(|pass| pass.iter().map(|(name, _)| *name)).chain(without).collect();
+    let mut names: Vec<&str> = passes.iter().flat_map(|pass| pass.iter().map(|(name, _)| *name)).collect();
     let mut all = GivenSettings::names();
     names.sort_unstable();
     names.dedup();
@@ -195,6 +219,17 @@ fn presets_are_those_of_the_paper() {
         assert_eq!((settings.dataset.as_str(), settings.debias), ("synthetic", Records), "{name}");
     }
     assert_eq!(PRESETS.len(), rows.len() + 2, "a new preset needs a row here");
+}
+
+/// The settings take the networks there are, and each of them can be made.
+#[test]
+fn every_network_can_be_chosen() {
+    assert_eq!(ARCHITECTURES, Architecture::names());
+    for &arch in ARCHITECTURES {
+        let settings = settings_of(&["--arch", arch]).unwrap();
+        assert_eq!(Architecture::by_name(&settings.arch, settings.width, 10).unwrap().name, arch);
+        assert!(allowed("arch").unwrap().contains(arch), "the help names it");
+    }
 }
 
 /// SoLar mixes; LW and CAVL update from the first epoch. A method that is set already brings nothing, so that a run's

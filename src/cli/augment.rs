@@ -12,7 +12,7 @@ use crate::data::augment::operation::{OPERATIONS, OperationParameters};
 use crate::data::augment::resize::{Axis, Crop, resize_crop};
 use crate::data::augment::sheet::contact_sheet;
 use crate::data::augment::{Operation, colour, cutout, cutout_rectangle, flip};
-use crate::data::folder::decode;
+use crate::data::decode::decode;
 use crate::files::write_atomically;
 use crate::usage;
 

@@ -12,7 +12,7 @@ use super::device::DeviceArguments;
 use super::output;
 use crate::data::recipe::prepare;
 use crate::device::KernelTime;
-use crate::settings::{Debias, Settings};
+use crate::settings::{Debias, GivenSettings, Settings};
 use crate::train::run::recipe;
 use crate::train::training::Training;
 use crate::usage;
@@ -26,13 +26,22 @@ pub struct BenchArguments {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Benchmark {
-    /// Time whole training steps of CORR+RECORDS on made-up images, and each primitive in them
+    /// Time whole training steps on made-up images, and each primitive in them
     Step(StepArguments),
 }
 
 #[derive(Args, Clone, Debug)]
 struct StepArguments {
-    /// Samples a step; the network sees twice as many views
+    /// The method: corr, proden, lw, cavl, cc or solar
+    #[arg(long, value_name = "WORD", default_value = "corr")]
+    method: String,
+    /// The debias: none, oracle, oracle-post or records; without it, records where the method takes it
+    #[arg(long, value_name = "WORD")]
+    debias: Option<String>,
+    /// Mixed views as well; solar has them unless told otherwise
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    mixup: Option<bool>,
+    /// Samples a step
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
     /// Channels of the network's first stage
@@ -57,6 +66,9 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
     bench_step(step)
 }
 
+/// The epoch whose steps are timed: confidences are renewed and samples chosen from the second on.
+const EPOCH: usize = 1;
+
 fn bench_step(arguments: &StepArguments) -> Result<()> {
     let StepArguments { batch_size, width, steps, .. } = *arguments;
     for (flag, value, most) in
@@ -66,18 +78,31 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
             return Err(usage!("{flag} {value}: must be 1 to {most}"));
         }
     }
-    let settings = Settings {
+    let mut settings = Settings {
         dataset: "synthetic".into(),
         synthetic_train_per_class: batch_size.max(10),
         synthetic_test_per_class: 1,
         imb_factor: 0.1,
         partial_rate: 0.3,
-        debias: Debias::Records,
-        upd_start: 0,
         batch_size,
         width,
         ..Settings::default()
     };
+    let debias = arguments.debias.clone().unwrap_or_else(|| match arguments.method.as_str() {
+        "solar" => Debias::None.to_string(),
+        _ => Debias::Records.to_string(),
+    });
+    let given = GivenSettings {
+        method: Some(arguments.method.clone()),
+        debias: Some(debias),
+        mixup: arguments.mixup,
+        ..GivenSettings::default()
+    };
+    given.apply(&mut settings).map_err(|problem| usage!("{problem}"))?;
+    // The data of a batch of one sample are fine here.
+    if let Some(problem) = settings.problems().into_iter().find(|problem| problem.name != "batch-size") {
+        return Err(usage!("{problem}"));
+    }
     let mut device = arguments.device.open()?;
     let data = prepare(&recipe(&settings)?)?;
     let training = Training::new(&settings, &data, &mut *device)?;
@@ -86,7 +111,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let mut whole = Vec::with_capacity(steps);
     let mut parts: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
     for step in 0..=steps {
-        training.begin_epoch(0, &mut *device)?;
+        training.begin_epoch(EPOCH, &mut *device)?;
         device.synchronise()?;
         let started = Instant::now();
         device.replay(plan)?;
@@ -95,7 +120,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
             whole.push(started.elapsed().as_secs_f64());
         }
     }
-    training.begin_epoch(0, &mut *device)?;
+    training.begin_epoch(EPOCH, &mut *device)?;
     for primitive in &plan.primitives {
         let started = Instant::now();
         device.execute(primitive, &plan.buffers)?;
@@ -106,10 +131,11 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let kernels = kernels_by_name(&device.kernel_times(plan)?);
     whole.sort_by(f64::total_cmp);
     let median = whole[whole.len() / 2];
-    let images = (2 * batch_size) as f64 / median;
+    let images = (training.method.forwards() * batch_size) as f64 / median;
     if arguments.json {
         let line = json!({
             "device": device.name(),
+            "method": settings.method_title(),
             "batch_size": batch_size,
             "width": width,
             "steps": steps,
@@ -126,8 +152,9 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         return output::print(&format!("{line}\n"));
     }
     let mut text = format!(
-        "{}\na step of {batch_size} samples at width {width}: {:.1} ms (median of {steps}), {images:.1} images/s, {:.1} GFLOP/s\n\n",
+        "{}\na step of {} of {batch_size} samples at width {width}: {:.1} ms (median of {steps}), {images:.1} images/s, {:.1} GFLOP/s\n\n",
         device.describe(),
+        settings.method_title(),
         1e3 * median,
         plan.flops() / median / 1e9,
     );

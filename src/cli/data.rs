@@ -3,23 +3,30 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use super::output;
+use super::{fetch, output};
 use crate::data::recipe::{DatasetName, Recipe, prepare};
 use crate::data::statistics;
-use crate::settings::Settings;
+use crate::settings::{ImbalanceType, Settings, choices};
 use crate::train::tensor_file::{TensorFile, Values};
 use crate::usage;
 
 /// Arguments of `records data`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "The file holds `index` i32 [N], `label` u8 [N] and `candidates` u8 [N,K].")]
+#[command(
+    after_help = "The file holds `index` i32 [N], `candidates` u8 [N,K] and, where all true classes are known, `label` u8 [N].",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 pub struct DataArguments {
-    /// cifar10-lt, cifar100-lt, cifar100-lt-nu, folder or synthetic
-    #[arg(long, value_name = "NAME")]
-    dataset: String,
-    /// Folder of the data set: the official archives unpacked, or class folders under train and test
+    #[command(subcommand)]
+    command: Option<DataCommand>,
+    /// cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, voc, csv or synthetic
+    #[arg(long, value_name = "NAME", required = true)]
+    dataset: Option<String>,
+    /// Folder of the data set: the official archives unpacked, class folders under train and test, or train.csv
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// Images of the smallest class as a share of those of the largest (above 0, at most 1)
@@ -40,12 +47,19 @@ pub struct DataArguments {
     /// Seed of subset and candidate sets; the reference always takes 0
     #[arg(long, default_value_t = 0)]
     data_seed: u32,
-    /// Rows and columns of the images of a folder after resizing, pixels (1 to 1024)
-    #[arg(long, default_value_t = 32)]
-    image_size: usize,
+    /// Rows and columns of image files after resizing, pixels (1 to 1024) [default: 128 for voc, else 32]
+    #[arg(long)]
+    image_size: Option<usize>,
     /// Write the subset and its candidate sets here
     #[arg(long, value_name = "X.safetensors")]
     out: Option<PathBuf>,
+}
+
+/// What `records data` does besides showing and writing a subset.
+#[derive(Subcommand, Clone, Debug)]
+pub enum DataCommand {
+    /// Download CIFAR-10 or CIFAR-100, check it and unpack it
+    Fetch(fetch::FetchArguments),
 }
 
 /// Runs `records data`.
@@ -53,14 +67,16 @@ pub struct DataArguments {
 /// # Errors
 /// A usage error naming the flag or file at fault; nothing is written then.
 pub fn run(arguments: &DataArguments) -> Result<()> {
-    let dataset: DatasetName = arguments.dataset.parse()?;
-    if !(1..=1024).contains(&arguments.image_size) {
-        return Err(usage!("--image-size {}: must be 1 to 1024", arguments.image_size));
+    if let Some(DataCommand::Fetch(arguments)) = &arguments.command {
+        return fetch::run(arguments);
     }
-    let imb_type = arguments
-        .imb_type
-        .parse()
-        .map_err(|_| usage!("--imb-type {}: must be exp, step or none", arguments.imb_type))?;
+    let dataset: DatasetName = arguments.dataset.as_deref().unwrap_or_default().parse()?;
+    let image_size = arguments.image_size.unwrap_or_else(|| choices::image_size(&dataset.to_string()));
+    if !(1..=1024).contains(&image_size) {
+        return Err(usage!("--image-size {image_size}: must be 1 to 1024"));
+    }
+    let imb_type = ImbalanceType::from_word(&arguments.imb_type)
+        .ok_or_else(|| usage!("--imb-type {}: must be exp, step or none", arguments.imb_type))?;
     let defaults = Settings::default();
     let data = prepare(&Recipe {
         dataset,
@@ -71,7 +87,7 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
         partial_rate: arguments.partial_rate,
         seed: arguments.seed,
         data_seed: arguments.data_seed,
-        image_size: arguments.image_size,
+        image_size,
         synthetic_train_per_class: defaults.synthetic_train_per_class,
         synthetic_test_per_class: defaults.synthetic_test_per_class,
     })?;
@@ -82,7 +98,9 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
             file.tensors.insert(name.into(), (shape, values));
         };
         put("index", vec![samples], Values::I32(data.index.clone()));
-        put("label", vec![samples], Values::U8(data.train.labels.clone()));
+        if let Some(labels) = data.true_labels() {
+            put("label", vec![samples], Values::U8(labels));
+        }
         put("candidates", vec![samples, classes], Values::U8(data.candidates.rows.clone()));
         for (key, value) in [
             ("dataset", dataset.to_string()),

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::output;
+use crate::data::fetch::archives::{CIFAR10, CIFAR100};
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
 use crate::settings::Settings;
 use crate::usage;
@@ -68,7 +69,14 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     let folder = arguments.data_dir.as_deref().unwrap_or(Path::new("data"));
     let found = data_sets(folder);
     if found.is_empty() {
-        rows.push(row("data", format!("none in {}; --dataset synthetic needs none", shown(folder))));
+        rows.push(row(
+            "data",
+            format!(
+                "none in {}; {} (or cifar100) downloads one, --dataset synthetic needs none",
+                shown(folder),
+                CIFAR10.command(folder)
+            ),
+        ));
     }
     rows.extend(found.into_iter().map(|found| row("data", found)));
     rows.push(row("runs", runs_folder(&Settings::default().exp_dir)));
@@ -217,35 +225,29 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
 
 /// What data set lies in `folder`, and what is wrong with it.
 fn data_set(folder: &Path) -> Option<String> {
-    /// A record of CIFAR-10: its class and 3 x 32 x 32 bytes.
-    const CIFAR10_BATCH: u64 = 10_000 * 3073;
-    /// A record of CIFAR-100 has two classes.
-    const CIFAR100_RECORD: u64 = 3074;
     let place = shown(folder);
-    let size = |name: &str| {
-        fs::metadata(folder.join(name)).ok().filter(fs::Metadata::is_file).map(|file| file.len())
-    };
-    let first_wrong = |files: &[(String, u64)]| {
-        files.iter().find_map(|(name, expected)| match size(name) {
-            None => Some(format!("; {name} is missing")),
-            Some(found) if found != *expected => {
-                Some(format!("; {name} has {found} bytes instead of {expected}, fetch it again"))
-            }
-            Some(_) => None,
-        })
-    };
-    if size("data_batch_1.bin").is_some() {
-        let mut files: Vec<_> = (1..=5).map(|i| (format!("data_batch_{i}.bin"), CIFAR10_BATCH)).collect();
-        files.push(("test_batch.bin".into(), CIFAR10_BATCH));
-        return Some(format!("CIFAR-10 in {place}{}", first_wrong(&files).unwrap_or_default()));
+    let is_file = |name: &str| folder.join(name).is_file();
+    for archive in [&CIFAR10, &CIFAR100] {
+        if archive.needed().next().is_some_and(|(name, _)| is_file(name)) {
+            let wrong = archive.first_wrong(folder).map_or(String::new(), |wrong| {
+                let word = archive.word;
+                format!("; {wrong}; move the folder away and run records data fetch {word}")
+            });
+            return Some(format!("{} in {place}{wrong}", archive.title));
+        }
     }
-    if size("train.bin").is_some() {
-        let files =
-            [("train.bin".into(), 50_000 * CIFAR100_RECORD), ("test.bin".into(), 10_000 * CIFAR100_RECORD)];
-        return Some(format!("CIFAR-100 in {place}{}", first_wrong(&files).unwrap_or_default()));
+    if is_file("data_batch_1") || (is_file("train") && is_file("meta")) {
+        return Some(format!(
+            "CIFAR for Python in {place}; the binary version is needed, see records data fetch --help"
+        ));
     }
-    if size("data_batch_1").is_some() || (size("train").is_some() && size("meta").is_some()) {
-        return Some(format!("CIFAR for Python in {place}; the binary version is needed"));
+    if is_file("train_var/images_PLL.csv") {
+        let wrong = if is_file("test/images_uniform.csv") { "" } else { "; its test part is missing" };
+        return Some(format!("PASCAL VOC in {place}{wrong}"));
+    }
+    if is_file("train.csv") {
+        let tested = if is_file("test.csv") { "and test.csv" } else { "without test.csv" };
+        return Some(format!("listed images in {place}: train.csv {tested}"));
     }
     let classes = folders_in(&folder.join("train")).len();
     if classes >= 2 {
@@ -305,12 +307,29 @@ mod tests {
         for folder in ["train/owl", "train/tit", "test/owl", "test/tit"] {
             fs::create_dir_all(birds.join(folder)).unwrap();
         }
+        let (listed, voc) = (root.path().join("listed"), root.path().join("PLL"));
+        fs::create_dir_all(voc.join("train_var")).unwrap();
+        sparse_file(voc.join("train_var/images_PLL.csv"), 1);
+        fs::create_dir(&listed).unwrap();
+        sparse_file(listed.join("train.csv"), 1);
 
-        let found = data_sets(root.path());
-        assert_eq!(found.len(), 3, "{found:?}");
+        let mut found = data_sets(root.path());
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(
+            found[0].contains("PASCAL VOC") && found[0].ends_with("test part is missing"),
+            "{}",
+            found[0]
+        );
+        assert!(found[4].ends_with("listed: train.csv without test.csv"), "{}", found[4]);
+        found.remove(0);
         assert!(found[0].ends_with("birds: 2 classes in train, 2 in test"), "{}", found[0]);
         assert!(found[1].contains("CIFAR-10 ") && found[1].contains("30729999 bytes"), "{}", found[1]);
-        assert!(found[2].contains("CIFAR-100") && found[2].ends_with("test.bin is missing"), "{}", found[2]);
+        assert!(found[1].ends_with("records data fetch cifar10"), "{}", found[1]);
+        assert!(
+            found[2].contains("CIFAR-100") && found[2].contains("test.bin is missing; move"),
+            "{}",
+            found[2]
+        );
         // Named directly it is the only one.
         assert_eq!(data_sets(&birds).len(), 1);
     }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::device::DeviceArguments;
 use super::output;
-use crate::data::recipe::open;
+use crate::data::recipe::open_test;
 use crate::settings::Settings;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot};
@@ -41,46 +41,59 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     if arguments.data_dir.is_some() {
         settings.data_dir.clone_from(&arguments.data_dir);
     }
-    let source = open(&recipe(&settings)?)?;
-    let counts = &checkpoint.progress.train_counts;
-    if source.classes != checkpoint.progress.classes || counts.len() != source.classes.len() {
+    let source = open_test(&recipe(&settings)?)?;
+    let counts = checkpoint.progress.train_counts.as_deref();
+    if source.classes != checkpoint.progress.classes
+        || counts.is_some_and(|counts| counts.len() != source.classes.len())
+    {
         return Err(usage!("{shown}: the data set's classes are not those the checkpoint was trained on"));
     }
+    let Some(test) = source.test else {
+        return Err(usage!(
+            "{shown}: its data set has no test images; list some in test.csv beside train.csv"
+        ));
+    };
     let mut device = arguments.device.open()?;
-    let mut model = model(&settings, source.classes.len(), Some(counts), &mut *device)?;
+    let mut model = model(&settings, source.classes.len(), counts, &mut *device)?;
     checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
-    let images = ResidentImages::new(&source.test, source.test_normalisation, &mut *device)?;
+    let images = ResidentImages::new(&test, source.normalisation, &mut *device)?;
     let evaluation = Evaluation::new(&model, images, EVALUATION_BATCH, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;
-    let metrics = evaluate::metrics(&logits, &source.test.labels, counts);
+    let metrics = evaluate::metrics(&logits, &test.labels, source.classes.len(), counts);
 
     let mut text = format!(
-        "{shown}: {} after {} epochs, {} test images\ntop-1 {:.2} %  top-5 {:.2} %  many {:.2} %  medium {:.2} %  few {:.2} %\n",
+        "{shown}: {} after {} epochs, {} test images\ntop-1 {:.2} %  top-5 {:.2} %",
         settings.method_title(),
         checkpoint.progress.epochs_done,
-        source.test.len(),
+        test.len(),
         metrics.top1,
         metrics.top5,
-        metrics.many,
-        metrics.medium,
-        metrics.few,
     );
-    if let (Some(log_prior), Some(_)) = (log_prior, model.debias.estimate()) {
+    for (name, group) in [("many", metrics.many), ("medium", metrics.medium), ("few", metrics.few)] {
+        match group {
+            Some(accuracy) => text.push_str(&format!("  {name} {accuracy:.2} %")),
+            None => text.push_str(&format!("  {name} -")),
+        }
+    }
+    text.push('\n');
+    if let (Some(log_prior), Some(_), Some(counts)) = (log_prior, model.debias.estimate(), counts) {
         let prior: Vec<f64> = log_prior.iter().map(|&log| f64::from(log).exp()).collect();
         let distance = evaluate::prior_distance(&prior, counts);
         text.push_str(&format!("class prior, estimated to true (total variation) {distance:.4}\n"));
     }
     text.push('\n');
-    for (((name, accuracy), count), shot) in
-        source.classes.iter().zip(&metrics.per_class).zip(counts).zip(evaluate::shots(counts))
-    {
-        let shot = match shot {
-            Shot::Many => "many",
-            Shot::Medium => "medium",
-            Shot::Few => "few",
-        };
+    let groups = counts.map(evaluate::shots);
+    for (class, (name, accuracy)) in source.classes.iter().zip(&metrics.per_class).enumerate() {
+        let trained = counts.zip(groups.as_ref()).map(|(counts, groups)| {
+            let shot = match groups[class] {
+                Shot::Many => "many",
+                Shot::Medium => "medium",
+                Shot::Few => "few",
+            };
+            format!(" {shot:<7} {:>6} trained on ", counts[class])
+        });
         let bar = "#".repeat((accuracy / 4.0).round() as usize);
-        text.push_str(&format!("{name:<20} {shot:<7} {count:>6} trained on  {accuracy:>6.2} %  {bar}\n"));
+        text.push_str(&format!("{name:<20}{} {accuracy:>6.2} %  {bar}\n", trained.unwrap_or_default()));
     }
     output::print(&text)
 }

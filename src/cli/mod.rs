@@ -8,6 +8,7 @@ pub mod data;
 pub mod device;
 pub mod doctor;
 pub mod eval;
+pub mod fetch;
 pub mod output;
 pub mod parse;
 pub mod reference;
@@ -48,7 +49,7 @@ pub enum Command {
     Table(Box<table::TableArguments>),
     /// Run given steps on given tensors, to check against other engines
     Replay(replay::ReplayArguments),
-    /// Show a long-tailed ambiguous training set, or write its subset and candidate sets
+    /// Show a long-tailed ambiguous training set, write its subset and candidate sets, or fetch a data set
     Data(data::DataArguments),
     /// Apply an augmentation to an image, or draw a contact sheet of views
     Augment(augment::AugmentArguments),

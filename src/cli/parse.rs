@@ -27,14 +27,14 @@ pub enum Parsed {
 /// # Errors
 /// A usage error of one line: flag, value and what is allowed.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
-    let argv = argv.into_iter().map(with_hyphens);
-    let parsed = command().try_get_matches_from(argv).and_then(|matches| Cli::from_arg_matches(&matches));
+    let argv: Vec<OsString> = argv.into_iter().map(with_hyphens).collect();
+    let parsed = command().try_get_matches_from(&argv).and_then(|matches| Cli::from_arg_matches(&matches));
     match parsed {
         Ok(cli) => Ok(Parsed::Command(cli.command)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Ok(Parsed::Text(error.render().to_string()))
         }
-        Err(error) => Err(usage!("{}", what_is_wrong(&error))),
+        Err(error) => Err(usage!("{}", what_is_wrong(&error, argv.get(1)))),
     }
 }
 
@@ -108,8 +108,8 @@ fn takes_number(argument: &clap::Arg) -> bool {
         .any(|n| kind == *n)
 }
 
-/// One line for an error of the argument parser.
-fn what_is_wrong(error: &clap::Error) -> String {
+/// One line for an error of the argument parser; `first` is the first argument.
+fn what_is_wrong(error: &clap::Error, first: Option<&OsString>) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
@@ -152,6 +152,10 @@ fn what_is_wrong(error: &clap::Error) -> String {
             let word = quoted_where_odd(&text(ContextKind::InvalidSubcommand).unwrap_or_default());
             match text(ContextKind::SuggestedSubcommand) {
                 Some(other) => format!("{word}: unknown command; did you mean {other}?"),
+                // A word behind a command that has commands of its own.
+                None if first.is_some_and(|first| Cli::command().find_subcommand(first).is_some()) => {
+                    format!("{word}: not expected here; --help lists what there is")
+                }
                 None => format!("{word}: unknown command; there are {}", commands()),
             }
         }

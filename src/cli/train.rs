@@ -58,6 +58,7 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     if arguments.dry_run {
         return output::print(&config_toml(&settings)?);
     }
+    super::fetch::offer(&settings)?;
     crate::train::run::run(&settings, arguments.resume.as_deref())
 }
 

@@ -75,6 +75,15 @@ impl CandidateSets {
         self.rows.chunks_exact(self.classes.max(1)).map(|row| row.iter().map(|&bit| usize::from(bit)).sum())
     }
 
+    /// Number of sets that each class is in, `[K]`.
+    pub fn frequencies(&self) -> Vec<usize> {
+        let mut frequencies = vec![0; self.classes];
+        for row in self.rows.chunks_exact(self.classes.max(1)) {
+            frequencies.iter_mut().zip(row).for_each(|(sum, &bit)| *sum += usize::from(bit));
+        }
+        frequencies
+    }
+
     /// What every user of candidate sets relies on: one row a label, only zeros and ones, the true class inside.
     pub fn check(&self, labels: &[u8]) -> Result<()> {
         ensure!(

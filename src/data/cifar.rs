@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::fetch::archives::{self, Archive};
 use super::source::Source;
 use super::{CIFAR10, CIFAR100, ImageSet};
 use crate::usage;
@@ -22,12 +23,8 @@ const IMAGE: usize = 3 * PLANE;
 
 /// One of the two official layouts.
 struct Layout {
-    /// Name of the data set in messages.
-    name: &'static str,
-    /// The folder in the official archive.
-    folder: &'static str,
-    /// The official archive that holds it.
-    archive: &'static str,
+    /// The archive that holds it in a folder.
+    official: &'static Archive,
     /// Files of the training set in order.
     train: &'static [&'static str],
     /// File of the test set.
@@ -37,9 +34,7 @@ struct Layout {
 }
 
 const LAYOUT10: Layout = Layout {
-    name: "CIFAR-10",
-    folder: "cifar-10-batches-bin",
-    archive: "cifar-10-binary.tar.gz",
+    official: &archives::CIFAR10,
     train: &[
         "data_batch_1.bin",
         "data_batch_2.bin",
@@ -52,9 +47,7 @@ const LAYOUT10: Layout = Layout {
 };
 
 const LAYOUT100: Layout = Layout {
-    name: "CIFAR-100",
-    folder: "cifar-100-binary",
-    archive: "cifar-100-binary.tar.gz",
+    official: &archives::CIFAR100,
     train: &["train.bin"],
     test: "test.bin",
     label_values: &[20, 100],
@@ -121,7 +114,7 @@ fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
 impl Layout {
     /// The folder with the files: the official one inside `data_dir`, or `data_dir` itself if it has one of the files.
     fn find(&self, data_dir: &Path) -> Result<PathBuf> {
-        let inside = data_dir.join(self.folder);
+        let inside = data_dir.join(self.official.folder);
         if inside.is_dir() {
             return Ok(inside);
         }
@@ -129,12 +122,12 @@ impl Layout {
             return Ok(data_dir.to_path_buf());
         }
         Err(usage!(
-            "{}: holds neither {}/ nor {}; unpack {} (the binary version of {}) there",
+            "{}: holds neither {}/ nor {}; {} downloads {} there",
             data_dir.display(),
-            self.folder,
+            self.official.folder,
             self.train[0],
-            self.archive,
-            self.name
+            self.official.command(data_dir),
+            self.official.title
         ))
     }
 
@@ -151,7 +144,7 @@ impl Layout {
 
     /// Appends the records of one file to `set`.
     fn append(&self, path: &Path, set: &mut ImageSet) -> Result<()> {
-        let remedy = format!("unpack {} again", self.archive);
+        let remedy = format!("unpack {} again", self.official.file_name);
         let bytes = fs::read(path)
             .map_err(|error| usage!("{}: cannot be read: {error}; {remedy}", path.display()))?;
         let labels = self.label_values.len();
@@ -176,7 +169,7 @@ impl Layout {
                         "{}: byte {}: label {label}, but {} has labels 0 to {} there; {remedy}",
                         path.display(),
                         i * record_len + position,
-                        self.name,
+                        self.official.title,
                         values - 1
                     ));
                 }
@@ -201,7 +194,7 @@ impl Layout {
             folder.display(),
             classes[absent],
             self.train.join(", "),
-            self.archive
+            self.official.file_name
         ))
     }
 }
@@ -209,6 +202,17 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_is_what_is_fetched() {
+        for layout in [LAYOUT10, LAYOUT100] {
+            let read: Vec<&str> = layout.train.iter().chain([&layout.test]).copied().collect();
+            let fetched: Vec<&str> = layout.official.needed().map(|(name, _)| name).collect();
+            assert_eq!(read, fetched);
+            let record = layout.label_values.len() + IMAGE;
+            assert!(layout.official.needed().all(|(_, bytes)| bytes % record as u64 == 0));
+        }
+    }
 
     #[test]
     fn class_names_are_in_alphabetical_order() {

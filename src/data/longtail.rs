@@ -1,48 +1,8 @@
 //! The long-tailed subset of a balanced set (SPEC 2): how many samples a class keeps, and which.
 
-use std::fmt;
-use std::str::FromStr;
-
-use anyhow::Result;
-
 use crate::random::numpy::NumpyLegacy;
 use crate::random::python::PythonRandom;
-use crate::usage;
-
-/// How class counts fall from the most to the least frequent class.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ImbalanceType {
-    /// Exponentially: n_k = n_max * mu^(k/(K-1)).
-    #[default]
-    Exp,
-    /// The first K/2 classes keep n_max samples, the others n_max * mu.
-    Step,
-    /// No class loses samples.
-    None,
-}
-
-impl FromStr for ImbalanceType {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "exp" => Ok(Self::Exp),
-            "step" => Ok(Self::Step),
-            "none" => Ok(Self::None),
-            _ => Err(usage!("unknown imbalance type '{text}': use exp, step or none")),
-        }
-    }
-}
-
-impl fmt::Display for ImbalanceType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Exp => "exp",
-            Self::Step => "step",
-            Self::None => "none",
-        })
-    }
-}
+use crate::settings::ImbalanceType;
 
 /// Samples of every class, `[classes]`, in f64 arithmetic cut to integers as in the reference.
 ///
@@ -91,14 +51,6 @@ pub fn draw_subset(labels: &[u8], counts: &[usize], rng: &mut NumpyLegacy) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_read_back() {
-        for kind in [ImbalanceType::Exp, ImbalanceType::Step, ImbalanceType::None] {
-            assert_eq!(kind.to_string().parse::<ImbalanceType>().unwrap(), kind);
-        }
-        assert!("linear".parse::<ImbalanceType>().is_err());
-    }
 
     /// The table of SPEC 2.
     #[test]

@@ -3,28 +3,37 @@
 pub mod augment;
 pub mod candidates;
 pub mod cifar;
+pub mod csv;
+pub mod decode;
+pub mod fetch;
 pub mod folder;
+pub mod listed;
 pub mod longtail;
 pub mod recipe;
 pub mod source;
 pub mod statistics;
 pub mod superclasses;
 pub mod synthetic;
+pub mod table;
+pub mod voc;
 
-/// Decoded images with their true classes.
+/// Classes a data set may have at most: labels are bytes.
+pub const MAX_CLASSES: usize = 256;
+
+/// Decoded images with what is known of their true classes: `u8` where each class is known, `Option<u8>` where some may not be.
 #[derive(Clone, Debug, Default)]
-pub struct ImageSet {
+pub struct ImageSet<Label = u8> {
     /// uint8 RGB, `[len, height, width, 3]` row-major.
     pub images: Vec<u8>,
     /// True class of each image, `[len]`.
-    pub labels: Vec<u8>,
+    pub labels: Vec<Label>,
     /// Rows of every image.
     pub height: usize,
     /// Columns of every image.
     pub width: usize,
 }
 
-impl ImageSet {
+impl<Label> ImageSet<Label> {
     /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -7,11 +7,13 @@ use std::str::FromStr;
 use anyhow::Result;
 
 use super::candidates::CandidateSets;
-use super::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
+use super::listed::ListedSource;
+use super::longtail::{class_counts, draw_subset, shuffle_counts};
 use super::source::Source;
 use super::superclasses::cifar100_superclass_of;
-use super::{ImageSet, Normalisation, cifar, folder, synthetic};
+use super::{ImageSet, Normalisation, cifar, csv, folder, synthetic, voc};
 use crate::random::numpy::NumpyLegacy;
+use crate::settings::ImbalanceType;
 use crate::usage;
 
 /// The data sets by name.
@@ -23,16 +25,22 @@ pub enum DatasetName {
     Cifar100LtNu,
     /// `train/<class>/*` and `test/<class>/*`.
     Folder,
+    /// PASCAL VOC 2007 with the candidate sets of its partial-label version.
+    Voc,
+    /// A user's own images and candidate sets.
+    Csv,
     /// The built-in procedural set.
     Synthetic,
 }
 
 /// Every name, ours first; the reference's spellings after it.
-const NAMES: [(DatasetName, &[&str]); 5] = [
+const NAMES: [(DatasetName, &[&str]); 7] = [
     (DatasetName::Cifar10Lt, &["cifar10-lt", "cifar10_im", "cifar10"]),
     (DatasetName::Cifar100Lt, &["cifar100-lt", "cifar100_im", "cifar100"]),
     (DatasetName::Cifar100LtNu, &["cifar100-lt-nu"]),
     (DatasetName::Folder, &["folder"]),
+    (DatasetName::Voc, &["voc"]),
+    (DatasetName::Csv, &["csv"]),
     (DatasetName::Synthetic, &["synthetic"]),
 ];
 
@@ -55,7 +63,8 @@ impl fmt::Display for DatasetName {
     }
 }
 
-/// What decides the data of a run.
+/// What decides the data of a run. VOC and CSV read `dataset`, `data_dir` and `image_size` only: their lists are the training
+/// set, of which no subset is taken, and bring the candidate sets.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     pub dataset: DatasetName,
@@ -82,28 +91,54 @@ pub struct Recipe {
 #[derive(Clone, Debug)]
 pub struct TrainingData {
     pub classes: Vec<String>,
-    /// Positions of the subset in the balanced set, `[N]`.
+    /// Positions of the training images in their source, `[N]`.
     pub index: Vec<i32>,
-    /// The subset, in its order.
-    pub train: ImageSet,
+    /// The training images in that order. True classes are for metrics only; a user's own data may lack them.
+    pub train: ImageSet<Option<u8>>,
     pub candidates: CandidateSets,
-    pub test: ImageSet,
+    /// `None` where the data set has no test images.
+    pub test: Option<ImageSet>,
     pub train_normalisation: Normalisation,
     pub test_normalisation: Normalisation,
 }
 
 impl TrainingData {
-    /// Training samples of each class, `[K]`.
-    pub fn counts(&self) -> Vec<usize> {
-        self.train.class_sizes(self.classes.len())
+    /// The true class of each training sample, `[N]`; `None` unless all are known.
+    pub fn true_labels(&self) -> Option<Vec<u8>> {
+        self.train.labels.iter().copied().collect()
+    }
+
+    /// The true class of each training sample as devices take it, `[N]`: -1, which no prediction equals, where it is unknown.
+    pub fn device_labels(&self) -> Vec<i32> {
+        self.train.labels.iter().map(|label| label.map_or(-1, i32::from)).collect()
+    }
+
+    /// Training samples of each class, `[K]`; `None` unless all true classes are known.
+    pub fn counts(&self) -> Option<Vec<usize>> {
+        let mut counts = vec![0; self.classes.len()];
+        self.true_labels()?.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        Some(counts)
     }
 }
 
-/// Opens the data set's source, all of it.
-///
-/// # Errors
-/// Usage errors that name the folder or file.
-pub fn open(recipe: &Recipe) -> Result<Source> {
+/// The test images of a data set.
+#[derive(Clone, Debug)]
+pub struct TestData {
+    pub classes: Vec<String>,
+    /// `None` where the data set has no test images.
+    pub test: Option<ImageSet>,
+    pub normalisation: Normalisation,
+}
+
+/// What a data set's files hold.
+enum Opened {
+    /// Labelled images, of which a long-tailed subset is to be drawn.
+    Labelled(Source),
+    /// Images with their candidate sets.
+    Listed(ListedSource),
+}
+
+fn open(recipe: &Recipe) -> Result<Opened> {
     let folder = recipe.data_dir.as_deref().unwrap_or(Path::new("data"));
     let source = match recipe.dataset {
         DatasetName::Cifar10Lt => cifar::load_cifar10(folder)?,
@@ -114,16 +149,31 @@ pub fn open(recipe: &Recipe) -> Result<Source> {
             recipe.synthetic_train_per_class,
             recipe.synthetic_test_per_class,
         ),
+        DatasetName::Voc => return voc::open(folder).map(Opened::Listed),
+        DatasetName::Csv => return csv::open(folder).map(Opened::Listed),
     };
     let size = recipe.image_size;
     if source.train.height != size || source.train.width != size {
         let (name, own) = (recipe.dataset, source.train.height);
         return Err(usage!("--image-size {size}: {name} has images of {own}x{own}; must be {own}"));
     }
-    Ok(source)
+    Ok(Opened::Labelled(source))
 }
 
-/// Opens the source, draws the subset and the candidate sets (SPEC 2 and 3).
+/// The test images alone.
+///
+/// # Errors
+/// Usage errors that name the folder or file.
+pub fn open_test(recipe: &Recipe) -> Result<TestData> {
+    match open(recipe)? {
+        Opened::Listed(listed) => listed.test_data(recipe.image_size),
+        Opened::Labelled(Source { classes, test, test_normalisation, .. }) => {
+            Ok(TestData { classes, test: Some(test), normalisation: test_normalisation })
+        }
+    }
+}
+
+/// Opens the data set; draws the subset and the candidate sets (SPEC 2 and 3) where it does not bring them.
 ///
 /// A class folder set may be imbalanced itself: n_max is its mean class size, and a class that holds fewer images than its
 /// count keeps all it has.
@@ -138,7 +188,10 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
     if !(0.0..1.0).contains(&partial_rate) {
         return Err(usage!("--partial-rate {partial_rate}: must be at least 0 and below 1"));
     }
-    let source = open(recipe)?;
+    let source = match open(recipe)? {
+        Opened::Labelled(source) => source,
+        Opened::Listed(listed) => return listed.training_data(recipe.image_size),
+    };
     let classes = source.classes.len();
     if classes < 2 {
         return Err(usage!("the data set has {classes} class; training needs at least 2"));
@@ -166,12 +219,13 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
         _ => CandidateSets::uniform(&train.labels, classes, partial_rate, &mut rng),
     };
     candidates.check(&train.labels)?;
+    let ImageSet { images, labels, height, width } = train;
     Ok(TrainingData {
         classes: source.classes,
         index,
-        train,
+        train: ImageSet { images, labels: labels.into_iter().map(Some).collect(), height, width },
         candidates,
-        test: source.test,
+        test: Some(source.test),
         train_normalisation: source.train_normalisation,
         test_normalisation: source.test_normalisation,
     })

@@ -329,8 +329,16 @@ pub enum Primitive {
         control: Tensor,
         confidence: Tensor,
     },
-    /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class].
-    ConfidenceStatistics { rows: usize, classes: usize, confidence: Tensor, labels: Tensor, out: Tensor },
+    /// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class]; over the
+    /// candidates u8 `[N,K]` alone where they are given, no NaN being larger than anything then.
+    ConfidenceStatistics {
+        rows: usize,
+        classes: usize,
+        confidence: Tensor,
+        candidates: Option<Tensor>,
+        labels: Tensor,
+        out: Tensor,
+    },
 
     /// M `[B,K]` = softmax(z) s of logits `[B,K]` and the rows `index` of `candidates` u8 `[N,K]`: SoLar's predictions.
     MaskedSoftmax {
@@ -345,7 +353,8 @@ pub enum Primitive {
     CountLargest { rows: usize, classes: usize, x: Tensor, counts: Tensor },
     /// SoLar's choice of samples (SPEC 7, step 5) from weak logits `[B,K]`, pseudo-labels `refined` Q `[B,K]` and the class
     /// prior r `[K]`: for each class j the max(1, min(ceil(B r_j rho), n_j)) of least -sum Q ln p among the n_j rows whose first
-    /// maximum of Q is j, the earlier row where equal; and each row with sum Q p > `threshold`. None where control`[ETA]` is 0.
+    /// maximum of Q is j, the earlier row where equal, a NaN last; and each row with sum Q p > `threshold`. None where control`[ETA]`
+    /// is 0.
     ///
     /// `chosen` i32 `[B]`: 1 for a chosen row, else 0. `rows` i32 `[B]`: the chosen rows ascending, -1 behind; `count` i32 `[1]`:
     /// how many. `partners` i32 `[B]`: rows in another order, -1 behind: with n chosen, those of the numbers of this step's
@@ -604,8 +613,9 @@ impl Primitive {
                 add(control, Read);
                 add(confidence, Update);
             }
-            P::ConfidenceStatistics { confidence, labels, out, .. } => {
+            P::ConfidenceStatistics { confidence, candidates, labels, out, .. } => {
                 add(confidence, Read);
+                candidates.into_iter().for_each(|candidates| add(candidates, Read));
                 add(labels, Read);
                 add(out, Write);
             }
@@ -780,6 +790,8 @@ impl Primitive {
             P::SelectBatch { batch, order, .. } if tensor == order => (batch * 4) as f64,
             P::StoreRows { batch, columns, store, .. } if tensor == store => (batch * columns * 2) as f64,
             P::Mixup { rows, len, x, index: Some(_), .. } if tensor == x => (rows * len * 4) as f64,
+            // The first half is read, the second written.
+            P::Mixup { x, out: None, .. } if tensor == x => whole(x) / 2.0,
             P::Mixup { batch, permutations, .. } if tensor == permutations => (batch * 4) as f64,
             P::Mixup { weights, .. } if tensor == weights => 4.0,
             _ => whole(tensor),

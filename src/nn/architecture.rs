@@ -14,12 +14,49 @@ pub struct ConvolutionLayer {
     pub stride: usize,
 }
 
-/// relu(bn2(conv2(relu(bn1(conv1 x)))) + shortcut(x)); the shortcut is the identity where it is `None`.
+/// A residual block: convolutions in a row, each with its batchnorm and a ReLU; before the last ReLU the shortcut of the
+/// block's input is added, the identity where it is `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
-    pub convolutions: [ConvolutionLayer; 2],
+    /// Two of a basic block, three of a bottleneck.
+    pub convolutions: Vec<ConvolutionLayer>,
     pub shortcut: Option<ConvolutionLayer>,
 }
+
+/// What the blocks of a network are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    /// 3x3 with the stride, 3x3.
+    Basic,
+    /// 1x1, 3x3 with the stride, 1x1 to four times the width.
+    Bottleneck,
+}
+
+impl BlockKind {
+    /// Output channels of a block over its width.
+    fn expansion(self) -> usize {
+        match self {
+            BlockKind::Basic => 1,
+            BlockKind::Bottleneck => 4,
+        }
+    }
+
+    /// Kernel and stride of each convolution of a block of a given stride.
+    fn convolutions(self, stride: usize) -> Vec<(usize, usize)> {
+        match self {
+            BlockKind::Basic => vec![(3, stride), (3, 1)],
+            BlockKind::Bottleneck => vec![(1, 1), (3, stride), (1, 1)],
+        }
+    }
+}
+
+/// The networks by name: their blocks, and how many of them a stage has.
+const NETWORKS: [(&str, BlockKind, [usize; 4]); 4] = [
+    ("resnet18", BlockKind::Basic, [2, 2, 2, 2]),
+    ("resnet34", BlockKind::Basic, [3, 4, 6, 3]),
+    ("resnet50", BlockKind::Bottleneck, [3, 4, 6, 3]),
+    ("resnet101", BlockKind::Bottleneck, [3, 4, 23, 3]),
+];
 
 /// The whole network.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,45 +72,44 @@ pub struct Architecture {
 }
 
 impl Architecture {
-    /// ResNet-18 of the given width: four stages of two basic blocks, widths w, 2w, 4w, 8w, first strides 1, 2, 2, 2.
-    pub fn resnet18(width: usize, classes: usize) -> Self {
-        let layer = |name: &str, number: usize, in_channels, out_channels, stride| ConvolutionLayer {
-            convolution: format!("{name}conv{number}"),
-            batchnorm: format!("{name}bn{number}"),
-            in_channels,
-            out_channels,
+    /// A network of four stages of `depths` blocks, of widths w, 2w, 4w, 8w and with strides 1, 2, 2, 2 of their first blocks.
+    pub fn new(name: &str, kind: BlockKind, depths: [usize; 4], width: usize, classes: usize) -> Self {
+        let stem = ConvolutionLayer {
+            convolution: "encoder.conv1".into(),
+            batchnorm: "encoder.bn1".into(),
+            in_channels: 3,
+            out_channels: width,
             kernel: 3,
-            stride,
+            stride: 1,
         };
         let mut blocks = Vec::new();
         let mut channels = width;
-        for (stage, stride) in [1, 2, 2, 2].into_iter().enumerate() {
-            let out = width << stage;
-            for block in 0..2 {
-                let name = format!("encoder.layer{}.{block}.", stage + 1);
-                let stride = if block == 0 { stride } else { 1 };
-                let shortcut = (stride != 1 || channels != out).then(|| ConvolutionLayer {
-                    convolution: format!("{name}shortcut.0"),
-                    batchnorm: format!("{name}shortcut.1"),
-                    in_channels: channels,
-                    out_channels: out,
-                    kernel: 1,
-                    stride,
-                });
-                blocks.push(Block {
-                    convolutions: [layer(&name, 1, channels, out, stride), layer(&name, 2, out, out, 1)],
-                    shortcut,
-                });
-                channels = out;
+        for (stage, (depth, stride)) in depths.into_iter().zip([1, 2, 2, 2]).enumerate() {
+            for number in 0..depth {
+                let name = format!("encoder.layer{}.{number}.", stage + 1);
+                let stride = if number == 0 { stride } else { 1 };
+                blocks.push(block(kind, &name, channels, width << stage, stride));
+                channels = (width << stage) * kind.expansion();
             }
         }
-        let stem = layer("encoder.", 1, 3, width, 1);
-        Self { name: "resnet18".into(), width, classes, stem, blocks, features: channels }
+        Self { name: name.into(), width, classes, stem, blocks, features: channels }
+    }
+
+    /// ResNet-18 of the given width.
+    pub fn resnet18(width: usize, classes: usize) -> Self {
+        let (name, kind, depths) = NETWORKS[0];
+        Self::new(name, kind, depths, width, classes)
+    }
+
+    /// The names of the architectures.
+    pub fn names() -> [&'static str; 4] {
+        NETWORKS.map(|(name, ..)| name)
     }
 
     /// The architecture of a name; `None` if there is none of this name.
     pub fn by_name(name: &str, width: usize, classes: usize) -> Option<Self> {
-        (name == "resnet18").then(|| Self::resnet18(width, classes))
+        let &(name, kind, depths) = NETWORKS.iter().find(|(known, ..)| *known == name)?;
+        Some(Self::new(name, kind, depths, width, classes))
     }
 
     /// All convolution layers in state_dict order.
@@ -83,22 +119,86 @@ impl Architecture {
     }
 }
 
+/// A block of a width on `in_channels` channels; `name` is the beginning of its layers' names. The shortcut is a projection
+/// where the block changes the shape.
+fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: usize) -> Block {
+    let out_channels = width * kind.expansion();
+    let parts = kind.convolutions(stride);
+    let last = parts.len() - 1;
+    let layer = |(number, (kernel, stride)): (usize, (usize, usize))| ConvolutionLayer {
+        convolution: format!("{name}conv{}", number + 1),
+        batchnorm: format!("{name}bn{}", number + 1),
+        in_channels: if number == 0 { in_channels } else { width },
+        out_channels: if number == last { out_channels } else { width },
+        kernel,
+        stride,
+    };
+    let shortcut = (stride != 1 || in_channels != out_channels).then(|| ConvolutionLayer {
+        convolution: format!("{name}shortcut.0"),
+        batchnorm: format!("{name}shortcut.1"),
+        in_channels,
+        out_channels,
+        kernel: 1,
+        stride,
+    });
+    Block { convolutions: parts.into_iter().enumerate().map(layer).collect(), shortcut }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A layer of a network by the name of its convolution: output and input channels, kernel, stride.
+    fn layer(net: &Architecture, name: &str) -> [usize; 4] {
+        let layer = net.layers().find(|layer| layer.convolution == name).unwrap_or_else(|| panic!("{name}"));
+        [layer.out_channels, layer.in_channels, layer.kernel, layer.stride]
+    }
+
+    /// SPEC 1: where the strides and the projections are.
     #[test]
-    fn resnet18_has_the_reference_layers() {
-        let net = Architecture::resnet18(64, 10);
-        let layers: Vec<_> = net.layers().collect();
-        assert_eq!(layers.len(), 20);
-        assert_eq!(layers[0].convolution, "encoder.conv1");
-        let first_of_stage_2 = &net.blocks[2];
-        assert_eq!(first_of_stage_2.convolutions[0].stride, 2);
-        assert_eq!(first_of_stage_2.shortcut.as_ref().unwrap().batchnorm, "encoder.layer2.0.shortcut.1");
-        assert_eq!(net.features, 512);
-        let weights: usize =
-            layers.iter().map(|l| l.out_channels * (l.in_channels * l.kernel * l.kernel + 2)).sum();
-        assert_eq!(weights + 513 * 10, 11_173_962);
+    fn basic_blocks() {
+        for (name, layers, last) in [("resnet18", 20, 1), ("resnet34", 36, 2)] {
+            let net = Architecture::by_name(name, 64, 10).unwrap();
+            assert_eq!(net.layers().count(), layers);
+            assert_eq!(net.features, 512);
+            assert_eq!(layer(&net, "encoder.conv1"), [64, 3, 3, 1]);
+            assert_eq!(layer(&net, "encoder.layer1.0.conv1"), [64, 64, 3, 1]);
+            assert_eq!(layer(&net, "encoder.layer2.0.conv1"), [128, 64, 3, 2]);
+            assert_eq!(layer(&net, "encoder.layer2.0.conv2"), [128, 128, 3, 1]);
+            assert_eq!(layer(&net, "encoder.layer4.0.shortcut.0"), [512, 256, 1, 2]);
+            assert_eq!(layer(&net, &format!("encoder.layer4.{last}.conv2")), [512, 512, 3, 1]);
+            let projected: Vec<bool> = net.blocks.iter().map(|block| block.shortcut.is_some()).collect();
+            assert_eq!(projected.iter().filter(|&&projected| projected).count(), 3, "{name}");
+            assert!(!projected[0], "the first stage keeps its shape");
+        }
+    }
+
+    #[test]
+    fn bottlenecks() {
+        for (name, layers) in [("resnet50", 53), ("resnet101", 104)] {
+            let net = Architecture::by_name(name, 64, 10).unwrap();
+            assert_eq!(net.layers().count(), layers);
+            assert_eq!(net.features, 2048);
+            assert_eq!(layer(&net, "encoder.layer1.0.conv1"), [64, 64, 1, 1]);
+            assert_eq!(layer(&net, "encoder.layer1.0.conv2"), [64, 64, 3, 1]);
+            assert_eq!(layer(&net, "encoder.layer1.0.conv3"), [256, 64, 1, 1]);
+            assert_eq!(layer(&net, "encoder.layer1.0.shortcut.0"), [256, 64, 1, 1]);
+            assert_eq!(layer(&net, "encoder.layer1.1.conv1"), [64, 256, 1, 1]);
+            assert_eq!(layer(&net, "encoder.layer2.0.conv1"), [128, 256, 1, 1]);
+            assert_eq!(layer(&net, "encoder.layer2.0.conv2"), [128, 128, 3, 2]);
+            assert_eq!(layer(&net, "encoder.layer2.0.conv3"), [512, 128, 1, 1]);
+            assert_eq!(layer(&net, "encoder.layer2.0.shortcut.0"), [512, 256, 1, 2]);
+            assert_eq!(layer(&net, "encoder.layer4.2.conv3"), [2048, 512, 1, 1]);
+            assert_eq!(net.blocks.iter().filter(|block| block.shortcut.is_some()).count(), 4);
+        }
+    }
+
+    #[test]
+    fn names_are_known_and_others_not() {
+        for name in Architecture::names() {
+            assert_eq!(Architecture::by_name(name, 8, 10).unwrap().name, name);
+        }
+        assert_eq!(Architecture::by_name("resnet18", 8, 10), Some(Architecture::resnet18(8, 10)));
+        assert_eq!(Architecture::by_name("resnet35", 8, 10), None);
     }
 }

@@ -7,5 +7,5 @@ pub mod architecture;
 pub mod parameters;
 pub mod resnet;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, BlockKind};
 pub use parameters::{Parameters, StateDict};

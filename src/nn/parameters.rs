@@ -364,6 +364,67 @@ mod tests {
         assert!(error.to_string().starts_with("fc.bias: shape [4]"), "{error}");
     }
 
+    /// SPEC 1: names in state_dict order, and the figures of the four networks of width 64.
+    #[test]
+    fn the_networks_have_the_reference_s_tensors() {
+        #[rustfmt::skip]
+        let table = [
+            ("resnet18", [11_173_962, 11_179_092, 11_220_132], 62, 122, 9_620),
+            ("resnet34", [21_282_122, 21_287_252, 21_328_292], 110, 218, 17_060),
+            ("resnet50", [23_520_842, 23_541_332, 23_705_252], 161, 320, 53_173),
+            ("resnet101", [42_512_970, 42_533_460, 42_697_380], 314, 626, 105_448),
+        ];
+        for (name, sizes, tensors, entries_of_dict, buffer_elements) in table {
+            for (classes, size) in [10, 20, 100].into_iter().zip(sizes) {
+                let (entries, running) = layout(&Architecture::by_name(name, 64, classes).unwrap());
+                assert_eq!(entries.iter().map(Entry::len).sum::<usize>(), size, "{name}, {classes} classes");
+                assert_eq!(entries.len(), tensors, "{name}");
+                // Every batchnorm has mean, variance and, of one element, num_batches_tracked.
+                let counters = running.len() / 2;
+                assert_eq!(entries.len() + running.len() + counters, entries_of_dict, "{name}");
+                let statistics: usize = running.iter().map(|running| running.channels).sum();
+                assert_eq!(statistics + counters, buffer_elements, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bottleneck_s_parameters_stand_in_state_dict_order() {
+        let (entries, running) = layout(&Architecture::by_name("resnet50", 64, 10).unwrap());
+        let found: Vec<(&str, &[usize])> =
+            entries[..18].iter().map(|entry| (entry.name.as_str(), &entry.shape[..])).collect();
+        #[rustfmt::skip]
+        let expected: [(&str, &[usize]); 18] = [
+            ("encoder.conv1.weight", &[64, 3, 3, 3]),
+            ("encoder.bn1.weight", &[64]),
+            ("encoder.bn1.bias", &[64]),
+            ("encoder.layer1.0.conv1.weight", &[64, 64, 1, 1]),
+            ("encoder.layer1.0.bn1.weight", &[64]),
+            ("encoder.layer1.0.bn1.bias", &[64]),
+            ("encoder.layer1.0.conv2.weight", &[64, 64, 3, 3]),
+            ("encoder.layer1.0.bn2.weight", &[64]),
+            ("encoder.layer1.0.bn2.bias", &[64]),
+            ("encoder.layer1.0.conv3.weight", &[256, 64, 1, 1]),
+            ("encoder.layer1.0.bn3.weight", &[256]),
+            ("encoder.layer1.0.bn3.bias", &[256]),
+            ("encoder.layer1.0.shortcut.0.weight", &[256, 64, 1, 1]),
+            ("encoder.layer1.0.shortcut.1.weight", &[256]),
+            ("encoder.layer1.0.shortcut.1.bias", &[256]),
+            ("encoder.layer1.1.conv1.weight", &[64, 256, 1, 1]),
+            ("encoder.layer1.1.bn1.weight", &[64]),
+            ("encoder.layer1.1.bn1.bias", &[64]),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(entries[entries.len() - 2].shape, [10, 2048]);
+        let statistics: Vec<&str> = running[6..12].iter().map(|running| running.name.as_str()).collect();
+        let names =
+            ["bn3.running_mean", "bn3.running_var", "shortcut.1.running_mean", "shortcut.1.running_var"];
+        let mut expected: Vec<String> = names.iter().map(|name| format!("encoder.layer1.0.{name}")).collect();
+        expected.push("encoder.layer1.1.bn1.running_mean".into());
+        expected.push("encoder.layer1.1.bn1.running_var".into());
+        assert_eq!(statistics, expected);
+    }
+
     /// The standard deviation of 36,864 normal values lies within 2 % of the formula (5 sigma of its own spread).
     #[test]
     fn initialisation_has_the_right_spread() {

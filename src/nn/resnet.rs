@@ -120,12 +120,15 @@ pub fn record(
     let mut recorder = Recorder { tape, parameters, mode, batch };
     let mut x = recorder.layer(&architecture.stem, Activation { tensor: x, size }, None, true);
     for block in &architecture.blocks {
-        let inner = recorder.layer(&block.convolutions[0], x, None, true);
+        let (last, before) = block.convolutions.split_last().expect("a block has convolutions");
+        let inner = before.iter().fold(x, |x, layer| recorder.layer(layer, x, None, true));
+        // Next to where it is added, so that it is kept no longer than it must be. All other uses of x are recorded before
+        // the last batchnorm: backward, what comes through an identity reaches x first, and the convolutions add to it.
         let shortcut = match &block.shortcut {
             None => x.tensor,
             Some(layer) => recorder.layer(layer, x, None, false).tensor,
         };
-        x = recorder.layer(&block.convolutions[1], inner, Some(shortcut), true);
+        x = recorder.layer(last, inner, Some(shortcut), true);
     }
     let features = architecture.features;
     let classes = architecture.classes;

@@ -3,13 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// Data sets by the name that settings use.
-pub const DATASETS: &[&str] = &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "synthetic"];
+pub const DATASETS: &[&str] =
+    &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "voc", "csv", "synthetic"];
 
 /// Networks that can be trained.
-pub const ARCHITECTURES: &[&str] = &["resnet18"];
-
-/// Networks of SPEC 1 that cannot be trained yet.
-pub const ARCHITECTURES_TO_COME: &[&str] = &["resnet34", "resnet50", "resnet101"];
+pub const ARCHITECTURES: &[&str] = &["resnet18", "resnet34", "resnet50", "resnet101"];
 
 /// The name in [`DATASETS`] of a data set that may be called as in the reference (`cifar10_im`) or in short
 /// (`cifar100`); any other word comes back as it is.
@@ -28,8 +26,14 @@ pub fn classes(dataset: &str) -> Option<usize> {
     match dataset {
         "cifar10-lt" => Some(10),
         "cifar100-lt" | "cifar100-lt-nu" => Some(100),
+        "voc" => Some(20),
         _ => None,
     }
+}
+
+/// Rows and columns of the network's input where nothing else is said (SPEC 9).
+pub fn image_size(dataset: &str) -> usize {
+    if dataset == "voc" { 128 } else { 32 }
 }
 
 /// An enum of words: each variant with its word, in TOML, as a flag's value and in print.
@@ -69,11 +73,11 @@ macro_rules! words {
 words! {
     /// Shape of the class counts (SPEC 2).
     ImbalanceType {
-        /// Falling exponentially from class to class.
+        /// Falling exponentially from class to class: n_k = n_max * mu^(k/(K-1)).
         Exp = "exp",
-        /// The first half of the classes large, the second half small.
+        /// The first K/2 classes keep n_max samples, the others n_max * mu.
         Step = "step",
-        /// All classes of the same size.
+        /// No class loses samples.
         None = "none",
     }
 }

@@ -23,10 +23,10 @@ pub struct GivenSettings {
     /// Data set; the reference's cifar10_im and cifar100_im are understood too
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub dataset: Option<String>,
-    /// Folder that holds the data set; without it, ./data
+    /// Folder that holds the data set; without it, ./data (folder and csv need it)
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub data_dir: Option<PathBuf>,
-    /// Images of the smallest class as a share of those of the largest: mu = 1/rho
+    /// Images of the smallest class as a share of those of the largest: mu = 1/rho; not read for voc and csv
     #[arg(long, value_name = "MU", help_heading = "Data")]
     pub imb_factor: Option<f64>,
     /// Shape of the class counts: falling exponentially, in one step, or all classes equal
@@ -35,13 +35,13 @@ pub struct GivenSettings {
     /// Make the last class the largest instead of the first
     #[arg(long, value_name = "BOOL", help_heading = "Data", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub reverse: Option<bool>,
-    /// Chance q that a wrong class joins a candidate set
+    /// Chance q that a wrong class joins a candidate set; not read for voc and csv
     #[arg(long, value_name = "Q", help_heading = "Data")]
     pub partial_rate: Option<f64>,
     /// Seed of the subset and of the candidate sets; the reference always takes 0
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub data_seed: Option<u32>,
-    /// Rows and columns of the network's input, in pixels
+    /// Rows and columns of the network's input, in pixels; 128 for voc unless said otherwise
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     pub image_size: Option<usize>,
     /// Training images per class of the synthetic data, before the long-tailed subset is taken
@@ -50,10 +50,10 @@ pub struct GivenSettings {
     /// Test images per class of the synthetic data
     #[arg(long, value_name = "IMAGES", help_heading = "Data")]
     pub synthetic_test_per_class: Option<usize>,
-    /// Network; resnet34, resnet50 and resnet101 are not there yet
+    /// Network; resnet50 and resnet101 are made of bottleneck blocks
     #[arg(short = 'a', long, value_name = "NAME", help_heading = "Network")]
     pub arch: Option<String>,
-    /// Channels of the first stage; the others have 2, 4 and 8 times as many
+    /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide
     #[arg(long, value_name = "CHANNELS", help_heading = "Network")]
     pub width: Option<usize>,
     /// Loss and disambiguation. A method that is chosen brings its own --mixup and --upd-start unless they are given: solar
@@ -193,9 +193,14 @@ impl GivenSettings {
             };
         }
         if let Some(word) = &self.dataset {
-            settings.dataset = choices::dataset_name(word);
+            let before = std::mem::replace(&mut settings.dataset, choices::dataset_name(word));
             if !choices::DATASETS.contains(&settings.dataset.as_str()) {
                 return Err(bad("dataset", word));
+            }
+            // A data set with images of another size brings its size along; one that is given wins below.
+            let size = choices::image_size(&settings.dataset);
+            if size != choices::image_size(&before) {
+                settings.image_size = size;
             }
         }
         if let Some(word) = &self.method {

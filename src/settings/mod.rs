@@ -48,7 +48,7 @@ pub struct Settings {
     pub synthetic_test_per_class: usize,
     /// Network, one of [`choices::ARCHITECTURES`].
     pub arch: String,
-    /// Channels of the first stage; the others have 2, 4 and 8 times as many.
+    /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide.
     pub width: usize,
     /// Loss and disambiguation.
     pub method: Method,
@@ -208,7 +208,7 @@ impl fmt::Display for BadSetting {
 
 /// What each setting may be, to follow "must be"; printed by `--help` and by every error about the setting.
 const ALLOWED: &[(&str, &str)] = &[
-    ("dataset", "one of cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, synthetic"),
+    ("dataset", "one of cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, voc, csv, synthetic"),
     ("data-dir", "a folder"),
     ("imb-factor", "above 0 and at most 1"),
     ("imb-type", "one of exp, step, none"),
@@ -219,7 +219,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("image-size", "a whole number from 8 to 512"),
     ("synthetic-train-per-class", "a whole number from 1 to 100000"),
     ("synthetic-test-per-class", "a whole number from 1 to 100000"),
-    ("arch", "resnet18"),
+    ("arch", "one of resnet18, resnet34, resnet50, resnet101"),
     ("width", "a whole number from 1 to 1024"),
     ("method", "one of corr, proden, lw, cavl, cc, solar"),
     ("debias", "one of none, oracle, oracle-post, records"),
@@ -261,7 +261,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("seeds", "whole numbers from 0 to 9223372036854775807, as in 123,124"),
     ("show", "best or last"),
     ("format", "text, markdown or csv"),
-    ("num-class", "the number of classes of the data set: 10 or 100"),
+    ("num-class", "the number of classes of the data set: 10, 20 or 100"),
 ];
 
 /// What the setting called `name` may be, to follow "must be".
@@ -272,11 +272,6 @@ pub fn allowed(name: &str) -> Option<&'static str> {
 fn bad(name: &'static str, value: impl fmt::Display) -> BadSetting {
     let reason = format!("must be {}", allowed(name).unwrap_or("a value that is known"));
     BadSetting { name, value: quoted_where_odd(&value.to_string()), reason }
-}
-
-fn not_there_yet(name: &'static str, value: impl fmt::Display) -> BadSetting {
-    let reason = format!("not there yet; for now it must be {}", allowed(name).unwrap_or("left out"));
-    BadSetting { name, value: value.to_string(), reason }
 }
 
 /// The value on one line and never empty, so that a message always shows what it speaks of.
@@ -325,12 +320,7 @@ impl Settings {
             "synthetic-test-per-class",
             &self.synthetic_test_per_class,
         );
-        let arch = self.arch.as_str();
-        check(
-            choices::ARCHITECTURES.contains(&arch) || choices::ARCHITECTURES_TO_COME.contains(&arch),
-            "arch",
-            &self.arch,
-        );
+        check(choices::ARCHITECTURES.contains(&self.arch.as_str()), "arch", &self.arch);
         check((1..=1024).contains(&self.width), "width", &self.width);
         check(from_0_below_1(self.m), "m", &self.m);
         check(finite_from_0(self.alpha), "alpha", &self.alpha);
@@ -365,12 +355,9 @@ impl Settings {
     /// Settings that are fine each by itself but not together, and those that this version cannot train with.
     fn contradictions(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        if self.dataset == "folder" && self.data_dir.is_none() {
-            let reason = "must name the folder of images that --dataset folder reads".to_string();
+        if ["folder", "csv"].contains(&self.dataset.as_str()) && self.data_dir.is_none() {
+            let reason = format!("must name the folder of images that --dataset {} reads", self.dataset);
             found.push(BadSetting { name: "data-dir", value: String::new(), reason });
-        }
-        if choices::ARCHITECTURES_TO_COME.contains(&self.arch.as_str()) {
-            found.push(not_there_yet("arch", &self.arch));
         }
         found.extend(self.senseless_combinations());
         let foreign = |name, value: Option<String>, method: Method| {

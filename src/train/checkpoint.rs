@@ -38,8 +38,8 @@ pub struct Progress {
     pub best_epoch: usize,
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// Training samples of each class.
-    pub train_counts: Vec<usize>,
+    /// Training samples of each class; `None` where true classes are unknown.
+    pub train_counts: Option<Vec<usize>>,
 }
 
 /// A checkpoint in memory.

@@ -14,10 +14,11 @@ use crate::nn::resnet::{self, Mode};
 pub struct TestMetrics {
     pub top1: f64,
     pub top5: f64,
-    /// Mean accuracy of the classes with many, medium and few training samples; 0 where a group is empty.
-    pub many: f64,
-    pub medium: f64,
-    pub few: f64,
+    /// Mean accuracy of the classes with many, medium and few training samples; 0 where a group is empty, `None` where the
+    /// training samples' classes are unknown.
+    pub many: Option<f64>,
+    pub medium: Option<f64>,
+    pub few: Option<f64>,
     /// Accuracy of each class.
     pub per_class: Vec<f64>,
 }
@@ -46,9 +47,8 @@ pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
 }
 
 /// Metrics of `logits` `[N,K]` against `labels` `[N]`. A row's prediction is the first of its largest logits; a row with a NaN
-/// counts as wrong.
-pub fn metrics(logits: &[f32], labels: &[u8], train_counts: &[usize]) -> TestMetrics {
-    let classes = train_counts.len();
+/// counts as wrong. `train_counts` `[K]` is `None` where the training samples' classes are unknown.
+pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Option<&[usize]>) -> TestMetrics {
     let (mut hits, mut hits5, mut sizes) = (vec![0usize; classes], 0usize, vec![0usize; classes]);
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
         let label = usize::from(label);
@@ -63,11 +63,11 @@ pub fn metrics(logits: &[f32], labels: &[u8], train_counts: &[usize]) -> TestMet
     let percent =
         |part: usize, whole: usize| if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
     let per_class: Vec<f64> = hits.iter().zip(&sizes).map(|(&hit, &size)| percent(hit, size)).collect();
-    let shots = shots(train_counts);
+    let shots = train_counts.map(shots);
     let mean_of = |group: Shot| {
         let members: Vec<f64> =
-            per_class.iter().zip(&shots).filter(|(_, s)| **s == group).map(|(a, _)| *a).collect();
-        if members.is_empty() { 0.0 } else { members.iter().sum::<f64>() / members.len() as f64 }
+            per_class.iter().zip(shots.as_ref()?).filter(|(_, s)| **s == group).map(|(a, _)| *a).collect();
+        Some(if members.is_empty() { 0.0 } else { members.iter().sum::<f64>() / members.len() as f64 })
     };
     let n = labels.len();
     TestMetrics {
@@ -134,13 +134,14 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Records a forward pass over `batch` of the images at a time.
+    /// Records a forward pass over `batch` of the images at a time, or over fewer where they are larger than 32x32: as many pixels
+    /// at a time, so that large images need no more memory.
     ///
     /// # Errors
     /// When the device has not enough memory.
     pub fn new(model: &Model, of: ResidentImages, batch: usize, device: &mut dyn Device) -> Result<Self> {
         let ResidentImages { images, count, size, normalisation } = of;
-        let batch = batch.min(count);
+        let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch).min(count);
         let batches = count.div_ceil(batch);
         let classes = model.architecture.classes;
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
@@ -204,6 +205,29 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::CpuDevice;
+    use crate::nn::Architecture;
+
+    /// Images of 64x64 come in batches of a quarter; how many there are at a time changes nothing.
+    #[test]
+    fn large_images_are_evaluated_in_smaller_batches() {
+        let mut device = CpuDevice::new(1).unwrap();
+        let architecture = Architecture::by_name("resnet50", 2, 3).unwrap();
+        let model = Model::new(architecture, 1, crate::pll::Debias::None, &mut device).unwrap();
+        let size = 64;
+        let images = (0..5 * size * size * 3).map(|i: usize| (i * i / 7) as u8).collect();
+        let set = ImageSet { images, labels: vec![0, 1, 2, 0, 1], height: size, width: size };
+        let mut logits = |batch: usize, batches: usize| {
+            let images = ResidentImages::new(&set, crate::data::CIFAR10, &mut device).unwrap();
+            let evaluation = Evaluation::new(&model, images, batch, &mut device).unwrap();
+            assert_eq!(evaluation.batches, batches);
+            evaluation.run(&mut device).unwrap().0
+        };
+        let (one, two) = (logits(1, 5), logits(8, 3));
+        assert_eq!(one.len(), 15);
+        assert_eq!(one, two);
+        assert_ne!(one[..3], one[3..6]);
+    }
 
     #[test]
     fn groups_of_the_published_profile() {
@@ -216,10 +240,10 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_first_class_and_nan_is_wrong() {
-        let result = metrics(&[1.0, 1.0, f32::NAN, 0.0], &[0, 1], &[1, 1]);
-        assert_eq!((result.top1, result.top5), (50.0, 50.0));
-        let result = metrics(&[1.0, 1.0], &[1], &[1, 1]);
-        assert_eq!((result.top1, result.top5), (0.0, 100.0));
+        let result = metrics(&[1.0, 1.0, f32::NAN, 0.0], &[0, 1], 2, None);
+        assert_eq!((result.top1, result.top5, result.many), (50.0, 50.0, None));
+        let result = metrics(&[1.0, 1.0], &[1], 2, Some(&[1, 1]));
+        assert_eq!((result.top1, result.top5, result.medium), (0.0, 100.0, Some(0.0)));
     }
 
     #[test]

@@ -163,8 +163,9 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     if !(1..=4096).contains(&width) {
         return Err(usage!("metadata 'width': {width}; must be 1 to 4096"));
     }
-    let architecture = Architecture::by_name(arch, width, classes)
-        .ok_or_else(|| usage!("metadata 'arch': '{arch}'; must be resnet18"))?;
+    let architecture = Architecture::by_name(arch, width, classes).ok_or_else(|| {
+        usage!("metadata 'arch': '{arch}'; must be one of {}", Architecture::names().join(", "))
+    })?;
     let debias = debias(input, &settings, &architecture, device)?;
     let mut model = Model::new(architecture, case.number("seed", 0)?, debias, device)?;
     model.import(&input.state_dict(), device)?;

@@ -26,7 +26,7 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
         dataset: settings.dataset.parse()?,
         data_dir: settings.data_dir.clone(),
         imb_factor: settings.imb_factor,
-        imb_type: settings.imb_type.word().parse()?,
+        imb_type: settings.imb_type,
         reverse: settings.reverse,
         partial_rate: settings.partial_rate,
         seed: settings.seed,
@@ -81,6 +81,14 @@ fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder,
     Ok((folder, checkpoint))
 }
 
+/// How many training samples the largest and the smallest class have.
+fn sizes(counts: Option<&[usize]>) -> String {
+    let range = counts.and_then(|counts| Some((counts.iter().max()?, counts.iter().min()?)));
+    range.map_or("true classes not all known".into(), |(most, least)| {
+        format!("largest {most}, smallest {least}")
+    })
+}
+
 fn progress_bar(steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);
     let template = "{msg} [{bar:30}] {pos}/{len} steps, {per_sec}, {eta} left";
@@ -112,8 +120,13 @@ fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFold
     let data = prepare(&recipe(settings)?)?;
     let counts = data.counts();
     let mut training = Training::new(settings, &data, &mut *device)?;
-    let test_images = ResidentImages::new(&data.test, data.test_normalisation, &mut *device)?;
-    let evaluation = Evaluation::new(&training.model, test_images, EVALUATION_BATCH, &mut *device)?;
+    let evaluation = match &data.test {
+        None => None,
+        Some(test) => {
+            let images = ResidentImages::new(test, data.test_normalisation, &mut *device)?;
+            Some(Evaluation::new(&training.model, images, EVALUATION_BATCH, &mut *device)?)
+        }
+    };
     let (folder, checkpoint) = open_folder(settings, resume)?;
     let folder = opened.insert(folder);
 
@@ -131,18 +144,18 @@ fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFold
     folder.keep_metrics(progress.epochs_done)?;
     folder.say(&format!("device {} ({})", device.describe(), chosen.reason));
     folder.say(&format!(
-        "data {}: {} training samples of {} classes (largest {}, smallest {}), {} test images",
+        "data {}: {} training samples of {} classes ({}), {} test images",
         settings.dataset,
         data.train.len(),
         data.classes.len(),
-        counts.iter().max().unwrap_or(&0),
-        counts.iter().min().unwrap_or(&0),
-        data.test.len(),
+        sizes(counts.as_deref()),
+        data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
     ));
     let plan = &training.plan;
     folder.say(&format!(
-        "{} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without sharing)",
+        "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without sharing)",
         settings.method_title(),
+        settings.arch,
         settings.width,
         training.model.parameters.len(),
         settings.batch_size,
@@ -185,10 +198,12 @@ fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFold
         let last = epoch + 1 == epochs;
         let evaluated = last || (epoch + 1) % settings.eval_every == 0;
         let (mut test, mut log_prior) = (None, None);
-        if evaluated {
+        if let (true, Some(evaluation), Some(images)) = (evaluated, &evaluation, &data.test) {
             let (logits, prior) = evaluation.run(&mut *device)?;
-            test = Some(evaluate::metrics(&logits, &data.test.labels, &counts));
+            test = Some(evaluate::metrics(&logits, &images.labels, data.classes.len(), counts.as_deref()));
             log_prior = prior;
+        } else if let (true, Some(prior)) = (evaluated, training.model.debias.estimate()) {
+            log_prior = Some(device.read_f32(prior.log_prior)?);
         }
         let estimate = training.class_prior_estimate(log_prior.as_deref(), &mut *device)?;
         let [confidence, label_accuracy] = training.confidence_statistics(&mut *device)?;
@@ -196,10 +211,19 @@ fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFold
             epoch,
             learning_rate,
             loss,
-            train_accuracy: 100.0 * f64::from(counters[counter::CORRECT]) / samples,
+            train_accuracy: metrics::percent(
+                f64::from(counters[counter::CORRECT]),
+                training.known_in_epoch(epoch),
+            ),
             mean_max_confidence: confidence,
-            label_accuracy: 100.0 * label_accuracy,
-            prior_distance: estimate.as_ref().map(|prior| evaluate::prior_distance(prior, &counts)),
+            label_accuracy: metrics::percent(
+                label_accuracy * data.train.len() as f64,
+                data.train.labels.iter().flatten().count(),
+            ),
+            prior_distance: estimate
+                .as_ref()
+                .zip(counts.as_ref())
+                .map(|(prior, counts)| evaluate::prior_distance(prior, counts)),
             class_prior: estimate,
             test,
             seconds: started.elapsed().as_secs_f64(),
@@ -207,7 +231,11 @@ fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFold
         };
         progress.epochs_done = epoch + 1;
         let top1 = epoch_metrics.test.as_ref().map(|test| test.top1);
-        let best = top1.is_some_and(|top1| top1 > progress.best_top1);
+        // Without test images the last is taken for the best.
+        let best = match top1 {
+            Some(top1) => top1 > progress.best_top1,
+            None => last && data.test.is_none(),
+        };
         if let (true, Some(top1)) = (best, top1) {
             (progress.best_top1, progress.best_epoch) = (top1, epoch);
         }

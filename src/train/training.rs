@@ -33,8 +33,9 @@ pub fn model(
     counts: Option<&[usize]>,
     device: &mut dyn Device,
 ) -> Result<Model> {
-    let architecture = Architecture::by_name(&settings.arch, settings.width, classes)
-        .ok_or_else(|| usage!("--arch {}: must be resnet18", settings.arch))?;
+    let architecture = Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
+        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
+    })?;
     let debias = method_choice::debias(settings, counts, [architecture.features, classes], device)?;
     Model::new(architecture, settings.seed, debias, device)
 }
@@ -96,6 +97,8 @@ pub struct Training {
     /// SoLar's pass over all training images after an epoch.
     counting: Option<Evaluation>,
     candidates: Vec<u8>,
+    /// Which samples' true classes are known, for metrics.
+    known: Vec<bool>,
     /// Steps of an epoch: the incomplete last batch is dropped.
     pub steps: usize,
 }
@@ -113,8 +116,8 @@ impl Training {
             ));
         }
         let steps = samples / batch;
-        let mut model = model(settings, classes, Some(&data.counts()), device)?;
-        let labels: Vec<i32> = data.train.labels.iter().map(|&label| i32::from(label)).collect();
+        let mut model = model(settings, classes, data.counts().as_deref(), device)?;
+        let labels = data.device_labels();
         let start = method_choice::label_method(settings).map_or(Start::Uniform, |method| method.start);
         let store = ConfidenceStore::new(classes, &data.candidates.rows, &labels, start, device)?;
         let state = StepState::new(device)?;
@@ -148,7 +151,16 @@ impl Training {
         let mut tape = Tape::new(device.activations());
         let [confidence, labels, out] =
             [store.confidence, store.labels, statistics_out].map(|buffer| tape.persistent(buffer));
-        tape.push(Primitive::ConfidenceStatistics { rows: samples, classes, confidence, labels, out });
+        // LW's rows weigh the other classes as well.
+        let candidates = (start == Start::UniformInsideAndOutside).then(|| tape.persistent(store.candidates));
+        tape.push(Primitive::ConfidenceStatistics {
+            rows: samples,
+            classes,
+            confidence,
+            candidates,
+            labels,
+            out,
+        });
         let statistics = tape.finish(device)?;
 
         let counting = match method.solar() {
@@ -176,12 +188,24 @@ impl Training {
             statistics_out,
             counting,
             candidates: data.candidates.rows.clone(),
+            known: data.train.labels.iter().map(Option::is_some).collect(),
         })
     }
 
     /// Steps that SoLar's queue has seen when `epochs_done` epochs of the run are done.
     pub fn queue_steps(&self, epochs_done: usize) -> usize {
         StageEpoch::of(&self.settings, epochs_done).epoch * self.steps
+    }
+
+    /// The samples of an epoch in their order.
+    fn order(&self, epoch: usize) -> Vec<u32> {
+        Stream::new(self.settings.seed, Purpose::Shuffle, epoch as u32, 0, 0).permutation(self.store.samples)
+    }
+
+    /// Samples of an epoch's steps whose true class is known.
+    pub fn known_in_epoch(&self, epoch: usize) -> usize {
+        let stepped = self.steps * self.settings.batch_size;
+        self.order(epoch).iter().take(stepped).filter(|&&i| self.known[i as usize]).count()
     }
 
     /// Uploads what an epoch needs: order of samples, augmentation parameters, mixup, learning rate and the other scalars. SoLar's
@@ -195,8 +219,8 @@ impl Training {
             self.method.solar().map_or(Ok(()), |solar| solar.restart(device))?;
         }
         let (samples, number) = (self.store.samples, epoch as u32);
-        let order = Stream::new(seed, Purpose::Shuffle, number, 0, 0).permutation(samples);
-        device.write_i32(self.data.order, &order.iter().map(|&i| i as i32).collect::<Vec<_>>())?;
+        let order: Vec<i32> = self.order(epoch).iter().map(|&i| i as i32).collect();
+        device.write_i32(self.data.order, &order)?;
         let source = self.data.source;
         let parameters: Vec<ViewParameters> = (0..samples as u32)
             .into_par_iter()

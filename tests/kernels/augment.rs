@@ -2,9 +2,12 @@
 //! rounded to nearest even.
 
 use records::data::augment::operation::{OPERATIONS, OperationParameters};
+use records::data::augment::parameters::VIEW_BYTES;
 use records::data::augment::{Operation, View, ViewParameters};
-use records::device::gpu::Precision;
-use records::device::{Primitive, Tensor};
+use records::device::gpu::sim::SimDriver;
+use records::device::gpu::{GpuDevice, Precision};
+use records::device::{Device as _, Element, Primitive, Tensor};
+use records::error::UsageError;
 
 use super::pair::{Pair, Random, Value};
 
@@ -115,6 +118,54 @@ fn every_operation_alone() {
             check(&mut pair, &case(&what, [size, size], size, views, &mut random), &mut random);
         }
     }
+}
+
+/// Every operation on 128 x 128 pixels, sixteen a thread, at both ends of its range and between them.
+#[test]
+fn every_operation_on_large_views() {
+    let mut random = Random::new("large views");
+    let size = 128;
+    let views = OPERATIONS.into_iter().flat_map(|(operation, _, range)| {
+        let [low, high] = range.unwrap_or([0.0, 1.0]);
+        [low, high, low + 0.3 * (high - low)].map(|value| {
+            let mut view = plain(size);
+            view.operations[0] = OperationParameters::new(operation, value, [size, size]);
+            view.cutout = [100, 3, 126, 40];
+            view
+        })
+    });
+    let case = case("operations at 128", [size, size], size, views.collect(), &mut random);
+    check(&mut Pair::new(Precision::F32), &case, &mut random);
+}
+
+/// A view that does not fit a block's memory is refused before anything runs, with the size that fits.
+#[test]
+fn views_that_are_too_large_are_refused() {
+    let mut device = GpuDevice::new(Box::new(SimDriver::open(0).unwrap()), Precision::Bf16);
+    let size = 130;
+    let lengths =
+        [(Element::U8, 3 * 64), (Element::U8, 2 * VIEW_BYTES), (Element::I32, 1), (Element::F32, 6)];
+    let mut buffers = device.allocate_all(&lengths, "a test operand").unwrap();
+    buffers.push(device.allocate(Element::Bf16, 2 * size * size * 3, "a test operand").unwrap());
+    let primitive = Primitive::Augment {
+        batch: 1,
+        first: 0,
+        count: 2,
+        source: [8, 8],
+        size,
+        images: Tensor(0),
+        parameters: Tensor(1),
+        index: Tensor(2),
+        normalisation: Tensor(3),
+        views: VIEWS,
+    };
+    let error = device.execute(&primitive, &buffers).unwrap_err();
+    assert!(error.is::<UsageError>(), "{error:#}");
+    let line = error.to_string();
+    assert!(
+        line.contains("130x130") && line.contains("up to 129") && line.contains("--image-size"),
+        "{line}"
+    );
 }
 
 /// Every operation before and after every other and itself: none may leave anything that the next one trips over.
@@ -272,7 +323,11 @@ fn every_shape() {
         ([70, 51], 33, 2),
         ([256, 200], 32, 1),
         ([64, 64], 64, 1),
-        ([96, 128], 128, 1),
+        ([96, 128], 128, 2),
+        ([128, 96], 128, 2),
+        ([128, 128], 128, 2),
+        // The largest view that a block of the interpreter's GPU has memory for.
+        ([64, 100], 129, 1),
     ];
     for precision in [Precision::F32, Precision::Bf16] {
         let mut pair = Pair::new(precision);
@@ -361,4 +416,54 @@ fn parameters_of_any_value() {
     }
     let case = case("parameters of any value", [24, 24], 24, views, &mut random);
     check(&mut Pair::new(Precision::F32), &case, &mut random);
+}
+
+/// One view of each sample, weak or strong, into rows that may be followed by others: those stay.
+#[test]
+fn one_view_at_a_time() {
+    let size = 32;
+    let [images, parameters, index, normalisation, views] = std::array::from_fn(Tensor);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        let mut random = Random::new("one view at a time");
+        let samples = 5;
+        let of_sample = |sample| {
+            [View::Weak, View::Strong]
+                .map(|view| ViewParameters::of_sample(2, 9, sample, view, [size, size], size))
+        };
+        let given: Vec<ViewParameters> = (0..samples).flat_map(of_sample).collect();
+        let source: Vec<u8> =
+            (0..samples as usize).flat_map(|k| image(k, [size, size], &mut random)).collect();
+        // Fewer than there are samples.
+        let batch = 3;
+        let len = size * size * 3;
+        for (first, count) in [(0, 1), (1, 1), (0, 2)] {
+            let values = [
+                Value::U8(source.clone()),
+                Value::U8(bytemuck::cast_slice(&given).to_vec()),
+                Value::I32(random.distinct(batch, samples as usize)),
+                Value::F32(vec![0.4914, 0.4822, 0.4465, 0.247, 0.243, 0.261]),
+                Value::Activations(vec![7.0; 4 * batch * len]),
+            ];
+            let source = [size, size];
+            let primitive = Primitive::Augment {
+                batch,
+                first,
+                count,
+                source,
+                size,
+                images,
+                parameters,
+                index,
+                normalisation,
+                views,
+            };
+            let mut outcome = pair.run(&[primitive], &values);
+            if precision == Precision::Bf16 {
+                outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
+            }
+            outcome.assert_equal(&format!("{count} views from {first}, {precision:?}"), views);
+            assert!(outcome.kernels[VIEWS.0][count * batch * len..].iter().all(|v| *v == 7.0));
+        }
+    }
 }

@@ -121,6 +121,49 @@ fn rows_are_stored_at_their_step() {
     }
 }
 
+/// A step that begins anew after its last, as the position in a ring does: seen through what is stored there.
+#[test]
+fn steps_begin_anew_at_their_modulus() {
+    let mut pair = Pair::new(Precision::F32);
+    for (modulus, start) in [(1, 0), (3, 0), (4, 2), (2, 5)] {
+        let [rows, step, store] = std::array::from_fn(Tensor);
+        let advance = Primitive::AdvanceStep { step, modulus: Some(modulus) };
+        let steps = [advance, Primitive::StoreRows { batch: 1, columns: 1, rows, step, store }];
+        for count in 1..7 {
+            let values = [Value::F32(vec![1.0]), Value::I32(vec![start]), Value::F32(vec![0.0; modulus])];
+            let outcome = pair.run(&vec![steps.clone(); count].concat(), &values);
+            let what = format!("{count} steps of {modulus} from {start}");
+            outcome.assert_equal(&what, store);
+            outcome.assert_equal(&what, step);
+        }
+    }
+}
+
+/// The mixed views behind those they are mixed from, in one buffer.
+#[test]
+fn views_are_mixed_in_place() {
+    for precision in PRECISIONS {
+        let mut pair = Pair::new(precision);
+        for (views, batch, len) in [(1, 4, 192), (2, 5, 27), (2, 3, 20), (2, 2, 9000)] {
+            let mut random = Random::new(&format!("mixup in place {batch} {len}"));
+            let (rows, steps) = (views * batch, 3);
+            let values = [
+                Value::F32(random.uniform(steps, 0.5, 1.0)),
+                Value::I32((0..steps).flat_map(|_| random.distinct(batch, batch)).collect()),
+                Value::I32(vec![1]),
+                Value::Activations(random.normal(2 * rows * len, 1.0)),
+            ];
+            let [weights, permutations, step, x] = std::array::from_fn(Tensor);
+            let mixup =
+                Primitive::Mixup { batch, rows, len, weights, permutations, step, index: None, x, out: None };
+            let mut outcome = pair.run(&[mixup], &values);
+            assert_rounded(&pair, &mut outcome, &format!("{rows} rows of {len}, {precision:?}"), x);
+            let Value::Activations(before) = &values[x.0] else { unreachable!() };
+            assert_ne!(outcome.kernels[x.0][rows * len..], before[rows * len..]);
+        }
+    }
+}
+
 /// Images of two views that share weight and permutation.
 #[test]
 fn views_are_mixed() {

@@ -7,6 +7,7 @@ use records::device::gpu::driver::Driver as _;
 use records::device::gpu::launch::{Arguments, Kernel, Launch};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
+use records::device::primitive::Occupied;
 use records::device::{Buffer, ConvolutionShape, Device as _, Element, Plan, Primitive, Tensor};
 
 use crate::pair::{Outcome, Pair, Random, Value};
@@ -25,6 +26,7 @@ const Y: Tensor = Tensor(5);
 const DY: Tensor = Tensor(6);
 const D_AFFINE: Tensor = Tensor(7);
 const DX: Tensor = Tensor(8);
+const COUNT: Tensor = Tensor(9);
 
 /// How stored activations are rounded.
 fn stored(precision: Precision) -> f64 {
@@ -158,7 +160,19 @@ fn training(precision: Precision, shapes: &[[usize; 2]]) {
 fn training_in_f32() {
     training(
         Precision::F32,
-        &[[1, 8], [2, 4], [3, 12], [67, 20], [1301, 8], [517, 64], [130, 260], [45, 516], [9, 2048]],
+        &[
+            [1, 8],
+            [2, 4],
+            [3, 12],
+            [67, 20],
+            [1301, 8],
+            [517, 64],
+            [130, 260],
+            [45, 516],
+            [9, 2048],
+            [9216, 8],
+            [75, 1024],
+        ],
     );
 }
 
@@ -166,8 +180,92 @@ fn training_in_f32() {
 fn training_in_bf16() {
     training(
         Precision::Bf16,
-        &[[1, 8], [2, 16], [3, 24], [67, 40], [2603, 8], [517, 64], [130, 264], [45, 520], [9, 2048]],
+        &[
+            [1, 8],
+            [2, 16],
+            [3, 24],
+            [67, 40],
+            [2603, 8],
+            [517, 64],
+            [130, 264],
+            [45, 520],
+            [9, 2048],
+            [16384, 8],
+            [75, 1024],
+        ],
     );
+}
+
+/// Batches of which the device decides how much is there: what lies behind is not read, and 0 where it is written. None, one, some and
+/// all of the images, and more than there is room for.
+fn partly_occupied(precision: Precision, shapes: &[[usize; 3]]) {
+    let mut pair = Pair::new(precision);
+    let stored = stored(precision);
+    for &[images, rows_each, channels] in shapes {
+        let rows = images * rows_each;
+        for (residual, relu) in [(false, false), (false, true), (true, false), (true, true)] {
+            for count in [0, 1, images / 2, images - 1, images, images + 3] {
+                let what = format!(
+                    "{count} of {images} x {rows_each} x {channels}, residual {residual}, relu {relu}"
+                );
+                let there = (count * rows_each).min(rows);
+                let mut random = Random::new(&format!("batchnorm occupied {precision:?} {what}"));
+                let mut values = operands(&mut random, rows, channels);
+                for tensor in [X, RESIDUAL] {
+                    let Value::Activations(values) = &mut values[tensor.0] else { unreachable!() };
+                    values[there * channels..].fill(f32::NAN);
+                }
+                let Value::Activations(dy) = &mut values[DY.0] else { unreachable!() };
+                dy[there * channels..].fill(0.0);
+                let Value::F32(running) = values[RUNNING.0].clone() else { unreachable!() };
+                values.push(Value::I32(vec![count as i32]));
+                let part = Some(Occupied { count: COUNT, rows_each });
+                let mut primitives =
+                    [forward([rows, channels], residual, relu), gradient([rows, channels], residual, relu)];
+                for primitive in &mut primitives {
+                    match primitive {
+                        Primitive::BatchNorm { occupied, .. }
+                        | Primitive::BatchNormGradient { occupied, .. } => *occupied = part,
+                        _ => unreachable!(),
+                    }
+                }
+                let outcome = pair.run(&primitives, &values);
+
+                // The tolerances of whole batches.
+                outcome.assert_close(&format!("{what}: statistics"), BATCH, 16.0 * F32, 16.0 * F32);
+                outcome.assert_close(&format!("{what}: running"), RUNNING, 16.0 * F32, 16.0 * F32);
+                let cancelled = if there == 1 { 380.0 * 8.0 } else { 24.0 };
+                assert_within(&format!("{what}: y"), &outcome, Y, stored + 16.0 * F32, 4.0 * cancelled * F32);
+                if relu && residual {
+                    outcome.assert_equal(&format!("{what}: the residual's gradient"), DY);
+                }
+                outcome.assert_close(&format!("{what}: d_affine"), D_AFFINE, 32.0 * F32, 32.0 * F32);
+                let scale = if there == 1 { 380.0 } else { 3.0 };
+                let absolute = 16.0 * scale * 5.0 * F32;
+                assert_within(&format!("{what}: dx"), &outcome, DX, stored + 16.0 * F32, absolute);
+                for tensor in [Y, DX] {
+                    let written = &outcome.kernels[tensor.0];
+                    assert!(written[there * channels..].iter().all(|v| *v == 0.0), "{what}: behind");
+                    assert!(written[..there * channels].iter().all(|v| v.is_finite()), "{what}");
+                }
+                if there == 0 {
+                    assert_eq!(outcome.kernels[RUNNING.0], running, "{what}");
+                    let zeros = |tensor: Tensor| outcome.kernels[tensor.0].iter().all(|v| *v == 0.0);
+                    assert!(zeros(BATCH) && zeros(D_AFFINE), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn partly_occupied_batches_in_f32() {
+    partly_occupied(Precision::F32, &[[2, 1, 4], [5, 9, 12], [40, 13, 64], [7, 16, 260]]);
+}
+
+#[test]
+fn partly_occupied_batches_in_bf16() {
+    partly_occupied(Precision::Bf16, &[[2, 1, 8], [5, 9, 24], [40, 13, 64], [7, 16, 264]]);
 }
 
 /// Training statistics and y against float64, where the mean is a thousand deviations: x in f32 around 100 with deviation 0.1
@@ -312,7 +410,7 @@ fn thousands_of_tiles_are_merged() {
         };
         let arguments = Arguments::new().count(rows).count(channels).count(tiles).count(tile_rows);
         let arguments = memory.iter().fold(arguments, |arguments, memory| arguments.pointer(memory.address));
-        driver.launch(&launch("batchnorm_finish", arguments)).unwrap();
+        driver.launch(&launch("batchnorm_finish", arguments.pointer(0).count(0))).unwrap();
         let read = |driver: &mut SimDriver, address| {
             let mut values = vec![0f32; 2 * channels];
             driver.read(address, bytemuck::cast_slice_mut(&mut values)).unwrap();

@@ -135,6 +135,49 @@ fn layers_of_resnet18_in_f32() {
     );
 }
 
+/// Layers of ResNet-50's bottlenecks at full width: 1x1 that widen and narrow by four, shortcuts with and without stride.
+const BOTTLENECKS: [[usize; 7]; 7] = [
+    [1, 9, 9, 64, 64, 1, 1],
+    [1, 9, 9, 64, 256, 1, 1],
+    [2, 6, 6, 256, 64, 1, 1],
+    [1, 9, 9, 256, 512, 1, 2],
+    [1, 5, 5, 512, 512, 3, 2],
+    [3, 3, 3, 512, 2048, 1, 1],
+    [1, 2, 2, 2048, 512, 1, 1],
+];
+
+#[test]
+fn bottlenecks_in_bf16() {
+    check(Precision::Bf16, &BOTTLENECKS);
+}
+
+#[test]
+fn bottlenecks_in_f32() {
+    check(Precision::F32, &BOTTLENECKS[..4]);
+}
+
+/// Images of the sizes beyond 32, and those whose halves are odd, narrow: among them rows as long as a tile of pixels.
+const SIZES: [[usize; 7]; 6] = [
+    [1, 128, 128, 8, 8, 3, 1],
+    [1, 128, 128, 8, 16, 3, 2],
+    [1, 96, 96, 16, 8, 1, 2],
+    [2, 48, 48, 8, 8, 3, 2],
+    [1, 36, 36, 8, 24, 3, 2],
+    [3, 9, 9, 8, 40, 3, 2],
+];
+
+#[test]
+fn sizes_beyond_32_in_bf16() {
+    check(Precision::Bf16, &SIZES);
+    check(Precision::Bf16, &[[1, 128, 128, 3, 8, 3, 1], [2, 36, 36, 3, 16, 3, 1]]);
+}
+
+#[test]
+fn sizes_beyond_32_in_f32() {
+    check(Precision::F32, &SIZES[1..]);
+    check(Precision::F32, &[[1, 96, 96, 3, 4, 3, 1]]);
+}
+
 #[test]
 fn first_layers_in_bf16() {
     check(
@@ -165,6 +208,8 @@ fn statistics_of_the_epilogue() {
             [41, 16, 16, 8, 128, 1, 1],
             [3, 9, 9, 3, 64, 3, 1],
             [5, 8, 8, 24, 24, 3, 2],
+            [2, 9, 9, 64, 256, 1, 1],
+            [1, 128, 128, 3, 8, 3, 1],
         ] {
             let s = shape(row);
             let (rows, channels) = (s.output_len() / s.out_channels, s.out_channels);

@@ -1,10 +1,8 @@
 //! The pair loss, the renewal of confidence rows, and their counters.
 
 use records::device::gpu::Precision;
-use records::device::gpu::driver::Gpu;
-use records::device::gpu::lower::Lowering;
 use records::device::primitive::{ConfidenceRule, LossKind, control, counter};
-use records::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
+use records::device::{Primitive, Tensor};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -198,55 +196,6 @@ fn renewed_confidence_rows() {
     }
 }
 
-/// Runs primitives as one recorded plan, where neighbours are lowered together, on the kernels' device; and one by one on the CPU.
-fn run_recorded(pair: &mut Pair, primitives: &[Primitive], values: &[Value]) -> Outcome {
-    let one_by_one = pair.run(primitives, values);
-    let device = &mut *pair.kernels;
-    let buffers: Vec<Buffer> = values.iter().map(|value| upload(device, value)).collect();
-    let mut plan = Plan {
-        primitives: primitives.to_vec(),
-        buffers: buffers.clone(),
-        temporary_allocations: Vec::new(),
-        temporary_bytes: 0,
-        unshared_bytes: 0,
-        recording: 0,
-    };
-    plan.recording = device.record(&plan).unwrap();
-    device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
-    let read = |buffer: Buffer| match buffer.element {
-        Element::F32 => device.read_f32(buffer).unwrap(),
-        _ => Vec::new(),
-    };
-    Outcome { cpu: one_by_one.cpu, kernels: buffers.into_iter().map(read).collect() }
-}
-
-fn upload(device: &mut dyn Device, value: &Value) -> Buffer {
-    let mut make = |element, len| device.allocate(element, len, "a test operand").unwrap();
-    match value {
-        Value::F32(values) => {
-            let buffer = make(Element::F32, values.len());
-            device.write_f32(buffer, values).unwrap();
-            buffer
-        }
-        Value::I32(values) => {
-            let buffer = make(Element::I32, values.len());
-            device.write_i32(buffer, values).unwrap();
-            buffer
-        }
-        Value::U8(values) => {
-            let buffer = make(Element::U8, values.len());
-            device.write_u8(buffer, values).unwrap();
-            buffer
-        }
-        Value::Output(len) => {
-            let buffer = make(Element::F32, *len);
-            device.write_f32(buffer, &vec![f32::NAN; *len]).unwrap();
-            buffer
-        }
-        other => panic!("{other:?} is no operand of this family"),
-    }
-}
-
 #[test]
 fn loss_and_renewal_in_one_launch() {
     let mut pair = Pair::new(Precision::F32);
@@ -255,7 +204,7 @@ fn loss_and_renewal_in_one_launch() {
             let case = Case { update, ..Case::new(shape) };
             for (which, renewal) in case.updates().into_iter().enumerate() {
                 let what = format!("{shape:?}, renewal {which}, flag {update}");
-                let outcome = run_recorded(&mut pair, &[case.loss(), renewal], &case.values());
+                let outcome = pair.run_recorded(&[case.loss(), renewal], &case.values());
                 check_loss(&what, case.classes, &outcome);
                 outcome.assert_close(&what, CONFIDENCE, rows_tolerance(case.classes), 0.0);
                 case.check_rows(&what, &outcome);
@@ -272,14 +221,7 @@ fn loss_and_renewal_in_one_launch() {
 #[test]
 fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
     let case = Case::new([3, 10]);
-    let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
-    let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };
-    let launches = |primitives: &[Primitive]| {
-        let (buffers, addresses) = ([buffer; 9], [4096; 9]);
-        let mut lowering = Lowering::new(&gpu, &buffers, &addresses, 0);
-        lowering.lower(primitives).unwrap();
-        lowering.finish().0.len()
-    };
+    let launches = |primitives: &[Primitive]| crate::pair::launches(primitives, 9);
     for update in case.updates() {
         assert_eq!(launches(&[case.loss(), update.clone()]), 1);
         assert_eq!(launches(&[update.clone(), case.loss()]), 2);
@@ -335,7 +277,7 @@ fn extreme_logits() {
         let case = extreme(classes);
         for (which, renewal) in case.updates().into_iter().enumerate() {
             let what = format!("{classes} classes, renewal {which}");
-            let outcome = run_recorded(&mut pair, &[case.loss(), renewal], &case.values());
+            let outcome = pair.run_recorded(&[case.loss(), renewal], &case.values());
             let nans = |values: &[f32]| values.iter().filter(|v| v.is_nan()).count();
             assert!(nans(&outcome.cpu[LOSS_ROWS.0]) >= 5 && nans(&outcome.cpu[CONFIDENCE.0]) >= 4 * classes);
             check_loss(&what, classes, &outcome);
@@ -420,19 +362,31 @@ fn statistics_of_confidence_rows() {
         // Nothing is larger than a NaN that stands first: the sum shows it, the hits do not.
         let mut spoiled = confidence.clone();
         spoiled[rows / 2 * classes] = f32::NAN;
-        // The spoiled row's label is its position.
+        // One label is unknown; the spoiled row's is its position.
         let mut labels: Vec<i32> = random.below(rows, classes as u32).iter().map(|&k| k as i32).collect();
+        labels[rows / 3] = -1;
         labels[rows / 2] = 0;
-        let primitive = Primitive::ConfidenceStatistics {
-            rows,
-            classes,
-            confidence: Tensor(0),
-            labels: Tensor(1),
-            out: Tensor(2),
-        };
-        for (what, confidence) in [("whole", confidence), ("spoiled", spoiled)] {
+        // The first maximum is a candidate in some rows and none in others; every row has one.
+        let mut sets: Vec<u8> = random.below(rows * classes, 2).iter().map(|&bit| bit as u8).collect();
+        sets.chunks_exact_mut(classes).enumerate().for_each(|(row, set)| set[row % classes] = 1);
+        let cases = [
+            ("whole", confidence.clone(), None),
+            ("spoiled", spoiled.clone(), None),
+            ("among candidates", confidence, Some(Tensor(3))),
+            ("spoiled, among candidates", spoiled, Some(Tensor(3))),
+        ];
+        for (what, confidence, candidates) in cases {
             let what = format!("{rows} x {classes}, {what}");
-            let values = [Value::F32(confidence), Value::I32(labels.clone()), Value::Output(2)];
+            let (confidence, labels) = (Value::F32(confidence), Value::I32(labels.clone()));
+            let values = [confidence, labels, Value::Output(2), Value::U8(sets.clone())];
+            let primitive = Primitive::ConfidenceStatistics {
+                rows,
+                classes,
+                confidence: Tensor(0),
+                candidates,
+                labels: Tensor(1),
+                out: Tensor(2),
+            };
             let outcome = pair.run(std::slice::from_ref(&primitive), &values);
             outcome.assert_close(&what, Tensor(2), f64::from(f32::EPSILON), 0.0);
             assert_eq!(outcome.cpu[2][1], outcome.kernels[2][1], "{what}: hits");

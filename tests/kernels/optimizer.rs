@@ -1,4 +1,4 @@
-//! SGD and conversion: the same bits as the CPU's.
+//! SGD, addition and conversion: the same bits as the CPU's.
 
 use records::device::gpu::Precision;
 use records::device::{Element, Primitive, Tensor};
@@ -54,6 +54,20 @@ fn sgd_writes_the_rounded_copy() {
         assert_eq!(parameters, expected.kernels[2], "parameters of {len}");
         let rounded: Vec<f32> = parameters.iter().map(|&p| half::bf16::from_f32(p).to_f32()).collect();
         assert_eq!(copy, rounded, "copy of {len}");
+    }
+}
+
+#[test]
+fn addition() {
+    let mut pair = Pair::new(Precision::F32);
+    for len in LENGTHS {
+        let mut random = Random::new(&format!("addition {len}"));
+        let mut x = random.normal(len, 1.0);
+        x[len / 2] = f32::NAN;
+        let values = [Value::F32(x), Value::F32(random.normal(len, 1e3))];
+        let add = Primitive::Add { len, x: Tensor(0), into: Tensor(1) };
+        let outcome = pair.run(&[add.clone(), add], &values);
+        outcome.assert_equal(&format!("{len}"), Tensor(1));
     }
 }
 

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
-use records::device::{Buffer, Device, Element, Primitive, Tensor};
+use records::device::gpu::driver::Gpu;
+use records::device::gpu::lower::Lowering;
+use records::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
 use records::random::philox::{Purpose, Stream};
 
 /// An operand's values before the primitive runs. `Activations` are bf16 on a device of that precision (and rounded to bf16 for
@@ -18,6 +20,8 @@ pub enum Value {
     Output(usize),
     /// An output stored as activations are.
     ActivationOutput(usize),
+    /// An output of i32.
+    IntegerOutput(usize),
 }
 
 /// The devices under comparison.
@@ -27,7 +31,7 @@ pub struct Pair {
     pub precision: Precision,
 }
 
-/// What both devices left in every operand: f32 operands only; others are empty.
+/// What both devices left in every operand, integers as f32 (of which those below 2^24 are exact); of u8 nothing.
 pub struct Outcome {
     pub cpu: Vec<Vec<f32>>,
     pub kernels: Vec<Vec<f32>>,
@@ -73,6 +77,7 @@ impl Pair {
             }
             Value::Output(len) => Self::poisoned(device, Element::F32, *len),
             Value::ActivationOutput(len) => Self::poisoned(device, activations, *len),
+            Value::IntegerOutput(len) => Self::poisoned(device, Element::I32, *len),
         }
     }
 
@@ -81,12 +86,41 @@ impl Pair {
             return Ok(device.allocate_all(&[(element, len)], "a test output")?[0]);
         }
         let buffer = device.allocate(element, len, "a test output")?;
-        device.write_f32(buffer, &vec![f32::NAN; len])?;
+        match element {
+            Element::I32 => device.write_i32(buffer, &vec![i32::MIN; len])?,
+            _ => device.write_f32(buffer, &vec![f32::NAN; len])?,
+        }
         Ok(buffer)
     }
 
     /// Runs primitives, whose tensor `i` holds `values[i]`, on both devices, one after the other as they come.
     pub fn run(&mut self, primitives: &[Primitive], values: &[Value]) -> Outcome {
+        self.run_both(values, |device, buffers| {
+            primitives.iter().try_for_each(|primitive| device.execute(primitive, buffers))
+        })
+    }
+
+    /// The same as one recorded plan, where neighbours that one kernel does together are lowered together.
+    pub fn run_recorded(&mut self, primitives: &[Primitive], values: &[Value]) -> Outcome {
+        self.run_both(values, |device, buffers| {
+            let mut plan = Plan {
+                primitives: primitives.to_vec(),
+                buffers: buffers.to_vec(),
+                temporary_allocations: Vec::new(),
+                temporary_bytes: 0,
+                unshared_bytes: 0,
+                recording: 0,
+            };
+            plan.recording = device.record(&plan)?;
+            device.replay(&plan)
+        })
+    }
+
+    fn run_both(
+        &mut self,
+        values: &[Value],
+        run: impl Fn(&mut dyn Device, &[Buffer]) -> Result<()>,
+    ) -> Outcome {
         let rounded: Vec<Value> = values
             .iter()
             .map(|value| match value {
@@ -95,8 +129,8 @@ impl Pair {
             })
             .collect();
         let activations = self.kernels.activations();
-        let cpu = Self::run_on(&mut self.cpu, primitives, &rounded, Element::F32);
-        let kernels = Self::run_on(&mut *self.kernels, primitives, &rounded, activations);
+        let cpu = Self::run_on(&mut self.cpu, &run, &rounded, Element::F32);
+        let kernels = Self::run_on(&mut *self.kernels, &run, &rounded, activations);
         Outcome {
             cpu: cpu.expect("the CPU runs the primitives"),
             kernels: kernels.unwrap_or_else(|error| panic!("{error:#}")),
@@ -105,18 +139,17 @@ impl Pair {
 
     fn run_on(
         device: &mut dyn Device,
-        primitives: &[Primitive],
+        run: impl Fn(&mut dyn Device, &[Buffer]) -> Result<()>,
         values: &[Value],
         activations: Element,
     ) -> Result<Vec<Vec<f32>>> {
         let buffers =
             values.iter().map(|v| Self::upload(device, v, activations)).collect::<Result<Vec<_>>>()?;
-        for primitive in primitives {
-            device.execute(primitive, &buffers)?;
-        }
+        run(device, &buffers)?;
         let read = |&buffer: &Buffer| match buffer.element {
             Element::F32 | Element::Bf16 => device.read_f32(buffer),
-            _ => Ok(Vec::new()),
+            Element::I32 => Ok(device.read_i32(buffer)?.into_iter().map(|v| v as f32).collect()),
+            Element::U8 => Ok(Vec::new()),
         };
         buffers.iter().map(read).collect()
     }
@@ -168,6 +201,16 @@ impl Outcome {
             theirs[at]
         );
     }
+}
+
+/// How many launches primitives over `tensors` tensors become.
+pub fn launches(primitives: &[Primitive], tensors: usize) -> usize {
+    let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
+    let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };
+    let (buffers, addresses) = (vec![buffer; tensors], vec![4096; tensors]);
+    let mut lowering = Lowering::new(&gpu, &buffers, &addresses, 0);
+    lowering.lower(primitives).unwrap();
+    lowering.finish().0.len()
 }
 
 /// Random values for tests, different for every `name`, and for every RECORDS_TEST_SEED.

@@ -6,8 +6,17 @@ use records::device::{Primitive, Tensor};
 
 use crate::pair::{Pair, Random, Value};
 
-const SHAPES: [[usize; 3]; 6] =
-    [[1, 16, 8], [7, 1, 24], [3, 49, 40], [5, 4, 520], [33, 16, 64], [2, 9, 2048]];
+const SHAPES: [[usize; 3]; 8] = [
+    [1, 16, 8],
+    [7, 1, 24],
+    [3, 49, 40],
+    [5, 4, 520],
+    [33, 16, 64],
+    [2, 9, 2048],
+    // 16 x 16 positions of an image of 128 x 128, and 5 x 5 of one of 36 x 36.
+    [2, 256, 72],
+    [3, 25, 2048],
+];
 
 #[test]
 fn forward() {

@@ -10,13 +10,17 @@ use crate::pair::{Pair, Random, Value};
 #[test]
 fn the_mean_feature() {
     let mut pair = Pair::new(Precision::F32);
-    for [rows, inputs] in [[2, 512], [6, 8], [34, 33], [512, 512], [512, 7], [100, 2048], [33, 64], [6, 1]] {
+    for [rows, inputs] in
+        [[2, 512], [6, 8], [34, 33], [512, 512], [512, 7], [100, 2048], [512, 2048], [33, 64], [6, 1]]
+    {
         let mut random = Random::new(&format!("mean {rows} {inputs}"));
         for momentum in [0.9, 0.5] {
             let primitive =
                 Primitive::MeanFeature { rows, inputs, momentum, features: Tensor(0), mean: Tensor(1) };
             let mut features = random.uniform(rows * inputs, 0.0, 2.0);
             features[rows * inputs - 1] = f32::NAN;
+            // Rows of mixed views behind take no part.
+            features.extend(vec![f32::NAN; 3 * inputs]);
             let values = [Value::F32(features), Value::F32(random.uniform(inputs, 0.0, 2.0))];
             // Twice: the mean moves.
             let outcome = pair.run(&[primitive.clone(), primitive], &values);
@@ -40,6 +44,7 @@ fn the_class_prior() {
         [7, 33],
         [33, 20],
         [257, 128],
+        [10, 2048],
         [1000, 2048],
         [1, 8],
     ] {

@@ -171,6 +171,35 @@ mod tests {
 
     use super::super::Operation;
 
+    /// What is measured in pixels grows with the view; all else is drawn alike.
+    #[test]
+    fn cutouts_and_translations_scale_with_the_size() {
+        let (mut translations, mut cutouts) = (0, 0);
+        for sample in 0..400 {
+            let of = |size| ViewParameters::of_sample(2, 0, sample, View::Strong, [128, 128], size);
+            let (small, large) = (of(32), of(128));
+            assert_eq!((small.crop, small.flip), (large.crop, large.flip));
+            for (a, b) in small.operations.iter().zip(&large.operations) {
+                assert_eq!((a.kind, a.factor), (b.kind, b.factor));
+                if a.kind == Operation::TranslateX as i32 {
+                    // Whole pixels, each rounded from a shift four times as long.
+                    let near = |a: i32, b: i32| (4 * a - b).abs() <= 6;
+                    assert!(
+                        near(a.integers[0], b.integers[0]) && near(a.integers[1], b.integers[1]),
+                        "{b:?}"
+                    );
+                    translations += usize::from(b.integers[0].abs() > 16 || b.integers[1].abs() > 16);
+                }
+            }
+            let [x0, y0, x1, y1] = large.cutout;
+            let width = |[x0, _, x1, _]: [i32; 4]| x1 - x0;
+            assert!(x0 >= 0 && y0 >= 0 && x1 <= 128 && y1 <= 128 && width(large.cutout) <= 65);
+            assert!((4 * width(small.cutout) - width(large.cutout)).abs() <= 8, "{:?}", large.cutout);
+            cutouts += usize::from(width(large.cutout) > 33);
+        }
+        assert!(translations > 20 && cutouts > 20, "{translations} {cutouts}");
+    }
+
     proptest! {
         #[test]
         fn crops_lie_inside_any_source(seed: u64, height in 1usize..200, width in 1usize..200, size in 1usize..130) {

@@ -88,13 +88,31 @@ fn normalise(row: &mut [f32]) {
     row.iter_mut().for_each(|c| *c /= total);
 }
 
-/// `[mean of the rows' maxima; fraction of rows whose first maximum is the true class]`.
-pub(super) fn statistics([rows, classes]: [usize; 2], confidence: &[f32], labels: &[i32]) -> [f32; 2] {
+/// `[mean of the rows' maxima; fraction of rows whose first maximum is the true class]`, of `candidates` alone where given.
+pub(super) fn statistics(
+    [rows, classes]: [usize; 2],
+    confidence: &[f32],
+    candidates: Option<&[u8]>,
+    labels: &[i32],
+) -> [f32; 2] {
     let (mut sum, mut correct) = (0.0f64, 0usize);
-    for (row, &label) in confidence.chunks_exact(classes).zip(labels) {
-        let best = argmax(row);
-        sum += f64::from(row[best]);
-        correct += usize::from(best as i32 == label);
+    for (n, (row, &label)) in confidence.chunks_exact(classes).zip(labels).enumerate() {
+        let (value, best) =
+            match candidates {
+                None => {
+                    let best = argmax(row);
+                    (row[best], best)
+                }
+                Some(sets) => {
+                    let inside =
+                        row.iter().zip(&sets[n * classes..]).enumerate().filter(|(_, (_, s))| **s != 0);
+                    inside.fold((f32::NEG_INFINITY, usize::MAX), |best, (k, (&value, _))| {
+                        if value > best.0 { (value, k) } else { best }
+                    })
+                }
+            };
+        sum += f64::from(value);
+        correct += usize::from(best as i32 == label && best < classes);
     }
     [(sum / rows as f64) as f32, (correct as f64 / rows as f64) as f32]
 }

@@ -449,9 +449,11 @@ impl<'a> Call<'a> {
                     &mut self.f32_mut(rows)?,
                 );
             }
-            P::ConfidenceStatistics { rows, classes, confidence, labels, out } => {
+            P::ConfidenceStatistics { rows, classes, confidence, candidates, labels, out } => {
                 let (confidence, labels) = (self.f32(confidence)?, self.i32(labels)?);
-                let figures = confidence::statistics([rows, classes], &confidence, &labels);
+                let candidates = candidates.map(|candidates| self.u8(candidates)).transpose()?;
+                let shape = [rows, classes];
+                let figures = confidence::statistics(shape, &confidence, candidates.as_deref(), &labels);
                 self.f32_mut(out)?.copy_from_slice(&figures);
             }
 

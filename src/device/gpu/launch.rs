@@ -68,7 +68,7 @@ impl Arguments {
     /// # Panics
     /// Above 2^31 - 1: the caller's shapes are checked before.
     pub fn count(self, value: usize) -> Self {
-        self.counts(&[value])
+        self.push(&int(value), 4)
     }
 
     /// A `float`.
@@ -76,14 +76,20 @@ impl Arguments {
         self.push(&value.to_le_bytes(), 4)
     }
 
-    /// A structure of `int`s, by value.
+    /// Several `int`s, each a parameter of its own.
     ///
     /// # Panics
     /// As [`Arguments::count`].
     pub fn counts(self, values: &[usize]) -> Self {
-        let int =
-            |&value: &usize| i32::try_from(value).expect("a count of a kernel fits 31 bits").to_le_bytes();
-        let bytes: Vec<u8> = values.iter().flat_map(int).collect();
+        values.iter().fold(self, |arguments, &value| arguments.count(value))
+    }
+
+    /// One parameter: a structure of `int`s, by value.
+    ///
+    /// # Panics
+    /// As [`Arguments::count`].
+    pub fn structure(self, values: &[usize]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|&value| int(value)).collect();
         self.push(&bytes, 4)
     }
 
@@ -98,6 +104,10 @@ impl Arguments {
     }
 }
 
+fn int(value: usize) -> [u8; 4] {
+    i32::try_from(value).expect("a count of a kernel fits 31 bits").to_le_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,5 +119,12 @@ mod tests {
         assert_eq!(arguments.offsets(), [0, 8, 16]);
         assert_eq!(arguments.bytes()[8], 9);
         assert_eq!(arguments.bytes()[16..], 1.0f32.to_le_bytes());
+    }
+
+    /// The driver wants one pointer a parameter.
+    #[test]
+    fn several_counts_are_several_parameters_and_a_structure_is_one() {
+        assert_eq!(Arguments::new().counts(&[1, 2, 3]).offsets(), [0, 4, 8]);
+        assert_eq!(Arguments::new().structure(&[1, 2, 3]).offsets(), [0]);
     }
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use ptx_sim::{Counters, Machine, Program, Settings};
 
 use super::cache::KernelCache;
@@ -82,6 +82,15 @@ impl SimDriver {
             self.programs.insert(file, program);
         }
         let program = &self.programs[file];
+        if let Some(kernel) = program.describe(name) {
+            // The interpreter takes the packed block; a GPU's driver one pointer a parameter.
+            let offsets: Vec<usize> = kernel.parameters.iter().map(|given| given.offset as usize).collect();
+            ensure!(
+                offsets == launch.arguments.offsets(),
+                "kernel {name}: parameters at {offsets:?}, arguments at {:?}",
+                launch.arguments.offsets()
+            );
+        }
         let Launch { grid, block, shared_bytes, cooperative, .. } = *launch;
         let arguments = launch.arguments.bytes();
         let request = ptx_sim::Launch { grid, block, shared_bytes, cooperative, arguments };

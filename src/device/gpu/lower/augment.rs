@@ -53,8 +53,8 @@ fn largest_size(source: [usize; 2], shared: usize) -> usize {
 pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
     let Primitive::Augment {
         batch,
-        first: 0,
-        count: 2,
+        first,
+        count,
         source,
         size,
         images,
@@ -66,6 +66,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
     else {
         bail!("'{}' is no augmentation", primitive.name())
     };
+    ensure!(count > 0 && first + count <= 2, "{count} views from {first}: there are two");
     let samples = lowering.buffers[images.0].len / (source[0] * source[1] * 3);
     ensure!(
         lowering.buffers[parameters.0].len == samples * 2 * VIEW_BYTES,
@@ -102,8 +103,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
         .pointer(lowering.address(index))
         .pointer(lowering.address(normalisation))
         .pointer(lowering.address(views))
-        .counts(&[batch, source[0], source[1], size, cut.taps, cut.half]);
-    let mut launch = Launch::linear(Kernel { file: FILE, name }, 2 * batch, cut.threads, arguments);
+        .counts(&[batch, first, source[0], source[1], size, cut.taps, cut.half]);
+    let mut launch = Launch::linear(Kernel { file: FILE, name }, count * batch, cut.threads, arguments);
     launch.shared_bytes = cut.shared_bytes() as u32;
     lowering.launch(launch);
     Ok(())

@@ -1,11 +1,11 @@
 //! What feeds a step: [`Primitive::SelectBatch`], [`Primitive::AdvanceStep`], [`Primitive::NormaliseImages`],
-//! [`Primitive::StoreRows`] and [`Primitive::Mixup`].
+//! [`Primitive::StoreRows`], [`Primitive::Mixup`] and [`Primitive::MixupChosen`].
 
 use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
-use crate::device::{Element, Primitive, Tensor};
+use crate::device::{Element, Primitive};
 
 const FILE: &str = "batch.cu";
 const THREADS: usize = 256;
@@ -17,10 +17,24 @@ fn kernel(name: &'static str) -> Kernel {
     Kernel { file: FILE, name }
 }
 
-impl Lowering<'_> {
-    fn len(&self, tensor: Tensor) -> usize {
-        self.buffers[tensor.0].len
-    }
+/// A launch over rows of `len` of the type `element`: a block a row, or several where rows are long.
+fn by_rows(
+    names: [&'static str; 2],
+    element: Element,
+    rows: usize,
+    len: usize,
+    arguments: Arguments,
+) -> Launch {
+    let (name, vector) = match element {
+        Element::Bf16 => (names[0], 8),
+        _ => (names[1], 4),
+    };
+    // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for a block.
+    let units = if len.is_multiple_of(vector) { len / vector } else { len };
+    let threads = units.next_multiple_of(32).min(THREADS);
+    let mut launch = Launch::linear(kernel(name), rows, threads, arguments);
+    launch.grid[1] = units.div_ceil(4 * threads) as u32;
+    launch
 }
 
 /// Lowers a primitive of this family.
@@ -37,8 +51,9 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let blocks = batch.div_ceil(THREADS);
             lowering.launch(Launch::linear(kernel("select_batch"), blocks, THREADS, arguments));
         }
-        Primitive::AdvanceStep { step, modulus: None } => {
-            let arguments = Arguments::new().pointer(lowering.address(step));
+        Primitive::AdvanceStep { step, modulus } => {
+            ensure!(modulus != Some(0), "a step is of at least one");
+            let arguments = Arguments::new().pointer(lowering.address(step)).count(modulus.unwrap_or(0));
             lowering.launch(Launch::linear(kernel("advance_step"), 1, 1, arguments));
         }
         Primitive::NormaliseImages { batch, pixels, images, step, normalisation, x } => {
@@ -65,34 +80,49 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
                 .counts(&[len, lowering.len(store) / len]);
             lowering.launch(Launch::linear(kernel("store_rows"), len.div_ceil(THREADS), THREADS, arguments));
         }
-        Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out: Some(out) } => {
+        Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out } => {
             let steps = lowering.len(weights);
             ensure!(
                 steps > 0 && lowering.len(permutations) == steps * batch,
                 "a mixup needs a weight and a permutation of the batch for every step"
             );
             ensure!(index.is_none() || rows == batch, "a mixup of indexed rows is one group");
-            ensure!(lowering.element(x) == lowering.element(out), "a mixup keeps the type of its rows");
-            let (name, vector) = match lowering.element(x) {
-                Element::Bf16 => ("mixup_bf16", 8),
-                _ => ("mixup_f32", 4),
+            let element = lowering.element(x);
+            let to = match out {
+                Some(out) => {
+                    ensure!(lowering.element(out) == element, "a mixup keeps the type of its rows");
+                    lowering.address(out)
+                }
+                None => {
+                    ensure!(lowering.len(x) == 2 * rows * len, "no room for mixed rows behind those given");
+                    lowering.address(x) + (rows * len * element.bytes()) as u64
+                }
             };
-            // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for
-            // a block.
-            let units = if len % vector == 0 { len / vector } else { len };
-            let threads = units.next_multiple_of(32).min(THREADS);
-            let parts = units.div_ceil(4 * threads);
             let arguments = Arguments::new()
                 .pointer(lowering.address(weights))
                 .pointer(lowering.address(permutations))
                 .pointer(lowering.address(step))
                 .pointer(lowering.optional(index))
                 .pointer(lowering.address(x))
-                .pointer(lowering.address(out))
+                .pointer(to)
                 .counts(&[batch, len, steps]);
-            let mut launch = Launch::linear(kernel(name), rows, threads, arguments);
-            launch.grid[1] = parts as u32;
-            lowering.launch(launch);
+            lowering.launch(by_rows(["mixup_bf16", "mixup_f32"], element, rows, len, arguments));
+        }
+        Primitive::MixupChosen { batch, len, weights, step, rows, partners, count, x, out } => {
+            let (steps, element) = (lowering.len(weights), lowering.element(x));
+            ensure!(steps > 0, "a mixup needs a weight for every step");
+            ensure!(lowering.element(out) == element, "a mixup keeps the type of its rows");
+            let arguments = Arguments::new()
+                .pointer(lowering.address(weights))
+                .pointer(lowering.address(step))
+                .pointer(lowering.address(rows))
+                .pointer(lowering.address(partners))
+                .pointer(lowering.address(count))
+                .pointer(lowering.address(x))
+                .pointer(lowering.address(out))
+                .counts(&[len, steps]);
+            let names = ["mixup_chosen_bf16", "mixup_chosen_f32"];
+            lowering.launch(by_rows(names, element, batch, len, arguments));
         }
         _ => bail!("no kernel for the primitive '{}' in {FILE}", primitive.name()),
     }

@@ -5,6 +5,7 @@ use anyhow::{Result, bail, ensure};
 use super::{Lowering, convolution};
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::primitive::Occupied;
 use crate::device::{Element, Primitive, Tensor};
 
 /// Threads of a block of the passes over activations, and vectors of channels side by side in it at most: a warp's worth.
@@ -88,11 +89,20 @@ fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     Ok(())
 }
 
-/// Whether the batchnorm normalises what the convolution gives, so that its statistics can be summed where they are made.
+impl Lowering<'_> {
+    /// The last arguments of every pass: where the number of images is, or null, and the rows of each.
+    fn occupied(&self, arguments: Arguments, occupied: Option<Occupied>) -> Arguments {
+        let rows_each = occupied.map_or(0, |occupied| occupied.rows_each);
+        arguments.pointer(self.optional(occupied.map(|occupied| occupied.count))).count(rows_each)
+    }
+}
+
+/// Whether the batchnorm normalises what the convolution gives, so that its statistics can be summed where they are made: those of
+/// all rows, as a convolution does not know how many are there.
 pub(super) fn follows(convolution: &Primitive, batchnorm: &Primitive) -> bool {
     let (
         &Primitive::Convolution { shape, y: output, .. },
-        &Primitive::BatchNorm { rows, channels, x: input, .. },
+        &Primitive::BatchNorm { rows, channels, x: input, occupied: None, .. },
     ) = (convolution, batchnorm)
     else {
         return false;
@@ -123,7 +133,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let element = lowering.element(x);
             check(rows, channels, element)?;
             let name = of_type(element, "batchnorm_inference_bf16", "batchnorm_inference_f32")?;
-            apply(lowering, name, [rows, channels], [x, affine, running, y], residual, relu);
+            apply(lowering, name, [rows, channels], [x, affine, running, y], residual, relu, None);
             Ok(())
         }
         Primitive::BatchNormGradient { .. } => gradient(lowering, primitive),
@@ -139,6 +149,7 @@ fn apply(
     [x, affine, statistics, y]: [Tensor; 4],
     residual: Option<Tensor>,
     relu: bool,
+    occupied: Option<Occupied>,
 ) {
     let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let arguments = Arguments::new()
@@ -151,6 +162,7 @@ fn apply(
         .pointer(lowering.address(statistics))
         .pointer(lowering.optional(residual))
         .pointer(lowering.address(y));
+    let arguments = lowering.occupied(arguments, occupied);
     lowering.launch(cut.launch(name, arguments));
 }
 
@@ -160,18 +172,8 @@ fn forward(
     primitive: &Primitive,
     sums: Option<convolution::Statistics>,
 ) -> Result<()> {
-    let &Primitive::BatchNorm {
-        rows,
-        channels,
-        x,
-        affine,
-        running,
-        batch,
-        residual,
-        relu,
-        occupied: None,
-        y,
-    } = primitive
+    let &Primitive::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, occupied, y } =
+        primitive
     else {
         bail!("'{}' is no training batchnorm", primitive.name());
     };
@@ -189,6 +191,7 @@ fn forward(
                 .count(cut.tile_rows)
                 .pointer(lowering.address(x))
                 .pointer(partial);
+            let arguments = lowering.occupied(arguments, occupied);
             lowering.launch(cut.launch(name, arguments));
             (partial, cut.tiles, cut.tile_rows)
         }
@@ -201,9 +204,10 @@ fn forward(
         .pointer(address)
         .pointer(lowering.address(running))
         .pointer(lowering.address(batch));
+    let arguments = lowering.occupied(arguments, occupied);
     lowering.launch(finish("batchnorm_finish", channels, tiles, arguments));
     let name = of_type(element, "batchnorm_apply_bf16", "batchnorm_apply_f32")?;
-    apply(lowering, name, [rows, channels], [x, affine, batch, y], residual, relu);
+    apply(lowering, name, [rows, channels], [x, affine, batch, y], residual, relu, occupied);
     Ok(())
 }
 
@@ -216,7 +220,7 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         y,
         relu,
         residual,
-        occupied: None,
+        occupied,
         affine,
         batch,
         dy,
@@ -260,6 +264,7 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         .pointer(lowering.address(batch))
         .pointer(lowering.address(dy))
         .pointer(partial);
+    let arguments = lowering.occupied(arguments, occupied);
     lowering.launch(cut.launch(sums, arguments));
     let arguments = Arguments::new()
         .count(channels)
@@ -278,6 +283,7 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         .pointer(lowering.address(dy))
         .pointer(lowering.address(d_affine))
         .pointer(lowering.address(dx));
+    let arguments = lowering.occupied(arguments, occupied);
     lowering.launch(cut.launch(apply, arguments));
     Ok(())
 }
@@ -348,5 +354,10 @@ mod tests {
         assert!(!follows(&convolution, &batchnorm(2 * 3 * 2 * 2, 8, Tensor(2))));
         assert!(!follows(&convolution, &batchnorm(2 * 3, 16, Tensor(2))));
         assert!(!follows(&batchnorm(12, 16, Tensor(2)), &convolution));
+        // A convolution's sums are of all rows.
+        let mut part = batchnorm(2 * 3 * 2, 16, Tensor(2));
+        let Primitive::BatchNorm { occupied, .. } = &mut part else { unreachable!() };
+        *occupied = Some(Occupied { count: Tensor(7), rows_each: 6 });
+        assert!(!follows(&convolution, &part));
     }
 }

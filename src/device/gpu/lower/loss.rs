@@ -1,8 +1,8 @@
-//! The pair loss, the renewal of confidence rows, and their counters.
+//! The pair loss with the renewal of its confidence rows, and their counters. Other losses and renewals: [`super::loss_by_kind`].
 
 use anyhow::{Result, bail};
 
-use super::Lowering;
+use super::{Lowering, loss_by_kind};
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::primitive::{ConfidenceRule, LossKind};
 use crate::device::{Primitive, Tensor};
@@ -161,13 +161,14 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let kernel = Kernel { file: FILE, name: "step_statistics" };
             lowering.launch(Launch::linear(kernel, 1, 1024, arguments));
         }
-        Primitive::ConfidenceStatistics { rows, classes, confidence, labels, out } => {
+        Primitive::ConfidenceStatistics { rows, classes, confidence, candidates, labels, out } => {
             // Four blocks of eight warps keep the loads of a multiprocessor in flight.
             let blocks = rows.div_ceil(STATISTICS_ROWS).min(4 * lowering.gpu().multiprocessors);
             let sums = lowering.workspace(blocks * size_of::<f64>());
             let hits = lowering.workspace(blocks * size_of::<i32>());
             let arguments = Arguments::new()
                 .pointer(lowering.address(confidence))
+                .pointer(lowering.optional(candidates))
                 .pointer(lowering.address(labels))
                 .pointer(sums)
                 .pointer(hits)
@@ -184,7 +185,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let kernel = Kernel { file: FILE, name: "confidence_statistics_total" };
             lowering.launch(Launch::linear(kernel, 1, 32, arguments));
         }
-        _ => bail!("no kernel for the primitive '{}' in this family", primitive.name()),
+        _ => loss_by_kind::lower(lowering, primitive)?,
     }
     Ok(())
 }

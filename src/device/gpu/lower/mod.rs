@@ -9,12 +9,14 @@ mod batchnorm;
 mod convolution;
 mod linear;
 mod loss;
+mod loss_by_kind;
 mod optimizer;
 mod pooling;
 mod prior;
 mod sinkhorn;
+mod solar;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::driver::Gpu;
 use super::launch::Launch;
@@ -57,6 +59,11 @@ impl<'a> Lowering<'a> {
         self.buffers[tensor.0].element
     }
 
+    /// Elements of a tensor.
+    fn len(&self, tensor: Tensor) -> usize {
+        self.buffers[tensor.0].len
+    }
+
     /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the primitives lowered together: given to others after
     /// them.
     fn workspace(&mut self, bytes: usize) -> u64 {
@@ -92,6 +99,13 @@ impl<'a> Lowering<'a> {
                     [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
                 ) if loss::fits(pair, update) => {
                     loss::lower_with_update(self, pair, update)?;
+                    beyond
+                }
+                (
+                    loss @ Primitive::Loss { .. },
+                    [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
+                ) if loss_by_kind::fits(loss, update) => {
+                    loss_by_kind::lower_with_update(self, loss, update)?;
                     beyond
                 }
                 _ => {
@@ -130,7 +144,7 @@ impl<'a> Lowering<'a> {
             P::MaskedSoftmax { .. }
             | P::CountLargest { .. }
             | P::ChooseSamples { .. }
-            | P::SolarLoss { .. } => bail!("no kernel yet for '{}'", primitive.name()),
+            | P::SolarLoss { .. } => solar::lower(self, primitive),
             P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }

@@ -1,10 +1,11 @@
-//! Passes over the flat arena of all parameters: SGD and conversion, four elements a thread.
+//! Passes over the flat arena of all parameters: SGD; addition and conversion of flat arrays: four elements a thread.
 
 use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::{Element, Primitive};
+use crate::usage;
 
 const THREADS: usize = 256;
 /// Elements of a thread.
@@ -13,6 +14,16 @@ const ELEMENTS: usize = 4;
 fn launch(name: &'static str, len: usize, arguments: Arguments) -> Launch {
     let kernel = Kernel { file: "optimizer.cu", name };
     Launch::linear(kernel, len.div_ceil(ELEMENTS).div_ceil(THREADS), THREADS, arguments)
+}
+
+/// Whether the kernels can number `len` parameters.
+fn check(len: usize) -> Result<()> {
+    match i32::try_from(len) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(usage!(
+            "the network has {len} parameters, the kernels number 2147483647; use a smaller --width"
+        )),
+    }
 }
 
 /// Lowers a primitive of this family.
@@ -26,6 +37,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             if len == 0 {
                 return Ok(());
             }
+            check(len)?;
             let arguments = Arguments::new()
                 .count(len)
                 .float(momentum)
@@ -37,6 +49,14 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
                 .pointer(lowering.optional(copy));
             lowering.launch(launch("sgd", len, arguments));
         }
+        Primitive::Add { len, x, into } => {
+            if len == 0 {
+                return Ok(());
+            }
+            let arguments =
+                Arguments::new().count(len).pointer(lowering.address(x)).pointer(lowering.address(into));
+            lowering.launch(launch("add", len, arguments));
+        }
         Primitive::Convert { len, from, to } => {
             let name = match (lowering.element(from), lowering.element(to)) {
                 (Element::F32, Element::Bf16) => "convert_bf16",
@@ -46,6 +66,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             if len == 0 {
                 return Ok(());
             }
+            check(len)?;
             let arguments =
                 Arguments::new().count(len).pointer(lowering.address(from)).pointer(lowering.address(to));
             lowering.launch(launch(name, len, arguments));
@@ -53,4 +74,31 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
         _ => bail!("'{}' is no primitive of the optimiser", primitive.name()),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::gpu::driver::Gpu;
+    use crate::device::{Buffer, Tensor};
+    use crate::error::UsageError;
+
+    /// ResNet-101 of width 1024 has ten thousand million parameters.
+    #[test]
+    fn more_parameters_than_the_kernels_number_are_refused() {
+        let gpu = Gpu { name: "a GPU".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376 };
+        let convert = |len: usize| {
+            let buffers = [Element::F32, Element::Bf16].map(|element| Buffer {
+                allocation: 0,
+                offset: 0,
+                len,
+                element,
+            });
+            let mut lowering = Lowering::new(&gpu, &buffers, &[256, 512], 0);
+            lower(&mut lowering, &Primitive::Convert { len, from: Tensor(0), to: Tensor(1) })
+        };
+        convert(i32::MAX as usize).unwrap();
+        let error = convert(1 << 31).unwrap_err();
+        assert!(error.is::<UsageError>() && error.to_string().contains("--width"), "{error}");
+    }
 }

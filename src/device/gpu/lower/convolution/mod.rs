@@ -270,7 +270,7 @@ fn parities(shape: &ConvolutionShape) -> Vec<usize> {
 fn shape_arguments(shape: &ConvolutionShape) -> Arguments {
     let ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride } = *shape;
     let (out_height, out_width) = (shape.out_height(), shape.out_width());
-    Arguments::new().counts(&[
+    Arguments::new().structure(&[
         batch,
         height,
         width,

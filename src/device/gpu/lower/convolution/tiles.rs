@@ -199,9 +199,9 @@ mod tests {
 
     const RTX_3090: usize = 82;
 
-    fn shape(size: usize, in_channels: usize, out_channels: usize) -> ConvolutionShape {
+    fn shape(size: usize, in_channels: usize, out_channels: usize, kernel: usize) -> ConvolutionShape {
         let (height, width) = (size, size);
-        ConvolutionShape { batch: 512, height, width, in_channels, out_channels, kernel: 3, stride: 1 }
+        ConvolutionShape { batch: 512, height, width, in_channels, out_channels, kernel, stride: 1 }
     }
 
     #[test]
@@ -220,15 +220,18 @@ mod tests {
 
     #[test]
     fn weight_gradients_fill_the_gpu_within_the_workspace() {
-        for (size, channels) in [(32, 64), (16, 128), (8, 256), (4, 512)] {
-            let shape = shape(size, channels, channels);
+        let basic = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, c, c, 3));
+        let widening = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, c, 4 * c, 1));
+        let narrowing = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, 4 * c, c, 1));
+        for shape in basic.into_iter().chain(widening).chain(narrowing) {
+            let size = shape.height;
             let cut = weight(&shape, &WEIGHT_TILES, RTX_3090);
-            let columns = 9 * channels;
+            let columns = shape.kernel * shape.kernel * shape.in_channels;
             assert!(cut.splits * 4 * shape.weight_len() <= LARGEST_WORKSPACE, "{cut:?}");
             assert!(cut.splits * cut.share >= 512 * size * size, "{cut:?}");
             assert!((cut.splits - 1) * cut.share < 512 * size * size, "{cut:?}");
             // Work over what the busiest multiprocessor's turns could have done.
-            let work = 512 * size * size * channels * columns;
+            let work = 512 * size * size * shape.out_channels * columns;
             let done = (cut.blocks * cut.splits).div_ceil(RTX_3090)
                 * RTX_3090
                 * cut.share

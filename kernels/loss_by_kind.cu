@@ -1,0 +1,168 @@
+// Losses of one or two views by kind, renewals of confidence rows by rule from one view, and both of the same rows in one launch.
+//
+// The losses are those of loss_row.cuh. A renewal takes p from the logits less the log-prior where there is one:
+//   positive          PRODEN   c <- [c>0] p / sum                Lv et al., "Progressive identification of true labels", ICML 2020
+//   candidates        CC       c <- s p / sum                    Feng et al., "Provably consistent partial-label learning", NeurIPS
+//                                                                2020; SoLar (Wang et al., NeurIPS 2022) as well
+//   leveraged         LW       p / sum over s, and over the rest Wen et al., "Leveraged weighted loss", ICML 2021
+//   activation value  CAVL     one-hot at the first candidate of largest |z - 1| z     Zhang et al., ICLR 2022
+// The softmax over some of the classes is taken from log-probabilities over all, less their own largest: no sum underflows, and a NaN
+// anywhere in the row shows.
+//
+// Grid B: a block a sample, of one warp for up to 128 classes, of eight from 897 on. 36 bytes of shared memory.
+// Bytes: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) a sample, and writes 4 VK (+ 4 K), the least; passes
+// after the first find them in the L1 cache. A loss costs about 60 operations a class and view: 256 samples are a few microseconds of
+// one chain of loads, exponentials and shuffles, whatever the GPU.
+// Sums are over threads by number: the same bits every run.
+#include "control.cuh"
+#include "loss_row.cuh"
+
+enum Rule { POSITIVE, CANDIDATES, LEVERAGED, ACTIVATION_VALUE };
+
+// What a loss reads and writes.
+struct LossRows {
+    const float* logits;    // z f32 [R,K]: view v of sample b in row first + v B + b
+    const int* index;       // i32 [B]: rows of target and candidates; null: row b
+    const float* target;    // c f32 [N,K], or [B,K] without index
+    const u8* candidates;   // s u8 [N,K], of the kinds that read it
+    const float* control;   // null: the loss is written as it is; else multiplied by control[MIXUP] and added
+    float* d_logits;        // dz f32 [R,K], the rows of logits
+    float* loss_rows;       // f32 [B]
+    float beta;
+    int classes, views, first;
+};
+
+template <LossKind KIND> __device__ __forceinline__ void loss(const LossRows& rows, const BlockTeam& team) {
+    const int batch = gridDim.x, b = blockIdx.x, classes = rows.classes;
+    const long long sample = rows.index != nullptr ? rows.index[b] : b;
+    const float weight = rows.control != nullptr ? rows.control[MIXUP] : 1.0f;
+    const float scale = weight / (float)batch;
+    float sum = 0.0f;
+#pragma unroll 1
+    for (int view = 0; view < rows.views; ++view) {
+        const long long at = (long long)(rows.first + view * batch + b) * classes;
+        float* d = rows.d_logits + at;
+        if (weight == 0.0f) {
+            // Not a product: the logits may be anything then.
+            for (int k = team.thread(); k < classes; k += team.threads()) d[k] = 0.0f;
+            continue;
+        }
+        sum += row_loss<KIND>(team, classes, rows.logits + at, rows.target + sample * classes,
+                              rows.candidates + sample * classes, rows.beta, scale, d);
+    }
+    if (team.thread() != 0 || weight == 0.0f) return;
+    rows.loss_rows[b] = rows.control != nullptr ? rows.loss_rows[b] + weight * sum : sum;
+}
+
+// What a renewal reads and writes.
+struct RenewedRows {
+    const float* logits;     // z f32 [B,K]
+    const int* index;        // i32 [B], distinct: rows of candidates and confidence
+    const float* log_prior;  // f32 [K]; may be null
+    const u8* candidates;    // s u8 [N,K]
+    const float* control;    // nothing is renewed where control[UPDATE] is 0
+    float* confidence;       // c f32 [N,K]
+    int classes;
+};
+
+// row[k] = the softmax of log_p(k) over the classes that are inside(k); the others stay. inside(k) may read row[k].
+template <typename LogP, typename Inside>
+__device__ __forceinline__ void partial_softmax(const BlockTeam& team, int classes, float* row, LogP log_p, Inside inside) {
+    const Normaliser n = normaliser(team, classes, log_p, inside);
+    for (int k = team.thread(); k < classes; k += team.threads())
+        if (inside(k)) row[k] = n.p(log_p(k));
+}
+
+// The first class of the largest value(k) among those inside(k), by one warp, in every lane; -1 where none is inside. A NaN is never
+// larger, and nothing is larger than a NaN that stands first.
+template <typename Value, typename Inside>
+__device__ __forceinline__ int warp_first_largest_inside(int classes, Value value, Inside inside) {
+    const int lane = threadIdx.x % 32, none = 0x7fffffff;
+    int first = none;
+    for (int k = lane; k < classes && first == none; k += 32)
+        if (inside(k)) first = k;
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(0xffffffffu, first, distance));
+    if (first == none) return -1;
+    Largest best = {value(first), first};
+    for (int k = lane; k < classes; k += 32)
+        if (inside(k) && value(k) > best.value) best = {value(k), k};
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const float other = __shfl_xor_sync(0xffffffffu, best.value, distance);
+        const int at = __shfl_xor_sync(0xffffffffu, best.at, distance);
+        if (other > best.value || (other == best.value && at < best.at)) best = {other, at};
+    }
+    return best.at;
+}
+
+template <Rule RULE> __device__ __forceinline__ void renew(const RenewedRows& rows, const BlockTeam& team) {
+    if (rows.control[UPDATE] == 0.0f) return;
+    const int b = blockIdx.x, classes = rows.classes, step = team.threads();
+    const long long sample = rows.index[b];
+    const float* logits = rows.logits + b * (long long)classes;
+    const float* prior = rows.log_prior;
+    const u8* candidates = rows.candidates + sample * classes;
+    float* row = rows.confidence + sample * classes;
+    const auto z = [&](int k) { return prior != nullptr ? logits[k] - prior[k] : logits[k]; };
+    const auto candidate = [&](int k) { return candidates[k] != 0; };
+    if (RULE == ACTIVATION_VALUE) {
+        // Every warp looks for itself: no exchange between them.
+        const auto value = [&](int k) { return fabsf(z(k) - 1.0f) * z(k); };
+        const int best = warp_first_largest_inside(classes, value, candidate);
+        for (int k = team.thread(); k < classes; k += step) row[k] = k == best ? 1.0f : 0.0f;
+        return;
+    }
+    const Normaliser n = normaliser(team, classes, z);
+    const auto log_p = [&](int k) { return n.log_p(z(k)); };
+    if (RULE == POSITIVE) partial_softmax(team, classes, row, log_p, [&](int k) { return row[k] > 0.0f; });
+    if (RULE == CANDIDATES || RULE == LEVERAGED) partial_softmax(team, classes, row, log_p, candidate);
+    if (RULE == LEVERAGED) partial_softmax(team, classes, row, log_p, [&](int k) { return !candidate(k); });
+    if (RULE == CANDIDATES)
+        for (int k = team.thread(); k < classes; k += step)
+            if (!candidate(k)) row[k] = 0.0f;
+}
+
+// Four blocks a multiprocessor: 64 registers.
+#define KERNEL extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
+
+#define LOSS(NAME, KIND)                                                                                                    \
+    KERNEL NAME(const float* logits, const int* index, const float* target, const u8* candidates, const float* control,     \
+                float* d_logits, float* loss_rows, float beta, int classes, int views, int first) {                         \
+        __shared__ float scratch[ROW_WARPS];                                                                                \
+        loss<KIND>({logits, index, target, candidates, control, d_logits, loss_rows, beta, classes, views, first}, {scratch}); \
+    }
+
+LOSS(loss_consistency, CONSISTENCY)
+LOSS(loss_cross_entropy, CROSS_ENTROPY)
+LOSS(loss_leveraged_sigmoid, LEVERAGED_SIGMOID)
+LOSS(loss_leveraged_cross_entropy, LEVERAGED_CROSS_ENTROPY)
+LOSS(loss_candidate_sum, CANDIDATE_SUM)
+
+#define RENEW(NAME, RULE)                                                                                               \
+    KERNEL NAME(const float* logits, const int* index, const float* log_prior, const u8* candidates,                    \
+                const float* control, float* confidence, int classes) {                                                 \
+        __shared__ float scratch[ROW_WARPS];                                                                            \
+        renew<RULE>({logits, index, log_prior, candidates, control, confidence, classes}, {scratch});                   \
+    }
+
+RENEW(renew_positive, POSITIVE)
+RENEW(renew_candidates, CANDIDATES)
+RENEW(renew_leveraged, LEVERAGED)
+RENEW(renew_activation_value, ACTIVATION_VALUE)
+
+// The loss of one view against the old confidence rows, then their renewal: a thread reads and overwrites its own classes only, so
+// the loss has read them all when the first is written.
+#define LOSS_AND_RENEW(NAME, KIND, RULE)                                                                                    \
+    KERNEL NAME(const float* logits, const int* index, float* confidence, const u8* candidates, const float* log_prior,     \
+                const float* control, float* d_logits, float* loss_rows, float beta, int classes) {                         \
+        __shared__ float scratch[ROW_WARPS];                                                                                \
+        loss<KIND>({logits, index, confidence, candidates, nullptr, d_logits, loss_rows, beta, classes, 1, 0}, {scratch});   \
+        renew<RULE>({logits, index, log_prior, candidates, control, confidence, classes}, {scratch});                       \
+    }
+
+LOSS_AND_RENEW(loss_cross_entropy_renew_positive, CROSS_ENTROPY, POSITIVE)
+LOSS_AND_RENEW(loss_cross_entropy_renew_activation_value, CROSS_ENTROPY, ACTIVATION_VALUE)
+LOSS_AND_RENEW(loss_leveraged_sigmoid_renew_leveraged, LEVERAGED_SIGMOID, LEVERAGED)
+LOSS_AND_RENEW(loss_leveraged_cross_entropy_renew_leveraged, LEVERAGED_CROSS_ENTROPY, LEVERAGED)
+LOSS_AND_RENEW(loss_candidate_sum_renew_candidates, CANDIDATE_SUM, CANDIDATES)

@@ -1,0 +1,112 @@
+//! `records data fetch`: the download of a data set, and the offer of it where `records train` misses one.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::output;
+use crate::data::fetch::archives::{Archive, Presence, archive_of};
+use crate::data::fetch::{FetchSettings, Fetched, fetch};
+use crate::data::recipe::DatasetName;
+use crate::settings::{Settings, quoted_where_odd};
+use crate::usage;
+
+/// Arguments of `records data fetch`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "An interrupted download goes on where it stopped when the same command is run again."
+)]
+pub struct FetchArguments {
+    /// cifar10 or cifar100
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Folder to download to and unpack in
+    #[arg(long, value_name = "FOLDER", default_value = "data")]
+    data_dir: PathBuf,
+    /// Download from here instead: the URL of the archive, or of a folder that holds it under its official name
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Keep the archive beside the unpacked folder
+    #[arg(long)]
+    keep_archive: bool,
+}
+
+/// Runs `records data fetch`.
+///
+/// # Errors
+/// A usage error for an unknown name, a bad mirror or folder; a failed run when the download fails.
+pub fn run(arguments: &FetchArguments) -> Result<()> {
+    let FetchArguments { name, data_dir, mirror, keep_archive } = arguments;
+    let archive = name.parse().ok().and_then(archive_of);
+    let archive = archive.ok_or_else(|| usage!("{}: must be cifar10 or cifar100", quoted_where_odd(name)))?;
+    let settings =
+        FetchSettings { mirror: mirror.clone(), keep_archive: *keep_archive, ..FetchSettings::default() };
+    fetch_and_say(archive, data_dir, &settings)
+}
+
+fn fetch_and_say(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Result<()> {
+    let title = archive.title;
+    output::print(&match fetch(archive, data_dir, settings)? {
+        Fetched::AlreadyThere(folder) => format!("{title} is there already: {}\n", folder.display()),
+        Fetched::FromFile(folder) => {
+            format!("{title}: {} checked and unpacked to {}\n", archive.file_name, folder.display())
+        }
+        Fetched::Downloaded(folder) => {
+            format!("{title}: downloaded, checked and unpacked to {}\n", folder.display())
+        }
+    })
+}
+
+/// Offers the download of the data set that a run misses. Does nothing where nobody can be asked or nothing is missing;
+/// a refusal is no error here, for the run itself tells what is missing.
+///
+/// # Errors
+/// When the download fails.
+pub fn offer(settings: &Settings) -> Result<()> {
+    let Some(archive) = settings.dataset.parse::<DatasetName>().ok().and_then(archive_of) else {
+        return Ok(());
+    };
+    let data_dir = settings.data_dir.as_deref().unwrap_or(Path::new("data"));
+    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if !somebody || archive.presence(data_dir) != Presence::Missing {
+        return Ok(());
+    }
+    let question = format!(
+        "{} is not in {} ({} MB from {}); download it now? [y/N] ",
+        archive.title,
+        data_dir.display(),
+        archive.bytes / 1_000_000,
+        archive.url
+    );
+    if asked(&question, &mut io::stdin().lock(), &mut io::stderr())? {
+        fetch_and_say(archive, data_dir, &FetchSettings::default())?;
+    }
+    Ok(())
+}
+
+/// Whether the answer to `question` is yes; an empty one is no.
+fn asked(question: &str, answers: &mut impl BufRead, shown: &mut impl Write) -> io::Result<bool> {
+    shown.write_all(question.as_bytes())?;
+    shown.flush()?;
+    let mut answer = String::new();
+    answers.read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        for (answer, expected) in
+            [("y\n", true), (" YES \r\n", true), ("yes", true), ("\n", false), ("", false), ("yep\n", false)]
+        {
+            let mut shown = Vec::new();
+            assert_eq!(asked("now? ", &mut answer.as_bytes(), &mut shown).unwrap(), expected, "{answer:?}");
+            assert_eq!(shown, b"now? ");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Downloads of the official archives: transferred, checked against their known length and SHA-256, unpacked whole or not
+//! at all.
+//!
+//! In the folder for data a download grows as `<archive>.part`, which a later call goes on with, and is unpacked as
+//! `.<folder>.part`, which becomes the folder by one rename.
+
+pub mod archives;
+mod part_file;
+mod transfer;
+mod unpack;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::usage;
+use archives::{Archive, Presence};
+use part_file::{PartFile, sha256};
+use transfer::{Transfer, source_url};
+
+pub use transfer::Patience;
+
+/// How to fetch.
+#[derive(Clone, Debug, Default)]
+pub struct FetchSettings {
+    /// A URL to use instead of the official one: of the archive, or of a folder that holds it under its own name.
+    pub mirror: Option<String>,
+    /// Whether the archive stays beside the unpacked folder.
+    pub keep_archive: bool,
+    pub patience: Patience,
+}
+
+/// What a call came to.
+#[derive(Debug, PartialEq)]
+pub enum Fetched {
+    /// That folder was there and complete; nothing was done.
+    AlreadyThere(PathBuf),
+    /// The archive lay in the folder for data and was unpacked, without network.
+    FromFile(PathBuf),
+    /// Downloaded and unpacked.
+    Downloaded(PathBuf),
+}
+
+/// Sees to it that `data_dir` holds the folder of `archive`, complete.
+///
+/// An archive of the same name that lies in `data_dir` is taken instead of a download. Blocks as long as bytes arrive; shows a
+/// bar on a terminal.
+///
+/// # Errors
+/// A usage error for a bad mirror, a folder that cannot be used or holds part of the data set, an archive in it with another
+/// checksum. A failed run when the download fails or is something else; the message says what is kept for the next call.
+pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Result<Fetched> {
+    let url = source_url(archive, settings.mirror.as_deref())?;
+    if let Some(folder) = there(archive, data_dir)? {
+        return Ok(Fetched::AlreadyThere(folder));
+    }
+    let made = make_folder(data_dir)?;
+    let mut part = PartFile::open(&data_dir.join(format!("{}.part", archive.file_name)))?;
+    // Another process may have been at work until the file could be locked.
+    if let Some(folder) = there(archive, data_dir)? {
+        part.remove()?;
+        return Ok(Fetched::AlreadyThere(folder));
+    }
+    let own = data_dir.join(archive.file_name);
+    if own.exists() {
+        let folder = unpack_own(archive, &own, data_dir);
+        if folder.is_ok() || part.is_empty() {
+            part.remove()?;
+        }
+        return folder.map(Fetched::FromFile);
+    }
+    match download(archive, &url, data_dir, &mut part, &settings.patience) {
+        Ok(folder) => {
+            if settings.keep_archive {
+                fs::rename(part.path(), &own)
+                    .with_context(|| format!("{}: cannot be kept", own.display()))?;
+            } else {
+                part.remove()?;
+            }
+            Ok(Fetched::Downloaded(folder))
+        }
+        Err(error) if part.is_empty() => {
+            // Nothing is worth keeping; the first error is the one to report.
+            let _ = part.remove();
+            made.iter().for_each(|folder| drop(fs::remove_dir(folder)));
+            Err(error)
+        }
+        Err(error) => Err(anyhow!(
+            "{error:#}; {} of {} bytes are kept in {}, and the same command goes on from there",
+            part.len(),
+            archive.bytes,
+            part.path().display()
+        )),
+    }
+}
+
+/// The folder of the archive if it is there; an error if only a part of it is.
+fn there(archive: &Archive, data_dir: &Path) -> Result<Option<PathBuf>> {
+    match archive.presence(data_dir) {
+        Presence::Complete(folder) => Ok(Some(folder)),
+        Presence::Missing => Ok(None),
+        // What somebody put there is not ours to replace.
+        Presence::Incomplete { folder, wrong } => {
+            Err(usage!("{}: {wrong}; move it away or name another --data-dir", folder.display()))
+        }
+    }
+}
+
+/// Makes `folder` and those above it; returns those that were not there, the deepest first.
+fn make_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let above = folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists());
+    let made = above.map(Path::to_path_buf).collect();
+    fs::create_dir_all(folder)
+        .map_err(|error| usage!("--data-dir {}: cannot be made: {error}", folder.display()))?;
+    Ok(made)
+}
+
+/// Unpacks the archive that somebody put, or an earlier call kept, in the folder for data.
+fn unpack_own(archive: &Archive, own: &Path, data_dir: &Path) -> Result<PathBuf> {
+    let unreadable = |error| usage!("{}: cannot be read: {error}; move it away", own.display());
+    let mut file = File::open(own).map_err(unreadable)?;
+    let found = sha256(&mut file).map_err(unreadable)?;
+    if found != archive.sha256 {
+        return Err(usage!(
+            "{}: its SHA-256 is {found}, but that of {} is {}; move it away to download the right one",
+            own.display(),
+            archive.file_name,
+            archive.sha256
+        ));
+    }
+    unpack::unpack(&mut file, archive, data_dir)
+}
+
+fn download(
+    archive: &Archive,
+    url: &str,
+    data_dir: &Path,
+    part: &mut PartFile,
+    patience: &Patience,
+) -> Result<PathBuf> {
+    let bar = progress_bar(archive);
+    let folder = loop {
+        let resumed = !part.is_empty();
+        Transfer { archive, url, part, patience, bar: &bar }.run()?;
+        let found =
+            sha256(part.file()).with_context(|| format!("{}: cannot be read", part.path().display()))?;
+        if found == archive.sha256 {
+            bar.set_message(format!("unpacking {}", archive.file_name));
+            break unpack::unpack(part.file(), archive, data_dir);
+        }
+        part.clear()?;
+        // What an earlier run kept may be of something else: the bytes of this run alone decide.
+        if !resumed {
+            bail!(
+                "{url}: its SHA-256 is {found}, but that of {} is {}; it was thrown away, and another --mirror may have it",
+                archive.file_name,
+                archive.sha256
+            );
+        }
+        bar.println(format!("{}: wrong checksum; beginning anew", part.path().display()));
+    };
+    bar.finish_and_clear();
+    folder
+}
+
+fn progress_bar(archive: &Archive) -> ProgressBar {
+    let bar = ProgressBar::new(archive.bytes).with_message(archive.file_name);
+    let template = "{msg} [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}

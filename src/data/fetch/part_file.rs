@@ -1,0 +1,146 @@
+//! The file that a download grows in, until it is whole and its checksum is right.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ring::digest::{self, SHA256};
+
+use crate::usage;
+
+/// A file that one process at a time appends to. The lock dies with the process; what it has written stays.
+pub struct PartFile {
+    path: PathBuf,
+    file: File,
+    len: u64,
+}
+
+impl PartFile {
+    /// Opens `path` and locks it; what an earlier run left in it is kept.
+    ///
+    /// # Errors
+    /// A usage error if the folder cannot be written to, or if another process has the lock.
+    pub fn open(path: &Path) -> Result<Self> {
+        let unusable = |error: io::Error| {
+            usage!("{}: cannot be written: {error}; name another folder with --data-dir", path.display())
+        };
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = file.map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(usage!(
+                    "{}: another process is downloading into it; wait until it has ended",
+                    path.display()
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
+        }
+        let len = file.seek(SeekFrom::End(0)).map_err(unusable)?;
+        Ok(Self { path: path.into(), file, len })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in it.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// When they cannot be written, as on a full disk; the length then counts only what was there before.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .seek(SeekFrom::Start(self.len))
+            .and_then(|_| self.file.write_all(bytes))
+            .with_context(|| format!("{}: cannot be written", self.path.display()))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Throws away what is in it.
+    ///
+    /// # Errors
+    /// When the file cannot be cut.
+    pub fn clear(&mut self) -> Result<()> {
+        self.file.set_len(0).with_context(|| format!("{}: cannot be emptied", self.path.display()))?;
+        self.len = 0;
+        Ok(())
+    }
+
+    /// Removes the file; that it has gone already is as good.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{}: cannot be removed", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The open file.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+}
+
+/// SHA-256 of all of `file`, 64 hexadecimal digits in lower case; leaves the file at its beginning.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256(file: &mut File) -> io::Result<String> {
+    file.rewind()?;
+    let mut context = digest::Context::new(&SHA256);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => context.update(&buffer[..read]),
+        }
+    }
+    file.rewind()?;
+    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::exit_code;
+
+    #[test]
+    fn what_is_written_stays_for_the_next_and_only_one_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.part");
+        let mut first = PartFile::open(&path).unwrap();
+        first.append(b"ab").unwrap();
+        let second = PartFile::open(&path).err().unwrap();
+        assert_eq!(exit_code(&second), 2);
+        assert!(second.to_string().contains("another process"), "{second}");
+        drop(first);
+        let mut next = PartFile::open(&path).unwrap();
+        assert_eq!(next.len(), 2);
+        next.append(b"c").unwrap();
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(next.file()).unwrap(), abc);
+        next.clear().unwrap();
+        next.append(b"d").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"d");
+        next.remove().unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,399 @@
+//! The losses by kind and the renewals by rule: a block a row.
+
+use records::device::gpu::Precision;
+use records::device::primitive::{ConfidenceRule, LossKind, control};
+use records::device::{Primitive, Tensor};
+
+use crate::pair::{Outcome, Pair, Random, Value};
+
+const LOGITS: Tensor = Tensor(0);
+const CONFIDENCE: Tensor = Tensor(1);
+const INDEX: Tensor = Tensor(2);
+const D_LOGITS: Tensor = Tensor(3);
+const LOSS_ROWS: Tensor = Tensor(4);
+const LOG_PRIOR: Tensor = Tensor(5);
+const CANDIDATES: Tensor = Tensor(6);
+const CONTROL: Tensor = Tensor(7);
+const DENSE: Tensor = Tensor(8);
+
+const KINDS: [LossKind; 5] = [
+    LossKind::Consistency,
+    LossKind::CrossEntropy,
+    LossKind::LeveragedSigmoid { beta: 2.0 },
+    LossKind::LeveragedCrossEntropy { beta: 2.0 },
+    LossKind::CandidateSum,
+];
+
+const RULES: [ConfidenceRule; 4] = [
+    ConfidenceRule::Positive,
+    ConfidenceRule::Candidates,
+    ConfidenceRule::Leveraged,
+    ConfidenceRule::ActivationValue,
+];
+
+/// Losses and the renewals that follow them in a method of one view: PRODEN, CAVL, LW twice, CC.
+const METHODS: [(LossKind, ConfidenceRule); 5] = [
+    (KINDS[1], ConfidenceRule::Positive),
+    (KINDS[1], ConfidenceRule::ActivationValue),
+    (KINDS[2], ConfidenceRule::Leveraged),
+    (KINDS[3], ConfidenceRule::Leveraged),
+    (KINDS[4], ConfidenceRule::Candidates),
+];
+
+/// Batch and classes: one warp, several, all eight with one class a thread and more, and odd ones.
+const SHAPES: [[usize; 2]; 12] = [
+    [1, 10],
+    [65, 10],
+    [3, 7],
+    [17, 20],
+    [5, 33],
+    [9, 100],
+    [2, 128],
+    [3, 129],
+    [7, 200],
+    [2, 1000],
+    [2, 1025],
+    [1, 5000],
+];
+
+/// What stands in rows that nothing writes.
+const UNTOUCHED: f32 = -7.25;
+
+/// A batch's tensors. Logits and their gradient hold two views and `spare` rows before and behind them.
+struct Case {
+    batch: usize,
+    classes: usize,
+    spare: usize,
+    logits: Vec<f32>,
+    confidence: Vec<f32>,
+    index: Vec<i32>,
+    log_prior: Vec<f32>,
+    candidates: Vec<u8>,
+    control: Vec<f32>,
+    dense: Vec<f32>,
+}
+
+impl Case {
+    fn new([batch, classes]: [usize; 2]) -> Self {
+        let mut random = Random::new(&format!("loss by kind {batch} {classes}"));
+        let (samples, spare) = (2 * batch + 5, 3);
+        let index = random.distinct(batch, samples);
+        let sets = random.uniform(samples * classes, 0.0, 1.0);
+        let mut candidates: Vec<u8> = sets.iter().map(|u| u8::from(*u < 0.4)).collect();
+        // Whatever was drawn, a candidate and a class that is none.
+        for (row, set) in candidates.chunks_mut(classes).enumerate() {
+            (set[row % classes], set[(row + 1) % classes]) = (1, 0);
+        }
+        let weights = random.uniform(samples * classes, -0.2, 1.0);
+        let mut confidence = vec![UNTOUCHED; samples * classes];
+        for &row in &index {
+            let at = row as usize * classes..(row as usize + 1) * classes;
+            // LW's rows have weight outside the candidates too; a sixth of the classes has none.
+            let weights = || weights[at.clone()].iter().map(|w| w.max(0.0));
+            let total: f32 = weights().sum::<f32>() + 0.1;
+            confidence[at.clone()].iter_mut().zip(weights()).for_each(|(c, w)| *c = w / total);
+            confidence[row as usize * classes + row as usize % classes] += 0.1 / total;
+        }
+        let prior = random.uniform(classes, 0.01, 1.0);
+        let total: f32 = prior.iter().sum();
+        let mut block = random.uniform(control::LEN, 3.0, 4.0);
+        (block[control::UPDATE], block[control::MIXUP]) = (1.0, 0.75);
+        Self {
+            batch,
+            classes,
+            spare,
+            // Within -3..3, no probability comes nearer to 1 than 1/68 (seven classes).
+            logits: random.uniform(2 * (batch + spare) * classes, -3.0, 3.0),
+            confidence,
+            index,
+            log_prior: prior.iter().map(|p| (p / total + 1e-9).ln()).collect(),
+            candidates,
+            control: block,
+            dense: random.uniform(batch * classes, -0.3, 1.0).into_iter().map(|c| c.max(0.0)).collect(),
+        }
+    }
+
+    fn values(&self) -> Vec<Value> {
+        vec![
+            Value::F32(self.logits.clone()),
+            Value::F32(self.confidence.clone()),
+            Value::I32(self.index.clone()),
+            Value::F32(vec![UNTOUCHED; self.logits.len()]),
+            Value::Output(self.batch),
+            Value::F32(self.log_prior.clone()),
+            Value::U8(self.candidates.clone()),
+            Value::F32(self.control.clone()),
+            Value::F32(self.dense.clone()),
+        ]
+    }
+
+    /// Of one view from the first row.
+    fn loss(&self, kind: LossKind) -> Primitive {
+        Primitive::Loss {
+            kind,
+            batch: self.batch,
+            classes: self.classes,
+            views: 1,
+            first: 0,
+            logits: LOGITS,
+            target: CONFIDENCE,
+            candidates: kind.reads_candidates().then_some(CANDIDATES),
+            index: Some(INDEX),
+            control: None,
+            d_logits: D_LOGITS,
+            loss_rows: LOSS_ROWS,
+        }
+    }
+
+    fn update(&self, rule: ConfidenceRule, log_prior: Option<Tensor>) -> Primitive {
+        Primitive::UpdateConfidence {
+            rule,
+            batch: self.batch,
+            classes: self.classes,
+            logits: LOGITS,
+            log_prior,
+            candidates: CANDIDATES,
+            index: INDEX,
+            control: CONTROL,
+            confidence: CONFIDENCE,
+        }
+    }
+
+    fn check_loss(&self, what: &str, outcome: &Outcome) {
+        // 1 - p loses six bits where p is within 1/68 of 1, and terms of size up to 68 beta cancel to about 1: 136 * 2^-23.
+        let relative = 5e-6 + self.classes as f64 * 3e-9;
+        outcome.assert_close(&format!("{what}: loss"), LOSS_ROWS, relative, 2e-5);
+        // The rows that are written alone decide what is small.
+        let written = |values: &Vec<Vec<f32>>| {
+            let mut rows = values[D_LOGITS.0].clone();
+            rows.retain(|d| *d != UNTOUCHED);
+            vec![rows]
+        };
+        let gradient = Outcome { cpu: written(&outcome.cpu), kernels: written(&outcome.kernels) };
+        gradient.assert_close(&format!("{what}: gradient"), Tensor(0), relative, 2e-5);
+    }
+
+    /// Two exponentials, a logarithm and three roundings a class, each sum in another order than the CPU's, who adds K terms in a row in
+    /// f32: K/2 2^-24 relative at worst. A log-probability of size 16 is rounded to 2^-21, and with it the exponential. One-hot
+    /// rows are exact; rows of no sample of the batch hold what they held.
+    fn check_rows(&self, what: &str, rule: ConfidenceRule, outcome: &Outcome) {
+        if rule == ConfidenceRule::ActivationValue {
+            outcome.assert_equal(what, CONFIDENCE);
+        }
+        outcome.assert_close(what, CONFIDENCE, 4e-6 + self.classes as f64 * 3e-9, 0.0);
+        let (cpu, kernels) = (&outcome.cpu[CONFIDENCE.0], &outcome.kernels[CONFIDENCE.0]);
+        for (row, (ours, theirs)) in cpu.chunks(self.classes).zip(kernels.chunks(self.classes)).enumerate() {
+            let untouched = !self.index.contains(&(row as i32));
+            assert_eq!(theirs.iter().all(|v| *v == UNTOUCHED), untouched, "{what}: row {row}");
+            let zeros = |values: &[f32]| values.iter().map(|v| *v == 0.0).collect::<Vec<_>>();
+            assert_eq!(zeros(ours), zeros(theirs), "{what}: zeros of row {row}");
+        }
+    }
+}
+
+/// Every kind over one view and two, from the first row and from a later one, against the store and against rows of the batch.
+#[test]
+fn losses_and_their_gradients() {
+    let mut pair = Pair::new(Precision::F32);
+    for shape in SHAPES {
+        let case = Case::new(shape);
+        for given in KINDS {
+            for (of_views, of_first) in [(1, 0), (2, 0), (1, case.spare), (2, 2 * case.spare)] {
+                for is_dense in [false, true] {
+                    // Candidates are rows of the store, so kinds that read them are compared with it.
+                    if is_dense && given.reads_candidates() {
+                        continue;
+                    }
+                    let mut primitive = case.loss(given);
+                    let Primitive::Loss { views, first, target, index, .. } = &mut primitive else {
+                        unreachable!()
+                    };
+                    (*views, *first) = (of_views, of_first);
+                    if is_dense {
+                        (*target, *index) = (DENSE, None);
+                    }
+                    let what = format!("{shape:?} {given:?}, {of_views} from {of_first}, dense {is_dense}");
+                    let outcome = pair.run(&[primitive], &case.values());
+                    case.check_loss(&what, &outcome);
+                    let written = |values: &[f32]| values.iter().filter(|d| **d != UNTOUCHED).count();
+                    let expected = of_views * case.batch * case.classes;
+                    assert_eq!(written(&outcome.cpu[D_LOGITS.0]), expected, "{what}");
+                    assert_eq!(written(&outcome.kernels[D_LOGITS.0]), expected, "{what}");
+                    outcome.assert_equal(&format!("{what}: confidence"), CONFIDENCE);
+                }
+            }
+        }
+    }
+}
+
+/// With a weight, the loss is added to what a loss before it left; a weight of 0 hides even NaN.
+#[test]
+fn weighted_losses_are_added() {
+    let mut pair = Pair::new(Precision::F32);
+    for shape in [[3, 7], [17, 20], [3, 200], [2, 1025]] {
+        for kind in KINDS {
+            for weight in [0.75, 0.0] {
+                let mut case = Case::new(shape);
+                case.control[control::MIXUP] = weight;
+                let behind = case.batch;
+                if weight == 0.0 {
+                    case.logits[(behind + 1) * case.classes - 1] = f32::NAN;
+                    case.logits[behind * case.classes] = f32::INFINITY;
+                }
+                let mut mixed = case.loss(kind);
+                let Primitive::Loss { first, target, index, control, .. } = &mut mixed else {
+                    unreachable!()
+                };
+                (*first, *control) = (behind, Some(CONTROL));
+                if !kind.reads_candidates() {
+                    (*target, *index) = (DENSE, None);
+                }
+                let what = format!("{shape:?} {kind:?}, weight {weight}");
+                let outcome = pair.run(&[case.loss(kind), mixed], &case.values());
+                case.check_loss(&what, &outcome);
+                let of_mixed = &outcome.kernels[D_LOGITS.0][behind * case.classes..][..behind * case.classes];
+                assert_eq!(of_mixed.iter().all(|d| *d == 0.0), weight == 0.0, "{what}");
+                assert!(outcome.kernels[LOSS_ROWS.0].iter().all(|loss| loss.is_finite()), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn renewed_confidence_rows() {
+    let mut pair = Pair::new(Precision::F32);
+    for shape in SHAPES {
+        let case = Case::new(shape);
+        let mut values = case.values();
+        // Neither is an operand of a renewal.
+        values[D_LOGITS.0] = Value::F32(vec![0.0]);
+        values[LOSS_ROWS.0] = Value::F32(vec![0.0]);
+        for rule in RULES {
+            for log_prior in [None, Some(LOG_PRIOR)] {
+                let what = format!("{shape:?} {rule:?}, prior {}", log_prior.is_some());
+                let outcome = pair.run(&[case.update(rule, log_prior)], &values);
+                case.check_rows(&what, rule, &outcome);
+            }
+        }
+    }
+}
+
+/// The loss reads the old rows. Without the update flag, nothing is renewed.
+#[test]
+fn loss_and_renewal_in_one_launch() {
+    let mut pair = Pair::new(Precision::F32);
+    for shape in SHAPES {
+        for update in [1.0, 0.0] {
+            let mut case = Case::new(shape);
+            case.control[control::UPDATE] = update;
+            for (kind, rule) in METHODS {
+                for log_prior in [None, Some(LOG_PRIOR)] {
+                    let what = format!("{shape:?} {kind:?} {rule:?} {log_prior:?}, flag {update}");
+                    let primitives = [case.loss(kind), case.update(rule, log_prior)];
+                    let outcome = pair.run_recorded(&primitives, &case.values());
+                    case.check_loss(&what, &outcome);
+                    case.check_rows(&what, rule, &outcome);
+                    assert_eq!(outcome.kernels[CONFIDENCE.0] == case.confidence, update == 0.0, "{what}");
+                }
+            }
+        }
+    }
+}
+
+/// Neighbours that fit become one launch; others two.
+#[test]
+fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
+    let case = Case::new([3, 10]);
+    let launches = |primitives: &[Primitive]| crate::pair::launches(primitives, 10);
+    for kind in KINDS {
+        for rule in RULES {
+            let expected = if METHODS.contains(&(kind, rule)) { 1 } else { 2 };
+            let update = case.update(rule, Some(LOG_PRIOR));
+            assert_eq!(launches(&[case.loss(kind), update.clone()]), expected, "{kind:?} {rule:?}");
+            assert_eq!(launches(&[update, case.loss(kind)]), 2, "{rule:?} {kind:?}");
+        }
+    }
+    for (kind, rule) in METHODS {
+        let apart = |change: &dyn Fn(&mut Primitive)| {
+            let mut loss = case.loss(kind);
+            change(&mut loss);
+            launches(&[loss, case.update(rule, None)])
+        };
+        let other = Tensor(9);
+        let set_logits = |loss: &mut Primitive| {
+            let Primitive::Loss { logits, .. } = loss else { unreachable!() };
+            *logits = other;
+        };
+        let set_target = |loss: &mut Primitive| {
+            let Primitive::Loss { target, .. } = loss else { unreachable!() };
+            *target = other;
+        };
+        let set_candidates = |loss: &mut Primitive| {
+            let Primitive::Loss { candidates, .. } = loss else { unreachable!() };
+            *candidates = Some(other);
+        };
+        let set_views = |loss: &mut Primitive| {
+            let Primitive::Loss { views, .. } = loss else { unreachable!() };
+            *views = 2;
+        };
+        let set_control = |loss: &mut Primitive| {
+            let Primitive::Loss { control, .. } = loss else { unreachable!() };
+            *control = Some(CONTROL);
+        };
+        assert_eq!(apart(&set_logits), 2);
+        assert_eq!(apart(&set_target), if kind == LossKind::CandidateSum { 1 } else { 2 });
+        assert_eq!(apart(&set_candidates), if kind.reads_candidates() { 2 } else { 1 });
+        assert_eq!(apart(&set_views), 2);
+        assert_eq!(apart(&set_control), 2);
+    }
+}
+
+/// What is done to a sample's logits, confidence row and candidate row.
+type Change<'a> = &'a dyn Fn(&mut [f32], &mut [f32], &mut [u8]);
+
+/// Saturated, huge, infinite and NaN logits, rows without weight, sets of none and of all: NaN stands where the CPU has NaN. Of
+/// probabilities below 2^-126 few bits are left: 2^-24 of the row's size.
+#[test]
+fn extreme_rows() {
+    let mut pair = Pair::new(Precision::F32);
+    let nan = f32::NAN;
+    for classes in [7, 33, 200, 1025] {
+        let changes: [Change<'_>; 18] = [
+            &|z, _, s| (z[0], s[0]) = (90.0, 1),
+            &|z, c, s| (z[0], c[0], s[0]) = (90.0, 0.0, 0),
+            &|z, c, s| (z[0], c[0], s[0]) = (26.0, 0.5, 0),
+            &|z, _, _| z[2] = 1e30,
+            &|z, _, _| z[2] = -1e30,
+            &|z, _, _| z[3] = f32::INFINITY,
+            &|z, _, s| (z[3], s[3]) = (f32::NEG_INFINITY, 1),
+            &|z, _, s| (z[3], s[3]) = (f32::NEG_INFINITY, 0),
+            &|z, _, _| z.fill(f32::NEG_INFINITY),
+            &|z, _, s| (z[classes - 1], s[classes - 1]) = (nan, 1),
+            &|z, _, s| (z[classes - 1], s[classes - 1]) = (nan, 0),
+            &|z, _, s| (z[0], s[0]) = (nan, 1),
+            &|z, _, _| z.fill(5.0),
+            &|_, c, _| c.fill(0.0),
+            &|_, c, _| c[1] = nan,
+            &|_, _, s| s.fill(0),
+            &|_, _, s| s.fill(1),
+            // All candidates far below the others.
+            &|z, _, s| z.iter_mut().zip(s).for_each(|(z, s)| *z = if *s != 0 { *z - 200.0 } else { *z }),
+        ];
+        let mut case = Case::new([changes.len(), classes]);
+        for (b, change) in changes.iter().enumerate() {
+            let row = case.index[b] as usize * classes..(case.index[b] as usize + 1) * classes;
+            let (confidence, candidates) = (&mut case.confidence[row.clone()], &mut case.candidates[row]);
+            change(&mut case.logits[b * classes..(b + 1) * classes], confidence, candidates);
+        }
+        for (kind, rule) in METHODS {
+            let what = format!("{classes} classes, {kind:?}, {rule:?}");
+            let outcome = pair.run_recorded(&[case.loss(kind), case.update(rule, None)], &case.values());
+            let nans = |tensor: Tensor| outcome.cpu[tensor.0].iter().filter(|v| v.is_nan()).count();
+            assert!(nans(LOSS_ROWS) >= 2, "{what}");
+            // CAVL's choice has no NaN.
+            assert!(rule == ConfidenceRule::ActivationValue || nans(CONFIDENCE) >= 4, "{what}");
+            case.check_loss(&what, &outcome);
+            outcome.assert_close(&what, CONFIDENCE, 2e-5 + classes as f64 * 3e-9, 6e-8);
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! SoLar's masked predictions, counts, choice of samples and loss; and steps of the whole method as one recorded plan.
+
+use records::autograd::Tape;
+use records::device::cpu::CpuDevice;
+use records::device::gpu::Precision;
+use records::device::primitive::{MixedLoss, control, counter};
+use records::device::{Buffer, Device, Element, Primitive, Tensor};
+use records::pll::mixup::Mixup;
+use records::pll::{ConfidenceStore, Solar, method::Start, solar};
+use records::settings::{Settings, SolarSettings};
+use records::train::step::{EpochControl, StepState};
+
+use crate::pair::{Pair, Random, Value};
+
+/// A logit that is no number, an infinite one, one that saturates, and rows without anything: in the first rows.
+fn spoil(logits: &mut [f32], classes: usize) {
+    let mut rows = logits.chunks_mut(classes);
+    rows.next().unwrap()[classes - 1] = f32::NAN;
+    rows.next().unwrap()[0] = f32::INFINITY;
+    rows.next().unwrap()[1] = 90.0;
+    rows.next().unwrap()[2] = f32::NEG_INFINITY;
+    rows.next().unwrap().fill(f32::NEG_INFINITY);
+}
+
+/// Two roundings and an exponential of an argument that is rounded a class; the sum's order differs from the CPU's, which adds K terms
+/// in a row in f32: K/2 2^-24 relative at worst.
+#[test]
+fn masked_predictions() {
+    let mut pair = Pair::new(Precision::F32);
+    for [batch, classes] in [[5, 7], [33, 10], [17, 20], [9, 100], [6, 129], [7, 200], [5, 1025]] {
+        let mut random = Random::new(&format!("masked softmax {batch} {classes}"));
+        let samples = batch + 4;
+        let logits = random.normal(batch * classes, 3.0);
+        let mut spoiled = logits.clone();
+        spoil(&mut spoiled, classes);
+        let candidates: Vec<u8> = random.below(samples * classes, 2).iter().map(|&s| s as u8).collect();
+        let index = random.distinct(batch, samples);
+        for (what, logits) in [("ordinary", logits), ("spoiled", spoiled)] {
+            let values = [
+                Value::F32(logits),
+                Value::U8(candidates.clone()),
+                Value::I32(index.clone()),
+                Value::Output(batch * classes),
+            ];
+            let [logits, candidates, index, out] = std::array::from_fn(Tensor);
+            let outcome = pair
+                .run(&[Primitive::MaskedSoftmax { batch, classes, logits, candidates, index, out }], &values);
+            let what = format!("{batch} x {classes}, {what}");
+            outcome.assert_close(&what, out, 2e-6 + classes as f64 * 3e-9, 1e-12);
+            let zeros = |values: &[f32]| values.iter().map(|v| *v == 0.0).collect::<Vec<_>>();
+            assert_eq!(zeros(&outcome.cpu[out.0]), zeros(&outcome.kernels[out.0]), "{what}");
+        }
+    }
+}
+
+/// Whole numbers: exact. Few values, so that most rows have ties; NaN in places where it counts and where it does not.
+#[test]
+fn counts_by_largest_class() {
+    let mut pair = Pair::new(Precision::F32);
+    for [rows, classes] in [[1, 10], [31, 7], [33, 33], [257, 10], [100, 100], [70, 200], [20, 1000], [40, 1]]
+    {
+        let mut random = Random::new(&format!("count {rows} {classes}"));
+        let mut x: Vec<f32> = random.below(rows * classes, 4).iter().map(|&v| v as f32).collect();
+        for (row, x) in x.chunks_mut(classes).enumerate() {
+            match row % 5 {
+                1 => x[0] = f32::NAN,
+                2 => x[classes - 1] = f32::NAN,
+                3 => x.fill(f32::NEG_INFINITY),
+                _ => {}
+            }
+        }
+        let before: Vec<f32> = random.below(classes, 1000).iter().map(|&v| v as f32).collect();
+        let count = Primitive::CountLargest { rows, classes, x: Tensor(0), counts: Tensor(1) };
+        let values = [Value::F32(x), Value::F32(before.clone())];
+        let outcome = pair.run(&[count.clone(), count], &values);
+        outcome.assert_equal(&format!("{rows} x {classes}"), Tensor(1));
+        let counted: f32 = outcome.kernels[1].iter().zip(&before).map(|(after, before)| after - before).sum();
+        assert_eq!(counted, 2.0 * rows as f32);
+    }
+}
+
+/// Of a row of logits and pseudo-labels, in f64: class, loss, and agreement sum Q p.
+fn judged(z: &[f32], q: &[f32]) -> (usize, f64, f64) {
+    let most = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let lifted = || z.iter().map(|&z| f64::from(z) - f64::from(most));
+    let log_sum = lifted().map(f64::exp).sum::<f64>().ln();
+    let loss = lifted().zip(q).map(|(z, &q)| f64::from(q) * (log_sum - z)).sum();
+    let agreement = lifted().zip(q).map(|(z, &q)| f64::from(q) * (z - log_sum).exp()).sum();
+    let class = q.iter().enumerate().fold(0, |best, (k, &v)| if v > q[best] { k } else { best });
+    (class, loss, agreement)
+}
+
+/// Logits and pseudo-labels whose order is no matter of a last bit: any two rows of a class are equal in every bit, or their losses
+/// differ by a hundred-thousandth at least. Every fifth row repeats the one three before it.
+fn distinguishable(random: &mut Random, batch: usize, classes: usize) -> (Vec<f32>, Vec<f32>) {
+    let (mut logits, mut refined) = (Vec::<f32>::new(), Vec::<f32>::new());
+    let mut kept: Vec<(usize, f64)> = Vec::new();
+    while kept.len() < batch {
+        let b = kept.len();
+        if b % 5 == 4 {
+            let from = (b - 3) * classes..(b - 2) * classes;
+            logits.extend_from_within(from.clone());
+            refined.extend_from_within(from);
+            kept.push(kept[b - 3]);
+            continue;
+        }
+        let z = random.normal(classes, 1.5);
+        let weights = random.uniform(classes, 0.0, 1.0);
+        let total: f32 = weights.iter().map(|w| w.powi(3)).sum();
+        let q: Vec<f32> = weights.iter().map(|w| w.powi(3) / total).collect();
+        let (class, loss, _) = judged(&z, &q);
+        if kept.iter().all(|&(of, other)| of != class || (other - loss).abs() > 1e-5 * loss) {
+            logits.extend(z);
+            refined.extend(q);
+            kept.push((class, loss));
+        }
+    }
+    (logits, refined)
+}
+
+/// A threshold in the middle of the widest gap among the upper half of the agreements.
+fn threshold(logits: &[f32], refined: &[f32], classes: usize) -> f32 {
+    let rows = logits.chunks(classes).zip(refined.chunks(classes));
+    let mut agreements: Vec<f64> = rows.map(|(z, q)| judged(z, q).2).collect();
+    agreements.sort_by(f64::total_cmp);
+    let gaps = agreements[agreements.len() / 2..].windows(2).map(|pair| (pair[1] - pair[0], pair));
+    let (gap, pair) = gaps.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+    assert!(gap > 1e-4, "agreements within {gap}");
+    ((pair[0] + pair[1]) / 2.0) as f32
+}
+
+const CHOSEN: Tensor = Tensor(6);
+const ROWS: Tensor = Tensor(7);
+const PARTNERS: Tensor = Tensor(8);
+const COUNT: Tensor = Tensor(9);
+
+/// Runs the choice at step 1 of 2; returns the chosen rows' flags, which are the CPU's as everything else.
+fn choose(
+    pair: &mut Pair,
+    what: &str,
+    threshold: f32,
+    [logits, refined]: [&[f32]; 2],
+    class_prior: &[f32],
+    [eta, rho]: [f32; 2],
+) -> Vec<f32> {
+    let (batch, classes) = (logits.len() / class_prior.len(), class_prior.len());
+    let mut random = Random::new(&format!("permutations {what}"));
+    let mut block = random.uniform(control::LEN, 3.0, 4.0);
+    (block[control::ETA], block[control::RHO]) = (eta, rho);
+    let permutations = [random.distinct(batch, batch), random.distinct(batch, batch)].concat();
+    let values = [
+        Value::F32(logits.to_vec()),
+        Value::F32(refined.to_vec()),
+        Value::F32(class_prior.to_vec()),
+        Value::F32(block),
+        Value::I32(permutations),
+        Value::I32(vec![1]),
+        Value::IntegerOutput(batch),
+        Value::IntegerOutput(batch),
+        Value::IntegerOutput(batch),
+        Value::IntegerOutput(1),
+    ];
+    let [logits, refined, class_prior, control, permutations, step] = std::array::from_fn(Tensor);
+    let (chosen, rows, partners, count) = (CHOSEN, ROWS, PARTNERS, COUNT);
+    let choice = Primitive::ChooseSamples {
+        batch,
+        classes,
+        threshold,
+        logits,
+        refined,
+        class_prior,
+        control,
+        permutations,
+        step,
+        chosen,
+        rows,
+        partners,
+        count,
+    };
+    let outcome = pair.run(&[choice], &values);
+    for (name, tensor) in [("flags", CHOSEN), ("rows", ROWS), ("partners", PARTNERS), ("count", COUNT)] {
+        outcome.assert_equal(&format!("{what}: {name}"), tensor);
+    }
+    outcome.kernels[CHOSEN.0].clone()
+}
+
+/// Batches of one row to more than the block has threads.
+#[test]
+fn samples_are_chosen() {
+    let mut pair = Pair::new(Precision::F32);
+    for [batch, classes] in [[9, 3], [33, 7], [64, 10], [100, 20], [97, 100], [40, 200], [1100, 10]] {
+        let mut random = Random::new(&format!("choice {batch} {classes}"));
+        let (logits, refined) = distinguishable(&mut random, batch, classes);
+        let limit = threshold(&logits, &refined, classes);
+        let weights = random.uniform(classes, 0.1, 1.0);
+        let total: f32 = weights.iter().sum();
+        let mut class_prior: Vec<f32> = weights.iter().map(|w| w / total).collect();
+        let rows = [&logits[..], &refined];
+        let mut seen = Vec::new();
+        for (name, limit, scalars) in [
+            ("nothing is chosen", limit, [0.0, 0.4]),
+            ("share", 2.0, [0.9, 0.4]),
+            ("share and threshold", limit, [0.9, 0.2]),
+            ("one of each class", 2.0, [0.9, 0.0]),
+            ("everything", 2.0, [0.9, 1e9]),
+        ] {
+            let what = format!("{batch} x {classes}, {name}");
+            let chosen = choose(&mut pair, &what, limit, rows, &class_prior, scalars);
+            seen.push(chosen.iter().sum::<f32>());
+        }
+        assert!(seen[0] == 0.0 && seen[3] <= classes as f32 && seen[4] == batch as f32, "{seen:?}");
+        // Of few rows, those above the threshold may be the best of their classes.
+        assert!(seen[1] >= seen[3] && (seen[2] > seen[3] || batch < 30), "{seen:?}");
+        // Numbers that count nothing, and one that counts all.
+        (class_prior[0], class_prior[1], class_prior[2]) = (f32::NAN, -1.0, f32::INFINITY);
+        choose(&mut pair, &format!("{batch} x {classes}, odd prior"), 2.0, rows, &class_prior, [0.9, 0.4]);
+    }
+}
+
+/// Losses that are NaN or infinite come last, in the order of their rows.
+#[test]
+fn rows_without_a_loss_come_last() {
+    let mut pair = Pair::new(Precision::F32);
+    let (batch, classes) = (60, 4);
+    let mut random = Random::new("choice of NaN");
+    let (mut logits, mut refined) = distinguishable(&mut random, batch, classes);
+    for (b, z) in logits.chunks_mut(classes).enumerate() {
+        match b % 6 {
+            1 => z[b % 4] = f32::NAN,
+            3 => z[b % 4] = f32::NEG_INFINITY,
+            5 => z[b % 4] = f32::INFINITY,
+            _ => {}
+        }
+    }
+    refined[7 * classes] = f32::NAN;
+    refined[13 * classes + 2] = f32::NAN;
+    let mut seen = Vec::new();
+    for rho in [0.0, 0.3, 0.8, 1.2] {
+        let what = format!("NaN, rho {rho}");
+        let chosen = choose(&mut pair, &what, 2.0, [&logits, &refined], &[0.25; 4], [0.5, rho]);
+        let spoiled = chosen.iter().enumerate().filter(|(b, c)| b % 2 == 1 && **c != 0.0).count();
+        seen.push((chosen.iter().sum::<f32>(), spoiled));
+    }
+    assert!(seen[0].1 == 0 && seen[3].1 > 10, "{seen:?}");
+}
+
+/// Exponentials and logarithms as in the other losses. The loss of a row is the sum of three terms at most, each of a size that
+/// `absolute` times the root mean square is small against.
+#[test]
+fn the_loss_over_chosen_and_other_samples() {
+    let mut pair = Pair::new(Precision::F32);
+    for [batch, classes] in [[6, 7], [33, 10], [17, 20], [9, 100], [6, 129], [7, 200], [5, 1025]] {
+        let mut random = Random::new(&format!("solar loss {batch} {classes}"));
+        let samples = batch + 4;
+        let len = batch * classes;
+        let mut row = |count: usize| -> Vec<f32> {
+            let weights = random.uniform(count * classes, -0.5, 1.0);
+            let sum = |row: &[f32]| 1e-3 + row.iter().map(|w| w.max(0.0)).sum::<f32>();
+            weights
+                .chunks(classes)
+                .flat_map(|r| r.iter().map(|w| w.max(0.0) / sum(r)).collect::<Vec<_>>())
+                .collect()
+        };
+        let (refined, target, confidence) = (row(batch), row(batch), row(samples));
+        let logits: [Vec<f32>; 3] = std::array::from_fn(|_| random.normal(len, 2.0));
+        let half: Vec<i32> = (0..batch as i32).map(|b| i32::from(b % 2 == 0)).collect();
+        let index = random.distinct(batch, samples);
+        for chosen in [vec![0; batch], half, vec![1; batch]] {
+            for eta in [0.9, 1.0, 0.25] {
+                for (mixes, spoiled) in [(true, false), (false, false), (true, true)] {
+                    let found: i32 = chosen.iter().sum();
+                    let what = format!("{batch} x {classes}, {found} chosen, eta {eta}, {mixes}, {spoiled}");
+                    let mut block = random.uniform(control::LEN, 3.0, 4.0);
+                    block[control::ETA] = eta;
+                    let [mut weak, strong, mut z] = logits.clone();
+                    if spoiled {
+                        spoil(&mut weak, classes);
+                        // What lies behind the chosen ones is never read.
+                        z[found as usize * classes..].fill(f32::NAN);
+                    }
+                    let values = [
+                        Value::F32(weak),
+                        Value::F32(strong),
+                        Value::F32(refined.clone()),
+                        Value::F32(z),
+                        Value::F32(target.clone()),
+                        if mixes { Value::Output(len) } else { Value::F32(vec![0.0]) },
+                        Value::F32(confidence.clone()),
+                        Value::I32(index.clone()),
+                        Value::I32(chosen.clone()),
+                        Value::I32(vec![found]),
+                        Value::F32(block),
+                        Value::Output(len),
+                        Value::Output(len),
+                        Value::Output(batch),
+                    ];
+                    let mixed = MixedLoss { logits: Tensor(3), target: Tensor(4), d_logits: Tensor(5) };
+                    let loss = Primitive::SolarLoss {
+                        batch,
+                        classes,
+                        weak: Tensor(0),
+                        strong: Tensor(1),
+                        refined: Tensor(2),
+                        mixed: mixes.then_some(mixed),
+                        confidence: Tensor(6),
+                        index: Tensor(7),
+                        chosen: Tensor(8),
+                        count: Tensor(9),
+                        control: Tensor(10),
+                        d_weak: Tensor(11),
+                        d_strong: Tensor(12),
+                        loss_rows: Tensor(13),
+                    };
+                    let outcome = pair.run(&[loss], &values);
+                    let relative = 4e-6 + classes as f64 * 3e-9;
+                    let mut names = vec![("weak", 11), ("strong", 12), ("losses", 13)];
+                    if mixes {
+                        names.push(("mixed", 5));
+                    }
+                    for (name, tensor) in names {
+                        outcome.assert_close(&format!("{what}: {name}"), Tensor(tensor), relative, 1e-6);
+                        let written = &outcome.kernels[tensor];
+                        assert!(spoiled || written.iter().all(|v| v.is_finite()), "{what}: {name}");
+                    }
+                    let nans = outcome.kernels[13].iter().filter(|v| v.is_nan()).count();
+                    assert!(if spoiled { nans > 1 } else { nans == 0 }, "{what}: {nans}");
+                }
+            }
+        }
+    }
+}
+
+/// Mixed rows and zeros behind, in the CPU's bits; bf16 is rounded once.
+#[test]
+fn chosen_rows_are_mixed() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        for (batch, len) in [(4, 3072), (5, 27), (3, 20), (1, 8), (2, 9000), (7, 100)] {
+            for found in [0, batch / 2, batch] {
+                let mut random = Random::new(&format!("mixup of chosen {batch} {len} {found}"));
+                let behind = |mut list: Vec<i32>| {
+                    list.truncate(found);
+                    list.resize(batch, -1);
+                    Value::I32(list)
+                };
+                let rows = behind(random.distinct(batch, batch));
+                let partners = behind(random.distinct(batch, batch));
+                let values = [
+                    Value::F32(random.uniform(3, 0.5, 1.0)),
+                    Value::I32(vec![1]),
+                    rows,
+                    partners,
+                    Value::I32(vec![found as i32]),
+                    Value::Activations(random.normal(batch * len, 1.0)),
+                    Value::ActivationOutput(batch * len),
+                ];
+                let [weights, step, rows, partners, count, x, out] = std::array::from_fn(Tensor);
+                let mixup =
+                    Primitive::MixupChosen { batch, len, weights, step, rows, partners, count, x, out };
+                let mut outcome = pair.run(&[mixup], &values);
+                let what = format!("{found} of {batch} rows of {len}, {precision:?}");
+                if precision == Precision::Bf16 {
+                    outcome.cpu[out.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
+                }
+                outcome.assert_equal(&what, out);
+                let zeros = outcome.kernels[out.0].iter().filter(|v| **v == 0.0).count();
+                assert_eq!(zeros, (batch - found) * len, "{what}");
+            }
+        }
+    }
+}
+
+const BATCH: usize = 24;
+const CLASSES: usize = 10;
+const SAMPLES: usize = 60;
+const LEN: usize = 48;
+const STEPS: usize = 9;
+
+/// What a step leaves.
+#[derive(Debug)]
+struct Step {
+    chosen: Vec<i32>,
+    loss: f32,
+    weights: Vec<f32>,
+    confidence: Vec<f32>,
+    queue: Vec<f32>,
+    counts: Vec<f32>,
+    sinkhorn: Vec<f32>,
+}
+
+/// Steps of SoLar on a linear network, from a queue that is filled on the way. The inputs are those of every device.
+fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
+    let mut random = Random::new("steps of SoLar");
+    let settings = SolarSettings { queue_length: 3, tau: 0.7, ..Settings::default().solar() };
+    let solar = Solar::new(&settings, BATCH, CLASSES, true, true, device).unwrap();
+    let mut candidates: Vec<u8> =
+        random.uniform(SAMPLES * CLASSES, 0.0, 1.0).iter().map(|u| u8::from(*u < 0.6)).collect();
+    candidates.chunks_mut(CLASSES).enumerate().for_each(|(row, set)| set[row % CLASSES] = 1);
+    let store = ConfidenceStore::new(CLASSES, &candidates, &[0; SAMPLES], Start::Uniform, device).unwrap();
+
+    let mut zeros = |element, len| device.allocate(element, len, "a test operand").unwrap();
+    let parameters = CLASSES * (LEN + 1);
+    let values: Buffer = zeros(Element::F32, parameters);
+    let gradients: [Buffer; 3] = std::array::from_fn(|_| zeros(Element::F32, parameters));
+    let velocity = zeros(Element::F32, parameters);
+    let (step, index) = (zeros(Element::I32, 1), zeros(Element::I32, BATCH));
+    let [weak, strong] = [(); 2].map(|()| zeros(Element::F32, BATCH * LEN));
+    let state = StepState::new(device).unwrap();
+    let mixup = Mixup::new(STEPS, BATCH, step, device).unwrap();
+    device.write_f32(values, &random.normal(parameters, 0.3)).unwrap();
+    device.write_f32(mixup.weights, &random.uniform(STEPS, 0.5, 1.0)).unwrap();
+    let permutations: Vec<i32> = (0..STEPS).flat_map(|_| random.distinct(BATCH, BATCH)).collect();
+    device.write_i32(mixup.permutations, &permutations).unwrap();
+
+    let mut tape = Tape::new(Element::F32);
+    let index_tensor = tape.persistent(index);
+    let inputs = solar::Inputs {
+        weak: tape.persistent(weak),
+        strong: tape.persistent(strong),
+        len: LEN,
+        rows: store.rows(&mut tape, index_tensor, state.control),
+    };
+    let recorded = solar.record(&mut tape, inputs, &mixup, &mut |tape, images, pass| {
+        let gradient = match pass {
+            solar::Pass::Weak => gradients[0],
+            solar::Pass::Strong => gradients[1],
+            solar::Pass::Mixed { .. } => gradients[2],
+        };
+        let parameters = tape.parameter(values, gradient);
+        tape.linear(BATCH, LEN, CLASSES, images, parameters)
+    });
+    let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
+    tape.push(Primitive::StepStatistics {
+        batch: BATCH,
+        classes: CLASSES,
+        logits: recorded.logits[0].0,
+        labels,
+        index: index_tensor,
+        loss_rows: recorded.loss_rows,
+        counters,
+    });
+    tape.backward(&recorded.logits);
+    let [first, second, third] = gradients.map(|gradient| tape.persistent(gradient));
+    for x in [second, third] {
+        tape.push(Primitive::Add { len: parameters, x, into: first });
+    }
+    let (velocity, values_tensor) = (tape.persistent(velocity), tape.persistent(values));
+    tape.push(Primitive::Sgd {
+        len: parameters,
+        momentum: 0.9,
+        weight_decay: 1e-3,
+        control: inputs.rows.control,
+        gradients: first,
+        velocity,
+        parameters: values_tensor,
+        copy: None,
+    });
+    let step = tape.persistent(step);
+    tape.push(Primitive::AdvanceStep { step, modulus: None });
+    tape.keep(recorded.chosen);
+    tape.keep(recorded.outcome);
+    let plan = tape.finish(device).unwrap();
+
+    (0..STEPS)
+        .map(|n| {
+            device.write_f32(weak, &random.normal(BATCH * LEN, 1.0)).unwrap();
+            device.write_f32(strong, &random.normal(BATCH * LEN, 1.0)).unwrap();
+            device.write_i32(index, &random.distinct(BATCH, SAMPLES)).unwrap();
+            // In the first step nothing is chosen, in others ever more.
+            let [eta, rho] = [[0.0, 0.2], [0.3, 0.3], [0.9, 0.6]][n.min(2)];
+            let epoch = EpochControl { learning_rate: 0.05, update: true, alpha: 0.0, eta, rho };
+            state.set(device, epoch).unwrap();
+            device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
+            Step {
+                chosen: device.read_i32(plan.buffer(recorded.chosen)).unwrap(),
+                loss: device.read_f32(state.counters).unwrap()[counter::LAST_LOSS],
+                weights: device.read_f32(values).unwrap(),
+                confidence: device.read_f32(store.confidence).unwrap(),
+                queue: solar.export_queue(n + 1, device).unwrap(),
+                counts: device.read_f32(solar.counts.unwrap()).unwrap(),
+                sinkhorn: device.read_f32(plan.buffer(recorded.outcome)).unwrap(),
+            }
+        })
+        .collect()
+}
+
+/// |a - b| <= 1e-4 of |b| and of the root mean square: each step adds a few roundings of sums of 48 products to weights that the next
+/// ones start from, and fifty rounds of Sinkhorn multiply a difference of its predictions by three.
+fn assert_near(what: &str, kernels: &[f32], cpu: &[f32]) {
+    let scale = (cpu.iter().map(|v| v * v).sum::<f32>() / cpu.len() as f32).sqrt();
+    for (at, (a, b)) in kernels.iter().zip(cpu).enumerate() {
+        assert!((a - b).abs() <= 1e-4 * (b.abs() + scale), "{what}, element {at}: kernels {a}, cpu {b}");
+    }
+}
+
+/// Sinkhorn with a ring of a queue that fills, the choice, mixed images and pseudo-labels, the loss, the renewal, three gradients added,
+/// SGD: one plan, replayed.
+#[test]
+fn steps_of_the_whole_method() {
+    let cpu = steps_of_solar(&mut CpuDevice::new(1).unwrap());
+    let mut pair = Pair::new(Precision::F32);
+    let kernels = steps_of_solar(&mut *pair.kernels);
+    for (n, (kernels, cpu)) in kernels.iter().zip(&cpu).enumerate() {
+        let what = |name: &str| format!("step {n}: {name}");
+        assert_eq!(kernels.chosen, cpu.chosen, "{}", what("chosen"));
+        assert_eq!(kernels.counts, cpu.counts, "{}", what("counts"));
+        assert_eq!(kernels.sinkhorn, cpu.sinkhorn, "{}", what("rounds"));
+        assert_near(&what("loss"), &[kernels.loss], &[cpu.loss]);
+        assert_near(&what("weights"), &kernels.weights, &cpu.weights);
+        assert_near(&what("confidence"), &kernels.confidence, &cpu.confidence);
+        assert_near(&what("queue"), &kernels.queue, &cpu.queue);
+    }
+    let chosen: Vec<i32> = cpu.iter().map(|step| step.chosen.iter().sum()).collect();
+    assert!(chosen[0] == 0 && chosen[1] > 0 && chosen[1..].iter().any(|n| *n < BATCH as i32), "{chosen:?}");
+    let full = |step: &Step| step.queue[2 * BATCH * CLASSES..].iter().any(|v| *v != 0.0);
+    assert!(!full(&cpu[1]) && full(&cpu[2]));
+}
