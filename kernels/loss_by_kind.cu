@@ -161,8 +161,8 @@ RENEW(renew_activation_value, ACTIVATION_VALUE)
         renew<RULE>({logits, index, log_prior, candidates, control, confidence, classes}, {scratch});                       \
     }
 
-LOSS_AND_RENEW(loss_cross_entropy_renew_positive, CROSS_ENTROPY, POSITIVE)
-LOSS_AND_RENEW(loss_cross_entropy_renew_activation_value, CROSS_ENTROPY, ACTIVATION_VALUE)
-LOSS_AND_RENEW(loss_leveraged_sigmoid_renew_leveraged, LEVERAGED_SIGMOID, LEVERAGED)
-LOSS_AND_RENEW(loss_leveraged_cross_entropy_renew_leveraged, LEVERAGED_CROSS_ENTROPY, LEVERAGED)
-LOSS_AND_RENEW(loss_candidate_sum_renew_candidates, CANDIDATE_SUM, CANDIDATES)
+LOSS_AND_RENEW(cross_entropy_renew_positive, CROSS_ENTROPY, POSITIVE)
+LOSS_AND_RENEW(cross_entropy_renew_activation_value, CROSS_ENTROPY, ACTIVATION_VALUE)
+LOSS_AND_RENEW(leveraged_sigmoid_renew, LEVERAGED_SIGMOID, LEVERAGED)
+LOSS_AND_RENEW(leveraged_cross_entropy_renew, LEVERAGED_CROSS_ENTROPY, LEVERAGED)
+LOSS_AND_RENEW(candidate_sum_renew, CANDIDATE_SUM, CANDIDATES)

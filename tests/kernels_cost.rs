@@ -66,6 +66,7 @@ fn step_of_solar(rows: &mut Vec<Row>) {
         imb_factor: 0.5,
         partial_rate: 0.3,
         method: Method::Solar,
+        mixup: true,
         est_epochs: Some(0),
         queue_length: Some(2),
         warmup_epoch: Some(1),

@@ -49,13 +49,11 @@ fn joint_kernel(kind: LossKind, rule: ConfidenceRule) -> Option<&'static str> {
     use ConfidenceRule as Rule;
     use LossKind as Kind;
     match (kind, rule) {
-        (Kind::CrossEntropy, Rule::Positive) => Some("loss_cross_entropy_renew_positive"),
-        (Kind::CrossEntropy, Rule::ActivationValue) => Some("loss_cross_entropy_renew_activation_value"),
-        (Kind::LeveragedSigmoid { .. }, Rule::Leveraged) => Some("loss_leveraged_sigmoid_renew_leveraged"),
-        (Kind::LeveragedCrossEntropy { .. }, Rule::Leveraged) => {
-            Some("loss_leveraged_cross_entropy_renew_leveraged")
-        }
-        (Kind::CandidateSum, Rule::Candidates) => Some("loss_candidate_sum_renew_candidates"),
+        (Kind::CrossEntropy, Rule::Positive) => Some("cross_entropy_renew_positive"),
+        (Kind::CrossEntropy, Rule::ActivationValue) => Some("cross_entropy_renew_activation_value"),
+        (Kind::LeveragedSigmoid { .. }, Rule::Leveraged) => Some("leveraged_sigmoid_renew"),
+        (Kind::LeveragedCrossEntropy { .. }, Rule::Leveraged) => Some("leveraged_cross_entropy_renew"),
+        (Kind::CandidateSum, Rule::Candidates) => Some("candidate_sum_renew"),
         _ => None,
     }
 }
