@@ -165,6 +165,7 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         (&["table", "cifar10", "--lw-beta", "1"], &["--lw-beta", "no row"]),
         (&["table", "cifar10", "--lr", "0", "--report"], &["--lr 0", "above 0"]),
         (&["table", "cifar10", "--dataset", "folder", "--report"], &["--data-dir", "--dataset folder"]),
+        (&["table", "cifar10", "--dataset", "voc", "--report"], &["--dataset voc", "of its own", "folder"]),
         (&["table", "cifar10", "--commands", "--output", "/nowhere/x"], &["/nowhere/x", "does not exist"]),
         (&["doctor", "--data-dir"], &["--data-dir", "value is missing"]),
         (&["doctor", "--epochs", "3"], &["--epochs", "unknown flag"]),

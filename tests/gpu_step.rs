@@ -221,11 +221,13 @@ fn pass(architecture: &Architecture, [images, size]: [usize; 2], device: &mut dy
     };
     let x = filled(activations, images * size * size * 3);
     let d_logits = filled(Element::F32, images * architecture.classes);
-    let control = device.allocate(Element::F32, control::LEN, "the control block").unwrap();
-    device.write_f32(control, &[0.05, 0.0]).unwrap();
+    let control_buffer = device.allocate(Element::F32, control::LEN, "the control block").unwrap();
+    let mut block = [0.0; control::LEN];
+    block[control::LEARNING_RATE] = 0.05;
+    device.write_f32(control_buffer, &block).unwrap();
     let parameters = Parameters::new(architecture, 5, device).unwrap();
     let mut tape = Tape::new(activations);
-    let [x, d_logits, control] = [x, d_logits, control].map(|buffer| tape.persistent(buffer));
+    let [x, d_logits, control] = [x, d_logits, control_buffer].map(|buffer| tape.persistent(buffer));
     let outputs = resnet::record(
         &mut tape,
         architecture,

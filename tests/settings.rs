@@ -351,6 +351,10 @@ fn flags_give_the_same_settings_back() {
         seed: i64::MAX as u64,
         ..Settings::default()
     });
+    // A data set that brings an image size.
+    for image_size in [32, 128] {
+        all.push(Settings { dataset: "voc".into(), image_size, ..Settings::default() });
+    }
     for settings in all {
         assert_eq!(settings_of(&flags(&settings).unwrap()).unwrap(), settings);
     }

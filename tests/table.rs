@@ -308,7 +308,14 @@ fn runs_of_other_settings_are_refused_by_name() {
     ] {
         assert_ends(&grid(folder.path(), more).output().unwrap(), 2, parts);
     }
-    // What changes no number may differ.
+    // What changes no number may differ, and SoLar's values may be said that it takes anyway.
+    succeed(grid(folder.path(), &["--methods=solar", "--q=0.3"]));
+    assert!(
+        !succeed(grid(folder.path(), &["--methods=solar", "--q=0.3", "--tau=0.99"])).contains("run 1 of")
+    );
+    let other = grid(folder.path(), &["--methods=solar", "--q=0.3", "--tau=0.9"]).output().unwrap();
+    assert_ends(&other, 2, &[NAMES[3], "tau 0.99, not 0.9"]);
+    fs::remove_dir_all(folder.path().join(NAMES[3])).unwrap();
     succeed(grid(folder.path(), &["--methods=records", "--threads=2", "--checkpoint-every=2"]));
     assert!(before == files(folder.path()), "files changed");
 

@@ -209,8 +209,8 @@ fn samples_are_chosen() {
             seen.push(chosen.iter().sum::<f32>());
         }
         assert!(seen[0] == 0.0 && seen[3] <= classes as f32 && seen[4] == batch as f32, "{seen:?}");
-        // Of few rows, those above the threshold may be the best of their classes.
-        assert!(seen[1] >= seen[3] && (seen[2] > seen[3] || batch < 30), "{seen:?}");
+        // Where a class has a row or two, those above the threshold may be the best of their classes.
+        assert!(seen[1] >= seen[3] && (seen[2] > seen[3] || batch < 3 * classes), "{seen:?}");
         // Numbers that count nothing, and one that counts all.
         (class_prior[0], class_prior[1], class_prior[2]) = (f32::NAN, -1.0, f32::INFINITY);
         choose(&mut pair, &format!("{batch} x {classes}, odd prior"), 2.0, rows, &class_prior, [0.9, 0.4]);

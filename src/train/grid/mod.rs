@@ -37,10 +37,23 @@ macro_rules! clear_options_of_solar {
     };
 }
 
-/// The settings that decide the number a run ends with.
+/// The settings that decide the number a run ends with, SoLar's as it takes them, given or not.
 pub fn comparable(settings: &Settings) -> Settings {
     // How often a network is evaluated does not change it, but which one is the best.
-    Settings { eval_every: settings.eval_every, ..computation(settings) }
+    let mut comparable = Settings { eval_every: settings.eval_every, ..computation(settings) };
+    if settings.method == Method::Solar {
+        let solar = settings.solar();
+        comparable.est_epochs = Some(solar.estimation_epochs);
+        comparable.rho_range = Some(solar.rho.to_vec());
+        comparable.gamma = Some(solar.gamma.to_vec());
+        comparable.queue_length = Some(solar.queue_length);
+        comparable.lamd = Some(solar.lambda);
+        comparable.eta = Some(solar.eta);
+        comparable.tau = Some(solar.tau);
+        comparable.warmup_epoch = Some(solar.warmup_epochs);
+        comparable.prior_from = Some(solar.prior_from);
+    }
+    comparable
 }
 
 /// The settings that rows of one table have in common.
