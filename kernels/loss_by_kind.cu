@@ -9,7 +9,7 @@
 // The softmax over some of the classes is taken from log-probabilities over all, less their own largest: no sum underflows, and a NaN
 // anywhere in the row shows.
 //
-// Grid B: a block a sample, of one warp for up to 128 classes, of eight from 897 on. 36 bytes of shared memory.
+// Grid B: a block a sample, of one warp for up to 128 classes, of eight from 897 on. 32 bytes of shared memory.
 // Bytes: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) a sample, and writes 4 VK (+ 4 K), the least; passes
 // after the first find them in the L1 cache. A loss costs about 60 operations a class and view: 256 samples are a few microseconds of
 // one chain of loads, exponentials and shuffles, whatever the GPU.

@@ -188,6 +188,8 @@ fn choose(
 #[test]
 fn samples_are_chosen() {
     let mut pair = Pair::new(Precision::F32);
+    // Shapes where a share or the threshold chooses more than the best of each class.
+    let mut more = [0; 2];
     for [batch, classes] in [[9, 3], [33, 7], [64, 10], [100, 20], [97, 100], [40, 200], [1100, 10]] {
         let mut random = Random::new(&format!("choice {batch} {classes}"));
         let (logits, refined) = distinguishable(&mut random, batch, classes);
@@ -209,12 +211,14 @@ fn samples_are_chosen() {
             seen.push(chosen.iter().sum::<f32>());
         }
         assert!(seen[0] == 0.0 && seen[3] <= classes as f32 && seen[4] == batch as f32, "{seen:?}");
-        // Where a class has a row or two, those above the threshold may be the best of their classes.
-        assert!(seen[1] >= seen[3] && (seen[2] > seen[3] || batch < 3 * classes), "{seen:?}");
+        assert!(seen[1] >= seen[3] && seen[2] >= seen[3], "{seen:?}");
+        more[0] += usize::from(seen[1] > seen[3]);
+        more[1] += usize::from(seen[2] > seen[3]);
         // Numbers that count nothing, and one that counts all.
         (class_prior[0], class_prior[1], class_prior[2]) = (f32::NAN, -1.0, f32::INFINITY);
         choose(&mut pair, &format!("{batch} x {classes}, odd prior"), 2.0, rows, &class_prior, [0.9, 0.4]);
     }
+    assert!(more.iter().all(|&shapes| shapes >= 3), "{more:?}");
 }
 
 /// Losses that are NaN or infinite come last, in the order of their rows.
@@ -244,8 +248,9 @@ fn rows_without_a_loss_come_last() {
     assert!(seen[0].1 == 0 && seen[3].1 > 10, "{seen:?}");
 }
 
-/// Exponentials and logarithms as in the other losses. The loss of a row is the sum of three terms at most, each of a size that
-/// `absolute` times the root mean square is small against.
+/// A probability is off by two roundings, an exponential and a sum of another order than the CPU's, as everywhere here. Where p sum q and
+/// q cancel, that is what is left of the gradient: in parts of q, which is at most some four times the root mean square of the
+/// gradients.
 #[test]
 fn the_loss_over_chosen_and_other_samples() {
     let mut pair = Pair::new(Precision::F32);
@@ -318,7 +323,8 @@ fn the_loss_over_chosen_and_other_samples() {
                         names.push(("mixed", 5));
                     }
                     for (name, tensor) in names {
-                        outcome.assert_close(&format!("{what}: {name}"), Tensor(tensor), relative, 1e-6);
+                        let absolute = 4.0 * relative;
+                        outcome.assert_close(&format!("{what}: {name}"), Tensor(tensor), relative, absolute);
                         let written = &outcome.kernels[tensor];
                         assert!(spoiled || written.iter().all(|v| v.is_finite()), "{what}: {name}");
                     }
