@@ -217,6 +217,9 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
             None => Ok(()),
         };
         changed(&states)?;
+        if let Some(run) = runs.first() {
+            super::fetch::offer(&run.settings)?;
+        }
         execute::run_missing(&grid, &runs, &mut states, changed)?;
     }
     arguments.write(&table(&states)?)?;
