@@ -2,8 +2,9 @@
 //! method RECORDS (ICLR 2023) and its peers.
 //!
 //! The layers, each of which only uses those after it:
-//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`] and [`error`]
-//! are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of [`data::augment`].
+//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`], [`files`],
+//! [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
+//! [`data::augment`].
 
 pub mod autograd;
 pub mod cli;
@@ -16,4 +17,5 @@ pub mod pll;
 pub mod random;
 pub mod report;
 pub mod settings;
+pub mod text;
 pub mod train;

@@ -1,0 +1,22 @@
+//! Text from files and names, made fit for a terminal.
+
+/// `text` with every control character (escape sequences, line breaks, Unicode's direction marks) written as an escape such as
+/// `\u{1b}`: a name from a file must not steer the terminal it is shown on.
+pub fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_letters_are_not() {
+        assert_eq!(printable("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        assert_eq!(printable("Zürich 猫 a\u{202e}b"), "Zürich 猫 a\\u{202e}b");
+    }
+}
