@@ -1,5 +1,5 @@
 //! Flags of the reference trainer that are said differently here, so that its published commands can be pasted
-//! (SPEC-LONG j.1, j.2). Underscores and other spellings are dealt with in [`super::parse`].
+//! (SPEC 10). Underscores and other spellings are dealt with in [`super::parse`].
 
 use anyhow::Result;
 use clap::Args;
