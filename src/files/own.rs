@@ -61,11 +61,14 @@ pub fn open_own(path: &Path) -> Result<File, NotOwn> {
     if found.uid() != geteuid().as_raw() && found.uid() != folder.uid() {
         return Err(NotOwn::Foreign(format!("belongs to another user (uid {})", found.uid())));
     }
+    if strangers_may_write(&found) && !strangers_may_write(&folder) {
+        return Err(NotOwn::Foreign(format!("can be written by others (mode {:o})", found.mode() & 0o7777)));
+    }
     Ok(file)
 }
 
-/// Whether others than the owner may write to a file, or put files into a folder or take them out.
-pub fn strangers_may_write(metadata: &Metadata) -> bool {
+/// Whether others than the owner may write to a file, or put files into a folder and take those of others out.
+fn strangers_may_write(metadata: &Metadata) -> bool {
     let is_sticky_folder = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
     metadata.mode() & 0o022 != 0 && !is_sticky_folder
 }
@@ -82,5 +85,36 @@ fn is_plain(found: &Metadata) -> Result<(), NotOwn> {
         foreign("is the same file as another (a hard link)")
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    #[test]
+    fn what_others_can_write_or_own_is_refused_in_a_folder_that_they_cannot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        open_own(&path).unwrap();
+        open_own(&path).unwrap();
+        mode(&path, 0o666);
+        let error = open_own(&path).unwrap_err().to_string();
+        assert!(error.contains("mode 666"), "{error}");
+        mode(folder.path(), 0o777);
+        open_own(&path).unwrap();
+        mode(folder.path(), 0o1777);
+        assert!(open_own(&path).is_err());
+        mode(&path, 0o644);
+        if geteuid().is_root() {
+            chown(&path, Some(12345), None).unwrap();
+            let error = open_own(&path).unwrap_err().to_string();
+            assert!(error.contains("another user (uid 12345)"), "{error}");
+            chown(folder.path(), Some(12345), None).unwrap();
+            open_own(&path).unwrap();
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Reading files that a user names: only regular files, and never more of one than is asked for.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::careful;
+use super::{careful, careful_without_links};
 use crate::usage;
 
 /// Opens a regular file (links are followed) for reading and tells its size in bytes.
@@ -24,6 +24,19 @@ pub fn open_regular(path: &Path) -> Result<(File, u64)> {
     let opened = file.metadata().map_err(unreadable)?;
     is_regular(path, &opened)?;
     Ok((file, opened.len()))
+}
+
+/// Opens a regular file for reading where the last part of `path` is no link; never waits.
+///
+/// # Errors
+/// When it cannot be opened, or is a link or no regular file.
+pub fn open_for_reading_without_links(path: &Path) -> io::Result<File> {
+    let refused = || io::Error::other("is no regular file");
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(refused());
+    }
+    let file = OpenOptions::new().read(true).custom_flags(careful_without_links()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
 }
 
 fn is_regular(path: &Path, metadata: &Metadata) -> Result<()> {

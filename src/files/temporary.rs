@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, geteuid, test_kill_process};
 
-use super::careful_without_links;
+use super::read::open_for_reading_without_links;
 
 /// Stands between the target's name and the process in a temporary file's name.
 const MARK: &[u8] = b".records-";
@@ -96,12 +96,9 @@ fn process_of(name: &[u8]) -> Option<i32> {
 
 /// Removes a temporary file that is a regular file of ours under one name and that no process is writing.
 fn remove_if_left_over(path: &Path, process: i32) -> io::Result<()> {
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Ok(());
-    }
-    let file = OpenOptions::new().read(true).custom_flags(careful_without_links()).open(path)?;
+    let file = open_for_reading_without_links(path)?;
     let opened = file.metadata()?;
-    if !opened.is_file() || opened.uid() != geteuid().as_raw() || opened.nlink() != 1 {
+    if opened.uid() != geteuid().as_raw() || opened.nlink() != 1 {
         return Ok(());
     }
     let is_abandoned = match file.try_lock() {

@@ -1,5 +1,6 @@
 //! Writing files so that a reader sees the old content or the new one, never a part.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -72,13 +73,36 @@ fn replace(path: &Path, file: &Path, is_there: bool, bytes: &[u8]) -> Result<()>
         return Err(usage!("{}: not a file name; name the file to write", path.display()));
     };
     let replaced = if is_there { Some(writable_file(path, file)?) } else { None };
-    temporary::remove_leftovers_of(folder, name);
     // What replaces a file that others may not read is not theirs to read while it grows either.
     let mode = if replaced.is_some() { 0o600 } else { 0o666 };
+    place(path, folder, name, mode, replaced.as_ref(), bytes)
+}
+
+/// Writes `bytes` to `path` whole or not at all, for this user's eyes alone; what is there, a link too, is replaced.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let Some(name) = path.file_name() else {
+        return Err(usage!("{}: not a file name; name the file to write", path.display()));
+    };
+    place(path, folder_of(path), name, 0o600, None, bytes)
+}
+
+/// Puts a new file of that mode into `folder` as `name`; messages name `path`.
+fn place(
+    path: &Path,
+    folder: &Path,
+    name: &OsStr,
+    mode: u32,
+    replaced: Option<&Metadata>,
+    bytes: &[u8],
+) -> Result<()> {
+    temporary::remove_leftovers_of(folder, name);
     let (growing, mut opened) = temporary::create(folder, name, mode).map_err(|error| {
         refusal(format!("{}: the folder {} cannot be written to", path.display(), folder.display()), error)
     })?;
-    let written = fill(&mut opened, replaced.as_ref(), bytes).and_then(|()| fs::rename(&growing, file));
+    let written = fill(&mut opened, replaced, bytes).and_then(|()| fs::rename(&growing, folder.join(name)));
     if written.is_err() {
         // The first error is the one to report; a left-over that cannot be removed either changes nothing about it.
         let _ = fs::remove_file(&growing);
