@@ -189,7 +189,7 @@ mod tests {
         assert!(
             Table::read(Path::new("/nowhere.csv")).is_err_and(|e| e.to_string().contains("cannot be read"))
         );
-        assert!(Table::read(Path::new("/")).is_err_and(|e| e.to_string().contains("cannot be read")));
+        assert!(Table::read(Path::new("/")).is_err_and(|e| e.to_string().contains("is a folder")));
     }
 
     #[test]

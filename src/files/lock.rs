@@ -103,6 +103,11 @@ impl Lock {
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
+    /// The locked file alone: the lock lasts as long as it is open.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     /// The locked file.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
