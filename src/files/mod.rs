@@ -11,6 +11,7 @@ mod write;
 pub use lock::{Lock, LockError};
 pub use own::{NotOwn, open_own};
 pub use read::{open_for_reading_without_links, open_regular, read_whole};
+pub use target::is_file;
 pub use temporary::remove_leftovers;
 pub use write::{unwritable, write_atomically, write_private};
 

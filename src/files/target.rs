@@ -55,6 +55,14 @@ pub(super) fn resolve(path: &Path) -> Result<Target> {
     Err(usage!("{}: cannot be written: its symbolic links form a loop; name a file", path.display()))
 }
 
+/// Whether a path to write to is, or will be, a file, which can be written again and again: a pipe or device cannot.
+///
+/// # Errors
+/// As [`write_atomically`](super::write_atomically) for a path that cannot be a file.
+pub fn is_file(path: &Path) -> Result<bool> {
+    Ok(matches!(resolve(path)?, Target::File { .. }))
+}
+
 /// The folder that a path's last part lies in.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
