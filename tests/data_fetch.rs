@@ -510,7 +510,9 @@ fn a_part_file_that_is_not_ours_is_left_alone() {
     let packed = small();
     let archive = described(&packed);
     let server = Server::start(packed.clone(), &[]);
-    let make: [(&str, fn(&Path, &Path)); 5] = [
+    /// Makes something at the first path, with the second as the file that is not to be touched.
+    type Make = fn(&Path, &Path);
+    let make: [(&str, Make); 5] = [
         ("symbolic link", |part, other| symlink(other, part).unwrap()),
         ("symbolic link", |part, other| symlink(other.with_file_name("missing"), part).unwrap()),
         ("hard link", |part, other| fs::hard_link(other, part).unwrap()),
