@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use clap::{ArgAction, Args};
 
 use super::output;
-use crate::files::write_atomically;
+use crate::files::{is_file, write_atomically};
 use crate::report::published;
 use crate::report::results::{Results, Shown};
 use crate::settings::{GivenSettings, allowed, choices};
@@ -213,8 +213,9 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
     if !arguments.report {
         // A file that cannot be written is told now, not after days of training.
         let changed = |states: &[State]| match &arguments.output {
-            Some(path) => write_atomically(path, table(states)?.as_bytes()),
-            None => Ok(()),
+            // A pipe or device gets the table once, at the end.
+            Some(path) if is_file(path)? => write_atomically(path, table(states)?.as_bytes()),
+            _ => Ok(()),
         };
         changed(&states)?;
         if let Some(run) = runs.first() {

@@ -77,8 +77,9 @@ impl SimDriver {
         if !self.programs.contains_key(file) {
             let source = sources::find(file).with_context(|| format!("no kernel file {file}"))?;
             let ptx = self.cache.compiled(source, Target::Ptx(ARCHITECTURE))?;
-            let text = String::from_utf8(ptx.code).with_context(|| format!("{file}: PTX is text"))?;
-            let program = Program::parse(&text).with_context(|| format!("the PTX of {file}"))?;
+            let origin = ptx.origin();
+            let text = String::from_utf8(ptx.code).with_context(|| format!("{file}: PTX is text{origin}"))?;
+            let program = Program::parse(&text).with_context(|| format!("the PTX of {file}{origin}"))?;
             self.programs.insert(file, program);
         }
         let program = &self.programs[file];
