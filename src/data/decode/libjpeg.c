@@ -4,12 +4,14 @@
  * libjpeg reports an error by a call that must not return. Here that call is a longjmp back into the function below that was
  * called from Rust, so that only C frames are ever jumped over. Every function sets its own jump first.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define JPEG_INTERNALS
 #include <jpeglib.h>
 #include <jerror.h>
 
@@ -20,6 +22,9 @@ struct records_jpeg {
   struct jpeg_decompress_struct decompress;
   struct jpeg_error_mgr errors;
   struct jpeg_progress_mgr progress;
+  /* libjpeg's inverse transforms by component, called by checked_transform. */
+  inverse_DCT_method_ptr transforms[MAX_COMPONENTS];
+  double cosines[DCTSIZE][DCTSIZE];
   jmp_buf failed;
   char message[JMSG_LENGTH_MAX];
 };
@@ -85,6 +90,58 @@ static int create(struct records_jpeg *jpeg, const uint8_t *bytes, size_t length
   return 1;
 }
 
+/*
+ * Samples are -128 to 127 before they are shifted. Quantising them, however coarsely, keeps them within some 400; beyond 511 libjpeg
+ * wraps around in C and saturates in assembler. No image leads there, only damaged data in which every code happens to be valid.
+ */
+#define LARGEST_SAMPLE 511.0
+
+/* Whether a sample of the block is beyond the largest. Coefficients come in rows, times `quantisers`. */
+static int is_impossible(const struct records_jpeg *jpeg, JCOEFPTR coefficients, const UINT16 *quantisers) {
+  double values[DCTSIZE2], columns[DCTSIZE2], sum = 0.0;
+  for (int k = 0; k < DCTSIZE2; k++) {
+    values[k] = (double)coefficients[k] * quantisers[k];
+    sum += fabs(values[k]);
+  }
+  /* No coefficient counts for more than a quarter in a sample. */
+  if (sum / 4 <= LARGEST_SAMPLE) return 0;
+  for (int y = 0; y < DCTSIZE; y++) {
+    for (int u = 0; u < DCTSIZE; u++) {
+      columns[y * DCTSIZE + u] = 0.0;
+      for (int v = 0; v < DCTSIZE; v++) columns[y * DCTSIZE + u] += jpeg->cosines[v][y] * values[v * DCTSIZE + u];
+    }
+  }
+  for (int y = 0; y < DCTSIZE; y++) {
+    for (int x = 0; x < DCTSIZE; x++) {
+      double sample = 0.0;
+      for (int u = 0; u < DCTSIZE; u++) sample += jpeg->cosines[u][x] * columns[y * DCTSIZE + u];
+      if (fabs(sample) > LARGEST_SAMPLE) return 1;
+    }
+  }
+  return 0;
+}
+
+static void checked_transform(j_decompress_ptr d, jpeg_component_info *component, JCOEFPTR coefficients, JSAMPARRAY rows,
+                              JDIMENSION column) {
+  struct records_jpeg *jpeg = owner((j_common_ptr)d);
+  if (is_impossible(jpeg, coefficients, component->quant_table->quantval)) {
+    fail_with(jpeg, "damaged data: a block of impossible brightness");
+  }
+  jpeg->transforms[component->component_index](d, component, coefficients, rows, column);
+}
+
+/* Puts checked_transform before libjpeg's own. */
+static void check_transforms(struct records_jpeg *jpeg) {
+  const double pi = 3.14159265358979323846;
+  for (int u = 0; u < DCTSIZE; u++) {
+    for (int x = 0; x < DCTSIZE; x++) jpeg->cosines[u][x] = (u == 0 ? sqrt(0.125) : 0.5) * cos((2 * x + 1) * u * pi / 16);
+  }
+  for (int i = 0; i < jpeg->decompress.num_components; i++) {
+    jpeg->transforms[i] = jpeg->decompress.idct->inverse_DCT[i];
+    jpeg->decompress.idct->inverse_DCT[i] = checked_transform;
+  }
+}
+
 /* NULL without memory. `bytes` must outlive what is returned. */
 struct records_jpeg *records_jpeg_open(const uint8_t *bytes, size_t length) {
   struct records_jpeg *jpeg = calloc(1, sizeof *jpeg);
@@ -140,6 +197,7 @@ int records_jpeg_start(struct records_jpeg *jpeg, uint32_t colours) {
       if (d->coef_bits[i][k] != 0) fail_with(jpeg, "the last progressive scans are missing: the file is cut short");
     }
   }
+  check_transforms(jpeg);
   return 1;
 }
 
