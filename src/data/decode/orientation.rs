@@ -105,7 +105,9 @@ fn of_xmp(bytes: &[u8]) -> Option<u64> {
     const NAME: &[u8] = b"tiff:Orientation";
     bytes.windows(NAME.len() + 3).filter(|window| window.starts_with(NAME)).find_map(|window| {
         match window[NAME.len()..] {
-            [b'=', b'"', digit @ b'0'..=b'9'] | [b'>', digit @ b'0'..=b'9', _] => Some(u64::from(digit - b'0')),
+            [b'=', b'"', digit @ b'0'..=b'9'] | [b'>', digit @ b'0'..=b'9', _] => {
+                Some(u64::from(digit - b'0'))
+            }
             _ => None,
         }
     })

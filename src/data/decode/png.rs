@@ -4,7 +4,8 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use png::{
-    BitDepth, ColorType, DecodeOptions, Info, InterlaceInfo, Limits, Reader, Transformations, expand_interlaced_row,
+    BitDepth, ColorType, DecodeOptions, Info, InterlaceInfo, Limits, Reader, Transformations,
+    expand_interlaced_row,
 };
 
 use super::orientation::{self, Orientation};
@@ -82,7 +83,9 @@ fn check_header(info: &Info, file_bytes: usize) -> Result<(), Problem> {
         return Err(format!("cut short: {file_bytes} bytes are too few for {width}x{height} pixels"));
     }
     if info.color_type == ColorType::Grayscale && info.bit_depth == BitDepth::Sixteen {
-        return Err("16-bit grey, which programs turn into 8 bits in different ways; save it with 8 bits".into());
+        return Err(
+            "16-bit grey, which programs turn into 8 bits in different ways; save it with 8 bits".into()
+        );
     }
     Ok(())
 }
