@@ -65,10 +65,12 @@ fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, Problem> {
     // A colour profile is not applied, so it need not be unpacked.
     options.set_ignore_iccp_chunk(true);
     let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
-    decoder.set_limits(Limits { bytes: MAX_BYTES as usize });
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let info = decoder.read_header_info().map_err(|error| error.to_string())?;
     check_header(info, bytes.len())?;
+    // Rows and metadata may take what the pixels and the file leave.
+    let taken = 3 * u64::from(info.width) * u64::from(info.height) + bytes.len() as u64;
+    decoder.set_limits(Limits { bytes: MAX_BYTES.saturating_sub(taken) as usize });
     decoder.read_info().map_err(|error| error.to_string())
 }
 
@@ -114,10 +116,18 @@ fn orientation_of(info: &Info) -> Orientation {
         let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
         let packed = || info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
         let unicode = || info.utf8_text.iter().find(|chunk| chunk.keyword == keyword);
-        plain
-            .map(|chunk| chunk.text.clone())
-            .or_else(|| packed()?.get_text().ok())
-            .or_else(|| unicode()?.get_text().ok())
+        // Unpacking stops at the crate's limit of 2 MiB: few bytes can hold very long text.
+        let unpacked = || {
+            let mut chunk = packed()?.clone();
+            chunk.decompress_text().ok()?;
+            chunk.get_text().ok()
+        };
+        let unpacked_unicode = || {
+            let mut chunk = unicode()?.clone();
+            chunk.decompress_text().ok()?;
+            chunk.get_text().ok()
+        };
+        plain.map(|chunk| chunk.text.clone()).or_else(unpacked).or_else(unpacked_unicode)
     };
     let exif = match &info.exif_metadata {
         Some(exif) => exif.to_vec(),
