@@ -26,7 +26,7 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 /// # Errors
 /// A usage error that names the file or folder: missing or empty folders, more than 256 classes, a test class that `train`
 /// lacks, anything that is no JPEG or PNG, and the first image in order that cannot be read, is damaged, or is larger than
-/// 16,384 pixels a side or 256 MiB decoded.
+/// 16,384 pixels a side or more than 256 MiB to decode.
 pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
     let train_dir = data_dir.join("train");
     let test_dir = data_dir.join("test");
