@@ -8,11 +8,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::device_choice;
-use super::evaluate::{self, Evaluation, ResidentImages};
+use super::evaluate::{self, Evaluation, ResidentImages, TestMetrics};
 use super::metrics::{self, EpochMetrics};
 use super::run_folder::RunFolder;
 use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
-use crate::data::recipe::{Recipe, prepare};
+use crate::data::recipe::{Recipe, TrainingData, prepare};
+use crate::device::Device;
 use crate::device::primitive::counter;
 use crate::settings::{self, Method, Settings};
 use crate::usage;
@@ -104,155 +105,233 @@ fn progress_bar(steps: usize) -> ProgressBar {
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
-    let mut folder = None;
-    let result = train(settings, resume, &mut folder);
-    if let (Err(error), Some(folder)) = (&result, &mut folder) {
-        folder.note_failure(error);
+    let (mut run, checkpoint) = Run::open(settings, resume)?;
+    let result = run.train(checkpoint.as_ref());
+    if let Err(error) = &result {
+        run.folder.note_failure(error);
     }
     result
 }
 
-/// As [`run`]; `opened` is the run's folder once there is one.
-fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFolder>) -> Result<()> {
-    settings.validate()?;
-    let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
-    let mut device = chosen.device;
-    let data = prepare(&recipe(settings)?)?;
-    let counts = data.counts();
-    let mut training = Training::new(settings, &data, &mut *device)?;
-    let evaluation = match &data.test {
-        None => None,
-        Some(test) => {
-            let images = ResidentImages::new(test, data.test_normalisation, &mut *device)?;
-            Some(Evaluation::new(&training.model, images, EVALUATION_BATCH, &mut *device)?)
+/// A run under way: what it trains on, with and into.
+struct Run<'a> {
+    settings: &'a Settings,
+    /// The settings as the run's files hold them.
+    config: String,
+    device: Box<dyn Device>,
+    /// Why this device.
+    device_reason: String,
+    data: TrainingData,
+    /// Training samples of each class; `None` where true classes are unknown.
+    counts: Option<Vec<usize>>,
+    training: Training,
+    /// The pass over the test images, where there are any.
+    evaluation: Option<Evaluation>,
+    folder: RunFolder,
+    progress: Progress,
+}
+
+impl<'a> Run<'a> {
+    /// Opens device, data, network and, last, the folder. Also returns the checkpoint to go on from, which is not restored yet.
+    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<(Self, Option<Checkpoint>)> {
+        settings.validate()?;
+        let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
+        let mut device = chosen.device;
+        let data = prepare(&recipe(settings)?)?;
+        let counts = data.counts();
+        let training = Training::new(settings, &data, &mut *device)?;
+        let evaluation = match &data.test {
+            None => None,
+            Some(test) => {
+                let images = ResidentImages::new(test, data.test_normalisation, &mut *device)?;
+                Some(Evaluation::new(&training.model, images, EVALUATION_BATCH, &mut *device)?)
+            }
+        };
+        let config = settings::config_toml(settings)?;
+        let (folder, checkpoint) = open_folder(settings, resume)?;
+        let progress = Progress {
+            epochs_done: 0,
+            best_top1: 0.0,
+            best_epoch: 0,
+            classes: data.classes.clone(),
+            train_counts: counts.clone(),
+        };
+        let run = Self {
+            settings,
+            config,
+            device,
+            device_reason: chosen.reason,
+            data,
+            counts,
+            training,
+            evaluation,
+            folder,
+            progress,
+        };
+        Ok((run, checkpoint))
+    }
+
+    /// Runs the epochs that are left, from `checkpoint` on where there is one.
+    fn train(&mut self, checkpoint: Option<&Checkpoint>) -> Result<()> {
+        self.restore(checkpoint)?;
+        self.introduce();
+        let epochs = epochs(self.settings);
+        let remaining = epochs.saturating_sub(self.progress.epochs_done);
+        let bar = progress_bar(remaining * self.training.steps);
+        for epoch in self.progress.epochs_done..epochs {
+            bar.set_message(format!("epoch {epoch}/{epochs}"));
+            let metrics = self.epoch(epoch, &bar)?;
+            self.record(&metrics)?;
+            bar.suspend(|| self.folder.say(&metrics.row()));
         }
-    };
-    let (folder, checkpoint) = open_folder(settings, resume)?;
-    let folder = opened.insert(folder);
-
-    let mut progress = Progress {
-        epochs_done: 0,
-        best_top1: 0.0,
-        best_epoch: 0,
-        classes: data.classes.clone(),
-        train_counts: counts.clone(),
-    };
-    if let Some(checkpoint) = &checkpoint {
-        checkpoint.restore(&mut training, &mut *device)?;
-        progress = checkpoint.progress.clone();
+        bar.finish_and_clear();
+        self.finish();
+        Ok(())
     }
-    folder.keep_metrics(progress.epochs_done)?;
-    folder.say(&format!("device {} ({})", device.describe(), chosen.reason));
-    folder.say(&format!(
-        "data {}: {} training samples of {} classes ({}), {} test images",
-        settings.dataset,
-        data.train.len(),
-        data.classes.len(),
-        sizes(counts.as_deref()),
-        data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
-    ));
-    let plan = &training.plan;
-    folder.say(&format!(
-        "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without sharing)",
-        settings.method_title(),
-        settings.arch,
-        settings.width,
-        training.model.parameters.len(),
-        settings.batch_size,
-        plan.flops() / 1e9,
-        plan.temporary_bytes >> 20,
-        plan.unshared_bytes >> 20,
-    ));
-    if progress.epochs_done > 0 {
-        folder.say(&format!("resuming after {} epochs", progress.epochs_done));
-    }
-    folder.say(metrics::HEADER);
 
-    let config = settings::config_toml(settings)?;
-    let epochs = epochs(settings);
-    let remaining = epochs.saturating_sub(progress.epochs_done);
-    let bar = progress_bar(remaining * training.steps);
-    for epoch in progress.epochs_done..epochs {
-        bar.set_message(format!("epoch {epoch}/{epochs}"));
+    /// Puts the state of `checkpoint` back.
+    fn restore(&mut self, checkpoint: Option<&Checkpoint>) -> Result<()> {
+        if let Some(checkpoint) = checkpoint {
+            checkpoint.restore(&mut self.training, &mut *self.device)?;
+            self.progress = checkpoint.progress.clone();
+        }
+        self.folder.keep_metrics(self.progress.epochs_done)
+    }
+
+    /// Says what is about to be trained, on what and how.
+    fn introduce(&mut self) {
+        let Self { settings, device, data, counts, training, folder, progress, .. } = self;
+        folder.say(&format!("device {} ({})", device.describe(), self.device_reason));
+        folder.say(&format!(
+            "data {}: {} training samples of {} classes ({}), {} test images",
+            settings.dataset,
+            data.train.len(),
+            data.classes.len(),
+            sizes(counts.as_deref()),
+            data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
+        ));
+        let plan = &training.plan;
+        folder.say(&format!(
+            "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without \
+             sharing)",
+            settings.method_title(),
+            settings.arch,
+            settings.width,
+            training.model.parameters.len(),
+            settings.batch_size,
+            plan.flops() / 1e9,
+            plan.temporary_bytes >> 20,
+            plan.unshared_bytes >> 20,
+        ));
+        if progress.epochs_done > 0 {
+            folder.say(&format!("resuming after {} epochs", progress.epochs_done));
+        }
+        folder.say(metrics::HEADER);
+    }
+
+    /// Trains and evaluates one epoch.
+    fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<EpochMetrics> {
+        let settings = self.settings;
         let at = StageEpoch::of(settings, epoch);
         if settings.method == Method::Solar && at.epoch == 0 {
-            bar.suspend(|| folder.say(["estimating the class prior", "training"][at.stage as usize]));
+            bar.suspend(|| self.folder.say(["estimating the class prior", "training"][at.stage as usize]));
             // What the first stage reached is not the run's result.
-            (progress.best_top1, progress.best_epoch) = (0.0, epoch);
+            (self.progress.best_top1, self.progress.best_epoch) = (0.0, epoch);
         }
         let started = Instant::now();
-        let learning_rate = training.begin_epoch(epoch, &mut *device)?;
-        let counters = training.run_epoch(epoch, &mut *device, || bar.inc(1))?;
+        let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
+        let counters = self.training.run_epoch(epoch, &mut *self.device, || bar.inc(1))?;
         let trained = started.elapsed().as_secs_f64();
-        let samples = (settings.batch_size * training.steps) as f64;
-        let loss = f64::from(counters[counter::LOSS]) / training.steps as f64;
+        let samples = (settings.batch_size * self.training.steps) as f64;
+        let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
         if !loss.is_finite() {
             bar.abandon();
             bail!(
                 "the loss became {loss} in epoch {epoch}: training has diverged; lower --lr (now {}) and go on from an \
                  earlier checkpoint in {}",
                 settings.lr,
-                folder.path().display()
+                self.folder.path().display()
             );
         }
-        let last = epoch + 1 == epochs;
-        let evaluated = last || (epoch + 1) % settings.eval_every == 0;
-        let (mut test, mut log_prior) = (None, None);
-        if let (true, Some(evaluation), Some(images)) = (evaluated, &evaluation, &data.test) {
-            let (logits, prior) = evaluation.run(&mut *device)?;
-            test = Some(evaluate::metrics(&logits, &images.labels, data.classes.len(), counts.as_deref()));
-            log_prior = prior;
-        } else if let (true, Some(prior)) = (evaluated, training.model.debias.estimate()) {
-            log_prior = Some(device.read_f32(prior.log_prior)?);
-        }
-        let estimate = training.class_prior_estimate(log_prior.as_deref(), &mut *device)?;
-        let [confidence, label_accuracy] = training.confidence_statistics(&mut *device)?;
-        let epoch_metrics = EpochMetrics {
+        let (test, class_prior) = self.evaluate(epoch)?;
+        let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
+        let train = &self.data.train;
+        Ok(EpochMetrics {
             epoch,
             learning_rate,
             loss,
             train_accuracy: metrics::percent(
                 f64::from(counters[counter::CORRECT]),
-                training.known_in_epoch(epoch),
+                self.training.known_in_epoch(epoch),
             ),
             mean_max_confidence: confidence,
             label_accuracy: metrics::percent(
-                label_accuracy * data.train.len() as f64,
-                data.train.labels.iter().flatten().count(),
+                label_accuracy * train.len() as f64,
+                train.labels.iter().flatten().count(),
             ),
-            prior_distance: estimate
+            prior_distance: class_prior
                 .as_ref()
-                .zip(counts.as_ref())
+                .zip(self.counts.as_ref())
                 .map(|(prior, counts)| evaluate::prior_distance(prior, counts)),
-            class_prior: estimate,
+            class_prior,
             test,
             seconds: started.elapsed().as_secs_f64(),
-            images_per_second: samples * training.method.forwards() as f64 / trained,
-        };
-        progress.epochs_done = epoch + 1;
-        let top1 = epoch_metrics.test.as_ref().map(|test| test.top1);
+            images_per_second: samples * self.training.method.forwards() as f64 / trained,
+        })
+    }
+
+    /// Test metrics and the estimated class prior after `epoch`, each where there is one.
+    fn evaluate(&mut self, epoch: usize) -> Result<(Option<TestMetrics>, Option<Vec<f64>>)> {
+        let evaluated = self.is_last(epoch) || (epoch + 1).is_multiple_of(self.settings.eval_every);
+        let (mut test, mut log_prior) = (None, None);
+        if let (true, Some(evaluation), Some(images)) = (evaluated, &self.evaluation, &self.data.test) {
+            let (logits, prior) = evaluation.run(&mut *self.device)?;
+            let counts = self.counts.as_deref();
+            test = Some(evaluate::metrics(&logits, &images.labels, self.data.classes.len(), counts));
+            log_prior = prior;
+        } else if let (true, Some(prior)) = (evaluated, self.training.model.debias.estimate()) {
+            log_prior = Some(self.device.read_f32(prior.log_prior)?);
+        }
+        let class_prior = self.training.class_prior_estimate(log_prior.as_deref(), &mut *self.device)?;
+        Ok((test, class_prior))
+    }
+
+    /// Writes down a finished epoch: its line of metrics and, where one is due, the checkpoint.
+    fn record(&mut self, metrics: &EpochMetrics) -> Result<()> {
+        let epoch = metrics.epoch;
+        self.progress.epochs_done = epoch + 1;
+        let top1 = metrics.test.as_ref().map(|test| test.top1);
         // Without test images the last is taken for the best.
         let best = match top1 {
-            Some(top1) => top1 > progress.best_top1,
-            None => last && data.test.is_none(),
+            Some(top1) => top1 > self.progress.best_top1,
+            None => self.is_last(epoch) && self.data.test.is_none(),
         };
         if let (true, Some(top1)) = (best, top1) {
-            (progress.best_top1, progress.best_epoch) = (top1, epoch);
+            (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
         // Metrics first: a crash between the two leaves a line that resuming drops, never a checkpoint without its line.
-        folder.append_metrics(&epoch_metrics)?;
-        if last || best || (epoch + 1) % settings.checkpoint_every == 0 {
-            let mut checkpoint = Checkpoint::collect(&training, progress.clone(), &config, &mut *device)?;
-            folder.save(&mut checkpoint, best)?;
+        self.folder.append_metrics(metrics)?;
+        if self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every) {
+            let progress = self.progress.clone();
+            let mut checkpoint =
+                Checkpoint::collect(&self.training, progress, &self.config, &mut *self.device)?;
+            self.folder.save(&mut checkpoint, best)?;
         }
-        bar.suspend(|| folder.say(&epoch_metrics.row()));
+        Ok(())
     }
-    bar.finish_and_clear();
-    match folder.metrics().last() {
-        Some(last) => folder.say(&metrics::final_table(last, progress.best_top1, progress.best_epoch)),
-        None => folder.say("nothing to do: the run has no epochs"),
+
+    fn is_last(&self, epoch: usize) -> bool {
+        epoch + 1 == epochs(self.settings)
     }
-    let shown = folder.path().display().to_string();
-    folder.say(&format!("run folder {shown}: config.toml, metrics.jsonl, log.txt, checkpoints"));
-    Ok(())
+
+    /// Shows what came out.
+    fn finish(&mut self) {
+        let Self { folder, progress, .. } = self;
+        match folder.metrics().last() {
+            Some(last) => folder.say(&metrics::final_table(last, progress.best_top1, progress.best_epoch)),
+            None => folder.say("nothing to do: the run has no epochs"),
+        }
+        let shown = folder.path().display().to_string();
+        folder.say(&format!("run folder {shown}: config.toml, metrics.jsonl, log.txt, checkpoints"));
+    }
 }
