@@ -12,6 +12,7 @@ use anyhow::Result;
 use super::fetch::archives::{self, Archive};
 use super::source::Source;
 use super::{CIFAR10, CIFAR100, ImageSet};
+use crate::files::read_whole;
 use crate::usage;
 
 /// Rows and columns of an image.
@@ -103,9 +104,13 @@ pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
     Ok(Source { classes, train, test, train_normalisation: CIFAR100, test_normalisation: CIFAR100 })
 }
 
+/// The official file has some 1,000 bytes.
+const MOST_NAMES_BYTES: u64 = 1 << 16;
+
 /// The 100 names of `fine_label_names.txt`, one a line; none where the file is not there or names another number.
 fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
-    let text = fs::read_to_string(folder.join("fine_label_names.txt")).ok()?;
+    let bytes = read_whole(&folder.join("fine_label_names.txt"), MOST_NAMES_BYTES).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
     (names.len() == CIFAR100_CLASSES.len()).then_some(names)

@@ -1,13 +1,12 @@
 //! CSV files with a header (RFC 4180), read strictly: what a spreadsheet or a script may have spoilt is told with its line
 //! instead of being guessed at.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use csv::StringRecord;
 
+use crate::files::read_whole;
 use crate::usage;
 
 /// Bytes a text file may have at most.
@@ -125,17 +124,7 @@ fn is_written_as(record: &StringRecord, written: &str) -> bool {
 /// # Errors
 /// A usage error with the file: it cannot be read, is too large, or is not UTF-8 (with the line).
 pub fn read_text(path: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| usage!("{}: cannot be read: {error}", path.display()))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(usage!(
-            "{}: over {} MiB; split the data set or name the right file",
-            path.display(),
-            MAX_BYTES >> 20
-        ));
-    }
+    let mut bytes = read_whole(path, MAX_BYTES)?;
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ptx_sim::{Gpu, Launch, Machine, Settings};
 
 use super::spec::{self, Spec};
-use super::{Failure, report};
+use super::{Failure, file, report};
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Output {
@@ -70,6 +70,9 @@ fn triple(text: &str) -> Result<[u32; 3], String> {
     Ok(sizes)
 }
 
+/// The description of a GPU has some hundred bytes.
+const MOST_GPU_BYTES: u64 = 1 << 20;
+
 fn gpu(word: &str) -> Result<Gpu, Failure> {
     if let Some(gpu) = Gpu::built_in(word) {
         return Ok(gpu);
@@ -77,8 +80,9 @@ fn gpu(word: &str) -> Result<Gpu, Failure> {
     if !word.ends_with(".toml") {
         return Err(Failure::usage(format!("--gpu {word}: rtx3090, h100 or a file that ends in .toml")));
     }
-    let text =
-        std::fs::read_to_string(word).map_err(|error| Failure::usage(format!("--gpu {word}: {error}")))?;
+    let bytes = file::read(word.as_ref(), MOST_GPU_BYTES)
+        .map_err(|error| Failure::usage(format!("--gpu {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| Failure::usage(format!("--gpu {word}: not text")))?;
     toml::from_str(&text).map_err(|error| {
         let first = error.message().lines().next().unwrap_or("").to_string();
         Failure::usage(format!("--gpu {word}: {first}"))
@@ -185,7 +189,7 @@ impl Run {
         for ((address, bytes), path) in dumps {
             let mut contents = vec![0; bytes];
             machine.read(address, &mut contents).map_err(|error| Failure::Other(error.to_string()))?;
-            std::fs::write(path, contents).map_err(|error| Failure::Other(format!("{path}: {error}")))?;
+            file::write(path.as_ref(), &contents).map_err(Failure::Other)?;
         }
         let roofline = gpu.map(|gpu| {
             let prediction = gpu.predict(&done.counters);
