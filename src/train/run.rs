@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::checkpoint::{Checkpoint, Progress};
-use super::device_choice;
 use super::evaluate::{self, Evaluation, ResidentImages, TestMetrics};
 use super::metrics::{self, EpochMetrics};
 use super::run_folder::RunFolder;
 use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
-use crate::data::recipe::{Recipe, TrainingData, prepare};
+use super::{device_choice, divergence, resume_checks};
+use crate::data::fingerprint::Fingerprint;
+use crate::data::recipe::{Recipe, TrainingData, prepare_if};
 use crate::device::Device;
 use crate::device::primitive::counter;
 use crate::settings::{self, Method, Settings};
-use crate::usage;
 
 /// The recipe of a run's data.
 ///
@@ -38,27 +38,14 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
     })
 }
 
-/// The settings without those that do not change what a run computes, which may differ on resuming.
-pub(super) fn computation(settings: &Settings) -> Settings {
-    Settings {
-        device: settings::DeviceChoice::Auto,
-        threads: 0,
-        exp_dir: "".into(),
-        name: None,
-        data_dir: None,
-        checkpoint_every: 1,
-        eval_every: 1,
-        ..settings.clone()
-    }
+/// Makes the folder of a new run.
+fn create_folder(settings: &Settings, config: &str) -> Result<RunFolder> {
+    let stem = format!("{}-{}", settings.dataset, settings.method_words());
+    RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, config)
 }
 
-/// Opens the run folder and the checkpoint to go on from.
-fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder, Option<Checkpoint>)> {
-    let config = settings::config_toml(settings)?;
-    let Some(resume) = resume else {
-        let stem = format!("{}-{}", settings.dataset, settings.method_words());
-        return Ok((RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, &config)?, None));
-    };
+/// Opens the folder of a run that is there and the checkpoint to go on from, which must be of the same settings.
+fn open_folder(settings: &Settings, resume: &Path) -> Result<(RunFolder, Option<Checkpoint>)> {
     let (mut folder, checkpoint) = if resume.is_file() {
         let parent = resume.parent().unwrap_or(Path::new("."));
         (RunFolder::open(parent)?, Some(Checkpoint::read(resume)?))
@@ -68,18 +55,28 @@ fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder,
         (folder, checkpoint)
     };
     if let Some(checkpoint) = &checkpoint {
-        let made_with: Settings = toml::from_str(&checkpoint.config)
-            .map_err(|error| usage!("the checkpoint's configuration: {error}"))?;
-        if computation(settings) != computation(&made_with) {
-            let shown = resume.display();
-            return Err(usage!(
-                "--resume {shown}: the settings differ from those the run was started with; leave them out"
-            ));
-        }
+        resume_checks::check_settings(settings, checkpoint, folder.path(), resume)?;
     } else {
         folder.say("no checkpoint yet: starting again from the beginning");
     }
     Ok((folder, checkpoint))
+}
+
+/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what --resume names, if there is one.
+/// Class names and sizes are compared before images are read.
+fn open_data(
+    settings: &Settings,
+    resumed: Option<(&Checkpoint, &Path)>,
+) -> Result<(TrainingData, Fingerprint)> {
+    let data = prepare_if(&recipe(settings)?, &|outline| match resumed {
+        Some((checkpoint, given)) => resume_checks::check_outline(outline, checkpoint, given),
+        None => Ok(()),
+    })?;
+    let fingerprint = Fingerprint::of(&data);
+    if let Some((checkpoint, given)) = resumed {
+        resume_checks::check_data(&fingerprint, checkpoint, given)?;
+    }
+    Ok((data, fingerprint))
 }
 
 /// How many training samples the largest and the smallest class have.
@@ -129,15 +126,20 @@ struct Run<'a> {
     evaluation: Option<Evaluation>,
     folder: RunFolder,
     progress: Progress,
+    /// What the state belongs to.
+    fingerprint: Fingerprint,
 }
 
 impl<'a> Run<'a> {
-    /// Opens device, data, network and, last, the folder. Also returns the checkpoint to go on from, which is not restored yet.
+    /// Opens device, data, network and, for a new run, last the folder. A run that goes on opens it before the data, which must be
+    /// those of its checkpoint; that is returned too and not restored yet.
     fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<(Self, Option<Checkpoint>)> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
         let mut device = chosen.device;
-        let data = prepare(&recipe(settings)?)?;
+        let resumed = resume.map(|resume| open_folder(settings, resume)).transpose()?;
+        let checkpoint = resumed.as_ref().and_then(|(_, checkpoint)| checkpoint.as_ref());
+        let (data, fingerprint) = open_data(settings, checkpoint.zip(resume))?;
         let counts = data.counts();
         let training = Training::new(settings, &data, &mut *device)?;
         let evaluation = match &data.test {
@@ -148,7 +150,10 @@ impl<'a> Run<'a> {
             }
         };
         let config = settings::config_toml(settings)?;
-        let (folder, checkpoint) = open_folder(settings, resume)?;
+        let (folder, checkpoint) = match resumed {
+            Some(resumed) => resumed,
+            None => (create_folder(settings, &config)?, None),
+        };
         let progress = Progress {
             epochs_done: 0,
             best_top1: 0.0,
@@ -167,6 +172,7 @@ impl<'a> Run<'a> {
             evaluation,
             folder,
             progress,
+            fingerprint,
         };
         Ok((run, checkpoint))
     }
@@ -244,19 +250,22 @@ impl<'a> Run<'a> {
         let trained = started.elapsed().as_secs_f64();
         let samples = (settings.batch_size * self.training.steps) as f64;
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
-        if !loss.is_finite() {
-            bar.abandon();
-            bail!(
-                "the loss became {loss} in epoch {epoch}: training has diverged; lower --lr (now {}) and go on from an \
-                 earlier checkpoint in {}",
-                settings.lr,
-                self.folder.path().display()
-            );
+        if let Some((step, what)) = divergence::first_step(&counters) {
+            let now = divergence::in_state(&self.training, &mut *self.device)?;
+            let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
+            let steps = self.training.steps;
+            return Err(self.diverged(epoch, &format!("{what} not finite since step {step} of {steps}{now}")));
+        }
+        if let Some(sign) = self.training.move_class_prior(epoch, &mut *self.device)? {
+            return Err(self.diverged(epoch, &sign));
+        }
+        if let Some(sign) = divergence::in_state(&self.training, &mut *self.device)? {
+            return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
         }
         let (test, class_prior) = self.evaluate(epoch)?;
         let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
         let train = &self.data.train;
-        Ok(EpochMetrics {
+        let metrics = EpochMetrics {
             epoch,
             learning_rate,
             loss,
@@ -277,7 +286,16 @@ impl<'a> Run<'a> {
             test,
             seconds: started.elapsed().as_secs_f64(),
             images_per_second: samples * self.training.method.forwards() as f64 / trained,
-        })
+        };
+        match divergence::in_figures(&metrics) {
+            Some(sign) => Err(self.diverged(epoch, &sign)),
+            None => Ok(metrics),
+        }
+    }
+
+    /// The failure of this run in `epoch` with its first sign.
+    fn diverged(&self, epoch: usize, sign: &str) -> anyhow::Error {
+        divergence::failure(self.settings, epoch, sign, self.folder.path())
     }
 
     /// Test metrics and the estimated class prior after `epoch`, each where there is one.
@@ -286,8 +304,15 @@ impl<'a> Run<'a> {
         let (mut test, mut log_prior) = (None, None);
         if let (true, Some(evaluation), Some(images)) = (evaluated, &self.evaluation, &self.data.test) {
             let (logits, prior) = evaluation.run(&mut *self.device)?;
+            let classes = self.data.classes.len();
+            if let Some(sign) = divergence::in_logits(&logits, classes, "test") {
+                return Err(self.diverged(epoch, &sign));
+            }
+            if evaluate::are_all_the_same(&logits, classes) {
+                self.folder.say(&format!("epoch {epoch}: {}", divergence::SAME_LOGITS));
+            }
             let counts = self.counts.as_deref();
-            test = Some(evaluate::metrics(&logits, &images.labels, self.data.classes.len(), counts));
+            test = Some(evaluate::metrics(&logits, &images.labels, classes, counts));
             log_prior = prior;
         } else if let (true, Some(prior)) = (evaluated, self.training.model.debias.estimate()) {
             log_prior = Some(self.device.read_f32(prior.log_prior)?);
@@ -313,8 +338,13 @@ impl<'a> Run<'a> {
         self.folder.append_metrics(metrics)?;
         if self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every) {
             let progress = self.progress.clone();
-            let mut checkpoint =
-                Checkpoint::collect(&self.training, progress, &self.config, &mut *self.device)?;
+            let mut checkpoint = Checkpoint::collect(
+                &self.training,
+                progress,
+                &self.config,
+                &self.fingerprint,
+                &mut *self.device,
+            )?;
             self.folder.save(&mut checkpoint, best)?;
         }
         Ok(())

@@ -1,0 +1,332 @@
+//! What ties a run's state to its data: confidence rows belong to samples by their position, weights to class ids.
+//!
+//! An [`Outline`] is known before any image is read: class names and how many images there are. A [`Fingerprint`] holds it and
+//! digests of everything a run reads, in the order in which it reads it: pixels as decoded, true classes, candidate sets. File
+//! names, times and the folder do not count: they change no number. Digests are SHA-256, kept whole for all rows together, and as
+//! 32 bits for each block of rows to say where something changed.
+
+use std::fmt::Write;
+
+use rayon::prelude::*;
+use ring::digest::{Context, SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use super::recipe::{TestData, TrainingData};
+use super::{ImageSet, Normalisation};
+use crate::text::printable;
+
+/// Blocks that a part of a fingerprint has at most: those of a small data set are single rows.
+const BLOCKS: usize = 512;
+/// Hexadecimal digits kept of a block.
+const BLOCK_DIGITS: usize = 8;
+
+/// Number of images, and of each class where all true classes are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    pub images: usize,
+    /// `[K]`.
+    pub of_class: Option<Vec<usize>>,
+}
+
+impl Sizes {
+    /// Of images with these true classes, below `classes`.
+    pub fn of(labels: &[Option<u8>], classes: usize) -> Self {
+        let mut sizes = vec![0; classes];
+        labels.iter().flatten().for_each(|&label| sizes[usize::from(label)] += 1);
+        let known = labels.iter().all(Option::is_some);
+        Self { images: labels.len(), of_class: known.then_some(sizes) }
+    }
+}
+
+/// What is known of a data set before its images are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outline {
+    /// Class names in order of class id, `[K]`.
+    pub classes: Vec<String>,
+    /// All training images, of which a subset may be drawn.
+    pub train: Sizes,
+    /// `None` where there are no test images.
+    pub test: Option<Sizes>,
+}
+
+impl Outline {
+    /// What is different in `now`, a phrase each; nothing where both are the same.
+    pub fn changes(&self, now: &Self) -> Vec<String> {
+        let mut changes = self.class_changes(now);
+        if changes.is_empty() {
+            changes.extend(size_changes("training", Some(&self.train), Some(&now.train), &self.classes));
+            changes.extend(self.test_size_changes(now));
+        }
+        changes
+    }
+
+    /// The same for the class names and the test images alone.
+    pub fn test_changes(&self, now: &Self) -> Vec<String> {
+        let mut changes = self.class_changes(now);
+        if changes.is_empty() {
+            changes.extend(self.test_size_changes(now));
+        }
+        changes
+    }
+
+    /// What is different in the class names.
+    pub fn class_changes(&self, now: &Self) -> Vec<String> {
+        let (was, is) = (&self.classes, &now.classes);
+        if was == is {
+            return Vec::new();
+        }
+        let missing = |from: &[String], other: &[String]| -> Vec<String> {
+            let left = from.iter().filter(|name| !other.contains(name));
+            left.map(|name| format!("'{}'", printable(name))).collect()
+        };
+        let (gone, new) = (missing(was, is), missing(is, was));
+        let first = was.iter().zip(is).position(|(was, is)| was != is);
+        if let (true, true, Some(at)) = (gone.is_empty(), new.is_empty(), first) {
+            let (was, is) = (printable(&was[at]), printable(&is[at]));
+            return vec![format!(
+                "the classes are in another order: class {at} is now '{is}', it was '{was}'"
+            )];
+        }
+        let mut changes = Vec::new();
+        if !gone.is_empty() {
+            changes.push(format!("class {} is no longer there", short_list(&gone)));
+        }
+        if !new.is_empty() {
+            changes.push(format!("class {} is new", short_list(&new)));
+        }
+        changes
+    }
+
+    fn test_size_changes(&self, now: &Self) -> Option<String> {
+        size_changes("test", self.test.as_ref(), now.test.as_ref(), &self.classes)
+    }
+}
+
+fn size_changes(what: &str, was: Option<&Sizes>, now: Option<&Sizes>, classes: &[String]) -> Option<String> {
+    let images = |sizes: Option<&Sizes>| sizes.map_or("no".into(), |sizes| sizes.images.to_string());
+    if was == now {
+        return None;
+    }
+    let (Some(Sizes { of_class: Some(was_of), .. }), Some(Sizes { of_class: Some(now_of), .. })) = (was, now)
+    else {
+        if images(was) == images(now) {
+            return Some(format!("the true classes of {what} images are given in other rows"));
+        }
+        return Some(format!("there are {} {what} images, there were {}", images(now), images(was)));
+    };
+    let of_classes = was_of.iter().zip(now_of).zip(classes).filter(|((was, now), _)| was != now);
+    let of_classes: Vec<String> = of_classes
+        .map(|((was, now), name)| {
+            format!("class '{}' has {now} {what} images, it had {was}", printable(name))
+        })
+        .collect();
+    Some(short_list(&of_classes))
+}
+
+/// At most three of them, and how many more there are.
+fn short_list(items: &[String]) -> String {
+    let shown = items.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    if items.len() > 3 { format!("{shown} and {} more", items.len() - 3) } else { shown }
+}
+
+/// Digests of rows in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Rows {
+    rows: usize,
+    /// SHA-256 over the digests of all rows, hexadecimal.
+    whole: String,
+    /// The first digits of the digest of each block of rows, one after another.
+    blocks: String,
+}
+
+/// SHA-256 of a row.
+type RowDigest = [u8; 32];
+
+fn row_digest(bytes: &[u8]) -> RowDigest {
+    digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+fn digests<'a>(count: usize, row: impl Fn(usize) -> &'a [u8] + Sync) -> Vec<RowDigest> {
+    (0..count).into_par_iter().with_min_len(16).map(|i| row_digest(row(i))).collect()
+}
+
+fn hex_of(digests: &[RowDigest]) -> String {
+    let mut context = Context::new(&SHA256);
+    digests.iter().for_each(|row| context.update(row));
+    let mut text = String::new();
+    for byte in context.finish().as_ref() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Rows of a block where there are `rows`.
+fn block_rows(rows: usize) -> usize {
+    rows.div_ceil(BLOCKS).max(1)
+}
+
+impl Rows {
+    fn of(digests: &[RowDigest]) -> Self {
+        let mut blocks = String::new();
+        for block in digests.chunks(block_rows(digests.len())) {
+            blocks.push_str(&hex_of(block)[..BLOCK_DIGITS]);
+        }
+        Self { rows: digests.len(), whole: hex_of(digests), blocks }
+    }
+
+    /// Where `now` differs, as "17" or "512 to 543" with how much more; `None` where all is the same.
+    fn differing(&self, now: &Self) -> Option<String> {
+        if self == now {
+            return None;
+        }
+        let len = block_rows(self.rows);
+        let block = |rows: &Self, i: usize| {
+            rows.blocks.get(i * BLOCK_DIGITS..(i + 1) * BLOCK_DIGITS).map(String::from)
+        };
+        let count = self.rows.div_ceil(len);
+        let differs = |&i: &usize| block(self, i) != block(now, i);
+        let mut ranges: Vec<[usize; 2]> = Vec::new();
+        for i in (0..count).filter(differs) {
+            let (first, last) = (i * len, ((i + 1) * len).min(self.rows) - 1);
+            match ranges.last_mut() {
+                Some(range) if range[1] + 1 == first => range[1] = last,
+                _ => ranges.push([first, last]),
+            }
+        }
+        let shown = |[first, last]: &[usize; 2]| {
+            if first == last { first.to_string() } else { format!("{first} to {last}") }
+        };
+        let shown: Vec<String> = ranges.iter().map(shown).collect();
+        Some(short_list(&shown))
+    }
+}
+
+/// Digests of a set of images with what belongs to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SetPrint {
+    /// Height and width, pixels.
+    size: [usize; 2],
+    /// Bits of mean and standard deviation.
+    normalisation: [u32; 6],
+    images: Rows,
+    labels: Rows,
+    /// `None` for test images, which have none.
+    candidates: Option<Rows>,
+    /// SHA-256 over the samples in the order of their digests: the same where they only change places.
+    unordered: String,
+}
+
+impl SetPrint {
+    fn of<Label: Copy + Into<Option<u8>> + Sync>(
+        set: &ImageSet<Label>,
+        candidates: Option<(&[u8], usize)>,
+        normalisation: Normalisation,
+    ) -> Self {
+        let images = digests(set.len(), |i| set.image(i));
+        let labels: Vec<[u8; 2]> =
+            set.labels.iter().map(|&label| label.into().map_or([0, 0], |label| [1, label])).collect();
+        let labels = digests(set.len(), |i| &labels[i]);
+        let candidates =
+            candidates.map(|(rows, classes)| digests(set.len(), |i| &rows[i * classes..(i + 1) * classes]));
+        let mut samples: Vec<RowDigest> = (0..set.len())
+            .map(|i| {
+                let candidates = candidates.as_ref().map_or([0; 32], |rows| rows[i]);
+                row_digest([images[i], labels[i], candidates].as_flattened())
+            })
+            .collect();
+        samples.sort_unstable();
+        Self {
+            size: [set.height, set.width],
+            normalisation: normalisation.flat().map(f32::to_bits),
+            images: Rows::of(&images),
+            labels: Rows::of(&labels),
+            candidates: candidates.as_deref().map(Rows::of),
+            unordered: hex_of(&samples),
+        }
+    }
+
+    /// What is different in `now`; `what` is "training" or "test".
+    fn changes(&self, now: &Self, what: &str) -> Vec<String> {
+        if self == now {
+            return Vec::new();
+        }
+        if self.images.rows != now.images.rows {
+            return vec![format!(
+                "there are {} {what} samples, there were {}",
+                now.images.rows, self.images.rows
+            )];
+        }
+        let mut changes = Vec::new();
+        if self.size != now.size {
+            let text = |[height, width]: [usize; 2]| format!("{width}x{height}");
+            changes.push(format!("{what} images are {}, they were {}", text(now.size), text(self.size)));
+        }
+        if self.normalisation != now.normalisation {
+            changes.push(format!("the normalisation of {what} images is another"));
+        }
+        let candidates = self.candidates.as_ref().zip(now.candidates.as_ref());
+        let parts = [
+            ("the pixels", self.images.differing(&now.images)),
+            ("the true classes", self.labels.differing(&now.labels)),
+            ("the candidate sets", candidates.and_then(|(was, now)| was.differing(now))),
+        ];
+        let moved = self.unordered == now.unordered;
+        if let (true, Some(places)) = (moved, parts.iter().find_map(|(_, places)| places.as_ref())) {
+            changes.push(format!("the {what} samples are the same in another order (differing: {places})"));
+            return changes;
+        }
+        for (part, places) in parts {
+            changes.extend(places.map(|places| format!("{part} of {what} samples {places} differ")));
+        }
+        changes
+    }
+}
+
+/// What a run read of its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    outline: Outline,
+    train: SetPrint,
+    /// `None` where there are no test images.
+    test: Option<SetPrint>,
+}
+
+impl Fingerprint {
+    /// Of a run's data. Reads every byte of it: SHA-256, on all threads.
+    pub fn of(data: &TrainingData) -> Self {
+        let sets = Some((&data.candidates.rows[..], data.candidates.classes));
+        Self {
+            outline: data.outline.clone(),
+            train: SetPrint::of(&data.train, sets, data.train_normalisation),
+            test: data.test.as_ref().map(|test| SetPrint::of(test, None, data.test_normalisation)),
+        }
+    }
+
+    /// Class names and sizes.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    /// What is different in `now`, a phrase each; nothing where both are of the same data.
+    pub fn changes(&self, now: &Self) -> Vec<String> {
+        let mut changes = self.outline.changes(&now.outline);
+        if !changes.is_empty() {
+            return changes;
+        }
+        changes.extend(self.train.changes(&now.train, "training"));
+        if let (Some(was), Some(now)) = (&self.test, &now.test) {
+            changes.extend(was.changes(now, "test"));
+        }
+        changes
+    }
+
+    /// What is different in test images, a phrase each; nothing where they are the same, or where the run had none.
+    pub fn test_changes(&self, now: &TestData) -> Vec<String> {
+        let (Some(was), Some(test)) = (&self.test, &now.test) else { return Vec::new() };
+        let changes = self.outline.test_changes(&now.outline);
+        if !changes.is_empty() {
+            return changes;
+        }
+        was.changes(&SetPrint::of(test, None, now.normalisation), "test")
+    }
+}
