@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::device::DeviceArguments;
 use super::output;
-use crate::data::recipe::open_test_if;
+use crate::data::recipe::{file_of, open_test_if};
 use crate::settings::Settings;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::divergence;
@@ -47,10 +47,13 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         settings.data_dir.clone_from(&arguments.data_dir);
     }
     let (path, others) = (&arguments.checkpoint, arguments.other_test_images);
-    let source = open_test_if(&recipe(&settings)?, &|outline| {
+    let recipe = recipe(&settings)?;
+    let source = open_test_if(&recipe, &|outline| {
         resume_checks::check_test_outline(outline, &checkpoint, path, others)
     })?;
-    let changes = resume_checks::check_test_data(&source, &checkpoint, path, others)?;
+    let changes = resume_checks::check_test_data(&source, &checkpoint, path, others, &|part, image| {
+        file_of(&recipe, part, image)
+    })?;
     let counts = checkpoint.progress.train_counts.as_deref();
     if counts.is_some_and(|counts| counts.len() != source.classes.len()) {
         return Err(usage!("{shown}: its class counts do not fit its {} classes", source.classes.len()));

@@ -16,7 +16,7 @@ use super::{ImageSet, Normalisation};
 use crate::text::printable;
 
 /// Blocks that a part of a fingerprint has at most: those of a small data set are single rows.
-const BLOCKS: usize = 512;
+const BLOCKS: usize = 2048;
 /// Hexadecimal digits kept of a block.
 const BLOCK_DIGITS: usize = 8;
 
@@ -174,10 +174,11 @@ impl Rows {
         Self { rows: digests.len(), whole: hex_of(digests), blocks }
     }
 
-    /// Where `now` differs, as "17" or "512 to 543" with how much more; `None` where all is the same.
-    fn differing(&self, now: &Self) -> Option<String> {
+    /// The ranges, first and last row, in which `now` differs; none where all is the same.
+    fn differing(&self, now: &Self) -> Vec<[usize; 2]> {
+        let mut ranges: Vec<[usize; 2]> = Vec::new();
         if self == now {
-            return None;
+            return ranges;
         }
         let len = block_rows(self.rows);
         let block = |rows: &Self, i: usize| {
@@ -185,7 +186,6 @@ impl Rows {
         };
         let count = self.rows.div_ceil(len);
         let differs = |&i: &usize| block(self, i) != block(now, i);
-        let mut ranges: Vec<[usize; 2]> = Vec::new();
         for i in (0..count).filter(differs) {
             let (first, last) = (i * len, ((i + 1) * len).min(self.rows) - 1);
             match ranges.last_mut() {
@@ -193,12 +193,45 @@ impl Rows {
                 _ => ranges.push([first, last]),
             }
         }
-        let shown = |[first, last]: &[usize; 2]| {
-            if first == last { first.to_string() } else { format!("{first} to {last}") }
-        };
-        let shown: Vec<String> = ranges.iter().map(shown).collect();
-        Some(short_list(&shown))
+        // Two blocks may by chance begin with the same digits; the whole tells them apart.
+        if ranges.is_empty() {
+            ranges.push([0, self.rows.saturating_sub(1)]);
+        }
+        ranges
     }
+}
+
+/// Names the file of a sample by its position, where it has one.
+pub type FileOf<'a> = &'a dyn Fn(Part, usize) -> Option<String>;
+
+/// A data set's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Train,
+    Test,
+}
+
+impl Part {
+    fn word(self) -> &'static str {
+        match self {
+            Part::Train => "training",
+            Part::Test => "test",
+        }
+    }
+}
+
+/// "training sample 3 (now dog/7.jpg)" or "training samples 512 to 543", at most three and how many more.
+fn shown(part: Part, ranges: &[[usize; 2]], file_of: FileOf<'_>) -> String {
+    let one = |[first, last]: &[usize; 2]| match (first == last, file_of(part, *first)) {
+        (true, Some(file)) => format!("{first} (now {})", printable(&file)),
+        (true, None) => first.to_string(),
+        (false, _) => format!("{first} to {last}"),
+    };
+    // No more are shown, and naming a file takes a look at its folder.
+    let mut places: Vec<String> = ranges.iter().take(3).map(one).collect();
+    places.resize(ranges.len(), String::new());
+    let plural = if ranges.len() == 1 && ranges[0][0] == ranges[0][1] { "" } else { "s" };
+    format!("{} sample{plural} {}", part.word(), short_list(&places))
 }
 
 /// Digests of a set of images with what belongs to them.
@@ -245,8 +278,9 @@ impl SetPrint {
         }
     }
 
-    /// What is different in `now`; `what` is "training" or "test".
-    fn changes(&self, now: &Self, what: &str) -> Vec<String> {
+    /// What is different in `now`.
+    fn changes(&self, now: &Self, part: Part, file_of: FileOf<'_>) -> Vec<String> {
+        let what = part.word();
         if self == now {
             return Vec::new();
         }
@@ -268,15 +302,17 @@ impl SetPrint {
         let parts = [
             ("the pixels", self.images.differing(&now.images)),
             ("the true classes", self.labels.differing(&now.labels)),
-            ("the candidate sets", candidates.and_then(|(was, now)| was.differing(now))),
+            ("the candidate sets", candidates.map_or(Vec::new(), |(was, now)| was.differing(now))),
         ];
         let moved = self.unordered == now.unordered;
-        if let (true, Some(places)) = (moved, parts.iter().find_map(|(_, places)| places.as_ref())) {
-            changes.push(format!("the {what} samples are the same in another order (differing: {places})"));
-            return changes;
-        }
-        for (part, places) in parts {
-            changes.extend(places.map(|places| format!("{part} of {what} samples {places} differ")));
+        for (name, ranges) in parts.iter().filter(|(_, ranges)| !ranges.is_empty()) {
+            let places = shown(part, ranges, file_of);
+            if moved {
+                changes
+                    .push(format!("the {what} samples are the same in another order: others are {places}"));
+                break;
+            }
+            changes.push(format!("{name} differ in {places}"));
         }
         changes
     }
@@ -307,26 +343,26 @@ impl Fingerprint {
         &self.outline
     }
 
-    /// What is different in `now`, a phrase each; nothing where both are of the same data.
-    pub fn changes(&self, now: &Self) -> Vec<String> {
+    /// What is different in `now`, a phrase each; nothing where both are of the same data. `file_of` names files of `now`.
+    pub fn changes(&self, now: &Self, file_of: FileOf<'_>) -> Vec<String> {
         let mut changes = self.outline.changes(&now.outline);
         if !changes.is_empty() {
             return changes;
         }
-        changes.extend(self.train.changes(&now.train, "training"));
+        changes.extend(self.train.changes(&now.train, Part::Train, file_of));
         if let (Some(was), Some(now)) = (&self.test, &now.test) {
-            changes.extend(was.changes(now, "test"));
+            changes.extend(was.changes(now, Part::Test, file_of));
         }
         changes
     }
 
     /// What is different in test images, a phrase each; nothing where they are the same, or where the run had none.
-    pub fn test_changes(&self, now: &TestData) -> Vec<String> {
+    pub fn test_changes(&self, now: &TestData, file_of: FileOf<'_>) -> Vec<String> {
         let (Some(was), Some(test)) = (&self.test, &now.test) else { return Vec::new() };
         let changes = self.outline.test_changes(&now.outline);
         if !changes.is_empty() {
             return changes;
         }
-        was.changes(&SetPrint::of(test, None, now.normalisation), "test")
+        was.changes(&SetPrint::of(test, None, now.normalisation), Part::Test, file_of)
     }
 }

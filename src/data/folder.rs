@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
-use super::fingerprint::{Outline, Sizes};
+use super::fingerprint::{Outline, Part, Sizes};
 use super::source::Source;
 use super::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
 use crate::usage;
@@ -68,6 +68,12 @@ impl Listing {
         };
         let (train, test) = (sizes(&self.train), Some(sizes(&self.test)));
         Outline { classes: self.classes.clone(), train, test }
+    }
+
+    /// The file of an image by its position.
+    pub fn file(&self, part: Part, position: usize) -> Option<String> {
+        let entries = if part == Part::Train { &self.train } else { &self.test };
+        Some(entries.get(position)?.path.display().to_string())
     }
 
     /// Reads the images; see [`load`].

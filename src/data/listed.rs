@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 
 use super::candidates::CandidateSets;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
-use super::fingerprint::{Outline, Sizes};
+use super::fingerprint::{Outline, Part, Sizes};
 use super::recipe::{TestData, TrainingData};
 use super::table::Table;
 use super::{ImageSet, MAX_CLASSES, Normalisation};
@@ -262,6 +262,13 @@ impl ListedSource {
             train: sizes(&self.train)?,
             test: self.test.as_ref().map(sizes).transpose()?,
         })
+    }
+
+    /// The file of an image by its position, with the line that lists it.
+    pub fn file(&self, part: Part, position: usize) -> Option<String> {
+        let list = if part == Part::Train { &self.train } else { self.test.as_ref()? };
+        let row = list.rows.get(position)?;
+        Some(format!("{}, line {}", list.folder.join(&row.image).display(), row.line))
     }
 
     /// Reads all images as RGB of `size` x `size`.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Result;
 
 use super::candidates::CandidateSets;
-use super::fingerprint::Outline;
+use super::fingerprint::{Outline, Part};
 use super::listed::ListedSource;
 use super::longtail::{class_counts, draw_subset, shuffle_counts};
 use super::source::Source;
@@ -184,6 +184,17 @@ fn looked_at(listed: ListedSource, look: Look<'_>) -> Result<Opened> {
 /// Usage errors that name the folder or file.
 pub fn open_test(recipe: &Recipe) -> Result<TestData> {
     open_test_if(recipe, &|_| Ok(()))
+}
+
+/// The file of the image at `position` of a source; `None` where images have no files of their own or it cannot be found.
+pub fn file_of(recipe: &Recipe, part: Part, position: usize) -> Option<String> {
+    let folder = recipe.data_dir.as_deref().unwrap_or(Path::new("data"));
+    match recipe.dataset {
+        DatasetName::Folder => folder::list(folder).ok()?.file(part, position),
+        DatasetName::Voc => voc::open(folder).ok()?.file(part, position),
+        DatasetName::Csv => csv::open(folder).ok()?.file(part, position),
+        _ => None,
+    }
 }
 
 /// As [`open_test`], if `look` lets the data set pass; it is asked before images are read.

@@ -53,8 +53,7 @@ pub mod counter {
     /// Running statistics of the batchnorms.
     pub const RUNNING: usize = 7;
     /// What is watched.
-    pub const WATCHED_NAMES: [&str; 5] =
-        ["logits", "logits", "logits", "losses", "the batchnorms' running statistics"];
+    pub const WATCHED_NAMES: [&str; 5] = ["logits", "logits", "logits", "losses", "running statistics"];
     /// Length of the block.
     pub const LEN: usize = 8;
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 
 use super::metrics::EpochMetrics;
+use super::model::Model;
 use super::training::Training;
 use crate::device::Device;
 use crate::device::primitive::counter;
@@ -26,7 +27,9 @@ pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
             what.push(name);
         }
     }
-    Some((first, what.join(", ")))
+    let last = what.pop().unwrap_or_default();
+    let all = if what.is_empty() { last.into() } else { format!("{} and {last}", what.join(", ")) };
+    Some((first, all))
 }
 
 /// The first tensor, in order of name, that holds something that is not finite: its name, the value and its position.
@@ -98,6 +101,24 @@ pub fn all_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
 
+/// A running variance above this is out of proportion: those of good runs lie between 1e-4 and 1e3. It does not end a run, since
+/// batchnorm takes the scale out again.
+const LARGE_VARIANCE: f32 = 1e6;
+
+/// What to say of running variances that have grown out of proportion, if any has.
+pub fn growth(model: &Model, device: &mut dyn Device) -> Result<Option<String>> {
+    let running = model.parameters.export_running(device)?;
+    let largest = running
+        .iter()
+        .filter(|(name, _)| name.ends_with("running_var"))
+        .filter_map(|(name, (_, values))| Some((name, values.iter().copied().reduce(f32::max)?)))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let large = largest.filter(|(_, value)| *value > LARGE_VARIANCE);
+    Ok(large.map(|(name, value)| {
+        format!("the network's values have grown out of proportion ({name} is {value:.1e})")
+    }))
+}
+
 /// The failure of a run in `epoch`: its first `sign` and what to change.
 pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> anyhow::Error {
     let kept = match epoch {
@@ -112,19 +133,24 @@ pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> 
 
 /// The settings to lower: the learning rate, and others that are far above what is usual.
 fn remedy(settings: &Settings) -> String {
-    let mut remedies = vec![format!("a lower --lr (now {})", settings.lr)];
+    let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
     let Settings { weight_decay, lr, momentum, alpha, lw_beta, .. } = *settings;
-    // Weight decay alone shrinks weights by this share in the long run of momentum; above 1 they swing.
-    if weight_decay * lr / (1.0 - momentum) > 0.1 {
-        remedies.push(format!("a lower --weight-decay (now {weight_decay})"));
+    // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1 they swing.
+    if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
+        remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
     }
     if settings.mixup && alpha > 10.0 {
-        remedies.push(format!("a lower --alpha (now {alpha})"));
+        remedies.push(format!("a lower --alpha (now {})", short(alpha)));
     }
     if let Some(beta) = lw_beta.filter(|&beta| beta > 10.0) {
-        remedies.push(format!("a lower --lw-beta (now {beta})"));
+        remedies.push(format!("a lower --lw-beta (now {})", short(beta)));
     }
     remedies.join(" or ")
+}
+
+/// A number without a long row of zeros.
+fn short(value: f64) -> String {
+    if value == 0.0 || (1e-4..1e6).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
 }
 
 #[cfg(test)]
@@ -139,7 +165,7 @@ mod tests {
         counters[counter::RUNNING] = -3.0;
         counters[counter::LOSS_ROWS] = -3.0;
         let (step, what) = first_step(&counters).unwrap();
-        assert_eq!((step, what.as_str()), (3, "losses, the batchnorms' running statistics"));
+        assert_eq!((step, what.as_str()), (3, "losses and running statistics"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::checkpoint::Checkpoint;
-use crate::data::fingerprint::{Fingerprint, Outline};
+use crate::data::fingerprint::{FileOf, Fingerprint, Outline};
 use crate::data::recipe::TestData;
 use crate::settings::{self, DeviceChoice, Method, Settings, SolarSettings, differences};
 use crate::usage;
@@ -87,7 +87,7 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, folder: &Path, gi
         remedies.insert(0, format!("leave {} out", flags.join(", ")));
     }
     Err(usage!(
-        "--resume {}: other settings than the run was started with: {}; {}, or start a new run with --name",
+        "--resume {}: other settings than the run was started with: {}; {} to go on, or start a new run with --name",
         given.display(),
         told.join("; "),
         remedies.join(", ")
@@ -99,7 +99,11 @@ fn changed(shown: &Path, changes: &[String], remedy: &str) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
-    Err(usage!("{}: the data are not those of the run: {}; {remedy}", shown.display(), changes.join("; ")))
+    Err(usage!(
+        "{}: the data are not those that the run was trained on: {}; {remedy}",
+        shown.display(),
+        changes.join("; ")
+    ))
 }
 
 const RESUME_REMEDY: &str =
@@ -113,12 +117,17 @@ pub fn check_outline(now: &Outline, checkpoint: &Checkpoint, given: &Path) -> Re
     changed(given, &checkpoint.data.outline().changes(now), RESUME_REMEDY)
 }
 
-/// Refuses data that are not those that `checkpoint` was trained on.
+/// Refuses data that are not those that `checkpoint` was trained on. `file_of` names files of the data as they are.
 ///
 /// # Errors
 /// A usage error that names what changed.
-pub fn check_data(now: &Fingerprint, checkpoint: &Checkpoint, given: &Path) -> Result<()> {
-    changed(given, &checkpoint.data.changes(now), RESUME_REMEDY)
+pub fn check_data(
+    now: &Fingerprint,
+    checkpoint: &Checkpoint,
+    given: &Path,
+    file_of: FileOf<'_>,
+) -> Result<()> {
+    changed(given, &checkpoint.data.changes(now, file_of), RESUME_REMEDY)
 }
 
 const EVAL_REMEDY: &str = "put them back, or evaluate on these with --other-test-images";
@@ -147,8 +156,9 @@ pub fn check_test_data(
     checkpoint: &Checkpoint,
     path: &Path,
     others: bool,
+    file_of: FileOf<'_>,
 ) -> Result<Vec<String>> {
-    let changes = checkpoint.data.test_changes(now);
+    let changes = checkpoint.data.test_changes(now, file_of);
     if !others {
         changed(path, &changes, EVAL_REMEDY)?;
     }

@@ -12,8 +12,8 @@ use super::metrics::{self, EpochMetrics};
 use super::run_folder::RunFolder;
 use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
 use super::{device_choice, divergence, resume_checks};
-use crate::data::fingerprint::Fingerprint;
-use crate::data::recipe::{Recipe, TrainingData, prepare_if};
+use crate::data::fingerprint::{Fingerprint, Part};
+use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::device::Device;
 use crate::device::primitive::counter;
 use crate::settings::{self, Method, Settings};
@@ -68,13 +68,21 @@ fn open_data(
     settings: &Settings,
     resumed: Option<(&Checkpoint, &Path)>,
 ) -> Result<(TrainingData, Fingerprint)> {
-    let data = prepare_if(&recipe(settings)?, &|outline| match resumed {
+    let recipe = recipe(settings)?;
+    let data = prepare_if(&recipe, &|outline| match resumed {
         Some((checkpoint, given)) => resume_checks::check_outline(outline, checkpoint, given),
         None => Ok(()),
     })?;
     let fingerprint = Fingerprint::of(&data);
     if let Some((checkpoint, given)) = resumed {
-        resume_checks::check_data(&fingerprint, checkpoint, given)?;
+        let file_of = |part: Part, sample: usize| {
+            let position = match part {
+                Part::Train => usize::try_from(*data.index.get(sample)?).ok()?,
+                Part::Test => sample,
+            };
+            file_of(&recipe, part, position)
+        };
+        resume_checks::check_data(&fingerprint, checkpoint, given, &file_of)?;
     }
     Ok((data, fingerprint))
 }
@@ -128,6 +136,8 @@ struct Run<'a> {
     progress: Progress,
     /// What the state belongs to.
     fingerprint: Fingerprint,
+    /// Whether it has been said that the network's values grow out of proportion.
+    has_grown: bool,
 }
 
 impl<'a> Run<'a> {
@@ -173,6 +183,7 @@ impl<'a> Run<'a> {
             folder,
             progress,
             fingerprint,
+            has_grown: false,
         };
         Ok((run, checkpoint))
     }
@@ -254,13 +265,22 @@ impl<'a> Run<'a> {
             let now = divergence::in_state(&self.training, &mut *self.device)?;
             let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
             let steps = self.training.steps;
-            return Err(self.diverged(epoch, &format!("{what} not finite since step {step} of {steps}{now}")));
+            let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
+            return Err(self.diverged(epoch, &sign));
         }
         if let Some(sign) = self.training.move_class_prior(epoch, &mut *self.device)? {
             return Err(self.diverged(epoch, &sign));
         }
         if let Some(sign) = divergence::in_state(&self.training, &mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
+        }
+        if !self.has_grown
+            && let Some(growth) = divergence::growth(&self.training.model, &mut *self.device)?
+        {
+            self.has_grown = true;
+            bar.suspend(|| {
+                self.folder.say(&format!("epoch {epoch}: {growth}; lower --lr if the loss does not fall"))
+            });
         }
         let (test, class_prior) = self.evaluate(epoch)?;
         let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
