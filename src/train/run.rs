@@ -9,14 +9,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::checkpoint::{Checkpoint, Progress};
 use super::device_choice;
 use super::evaluate::{self, Evaluation, ResidentImages, TestMetrics};
-use super::metrics::{self, EpochMetrics};
-use super::run_folder::RunFolder;
+use super::metrics::{self, EpochMetrics, EpochTimes};
+use super::run_folder::{self, RunFolder};
 use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
 use crate::data::recipe::{Recipe, TrainingData, prepare};
 use crate::device::Device;
 use crate::device::primitive::counter;
+use crate::error::{exit_code, one_line};
 use crate::settings::{self, Method, Settings};
+use crate::text::printable;
 use crate::usage;
+
+/// Stands for the best top-1 where no epoch has been evaluated yet, so that one of 0 % is better.
+const NO_BEST: f64 = -1.0;
 
 /// The recipe of a run's data.
 ///
@@ -52,34 +57,27 @@ pub(super) fn computation(settings: &Settings) -> Settings {
     }
 }
 
-/// Opens the run folder and the checkpoint to go on from.
-fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder, Option<Checkpoint>)> {
-    let config = settings::config_toml(settings)?;
-    let Some(resume) = resume else {
-        let stem = format!("{}-{}", settings.dataset, settings.method_words());
-        return Ok((RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, &config)?, None));
-    };
-    let (mut folder, checkpoint) = if resume.is_file() {
-        let parent = resume.parent().unwrap_or(Path::new("."));
-        (RunFolder::open(parent)?, Some(Checkpoint::read(resume)?))
-    } else {
-        let mut folder = RunFolder::open(resume)?;
-        let checkpoint = folder.newest_checkpoint()?;
-        (folder, checkpoint)
-    };
-    if let Some(checkpoint) = &checkpoint {
-        let made_with: Settings = toml::from_str(&checkpoint.config)
-            .map_err(|error| usage!("the checkpoint's configuration: {error}"))?;
-        if computation(settings) != computation(&made_with) {
-            let shown = resume.display();
-            return Err(usage!(
-                "--resume {shown}: the settings differ from those the run was started with; leave them out"
-            ));
+/// Opens the folder of a new run, or of the one that `resume` names.
+fn open_folder(settings: &Settings, config: &str, resume: Option<&Path>) -> Result<RunFolder> {
+    match resume {
+        Some(resume) => RunFolder::open_to_resume(resume),
+        None => {
+            let stem = format!("{}-{}", settings.dataset, settings.method_words());
+            RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, config)
         }
-    } else {
-        folder.say("no checkpoint yet: starting again from the beginning");
     }
-    Ok((folder, checkpoint))
+}
+
+/// Refuses to go on from a checkpoint with settings that compute something else.
+fn check_settings(settings: &Settings, checkpoint: &Checkpoint, shown: &str) -> Result<()> {
+    let made_with: Settings = toml::from_str(&checkpoint.config)
+        .map_err(|error| usage!("--resume {shown}: the checkpoint's configuration: {error}"))?;
+    if computation(settings) != computation(&made_with) {
+        return Err(usage!(
+            "--resume {shown}: the settings differ from those the run was started with; leave them out"
+        ));
+    }
+    Ok(())
 }
 
 /// How many training samples the largest and the smallest class have.
@@ -105,9 +103,12 @@ fn progress_bar(steps: usize) -> ProgressBar {
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
-    let (mut run, checkpoint) = Run::open(settings, resume)?;
-    let result = run.train(checkpoint.as_ref());
-    if let Err(error) = &result {
+    let mut run = Run::open(settings, resume)?;
+    let result = run.restore(resume).and_then(|()| run.train());
+    // A resume that is refused has not failed: the run is as it was.
+    if let Err(error) = &result
+        && exit_code(error) == 1
+    {
         run.folder.note_failure(error);
     }
     result
@@ -132,8 +133,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens device, data, network and, last, the folder. Also returns the checkpoint to go on from, which is not restored yet.
-    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<(Self, Option<Checkpoint>)> {
+    /// Opens device, data, network and, last, the folder.
+    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<Self> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
         let mut device = chosen.device;
@@ -148,15 +149,15 @@ impl<'a> Run<'a> {
             }
         };
         let config = settings::config_toml(settings)?;
-        let (folder, checkpoint) = open_folder(settings, resume)?;
+        let folder = open_folder(settings, &config, resume)?;
         let progress = Progress {
             epochs_done: 0,
-            best_top1: 0.0,
+            best_top1: NO_BEST,
             best_epoch: 0,
             classes: data.classes.clone(),
             train_counts: counts.clone(),
         };
-        let run = Self {
+        Ok(Self {
             settings,
             config,
             device,
@@ -167,35 +168,82 @@ impl<'a> Run<'a> {
             evaluation,
             folder,
             progress,
-        };
-        Ok((run, checkpoint))
+        })
     }
 
-    /// Runs the epochs that are left, from `checkpoint` on where there is one.
-    fn train(&mut self, checkpoint: Option<&Checkpoint>) -> Result<()> {
-        self.restore(checkpoint)?;
+    /// Runs the epochs that are left.
+    fn train(&mut self) -> Result<()> {
         self.introduce();
         let epochs = epochs(self.settings);
         let remaining = epochs.saturating_sub(self.progress.epochs_done);
         let bar = progress_bar(remaining * self.training.steps);
         for epoch in self.progress.epochs_done..epochs {
             bar.set_message(format!("epoch {epoch}/{epochs}"));
-            let metrics = self.epoch(epoch, &bar)?;
-            self.record(&metrics)?;
-            bar.suspend(|| self.folder.say(&metrics.row()));
+            let (metrics, times) = self.epoch(epoch, &bar)?;
+            self.record(&metrics, &times)?;
+            bar.suspend(|| self.folder.say(&metrics.row(&times)));
         }
         bar.finish_and_clear();
         self.finish();
         Ok(())
     }
 
-    /// Puts the state of `checkpoint` back.
-    fn restore(&mut self, checkpoint: Option<&Checkpoint>) -> Result<()> {
-        if let Some(checkpoint) = checkpoint {
-            checkpoint.restore(&mut self.training, &mut *self.device)?;
-            self.progress = checkpoint.progress.clone();
+    /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a checkpoint, or of the newest
+    /// in a folder that is whole and fits.
+    fn restore(&mut self, resume: Option<&Path>) -> Result<()> {
+        match resume {
+            None => {}
+            Some(folder) if folder.is_dir() => self.restore_newest()?,
+            Some(file) => {
+                self.restore_from(Checkpoint::read(file)?, file)?;
+                self.folder.go_back(self.progress.epochs_done)?;
+            }
         }
-        self.folder.keep_metrics(self.progress.epochs_done)
+        self.folder.begin(self.progress.epochs_done, self.epochs_to_best())
+    }
+
+    fn restore_newest(&mut self) -> Result<()> {
+        let mut first_error = None;
+        for (done, path) in self.folder.checkpoints() {
+            match run_folder::read(done, &path).and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    self.folder.say(&format!("passing over {}", one_line(&error)));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match (first_error, self.folder.offer_best()) {
+            (Some(error), Some(offer)) => Err(usage!("{}; {offer}", one_line(&error))),
+            (Some(error), None) => Err(error),
+            (None, _) => {
+                self.folder.refuse_lost_checkpoints(self.settings.checkpoint_every)?;
+                self.folder.say("no checkpoint yet: starting again from the beginning");
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the state of a checkpoint back; an error names its file.
+    fn restore_from(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<()> {
+        let shown = printable(&path.display().to_string());
+        check_settings(self.settings, &checkpoint, &shown)?;
+        checkpoint
+            .restore(&mut self.training, &mut *self.device)
+            .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
+        self.folder.restore_config(&checkpoint.config)?;
+        self.progress = checkpoint.progress;
+        Ok(())
+    }
+
+    /// How many epochs end with the best one so far, whose state is in best.safetensors; `None` if there is none yet.
+    fn epochs_to_best(&self) -> Option<usize> {
+        let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
+        match self.data.test {
+            Some(_) => (best_top1 >= 0.0 && epochs_done > 0).then_some(best_epoch + 1),
+            // Without test images the last is taken for the best.
+            None => (epochs_done > 0 && epochs_done == epochs(self.settings)).then_some(epochs_done),
+        }
     }
 
     /// Says what is about to be trained, on what and how.
@@ -230,13 +278,13 @@ impl<'a> Run<'a> {
     }
 
     /// Trains and evaluates one epoch.
-    fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<EpochMetrics> {
+    fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<(EpochMetrics, EpochTimes)> {
         let settings = self.settings;
         let at = StageEpoch::of(settings, epoch);
         if settings.method == Method::Solar && at.epoch == 0 {
             bar.suspend(|| self.folder.say(["estimating the class prior", "training"][at.stage as usize]));
             // What the first stage reached is not the run's result.
-            (self.progress.best_top1, self.progress.best_epoch) = (0.0, epoch);
+            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
         }
         let started = Instant::now();
         let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
@@ -256,7 +304,7 @@ impl<'a> Run<'a> {
         let (test, class_prior) = self.evaluate(epoch)?;
         let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
         let train = &self.data.train;
-        Ok(EpochMetrics {
+        let metrics = EpochMetrics {
             epoch,
             learning_rate,
             loss,
@@ -275,9 +323,13 @@ impl<'a> Run<'a> {
                 .map(|(prior, counts)| evaluate::prior_distance(prior, counts)),
             class_prior,
             test,
+        };
+        let times = EpochTimes {
+            epoch,
             seconds: started.elapsed().as_secs_f64(),
             images_per_second: samples * self.training.method.forwards() as f64 / trained,
-        })
+        };
+        Ok((metrics, times))
     }
 
     /// Test metrics and the estimated class prior after `epoch`, each where there is one.
@@ -296,8 +348,8 @@ impl<'a> Run<'a> {
         Ok((test, class_prior))
     }
 
-    /// Writes down a finished epoch: its line of metrics and, where one is due, the checkpoint.
-    fn record(&mut self, metrics: &EpochMetrics) -> Result<()> {
+    /// Writes down a finished epoch: what a later part names, first.
+    fn record(&mut self, metrics: &EpochMetrics, times: &EpochTimes) -> Result<()> {
         let epoch = metrics.epoch;
         self.progress.epochs_done = epoch + 1;
         let top1 = metrics.test.as_ref().map(|test| test.top1);
@@ -309,14 +361,27 @@ impl<'a> Run<'a> {
         if let (true, Some(top1)) = (best, top1) {
             (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
-        // Metrics first: a crash between the two leaves a line that resuming drops, never a checkpoint without its line.
-        self.folder.append_metrics(metrics)?;
-        if self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every) {
-            let progress = self.progress.clone();
-            let mut checkpoint =
-                Checkpoint::collect(&self.training, progress, &self.config, &mut *self.device)?;
-            self.folder.save(&mut checkpoint, best)?;
+        let is_due =
+            self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every);
+        let mut checkpoint = match is_due {
+            true => Some(Checkpoint::collect(
+                &self.training,
+                self.progress.clone(),
+                &self.config,
+                &mut *self.device,
+            )?),
+            false => None,
+        };
+        if let (true, Some(checkpoint)) = (best, &mut checkpoint) {
+            self.folder.save_best(checkpoint)?;
         }
+        self.folder.add(metrics, times)?;
+        if let Some(checkpoint) = &mut checkpoint {
+            self.folder.save(checkpoint)?;
+        }
+        let (done, best) = (epoch + 1, self.epochs_to_best());
+        self.folder.settle_best(done, best)?;
+        self.folder.rotate(done, best);
         Ok(())
     }
 
@@ -326,12 +391,19 @@ impl<'a> Run<'a> {
 
     /// Shows what came out.
     fn finish(&mut self) {
-        let Self { folder, progress, .. } = self;
-        match folder.metrics().last() {
-            Some(last) => folder.say(&metrics::final_table(last, progress.best_top1, progress.best_epoch)),
-            None => folder.say("nothing to do: the run has no epochs"),
+        let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
+        let kept = if self.folder.has_best() { "" } else { ", its state is in no file" };
+        let best = format!("{best_top1:.2} % (epoch {best_epoch}{kept})");
+        let folder = &mut self.folder;
+        match run_folder::metrics(folder.path()).last().filter(|last| last.epoch + 1 == epochs_done) {
+            Some(last) => folder.say(&metrics::final_table(last, &best)),
+            None => folder.say(&format!(
+                "metrics.jsonl has no line of the last epoch, so there is no table; best top-1 {best}; records eval shows more"
+            )),
         }
-        let shown = folder.path().display().to_string();
-        folder.say(&format!("run folder {shown}: config.toml, metrics.jsonl, log.txt, checkpoints"));
+        let shown = printable(&folder.path().display().to_string());
+        folder.say(&format!(
+            "run folder {shown}: config.toml, metrics.jsonl, times.jsonl, log.txt, checkpoints"
+        ));
     }
 }
