@@ -221,7 +221,7 @@ fn folders_are_protected() {
         .arg(folder.path().join("taken"))
         .output()
         .unwrap();
-    assert_refused(&changed, &["settings differ"]);
+    assert_refused(&changed, &["lr was ", "and is now 0.5", "leave --lr out"]);
 }
 
 #[test]

@@ -366,3 +366,81 @@ impl Fingerprint {
         was.changes(&SetPrint::of(test, None, now.normalisation), Part::Test, file_of)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::candidates::CandidateSets;
+
+    /// `samples` images of one pixel, two classes.
+    fn data(samples: usize) -> TrainingData {
+        let labels: Vec<Option<u8>> = (0..samples).map(|i| Some((i % 2) as u8)).collect();
+        let images = (0..samples * 3).map(|i| (i / 3) as u8 ^ (i >> 9) as u8).collect();
+        let classes = vec!["a".to_string(), "b".into()];
+        TrainingData {
+            outline: Outline { classes: classes.clone(), train: Sizes::of(&labels, 2), test: None },
+            classes,
+            index: (0..samples as i32).collect(),
+            train: ImageSet { images, labels, height: 1, width: 1 },
+            candidates: CandidateSets { classes: 2, rows: vec![1; samples * 2] },
+            test: None,
+            train_normalisation: crate::data::CIFAR10,
+            test_normalisation: crate::data::CIFAR10,
+        }
+    }
+
+    fn changes(was: &TrainingData, now: &TrainingData) -> Vec<String> {
+        let [was, now] = [was, now].map(Fingerprint::of);
+        let text = serde_json::to_string(&was).unwrap();
+        let read: Fingerprint = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, was);
+        read.changes(&now, &|_, _| None)
+    }
+
+    #[test]
+    fn nothing_else_is_a_change() {
+        for samples in [1, 7, 5000] {
+            assert_eq!(changes(&data(samples), &data(samples)), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn places_are_told_as_closely_as_blocks_are_small() {
+        for (samples, changed, told) in [
+            (2000, vec![0], "training sample 0"),
+            (2000, vec![3, 4, 5, 9], "training samples 3 to 5, 9"),
+            (2000, vec![1, 3, 5, 7, 9], "training samples 1, 3, 5 and 2 more"),
+            (5000, vec![1], "training samples 0 to 2"),
+            (5000, vec![4999], "training samples 4998 to 4999"),
+        ] {
+            let was = data(samples);
+            let mut now = was.clone();
+            changed.iter().for_each(|&i: &usize| now.train.images[3 * i] ^= 1);
+            assert_eq!(changes(&was, &now), [format!("the pixels differ in {told}")]);
+        }
+    }
+
+    #[test]
+    fn each_part_is_named() {
+        let was = data(10);
+        let with = |change: fn(&mut TrainingData)| {
+            let mut now = was.clone();
+            change(&mut now);
+            changes(&was, &now).join("; ")
+        };
+        assert_eq!(with(|now| now.candidates.rows[7] = 0), "the candidate sets differ in training sample 3");
+        assert_eq!(with(|now| now.train.labels[3] = None), "the true classes differ in training sample 3");
+        assert_eq!(
+            with(|now| now.train_normalisation.std[1] += 1e-6),
+            "the normalisation of training images is another"
+        );
+        let moved = with(|now| now.train.images.swap(0, 6));
+        assert!(moved.starts_with("the pixels differ in training samples 0, 2"), "{moved}");
+        let moved = with(|now| (0..3).for_each(|i| now.train.images.swap(i, 6 + i)));
+        assert!(moved.starts_with("the training samples are the same in another order"), "{moved}");
+        assert_eq!(
+            with(|now| now.outline.classes[1] = "c\n".into()),
+            "class 'b' is no longer there; class 'c\\n' is new"
+        );
+    }
+}

@@ -36,7 +36,8 @@ pub const QUEUE: &str = "queue";
 pub struct Progress {
     /// Epochs completed.
     pub epochs_done: usize,
-    /// Best test top-1 so far, percent, and its epoch (from 0).
+    /// Best test top-1 so far, percent, and its epoch (from 0); below 0 where none has been evaluated yet (of SoLar's training stage,
+    /// once that has begun).
     pub best_top1: f64,
     pub best_epoch: usize,
     /// Names of the classes.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::checkpoint::Checkpoint;
+use super::run_folder;
 use crate::data::fingerprint::{FileOf, Fingerprint, Outline};
 use crate::data::recipe::TestData;
 use crate::settings::{self, DeviceChoice, Method, Settings, SolarSettings, differences};
@@ -49,12 +50,12 @@ pub fn computation(settings: &Settings) -> Settings {
     computation
 }
 
-/// Refuses settings that compute something else than those of `checkpoint`. `folder` is the run's, whose config.toml may have been
-/// edited; `given` is what --resume names.
+/// Refuses settings that compute something else than those of `checkpoint`; `given` is what --resume names, or the checkpoint. The
+/// config.toml beside it may have been edited.
 ///
 /// # Errors
 /// A usage error that names every setting that differs, with both values and what to do about it.
-pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, folder: &Path, given: &Path) -> Result<()> {
+pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> Result<()> {
     let made_with: Settings = toml::from_str(&checkpoint.config)
         .map_err(|error| usage!("--resume {}: the checkpoint's settings: {error}", given.display()))?;
     let differing = differences(&computation(&made_with), &computation(now))?;
@@ -62,8 +63,8 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, folder: &Path, gi
         return Ok(());
     }
     // A value that config.toml holds as well was edited there; another one is a flag's.
-    let config = folder.join("config.toml");
-    let written = Settings::from_file(&config).ok();
+    let config = if given.is_dir() { given.join("config.toml") } else { given.with_file_name("config.toml") };
+    let written = run_folder::settings_of(&config).ok();
     let edited = match &written {
         Some(written) => differences(&computation(&made_with), &computation(written))?,
         None => Vec::new(),

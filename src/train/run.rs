@@ -1,6 +1,6 @@
 //! A whole run: data, network, epochs, evaluation, checkpoints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -8,15 +8,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::checkpoint::{Checkpoint, Progress};
 use super::evaluate::{self, Evaluation, ResidentImages, TestMetrics};
-use super::metrics::{self, EpochMetrics};
-use super::run_folder::RunFolder;
+use super::metrics::{self, EpochMetrics, EpochTimes};
+use super::run_folder::{self, RunFolder};
 use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
 use super::{device_choice, divergence, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::device::Device;
 use crate::device::primitive::counter;
+use crate::error::{exit_code, one_line};
 use crate::settings::{self, Method, Settings};
+use crate::text::printable;
+use crate::usage;
+
+/// Stands for the best top-1 where no epoch has been evaluated yet, so that one of 0 % is better.
+const NO_BEST: f64 = -1.0;
 
 /// The recipe of a run's data.
 ///
@@ -38,43 +44,46 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
     })
 }
 
-/// Makes the folder of a new run.
-fn create_folder(settings: &Settings, config: &str) -> Result<RunFolder> {
-    let stem = format!("{}-{}", settings.dataset, settings.method_words());
-    RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, config)
-}
-
-/// Opens the folder of a run that is there and the checkpoint to go on from, which must be of the same settings.
-fn open_folder(settings: &Settings, resume: &Path) -> Result<(RunFolder, Option<Checkpoint>)> {
-    let (mut folder, checkpoint) = if resume.is_file() {
-        let parent = resume.parent().unwrap_or(Path::new("."));
-        (RunFolder::open(parent)?, Some(Checkpoint::read(resume)?))
-    } else {
-        let mut folder = RunFolder::open(resume)?;
-        let checkpoint = folder.newest_checkpoint()?;
-        (folder, checkpoint)
-    };
-    if let Some(checkpoint) = &checkpoint {
-        resume_checks::check_settings(settings, checkpoint, folder.path(), resume)?;
-    } else {
-        folder.say("no checkpoint yet: starting again from the beginning");
+/// Opens the folder of a new run, or of the one that `resume` names.
+fn open_folder(settings: &Settings, config: &str, resume: Option<&Path>) -> Result<RunFolder> {
+    match resume {
+        Some(resume) => RunFolder::open_to_resume(resume),
+        None => {
+            let stem = format!("{}-{}", settings.dataset, settings.method_words());
+            RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, config)
+        }
     }
-    Ok((folder, checkpoint))
 }
 
-/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what --resume names, if there is one.
-/// Class names and sizes are compared before images are read.
+/// The checkpoint that a run will go on from and what names it, read early so that other settings and other data are refused before
+/// anything else is done; `None` where none is whole.
+fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint, PathBuf)>> {
+    let found = match resume {
+        None => None,
+        Some(folder) if folder.is_dir() => {
+            run_folder::newest(folder).map(|(_, checkpoint)| (checkpoint, folder.to_path_buf()))
+        }
+        Some(file) => Some((Checkpoint::read(file)?, file.to_path_buf())),
+    };
+    if let Some((checkpoint, path)) = &found {
+        resume_checks::check_settings(settings, checkpoint, path)?;
+    }
+    Ok(found)
+}
+
+/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if there is one. Class
+/// names and sizes are compared before images are read.
 fn open_data(
     settings: &Settings,
-    resumed: Option<(&Checkpoint, &Path)>,
+    resumed: Option<&(Checkpoint, PathBuf)>,
 ) -> Result<(TrainingData, Fingerprint)> {
     let recipe = recipe(settings)?;
     let data = prepare_if(&recipe, &|outline| match resumed {
-        Some((checkpoint, given)) => resume_checks::check_outline(outline, checkpoint, given),
+        Some((checkpoint, path)) => resume_checks::check_outline(outline, checkpoint, path),
         None => Ok(()),
     })?;
     let fingerprint = Fingerprint::of(&data);
-    if let Some((checkpoint, given)) = resumed {
+    if let Some((checkpoint, path)) = resumed {
         let file_of = |part: Part, sample: usize| {
             let position = match part {
                 Part::Train => usize::try_from(*data.index.get(sample)?).ok()?,
@@ -82,7 +91,7 @@ fn open_data(
             };
             file_of(&recipe, part, position)
         };
-        resume_checks::check_data(&fingerprint, checkpoint, given, &file_of)?;
+        resume_checks::check_data(&fingerprint, checkpoint, path, &file_of)?;
     }
     Ok((data, fingerprint))
 }
@@ -110,9 +119,12 @@ fn progress_bar(steps: usize) -> ProgressBar {
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
-    let (mut run, checkpoint) = Run::open(settings, resume)?;
-    let result = run.train(checkpoint.as_ref());
-    if let Err(error) = &result {
+    let mut run = Run::open(settings, resume)?;
+    let result = run.restore(resume).and_then(|()| run.train());
+    // A resume that is refused has not failed: the run is as it was.
+    if let Err(error) = &result
+        && exit_code(error) == 1
+    {
         run.folder.note_failure(error);
     }
     result
@@ -141,15 +153,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens device, data, network and, for a new run, last the folder. A run that goes on opens it before the data, which must be
-    /// those of its checkpoint; that is returned too and not restored yet.
-    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<(Self, Option<Checkpoint>)> {
+    /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the folder.
+    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<Self> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
         let mut device = chosen.device;
-        let resumed = resume.map(|resume| open_folder(settings, resume)).transpose()?;
-        let checkpoint = resumed.as_ref().and_then(|(_, checkpoint)| checkpoint.as_ref());
-        let (data, fingerprint) = open_data(settings, checkpoint.zip(resume))?;
+        let (data, fingerprint) = open_data(settings, peek(settings, resume)?.as_ref())?;
         let counts = data.counts();
         let training = Training::new(settings, &data, &mut *device)?;
         let evaluation = match &data.test {
@@ -160,18 +169,15 @@ impl<'a> Run<'a> {
             }
         };
         let config = settings::config_toml(settings)?;
-        let (folder, checkpoint) = match resumed {
-            Some(resumed) => resumed,
-            None => (create_folder(settings, &config)?, None),
-        };
+        let folder = open_folder(settings, &config, resume)?;
         let progress = Progress {
             epochs_done: 0,
-            best_top1: 0.0,
+            best_top1: NO_BEST,
             best_epoch: 0,
             classes: data.classes.clone(),
             train_counts: counts.clone(),
         };
-        let run = Self {
+        Ok(Self {
             settings,
             config,
             device,
@@ -184,35 +190,83 @@ impl<'a> Run<'a> {
             progress,
             fingerprint,
             has_grown: false,
-        };
-        Ok((run, checkpoint))
+        })
     }
 
-    /// Runs the epochs that are left, from `checkpoint` on where there is one.
-    fn train(&mut self, checkpoint: Option<&Checkpoint>) -> Result<()> {
-        self.restore(checkpoint)?;
+    /// Runs the epochs that are left.
+    fn train(&mut self) -> Result<()> {
         self.introduce();
         let epochs = epochs(self.settings);
         let remaining = epochs.saturating_sub(self.progress.epochs_done);
         let bar = progress_bar(remaining * self.training.steps);
         for epoch in self.progress.epochs_done..epochs {
             bar.set_message(format!("epoch {epoch}/{epochs}"));
-            let metrics = self.epoch(epoch, &bar)?;
-            self.record(&metrics)?;
-            bar.suspend(|| self.folder.say(&metrics.row()));
+            let (metrics, times) = self.epoch(epoch, &bar)?;
+            self.record(&metrics, &times)?;
+            bar.suspend(|| self.folder.say(&metrics.row(&times)));
         }
         bar.finish_and_clear();
         self.finish();
         Ok(())
     }
 
-    /// Puts the state of `checkpoint` back.
-    fn restore(&mut self, checkpoint: Option<&Checkpoint>) -> Result<()> {
-        if let Some(checkpoint) = checkpoint {
-            checkpoint.restore(&mut self.training, &mut *self.device)?;
-            self.progress = checkpoint.progress.clone();
+    /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a checkpoint, or of the newest
+    /// in a folder that is whole and fits.
+    fn restore(&mut self, resume: Option<&Path>) -> Result<()> {
+        match resume {
+            None => {}
+            Some(folder) if folder.is_dir() => self.restore_newest()?,
+            Some(file) => {
+                self.restore_from(Checkpoint::read(file)?, file)?;
+                self.folder.go_back(self.progress.epochs_done)?;
+            }
         }
-        self.folder.keep_metrics(self.progress.epochs_done)
+        self.folder.begin(self.progress.epochs_done, self.epochs_to_best())
+    }
+
+    fn restore_newest(&mut self) -> Result<()> {
+        let mut first_error = None;
+        for (done, path) in self.folder.checkpoints() {
+            match run_folder::read(done, &path).and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    self.folder.say(&format!("passing over {}", one_line(&error)));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match (first_error, self.folder.offer_best()) {
+            (Some(error), Some(offer)) => Err(usage!("{}; {offer}", one_line(&error))),
+            (Some(error), None) => Err(error),
+            (None, _) => {
+                self.folder.refuse_lost_checkpoints(self.settings.checkpoint_every)?;
+                self.folder.say("no checkpoint yet: starting again from the beginning");
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the state of a checkpoint back; an error names its file.
+    fn restore_from(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<()> {
+        let shown = printable(&path.display().to_string());
+        resume_checks::check_settings(self.settings, &checkpoint, path)?;
+        resume_checks::check_data(&self.fingerprint, &checkpoint, path, &|_, _| None)?;
+        checkpoint
+            .restore(&mut self.training, &mut *self.device)
+            .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
+        self.folder.restore_config(&checkpoint.config)?;
+        self.progress = checkpoint.progress;
+        Ok(())
+    }
+
+    /// How many epochs end with the best one so far, whose state is in best.safetensors; `None` if there is none yet.
+    fn epochs_to_best(&self) -> Option<usize> {
+        let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
+        match self.data.test {
+            Some(_) => (best_top1 >= 0.0 && epochs_done > 0).then_some(best_epoch + 1),
+            // Without test images the last is taken for the best.
+            None => (epochs_done > 0 && epochs_done == epochs(self.settings)).then_some(epochs_done),
+        }
     }
 
     /// Says what is about to be trained, on what and how.
@@ -247,13 +301,13 @@ impl<'a> Run<'a> {
     }
 
     /// Trains and evaluates one epoch.
-    fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<EpochMetrics> {
+    fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<(EpochMetrics, EpochTimes)> {
         let settings = self.settings;
         let at = StageEpoch::of(settings, epoch);
         if settings.method == Method::Solar && at.epoch == 0 {
             bar.suspend(|| self.folder.say(["estimating the class prior", "training"][at.stage as usize]));
             // What the first stage reached is not the run's result.
-            (self.progress.best_top1, self.progress.best_epoch) = (0.0, epoch);
+            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
         }
         let started = Instant::now();
         let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
@@ -261,27 +315,7 @@ impl<'a> Run<'a> {
         let trained = started.elapsed().as_secs_f64();
         let samples = (settings.batch_size * self.training.steps) as f64;
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
-        if let Some((step, what)) = divergence::first_step(&counters) {
-            let now = divergence::in_state(&self.training, &mut *self.device)?;
-            let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
-            let steps = self.training.steps;
-            let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
-            return Err(self.diverged(epoch, &sign));
-        }
-        if let Some(sign) = self.training.move_class_prior(epoch, &mut *self.device)? {
-            return Err(self.diverged(epoch, &sign));
-        }
-        if let Some(sign) = divergence::in_state(&self.training, &mut *self.device)? {
-            return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
-        }
-        if !self.has_grown
-            && let Some(growth) = divergence::growth(&self.training.model, &mut *self.device)?
-        {
-            self.has_grown = true;
-            bar.suspend(|| {
-                self.folder.say(&format!("epoch {epoch}: {growth}; lower --lr if the loss does not fall"))
-            });
-        }
+        bar.suspend(|| self.check_epoch(epoch, &counters))?;
         let (test, class_prior) = self.evaluate(epoch)?;
         let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
         let train = &self.data.train;
@@ -304,13 +338,40 @@ impl<'a> Run<'a> {
                 .map(|(prior, counts)| evaluate::prior_distance(prior, counts)),
             class_prior,
             test,
+        };
+        let times = EpochTimes {
+            epoch,
             seconds: started.elapsed().as_secs_f64(),
             images_per_second: samples * self.training.method.forwards() as f64 / trained,
         };
         match divergence::in_figures(&metrics) {
             Some(sign) => Err(self.diverged(epoch, &sign)),
-            None => Ok(metrics),
+            None => Ok((metrics, times)),
         }
+    }
+
+    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from; moves the class prior.
+    fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
+        if let Some((step, what)) = divergence::first_step(counters) {
+            let now = divergence::in_state(&self.training, &mut *self.device)?;
+            let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
+            let steps = self.training.steps;
+            let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
+            return Err(self.diverged(epoch, &sign));
+        }
+        if let Some(sign) = divergence::in_state(&self.training, &mut *self.device)? {
+            return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
+        }
+        if let Some(sign) = self.training.move_class_prior(epoch, &mut *self.device)? {
+            return Err(self.diverged(epoch, &sign));
+        }
+        if !self.has_grown
+            && let Some(growth) = divergence::growth(&self.training.model, &mut *self.device)?
+        {
+            self.has_grown = true;
+            self.folder.say(&format!("epoch {epoch}: {growth}; lower --lr if the loss does not fall"));
+        }
+        Ok(())
     }
 
     /// The failure of this run in `epoch` with its first sign.
@@ -324,14 +385,13 @@ impl<'a> Run<'a> {
         let (mut test, mut log_prior) = (None, None);
         if let (true, Some(evaluation), Some(images)) = (evaluated, &self.evaluation, &self.data.test) {
             let (logits, prior) = evaluation.run(&mut *self.device)?;
-            let classes = self.data.classes.len();
+            let (classes, counts) = (self.data.classes.len(), self.counts.as_deref());
             if let Some(sign) = divergence::in_logits(&logits, classes, "test") {
                 return Err(self.diverged(epoch, &sign));
             }
             if evaluate::are_all_the_same(&logits, classes) {
                 self.folder.say(&format!("epoch {epoch}: {}", divergence::SAME_LOGITS));
             }
-            let counts = self.counts.as_deref();
             test = Some(evaluate::metrics(&logits, &images.labels, classes, counts));
             log_prior = prior;
         } else if let (true, Some(prior)) = (evaluated, self.training.model.debias.estimate()) {
@@ -341,8 +401,8 @@ impl<'a> Run<'a> {
         Ok((test, class_prior))
     }
 
-    /// Writes down a finished epoch: its line of metrics and, where one is due, the checkpoint.
-    fn record(&mut self, metrics: &EpochMetrics) -> Result<()> {
+    /// Writes down a finished epoch: what a later part names, first.
+    fn record(&mut self, metrics: &EpochMetrics, times: &EpochTimes) -> Result<()> {
         let epoch = metrics.epoch;
         self.progress.epochs_done = epoch + 1;
         let top1 = metrics.test.as_ref().map(|test| test.top1);
@@ -354,19 +414,28 @@ impl<'a> Run<'a> {
         if let (true, Some(top1)) = (best, top1) {
             (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
-        // Metrics first: a crash between the two leaves a line that resuming drops, never a checkpoint without its line.
-        self.folder.append_metrics(metrics)?;
-        if self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every) {
-            let progress = self.progress.clone();
-            let mut checkpoint = Checkpoint::collect(
+        let is_due =
+            self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every);
+        let mut checkpoint = match is_due {
+            true => Some(Checkpoint::collect(
                 &self.training,
-                progress,
+                self.progress.clone(),
                 &self.config,
                 &self.fingerprint,
                 &mut *self.device,
-            )?;
-            self.folder.save(&mut checkpoint, best)?;
+            )?),
+            false => None,
+        };
+        if let (true, Some(checkpoint)) = (best, &mut checkpoint) {
+            self.folder.save_best(checkpoint)?;
         }
+        self.folder.add(metrics, times)?;
+        if let Some(checkpoint) = &mut checkpoint {
+            self.folder.save(checkpoint)?;
+        }
+        let (done, best) = (epoch + 1, self.epochs_to_best());
+        self.folder.settle_best(done, best)?;
+        self.folder.rotate(done, best);
         Ok(())
     }
 
@@ -376,12 +445,19 @@ impl<'a> Run<'a> {
 
     /// Shows what came out.
     fn finish(&mut self) {
-        let Self { folder, progress, .. } = self;
-        match folder.metrics().last() {
-            Some(last) => folder.say(&metrics::final_table(last, progress.best_top1, progress.best_epoch)),
-            None => folder.say("nothing to do: the run has no epochs"),
+        let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
+        let kept = if self.folder.has_best() { "" } else { ", its state is in no file" };
+        let best = format!("{best_top1:.2} % (epoch {best_epoch}{kept})");
+        let folder = &mut self.folder;
+        match run_folder::metrics(folder.path()).last().filter(|last| last.epoch + 1 == epochs_done) {
+            Some(last) => folder.say(&metrics::final_table(last, &best)),
+            None => folder.say(&format!(
+                "metrics.jsonl has no line of the last epoch, so there is no table; best top-1 {best}; records eval shows more"
+            )),
         }
-        let shown = folder.path().display().to_string();
-        folder.say(&format!("run folder {shown}: config.toml, metrics.jsonl, log.txt, checkpoints"));
+        let shown = printable(&folder.path().display().to_string());
+        folder.say(&format!(
+            "run folder {shown}: config.toml, metrics.jsonl, times.jsonl, log.txt, checkpoints"
+        ));
     }
 }
