@@ -220,17 +220,24 @@ impl Part {
     }
 }
 
-/// "training sample 3 (now dog/7.jpg)" or "training samples 512 to 543", at most three and how many more.
-fn shown(part: Part, ranges: &[[usize; 2]], file_of: FileOf<'_>) -> String {
-    let one = |[first, last]: &[usize; 2]| match (first == last, file_of(part, *first)) {
-        (true, Some(file)) => format!("{first} (now {})", printable(&file)),
-        (true, None) => first.to_string(),
-        (false, _) => format!("{first} to {last}"),
+/// "training sample 3 (now dog/7.jpg)" or "training samples 512 to 543", at most three and how many more. Files are named where
+/// ranges are `exact`, not made of blocks.
+fn shown(part: Part, ranges: &[[usize; 2]], exact: bool, file_of: FileOf<'_>) -> String {
+    let rows: usize = ranges.iter().map(|[first, last]| last - first + 1).sum();
+    let first_rows = ranges.iter().flat_map(|[first, last]| *first..=*last).take(if exact { 3 } else { 0 });
+    let files: Option<Vec<String>> =
+        first_rows.map(|row| Some(format!("{row} (now {})", printable(&file_of(part, row)?)))).collect();
+    let range = |[first, last]: &[usize; 2]| {
+        if first == last { first.to_string() } else { format!("{first} to {last}") }
     };
-    // No more are shown, and naming a file takes a look at its folder.
-    let mut places: Vec<String> = ranges.iter().take(3).map(one).collect();
-    places.resize(ranges.len(), String::new());
-    let plural = if ranges.len() == 1 && ranges[0][0] == ranges[0][1] { "" } else { "s" };
+    let places = match files {
+        Some(mut files) if !files.is_empty() => {
+            files.resize(rows, String::new());
+            files
+        }
+        _ => ranges.iter().map(range).collect(),
+    };
+    let plural = if rows == 1 { "" } else { "s" };
     format!("{} sample{plural} {}", part.word(), short_list(&places))
 }
 
@@ -306,7 +313,7 @@ impl SetPrint {
         ];
         let moved = self.unordered == now.unordered;
         for (name, ranges) in parts.iter().filter(|(_, ranges)| !ranges.is_empty()) {
-            let places = shown(part, ranges, file_of);
+            let places = shown(part, ranges, block_rows(self.images.rows) == 1, file_of);
             if moved {
                 changes
                     .push(format!("the {what} samples are the same in another order: others are {places}"));
