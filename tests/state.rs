@@ -366,6 +366,18 @@ fn changed_lists_are_refused_by_what_changed() {
 }
 
 #[test]
+fn test_images_that_come_later_can_be_evaluated() {
+    let without: fn(&Path) = |root| {
+        write_csv(root);
+        fs::remove_file(root.join("test.csv")).unwrap();
+    };
+    let setting = Setting::new("csv", without, &[]);
+    let (resumed, evaluated) = setting.with(write_csv);
+    assert_ends(&resumed, 2, &["there are 9 test images, there were none"]);
+    assert!(succeed(&evaluated).contains("9 test images"));
+}
+
+#[test]
 fn other_test_images_are_evaluated_where_they_are_asked_for() {
     let setting = Setting::new("folder", write_folders, &[]);
     draw(&setting.data().join("test/cat/9.png"), 55);
@@ -400,6 +412,10 @@ fn a_resume_names_every_setting_that_differs() {
         ["epochs was 2 and is now 5", "put epochs back to 2 in", "config.toml to go on, or start a new run"];
     refused(&[], &parts);
     refused(&["--seed", "7"], &["seed was 123 and is now 7", "leave --seed out, put epochs back to 2 in"]);
+    // What names another folder is not taken for a new run in silence.
+    let output = setting.resume(&["--epochs", "2", "--name", "b"]);
+    succeed(&output);
+    assert!(text(&output.stderr).contains("without effect here: --name"), "{}", text(&output.stderr));
     // A flag mends the file for once.
     succeed(&setting.resume(&["--epochs", "2"]));
 }

@@ -52,7 +52,12 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         return output::print(&list_of_presets());
     }
     let settings = resolve(arguments)?;
-    let without_effect = arguments.reference.without_effect();
+    let mut without_effect = arguments.reference.without_effect();
+    if arguments.resume.is_some() {
+        let given = &arguments.given;
+        let ours = [("--name", given.name.is_some()), ("--exp-dir", given.exp_dir.is_some())];
+        without_effect.extend(ours.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag));
+    }
     if !without_effect.is_empty() {
         output::note(&format!("without effect here: {}", without_effect.join(", ")));
     }

@@ -89,10 +89,10 @@ impl Outline {
         }
         let mut changes = Vec::new();
         if !gone.is_empty() {
-            changes.push(format!("class {} is no longer there", short_list(&gone)));
+            changes.push(named(&gone, "no longer there"));
         }
         if !new.is_empty() {
-            changes.push(format!("class {} is new", short_list(&new)));
+            changes.push(named(&new, "new"));
         }
         changes
     }
@@ -100,6 +100,12 @@ impl Outline {
     fn test_size_changes(&self, now: &Self) -> Option<String> {
         size_changes("test", self.test.as_ref(), now.test.as_ref(), &self.classes)
     }
+}
+
+/// "class 'a' is new" or "classes 'a', 'b' are new".
+fn named(names: &[String], what: &str) -> String {
+    let (noun, verb) = if names.len() == 1 { ("class", "is") } else { ("classes", "are") };
+    format!("{noun} {} {verb} {what}", short_list(names))
 }
 
 fn size_changes(what: &str, was: Option<&Sizes>, now: Option<&Sizes>, classes: &[String]) -> Option<String> {
@@ -112,12 +118,14 @@ fn size_changes(what: &str, was: Option<&Sizes>, now: Option<&Sizes>, classes: &
         if images(was) == images(now) {
             return Some(format!("the true classes of {what} images are given in other rows"));
         }
-        return Some(format!("there are {} {what} images, there were {}", images(now), images(was)));
+        let was = if was.is_none() { "none".into() } else { images(was) };
+        return Some(format!("there are {} {what} images, there were {was}", images(now)));
     };
     let of_classes = was_of.iter().zip(now_of).zip(classes).filter(|((was, now), _)| was != now);
     let of_classes: Vec<String> = of_classes
         .map(|((was, now), name)| {
-            format!("class '{}' has {now} {what} images, it had {was}", printable(name))
+            let plural = if *now == 1 { "" } else { "s" };
+            format!("class '{}' has {now} {what} image{plural}, it had {was}", printable(name))
         })
         .collect();
     Some(short_list(&of_classes))

@@ -65,7 +65,7 @@ pub fn in_state(training: &Training, device: &mut dyn Device) -> Result<Option<S
     for (name, buffer) in others {
         let Some(buffer) = buffer else { continue };
         if !all_finite(&device.read_f32(buffer)?) {
-            return Ok(Some(format!("{name} are not finite")));
+            return Ok(Some(format!("values of {name} are not finite")));
         }
     }
     Ok(None)
@@ -144,6 +144,9 @@ fn remedy(settings: &Settings) -> String {
     }
     if let Some(beta) = lw_beta.filter(|&beta| beta > 10.0) {
         remedies.push(format!("a lower --lw-beta (now {})", short(beta)));
+    }
+    if let Some(power) = settings.lamd.filter(|&power| power > 100.0) {
+        remedies.push(format!("a lower --lamd (now {})", short(power)));
     }
     remedies.join(" or ")
 }

@@ -88,7 +88,7 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> 
         remedies.insert(0, format!("leave {} out", flags.join(", ")));
     }
     Err(usage!(
-        "--resume {}: other settings than the run was started with: {}; {} to go on, or start a new run with --name",
+        "--resume {}: other settings than the run was started with: {}; {} to go on, or start a new run without --resume",
         given.display(),
         told.join("; "),
         remedies.join(", ")
@@ -108,7 +108,7 @@ fn changed(shown: &Path, changes: &[String], remedy: &str) -> Result<()> {
 }
 
 const RESUME_REMEDY: &str =
-    "its state belongs to the samples as they were, so put the data back or start a new run with --name";
+    "its state belongs to the samples as they were, so put the data back or start a new run without --resume";
 
 /// Refuses data whose class names or sizes are not those that `checkpoint` was trained on, before images are read.
 ///
