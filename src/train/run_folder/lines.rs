@@ -121,7 +121,7 @@ pub struct Lines {
 
 impl Lines {
     /// Reads the file of a run of which `done` epochs are done. A last line without its end is completed, or removed with its
-    /// text in the notes where its epoch is run again; all other lines stay as they are.
+    /// text in the notes where it was cut short by a kill; all other lines stay as they are.
     ///
     /// # Errors
     /// A usage error for what is no regular file; when the file cannot be written.
@@ -133,14 +133,15 @@ impl Lines {
         let mut length = bytes.len() as u64;
         if let Some(last) = lines.last().filter(|last| !last.ended) {
             let is_needed = lines.len() <= done && !covers(&lines[..lines.len() - 1], done);
-            if last.metrics.is_ok() || is_needed {
+            let is_begun = last.text.starts_with(b"{") && std::str::from_utf8(last.text).is_ok();
+            if last.metrics.is_ok() || is_needed || !is_begun {
                 append(&path, b"\n").map_err(|error| unwritable(&path, error))?;
                 length += 1;
             } else {
                 length = last.start as u64;
                 cut(&path, length)?;
                 found.notes.push(format!(
-                    "metrics.jsonl: the last line was cut short; its epoch is run again, and the line is removed: {}",
+                    "metrics.jsonl: the last line was cut short and is removed; it began {}",
                     printable(&String::from_utf8_lossy(last.text))
                 ));
                 lines.pop();

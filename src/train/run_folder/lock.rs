@@ -27,7 +27,7 @@ pub struct RunLock {
 pub fn is_running(folder: &Path) -> bool {
     Lock::is_held(folder)
         || Lock::is_held(&folder.join("lock"))
-        || Owner::read(&folder.join("owner")).is_some_and(|owner| owner.is_alive() != Some(false))
+        || owner_in(&folder.join("owner")).is_some_and(|owner| is_alive(&owner) != Some(false))
 }
 
 impl RunLock {
@@ -110,12 +110,26 @@ fn this_host() -> [String; 2] {
     ["/proc/sys/kernel/hostname", "/proc/sys/kernel/random/boot_id"].map(of_system)
 }
 
-impl Owner {
-    fn read(path: &Path) -> Option<Self> {
-        let text = String::from_utf8(read_whole(path, 4096).ok()?).ok()?;
-        Some(Self { path: path.into(), text })
-    }
+/// What an `owner` file says; `None` where there is none.
+fn owner_in(path: &Path) -> Option<String> {
+    String::from_utf8(read_whole(path, 4096).ok()?).ok()
+}
 
+/// Whether the process that an `owner` file names still runs; `None` where that cannot be known.
+fn is_alive(owner: &str) -> Option<bool> {
+    let words: Vec<&str> = owner.split_whitespace().collect();
+    let [host, boot, process, start] = words[..] else {
+        // Cut short by a kill.
+        return Some(false);
+    };
+    let [this_host, this_boot] = this_host();
+    if host != this_host {
+        return None;
+    }
+    Some(boot == this_boot && start_of(process).is_some_and(|begun| begun == start))
+}
+
+impl Owner {
     /// Takes the folder: where another process has it that still runs, or of which that cannot be known, it is refused.
     fn take(folder: &Path) -> Result<Self> {
         let path = folder.join("owner");
@@ -139,36 +153,22 @@ impl Owner {
     /// Removes the file of a process that has ended.
     fn remove_stale(&self) -> Result<()> {
         let shown = printable(&self.path.display().to_string());
-        let Some(other) = Self::read(&self.path) else { return Ok(()) };
-        match other.is_alive() {
+        let Some(other) = owner_in(&self.path) else { return Ok(()) };
+        match is_alive(&other) {
             Some(false) => fs::remove_file(&self.path).map_err(|error| unwritable(&self.path, error)),
             Some(true) => Err(usage!(
                 "{shown}: another process is running in this folder ({}); wait for it or choose another --name",
-                printable(other.text.trim())
+                printable(other.trim())
             )),
             None => Err(usage!(
                 "{shown}: the folder belongs to a process of another machine ({}); if that has ended, remove the file",
-                printable(other.text.trim())
+                printable(other.trim())
             )),
         }
     }
 
-    /// `None` where that cannot be known.
-    fn is_alive(&self) -> Option<bool> {
-        let words: Vec<&str> = self.text.split_whitespace().collect();
-        let [host, boot, process, start] = words[..] else {
-            // Cut short by a kill.
-            return Some(false);
-        };
-        let [this_host, this_boot] = this_host();
-        if host != this_host {
-            return None;
-        }
-        Some(boot == this_boot && start_of(process).is_some_and(|begun| begun == start))
-    }
-
     fn still_holds(&self) -> bool {
-        Self::read(&self.path).is_some_and(|found| found.text == self.text)
+        owner_in(&self.path).is_some_and(|found| found == self.text)
     }
 }
 

@@ -47,6 +47,9 @@ pub use lock::is_running;
 use states::Best;
 pub use states::{newest, progress, read};
 
+/// What to do about a `config.toml` that cannot be used.
+const MOVE_AWAY: &str = "move it away and resume again: the run's checkpoints hold its settings, too";
+
 /// Begins the line of log.txt that says why a run failed.
 const FAILED: &str = "failed: ";
 
@@ -73,7 +76,8 @@ fn holds_only(folder: &Path, is_meant: impl Fn(&str) -> bool) -> bool {
 /// # Errors
 /// A usage error naming file, line and key.
 pub fn settings_file(path: &Path) -> Result<SettingsFile> {
-    let file = SettingsFile::read(path)?;
+    let file = SettingsFile::read(path)
+        .map_err(|error| usage!("{}; where the file is damaged, {MOVE_AWAY}", one_line(&error)))?;
     whole(&file)?;
     Ok(file)
 }
@@ -94,7 +98,7 @@ pub fn settings_of(path: &Path) -> Result<Settings> {
 fn whole(file: &SettingsFile) -> Result<Settings> {
     toml::from_str(file.text()).map_err(|error: toml::de::Error| {
         usage!(
-            "{}: is not whole ({}); move it away and resume again: the run's checkpoints hold its settings, too",
+            "{}: is not whole ({}); {MOVE_AWAY}",
             printable(&file.path.display().to_string()),
             error.message()
         )
@@ -264,7 +268,14 @@ impl RunFolder {
 
     /// An error of a run under way: a failed run, whatever the reason, with the way to go on.
     fn failed(&self, error: anyhow::Error) -> anyhow::Error {
-        anyhow!("{}; make room and go on with: records train --resume {}", one_line(&error), self.shown())
+        let is_full = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+            )
+        });
+        let remedy = if is_full { "free space" } else { "put that right" };
+        anyhow!("{}; {remedy} and go on with: records train --resume {}", one_line(&error), self.shown())
     }
 
     /// Ends a run whose folder was moved or removed, or taken by another: nothing is written elsewhere, or beside another process.
