@@ -359,11 +359,11 @@ fn presets_are_listed() {
 fn a_run_is_resumed_with_its_own_settings() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("first");
-    fs::create_dir_all(run.join("checkpoints")).unwrap();
-    fs::write(run.join("checkpoints/epoch-3.safetensors"), b"").unwrap();
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("checkpoint-0003.safetensors"), b"").unwrap();
     let written = records(["train", "--preset", "tiny", "--lr", "0.125", "--dry-run"]);
     fs::write(run.join("config.toml"), &written.stdout).unwrap();
-    for path in [run.clone(), run.join("checkpoints/epoch-3.safetensors")] {
+    for path in [run.clone(), run.join("checkpoint-0003.safetensors")] {
         let settings = resolved(&["--resume", path.to_str().unwrap(), "--epochs", "9"]);
         assert_eq!(settings["lr"].as_float(), Some(0.125));
         assert_eq!(settings["dataset"].as_str(), Some("synthetic"));

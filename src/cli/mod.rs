@@ -74,6 +74,7 @@ fn dispatch(command: &Command) -> Result<()> {
 
 /// Runs the program: parses the arguments, runs one command, turns its error into one line and an exit code.
 pub fn main() -> ExitCode {
+    let_large_writes_fail();
     match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader (`| head`) has had enough.
@@ -84,6 +85,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// A write beyond the largest file size that is allowed (`ulimit -f`) would end the process by a signal, without a word; with
+/// the signal ignored it fails as on a full disk does.
+fn let_large_writes_fail() {
+    // SAFETY: no handler is installed, and no other thread runs yet.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn run(argv: impl IntoIterator<Item = OsString>) -> Result<()> {

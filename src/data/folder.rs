@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
+use super::fingerprint::{Outline, Part, Sizes};
 use super::source::Source;
 use super::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
 use crate::usage;
@@ -28,6 +29,21 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 /// lacks, anything that is no JPEG or PNG, and the first image in order that cannot be read, is damaged, or is larger than
 /// 16,384 pixels a side or more than 256 MiB to decode.
 pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
+    list(data_dir)?.load(size)
+}
+
+/// The images of a class folder set, not read yet.
+pub struct Listing {
+    classes: Vec<String>,
+    train: Vec<Entry>,
+    test: Vec<Entry>,
+}
+
+/// Lists what [`load`] reads.
+///
+/// # Errors
+/// As there, but for those of images.
+pub fn list(data_dir: &Path) -> Result<Listing> {
     let train_dir = data_dir.join("train");
     let test_dir = data_dir.join("test");
     let classes = class_folders(&train_dir)?;
@@ -40,16 +56,42 @@ pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
     }
     let train = list_images(&train_dir, &classes, &classes)?;
     let test = list_images(&test_dir, &class_folders(&test_dir)?, &classes)?;
+    Ok(Listing { classes, train, test })
+}
 
-    let progress = loading_bar(train.len() + test.len());
-    let sets = load_all(&train, size, &progress)
-        .and_then(|train_set| Ok((train_set, load_all(&test, size, &progress)?)));
-    progress.finish_and_clear();
-    let (train, test) = sets?;
+impl Listing {
+    /// Class names and sizes.
+    pub fn outline(&self) -> Outline {
+        let sizes = |entries: &[Entry]| {
+            let labels: Vec<Option<u8>> = entries.iter().map(|entry| Some(entry.label)).collect();
+            Sizes::of(&labels, self.classes.len())
+        };
+        let (train, test) = (sizes(&self.train), Some(sizes(&self.test)));
+        Outline { classes: self.classes.clone(), train, test }
+    }
 
-    let (train_normalisation, test_normalisation) =
-        if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
-    Ok(Source { classes, train, test, train_normalisation, test_normalisation })
+    /// The file of an image by its position.
+    pub fn file(&self, part: Part, position: usize) -> Option<String> {
+        let entries = if part == Part::Train { &self.train } else { &self.test };
+        Some(entries.get(position)?.path.display().to_string())
+    }
+
+    /// Reads the images; see [`load`].
+    ///
+    /// # Errors
+    /// A usage error that names the first image in order that cannot be read.
+    pub fn load(self, size: usize) -> Result<Source> {
+        let Self { classes, train, test } = self;
+        let progress = loading_bar(train.len() + test.len());
+        let sets = load_all(&train, size, &progress)
+            .and_then(|train_set| Ok((train_set, load_all(&test, size, &progress)?)));
+        progress.finish_and_clear();
+        let (train, test) = sets?;
+
+        let (train_normalisation, test_normalisation) =
+            if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
+        Ok(Source { classes, train, test, train_normalisation, test_normalisation })
+    }
 }
 
 /// An image still to be read.

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 
 use super::candidates::CandidateSets;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
+use super::fingerprint::{Outline, Part, Sizes};
 use super::recipe::{TestData, TrainingData};
 use super::table::Table;
 use super::{ImageSet, MAX_CLASSES, Normalisation};
@@ -247,12 +248,36 @@ pub struct ListedSource {
 }
 
 impl ListedSource {
+    /// Class names and sizes.
+    ///
+    /// # Errors
+    /// A usage error with file and line for a class that is unknown.
+    pub fn outline(&self) -> Result<Outline> {
+        let count = self.classes.names.len();
+        let sizes = |list: &List| -> Result<Sizes> { Ok(Sizes::of(&list.labels(&self.classes)?, count)) };
+        // A name that is unknown in a set is reported before one that is unknown as a label.
+        self.train.candidates(&self.classes)?;
+        Ok(Outline {
+            classes: self.classes.names.clone(),
+            train: sizes(&self.train)?,
+            test: self.test.as_ref().map(sizes).transpose()?,
+        })
+    }
+
+    /// The file of an image by its position, with the line that lists it.
+    pub fn file(&self, part: Part, position: usize) -> Option<String> {
+        let list = if part == Part::Train { &self.train } else { self.test.as_ref()? };
+        let row = list.rows.get(position)?;
+        Some(format!("{}, line {}", list.folder.join(&row.image).display(), row.line))
+    }
+
     /// Reads all images as RGB of `size` x `size`.
     ///
     /// # Errors
     /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too large or outside its
     /// folder. One without line for a class that no candidate set holds.
     pub fn training_data(self, size: usize) -> Result<TrainingData> {
+        let outline = self.outline()?;
         let Self { classes, train, test, normalisation } = self;
         let candidates = train.candidates(&classes)?;
         if let Some(absent) = candidates.frequencies().iter().position(|&sets| sets == 0) {
@@ -272,6 +297,7 @@ impl ListedSource {
         progress.finish_and_clear();
         let (images, test_images) = images?;
         Ok(TrainingData {
+            outline,
             classes: classes.names,
             index: (0..).take(labels.len()).collect(),
             train: ImageSet { images, labels, height: size, width: size },
@@ -287,6 +313,7 @@ impl ListedSource {
     /// # Errors
     /// As there.
     pub fn test_data(self, size: usize) -> Result<TestData> {
+        let outline = self.outline()?;
         let Self { classes, test, normalisation, .. } = self;
         let mut set = None;
         if let Some(list) = test {
@@ -296,7 +323,7 @@ impl ListedSource {
             progress.finish_and_clear();
             set = Some(test_set(images?, labels, size));
         }
-        Ok(TestData { classes: classes.names, test: set, normalisation })
+        Ok(TestData { outline, classes: classes.names, test: set, normalisation })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What every source of images gives: a balanced training set and a test set.
 
+use super::fingerprint::{Outline, Sizes};
 use super::{ImageSet, Normalisation};
 
 /// A data set as its source holds it, before the long-tailed subset is drawn.
@@ -15,6 +16,15 @@ pub struct Source {
     pub train_normalisation: Normalisation,
     /// Normalisation of test images.
     pub test_normalisation: Normalisation,
+}
+
+impl Source {
+    /// Class names and sizes.
+    pub fn outline(&self) -> Outline {
+        let sizes =
+            |set: &ImageSet| Sizes { images: set.len(), of_class: Some(set.class_sizes(self.classes.len())) };
+        Outline { classes: self.classes.clone(), train: sizes(&self.train), test: Some(sizes(&self.test)) }
+    }
 }
 
 impl ImageSet {

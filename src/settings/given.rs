@@ -270,10 +270,23 @@ impl SettingsFile {
             let byte = error.utf8_error().valid_up_to();
             usage!("{shown}: byte {byte} is not UTF-8; name a TOML file")
         })?;
+        Self::parse(path, text)
+    }
+
+    /// The settings in `text`, which is from `path`.
+    ///
+    /// # Errors
+    /// As [`SettingsFile::read`].
+    pub fn parse(path: &Path, text: String) -> Result<SettingsFile> {
         match toml::from_str(&text) {
             Ok(given) => Ok(SettingsFile { path: path.to_path_buf(), given, text }),
             Err(error) => Err(toml_error(path, &text, &error)),
         }
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether the file sets `name`.

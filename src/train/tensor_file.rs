@@ -1,10 +1,10 @@
 //! Safetensors files with metadata, read with every claim checked and written whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use anyhow::{Result, bail};
+use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::nn::{Parameters, StateDict};
 use crate::usage;
@@ -29,6 +29,17 @@ impl Values {
             Values::I32(_) => Dtype::I32,
             Values::U32(_) => Dtype::U32,
             Values::U8(_) => Dtype::U8,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Values::F32(values) => values.len(),
+            Values::F64(values) => values.len(),
+            Values::I64(values) => values.len(),
+            Values::I32(values) => values.len(),
+            Values::U32(values) => values.len(),
+            Values::U8(values) => values.len(),
         }
     }
 
@@ -89,19 +100,49 @@ impl TensorFile {
         Ok(Self { tensors, metadata })
     }
 
-    /// The bytes of a safetensors file.
+    /// The bytes of a safetensors file: the same for the same content, since the header is written in a fixed order.
+    ///
+    /// # Errors
+    /// When a tensor has other values than its shape says.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let data: Vec<(&str, &Vec<usize>, Dtype, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, (shape, values))| (name.as_str(), shape, values.dtype(), values.to_bytes()))
-            .collect();
-        let views = data
-            .iter()
-            .map(|(name, shape, dtype, bytes)| Ok((*name, TensorView::new(*dtype, (*shape).clone(), bytes)?)))
-            .collect::<Result<Vec<_>>>()?;
-        let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
-        Ok(safetensors::serialize(views, Some(metadata))?)
+        // Elements of eight bytes first, so that all are aligned; then by name.
+        let mut order: Vec<&String> = self.tensors.keys().collect();
+        order.sort_by_key(|name| std::cmp::Reverse(self.tensors[*name].1.dtype().bitsize()));
+        let header = self.header(&order)?;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header);
+        for name in order {
+            bytes.extend(self.tensors[name].1.to_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// The JSON header of a file that holds the tensors in `order`. The safetensors crate writes metadata in the order of a hash
+    /// map, which differs from call to call.
+    fn header(&self, order: &[&String]) -> Result<Vec<u8>> {
+        let mut entries = Vec::new();
+        if !self.metadata.is_empty() {
+            entries.push(format!("\"__metadata__\":{}", serde_json::to_string(&self.metadata)?));
+        }
+        let mut start = 0;
+        for &name in order {
+            let (shape, values) = &self.tensors[name];
+            let count = shape.iter().try_fold(1, |product: usize, &size| product.checked_mul(size));
+            if count != Some(values.len()) {
+                bail!("tensor '{name}': {} values for shape {shape:?}", values.len());
+            }
+            let end = start + values.len() * values.dtype().bitsize() / 8;
+            entries.push(format!(
+                "{}:{{\"dtype\":\"{:?}\",\"shape\":{},\"data_offsets\":[{start},{end}]}}",
+                serde_json::to_string(name)?,
+                values.dtype(),
+                serde_json::to_string(shape)?,
+            ));
+            start = end;
+        }
+        let mut header = format!("{{{}}}", entries.join(",")).into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        Ok(header)
     }
 
     /// Writes `path` whole or not at all.
@@ -239,6 +280,35 @@ mod tests {
     fn bytes_round_trip() {
         let bytes = example().to_bytes().unwrap();
         assert_eq!(TensorFile::from_bytes(&bytes).unwrap(), example());
+    }
+
+    #[test]
+    fn the_bytes_are_a_function_of_the_content() {
+        let file = |keys: &[&str]| {
+            let mut file = example();
+            file.metadata = keys.iter().map(|key| (key.to_string(), format!("{key} \"\\\u{1b}é"))).collect();
+            file
+        };
+        let keys: Vec<String> = (0..20).map(|number| format!("key {number}")).collect();
+        let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let bytes = file(&keys).to_bytes().unwrap();
+        keys.reverse();
+        assert!((0..10).all(|_| file(&keys).to_bytes().unwrap() == bytes));
+        assert_eq!(TensorFile::from_bytes(&bytes).unwrap(), file(&keys));
+        // Every tensor is aligned to its element.
+        let (size, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        for (name, info) in header.tensors() {
+            assert_eq!((8 + size + info.data_offsets.0) % (info.dtype.bitsize() / 8), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_is_no_file() {
+        for shape in [vec![3], vec![], vec![usize::MAX, 2]] {
+            let mut file = example();
+            file.tensors.get_mut("a").unwrap().0 = shape;
+            assert!(file.to_bytes().unwrap_err().to_string().contains("tensor 'a'"));
+        }
     }
 
     #[test]

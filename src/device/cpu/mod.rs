@@ -415,6 +415,10 @@ impl<'a> Call<'a> {
                     &mut self.f32_mut(counters)?,
                 );
             }
+            P::CountFiniteSteps { len, slot, values, counters } => {
+                let finite = self.f32(values)?[..len].iter().all(|value| value.is_finite());
+                loss::count_finite_step(finite, &mut self.f32_mut(counters)?[slot]);
+            }
             P::MeanFeature { rows, inputs, momentum, features, mean } => {
                 prior::mean_feature([rows, inputs], momentum, &self.f32(features)?, &mut self.f32_mut(mean)?);
             }

@@ -137,6 +137,7 @@ impl<'a> Lowering<'a> {
             P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
             P::Loss { .. }
             | P::StepStatistics { .. }
+            | P::CountFiniteSteps { .. }
             | P::UpdateConfidence { .. }
             | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
             P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
