@@ -148,7 +148,7 @@ fn open(recipe: &Recipe) -> Result<Opened> {
             u64::from(recipe.data_seed),
             recipe.synthetic_train_per_class,
             recipe.synthetic_test_per_class,
-        ),
+        )?,
         DatasetName::Voc => return voc::open(folder).map(Opened::Listed),
         DatasetName::Csv => return csv::open(folder).map(Opened::Listed),
     };

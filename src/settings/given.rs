@@ -1,8 +1,6 @@
 //! The settings that one place gave, flags or a TOML file: the others stay unset, so that places can be laid over
 //! each other.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -13,6 +11,7 @@ use super::{
     BadSetting, Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule,
     Settings, allowed, bad, choices,
 };
+use crate::files::read_whole;
 use crate::usage;
 
 /// Some of the [`Settings`], by the same names. What each may be and its default are added to the help from
@@ -266,13 +265,7 @@ impl SettingsFile {
     /// A usage error of one line: file, line, key, what is wrong.
     pub fn read(path: &Path) -> Result<SettingsFile> {
         let shown = path.display();
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
-            .map_err(|error| usage!("{shown}: cannot read the settings: {error}"))?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(usage!("{shown}: too large for a file of settings (over 1 MiB); name a TOML file"));
-        }
+        let bytes = read_whole(path, LARGEST_FILE)?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let byte = error.utf8_error().valid_up_to();
             usage!("{shown}: byte {byte} is not UTF-8; name a TOML file")

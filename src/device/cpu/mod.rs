@@ -35,7 +35,7 @@ impl CpuDevice {
     /// A device of `threads` threads; 0 takes every core.
     ///
     /// # Errors
-    /// When the threads cannot be started.
+    /// When the threads cannot be started. How many they may be is checked where they are chosen.
     pub fn new(threads: usize) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -67,6 +67,18 @@ impl Device for CpuDevice {
 
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
         self.memory.allocate(element, len, label)
+    }
+
+    fn allocate_all(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
+        // Together, before the first of them is filled.
+        let bytes = |&(element, len): &(Element, usize)| crate::memory::product(&[len, element.bytes()]);
+        let all = requests.iter().map(bytes).fold(0, u64::saturating_add);
+        crate::memory::ensure_room(all, label, memory::REMEDY)?;
+        requests.iter().map(|&(element, len)| self.allocate(element, len, label)).collect()
+    }
+
+    fn in_main_memory(&self) -> bool {
+        true
     }
 
     fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
