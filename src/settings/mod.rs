@@ -266,7 +266,7 @@ const ALLOWED: &[(&str, &str)] = &[
 ];
 
 /// Epochs that a setting may name at most: the longest run.
-const MOST_EPOCHS: usize = 1_000_000;
+pub(crate) const MOST_EPOCHS: usize = 1_000_000;
 
 /// Bounds of numbers whose size has no meaning of its own: devices compute in f32, where products of a few of them must neither
 /// vanish nor overflow by themselves.

@@ -19,7 +19,8 @@ use super::training::Training;
 use crate::device::Device;
 use crate::nn::StateDict;
 use crate::pll::{ConfidenceStore, Solar};
-use crate::usage;
+use crate::text::excerpt;
+use crate::{settings, usage};
 
 /// Marks our files and their version.
 const FORMAT: &str = "records checkpoint 1";
@@ -40,6 +41,23 @@ pub struct Progress {
     pub classes: Vec<String>,
     /// Training samples of each class; `None` where true classes are unknown.
     pub train_counts: Option<Vec<usize>>,
+}
+
+impl Progress {
+    /// What arithmetic on these numbers relies on.
+    fn check(&self) -> std::result::Result<(), String> {
+        // SoLar has two stages.
+        let most = 2 * settings::MOST_EPOCHS;
+        if self.epochs_done > most || self.best_epoch > most {
+            return Err(format!("epochs {} and {}, at most {most}", self.epochs_done, self.best_epoch));
+        }
+        let counts = self.train_counts.as_deref().unwrap_or(&[1]);
+        let sum = counts.iter().try_fold(0usize, |sum, &count| sum.checked_add(count));
+        if sum.is_none_or(|sum| sum == 0 || sum > i32::MAX as usize) {
+            return Err("'train_counts' are no numbers of training samples".into());
+        }
+        Ok(())
+    }
 }
 
 /// A checkpoint in memory.
@@ -97,15 +115,16 @@ impl Checkpoint {
         };
         let format = text("format")?;
         if format != FORMAT {
-            return Err(usage!("{name}: format '{format}'; this version reads '{FORMAT}'"));
+            return Err(usage!("{name}: format '{}'; this version reads '{FORMAT}'", excerpt(format)));
         }
         if *text("checksum")? != format!("{:08x}", file.checksum("checksum")?) {
             return Err(usage!(
                 "{name}: the checksum does not match, the file is damaged; use an earlier checkpoint"
             ));
         }
-        let progress = serde_json::from_str(text("progress")?)
+        let progress: Progress = serde_json::from_str(text("progress")?)
             .map_err(|error| usage!("{name}: bad 'progress' metadata: {error}"))?;
+        progress.check().map_err(|problem| usage!("{name}: bad 'progress' metadata: {problem}"))?;
         let config = text("config")?.clone();
         Ok(Self { progress, config, file })
     }

@@ -4,7 +4,7 @@
 //! the configuration are whole or absent; a line of metrics that a crash cut short is dropped on resuming.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,11 +12,15 @@ use anyhow::{Context, Result};
 use super::checkpoint::Checkpoint;
 use super::metrics::EpochMetrics;
 use crate::error::one_line;
-use crate::files::write_atomically;
+use crate::files::{open_regular, write_atomically};
+use crate::text::printable;
 use crate::usage;
 
 /// Checkpoints kept beside the best.
 const KEPT: usize = 2;
+
+/// Bytes that are read of a line in a run's folder at most; the longest that is written has some 20 KB.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// Begins the line of log.txt that says why a run failed.
 const FAILED: &str = "failed: ";
@@ -29,14 +33,23 @@ pub fn is_running(folder: &Path) -> bool {
 
 /// The epochs in a folder's metrics.jsonl; a line that cannot be read ends them.
 pub fn metrics(folder: &Path) -> Vec<EpochMetrics> {
-    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
-    text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
+    let Ok((file, _)) = open_regular(&folder.join("metrics.jsonl")) else { return Vec::new() };
+    let mut file = BufReader::new(file);
+    let next = || {
+        let mut line = String::new();
+        file.by_ref().take(LONGEST_LINE).read_line(&mut line).ok()?;
+        serde_json::from_str(&line).ok()
+    };
+    std::iter::from_fn(next).collect()
 }
 
 /// Why the run in a folder failed; `None` if it did not, or was begun again since.
 pub fn failure(folder: &Path) -> Option<String> {
-    let log = fs::read(folder.join("log.txt")).ok()?;
-    String::from_utf8_lossy(&log).lines().last()?.strip_prefix(FAILED).map(String::from)
+    let (mut log, size) = open_regular(&folder.join("log.txt")).ok()?;
+    log.seek(SeekFrom::Start(size.saturating_sub(LONGEST_LINE))).ok()?;
+    let mut end = Vec::new();
+    log.take(LONGEST_LINE).read_to_end(&mut end).ok()?;
+    String::from_utf8_lossy(&end).lines().last()?.strip_prefix(FAILED).map(printable)
 }
 
 /// Whether a folder holds no more than a run leaves that ends before it has written its settings.
