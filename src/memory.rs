@@ -37,11 +37,7 @@ pub fn product(factors: &[usize]) -> u64 {
 /// `bytes` as MiB or GiB.
 fn in_words(bytes: u64) -> String {
     const GIB: u64 = 1 << 30;
-    if bytes < GIB {
-        format!("{} MiB", bytes >> 20)
-    } else {
-        format!("{:.1} GiB", bytes as f64 / GIB as f64)
-    }
+    if bytes < GIB { format!("{} MiB", bytes >> 20) } else { format!("{:.1} GiB", bytes as f64 / GIB as f64) }
 }
 
 /// Bytes that this process can still fill: of the machine, of its control groups (containers, cluster jobs) and of its own limit on

@@ -134,7 +134,8 @@ impl TableArguments {
 
     /// Refuses settings that the grid sets, and values out of their range, also those that none of the rows reads.
     fn check_given(&self) -> Result<()> {
-        if let Some((name, _, remedy)) = SET_BY_THE_GRID.iter().find(|(_, is_given, _)| is_given(&self.given)) {
+        if let Some((name, _, remedy)) = SET_BY_THE_GRID.iter().find(|(_, is_given, _)| is_given(&self.given))
+        {
             return Err(usage!("--{name}: the table does not take it; {remedy}"));
         }
         let mut settings = Settings::default();

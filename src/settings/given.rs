@@ -326,7 +326,7 @@ fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error
 }
 
 /// The name nearest to `word`, if one is near: at most a third of the letters differ.
-fn nearest(word: &str, names: &[String]) -> Option<String> {
+pub(crate) fn nearest(word: &str, names: &[String]) -> Option<String> {
     let (distance, name) = names.iter().map(|name| (edits(word, name), name)).min()?;
     (distance <= word.chars().count().max(3) / 3).then(|| name.clone())
 }

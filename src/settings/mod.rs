@@ -335,7 +335,11 @@ impl Settings {
 
     fn data_out_of_range(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        let mut check = |fine: bool, name, value: String| if !fine { found.push(bad(name, value)) };
+        let mut check = |fine: bool, name, value: String| {
+            if !fine {
+                found.push(bad(name, value))
+            }
+        };
         check(choices::DATASETS.contains(&self.dataset.as_str()), "dataset", self.dataset.clone());
         if let Some(folder) = &self.data_dir {
             check(!folder.as_os_str().is_empty(), "data-dir", folder.display().to_string());
@@ -354,7 +358,11 @@ impl Settings {
 
     fn method_out_of_range(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        let mut check = |fine: bool, name, value: String| if !fine { found.push(bad(name, value)) };
+        let mut check = |fine: bool, name, value: String| {
+            if !fine {
+                found.push(bad(name, value))
+            }
+        };
         check(choices::ARCHITECTURES.contains(&self.arch.as_str()), "arch", self.arch.clone());
         check((1..=1024).contains(&self.width), "width", self.width.to_string());
         check(is_momentum(self.m), "m", number(self.m));
@@ -385,7 +393,11 @@ impl Settings {
 
     fn run_out_of_range(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        let mut check = |fine: bool, name, value: String| if !fine { found.push(bad(name, value)) };
+        let mut check = |fine: bool, name, value: String| {
+            if !fine {
+                found.push(bad(name, value))
+            }
+        };
         check((1..=MOST_EPOCHS).contains(&self.epochs), "epochs", self.epochs.to_string());
         check((2..=65_536).contains(&self.batch_size), "batch-size", self.batch_size.to_string());
         check((LEAST..=MOST).contains(&self.lr), "lr", number(self.lr));
@@ -447,7 +459,7 @@ impl Settings {
     }
 
     /// Methods, debias and mixup combine freely but for these.
-    fn senseless_combinations(&self) -> Vec<BadSetting> {
+    pub(crate) fn senseless_combinations(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
         let mut refuse = |name: &'static str, value: &dyn fmt::Display, reason: &str| {
             found.push(BadSetting { name, value: value.to_string(), reason: reason.into() });

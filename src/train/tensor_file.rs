@@ -63,8 +63,7 @@ impl TensorFile {
     pub fn read(path: &Path) -> Result<Self> {
         let (file, size) = open_regular(path)?;
         memory::ensure_room(size, &path.display().to_string(), "take a machine with more memory")?;
-        Self::from_reader(BufReader::new(file), size)
-            .map_err(|reason| usage!("{}: {reason}", path.display()))
+        Self::from_reader(BufReader::new(file), size).map_err(|reason| usage!("{}: {reason}", path.display()))
     }
 
     /// Parses the bytes of a safetensors file; the error says what is wrong with them.
@@ -82,16 +81,19 @@ impl TensorFile {
             let shown = excerpt(&name);
             if info.shape.len() > MOST_DIMENSIONS {
                 let dimensions = info.shape.len();
-                return Err(format!("tensor '{shown}' has {dimensions} dimensions; at most {MOST_DIMENSIONS} are read"));
+                return Err(format!(
+                    "tensor '{shown}' has {dimensions} dimensions; at most {MOST_DIMENSIONS} are read"
+                ));
             }
             let (start, end) = info.data_offsets;
-            let values = read_values(&mut reader, info.dtype, end - start).map_err(|problem| match problem {
-                None => format!(
-                    "tensor '{shown}' is of type {:?}; must be F32, F64, I64, I32, U32 or U8",
-                    info.dtype
-                ),
-                Some(error) => format!("{NOT_WHOLE} ({error})"),
-            })?;
+            let values =
+                read_values(&mut reader, info.dtype, end - start).map_err(|problem| match problem {
+                    None => format!(
+                        "tensor '{shown}' is of type {:?}; must be F32, F64, I64, I32, U32 or U8",
+                        info.dtype
+                    ),
+                    Some(error) => format!("{NOT_WHOLE} ({error})"),
+                })?;
             tensors.insert(name, (info.shape.clone(), values));
         }
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
@@ -194,7 +196,9 @@ impl TensorFile {
         let name = parameters.counter_names().next().filter(|name| self.tensors.contains_key(name));
         let Some(name) = name else { return Ok(None) };
         match self.i64(&name)? {
-            (_, [count]) => Ok(Some(*count)),
+            // No run gets near it, and counting on from it cannot overflow.
+            (_, [count]) if (0..=1 << 60).contains(count) => Ok(Some(*count)),
+            (_, [count]) => Err(usage!("tensor '{name}': {count}; must be a number of steps")),
             (shape, _) => Err(usage!("tensor '{name}': shape {shape:?}; must be one number")),
         }
     }
@@ -241,12 +245,15 @@ fn read_header(reader: &mut impl Read, size: u64) -> std::result::Result<Metadat
     }
     let mut header = vec![0; length as usize];
     reader.read_exact(&mut header).map_err(cut)?;
-    let header: Metadata =
-        serde_json::from_slice(&header).map_err(|error| format!("{NOT_WHOLE} ({})", excerpt(&error.to_string())))?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| format!("{NOT_WHOLE} ({})", excerpt(&error.to_string())))?;
     let claimed = (header.data_len() as u64).checked_add(8 + length);
     if claimed != Some(size) {
         let tensors = header.data_len();
-        return Err(format!("{NOT_WHOLE} (its header tells of {tensors} bytes of tensors, there are {})", size - 8 - length));
+        return Err(format!(
+            "{NOT_WHOLE} (its header tells of {tensors} bytes of tensors, there are {})",
+            size - 8 - length
+        ));
     }
     Ok(header)
 }
