@@ -170,6 +170,14 @@ fn expect_shape(name: &str, shape: &[usize], wanted: &[Option<usize>]) -> Result
     if fits { Ok(()) } else { Err(usage!("tensor '{name}': shape {shape:?}; must be [{}]", describe())) }
 }
 
+/// Checks that all of a tensor's values are 0 to 1, with room for sums in f32 that were rounded up.
+fn expect_shares(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().find(|value| !(0.0..=1.001).contains(*value)) {
+        None => Ok(()),
+        Some(&bad) => Err(usage!("tensor '{name}': {}; must be 0 to 1", settings::number(f64::from(bad)))),
+    }
+}
+
 /// `[B,3,H,W]` to `[B,H,W,3]`, appended to `out`.
 fn append_channels_last(images: &[f32], pixels: usize, out: &mut Vec<f32>) {
     for image in images.chunks_exact(3 * pixels) {
@@ -186,8 +194,15 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     let (candidate_shape, candidates) = input.u8("candidates")?;
     expect_shape("candidates", candidate_shape, &[None, None])?;
     let [samples, classes] = [candidate_shape[0], candidate_shape[1]];
-    if samples == 0 || classes == 0 {
-        return Err(usage!("tensor 'candidates': shape {candidate_shape:?}; must not be empty"));
+    if samples == 0 || classes == 0 || i32::try_from(samples).is_err() {
+        return Err(usage!(
+            "tensor 'candidates': shape {candidate_shape:?}; must have 1 to 2147483647 rows of classes"
+        ));
+    }
+    if let Some(other) = candidates.iter().find(|&&value| value > 1) {
+        return Err(usage!(
+            "tensor 'candidates': {other}; must be 1 for a candidate and 0 for another class"
+        ));
     }
     if let Some(row) = candidates.chunks_exact(classes).position(|row| row.iter().all(|&s| s == 0)) {
         return Err(usage!("tensor 'candidates': row {row} has no candidate; every sample needs one"));
@@ -374,6 +389,7 @@ fn debias(
     }
     let (shape, prior) = input.f32("prior")?;
     expect_shape("prior", shape, &[Some(classes)])?;
+    expect_shares("prior", prior)?;
     Ok(Debias::Oracle(Oracle::new(prior, true, device)?))
 }
 
@@ -392,6 +408,7 @@ fn import_mixup(
     }
     let (shape, weights) = input.f32("mixup.weight")?;
     expect_shape("mixup.weight", shape, &[Some(steps)])?;
+    expect_shares("mixup.weight", weights)?;
     let (shape, permutations) = input.i64("mixup.permutation")?;
     expect_shape("mixup.permutation", shape, &[Some(steps), Some(batch)])?;
     for (step, row) in permutations.chunks_exact(batch).enumerate() {
@@ -414,6 +431,7 @@ fn import_solar(input: &TensorFile, solar: &Solar, batch: usize, device: &mut dy
     if input.tensors.contains_key(checkpoint::CLASS_PRIOR) {
         let (shape, prior) = input.f32(checkpoint::CLASS_PRIOR)?;
         expect_shape(checkpoint::CLASS_PRIOR, shape, &[Some(classes)])?;
+        expect_shares(checkpoint::CLASS_PRIOR, prior)?;
         device.write_f32(solar.class_prior, prior)?;
     }
     if !input.tensors.contains_key(checkpoint::QUEUE) {
