@@ -117,6 +117,17 @@ fn values_of(name: &str, extremes: &[&str]) -> Vec<String> {
     values
 }
 
+/// Values that are right and take their time, as they say.
+fn takes_long(command: &str, name: &str, value: &str) -> bool {
+    let from_to = match (command, name) {
+        (_, "width") => 9..=1024,
+        ("bench", "steps") => 100..=100_000,
+        ("bench", "batch-size") => 100..=4096,
+        _ => return false,
+    };
+    value.trim().parse::<usize>().is_ok_and(|value| from_to.contains(&value))
+}
+
 fn everything() -> bool {
     std::env::var_os("RECORDS_ALL_NUMBERS").is_some()
 }
@@ -295,10 +306,7 @@ fn every_metadata_string_of_a_replay_takes_or_refuses_every_number() {
     for method in ["corr", "solar", "proden"] {
         for key in REPLAY_KEYS {
             for value in values_of(&key.replace('_', "-"), EXTREMES) {
-                if *key == "width"
-                    && value.trim().parse::<usize>().is_ok_and(|width| (9..=1024).contains(&width))
-                {
-                    // Right, and slow.
+                if takes_long("replay", key, &value) {
                     continue;
                 }
                 let mut case = case(method, 4);
@@ -535,7 +543,7 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
             } else {
                 FEW.iter().map(ToString::to_string).collect()
             };
-            for value in values {
+            for value in values.iter().filter(|value| !takes_long(path[0], &flag, value)) {
                 let argument = format!("--{flag}={value}");
                 let all: Vec<&str> = path.iter().chain(*rest).copied().chain([argument.as_str()]).collect();
                 let output = records(folder.path(), 5, &all);
