@@ -434,9 +434,9 @@ fn every_number_of_a_safetensors_header_is_held_against_the_file() {
                 [&format!("[{number},0]"), "0", "0"],
                 [&format!("[0,{number},{number}]"), "0", "0"],
                 [&format!("[{number},{number}]"), "0", "8"],
-                [&"[2]".to_string(), number, "8"],
-                [&"[2]".to_string(), "0", number],
-                [&"[2]".to_string(), number, number],
+                ["[2]", number, "8"],
+                ["[2]", "0", number],
+                ["[2]", number, number],
             ]
             .map(|[a, b, c]: [&str; 3]| [a, b, c])
             {
