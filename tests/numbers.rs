@@ -137,7 +137,7 @@ fn records<S: AsRef<str>>(folder: &Path, gib: u32, arguments: &[S]) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v \"$1\"; shift; exec \"$@\"", "sh", &(gib << 20).to_string()]);
     command.arg(env!("CARGO_BIN_EXE_records")).args(arguments.iter().map(AsRef::as_ref));
-    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let shown: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
     let mut child = command.spawn().unwrap();
     let started = Instant::now();

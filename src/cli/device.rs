@@ -17,7 +17,7 @@ pub struct DeviceArguments {
     /// How a GPU stores activations: auto (bf16), bf16, or f32 for checking
     #[arg(long, value_name = "WORD", default_value = "auto")]
     precision: String,
-    /// CPU threads; 0: all (0 to 1024)
+    /// CPU threads; 0: all (0 to 1024; no more than four for each core are started, or 16)
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }

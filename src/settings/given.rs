@@ -142,7 +142,7 @@ pub struct GivenSettings {
     /// How activations are stored: bf16 on a GPU and f32 on the CPU unless said otherwise
     #[arg(long, value_name = "WORD", help_heading = "Run")]
     pub precision: Option<String>,
-    /// CPU threads; 0 takes all
+    /// CPU threads; 0 takes all; no more than four for each core are started, or 16
     #[arg(long, value_name = "THREADS", help_heading = "Run")]
     pub threads: Option<usize>,
     /// Folder that holds the folders of runs

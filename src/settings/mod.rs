@@ -273,7 +273,7 @@ pub(crate) const MOST_EPOCHS: usize = 1_000_000;
 pub(crate) const LEAST: f64 = 1e-30;
 pub(crate) const MOST: f64 = 1e30;
 
-/// CPU threads at most; more than cores are of no use, and each takes memory for its stack.
+/// CPU threads at most; the CPU device starts no more than are of use.
 pub const MOST_THREADS: usize = 1024;
 
 /// What the setting called `name` may be, to follow "must be".

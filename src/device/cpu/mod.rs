@@ -32,11 +32,14 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// A device of `threads` threads; 0 takes every core.
+    /// A device of `threads` threads; 0 takes every core. Where that is far more than there are cores, fewer are started: results have
+    /// the same bits, and threads that wait for each other's cores take all the time.
     ///
     /// # Errors
-    /// When the threads cannot be started. How many they may be is checked where they are chosen.
+    /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min((4 * cores).max(16));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("cpu device {i}"))
