@@ -664,3 +664,53 @@ fn a_number_of_the_environment_is_checked() {
         assert_taken_or_refused("RAYON_NUM_THREADS", value, &output);
     }
 }
+
+/// The table reads what lies in run folders: numbers in metrics.jsonl at the end of their range, lines without end, escape bytes.
+#[test]
+fn the_table_reads_any_run_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = ["--dataset=synthetic", "--width=8", "--batch-size=8", "--device=cpu"];
+    let table = |more: &[&str]| {
+        let given = ["table", "cifar10", "--methods=corr", "--rho=100", "--q=0.5", "--exp-dir=t"];
+        let all: Vec<&str> = given.iter().chain(&train).chain(more).copied().collect();
+        records(folder.path(), 1, &all)
+    };
+    let run = folder.path().join("t/corr-rho100-q0.5-seed123");
+    fs::create_dir_all(&run).unwrap();
+    let config = [
+        "train",
+        "--preset=records-cifar10",
+        "--debias=none",
+        "--imb-factor=0.01",
+        "--partial-rate=0.5",
+        "--name=x",
+        "--dry-run",
+    ];
+    let config = Command::new(env!("CARGO_BIN_EXE_records")).args(config).args(train).output().unwrap();
+    fs::write(run.join("config.toml"), config.stdout).unwrap();
+    let line = |epoch: &str, number: &str| {
+        format!(
+            r#"{{"epoch":{epoch},"learning_rate":{number},"loss":{number},"train_accuracy":null,"mean_max_confidence":{number},
+"label_accuracy":null,"prior_distance":null,"class_prior":null,"test":{{"top1":{number},"top5":{number},"many":null,"medium":null,
+"few":null,"per_class":[]}},"seconds":{number},"images_per_second":{number}}}"#
+        )
+        .replace('\n', "")
+    };
+    for epoch in ["0", "18446744073709551615", "18446744073709551616", "-1"] {
+        for number in ["0", "-1e308", "1e308", "1e400", "null", "5e-324"] {
+            fs::write(run.join("metrics.jsonl"), line(epoch, number) + "\n").unwrap();
+            assert_taken_or_refused("t/corr", &format!("{epoch} {number}"), &table(&["--report"]));
+        }
+    }
+    fs::write(run.join("metrics.jsonl"), "").unwrap();
+    // A line without end, as long as a disk is large.
+    fs::File::create(run.join("metrics.jsonl")).unwrap().set_len(1 << 40).unwrap();
+    let log = fs::File::create(run.join("log.txt")).unwrap();
+    log.set_len(1 << 40).unwrap();
+    assert_taken_or_refused("t/corr", "long files", &table(&["--report"]));
+    fs::write(run.join("log.txt"), "failed: a\u{1b}[31mb\u{7}\n").unwrap();
+    let output = table(&["--report", "--output=table.txt"]);
+    assert_taken_or_refused("t/corr", "escapes", &output);
+    let text = fs::read_to_string(folder.path().join("table.txt")).unwrap();
+    assert!(text.contains("a\\u{1b}[31mb\\u{7}"), "{text}");
+}
