@@ -153,7 +153,7 @@ fn damaged_cifar10_is_refused_by_file_and_byte() {
                 fs::remove_file(dir.join("test_batch.bin")).unwrap();
                 fs::create_dir(dir.join("test_batch.bin")).unwrap();
             },
-            &["test_batch.bin", "cannot be read"],
+            &["test_batch.bin", "is a folder"],
         ),
         (
             "absent class",

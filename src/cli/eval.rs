@@ -40,9 +40,9 @@ pub struct EvalArguments {
 pub fn run(arguments: &EvalArguments) -> Result<()> {
     let shown = arguments.checkpoint.display();
     let checkpoint = Checkpoint::read(&arguments.checkpoint)?;
-    let mut settings: Settings =
-        toml::from_str(&checkpoint.config).map_err(|error| usage!("{shown}: its configuration: {error}"))?;
-    settings.validate()?;
+    let mut settings: Settings = toml::from_str(&checkpoint.config)
+        .map_err(|error| usage!("{shown}: its configuration: {}", error.message()))?;
+    settings.validate().map_err(|error| usage!("{shown}: its configuration: {error}"))?;
     if arguments.data_dir.is_some() {
         settings.data_dir.clone_from(&arguments.data_dir);
     }

@@ -24,6 +24,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::error::{exit_code, one_line};
+use crate::settings::{MOST_THREADS, quoted_where_odd};
+use crate::usage;
 
 /// Trains image classifiers from long-tailed data whose labels are candidate sets, with RECORDS and its peers.
 #[derive(Parser, Debug)]
@@ -94,9 +96,28 @@ fn let_large_writes_fail() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// The threads that decode images take their number from here; whatever stands there is started.
+fn check_environment() -> Result<()> {
+    for name in ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"] {
+        let Some(value) = std::env::var_os(name) else { continue };
+        let threads = value.to_str().and_then(|text| text.parse::<usize>().ok());
+        if threads.is_none_or(|threads| threads > MOST_THREADS) {
+            let shown = quoted_where_odd(&value.to_string_lossy());
+            return Err(usage!("{name} {shown}: must be a whole number from 0 to {MOST_THREADS}"));
+        }
+    }
+    Ok(())
+}
+
 fn run(argv: impl IntoIterator<Item = OsString>) -> Result<()> {
     match parse::parse(argv)? {
         parse::Parsed::Text(text) => output::print(&text),
-        parse::Parsed::Command(command) => dispatch(&command),
+        parse::Parsed::Command(command) => {
+            // The doctor ends well on any machine.
+            if !matches!(command, Command::Doctor(_)) {
+                check_environment()?;
+            }
+            dispatch(&command)
+        }
     }
 }

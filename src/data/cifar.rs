@@ -4,7 +4,6 @@
 //! blue), each row-major. CIFAR-10 has one label byte; CIFAR-100 has two, the coarse and the fine class, and the fine one
 //! counts.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -150,8 +149,11 @@ impl Layout {
     /// Appends the records of one file to `set`.
     fn append(&self, path: &Path, set: &mut ImageSet) -> Result<()> {
         let remedy = format!("unpack {} again", self.official.file_name);
-        let bytes = fs::read(path)
-            .map_err(|error| usage!("{}: cannot be read: {error}; {remedy}", path.display()))?;
+        // A file may have fewer records than the official one, never more.
+        let name = path.file_name().and_then(|name| name.to_str());
+        let official = self.official.needed().find(|(file, _)| Some(*file) == name);
+        let most = official.map_or(0, |(_, bytes)| bytes);
+        let bytes = read_whole(path, most).map_err(|error| usage!("{error}; {remedy}"))?;
         let labels = self.label_values.len();
         let record_len = labels + IMAGE;
         if bytes.is_empty() {

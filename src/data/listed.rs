@@ -2,9 +2,10 @@
 //!
 //! The lists are the training set: no subset is taken of them and no candidate is drawn.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
@@ -46,10 +47,10 @@ struct Row {
     /// Counted from 1.
     line: usize,
     /// Inside the list's folder.
-    image: PathBuf,
-    label: Option<String>,
-    /// Distinct; empty for test images.
-    candidates: Vec<String>,
+    image: Arc<Path>,
+    label: Option<Arc<str>>,
+    /// Distinct; empty for test images. Each name is in memory once.
+    candidates: Box<[Arc<str>]>,
 }
 
 impl List {
@@ -72,7 +73,16 @@ impl List {
         };
         let shown = file.display();
         let mut rows = Vec::new();
-        let mut lines: HashMap<PathBuf, usize> = HashMap::new();
+        let mut lines: HashMap<Arc<Path>, usize> = HashMap::new();
+        let mut names: HashSet<Arc<str>> = HashSet::new();
+        let mut shared = |name: &str| match names.get(name) {
+            Some(name) => Arc::clone(name),
+            None => {
+                let name: Arc<str> = name.into();
+                names.insert(Arc::clone(&name));
+                name
+            }
+        };
         for (line, fields) in table.rows() {
             let field = |column: usize| -> Result<&str> {
                 let text = fields[column].trim();
@@ -83,10 +93,12 @@ impl List {
                     None => Ok(text),
                 }
             };
-            let image = inside(field(image_column)?).map_err(|problem| {
-                usage!("{shown}:{line}: {} {:?}: {problem}", columns.image, &fields[image_column])
-            })?;
-            if let Some(first) = lines.insert(image.clone(), line) {
+            let image: Arc<Path> = inside(field(image_column)?)
+                .map_err(|problem| {
+                    usage!("{shown}:{line}: {} {:?}: {problem}", columns.image, &fields[image_column])
+                })?
+                .into();
+            if let Some(first) = lines.insert(Arc::clone(&image), line) {
                 return Err(usage!(
                     "{shown}:{line}: {} is listed on line {first} already; keep one of the rows",
                     image.display()
@@ -104,8 +116,8 @@ impl List {
             rows.push(Row {
                 line,
                 image,
-                label: label.map(String::from),
-                candidates: set.into_iter().map(String::from).collect(),
+                label: label.map(&mut shared),
+                candidates: set.into_iter().map(&mut shared).collect(),
             });
         }
         if rows.is_empty() {
@@ -119,7 +131,7 @@ impl List {
 
     /// The names in all candidate sets, ascending.
     pub fn candidate_names(&self) -> BTreeSet<&str> {
-        self.rows.iter().flat_map(|row| &row.candidates).map(String::as_str).collect()
+        self.rows.iter().flat_map(|row| &row.candidates).map(AsRef::as_ref).collect()
     }
 
     /// Something wrong with a row, with file and line.
@@ -141,6 +153,11 @@ impl List {
 
     fn candidates(&self, classes: &Classes) -> Result<CandidateSets> {
         let count = classes.names.len();
+        crate::memory::ensure_room(
+            crate::memory::product(&[self.rows.len(), count]),
+            &format!("{}: {} candidate sets of {count} classes", self.file.display(), self.rows.len()),
+            "split the data set",
+        )?;
         let mut sets = CandidateSets { classes: count, rows: vec![0; self.rows.len() * count] };
         for (row, set) in self.rows.iter().zip(sets.rows.chunks_exact_mut(count)) {
             for name in &row.candidates {

@@ -160,7 +160,7 @@ fn open(recipe: &Recipe, look: Look<'_>) -> Result<Opened> {
             u64::from(recipe.data_seed),
             recipe.synthetic_train_per_class,
             recipe.synthetic_test_per_class,
-        ),
+        )?,
         DatasetName::Voc => return looked_at(voc::open(folder)?, look),
         DatasetName::Csv => return looked_at(csv::open(folder)?, look),
     };

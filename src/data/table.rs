@@ -1,6 +1,7 @@
 //! CSV files with a header (RFC 4180), read strictly: what a spreadsheet or a script may have spoilt is told with its line
 //! instead of being guessed at.
 
+use std::ops::Index;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -12,18 +13,52 @@ use crate::usage;
 /// Bytes a text file may have at most.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// A CSV file: its header and its rows.
+/// A CSV file: its header and its rows. The fields of all rows lie one behind the other, so that a file takes little more memory
+/// than its bytes, however short its rows are.
 pub struct Table {
     path: PathBuf,
     header_line: usize,
     header: StringRecord,
-    /// Line, counted from 1, and fields of every row; as many fields as the header has.
-    rows: Vec<(usize, StringRecord)>,
+    /// The fields of all rows, as many for each as the header has.
+    text: String,
+    /// Where each field ends in the text.
+    ends: Vec<u32>,
+    /// The line of each row, counted from 1.
+    lines: Vec<u32>,
+}
+
+/// The fields of a row.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    text: &'a str,
+    /// Where the row begins in the text.
+    start: usize,
+    ends: &'a [u32],
+}
+
+impl<'a> Row<'a> {
+    /// The fields in order.
+    pub fn iter(self) -> impl Iterator<Item = &'a str> {
+        (0..self.ends.len()).map(move |column| self.field(column))
+    }
+
+    fn field(self, column: usize) -> &'a str {
+        let start = column.checked_sub(1).map_or(self.start, |before| self.ends[before] as usize);
+        &self.text[start..self.ends[column] as usize]
+    }
+}
+
+impl Index<usize> for Row<'_> {
+    type Output = str;
+
+    fn index(&self, column: usize) -> &str {
+        self.field(column)
+    }
 }
 
 impl Table {
-    /// Reads a file. Fields are separated by commas; a field with a comma, a quote or a line break stands in quotes, and quotes
-    /// inside it are doubled. A byte-order mark, either kind of line end and empty lines are fine.
+    /// Reads a file of at most 256 MiB. Fields are separated by commas; a field with a comma, a quote or a line break stands in
+    /// quotes, and quotes inside it are doubled. A byte-order mark, either kind of line end and empty lines are fine.
     ///
     /// # Errors
     /// A usage error with the file, and the line where it applies: it cannot be read, is too large, not UTF-8 or empty,
@@ -32,7 +67,7 @@ impl Table {
         let text = read_text(path)?;
         let mut reader =
             csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-        let mut records = Vec::new();
+        let mut table: Option<Self> = None;
         let mut record = StringRecord::new();
         let (mut start, mut line) = (0, 1);
         while reader.read_record(&mut record).map_err(|error| usage!("{}: {error}", path.display()))? {
@@ -47,23 +82,37 @@ impl Table {
                     path.display()
                 ));
             }
-            records.push((line, std::mem::take(&mut record)));
+            match &mut table {
+                None => table = Some(Self::with_header(path, line, std::mem::take(&mut record))),
+                Some(table) => table.push(line, &record)?,
+            }
             line += written.matches('\n').count();
             start = end;
         }
-        let mut rows = records.into_iter();
-        let Some((header_line, header)) = rows.next() else {
-            return Err(usage!("{}: is empty; its first line must name the columns", path.display()));
-        };
-        let rows: Vec<_> = rows.collect();
-        if let Some((line, row)) = rows.iter().find(|(_, row)| row.len() != header.len()) {
-            let (found, wanted) = (row.len(), header.len());
+        table.ok_or_else(|| usage!("{}: is empty; its first line must name the columns", path.display()))
+    }
+
+    fn with_header(path: &Path, header_line: usize, header: StringRecord) -> Self {
+        let (text, ends, lines) = Default::default();
+        Self { path: path.into(), header_line, header, text, ends, lines }
+    }
+
+    /// Appends a row.
+    fn push(&mut self, line: usize, row: &StringRecord) -> Result<()> {
+        let (found, wanted) = (row.len(), self.header.len());
+        if found != wanted {
             return Err(usage!(
                 "{}:{line}: {found} fields, but the header names {wanted}; put a field with a comma in quotes",
-                path.display()
+                self.path.display()
             ));
         }
-        Ok(Self { path: path.into(), header_line, header, rows })
+        // Lines and bytes of a file of at most MAX_BYTES.
+        self.lines.push(line as u32);
+        for field in row {
+            self.text.push_str(field);
+            self.ends.push(self.text.len() as u32);
+        }
+        Ok(())
     }
 
     /// Where in a row the column called `name` stands; `None` where there is no such column. Other columns may have any names.
@@ -99,8 +148,14 @@ impl Table {
     }
 
     /// Line and fields of every row.
-    pub fn rows(&self) -> impl Iterator<Item = (usize, &StringRecord)> {
-        self.rows.iter().map(|(line, row)| (*line, row))
+    pub fn rows(&self) -> impl Iterator<Item = (usize, Row<'_>)> {
+        let columns = self.header.len();
+        self.lines.iter().enumerate().map(move |(row, &line)| {
+            let first = row * columns;
+            let start = first.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+            let ends = &self.ends[first..first + columns];
+            (line as usize, Row { text: &self.text, start, ends })
+        })
     }
 }
 

@@ -142,7 +142,7 @@ pub struct GivenSettings {
     /// How activations are stored: bf16 on a GPU and f32 on the CPU unless said otherwise
     #[arg(long, value_name = "WORD", help_heading = "Run")]
     pub precision: Option<String>,
-    /// CPU threads; 0 takes all
+    /// CPU threads; 0 takes all; no more than four for each core are started, or 16
     #[arg(long, value_name = "THREADS", help_heading = "Run")]
     pub threads: Option<usize>,
     /// Folder that holds the folders of runs
@@ -339,7 +339,7 @@ fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error
 }
 
 /// The name nearest to `word`, if one is near: at most a third of the letters differ.
-fn nearest(word: &str, names: &[String]) -> Option<String> {
+pub(crate) fn nearest(word: &str, names: &[String]) -> Option<String> {
     let (distance, name) = names.iter().map(|name| (edits(word, name), name)).min()?;
     (distance <= word.chars().count().max(3) / 3).then(|| name.clone())
 }

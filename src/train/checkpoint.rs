@@ -21,8 +21,8 @@ use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
 use crate::nn::StateDict;
 use crate::pll::{ConfidenceStore, Solar};
-use crate::text::printable;
-use crate::usage;
+use crate::text::excerpt;
+use crate::{settings, usage};
 
 /// Marks our files and their version.
 const FORMAT: &str = "records checkpoint 2";
@@ -44,6 +44,23 @@ pub struct Progress {
     pub classes: Vec<String>,
     /// Training samples of each class; `None` where true classes are unknown.
     pub train_counts: Option<Vec<usize>>,
+}
+
+impl Progress {
+    /// What arithmetic on these numbers relies on.
+    fn check(&self) -> std::result::Result<(), String> {
+        // SoLar has two stages.
+        let most = 2 * settings::MOST_EPOCHS;
+        if self.epochs_done > most || self.best_epoch > most {
+            return Err(format!("epochs {} and {}, at most {most}", self.epochs_done, self.best_epoch));
+        }
+        let counts = self.train_counts.as_deref().unwrap_or(&[1]);
+        let sum = counts.iter().try_fold(0usize, |sum, &count| sum.checked_add(count));
+        if sum.is_none_or(|sum| sum == 0 || sum > i32::MAX as usize) {
+            return Err("'train_counts' are no numbers of training samples".into());
+        }
+        Ok(())
+    }
 }
 
 /// A checkpoint in memory.
@@ -105,7 +122,7 @@ impl Checkpoint {
         };
         let format = text("format")?;
         if format != FORMAT {
-            let format = printable(format);
+            let format = excerpt(format);
             return Err(usage!(
                 "{name}: format '{format}'; this version reads '{FORMAT}', so use the version that wrote it or train again"
             ));
@@ -117,8 +134,9 @@ impl Checkpoint {
         }
         let unreadable =
             |key: &str, error: serde_json::Error| usage!("{name}: bad '{key}' metadata: {error}");
-        let progress =
+        let progress: Progress =
             serde_json::from_str(text("progress")?).map_err(|error| unreadable("progress", error))?;
+        progress.check().map_err(|problem| usage!("{name}: bad 'progress' metadata: {problem}"))?;
         let data = serde_json::from_str(text("data")?).map_err(|error| unreadable("data", error))?;
         if let Some(problem) = divergence::first_of_dict(&file.state_dict()) {
             return Err(usage!(

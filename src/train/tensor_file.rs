@@ -1,13 +1,16 @@
 //! Safetensors files with metadata, read with every claim checked and written whole.
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, Metadata};
 
+use crate::files::open_regular;
 use crate::nn::{Parameters, StateDict};
-use crate::usage;
+use crate::text::excerpt;
+use crate::{memory, usage};
 
 /// Values of one element type.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,38 +66,46 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads `path`.
+    /// Reads `path`, a regular file; its memory is taken once, tensor by tensor.
     ///
     /// # Errors
-    /// A usage error naming the file if it cannot be read, is no safetensors file, or holds a type other than f32, f64, i64, i32,
-    /// u32 and u8.
+    /// A usage error naming the file if it cannot be read, does not fit into memory, is no safetensors file, or holds a type other
+    /// than f32, f64, i64, i32, u32 and u8.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| usage!("cannot read {}: {error}", path.display()))?;
-        Self::from_bytes(&bytes).map_err(|reason| usage!("{}: {reason}", path.display()))
+        let (file, size) = open_regular(path)?;
+        memory::ensure_room(size, &path.display().to_string(), "take a machine with more memory")?;
+        Self::from_reader(BufReader::new(file), size).map_err(|reason| usage!("{}: {reason}", path.display()))
     }
 
     /// Parses the bytes of a safetensors file; the error says what is wrong with them.
     pub fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let wrong = |error| format!("not a whole safetensors file ({error})");
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
-        let views = SafeTensors::deserialize(bytes).map_err(wrong)?;
+        Self::from_reader(bytes, bytes.len() as u64)
+    }
+
+    /// Reads a safetensors file of `size` bytes. What the header claims is held against the size before memory is taken for it.
+    fn from_reader(mut reader: impl Read, size: u64) -> std::result::Result<Self, String> {
+        let header = read_header(&mut reader, size)?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in views.iter() {
-            let data = view.data();
-            let values = match view.dtype() {
-                Dtype::F32 => Values::F32(words(data).map(f32::from_le_bytes).collect()),
-                Dtype::F64 => Values::F64(words(data).map(f64::from_le_bytes).collect()),
-                Dtype::U32 => Values::U32(words(data).map(u32::from_le_bytes).collect()),
-                Dtype::I64 => Values::I64(words(data).map(i64::from_le_bytes).collect()),
-                Dtype::I32 => Values::I32(words(data).map(i32::from_le_bytes).collect()),
-                Dtype::U8 => Values::U8(data.to_vec()),
-                other => {
-                    return Err(format!(
-                        "tensor '{name}' is of type {other:?}; must be F32, F64, I64, I32, U32 or U8"
-                    ));
-                }
-            };
-            tensors.insert(name.to_owned(), (view.shape().to_vec(), values));
+        // In order of their places in the file, which follow each other without gaps.
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else { continue };
+            let shown = excerpt(&name);
+            if info.shape.len() > MOST_DIMENSIONS {
+                let dimensions = info.shape.len();
+                return Err(format!(
+                    "tensor '{shown}' has {dimensions} dimensions; at most {MOST_DIMENSIONS} are read"
+                ));
+            }
+            let (start, end) = info.data_offsets;
+            let values =
+                read_values(&mut reader, info.dtype, end - start).map_err(|problem| match problem {
+                    None => format!(
+                        "tensor '{shown}' is of type {:?}; must be F32, F64, I64, I32, U32 or U8",
+                        info.dtype
+                    ),
+                    Some(error) => format!("{NOT_WHOLE} ({error})"),
+                })?;
+            tensors.insert(name, (info.shape.clone(), values));
         }
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Self { tensors, metadata })
@@ -226,7 +237,9 @@ impl TensorFile {
         let name = parameters.counter_names().next().filter(|name| self.tensors.contains_key(name));
         let Some(name) = name else { return Ok(None) };
         match self.i64(&name)? {
-            (_, [count]) => Ok(Some(*count)),
+            // No run gets near it, and counting on from it cannot overflow.
+            (_, [count]) if (0..=1 << 60).contains(count) => Ok(Some(*count)),
+            (_, [count]) => Err(usage!("tensor '{name}': {count}; must be a number of steps")),
             (shape, _) => Err(usage!("tensor '{name}': shape {shape:?}; must be one number")),
         }
     }
@@ -250,9 +263,76 @@ impl TensorFile {
     }
 }
 
-/// Little-endian words of N bytes.
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.as_chunks().0.iter().copied()
+/// Begins what is said of a file that is something else or was cut.
+const NOT_WHOLE: &str = "not a whole safetensors file";
+
+/// Bytes a header may have at most: those of checkpoints have some 50 KB.
+const LARGEST_HEADER: u64 = 16 << 20;
+
+/// Dimensions a tensor may have at most.
+const MOST_DIMENSIONS: usize = 8;
+
+/// The header of a safetensors file of `size` bytes: its length, then JSON. What it says of tensors adds up to the rest of the file.
+fn read_header(reader: &mut impl Read, size: u64) -> std::result::Result<Metadata, String> {
+    let cut = |error: std::io::Error| format!("{NOT_WHOLE} ({error})");
+    let mut length = [0; 8];
+    reader.read_exact(&mut length).map_err(cut)?;
+    let length = u64::from_le_bytes(length);
+    if length > size.saturating_sub(8) {
+        return Err(format!("{NOT_WHOLE} (a header of {length} bytes in a file of {size})"));
+    }
+    if length > LARGEST_HEADER {
+        return Err(format!("{NOT_WHOLE} (a header of {length} bytes; at most {LARGEST_HEADER} are read)"));
+    }
+    let mut header = vec![0; length as usize];
+    reader.read_exact(&mut header).map_err(cut)?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| format!("{NOT_WHOLE} ({})", excerpt(&error.to_string())))?;
+    let claimed = (header.data_len() as u64).checked_add(8 + length);
+    if claimed != Some(size) {
+        let tensors = header.data_len();
+        return Err(format!(
+            "{NOT_WHOLE} (its header tells of {tensors} bytes of tensors, there are {})",
+            size - 8 - length
+        ));
+    }
+    Ok(header)
+}
+
+/// `bytes` bytes as values of `dtype`; the error is `None` for a type that is not read.
+fn read_values(
+    reader: &mut impl Read,
+    dtype: Dtype,
+    bytes: usize,
+) -> std::result::Result<Values, Option<std::io::Error>> {
+    Ok(match dtype {
+        Dtype::F32 => Values::F32(read_words(reader, bytes, f32::from_le_bytes)?),
+        Dtype::F64 => Values::F64(read_words(reader, bytes, f64::from_le_bytes)?),
+        Dtype::I64 => Values::I64(read_words(reader, bytes, i64::from_le_bytes)?),
+        Dtype::I32 => Values::I32(read_words(reader, bytes, i32::from_le_bytes)?),
+        Dtype::U32 => Values::U32(read_words(reader, bytes, u32::from_le_bytes)?),
+        Dtype::U8 => Values::U8(read_words(reader, bytes, u8::from_le_bytes)?),
+        _ => return Err(None),
+    })
+}
+
+/// Little-endian words of N bytes, `bytes` bytes in all, a multiple of N.
+fn read_words<const N: usize, T>(
+    reader: &mut impl Read,
+    bytes: usize,
+    word: fn([u8; N]) -> T,
+) -> std::io::Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(bytes / N).map_err(std::io::Error::other)?;
+    let mut part = [0; 1 << 14];
+    let mut rest = bytes;
+    while rest > 0 {
+        let part = &mut part[..rest.min(1 << 14)];
+        reader.read_exact(part)?;
+        values.extend(part.as_chunks().0.iter().copied().map(word));
+        rest -= part.len();
+    }
+    Ok(values)
 }
 
 fn missing(name: &str, wanted: &str, found: Option<&(Vec<usize>, Values)>) -> anyhow::Error {
@@ -296,7 +376,7 @@ mod tests {
         assert!((0..10).all(|_| file(&keys).to_bytes().unwrap() == bytes));
         assert_eq!(TensorFile::from_bytes(&bytes).unwrap(), file(&keys));
         // Every tensor is aligned to its element.
-        let (size, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let (size, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         for (name, info) in header.tensors() {
             assert_eq!((8 + size + info.data_offsets.0) % (info.dtype.bitsize() / 8), 0, "{name}");
         }

@@ -48,6 +48,12 @@ pub fn decode_all(
     };
     let image_len = size.checked_mul(size).and_then(|pixels| pixels.checked_mul(3)).ok_or_else(too_large)?;
     let total = image_len.checked_mul(count).ok_or_else(too_large)?;
+    // A long-tailed subset and the device have theirs besides.
+    crate::memory::ensure_room(
+        crate::memory::product(&[total, 2]),
+        &format!("{count} images of {size}x{size} pixels, twice"),
+        "take a smaller --image-size",
+    )?;
     let mut images = Vec::new();
     images.try_reserve_exact(total).map_err(|_| too_large())?;
     images.resize(total, 0);

@@ -116,6 +116,9 @@ impl Driver for SimDriver {
 
     fn allocate(&mut self, bytes: &[usize], label: &str) -> Result<Vec<Memory>> {
         self.activity.allocations += 1;
+        // The interpreter keeps at least a second byte about each.
+        let all = bytes.iter().fold(0u64, |all, &bytes| all.saturating_add(bytes as u64)).saturating_mul(2);
+        crate::memory::ensure_room(all, label, "take a smaller --batch-size, --width or --image-size")?;
         // Apart from each other, so that running over the end of one is seen.
         let one = |&bytes: &usize| Memory { address: self.machine.allocate(bytes, label), bytes };
         Ok(bytes.iter().map(one).collect())

@@ -66,7 +66,7 @@ impl State {
             ));
         }
         let metrics = run_folder::metrics(&folder);
-        let done = metrics.last().map_or(0, |last| last.epoch + 1);
+        let done = metrics.last().map_or(0, |last| last.epoch.saturating_add(1));
         if let Some(last) =
             metrics.last().and_then(|last| last.test.as_ref()).filter(|_| done >= epochs(&there))
         {

@@ -15,7 +15,7 @@ use crate::text::printable;
 use crate::train::metrics::EpochMetrics;
 
 /// A file of more is none of a run's.
-const LARGEST: u64 = 4 << 30;
+const LARGEST: u64 = 1 << 30;
 
 /// One line of the file.
 struct Line<'a> {

@@ -28,14 +28,14 @@ mod lock;
 mod states;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 
 use super::metrics::{EpochMetrics, EpochTimes};
 use crate::error::{exit_code, one_line};
-use crate::files::{remove_leftovers, unwritable, write_atomically};
+use crate::files::{open_regular, remove_leftovers, unwritable, write_atomically};
 use crate::settings::Settings;
 use crate::settings::given::SettingsFile;
 use crate::text::printable;
@@ -50,13 +50,19 @@ pub use states::{newest, progress, read};
 /// What to do about a `config.toml` that cannot be used.
 const MOVE_AWAY: &str = "move it away and resume again: the run's checkpoints hold its settings, too";
 
+/// Bytes that are read of the end of log.txt; the longest line that is written has some 20 KB.
+const LONGEST_LINE: u64 = 1 << 20;
+
 /// Begins the line of log.txt that says why a run failed.
 const FAILED: &str = "failed: ";
 
 /// Why the run in a folder failed; `None` if it did not, or was begun again since.
 pub fn failure(folder: &Path) -> Option<String> {
-    let log = fs::read(folder.join("log.txt")).ok()?;
-    String::from_utf8_lossy(&log).lines().last()?.strip_prefix(FAILED).map(String::from)
+    let (mut log, size) = open_regular(&folder.join("log.txt")).ok()?;
+    log.seek(SeekFrom::Start(size.saturating_sub(LONGEST_LINE))).ok()?;
+    let mut end = Vec::new();
+    log.take(LONGEST_LINE).read_to_end(&mut end).ok()?;
+    String::from_utf8_lossy(&end).lines().last()?.strip_prefix(FAILED).map(printable)
 }
 
 /// Whether a folder holds no more than a run leaves that ends before it has written its settings.
