@@ -181,11 +181,22 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Weak,
-    /// Volatile or relaxed: seen by others, orders nothing.
+    /// Goes to memory each time, but is no atomic access.
+    Volatile,
+    /// Seen by others, orders nothing by itself.
     Relaxed,
     Acquire,
     Release,
     Both,
+}
+
+/// Whom an atomic access or a fence is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The threads of the block.
+    Block,
+    /// Those of every block.
+    Device,
 }
 
 /// A load or store.
@@ -194,6 +205,11 @@ pub struct Access {
     pub space: Space,
     pub value: Type,
     pub order: Order,
+    pub scope: Scope,
+    /// Through the read-only cache, which does not see what the launch writes.
+    pub read_only: bool,
+    /// The value decides whether a loop goes on (set by `waits`).
+    pub waits: bool,
     pub address: Address,
     /// One register for each element; none where the value is dropped.
     pub registers: Vec<Option<Reg>>,
@@ -219,6 +235,9 @@ pub struct Atomic {
     pub space: Space,
     pub value: Type,
     pub order: Order,
+    pub scope: Scope,
+    /// As of [`Access`].
+    pub waits: bool,
     pub address: Address,
     /// None for `red`.
     pub result: Option<Reg>,
@@ -452,7 +471,7 @@ pub enum Op {
     Load(Box<Access>),
     Store(Box<Access>),
     Atomic(Box<Atomic>),
-    Fence,
+    Fence(Scope),
     Barrier(Box<Barrier>),
     WarpBarrier(u32),
     Shuffle(Box<Shuffle>),

@@ -12,6 +12,7 @@ use crate::code::{Kernel, ModuleVariable, Parameter};
 use crate::error::{Error, Result};
 use crate::flow;
 use crate::parse::{self, Function, Module, Space};
+use crate::waits;
 use frame::{Builder, Frame};
 
 /// More instructions than any kernel has, calls copied in.
@@ -148,6 +149,7 @@ fn kernel(
     builder.emit_end(function.line);
     let (mut steps, rows, constants, shared_bytes, local_bytes, shared_labels) = builder.finish()?;
     flow::set_joins(&mut steps);
+    waits::mark(&mut steps);
     Ok(Kernel {
         name: function.name.to_string(),
         steps,

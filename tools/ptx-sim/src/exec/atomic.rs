@@ -3,10 +3,12 @@
 use super::block::BlockState;
 use super::float::{Arithmetic, both, half};
 use super::grid::Worker;
+use super::check::{self, Who};
 use super::memory::{self, by_space};
 use super::registers::{Bf16, F16, LANES, lanes};
 use super::warp::Warp;
-use crate::code::{Atomic, AtomicKind, Order, Space, Type};
+use crate::code::{Atomic, AtomicKind, Space, Type};
+use crate::memory::order::Place;
 
 /// The new value.
 fn combine(it: &Atomic, old: u64, operand: u64, second: u64) -> u64 {
@@ -68,6 +70,40 @@ fn combine(it: &Atomic, old: u64, operand: u64, second: u64) -> u64 {
     }
 }
 
+/// Who modifies a word, having noted whether that takes a lock or gives one back. What takes a lock for sure is a
+/// compare-and-swap that succeeds, or an exchange in a loop that waits.
+fn take(
+    worker: &Worker<'_>,
+    block: &mut BlockState,
+    warp: &Warp,
+    it: &Atomic,
+    place: Place,
+    old: u64,
+    new: u64,
+) -> Who {
+    if old != new {
+        let takes = match it.kind {
+            AtomicKind::CompareSwap => true,
+            AtomicKind::Exchange => it.waits,
+            _ => false,
+        };
+        let held = block.order.holds(warp.index, place);
+        if takes || held {
+            let signals = &worker.launch.signals;
+            block.order.note_lock(signals, warp.index, place, takes && !held, it.order, it.scope);
+        }
+    }
+    Who { modifies: true, ..check::who(block, warp, it.order, it.scope, it.waits) }
+}
+
+/// Lanes whose operation wrote: a compare-and-swap that fails does not.
+fn written(it: &Atomic, mask: u32, olds: &[u64; LANES], operands: &[u64; LANES], kept: u64) -> u32 {
+    if it.kind != AtomicKind::CompareSwap {
+        return mask;
+    }
+    lanes(mask).filter(|lane| olds[*lane] == operands[*lane] & kept).fold(0, |bits, lane| bits | 1u32 << lane)
+}
+
 pub fn run(
     worker: &mut Worker<'_>,
     block: &mut BlockState,
@@ -87,19 +123,29 @@ pub fn run(
         Space::Shared => {
             let mask =
                 memory::shared_place(worker, block, warp, addresses, mask, bytes, pc, "an atomic operation");
+            let places = memory::places(Space::Shared, block.order.id(), addresses, mask);
+            check::observe(worker, block, warp, places, it.order, it.scope);
             for lane in lanes(mask) {
                 let offset = addresses[lane] as usize;
-                let read = block.shared.read(offset, bytes, warp.index, true);
-                let write = block.shared.write(offset, bytes, warp.index, true);
-                if let Some(defect) = read.or(write) {
-                    memory::shared_defect(worker, block, warp, defect, true, offset, bytes, lane, pc);
+                if let Some(defect) = block.shared.usable(offset, bytes) {
+                    check::shared_content(worker, block, warp, defect, offset, bytes, true, lane, pc);
                 }
                 let old = block.shared.get(offset, bytes);
                 let new = combine(it, old, operands[lane] & kept, seconds[lane] & kept) & kept;
+                let place = Place::shared(addresses[lane], block.order.id());
+                let who = take(worker, block, warp, it, place, old, new);
+                if old == new {
+                    check::shared_read(worker, block, warp, offset, bytes, who, lane, pc);
+                } else {
+                    check::shared_write(worker, block, warp, offset, bytes, who, false, lane, pc);
+                }
                 block.shared.put(offset, bytes, new);
                 olds[lane] = old;
                 changed |= old != new;
             }
+            let wrote = written(it, mask, &olds, &operands, kept);
+            let places = memory::places(Space::Shared, block.order.id(), addresses, wrote);
+            check::publish(worker, block, warp, places, it.order, it.scope);
             memory::shared_cost(worker, addresses, mask, bytes);
             worker.counters.atomic_lanes += u64::from(mask.count_ones());
         }
@@ -107,22 +153,31 @@ pub fn run(
             let what = "an atomic operation";
             let placed = memory::place(worker, block, warp, addresses, mask, u64::from(bytes), pc, what);
             let launch = worker.launch;
-            let who = memory::me(block, warp, Order::Relaxed);
-            memory::signal(worker, block, warp, addresses, placed.mask, it.order);
+            let places = memory::places(Space::Global, 0, addresses, placed.mask);
+            check::observe(worker, block, warp, places, it.order, it.scope);
             // One warp's operation at a time, whichever thread runs it.
             let guard = if launch.alone { None } else { launch.atomics.lock().ok() };
             for lane in lanes(placed.mask) {
                 let allocation = launch.memory.get(placed.index(lane));
                 let address = addresses[lane];
                 let offset = (address - allocation.base) as usize;
-                memory::check_read(worker, block, warp, allocation, address, bytes, who, lane, pc);
+                check::check_written(worker, block, warp, allocation, address, bytes, lane, pc);
                 let old = allocation.load(offset, bytes);
                 let new = combine(it, old, operands[lane] & kept, seconds[lane] & kept) & kept;
                 allocation.store(offset, bytes, new, launch.alone);
-                memory::check_write(worker, block, warp, allocation, address, bytes, who, lane, pc);
+                let who = take(worker, block, warp, it, Place::global(address), old, new);
+                if old == new {
+                    check::check_read(worker, block, warp, allocation, address, bytes, who, lane, pc);
+                } else {
+                    let silent = || false;
+                    check::check_write(worker, block, warp, allocation, address, bytes, who, silent, lane, pc);
+                }
                 olds[lane] = old;
                 changed |= old != new;
             }
+            let wrote = written(it, placed.mask, &olds, &operands, kept);
+            let places = memory::places(Space::Global, 0, addresses, wrote);
+            check::publish(worker, block, warp, places, it.order, it.scope);
             drop(guard);
             memory::global_cost(worker, addresses, &placed, bytes, true);
             worker.counters.atomic_lanes += u64::from(placed.mask.count_ones());

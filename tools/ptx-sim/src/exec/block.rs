@@ -6,9 +6,8 @@ use super::registers::{FULL, LANES};
 use super::warp::{self, Status, Stop, Warp};
 use crate::code::{Constant, File, Special};
 use crate::finding::FindingKind;
-use crate::memory::races::Use;
+use crate::memory::order::Ordering;
 use crate::memory::shared::Shared;
-use crate::memory::sync::Knowledge;
 
 /// Instructions a warp runs before the next one's turn. Long: warps of real kernels mostly meet at barriers.
 const TURN: u32 = 4096;
@@ -20,36 +19,16 @@ const MOST_SPINS: u32 = 20_000;
 pub struct BlockState {
     pub index: [u32; 3],
     pub linear: u64,
-    /// The block as histories know it.
-    pub id: u32,
     pub shared: Shared,
     pub shared_bytes: u64,
     pub barriers: Vec<Arrivals>,
     /// Barriers that a warp arrived at and did not stop.
     pub arrived: Vec<u32>,
-    pub me: Use,
-    phase: u64,
-    pub epoch: u32,
-    pub knowledge: Knowledge,
-    /// A fence was executed: atomics may publish.
-    pub fenced: bool,
-    /// Plain accesses of global memory since the last release.
-    pub unpublished: bool,
+    /// What its warps know of each other and of other blocks.
+    pub order: Ordering,
     /// Something changed that others may wait for.
     pub progress: bool,
     pub ticks: u64,
-}
-
-impl BlockState {
-    pub fn next_phase(&mut self, tag: u64) {
-        self.phase += 1;
-        self.me = Use::new(tag, self.linear, u64::from(self.epoch), self.phase);
-    }
-
-    pub fn next_epoch(&mut self, tag: u64) {
-        self.epoch = self.epoch.saturating_add(1);
-        self.me = Use::new(tag, self.linear, u64::from(self.epoch), self.phase);
-    }
 }
 
 /// How a block stands after a round.
@@ -94,11 +73,8 @@ impl Block {
         state.barriers.clear();
         state.barriers.resize(16, Arrivals::default());
         state.arrived.clear();
-        (state.phase, state.epoch) = (0, 0);
-        state.me = Use::new(launch.tag, linear, 0, 0);
-        state.id = state.me.block();
-        state.knowledge = Knowledge::default();
-        (state.fenced, state.unpublished, state.progress, state.ticks) = (false, false, false, 0);
+        state.order.start(launch.tag, linear, count as usize);
+        (state.progress, state.ticks) = (false, 0);
         self.warps.resize_with(count as usize, Warp::new);
         self.random = if launch.seed == 0 { 0 } else { mix(launch.seed ^ mix(linear)) | 1 };
         self.order = (0..count).collect();

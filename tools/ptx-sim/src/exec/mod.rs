@@ -7,6 +7,7 @@ mod async_copy;
 mod atomic;
 mod barrier;
 pub mod block;
+mod check;
 mod convert;
 pub mod float;
 pub mod grid;

@@ -1,0 +1,466 @@
+//! What each warp of a block knows of what others did, by the PTX memory model.
+//!
+//! A warp's *time* goes up whenever it synchronises. What others know of it is a time before which they know everything:
+//! - A **fence** closes what the warp did and knows so far. An atomic write after it (relaxed, volatile, a read-modify-write)
+//!   publishes that at its address: for the block, and for other blocks if fence and write both are for the device.
+//! - An atomic read of the address *observes* what was published there. Observing alone orders only the warp's volatile and
+//!   atomic reads; a fence after it, or an acquire, makes it knowledge.
+//! - A **barrier** makes all warps that take part know each other, and what each of them observed.
+//! - Lanes of a warp know each other after an instruction that all of them execute together (`bar.warp.sync`, shuffles...).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::races::{Bounds, Conflict, Kind, MOST_TIME, Use};
+use super::sync::{Early, Knowledge, Seen, Signals, join_seen};
+use crate::code::{Order, Scope};
+
+/// Whether two uses are a race, and what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Fine,
+    /// Nothing orders them.
+    Race,
+    /// The flag was read, but no fence followed.
+    NoAcquire,
+    /// They are ordered by a lock, but the earlier one did not fence after taking it: in the other order they would race.
+    EarlyInLock,
+}
+
+/// A fence that lanes of a warp ran: what it closed.
+#[derive(Clone, Debug)]
+struct Fence {
+    lanes: u32,
+    scope: Scope,
+    closed: Arc<Knowledge>,
+}
+
+/// A lock that a warp took, and when it fenced after that.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    lock: u64,
+    from: u32,
+    fence: Option<u32>,
+    device_fence: Option<u32>,
+}
+
+/// Times before which each lane knows each other lane.
+type Lanes = Box<[[u32; 32]; 32]>;
+
+/// A warp's clock and knowledge.
+#[derive(Debug, Default)]
+struct View {
+    time: u32,
+    /// Before this, lanes know all that the warp did.
+    lanes_from: u32,
+    me: Use,
+    known: Knowledge,
+    /// Of other blocks' warps, what was found known before.
+    certain: HashMap<(u32, u32), u32>,
+    /// What was observed through the block, and through the device, and no fence has followed yet.
+    observed: Knowledge,
+    observed_far: Seen,
+    fences: Vec<Fence>,
+    held: Vec<Held>,
+    /// Only where some lanes synchronised without the others.
+    lanes: Option<Lanes>,
+}
+
+/// What was published at one address within the block.
+#[derive(Debug, Default)]
+struct Flag {
+    knowledge: Knowledge,
+    /// What the releasing lanes knew of their own warp's lanes.
+    lanes: HashMap<u32, [u32; 32]>,
+}
+
+/// Where an atomic access goes: the address as the block knows it, and whether other blocks can reach it.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub key: u64,
+    pub global: bool,
+}
+
+impl Place {
+    pub fn global(address: u64) -> Self {
+        Self { key: address, global: true }
+    }
+
+    pub fn shared(offset: u64, block: u32) -> Self {
+        Self { key: 1 << 63 | u64::from(block) << 32 | offset, global: false }
+    }
+}
+
+/// The order of a block's warps.
+#[derive(Debug, Default)]
+pub struct Ordering {
+    tag: u64,
+    block: u64,
+    id: u32,
+    warps: Vec<View>,
+    /// Before this, every warp knows everything of the block.
+    from: u32,
+    flags: HashMap<u64, Flag>,
+}
+
+impl Ordering {
+    /// A new block of the launch `tag`.
+    pub fn start(&mut self, tag: u64, block: u64, warps: usize) {
+        (self.tag, self.block, self.from) = (tag, block, 1);
+        self.flags.clear();
+        self.warps.clear();
+        self.warps.resize_with(warps, View::default);
+        for warp in 0..warps {
+            let view = &mut self.warps[warp];
+            (view.time, view.lanes_from) = (1, 1);
+            view.me = Use::new(tag, block, warp as u32, 1);
+        }
+        self.id = Use::new(tag, block, 0, 0).block();
+    }
+
+    /// The block as histories know it.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// A warp as histories know it now.
+    #[inline(always)]
+    pub fn me(&self, warp: u32) -> (Use, Bounds) {
+        let view = &self.warps[warp as usize];
+        (view.me, Bounds { lanes: view.lanes_from, block: self.from })
+    }
+
+    /// The same for an access of this order.
+    #[inline(always)]
+    pub fn access(&self, warp: u32, order: Order, scope: Scope, waits: bool) -> (Use, Bounds) {
+        let (me, bounds) = self.me(warp);
+        let kind = match (order, scope) {
+            (Order::Weak, _) => return (me, bounds),
+            (Order::Volatile, _) => Kind::Volatile,
+            (_, Scope::Device) => Kind::Strong,
+            (_, Scope::Block) => Kind::Block,
+        };
+        let me = me.of(kind, waits);
+        (if self.warps[warp as usize].fences.is_empty() { me } else { me.fenced() }, bounds)
+    }
+
+    fn set_time(&mut self, warp: u32, time: u32) {
+        let view = &mut self.warps[warp as usize];
+        view.time = time.min(MOST_TIME);
+        view.me = Use::new(self.tag, self.block, warp, view.time);
+    }
+
+    #[inline(always)]
+    fn tick(&mut self, warp: u32) {
+        let time = self.warps[warp as usize].time + 1;
+        self.set_time(warp, time);
+    }
+
+    /// All that a warp did and knows.
+    fn closed(&self, warp: u32) -> Knowledge {
+        let view = &self.warps[warp as usize];
+        let mut closed = view.known.clone();
+        closed.own.resize(self.warps.len(), 0);
+        closed.own.iter_mut().for_each(|time| *time = (*time).max(self.from));
+        closed.own[warp as usize] = view.time + 1;
+        closed
+    }
+
+    /// Lanes run a fence.
+    pub fn fence(&mut self, warp: u32, scope: Scope, lanes: u32) {
+        let view = &mut self.warps[warp as usize];
+        let observed = std::mem::take(&mut view.observed);
+        view.known.join(&observed);
+        if scope == Scope::Device {
+            let far = std::mem::take(&mut view.observed_far);
+            join_seen(&mut view.known.seen, &far);
+        }
+        for held in &mut view.held {
+            held.fence = held.fence.or(Some(view.time + 1));
+            if scope == Scope::Device {
+                held.device_fence = held.device_fence.or(Some(view.time + 1));
+            }
+        }
+        let closed = Arc::new(self.closed(warp));
+        let fences = &mut self.warps[warp as usize].fences;
+        fences.retain_mut(|fence| {
+            if scope == Scope::Device || fence.scope == Scope::Block {
+                fence.lanes &= !lanes;
+            }
+            fence.lanes != 0
+        });
+        fences.push(Fence { lanes, scope, closed });
+        self.tick(warp);
+    }
+
+    /// Nothing was published within the block yet.
+    pub fn quiet(&self) -> bool {
+        self.flags.is_empty()
+    }
+
+    /// The warp has run no fence yet.
+    pub fn never_fenced(&self, warp: u32) -> bool {
+        self.warps[warp as usize].fences.is_empty()
+    }
+
+    /// An atomic read of a place by lanes: observes what was published there, or knows it at once if it acquires.
+    pub fn observe(&mut self, signals: &Signals, warp: u32, at: Place, order: Order, scope: Scope, lanes: u32) {
+        let acquires = matches!(order, Order::Acquire | Order::Both);
+        let far = if at.global && scope == Scope::Device { signals.observe(at.key) } else { None };
+        let view = &mut self.warps[warp as usize];
+        if let Some(position) = far {
+            let seen = if acquires { &mut view.known.seen } else { &mut view.observed_far };
+            join_seen(seen, &[(at.key, position)]);
+        }
+        if self.flags.is_empty() {
+            return;
+        }
+        let Some(flag) = self.flags.get(&at.key) else { return };
+        if acquires { &mut view.known } else { &mut view.observed }.join(&flag.knowledge);
+        if let Some(row) = flag.lanes.get(&warp) {
+            let matrix = view.lanes.get_or_insert_with(|| Box::new([[0; 32]; 32]));
+            for (lane, known) in matrix.iter_mut().enumerate() {
+                if lanes >> lane & 1 != 0 {
+                    known.iter_mut().zip(row).for_each(|(known, more)| *known = (*known).max(*more));
+                }
+            }
+        }
+    }
+
+    /// An atomic write of a place by lanes: publishes what they fenced before, or everything if it releases.
+    pub fn publish(&mut self, signals: &Signals, warp: u32, at: Place, order: Order, scope: Scope, lanes: u32) {
+        let releases = matches!(order, Order::Release | Order::Both);
+        if !releases && self.warps[warp as usize].fences.is_empty() {
+            return;
+        }
+        let (near, far) = if releases {
+            let closed = Arc::new(self.closed(warp));
+            self.tick(warp);
+            let far = (scope == Scope::Device).then(|| Arc::clone(&closed));
+            (Some(closed), far)
+        } else {
+            let fences = self.warps[warp as usize].fences.iter().rev().filter(|fence| fence.lanes & lanes != 0);
+            let near = fences.clone().next().map(|fence| Arc::clone(&fence.closed));
+            let far = fences.clone().find(|fence| fence.scope == Scope::Device && scope == Scope::Device);
+            (near, far.map(|fence| Arc::clone(&fence.closed)))
+        };
+        if let Some(closed) = near {
+            let view = &self.warps[warp as usize];
+            let flag = self.flags.entry(at.key).or_default();
+            flag.knowledge.join(&closed);
+            let row = flag.lanes.entry(warp).or_insert([0; 32]);
+            for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
+                for (other, known) in row.iter_mut().enumerate() {
+                    let more = view.lanes.as_ref().map_or(0, |matrix| matrix[lane][other]);
+                    *known = (*known).max(more).max(view.lanes_from);
+                }
+                row[lane] = row[lane].max(closed.of_warp(warp));
+            }
+        }
+        if let Some(closed) = far
+            && at.global
+        {
+            signals.release(at.key, self.id, &closed);
+        }
+    }
+
+    /// A read-modify-write that may have taken a lock, or given it back.
+    pub fn note_lock(&mut self, signals: &Signals, warp: u32, at: Place, takes: bool, order: Order, scope: Scope) {
+        let held = &mut self.warps[warp as usize].held;
+        if let Some(place) = held.iter().position(|held| held.lock == at.key) {
+            if takes {
+                return;
+            }
+            let gone = held.remove(place);
+            let end = self.warps[warp as usize].time + 1;
+            let early = Early {
+                block: self.id,
+                warp,
+                from: gone.from,
+                fence: gone.fence.unwrap_or(end),
+                device_fence: gone.device_fence.unwrap_or(end),
+            };
+            if early.device_fence > early.from {
+                signals.note_early(at.key, early);
+            }
+        } else if takes {
+            self.tick(warp);
+            let view = &mut self.warps[warp as usize];
+            if view.held.len() == 8 {
+                view.held.remove(0);
+            }
+            let fenced = matches!(order, Order::Acquire | Order::Both).then_some(view.time);
+            let device_fence = if scope == Scope::Device { fenced } else { None };
+            view.held.push(Held { lock: at.key, from: view.time, fence: fenced, device_fence });
+        }
+    }
+
+    /// Whether the warp holds a lock there.
+    pub fn holds(&self, warp: u32, at: Place) -> bool {
+        self.warps[warp as usize].held.iter().any(|held| held.lock == at.key)
+    }
+
+    /// What a warp contributes to a barrier at which it does not wait.
+    pub fn arrive(&mut self, warp: u32) -> Knowledge {
+        let mut closed = self.closed(warp);
+        self.add_observed(warp, &mut closed);
+        self.tick(warp);
+        closed
+    }
+
+    fn add_observed(&self, warp: u32, knowledge: &mut Knowledge) {
+        let view = &self.warps[warp as usize];
+        if !view.observed.is_empty() {
+            knowledge.join(&view.observed);
+        }
+        join_seen(&mut knowledge.seen, &view.observed_far);
+    }
+
+    /// The warps that waited at a barrier go on, and know each other and those that only arrived.
+    pub fn barrier(&mut self, waited: &[u32], arrived: &[Knowledge]) {
+        if waited.len() == self.warps.len() && arrived.is_empty() {
+            return self.barrier_of_all();
+        }
+        let mut all = Knowledge::default();
+        for warp in waited {
+            all.join(&self.closed(*warp));
+            self.add_observed(*warp, &mut all);
+        }
+        arrived.iter().for_each(|knowledge| all.join(knowledge));
+        for warp in waited {
+            self.tick(*warp);
+            let view = &mut self.warps[*warp as usize];
+            view.known.join(&all);
+            view.observed = Knowledge::default();
+            view.observed_far.clear();
+            view.lanes_from = view.time;
+        }
+    }
+
+    fn barrier_of_all(&mut self) {
+        let time = 1 + self.warps.iter().map(|view| view.time).max().unwrap_or(0);
+        let mut seen = Seen::new();
+        for view in &self.warps {
+            join_seen(&mut seen, &view.known.seen);
+            join_seen(&mut seen, &view.observed.seen);
+            join_seen(&mut seen, &view.observed_far);
+        }
+        for warp in 0..self.warps.len() as u32 {
+            self.set_time(warp, time);
+            let view = &mut self.warps[warp as usize];
+            view.lanes_from = view.time;
+            if !seen.is_empty() {
+                view.known.seen.clone_from(&seen);
+            }
+            view.observed = Knowledge::default();
+            view.observed_far.clear();
+        }
+        self.from = time.min(MOST_TIME);
+    }
+
+    /// Lanes of a warp execute something together; `all`: every one that is left.
+    #[inline]
+    pub fn together(&mut self, warp: u32, lanes: u32, all: bool) {
+        if all {
+            self.tick(warp);
+            let view = &mut self.warps[warp as usize];
+            view.lanes_from = view.time;
+        } else {
+            self.some_together(warp, lanes);
+        }
+    }
+
+    #[cold]
+    fn some_together(&mut self, warp: u32, lanes: u32) {
+        let view = &mut self.warps[warp as usize];
+        let time = view.time + 1;
+        let matrix = view.lanes.get_or_insert_with(|| Box::new([[0; 32]; 32]));
+        let mut row = [0u32; 32];
+        for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
+            row.iter_mut().zip(&matrix[lane]).for_each(|(known, more)| *known = (*known).max(*more));
+        }
+        for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
+            row[lane] = time;
+        }
+        for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
+            matrix[lane] = row;
+        }
+        self.tick(warp);
+    }
+
+    /// Whether two uses that may conflict are a race. `silent`: the write changes nothing.
+    pub fn judge(
+        &mut self,
+        signals: &Signals,
+        warp: u32,
+        conflict: Conflict,
+        new: Use,
+        writes: bool,
+        reads: bool,
+        silent: impl FnOnce() -> bool,
+    ) -> Verdict {
+        let old = conflict.old;
+        let block = old.block();
+        let (near, sure) = (block == self.id, old.time() < MOST_TIME);
+        if near && !sure || tolerated(conflict, new, near, writes) {
+            return Verdict::Fine;
+        }
+        let harmless = writes && !conflict.read;
+        let view = &mut self.warps[warp as usize];
+        if near && old.warp() == warp {
+            let known = view.lanes.as_ref().is_some_and(|known| known[new.lane()][old.lane()] > old.time());
+            let fine = known || harmless && silent();
+            return if fine { Verdict::Fine } else { Verdict::Race };
+        }
+        let known = if near {
+            view.known.of_warp(old.warp()) > old.time()
+        } else {
+            let certain = view.certain.entry((block, old.warp())).or_default();
+            if *certain <= old.time() {
+                *certain = signals.known(&view.known.seen, block, old.warp(), old.time()).max(*certain);
+            }
+            *certain > old.time()
+        };
+        if known {
+            let early = view
+                .held
+                .iter()
+                .any(|held| signals.was_early(held.lock, block, old.warp(), old.time(), self.id));
+            return if early { Verdict::EarlyInLock } else { Verdict::Fine };
+        }
+        let observed = if near {
+            view.observed.of_warp(old.warp()) > old.time()
+        } else {
+            let mut seen = view.known.seen.clone();
+            join_seen(&mut seen, &view.observed.seen);
+            join_seen(&mut seen, &view.observed_far);
+            signals.known(&seen, block, old.warp(), old.time()) > old.time()
+        };
+        if observed && reads && new.kind() != Kind::Weak || harmless && silent() {
+            return Verdict::Fine;
+        }
+        if observed { Verdict::NoAcquire } else { Verdict::Race }
+    }
+}
+
+/// Uses that conflict and may: atomic ones with each other if both are so for each other's threads, and volatile ones that
+/// wait for the other or that come after it because their thread has read it.
+fn tolerated(conflict: Conflict, new: Use, near: bool, writes: bool) -> bool {
+    let old = conflict.old;
+    let kinds = (old.kind(), new.kind());
+    if kinds.0 == Kind::Weak || kinds.1 == Kind::Weak {
+        return false;
+    }
+    if !near && (kinds.0 == Kind::Block || kinds.1 == Kind::Block) {
+        return false;
+    }
+    let strong = |kind| matches!(kind, Kind::Strong | Kind::Block);
+    match (strong(kinds.0), strong(kinds.1)) {
+        (true, true) => true,
+        _ if old.waits() || new.waits() || conflict.observed => true,
+        (false, false) => false,
+        // A lock given back by a volatile store and then taken, or a plain look at a counter.
+        (false, true) => conflict.read || !writes || old.is_fenced(),
+        (true, false) => conflict.read || !writes,
+    }
+}
