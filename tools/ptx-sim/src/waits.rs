@@ -21,7 +21,7 @@ pub fn mark(steps: &mut [Step]) {
         }
     }
     // Compilers take the first look out of the loop: the same address, read by the same register.
-    let same = |a: &Address, b: &Address| a.base == b.base && a.offset == b.offset && a.base.is_some();
+    let same = |a: &Address, b: &Address| a.base == b.base && a.offset == b.offset;
     for step in steps {
         let Some((_, address)) = read(&step.op) else { continue };
         if waiting.iter().any(|other| same(other, &address)) {

@@ -413,15 +413,15 @@ impl Ordering {
             return if fine { Verdict::Fine } else { Verdict::Race };
         }
         let known = if near {
-            view.known.of_warp(old.warp()) > old.time()
+            view.known.of_warp(old.warp())
         } else {
             let certain = view.certain.entry((block, old.warp())).or_default();
             if *certain <= old.time() {
                 *certain = signals.known(&view.known.seen, block, old.warp(), old.time()).max(*certain);
             }
-            *certain > old.time()
+            *certain
         };
-        if known {
+        if known > old.time() {
             let early = view
                 .held
                 .iter()
@@ -429,17 +429,23 @@ impl Ordering {
             return if early { Verdict::EarlyInLock } else { Verdict::Fine };
         }
         let observed = if near {
-            view.observed.of_warp(old.warp()) > old.time()
+            view.observed.of_warp(old.warp())
         } else {
             let mut seen = view.known.seen.clone();
             join_seen(&mut seen, &view.observed.seen);
             join_seen(&mut seen, &view.observed_far);
-            signals.known(&seen, block, old.warp(), old.time()) > old.time()
+            signals.known(&seen, block, old.warp(), old.time())
         };
-        if observed && reads && new.kind() != Kind::Weak || harmless && silent() {
+        // The atomic write that published is known with what it published.
+        let publishes = old.is_fenced() && old.is_strong() && !conflict.read;
+        if publishes && known.max(observed) > 0 || harmless && silent() {
             return Verdict::Fine;
         }
-        if observed { Verdict::NoAcquire } else { Verdict::Race }
+        match observed > old.time() {
+            true if reads && new.kind() != Kind::Weak => Verdict::Fine,
+            true => Verdict::NoAcquire,
+            false => Verdict::Race,
+        }
     }
 }
 
@@ -454,8 +460,7 @@ fn tolerated(conflict: Conflict, new: Use, near: bool, writes: bool) -> bool {
     if !near && (kinds.0 == Kind::Block || kinds.1 == Kind::Block) {
         return false;
     }
-    let strong = |kind| matches!(kind, Kind::Strong | Kind::Block);
-    match (strong(kinds.0), strong(kinds.1)) {
+    match (old.is_strong(), new.is_strong()) {
         (true, true) => true,
         _ if old.waits() || new.waits() || conflict.observed => true,
         (false, false) => false,

@@ -86,7 +86,7 @@ impl Use {
         self.0 >> TAG
     }
 
-    /// Several lanes of the warp read.
+    /// Of a read: several lanes of the warp read. Of a write: another, atomic and unordered one is kept beside it.
     pub fn many(self) -> bool {
         self.0 & MANY != 0
     }
@@ -100,8 +100,18 @@ impl Use {
         }
     }
 
+    /// Without the mark that another write is kept beside it.
+    #[inline(always)]
+    fn alone(self) -> Self {
+        Self(self.0 & !MANY)
+    }
+
     fn weak(self) -> bool {
         self.0 & KIND == 0
+    }
+
+    pub fn is_strong(self) -> bool {
+        matches!(self.kind(), Kind::Strong | Kind::Block)
     }
 
     pub fn waits(self) -> bool {
@@ -188,17 +198,23 @@ impl History for &[AtomicU64; SLOTS] {
 #[inline(always)]
 pub fn read(history: &mut impl History, new: Use, bounds: Bounds) -> Option<Conflict> {
     let old = Use(history.get(WRITE));
-    let found = if passed(old, new, bounds) {
-        None
-    } else {
-        Some(Conflict { old, read: false, observed: false })
-    };
-    note_read(history, new, bounds);
+    let mut found = conflict(old.alone(), new, bounds, false);
+    if old.many() {
+        found = found.or(conflict(Use(history.get(OTHER)), new, bounds, false));
+        note_read(history, new, bounds, false);
+        return found;
+    }
+    note_read(history, new, bounds, true);
     found
 }
 
 #[inline(always)]
-fn note_read(history: &mut impl History, new: Use, bounds: Bounds) {
+fn conflict(old: Use, new: Use, bounds: Bounds, read: bool) -> Option<Conflict> {
+    if passed(old, new, bounds) { None } else { Some(Conflict { old, read, observed: false }) }
+}
+
+#[inline(always)]
+fn note_read(history: &mut impl History, new: Use, bounds: Bounds, two: bool) {
     let last = Use(history.get(LAST));
     if (last.0 ^ new.0) & !(31 << LANE | MANY) == 0 {
         if last.0 & MANY == 0 && last.0 != new.0 {
@@ -208,33 +224,52 @@ fn note_read(history: &mut impl History, new: Use, bounds: Bounds) {
     }
     // A plain read by the same lane stays known beside one that is not plain.
     let plainer = last.same_warp(new) && last.weak() && !new.weak();
-    if !passed(last, new, bounds) || plainer {
+    if two && (!passed(last, new, bounds) || plainer) {
         history.set(OTHER, last.0);
     }
     history.set(LAST, new.0);
 }
 
 /// Notes a write; the earlier write and read that it may not know. Reads before a write need no memory of their own: who
-/// comes after the write comes after them, or the write itself was a race.
+/// comes after the write comes after them, or the write itself was a race. Of atomic writes that nothing orders, one by
+/// another warp stays known beside the last: the last one does not come after it for those who only know the last.
 #[inline(always)]
 pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 2] {
-    let mut found = [None, None];
+    let marked = Use(history.get(WRITE));
+    if marked == new && history.get(LAST) == 0 && history.get(OTHER) == 0 {
+        return [None, None];
+    }
+    let old = marked.alone();
+    let mut found = [conflict(old, new, bounds, false), None];
+    let mut hidden = Use::default();
+    if found[0].is_some() && !old.weak() && !new.weak() && !old.same_warp(new) {
+        hidden = old;
+    }
     let mut observed = false;
     for slot in [LAST, OTHER] {
-        let old = Use(history.get(slot));
-        if old.0 != 0 {
-            if !passed(old, new, bounds) {
-                found[1] = found[1].or(Some(Conflict { old, read: true, observed: false }));
-            }
-            observed |= old.same_warp(new) && !old.weak();
-            history.set(slot, 0);
+        let used = Use(history.get(slot));
+        if used.0 == 0 {
+            continue;
         }
+        if slot == OTHER && marked.many() {
+            let before = conflict(used, new, bounds, false);
+            if before.is_some() && hidden.0 == 0 && !new.weak() {
+                hidden = used;
+            }
+            found[0] = found[0].or(before);
+        } else {
+            found[1] = found[1].or(conflict(used, new, bounds, true));
+            observed |= used.same_warp(new) && !used.weak();
+        }
+        history.set(slot, 0);
     }
-    let old = Use(history.get(WRITE));
-    if !passed(old, new, bounds) {
-        found[0] = Some(Conflict { old, read: false, observed });
+    if let Some(found) = &mut found[0] {
+        found.observed = observed;
     }
-    if old.0 != new.0 {
+    if hidden.0 != 0 {
+        history.set(OTHER, hidden.0);
+        history.set(WRITE, new.0 | MANY);
+    } else if marked != new {
         history.set(WRITE, new.0);
     }
     found
