@@ -22,7 +22,7 @@ pub struct Arrivals {
     pub lanes: u32,
     pub waiting: Vec<Waiting>,
     /// What those knew that arrived without waiting.
-    pub arrived: Vec<Knowledge>,
+    pub arrived: Vec<(u32, Knowledge)>,
     pub pc: u32,
 }
 
@@ -75,7 +75,7 @@ pub fn arrive(
         warp.status = Status::Waiting(id);
     } else {
         let knowledge = block.order.arrive(warp.index);
-        block.barriers[id as usize].arrived.push(knowledge);
+        block.barriers[id as usize].arrived.push((warp.index, knowledge));
     }
     block.arrived.push(id);
     if waits { Some(Stop::Barrier) } else { None }
@@ -97,7 +97,11 @@ pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [War
     }
     let mut done = std::mem::take(barrier);
     let waited: Vec<u32> = done.waiting.iter().map(|(index, _)| *index).collect();
-    block.order.barrier(&waited, &done.arrived);
+    if done.wanted.is_none() && done.arrived.is_empty() || waited.len() == warps.len() {
+        block.order.barrier_of_all();
+    } else {
+        block.order.barrier(id, &waited, &done.arrived);
+    }
     for (index, result) in done.waiting.drain(..) {
         let warp = &mut warps[index as usize];
         warp.status = Status::Ready;

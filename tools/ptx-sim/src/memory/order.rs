@@ -101,6 +101,8 @@ pub struct Ordering {
     /// Before this, every warp knows everything of the block.
     from: u32,
     flags: HashMap<u64, Flag>,
+    /// Who met last at each barrier of some warps, and when.
+    met: HashMap<u32, Vec<(u32, u32)>>,
 }
 
 impl Ordering {
@@ -108,6 +110,7 @@ impl Ordering {
     pub fn start(&mut self, tag: u64, block: u64, warps: usize) {
         (self.tag, self.block, self.from) = (tag, block, 1);
         self.flags.clear();
+        self.met.clear();
         self.warps.clear();
         self.warps.resize_with(warps, View::default);
         for warp in 0..warps {
@@ -316,28 +319,40 @@ impl Ordering {
         join_seen(&mut knowledge.seen, &view.observed_far);
     }
 
-    /// The warps that waited at a barrier go on, and know each other and those that only arrived.
-    pub fn barrier(&mut self, waited: &[u32], arrived: &[Knowledge]) {
-        if waited.len() == self.warps.len() && arrived.is_empty() {
-            return self.barrier_of_all();
-        }
+    /// The warps that waited at a barrier go on, and know each other and those that only arrived. But if it was used before
+    /// by others of whom one of these knows nothing, chance decided who met whom, and it orders nobody.
+    pub fn barrier(&mut self, id: u32, waited: &[u32], arrived: &[(u32, Knowledge)]) {
         let mut all = Knowledge::default();
         for warp in waited {
             all.join(&self.closed(*warp));
             self.add_observed(*warp, &mut all);
         }
-        arrived.iter().for_each(|knowledge| all.join(knowledge));
+        arrived.iter().for_each(|(_, knowledge)| all.join(knowledge));
+        let before = self.met.remove(&id).unwrap_or_default();
+        let stranger = |warp: u32, knows: &Knowledge| {
+            let known = |(other, time): &(u32, u32)| knows.of_warp(*other).max(self.from) > *time;
+            !before.iter().any(|(other, _)| *other == warp) && !before.iter().all(known)
+        };
+        let by_chance = waited.iter().any(|warp| stranger(*warp, &self.warps[*warp as usize].known))
+            || arrived.iter().any(|(warp, knowledge)| stranger(*warp, knowledge));
+        let now = waited.iter().map(|warp| (*warp, self.warps[*warp as usize].time));
+        let then = arrived.iter().map(|(warp, knowledge)| (*warp, knowledge.of_warp(*warp) - 1));
+        let now = now.chain(then).collect();
+        self.met.insert(id, now);
         for warp in waited {
             self.tick(*warp);
             let view = &mut self.warps[*warp as usize];
-            view.known.join(&all);
-            view.observed = Knowledge::default();
-            view.observed_far.clear();
             view.lanes_from = view.time;
+            if !by_chance {
+                view.known.join(&all);
+                view.observed = Knowledge::default();
+                view.observed_far.clear();
+            }
         }
     }
 
-    fn barrier_of_all(&mut self) {
+    /// A barrier of all warps that have not exited; what others did before they exited is known as well.
+    pub fn barrier_of_all(&mut self) {
         let time = 1 + self.warps.iter().map(|view| view.time).max().unwrap_or(0);
         let mut seen = Seen::new();
         for view in &self.warps {

@@ -242,7 +242,7 @@ pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Co
     let old = marked.alone();
     let mut found = [conflict(old, new, bounds, false), None];
     let mut hidden = Use::default();
-    if found[0].is_some() && !old.weak() && !new.weak() && !old.same_warp(new) {
+    if found[0].is_some() && old.is_strong() && !new.weak() && !old.same_warp(new) {
         hidden = old;
     }
     let mut observed = false;
