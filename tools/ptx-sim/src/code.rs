@@ -245,6 +245,22 @@ pub struct Atomic {
     pub second: Option<Reg>,
 }
 
+impl Atomic {
+    /// Whether the blocks of a launch may do it in any order and leave the same behind.
+    fn commutes(&self) -> bool {
+        let kind = matches!(
+            self.kind,
+            AtomicKind::Add
+                | AtomicKind::Min
+                | AtomicKind::Max
+                | AtomicKind::And
+                | AtomicKind::Or
+                | AtomicKind::Xor
+        );
+        self.space == Space::Shared || self.result.is_none() && kind && !self.value.is_float()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShuffleMode {
     Up,
@@ -434,10 +450,35 @@ pub struct Table {
     pub join: u32,
 }
 
+/// What runs outside the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostFunction {
+    /// `vprintf`: format, packed arguments.
+    Print,
+    /// `malloc`: bytes.
+    Allocate,
+    /// `free`: pointer.
+    Free,
+    /// `__assertfail`: expression, file, line, function, size of a character.
+    AssertFail,
+    /// Not a call: the pointer of one that leads nowhere.
+    WrongPointer,
+}
+
+#[derive(Clone, Debug)]
+pub struct HostCall {
+    pub function: HostFunction,
+    /// Where the arguments and the result lie in the call's frame.
+    pub arguments: Vec<u32>,
+    pub result: Option<u32>,
+    pub pointer: Option<Reg>,
+}
+
 /// What an instruction does.
 #[derive(Clone, Debug)]
 pub enum Op {
     Nop,
+    Host(Box<HostCall>),
     Unary(Unary, [u32; 2]),
     Binary(Binary, [u32; 3]),
     Ternary(Ternary, [u32; 4]),
@@ -528,6 +569,8 @@ pub const END: u32 = u32::MAX;
 pub const SHARED_WINDOW: u64 = 0x7F00_0000_0000;
 pub const LOCAL_WINDOW: u64 = 0x7F01_0000_0000;
 pub const PARAM_WINDOW: u64 = 0x7F02_0000_0000;
+/// Where pointers to functions point: nothing lies there.
+pub const FUNCTION_WINDOW: u64 = 0x7F03_0000_0000;
 
 /// A parameter of a kernel.
 #[derive(Clone, Debug)]
@@ -557,9 +600,27 @@ pub struct Kernel {
     /// Of these, bytes of call frames and not of `.local`.
     pub declared_registers: u64,
     pub most_threads: Option<u64>,
+    /// From `.reqntid`: the block's shape.
+    pub required_threads: Option<[u64; 3]>,
     /// Labels of shared variables by offset, for findings.
     pub shared_labels: Vec<(u32, u32, String)>,
     pub files: HashMap<u32, String>,
+}
+
+impl Kernel {
+    pub fn calls(&self, function: HostFunction) -> bool {
+        self.steps.iter().any(|step| matches!(&step.op, Op::Host(call) if call.function == function))
+    }
+
+    /// Whether what comes out may depend on the order in which blocks run, races aside: it prints or allocates, rounds sums,
+    /// or looks at what an atomic operation found. Such a kernel runs on one host thread.
+    pub fn needs_order(&self) -> bool {
+        self.steps.iter().any(|step| match &step.op {
+            Op::Host(_) => true,
+            Op::Atomic(atomic) => !atomic.commutes(),
+            _ => false,
+        })
+    }
 }
 
 /// A variable of the module.
@@ -568,6 +629,17 @@ pub struct ModuleVariable {
     pub name: String,
     pub bytes: usize,
     pub initial: Vec<u8>,
-    /// Offset, variable, addend.
-    pub addresses: Vec<(usize, usize, i64)>,
+    pub addresses: Vec<VariableAddress>,
+}
+
+/// The address of another variable in a variable's initial value.
+#[derive(Clone, Copy, Debug)]
+pub struct VariableAddress {
+    /// Where it goes, and how many bytes it takes there.
+    pub offset: usize,
+    pub bytes: usize,
+    pub variable: usize,
+    pub addend: i64,
+    /// The bits of the address that are kept, moved down to the lowest.
+    pub mask: u64,
 }

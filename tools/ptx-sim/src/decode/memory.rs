@@ -185,7 +185,7 @@ impl<'t> Builder<'_, 't> {
         let (file, bits) = (file_of(value), 8 * value.bytes());
         let result = match (result, &statement.operands[0]) {
             (false, _) | (true, Operand::Nothing) => None,
-            (true, operand) => Some(self.result(scope, operand, file)?),
+            (true, operand) => Some(self.result_of(scope, operand, file, bits)?),
         };
         let (address, space) = self.address(scope, &statement.operands[first], named)?;
         if !matches!(space, Space::Generic | Space::Global | Space::Shared) {

@@ -432,6 +432,11 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                 });
                 return Stop::Abort;
             }
+            Op::Host(call) => {
+                if super::host::run(worker, block, warp, call, mask, pc) {
+                    return Stop::Abort;
+                }
+            }
             Op::Atomic(atomic) => {
                 super::atomic::run(worker, block, warp, atomic, mask, pc);
                 if std::mem::take(&mut warp.yields) {

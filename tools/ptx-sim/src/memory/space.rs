@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use bytemuck::allocation::zeroed_slice_box;
+use bytemuck::allocation::try_zeroed_slice_box;
 
 use super::races::{self, SLOTS};
 use crate::code::SHARED_WINDOW;
@@ -40,21 +40,22 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    fn new(base: u64, bytes: usize, label: &str) -> Self {
+    /// None if the host has not that much memory.
+    fn new(base: u64, bytes: usize, label: &str) -> Option<Self> {
         let words = bytes.div_ceil(4);
         let sectors = bytes.div_ceil(32).div_ceil(64);
-        Self {
+        Some(Self {
             base,
             bytes: bytes as u64,
             label: label.to_string(),
-            words: zeroed_slice_box(words),
-            written: zeroed_slice_box(words),
-            history: zeroed_slice_box(SLOTS * words),
+            words: try_zeroed_slice_box(words).ok()?,
+            written: try_zeroed_slice_box(words).ok()?,
+            history: try_zeroed_slice_box(words.checked_mul(SLOTS)?).ok()?,
             fine: OnceLock::new(),
-            read: zeroed_slice_box(sectors),
-            stored: zeroed_slice_box(sectors),
+            read: try_zeroed_slice_box(sectors).ok()?,
+            stored: try_zeroed_slice_box(sectors).ok()?,
             touched: AtomicBool::new(false),
-        }
+        })
     }
 
     /// `width` is 1, 2, 4 or 8 and the offset a multiple of it, inside the allocation.
@@ -135,7 +136,13 @@ impl Allocation {
         mut history: &[AtomicU64; SLOTS],
         mut f: impl FnMut(&mut &[AtomicU64; SLOTS]),
     ) {
-        let fine = self.fine.get_or_init(|| zeroed_slice_box(4 * self.history.len()));
+        let fine = self.fine.get_or_init(|| {
+            // Without memory for them, single bytes are not checked.
+            try_zeroed_slice_box(4 * self.history.len()).unwrap_or_default()
+        });
+        if fine.is_empty() {
+            return;
+        }
         if !races::is_fine(&history, tag) {
             races::make_fine(&mut history, tag, |byte, slot, value| {
                 fine[SLOTS * (4 * word + byte) + slot].store(value, Relaxed);
@@ -212,12 +219,18 @@ impl Memory {
     }
 
     pub fn allocate(&mut self, bytes: usize, label: &str) -> u64 {
+        self.try_allocate(bytes, label).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn try_allocate(&mut self, bytes: usize, label: &str) -> Result<u64> {
         let base = self.next;
+        let new = Allocation::new(base, bytes, label);
+        let new = new.ok_or_else(|| Error::new(format!("no memory for {label:?} of {bytes} bytes")))?;
         let end = base + bytes as u64;
         let gap = (SHARED_WINDOW.saturating_sub(end) / GAP_PART).max(LEAST_GAP);
         self.next = (end + gap).next_multiple_of(ALIGNMENT);
-        self.allocations.push(Allocation::new(base, bytes, label));
-        base
+        self.allocations.push(new);
+        Ok(base)
     }
 
     pub fn free(&mut self, address: u64) -> Result<()> {
