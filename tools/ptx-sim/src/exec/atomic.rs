@@ -137,7 +137,7 @@ pub fn run(
                 if old == new {
                     check::shared_read(worker, block, warp, offset, bytes, who, lane, pc);
                 } else {
-                    check::shared_write(worker, block, warp, offset, bytes, who, false, lane, pc);
+                    check::shared_write(worker, block, warp, offset, bytes, who, |_| false, lane, pc);
                 }
                 block.shared.put(offset, bytes, new);
                 olds[lane] = old;

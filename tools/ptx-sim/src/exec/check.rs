@@ -7,7 +7,7 @@ use crate::code::{Order, Scope};
 use crate::finding::FindingKind;
 use crate::memory::order::{Place, Verdict};
 use crate::memory::races::{self, Bounds, Conflict, Use};
-use crate::memory::shared::Defect;
+use crate::memory::shared::{Defect, Shared};
 use crate::memory::space::Allocation;
 
 /// A warp's access, as histories know it, and what it does.
@@ -251,7 +251,7 @@ pub fn shared_read(
     }
 }
 
-/// Notes and checks one lane's write of shared memory; `silent`: it leaves what was there.
+/// Notes and checks one lane's write of shared memory; `silent`: it leaves what is there.
 #[inline(always)]
 pub fn shared_write(
     worker: &mut Worker<'_>,
@@ -260,12 +260,13 @@ pub fn shared_write(
     offset: usize,
     bytes: u32,
     who: Who,
-    silent: bool,
+    silent: impl Fn(&Shared) -> bool,
     lane: usize,
     pc: u32,
 ) {
     let defects = block.shared.write(offset, bytes, who.me.by(lane), who.bounds);
     if !defects.is_empty() {
+        let silent = silent(&block.shared);
         shared_defects(worker, block, warp, &defects, offset, bytes, who, true, &|| silent, lane, pc);
     }
 }

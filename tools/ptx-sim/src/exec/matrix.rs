@@ -117,7 +117,7 @@ pub fn store(
                 continue;
             }
             let offset = addresses[lane] as usize;
-            check::shared_write(worker, block, warp, offset, 16, who, false, lane, pc);
+            check::shared_write(worker, block, warp, offset, 16, who, |_| false, lane, pc);
             for (column, value) in values.iter().enumerate() {
                 block.shared.put(offset + 2 * column, 2, u64::from(*value));
             }

@@ -8,6 +8,7 @@ use super::warp::Warp;
 use crate::code::{Access, LOCAL_WINDOW, Order, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
 use crate::finding::FindingKind;
 use crate::memory::order::Place;
+use crate::memory::shared::Shared;
 
 /// Lanes of `mask` by the space their generic addresses lie in.
 fn windows(addresses: &[u64; LANES], mask: u32) -> [(Space, u32, u64); 4] {
@@ -317,13 +318,11 @@ pub fn store(
             let who = check::who(block, warp, access.order, access.scope, access.waits);
             for lane in lanes(mask) {
                 let offset = addresses[lane] as usize;
-                let silent = || {
+                let silent = |shared: &Shared| {
                     (0..elements).all(|element| {
-                        let at = offset + element * width as usize;
-                        block.shared.get(at, width) == rows[element][lane] & kept
+                        shared.get(offset + element * width as usize, width) == rows[element][lane] & kept
                     })
                 };
-                let silent = silent();
                 check::shared_write(worker, block, warp, offset, bytes, who, silent, lane, pc);
                 for element in 0..elements {
                     block.shared.put(offset + element * width as usize, width, rows[element][lane]);

@@ -141,7 +141,7 @@ pub struct Conflict {
     pub old: Use,
     /// It was a read.
     pub read: bool,
-    /// The later one's warp has read what is there by a volatile or atomic access since.
+    /// The later one's warp has read what is there by a volatile or atomic access since, or somebody waits on it.
     pub observed: bool,
 }
 
@@ -259,7 +259,8 @@ pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Co
             found[0] = found[0].or(before);
         } else {
             found[1] = found[1].or(conflict(used, new, bounds, true));
-            observed |= used.same_warp(new) && !used.weak();
+            // What anybody waits on is a flag, and changes hands by being read.
+            observed |= !used.weak() && (used.same_warp(new) || used.waits() && used.tag() == new.tag());
         }
         history.set(slot, 0);
     }
