@@ -58,8 +58,7 @@ pub fn start(
             }
         }
         let place = to[lane] as usize;
-        let defects = block.shared.begin_copy(place, it.bytes, who.me.by(lane), who.bounds);
-        if !defects.is_empty() {
+        if let Some(defects) = block.shared.begin_copy(place, it.bytes, who.me.by(lane), who.bounds) {
             let changes = &|| false;
             check::shared_defects(
                 worker, block, warp, &defects, place, it.bytes, who, true, changes, lane, pc,

@@ -163,6 +163,9 @@ pub fn check_read(
     let (first, count, mask) = words((address - allocation.base) as usize, bytes);
     let (me, mut reported) = (who.me.by(lane), false);
     for word in first..first + count {
+        if mask == 15 && allocation.history(word).is_some_and(|mut h| races::plain_read(&mut h, me, who.bounds)) {
+            continue;
+        }
         allocation.histories(word, mask, me.tag(), |history| {
             if let Some(conflict) = races::read(history, me, who.bounds)
                 && !reported
@@ -192,6 +195,9 @@ pub fn check_write(
     let (me, mut reported) = (who.me.by(lane), false);
     for word in first..first + count {
         allocation.set_written(word, mask);
+        if mask == 15 && allocation.history(word).is_some_and(|mut h| races::plain_write(&mut h, me, who.bounds)) {
+            continue;
+        }
         allocation.histories(word, mask, me.tag(), |history| {
             for conflict in races::write(history, me, who.bounds).into_iter().flatten() {
                 if !reported {
@@ -245,8 +251,7 @@ pub fn shared_read(
     lane: usize,
     pc: u32,
 ) {
-    let defects = block.shared.read(offset, bytes, who.me.by(lane), who.bounds);
-    if !defects.is_empty() {
+    if let Some(defects) = block.shared.read(offset, bytes, who.me.by(lane), who.bounds) {
         shared_defects(worker, block, warp, &defects, offset, bytes, who, false, &|| false, lane, pc);
     }
 }
@@ -264,8 +269,7 @@ pub fn shared_write(
     lane: usize,
     pc: u32,
 ) {
-    let defects = block.shared.write(offset, bytes, who.me.by(lane), who.bounds);
-    if !defects.is_empty() {
+    if let Some(defects) = block.shared.write(offset, bytes, who.me.by(lane), who.bounds) {
         let silent = silent(&block.shared);
         shared_defects(worker, block, warp, &defects, offset, bytes, who, true, &|| silent, lane, pc);
     }

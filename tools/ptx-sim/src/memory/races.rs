@@ -194,8 +194,41 @@ impl History for &[AtomicU64; SLOTS] {
     }
 }
 
-/// Notes a read; the earlier write that it may not know.
+/// Notes a read that certainly conflicts with nothing; false if that is not certain, with nothing noted.
 #[inline(always)]
+pub fn plain_read(history: &mut impl History, new: Use, bounds: Bounds) -> bool {
+    let old = history.get(WRITE);
+    if old & (FINE | MANY) != 0 || !passed(Use(old), new, bounds) {
+        return false;
+    }
+    note_read(history, new, bounds, true);
+    true
+}
+
+/// Notes a write that certainly conflicts with nothing; false if that is not certain, with nothing noted.
+#[inline(always)]
+pub fn plain_write(history: &mut impl History, new: Use, bounds: Bounds) -> bool {
+    let old = history.get(WRITE);
+    let (last, other) = (history.get(LAST), history.get(OTHER));
+    if old & (FINE | MANY) != 0
+        || !passed(Use(old), new, bounds)
+        || !passed(Use(last), new, bounds)
+        || !passed(Use(other), new, bounds)
+    {
+        return false;
+    }
+    history.set(WRITE, new.0);
+    if last != 0 {
+        history.set(LAST, 0);
+    }
+    if other != 0 {
+        history.set(OTHER, 0);
+    }
+    true
+}
+
+/// Notes a read; the earlier write that it may not know.
+#[inline(never)]
 pub fn read(history: &mut impl History, new: Use, bounds: Bounds) -> Option<Conflict> {
     let old = Use(history.get(WRITE));
     let mut found = conflict(old.alone(), new, bounds, false);
@@ -233,7 +266,7 @@ fn note_read(history: &mut impl History, new: Use, bounds: Bounds, two: bool) {
 /// Notes a write; the earlier write and read that it may not know. Reads before a write need no memory of their own: who
 /// comes after the write comes after them, or the write itself was a race. Of atomic writes that nothing orders, one by
 /// another warp stays known beside the last: the last one does not come after it for those who only know the last.
-#[inline(always)]
+#[inline(never)]
 pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 2] {
     let marked = Use(history.get(WRITE));
     if marked == new && history.get(LAST) == 0 && history.get(OTHER) == 0 {

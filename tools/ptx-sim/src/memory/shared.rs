@@ -68,13 +68,20 @@ impl Shared {
 
     /// Notes a read of `bytes` bytes; what may be wrong with it.
     #[inline(always)]
-    pub fn read(
-        &mut self,
-        offset: usize,
-        bytes: u32,
-        new: Use,
-        bounds: Bounds,
-    ) -> Vec<Defect> {
+    pub fn read(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
+        let mut rest = (offset, bytes);
+        while rest.1 >= 4 {
+            let word = &mut self.words[rest.0 / 4];
+            if (word.written, word.pending) != (15, 0) || !races::plain_read(&mut word.history, new, bounds) {
+                return Some(self.checked_read(rest.0, rest.1, new, bounds));
+            }
+            rest = (rest.0 + 4, rest.1 - 4);
+        }
+        if rest.1 == 0 { None } else { Some(self.checked_read(rest.0, rest.1, new, bounds)) }
+    }
+
+    #[inline(never)]
+    fn checked_read(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Vec<Defect> {
         let mut found = Vec::new();
         let Self { words, fine, .. } = self;
         each_word(offset, bytes, |at, mask| {
@@ -85,9 +92,7 @@ impl Shared {
                 found.push(Defect::Unwritten);
             }
             histories(word, fine, at, mask, new.tag(), |history| {
-                if let Some(conflict) = races::read(history, new, bounds) {
-                    found.push(Defect::Conflict(conflict));
-                }
+                found.extend(races::read(history, new, bounds).map(Defect::Conflict));
             });
         });
         found
@@ -95,13 +100,21 @@ impl Shared {
 
     /// Notes a write, which makes the bytes written; what may be wrong with it.
     #[inline(always)]
-    pub fn write(
-        &mut self,
-        offset: usize,
-        bytes: u32,
-        new: Use,
-        bounds: Bounds,
-    ) -> Vec<Defect> {
+    pub fn write(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
+        let mut rest = (offset, bytes);
+        while rest.1 >= 4 {
+            let word = &mut self.words[rest.0 / 4];
+            if word.pending != 0 || !races::plain_write(&mut word.history, new, bounds) {
+                return Some(self.checked_write(rest.0, rest.1, new, bounds));
+            }
+            word.written = 15;
+            rest = (rest.0 + 4, rest.1 - 4);
+        }
+        if rest.1 == 0 { None } else { Some(self.checked_write(rest.0, rest.1, new, bounds)) }
+    }
+
+    #[inline(never)]
+    fn checked_write(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Vec<Defect> {
         let mut found = Vec::new();
         let Self { words, fine, .. } = self;
         each_word(offset, bytes, |at, mask| {
@@ -111,9 +124,7 @@ impl Shared {
             }
             word.written |= mask;
             histories(word, fine, at, mask, new.tag(), |history| {
-                for conflict in races::write(history, new, bounds).into_iter().flatten() {
-                    found.push(Defect::Conflict(conflict));
-                }
+                found.extend(races::write(history, new, bounds).into_iter().flatten().map(Defect::Conflict));
             });
         });
         found
@@ -134,13 +145,7 @@ impl Shared {
     }
 
     /// An asynchronous copy into these bytes starts.
-    pub fn begin_copy(
-        &mut self,
-        offset: usize,
-        bytes: u32,
-        new: Use,
-        bounds: Bounds,
-    ) -> Vec<Defect> {
+    pub fn begin_copy(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
         let known: [u8; 4] = std::array::from_fn(|word| self.words.get(offset / 4 + word).map_or(0, |w| w.written));
         let found = self.write(offset, bytes, new, bounds);
         for (word, written) in known.into_iter().enumerate().take(bytes as usize / 4) {

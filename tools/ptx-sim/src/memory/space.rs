@@ -116,8 +116,14 @@ impl Allocation {
         }
     }
 
-    /// Calls for the history of a word, or for those of its bytes where some were used alone in launch `tag`.
+    /// A word's history.
     #[inline(always)]
+    pub fn history(&self, word: usize) -> Option<&[AtomicU64; SLOTS]> {
+        slots(&self.history, word)
+    }
+
+    /// Calls for the history of a word, or for those of its bytes where some were used alone in launch `tag`.
+    #[inline(never)]
     pub fn histories(&self, word: usize, mask: u8, tag: u64, mut f: impl FnMut(&mut &[AtomicU64; SLOTS])) {
         let Some(mut history) = slots(&self.history, word) else { return };
         if mask == 15 && !races::is_fine(&history, tag) {
