@@ -2,6 +2,7 @@
 
 use super::barrier::{self, Arrivals};
 use super::grid::Worker;
+use super::mbarrier::Landing;
 use super::registers::{FULL, LANES};
 use super::warp::{self, Status, Stop, Warp};
 use crate::code::{Constant, File, Special};
@@ -25,6 +26,8 @@ pub struct BlockState {
     pub shared: Shared,
     pub shared_bytes: u64,
     pub barriers: Vec<Arrivals>,
+    /// Asynchronous copies that mbarriers wait for.
+    pub landing: Vec<Landing>,
     /// Barriers that a warp arrived at and did not stop.
     pub arrived: Vec<u32>,
     pub me: Use,
@@ -94,6 +97,7 @@ impl Block {
         state.barriers.clear();
         state.barriers.resize(16, Arrivals::default());
         state.arrived.clear();
+        state.landing.clear();
         (state.phase, state.epoch) = (0, 0);
         state.me = Use::new(launch.tag, linear, 0, 0);
         state.id = state.me.block();
@@ -291,6 +295,10 @@ impl super::grid::LaunchState<'_> {
             Special::MaskGt => u32::MAX << lane & !(1 << lane),
             Special::DynamicShared => self.shared_bytes - self.dynamic_shared,
             Special::TotalShared => self.shared_bytes,
+            Special::WorkspaceHigh => (self.workspace >> 32) as u32,
+            Special::WorkspaceLow => self.workspace as u32,
+            Special::Zero => 0,
+            Special::One => 1,
         }
     }
 }

@@ -344,6 +344,15 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                     return Stop::Abort;
                 }
             }
+            Op::Product(_) | Op::FragmentMove(_) => {
+                super::fragment::run(worker, block, warp, &step.op, mask, pc);
+            }
+            Op::Mbarrier(it) => {
+                super::mbarrier::run(worker, block, warp, it, mask, pc);
+                if std::mem::take(&mut warp.yields) {
+                    left = 0;
+                }
+            }
             Op::Atomic(atomic) => {
                 super::atomic::run(worker, block, warp, atomic, mask, pc);
                 if std::mem::take(&mut warp.yields) {
@@ -375,12 +384,14 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
             }
             Op::CopyWait(Some(groups)) => {
                 let groups = *groups;
+                super::mbarrier::wait_group(block, warp, mask, groups);
                 warp.complete(mask, |_| groups, block);
             }
             Op::CopyWait(None) => {
                 for lane in lanes(mask) {
                     warp.groups[lane] += 1;
                 }
+                super::mbarrier::wait_group(block, warp, mask, 0);
                 warp.complete(mask, |_| 0, block);
             }
             Op::MatrixLoad(it) => super::matrix::load(worker, block, warp, it, mask, pc),
