@@ -19,6 +19,8 @@ use crate::memory::sync::Signals;
 const MOST_SHARED: u32 = 227 << 10;
 /// What CUDA gives kernels for `malloc` by default.
 const HEAP: u64 = 8 << 20;
+/// Bytes that cooperative groups use of a grid, and some more.
+const WORKSPACE: usize = 256;
 const MOST_THREADS: u64 = 1024;
 const MOST_BLOCK: [u32; 3] = [1024, 1024, 64];
 const MOST_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
@@ -69,6 +71,8 @@ pub struct Machine {
     /// Where the memory lies that kernels allocate, if one did, and how much of it they took.
     heap: Option<u64>,
     heap_used: u64,
+    /// Where cooperative groups keep their grid's barrier, if a kernel did.
+    workspace: Option<u64>,
 }
 
 /// One launch.
@@ -109,6 +113,7 @@ impl Machine {
             launches: 0,
             heap: None,
             heap_used: 0,
+            workspace: None,
         }
     }
 
@@ -220,6 +225,20 @@ impl Machine {
         Ok(self.heap.unwrap_or(0))
     }
 
+    /// A fresh workspace for the grid's barrier, if the kernel needs one.
+    fn workspace_for(&mut self, kernel: &Kernel) -> Result<u64> {
+        if !kernel.needs_workspace() {
+            return Ok(0);
+        }
+        let address = match self.workspace {
+            Some(address) => address,
+            None => self.memory.try_allocate(WORKSPACE, "the grid's workspace")?,
+        };
+        self.workspace = Some(address);
+        self.memory.fill(address, WORKSPACE, 0)?;
+        Ok(address)
+    }
+
     /// Refuses a launch that no GPU would accept.
     fn check(&self, kernel: &Kernel, launch: &Launch<'_>) -> Result<()> {
         let wrong = |message: String| Err(Error::new(message));
@@ -273,6 +292,7 @@ impl Machine {
         self.load(program)?;
         let (dynamic, shared) = shared_memory(found, launch);
         let heap = self.heap_for(found)?;
+        let workspace = if launch.cooperative { self.workspace_for(found)? } else { 0 };
         self.launches += 1;
         let tag = (self.launches - 1) % MOST_TAG + 1;
         if tag == 1 && self.launches > 1 {
@@ -295,6 +315,7 @@ impl Machine {
             fast: alu::fast(),
             atomics: Mutex::new(()),
             signals: Signals::default(),
+            workspace,
             heap: Heap { base: heap, bytes: HEAP, used: self.heap_used.into() },
             budget: AtomicU64::new(self.settings.max_instructions.min(u64::MAX / 4)),
             next: AtomicU64::new(0),

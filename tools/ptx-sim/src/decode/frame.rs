@@ -519,7 +519,21 @@ pub fn special(name: &str) -> Option<Special> {
         "%lanemask_ge" => Special::MaskGe,
         "%lanemask_gt" => Special::MaskGt,
         "%dynamic_smem_size" => Special::DynamicShared,
-        "%total_smem_size" => Special::TotalShared,
+        "%total_smem_size" | "%aggr_smem_size" => Special::TotalShared,
+        "%envreg1" => Special::WorkspaceHigh,
+        "%envreg2" => Special::WorkspaceLow,
+        "%is_explicit_cluster"
+        | "%cluster_ctarank"
+        | "%reserved_smem_offset_begin"
+        | "%reserved_smem_offset_end" => Special::Zero,
+        "%cluster_nctarank" => Special::One,
+        _ if name
+            .strip_prefix("%envreg")
+            .is_some_and(|digits| digits.parse::<u32>().is_ok_and(|n| n < 32)) =>
+        {
+            Special::Zero
+        }
+        _ if name.starts_with("%pm") && name.len() <= 4 => Special::Zero,
         _ => {
             if let Some(rest) = name.strip_prefix("%tid") {
                 Special::Tid(axis(rest)?)
@@ -527,8 +541,14 @@ pub fn special(name: &str) -> Option<Special> {
                 Special::Ntid(axis(rest)?)
             } else if let Some(rest) = name.strip_prefix("%ctaid") {
                 Special::Ctaid(axis(rest)?)
-            } else if let Some(rest) = name.strip_prefix("%nctaid") {
+            } else if let Some(rest) = name.strip_prefix("%nctaid").or(name.strip_prefix("%nclusterid")) {
                 Special::Nctaid(axis(rest)?)
+            } else if let Some(rest) = name.strip_prefix("%clusterid") {
+                Special::Ctaid(axis(rest)?)
+            } else if let Some(rest) = name.strip_prefix("%cluster_ctaid") {
+                axis(rest).map(|_| Special::Zero)?
+            } else if let Some(rest) = name.strip_prefix("%cluster_nctaid") {
+                axis(rest).map(|_| Special::One)?
             } else {
                 return None;
             }

@@ -31,6 +31,17 @@ impl<'t> Mods<'t> {
         }
     }
 
+    /// Takes the first modifier that `find` knows.
+    pub fn take_map<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let at = self.rest.iter().position(|part| find(part).is_some())?;
+        find(self.rest.remove(at))
+    }
+
+    /// All that `find` knows, which stay.
+    pub fn all_map<T>(&self, find: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        self.rest.iter().filter_map(|part| find(part)).collect()
+    }
+
     /// The first of these that is there.
     pub fn one_of<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
         choices.iter().find(|(name, _)| self.take(name)).map(|(_, value)| *value)
@@ -140,6 +151,8 @@ impl<'t> Builder<'_, 't> {
             "elect" => self.elect(statement),
             "ldmatrix" | "stmatrix" => self.matrix_move(statement, mnemonic),
             "mma" => self.matrix_multiply(statement),
+            "wmma" => self.wmma(statement),
+            "mbarrier" => self.mbarrier(statement),
             "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
                 Err(Error::new("textures and surfaces are not supported"))
             }
@@ -718,9 +731,9 @@ fn class(mnemonic: &str, opcode: &str) -> Class {
         }
         "div" if opcode.ends_with("f32") => Class::SpecialFunction,
         "atom" | "red" => Class::Atomic,
-        "bar" | "barrier" | "membar" | "fence" => Class::Barrier,
+        "bar" | "barrier" | "membar" | "fence" | "mbarrier" => Class::Barrier,
         "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" => Class::Shuffle,
-        "mma" => Class::Mma,
+        "mma" | "wmma" => Class::Mma,
         "ldmatrix" | "stmatrix" => Class::MatrixMove,
         "cp" => Class::CopyAsync,
         "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" => Class::Other,

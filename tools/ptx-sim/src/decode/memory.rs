@@ -18,7 +18,7 @@ fn scope_of(mods: &mut Mods<'_>) -> Scope {
     .unwrap_or(Scope::Device)
 }
 
-fn space(mods: &mut Mods<'_>) -> Space {
+pub fn space(mods: &mut Mods<'_>) -> Space {
     mods.one_of(&[
         ("global", Space::Global),
         ("shared", Space::Shared),
@@ -232,6 +232,9 @@ impl<'t> Builder<'_, 't> {
         if !mods.take("async") {
             return Err(Error::new("this instruction is not supported"));
         }
+        if mods.take("mbarrier") {
+            return self.copies_arrive(statement, mods);
+        }
         if mods.take("commit_group") {
             mods.finish()?;
             Self::count(statement, 0)?;
@@ -247,10 +250,11 @@ impl<'t> Builder<'_, 't> {
         if mods.take("wait_group") {
             mods.finish()?;
             Self::count(statement, 1)?;
-            let Operand::Integer(groups @ 0..=1000) = statement.operands[0] else {
-                return Err(Error::new("the number of groups is a small number"));
+            let Operand::Integer(groups) = statement.operands[0] else {
+                return Err(Error::new("the number of groups is a constant"));
             };
-            self.emit(Op::CopyWait(Some(groups as u32)));
+            // More groups than there can be: none needs to have arrived.
+            self.emit(Op::CopyWait(Some(u32::try_from(groups).unwrap_or(u32::MAX))));
             return Ok(());
         }
         let global_only = mods.take("cg");

@@ -3,6 +3,8 @@
 mod call;
 mod frame;
 mod instruction;
+mod matrix;
+mod mbarrier;
 mod memory;
 mod warp;
 

@@ -8,6 +8,7 @@ use super::registers::{LANES, lanes};
 use super::warp::{Pending, Warp};
 use crate::code::CopyAsync;
 use crate::finding::FindingKind;
+use crate::memory::races::Use;
 
 pub fn start(
     worker: &mut Worker<'_>,
@@ -81,7 +82,14 @@ pub fn start(
 }
 
 /// A copy that its thread waited for is there, unless its source was written meanwhile.
-pub fn arrive(worker: &mut Worker<'_>, block: &mut BlockState, warp: &Warp, copy: &Pending, pc: u32) {
+pub fn arrive(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &Warp,
+    copy: &Pending,
+    who: Use,
+    pc: u32,
+) {
     let lane = copy.lane as usize;
     if let Some((index, word)) = copy.from {
         let allocation = worker.launch.memory.get(index as usize);
@@ -98,7 +106,6 @@ pub fn arrive(worker: &mut Worker<'_>, block: &mut BlockState, warp: &Warp, copy
             });
         }
     }
-    let who = check::plain(block, warp);
-    let data = &copy.data[..copy.bytes as usize];
-    block.shared.end_copy(copy.to as usize, data, who.me.by(lane), who.bounds);
+    let bounds = check::plain(block, warp).bounds;
+    block.shared.end_copy(copy.to as usize, &copy.data[..copy.bytes as usize], who, bounds);
 }

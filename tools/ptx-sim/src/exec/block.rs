@@ -2,6 +2,7 @@
 
 use super::barrier::{self, Arrivals};
 use super::grid::Worker;
+use super::mbarrier::Landing;
 use super::registers::{FULL, LANES};
 use super::warp::{self, Status, Stop, Warp};
 use crate::code::{Constant, File, Special};
@@ -22,6 +23,8 @@ pub struct BlockState {
     pub shared: Shared,
     pub shared_bytes: u64,
     pub barriers: Vec<Arrivals>,
+    /// Asynchronous copies that mbarriers wait for.
+    pub landing: Vec<Landing>,
     /// Barriers that a warp arrived at and did not stop.
     pub arrived: Vec<u32>,
     /// What its warps know of each other and of other blocks.
@@ -73,6 +76,7 @@ impl Block {
         state.barriers.clear();
         state.barriers.resize(16, Arrivals::default());
         state.arrived.clear();
+        state.landing.clear();
         state.order.start(launch.tag, linear, count as usize);
         (state.progress, state.ticks) = (false, 0);
         self.warps.resize_with(count as usize, Warp::new);
@@ -267,6 +271,10 @@ impl super::grid::LaunchState<'_> {
             Special::MaskGt => u32::MAX << lane & !(1 << lane),
             Special::DynamicShared => self.shared_bytes - self.dynamic_shared,
             Special::TotalShared => self.shared_bytes,
+            Special::WorkspaceHigh => (self.workspace >> 32) as u32,
+            Special::WorkspaceLow => self.workspace as u32,
+            Special::Zero => 0,
+            Special::One => 1,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct LaunchState<'a> {
     pub atomics: Mutex<()>,
     pub signals: Signals,
     pub heap: Heap,
+    /// Where cooperative groups find their grid's barrier; 0 if there is none.
+    pub workspace: u64,
     pub budget: AtomicU64,
     pub next: AtomicU64,
     /// Counts changes others may wait for.

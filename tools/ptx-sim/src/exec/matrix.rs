@@ -16,7 +16,7 @@ use super::warp::Warp;
 use crate::code::{MatrixMove, MatrixMultiply, MatrixType, SHARED_WINDOW, Space};
 use crate::finding::FindingKind;
 
-fn everyone(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, mask: u32, pc: u32) {
+pub fn everyone(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, mask: u32, pc: u32) {
     if mask != FULL {
         worker.finding(block, warp, pc, FindingKind::DivergentWarp, mask.trailing_zeros(), None, || {
             format!("a matrix instruction executed by lanes {mask:#010x} only")

@@ -290,7 +290,8 @@ impl Warp {
         for copy in pending {
             let lane = copy.lane as usize;
             if lanes >> lane & 1 != 0 && copy.group.saturating_add(keep) < self.groups[lane] {
-                super::async_copy::arrive(worker, block, self, &copy, pc);
+                let who = super::check::plain(block, self).me.by(lane);
+                super::async_copy::arrive(worker, block, self, &copy, who, pc);
             } else {
                 self.pending.push(copy);
             }
@@ -437,6 +438,15 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                     return Stop::Abort;
                 }
             }
+            Op::Product(_) | Op::FragmentMove(_) => {
+                super::fragment::run(worker, block, warp, &step.op, mask, pc);
+            }
+            Op::Mbarrier(it) => {
+                super::mbarrier::run(worker, block, warp, it, mask, pc);
+                if std::mem::take(&mut warp.yields) {
+                    left = 0;
+                }
+            }
             Op::Atomic(atomic) => {
                 super::atomic::run(worker, block, warp, atomic, mask, pc);
                 if std::mem::take(&mut warp.yields) {
@@ -464,12 +474,14 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                 }
             }
             Op::CopyWait(Some(groups)) => {
+                super::mbarrier::wait_group(worker, block, warp, mask, *groups, pc);
                 warp.complete(worker, block, mask, *groups, pc);
             }
             Op::CopyWait(None) => {
                 for lane in lanes(mask) {
                     warp.groups[lane] += 1;
                 }
+                super::mbarrier::wait_group(worker, block, warp, mask, 0, pc);
                 warp.complete(worker, block, mask, 0, pc);
             }
             Op::MatrixLoad(it) => super::matrix::load(worker, block, warp, it, mask, pc),
