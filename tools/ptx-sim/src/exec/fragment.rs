@@ -12,7 +12,7 @@ use super::registers::{Bf16, F16, FULL, LANES, row};
 use super::warp::Warp;
 use crate::code::{
     Access, Address, Element, Fragment, FragmentMove, Op, Order, Part, Product, ProductKind, Reg,
-    SHARED_WINDOW, Space, Type,
+    SHARED_WINDOW, Scope, Space, Type,
 };
 
 /// Rows and columns of a matrix of a product.
