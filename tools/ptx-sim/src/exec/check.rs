@@ -167,11 +167,11 @@ pub fn check_read(
             continue;
         }
         allocation.histories(word, mask, me.tag(), |history| {
-            if let Some(conflict) = races::read(history, me, who.bounds)
-                && !reported
-            {
-                let at = At::Global(allocation, address);
-                reported = judge(worker, block, warp, conflict, who, false, &|| false, &at, lane, pc);
+            for conflict in races::read(history, me, who.bounds).into_iter().flatten() {
+                if !reported {
+                    let at = At::Global(allocation, address);
+                    reported = judge(worker, block, warp, conflict, who, false, &|| false, &at, lane, pc);
+                }
             }
         });
     }

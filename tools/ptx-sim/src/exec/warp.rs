@@ -323,10 +323,15 @@ fn warp_barrier(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp
         if absent != 0 && warp.wait_for(absent, mask, pc) {
             return;
         }
-        if absent == 0 && lanes(mask).all(|lane| row[lane] == named && named >> lane & 1 != 0) {
+        if absent == 0 && lanes(mask).all(|lane| row[lane] >> lane & 1 != 0) {
             warp.wake(named);
-            let all = warp.is_whole(named & warp.live, &worker.launch.kernel.steps);
-            block.order.together(warp.index, named & warp.live, all);
+            let mut rest = mask;
+            while rest != 0 {
+                let members = row[rest.trailing_zeros() as usize] & warp.live;
+                let all = warp.is_whole(members, &worker.launch.kernel.steps);
+                block.order.together(warp.index, members, all);
+                rest &= !members;
+            }
             return;
         }
     }

@@ -211,6 +211,7 @@ pub fn plain_write(history: &mut impl History, new: Use, bounds: Bounds) -> bool
     let old = history.get(WRITE);
     let (last, other) = (history.get(LAST), history.get(OTHER));
     if old & (FINE | MANY) != 0
+        || new.is_strong() && Use(old).weak()
         || !passed(Use(old), new, bounds)
         || !passed(Use(last), new, bounds)
         || !passed(Use(other), new, bounds)
@@ -227,17 +228,13 @@ pub fn plain_write(history: &mut impl History, new: Use, bounds: Bounds) -> bool
     true
 }
 
-/// Notes a read; the earlier write that it may not know.
+/// Notes a read; the earlier writes that it may not know.
 #[inline(never)]
-pub fn read(history: &mut impl History, new: Use, bounds: Bounds) -> Option<Conflict> {
+pub fn read(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 2] {
     let old = Use(history.get(WRITE));
-    let mut found = conflict(old.alone(), new, bounds, false);
-    if old.many() {
-        found = found.or(conflict(Use(history.get(OTHER)), new, bounds, false));
-        note_read(history, new, bounds, false);
-        return found;
-    }
-    note_read(history, new, bounds, true);
+    let before = if old.many() { conflict(Use(history.get(OTHER)), new, bounds, false) } else { None };
+    let found = [conflict(old.alone(), new, bounds, false), before];
+    note_read(history, new, bounds, !old.many());
     found
 }
 
@@ -263,19 +260,24 @@ fn note_read(history: &mut impl History, new: Use, bounds: Bounds, two: bool) {
     history.set(LAST, new.0);
 }
 
-/// Notes a write; the earlier write and read that it may not know. Reads before a write need no memory of their own: who
-/// comes after the write comes after them, or the write itself was a race. Of atomic writes that nothing orders, one by
-/// another warp stays known beside the last: the last one does not come after it for those who only know the last.
+/// Notes a write; the earlier writes and read that it may not know. Reads before a write need no memory of their own: who
+/// comes after the write comes after them, or the write itself was a race.
+///
+/// An atomic write may meet others that nothing orders, so that who may meet it need not come after what it comes after. One
+/// write stays known beside it: the plain one that it replaced, or an atomic one of another warp that nothing orders.
 #[inline(never)]
-pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 2] {
+pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 3] {
     let marked = Use(history.get(WRITE));
     if marked == new && history.get(LAST) == 0 && history.get(OTHER) == 0 {
-        return [None, None];
+        return [None; 3];
     }
     let old = marked.alone();
-    let mut found = [conflict(old, new, bounds, false), None];
+    let mut found = [conflict(old, new, bounds, false), None, None];
+    let matters = |used: Use| used.tag() == new.tag() && !(used.block() == new.block() && used.time() < bounds.block);
     let mut hidden = Use::default();
-    if found[0].is_some() && old.is_strong() && !new.weak() && !old.same_warp(new) {
+    if new.is_strong() && old.weak() && matters(old)
+        || found[0].is_some() && old.is_strong() && !new.weak() && !old.same_warp(new)
+    {
         hidden = old;
     }
     let mut observed = false;
@@ -285,21 +287,18 @@ pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Co
             continue;
         }
         if slot == OTHER && marked.many() {
-            let before = conflict(used, new, bounds, false);
-            if before.is_some() && hidden.0 == 0 && !new.weak() {
+            found[1] = conflict(used, new, bounds, false);
+            if !new.weak() && matters(used) && (hidden.0 == 0 || used.weak()) {
                 hidden = used;
             }
-            found[0] = found[0].or(before);
         } else {
-            found[1] = found[1].or(conflict(used, new, bounds, true));
+            found[2] = found[2].or(conflict(used, new, bounds, true));
             // What anybody waits on is a flag, and changes hands by being read.
             observed |= !used.weak() && (used.same_warp(new) || used.waits() && used.tag() == new.tag());
         }
         history.set(slot, 0);
     }
-    if let Some(found) = &mut found[0] {
-        found.observed = observed;
-    }
+    found[..2].iter_mut().flatten().for_each(|found| found.observed = observed);
     if hidden.0 != 0 {
         history.set(OTHER, hidden.0);
         history.set(WRITE, new.0 | MANY);

@@ -92,7 +92,7 @@ impl Shared {
                 found.push(Defect::Unwritten);
             }
             histories(word, fine, at, mask, new.tag(), |history| {
-                found.extend(races::read(history, new, bounds).map(Defect::Conflict));
+                found.extend(races::read(history, new, bounds).into_iter().flatten().map(Defect::Conflict));
             });
         });
         found
