@@ -131,10 +131,9 @@ fn moves(op: &Op) -> Option<(Vec<Place>, Vec<Place>)> {
         Op::Vote(it) => (vec![place(&it.result)], vec![place(&it.value)]),
         Op::Shuffle(it) => (it.result.iter().map(place).collect(), vec![place(&it.value)]),
         Op::Reduce(it) => (vec![place(&it.result)], vec![place(&it.value)]),
-        Op::Barrier(it) => (
-            it.result.iter().map(place).collect(),
-            it.value.iter().map(|(value, _)| place(value)).collect(),
-        ),
+        Op::Barrier(it) => {
+            (it.result.iter().map(place).collect(), it.value.iter().map(|(value, _)| place(value)).collect())
+        }
         _ => return None,
     })
 }

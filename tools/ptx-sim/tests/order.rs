@@ -47,9 +47,8 @@ fn wrong(ptx: &Path, case: &Case, seed: u32, threads: u32) -> Option<String> {
         part => output.status.code() == Some(3) && findings.contains(part),
     };
     let error = String::from_utf8(output.stderr).unwrap();
-    (!right).then(|| {
-        format!("{} with seed {seed} must have {}, but: {findings}{error}", case.name, case.finds)
-    })
+    (!right)
+        .then(|| format!("{} with seed {seed} must have {}, but: {findings}{error}", case.name, case.finds))
 }
 
 /// Runs every kernel of a file; there are `count`.
@@ -82,6 +81,11 @@ fn copies() {
 #[test]
 fn exits() {
     check("exits", 11);
+}
+
+#[test]
+fn flags_of_lanes() {
+    check("flags_of_lanes", 14);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Atomic operations, lane by lane in order.
 
 use super::block::BlockState;
+use super::check::{self, Who};
 use super::float::{Arithmetic, both, half};
 use super::grid::Worker;
-use super::check::{self, Who};
 use super::memory::{self, by_space};
 use super::registers::{Bf16, F16, LANES, lanes};
 use super::warp::Warp;
@@ -96,12 +96,9 @@ fn take(
     Who { modifies: true, ..check::who(block, warp, it.order, it.scope, it.waits) }
 }
 
-/// Lanes whose operation wrote: a compare-and-swap that fails does not.
-fn written(it: &Atomic, mask: u32, olds: &[u64; LANES], operands: &[u64; LANES], kept: u64) -> u32 {
-    if it.kind != AtomicKind::CompareSwap {
-        return mask;
-    }
-    lanes(mask).filter(|lane| olds[*lane] == operands[*lane] & kept).fold(0, |bits, lane| bits | 1u32 << lane)
+/// Whether an operation wrote: a compare-and-swap that fails does not.
+fn wrote(it: &Atomic, old: u64, operand: u64) -> bool {
+    it.kind != AtomicKind::CompareSwap || old == operand
 }
 
 pub fn run(
@@ -123,8 +120,7 @@ pub fn run(
         Space::Shared => {
             let mask =
                 memory::shared_place(worker, block, warp, addresses, mask, bytes, pc, "an atomic operation");
-            let places = memory::places(Space::Shared, block.order.id(), addresses, mask);
-            check::observe(worker, block, warp, places, it.order, it.scope);
+            let talks = check::talks(worker, block, warp, it.order);
             for lane in lanes(mask) {
                 let offset = addresses[lane] as usize;
                 if let Some(defect) = block.shared.usable(offset, bytes) {
@@ -133,6 +129,9 @@ pub fn run(
                 let old = block.shared.get(offset, bytes);
                 let new = combine(it, old, operands[lane] & kept, seconds[lane] & kept) & kept;
                 let place = Place::shared(addresses[lane], block.order.id());
+                if talks {
+                    check::observe(worker, block, warp, [(lane, place)], it.order, it.scope);
+                }
                 let who = take(worker, block, warp, it, place, old, new);
                 if old == new {
                     check::shared_read(worker, block, warp, offset, bytes, who, lane, pc);
@@ -140,12 +139,12 @@ pub fn run(
                     check::shared_write(worker, block, warp, offset, bytes, who, |_| false, lane, pc);
                 }
                 block.shared.put(offset, bytes, new);
+                if talks && wrote(it, old, operands[lane] & kept) {
+                    check::publish(worker, block, warp, [(lane, place)], it.order, it.scope);
+                }
                 olds[lane] = old;
                 changed |= old != new;
             }
-            let wrote = written(it, mask, &olds, &operands, kept);
-            let places = memory::places(Space::Shared, block.order.id(), addresses, wrote);
-            check::publish(worker, block, warp, places, it.order, it.scope);
             memory::shared_cost(worker, addresses, mask, bytes);
             worker.counters.atomic_lanes += u64::from(mask.count_ones());
         }
@@ -153,8 +152,7 @@ pub fn run(
             let what = "an atomic operation";
             let placed = memory::place(worker, block, warp, addresses, mask, u64::from(bytes), pc, what);
             let launch = worker.launch;
-            let places = memory::places(Space::Global, 0, addresses, placed.mask);
-            check::observe(worker, block, warp, places, it.order, it.scope);
+            let talks = check::talks(worker, block, warp, it.order);
             // One warp's operation at a time, whichever thread runs it.
             let guard = if launch.alone { None } else { launch.atomics.lock().ok() };
             for lane in lanes(placed.mask) {
@@ -165,19 +163,25 @@ pub fn run(
                 let old = allocation.load(offset, bytes);
                 let new = combine(it, old, operands[lane] & kept, seconds[lane] & kept) & kept;
                 allocation.store(offset, bytes, new, launch.alone);
-                let who = take(worker, block, warp, it, Place::global(address), old, new);
+                let place = Place::global(address);
+                if talks {
+                    check::observe(worker, block, warp, [(lane, place)], it.order, it.scope);
+                }
+                let who = take(worker, block, warp, it, place, old, new);
                 if old == new {
                     check::check_read(worker, block, warp, allocation, address, bytes, who, lane, pc);
                 } else {
                     let silent = || false;
-                    check::check_write(worker, block, warp, allocation, address, bytes, who, silent, lane, pc);
+                    check::check_write(
+                        worker, block, warp, allocation, address, bytes, who, silent, lane, pc,
+                    );
+                }
+                if talks && wrote(it, old, operands[lane] & kept) {
+                    check::publish(worker, block, warp, [(lane, place)], it.order, it.scope);
                 }
                 olds[lane] = old;
                 changed |= old != new;
             }
-            let wrote = written(it, placed.mask, &olds, &operands, kept);
-            let places = memory::places(Space::Global, 0, addresses, wrote);
-            check::publish(worker, block, warp, places, it.order, it.scope);
             drop(guard);
             memory::global_cost(worker, addresses, &placed, bytes, true);
             worker.counters.atomic_lanes += u64::from(placed.mask.count_ones());

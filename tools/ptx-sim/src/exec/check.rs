@@ -81,7 +81,11 @@ fn judge(
     } else if old.warp() != warp.index {
         (format!("warp {}", warp.index), format!("warp {}", old.warp()), "with no barrier between")
     } else if old.lane() != lane || !old.many() {
-        (format!("lane {lane}"), format!("lane {}", old.lane()), "with nothing between that synchronises the warp")
+        (
+            format!("lane {lane}"),
+            format!("lane {}", old.lane()),
+            "with nothing between that synchronises the warp",
+        )
     } else {
         (format!("lane {lane}"), "other lanes".into(), "with nothing between that synchronises the warp")
     };
@@ -163,7 +167,9 @@ pub fn check_read(
     let (first, count, mask) = words((address - allocation.base) as usize, bytes);
     let (me, mut reported) = (who.me.by(lane), false);
     for word in first..first + count {
-        if mask == 15 && allocation.history(word).is_some_and(|mut h| races::plain_read(&mut h, me, who.bounds)) {
+        if mask == 15
+            && allocation.history(word).is_some_and(|mut h| races::plain_read(&mut h, me, who.bounds))
+        {
             continue;
         }
         allocation.histories(word, mask, me.tag(), |history| {
@@ -195,7 +201,9 @@ pub fn check_write(
     let (me, mut reported) = (who.me.by(lane), false);
     for word in first..first + count {
         allocation.set_written(word, mask);
-        if mask == 15 && allocation.history(word).is_some_and(|mut h| races::plain_write(&mut h, me, who.bounds)) {
+        if mask == 15
+            && allocation.history(word).is_some_and(|mut h| races::plain_write(&mut h, me, who.bounds))
+        {
             continue;
         }
         allocation.histories(word, mask, me.tag(), |history| {
@@ -333,12 +341,20 @@ pub fn shared_content(
     worker.finding(block, warp, pc, kind, lane as u32, Some(offset as u64), || message);
 }
 
-/// An atomic read of global addresses: learns what was published there.
+/// Whether an atomic operation can learn or publish anything: its lanes then do so one after the other.
+pub fn talks(worker: &Worker<'_>, block: &BlockState, warp: &Warp, order: Order) -> bool {
+    matches!(order, Order::Release | Order::Both)
+        || !block.order.quiet()
+        || !block.order.never_fenced(warp.index)
+        || !worker.launch.signals.quiet()
+}
+
+/// An atomic read of addresses: learns what was published there.
 pub fn observe(
     worker: &Worker<'_>,
     block: &mut BlockState,
     warp: &Warp,
-    places: impl Iterator<Item = (usize, Place)>,
+    places: impl IntoIterator<Item = (usize, Place)>,
     order: Order,
     scope: Scope,
 ) {
@@ -356,7 +372,7 @@ pub fn publish(
     worker: &Worker<'_>,
     block: &mut BlockState,
     warp: &Warp,
-    places: impl Iterator<Item = (usize, Place)>,
+    places: impl IntoIterator<Item = (usize, Place)>,
     order: Order,
     scope: Scope,
 ) {

@@ -345,7 +345,8 @@ pub fn store(
                 let offset = (address - allocation.base) as usize;
                 let silent = || {
                     (0..elements).all(|element| {
-                        allocation.load(offset + element * width as usize, width) == rows[element][lane] & kept
+                        allocation.load(offset + element * width as usize, width)
+                            == rows[element][lane] & kept
                     })
                 };
                 check::check_write(worker, block, warp, allocation, address, bytes, who, silent, lane, pc);
@@ -374,7 +375,12 @@ pub fn store(
 }
 
 /// Where lanes access atomically.
-pub fn places(space: Space, block: u32, addresses: &[u64; LANES], mask: u32) -> impl Iterator<Item = (usize, Place)> {
+pub fn places(
+    space: Space,
+    block: u32,
+    addresses: &[u64; LANES],
+    mask: u32,
+) -> impl Iterator<Item = (usize, Place)> {
     let addresses = *addresses;
     lanes(mask).map(move |lane| {
         let address = addresses[lane];

@@ -23,7 +23,8 @@ pub fn check_members(
         return block.order.together(warp.index, mask, true);
     }
     let live = warp.live & !warp.leaving(steps) | mask;
-    let wrong = lanes(mask).find(|lane| members[*lane] & live & !mask != 0 || members[*lane] >> lane & 1 == 0);
+    let wrong =
+        lanes(mask).find(|lane| members[*lane] & live & !mask != 0 || members[*lane] >> lane & 1 == 0);
     if let Some(lane) = wrong {
         let named = members[lane];
         worker.finding(block, warp, pc, FindingKind::DivergentWarp, lane as u32, None, || {
@@ -33,7 +34,8 @@ pub fn check_members(
     let mut rest = mask;
     while rest != 0 {
         let named = members[rest.trailing_zeros() as usize];
-        let group = lanes(rest).filter(|lane| members[*lane] == named).fold(0, |bits, lane| bits | 1u32 << lane);
+        let group =
+            lanes(rest).filter(|lane| members[*lane] == named).fold(0, |bits, lane| bits | 1u32 << lane);
         block.order.together(warp.index, group, group == live);
         rest &= !group;
     }
@@ -120,7 +122,14 @@ pub fn matching(
     }
 }
 
-pub fn reduce(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it: &Reduce, mask: u32, pc: u32) {
+pub fn reduce(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    it: &Reduce,
+    mask: u32,
+    pc: u32,
+) {
     let members = *warp.word(it.members);
     check_members(worker, block, warp, &members, mask, pc);
     let values = *warp.word(it.value);

@@ -278,14 +278,7 @@ impl Warp {
     }
 
     /// Copies that lanes waited for arrive: all but each lane's last `keep` groups.
-    fn complete(
-        &mut self,
-        worker: &mut Worker<'_>,
-        block: &mut BlockState,
-        lanes: u32,
-        keep: u32,
-        pc: u32,
-    ) {
+    fn complete(&mut self, worker: &mut Worker<'_>, block: &mut BlockState, lanes: u32, keep: u32, pc: u32) {
         let pending = std::mem::take(&mut self.pending);
         for copy in pending {
             let lane = copy.lane as usize;
@@ -315,7 +308,14 @@ fn only_exits(steps: &[Step], mut pc: u32) -> bool {
 }
 
 /// Lanes meet at a barrier of the warp: those of a diverged path wait there until the others come to one too.
-fn warp_barrier(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, row: &RowW, mask: u32, pc: u32) {
+fn warp_barrier(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    row: &RowW,
+    mask: u32,
+    pc: u32,
+) {
     let named = lanes(mask).fold(0, |bits, lane| bits | row[lane]);
     let missing = named & warp.live & !mask;
     if missing != 0 {

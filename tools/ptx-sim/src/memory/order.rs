@@ -56,10 +56,14 @@ struct View {
     me: Use,
     known: Knowledge,
     /// Of other blocks' warps, what was found known before.
-    certain: HashMap<(u32, u32), u32>,
+    certain: HashMap<(u32, u32, usize), u32>,
     /// What was observed through the block, and through the device, and no fence has followed yet.
     observed: Knowledge,
     observed_far: Seen,
+    /// Lanes that observed it.
+    observed_by: u32,
+    /// What lanes know that have not met the others since.
+    fresh: Vec<(u32, Knowledge)>,
     fences: Vec<Fence>,
     held: Vec<Held>,
     /// Only where some lanes synchronised without the others.
@@ -166,17 +170,55 @@ impl Ordering {
         closed.own.resize(self.warps.len(), 0);
         closed.own.iter_mut().for_each(|time| *time = (*time).max(self.from));
         closed.own[warp as usize] = view.time + 1;
+        view.fresh.iter().for_each(|(_, knowledge)| closed.join(knowledge));
         closed
+    }
+
+    /// All that lanes of a warp did and know: of their warp's other lanes what came before the last time they met.
+    fn closed_by(&self, warp: u32, lanes: u32) -> Knowledge {
+        let view = &self.warps[warp as usize];
+        let mut closed = view.known.clone();
+        closed.own.resize(self.warps.len(), 0);
+        closed.own.iter_mut().for_each(|time| *time = (*time).max(self.from));
+        closed.own[warp as usize] = view.lanes_from;
+        closed.lanes.push((warp, lanes, view.time + 1));
+        if let Some(matrix) = &view.lanes {
+            let first = lanes.trailing_zeros() as usize & 31;
+            let others =
+                (0..32).filter(|other| lanes >> other & 1 == 0 && matrix[first][*other] > view.lanes_from);
+            closed.lanes.extend(others.map(|other| (warp, 1 << other, matrix[first][other])));
+        }
+        let fresh = view.fresh.iter().filter(|(by, _)| by & lanes != 0);
+        fresh.for_each(|(_, knowledge)| closed.join(knowledge));
+        closed
+    }
+
+    /// Lanes learn something; the others when they meet them next.
+    fn learn(view: &mut View, lanes: u32, knowledge: &Knowledge) {
+        match view.fresh.iter_mut().find(|(by, _)| *by == lanes) {
+            Some((_, fresh)) => fresh.join(knowledge),
+            None => view.fresh.push((lanes, knowledge.clone())),
+        }
+    }
+
+    /// The lanes have met: all know what each of them does.
+    fn share(view: &mut View) {
+        for (_, knowledge) in std::mem::take(&mut view.fresh) {
+            view.known.join(&knowledge);
+        }
     }
 
     /// Lanes run a fence.
     pub fn fence(&mut self, warp: u32, scope: Scope, lanes: u32) {
         let view = &mut self.warps[warp as usize];
-        let observed = std::mem::take(&mut view.observed);
-        view.known.join(&observed);
-        if scope == Scope::Device {
-            let far = std::mem::take(&mut view.observed_far);
-            join_seen(&mut view.known.seen, &far);
+        let by = view.observed_by & lanes;
+        if by != 0 {
+            let mut observed = std::mem::take(&mut view.observed);
+            if scope == Scope::Device {
+                let far = std::mem::take(&mut view.observed_far);
+                join_seen(&mut observed.seen, &far);
+            }
+            Self::learn(view, by, &observed);
         }
         for held in &mut view.held {
             held.fence = held.fence.or(Some(view.time + 1));
@@ -184,7 +226,7 @@ impl Ordering {
                 held.device_fence = held.device_fence.or(Some(view.time + 1));
             }
         }
-        let closed = Arc::new(self.closed(warp));
+        let closed = Arc::new(self.closed_by(warp, lanes));
         let fences = &mut self.warps[warp as usize].fences;
         fences.retain_mut(|fence| {
             if scope == Scope::Device || fence.scope == Scope::Block {
@@ -207,19 +249,37 @@ impl Ordering {
     }
 
     /// An atomic read of a place by lanes: observes what was published there, or knows it at once if it acquires.
-    pub fn observe(&mut self, signals: &Signals, warp: u32, at: Place, order: Order, scope: Scope, lanes: u32) {
+    pub fn observe(
+        &mut self,
+        signals: &Signals,
+        warp: u32,
+        at: Place,
+        order: Order,
+        scope: Scope,
+        lanes: u32,
+    ) {
         let acquires = matches!(order, Order::Acquire | Order::Both);
         let far = if at.global && scope == Scope::Device { signals.observe(at.key) } else { None };
         let view = &mut self.warps[warp as usize];
         if let Some(position) = far {
-            let seen = if acquires { &mut view.known.seen } else { &mut view.observed_far };
-            join_seen(seen, &[(at.key, position)]);
+            if acquires {
+                let seen = Knowledge { seen: vec![(at.key, position)], ..Knowledge::default() };
+                Self::learn(view, lanes, &seen);
+            } else {
+                join_seen(&mut view.observed_far, &[(at.key, position)]);
+                view.observed_by |= lanes;
+            }
         }
         if self.flags.is_empty() {
             return;
         }
         let Some(flag) = self.flags.get(&at.key) else { return };
-        if acquires { &mut view.known } else { &mut view.observed }.join(&flag.knowledge);
+        if acquires {
+            Self::learn(view, lanes, &flag.knowledge);
+        } else {
+            view.observed.join(&flag.knowledge);
+            view.observed_by |= lanes;
+        }
         if let Some(row) = flag.lanes.get(&warp) {
             let matrix = view.lanes.get_or_insert_with(|| Box::new([[0; 32]; 32]));
             for (lane, known) in matrix.iter_mut().enumerate() {
@@ -230,22 +290,49 @@ impl Ordering {
         }
     }
 
+    /// What the last fence of at least this scope closed for lanes that ran it.
+    fn fenced_by(&mut self, warp: u32, least: Scope, lanes: u32) -> Option<Arc<Knowledge>> {
+        let fences = &mut self.warps[warp as usize].fences;
+        let wide = |fence: &Fence| least == Scope::Block || fence.scope == Scope::Device;
+        let place = fences.iter().rposition(|fence| fence.lanes & lanes != 0 && wide(fence))?;
+        let fence = &mut fences[place];
+        if fence.lanes & !lanes == 0 {
+            return Some(Arc::clone(&fence.closed));
+        }
+        // The other lanes closed what they did themselves.
+        let mut closed = Knowledge::clone(&fence.closed);
+        for (of, by, _) in &mut closed.lanes {
+            *by &= if *of == warp && *by & fence.lanes == fence.lanes { lanes } else { u32::MAX };
+        }
+        let narrow = Fence { lanes: fence.lanes & lanes, scope: fence.scope, closed: Arc::new(closed) };
+        fence.lanes &= !lanes;
+        let closed = Arc::clone(&narrow.closed);
+        fences.insert(place + 1, narrow);
+        Some(closed)
+    }
+
     /// An atomic write of a place by lanes: publishes what they fenced before, or everything if it releases.
-    pub fn publish(&mut self, signals: &Signals, warp: u32, at: Place, order: Order, scope: Scope, lanes: u32) {
+    pub fn publish(
+        &mut self,
+        signals: &Signals,
+        warp: u32,
+        at: Place,
+        order: Order,
+        scope: Scope,
+        lanes: u32,
+    ) {
         let releases = matches!(order, Order::Release | Order::Both);
         if !releases && self.warps[warp as usize].fences.is_empty() {
             return;
         }
         let (near, far) = if releases {
-            let closed = Arc::new(self.closed(warp));
+            let closed = Arc::new(self.closed_by(warp, lanes));
             self.tick(warp);
             let far = (scope == Scope::Device).then(|| Arc::clone(&closed));
             (Some(closed), far)
         } else {
-            let fences = self.warps[warp as usize].fences.iter().rev().filter(|fence| fence.lanes & lanes != 0);
-            let near = fences.clone().next().map(|fence| Arc::clone(&fence.closed));
-            let far = fences.clone().find(|fence| fence.scope == Scope::Device && scope == Scope::Device);
-            (near, far.map(|fence| Arc::clone(&fence.closed)))
+            let far = if scope == Scope::Device { self.fenced_by(warp, Scope::Device, lanes) } else { None };
+            (self.fenced_by(warp, Scope::Block, lanes), far)
         };
         if let Some(closed) = near {
             let view = &self.warps[warp as usize];
@@ -257,7 +344,7 @@ impl Ordering {
                     let more = view.lanes.as_ref().map_or(0, |matrix| matrix[lane][other]);
                     *known = (*known).max(more).max(view.lanes_from);
                 }
-                row[lane] = row[lane].max(closed.of_warp(warp));
+                row[lane] = row[lane].max(closed.of_lane(warp, lane));
             }
         }
         if let Some(closed) = far
@@ -268,7 +355,15 @@ impl Ordering {
     }
 
     /// A read-modify-write that may have taken a lock, or given it back.
-    pub fn note_lock(&mut self, signals: &Signals, warp: u32, at: Place, takes: bool, order: Order, scope: Scope) {
+    pub fn note_lock(
+        &mut self,
+        signals: &Signals,
+        warp: u32,
+        at: Place,
+        takes: bool,
+        order: Order,
+        scope: Scope,
+    ) {
         let held = &mut self.warps[warp as usize].held;
         if let Some(place) = held.iter().position(|held| held.lock == at.key) {
             if takes {
@@ -343,8 +438,10 @@ impl Ordering {
             self.tick(*warp);
             let view = &mut self.warps[*warp as usize];
             view.lanes_from = view.time;
+            Self::share(view);
             if !by_chance {
                 view.known.join(&all);
+                view.observed_by = 0;
                 view.observed = Knowledge::default();
                 view.observed_far.clear();
             }
@@ -355,7 +452,8 @@ impl Ordering {
     pub fn barrier_of_all(&mut self) {
         let time = 1 + self.warps.iter().map(|view| view.time).max().unwrap_or(0);
         let mut seen = Seen::new();
-        for view in &self.warps {
+        for view in &mut self.warps {
+            Self::share(view);
             join_seen(&mut seen, &view.known.seen);
             join_seen(&mut seen, &view.observed.seen);
             join_seen(&mut seen, &view.observed_far);
@@ -369,6 +467,7 @@ impl Ordering {
             }
             view.observed = Knowledge::default();
             view.observed_far.clear();
+            view.observed_by = 0;
         }
         self.from = time.min(MOST_TIME);
     }
@@ -380,6 +479,12 @@ impl Ordering {
             self.tick(warp);
             let view = &mut self.warps[warp as usize];
             view.lanes_from = view.time;
+            if view.observed_by != 0 {
+                view.observed_by = u32::MAX;
+            }
+            if !view.fresh.is_empty() {
+                Self::share(view);
+            }
         } else {
             self.some_together(warp, lanes);
         }
@@ -388,6 +493,10 @@ impl Ordering {
     #[cold]
     fn some_together(&mut self, warp: u32, lanes: u32) {
         let view = &mut self.warps[warp as usize];
+        for (by, _) in &mut view.fresh {
+            *by |= if *by & lanes != 0 { lanes } else { 0 };
+        }
+        view.observed_by |= if view.observed_by & lanes != 0 { lanes } else { 0 };
         let time = view.time + 1;
         let matrix = view.lanes.get_or_insert_with(|| Box::new([[0; 32]; 32]));
         let mut row = [0u32; 32];
@@ -427,15 +536,22 @@ impl Ordering {
             let fine = known || harmless && silent();
             return if fine { Verdict::Fine } else { Verdict::Race };
         }
+        let who = (old.warp(), old.lane());
+        let of = |knowledge: &Knowledge| match near {
+            true => knowledge.of_lane(who.0, who.1),
+            false => signals.known(&knowledge.seen, block, who, old.time()),
+        };
         let known = if near {
-            view.known.of_warp(old.warp())
+            of(&view.known)
         } else {
-            let certain = view.certain.entry((block, old.warp())).or_default();
+            let certain = view.certain.entry((block, who.0, who.1)).or_default();
             if *certain <= old.time() {
-                *certain = signals.known(&view.known.seen, block, old.warp(), old.time()).max(*certain);
+                *certain = of(&view.known).max(*certain);
             }
             *certain
         };
+        let mine = view.fresh.iter().filter(|(by, _)| by >> new.lane() & 1 != 0);
+        let known = mine.map(|(_, knowledge)| of(knowledge)).fold(known, u32::max);
         if known > old.time() {
             let early = view
                 .held
@@ -443,13 +559,15 @@ impl Ordering {
                 .any(|held| signals.was_early(held.lock, block, old.warp(), old.time(), self.id));
             return if early { Verdict::EarlyInLock } else { Verdict::Fine };
         }
-        let observed = if near {
-            view.observed.of_warp(old.warp())
+        let observed = if view.observed_by >> new.lane() & 1 == 0 {
+            0
+        } else if near {
+            of(&view.observed)
         } else {
-            let mut seen = view.known.seen.clone();
-            join_seen(&mut seen, &view.observed.seen);
-            join_seen(&mut seen, &view.observed_far);
-            signals.known(&seen, block, old.warp(), old.time())
+            let mut all = view.known.clone();
+            all.join(&view.observed);
+            join_seen(&mut all.seen, &view.observed_far);
+            of(&all)
         };
         // The atomic write that published is known with what it published.
         let publishes = old.is_fenced() && old.is_strong() && !conflict.read;

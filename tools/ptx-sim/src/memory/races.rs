@@ -273,7 +273,8 @@ pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Co
     }
     let old = marked.alone();
     let mut found = [conflict(old, new, bounds, false), None, None];
-    let matters = |used: Use| used.tag() == new.tag() && !(used.block() == new.block() && used.time() < bounds.block);
+    let matters =
+        |used: Use| used.tag() == new.tag() && !(used.block() == new.block() && used.time() < bounds.block);
     let mut hidden = Use::default();
     if new.is_strong() && old.weak() && matters(old)
         || found[0].is_some() && old.is_strong() && !new.weak() && !old.same_warp(new)

@@ -146,7 +146,8 @@ impl Shared {
 
     /// An asynchronous copy into these bytes starts.
     pub fn begin_copy(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
-        let known: [u8; 4] = std::array::from_fn(|word| self.words.get(offset / 4 + word).map_or(0, |w| w.written));
+        let known: [u8; 4] =
+            std::array::from_fn(|word| self.words.get(offset / 4 + word).map_or(0, |w| w.written));
         let found = self.write(offset, bytes, new, bounds);
         for (word, written) in known.into_iter().enumerate().take(bytes as usize / 4) {
             let word = &mut self.words[offset / 4 + word];

@@ -11,10 +11,14 @@ use std::sync::{Arc, Mutex};
 /// How much of each address's log is known.
 pub type Seen = Vec<(u64, u32)>;
 
+/// What is known of some lanes of a warp beyond what is known of all: warp, lanes, and the time before which.
+pub type OfLanes = (u32, u32, u32);
+
 /// What a warp knows: of each warp of its block the time before which it knows everything, and of other blocks.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
     pub own: Vec<u32>,
+    pub lanes: Vec<OfLanes>,
     pub seen: Seen,
 }
 
@@ -40,7 +44,21 @@ impl Knowledge {
         for (known, more) in self.own.iter_mut().zip(&other.own) {
             *known = (*known).max(*more);
         }
+        for (warp, lanes, time) in &other.lanes {
+            match self.lanes.iter_mut().find(|known| (known.0, known.1) == (*warp, *lanes)) {
+                Some((_, _, known)) => *known = (*known).max(*time),
+                None => self.lanes.push((*warp, *lanes, *time)),
+            }
+        }
+        let own = &self.own;
+        self.lanes.retain(|(warp, _, time)| own.get(*warp as usize).is_none_or(|known| known < time));
         join_seen(&mut self.seen, &other.seen);
+    }
+
+    /// Before which time of a lane of the block everything is known.
+    pub fn of_lane(&self, warp: u32, lane: usize) -> u32 {
+        let some = self.lanes.iter().filter(|(other, lanes, _)| *other == warp && lanes >> lane & 1 != 0);
+        some.map(|(_, _, time)| *time).fold(self.of_warp(warp), u32::max)
     }
 
     /// Before which time of a warp of the block everything is known.
@@ -107,8 +125,8 @@ impl Signals {
         log.len += 1;
     }
 
-    /// Before which time of a warp of another block everything is known, or some later time than `wanted`.
-    pub fn known(&self, seen: &[(u64, u32)], block: u32, warp: u32, wanted: u32) -> u32 {
+    /// Before which time of a lane of another block everything is known, or some later time than `wanted`.
+    pub fn known(&self, seen: &[(u64, u32)], block: u32, (warp, lane): (u32, usize), wanted: u32) -> u32 {
         if seen.is_empty() {
             return 0;
         }
@@ -126,7 +144,7 @@ impl Signals {
             if let Some(own) = log.releases.get(&block) {
                 let end = own.partition_point(|(at, _)| *at < position);
                 for (_, knowledge) in own[..end].iter().rev() {
-                    best = best.max(knowledge.of_warp(warp));
+                    best = best.max(knowledge.of_lane(warp, lane));
                     if best > wanted {
                         return best;
                     }
