@@ -60,10 +60,8 @@ fn check(file: &str, count: usize) {
     assert_eq!((cases.len(), text.matches(".entry ").count()), (count, count));
     let mut failures = Vec::new();
     for case in &cases {
-        for seed in 0..4 {
-            failures.extend(wrong(&ptx, case, seed, 1));
-        }
-        failures.extend(wrong(&ptx, case, 0, 2));
+        let mut runs = (0..4).map(|seed| (seed, 1)).chain([(0, 2)]);
+        failures.extend(runs.find_map(|(seed, threads)| wrong(&ptx, case, seed, threads)));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -111,6 +109,11 @@ fn mbarriers() {
 #[test]
 fn named_barriers() {
     check("named_barriers", 16);
+}
+
+#[test]
+fn patterns() {
+    check("patterns", 22);
 }
 
 #[test]
