@@ -5,7 +5,7 @@ use super::grid::Worker;
 use super::warp::Warp;
 use crate::code::{Order, Scope};
 use crate::finding::FindingKind;
-use crate::memory::order::{Place, Verdict};
+use crate::memory::order::{Later, Place, Verdict};
 use crate::memory::races::{self, Bounds, Conflict, Use};
 use crate::memory::shared::{Defect, Shared};
 use crate::memory::space::Allocation;
@@ -54,12 +54,26 @@ fn judge(
     pc: u32,
 ) -> bool {
     let signals = &worker.launch.signals;
-    let new = who.me.by(lane);
-    let reads = !writes || who.modifies;
-    let verdict = block.order.judge(signals, warp.index, conflict, new, writes, reads, silent);
-    if verdict == Verdict::Fine {
-        return false;
+    let new = Later { me: who.me.by(lane), warp: warp.index, writes, reads: !writes || who.modifies };
+    let verdict = block.order.judge(signals, conflict, new, silent);
+    if verdict != Verdict::Fine {
+        report(worker, block, warp, conflict, verdict, writes, at, lane, pc);
     }
+    verdict != Verdict::Fine
+}
+
+/// Reports a race.
+fn report(
+    worker: &mut Worker<'_>,
+    block: &BlockState,
+    warp: &Warp,
+    conflict: Conflict,
+    verdict: Verdict,
+    writes: bool,
+    at: &At<'_>,
+    lane: usize,
+    pc: u32,
+) {
     let old = conflict.old;
     let (does, did) = (if writes { "writes" } else { "reads" }, if conflict.read { "read" } else { "wrote" });
     let other_block = old.block() != block.order.id();
@@ -97,7 +111,6 @@ fn judge(
     worker.finding(block, warp, pc, kind, lane as u32, Some(address), || {
         format!("{me} {does} {place}, which {other} {did} {missing}")
     });
-    true
 }
 
 /// The words of an access and the bytes of each that it uses.

@@ -331,6 +331,7 @@ pub fn store(
             if access.order != Order::Weak {
                 let places = places(Space::Shared, block.order.id(), addresses, mask);
                 check::publish(worker, block, warp, places, access.order, access.scope);
+                release_locks(worker, block, warp, space, addresses, mask, access);
             }
             shared_cost(worker, addresses, mask, bytes);
             block.progress = true;
@@ -358,7 +359,7 @@ pub fn store(
             if access.order != Order::Weak {
                 let places = places(Space::Global, 0, addresses, placed.mask);
                 check::publish(worker, block, warp, places, access.order, access.scope);
-                release_locks(worker, block, warp, addresses, placed.mask, access);
+                release_locks(worker, block, warp, Space::Global, addresses, placed.mask, access);
             }
             global_cost(worker, addresses, &placed, bytes, true);
             block.progress = true;
@@ -393,11 +394,12 @@ fn release_locks(
     worker: &Worker<'_>,
     block: &mut BlockState,
     warp: &Warp,
+    space: Space,
     addresses: &[u64; LANES],
     mask: u32,
     access: &Access,
 ) {
-    for (_, place) in places(Space::Global, 0, addresses, mask) {
+    for (_, place) in places(space, block.order.id(), addresses, mask) {
         let signals = &worker.launch.signals;
         block.order.note_lock(signals, warp.index, place, false, access.order, access.scope);
     }

@@ -27,6 +27,15 @@ pub enum Verdict {
     EarlyInLock,
 }
 
+/// The later one of two uses: by which warp, and what it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Later {
+    pub me: Use,
+    pub warp: u32,
+    pub writes: bool,
+    pub reads: bool,
+}
+
 /// A fence that lanes of a warp ran: what it closed.
 #[derive(Clone, Debug)]
 struct Fence {
@@ -516,69 +525,83 @@ impl Ordering {
     pub fn judge(
         &mut self,
         signals: &Signals,
-        warp: u32,
         conflict: Conflict,
-        new: Use,
-        writes: bool,
-        reads: bool,
+        new: Later,
         silent: impl FnOnce() -> bool,
     ) -> Verdict {
         let old = conflict.old;
-        let block = old.block();
-        let (near, sure) = (block == self.id, old.time() < MOST_TIME);
-        if near && !sure || tolerated(conflict, new, near, writes) {
+        let near = old.block() == self.id;
+        if near && old.time() == MOST_TIME || tolerated(conflict, new.me, near, new.writes) {
             return Verdict::Fine;
         }
-        let harmless = writes && !conflict.read;
-        let view = &mut self.warps[warp as usize];
-        if near && old.warp() == warp {
-            let known = view.lanes.as_ref().is_some_and(|known| known[new.lane()][old.lane()] > old.time());
-            let fine = known || harmless && silent();
-            return if fine { Verdict::Fine } else { Verdict::Race };
+        let harmless = new.writes && !conflict.read;
+        let id = self.id;
+        let view = &mut self.warps[new.warp as usize];
+        if near && old.warp() == new.warp {
+            let lanes = view.lanes.as_ref();
+            let known = lanes.is_some_and(|known| known[new.me.lane()][old.lane()] > old.time());
+            return if known || harmless && silent() { Verdict::Fine } else { Verdict::Race };
         }
-        let who = (old.warp(), old.lane());
-        let of = |knowledge: &Knowledge| match near {
-            true => knowledge.of_lane(who.0, who.1),
-            false => signals.known(&knowledge.seen, block, who, old.time()),
-        };
-        let known = if near {
-            of(&view.known)
-        } else {
-            let certain = view.certain.entry((block, who.0, who.1)).or_default();
-            if *certain <= old.time() {
-                *certain = of(&view.known).max(*certain);
-            }
-            *certain
-        };
-        let mine = view.fresh.iter().filter(|(by, _)| by >> new.lane() & 1 != 0);
-        let known = mine.map(|(_, knowledge)| of(knowledge)).fold(known, u32::max);
+        let known = view.known_of(signals, old, near, new.me.lane());
         if known > old.time() {
-            let early = view
-                .held
-                .iter()
-                .any(|held| signals.was_early(held.lock, block, old.warp(), old.time(), self.id));
-            return if early { Verdict::EarlyInLock } else { Verdict::Fine };
+            return if view.was_early(signals, old, id) { Verdict::EarlyInLock } else { Verdict::Fine };
         }
-        let observed = if view.observed_by >> new.lane() & 1 == 0 {
-            0
-        } else if near {
-            of(&view.observed)
-        } else {
-            let mut all = view.known.clone();
-            all.join(&view.observed);
-            join_seen(&mut all.seen, &view.observed_far);
-            of(&all)
-        };
+        let observed = view.observed_of(signals, old, near, new.me.lane());
         // The atomic write that published is known with what it published.
         let publishes = old.is_fenced() && old.is_strong() && !conflict.read;
         if publishes && known.max(observed) > 0 || harmless && silent() {
             return Verdict::Fine;
         }
         match observed > old.time() {
-            true if reads && new.kind() != Kind::Weak => Verdict::Fine,
+            true if new.reads && new.me.kind() != Kind::Weak => Verdict::Fine,
             true => Verdict::NoAcquire,
             false => Verdict::Race,
         }
+    }
+}
+
+impl View {
+    /// Before which time a lane knows everything of the lane that made `old`, or some later time than that use's.
+    fn known_of(&mut self, signals: &Signals, old: Use, near: bool, lane: usize) -> u32 {
+        let known = if near {
+            self.known.of_lane(old.warp(), old.lane())
+        } else {
+            let certain = self.certain.entry((old.block(), old.warp(), old.lane())).or_default();
+            if *certain <= old.time() {
+                *certain = known_through(signals, &self.known, old, near).max(*certain);
+            }
+            *certain
+        };
+        let mine = self.fresh.iter().filter(|(by, _)| by >> lane & 1 != 0);
+        mine.map(|(_, knowledge)| known_through(signals, knowledge, old, near)).fold(known, u32::max)
+    }
+
+    /// The same of what the lane has observed and not fenced.
+    fn observed_of(&self, signals: &Signals, old: Use, near: bool, lane: usize) -> u32 {
+        if self.observed_by >> lane & 1 == 0 {
+            return 0;
+        }
+        if near {
+            return known_through(signals, &self.observed, old, near);
+        }
+        let mut all = self.known.clone();
+        all.join(&self.observed);
+        join_seen(&mut all.seen, &self.observed_far);
+        known_through(signals, &all, old, near)
+    }
+
+    /// Whether `old` happened in a lock that the warp holds now, before a fence followed the taking of it.
+    fn was_early(&self, signals: &Signals, old: Use, block: u32) -> bool {
+        let (warp, time) = (old.warp(), old.time());
+        self.held.iter().any(|held| signals.was_early(held.lock, old.block(), warp, time, block))
+    }
+}
+
+fn known_through(signals: &Signals, knowledge: &Knowledge, old: Use, near: bool) -> u32 {
+    let who = (old.warp(), old.lane());
+    match near {
+        true => knowledge.of_lane(who.0, who.1),
+        false => signals.known(&knowledge.seen, old.block(), who, old.time()),
     }
 }
 
