@@ -113,7 +113,7 @@ fn named_barriers() {
 
 #[test]
 fn patterns() {
-    check("patterns", 22);
+    check("patterns", 44);
 }
 
 #[test]

@@ -65,7 +65,7 @@ struct View {
     me: Use,
     known: Knowledge,
     /// Of other blocks' warps, what was found known before.
-    certain: HashMap<(u32, u32, usize), u32>,
+    certain: HashMap<(u32, u32), u32>,
     /// What was observed through the block, and through the device, and no fence has followed yet.
     observed: Knowledge,
     observed_far: Seen,
@@ -566,11 +566,12 @@ impl View {
         let known = if near {
             self.known.of_lane(old.warp(), old.lane())
         } else {
-            let certain = self.certain.entry((old.block(), old.warp(), old.lane())).or_default();
+            let certain = self.certain.entry((old.block(), old.warp())).or_default();
             if *certain <= old.time() {
-                *certain = known_through(signals, &self.known, old, near).max(*certain);
+                let whole = (old.warp(), None);
+                *certain = signals.known(&self.known.seen, old.block(), whole, old.time()).max(*certain);
             }
-            *certain
+            if *certain > old.time() { *certain } else { known_through(signals, &self.known, old, near) }
         };
         let mine = self.fresh.iter().filter(|(by, _)| by >> lane & 1 != 0);
         mine.map(|(_, knowledge)| known_through(signals, knowledge, old, near)).fold(known, u32::max)
@@ -598,10 +599,9 @@ impl View {
 }
 
 fn known_through(signals: &Signals, knowledge: &Knowledge, old: Use, near: bool) -> u32 {
-    let who = (old.warp(), old.lane());
     match near {
-        true => knowledge.of_lane(who.0, who.1),
-        false => signals.known(&knowledge.seen, old.block(), who, old.time()),
+        true => knowledge.of_lane(old.warp(), old.lane()),
+        false => signals.known(&knowledge.seen, old.block(), (old.warp(), Some(old.lane())), old.time()),
     }
 }
 

@@ -116,7 +116,8 @@ impl Signals {
         self.any.store(true, Relaxed);
         let log = logs.entry(address).or_default();
         let own = log.releases.entry(block).or_default();
-        if own.last().is_some_and(|(_, last)| Arc::ptr_eq(last, knowledge)) {
+        // Lanes that wait publish the same again and again.
+        if own.iter().rev().take(32).any(|(_, before)| Arc::ptr_eq(before, knowledge)) {
             return;
         }
         own.push((log.len, Arc::clone(knowledge)));
@@ -125,8 +126,15 @@ impl Signals {
         log.len += 1;
     }
 
-    /// Before which time of a lane of another block everything is known, or some later time than `wanted`.
-    pub fn known(&self, seen: &[(u64, u32)], block: u32, (warp, lane): (u32, usize), wanted: u32) -> u32 {
+    /// Before which time of a warp of another block, or of one lane of it, everything is known; or some later time than
+    /// `wanted`.
+    pub fn known(
+        &self,
+        seen: &[(u64, u32)],
+        block: u32,
+        (warp, lane): (u32, Option<usize>),
+        wanted: u32,
+    ) -> u32 {
         if seen.is_empty() {
             return 0;
         }
@@ -144,7 +152,8 @@ impl Signals {
             if let Some(own) = log.releases.get(&block) {
                 let end = own.partition_point(|(at, _)| *at < position);
                 for (_, knowledge) in own[..end].iter().rev() {
-                    best = best.max(knowledge.of_lane(warp, lane));
+                    best =
+                        best.max(lane.map_or(knowledge.of_warp(warp), |lane| knowledge.of_lane(warp, lane)));
                     if best > wanted {
                         return best;
                     }

@@ -343,3 +343,243 @@ extern "C" __global__ void pattern_stale_flag_reuse(int* d, int* o) {
         }
     }
 }
+
+// run: --grid 1 --block 128 --arg i32:1024:zeros
+// finds: nothing
+extern "C" __global__ void loop_shvol(int* o) {
+    __shared__ int L, d;
+    if (!threadIdx.x) {
+        L = 0;
+        d = 0;
+    }
+    __syncthreads();
+    if (threadIdx.x%32 == 0) {
+        while (atomicCAS(&L, 0, 1));
+        __threadfence_block();
+        d += 1;
+        __threadfence_block();
+        *(volatile int*)&L = 0;
+    }
+    __syncthreads();
+    o[0] = d;
+}
+
+// run: --grid 1 --block 128 --arg i32:1024:zeros
+// finds: shared memory
+extern "C" __global__ void loop_shvol_bad(int* o) {
+    __shared__ int L, d;
+    if (!threadIdx.x) {
+        L = 0;
+        d = 0;
+    }
+    __syncthreads();
+    if (threadIdx.x%32 == 0) {
+        while (atomicCAS(&L, 0, 1));
+        d += 1;
+        __threadfence_block();
+        *(volatile int*)&L = 0;
+    }
+    __syncthreads();
+    o[0] = d;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros --arg i32=500
+// finds: nothing
+extern "C" __global__ void loop_strided(int* a, int n) {
+    for (int i = threadIdx.x;i<n;i += blockDim.x) a[i] = i;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros --arg i32=500
+// finds: within a block
+extern "C" __global__ void loop_strided_bad(int* a, int n) {
+    for (int i = threadIdx.x;i<n;i += blockDim.x-1) a[i] = threadIdx.x;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: nothing
+extern "C" __global__ void loop_2d(int* a) {
+    int x = threadIdx.x%8, y = threadIdx.x/8;
+    a[y*8+x] = x;
+    __syncthreads();
+    a[x*8+y] += 1;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: within a block
+extern "C" __global__ void loop_2d_bad(int* a) {
+    int x = threadIdx.x%8, y = threadIdx.x/8;
+    a[y*8+x] = x;
+    a[x*8+y] += 1;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: nothing
+extern "C" __global__ void loop_offbyone(int* a) {
+    int t = threadIdx.x;
+    int v = a[t+1];
+    __syncthreads();
+    a[t] = v;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: within a block
+extern "C" __global__ void loop_offbyone_bad(int* a) {
+    int t = threadIdx.x;
+    int v = a[t+1];
+    a[t] = v;
+}
+
+// run: --grid 1 --block 32 --arg i32:1024:zeros
+// finds: within a block
+extern "C" __global__ void loop_offbyone_warp(int* a) {
+    int t = threadIdx.x;
+    int v = a[t+1];
+    a[t] = v;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros --arg i32=5
+// finds: nothing
+extern "C" __global__ void loop_cond_bar(int* a, int n) {
+    __shared__ int s[64];
+    int t = threadIdx.x;
+    s[t] = a[t];
+    if (n>3) __syncthreads();
+    a[t] = s[63-t];
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros --arg i32=1
+// finds: something
+extern "C" __global__ void loop_cond_bar_bad(int* a, int n) {
+    __shared__ int s[64];
+    int t = threadIdx.x;
+    s[t] = a[t];
+    if (n>3) __syncthreads();
+    a[t] = s[63-t];
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros --arg i32:1024:zeros
+// finds: nothing
+extern "C" __global__ void loop_ptrswap(int* a, int* b) {
+    int t = threadIdx.x;
+    int* p = a, *q = b;
+    for (int i = 0;i<4;i++) {
+        q[t] = p[(t+1)%64];
+        __syncthreads();
+        int* r = p;
+        p = q;
+        q = r;
+    }
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: shared memory
+extern "C" __global__ void loop_loop_missing(int* a) {
+    __shared__ int s[64];
+    int t = threadIdx.x;
+    for (int i = 0;i<4;i++) {
+        s[t] = a[t]+i;
+        __syncthreads();
+        a[t] = s[(t+40)%64];
+    }
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: within a block
+extern "C" __global__ void loop_two_kernels_flagless(int* a) {
+    int t = threadIdx.x;
+    if (t<32) a[t] = t;
+    else a[t-32] += 1;
+}
+
+// run: --grid 4 --block 64 --arg i32:1024:zeros --arg i32:1024:zeros
+// finds: nothing
+extern "C" __global__ void loop_reduce_atomics(int* a, int* o) {
+    __shared__ int s;
+    if (threadIdx.x == 0) s = 0;
+    __syncthreads();
+    atomicAdd(&s, a[threadIdx.x]);
+    __syncthreads();
+    if (threadIdx.x == 0) atomicAdd(o, s);
+}
+
+// run: --grid 4 --block 64 --arg i32:1024:zeros --arg i32:1024:zeros
+// finds: between blocks
+extern "C" __global__ void loop_block_plain(int* a, int* o) {
+    __shared__ int s;
+    if (threadIdx.x == 0) s = 0;
+    __syncthreads();
+    atomicAdd(&s, a[threadIdx.x]);
+    __syncthreads();
+    if (threadIdx.x == 0) *o += s+1;
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: something
+extern "C" __global__ void loop_syncwarp_in_block(int* o) {
+    __shared__ int s[64];
+    int t = threadIdx.x;
+    s[t] = t;
+    __syncwarp();
+    o[t] = s[63-t];
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:zeros
+// finds: something
+extern "C" __global__ void loop_fence_no_barrier(int* o) {
+    __shared__ int s[64];
+    int t = threadIdx.x;
+    s[t] = t;
+    __threadfence_block();
+    o[t] = s[63-t];
+}
+
+// run: --grid 1 --block 32 --arg i32:1024:zeros
+// finds: shared memory
+extern "C" __global__ void loop_fence_warp(int* o) {
+    __shared__ int s[32];
+    int t = threadIdx.x;
+    s[t] = t;
+    __threadfence_block();
+    o[t] = s[31-t];
+}
+
+// run: --grid 1 --block 64 --arg i32:1024:iota --arg i32:1024:zeros
+// finds: nothing
+extern "C" __global__ void loop_1d_halo(int* x, int* o) {
+    __shared__ int s[66];
+    int t = threadIdx.x;
+    s[t+1] = x[t];
+    if (t == 0) s[0] = 0;
+    if (t == 63) s[65] = 0;
+    __syncthreads();
+    o[t] = s[t]+s[t+1]+s[t+2];
+}
+
+// run: --grid 1 --block 32 --arg i32:1024:iota --arg i32:1024:zeros
+// finds: within a block
+extern "C" __global__ void loop_graph2(const int* x, int* o) {
+    int v = threadIdx.x;
+    if (v<20) {
+        int n = x[v]%5;
+        for (int e = 0;e<4;e++) {
+            int u = (x[v]*7+e*3)%20;
+            if (o[u] == 0) {
+                o[u] = 1;
+            }
+        }
+    }
+}
+
+// run: --grid 1 --block 32 --arg i32:1024:iota --arg i32:1024:zeros
+// finds: nothing
+extern "C" __global__ void loop_graph3(const int* x, int* o) {
+    int v = threadIdx.x;
+    if (v<20) {
+        int n = x[v]%5;
+        for (int e = 0;e<4;e++) {
+            int u = (x[v]*7+e*3)%20;
+            int old = atomicCAS(&o[u], 0, v+1);
+            if (old == 0) o[30+v] += 1;
+        }
+    }
+}
