@@ -117,7 +117,7 @@ impl Machine {
         }
     }
 
-    /// Uninitialised memory, aligned to 256 bytes and never next to another allocation. The label names it in findings.
+    /// Uninitialised memory, aligned to 256 bytes and far from any other allocation. The label names it in findings.
     ///
     /// # Panics
     /// The host has not that much memory; [`Machine::try_allocate`] says so instead.
