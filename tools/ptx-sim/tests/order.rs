@@ -137,6 +137,11 @@ fn scopes() {
 }
 
 #[test]
+fn structures() {
+    check("structures", 15);
+}
+
+#[test]
 fn volatile() {
     check("volatile", 22);
 }
