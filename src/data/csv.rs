@@ -48,7 +48,7 @@ pub fn open(data_dir: &Path) -> Result<ListedSource> {
         let names = train.candidate_names().into_iter().map(String::from).collect();
         Classes::new(names, &file("train.csv"), "list images that may be of it in train.csv")?
     };
-    Ok(ListedSource { classes, train, test, normalisation: FOLDER })
+    Ok(ListedSource { classes, train, test, normalisation: FOLDER, notes: Vec::new() })
 }
 
 /// One class a line; blank lines do not count.

@@ -49,7 +49,15 @@ pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
 
     let (train_normalisation, test_normalisation) =
         if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
-    Ok(Source { classes, train, test, train_normalisation, test_normalisation })
+    Ok(Source {
+        classes,
+        train,
+        test,
+        train_normalisation,
+        test_normalisation,
+        left_out: Vec::new(),
+        notes: Vec::new(),
+    })
 }
 
 /// An image still to be read.

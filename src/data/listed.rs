@@ -244,6 +244,8 @@ pub struct ListedSource {
     pub test: Option<List>,
     /// Normalisation of training views and test images.
     pub normalisation: Normalisation,
+    /// What a user should know of the lists, a line each.
+    pub notes: Vec<String>,
 }
 
 impl ListedSource {
@@ -253,7 +255,7 @@ impl ListedSource {
     /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too large or outside its
     /// folder. One without line for a class that no candidate set holds.
     pub fn training_data(self, size: usize) -> Result<TrainingData> {
-        let Self { classes, train, test, normalisation } = self;
+        let Self { classes, train, test, normalisation, notes } = self;
         let candidates = train.candidates(&classes)?;
         if let Some(absent) = candidates.frequencies().iter().position(|&sets| sets == 0) {
             return Err(usage!(
@@ -279,6 +281,8 @@ impl ListedSource {
             test: test_images.zip(test_labels).map(|(images, labels)| test_set(images, labels, size)),
             train_normalisation: normalisation,
             test_normalisation: normalisation,
+            left_out: Vec::new(),
+            notes,
         })
     }
 
@@ -296,7 +300,7 @@ impl ListedSource {
             progress.finish_and_clear();
             set = Some(test_set(images?, labels, size));
         }
-        Ok(TestData { classes: classes.names, test: set, normalisation })
+        Ok(TestData { classes: classes.names, test: set, normalisation, left_out: Vec::new() })
     }
 }
 

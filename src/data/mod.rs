@@ -7,6 +7,7 @@ pub mod csv;
 pub mod decode;
 pub mod fetch;
 pub mod folder;
+pub mod left_out;
 pub mod listed;
 pub mod longtail;
 pub mod recipe;

@@ -47,5 +47,9 @@ pub fn table(data: &TrainingData) -> String {
         let bar = "#".repeat((BAR * count).div_ceil(longest));
         let _ = writeln!(text, "{class:>4} {name:<widest$} {count:>6} {bar}");
     }
+    let remarks = data.remarks(None);
+    if !remarks.is_empty() {
+        let _ = writeln!(text, "\n{}", remarks.join("\n"));
+    }
     text
 }

@@ -46,7 +46,7 @@ pub fn open(data_dir: &Path) -> Result<ListedSource> {
     let test = List::read(&root.join(TEST_LIST), &root.join("test/images"), &TEST_COLUMNS)?;
     let remedy = format!("unpack the data set again: its classes are {}", VOC_CLASSES.join(", "));
     let classes = Classes::new(VOC_CLASSES.map(String::from).to_vec(), &train_list, &remedy)?;
-    Ok(ListedSource { classes, train, test: Some(test), normalisation: VOC })
+    Ok(ListedSource { classes, train, test: Some(test), normalisation: VOC, notes: Vec::new() })
 }
 
 fn find(data_dir: &Path) -> Result<PathBuf> {

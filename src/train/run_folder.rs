@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::checkpoint::Checkpoint;
 use super::metrics::EpochMetrics;
+use crate::data::left_out;
 use crate::error::one_line;
 use crate::files::write_atomically;
 use crate::usage;
@@ -37,6 +38,19 @@ pub fn metrics(folder: &Path) -> Vec<EpochMetrics> {
 pub fn failure(folder: &Path) -> Option<String> {
     let log = fs::read(folder.join("log.txt")).ok()?;
     String::from_utf8_lossy(&log).lines().last()?.strip_prefix(FAILED).map(String::from)
+}
+
+/// What the run in a folder says that it leaves out of its data, a line each, from its log.
+pub fn left_out(folder: &Path) -> Vec<String> {
+    let log = fs::read(folder.join("log.txt")).unwrap_or_default();
+    let mut found: Vec<String> = Vec::new();
+    for line in String::from_utf8_lossy(&log).lines().filter_map(|line| line.strip_prefix(left_out::PREFIX)) {
+        // A resumed run says it again.
+        if !found.iter().any(|known| known == line) {
+            found.push(line.to_string());
+        }
+    }
+    found
 }
 
 /// Whether a folder holds no more than a run leaves that ends before it has written its settings.
