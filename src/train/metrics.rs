@@ -53,7 +53,7 @@ impl EpochMetrics {
         let mut line = format!("{:>5} {:>7.5} {:>8.4}", self.epoch, self.learning_rate, self.loss);
         line.push_str(&cell(self.train_accuracy, 6, 2));
         let test = self.test.as_ref();
-        let (top1, top5) = (test.map(|test| test.top1), test.map(|test| test.top5));
+        let (top1, top5) = (test.map(|test| test.top1), test.and_then(|test| test.top5));
         let groups = [
             test.and_then(|test| test.many),
             test.and_then(|test| test.medium),
@@ -70,13 +70,13 @@ impl EpochMetrics {
     }
 }
 
-/// The table that ends a run.
+/// The table that ends a run; a dash stands for what cannot be known.
 pub fn final_table(last: &EpochMetrics, best_top1: f64, best_epoch: usize) -> String {
-    let percentage = |value: Option<f64>| value.map_or("unknown".into(), |value| format!("{value:.2} %"));
+    let percentage = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
     let mut rows: Vec<(&str, String)> = Vec::new();
     if let Some(test) = &last.test {
         rows.push(("test accuracy, top-1", percentage(Some(test.top1))));
-        rows.push(("test accuracy, top-5", percentage(Some(test.top5))));
+        rows.push(("test accuracy, top-5", percentage(test.top5)));
         rows.push(("  many-shot classes", percentage(test.many)));
         rows.push(("  medium-shot classes", percentage(test.medium)));
         rows.push(("  few-shot classes", percentage(test.few)));
@@ -86,7 +86,7 @@ pub fn final_table(last: &EpochMetrics, best_top1: f64, best_epoch: usize) -> St
     rows.push(("accuracy of disambiguated labels", percentage(last.label_accuracy)));
     let distance = match (last.prior_distance, &last.class_prior) {
         (Some(distance), _) => format!("{distance:.4}"),
-        (None, Some(_)) => "unknown".into(),
+        (None, Some(_)) => "-".into(),
         (None, None) => "none estimated".into(),
     };
     rows.push(("class prior, estimated to true (TV)", distance));
