@@ -22,8 +22,13 @@ pub const VOC_CLASSES: [&str; 20] = [
 const TRAIN_LIST: &str = "train_var/images_PLL.csv";
 const TEST_LIST: &str = "test/images_uniform.csv";
 
-const TRAIN_COLUMNS: Columns =
-    Columns { image: "name", label: "label", every_label: true, candidates: Some(("label set", split)) };
+const TRAIN_COLUMNS: Columns = Columns {
+    image: "name",
+    label: "label",
+    every_label: true,
+    candidates: Some(("label set", split)),
+    separator: "a blank",
+};
 const TEST_COLUMNS: Columns = Columns { candidates: None, ..TRAIN_COLUMNS };
 
 /// The classes between blanks. A class that stands there twice, as where each object of a photograph gives its class, is in the
