@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
-use records::data::recipe::{DatasetName, Recipe, TrainingData, prepare};
+use records::data::recipe::{DatasetName, Recipe, TrainingData, open_test, prepare};
+use records::error::exit_code;
 use records::settings::ImbalanceType;
 use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
@@ -160,5 +161,129 @@ fn log_and_report_tell_what_is_left_out() {
             assert!(report.lines().any(|told| told.starts_with(&line)), "{line}: {report}");
         }
         assert!(report.contains("left out: 4/.3: "), "{report}");
+    }
+}
+
+fn image(dir: &Path, path: &str) {
+    let path = dir.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    RgbImage::from_pixel(2, 2, Rgb([9; 3])).save_with_format(path, ImageFormat::Png).unwrap();
+}
+
+fn remarks(dir: &Path) -> Vec<String> {
+    prepare(&recipe(dir, ImbalanceType::Exp, 1.0)).unwrap().remarks(None)
+}
+
+/// Hidden images are counted, what systems leave in folders is not, and neither is an image.
+#[test]
+fn hidden_images_are_told() {
+    let dir = TempDir::new().unwrap();
+    write_classes(dir.path(), &[2, 2]);
+    for litter in
+        [".DS_Store", "Thumbs.db", "desktop.ini", "Desktop.ini", "ehthumbs.db", "._000.png", ".keep"]
+    {
+        for folder in ["train", "train/a", "test/b"] {
+            fs::write(dir.path().join(folder).join(litter), "x").unwrap();
+        }
+    }
+    assert_eq!(remarks(dir.path()), Vec::<String>::new());
+    for hidden in [
+        "train/a/.x.png",
+        "train/a/.ipynb_checkpoints/y.png",
+        "train/.c/0.png",
+        "train/.c/1.JPG",
+        "test/b/.t.png",
+    ] {
+        image(dir.path(), hidden);
+    }
+    let lines = remarks(dir.path());
+    assert!(
+        lines[0].starts_with("left out: 4 of 8 training images: they are hidden, the first in train/.c;"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with("left out: 1 of 3 test images: they are hidden, the first in test/b/.t.png;"),
+        "{lines:?}"
+    );
+    assert_eq!(lines.len(), 2);
+    let test = open_test(&recipe(dir.path(), ImbalanceType::Exp, 1.0)).unwrap();
+    assert_eq!(test.left_out.iter().map(|left_out| left_out.count).collect::<Vec<_>>(), [1]);
+}
+
+/// Folders whose names look alike, classes that are not tested, and files that are in two places by links.
+#[test]
+fn what_may_be_meant_otherwise_is_told() {
+    let dir = TempDir::new().unwrap();
+    for path in ["train/Cat/0.png", "train/cat/0.png", "train/dog/0.png", "train/dog/1.png", "test/cat/0.png"]
+    {
+        image(dir.path(), path);
+    }
+    fs::hard_link(dir.path().join("train/dog/0.png"), dir.path().join("test/cat/1.png")).unwrap();
+    std::os::unix::fs::symlink("dog", dir.path().join("train/hound")).unwrap();
+    let lines = remarks(dir.path());
+    let expected: [&[&str]; 3] = [
+        &["note: classes that look alike: \"Cat\" (train/Cat) and \"cat\" (train/cat)", "case"],
+        &["note: 3 images are, by links,", "train/hound/0.png (train/dog/0.png)"],
+        &["note: 3 classes have no test image (Cat, dog, hound): their accuracy is unknown"],
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:?}");
+    for (line, parts) in lines.iter().zip(expected) {
+        parts.iter().for_each(|part| assert!(line.contains(part), "{part} is not in {line}"));
+    }
+}
+
+#[test]
+fn class_folders_that_look_the_same_are_refused() {
+    for (names, parts) in [
+        (
+            ["train/caf\u{e9}/0.png", "train/cafe\u{301}/0.png"],
+            &["train/caf", "U+00E9 for U+0065 U+0301"][..],
+        ),
+        (["train/cat/0.png", "train/cat /0.png"], &["train/cat : class \"cat \" looks the same", "U+0020"]),
+        (["train/cat/0.png", "train/c\u{200b}at/0.png"], &["\"c\\u{200b}at\"", "U+200B for nothing"]),
+        (
+            ["train/cat/0.png", "test/Cat/0.png"],
+            &["no class Cat; did you mean \"cat\"? They differ only in upper"],
+        ),
+        (["train/caf\u{e9}/0.png", "test/cafe\u{301}/0.png"], &["did you mean", "U+0065 U+0301 for U+00E9"]),
+        (
+            ["train/cat/sub/0.png", "test/dog/0.png"],
+            &["train/cat/sub: is no image but a folder", "move them up"],
+        ),
+    ] {
+        let dir = TempDir::new().unwrap();
+        for path in names.into_iter().chain(["train/dog/0.png", "test/dog/0.png"]) {
+            image(dir.path(), path);
+        }
+        let error = prepare(&recipe(dir.path(), ImbalanceType::Exp, 1.0)).unwrap_err();
+        assert_eq!(exit_code(&error), 2);
+        parts.iter().for_each(|part| assert!(error.to_string().contains(part), "{part} is not in {error}"));
+    }
+}
+
+/// Escape bytes in the names of classes and files do not reach the terminal.
+#[test]
+fn names_do_not_steer_the_terminal() {
+    let (dir, runs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    for name in ["a\u{1b}[31m", "b\u{202e}\r\nc", "z"] {
+        for i in 0..3 {
+            image(dir.path(), &format!("train/{name}/{i}.png"));
+        }
+    }
+    image(dir.path(), "test/a\u{1b}[31m/0.png");
+    image(dir.path(), "train/z/.\u{1b}[2J.png");
+    let (data, exp_dir) = (dir.path().to_str().unwrap(), runs.path().to_str().unwrap());
+    let checkpoint = runs.path().join("x/checkpoint-0001.safetensors");
+    #[rustfmt::skip]
+    let commands: [&[&str]; 3] = [
+        &["data", "--dataset", "folder", "--data-dir", data],
+        &["train", "--dataset", "folder", "--data-dir", data, "--image-size=8", "--width=8", "--batch-size=4", "--epochs=1", "--device=cpu",
+          "--exp-dir", exp_dir, "--name=x"],
+        &["eval", "--checkpoint", checkpoint.to_str().unwrap()],
+    ];
+    for command in commands {
+        let printed = records(command);
+        assert!(!printed.contains(['\u{1b}', '\u{202e}', '\r']), "{command:?}: {printed:?}");
+        assert!(printed.contains("\\u{1b}"), "{command:?}: {printed}");
     }
 }

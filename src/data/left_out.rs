@@ -5,6 +5,11 @@ use std::fmt;
 /// Begins the lines of a log that tell what a run leaves out.
 pub const PREFIX: &str = "left out: ";
 
+/// What [`LeftOut`] counts of a training set.
+pub const TRAINING_IMAGES: &str = "training images";
+/// What [`LeftOut`] counts of a test set.
+pub const TEST_IMAGES: &str = "test images";
+
 /// Samples that are there and not used, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Result;
 
 use super::candidates::CandidateSets;
-use super::left_out::{LeftOut, PREFIX, incomplete_batch};
+use super::left_out::{LeftOut, PREFIX, TEST_IMAGES, TRAINING_IMAGES, incomplete_batch};
 use super::listed::ListedSource;
 use super::longtail::{class_counts, draw_subset, shuffle_counts};
 use super::source::Source;
@@ -131,7 +131,32 @@ impl TrainingData {
     pub fn remarks(&self, batch: Option<usize>) -> Vec<String> {
         let per_epoch = batch.and_then(|batch| incomplete_batch(self.train.len(), batch));
         let left_out = self.left_out.iter().chain(&per_epoch).map(|left_out| format!("{PREFIX}{left_out}"));
-        left_out.chain(self.notes.iter().map(|note| format!("note: {note}"))).collect()
+        let notes = self.notes.iter().cloned().chain(self.untested_classes());
+        left_out.chain(notes.map(|note| format!("note: {note}"))).collect()
+    }
+
+    /// A line for classes without test images, where there are test images.
+    fn untested_classes(&self) -> Option<String> {
+        let sizes = self.test.as_ref()?.class_sizes(self.classes.len());
+        let absent: Vec<&String> =
+            self.classes.iter().zip(&sizes).filter(|(_, size)| **size == 0).map(|(name, _)| name).collect();
+        let names =
+            |names: &[&String]| names.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+        let told = match absent[..] {
+            [] => return None,
+            [name] => format!("class {} has no test image: its accuracy is", printable(name)),
+            [..] if absent.len() <= 5 => {
+                format!("{} classes have no test image ({}): their accuracy is", absent.len(), names(&absent))
+            }
+            [..] => {
+                format!(
+                    "{} classes have no test image ({}, ...): their accuracy is",
+                    absent.len(),
+                    names(&absent[..5])
+                )
+            }
+        };
+        Some(format!("{told} unknown and not part of the means over many, medium and few"))
     }
 }
 
@@ -145,11 +170,6 @@ pub struct TestData {
     /// As in [`TrainingData`], for the test images.
     pub left_out: Vec<LeftOut>,
 }
-
-/// What [`LeftOut`] counts.
-pub const TRAINING_IMAGES: &str = "training images";
-/// What [`LeftOut`] counts.
-pub const TEST_IMAGES: &str = "test images";
 
 /// What a data set's files hold.
 enum Opened {
