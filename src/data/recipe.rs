@@ -176,7 +176,7 @@ enum Opened {
     /// Labelled images, of which a long-tailed subset is to be drawn.
     Labelled(Source),
     /// Images with their candidate sets.
-    Listed(ListedSource),
+    Listed(Box<ListedSource>),
 }
 
 fn open(recipe: &Recipe) -> Result<Opened> {
@@ -190,8 +190,8 @@ fn open(recipe: &Recipe) -> Result<Opened> {
             recipe.synthetic_train_per_class,
             recipe.synthetic_test_per_class,
         ),
-        DatasetName::Voc => return voc::open(folder).map(Opened::Listed),
-        DatasetName::Csv => return csv::open(folder).map(Opened::Listed),
+        DatasetName::Voc => return Ok(Opened::Listed(Box::new(voc::open(folder)?))),
+        DatasetName::Csv => return Ok(Opened::Listed(Box::new(csv::open(folder)?))),
     };
     let size = recipe.image_size;
     if source.train.height != size || source.train.width != size {
