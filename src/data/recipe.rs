@@ -181,7 +181,7 @@ enum Opened {
     /// Labelled images, of which a long-tailed subset is to be drawn.
     Labelled(Source),
     /// Images with their candidate sets.
-    Listed(ListedSource),
+    Listed(Box<ListedSource>),
 }
 
 /// Looks at what is known of a data set before its images are read, and may refuse it.
@@ -216,7 +216,7 @@ fn open(recipe: &Recipe, look: Look<'_>) -> Result<Opened> {
 
 fn looked_at(listed: ListedSource, look: Look<'_>) -> Result<Opened> {
     look(&listed.outline()?)?;
-    Ok(Opened::Listed(listed))
+    Ok(Opened::Listed(Box::new(listed)))
 }
 
 /// The test images alone.
