@@ -32,7 +32,7 @@ fn unknown_instructions_and_modifiers_are_named() {
         ("bra NOWHERE;", "NOWHERE"),
         ("cp.async.bulk.commit_group;", "cp.async.bulk"),
         (
-            "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r1,%r2,%r3,%r4},{%r1,%r2,%r3,%r4},{%r1,%r2},{%r1,%r2,%r3,%r4};",
+            "mma.sync.aligned.m16n8k24.row.col.f32.f16.f16.f32 {%r1,%r2,%r3,%r4},{%r1,%r2,%r3,%r4},{%r1,%r2},{%r1,%r2,%r3,%r4};",
             "mma",
         ),
         ("call (%r1), printf, (%r2);", "printf"),
