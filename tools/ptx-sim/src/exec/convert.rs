@@ -49,18 +49,28 @@ fn narrow_pair(it: &Convert, bits: u64) -> u64 {
     part(bits >> 16) << 8 | part(bits)
 }
 
+/// The e4m3 nearest to a magnitude, the even one of two. Its exponents reach one further than those of formats with
+/// infinities, so that `narrow` has no format for it.
+fn nearest_e4m3(size: f64) -> u8 {
+    let above = (0..0x7E).find(|bits| float::from_e4m3(bits + 1) >= size);
+    let Some(below) = above else { return 0x7E };
+    let (low, high) = (size - float::from_e4m3(below), float::from_e4m3(below + 1) - size);
+    if high < low || high == low && below % 2 == 1 { below + 1 } else { below }
+}
+
 /// The nearest number of eight bits; beyond the greatest, that one.
 fn eight_bits(it: &Convert, value: f64) -> u8 {
     if value.is_nan() {
         return 0x7F;
     }
     let value = if it.relu { value.max(0.0) } else { value };
-    let (most, format) = match it.to {
-        // Its exponents reach one further than those of a format with infinities.
-        Type::E4m3x2 => (448.0, Format { mantissa: 3, least: -6, most: 15 }),
-        _ => (57344.0, Format { mantissa: 2, least: -14, most: 15 }),
+    let size = match it.to {
+        Type::E4m3x2 => nearest_e4m3(value.abs()),
+        _ => {
+            let format = Format { mantissa: 2, least: -14, most: 15 };
+            narrow(value.abs().min(57344.0), format, Round::Nearest) as u8 & 0x7F
+        }
     };
-    let size = narrow(value.abs().min(most), format, Round::Nearest) as u8 & 0x7F;
     size | if value.is_sign_negative() { 0x80 } else { 0 }
 }
 
