@@ -78,9 +78,25 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// The longest PTX that is read.
+const MOST_TEXT: u64 = 256 << 20;
+
+/// A file's bytes, or the first of them up to one more than `most`, by which the caller sees that there are more.
+fn read_up_to(path: &std::path::Path, most: u64) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(wrong)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(wrong)?;
+    Ok(bytes)
+}
+
 fn program(path: &std::path::Path) -> Result<ptx_sim::Program, Failure> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+    let bytes = read_up_to(path, MOST_TEXT).map_err(Failure::Usage)?;
+    if bytes.len() as u64 > MOST_TEXT {
+        return Err(Failure::usage(format!("{shown}: more than {} MiB of text", MOST_TEXT >> 20)));
+    }
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(format!("{shown}: not text; give PTX, not a cubin")))?;
     ptx_sim::Program::parse(&text).map_err(|error| Failure::usage(format!("{shown}: {error}")))

@@ -544,7 +544,8 @@ impl<'t> Builder<'_, 't> {
         let (ftz, saturate, relu) = (mods.take("ftz"), mods.take("sat"), mods.take("relu"));
         if eight(to) || eight(from) {
             let narrows = eight(to) && (pairs || from == Type::F16x2) && mods.take("satfinite");
-            if !narrows && !(eight(from) && to == Type::F16x2) || round != Round::Nearest {
+            let widens = eight(from) && to == Type::F16x2;
+            if !(narrows || widens) || round != Round::Nearest {
                 return Err(Error::new("this conversion is not supported"));
             }
             mods.finish()?;

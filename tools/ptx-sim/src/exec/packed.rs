@@ -44,7 +44,7 @@ fn half_of<H: Half>(it: &HalfMath, a: H, b: H, c: H) -> H {
     let value = flush(value);
     if it.saturate {
         H::rounded(f64::from(float::saturate(value.wide())))
-    } else if it.relu && value.wide() < 0.0 || it.relu && value.bits() == 0x8000 {
+    } else if it.relu && (value.wide() < 0.0 || value.bits() == 0x8000) {
         H::of(0)
     } else {
         value
