@@ -28,6 +28,9 @@ pub enum Type {
     Tf32,
     F32,
     F64,
+    /// Two numbers of eight bits.
+    E4m3x2,
+    E5m2x2,
     Pred,
 }
 
@@ -54,6 +57,8 @@ impl Type {
             "tf32" => Self::Tf32,
             "f32" => Self::F32,
             "f64" => Self::F64,
+            "e4m3x2" => Self::E4m3x2,
+            "e5m2x2" => Self::E5m2x2,
             "pred" => Self::Pred,
             _ => return None,
         })
@@ -62,7 +67,7 @@ impl Type {
     pub fn bytes(self) -> u32 {
         match self {
             Self::U8 | Self::S8 | Self::B8 | Self::Pred => 1,
-            Self::U16 | Self::S16 | Self::B16 | Self::F16 | Self::Bf16 => 2,
+            Self::U16 | Self::S16 | Self::B16 | Self::F16 | Self::Bf16 | Self::E4m3x2 | Self::E5m2x2 => 2,
             Self::U64 | Self::S64 | Self::B64 | Self::F64 => 8,
             _ => 4,
         }
@@ -71,7 +76,15 @@ impl Type {
     pub fn is_float(self) -> bool {
         matches!(
             self,
-            Self::F16 | Self::Bf16 | Self::F16x2 | Self::Bf16x2 | Self::Tf32 | Self::F32 | Self::F64
+            Self::F16
+                | Self::Bf16
+                | Self::F16x2
+                | Self::Bf16x2
+                | Self::Tf32
+                | Self::F32
+                | Self::F64
+                | Self::E4m3x2
+                | Self::E5m2x2
         )
     }
 
@@ -378,6 +391,114 @@ pub struct MatrixMultiply {
     pub c: Vec<Reg>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfKind {
+    Add,
+    Sub,
+    Mul,
+    Fma,
+    Min,
+    Max,
+    Neg,
+    Abs,
+}
+
+/// Arithmetic of f16 or bf16 with modifiers the tables have no row for.
+#[derive(Clone, Debug)]
+pub struct HalfMath {
+    pub kind: HalfKind,
+    pub brain: bool,
+    pub pair: bool,
+    pub ftz: bool,
+    pub saturate: bool,
+    pub relu: bool,
+    pub nan: bool,
+    pub xor_sign: bool,
+    pub result: u32,
+    pub operands: [u32; 3],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberCompare {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Equ,
+    Neu,
+    Ltu,
+    Leu,
+    Gtu,
+    Geu,
+    Num,
+    Nan,
+}
+
+/// Where a comparison's outcome goes.
+#[derive(Clone, Copy, Debug)]
+pub enum TestResult {
+    Predicates(Option<u32>, Option<u32>),
+    /// A register, and what it gets in each part where the comparison holds.
+    Value(u32, u32),
+}
+
+/// A comparison of f16 or bf16, or of two of them at once.
+#[derive(Clone, Debug)]
+pub struct HalfTest {
+    pub compare: NumberCompare,
+    pub brain: bool,
+    pub pair: bool,
+    pub ftz: bool,
+    pub combine: Option<(Logic, u32, bool)>,
+    pub result: TestResult,
+    pub operands: [u32; 2],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VideoKind {
+    Add,
+    Sub,
+    Difference,
+    Average,
+    Min,
+    Max,
+    ShiftLeft,
+    ShiftRight,
+    MultiplyAdd,
+    Test(NumberCompare),
+}
+
+/// A part of a register; from bit 32 on, of the second operand.
+#[derive(Clone, Copy, Debug)]
+pub struct VideoPart {
+    pub shift: u32,
+    pub bits: u32,
+}
+
+/// A video instruction: 1, 2 or 4 parts at once.
+#[derive(Clone, Debug)]
+pub struct Video {
+    pub kind: VideoKind,
+    pub d_signed: bool,
+    pub a_signed: bool,
+    pub b_signed: bool,
+    pub saturate: bool,
+    /// Shifts go round at 32.
+    pub wraps: bool,
+    /// By how much `vmad` shifts its sum down.
+    pub scale: u32,
+    /// What joins the parts and the third operand; without it the parts are put into that operand.
+    pub second: Option<HalfKind>,
+    pub register: u32,
+    pub operands: [u32; 3],
+    pub parts: Vec<[VideoPart; 2]>,
+    pub result: Vec<VideoPart>,
+    /// A bit for each part that is computed.
+    pub mask: u32,
+}
+
 /// What a matrix consists of, where the tables of `exec::matrix` have no row for the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
@@ -650,6 +771,9 @@ pub enum Op {
     Insert(Box<([u32; 5], bool)>),
     Rounded(Box<Rounded>),
     Carry(Box<Carry>),
+    HalfMath(Box<HalfMath>),
+    HalfTest(Box<HalfTest>),
+    Video(Box<Video>),
     Convert(Box<Convert>),
     /// Target and where the paths meet again.
     Branch(u32, u32),

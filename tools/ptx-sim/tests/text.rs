@@ -23,7 +23,8 @@ fn error(ptx: &str) -> String {
 fn unknown_instructions_and_modifiers_are_named() {
     for (line, wanted) in [
         ("wgmma.fence.sync.aligned;", "wgmma.fence.sync.aligned"),
-        ("ld.global.L2::cache_hint.u32 %r1, [%p0], %d1;", "ld.global"),
+        ("ld.global.L2::cache_hint.u32 %r1, [%p0], %r1;", "ld.global"),
+        ("ld.global.L2::cache_hint.u32 %r1, [%p0];", "ld.global"),
         ("ld.global.sideways.u32 %r1, [%p0];", "modifier .sideways"),
         ("add.rx.f32 %f1, %f1, %f1;", "add.rx.f32"),
         ("add.u32 %r1, %r2;", "operands"),

@@ -191,7 +191,10 @@ impl Run {
         };
         let done = machine.launch(&program, entry, &launch).map_err(Failure::usage)?;
         for ((address, bytes), path) in dumps {
-            let mut contents = vec![0; bytes];
+            let mut contents = Vec::new();
+            let room = contents.try_reserve_exact(bytes);
+            room.map_err(|_| Failure::Other(format!("{path}: no memory for {bytes} bytes to write")))?;
+            contents.resize(bytes, 0);
             machine.read(address, &mut contents).map_err(|error| Failure::Other(error.to_string()))?;
             file::write(path.as_ref(), &contents).map_err(Failure::Other)?;
         }

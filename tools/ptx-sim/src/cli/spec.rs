@@ -116,42 +116,43 @@ impl Format {
     /// The bytes of a buffer of `length` elements; None leaves it uninitialised.
     pub fn contents(self, length: usize, fill: &Fill, seed: u64) -> Result<Option<Vec<u8>>, String> {
         let size = length * self.bytes();
-        Ok(Some(match fill {
+        let mut contents = Vec::new();
+        if !matches!(fill, Fill::Uninitialised | Fill::File(_)) {
+            contents
+                .try_reserve_exact(size)
+                .map_err(|_| format!("no memory for a buffer of {size} bytes"))?;
+        }
+        match fill {
             Fill::Uninitialised => return Ok(None),
-            Fill::Value(bytes) => bytes.repeat(length),
-            Fill::Iota => (0..length).flat_map(|at| self.real(at as f64)).collect(),
+            Fill::Value(bytes) => (0..length).for_each(|_| contents.extend_from_slice(bytes)),
+            Fill::Iota => (0..length).for_each(|at| contents.extend(self.real(at as f64))),
             Fill::Random => {
                 let mut state = seed ^ 0x9E37_79B9_7F4A_7C15;
-                let mut next = || {
+                for _ in 0..length {
                     state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
                     let mut x = state;
                     x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
                     x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-                    x ^ x >> 31
-                };
-                (0..length)
-                    .flat_map(|_| {
-                        let bits = next();
-                        if self.is_real() {
-                            self.real((bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
-                        } else {
-                            bits.to_le_bytes()[..self.bytes()].to_vec()
-                        }
-                    })
-                    .collect()
+                    let bits = x ^ x >> 31;
+                    if self.is_real() {
+                        contents.extend(self.real((bits >> 11) as f64 / (1u64 << 52) as f64 - 1.0));
+                    } else {
+                        contents.extend_from_slice(&bits.to_le_bytes()[..self.bytes()]);
+                    }
+                }
             }
             Fill::File(path) => {
-                let bytes = file::read(path, size as u64)?;
-                if bytes.len() != size {
+                contents = file::read(path, size as u64)?;
+                if contents.len() != size {
                     return Err(format!(
                         "{}: {} bytes where the buffer has {size}; give a length that fits",
                         path.display(),
-                        bytes.len()
+                        contents.len()
                     ));
                 }
-                bytes
             }
-        }))
+        }
+        Ok(Some(contents))
     }
 }
 

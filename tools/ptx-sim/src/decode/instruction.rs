@@ -1,6 +1,7 @@
 //! Arithmetic, moves, predicates, conversions and control flow. Memory is in `memory`, warp-wide instructions in `warp`.
 
 use super::frame::{Builder, file_of, lane_type, special};
+use super::packed::half_type;
 use crate::code::{
     Carry, CarryKind, Clock, Constant, Convert, END, File, Guard, LOCAL_WINDOW, Logic, NumberTest, Op,
     PARAM_WINDOW, Reg, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
@@ -58,7 +59,7 @@ impl<'t> Mods<'t> {
         self.rest.retain(|part| {
             !(matches!(*part, "ca" | "cg" | "cs" | "lu" | "cv" | "wb" | "wt")
                 || part.starts_with("L1::")
-                || part.starts_with("L2::") && *part != "L2::cache_hint")
+                || part.starts_with("L2::"))
         });
     }
 
@@ -83,6 +84,13 @@ const INTEGRAL: [(&str, Round); 4] =
 impl<'t> Builder<'_, 't> {
     /// Decodes one statement.
     pub fn statement(&mut self, statement: &Statement<'t>) -> Result<()> {
+        if statement.opcode.contains(".L2::cache_hint") {
+            return self.without_policy(statement);
+        }
+        self.plain_statement(statement)
+    }
+
+    fn plain_statement(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
         self.guard = match statement.guard {
             None => Guard::ALWAYS,
@@ -152,12 +160,31 @@ impl<'t> Builder<'_, 't> {
             "ldmatrix" | "stmatrix" => self.matrix_move(statement, mnemonic),
             "mma" => self.matrix_multiply(statement),
             "wmma" => self.wmma(statement),
+            "createpolicy" => self.create_policy(statement),
+            _ if is_video(mnemonic) => self.video(statement),
             "mbarrier" => self.mbarrier(statement),
             "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
                 Err(Error::new("textures and surfaces are not supported"))
             }
             _ => self.tabled(statement),
         }
+    }
+
+    /// Drops the last operand, a cache policy, which changes no result.
+    fn without_policy(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let (policy, operands) =
+            statement.operands.split_last().ok_or_else(|| Error::new("an operand is missing"))?;
+        self.value(statement.scope, policy, File::D, 64)?;
+        self.plain_statement(&Statement { operands: operands.to_vec(), ..statement.clone() })
+    }
+
+    /// `createpolicy`: any value will do.
+    fn create_policy(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let d = self.result(statement.scope, self.nth(statement, 0)?, File::D)?;
+        let zero = self.constant(File::D, Constant::Value(0));
+        let mov = Unary::find("mov.b64").ok_or_else(|| Error::new("no such move"))?;
+        self.emit(Op::Unary(mov, [d.index, zero.index]));
+        Ok(())
     }
 
     pub fn nth<'s>(&self, statement: &'s Statement<'t>, index: usize) -> Result<&'s Operand<'t>> {
@@ -209,6 +236,9 @@ impl<'t> Builder<'_, 't> {
 
     /// Floating-point arithmetic with a rounding mode or saturation.
     fn rounded(&mut self, statement: &Statement<'t>) -> Result<()> {
+        if is_half(statement.opcode) {
+            return self.half_math(statement);
+        }
         let (scope, opcode) = (statement.scope, statement.opcode);
         let unknown = || Error::new("this instruction or form of it is not supported");
         let (operation, operands) = match opcode.split('.').next().unwrap_or("") {
@@ -391,6 +421,10 @@ impl<'t> Builder<'_, 't> {
     }
 
     fn set_predicate(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let (_, spelling) = statement.opcode.split_once('.').unwrap_or_default();
+        if is_half(statement.opcode) && Compare::find(spelling).is_none() {
+            return self.half_test(statement, false);
+        }
         let scope = statement.scope;
         let mut set = self.comparison(statement, Mods::of(statement.opcode), 1)?;
         let destination = |it: &mut Self, name: &'t str| -> Result<Option<u32>> {
@@ -417,6 +451,9 @@ impl<'t> Builder<'_, 't> {
     }
 
     fn set_value(&mut self, statement: &Statement<'t>) -> Result<()> {
+        if is_half(statement.opcode) {
+            return self.half_test(statement, true);
+        }
         let mut mods = Mods::of(statement.opcode);
         // `set.lt.u32.s32`: the result's type stands before the operands'.
         let to = mods.rest.len().checked_sub(2).map(|at| mods.rest.remove(at)).unwrap_or("");
@@ -461,7 +498,9 @@ impl<'t> Builder<'_, 't> {
         if from == Type::Pred || to == Type::Pred {
             return Err(Error::new("predicates cannot be converted"));
         }
-        let pairs = matches!(to, Type::F16x2 | Type::Bf16x2);
+        let eight = |value: Type| matches!(value, Type::E4m3x2 | Type::E5m2x2);
+        let pairs =
+            matches!(to, Type::F16x2 | Type::Bf16x2) && !eight(from) || eight(to) && from == Type::F32;
         Self::count(statement, if pairs { 3 } else { 2 })?;
         let source = |it: &mut Self, operand: &Operand<'t>| -> Result<Reg> {
             match operand {
@@ -503,6 +542,17 @@ impl<'t> Builder<'_, 't> {
         let integral = mods.one_of(&INTEGRAL);
         let round = mods.one_of(&ROUNDS).unwrap_or(Round::Nearest);
         let (ftz, saturate, relu) = (mods.take("ftz"), mods.take("sat"), mods.take("relu"));
+        if eight(to) || eight(from) {
+            let narrows = eight(to) && (pairs || from == Type::F16x2) && mods.take("satfinite");
+            let widens = eight(from) && to == Type::F16x2;
+            if !(narrows || widens) || round != Round::Nearest {
+                return Err(Error::new("this conversion is not supported"));
+            }
+            mods.finish()?;
+            let it = Convert { to, from, round, integral, saturate, ftz, relu, result, a, b };
+            self.emit(Op::Convert(Box::new(it)));
+            return Ok(());
+        }
         mods.finish()?;
         let (to, from) = match to {
             Type::F16x2 => (Type::F16, from),
@@ -709,6 +759,11 @@ impl<'t> Builder<'_, 't> {
     }
 }
 
+/// Whether the last type is f16, bf16 or a pair of them.
+fn is_half(opcode: &str) -> bool {
+    opcode.rsplit('.').next().and_then(Type::find).is_some_and(|value| half_type(value).is_some())
+}
+
 impl Mods<'_> {
     /// Nothing but these is left.
     fn finish_after(mut self, allowed: &[&str]) -> Result<()> {
@@ -717,6 +772,11 @@ impl Mods<'_> {
         }
         self.finish()
     }
+}
+
+fn is_video(mnemonic: &str) -> bool {
+    let name = mnemonic.trim_end_matches(['2', '4']);
+    ["vadd", "vsub", "vabsdiff", "vavrg", "vmin", "vmax", "vshl", "vshr", "vmad", "vset"].contains(&name)
 }
 
 /// The class an instruction counts in; memory instructions set theirs by their space.

@@ -6,6 +6,7 @@ mod instruction;
 mod matrix;
 mod mbarrier;
 mod memory;
+mod packed;
 mod warp;
 
 use std::collections::HashMap;

@@ -134,6 +134,41 @@ fn find_bit(a: u64, width: u32) -> u32 {
     if a == 0 { u32::MAX } else { width - 1 - (a << (64 - width)).leading_zeros() }
 }
 
+/// `length` ones from place `start` on.
+fn bit_mask(start: u32, length: u32, clamp: bool) -> u32 {
+    let (start, length) = if clamp { (start.min(32), length.min(32)) } else { (start & 31, length & 31) };
+    (((1u64 << length) - 1) << start) as u32
+}
+
+/// The low `bits` bits, extended.
+fn extend_from(a: u32, bits: u32, signed: bool) -> u32 {
+    match bits {
+        0 => 0,
+        32 => a,
+        _ if signed => ((a << (32 - bits)) as i32 >> (32 - bits)) as u32,
+        _ => a & ((1 << bits) - 1),
+    }
+}
+
+fn each_half(a: u32, b: u32, f: impl Fn(u16, u16) -> u16) -> u32 {
+    u32::from(f(a as u16, b as u16)) | u32::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16
+}
+
+/// `fns`: the place of the set bit that is the `count`th from `base` on, upwards or (if negative) downwards.
+fn find_set(bits: u32, base: u32, count: i32) -> u32 {
+    if base > 31 {
+        return u32::MAX;
+    }
+    if count == 0 {
+        return if bits >> base & 1 != 0 { base } else { u32::MAX };
+    }
+    let set = |place: &u32| bits >> place & 1 != 0;
+    let nth = count.unsigned_abs() as usize - 1;
+    let found =
+        if count > 0 { (base..32).filter(set).nth(nth) } else { (0..=base).rev().filter(set).nth(nth) };
+    found.unwrap_or(u32::MAX)
+}
+
 fn bit_field(a: u64, position: u32, length: u32, width: u32, signed: bool) -> u64 {
     let (position, length) = (position & 255, length & 255);
     let sign = if signed && length > 0 { a >> (position + length - 1).min(width - 1) & 1 } else { 0 };
@@ -360,6 +395,21 @@ table! {
     RemS32 ["rem.s32"] (a: i32, b: i32) i32 => if b == 0 { a } else { a.wrapping_rem(b) };
     RemU64 ["rem.u64"] (a: u64, b: u64) u64 => a.checked_rem(b).unwrap_or(a);
     RemS64 ["rem.s64"] (a: i64, b: i64) i64 => if b == 0 { a } else { a.wrapping_rem(b) };
+    MaskClamp ["bmsk.clamp.b32"] (a: u32, b: u32) u32 => bit_mask(a, b, true);
+    MaskWrap ["bmsk.wrap.b32"] (a: u32, b: u32) u32 => bit_mask(a, b, false);
+    ExtendSignClamp ["szext.clamp.s32"] (a: u32, b: u32) u32 => extend_from(a, b.min(32), true);
+    ExtendSignWrap ["szext.wrap.s32"] (a: u32, b: u32) u32 => extend_from(a, b & 31, true);
+    ExtendZeroClamp ["szext.clamp.u32"] (a: u32, b: u32) u32 => extend_from(a, b.min(32), false);
+    ExtendZeroWrap ["szext.wrap.u32"] (a: u32, b: u32) u32 => extend_from(a, b & 31, false);
+    AddPair ["add.s16x2"|"add.u16x2"] (a: u32, b: u32) u32 => each_half(a, b, |a, b| a.wrapping_add(b));
+    MinPairU ["min.u16x2"] (a: u32, b: u32) u32 => each_half(a, b, u16::min);
+    MaxPairU ["max.u16x2"] (a: u32, b: u32) u32 => each_half(a, b, u16::max);
+    MinPairS ["min.s16x2"] (a: u32, b: u32) u32 => each_half(a, b, |a, b| (a as i16).min(b as i16) as u16);
+    MaxPairS ["max.s16x2"] (a: u32, b: u32) u32 => each_half(a, b, |a, b| (a as i16).max(b as i16) as u16);
+    MinPairRelu ["min.s16x2.relu"|"min.relu.s16x2"] (a: u32, b: u32) u32 => each_half(a, b, |a, b| (a as i16).min(b as i16).max(0) as u16);
+    MaxPairRelu ["max.s16x2.relu"|"max.relu.s16x2"] (a: u32, b: u32) u32 => each_half(a, b, |a, b| (a as i16).max(b as i16).max(0) as u16);
+    MinRelu ["min.s32.relu"|"min.relu.s32"] (a: i32, b: i32) i32 => a.min(b).max(0);
+    MaxRelu ["max.s32.relu"|"max.relu.s32"] (a: i32, b: i32) i32 => a.max(b).max(0);
     MinU16 ["min.u16"] (a: u16, b: u16) u16 => a.min(b);
     MinS16 ["min.s16"] (a: i16, b: i16) i16 => a.min(b);
     MinU32 ["min.u32"] (a: u32, b: u32) u32 => a.min(b);
@@ -456,6 +506,7 @@ table! {
     Mad24HiS ["mad24.hi.s32"] (a: i32, b: i32, c: i32) i32 => ((multiply24_signed(a, b) >> 16) as i32).wrapping_add(c);
     SadU16 ["sad.u16"] (a: u16, b: u16, c: u16) u16 => a.abs_diff(b).wrapping_add(c);
     SadS16 ["sad.s16"] (a: i16, b: i16, c: i16) i16 => (a.abs_diff(b) as i16).wrapping_add(c);
+    FindSet ["fns.b32"] (a: u32, b: u32, c: i32) u32 => find_set(a, b, c);
     SadU32 ["sad.u32"] (a: u32, b: u32, c: u32) u32 => a.abs_diff(b).wrapping_add(c);
     SadS32 ["sad.s32"] (a: i32, b: i32, c: i32) i32 => (a.abs_diff(b) as i32).wrapping_add(c);
     SadU64 ["sad.u64"] (a: u64, b: u64, c: u64) u64 => a.abs_diff(b).wrapping_add(c);

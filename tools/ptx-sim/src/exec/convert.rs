@@ -6,6 +6,12 @@ use crate::code::{Convert, Type};
 
 /// The bits of the converted value, extended to 64 bits by its sign where it has one.
 pub fn convert(it: &Convert, bits: u64) -> u64 {
+    if matches!(it.from, Type::E4m3x2 | Type::E5m2x2) {
+        return widen_pair(it, bits);
+    }
+    if matches!(it.to, Type::E4m3x2 | Type::E5m2x2) {
+        return narrow_pair(it, bits);
+    }
     match (it.from.is_float(), it.to.is_float()) {
         (false, false) => integer_to_integer(it, bits),
         (false, true) => {
@@ -25,8 +31,55 @@ pub fn convert(it: &Convert, bits: u64) -> u64 {
     }
 }
 
+/// Two numbers of eight bits as two halves, the upper one in the upper half.
+fn widen_pair(it: &Convert, bits: u64) -> u64 {
+    let part = |byte: u8| {
+        let value = match it.from {
+            Type::E4m3x2 => float::from_e4m3(byte),
+            _ => f64::from(F16(u16::from(byte) << 8).to_f32()),
+        };
+        u64::from(narrow(if it.relu { value.max(0.0) } else { value }, float::HALF, Round::Nearest))
+    };
+    part((bits >> 8) as u8) << 16 | part(bits as u8)
+}
+
+/// Two halves as two numbers of eight bits.
+fn narrow_pair(it: &Convert, bits: u64) -> u64 {
+    let part = |half: u64| u64::from(eight_bits(it, f64::from(F16(half as u16).to_f32())));
+    part(bits >> 16) << 8 | part(bits)
+}
+
+/// The e4m3 nearest to a magnitude, the even one of two. Its exponents reach one further than those of formats with
+/// infinities, so that `narrow` has no format for it.
+fn nearest_e4m3(size: f64) -> u8 {
+    let above = (0..0x7E).find(|bits| float::from_e4m3(bits + 1) >= size);
+    let Some(below) = above else { return 0x7E };
+    let (low, high) = (size - float::from_e4m3(below), float::from_e4m3(below + 1) - size);
+    if high < low || high == low && below % 2 == 1 { below + 1 } else { below }
+}
+
+/// The nearest number of eight bits; beyond the greatest, that one.
+fn eight_bits(it: &Convert, value: f64) -> u8 {
+    if value.is_nan() {
+        return 0x7F;
+    }
+    let value = if it.relu { value.max(0.0) } else { value };
+    let size = match it.to {
+        Type::E4m3x2 => nearest_e4m3(value.abs()),
+        _ => {
+            let format = Format { mantissa: 2, least: -14, most: 15 };
+            narrow(value.abs().min(57344.0), format, Round::Nearest) as u8 & 0x7F
+        }
+    };
+    size | if value.is_sign_negative() { 0x80 } else { 0 }
+}
+
 /// Two floats packed: `a` in the upper half.
 pub fn pair(it: &Convert, a: u64, b: u64) -> u64 {
+    if matches!(it.to, Type::E4m3x2 | Type::E5m2x2) {
+        let part = |bits| u64::from(eight_bits(it, real(it, bits)));
+        return part(a) << 8 | part(b);
+    }
     let part = |bits| float_bits(it, real(it, bits), 0.0) & 0xFFFF;
     part(a) << 16 | part(b)
 }

@@ -149,7 +149,7 @@ pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
             warp.set_predicate(d, bits, mask);
         }
         // Everything else is run by the warp's loop.
-        _ => {}
+        other => super::packed::run(warp, other, mask),
     }
 }
 

@@ -17,6 +17,7 @@ mod matrix;
 mod mbarrier;
 mod memory;
 mod misc;
+mod packed;
 mod printf;
 pub mod registers;
 mod shuffle;

@@ -117,7 +117,7 @@ pub struct Body<'t> {
 }
 
 /// One instruction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Statement<'t> {
     pub guard: Option<Guard<'t>>,
     pub opcode: &'t str,
