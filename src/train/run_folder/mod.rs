@@ -8,7 +8,7 @@
 //! | `times.jsonl` | a line of wall times per epoch, each time it is run | after the epoch's line |
 //! | `checkpoint-NNNN.safetensors` | the state after so many epochs | after every `checkpoint-every` epochs, the best and the last |
 //! | `log.txt` | what happened | all the time |
-//! | `lock` | nothing; see [`lock`] | when the folder is opened |
+//! | `lock` | nothing; see the file lock.rs | when the folder is opened |
 //! | `superseded/`, `superseded-2/`, ... | what a resume found and could not go on from | by that resume |
 //!
 //! Every file is whole or absent, but for a last line that a kill cut short. So at any instant: best.safetensors is never older
