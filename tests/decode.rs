@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -174,6 +175,21 @@ fn claiming_png(width: u32, height: u32) -> Vec<u8> {
     file
 }
 
+/// A PNG with XMP that a few KB of the file unpack to 64 MiB.
+fn png_of_long_text() -> Vec<u8> {
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![b'a'; 64 << 20]).unwrap();
+    let chunk = [b"zTXtXML:com.adobe.xmp\0\0".as_slice(), &packed.finish().unwrap()].concat();
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&chunk);
+    let length = (chunk.len() - 4) as u32;
+    let text = [&length.to_be_bytes(), chunk.as_slice(), &checksum.sum().to_be_bytes()].concat();
+    let mut file = case("png rgb, 8 bits, 3x17").file;
+    // Behind the signature and the header.
+    file.splice(33..33, text);
+    file
+}
+
 #[test]
 fn sizes_beyond_the_limits_or_the_bytes_are_refused() {
     let folder = TempDir::new().unwrap();
@@ -247,6 +263,7 @@ fn peak_memory_is_what_the_image_needs() {
         // Enough bytes to pass for 80 million pixels, and no scan that holds them: only what is read is filled.
         ("2 MB that claim 5000x16384", claiming_jpeg(5000, 16_384, false, 2_000_000), false, 250),
         ("a PNG that claims 5000x16384", claiming_png(5000, 16_384), false, 4),
+        ("a PNG whose text unpacks to 64 MiB", png_of_long_text(), true, 8),
         // 48 MiB of pixels, 1 MiB of file; resizing to one pixel takes little.
         ("4096x4096 pixels", grey(4096), true, 56),
         // 192 MiB of pixels: below the limit of 256.

@@ -208,7 +208,7 @@ fn metrics_match_the_reference() {
                     1e-6,
                 );
             };
-            close("top1_top5", &[got.top1, got.top5]);
+            close("top1_top5", &[got.top1, got.top5.unwrap()]);
             close("many_med_few", &[got.many, got.medium, got.few].map(Option::unwrap));
             cases += 1;
         }

@@ -96,6 +96,40 @@ fn voc_brings_its_image_size() {
     assert_eq!(settings_of(&["--config", file, "--dataset", "voc"]).unwrap().image_size, 64);
 }
 
+/// A user's own folders keep all images unless a place that is in force asks for a subset: flag, file or preset.
+#[test]
+fn folders_keep_all_images_unless_told_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let folder = file("folder.toml", "dataset = \"folder\"\ndata-dir = \"d\"\n");
+    let subset = file("subset.toml", "dataset = \"folder\"\ndata-dir = \"d\"\nimb-factor = 0.05\n");
+    let cifar = file("cifar.toml", "dataset = \"cifar10-lt\"\ndata-dir = \"d\"\n");
+    let plain = ["--dataset", "folder", "--data-dir", "d"];
+    for (arguments, expected) in [
+        (&plain[..], 1.0),
+        (&["--config", &folder], 1.0),
+        (&["--config", &subset], 0.05),
+        (&["--config", &cifar], 0.01),
+        (&["--config", &cifar, "--dataset", "folder"], 1.0),
+        (&["--config", &folder, "--dataset", "cifar10_im"], 0.01),
+        (&["--config", &folder, "--imb-factor", "0.01"], 0.01),
+        (&["--config", &folder, "--imb-ratio", "50"], 0.02),
+        (&["--preset", "quick", "--dataset", "folder", "--data-dir", "d"], 0.02),
+        (&["--preset", "records-cifar10", "--config", &folder], 0.01),
+    ] {
+        let settings = settings_of(arguments).unwrap();
+        assert_eq!(settings.imb_factor, expected, "{arguments:?}");
+        // Config and command line of a run give its settings again.
+        let config = file("again.toml", &config_toml(&settings).unwrap());
+        assert_eq!(settings_of(&["--config", &config]).unwrap(), settings);
+        assert_eq!(settings_of(&flags(&settings).unwrap()).unwrap(), settings, "{arguments:?}");
+    }
+}
+
 #[test]
 fn every_flag_reaches_its_setting() {
     // One value for each flag, different from the default; the TOML of the result must show exactly these.

@@ -29,10 +29,11 @@ pub struct DataArguments {
     /// Folder of the data set: the official archives unpacked, class folders under train and test, or train.csv
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// Images of the smallest class as a share of those of the largest (above 0, at most 1)
-    #[arg(long, value_name = "F", default_value_t = 0.01)]
-    imb_factor: f64,
-    /// Shape of the class counts: exp, step or none
+    /// Images of the smallest class as a share of those of the largest (above 0, at most 1; 1 keeps all images) [default: 1 for
+    /// folder, else 0.01]
+    #[arg(long, value_name = "F")]
+    imb_factor: Option<f64>,
+    /// Shape of the class counts: exp, step or none (all images are kept)
     #[arg(long, value_name = "TYPE", default_value = "exp")]
     imb_type: String,
     /// Make the last class the largest
@@ -75,6 +76,7 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
     if !(1..=1024).contains(&image_size) {
         return Err(usage!("--image-size {image_size}: must be 1 to 1024"));
     }
+    let imb_factor = arguments.imb_factor.unwrap_or_else(|| choices::imb_factor(&dataset.to_string()));
     let imb_type = ImbalanceType::from_word(&arguments.imb_type).ok_or_else(|| {
         usage!("--imb-type {}: must be exp, step or none", quoted_where_odd(&arguments.imb_type))
     })?;
@@ -82,7 +84,7 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
     let data = prepare(&Recipe {
         dataset,
         data_dir: arguments.data_dir.clone(),
-        imb_factor: arguments.imb_factor,
+        imb_factor,
         imb_type,
         reverse: arguments.reverse,
         partial_rate: arguments.partial_rate,
@@ -105,7 +107,7 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
         put("candidates", vec![samples, classes], Values::U8(data.candidates.rows.clone()));
         for (key, value) in [
             ("dataset", dataset.to_string()),
-            ("imb_factor", arguments.imb_factor.to_string()),
+            ("imb_factor", imb_factor.to_string()),
             ("imb_type", imb_type.to_string()),
             ("reverse", arguments.reverse.to_string()),
             ("partial_rate", arguments.partial_rate.to_string()),
@@ -113,6 +115,10 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
             ("data_seed", arguments.data_seed.to_string()),
         ] {
             file.metadata.insert(key.into(), value);
+        }
+        if !data.left_out.is_empty() {
+            let lines: Vec<String> = data.left_out.iter().map(ToString::to_string).collect();
+            file.metadata.insert("left_out".into(), lines.join("\n"));
         }
         file.write(path)?;
     }

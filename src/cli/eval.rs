@@ -7,8 +7,10 @@ use clap::Args;
 
 use super::device::DeviceArguments;
 use super::output;
+use crate::data::left_out::PREFIX;
 use crate::data::recipe::{file_of, open_test_if};
 use crate::settings::Settings;
+use crate::text::printable;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::divergence;
 use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot};
@@ -75,15 +77,16 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     let metrics = evaluate::metrics(&logits, &test.labels, source.classes.len(), counts);
 
     let mut text = format!(
-        "{shown}: {} after {} epochs, {} test images\ntop-1 {:.2} %  top-5 {:.2} %",
+        "{shown}: {} after {} epochs, {} test images\ntop-1 {:.2} %",
         settings.method_title(),
         checkpoint.progress.epochs_done,
         test.len(),
         metrics.top1,
-        metrics.top5,
     );
-    for (name, group) in [("many", metrics.many), ("medium", metrics.medium), ("few", metrics.few)] {
-        match group {
+    for (name, accuracy) in
+        [("top-5", metrics.top5), ("many", metrics.many), ("medium", metrics.medium), ("few", metrics.few)]
+    {
+        match accuracy {
             Some(accuracy) => text.push_str(&format!("  {name} {accuracy:.2} %")),
             None => text.push_str(&format!("  {name} -")),
         }
@@ -102,7 +105,9 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     }
     text.push('\n');
     let groups = counts.map(evaluate::shots);
-    for (class, (name, accuracy)) in source.classes.iter().zip(&metrics.per_class).enumerate() {
+    let names: Vec<String> = source.classes.iter().map(|name| printable(name)).collect();
+    let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(20);
+    for (class, (name, accuracy)) in names.iter().zip(&metrics.per_class).enumerate() {
         let trained = counts.zip(groups.as_ref()).map(|(counts, groups)| {
             let shot = match groups[class] {
                 Shot::Many => "many",
@@ -111,8 +116,14 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
             };
             format!(" {shot:<7} {:>6} trained on ", counts[class])
         });
-        let bar = "#".repeat((accuracy / 4.0).round() as usize);
-        text.push_str(&format!("{name:<20}{} {accuracy:>6.2} %  {bar}\n", trained.unwrap_or_default()));
+        let accuracy = match accuracy {
+            Some(accuracy) => format!("{accuracy:>6.2} %  {}", "#".repeat((accuracy / 4.0).round() as usize)),
+            None => format!("{:>6}    no test image", "-"),
+        };
+        text.push_str(&format!("{name:<widest$}{} {accuracy}\n", trained.unwrap_or_default()));
+    }
+    for left_out in &source.left_out {
+        text.push_str(&format!("\n{PREFIX}{left_out}\n"));
     }
     output::print(&text)
 }

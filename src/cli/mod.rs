@@ -52,7 +52,7 @@ pub enum Command {
     /// Run given steps on given tensors, to check against other engines
     Replay(replay::ReplayArguments),
     /// Show a long-tailed ambiguous training set, write its subset and candidate sets, or fetch a data set
-    Data(data::DataArguments),
+    Data(Box<data::DataArguments>),
     /// Apply an augmentation to an image, or draw a contact sheet of views
     Augment(augment::AugmentArguments),
     /// Measure speed

@@ -82,7 +82,10 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
         (None, None) => None,
     };
     let mut settings = match &arguments.preset {
-        None => Settings::default(),
+        None => {
+            let of_file = file.as_ref().and_then(|file| file.given.dataset.as_deref());
+            Settings::defaults_for(arguments.given.dataset.as_deref().or(of_file))
+        }
         Some(name) if arguments.resume.is_some() => {
             return Err(usage!("--preset {name}: must be left out with --resume"));
         }

@@ -85,7 +85,15 @@ pub fn load_cifar10(data_dir: &Path) -> Result<Source> {
     let (train, test) = LAYOUT10.load(&folder)?;
     let classes = CIFAR10_CLASSES.map(String::from).to_vec();
     LAYOUT10.check_every_class(&folder, &train, &classes)?;
-    Ok(Source { classes, train, test, train_normalisation: CIFAR10, test_normalisation: CIFAR100 })
+    Ok(Source {
+        classes,
+        train,
+        test,
+        train_normalisation: CIFAR10,
+        test_normalisation: CIFAR100,
+        left_out: Vec::new(),
+        notes: Vec::new(),
+    })
 }
 
 /// Loads CIFAR-100 with its fine classes from `data_dir`, which holds `cifar-100-binary/` or is that folder.
@@ -100,7 +108,15 @@ pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
     let (train, test) = LAYOUT100.load(&folder)?;
     let classes = fine_label_names(&folder).unwrap_or_else(|| CIFAR100_CLASSES.map(String::from).to_vec());
     LAYOUT100.check_every_class(&folder, &train, &classes)?;
-    Ok(Source { classes, train, test, train_normalisation: CIFAR100, test_normalisation: CIFAR100 })
+    Ok(Source {
+        classes,
+        train,
+        test,
+        train_normalisation: CIFAR100,
+        test_normalisation: CIFAR100,
+        left_out: Vec::new(),
+        notes: Vec::new(),
+    })
 }
 
 /// The official file has some 1,000 bytes.

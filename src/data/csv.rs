@@ -1,7 +1,7 @@
 //! A user's own ambiguous data: `train.csv` lists images with their candidate sets, `test.csv` images with their true classes.
 //! docs/data.md describes both.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -9,11 +9,18 @@ use anyhow::Result;
 
 use super::folder::FOLDER;
 use super::listed::{Classes, Columns, List, ListedSource};
-use super::table::read_text;
+use super::lookalike::{self, Named};
+use super::several;
+use super::table::{numbered_lines, read_text};
 use crate::usage;
 
-const TRAIN_COLUMNS: Columns =
-    Columns { image: "path", label: "label", every_label: false, candidates: Some(("candidates", split)) };
+const TRAIN_COLUMNS: Columns = Columns {
+    image: "path",
+    label: "label",
+    every_label: false,
+    candidates: Some(("candidates", split)),
+    separator: "|",
+};
 const TEST_COLUMNS: Columns = Columns { every_label: true, candidates: None, ..TRAIN_COLUMNS };
 
 /// Separates the classes of a candidate set: names may hold blanks, commas and semicolons.
@@ -30,7 +37,7 @@ fn split(set: &str) -> Vec<&str> {
 ///
 /// # Errors
 /// A usage error with file and line: as [`List::read`]; a name in `classes.txt` that stands there twice or cannot be in a set;
-/// fewer than two classes or more than 256.
+/// fewer than two classes or more than 256; a name that is several, or looks the same as another.
 pub fn open(data_dir: &Path) -> Result<ListedSource> {
     let file = |name: &str| data_dir.join(name);
     // A link that leads nowhere is there, and an error.
@@ -41,23 +48,46 @@ pub fn open(data_dir: &Path) -> Result<ListedSource> {
     } else {
         None
     };
-    let classes = if is_there("classes.txt") {
-        let names = class_list(&file("classes.txt"))?;
-        Classes::new(names, &file("classes.txt"), "add it to classes.txt")?
+    let test_names = test.as_ref().map(List::names).unwrap_or_default();
+    let (classes, notes) = if is_there("classes.txt") {
+        declared(data_dir)?
     } else {
-        let names = train.candidate_names().into_iter().map(String::from).collect();
-        Classes::new(names, &file("train.csv"), "list images that may be of it in train.csv")?
+        found(data_dir, &train, &test_names.into_keys().collect())?
     };
-    Ok(ListedSource { classes, train, test, normalisation: FOLDER })
+    Ok(ListedSource { classes, train, test, normalisation: FOLDER, notes })
 }
 
-/// One class a line; blank lines do not count.
-fn class_list(path: &Path) -> Result<Vec<String>> {
-    let text = read_text(path)?;
+/// The classes that `classes.txt` declares, and lines about their names.
+fn declared(data_dir: &Path) -> Result<(Classes, Vec<String>)> {
+    let file = data_dir.join("classes.txt");
+    let names = class_list(&file)?;
+    let named =
+        |(name, line): &(String, usize)| Named { name: name.clone(), place: format!("classes.txt:{line}") };
+    let notes = lookalike::check(data_dir, &names.iter().map(named).collect::<Vec<_>>())?;
+    let names = names.into_iter().map(|(name, _)| name).collect();
+    Ok((Classes::new(names, &file, "add it to classes.txt")?, notes))
+}
+
+/// The classes in the candidate sets of `train`, and lines about their names. `certain` are names that stand alone elsewhere.
+fn found(data_dir: &Path, train: &List, certain: &HashSet<&str>) -> Result<(Classes, Vec<String>)> {
+    let file = train.file();
+    let names = train.names();
+    let mut notes = several::check(&names, certain, train.is_ambiguous())
+        .map_err(|(line, problem)| usage!("{}:{line}: {problem}", file.display()))?;
+    let classes = names.keys().map(ToString::to_string).collect();
+    let classes = Classes::new(classes, file, "list images that may be of it in train.csv")?;
+    let named =
+        |(name, line): (&&str, &usize)| Named { name: name.to_string(), place: format!("train.csv:{line}") };
+    notes.extend(lookalike::check(data_dir, &names.iter().map(named).collect::<Vec<_>>())?);
+    Ok((classes, notes))
+}
+
+/// One class a line, each with the line; blank lines do not count.
+fn class_list(path: &Path) -> Result<Vec<(String, usize)>> {
     let mut names = Vec::new();
     let mut lines = HashMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let (number, name) = (number + 1, line.trim());
+    for (number, line) in numbered_lines(&read_text(path)?) {
+        let name = line.trim();
         if name.is_empty() {
             continue;
         }
@@ -65,10 +95,10 @@ fn class_list(path: &Path) -> Result<Vec<String>> {
         if name.contains(SEPARATOR) || name.contains(char::is_control) {
             return Err(wrong("holds | or a control character; rename it"));
         }
-        if let Some(first) = lines.insert(name, number) {
+        if let Some(first) = lines.insert(name.to_string(), number) {
             return Err(wrong(&format!("stands on line {first} already; keep one")));
         }
-        names.push(name.to_string());
+        names.push((name.to_string(), number));
     }
     Ok(names)
 }

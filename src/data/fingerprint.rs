@@ -401,6 +401,8 @@ mod tests {
             test: None,
             train_normalisation: crate::data::CIFAR10,
             test_normalisation: crate::data::CIFAR10,
+            left_out: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

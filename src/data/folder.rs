@@ -1,5 +1,6 @@
 //! Images in one folder a class: `train/<class>/*` and `test/<class>/*`, JPEG or PNG.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,11 @@ use indicatif::ProgressBar;
 use super::cifar::CIFAR10_CLASSES;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
 use super::fingerprint::{Outline, Part, Sizes};
+use super::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
+use super::lookalike::{self, Named, did_you_mean};
 use super::source::Source;
 use super::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
+use crate::text::printable;
 use crate::usage;
 
 /// Statistics of ImageNet, the usual choice for images whose own statistics are unknown.
@@ -20,14 +24,15 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 /// Loads the images under `data_dir/train` and `data_dir/test` as RGB of `size` x `size`.
 ///
 /// Class ids are the alphabetical order of the folders in `train`; `test` may lack classes. Images come by class, then by
-/// file name, both in order of their bytes. Hidden files and folders are skipped. An image of another size is resized as
-/// Pillow's bilinear filter does, not keeping its aspect; transparency is dropped. If the classes are those of CIFAR-10,
-/// it is normalised as CIFAR-10 is, with the test images by the statistics of CIFAR-100 (SPEC 12); else by [`FOLDER`].
+/// file name, both in order of their bytes. Hidden files and folders and what systems leave in folders are skipped, and images among
+/// them counted as left out. An image of another size is resized as Pillow's bilinear filter does, not keeping its aspect;
+/// transparency is dropped. If the classes are those of CIFAR-10, it is normalised as CIFAR-10 is, with the test images by the
+/// statistics of CIFAR-100 (SPEC 12); else by [`FOLDER`].
 ///
 /// # Errors
-/// A usage error that names the file or folder: missing or empty folders, more than 256 classes, a test class that `train`
-/// lacks, anything that is no JPEG or PNG, and the first image in order that cannot be read, is damaged, or is larger than
-/// 16,384 pixels a side or more than 256 MiB to decode.
+/// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that look the same, a test
+/// class that `train` lacks, anything that is no JPEG or PNG, and the first image in order that cannot be read, is damaged, or is
+/// larger than 16,384 pixels a side or more than 256 MiB to decode.
 pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
     list(data_dir)?.load(size)
 }
@@ -35,8 +40,9 @@ pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
 /// The images of a class folder set, not read yet.
 pub struct Listing {
     classes: Vec<String>,
-    train: Vec<Entry>,
-    test: Vec<Entry>,
+    train: Split,
+    test: Split,
+    notes: Vec<String>,
 }
 
 /// Lists what [`load`] reads.
@@ -44,26 +50,30 @@ pub struct Listing {
 /// # Errors
 /// As there, but for those of images.
 pub fn list(data_dir: &Path) -> Result<Listing> {
-    let train_dir = data_dir.join("train");
-    let test_dir = data_dir.join("test");
-    let classes = class_folders(&train_dir)?;
+    let mut train = Split::new(data_dir, "train", TRAINING_IMAGES);
+    let mut test = Split::new(data_dir, "test", TEST_IMAGES);
+    let classes = train.class_folders()?;
     if classes.len() > MAX_CLASSES {
         return Err(usage!(
             "{}: {} classes; at most {MAX_CLASSES} are supported, so move some of the folders away",
-            train_dir.display(),
+            train.root.display(),
             classes.len()
         ));
     }
-    let train = list_images(&train_dir, &classes, &classes)?;
-    let test = list_images(&test_dir, &class_folders(&test_dir)?, &classes)?;
-    Ok(Listing { classes, train, test })
+    let named = |name: &String| Named { name: name.clone(), place: format!("train/{}", printable(name)) };
+    let mut notes = lookalike::check(data_dir, &classes.iter().map(named).collect::<Vec<_>>())?;
+    train.list_images(&classes, &classes)?;
+    let test_folders = test.class_folders()?;
+    test.list_images(&test_folders, &classes)?;
+    notes.extend(same_files(data_dir, &train.images, &test.images));
+    Ok(Listing { classes, train, test, notes })
 }
 
 impl Listing {
     /// Class names and sizes.
     pub fn outline(&self) -> Outline {
-        let sizes = |entries: &[Entry]| {
-            let labels: Vec<Option<u8>> = entries.iter().map(|entry| Some(entry.label)).collect();
+        let sizes = |split: &Split| {
+            let labels: Vec<Option<u8>> = split.images.iter().map(|entry| Some(entry.label)).collect();
             Sizes::of(&labels, self.classes.len())
         };
         let (train, test) = (sizes(&self.train), Some(sizes(&self.test)));
@@ -72,8 +82,8 @@ impl Listing {
 
     /// The file of an image by its position.
     pub fn file(&self, part: Part, position: usize) -> Option<String> {
-        let entries = if part == Part::Train { &self.train } else { &self.test };
-        Some(entries.get(position)?.path.display().to_string())
+        let split = if part == Part::Train { &self.train } else { &self.test };
+        Some(split.images.get(position)?.path.display().to_string())
     }
 
     /// Reads the images; see [`load`].
@@ -81,16 +91,17 @@ impl Listing {
     /// # Errors
     /// A usage error that names the first image in order that cannot be read.
     pub fn load(self, size: usize) -> Result<Source> {
-        let Self { classes, train, test } = self;
-        let progress = loading_bar(train.len() + test.len());
-        let sets = load_all(&train, size, &progress)
-            .and_then(|train_set| Ok((train_set, load_all(&test, size, &progress)?)));
+        let Self { classes, train, test, notes } = self;
+        let progress = loading_bar(train.images.len() + test.images.len());
+        let sets = load_all(&train.images, size, &progress)
+            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &progress)?)));
         progress.finish_and_clear();
+        let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
         let (train, test) = sets?;
 
         let (train_normalisation, test_normalisation) =
             if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
-        Ok(Source { classes, train, test, train_normalisation, test_normalisation })
+        Ok(Source { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
     }
 }
 
@@ -100,78 +111,180 @@ struct Entry {
     label: u8,
 }
 
-/// Names in `folder` that are not hidden, ascending.
-fn names_in(folder: &Path) -> Result<Vec<OsString>> {
-    let unreadable = |error| {
-        usage!("{}: cannot be read: {error}; put train/<class>/ and test/<class>/ there", folder.display())
-    };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        if !name.as_encoded_bytes().starts_with(b".") {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
+/// Files that systems leave in folders, in lower case; none is a sample.
+const LITTER: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"];
+
+/// `train` or `test`: its images, and those that are skipped.
+struct Split {
+    root: PathBuf,
+    /// What its images are called.
+    what: &'static str,
+    images: Vec<Entry>,
+    /// How many hidden images there are, and the first hidden file or folder with some.
+    hidden: usize,
+    first_hidden: Option<PathBuf>,
 }
 
-/// Names of the class folders in `folder`, ascending.
-fn class_folders(folder: &Path) -> Result<Vec<String>> {
-    let mut classes = Vec::new();
-    for name in names_in(folder)? {
-        let path = folder.join(&name);
-        if !path.is_dir() {
-            return Err(usage!(
-                "{}: is no folder; only one folder a class may lie here, so move it away",
-                path.display()
-            ));
-        }
-        let name = name
-            .into_string()
-            .map_err(|_| usage!("{}: the class name is not UTF-8; rename the folder", path.display()))?;
-        classes.push(name);
+impl Split {
+    fn new(data_dir: &Path, name: &str, what: &'static str) -> Self {
+        Self { root: data_dir.join(name), what, images: Vec::new(), hidden: 0, first_hidden: None }
     }
-    if classes.is_empty() {
-        return Err(usage!(
-            "{}: holds no class; put one folder a class there, with its images",
-            folder.display()
-        ));
-    }
-    Ok(classes)
-}
 
-/// The images in `folders` of `root`, whose labels are the positions in `classes`.
-fn list_images(root: &Path, folders: &[String], classes: &[String]) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for name in folders {
-        let folder = root.join(name);
-        let label =
-            classes.binary_search(name).ok().and_then(|class| u8::try_from(class).ok()).ok_or_else(|| {
-                usage!(
-                    "{}: the training set has no class {name}; add it there or remove it here",
-                    folder.display()
-                )
-            })?;
-        let before = entries.len();
-        for file in names_in(&folder)? {
-            let path = folder.join(file);
-            if !has_image_extension(&path) || path.is_dir() {
+    /// Names in `folder` that are not hidden, ascending. Hidden images are counted, also those right in a hidden folder.
+    fn names_in(&mut self, folder: &Path) -> Result<Vec<OsString>> {
+        let unreadable = |error| {
+            usage!(
+                "{}: cannot be read: {error}; put train/<class>/ and test/<class>/ there",
+                folder.display()
+            )
+        };
+        let (mut names, mut hidden) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            if name.as_encoded_bytes().starts_with(b".") {
+                hidden.push(name);
+            } else if !name.to_str().is_some_and(|name| LITTER.contains(&name.to_lowercase().as_str())) {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        hidden.sort_unstable();
+        hidden.iter().for_each(|name| self.count_hidden(folder.join(name)));
+        Ok(names)
+    }
+
+    fn count_hidden(&mut self, path: PathBuf) {
+        // macOS keeps what belongs to a.jpg beside it in ._a.jpg.
+        let is_image = |path: &Path| {
+            let name = path.file_name().unwrap_or_default();
+            has_image_extension(path) && !name.as_encoded_bytes().starts_with(b"._")
+        };
+        let count = if path.is_dir() {
+            let inside = fs::read_dir(&path).into_iter().flatten().flatten();
+            inside.filter(|entry| is_image(&entry.path())).count()
+        } else {
+            usize::from(is_image(&path))
+        };
+        if count > 0 {
+            self.hidden += count;
+            self.first_hidden.get_or_insert(path);
+        }
+    }
+
+    /// What is skipped.
+    fn left_out(&self) -> Option<LeftOut> {
+        let first = self.first_hidden.as_ref()?;
+        let shown = printable(&first.strip_prefix(self.root.parent()?).unwrap_or(first).to_string_lossy());
+        Some(LeftOut {
+            count: self.hidden,
+            of: self.hidden + self.images.len(),
+            what: self.what,
+            why: format!(
+                "they are hidden, the first in {shown}; names that begin with a dot are skipped, so rename what is meant"
+            ),
+        })
+    }
+
+    /// Names of the class folders, ascending.
+    fn class_folders(&mut self) -> Result<Vec<String>> {
+        let root = self.root.clone();
+        let mut classes = Vec::new();
+        for name in self.names_in(&root)? {
+            let path = root.join(&name);
+            if !path.is_dir() {
                 return Err(usage!(
-                    "{}: is no image; only .jpg, .jpeg and .png files may lie in a class folder, so move it away",
+                    "{}: is no folder; only one folder a class may lie here, so move it away",
                     path.display()
                 ));
             }
-            entries.push(Entry { path, label });
+            let name = name
+                .into_string()
+                .map_err(|_| usage!("{}: the class name is not UTF-8; rename the folder", path.display()))?;
+            classes.push(name);
         }
-        if entries.len() == before {
+        if classes.is_empty() {
             return Err(usage!(
-                "{}: holds no image; add .jpg, .jpeg or .png files or remove the folder",
-                folder.display()
+                "{}: holds no class; put one folder a class there, with its images",
+                root.display()
             ));
         }
+        Ok(classes)
     }
-    Ok(entries)
+
+    /// Lists the images in `folders`, whose labels are the positions in `classes`.
+    fn list_images(&mut self, folders: &[String], classes: &[String]) -> Result<()> {
+        for name in folders {
+            let folder = self.root.join(name);
+            let class = classes.binary_search(name).ok().and_then(|class| u8::try_from(class).ok());
+            let label = class.ok_or_else(|| {
+                let hint = did_you_mean(name, classes.iter().map(String::as_str));
+                let hint = hint.map_or(String::new(), |hint| format!("; {hint}"));
+                usage!(
+                    "{}: the training set has no class {}{hint}; add it there or remove it here",
+                    folder.display(),
+                    printable(name)
+                )
+            })?;
+            let before = self.images.len();
+            for file in self.names_in(&folder)? {
+                let path = folder.join(file);
+                if path.is_dir() {
+                    return Err(usage!(
+                        "{}: is no image but a folder; the images of a class lie right in its folder, so move them up or it away",
+                        path.display()
+                    ));
+                }
+                if !has_image_extension(&path) {
+                    return Err(usage!(
+                        "{}: is no image; only .jpg, .jpeg and .png files may lie in a class folder, so move it away",
+                        path.display()
+                    ));
+                }
+                self.images.push(Entry { path, label });
+            }
+            if self.images.len() == before {
+                return Err(usage!(
+                    "{}: holds no image; add .jpg, .jpeg or .png files or remove the folder",
+                    folder.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Device and number of the file that a path leads to, where the system has them.
+fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    return fs::metadata(path).ok().map(|file| {
+        (std::os::unix::fs::MetadataExt::dev(&file), std::os::unix::fs::MetadataExt::ino(&file))
+    });
+    #[cfg(not(unix))]
+    return path.as_os_str().is_empty().then_some((0, 0));
+}
+
+/// A line for images that are one file under several names, by links: in two classes, or in training and test.
+fn same_files(data_dir: &Path, train: &[Entry], test: &[Entry]) -> Option<String> {
+    let mut first: HashMap<(u64, u64), (&Entry, bool)> = HashMap::new();
+    let (mut count, mut example) = (0, None);
+    let all = train.iter().map(|entry| (entry, false)).chain(test.iter().map(|entry| (entry, true)));
+    for (entry, is_test) in all {
+        let Some(file) = file_identity(&entry.path) else { continue };
+        let (earlier, of_test) = *first.entry(file).or_insert((entry, is_test));
+        if !std::ptr::eq(earlier, entry) && (earlier.label != entry.label || of_test != is_test) {
+            count += 1;
+            example.get_or_insert((earlier, entry));
+        }
+    }
+    let (earlier, entry) = example?;
+    let shown = |entry: &Entry| {
+        printable(&entry.path.strip_prefix(data_dir).unwrap_or(&entry.path).to_string_lossy())
+    };
+    Some(format!(
+        "{count} images are, by links, files of another class or of the training set, the first {} ({}); remove one of each unless this is meant",
+        shown(entry),
+        shown(earlier)
+    ))
 }
 
 /// Whether the name ends in .jpg, .jpeg or .png, in any case.

@@ -4,16 +4,20 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
+use csv::StringRecord;
 use indicatif::ProgressBar;
 
 use super::candidates::CandidateSets;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
 use super::fingerprint::{Outline, Part, Sizes};
+use super::image_path;
+use super::lookalike::did_you_mean;
 use super::recipe::{TestData, TrainingData};
+use super::several::{Names, is_several, words};
 use super::table::Table;
 use super::{ImageSet, MAX_CLASSES, Normalisation};
 use crate::usage;
@@ -31,6 +35,8 @@ pub struct Columns {
     pub every_label: bool,
     /// The column with the candidate set, and how it is taken apart; `None` for test images.
     pub candidates: Option<(&'static str, Split)>,
+    /// What separates the classes of a set, in words.
+    pub separator: &'static str,
 }
 
 /// A list of images.
@@ -40,6 +46,8 @@ pub struct List {
     /// `folder` without links.
     real_folder: PathBuf,
     rows: Vec<Row>,
+    names: NameTable,
+    separator: &'static str,
 }
 
 /// An image of a list.
@@ -48,77 +56,59 @@ struct Row {
     line: usize,
     /// Inside the list's folder.
     image: Arc<Path>,
-    label: Option<Arc<str>>,
-    /// Distinct; empty for test images. Each name is in memory once.
-    candidates: Box<[Arc<str>]>,
+    /// Number of the name.
+    label: Option<u32>,
+    /// Numbers of the names, distinct; empty for test images.
+    candidates: Box<[u32]>,
+}
+
+/// The names of classes in a list, each kept once.
+#[derive(Default)]
+struct NameTable {
+    numbers: HashMap<Arc<str>, u32>,
+    /// With the line that each first stands on.
+    names: Vec<(Arc<str>, usize)>,
+}
+
+impl NameTable {
+    fn number(&mut self, name: &str, line: usize) -> u32 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let (name, number) = (Arc::from(name), self.names.len() as u32);
+        self.numbers.insert(Arc::clone(&name), number);
+        self.names.push((name, line));
+        number
+    }
+
+    fn name(&self, number: u32) -> &str {
+        &self.names[number as usize].0
+    }
 }
 
 impl List {
     /// Reads the list in `file`, whose images lie in `folder`.
     ///
     /// # Errors
-    /// A usage error with file and line: whatever [`Table::read`] refuses, a missing column, no row, an image's path that is
-    /// empty, leads out of the folder or stands there twice, a candidate set that is empty or names a class twice, a true
-    /// class that is missing or not in its set.
+    /// A usage error with file and line: whatever [`Table::read`] and [`Rows::next_row`](super::table::Rows::next_row) refuse, a
+    /// missing column, no row, an image's path that is empty, leads out of the folder or stands there twice, a candidate set that
+    /// is empty or names a class twice, a true class that is missing or not in its set.
     pub fn read(file: &Path, folder: &Path, columns: &Columns) -> Result<Self> {
         let table = Table::read(file)?;
-        let image_column = table.required_column(columns.image)?;
-        let label_column = match table.column(columns.label)? {
-            None if columns.every_label => Some(table.required_column(columns.label)?),
-            column => column,
-        };
-        let candidates = match columns.candidates {
-            Some((name, split)) => Some((name, table.required_column(name)?, split)),
-            None => None,
-        };
+        let reader = RowReader::new(file, &table, columns)?;
         let shown = file.display();
-        let mut rows = Vec::new();
+        let (mut rows, mut names) = (Vec::new(), NameTable::default());
         let mut lines: HashMap<Arc<Path>, usize> = HashMap::new();
-        let mut names: HashSet<Arc<str>> = HashSet::new();
-        let mut shared = |name: &str| match names.get(name) {
-            Some(name) => Arc::clone(name),
-            None => {
-                let name: Arc<str> = name.into();
-                names.insert(Arc::clone(&name));
-                name
-            }
-        };
-        for (line, fields) in table.rows() {
-            let field = |column: usize| -> Result<&str> {
-                let text = fields[column].trim();
-                match text.chars().find(|c| c.is_control()) {
-                    Some(c) => {
-                        Err(usage!("{shown}:{line}: the control character {c:?} in {text:?}; remove it"))
-                    }
-                    None => Ok(text),
-                }
-            };
-            let image: Arc<Path> = inside(field(image_column)?)
-                .map_err(|problem| {
-                    usage!("{shown}:{line}: {} {:?}: {problem}", columns.image, &fields[image_column])
-                })?
-                .into();
-            if let Some(first) = lines.insert(Arc::clone(&image), line) {
+        let mut records = table.rows()?;
+        while let Some((line, fields)) = records.next_row()? {
+            let row = reader.row(line, fields, &mut names)?;
+            if let Some(first) = lines.insert(Arc::clone(&row.image), line) {
                 return Err(usage!(
                     "{shown}:{line}: {} is listed on line {first} already; keep one of the rows",
-                    image.display()
+                    row.image.display()
                 ));
             }
-            let label = label_column.map(field).transpose()?.filter(|label| !label.is_empty());
-            if label.is_none() && columns.every_label {
-                return Err(usage!("{shown}:{line}: the {} is missing; name the true class", columns.label));
-            }
-            let mut set = Vec::new();
-            if let Some((name, column, split)) = candidates {
-                set = split(field(column)?);
-                check_set(&set, label).map_err(|problem| usage!("{shown}:{line}: {name}: {problem}"))?;
-            }
-            rows.push(Row {
-                line,
-                image,
-                label: label.map(&mut shared),
-                candidates: set.into_iter().map(&mut shared).collect(),
-            });
+            rows.push(row);
         }
         if rows.is_empty() {
             return Err(usage!("{shown}: lists no image; add a row for each"));
@@ -126,12 +116,23 @@ impl List {
         let real_folder = fs::canonicalize(folder).map_err(|error| {
             usage!("{}: cannot be read: {error}; put the images of {shown} there", folder.display())
         })?;
-        Ok(Self { file: file.into(), folder: folder.into(), real_folder, rows })
+        let separator = columns.separator;
+        Ok(Self { file: file.into(), folder: folder.into(), real_folder, rows, names, separator })
     }
 
-    /// The names in all candidate sets, ascending.
-    pub fn candidate_names(&self) -> BTreeSet<&str> {
-        self.rows.iter().flat_map(|row| &row.candidates).map(AsRef::as_ref).collect()
+    /// The names of all classes in the list, each with the line that it first stands on.
+    pub fn names(&self) -> Names<'_> {
+        self.names.names.iter().map(|(name, line)| (&**name, *line)).collect()
+    }
+
+    /// Whether any candidate set has two classes or more.
+    pub fn is_ambiguous(&self) -> bool {
+        self.rows.iter().any(|row| row.candidates.len() > 1)
+    }
+
+    /// The list's file.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Something wrong with a row, with file and line.
@@ -140,14 +141,23 @@ impl List {
     }
 
     /// The id of a class that a row names.
-    fn id(&self, row: &Row, name: &str, classes: &Classes) -> Result<u8> {
+    fn id(&self, row: &Row, number: u32, classes: &Classes) -> Result<u8> {
+        let name = self.names.name(number);
         classes.ids.get(name).copied().ok_or_else(|| {
-            self.at(row, format_args!("class {name:?} is unknown; correct it or {}", classes.remedy))
+            let known: HashSet<String> = classes.names.iter().map(|name| name.to_lowercase()).collect();
+            let hint = match did_you_mean(name, classes.names.iter().map(String::as_str)) {
+                Some(hint) => format!("; {hint}"),
+                None if is_several(name, &known, &HashSet::new()).is_some() => {
+                    format!("; separate the classes of a set with {}", self.separator)
+                }
+                None => String::new(),
+            };
+            self.at(row, format_args!("class {name:?} is unknown{hint}; correct it or {}", classes.remedy))
         })
     }
 
     fn labels(&self, classes: &Classes) -> Result<Vec<Option<u8>>> {
-        let id = |row: &Row| row.label.as_deref().map(|name| self.id(row, name, classes)).transpose();
+        let id = |row: &Row| row.label.map(|name| self.id(row, name, classes)).transpose();
         self.rows.iter().map(id).collect()
     }
 
@@ -160,7 +170,7 @@ impl List {
         )?;
         let mut sets = CandidateSets { classes: count, rows: vec![0; self.rows.len() * count] };
         for (row, set) in self.rows.iter().zip(sets.rows.chunks_exact_mut(count)) {
-            for name in &row.candidates {
+            for &name in &row.candidates {
                 set[usize::from(self.id(row, name, classes)?)] = 1;
             }
         }
@@ -179,7 +189,9 @@ impl List {
         let path = self.folder.join(&row.image);
         let shown = path.display();
         let real = fs::canonicalize(&path).map_err(|error| {
-            usage!("{shown}: cannot be read: {error}; put the image there or remove the row")
+            let remedy = image_path::remedy(&self.folder, &row.image)
+                .unwrap_or_else(|| "put the image there or remove the row".into());
+            usage!("{shown}: cannot be read: {error}; {remedy}")
         })?;
         if !real.starts_with(&self.real_folder) {
             return Err(usage!("{shown}: a link leads out of the folder; put the image itself there"));
@@ -191,21 +203,68 @@ impl List {
     }
 }
 
-/// A path that stays inside the folder it is relative to.
-fn inside(text: &str) -> Result<PathBuf, &'static str> {
-    let mut path = PathBuf::new();
-    for component in Path::new(text).components() {
-        match component {
-            Component::Normal(name) => path.push(name),
-            Component::CurDir => {}
-            _ => return Err("must be a path inside the data's folder, relative and without .."),
-        }
+/// Where the fields of a list's rows are, and how they are read.
+struct RowReader<'a> {
+    shown: Display<'a>,
+    columns: &'a Columns,
+    image: usize,
+    label: Option<usize>,
+    candidates: Option<(usize, Split)>,
+}
+
+impl<'a> RowReader<'a> {
+    fn new(file: &'a Path, table: &Table, columns: &'a Columns) -> Result<Self> {
+        let image = table.required_column(columns.image)?;
+        let label = match table.column(columns.label)? {
+            None if columns.every_label => Some(table.required_column(columns.label)?),
+            column => column,
+        };
+        let candidates = match columns.candidates {
+            Some((name, split)) => Some((table.required_column(name)?, split)),
+            None => None,
+        };
+        Ok(Self { shown: file.display(), columns, image, label, candidates })
     }
-    if path.as_os_str().is_empty() { Err("must name an image") } else { Ok(path) }
+
+    /// A row of the list, its names kept in `names`.
+    fn row(&self, line: usize, fields: &StringRecord, names: &mut NameTable) -> Result<Row> {
+        let Self { shown, columns, .. } = self;
+        let field = |column: usize| -> Result<&str> {
+            let text = fields[column].trim();
+            match text.chars().find(|c| c.is_control()) {
+                Some(c) => Err(usage!(
+                    "{shown}:{line}: the control character {c:?} in {text:?}; remove it (a set's classes are separated by {})",
+                    columns.separator
+                )),
+                None => Ok(text),
+            }
+        };
+        let image = image_path::inside(field(self.image)?).map_err(|problem| {
+            usage!("{shown}:{line}: {} {:?}: {problem}", columns.image, &fields[self.image])
+        })?;
+        let label = self.label.map(field).transpose()?.filter(|label| !label.is_empty());
+        if label.is_none() && columns.every_label {
+            return Err(usage!("{shown}:{line}: the {} is missing; name the true class", columns.label));
+        }
+        let mut set = Vec::new();
+        if let Some((column, split)) = self.candidates {
+            set = split(field(column)?);
+            check_set(&set, label, columns.separator).map_err(|problem| {
+                let name = columns.candidates.map_or("", |(name, _)| name);
+                usage!("{shown}:{line}: {name}: {problem}")
+            })?;
+        }
+        Ok(Row {
+            line,
+            image: image.into(),
+            label: label.map(|name| names.number(name, line)),
+            candidates: set.iter().map(|name| names.number(name, line)).collect(),
+        })
+    }
 }
 
 /// What a candidate set must be.
-fn check_set(set: &[&str], label: Option<&str>) -> Result<(), String> {
+fn check_set(set: &[&str], label: Option<&str>, separator: &str) -> Result<(), String> {
     if set.is_empty() {
         return Err("the candidate set is empty; name the classes that it may be".into());
     }
@@ -218,12 +277,19 @@ fn check_set(set: &[&str], label: Option<&str>) -> Result<(), String> {
             return Err(format!("class {name:?} stands twice in the candidate set; keep one"));
         }
     }
-    match label {
-        Some(label) if !seen.contains(label) => {
-            Err(format!("the true class {label:?} is not in its candidate set; add it there or correct it"))
+    let Some(label) = label.filter(|label| !seen.contains(label)) else { return Ok(()) };
+    let only_label = HashSet::from([label.to_lowercase()]);
+    let remedy = match did_you_mean(label, set.iter().copied()) {
+        Some(hint) => hint,
+        None if set.iter().any(|name| {
+            is_several(name, &only_label, &HashSet::new()).is_some() || words(name).contains(&label)
+        }) =>
+        {
+            format!("separate the classes of a set with {separator}")
         }
-        _ => Ok(()),
-    }
+        None => "add it there or correct it".into(),
+    };
+    Err(format!("the true class {label:?} is not in its candidate set; {remedy}"))
 }
 
 /// The classes of a data set by name.
@@ -262,6 +328,8 @@ pub struct ListedSource {
     pub test: Option<List>,
     /// Normalisation of training views and test images.
     pub normalisation: Normalisation,
+    /// What a user should know of the lists, a line each.
+    pub notes: Vec<String>,
 }
 
 impl ListedSource {
@@ -295,7 +363,7 @@ impl ListedSource {
     /// folder. One without line for a class that no candidate set holds.
     pub fn training_data(self, size: usize) -> Result<TrainingData> {
         let outline = self.outline()?;
-        let Self { classes, train, test, normalisation } = self;
+        let Self { classes, train, test, normalisation, notes } = self;
         let candidates = train.candidates(&classes)?;
         if let Some(absent) = candidates.frequencies().iter().position(|&sets| sets == 0) {
             return Err(usage!(
@@ -322,6 +390,8 @@ impl ListedSource {
             test: test_images.zip(test_labels).map(|(images, labels)| test_set(images, labels, size)),
             train_normalisation: normalisation,
             test_normalisation: normalisation,
+            left_out: Vec::new(),
+            notes,
         })
     }
 
@@ -340,7 +410,7 @@ impl ListedSource {
             progress.finish_and_clear();
             set = Some(test_set(images?, labels, size));
         }
-        Ok(TestData { outline, classes: classes.names, test: set, normalisation })
+        Ok(TestData { outline, classes: classes.names, test: set, normalisation, left_out: Vec::new() })
     }
 }
 

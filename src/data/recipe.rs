@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::candidates::CandidateSets;
 use super::fingerprint::{Outline, Part};
+use super::left_out::{LeftOut, PREFIX, TEST_IMAGES, TRAINING_IMAGES, incomplete_batch};
 use super::listed::ListedSource;
 use super::longtail::{class_counts, draw_subset, shuffle_counts};
 use super::source::Source;
@@ -15,6 +16,7 @@ use super::superclasses::cifar100_superclass_of;
 use super::{ImageSet, Normalisation, cifar, csv, folder, synthetic, voc};
 use crate::random::numpy::NumpyLegacy;
 use crate::settings::ImbalanceType;
+use crate::text::printable;
 use crate::usage;
 
 /// The data sets by name.
@@ -103,6 +105,10 @@ pub struct TrainingData {
     pub test: Option<ImageSet>,
     pub train_normalisation: Normalisation,
     pub test_normalisation: Normalisation,
+    /// Images of the data set that are in neither set.
+    pub left_out: Vec<LeftOut>,
+    /// What else a user should know of the data, a line each.
+    pub notes: Vec<String>,
 }
 
 impl TrainingData {
@@ -122,6 +128,39 @@ impl TrainingData {
         self.true_labels()?.iter().for_each(|&label| counts[usize::from(label)] += 1);
         Some(counts)
     }
+
+    /// What is left out of the data, of an epoch too where its steps take `batch` samples each, and what else a user should
+    /// know: a line each.
+    pub fn remarks(&self, batch: Option<usize>) -> Vec<String> {
+        let per_epoch = batch.and_then(|batch| incomplete_batch(self.train.len(), batch));
+        let left_out = self.left_out.iter().chain(&per_epoch).map(|left_out| format!("{PREFIX}{left_out}"));
+        let notes = self.notes.iter().cloned().chain(self.untested_classes());
+        left_out.chain(notes.map(|note| format!("note: {note}"))).collect()
+    }
+
+    /// A line for classes without test images, where there are test images.
+    fn untested_classes(&self) -> Option<String> {
+        let sizes = self.test.as_ref()?.class_sizes(self.classes.len());
+        let absent: Vec<&String> =
+            self.classes.iter().zip(&sizes).filter(|(_, size)| **size == 0).map(|(name, _)| name).collect();
+        let names =
+            |names: &[&String]| names.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
+        let told = match absent[..] {
+            [] => return None,
+            [name] => format!("class {} has no test image: its accuracy is", printable(name)),
+            [..] if absent.len() <= 5 => {
+                format!("{} classes have no test image ({}): their accuracy is", absent.len(), names(&absent))
+            }
+            [..] => {
+                format!(
+                    "{} classes have no test image ({}, ...): their accuracy is",
+                    absent.len(),
+                    names(&absent[..5])
+                )
+            }
+        };
+        Some(format!("{told} unknown and not part of the means over many, medium and few"))
+    }
 }
 
 /// The test images of a data set.
@@ -133,6 +172,8 @@ pub struct TestData {
     /// `None` where the data set has no test images.
     pub test: Option<ImageSet>,
     pub normalisation: Normalisation,
+    /// As in [`TrainingData`], for the test images.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// What a data set's files hold.
@@ -140,7 +181,7 @@ enum Opened {
     /// Labelled images, of which a long-tailed subset is to be drawn.
     Labelled(Source),
     /// Images with their candidate sets.
-    Listed(ListedSource),
+    Listed(Box<ListedSource>),
 }
 
 /// Looks at what is known of a data set before its images are read, and may refuse it.
@@ -175,7 +216,7 @@ fn open(recipe: &Recipe, look: Look<'_>) -> Result<Opened> {
 
 fn looked_at(listed: ListedSource, look: Look<'_>) -> Result<Opened> {
     look(&listed.outline()?)?;
-    Ok(Opened::Listed(listed))
+    Ok(Opened::Listed(Box::new(listed)))
 }
 
 /// The test images alone.
@@ -206,16 +247,17 @@ pub fn open_test_if(recipe: &Recipe, look: Look<'_>) -> Result<TestData> {
         Opened::Listed(listed) => listed.test_data(recipe.image_size),
         Opened::Labelled(source) => {
             let outline = source.outline();
-            let Source { classes, test, test_normalisation, .. } = source;
-            Ok(TestData { outline, classes, test: Some(test), normalisation: test_normalisation })
+            let Source { classes, test, test_normalisation, mut left_out, .. } = source;
+            left_out.retain(|left_out| left_out.what == TEST_IMAGES);
+            Ok(TestData { outline, classes, test: Some(test), normalisation: test_normalisation, left_out })
         }
     }
 }
 
 /// Opens the data set; draws the subset and the candidate sets (SPEC 2 and 3) where it does not bring them.
 ///
-/// A class folder set may be imbalanced itself: n_max is its mean class size, and a class that holds fewer images than its
-/// count keeps all it has.
+/// A class folder set may be imbalanced itself. Where a profile is asked for, n_max is the mean class size, and a class that
+/// holds fewer images than its count keeps all it has.
 ///
 /// # Errors
 /// Usage errors that name the flag, file or folder at fault.
@@ -244,19 +286,8 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
         return Err(usage!("the data set has {classes} class; training needs at least 2"));
     }
     let outline = source.outline();
-    let n_max = source.train.len() / classes;
-    let mut counts = class_counts(recipe.imb_type, n_max, classes, imb_factor, recipe.reverse);
-    if recipe.dataset == DatasetName::Cifar100LtNu {
-        shuffle_counts(&mut counts, recipe.seed);
-    }
     let sizes = source.train.class_sizes(classes);
-    counts.iter_mut().zip(&sizes).for_each(|(count, &size)| *count = (*count).min(size));
-    if let Some(class) = counts.iter().position(|&count| count == 0) {
-        let name = &source.classes[class];
-        return Err(usage!(
-            "--imb-factor {imb_factor}: leaves no sample of class '{name}'; take a larger one"
-        ));
-    }
+    let (counts, subset_of) = kept(recipe, &source.classes, &sizes)?;
     let mut rng = NumpyLegacy::new(recipe.data_seed);
     let index = draw_subset(&source.train.labels, &counts, &mut rng);
     let train = source.train.select(&index);
@@ -267,6 +298,8 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
         _ => CandidateSets::uniform(&train.labels, classes, partial_rate, &mut rng),
     };
     candidates.check(&train.labels)?;
+    let mut left_out = source.left_out;
+    left_out.extend(subset_of);
     let ImageSet { images, labels, height, width } = train;
     Ok(TrainingData {
         outline,
@@ -277,5 +310,56 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
         test: Some(source.test),
         train_normalisation: source.train_normalisation,
         test_normalisation: source.test_normalisation,
+        left_out,
+        notes: source.notes,
     })
+}
+
+/// How many images each class keeps, `[K]`, of the `sizes` that it has, and what that leaves out.
+///
+/// Without a profile, or with one of equal classes (`imb_factor` 1), all are kept, however many each class has.
+///
+/// # Errors
+/// A usage error where a class would keep none.
+fn kept(recipe: &Recipe, classes: &[String], sizes: &[usize]) -> Result<(Vec<usize>, Option<LeftOut>)> {
+    let Recipe { imb_type, imb_factor, .. } = *recipe;
+    if imb_type == ImbalanceType::None || imb_factor == 1.0 {
+        return Ok((sizes.to_vec(), None));
+    }
+    let all: usize = sizes.iter().sum();
+    let mut wanted = class_counts(imb_type, all / sizes.len(), sizes.len(), imb_factor, recipe.reverse);
+    if recipe.dataset == DatasetName::Cifar100LtNu {
+        shuffle_counts(&mut wanted, recipe.seed);
+    }
+    if let Some(class) = wanted.iter().position(|&count| count == 0) {
+        let name = printable(&classes[class]);
+        return Err(usage!(
+            "--imb-factor {imb_factor}: leaves no sample of class '{name}'; take a larger one"
+        ));
+    }
+    let counts: Vec<usize> = wanted.iter().zip(sizes).map(|(&wanted, &size)| wanted.min(size)).collect();
+    let count = all - counts.iter().sum::<usize>();
+    let left_out = (count > 0).then(|| LeftOut {
+        count,
+        of: all,
+        what: TRAINING_IMAGES,
+        why: why(recipe, &wanted, sizes),
+    });
+    Ok((counts, left_out))
+}
+
+/// Why a profile that wants so many images of each class leaves others out.
+fn why(recipe: &Recipe, wanted: &[usize], sizes: &[usize]) -> String {
+    let Recipe { imb_type, imb_factor, data_seed, .. } = recipe;
+    let (most, least) = (wanted.iter().max().unwrap_or(&0), wanted.iter().min().unwrap_or(&0));
+    let mut why = format!(
+        "the profile {imb_type} with imb-factor {imb_factor} keeps {most} to {least} images of a class, drawn with data-seed \
+         {data_seed}; --imb-type none keeps all"
+    );
+    let short = wanted.iter().zip(sizes).filter(|(wanted, size)| size < wanted).count();
+    if short > 0 {
+        let classes = if short == 1 { "class has" } else { "classes have" };
+        why += &format!(" ({short} {classes} fewer than the profile's count, and all of them are kept)");
+    }
+    why
 }

@@ -1,6 +1,7 @@
-//! What every source of images gives: a balanced training set and a test set.
+//! What every source of images gives: a training set, balanced or not, and a test set.
 
 use super::fingerprint::{Outline, Sizes};
+use super::left_out::LeftOut;
 use super::{ImageSet, Normalisation};
 
 /// A data set as its source holds it, before the long-tailed subset is drawn.
@@ -16,6 +17,10 @@ pub struct Source {
     pub train_normalisation: Normalisation,
     /// Normalisation of test images.
     pub test_normalisation: Normalisation,
+    /// Images that lie there and are in neither set.
+    pub left_out: Vec<LeftOut>,
+    /// What else a user should know of the data, a line each.
+    pub notes: Vec<String>,
 }
 
 impl Source {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::recipe::TrainingData;
+use crate::text::printable;
 
 /// Characters of the longest bar.
 const BAR: usize = 40;
@@ -23,8 +24,11 @@ pub fn table(data: &TrainingData) -> String {
         Some(counts) => {
             let (largest, smallest) =
                 (*counts.iter().max().unwrap_or(&0), *counts.iter().min().unwrap_or(&0));
-            let rho = largest as f64 / smallest as f64;
-            line("imbalance ratio rho", format!("{rho:.1} ({largest} to {smallest})"));
+            let rho = match smallest {
+                0 => "-".into(),
+                _ => format!("{:.1}", largest as f64 / smallest as f64),
+            };
+            line("imbalance ratio rho", format!("{rho} ({largest} to {smallest})"));
         }
         None => {
             let known = data.train.labels.iter().flatten().count();
@@ -42,10 +46,15 @@ pub fn table(data: &TrainingData) -> String {
     });
     text.push('\n');
     let longest = bars.iter().max().copied().unwrap_or(0).max(1);
-    let widest = data.classes.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    for (class, (name, &count)) in data.classes.iter().zip(&bars).enumerate() {
+    let names: Vec<String> = data.classes.iter().map(|name| printable(name)).collect();
+    let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    for (class, (name, &count)) in names.iter().zip(&bars).enumerate() {
         let bar = "#".repeat((BAR * count).div_ceil(longest));
         let _ = writeln!(text, "{class:>4} {name:<widest$} {count:>6} {bar}");
+    }
+    let remarks = data.remarks(None);
+    if !remarks.is_empty() {
+        let _ = writeln!(text, "\n{}", remarks.join("\n"));
     }
     text
 }

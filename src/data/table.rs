@@ -1,130 +1,59 @@
-//! CSV files with a header (RFC 4180), read strictly: what a spreadsheet or a script may have spoilt is told with its line
+//! CSV files with a header (RFC 4180), read strictly: what a spreadsheet or a script may have spoilt is reported with its line
 //! instead of being guessed at.
 
-use std::ops::Index;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use csv::StringRecord;
+use csv::{Reader, ReaderBuilder, StringRecord};
 
+use super::lookalike;
 use crate::files::read_whole;
 use crate::usage;
 
 /// Bytes a text file may have at most.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// A CSV file: its header and its rows. The fields of all rows lie one behind the other, so that a file takes little more memory
-/// than its bytes, however short its rows are.
+/// A CSV file: its header and its text, whose rows are taken one after another.
 pub struct Table {
     path: PathBuf,
+    text: String,
     header_line: usize,
     header: StringRecord,
-    /// The fields of all rows, as many for each as the header has.
-    text: String,
-    /// Where each field ends in the text.
-    ends: Vec<u32>,
-    /// The line of each row, counted from 1.
-    lines: Vec<u32>,
-}
-
-/// The fields of a row.
-#[derive(Clone, Copy)]
-pub struct Row<'a> {
-    text: &'a str,
-    /// Where the row begins in the text.
-    start: usize,
-    ends: &'a [u32],
-}
-
-impl<'a> Row<'a> {
-    /// The fields in order.
-    pub fn iter(self) -> impl Iterator<Item = &'a str> {
-        (0..self.ends.len()).map(move |column| self.field(column))
-    }
-
-    fn field(self, column: usize) -> &'a str {
-        let start = column.checked_sub(1).map_or(self.start, |before| self.ends[before] as usize);
-        &self.text[start..self.ends[column] as usize]
-    }
-}
-
-impl Index<usize> for Row<'_> {
-    type Output = str;
-
-    fn index(&self, column: usize) -> &str {
-        self.field(column)
-    }
 }
 
 impl Table {
-    /// Reads a file of at most 256 MiB. Fields are separated by commas; a field with a comma, a quote or a line break stands in
-    /// quotes, and quotes inside it are doubled. A byte-order mark, either kind of line end and empty lines are fine.
+    /// Reads a file. Fields are separated by commas; a field with a comma, a quote or a line break stands in quotes, and quotes
+    /// inside it are doubled. A byte-order mark, any kind of line end and empty lines are fine.
     ///
     /// # Errors
-    /// A usage error with the file, and the line where it applies: it cannot be read, is too large, not UTF-8 or empty,
-    /// wrong quotes, a row with another number of fields than the header.
+    /// A usage error with the file, and the line where it applies: it cannot be read, is too large, not UTF-8 or empty, or its
+    /// header has wrong quotes.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
-        let mut reader =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-        let mut table: Option<Self> = None;
-        let mut record = StringRecord::new();
-        let (mut start, mut line) = (0, 1);
-        while reader.read_record(&mut record).map_err(|error| usage!("{}: {error}", path.display()))? {
-            // What was read: line ends left over and empty lines, then the record.
-            let end = usize::try_from(reader.position().byte()).unwrap_or(text.len()).min(text.len());
-            let raw = text.get(start..end).unwrap_or_default();
-            let written = raw.trim_start_matches(['\r', '\n']);
-            line += raw[..raw.len() - written.len()].matches('\n').count();
-            if !is_written_as(&record, written.trim_end_matches(['\r', '\n'])) {
-                return Err(usage!(
-                    "{}:{line}: wrong quotes; a field with a comma or a quote must stand in quotes, each quote inside it doubled",
-                    path.display()
-                ));
-            }
-            match &mut table {
-                None => table = Some(Self::with_header(path, line, std::mem::take(&mut record))),
-                Some(table) => table.push(line, &record)?,
-            }
-            line += written.matches('\n').count();
-            start = end;
-        }
-        table.ok_or_else(|| usage!("{}: is empty; its first line must name the columns", path.display()))
-    }
-
-    fn with_header(path: &Path, header_line: usize, header: StringRecord) -> Self {
-        let (text, ends, lines) = Default::default();
-        Self { path: path.into(), header_line, header, text, ends, lines }
-    }
-
-    /// Appends a row.
-    fn push(&mut self, line: usize, row: &StringRecord) -> Result<()> {
-        let (found, wanted) = (row.len(), self.header.len());
-        if found != wanted {
-            return Err(usage!(
-                "{}:{line}: {found} fields, but the header names {wanted}; put a field with a comma in quotes",
-                self.path.display()
-            ));
-        }
-        // Lines and bytes of a file of at most MAX_BYTES.
-        self.lines.push(line as u32);
-        for field in row {
-            self.text.push_str(field);
-            self.ends.push(self.text.len() as u32);
-        }
-        Ok(())
+        let mut rows = Rows::new(path, &text, None);
+        let Some((header_line, header)) = rows.next_row()? else {
+            return Err(usage!("{}: is empty; its first line must name the columns", path.display()));
+        };
+        let header = header.clone();
+        Ok(Self { path: path.into(), text, header_line, header })
     }
 
     /// Where in a row the column called `name` stands; `None` where there is no such column. Other columns may have any names.
     ///
     /// # Errors
-    /// A usage error where two columns have the name.
+    /// A usage error where two columns have the name, and where one has nearly the name, which would be passed over.
     pub fn column(&self, name: &str) -> Result<Option<usize>> {
         let mut found = (0..self.header.len()).filter(|&column| self.header[column].trim() == name);
-        let first = found.next();
-        match found.next() {
-            None => Ok(first),
-            Some(_) => Err(usage!("{}: two columns are called {name:?}; rename one", self.header_place())),
+        let place = self.header_place();
+        match (found.next(), found.next()) {
+            (Some(first), None) => Ok(Some(first)),
+            (Some(_), Some(_)) => Err(usage!("{place}: two columns are called {name:?}; rename one")),
+            (None, _) => match self.header.iter().find(|column| lookalike::are_alike(column, name)) {
+                Some(alike) => {
+                    Err(usage!("{place}: the column {alike:?} must be called {name:?}; rename it"))
+                }
+                None => Ok(None),
+            },
         }
     }
 
@@ -134,11 +63,18 @@ impl Table {
     /// A usage error where it is not.
     pub fn required_column(&self, name: &str) -> Result<usize> {
         self.column(name)?.ok_or_else(|| {
-            let header: Vec<&str> = self.header.iter().collect();
-            usage!(
-                "{}: no column {name:?} among {header:?}; the first line must name the columns, separated by commas",
-                self.header_place()
-            )
+            let header: Vec<&str> = self.header.iter().take(20).collect();
+            let first = header.first().copied().unwrap_or_default();
+            let hint = match other_separator(&self.header) {
+                _ if first.starts_with("sep=") => {
+                    "remove this line, which only spreadsheets read".to_string()
+                }
+                Some(separator) => {
+                    format!("fields are separated by {separator:?} here; save them separated by commas")
+                }
+                None => "the first line must name the columns, separated by commas".to_string(),
+            };
+            usage!("{}: no column {name:?} among {header:?}; {hint}", self.header_place())
         })
     }
 
@@ -147,16 +83,89 @@ impl Table {
         format!("{}:{}", self.path.display(), self.header_line)
     }
 
-    /// Line and fields of every row.
-    pub fn rows(&self) -> impl Iterator<Item = (usize, Row<'_>)> {
-        let columns = self.header.len();
-        self.lines.iter().enumerate().map(move |(row, &line)| {
-            let first = row * columns;
-            let start = first.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-            let ends = &self.ends[first..first + columns];
-            (line as usize, Row { text: &self.text, start, ends })
-        })
+    /// The rows behind the header.
+    ///
+    /// # Errors
+    /// None that [`Table::read`] did not meet.
+    pub fn rows(&self) -> Result<Rows<'_>> {
+        let mut rows = Rows::new(&self.path, &self.text, Some(self.header.len()));
+        rows.next_row()?;
+        Ok(rows)
     }
+}
+
+/// What separates the fields of a record that is one field for want of commas.
+fn other_separator(record: &StringRecord) -> Option<char> {
+    if record.len() == 1 {
+        [';', '\t'].into_iter().find(|&separator| record[0].contains(separator))
+    } else {
+        None
+    }
+}
+
+/// The records of a text in turn, only one of them in memory.
+pub struct Rows<'a> {
+    path: &'a Path,
+    text: &'a str,
+    reader: Reader<&'a [u8]>,
+    record: StringRecord,
+    /// Byte behind the last record and its line, counted from 1.
+    start: usize,
+    line: usize,
+    /// Fields of every record, where they are known.
+    fields: Option<usize>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(path: &'a Path, text: &'a str, fields: Option<usize>) -> Self {
+        let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+        Self { path, text, reader, record: StringRecord::new(), start: 0, line: 1, fields }
+    }
+
+    /// Line, counted from 1, and fields of the next row: as many as the header has. `None` behind the last.
+    ///
+    /// # Errors
+    /// A usage error with file and line for wrong quotes and for another number of fields.
+    pub fn next_row(&mut self) -> Result<Option<(usize, &StringRecord)>> {
+        let (path, text) = (self.path.display(), self.text);
+        if !self.reader.read_record(&mut self.record).map_err(|error| usage!("{path}: {error}"))? {
+            return Ok(None);
+        }
+        // What was read: line ends left over and empty lines, then the record.
+        let end = usize::try_from(self.reader.position().byte()).unwrap_or(text.len()).min(text.len());
+        let raw = text.get(self.start..end).unwrap_or_default();
+        let written = raw.trim_start_matches(['\r', '\n']);
+        let begins = end - written.len();
+        let line = self.line + line_ends(text.as_bytes(), self.start..begins);
+        self.line = line + line_ends(text.as_bytes(), begins..end);
+        self.start = end;
+        if !is_written_as(&self.record, written.trim_end_matches(['\r', '\n'])) {
+            return Err(usage!(
+                "{path}:{line}: wrong quotes; a field with a comma or a quote must stand in quotes, each quote inside it doubled"
+            ));
+        }
+        if let Some(wanted) = self.fields.filter(|&wanted| wanted != self.record.len()) {
+            let found = self.record.len();
+            let remedy = match other_separator(&self.record).filter(|_| found < wanted) {
+                Some(separator) => {
+                    format!("fields are separated by {separator:?} here, which must be commas")
+                }
+                None => "put a field with a comma in quotes".to_string(),
+            };
+            return Err(usage!("{path}:{line}: {found} fields, but the header names {wanted}; {remedy}"));
+        }
+        Ok(Some((line, &self.record)))
+    }
+}
+
+/// Line ends in a part of a text: LF, CR, and CR LF together, also where the part begins between these two.
+fn line_ends(text: &[u8], part: std::ops::Range<usize>) -> usize {
+    let ends = |&at: &usize| match text[at] {
+        b'\r' => true,
+        b'\n' => at == 0 || text[at - 1] != b'\r',
+        _ => false,
+    };
+    part.filter(ends).count()
 }
 
 /// Whether `written` is how `record` is written. The parser makes something of any text; only where the way back leads to the
@@ -174,20 +183,40 @@ fn is_written_as(record: &StringRecord, written: &str) -> bool {
     rest == Some("")
 }
 
+/// The lines of a text that ends its lines with LF, CR or both, each with its number from 1.
+pub fn numbered_lines(text: &str) -> Vec<(usize, String)> {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    (1..).zip(text.lines().map(String::from)).collect()
+}
+
 /// The text of a file without its byte-order mark.
 ///
 /// # Errors
-/// A usage error with the file: it cannot be read, is too large, or is not UTF-8 (with the line).
+/// A usage error with the file: it cannot be read, is too large, is no text, or is not UTF-8 (with the line).
 pub fn read_text(path: &Path) -> Result<String> {
     let mut bytes = read_whole(path, MAX_BYTES)?;
+    let wrong = |at: usize, problem: &str| {
+        let line = 1 + line_ends(&bytes, 0..at);
+        usage!("{}:{line}: {problem}", path.display())
+    };
+    if bytes.starts_with(b"PK\x03\x04") {
+        return Err(wrong(0, "is a spreadsheet or another zip file; export it as CSV in UTF-8"));
+    }
+    // Every second byte of Latin text in UTF-16 is zero; UTF-8 has none.
+    let zero = bytes.iter().position(|&byte| byte == 0);
+    if let Some(at) =
+        zero.or([b"\xff\xfe", b"\xfe\xff"].iter().any(|&mark| bytes.starts_with(mark)).then_some(0))
+    {
+        return Err(wrong(at, "not UTF-8, but UTF-16 or no text at all; save the file as UTF-8"));
+    }
+    if let Err(error) = std::str::from_utf8(&bytes) {
+        let at = error.valid_up_to();
+        return Err(wrong(at, &format!("not UTF-8 at the byte 0x{:02x}; save the file as UTF-8", bytes[at])));
+    }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
-        usage!("{}:{line}: not UTF-8; save the file as UTF-8", path.display())
-    })
+    Ok(String::from_utf8(bytes).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -199,11 +228,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         std::fs::write(&path, content).unwrap();
-        let table = Table::read(&path).map_err(|error| {
+        let rows = || -> Result<_> {
+            let table = Table::read(&path)?;
+            let (mut found, mut rows) = (Vec::new(), table.rows()?);
+            while let Some((line, row)) = rows.next_row()? {
+                found.push((line, row.iter().map(String::from).collect()));
+            }
+            Ok(found)
+        };
+        rows().map_err(|error| {
             let text = error.to_string();
             text.split_once("t.csv").map_or(text.clone(), |(_, rest)| rest.to_string())
-        })?;
-        Ok(table.rows().map(|(line, row)| (line, row.iter().map(String::from).collect())).collect())
+        })
     }
 
     fn row(line: usize, fields: &[&str]) -> (usize, Vec<String>) {
@@ -221,6 +257,25 @@ mod tests {
         let text = b"\n\"a\",b\n\"1,\"\"2\"\"\",\"two\r\nlines\"\n,\"\"\n";
         assert_eq!(read(text).unwrap(), [row(3, &["1,\"2\"", "two\r\nlines"]), row(5, &["", ""])]);
         assert_eq!(read(b"a\n").unwrap(), []);
+        // Every kind of line end counts one, also inside quotes and mixed.
+        for ends in ["\n", "\r", "\r\n"] {
+            let text = "a,b|1,x||2,\"y|z\"|3,w|".replace('|', ends);
+            let expected = [row(2, &["1", "x"]), row(4, &["2", &format!("y{ends}z")]), row(6, &["3", "w"])];
+            assert_eq!(read(text.as_bytes()).unwrap(), expected, "{text:?}");
+        }
+        let expected: Vec<_> = (2..6).map(|line| row(line, &["1", "x"])).collect();
+        assert_eq!(read(b"a,b\r1,x\n1,x\r\n1,x\r1,x").unwrap(), expected);
+        let expected: Vec<_> = [3, 5].map(|line| row(line, &["1", "x"])).to_vec();
+        assert_eq!(read(b"\ra,b\n1,x\n\r1,x\r\n\r").unwrap(), expected);
+    }
+
+    #[test]
+    fn lines_of_any_kind_are_numbered() {
+        let lines: Vec<(usize, String)> =
+            [(1, "a"), (2, ""), (3, "b"), (4, "c")].map(|(n, l)| (n, l.to_string())).to_vec();
+        for text in ["a\n\nb\nc\n", "a\r\rb\rc", "a\r\n\r\nb\r\nc\r\n", "a\r\n\rb\nc"] {
+            assert_eq!(numbered_lines(text), lines, "{text:?}");
+        }
     }
 
     #[test]
@@ -236,7 +291,20 @@ mod tests {
             (b"a,b\n1\"x,2\n", ":2: wrong quotes"),
             (b"a,b\n1, \"2\"\n", ":2: wrong quotes"),
             (b"a,b\n1,2\nx,\xff\n", ":3: not UTF-8"),
-            (b"\xff\xfea\0,\0b\0", ":1: not UTF-8"),
+            (b"a,b\r1,2\rx,\xe9\r", ":3: not UTF-8 at the byte 0xe9; save the file as UTF-8"),
+            (b"a,b\r\n1,2\r\nx,\xe9", ":3: not UTF-8"),
+            (b"\xff\xfea\0,\0b\0", ":1: not UTF-8, but UTF-16"),
+            (b"\xfe\xff\0a\0,", ":1: not UTF-8, but UTF-16"),
+            (b"\xff\xfe", ":1: not UTF-8, but UTF-16"),
+            (b"a\0,\0b\0\n\0", ":1: not UTF-8, but UTF-16"),
+            (b"a,b\n1,\0\n", ":2: not UTF-8, but UTF-16 or no text at all"),
+            (b"PK\x03\x04\x14\0", ":1: is a spreadsheet"),
+            (b"a,b\r1\r", ":2: 1 fields, but the header names 2"),
+            (b"a,b\r\r1,2\r3,4,5\r", ":4: 3 fields"),
+            (b"a,b\r1,\"x\ry\"\r3\r", ":4: 1 fields"),
+            (b"a,b\r1,\"2\r3,4\r5,6", ":2: wrong quotes"),
+            (b"a,b\n1;2\n", ":2: 1 fields, but the header names 2; fields are separated by ';' here"),
+            (b"a,b\n1\t2\n", ":2: 1 fields, but the header names 2; fields are separated by '\\t' here"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(expected), "{:?}: {error}", String::from_utf8_lossy(text));
@@ -256,5 +324,43 @@ mod tests {
         assert_eq!((table.column("path").unwrap(), table.column("y").unwrap()), (Some(1), None));
         assert!(table.column("x").is_err_and(|error| error.to_string().contains("two columns")));
         assert!(table.required_column("y").is_err_and(|error| error.to_string().contains("no column \"y\"")));
+    }
+
+    /// A column that is nearly called as it must be is not passed over, and a header in another format is recognised.
+    #[test]
+    fn headers_that_are_nearly_right_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        let column = |header: &str| {
+            std::fs::write(&path, format!("{header}\n")).unwrap();
+            Table::read(&path)
+                .and_then(|table| table.required_column("path"))
+                .map_err(|error| error.to_string())
+        };
+        for header in [
+            "Path,x",
+            "PATH,x",
+            "pa\u{200b}th,x",
+            "p\u{430}th,x",
+            "\u{ff50}\u{ff41}\u{ff54}\u{ff48},x",
+            "x,path\u{feff}",
+        ] {
+            let error = column(header).unwrap_err();
+            assert!(
+                error.contains(":1: the column ") && error.contains("must be called \"path\"; rename it"),
+                "{error}"
+            );
+        }
+        for (header, part) in [
+            ("path;x", "separated by ';' here"),
+            ("path\tx", "separated by '\\t' here"),
+            ("sep=,", "remove this line"),
+            ("sep=;", "remove this line"),
+            ("file,x", "the first line must name the columns"),
+        ] {
+            let error = column(header).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!([column("path,Path"), column("x, path "), column("\"path\"")], [Ok(0), Ok(1), Ok(0)]);
     }
 }

@@ -22,8 +22,13 @@ pub const VOC_CLASSES: [&str; 20] = [
 const TRAIN_LIST: &str = "train_var/images_PLL.csv";
 const TEST_LIST: &str = "test/images_uniform.csv";
 
-const TRAIN_COLUMNS: Columns =
-    Columns { image: "name", label: "label", every_label: true, candidates: Some(("label set", split)) };
+const TRAIN_COLUMNS: Columns = Columns {
+    image: "name",
+    label: "label",
+    every_label: true,
+    candidates: Some(("label set", split)),
+    separator: "a blank",
+};
 const TEST_COLUMNS: Columns = Columns { candidates: None, ..TRAIN_COLUMNS };
 
 /// The classes between blanks. A class that stands there twice, as where each object of a photograph gives its class, is in the
@@ -46,7 +51,7 @@ pub fn open(data_dir: &Path) -> Result<ListedSource> {
     let test = List::read(&root.join(TEST_LIST), &root.join("test/images"), &TEST_COLUMNS)?;
     let remedy = format!("unpack the data set again: its classes are {}", VOC_CLASSES.join(", "));
     let classes = Classes::new(VOC_CLASSES.map(String::from).to_vec(), &train_list, &remedy)?;
-    Ok(ListedSource { classes, train, test: Some(test), normalisation: VOC })
+    Ok(ListedSource { classes, train, test: Some(test), normalisation: VOC, notes: Vec::new() })
 }
 
 fn find(data_dir: &Path) -> Result<PathBuf> {

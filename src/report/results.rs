@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::published;
+use crate::data::left_out::PREFIX;
 use crate::settings::{Settings, differences};
 use crate::train::grid::{Column, Grid, Run, State, comparable};
+use crate::train::run_folder;
 
 /// Which accuracy of a run a table shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +95,34 @@ pub struct Results {
     rows: Vec<(&'static str, String, Vec<Cell>)>,
     /// What differs from the published setting, as `epochs 10 (800)`.
     unlike_published: Vec<String>,
+    /// What runs leave out of their data, with the columns they are in unless they are in all.
+    left_out: Vec<String>,
     /// A line for each run that has something to say.
     remarks: Vec<String>,
+}
+
+/// What the runs say that they leave out of their data, each line once.
+fn left_out(grid: &Grid, runs: &[Run]) -> Vec<String> {
+    let mut found: Vec<(String, Vec<usize>)> = Vec::new();
+    for run in runs {
+        for line in run_folder::left_out(&run.folder()) {
+            let at = found.iter().position(|(known, _)| *known == line).unwrap_or_else(|| {
+                found.push((line, Vec::new()));
+                found.len() - 1
+            });
+            if !found[at].1.contains(&run.column) {
+                found[at].1.push(run.column);
+            }
+        }
+    }
+    let told = |(line, columns): (String, Vec<usize>)| {
+        if columns.len() == grid.columns.len() {
+            return format!("{PREFIX}{line}");
+        }
+        let headings: Vec<String> = columns.iter().map(|&column| heading(grid.columns[column])).collect();
+        format!("{PREFIX}{}: {line}", headings.join(", "))
+    };
+    found.into_iter().map(told).collect()
 }
 
 /// A column's heading, as in `50/.3`.
@@ -154,6 +182,7 @@ impl Results {
             columns: grid.columns.clone(),
             rows: rows.collect(),
             unlike_published,
+            left_out: left_out(grid, runs),
             remarks: runs.iter().zip(states).filter_map(remark).collect(),
         })
     }
@@ -202,13 +231,13 @@ impl Results {
             let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
             let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
-        for line in self.caption().iter().chain(&self.remarks) {
+        for line in self.caption().iter().chain(&self.left_out).chain(&self.remarks) {
             let _ = writeln!(text, "{line}");
         }
         text
     }
 
-    /// A table in Markdown with its caption under it.
+    /// A table in Markdown with its caption and what is left out under it.
     pub fn markdown(&self) -> String {
         let grid = self.grid();
         let row = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
@@ -220,6 +249,9 @@ impl Results {
             }
         }
         let _ = writeln!(text, "\n{}", self.caption().join("; "));
+        for line in &self.left_out {
+            let _ = writeln!(text, "\n{line}");
+        }
         text
     }
 

@@ -36,6 +36,11 @@ pub fn image_size(dataset: &str) -> usize {
     if dataset == "voc" { 128 } else { 32 }
 }
 
+/// Imbalance factor mu where nothing else is said: that of the reference, but for a user's own folders all images are kept.
+pub fn imb_factor(dataset: &str) -> f64 {
+    if dataset == "folder" { 1.0 } else { 0.01 }
+}
+
 /// An enum of words: each variant with its word, in TOML, as a flag's value and in print.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)* }) => {

@@ -25,10 +25,11 @@ pub struct GivenSettings {
     /// Folder that holds the data set; without it, ./data (folder and csv need it)
     #[arg(long, value_name = "FOLDER", help_heading = "Data")]
     pub data_dir: Option<PathBuf>,
-    /// Images of the smallest class as a share of those of the largest: mu = 1/rho; not read for voc and csv
+    /// Images of the smallest class as a share of those of the largest: mu = 1/rho; 1 keeps all images, and is what folder takes
+    /// unless said otherwise; not read for voc and csv
     #[arg(long, value_name = "MU", help_heading = "Data")]
     pub imb_factor: Option<f64>,
-    /// Shape of the class counts: falling exponentially, in one step, or all classes equal
+    /// Shape of the class counts: falling exponentially, in one step, or none: all images are kept
     #[arg(long, value_name = "WORD", help_heading = "Data")]
     pub imb_type: Option<String>,
     /// Make the last class the largest instead of the first

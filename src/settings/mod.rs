@@ -185,6 +185,17 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// The defaults for a data set, called as in [`GivenSettings`]; `None` is the default one.
+    pub fn defaults_for(dataset: Option<&str>) -> Settings {
+        let mut settings = Settings::default();
+        if let Some(dataset) = dataset {
+            settings.imb_factor = choices::imb_factor(&choices::dataset_name(dataset));
+        }
+        settings
+    }
+}
+
 /// One setting whose value is not allowed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadSetting {
@@ -620,7 +631,7 @@ pub fn flags(settings: &Settings) -> Result<Vec<String>> {
         ..GivenSettings::default()
     };
     let plain = as_toml(&Settings::default())?;
-    let mut brought = Settings::default();
+    let mut brought = Settings::defaults_for(leading.dataset.as_deref());
     leading.apply(&mut brought).map_err(|problem| usage!("{problem}"))?;
     let brought = as_toml(&brought)?;
     let is_leading = |name: &str| ["dataset", "method"].contains(&name);

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::metrics::percent;
 use super::model::Model;
 use crate::autograd::Tape;
 use crate::data::{ImageSet, Normalisation};
@@ -13,14 +14,15 @@ use crate::nn::resnet::{self, Mode};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestMetrics {
     pub top1: f64,
-    pub top5: f64,
-    /// Mean accuracy of the classes with many, medium and few training samples; 0 where a group is empty, `None` where the
-    /// training samples' classes are unknown.
+    /// `None` for up to five classes, where it would be 100 whatever the network does.
+    pub top5: Option<f64>,
+    /// Mean accuracy of the classes with many, medium and few training samples, over those that have test images; `None` where
+    /// there is no such class, and where the training samples' classes are unknown.
     pub many: Option<f64>,
     pub medium: Option<f64>,
     pub few: Option<f64>,
-    /// Accuracy of each class.
-    pub per_class: Vec<f64>,
+    /// Accuracy of each class; `None` without test images of it.
+    pub per_class: Vec<Option<f64>>,
 }
 
 /// Which classes are many, medium and few.
@@ -47,7 +49,7 @@ pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
 }
 
 /// Metrics of `logits` `[N,K]` against `labels` `[N]`. A row's prediction is the first of its largest logits; a row with a NaN
-/// counts as wrong. `train_counts` `[K]` is `None` where the training samples' classes are unknown.
+/// counts as wrong. There is at least one image. `train_counts` `[K]` is `None` where the training samples' classes are unknown.
 pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Option<&[usize]>) -> TestMetrics {
     let (mut hits, mut hits5, mut sizes) = (vec![0usize; classes], 0usize, vec![0usize; classes]);
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -60,19 +62,18 @@ pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Opti
         hits[label] += usize::from(valid && rank == 0);
         hits5 += usize::from(valid && rank < 5);
     }
-    let percent =
-        |part: usize, whole: usize| if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 };
-    let per_class: Vec<f64> = hits.iter().zip(&sizes).map(|(&hit, &size)| percent(hit, size)).collect();
+    let per_class: Vec<Option<f64>> =
+        hits.iter().zip(&sizes).map(|(&hit, &size)| percent(hit as f64, size)).collect();
     let shots = train_counts.map(shots);
     let mean_of = |group: Shot| {
-        let members: Vec<f64> =
-            per_class.iter().zip(shots.as_ref()?).filter(|(_, s)| **s == group).map(|(a, _)| *a).collect();
-        Some(if members.is_empty() { 0.0 } else { members.iter().sum::<f64>() / members.len() as f64 })
+        let of_group = per_class.iter().zip(shots.as_ref()?).filter(|(_, shot)| **shot == group);
+        let members: Vec<f64> = of_group.filter_map(|(accuracy, _)| *accuracy).collect();
+        (!members.is_empty()).then(|| members.iter().sum::<f64>() / members.len() as f64)
     };
     let n = labels.len();
     TestMetrics {
-        top1: percent(hits.iter().sum(), n),
-        top5: percent(hits5, n),
+        top1: percent(hits.iter().sum::<usize>() as f64, n).unwrap_or(0.0),
+        top5: percent(hits5 as f64, n).filter(|_| classes > 5),
         many: mean_of(Shot::Many),
         medium: mean_of(Shot::Medium),
         few: mean_of(Shot::Few),
@@ -246,9 +247,34 @@ mod tests {
     #[test]
     fn ties_go_to_the_first_class_and_nan_is_wrong() {
         let result = metrics(&[1.0, 1.0, f32::NAN, 0.0], &[0, 1], 2, None);
-        assert_eq!((result.top1, result.top5, result.many), (50.0, 50.0, None));
+        assert_eq!((result.top1, result.many), (50.0, None));
         let result = metrics(&[1.0, 1.0], &[1], 2, Some(&[1, 1]));
-        assert_eq!((result.top1, result.top5, result.medium), (0.0, 100.0, Some(0.0)));
+        assert_eq!((result.top1, result.medium), (0.0, Some(0.0)));
+        let mut rows = vec![0.0; 18];
+        rows[6] = f32::NAN;
+        // The first five of equal logits; a NaN; the sixth.
+        let result = metrics(&rows, &[4, 1, 5], 6, None);
+        assert_eq!((result.top1, result.top5), (0.0, Some(100.0 / 3.0)));
+    }
+
+    /// What is not there has no accuracy: neither 0 nor 100.
+    #[test]
+    fn empty_groups_have_no_accuracy() {
+        // Equal counts: all classes are medium. Class 2 has no test image.
+        let logits = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+        let result = metrics(&logits, &[0, 1], 3, Some(&[5, 5, 5]));
+        assert_eq!((result.many, result.medium, result.few), (None, Some(50.0), None));
+        assert_eq!(result.per_class, [Some(100.0), Some(0.0), None]);
+        // Of one class each; the few-shot class 2 has no test image, which is not 0 %.
+        let result = metrics(&logits, &[0, 1], 3, Some(&[9, 5, 1]));
+        assert_eq!((result.many, result.medium, result.few), (Some(100.0), Some(0.0), None));
+        // Among up to five classes every class is one of five.
+        for (classes, expected) in [(2, None), (5, None), (6, Some(100.0))] {
+            assert_eq!(metrics(&vec![0.0; classes], &[0], classes, None).top5, expected, "{classes}");
+        }
+        let text = serde_json::to_string(&result).unwrap();
+        assert!(text.contains("\"few\":null") && text.contains("\"per_class\":[100.0,0.0,null]"), "{text}");
+        assert_eq!(serde_json::from_str::<TestMetrics>(&text).unwrap(), result);
     }
 
     #[test]

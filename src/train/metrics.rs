@@ -74,7 +74,7 @@ impl EpochMetrics {
         let mut line = format!("{:>5} {:>7.5} {:>8.4}", self.epoch, self.learning_rate, self.loss);
         line.push_str(&cell(self.train_accuracy, 6, 2));
         let test = self.test.as_ref();
-        let (top1, top5) = (test.map(|test| test.top1), test.map(|test| test.top5));
+        let (top1, top5) = (test.map(|test| test.top1), test.and_then(|test| test.top5));
         let groups = [
             test.and_then(|test| test.many),
             test.and_then(|test| test.medium),
@@ -91,13 +91,13 @@ impl EpochMetrics {
     }
 }
 
-/// The table that ends a run. `best` is in print: top-1 and epoch.
+/// The table that ends a run; a dash stands for what cannot be known. `best` is in print: top-1 and epoch.
 pub fn final_table(last: &EpochMetrics, best: &str) -> String {
-    let percentage = |value: Option<f64>| value.map_or("unknown".into(), |value| format!("{value:.2} %"));
+    let percentage = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
     let mut rows: Vec<(&str, String)> = Vec::new();
     if let Some(test) = &last.test {
         rows.push(("test accuracy, top-1", percentage(Some(test.top1))));
-        rows.push(("test accuracy, top-5", percentage(Some(test.top5))));
+        rows.push(("test accuracy, top-5", percentage(test.top5)));
         rows.push(("  many-shot classes", percentage(test.many)));
         rows.push(("  medium-shot classes", percentage(test.medium)));
         rows.push(("  few-shot classes", percentage(test.few)));
@@ -107,7 +107,7 @@ pub fn final_table(last: &EpochMetrics, best: &str) -> String {
     rows.push(("accuracy of disambiguated labels", percentage(last.label_accuracy)));
     let distance = match (last.prior_distance, &last.class_prior) {
         (Some(distance), _) => format!("{distance:.4}"),
-        (None, Some(_)) => "unknown".into(),
+        (None, Some(_)) => "-".into(),
         (None, None) => "none estimated".into(),
     };
     rows.push(("class prior, estimated to true (TV)", distance));
@@ -124,6 +124,7 @@ mod tests {
 
     fn example(loss: f64, top1: f64, prior: Vec<f64>) -> EpochMetrics {
         let (many, medium, few) = (Some(top1 / 3.0), None, Some(0.1 + 0.2));
+        let per_class = prior.iter().map(|&share| Some(share)).chain([None]).collect();
         EpochMetrics {
             epoch: 3,
             learning_rate: 0.1 / 3.0,
@@ -133,7 +134,7 @@ mod tests {
             label_accuracy: Some(top1),
             prior_distance: None,
             class_prior: Some(prior.clone()),
-            test: Some(TestMetrics { top1, top5: top1, many, medium, few, per_class: prior }),
+            test: Some(TestMetrics { top1, top5: Some(top1), many, medium, few, per_class }),
         }
     }
 

@@ -281,6 +281,9 @@ impl<'a> Run<'a> {
             sizes(counts.as_deref()),
             data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
         ));
+        for line in data.remarks(Some(settings.batch_size)) {
+            folder.say(&line);
+        }
         let plan = &training.plan;
         folder.say(&format!(
             "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without \

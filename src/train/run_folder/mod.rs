@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 
 use super::metrics::{EpochMetrics, EpochTimes};
+use crate::data::left_out;
 use crate::error::{exit_code, one_line};
 use crate::files::{open_regular, remove_leftovers, unwritable, write_atomically};
 use crate::settings::Settings;
@@ -63,6 +64,22 @@ pub fn failure(folder: &Path) -> Option<String> {
     let mut end = Vec::new();
     log.take(LONGEST_LINE).read_to_end(&mut end).ok()?;
     String::from_utf8_lossy(&end).lines().last()?.strip_prefix(FAILED).map(printable)
+}
+
+/// What the run in a folder says that it leaves out of its data, a line each, from the beginning of its log.
+pub fn left_out(folder: &Path) -> Vec<String> {
+    let mut log = Vec::new();
+    if let Ok((file, _)) = open_regular(&folder.join("log.txt")) {
+        let _ = file.take(LONGEST_LINE).read_to_end(&mut log);
+    }
+    let mut found: Vec<String> = Vec::new();
+    for line in String::from_utf8_lossy(&log).lines().filter_map(|line| line.strip_prefix(left_out::PREFIX)) {
+        // A resumed run says it again.
+        if !found.iter().any(|known| known == line) {
+            found.push(printable(line));
+        }
+    }
+    found
 }
 
 /// Whether a folder holds no more than a run leaves that ends before it has written its settings.

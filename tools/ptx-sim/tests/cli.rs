@@ -189,7 +189,7 @@ fn wrong_words_get_one_line_and_exit_code_2() {
     }
     let bad = folder.path().join("bad.ptx");
     std::fs::write(&bad, ".visible .entry k() { frobnicate.b32; ret; }").unwrap();
-    let output = ptx_sim(&["list", bad.to_str().unwrap()]);
+    let output = ptx_sim(&["run", bad.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("frobnicate.b32"));
     assert_eq!(ptx_sim(&["list", "nowhere.ptx"]).status.code(), Some(2));

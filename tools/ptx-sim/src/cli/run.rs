@@ -111,6 +111,9 @@ impl Run {
                 )));
             }
         };
+        if let Some(error) = program.unsupported(entry) {
+            return Err(Failure::usage(format!("{}: {error}", self.file.display())));
+        }
         let Some(kernel) = program.describe(entry) else {
             return Err(Failure::usage(format!("--entry {entry}: the file has: {}", names.join(", "))));
         };
@@ -126,6 +129,7 @@ impl Run {
             warp_seed: self.seed,
             max_instructions: self.max_instructions,
             max_findings: self.max_findings,
+            most_shared: gpu.as_ref().map_or(Settings::default().most_shared, |gpu| gpu.block_shared_bytes),
         };
         let mut machine = Machine::new(settings);
         let mut arguments = vec![0; kernel.parameter_bytes as usize];
@@ -146,7 +150,7 @@ impl Run {
                 Spec::Buffer { format, length, fill } => {
                     let bytes = length * format.bytes();
                     let label = format!("argument {index} ({})", parameter.name);
-                    let address = machine.allocate(bytes, &label);
+                    let address = machine.try_allocate(bytes, &label).map_err(Failure::usage)?;
                     let seed = self.seed.wrapping_add((index as u64) << 32);
                     if let Some(contents) = format.contents(*length, fill, seed).map_err(Failure::Usage)? {
                         machine
@@ -195,6 +199,10 @@ impl Run {
             let prediction = gpu.predict(&done.counters);
             (gpu, prediction)
         });
+        // In JSON it is a field.
+        if matches!(self.format, Output::Text) {
+            super::print(&done.printed)?;
+        }
         super::print(&match self.format {
             Output::Text => report::text(&done, roofline.as_ref()),
             Output::Json => report::json(entry, &done, roofline.as_ref()),
