@@ -400,6 +400,29 @@ fn bash(script: &Path, task: Option<&str>) -> Output {
     command.output().unwrap()
 }
 
+/// The best epoch's line may be the one that cannot be read: the checkpoint knows its score.
+#[test]
+fn a_damaged_line_does_not_change_a_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = |show: &str| {
+        let arguments = ["--methods=corr", "--rho=10", "--q=0.3", "--report", "--format=csv", show];
+        succeed(table(folder.path(), TINY.iter().chain(&arguments).chain(&["--epochs=3"])))
+    };
+    succeed(table(
+        folder.path(),
+        TINY.iter().chain(&["--methods=corr", "--rho=10", "--q=0.3", "--epochs=3"]),
+    ));
+    let before = ["--show=best", "--show=last"].map(report);
+    let path = folder.path().join("corr-rho10-q0.3-seed123/metrics.jsonl");
+    let lines = fs::read_to_string(&path).unwrap();
+    for number in 0..2 {
+        let mut lines: Vec<&str> = lines.lines().collect();
+        lines[number] = "damaged";
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+        assert_eq!(["--show=best", "--show=last"].map(report), before, "line {number}");
+    }
+}
+
 #[test]
 fn command_lines_make_the_same_runs() {
     let folder = tempfile::tempdir().unwrap();

@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
         let mut first_error = None;
         for (done, path) in self.folder.checkpoints() {
             match run_folder::read(done, &path).and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.folder.set_later_aside(done).map(|_| ()),
                 Err(error) => {
                     self.folder.say(&format!("passing over {}", one_line(&error)));
                     first_error.get_or_insert(error);

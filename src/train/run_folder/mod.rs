@@ -8,7 +8,7 @@
 //! | `times.jsonl` | a line of wall times per epoch, each time it is run | after the epoch's line |
 //! | `checkpoint-NNNN.safetensors` | the state after so many epochs | after every `checkpoint-every` epochs, the best and the last |
 //! | `log.txt` | what happened | all the time |
-//! | `lock` | nothing; see [`lock`] | when the folder is opened |
+//! | `lock` | nothing; see the file lock.rs | when the folder is opened |
 //! | `superseded/`, `superseded-2/`, ... | what a resume found and could not go on from | by that resume |
 //!
 //! Every file is whole or absent, but for a last line that a kill cut short. So at any instant: best.safetensors is never older
@@ -19,8 +19,8 @@
 //! A resume takes the newest whole checkpoint and runs the epochs after it again. Since the same settings give the same bits, it
 //! compares an epoch whose line is there, writes it where it is not, and writes the same best and checkpoints: whatever the
 //! instant of the kill, all files end as those of a run never stopped, but for `times.jsonl` and `log.txt`, which say what
-//! happened. What does not fit (lines of another computation, a best of another run, later checkpoints when it is told
-//! to go on from an earlier one) is moved to `superseded/` and said. Nothing is dropped but temporary files and a line cut
+//! happened. What does not fit (lines of another computation, a best of another run, damaged checkpoints, later ones when it is
+//! told to go on from an earlier one) is moved to `superseded/` and said. Nothing is dropped but temporary files and a line cut
 //! short, whose text goes to the log.
 
 mod lines;
@@ -334,6 +334,8 @@ impl RunFolder {
     /// When files cannot be written, or are no regular files.
     pub fn begin(&mut self, done: usize, best: Option<usize>) -> Result<()> {
         self.check_place()?;
+        // What is written there later must not go into a pipe, or wait for its reader.
+        refuse_irregular(&self.path.join("best.safetensors"))?;
         let (lines, found) = Lines::open(&self.path, done)?;
         self.lines = lines;
         found.notes.iter().for_each(|note| self.say(note));

@@ -108,19 +108,27 @@ impl RunFolder {
         )
     }
 
-    /// Goes on after `done` epochs although there are later checkpoints: those, a later best and the later lines of metrics are
-    /// set aside. The newest first, so that a kill on the way leaves a folder that goes on from what is left.
+    /// Moves numbered checkpoints of more than `done` epochs out of the way: they are damaged, are not what their names say, or are
+    /// gone back from. The newest first, so that a kill on the way leaves a folder that goes on from what is left. Returns
+    /// whether there were any.
+    ///
+    /// # Errors
+    /// When they cannot be moved.
+    pub fn set_later_aside(&mut self, done: usize) -> Result<bool> {
+        let mut later = self.checkpoints();
+        later.retain(|(number, _)| *number > done);
+        later.iter().try_for_each(|(_, path)| self.set_aside_file(path))?;
+        Ok(!later.is_empty())
+    }
+
+    /// Goes on after `done` epochs although there may be later checkpoints: those, a later best and the later lines of metrics are
+    /// set aside.
     ///
     /// # Errors
     /// When they cannot be moved.
     pub fn go_back(&mut self, done: usize) -> Result<()> {
-        let later: Vec<PathBuf> =
-            self.checkpoints().into_iter().filter(|found| found.0 > done).map(|found| found.1).collect();
-        if later.is_empty() {
+        if !self.set_later_aside(done)? {
             return Ok(());
-        }
-        for path in later {
-            self.set_aside_file(&path)?;
         }
         let best = self.path.join("best.safetensors");
         if best.exists() && Checkpoint::read(&best).is_ok_and(|found| found.progress.epochs_done > done) {
@@ -220,7 +228,7 @@ impl RunFolder {
     }
 
     /// Removes numbered checkpoints of up to `done` epochs but the newest and the one from which best.safetensors can be made
-    /// again. Later ones are not counted: they are of epochs that are run again.
+    /// again.
     pub fn rotate(&self, done: usize, best: Option<usize>) {
         let found = self.checkpoints().into_iter().filter(|(number, _)| *number <= done);
         for (_, old) in found.skip(KEPT).filter(|(number, _)| Some(*number) != best) {
