@@ -174,7 +174,7 @@ pub struct TestData {
 /// What a data set's files hold.
 enum Opened {
     /// Labelled images, of which a long-tailed subset is to be drawn.
-    Labelled(Source),
+    Labelled(Box<Source>),
     /// Images with their candidate sets.
     Listed(Box<ListedSource>),
 }
@@ -198,7 +198,7 @@ fn open(recipe: &Recipe) -> Result<Opened> {
         let (name, own) = (recipe.dataset, source.train.height);
         return Err(usage!("--image-size {size}: {name} has images of {own}x{own}; must be {own}"));
     }
-    Ok(Opened::Labelled(source))
+    Ok(Opened::Labelled(Box::new(source)))
 }
 
 /// The test images alone.
@@ -208,7 +208,8 @@ fn open(recipe: &Recipe) -> Result<Opened> {
 pub fn open_test(recipe: &Recipe) -> Result<TestData> {
     match open(recipe)? {
         Opened::Listed(listed) => listed.test_data(recipe.image_size),
-        Opened::Labelled(Source { classes, test, test_normalisation, mut left_out, .. }) => {
+        Opened::Labelled(source) => {
+            let Source { classes, test, test_normalisation, mut left_out, .. } = *source;
             left_out.retain(|left_out| left_out.what == TEST_IMAGES);
             Ok(TestData { classes, test: Some(test), normalisation: test_normalisation, left_out })
         }
@@ -231,7 +232,7 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
         return Err(usage!("--partial-rate {partial_rate}: must be at least 0 and below 1"));
     }
     let source = match open(recipe)? {
-        Opened::Labelled(source) => source,
+        Opened::Labelled(source) => *source,
         Opened::Listed(listed) => return listed.training_data(recipe.image_size),
     };
     let classes = source.classes.len();
