@@ -1,9 +1,22 @@
-//! Gathers the files under kernels/ into the program: a new kernel file needs no list.
+//! Gathers the files under kernels/ into the program: a new kernel file needs no list. Compiles the C side of the JPEG decoder.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn main() {
+    gather_kernels();
+    compile_jpeg();
+}
+
+/// The C file is compiled against the headers of the libjpeg that mozjpeg-sys builds.
+fn compile_jpeg() {
+    let file = "src/data/decode/libjpeg.c";
+    println!("cargo::rerun-if-changed={file}");
+    let headers = std::env::var_os("DEP_JPEG_INCLUDE").expect("mozjpeg-sys names its headers");
+    cc::Build::new().file(file).includes(std::env::split_paths(&headers)).compile("records_jpeg");
+}
+
+fn gather_kernels() {
     println!("cargo::rerun-if-changed=kernels");
     let root =
         PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the package's folder"));

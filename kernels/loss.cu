@@ -248,6 +248,22 @@ extern "C" __global__ void __launch_bounds__(1024) step_statistics(const float* 
     }
 }
 
+// Whether all of `values` f32 [len] are finite: counters[slot] = n >= 0 becomes n + 1 if they are, -(n + 1) if not; a negative one
+// stays. So the first step of an epoch that went wrong is known without a word to the host.
+//
+// One block of 32 warps reads 4 len bytes once, some ten thousand values: bound by latency. 128 bytes of shared memory.
+extern "C" __global__ void __launch_bounds__(1024) count_finite_steps(const float* values, float* counters, int len, int slot) {
+    __shared__ int counts[STATISTICS_WARPS];
+    int spoiled = 0;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < len; i += 1024)
+        spoiled |= (__float_as_uint(values[i]) & 0x7f800000u) == 0x7f800000u ? 1 : 0;
+    spoiled = block_sum<STATISTICS_WARPS>(spoiled, counts);
+    if (threadIdx.x != 0) return;
+    const float steps = counters[slot];
+    if (steps >= 0.0f) counters[slot] = spoiled == 0 ? steps + 1.0f : -(steps + 1.0f);
+}
+
 // Sums of a slice of the rows: sums f64 [blocks] of the rows' first maxima, hits i32 [blocks] of rows whose first maximum is the
 // true class. `confidence` f32 [N,K], `labels` i32 [N]. `candidates` u8 [N,K] may be null; where it is not, maxima are among them.
 //

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::text::printable;
+
 /// Bad usage or bad input: names the thing and the remedy. Ends the program with exit code 2.
 #[derive(Debug)]
 pub struct UsageError(pub String);
@@ -30,8 +32,20 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<UsageError>()) { 2 } else { 1 }
 }
 
-/// The error and its causes on one line.
+/// The error and its causes on one line, fit for a terminal: what a file or an argument put into it cannot steer that.
 pub fn one_line(error: &anyhow::Error) -> String {
     let parts: Vec<String> = error.chain().map(ToString::to_string).collect();
-    parts.join(": ").replace('\n', " ")
+    printable(&parts.join(": ").replace('\n', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line_without_control_characters() {
+        let error = usage!("tensor 'a\u{1b}[31m\r\nb'\u{7}").context("x");
+        assert_eq!(one_line(&error), "x: tensor 'a\\u{1b}[31m\\r b'\\u{7}");
+        assert_eq!(exit_code(&error), 2);
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! The layers, each of which only uses those after it:
 //! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`], [`files`],
-//! [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
+//! [`memory`], [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
 //! [`data::augment`].
 
 pub mod autograd;
@@ -12,6 +12,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod files;
+pub mod memory;
 pub mod nn;
 pub mod pll;
 pub mod random;

@@ -10,6 +10,17 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
+/// As [`printable`], cut where it is longer than a message has room for.
+pub fn excerpt(text: &str) -> String {
+    const ROOM: usize = 80;
+    let mut rest = text.chars();
+    let start: String = rest.by_ref().take(ROOM).collect();
+    match rest.next() {
+        None => printable(text),
+        Some(_) => format!("{}...", printable(&start)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -17,6 +28,8 @@ mod tests {
     #[test]
     fn control_characters_are_escaped_and_letters_are_not() {
         assert_eq!(printable("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
+        assert_eq!(excerpt("a\u{1b}"), "a\\u{1b}");
+        assert_eq!(excerpt(&"x".repeat(81)), "x".repeat(80) + "...");
         assert_eq!(printable("Zürich 猫 a\u{202e}b"), "Zürich 猫 a\\u{202e}b");
     }
 }

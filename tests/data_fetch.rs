@@ -6,9 +6,10 @@ mod scripted_server;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use flate2::Compression;
@@ -20,7 +21,7 @@ use records::error::exit_code;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 
-use scripted_server::Turn::{BreaksOff, Closes, Honest, IgnoresRange, Silent, Stalls};
+use scripted_server::Turn::{BreaksOff, Closes, Endless, Honest, IgnoresRange, Silent, Stalls};
 use scripted_server::{Server, TAG, Turn, says};
 
 /// Length of the small archive's images.
@@ -148,6 +149,8 @@ fn settings(server: &Server) -> FetchSettings {
             read: Duration::from_secs(10),
             waits: vec![Duration::ZERO; 2],
             progress: u64::MAX,
+            least_bytes: 1,
+            slow_for: Duration::from_secs(60),
         },
     }
 }
@@ -167,6 +170,24 @@ fn an_archive_arrives_in_spite_of_what_breaks() {
     let unsized_answer = says("HTTP/1.1 200 OK\r\nConnection: close", &packed);
     let chunked = [format!("{total:x}\r\n").as_bytes(), &packed, b"\r\n0\r\n\r\n"].concat();
     let chunked = says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close", &chunked);
+    let last = total - 1;
+    // Answers to the request for what follows the first 5,000 bytes.
+    let rest = |headers: &str, body: &[u8]| {
+        says(&format!("HTTP/1.1 206 Partial Content\r\n{headers}\r\nConnection: close"), body)
+    };
+    let range = |range: String| rest(&format!("Content-Range: {range}"), &packed[5000..]);
+    let sized =
+        rest(&format!("Content-Range: bytes 5000-{last}/{total}\r\nContent-Length: 9"), &packed[5000..5009]);
+    let changed =
+        rest(&format!("Content-Range: bytes 1000-{last}/{total}\r\nETag: \"second\""), &packed[1000..]);
+    let other_date = "HTTP/1.1 200 OK\r\nLast-Modified: Thu, 04 Jun 2009 20:36:00 GMT\r\nConnection: close";
+    let dated = rest(
+        &format!("Content-Range: bytes 100-{last}/{total}\r\nLast-Modified: Fri, 05 Jun 2009 20:36:00 GMT"),
+        &packed[100..],
+    );
+    let multipart = rest("Content-Type: multipart/byteranges; boundary=x", b"--x\r\n\r\n--x--");
+    let kept = &packed[..5000];
+    let again = || vec![Some(5000), None];
     // Case, bytes of an earlier run, script, where each request begins.
     type Row<'a> = (&'a str, &'a [u8], Vec<Turn>, Vec<Option<usize>>);
     let rows: Vec<Row> = vec![
@@ -198,6 +219,37 @@ fn an_archive_arrives_in_spite_of_what_breaks() {
         ),
         ("an earlier run had all", &packed, vec![], vec![]),
         ("an earlier run had something else", &junk, vec![Honest, Honest], vec![Some(700), None]),
+        ("another start", kept, vec![range(format!("bytes 4999-{last}/{total}")), Honest], again()),
+        ("the whole as a part", kept, vec![range(format!("bytes 0-{last}/{total}")), Honest], again()),
+        (
+            "of something longer",
+            kept,
+            vec![range(format!("bytes 5000-{last}/{}", total + 1)), Honest],
+            again(),
+        ),
+        ("of something shorter", kept, vec![range(format!("bytes 5000-{last}/{last}")), Honest], again()),
+        ("beyond the end", kept, vec![range(format!("bytes 5000-{total}/{total}")), Honest], again()),
+        ("ends before it begins", kept, vec![range(format!("bytes 5000-4000/{total}")), Honest], again()),
+        ("without a total", kept, vec![range(format!("bytes 5000-{last}")), Honest], again()),
+        ("without an end", kept, vec![range(format!("bytes 5000-/{total}")), Honest], again()),
+        ("of no number", kept, vec![range(format!("bytes x-y/{total}")), Honest], again()),
+        ("without a range", kept, vec![rest("X-Range: none", &packed[5000..]), Honest], again()),
+        ("in several parts", kept, vec![multipart, Honest], again()),
+        ("of another length", kept, vec![sized, Honest], again()),
+        ("of unknown total", kept, vec![range(format!("bytes 5000-{last}/*"))], vec![Some(5000)]),
+        ("another version", b"", vec![BreaksOff(1000), changed, Honest], vec![None, Some(1000), None]),
+        (
+            "another date",
+            b"",
+            vec![says(other_date, &packed[..100]), dated, Honest],
+            vec![None, Some(100), None],
+        ),
+        (
+            "a part, then two",
+            kept,
+            vec![range(format!("bytes 5000-{last}/{last}")), BreaksOff(7000), Honest],
+            vec![Some(5000), None, None],
+        ),
         ("has less than an earlier run had", &junk, vec![short, Honest], vec![Some(700), None]),
     ];
     for (case, earlier, script, starts) in rows {
@@ -329,9 +381,23 @@ fn what_is_not_the_archive_is_refused() {
         ("403 for the rest", earlier, vec![status("403 Forbidden")], &["status 403"], 100),
         ("416 for the whole", b"", vec![status("416 Range Not Satisfiable")], &["status 416"], 0),
         ("a part unasked", b"", vec![range(&format!("bytes 0-{}/{total}", total - 1))], &["status 206"], 0),
-        ("another part", earlier, vec![elsewhere], &["bytes 50-", "asked for bytes 100"], 100),
-        ("a part of something longer", earlier, vec![longer_range], &["asked for bytes 100"], 100),
-        ("a part of who knows what", earlier, vec![range("bytes")], &["asked for bytes 100"], 100),
+        // What is kept is not given up for a server that has nothing better.
+        ("another part", earlier, vec![elsewhere, Closes, Closes], &["broke off after 100 of"], 100),
+        (
+            "a part of something longer",
+            earlier,
+            vec![longer_range, status("404 Not Found")],
+            &["status 404"],
+            100,
+        ),
+        (
+            "a part of who knows what",
+            earlier,
+            vec![range("bytes"), status("403 Forbidden")],
+            &["status 403"],
+            100,
+        ),
+        ("less, then nothing", earlier, vec![status("416 Range Not Satisfiable"); 2], &["status 416"], 100),
         ("a page", b"", vec![says(html, page)], &["text/html", "small.tar.gz"], 0),
         ("a page for the rest", earlier, vec![says(html, page)], &["text/html", "small.tar.gz"], 100),
         ("no HTTP", b"", vec![says("SSH-2.0-OpenSSH_9.7", b"")], &[], 0),
@@ -386,6 +452,103 @@ fn a_server_that_stalls_is_given_up_and_the_next_run_goes_on() {
     fetch(&archive, data.path(), &settings(&server)).unwrap();
     assert_eq!(server.starts(), [Some(800)]);
     assert_unpacked("next run", &data.path().join("small"));
+}
+
+/// Bytes keep coming, and yet it never gets to the end.
+#[test]
+fn a_transfer_without_end_is_ended() {
+    let packed = small();
+    let archive = described(&packed);
+    let tick = Duration::from_millis(20);
+    let ok = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", packed.len());
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let redirect = "HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n";
+    let hint = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    let rows: [(&str, &str, &[u8], &str); 7] = [
+        ("some bytes a second", &ok, b"x", "sent only"),
+        ("a chunk of one byte at a time", chunked, b"1\r\nx\r\n", "sent only"),
+        ("a chunk's length digit by digit", chunked, b"0", "sent only 0 bytes"),
+        ("a head that does not end", "HTTP/1.1 200 OK\r\nX-A: ", b"x", "sent nothing for"),
+        ("headers without number", "HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", "sent nothing for"),
+        ("hints and no answer", hint, hint.as_bytes(), "sent nothing for"),
+        ("a redirect whose body does not end", redirect, &[b'x'; 1000], "no answer within"),
+    ];
+    for (case, beginning, piece, part) in rows {
+        let turn = Endless(beginning.into(), piece.into(), tick);
+        let data = TempDir::new().unwrap();
+        let server = Server::start(packed.clone(), &vec![turn; 3]);
+        let mut settings = settings(&server);
+        let patience = &mut settings.patience;
+        (patience.connect, patience.read) = (Duration::from_millis(300), Duration::from_millis(400));
+        (patience.least_bytes, patience.slow_for) = (1000, Duration::from_millis(500));
+        let begun = Instant::now();
+        let result = fetch(&archive, data.path(), &settings);
+        assert!(begun.elapsed() < Duration::from_secs(30), "{case}");
+        assert_failed(case, result, 1, &[part, &server.url]);
+        assert_eq!(server.asked().len(), 3, "{case}");
+    }
+}
+
+/// A server that sends the beginning again and again, more of it or less, brings nothing new.
+#[test]
+fn what_is_sent_again_is_no_progress() {
+    let packed = small();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close", packed.len());
+    let data = TempDir::new().unwrap();
+    let script: Vec<Turn> = [9000, 1000].repeat(25).iter().map(|&end| says(&head, &packed[..end])).collect();
+    let server = Server::start(packed.clone(), &script);
+    let mut settings = settings(&server);
+    settings.patience.progress = 5000;
+    let result = fetch(&described(&packed), data.path(), &settings);
+    assert_failed("again", result, 1, &["broke off after 9000 of"]);
+    assert_eq!(server.asked().len(), 3);
+}
+
+/// What somebody else may have put where the download grows.
+#[test]
+fn a_part_file_that_is_not_ours_is_left_alone() {
+    let packed = small();
+    let archive = described(&packed);
+    let server = Server::start(packed.clone(), &[]);
+    /// Makes something at the first path, with the second as the file that is not to be touched.
+    type Make = fn(&Path, &Path);
+    let make: [(&str, Make); 5] = [
+        ("symbolic link", |part, other| symlink(other, part).unwrap()),
+        ("symbolic link", |part, other| symlink(other.with_file_name("missing"), part).unwrap()),
+        ("hard link", |part, other| fs::hard_link(other, part).unwrap()),
+        ("pipe", |part, _| assert!(Command::new("mkfifo").arg(part).status().unwrap().success())),
+        ("folder", |part, _| fs::create_dir(part).unwrap()),
+    ];
+    for (what, make) in make {
+        let outer = TempDir::new().unwrap();
+        let (data, other) = (outer.path().join("data"), outer.path().join("other"));
+        fs::create_dir(&data).unwrap();
+        fs::write(&other, b"precious").unwrap();
+        make(&data.join(PART), &other);
+        let result = fetch(&archive, &data, &settings(&server));
+        assert_failed(what, result, 2, &[what, PART, "move it away"]);
+        assert_eq!(fs::read(&other).unwrap(), b"precious", "{what}");
+        assert_eq!(names(outer.path()), ["data", "other"], "{what}");
+
+        // The same where the archive itself may lie, and where it is unpacked.
+        let data = outer.path().join("second");
+        fs::create_dir(&data).unwrap();
+        if what == "pipe" || what == "folder" {
+            make(&data.join("small.tar.gz"), &other);
+            assert_failed(what, fetch(&archive, &data, &settings(&server)), 2, &["small.tar.gz", what]);
+        } else {
+            fs::write(data.join("small.tar.gz"), &packed).unwrap();
+            make(&data.join(".small.part"), &other);
+            assert_failed(
+                what,
+                fetch(&archive, &data, &settings(&server)),
+                2,
+                &[".small.part", "move it away"],
+            );
+            assert_eq!(fs::read(&other).unwrap(), b"precious", "{what}");
+        }
+    }
+    assert!(server.asked().is_empty(), "nobody is asked before");
 }
 
 #[test]

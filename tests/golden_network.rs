@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element};
@@ -164,37 +166,107 @@ fn resnet18_matches_pytorch() {
     assert_eq!(exact_cases, 2, "gradients of both seeds");
 }
 
-/// Five SGD steps of CORR+RECORDS: at most four times PyTorch's own f32 error against the f64 run (golden/README.md).
+/// Rows of the trajectory's batches (8) in four orders. Feeding a batch in another order changes rounding and nothing else, so the
+/// runs are draws of the same quantity, as PyTorch's eight are.
+const ORDERS: [[usize; 8]; 4] =
+    [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0], [3, 4, 5, 6, 7, 0, 1, 2], [0, 4, 1, 5, 2, 6, 3, 7]];
+
+/// Seed of the first golden trajectory, whose number in the spread is 0.
+const FIRST_SEED: u32 = 1;
+
+/// How far the median of our runs, and any one of them, may lie above PyTorch's largest error of eight. That largest error is a
+/// draw itself: of the quantities here, those that vary little (running means) differ by 15 % among PyTorch's own runs, the loss
+/// tenfold.
+const MEDIAN: f64 = 1.25;
+const SINGLE_RUN: f64 = 2.0;
+
+/// `values`, `[steps, 8, ...]`, with the rows of every step in another order.
+fn reordered<T: Copy>(values: &[T], steps: usize, order: &[usize; 8]) -> Vec<T> {
+    let row = values.len() / (steps * order.len());
+    let of_step =
+        |step: &[T]| order.iter().flat_map(|&r| step[r * row..][..row].to_vec()).collect::<Vec<T>>();
+    values.chunks_exact(row * order.len()).flat_map(of_step).collect()
+}
+
+/// The input of `records replay` for the five steps of a golden trajectory.
+fn trajectory_case(file: &TensorFile, order: &[usize; 8], device: &mut CpuDevice) -> TensorFile {
+    let parameters = Parameters::new(&Architecture::resnet18(64, 10), 0, device).unwrap();
+    let names: Vec<String> = parameters.names().map(String::from).collect();
+    let shapes = parameters.export(parameters.values, device).unwrap();
+    let mut case = TensorFile::default();
+    for name in ["batch.weak", "batch.strong", "batch.index", "candidates", "confidence"] {
+        let (shape, values) = file.tensors[name].clone();
+        let values = match values {
+            Values::F32(v) if name.starts_with("batch.") => Values::F32(reordered(&v, shape[0], order)),
+            Values::I64(v) => Values::I64(reordered(&v, shape[0], order)),
+            other => other,
+        };
+        case.tensors.insert(name.into(), (shape, values));
+    }
+    case.extend(hash_filled(&names, &shapes, seed_of(file)));
+    for key in ["lr", "momentum", "weight_decay", "m", "update"] {
+        case.metadata.insert(key.into(), file.metadata[key].clone());
+    }
+    case.metadata.insert("method".into(), "corr".into());
+    case.metadata.insert("debias".into(), "records".into());
+    case
+}
+
+/// Relative error against the f64 run of every tensor that the golden file has, by name.
+fn trajectory_errors(case: &TensorFile, file: &TensorFile, device: &mut CpuDevice) -> BTreeMap<String, f64> {
+    let output = replay(case, device).unwrap();
+    assert_eq!(output.tensors["encoder.bn1.num_batches_tracked"].1, Values::I64(vec![5]));
+    let exact = file.state_dict();
+    let exact = exact.iter().filter_map(|(name, (_, want))| Some((name.strip_prefix("out64.")?, want)));
+    exact.map(|(name, want)| (name.into(), relative_error(output.f32(name).unwrap().1, want))).collect()
+}
+
+/// The names whose errors are beyond PyTorch's own spread: `limits` are its largest errors of eight f32 runs that differ in
+/// rounding only. The median of our runs must not lie above [`MEDIAN`] times that, nor any run above [`SINGLE_RUN`] times: one draw
+/// decides nothing, an error of arithmetic moves them all.
+fn beyond(runs: &[BTreeMap<String, f64>], limits: &BTreeMap<String, f64>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, &limit) in limits {
+        let mut errors: Vec<f64> = runs.iter().map(|run| run[name]).collect();
+        errors.sort_by(f64::total_cmp);
+        let (median, worst) = (errors[(errors.len() - 1) / 2], errors[errors.len() - 1]);
+        println!("{name}: median {:.2} of PyTorch's largest, worst {:.2}", median / limit, worst / limit);
+        if !(median <= MEDIAN * limit && worst <= SINGLE_RUN * limit) {
+            found.push(format!(
+                "{name}: median {median:.2e}, worst {worst:.2e}, PyTorch's largest {limit:.2e}"
+            ));
+        }
+    }
+    found
+}
+
+/// Five SGD steps of CORR+RECORDS lie as near to the f64 run as PyTorch's f32 runs do, taken over runs that differ in rounding.
 #[test]
 fn five_steps_stay_near_the_f64_trajectory() {
-    for (path, file) in golden("trajectory_") {
-        let mut device = CpuDevice::new(0).unwrap();
-        let parameters = Parameters::new(&Architecture::resnet18(64, 10), 0, &mut device).unwrap();
-        let names: Vec<String> = parameters.names().map(String::from).collect();
-        let shapes = parameters.export(parameters.values, &mut device).unwrap();
-        let mut case = TensorFile::default();
-        let given = ["batch.weak", "batch.strong", "batch.index", "candidates", "confidence"];
-        case.tensors.extend(given.map(|name| (name.to_string(), file.tensors[name].clone())));
-        case.extend(hash_filled(&names, &shapes, seed_of(&file)));
-        for key in ["lr", "momentum", "weight_decay", "m", "update"] {
-            case.metadata.insert(key.into(), file.metadata[key].clone());
-        }
-        case.metadata.insert("method".into(), "corr".into());
-        case.metadata.insert("debias".into(), "records".into());
-        let output = replay(&case, &mut device).unwrap();
-
-        let mut checked = 0;
-        for (name, (_, want)) in
-            file.state_dict().iter().filter_map(|(n, t)| Some((n.strip_prefix("out64.")?, t)))
-        {
-            let (_, got) = output.f32(name).unwrap();
-            let error = relative_error(got, want);
-            let own: f64 = file.metadata[&format!("f32_vs_f64.{name}")].parse().unwrap();
-            println!("{name}: {error:.2e}, PyTorch's f32 {own:.2e}");
-            assert!(error <= 4.0 * own, "{path}: {name}: {error:.2e} of f64, PyTorch's f32 has {own:.2e}");
-            checked += 1;
-        }
-        assert_eq!(checked, 12);
-        assert_eq!(output.tensors["encoder.bn1.num_batches_tracked"].1, Values::I64(vec![5]));
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/trajectory_spread.json"));
+    let spread: BTreeMap<String, BTreeMap<String, f64>> = serde_json::from_str(&text.unwrap()).unwrap();
+    let mut device = CpuDevice::new(0).unwrap();
+    // The full set repeats the file that the repository holds.
+    let files: BTreeMap<u32, TensorFile> =
+        golden("trajectory_").into_iter().map(|(_, file)| (seed_of(&file), file)).collect();
+    for (seed, file) in &files {
+        let limits = &spread[&(seed - FIRST_SEED).to_string()];
+        assert_eq!(limits.len(), 12);
+        let runs: Vec<_> = ORDERS
+            .iter()
+            .map(|order| trajectory_errors(&trajectory_case(file, order, &mut device), file, &mut device))
+            .collect();
+        let found = beyond(&runs, limits);
+        assert!(found.is_empty(), "seed {seed}: {found:#?}");
     }
+    // A learning rate that is wrong by a thousandth is seen.
+    let (seed, file) = files.first_key_value().unwrap();
+    let mut wrong = trajectory_case(file, &ORDERS[0], &mut device);
+    wrong.metadata.insert("lr".into(), "0.002002".into());
+    let runs = [trajectory_errors(&wrong, file, &mut device)];
+    assert!(
+        !beyond(&runs, &spread[&(seed - FIRST_SEED).to_string()]).is_empty(),
+        "a wrong learning rate passes"
+    );
 }

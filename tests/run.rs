@@ -109,7 +109,7 @@ fn a_run_leaves_everything_and_eval_works_from_the_checkpoint_alone() {
     assert!(printed.contains(&format!("top-1 {top1:.2} %")), "{printed} does not show {top1}");
 }
 
-/// Kills a run with SIGKILL at ten moments spread over its length, resumes each, and compares every bit of the final
+/// Kills a run with SIGKILL at five moments spread over its length (tests/run_folder.rs: at every step of its files), resumes each, and compares every bit of the final
 /// checkpoint with that of a run never stopped.
 #[test]
 fn killed_runs_resume_to_the_same_bits() {
@@ -119,13 +119,13 @@ fn killed_runs_resume_to_the_same_bits() {
     let length = started.elapsed();
     let whole = tensors(&folder.path().join("whole"), 6);
     let mut killed = 0;
-    for number in 0..10u32 {
+    for number in 0..5u32 {
         let name = format!("killed-{number}");
         let mut child = train(folder.path(), &name, &[]).stdout(Stdio::null()).spawn().unwrap();
         // The moments differ from run to run of this test: any moment must do.
         let jitter =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() % 1000;
-        std::thread::sleep(length.mul_f64((f64::from(number) + f64::from(jitter) / 1000.0) / 10.0));
+        std::thread::sleep(length.mul_f64((f64::from(number) + f64::from(jitter) / 1000.0) / 5.0));
         child.kill().unwrap();
         killed += usize::from(!child.wait().unwrap().success());
         let run = folder.path().join(&name);
@@ -139,7 +139,7 @@ fn killed_runs_resume_to_the_same_bits() {
         let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
         assert_eq!(metrics.lines().count(), 6, "{name}: one line an epoch");
     }
-    assert!(killed >= 5, "only {killed} of ten runs were killed before they ended");
+    assert!(killed >= 2, "only {killed} of five runs were killed before they ended");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn damaged_checkpoints_are_named_and_passed_over() {
     let again = TensorFile::read(&newest).unwrap();
     assert_same_bits(&TensorFile::from_bytes(&good).unwrap(), &again, "resumed");
     assert_refused(&eval(&run.join("config.toml")), &["config.toml", "not a whole safetensors file"]);
-    assert_refused(&eval(&run.join("absent.safetensors")), &["cannot read", "absent.safetensors"]);
+    assert_refused(&eval(&run.join("absent.safetensors")), &["cannot be read", "absent.safetensors"]);
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn folders_are_protected() {
         .arg(folder.path().join("taken"))
         .output()
         .unwrap();
-    assert_refused(&changed, &["settings differ"]);
+    assert_refused(&changed, &["lr was ", "and is now 0.5", "leave --lr out"]);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn bad_replay_cases_are_refused_with_the_tensor_named() {
         ("'update'", |case| _ = case.metadata.insert("update".into(), "true,maybe".into())),
         ("3 values for 2 steps", |case| _ = case.metadata.insert("update".into(), "true,true,true".into())),
         ("'lr': 'fast'", |case| _ = case.metadata.insert("lr".into(), "fast".into())),
-        ("'width': 0", |case| _ = case.metadata.insert("width".into(), "0".into())),
+        ("'width': '0'", |case| _ = case.metadata.insert("width".into(), "0".into())),
         ("'arch': 'vgg'", |case| _ = case.metadata.insert("arch".into(), "vgg".into())),
         ("fc.bias", |case| _ = case.tensors.insert("fc.bias".into(), (vec![4], Values::F32(vec![0.0; 4])))),
         ("'confidence'", |case| {

@@ -263,10 +263,10 @@ fn a_failed_run_is_shown_and_tried_again() {
     }
     // The reason is in the folder, so that a report shows it, too.
     let log = fs::read_to_string(folder.path().join(name).join("log.txt")).unwrap();
-    assert!(log.lines().last().unwrap().starts_with("failed: the loss became"), "{log}");
+    assert!(log.lines().last().unwrap().starts_with("failed: training has diverged in epoch 0"), "{log}");
     let report = ["--methods=corr", "--rho=10", "--q=0.3", "--report"];
     let printed = succeed(table(folder.path(), &report));
-    assert!(printed.contains(&format!("failed: {name}: the loss became")), "{printed}");
+    assert!(printed.contains(&format!("failed: {name}: training has diverged")), "{printed}");
     let shown = cells(&succeed(table(folder.path(), report.iter().chain(&["--format=csv"]))));
     assert_eq!(shown[&("corr".into(), "0.3".into())], ["0", "", "", "", "failed"]);
 }

@@ -80,6 +80,14 @@ impl Tape {
         Tensor(self.tensors.len() - 1)
     }
 
+    /// Elements of a tensor.
+    pub fn len_of(&self, tensor: Tensor) -> usize {
+        match self.tensors[tensor.0] {
+            Storage::Persistent(buffer) => buffer.len,
+            Storage::Temporary { len, .. } => len,
+        }
+    }
+
     /// Keeps a temporary readable after the plan has run.
     pub fn keep(&mut self, tensor: Tensor) {
         self.kept.push(tensor);

@@ -14,6 +14,7 @@ use crate::data::augment::sheet::contact_sheet;
 use crate::data::augment::{Operation, colour, cutout, cutout_rectangle, flip};
 use crate::data::decode::decode;
 use crate::files::write_atomically;
+use crate::settings::{number, quoted_where_odd};
 use crate::usage;
 
 /// Arguments of `records augment`.
@@ -34,7 +35,7 @@ pub struct AugmentArguments {
     /// The operation's value, in its own unit; several numbers separated by commas where it takes several
     #[arg(long, value_name = "V", allow_hyphen_values = true)]
     value: Option<String>,
-    /// Draw a contact sheet: the image, then this many weak and as many strong views, in as many rows (1 to 32)
+    /// Draw a contact sheet: the image, then this many weak and as many strong views, in as many rows (1 to 32; the sheet at most 100 megapixels)
     #[arg(long, value_name = "N")]
     grid: Option<u32>,
     /// Seed of the contact sheet's views
@@ -63,7 +64,29 @@ fn numbers<const N: usize>(name: &str, value: Option<&str>) -> Result<[f64; N]> 
     let given = <[f64; N]>::try_from(parsed).ok().filter(|list| list.iter().all(|v| v.is_finite()));
     given
         .filter(|_| text.split(',').count() == N)
-        .ok_or_else(|| usage!("--value {text}: {wanted} for {name}"))
+        .ok_or_else(|| usage!("--value {}: {wanted} for {name}", quoted_where_odd(text)))
+}
+
+/// Factors of blends up to here stay finite in f32.
+const FACTOR: f64 = 1e30;
+
+/// The largest size of an operation's value with which its arithmetic is right on an image of `side` rows or columns.
+fn most(operation: Operation, side: usize) -> f64 {
+    match operation {
+        Operation::Posterize => 8.0,
+        // Positions are 16.16 fixed point; the farthest is side + value * side.
+        Operation::ShearX | Operation::ShearY => (32_767.0 / side as f64 - 1.0).floor(),
+        _ => FACTOR,
+    }
+}
+
+/// `value`, whose size must be at most `most`.
+fn within(name: &str, value: f64, most: f64) -> Result<f64> {
+    if value.abs() <= most {
+        return Ok(value);
+    }
+    let (value, most) = (number(value), number(most));
+    Err(usage!("--value {value}: must be -{most} to {most} for {name}"))
 }
 
 /// Applies the operation `name`.
@@ -75,16 +98,10 @@ fn apply(image: &RgbImage, name: &str, value: Option<&str>, size: usize) -> Resu
     match name {
         "hflip" => flip(&mut pixels, width),
         "grayscale" => colour::grayscale(&mut pixels),
-        "jitter-brightness" => colour::brightness(&mut pixels, one()? as f32),
-        "jitter-contrast" => colour::contrast(&mut pixels, one()? as f32),
-        "jitter-saturation" => colour::saturation(&mut pixels, one()? as f32),
-        "hue" => {
-            let factor = one()?;
-            if !(-0.5..=0.5).contains(&factor) {
-                return Err(usage!("--value {factor}: must be -0.5 to 0.5 for hue"));
-            }
-            colour::hue(&mut pixels, colour::hue_shift(factor));
-        }
+        "jitter-brightness" => colour::brightness(&mut pixels, within(name, one()?, FACTOR)? as f32),
+        "jitter-contrast" => colour::contrast(&mut pixels, within(name, one()?, FACTOR)? as f32),
+        "jitter-saturation" => colour::saturation(&mut pixels, within(name, one()?, FACTOR)? as f32),
+        "hue" => colour::hue(&mut pixels, colour::hue_shift(within(name, one()?, 0.5)?)),
         "cutout" => {
             let [cut, x, y] = numbers(name, value)?;
             if let Some(rectangle) = cutout_rectangle(cut, [x, y], [width, height]) {
@@ -93,14 +110,16 @@ fn apply(image: &RgbImage, name: &str, value: Option<&str>, size: usize) -> Resu
         }
         "resized-crop" => {
             let frame: [f64; 4] = numbers(name, value)?;
-            let [top, left, h, w] = frame.map(|v| v as usize);
             let whole = frame.iter().all(|v| *v >= 0.0 && v.fract() == 0.0);
-            if !whole || h == 0 || w == 0 || top + h > height || left + w > width {
-                let shown = value.unwrap_or_default();
+            // In f64, where sums of large numbers are still large.
+            let inside = frame[0] + frame[2] <= height as f64 && frame[1] + frame[3] <= width as f64;
+            if !whole || !inside || frame[2] == 0.0 || frame[3] == 0.0 {
+                let shown = quoted_where_odd(value.unwrap_or_default());
                 return Err(usage!(
                     "--value {shown}: must be top,left,height,width inside the {width}x{height} image"
                 ));
             }
+            let [top, left, h, w] = frame.map(|v| v as usize);
             let axes = (Axis::new(w, size), Axis::new(h, size));
             let crop = Crop { top, left, height: h, width: w };
             let mut out = vec![0; size * size * 3];
@@ -111,14 +130,20 @@ fn apply(image: &RgbImage, name: &str, value: Option<&str>, size: usize) -> Resu
             let operation: Operation = name.parse().map_err(|_| {
                 let names: Vec<&str> = OPERATIONS.iter().map(|(_, name, _)| *name).collect();
                 usage!(
-                    "--op {name}: must be one of {}, jitter-brightness, jitter-contrast, jitter-saturation, hue, grayscale, \
+                    "--op {}: must be one of {}, jitter-brightness, jitter-contrast, jitter-saturation, hue, grayscale, \
                      hflip, cutout, resized-crop",
+                    quoted_where_odd(name),
                     names.join(", ")
                 )
             })?;
             let takes_value =
                 OPERATIONS.iter().any(|(known, _, range)| *known == operation && range.is_some());
             let value = if takes_value { one()? } else { 0.0 };
+            let most = most(operation, width.max(height));
+            let value = within(name, value, most)?;
+            if operation == Operation::Posterize && value < 0.0 {
+                return Err(usage!("--value {}: must be 0 to 8 for posterize", number(value)));
+            }
             OperationParameters::new(operation, value, [width, height]).apply(
                 &mut pixels,
                 width,

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::device::DeviceArguments;
@@ -41,13 +42,13 @@ struct StepArguments {
     /// Mixed views as well; solar has them unless told otherwise
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     mixup: Option<bool>,
-    /// Samples a step
+    /// Samples per step (1 to 4096)
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
-    /// Channels of the network's first stage
+    /// Channels of the network's first stage (1 to 1024)
     #[arg(long, default_value_t = 64)]
     width: usize,
-    /// Counted steps, after one that is not
+    /// Counted steps, after one that is not (1 to 100000)
     #[arg(long, default_value_t = 5)]
     steps: usize,
     #[command(flatten)]
@@ -110,6 +111,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
 
     let mut whole = Vec::with_capacity(steps);
     let mut parts: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
+    let progress = ProgressBar::new(steps as u64);
     for step in 0..=steps {
         training.begin_epoch(EPOCH, &mut *device)?;
         device.synchronise()?;
@@ -118,8 +120,10 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         device.synchronise()?;
         if step > 0 {
             whole.push(started.elapsed().as_secs_f64());
+            progress.inc(1);
         }
     }
+    progress.finish_and_clear();
     training.begin_epoch(EPOCH, &mut *device)?;
     for primitive in &plan.primitives {
         let started = Instant::now();

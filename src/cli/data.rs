@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::{fetch, output};
 use crate::data::recipe::{DatasetName, Recipe, prepare};
 use crate::data::statistics;
-use crate::settings::{ImbalanceType, Settings, choices};
+use crate::settings::{ImbalanceType, Settings, choices, quoted_where_odd};
 use crate::train::tensor_file::{TensorFile, Values};
 use crate::usage;
 
@@ -77,8 +77,9 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
         return Err(usage!("--image-size {image_size}: must be 1 to 1024"));
     }
     let imb_factor = arguments.imb_factor.unwrap_or_else(|| choices::imb_factor(&dataset.to_string()));
-    let imb_type = ImbalanceType::from_word(&arguments.imb_type)
-        .ok_or_else(|| usage!("--imb-type {}: must be exp, step or none", arguments.imb_type))?;
+    let imb_type = ImbalanceType::from_word(&arguments.imb_type).ok_or_else(|| {
+        usage!("--imb-type {}: must be exp, step or none", quoted_where_odd(&arguments.imb_type))
+    })?;
     let defaults = Settings::default();
     let data = prepare(&Recipe {
         dataset,

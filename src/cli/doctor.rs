@@ -1,18 +1,21 @@
 //! `records doctor`: what this machine offers for training, and what to install for what is missing.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use anyhow::Result;
 use clap::Args;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::output;
 use crate::data::fetch::archives::{CIFAR10, CIFAR100};
+use crate::device::gpu::cache::Place;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
 use crate::settings::Settings;
+use crate::text::printable;
 use crate::usage;
 
 /// Arguments of `records doctor`.
@@ -66,6 +69,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
         Err(reason) => rows.push(row("NVIDIA driver", format!("{reason}; {INSTALL_DRIVER}"))),
     }
     rows.push(row("NVRTC", nvrtc()));
+    rows.push(row("kernel cache", kernel_cache()));
     let folder = arguments.data_dir.as_deref().unwrap_or(Path::new("data"));
     let found = data_sets(folder);
     if found.is_empty() {
@@ -94,7 +98,7 @@ fn row(item: &str, found: String) -> [String; 2] {
 
 /// Names of GPUs, CPUs and folders come from outside; none may break the table.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(text)
 }
 
 fn shown(path: &Path) -> String {
@@ -120,6 +124,15 @@ fn nvrtc() -> String {
             format!("{major}.{minor}, {} (by {}){builtins}", shown(&nvrtc.path), nvrtc.found_by)
         }
         Err(reason) => format!("{reason}; {INSTALL_NVRTC}"),
+    }
+}
+
+/// Where compiled kernels are kept, or why nowhere.
+fn kernel_cache() -> String {
+    match Place::find() {
+        Ok(Place::Folder(folder)) => shown(&folder),
+        Ok(Place::Nowhere(reason)) => format!("none, kernels are compiled every time: {reason}"),
+        Err(error) => format!("unusable: {error}"),
     }
 }
 
@@ -260,7 +273,7 @@ fn data_set(folder: &Path) -> Option<String> {
     None
 }
 
-/// Whether runs can be written, tried with a file that is removed again.
+/// Whether runs can be written, as far as permissions tell; nothing is made.
 fn runs_folder(folder: &Path) -> String {
     let place = shown(folder);
     let (tried, what) = if folder.is_dir() {
@@ -270,13 +283,13 @@ fn runs_folder(folder: &Path) -> String {
     } else {
         (PathBuf::from("."), format!("{place} can be made"))
     };
-    let file = tried.join(format!(".records-doctor-{}", std::process::id()));
-    match OpenOptions::new().write(true).create_new(true).open(&file) {
-        Ok(_) => match fs::remove_file(&file) {
-            Ok(()) => what,
-            Err(error) => format!("{what}, but {} cannot be removed: {error}", shown(&file)),
-        },
-        Err(error) => format!("{} cannot be written: {error}; use --exp-dir", shown(&tried)),
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    match accessat(CWD, &tried, wanted, AtFlags::EACCESS) {
+        Ok(()) => what,
+        Err(number) => {
+            let error = std::io::Error::from(number);
+            format!("{} cannot be written: {error}; use --exp-dir", shown(&tried))
+        }
     }
 }
 
@@ -344,7 +357,7 @@ mod tests {
     fn runs_folder_says_what_is_in_the_way() {
         let root = tempfile::tempdir().unwrap();
         assert!(runs_folder(root.path()).ends_with("can be written"));
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "the trial file is gone");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0, "nothing is made");
         let file = root.path().join("runs");
         fs::write(&file, b"").unwrap();
         assert!(runs_folder(&file).contains("is not a folder"));

@@ -8,11 +8,13 @@ use clap::Args;
 use super::device::DeviceArguments;
 use super::output;
 use crate::data::left_out::PREFIX;
-use crate::data::recipe::open_test;
+use crate::data::recipe::{file_of, open_test_if};
 use crate::settings::Settings;
 use crate::text::printable;
 use crate::train::checkpoint::Checkpoint;
+use crate::train::divergence;
 use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot};
+use crate::train::resume_checks;
 use crate::train::run::recipe;
 use crate::train::training::{EVALUATION_BATCH, model};
 use crate::usage;
@@ -26,6 +28,9 @@ pub struct EvalArguments {
     /// Where the data set is now; default: where it was when the run was trained
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// Evaluate on other test images of the same classes than those of the run
+    #[arg(long)]
+    other_test_images: bool,
     #[command(flatten)]
     device: DeviceArguments,
 }
@@ -37,18 +42,23 @@ pub struct EvalArguments {
 pub fn run(arguments: &EvalArguments) -> Result<()> {
     let shown = arguments.checkpoint.display();
     let checkpoint = Checkpoint::read(&arguments.checkpoint)?;
-    let mut settings: Settings =
-        toml::from_str(&checkpoint.config).map_err(|error| usage!("{shown}: its configuration: {error}"))?;
-    settings.validate()?;
+    let mut settings: Settings = toml::from_str(&checkpoint.config)
+        .map_err(|error| usage!("{shown}: its configuration: {}", error.message()))?;
+    settings.validate().map_err(|error| usage!("{shown}: its configuration: {error}"))?;
     if arguments.data_dir.is_some() {
         settings.data_dir.clone_from(&arguments.data_dir);
     }
-    let source = open_test(&recipe(&settings)?)?;
+    let (path, others) = (&arguments.checkpoint, arguments.other_test_images);
+    let recipe = recipe(&settings)?;
+    let source = open_test_if(&recipe, &|outline| {
+        resume_checks::check_test_outline(outline, &checkpoint, path, others)
+    })?;
+    let changes = resume_checks::check_test_data(&source, &checkpoint, path, others, &|part, image| {
+        file_of(&recipe, part, image)
+    })?;
     let counts = checkpoint.progress.train_counts.as_deref();
-    if source.classes != checkpoint.progress.classes
-        || counts.is_some_and(|counts| counts.len() != source.classes.len())
-    {
-        return Err(usage!("{shown}: the data set's classes are not those the checkpoint was trained on"));
+    if counts.is_some_and(|counts| counts.len() != source.classes.len()) {
+        return Err(usage!("{shown}: its class counts do not fit its {} classes", source.classes.len()));
     }
     let Some(test) = source.test else {
         return Err(usage!(
@@ -61,6 +71,9 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     let images = ResidentImages::new(&test, source.normalisation, &mut *device)?;
     let evaluation = Evaluation::new(&model, images, EVALUATION_BATCH, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;
+    if let Some(sign) = divergence::in_logits(&logits, source.classes.len(), "test") {
+        return Err(usage!("{shown}: {sign}; the run had diverged, so use an earlier checkpoint"));
+    }
     let metrics = evaluate::metrics(&logits, &test.labels, source.classes.len(), counts);
 
     let mut text = format!(
@@ -79,6 +92,12 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         }
     }
     text.push('\n');
+    if !changes.is_empty() {
+        text.push_str(&format!("other test images than those of the run: {}\n", changes.join("; ")));
+    }
+    if evaluate::are_all_the_same(&logits, source.classes.len()) {
+        text.push_str(&format!("{}\n", divergence::SAME_LOGITS));
+    }
     if let (Some(log_prior), Some(_), Some(counts)) = (log_prior, model.debias.estimate(), counts) {
         let prior: Vec<f64> = log_prior.iter().map(|&log| f64::from(log).exp()).collect();
         let distance = evaluate::prior_distance(&prior, counts);

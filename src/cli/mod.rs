@@ -24,6 +24,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::error::{exit_code, one_line};
+use crate::settings::{MOST_THREADS, quoted_where_odd};
+use crate::usage;
 
 /// Trains image classifiers from long-tailed data whose labels are candidate sets, with RECORDS and its peers.
 #[derive(Parser, Debug)]
@@ -74,6 +76,7 @@ fn dispatch(command: &Command) -> Result<()> {
 
 /// Runs the program: parses the arguments, runs one command, turns its error into one line and an exit code.
 pub fn main() -> ExitCode {
+    let_large_writes_fail();
     match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader (`| head`) has had enough.
@@ -86,9 +89,35 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A write beyond the largest file size that is allowed (`ulimit -f`) would end the process by a signal, without a word; with
+/// the signal ignored it fails as on a full disk does.
+fn let_large_writes_fail() {
+    // SAFETY: no handler is installed, and no other thread runs yet.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// The threads that decode images take their number from here; whatever stands there is started.
+fn check_environment() -> Result<()> {
+    for name in ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"] {
+        let Some(value) = std::env::var_os(name) else { continue };
+        let threads = value.to_str().and_then(|text| text.parse::<usize>().ok());
+        if threads.is_none_or(|threads| threads > MOST_THREADS) {
+            let shown = quoted_where_odd(&value.to_string_lossy());
+            return Err(usage!("{name} {shown}: must be a whole number from 0 to {MOST_THREADS}"));
+        }
+    }
+    Ok(())
+}
+
 fn run(argv: impl IntoIterator<Item = OsString>) -> Result<()> {
     match parse::parse(argv)? {
         parse::Parsed::Text(text) => output::print(&text),
-        parse::Parsed::Command(command) => dispatch(&command),
+        parse::Parsed::Command(command) => {
+            // The doctor ends well on any machine.
+            if !matches!(command, Command::Doctor(_)) {
+                check_environment()?;
+            }
+            dispatch(&command)
+        }
     }
 }

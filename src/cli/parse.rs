@@ -76,7 +76,7 @@ fn command() -> clap::Command {
         .mut_subcommand("table", |table| {
             table.mut_args(|argument| {
                 let set_by_the_grid =
-                    SET_BY_THE_GRID.iter().any(|(name, _)| argument.get_long() == Some(name));
+                    SET_BY_THE_GRID.iter().any(|(name, ..)| argument.get_long() == Some(name));
                 with_help_of_setting(argument, &of_table).hide(set_by_the_grid)
             })
         })

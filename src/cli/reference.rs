@@ -1,10 +1,10 @@
 //! Flags of the reference trainer that are said differently here, so that its published commands can be pasted
-//! (SPEC-LONG j.1, j.2). Underscores and other spellings are dealt with in [`super::parse`].
+//! (SPEC 10). Underscores and other spellings are dealt with in [`super::parse`].
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::settings::{Debias, GivenSettings, Schedule, Settings, allowed, choices};
+use crate::settings::{Debias, GivenSettings, MOST, Schedule, Settings, allowed, choices, number};
 use crate::usage;
 
 /// Flags of the reference trainer.
@@ -70,11 +70,9 @@ impl ReferenceFlags {
         if let Some(ratio) = self.imb_ratio {
             let other = given.imb_factor.map(|factor| factor.to_string());
             agree(&format!("--imb-ratio {ratio}"), "imb-factor", other.as_deref())?;
-            if !(ratio.is_finite() && ratio >= 1.0) {
-                return Err(usage!(
-                    "--imb-ratio {ratio}: must be {}",
-                    allowed("imb-ratio").unwrap_or_default()
-                ));
+            if !(1.0..=MOST).contains(&ratio) {
+                let (ratio, allowed) = (number(ratio), allowed("imb-ratio").unwrap_or_default());
+                return Err(usage!("--imb-ratio {ratio}: must be {allowed}"));
             }
             settings.imb_factor = 1.0 / ratio;
         }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::device::DeviceArguments;
+use super::output;
 use crate::train::replay::replay_file;
 
 /// Arguments of `records replay`.
@@ -28,5 +29,9 @@ pub struct ReplayArguments {
 /// A usage error naming the file and the tensor or metadata string at fault.
 pub fn run(arguments: &ReplayArguments) -> Result<()> {
     let mut device = arguments.device.open()?;
-    replay_file(&arguments.input, &arguments.output, &mut *device)
+    let unread = replay_file(&arguments.input, &arguments.output, &mut *device)?;
+    if !unread.is_empty() {
+        output::note(&format!("metadata that a replay does not read: {}", unread.join(", ")));
+    }
+    Ok(())
 }

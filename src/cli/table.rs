@@ -6,25 +6,31 @@ use anyhow::{Result, anyhow};
 use clap::{ArgAction, Args};
 
 use super::output;
-use crate::files::write_atomically;
+use crate::files::{is_file, write_atomically};
 use crate::report::published;
 use crate::report::results::{Results, Shown};
-use crate::settings::{GivenSettings, allowed, choices};
+use crate::settings::{self, GivenSettings, Settings, allowed, choices};
 use crate::train::grid::{Benchmark, Column, Grid, ROWS, Row, Run, State, commands, execute};
 use crate::usage;
 
-/// Settings that the grid gives its runs, with the way to choose them; `table` takes no flag for them.
-pub const SET_BY_THE_GRID: &[(&str, &str)] = &[
-    ("method", "choose rows with --methods"),
-    ("debias", "choose rows with --methods"),
-    ("mixup", "choose rows with --methods"),
-    ("partial-rate", "choose columns with --q"),
-    ("imb-factor", "choose columns with --rho"),
-    ("seed", "choose seeds with --seeds"),
-    ("name", "choose the folder of all runs with --exp-dir"),
-    ("lw-loss", "LW is no row of the table"),
-    ("lw-beta", "LW is no row of the table"),
+/// A setting that the grid gives its runs, whether it is given nevertheless, and the way to choose it.
+type SetByTheGrid = (&'static str, fn(&GivenSettings) -> bool, &'static str);
+
+/// Settings that the grid gives its runs; `table` takes no flag for them.
+pub const SET_BY_THE_GRID: &[SetByTheGrid] = &[
+    ("method", |given| given.method.is_some(), "choose rows with --methods"),
+    ("debias", |given| given.debias.is_some(), "choose rows with --methods"),
+    ("mixup", |given| given.mixup.is_some(), "choose rows with --methods"),
+    ("partial-rate", |given| given.partial_rate.is_some(), "choose columns with --q"),
+    ("imb-factor", |given| given.imb_factor.is_some(), "choose columns with --rho"),
+    ("seed", |given| given.seed.is_some(), "choose seeds with --seeds"),
+    ("name", |given| given.name.is_some(), "choose the folder of all runs with --exp-dir"),
+    ("lw-loss", |given| given.lw_loss.is_some(), "LW is no row of the table"),
+    ("lw-beta", |given| given.lw_beta.is_some(), "LW is no row of the table"),
 ];
+
+/// Runs that a table may have at most.
+const MOST_RUNS: usize = 10_000;
 
 /// Data sets whose imbalance and ambiguity are ours to choose.
 const DATASETS: &[&str] = &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "synthetic"];
@@ -89,6 +95,9 @@ fn must_be(flag: &str, value: &str) -> anyhow::Error {
 
 /// The values of a list, which must hold none twice.
 fn once<T: PartialEq + std::fmt::Display + Copy>(flag: &str, values: &[T]) -> Result<Vec<T>> {
+    if values.len() > MOST_RUNS {
+        return Err(usage!("--{flag}: {} values; a table has at most {MOST_RUNS} runs", values.len()));
+    }
     match (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
         Some(i) => Err(usage!("--{flag}: {} is there twice; give each value once", values[i])),
         None => Ok(values.to_vec()),
@@ -112,20 +121,36 @@ impl TableArguments {
     fn columns(&self, benchmark: Benchmark) -> Result<Vec<Column>> {
         let rhos = once("rho", self.rho.as_deref().unwrap_or(&published::RHOS))?;
         let qs = once("q", self.q.as_deref().unwrap_or(&published::qs(benchmark)))?;
-        if let Some(rho) = rhos.iter().find(|rho| !(rho.is_finite() && **rho >= 1.0)) {
-            return Err(must_be("rho", &rho.to_string()));
+        if let Some(rho) = rhos.iter().find(|rho| !(1.0..=settings::MOST).contains(*rho)) {
+            return Err(must_be("rho", &settings::number(*rho)));
         }
-        if let Some(q) = qs.iter().find(|q| !(0.0..1.0).contains(*q)) {
-            return Err(must_be("q", &q.to_string()));
+        // The names of the runs' folders hold both numbers without an exponent.
+        let fine = |q: f64| q == 0.0 || (settings::LEAST..1.0).contains(&q);
+        if let Some(q) = qs.iter().find(|q| !fine(**q)) {
+            return Err(must_be("q", &settings::number(*q)));
         }
         Ok(rhos.iter().flat_map(|&rho| qs.iter().map(move |&q| Column { rho, q })).collect())
     }
 
-    fn refuse_what_the_grid_sets(&self) -> Result<()> {
-        let given = toml::Table::try_from(&self.given)?;
-        match SET_BY_THE_GRID.iter().find(|(name, _)| given.contains_key(*name)) {
-            Some((name, remedy)) => Err(usage!("--{name}: the table does not take it; {remedy}")),
+    /// Refuses settings that the grid sets, and values out of their range, also those that none of the rows reads.
+    fn check_given(&self) -> Result<()> {
+        if let Some((name, _, remedy)) = SET_BY_THE_GRID.iter().find(|(_, is_given, _)| is_given(&self.given))
+        {
+            return Err(usage!("--{name}: the table does not take it; {remedy}"));
+        }
+        let mut settings = Settings::default();
+        self.given.apply(&mut settings).map_err(|problem| usage!("{problem}"))?;
+        match settings.out_of_range().into_iter().next() {
+            Some(problem) => Err(usage!("{problem}")),
             None => Ok(()),
+        }
+    }
+
+    fn seeds(&self) -> Result<Vec<u64>> {
+        let seeds = once("seeds", &self.seeds)?;
+        match seeds.iter().find(|&&seed| i64::try_from(seed).is_err()) {
+            Some(seed) => Err(must_be("seeds", &seed.to_string())),
+            None => Ok(seeds),
         }
     }
 
@@ -148,13 +173,22 @@ impl TableArguments {
 
     /// The grid, all its settings checked.
     fn grid(&self) -> Result<Grid> {
-        self.refuse_what_the_grid_sets()?;
+        self.check_given()?;
         let benchmark = self.benchmark()?;
-        let seeds = once("seeds", &self.seeds)?;
+        let (rows, columns, seeds) = (self.rows()?, self.columns(benchmark)?, self.seeds()?);
+        let runs = rows.len().saturating_mul(columns.len()).saturating_mul(seeds.len());
+        if runs > MOST_RUNS {
+            return Err(usage!(
+                "--seeds: {runs} runs ({} rows, {} columns, {} seeds); a table has at most {MOST_RUNS}, so make several",
+                rows.len(),
+                columns.len(),
+                seeds.len()
+            ));
+        }
         let default = Path::new("runs").join(format!("table-{}", benchmark.word()));
         let exp_dir = self.given.exp_dir.clone().unwrap_or(default);
         let given = GivenSettings { exp_dir: Some(exp_dir), ..self.given.clone() };
-        let mut grid = Grid::new(benchmark, self.rows()?, self.columns(benchmark)?, seeds, given)?;
+        let mut grid = Grid::new(benchmark, rows, columns, seeds, given)?;
         if self.report {
             grid = grid.as_found()?;
         }
@@ -213,8 +247,9 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
     if !arguments.report {
         // A file that cannot be written is told now, not after days of training.
         let changed = |states: &[State]| match &arguments.output {
-            Some(path) => write_atomically(path, table(states)?.as_bytes()),
-            None => Ok(()),
+            // A pipe or device gets the table once, at the end.
+            Some(path) if is_file(path)? => write_atomically(path, table(states)?.as_bytes()),
+            _ => Ok(()),
         };
         changed(&states)?;
         if let Some(run) = runs.first() {

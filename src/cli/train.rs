@@ -1,6 +1,6 @@
 //! `records train`: resolves the settings of a run and starts it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -10,6 +10,7 @@ use super::reference::ReferenceFlags;
 use crate::settings::given::SettingsFile;
 use crate::settings::presets::{self, PRESETS};
 use crate::settings::{GivenSettings, Settings, config_toml};
+use crate::train::run_folder::settings_to_resume;
 use crate::usage;
 
 /// Arguments of `records train`. Flags beat --config, which beats --preset, which beats the defaults.
@@ -51,7 +52,12 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         return output::print(&list_of_presets());
     }
     let settings = resolve(arguments)?;
-    let without_effect = arguments.reference.without_effect();
+    let mut without_effect = arguments.reference.without_effect();
+    if arguments.resume.is_some() {
+        let given = &arguments.given;
+        let ours = [("--name", given.name.is_some()), ("--exp-dir", given.exp_dir.is_some())];
+        without_effect.extend(ours.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag));
+    }
     if !without_effect.is_empty() {
         output::note(&format!("without effect here: {}", without_effect.join(", ")));
     }
@@ -71,7 +77,7 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
         (Some(_), Some(config)) => {
             return Err(usage!("--config {}: must be left out with --resume", config.display()));
         }
-        (Some(run), None) => Some(SettingsFile::read(&config_of_run(run)?)?),
+        (Some(run), None) => Some(settings_to_resume(run)?),
         (None, Some(config)) => Some(SettingsFile::read(config)?),
         (None, None) => None,
     };
@@ -107,24 +113,6 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
             _ => usage!("{problem}"),
         }),
     }
-}
-
-/// The `config.toml` of the run whose folder, or a checkpoint in it, is at `path`.
-fn config_of_run(path: &Path) -> Result<PathBuf> {
-    if !path.exists() {
-        return Err(usage!(
-            "--resume {}: not found; must be a run's folder or a checkpoint in it",
-            path.display()
-        ));
-    }
-    // A checkpoint may lie in the run's folder or in a folder of checkpoints inside it.
-    let mut folders = path.ancestors().take(3).map(|folder| folder.join("config.toml"));
-    folders.find(|config| config.is_file()).ok_or_else(|| {
-        usage!(
-            "--resume {}: has no config.toml; must be a run's folder or a checkpoint in it",
-            path.display()
-        )
-    })
 }
 
 fn list_of_presets() -> String {

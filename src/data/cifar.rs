@@ -4,7 +4,6 @@
 //! blue), each row-major. CIFAR-10 has one label byte; CIFAR-100 has two, the coarse and the fine class, and the fine one
 //! counts.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -12,6 +11,7 @@ use anyhow::Result;
 use super::fetch::archives::{self, Archive};
 use super::source::Source;
 use super::{CIFAR10, CIFAR100, ImageSet};
+use crate::files::read_whole;
 use crate::usage;
 
 /// Rows and columns of an image.
@@ -119,9 +119,13 @@ pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
     })
 }
 
+/// The official file has some 1,000 bytes.
+const MOST_NAMES_BYTES: u64 = 1 << 16;
+
 /// The 100 names of `fine_label_names.txt`, one a line; none where the file is not there or names another number.
 fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
-    let text = fs::read_to_string(folder.join("fine_label_names.txt")).ok()?;
+    let bytes = read_whole(&folder.join("fine_label_names.txt"), MOST_NAMES_BYTES).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect();
     (names.len() == CIFAR100_CLASSES.len()).then_some(names)
@@ -161,8 +165,11 @@ impl Layout {
     /// Appends the records of one file to `set`.
     fn append(&self, path: &Path, set: &mut ImageSet) -> Result<()> {
         let remedy = format!("unpack {} again", self.official.file_name);
-        let bytes = fs::read(path)
-            .map_err(|error| usage!("{}: cannot be read: {error}; {remedy}", path.display()))?;
+        // A file may have fewer records than the official one, never more.
+        let name = path.file_name().and_then(|name| name.to_str());
+        let official = self.official.needed().find(|(file, _)| Some(*file) == name);
+        let most = official.map_or(0, |(_, bytes)| bytes);
+        let bytes = read_whole(path, most).map_err(|error| usage!("{error}; {remedy}"))?;
         let labels = self.label_values.len();
         let record_len = labels + IMAGE;
         if bytes.is_empty() {

@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
+use super::fingerprint::{Outline, Part, Sizes};
 use super::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use super::lookalike::{self, Named, did_you_mean};
 use super::source::Source;
@@ -31,10 +32,26 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 /// # Errors
 /// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that look the same, a test
 /// class that `train` lacks, anything that is no JPEG or PNG, and the first image in order that cannot be read, is damaged, or is
-/// larger than 16,384 pixels a side or 256 MiB decoded.
+/// larger than 16,384 pixels a side or more than 256 MiB to decode.
 pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
-    let mut train = Part::new(data_dir, "train", TRAINING_IMAGES);
-    let mut test = Part::new(data_dir, "test", TEST_IMAGES);
+    list(data_dir)?.load(size)
+}
+
+/// The images of a class folder set, not read yet.
+pub struct Listing {
+    classes: Vec<String>,
+    train: Split,
+    test: Split,
+    notes: Vec<String>,
+}
+
+/// Lists what [`load`] reads.
+///
+/// # Errors
+/// As there, but for those of images.
+pub fn list(data_dir: &Path) -> Result<Listing> {
+    let mut train = Split::new(data_dir, "train", TRAINING_IMAGES);
+    let mut test = Split::new(data_dir, "test", TEST_IMAGES);
     let classes = train.class_folders()?;
     if classes.len() > MAX_CLASSES {
         return Err(usage!(
@@ -49,17 +66,43 @@ pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
     let test_folders = test.class_folders()?;
     test.list_images(&test_folders, &classes)?;
     notes.extend(same_files(data_dir, &train.images, &test.images));
+    Ok(Listing { classes, train, test, notes })
+}
 
-    let progress = loading_bar(train.images.len() + test.images.len());
-    let sets = load_all(&train.images, size, &progress)
-        .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &progress)?)));
-    progress.finish_and_clear();
-    let left_out = [&train, &test].into_iter().filter_map(Part::left_out).collect();
-    let (train, test) = sets?;
+impl Listing {
+    /// Class names and sizes.
+    pub fn outline(&self) -> Outline {
+        let sizes = |split: &Split| {
+            let labels: Vec<Option<u8>> = split.images.iter().map(|entry| Some(entry.label)).collect();
+            Sizes::of(&labels, self.classes.len())
+        };
+        let (train, test) = (sizes(&self.train), Some(sizes(&self.test)));
+        Outline { classes: self.classes.clone(), train, test }
+    }
 
-    let (train_normalisation, test_normalisation) =
-        if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
-    Ok(Source { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
+    /// The file of an image by its position.
+    pub fn file(&self, part: Part, position: usize) -> Option<String> {
+        let split = if part == Part::Train { &self.train } else { &self.test };
+        Some(split.images.get(position)?.path.display().to_string())
+    }
+
+    /// Reads the images; see [`load`].
+    ///
+    /// # Errors
+    /// A usage error that names the first image in order that cannot be read.
+    pub fn load(self, size: usize) -> Result<Source> {
+        let Self { classes, train, test, notes } = self;
+        let progress = loading_bar(train.images.len() + test.images.len());
+        let sets = load_all(&train.images, size, &progress)
+            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &progress)?)));
+        progress.finish_and_clear();
+        let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
+        let (train, test) = sets?;
+
+        let (train_normalisation, test_normalisation) =
+            if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
+        Ok(Source { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
+    }
 }
 
 /// An image still to be read.
@@ -72,7 +115,7 @@ struct Entry {
 const LITTER: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"];
 
 /// `train` or `test`: its images, and those that are skipped.
-struct Part {
+struct Split {
     root: PathBuf,
     /// What its images are called.
     what: &'static str,
@@ -82,7 +125,7 @@ struct Part {
     first_hidden: Option<PathBuf>,
 }
 
-impl Part {
+impl Split {
     fn new(data_dir: &Path, name: &str, what: &'static str) -> Self {
         Self { root: data_dir.join(name), what, images: Vec::new(), hidden: 0, first_hidden: None }
     }

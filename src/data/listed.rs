@@ -13,6 +13,7 @@ use indicatif::ProgressBar;
 
 use super::candidates::CandidateSets;
 use super::decode::{Fit, decode_all, decode_square, loading_bar};
+use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
 use super::recipe::{TestData, TrainingData};
@@ -162,6 +163,11 @@ impl List {
 
     fn candidates(&self, classes: &Classes) -> Result<CandidateSets> {
         let count = classes.names.len();
+        crate::memory::ensure_room(
+            crate::memory::product(&[self.rows.len(), count]),
+            &format!("{}: {} candidate sets of {count} classes", self.file.display(), self.rows.len()),
+            "split the data set",
+        )?;
         let mut sets = CandidateSets { classes: count, rows: vec![0; self.rows.len() * count] };
         for (row, set) in self.rows.iter().zip(sets.rows.chunks_exact_mut(count)) {
             for &name in &row.candidates {
@@ -327,12 +333,36 @@ pub struct ListedSource {
 }
 
 impl ListedSource {
+    /// Class names and sizes.
+    ///
+    /// # Errors
+    /// A usage error with file and line for a class that is unknown.
+    pub fn outline(&self) -> Result<Outline> {
+        let count = self.classes.names.len();
+        let sizes = |list: &List| -> Result<Sizes> { Ok(Sizes::of(&list.labels(&self.classes)?, count)) };
+        // A name that is unknown in a set is reported before one that is unknown as a label.
+        self.train.candidates(&self.classes)?;
+        Ok(Outline {
+            classes: self.classes.names.clone(),
+            train: sizes(&self.train)?,
+            test: self.test.as_ref().map(sizes).transpose()?,
+        })
+    }
+
+    /// The file of an image by its position, with the line that lists it.
+    pub fn file(&self, part: Part, position: usize) -> Option<String> {
+        let list = if part == Part::Train { &self.train } else { self.test.as_ref()? };
+        let row = list.rows.get(position)?;
+        Some(format!("{}, line {}", list.folder.join(&row.image).display(), row.line))
+    }
+
     /// Reads all images as RGB of `size` x `size`.
     ///
     /// # Errors
     /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too large or outside its
     /// folder. One without line for a class that no candidate set holds.
     pub fn training_data(self, size: usize) -> Result<TrainingData> {
+        let outline = self.outline()?;
         let Self { classes, train, test, normalisation, notes } = self;
         let candidates = train.candidates(&classes)?;
         if let Some(absent) = candidates.frequencies().iter().position(|&sets| sets == 0) {
@@ -352,6 +382,7 @@ impl ListedSource {
         progress.finish_and_clear();
         let (images, test_images) = images?;
         Ok(TrainingData {
+            outline,
             classes: classes.names,
             index: (0..).take(labels.len()).collect(),
             train: ImageSet { images, labels, height: size, width: size },
@@ -369,6 +400,7 @@ impl ListedSource {
     /// # Errors
     /// As there.
     pub fn test_data(self, size: usize) -> Result<TestData> {
+        let outline = self.outline()?;
         let Self { classes, test, normalisation, .. } = self;
         let mut set = None;
         if let Some(list) = test {
@@ -378,7 +410,7 @@ impl ListedSource {
             progress.finish_and_clear();
             set = Some(test_set(images?, labels, size));
         }
-        Ok(TestData { classes: classes.names, test: set, normalisation, left_out: Vec::new() })
+        Ok(TestData { outline, classes: classes.names, test: set, normalisation, left_out: Vec::new() })
     }
 }
 

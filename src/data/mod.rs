@@ -6,6 +6,7 @@ pub mod cifar;
 pub mod csv;
 pub mod decode;
 pub mod fetch;
+pub mod fingerprint;
 pub mod folder;
 pub mod image_path;
 pub mod left_out;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::Result;
 
 use super::candidates::CandidateSets;
+use super::fingerprint::{Outline, Part};
 use super::left_out::{LeftOut, PREFIX, TEST_IMAGES, TRAINING_IMAGES, incomplete_batch};
 use super::listed::ListedSource;
 use super::longtail::{class_counts, draw_subset, shuffle_counts};
@@ -92,6 +93,8 @@ pub struct Recipe {
 /// The data of a run.
 #[derive(Clone, Debug)]
 pub struct TrainingData {
+    /// Class names and sizes of the source, before a subset was drawn.
+    pub outline: Outline,
     pub classes: Vec<String>,
     /// Positions of the training images in their source, `[N]`.
     pub index: Vec<i32>,
@@ -163,6 +166,8 @@ impl TrainingData {
 /// The test images of a data set.
 #[derive(Clone, Debug)]
 pub struct TestData {
+    /// Class names and sizes of the source.
+    pub outline: Outline,
     pub classes: Vec<String>,
     /// `None` where the data set has no test images.
     pub test: Option<ImageSet>,
@@ -179,20 +184,28 @@ enum Opened {
     Listed(Box<ListedSource>),
 }
 
-fn open(recipe: &Recipe) -> Result<Opened> {
+/// Looks at what is known of a data set before its images are read, and may refuse it.
+pub type Look<'a> = &'a dyn Fn(&Outline) -> Result<()>;
+
+fn open(recipe: &Recipe, look: Look<'_>) -> Result<Opened> {
     let folder = recipe.data_dir.as_deref().unwrap_or(Path::new("data"));
     let source = match recipe.dataset {
         DatasetName::Cifar10Lt => cifar::load_cifar10(folder)?,
         DatasetName::Cifar100Lt | DatasetName::Cifar100LtNu => cifar::load_cifar100(folder)?,
-        DatasetName::Folder => folder::load(folder, recipe.image_size)?,
+        DatasetName::Folder => {
+            let listing = folder::list(folder)?;
+            look(&listing.outline())?;
+            listing.load(recipe.image_size)?
+        }
         DatasetName::Synthetic => synthetic::generate(
             u64::from(recipe.data_seed),
             recipe.synthetic_train_per_class,
             recipe.synthetic_test_per_class,
-        ),
-        DatasetName::Voc => return Ok(Opened::Listed(Box::new(voc::open(folder)?))),
-        DatasetName::Csv => return Ok(Opened::Listed(Box::new(csv::open(folder)?))),
+        )?,
+        DatasetName::Voc => return looked_at(voc::open(folder)?, look),
+        DatasetName::Csv => return looked_at(csv::open(folder)?, look),
     };
+    look(&source.outline())?;
     let size = recipe.image_size;
     if source.train.height != size || source.train.width != size {
         let (name, own) = (recipe.dataset, source.train.height);
@@ -201,17 +214,42 @@ fn open(recipe: &Recipe) -> Result<Opened> {
     Ok(Opened::Labelled(Box::new(source)))
 }
 
+fn looked_at(listed: ListedSource, look: Look<'_>) -> Result<Opened> {
+    look(&listed.outline()?)?;
+    Ok(Opened::Listed(Box::new(listed)))
+}
+
 /// The test images alone.
 ///
 /// # Errors
 /// Usage errors that name the folder or file.
 pub fn open_test(recipe: &Recipe) -> Result<TestData> {
-    match open(recipe)? {
+    open_test_if(recipe, &|_| Ok(()))
+}
+
+/// The file of the image at `position` of a source; `None` where images have no files of their own or it cannot be found.
+pub fn file_of(recipe: &Recipe, part: Part, position: usize) -> Option<String> {
+    let folder = recipe.data_dir.as_deref().unwrap_or(Path::new("data"));
+    match recipe.dataset {
+        DatasetName::Folder => folder::list(folder).ok()?.file(part, position),
+        DatasetName::Voc => voc::open(folder).ok()?.file(part, position),
+        DatasetName::Csv => csv::open(folder).ok()?.file(part, position),
+        _ => None,
+    }
+}
+
+/// As [`open_test`], if `look` lets the data set pass; it is asked before images are read.
+///
+/// # Errors
+/// As there, and those of `look`.
+pub fn open_test_if(recipe: &Recipe, look: Look<'_>) -> Result<TestData> {
+    match open(recipe, look)? {
         Opened::Listed(listed) => listed.test_data(recipe.image_size),
         Opened::Labelled(source) => {
+            let outline = source.outline();
             let Source { classes, test, test_normalisation, mut left_out, .. } = *source;
             left_out.retain(|left_out| left_out.what == TEST_IMAGES);
-            Ok(TestData { classes, test: Some(test), normalisation: test_normalisation, left_out })
+            Ok(TestData { outline, classes, test: Some(test), normalisation: test_normalisation, left_out })
         }
     }
 }
@@ -224,6 +262,14 @@ pub fn open_test(recipe: &Recipe) -> Result<TestData> {
 /// # Errors
 /// Usage errors that name the flag, file or folder at fault.
 pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
+    prepare_if(recipe, &|_| Ok(()))
+}
+
+/// As [`prepare`], if `look` lets the data set pass; it is asked before images are read.
+///
+/// # Errors
+/// As there, and those of `look`.
+pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     let Recipe { imb_factor, partial_rate, .. } = *recipe;
     if !(imb_factor > 0.0 && imb_factor <= 1.0) {
         return Err(usage!("--imb-factor {imb_factor}: must be above 0 and at most 1"));
@@ -231,7 +277,7 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
     if !(0.0..1.0).contains(&partial_rate) {
         return Err(usage!("--partial-rate {partial_rate}: must be at least 0 and below 1"));
     }
-    let source = match open(recipe)? {
+    let source = match open(recipe, look)? {
         Opened::Labelled(source) => *source,
         Opened::Listed(listed) => return listed.training_data(recipe.image_size),
     };
@@ -239,6 +285,7 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
     if classes < 2 {
         return Err(usage!("the data set has {classes} class; training needs at least 2"));
     }
+    let outline = source.outline();
     let sizes = source.train.class_sizes(classes);
     let (counts, subset_of) = kept(recipe, &source.classes, &sizes)?;
     let mut rng = NumpyLegacy::new(recipe.data_seed);
@@ -255,6 +302,7 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
     left_out.extend(subset_of);
     let ImageSet { images, labels, height, width } = train;
     Ok(TrainingData {
+        outline,
         classes: source.classes,
         index,
         train: ImageSet { images, labels: labels.into_iter().map(Some).collect(), height, width },

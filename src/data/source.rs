@@ -1,5 +1,6 @@
 //! What every source of images gives: a training set, balanced or not, and a test set.
 
+use super::fingerprint::{Outline, Sizes};
 use super::left_out::LeftOut;
 use super::{ImageSet, Normalisation};
 
@@ -20,6 +21,15 @@ pub struct Source {
     pub left_out: Vec<LeftOut>,
     /// What else a user should know of the data, a line each.
     pub notes: Vec<String>,
+}
+
+impl Source {
+    /// Class names and sizes.
+    pub fn outline(&self) -> Outline {
+        let sizes =
+            |set: &ImageSet| Sizes { images: set.len(), of_class: Some(set.class_sizes(self.classes.len())) };
+        Outline { classes: self.classes.clone(), train: sizes(&self.train), test: Some(sizes(&self.test)) }
+    }
 }
 
 impl ImageSet {

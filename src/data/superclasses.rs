@@ -44,7 +44,7 @@ pub const fn cifar100_superclass_of() -> [u8; 100] {
 mod tests {
     use super::*;
 
-    /// Every class once, and the first and last entries of the table as SPEC-LONG c.2 states it the other way round.
+    /// Every class once, and the first and last entries of the inverse table.
     #[test]
     fn every_class_has_one_superclass() {
         let mut all: Vec<u8> = CIFAR100_SUPERCLASSES.concat();

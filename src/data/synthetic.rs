@@ -6,10 +6,12 @@
 //! with one of the head and differs only in texture: a prior learnt from the head hurts the tail, which is what methods
 //! for long-tailed ambiguous labels differ in. Both cues are local and survive cropping.
 
+use anyhow::Result;
 use rayon::prelude::*;
 
 use super::source::Source;
 use super::{ImageSet, Normalisation};
+use crate::memory;
 use crate::random::philox::{Purpose, Stream};
 
 /// Rows and columns of an image.
@@ -84,8 +86,18 @@ fn set(seed: u64, part: u32, per_class: usize) -> ImageSet {
 }
 
 /// The balanced set of a seed: `train_per_class` and `test_per_class` images of each class, in class order.
-pub fn generate(seed: u64, train_per_class: usize, test_per_class: usize) -> Source {
-    Source {
+///
+/// # Errors
+/// A usage error where the images do not fit into memory.
+pub fn generate(seed: u64, train_per_class: usize, test_per_class: usize) -> Result<Source> {
+    // The subset and the device have theirs besides.
+    let images = train_per_class.saturating_mul(3).saturating_add(test_per_class.saturating_mul(2));
+    memory::ensure_room(
+        memory::product(&[images, CLASSES.len(), SIZE * SIZE * 3]),
+        "the made-up images",
+        "take a smaller --synthetic-train-per-class or --synthetic-test-per-class",
+    )?;
+    Ok(Source {
         classes: CLASSES.map(String::from).to_vec(),
         train: set(seed, 0, train_per_class),
         test: set(seed, 1, test_per_class),
@@ -93,7 +105,7 @@ pub fn generate(seed: u64, train_per_class: usize, test_per_class: usize) -> Sou
         test_normalisation: SYNTHETIC,
         left_out: Vec::new(),
         notes: Vec::new(),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -102,18 +114,18 @@ mod tests {
 
     #[test]
     fn images_depend_on_seed_and_part_alone() {
-        let small = generate(3, 4, 2);
-        let large = generate(3, 4, 2);
+        let small = generate(3, 4, 2).unwrap();
+        let large = generate(3, 4, 2).unwrap();
         assert_eq!(small.train.images, large.train.images);
         assert_eq!(small.train.class_sizes(10), vec![4; 10]);
-        assert_ne!(small.train.images, generate(4, 4, 2).train.images);
+        assert_ne!(small.train.images, generate(4, 4, 2).unwrap().train.images);
         assert_ne!(small.train.image(0), small.test.image(0));
     }
 
     /// Mean and spread within 0.03 of the stated constants, which are round figures.
     #[test]
     fn normalisation_is_measured() {
-        let train = generate(0, 200, 1).train;
+        let train = generate(0, 200, 1).unwrap().train;
         let n = (train.images.len() / 3) as f64;
         for channel in 0..3 {
             let values = || train.images.iter().skip(channel).step_by(3).map(|&v| f64::from(v) / 255.0);
@@ -127,7 +139,7 @@ mod tests {
     /// Stripes and spots of one hue have the same mean colour: only texture tells them apart.
     #[test]
     fn colour_does_not_tell_the_look_alikes_apart() {
-        let train = generate(0, 200, 1).train;
+        let train = generate(0, 200, 1).unwrap().train;
         let mean = |class: usize, channel: usize| {
             let values =
                 (class * 200..(class + 1) * 200).flat_map(|i| train.image(i).iter().skip(channel).step_by(3));

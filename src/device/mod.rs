@@ -117,6 +117,11 @@ pub trait Device {
         1
     }
 
+    /// Whether the device's memory is the host's.
+    fn in_main_memory(&self) -> bool {
+        false
+    }
+
     /// One line for people: what it is and what of it is used.
     fn describe(&self) -> String;
 

@@ -43,8 +43,19 @@ pub mod counter {
     pub const LOSS: usize = 1;
     /// Rows whose weak view's largest logit is the true class.
     pub const CORRECT: usize = 2;
+    /// From here on [`Primitive::CountFiniteSteps`](super::Primitive::CountFiniteSteps) watches: n after n steps that were all finite,
+    /// -n where step n (from 1) was the first that was not.
+    pub const WATCHED: usize = 3;
+    /// Logits of a step's forwards: one joint forward, or up to three of SoLar's.
+    pub const LOGITS: [usize; 3] = [3, 4, 5];
+    /// Losses of the samples.
+    pub const LOSS_ROWS: usize = 6;
+    /// Running statistics of the batchnorms.
+    pub const RUNNING: usize = 7;
+    /// What is watched.
+    pub const WATCHED_NAMES: [&str; 5] = ["logits", "logits", "logits", "losses", "running statistics"];
     /// Length of the block.
-    pub const LEN: usize = 3;
+    pub const LEN: usize = 8;
 }
 
 /// How confidence rows are renewed from the logits z of a sample's views, less the log-prior where there is one; p is their
@@ -312,6 +323,9 @@ pub enum Primitive {
         loss_rows: Tensor,
         counters: Tensor,
     },
+    /// Whether all of `values` f32 `[len]` are finite: counters`[slot]` = n >= 0 becomes n + 1 if they are, -(n + 1) if not; a negative
+    /// one stays.
+    CountFiniteSteps { len: usize, slot: usize, values: Tensor, counters: Tensor },
     /// F <- m F + (1 - m) mean over the first `rows` rows of features `[R,D]`.
     MeanFeature { rows: usize, inputs: usize, momentum: f32, features: Tensor, mean: Tensor },
     /// log_prior `[K]` = ln(softmax(W F + b) + eps), the class-prior estimate of RECORDS.
@@ -461,6 +475,7 @@ impl Primitive {
             P::LinearGradient { .. } => "linear gradient",
             P::Loss { .. } => "loss",
             P::StepStatistics { .. } => "step statistics",
+            P::CountFiniteSteps { .. } => "finite steps",
             P::MeanFeature { .. } => "mean feature",
             P::ClassPrior { .. } => "class prior",
             P::UpdateConfidence { .. } => "update confidence",
@@ -596,6 +611,10 @@ impl Primitive {
                 add(loss_rows, Read);
                 add(counters, Update);
             }
+            P::CountFiniteSteps { values, counters, .. } => {
+                add(values, Read);
+                add(counters, Update);
+            }
             P::MeanFeature { features, mean, .. } => {
                 add(features, Read);
                 add(mean, Update);
@@ -721,6 +740,7 @@ impl Primitive {
             P::LinearGradient { rows, inputs, outputs, .. } => 4.0 * count(rows * inputs * outputs),
             P::Loss { batch, classes, views, .. } => count(views * batch * classes) * 20.0,
             P::StepStatistics { batch, classes, .. } => count(batch * classes),
+            P::CountFiniteSteps { len, .. } => count(len),
             P::MeanFeature { rows, inputs, .. } => count(rows * inputs),
             P::ClassPrior { inputs, classes, .. } => 2.0 * count(inputs * classes),
             P::UpdateConfidence { rule, batch, classes, .. } => count(rule.views() * batch * classes) * 10.0,

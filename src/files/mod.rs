@@ -1,7 +1,28 @@
-//! The one way this program reads and writes files that a user names.
+//! The one way this program reads and writes files: what a user names, and what it makes for itself in folders that others
+//! may write to.
 
+mod lock;
+mod own;
 mod read;
+mod target;
+mod temporary;
 mod write;
 
-pub use read::{open_regular, read_whole};
-pub use write::write_atomically;
+pub use lock::{Lock, LockError};
+pub use own::{NotOwn, open_own};
+pub use read::{open_for_reading_without_links, open_regular, read_whole};
+pub use target::is_file;
+pub use temporary::remove_leftovers;
+pub use write::{unwritable, write_atomically, write_private};
+
+/// Flags for opening a path of which it is not known what lies there: never waits for the other end of a pipe, never makes a
+/// terminal the process's own.
+fn careful() -> i32 {
+    use rustix::fs::OFlags;
+    (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32
+}
+
+/// As [`careful`], and fails where the last part of the path is a symbolic link.
+fn careful_without_links() -> i32 {
+    careful() | rustix::fs::OFlags::NOFOLLOW.bits() as i32
+}

@@ -1,31 +1,53 @@
 //! Reading files that a user names: only regular files, and never more of one than is asked for.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Result;
 
+use super::{careful, careful_without_links};
 use crate::usage;
 
 /// Opens a regular file (links are followed) for reading and tells its size in bytes.
 ///
 /// # Errors
-/// A usage error naming the file where it is missing, cannot be read, or is a folder, pipe, socket or device: those are refused
-/// without being opened, since opening a pipe waits for a writer.
+/// A usage error naming the file where it is missing, cannot be read, or is a folder, pipe, socket or device. Never waits: what
+/// is no file is refused before it is opened, and what became none in between is opened without waiting and refused then.
 pub fn open_regular(path: &Path) -> Result<(File, u64)> {
     let shown = path.display();
     let unreadable = |error| usage!("{shown}: cannot be read: {error}");
     let metadata = fs::metadata(path).map_err(unreadable)?;
+    is_regular(path, &metadata)?;
+    let file = OpenOptions::new().read(true).custom_flags(careful()).open(path).map_err(unreadable)?;
+    let opened = file.metadata().map_err(unreadable)?;
+    is_regular(path, &opened)?;
+    Ok((file, opened.len()))
+}
+
+/// Opens a regular file for reading where the last part of `path` is no link; never waits.
+///
+/// # Errors
+/// When it cannot be opened, or is a link or no regular file.
+pub fn open_for_reading_without_links(path: &Path) -> io::Result<File> {
+    let refused = || io::Error::other("is no regular file");
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(refused());
+    }
+    let file = OpenOptions::new().read(true).custom_flags(careful_without_links()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
+}
+
+fn is_regular(path: &Path, metadata: &Metadata) -> Result<()> {
+    let shown = path.display();
     if metadata.is_dir() {
-        return Err(usage!("{shown}: is a folder; name a file"));
+        Err(usage!("{shown}: is a folder; name a file"))
+    } else if !metadata.is_file() {
+        Err(usage!("{shown}: is a pipe, socket or device; name a regular file"))
+    } else {
+        Ok(())
     }
-    if !metadata.is_file() {
-        return Err(usage!("{shown}: is a pipe, socket or device; name a regular file"));
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
-    Ok((file, size))
 }
 
 /// The bytes of a regular file of at most `limit` bytes.
@@ -73,10 +95,13 @@ mod tests {
     #[test]
     fn what_is_no_regular_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
         for (path, part) in [
             (folder.path().join("missing"), "cannot be read"),
             (folder.path().to_path_buf(), "is a folder"),
             (Path::new("/dev/zero").to_path_buf(), "device"),
+            (pipe, "is a pipe"),
         ] {
             let error = read_whole(&path, 1 << 20).unwrap_err();
             assert!(error.to_string().contains(part), "{error}");

@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::Architecture;
 use crate::device::{Buffer, Device, Element, Primitive, Tensor};
 use crate::random::philox::{Purpose, Stream};
-use crate::usage;
+use crate::{memory, usage};
 
 /// Named f32 tensors in PyTorch's layouts, in any order.
 pub type StateDict = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -80,6 +80,13 @@ impl Parameters {
         let (entries, running_entries) = layout(architecture);
         let len: usize = entries.iter().map(Entry::len).sum();
         let running_len: usize = running_entries.iter().map(|running| running.channels).sum();
+        // Values, gradients and momentum on the device; first values and no momentum on the host.
+        let copies = if device.in_main_memory() { 5 } else { 2 };
+        memory::ensure_room(
+            memory::product(&[copies, 4, len]),
+            &format!("a network of {len} parameters, with their gradients and momentum"),
+            "take a smaller --width or another --arch",
+        )?;
         let parameters = Self {
             values: device.allocate(Element::F32, len, "the parameters")?,
             gradients: device.allocate(Element::F32, len, "the gradients")?,

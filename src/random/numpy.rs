@@ -104,7 +104,7 @@ pub(super) fn unit_from_words(first: u32, second: u32) -> f64 {
 mod tests {
     use super::*;
 
-    /// The figures SPEC-LONG b.4 states for seed 0.
+    /// The first figures of the reference (NumPy) for seed 0.
     #[test]
     fn stated_vectors() {
         let mut stream = NumpyLegacy::new(0);

@@ -53,7 +53,7 @@ impl PythonRandom {
 mod tests {
     use super::*;
 
-    /// The figures SPEC-LONG b.2 and b.5 state for seed 123.
+    /// The figures of the reference (Python and its class counts) for seed 123.
     #[test]
     fn stated_vectors() {
         assert_eq!(PythonRandom::new(123).random(), 0.052_363_598_850_944_326);

@@ -1,8 +1,6 @@
 //! The settings that one place gave, flags or a TOML file: the others stay unset, so that places can be laid over
 //! each other.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -13,6 +11,7 @@ use super::{
     BadSetting, Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule,
     Settings, allowed, bad, choices,
 };
+use crate::files::read_whole;
 use crate::usage;
 
 /// Some of the [`Settings`], by the same names. What each may be and its default are added to the help from
@@ -144,7 +143,7 @@ pub struct GivenSettings {
     /// How activations are stored: bf16 on a GPU and f32 on the CPU unless said otherwise
     #[arg(long, value_name = "WORD", help_heading = "Run")]
     pub precision: Option<String>,
-    /// CPU threads; 0 takes all
+    /// CPU threads; 0 takes all; no more than four for each core are started, or 16
     #[arg(long, value_name = "THREADS", help_heading = "Run")]
     pub threads: Option<usize>,
     /// Folder that holds the folders of runs
@@ -267,21 +266,28 @@ impl SettingsFile {
     /// A usage error of one line: file, line, key, what is wrong.
     pub fn read(path: &Path) -> Result<SettingsFile> {
         let shown = path.display();
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
-            .map_err(|error| usage!("{shown}: cannot read the settings: {error}"))?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            return Err(usage!("{shown}: too large for a file of settings (over 1 MiB); name a TOML file"));
-        }
+        let bytes = read_whole(path, LARGEST_FILE)?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let byte = error.utf8_error().valid_up_to();
             usage!("{shown}: byte {byte} is not UTF-8; name a TOML file")
         })?;
+        Self::parse(path, text)
+    }
+
+    /// The settings in `text`, which is from `path`.
+    ///
+    /// # Errors
+    /// As [`SettingsFile::read`].
+    pub fn parse(path: &Path, text: String) -> Result<SettingsFile> {
         match toml::from_str(&text) {
             Ok(given) => Ok(SettingsFile { path: path.to_path_buf(), given, text }),
             Err(error) => Err(toml_error(path, &text, &error)),
         }
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Whether the file sets `name`.
@@ -334,7 +340,7 @@ fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error
 }
 
 /// The name nearest to `word`, if one is near: at most a third of the letters differ.
-fn nearest(word: &str, names: &[String]) -> Option<String> {
+pub(crate) fn nearest(word: &str, names: &[String]) -> Option<String> {
     let (distance, name) = names.iter().map(|name| (edits(word, name), name)).min()?;
     (distance <= word.chars().count().max(3) / 3).then(|| name.clone())
 }

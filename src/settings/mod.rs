@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::text::printable;
 use crate::usage;
 pub use choices::{Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule};
 pub use given::GivenSettings;
@@ -223,7 +224,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("data-dir", "a folder"),
     ("imb-factor", "above 0 and at most 1"),
     ("imb-type", "one of exp, step, none"),
-    ("imb-ratio", "a finite number of at least 1"),
+    ("imb-ratio", "a number from 1 to 1e30"),
     ("reverse", "true or false"),
     ("partial-rate", "at least 0 and below 1"),
     ("data-seed", "a whole number from 0 to 4294967295"),
@@ -234,46 +235,57 @@ const ALLOWED: &[(&str, &str)] = &[
     ("width", "a whole number from 1 to 1024"),
     ("method", "one of corr, proden, lw, cavl, cc, solar"),
     ("debias", "one of none, oracle, oracle-post, records"),
-    ("m", "at least 0 and below 1"),
+    ("m", "at least 0 and below 1, in f32 too"),
     ("mixup", "true or false"),
-    ("alpha", "a finite number of at least 0"),
-    ("upd-start", "a whole number of at least 0"),
+    ("alpha", "a number from 0 to 1e30"),
+    ("upd-start", "a whole number from 0 to 1000000"),
     ("lw-loss", "one of sigmoid, cross-entropy"),
-    ("lw-beta", "a finite number of at least 0"),
+    ("lw-beta", "a number from 0 to 1e30"),
     ("est-epochs", "a whole number from 0 to 1000000"),
-    ("rho-range", "two numbers above 0 and at most 1, as in 0.2,0.6"),
-    ("gamma", "two numbers above 0 and at most 1, as in 0.1,0.01"),
+    ("rho-range", "two numbers from 1e-30 to 1, as in 0.2,0.6"),
+    ("gamma", "two numbers from 1e-30 to 1, as in 0.1,0.01"),
     ("queue-length", "a whole number from 0 to 4096"),
-    ("lamd", "a finite number above 0"),
-    ("eta", "above 0 and at most 1"),
-    ("tau", "a finite number above 0"),
-    ("warmup-epoch", "a whole number of at least 0"),
+    ("lamd", "a number from 1e-30 to 1e30"),
+    ("eta", "a number from 1e-30 to 1"),
+    ("tau", "a number from 1e-30 to 1e30"),
+    ("warmup-epoch", "a whole number from 0 to 1000000"),
     ("prior-from", "one of pass, steps"),
     ("epochs", "a whole number from 1 to 1000000"),
     ("batch-size", "a whole number from 2 to 65536"),
-    ("lr", "a finite number above 0"),
-    ("momentum", "at least 0 and below 1"),
-    ("weight-decay", "a finite number of at least 0"),
+    ("lr", "a number from 1e-30 to 1e30"),
+    ("momentum", "at least 0 and below 1, in f32 too"),
+    ("weight-decay", "a number from 0 to 1e30"),
     ("schedule", "one of cosine, step"),
-    ("lr-decay-epochs", "whole numbers of at least 0, as in 700,800,900"),
+    ("lr-decay-epochs", "whole numbers from 0 to 1000000, at most 1000 of them, as in 700,800,900"),
     ("lr-decay-rate", "above 0 and at most 1"),
     ("seed", "a whole number from 0 to 9223372036854775807"),
     ("device", "one of auto, cpu, cuda, sim"),
     ("precision", "one of auto, bf16, f32"),
-    ("threads", "a whole number from 0 to 4096"),
+    ("threads", "a whole number from 0 to 1024"),
     ("exp-dir", "a folder"),
     ("name", "a name of 1 to 200 bytes without /, \\ or control characters that does not begin with - or ."),
-    ("checkpoint-every", "a whole number of at least 1"),
-    ("eval-every", "a whole number of at least 1"),
+    ("checkpoint-every", "a whole number from 1 to 1000000"),
+    ("eval-every", "a whole number from 1 to 1000000"),
     // Of `records table`.
     ("methods", "among corr, oracle, records, solar, records-mixup"),
-    ("q", "numbers of at least 0 and below 1, as in 0.3,0.5"),
-    ("rho", "finite numbers of at least 1, as in 50,100"),
+    ("q", "numbers of at least 0 and below 1, as in 0.3,0.5; not below 1e-30 but for 0"),
+    ("rho", "numbers from 1 to 1e30, as in 50,100"),
     ("seeds", "whole numbers from 0 to 9223372036854775807, as in 123,124"),
     ("show", "best or last"),
     ("format", "text, markdown or csv"),
     ("num-class", "the number of classes of the data set: 10, 20 or 100"),
 ];
+
+/// Epochs that a setting may name at most: the longest run.
+pub(crate) const MOST_EPOCHS: usize = 1_000_000;
+
+/// Bounds of numbers whose size has no meaning of its own: devices compute in f32, where products of a few of them must neither
+/// vanish nor overflow by themselves.
+pub(crate) const LEAST: f64 = 1e-30;
+pub(crate) const MOST: f64 = 1e30;
+
+/// CPU threads at most; the CPU device starts no more than are of use.
+pub const MOST_THREADS: usize = 1024;
 
 /// What the setting called `name` may be, to follow "must be".
 pub fn allowed(name: &str) -> Option<&'static str> {
@@ -288,10 +300,27 @@ fn bad(name: &'static str, value: impl fmt::Display) -> BadSetting {
 /// The value on one line and never empty, so that a message always shows what it speaks of.
 pub(crate) fn quoted_where_odd(value: &str) -> String {
     if value.is_empty() || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        format!("{value:?}")
+        printable(&format!("{value:?}"))
     } else {
-        value.to_string()
+        printable(value)
     }
+}
+
+/// A number as a user would write it: very large and very small ones with an exponent.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        size if size != 0.0 && size.is_finite() && !(1e-6..1e16).contains(&size) => format!("{value:e}"),
+        _ => value.to_string(),
+    }
+}
+
+fn above_0_to_1(value: f64) -> bool {
+    value > 0.0 && value <= 1.0
+}
+
+/// At least 0 and below 1 as devices take it: the f64 next to 1 is 1 in f32, and a mean with that momentum never moves.
+fn is_momentum(value: f64) -> bool {
+    value >= 0.0 && (value as f32) < 1.0
 }
 
 fn list<T: fmt::Display>(values: &[T]) -> String {
@@ -299,67 +328,109 @@ fn list<T: fmt::Display>(values: &[T]) -> String {
 }
 
 impl Settings {
-    /// Every setting whose value is not allowed, in the order of the fields.
+    /// Every setting whose value is not allowed: those out of their range in the order of the fields, then contradictions.
     pub fn problems(&self) -> Vec<BadSetting> {
+        let mut found = self.out_of_range();
+        found.extend(self.contradictions());
+        found
+    }
+
+    /// Every setting whose value is not allowed whatever the others are, in the order of the fields. All arithmetic on settings
+    /// relies on these ranges.
+    pub fn out_of_range(&self) -> Vec<BadSetting> {
+        let mut found = self.data_out_of_range();
+        found.extend(self.method_out_of_range());
+        found.extend(self.run_out_of_range());
+        found
+    }
+
+    fn data_out_of_range(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        let mut check = |fine: bool, name: &'static str, value: &dyn fmt::Display| {
+        let mut check = |fine: bool, name, value: String| {
             if !fine {
-                found.push(bad(name, value));
+                found.push(bad(name, value))
             }
         };
-        let from_0_below_1 = |x: f64| (0.0..1.0).contains(&x);
-        let above_0_to_1 = |x: f64| x > 0.0 && x <= 1.0;
-        let finite_from_0 = |x: f64| x.is_finite() && x >= 0.0;
-        let two_shares = |pair: &Option<Vec<f64>>| {
-            pair.as_ref().is_none_or(|p| p.len() == 2 && p.iter().all(|&x| above_0_to_1(x)))
-        };
-
-        check(choices::DATASETS.contains(&self.dataset.as_str()), "dataset", &self.dataset);
+        check(choices::DATASETS.contains(&self.dataset.as_str()), "dataset", self.dataset.clone());
         if let Some(folder) = &self.data_dir {
-            check(!folder.as_os_str().is_empty(), "data-dir", &folder.display());
+            check(!folder.as_os_str().is_empty(), "data-dir", folder.display().to_string());
         }
-        check(above_0_to_1(self.imb_factor), "imb-factor", &self.imb_factor);
-        check(from_0_below_1(self.partial_rate), "partial-rate", &self.partial_rate);
-        check((8..=512).contains(&self.image_size), "image-size", &self.image_size);
-        check(
-            (1..=100_000).contains(&self.synthetic_train_per_class),
-            "synthetic-train-per-class",
-            &self.synthetic_train_per_class,
-        );
-        check(
-            (1..=100_000).contains(&self.synthetic_test_per_class),
-            "synthetic-test-per-class",
-            &self.synthetic_test_per_class,
-        );
-        check(choices::ARCHITECTURES.contains(&self.arch.as_str()), "arch", &self.arch);
-        check((1..=1024).contains(&self.width), "width", &self.width);
-        check(from_0_below_1(self.m), "m", &self.m);
-        check(finite_from_0(self.alpha), "alpha", &self.alpha);
-        check(self.lw_beta.is_none_or(finite_from_0), "lw-beta", &self.lw_beta.unwrap_or(0.0));
-        check(self.est_epochs.is_none_or(|n| n <= 1_000_000), "est-epochs", &self.est_epochs.unwrap_or(0));
-        check(two_shares(&self.rho_range), "rho-range", &list(self.rho_range.as_deref().unwrap_or(&[])));
-        check(two_shares(&self.gamma), "gamma", &list(self.gamma.as_deref().unwrap_or(&[])));
-        let above_0 = |x: Option<f64>| x.is_none_or(|x| x.is_finite() && x > 0.0);
-        check(self.queue_length.is_none_or(|n| n <= 4096), "queue-length", &self.queue_length.unwrap_or(0));
-        check(above_0(self.lamd), "lamd", &self.lamd.unwrap_or(0.0));
-        check(self.eta.is_none_or(above_0_to_1), "eta", &self.eta.unwrap_or(0.0));
-        check(above_0(self.tau), "tau", &self.tau.unwrap_or(0.0));
-        check((1..=1_000_000).contains(&self.epochs), "epochs", &self.epochs);
-        check((2..=65_536).contains(&self.batch_size), "batch-size", &self.batch_size);
-        check(self.lr.is_finite() && self.lr > 0.0, "lr", &self.lr);
-        check(from_0_below_1(self.momentum), "momentum", &self.momentum);
-        check(finite_from_0(self.weight_decay), "weight-decay", &self.weight_decay);
-        check(above_0_to_1(self.lr_decay_rate), "lr-decay-rate", &self.lr_decay_rate);
+        check(above_0_to_1(self.imb_factor), "imb-factor", number(self.imb_factor));
+        check((0.0..1.0).contains(&self.partial_rate), "partial-rate", number(self.partial_rate));
+        check((8..=512).contains(&self.image_size), "image-size", self.image_size.to_string());
+        for (name, images) in [
+            ("synthetic-train-per-class", self.synthetic_train_per_class),
+            ("synthetic-test-per-class", self.synthetic_test_per_class),
+        ] {
+            check((1..=100_000).contains(&images), name, images.to_string());
+        }
+        found
+    }
+
+    fn method_out_of_range(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        let mut check = |fine: bool, name, value: String| {
+            if !fine {
+                found.push(bad(name, value))
+            }
+        };
+        check(choices::ARCHITECTURES.contains(&self.arch.as_str()), "arch", self.arch.clone());
+        check((1..=1024).contains(&self.width), "width", self.width.to_string());
+        check(is_momentum(self.m), "m", number(self.m));
+        check((0.0..=MOST).contains(&self.alpha), "alpha", number(self.alpha));
+        check(self.upd_start <= MOST_EPOCHS, "upd-start", self.upd_start.to_string());
+        for (name, value, range) in [
+            ("lw-beta", self.lw_beta, 0.0..=MOST),
+            ("lamd", self.lamd, LEAST..=MOST),
+            ("eta", self.eta, LEAST..=1.0),
+            ("tau", self.tau, LEAST..=MOST),
+        ] {
+            check(value.is_none_or(|x| range.contains(&x)), name, value.map_or(String::new(), number));
+        }
+        for (name, value, most) in [
+            ("est-epochs", self.est_epochs, MOST_EPOCHS),
+            ("queue-length", self.queue_length, 4096),
+            ("warmup-epoch", self.warmup_epoch, MOST_EPOCHS),
+        ] {
+            check(value.is_none_or(|n| n <= most), name, value.map_or(String::new(), |n| n.to_string()));
+        }
+        for (name, pair) in [("rho-range", &self.rho_range), ("gamma", &self.gamma)] {
+            let pair = pair.as_deref().unwrap_or(&[1.0; 2]);
+            let fine = pair.len() == 2 && pair.iter().all(|x| (LEAST..=1.0).contains(x));
+            check(fine, name, list(&pair.iter().map(|&x| number(x)).collect::<Vec<_>>()));
+        }
+        found
+    }
+
+    fn run_out_of_range(&self) -> Vec<BadSetting> {
+        let mut found = Vec::new();
+        let mut check = |fine: bool, name, value: String| {
+            if !fine {
+                found.push(bad(name, value))
+            }
+        };
+        check((1..=MOST_EPOCHS).contains(&self.epochs), "epochs", self.epochs.to_string());
+        check((2..=65_536).contains(&self.batch_size), "batch-size", self.batch_size.to_string());
+        check((LEAST..=MOST).contains(&self.lr), "lr", number(self.lr));
+        check(is_momentum(self.momentum), "momentum", number(self.momentum));
+        check((0.0..=MOST).contains(&self.weight_decay), "weight-decay", number(self.weight_decay));
+        let milestones = &self.lr_decay_epochs;
+        if milestones.len() > 1000 {
+            check(false, "lr-decay-epochs", format!("({} of them)", milestones.len()));
+        } else if let Some(epoch) = milestones.iter().find(|&&epoch| epoch > MOST_EPOCHS) {
+            check(false, "lr-decay-epochs", epoch.to_string());
+        }
+        check(above_0_to_1(self.lr_decay_rate), "lr-decay-rate", number(self.lr_decay_rate));
         // TOML has no larger integer, and config.toml must hold the seed.
-        check(i64::try_from(self.seed).is_ok(), "seed", &self.seed);
-        check(self.threads <= 4096, "threads", &self.threads);
-        check(!self.exp_dir.as_os_str().is_empty(), "exp-dir", &self.exp_dir.display());
+        check(i64::try_from(self.seed).is_ok(), "seed", self.seed.to_string());
+        check(self.threads <= MOST_THREADS, "threads", self.threads.to_string());
+        check(!self.exp_dir.as_os_str().is_empty(), "exp-dir", self.exp_dir.display().to_string());
         if let Some(name) = &self.name {
-            check(is_folder_name(name), "name", name);
+            check(is_folder_name(name), "name", name.clone());
         }
-        check(self.checkpoint_every >= 1, "checkpoint-every", &self.checkpoint_every);
-        check(self.eval_every >= 1, "eval-every", &self.eval_every);
-        found.extend(self.contradictions());
+        for (name, every) in [("checkpoint-every", self.checkpoint_every), ("eval-every", self.eval_every)] {
+            check((1..=MOST_EPOCHS).contains(&every), name, every.to_string());
+        }
         found
     }
 
@@ -376,7 +447,7 @@ impl Settings {
             let reason = format!("has a meaning only with --method {method}; leave --{name} out");
             Some(BadSetting { name, value, reason })
         };
-        let text = |value: Option<f64>| value.map(|x| x.to_string());
+        let text = |value: Option<f64>| value.map(number);
         let number = |value: Option<usize>| value.map(|n| n.to_string());
         found.extend(
             [
@@ -399,7 +470,7 @@ impl Settings {
     }
 
     /// Methods, debias and mixup combine freely but for these.
-    fn senseless_combinations(&self) -> Vec<BadSetting> {
+    pub(crate) fn senseless_combinations(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
         let mut refuse = |name: &'static str, value: &dyn fmt::Display, reason: &str| {
             found.push(BadSetting { name, value: value.to_string(), reason: reason.into() });

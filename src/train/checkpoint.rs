@@ -3,8 +3,8 @@
 //! Tensors: the network's state_dict under the reference's names (`encoder.*`, `fc.*`, with running statistics and
 //! `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where RECORDS estimates a class prior, `confidence` `[N,K]`, and for
 //! SoLar `class_prior` `[K]` and `queue` `[L B, K]`, newest batch first. Metadata: the
-//! run's configuration, the number of epochs done, class names and counts, the best accuracy so far, and a CRC-32C of all
-//! the rest. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path), strict=False)`.
+//! run's configuration, the number of epochs done, class names and counts, the best accuracy so far, a fingerprint of the data
+//! that the state belongs to, and a CRC-32C of all the rest. Every value is finite; a file with another one is refused. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path), strict=False)`.
 //!
 //! No random state is stored because there is none: random numbers are functions of (seed, purpose, epoch, sample, view).
 
@@ -13,16 +13,19 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::divergence;
 use super::model::Model;
 use super::tensor_file::{TensorFile, Values};
 use super::training::Training;
+use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
 use crate::nn::StateDict;
 use crate::pll::{ConfidenceStore, Solar};
-use crate::usage;
+use crate::text::excerpt;
+use crate::{settings, usage};
 
 /// Marks our files and their version.
-const FORMAT: &str = "records checkpoint 1";
+const FORMAT: &str = "records checkpoint 2";
 
 /// Names of SoLar's state in files.
 pub const CLASS_PRIOR: &str = "class_prior";
@@ -33,7 +36,8 @@ pub const QUEUE: &str = "queue";
 pub struct Progress {
     /// Epochs completed.
     pub epochs_done: usize,
-    /// Best test top-1 so far, percent, and its epoch (from 0).
+    /// Best test top-1 so far, percent, and its epoch (from 0); below 0 where none has been evaluated yet (of SoLar's training stage,
+    /// once that has begun).
     pub best_top1: f64,
     pub best_epoch: usize,
     /// Names of the classes.
@@ -42,11 +46,30 @@ pub struct Progress {
     pub train_counts: Option<Vec<usize>>,
 }
 
+impl Progress {
+    /// What arithmetic on these numbers relies on.
+    fn check(&self) -> std::result::Result<(), String> {
+        // SoLar has two stages.
+        let most = 2 * settings::MOST_EPOCHS;
+        if self.epochs_done > most || self.best_epoch > most {
+            return Err(format!("epochs {} and {}, at most {most}", self.epochs_done, self.best_epoch));
+        }
+        let counts = self.train_counts.as_deref().unwrap_or(&[1]);
+        let sum = counts.iter().try_fold(0usize, |sum, &count| sum.checked_add(count));
+        if sum.is_none_or(|sum| sum == 0 || sum > i32::MAX as usize) {
+            return Err("'train_counts' are no numbers of training samples".into());
+        }
+        Ok(())
+    }
+}
+
 /// A checkpoint in memory.
 pub struct Checkpoint {
     pub progress: Progress,
     /// The run's configuration as TOML.
     pub config: String,
+    /// The data that the state belongs to.
+    pub data: Fingerprint,
     file: TensorFile,
 }
 
@@ -56,6 +79,7 @@ impl Checkpoint {
         training: &Training,
         progress: Progress,
         config: &str,
+        data: &Fingerprint,
         device: &mut dyn Device,
     ) -> Result<Self> {
         let Training { model, store, method, .. } = training;
@@ -71,7 +95,8 @@ impl Checkpoint {
         file.metadata.insert("format".into(), FORMAT.into());
         file.metadata.insert("config".into(), config.into());
         file.metadata.insert("progress".into(), serde_json::to_string(&progress)?);
-        Ok(Self { progress, config: config.into(), file })
+        file.metadata.insert("data".into(), serde_json::to_string(data)?);
+        Ok(Self { progress, config: config.into(), data: data.clone(), file })
     }
 
     /// Writes the checkpoint whole or not at all.
@@ -97,17 +122,29 @@ impl Checkpoint {
         };
         let format = text("format")?;
         if format != FORMAT {
-            return Err(usage!("{name}: format '{format}'; this version reads '{FORMAT}'"));
+            let format = excerpt(format);
+            return Err(usage!(
+                "{name}: format '{format}'; this version reads '{FORMAT}', so use the version that wrote it or train again"
+            ));
         }
         if *text("checksum")? != format!("{:08x}", file.checksum("checksum")?) {
             return Err(usage!(
                 "{name}: the checksum does not match, the file is damaged; use an earlier checkpoint"
             ));
         }
-        let progress = serde_json::from_str(text("progress")?)
-            .map_err(|error| usage!("{name}: bad 'progress' metadata: {error}"))?;
+        let unreadable =
+            |key: &str, error: serde_json::Error| usage!("{name}: bad '{key}' metadata: {error}");
+        let progress: Progress =
+            serde_json::from_str(text("progress")?).map_err(|error| unreadable("progress", error))?;
+        progress.check().map_err(|problem| usage!("{name}: bad 'progress' metadata: {problem}"))?;
+        let data = serde_json::from_str(text("data")?).map_err(|error| unreadable("data", error))?;
+        if let Some(problem) = divergence::first_of_dict(&file.state_dict()) {
+            return Err(usage!(
+                "{name}: {problem}: the state of a run that had diverged; use an earlier checkpoint"
+            ));
+        }
         let config = text("config")?.clone();
-        Ok(Self { progress, config, file })
+        Ok(Self { progress, config, data, file })
     }
 
     /// All f32 tensors.

@@ -81,6 +81,11 @@ pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Opti
     }
 }
 
+/// Whether two or more rows of logits `[N,K]` all are the same: the network's output does not depend on its input.
+pub fn are_all_the_same(logits: &[f32], classes: usize) -> bool {
+    logits.len() > classes && logits.chunks_exact(classes).all(|row| row == &logits[..classes])
+}
+
 /// Subtracts a log-prior `[K]` from every row of logits `[N,K]`.
 pub fn debias(logits: &mut [f32], log_prior: &[f32]) {
     for row in logits.chunks_exact_mut(log_prior.len()) {

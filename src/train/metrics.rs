@@ -1,10 +1,12 @@
-//! What an epoch is summed up in: a line of metrics.jsonl, a row on the terminal, the final table.
+//! What an epoch is summed up in: a line of metrics.jsonl, one of times.jsonl, a row on the terminal, the final table.
 
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::TestMetrics;
 
-/// One epoch. Accuracies in percent, priors and confidences in 0..=1.
+/// The results of one epoch, which the settings decide to the bit. Accuracies in percent, priors and confidences in 0..=1. Lines
+/// of earlier versions also hold what is now in [`EpochTimes`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// From 0.
@@ -25,6 +27,13 @@ pub struct EpochMetrics {
     pub class_prior: Option<Vec<f64>>,
     /// Test metrics, in the epochs that are evaluated, where there are test images.
     pub test: Option<TestMetrics>,
+}
+
+/// What one epoch took, which differs from run to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochTimes {
+    /// From 0.
+    pub epoch: usize,
     /// Wall-clock seconds of training and evaluation.
     pub seconds: f64,
     /// Views through the network a second of training (two a sample).
@@ -48,8 +57,20 @@ pub fn percent(part: f64, whole: usize) -> Option<f64> {
 }
 
 impl EpochMetrics {
+    /// The line of metrics.jsonl, which reads back as the same numbers.
+    ///
+    /// # Errors
+    /// A failed run for a number that JSON does not have.
+    pub fn line(&self) -> Result<String> {
+        let line = serde_json::to_string(self)?;
+        if serde_json::from_str::<Self>(&line).ok().as_ref() != Some(self) {
+            bail!("epoch {}: a result is not finite: training has diverged; lower --lr ({line})", self.epoch);
+        }
+        Ok(line + "\n")
+    }
+
     /// One aligned line; a dash stands for what cannot be known.
-    pub fn row(&self) -> String {
+    pub fn row(&self, times: &EpochTimes) -> String {
         let mut line = format!("{:>5} {:>7.5} {:>8.4}", self.epoch, self.learning_rate, self.loss);
         line.push_str(&cell(self.train_accuracy, 6, 2));
         let test = self.test.as_ref();
@@ -65,13 +86,13 @@ impl EpochMetrics {
         line.push_str(&cell(Some(self.mean_max_confidence), 6, 4));
         line.push_str(&cell(self.label_accuracy, 7, 2));
         line.push_str(&cell(self.prior_distance, 9, 4));
-        line.push_str(&cell(Some(self.images_per_second), 9, 0));
+        line.push_str(&cell(Some(times.images_per_second), 9, 0));
         line
     }
 }
 
-/// The table that ends a run; a dash stands for what cannot be known.
-pub fn final_table(last: &EpochMetrics, best_top1: f64, best_epoch: usize) -> String {
+/// The table that ends a run; a dash stands for what cannot be known. `best` is in print: top-1 and epoch.
+pub fn final_table(last: &EpochMetrics, best: &str) -> String {
     let percentage = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
     let mut rows: Vec<(&str, String)> = Vec::new();
     if let Some(test) = &last.test {
@@ -80,7 +101,7 @@ pub fn final_table(last: &EpochMetrics, best_top1: f64, best_epoch: usize) -> St
         rows.push(("  many-shot classes", percentage(test.many)));
         rows.push(("  medium-shot classes", percentage(test.medium)));
         rows.push(("  few-shot classes", percentage(test.few)));
-        rows.push(("best top-1", format!("{best_top1:.2} % (epoch {best_epoch})")));
+        rows.push(("best top-1", best.to_string()));
     }
     rows.push(("mean max confidence (MMC)", format!("{:.4}", last.mean_max_confidence)));
     rows.push(("accuracy of disambiguated labels", percentage(last.label_accuracy)));
@@ -94,4 +115,62 @@ pub fn final_table(last: &EpochMetrics, best_top1: f64, best_epoch: usize) -> St
     let rule = format!("+{}+{}+\n", "-".repeat(38), "-".repeat(widest + 2));
     let lines = rows.iter().map(|(name, value)| format!("| {name:<36} | {value:>widest$} |\n"));
     format!("{rule}{}{rule}", lines.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example(loss: f64, top1: f64, prior: Vec<f64>) -> EpochMetrics {
+        let (many, medium, few) = (Some(top1 / 3.0), None, Some(0.1 + 0.2));
+        let per_class = prior.iter().map(|&share| Some(share)).chain([None]).collect();
+        EpochMetrics {
+            epoch: 3,
+            learning_rate: 0.1 / 3.0,
+            loss,
+            train_accuracy: None,
+            mean_max_confidence: loss / 7.0,
+            label_accuracy: Some(top1),
+            prior_distance: None,
+            class_prior: Some(prior.clone()),
+            test: Some(TestMetrics { top1, top5: Some(top1), many, medium, few, per_class }),
+        }
+    }
+
+    proptest! {
+        /// The scores of a resumed run are those that were written, to the bit: a tie stays a tie.
+        #[test]
+        fn numbers_survive_writing_and_reading(
+            loss in any::<f64>().prop_filter("finite", |x| x.is_finite()),
+            hits in 0u32..=1000,
+            of in 1u32..=1000,
+            prior in proptest::collection::vec(0.0..1.0, 0..4),
+        ) {
+            let top1 = 100.0 * f64::from(hits) / f64::from(of);
+            let metrics = example(loss, top1, prior);
+            let line = metrics.line().unwrap();
+            let read: EpochMetrics = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(&read, &metrics);
+            prop_assert_eq!(read.loss.to_bits(), loss.to_bits());
+            prop_assert_eq!(read.line().unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn lines_of_earlier_versions_are_read() {
+        let metrics = example(1.0, 50.0, vec![0.5, 0.5]);
+        let line = metrics.line().unwrap().replace("}}\n", "},\"seconds\":1.5,\"images_per_second\":7.0}");
+        assert_eq!(serde_json::from_str::<EpochMetrics>(&line).unwrap(), metrics);
+    }
+
+    #[test]
+    fn what_json_cannot_hold_is_no_line() {
+        for loss in [f64::NAN, f64::INFINITY] {
+            let error = example(loss, 1.0, vec![]).line().unwrap_err().to_string();
+            assert!(error.contains("epoch 3") && error.contains("not finite"), "{error}");
+        }
+        // In an optional place it would read back as something that is not known.
+        assert!(example(1.0, f64::NAN, vec![]).line().is_err());
+    }
 }

@@ -7,6 +7,8 @@
 //! | [`evaluate`] | test logits to the field's metrics |
 //! | [`metrics`] | what an epoch is summed up in |
 //! | [`model`] | network, optimiser and class-prior state together, in and out of files |
+//! | [`divergence`] | values that are no longer finite, and what then |
+//! | [`resume_checks`] | the settings and data that a checkpoint goes with |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
 //! | [`device_choice`] | the device that the settings ask for |
 //! | [`method_choice`] | the method and debias that the settings ask for |
@@ -19,12 +21,14 @@
 
 pub mod checkpoint;
 pub mod device_choice;
+pub mod divergence;
 pub mod evaluate;
 pub mod grid;
 pub mod method_choice;
 pub mod metrics;
 pub mod model;
 pub mod replay;
+pub mod resume_checks;
 pub mod run;
 pub mod run_folder;
 pub mod schedule;

@@ -16,7 +16,9 @@ use crate::pll::debias::Oracle;
 use crate::pll::method::Start;
 use crate::pll::mixup::Mixup;
 use crate::pll::{ConfidenceStore, Debias, Solar};
+use crate::settings::given::nearest;
 use crate::settings::{self, BadSetting, GivenSettings, Settings};
+use crate::text::excerpt;
 use crate::usage;
 
 /// The metadata strings of a case.
@@ -31,13 +33,16 @@ impl Case<'_> {
 
     /// A number; `default` where the key is absent.
     fn number<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T> {
-        let Some(text) = self.text(key) else { return Ok(default) };
-        text.trim().parse().map_err(|_| usage!("metadata '{key}': '{text}' is not a number of its kind"))
+        Ok(self.optional_number(key)?.unwrap_or(default))
     }
 
-    fn float(&self, key: &str, default: f64) -> Result<f64> {
-        let value = self.number(key, default)?;
-        if value.is_finite() { Ok(value) } else { Err(usage!("metadata '{key}': {value} is not finite")) }
+    /// A number; `None` where the key is absent.
+    fn optional_number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>> {
+        let parse = |text: &str| {
+            let shown = excerpt(text);
+            text.trim().parse().map_err(|_| usage!("metadata '{key}': '{shown}' is not a number of its kind"))
+        };
+        self.text(key).map(parse).transpose()
     }
 
     /// A value a step, comma-separated; `default` for all where the key is absent; one value stands for all.
@@ -53,7 +58,8 @@ impl Case<'_> {
         let value = |word: &str| {
             let word = word.trim();
             parse(word).ok_or_else(|| {
-                usage!("metadata '{key}': '{word}'; must be {wanted} for each step, comma-separated")
+                let shown = excerpt(word);
+                usage!("metadata '{key}': '{shown}'; must be {wanted} for each step, comma-separated")
             })
         };
         let list: Vec<T> = text.split(',').map(value).collect::<Result<_>>()?;
@@ -68,48 +74,92 @@ impl Case<'_> {
         self.each_step(key, steps, false, |word| word.parse().ok(), "true or false")
     }
 
-    fn floats(&self, key: &str, steps: usize, default: f64) -> Result<Vec<f64>> {
-        let finite = |word: &str| word.parse().ok().filter(|value: &f64| value.is_finite());
-        self.each_step(key, steps, default, finite, "a finite number")
+    fn shares(&self, key: &str, steps: usize, default: f64) -> Result<Vec<f64>> {
+        let share = |word: &str| word.parse().ok().filter(|value| (0.0..=1.0).contains(value));
+        self.each_step(key, steps, default, share, "a number from 0 to 1")
     }
 
-    /// The settings of the method, checked as those of a run are.
+    /// The settings of the method and the optimiser, each checked as those of a run are, also those that the method does not read.
     fn settings(&self, batch: usize) -> Result<Settings> {
         let word = |key: &str, default: &str| self.text(key).unwrap_or(default).to_owned();
-        let optional = |key: &str| self.text(key).map(str::to_owned);
         let solar = self.text("method") == Some("solar");
         let given = GivenSettings {
             method: Some(word("method", "corr")),
             debias: Some(word("debias", "none")),
             mixup: Some(self.number("mixup", solar)?),
-            lw_loss: optional("lw_loss"),
+            arch: Some(word("arch", "resnet18")),
+            lw_loss: self.text("lw_loss").map(str::to_owned),
+            lw_beta: self.optional_number("lw_beta")?,
+            queue_length: self.optional_number("queue_length")?,
+            lamd: self.optional_number("lamd")?,
+            tau: self.optional_number("tau")?,
+            alpha: Some(self.number("alpha", 1.0)?),
+            m: Some(self.number("m", 0.9)?),
+            width: Some(self.number("width", 64)?),
+            // A step without a step of the weights has a meaning here.
+            lr: Some(self.number("lr", 0.01)?).filter(|&lr: &f64| lr != 0.0),
+            momentum: Some(self.number("momentum", 0.9)?),
+            weight_decay: Some(self.number("weight_decay", 0.0)?),
+            // A batch may have any number of samples.
+            batch_size: Some(2),
             ..GivenSettings::default()
         };
-        let mut settings =
-            Settings { batch_size: batch, alpha: self.float("alpha", 1.0)?, ..Settings::default() };
         let in_file = |problem: BadSetting| {
             let BadSetting { name, value, reason } = problem;
-            usage!("metadata '{}': '{value}': {reason}", name.replace('-', "_"))
+            usage!("metadata '{}': '{}': {reason}", name.replace('-', "_"), excerpt(&value))
         };
+        let mut settings = Settings::default();
         given.apply(&mut settings).map_err(in_file)?;
-        settings.m = self.float("m", 0.9)?;
-        if let Some(beta) = self.text("lw_beta") {
-            settings.lw_beta =
-                Some(self.float("lw_beta", 1.0).map_err(|_| usage!("metadata 'lw_beta': '{beta}'"))?);
-        }
-        if solar {
-            settings.queue_length = Some(self.number("queue_length", 64)?);
-            settings.lamd = Some(self.float("lamd", 3.0)?);
-            settings.tau = Some(self.float("tau", 0.99)?);
-        }
-        match settings.problems().into_iter().next() {
-            None => Ok(settings),
-            // A batch of one sample is fine for a replay.
-            Some(problem) if problem.name == "batch-size" => Ok(settings),
+        let problems = settings.out_of_range().into_iter().chain(settings.senseless_combinations());
+        match problems.into_iter().next() {
+            None => Ok(Settings { batch_size: batch, ..settings }),
             Some(problem) => Err(in_file(problem)),
         }
     }
+
+    /// The keys that mean nothing to a replay.
+    ///
+    /// # Errors
+    /// A usage error for one that is nearly the name of a key: what it says would go unheard.
+    fn unread_keys(&self) -> Result<Vec<String>> {
+        let known: Vec<String> = KEYS.iter().map(ToString::to_string).collect();
+        let unknown = self.file.metadata.keys().filter(|key| !KEYS.contains(&key.as_str()));
+        // What an output of a replay says, and what libraries write by themselves.
+        let unknown = unknown.filter(|key| !["device", "format"].contains(&key.as_str()));
+        let near = |key: &str| nearest(&key.replace('-', "_").to_lowercase(), &known);
+        let checked = |key: &String| match near(key) {
+            // Anything of one or two letters is near to `m` and `lr`.
+            Some(near) if key.len() > 2 => {
+                Err(usage!("metadata '{}': unknown; did you mean '{near}'?", excerpt(key)))
+            }
+            _ => Ok(excerpt(key)),
+        };
+        unknown.map(checked).collect()
+    }
 }
+
+/// The keys of a case.
+const KEYS: &[&str] = &[
+    "arch",
+    "width",
+    "seed",
+    "method",
+    "debias",
+    "mixup",
+    "alpha",
+    "update",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "m",
+    "lw_loss",
+    "lw_beta",
+    "queue_length",
+    "lamd",
+    "tau",
+    "eta",
+    "rho",
+];
 
 /// Checks a tensor's shape; `None` takes any length.
 fn expect_shape(name: &str, shape: &[usize], wanted: &[Option<usize>]) -> Result<()> {
@@ -118,6 +168,14 @@ fn expect_shape(name: &str, shape: &[usize], wanted: &[Option<usize>]) -> Result
     let describe =
         || wanted.iter().map(|w| w.map_or("any".into(), |w| w.to_string())).collect::<Vec<_>>().join(", ");
     if fits { Ok(()) } else { Err(usage!("tensor '{name}': shape {shape:?}; must be [{}]", describe())) }
+}
+
+/// Checks that all of a tensor's values are 0 to 1, with room for sums in f32 that were rounded up.
+fn expect_shares(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().find(|value| !(0.0..=1.001).contains(*value)) {
+        None => Ok(()),
+        Some(&bad) => Err(usage!("tensor '{name}': {}; must be 0 to 1", settings::number(f64::from(bad)))),
+    }
 }
 
 /// `[B,3,H,W]` to `[B,H,W,3]`, appended to `out`.
@@ -136,8 +194,15 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     let (candidate_shape, candidates) = input.u8("candidates")?;
     expect_shape("candidates", candidate_shape, &[None, None])?;
     let [samples, classes] = [candidate_shape[0], candidate_shape[1]];
-    if samples == 0 || classes == 0 {
-        return Err(usage!("tensor 'candidates': shape {candidate_shape:?}; must not be empty"));
+    if samples == 0 || classes == 0 || i32::try_from(samples).is_err() {
+        return Err(usage!(
+            "tensor 'candidates': shape {candidate_shape:?}; must have 1 to 2147483647 rows of classes"
+        ));
+    }
+    if let Some(other) = candidates.iter().find(|&&value| value > 1) {
+        return Err(usage!(
+            "tensor 'candidates': {other}; must be 1 for a candidate and 0 for another class"
+        ));
     }
     if let Some(row) = candidates.chunks_exact(classes).position(|row| row.iter().all(|&s| s == 0)) {
         return Err(usage!("tensor 'candidates': row {row} has no candidate; every sample needs one"));
@@ -154,20 +219,16 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     }
     let index = batch_index(input, steps, batch, samples)?;
     let settings = case.settings(batch)?;
-    let momentum = case.float("momentum", 0.9)? as f32;
-    let weight_decay = case.float("weight_decay", 0.0)? as f32;
+    let (momentum, weight_decay) = (settings.momentum as f32, settings.weight_decay as f32);
     let controls = controls(&case, &settings, steps)?;
+    let seed = case.number("seed", 0)?;
 
-    let arch = case.text("arch").unwrap_or("resnet18");
-    let width = case.number("width", 64usize)?;
-    if !(1..=4096).contains(&width) {
-        return Err(usage!("metadata 'width': {width}; must be 1 to 4096"));
-    }
-    let architecture = Architecture::by_name(arch, width, classes).ok_or_else(|| {
+    let arch = &settings.arch;
+    let architecture = Architecture::by_name(arch, settings.width, classes).ok_or_else(|| {
         usage!("metadata 'arch': '{arch}'; must be one of {}", Architecture::names().join(", "))
     })?;
     let debias = debias(input, &settings, &architecture, device)?;
-    let mut model = Model::new(architecture, case.number("seed", 0)?, debias, device)?;
+    let mut model = Model::new(architecture, seed, debias, device)?;
     model.import(&input.state_dict(), device)?;
     model.parameters.batches_tracked = input.batch_counter(&model.parameters)?.unwrap_or(0);
 
@@ -299,8 +360,9 @@ fn batch_index(input: &TensorFile, steps: usize, batch: usize, samples: usize) -
 /// The scalars of every step.
 fn controls(case: &Case<'_>, settings: &Settings, steps: usize) -> Result<Vec<EpochControl>> {
     let updates = case.flags("update", steps)?;
-    let (etas, rhos) = (case.floats("eta", steps, 0.0)?, case.floats("rho", steps, 0.2)?);
-    let learning_rate = case.float("lr", 0.01)?;
+    let (etas, rhos) = (case.shares("eta", steps, 0.0)?, case.shares("rho", steps, 0.2)?);
+    // Checked with the settings, which have none of 0.
+    let learning_rate = case.number("lr", 0.01)?;
     let solar = settings.method == settings::Method::Solar;
     let control = |((update, eta), rho)| EpochControl {
         learning_rate,
@@ -327,6 +389,7 @@ fn debias(
     }
     let (shape, prior) = input.f32("prior")?;
     expect_shape("prior", shape, &[Some(classes)])?;
+    expect_shares("prior", prior)?;
     Ok(Debias::Oracle(Oracle::new(prior, true, device)?))
 }
 
@@ -345,6 +408,7 @@ fn import_mixup(
     }
     let (shape, weights) = input.f32("mixup.weight")?;
     expect_shape("mixup.weight", shape, &[Some(steps)])?;
+    expect_shares("mixup.weight", weights)?;
     let (shape, permutations) = input.i64("mixup.permutation")?;
     expect_shape("mixup.permutation", shape, &[Some(steps), Some(batch)])?;
     for (step, row) in permutations.chunks_exact(batch).enumerate() {
@@ -367,6 +431,7 @@ fn import_solar(input: &TensorFile, solar: &Solar, batch: usize, device: &mut dy
     if input.tensors.contains_key(checkpoint::CLASS_PRIOR) {
         let (shape, prior) = input.f32(checkpoint::CLASS_PRIOR)?;
         expect_shape(checkpoint::CLASS_PRIOR, shape, &[Some(classes)])?;
+        expect_shares(checkpoint::CLASS_PRIOR, prior)?;
         device.write_f32(solar.class_prior, prior)?;
     }
     if !input.tensors.contains_key(checkpoint::QUEUE) {
@@ -382,12 +447,15 @@ fn import_solar(input: &TensorFile, solar: &Solar, batch: usize, device: &mut dy
     Ok(steps)
 }
 
-/// [`replay`] from file to file; the output is written whole or not at all.
+/// [`replay`] from file to file; the output is written whole or not at all. Returns the metadata keys that mean nothing.
 ///
 /// # Errors
 /// A usage error naming the file and the tensor or metadata string at fault.
-pub fn replay_file(input: &Path, output: &Path, device: &mut dyn Device) -> Result<()> {
+pub fn replay_file(input: &Path, output: &Path, device: &mut dyn Device) -> Result<Vec<String>> {
     let case = TensorFile::read(input)?;
-    let result = replay(&case, device).map_err(|error| usage!("{}: {error}", input.display()))?;
-    result.write(output)
+    let in_file = |error| usage!("{}: {error:#}", input.display());
+    let unread = Case { file: &case }.unread_keys().map_err(in_file)?;
+    let result = replay(&case, device).map_err(in_file)?;
+    result.write(output)?;
+    Ok(unread)
 }

@@ -1,21 +1,28 @@
 //! A whole run: data, network, epochs, evaluation, checkpoints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::checkpoint::{Checkpoint, Progress};
-use super::device_choice;
-use super::evaluate::{self, Evaluation, ResidentImages};
-use super::metrics::{self, EpochMetrics};
-use super::run_folder::RunFolder;
+use super::evaluate::{self, Evaluation, ResidentImages, TestMetrics};
+use super::metrics::{self, EpochMetrics, EpochTimes};
+use super::run_folder::{self, RunFolder};
 use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
-use crate::data::recipe::{Recipe, prepare};
+use super::{device_choice, divergence, resume_checks};
+use crate::data::fingerprint::{Fingerprint, Part};
+use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
+use crate::device::Device;
 use crate::device::primitive::counter;
+use crate::error::{exit_code, one_line};
 use crate::settings::{self, Method, Settings};
+use crate::text::printable;
 use crate::usage;
+
+/// Stands for the best top-1 where no epoch has been evaluated yet, so that one of 0 % is better.
+const NO_BEST: f64 = -1.0;
 
 /// The recipe of a run's data.
 ///
@@ -37,48 +44,56 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
     })
 }
 
-/// The settings without those that do not change what a run computes, which may differ on resuming.
-pub(super) fn computation(settings: &Settings) -> Settings {
-    Settings {
-        device: settings::DeviceChoice::Auto,
-        threads: 0,
-        exp_dir: "".into(),
-        name: None,
-        data_dir: None,
-        checkpoint_every: 1,
-        eval_every: 1,
-        ..settings.clone()
+/// Opens the folder of a new run, or of the one that `resume` names.
+fn open_folder(settings: &Settings, config: &str, resume: Option<&Path>) -> Result<RunFolder> {
+    match resume {
+        Some(resume) => RunFolder::open_to_resume(resume),
+        None => {
+            let stem = format!("{}-{}", settings.dataset, settings.method_words());
+            RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, config)
+        }
     }
 }
 
-/// Opens the run folder and the checkpoint to go on from.
-fn open_folder(settings: &Settings, resume: Option<&Path>) -> Result<(RunFolder, Option<Checkpoint>)> {
-    let config = settings::config_toml(settings)?;
-    let Some(resume) = resume else {
-        let stem = format!("{}-{}", settings.dataset, settings.method_words());
-        return Ok((RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, &config)?, None));
-    };
-    let (mut folder, checkpoint) = if resume.is_file() {
-        let parent = resume.parent().unwrap_or(Path::new("."));
-        (RunFolder::open(parent)?, Some(Checkpoint::read(resume)?))
-    } else {
-        let mut folder = RunFolder::open(resume)?;
-        let checkpoint = folder.newest_checkpoint()?;
-        (folder, checkpoint)
-    };
-    if let Some(checkpoint) = &checkpoint {
-        let made_with: Settings = toml::from_str(&checkpoint.config)
-            .map_err(|error| usage!("the checkpoint's configuration: {error}"))?;
-        if computation(settings) != computation(&made_with) {
-            let shown = resume.display();
-            return Err(usage!(
-                "--resume {shown}: the settings differ from those the run was started with; leave them out"
-            ));
+/// The checkpoint that a run will go on from and what names it, read early so that other settings and other data are refused before
+/// anything else is done; `None` where none is whole.
+fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint, PathBuf)>> {
+    let found = match resume {
+        None => None,
+        Some(folder) if folder.is_dir() => {
+            run_folder::newest(folder).map(|(_, checkpoint)| (checkpoint, folder.to_path_buf()))
         }
-    } else {
-        folder.say("no checkpoint yet: starting again from the beginning");
+        Some(file) => Some((Checkpoint::read(file)?, file.to_path_buf())),
+    };
+    if let Some((checkpoint, path)) = &found {
+        resume_checks::check_settings(settings, checkpoint, path)?;
     }
-    Ok((folder, checkpoint))
+    Ok(found)
+}
+
+/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if there is one. Class
+/// names and sizes are compared before images are read.
+fn open_data(
+    settings: &Settings,
+    resumed: Option<&(Checkpoint, PathBuf)>,
+) -> Result<(TrainingData, Fingerprint)> {
+    let recipe = recipe(settings)?;
+    let data = prepare_if(&recipe, &|outline| match resumed {
+        Some((checkpoint, path)) => resume_checks::check_outline(outline, checkpoint, path),
+        None => Ok(()),
+    })?;
+    let fingerprint = Fingerprint::of(&data);
+    if let Some((checkpoint, path)) = resumed {
+        let file_of = |part: Part, sample: usize| {
+            let position = match part {
+                Part::Train => usize::try_from(*data.index.get(sample)?).ok()?,
+                Part::Test => sample,
+            };
+            file_of(&recipe, part, position)
+        };
+        resume_checks::check_data(&fingerprint, checkpoint, path, &file_of)?;
+    }
+    Ok((data, fingerprint))
 }
 
 /// How many training samples the largest and the smallest class have.
@@ -104,158 +119,348 @@ fn progress_bar(steps: usize) -> ProgressBar {
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
-    let mut folder = None;
-    let result = train(settings, resume, &mut folder);
-    if let (Err(error), Some(folder)) = (&result, &mut folder) {
-        folder.note_failure(error);
+    let mut run = Run::open(settings, resume)?;
+    let result = run.restore(resume).and_then(|()| run.train());
+    // A resume that is refused has not failed: the run is as it was.
+    if let Err(error) = &result
+        && exit_code(error) == 1
+    {
+        run.folder.note_failure(error);
     }
     result
 }
 
-/// As [`run`]; `opened` is the run's folder once there is one.
-fn train(settings: &Settings, resume: Option<&Path>, opened: &mut Option<RunFolder>) -> Result<()> {
-    settings.validate()?;
-    let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
-    let mut device = chosen.device;
-    let data = prepare(&recipe(settings)?)?;
-    let counts = data.counts();
-    let mut training = Training::new(settings, &data, &mut *device)?;
-    let evaluation = match &data.test {
-        None => None,
-        Some(test) => {
-            let images = ResidentImages::new(test, data.test_normalisation, &mut *device)?;
-            Some(Evaluation::new(&training.model, images, EVALUATION_BATCH, &mut *device)?)
+/// A run under way: what it trains on, with and into.
+struct Run<'a> {
+    settings: &'a Settings,
+    /// The settings as the run's files hold them.
+    config: String,
+    device: Box<dyn Device>,
+    /// Why this device.
+    device_reason: String,
+    data: TrainingData,
+    /// Training samples of each class; `None` where true classes are unknown.
+    counts: Option<Vec<usize>>,
+    training: Training,
+    /// The pass over the test images, where there are any.
+    evaluation: Option<Evaluation>,
+    folder: RunFolder,
+    progress: Progress,
+    /// What the state belongs to.
+    fingerprint: Fingerprint,
+    /// Whether it has been said that the network's values grow out of proportion.
+    has_grown: bool,
+}
+
+impl<'a> Run<'a> {
+    /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the folder.
+    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<Self> {
+        settings.validate()?;
+        let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
+        let mut device = chosen.device;
+        let (data, fingerprint) = open_data(settings, peek(settings, resume)?.as_ref())?;
+        let counts = data.counts();
+        let training = Training::new(settings, &data, &mut *device)?;
+        let evaluation = match &data.test {
+            None => None,
+            Some(test) => {
+                let images = ResidentImages::new(test, data.test_normalisation, &mut *device)?;
+                Some(Evaluation::new(&training.model, images, EVALUATION_BATCH, &mut *device)?)
+            }
+        };
+        let config = settings::config_toml(settings)?;
+        let folder = open_folder(settings, &config, resume)?;
+        let progress = Progress {
+            epochs_done: 0,
+            best_top1: NO_BEST,
+            best_epoch: 0,
+            classes: data.classes.clone(),
+            train_counts: counts.clone(),
+        };
+        Ok(Self {
+            settings,
+            config,
+            device,
+            device_reason: chosen.reason,
+            data,
+            counts,
+            training,
+            evaluation,
+            folder,
+            progress,
+            fingerprint,
+            has_grown: false,
+        })
+    }
+
+    /// Runs the epochs that are left.
+    fn train(&mut self) -> Result<()> {
+        self.introduce();
+        let epochs = epochs(self.settings);
+        let remaining = epochs.saturating_sub(self.progress.epochs_done);
+        let bar = progress_bar(remaining * self.training.steps);
+        for epoch in self.progress.epochs_done..epochs {
+            bar.set_message(format!("epoch {epoch}/{epochs}"));
+            let (metrics, times) = self.epoch(epoch, &bar)?;
+            self.record(&metrics, &times)?;
+            bar.suspend(|| self.folder.say(&metrics.row(&times)));
         }
-    };
-    let (folder, checkpoint) = open_folder(settings, resume)?;
-    let folder = opened.insert(folder);
+        bar.finish_and_clear();
+        self.finish();
+        Ok(())
+    }
 
-    let mut progress = Progress {
-        epochs_done: 0,
-        best_top1: 0.0,
-        best_epoch: 0,
-        classes: data.classes.clone(),
-        train_counts: counts.clone(),
-    };
-    if let Some(checkpoint) = &checkpoint {
-        checkpoint.restore(&mut training, &mut *device)?;
-        progress = checkpoint.progress.clone();
+    /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a checkpoint, or of the newest
+    /// in a folder that is whole and fits.
+    fn restore(&mut self, resume: Option<&Path>) -> Result<()> {
+        match resume {
+            None => {}
+            Some(folder) if folder.is_dir() => self.restore_newest()?,
+            Some(file) => {
+                self.restore_from(Checkpoint::read(file)?, file)?;
+                self.folder.go_back(self.progress.epochs_done)?;
+            }
+        }
+        self.folder.begin(self.progress.epochs_done, self.epochs_to_best())
     }
-    folder.keep_metrics(progress.epochs_done)?;
-    folder.say(&format!("device {} ({})", device.describe(), chosen.reason));
-    folder.say(&format!(
-        "data {}: {} training samples of {} classes ({}), {} test images",
-        settings.dataset,
-        data.train.len(),
-        data.classes.len(),
-        sizes(counts.as_deref()),
-        data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
-    ));
-    for line in data.remarks(Some(settings.batch_size)) {
-        folder.say(&line);
-    }
-    let plan = &training.plan;
-    folder.say(&format!(
-        "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without sharing)",
-        settings.method_title(),
-        settings.arch,
-        settings.width,
-        training.model.parameters.len(),
-        settings.batch_size,
-        plan.flops() / 1e9,
-        plan.temporary_bytes >> 20,
-        plan.unshared_bytes >> 20,
-    ));
-    if progress.epochs_done > 0 {
-        folder.say(&format!("resuming after {} epochs", progress.epochs_done));
-    }
-    folder.say(metrics::HEADER);
 
-    let config = settings::config_toml(settings)?;
-    let epochs = epochs(settings);
-    let remaining = epochs.saturating_sub(progress.epochs_done);
-    let bar = progress_bar(remaining * training.steps);
-    for epoch in progress.epochs_done..epochs {
-        bar.set_message(format!("epoch {epoch}/{epochs}"));
+    fn restore_newest(&mut self) -> Result<()> {
+        let mut first_error = None;
+        for (done, path) in self.folder.checkpoints() {
+            match run_folder::read(done, &path).and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    self.folder.say(&format!("passing over {}", one_line(&error)));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        match (first_error, self.folder.offer_best()) {
+            (Some(error), Some(offer)) => Err(usage!("{}; {offer}", one_line(&error))),
+            (Some(error), None) => Err(error),
+            (None, _) => {
+                self.folder.refuse_lost_checkpoints(self.settings.checkpoint_every)?;
+                self.folder.say("no checkpoint yet: starting again from the beginning");
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the state of a checkpoint back; an error names its file.
+    fn restore_from(&mut self, checkpoint: Checkpoint, path: &Path) -> Result<()> {
+        let shown = printable(&path.display().to_string());
+        resume_checks::check_settings(self.settings, &checkpoint, path)?;
+        resume_checks::check_data(&self.fingerprint, &checkpoint, path, &|_, _| None)?;
+        checkpoint
+            .restore(&mut self.training, &mut *self.device)
+            .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
+        self.folder.restore_config(&checkpoint.config)?;
+        self.progress = checkpoint.progress;
+        Ok(())
+    }
+
+    /// How many epochs end with the best one so far, whose state is in best.safetensors; `None` if there is none yet.
+    fn epochs_to_best(&self) -> Option<usize> {
+        let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
+        match self.data.test {
+            Some(_) => (best_top1 >= 0.0 && epochs_done > 0).then_some(best_epoch + 1),
+            // Without test images the last is taken for the best.
+            None => (epochs_done > 0 && epochs_done == epochs(self.settings)).then_some(epochs_done),
+        }
+    }
+
+    /// Says what is about to be trained, on what and how.
+    fn introduce(&mut self) {
+        let Self { settings, device, data, counts, training, folder, progress, .. } = self;
+        folder.say(&format!("device {} ({})", device.describe(), self.device_reason));
+        folder.say(&format!(
+            "data {}: {} training samples of {} classes ({}), {} test images",
+            settings.dataset,
+            data.train.len(),
+            data.classes.len(),
+            sizes(counts.as_deref()),
+            data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
+        ));
+        for line in data.remarks(Some(settings.batch_size)) {
+            folder.say(&line);
+        }
+        let plan = &training.plan;
+        folder.say(&format!(
+            "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without \
+             sharing)",
+            settings.method_title(),
+            settings.arch,
+            settings.width,
+            training.model.parameters.len(),
+            settings.batch_size,
+            plan.flops() / 1e9,
+            plan.temporary_bytes >> 20,
+            plan.unshared_bytes >> 20,
+        ));
+        if progress.epochs_done > 0 {
+            folder.say(&format!("resuming after {} epochs", progress.epochs_done));
+        }
+        folder.say(metrics::HEADER);
+    }
+
+    /// Trains and evaluates one epoch.
+    fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<(EpochMetrics, EpochTimes)> {
+        let settings = self.settings;
         let at = StageEpoch::of(settings, epoch);
         if settings.method == Method::Solar && at.epoch == 0 {
-            bar.suspend(|| folder.say(["estimating the class prior", "training"][at.stage as usize]));
+            bar.suspend(|| self.folder.say(["estimating the class prior", "training"][at.stage as usize]));
             // What the first stage reached is not the run's result.
-            (progress.best_top1, progress.best_epoch) = (0.0, epoch);
+            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
         }
         let started = Instant::now();
-        let learning_rate = training.begin_epoch(epoch, &mut *device)?;
-        let counters = training.run_epoch(epoch, &mut *device, || bar.inc(1))?;
+        let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
+        let counters = self.training.run_epoch(epoch, &mut *self.device, || bar.inc(1))?;
         let trained = started.elapsed().as_secs_f64();
-        let samples = (settings.batch_size * training.steps) as f64;
-        let loss = f64::from(counters[counter::LOSS]) / training.steps as f64;
-        if !loss.is_finite() {
-            bar.abandon();
-            bail!(
-                "the loss became {loss} in epoch {epoch}: training has diverged; lower --lr (now {}) and go on from an \
-                 earlier checkpoint in {}",
-                settings.lr,
-                folder.path().display()
-            );
-        }
-        let last = epoch + 1 == epochs;
-        let evaluated = last || (epoch + 1) % settings.eval_every == 0;
-        let (mut test, mut log_prior) = (None, None);
-        if let (true, Some(evaluation), Some(images)) = (evaluated, &evaluation, &data.test) {
-            let (logits, prior) = evaluation.run(&mut *device)?;
-            test = Some(evaluate::metrics(&logits, &images.labels, data.classes.len(), counts.as_deref()));
-            log_prior = prior;
-        } else if let (true, Some(prior)) = (evaluated, training.model.debias.estimate()) {
-            log_prior = Some(device.read_f32(prior.log_prior)?);
-        }
-        let estimate = training.class_prior_estimate(log_prior.as_deref(), &mut *device)?;
-        let [confidence, label_accuracy] = training.confidence_statistics(&mut *device)?;
-        let epoch_metrics = EpochMetrics {
+        let samples = (settings.batch_size * self.training.steps) as f64;
+        let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
+        bar.suspend(|| self.check_epoch(epoch, &counters))?;
+        let (test, class_prior) = self.evaluate(epoch)?;
+        let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
+        let train = &self.data.train;
+        let metrics = EpochMetrics {
             epoch,
             learning_rate,
             loss,
             train_accuracy: metrics::percent(
                 f64::from(counters[counter::CORRECT]),
-                training.known_in_epoch(epoch),
+                self.training.known_in_epoch(epoch),
             ),
             mean_max_confidence: confidence,
             label_accuracy: metrics::percent(
-                label_accuracy * data.train.len() as f64,
-                data.train.labels.iter().flatten().count(),
+                label_accuracy * train.len() as f64,
+                train.labels.iter().flatten().count(),
             ),
-            prior_distance: estimate
+            prior_distance: class_prior
                 .as_ref()
-                .zip(counts.as_ref())
+                .zip(self.counts.as_ref())
                 .map(|(prior, counts)| evaluate::prior_distance(prior, counts)),
-            class_prior: estimate,
+            class_prior,
             test,
-            seconds: started.elapsed().as_secs_f64(),
-            images_per_second: samples * training.method.forwards() as f64 / trained,
         };
-        progress.epochs_done = epoch + 1;
-        let top1 = epoch_metrics.test.as_ref().map(|test| test.top1);
+        let times = EpochTimes {
+            epoch,
+            seconds: started.elapsed().as_secs_f64(),
+            images_per_second: samples * self.training.method.forwards() as f64 / trained,
+        };
+        match divergence::in_figures(&metrics) {
+            Some(sign) => Err(self.diverged(epoch, &sign)),
+            None => Ok((metrics, times)),
+        }
+    }
+
+    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from; moves the class prior.
+    fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
+        if let Some((step, what)) = divergence::first_step(counters) {
+            let now = divergence::in_state(&self.training, &mut *self.device)?;
+            let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
+            let steps = self.training.steps;
+            let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
+            return Err(self.diverged(epoch, &sign));
+        }
+        if let Some(sign) = divergence::in_state(&self.training, &mut *self.device)? {
+            return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
+        }
+        if let Some(sign) = self.training.move_class_prior(epoch, &mut *self.device)? {
+            return Err(self.diverged(epoch, &sign));
+        }
+        if !self.has_grown
+            && let Some(growth) = divergence::growth(&self.training.model, &mut *self.device)?
+        {
+            self.has_grown = true;
+            self.folder.say(&format!("epoch {epoch}: {growth}; lower --lr if the loss does not fall"));
+        }
+        Ok(())
+    }
+
+    /// The failure of this run in `epoch` with its first sign.
+    fn diverged(&self, epoch: usize, sign: &str) -> anyhow::Error {
+        divergence::failure(self.settings, epoch, sign, self.folder.path())
+    }
+
+    /// Test metrics and the estimated class prior after `epoch`, each where there is one.
+    fn evaluate(&mut self, epoch: usize) -> Result<(Option<TestMetrics>, Option<Vec<f64>>)> {
+        let evaluated = self.is_last(epoch) || (epoch + 1).is_multiple_of(self.settings.eval_every);
+        let (mut test, mut log_prior) = (None, None);
+        if let (true, Some(evaluation), Some(images)) = (evaluated, &self.evaluation, &self.data.test) {
+            let (logits, prior) = evaluation.run(&mut *self.device)?;
+            let (classes, counts) = (self.data.classes.len(), self.counts.as_deref());
+            if let Some(sign) = divergence::in_logits(&logits, classes, "test") {
+                return Err(self.diverged(epoch, &sign));
+            }
+            if evaluate::are_all_the_same(&logits, classes) {
+                self.folder.say(&format!("epoch {epoch}: {}", divergence::SAME_LOGITS));
+            }
+            test = Some(evaluate::metrics(&logits, &images.labels, classes, counts));
+            log_prior = prior;
+        } else if let (true, Some(prior)) = (evaluated, self.training.model.debias.estimate()) {
+            log_prior = Some(self.device.read_f32(prior.log_prior)?);
+        }
+        let class_prior = self.training.class_prior_estimate(log_prior.as_deref(), &mut *self.device)?;
+        Ok((test, class_prior))
+    }
+
+    /// Writes down a finished epoch: what a later part names, first.
+    fn record(&mut self, metrics: &EpochMetrics, times: &EpochTimes) -> Result<()> {
+        let epoch = metrics.epoch;
+        self.progress.epochs_done = epoch + 1;
+        let top1 = metrics.test.as_ref().map(|test| test.top1);
         // Without test images the last is taken for the best.
         let best = match top1 {
-            Some(top1) => top1 > progress.best_top1,
-            None => last && data.test.is_none(),
+            Some(top1) => top1 > self.progress.best_top1,
+            None => self.is_last(epoch) && self.data.test.is_none(),
         };
         if let (true, Some(top1)) = (best, top1) {
-            (progress.best_top1, progress.best_epoch) = (top1, epoch);
+            (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
-        // Metrics first: a crash between the two leaves a line that resuming drops, never a checkpoint without its line.
-        folder.append_metrics(&epoch_metrics)?;
-        if last || best || (epoch + 1) % settings.checkpoint_every == 0 {
-            let mut checkpoint = Checkpoint::collect(&training, progress.clone(), &config, &mut *device)?;
-            folder.save(&mut checkpoint, best)?;
+        let is_due =
+            self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every);
+        let mut checkpoint = match is_due {
+            true => Some(Checkpoint::collect(
+                &self.training,
+                self.progress.clone(),
+                &self.config,
+                &self.fingerprint,
+                &mut *self.device,
+            )?),
+            false => None,
+        };
+        if let (true, Some(checkpoint)) = (best, &mut checkpoint) {
+            self.folder.save_best(checkpoint)?;
         }
-        bar.suspend(|| folder.say(&epoch_metrics.row()));
+        self.folder.add(metrics, times)?;
+        if let Some(checkpoint) = &mut checkpoint {
+            self.folder.save(checkpoint)?;
+        }
+        let (done, best) = (epoch + 1, self.epochs_to_best());
+        self.folder.settle_best(done, best)?;
+        self.folder.rotate(done, best);
+        Ok(())
     }
-    bar.finish_and_clear();
-    match folder.metrics().last() {
-        Some(last) => folder.say(&metrics::final_table(last, progress.best_top1, progress.best_epoch)),
-        None => folder.say("nothing to do: the run has no epochs"),
+
+    fn is_last(&self, epoch: usize) -> bool {
+        epoch + 1 == epochs(self.settings)
     }
-    let shown = folder.path().display().to_string();
-    folder.say(&format!("run folder {shown}: config.toml, metrics.jsonl, log.txt, checkpoints"));
-    Ok(())
+
+    /// Shows what came out.
+    fn finish(&mut self) {
+        let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
+        let kept = if self.folder.has_best() { "" } else { ", its state is in no file" };
+        let best = format!("{best_top1:.2} % (epoch {best_epoch}{kept})");
+        let folder = &mut self.folder;
+        match run_folder::metrics(folder.path()).last().filter(|last| last.epoch + 1 == epochs_done) {
+            Some(last) => folder.say(&metrics::final_table(last, &best)),
+            None => folder.say(&format!(
+                "metrics.jsonl has no line of the last epoch, so there is no table; best top-1 {best}; records eval shows more"
+            )),
+        }
+        let shown = printable(&folder.path().display().to_string());
+        folder.say(&format!(
+            "run folder {shown}: config.toml, metrics.jsonl, times.jsonl, log.txt, checkpoints"
+        ));
+    }
 }

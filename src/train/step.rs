@@ -192,10 +192,33 @@ pub fn record(
     let (classes, index) = (store.classes, inputs.index);
     let weak = seeds[0].0;
     tape.push(Primitive::StepStatistics { batch, classes, logits: weak, labels, index, loss_rows, counters });
+    record_watch(tape, model, &seeds, (loss_rows, batch), counters);
 
     tape.backward(&seeds);
     resnet::record_sgd(tape, &model.parameters, rows.control, momentum, weight_decay);
     Recorded { logits: seeds.into_iter().map(|(logits, _)| logits).collect(), solar: kept }
+}
+
+/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that ends with finite
+/// figures can hide it, for batchnorm forgets and a largest logit is found among NaN as well.
+fn record_watch(
+    tape: &mut Tape,
+    model: &Model,
+    seeds: &[(Tensor, Tensor)],
+    (loss_rows, batch): (Tensor, usize),
+    counters: Tensor,
+) {
+    let watch = |tape: &mut Tape, slot, values, len| {
+        tape.push(Primitive::CountFiniteSteps { len, slot, values, counters });
+    };
+    for (&(logits, _), slot) in seeds.iter().zip(counter::LOGITS) {
+        let len = tape.len_of(logits);
+        watch(tape, slot, logits, len);
+    }
+    watch(tape, counter::LOSS_ROWS, loss_rows, batch);
+    let running = model.parameters.running;
+    let statistics = tape.persistent(running);
+    watch(tape, counter::RUNNING, statistics, running.len);
 }
 
 fn forward(tape: &mut Tape, model: &Model, pass: Pass, shape: [usize; 2], views: Tensor) -> Outputs {

@@ -1,13 +1,16 @@
 //! Safetensors files with metadata, read with every claim checked and written whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::Result;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use anyhow::{Result, bail};
+use safetensors::tensor::{Dtype, Metadata};
 
+use crate::files::open_regular;
 use crate::nn::{Parameters, StateDict};
-use crate::usage;
+use crate::text::excerpt;
+use crate::{memory, usage};
 
 /// Values of one element type.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,17 @@ impl Values {
         }
     }
 
+    fn len(&self) -> usize {
+        match self {
+            Values::F32(values) => values.len(),
+            Values::F64(values) => values.len(),
+            Values::I64(values) => values.len(),
+            Values::I32(values) => values.len(),
+            Values::U32(values) => values.len(),
+            Values::U8(values) => values.len(),
+        }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         match self {
             Values::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
@@ -52,56 +66,94 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads `path`.
+    /// Reads `path`, a regular file; its memory is taken once, tensor by tensor.
     ///
     /// # Errors
-    /// A usage error naming the file if it cannot be read, is no safetensors file, or holds a type other than f32, f64, i64, i32,
-    /// u32 and u8.
+    /// A usage error naming the file if it cannot be read, does not fit into memory, is no safetensors file, or holds a type other
+    /// than f32, f64, i64, i32, u32 and u8.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| usage!("cannot read {}: {error}", path.display()))?;
-        Self::from_bytes(&bytes).map_err(|reason| usage!("{}: {reason}", path.display()))
+        let (file, size) = open_regular(path)?;
+        memory::ensure_room(size, &path.display().to_string(), "take a machine with more memory")?;
+        Self::from_reader(BufReader::new(file), size).map_err(|reason| usage!("{}: {reason}", path.display()))
     }
 
     /// Parses the bytes of a safetensors file; the error says what is wrong with them.
     pub fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let wrong = |error| format!("not a whole safetensors file ({error})");
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
-        let views = SafeTensors::deserialize(bytes).map_err(wrong)?;
+        Self::from_reader(bytes, bytes.len() as u64)
+    }
+
+    /// Reads a safetensors file of `size` bytes. What the header claims is held against the size before memory is taken for it.
+    fn from_reader(mut reader: impl Read, size: u64) -> std::result::Result<Self, String> {
+        let header = read_header(&mut reader, size)?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in views.iter() {
-            let data = view.data();
-            let values = match view.dtype() {
-                Dtype::F32 => Values::F32(words(data).map(f32::from_le_bytes).collect()),
-                Dtype::F64 => Values::F64(words(data).map(f64::from_le_bytes).collect()),
-                Dtype::U32 => Values::U32(words(data).map(u32::from_le_bytes).collect()),
-                Dtype::I64 => Values::I64(words(data).map(i64::from_le_bytes).collect()),
-                Dtype::I32 => Values::I32(words(data).map(i32::from_le_bytes).collect()),
-                Dtype::U8 => Values::U8(data.to_vec()),
-                other => {
-                    return Err(format!(
-                        "tensor '{name}' is of type {other:?}; must be F32, F64, I64, I32, U32 or U8"
-                    ));
-                }
-            };
-            tensors.insert(name.to_owned(), (view.shape().to_vec(), values));
+        // In order of their places in the file, which follow each other without gaps.
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else { continue };
+            let shown = excerpt(&name);
+            if info.shape.len() > MOST_DIMENSIONS {
+                let dimensions = info.shape.len();
+                return Err(format!(
+                    "tensor '{shown}' has {dimensions} dimensions; at most {MOST_DIMENSIONS} are read"
+                ));
+            }
+            let (start, end) = info.data_offsets;
+            let values =
+                read_values(&mut reader, info.dtype, end - start).map_err(|problem| match problem {
+                    None => format!(
+                        "tensor '{shown}' is of type {:?}; must be F32, F64, I64, I32, U32 or U8",
+                        info.dtype
+                    ),
+                    Some(error) => format!("{NOT_WHOLE} ({error})"),
+                })?;
+            tensors.insert(name, (info.shape.clone(), values));
         }
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Self { tensors, metadata })
     }
 
-    /// The bytes of a safetensors file.
+    /// The bytes of a safetensors file: the same for the same content, since the header is written in a fixed order.
+    ///
+    /// # Errors
+    /// When a tensor has other values than its shape says.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let data: Vec<(&str, &Vec<usize>, Dtype, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, (shape, values))| (name.as_str(), shape, values.dtype(), values.to_bytes()))
-            .collect();
-        let views = data
-            .iter()
-            .map(|(name, shape, dtype, bytes)| Ok((*name, TensorView::new(*dtype, (*shape).clone(), bytes)?)))
-            .collect::<Result<Vec<_>>>()?;
-        let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
-        Ok(safetensors::serialize(views, Some(metadata))?)
+        // Elements of eight bytes first, so that all are aligned; then by name.
+        let mut order: Vec<&String> = self.tensors.keys().collect();
+        order.sort_by_key(|name| std::cmp::Reverse(self.tensors[*name].1.dtype().bitsize()));
+        let header = self.header(&order)?;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header);
+        for name in order {
+            bytes.extend(self.tensors[name].1.to_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// The JSON header of a file that holds the tensors in `order`. The safetensors crate writes metadata in the order of a hash
+    /// map, which differs from call to call.
+    fn header(&self, order: &[&String]) -> Result<Vec<u8>> {
+        let mut entries = Vec::new();
+        if !self.metadata.is_empty() {
+            entries.push(format!("\"__metadata__\":{}", serde_json::to_string(&self.metadata)?));
+        }
+        let mut start = 0;
+        for &name in order {
+            let (shape, values) = &self.tensors[name];
+            let count = shape.iter().try_fold(1, |product: usize, &size| product.checked_mul(size));
+            if count != Some(values.len()) {
+                bail!("tensor '{name}': {} values for shape {shape:?}", values.len());
+            }
+            let end = start + values.len() * values.dtype().bitsize() / 8;
+            entries.push(format!(
+                "{}:{{\"dtype\":\"{:?}\",\"shape\":{},\"data_offsets\":[{start},{end}]}}",
+                serde_json::to_string(name)?,
+                values.dtype(),
+                serde_json::to_string(shape)?,
+            ));
+            start = end;
+        }
+        let mut header = format!("{{{}}}", entries.join(",")).into_bytes();
+        header.resize(header.len().next_multiple_of(8), b' ');
+        Ok(header)
     }
 
     /// Writes `path` whole or not at all.
@@ -185,7 +237,9 @@ impl TensorFile {
         let name = parameters.counter_names().next().filter(|name| self.tensors.contains_key(name));
         let Some(name) = name else { return Ok(None) };
         match self.i64(&name)? {
-            (_, [count]) => Ok(Some(*count)),
+            // No run gets near it, and counting on from it cannot overflow.
+            (_, [count]) if (0..=1 << 60).contains(count) => Ok(Some(*count)),
+            (_, [count]) => Err(usage!("tensor '{name}': {count}; must be a number of steps")),
             (shape, _) => Err(usage!("tensor '{name}': shape {shape:?}; must be one number")),
         }
     }
@@ -209,9 +263,76 @@ impl TensorFile {
     }
 }
 
-/// Little-endian words of N bytes.
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.as_chunks().0.iter().copied()
+/// Begins what is said of a file that is something else or was cut.
+const NOT_WHOLE: &str = "not a whole safetensors file";
+
+/// Bytes a header may have at most: those of checkpoints have some 50 KB.
+const LARGEST_HEADER: u64 = 16 << 20;
+
+/// Dimensions a tensor may have at most.
+const MOST_DIMENSIONS: usize = 8;
+
+/// The header of a safetensors file of `size` bytes: its length, then JSON. What it says of tensors adds up to the rest of the file.
+fn read_header(reader: &mut impl Read, size: u64) -> std::result::Result<Metadata, String> {
+    let cut = |error: std::io::Error| format!("{NOT_WHOLE} ({error})");
+    let mut length = [0; 8];
+    reader.read_exact(&mut length).map_err(cut)?;
+    let length = u64::from_le_bytes(length);
+    if length > size.saturating_sub(8) {
+        return Err(format!("{NOT_WHOLE} (a header of {length} bytes in a file of {size})"));
+    }
+    if length > LARGEST_HEADER {
+        return Err(format!("{NOT_WHOLE} (a header of {length} bytes; at most {LARGEST_HEADER} are read)"));
+    }
+    let mut header = vec![0; length as usize];
+    reader.read_exact(&mut header).map_err(cut)?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| format!("{NOT_WHOLE} ({})", excerpt(&error.to_string())))?;
+    let claimed = (header.data_len() as u64).checked_add(8 + length);
+    if claimed != Some(size) {
+        let tensors = header.data_len();
+        return Err(format!(
+            "{NOT_WHOLE} (its header tells of {tensors} bytes of tensors, there are {})",
+            size - 8 - length
+        ));
+    }
+    Ok(header)
+}
+
+/// `bytes` bytes as values of `dtype`; the error is `None` for a type that is not read.
+fn read_values(
+    reader: &mut impl Read,
+    dtype: Dtype,
+    bytes: usize,
+) -> std::result::Result<Values, Option<std::io::Error>> {
+    Ok(match dtype {
+        Dtype::F32 => Values::F32(read_words(reader, bytes, f32::from_le_bytes)?),
+        Dtype::F64 => Values::F64(read_words(reader, bytes, f64::from_le_bytes)?),
+        Dtype::I64 => Values::I64(read_words(reader, bytes, i64::from_le_bytes)?),
+        Dtype::I32 => Values::I32(read_words(reader, bytes, i32::from_le_bytes)?),
+        Dtype::U32 => Values::U32(read_words(reader, bytes, u32::from_le_bytes)?),
+        Dtype::U8 => Values::U8(read_words(reader, bytes, u8::from_le_bytes)?),
+        _ => return Err(None),
+    })
+}
+
+/// Little-endian words of N bytes, `bytes` bytes in all, a multiple of N.
+fn read_words<const N: usize, T>(
+    reader: &mut impl Read,
+    bytes: usize,
+    word: fn([u8; N]) -> T,
+) -> std::io::Result<Vec<T>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(bytes / N).map_err(std::io::Error::other)?;
+    let mut part = [0; 1 << 14];
+    let mut rest = bytes;
+    while rest > 0 {
+        let part = &mut part[..rest.min(1 << 14)];
+        reader.read_exact(part)?;
+        values.extend(part.as_chunks().0.iter().copied().map(word));
+        rest -= part.len();
+    }
+    Ok(values)
 }
 
 fn missing(name: &str, wanted: &str, found: Option<&(Vec<usize>, Values)>) -> anyhow::Error {
@@ -239,6 +360,35 @@ mod tests {
     fn bytes_round_trip() {
         let bytes = example().to_bytes().unwrap();
         assert_eq!(TensorFile::from_bytes(&bytes).unwrap(), example());
+    }
+
+    #[test]
+    fn the_bytes_are_a_function_of_the_content() {
+        let file = |keys: &[&str]| {
+            let mut file = example();
+            file.metadata = keys.iter().map(|key| (key.to_string(), format!("{key} \"\\\u{1b}é"))).collect();
+            file
+        };
+        let keys: Vec<String> = (0..20).map(|number| format!("key {number}")).collect();
+        let mut keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let bytes = file(&keys).to_bytes().unwrap();
+        keys.reverse();
+        assert!((0..10).all(|_| file(&keys).to_bytes().unwrap() == bytes));
+        assert_eq!(TensorFile::from_bytes(&bytes).unwrap(), file(&keys));
+        // Every tensor is aligned to its element.
+        let (size, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        for (name, info) in header.tensors() {
+            assert_eq!((8 + size + info.data_offsets.0) % (info.dtype.bitsize() / 8), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_is_no_file() {
+        for shape in [vec![3], vec![], vec![usize::MAX, 2]] {
+            let mut file = example();
+            file.tensors.get_mut("a").unwrap().0 = shape;
+            assert!(file.to_bytes().unwrap_err().to_string().contains("tensor 'a'"));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::evaluate::{Evaluation, ResidentImages};
 use super::schedule::Schedule;
 use super::step::{self, EpochControl, Method, ResidentData, StepSettings, StepState};
-use super::{method_choice, model::Model};
+use super::{divergence, method_choice, model::Model};
 use crate::autograd::Tape;
 use crate::data::augment::parameters::VIEW_BYTES;
 use crate::data::augment::{View, ViewParameters};
@@ -251,7 +251,7 @@ impl Training {
         Ok(learning_rate)
     }
 
-    /// Runs the steps of a begun epoch, `done` called after each, moves SoLar's class prior, and reads the counters back once.
+    /// Runs the steps of a begun epoch, `done` called after each, and reads the counters back once.
     pub fn run_epoch(
         &mut self,
         epoch: usize,
@@ -272,10 +272,21 @@ impl Training {
             self.model.parameters.batches_tracked = 0;
         }
         self.model.parameters.batches_tracked += (forwards * self.steps) as i64;
+        device.read_f32(self.state.counters)
+    }
+
+    /// Moves SoLar's class prior towards the predictions after `epoch`; nothing for the other methods. Returns what is not finite
+    /// among those predictions, if anything is: the prior stays then.
+    pub fn move_class_prior(&self, epoch: usize, device: &mut dyn Device) -> Result<Option<String>> {
+        let at = StageEpoch::of(&self.settings, epoch);
         if let Some(solar) = self.method.solar() {
             let counted = match (&self.counting, solar.counts) {
                 (Some(pass), _) => {
-                    solar::count_predictions(&pass.logits(device)?, &self.candidates, self.store.classes)
+                    let (logits, classes) = (pass.logits(device)?, self.store.classes);
+                    if let Some(sign) = divergence::in_logits(&logits, classes, "training") {
+                        return Ok(Some(sign));
+                    }
+                    solar::count_predictions(&logits, &self.candidates, classes)
                 }
                 (None, Some(counts)) => device.read_f32(counts)?.into_iter().map(f64::from).collect(),
                 (None, None) => unreachable!("SoLar counts its predictions in one way or the other"),
@@ -283,7 +294,7 @@ impl Training {
             let gamma = self.settings.solar().gamma[at.stage as usize];
             solar.update_prior(&counted, gamma, device)?;
         }
-        device.read_f32(self.state.counters)
+        Ok(None)
     }
 
     /// The class prior that the method estimates, if it does: from the log-prior that evaluation subtracted, or SoLar's r.

@@ -346,6 +346,45 @@ fn counters_of_a_step() {
     }
 }
 
+/// Every position and every kind of value that is not finite is seen; the first such step stays marked.
+#[test]
+fn steps_are_finite_up_to_the_first_that_is_not() {
+    let mut pair = Pair::new(Precision::F32);
+    for len in [1, 33, 1024, 1025, 9601] {
+        let mut random = Random::new(&format!("finite {len}"));
+        let mut fine = random.normal(len, 1.0);
+        fine[0] = f32::MAX;
+        fine[len / 2] = f32::MIN_POSITIVE / 4.0;
+        let mut cases = vec![fine.clone()];
+        for (at, value) in
+            [(0, f32::NAN), (len - 1, f32::INFINITY), (len / 3, f32::NEG_INFINITY), (len / 2, -f32::NAN)]
+        {
+            let mut spoiled = fine.clone();
+            spoiled[at] = value;
+            cases.push(spoiled);
+        }
+        for (number, values) in cases.into_iter().enumerate() {
+            for before in [0.0, 41.0, -7.0] {
+                let slot = counter::RUNNING;
+                let mut counters = vec![-1.5; counter::LEN];
+                counters[slot] = before;
+                let primitive =
+                    Primitive::CountFiniteSteps { len, slot, values: Tensor(0), counters: Tensor(1) };
+                let outcome =
+                    pair.run(&[primitive], &[Value::F32(values.clone()), Value::F32(counters.clone())]);
+                let what = format!("{len} values, case {number}, {before} before");
+                outcome.assert_equal(&what, Tensor(1));
+                counters[slot] = match (before < 0.0, number) {
+                    (true, _) => before,
+                    (false, 0) => before + 1.0,
+                    (false, _) => -(before + 1.0),
+                };
+                assert_eq!(outcome.cpu[1], counters, "{what}");
+            }
+        }
+    }
+}
+
 /// Counts are exact, sums in f64 on both sides: one unit in the last place.
 #[test]
 fn statistics_of_confidence_rows() {

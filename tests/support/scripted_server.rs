@@ -27,6 +27,8 @@ pub enum Turn {
     Closes,
     /// Sends exactly that and closes: the head without its last empty line, and the body.
     Says(String, Vec<u8>),
+    /// Sends the first bytes, then the second over and over with that pause, for as long as the client listens.
+    Endless(Vec<u8>, Vec<u8>, Duration),
 }
 
 /// Shorthand for [`Turn::Says`].
@@ -59,8 +61,15 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let turn = script.pop_front().unwrap_or(Turn::Closes);
+                let (stream, file, record) = (stream.unwrap(), file.clone(), record.clone());
                 // A client that has heard enough closes the connection: no failure of the server.
-                let _ = answer(stream.unwrap(), &turn, &file, &record);
+                let is_endless = matches!(turn, Turn::Endless(..));
+                let answer = move || drop(answer(stream, &turn, &file, &record));
+                if is_endless {
+                    thread::spawn(answer);
+                } else {
+                    answer();
+                }
             }
         });
         Self { url, asked }
@@ -95,6 +104,13 @@ fn answer(
     };
     match turn {
         Turn::Closes => return Ok(()),
+        Turn::Endless(beginning, piece, pause) => {
+            stream.write_all(beginning)?;
+            loop {
+                stream.write_all(piece)?;
+                thread::sleep(*pause);
+            }
+        }
         Turn::Silent => return wait_for_close(stream),
         Turn::Says(head, body) => {
             stream.write_all(format!("{head}\r\n\r\n").as_bytes())?;

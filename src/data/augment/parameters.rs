@@ -97,7 +97,7 @@ impl ViewParameters {
                 }
                 let side = size as f64;
                 let cut = 0.5 * stream.unit() * side;
-                // The reference draws the centre from (1, W]: its library takes the lower bound only (SPEC-LONG Q14).
+                // The reference draws the centre from (1, W]: its library takes the lower bound only (SPEC 4).
                 let centre = [0, 1].map(|_| side + (1.0 - side) * stream.unit());
                 if let Some(rectangle) = cutout_rectangle(cut, centre, [size, size]) {
                     parameters.cutout = rectangle;

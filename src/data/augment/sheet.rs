@@ -2,24 +2,50 @@
 
 use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};
+use indicatif::ProgressBar;
 
 use super::parameters::{View, ViewParameters};
 use super::view::{Scratch, augment};
+use crate::{memory, usage};
 
 /// Pixels between pictures.
 const MARGIN: u32 = 4;
+
+/// Pixels of the largest sheet.
+const MOST_PIXELS: u64 = 100_000_000;
+
+/// Columns and rows in pixels of a sheet of `rows` rows of cells.
+///
+/// # Errors
+/// A usage error where that is more than a sheet may have, or than fits into memory.
+fn sheet_size(rows: u32, cell: u32, size: usize) -> Result<[u32; 2]> {
+    let side = |cells: u32| u64::from(cells) * u64::from(cell) + u64::from(MARGIN);
+    let (width, height) = (side(1 + 2 * rows), side(rows));
+    if width * height > MOST_PIXELS {
+        return Err(usage!(
+            "--grid {rows}: a sheet of views of {size} pixels has {width}x{height}; at most {} megapixels are drawn, so take \
+             a smaller --grid or --size",
+            MOST_PIXELS / 1_000_000
+        ));
+    }
+    // The sheet, and its PNG.
+    memory::ensure_room(6 * width * height, "the sheet", "take a smaller --grid or --size")?;
+    Ok([width as u32, height as u32])
+}
 
 /// A sheet of `rows` rows: the image resized, `rows` weak views, `rows` strong views, each size x size, enlarged so that small
 /// views can be seen.
 ///
 /// # Errors
-/// None that a caller with an image of at least one pixel can cause.
+/// A usage error for a sheet that is too large.
 pub fn contact_sheet(image: &RgbImage, rows: u32, size: usize, seed: u64) -> Result<RgbImage> {
     let source = [image.height() as usize, image.width() as usize];
     let zoom = (96 / size as u32).max(1);
     let cell = size as u32 * zoom + MARGIN;
     let columns = 1 + 2 * rows;
-    let mut sheet = RgbImage::from_pixel(columns * cell + MARGIN, rows * cell + MARGIN, Rgb([255, 255, 255]));
+    let [width, height] = sheet_size(rows, cell, size)?;
+    let mut sheet = RgbImage::from_pixel(width, height, Rgb([255, 255, 255]));
+    let progress = ProgressBar::new(u64::from(rows));
     let mut scratch = Scratch::default();
     let mut pixels = vec![0; size * size * 3];
     for row in 0..rows {
@@ -45,6 +71,8 @@ pub fn contact_sheet(image: &RgbImage, rows: u32, size: usize, seed: u64) -> Res
                 i64::from(MARGIN + row * cell),
             );
         }
+        progress.inc(1);
     }
+    progress.finish_and_clear();
     Ok(sheet)
 }

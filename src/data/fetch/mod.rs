@@ -9,12 +9,13 @@ mod part_file;
 mod transfer;
 mod unpack;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::files::open_regular;
 use crate::usage;
 use archives::{Archive, Presence};
 use part_file::{PartFile, sha256};
@@ -64,7 +65,7 @@ pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Re
         return Ok(Fetched::AlreadyThere(folder));
     }
     let own = data_dir.join(archive.file_name);
-    if own.exists() {
+    if fs::symlink_metadata(&own).is_ok() {
         let folder = unpack_own(archive, &own, data_dir);
         if folder.is_ok() || part.is_empty() {
             part.remove()?;
@@ -120,7 +121,7 @@ fn make_folder(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Unpacks the archive that somebody put, or an earlier call kept, in the folder for data.
 fn unpack_own(archive: &Archive, own: &Path, data_dir: &Path) -> Result<PathBuf> {
     let unreadable = |error| usage!("{}: cannot be read: {error}; move it away", own.display());
-    let mut file = File::open(own).map_err(unreadable)?;
+    let (mut file, _) = open_regular(own)?;
     let found = sha256(&mut file).map_err(unreadable)?;
     if found != archive.sha256 {
         return Err(usage!(

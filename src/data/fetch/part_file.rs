@@ -1,12 +1,13 @@
 //! The file that a download grows in, until it is whole and its checksum is right.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ring::digest::{self, SHA256};
 
+use crate::files::{Lock, LockError, open_own, unwritable};
 use crate::usage;
 
 /// A file that one process at a time appends to. The lock dies with the process; what it has written stays.
@@ -20,23 +21,24 @@ impl PartFile {
     /// Opens `path` and locks it; what an earlier run left in it is kept.
     ///
     /// # Errors
-    /// A usage error if the folder cannot be written to, or if another process has the lock.
+    /// A usage error if the folder cannot be written to, if another process has the lock, or if what lies there is a link or
+    /// otherwise not what an earlier run made.
     pub fn open(path: &Path) -> Result<Self> {
-        let unusable = |error: io::Error| {
-            usage!("{}: cannot be written: {error}; name another folder with --data-dir", path.display())
-        };
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = file.map_err(unusable)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        let unusable = |error: io::Error| unwritable(path, error);
+        let foreign = |what: String| usage!("{}: {what}; move it away", path.display());
+        let mut file = match Lock::take(path) {
+            Ok(lock) => lock.into_file(),
+            Err(LockError::Held) => {
                 return Err(usage!(
                     "{}: another process is downloading into it; wait until it has ended",
                     path.display()
                 ));
             }
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
-        }
+            // A file system without locks: the checksum tells where two processes have written.
+            Err(LockError::Unsupported(_)) => open_own(path).map_err(|error| foreign(error.to_string()))?,
+            Err(LockError::Foreign(what)) => return Err(foreign(what)),
+            Err(LockError::Io(error)) => return Err(unusable(error)),
+        };
         let len = file.seek(SeekFrom::End(0)).map_err(unusable)?;
         Ok(Self { path: path.into(), file, len })
     }
@@ -113,7 +115,12 @@ pub fn sha256(file: &mut File) -> io::Result<String> {
         }
     }
     file.rewind()?;
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(context))
+}
+
+/// A digest as hexadecimal digits in lower case.
+pub fn hex(context: digest::Context) -> String {
+    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

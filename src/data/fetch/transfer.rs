@@ -1,14 +1,17 @@
 //! The transfer over HTTP: resumed where it broke off, bounded in length and in patience.
 
 use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use indicatif::ProgressBar;
 use ureq::http::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
-use ureq::http::{Response, Uri};
-use ureq::{Agent, Body, Timeout};
+use ureq::http::response::Parts;
+use ureq::http::{HeaderMap, Uri};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, RequestBuilder, Timeout};
 
 use super::archives::Archive;
 use super::part_file::PartFile;
@@ -26,8 +29,12 @@ pub struct Patience {
     pub read: Duration,
     /// Before each further attempt after a broken transfer; with their end comes the error.
     pub waits: Vec<Duration>,
-    /// An attempt that brings at least this many bytes makes the waits begin anew.
+    /// An attempt that gets at least this many bytes further than any before makes the waits begin anew.
     pub progress: u64,
+    /// The fewest bytes within [`Patience::slow_for`]; an attempt that brings fewer is broken off.
+    pub least_bytes: u64,
+    /// How long a transfer may be slower than that.
+    pub slow_for: Duration,
 }
 
 impl Default for Patience {
@@ -37,6 +44,8 @@ impl Default for Patience {
             read: Duration::from_secs(30),
             waits: [1, 2, 4, 8, 16].map(Duration::from_secs).to_vec(),
             progress: 1 << 20,
+            least_bytes: 60 << 10,
+            slow_for: Duration::from_secs(60),
         }
     }
 }
@@ -96,17 +105,19 @@ impl Transfer<'_> {
             self.part.clear()?;
         }
         let agent = agent(self.url, self.patience);
-        let mut server = Server { reached: false, version: None };
+        let mut server = Server { reached: false, version: Version::default(), ranges_fit: true };
         let mut waits = self.patience.waits.iter();
+        // What is sent all over again is no progress, else a server that never gets to the end would keep us for ever.
+        let mut furthest = self.part.len();
         while self.part.len() < self.archive.bytes {
-            let before = self.part.len();
             match self.attempt(&agent, &mut server) {
                 Ok(()) => {}
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Broken(reason)) => {
-                    if self.part.len() >= before.saturating_add(self.patience.progress) {
+                    if self.part.len() >= furthest.saturating_add(self.patience.progress) {
                         waits = self.patience.waits.iter();
                     }
+                    furthest = furthest.max(self.part.len());
                     let Some(wait) = waits.next() else {
                         return Err(anyhow!("{}: {reason}", self.url));
                     };
@@ -120,51 +131,74 @@ impl Transfer<'_> {
 
     /// One request and the reading of its answer.
     fn attempt(&mut self, agent: &Agent, server: &mut Server) -> Result<(), Failure> {
-        let kept = self.part.len();
+        // What is kept is given up only when the whole begins to arrive.
+        let kept = if server.ranges_fit { self.part.len() } else { 0 };
         self.bar.set_position(kept);
         self.bar.reset_eta();
         let mut request = agent.get(self.url);
         if kept > 0 {
             request = request.header(RANGE, format!("bytes={kept}-"));
-            if let Some(version) = &server.version {
-                request = request.header(IF_RANGE, version);
+            if let Some(validator) = server.version.validator() {
+                request = request.header(IF_RANGE, validator);
             }
         }
-        let response = request.call().map_err(|error| self.failure(error, server))?;
+        let arriving = arriving(request);
+        let head = self.head(&arriving, server)?;
         server.reached = true;
-        match response.status().as_u16() {
-            206 if kept > 0 => self.check_range(&response, kept)?,
+        match head.parts.status.as_u16() {
+            206 if kept > 0 => {
+                if let Err(reason) = self.check_range(&head, kept, server) {
+                    server.ranges_fit = false;
+                    return Err(Failure::Broken(format!("{reason}; asking for the whole")));
+                }
+            }
             200 => {
-                self.check_whole(&response)?;
+                self.check_whole(&head)?;
                 // The server sends all of it again.
                 self.part.clear()?;
                 self.bar.set_position(0);
             }
             416 if kept > 0 => {
                 // It has no such bytes: what is kept is of something else.
-                self.part.clear()?;
-                return Err(Failure::Broken("has less than what an earlier transfer brought".into()));
+                server.ranges_fit = false;
+                let reason = "has less than what an earlier transfer brought; asking for the whole";
+                return Err(Failure::Broken(reason.into()));
             }
             status @ (408 | 429 | 500..=599) => {
                 return Err(Failure::Broken(format!("answers with status {status}")));
             }
             status => return Err(Failure::Final(anyhow!("{}: answers with status {status}", self.url))),
         }
-        server.version = version(&response);
-        self.receive(response.into_body(), server)
+        server.version = Version::of(&head.parts.headers);
+        self.receive(&arriving, server)
+    }
+
+    /// Waits for the beginning of an answer.
+    fn head(&self, arriving: &Receiver<Arrival>, server: &Server) -> Result<Head, Failure> {
+        let Patience { connect, read, slow_for, .. } = *self.patience;
+        // Name, connection, request and answer have their own bounds; beyond them only redirects can take time.
+        let limit = 2 * connect + 2 * read + slow_for;
+        match arriving.recv_timeout(limit) {
+            Ok(Arrival::Head(head)) => Ok(*head),
+            Ok(Arrival::Failed(error)) => Err(self.failure(error, server)),
+            Err(RecvTimeoutError::Timeout) => Err(Failure::Broken(format!("no answer within {limit:?}"))),
+            Ok(Arrival::Piece(_)) | Err(RecvTimeoutError::Disconnected) => {
+                Err(Failure::Broken(broken_off(self.part.len(), self.archive.bytes)))
+            }
+        }
     }
 
     /// Refuses an answer that cannot be the whole archive before anything kept is given up for it.
-    fn check_whole(&self, response: &Response<Body>) -> Result<()> {
+    fn check_whole(&self, head: &Head) -> Result<()> {
         let Archive { file_name, bytes, .. } = self.archive;
-        let mime_type = response.body().mime_type().unwrap_or_default();
+        let mime_type = &head.mime_type;
         if mime_type.starts_with("text/") {
             return Err(anyhow!(
                 "{}: answers with {mime_type} instead of {file_name}; another --mirror may have it",
                 self.url
             ));
         }
-        match response.body().content_length() {
+        match head.length {
             Some(length) if length != *bytes => Err(anyhow!(
                 "{}: has {length} bytes, but {file_name} has {bytes}; another --mirror may have it",
                 self.url
@@ -173,51 +207,72 @@ impl Transfer<'_> {
         }
     }
 
-    /// Refuses a part that does not begin where the kept bytes end, or is of something of another length.
-    fn check_range(&self, response: &Response<Body>, kept: u64) -> Result<()> {
-        let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
-        let range = range.unwrap_or("no range");
-        let found = range.strip_prefix("bytes ").and_then(|range| range.split_once('/'));
-        let fits = found.is_some_and(|(positions, total)| {
-            let start = positions.split('-').next().and_then(|start| start.parse::<u64>().ok());
-            start == Some(kept) && (total == "*" || total.parse() == Ok(self.archive.bytes))
+    /// Refuses a part that does not begin where the kept bytes end, or is of something else than they are.
+    fn check_range(&self, head: &Head, kept: u64, server: &Server) -> Result<(), String> {
+        let total = self.archive.bytes;
+        let text = head.parts.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+        let text = text.unwrap_or("no range");
+        let range = text.strip_prefix("bytes ").and_then(|range| range.split_once('/'));
+        let length = range.and_then(|(positions, whole)| {
+            let (start, end) = positions.split_once('-')?;
+            let (start, end) = (start.parse::<u64>().ok()?, end.parse::<u64>().ok()?);
+            let fits = start == kept && (start..total).contains(&end);
+            let of_this = whole == "*" || whole.parse() == Ok(total);
+            (fits && of_this).then(|| end - start + 1)
         });
-        if fits {
-            return Ok(());
+        if length.is_none() || head.length.is_some_and(|sent| Some(sent) != length) {
+            return Err(format!(
+                "answers with {text:?} when asked for bytes {kept} to {} of {total}",
+                total - 1
+            ));
         }
-        Err(anyhow!(
-            "{}: answers with {range:?} when asked for bytes {kept} to {} of {}",
-            self.url,
-            self.archive.bytes - 1,
-            self.archive.bytes
-        ))
+        if server.version.differs(&Version::of(&head.parts.headers)) {
+            return Err("has changed since the transfer began".into());
+        }
+        Ok(())
     }
 
-    fn receive(&mut self, body: Body, server: &Server) -> Result<(), Failure> {
-        let total = self.archive.bytes;
-        let mut body = body.into_reader();
-        let mut buffer = vec![0; 1 << 16];
+    /// Takes the body as long as it arrives fast enough.
+    fn receive(&mut self, arriving: &Receiver<Arrival>, server: &Server) -> Result<(), Failure> {
+        let Patience { least_bytes, slow_for, .. } = *self.patience;
+        let (mut since, mut brought) = (Instant::now(), 0);
         loop {
-            let read = match body.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.failure(error.into(), server)),
-            };
-            if self.part.len() + read as u64 > total {
-                self.part.clear()?;
-                return Err(Failure::Final(anyhow!(
-                    "{}: sends more than the {total} bytes of {}, which was thrown away; another --mirror may have it",
-                    self.url,
-                    self.archive.file_name
-                )));
+            match arriving.recv_timeout(slow_for.saturating_sub(since.elapsed())) {
+                Ok(Arrival::Piece(bytes)) => {
+                    self.take(&bytes)?;
+                    brought += bytes.len() as u64;
+                }
+                Ok(Arrival::Failed(error)) => return Err(self.failure(error, server)),
+                Ok(Arrival::Head(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.part.append(&buffer[..read])?;
-            self.bar.set_position(self.part.len());
+            if since.elapsed() >= slow_for {
+                if brought < least_bytes {
+                    return Err(Failure::Broken(format!("sent only {brought} bytes within {slow_for:?}")));
+                }
+                (since, brought) = (Instant::now(), 0);
+            }
         }
+        let total = self.archive.bytes;
         if self.part.len() < total {
             return Err(Failure::Broken(broken_off(self.part.len(), total)));
         }
+        Ok(())
+    }
+
+    /// Appends bytes of the body.
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let total = self.archive.bytes;
+        if self.part.len() + bytes.len() as u64 > total {
+            self.part.clear()?;
+            return Err(anyhow!(
+                "{}: sends more than the {total} bytes of {}, which was thrown away; another --mirror may have it",
+                self.url,
+                self.archive.file_name
+            ));
+        }
+        self.part.append(bytes)?;
+        self.bar.set_position(self.part.len());
         Ok(())
     }
 
@@ -261,19 +316,91 @@ impl Transfer<'_> {
 struct Server {
     /// Whether it has answered in this run.
     reached: bool,
-    /// Its name for this version of the file, to ask for the rest of the same version only.
-    version: Option<String>,
+    /// The version of the file that is being transferred.
+    version: Version,
+    /// Whether it has answered with what it was asked for whenever it was asked for the rest.
+    ranges_fit: bool,
+}
+
+/// What comes of a request, in order: the head, then pieces of the body, or a failure at any place.
+enum Arrival {
+    Head(Box<Head>),
+    Piece(Vec<u8>),
+    Failed(ureq::Error),
+}
+
+/// The beginning of an answer.
+struct Head {
+    parts: Parts,
+    mime_type: String,
+    /// Bytes of the body, where it says so.
+    length: Option<u64>,
+}
+
+/// Sends a request; the end of the answer closes the channel.
+///
+/// This happens in a thread of its own, so that its patience is ours whatever the library waits for inside: the length of a
+/// chunk that comes digit by digit, or the endless body of a redirect. A thread that nobody listens to ends with its next piece.
+fn arriving(request: RequestBuilder<WithoutBody>) -> Receiver<Arrival> {
+    /// Pieces that may wait to be written.
+    const MOST_WAITING: usize = 16;
+    let (sender, receiver) = sync_channel(MOST_WAITING);
+    thread::spawn(move || {
+        let failure = exchange(request, &sender).err();
+        // Whoever has heard enough has gone.
+        failure.map(|error| sender.send(Arrival::Failed(error)))
+    });
+    receiver
+}
+
+fn exchange(request: RequestBuilder<WithoutBody>, sender: &SyncSender<Arrival>) -> Result<(), ureq::Error> {
+    let (parts, body) = request.call()?.into_parts();
+    let mime_type = body.mime_type().unwrap_or_default().to_string();
+    let head = Head { parts, mime_type, length: body.content_length() };
+    let mut is_heard = sender.send(Arrival::Head(Box::new(head))).is_ok();
+    let mut body = body.into_reader();
+    let mut buffer = vec![0; 1 << 16];
+    while is_heard {
+        match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => is_heard = sender.send(Arrival::Piece(buffer[..read].to_vec())).is_ok(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn broken_off(bytes: u64, total: u64) -> String {
     format!("broke off after {bytes} of {total} bytes")
 }
 
-/// The validator for If-Range: a strong entity tag, else the date of the last change.
-fn version(response: &Response<Body>) -> Option<String> {
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    let tag = header(ETAG).filter(|tag| !tag.starts_with("W/"));
-    tag.or_else(|| header(LAST_MODIFIED)).map(String::from)
+/// A server's names for a version of a file.
+#[derive(Default)]
+struct Version {
+    tag: Option<String>,
+    date: Option<String>,
+}
+
+impl Version {
+    fn of(headers: &HeaderMap) -> Self {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(String::from);
+        Self { tag: header(ETAG), date: header(LAST_MODIFIED) }
+    }
+
+    /// What If-Range takes: a strong entity tag, else the date of the last change.
+    fn validator(&self) -> Option<&str> {
+        let strong = self.tag.as_deref().filter(|tag| !tag.starts_with("W/"));
+        strong.or(self.date.as_deref())
+    }
+
+    /// Whether both are certainly not the same; servers that share a name may differ in their dates.
+    fn differs(&self, other: &Self) -> bool {
+        match (&self.tag, &other.tag) {
+            (Some(one), Some(two)) => one.trim_start_matches("W/") != two.trim_start_matches("W/"),
+            _ => self.date.is_some() && other.date.is_some() && self.date != other.date,
+        }
+    }
 }
 
 fn agent(url: &str, patience: &Patience) -> Agent {
@@ -283,6 +410,7 @@ fn agent(url: &str, patience: &Patience) -> Agent {
         .max_redirects(MOST_REDIRECTS)
         .timeout_resolve(Some(patience.connect))
         .timeout_connect(Some(patience.connect))
+        .timeout_send_request(Some(patience.read))
         .timeout_per_write(Some(patience.read))
         .timeout_recv_response(Some(patience.read))
         .timeout_per_read(Some(patience.read));

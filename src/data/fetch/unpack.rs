@@ -10,9 +10,12 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
+use ring::digest::{self, SHA256};
 use tar::EntryType;
 
 use super::archives::{Archive, ArchiveFile};
+use super::part_file::hex;
+use crate::usage;
 
 /// What headers, padding and the end of an archive may take beyond the files, in bytes.
 const MOST_OVERHEAD: u64 = 1 << 20;
@@ -28,10 +31,7 @@ const MOST_OVERHEAD: u64 = 1 << 20;
 pub fn unpack(packed: &mut File, archive: &Archive, data_dir: &Path) -> Result<PathBuf> {
     let folder = data_dir.join(archive.folder);
     let growing = data_dir.join(format!(".{}.part", archive.folder));
-    if growing.exists() {
-        fs::remove_dir_all(&growing)
-            .with_context(|| format!("{}: left over and cannot be removed", growing.display()))?;
-    }
+    remove_left_over(&growing)?;
     fs::create_dir(&growing).with_context(|| format!("{}: cannot be made", growing.display()))?;
     let placed = fill(packed, archive, &growing).and_then(|()| {
         fs::rename(&growing, &folder).with_context(|| format!("{}: cannot be placed", folder.display()))
@@ -45,10 +45,27 @@ pub fn unpack(packed: &mut File, archive: &Archive, data_dir: &Path) -> Result<P
     Ok(folder)
 }
 
+/// Removes the folder that a killed run was unpacking into. Anything else under its name is not ours to remove.
+fn remove_left_over(growing: &Path) -> Result<()> {
+    let shown = growing.display();
+    match fs::symlink_metadata(growing) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(found) if found.is_dir() => {
+            fs::remove_dir_all(growing).with_context(|| format!("{shown}: left over and cannot be removed"))
+        }
+        Ok(found) => {
+            let what = if found.is_symlink() { "a symbolic link" } else { "no folder" };
+            Err(usage!("{shown}: is {what} where a folder is to be made; move it away"))
+        }
+        Err(error) => Err(usage!("{shown}: cannot be looked at: {error}")),
+    }
+}
+
 /// Writes the files of the archive into `folder`, which is empty, and checks that all are there.
 fn fill(packed: &mut File, archive: &Archive, folder: &Path) -> Result<()> {
     let unpacked = archive.files.iter().map(|file| file.size.most()).sum::<u64>() + MOST_OVERHEAD;
-    let decoder = Bounded { inner: GzDecoder::new(BufReader::new(packed)), left: unpacked };
+    let mut hashed = Hashed { inner: packed, context: digest::Context::new(&SHA256) };
+    let decoder = Bounded { inner: GzDecoder::new(BufReader::new(&mut hashed)), left: unpacked };
     let damaged = || format!("{}: is damaged", archive.file_name);
     let mut tar = tar::Archive::new(decoder);
     let mut done = BTreeSet::new();
@@ -74,6 +91,13 @@ fn fill(packed: &mut File, archive: &Archive, folder: &Path) -> Result<()> {
     }
     // Behind the last entry stands the checksum of gzip.
     io::copy(&mut tar.into_inner(), &mut io::sink()).with_context(damaged)?;
+    io::copy(&mut hashed, &mut io::sink()).with_context(damaged)?;
+    // The file's checksum was right before; others may be able to write to it.
+    ensure!(
+        hex(hashed.context) == archive.sha256,
+        "{}: was changed while it was unpacked",
+        archive.file_name
+    );
     if let Some(wrong) = archive.first_wrong(folder) {
         bail!("{}: {wrong}", archive.file_name);
     }
@@ -104,6 +128,20 @@ fn sync(folder: &Path) -> Result<()> {
         .with_context(|| format!("{}: cannot be flushed to disk", folder.display()))
 }
 
+/// A reader that computes the SHA-256 of what it has read.
+struct Hashed<R> {
+    inner: R,
+    context: digest::Context,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.context.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
 /// A reader that fails where its bound is passed, so that a small archive cannot grow without end.
 struct Bounded<R> {
     inner: R,
@@ -118,5 +156,44 @@ impl<R: Read> Read for Bounded<R> {
             .checked_sub(read as u64)
             .ok_or_else(|| io::Error::other("unpacks to more than its files have"))?;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::super::archives::FileSize;
+    use super::*;
+
+    /// The checksum was right when it was looked at, and the file is another by the time it is unpacked.
+    #[test]
+    fn a_file_that_changed_since_it_was_checked_is_refused() {
+        let mut tape = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(3);
+        tape.append_data(&mut header, "f/a", &b"abc"[..]).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&tape.into_inner().unwrap()).unwrap();
+        let mut packed = tempfile::tempfile().unwrap();
+        packed.write_all(&encoder.finish().unwrap()).unwrap();
+        let right = super::super::part_file::sha256(&mut packed).unwrap();
+        let archive = |sha256: String| Archive {
+            word: "f",
+            title: "F",
+            file_name: "f.tar.gz",
+            url: "",
+            bytes: 0,
+            sha256: sha256.leak(),
+            folder: "f",
+            files: &[ArchiveFile { name: "a", size: FileSize::Exactly(3) }],
+        };
+        let data = tempfile::tempdir().unwrap();
+        let error = unpack(&mut packed, &archive(right.replace(['0', '1'], "2")), data.path()).unwrap_err();
+        assert!(error.to_string().contains("f.tar.gz: was changed"), "{error}");
+        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
+        packed.rewind().unwrap();
+        unpack(&mut packed, &archive(right), data.path()).unwrap();
+        assert_eq!(fs::read(data.path().join("f/a")).unwrap(), b"abc");
     }
 }

@@ -64,7 +64,7 @@ fn partial_softmax(row: &mut [f32], log_p: &[f32], inside: impl Fn(usize) -> boo
     (0..row.len()).filter(|&k| inside(k)).for_each(|k| row[k] /= sum);
 }
 
-/// r = sqrt(`[c>0]` p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good (SPEC-LONG Q9).
+/// r = sqrt(`[c>0]` p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good (SPEC 6).
 fn corr(row: &mut [f32], p_weak: &[f32], p_strong: &[f32]) {
     for ((c, w), s) in row.iter_mut().zip(p_weak).zip(p_strong) {
         *c = if *c > 0.0 { (w * s).sqrt() } else { 0.0 };

@@ -251,6 +251,14 @@ pub(super) fn statistics(
     counters[counter::CORRECT] += correct as f32;
 }
 
+/// Counts a step whose values are all finite, or marks the first that is not; see
+/// [`crate::device::Primitive::CountFiniteSteps`].
+pub(super) fn count_finite_step(finite: bool, steps: &mut f32) {
+    if *steps >= 0.0 {
+        *steps = if finite { *steps + 1.0 } else { -(*steps + 1.0) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

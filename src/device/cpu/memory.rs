@@ -6,6 +6,7 @@ use std::cell::{Ref, RefCell, RefMut};
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::device::{Buffer, Element};
+use crate::{memory, usage};
 
 #[derive(Debug)]
 enum Storage {
@@ -20,13 +21,17 @@ pub(super) struct Memory {
     allocations: Vec<RefCell<Storage>>,
 }
 
-/// `len` zeros, or an error where an ordinary allocation would abort the program.
+/// What helps where a network or its step does not fit.
+pub(super) const REMEDY: &str = "take a smaller --batch-size, --width or --image-size, or another --arch";
+
+/// `len` zeros, or an error where an ordinary allocation would abort the program or have it killed.
 fn zeros<T: Clone + Default>(len: usize, label: &str) -> Result<Vec<T>> {
+    let bytes = memory::product(&[len, size_of::<T>()]);
+    memory::ensure_room(bytes, label, REMEDY)?;
     let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| {
-        let megabytes = len * size_of::<T>() / (1 << 20);
-        anyhow!("not enough memory: {label} needs {megabytes} MiB; try a smaller --batch-size or --width")
-    })?;
+    values
+        .try_reserve_exact(len)
+        .map_err(|_| usage!("not enough memory: {label}: {} MiB wanted; {REMEDY}", bytes >> 20))?;
     values.resize(len, T::default());
     Ok(values)
 }

@@ -32,11 +32,14 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// A device of `threads` threads; 0 takes every core.
+    /// A device of `threads` threads; 0 takes every core. Where that is far more than there are cores, fewer are started: results have
+    /// the same bits, and threads that wait for each other's cores take all the time.
     ///
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min((4 * cores).max(16));
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("cpu device {i}"))
@@ -67,6 +70,18 @@ impl Device for CpuDevice {
 
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
         self.memory.allocate(element, len, label)
+    }
+
+    fn allocate_all(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
+        // Together, before the first of them is filled.
+        let bytes = |&(element, len): &(Element, usize)| crate::memory::product(&[len, element.bytes()]);
+        let all = requests.iter().map(bytes).fold(0, u64::saturating_add);
+        crate::memory::ensure_room(all, label, memory::REMEDY)?;
+        requests.iter().map(|&(element, len)| self.allocate(element, len, label)).collect()
+    }
+
+    fn in_main_memory(&self) -> bool {
+        true
     }
 
     fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
@@ -414,6 +429,10 @@ impl<'a> Call<'a> {
                     &self.f32(loss_rows)?,
                     &mut self.f32_mut(counters)?,
                 );
+            }
+            P::CountFiniteSteps { len, slot, values, counters } => {
+                let finite = self.f32(values)?[..len].iter().all(|value| value.is_finite());
+                loss::count_finite_step(finite, &mut self.f32_mut(counters)?[slot]);
             }
             P::MeanFeature { rows, inputs, momentum, features, mean } => {
                 prior::mean_feature([rows, inputs], momentum, &self.f32(features)?, &mut self.f32_mut(mean)?);

@@ -2,13 +2,24 @@
 //!
 //! The key covers the source, its headers, the compiler's options and version, so a kernel is compiled once on a machine
 //! and again whenever any of them changes. A file that is damaged is compiled anew.
+//!
+//! What is read here runs on the GPU, so folder and file must belong to this user and be closed to others' writing, and neither
+//! may be a link: that is the defence against a planted file. The checksum only tells damage, since anyone can compute it.
 
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Metadata};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use ring::digest::{SHA256, digest};
+use rustix::process::geteuid;
 
 use super::nvrtc::{Compiled, Nvrtc, Target};
 use super::sources::{self, Source};
+use crate::files::{open_for_reading_without_links, write_private};
+use crate::usage;
 
 /// The compiler, opened when first needed, and its cache.
 pub struct KernelCache {
@@ -18,20 +29,95 @@ pub struct KernelCache {
 
 /// Name of the variable that says where compiled kernels are kept.
 const FOLDER_VARIABLE: &str = "RECORDS_KERNEL_CACHE";
+/// The largest compiled kernel has under 1 MB.
+const MOST_BYTES: u64 = 64 << 20;
 
-impl KernelCache {
-    /// Opens NVRTC; compiled kernels are kept in `RECORDS_KERNEL_CACHE`, else in the user's cache folder. Where neither can be
-    /// written, kernels are compiled every time.
+/// Where compiled kernels are kept.
+#[derive(Debug, PartialEq)]
+pub enum Place {
+    /// In that folder, which may not be there yet.
+    Folder(PathBuf),
+    /// Nowhere, and why: they are compiled every time.
+    Nowhere(String),
+}
+
+impl Place {
+    /// By the environment: `RECORDS_KERNEL_CACHE`, else `records/kernels` in `XDG_CACHE_HOME`, else in `.cache` of `HOME`. A
+    /// variable that is empty counts as not set, and so do relative paths, as the XDG specification says: they would lead to
+    /// whatever folder is the current one.
     ///
     /// # Errors
-    /// A usage error that says what to install when there is no NVRTC.
-    pub fn open() -> Result<Self> {
-        let user = || {
-            let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            base.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-                .map(|base| base.join("records").join("kernels"))
+    /// A usage error for a `RECORDS_KERNEL_CACHE` that is relative or leads to something that is not trusted.
+    pub fn find() -> Result<Self> {
+        Self::by(&|name| std::env::var_os(name))
+    }
+
+    fn by(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let absolute = |name: &str| given(name).filter(|path| path.is_absolute());
+        if let Some(folder) = given(FOLDER_VARIABLE) {
+            let shown = folder.display();
+            if !folder.is_absolute() {
+                return Err(usage!(
+                    "{FOLDER_VARIABLE}={shown}: must be an absolute path, else it is another folder in every current folder"
+                ));
+            }
+            return match distrust(&folder) {
+                Some(reason) => Err(usage!(
+                    "{FOLDER_VARIABLE}={shown}: {reason}, so anyone could put code there; name a folder of your own"
+                )),
+                None => Ok(Place::Folder(folder)),
+            };
+        }
+        let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+        let Some(base) = base else {
+            let none = "neither XDG_CACHE_HOME nor HOME is an absolute path";
+            return Ok(Place::Nowhere(format!("{none}; {FOLDER_VARIABLE} names a folder")));
         };
-        let folder = std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from).or_else(user);
+        let folder = base.join("records").join("kernels");
+        Ok(match distrust(&folder) {
+            Some(reason) => Place::Nowhere(format!(
+                "{}: {reason}; change that, or name another folder with {FOLDER_VARIABLE}",
+                folder.display()
+            )),
+            None => Place::Folder(folder),
+        })
+    }
+}
+
+/// Why a folder that is there is not one to take code from; `None` also where it is not there yet.
+fn distrust(folder: &Path) -> Option<String> {
+    match fs::symlink_metadata(folder) {
+        Ok(found) if found.is_symlink() => Some("is a symbolic link".into()),
+        Ok(found) if !found.is_dir() => Some("is not a folder".into()),
+        Ok(found) => foreign(&found),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => Some(format!("cannot be looked at ({error})")),
+    }
+}
+
+/// Why somebody else may have made or changed it.
+fn foreign(found: &Metadata) -> Option<String> {
+    if found.uid() != geteuid().as_raw() {
+        Some(format!("belongs to another user (uid {})", found.uid()))
+    } else if found.mode() & 0o022 != 0 {
+        Some(format!("others may write to it (mode {:o}; chmod go-w)", found.mode() & 0o7777))
+    } else {
+        None
+    }
+}
+
+impl KernelCache {
+    /// Opens NVRTC; compiled kernels are kept where [`Place::find`] says. Where nothing can be written, kernels are compiled
+    /// every time.
+    ///
+    /// # Errors
+    /// A usage error that says what to install when there is no NVRTC, or as [`Place::find`].
+    pub fn open() -> Result<Self> {
+        let folder = match Place::find()? {
+            Place::Folder(folder) => Some(folder),
+            Place::Nowhere(_) => None,
+        };
         Ok(Self { folder, compiler: Nvrtc::open()? })
     }
 
@@ -70,68 +156,177 @@ impl KernelCache {
         let mut parts = vec![source.text.to_string(), format!("{major}.{minor}")];
         parts.extend(sources::HEADERS.iter().map(|header| format!("{} {}", header.name, header.text)));
         parts.extend(Nvrtc::options(target));
-        let key = fnv1a(parts.join("\0").as_bytes());
+        let key = digest(&SHA256, parts.join("\0").as_bytes());
+        let key: String = key.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
         let stem = source.name.trim_end_matches(".cu");
-        format!("{stem}-{}-{key:032x}.bin", target.word())
+        format!("{stem}-{}-{key}.bin", target.word())
     }
 }
 
-/// The 128-bit FNV-1a hash: no defence against forgery, which the user's own cache folder does not need.
-fn fnv1a(bytes: &[u8]) -> u128 {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    bytes.iter().fold(OFFSET, |hash, &byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
+/// The SHA-256 of a file's name and of what is in it behind the checksum: a file under another's name is damaged too.
+fn checksum(path: &Path, body: &[u8]) -> Vec<u8> {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    digest(&SHA256, &[name, b"\0", body].concat()).as_ref().to_vec()
 }
 
-/// A file is: CRC32-C of everything after, length of the code, both little-endian u64; code; log.
+/// A file is: checksum; length of the code as a little-endian u64; code; log.
 fn write(path: &Path, compiled: &Compiled) -> Result<()> {
     let mut body = (compiled.code.len() as u64).to_le_bytes().to_vec();
     body.extend_from_slice(&compiled.code);
     body.extend_from_slice(compiled.log.as_bytes());
-    let mut bytes = u64::from(crc32c::crc32c(&body)).to_le_bytes().to_vec();
+    let mut bytes = checksum(path, &body);
     bytes.extend_from_slice(&body);
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    crate::files::write_atomically(path, &bytes)
+    write_private(path, &bytes)
 }
 
+/// What is in the file, if it is whole and nobody else can have written it.
 fn read(path: &Path) -> Option<Compiled> {
-    let bytes = std::fs::read(path).ok()?;
-    let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-    let (check, len) = (number(0)?, number(8)? as usize);
-    if u64::from(crc32c::crc32c(bytes.get(8..)?)) != check {
+    if distrust(path.parent()?).is_some() {
         return None;
     }
-    let body = bytes.get(16..).filter(|body| len <= body.len())?;
-    let log = String::from_utf8(body[len..].to_vec()).ok()?;
-    Some(Compiled { code: body[..len].to_vec(), log })
+    let file = open_for_reading_without_links(path).ok()?;
+    let found = file.metadata().ok()?;
+    if foreign(&found).is_some() || found.nlink() != 1 || found.len() > MOST_BYTES {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    let (check, body) = bytes.split_at_checked(SHA256.output_len())?;
+    if checksum(path, body) != check {
+        return None;
+    }
+    let (len, body) = body.split_first_chunk()?;
+    let (code, log) = body.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+    let log = String::from_utf8(log.to_vec()).ok()?;
+    Some(Compiled { code: code.to_vec(), log, kept_in: Some(path.to_path_buf()) })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
+
+    fn kernel() -> Compiled {
+        Compiled { code: vec![1, 2, 3], log: "registers".into(), kept_in: None }
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
 
     #[test]
     fn what_was_written_comes_back_and_damage_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a").join("kernel.bin");
-        let compiled = Compiled { code: vec![1, 2, 3], log: "registers".into() };
-        write(&path, &compiled).unwrap();
+        write(&path, &kernel()).unwrap();
         let back = read(&path).unwrap();
-        assert_eq!((back.code, back.log), (compiled.code, compiled.log));
-        let mut bytes = std::fs::read(&path).unwrap();
+        assert_eq!((back.code, back.log, back.kept_in), (kernel().code, kernel().log, Some(path.clone())));
+        let other = path.with_file_name("other.bin");
+        fs::copy(&path, &other).unwrap();
+        assert!(read(&other).is_none(), "another kernel under this name");
+        let mut bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             bytes[at] ^= 0x40;
-            std::fs::write(&path, &bytes).unwrap();
+            fs::write(&path, &bytes).unwrap();
             assert!(read(&path).is_none(), "byte {at} changed unseen");
             bytes[at] ^= 0x40;
+        }
+        for len in 0..bytes.len() {
+            fs::write(&path, &bytes[..len]).unwrap();
+            assert!(read(&path).is_none(), "cut to {len} bytes unseen");
         }
     }
 
     #[test]
-    fn the_hash_is_fnv1a() {
-        assert_eq!(fnv1a(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-        assert_eq!(fnv1a(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    fn what_others_could_have_written_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("kernels");
+        let path = folder.join("kernel.bin");
+        let written = || {
+            let _ = fs::remove_file(&path);
+            write(&path, &kernel()).unwrap();
+            assert!(read(&path).is_some());
+        };
+        written();
+        assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        for mode in [0o620, 0o602, 0o666] {
+            set_mode(&path, mode);
+            assert!(read(&path).is_none(), "mode {mode:o}");
+        }
+        written();
+        for mode in [0o770, 0o707, 0o1777] {
+            set_mode(&folder, mode);
+            assert!(read(&path).is_none(), "folder of mode {mode:o}");
+        }
+        set_mode(&folder, 0o755);
+        assert!(read(&path).is_some(), "others may read it");
+
+        // A link in the file's place, then one in the folder's: both to files that would do.
+        fs::rename(&path, folder.join("moved")).unwrap();
+        symlink("moved", &path).unwrap();
+        assert!(read(&path).is_none());
+        write(&path, &kernel()).unwrap();
+        assert!(!path.is_symlink() && read(&path).is_some(), "a link is replaced, its target left alone");
+        fs::hard_link(&path, root.path().join("second")).unwrap();
+        assert!(read(&path).is_none());
+        written();
+        symlink("kernels", root.path().join("link")).unwrap();
+        assert!(read(&root.path().join("link/kernel.bin")).is_none());
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+            assert!(read(&path).is_none());
+            written();
+            std::os::unix::fs::chown(&folder, Some(12345), None).unwrap();
+            assert!(read(&path).is_none());
+        }
+    }
+
+    #[test]
+    fn no_variable_leads_to_the_current_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(at("open")).unwrap();
+        set_mode(&at("open"), 0o777);
+        symlink("own", at("link")).unwrap();
+        let place = |variables: &[(&str, PathBuf)]| {
+            Place::by(&|name| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| value.as_os_str().to_os_string())
+            })
+        };
+        let (home, kernels) = (("HOME", at("home")), Place::Folder(at("home/.cache/records/kernels")));
+        for xdg in ["", ".", "cache", "../cache"] {
+            assert_eq!(place(&[("XDG_CACHE_HOME", xdg.into()), home.clone()]).unwrap(), kernels, "{xdg:?}");
+        }
+        assert_eq!(
+            place(&[("XDG_CACHE_HOME", at("x")), home.clone()]).unwrap(),
+            Place::Folder(at("x/records/kernels"))
+        );
+        for home in ["", "home"] {
+            let nowhere = place(&[("HOME", home.into()), ("XDG_CACHE_HOME", "".into())]).unwrap();
+            assert!(matches!(nowhere, Place::Nowhere(_)), "{nowhere:?}");
+        }
+        assert!(matches!(place(&[]).unwrap(), Place::Nowhere(_)));
+        assert_eq!(place(&[(FOLDER_VARIABLE, "".into()), home.clone()]).unwrap(), kernels);
+        assert_eq!(place(&[(FOLDER_VARIABLE, at("own"))]).unwrap(), Place::Folder(at("own")));
+        for (folder, part) in [
+            ("kernels".into(), "must be an absolute path"),
+            (at("open"), "others may write to it (mode 777"),
+            (at("link"), "is a symbolic link"),
+            (PathBuf::from("/dev/null"), "is not a folder"),
+        ] {
+            let error = place(&[(FOLDER_VARIABLE, folder)]).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+            assert_eq!(crate::error::exit_code(&error), 2);
+        }
+        fs::create_dir_all(at("home/.cache/records/kernels")).unwrap();
+        set_mode(&at("home/.cache/records/kernels"), 0o770);
+        let place = place(&[home]).unwrap();
+        assert!(matches!(&place, Place::Nowhere(why) if why.contains("chmod go-w")), "{place:?}");
     }
 }

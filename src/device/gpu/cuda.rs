@@ -139,8 +139,9 @@ impl CudaDriver {
         let source = sources::find(file).ok_or_else(|| anyhow!("no kernel file {file}"))?;
         let cubin = self.cache.compiled(source, Target::Cubin(self.gpu.architecture))?;
         // SAFETY: a cubin as the compiler wrote it; the driver copies it.
-        let module = unsafe { result::module::load_data(cubin.code.as_ptr().cast()) }
-            .map_err(|error| explain(&format!("loading {file} for sm_{}", self.gpu.architecture), error))?;
+        let module = unsafe { result::module::load_data(cubin.code.as_ptr().cast()) }.map_err(|error| {
+            explain(&format!("loading {file} for sm_{}{}", self.gpu.architecture, cubin.origin()), error)
+        })?;
         self.modules.insert(file, module);
         Ok(module)
     }

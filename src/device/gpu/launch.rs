@@ -43,6 +43,8 @@ impl Launch {
 pub struct Arguments {
     bytes: Vec<u8>,
     offsets: Vec<usize>,
+    /// The first count that no `int` holds.
+    beyond: Option<usize>,
 }
 
 impl Arguments {
@@ -63,12 +65,10 @@ impl Arguments {
         self.push(&address.to_le_bytes(), 8)
     }
 
-    /// An `int` that counts or indexes.
-    ///
-    /// # Panics
-    /// Above 2^31 - 1: the caller's shapes are checked before.
-    pub fn count(self, value: usize) -> Self {
-        self.push(&int(value), 4)
+    /// An `int` that counts or indexes; one above 2^31 - 1 shows in [`Arguments::beyond`], and such a launch must not be made.
+    pub fn count(mut self, value: usize) -> Self {
+        let bytes = self.int(value);
+        self.push(&bytes, 4)
     }
 
     /// A `float`.
@@ -77,20 +77,27 @@ impl Arguments {
     }
 
     /// Several `int`s, each a parameter of its own.
-    ///
-    /// # Panics
-    /// As [`Arguments::count`].
     pub fn counts(self, values: &[usize]) -> Self {
         values.iter().fold(self, |arguments, &value| arguments.count(value))
     }
 
     /// One parameter: a structure of `int`s, by value.
-    ///
-    /// # Panics
-    /// As [`Arguments::count`].
-    pub fn structure(self, values: &[usize]) -> Self {
-        let bytes: Vec<u8> = values.iter().flat_map(|&value| int(value)).collect();
+    pub fn structure(mut self, values: &[usize]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|&value| self.int(value)).collect();
         self.push(&bytes, 4)
+    }
+
+    fn int(&mut self, value: usize) -> [u8; 4] {
+        let held = i32::try_from(value);
+        if held.is_err() {
+            self.beyond.get_or_insert(value);
+        }
+        held.unwrap_or(i32::MAX).to_le_bytes()
+    }
+
+    /// The first count that no `int` of a kernel holds, if there is one.
+    pub fn beyond(&self) -> Option<usize> {
+        self.beyond
     }
 
     /// The packed block.
@@ -104,10 +111,6 @@ impl Arguments {
     }
 }
 
-fn int(value: usize) -> [u8; 4] {
-    i32::try_from(value).expect("a count of a kernel fits 31 bits").to_le_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +122,13 @@ mod tests {
         assert_eq!(arguments.offsets(), [0, 8, 16]);
         assert_eq!(arguments.bytes()[8], 9);
         assert_eq!(arguments.bytes()[16..], 1.0f32.to_le_bytes());
+    }
+
+    #[test]
+    fn a_count_beyond_31_bits_shows() {
+        assert_eq!(Arguments::new().count(i32::MAX as usize).beyond(), None);
+        assert_eq!(Arguments::new().counts(&[1, 1 << 31, 1 << 32]).beyond(), Some(1 << 31));
+        assert_eq!(Arguments::new().structure(&[1 << 40]).beyond(), Some(1 << 40));
     }
 
     /// The driver wants one pointer a parameter.

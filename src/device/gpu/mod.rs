@@ -28,13 +28,17 @@ pub use gpu_device::{GpuDevice, Precision};
 pub fn open(name: &str, precision: Precision) -> anyhow::Result<GpuDevice> {
     let driver: Box<dyn driver::Driver> = match name {
         "cuda" => Box::new(cuda::CudaDriver::open()?),
-        "sim" => Box::new(sim::SimDriver::open(warp_seed())?),
+        "sim" => Box::new(sim::SimDriver::open(warp_seed()?)?),
         other => return Err(crate::usage!("--device {other}: the kernels run on cuda or sim")),
     };
     Ok(GpuDevice::new(driver, precision))
 }
 
 /// The order in which the interpreter runs warps: `RECORDS_WARP_SEED`, which tests vary; 0 without it.
-fn warp_seed() -> u64 {
-    std::env::var("RECORDS_WARP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0)
+fn warp_seed() -> anyhow::Result<u64> {
+    let Some(word) = std::env::var_os("RECORDS_WARP_SEED") else { return Ok(0) };
+    let word = word.to_string_lossy();
+    word.parse().map_err(|_| {
+        crate::usage!("RECORDS_WARP_SEED {word:?}: must be a whole number from 0 to 18446744073709551615")
+    })
 }

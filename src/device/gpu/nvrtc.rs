@@ -1,7 +1,7 @@
 //! Compiling CUDA C++ at run time with NVRTC, through its C functions.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use libloading::Library;
@@ -36,6 +36,18 @@ pub struct Compiled {
     pub code: Vec<u8>,
     /// Warnings and, of a cubin, the assembler's report of registers, spills and shared memory.
     pub log: String,
+    /// The cache file that it was read from; none where it was compiled just now.
+    pub kept_in: Option<PathBuf>,
+}
+
+impl Compiled {
+    /// For messages about the code: where it came from, if from a file, and what to do with that.
+    pub fn origin(&self) -> String {
+        let file = self.kept_in.as_ref();
+        file.map_or_else(String::new, |file| {
+            format!(" (kept in {}; remove it if this stays)", file.display())
+        })
+    }
 }
 
 type Program = *mut c_void;
@@ -154,7 +166,7 @@ impl Nvrtc {
         if matches!(target, Target::Ptx(_)) && code.last() == Some(&0) {
             code.pop();
         }
-        Ok(Compiled { code, log })
+        Ok(Compiled { code, log, kept_in: None })
     }
 
     /// # Safety

@@ -1,12 +1,17 @@
 //! Looks for the NVIDIA driver, its GPUs and the run-time compiler NVRTC, all opened at run time: a machine without
 //! them gets a message that says what to install.
 
-use std::ffi::{CStr, OsString, c_char, c_int, c_uint};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int, c_uint};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libloading::Library;
+use rustix::process::{Pid, Signal, geteuid, kill_process_group};
 
 /// The NVIDIA driver and what it sees.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +60,9 @@ const DRIVER_LIBRARY: &str = if cfg!(windows) { "nvcuda.dll" } else { "libcuda.s
 /// # Errors
 /// One line: no driver library, or which of its calls failed and how.
 pub fn driver() -> Result<Driver, String> {
+    if let Some(file) = library_in_current_folder() {
+        return Err(file);
+    }
     // SAFETY: opening a library runs its initialisers; this one is the system's NVIDIA driver.
     let library = unsafe { Library::new(DRIVER_LIBRARY) }.map_err(|_| format!("no {DRIVER_LIBRARY}"))?;
     let calls = DriverCalls { library: keep(library) };
@@ -252,9 +260,27 @@ pub struct Place {
 pub fn nvrtc() -> Result<Nvrtc, String> {
     let mut failures = Vec::new();
     let places = nvrtc_places(&|name| std::env::var_os(name));
+    if let Some(given) =
+        places.first().filter(|place| place.named_by == NVRTC_VARIABLE && place.path.is_relative())
+    {
+        let shown = given.path.display();
+        return Err(format!(
+            "{NVRTC_VARIABLE}={shown}: must be an absolute path, else it is another file in every folder"
+        ));
+    }
+    if let Some(file) = library_in_current_folder() {
+        return Err(file);
+    }
     let mut tried = Vec::new();
     for place in places.into_iter().chain(std::iter::once_with(python_places).flatten()) {
         for library in nvrtc_libraries(&place.path) {
+            // Who names a library answers for it.
+            if place.named_by != NVRTC_VARIABLE
+                && let Err(reason) = trusted(&library)
+            {
+                failures.push(format!("{}: {reason}; {NVRTC_VARIABLE} can name it", library.display()));
+                continue;
+            }
             // Toolkit paths lead to the same file by many links.
             let real = library.canonicalize().unwrap_or_else(|_| library.clone());
             if tried.contains(&real) {
@@ -290,15 +316,17 @@ pub fn nvrtc() -> Result<Nvrtc, String> {
 /// Environment variable that names the NVRTC library or its folder.
 const NVRTC_VARIABLE: &str = "RECORDS_NVRTC";
 
-/// Where NVRTC may be by the environment variables that `variable` answers and by the usual folders.
+/// Where NVRTC may be by the environment variables that `variable` answers and by the usual folders. Relative paths, which lead
+/// to whatever folder is the current one, count as not set, except that of `RECORDS_NVRTC`.
 pub fn nvrtc_places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Place> {
     let given = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut places = Vec::new();
     if let Some(path) = given(NVRTC_VARIABLE) {
         places.push(Place { path, named_by: NVRTC_VARIABLE.into() });
     }
+    let absolute = |name: &str| given(name).filter(|path| path.is_absolute());
     for name in ["CUDA_HOME", "CUDA_PATH"] {
-        if let Some(root) = given(name) {
+        if let Some(root) = absolute(name) {
             for folder in ["lib64", "lib", "targets/x86_64-linux/lib"] {
                 places.push(Place { path: root.join(folder), named_by: name.into() });
             }
@@ -311,7 +339,7 @@ pub fn nvrtc_places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Place> {
         places.push(Place { path: toolkit.join("lib64"), named_by: "CUDA toolkit".into() });
     }
     for name in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
-        if let Some(root) = given(name) {
+        if let Some(root) = absolute(name) {
             for python in
                 entries(&root.join("lib")).iter().filter(|path| name_of(path).starts_with("python3"))
             {
@@ -325,7 +353,9 @@ pub fn nvrtc_places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Place> {
 
 /// Folders of NVRTC in the packages of the `python3` on the path.
 fn python_places() -> Vec<Place> {
-    let folders = python_path().unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders =
+        python_on(&path).and_then(|python| python_path(&python, PYTHON_PATIENCE)).unwrap_or_default();
     folders.iter().flat_map(|folder| wheel_places(folder)).collect()
 }
 
@@ -340,33 +370,108 @@ fn wheel_places(site_packages: &Path) -> Vec<Place> {
         .collect()
 }
 
-/// `sys.path` of `python3`, `None` where there is none or it does not answer within five seconds.
-fn python_path() -> Option<Vec<PathBuf>> {
-    let mut python = Command::new("python3")
-        .args(["-c", "import sys; print('\\n'.join(sys.path))"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
+/// The first `python3` in the folders of a search path that are not relative, if it is trusted.
+fn python_on(path: &OsStr) -> Option<PathBuf> {
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    let mut candidates = folders.map(|folder| folder.join("python3")).filter(|python| python.is_file());
+    candidates.next().filter(|python| trusted(python).is_ok())
+}
+
+/// How long Python may take to answer.
+const PYTHON_PATIENCE: Duration = Duration::from_secs(5);
+/// The most of its answer that is read, bytes.
+const MOST_OF_ANSWER: u64 = 1 << 16;
+
+/// The absolute folders of `sys.path` of `python` and of the user's own packages; `None` where it does not answer in time.
+///
+/// It is asked in isolation: what lies in the current folder or where PYTHON variables lead is neither run nor believed.
+fn python_path(python: &Path, patience: Duration) -> Option<Vec<PathBuf>> {
+    const QUESTION: &str = "import sys, site; print('\\n'.join([*sys.path, site.getusersitepackages()]))";
+    let mut command = Command::new(python);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PYTHON")) {
+        command.env_remove(name);
+    }
+    // A launcher that chooses by a file of the current folder finds none there.
+    command.args(["-I", "-c", QUESTION]).current_dir("/");
+    let text = answer_of(command, patience)?;
+    let folders = text.lines().map(PathBuf::from).filter(|folder| folder.is_absolute());
+    Some(folders.collect())
+}
+
+/// What a program prints, at most [`MOST_OF_ANSWER`] bytes of it; `None` where it fails or takes longer than `patience`.
+fn answer_of(mut command: Command, patience: Duration) -> Option<String> {
     let asked = Instant::now();
-    let status = loop {
-        match python.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if asked.elapsed() < Duration::from_secs(5) => {
-                std::thread::sleep(Duration::from_millis(5))
-            }
-            _ => {
-                // It may have ended by itself meanwhile; either way it is gone after this.
-                let _ = python.kill();
-                let _ = python.wait();
-                return None;
-            }
+    command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
+    let mut program = command.process_group(0).spawn().ok()?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let output = program.stdout.take()?;
+    // What the program has started may keep its output open after its end: the reading is not waited for.
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = output.take(MOST_OF_ANSWER).read_to_end(&mut bytes);
+        // The asker may have gone.
+        let _ = sender.send(read.is_ok().then_some(bytes));
+    });
+    let bytes = receiver.recv_timeout(patience).ok().flatten();
+    let mut succeeded = false;
+    while bytes.is_some() && asked.elapsed() < patience {
+        if let Ok(Some(status)) = program.try_wait() {
+            succeeded = status.success();
+            break;
         }
-    };
-    let output = python.wait_with_output().ok().filter(|_| status.success())?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Some(text.lines().filter(|line| !line.is_empty()).map(PathBuf::from).collect())
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // It may have ended by itself meanwhile; either way it and what it started are gone after this.
+    if let Some(group) = i32::try_from(program.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = program.wait();
+    let bytes = bytes.filter(|_| succeeded)?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether code may be taken from a file: it and its folder belong to root or this user, and not everyone may write to them.
+///
+/// # Errors
+/// Says what is wrong.
+fn trusted(file: &Path) -> Result<(), String> {
+    let real = file.canonicalize().map_err(|error| error.to_string())?;
+    for part in [Some(&*real), real.parent()].into_iter().flatten() {
+        let found = std::fs::metadata(part).map_err(|error| error.to_string())?;
+        let which = if found.is_dir() { "its folder" } else { "it" };
+        if ![0, geteuid().as_raw()].contains(&found.uid()) {
+            return Err(format!("{which} belongs to another user (uid {})", found.uid()));
+        }
+        // A group may be the one of those who look after the machine's software.
+        if found.mode() & 0o002 != 0 {
+            return Err(format!("{which} can be written by everyone"));
+        }
+    }
+    Ok(())
+}
+
+/// A complaint where the loader would look for CUDA's libraries in the current folder, and one lies there: it searches a
+/// relative or empty part of LD_LIBRARY_PATH from there.
+fn library_in_current_folder() -> Option<String> {
+    stray_library(&std::env::var_os("LD_LIBRARY_PATH")?, Path::new("."))
+}
+
+fn stray_library(search_path: &OsStr, current: &Path) -> Option<String> {
+    if search_path.is_empty() {
+        return None;
+    }
+    // The loader separates by semicolons too.
+    let parts = search_path.as_encoded_bytes().split(|byte| matches!(byte, b':' | b';'));
+    let relative =
+        parts.filter(|part| part.first() != Some(&b'/')).map(|part| current.join(OsStr::from_bytes(part)));
+    let found = relative.flat_map(|folder| entries(&folder)).find(|path| {
+        let name = name_of(path);
+        ["libcuda.so", "libnvrtc", "libnvidia"].iter().any(|beginning| name.starts_with(beginning))
+    })?;
+    Some(format!(
+        "{} would be loaded, since LD_LIBRARY_PATH has an empty or relative part; take that out",
+        found.display()
+    ))
 }
 
 /// The NVRTC libraries at `path`: itself, or those in the folder, newest first.
@@ -428,6 +533,8 @@ fn newest_first(paths: &mut [PathBuf]) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -523,5 +630,86 @@ mod tests {
         assert!(has_builtins(folder.path()));
         let error = nvrtc_version(&folder.path().join("libnvrtc.so.12")).unwrap_err();
         assert!(!error.is_empty() && !error.contains('\n'), "an empty file is no library: {error}");
+    }
+
+    #[test]
+    fn relative_variables_name_no_place() {
+        for name in ["CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
+            for value in [".", "cuda", "./x", ""] {
+                let answers = |asked: &str| (asked == name).then(|| OsString::from(value));
+                let places = nvrtc_places(&answers);
+                assert!(places.iter().all(|place| place.path.is_absolute()), "{name}={value}: {places:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_loaders_current_folder_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        let stray = |path: &str| stray_library(OsStr::new(path), folder.path());
+        assert_eq!(stray("/usr/lib:"), None, "nothing lies there");
+        std::fs::write(folder.path().join("libcuda.so.1"), b"").unwrap();
+        std::fs::write(folder.path().join("sub/libnvrtc-builtins.so.13.0"), b"").unwrap();
+        for path in [":/usr/lib", "/usr/lib:", "/a::/b", ".", "/a;/b;", "sub", "./sub:/a"] {
+            assert!(stray(path).is_some_and(|text| text.contains("LD_LIBRARY_PATH")), "{path:?}");
+        }
+        assert_eq!((stray(""), stray("/usr/lib:/b")), (None, None));
+    }
+
+    fn script(folder: &Path, text: &str) -> PathBuf {
+        let path = folder.join("python3");
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    fn python_is_asked_in_isolation_and_its_answer_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let ask =
+            |text: &str, patience| python_path(&script(folder.path(), text), Duration::from_millis(patience));
+        let found = ask("printf '/a\\nb\\n\\n./c\\n/d e\\n'", 20_000).unwrap();
+        assert_eq!(found, [Path::new("/a"), Path::new("/d e")], "relative folders are left out");
+        assert_eq!(ask("pwd; echo /flag$1", 20_000).unwrap(), [Path::new("/"), Path::new("/flag-I")]);
+        assert_eq!(ask("exit 1", 20_000), None);
+        let begun = Instant::now();
+        assert_eq!(ask("sleep 30", 100), None);
+        assert_eq!(ask("sleep 30 & echo /a", 100), None, "what it started keeps its output open");
+        assert_eq!(ask("while :; do echo /a; done", 2_000), None, "without end");
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn python_is_not_looked_for_in_the_current_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = script(folder.path(), "");
+        let path = |text: String| python_on(OsStr::new(&text));
+        let shown = folder.path().display();
+        assert_eq!(path(format!(":.:relative:{shown}")), Some(here.clone()));
+        assert_eq!(path(":.:relative".into()), None);
+        std::fs::set_permissions(&here, PermissionsExt::from_mode(0o777)).unwrap();
+        assert_eq!(path(format!("{shown}")), None, "everyone may write to it");
+    }
+
+    #[test]
+    fn code_of_strangers_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("libnvrtc.so");
+        std::fs::write(&file, b"").unwrap();
+        let set_mode =
+            |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        trusted(&file).unwrap();
+        set_mode(&file, 0o666);
+        assert!(trusted(&file).unwrap_err().contains("it can be written by everyone"));
+        set_mode(&file, 0o664);
+        set_mode(folder.path(), 0o1777);
+        assert!(trusted(&file).unwrap_err().contains("its folder can be"));
+        set_mode(folder.path(), 0o755);
+        trusted(&file).unwrap();
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
+            assert!(trusted(&file).unwrap_err().contains("uid 12345"));
+        }
     }
 }

@@ -77,8 +77,9 @@ impl SimDriver {
         if !self.programs.contains_key(file) {
             let source = sources::find(file).with_context(|| format!("no kernel file {file}"))?;
             let ptx = self.cache.compiled(source, Target::Ptx(ARCHITECTURE))?;
-            let text = String::from_utf8(ptx.code).with_context(|| format!("{file}: PTX is text"))?;
-            let program = Program::parse(&text).with_context(|| format!("the PTX of {file}"))?;
+            let origin = ptx.origin();
+            let text = String::from_utf8(ptx.code).with_context(|| format!("{file}: PTX is text{origin}"))?;
+            let program = Program::parse(&text).with_context(|| format!("the PTX of {file}{origin}"))?;
             self.programs.insert(file, program);
         }
         let program = &self.programs[file];
@@ -115,6 +116,9 @@ impl Driver for SimDriver {
 
     fn allocate(&mut self, bytes: &[usize], label: &str) -> Result<Vec<Memory>> {
         self.activity.allocations += 1;
+        // The interpreter keeps at least a second byte about each.
+        let all = bytes.iter().fold(0u64, |all, &bytes| all.saturating_add(bytes as u64)).saturating_mul(2);
+        crate::memory::ensure_room(all, label, "take a smaller --batch-size, --width or --image-size")?;
         // Apart from each other, so that running over the end of one is seen.
         let one = |&bytes: &usize| Memory { address: self.machine.allocate(bytes, label), bytes };
         Ok(bytes.iter().map(one).collect())

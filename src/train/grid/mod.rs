@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::run::computation;
+use super::resume_checks::computation;
 use crate::settings::presets::{self, Preset};
 use crate::settings::{Debias, GivenSettings, Method, Settings, differences};
 use crate::usage;
@@ -40,20 +40,7 @@ macro_rules! clear_options_of_solar {
 /// The settings that decide the number a run ends with, SoLar's as it takes them, given or not.
 pub fn comparable(settings: &Settings) -> Settings {
     // How often a network is evaluated does not change it, but which one is the best.
-    let mut comparable = Settings { eval_every: settings.eval_every, ..computation(settings) };
-    if settings.method == Method::Solar {
-        let solar = settings.solar();
-        comparable.est_epochs = Some(solar.estimation_epochs);
-        comparable.rho_range = Some(solar.rho.to_vec());
-        comparable.gamma = Some(solar.gamma.to_vec());
-        comparable.queue_length = Some(solar.queue_length);
-        comparable.lamd = Some(solar.lambda);
-        comparable.eta = Some(solar.eta);
-        comparable.tau = Some(solar.tau);
-        comparable.warmup_epoch = Some(solar.warmup_epochs);
-        comparable.prior_from = Some(solar.prior_from);
-    }
-    comparable
+    Settings { eval_every: settings.eval_every, ..computation(settings) }
 }
 
 /// The settings that rows of one table have in common.

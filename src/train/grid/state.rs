@@ -32,7 +32,7 @@ pub enum State {
 pub fn config(folder: &Path) -> Result<Option<Settings>> {
     let path = folder.join("config.toml");
     if path.exists() {
-        return Settings::from_file(&path).map(Some);
+        return run_folder::settings_of(&path).map(Some);
     }
     if folder.exists() && !run_folder::is_unused(folder) {
         return Err(usage!(
@@ -66,14 +66,23 @@ impl State {
             ));
         }
         let metrics = run_folder::metrics(&folder);
-        let done = metrics.last().map_or(0, |last| last.epoch + 1);
+        let done = metrics.last().map_or(0, |last| last.epoch.saturating_add(1));
         if let Some(last) =
             metrics.last().and_then(|last| last.test.as_ref()).filter(|_| done >= epochs(&there))
         {
             // What SoLar's first stage reached is not the run's result.
             let trained = metrics.iter().filter(|epoch| StageEpoch::of(&there, epoch.epoch).stage == 1);
             let best = trained.filter_map(|epoch| Some(epoch.test.as_ref()?.top1)).fold(last.top1, f64::max);
-            return Ok(State::Complete { best, last: last.top1 });
+            if metrics.len() == done {
+                return Ok(State::Complete { best, last: last.top1 });
+            }
+            // A line that is missing, or cannot be read, may be the best one's.
+            return Ok(match run_folder::progress(&folder).filter(|progress| progress.epochs_done == done) {
+                Some(progress) => State::Complete { best: progress.best_top1.max(best), last: last.top1 },
+                None => {
+                    State::Failed { reason: "its metrics.jsonl lacks epochs; move the folder away".into() }
+                }
+            });
         }
         Ok(if run_folder::is_running(&folder) {
             State::Running { epochs: done }

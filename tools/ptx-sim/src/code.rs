@@ -146,6 +146,13 @@ pub enum Special {
     MaskGt,
     DynamicShared,
     TotalShared,
+    /// Halves of the address of what cooperative groups keep for a grid; 0 in a launch that is not cooperative.
+    WorkspaceHigh,
+    WorkspaceLow,
+    /// What no launch sets.
+    Zero,
+    /// The cluster of one block that every block is without clusters: sizes and counts.
+    One,
 }
 
 /// Special registers that are read anew each time.
@@ -181,11 +188,22 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Weak,
-    /// Volatile or relaxed: seen by others, orders nothing.
+    /// Goes to memory each time, but is no atomic access.
+    Volatile,
+    /// Seen by others, orders nothing by itself.
     Relaxed,
     Acquire,
     Release,
     Both,
+}
+
+/// Whom an atomic access or a fence is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The threads of the block.
+    Block,
+    /// Those of every block.
+    Device,
 }
 
 /// A load or store.
@@ -194,6 +212,11 @@ pub struct Access {
     pub space: Space,
     pub value: Type,
     pub order: Order,
+    pub scope: Scope,
+    /// Through the read-only cache, which does not see what the launch writes.
+    pub read_only: bool,
+    /// The value decides whether a loop goes on (set by `waits`).
+    pub waits: bool,
     pub address: Address,
     /// One register for each element; none where the value is dropped.
     pub registers: Vec<Option<Reg>>,
@@ -219,11 +242,30 @@ pub struct Atomic {
     pub space: Space,
     pub value: Type,
     pub order: Order,
+    pub scope: Scope,
+    /// As of [`Access`].
+    pub waits: bool,
     pub address: Address,
     /// None for `red`.
     pub result: Option<Reg>,
     pub operand: Reg,
     pub second: Option<Reg>,
+}
+
+impl Atomic {
+    /// Whether the blocks of a launch may do it in any order and leave the same behind.
+    fn commutes(&self) -> bool {
+        let kind = matches!(
+            self.kind,
+            AtomicKind::Add
+                | AtomicKind::Min
+                | AtomicKind::Max
+                | AtomicKind::And
+                | AtomicKind::Or
+                | AtomicKind::Xor
+        );
+        self.space == Space::Shared || self.result.is_none() && kind && !self.value.is_float()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,6 +378,146 @@ pub struct MatrixMultiply {
     pub c: Vec<Reg>,
 }
 
+/// What a matrix consists of, where the tables of `exec::matrix` have no row for the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    F16,
+    Bf16,
+    Tf32,
+    F32,
+    F64,
+    E4m3,
+    E5m2,
+    S8,
+    U8,
+    S4,
+    U4,
+    B1,
+    S32,
+}
+
+impl Element {
+    pub fn find(name: &str) -> Option<Self> {
+        Some(match name {
+            "f16" => Self::F16,
+            "bf16" => Self::Bf16,
+            "tf32" => Self::Tf32,
+            "f32" => Self::F32,
+            "f64" => Self::F64,
+            "e4m3" => Self::E4m3,
+            "e5m2" => Self::E5m2,
+            "s8" => Self::S8,
+            "u8" => Self::U8,
+            "s4" => Self::S4,
+            "u4" => Self::U4,
+            "b1" => Self::B1,
+            "s32" => Self::S32,
+            _ => return None,
+        })
+    }
+
+    /// Of one element in memory.
+    pub fn bits(self) -> usize {
+        match self {
+            Self::F64 => 64,
+            Self::Tf32 | Self::F32 | Self::S32 => 32,
+            Self::F16 | Self::Bf16 => 16,
+            Self::E4m3 | Self::E5m2 | Self::S8 | Self::U8 => 8,
+            Self::S4 | Self::U4 => 4,
+            Self::B1 => 1,
+        }
+    }
+
+    /// How many of them a register holds.
+    pub fn each(self) -> usize {
+        if self == Self::F64 { 1 } else { 32 / self.bits() }
+    }
+}
+
+/// Which matrix of `a b + c` a fragment belongs to; c and d are laid out alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    A,
+    B,
+    Sum,
+}
+
+/// A matrix spread over a warp's registers.
+#[derive(Clone, Debug)]
+pub struct Fragment {
+    pub part: Part,
+    pub element: Element,
+    /// m, n and k of the product.
+    pub shape: [usize; 3],
+    pub registers: Vec<Reg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProductKind {
+    MultiplyAdd,
+    /// Clamps the sums of integers.
+    Saturating,
+    XorPopc,
+    AndPopc,
+}
+
+/// Any matrix product that `MatrixMultiply` is not.
+#[derive(Clone, Debug)]
+pub struct Product {
+    pub kind: ProductKind,
+    pub a: Fragment,
+    pub b: Fragment,
+    pub c: Fragment,
+    pub d: Fragment,
+}
+
+/// `wmma.load` and `wmma.store`.
+#[derive(Clone, Debug)]
+pub struct FragmentMove {
+    pub fragment: Fragment,
+    pub load: bool,
+    pub row_major: bool,
+    pub space: Space,
+    pub address: Address,
+    /// Elements from one row (or column) to the next; none if they are packed.
+    pub stride: Option<Reg>,
+    /// Registers to work with: an address, a value.
+    pub scratch: (Reg, Reg),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MbarrierKind {
+    Init,
+    Invalidate,
+    /// May not complete the phase.
+    ArriveNoComplete,
+    Arrive,
+    ArriveDrop,
+    /// Expects bytes and arrives.
+    ArriveExpect,
+    Expect,
+    CompleteBytes,
+    /// Whether the phase that a state belongs to is complete.
+    Test,
+    TestParity,
+    /// Arrives when this thread's copies have; the second counts one arrival more for it.
+    CopiesArrive,
+    CopiesArriveIncrement,
+}
+
+#[derive(Clone, Debug)]
+pub struct Mbarrier {
+    pub kind: MbarrierKind,
+    pub space: Space,
+    pub address: Address,
+    /// A count, bytes, a state or a parity.
+    pub operand: Option<Reg>,
+    /// A state or a predicate.
+    pub result: Option<Reg>,
+    pub acquires: bool,
+    pub releases: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logic {
     And,
@@ -415,10 +597,35 @@ pub struct Table {
     pub join: u32,
 }
 
+/// What runs outside the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostFunction {
+    /// `vprintf`: format, packed arguments.
+    Print,
+    /// `malloc`: bytes.
+    Allocate,
+    /// `free`: pointer.
+    Free,
+    /// `__assertfail`: expression, file, line, function, size of a character.
+    AssertFail,
+    /// Not a call: the pointer of one that leads nowhere.
+    WrongPointer,
+}
+
+#[derive(Clone, Debug)]
+pub struct HostCall {
+    pub function: HostFunction,
+    /// Where the arguments and the result lie in the call's frame.
+    pub arguments: Vec<u32>,
+    pub result: Option<u32>,
+    pub pointer: Option<Reg>,
+}
+
 /// What an instruction does.
 #[derive(Clone, Debug)]
 pub enum Op {
     Nop,
+    Host(Box<HostCall>),
     Unary(Unary, [u32; 2]),
     Binary(Binary, [u32; 3]),
     Ternary(Ternary, [u32; 4]),
@@ -452,7 +659,7 @@ pub enum Op {
     Load(Box<Access>),
     Store(Box<Access>),
     Atomic(Box<Atomic>),
-    Fence,
+    Fence(Scope),
     Barrier(Box<Barrier>),
     WarpBarrier(u32),
     Shuffle(Box<Shuffle>),
@@ -468,6 +675,11 @@ pub enum Op {
     MatrixLoad(Box<MatrixMove>),
     MatrixStore(Box<MatrixMove>),
     MatrixMultiply(Box<MatrixMultiply>),
+    Product(Box<Product>),
+    FragmentMove(Box<FragmentMove>),
+    Mbarrier(Box<Mbarrier>),
+    /// Arrivals a state still waits for.
+    PendingCount(u32, u32),
     Clock(Clock, u32),
     IsSpace(Box<(Space, u32, u32)>),
 }
@@ -509,6 +721,8 @@ pub const END: u32 = u32::MAX;
 pub const SHARED_WINDOW: u64 = 0x7F00_0000_0000;
 pub const LOCAL_WINDOW: u64 = 0x7F01_0000_0000;
 pub const PARAM_WINDOW: u64 = 0x7F02_0000_0000;
+/// Where pointers to functions point: nothing lies there.
+pub const FUNCTION_WINDOW: u64 = 0x7F03_0000_0000;
 
 /// A parameter of a kernel.
 #[derive(Clone, Debug)]
@@ -538,9 +752,33 @@ pub struct Kernel {
     /// Of these, bytes of call frames and not of `.local`.
     pub declared_registers: u64,
     pub most_threads: Option<u64>,
+    /// From `.reqntid`: the block's shape.
+    pub required_threads: Option<[u64; 3]>,
     /// Labels of shared variables by offset, for findings.
     pub shared_labels: Vec<(u32, u32, String)>,
     pub files: HashMap<u32, String>,
+}
+
+impl Kernel {
+    pub fn calls(&self, function: HostFunction) -> bool {
+        self.steps.iter().any(|step| matches!(&step.op, Op::Host(call) if call.function == function))
+    }
+
+    /// Whether it synchronises its grid as cooperative groups do.
+    pub fn needs_workspace(&self) -> bool {
+        let low = Constant::Special(Special::WorkspaceLow);
+        self.constants.iter().any(|(_, constant)| *constant == low)
+    }
+
+    /// Whether what comes out may depend on the order in which blocks run, races aside: it prints or allocates, rounds sums,
+    /// or looks at what an atomic operation found. Such a kernel runs on one host thread.
+    pub fn needs_order(&self) -> bool {
+        self.steps.iter().any(|step| match &step.op {
+            Op::Host(_) => true,
+            Op::Atomic(atomic) => !atomic.commutes(),
+            _ => false,
+        })
+    }
 }
 
 /// A variable of the module.
@@ -549,6 +787,17 @@ pub struct ModuleVariable {
     pub name: String,
     pub bytes: usize,
     pub initial: Vec<u8>,
-    /// Offset, variable, addend.
-    pub addresses: Vec<(usize, usize, i64)>,
+    pub addresses: Vec<VariableAddress>,
+}
+
+/// The address of another variable in a variable's initial value.
+#[derive(Clone, Copy, Debug)]
+pub struct VariableAddress {
+    /// Where it goes, and how many bytes it takes there.
+    pub offset: usize,
+    pub bytes: usize,
+    pub variable: usize,
+    pub addend: i64,
+    /// The bits of the address that are kept, moved down to the lowest.
+    pub mask: u64,
 }

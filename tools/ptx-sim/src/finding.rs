@@ -15,15 +15,15 @@ pub enum FindingKind {
     Misaligned,
     /// A read of bytes that nothing wrote.
     Uninitialised,
-    /// Two warps, or two lanes of one store, use the same shared byte without a barrier between, one of them writing.
+    /// Two threads use the same shared byte, one of them writing, and nothing orders the two.
     SharedRace,
-    /// The same for global memory, between warps of one block.
+    /// The same for global memory, between threads of one block.
     GlobalRace,
     /// The same between two blocks.
     BlockRace,
-    /// Use of shared memory that an asynchronous copy is still to fill.
+    /// Use of shared memory that an asynchronous copy is still to fill, or a write of what it is still to read.
     PendingCopy,
-    /// A barrier that a part of a warp reaches, or that exited warps leave out.
+    /// A barrier that only a part of a warp reaches, or that the block's warps wait at for ever.
     DivergentBarrier,
     /// A warp-wide instruction whose members are not all there.
     DivergentWarp,

@@ -51,6 +51,7 @@ mod machine;
 mod memory;
 mod parse;
 mod roofline;
+mod waits;
 
 pub use code::Parameter;
 pub use counters::Counters;

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use crate::code::{HostFunction, Kernel, VariableAddress};
 use crate::counters::Counters;
 use crate::decode::Program;
 use crate::error::{Error, Result};
+use crate::exec::host::Heap;
 use crate::exec::{alu, grid};
 use crate::finding::Finding;
 use crate::memory::races::MOST_TAG;
@@ -15,7 +17,22 @@ use crate::memory::sync::Signals;
 
 /// What any GPU since compute 9.0 gives one block at most.
 const MOST_SHARED: u32 = 227 << 10;
+/// What CUDA gives kernels for `malloc` by default.
+const HEAP: u64 = 8 << 20;
+/// Bytes that cooperative groups use of a grid, and some more.
+const WORKSPACE: usize = 256;
 const MOST_THREADS: u64 = 1024;
+const MOST_BLOCK: [u32; 3] = [1024, 1024, 64];
+const MOST_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
+
+/// Where the dynamic shared memory starts, and the bytes of both parts.
+fn shared_memory(kernel: &Kernel, launch: &Launch<'_>) -> (u32, u32) {
+    let dynamic = kernel.shared_bytes.next_multiple_of(16);
+    match launch.shared_bytes {
+        0 => (dynamic, kernel.shared_bytes),
+        bytes => (dynamic, dynamic.saturating_add(bytes)),
+    }
+}
 
 /// How to run launches.
 #[derive(Clone, Debug)]
@@ -28,11 +45,19 @@ pub struct Settings {
     pub max_instructions: u64,
     /// Findings kept of one launch; all are counted.
     pub max_findings: usize,
+    /// Bytes of shared memory a block may have, static and dynamic together.
+    pub most_shared: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { threads: 1, warp_seed: 0, max_instructions: 20_000_000_000, max_findings: 20 }
+        Self {
+            threads: 1,
+            warp_seed: 0,
+            max_instructions: 20_000_000_000,
+            max_findings: 20,
+            most_shared: MOST_SHARED,
+        }
     }
 }
 
@@ -43,6 +68,11 @@ pub struct Machine {
     /// Addresses of each program's variables.
     modules: HashMap<u64, Vec<u64>>,
     launches: u64,
+    /// Where the memory lies that kernels allocate, if one did, and how much of it they took.
+    heap: Option<u64>,
+    heap_used: u64,
+    /// Where cooperative groups keep their grid's barrier, if a kernel did.
+    workspace: Option<u64>,
 }
 
 /// One launch.
@@ -69,17 +99,38 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How often something was wrong, lane by lane.
     pub findings_total: u64,
+    /// What the kernel printed, up to 1 MiB.
+    pub printed: String,
 }
 
 impl Machine {
     /// A machine without memory.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, memory: Memory::new(), modules: HashMap::new(), launches: 0 }
+        Self {
+            settings,
+            memory: Memory::new(),
+            modules: HashMap::new(),
+            launches: 0,
+            heap: None,
+            heap_used: 0,
+            workspace: None,
+        }
     }
 
-    /// Uninitialised memory, aligned to 256 bytes and never next to another allocation. The label names it in findings.
+    /// Uninitialised memory, aligned to 256 bytes and far from any other allocation. The label names it in findings.
+    ///
+    /// # Panics
+    /// The host has not that much memory; [`Machine::try_allocate`] says so instead.
     pub fn allocate(&mut self, bytes: usize, label: &str) -> u64 {
         self.memory.allocate(bytes, label)
+    }
+
+    /// The same, or why there is no such memory.
+    ///
+    /// # Errors
+    /// The host has not that much memory.
+    pub fn try_allocate(&mut self, bytes: usize, label: &str) -> Result<u64> {
+        self.memory.try_allocate(bytes, label)
     }
 
     /// Gives an allocation back. Its addresses are never used again.
@@ -147,18 +198,83 @@ impl Machine {
         if self.modules.contains_key(&program.id) {
             return Ok(());
         }
-        let addresses: Vec<u64> =
-            program.variables.iter().map(|v| self.memory.allocate(v.bytes, &v.name)).collect();
+        let addresses: Vec<u64> = program
+            .variables
+            .iter()
+            .map(|v| self.memory.try_allocate(v.bytes, &v.name))
+            .collect::<Result<_>>()?;
         for (variable, address) in program.variables.iter().zip(&addresses) {
             self.memory.fill(*address, variable.bytes, 0)?;
             let initial = &variable.initial[..variable.initial.len().min(variable.bytes)];
             self.memory.write(*address, initial)?;
-            for (offset, other, addend) in &variable.addresses {
-                let value = addresses[*other].wrapping_add(*addend as u64);
-                self.memory.write(address + *offset as u64, &value.to_le_bytes())?;
+            for VariableAddress { offset, bytes, variable, addend, mask } in &variable.addresses {
+                let value = addresses[*variable].wrapping_add(*addend as u64);
+                let value = (value & mask) >> mask.trailing_zeros();
+                self.memory.write(address + *offset as u64, &value.to_le_bytes()[..*bytes])?;
             }
         }
         self.modules.insert(program.id, addresses);
+        Ok(())
+    }
+
+    /// The heap's address, if the kernel needs one.
+    fn heap_for(&mut self, kernel: &Kernel) -> Result<u64> {
+        if self.heap.is_none() && kernel.calls(HostFunction::Allocate) {
+            self.heap = Some(self.memory.try_allocate(HEAP as usize, "the device's heap")?);
+        }
+        Ok(self.heap.unwrap_or(0))
+    }
+
+    /// A fresh workspace for the grid's barrier, if the kernel needs one.
+    fn workspace_for(&mut self, kernel: &Kernel) -> Result<u64> {
+        if !kernel.needs_workspace() {
+            return Ok(0);
+        }
+        let address = match self.workspace {
+            Some(address) => address,
+            None => self.memory.try_allocate(WORKSPACE, "the grid's workspace")?,
+        };
+        self.workspace = Some(address);
+        self.memory.fill(address, WORKSPACE, 0)?;
+        Ok(address)
+    }
+
+    /// Refuses a launch that no GPU would accept.
+    fn check(&self, kernel: &Kernel, launch: &Launch<'_>) -> Result<()> {
+        let wrong = |message: String| Err(Error::new(message));
+        let Launch { grid, block, .. } = *launch;
+        let threads: u64 = block.iter().map(|size| u64::from(*size)).product();
+        if threads == 0 || grid.contains(&0) {
+            return wrong("an empty grid or block".into());
+        }
+        if block[0] > MOST_BLOCK[0] || block[1] > MOST_BLOCK[1] || block[2] > MOST_BLOCK[2] {
+            return wrong(format!("a block of {block:?}; the most is 1024, 1024, 64"));
+        }
+        if threads > MOST_THREADS {
+            return wrong(format!("{threads} threads in a block; the most is {MOST_THREADS}"));
+        }
+        if let Some(most) = kernel.most_threads.filter(|most| threads > *most) {
+            return wrong(format!("{threads} threads in a block; its launch bounds say {most}"));
+        }
+        if let Some(shape) = kernel.required_threads.filter(|shape| *shape != block.map(u64::from)) {
+            return wrong(format!("a block of {block:?}; the kernel requires {shape:?}"));
+        }
+        if grid[0] > MOST_GRID[0] || grid[1] > MOST_GRID[1] || grid[2] > MOST_GRID[2] {
+            return wrong(format!("a grid of {grid:?}; the most is 2147483647, 65535, 65535"));
+        }
+        let (_, shared) = shared_memory(kernel, launch);
+        let most = self.settings.most_shared;
+        if shared > most {
+            return wrong(format!("{shared} bytes of shared memory; the most is {most}"));
+        }
+        if launch.arguments.len() != kernel.parameter_bytes as usize {
+            let (given, wanted) = (launch.arguments.len(), kernel.parameter_bytes);
+            return wrong(format!("{given} bytes of parameters; the kernel has {wanted}"));
+        }
+        let blocks: u64 = grid.iter().map(|size| u64::from(*size)).product();
+        if launch.cooperative && blocks > 4096 {
+            return wrong(format!("{blocks} blocks at the same time; no GPU holds more than 4096"));
+        }
         Ok(())
     }
 
@@ -171,48 +287,18 @@ impl Machine {
             let names: Vec<_> = program.kernels().collect();
             return Err(Error::new(format!("no kernel {kernel}; there are: {}", names.join(", "))));
         };
+        let found = found.as_ref().map_err(Error::clone)?;
+        self.check(found, launch).map_err(|error| Error::new(format!("launch of {kernel}: {error}")))?;
         self.load(program)?;
-        let wrong = |message: String| Err(Error::new(format!("launch of {kernel}: {message}")));
-        let threads: u64 = launch.block.iter().map(|size| u64::from(*size)).product();
-        if threads == 0 || launch.grid.contains(&0) {
-            return wrong("an empty grid or block".into());
-        }
-        if launch.block.iter().any(|size| *size > 1024) || threads > MOST_THREADS {
-            return wrong(format!("{threads} threads in a block; the most is {MOST_THREADS}"));
-        }
-        if found.most_threads.is_some_and(|most| threads > most) {
-            let most = found.most_threads.unwrap_or(0);
-            return wrong(format!("{threads} threads in a block; its launch bounds say {most}"));
-        }
-        if launch.grid[0] > i32::MAX as u32 || launch.grid[1] > 65535 || launch.grid[2] > 65535 {
-            return wrong(format!("a grid of {:?}; the most is 2147483647, 65535, 65535", launch.grid));
-        }
-        let dynamic = found.shared_bytes.next_multiple_of(16);
-        let shared = if launch.shared_bytes == 0 {
-            found.shared_bytes
-        } else {
-            dynamic.saturating_add(launch.shared_bytes)
-        };
-        if shared > MOST_SHARED {
-            return wrong(format!("{shared} bytes of shared memory; the most is {MOST_SHARED}"));
-        }
-        if launch.arguments.len() != found.parameter_bytes as usize {
-            return wrong(format!(
-                "{} bytes of parameters; the kernel has {}",
-                launch.arguments.len(),
-                found.parameter_bytes
-            ));
-        }
-        let blocks: u64 = launch.grid.iter().map(|size| u64::from(*size)).product();
-        if launch.cooperative && blocks > 4096 {
-            return wrong(format!("{blocks} blocks at the same time; no GPU holds more than 4096"));
-        }
+        let (dynamic, shared) = shared_memory(found, launch);
+        let heap = self.heap_for(found)?;
+        let workspace = if launch.cooperative { self.workspace_for(found)? } else { 0 };
         self.launches += 1;
         let tag = (self.launches - 1) % MOST_TAG + 1;
         if tag == 1 && self.launches > 1 {
             self.memory.forget_history();
         }
-        let alone = self.settings.threads <= 1 || launch.cooperative;
+        let alone = self.settings.threads <= 1 || launch.cooperative || found.needs_order();
         let state = grid::LaunchState {
             kernel: found,
             memory: &self.memory,
@@ -229,13 +315,22 @@ impl Machine {
             fast: alu::fast(),
             atomics: Mutex::new(()),
             signals: Signals::default(),
+            workspace,
+            heap: Heap { base: heap, bytes: HEAP, used: self.heap_used.into() },
             budget: AtomicU64::new(self.settings.max_instructions.min(u64::MAX / 4)),
             next: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         };
-        let (counters, findings) = grid::run(&state, self.settings.threads.clamp(1, 256));
+        let (counters, findings, printed) = grid::run(&state, self.settings.threads.clamp(1, 256));
         let findings_total = findings.total;
-        Ok(Report { counters, findings: findings.into_list(self.settings.max_findings), findings_total })
+        self.heap_used = state.heap.used.into_inner();
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        Ok(Report {
+            counters,
+            findings: findings.into_list(self.settings.max_findings),
+            findings_total,
+            printed,
+        })
     }
 }

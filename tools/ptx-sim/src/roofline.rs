@@ -28,6 +28,13 @@ pub struct Gpu {
     pub wavefronts_per_cycle: f64,
     /// Exponentials and the like one multiprocessor does in a cycle, lanes.
     pub special_per_cycle: f64,
+    /// Bytes of shared memory one block may have; 227 KiB where a file does not say.
+    #[serde(default = "most_shared")]
+    pub block_shared_bytes: u32,
+}
+
+fn most_shared() -> u32 {
+    227 << 10
 }
 
 /// The least time and why.
@@ -57,6 +64,7 @@ impl Gpu {
                 l2_bytes: 2.0e12,
                 wavefronts_per_cycle: 1.0,
                 special_per_cycle: 16.0,
+                block_shared_bytes: 99 << 10,
             },
             // The tensor rate is that of wgmma; mma.sync stays below it.
             "h100" => Self {
@@ -70,6 +78,7 @@ impl Gpu {
                 l2_bytes: 5.5e12,
                 wavefronts_per_cycle: 1.0,
                 special_per_cycle: 16.0,
+                block_shared_bytes: 227 << 10,
             },
             _ => return None,
         })

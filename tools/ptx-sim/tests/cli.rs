@@ -189,10 +189,37 @@ fn wrong_words_get_one_line_and_exit_code_2() {
     }
     let bad = folder.path().join("bad.ptx");
     std::fs::write(&bad, ".visible .entry k() { frobnicate.b32; ret; }").unwrap();
-    let output = ptx_sim(&["list", bad.to_str().unwrap()]);
+    let output = ptx_sim(&["run", bad.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("frobnicate.b32"));
     assert_eq!(ptx_sim(&["list", "nowhere.ptx"]).status.code(), Some(2));
     assert_eq!(ptx_sim(&["run"]).status.code(), Some(2));
     assert_eq!(ptx_sim(&["--help"]).status.code(), Some(0));
+}
+
+/// Each would wait for ever, or never end.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = saxpy(folder.path());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (pipe, gpu) = (at("pipe"), at("gpu.toml"));
+    for path in [&pipe, &gpu] {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+    let (values, dump) = (format!("f32:10:file={pipe}"), format!("0={pipe}"));
+    let good = ["--arg", "f32:10:ones", "--arg", "f32:10:ones", "--arg", "f32=1", "--arg", "u32=10"];
+    let run = |words: &[&str]| ptx_sim(&[&["run", file.as_str()], words].concat());
+    for (output, code, part) in [
+        (ptx_sim(&["run", &pipe]), 2, "is no regular file"),
+        (ptx_sim(&["list", "/dev/zero"]), 2, "is no regular file"),
+        (run(&["--gpu", &gpu]), 2, "is no regular file"),
+        (run(&[&["--arg", values.as_str()], &good[2..]].concat()), 2, "is no regular file"),
+        (run(&[&good[..], &["--dump", dump.as_str()]].concat()), 1, "is a pipe"),
+    ] {
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
 }

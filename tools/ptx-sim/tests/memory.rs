@@ -160,7 +160,7 @@ fn atomics_of_every_kind() {
                 ("[%p0]", String::new())
             };
             let store = if space == "shared" {
-                format!("ld.shared.b{file} %x, [buffer]; @%q1 st.global.b{file} [%p0], %x;")
+                format!("bar.warp.sync -1; ld.shared.b{file} %x, [buffer]; @%q1 st.global.b{file} [%p0], %x;")
             } else {
                 String::new()
             };

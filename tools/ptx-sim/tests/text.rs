@@ -7,7 +7,14 @@ use ptx_sim::{Launch, Machine, Program, Settings};
 use support::{HEAD, kernel, line_of};
 
 fn error(ptx: &str) -> String {
-    let error = Program::parse(ptx).map(|_| ()).unwrap_err().to_string();
+    let error = match Program::parse(ptx) {
+        Err(error) => error,
+        Ok(program) => {
+            let wrong = program.kernels().find_map(|name| program.unsupported(name));
+            wrong.unwrap_or_else(|| panic!("nothing is wrong with {ptx}")).clone()
+        }
+    };
+    let error = error.to_string();
     assert!(!error.contains('\n'), "{error}");
     error
 }
@@ -25,7 +32,7 @@ fn unknown_instructions_and_modifiers_are_named() {
         ("bra NOWHERE;", "NOWHERE"),
         ("cp.async.bulk.commit_group;", "cp.async.bulk"),
         (
-            "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r1,%r2,%r3,%r4},{%r1,%r2,%r3,%r4},{%r1,%r2},{%r1,%r2,%r3,%r4};",
+            "mma.sync.aligned.m16n8k24.row.col.f32.f16.f16.f32 {%r1,%r2,%r3,%r4},{%r1,%r2,%r3,%r4},{%r1,%r2},{%r1,%r2,%r3,%r4};",
             "mma",
         ),
         ("call (%r1), printf, (%r2);", "printf"),
@@ -80,6 +87,7 @@ fn launches_that_no_gpu_takes() {
     for (launch, wanted) in [
         (Launch { block: [129, 1, 1], ..good }, "launch bounds say 128"),
         (Launch { block: [32, 32, 2], ..good }, "2048 threads"),
+        (Launch { block: [1, 1, 65], ..good }, "the most is 1024, 1024, 64"),
         (Launch { block: [0, 1, 1], ..good }, "empty"),
         (Launch { grid: [1, 70_000, 1], ..good }, "grid"),
         (Launch { shared_bytes: 232_448, ..good }, "shared memory; the most is 232448"),
@@ -113,7 +121,8 @@ fn sample() -> String {
 
 #[test]
 fn the_sample_is_right() {
-    Program::parse(&sample()).unwrap_or_else(|error| panic!("{error}"));
+    let program = Program::parse(&sample()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(program.unsupported("k"), None);
 }
 
 /// Runs what parses.
@@ -122,7 +131,8 @@ fn try_out(text: &str) {
     let mut machine = Machine::new(Settings { max_instructions: 20_000, ..Settings::default() });
     let names: Vec<String> = program.kernels().map(String::from).collect();
     for name in names {
-        let bytes = program.describe(&name).unwrap().parameter_bytes as usize;
+        let Some(description) = program.describe(&name) else { continue };
+        let bytes = description.parameter_bytes as usize;
         let buffer = machine.allocate(64, "buffer");
         let mut arguments = buffer.to_le_bytes().repeat(bytes / 8 + 1);
         arguments.truncate(bytes);

@@ -161,6 +161,15 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let kernel = Kernel { file: FILE, name: "step_statistics" };
             lowering.launch(Launch::linear(kernel, 1, 1024, arguments));
         }
+        Primitive::CountFiniteSteps { len, slot, values, counters } => {
+            let arguments = Arguments::new()
+                .pointer(lowering.address(values))
+                .pointer(lowering.address(counters))
+                .count(len)
+                .count(slot);
+            let kernel = Kernel { file: FILE, name: "count_finite_steps" };
+            lowering.launch(Launch::linear(kernel, 1, 1024, arguments));
+        }
         Primitive::ConfidenceStatistics { rows, classes, confidence, candidates, labels, out } => {
             // Four blocks of eight warps keep the loads of a multiprocessor in flight.
             let blocks = rows.div_ceil(STATISTICS_ROWS).min(4 * lowering.gpu().multiprocessors);

@@ -21,6 +21,7 @@ use anyhow::Result;
 use super::driver::Gpu;
 use super::launch::Launch;
 use crate::device::{Buffer, Element, Primitive, Tensor};
+use crate::usage;
 
 /// Launches being collected.
 pub struct Lowering<'a> {
@@ -114,7 +115,13 @@ impl<'a> Lowering<'a> {
                 }
             };
         }
-        Ok(())
+        let beyond = |launch: &Launch| Some((launch.kernel.name, launch.arguments.beyond()?));
+        match self.launches.iter().find_map(beyond) {
+            None => Ok(()),
+            Some((kernel, count)) => Err(usage!(
+                "the kernel {kernel} is to count to {count}, kernels count to 2147483647; take a smaller --batch-size, --width or --image-size"
+            )),
+        }
     }
 
     fn lower_one(&mut self, primitive: &Primitive) -> Result<()> {
@@ -137,6 +144,7 @@ impl<'a> Lowering<'a> {
             P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
             P::Loss { .. }
             | P::StepStatistics { .. }
+            | P::CountFiniteSteps { .. }
             | P::UpdateConfidence { .. }
             | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
             P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),

@@ -16,6 +16,10 @@ impl List {
         let program = super::program(&self.file)?;
         let mut text = String::new();
         for name in program.kernels() {
+            if let Some(error) = program.unsupported(name) {
+                let _ = writeln!(text, "{name}\n  not supported: {error}");
+                continue;
+            }
             let Some(kernel) = program.describe(name) else { continue };
             let _ = writeln!(
                 text,

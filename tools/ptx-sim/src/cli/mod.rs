@@ -1,5 +1,6 @@
 //! The command line.
 
+mod file;
 mod list;
 mod report;
 mod run;
@@ -80,7 +81,7 @@ fn print(text: &str) -> Result<(), Failure> {
 
 fn program(path: &std::path::Path) -> Result<ptx_sim::Program, Failure> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+    let bytes = file::read(path, file::MOST_PTX).map_err(Failure::usage)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(format!("{shown}: not text; give PTX, not a cubin")))?;
     ptx_sim::Program::parse(&text).map_err(|error| Failure::usage(format!("{shown}: {error}")))

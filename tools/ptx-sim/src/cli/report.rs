@@ -66,6 +66,7 @@ pub fn json(kernel: &str, report: &Report, roofline: Option<&(Gpu, Prediction)>)
         "kernel": kernel,
         "findings_total": report.findings_total,
         "findings": report.findings,
+        "printed": report.printed,
         "counters": report.counters,
         "gpu": roofline.map(|(gpu, _)| gpu),
         "prediction": roofline.map(|(_, prediction)| serde_json::json!({

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ptx_sim::{Gpu, Launch, Machine, Settings};
 
 use super::spec::{self, Spec};
-use super::{Failure, report};
+use super::{Failure, file, report};
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Output {
@@ -70,6 +70,9 @@ fn triple(text: &str) -> Result<[u32; 3], String> {
     Ok(sizes)
 }
 
+/// The description of a GPU has some hundred bytes.
+const MOST_GPU_BYTES: u64 = 1 << 20;
+
 fn gpu(word: &str) -> Result<Gpu, Failure> {
     if let Some(gpu) = Gpu::built_in(word) {
         return Ok(gpu);
@@ -77,8 +80,9 @@ fn gpu(word: &str) -> Result<Gpu, Failure> {
     if !word.ends_with(".toml") {
         return Err(Failure::usage(format!("--gpu {word}: rtx3090, h100 or a file that ends in .toml")));
     }
-    let text =
-        std::fs::read_to_string(word).map_err(|error| Failure::usage(format!("--gpu {word}: {error}")))?;
+    let bytes = file::read(word.as_ref(), MOST_GPU_BYTES)
+        .map_err(|error| Failure::usage(format!("--gpu {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| Failure::usage(format!("--gpu {word}: not text")))?;
     toml::from_str(&text).map_err(|error| {
         let first = error.message().lines().next().unwrap_or("").to_string();
         Failure::usage(format!("--gpu {word}: {first}"))
@@ -107,6 +111,9 @@ impl Run {
                 )));
             }
         };
+        if let Some(error) = program.unsupported(entry) {
+            return Err(Failure::usage(format!("{}: {error}", self.file.display())));
+        }
         let Some(kernel) = program.describe(entry) else {
             return Err(Failure::usage(format!("--entry {entry}: the file has: {}", names.join(", "))));
         };
@@ -122,6 +129,7 @@ impl Run {
             warp_seed: self.seed,
             max_instructions: self.max_instructions,
             max_findings: self.max_findings,
+            most_shared: gpu.as_ref().map_or(Settings::default().most_shared, |gpu| gpu.block_shared_bytes),
         };
         let mut machine = Machine::new(settings);
         let mut arguments = vec![0; kernel.parameter_bytes as usize];
@@ -142,7 +150,7 @@ impl Run {
                 Spec::Buffer { format, length, fill } => {
                     let bytes = length * format.bytes();
                     let label = format!("argument {index} ({})", parameter.name);
-                    let address = machine.allocate(bytes, &label);
+                    let address = machine.try_allocate(bytes, &label).map_err(Failure::usage)?;
                     let seed = self.seed.wrapping_add((index as u64) << 32);
                     if let Some(contents) = format.contents(*length, fill, seed).map_err(Failure::Usage)? {
                         machine
@@ -185,12 +193,16 @@ impl Run {
         for ((address, bytes), path) in dumps {
             let mut contents = vec![0; bytes];
             machine.read(address, &mut contents).map_err(|error| Failure::Other(error.to_string()))?;
-            std::fs::write(path, contents).map_err(|error| Failure::Other(format!("{path}: {error}")))?;
+            file::write(path.as_ref(), &contents).map_err(Failure::Other)?;
         }
         let roofline = gpu.map(|gpu| {
             let prediction = gpu.predict(&done.counters);
             (gpu, prediction)
         });
+        // In JSON it is a field.
+        if matches!(self.format, Output::Text) {
+            super::print(&done.printed)?;
+        }
         super::print(&match self.format {
             Output::Text => report::text(&done, roofline.as_ref()),
             Output::Json => report::json(entry, &done, roofline.as_ref()),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::file;
+
 /// The formats that a buffer or scalar can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -139,7 +141,7 @@ impl Format {
                     .collect()
             }
             Fill::File(path) => {
-                let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                let bytes = file::read(path, size as u64)?;
                 if bytes.len() != size {
                     return Err(format!(
                         "{}: {} bytes where the buffer has {size}; give a length that fits",

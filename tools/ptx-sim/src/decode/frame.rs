@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{DEEPEST_CALL, MOST_STEPS};
+use super::{MOST_STEPS, Names};
 use crate::code::{
-    Address, Constant, END, File, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Special,
-    Step, Type,
+    Address, Constant, File, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Special, Step,
+    Type,
 };
 use crate::counters::Class;
 use crate::error::{Error, Result};
-use crate::parse::{self, Base, Body, Function, Module, Operand, Statement};
+use crate::parse::{self, Base, Body, Module, Operand, Prototype};
 
 /// One copy of a function's body.
 pub struct Frame<'a, 't> {
@@ -49,14 +49,15 @@ pub enum Meaning {
     Frame(u32),
     Param(u32),
     Variable(usize),
+    /// At this address.
+    Function(u64),
 }
 
 type Parts = (Vec<Step>, [u32; 3], Vec<(Reg, Constant)>, u32, u32, Vec<(u32, u32, String)>);
 
 pub struct Builder<'a, 't> {
     module: &'a Module<'t>,
-    names: &'a HashMap<&'t str, usize>,
-    functions: &'a HashMap<&'t str, &'a Function<'t>>,
+    pub names: &'a Names<'a, 't>,
     pub steps: Vec<Step>,
     rows: [u32; 3],
     constants: HashMap<(File, Constant), u32>,
@@ -64,25 +65,20 @@ pub struct Builder<'a, 't> {
     shared_labels: Vec<(u32, u32, String)>,
     shared_bytes: u64,
     local_bytes: u64,
-    calls: Vec<&'t str>,
+    pub calls: Vec<&'t str>,
     pub frame: Frame<'a, 't>,
     /// Of the statement being decoded.
     pub guard: Guard,
     pub class: Class,
-    at: (u32, Option<(u32, u32)>),
+    pub at: (u32, Option<(u32, u32)>),
 }
 
 impl<'a, 't> Builder<'a, 't> {
-    pub fn new(
-        module: &'a Module<'t>,
-        names: &'a HashMap<&'t str, usize>,
-        functions: &'a HashMap<&'t str, &'a Function<'t>>,
-    ) -> Self {
+    pub fn new(module: &'a Module<'t>, names: &'a Names<'a, 't>) -> Self {
         static EMPTY: Body<'static> = Body { scopes: Vec::new(), statements: Vec::new(), registers: 0 };
         Self {
             module,
             names,
-            functions,
             steps: Vec::new(),
             rows: [0; 3],
             constants: HashMap::new(),
@@ -174,6 +170,12 @@ impl<'a, 't> Builder<'a, 't> {
     pub fn table(&self, scope: usize, name: &str) -> Option<(&'a Vec<&'t str>, usize)> {
         let body = self.frame.body;
         self.up(scope).find_map(|scope| body.scopes[scope].tables.get(name).map(|table| (table, scope)))
+    }
+
+    /// The signature that a call through a pointer names.
+    pub fn prototype(&self, scope: usize, name: &str) -> Option<&'a Prototype> {
+        let body = self.frame.body;
+        self.up(scope).find_map(|scope| body.scopes[scope].prototypes.get(name))
     }
 
     /// A scope and those around it.
@@ -301,8 +303,11 @@ impl<'a, 't> Builder<'a, 't> {
         if let Some(place) = self.frame.params.get(name) {
             return Ok(if self.frame.entry { Meaning::Param(*place) } else { Meaning::Frame(*place) });
         }
-        let Some(index) = self.names.get(name) else {
-            return Err(Error::new(format!("unknown name {name}")));
+        let Some(index) = self.names.variables.get(name) else {
+            return match self.names.function_address(name) {
+                Some(address) => Ok(Meaning::Function(address)),
+                None => Err(Error::new(format!("unknown name {name}"))),
+            };
         };
         let variable = &self.module.variables[*index];
         Ok(match variable.space {
@@ -321,6 +326,7 @@ impl<'a, 't> Builder<'a, 't> {
             | Meaning::Frame(place)
             | Meaning::Param(place) => Constant::Value(i64::from(place).wrapping_add(addend) as u64),
             Meaning::DynamicShared => Constant::DynamicShared(addend),
+            Meaning::Function(address) => Constant::Value(address.wrapping_add(addend as u64)),
             Meaning::Variable(index) => Constant::Variable(index, addend),
         };
         Some(self.constant(file, constant))
@@ -379,14 +385,23 @@ impl<'a, 't> Builder<'a, 't> {
         }
     }
 
-    /// A result: a register of a file.
+    /// A result: a register of a file; of the lower one, with 32 bits.
     pub fn result(&mut self, scope: usize, operand: &Operand<'t>, file: File) -> Result<Reg> {
+        self.result_of(scope, operand, file, 32)
+    }
+
+    /// A result: a register of a file and, of the lower one, a width.
+    pub fn result_of(&mut self, scope: usize, operand: &Operand<'t>, file: File, bits: u32) -> Result<Reg> {
         let Operand::Name(name, 0) = operand else {
             return Err(Error::new("a result that is no register"));
         };
         match self.meaning(scope, name)? {
-            Meaning::Register(reg) if reg.file == file => Ok(reg),
-            Meaning::Register(_) => Err(wrong_file(name, file)),
+            Meaning::Register(reg)
+                if reg.file == file && (file != File::W || u32::from(reg.bits) == bits) =>
+            {
+                Ok(reg)
+            }
+            Meaning::Register(_) => Err(wrong_register(name, file, bits)),
             _ => Err(Error::new(format!("{name} is not a register"))),
         }
     }
@@ -398,12 +413,13 @@ impl<'a, 't> Builder<'a, 't> {
             Operand::Name(name, addend) => {
                 if let Some(special) = special(name) {
                     let reg = self.constant(File::W, Constant::Special(special));
-                    return if file == File::W { Ok(reg) } else { Err(wrong_file(name, file)) };
+                    return if file == File::W { Ok(reg) } else { Err(wrong_register(name, file, bits)) };
                 }
                 let meaning = self.meaning(scope, name)?;
                 if let Meaning::Register(reg) = meaning {
-                    if reg.file != file || *addend != 0 {
-                        return Err(wrong_file(name, file));
+                    let narrow = file == File::W && u32::from(reg.bits) != bits;
+                    if reg.file != file || narrow || *addend != 0 {
+                        return Err(wrong_register(name, file, bits));
                     }
                     return Ok(reg);
                 }
@@ -426,7 +442,7 @@ impl<'a, 't> Builder<'a, 't> {
             }
             Operand::Double(value) if file == File::D => *value,
             Operand::Nothing => return Err(Error::new("_ where a value is read")),
-            _ => return Err(Error::new(format!("{operand:?} where a value should stand"))),
+            _ => return Err(Error::new("an operand of another kind where a value should stand")),
         };
         Ok(self.constant(file, Constant::Value(value)))
     }
@@ -437,73 +453,12 @@ impl<'a, 't> Builder<'a, 't> {
             Operand::Not(name) => {
                 let reg = self.named(scope, name)?;
                 if reg.file != File::Predicate {
-                    return Err(wrong_file(name, File::Predicate));
+                    return Err(wrong_register(name, File::Predicate, 1));
                 }
                 Ok((reg, true))
             }
             other => Ok((self.value(scope, other, File::Predicate, 1)?, false)),
         }
-    }
-
-    /// Copies a called function in.
-    pub fn call(&mut self, statement: &Statement<'t>) -> Result<()> {
-        let scope = statement.scope;
-        let (results, name, arguments) = match statement.operands.as_slice() {
-            [Operand::List(results), Operand::Name(name, 0), Operand::List(arguments)] => {
-                (results.as_slice(), *name, arguments.as_slice())
-            }
-            [Operand::Name(name, 0), Operand::List(arguments)] => (&[][..], *name, arguments.as_slice()),
-            [Operand::List(results), Operand::Name(name, 0)] => (results.as_slice(), *name, &[][..]),
-            [Operand::Name(name, 0)] => (&[][..], *name, &[][..]),
-            _ => return Err(Error::new("calls through a pointer are not supported")),
-        };
-        let function = *self.functions.get(name).ok_or_else(|| {
-            Error::new(format!("{name}: not a function (calls through a pointer are not supported)"))
-        })?;
-        let Some(body) = &function.body else {
-            return Err(Error::new(format!("{name} has no body here")));
-        };
-        if self.calls.contains(&name) {
-            return Err(Error::new(format!("{name} calls itself: recursion is not supported")));
-        }
-        if self.calls.len() >= DEEPEST_CALL {
-            return Err(Error::new("calls nested too deeply"));
-        }
-        if results.len() != function.results.len() || arguments.len() != function.params.len() {
-            return Err(Error::new(format!("{name}: not the number of parameters it declares")));
-        }
-        let mut places = HashMap::new();
-        let pairs = results.iter().zip(&function.results).chain(arguments.iter().zip(&function.params));
-        for (actual, formal) in pairs {
-            let Operand::Name(actual, 0) = actual else {
-                return Err(Error::new(format!("{name}: arguments that are not .param variables")));
-            };
-            match self.meaning(scope, actual)? {
-                Meaning::Frame(place) => places.insert(formal.name, place),
-                _ => return Err(Error::new(format!("{name}: {actual} is not a .param variable"))),
-            };
-        }
-        // A guarded call jumps over the copy.
-        let guard = std::mem::replace(&mut self.guard, Guard::ALWAYS);
-        let skip = (guard != Guard::ALWAYS).then(|| {
-            self.guard = Guard(guard.0 ^ 1);
-            self.class = Class::Control;
-            self.emit(Op::Branch(0, END));
-            self.guard = Guard::ALWAYS;
-            self.steps.len() - 1
-        });
-        self.calls.push(name);
-        let at = self.at;
-        let done = self.function(Frame::new(body, places, false));
-        self.at = at;
-        self.calls.pop();
-        let end = self.steps.len() as u32;
-        if let Some(step) = skip
-            && let Op::Branch(target, _) = &mut self.steps[step].op
-        {
-            *target = end;
-        }
-        done
     }
 }
 
@@ -515,11 +470,11 @@ pub fn plain_name(name: &str) -> &str {
     len.parse().ok().and_then(|len: usize| rest.get(..len)).unwrap_or(name)
 }
 
-fn wrong_file(name: &str, file: File) -> Error {
+fn wrong_register(name: &str, file: File, bits: u32) -> Error {
     let wanted = match file {
-        File::W => "of up to 32 bits",
-        File::D => "of 64 bits",
-        File::Predicate => "that is a predicate",
+        File::W => format!("of {bits} bits"),
+        File::D => "of 64 bits".into(),
+        File::Predicate => "that is a predicate".into(),
     };
     Error::new(format!("{name}: the instruction takes a register {wanted} here"))
 }
@@ -564,7 +519,21 @@ pub fn special(name: &str) -> Option<Special> {
         "%lanemask_ge" => Special::MaskGe,
         "%lanemask_gt" => Special::MaskGt,
         "%dynamic_smem_size" => Special::DynamicShared,
-        "%total_smem_size" => Special::TotalShared,
+        "%total_smem_size" | "%aggr_smem_size" => Special::TotalShared,
+        "%envreg1" => Special::WorkspaceHigh,
+        "%envreg2" => Special::WorkspaceLow,
+        "%is_explicit_cluster"
+        | "%cluster_ctarank"
+        | "%reserved_smem_offset_begin"
+        | "%reserved_smem_offset_end" => Special::Zero,
+        "%cluster_nctarank" => Special::One,
+        _ if name
+            .strip_prefix("%envreg")
+            .is_some_and(|digits| digits.parse::<u32>().is_ok_and(|n| n < 32)) =>
+        {
+            Special::Zero
+        }
+        _ if name.starts_with("%pm") && name.len() <= 4 => Special::Zero,
         _ => {
             if let Some(rest) = name.strip_prefix("%tid") {
                 Special::Tid(axis(rest)?)
@@ -572,8 +541,14 @@ pub fn special(name: &str) -> Option<Special> {
                 Special::Ntid(axis(rest)?)
             } else if let Some(rest) = name.strip_prefix("%ctaid") {
                 Special::Ctaid(axis(rest)?)
-            } else if let Some(rest) = name.strip_prefix("%nctaid") {
+            } else if let Some(rest) = name.strip_prefix("%nctaid").or(name.strip_prefix("%nclusterid")) {
                 Special::Nctaid(axis(rest)?)
+            } else if let Some(rest) = name.strip_prefix("%clusterid") {
+                Special::Ctaid(axis(rest)?)
+            } else if let Some(rest) = name.strip_prefix("%cluster_ctaid") {
+                axis(rest).map(|_| Special::Zero)?
+            } else if let Some(rest) = name.strip_prefix("%cluster_nctaid") {
+                axis(rest).map(|_| Special::One)?
             } else {
                 return None;
             }

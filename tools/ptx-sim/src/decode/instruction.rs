@@ -31,6 +31,17 @@ impl<'t> Mods<'t> {
         }
     }
 
+    /// Takes the first modifier that `find` knows.
+    pub fn take_map<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let at = self.rest.iter().position(|part| find(part).is_some())?;
+        find(self.rest.remove(at))
+    }
+
+    /// All that `find` knows, which stay.
+    pub fn all_map<T>(&self, find: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        self.rest.iter().filter_map(|part| find(part)).collect()
+    }
+
     /// The first of these that is there.
     pub fn one_of<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
         choices.iter().find(|(name, _)| self.take(name)).map(|(_, value)| *value)
@@ -105,7 +116,8 @@ impl<'t> Builder<'_, 't> {
                 self.emit(Op::Trap);
                 Ok(())
             }
-            "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" | "isspacep_" => {
+            "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" | "applypriority"
+            | "discard" | "setmaxnreg" => {
                 self.emit(Op::Nop);
                 Ok(())
             }
@@ -139,6 +151,11 @@ impl<'t> Builder<'_, 't> {
             "elect" => self.elect(statement),
             "ldmatrix" | "stmatrix" => self.matrix_move(statement, mnemonic),
             "mma" => self.matrix_multiply(statement),
+            "wmma" => self.wmma(statement),
+            "mbarrier" => self.mbarrier(statement),
+            "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
+                Err(Error::new("textures and surfaces are not supported"))
+            }
             _ => self.tabled(statement),
         }
     }
@@ -162,12 +179,14 @@ impl<'t> Builder<'_, 't> {
         let mut at = [0; 4];
         let mut load = |it: &mut Self, types: &[&str]| -> Result<()> {
             Self::count(statement, types.len())?;
+            // Logic of 16 bits shares the rows of 32.
+            let half = types.iter().all(|name| *name == "u32") && opcode.ends_with(".b16");
             for (place, name) in types.iter().enumerate() {
-                let (file, bits) = lane_type(name);
+                let (file, bits) = if half { (File::W, 16) } else { lane_type(name) };
                 let operand = &statement.operands[place];
                 at[place] = match (place, operand) {
                     (0, Operand::Nothing) => it.scratch(file).index,
-                    (0, _) => it.result(scope, operand, file)?.index,
+                    (0, _) => it.result_of(scope, operand, file, bits)?.index,
                     _ => it.value(scope, operand, file, bits)?.index,
                 };
             }
@@ -261,7 +280,7 @@ impl<'t> Builder<'_, 't> {
             self.emit(Op::Unpack(Box::new((registers, a))));
             return Ok(());
         }
-        let d = self.result(scope, to, file)?;
+        let d = self.result_of(scope, to, file, 8 * value.bytes())?;
         if let Operand::Vector(parts) = from {
             let bits = 8 * value.bytes() / parts.len().max(1) as u32;
             let part_file = if bits > 32 { File::D } else { File::W };
@@ -322,7 +341,7 @@ impl<'t> Builder<'_, 't> {
         let value = mods.last_type()?;
         mods.finish()?;
         let (file, bits) = (file_of(value), 8 * value.bytes());
-        let d = self.result(scope, &statement.operands[0], file)?.index;
+        let d = self.result_of(scope, &statement.operands[0], file, bits)?.index;
         let a = self.value(scope, &statement.operands[1], file, bits)?.index;
         let b = self.value(scope, &statement.operands[2], file, bits)?.index;
         let (p, negated) = self.predicate(scope, &statement.operands[3])?;
@@ -712,9 +731,9 @@ fn class(mnemonic: &str, opcode: &str) -> Class {
         }
         "div" if opcode.ends_with("f32") => Class::SpecialFunction,
         "atom" | "red" => Class::Atomic,
-        "bar" | "barrier" | "membar" | "fence" => Class::Barrier,
+        "bar" | "barrier" | "membar" | "fence" | "mbarrier" => Class::Barrier,
         "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" => Class::Shuffle,
-        "mma" => Class::Mma,
+        "mma" | "wmma" => Class::Mma,
         "ldmatrix" | "stmatrix" => Class::MatrixMove,
         "cp" => Class::CopyAsync,
         "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" => Class::Other,

@@ -2,14 +2,23 @@
 
 use super::frame::{Builder, Meaning, file_of};
 use super::instruction::Mods;
-use crate::code::{Access, Atomic, AtomicKind, CopyAsync, File, Op, Order, Reg, Space, Type};
+use crate::code::{Access, Atomic, AtomicKind, CopyAsync, File, Op, Order, Reg, Scope, Space, Type};
 use crate::counters::Class;
 use crate::error::{Error, Result};
 use crate::parse::{Operand, Statement};
 
-const SCOPES: [&str; 4] = ["cta", "cluster", "gpu", "sys"];
+/// The scope named, the whole device where none is. A cluster is a block: there are none here.
+fn scope_of(mods: &mut Mods<'_>) -> Scope {
+    mods.one_of(&[
+        ("cta", Scope::Block),
+        ("cluster", Scope::Block),
+        ("gpu", Scope::Device),
+        ("sys", Scope::Device),
+    ])
+    .unwrap_or(Scope::Device)
+}
 
-fn space(mods: &mut Mods<'_>) -> Space {
+pub fn space(mods: &mut Mods<'_>) -> Space {
     mods.one_of(&[
         ("global", Space::Global),
         ("shared", Space::Shared),
@@ -34,14 +43,14 @@ impl<'t> Builder<'_, 't> {
         let order = mods
             .one_of(&[
                 ("weak", Order::Weak),
-                ("volatile", Order::Relaxed),
+                ("volatile", Order::Volatile),
                 ("relaxed", Order::Relaxed),
                 ("acquire", Order::Acquire),
                 ("release", Order::Release),
             ])
             .unwrap_or(Order::Weak);
-        let _ = SCOPES.iter().any(|scope| mods.take(scope));
-        mods.take("nc");
+        let seen_by = scope_of(&mut mods);
+        let read_only = mods.take("nc");
         mods.drop_hints();
         mods.finish()?;
         if matches!(value, Type::Pred | Type::F16x2 | Type::Bf16x2 | Type::Tf32) {
@@ -90,7 +99,16 @@ impl<'t> Builder<'_, 't> {
             (_, true) => Class::LoadGlobal,
             (_, false) => Class::StoreGlobal,
         };
-        let access = Box::new(Access { space, value, order, address, registers });
+        let access = Box::new(Access {
+            space,
+            value,
+            order,
+            scope: seen_by,
+            read_only,
+            waits: false,
+            address,
+            registers,
+        });
         self.emit(if load { Op::Load(access) } else { Op::Store(access) });
         Ok(())
     }
@@ -123,7 +141,7 @@ impl<'t> Builder<'_, 't> {
                 ("acq_rel", Order::Both),
             ])
             .unwrap_or(Order::Relaxed);
-        let _ = SCOPES.iter().any(|scope| mods.take(scope));
+        let seen_by = scope_of(&mut mods);
         mods.take("noftz");
         let kind = mods
             .one_of(&[
@@ -167,7 +185,7 @@ impl<'t> Builder<'_, 't> {
         let (file, bits) = (file_of(value), 8 * value.bytes());
         let result = match (result, &statement.operands[0]) {
             (false, _) | (true, Operand::Nothing) => None,
-            (true, operand) => Some(self.result(scope, operand, file)?),
+            (true, operand) => Some(self.result_of(scope, operand, file, bits)?),
         };
         let (address, space) = self.address(scope, &statement.operands[first], named)?;
         if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
@@ -183,6 +201,8 @@ impl<'t> Builder<'_, 't> {
             space,
             value,
             order,
+            scope: seen_by,
+            waits: false,
             address,
             result,
             operand,
@@ -202,7 +222,7 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("this fence is not supported"));
         }
         mods.finish()?;
-        self.emit(if device { Op::Fence } else { Op::Nop });
+        self.emit(Op::Fence(if device { Scope::Device } else { Scope::Block }));
         Ok(())
     }
 
@@ -211,6 +231,9 @@ impl<'t> Builder<'_, 't> {
         let mut mods = Mods::of(statement.opcode);
         if !mods.take("async") {
             return Err(Error::new("this instruction is not supported"));
+        }
+        if mods.take("mbarrier") {
+            return self.copies_arrive(statement, mods);
         }
         if mods.take("commit_group") {
             mods.finish()?;
@@ -227,10 +250,11 @@ impl<'t> Builder<'_, 't> {
         if mods.take("wait_group") {
             mods.finish()?;
             Self::count(statement, 1)?;
-            let Operand::Integer(groups @ 0..=1000) = statement.operands[0] else {
-                return Err(Error::new("the number of groups is a small number"));
+            let Operand::Integer(groups) = statement.operands[0] else {
+                return Err(Error::new("the number of groups is a constant"));
             };
-            self.emit(Op::CopyWait(Some(groups as u32)));
+            // More groups than there can be: none needs to have arrived.
+            self.emit(Op::CopyWait(Some(u32::try_from(groups).unwrap_or(u32::MAX))));
             return Ok(());
         }
         let global_only = mods.take("cg");

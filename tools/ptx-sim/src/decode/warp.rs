@@ -3,8 +3,8 @@
 use super::frame::Builder;
 use super::instruction::Mods;
 use crate::code::{
-    AtomicKind, Barrier, BarrierKind, File, Match, MatrixMove, MatrixMultiply, MatrixType, Op, Reduce, Reg,
-    Shuffle, ShuffleMode, Space, Vote, VoteMode,
+    AtomicKind, Barrier, BarrierKind, File, Match, MatrixMove, Op, Reduce, Reg, Shuffle, ShuffleMode, Space,
+    Vote, VoteMode,
 };
 use crate::error::{Error, Result};
 use crate::parse::{Operand, Statement};
@@ -218,7 +218,13 @@ impl<'t> Builder<'_, 't> {
     }
 
     /// A vector of 32-bit registers.
-    fn words(&mut self, scope: usize, operand: &Operand<'t>, count: usize, result: bool) -> Result<Vec<Reg>> {
+    pub fn words(
+        &mut self,
+        scope: usize,
+        operand: &Operand<'t>,
+        count: usize,
+        result: bool,
+    ) -> Result<Vec<Reg>> {
         let parts: &[Operand<'t>] = match operand {
             Operand::Vector(parts) => parts,
             single => std::slice::from_ref(single),
@@ -255,50 +261,6 @@ impl<'t> Builder<'_, 't> {
         let registers = self.words(scope, &statement.operands[data], count, load)?;
         let it = Box::new(MatrixMove { transposed, space, address, registers });
         self.emit(if load { Op::MatrixLoad(it) } else { Op::MatrixStore(it) });
-        Ok(())
-    }
-
-    pub fn matrix_multiply(&mut self, statement: &Statement<'t>) -> Result<()> {
-        Self::count(statement, 4)?;
-        let scope = statement.scope;
-        let unknown = || Error::new("this form is not supported");
-        let parts: Vec<&str> = statement.opcode.split('.').collect();
-        let [_, "sync", "aligned", shape, "row", "col", d, a, b, c] = parts[..] else {
-            return Err(unknown());
-        };
-        let input = match a {
-            "f16" => MatrixType::F16,
-            "bf16" => MatrixType::Bf16,
-            "tf32" => MatrixType::Tf32,
-            _ => return Err(unknown()),
-        };
-        // Depth, registers of a and of b.
-        let (depth, rows, columns) = match (shape, input) {
-            ("m16n8k16", MatrixType::F16 | MatrixType::Bf16) => (16, 4, 2),
-            ("m16n8k8", MatrixType::F16 | MatrixType::Bf16) => (8, 2, 1),
-            ("m16n8k8", MatrixType::Tf32) => (8, 4, 2),
-            ("m16n8k4", MatrixType::Tf32) => (4, 2, 1),
-            _ => return Err(unknown()),
-        };
-        let half_sum = match (d, c, input) {
-            ("f32", "f32", _) => false,
-            ("f16", "f16", MatrixType::F16) => true,
-            _ => return Err(unknown()),
-        };
-        if a != b {
-            return Err(unknown());
-        }
-        let sums = if half_sum { 2 } else { 4 };
-        let it = MatrixMultiply {
-            depth,
-            input,
-            half_sum,
-            d: self.words(scope, &statement.operands[0], sums, true)?,
-            a: self.words(scope, &statement.operands[1], rows, false)?,
-            b: self.words(scope, &statement.operands[2], columns, false)?,
-            c: self.words(scope, &statement.operands[3], sums, false)?,
-        };
-        self.emit(Op::MatrixMultiply(Box::new(it)));
         Ok(())
     }
 }

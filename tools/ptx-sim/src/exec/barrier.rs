@@ -6,6 +6,7 @@ use super::registers::{LANES, store};
 use super::warp::{Status, Stop, Warp};
 use crate::code::{Barrier, BarrierKind, Reg};
 use crate::finding::FindingKind;
+use crate::memory::sync::Knowledge;
 
 /// A warp to wake, and where the result of the reduction goes: kind, register, lanes.
 type Waiting = (u32, Option<(BarrierKind, Reg, u32)>);
@@ -20,6 +21,8 @@ pub struct Arrivals {
     pub held: u32,
     pub lanes: u32,
     pub waiting: Vec<Waiting>,
+    /// What those knew that arrived without waiting.
+    pub arrived: Vec<(u32, Knowledge)>,
     pub pc: u32,
 }
 
@@ -32,8 +35,9 @@ pub fn arrive(
     mask: u32,
     pc: u32,
 ) -> Option<Stop> {
-    if mask != warp.live {
-        let (live, lane) = (warp.live, mask.trailing_zeros());
+    let steps = &worker.launch.kernel.steps;
+    if !warp.is_whole(mask, steps) {
+        let (live, lane) = (warp.live & !warp.leaving(steps), mask.trailing_zeros());
         worker.finding(block, warp, pc, FindingKind::DivergentBarrier, lane, None, || {
             format!("lanes {mask:#010x} of the warp reach the barrier, lanes {:#010x} do not", live & !mask)
         });
@@ -69,6 +73,9 @@ pub fn arrive(
         let result = it.result.map(|reg| (it.kind, reg, mask));
         barrier.waiting.push((warp.index, result));
         warp.status = Status::Waiting(id);
+    } else {
+        let knowledge = block.order.arrive(warp.index);
+        block.barriers[id as usize].arrived.push((warp.index, knowledge));
     }
     block.arrived.push(id);
     if waits { Some(Stop::Barrier) } else { None }
@@ -89,21 +96,11 @@ pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [War
         return false;
     }
     let mut done = std::mem::take(barrier);
-    if done.wanted.is_none()
-        && let Some((first, _)) = done.waiting.first()
-        && live < warps.len() as u32 * LANES as u32
-    {
-        let exited: Vec<_> = warps.iter().filter(|w| w.status == Status::Done).map(|w| w.index).collect();
-        let warp = &warps[*first as usize];
-        worker.finding(
-            block,
-            warp,
-            done.pc,
-            FindingKind::DivergentBarrier,
-            warp.live.trailing_zeros(),
-            None,
-            || format!("warps {exited:?} exited without reaching the barrier that the others wait at"),
-        );
+    let waited: Vec<u32> = done.waiting.iter().map(|(index, _)| *index).collect();
+    if done.wanted.is_none() && done.arrived.is_empty() || waited.len() == warps.len() {
+        block.order.barrier_of_all();
+    } else {
+        block.order.barrier(id, &waited, &done.arrived);
     }
     for (index, result) in done.waiting.drain(..) {
         let warp = &mut warps[index as usize];
@@ -121,14 +118,7 @@ pub fn release(worker: &mut Worker<'_>, block: &mut BlockState, warps: &mut [War
         }
     }
     block.barriers[id as usize].waiting = done.waiting;
-    // What anyone stored before is now behind everyone: a fence by any of them covers it.
-    let unfenced = warps.iter().any(|warp| warp.unfenced);
-    for warp in warps.iter_mut() {
-        warp.unfenced |= unfenced;
-        warp.spins = 0;
-    }
-    block.shared.barrier();
-    block.next_phase(worker.launch.tag);
+    warps.iter_mut().for_each(|warp| warp.spins = 0);
     block.progress = true;
     worker.counters.barriers_completed += 1;
     true

@@ -2,13 +2,13 @@
 
 use super::barrier::{self, Arrivals};
 use super::grid::Worker;
+use super::mbarrier::Landing;
 use super::registers::{FULL, LANES};
 use super::warp::{self, Status, Stop, Warp};
 use crate::code::{Constant, File, Special};
 use crate::finding::FindingKind;
-use crate::memory::races::Use;
+use crate::memory::order::Ordering;
 use crate::memory::shared::Shared;
-use crate::memory::sync::Knowledge;
 
 /// Instructions a warp runs before the next one's turn. Long: warps of real kernels mostly meet at barriers.
 const TURN: u32 = 4096;
@@ -20,36 +20,18 @@ const MOST_SPINS: u32 = 20_000;
 pub struct BlockState {
     pub index: [u32; 3],
     pub linear: u64,
-    /// The block as histories know it.
-    pub id: u32,
     pub shared: Shared,
     pub shared_bytes: u64,
     pub barriers: Vec<Arrivals>,
+    /// Asynchronous copies that mbarriers wait for.
+    pub landing: Vec<Landing>,
     /// Barriers that a warp arrived at and did not stop.
     pub arrived: Vec<u32>,
-    pub me: Use,
-    phase: u64,
-    pub epoch: u32,
-    pub knowledge: Knowledge,
-    /// A fence was executed: atomics may publish.
-    pub fenced: bool,
-    /// Plain accesses of global memory since the last release.
-    pub unpublished: bool,
+    /// What its warps know of each other and of other blocks.
+    pub order: Ordering,
     /// Something changed that others may wait for.
     pub progress: bool,
     pub ticks: u64,
-}
-
-impl BlockState {
-    pub fn next_phase(&mut self, tag: u64) {
-        self.phase += 1;
-        self.me = Use::new(tag, self.linear, u64::from(self.epoch), self.phase);
-    }
-
-    pub fn next_epoch(&mut self, tag: u64) {
-        self.epoch = self.epoch.saturating_add(1);
-        self.me = Use::new(tag, self.linear, u64::from(self.epoch), self.phase);
-    }
 }
 
 /// How a block stands after a round.
@@ -94,11 +76,9 @@ impl Block {
         state.barriers.clear();
         state.barriers.resize(16, Arrivals::default());
         state.arrived.clear();
-        (state.phase, state.epoch) = (0, 0);
-        state.me = Use::new(launch.tag, linear, 0, 0);
-        state.id = state.me.block();
-        state.knowledge = Knowledge::default();
-        (state.fenced, state.unpublished, state.progress, state.ticks) = (false, false, false, 0);
+        state.landing.clear();
+        state.order.start(launch.tag, linear, count as usize);
+        (state.progress, state.ticks) = (false, 0);
         self.warps.resize_with(count as usize, Warp::new);
         self.random = if launch.seed == 0 { 0 } else { mix(launch.seed ^ mix(linear)) | 1 };
         self.order = (0..count).collect();
@@ -291,6 +271,10 @@ impl super::grid::LaunchState<'_> {
             Special::MaskGt => u32::MAX << lane & !(1 << lane),
             Special::DynamicShared => self.shared_bytes - self.dynamic_shared,
             Special::TotalShared => self.shared_bytes,
+            Special::WorkspaceHigh => (self.workspace >> 32) as u32,
+            Special::WorkspaceLow => self.workspace as u32,
+            Special::Zero => 0,
+            Special::One => 1,
         }
     }
 }

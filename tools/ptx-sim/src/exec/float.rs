@@ -367,6 +367,17 @@ pub fn both<H: Half>(a: u32, b: u32, c: u32, f: impl Fn(H, H, H) -> H) -> u32 {
     part(0) | part(16)
 }
 
+/// An e4m3's value: no infinities, one NaN.
+pub fn from_e4m3(bits: u8) -> f64 {
+    let (exponent, fraction) = (i32::from(bits >> 3 & 15), f64::from(bits & 7));
+    let size = match (exponent, bits & 7) {
+        (15, 7) => f64::NAN,
+        (0, _) => fraction * 2f64.powi(-9),
+        _ => (1.0 + fraction / 8.0) * 2f64.powi(exponent - 7),
+    };
+    if bits & 128 != 0 { -size } else { size }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::block::{Block, BlockState, Round, thread_index};
+use super::host::Heap;
 use super::warp::Warp;
 use crate::code::{Kernel, Op};
 use crate::counters::{Class, Counters};
@@ -33,6 +34,9 @@ pub struct LaunchState<'a> {
     pub fast: bool,
     pub atomics: Mutex<()>,
     pub signals: Signals,
+    pub heap: Heap,
+    /// Where cooperative groups find their grid's barrier; 0 if there is none.
+    pub workspace: u64,
     pub budget: AtomicU64,
     pub next: AtomicU64,
     /// Counts changes others may wait for.
@@ -87,6 +91,8 @@ pub struct Worker<'a> {
     /// Generic accesses that turned out to be to shared memory.
     pub moved_loads: u64,
     pub moved_stores: u64,
+    /// What the kernel printed.
+    pub printed: Vec<u8>,
 }
 
 impl<'a> Worker<'a> {
@@ -99,6 +105,7 @@ impl<'a> Worker<'a> {
             hint: 0,
             moved_loads: 0,
             moved_stores: 0,
+            printed: Vec::new(),
         }
     }
 
@@ -141,7 +148,7 @@ impl<'a> Worker<'a> {
         before >= instructions && before < u64::MAX / 2
     }
 
-    fn finish(mut self) -> (Counters, Findings) {
+    fn finish(mut self) -> (Counters, Findings, Vec<u8>) {
         let counters = &mut self.counters;
         for (step, (warps, lanes)) in self.launch.kernel.steps.iter().zip(&self.counts) {
             counters.thread_instructions += lanes;
@@ -153,7 +160,7 @@ impl<'a> Worker<'a> {
         }
         counters.global_loads -= self.moved_loads.min(counters.global_loads);
         counters.global_stores -= self.moved_stores.min(counters.global_stores);
-        (self.counters, self.findings)
+        (self.counters, self.findings, self.printed)
     }
 
     /// Blocks one after the other, until none is left.
@@ -256,8 +263,8 @@ impl<'a> Worker<'a> {
 }
 
 /// Runs a launch on `threads` host threads.
-pub fn run(launch: &LaunchState<'_>, threads: usize) -> (Counters, Findings) {
-    let mut total = (Counters::default(), Findings::default());
+pub fn run(launch: &LaunchState<'_>, threads: usize) -> (Counters, Findings, Vec<u8>) {
+    let mut total = (Counters::default(), Findings::default(), Vec::new());
     if launch.cooperative || launch.alone {
         let mut worker = Worker::new(launch);
         if launch.cooperative {
@@ -281,7 +288,7 @@ pub fn run(launch: &LaunchState<'_>, threads: usize) -> (Counters, Findings) {
         });
         for part in parts {
             match part {
-                Ok((counters, findings)) => {
+                Ok((counters, findings, _)) => {
                     total.0 += &counters;
                     total.1.merge(findings);
                 }

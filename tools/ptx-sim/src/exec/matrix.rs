@@ -6,6 +6,7 @@
 //! column t and then four columns on.
 
 use super::block::BlockState;
+use super::check;
 use super::float::Round;
 use super::float::{self, narrow};
 use super::grid::Worker;
@@ -15,7 +16,7 @@ use super::warp::Warp;
 use crate::code::{MatrixMove, MatrixMultiply, MatrixType, SHARED_WINDOW, Space};
 use crate::finding::FindingKind;
 
-fn everyone(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, mask: u32, pc: u32) {
+pub fn everyone(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, mask: u32, pc: u32) {
     if mask != FULL {
         worker.finding(block, warp, pc, FindingKind::DivergentWarp, mask.trailing_zeros(), None, || {
             format!("a matrix instruction executed by lanes {mask:#010x} only")
@@ -59,6 +60,7 @@ pub fn load(
 ) {
     everyone(worker, block, warp, mask, pc);
     let (addresses, right) = rows(worker, block, warp, it, pc);
+    let who = check::plain(block, warp);
     for (matrix, reg) in it.registers.iter().enumerate() {
         let mut values = [[0u16; 8]; 8];
         for (row, values) in values.iter_mut().enumerate() {
@@ -67,9 +69,7 @@ pub fn load(
                 continue;
             }
             let offset = addresses[lane] as usize;
-            if let Some(defect) = block.shared.read(offset, 16, warp.index, false) {
-                memory::shared_defect(worker, block, warp, defect, false, offset, 16, lane, pc);
-            }
+            check::shared_read(worker, block, warp, offset, 16, who, lane, pc);
             for (column, value) in values.iter_mut().enumerate() {
                 *value = block.shared.get(offset + 2 * column, 2) as u16;
             }
@@ -85,6 +85,8 @@ pub fn load(
         });
         store_row(&mut warp.registers.w[reg.index as usize], &t, mask);
     }
+    // Its lanes have met, whatever each of them reads by this.
+    block.order.together(warp.index, FULL, true);
 }
 
 pub fn store(
@@ -97,6 +99,7 @@ pub fn store(
 ) {
     everyone(worker, block, warp, mask, pc);
     let (addresses, right) = rows(worker, block, warp, it, pc);
+    let who = check::plain(block, warp);
     for (matrix, reg) in it.registers.iter().enumerate() {
         let mut values = [[0u16; 8]; 8];
         for (lane, pair) in warp.word(*reg).iter().enumerate() {
@@ -114,9 +117,7 @@ pub fn store(
                 continue;
             }
             let offset = addresses[lane] as usize;
-            if let Some(defect) = block.shared.write(offset, 16, warp.index, false) {
-                memory::shared_defect(worker, block, warp, defect, true, offset, 16, lane, pc);
-            }
+            check::shared_write(worker, block, warp, offset, 16, who, |_| false, lane, pc);
             for (column, value) in values.iter().enumerate() {
                 block.shared.put(offset + 2 * column, 2, u64::from(*value));
             }
@@ -220,13 +221,14 @@ fn add_product_of(input: MatrixType, a: &[&RowW], b: &[&RowW], sum: &mut Sums, f
 
 pub fn multiply(
     worker: &mut Worker<'_>,
-    block: &BlockState,
+    block: &mut BlockState,
     warp: &mut Warp,
     it: &MatrixMultiply,
     mask: u32,
     pc: u32,
 ) {
     everyone(worker, block, warp, mask, pc);
+    block.order.together(warp.index, FULL, true);
     worker.counters.mma_flops += 2 * 16 * 8 * it.depth as u64;
     let w = &warp.registers.w;
     let mut sum: Sums = [[0f32; 8]; 16];

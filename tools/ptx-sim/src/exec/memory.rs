@@ -1,14 +1,14 @@
 //! Loads and stores: addresses, bounds, alignment, what was written, races, and what the access costs.
 
 use super::block::BlockState;
+use super::check;
 use super::grid::Worker;
 use super::registers::{FULL, LANES, lanes, row};
 use super::warp::Warp;
 use crate::code::{Access, LOCAL_WINDOW, Order, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
 use crate::finding::FindingKind;
-use crate::memory::races::{self, Conflict, Use};
-use crate::memory::shared::Defect;
-use crate::memory::space::Allocation;
+use crate::memory::order::Place;
+use crate::memory::shared::Shared;
 
 /// Lanes of `mask` by the space their generic addresses lie in.
 fn windows(addresses: &[u64; LANES], mask: u32) -> [(Space, u32, u64); 4] {
@@ -168,137 +168,6 @@ impl Placed {
     }
 }
 
-/// Who this warp is, for the histories.
-pub fn me(block: &BlockState, warp: &Warp, order: Order) -> Use {
-    block.me.by(warp.index, order != Order::Weak)
-}
-
-/// Reports two uses of a word that may be a race.
-pub fn judge(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    conflict: Conflict,
-    old: Use,
-    was_read: bool,
-    writes: bool,
-    allocation: &Allocation,
-    address: u64,
-    lane: u32,
-    pc: u32,
-) {
-    let did = if was_read { "read" } else { "wrote" };
-    let does = if writes { "writes" } else { "reads" };
-    let offset = address - allocation.base;
-    match conflict {
-        Conflict::None => {}
-        Conflict::Warps => {
-            worker.finding(block, warp, pc, FindingKind::GlobalRace, lane, Some(address), || {
-                format!(
-                    "warp {} {does} {:?} at byte {offset}, which warp {} {did} with no barrier between",
-                    warp.index,
-                    allocation.label,
-                    old.warp()
-                )
-            });
-        }
-        Conflict::Blocks => {
-            let signals = &worker.launch.signals;
-            if signals.known(&mut block.knowledge, old.block(), old.epoch()) {
-                return;
-            }
-            let other = worker.launch.block_of(u64::from(old.block()));
-            worker.finding(block, warp, pc, FindingKind::BlockRace, lane, Some(address), || {
-                format!(
-                    "block {:?} {does} {:?} at byte {offset}, which block {other:?} {did} in the same launch with \
-                     nothing that orders the two",
-                    block.index, allocation.label
-                )
-            });
-        }
-    }
-}
-
-/// The words of an access and the bytes of each that it uses.
-#[inline(always)]
-pub fn words(offset: usize, bytes: u32) -> (usize, usize, u8) {
-    if bytes >= 4 {
-        (offset / 4, bytes as usize / 4, 15)
-    } else {
-        (offset / 4, 1, ((1u8 << bytes) - 1) << (offset & 3))
-    }
-}
-
-/// Notes and checks one lane's read of global memory.
-#[inline(always)]
-pub fn check_read(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    allocation: &Allocation,
-    address: u64,
-    bytes: u32,
-    who: Use,
-    lane: usize,
-    pc: u32,
-) {
-    let (first, count, mask) = words((address - allocation.base) as usize, bytes);
-    let who = who.of_bytes(mask);
-    for word in first..first + count {
-        let written = allocation.written(word);
-        if written & mask != mask {
-            unwritten(worker, block, warp, allocation, address, bytes, lane, pc);
-        }
-        if let Some((conflict, old)) = races::read(allocation.history(word), who) {
-            judge(worker, block, warp, conflict, old, false, false, allocation, address, lane as u32, pc);
-        }
-    }
-}
-
-#[cold]
-fn unwritten(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    allocation: &Allocation,
-    address: u64,
-    bytes: u32,
-    lane: usize,
-    pc: u32,
-) {
-    worker.finding(block, warp, pc, FindingKind::Uninitialised, lane as u32, Some(address), || {
-        format!(
-            "reads {bytes} bytes of {:?} from byte {}, which nothing wrote all of",
-            allocation.label,
-            address - allocation.base
-        )
-    });
-}
-
-/// Notes and checks one lane's write.
-#[inline(always)]
-pub fn check_write(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    allocation: &Allocation,
-    address: u64,
-    bytes: u32,
-    who: Use,
-    lane: usize,
-    pc: u32,
-) {
-    let (first, count, mask) = words((address - allocation.base) as usize, bytes);
-    let who = who.of_bytes(mask);
-    for word in first..first + count {
-        allocation.set_written(word, mask);
-        let found = races::write(allocation.history(word), who);
-        for (conflict, old, was_read) in found.into_iter().flatten() {
-            judge(worker, block, warp, conflict, old, was_read, true, allocation, address, lane as u32, pc);
-        }
-    }
-}
-
 /// Values a load found, one row for each element.
 type Rows = [[u64; LANES]; 4];
 
@@ -338,12 +207,14 @@ pub fn load(
                 worker.moved_loads += 1;
             }
             let mask = shared_place(worker, block, warp, addresses, mask, bytes, pc, "a load");
-            let atomic = access.order != Order::Weak;
+            if access.order != Order::Weak {
+                let places = places(Space::Shared, block.order.id(), addresses, mask);
+                check::observe(worker, block, warp, places, access.order, access.scope);
+            }
+            let who = check::who(block, warp, access.order, access.scope, access.waits);
             for lane in lanes(mask) {
                 let offset = addresses[lane] as usize;
-                if let Some(defect) = block.shared.read(offset, bytes, warp.index, atomic) {
-                    shared_defect(worker, block, warp, defect, false, offset, bytes, lane, pc);
-                }
+                check::shared_read(worker, block, warp, offset, bytes, who, lane, pc);
                 for element in 0..elements {
                     rows[element][lane] = block.shared.get(offset + element * width as usize, width);
                 }
@@ -353,18 +224,20 @@ pub fn load(
         Space::Global | Space::Generic | Space::Const => {
             let placed = place(worker, block, warp, addresses, mask, u64::from(bytes), pc, "a load");
             let memory = worker.launch.memory;
-            let who = me(block, warp, access.order);
-            if access.order == Order::Weak {
-                block.unpublished = true;
-            } else {
-                for lane in lanes(placed.mask) {
-                    worker.launch.signals.access(addresses[lane], block.id, None, &mut block.knowledge);
-                }
+            if access.order != Order::Weak {
+                let places = places(Space::Global, 0, addresses, placed.mask);
+                check::observe(worker, block, warp, places, access.order, access.scope);
             }
+            let who = check::who(block, warp, access.order, access.scope, access.waits);
             for lane in lanes(placed.mask) {
                 let allocation = memory.get(placed.index(lane));
                 let address = addresses[lane];
-                check_read(worker, block, warp, allocation, address, bytes, who, lane, pc);
+                if access.read_only {
+                    check::check_read_only(worker, block, warp, allocation, address, bytes, lane, pc);
+                    check::check_written(worker, block, warp, allocation, address, bytes, lane, pc);
+                } else {
+                    check::check_read(worker, block, warp, allocation, address, bytes, who, lane, pc);
+                }
                 let offset = (address - allocation.base) as usize;
                 for element in 0..elements {
                     rows[element][lane] = allocation.load(offset + element * width as usize, width);
@@ -434,6 +307,7 @@ pub fn store(
         }
     }
     let elements = access.registers.len();
+    let kept = if width == 8 { u64::MAX } else { (1 << (8 * width)) - 1 };
     by_space(access.space, &addresses, mask, |space, addresses, mask| match space {
         Space::Shared => {
             if access.space == Space::Generic {
@@ -441,47 +315,53 @@ pub fn store(
                 worker.moved_stores += 1;
             }
             let mask = shared_place(worker, block, warp, addresses, mask, bytes, pc, "a store");
-            let atomic = access.order != Order::Weak;
+            let who = check::who(block, warp, access.order, access.scope, access.waits);
             for lane in lanes(mask) {
                 let offset = addresses[lane] as usize;
-                if let Some(defect) = block.shared.write(offset, bytes, warp.index, atomic) {
-                    shared_defect(worker, block, warp, defect, true, offset, bytes, lane, pc);
-                }
+                let silent = |shared: &Shared| {
+                    (0..elements).all(|element| {
+                        shared.get(offset + element * width as usize, width) == rows[element][lane] & kept
+                    })
+                };
+                check::shared_write(worker, block, warp, offset, bytes, who, silent, lane, pc);
                 for element in 0..elements {
                     block.shared.put(offset + element * width as usize, width, rows[element][lane]);
                 }
             }
-            let distinct = shared_cost(worker, addresses, mask, bytes);
-            if distinct < mask.count_ones() {
-                same_address(worker, block, warp, addresses, mask, &rows, width, FindingKind::SharedRace, pc);
+            if access.order != Order::Weak {
+                let places = places(Space::Shared, block.order.id(), addresses, mask);
+                check::publish(worker, block, warp, places, access.order, access.scope);
+                release_locks(worker, block, warp, space, addresses, mask, access);
             }
+            shared_cost(worker, addresses, mask, bytes);
             block.progress = true;
         }
         Space::Global | Space::Generic | Space::Const => {
             let placed = place(worker, block, warp, addresses, mask, u64::from(bytes), pc, "a store");
             let memory = worker.launch.memory;
-            let who = me(block, warp, access.order);
+            let who = check::who(block, warp, access.order, access.scope, access.waits);
             for lane in lanes(placed.mask) {
                 let allocation = memory.get(placed.index(lane));
                 let address = addresses[lane];
-                check_write(worker, block, warp, allocation, address, bytes, who, lane, pc);
                 let offset = (address - allocation.base) as usize;
+                let silent = || {
+                    (0..elements).all(|element| {
+                        allocation.load(offset + element * width as usize, width)
+                            == rows[element][lane] & kept
+                    })
+                };
+                check::check_write(worker, block, warp, allocation, address, bytes, who, silent, lane, pc);
                 for element in 0..elements {
                     let at = offset + element * width as usize;
                     allocation.store(at, width, rows[element][lane], worker.launch.alone);
                 }
             }
-            if access.order == Order::Weak {
-                warp.unfenced = true;
-                block.unpublished = true;
-            } else {
-                signal(worker, block, warp, addresses, placed.mask, access.order);
+            if access.order != Order::Weak {
+                let places = places(Space::Global, 0, addresses, placed.mask);
+                check::publish(worker, block, warp, places, access.order, access.scope);
+                release_locks(worker, block, warp, Space::Global, addresses, placed.mask, access);
             }
-            let distinct = global_cost(worker, addresses, &placed, bytes, true);
-            if distinct < placed.mask.count_ones() {
-                let kind = FindingKind::GlobalRace;
-                same_address(worker, block, warp, addresses, placed.mask, &rows, width, kind, pc);
-            }
+            global_cost(worker, addresses, &placed, bytes, true);
             block.progress = true;
         }
         Space::Local | Space::Frame => {
@@ -495,51 +375,33 @@ pub fn store(
     });
 }
 
-/// An atomic access of global addresses: learns what others published there and publishes, if it is a release.
-pub fn signal(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
+/// Where lanes access atomically.
+pub fn places(
+    space: Space,
+    block: u32,
     addresses: &[u64; LANES],
     mask: u32,
-    order: Order,
-) {
-    let releases = matches!(order, Order::Release | Order::Both) || block.fenced && !warp.unfenced;
-    let release = releases.then_some(block.epoch);
-    for lane in lanes(mask) {
-        worker.launch.signals.access(addresses[lane], block.id, release, &mut block.knowledge);
-    }
-    // What comes after is not published; an epoch without an access needs no number of its own.
-    if releases && std::mem::take(&mut block.unpublished) {
-        block.next_epoch(worker.launch.tag);
-    }
+) -> impl Iterator<Item = (usize, Place)> {
+    let addresses = *addresses;
+    lanes(mask).map(move |lane| {
+        let address = addresses[lane];
+        (lane, if space == Space::Shared { Place::shared(address, block) } else { Place::global(address) })
+    })
 }
 
-/// Two lanes of one store that write different values to one address.
-#[cold]
-fn same_address(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
+/// A store may give a lock back.
+fn release_locks(
+    worker: &Worker<'_>,
+    block: &mut BlockState,
     warp: &Warp,
+    space: Space,
     addresses: &[u64; LANES],
     mask: u32,
-    rows: &Rows,
-    width: u32,
-    kind: FindingKind,
-    pc: u32,
+    access: &Access,
 ) {
-    let kept = if width == 8 { u64::MAX } else { (1 << (8 * width)) - 1 };
-    for lane in lanes(mask) {
-        let other = lanes(mask & ((1u32 << lane) - 1)).find(|other| {
-            addresses[*other] == addresses[lane]
-                && rows.iter().any(|row| (row[*other] ^ row[lane]) & kept != 0)
-        });
-        if let Some(other) = other {
-            let address = addresses[lane];
-            worker.finding(block, warp, pc, kind, lane as u32, Some(address), || {
-                format!("lanes {other} and {lane} of one store write different values to {address:#x}")
-            });
-        }
+    for (_, place) in places(space, block.order.id(), addresses, mask) {
+        let signals = &worker.launch.signals;
+        block.order.note_lock(signals, warp.index, place, false, access.order, access.scope);
     }
 }
 
@@ -612,43 +474,6 @@ pub fn shared_place(
         }
     }
     kept
-}
-
-#[cold]
-pub fn shared_defect(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    defect: Defect,
-    writes: bool,
-    offset: usize,
-    bytes: u32,
-    lane: usize,
-    pc: u32,
-) {
-    let does = if writes { "writes" } else { "reads" };
-    let name = worker.launch.shared_name(offset);
-    let (kind, message) = match defect {
-        Defect::Unwritten => (
-            FindingKind::Uninitialised,
-            format!("reads {bytes} bytes of shared memory at {name}, which nothing wrote all of"),
-        ),
-        Defect::Pending => (
-            FindingKind::PendingCopy,
-            format!(
-                "{does} {bytes} bytes of shared memory at {name} that an asynchronous copy is still to fill"
-            ),
-        ),
-        Defect::Race { warp: other, wrote } => (
-            FindingKind::SharedRace,
-            format!(
-                "warp {} {does} shared memory at {name}, which warp {other} {} with no barrier between",
-                warp.index,
-                if wrote { "wrote" } else { "read" }
-            ),
-        ),
-    };
-    worker.finding(block, warp, pc, kind, lane as u32, Some(offset as u64), || message);
 }
 
 /// Passes through shared memory of one group of lanes: the most distinct words in one bank. Returns that and the number of

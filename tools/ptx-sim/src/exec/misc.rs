@@ -42,6 +42,11 @@ pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
             let (a, b) = (warp.registers.p[*a as usize], warp.registers.p[*b as usize]);
             warp.set_predicate(*d, combine(*logic, a, b), mask);
         }
+        Op::PendingCount(d, a) => {
+            let states = &warp.registers.d[*a as usize];
+            let t = row(|lane| super::mbarrier::pending_count(states[lane]));
+            store(&mut warp.registers.w[*d as usize], &t, mask);
+        }
         Op::Not([d, a]) => warp.set_predicate(*d, !warp.registers.p[*a as usize], mask),
         Op::MovPredicate([d, a]) => warp.set_predicate(*d, warp.registers.p[*a as usize], mask),
         Op::TestNumber(it) => {

@@ -7,28 +7,43 @@ use super::warp::Warp;
 use crate::code::{AtomicKind, Match, Reduce, Shuffle, ShuffleMode, Vote, VoteMode};
 use crate::finding::FindingKind;
 
-/// Lanes that are named as members must take part unless they exited, and those that take part must be members.
+/// Lanes that are named as members must take part unless they exited, and those that take part must be members. They
+/// synchronise.
 pub fn check_members(
     worker: &mut Worker<'_>,
-    block: &BlockState,
+    block: &mut BlockState,
     warp: &Warp,
     members: &RowW,
     mask: u32,
     pc: u32,
 ) {
+    let steps = &worker.launch.kernel.steps;
+    let first = members[mask.trailing_zeros() as usize & 31];
+    if mask == warp.live && first & mask == mask && *members == [first; LANES] {
+        return block.order.together(warp.index, mask, true);
+    }
+    let live = warp.live & !warp.leaving(steps) | mask;
     let wrong =
-        lanes(mask).find(|lane| members[*lane] & warp.live & !mask != 0 || members[*lane] >> lane & 1 == 0);
+        lanes(mask).find(|lane| members[*lane] & live & !mask != 0 || members[*lane] >> lane & 1 == 0);
     if let Some(lane) = wrong {
         let named = members[lane];
         worker.finding(block, warp, pc, FindingKind::DivergentWarp, lane as u32, None, || {
             format!("members {named:#010x} but the lanes that execute this together are {mask:#010x}")
         });
     }
+    let mut rest = mask;
+    while rest != 0 {
+        let named = members[rest.trailing_zeros() as usize];
+        let group =
+            lanes(rest).filter(|lane| members[*lane] == named).fold(0, |bits, lane| bits | 1u32 << lane);
+        block.order.together(warp.index, group, group == live);
+        rest &= !group;
+    }
 }
 
 pub fn shuffle(
     worker: &mut Worker<'_>,
-    block: &BlockState,
+    block: &mut BlockState,
     warp: &mut Warp,
     it: &Shuffle,
     mask: u32,
@@ -66,7 +81,7 @@ pub fn shuffle(
     }
 }
 
-pub fn vote(worker: &mut Worker<'_>, block: &BlockState, warp: &mut Warp, it: &Vote, mask: u32, pc: u32) {
+pub fn vote(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, it: &Vote, mask: u32, pc: u32) {
     if let Some(members) = it.members {
         let members = *warp.word(members);
         check_members(worker, block, warp, &members, mask, pc);
@@ -83,7 +98,7 @@ pub fn vote(worker: &mut Worker<'_>, block: &BlockState, warp: &mut Warp, it: &V
 
 pub fn matching(
     worker: &mut Worker<'_>,
-    block: &BlockState,
+    block: &mut BlockState,
     warp: &mut Warp,
     it: &Match,
     mask: u32,
@@ -107,7 +122,14 @@ pub fn matching(
     }
 }
 
-pub fn reduce(worker: &mut Worker<'_>, block: &BlockState, warp: &mut Warp, it: &Reduce, mask: u32, pc: u32) {
+pub fn reduce(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    it: &Reduce,
+    mask: u32,
+    pc: u32,
+) {
     let members = *warp.word(it.members);
     check_members(worker, block, warp, &members, mask, pc);
     let values = *warp.word(it.value);
@@ -129,7 +151,7 @@ pub fn reduce(worker: &mut Worker<'_>, block: &BlockState, warp: &mut Warp, it: 
 
 pub fn elect(
     worker: &mut Worker<'_>,
-    block: &BlockState,
+    block: &mut BlockState,
     warp: &mut Warp,
     it: &(Option<u32>, u32, u32),
     mask: u32,

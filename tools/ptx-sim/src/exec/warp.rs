@@ -34,6 +34,8 @@ struct Path {
     pc: u32,
     mask: u32,
     join: u32,
+    /// Lanes of it that wait at the warp barrier at `pc`.
+    waits: u32,
 }
 
 /// An asynchronous copy on its way.
@@ -44,6 +46,10 @@ pub struct Pending {
     pub group: u32,
     pub to: u32,
     pub data: [u8; 16],
+    /// Where it was read from: the allocation, the first word, and who had written each word.
+    pub from: Option<(u32, u32)>,
+    pub words_read: u8,
+    pub written_by: [u64; 4],
 }
 
 pub struct Warp {
@@ -59,8 +65,6 @@ pub struct Warp {
     pub pending: Vec<Pending>,
     /// Groups each lane has committed.
     pub groups: RowW,
-    /// Plain stores to global memory since the last device-wide fence.
-    pub unfenced: bool,
     /// Loads, since anything last changed, that found what one of the last few found: waiting.
     pub spins: u32,
     /// Those last few, by instruction, address and value, and the place of the oldest.
@@ -86,7 +90,6 @@ impl Warp {
             stack: Vec::new(),
             pending: Vec::new(),
             groups: [0; LANES],
-            unfenced: false,
             spins: 0,
             seen: ([0; 4], 0),
             yields: false,
@@ -104,7 +107,7 @@ impl Warp {
         self.stack.clear();
         self.pending.clear();
         self.groups = [0; LANES];
-        (self.unfenced, self.spins, self.ticks) = (false, 0, 0);
+        (self.spins, self.ticks) = (0, 0);
         (self.seen, self.yields) = (([0; 4], 0), false);
         self.registers.carry = 0;
     }
@@ -139,7 +142,7 @@ impl Warp {
     fn diverge(&mut self, taken: u32, target: u32, next: u32, join: u32) {
         let rest = self.mask & !taken;
         if join != self.join {
-            self.stack.push(Path { pc: join, mask: self.mask, join: self.join });
+            self.stack.push(Path { pc: join, mask: self.mask, join: self.join, waits: 0 });
         }
         // A path that starts at the meeting point only waits there.
         if next == join {
@@ -147,7 +150,7 @@ impl Warp {
         } else if target == join {
             (self.pc, self.mask, self.join) = (next, rest, join);
         } else {
-            self.stack.push(Path { pc: target, mask: taken, join });
+            self.stack.push(Path { pc: target, mask: taken, join, waits: 0 });
             (self.pc, self.mask, self.join) = (next, rest, join);
         }
     }
@@ -225,18 +228,114 @@ impl Warp {
         }
     }
 
-    pub fn complete(&mut self, lanes: u32, keep: impl Fn(usize) -> u32, block: &mut BlockState) {
-        let groups = &self.groups;
-        let index = self.index;
-        self.pending.retain(|copy| {
-            let lane = copy.lane as usize;
-            let arrives = lanes >> lane & 1 != 0 && copy.group.saturating_add(keep(lane)) < groups[lane];
-            if arrives {
-                block.shared.end_copy(copy.to as usize, &copy.data[..copy.bytes as usize], index);
+    /// Lanes that have nothing left to do but exit: they wait at a return for the others, and count as exited.
+    #[cold]
+    pub fn leaving(&self, steps: &[Step]) -> u32 {
+        let (mut elsewhere, mut leaving) = (self.mask, 0);
+        for path in self.stack.iter().rev() {
+            let here = path.mask & self.live & !elsewhere;
+            if here != 0 && path.waits == 0 && only_exits(steps, path.pc) {
+                leaving |= here;
             }
-            !arrives
-        });
+            elsewhere |= path.mask;
+        }
+        leaving
     }
+
+    /// Whether the lanes of `mask` are all that have not exited.
+    #[inline(always)]
+    pub fn is_whole(&self, mask: u32, steps: &[Step]) -> bool {
+        mask == self.live || mask | self.leaving(steps) == self.live
+    }
+
+    /// Lanes of other paths that wait at a warp barrier.
+    fn waiting(&self) -> u32 {
+        self.stack.iter().fold(0, |bits, path| bits | path.waits & self.live)
+    }
+
+    /// Lets the lanes of other paths go on that wait at a warp barrier and belong to it.
+    fn wake(&mut self, members: u32) {
+        for path in self.stack.iter_mut().filter(|path| path.waits != 0 && path.waits & !members == 0) {
+            path.waits = 0;
+            path.pc += 1;
+        }
+    }
+
+    /// Leaves the path at a warp barrier and takes up one that has missing lanes; false if there is none.
+    fn wait_for(&mut self, missing: u32, mask: u32, pc: u32) -> bool {
+        let mut above = self.mask;
+        let found = self.stack.iter().enumerate().rev().find(|(_, path)| {
+            let lanes = path.mask & self.live;
+            let free = lanes & above == 0 && path.waits == 0 && path.pc != path.join;
+            above |= lanes;
+            free && lanes & missing != 0
+        });
+        let Some((place, _)) = found else { return false };
+        let next = self.stack.remove(place);
+        self.stack.push(Path { pc, mask: self.mask, join: self.join, waits: mask });
+        (self.pc, self.mask, self.join) = (next.pc, next.mask & self.live, next.join);
+        true
+    }
+
+    /// Copies that lanes waited for arrive: all but each lane's last `keep` groups.
+    fn complete(&mut self, worker: &mut Worker<'_>, block: &mut BlockState, lanes: u32, keep: u32, pc: u32) {
+        let pending = std::mem::take(&mut self.pending);
+        for copy in pending {
+            let lane = copy.lane as usize;
+            if lanes >> lane & 1 != 0 && copy.group.saturating_add(keep) < self.groups[lane] {
+                let who = super::check::plain(block, self).me.by(lane);
+                super::async_copy::arrive(worker, block, self, &copy, who, pc);
+            } else {
+                self.pending.push(copy);
+            }
+        }
+    }
+}
+
+/// Whether nothing but a return follows.
+fn only_exits(steps: &[Step], mut pc: u32) -> bool {
+    for _ in 0..8 {
+        let Some(step) = steps.get(pc as usize) else { return true };
+        match step.op {
+            _ if step.guard != Guard::ALWAYS => return false,
+            Op::Exit => return true,
+            Op::Nop => pc += 1,
+            Op::Branch(target, _) => pc = target,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Lanes meet at a barrier of the warp: those of a diverged path wait there until the others come to one too.
+fn warp_barrier(
+    worker: &mut Worker<'_>,
+    block: &mut BlockState,
+    warp: &mut Warp,
+    row: &RowW,
+    mask: u32,
+    pc: u32,
+) {
+    let named = lanes(mask).fold(0, |bits, lane| bits | row[lane]);
+    let missing = named & warp.live & !mask;
+    if missing != 0 {
+        let absent = missing & !warp.waiting() & !warp.leaving(&worker.launch.kernel.steps);
+        if absent != 0 && warp.wait_for(absent, mask, pc) {
+            return;
+        }
+        if absent == 0 && lanes(mask).all(|lane| row[lane] >> lane & 1 != 0) {
+            warp.wake(named);
+            let mut rest = mask;
+            while rest != 0 {
+                let members = row[rest.trailing_zeros() as usize] & warp.live;
+                let all = warp.is_whole(members, &worker.launch.kernel.steps);
+                block.order.together(warp.index, members, all);
+                rest &= !members;
+            }
+            return;
+        }
+    }
+    super::shuffle::check_members(worker, block, warp, row, mask, pc);
 }
 
 /// Runs a warp for up to `turn` instructions.
@@ -307,17 +406,17 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                     let skipped = warp.mask & !mask;
                     let mut rest = mask;
                     if table.join != warp.join {
-                        warp.stack.push(Path { pc: table.join, mask: warp.mask, join: warp.join });
+                        warp.stack.push(Path { pc: table.join, mask: warp.mask, join: warp.join, waits: 0 });
                     }
                     if skipped != 0 {
-                        warp.stack.push(Path { pc: pc + 1, mask: skipped, join: table.join });
+                        warp.stack.push(Path { pc: pc + 1, mask: skipped, join: table.join, waits: 0 });
                     }
                     while rest != 0 {
                         let to = table.targets[index[rest.trailing_zeros() as usize].min(most) as usize];
                         let same = lanes(rest)
                             .filter(|lane| table.targets[index[*lane].min(most) as usize] == to)
                             .fold(0, |same, lane| same | 1u32 << lane);
-                        warp.stack.push(Path { pc: to, mask: same, join: table.join });
+                        warp.stack.push(Path { pc: to, mask: same, join: table.join, waits: 0 });
                         rest &= !same;
                     }
                     if !warp.pop() {
@@ -339,23 +438,34 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                 });
                 return Stop::Abort;
             }
+            Op::Host(call) => {
+                if super::host::run(worker, block, warp, call, mask, pc) {
+                    return Stop::Abort;
+                }
+            }
+            Op::Product(_) | Op::FragmentMove(_) => {
+                super::fragment::run(worker, block, warp, &step.op, mask, pc);
+            }
+            Op::Mbarrier(it) => {
+                super::mbarrier::run(worker, block, warp, it, mask, pc);
+                if std::mem::take(&mut warp.yields) {
+                    left = 0;
+                }
+            }
             Op::Atomic(atomic) => {
                 super::atomic::run(worker, block, warp, atomic, mask, pc);
                 if std::mem::take(&mut warp.yields) {
                     left = 0;
                 }
             }
-            Op::Fence => {
-                warp.unfenced = false;
-                block.fenced = true;
-            }
+            Op::Fence(scope) => block.order.fence(warp.index, *scope, mask),
             Op::Barrier(barrier) => match super::barrier::arrive(worker, block, warp, barrier, mask, pc) {
                 None => {}
                 Some(stop) => return stop,
             },
             Op::WarpBarrier(members) => {
                 let row = warp.registers.w[*members as usize];
-                super::shuffle::check_members(worker, block, warp, &row, mask, pc);
+                warp_barrier(worker, block, warp, &row, mask, pc);
             }
             Op::Shuffle(it) => super::shuffle::shuffle(worker, block, warp, it, mask, pc),
             Op::Vote(it) => super::shuffle::vote(worker, block, warp, it, mask, pc),
@@ -369,14 +479,15 @@ pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, tur
                 }
             }
             Op::CopyWait(Some(groups)) => {
-                let groups = *groups;
-                warp.complete(mask, |_| groups, block);
+                super::mbarrier::wait_group(worker, block, warp, mask, *groups, pc);
+                warp.complete(worker, block, mask, *groups, pc);
             }
             Op::CopyWait(None) => {
                 for lane in lanes(mask) {
                     warp.groups[lane] += 1;
                 }
-                warp.complete(mask, |_| 0, block);
+                super::mbarrier::wait_group(worker, block, warp, mask, 0, pc);
+                warp.complete(worker, block, mask, 0, pc);
             }
             Op::MatrixLoad(it) => super::matrix::load(worker, block, warp, it, mask, pc),
             Op::MatrixStore(it) => super::matrix::store(worker, block, warp, it, mask, pc),

@@ -1,54 +1,71 @@
-//! Who used a word last, packed into 64 bits, and when two uses are a race.
+//! Who used a word last, packed into 64 bits, and which two uses have to be looked at more closely.
 //!
-//! A use is known by the launch, the block, the warp, how many barriers the block had passed (its phase) and how often the
-//! block had published its work to others (its epoch). Two uses of the same byte, one of them a write and not both atomic,
-//! are a race
-//! - within a block, if the warps differ and neither the phase nor the epoch changed in between,
-//! - between blocks, unless the later block knows of the earlier one's epoch (see `sync`).
-//!
-//! Counts that run out of bits stick at their end and are then never reported: rather a race missed than a false one.
+//! A use is known by the launch, the block, the warp, the lane and the warp's time, which goes up by one whenever the warp
+//! synchronises with anybody. Two uses of the same byte by different lanes, one of them a write, conflict unless the later
+//! one's lane *knows* the earlier one (see `order`). Most conflicts are excluded here, by two bounds: of its own warp a lane
+//! knows all that was before the last time all lanes synchronised, of its block all that was before the last barrier of all
+//! warps.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-const ATOMIC: u64 = 1 << 4;
-const WARP: u32 = 5;
-const PHASE: u32 = 10;
-const EPOCH: u32 = 22;
-const BLOCK: u32 = 31;
-const TAG: u32 = 54;
-/// Phases that can be told apart.
-pub const MOST_PHASE: u64 = (1 << (EPOCH - PHASE)) - 1;
-/// Epochs that can be told apart.
-pub const MOST_EPOCH: u64 = (1 << (BLOCK - EPOCH)) - 1;
+const FLAGS: u32 = 21;
+const KIND: u64 = 3 << FLAGS;
+const SYNC: u64 = 1 << (FLAGS + 2);
+const FENCED: u64 = 1 << (FLAGS + 3);
+const MANY: u64 = 1 << (FLAGS + 4);
+const FINE: u64 = 1 << (FLAGS + 5);
+const LANE: u32 = 27;
+const WARP: u32 = 32;
+const BLOCK: u32 = 37;
+const TAG: u32 = 56;
+/// Times of one warp that can be told apart: what comes later is never reported.
+pub const MOST_TIME: u32 = (1 << FLAGS) - 1;
 const MOST_BLOCK: u64 = (1 << (TAG - BLOCK)) - 1;
 /// Launches that can be told apart before histories are cleared.
-pub const MOST_TAG: u64 = (1 << 10) - 1;
+pub const MOST_TAG: u64 = (1 << 8) - 1;
+
+/// How an access takes part in the order of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Weak = 0,
+    /// Goes to memory and may be waited on, but orders nothing and tears no lost update away.
+    Volatile = 1,
+    /// Relaxed, acquire, release or a read-modify-write, for the whole device.
+    Strong = 2,
+    /// The same for the block only.
+    Block = 3,
+}
 
 /// One use of a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Use(pub u64);
+pub struct Use(u64);
 
 impl Use {
-    /// A use by a block's first warp, of no byte yet.
-    pub fn new(tag: u64, block: u64, epoch: u64, phase: u64) -> Self {
+    /// A plain use by a warp's first lane.
+    pub fn new(tag: u64, block: u64, warp: u32, time: u32) -> Self {
         // Blocks beyond those that can be told apart take part only in races between blocks.
-        let phase = if block > MOST_BLOCK { MOST_PHASE } else { phase };
-        Self(
-            tag << TAG
-                | (block & MOST_BLOCK) << BLOCK
-                | epoch.min(MOST_EPOCH) << EPOCH
-                | phase.min(MOST_PHASE) << PHASE,
-        )
+        let time = if block > MOST_BLOCK { MOST_TIME } else { time.min(MOST_TIME) };
+        Self(tag << TAG | (block & MOST_BLOCK) << BLOCK | u64::from(warp & 31) << WARP | u64::from(time))
+    }
+
+    /// The same as an access of this kind. `waits`: the value decides whether a loop goes on.
+    #[inline(always)]
+    pub fn of(self, kind: Kind, waits: bool) -> Self {
+        Self(self.0 | (kind as u64) << FLAGS | if waits { SYNC } else { 0 })
+    }
+
+    /// The same by a warp that has fenced what it did before.
+    pub fn fenced(self) -> Self {
+        Self(self.0 | FENCED)
     }
 
     #[inline(always)]
-    pub fn by(self, warp: u32, atomic: bool) -> Self {
-        Self(self.0 | u64::from(warp & 31) << WARP | if atomic { ATOMIC } else { 0 })
+    pub fn by(self, lane: usize) -> Self {
+        Self(self.0 | (lane as u64) << LANE)
     }
 
-    #[inline(always)]
-    pub fn of_bytes(self, mask: u8) -> Self {
-        Self(self.0 | u64::from(mask))
+    pub fn lane(self) -> usize {
+        (self.0 >> LANE & 31) as usize
     }
 
     pub fn warp(self) -> u32 {
@@ -59,118 +76,259 @@ impl Use {
         (self.0 >> BLOCK & MOST_BLOCK) as u32
     }
 
-    pub fn epoch(self) -> u32 {
-        (self.0 >> EPOCH & MOST_EPOCH) as u32
+    #[inline(always)]
+    pub fn time(self) -> u32 {
+        self.0 as u32 & MOST_TIME
     }
 
-    fn phase(self) -> u64 {
-        self.0 >> PHASE & MOST_PHASE
-    }
-
-    fn tag(self) -> u64 {
+    #[inline(always)]
+    pub fn tag(self) -> u64 {
         self.0 >> TAG
     }
 
-    fn bytes(self) -> u64 {
-        self.0 & 15
+    /// Of a read: several lanes of the warp read. Of a write: another, atomic and unordered one is kept beside it.
+    pub fn many(self) -> bool {
+        self.0 & MANY != 0
     }
 
-    /// The same but for the bytes.
+    pub fn kind(self) -> Kind {
+        match (self.0 & KIND) >> FLAGS {
+            0 => Kind::Weak,
+            1 => Kind::Volatile,
+            2 => Kind::Strong,
+            _ => Kind::Block,
+        }
+    }
+
+    /// Without the mark that another write is kept beside it.
     #[inline(always)]
-    fn same(self, other: Self) -> bool {
-        (self.0 ^ other.0) & !15 == 0
+    fn alone(self) -> Self {
+        Self(self.0 & !MANY)
     }
 
-    /// By the same warp of the same launch.
+    fn weak(self) -> bool {
+        self.0 & KIND == 0
+    }
+
+    pub fn is_strong(self) -> bool {
+        matches!(self.kind(), Kind::Strong | Kind::Block)
+    }
+
+    pub fn waits(self) -> bool {
+        self.0 & SYNC != 0
+    }
+
+    pub fn is_fenced(self) -> bool {
+        self.0 & FENCED != 0
+    }
+
     #[inline(always)]
     fn same_warp(self, other: Self) -> bool {
-        const WHO: u64 = (u64::MAX << BLOCK) | 31 << WARP;
-        (self.0 ^ other.0) & WHO == 0
+        (self.0 ^ other.0) >> WARP == 0
     }
 }
 
-/// What two uses are to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conflict {
-    None,
-    /// Of two warps of one block.
-    Warps,
-    /// Of two blocks, which is a race if the later one does not know the earlier one's epoch.
-    Blocks,
+/// Times before which a lane knows everything: of its own warp's lanes, and of its block's warps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    pub lanes: u32,
+    pub block: u32,
 }
 
+/// An earlier use that the later one may not know.
+#[derive(Clone, Copy, Debug)]
+pub struct Conflict {
+    pub old: Use,
+    /// It was a read.
+    pub read: bool,
+    /// The later one's warp has read what is there by a volatile or atomic access since, or somebody waits on it.
+    pub observed: bool,
+}
+
+/// No look is needed: another launch, the same lane, or before the bounds.
 #[inline(always)]
-fn conflict(old: Use, new: Use) -> Conflict {
-    if old.same_warp(new) || old.tag() != new.tag() {
-        return Conflict::None;
+fn passed(old: Use, new: Use, bounds: Bounds) -> bool {
+    let differs = old.0 ^ new.0;
+    if differs >> TAG != 0 {
+        return true;
     }
-    different(old, new)
+    if differs >> WARP == 0 {
+        return old.time() < bounds.lanes || differs >> LANE == 0 && old.0 & MANY == 0;
+    }
+    differs >> BLOCK == 0 && old.time() < bounds.block
 }
 
+/// The history of a word or of a byte: the last write, the last read, and one by somebody else before.
+pub trait History {
+    fn get(&self, slot: usize) -> u64;
+    fn set(&mut self, slot: usize, value: u64);
+}
+
+/// Slots of a history.
+pub const SLOTS: usize = 3;
+const WRITE: usize = 0;
+const LAST: usize = 1;
+const OTHER: usize = 2;
+
+impl History for [u64; SLOTS] {
+    #[inline(always)]
+    fn get(&self, slot: usize) -> u64 {
+        self[slot]
+    }
+
+    #[inline(always)]
+    fn set(&mut self, slot: usize, value: u64) {
+        self[slot] = value;
+    }
+}
+
+impl History for &[AtomicU64; SLOTS] {
+    #[inline(always)]
+    fn get(&self, slot: usize) -> u64 {
+        self[slot].load(Relaxed)
+    }
+
+    #[inline(always)]
+    fn set(&mut self, slot: usize, value: u64) {
+        self[slot].store(value, Relaxed);
+    }
+}
+
+/// Notes a read that certainly conflicts with nothing; false if that is not certain, with nothing noted.
+#[inline(always)]
+pub fn plain_read(history: &mut impl History, new: Use, bounds: Bounds) -> bool {
+    let old = history.get(WRITE);
+    if old & (FINE | MANY) != 0 || !passed(Use(old), new, bounds) {
+        return false;
+    }
+    note_read(history, new, bounds, true);
+    true
+}
+
+/// Notes a write that certainly conflicts with nothing; false if that is not certain, with nothing noted.
+#[inline(always)]
+pub fn plain_write(history: &mut impl History, new: Use, bounds: Bounds) -> bool {
+    let old = history.get(WRITE);
+    let (last, other) = (history.get(LAST), history.get(OTHER));
+    if old & (FINE | MANY) != 0
+        || new.is_strong() && Use(old).weak()
+        || !passed(Use(old), new, bounds)
+        || !passed(Use(last), new, bounds)
+        || !passed(Use(other), new, bounds)
+    {
+        return false;
+    }
+    history.set(WRITE, new.0);
+    if last != 0 {
+        history.set(LAST, 0);
+    }
+    if other != 0 {
+        history.set(OTHER, 0);
+    }
+    true
+}
+
+/// Notes a read; the earlier writes that it may not know.
 #[inline(never)]
-fn different(old: Use, new: Use) -> Conflict {
-    if old.bytes() & new.bytes() == 0 || old.0 & new.0 & ATOMIC != 0 {
-        return Conflict::None;
-    }
-    if old.block() == new.block() {
-        let sure = old.phase() != MOST_PHASE && u64::from(old.epoch()) != MOST_EPOCH;
-        if sure && old.phase() == new.phase() && old.epoch() == new.epoch() {
-            return Conflict::Warps;
-        }
-        return Conflict::None;
-    }
-    if u64::from(old.epoch()) == MOST_EPOCH { Conflict::None } else { Conflict::Blocks }
-}
-
-/// Notes a read; the earlier use it conflicts with, if one.
-#[inline(always)]
-pub fn read(history: &[AtomicU64], new: Use) -> Option<(Conflict, Use)> {
-    let [write, last, other] = history else { return None };
-    let old = Use(write.load(Relaxed));
-    let found = match conflict(old, new) {
-        Conflict::None => None,
-        conflict => Some((conflict, old)),
-    };
-    note_read(last, other, new);
+pub fn read(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 2] {
+    let old = Use(history.get(WRITE));
+    let before = if old.many() { conflict(Use(history.get(OTHER)), new, bounds, false) } else { None };
+    let found = [conflict(old.alone(), new, bounds, false), before];
+    note_read(history, new, bounds, !old.many());
     found
 }
 
 #[inline(always)]
-fn note_read(last: &AtomicU64, other: &AtomicU64, new: Use) {
-    let before = Use(last.load(Relaxed));
-    if before.same(new) {
-        if before.0 | new.0 != before.0 {
-            last.store(before.0 | new.0, Relaxed);
+fn conflict(old: Use, new: Use, bounds: Bounds, read: bool) -> Option<Conflict> {
+    if passed(old, new, bounds) { None } else { Some(Conflict { old, read, observed: false }) }
+}
+
+#[inline(always)]
+fn note_read(history: &mut impl History, new: Use, bounds: Bounds, two: bool) {
+    let last = Use(history.get(LAST));
+    if (last.0 ^ new.0) & !(31 << LANE | MANY) == 0 {
+        if last.0 & MANY == 0 && last.0 != new.0 {
+            history.set(LAST, last.0 | MANY);
         }
         return;
     }
-    if !before.same_warp(new) {
-        other.store(before.0, Relaxed);
+    // A plain read by the same lane stays known beside one that is not plain.
+    let plainer = last.same_warp(new) && last.weak() && !new.weak();
+    if two && (!passed(last, new, bounds) || plainer) {
+        history.set(OTHER, last.0);
     }
-    last.store(new.0, Relaxed);
+    history.set(LAST, new.0);
 }
 
-/// Notes a write; the earlier use it conflicts with, if one, and whether that was a read.
-#[inline(always)]
-pub fn write(history: &[AtomicU64], new: Use) -> [Option<(Conflict, Use, bool)>; 2] {
-    let [write, last, other] = history else { return [None, None] };
-    let old = Use(write.load(Relaxed));
-    let mut found = [None, None];
-    if old.same(new) {
-        write.store(old.0 | new.0, Relaxed);
-    } else {
-        let kind = conflict(old, new);
-        if kind != Conflict::None {
-            found[0] = Some((kind, old, false));
-        }
-        write.store(new.0, Relaxed);
+/// Notes a write; the earlier writes and read that it may not know. Reads before a write need no memory of their own: who
+/// comes after the write comes after them, or the write itself was a race.
+///
+/// An atomic write may meet others that nothing orders, so that who may meet it need not come after what it comes after. One
+/// write stays known beside it: the plain one that it replaced, or an atomic one of another warp that nothing orders.
+#[inline(never)]
+pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 3] {
+    let marked = Use(history.get(WRITE));
+    if marked == new && history.get(LAST) == 0 && history.get(OTHER) == 0 {
+        return [None; 3];
     }
-    for slot in [last, other] {
-        let reader = Use(slot.load(Relaxed));
-        let kind = conflict(reader, new);
-        if kind != Conflict::None {
-            found[1] = found[1].or(Some((kind, reader, true)));
+    let old = marked.alone();
+    let mut found = [conflict(old, new, bounds, false), None, None];
+    let matters =
+        |used: Use| used.tag() == new.tag() && !(used.block() == new.block() && used.time() < bounds.block);
+    let mut hidden = Use::default();
+    if new.is_strong() && old.weak() && matters(old)
+        || found[0].is_some() && old.is_strong() && !new.weak() && !old.same_warp(new)
+    {
+        hidden = old;
+    }
+    let mut observed = false;
+    for slot in [LAST, OTHER] {
+        let used = Use(history.get(slot));
+        if used.0 == 0 {
+            continue;
         }
+        if slot == OTHER && marked.many() {
+            found[1] = conflict(used, new, bounds, false);
+            if !new.weak() && matters(used) && (hidden.0 == 0 || used.weak()) {
+                hidden = used;
+            }
+        } else {
+            found[2] = found[2].or(conflict(used, new, bounds, true));
+            // What anybody waits on is a flag, and changes hands by being read.
+            observed |= !used.weak() && (used.same_warp(new) || used.waits() && used.tag() == new.tag());
+        }
+        history.set(slot, 0);
+    }
+    found[..2].iter_mut().flatten().for_each(|found| found.observed = observed);
+    if hidden.0 != 0 {
+        history.set(OTHER, hidden.0);
+        history.set(WRITE, new.0 | MANY);
+    } else if marked != new {
+        history.set(WRITE, new.0);
     }
     found
+}
+
+/// Whether anything of the launch wrote.
+pub fn written_in(history: &impl History, tag: u64) -> Option<Use> {
+    let old = Use(history.get(WRITE));
+    (old.tag() == tag).then_some(old)
+}
+
+/// Whether the word's bytes have histories of their own in this launch.
+#[inline(always)]
+pub fn is_fine(history: &impl History, tag: u64) -> bool {
+    let mark = history.get(WRITE);
+    mark & FINE != 0 && mark >> TAG == tag
+}
+
+/// Gives the word's bytes histories of their own.
+pub fn make_fine(history: &mut impl History, tag: u64, mut byte: impl FnMut(usize, usize, u64)) {
+    for slot in 0..SLOTS {
+        let value = history.get(slot);
+        (0..4).for_each(|at| byte(at, slot, value));
+    }
+    history.set(WRITE, tag << TAG | FINE);
+    history.set(LAST, 0);
+    history.set(OTHER, 0);
 }

@@ -1,31 +1,22 @@
-//! A block's shared memory: bytes, which of them were written, which a copy is still to fill, and who used them since the
-//! last barrier.
+//! A block's shared memory: bytes, which of them were written, which a copy is still to fill, and who used them.
+
+use super::races::{self, Bounds, Conflict, SLOTS, Use};
 
 /// What is known of a word.
 #[derive(Clone, Copy, Debug, Default)]
 struct Word {
-    write: u32,
-    read: u32,
-    /// The last read by another warp than `read`.
-    other: u32,
+    history: [u64; SLOTS],
     written: u8,
     pending: u8,
 }
 
-const ATOMIC: u32 = 1 << 4;
-const WARP: u32 = 5;
-const PHASE: u32 = 10;
-
 /// Something wrong with an access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Defect {
     Unwritten,
     Pending,
-    /// The other warp, and whether it wrote.
-    Race {
-        warp: u32,
-        wrote: bool,
-    },
+    /// A race, unless what the warp knows orders the two.
+    Conflict(Conflict),
 }
 
 /// Shared memory.
@@ -33,8 +24,8 @@ pub enum Defect {
 pub struct Shared {
     pub bytes: Vec<u8>,
     words: Vec<Word>,
-    /// Barriers passed, from 1.
-    phase: u32,
+    /// Histories of single bytes, once one was used.
+    fine: Vec<[u64; SLOTS]>,
 }
 
 impl Shared {
@@ -43,22 +34,7 @@ impl Shared {
         self.bytes.resize(bytes.next_multiple_of(4), 0);
         self.words.clear();
         self.words.resize(bytes.div_ceil(4), Word::default());
-        self.phase = 1;
-    }
-
-    pub fn barrier(&mut self) {
-        // 22 bits: what was used four million barriers ago may look new, in the other direction than the counts of `races`.
-        self.phase = if self.phase + 1 >= 1 << (32 - PHASE) { 1 } else { self.phase + 1 };
-        if self.phase == 1 {
-            for word in &mut self.words {
-                (word.write, word.read, word.other) = (0, 0, 0);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn me(&self, warp: u32, atomic: bool) -> u32 {
-        self.phase << PHASE | (warp & 31) << WARP | if atomic { ATOMIC } else { 0 }
+        self.fine.clear();
     }
 
     /// `width` up to 8, aligned and inside.
@@ -90,53 +66,127 @@ impl Shared {
         }
     }
 
-    /// Notes a read of `bytes` bytes and says what is wrong with it.
+    /// Notes a read of `bytes` bytes; what may be wrong with it.
     #[inline(always)]
-    pub fn read(&mut self, offset: usize, bytes: u32, warp: u32, atomic: bool) -> Option<Defect> {
-        let me = self.me(warp, atomic);
-        let mut found = None;
-        each_word(offset, bytes, |word, mask| {
-            let word = &mut self.words[word];
-            found = found.or(word.note_read(me, mask));
+    pub fn read(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
+        let mut rest = (offset, bytes);
+        while rest.1 >= 4 {
+            let word = &mut self.words[rest.0 / 4];
+            if (word.written, word.pending) != (15, 0) || !races::plain_read(&mut word.history, new, bounds) {
+                return Some(self.checked_read(rest.0, rest.1, new, bounds));
+            }
+            rest = (rest.0 + 4, rest.1 - 4);
+        }
+        if rest.1 == 0 { None } else { Some(self.checked_read(rest.0, rest.1, new, bounds)) }
+    }
+
+    #[inline(never)]
+    fn checked_read(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Vec<Defect> {
+        let mut found = Vec::new();
+        let Self { words, fine, .. } = self;
+        each_word(offset, bytes, |at, mask| {
+            let word = &mut words[at];
+            if word.pending & mask != 0 {
+                found.push(Defect::Pending);
+            } else if word.written & mask != mask {
+                found.push(Defect::Unwritten);
+            }
+            histories(word, fine, at, mask, new.tag(), |history| {
+                found.extend(races::read(history, new, bounds).into_iter().flatten().map(Defect::Conflict));
+            });
         });
         found
     }
 
-    /// Notes a write, which makes the bytes written.
+    /// Notes a write, which makes the bytes written; what may be wrong with it.
     #[inline(always)]
-    pub fn write(&mut self, offset: usize, bytes: u32, warp: u32, atomic: bool) -> Option<Defect> {
-        let me = self.me(warp, atomic);
-        let mut found = None;
-        each_word(offset, bytes, |word, mask| {
-            let word = &mut self.words[word];
-            found = found.or(word.note_write(me, mask));
+    pub fn write(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
+        let mut rest = (offset, bytes);
+        while rest.1 >= 4 {
+            let word = &mut self.words[rest.0 / 4];
+            if word.pending != 0 || !races::plain_write(&mut word.history, new, bounds) {
+                return Some(self.checked_write(rest.0, rest.1, new, bounds));
+            }
+            word.written = 15;
+            rest = (rest.0 + 4, rest.1 - 4);
+        }
+        if rest.1 == 0 { None } else { Some(self.checked_write(rest.0, rest.1, new, bounds)) }
+    }
+
+    #[inline(never)]
+    fn checked_write(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Vec<Defect> {
+        let mut found = Vec::new();
+        let Self { words, fine, .. } = self;
+        each_word(offset, bytes, |at, mask| {
+            let word = &mut words[at];
+            if word.pending & mask != 0 {
+                found.push(Defect::Pending);
+            }
             word.written |= mask;
+            histories(word, fine, at, mask, new.tag(), |history| {
+                found.extend(races::write(history, new, bounds).into_iter().flatten().map(Defect::Conflict));
+            });
+        });
+        found
+    }
+
+    /// Whether every byte was written and no copy is still to fill it.
+    pub fn usable(&self, offset: usize, bytes: u32) -> Option<Defect> {
+        let mut found = None;
+        each_word(offset, bytes, |at, mask| {
+            let word = &self.words[at];
+            if word.pending & mask != 0 {
+                found = Some(Defect::Pending);
+            } else if word.written & mask != mask {
+                found = found.or(Some(Defect::Unwritten));
+            }
         });
         found
     }
 
     /// An asynchronous copy into these bytes starts.
-    pub fn begin_copy(&mut self, offset: usize, bytes: u32, warp: u32) -> Option<Defect> {
-        let me = self.me(warp, false);
-        let mut found = None;
-        each_word(offset, bytes, |word, mask| {
-            let word = &mut self.words[word];
-            found = found.or(word.note_write(me, mask));
-            word.pending |= mask;
-        });
+    pub fn begin_copy(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
+        let known: [u8; 4] =
+            std::array::from_fn(|word| self.words.get(offset / 4 + word).map_or(0, |w| w.written));
+        let found = self.write(offset, bytes, new, bounds);
+        for (word, written) in known.into_iter().enumerate().take(bytes as usize / 4) {
+            let word = &mut self.words[offset / 4 + word];
+            (word.written, word.pending) = (written, 15);
+        }
         found
     }
 
     /// It arrives.
-    pub fn end_copy(&mut self, offset: usize, data: &[u8], warp: u32) {
-        let me = self.me(warp, false);
-        each_word(offset, data.len() as u32, |word, mask| {
-            let word = &mut self.words[word];
-            word.pending &= !mask;
-            word.written |= mask;
-            word.note_write(me, mask);
-        });
+    pub fn end_copy(&mut self, offset: usize, data: &[u8], new: Use, bounds: Bounds) {
+        self.write(offset, data.len() as u32, new, bounds);
+        for word in offset / 4..(offset + data.len()) / 4 {
+            self.words[word].pending = 0;
+        }
         self.bytes[offset..offset + data.len()].copy_from_slice(data);
+    }
+}
+
+/// Calls for the history of a word, or for those of its bytes where some were used alone.
+#[inline(always)]
+fn histories(
+    word: &mut Word,
+    fine: &mut Vec<[u64; SLOTS]>,
+    at: usize,
+    mask: u8,
+    tag: u64,
+    mut f: impl FnMut(&mut [u64; SLOTS]),
+) {
+    if mask == 15 && !races::is_fine(&word.history, tag) {
+        return f(&mut word.history);
+    }
+    if fine.len() < 4 * at + 4 {
+        fine.resize(4 * at + 4, [0; SLOTS]);
+    }
+    if !races::is_fine(&word.history, tag) {
+        races::make_fine(&mut word.history, tag, |byte, slot, value| fine[4 * at + byte][slot] = value);
+    }
+    for byte in (0..4).filter(|byte| mask >> byte & 1 != 0) {
+        f(&mut fine[4 * at + byte]);
     }
 }
 
@@ -150,54 +200,4 @@ fn each_word(offset: usize, bytes: u32, mut f: impl FnMut(usize, u8)) {
     } else {
         f(offset / 4, ((1u8 << bytes) - 1) << (offset & 3));
     }
-}
-
-impl Word {
-    #[inline(always)]
-    fn note_read(&mut self, me: u32, mask: u8) -> Option<Defect> {
-        let mut found = None;
-        if self.pending & mask != 0 {
-            found = Some(Defect::Pending);
-        } else if self.written & mask != mask {
-            found = Some(Defect::Unwritten);
-        } else if race(self.write, me, mask) {
-            found = Some(Defect::Race { warp: self.write >> WARP & 31, wrote: true });
-        }
-        let new = me | u32::from(mask);
-        if (self.read ^ me) & !15 == 0 {
-            self.read |= new;
-        } else {
-            if (self.read ^ me) >> WARP != 0 {
-                self.other = self.read;
-            }
-            self.read = new;
-        }
-        found
-    }
-
-    #[inline(always)]
-    fn note_write(&mut self, me: u32, mask: u8) -> Option<Defect> {
-        let mut found = None;
-        if self.pending & mask != 0 {
-            found = Some(Defect::Pending);
-        } else if race(self.write, me, mask) {
-            found = Some(Defect::Race { warp: self.write >> WARP & 31, wrote: true });
-        } else if race(self.read, me, mask) {
-            found = Some(Defect::Race { warp: self.read >> WARP & 31, wrote: false });
-        } else if race(self.other, me, mask) {
-            found = Some(Defect::Race { warp: self.other >> WARP & 31, wrote: false });
-        }
-        let new = me | u32::from(mask);
-        self.write = if (self.write ^ me) & !15 == 0 { self.write | new } else { new };
-        found
-    }
-}
-
-/// In one phase, by another warp, of the same byte, not both atomic.
-#[inline(always)]
-fn race(old: u32, me: u32, mask: u8) -> bool {
-    old >> PHASE == me >> PHASE
-        && (old ^ me) >> WARP & 31 != 0
-        && old & u32::from(mask) != 0
-        && old & me & ATOMIC == 0
 }

@@ -5,22 +5,24 @@
 //! a kernel may race; it must not become a race of this program.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use bytemuck::allocation::zeroed_slice_box;
+use bytemuck::allocation::try_zeroed_slice_box;
 
+use super::races::{self, SLOTS};
+use crate::code::SHARED_WINDOW;
 use crate::error::{Error, Result};
 
 /// Where the first allocation starts. No address below is ever valid.
 const FIRST: u64 = 0x1_0000_0000;
-/// Unused bytes after every allocation, so that overruns hit nothing.
-const GAP: u64 = 4096;
+/// Of the addresses left, the part that stays unused after an allocation, so that overruns hit nothing: 16 GB for the first
+/// thousand, gigabytes for the first twenty thousand.
+const GAP_PART: u64 = 8192;
+const LEAST_GAP: u64 = 4096;
 const ALIGNMENT: u64 = 256;
 /// What host reads see where nothing was written.
 pub const POISON: u8 = 0xCD;
-
-/// Slots of a word's history: the last write, and the last two reads of different warps.
-pub const HISTORY: usize = 3;
 
 pub struct Allocation {
     pub base: u64,
@@ -30,26 +32,30 @@ pub struct Allocation {
     /// A bit for each byte of a word that was written.
     written: Box<[AtomicU8]>,
     history: Box<[AtomicU64]>,
+    /// Histories of single bytes, once one was used by itself.
+    fine: OnceLock<Box<[AtomicU64]>>,
     read: Box<[AtomicU64]>,
     stored: Box<[AtomicU64]>,
     touched: AtomicBool,
 }
 
 impl Allocation {
-    fn new(base: u64, bytes: usize, label: &str) -> Self {
+    /// None if the host has not that much memory.
+    fn new(base: u64, bytes: usize, label: &str) -> Option<Self> {
         let words = bytes.div_ceil(4);
         let sectors = bytes.div_ceil(32).div_ceil(64);
-        Self {
+        Some(Self {
             base,
             bytes: bytes as u64,
             label: label.to_string(),
-            words: zeroed_slice_box(words),
-            written: zeroed_slice_box(words),
-            history: zeroed_slice_box(HISTORY * words),
-            read: zeroed_slice_box(sectors),
-            stored: zeroed_slice_box(sectors),
+            words: try_zeroed_slice_box(words).ok()?,
+            written: try_zeroed_slice_box(words).ok()?,
+            history: try_zeroed_slice_box(words.checked_mul(SLOTS)?).ok()?,
+            fine: OnceLock::new(),
+            read: try_zeroed_slice_box(sectors).ok()?,
+            stored: try_zeroed_slice_box(sectors).ok()?,
             touched: AtomicBool::new(false),
-        }
+        })
     }
 
     /// `width` is 1, 2, 4 or 8 and the offset a multiple of it, inside the allocation.
@@ -110,9 +116,64 @@ impl Allocation {
         }
     }
 
+    /// A word's history.
     #[inline(always)]
-    pub fn history(&self, word: usize) -> &[AtomicU64] {
-        &self.history[HISTORY * word..HISTORY * word + HISTORY]
+    pub fn history(&self, word: usize) -> Option<&[AtomicU64; SLOTS]> {
+        slots(&self.history, word)
+    }
+
+    /// Calls for the history of a word, or for those of its bytes where some were used alone in launch `tag`.
+    #[inline(never)]
+    pub fn histories(&self, word: usize, mask: u8, tag: u64, mut f: impl FnMut(&mut &[AtomicU64; SLOTS])) {
+        let Some(mut history) = slots(&self.history, word) else { return };
+        if mask == 15 && !races::is_fine(&history, tag) {
+            f(&mut history);
+        } else {
+            self.fine_histories(word, mask, tag, history, f);
+        }
+    }
+
+    #[inline(never)]
+    fn fine_histories(
+        &self,
+        word: usize,
+        mask: u8,
+        tag: u64,
+        mut history: &[AtomicU64; SLOTS],
+        mut f: impl FnMut(&mut &[AtomicU64; SLOTS]),
+    ) {
+        let fine = self.fine.get_or_init(|| {
+            // Without memory for them, single bytes are not checked.
+            try_zeroed_slice_box(4 * self.history.len()).unwrap_or_default()
+        });
+        if fine.is_empty() {
+            return;
+        }
+        if !races::is_fine(&history, tag) {
+            races::make_fine(&mut history, tag, |byte, slot, value| {
+                fine[SLOTS * (4 * word + byte) + slot].store(value, Relaxed);
+            });
+        }
+        for byte in (0..4).filter(|byte| mask >> byte & 1 != 0) {
+            if let Some(mut history) = slots(fine, 4 * word + byte) {
+                f(&mut history);
+            }
+        }
+    }
+
+    /// Stands for who last wrote a word in launch `tag`: it changes when anybody writes.
+    pub fn last_write(&self, word: usize, tag: u64) -> u64 {
+        let mut bytes = [None; 4];
+        let mut at = 0;
+        self.histories(word, 15, tag, |history| {
+            bytes[at] = Some(history[0].load(Relaxed));
+            at += 1;
+        });
+        let first = bytes[0].unwrap_or(0);
+        if bytes.iter().flatten().all(|byte| *byte == first) {
+            return first;
+        }
+        bytes.iter().flatten().fold(1, |mark, byte| (mark ^ byte).wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
     /// Notes that a sector was read or stored to.
@@ -136,10 +197,18 @@ impl Allocation {
     }
 
     fn forget_history(&self) {
-        for slot in &self.history {
-            slot.store(0, Relaxed);
+        for slot in self.history.iter().chain(self.fine.get().into_iter().flatten()) {
+            // Looking first keeps pages that were never used out of memory.
+            if slot.load(Relaxed) != 0 {
+                slot.store(0, Relaxed);
+            }
         }
     }
+}
+
+#[inline(always)]
+fn slots(histories: &[AtomicU64], index: usize) -> Option<&[AtomicU64; SLOTS]> {
+    histories[SLOTS * index..].first_chunk()
 }
 
 /// All allocations, in the order of their addresses.
@@ -156,10 +225,18 @@ impl Memory {
     }
 
     pub fn allocate(&mut self, bytes: usize, label: &str) -> u64 {
+        self.try_allocate(bytes, label).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn try_allocate(&mut self, bytes: usize, label: &str) -> Result<u64> {
         let base = self.next;
-        self.next = (base + bytes as u64 + GAP).next_multiple_of(ALIGNMENT);
-        self.allocations.push(Allocation::new(base, bytes, label));
-        base
+        let new = Allocation::new(base, bytes, label);
+        let new = new.ok_or_else(|| Error::new(format!("no memory for {label:?} of {bytes} bytes")))?;
+        let end = base + bytes as u64;
+        let gap = (SHARED_WINDOW.saturating_sub(end) / GAP_PART).max(LEAST_GAP);
+        self.next = (end + gap).next_multiple_of(ALIGNMENT);
+        self.allocations.push(new);
+        Ok(base)
     }
 
     pub fn free(&mut self, address: u64) -> Result<()> {
@@ -207,8 +284,10 @@ impl Memory {
         }
         let after = self.allocations.partition_point(|allocation| allocation.base <= address);
         let before = after.checked_sub(1).map(|index| &self.allocations[index]);
+        let next = self.allocations.get(after).filter(|next| next.base - address <= LEAST_GAP);
         if let Some(before) = before
-            && address - before.base < before.bytes + GAP
+            && next.is_none()
+            && address < self.next
         {
             let past = address - before.base;
             return if past < before.bytes {
@@ -222,9 +301,7 @@ impl Memory {
                 )
             };
         }
-        if let Some(next) = self.allocations.get(after)
-            && next.base - address <= GAP
-        {
+        if let Some(next) = next {
             return format!("{} bytes before {:?}", next.base - address, next.label);
         }
         "no allocation is near".into()

@@ -34,6 +34,8 @@ pub enum Operand<'t> {
     Vector(Vec<Operand<'t>>),
     /// `[base+offset]`
     Memory(Base<'t>, i64),
+    /// `[texture, {x, y}]` and other places of more than one part, which only textures, surfaces and bulk copies have.
+    Place,
     /// `a|b`
     Pair(&'t str, &'t str),
     /// `(a, b)` of a call.
@@ -68,14 +70,21 @@ impl<'t> Operand<'t> {
                 Operand::Name(name, offset)
             }
             Token::Mark('!') => Operand::Not(cursor.word("a predicate after !")?),
-            Token::Integer(value) => Operand::Integer(value as i64),
+            Token::Integer(_) | Token::Mark('~') => {
+                cursor.back();
+                Operand::Integer(expression(cursor, 0, depth)?)
+            }
             Token::Float(bits) => Operand::Float(bits),
             Token::Double(bits) => Operand::Double(bits),
             Token::Mark('-') => match cursor.next().0 {
-                Token::Integer(value) => Operand::Integer((value as i64).wrapping_neg()),
+                Token::Integer(_) => {
+                    cursor.back();
+                    cursor.back();
+                    Operand::Integer(expression(cursor, 0, depth)?)
+                }
                 Token::Float(bits) => Operand::Float(bits ^ 1 << 31),
                 Token::Double(bits) => Operand::Double(bits ^ 1 << 63),
-                other => return Err(Error::at(line, format!("{other:?} after a minus sign"))),
+                other => return Err(Error::at(line, format!("{} after a minus sign", other.shown()))),
             },
             Token::Mark('{') => Operand::Vector(list(cursor, '}', depth)?),
             Token::Mark('(') => Operand::List(list(cursor, ')', depth)?),
@@ -87,29 +96,77 @@ impl<'t> Operand<'t> {
                     }
                     _ => Base::Absolute,
                 };
-                let offset = match (base, cursor.peek()) {
-                    (_, Token::Mark(']')) => 0,
+                let offset = match cursor.peek() {
+                    Token::Mark(']' | ',') => 0,
                     _ => signed_offset(cursor)?,
                 };
+                if cursor.take(',') {
+                    list(cursor, ']', depth)?;
+                    return Ok(Operand::Place);
+                }
                 cursor.expect(']')?;
                 Operand::Memory(base, offset)
             }
-            other => return Err(Error::at(line, format!("{other:?} where an operand should stand"))),
+            other => return Err(Error::at(line, format!("{} where an operand should stand", other.shown()))),
         })
     }
 }
 
-/// `+8`, `+-8`, `-8` or a plain number.
-fn signed_offset(cursor: &mut Cursor<'_, '_>) -> Result<i64> {
-    let mut negative = false;
-    while let Token::Mark(sign @ ('+' | '-')) = cursor.peek() {
-        negative ^= sign == '-';
-        cursor.next();
+/// `+8`, `+-8`, `-8` or a plain number; each may be an expression of constants.
+pub(super) fn signed_offset(cursor: &mut Cursor<'_, '_>) -> Result<i64> {
+    cursor.take('+');
+    match cursor.peek() {
+        Token::Integer(_) | Token::Mark('-' | '+' | '(' | '~') => expression(cursor, 0, 0),
+        other => Err(cursor.error(&format!("{} where an offset should stand", other.shown()))),
     }
+}
+
+/// The operators of constant expressions by how tightly they bind, the loosest first.
+const OPERATORS: [&[char]; 6] = [&['|'], &['^'], &['&'], &['<', '>'], &['+', '-'], &['*', '/']];
+
+/// A constant expression of integers whose operators bind at least as tightly as those of `level`.
+pub(super) fn expression(cursor: &mut Cursor<'_, '_>, level: usize, depth: u32) -> Result<i64> {
+    if depth > 32 {
+        return Err(cursor.error("an expression nested too deeply"));
+    }
+    let Some(operators) = OPERATORS.get(level) else { return term(cursor, depth) };
+    let mut value = expression(cursor, level + 1, depth)?;
+    while let Token::Mark(operator) = cursor.peek() {
+        if !operators.contains(&operator) {
+            break;
+        }
+        cursor.next();
+        if matches!(operator, '<' | '>') {
+            cursor.expect(operator)?;
+        }
+        let other = expression(cursor, level + 1, depth)?;
+        value = match operator {
+            '|' => value | other,
+            '^' => value ^ other,
+            '&' => value & other,
+            '<' => value.wrapping_shl(other as u32),
+            '>' => value.wrapping_shr(other as u32),
+            '+' => value.wrapping_add(other),
+            '-' => value.wrapping_sub(other),
+            '*' => value.wrapping_mul(other),
+            _ => value.checked_div(other).ok_or_else(|| cursor.error("a division by zero"))?,
+        };
+    }
+    Ok(value)
+}
+
+fn term(cursor: &mut Cursor<'_, '_>, depth: u32) -> Result<i64> {
     match cursor.next() {
-        (Token::Integer(value), _) if negative => Ok((value as i64).wrapping_neg()),
         (Token::Integer(value), _) => Ok(value as i64),
-        (other, line) => Err(Error::at(line, format!("{other:?} where an offset should stand"))),
+        (Token::Mark('-'), _) => Ok(expression(cursor, OPERATORS.len(), depth + 1)?.wrapping_neg()),
+        (Token::Mark('+'), _) => expression(cursor, OPERATORS.len(), depth + 1),
+        (Token::Mark('~'), _) => Ok(!expression(cursor, OPERATORS.len(), depth + 1)?),
+        (Token::Mark('('), _) => {
+            let value = expression(cursor, 0, depth + 1)?;
+            cursor.expect(')')?;
+            Ok(value)
+        }
+        (other, line) => Err(Error::at(line, format!("{} where a number should stand", other.shown()))),
     }
 }
 

@@ -17,6 +17,20 @@ pub enum Token<'t> {
     End,
 }
 
+impl Token<'_> {
+    /// As an error message names it.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Word(word) => format!("{word:?}"),
+            Self::Integer(value) => format!("the number {value}"),
+            Self::Float(_) | Self::Double(_) => "a floating-point number".into(),
+            Self::Text(text) => format!("the string {text:?}"),
+            Self::Mark(mark) => format!("{mark:?}"),
+            Self::End => "the end of the text".into(),
+        }
+    }
+}
+
 /// Cuts the text into tokens and their lines, counted from 1. The last token is [`Token::End`].
 pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
     let bytes = text.as_bytes();
@@ -32,6 +46,13 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
             }
             b' ' | b'\t' | b'\r' | 0 => {
                 at += 1;
+                continue;
+            }
+            // A preprocessor's line marker.
+            b'#' if text[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty()) => {
+                while at < bytes.len() && bytes[at] != b'\n' {
+                    at += 1;
+                }
                 continue;
             }
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
@@ -68,21 +89,14 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
                 Token::Text(slice(text, first, at - 1, line)?)
             }
             byte if word_start(byte) => {
-                at += 1;
-                loop {
-                    match bytes.get(at) {
-                        Some(&byte) if word_start(byte) || byte.is_ascii_digit() => at += 1,
-                        // `.L2::128B`, but not the colon after a label.
-                        Some(b':') if bytes.get(at + 1) == Some(&b':') => at += 2,
-                        _ => break,
-                    }
+                at = word_end(bytes, at);
+                match slice(text, start, at, line)? {
+                    "WARP_SZ" => Token::Integer(32),
+                    word => Token::Word(word),
                 }
-                Token::Word(slice(text, start, at, line)?)
             }
             byte if byte.is_ascii_digit() => {
-                while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'.') {
-                    at += 1;
-                }
+                at = number_end(bytes, at);
                 number(slice(text, start, at, line)?, line)?
             }
             byte if byte.is_ascii() => {
@@ -99,6 +113,42 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
 
 fn word_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$' | b'%' | b'.')
+}
+
+/// Where the word that starts at `start` ends. An opcode keeps its dots; directives written without a blank between them
+/// (`.reg.b16`) are a word each, and a register's `%` starts a word of its own.
+fn word_end(bytes: &[u8], start: usize) -> usize {
+    let directive = bytes[start] == b'.';
+    let mut at = start + 1;
+    loop {
+        match bytes.get(at) {
+            Some(b'.') if directive => return at,
+            Some(b'%') => return at,
+            Some(&byte) if word_start(byte) || byte.is_ascii_digit() => at += 1,
+            // `.L2::128B`, but not the colon after a label.
+            Some(b':') if bytes.get(at + 1) == Some(&b':') => at += 2,
+            _ => return at,
+        }
+    }
+}
+
+/// Where a number ends: before the dot of a directive glued to it (`.align 4.b8`), after an exponent's sign.
+fn number_end(bytes: &[u8], start: usize) -> usize {
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let hexadecimal =
+        bytes[start] == b'0' && matches!(bytes.get(start + 1), Some(b'x' | b'X' | b'f' | b'F' | b'd' | b'D'));
+    let mut at = start + 1;
+    loop {
+        match bytes.get(at) {
+            Some(b'.') if is_digit(at + 1) => at += 1,
+            Some(b'.') if !bytes.get(at + 1).is_some_and(|byte| word_start(*byte)) => at += 1,
+            Some(b'+' | b'-') if !hexadecimal && matches!(bytes[at - 1], b'e' | b'E') && is_digit(at + 1) => {
+                at += 1
+            }
+            Some(byte) if byte.is_ascii_alphanumeric() => at += 1,
+            _ => return at,
+        }
+    }
 }
 
 fn slice(text: &str, from: usize, to: usize, line: u32) -> Result<&str> {
@@ -118,7 +168,8 @@ fn number(word: &str, line: u32) -> Result<Token<'_>> {
             _ => {}
         }
     }
-    if word.contains('.') {
+    let plain = !matches!(lower.get(1), Some(b'x' | b'X' | b'b' | b'B'));
+    if word.contains('.') || plain && word.contains(['e', 'E']) {
         return word.parse::<f64>().map(|value| Token::Double(value.to_bits())).map_err(|_| wrong());
     }
     let digits = word.strip_suffix('U').unwrap_or(word);

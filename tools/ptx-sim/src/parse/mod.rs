@@ -5,4 +5,6 @@ mod lexer;
 mod module;
 
 pub use instruction::{Base, Operand};
-pub use module::{Body, Function, Module, Space, Statement, Variable, parse, type_bytes};
+pub use module::{
+    Body, Function, InitialAddress, Module, Param, Prototype, Space, Statement, Variable, parse, type_bytes,
+};

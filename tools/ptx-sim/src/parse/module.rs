@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::instruction::{Guard, Operand};
+use super::instruction::{Guard, Operand, expression, signed_offset};
 use super::lexer::{self, Token};
 use crate::error::{Error, Result};
 
 /// The longest array a variable may be and the most registers a declaration may name: what no kernel reaches and a mistyped
 /// number would.
-const MOST_BYTES: u64 = 1 << 28;
+const MOST_BYTES: u64 = 1 << 32;
 const MOST_REGISTERS: u64 = 1 << 20;
 const DEEPEST_SCOPE: usize = 64;
 
@@ -18,6 +18,8 @@ pub struct Module<'t> {
     pub files: HashMap<u32, &'t str>,
     pub variables: Vec<Variable<'t>>,
     pub functions: Vec<Function<'t>>,
+    /// `.alias`: the name and the function it stands for.
+    pub aliases: Vec<(&'t str, &'t str)>,
 }
 
 /// State spaces a variable can be declared in.
@@ -39,10 +41,24 @@ pub struct Variable<'t> {
     pub bytes: u64,
     /// `.extern .shared x[]`: as long as the launch says.
     pub dynamic: bool,
+    /// Declared `.extern`: another declaration may say more.
+    pub external: bool,
     pub initial: Vec<u8>,
-    /// Where in `initial` the address of another variable goes: offset, name, addend.
-    pub addresses: Vec<(usize, &'t str, i64)>,
+    /// Where in `initial` addresses go.
+    pub addresses: Vec<InitialAddress<'t>>,
     pub line: u32,
+}
+
+/// The address of a variable or function in an initial value.
+#[derive(Clone, Copy, Debug)]
+pub struct InitialAddress<'t> {
+    /// Where it goes, and how many bytes it takes there.
+    pub offset: usize,
+    pub bytes: usize,
+    pub name: &'t str,
+    pub addend: i64,
+    /// `0xFF00(name)`: the bits kept, moved down to the lowest.
+    pub mask: u64,
 }
 
 /// A parameter or result of a function.
@@ -61,9 +77,12 @@ pub struct Function<'t> {
     pub entry: bool,
     pub params: Vec<Param<'t>>,
     pub results: Vec<Param<'t>>,
-    /// `.maxntid` or `.reqntid`, multiplied out.
+    /// `.maxntid`, multiplied out.
     pub most_threads: Option<u64>,
-    pub body: Option<Body<'t>>,
+    /// `.reqntid`.
+    pub required_threads: Option<[u64; 3]>,
+    /// Its statements, or why they cannot be understood: only who launches or calls the function needs to know.
+    pub body: Option<Result<Body<'t>>>,
     pub line: u32,
 }
 
@@ -77,6 +96,15 @@ pub struct Scope<'t> {
     /// The statement a label stands before.
     pub labels: HashMap<&'t str, usize>,
     pub tables: HashMap<&'t str, Vec<&'t str>>,
+    /// Signatures of calls through pointers.
+    pub prototypes: HashMap<&'t str, Prototype>,
+}
+
+/// `.callprototype`: bytes of each result and each parameter. `.calltargets` gives names instead.
+#[derive(Clone, Debug, Default)]
+pub struct Prototype {
+    pub results: Vec<u64>,
+    pub params: Vec<u64>,
 }
 
 /// A function's statements.
@@ -140,6 +168,11 @@ impl<'t> Cursor<'_, 't> {
         found
     }
 
+    /// One token back.
+    pub fn back(&mut self) {
+        self.at = self.at.saturating_sub(1);
+    }
+
     pub fn take(&mut self, mark: char) -> bool {
         let found = self.peek() == Token::Mark(mark);
         if found {
@@ -153,13 +186,13 @@ impl<'t> Cursor<'_, 't> {
         if token == Token::Mark(mark) {
             return Ok(());
         }
-        Err(Error::at(line, format!("{token:?} where {mark:?} should stand")))
+        Err(Error::at(line, format!("{} where {mark:?} should stand", token.shown())))
     }
 
     pub fn word(&mut self, what: &str) -> Result<&'t str> {
         match self.next() {
             (Token::Word(word), _) => Ok(word),
-            (other, line) => Err(Error::at(line, format!("{other:?} where {what} should stand"))),
+            (other, line) => Err(Error::at(line, format!("{} where {what} should stand", other.shown()))),
         }
     }
 
@@ -167,10 +200,20 @@ impl<'t> Cursor<'_, 't> {
         Error::at(self.line(), message)
     }
 
+    /// An integer that is not negative, or an expression that gives one.
     fn integer(&mut self, what: &str) -> Result<u64> {
         match self.next() {
-            (Token::Integer(value), _) => Ok(value),
-            (other, line) => Err(Error::at(line, format!("{other:?} where {what} should stand"))),
+            (Token::Integer(value), _)
+                if !matches!(self.peek(), Token::Mark('+' | '-' | '*' | '/' | '<' | '&' | '|')) =>
+            {
+                Ok(value)
+            }
+            (Token::Integer(_) | Token::Mark('('), _) => {
+                self.back();
+                let value = expression(self, 0, 0)?;
+                u64::try_from(value).map_err(|_| self.error(&format!("{value} where {what} should stand")))
+            }
+            (other, line) => Err(Error::at(line, format!("{} where {what} should stand", other.shown()))),
         }
     }
 
@@ -216,13 +259,25 @@ impl<'t> Cursor<'_, 't> {
                     }
                 }
                 Token::Word(".section") => {
-                    self.next();
-                    self.next();
+                    while !matches!(self.peek(), Token::Mark('{') | Token::End) {
+                        self.next();
+                    }
                     self.skip_braces()?;
+                }
+                Token::Word(".alias") => {
+                    self.next();
+                    let name = self.word("a function's name")?;
+                    self.expect(',')?;
+                    let meant = self.word("a function's name")?;
+                    self.expect(';')?;
+                    module.aliases.push((name, meant));
                 }
                 Token::Word(".pragma") => {
                     self.next();
                     self.next();
+                    while self.take(',') {
+                        self.next();
+                    }
                     self.expect(';')?;
                 }
                 Token::Word(".extern") => {
@@ -252,7 +307,7 @@ impl<'t> Cursor<'_, 't> {
                 Token::Mark(';') => {
                     self.next();
                 }
-                other => return Err(self.error(&format!("{other:?} outside a function"))),
+                other => return Err(self.error(&format!("{} outside a function", other.shown()))),
             }
             external = false;
         }
@@ -265,7 +320,7 @@ impl<'t> Cursor<'_, 't> {
             match self.next().0 {
                 Token::Mark('{') => depth += 1,
                 Token::Mark('}') => depth -= 1,
-                Token::End => return Err(self.error("a brace that is never closed")),
+                Token::End => return Err(self.error("a function or section that never ends")),
                 _ => {}
             }
         }
@@ -285,6 +340,9 @@ impl<'t> Cursor<'_, 't> {
         let mut align = None;
         let (type_name, vector) = loop {
             match self.word("a type")? {
+                // Handles of textures and surfaces: their names may be declared, only their use is refused.
+                ".texref" | ".samplerref" | ".surfref" => break (".b64", 1),
+                ".managed" | ".unified" => {}
                 ".align" => align = Some(self.integer("an alignment")?),
                 ".v2" => break (self.word("a type")?, 2),
                 ".v4" => break (self.word("a type")?, 4),
@@ -306,10 +364,19 @@ impl<'t> Cursor<'_, 't> {
             let line = self.line();
             let name = self.word("a variable's name")?;
             let (bytes, dynamic) = self.array(element * vector)?;
-            let mut variable =
-                Variable { name, space, align, bytes, dynamic, initial: vec![], addresses: vec![], line };
+            let mut variable = Variable {
+                name,
+                space,
+                align,
+                bytes,
+                dynamic,
+                external,
+                initial: vec![],
+                addresses: vec![],
+                line,
+            };
             if self.take('=') {
-                self.initial(element as usize, type_name, &mut variable)?;
+                self.initial(element as usize, type_name, &mut variable, 0)?;
                 if variable.initial.len() as u64 > bytes && !dynamic {
                     return Err(Error::at(line, format!("{name}: more initial values than elements")));
                 }
@@ -351,14 +418,23 @@ impl<'t> Cursor<'_, 't> {
         Ok((bytes, dynamic))
     }
 
-    fn initial(&mut self, element: usize, type_name: &str, variable: &mut Variable<'t>) -> Result<()> {
+    fn initial(
+        &mut self,
+        element: usize,
+        type_name: &str,
+        variable: &mut Variable<'t>,
+        depth: u32,
+    ) -> Result<()> {
+        if depth > 16 {
+            return Err(self.error("initial values nested too deeply"));
+        }
         if self.take('{') {
             if self.take('}') {
                 return Ok(());
             }
             loop {
                 if self.peek() == Token::Mark('{') {
-                    self.initial(element, type_name, variable)?;
+                    self.initial(element, type_name, variable, depth + 1)?;
                 } else {
                     self.initial_value(element, type_name, variable)?;
                 }
@@ -372,33 +448,52 @@ impl<'t> Cursor<'_, 't> {
     }
 
     fn initial_value(&mut self, element: usize, type_name: &str, variable: &mut Variable<'t>) -> Result<()> {
+        if element > 8 {
+            return Err(self.error("initial values of more than 8 bytes are not supported"));
+        }
+        let bits = match self.peek() {
+            Token::Word(_) => {
+                self.initial_address(element, u64::MAX, variable)?;
+                0
+            }
+            _ => match Operand::parse(self, 1)? {
+                // `0xFF00(name)`: some bits of an address.
+                Operand::Integer(mask) if self.peek() == Token::Mark('(') => {
+                    self.next();
+                    self.initial_address(element, mask as u64, variable)?;
+                    self.expect(')')?;
+                    0
+                }
+                Operand::Integer(value) => value as u64,
+                Operand::Float(bits) if type_name == ".f64" => f64::from(f32::from_bits(bits)).to_bits(),
+                Operand::Float(bits) => u64::from(bits),
+                Operand::Double(bits) if type_name == ".f32" => {
+                    u64::from((f64::from_bits(bits) as f32).to_bits())
+                }
+                Operand::Double(bits) => bits,
+                _ => return Err(self.error("this initial value is not supported")),
+            },
+        };
+        variable.initial.extend_from_slice(&bits.to_le_bytes()[..element]);
+        Ok(())
+    }
+
+    /// `name`, `name+4` or `generic(name)+4`.
+    fn initial_address(&mut self, element: usize, mask: u64, variable: &mut Variable<'t>) -> Result<()> {
         let generic = self.take_word("generic");
         if generic {
             self.expect('(')?;
         }
-        let value = Operand::parse(self, 1)?;
+        let name = self.word("a variable's or function's name")?;
         if generic {
             self.expect(')')?;
         }
-        let bits = match value {
-            Operand::Integer(value) => value as u64,
-            Operand::Float(bits) if type_name == ".f64" => f64::from(f32::from_bits(bits)).to_bits(),
-            Operand::Float(bits) => u64::from(bits),
-            Operand::Double(bits) if type_name == ".f32" => {
-                u64::from((f64::from_bits(bits) as f32).to_bits())
-            }
-            Operand::Double(bits) => bits,
-            Operand::Name(name, addend) if element == 8 => {
-                variable.addresses.push((variable.initial.len(), name, addend));
-                0
-            }
-            other => return Err(self.error(&format!("{other:?}: not an initial value that is supported"))),
-        };
-        let bytes = bits.to_le_bytes();
-        if element > 8 {
-            return Err(self.error("initial values of more than 8 bytes are not supported"));
+        let addend = if matches!(self.peek(), Token::Mark('+' | '-')) { signed_offset(self)? } else { 0 };
+        if mask == u64::MAX && element != 8 {
+            return Err(self.error("an address takes 8 bytes"));
         }
-        variable.initial.extend_from_slice(&bytes[..element]);
+        let offset = variable.initial.len();
+        variable.addresses.push(InitialAddress { offset, bytes: element, name, addend, mask });
         Ok(())
     }
 
@@ -451,28 +546,53 @@ impl<'t> Cursor<'_, 't> {
         let results = if self.peek() == Token::Mark('(') { self.params()? } else { Vec::new() };
         let name = self.word("a function's name")?;
         let params = if self.peek() == Token::Mark('(') { self.params()? } else { Vec::new() };
-        let mut function = Function { name, entry, params, results, most_threads: None, body: None, line };
+        let mut function = Function {
+            name,
+            entry,
+            params,
+            results,
+            most_threads: None,
+            required_threads: None,
+            body: None,
+            line,
+        };
         loop {
             match self.peek() {
                 Token::Word(directive @ (".maxntid" | ".reqntid")) => {
                     self.next();
-                    let mut threads = self.integer("a thread count")?;
-                    while self.take(',') {
-                        threads = threads.saturating_mul(self.integer("a thread count")?);
+                    let mut shape = [self.integer("a thread count")?, 1, 1];
+                    for size in &mut shape[1..] {
+                        if self.take(',') {
+                            *size = self.integer("a thread count")?;
+                        }
                     }
-                    let _ = directive;
-                    function.most_threads = Some(threads);
+                    if directive == ".reqntid" {
+                        function.required_threads = Some(shape);
+                    } else {
+                        function.most_threads =
+                            Some(shape.iter().fold(1, |all, size| all.saturating_mul(*size)));
+                    }
                 }
-                Token::Word(".minnctapersm" | ".maxnreg") => {
+                Token::Word(".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank") => {
                     self.next();
                     self.integer("a number")?;
                 }
-                Token::Word(".noreturn") => {
+                Token::Word(".reqnctapercluster") => {
+                    self.next();
+                    self.integer("a number")?;
+                    while self.take(',') {
+                        self.integer("a number")?;
+                    }
+                }
+                Token::Word(".noreturn" | ".explicitcluster" | ".blocksareclusters") => {
                     self.next();
                 }
                 Token::Word(".pragma") => {
                     self.next();
                     self.next();
+                    while self.take(',') {
+                        self.next();
+                    }
                     self.expect(';')?;
                 }
                 Token::Mark(';') => {
@@ -480,10 +600,14 @@ impl<'t> Cursor<'_, 't> {
                     return Ok(function);
                 }
                 Token::Mark('{') => {
-                    function.body = Some(self.body()?);
+                    let start = self.at;
+                    self.skip_braces()?;
+                    let end = std::mem::replace(&mut self.at, start);
+                    function.body = Some(self.body());
+                    self.at = end;
                     return Ok(function);
                 }
-                other => return Err(self.error(&format!("{other:?} after the head of {name}"))),
+                other => return Err(self.error(&format!("{} after the head of {name}", other.shown()))),
             }
         }
     }
@@ -542,6 +666,9 @@ impl<'t> Cursor<'_, 't> {
                 Token::Word(".pragma") => {
                     self.next();
                     self.next();
+                    while self.take(',') {
+                        self.next();
+                    }
                     self.expect(';')?;
                 }
                 Token::Word(".reg") => {
@@ -594,8 +721,16 @@ impl<'t> Cursor<'_, 't> {
                             }
                             self.expect(';')?;
                             body.scopes[scope].tables.insert(word, targets);
-                        } else if matches!(self.peek(), Token::Word(".callprototype" | ".calltargets")) {
-                            return Err(Error::at(line, "calls through a pointer are not supported"));
+                        } else if self.take_word(".callprototype") {
+                            let prototype = self.prototype()?;
+                            body.scopes[scope].prototypes.insert(word, prototype);
+                        } else if self.take_word(".calltargets") {
+                            let mut targets = vec![self.word("a function")?];
+                            while self.take(',') {
+                                targets.push(self.word("a function")?);
+                            }
+                            self.expect(';')?;
+                            body.scopes[scope].tables.insert(word, targets);
                         } else {
                             let at = body.statements.len();
                             if body.scopes[scope].labels.insert(word, at).is_some() {
@@ -608,10 +743,31 @@ impl<'t> Cursor<'_, 't> {
                         self.statement(&mut body, None, word, scope, line, source)?;
                     }
                 }
-                other => return Err(Error::at(line, format!("{other:?} where an instruction should stand"))),
+                other => {
+                    return Err(Error::at(
+                        line,
+                        format!("{} where an instruction should stand", other.shown()),
+                    ));
+                }
             }
         }
         Ok(body)
+    }
+
+    /// `(.param .b32 _) _ (.param .b64 _);` after `.callprototype`.
+    fn prototype(&mut self) -> Result<Prototype> {
+        let bytes = |params: Vec<Param>| params.iter().map(|param| param.bytes).collect();
+        let mut found = Prototype::default();
+        if self.peek() == Token::Mark('(') {
+            found.results = bytes(self.params()?);
+        }
+        self.word("_")?;
+        if self.peek() == Token::Mark('(') {
+            found.params = bytes(self.params()?);
+        }
+        self.take_word(".noreturn");
+        self.expect(';')?;
+        Ok(found)
     }
 
     fn statement(

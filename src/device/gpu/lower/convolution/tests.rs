@@ -31,7 +31,7 @@ impl Bench {
     fn new(operands: [(Element, &[f32]); 3]) -> Self {
         let mut driver: Box<dyn Driver> = match std::env::var("RECORDS_TEST_DEVICE").as_deref() {
             Ok("cuda") => Box::new(CudaDriver::open().unwrap()),
-            _ => Box::new(SimDriver::open(gpu::warp_seed()).unwrap()),
+            _ => Box::new(SimDriver::open(gpu::warp_seed().unwrap()).unwrap()),
         };
         let lengths = operands.map(|(element, values)| element.bytes() * values.len());
         let lengths: Vec<usize> = lengths.into_iter().chain([WORKSPACE]).collect();

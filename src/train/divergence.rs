@@ -1,0 +1,181 @@
+//! Divergence: values that are no longer finite end a run before anything of that epoch is written.
+//!
+//! The device notes the first step of an epoch whose logits, losses or running statistics are not finite (see
+//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is looked at after each epoch. Large finite
+//! values are no divergence: batchnorm takes their scale out again.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use super::metrics::EpochMetrics;
+use super::model::Model;
+use super::training::Training;
+use crate::device::Device;
+use crate::device::primitive::counter;
+use crate::nn::StateDict;
+use crate::settings::Settings;
+use crate::text::printable;
+
+/// The first step (from 1) of an epoch at which something was not finite, and what; `None` where all steps were fine.
+pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
+    let slots = &counters[counter::WATCHED..];
+    let first = slots.iter().filter(|&&slot| slot < 0.0).map(|slot| -slot as usize).min()?;
+    let mut what: Vec<&str> = Vec::new();
+    for (slot, name) in slots.iter().zip(counter::WATCHED_NAMES) {
+        if *slot == -(first as f32) && !what.contains(&name) {
+            what.push(name);
+        }
+    }
+    let last = what.pop().unwrap_or_default();
+    let all = if what.is_empty() { last.into() } else { format!("{} and {last}", what.join(", ")) };
+    Some((first, all))
+}
+
+/// The first tensor, in order of name, that holds something that is not finite: its name, the value and its position.
+pub fn first_tensor<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f32])>) -> Option<String> {
+    let mut tensors = tensors.into_iter();
+    tensors.find_map(|(name, values)| {
+        let at = values.iter().position(|value| !value.is_finite())?;
+        Some(format!("tensor '{}' holds {} at position {at}", printable(name), values[at]))
+    })
+}
+
+/// The same of a state dict.
+pub fn first_of_dict(dict: &StateDict) -> Option<String> {
+    first_tensor(dict.iter().map(|(name, (_, values))| (name, &values[..])))
+}
+
+/// What of the state after an epoch is not finite, if anything is.
+pub fn in_state(training: &Training, device: &mut dyn Device) -> Result<Option<String>> {
+    let Training { model, store, method, .. } = training;
+    let parameters = &model.parameters;
+    for arena in [parameters.values, parameters.running, parameters.velocity] {
+        if !all_finite(&device.read_f32(arena)?) {
+            return Ok(first_of_dict(&model.export(device)?));
+        }
+    }
+    let solar = method.solar();
+    let others = [
+        ("the mean feature", model.debias.estimate().map(|prior| prior.mean_feature)),
+        ("SoLar's class prior", solar.map(|solar| solar.class_prior)),
+        ("SoLar's queue", solar.and_then(|solar| solar.queue)),
+        ("the confidence rows", Some(store.confidence)),
+    ];
+    for (name, buffer) in others {
+        let Some(buffer) = buffer else { continue };
+        if !all_finite(&device.read_f32(buffer)?) {
+            return Ok(Some(format!("values of {name} are not finite")));
+        }
+    }
+    Ok(None)
+}
+
+/// Where logits `[N,K]` of images (`what`: training or test) are not finite, if they are anywhere.
+pub fn in_logits(logits: &[f32], classes: usize, what: &str) -> Option<String> {
+    let at = logits.iter().position(|z| !z.is_finite())?;
+    let rows = logits.chunks_exact(classes).filter(|row| !all_finite(row)).count();
+    Some(format!(
+        "the logits of {rows} of {} {what} images are not finite, first those of image {}",
+        logits.len() / classes,
+        at / classes
+    ))
+}
+
+/// What is said of logits that are the same whatever the image.
+pub const SAME_LOGITS: &str = "all test images get the same logits: the network no longer tells images apart, and its accuracy says nothing";
+
+/// What of an epoch's figures is not finite, if anything is.
+pub fn in_figures(metrics: &EpochMetrics) -> Option<String> {
+    let prior = metrics.class_prior.iter().flatten().copied();
+    let figures = [("the mean loss", metrics.loss), ("the mean confidence", metrics.mean_max_confidence)];
+    let figures = figures.into_iter().chain(prior.map(|share| ("the estimated class prior", share)));
+    figures
+        .into_iter()
+        .find(|(_, value)| !value.is_finite())
+        .map(|(name, value)| format!("{name} is {value}"))
+}
+
+/// Whether no value is infinite or NaN.
+pub fn all_finite(values: &[f32]) -> bool {
+    values.iter().all(|value| value.is_finite())
+}
+
+/// A running variance above this is out of proportion: those of good runs lie between 1e-4 and 1e3. It does not end a run, since
+/// batchnorm takes the scale out again.
+const LARGE_VARIANCE: f32 = 1e6;
+
+/// What to say of running variances that have grown out of proportion, if any has.
+pub fn growth(model: &Model, device: &mut dyn Device) -> Result<Option<String>> {
+    let running = model.parameters.export_running(device)?;
+    let largest = running
+        .iter()
+        .filter(|(name, _)| name.ends_with("running_var"))
+        .filter_map(|(name, (_, values))| Some((name, values.iter().copied().reduce(f32::max)?)))
+        .max_by(|(_, a), (_, b)| a.total_cmp(b));
+    let large = largest.filter(|(_, value)| *value > LARGE_VARIANCE);
+    Ok(large.map(|(name, value)| {
+        format!("the network's values have grown out of proportion ({name} is {value:.1e})")
+    }))
+}
+
+/// The failure of a run in `epoch`: its first `sign` and what to change.
+pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> anyhow::Error {
+    let kept = match epoch {
+        0 => String::new(),
+        _ => format!(" and the checkpoints of earlier epochs are kept in {}", folder.display()),
+    };
+    anyhow!(
+        "training has diverged in epoch {epoch}: {sign}; nothing of this epoch was written{kept}; start a new run with {}",
+        remedy(settings)
+    )
+}
+
+/// The settings to lower: the learning rate, and others that are far above what is usual.
+fn remedy(settings: &Settings) -> String {
+    let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
+    let Settings { weight_decay, lr, momentum, alpha, lw_beta, .. } = *settings;
+    // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1 they swing.
+    if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
+        remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
+    }
+    if settings.mixup && alpha > 10.0 {
+        remedies.push(format!("a lower --alpha (now {})", short(alpha)));
+    }
+    if let Some(beta) = lw_beta.filter(|&beta| beta > 10.0) {
+        remedies.push(format!("a lower --lw-beta (now {})", short(beta)));
+    }
+    if let Some(power) = settings.lamd.filter(|&power| power > 100.0) {
+        remedies.push(format!("a lower --lamd (now {})", short(power)));
+    }
+    remedies.join(" or ")
+}
+
+/// A number without a long row of zeros.
+fn short(value: f64) -> String {
+    if value == 0.0 || (1e-4..1e6).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_step_counts() {
+        let mut counters = [8.0; counter::LEN];
+        assert_eq!(first_step(&counters), None);
+        counters[counter::WATCHED + 1] = -5.0;
+        counters[counter::RUNNING] = -3.0;
+        counters[counter::LOSS_ROWS] = -3.0;
+        let (step, what) = first_step(&counters).unwrap();
+        assert_eq!((step, what.as_str()), (3, "losses and running statistics"));
+    }
+
+    #[test]
+    fn the_remedy_names_what_is_far_off() {
+        let settings = Settings { lr: 0.5, weight_decay: 3.0, ..Settings::default() };
+        let text = remedy(&settings);
+        assert!(text.contains("--lr (now 0.5)") && text.contains("--weight-decay (now 3)"), "{text}");
+        assert!(!remedy(&Settings::default()).contains("weight-decay"));
+    }
+}

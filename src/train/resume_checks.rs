@@ -1,0 +1,167 @@
+//! What must be as it was before a run goes on, or a checkpoint is evaluated: settings and data. A refusal names what changed and
+//! what to do.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::checkpoint::Checkpoint;
+use super::run_folder;
+use crate::data::fingerprint::{FileOf, Fingerprint, Outline};
+use crate::data::recipe::TestData;
+use crate::settings::{self, DeviceChoice, Method, Settings, SolarSettings, differences};
+use crate::usage;
+
+/// The settings without those that do not change what a run computes, which may differ on resuming; what SoLar takes where it is
+/// told nothing is written out.
+pub fn computation(settings: &Settings) -> Settings {
+    let mut computation = Settings {
+        device: DeviceChoice::Auto,
+        threads: 0,
+        exp_dir: "".into(),
+        name: None,
+        data_dir: None,
+        checkpoint_every: 1,
+        eval_every: 1,
+        ..settings.clone()
+    };
+    if settings.method == Method::Solar {
+        let SolarSettings {
+            estimation_epochs,
+            rho,
+            gamma,
+            queue_length,
+            lambda,
+            eta,
+            tau,
+            warmup_epochs,
+            prior_from,
+        } = settings.solar();
+        computation.est_epochs = Some(estimation_epochs);
+        computation.rho_range = Some(rho.to_vec());
+        computation.gamma = Some(gamma.to_vec());
+        computation.queue_length = Some(queue_length);
+        computation.lamd = Some(lambda);
+        computation.eta = Some(eta);
+        computation.tau = Some(tau);
+        computation.warmup_epoch = Some(warmup_epochs);
+        computation.prior_from = Some(prior_from);
+    }
+    computation
+}
+
+/// Refuses settings that compute something else than those of `checkpoint`; `given` is what --resume names, or the checkpoint. The
+/// config.toml beside it may have been edited.
+///
+/// # Errors
+/// A usage error that names every setting that differs, with both values and what to do about it.
+pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> Result<()> {
+    let made_with: Settings = toml::from_str(&checkpoint.config)
+        .map_err(|error| usage!("--resume {}: the checkpoint's settings: {error}", given.display()))?;
+    let differing = differences(&computation(&made_with), &computation(now))?;
+    if differing.is_empty() {
+        return Ok(());
+    }
+    // A value that config.toml holds as well was edited there; another one is a flag's.
+    let config = if given.is_dir() { given.join("config.toml") } else { given.with_file_name("config.toml") };
+    let written = run_folder::settings_of(&config).ok();
+    let edited = match &written {
+        Some(written) => differences(&computation(&made_with), &computation(written))?,
+        None => Vec::new(),
+    };
+    let (mut told, mut flags, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, [was, is]) in &differing {
+        let quoted = settings::quoted_where_odd;
+        told.push(format!("{name} was {} and is now {}", quoted(was), quoted(is)));
+        if edited.iter().any(|(edited, [_, there])| edited == name && there == is) {
+            lines.push(if was == "none" {
+                format!("take {name} out of {}", config.display())
+            } else {
+                format!("put {name} back to {} in {}", quoted(was), config.display())
+            });
+        } else {
+            flags.push(format!("--{name}"));
+        }
+    }
+    let mut remedies = lines;
+    if !flags.is_empty() {
+        remedies.insert(0, format!("leave {} out", flags.join(", ")));
+    }
+    Err(usage!(
+        "--resume {}: other settings than the run was started with: {}; {} to go on, or start a new run without --resume",
+        given.display(),
+        told.join("; "),
+        remedies.join(", ")
+    ))
+}
+
+/// The refusal of changed data; `shown` is the checkpoint or what --resume names.
+fn changed(shown: &Path, changes: &[String], remedy: &str) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(usage!(
+        "{}: the data are not those that the run was trained on: {}; {remedy}",
+        shown.display(),
+        changes.join("; ")
+    ))
+}
+
+const RESUME_REMEDY: &str =
+    "its state belongs to the samples as they were, so put the data back or start a new run without --resume";
+
+/// Refuses data whose class names or sizes are not those that `checkpoint` was trained on, before images are read.
+///
+/// # Errors
+/// A usage error that names what changed.
+pub fn check_outline(now: &Outline, checkpoint: &Checkpoint, given: &Path) -> Result<()> {
+    changed(given, &checkpoint.data.outline().changes(now), RESUME_REMEDY)
+}
+
+/// Refuses data that are not those that `checkpoint` was trained on. `file_of` names files of the data as they are.
+///
+/// # Errors
+/// A usage error that names what changed.
+pub fn check_data(
+    now: &Fingerprint,
+    checkpoint: &Checkpoint,
+    given: &Path,
+    file_of: FileOf<'_>,
+) -> Result<()> {
+    changed(given, &checkpoint.data.changes(now, file_of), RESUME_REMEDY)
+}
+
+const EVAL_REMEDY: &str = "put them back, or evaluate on these with --other-test-images";
+
+/// Refuses classes other than those that `checkpoint` (at `path`) was trained on and, unless `others` are wanted, test images
+/// of another number, before images are read.
+///
+/// # Errors
+/// A usage error that names what changed.
+pub fn check_test_outline(now: &Outline, checkpoint: &Checkpoint, path: &Path, others: bool) -> Result<()> {
+    let was = checkpoint.data.outline();
+    let remedy = "the network's outputs stand for the classes of the run, so put the class names back";
+    changed(path, &was.class_changes(now), remedy)?;
+    if others || was.test.is_none() {
+        return Ok(());
+    }
+    changed(path, &was.test_changes(now), EVAL_REMEDY)
+}
+
+/// Refuses test images other than those of the run unless `others` are wanted. Returns what differs, if they are.
+///
+/// # Errors
+/// A usage error that names what changed.
+pub fn check_test_data(
+    now: &TestData,
+    checkpoint: &Checkpoint,
+    path: &Path,
+    others: bool,
+    file_of: FileOf<'_>,
+) -> Result<Vec<String>> {
+    let changes = checkpoint.data.test_changes(now, file_of);
+    if !others {
+        changed(path, &changes, EVAL_REMEDY)?;
+    }
+    Ok(changes)
+}
