@@ -283,6 +283,138 @@ fn lists_that_lie_are_refused_by_file_and_line() {
     assert_refused("size", sized(usize::MAX / 2), &["smaller image size"]);
 }
 
+/// A set written with another separator is not taken for a class, whatever the language of the list.
+#[test]
+fn sets_with_another_separator_are_refused_with_line_and_remedy() {
+    for set in [
+        "\"cat,dog\"",
+        "cat;dog",
+        "cat/dog",
+        "['cat' 'dog']",
+        "\"['cat', 'dog']\"",
+        "\"{cat,dog}\"",
+        "\"[\"\"cat\"\",\"\"dog\"\"]\"",
+        "'cat'|'dog'",
+        "[cat|dog]",
+        "cat\u{ff5c}dog",
+        "\"cat, dog\"",
+    ] {
+        let dir = lists();
+        fs::remove_file(dir.path().join("test.csv")).unwrap();
+        fs::write(dir.path().join("train.csv"), format!("path,candidates\na.png,{set}\nc.png,cat\n"))
+            .unwrap();
+        assert_refused(set, prepare(&recipe(dir.path())), &["train.csv:2:", "separate classes with |"]);
+    }
+    let dir = lists();
+    fs::remove_file(dir.path().join("test.csv")).unwrap();
+    let list = |text: &str| {
+        fs::write(dir.path().join("train.csv"), text).unwrap();
+        prepare(&recipe(dir.path()))
+    };
+    // Words are refused only where all of them are classes; where one is, a line says so.
+    assert_refused(
+        "words",
+        list("path,candidates\na.png,cat dog\nc.png,cat\nt.png,dog\n"),
+        &["train.csv:2:", "made of classes"],
+    );
+    for (name, other) in [("cat dog", "cat"), ("hot dog", "dog")] {
+        let data = list(&format!("path,candidates\na.png,{name}\nc.png,{other}\n")).unwrap();
+        assert_eq!(data.classes.len(), 2);
+        assert!(data.remarks(None)[0].contains("separate them with |"), "{:?}", data.remarks(None));
+    }
+    // Declared names are names.
+    fs::write(dir.path().join("classes.txt"), "cat,dog\rcat\r").unwrap();
+    let data = list("path,candidates\na.png,\"cat,dog\"\nc.png,cat\n").unwrap();
+    assert_eq!(
+        (data.classes.clone(), data.remarks(None)),
+        (vec!["cat,dog".to_string(), "cat".to_string()], vec![])
+    );
+    // Labels, of this list and of the test list, know better, too.
+    fs::remove_file(dir.path().join("classes.txt")).unwrap();
+    let labelled = "path,candidates,label\na.png,\"cat,dog\",cat\nc.png,bird,bird\n";
+    assert_refused(
+        "label",
+        list(labelled),
+        &["train.csv:2:", "\"cat\" is not in its candidate set", "with |"],
+    );
+    fs::write(dir.path().join("test.csv"), "path,label\nt.png,cat\n").unwrap();
+    assert_refused(
+        "test",
+        list("path,candidates\na.png,\"cat,dog\"\nc.png,bird\n"),
+        &["train.csv:2:", "separate classes with |"],
+    );
+}
+
+/// Lines are those of an editor, whichever line ends a list has.
+#[test]
+fn lines_are_counted_for_every_line_end() {
+    let dir = lists();
+    for ends in ["\n", "\r", "\r\n"] {
+        let text = "path,candidates\na.png,cat|dog\n\nc.png,\n".replace('\n', ends);
+        fs::write(dir.path().join("train.csv"), &text).unwrap();
+        assert_refused(&text, prepare(&recipe(dir.path())), &["train.csv:4:", "candidate set is empty"]);
+    }
+}
+
+/// Spellings of one class are refused with both places, or reported where they may be two.
+#[test]
+fn names_that_look_alike_are_told() {
+    let dir = lists();
+    fs::remove_file(dir.path().join("test.csv")).unwrap();
+    let list = |first: &str, second: &str| {
+        fs::write(dir.path().join("train.csv"), format!("path,candidates\na.png,{first}\nc.png,{second}\n"))
+            .unwrap();
+        prepare(&recipe(dir.path()))
+    };
+    for (first, second) in
+        [("caf\u{e9}", "cafe\u{301}"), ("cat", "c\u{200b}at"), ("red panda", "red\u{a0}panda")]
+    {
+        assert_refused(second, list(first, second), &["train.csv:", "(train.csv:", "looks the same", "U+"]);
+    }
+    for (first, second) in [("cat", "Cat"), ("cat", "c\u{430}t"), ("cat", "\u{ff43}at")] {
+        let remarks = list(first, second).unwrap().remarks(None);
+        assert!(
+            remarks.len() == 1 && remarks[0].contains("train.csv:2") && remarks[0].contains("train.csv:3"),
+            "{remarks:?}"
+        );
+    }
+    fs::write(dir.path().join("test.csv"), "path,label\nt.png,Cat\n").unwrap();
+    assert_refused(
+        "test",
+        list("cat", "dog"),
+        &["test.csv:2:", "\"Cat\" is unknown; did you mean \"cat\"? They differ only in upper"],
+    );
+}
+
+#[test]
+fn paths_that_lead_nowhere_come_with_a_hint() {
+    for (path, parts) in [
+        ("sub\\b.png", &["write / for each backslash: sub/b.png is there"][..]),
+        ("sub\\x.png", &["with / for each backslash"]),
+        ("C:\\data\\b.png", &["with / for each backslash"]),
+        ("https://example.org/a.png", &["download the image"]),
+        ("~/a.png", &["~ stands for nothing"]),
+        ("A.PNG", &["did you mean a.png?"]),
+        ("Sub/B.png", &["did you mean sub/b.png?"]),
+        ("a", &["did you mean a.png?"]),
+        ("a.jpg", &["did you mean a.png?"]),
+        ("data/sub/b.png", &["paths begin in the data's folder: sub/b.png is there"]),
+        ("none.png", &["put the image there or remove the row"]),
+    ] {
+        let dir = lists();
+        fs::write(
+            dir.path().join("train.csv"),
+            format!("path,candidates\nc.png,cat|dog\n{path},cat|red panda\n"),
+        )
+        .unwrap();
+        assert_refused(
+            path,
+            prepare(&recipe(dir.path())),
+            &[&["train.csv:3:", "cannot be read"], parts].concat(),
+        );
+    }
+}
+
 /// The lists of [`write_lists`] beside images that nobody should read.
 fn lists_with_traps(outside: &Path) -> TempDir {
     let dir = lists();

@@ -179,7 +179,7 @@ pub struct TestData {
 /// What a data set's files hold.
 enum Opened {
     /// Labelled images, of which a long-tailed subset is to be drawn.
-    Labelled(Source),
+    Labelled(Box<Source>),
     /// Images with their candidate sets.
     Listed(Box<ListedSource>),
 }
@@ -211,7 +211,7 @@ fn open(recipe: &Recipe, look: Look<'_>) -> Result<Opened> {
         let (name, own) = (recipe.dataset, source.train.height);
         return Err(usage!("--image-size {size}: {name} has images of {own}x{own}; must be {own}"));
     }
-    Ok(Opened::Labelled(source))
+    Ok(Opened::Labelled(Box::new(source)))
 }
 
 fn looked_at(listed: ListedSource, look: Look<'_>) -> Result<Opened> {
@@ -247,7 +247,7 @@ pub fn open_test_if(recipe: &Recipe, look: Look<'_>) -> Result<TestData> {
         Opened::Listed(listed) => listed.test_data(recipe.image_size),
         Opened::Labelled(source) => {
             let outline = source.outline();
-            let Source { classes, test, test_normalisation, mut left_out, .. } = source;
+            let Source { classes, test, test_normalisation, mut left_out, .. } = *source;
             left_out.retain(|left_out| left_out.what == TEST_IMAGES);
             Ok(TestData { outline, classes, test: Some(test), normalisation: test_normalisation, left_out })
         }
@@ -278,7 +278,7 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
         return Err(usage!("--partial-rate {partial_rate}: must be at least 0 and below 1"));
     }
     let source = match open(recipe, look)? {
-        Opened::Labelled(source) => source,
+        Opened::Labelled(source) => *source,
         Opened::Listed(listed) => return listed.training_data(recipe.image_size),
     };
     let classes = source.classes.len();

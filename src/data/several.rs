@@ -123,7 +123,11 @@ fn is_list(name: &str, is_class: &impl Fn(&str) -> bool) -> bool {
             (None, Some(rest)) => open != '<' && !rest.contains(open),
             (None, None) => false,
         });
-    quoted || bracketed
+    // set(), array(['cat']), frozenset({'cat'}); and a class's membership as zeros and ones.
+    let called = name.ends_with("()") || ["(['", "([\"", "({", "(('"].iter().any(|part| name.contains(part));
+    let members =
+        name.split_whitespace().count() > 1 && name.split_whitespace().all(|word| word == "0" || word == "1");
+    quoted || bracketed || called || members
 }
 
 /// The words of a name: what stands between blanks, and between characters that may stand inside names.
@@ -229,6 +233,10 @@ mod tests {
             "cat\u{ff5c}dog",
             "cat\u{2502}dog",
             "[0, 1]",
+            "0 1 1",
+            "set()",
+            "array(['cat', 'dog'])",
+            "frozenset({'cat'})",
             "{\"cat\": 1}",
         ] {
             for ambiguous in [false, true] {
