@@ -452,7 +452,8 @@ impl<'a> Run<'a> {
         let kept = if self.folder.has_best() { "" } else { ", its state is in no file" };
         let best = format!("{best_top1:.2} % (epoch {best_epoch}{kept})");
         let folder = &mut self.folder;
-        match run_folder::metrics(folder.path()).last().filter(|last| last.epoch + 1 == epochs_done) {
+        let lines = run_folder::metrics(folder.path());
+        match lines.iter().find(|line| line.epoch + 1 == epochs_done) {
             Some(last) => folder.say(&metrics::final_table(last, &best)),
             None => folder.say(&format!(
                 "metrics.jsonl has no line of the last epoch, so there is no table; best top-1 {best}; records eval shows more"

@@ -103,6 +103,7 @@ pub unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) 
     }
     match step(&path_of(file), true) {
         Do::Go => unsafe { next(file, bytes, count) },
+        Do::Half if plan().full && count < 2 => fail(ENOSPC) as isize,
         Do::Half => {
             let written = unsafe { next(file, bytes, count / 2) };
             if !plan().full {

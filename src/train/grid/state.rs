@@ -65,7 +65,9 @@ impl State {
                 told(&differing)
             ));
         }
-        let metrics = run_folder::metrics(&folder);
+        let mut metrics = run_folder::metrics(&folder);
+        // A line of an epoch that the run does not have is none of its results.
+        metrics.retain(|line| line.epoch < epochs(&there));
         let done = metrics.last().map_or(0, |last| last.epoch.saturating_add(1));
         if let Some(last) =
             metrics.last().and_then(|last| last.test.as_ref()).filter(|_| done >= epochs(&there))

@@ -11,11 +11,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::files::{read_whole, unwritable};
+use crate::settings;
 use crate::text::printable;
 use crate::train::metrics::EpochMetrics;
 
 /// A file of more is none of a run's.
 const LARGEST: u64 = 1 << 30;
+
+/// No run has more epochs: SoLar has two stages.
+const MOST_EPOCHS: usize = 2 * settings::MOST_EPOCHS;
 
 /// One line of the file.
 struct Line<'a> {
@@ -43,6 +47,10 @@ fn lines(bytes: &[u8]) -> Vec<Line<'_>> {
                 None => (part, false),
             };
             let metrics = serde_json::from_slice(text).map_err(|error| error.to_string());
+            let metrics = metrics.and_then(|metrics: EpochMetrics| match metrics.epoch {
+                0..MOST_EPOCHS => Ok(metrics),
+                epoch => Err(format!("epoch {epoch} is beyond all runs")),
+            });
             let line = Line { start, text, ended, metrics };
             start += part.len();
             line
@@ -273,4 +281,70 @@ fn damage(lines: &[Line], done: usize) -> Vec<String> {
         "metrics.jsonl: {}; its lines are kept as they are, and epochs that are done are not run again",
         wrong.join("; ")
     )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn numbers_are_told_in_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2, 5, 7-8");
+        assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        append(&path, b"one\n").unwrap();
+        append(&path, b"two\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one\ntwo\n");
+        assert!(append(folder.path(), b"x").is_err());
+    }
+
+    proptest! {
+        /// Whatever is in the file: no panic, nothing lost but a line cut short, and the next line begins on one of its own.
+        #[test]
+        fn no_content_is_lost(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..20),
+                    (0usize..6).prop_map(|epoch| line_of(epoch).into_bytes()),
+                    Just(b"\n".to_vec()),
+                    Just(line_of(usize::MAX).into_bytes()),
+                ],
+                0..8,
+            ),
+            done in 0usize..6,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, aside) = (folder.path().join("metrics.jsonl"), folder.path().join("aside"));
+            fs::create_dir(&aside).unwrap();
+            let before = parts.concat();
+            fs::write(&path, &before).unwrap();
+            let (mut lines, found) = Lines::open(folder.path(), done).unwrap();
+            if let Some(from) = found.misfit {
+                lines.set_aside(from, &aside).unwrap();
+            }
+            let after = fs::read(&path).unwrap();
+            let moved = fs::read(aside.join("metrics.jsonl")).unwrap_or_default();
+            let kept = [after.as_slice(), &moved].concat();
+            prop_assert!(after.is_empty() || after.ends_with(b"\n"));
+            if kept.len() >= before.len() {
+                prop_assert!(kept == before || kept == [before.as_slice(), b"\n"].concat());
+            } else {
+                prop_assert!(before.starts_with(&kept) && found.notes.iter().any(|note| note.contains("cut short")));
+            }
+            prop_assert!(lines.is_untouched());
+        }
+    }
+
+    fn line_of(epoch: usize) -> String {
+        format!(
+            "{{\"epoch\":{epoch},\"learning_rate\":0.1,\"loss\":1.0,\"train_accuracy\":null,\"mean_max_confidence\":0.5,\
+             \"label_accuracy\":null,\"prior_distance\":null,\"class_prior\":null,\"test\":null}}\n"
+        )
+    }
 }
