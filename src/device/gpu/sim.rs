@@ -120,8 +120,10 @@ impl Driver for SimDriver {
         let all = bytes.iter().fold(0u64, |all, &bytes| all.saturating_add(bytes as u64)).saturating_mul(2);
         crate::memory::ensure_room(all, label, "take a smaller --batch-size, --width or --image-size")?;
         // Apart from each other, so that running over the end of one is seen.
-        let one = |&bytes: &usize| Memory { address: self.machine.allocate(bytes, label), bytes };
-        Ok(bytes.iter().map(one).collect())
+        let mut one = |&bytes: &usize| -> Result<Memory> {
+            Ok(Memory { address: self.machine.try_allocate(bytes, label)?, bytes })
+        };
+        bytes.iter().map(&mut one).collect()
     }
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {

@@ -223,3 +223,16 @@ fn what_is_no_file_is_refused_at_once() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+/// What a message quotes from a file does not steer the terminal.
+#[test]
+fn control_characters_in_a_file_are_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ptx");
+    std::fs::write(&path, ".version 8.0\n.target sm_80\n.address_size 64\n\u{1b}[31mred\n").unwrap();
+    let output =
+        std::process::Command::new(env!("CARGO_BIN_EXE_ptx-sim")).arg("list").arg(&path).output().unwrap();
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(!printed.trim_end().chars().any(char::is_control), "{printed:?}");
+}
