@@ -208,6 +208,15 @@ fn what_is_not_there_is_a_dash_beside_the_published_number() {
                     | SoLar | - (47.93) | - (46.85) | - (45.10) | - (42.51) | - (41.71) | - (39.15) |\n\n";
     assert!(text(&hundred.stdout).starts_with(expected), "{}", text(&hundred.stdout));
     assert!(!nowhere.exists(), "a report writes nothing");
+
+    std::fs::write(&nowhere, b"").unwrap();
+    let refused = Command::new(env!("CARGO_BIN_EXE_records"))
+        .args(["table", "cifar10", "--report", "--exp-dir"])
+        .arg(&nowhere)
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("--exp-dir"), "{}", text(&refused.stderr));
 }
 
 #[test]

@@ -187,6 +187,12 @@ impl TableArguments {
         }
         let default = Path::new("runs").join(format!("table-{}", benchmark.word()));
         let exp_dir = self.given.exp_dir.clone().unwrap_or(default);
+        if exp_dir.exists() && !exp_dir.is_dir() {
+            return Err(usage!(
+                "--exp-dir {}: is no folder; name the one of the table's runs",
+                exp_dir.display()
+            ));
+        }
         let given = GivenSettings { exp_dir: Some(exp_dir), ..self.given.clone() };
         let mut grid = Grid::new(benchmark, rows, columns, seeds, given)?;
         if self.report {
