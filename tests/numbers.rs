@@ -18,7 +18,7 @@ use records::cli::{self, Cli};
 use records::device::cpu::CpuDevice;
 use records::error::{exit_code, one_line};
 use records::settings::{GivenSettings, Settings, allowed, config_toml};
-use records::train::replay::replay;
+use records::train::replay::{KEYS, replay};
 use records::train::tensor_file::{TensorFile, Values};
 
 /// What is tried everywhere.
@@ -279,32 +279,10 @@ fn case(method: &str, batch: usize) -> TensorFile {
     case
 }
 
-const REPLAY_KEYS: &[&str] = &[
-    "arch",
-    "width",
-    "seed",
-    "method",
-    "debias",
-    "mixup",
-    "alpha",
-    "update",
-    "lr",
-    "momentum",
-    "weight_decay",
-    "m",
-    "lw_loss",
-    "lw_beta",
-    "queue_length",
-    "lamd",
-    "tau",
-    "eta",
-    "rho",
-];
-
 #[test]
 fn every_metadata_string_of_a_replay_takes_or_refuses_every_number() {
     for method in ["corr", "solar", "proden"] {
-        for key in REPLAY_KEYS {
+        for key in KEYS {
             for value in values_of(&key.replace('_', "-"), EXTREMES) {
                 if takes_long("replay", key, &value) {
                     continue;

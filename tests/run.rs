@@ -109,8 +109,8 @@ fn a_run_leaves_everything_and_eval_works_from_the_checkpoint_alone() {
     assert!(printed.contains(&format!("top-1 {top1:.2} %")), "{printed} does not show {top1}");
 }
 
-/// Kills a run with SIGKILL at five moments spread over its length (tests/run_folder.rs: at every step of its files), resumes each, and compares every bit of the final
-/// checkpoint with that of a run never stopped.
+/// Kills a run with SIGKILL at five moments spread over its length (tests/run_folder.rs: at every step of its files), resumes
+/// each, and compares every bit of the final checkpoint with that of a run never stopped.
 #[test]
 fn killed_runs_resume_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();

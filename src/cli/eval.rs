@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::text::printable;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::divergence;
-use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot};
+use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot, TestMetrics};
 use crate::train::resume_checks;
 use crate::train::run::recipe;
 use crate::train::training::{EVALUATION_BATCH, model};
@@ -104,8 +104,18 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         text.push_str(&format!("class prior, estimated to true (total variation) {distance:.4}\n"));
     }
     text.push('\n');
+    text.push_str(&class_rows(&source.classes, &metrics, counts));
+    for left_out in &source.left_out {
+        text.push_str(&format!("\n{PREFIX}{left_out}\n"));
+    }
+    output::print(&text)
+}
+
+/// A line per class: its name, how many samples it was trained on where that is known, its accuracy and a bar of it.
+fn class_rows(classes: &[String], metrics: &TestMetrics, counts: Option<&[usize]>) -> String {
+    let mut text = String::new();
     let groups = counts.map(evaluate::shots);
-    let names: Vec<String> = source.classes.iter().map(|name| printable(name)).collect();
+    let names: Vec<String> = classes.iter().map(|name| printable(name)).collect();
     let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(20);
     for (class, (name, accuracy)) in names.iter().zip(&metrics.per_class).enumerate() {
         let trained = counts.zip(groups.as_ref()).map(|(counts, groups)| {
@@ -122,8 +132,5 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         };
         text.push_str(&format!("{name:<widest$}{} {accuracy}\n", trained.unwrap_or_default()));
     }
-    for left_out in &source.left_out {
-        text.push_str(&format!("\n{PREFIX}{left_out}\n"));
-    }
-    output::print(&text)
+    text
 }

@@ -138,8 +138,8 @@ impl Case<'_> {
     }
 }
 
-/// The keys of a case.
-const KEYS: &[&str] = &[
+/// The metadata strings that a case may have (docs/replay.md).
+pub const KEYS: &[&str] = &[
     "arch",
     "width",
     "seed",
