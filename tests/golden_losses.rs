@@ -8,10 +8,11 @@ use records::device::primitive::counter;
 use records::device::{Buffer, Device, Element, Primitive};
 use records::nn::resnet::Outputs;
 use records::pll::debias::Oracle;
+use records::pll::method::EpochControl;
 use records::pll::mixup::Mixup;
-use records::pll::{ClassPrior, ConfidenceStore, Debias, LabelMethod, corr, method::Start, proden};
+use records::pll::{ClassPrior, ConfidenceStore, Debias, LabelMethod, Start, corr, proden};
 use records::train::evaluate;
-use records::train::step::{EpochControl, StepState};
+use records::train::step::StepState;
 use records::train::tensor_file::{TensorFile, Values};
 use support::{assert_close, golden};
 
@@ -99,7 +100,7 @@ fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
         device.write_f32(mixup.weights, &[number("mixup_lambda") as f32]).unwrap();
         let permutation: Vec<i32> = file.i64("mix.perm").unwrap().1.iter().map(|&i| i as i32).collect();
         device.write_i32(mixup.permutations, &permutation).unwrap();
-        records::train::step::record_mixed_rows(&mut tape, &mixup, rows)
+        mixup.record_rows(&mut tape, rows)
     });
     let recorded = case.method.record(&mut tape, batch, logits, rows, log_prior, target);
     let (d_logits, loss_rows) = (recorded.d_logits, recorded.loss_rows);

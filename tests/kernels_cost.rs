@@ -13,6 +13,7 @@ use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::primitive::{ConfidenceRule, LossKind, SinkhornSettings, control};
 use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Tensor};
+use records::pll::solar;
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Method, PriorFrom, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
@@ -42,16 +43,16 @@ fn step(rows: &mut Vec<Row>) {
     };
     let (mut device, costs) = device();
     let data = records::data::recipe::prepare(&recipe(&settings).unwrap()).unwrap();
-    let training = Training::new(&settings, &data, &mut device).unwrap();
+    let mut training = Training::new(&settings, &data, &mut device).unwrap();
     training.begin_epoch(0, &mut device).unwrap();
     costs.take();
-    device.replay(&training.plan).unwrap_or_else(|error| panic!("{error:#}"));
+    device.replay(&training.engine.plan).unwrap_or_else(|error| panic!("{error:#}"));
     add(rows, "step, 8 samples, width 16", costs.take());
     training.confidence_statistics(&mut device).unwrap();
     add(rows, "confidence statistics, 27 rows", costs.take());
     let test = data.test.as_ref().unwrap();
     let images = ResidentImages::new(test, data.test_normalisation, &mut device).unwrap();
-    let evaluation = Evaluation::new(&training.model, images, 16, &mut device).unwrap();
+    let evaluation = Evaluation::new(&training.engine.model, images, 16, &mut device).unwrap();
     costs.take();
     evaluation.run(&mut device).unwrap();
     add(rows, "evaluation, 20 images in batches of 16", costs.take());
@@ -65,7 +66,7 @@ fn step_of_solar(rows: &mut Vec<Row>) {
         synthetic_test_per_class: 2,
         imb_factor: 0.5,
         partial_rate: 0.3,
-        method: Method::Solar,
+        method: Method(&solar::ENTRY),
         mixup: true,
         est_epochs: Some(0),
         queue_length: Some(2),
@@ -77,11 +78,11 @@ fn step_of_solar(rows: &mut Vec<Row>) {
     };
     let (mut device, costs) = device();
     let data = records::data::recipe::prepare(&recipe(&settings).unwrap()).unwrap();
-    let training = Training::new(&settings, &data, &mut device).unwrap();
+    let mut training = Training::new(&settings, &data, &mut device).unwrap();
     // Nothing is chosen in the first epoch.
     training.begin_epoch(1, &mut device).unwrap();
     costs.take();
-    device.replay(&training.plan).unwrap_or_else(|error| panic!("{error:#}"));
+    device.replay(&training.engine.plan).unwrap_or_else(|error| panic!("{error:#}"));
     let mut launched = costs.take();
     launched.retain(|kernel, _| rows.iter().all(|row| row.kernel != *kernel));
     add(rows, "step of SoLar, 8 samples, width 16", launched);

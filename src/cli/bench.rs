@@ -13,6 +13,7 @@ use super::device::DeviceArguments;
 use super::output;
 use crate::data::recipe::prepare;
 use crate::device::KernelTime;
+use crate::pll::registry;
 use crate::settings::{Debias, GivenSettings, Settings};
 use crate::train::run::recipe;
 use crate::train::training::Training;
@@ -89,9 +90,9 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         width,
         ..Settings::default()
     };
-    let debias = arguments.debias.clone().unwrap_or_else(|| match arguments.method.as_str() {
-        "solar" => Debias::None.to_string(),
-        _ => Debias::Records.to_string(),
+    let debias = arguments.debias.clone().unwrap_or_else(|| {
+        let takes_none = registry::find(&arguments.method).is_some_and(|entry| entry.no_debias.is_some());
+        if takes_none { Debias::None.to_string() } else { Debias::Records.to_string() }
     });
     let given = GivenSettings {
         method: Some(arguments.method.clone()),
@@ -106,8 +107,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     }
     let mut device = arguments.device.open()?;
     let data = prepare(&recipe(&settings)?)?;
-    let training = Training::new(&settings, &data, &mut *device)?;
-    let plan = &training.plan;
+    let mut training = Training::new(&settings, &data, &mut *device)?;
 
     let mut whole = Vec::with_capacity(steps);
     let mut parts: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
@@ -116,7 +116,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         training.begin_epoch(EPOCH, &mut *device)?;
         device.synchronise()?;
         let started = Instant::now();
-        device.replay(plan)?;
+        device.replay(&training.engine.plan)?;
         device.synchronise()?;
         if step > 0 {
             whole.push(started.elapsed().as_secs_f64());
@@ -125,6 +125,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     }
     progress.finish_and_clear();
     training.begin_epoch(EPOCH, &mut *device)?;
+    let plan = &training.engine.plan;
     for primitive in &plan.primitives {
         let started = Instant::now();
         device.execute(primitive, &plan.buffers)?;
@@ -135,7 +136,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let kernels = kernels_by_name(&device.kernel_times(plan)?);
     whole.sort_by(f64::total_cmp);
     let median = whole[whole.len() / 2];
-    let images = (training.method.forwards() * batch_size) as f64 / median;
+    let images = (training.engine.step.images * batch_size) as f64 / median;
     if arguments.json {
         let line = json!({
             "device": device.name(),

@@ -3,8 +3,18 @@
 //! The loss reads no confidence row, so a debias acts at test only. The rows hold what the loss implies, s p / sum, for the
 //! figures on disambiguation alone.
 
-use super::method::{LabelMethod, Start};
+use super::confidence::Start;
+use super::label_method::LabelMethod;
+use super::registry::Entry;
 use crate::device::primitive::{ConfidenceRule, LossKind};
+
+/// CC for the registry.
+pub static ENTRY: Entry = Entry {
+    no_mixup: Some("its loss reads candidate sets, which cannot be mixed as soft labels can"),
+    ..Entry::new("cc", "CC", "Classifier-consistent loss of the candidate set's probability", |_| {
+        Box::new(METHOD)
+    })
+};
 
 /// CC.
 pub const METHOD: LabelMethod = LabelMethod {

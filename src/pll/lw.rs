@@ -3,17 +3,65 @@
 //! and one over the other classes. They are refreshed by every step from its own logits, for the next epoch; the authors' code
 //! makes a second forward after the step for them.
 
-use super::method::{LabelMethod, Start};
-use crate::device::primitive::{ConfidenceRule, LossKind};
+use anyhow::Result;
 
-/// LW with the given loss: [`LossKind::LeveragedSigmoid`] or [`LossKind::LeveragedCrossEntropy`].
-pub fn method(loss: LossKind) -> LabelMethod {
-    LabelMethod {
-        views: 1,
-        loss,
-        rule: ConfidenceRule::Leveraged,
-        debiased_rule: ConfidenceRule::Leveraged,
-        reads_debias: true,
-        start: Start::UniformInsideAndOutside,
+use super::confidence::Start;
+use super::label_method::LabelMethod;
+use super::method::{Learner, Method, Room};
+use super::registry::Entry;
+use crate::device::Device;
+use crate::device::primitive::{ConfidenceRule, LossKind};
+use crate::settings::LwLoss;
+
+/// LW for the registry.
+pub static ENTRY: Entry = Entry {
+    // A row is refreshed after every step.
+    first_update: 0,
+    no_mixup: Some(
+        "its loss asks which classes are candidates, and a mixture of two samples has no candidate set",
+    ),
+    ..Entry::new("lw", "LW", "Leveraged weighted loss", |own| Box::new(own.lw.clone()))
+};
+
+/// A factor of the other classes' losses above this is far from what is usual.
+const LARGE_BETA: f64 = 10.0;
+
+/// The settings of LW, which make the method.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LwSettings {
+    /// The loss psi of a label.
+    pub loss: LwLoss,
+    /// Weight beta of the classes that are no candidates.
+    pub beta: f64,
+}
+
+impl LwSettings {
+    fn method(&self) -> LabelMethod {
+        let beta = self.beta as f32;
+        LabelMethod {
+            views: 1,
+            loss: match self.loss {
+                LwLoss::Sigmoid => LossKind::LeveragedSigmoid { beta },
+                LwLoss::CrossEntropy => LossKind::LeveragedCrossEntropy { beta },
+            },
+            rule: ConfidenceRule::Leveraged,
+            debiased_rule: ConfidenceRule::Leveraged,
+            reads_debias: true,
+            start: Start::UniformInsideAndOutside,
+        }
+    }
+}
+
+impl Method for LwSettings {
+    fn start(&self) -> Start {
+        self.method().start
+    }
+
+    fn large_settings(&self) -> Vec<(&'static str, f64)> {
+        if self.beta > LARGE_BETA { vec![("--lw-beta", self.beta)] } else { Vec::new() }
+    }
+
+    fn on_device(&self, room: &Room, device: &mut dyn Device) -> Result<Box<dyn Learner>> {
+        self.method().on_device(room, device)
     }
 }

@@ -1,8 +1,14 @@
 //! PRODEN (Lv et al., "Progressive identification of true labels for partial-label learning", ICML 2020; SPEC 6): one view,
 //! -sum c_k ln p_k; c <- `[c>0]` p / sum, of debiased logits where there is a debias.
 
-use super::method::{LabelMethod, Start};
+use super::confidence::Start;
+use super::label_method::LabelMethod;
+use super::registry::Entry;
 use crate::device::primitive::{ConfidenceRule, LossKind};
+
+/// PRODEN for the registry.
+pub static ENTRY: Entry =
+    Entry::new("proden", "PRODEN", "Progressive identification of true labels", |_| Box::new(METHOD));
 
 /// PRODEN.
 pub const METHOD: LabelMethod = LabelMethod {

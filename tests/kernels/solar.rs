@@ -1,16 +1,15 @@
 //! SoLar's masked predictions, counts, choice of samples and loss; and steps of the whole method as one recorded plan.
 
-use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
 use records::device::primitive::{MixedLoss, control, counter};
-use records::device::{Buffer, Device, Element, Primitive, Tensor};
-use records::pll::mixup::Mixup;
-use records::pll::{ConfidenceStore, Solar, method::Start, solar};
-use records::settings::{Settings, SolarSettings};
-use records::train::step::{EpochControl, StepState};
+use records::device::{Device, Primitive, Tensor};
+use records::pll::Learner;
+use records::pll::method::EpochControl;
+use records::settings::{PriorFrom, Settings, SolarSettings};
 
 use crate::pair::{Pair, Random, Value};
+use crate::solar_steps::SolarSteps;
 
 /// A logit that is no number, an infinite one, one that saturates, and rows without anything: in the first rows.
 fn spoil(logits: &mut [f32], classes: usize) {
@@ -397,94 +396,36 @@ struct Step {
 /// Steps of SoLar on a linear network, from a queue that is filled on the way. The inputs are those of every device.
 fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
     let mut random = Random::new("steps of SoLar");
-    let settings = SolarSettings { queue_length: 3, tau: 0.7, ..Settings::default().solar() };
-    let solar = Solar::new(&settings, BATCH, CLASSES, true, true, device).unwrap();
+    let prior_from = PriorFrom::Steps;
+    let settings = SolarSettings { queue_length: 3, tau: 0.7, prior_from, ..Settings::default().solar() };
     let mut candidates: Vec<u8> =
         random.uniform(SAMPLES * CLASSES, 0.0, 1.0).iter().map(|u| u8::from(*u < 0.6)).collect();
     candidates.chunks_mut(CLASSES).enumerate().for_each(|(row, set)| set[row % CLASSES] = 1);
-    let store = ConfidenceStore::new(CLASSES, &candidates, &[0; SAMPLES], Start::Uniform, device).unwrap();
-
-    let mut zeros = |element, len| device.allocate(element, len, "a test operand").unwrap();
-    let parameters = CLASSES * (LEN + 1);
-    let values: Buffer = zeros(Element::F32, parameters);
-    let gradients: [Buffer; 3] = std::array::from_fn(|_| zeros(Element::F32, parameters));
-    let velocity = zeros(Element::F32, parameters);
-    let (step, index) = (zeros(Element::I32, 1), zeros(Element::I32, BATCH));
-    let [weak, strong] = [(); 2].map(|()| zeros(Element::F32, BATCH * LEN));
-    let state = StepState::new(device).unwrap();
-    let mixup = Mixup::new(STEPS, BATCH, step, device).unwrap();
-    device.write_f32(values, &random.normal(parameters, 0.3)).unwrap();
+    let on = SolarSteps::new(&settings, [BATCH, LEN, CLASSES, STEPS], &candidates, [0.9, 1e-3], device);
+    let mixup = on.solar.mixup().unwrap();
+    device.write_f32(on.values, &random.normal(CLASSES * (LEN + 1), 0.3)).unwrap();
     device.write_f32(mixup.weights, &random.uniform(STEPS, 0.5, 1.0)).unwrap();
     let permutations: Vec<i32> = (0..STEPS).flat_map(|_| random.distinct(BATCH, BATCH)).collect();
     device.write_i32(mixup.permutations, &permutations).unwrap();
 
-    let mut tape = Tape::new(Element::F32);
-    let index_tensor = tape.persistent(index);
-    let inputs = solar::Inputs {
-        weak: tape.persistent(weak),
-        strong: tape.persistent(strong),
-        len: LEN,
-        rows: store.rows(&mut tape, index_tensor, state.control),
-    };
-    let recorded = solar.record(&mut tape, inputs, &mixup, &mut |tape, images, pass| {
-        let gradient = match pass {
-            solar::Pass::Weak => gradients[0],
-            solar::Pass::Strong => gradients[1],
-            solar::Pass::Mixed { .. } => gradients[2],
-        };
-        let parameters = tape.parameter(values, gradient);
-        tape.linear(BATCH, LEN, CLASSES, images, parameters)
-    });
-    let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
-    tape.push(Primitive::StepStatistics {
-        batch: BATCH,
-        classes: CLASSES,
-        logits: recorded.logits[0].0,
-        labels,
-        index: index_tensor,
-        loss_rows: recorded.loss_rows,
-        counters,
-    });
-    tape.backward(&recorded.logits);
-    let [first, second, third] = gradients.map(|gradient| tape.persistent(gradient));
-    for x in [second, third] {
-        tape.push(Primitive::Add { len: parameters, x, into: first });
-    }
-    let (velocity, values_tensor) = (tape.persistent(velocity), tape.persistent(values));
-    tape.push(Primitive::Sgd {
-        len: parameters,
-        momentum: 0.9,
-        weight_decay: 1e-3,
-        control: inputs.rows.control,
-        gradients: first,
-        velocity,
-        parameters: values_tensor,
-        copy: None,
-    });
-    let step = tape.persistent(step);
-    tape.push(Primitive::AdvanceStep { step, modulus: None });
-    tape.keep(recorded.chosen);
-    tape.keep(recorded.outcome);
-    let plan = tape.finish(device).unwrap();
-
     (0..STEPS)
         .map(|n| {
-            device.write_f32(weak, &random.normal(BATCH * LEN, 1.0)).unwrap();
-            device.write_f32(strong, &random.normal(BATCH * LEN, 1.0)).unwrap();
-            device.write_i32(index, &random.distinct(BATCH, SAMPLES)).unwrap();
+            device.write_f32(on.views[0], &random.normal(BATCH * LEN, 1.0)).unwrap();
+            device.write_f32(on.views[1], &random.normal(BATCH * LEN, 1.0)).unwrap();
+            device.write_i32(on.index, &random.distinct(BATCH, SAMPLES)).unwrap();
             // In the first step nothing is chosen, in others ever more.
-            let [eta, rho] = [[0.0, 0.2], [0.3, 0.3], [0.9, 0.6]][n.min(2)];
-            let epoch = EpochControl { learning_rate: 0.05, update: true, alpha: 0.0, eta, rho };
-            state.set(device, epoch).unwrap();
-            device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
+            let own = [[0.0, 0.2], [0.3, 0.3], [0.9, 0.6]][n.min(2)];
+            let epoch = EpochControl { learning_rate: 0.05, update: true, alpha: 0.0, own };
+            on.state.set(device, epoch).unwrap();
+            device.replay(&on.plan).unwrap_or_else(|error| panic!("{error:#}"));
             Step {
-                chosen: device.read_i32(plan.buffer(recorded.chosen)).unwrap(),
-                loss: device.read_f32(state.counters).unwrap()[counter::LAST_LOSS],
-                weights: device.read_f32(values).unwrap(),
-                confidence: device.read_f32(store.confidence).unwrap(),
-                queue: solar.export_queue(n + 1, device).unwrap(),
-                counts: device.read_f32(solar.counts.unwrap()).unwrap(),
-                sinkhorn: device.read_f32(plan.buffer(recorded.outcome)).unwrap(),
+                chosen: device.read_i32(on.exposed("chosen")).unwrap(),
+                loss: device.read_f32(on.state.counters).unwrap()[counter::LAST_LOSS],
+                weights: device.read_f32(on.values).unwrap(),
+                confidence: device.read_f32(on.store.confidence).unwrap(),
+                queue: on.solar.refinery.export_queue(device).unwrap(),
+                counts: device.read_f32(on.solar.counts.unwrap()).unwrap(),
+                sinkhorn: device.read_f32(on.exposed("sinkhorn")).unwrap(),
             }
         })
         .collect()

@@ -4,8 +4,14 @@
 //! product of both views' probabilities, c <- sqrt(`[c>0]` p^w p^s) / sum. With a debias the renewal reads logits less the
 //! log-prior and is masked by the candidate set instead of the current row, so that a dropped class can come back.
 
-use super::method::{LabelMethod, Start};
+use super::confidence::Start;
+use super::label_method::LabelMethod;
+use super::registry::Entry;
 use crate::device::primitive::{ConfidenceRule, LossKind};
+
+/// CORR for the registry.
+pub static ENTRY: Entry =
+    Entry::new("corr", "CORR", "Consistency regularisation of two views", |_| Box::new(METHOD));
 
 /// CORR.
 pub const METHOD: LabelMethod = LabelMethod {

@@ -6,72 +6,79 @@
 //! confidence row, which is then renewed to M / sum M. Weak, strong and mixed views are forwarded separately, so each pass has a
 //! batchnorm batch of its own, the mixed one of the chosen samples only. After each epoch r moves towards counted predictions.
 //!
-//! How many samples are chosen is decided on the device: their rows are moved to the front of a batch of fixed size, and the count
-//! goes along to every primitive that must not see the rest.
+//! | file | what |
+//! |---|---|
+//! | here | the method's hooks, and the order of a step |
+//! | [`refinery`] | pseudo-labels: Sinkhorn, the queue and the class prior |
+//! | [`choice`] | the chosen samples and their mixed views |
+
+pub mod choice;
+pub mod refinery;
 
 use anyhow::Result;
 
-use super::method::Rows;
+use self::choice::Choice;
+use self::refinery::Refinery;
+use super::method::{EpochControl, Learner, Method, OWN_SCALARS, Room, Stage, StageEpoch, StateTensor};
 use super::mixup::Mixup;
-use crate::autograd::Tape;
-use crate::device::primitive::{ConfidenceRule, MixedLoss, SinkhornSettings};
+use super::recorder::{Exposed, RecordedStep, Rows, StepRecorder};
+use super::registry::{Entry, Scalar};
+use crate::device::primitive::{ConfidenceRule, MixedLoss, outcome};
 use crate::device::{Buffer, Device, Element, Primitive, Tensor};
-use crate::settings::SolarSettings;
+use crate::nn::StateDict;
+use crate::settings::{PriorFrom, SolarSettings};
 
-/// State of a stage, on the device, and the constants of its steps.
+/// SoLar for the registry.
+pub static ENTRY: Entry = Entry {
+    mixes: true,
+    no_debias: Some(
+        "Sinkhorn's result is the same when predictions are rescaled class by class, so a debias would not change its \
+         pseudo-labels",
+    ),
+    // As ramps() has them; eta 0 chooses nothing.
+    scalars: &[Scalar { name: "eta", default: 0.0 }, Scalar { name: "rho", default: 0.2 }],
+    ..Entry::new("solar", "SoLar", "Sinkhorn label refinery", |own| Box::new(own.solar.clone()))
+};
+
+/// Names of the state in files.
+const CLASS_PRIOR: &str = "class_prior";
+const QUEUE: &str = "queue";
+
+/// A power of the predictions above this is far from what is usual.
+const LARGE_POWER: f64 = 100.0;
+
+impl Method for SolarSettings {
+    /// The first stage estimates the class prior, which the second begins with.
+    fn stages(&self, epochs: usize) -> Vec<Stage> {
+        vec![
+            Stage { name: Some("estimating the class prior"), epochs: self.estimation_epochs },
+            Stage { name: Some("training"), epochs },
+        ]
+    }
+
+    fn always_renews(&self) -> bool {
+        true
+    }
+
+    fn large_settings(&self) -> Vec<(&'static str, f64)> {
+        if self.lambda > LARGE_POWER { vec![("--lamd", self.lambda)] } else { Vec::new() }
+    }
+
+    fn on_device(&self, room: &Room, device: &mut dyn Device) -> Result<Box<dyn Learner>> {
+        Ok(Box::new(Solar::new(self, room, device)?))
+    }
+}
+
+/// SoLar in training.
 pub struct Solar {
-    batch: usize,
-    classes: usize,
-    lambda: f32,
-    tau: f32,
-    /// Whether the chosen samples are mixed and forwarded a third time.
-    mixes: bool,
-    /// Earlier predictions, f32 `[L B, K]`, a ring of L blocks; `None` without a queue.
-    pub queue: Option<Buffer>,
-    /// i32 `[1]`: the block that is written next, the oldest.
-    position: Buffer,
-    /// r, f32 `[K]`.
-    pub class_prior: Buffer,
+    settings: SolarSettings,
+    pub refinery: Refinery,
     /// Predictions counted by class over the steps of an epoch, f32 `[K]`; `None` where they are not counted.
     pub counts: Option<Buffer>,
-    /// See [`Primitive::Sinkhorn`].
-    barrier: Buffer,
-}
-
-/// One of the forwards of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    Weak,
-    Strong,
-    /// The mixed rows; how many there are, i32 `[1]`, the device decides.
-    Mixed {
-        count: Tensor,
-    },
-}
-
-/// What a step reads.
-#[derive(Clone, Copy)]
-pub struct Inputs {
-    /// Images of the views, `[B, len]` each.
-    pub weak: Tensor,
-    pub strong: Tensor,
-    /// Values of an image.
-    pub len: usize,
-    pub rows: Rows,
-}
-
-/// What a step recorded.
-pub struct Recorded {
-    /// Logits with their gradients, `[B,K]`: weak, strong, and mixed where there are.
-    pub logits: Vec<(Tensor, Tensor)>,
-    /// f32 `[B]`; their mean is the loss.
-    pub loss_rows: Tensor,
-    /// Pseudo-labels Q, f32 `[B,K]`.
-    pub refined: Tensor,
-    /// Figures of Sinkhorn, see [`crate::device::primitive::outcome`].
-    pub outcome: Tensor,
-    /// i32 `[B]`: 1 for a chosen sample.
-    pub chosen: Tensor,
+    /// Its permutations order the chosen samples, so it is there without mixed views as well.
+    mixup: Mixup,
+    /// Whether the chosen samples are mixed and forwarded a third time.
+    mixes: bool,
 }
 
 impl Solar {
@@ -79,172 +86,36 @@ impl Solar {
     ///
     /// # Errors
     /// When the device has not enough memory.
-    pub fn new(
-        settings: &SolarSettings,
-        batch: usize,
-        classes: usize,
-        mixes: bool,
-        counts_steps: bool,
-        device: &mut dyn Device,
-    ) -> Result<Self> {
-        let rows = settings.queue_length * batch;
-        let mut allocate = |element, len, label| device.allocate(element, len, label);
-        let solar = Self {
-            batch,
-            classes,
-            lambda: settings.lambda as f32,
-            tau: settings.tau as f32,
-            mixes,
-            queue: if rows > 0 {
-                Some(allocate(Element::F32, rows * classes, "SoLar's queue")?)
-            } else {
-                None
-            },
-            position: allocate(Element::I32, 1, "the queue's position")?,
-            class_prior: allocate(Element::F32, classes, "SoLar's class prior")?,
-            counts: if counts_steps {
-                Some(allocate(Element::F32, classes, "the predictions by class")?)
-            } else {
-                None
-            },
-            barrier: allocate(Element::I32, 2, "Sinkhorn's barrier")?,
+    pub fn new(settings: &SolarSettings, room: &Room, device: &mut dyn Device) -> Result<Self> {
+        let counts = match settings.prior_from {
+            PriorFrom::Steps => {
+                Some(device.allocate(Element::F32, room.classes, "the predictions by class")?)
+            }
+            PriorFrom::Pass => None,
         };
-        device.write_f32(solar.class_prior, &vec![1.0 / classes as f32; classes])?;
-        Ok(solar)
+        Ok(Self {
+            settings: settings.clone(),
+            refinery: Refinery::new(settings, [room.batch, room.classes], device)?,
+            counts,
+            mixup: room.mixup(device)?,
+            mixes: room.mixup,
+        })
     }
 
-    /// Forwards of a step.
-    pub fn passes(&self) -> usize {
-        if self.mixes { 3 } else { 2 }
+    /// r moves towards predictions counted by class.
+    fn move_class_prior(&self, at: StageEpoch, counted: &[f64], device: &mut dyn Device) -> Result<()> {
+        let [estimating, training] = self.settings.gamma;
+        let gamma = if at.stage == 0 { estimating } else { training };
+        self.refinery.update_prior(counted, gamma, device)
     }
 
-    /// Blocks of the queue.
-    fn blocks(&self) -> usize {
-        self.queue.map_or(0, |queue| queue.len / (self.batch * self.classes))
-    }
-
-    /// Empties the queue: a new stage.
-    pub fn restart(&self, device: &mut dyn Device) -> Result<()> {
-        if let Some(queue) = self.queue {
-            device.write_f32(queue, &vec![0.0; queue.len])?;
-        }
-        device.write_i32(self.position, &[0])
-    }
-
-    /// The queue after `steps` steps of the stage, newest block first as in the reference, zeros where there is none yet.
-    pub fn export_queue(&self, steps: usize, device: &mut dyn Device) -> Result<Vec<f32>> {
-        let Some(queue) = self.queue else { return Ok(Vec::new()) };
-        let ring = device.read_f32(queue)?;
-        let (blocks, len) = (self.blocks(), self.batch * self.classes);
-        let block = |age: usize| (steps + 2 * blocks - 1 - age) % blocks;
-        Ok((0..blocks).flat_map(|age| &ring[block(age % blocks) * len..][..len]).copied().collect())
-    }
-
-    /// Takes over a queue, newest block first, as it was after `steps` steps.
-    pub fn import_queue(&self, newest_first: &[f32], steps: usize, device: &mut dyn Device) -> Result<()> {
-        let Some(queue) = self.queue else { return Ok(()) };
-        let (blocks, len) = (self.blocks(), self.batch * self.classes);
-        let mut ring = vec![0.0; queue.len];
-        for (age, block) in newest_first.chunks_exact(len).enumerate() {
-            ring[(steps + 2 * blocks - 1 - age) % blocks * len..][..len].copy_from_slice(block);
-        }
-        device.write_f32(queue, &ring)?;
-        device.write_i32(self.position, &[(steps % blocks) as i32])
-    }
-
-    /// r <- gamma counted + (1 - gamma) r.
-    pub fn update_prior(&self, counted: &[f64], gamma: f64, device: &mut dyn Device) -> Result<()> {
-        let total: f64 = counted.iter().sum();
-        let old = device.read_f32(self.class_prior)?;
-        let blend = |(&count, &old): (&f64, &f32)| {
-            (gamma as f32) * (count / total) as f32 + (1.0 - gamma) as f32 * old
-        };
-        let new: Vec<f32> = counted.iter().zip(&old).map(blend).collect();
-        device.write_f32(self.class_prior, &new)
-    }
-
-    /// Records a step up to the gradients of the logits; `forward` records the network on images `[B, len]` and returns the logits
-    /// `[B,K]`. `mixup` has a permutation of the whole batch a step, which orders the chosen ones.
-    pub fn record(
-        &self,
-        tape: &mut Tape,
-        inputs: Inputs,
-        mixup: &Mixup,
-        forward: &mut dyn FnMut(&mut Tape, Tensor, Pass) -> Tensor,
-    ) -> Recorded {
-        let Self { batch, classes, .. } = *self;
-        let Inputs { weak: weak_images, strong: strong_images, len, rows } = inputs;
-        let Rows { confidence, candidates, index, control, .. } = rows;
-        let logits_len = batch * classes;
-        let weak = forward(tape, weak_images, Pass::Weak);
-        let strong = forward(tape, strong_images, Pass::Strong);
-
-        let predictions = tape.temporary(Element::F32, logits_len);
-        tape.push(Primitive::MaskedSoftmax {
-            batch,
-            classes,
-            logits: weak,
-            candidates,
-            index,
-            out: predictions,
-        });
-        let class_prior = tape.persistent(self.class_prior);
-        let queue = self.queue.map(|queue| tape.persistent(queue));
-        let (refined, outcome) = self.record_sinkhorn(tape, predictions, queue, class_prior);
-        if let Some(store) = queue {
-            let step = tape.persistent(self.position);
-            tape.push(Primitive::StoreRows { batch, columns: classes, rows: predictions, step, store });
-            tape.push(Primitive::AdvanceStep { step, modulus: Some(self.blocks()) });
-        }
-        if let Some(counts) = self.counts {
-            let counts = tape.persistent(counts);
-            tape.push(Primitive::CountLargest { rows: batch, classes, x: predictions, counts });
-        }
-
-        let mixup = mixup.tensors(tape);
-        let [chosen, chosen_rows, partners] = [(); 3].map(|()| tape.temporary(Element::I32, batch));
-        let count = tape.temporary(Element::I32, 1);
-        tape.push(Primitive::ChooseSamples {
-            batch,
-            classes,
-            threshold: self.tau,
-            logits: weak,
-            refined,
-            class_prior,
-            control,
-            permutations: mixup.permutations,
-            step: mixup.step,
-            chosen,
-            rows: chosen_rows,
-            partners,
-            count,
-        });
-        let mixed = self.mixes.then(|| {
-            let mix = |tape: &mut Tape, x, len, element| {
-                let out = tape.temporary(element, batch * len);
-                let (weights, step) = (mixup.weights, mixup.step);
-                let rows = chosen_rows;
-                tape.push(Primitive::MixupChosen {
-                    batch,
-                    len,
-                    weights,
-                    step,
-                    rows,
-                    partners,
-                    count,
-                    x,
-                    out,
-                });
-                out
-            };
-            let activations = tape.activations();
-            let images = mix(tape, weak_images, len, activations);
-            let target = mix(tape, refined, classes, Element::F32);
-            let logits = forward(tape, images, Pass::Mixed { count });
-            MixedLoss { logits, target, d_logits: tape.temporary(Element::F32, logits_len) }
-        });
-
-        let [d_weak, d_strong] = [(); 2].map(|()| tape.temporary(Element::F32, logits_len));
+    /// Records the losses of a step and the renewal of the rows; returns the gradients of the logits and the losses.
+    fn record_losses(&self, step: &mut StepRecorder<'_>, parts: Parts) -> (Vec<(Tensor, Tensor)>, Tensor) {
+        let Parts { weak, strong, refined, choice, mixed } = parts;
+        let Rows { classes, confidence, candidates, index, control } = step.rows;
+        let (batch, len) = (step.batch, step.batch * classes);
+        let tape = &mut *step.tape;
+        let [d_weak, d_strong] = [(); 2].map(|()| tape.temporary(Element::F32, len));
         let loss_rows = tape.temporary(Element::F32, batch);
         tape.push(Primitive::SolarLoss {
             batch,
@@ -255,8 +126,8 @@ impl Solar {
             mixed,
             confidence,
             index,
-            chosen,
-            count,
+            chosen: choice.chosen,
+            count: choice.count,
             control,
             d_weak,
             d_strong,
@@ -276,34 +147,126 @@ impl Solar {
         });
         let mut logits = vec![(weak, d_weak), (strong, d_strong)];
         logits.extend(mixed.map(|mixed| (mixed.logits, mixed.d_logits)));
-        Recorded { logits, loss_rows, refined, outcome, chosen }
+        (logits, loss_rows)
+    }
+}
+
+/// What the losses of a step read.
+struct Parts {
+    weak: Tensor,
+    strong: Tensor,
+    refined: Tensor,
+    choice: Choice,
+    mixed: Option<MixedLoss>,
+}
+
+impl Learner for Solar {
+    fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
+        let [weak_images, strong_images] = [step.view(0)?, step.view(1)?];
+        let weak = step.forward(weak_images)?.logits;
+        let strong = step.forward(strong_images)?.logits;
+        let (batch, classes) = (step.batch, step.rows.classes);
+
+        let predictions = refinery::record_predictions(step, weak);
+        let refined = self.refinery.record(step.tape, predictions);
+        if let Some(counts) = self.counts {
+            let counts = step.tape.persistent(counts);
+            step.tape.push(Primitive::CountLargest { rows: batch, classes, x: predictions, counts });
+        }
+        let choice = Choice::record(step, self, weak, refined.labels);
+        let mixed = match self.mixes {
+            true => Some(choice.record_mixed(step, &self.mixup, weak_images, refined.labels)?),
+            false => None,
+        };
+        let parts = Parts { weak, strong, refined: refined.labels, choice, mixed };
+        let chosen = parts.choice.chosen;
+        let (logits, loss_rows) = self.record_losses(step, parts);
+        let names = ["logits.weak", "logits.strong", "logits.weak_mixed"];
+        Ok(RecordedStep {
+            names: names[..logits.len()].to_vec(),
+            logits,
+            loss_rows,
+            exposed: vec![
+                Exposed { name: "refined", tensor: refined.labels, shape: vec![batch, classes] },
+                Exposed { name: "chosen", tensor: chosen, shape: vec![batch] },
+                Exposed { name: "sinkhorn", tensor: refined.outcome, shape: vec![outcome::LEN] },
+            ],
+        })
     }
 
-    /// Records the label refinery; returns pseudo-labels and figures.
-    fn record_sinkhorn(
+    fn mixup(&self) -> Option<&Mixup> {
+        Some(&self.mixup)
+    }
+
+    /// Nothing is chosen, so nothing mixed, where eta is 0; otherwise every batch has chosen samples.
+    fn forwards_with_images(&self, forwards: usize, control: &EpochControl) -> usize {
+        let [eta, _] = control.own;
+        if eta == 0.0 { forwards.min(2) } else { forwards }
+    }
+
+    fn begin_stage(&self, device: &mut dyn Device) -> Result<()> {
+        self.refinery.empty_queue(device)
+    }
+
+    fn begin_epoch(&self, at: StageEpoch, device: &mut dyn Device) -> Result<[f64; OWN_SCALARS]> {
+        if let Some(counts) = self.counts {
+            device.write_f32(counts, &vec![0.0; counts.len])?;
+        }
+        Ok(ramps(&self.settings, at.epoch))
+    }
+
+    fn end_epoch(&self, at: StageEpoch, device: &mut dyn Device) -> Result<()> {
+        let Some(counts) = self.counts else { return Ok(()) };
+        let counted: Vec<f64> = device.read_f32(counts)?.into_iter().map(f64::from).collect();
+        self.move_class_prior(at, &counted, device)
+    }
+
+    fn reads_training_logits(&self) -> bool {
+        self.counts.is_none()
+    }
+
+    fn take_training_logits(
         &self,
-        tape: &mut Tape,
-        predictions: Tensor,
-        queue: Option<Tensor>,
-        class_prior: Tensor,
-    ) -> (Tensor, Tensor) {
-        let Self { batch, classes, .. } = *self;
-        let refined = tape.temporary(Element::F32, batch * classes);
-        let outcome = tape.temporary(Element::F32, crate::device::primitive::outcome::LEN);
-        let barrier = tape.persistent(self.barrier);
-        tape.push(Primitive::Sinkhorn {
-            batch,
-            queue_rows: self.blocks() * batch,
-            classes,
-            settings: SinkhornSettings { power: self.lambda, ..SinkhornSettings::default() },
-            predictions,
-            queue,
-            class_prior,
-            barrier,
-            refined,
-            outcome,
-        });
-        (refined, outcome)
+        at: StageEpoch,
+        logits: &[f32],
+        candidates: &[u8],
+        device: &mut dyn Device,
+    ) -> Result<()> {
+        let counted = count_predictions(logits, candidates, self.refinery.class_prior.len);
+        self.move_class_prior(at, &counted, device)
+    }
+
+    fn class_prior(&self, device: &mut dyn Device) -> Result<Option<Vec<f64>>> {
+        let prior = device.read_f32(self.refinery.class_prior)?;
+        Ok(Some(prior.into_iter().map(f64::from).collect()))
+    }
+
+    fn watched(&self) -> Vec<(&'static str, Buffer)> {
+        let mut watched = vec![("SoLar's class prior", self.refinery.class_prior)];
+        watched.extend(self.refinery.queue.map(|queue| ("SoLar's queue", queue)));
+        watched
+    }
+
+    fn state(&self) -> Vec<StateTensor> {
+        let classes = self.refinery.class_prior.len;
+        let rows = self.refinery.queue.map_or(0, |queue| queue.len / classes);
+        vec![
+            StateTensor { name: CLASS_PRIOR, shape: vec![classes], shares: true },
+            StateTensor { name: QUEUE, shape: vec![rows, classes], shares: false },
+        ]
+    }
+
+    fn export(&self, device: &mut dyn Device) -> Result<Vec<Vec<f32>>> {
+        Ok(vec![device.read_f32(self.refinery.class_prior)?, self.refinery.export_queue(device)?])
+    }
+
+    fn import(&self, state: &StateDict, steps: Option<usize>, device: &mut dyn Device) -> Result<()> {
+        if let Some((_, prior)) = state.get(CLASS_PRIOR) {
+            device.write_f32(self.refinery.class_prior, prior)?;
+        }
+        let Some((_, queue)) = state.get(QUEUE) else { return Ok(()) };
+        let steps = steps.unwrap_or_else(|| self.refinery.filled_blocks(queue));
+        self.refinery.import_queue(queue, steps, device)
     }
 }
 
@@ -334,23 +297,7 @@ pub fn ramps(settings: &SolarSettings, epoch: usize) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::cpu::CpuDevice;
     use crate::settings::Settings;
-
-    #[test]
-    fn a_queue_comes_back_in_its_place() {
-        let mut device = CpuDevice::new(1).unwrap();
-        let settings = SolarSettings { queue_length: 3, ..Settings::default().solar() };
-        let solar = Solar::new(&settings, 1, 2, true, false, &mut device).unwrap();
-        let ring = [4.0, 4.5, 2.0, 2.5, 3.0, 3.5];
-        device.write_f32(solar.queue.unwrap(), &ring).unwrap();
-        // Blocks 1 2 3 filled the ring, 4 overwrote 1.
-        let newest_first = solar.export_queue(4, &mut device).unwrap();
-        assert_eq!(newest_first, [4.0, 4.5, 3.0, 3.5, 2.0, 2.5]);
-        solar.restart(&mut device).unwrap();
-        solar.import_queue(&newest_first, 4, &mut device).unwrap();
-        assert_eq!(device.read_f32(solar.queue.unwrap()).unwrap(), ring);
-    }
 
     #[test]
     fn ramps_start_at_epoch_1_and_end_with_the_warm_up() {
