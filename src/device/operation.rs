@@ -127,10 +127,10 @@ pub fn by_type<T>(element: Element, bf16: T, f32: T) -> Result<T> {
     }
 }
 
-/// A list of operations of any types, as [`Program::new`](crate::device::Program::new) takes it.
+/// An array of operations of any types, as [`Program::new`](crate::device::Program::new) takes it.
 #[macro_export]
 macro_rules! operations {
     ($($operation:expr),* $(,)?) => {
-        vec![$(std::sync::Arc::new($operation) as std::sync::Arc<dyn $crate::device::Operation>),*]
+        [$(std::sync::Arc::new($operation) as std::sync::Arc<dyn $crate::device::Operation>),*]
     };
 }

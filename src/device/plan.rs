@@ -30,8 +30,8 @@ pub struct Temporaries {
 
 impl Program {
     /// Operations over memory that outlives them.
-    pub fn new(operations: Vec<Arc<dyn Operation>>, buffers: Vec<Buffer>) -> Self {
-        Self { operations, buffers, temporaries: Temporaries::default() }
+    pub fn new(operations: impl Into<Vec<Arc<dyn Operation>>>, buffers: Vec<Buffer>) -> Self {
+        Self { operations: operations.into(), buffers, temporaries: Temporaries::default() }
     }
 }
 
