@@ -14,6 +14,7 @@ pub mod error;
 pub mod files;
 pub mod memory;
 pub mod nn;
+pub mod ops;
 pub mod pll;
 pub mod random;
 pub mod report;

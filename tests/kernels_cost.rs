@@ -12,7 +12,7 @@ use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::primitive::{ConfidenceRule, LossKind, SinkhornSettings, control};
-use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Tensor};
+use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Program, Tensor};
 use records::pll::solar;
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Method, PriorFrom, Settings};
@@ -142,16 +142,9 @@ fn losses(rows: &mut Vec<Row>) {
         (LossKind::LeveragedCrossEntropy { beta }, ConfidenceRule::Leveraged),
         (LossKind::CandidateSum, ConfidenceRule::Candidates),
     ] {
-        let mut plan = Plan {
-            // Apart, and side by side.
-            primitives: vec![renewal(rule), loss(kind), renewal(rule)],
-            buffers: buffers.clone(),
-            temporary_allocations: Vec::new(),
-            temporary_bytes: 0,
-            unshared_bytes: 0,
-            recording: 0,
-        };
-        plan.recording = device.record(&plan).unwrap();
+        // Apart, and side by side.
+        let operations = records::operations![renewal(rule), loss(kind), renewal(rule)];
+        let plan = Plan::record(Program::new(operations, buffers.clone()), &mut device).unwrap();
         device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
         device.execute(&loss(kind), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     }

@@ -126,12 +126,12 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     progress.finish_and_clear();
     training.begin_epoch(EPOCH, &mut *device)?;
     let plan = &training.engine.plan;
-    for primitive in &plan.primitives {
+    for operation in plan.operations() {
         let started = Instant::now();
-        device.execute(primitive, &plan.buffers)?;
+        device.execute(&**operation, plan.buffers())?;
         device.synchronise()?;
-        let part = parts.entry(primitive.name()).or_default();
-        *part = (part.0 + started.elapsed().as_secs_f64(), part.1 + primitive.flops(), part.2 + 1);
+        let part = parts.entry(operation.name()).or_default();
+        *part = (part.0 + started.elapsed().as_secs_f64(), part.1 + operation.flops(), part.2 + 1);
     }
     let kernels = kernels_by_name(&device.kernel_times(plan)?);
     whole.sort_by(f64::total_cmp);

@@ -1,23 +1,13 @@
 //! The primitives: everything a device must be able to run, as plain data.
 //!
 //! Matrices are row-major; images and activations are NHWC; convolution weights are `[Cout, kh, kw, Cin]`. A primitive
-//! states its operands ([`Primitive::operands`], which the memory planner uses) and its cost ([`Primitive::flops`],
-//! [`Primitive::least_bytes`]). The CPU twin of each is in `cpu/`, in the file named for its family.
+//! states its operands and its cost. The CPU twin of each is in `cpu/`, in the file named for its family.
 
-use super::{Buffer, ConvolutionShape};
+use anyhow::Result;
 
-/// A tensor of a tape, by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tensor(pub usize);
-
-/// What a primitive does to an operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Write,
-    /// Reads what was there and leaves something new: accumulation, state.
-    Update,
-}
+use super::cpu::Call;
+use super::gpu::lower::Lowering;
+use super::{Access, Buffer, ConvolutionShape, Operand, Operation, Tensor};
 
 /// Positions in the step's control block of f32 values, device memory that the host writes once an epoch.
 pub mod control {
@@ -273,11 +263,6 @@ pub enum Primitive {
         dx: Tensor,
     },
 
-    /// y `[N,C]` = mean over the positions of x `[N,P,C]`.
-    AveragePool { images: usize, positions: usize, channels: usize, x: Tensor, y: Tensor },
-    /// dx `[N,P,C]` = dy `[N,C]` / P.
-    AveragePoolGradient { images: usize, positions: usize, channels: usize, dy: Tensor, dx: Tensor },
-
     /// y `[R,K]` = x `[R,D]` W^T + b; `parameters` = `[W (K x D); b (K)]`.
     Linear { rows: usize, inputs: usize, outputs: usize, x: Tensor, parameters: Tensor, y: Tensor },
     /// d_parameters = `[dy^T x; column sums of dy]`, dx = dy W.
@@ -451,6 +436,37 @@ pub enum Primitive {
     },
 }
 
+impl Operation for Primitive {
+    fn name(&self) -> &'static str {
+        Primitive::name(self)
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let operand = |(tensor, access)| Operand { tensor, access, touched: None };
+        self.accesses().into_iter().map(operand).collect()
+    }
+
+    fn flops(&self) -> f64 {
+        self.arithmetic()
+    }
+
+    fn least_bytes(&self, buffers: &[Buffer]) -> f64 {
+        self.least_traffic(buffers)
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        cpu.run(self)
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu.lower_primitive(self)
+    }
+
+    fn lower_with(&self, next: &dyn Operation, gpu: &mut Lowering<'_>) -> Result<bool> {
+        next.downcast::<Primitive>().map_or(Ok(false), |next| gpu.lower_two_primitives(self, next))
+    }
+}
+
 impl Primitive {
     /// A short name, for errors and profiles.
     pub fn name(&self) -> &'static str {
@@ -469,8 +485,6 @@ impl Primitive {
             P::BatchNorm { .. } => "batchnorm",
             P::BatchNormInference { .. } => "batchnorm inference",
             P::BatchNormGradient { .. } => "batchnorm gradient",
-            P::AveragePool { .. } => "average pool",
-            P::AveragePoolGradient { .. } => "average pool gradient",
             P::Linear { .. } => "linear",
             P::LinearGradient { .. } => "linear gradient",
             P::Loss { .. } => "loss",
@@ -492,7 +506,7 @@ impl Primitive {
     }
 
     /// The operands and what is done to each, in a fixed order.
-    pub fn operands(&self) -> Vec<(Tensor, Access)> {
+    fn accesses(&self) -> Vec<(Tensor, Access)> {
         use Access::{Read, Update, Write};
         use Primitive as P;
         let mut list = Vec::with_capacity(9);
@@ -575,14 +589,6 @@ impl Primitive {
                 add(batch, Read);
                 add(dy, if relu { Update } else { Read });
                 add(d_affine, Write);
-                add(dx, Write);
-            }
-            P::AveragePool { x, y, .. } => {
-                add(x, Read);
-                add(y, Write);
-            }
-            P::AveragePoolGradient { dy, dx, .. } => {
-                add(dy, Read);
                 add(dx, Write);
             }
             P::Linear { x, parameters, y, .. } => {
@@ -718,7 +724,7 @@ impl Primitive {
 
     /// Floating-point operations: a multiply-add counts two. Matrix work is exact; of the rest, the arithmetic of the formula.
     /// Where the number of rounds depends on the data, the most there can be.
-    pub fn flops(&self) -> f64 {
+    fn arithmetic(&self) -> f64 {
         use Primitive as P;
         let count = |n: usize| n as f64;
         match *self {
@@ -734,8 +740,6 @@ impl Primitive {
                     * (2.0 + f64::from(u8::from(residual.is_some())) + f64::from(u8::from(relu)))
             }
             P::BatchNormGradient { rows, channels, .. } => count(rows * channels) * 9.0,
-            P::AveragePool { images, positions, channels, .. } => count(images * positions * channels),
-            P::AveragePoolGradient { images, channels, .. } => count(images * channels),
             P::Linear { rows, inputs, outputs, .. } => 2.0 * count(rows * inputs * outputs),
             P::LinearGradient { rows, inputs, outputs, .. } => 4.0 * count(rows * inputs * outputs),
             P::Loss { batch, classes, views, .. } => count(views * batch * classes) * 20.0,
@@ -770,7 +774,7 @@ impl Primitive {
 
     /// The least memory traffic: each operand's bytes once for reading and once for writing, of row-indexed stores only
     /// the rows of the batch.
-    pub fn least_bytes(&self, buffers: &[Buffer]) -> f64 {
+    fn least_traffic(&self, buffers: &[Buffer]) -> f64 {
         use Primitive as P;
         let whole = |tensor: Tensor| (buffers[tensor.0].len * buffers[tensor.0].element.bytes()) as f64;
         let touched = |tensor: Tensor| match *self {
@@ -816,7 +820,7 @@ impl Primitive {
             P::Mixup { weights, .. } if tensor == weights => 4.0,
             _ => whole(tensor),
         };
-        self.operands()
+        self.accesses()
             .into_iter()
             .map(|(tensor, access)| touched(tensor) * if access == Access::Update { 2.0 } else { 1.0 })
             .sum()

@@ -294,8 +294,8 @@ impl<'a> Run<'a> {
             training.engine.model.parameters.len(),
             settings.batch_size,
             plan.flops() / 1e9,
-            plan.temporary_bytes >> 20,
-            plan.unshared_bytes >> 20,
+            plan.temporaries().bytes >> 20,
+            plan.temporaries().unshared_bytes >> 20,
         ));
         if progress.epochs_done > 0 {
             folder.say(&format!("resuming after {} epochs", progress.epochs_done));

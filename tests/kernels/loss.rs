@@ -204,7 +204,7 @@ fn loss_and_renewal_in_one_launch() {
             let case = Case { update, ..Case::new(shape) };
             for (which, renewal) in case.updates().into_iter().enumerate() {
                 let what = format!("{shape:?}, renewal {which}, flag {update}");
-                let outcome = pair.run_recorded(&[case.loss(), renewal], &case.values());
+                let outcome = pair.run_recorded(&records::operations![case.loss(), renewal], &case.values());
                 check_loss(&what, case.classes, &outcome);
                 outcome.assert_close(&what, CONFIDENCE, rows_tolerance(case.classes), 0.0);
                 case.check_rows(&what, &outcome);
@@ -221,14 +221,16 @@ fn loss_and_renewal_in_one_launch() {
 #[test]
 fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
     let case = Case::new([3, 10]);
-    let launches = |primitives: &[Primitive]| crate::pair::launches(primitives, 9);
+    let launches = |first: &Primitive, next: &Primitive| {
+        crate::pair::launches(&records::operations![first.clone(), next.clone()], 9)
+    };
     for update in case.updates() {
-        assert_eq!(launches(&[case.loss(), update.clone()]), 1);
-        assert_eq!(launches(&[update.clone(), case.loss()]), 2);
+        assert_eq!(launches(&case.loss(), &update), 1);
+        assert_eq!(launches(&update, &case.loss()), 2);
         let mut other = case.loss();
         let Primitive::Loss { logits, .. } = &mut other else { unreachable!() };
         *logits = Tensor(8);
-        assert_eq!(launches(&[other, update]), 2);
+        assert_eq!(launches(&other, &update), 2);
     }
 }
 
@@ -277,7 +279,7 @@ fn extreme_logits() {
         let case = extreme(classes);
         for (which, renewal) in case.updates().into_iter().enumerate() {
             let what = format!("{classes} classes, renewal {which}");
-            let outcome = pair.run_recorded(&[case.loss(), renewal], &case.values());
+            let outcome = pair.run_recorded(&records::operations![case.loss(), renewal], &case.values());
             let nans = |values: &[f32]| values.iter().filter(|v| v.is_nan()).count();
             assert!(nans(&outcome.cpu[LOSS_ROWS.0]) >= 5 && nans(&outcome.cpu[CONFIDENCE.0]) >= 4 * classes);
             check_loss(&what, classes, &outcome);

@@ -289,8 +289,8 @@ fn loss_and_renewal_in_one_launch() {
             for (kind, rule) in METHODS {
                 for log_prior in [None, Some(LOG_PRIOR)] {
                     let what = format!("{shape:?} {kind:?} {rule:?} {log_prior:?}, flag {update}");
-                    let primitives = [case.loss(kind), case.update(rule, log_prior)];
-                    let outcome = pair.run_recorded(&primitives, &case.values());
+                    let operations = records::operations![case.loss(kind), case.update(rule, log_prior)];
+                    let outcome = pair.run_recorded(&operations, &case.values());
                     case.check_loss(&what, &outcome);
                     case.check_rows(&what, rule, &outcome);
                     assert_eq!(outcome.kernels[CONFIDENCE.0] == case.confidence, update == 0.0, "{what}");
@@ -304,20 +304,22 @@ fn loss_and_renewal_in_one_launch() {
 #[test]
 fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
     let case = Case::new([3, 10]);
-    let launches = |primitives: &[Primitive]| crate::pair::launches(primitives, 10);
+    let launches = |first: &Primitive, next: &Primitive| {
+        crate::pair::launches(&records::operations![first.clone(), next.clone()], 10)
+    };
     for kind in KINDS {
         for rule in RULES {
             let expected = if METHODS.contains(&(kind, rule)) { 1 } else { 2 };
             let update = case.update(rule, Some(LOG_PRIOR));
-            assert_eq!(launches(&[case.loss(kind), update.clone()]), expected, "{kind:?} {rule:?}");
-            assert_eq!(launches(&[update, case.loss(kind)]), 2, "{rule:?} {kind:?}");
+            assert_eq!(launches(&case.loss(kind), &update), expected, "{kind:?} {rule:?}");
+            assert_eq!(launches(&update, &case.loss(kind)), 2, "{rule:?} {kind:?}");
         }
     }
     for (kind, rule) in METHODS {
         let apart = |change: &dyn Fn(&mut Primitive)| {
             let mut loss = case.loss(kind);
             change(&mut loss);
-            launches(&[loss, case.update(rule, None)])
+            launches(&loss, &case.update(rule, None))
         };
         let other = Tensor(9);
         let set_logits = |loss: &mut Primitive| {
@@ -387,7 +389,10 @@ fn extreme_rows() {
         }
         for (kind, rule) in METHODS {
             let what = format!("{classes} classes, {kind:?}, {rule:?}");
-            let outcome = pair.run_recorded(&[case.loss(kind), case.update(rule, None)], &case.values());
+            let outcome = pair.run_recorded(
+                &records::operations![case.loss(kind), case.update(rule, None)],
+                &case.values(),
+            );
             let nans = |tensor: Tensor| outcome.cpu[tensor.0].iter().filter(|v| v.is_nan()).count();
             assert!(nans(LOSS_ROWS) >= 2, "{what}");
             // CAVL's choice has no NaN.

@@ -1,18 +1,18 @@
 //! The CPU device: f32, all cores, the executable specification that kernels are compared with.
 //!
-//! Every primitive is a function over slices in the file of its family; [`CpuDevice`] finds the slices and calls it. Work is
+//! An operation asks the [`Call`] for its operands' slices and computes over them. Work is
 //! cut into pieces whose size does not depend on the number of threads, and partial sums are added in order, so results
 //! have the same bits on one core and on sixty.
 
 mod batch;
 mod batchnorm;
+mod call;
 mod confidence;
 pub mod convolution;
 mod linear;
 mod loss;
 mod memory;
 mod optimizer;
-mod pooling;
 mod prior;
 mod sinkhorn;
 mod solar;
@@ -21,14 +21,15 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::memory::Memory;
 use super::primitive::Occupied;
-use super::{Buffer, Device, Element, Primitive, Tensor};
+use super::{Buffer, Device, Element, Operation, Primitive};
+pub use call::Call;
+use call::Scratch;
 
 /// The processor's cores and main memory.
 pub struct CpuDevice {
     memory: Memory,
     pool: rayon::ThreadPool,
-    convolution: convolution::Workspace,
-    batchnorm: batchnorm::Workspace,
+    scratch: Scratch,
 }
 
 impl CpuDevice {
@@ -45,12 +46,7 @@ impl CpuDevice {
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;
-        Ok(Self {
-            memory: Memory::default(),
-            pool,
-            convolution: convolution::Workspace::default(),
-            batchnorm: batchnorm::Workspace::default(),
-        })
+        Ok(Self { memory: Memory::default(), pool, scratch: Scratch::default() })
     }
 
     /// Number of threads.
@@ -110,57 +106,24 @@ impl Device for CpuDevice {
         Ok(self.memory.i32(buffer)?.to_vec())
     }
 
-    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
-        let Self { memory, pool, convolution, batchnorm } = self;
+    fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
+        let Self { memory, pool, scratch } = self;
         pool.install(move || {
-            // The pool's thread has the memory to itself; primitives share slices of it, never the cells.
-            let memory: &Memory = memory;
-            let mut call = Call { memory, buffers, convolution, batchnorm };
-            call.run(primitive).with_context(|| format!("in the primitive '{}'", primitive.name()))
+            // The pool's thread has the memory to itself; operations share slices of it, never the cells.
+            let mut call = Call::new(memory, buffers, scratch);
+            operation.run(&mut call).with_context(|| format!("in the primitive '{}'", operation.name()))
         })
     }
 }
 
-/// One primitive with its operands' memory.
-struct Call<'a> {
-    memory: &'a Memory,
-    buffers: &'a [Buffer],
-    convolution: &'a mut convolution::Workspace,
-    batchnorm: &'a mut batchnorm::Workspace,
-}
-
-impl<'a> Call<'a> {
-    fn f32(&self, tensor: Tensor) -> Result<std::cell::Ref<'a, [f32]>> {
-        self.memory.f32(self.buffers[tensor.0])
-    }
-
-    fn f32_mut(&self, tensor: Tensor) -> Result<std::cell::RefMut<'a, [f32]>> {
-        self.memory.f32_mut(self.buffers[tensor.0])
-    }
-
-    fn i32(&self, tensor: Tensor) -> Result<std::cell::Ref<'a, [i32]>> {
-        self.memory.i32(self.buffers[tensor.0])
-    }
-
-    fn i32_mut(&self, tensor: Tensor) -> Result<std::cell::RefMut<'a, [i32]>> {
-        self.memory.i32_mut(self.buffers[tensor.0])
-    }
-
-    fn u8(&self, tensor: Tensor) -> Result<std::cell::Ref<'a, [u8]>> {
-        self.memory.u8(self.buffers[tensor.0])
-    }
-
-    fn optional(&self, tensor: Option<Tensor>) -> Result<Option<std::cell::Ref<'a, [f32]>>> {
-        tensor.map(|tensor| self.f32(tensor)).transpose()
-    }
-
+impl Call<'_> {
     /// Rows of a batchnorm that are there.
     fn there(&self, rows: usize, occupied: Option<Occupied>) -> Result<usize> {
         let Some(Occupied { count, rows_each }) = occupied else { return Ok(rows) };
         Ok((self.i32(count)?[0] as usize * rows_each).min(rows))
     }
 
-    fn run(&mut self, primitive: &Primitive) -> Result<()> {
+    pub(super) fn run(&mut self, primitive: &Primitive) -> Result<()> {
         use Primitive as P;
         match *primitive {
             P::SelectBatch { batch, order, step, index } => {
@@ -248,7 +211,7 @@ impl<'a> Call<'a> {
                     &self.f32(x)?,
                     &self.f32(w)?,
                     &mut self.f32_mut(y)?,
-                    self.convolution,
+                    self.scratch(),
                 );
             }
             P::ConvolutionDataGradient { shape, dy, w, dx, accumulate } => convolution::backward_data(
@@ -257,14 +220,14 @@ impl<'a> Call<'a> {
                 &self.f32(w)?,
                 &mut self.f32_mut(dx)?,
                 accumulate,
-                self.convolution,
+                self.scratch(),
             ),
             P::ConvolutionWeightGradient { shape, x, dy, dw } => convolution::backward_weight(
                 &shape,
                 &self.f32(x)?,
                 &self.f32(dy)?,
                 &mut self.f32_mut(dw)?,
-                self.convolution,
+                self.scratch(),
             ),
 
             P::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, occupied, y } => {
@@ -282,7 +245,7 @@ impl<'a> Call<'a> {
                     &x[here],
                     &mut self.f32_mut(running)?,
                     &mut statistics,
-                    self.batchnorm,
+                    self.scratch(),
                 );
                 let affine = self.f32(affine)?;
                 let residual = self.optional(residual)?;
@@ -342,7 +305,7 @@ impl<'a> Call<'a> {
                         &batch,
                         &mut dy[here],
                         &mut d_affine,
-                        self.batchnorm,
+                        self.scratch(),
                     );
                 } else {
                     batchnorm::sum(
@@ -351,7 +314,7 @@ impl<'a> Call<'a> {
                         &batch,
                         &self.f32(dy)?[here],
                         &mut d_affine,
-                        self.batchnorm,
+                        self.scratch(),
                     );
                 }
                 let (affine, dy) = (self.f32(affine)?, self.f32(dy)?);
@@ -364,13 +327,6 @@ impl<'a> Call<'a> {
                     &d_affine,
                     &mut dx[here],
                 );
-            }
-
-            P::AveragePool { positions, channels, x, y, .. } => {
-                pooling::forward(positions, channels, &self.f32(x)?, &mut self.f32_mut(y)?);
-            }
-            P::AveragePoolGradient { positions, channels, dy, dx, .. } => {
-                pooling::gradient(positions, channels, &self.f32(dy)?, &mut self.f32_mut(dx)?);
             }
 
             P::Linear { inputs, outputs, x, parameters, y, .. } => {
