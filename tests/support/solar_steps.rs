@@ -100,7 +100,7 @@ impl SolarSteps {
             StepRecorder::new([batch, len], rows, &Debias::None, &mut given, &mut network, &mut tape, device);
         let recorded = solar.record(&mut recorder).unwrap();
         let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
-        tape.push(Primitive::StepStatistics {
+        tape.push(records::ops::statistics::StepStatistics {
             batch,
             classes,
             logits: recorded.logits[0].0,

@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use super::Solar;
-use crate::device::primitive::MixedLoss;
+use super::operations::{ChooseSamples, MixedLoss};
 use crate::device::{Element, Primitive, Tensor};
 use crate::pll::mixup::Mixup;
 use crate::pll::recorder::StepRecorder;
@@ -32,12 +32,12 @@ impl Choice {
         let mixup = solar.mixup.tensors(tape);
         let [chosen, rows, partners] = [(); 3].map(|()| tape.temporary(Element::I32, batch));
         let count = tape.temporary(Element::I32, 1);
-        tape.push(Primitive::ChooseSamples {
+        tape.push(ChooseSamples {
             batch,
             classes,
             threshold: solar.settings.tau as f32,
             logits,
-            refined,
+            pseudo_labels: refined,
             class_prior,
             control,
             permutations: mixup.permutations,

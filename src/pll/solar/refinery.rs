@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 
+use super::operations::{MaskedSoftmax, Sinkhorn, SinkhornSettings, outcome};
 use crate::autograd::Tape;
-use crate::device::primitive::{SinkhornSettings, outcome};
 use crate::device::{Buffer, Device, Element, Primitive, Tensor};
 use crate::pll::recorder::StepRecorder;
 use crate::settings::SolarSettings;
@@ -20,7 +20,7 @@ pub struct Refinery {
     position: Buffer,
     /// r, f32 `[K]`.
     pub class_prior: Buffer,
-    /// See [`Primitive::Sinkhorn`].
+    /// See [`Sinkhorn::barrier`].
     barrier: Buffer,
 }
 
@@ -38,7 +38,7 @@ pub fn record_predictions(step: &mut StepRecorder<'_>, logits: Tensor) -> Tensor
     let (batch, classes) = (step.batch, step.rows.classes);
     let out = step.tape.temporary(Element::F32, batch * classes);
     let (candidates, index) = (step.rows.candidates, step.rows.index);
-    step.tape.push(Primitive::MaskedSoftmax { batch, classes, logits, candidates, index, out });
+    step.tape.push(MaskedSoftmax { batch, classes, logits, candidates, index, out });
     out
 }
 
@@ -136,7 +136,7 @@ impl Refinery {
         let labels = tape.temporary(Element::F32, batch * classes);
         let outcome = tape.temporary(Element::F32, outcome::LEN);
         let barrier = tape.persistent(self.barrier);
-        tape.push(Primitive::Sinkhorn {
+        tape.push(Sinkhorn {
             batch,
             queue_rows: self.blocks() * batch,
             classes,
@@ -145,7 +145,7 @@ impl Refinery {
             queue,
             class_prior,
             barrier,
-            refined: labels,
+            pseudo_labels: labels,
             outcome,
         });
         if let Some(store) = queue {

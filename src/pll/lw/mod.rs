@@ -3,14 +3,18 @@
 //! and one over the other classes. They are refreshed by every step from its own logits, for the next epoch; the authors' code
 //! makes a second forward after the step for them.
 
+mod disambiguation;
+mod losses;
+
 use anyhow::Result;
 
+pub use self::disambiguation::TwoSoftmaxes;
+pub use self::losses::{LeveragedCrossEntropy, LeveragedSigmoid};
 use super::confidence::Start;
 use super::label_method::LabelMethod;
 use super::method::{Learner, Method, Room};
 use super::registry::Entry;
 use crate::device::Device;
-use crate::device::primitive::{ConfidenceRule, LossKind};
 use crate::settings::LwLoss;
 
 /// LW for the registry.
@@ -36,19 +40,19 @@ pub struct LwSettings {
 }
 
 impl LwSettings {
-    fn method(&self) -> LabelMethod {
+    /// The method that they make.
+    pub fn method(&self) -> LabelMethod {
         let beta = self.beta as f32;
-        LabelMethod {
-            views: 1,
-            loss: match self.loss {
-                LwLoss::Sigmoid => LossKind::LeveragedSigmoid { beta },
-                LwLoss::CrossEntropy => LossKind::LeveragedCrossEntropy { beta },
-            },
-            rule: ConfidenceRule::Leveraged,
-            debiased_rule: ConfidenceRule::Leveraged,
-            reads_debias: true,
-            start: Start::UniformInsideAndOutside,
-        }
+        let (method, joint) = match self.loss {
+            LwLoss::Sigmoid => {
+                (LabelMethod::new(LeveragedSigmoid { beta }, TwoSoftmaxes), "leveraged_sigmoid_renew")
+            }
+            LwLoss::CrossEntropy => {
+                let loss = LeveragedCrossEntropy { beta };
+                (LabelMethod::new(loss, TwoSoftmaxes), "leveraged_cross_entropy_renew")
+            }
+        };
+        LabelMethod { joint: Some(joint), start: Start::UniformInsideAndOutside, ..method }
     }
 }
 
