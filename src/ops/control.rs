@@ -1,5 +1,5 @@
-//! Positions in a step's control block: f32 values in device memory that the host writes once an epoch, so that one recorded
-//! step serves all epochs. The kernels read the same positions, by `control.cuh`.
+//! Positions in a step's control block: f32 values in device memory that the host writes once an epoch, so
+//! that one recorded step serves all epochs. The kernels read the same positions, by `control.cuh`.
 
 /// Learning rate of the epoch.
 pub const LEARNING_RATE: usize = 0;

@@ -1,5 +1,5 @@
-//! What operations over rows of classes have in common: the softmax of a row and its first maximum on the CPU, and the
-//! threads that take a row on a GPU.
+//! What operations over rows of classes have in common: the softmax of a row and its first maximum on the
+//! CPU, and the threads that take a row on a GPU.
 
 /// Guards logarithms and divisions, as in the reference.
 pub const EPSILON: f32 = 1e-9;

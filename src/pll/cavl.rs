@@ -1,5 +1,6 @@
-//! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022; SPEC 6): one view,
-//! cross-entropy with the candidate of largest class activation value |z_k - 1| z_k; in the first epoch with all candidates alike.
+//! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022; SPEC 6):
+//! one view, cross-entropy with the candidate of largest class activation value |z_k - 1| z_k; in the first
+//! epoch with all candidates alike.
 
 use anyhow::Result;
 
@@ -29,10 +30,6 @@ pub fn method() -> LabelMethod {
 pub struct ActivationValue;
 
 impl Disambiguation for ActivationValue {
-    fn name(&self) -> &'static str {
-        "class activation value"
-    }
-
     fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
         let z = &views[0].logits;
         let value = |k: usize| (z[k] - 1.0).abs() * z[k];

@@ -1,7 +1,8 @@
-//! CC (Feng et al., "Provably consistent partial-label learning", NeurIPS 2020; SPEC 6): one view, -ln sum_{k in s} p_k.
+//! CC (Feng et al., "Provably consistent partial-label learning", NeurIPS 2020; SPEC 6): one view, -ln sum_{k
+//! in s} p_k.
 //!
-//! The loss reads no confidence row, so a debias acts at test only. The rows hold what the loss implies, s p / sum, for the
-//! figures on disambiguation alone.
+//! The loss reads no confidence row, so a debias acts at test only. The rows hold what the loss implies, s p
+//! / sum, for the figures on disambiguation alone.
 
 use anyhow::Result;
 
@@ -34,10 +35,6 @@ pub fn method() -> LabelMethod {
 pub struct CandidateSum;
 
 impl RowLoss for CandidateSum {
-    fn name(&self) -> &'static str {
-        "candidate sum"
-    }
-
     /// dz_k = p_k - `[k in s]` p_k / sum_s p.
     fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let Softmax { log_p, p } = softmax.of(row.logits);
@@ -68,10 +65,6 @@ impl RowLoss for CandidateSum {
 pub struct CandidateSoftmax;
 
 impl Disambiguation for CandidateSoftmax {
-    fn name(&self) -> &'static str {
-        "softmax over the candidates"
-    }
-
     fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
         confidence.fill(0.0);
         partial_softmax(confidence, &views[0].softmax.log_p, |k| candidates[k] != 0);

@@ -1,5 +1,5 @@
-//! PRODEN (Lv et al., "Progressive identification of true labels for partial-label learning", ICML 2020; SPEC 6): one view,
-//! -sum c_k ln p_k; c <- `[c>0]` p / sum, of debiased logits where there is a debias.
+//! PRODEN (Lv et al., "Progressive identification of true labels for partial-label learning", ICML 2020; SPEC
+//! 6): one view, -sum c_k ln p_k; c <- `[c>0]` p / sum, of debiased logits where there is a debias.
 
 use anyhow::Result;
 
@@ -26,10 +26,6 @@ pub fn method() -> LabelMethod {
 pub struct PositiveSoftmax;
 
 impl Disambiguation for PositiveSoftmax {
-    fn name(&self) -> &'static str {
-        "softmax over positive confidences"
-    }
-
     fn row(&self, confidence: &mut [f32], _: &[u8], views: &[View]) {
         let positive: Vec<bool> = confidence.iter().map(|&c| c > 0.0).collect();
         partial_softmax(confidence, &views[0].softmax.log_p, |k| positive[k]);

@@ -7,11 +7,11 @@ use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
 use records::device::gpu::driver::Gpu;
 use records::device::gpu::lower::Lowering;
-use records::device::{Buffer, Device, Element, Operation, Plan, Program, Tensor};
+use records::device::{Access, Buffer, Device, Element, Operation, Plan, Program, Tensor};
 use records::random::philox::{Purpose, Stream};
 
-/// An operand's values before the primitive runs. `Activations` are bf16 on a device of that precision (and rounded to bf16 for
-/// the CPU as well, so that both start from the same numbers).
+/// An operand's values before the primitive runs. `Activations` are bf16 on a device of that precision (and
+/// rounded to bf16 for the CPU as well, so that both start from the same numbers).
 #[derive(Clone, Debug)]
 pub enum Value {
     F32(Vec<f32>),
@@ -33,7 +33,8 @@ pub struct Pair {
     pub precision: Precision,
 }
 
-/// What both devices left in every operand, integers as f32 (of which those below 2^24 are exact); of u8 nothing.
+/// What both devices left in every operand, integers as f32 (of which those below 2^24 are exact); of u8
+/// nothing.
 pub struct Outcome {
     pub cpu: Vec<Vec<f32>>,
     pub kernels: Vec<Vec<f32>>,
@@ -53,6 +54,15 @@ impl Pair {
             Precision::Bf16 => values.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect(),
             Precision::F32 => values.to_vec(),
         }
+    }
+
+    /// What both devices start from.
+    fn rounded(&self, values: &[Value]) -> Vec<Value> {
+        let round = |value: &Value| match value {
+            Value::Activations(values) => Value::Activations(self.activations(values)),
+            other => other.clone(),
+        };
+        values.iter().map(round).collect()
     }
 
     fn upload(device: &mut dyn Device, value: &Value, activations: Element) -> Result<Buffer> {
@@ -95,11 +105,17 @@ impl Pair {
         Ok(buffer)
     }
 
-    /// Runs operations, whose tensor `i` holds `values[i]`, on both devices, one after the other as they come.
+    /// Runs operations, whose tensor `i` holds `values[i]`, on both devices, one after the other as they
+    /// come.
     pub fn run<T: Operation>(&mut self, operations: &[T], values: &[Value]) -> Outcome {
-        self.run_both(values, |device, buffers| {
-            operations.iter().try_for_each(|operation| device.execute(operation, buffers))
-        })
+        let outcome = self.run_both(values, |device, buffers| {
+            operations
+                .iter()
+                .try_for_each(|operation| device.execute(operation, &visible(device, operation, buffers)))
+        });
+        let written: Vec<Tensor> = operations.iter().flat_map(|operation| written(operation)).collect();
+        outcome.assert_read_only(&self.rounded(values), &written);
+        outcome
     }
 
     /// The same as one recorded plan, where neighbours that one kernel does together are lowered together.
@@ -115,13 +131,7 @@ impl Pair {
         values: &[Value],
         run: impl Fn(&mut dyn Device, &[Buffer]) -> Result<()>,
     ) -> Outcome {
-        let rounded: Vec<Value> = values
-            .iter()
-            .map(|value| match value {
-                Value::Activations(values) => Value::Activations(self.activations(values)),
-                other => other.clone(),
-            })
-            .collect();
+        let rounded = self.rounded(values);
         let activations = self.kernels.activations();
         let cpu = Self::run_on(&mut self.cpu, &run, &rounded, Element::F32);
         let kernels = Self::run_on(&mut *self.kernels, &run, &rounded, activations);
@@ -149,9 +159,45 @@ impl Pair {
     }
 }
 
+/// The buffers that an operation may see: on the CPU those of its operands alone. The others are no memory
+/// there, so that to touch one that is not stated is an error.
+fn visible(device: &dyn Device, operation: &dyn Operation, buffers: &[Buffer]) -> Vec<Buffer> {
+    let stated = operation.operands();
+    let see = |(number, &buffer): (usize, &Buffer)| match stated.iter().any(|o| o.tensor == Tensor(number)) {
+        false if device.name() == "cpu" => Buffer { allocation: usize::MAX, ..buffer },
+        _ => buffer,
+    };
+    buffers.iter().enumerate().map(see).collect()
+}
+
+/// The operands that an operation says it writes.
+fn written(operation: &dyn Operation) -> impl Iterator<Item = Tensor> {
+    operation.operands().into_iter().filter(|o| o.access != Access::Read).map(|o| o.tensor)
+}
+
 impl Outcome {
-    /// Asserts that an operand agrees: |kernels - cpu| <= relative * |cpu| + absolute * (root mean square of the CPU's values).
-    /// NaN must stand where the CPU has NaN. The message names the worst place.
+    /// Asserts that what began as `values` and is not `written` has the same bits on both devices as it began
+    /// with.
+    fn assert_read_only(&self, values: &[Value], written: &[Tensor]) {
+        for (number, value) in values.iter().enumerate().filter(|(n, _)| !written.contains(&Tensor(*n))) {
+            let before: Vec<u32> = match value {
+                Value::F32(values) | Value::Activations(values) => {
+                    values.iter().map(|v| v.to_bits()).collect()
+                }
+                Value::I32(values) => values.iter().map(|&v| (v as f32).to_bits()).collect(),
+                Value::U8(_) | Value::Output(_) | Value::ActivationOutput(_) | Value::IntegerOutput(_) => {
+                    continue;
+                }
+            };
+            for (device, after) in [("cpu", &self.cpu[number]), ("kernels", &self.kernels[number])] {
+                let same = after.iter().map(|v| v.to_bits()).eq(before.iter().copied());
+                assert!(same, "{device}: tensor {number} is no stated result, and has changed");
+            }
+        }
+    }
+
+    /// Asserts that an operand agrees: |kernels - cpu| <= relative * |cpu| + absolute * (root mean square of
+    /// the CPU's values). NaN must stand where the CPU has NaN. The message names the worst place.
     pub fn assert_close(&self, what: &str, tensor: Tensor, relative: f64, absolute: f64) {
         let (cpu, kernels) = (&self.cpu[tensor.0], &self.kernels[tensor.0]);
         assert_eq!(cpu.len(), kernels.len(), "{what}: length");

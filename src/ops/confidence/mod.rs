@@ -1,6 +1,6 @@
-//! Disambiguation: confidence rows are renewed from what the network says of a sample's views.
+//! Disambiguation of confidence rows by what the network says of a sample's views.
 //!
-//! By which rule a row is renewed, a [`Disambiguation`] says: a value of the method that it belongs to.
+//! How a row is disambiguated, a [`Disambiguation`] says: a value of the method that it belongs to.
 
 mod cpu;
 mod gpu;
@@ -18,18 +18,15 @@ use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// A rule by which a confidence row c is renewed from the logits z of a sample's views, less the log-prior where there is one;
-/// p is their softmax, s the candidate row.
+/// How a confidence row c is disambiguated by the logits z of a sample's views, less the log-prior where
+/// there is one; p is their softmax, s the candidate row.
 pub trait Disambiguation: Any + Debug + Send + Sync {
-    /// A short name, for errors.
-    fn name(&self) -> &'static str;
-
     /// Views of a sample that it reads.
     fn views(&self) -> usize {
         1
     }
 
-    /// Renews c on the CPU.
+    /// Disambiguates c on the CPU.
     fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]);
 
     /// Floating-point operations for each class of a view.
@@ -37,14 +34,15 @@ pub trait Disambiguation: Any + Debug + Send + Sync {
         10.0
     }
 
-    /// Appends the launches of `of`, whose rule it is: [`Disambiguate::lower_rows`], where its kernel is in `loss_by_kind.cu`.
+    /// Appends the launches of `of`, which it is part of: [`Disambiguate::lower_rows`], where its kernel is
+    /// in `loss_by_kind.cu`.
     ///
     /// # Errors
     /// Where a shape is beyond what the kernel does.
     fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()>;
 
-    /// Appends launches that do `loss` and then `of`, whose rule it is, of the same rows together, if there are such; returns
-    /// whether: the kernel of `loss_by_kind.cu` that both name.
+    /// Appends launches that do `loss` and then `of`, which it is part of, on the same rows together, if
+    /// there are such; returns whether: the kernel of `loss_by_kind.cu` that both name.
     ///
     /// # Errors
     /// As [`Disambiguation::lower`].
@@ -58,7 +56,7 @@ pub trait Disambiguation: Any + Debug + Send + Sync {
 }
 
 impl dyn Disambiguation {
-    /// This rule as a `T`, if it is one.
+    /// This disambiguation as a `T`, if it is one.
     pub fn downcast<T: Disambiguation>(&self) -> Option<&T> {
         (self as &dyn Any).downcast_ref()
     }
@@ -73,8 +71,9 @@ pub struct View {
     pub softmax: Softmax,
 }
 
-/// Renews the rows `index` of `confidence` `[N,K]` from the first rows of logits `[R,K]`, view after view of B, where
-/// control`[UPDATE]` is not 0. `candidates` u8 `[N,K]`; `log_prior` `[K]` is subtracted from the logits.
+/// Disambiguates the rows `index` of `confidence` `[N,K]` from the first rows of logits `[R,K]`, view after
+/// view of B, where control`[UPDATE]` is not 0. `candidates` u8 `[N,K]`; `log_prior` `[K]` is subtracted from
+/// the logits.
 #[derive(Clone, Debug)]
 pub struct Disambiguate {
     pub disambiguation: Arc<dyn Disambiguation>,
@@ -100,7 +99,7 @@ impl Disambiguate {
 
 impl Operation for Disambiguate {
     fn name(&self) -> &'static str {
-        "disambiguate"
+        "disambiguation"
     }
 
     fn operands(&self) -> Vec<Operand> {

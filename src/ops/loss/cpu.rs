@@ -8,8 +8,8 @@ use crate::device::cpu::Call;
 use crate::ops::control::MIXUP;
 use crate::ops::rows::{EPSILON, Softmax};
 
-/// -ln(|1-p|+eps) and its derivative by p: what pushes a class down. A wrong class at p = 1 exactly gets no gradient, as |x| has none
-/// at 0 in the reference.
+/// -ln(|1-p|+eps) and its derivative by p: what pushes a class down. A wrong class at p = 1 exactly gets no
+/// gradient, as |x| has none at 0 in the reference.
 pub fn negative(p: f32) -> (f64, f32) {
     let rest = 1.0 - p;
     let distance = rest.abs() + EPSILON;

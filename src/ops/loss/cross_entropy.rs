@@ -8,10 +8,6 @@ use crate::ops::rows::Softmax;
 pub struct CrossEntropy;
 
 impl RowLoss for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "cross-entropy"
-    }
-
     /// dz_k = p_k C - c_k, C = sum c.
     fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let Softmax { log_p, p } = softmax.of(row.logits);

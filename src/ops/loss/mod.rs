@@ -25,9 +25,6 @@ use crate::device::{Operand, Operation, Tensor};
 
 /// The loss of one row of logits z, p = softmax(z), against a row c of weights and the candidates s (SPEC 6).
 pub trait RowLoss: Any + Debug + Send + Sync {
-    /// A short name, for errors.
-    fn name(&self) -> &'static str;
-
     /// The loss of a row on the CPU; writes its gradient times `scale` to `d_logits`.
     fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64;
 
@@ -54,7 +51,7 @@ pub trait RowLoss: Any + Debug + Send + Sync {
         0.0
     }
 
-    /// Appends the launch of `of`, whose loss it is.
+    /// Appends the launch of `of`, which it is part of.
     ///
     /// # Errors
     /// Where a shape is beyond what the kernel does.
@@ -87,20 +84,23 @@ pub struct Row<'a> {
 pub enum Term {
     /// The loss of the views as they are.
     Plain,
-    /// The loss of mixed views, a further term: gradient and loss are multiplied by control`[MIXUP]`, and the loss is added to what
-    /// `loss_rows` holds. A weight of 0 gives 0 whatever the logits are.
+    /// The loss of mixed views, a further term: gradient and loss are multiplied by control`[MIXUP]`, and the
+    /// loss is added to what `loss_rows` holds. A weight of 0 gives 0 whatever the logits are.
     Mixed { control: Tensor },
 }
 
-/// The losses of `views` views of B samples: view v of sample b has row first + v B + b of `logits` `[R,K]`. The target of sample b is
-/// row index`[b]` of a store `target` `[N,K]`, or row b of `target` `[B,K]` without `index`; `candidates` u8 `[N,K]` likewise.
+/// The losses of `views` views of B samples: view v of sample b has row first + v B + b of `logits` `[R,K]`.
+/// The target of sample b is row index`[b]` of a store `target` `[N,K]`, or row b of `target` `[B,K]` without
+/// `index`; `candidates` u8 `[N,K]` likewise.
 ///
-/// The same rows of `d_logits` `[R,K]` = the gradient of the mean over B; `loss_rows` `[B]` = each sample's sum over its views.
+/// The same rows of `d_logits` `[R,K]` = the gradient of the mean over B; `loss_rows` `[B]` = each sample's
+/// sum over its views.
 #[derive(Clone, Debug)]
 pub struct Loss {
     pub row_loss: Arc<dyn RowLoss>,
     pub term: Term,
-    /// The kernel that does this loss and, of the same rows, the disambiguation behind it, where that names the same one.
+    /// The kernel that does this loss and, of the same rows, the disambiguation behind it, where that names
+    /// the same one.
     pub joint: Option<&'static str>,
     pub batch: usize,
     pub classes: usize,
@@ -120,7 +120,7 @@ impl Loss {
         gpu::lower(self, gpu);
     }
 
-    /// Whether it is the loss of the very rows that `next` renews, before they are renewed.
+    /// Whether it is the loss of the very rows that `next` disambiguates.
     fn is_of_rows_of(&self, next: &Disambiguate) -> bool {
         let here = (self.batch, self.classes, self.views, self.logits, self.index);
         (self.term, self.first) == (Term::Plain, 0)

@@ -17,8 +17,8 @@ pub mod counter {
     pub const LOSS: usize = 1;
     /// Rows whose weak view's largest logit is the true class.
     pub const CORRECT: usize = 2;
-    /// From here on [`CountFiniteSteps`](super::CountFiniteSteps) watches: n after n steps that were all finite, -n where step n
-    /// (from 1) was the first that was not.
+    /// From here on [`CountFiniteSteps`](super::CountFiniteSteps) watches: n after n steps that were all
+    /// finite, -n where step n (from 1) was the first that was not.
     pub const WATCHED: usize = 3;
     /// Logits of a step's forwards, of which there are up to three.
     pub const LOGITS: [usize; 3] = [3, 4, 5];
@@ -32,7 +32,8 @@ pub mod counter {
     pub const LEN: usize = 8;
 }
 
-/// counters += the step's mean loss and its correct weak-view predictions, of the first rows of `logits` `[R,K]`; see [`counter`].
+/// counters += the step's mean loss and its correct weak-view predictions, of the first rows of `logits`
+/// `[R,K]`; see [`counter`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepStatistics {
     pub batch: usize,
@@ -46,8 +47,8 @@ pub struct StepStatistics {
     pub counters: Tensor,
 }
 
-/// Whether the first `len` of `values` f32 are all finite: counters`[slot]` = n >= 0 becomes n + 1 if they are, -(n + 1) if not; a
-/// negative one stays.
+/// Whether the first `len` of `values` f32 are all finite: counters`[slot]` = n >= 0 becomes n + 1 if they
+/// are, -(n + 1) if not; a negative one stays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountFiniteSteps {
     pub len: usize,
@@ -56,8 +57,9 @@ pub struct CountFiniteSteps {
     pub counters: Tensor,
 }
 
-/// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class]; over the
-/// candidates u8 `[N,K]` alone where they are given, no NaN being larger than anything then.
+/// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the
+/// true class]; over the candidates u8 `[N,K]` alone where they are given, no NaN being larger than anything
+/// then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfidenceStatistics {
     pub rows: usize,

@@ -12,11 +12,8 @@ use crate::ops::rows::Softmax;
 pub struct Consistency;
 
 impl RowLoss for Consistency {
-    fn name(&self) -> &'static str {
-        "consistency"
-    }
-
-    /// dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - c_k with g_k = `[c_k=0]` sign(1-p_k) / (|1-p_k|+eps), C = sum c.
+    /// dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - c_k with g_k = `[c_k=0]` sign(1-p_k) / (|1-p_k|+eps), C =
+    /// sum c.
     fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let Softmax { log_p, p } = softmax.of(row.logits);
         let c = row.target;

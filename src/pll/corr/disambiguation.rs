@@ -11,21 +11,15 @@ use crate::ops::rows::EPSILON;
 /// The root of the product p^w p^s of both views' probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViewProduct {
-    /// r = sqrt(`[c>0]` p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good (SPEC 6).
+    /// r = sqrt(`[c>0]` p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good
+    /// (SPEC 6).
     OverPositive,
-    /// With a debias: r = s p^w p^s; r <- r / (sum r + eps); c <- sqrt(r) / (sum sqrt(r) + eps). Masked by the candidate set, so a
-    /// dropped class can come back. Both eps act when all products are tiny.
+    /// With a debias: r = s p^w p^s; r <- r / (sum r + eps); c <- sqrt(r) / (sum sqrt(r) + eps). Masked by
+    /// the candidate set, so a dropped class can come back. Both eps act when all products are tiny.
     OverCandidates,
 }
 
 impl Disambiguation for ViewProduct {
-    fn name(&self) -> &'static str {
-        match self {
-            ViewProduct::OverPositive => "product of views over positive confidences",
-            ViewProduct::OverCandidates => "product of views over the candidates",
-        }
-    }
-
     fn views(&self) -> usize {
         2
     }

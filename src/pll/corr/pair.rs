@@ -1,4 +1,5 @@
-//! Launches of the pair kernels of `loss.cu`: the loss of two views, the disambiguation of the rows it is against, or both at once.
+//! Launches of the pair kernels of `loss.cu`: the loss of two views, the disambiguation of the rows it is
+//! against, or both at once.
 
 use super::ViewProduct;
 use crate::device::Tensor;
@@ -42,13 +43,13 @@ pub(super) fn lower_loss(of: &Loss, gpu: &mut Lowering<'_>) -> bool {
 }
 
 /// Lowers a disambiguation.
-pub(super) fn lower_disambiguation(of: &Disambiguate, rule: ViewProduct, gpu: &mut Lowering<'_>) {
-    launch(&Rows::of(of), None, Some((of, rule)), gpu);
+pub(super) fn lower_disambiguation(of: &Disambiguate, product: ViewProduct, gpu: &mut Lowering<'_>) {
+    launch(&Rows::of(of), None, Some((of, product)), gpu);
 }
 
 /// Lowers a loss and the disambiguation of its rows as one launch.
-pub(super) fn lower_both(loss: &Loss, next: &Disambiguate, rule: ViewProduct, gpu: &mut Lowering<'_>) {
-    launch(&Rows::of(next), Some(loss), Some((next, rule)), gpu);
+pub(super) fn lower_both(loss: &Loss, next: &Disambiguate, product: ViewProduct, gpu: &mut Lowering<'_>) {
+    launch(&Rows::of(next), Some(loss), Some((next, product)), gpu);
 }
 
 fn launch(
@@ -69,7 +70,7 @@ fn launch(
         .pointer(gpu.optional(next.and_then(|(next, _)| next.log_prior)))
         .count(batch)
         .count(classes)
-        .count(usize::from(next.is_some_and(|(_, rule)| rule == ViewProduct::OverCandidates)));
+        .count(usize::from(next.is_some_and(|(_, product)| product == ViewProduct::OverCandidates)));
     let name = match classes.div_ceil(32) {
         0..=1 => "pair_32",
         2 => "pair_64",

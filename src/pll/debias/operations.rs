@@ -1,5 +1,5 @@
-//! The class-prior estimate of RECORDS (ICLR 2023, section 4): softmax of the classifier applied to the moving mean feature. Its
-//! kernels are those of `prior.cu`.
+//! The class-prior estimate of RECORDS (ICLR 2023, section 4): softmax of the classifier applied to the
+//! moving mean feature. Its kernels are those of `prior.cu`.
 
 use anyhow::Result;
 

@@ -10,10 +10,6 @@ use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax
 pub struct TwoSoftmaxes;
 
 impl Disambiguation for TwoSoftmaxes {
-    fn name(&self) -> &'static str {
-        "softmaxes inside and outside the candidates"
-    }
-
     fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
         let log_p = &views[0].softmax.log_p;
         partial_softmax(confidence, log_p, |k| candidates[k] != 0);

@@ -3,7 +3,8 @@
 use crate::ops::loss::{Row, RowLoss, negative};
 use crate::ops::rows::Softmax;
 
-/// With the sigmoid loss psi(z) = 1 / (1 + e^z): sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k).
+/// With the sigmoid loss psi(z) = 1 / (1 + e^z): sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k
+/// psi(-z_k).
 #[derive(Clone, Copy, Debug)]
 pub struct LeveragedSigmoid {
     pub beta: f32,
@@ -16,10 +17,6 @@ pub struct LeveragedCrossEntropy {
 }
 
 impl RowLoss for LeveragedSigmoid {
-    fn name(&self) -> &'static str {
-        "leveraged sigmoid"
-    }
-
     /// psi' = -psi(z) psi(-z).
     fn row(&self, row: &Row<'_>, _: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let beta = self.beta;
@@ -49,12 +46,8 @@ impl RowLoss for LeveragedSigmoid {
 }
 
 impl RowLoss for LeveragedCrossEntropy {
-    fn name(&self) -> &'static str {
-        "leveraged cross-entropy"
-    }
-
-    /// dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - `[k in s]` c_k with g_k = `[k not in s]` beta c_k sign(1-p_k) / (|1-p_k|+eps),
-    /// C = sum of c over s.
+    /// dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - `[k in s]` c_k with g_k = `[k not in s]` beta c_k
+    /// sign(1-p_k) / (|1-p_k|+eps), C = sum of c over s.
     fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let beta = self.beta;
         let Softmax { log_p, p } = softmax.of(row.logits);

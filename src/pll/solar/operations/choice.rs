@@ -11,9 +11,10 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::rows::{Softmax, argmax};
 
-/// SoLar's choice of samples (SPEC 7, step 5) from weak logits `[B,K]`, pseudo-labels Q `[B,K]` and the class prior r `[K]`: for each
-/// class j the max(1, min(ceil(B r_j rho), n_j)) of least -sum Q ln p among the n_j rows whose first maximum of Q is j, the earlier
-/// row where equal, a NaN last; and each row with sum Q p > `threshold`. None where control`[ETA]` is 0.
+/// SoLar's choice of samples (SPEC 7, step 5) from weak logits `[B,K]`, pseudo-labels Q `[B,K]` and the class
+/// prior r `[K]`: for each class j the max(1, min(ceil(B r_j rho), n_j)) of least -sum Q ln p among the n_j
+/// rows whose first maximum of Q is j, the earlier row where equal, a NaN last; and each row with sum Q p >
+/// `threshold`. None where control`[ETA]` is 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChooseSamples {
     pub batch: usize,
@@ -30,8 +31,8 @@ pub struct ChooseSamples {
     pub chosen: Tensor,
     /// i32 `[B]`: the chosen rows ascending, -1 behind.
     pub rows: Tensor,
-    /// i32 `[B]`: rows in another order, -1 behind: with n chosen, those of the numbers of this step's permutation below n, in its
-    /// order.
+    /// i32 `[B]`: rows in another order, -1 behind: with n chosen, those of the numbers of this step's
+    /// permutation below n, in its order.
     pub partners: Tensor,
     /// i32 `[1]`: how many.
     pub count: Tensor,
@@ -194,8 +195,8 @@ mod tests {
         out
     }
 
-    /// Rows 0, 1, 2 are of class 0 with equal losses, row 3 of class 1. B r_0 rho = 4 * 0.5 * 0.5 = 1 gives class 0 one row, the
-    /// first of equals; class 1 with r = 0 still one.
+    /// Rows 0, 1, 2 are of class 0 with equal losses, row 3 of class 1. B r_0 rho = 4 * 0.5 * 0.5 = 1 gives
+    /// class 0 one row, the first of equals; class 1 with r = 0 still one.
     #[test]
     fn each_class_gives_its_share_and_at_least_one() {
         let pseudo_labels = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
@@ -218,7 +219,8 @@ mod tests {
         assert_eq!(chosen, [0, 0, 1]);
     }
 
-    /// Every third of 60 rows of one class has a NaN loss; sorting by a comparison that is no order may panic.
+    /// Every third of 60 rows of one class has a NaN loss; sorting by a comparison that is no order may
+    /// panic.
     #[test]
     fn rows_of_nan_come_last() {
         let pseudo_labels = [1.0, 0.0].repeat(60);

@@ -10,10 +10,11 @@ use crate::device::{Operand, Operation, Tensor};
 use crate::ops::loss::{CrossEntropy, Row, RowLoss};
 use crate::ops::rows::{Softmax, row_threads};
 
-/// The loss of SoLar (SPEC 7, step 6). With A the chosen rows, U the others, H(q, z) = -sum q ln softmax(z), eta from `control`:
-/// eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the first |A| mixed rows of H(Q', z')) + (1 - eta) mean_U H(c, z^w),
-/// a mean over nothing being 0; and mean H(c, z^w) where A is empty. Logits, their gradients and Q, Q' are `[B,K]`, c the rows
-/// `index` of `confidence`. `loss_rows` `[B]`: their sum over B is the loss.
+/// The loss of SoLar (SPEC 7, step 6). With A the chosen rows, U the others, H(q, z) = -sum q ln softmax(z),
+/// eta from `control`: eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the first |A| mixed rows of H(Q',
+/// z')) + (1 - eta) mean_U H(c, z^w), a mean over nothing being 0; and mean H(c, z^w) where A is empty.
+/// Logits, their gradients and Q, Q' are `[B,K]`, c the rows `index` of `confidence`. `loss_rows` `[B]`:
+/// their sum over B is the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SolarLoss {
     pub batch: usize,

@@ -1,5 +1,5 @@
-//! The operations of SoLar: predictions masked by the candidates and counted by class, Sinkhorn's iteration, the choice of reliable
-//! samples, and the loss over chosen and other samples (SPEC 7).
+//! The operations of SoLar: predictions masked by the candidates and counted by class, Sinkhorn's iteration,
+//! the choice of reliable samples, and the loss over chosen and other samples (SPEC 7).
 
 mod choice;
 mod loss;
@@ -16,7 +16,8 @@ use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::gpu::lower::Lowering;
 use crate::ops::control;
 
-/// Where eta lies in the step's control block: the weight of the losses of the chosen samples. 0: none are chosen.
+/// Where eta lies in the step's control block: the weight of the losses of the chosen samples. 0: none are
+/// chosen.
 pub const ETA: usize = control::OWN;
 /// Where rho does: the share of a class's expected samples that is chosen.
 pub const RHO: usize = control::OWN + 1;

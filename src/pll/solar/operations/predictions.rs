@@ -9,7 +9,8 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::rows::{Softmax, argmax, row_threads};
 
-/// M `[B,K]` = softmax(z) s of logits `[B,K]` and the rows `index` of `candidates` u8 `[N,K]`: SoLar's predictions.
+/// M `[B,K]` = softmax(z) s of logits `[B,K]` and the rows `index` of `candidates` u8 `[N,K]`: SoLar's
+/// predictions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskedSoftmax {
     pub batch: usize,

@@ -8,14 +8,16 @@ use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// The label refinery of SoLar (SPEC 7): pseudo-labels `[B,K]` of `predictions` M `[B,K]` whose class frequencies over
-/// P = [`queue` `[L,K]`; M] follow `class_prior` r `[K]`. The queue takes part once it is full, which is when its last row is
-/// not all zero: read on the device, so that the shapes and the launch stay the same throughout a run.
+/// The label refinery of SoLar (SPEC 7): pseudo-labels `[B,K]` of `predictions` M `[B,K]` whose class
+/// frequencies over P = [`queue` `[L,K]`; M] follow `class_prior` r `[K]`. The queue takes part once it is
+/// full, which is when its last row is not all zero: read on the device, so that the shapes and the launch
+/// stay the same throughout a run.
 ///
-/// Of n rows with A = P^power: b = 1/n; then rounds of a = r / (A^T b), b = (1/n) / (A a); the result is n a_k A_jk b_j. After
-/// every `check_every`-th round the error is sum a + sum b (at first 1e6); no round is begun below `tolerance`. A NaN error, or a
-/// result that is not finite, starts the one relaxed attempt: zeros of P become `relaxation`, and the result is 0 there.
-/// Vectors are f32: overflow is what makes an infeasible problem show.
+/// Of n rows with A = P^power: b = 1/n; then rounds of a = r / (A^T b), b = (1/n) / (A a); the result is n
+/// a_k A_jk b_j. After every `check_every`-th round the error is sum a + sum b (at first 1e6); no round is
+/// begun below `tolerance`. A NaN error, or a result that is not finite, starts the one relaxed attempt:
+/// zeros of P become `relaxation`, and the result is 0 there. Vectors are f32: overflow is what makes an
+/// infeasible problem show.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sinkhorn {
     pub batch: usize,
@@ -26,8 +28,8 @@ pub struct Sinkhorn {
     pub predictions: Tensor,
     pub queue: Option<Tensor>,
     pub class_prior: Tensor,
-    /// i32 `[2]` that belongs to devices that meet at a barrier within the operation: zero before the first run, never touched by
-    /// others.
+    /// i32 `[2]` that belongs to devices that meet at a barrier within the operation: zero before the first
+    /// run, never touched by others.
     pub barrier: Tensor,
     pub pseudo_labels: Tensor,
     /// f32, see [`outcome`].
@@ -226,8 +228,8 @@ impl Scaling {
         scaling
     }
 
-    /// a = r / (A^T b), b = (1/n) / (A a). The sums are in f64 and rounded: only their results can overflow, as in any order
-    /// of f32 additions.
+    /// a = r / (A^T b), b = (1/n) / (A a). The sums are in f64 and rounded: only their results can overflow,
+    /// as in any order of f32 additions.
     fn round(&mut self, class_prior: &[f32], share: f32) {
         let classes = class_prior.len();
         let blocks: Vec<Vec<f64>> = self
