@@ -21,7 +21,7 @@ pub struct LabelMethod {
     pub views: usize,
     /// Loss of a view.
     pub row_loss: Arc<dyn RowLoss>,
-    /// How rows are renewed without and with a debias.
+    /// Without and with a debias.
     pub disambiguation: Arc<dyn Disambiguation>,
     pub debiased_disambiguation: Arc<dyn Disambiguation>,
     /// The kernel of `loss_by_kind.cu` that does loss and disambiguation at once, if there is one.
@@ -33,8 +33,8 @@ pub struct LabelMethod {
 }
 
 impl LabelMethod {
-    /// A loss of each view that `disambiguation` reads, which reads debiased logits where there are; rows start uniform, and no
-    /// kernel does both.
+    /// The loss of each view that `disambiguation` reads. That takes debiased logits where there are such, rows
+    /// start uniform, and no kernel does both.
     pub fn new(row_loss: impl RowLoss, disambiguation: impl Disambiguation) -> Self {
         let disambiguation: Arc<dyn Disambiguation> = Arc::new(disambiguation);
         Self {
