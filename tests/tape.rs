@@ -63,8 +63,11 @@ impl Leaves {
     }
 }
 
+/// Records a graph; returns its results.
+type Graph = fn(Leaves, &mut Tape) -> Vec<Tensor>;
+
 /// Sum of the logits, each weighted, and the gradients of x and the parameters.
-fn run(values: &Values, graph: fn(Leaves, &mut Tape) -> Vec<Tensor>) -> (f64, Vec<Vec<f32>>) {
+fn run(values: &Values, graph: Graph) -> (f64, Vec<Vec<f32>>) {
     let mut device = CpuDevice::new(1).unwrap();
     let mut upload = |values: &[f32]| -> Buffer {
         let buffer = device.allocate(Element::F32, values.len(), "a test").unwrap();
@@ -108,7 +111,7 @@ fn run(values: &Values, graph: fn(Leaves, &mut Tape) -> Vec<Tensor>) -> (f64, Ve
 /// about 1e-4; the graphs' curvature adds less than a hundredth of the largest gradient.
 #[test]
 fn gradients_of_tensors_used_several_times_are_added() {
-    let graphs: [(&str, fn(Leaves, &mut Tape) -> Vec<Tensor>); 8] = [
+    let graphs: [(&str, Graph); 8] = [
         ("shared weights", |l, tape| {
             let once = l.convolution(tape, l.x);
             let twice = l.convolution(tape, once);
