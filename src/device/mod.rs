@@ -12,6 +12,7 @@
 
 pub mod convolution_shape;
 pub mod cpu;
+#[warn(missing_docs)]
 pub mod gpu;
 pub mod primitive;
 
@@ -23,10 +24,13 @@ pub use primitive::{Primitive, Tensor};
 /// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
+    /// IEEE single precision.
     F32,
     /// The upper half of an f32: what a GPU stores activations and weight copies as.
     Bf16,
+    /// Signed 32-bit integers: classes, positions, counts.
     I32,
+    /// Bytes: images, and candidate sets as 0 or 1.
     U8,
 }
 
@@ -97,6 +101,7 @@ impl Plan {
 /// One launch of a recorded plan and the time it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
+    /// Function name.
     pub kernel: &'static str,
     /// Measured on a GPU, predicted by the interpreter.
     pub seconds: f64,
