@@ -7,6 +7,7 @@
 //! | layer | file |
 //! |---|---|
 //! | the primitives, their operands and costs | `primitive.rs` |
+//! | what a machine can do at most | `limits.rs` |
 //! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
 //! | the GPU kernels behind a driver | `gpu/` |
 
@@ -14,11 +15,13 @@ pub mod convolution_shape;
 pub mod cpu;
 #[warn(missing_docs)]
 pub mod gpu;
+pub mod limits;
 pub mod primitive;
 
 use anyhow::Result;
 
 pub use convolution_shape::ConvolutionShape;
+pub use limits::Limits;
 pub use primitive::{Primitive, Tensor};
 
 /// The type of a buffer's elements.
@@ -155,6 +158,11 @@ pub trait Device {
     /// Prepares a plan for replays; called once, when it is finished. Returns what [`Plan::recording`] is to hold.
     fn record(&mut self, _plan: &Plan) -> Result<usize> {
         Ok(0)
+    }
+
+    /// What the machine can do at most, measured or of a data sheet; `None` where that is not known.
+    fn limits(&mut self) -> Option<Limits> {
+        None
     }
 
     /// Waits until everything asked for has been done.

@@ -8,6 +8,7 @@ mod batch;
 mod batchnorm;
 mod confidence;
 pub mod convolution;
+mod limits;
 mod linear;
 mod loss;
 mod memory;
@@ -118,6 +119,10 @@ impl Device for CpuDevice {
             let mut call = Call { memory, buffers, convolution, batchnorm };
             call.run(primitive).with_context(|| format!("in the primitive '{}'", primitive.name()))
         })
+    }
+
+    fn limits(&mut self) -> Option<super::Limits> {
+        Some(limits::measure(&self.pool))
     }
 }
 

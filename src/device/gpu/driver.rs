@@ -4,7 +4,9 @@
 
 use anyhow::Result;
 
+use super::Precision;
 use super::launch::Launch;
+use crate::device::Limits;
 
 /// A range of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,11 @@ pub trait Driver {
 
     /// Runs a recorded sequence.
     fn replay(&mut self, sequence: usize) -> Result<()>;
+
+    /// What the GPU can do at most with activations of that precision; `None` where that is not known.
+    fn limits(&self, _precision: Precision) -> Option<Limits> {
+        None
+    }
 
     /// Waits until everything launched has ended.
     fn synchronise(&mut self) -> Result<()>;
