@@ -186,7 +186,7 @@ fn operations(training: &Training, device: &mut dyn Device) -> Result<Vec<(&'sta
     Ok(costs)
 }
 
-/// Whether a device tells times of a GPU that it only models.
+/// Whether a device's times are those of a GPU that it only models.
 fn is_predicted(device: &dyn Device) -> bool {
     device.name() == "sim"
 }

@@ -38,7 +38,7 @@ pub(super) fn measure(pool: &ThreadPool) -> Limits {
     Limits {
         flops: (threads * 2 * CHAINS * LANES * LENGTH) as f64 / arithmetic,
         bytes: (threads * part * 2 * size_of::<f32>()) as f64 / copying,
-        source: "measured on these threads",
+        source: "measured on these threads; data that stays in caches is faster",
     }
 }
 
@@ -67,9 +67,18 @@ fn chains(a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn fused(a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
-    let mut sums = [[1.0f32; LANES]; CHAINS];
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm256_storeu_ps};
+
+    let (a, b) = (_mm256_set1_ps(a), _mm256_set1_ps(b));
+    let mut sums = [_mm256_set1_ps(1.0); CHAINS];
     for _ in 0..LENGTH {
-        sums.iter_mut().flatten().for_each(|sum| *sum = sum.mul_add(a, b));
+        // Twelve sums and two factors: they stay in the sixteen registers.
+        sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(*sum, a, b));
     }
-    sums
+    let mut last = [[0.0; LANES]; CHAINS];
+    for (last, sum) in last.iter_mut().zip(sums) {
+        // SAFETY: `last` holds eight values.
+        unsafe { _mm256_storeu_ps(last.as_mut_ptr(), sum) };
+    }
+    last
 }
