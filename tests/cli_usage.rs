@@ -38,6 +38,7 @@ fn assert_one_line(arguments: &[&str], output: &Output, parts: &[&str]) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn bad_usage_is_one_line_and_exit_code_2() {
     let cases: &[(&[&str], &[&str])] = &[
         (&[], &["a command is missing", "train", "doctor"]),

@@ -256,7 +256,7 @@ fn add(rows: &mut Vec<Row>, case: &str, costs: BTreeMap<Kernel, Counters>) {
 
 fn table(rows: &[Row]) -> String {
     let gpu = Gpu::built_in("rtx3090").unwrap();
-    let version = records::device::gpu::probe::nvrtc().unwrap().version;
+    let version = records::device::gpu::nvrtc_search::find().unwrap().version;
     let mut text = format!(
         "Counted by the interpreter on PTX of NVRTC {}.{}: warp instructions; tensor-core MFLOP; 32-byte sectors loaded and stored, with the\n\
          least that could hold the bytes; passes lost to bank conflicts; barriers. Predicted time on an RTX 3090, in us, and what limits it.\n",

@@ -13,6 +13,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::output;
 use crate::data::fetch::archives::{CIFAR10, CIFAR100};
 use crate::device::gpu::cache::Place;
+use crate::device::gpu::nvrtc_search;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
 use crate::settings::Settings;
 use crate::text::printable;
@@ -87,7 +88,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     output::print(&output::table(&rows))?;
     match arguments.require.as_deref() {
         Some("gpu") => probe::usable().map(|_| ()).map_err(|missing| usage!("no GPU to use: {missing}")),
-        Some(_) => probe::nvrtc().map(|_| ()).map_err(|reason| usage!("{reason}; {INSTALL_NVRTC}")),
+        Some(_) => nvrtc_search::find().map(|_| ()).map_err(|reason| usage!("{reason}; {INSTALL_NVRTC}")),
         None => Ok(()),
     }
 }
@@ -114,7 +115,7 @@ fn device_of_auto() -> String {
 }
 
 fn nvrtc() -> String {
-    match probe::nvrtc() {
+    match nvrtc_search::find() {
         Ok(nvrtc) => {
             let (major, minor) = nvrtc.version;
             let builtins = match nvrtc.has_builtins {

@@ -9,6 +9,7 @@ pub mod device;
 pub mod doctor;
 pub mod eval;
 pub mod fetch;
+pub mod gpu_check;
 pub mod output;
 pub mod parse;
 pub mod reference;
@@ -59,6 +60,8 @@ pub enum Command {
     Bench(bench::BenchArguments),
     /// Show what this machine offers and what is missing; always ends with 0
     Doctor(doctor::DoctorArguments),
+    /// Check and time the kernels on this machine's GPU, beside the CPU and PyTorch; tools/gpu_check builds what it needs
+    GpuCheck(gpu_check::GpuCheckArguments),
 }
 
 fn dispatch(command: &Command) -> Result<()> {
@@ -71,6 +74,7 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Augment(arguments) => augment::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::GpuCheck(arguments) => gpu_check::run(arguments),
     }
 }
 

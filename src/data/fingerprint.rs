@@ -23,6 +23,7 @@ const BLOCK_DIGITS: usize = 8;
 /// Number of images, and of each class where all true classes are known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
+    /// Of all classes together.
     pub images: usize,
     /// `[K]`.
     pub of_class: Option<Vec<usize>>,
@@ -215,7 +216,9 @@ pub type FileOf<'a> = &'a dyn Fn(Part, usize) -> Option<String>;
 /// A data set's part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// The training images.
     Train,
+    /// The test images.
     Test,
 }
 

@@ -322,7 +322,9 @@ impl Classes {
 
 /// A data set of listed images; the images are not read yet.
 pub struct ListedSource {
+    /// Names of the classes; an id is a position in them.
     pub classes: Classes,
+    /// Training images with their candidate sets.
     pub train: List,
     /// `None` where there are no test images.
     pub test: Option<List>,

@@ -13,6 +13,7 @@ pub mod left_out;
 pub mod listed;
 pub mod longtail;
 pub mod lookalike;
+#[allow(missing_docs, reason = "fields and variants carry the names of their flags and words")]
 pub mod recipe;
 pub mod several;
 pub mod source;
@@ -59,7 +60,9 @@ impl<Label> ImageSet<Label> {
 /// Mean and standard deviation per channel, in units of 0..1, as `(u8/255 - mean) / std` uses them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalisation {
+    /// Of red, green and blue.
     pub mean: [f32; 3],
+    /// Of red, green and blue.
     pub std: [f32; 3],
 }
 

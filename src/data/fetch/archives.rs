@@ -14,6 +14,7 @@ pub struct Archive {
     pub title: &'static str,
     /// The archive's own name.
     pub file_name: &'static str,
+    /// Where its authors offer it.
     pub url: &'static str,
     /// Length of the archive.
     pub bytes: u64,
@@ -28,7 +29,9 @@ pub struct Archive {
 /// A file of an archive.
 #[derive(Debug)]
 pub struct ArchiveFile {
+    /// Name inside the folder.
     pub name: &'static str,
+    /// How long it may be.
     pub size: FileSize,
 }
 
@@ -65,9 +68,12 @@ pub enum Presence {
     Complete(PathBuf),
     /// The reader would take that folder, but one of its files is missing or of another size.
     Incomplete {
+        /// That folder.
         folder: PathBuf,
+        /// One line: which file, and what is wrong with it.
         wrong: String,
     },
+    /// Neither: no folder of that data set.
     Missing,
 }
 

@@ -30,6 +30,7 @@ pub struct FetchSettings {
     pub mirror: Option<String>,
     /// Whether the archive stays beside the unpacked folder.
     pub keep_archive: bool,
+    /// How long to wait for the server, and how often to try again.
     pub patience: Patience,
 }
 

@@ -9,6 +9,7 @@ mod batchnorm;
 mod call;
 mod confidence;
 pub mod convolution;
+mod limits;
 mod linear;
 mod loss;
 mod memory;
@@ -113,6 +114,10 @@ impl Device for CpuDevice {
             let mut call = Call::new(memory, buffers, scratch);
             operation.run(&mut call).with_context(|| format!("in the primitive '{}'", operation.name()))
         })
+    }
+
+    fn limits(&mut self) -> Option<super::Limits> {
+        Some(limits::measure(&self.pool))
     }
 }
 
