@@ -7,9 +7,9 @@ use anyhow::Result;
 use clap::Args;
 
 use super::output;
-use crate::data::fetch::archives::{Archive, Presence, archive_of};
+use crate::data::archive::{Archive, Presence};
 use crate::data::fetch::{FetchSettings, Fetched, fetch};
-use crate::data::recipe::DatasetName;
+use crate::data::registry::{self, archive_words};
 use crate::settings::{Settings, quoted_where_odd};
 use crate::usage;
 
@@ -19,8 +19,7 @@ use crate::usage;
     after_help = "An interrupted download goes on where it stopped when the same command is run again."
 )]
 pub struct FetchArguments {
-    /// cifar10 or cifar100
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", help = archive_words())]
     name: String,
     /// Folder to download to and unpack in
     #[arg(long, value_name = "FOLDER", default_value = "data")]
@@ -39,8 +38,8 @@ pub struct FetchArguments {
 /// A usage error for an unknown name, a bad mirror or folder; a failed run when the download fails.
 pub fn run(arguments: &FetchArguments) -> Result<()> {
     let FetchArguments { name, data_dir, mirror, keep_archive } = arguments;
-    let archive = name.parse().ok().and_then(archive_of);
-    let archive = archive.ok_or_else(|| usage!("{}: must be cifar10 or cifar100", quoted_where_odd(name)))?;
+    let archive = registry::find(name).and_then(|set| set.archive);
+    let archive = archive.ok_or_else(|| usage!("{}: must be {}", quoted_where_odd(name), archive_words()))?;
     let settings =
         FetchSettings { mirror: mirror.clone(), keep_archive: *keep_archive, ..FetchSettings::default() };
     fetch_and_say(archive, data_dir, &settings)
@@ -65,7 +64,7 @@ fn fetch_and_say(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -
 /// # Errors
 /// When the download fails.
 pub fn offer(settings: &Settings) -> Result<()> {
-    let Some(archive) = settings.dataset.parse::<DatasetName>().ok().and_then(archive_of) else {
+    let Some(archive) = registry::find(&settings.dataset).and_then(|set| set.archive) else {
         return Ok(());
     };
     let data_dir = settings.data_dir.as_deref().unwrap_or(Path::new("data"));

@@ -4,7 +4,6 @@
 //! In the folder for data a download grows as `<archive>.part`, which a later call goes on with, and is unpacked as
 //! `.<folder>.part`, which becomes the folder by one rename.
 
-pub mod archives;
 mod part_file;
 mod transfer;
 mod unpack;
@@ -15,9 +14,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::data::archive::{Archive, Presence};
 use crate::files::open_regular;
 use crate::usage;
-use archives::{Archive, Presence};
 use part_file::{PartFile, sha256};
 use transfer::{Transfer, source_url};
 

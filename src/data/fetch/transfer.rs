@@ -13,8 +13,8 @@ use ureq::http::{HeaderMap, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, RequestBuilder, Timeout};
 
-use super::archives::Archive;
 use super::part_file::PartFile;
+use crate::data::archive::Archive;
 use crate::usage;
 
 /// How often a redirect is followed.
@@ -424,8 +424,8 @@ fn agent(url: &str, patience: &Patience) -> Agent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::archives::CIFAR10;
     use super::*;
+    use crate::data::registry::cifar::CIFAR10_ARCHIVE as CIFAR10;
     use crate::error::exit_code;
 
     #[test]

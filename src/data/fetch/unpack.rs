@@ -13,8 +13,8 @@ use flate2::read::GzDecoder;
 use ring::digest::{self, SHA256};
 use tar::EntryType;
 
-use super::archives::{Archive, ArchiveFile};
 use super::part_file::hex;
+use crate::data::archive::{Archive, ArchiveFile};
 use crate::usage;
 
 /// What headers, padding and the end of an archive may take beyond the files, in bytes.
@@ -163,8 +163,8 @@ impl<R: Read> Read for Bounded<R> {
 mod tests {
     use std::io::{Seek, Write};
 
-    use super::super::archives::FileSize;
     use super::*;
+    use crate::data::archive::FileSize;
 
     /// The checksum was right when it was looked at, and the file is another by the time it is unpacked.
     #[test]
