@@ -11,6 +11,7 @@ pub mod left_out;
 pub mod listed;
 pub mod longtail;
 pub mod lookalike;
+pub mod progress;
 pub mod recipe;
 pub mod registry;
 pub mod several;

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use indicatif::ProgressBar;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::{DataSet, Opened};
-use crate::data::decode::{Fit, decode_all, decode_square, loading_bar};
+use crate::data::decode::{Fit, decode_all, decode_square, loading};
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
+use crate::data::progress::Progress;
 use crate::data::source::Source;
 use crate::data::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
 use crate::text::printable;
@@ -133,10 +133,10 @@ impl Listing {
     /// A usage error that names the first image in order that cannot be read.
     pub fn load(self, size: usize) -> Result<Source> {
         let Self { classes, train, test, notes } = self;
-        let progress = loading_bar(train.images.len() + test.images.len());
-        let sets = load_all(&train.images, size, &progress)
-            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &progress)?)));
-        progress.finish_and_clear();
+        let progress = loading(train.images.len() + test.images.len());
+        let sets = load_all(&train.images, size, &*progress)
+            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress)?)));
+        drop(progress);
         let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
         let (train, test) = sets?;
 
@@ -336,7 +336,7 @@ fn has_image_extension(path: &Path) -> bool {
 }
 
 /// The images of all entries, in their order.
-fn load_all(entries: &[Entry], size: usize, progress: &ProgressBar) -> Result<ImageSet> {
+fn load_all(entries: &[Entry], size: usize, progress: &dyn Progress) -> Result<ImageSet> {
     let images = decode_all(entries.len(), size, progress, |i, out| {
         decode_square(&entries[i].path, size, Fit::Stretched, out)
     })?;
