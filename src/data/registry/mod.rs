@@ -6,6 +6,7 @@
 pub mod cifar;
 pub mod csv;
 pub mod folder;
+pub mod idx;
 pub mod synthetic;
 pub mod voc;
 
@@ -26,6 +27,9 @@ pub static ALL: &[&DataSet] = &[
     &cifar::CIFAR10_LT,
     &cifar::CIFAR100_LT,
     &cifar::CIFAR100_LT_NU,
+    &idx::MNIST,
+    &idx::FASHION_MNIST,
+    &idx::KMNIST,
     &folder::CLASS_FOLDERS,
     &voc::VOC2007,
     &csv::LISTED_IMAGES,
