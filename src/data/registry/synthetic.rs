@@ -7,6 +7,7 @@
 //! for long-tailed ambiguous labels differ in. Both cues are local and survive cropping.
 
 use anyhow::Result;
+use rand::Rng;
 use rayon::prelude::*;
 
 use super::{DataSet, Opened};
