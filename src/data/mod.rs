@@ -4,6 +4,7 @@ pub mod archive;
 pub mod augment;
 pub mod candidates;
 pub mod decode;
+#[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod fingerprint;
 pub mod image_path;
