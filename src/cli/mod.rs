@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod gpu_check;
 pub mod output;
 pub mod parse;
+pub mod progress;
 pub mod reference;
 pub mod replay;
 pub mod table;
@@ -81,6 +82,7 @@ fn dispatch(command: &Command) -> Result<()> {
 /// Runs the program: parses the arguments, runs one command, turns its error into one line and an exit code.
 pub fn main() -> ExitCode {
     let_large_writes_fail();
+    crate::data::progress::draw_with(progress::draw);
     match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader (`| head`) has had enough.

@@ -14,7 +14,7 @@ use anyhow::Result;
 use image::RgbImage;
 
 use self::orientation::Orientation;
-pub use self::square::{Fit, decode_all, decode_square, loading_bar};
+pub use self::square::{Fit, decode_all, decode_square, loading};
 use crate::files::read_whole;
 use crate::text::printable;
 use crate::usage;

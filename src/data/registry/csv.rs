@@ -8,11 +8,29 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::folder::FOLDER;
-use super::listed::{Classes, Columns, List, ListedSource};
-use super::lookalike::{self, Named};
-use super::several;
-use super::table::{numbered_lines, read_text};
+use super::{Candidates, DataSet, Opened};
+use crate::data::listed::{Classes, Columns, List, ListedSource};
+use crate::data::lookalike::{self, Named};
+use crate::data::several;
+use crate::data::table::{numbered_lines, read_text};
 use crate::usage;
+
+/// A user's own images and candidate sets.
+pub static LISTED_IMAGES: DataSet = DataSet {
+    name: "csv",
+    about: "images of your own with candidate sets of your own",
+    reads: "train.csv and the images it lists; test.csv and classes.txt may be there",
+    needs_data_dir: true,
+    candidates: Candidates::Own,
+    open: |_, folder, look| Opened::listed(open(folder)?, look),
+    file: |folder, part, position| open(folder).ok()?.file(part, position),
+    recognise: |folder| {
+        let is_file = |name: &str| folder.join(name).is_file();
+        let tested = if is_file("test.csv") { "and test.csv" } else { "without test.csv" };
+        is_file("train.csv").then(|| ("listed images".into(), format!(": train.csv {tested}")))
+    },
+    ..DataSet::USUAL
+};
 
 const TRAIN_COLUMNS: Columns = Columns {
     image: "path",

@@ -8,11 +8,114 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::fetch::archives::{self, Archive};
-use super::source::Source;
-use super::{CIFAR10, CIFAR100, ImageSet};
+use super::{Candidates, DataSet, Opened};
+use crate::data::archive::{Archive, FileSize, file};
+use crate::data::source::Source;
+use crate::data::superclasses::cifar100_superclass_of;
+use crate::data::{CIFAR10, CIFAR100, ImageSet};
 use crate::files::read_whole;
 use crate::usage;
+
+/// CIFAR-10.
+pub static CIFAR10_LT: DataSet = DataSet {
+    name: "cifar10-lt",
+    aliases: &["cifar10", "cifar-10", "cifar10-im", "cifar-10-lt"],
+    about: "CIFAR-10, the long-tailed subset with drawn candidate sets",
+    reads: "cifar-10-batches-bin/, the official binary version",
+    classes: Some(10),
+    archive: Some(&CIFAR10_ARCHIVE),
+    open: |_, folder, _| Ok(Opened::Labelled(Box::new(load_cifar10(folder)?))),
+    recognise: |folder| CIFAR10_ARCHIVE.recognise(folder),
+    ..DataSet::USUAL
+};
+
+/// CIFAR-100 with its fine classes.
+pub static CIFAR100_LT: DataSet = DataSet {
+    name: "cifar100-lt",
+    aliases: &["cifar100", "cifar-100", "cifar100-im", "cifar-100-lt"],
+    about: "CIFAR-100, the long-tailed subset with drawn candidate sets",
+    ..CIFAR100_SETS
+};
+
+/// CIFAR-100 with candidates likelier inside the superclass.
+pub static CIFAR100_LT_NU: DataSet = DataSet {
+    name: "cifar100-lt-nu",
+    aliases: &["cifar100-nu", "cifar-100-nu", "cifar-100-lt-nu"],
+    about: "the same with candidates likelier inside the superclass, any class the most frequent",
+    candidates: Candidates::BySuperclass(&SUPERCLASS_OF),
+    ..CIFAR100_SETS
+};
+
+static SUPERCLASS_OF: [u8; 100] = cifar100_superclass_of();
+
+const CIFAR100_SETS: DataSet = DataSet {
+    reads: "cifar-100-binary/, the official binary version",
+    classes: Some(100),
+    archive: Some(&CIFAR100_ARCHIVE),
+    open: |_, folder, _| Ok(Opened::Labelled(Box::new(load_cifar100(folder)?))),
+    recognise: |folder| CIFAR100_ARCHIVE.recognise(folder).or_else(|| for_python(folder)),
+    ..DataSet::USUAL
+};
+
+/// The version of CIFAR that is often downloaded instead.
+fn for_python(folder: &Path) -> Option<(String, String)> {
+    let is_file = |name: &str| folder.join(name).is_file();
+    (is_file("data_batch_1") || (is_file("train") && is_file("meta"))).then(|| {
+        let remedy = "; the binary version is needed, see records data fetch --help";
+        ("CIFAR for Python".into(), remedy.into())
+    })
+}
+
+/// 10,000 records: the class and 3 x 32 x 32 bytes.
+const CIFAR10_BATCH: FileSize = FileSize::Exactly(10_000 * 3_073);
+/// A record of CIFAR-100 has two classes.
+const CIFAR100_RECORD: u64 = 3_074;
+/// The texts have some hundred bytes.
+const TEXT: FileSize = FileSize::AtMost(1 << 16);
+
+/// The binary version of CIFAR-10.
+///
+/// Size and SHA-256 are those of the checksum file `url_checksums/cifar10.txt` of TensorFlow Datasets. The authors' page,
+/// <https://www.cs.toronto.edu/~kriz/cifar.html>, gives the MD5 c32a1d4ab5d03f1284b67883e8d87530 and 162 MB.
+pub static CIFAR10_ARCHIVE: Archive = Archive {
+    word: "cifar10",
+    title: "CIFAR-10",
+    file_name: "cifar-10-binary.tar.gz",
+    url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    bytes: 170_052_171,
+    sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    folder: "cifar-10-batches-bin",
+    files: &[
+        file("data_batch_1.bin", CIFAR10_BATCH),
+        file("data_batch_2.bin", CIFAR10_BATCH),
+        file("data_batch_3.bin", CIFAR10_BATCH),
+        file("data_batch_4.bin", CIFAR10_BATCH),
+        file("data_batch_5.bin", CIFAR10_BATCH),
+        file("test_batch.bin", CIFAR10_BATCH),
+        file("batches.meta.txt", TEXT),
+        file("readme.html", TEXT),
+    ],
+};
+
+/// The binary version of CIFAR-100.
+///
+/// Size and SHA-256 are those of the checksum file `url_checksums/cifar100.txt` of TensorFlow Datasets. The authors' page
+/// gives the MD5 03b5dce01913d631647c71ecec9e9cb8 and 161 MB.
+pub static CIFAR100_ARCHIVE: Archive = Archive {
+    word: "cifar100",
+    title: "CIFAR-100",
+    file_name: "cifar-100-binary.tar.gz",
+    url: "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    bytes: 168_513_733,
+    sha256: "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    folder: "cifar-100-binary",
+    files: &[
+        file("train.bin", FileSize::Exactly(50_000 * CIFAR100_RECORD)),
+        file("test.bin", FileSize::Exactly(10_000 * CIFAR100_RECORD)),
+        file("fine_label_names.txt", TEXT),
+        file("coarse_label_names.txt", TEXT),
+    ],
+};
 
 /// Rows and columns of an image.
 const SIDE: usize = 32;
@@ -34,7 +137,7 @@ struct Layout {
 }
 
 const LAYOUT10: Layout = Layout {
-    official: &archives::CIFAR10,
+    official: &CIFAR10_ARCHIVE,
     train: &[
         "data_batch_1.bin",
         "data_batch_2.bin",
@@ -46,12 +149,8 @@ const LAYOUT10: Layout = Layout {
     label_values: &[10],
 };
 
-const LAYOUT100: Layout = Layout {
-    official: &archives::CIFAR100,
-    train: &["train.bin"],
-    test: "test.bin",
-    label_values: &[20, 100],
-};
+const LAYOUT100: Layout =
+    Layout { official: &CIFAR100_ARCHIVE, train: &["train.bin"], test: "test.bin", label_values: &[20, 100] };
 
 /// Class names of CIFAR-10 by class id, which is their alphabetical order.
 pub const CIFAR10_CLASSES: [&str; 10] =

@@ -1,9 +1,7 @@
-//! The official archives: where they are, what they must be and what they hold.
+//! The official archives of data sets: what is known of one, and what of it is in a folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use crate::data::recipe::DatasetName;
 
 /// An archive with one folder of files in it.
 #[derive(Debug)]
@@ -61,6 +59,11 @@ impl FileSize {
     }
 }
 
+/// A file with its size, for tables.
+pub const fn file(name: &'static str, size: FileSize) -> ArchiveFile {
+    ArchiveFile { name, size }
+}
+
 /// What of an archive is in a folder for data.
 #[derive(Debug, PartialEq)]
 pub enum Presence {
@@ -75,70 +78,6 @@ pub enum Presence {
     },
     /// Neither: no folder of that data set.
     Missing,
-}
-
-/// 10,000 records: the class and 3 x 32 x 32 bytes.
-const CIFAR10_BATCH: FileSize = FileSize::Exactly(10_000 * 3_073);
-/// A record of CIFAR-100 has two classes.
-const CIFAR100_RECORD: u64 = 3_074;
-/// The texts have some hundred bytes.
-const TEXT: FileSize = FileSize::AtMost(1 << 16);
-
-const fn file(name: &'static str, size: FileSize) -> ArchiveFile {
-    ArchiveFile { name, size }
-}
-
-/// The binary version of CIFAR-10.
-///
-/// Size and SHA-256 are those of the checksum file `url_checksums/cifar10.txt` of TensorFlow Datasets. The authors' page,
-/// <https://www.cs.toronto.edu/~kriz/cifar.html>, gives the MD5 c32a1d4ab5d03f1284b67883e8d87530 and 162 MB.
-pub const CIFAR10: Archive = Archive {
-    word: "cifar10",
-    title: "CIFAR-10",
-    file_name: "cifar-10-binary.tar.gz",
-    url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-    bytes: 170_052_171,
-    sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    folder: "cifar-10-batches-bin",
-    files: &[
-        file("data_batch_1.bin", CIFAR10_BATCH),
-        file("data_batch_2.bin", CIFAR10_BATCH),
-        file("data_batch_3.bin", CIFAR10_BATCH),
-        file("data_batch_4.bin", CIFAR10_BATCH),
-        file("data_batch_5.bin", CIFAR10_BATCH),
-        file("test_batch.bin", CIFAR10_BATCH),
-        file("batches.meta.txt", TEXT),
-        file("readme.html", TEXT),
-    ],
-};
-
-/// The binary version of CIFAR-100.
-///
-/// Size and SHA-256 are those of the checksum file `url_checksums/cifar100.txt` of TensorFlow Datasets. The authors' page
-/// gives the MD5 03b5dce01913d631647c71ecec9e9cb8 and 161 MB.
-pub const CIFAR100: Archive = Archive {
-    word: "cifar100",
-    title: "CIFAR-100",
-    file_name: "cifar-100-binary.tar.gz",
-    url: "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
-    bytes: 168_513_733,
-    sha256: "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-    folder: "cifar-100-binary",
-    files: &[
-        file("train.bin", FileSize::Exactly(50_000 * CIFAR100_RECORD)),
-        file("test.bin", FileSize::Exactly(10_000 * CIFAR100_RECORD)),
-        file("fine_label_names.txt", TEXT),
-        file("coarse_label_names.txt", TEXT),
-    ],
-};
-
-/// The archive that a data set is read from; none for those that are no download.
-pub fn archive_of(dataset: DatasetName) -> Option<&'static Archive> {
-    match dataset {
-        DatasetName::Cifar10Lt => Some(&CIFAR10),
-        DatasetName::Cifar100Lt | DatasetName::Cifar100LtNu => Some(&CIFAR100),
-        DatasetName::Folder | DatasetName::Voc | DatasetName::Csv | DatasetName::Synthetic => None,
-    }
 }
 
 impl Archive {
@@ -176,6 +115,19 @@ impl Archive {
         })
     }
 
+    /// Whether `folder` is the one of the archive, and what is wrong there: see [`DataSet::recognise`].
+    ///
+    /// [`DataSet::recognise`]: super::registry::DataSet::recognise
+    pub fn recognise(&self, folder: &Path) -> Option<(String, String)> {
+        let (first, _) = self.needed().next()?;
+        folder.join(first).is_file().then(|| {
+            let wrong = self.first_wrong(folder).map_or(String::new(), |wrong| {
+                format!("; {wrong}; move the folder away and run records data fetch {}", self.word)
+            });
+            (self.title.to_string(), wrong)
+        })
+    }
+
     /// The files that the reader needs, with their sizes in bytes.
     pub fn needed(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.files.iter().filter_map(|file| match file.size {
@@ -188,11 +140,13 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::registry::archives;
+    use crate::data::registry::cifar::CIFAR100_ARCHIVE as CIFAR100;
     use std::fs::File;
 
     #[test]
     fn figures_have_the_form_of_what_they_are() {
-        for archive in [&CIFAR10, &CIFAR100] {
+        for archive in archives() {
             assert!(archive.url.ends_with(archive.file_name));
             assert_eq!(archive.sha256.len(), 64);
             assert!(archive.sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')));

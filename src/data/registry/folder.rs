@@ -6,17 +6,58 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use indicatif::ProgressBar;
 
 use super::cifar::CIFAR10_CLASSES;
-use super::decode::{Fit, decode_all, decode_square, loading_bar};
-use super::fingerprint::{Outline, Part, Sizes};
-use super::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
-use super::lookalike::{self, Named, did_you_mean};
-use super::source::Source;
-use super::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
+use super::{DataSet, Opened};
+use crate::data::decode::{Fit, decode_all, decode_square, loading};
+use crate::data::fingerprint::{Outline, Part, Sizes};
+use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
+use crate::data::lookalike::{self, Named, did_you_mean};
+use crate::data::progress::Progress;
+use crate::data::source::Source;
+use crate::data::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
 use crate::text::printable;
 use crate::usage;
+
+/// One folder per class. All images are kept unless said otherwise: such a set may be long-tailed itself.
+pub static CLASS_FOLDERS: DataSet = DataSet {
+    name: "folder",
+    about: "images of your own in one folder per class, candidate sets drawn",
+    reads: "train/<class>/* and test/<class>/*, JPEG or PNG",
+    imb_factor: 1.0,
+    needs_data_dir: true,
+    open: |recipe, folder, look| {
+        let listing = list(folder)?;
+        look(&listing.outline())?;
+        Ok(Opened::Labelled(Box::new(listing.load(recipe.image_size)?)))
+    },
+    file: |folder, part, position| list(folder).ok()?.file(part, position),
+    recognise,
+    ..DataSet::USUAL
+};
+
+/// The most folders that are looked into, so that `--data-dir /` ends soon.
+const MOST_FOLDERS: usize = 200;
+
+/// The folders in `folder` by name, of which there may be some hundred.
+pub fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).take(MOST_FOLDERS).collect();
+    folders.sort();
+    folders
+}
+
+fn recognise(folder: &Path) -> Option<(String, String)> {
+    let classes = folders_in(&folder.join("train")).len();
+    // Beside a list of images, folders called train and test are where those images lie.
+    if classes < 2 || folder.join("train.csv").is_file() {
+        return None;
+    }
+    let tested = folders_in(&folder.join("test")).len();
+    let wrong = if tested == classes { "" } else { "; train and test must have the same classes" };
+    Some(("class folders".into(), format!(": {classes} classes in train, {tested} in test{wrong}")))
+}
 
 /// Statistics of ImageNet, the usual choice for images whose own statistics are unknown.
 pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
@@ -92,10 +133,10 @@ impl Listing {
     /// A usage error that names the first image in order that cannot be read.
     pub fn load(self, size: usize) -> Result<Source> {
         let Self { classes, train, test, notes } = self;
-        let progress = loading_bar(train.images.len() + test.images.len());
-        let sets = load_all(&train.images, size, &progress)
-            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &progress)?)));
-        progress.finish_and_clear();
+        let progress = loading(train.images.len() + test.images.len());
+        let sets = load_all(&train.images, size, &*progress)
+            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress)?)));
+        drop(progress);
         let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
         let (train, test) = sets?;
 
@@ -295,7 +336,7 @@ fn has_image_extension(path: &Path) -> bool {
 }
 
 /// The images of all entries, in their order.
-fn load_all(entries: &[Entry], size: usize, progress: &ProgressBar) -> Result<ImageSet> {
+fn load_all(entries: &[Entry], size: usize, progress: &dyn Progress) -> Result<ImageSet> {
     let images = decode_all(entries.len(), size, progress, |i, out| {
         decode_square(&entries[i].path, size, Fit::Stretched, out)
     })?;

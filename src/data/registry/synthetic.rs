@@ -7,12 +7,26 @@
 //! for long-tailed ambiguous labels differ in. Both cues are local and survive cropping.
 
 use anyhow::Result;
+use rand::Rng;
 use rayon::prelude::*;
 
-use super::source::Source;
-use super::{ImageSet, Normalisation};
+use super::{DataSet, Opened};
+use crate::data::source::Source;
+use crate::data::{ImageSet, Normalisation};
 use crate::memory;
 use crate::random::philox::{Purpose, Stream};
+
+/// The built-in set; `--data-seed` draws its images too.
+pub static MADE_UP: DataSet = DataSet {
+    name: "synthetic",
+    about: "made-up textures of ten classes, candidate sets drawn",
+    reads: "nothing",
+    open: |recipe, _, _| {
+        let (train, test) = (recipe.synthetic_train_per_class, recipe.synthetic_test_per_class);
+        Ok(Opened::Labelled(Box::new(generate(u64::from(recipe.data_seed), train, test)?)))
+    },
+    ..DataSet::USUAL
+};
 
 /// Rows and columns of an image.
 pub const SIZE: usize = 32;

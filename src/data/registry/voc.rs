@@ -4,9 +4,27 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Normalisation;
-use super::listed::{Classes, Columns, List, ListedSource};
+use super::{Candidates, DataSet, Opened};
+use crate::data::Normalisation;
+use crate::data::listed::{Classes, Columns, List, ListedSource};
 use crate::usage;
+
+/// PASCAL VOC 2007 with the candidate sets of its partial-label version.
+pub static VOC2007: DataSet = DataSet {
+    name: "voc",
+    about: "PASCAL VOC 2007, partial-label version, long-tailed by nature",
+    reads: "train_var/ and test/, or PLL/ or VOC2017/PLL/ with them",
+    classes: Some(VOC_CLASSES.len()),
+    image_size: 128,
+    candidates: Candidates::Own,
+    open: |_, folder, look| Opened::listed(open(folder)?, look),
+    file: |folder, part, position| open(folder).ok()?.file(part, position),
+    recognise: |folder| {
+        let wrong = if folder.join(TEST_LIST).is_file() { "" } else { "; its test part is missing" };
+        folder.join(TRAIN_LIST).is_file().then(|| ("PASCAL VOC".into(), wrong.into()))
+    },
+    ..DataSet::USUAL
+};
 
 /// Normalisation of training views and test images.
 pub const VOC: Normalisation =
