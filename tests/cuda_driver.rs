@@ -122,7 +122,7 @@ fn a_gpu_check_writes_its_file_and_says_what_failed() {
     let tests = folder.path().join("tests");
     std::fs::create_dir(&tests).unwrap();
     let program = |name: &str, text: &str| {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::PermissionsExt;
         let path = tests.join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
