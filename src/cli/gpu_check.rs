@@ -42,8 +42,8 @@ pub struct GpuCheckArguments {
 /// # Errors
 /// A usage error where no GPU can be used or no tests are there; that something did not pass, after the file is written.
 pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
-    let driver = probe::usable().map_err(|missing| usage!("no GPU to use: {missing}"))?;
     let programs = test_programs(&arguments.tests)?;
+    let driver = probe::usable().map_err(|missing| usage!("no GPU to use: {missing}"))?;
     let mut failed = Vec::new();
 
     // Correctness before anything is timed.
