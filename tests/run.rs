@@ -297,7 +297,7 @@ fn replay_writes_what_it_documents() {
     // Rows of the second step alone were renewed; row 2 was in the first only, when updates were off.
     let (_, confidence) = result.f32("confidence").unwrap();
     let candidates = case.u8("candidates").unwrap().1;
-    let start = records::pll::method::Start::Uniform.rows(3, candidates);
+    let start = records::pll::Start::Uniform.rows(3, candidates);
     assert_eq!(confidence[6..12], start[6..12]);
     assert!(confidence.iter().zip(candidates).all(|(c, s)| *s == 1 || *c == 0.0));
 

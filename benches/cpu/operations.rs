@@ -4,8 +4,8 @@
 use records::data::augment::{View, ViewParameters};
 use records::data::recipe::prepare;
 use records::device::cpu::CpuDevice;
-use records::device::primitive::{SinkhornSettings, outcome};
 use records::device::{Buffer, ConvolutionShape, Device, Element, Operation, Primitive, Tensor};
+use records::pll::solar::operations::{Sinkhorn, SinkhornSettings, outcome};
 use records::random::philox::{Purpose, Stream};
 use records::settings::Settings;
 use records::train::run::recipe;
@@ -65,29 +65,29 @@ fn row(classes: usize, stream: &mut Stream) -> Vec<f32> {
 pub struct Ready {
     device: CpuDevice,
     buffers: Vec<Buffer>,
-    primitive: Primitive,
+    operation: Box<dyn Operation>,
 }
 
 impl Ready {
-    /// Tensor `i` of `primitive` is `operands[i]`.
-    fn new(primitive: Primitive, operands: Vec<Operand>) -> Self {
+    /// Tensor `i` of `operation` is `operands[i]`.
+    fn new(operation: impl Operation, operands: Vec<Operand>) -> Self {
         let mut device = CpuDevice::new(1).unwrap();
         let mut stream = Stream::new(0, Purpose::Initialisation, 0, 0, 0);
         let buffers = operands.into_iter().map(|operand| operand.upload(&mut device, &mut stream)).collect();
-        Self { device, buffers, primitive }
+        Self { device, buffers, operation: Box::new(operation) }
     }
 
     /// Runs it once more over what the last run left.
     pub fn run(&mut self) {
-        self.device.execute(&self.primitive, &self.buffers).unwrap();
+        self.device.execute(&*self.operation, &self.buffers).unwrap();
     }
 
     pub fn flops(&self) -> f64 {
-        self.primitive.flops()
+        self.operation.flops()
     }
 
     pub fn least_bytes(&self) -> f64 {
-        self.primitive.least_bytes(&self.buffers)
+        self.operation.least_bytes(&self.buffers)
     }
 }
 
@@ -233,7 +233,7 @@ pub fn sinkhorn(queue_rows: usize) -> Ready {
     if queue_rows > 0 {
         operands.push(Operand::Rows { rows: queue_rows, classes });
     }
-    let primitive = Primitive::Sinkhorn {
+    let sinkhorn = Sinkhorn {
         batch,
         queue_rows,
         classes,
@@ -242,10 +242,10 @@ pub fn sinkhorn(queue_rows: usize) -> Ready {
         queue: (queue_rows > 0).then_some(Tensor(5)),
         class_prior: Tensor(1),
         barrier: Tensor(2),
-        refined: Tensor(3),
+        pseudo_labels: Tensor(3),
         outcome: Tensor(4),
     };
-    Ready::new(primitive, operands)
+    Ready::new(sinkhorn, operands)
 }
 
 /// A training step of the default method on made-up images, 16 samples with two views each, on one thread.
@@ -269,16 +269,16 @@ impl Step {
         };
         let mut device = CpuDevice::new(1).unwrap();
         let data = prepare(&recipe(&settings).unwrap()).unwrap();
-        let training = Training::new(&settings, &data, &mut device).unwrap();
+        let mut training = Training::new(&settings, &data, &mut device).unwrap();
         training.begin_epoch(1, &mut device).unwrap();
         Self { device, training }
     }
 
     pub fn run(&mut self) {
-        self.device.replay(&self.training.plan).unwrap();
+        self.device.replay(&self.training.engine.plan).unwrap();
     }
 
     pub fn flops(&self) -> f64 {
-        self.training.plan.flops()
+        self.training.engine.plan.flops()
     }
 }

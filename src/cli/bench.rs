@@ -14,6 +14,7 @@ use super::device::DeviceArguments;
 use super::output;
 use crate::data::recipe::prepare;
 use crate::device::{Device, KernelTime, Limits, Plan, Program};
+use crate::pll::registry;
 use crate::settings::{Debias, GivenSettings, Settings};
 use crate::train::run::recipe;
 use crate::train::training::Training;
@@ -75,17 +76,17 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let settings = settings(arguments)?;
     let mut device = arguments.device.open()?;
     let data = prepare(&recipe(&settings)?)?;
-    let training = Training::new(&settings, &data, &mut *device)?;
+    let mut training = Training::new(&settings, &data, &mut *device)?;
     let step = Step {
         title: settings.method_title(),
         batch_size: settings.batch_size,
         width: settings.width,
         steps: arguments.steps,
-        median: median_step(&training, arguments.steps, &mut *device)?,
-        images: training.method.forwards() * settings.batch_size,
-        flops: training.plan.flops(),
-        operations: operations(&training, &mut *device)?,
-        kernels: kernels(&training, &mut *device)?,
+        median: median_step(&mut training, arguments.steps, &mut *device)?,
+        images: training.engine.step.images * settings.batch_size,
+        flops: training.engine.plan.flops(),
+        operations: operations(&mut training, &mut *device)?,
+        kernels: kernels(&mut training, &mut *device)?,
         limits: device.limits(),
     };
     output::print(&if arguments.json { step.json(&*device) } else { step.table(&*device) })
@@ -111,9 +112,9 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
         width,
         ..Settings::default()
     };
-    let debias = arguments.debias.clone().unwrap_or_else(|| match arguments.method.as_str() {
-        "solar" => Debias::None.to_string(),
-        _ => Debias::Records.to_string(),
+    let debias = arguments.debias.clone().unwrap_or_else(|| {
+        let takes_none = registry::find(&arguments.method).is_some_and(|entry| entry.no_debias.is_some());
+        if takes_none { Debias::None.to_string() } else { Debias::Records.to_string() }
     });
     let given = GivenSettings {
         method: Some(arguments.method.clone()),
@@ -130,14 +131,14 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
 }
 
 /// Seconds of a step: the median of so many, after one that does not count.
-fn median_step(training: &Training, steps: usize, device: &mut dyn Device) -> Result<f64> {
+fn median_step(training: &mut Training, steps: usize, device: &mut dyn Device) -> Result<f64> {
     let mut whole = Vec::with_capacity(steps);
     let progress = ProgressBar::new(steps as u64);
     for step in 0..=steps {
         training.begin_epoch(EPOCH, device)?;
         device.synchronise()?;
         let started = Instant::now();
-        device.replay(&training.plan)?;
+        device.replay(&training.engine.plan)?;
         device.synchronise()?;
         if step > 0 {
             whole.push(started.elapsed().as_secs_f64());
@@ -160,10 +161,10 @@ struct Cost {
 }
 
 /// The costs of each kind of operation, the longest first; every operation runs by itself.
-fn operations(training: &Training, device: &mut dyn Device) -> Result<Vec<(&'static str, Cost)>> {
-    let plan = &training.plan;
-    let mut costs: BTreeMap<&str, Cost> = BTreeMap::new();
+fn operations(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, Cost)>> {
     training.begin_epoch(EPOCH, device)?;
+    let plan = &training.engine.plan;
+    let mut costs: BTreeMap<&str, Cost> = BTreeMap::new();
     for operation in plan.operations() {
         let seconds = if is_predicted(device) {
             let alone = Program::new([operation.clone()], plan.buffers().to_vec());
@@ -192,10 +193,10 @@ fn is_predicted(device: &dyn Device) -> bool {
 }
 
 /// Seconds and launches of each kernel, the longest first.
-fn kernels(training: &Training, device: &mut dyn Device) -> Result<Vec<(&'static str, (f64, usize))>> {
+fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, (f64, usize))>> {
     training.begin_epoch(EPOCH, device)?;
     let mut kernels: BTreeMap<&'static str, (f64, usize)> = BTreeMap::new();
-    for KernelTime { kernel, seconds } in device.kernel_times(&training.plan)? {
+    for KernelTime { kernel, seconds } in device.kernel_times(&training.engine.plan)? {
         let kernel = kernels.entry(kernel).or_default();
         *kernel = (kernel.0 + seconds, kernel.1 + 1);
     }

@@ -13,10 +13,10 @@ use crate::settings::Settings;
 use crate::text::printable;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::divergence;
-use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot, TestMetrics};
+use crate::train::engine::model;
+use crate::train::evaluate::{self, Evaluation, Shot, TestMetrics};
 use crate::train::resume_checks;
 use crate::train::run::recipe;
-use crate::train::training::{EVALUATION_BATCH, model};
 use crate::usage;
 
 /// Arguments of `records eval`.
@@ -68,8 +68,7 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     let mut device = arguments.device.open()?;
     let mut model = model(&settings, source.classes.len(), counts, &mut *device)?;
     checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
-    let images = ResidentImages::new(&test, source.normalisation, &mut *device)?;
-    let evaluation = Evaluation::new(&model, images, EVALUATION_BATCH, &mut *device)?;
+    let evaluation = Evaluation::of_set(&model, &test, source.normalisation, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;
     if let Some(sign) = divergence::in_logits(&logits, source.classes.len(), "test") {
         return Err(usage!("{shown}: {sign}; the run had diverged, so use an earlier checkpoint"));

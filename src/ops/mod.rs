@@ -2,6 +2,12 @@
 //! kernel launches in `gpu.rs`. Their kernels lie in `kernels/`.
 //!
 //! An operation is a struct that implements [`Operation`](crate::device::Operation) and, where it has a gradient,
-//! [`Differentiable`](crate::autograd::Differentiable). What belongs to one method alone lies beside that method in `pll/`.
+//! [`Differentiable`](crate::autograd::Differentiable). What belongs to one method alone lies beside that method in `pll/`:
+//! [`loss::Loss`] and [`confidence::Disambiguate`] go over the rows of a batch, and a method brings what is done to a row.
 
+pub mod confidence;
+pub mod control;
+pub mod loss;
 pub mod pooling;
+pub mod rows;
+pub mod statistics;

@@ -3,8 +3,9 @@
 
 use anyhow::Result;
 
+use super::recorder::Rows;
 use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Tensor};
+use crate::device::{Buffer, Device, Element, Primitive, Tensor};
 use crate::random::philox::{Purpose, Stream};
 
 /// Weights and permutations of the steps of an epoch, on the device.
@@ -56,6 +57,32 @@ impl Mixup {
         }
         device.write_f32(self.weights, &weights)?;
         device.write_i32(self.permutations, &permutations)
+    }
+
+    /// Records mixed views: the first `rows` images of `len` values are mixed into the rows behind them.
+    pub fn record_views(&self, tape: &mut Tape, [rows, len]: [usize; 2], views: Tensor) {
+        self.record(tape, [rows, len], None, views, None);
+    }
+
+    /// Records the mixed confidence rows `[B,K]`, from the rows as they are before their renewal.
+    pub fn record_rows(&self, tape: &mut Tape, rows: Rows) -> Tensor {
+        let batch = self.batch();
+        let out = tape.temporary(Element::F32, batch * rows.classes);
+        self.record(tape, [batch, rows.classes], Some(rows.index), rows.confidence, Some(out));
+        out
+    }
+
+    fn record(
+        &self,
+        tape: &mut Tape,
+        [rows, len]: [usize; 2],
+        index: Option<Tensor>,
+        x: Tensor,
+        out: Option<Tensor>,
+    ) {
+        let MixupTensors { weights, permutations, step } = self.tensors(tape);
+        let batch = self.batch();
+        tape.push(Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out });
     }
 
     /// Its tensors.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::pll::registry::MethodName as Method;
+
 /// Networks that can be trained.
 pub const ARCHITECTURES: &[&str] = &["resnet18", "resnet34", "resnet50", "resnet101"];
 
@@ -48,24 +50,6 @@ words! {
         Step = "step",
         /// No class loses samples.
         None = "none",
-    }
-}
-
-words! {
-    /// Loss and disambiguation (SPEC 6 and 7).
-    Method {
-        /// Consistency regularisation of two views (SPEC 6).
-        Corr = "corr",
-        /// Progressive identification (Lv et al., ICML 2020).
-        Proden = "proden",
-        /// Leveraged weighted loss (Wen et al., ICML 2021).
-        Lw = "lw",
-        /// Class activation value learning (Zhang et al., ICLR 2022).
-        Cavl = "cavl",
-        /// Classifier-consistent loss (Feng et al., NeurIPS 2020).
-        Cc = "cc",
-        /// Sinkhorn label refinery (Wang et al., NeurIPS 2022; SPEC 7).
-        Solar = "solar",
     }
 }
 
@@ -136,30 +120,6 @@ words! {
         Cuda = "cuda",
         /// The CUDA kernels on the CPU, through the simulator.
         Sim = "sim",
-    }
-}
-
-impl Method {
-    /// Whether mixed views belong to the method.
-    pub fn mixes(self) -> bool {
-        self == Method::Solar
-    }
-
-    /// The first epoch in which the method updates confidences: LW and CAVL refresh a row after every step (SPEC 6).
-    pub fn first_update(self) -> usize {
-        usize::from(!matches!(self, Method::Lw | Method::Cavl))
-    }
-
-    /// The name that tables and papers use.
-    pub fn title(self) -> &'static str {
-        match self {
-            Method::Corr => "CORR",
-            Method::Proden => "PRODEN",
-            Method::Lw => "LW",
-            Method::Cavl => "CAVL",
-            Method::Cc => "CC",
-            Method::Solar => "SoLar",
-        }
     }
 }
 

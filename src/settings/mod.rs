@@ -15,6 +15,9 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::data::registry;
+use crate::pll::lw::{self, LwSettings};
+use crate::pll::registry::{Entry, OwnSettings};
+use crate::pll::{self, solar};
 use crate::text::printable;
 use crate::usage;
 pub use choices::{Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule};
@@ -148,7 +151,7 @@ impl Default for Settings {
             synthetic_test_per_class: 100,
             arch: "resnet18".into(),
             width: 64,
-            method: Method::Corr,
+            method: Method(&pll::corr::ENTRY),
             debias: Debias::None,
             m: 0.9,
             mixup: false,
@@ -443,7 +446,8 @@ impl Settings {
             found.push(BadSetting { name: "data-dir", value: String::new(), reason });
         }
         found.extend(self.senseless_combinations());
-        let foreign = |name, value: Option<String>, method: Method| {
+        let foreign = |name, value: Option<String>, of: &'static Entry| {
+            let method = Method(of);
             let value = value.filter(|_| self.method != method)?;
             let reason = format!("has a meaning only with --method {method}; leave --{name} out");
             Some(BadSetting { name, value, reason })
@@ -452,17 +456,17 @@ impl Settings {
         let number = |value: Option<usize>| value.map(|n| n.to_string());
         found.extend(
             [
-                foreign("lw-loss", self.lw_loss.map(|word| word.to_string()), Method::Lw),
-                foreign("lw-beta", text(self.lw_beta), Method::Lw),
-                foreign("est-epochs", number(self.est_epochs), Method::Solar),
-                foreign("rho-range", self.rho_range.as_deref().map(list), Method::Solar),
-                foreign("gamma", self.gamma.as_deref().map(list), Method::Solar),
-                foreign("queue-length", number(self.queue_length), Method::Solar),
-                foreign("lamd", text(self.lamd), Method::Solar),
-                foreign("eta", text(self.eta), Method::Solar),
-                foreign("tau", text(self.tau), Method::Solar),
-                foreign("warmup-epoch", number(self.warmup_epoch), Method::Solar),
-                foreign("prior-from", self.prior_from.map(|word| word.to_string()), Method::Solar),
+                foreign("lw-loss", self.lw_loss.map(|word| word.to_string()), &lw::ENTRY),
+                foreign("lw-beta", text(self.lw_beta), &lw::ENTRY),
+                foreign("est-epochs", number(self.est_epochs), &solar::ENTRY),
+                foreign("rho-range", self.rho_range.as_deref().map(list), &solar::ENTRY),
+                foreign("gamma", self.gamma.as_deref().map(list), &solar::ENTRY),
+                foreign("queue-length", number(self.queue_length), &solar::ENTRY),
+                foreign("lamd", text(self.lamd), &solar::ENTRY),
+                foreign("eta", text(self.eta), &solar::ENTRY),
+                foreign("tau", text(self.tau), &solar::ENTRY),
+                foreign("warmup-epoch", number(self.warmup_epoch), &solar::ENTRY),
+                foreign("prior-from", self.prior_from.map(|word| word.to_string()), &solar::ENTRY),
             ]
             .into_iter()
             .flatten(),
@@ -473,32 +477,20 @@ impl Settings {
     /// Methods, debias and mixup combine freely but for these.
     pub(crate) fn senseless_combinations(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        let mut refuse = |name: &'static str, value: &dyn fmt::Display, reason: &str| {
-            found.push(BadSetting { name, value: value.to_string(), reason: reason.into() });
+        let mut refuse = |name: &'static str, value: &dyn fmt::Display, why: &str, allowed: &str| {
+            let reason = format!("does not go with --method {}: {why}; must be {allowed}", self.method);
+            found.push(BadSetting { name, value: value.to_string(), reason });
         };
-        if self.method == Method::Solar && matches!(self.debias, Debias::Oracle | Debias::Records) {
-            refuse(
-                "debias",
-                &self.debias,
-                "does not go with --method solar: Sinkhorn's result is the same when predictions are rescaled class by class, \
-                 so a debias would not change its pseudo-labels; must be none or oracle-post",
-            );
+        let entry = self.method.0;
+        if let Some(why) = entry.no_debias
+            && matches!(self.debias, Debias::Oracle | Debias::Records)
+        {
+            refuse("debias", &self.debias, why, "none or oracle-post");
         }
-        if self.mixup && self.method == Method::Lw {
-            refuse(
-                "mixup",
-                &self.mixup,
-                "does not go with --method lw: its loss asks which classes are candidates, and a mixture of two samples \
-                 has no candidate set; must be false",
-            );
-        }
-        if self.mixup && self.method == Method::Cc {
-            refuse(
-                "mixup",
-                &self.mixup,
-                "does not go with --method cc: its loss reads candidate sets, which cannot be mixed as soft labels can; must \
-                 be false",
-            );
+        if let Some(why) = entry.no_mixup
+            && self.mixup
+        {
+            refuse("mixup", &self.mixup, why, "false");
         }
         found
     }
@@ -556,6 +548,13 @@ impl Settings {
         words
     }
 
+    /// What each method's own settings come to: what is set, else what the method takes.
+    pub fn own_settings(&self) -> OwnSettings {
+        let lw =
+            LwSettings { loss: self.lw_loss.unwrap_or(LwLoss::Sigmoid), beta: self.lw_beta.unwrap_or(1.0) };
+        OwnSettings { lw, solar: self.solar() }
+    }
+
     /// What SoLar computes with: what is set, else the values of the published runs (SPEC 7).
     pub fn solar(&self) -> SolarSettings {
         let hundred = self.dataset.starts_with("cifar100");
@@ -578,7 +577,7 @@ impl Settings {
 }
 
 /// The constants of SoLar (SPEC 7).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SolarSettings {
     /// Epochs of the stage that estimates the class prior; 0 leaves it out.
     pub estimation_epochs: usize,

@@ -8,12 +8,14 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
+use super::choice;
+use super::engine::Engine;
 use super::metrics::EpochMetrics;
 use super::model::Model;
-use super::training::Training;
+
 use crate::device::Device;
-use crate::device::primitive::counter;
 use crate::nn::StateDict;
+use crate::ops::statistics::counter;
 use crate::settings::Settings;
 use crate::text::printable;
 
@@ -47,23 +49,17 @@ pub fn first_of_dict(dict: &StateDict) -> Option<String> {
 }
 
 /// What of the state after an epoch is not finite, if anything is.
-pub fn in_state(training: &Training, device: &mut dyn Device) -> Result<Option<String>> {
-    let Training { model, store, method, .. } = training;
+pub fn in_state(engine: &Engine, device: &mut dyn Device) -> Result<Option<String>> {
+    let Engine { model, store, learner, .. } = engine;
     let parameters = &model.parameters;
     for arena in [parameters.values, parameters.running, parameters.velocity] {
         if !all_finite(&device.read_f32(arena)?) {
             return Ok(first_of_dict(&model.export(device)?));
         }
     }
-    let solar = method.solar();
-    let others = [
-        ("the mean feature", model.debias.estimate().map(|prior| prior.mean_feature)),
-        ("SoLar's class prior", solar.map(|solar| solar.class_prior)),
-        ("SoLar's queue", solar.and_then(|solar| solar.queue)),
-        ("the confidence rows", Some(store.confidence)),
-    ];
+    let mean = model.debias.estimate().map(|prior| ("the mean feature", prior.mean_feature));
+    let others = mean.into_iter().chain(learner.watched()).chain([("the confidence rows", store.confidence)]);
     for (name, buffer) in others {
-        let Some(buffer) = buffer else { continue };
         if !all_finite(&device.read_f32(buffer)?) {
             return Ok(Some(format!("values of {name} are not finite")));
         }
@@ -134,7 +130,7 @@ pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> 
 /// The settings to lower: the learning rate, and others that are far above what is usual.
 fn remedy(settings: &Settings) -> String {
     let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
-    let Settings { weight_decay, lr, momentum, alpha, lw_beta, .. } = *settings;
+    let Settings { weight_decay, lr, momentum, alpha, .. } = *settings;
     // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1 they swing.
     if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
         remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
@@ -142,11 +138,8 @@ fn remedy(settings: &Settings) -> String {
     if settings.mixup && alpha > 10.0 {
         remedies.push(format!("a lower --alpha (now {})", short(alpha)));
     }
-    if let Some(beta) = lw_beta.filter(|&beta| beta > 10.0) {
-        remedies.push(format!("a lower --lw-beta (now {})", short(beta)));
-    }
-    if let Some(power) = settings.lamd.filter(|&power| power > 100.0) {
-        remedies.push(format!("a lower --lamd (now {})", short(power)));
+    for (flag, value) in choice::method(settings).large_settings() {
+        remedies.push(format!("a lower {flag} (now {})", short(value)));
     }
     remedies.join(" or ")
 }

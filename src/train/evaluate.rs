@@ -128,6 +128,9 @@ impl ResidentImages {
     }
 }
 
+/// Images that a forward pass in evaluation mode takes.
+pub const EVALUATION_BATCH: usize = 256;
+
 /// A forward pass in evaluation mode, recorded for images resident on the device.
 pub struct Evaluation {
     plan: Plan,
@@ -140,6 +143,20 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// The pass over a set of test images, which are uploaded.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn of_set(
+        model: &Model,
+        set: &ImageSet,
+        normalisation: Normalisation,
+        device: &mut dyn Device,
+    ) -> Result<Self> {
+        let images = ResidentImages::new(set, normalisation, device)?;
+        Self::new(model, images, EVALUATION_BATCH, device)
+    }
+
     /// Records a forward pass over `batch` of the images at a time, or over fewer where they are larger than 32x32: as many pixels
     /// at a time, so that large images need no more memory.
     ///

@@ -8,12 +8,7 @@ mod batch;
 mod batchnorm;
 mod convolution;
 mod linear;
-mod loss;
-mod loss_by_kind;
 mod optimizer;
-mod prior;
-mod sinkhorn;
-mod solar;
 
 use anyhow::Result;
 
@@ -117,16 +112,6 @@ impl<'a> Lowering<'a> {
             {
                 batchnorm::lower_with_convolution(self, convolution, batchnorm)?;
             }
-            (pair @ Primitive::Loss { .. }, update @ Primitive::UpdateConfidence { .. })
-                if loss::fits(pair, update) =>
-            {
-                loss::lower_with_update(self, pair, update)?;
-            }
-            (loss @ Primitive::Loss { .. }, update @ Primitive::UpdateConfidence { .. })
-                if loss_by_kind::fits(loss, update) =>
-            {
-                loss_by_kind::lower_with_update(self, loss, update)?;
-            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -149,17 +134,6 @@ impl<'a> Lowering<'a> {
                 batchnorm::lower(self, primitive)
             }
             P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
-            P::Loss { .. }
-            | P::StepStatistics { .. }
-            | P::CountFiniteSteps { .. }
-            | P::UpdateConfidence { .. }
-            | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
-            P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
-            P::Sinkhorn { .. } => sinkhorn::lower(self, primitive),
-            P::MaskedSoftmax { .. }
-            | P::CountLargest { .. }
-            | P::ChooseSamples { .. }
-            | P::SolarLoss { .. } => solar::lower(self, primitive),
             P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }

@@ -3,14 +3,16 @@
 //! RECORDS (Hong et al., ICLR 2023): the class prior that the model has learnt so far is the softmax of its classifier on the
 //! moving mean feature. Oracle-LA, its published rival: the true class frequencies, constant.
 
+mod operations;
+
 use anyhow::Result;
 
-use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
-use crate::nn::resnet::Outputs;
+pub use self::operations::{EstimateClassPrior, MoveMeanFeature};
 
-/// Guards the logarithm, as in the reference.
-const EPSILON: f32 = 1e-9;
+use crate::autograd::Tape;
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::nn::resnet::Outputs;
+use crate::ops::rows::EPSILON;
 
 /// Where the class prior comes from, if there is one.
 pub enum Debias {
@@ -105,7 +107,7 @@ impl ClassPrior {
         let mean = tape.persistent(self.mean_feature);
         let inputs = self.mean_feature.len;
         let features = outputs.features;
-        tape.push(Primitive::MeanFeature { rows, inputs, momentum: self.momentum, features, mean });
+        tape.push(MoveMeanFeature { rows, inputs, momentum: self.momentum, features, mean });
         self.record_estimate(tape, mean, outputs.classifier)
     }
 
@@ -113,7 +115,7 @@ impl ClassPrior {
     fn record_estimate(&self, tape: &mut Tape, mean: Tensor, classifier: Tensor) -> Tensor {
         let log_prior = tape.persistent(self.log_prior);
         let (inputs, classes) = (self.mean_feature.len, self.log_prior.len);
-        tape.push(Primitive::ClassPrior { inputs, classes, mean, parameters: classifier, log_prior });
+        tape.push(EstimateClassPrior { inputs, classes, mean, parameters: classifier, log_prior });
         log_prior
     }
 }
