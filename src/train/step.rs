@@ -1,6 +1,6 @@
 //! Recording a training step: what the method records, and what is the same for all of them around it.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::model::Model;
 use crate::autograd::Tape;
@@ -112,8 +112,8 @@ pub struct Step {
     pub images: usize,
 }
 
-/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`. Estimate and renewal read the weights before
-/// SGD, the loss the confidences before the renewal.
+/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`.
+/// Estimate and renewal read the weights before SGD, the loss the confidences before the renewal.
 ///
 /// # Errors
 /// When the device has not enough memory, and where views are missing.
@@ -137,7 +137,7 @@ pub fn record(
 
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
     let (classes, loss_rows) = (store.classes, recorded.loss_rows);
-    let logits = recorded.logits[0].0;
+    let Some(&(logits, _)) = recorded.logits.first() else { bail!("the method has recorded no logits") };
     tape.push(Primitive::StepStatistics { batch, classes, logits, labels, index, loss_rows, counters });
     record_watch(tape, model, &recorded, batch, counters);
 
@@ -146,8 +146,9 @@ pub fn record(
     Ok(Step { recorded, forwards, images })
 }
 
-/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that ends with finite
-/// figures can hide it, for batchnorm forgets and a largest logit is found among NaN as well.
+/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that
+/// ends with finite figures can hide it, for batchnorm forgets and a largest logit is found among NaN as
+/// well.
 fn record_watch(tape: &mut Tape, model: &Model, recorded: &RecordedStep, batch: usize, counters: Tensor) {
     let watch = |tape: &mut Tape, slot, values, len| {
         tape.push(Primitive::CountFiniteSteps { len, slot, values, counters });
