@@ -1,6 +1,5 @@
-//! What CORR, PRODEN, LW, CAVL and CC have in common: a loss of each view against the confidence rows, and a
-//! renewal of the rows from the same logits. All views go through one forward. The files of the methods say
-//! which loss and which renewal.
+//! What CORR, PRODEN, LW, CAVL and CC have in common: a loss of each view against the confidence rows, and a renewal of the rows
+//! from the same logits. All views go through one forward. The files of the methods say which loss and which renewal.
 
 use anyhow::Result;
 
@@ -87,10 +86,9 @@ fn images_per_view(mixed: Option<Tensor>) -> usize {
 }
 
 impl LabelMethod {
-    /// Records the loss and the renewal on logits `[R,K]` whose first rows are the views of `batch` samples,
-    /// `log_prior` being what the debias subtracts. With `mixed` target rows `[B,K]`, as many rows again are
-    /// mixed views, whose loss against them is added with the weight in the control block. The loss reads the
-    /// rows before their renewal.
+    /// Records the loss and the renewal on logits `[R,K]` whose first rows are the views of `batch` samples, `log_prior` being
+    /// what the debias subtracts. With `mixed` target rows `[B,K]`, as many rows again are mixed views, whose loss against them
+    /// is added with the weight in the control block. The loss reads the rows before their renewal.
     pub fn record(
         &self,
         tape: &mut Tape,

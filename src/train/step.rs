@@ -1,6 +1,6 @@
 //! Recording a training step: what the method records, and what is the same for all of them around it.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use super::model::Model;
 use crate::autograd::Tape;
@@ -133,11 +133,12 @@ pub fn record(
     let shape = [batch, settings.image_len()];
     let mut recorder = StepRecorder::new(shape, rows, debias, inputs, &mut network, tape, device);
     let recorded = learner.record(&mut recorder)?;
+    ensure!(!recorded.logits.is_empty(), "the method has recorded no logits");
     let (forwards, images) = (recorder.forwards(), recorder.images() / batch);
 
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
     let (classes, loss_rows) = (store.classes, recorded.loss_rows);
-    let Some(&(logits, _)) = recorded.logits.first() else { bail!("the method has recorded no logits") };
+    let logits = recorded.logits[0].0;
     tape.push(Primitive::StepStatistics { batch, classes, logits, labels, index, loss_rows, counters });
     record_watch(tape, model, &recorded, batch, counters);
 
