@@ -1,5 +1,5 @@
-//! Mixup (Zhang et al., ICLR 2018) as RECORDS and SoLar use it: one weight lambda = max(l, 1 - l), l ~ Beta(4,4), and one
-//! permutation of the batch a step.
+//! Mixup (Zhang et al., ICLR 2018) as RECORDS and SoLar use it: one weight lambda = max(l, 1 - l), l ~
+//! Beta(4,4), and one permutation of the batch a step.
 
 use anyhow::Result;
 
@@ -106,8 +106,8 @@ fn weight(stream: &mut Stream) -> f32 {
 mod tests {
     use super::*;
 
-    /// Beta(4,4) has mean 1/2 and variance 1/36; of 20,000 draws the mean square deviation of max(l, 1-l) from 1/2 lies within
-    /// 3 % of it (five standard errors), and none is below 1/2.
+    /// Beta(4,4) has mean 1/2 and variance 1/36; of 20,000 draws the mean square deviation of max(l, 1-l)
+    /// from 1/2 lies within 3 % of it (five standard errors), and none is below 1/2.
     #[test]
     fn weights_are_those_of_beta_4_4() {
         let mut stream = Stream::new(1, Purpose::Mixup, 0, 0, 0);

@@ -1,4 +1,5 @@
-//! The engine: network, method, confidences and the recorded step, assembled in one place for training, replays and benchmarks.
+//! The engine: network, method, confidences and the recorded step, assembled in one place for training,
+//! replays and benchmarks.
 
 use anyhow::Result;
 
@@ -111,6 +112,16 @@ impl Engine {
     }
 }
 
+/// The layers of the network that settings name, over `classes` classes.
+///
+/// # Errors
+/// A usage error for an unknown architecture.
+pub fn architecture(settings: &Settings, classes: usize) -> Result<Architecture> {
+    Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
+        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
+    })
+}
+
 /// The network of a run over `classes` classes, whose training samples are `counts` where they are known.
 ///
 /// # Errors
@@ -121,9 +132,7 @@ pub fn model(
     counts: Option<&[usize]>,
     device: &mut dyn Device,
 ) -> Result<Model> {
-    let architecture = Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
-        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
-    })?;
+    let architecture = architecture(settings, classes)?;
     let debias = choice::debias(settings, counts, [architecture.features, classes], device)?;
     Model::new(architecture, settings.seed, debias, device)
 }

@@ -52,7 +52,8 @@ impl ResidentData {
         Ok(resident)
     }
 
-    /// Uploads what an epoch needs: the order of the samples, and how each is augmented to views of `size` x `size`.
+    /// Uploads what an epoch needs: the order of the samples, and how each is augmented to views of `size` x
+    /// `size`.
     pub fn begin_epoch(
         &self,
         order: &[u32],

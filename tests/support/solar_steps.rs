@@ -68,8 +68,8 @@ pub struct SolarSteps {
 }
 
 impl SolarSteps {
-    /// Steps of `batch` of the samples with candidate sets `[N, classes]`, of `len` values each, mixup being given for
-    /// `steps` steps, after which it starts again.
+    /// Steps of `batch` of the samples with candidate sets `[N, classes]`, of `len` values each, mixup being
+    /// given for `steps` steps, after which it starts again.
     pub fn new(
         settings: &SolarSettings,
         [batch, len, classes, steps]: [usize; 4],

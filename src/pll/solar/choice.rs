@@ -1,7 +1,7 @@
 //! The chosen samples of a step and their mixed views.
 //!
-//! How many samples are chosen is decided on the device: their rows are moved to the front of a batch of fixed size, and the count
-//! goes along to every primitive that must not see the rest.
+//! How many samples are chosen is decided on the device: their rows are moved to the front of a batch of
+//! fixed size, and the count goes along to every primitive that must not see the rest.
 
 use anyhow::Result;
 
@@ -50,7 +50,8 @@ impl Choice {
         Self { chosen, rows, partners, count }
     }
 
-    /// Records the forward of the chosen samples' mixed views, of `images` `[B, ..]` and pseudo-labels `[B,K]`.
+    /// Records the forward of the chosen samples' mixed views, of `images` `[B, ..]` and pseudo-labels
+    /// `[B,K]`.
     ///
     /// # Errors
     /// When the device has not enough memory.

@@ -1,5 +1,5 @@
-//! The label refinery: pseudo-labels from Sinkhorn over this step's predictions and a queue of earlier ones, whose columns are
-//! balanced to the class prior.
+//! The label refinery: pseudo-labels from Sinkhorn over this step's predictions and a queue of earlier ones,
+//! whose columns are balanced to the class prior.
 
 use anyhow::Result;
 
@@ -97,8 +97,8 @@ impl Refinery {
         Ok((0..blocks).flat_map(|age| &ring[block(age) * len..][..len]).copied().collect())
     }
 
-    /// Takes over a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums depend on where in the
-    /// ring a block lies.
+    /// Takes over a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums
+    /// depend on where in the ring a block lies.
     pub fn import_queue(&self, newest_first: &[f32], steps: usize, device: &mut dyn Device) -> Result<()> {
         let Some(queue) = self.queue else { return Ok(()) };
         let (blocks, len) = (self.blocks(), self.block_len());
@@ -128,7 +128,8 @@ impl Refinery {
         device.write_f32(self.class_prior, &new)
     }
 
-    /// Records the pseudo-labels of predictions M `[B,K]`, and that these then take the oldest block's place in the queue.
+    /// Records the pseudo-labels of predictions M `[B,K]`, and that these then take the oldest block's place
+    /// in the queue.
     pub fn record(&self, tape: &mut Tape, predictions: Tensor) -> Refined {
         let Self { batch, classes, .. } = *self;
         let class_prior = tape.persistent(self.class_prior);
