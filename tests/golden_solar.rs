@@ -77,7 +77,7 @@ fn steps_match_the_reference() {
                 solar::Pass::Mixed { .. } => gradients[2],
             };
             let parameters = tape.parameter(values, gradient);
-            tape.linear(batch, len, classes, images, parameters)
+            records::ops::linear::linear(tape, [batch, len, classes], images, parameters)
         });
         let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
         tape.push(Primitive::StepStatistics {

@@ -12,7 +12,11 @@ use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::primitive::{ConfidenceRule, LossKind, SinkhornSettings, control};
-use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Program, Tensor};
+use records::device::{Device, Element, Plan, Primitive, Program, Tensor};
+use records::operations;
+use records::ops::convolution::{
+    Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
+};
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Method, PriorFrom, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
@@ -142,7 +146,7 @@ fn losses(rows: &mut Vec<Row>) {
         (LossKind::CandidateSum, ConfidenceRule::Candidates),
     ] {
         // Apart, and side by side.
-        let operations = records::operations![renewal(rule), loss(kind), renewal(rule)];
+        let operations = operations![renewal(rule), loss(kind), renewal(rule)];
         let plan = Plan::record(Program::new(operations, buffers.clone()), &mut device).unwrap();
         device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
         device.execute(&loss(kind), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
@@ -175,12 +179,12 @@ fn convolutions(rows: &mut Vec<Row>) {
         buffers.push(device.allocate(Element::Bf16, shape.input_len(), "dx").unwrap());
         buffers.push(device.allocate(Element::F32, shape.weight_len(), "dw").unwrap());
         let [x, w, y, dx, dw] = [0, 1, 2, 3, 4].map(Tensor);
-        for primitive in [
-            Primitive::Convolution { shape, x, w, y },
-            Primitive::ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
-            Primitive::ConvolutionWeightGradient { shape, x, dy: y, dw },
+        for operation in operations![
+            Convolution { shape, x, w, y },
+            ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
+            ConvolutionWeightGradient { shape, x, dy: y, dw },
         ] {
-            device.execute(&primitive, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+            device.execute(&*operation, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
         }
         add(rows, &format!("{channels} to {channels} channels, 2 images of {size} x {size}"), costs.take());
     }

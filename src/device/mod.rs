@@ -11,7 +11,6 @@
 //! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
 //! | the GPU kernels behind a driver | `gpu/` |
 
-pub mod convolution_shape;
 pub mod cpu;
 pub mod gpu;
 pub mod operation;
@@ -20,7 +19,6 @@ pub mod primitive;
 
 use anyhow::Result;
 
-pub use convolution_shape::ConvolutionShape;
 pub use operation::{Access, Operand, Operation, Tensor};
 pub use plan::{Plan, Program, Recording, Temporaries};
 pub use primitive::Primitive;

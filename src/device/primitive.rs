@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::cpu::Call;
 use super::gpu::lower::Lowering;
-use super::{Access, Buffer, ConvolutionShape, Operand, Operation, Tensor};
+use super::{Access, Buffer, Operand, Operation, Tensor};
 
 /// Positions in the step's control block of f32 values, device memory that the host writes once an epoch.
 pub mod control {
@@ -96,15 +96,6 @@ impl LossKind {
     pub fn reads_candidates(self) -> bool {
         !matches!(self, LossKind::Consistency | LossKind::CrossEntropy)
     }
-}
-
-/// How much of a batch is there where the device decides it: the first `count[0]` images, `rows_each` rows each. What lies
-/// behind is zero in activations and gradients, and stays zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Occupied {
-    /// i32 `[1]`.
-    pub count: Tensor,
-    pub rows_each: usize,
 }
 
 /// Constants of [`Primitive::Sinkhorn`].
@@ -209,72 +200,6 @@ pub enum Primitive {
         count: Tensor,
         x: Tensor,
         out: Tensor,
-    },
-
-    /// y = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
-    Convolution { shape: ConvolutionShape, x: Tensor, w: Tensor, y: Tensor },
-    /// dx = (or +=) the gradient of [`Primitive::Convolution`] with respect to its input.
-    ConvolutionDataGradient { shape: ConvolutionShape, dy: Tensor, w: Tensor, dx: Tensor, accumulate: bool },
-    /// dw = the gradient of [`Primitive::Convolution`] with respect to its weights.
-    ConvolutionWeightGradient { shape: ConvolutionShape, x: Tensor, dy: Tensor, dw: Tensor },
-
-    /// Training batchnorm over `rows` of `channels`: y = g (x - mean) / sqrt(var + eps) + b (+ residual), then ReLU if asked.
-    /// `affine` = `[g; b]`, `running` = `[mean; var]` updated with momentum 0.1 and the unbiased variance, `batch` =
-    /// `[mean; 1/sqrt(var + eps)]` kept for the gradient. With `occupied`, statistics are those of the rows that are there, y is 0
-    /// behind them, and without any row nothing is learnt: `running` stays, `batch` is 0.
-    BatchNorm {
-        rows: usize,
-        channels: usize,
-        x: Tensor,
-        affine: Tensor,
-        running: Tensor,
-        batch: Tensor,
-        residual: Option<Tensor>,
-        relu: bool,
-        occupied: Option<Occupied>,
-        y: Tensor,
-    },
-    /// Batchnorm with the running statistics.
-    BatchNormInference {
-        rows: usize,
-        channels: usize,
-        x: Tensor,
-        affine: Tensor,
-        running: Tensor,
-        residual: Option<Tensor>,
-        relu: bool,
-        y: Tensor,
-    },
-    /// Gradient of [`Primitive::BatchNorm`]: dx from dy masked where the ReLU gave 0, and d_affine = `[sum dy xhat; sum dy]`.
-    /// With a `residual`, dy is masked *in place*, which makes it the residual's gradient as well; without one, what
-    /// dy holds afterwards is not defined. With `occupied`, dy is 0 behind the rows that are there, and so is dx.
-    BatchNormGradient {
-        rows: usize,
-        channels: usize,
-        x: Tensor,
-        y: Tensor,
-        relu: bool,
-        residual: bool,
-        occupied: Option<Occupied>,
-        affine: Tensor,
-        batch: Tensor,
-        dy: Tensor,
-        d_affine: Tensor,
-        dx: Tensor,
-    },
-
-    /// y `[R,K]` = x `[R,D]` W^T + b; `parameters` = `[W (K x D); b (K)]`.
-    Linear { rows: usize, inputs: usize, outputs: usize, x: Tensor, parameters: Tensor, y: Tensor },
-    /// d_parameters = `[dy^T x; column sums of dy]`, dx = dy W.
-    LinearGradient {
-        rows: usize,
-        inputs: usize,
-        outputs: usize,
-        x: Tensor,
-        parameters: Tensor,
-        dy: Tensor,
-        d_parameters: Tensor,
-        dx: Tensor,
     },
 
     /// A loss of SPEC 6 over `views` views of B samples: view v of sample b has row first + v B + b of `logits` `[R,K]`. The
@@ -479,14 +404,6 @@ impl Primitive {
             P::StoreRows { .. } => "store rows",
             P::Mixup { .. } => "mixup",
             P::MixupChosen { .. } => "mixup of chosen rows",
-            P::Convolution { .. } => "convolution",
-            P::ConvolutionDataGradient { .. } => "convolution data gradient",
-            P::ConvolutionWeightGradient { .. } => "convolution weight gradient",
-            P::BatchNorm { .. } => "batchnorm",
-            P::BatchNormInference { .. } => "batchnorm inference",
-            P::BatchNormGradient { .. } => "batchnorm gradient",
-            P::Linear { .. } => "linear",
-            P::LinearGradient { .. } => "linear gradient",
             P::Loss { .. } => "loss",
             P::StepStatistics { .. } => "step statistics",
             P::CountFiniteSteps { .. } => "finite steps",
@@ -547,61 +464,6 @@ impl Primitive {
             P::MixupChosen { weights, step, rows, partners, count, x, out, .. } => {
                 [weights, step, rows, partners, count, x].into_iter().for_each(|tensor| add(tensor, Read));
                 add(out, Write);
-            }
-            P::Convolution { x, w, y, .. } => {
-                add(x, Read);
-                add(w, Read);
-                add(y, Write);
-            }
-            P::ConvolutionDataGradient { dy, w, dx, accumulate, .. } => {
-                add(dy, Read);
-                add(w, Read);
-                add(dx, if accumulate { Update } else { Write });
-            }
-            P::ConvolutionWeightGradient { x, dy, dw, .. } => {
-                add(x, Read);
-                add(dy, Read);
-                add(dw, Write);
-            }
-            P::BatchNorm { x, affine, running, batch, residual, occupied, y, .. } => {
-                occupied.into_iter().for_each(|part| add(part.count, Read));
-                add(x, Read);
-                add(affine, Read);
-                add(running, Update);
-                add(batch, Write);
-                residual.into_iter().for_each(|r| add(r, Read));
-                add(y, Write);
-            }
-            P::BatchNormInference { x, affine, running, residual, y, .. } => {
-                add(x, Read);
-                add(affine, Read);
-                add(running, Read);
-                residual.into_iter().for_each(|r| add(r, Read));
-                add(y, Write);
-            }
-            P::BatchNormGradient { x, y, affine, batch, dy, d_affine, dx, relu, occupied, .. } => {
-                occupied.into_iter().for_each(|part| add(part.count, Read));
-                add(x, Read);
-                if relu {
-                    add(y, Read);
-                }
-                add(affine, Read);
-                add(batch, Read);
-                add(dy, if relu { Update } else { Read });
-                add(d_affine, Write);
-                add(dx, Write);
-            }
-            P::Linear { x, parameters, y, .. } => {
-                add(x, Read);
-                add(parameters, Read);
-                add(y, Write);
-            }
-            P::LinearGradient { x, parameters, dy, d_parameters, dx, .. } => {
-                add(x, Read);
-                add(parameters, Read);
-                add(dy, Read);
-                add(d_parameters, Write);
-                add(dx, Write);
             }
             P::Loss { logits, target, candidates, index, control, first, d_logits, loss_rows, .. } => {
                 add(logits, Read);
@@ -728,20 +590,6 @@ impl Primitive {
         use Primitive as P;
         let count = |n: usize| n as f64;
         match *self {
-            P::Convolution { shape, .. }
-            | P::ConvolutionDataGradient { shape, .. }
-            | P::ConvolutionWeightGradient { shape, .. } => shape.flops(),
-            P::BatchNorm { rows, channels, residual, relu, .. } => {
-                count(rows * channels)
-                    * (5.0 + f64::from(u8::from(residual.is_some())) + f64::from(u8::from(relu)))
-            }
-            P::BatchNormInference { rows, channels, residual, relu, .. } => {
-                count(rows * channels)
-                    * (2.0 + f64::from(u8::from(residual.is_some())) + f64::from(u8::from(relu)))
-            }
-            P::BatchNormGradient { rows, channels, .. } => count(rows * channels) * 9.0,
-            P::Linear { rows, inputs, outputs, .. } => 2.0 * count(rows * inputs * outputs),
-            P::LinearGradient { rows, inputs, outputs, .. } => 4.0 * count(rows * inputs * outputs),
             P::Loss { batch, classes, views, .. } => count(views * batch * classes) * 20.0,
             P::StepStatistics { batch, classes, .. } => count(batch * classes),
             P::CountFiniteSteps { len, .. } => count(len),

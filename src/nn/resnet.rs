@@ -3,8 +3,10 @@
 use super::architecture::ConvolutionLayer;
 use super::{Architecture, Parameters};
 use crate::autograd::Tape;
-use crate::device::primitive::Occupied;
-use crate::device::{Buffer, ConvolutionShape, Primitive, Tensor};
+use crate::device::{Buffer, Primitive, Tensor};
+use crate::ops::batchnorm::{Epilogue, ValidRows, batchnorm, batchnorm_inference};
+use crate::ops::convolution::{ConvolutionShape, convolution};
+use crate::ops::linear::linear;
 use crate::ops::pooling::average_pool;
 
 /// How batchnorm behaves.
@@ -94,16 +96,14 @@ impl Recorder<'_> {
         let running = self.tape.persistent(self.parameters.running_part(&layer.batchnorm));
         let size = shape.out_height();
         let rows = [self.batch * size * size, layer.out_channels];
+        let (tape, epilogue) = (&mut *self.tape, Epilogue { residual, relu });
+        let y = convolution(tape, shape, x.tensor, w);
         let tensor = match self.mode {
             Mode::Training(Pass { count, .. }) => {
-                let y = self.tape.convolution(shape, x.tensor, w);
-                let occupied = count.map(|count| Occupied { count, rows_each: size * size });
-                self.tape.batchnorm(rows, y, [affine, running], residual, relu, occupied)
+                let valid = count.map(|count| ValidRows { count, rows_each: size * size });
+                batchnorm(tape, rows, y, [affine, running], epilogue, valid)
             }
-            Mode::Evaluation => {
-                let y = self.tape.convolution(shape, x.tensor, w);
-                self.tape.batchnorm_inference(rows, y, [affine, running], residual, relu)
-            }
+            Mode::Evaluation => batchnorm_inference(tape, rows, y, [affine, running], epilogue),
         };
         Activation { tensor, size }
     }
@@ -135,7 +135,7 @@ pub fn record(
     let classes = architecture.classes;
     let pooled = average_pool(recorder.tape, [batch, x.size * x.size, features], x.tensor);
     let classifier = recorder.parameter("fc.weight", classes * (features + 1));
-    let logits = recorder.tape.linear(batch, features, classes, pooled, classifier);
+    let logits = linear(recorder.tape, [batch, features, classes], pooled, classifier);
     Outputs { features: pooled, logits, classifier }
 }
 

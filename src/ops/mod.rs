@@ -4,4 +4,7 @@
 //! An operation is a struct that implements [`Operation`](crate::device::Operation) and, where it has a gradient,
 //! [`Differentiable`](crate::autograd::Differentiable). What belongs to one method alone lies beside that method in `pll/`.
 
+pub mod batchnorm;
+pub mod convolution;
+pub mod linear;
 pub mod pooling;

@@ -433,7 +433,7 @@ fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
             solar::Pass::Mixed { .. } => gradients[2],
         };
         let parameters = tape.parameter(values, gradient);
-        tape.linear(BATCH, LEN, CLASSES, images, parameters)
+        records::ops::linear::linear(tape, [BATCH, LEN, CLASSES], images, parameters)
     });
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
     tape.push(Primitive::StepStatistics {

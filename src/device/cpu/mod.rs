@@ -5,11 +5,9 @@
 //! have the same bits on one core and on sixty.
 
 mod batch;
-mod batchnorm;
 mod call;
 mod confidence;
-pub mod convolution;
-mod linear;
+pub mod instructions;
 mod loss;
 mod memory;
 mod optimizer;
@@ -20,7 +18,6 @@ mod solar;
 use anyhow::{Context as _, Result, ensure};
 
 use self::memory::Memory;
-use super::primitive::Occupied;
 use super::{Buffer, Device, Element, Operation, Primitive};
 pub use call::Call;
 use call::Scratch;
@@ -61,7 +58,8 @@ impl Device for CpuDevice {
     }
 
     fn describe(&self) -> String {
-        format!("cpu: {} threads, f32, convolutions with {}", self.threads(), convolution::instruction_set())
+        let convolutions = if instructions::avx2_and_fma() { "AVX2 and FMA" } else { "portable code" };
+        format!("cpu: {} threads, f32, convolutions with {convolutions}", self.threads())
     }
 
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
@@ -117,12 +115,6 @@ impl Device for CpuDevice {
 }
 
 impl Call<'_> {
-    /// Rows of a batchnorm that are there.
-    fn there(&self, rows: usize, occupied: Option<Occupied>) -> Result<usize> {
-        let Some(Occupied { count, rows_each }) = occupied else { return Ok(rows) };
-        Ok((self.i32(count)?[0] as usize * rows_each).min(rows))
-    }
-
     pub(super) fn run(&mut self, primitive: &Primitive) -> Result<()> {
         use Primitive as P;
         match *primitive {
@@ -202,149 +194,6 @@ impl Call<'_> {
                     count,
                     &self.f32(x)?,
                     &mut self.f32_mut(out)?,
-                );
-            }
-
-            P::Convolution { shape, x, w, y } => {
-                convolution::forward(
-                    &shape,
-                    &self.f32(x)?,
-                    &self.f32(w)?,
-                    &mut self.f32_mut(y)?,
-                    self.scratch(),
-                );
-            }
-            P::ConvolutionDataGradient { shape, dy, w, dx, accumulate } => convolution::backward_data(
-                &shape,
-                &self.f32(dy)?,
-                &self.f32(w)?,
-                &mut self.f32_mut(dx)?,
-                accumulate,
-                self.scratch(),
-            ),
-            P::ConvolutionWeightGradient { shape, x, dy, dw } => convolution::backward_weight(
-                &shape,
-                &self.f32(x)?,
-                &self.f32(dy)?,
-                &mut self.f32_mut(dw)?,
-                self.scratch(),
-            ),
-
-            P::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, occupied, y } => {
-                let there = self.there(rows, occupied)?;
-                let (x, mut y) = (self.f32(x)?, self.f32_mut(y)?);
-                let mut statistics = self.f32_mut(batch)?;
-                y[there * channels..].fill(0.0);
-                if there == 0 {
-                    statistics.fill(0.0);
-                    return Ok(());
-                }
-                let here = ..there * channels;
-                batchnorm::statistics(
-                    [there, channels],
-                    &x[here],
-                    &mut self.f32_mut(running)?,
-                    &mut statistics,
-                    self.scratch(),
-                );
-                let affine = self.f32(affine)?;
-                let residual = self.optional(residual)?;
-                batchnorm::apply(
-                    channels,
-                    &x[here],
-                    &affine,
-                    &statistics,
-                    residual.as_deref().map(|residual| &residual[here]),
-                    relu,
-                    &mut y[here],
-                );
-            }
-            P::BatchNormInference { channels, x, affine, running, residual, relu, y, .. } => {
-                let statistics = batchnorm::running_statistics(channels, &self.f32(running)?);
-                let residual = self.optional(residual)?;
-                let (x, affine) = (self.f32(x)?, self.f32(affine)?);
-                batchnorm::apply(
-                    channels,
-                    &x,
-                    &affine,
-                    &statistics,
-                    residual.as_deref(),
-                    relu,
-                    &mut self.f32_mut(y)?,
-                );
-            }
-            P::BatchNormGradient {
-                rows,
-                channels,
-                x,
-                y,
-                relu,
-                occupied,
-                affine,
-                batch,
-                dy,
-                d_affine,
-                dx,
-                ..
-            } => {
-                let there = self.there(rows, occupied)?;
-                let here = ..there * channels;
-                let (x, batch) = (self.f32(x)?, self.f32(batch)?);
-                let (mut d_affine, mut dx) = (self.f32_mut(d_affine)?, self.f32_mut(dx)?);
-                dx[there * channels..].fill(0.0);
-                if there == 0 {
-                    d_affine.fill(0.0);
-                    return Ok(());
-                }
-                if relu {
-                    let (y, mut dy) = (self.f32(y)?, self.f32_mut(dy)?);
-                    batchnorm::mask_and_sum(
-                        [there, channels],
-                        &x[here],
-                        &y[here],
-                        &batch,
-                        &mut dy[here],
-                        &mut d_affine,
-                        self.scratch(),
-                    );
-                } else {
-                    batchnorm::sum(
-                        [there, channels],
-                        &x[here],
-                        &batch,
-                        &self.f32(dy)?[here],
-                        &mut d_affine,
-                        self.scratch(),
-                    );
-                }
-                let (affine, dy) = (self.f32(affine)?, self.f32(dy)?);
-                batchnorm::input_gradient(
-                    [there, channels],
-                    &x[here],
-                    &affine,
-                    &batch,
-                    &dy[here],
-                    &d_affine,
-                    &mut dx[here],
-                );
-            }
-
-            P::Linear { inputs, outputs, x, parameters, y, .. } => {
-                linear::forward(
-                    [inputs, outputs],
-                    &self.f32(x)?,
-                    &self.f32(parameters)?,
-                    &mut self.f32_mut(y)?,
-                );
-            }
-            P::LinearGradient { inputs, outputs, x, parameters, dy, d_parameters, dx, .. } => {
-                let (dy, parameters) = (self.f32(dy)?, self.f32(parameters)?);
-                linear::input_gradient([inputs, outputs], &dy, &parameters, &mut self.f32_mut(dx)?);
-                linear::parameter_gradient(
-                    [inputs, outputs],
-                    &self.f32(x)?,
-                    &dy,
-                    &mut self.f32_mut(d_parameters)?,
                 );
             }
 

@@ -1,7 +1,7 @@
 //! The class-prior estimate of RECORDS (ICLR 2023, section 4): softmax of the classifier applied to the moving mean feature.
 
-use super::linear::dot;
 use super::loss::EPSILON;
+use crate::ops::linear::dot;
 
 /// F <- m F + (1 - m) mean over the first `rows` rows of features `[rows, inputs]`.
 pub(super) fn mean_feature([rows, inputs]: [usize; 2], momentum: f32, features: &[f32], mean: &mut [f32]) {

@@ -26,12 +26,19 @@ pub use gpu_device::{GpuDevice, Precision};
 /// # Errors
 /// A usage error that says what is missing and how to get it.
 pub fn open(name: &str, precision: Precision) -> anyhow::Result<GpuDevice> {
-    let driver: Box<dyn driver::Driver> = match name {
-        "cuda" => Box::new(cuda::CudaDriver::open()?),
-        "sim" => Box::new(sim::SimDriver::open(warp_seed()?)?),
-        other => return Err(crate::usage!("--device {other}: the kernels run on cuda or sim")),
-    };
-    Ok(GpuDevice::new(driver, precision))
+    Ok(GpuDevice::new(open_driver(name)?, precision))
+}
+
+/// Opens the driver of the device `cuda` or `sim`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_driver(name: &str) -> anyhow::Result<Box<dyn driver::Driver>> {
+    match name {
+        "cuda" => Ok(Box::new(cuda::CudaDriver::open()?)),
+        "sim" => Ok(Box::new(sim::SimDriver::open(warp_seed()?)?)),
+        other => Err(crate::usage!("--device {other}: the kernels run on cuda or sim")),
+    }
 }
 
 /// The order in which the interpreter runs warps: `RECORDS_WARP_SEED`, which tests vary; 0 without it.

@@ -5,9 +5,6 @@
 
 mod augment;
 mod batch;
-mod batchnorm;
-mod convolution;
-mod linear;
 mod loss;
 mod loss_by_kind;
 mod optimizer;
@@ -112,11 +109,6 @@ impl<'a> Lowering<'a> {
         next: &Primitive,
     ) -> Result<bool> {
         match (first, next) {
-            (convolution @ Primitive::Convolution { .. }, batchnorm @ Primitive::BatchNorm { .. })
-                if batchnorm::follows(convolution, batchnorm) =>
-            {
-                batchnorm::lower_with_convolution(self, convolution, batchnorm)?;
-            }
             (pair @ Primitive::Loss { .. }, update @ Primitive::UpdateConfidence { .. })
                 if loss::fits(pair, update) =>
             {
@@ -142,13 +134,6 @@ impl<'a> Lowering<'a> {
             | P::StoreRows { .. }
             | P::Mixup { .. }
             | P::MixupChosen { .. } => batch::lower(self, primitive),
-            P::Convolution { .. }
-            | P::ConvolutionDataGradient { .. }
-            | P::ConvolutionWeightGradient { .. } => convolution::lower(self, primitive),
-            P::BatchNorm { .. } | P::BatchNormInference { .. } | P::BatchNormGradient { .. } => {
-                batchnorm::lower(self, primitive)
-            }
-            P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
             P::Loss { .. }
             | P::StepStatistics { .. }
             | P::CountFiniteSteps { .. }
