@@ -15,6 +15,7 @@ pub mod files;
 pub mod memory;
 pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod pll;
 pub mod random;
 pub mod report;

@@ -93,9 +93,9 @@ fn steps_match_the_reference() {
         let [first, second, third, velocity, values_tensor] =
             [gradients[0], gradients[1], gradients[2], velocity, values].map(|b| tape.persistent(b));
         for further in [second, third] {
-            tape.push(Primitive::Add { len: parameters, x: further, into: first });
+            tape.push(records::autograd::Add { len: parameters, x: further, into: first });
         }
-        tape.push(Primitive::Sgd {
+        tape.push(records::optim::sgd::Sgd {
             len: parameters,
             momentum: number(&file, "momentum") as f32,
             weight_decay: number(&file, "weight_decay") as f32,

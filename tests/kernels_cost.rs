@@ -17,6 +17,7 @@ use records::operations;
 use records::ops::convolution::{
     Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
 };
+use records::ops::mixup::{Draws, Mixup};
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Method, PriorFrom, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
@@ -230,16 +231,14 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
     device.write_i32(permutations, &(0..views as i32 / 2).rev().collect::<Vec<_>>()).unwrap();
     let step = device.allocate(Element::I32, 1, "an operand").unwrap();
     let out = device.allocate(Element::Bf16, views * len, "an operand").unwrap();
-    let mixup = Primitive::Mixup {
+    let mixup = Mixup {
         batch: views / 2,
         rows: views,
         len,
-        weights: Tensor(0),
-        permutations: Tensor(1),
-        step: Tensor(2),
+        draws: Draws { weights: Tensor(0), permutations: Tensor(1), step: Tensor(2) },
         index: None,
         x: Tensor(3),
-        out: Some(Tensor(4)),
+        out: Tensor(4),
     };
     device
         .execute(&mixup, &[weights, permutations, step, x, out])

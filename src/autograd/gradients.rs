@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Tape;
-use crate::device::{Operation, Primitive, Tensor};
+use super::addition::Add;
+use crate::device::{Operation, Tensor};
 
 /// An operation with a gradient.
 pub trait Differentiable: Operation {
@@ -96,7 +97,7 @@ impl<'a> Gradients<'a> {
     pub(super) fn add_pending(&mut self) {
         for (x, into) in std::mem::take(&mut self.pending) {
             let len = self.tape.len_of(into);
-            self.tape.push(Primitive::Add { len, x, into });
+            self.tape.push(Add { len, x, into });
         }
     }
 

@@ -141,67 +141,6 @@ pub struct MixedLoss {
 /// One operation of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Primitive {
-    /// index`[b]` = order`[step * batch + b]`: the samples of this step. `step` i32 `[1]`.
-    SelectBatch { batch: usize, order: Tensor, step: Tensor, index: Tensor },
-    /// step += 1, back to 0 at `modulus`.
-    AdvanceStep { step: Tensor, modulus: Option<usize> },
-    /// Views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2, bytes of
-    /// ViewParameters], index i32 `[B]` -> the first V B rows of `views` `[R,S,S,3]`, the samples' view `first` (0 weak, 1
-    /// strong) in the first B, V = `count`. `normalisation` f32 `[6]`, mean then standard deviation.
-    Augment {
-        batch: usize,
-        first: usize,
-        count: usize,
-        source: [usize; 2],
-        size: usize,
-        images: Tensor,
-        parameters: Tensor,
-        index: Tensor,
-        normalisation: Tensor,
-        views: Tensor,
-    },
-    /// Un-augmented images first..first+batch, first = step * batch, of `images` u8 `[N,H,W,3]`, normalised into
-    /// x f32 `[B,H,W,3]`; past the end the last image is repeated.
-    NormaliseImages {
-        batch: usize,
-        pixels: usize,
-        images: Tensor,
-        step: Tensor,
-        normalisation: Tensor,
-        x: Tensor,
-    },
-    /// Rows of `rows` `[B,K]` copied into `store` `[M,K]` from row step * B.
-    StoreRows { batch: usize, columns: usize, rows: Tensor, step: Tensor, store: Tensor },
-
-    /// out `[R,len]` = w x + (1 - w) x', row by row: w and each row's partner x' are this step's, from `weights` f32 `[steps]` and
-    /// `permutations` i32 `[steps,B]`, of 0..B each. The R rows are groups of B (weak views, strong views), which share both.
-    /// With `index` i32 `[B]`, R is B and x is a store `[N,len]` whose rows `index` are mixed: confidences. `out` has the type of x.
-    /// Without `out`, x is `[2R,len]` and the mixed rows are written behind those they were mixed from.
-    Mixup {
-        batch: usize,
-        rows: usize,
-        len: usize,
-        weights: Tensor,
-        permutations: Tensor,
-        step: Tensor,
-        index: Option<Tensor>,
-        x: Tensor,
-        out: Option<Tensor>,
-    },
-    /// Mixup of rows that the device chose: out`[i]` = w x`[rows[i]]` + (1 - w) x`[partners[i]]` for i < count, 0 behind. w is this
-    /// step's, from `weights` f32 `[steps]`; `rows` and `partners` i32 `[B]`, `count` i32 `[1]`; x and `out` `[B,len]`.
-    MixupChosen {
-        batch: usize,
-        len: usize,
-        weights: Tensor,
-        step: Tensor,
-        rows: Tensor,
-        partners: Tensor,
-        count: Tensor,
-        x: Tensor,
-        out: Tensor,
-    },
-
     /// A loss of SPEC 6 over `views` views of B samples: view v of sample b has row first + v B + b of `logits` `[R,K]`. The
     /// target of sample b is row index`[b]` of a store `target` `[N,K]`, or row b of `target` `[B,K]` without `index`;
     /// `candidates` u8 `[N,K]` are rows `index` likewise, null where the kind does not read them.
@@ -342,23 +281,6 @@ pub enum Primitive {
         refined: Tensor,
         outcome: Tensor,
     },
-
-    /// into `[len]` += x `[len]`.
-    Add { len: usize, x: Tensor, into: Tensor },
-    /// `to` `[len]` = `from` `[len]`, rounded to the type of `to`.
-    Convert { len: usize, from: Tensor, to: Tensor },
-
-    /// SGD as PyTorch's: g += wd p; v = mu v + g; p -= lr v, lr from `control`. `copy` = the new p, rounded.
-    Sgd {
-        len: usize,
-        momentum: f32,
-        weight_decay: f32,
-        control: Tensor,
-        gradients: Tensor,
-        velocity: Tensor,
-        parameters: Tensor,
-        copy: Option<Tensor>,
-    },
 }
 
 impl Operation for Primitive {
@@ -397,13 +319,6 @@ impl Primitive {
     pub fn name(&self) -> &'static str {
         use Primitive as P;
         match self {
-            P::SelectBatch { .. } => "select batch",
-            P::AdvanceStep { .. } => "advance step",
-            P::Augment { .. } => "augment",
-            P::NormaliseImages { .. } => "normalise images",
-            P::StoreRows { .. } => "store rows",
-            P::Mixup { .. } => "mixup",
-            P::MixupChosen { .. } => "mixup of chosen rows",
             P::Loss { .. } => "loss",
             P::StepStatistics { .. } => "step statistics",
             P::CountFiniteSteps { .. } => "finite steps",
@@ -416,9 +331,6 @@ impl Primitive {
             P::ChooseSamples { .. } => "choose samples",
             P::SolarLoss { .. } => "solar loss",
             P::Sinkhorn { .. } => "sinkhorn",
-            P::Add { .. } => "add",
-            P::Convert { .. } => "convert",
-            P::Sgd { .. } => "sgd",
         }
     }
 
@@ -429,42 +341,6 @@ impl Primitive {
         let mut list = Vec::with_capacity(9);
         let mut add = |tensor: Tensor, access: Access| list.push((tensor, access));
         match *self {
-            P::SelectBatch { order, step, index, .. } => {
-                add(order, Read);
-                add(step, Read);
-                add(index, Write);
-            }
-            P::AdvanceStep { step, .. } => add(step, Update),
-            P::Augment { images, parameters, index, normalisation, views, .. } => {
-                add(images, Read);
-                add(parameters, Read);
-                add(index, Read);
-                add(normalisation, Read);
-                add(views, Write);
-            }
-            P::NormaliseImages { images, step, normalisation, x, .. } => {
-                add(images, Read);
-                add(step, Read);
-                add(normalisation, Read);
-                add(x, Write);
-            }
-            P::StoreRows { rows, step, store, .. } => {
-                add(rows, Read);
-                add(step, Read);
-                add(store, Update);
-            }
-            P::Mixup { weights, permutations, step, index, x, out, .. } => {
-                add(weights, Read);
-                add(permutations, Read);
-                add(step, Read);
-                index.into_iter().for_each(|i| add(i, Read));
-                add(x, if out.is_some() { Read } else { Update });
-                out.into_iter().for_each(|out| add(out, Write));
-            }
-            P::MixupChosen { weights, step, rows, partners, count, x, out, .. } => {
-                [weights, step, rows, partners, count, x].into_iter().for_each(|tensor| add(tensor, Read));
-                add(out, Write);
-            }
             P::Loss { logits, target, candidates, index, control, first, d_logits, loss_rows, .. } => {
                 add(logits, Read);
                 add(target, Read);
@@ -565,21 +441,6 @@ impl Primitive {
                 add(refined, Write);
                 add(outcome, Write);
             }
-            P::Add { x, into, .. } => {
-                add(x, Read);
-                add(into, Update);
-            }
-            P::Convert { from, to, .. } => {
-                add(from, Read);
-                add(to, Write);
-            }
-            P::Sgd { control, gradients, velocity, parameters, copy, .. } => {
-                add(control, Read);
-                add(gradients, Read);
-                add(velocity, Update);
-                add(parameters, Update);
-                copy.into_iter().for_each(|c| add(c, Write));
-            }
         }
         list
     }
@@ -607,16 +468,6 @@ impl Primitive {
             P::Sinkhorn { batch, queue_rows, classes, settings, .. } => {
                 count((batch + queue_rows) * classes) * (4.0 * count(settings.rounds) + 5.0)
             }
-            P::Mixup { rows, len, .. } => 3.0 * count(rows * len),
-            P::MixupChosen { batch, len, .. } => 3.0 * count(batch * len),
-            P::Add { len, .. } => count(len),
-            P::Sgd { len, .. } => count(len) * 6.0,
-            P::SelectBatch { .. }
-            | P::AdvanceStep { .. }
-            | P::Convert { .. }
-            | P::Augment { .. }
-            | P::NormaliseImages { .. }
-            | P::StoreRows { .. } => 0.0,
         }
     }
 
@@ -646,26 +497,12 @@ impl Primitive {
                 (batch * classes) as f64
             }
             P::ChooseSamples { batch, permutations, .. } if tensor == permutations => (batch * 4) as f64,
-            P::MixupChosen { weights, .. } if tensor == weights => 4.0,
             P::UpdateConfidence { batch, classes, confidence, .. } if tensor == confidence => {
                 (batch * classes * 4) as f64
             }
             P::UpdateConfidence { batch, classes, candidates, .. } if tensor == candidates => {
                 (batch * classes) as f64
             }
-            P::Augment { batch, source, images, .. } if tensor == images => {
-                (batch * source[0] * source[1] * 3) as f64
-            }
-            P::NormaliseImages { batch, pixels, images, .. } if tensor == images => {
-                (batch * pixels * 3) as f64
-            }
-            P::SelectBatch { batch, order, .. } if tensor == order => (batch * 4) as f64,
-            P::StoreRows { batch, columns, store, .. } if tensor == store => (batch * columns * 2) as f64,
-            P::Mixup { rows, len, x, index: Some(_), .. } if tensor == x => (rows * len * 4) as f64,
-            // The first half is read, the second written.
-            P::Mixup { x, out: None, .. } if tensor == x => whole(x) / 2.0,
-            P::Mixup { batch, permutations, .. } if tensor == permutations => (batch * 4) as f64,
-            P::Mixup { weights, .. } if tensor == weights => 4.0,
             _ => whole(tensor),
         };
         self.accesses()

@@ -2,12 +2,13 @@
 
 use super::architecture::ConvolutionLayer;
 use super::{Architecture, Parameters};
-use crate::autograd::Tape;
-use crate::device::{Buffer, Primitive, Tensor};
+use crate::autograd::{Add, Tape};
+use crate::device::{Buffer, Tensor};
 use crate::ops::batchnorm::{Epilogue, ValidRows, batchnorm, batchnorm_inference};
 use crate::ops::convolution::{ConvolutionShape, convolution};
 use crate::ops::linear::linear;
 use crate::ops::pooling::average_pool;
+use crate::optim::sgd::Sgd;
 
 /// How batchnorm behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,20 +151,11 @@ pub fn record_sgd(
     let gradients = tape.persistent(parameters.gradients);
     for &further in &parameters.further_gradients {
         let x = tape.persistent(further);
-        tape.push(Primitive::Add { len: parameters.len(), x, into: gradients });
+        tape.push(Add { len: parameters.len(), x, into: gradients });
     }
     let velocity = tape.persistent(parameters.velocity);
     let values = tape.persistent(parameters.values);
     let copy = parameters.copy.map(|buffer| tape.persistent(buffer));
     let len = parameters.len();
-    tape.push(Primitive::Sgd {
-        len,
-        momentum,
-        weight_decay,
-        control,
-        gradients,
-        velocity,
-        parameters: values,
-        copy,
-    });
+    tape.push(Sgd { len, momentum, weight_decay, control, gradients, velocity, parameters: values, copy });
 }

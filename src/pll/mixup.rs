@@ -4,7 +4,8 @@
 use anyhow::Result;
 
 use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Tensor};
+use crate::device::{Buffer, Device, Element};
+use crate::ops::mixup::Draws;
 use crate::random::philox::{Purpose, Stream};
 
 /// Weights and permutations of the steps of an epoch, on the device.
@@ -16,14 +17,6 @@ pub struct Mixup {
     pub permutations: Buffer,
     /// i32 `[1]`, the step of the epoch.
     pub step: Buffer,
-}
-
-/// The same on a tape.
-#[derive(Clone, Copy)]
-pub struct MixupTensors {
-    pub weights: Tensor,
-    pub permutations: Tensor,
-    pub step: Tensor,
 }
 
 impl Mixup {
@@ -59,8 +52,8 @@ impl Mixup {
     }
 
     /// Its tensors.
-    pub fn tensors(&self, tape: &mut Tape) -> MixupTensors {
-        MixupTensors {
+    pub fn tensors(&self, tape: &mut Tape) -> Draws {
+        Draws {
             weights: tape.persistent(self.weights),
             permutations: tape.persistent(self.permutations),
             step: tape.persistent(self.step),

@@ -16,6 +16,8 @@ use super::mixup::Mixup;
 use crate::autograd::Tape;
 use crate::device::primitive::{ConfidenceRule, MixedLoss, SinkhornSettings};
 use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::ops::input::{AdvanceStep, StoreRows};
+use crate::ops::mixup::MixupChosen;
 use crate::settings::SolarSettings;
 
 /// State of a stage, on the device, and the constants of its steps.
@@ -193,8 +195,8 @@ impl Solar {
         let (refined, outcome) = self.record_sinkhorn(tape, predictions, queue, class_prior);
         if let Some(store) = queue {
             let step = tape.persistent(self.position);
-            tape.push(Primitive::StoreRows { batch, columns: classes, rows: predictions, step, store });
-            tape.push(Primitive::AdvanceStep { step, modulus: Some(self.blocks()) });
+            tape.push(StoreRows { batch, columns: classes, rows: predictions, step, store });
+            tape.push(AdvanceStep { step, modulus: Some(self.blocks()) });
         }
         if let Some(counts) = self.counts {
             let counts = tape.persistent(counts);
@@ -224,17 +226,7 @@ impl Solar {
                 let out = tape.temporary(element, batch * len);
                 let (weights, step) = (mixup.weights, mixup.step);
                 let rows = chosen_rows;
-                tape.push(Primitive::MixupChosen {
-                    batch,
-                    len,
-                    weights,
-                    step,
-                    rows,
-                    partners,
-                    count,
-                    x,
-                    out,
-                });
+                tape.push(MixupChosen { batch, len, weights, step, rows, partners, count, x, out });
                 out
             };
             let activations = tape.activations();

@@ -10,8 +10,9 @@ use super::tensor_file::{TensorFile, Values};
 use super::{checkpoint, method_choice};
 use crate::autograd::Tape;
 use crate::device::primitive::counter;
-use crate::device::{Device, Element, Primitive};
+use crate::device::{Device, Element};
 use crate::nn::Architecture;
+use crate::ops::input::AdvanceStep;
 use crate::pll::debias::Oracle;
 use crate::pll::method::Start;
 use crate::pll::mixup::Mixup;
@@ -280,7 +281,7 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     let recorded = step::record(&mut tape, &step_settings, &model, &method, &store, &state, inputs);
     recorded.logits.iter().chain(recorded.solar.iter().flatten()).for_each(|&tensor| tape.keep(tensor));
     let step = tape.persistent(step_counter);
-    tape.push(Primitive::AdvanceStep { step, modulus: None });
+    tape.push(AdvanceStep { step, modulus: None });
     let plan = tape.finish(device)?;
 
     let mut losses = Vec::with_capacity(steps);

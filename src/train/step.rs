@@ -7,6 +7,9 @@ use crate::autograd::Tape;
 use crate::device::primitive::{control, counter};
 use crate::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
 use crate::nn::resnet::{self, Mode, Outputs, Pass};
+use crate::ops::augment::Augment;
+use crate::ops::input::{AdvanceStep, SelectBatch};
+use crate::ops::mixup::{self, AppendMixup};
 use crate::pll::method::Rows;
 use crate::pll::mixup::Mixup;
 use crate::pll::{ConfidenceStore, LabelMethod, Solar, solar};
@@ -228,38 +231,17 @@ fn forward(tape: &mut Tape, model: &Model, pass: Pass, shape: [usize; 2], views:
 /// Mixes the first `rows` images of `len` values into the rows behind them.
 fn record_mixed_views(tape: &mut Tape, mixup: &Mixup, [rows, len]: [usize; 2], views: Tensor) {
     let batch = mixup.batch();
-    let mixup = mixup.tensors(tape);
-    let (weights, permutations, step) = (mixup.weights, mixup.permutations, mixup.step);
-    tape.push(Primitive::Mixup {
-        batch,
-        rows,
-        len,
-        weights,
-        permutations,
-        step,
-        index: None,
-        x: views,
-        out: None,
-    });
+    let draws = mixup.tensors(tape);
+    tape.push(AppendMixup { batch, rows, len, draws, x: views });
 }
 
 /// The mixed confidence rows `[B,K]`, from the rows as they are before their renewal.
 pub fn record_mixed_rows(tape: &mut Tape, mixup: &Mixup, rows: Rows) -> Tensor {
     let batch = mixup.batch();
     let out = tape.temporary(Element::F32, batch * rows.classes);
-    let mixup = mixup.tensors(tape);
-    let (weights, permutations, step) = (mixup.weights, mixup.permutations, mixup.step);
-    tape.push(Primitive::Mixup {
-        batch,
-        rows: batch,
-        len: rows.classes,
-        weights,
-        permutations,
-        step,
-        index: Some(rows.index),
-        x: rows.confidence,
-        out: Some(out),
-    });
+    let draws = mixup.tensors(tape);
+    let (len, index) = (rows.classes, Some(rows.index));
+    tape.push(mixup::Mixup { batch, rows: batch, len, draws, index, x: rows.confidence, out });
     out
 }
 
@@ -298,11 +280,11 @@ pub fn plan(
     let (images, parameters) = (tape.persistent(data.images), tape.persistent(data.parameters));
     let normalisation = tape.persistent(data.normalisation);
     let index = tape.temporary(Element::I32, batch);
-    tape.push(Primitive::SelectBatch { batch, order, step, index });
+    tape.push(SelectBatch { batch, order, step, index });
     let source = data.source;
     let augment = |tape: &mut Tape, first, count, rows: usize| {
         let views = tape.temporary(tape.activations(), rows * settings.image_len());
-        tape.push(Primitive::Augment {
+        tape.push(Augment {
             batch,
             first,
             count,
@@ -325,6 +307,6 @@ pub fn plan(
         }
     };
     record(&mut tape, settings, model, method, store, state, StepInputs { views, index });
-    tape.push(Primitive::AdvanceStep { step, modulus: None });
+    tape.push(AdvanceStep { step, modulus: None });
     tape.finish(device)
 }

@@ -361,8 +361,17 @@ fn chosen_rows_are_mixed() {
                     Value::ActivationOutput(batch * len),
                 ];
                 let [weights, step, rows, partners, count, x, out] = std::array::from_fn(Tensor);
-                let mixup =
-                    Primitive::MixupChosen { batch, len, weights, step, rows, partners, count, x, out };
+                let mixup = records::ops::mixup::MixupChosen {
+                    batch,
+                    len,
+                    weights,
+                    step,
+                    rows,
+                    partners,
+                    count,
+                    x,
+                    out,
+                };
                 let mut outcome = pair.run(&[mixup], &values);
                 let what = format!("{found} of {batch} rows of {len}, {precision:?}");
                 if precision == Precision::Bf16 {
@@ -448,10 +457,10 @@ fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
     tape.backward(&recorded.logits);
     let [first, second, third] = gradients.map(|gradient| tape.persistent(gradient));
     for x in [second, third] {
-        tape.push(Primitive::Add { len: parameters, x, into: first });
+        tape.push(records::autograd::Add { len: parameters, x, into: first });
     }
     let (velocity, values_tensor) = (tape.persistent(velocity), tape.persistent(values));
-    tape.push(Primitive::Sgd {
+    tape.push(records::optim::sgd::Sgd {
         len: parameters,
         momentum: 0.9,
         weight_decay: 1e-3,
@@ -462,7 +471,7 @@ fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
         copy: None,
     });
     let step = tape.persistent(step);
-    tape.push(Primitive::AdvanceStep { step, modulus: None });
+    tape.push(records::ops::input::AdvanceStep { step, modulus: None });
     tape.keep(recorded.chosen);
     tape.keep(recorded.outcome);
     let plan = tape.finish(device).unwrap();

@@ -4,13 +4,11 @@
 //! cut into pieces whose size does not depend on the number of threads, and partial sums are added in order, so results
 //! have the same bits on one core and on sixty.
 
-mod batch;
 mod call;
 mod confidence;
 pub mod instructions;
 mod loss;
 mod memory;
-mod optimizer;
 mod prior;
 mod sinkhorn;
 mod solar;
@@ -118,85 +116,6 @@ impl Call<'_> {
     pub(super) fn run(&mut self, primitive: &Primitive) -> Result<()> {
         use Primitive as P;
         match *primitive {
-            P::SelectBatch { batch, order, step, index } => {
-                let first = self.i32(step)?[0] as usize * batch;
-                let order = self.i32(order)?;
-                ensure!(first + batch <= order.len(), "step past the end of the epoch's order");
-                self.i32_mut(index)?.copy_from_slice(&order[first..first + batch]);
-            }
-            P::AdvanceStep { step, modulus } => {
-                let mut step = self.i32_mut(step)?;
-                step[0] += 1;
-                if modulus.is_some_and(|modulus| step[0] as usize >= modulus) {
-                    step[0] = 0;
-                }
-            }
-            P::Augment {
-                batch,
-                first,
-                count,
-                source,
-                size,
-                images,
-                parameters,
-                index,
-                normalisation,
-                views,
-            } => batch::augment(
-                &batch::Views { batch, first, count, source, size },
-                &self.u8(images)?,
-                &self.u8(parameters)?,
-                &self.i32(index)?,
-                &self.f32(normalisation)?,
-                &mut self.f32_mut(views)?,
-            )?,
-            P::NormaliseImages { batch, pixels, images, step, normalisation, x } => {
-                let first = self.i32(step)?[0] as usize * batch;
-                let (images, normalisation) = (self.u8(images)?, self.f32(normalisation)?);
-                batch::normalise(pixels, first, &images, &normalisation, &mut self.f32_mut(x)?);
-            }
-            P::StoreRows { batch, columns, rows, step, store } => {
-                let first = self.i32(step)?[0] as usize * batch * columns;
-                self.f32_mut(store)?[first..first + batch * columns].copy_from_slice(&self.f32(rows)?);
-            }
-            P::Mixup { batch, rows, len, weights, permutations, step, index, x, out } => {
-                let now = self.i32(step)?[0] as usize;
-                let (weights, permutations) = (self.f32(weights)?, self.i32(permutations)?);
-                ensure!(
-                    now < weights.len() && permutations.len() == weights.len() * batch,
-                    "step past the end of the mixup's weights and permutations"
-                );
-                ensure!(index.is_none() || rows == batch, "a mixup of indexed rows is one group");
-                let index = index.map(|index| self.i32(index)).transpose()?;
-                let permutation = &permutations[now * batch..][..batch];
-                match out {
-                    Some(out) => {
-                        let (x, mut out) = (self.f32(x)?, self.f32_mut(out)?);
-                        batch::mixup(len, weights[now], permutation, index.as_deref(), &x, &mut out);
-                    }
-                    None => {
-                        let mut both = self.f32_mut(x)?;
-                        let (x, out) = both.split_at_mut(rows * len);
-                        batch::mixup(len, weights[now], permutation, index.as_deref(), x, out);
-                    }
-                }
-            }
-            P::MixupChosen { len, weights, step, rows, partners, count, x, out, .. } => {
-                let now = self.i32(step)?[0] as usize;
-                let weights = self.f32(weights)?;
-                ensure!(now < weights.len(), "step past the end of the mixup's weights");
-                let (rows, partners) = (self.i32(rows)?, self.i32(partners)?);
-                let count = self.i32(count)?[0] as usize;
-                batch::mixup_chosen(
-                    len,
-                    weights[now],
-                    [&rows, &partners],
-                    count,
-                    &self.f32(x)?,
-                    &mut self.f32_mut(out)?,
-                );
-            }
-
             P::Loss {
                 kind,
                 batch,
@@ -381,15 +300,6 @@ impl Call<'_> {
                     &mut self.f32_mut(refined)?,
                 );
                 self.f32_mut(outcome)?.copy_from_slice(&figures);
-            }
-            P::Add { x, into, .. } => optimizer::add(&self.f32(x)?, &mut self.f32_mut(into)?),
-            P::Convert { from, to, .. } => self.f32_mut(to)?.copy_from_slice(&self.f32(from)?),
-            P::Sgd { momentum, weight_decay, control, gradients, velocity, parameters, copy, .. } => {
-                ensure!(copy.is_none(), "the CPU keeps no rounded copy of the weights");
-                let rate = self.f32(control)?[super::primitive::control::LEARNING_RATE];
-                let settings = optimizer::Settings { rate, momentum, weight_decay };
-                let (mut velocity, mut parameters) = (self.f32_mut(velocity)?, self.f32_mut(parameters)?);
-                optimizer::sgd(settings, &self.f32(gradients)?, &mut velocity, &mut parameters);
             }
         }
         Ok(())

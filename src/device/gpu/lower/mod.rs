@@ -3,11 +3,8 @@
 //! Lowering is a function of the primitive, the types of its buffers and the GPU's description alone, so the same run
 //! gives the same launches.
 
-mod augment;
-mod batch;
 mod loss;
 mod loss_by_kind;
-mod optimizer;
 mod prior;
 mod sinkhorn;
 mod solar;
@@ -15,7 +12,7 @@ mod solar;
 use anyhow::Result;
 
 use super::driver::Gpu;
-use super::launch::Launch;
+use super::launch::{Arguments, Kernel, Launch};
 use crate::device::{Buffer, Element, Operation, Primitive, Tensor};
 use crate::usage;
 
@@ -75,6 +72,15 @@ impl<'a> Lowering<'a> {
         self.launches.push(launch);
     }
 
+    /// Appends a launch over flat arrays of `len` elements, `each` of them per thread; none where there are no elements.
+    pub fn launch_over(&mut self, kernel: Kernel, len: usize, each: usize, arguments: Arguments) {
+        const THREADS: usize = 256;
+        if len > 0 {
+            let blocks = len.div_ceil(each).div_ceil(THREADS);
+            self.launch(Launch::linear(kernel, blocks, THREADS, arguments));
+        }
+    }
+
     /// Lowers `operations` in order; neighbours that one kernel does together are lowered together.
     ///
     /// # Errors
@@ -127,13 +133,6 @@ impl<'a> Lowering<'a> {
     pub(in crate::device) fn lower_primitive(&mut self, primitive: &Primitive) -> Result<()> {
         use Primitive as P;
         match primitive {
-            P::Augment { .. } => augment::lower(self, primitive),
-            P::SelectBatch { .. }
-            | P::AdvanceStep { .. }
-            | P::NormaliseImages { .. }
-            | P::StoreRows { .. }
-            | P::Mixup { .. }
-            | P::MixupChosen { .. } => batch::lower(self, primitive),
             P::Loss { .. }
             | P::StepStatistics { .. }
             | P::CountFiniteSteps { .. }
@@ -145,7 +144,6 @@ impl<'a> Lowering<'a> {
             | P::CountLargest { .. }
             | P::ChooseSamples { .. }
             | P::SolarLoss { .. } => solar::lower(self, primitive),
-            P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }
 
