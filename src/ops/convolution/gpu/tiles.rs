@@ -3,7 +3,7 @@
 //! The choice weighs, in multiply-adds of one multiprocessor, what the busiest multiprocessor computes against what it loads and
 //! what partial sums cost afterwards. The weights are estimates for an RTX 3090 that no measurement has confirmed.
 
-use crate::device::ConvolutionShape;
+use crate::ops::convolution::ConvolutionShape;
 
 /// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds a cycle on a multiprocessor's tensor cores
 /// against 14 bytes a cycle, its share of the L2 cache.

@@ -1,12 +1,13 @@
 //! Batchnorm: partial sums of tiles of rows, finished by a small kernel, then one pass that applies them.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use super::{Lowering, convolution};
+use super::{BatchNorm, BatchNormGradient, BatchNormInference, PartialStatistics, ValidRows};
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
-use crate::device::primitive::Occupied;
-use crate::device::{Element, Primitive, Tensor};
+use crate::device::gpu::lower::Lowering;
+use crate::device::operation::by_type;
+use crate::device::{Element, Tensor};
 
 /// Threads of a block of the passes over activations, and vectors of channels side by side in it at most: a warp's worth.
 const THREADS: usize = 256;
@@ -70,15 +71,6 @@ fn finish(name: &'static str, channels: usize, tiles: usize, arguments: Argument
     }
 }
 
-/// The name of a kernel that exists for both types of activations.
-fn of_type(element: Element, bf16: &'static str, f32: &'static str) -> Result<&'static str> {
-    match element {
-        Element::Bf16 => Ok(bf16),
-        Element::F32 => Ok(f32),
-        other => bail!("batchnorm of {other:?}"),
-    }
-}
-
 /// Whether the kernels can take `channels` of `element`: whole vectors of 16 bytes.
 fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     let vector = 16 / element.bytes();
@@ -89,56 +81,20 @@ fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     Ok(())
 }
 
-impl Lowering<'_> {
-    /// The last arguments of every pass: where the number of images is, or null, and the rows of each.
-    fn occupied(&self, arguments: Arguments, occupied: Option<Occupied>) -> Arguments {
-        let rows_each = occupied.map_or(0, |occupied| occupied.rows_each);
-        arguments.pointer(self.optional(occupied.map(|occupied| occupied.count))).count(rows_each)
-    }
+/// The last arguments of every pass: where the number of images is, or null, and the rows of each.
+fn valid_rows(lowering: &Lowering<'_>, arguments: Arguments, valid: Option<ValidRows>) -> Arguments {
+    let rows_each = valid.map_or(0, |valid| valid.rows_each);
+    arguments.pointer(lowering.optional(valid.map(|valid| valid.count))).count(rows_each)
 }
 
-/// Whether the batchnorm normalises what the convolution gives, so that its statistics can be summed where they are made: those of
-/// all rows, as a convolution does not know how many are there.
-pub(super) fn follows(convolution: &Primitive, batchnorm: &Primitive) -> bool {
-    let (
-        &Primitive::Convolution { shape, y: output, .. },
-        &Primitive::BatchNorm { rows, channels, x: input, occupied: None, .. },
-    ) = (convolution, batchnorm)
-    else {
-        return false;
-    };
-    output == input && channels == shape.out_channels && rows * channels == shape.output_len()
-}
-
-/// Lowers a convolution and its batchnorm: the convolution's epilogue leaves partial sums.
-pub(super) fn lower_with_convolution(
-    lowering: &mut Lowering<'_>,
-    convolution: &Primitive,
-    batchnorm: &Primitive,
-) -> Result<()> {
-    let &Primitive::Convolution { shape, x, w, y } = convolution else {
-        bail!("'{}' is no convolution", convolution.name());
-    };
-    match convolution::forward(lowering, shape, x, w, y, true)? {
-        Some(sums) => forward(lowering, batchnorm, Some(sums)),
-        None => lower(lowering, batchnorm),
-    }
-}
-
-/// Lowers a primitive of this family.
-pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    match *primitive {
-        Primitive::BatchNorm { .. } => forward(lowering, primitive, None),
-        Primitive::BatchNormInference { rows, channels, x, affine, running, residual, relu, y } => {
-            let element = lowering.element(x);
-            check(rows, channels, element)?;
-            let name = of_type(element, "batchnorm_inference_bf16", "batchnorm_inference_f32")?;
-            apply(lowering, name, [rows, channels], [x, affine, running, y], residual, relu, None);
-            Ok(())
-        }
-        Primitive::BatchNormGradient { .. } => gradient(lowering, primitive),
-        _ => bail!("'{}' is no batchnorm", primitive.name()),
-    }
+/// Lowers batchnorm with the running statistics.
+pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInference) -> Result<()> {
+    let &BatchNormInference { rows, channels, x, affine, running, residual, relu, y } = operation;
+    let element = lowering.element(x);
+    check(rows, channels, element)?;
+    let name = by_type(element, "batchnorm_inference_bf16", "batchnorm_inference_f32")?;
+    apply(lowering, name, [rows, channels], [x, affine, running, y], residual, relu, None);
+    Ok(())
 }
 
 /// One pass: y from x with the statistics in `[x, affine, statistics, y]`.
@@ -149,7 +105,7 @@ fn apply(
     [x, affine, statistics, y]: [Tensor; 4],
     residual: Option<Tensor>,
     relu: bool,
-    occupied: Option<Occupied>,
+    valid: Option<ValidRows>,
 ) {
     let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let arguments = Arguments::new()
@@ -162,21 +118,17 @@ fn apply(
         .pointer(lowering.address(statistics))
         .pointer(lowering.optional(residual))
         .pointer(lowering.address(y));
-    let arguments = lowering.occupied(arguments, occupied);
+    let arguments = valid_rows(lowering, arguments, valid);
     lowering.launch(cut.launch(name, arguments));
 }
 
-/// Training forward; `sums` are a convolution's partial sums of x, else a kernel makes them.
-fn forward(
+/// Lowers training batchnorm; `sums` are a convolution's partial statistics of x, else a kernel makes them.
+pub(super) fn forward(
     lowering: &mut Lowering<'_>,
-    primitive: &Primitive,
-    sums: Option<convolution::Statistics>,
+    operation: &BatchNorm,
+    sums: Option<PartialStatistics>,
 ) -> Result<()> {
-    let &Primitive::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, occupied, y } =
-        primitive
-    else {
-        bail!("'{}' is no training batchnorm", primitive.name());
-    };
+    let &BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
     let (address, tiles, tile_rows) = match sums {
@@ -184,14 +136,14 @@ fn forward(
         None => {
             let cut = Cut::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
-            let name = of_type(element, "batchnorm_statistics_bf16", "batchnorm_statistics_f32")?;
+            let name = by_type(element, "batchnorm_statistics_bf16", "batchnorm_statistics_f32")?;
             let arguments = Arguments::new()
                 .count(rows)
                 .count(channels)
                 .count(cut.tile_rows)
                 .pointer(lowering.address(x))
                 .pointer(partial);
-            let arguments = lowering.occupied(arguments, occupied);
+            let arguments = valid_rows(lowering, arguments, valid);
             lowering.launch(cut.launch(name, arguments));
             (partial, cut.tiles, cut.tile_rows)
         }
@@ -204,32 +156,17 @@ fn forward(
         .pointer(address)
         .pointer(lowering.address(running))
         .pointer(lowering.address(batch));
-    let arguments = lowering.occupied(arguments, occupied);
+    let arguments = valid_rows(lowering, arguments, valid);
     lowering.launch(finish("batchnorm_finish", channels, tiles, arguments));
-    let name = of_type(element, "batchnorm_apply_bf16", "batchnorm_apply_f32")?;
-    apply(lowering, name, [rows, channels], [x, affine, batch, y], residual, relu, occupied);
+    let name = by_type(element, "batchnorm_apply_bf16", "batchnorm_apply_f32")?;
+    apply(lowering, name, [rows, channels], [x, affine, batch, y], residual, relu, valid);
     Ok(())
 }
 
 /// The reduction over rows, its finish, and the pass that gives dx.
-fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    let &Primitive::BatchNormGradient {
-        rows,
-        channels,
-        x,
-        y,
-        relu,
-        residual,
-        occupied,
-        affine,
-        batch,
-        dy,
-        d_affine,
-        dx,
-    } = primitive
-    else {
-        bail!("'{}' is no batchnorm gradient", primitive.name());
-    };
+pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradient) -> Result<()> {
+    let &BatchNormGradient { rows, channels, x, y, relu, residual, valid, affine, batch, dy, d_affine, dx } =
+        operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
     let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
@@ -238,20 +175,20 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
     // With a residual the ReLU's mask comes from y and is left in dy; without, both passes recompute it from x.
     let (sums, apply) = match (relu, residual) {
         (false, _) => (
-            of_type(element, "batchnorm_gradient_sums_bf16", "batchnorm_gradient_sums_f32")?,
-            of_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
+            by_type(element, "batchnorm_gradient_sums_bf16", "batchnorm_gradient_sums_f32")?,
+            by_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
         ),
         (true, false) => (
-            of_type(element, "batchnorm_gradient_sums_relu_bf16", "batchnorm_gradient_sums_relu_f32")?,
-            of_type(element, "batchnorm_gradient_apply_relu_bf16", "batchnorm_gradient_apply_relu_f32")?,
+            by_type(element, "batchnorm_gradient_sums_relu_bf16", "batchnorm_gradient_sums_relu_f32")?,
+            by_type(element, "batchnorm_gradient_apply_relu_bf16", "batchnorm_gradient_apply_relu_f32")?,
         ),
         (true, true) => (
-            of_type(
+            by_type(
                 element,
                 "batchnorm_gradient_sums_residual_bf16",
                 "batchnorm_gradient_sums_residual_f32",
             )?,
-            of_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
+            by_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
         ),
     };
     let arguments = Arguments::new()
@@ -264,7 +201,7 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         .pointer(lowering.address(batch))
         .pointer(lowering.address(dy))
         .pointer(partial);
-    let arguments = lowering.occupied(arguments, occupied);
+    let arguments = valid_rows(lowering, arguments, valid);
     lowering.launch(cut.launch(sums, arguments));
     let arguments = Arguments::new()
         .count(channels)
@@ -283,7 +220,7 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
         .pointer(lowering.address(dy))
         .pointer(lowering.address(d_affine))
         .pointer(lowering.address(dx));
-    let arguments = lowering.occupied(arguments, occupied);
+    let arguments = valid_rows(lowering, arguments, valid);
     lowering.launch(cut.launch(apply, arguments));
     Ok(())
 }
@@ -323,41 +260,5 @@ mod tests {
             let blocks = cut.slices * cut.tiles;
             assert!((270..=328).contains(&blocks), "{rows} x {channels}: {blocks} blocks, {cut:?}");
         }
-    }
-
-    #[test]
-    fn a_batchnorm_follows_the_convolution_that_writes_its_input() {
-        let shape = crate::device::ConvolutionShape {
-            batch: 2,
-            height: 5,
-            width: 4,
-            in_channels: 8,
-            out_channels: 16,
-            kernel: 3,
-            stride: 2,
-        };
-        let convolution = Primitive::Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) };
-        let batchnorm = |rows, channels, x| Primitive::BatchNorm {
-            rows,
-            channels,
-            x,
-            affine: Tensor(3),
-            running: Tensor(4),
-            batch: Tensor(5),
-            residual: None,
-            relu: true,
-            occupied: None,
-            y: Tensor(6),
-        };
-        assert!(follows(&convolution, &batchnorm(2 * 3 * 2, 16, Tensor(2))));
-        assert!(!follows(&convolution, &batchnorm(2 * 3 * 2, 16, Tensor(0))));
-        assert!(!follows(&convolution, &batchnorm(2 * 3 * 2 * 2, 8, Tensor(2))));
-        assert!(!follows(&convolution, &batchnorm(2 * 3, 16, Tensor(2))));
-        assert!(!follows(&batchnorm(12, 16, Tensor(2)), &convolution));
-        // A convolution's sums are of all rows.
-        let mut part = batchnorm(2 * 3 * 2, 16, Tensor(2));
-        let Primitive::BatchNorm { occupied, .. } = &mut part else { unreachable!() };
-        *occupied = Some(Occupied { count: Tensor(7), rows_each: 6 });
-        assert!(!follows(&convolution, &part));
     }
 }
