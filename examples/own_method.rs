@@ -1,5 +1,5 @@
-//! A method of one's own, outside the crate: it learns the mean of its candidates' labels and never disambiguates. Beside that it
-//! counts what its network predicts, as an estimate of the class prior.
+//! A method of one's own, outside the crate: it learns the mean of its candidates' labels and never
+//! disambiguates. Beside that it counts what its network predicts, as an estimate of the class prior.
 //!
 //! `cargo run --release --example own_method` trains it for two epochs on made-up images.
 
@@ -37,7 +37,8 @@ struct AveragingLearner {
 }
 
 impl Learner for AveragingLearner {
-    /// One weak view, whose loss is the cross-entropy with the confidence row: uniform over the candidates, as it began.
+    /// One weak view, whose loss is the cross-entropy with the confidence row: uniform over the candidates,
+    /// as it began.
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
         let images = step.view(0)?;
         let logits = step.forward(images)?.logits;

@@ -26,7 +26,8 @@ use rounded::RoundedCpu;
 
 fn kernels(precision: Precision) -> GpuDevice {
     let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-    records::device::gpu::open(&name, precision)
+    name.parse()
+        .and_then(|kind| records::device::gpu::open(kind, precision))
         .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"))
 }
 

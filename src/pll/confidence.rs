@@ -36,7 +36,8 @@ impl Start {
     }
 }
 
-/// Candidate sets and confidences of N samples over K classes, with the true labels where they are known (for metrics only).
+/// Candidate sets and confidences of N samples over K classes, with the true labels where they are known (for
+/// metrics only).
 pub struct ConfidenceStore {
     pub samples: usize,
     pub classes: usize,

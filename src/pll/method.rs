@@ -1,7 +1,8 @@
-//! What a method is: a value made of its settings ([`Method`]), and the same on a device with hooks into training ([`Learner`]).
+//! What a method is: a value made of its settings ([`Method`]), and the same on a device with hooks into
+//! training ([`Learner`]).
 //!
-//! The engine asks for nothing else: how many forwards a step makes and which views they read is seen from what
-//! [`Learner::record`] records, so that nothing has to be declared twice.
+//! The engine asks for nothing else: how many forwards a step makes and which views they read is seen from
+//! what [`Learner::record`] records, so that nothing has to be declared twice.
 
 use anyhow::Result;
 
@@ -18,8 +19,8 @@ pub const MOST_STAGES: usize = 2;
 /// Scalars of a method's own in the control block of a step ([`control::OWN`] and those behind it).
 pub const OWN_SCALARS: usize = control::LEN - control::OWN;
 
-/// A stage of a run. The network, its confidence rows and the learning rate begin each one anew; what the method has learnt
-/// stays, but for what [`Learner::begin_stage`] forgets.
+/// A stage of a run. The network, its confidence rows and the learning rate begin each one anew; what the
+/// method has learnt stays, but for what [`Learner::begin_stage`] forgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
     /// What is said when it begins, if there is more than one.
@@ -105,8 +106,8 @@ pub trait Method: Send + Sync {
         false
     }
 
-    /// Those of its settings that are far above what is usual, as flags, with their values: a run that diverged may have done
-    /// so because of them.
+    /// Those of its settings that are far above what is usual, as flags, with their values: a run that
+    /// diverged may have done so because of them.
     fn large_settings(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
@@ -141,7 +142,8 @@ pub trait Learner {
         None
     }
 
-    /// How many of the step's `forwards` have images in an epoch with these scalars: each is a batch for batchnorm's counter.
+    /// How many of the step's `forwards` have images in an epoch with these scalars: each is a batch for
+    /// batchnorm's counter.
     fn forwards_with_images(&self, forwards: usize, _control: &EpochControl) -> usize {
         forwards
     }
@@ -161,12 +163,14 @@ pub trait Learner {
         Ok(())
     }
 
-    /// Whether [`Learner::take_training_logits`] is to be called after every epoch, which costs a pass over the training images.
+    /// Whether [`Learner::take_training_logits`] is to be called after every epoch, which costs a pass over
+    /// the training images.
     fn reads_training_logits(&self) -> bool {
         false
     }
 
-    /// The logits `[N,K]` of all training images in evaluation mode after an epoch, and the candidate sets `[N,K]`.
+    /// The logits `[N,K]` of all training images in evaluation mode after an epoch, and the candidate sets
+    /// `[N,K]`.
     fn take_training_logits(
         &self,
         _at: StageEpoch,
@@ -197,8 +201,8 @@ pub trait Learner {
         Ok(Vec::new())
     }
 
-    /// Takes over what is there of [`Learner::state`], of the right shapes, as it was after `steps` steps of the stage; `None` where
-    /// that is not known.
+    /// Takes over what is there of [`Learner::state`], of the right shapes, as it was after `steps` steps of
+    /// the stage; `None` where that is not known.
     fn import(&self, _state: &StateDict, _steps: Option<usize>, _device: &mut dyn Device) -> Result<()> {
         Ok(())
     }

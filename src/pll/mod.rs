@@ -1,5 +1,5 @@
-//! Partial-label learning: a method is a loss, a disambiguation of the confidence rows, and what it learns besides; a debias goes
-//! with most of them.
+//! Partial-label learning: a method is a loss, a disambiguation of the confidence rows, and what it learns
+//! besides; a debias goes with most of them.
 //!
 //! | file | what |
 //! |---|---|
@@ -17,7 +17,8 @@
 //! | [`cc`] | CC: the candidate set's probability |
 //! | [`solar`] | SoLar: pseudo-labels by Sinkhorn, chosen samples, queue and class prior |
 //!
-//! A new method is one file or folder here and its line in [`registry`]; `examples/own_method.rs` has one outside the crate.
+//! A new method is one file or folder here and its line in [`registry`]; `examples/own_method.rs` has one
+//! outside the crate.
 
 pub mod cavl;
 pub mod cc;

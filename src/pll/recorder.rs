@@ -1,5 +1,5 @@
-//! What a method records its step with: it asks for views and forwards, and the recorder records them where and when they are
-//! asked for.
+//! What a method records its step with: it asks for views and forwards, and the recorder records them where
+//! and when they are asked for.
 
 use std::ops::Range;
 
@@ -12,8 +12,8 @@ use crate::nn::resnet::{Outputs, Pass};
 
 /// Where the views of a step come from.
 pub trait ViewSource {
-    /// Records the views `views` (0 weak, 1 strong) of the batch, one behind the other, as the first of `images` images of a new
-    /// tensor.
+    /// Records the views `views` (0 weak, 1 strong) of the batch, one behind the other, as the first of
+    /// `images` images of a new tensor.
     ///
     /// # Errors
     /// When the device has not enough memory, and where there are no such views.
@@ -86,8 +86,9 @@ impl<'a> StepRecorder<'a> {
         Self { tape, device, batch, image_len, rows, debias, views, network, forwards: 0, images: 0 }
     }
 
-    /// The first `count` views of each sample in one tensor `[R, size, size, 3]`, view after view of B images, with as many images
-    /// behind them for mixed views where there is `room_for_mixed`: what one forward takes is one batch for batchnorm.
+    /// The first `count` views of each sample in one tensor `[R, size, size, 3]`, view after view of B
+    /// images, with as many images behind them for mixed views where there is `room_for_mixed`: what one
+    /// forward takes is one batch for batchnorm.
     ///
     /// # Errors
     /// As [`ViewSource::record`].
@@ -113,7 +114,8 @@ impl<'a> StepRecorder<'a> {
         self.pass(x, None)
     }
 
-    /// A forward pass over the first images of `x`, zeros lying behind; the device decides in `count`, i32 `[1]`, how many there are.
+    /// A forward pass over the first images of `x`, zeros lying behind; the device decides in `count`, i32
+    /// `[1]`, how many there are.
     ///
     /// # Errors
     /// As [`Forward::record`].
@@ -129,8 +131,8 @@ impl<'a> StepRecorder<'a> {
         self.network.record(pass, images, x, self.tape, self.device)
     }
 
-    /// Records what the debias does on the first `rows` rows of a forward; returns the log-prior that disambiguation reads, if there
-    /// is one. A method calls it once, on what the weak and strong views gave.
+    /// Records what the debias does on the first `rows` rows of a forward; returns the log-prior that
+    /// disambiguation reads, if there is one. A method calls it once, on what the weak and strong views gave.
     pub fn log_prior(&mut self, rows: usize, outputs: &Outputs) -> Option<Tensor> {
         self.debias.record_training(self.tape, rows, outputs)
     }
@@ -159,7 +161,8 @@ pub struct Exposed {
 /// What a method has recorded.
 #[derive(Clone, Debug)]
 pub struct RecordedStep {
-    /// Logits of each forward, f32 `[R,K]`, with their gradients. The first B rows of the first are those of the weak views.
+    /// Logits of each forward, f32 `[R,K]`, with their gradients; at least one. The first B rows of the first are
+    /// those of the weak views. Of the first three it is watched whether they are finite.
     pub logits: Vec<(Tensor, Tensor)>,
     /// f32 `[B]`; their mean is the loss.
     pub loss_rows: Tensor,

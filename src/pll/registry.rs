@@ -20,8 +20,8 @@ pub struct OwnSettings {
     pub solar: SolarSettings,
 }
 
-/// A scalar of a method's own that changes from epoch to epoch: what a replay calls it, where it may be given for each step, from
-/// 0 to 1.
+/// A scalar of a method's own that changes from epoch to epoch: what a replay calls it, where it may be given
+/// for each step, from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalar {
     pub name: &'static str,

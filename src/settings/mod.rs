@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::data::registry;
 use crate::pll::lw::{self, LwSettings};
 use crate::pll::registry::{Entry, OwnSettings};
 use crate::pll::{self, solar};
@@ -29,7 +30,7 @@ pub use given::GivenSettings;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
-    /// Data set, one of [`choices::DATASETS`].
+    /// Data set, one of [`registry::names`].
     pub dataset: String,
     /// Folder that holds the data set; `None`: `data` in the current folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,8 +193,8 @@ impl Settings {
     /// The defaults for a data set, called as in [`GivenSettings`]; `None` is the default one.
     pub fn defaults_for(dataset: Option<&str>) -> Settings {
         let mut settings = Settings::default();
-        if let Some(dataset) = dataset {
-            settings.imb_factor = choices::imb_factor(&choices::dataset_name(dataset));
+        if let Some(set) = dataset.and_then(registry::find) {
+            settings.imb_factor = set.imb_factor;
         }
         settings
     }
@@ -223,7 +224,6 @@ impl fmt::Display for BadSetting {
 
 /// What each setting may be, to follow "must be"; printed by `--help` and by every error about the setting.
 const ALLOWED: &[(&str, &str)] = &[
-    ("dataset", "one of cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, voc, csv, synthetic"),
     ("data-dir", "a folder"),
     ("imb-factor", "above 0 and at most 1"),
     ("imb-type", "one of exp, step, none"),
@@ -292,7 +292,8 @@ pub const MOST_THREADS: usize = 1024;
 
 /// What the setting called `name` may be, to follow "must be".
 pub fn allowed(name: &str) -> Option<&'static str> {
-    ALLOWED.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed)
+    let fixed = ALLOWED.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed);
+    fixed.or_else(|| (name == "dataset").then(registry::one_of))
 }
 
 fn bad(name: &'static str, value: impl fmt::Display) -> BadSetting {
@@ -354,7 +355,7 @@ impl Settings {
                 found.push(bad(name, value))
             }
         };
-        check(choices::DATASETS.contains(&self.dataset.as_str()), "dataset", self.dataset.clone());
+        check(registry::names().any(|name| name == self.dataset), "dataset", self.dataset.clone());
         if let Some(folder) = &self.data_dir {
             check(!folder.as_os_str().is_empty(), "data-dir", folder.display().to_string());
         }
@@ -440,7 +441,7 @@ impl Settings {
     /// Settings that are fine each by itself but not together, and those that this version cannot train with.
     fn contradictions(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        if ["folder", "csv"].contains(&self.dataset.as_str()) && self.data_dir.is_none() {
+        if self.data_dir.is_none() && registry::find(&self.dataset).is_some_and(|set| set.needs_data_dir) {
             let reason = format!("must name the folder of images that --dataset {} reads", self.dataset);
             found.push(BadSetting { name: "data-dir", value: String::new(), reason });
         }

@@ -1,11 +1,15 @@
 //! Checkpoints: one safetensors file with everything that evaluation and resuming need.
 //!
-//! Tensors: the network's state_dict under the reference's names (`encoder.*`, `fc.*`, with running statistics and
-//! `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where RECORDS estimates a class prior, `confidence` `[N,K]`, and what the
-//! method keeps besides ([`crate::pll::Learner::state`]). Metadata: the run's configuration, the number of epochs done, class names and counts, the best accuracy so far, a fingerprint of the data
-//! that the state belongs to, and a CRC-32C of all the rest. Every value is finite; a file with another one is refused. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path), strict=False)`.
+//! Tensors: the network's state_dict under the reference's names (`encoder.*`, `fc.*`, with running
+//! statistics and `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where RECORDS estimates a class
+//! prior, `confidence` `[N,K]`, and what the method keeps besides ([`crate::pll::Learner::state`]). Metadata:
+//! the run's configuration, the number of epochs done, class names and counts, the best accuracy so far, a
+//! fingerprint of the data that the state belongs to, and a CRC-32C of all the rest. Every value is finite; a
+//! file with another one is refused. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path),
+//! strict=False)`.
 //!
-//! No random state is stored because there is none: random numbers are functions of (seed, purpose, epoch, sample, view).
+//! No random state is stored because there is none: random numbers are functions of (seed, purpose, epoch,
+//! sample, view).
 
 use std::path::Path;
 
@@ -33,8 +37,8 @@ const FORMAT: &str = "records checkpoint 2";
 pub struct Progress {
     /// Epochs completed.
     pub epochs_done: usize,
-    /// Best test top-1 so far, percent, and its epoch (from 0); below 0 where none has been evaluated yet in the
-    /// stage that the run is in.
+    /// Best test top-1 so far, percent, and its epoch (from 0); below 0 where none has been evaluated yet in
+    /// the stage that the run is in.
     pub best_top1: f64,
     pub best_epoch: usize,
     /// Names of the classes.

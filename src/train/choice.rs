@@ -24,8 +24,8 @@ pub fn epochs(settings: &Settings) -> usize {
     stages(settings).iter().map(|stage| stage.epochs).sum()
 }
 
-/// What is subtracted from logits of a network of `features` features over `classes` classes; `counts` are the training samples of
-/// each class where they are known.
+/// What is subtracted from logits of a network of `features` features over `classes` classes; `counts` are
+/// the training samples of each class where they are known.
 ///
 /// # Errors
 /// A usage error for an oracle without counts; when the device has not enough memory.

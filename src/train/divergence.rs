@@ -1,8 +1,8 @@
 //! Divergence: values that are no longer finite end a run before anything of that epoch is written.
 //!
 //! The device notes the first step of an epoch whose logits, losses or running statistics are not finite (see
-//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is looked at after each epoch. Large finite
-//! values are no divergence: batchnorm takes their scale out again.
+//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is looked at after
+//! each epoch. Large finite values are no divergence: batchnorm takes their scale out again.
 
 use std::path::Path;
 
@@ -19,7 +19,8 @@ use crate::ops::statistics::counter;
 use crate::settings::Settings;
 use crate::text::printable;
 
-/// The first step (from 1) of an epoch at which something was not finite, and what; `None` where all steps were fine.
+/// The first step (from 1) of an epoch at which something was not finite, and what; `None` where all steps
+/// were fine.
 pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     let slots = &counters[counter::WATCHED..];
     let first = slots.iter().filter(|&&slot| slot < 0.0).map(|slot| -slot as usize).min()?;
@@ -34,7 +35,8 @@ pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     Some((first, all))
 }
 
-/// The first tensor, in order of name, that holds something that is not finite: its name, the value and its position.
+/// The first tensor, in order of name, that holds something that is not finite: its name, the value and its
+/// position.
 pub fn first_tensor<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f32])>) -> Option<String> {
     let mut tensors = tensors.into_iter();
     tensors.find_map(|(name, values)| {
@@ -97,8 +99,8 @@ pub fn all_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
 
-/// A running variance above this is out of proportion: those of good runs lie between 1e-4 and 1e3. It does not end a run, since
-/// batchnorm takes the scale out again.
+/// A running variance above this is out of proportion: those of good runs lie between 1e-4 and 1e3. It does
+/// not end a run, since batchnorm takes the scale out again.
 const LARGE_VARIANCE: f32 = 1e6;
 
 /// What to say of running variances that have grown out of proportion, if any has.
@@ -131,7 +133,8 @@ pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> 
 fn remedy(settings: &Settings) -> String {
     let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
     let Settings { weight_decay, lr, momentum, alpha, .. } = *settings;
-    // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1 they swing.
+    // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1
+    // they swing.
     if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
         remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
     }

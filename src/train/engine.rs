@@ -1,4 +1,5 @@
-//! The engine: network, method, confidences and the recorded step, assembled in one place for training, replays and benchmarks.
+//! The engine: network, method, confidences and the recorded step, assembled in one place for training,
+//! replays and benchmarks.
 
 use anyhow::Result;
 
@@ -7,8 +8,9 @@ use super::model::Model;
 use super::step::{self, Step, StepInputs, StepSettings, StepState, Trained};
 use super::tensor_file::{TensorFile, Values};
 use crate::autograd::Tape;
-use crate::device::{Device, Plan, Primitive};
+use crate::device::{Device, Plan};
 use crate::nn::Architecture;
+use crate::ops::input::AdvanceStep;
 use crate::ops::statistics::counter;
 use crate::pll::method::{EpochControl, Room};
 use crate::pll::{ConfidenceStore, Learner, Method};
@@ -60,7 +62,7 @@ impl Engine {
             step.recorded.exposed.iter().for_each(|exposed| tape.keep(exposed.tensor));
         }
         let number = tape.persistent(room.step);
-        tape.push(Primitive::AdvanceStep { step: number, modulus: None });
+        tape.push(AdvanceStep { step: number, modulus: None });
         let plan = tape.finish(device)?;
         Ok(Self { model, store, learner, plan, step, state, control: EpochControl::default() })
     }
@@ -111,6 +113,16 @@ impl Engine {
     }
 }
 
+/// The layers of the network that settings name, over `classes` classes.
+///
+/// # Errors
+/// A usage error for an unknown architecture.
+pub fn architecture(settings: &Settings, classes: usize) -> Result<Architecture> {
+    Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
+        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
+    })
+}
+
 /// The network of a run over `classes` classes, whose training samples are `counts` where they are known.
 ///
 /// # Errors
@@ -121,9 +133,7 @@ pub fn model(
     counts: Option<&[usize]>,
     device: &mut dyn Device,
 ) -> Result<Model> {
-    let architecture = Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
-        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
-    })?;
+    let architecture = architecture(settings, classes)?;
     let debias = choice::debias(settings, counts, [architecture.features, classes], device)?;
     Model::new(architecture, settings.seed, debias, device)
 }

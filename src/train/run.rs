@@ -15,6 +15,7 @@ use super::training::Training;
 use super::{device_choice, divergence, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
+use crate::data::registry;
 use crate::device::Device;
 use crate::error::{exit_code, one_line};
 use crate::ops::statistics::counter;
@@ -31,7 +32,7 @@ const NO_BEST: f64 = -1.0;
 /// A usage error for a name that is no data set.
 pub fn recipe(settings: &Settings) -> Result<Recipe> {
     Ok(Recipe {
-        dataset: settings.dataset.parse()?,
+        dataset: registry::named(&settings.dataset)?,
         data_dir: settings.data_dir.clone(),
         imb_factor: settings.imb_factor,
         imb_type: settings.imb_type,
@@ -56,8 +57,8 @@ fn open_folder(settings: &Settings, config: &str, resume: Option<&Path>) -> Resu
     }
 }
 
-/// The checkpoint that a run will go on from and what names it, read early so that other settings and other data are refused before
-/// anything else is done; `None` where none is whole.
+/// The checkpoint that a run will go on from and what names it, read early so that other settings and other
+/// data are refused before anything else is done; `None` where none is whole.
 fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint, PathBuf)>> {
     let found = match resume {
         None => None,
@@ -72,8 +73,8 @@ fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint
     Ok(found)
 }
 
-/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if there is one. Class
-/// names and sizes are compared before images are read.
+/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if
+/// there is one. Class names and sizes are compared before images are read.
 fn open_data(
     settings: &Settings,
     resumed: Option<&(Checkpoint, PathBuf)>,
@@ -114,11 +115,12 @@ fn progress_bar(steps: usize) -> ProgressBar {
     bar
 }
 
-/// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints). Why a run failed
-/// stands in its log, too.
+/// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints).
+/// Why a run failed stands in its log, too.
 ///
 /// # Errors
-/// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
+/// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be
+/// written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     let mut run = Run::open(settings, resume)?;
     let result = run.restore(resume).and_then(|()| run.train());
@@ -154,7 +156,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the folder.
+    /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the
+    /// folder.
     fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<Self> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
@@ -210,8 +213,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a checkpoint, or of the newest
-    /// in a folder that is whole and fits.
+    /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a
+    /// checkpoint, or of the newest in a folder that is whole and fits.
     fn restore(&mut self, resume: Option<&Path>) -> Result<()> {
         match resume {
             None => {}
@@ -259,7 +262,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// How many epochs end with the best one so far, whose state is in best.safetensors; `None` if there is none yet.
+    /// How many epochs end with the best one so far, whose state is in best.safetensors; `None` if there is
+    /// none yet.
     fn epochs_to_best(&self) -> Option<usize> {
         let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
         match self.data.test {
@@ -355,7 +359,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from; ends the epoch for the method.
+    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from;
+    /// ends the epoch for the method.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
         if let Some((step, what)) = divergence::first_step(counters) {
             let now = divergence::in_state(&self.training.engine, &mut *self.device)?;

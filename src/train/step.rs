@@ -1,6 +1,6 @@
 //! Recording a training step: what the method records, and what is the same for all of them around it.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::model::Model;
 use crate::autograd::Tape;
@@ -113,8 +113,8 @@ pub struct Step {
     pub images: usize,
 }
 
-/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`. Estimate and renewal read the weights before
-/// SGD, the loss the confidences before the renewal.
+/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`.
+/// Estimate and renewal read the weights before SGD, the loss the confidences before the renewal.
 ///
 /// # Errors
 /// When the device has not enough memory, and where views are missing.
@@ -134,6 +134,7 @@ pub fn record(
     let shape = [batch, settings.image_len()];
     let mut recorder = StepRecorder::new(shape, rows, debias, inputs, &mut network, tape, device);
     let recorded = learner.record(&mut recorder)?;
+    ensure!(!recorded.logits.is_empty(), "the method has recorded no logits");
     let (forwards, images) = (recorder.forwards(), recorder.images() / batch);
 
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
@@ -147,8 +148,9 @@ pub fn record(
     Ok(Step { recorded, forwards, images })
 }
 
-/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that ends with finite
-/// figures can hide it, for batchnorm forgets and a largest logit is found among NaN as well.
+/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that
+/// ends with finite figures can hide it, for batchnorm forgets and a largest logit is found among NaN as
+/// well.
 fn record_watch(tape: &mut Tape, model: &Model, recorded: &RecordedStep, batch: usize, counters: Tensor) {
     let watch = |tape: &mut Tape, slot, values, len| {
         tape.push(CountFiniteSteps { len, slot, values, counters });

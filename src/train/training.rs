@@ -113,7 +113,7 @@ impl Training {
 
     /// What is said of the stage that begins with `epoch`, if one does that has a name.
     pub fn stage_name(&self, at: StageEpoch) -> Option<&'static str> {
-        self.stages[at.stage].name.filter(|_| at.epoch == 0)
+        self.stages.get(at.stage)?.name.filter(|_| at.epoch == 0)
     }
 
     /// Steps that the stage has made when `epochs_done` epochs of the run are done.
@@ -133,8 +133,8 @@ impl Training {
         self.order(epoch).iter().take(stepped).filter(|&&i| self.known[i as usize]).count()
     }
 
-    /// Uploads what an epoch needs: order of samples, augmentation parameters, mixup, learning rate and the other scalars. A
-    /// further stage begins anew. Returns the learning rate.
+    /// Uploads what an epoch needs: order of samples, augmentation parameters, mixup, learning rate and the
+    /// other scalars. A further stage begins anew. Returns the learning rate.
     pub fn begin_epoch(&mut self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
         let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
         let at = self.at(epoch);
@@ -163,8 +163,9 @@ impl Training {
         self.engine.counters(device)
     }
 
-    /// Ends `epoch` for the method, which may move what it has learnt of all classes. Returns what is not finite among the logits
-    /// of the training images, if anything is where it reads them: it does not get to see them then.
+    /// Ends `epoch` for the method, which may move what it has learnt of all classes. Returns what is not
+    /// finite among the logits of the training images, if anything is where it reads them: it does not get to
+    /// see them then.
     pub fn end_epoch(&self, epoch: usize, device: &mut dyn Device) -> Result<Option<String>> {
         let at = self.at(epoch);
         let learner = &self.engine.learner;
@@ -179,7 +180,8 @@ impl Training {
         Ok(None)
     }
 
-    /// The class prior that is estimated, if one is: the method's, or from the log-prior that evaluation subtracted.
+    /// The class prior that is estimated, if one is: the method's, or from the log-prior that evaluation
+    /// subtracted.
     pub fn class_prior_estimate(
         &self,
         log_prior: Option<&[f32]>,
@@ -188,8 +190,7 @@ impl Training {
         if let Some(prior) = self.engine.learner.class_prior(device)? {
             return Ok(Some(prior));
         }
-        let estimated = log_prior.filter(|_| self.engine.model.debias.estimate().is_some());
-        Ok(estimated.map(|prior| prior.iter().map(|&log| f64::from(log).exp()).collect()))
+        Ok(self.engine.model.debias.estimated_prior(log_prior))
     }
 
     /// `[mean max confidence, accuracy of the disambiguated labels]`, both in 0..=1.

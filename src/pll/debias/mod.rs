@@ -69,6 +69,12 @@ impl Debias {
         }
     }
 
+    /// The class prior that RECORDS estimated, if that is what it is, from the log-prior that evaluation subtracted.
+    pub fn estimated_prior(&self, log_prior: Option<&[f32]>) -> Option<Vec<f64>> {
+        self.estimate()?;
+        Some(log_prior?.iter().map(|&log| f64::from(log).exp()).collect())
+    }
+
     /// RECORDS' estimate, if that is what it is.
     pub fn estimate(&self) -> Option<&ClassPrior> {
         match self {

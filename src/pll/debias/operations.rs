@@ -4,10 +4,10 @@
 use anyhow::Result;
 
 use crate::device::cpu::Call;
-use crate::device::cpu::linear::dot;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
+use crate::ops::linear::dot;
 use crate::ops::rows::{EPSILON, Softmax};
 
 const FILE: &str = "prior.cu";

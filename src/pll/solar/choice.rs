@@ -1,13 +1,14 @@
 //! The chosen samples of a step and their mixed views.
 //!
-//! How many samples are chosen is decided on the device: their rows are moved to the front of a batch of fixed size, and the count
-//! goes along to every primitive that must not see the rest.
+//! How many samples are chosen is decided on the device: their rows are moved to the front of a batch of
+//! fixed size, and the count goes along to every primitive that must not see the rest.
 
 use anyhow::Result;
 
 use super::Solar;
 use super::operations::{ChooseSamples, MixedLoss};
-use crate::device::{Element, Primitive, Tensor};
+use crate::device::{Element, Tensor};
+use crate::ops::mixup::MixupChosen;
 use crate::pll::mixup::Mixup;
 use crate::pll::recorder::StepRecorder;
 
@@ -50,7 +51,8 @@ impl Choice {
         Self { chosen, rows, partners, count }
     }
 
-    /// Records the forward of the chosen samples' mixed views, of `images` `[B, ..]` and pseudo-labels `[B,K]`.
+    /// Records the forward of the chosen samples' mixed views, of `images` `[B, ..]` and pseudo-labels
+    /// `[B,K]`.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -83,17 +85,7 @@ impl Choice {
         let mixup = mixup.tensors(step.tape);
         let out = step.tape.temporary(element, batch * len);
         let (weights, step_number) = (mixup.weights, mixup.step);
-        step.tape.push(Primitive::MixupChosen {
-            batch,
-            len,
-            weights,
-            step: step_number,
-            rows,
-            partners,
-            count,
-            x,
-            out,
-        });
+        step.tape.push(MixupChosen { batch, len, weights, step: step_number, rows, partners, count, x, out });
         out
     }
 }

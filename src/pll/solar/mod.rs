@@ -1,10 +1,12 @@
-//! SoLar (Wang et al., "SoLar: Sinkhorn label refinery for imbalanced partial-label learning", NeurIPS 2022; SPEC 7).
+//! SoLar (Wang et al., "SoLar: Sinkhorn label refinery for imbalanced partial-label learning", NeurIPS 2022;
+//! SPEC 7).
 //!
-//! A step: predictions M = p^w s of the weak views; pseudo-labels Q from Sinkhorn over M and a queue of earlier predictions, with the
-//! class prior r as marginal; of each class the samples of least loss against Q are chosen, their share rising over the warm-up,
-//! and every sample that agrees with its Q; the chosen ones learn Q from the weak, the strong and a mixed view, the others their
-//! confidence row, which is then renewed to M / sum M. Weak, strong and mixed views are forwarded separately, so each pass has a
-//! batchnorm batch of its own, the mixed one of the chosen samples only. After each epoch r moves towards counted predictions.
+//! A step: predictions M = p^w s of the weak views; pseudo-labels Q from Sinkhorn over M and a queue of
+//! earlier predictions, with the class prior r as marginal; of each class the samples of least loss against Q
+//! are chosen, their share rising over the warm-up, and every sample that agrees with its Q; the chosen ones
+//! learn Q from the weak, the strong and a mixed view, the others their confidence row, which is then renewed
+//! to M / sum M. Weak, strong and mixed views are forwarded separately, so each pass has a batchnorm batch of
+//! its own, the mixed one of the chosen samples only. After each epoch r moves towards counted predictions.
 //!
 //! | file | what |
 //! |---|---|
@@ -115,7 +117,8 @@ impl Solar {
         self.refinery.update_prior(counted, gamma, device)
     }
 
-    /// Records the losses of a step and the renewal of the rows; returns the gradients of the logits and the losses.
+    /// Records the losses of a step and the renewal of the rows; returns the gradients of the logits and the
+    /// losses.
     fn record_losses(&self, step: &mut StepRecorder<'_>, parts: Parts) -> (Vec<(Tensor, Tensor)>, Tensor) {
         let Parts { weak, strong, refined, choice, mixed } = parts;
         let Rows { classes, confidence, candidates, index, control } = step.rows;
@@ -277,8 +280,8 @@ impl Learner for Solar {
     }
 }
 
-/// Predictions by class: argmax of p s over the logits `[N,K]` of all training samples, whose softmax has the order of the
-/// logits themselves.
+/// Predictions by class: argmax of p s over the logits `[N,K]` of all training samples, whose softmax has the
+/// order of the logits themselves.
 pub fn count_predictions(logits: &[f32], candidates: &[u8], classes: usize) -> Vec<f64> {
     let mut counts = vec![0.0; classes];
     for (row, set) in logits.chunks_exact(classes).zip(candidates.chunks_exact(classes)) {
@@ -289,8 +292,8 @@ pub fn count_predictions(logits: &[f32], candidates: &[u8], classes: usize) -> V
     counts
 }
 
-/// eta and rho of an epoch of a stage (SPEC 7): eta rises from 0, rho from its first value to its second, over the warm-up. In
-/// epoch 0 nothing is chosen, which eta = 0 says.
+/// eta and rho of an epoch of a stage (SPEC 7): eta rises from 0, rho from its first value to its second,
+/// over the warm-up. In epoch 0 nothing is chosen, which eta = 0 says.
 pub fn ramps(settings: &SolarSettings, epoch: usize) -> [f64; 2] {
     let ramp = match settings.warmup_epochs {
         0 => 1.0,

@@ -1,11 +1,12 @@
-//! The label refinery: pseudo-labels from Sinkhorn over this step's predictions and a queue of earlier ones, whose columns are
-//! balanced to the class prior.
+//! The label refinery: pseudo-labels from Sinkhorn over this step's predictions and a queue of earlier ones,
+//! whose columns are balanced to the class prior.
 
 use anyhow::Result;
 
 use super::operations::{MaskedSoftmax, Sinkhorn, SinkhornSettings, outcome};
 use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::ops::input::{AdvanceStep, StoreRows};
 use crate::pll::recorder::StepRecorder;
 use crate::settings::SolarSettings;
 
@@ -97,8 +98,8 @@ impl Refinery {
         Ok((0..blocks).flat_map(|age| &ring[block(age) * len..][..len]).copied().collect())
     }
 
-    /// Takes over a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums depend on where in the
-    /// ring a block lies.
+    /// Takes over a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums
+    /// depend on where in the ring a block lies.
     pub fn import_queue(&self, newest_first: &[f32], steps: usize, device: &mut dyn Device) -> Result<()> {
         let Some(queue) = self.queue else { return Ok(()) };
         let (blocks, len) = (self.blocks(), self.block_len());
@@ -128,7 +129,8 @@ impl Refinery {
         device.write_f32(self.class_prior, &new)
     }
 
-    /// Records the pseudo-labels of predictions M `[B,K]`, and that these then take the oldest block's place in the queue.
+    /// Records the pseudo-labels of predictions M `[B,K]`, and that these then take the oldest block's place
+    /// in the queue.
     pub fn record(&self, tape: &mut Tape, predictions: Tensor) -> Refined {
         let Self { batch, classes, .. } = *self;
         let class_prior = tape.persistent(self.class_prior);
@@ -150,8 +152,8 @@ impl Refinery {
         });
         if let Some(store) = queue {
             let step = tape.persistent(self.position);
-            tape.push(Primitive::StoreRows { batch, columns: classes, rows: predictions, step, store });
-            tape.push(Primitive::AdvanceStep { step, modulus: Some(self.blocks()) });
+            tape.push(StoreRows { batch, columns: classes, rows: predictions, step, store });
+            tape.push(AdvanceStep { step, modulus: Some(self.blocks()) });
         }
         Refined { labels, outcome }
     }

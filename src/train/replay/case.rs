@@ -93,7 +93,8 @@ impl Case<'_> {
         self.each_step(key, steps, default, share, "a number from 0 to 1")
     }
 
-    /// The settings of the method and the optimiser, each checked as those of a run are, also those that the method does not read.
+    /// The settings of the method and the optimiser, each checked as those of a run are, also those that the
+    /// method does not read.
     pub(super) fn settings(&self, batch: usize) -> Result<Settings> {
         let word = |key: &str, default: &str| self.text(key).unwrap_or(default).to_owned();
         let mixes = self.text("method").and_then(registry::find).is_some_and(|entry| entry.mixes);

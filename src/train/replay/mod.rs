@@ -1,4 +1,5 @@
-//! Given steps on given tensors, for checking against other engines. The format is documented in docs/replay.md.
+//! Given steps on given tensors, for checking against other engines. The format is documented in
+//! docs/replay.md.
 
 mod batches;
 mod case;
@@ -11,7 +12,7 @@ use self::batches::{Batches, Candidates, GivenInputs, expect_shape, expect_share
 use self::case::Case;
 pub use self::case::keys;
 use super::choice;
-use super::engine::{Engine, Parts};
+use super::engine::{self, Engine, Parts};
 use super::model::Model;
 use super::step::StepSettings;
 use super::tensor_file::{TensorFile, Values};
@@ -49,10 +50,7 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
 /// The network with the parameters that the case gives.
 fn model(case: &Case<'_>, settings: &Settings, classes: usize, device: &mut dyn Device) -> Result<Model> {
     let seed = case.number("seed", 0)?;
-    let arch = &settings.arch;
-    let architecture = Architecture::by_name(arch, settings.width, classes).ok_or_else(|| {
-        usage!("metadata 'arch': '{arch}'; must be one of {}", Architecture::names().join(", "))
-    })?;
+    let architecture = engine::architecture(settings, classes)?;
     let debias = debias(case.file, settings, &architecture, device)?;
     let mut model = Model::new(architecture, seed, debias, device)?;
     model.import(&case.file.state_dict(), device)?;
@@ -115,7 +113,7 @@ fn output(engine: &Engine, losses: Vec<f32>, device: &mut dyn Device) -> Result<
         logits.extend(device.read_f32(engine.plan.buffer(tensor))?);
     }
     let classes = engine.store.classes;
-    let len = logits.len() / recorded.names.len();
+    let len = logits.len() / recorded.names.len().max(1);
     for (name, rows) in recorded.names.iter().zip(logits.chunks_exact(len)) {
         put(name, vec![len / classes, classes], Values::F32(rows.to_vec()));
     }
@@ -205,7 +203,8 @@ fn import_mixup(
     device.write_i32(mixup.permutations, &permutations.iter().map(|&i| i as i32).collect::<Vec<_>>())
 }
 
-/// [`replay`] from file to file; the output is written whole or not at all. Returns the metadata keys that mean nothing.
+/// [`replay`] from file to file; the output is written whole or not at all. Returns the metadata keys that
+/// mean nothing.
 ///
 /// # Errors
 /// A usage error naming the file and the tensor or metadata string at fault.
