@@ -6,7 +6,7 @@ use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::primitive::counter;
 use records::device::{Buffer, Device, Element, Primitive};
-use records::nn::resnet::Outputs;
+use records::nn::Outputs;
 use records::pll::debias::Oracle;
 use records::pll::mixup::Mixup;
 use records::pll::{ClassPrior, ConfidenceStore, Debias, LabelMethod, corr, method::Start, proden};

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Primitive, Tensor};
-use crate::nn::resnet::Outputs;
+use crate::nn::Outputs;
 
 /// Guards the logarithm, as in the reference.
 const EPSILON: f32 = 1e-9;

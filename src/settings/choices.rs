@@ -7,7 +7,7 @@ pub const DATASETS: &[&str] =
     &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "voc", "csv", "synthetic"];
 
 /// Networks that can be trained.
-pub const ARCHITECTURES: &[&str] = &["resnet18", "resnet34", "resnet50", "resnet101"];
+pub use crate::nn::registry::NAMES as ARCHITECTURES;
 
 /// The name in [`DATASETS`] of a data set that may be called as in the reference (`cifar10_im`) or in short
 /// (`cifar100`); any other word comes back as it is.

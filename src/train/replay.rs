@@ -7,11 +7,11 @@ use anyhow::Result;
 use super::model::Model;
 use super::step::{self, EpochControl, Method, StepInputs, StepSettings, StepState, Views};
 use super::tensor_file::{TensorFile, Values};
-use super::{checkpoint, method_choice};
+use super::{checkpoint, method_choice, training};
 use crate::autograd::Tape;
 use crate::device::primitive::counter;
 use crate::device::{Device, Element};
-use crate::nn::Architecture;
+use crate::nn::{self, Network};
 use crate::ops::input::AdvanceStep;
 use crate::pll::debias::Oracle;
 use crate::pll::method::Start;
@@ -220,16 +220,15 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     }
     let index = batch_index(input, steps, batch, samples)?;
     let settings = case.settings(batch)?;
-    let (momentum, weight_decay) = (settings.momentum as f32, settings.weight_decay as f32);
     let controls = controls(&case, &settings, steps)?;
     let seed = case.number("seed", 0)?;
 
     let arch = &settings.arch;
-    let architecture = Architecture::by_name(arch, settings.width, classes).ok_or_else(|| {
-        usage!("metadata 'arch': '{arch}'; must be one of {}", Architecture::names().join(", "))
-    })?;
-    let debias = debias(input, &settings, &architecture, device)?;
-    let mut model = Model::new(architecture, seed, debias, device)?;
+    let network = nn::registry::find(arch).ok_or_else(|| {
+        usage!("metadata 'arch': '{arch}'; must be one of {}", nn::registry::NAMES.join(", "))
+    })?(settings.width, classes);
+    let debias = debias(input, &settings, &*network, device)?;
+    let mut model = Model::new(network, training::optimiser(&settings), seed, debias, device)?;
     model.import(&input.state_dict(), device)?;
     model.parameters.batches_tracked = input.batch_counter(&model.parameters)?.unwrap_or(0);
 
@@ -277,7 +276,7 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
         }
     };
     let inputs = StepInputs { views: rest, index: tape.persistent(index_buffer) };
-    let step_settings = StepSettings { batch, size: height, momentum, weight_decay };
+    let step_settings = StepSettings { batch, size: height };
     let recorded = step::record(&mut tape, &step_settings, &model, &method, &store, &state, inputs);
     recorded.logits.iter().chain(recorded.solar.iter().flatten()).for_each(|&tensor| tape.keep(tensor));
     let step = tape.persistent(step_counter);
@@ -380,11 +379,11 @@ fn controls(case: &Case<'_>, settings: &Settings, steps: usize) -> Result<Vec<Ep
 fn debias(
     input: &TensorFile,
     settings: &Settings,
-    architecture: &Architecture,
+    network: &dyn Network,
     device: &mut dyn Device,
 ) -> Result<Debias> {
-    let classes = architecture.classes;
-    let dimensions = [architecture.features, classes];
+    let classes = network.classes();
+    let dimensions = [network.features(), classes];
     if settings.debias != settings::Debias::Oracle {
         return method_choice::debias(settings, Some(&vec![1; classes]), dimensions, device);
     }

@@ -6,7 +6,7 @@ use super::model::Model;
 use crate::autograd::Tape;
 use crate::device::primitive::{control, counter};
 use crate::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
-use crate::nn::resnet::{self, Mode, Outputs, Pass};
+use crate::nn::{Mode, Outputs, Pass};
 use crate::ops::augment::Augment;
 use crate::ops::input::{AdvanceStep, SelectBatch};
 use crate::ops::mixup::{self, AppendMixup};
@@ -21,10 +21,6 @@ pub struct StepSettings {
     pub batch: usize,
     /// Height and width of a view.
     pub size: usize,
-    /// SGD's momentum.
-    pub momentum: f32,
-    /// SGD's weight decay, on every parameter.
-    pub weight_decay: f32,
 }
 
 impl StepSettings {
@@ -147,8 +143,8 @@ pub struct Recorded {
     pub solar: Option<[Tensor; 3]>,
 }
 
-/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`. Estimate and renewal read the weights before
-/// SGD, the loss the confidences before the renewal.
+/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and the optimiser on `tape`. Estimate and renewal read the weights before
+/// its step, the loss the confidences before the renewal.
 pub fn record(
     tape: &mut Tape,
     settings: &StepSettings,
@@ -158,7 +154,7 @@ pub fn record(
     state: &StepState,
     inputs: StepInputs,
 ) -> Recorded {
-    let StepSettings { batch, size, momentum, weight_decay } = *settings;
+    let StepSettings { batch, size } = *settings;
     let rows = store.rows(tape, inputs.index, state.control);
     let mut kept = None;
     let (seeds, loss_rows) = match (method, inputs.views) {
@@ -198,7 +194,7 @@ pub fn record(
     record_watch(tape, model, &seeds, (loss_rows, batch), counters);
 
     tape.backward(&seeds);
-    resnet::record_sgd(tape, &model.parameters, rows.control, momentum, weight_decay);
+    model.record_update(tape, rows.control);
     Recorded { logits: seeds.into_iter().map(|(logits, _)| logits).collect(), solar: kept }
 }
 
@@ -225,7 +221,7 @@ fn record_watch(
 }
 
 fn forward(tape: &mut Tape, model: &Model, pass: Pass, shape: [usize; 2], views: Tensor) -> Outputs {
-    resnet::record(tape, &model.architecture, &model.parameters, Mode::Training(pass), shape, views)
+    model.network.record(tape, &model.parameters, Mode::Training(pass), shape, views)
 }
 
 /// Mixes the first `rows` images of `len` values into the rows behind them.
@@ -274,7 +270,7 @@ pub fn plan(
     data: &ResidentData,
     device: &mut dyn Device,
 ) -> Result<Plan> {
-    let StepSettings { batch, size, .. } = *settings;
+    let StepSettings { batch, size } = *settings;
     let mut tape = Tape::new(device.activations());
     let (order, step) = (tape.persistent(data.order), tape.persistent(data.step));
     let (images, parameters) = (tape.persistent(data.images), tape.persistent(data.parameters));

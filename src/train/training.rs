@@ -13,7 +13,8 @@ use crate::data::augment::{View, ViewParameters};
 use crate::data::recipe::TrainingData;
 use crate::device::primitive::counter;
 use crate::device::{Buffer, Device, Element, Plan, Primitive};
-use crate::nn::Architecture;
+use crate::nn;
+use crate::optim::{self, Hyperparameters};
 use crate::pll::method::Start;
 use crate::pll::{ConfidenceStore, solar};
 use crate::random::philox::{Purpose, Stream};
@@ -33,11 +34,18 @@ pub fn model(
     counts: Option<&[usize]>,
     device: &mut dyn Device,
 ) -> Result<Model> {
-    let architecture = Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
-        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
-    })?;
-    let debias = method_choice::debias(settings, counts, [architecture.features, classes], device)?;
-    Model::new(architecture, settings.seed, debias, device)
+    let network = nn::registry::find(&settings.arch).ok_or_else(|| {
+        usage!("--arch {}: must be one of {}", settings.arch, nn::registry::NAMES.join(", "))
+    })?(settings.width, classes);
+    let debias = method_choice::debias(settings, counts, [network.features(), classes], device)?;
+    Model::new(network, optimiser(settings), settings.seed, debias, device)
+}
+
+/// The optimiser of a run and its constants.
+pub fn optimiser(settings: &Settings) -> (optim::registry::Constructor, Hyperparameters) {
+    let constants =
+        Hyperparameters { momentum: settings.momentum as f32, weight_decay: settings.weight_decay as f32 };
+    (optim::registry::find(optim::registry::DEFAULT).expect("the default is listed"), constants)
 }
 
 /// The learning-rate schedule of a run.
@@ -139,12 +147,7 @@ impl Training {
         if let Some(solar) = method.solar() {
             model.parameters.allocate_passes(solar.passes(), device)?;
         }
-        let step_settings = StepSettings {
-            batch,
-            size: settings.image_size,
-            momentum: settings.momentum as f32,
-            weight_decay: settings.weight_decay as f32,
-        };
+        let step_settings = StepSettings { batch, size: settings.image_size };
         let plan = step::plan(&step_settings, &model, &method, &store, &state, &resident, device)?;
 
         let statistics_out = device.allocate(Element::F32, 2, "the confidence statistics")?;
@@ -214,7 +217,7 @@ impl Training {
         let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
         let at = StageEpoch::of(&self.settings, epoch);
         if at == (StageEpoch { stage: 1, epoch: 0 }) && epoch > 0 {
-            self.model.parameters.initialise(seed, 1, device)?;
+            self.model.initialise(seed, 1, device)?;
             self.store.restart(device)?;
             self.method.solar().map_or(Ok(()), |solar| solar.restart(device))?;
         }
