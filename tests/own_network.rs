@@ -2,11 +2,11 @@
 
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
-use records::device::primitive::control;
 use records::device::{Device, Element, Tensor};
 use records::nn::layers::{Activation, Layers};
 use records::nn::{Layout, Mode, Network, Outputs, Parameters, Pass};
 use records::ops::batchnorm::Epilogue;
+use records::ops::control;
 use records::optim::{Hyperparameters, registry};
 use records::pll::Debias;
 use records::random::philox::{Purpose, Stream};

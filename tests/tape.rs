@@ -203,7 +203,8 @@ fn gradients_of_tensors_used_several_times_are_added() {
 /// The distance of the kernels' gradients from those of `cpu`, at most `tolerance` in the 2-norm of each.
 fn compare(precision: Precision, cpu: &mut dyn Device, tolerance: f64) {
     let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-    let mut kernels = gpu::open(&name, precision).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    let kernels = name.parse().and_then(|kind| gpu::open(kind, precision));
+    let mut kernels = kernels.unwrap_or_else(|error| panic!("{name}: {error:#}"));
     let values = Values::new();
     for (what, graph) in GRAPHS {
         let (expected, given) = (run(&values, graph, cpu).1, run(&values, graph, &mut kernels).1);

@@ -50,7 +50,7 @@ impl State {
 /// An optimiser with its state on a device. One from outside this crate is as good as any.
 pub trait Optimiser: Send + Sync {
     /// Appends a step: the values, and their copy, from the gradients. The learning rate lies in `control`
-    /// ([`LEARNING_RATE`](crate::device::primitive::control::LEARNING_RATE)), as a recorded step serves all epochs.
+    /// ([`LEARNING_RATE`](crate::ops::control::LEARNING_RATE)), as a recorded step serves all epochs.
     fn record(&self, tape: &mut Tape, arenas: &Arenas, control: Tensor);
 
     /// What it keeps.

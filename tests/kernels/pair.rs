@@ -43,7 +43,9 @@ impl Pair {
     /// The CPU and the device that RECORDS_TEST_DEVICE names: `sim` (default) or `cuda`.
     pub fn new(precision: Precision) -> Self {
         let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-        let kernels = records::device::gpu::open(&name, precision)
+        let kernels = name
+            .parse()
+            .and_then(|kind| records::device::gpu::open(kind, precision))
             .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"));
         Self { cpu: CpuDevice::new(1).unwrap(), kernels: Box::new(kernels), precision }
     }

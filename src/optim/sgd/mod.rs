@@ -9,8 +9,8 @@ use super::{Arenas, Hyperparameters, Optimiser, State};
 use crate::autograd::Tape;
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
-use crate::device::primitive::control;
 use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
+use crate::ops::control;
 
 /// SGD and its velocities.
 pub struct SgdOptimiser {

@@ -1,19 +1,13 @@
-//! Primitives to launches: which kernel, which grid, which workspace. One file a family, named as the kernels are.
+//! Operations to launches: each appends its own; this collects them and hands out scratch memory.
 //!
-//! Lowering is a function of the primitive, the types of its buffers and the GPU's description alone, so the same run
+//! Lowering is a function of the operation, the types of its buffers and the GPU's description alone, so the same run
 //! gives the same launches.
-
-mod loss;
-mod loss_by_kind;
-mod prior;
-mod sinkhorn;
-mod solar;
 
 use anyhow::Result;
 
 use super::driver::Gpu;
 use super::launch::{Arguments, Kernel, Launch};
-use crate::device::{Buffer, Element, Operation, Primitive, Tensor};
+use crate::device::{Buffer, Element, Operation, Tensor};
 use crate::usage;
 
 /// Launches being collected.
@@ -106,44 +100,6 @@ impl<'a> Lowering<'a> {
             Some((kernel, count)) => Err(usage!(
                 "the kernel {kernel} is to count to {count}, kernels count to 2147483647; take a smaller --batch-size, --width or --image-size"
             )),
-        }
-    }
-
-    pub(in crate::device) fn lower_two_primitives(
-        &mut self,
-        first: &Primitive,
-        next: &Primitive,
-    ) -> Result<bool> {
-        match (first, next) {
-            (pair @ Primitive::Loss { .. }, update @ Primitive::UpdateConfidence { .. })
-                if loss::fits(pair, update) =>
-            {
-                loss::lower_with_update(self, pair, update)?;
-            }
-            (loss @ Primitive::Loss { .. }, update @ Primitive::UpdateConfidence { .. })
-                if loss_by_kind::fits(loss, update) =>
-            {
-                loss_by_kind::lower_with_update(self, loss, update)?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    pub(in crate::device) fn lower_primitive(&mut self, primitive: &Primitive) -> Result<()> {
-        use Primitive as P;
-        match primitive {
-            P::Loss { .. }
-            | P::StepStatistics { .. }
-            | P::CountFiniteSteps { .. }
-            | P::UpdateConfidence { .. }
-            | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
-            P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
-            P::Sinkhorn { .. } => sinkhorn::lower(self, primitive),
-            P::MaskedSoftmax { .. }
-            | P::CountLargest { .. }
-            | P::ChooseSamples { .. }
-            | P::SolarLoss { .. } => solar::lower(self, primitive),
         }
     }
 

@@ -28,7 +28,7 @@ const WORKSPACE: usize = 4 << 20;
 impl Bench {
     fn new(operands: [(Element, &[f32]); 3]) -> Self {
         let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-        let mut driver = gpu::open_driver(&name).unwrap();
+        let mut driver = gpu::open_driver(name.parse().unwrap()).unwrap();
         let lengths = operands.map(|(element, values)| element.bytes() * values.len());
         let lengths: Vec<usize> = lengths.into_iter().chain([WORKSPACE]).collect();
         let memory = driver.allocate(&lengths, "a test operand").unwrap();
