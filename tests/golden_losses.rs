@@ -5,7 +5,7 @@ mod support;
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Buffer, Device, Element};
-use records::nn::resnet::Outputs;
+use records::nn::Outputs;
 use records::ops::statistics::{StepStatistics, counter};
 use records::pll::debias::Oracle;
 use records::pll::method::EpochControl;

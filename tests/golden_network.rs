@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element};
-use records::nn::resnet::{self, Mode, Pass};
-use records::nn::{Architecture, Parameters, StateDict};
+use records::nn::{Mode, Network, Parameters, Pass, ResNet, StateDict};
 use records::train::replay::replay;
 use records::train::tensor_file::{TensorFile, Values};
 use support::{assert_close, golden, hash_parameter, hash_unit, relative_error};
@@ -49,8 +48,8 @@ fn resnet18_matches_pytorch() {
     for (path, file) in golden("resnet18_") {
         let (batch, size, classes) = (4, 32, 10);
         let mut device = CpuDevice::new(0).unwrap();
-        let architecture = Architecture::resnet18(64, classes);
-        let parameters = Parameters::new(&architecture, 0, &mut device).unwrap();
+        let network = ResNet::resnet18(64, classes);
+        let parameters = Parameters::new(&network, 0, &mut device).unwrap();
         let names: Vec<String> = parameters.names().map(String::from).collect();
         let order: Vec<String> =
             (0..names.len()).map(|i| file.metadata[&format!("order.{i:03}")].clone()).collect();
@@ -76,14 +75,8 @@ fn resnet18_matches_pytorch() {
         let mut tape = Tape::new(Element::F32);
         let x_tensor = tape.persistent(x);
         tape.differentiate(x_tensor);
-        let outputs = resnet::record(
-            &mut tape,
-            &architecture,
-            &parameters,
-            Mode::Training(Pass::default()),
-            [batch, size],
-            x_tensor,
-        );
+        let mode = Mode::Training(Pass::default());
+        let outputs = network.record(&mut tape, &parameters, mode, [batch, size], x_tensor);
         tape.keep(outputs.logits);
         tape.keep(outputs.features);
         let d_logits = tape.persistent(seed_gradient);
@@ -154,8 +147,7 @@ fn resnet18_matches_pytorch() {
 
         let mut tape = Tape::new(Element::F32);
         let x_tensor = tape.persistent(x);
-        let outputs =
-            resnet::record(&mut tape, &architecture, &parameters, Mode::Evaluation, [batch, size], x_tensor);
+        let outputs = network.record(&mut tape, &parameters, Mode::Evaluation, [batch, size], x_tensor);
         tape.keep(outputs.logits);
         tape.keep(outputs.features);
         let plan = tape.finish(&mut device).unwrap();
@@ -190,7 +182,7 @@ fn reordered<T: Copy>(values: &[T], steps: usize, order: &[usize; 8]) -> Vec<T> 
 
 /// The input of `records replay` for the five steps of a golden trajectory.
 fn trajectory_case(file: &TensorFile, order: &[usize; 8], device: &mut CpuDevice) -> TensorFile {
-    let parameters = Parameters::new(&Architecture::resnet18(64, 10), 0, device).unwrap();
+    let parameters = Parameters::new(&ResNet::resnet18(64, 10), 0, device).unwrap();
     let names: Vec<String> = parameters.names().map(String::from).collect();
     let shapes = parameters.export(parameters.values, device).unwrap();
     let mut case = TensorFile::default();

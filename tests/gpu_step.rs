@@ -12,11 +12,14 @@ use records::device::cpu::CpuDevice;
 use records::device::gpu::driver::Activity;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element};
-use records::nn::resnet::{self, Mode};
-use records::nn::{Architecture, BlockKind, Parameters, StateDict};
+use records::nn::resnet::BlockKind;
+use records::nn::{self, Mode, Parameters, ResNet, StateDict};
 use records::ops::control;
+use records::optim::{self, Hyperparameters};
+use records::pll;
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Settings};
+use records::train::model::Model;
 use records::train::replay::replay;
 use records::train::run::recipe;
 use records::train::tensor_file::{TensorFile, Values};
@@ -62,8 +65,8 @@ fn case(arch: &str, steps: usize, [batch, size]: [usize; 2], classes: usize, deb
         file.metadata.insert(key.into(), value.into());
     }
     let mut device = CpuDevice::new(1).unwrap();
-    let architecture = Architecture::by_name(arch, 8, classes).unwrap();
-    let parameters = Parameters::new(&architecture, 5, &mut device).unwrap();
+    let network = nn::registry::find(arch).unwrap()(8, classes);
+    let parameters = Parameters::new(&*network, 5, &mut device).unwrap();
     file.extend(parameters.export(parameters.values, &mut device).unwrap());
     file
 }
@@ -211,7 +214,8 @@ fn a_step_of_resnet50_in_f32_is_the_cpu_s() {
 }
 
 /// Forward, backward and SGD of a network on random images: logits, gradients, and the parameters after the step.
-fn pass(architecture: &Architecture, [images, size]: [usize; 2], device: &mut dyn Device) -> StateDict {
+fn pass(network: ResNet, [images, size]: [usize; 2], device: &mut dyn Device) -> StateDict {
+    let classes = network.classes;
     let mut stream = Stream::new(43, Purpose::Initialisation, 0, 0, 0);
     let mut random = |len: usize| (0..len).map(|_| stream.normal() as f32).collect::<Vec<f32>>();
     let activations = device.activations();
@@ -221,46 +225,47 @@ fn pass(architecture: &Architecture, [images, size]: [usize; 2], device: &mut dy
         buffer
     };
     let x = filled(activations, images * size * size * 3);
-    let d_logits = filled(Element::F32, images * architecture.classes);
+    let d_logits = filled(Element::F32, images * classes);
     let control_buffer = device.allocate(Element::F32, control::LEN, "the control block").unwrap();
     let mut block = [0.0; control::LEN];
     block[control::LEARNING_RATE] = 0.05;
     device.write_f32(control_buffer, &block).unwrap();
-    let parameters = Parameters::new(architecture, 5, device).unwrap();
+    let sgd = optim::registry::find("sgd").unwrap();
+    let constants = Hyperparameters { momentum: 0.9, weight_decay: 1e-3 };
+    let model = Model::new(Box::new(network), (sgd, constants), 5, pll::Debias::None, device).unwrap();
     let mut tape = Tape::new(activations);
     let [x, d_logits, control] = [x, d_logits, control_buffer].map(|buffer| tape.persistent(buffer));
-    let outputs = resnet::record(
-        &mut tape,
-        architecture,
-        &parameters,
-        Mode::Training(Default::default()),
-        [images, size],
-        x,
-    );
+    let mode = Mode::Training(Default::default());
+    let outputs = model.network.record(&mut tape, &model.parameters, mode, [images, size], x);
     tape.keep(outputs.logits);
     tape.backward(&[(outputs.logits, d_logits)]);
-    resnet::record_sgd(&mut tape, &parameters, control, 0.9, 1e-3);
+    model.record_update(&mut tape, control);
     let plan = tape.finish(device).unwrap();
     device.replay(&plan).unwrap();
-    let mut values = parameters.export(parameters.values, device).unwrap();
-    let gradients = parameters.export(parameters.gradients, device).unwrap();
-    values.extend(gradients.into_iter().map(|(name, gradient)| (format!("grad.{name}"), gradient)));
+    let mut values = model.parameters.export(model.parameters.values, device).unwrap();
+    values.extend(
+        model
+            .gradients(device)
+            .unwrap()
+            .into_iter()
+            .map(|(name, gradient)| (format!("grad.{name}"), gradient)),
+    );
     let logits = device.read_f32(plan.buffer(outputs.logits)).unwrap();
-    values.insert("logits".into(), (vec![images, architecture.classes], logits));
+    values.insert("logits".into(), (vec![images, classes], logits));
     values
 }
 
 /// A bottleneck a stage.
-fn bottlenecks() -> Architecture {
-    Architecture::new("bottlenecks", BlockKind::Bottleneck, [1; 4], 8, 10)
+fn bottlenecks() -> ResNet {
+    ResNet::new("bottlenecks", BlockKind::Bottleneck, [1; 4], 8, 10)
 }
 
 /// Sums in another order: 1e-6 behind a dozen layers there and back.
 #[test]
 fn bottlenecks_in_f32_are_the_cpu_s() {
     for shape in [[6, 20], [3, 36]] {
-        let cpu = pass(&bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
-        let kernels = pass(&bottlenecks(), shape, &mut kernels(Precision::F32));
+        let cpu = pass(bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
+        let kernels = pass(bottlenecks(), shape, &mut kernels(Precision::F32));
         let (distance, name) = worst("", &kernels, &cpu);
         println!("{shape:?}: {name} {distance:.2e}");
         assert!(distance <= 2e-5, "{shape:?} {name}: distance {distance:.2e}");
@@ -274,9 +279,9 @@ fn bottlenecks_in_f32_are_the_cpu_s() {
 #[test]
 fn bottlenecks_in_bf16_are_the_rounded_cpu_s() {
     for shape in [[8, 20], [3, 36]] {
-        let exact = pass(&bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
-        let cpu = pass(&bottlenecks(), shape, &mut RoundedCpu(CpuDevice::new(0).unwrap()));
-        let kernels = pass(&bottlenecks(), shape, &mut kernels(Precision::Bf16));
+        let exact = pass(bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
+        let cpu = pass(bottlenecks(), shape, &mut RoundedCpu(CpuDevice::new(0).unwrap()));
+        let kernels = pass(bottlenecks(), shape, &mut kernels(Precision::Bf16));
         for prefix in ["logits", "grad", "encoder", "fc"] {
             let (distance, name) = worst(prefix, &kernels, &cpu);
             let (rounding, _) = worst(prefix, &exact, &cpu);

@@ -7,8 +7,7 @@ use std::process::{Command, Output};
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element};
-use records::nn::resnet::{self, Mode, Pass};
-use records::nn::{Architecture, Parameters};
+use records::nn::{Mode, Network, Parameters, Pass, ResNet};
 use records::random::philox::{Purpose, Stream};
 use records::train::replay::replay;
 use records::train::tensor_file::{TensorFile, Values};
@@ -177,8 +176,8 @@ fn a_partly_occupied_batch_computes_as_a_smaller_one() {
     // Logits, gradients and running statistics of a batch of `rows` images, of which `there` are there.
     let run = |rows: usize, there: Option<usize>| {
         let mut device = CpuDevice::new(2).unwrap();
-        let architecture = Architecture::resnet18(4, classes);
-        let parameters = Parameters::new(&architecture, 1, &mut device).unwrap();
+        let network = ResNet::resnet18(4, classes);
+        let parameters = Parameters::new(&network, 1, &mut device).unwrap();
         let shown = there.unwrap_or(rows);
         let mut upload = |values: &[f32], each: usize| {
             let mut padded = values[..shown * each].to_vec();
@@ -196,7 +195,7 @@ fn a_partly_occupied_batch_computes_as_a_smaller_one() {
         });
         let (x, seed) = (tape.persistent(x), tape.persistent(seed));
         let mode = Mode::Training(Pass { number: 0, count });
-        let outputs = resnet::record(&mut tape, &architecture, &parameters, mode, [rows, size], x);
+        let outputs = network.record(&mut tape, &parameters, mode, [rows, size], x);
         // The gradient of the logits is used up where its memory is shared, so it is copied first.
         tape.backward(&[(outputs.logits, seed)]);
         tape.keep(outputs.logits);
@@ -223,7 +222,7 @@ fn a_partly_occupied_batch_computes_as_a_smaller_one() {
     let [_, gradients, running] = run(batch, Some(0));
     assert!(gradients.iter().all(|&g| g == 0.0));
     let mut device = CpuDevice::new(1).unwrap();
-    let fresh = Parameters::new(&Architecture::resnet18(4, classes), 1, &mut device).unwrap();
+    let fresh = Parameters::new(&ResNet::resnet18(4, classes), 1, &mut device).unwrap();
     assert_eq!(running, device.read_f32(fresh.running).unwrap());
 }
 

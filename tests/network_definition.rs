@@ -6,8 +6,8 @@ mod support;
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element};
-use records::nn::resnet::{self, Mode, Pass};
-use records::nn::{Architecture, BlockKind, Parameters, StateDict};
+use records::nn::resnet::BlockKind;
+use records::nn::{Mode, Network, Parameters, Pass, ResNet, StateDict, registry};
 use records::random::philox::{Purpose, Stream};
 use support::assert_close;
 
@@ -159,16 +159,16 @@ impl Definition {
 /// A network on the CPU device, with values that leave nothing at its initial 0 or 1, and an input.
 struct Engine {
     device: CpuDevice,
-    architecture: Architecture,
+    network: Box<dyn Network>,
     parameters: Parameters,
     /// Parameters, running statistics and the input `[images, 3, size, size]`.
     values: StateDict,
 }
 
 impl Engine {
-    fn new(architecture: Architecture, [images, size]: [usize; 2]) -> Self {
+    fn new(network: Box<dyn Network>, [images, size]: [usize; 2]) -> Self {
         let mut device = CpuDevice::new(0).unwrap();
-        let parameters = Parameters::new(&architecture, 3, &mut device).unwrap();
+        let parameters = Parameters::new(&*network, 3, &mut device).unwrap();
         let mut values = parameters.export(parameters.values, &mut device).unwrap();
         values.extend(parameters.export_running(&mut device).unwrap());
         let mut stream = Stream::new(23, Purpose::Initialisation, 0, 0, 0);
@@ -182,7 +182,7 @@ impl Engine {
         parameters.import_running(&values, &mut device).unwrap();
         let input = (0..images * 3 * size * size).map(|_| stream.normal() as f32).collect();
         values.insert(INPUT.into(), (vec![images, 3, size, size], input));
-        Self { device, architecture, parameters, values }
+        Self { device, network, parameters, values }
     }
 
     fn exact(&self) -> Values {
@@ -192,7 +192,7 @@ impl Engine {
 
     /// Features and logits; with `d_logits` also the gradients of sum(logits d_logits), that of the input among them.
     fn run(&mut self, mode: Mode, d_logits: Option<&[f32]>) -> (Vec<f32>, Vec<f32>, StateDict) {
-        let Self { device, architecture, parameters, values } = self;
+        let Self { device, network, parameters, values } = self;
         let (shape, input) = &values[INPUT];
         let [images, _, size, _] = shape[..] else { panic!("four dimensions") };
         let x = device.allocate(Element::F32, input.len(), "input").unwrap();
@@ -200,7 +200,7 @@ impl Engine {
         let mut tape = Tape::new(Element::F32);
         let x = tape.persistent(x);
         tape.differentiate(x);
-        let outputs = resnet::record(&mut tape, architecture, parameters, mode, [images, size], x);
+        let outputs = network.record(&mut tape, parameters, mode, [images, size], x);
         tape.keep(outputs.logits);
         tape.keep(outputs.features);
         let d_input = d_logits.map(|d_logits| {
@@ -254,7 +254,7 @@ const WIDTH: usize = 4;
 const CLASSES: usize = 3;
 
 fn engine(name: &str, shape: [usize; 2]) -> Engine {
-    Engine::new(Architecture::by_name(name, WIDTH, CLASSES).unwrap(), shape)
+    Engine::new(registry::find(name).unwrap()(WIDTH, CLASSES), shape)
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn gradients_are_differences_of_the_definition() {
         [(BlockKind::Basic, [4, 8]), (BlockKind::Bottleneck, [4, 9]), (BlockKind::Bottleneck, [3, 20])]
     {
         let what = format!("{kind:?} at {}", shape[1]);
-        let mut engine = Engine::new(Architecture::new("small", kind, depths, WIDTH, CLASSES), shape);
+        let mut engine = Engine::new(Box::new(ResNet::new("small", kind, depths, WIDTH, CLASSES)), shape);
         let definition = Definition { kind, depths, width: WIDTH, mode: TRAINING };
         let mut stream = Stream::new(29, Purpose::Initialisation, 0, 0, 0);
         let d_logits: Vec<f32> = (0..shape[0] * CLASSES).map(|_| stream.normal() as f32).collect();
@@ -328,8 +328,8 @@ fn every_image_size_is_the_definition_s() {
         (BlockKind::Basic, 1, 128),
         (BlockKind::Bottleneck, 1, 128),
     ] {
-        let architecture = Architecture::new("small", kind, depths, 4, 5);
-        let mut engine = Engine::new(architecture, [images, size]);
+        let network = Box::new(ResNet::new("small", kind, depths, 4, 5));
+        let mut engine = Engine::new(network, [images, size]);
         let mut definition = Definition { kind, depths, width: 4, mode: TRAINING };
         assert_forward(&format!("{kind:?} at {size}"), &mut engine, &mut definition, 5e-6);
     }

@@ -9,7 +9,7 @@ use records::cli::Command;
 use records::cli::parse::{Parsed, parse};
 use records::cli::train::resolve;
 use records::error::UsageError;
-use records::nn::Architecture;
+use records::nn::registry;
 use records::settings::choices::ARCHITECTURES;
 use records::settings::presets::{self, PRESETS};
 use records::settings::{
@@ -271,10 +271,9 @@ fn presets_are_those_of_the_paper() {
 /// The settings take the networks there are, and each of them can be made.
 #[test]
 fn every_network_can_be_chosen() {
-    assert_eq!(ARCHITECTURES, Architecture::names());
-    for &arch in ARCHITECTURES {
+    for arch in ARCHITECTURES {
         let settings = settings_of(&["--arch", arch]).unwrap();
-        assert_eq!(Architecture::by_name(&settings.arch, settings.width, 10).unwrap().name, arch);
+        assert_eq!(registry::find(&settings.arch).unwrap()(settings.width, 10).name(), arch);
         assert!(allowed("arch").unwrap().contains(arch), "the help names it");
     }
 }

@@ -1,11 +1,22 @@
-//! The network: ResNet for CIFAR-sized images, its parameters, their names and their initialisation.
+//! Networks: what one is, its parameters with their names and initialisation, and the networks there are.
 //!
-//! [`architecture`] lists layers, [`parameters`] holds their values on a device under state_dict names, [`resnet`] records
-//! the network on a tape.
+//! | what | file |
+//! |---|---|
+//! | the trait, the modes of a forward pass and what it gives | `network.rs` |
+//! | the tensors that a network names, and their first values | `layout.rs` |
+//! | their values on a device, under state_dict names | `parameters.rs` |
+//! | the layers that networks are recorded from | `layers.rs` |
+//! | the networks by name | `registry.rs` |
+//! | ResNet for CIFAR-sized images | `resnet/` |
 
-pub mod architecture;
+pub mod layers;
+pub mod layout;
+pub mod network;
 pub mod parameters;
+pub mod registry;
 pub mod resnet;
 
-pub use architecture::{Architecture, BlockKind};
+pub use layout::Layout;
+pub use network::{Mode, Network, Outputs, Pass};
 pub use parameters::{Parameters, StateDict};
+pub use resnet::ResNet;

@@ -5,10 +5,13 @@
 //! PyTorch's `[Cout, Cin, kh, kw]`. A batchnorm's weight and bias lie side by side, as do the classifier's.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::Result;
 
-use super::Architecture;
+use super::Network;
+use super::layout::{Initialisation, Layout, ParameterSpec, RunningSpec};
+use crate::autograd::{Add, Tape};
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::elementwise::Convert;
 use crate::random::philox::{Purpose, Stream};
@@ -17,28 +20,22 @@ use crate::{memory, usage};
 /// Named f32 tensors in PyTorch's layouts, in any order.
 pub type StateDict = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// What a parameter belongs to: decides its initialisation and layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Convolution,
-    BatchnormWeight,
-    BatchnormBias,
-    Classifier,
-}
-
-/// One parameter in the arena.
+/// A parameter in the arena.
 #[derive(Clone, Debug)]
 struct Entry {
-    name: String,
-    /// PyTorch's shape.
-    shape: Vec<usize>,
-    kind: Kind,
+    spec: ParameterSpec,
     offset: usize,
 }
 
 impl Entry {
-    fn len(&self) -> usize {
-        self.shape.iter().product()
+    /// Its part of an arena.
+    fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.spec.len()
+    }
+
+    /// Whether it is a convolution's weights, which the device has in another order.
+    fn is_convolution(&self) -> bool {
+        self.spec.shape.len() == 4
     }
 }
 
@@ -55,33 +52,29 @@ struct Running {
 pub struct Parameters {
     entries: Vec<Entry>,
     running_entries: Vec<Running>,
-    /// Values, their gradients and their velocities (SGD's momentum), one arena each.
+    /// Values and their gradients, one arena each.
     pub values: Buffer,
     pub gradients: Buffer,
     /// Gradients of further forwards of the same step, which are added to the first.
     pub further_gradients: Vec<Buffer>,
-    pub velocity: Buffer,
     /// The values rounded for the convolutions, where the device stores activations as bf16.
     pub copy: Option<Buffer>,
     /// Running means and variances.
     pub running: Buffer,
     /// Training-mode forwards so far: every batchnorm's `num_batches_tracked`.
     pub batches_tracked: i64,
-    /// Length of the feature vector.
-    features: usize,
 }
 
 impl Parameters {
-    /// Allocates the arenas of `architecture` and initialises them from `seed`: convolutions normal with the standard
-    /// deviation sqrt(2 / (Cout kh kw)), batchnorm 1 and 0, the classifier uniform in +-1/sqrt(features).
+    /// Allocates the arenas of `network` and initialises them from `seed` as its layout says.
     ///
     /// # Errors
     /// When the device has not enough memory.
-    pub fn new(architecture: &Architecture, seed: u64, device: &mut dyn Device) -> Result<Self> {
-        let (entries, running_entries) = layout(architecture);
-        let len: usize = entries.iter().map(Entry::len).sum();
+    pub fn new(network: &dyn Network, seed: u64, device: &mut dyn Device) -> Result<Self> {
+        let (entries, running_entries) = place(network.layout());
+        let len: usize = entries.iter().map(|entry| entry.spec.len()).sum();
         let running_len: usize = running_entries.iter().map(|running| running.channels).sum();
-        // Values, gradients and momentum on the device; first values and no momentum on the host.
+        // Values, gradients and the optimiser's momentum on the device; the first of each on the host.
         let copies = if device.in_main_memory() { 5 } else { 2 };
         memory::ensure_room(
             memory::product(&[copies, 4, len]),
@@ -92,7 +85,6 @@ impl Parameters {
             values: device.allocate(Element::F32, len, "the parameters")?,
             gradients: device.allocate(Element::F32, len, "the gradients")?,
             further_gradients: Vec::new(),
-            velocity: device.allocate(Element::F32, len, "the momentum")?,
             copy: match device.activations() {
                 Element::F32 => None,
                 element => Some(device.allocate(element, len, "the rounded parameters")?),
@@ -101,7 +93,6 @@ impl Parameters {
             entries,
             running_entries,
             batches_tracked: 0,
-            features: architecture.features,
         };
         parameters.initialise(seed, 0, device)?;
         Ok(parameters)
@@ -123,28 +114,33 @@ impl Parameters {
         if pass == 0 { self.gradients } else { self.further_gradients[pass - 1] }
     }
 
-    /// Fresh values from (`seed`, `stage`), no momentum, fresh running statistics.
+    /// Records the sum of the gradients of all forwards, which the first's arena then holds.
+    pub fn record_sum_of_gradients(&self, tape: &mut Tape) {
+        let into = tape.persistent(self.gradients);
+        for &further in &self.further_gradients {
+            let x = tape.persistent(further);
+            tape.push(Add { len: self.len(), x, into });
+        }
+    }
+
+    /// Fresh values from (`seed`, `stage`), fresh running statistics.
     pub fn initialise(&self, seed: u64, stage: u32, device: &mut dyn Device) -> Result<()> {
         let mut values = vec![0.0; self.len()];
         for (number, entry) in self.entries.iter().enumerate() {
-            let part = &mut values[entry.offset..entry.offset + entry.len()];
+            let part = &mut values[entry.range()];
             let mut stream = Stream::new(seed, Purpose::Initialisation, stage, number as u32, 0);
-            match entry.kind {
-                Kind::Convolution => {
-                    let std = (2.0 / (entry.shape[0] * entry.shape[2] * entry.shape[3]) as f64).sqrt();
-                    part.fill_with(|| (std * stream.normal()) as f32);
+            match entry.spec.initialisation {
+                Initialisation::Normal { deviation } => {
+                    part.fill_with(|| (deviation * stream.normal()) as f32);
                 }
-                Kind::BatchnormWeight => part.fill(1.0),
-                Kind::BatchnormBias => part.fill(0.0),
-                Kind::Classifier => {
-                    let bound = 1.0 / (self.features as f64).sqrt();
+                Initialisation::Uniform { bound } => {
                     part.fill_with(|| stream.uniform(-bound, bound) as f32);
                 }
+                Initialisation::Constant(value) => part.fill(value),
             }
         }
         device.write_f32(self.values, &values)?;
         self.round(device)?;
-        device.write_f32(self.velocity, &vec![0.0; self.len()])?;
         let running: Vec<f32> =
             self.running_entries.iter().flat_map(|r| std::iter::repeat_n(r.initial, r.channels)).collect();
         device.write_f32(self.running, &running)
@@ -169,40 +165,38 @@ impl Parameters {
 
     /// Names of the trainable parameters in state_dict order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|entry| entry.name.as_str())
+        self.entries.iter().map(|entry| entry.spec.name.as_str())
     }
 
     /// The range of an arena that holds the `len` values from the parameter `name` on.
     ///
     /// # Panics
-    /// If the architecture has no such parameter.
+    /// If the network has no such parameter.
     pub fn part(&self, arena: Buffer, name: &str, len: usize) -> Buffer {
         let entry =
-            self.entries.iter().find(|entry| entry.name == name).expect("a parameter of the architecture");
+            self.entries.iter().find(|entry| entry.spec.name == name).expect("a parameter of the network");
         arena.part(entry.offset, len)
     }
 
     /// The running statistics `[mean; var]` of a batchnorm.
     ///
     /// # Panics
-    /// If the architecture has no such batchnorm.
+    /// If the network has no such batchnorm.
     pub fn running_part(&self, batchnorm: &str) -> Buffer {
         let name = format!("{batchnorm}.running_mean");
         let running =
-            self.running_entries.iter().find(|r| r.name == name).expect("a batchnorm of the architecture");
+            self.running_entries.iter().find(|r| r.name == name).expect("a batchnorm of the network");
         self.running.part(running.offset, 2 * running.channels)
     }
 
-    /// The values of an arena (values, gradients or velocity) under their names, in PyTorch's layouts.
+    /// The values of an arena (values, gradients, an optimiser's state) under their names, in PyTorch's layouts.
     pub fn export(&self, arena: Buffer, device: &mut dyn Device) -> Result<StateDict> {
         let values = device.read_f32(arena)?;
         let named = self.entries.iter().map(|entry| {
-            let part = &values[entry.offset..entry.offset + entry.len()];
-            let part = match entry.kind {
-                Kind::Convolution => to_channels_first(&entry.shape, part),
-                _ => part.to_vec(),
-            };
-            (entry.name.clone(), (entry.shape.clone(), part))
+            let ParameterSpec { name, shape, .. } = &entry.spec;
+            let part = &values[entry.range()];
+            let part = if entry.is_convolution() { to_channels_first(shape, part) } else { part.to_vec() };
+            (name.clone(), (shape.clone(), part))
         });
         Ok(named.collect())
     }
@@ -238,19 +232,17 @@ impl Parameters {
         let mut values = device.read_f32(arena)?;
         let mut found = 0;
         for entry in &self.entries {
-            let Some((shape, given)) = dict.get(&format!("{prefix}{}", entry.name)) else { continue };
-            if *shape != entry.shape {
-                return Err(usage!(
-                    "{prefix}{}: shape {shape:?}, but the network has {:?}",
-                    entry.name,
-                    entry.shape
-                ));
+            let ParameterSpec { name, shape: wanted, .. } = &entry.spec;
+            let Some((shape, given)) = dict.get(&format!("{prefix}{name}")) else { continue };
+            if shape != wanted {
+                return Err(usage!("{prefix}{name}: shape {shape:?}, but the network has {wanted:?}"));
             }
             found += 1;
-            let part = &mut values[entry.offset..entry.offset + entry.len()];
-            match entry.kind {
-                Kind::Convolution => part.copy_from_slice(&to_channels_last(shape, given)),
-                _ => part.copy_from_slice(given),
+            let part = &mut values[entry.range()];
+            if entry.is_convolution() {
+                part.copy_from_slice(&to_channels_last(shape, given));
+            } else {
+                part.copy_from_slice(given);
             }
         }
         device.write_f32(arena, &values)?;
@@ -289,32 +281,22 @@ impl Parameters {
     }
 }
 
-/// Every parameter and buffer in state_dict order.
-fn layout(architecture: &Architecture) -> (Vec<Entry>, Vec<Running>) {
-    let (mut entries, mut running) = (Vec::new(), Vec::new());
-    let (mut offset, mut running_offset) = (0, 0);
-    let mut add = |name: String, shape: Vec<usize>, kind: Kind| {
-        let entry = Entry { name, shape, kind, offset };
-        offset += entry.len();
-        entries.push(entry);
-    };
-    for layer in architecture.layers() {
-        let (channels, kernel) = (layer.out_channels, layer.kernel);
-        add(
-            format!("{}.weight", layer.convolution),
-            vec![channels, layer.in_channels, kernel, kernel],
-            Kind::Convolution,
-        );
-        add(format!("{}.weight", layer.batchnorm), vec![channels], Kind::BatchnormWeight);
-        add(format!("{}.bias", layer.batchnorm), vec![channels], Kind::BatchnormBias);
-        for (name, initial) in [("running_mean", 0.0), ("running_var", 1.0)] {
-            let name = format!("{}.{name}", layer.batchnorm);
-            running.push(Running { name, channels, offset: running_offset, initial });
-            running_offset += channels;
+/// The places of a layout's tensors: one behind the other.
+fn place(layout: Layout) -> (Vec<Entry>, Vec<Running>) {
+    let mut end = 0;
+    let entries = layout.parameters.into_iter().map(|spec| {
+        let offset = end;
+        end += spec.len();
+        Entry { spec, offset }
+    });
+    let entries = entries.collect();
+    let (mut running, mut end) = (Vec::new(), 0);
+    for RunningSpec { name, channels } in layout.running {
+        for (statistic, initial) in [("running_mean", 0.0), ("running_var", 1.0)] {
+            running.push(Running { name: format!("{name}.{statistic}"), channels, offset: end, initial });
+            end += channels;
         }
     }
-    add("fc.weight".into(), vec![architecture.classes, architecture.features], Kind::Classifier);
-    add("fc.bias".into(), vec![architecture.classes], Kind::Classifier);
     (entries, running)
 }
 
@@ -346,6 +328,8 @@ fn to_channels_last(shape: &[usize], values: &[f32]) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::device::cpu::CpuDevice;
+    use crate::nn::ResNet;
+    use crate::nn::registry::find;
 
     #[test]
     fn layouts_are_inverse() {
@@ -359,9 +343,9 @@ mod tests {
     #[test]
     fn export_and_import_keep_every_value_and_refuse_wrong_shapes() {
         let mut device = CpuDevice::new(1).unwrap();
-        let architecture = Architecture::resnet18(4, 3);
-        let first = Parameters::new(&architecture, 1, &mut device).unwrap();
-        let second = Parameters::new(&architecture, 2, &mut device).unwrap();
+        let network = ResNet::resnet18(4, 3);
+        let first = Parameters::new(&network, 1, &mut device).unwrap();
+        let second = Parameters::new(&network, 2, &mut device).unwrap();
         let mut dict = first.export(first.values, &mut device).unwrap();
         assert_eq!(dict.len(), 62);
         assert_ne!(second.export(second.values, &mut device).unwrap(), dict);
@@ -384,8 +368,12 @@ mod tests {
         ];
         for (name, sizes, tensors, entries_of_dict, buffer_elements) in table {
             for (classes, size) in [10, 20, 100].into_iter().zip(sizes) {
-                let (entries, running) = layout(&Architecture::by_name(name, 64, classes).unwrap());
-                assert_eq!(entries.iter().map(Entry::len).sum::<usize>(), size, "{name}, {classes} classes");
+                let (entries, running) = place(find(name).unwrap()(64, classes).layout());
+                assert_eq!(
+                    entries.iter().map(|entry| entry.spec.len()).sum::<usize>(),
+                    size,
+                    "{name}, {classes} classes"
+                );
                 assert_eq!(entries.len(), tensors, "{name}");
                 // Every batchnorm has mean, variance and, of one element, num_batches_tracked.
                 let counters = running.len() / 2;
@@ -398,9 +386,9 @@ mod tests {
 
     #[test]
     fn a_bottleneck_s_parameters_stand_in_state_dict_order() {
-        let (entries, running) = layout(&Architecture::by_name("resnet50", 64, 10).unwrap());
+        let (entries, running) = place(ResNet::resnet50(64, 10).layout());
         let found: Vec<(&str, &[usize])> =
-            entries[..18].iter().map(|entry| (entry.name.as_str(), &entry.shape[..])).collect();
+            entries[..18].iter().map(|entry| (entry.spec.name.as_str(), &entry.spec.shape[..])).collect();
         #[rustfmt::skip]
         let expected: [(&str, &[usize]); 18] = [
             ("encoder.conv1.weight", &[64, 3, 3, 3]),
@@ -423,7 +411,7 @@ mod tests {
             ("encoder.layer1.1.bn1.bias", &[64]),
         ];
         assert_eq!(found, expected);
-        assert_eq!(entries[entries.len() - 2].shape, [10, 2048]);
+        assert_eq!(entries[entries.len() - 2].spec.shape, [10, 2048]);
         let statistics: Vec<&str> = running[6..12].iter().map(|running| running.name.as_str()).collect();
         let names =
             ["bn3.running_mean", "bn3.running_var", "shortcut.1.running_mean", "shortcut.1.running_var"];
@@ -437,8 +425,7 @@ mod tests {
     #[test]
     fn initialisation_has_the_right_spread() {
         let mut device = CpuDevice::new(1).unwrap();
-        let architecture = Architecture::resnet18(64, 10);
-        let parameters = Parameters::new(&architecture, 7, &mut device).unwrap();
+        let parameters = Parameters::new(&ResNet::resnet18(64, 10), 7, &mut device).unwrap();
         let dict = parameters.export(parameters.values, &mut device).unwrap();
         let values = &dict["encoder.layer1.0.conv1.weight"].1;
         let std = (values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64).sqrt();

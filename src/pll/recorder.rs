@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::debias::Debias;
 use crate::autograd::Tape;
 use crate::device::{Device, Tensor};
-use crate::nn::resnet::{Outputs, Pass};
+use crate::nn::{Outputs, Pass};
 
 /// Where the views of a step come from.
 pub trait ViewSource {

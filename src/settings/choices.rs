@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::pll::registry::MethodName as Method;
 
 /// Networks that can be trained.
-pub const ARCHITECTURES: &[&str] = &["resnet18", "resnet34", "resnet50", "resnet101"];
+pub use crate::nn::registry::NAMES as ARCHITECTURES;
 
 /// An enum of words: each variant with its word, in TOML, as a flag's value and in print.
 macro_rules! words {

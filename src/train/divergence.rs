@@ -54,7 +54,8 @@ pub fn first_of_dict(dict: &StateDict) -> Option<String> {
 pub fn in_state(engine: &Engine, device: &mut dyn Device) -> Result<Option<String>> {
     let Engine { model, store, learner, .. } = engine;
     let parameters = &model.parameters;
-    for arena in [parameters.values, parameters.running, parameters.velocity] {
+    let optimiser = model.optimiser.state().into_iter().map(|state| state.buffer());
+    for arena in [parameters.values, parameters.running].into_iter().chain(optimiser) {
         if !all_finite(&device.read_f32(arena)?) {
             return Ok(first_of_dict(&model.export(device)?));
         }

@@ -9,9 +9,10 @@ use super::step::{self, Step, StepInputs, StepSettings, StepState, Trained};
 use super::tensor_file::{TensorFile, Values};
 use crate::autograd::Tape;
 use crate::device::{Device, Plan};
-use crate::nn::Architecture;
+use crate::nn::{Network, registry};
 use crate::ops::input::AdvanceStep;
 use crate::ops::statistics::counter;
+use crate::optim::{self, Hyperparameters};
 use crate::pll::method::{EpochControl, Room};
 use crate::pll::{ConfidenceStore, Learner, Method};
 use crate::settings::Settings;
@@ -93,7 +94,7 @@ impl Engine {
 
     /// Begins again with stage `stage` of a run: fresh weights and confidences.
     pub fn restart(&mut self, seed: u64, stage: usize, device: &mut dyn Device) -> Result<()> {
-        self.model.parameters.initialise(seed, stage as u32, device)?;
+        self.model.initialise(seed, stage as u32, device)?;
         self.model.parameters.batches_tracked = 0;
         self.store.restart(device)?;
         self.learner.begin_stage(device)
@@ -113,14 +114,21 @@ impl Engine {
     }
 }
 
-/// The layers of the network that settings name, over `classes` classes.
+/// The network that settings name, over `classes` classes.
 ///
 /// # Errors
-/// A usage error for an unknown architecture.
-pub fn architecture(settings: &Settings, classes: usize) -> Result<Architecture> {
-    Architecture::by_name(&settings.arch, settings.width, classes).ok_or_else(|| {
-        usage!("--arch {}: must be one of {}", settings.arch, Architecture::names().join(", "))
-    })
+/// A usage error for an unknown name.
+pub fn network(settings: &Settings, classes: usize) -> Result<Box<dyn Network>> {
+    let constructor = registry::find(&settings.arch)
+        .ok_or_else(|| usage!("--arch {}: must be one of {}", settings.arch, registry::NAMES.join(", ")))?;
+    Ok(constructor(settings.width, classes))
+}
+
+/// The optimiser of a run and its constants.
+pub fn optimiser(settings: &Settings) -> (optim::registry::Constructor, Hyperparameters) {
+    let constants =
+        Hyperparameters { momentum: settings.momentum as f32, weight_decay: settings.weight_decay as f32 };
+    (optim::registry::find(optim::registry::DEFAULT).expect("the default is listed"), constants)
 }
 
 /// The network of a run over `classes` classes, whose training samples are `counts` where they are known.
@@ -133,7 +141,7 @@ pub fn model(
     counts: Option<&[usize]>,
     device: &mut dyn Device,
 ) -> Result<Model> {
-    let architecture = architecture(settings, classes)?;
-    let debias = choice::debias(settings, counts, [architecture.features, classes], device)?;
-    Model::new(architecture, settings.seed, debias, device)
+    let network = network(settings, classes)?;
+    let debias = choice::debias(settings, counts, [network.features(), classes], device)?;
+    Model::new(network, optimiser(settings), settings.seed, debias, device)
 }

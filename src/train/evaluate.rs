@@ -8,7 +8,7 @@ use super::model::Model;
 use crate::autograd::Tape;
 use crate::data::{ImageSet, Normalisation};
 use crate::device::{Buffer, Device, Element, Plan};
-use crate::nn::resnet::{self, Mode};
+use crate::nn::Mode;
 use crate::ops::input::{AdvanceStep, NormaliseImages, StoreRows};
 
 /// Accuracies in percent.
@@ -169,7 +169,7 @@ impl Evaluation {
         let ResidentImages { images, count, size, normalisation } = of;
         let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch).min(count);
         let batches = count.div_ceil(batch);
-        let classes = model.architecture.classes;
+        let classes = model.network.classes();
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
         let store = device.allocate(Element::F32, batches * batch * classes, "the logits")?;
 
@@ -185,14 +185,7 @@ impl Evaluation {
             normalisation,
             x,
         });
-        let outputs = resnet::record(
-            &mut tape,
-            &model.architecture,
-            &model.parameters,
-            Mode::Evaluation,
-            [batch, size],
-            x,
-        );
+        let outputs = model.network.record(&mut tape, &model.parameters, Mode::Evaluation, [batch, size], x);
         tape.push(StoreRows {
             batch,
             columns: classes,
@@ -232,14 +225,17 @@ impl Evaluation {
 mod tests {
     use super::*;
     use crate::device::cpu::CpuDevice;
-    use crate::nn::Architecture;
+    use crate::nn::ResNet;
+    use crate::optim::{Hyperparameters, registry};
 
     /// Images of 64x64 come in batches of a quarter; how many there are at a time changes nothing.
     #[test]
     fn large_images_are_evaluated_in_smaller_batches() {
         let mut device = CpuDevice::new(1).unwrap();
-        let architecture = Architecture::by_name("resnet50", 2, 3).unwrap();
-        let model = Model::new(architecture, 1, crate::pll::Debias::None, &mut device).unwrap();
+        let network = Box::new(ResNet::resnet50(2, 3));
+        let constants = Hyperparameters { momentum: 0.9, weight_decay: 0.0 };
+        let optimiser = (registry::find("sgd").unwrap(), constants);
+        let model = Model::new(network, optimiser, 1, crate::pll::Debias::None, &mut device).unwrap();
         let size = 64;
         let images = (0..5 * size * size * 3).map(|i: usize| (i * i / 7) as u8).collect();
         let set = ImageSet { images, labels: vec![0, 1, 2, 0, 1], height: size, width: size };

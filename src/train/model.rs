@@ -3,52 +3,77 @@
 
 use anyhow::Result;
 
-use crate::device::Device;
-use crate::nn::{Architecture, Parameters, StateDict};
+use crate::autograd::Tape;
+use crate::device::{Device, Tensor};
+use crate::nn::{Network, Parameters, StateDict};
+use crate::optim::{self, Arenas, Hyperparameters, Optimiser, State};
 use crate::pll::Debias;
 use crate::usage;
 
 /// Name of the moving mean feature in files.
 pub const MEAN_FEATURE: &str = "feat_mean";
-/// Prefix of SGD's momentum in files.
-pub const MOMENTUM_PREFIX: &str = "momentum.";
 
 /// A network in training, on a device.
 pub struct Model {
-    pub architecture: Architecture,
+    pub network: Box<dyn Network>,
     pub parameters: Parameters,
+    pub optimiser: Box<dyn Optimiser>,
     /// What disambiguation and test subtract from the logits.
     pub debias: Debias,
 }
 
 impl Model {
-    /// A freshly initialised network.
+    /// A freshly initialised network, and an optimiser that knows no step yet.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// When the device has not enough memory, and a usage error where its kernels do not take the network's channels.
     pub fn new(
-        architecture: Architecture,
+        network: Box<dyn Network>,
+        (optimiser, constants): (optim::registry::Constructor, Hyperparameters),
         seed: u64,
         debias: Debias,
         device: &mut dyn Device,
     ) -> Result<Self> {
-        let (width, multiple) = (architecture.width, device.channel_multiple());
+        let (width, multiple) = (network.channel_multiple(), device.channel_multiple());
         if !width.is_multiple_of(multiple) {
             return Err(usage!(
                 "--width {width}: {} with these activations needs a multiple of {multiple}; or take --device cpu",
                 device.name()
             ));
         }
-        let parameters = Parameters::new(&architecture, seed, device)?;
-        Ok(Self { architecture, parameters, debias })
+        let parameters = Parameters::new(&*network, seed, device)?;
+        let optimiser = optimiser(constants, parameters.len(), device)?;
+        Ok(Self { network, parameters, optimiser, debias })
     }
 
-    /// All state under its names in files: parameters, running statistics, `momentum.*`, `feat_mean`.
+    /// Fresh parameters and running statistics from (`seed`, `stage`); the optimiser forgets its steps.
+    pub fn initialise(&self, seed: u64, stage: u32, device: &mut dyn Device) -> Result<()> {
+        self.parameters.initialise(seed, stage, device)?;
+        self.optimiser.reset(device)
+    }
+
+    /// Records the renewal of the parameters from the gradients of all forwards; the learning rate lies in `control`.
+    pub fn record_update(&self, tape: &mut Tape, control: Tensor) {
+        let Parameters { values, gradients, copy, .. } = self.parameters;
+        self.parameters.record_sum_of_gradients(tape);
+        self.optimiser.record(tape, &Arenas { values, gradients, copy }, control);
+    }
+
+    /// All state under its names in files: parameters, running statistics, the optimiser's, `feat_mean`.
     pub fn export(&self, device: &mut dyn Device) -> Result<StateDict> {
         let mut dict = self.parameters.export(self.parameters.values, device)?;
         dict.extend(self.parameters.export_running(device)?);
-        let velocity = self.parameters.export(self.parameters.velocity, device)?;
-        dict.extend(velocity.into_iter().map(|(name, tensor)| (format!("{MOMENTUM_PREFIX}{name}"), tensor)));
+        for state in self.optimiser.state() {
+            match state {
+                State::PerParameter { prefix, arena } => {
+                    let named = self.parameters.export(arena, device)?;
+                    dict.extend(named.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+                }
+                State::Whole { name, values } => {
+                    dict.insert(name.into(), (vec![values.len], device.read_f32(values)?));
+                }
+            }
+        }
         if let Some(prior) = self.debias.estimate() {
             let mean = device.read_f32(prior.mean_feature)?;
             dict.insert(MEAN_FEATURE.into(), (vec![mean.len()], mean));
@@ -63,7 +88,21 @@ impl Model {
     pub fn import(&self, dict: &StateDict, device: &mut dyn Device) -> Result<usize> {
         let p = &self.parameters;
         let found = p.import(p.values, "", dict, device)? + p.import_running(dict, device)?;
-        p.import(p.velocity, MOMENTUM_PREFIX, dict, device)?;
+        for state in self.optimiser.state() {
+            match state {
+                State::PerParameter { prefix, arena } => {
+                    p.import(arena, prefix, dict, device)?;
+                }
+                State::Whole { name, values } => {
+                    let Some((shape, given)) = dict.get(name) else { continue };
+                    if given.len() != values.len {
+                        let len = values.len;
+                        return Err(usage!("{name}: shape {shape:?}, but the optimiser keeps [{len}]"));
+                    }
+                    device.write_f32(values, given)?;
+                }
+            }
+        }
         if let (Some(prior), Some((shape, mean))) = (self.debias.estimate(), dict.get(MEAN_FEATURE)) {
             if mean.len() != prior.mean_feature.len {
                 let features = prior.mean_feature.len;

@@ -5,8 +5,7 @@ use anyhow::{Result, ensure};
 use super::model::Model;
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
-use crate::nn::resnet::{self, Mode, Outputs, Pass};
-use crate::nn::{Architecture, Parameters};
+use crate::nn::{Mode, Network, Outputs, Parameters, Pass};
 use crate::ops::control;
 use crate::ops::statistics::{CountFiniteSteps, StepStatistics, counter};
 use crate::pll::method::EpochControl;
@@ -20,10 +19,6 @@ pub struct StepSettings {
     pub batch: usize,
     /// Height and width of a view.
     pub size: usize,
-    /// SGD's momentum.
-    pub momentum: f32,
-    /// SGD's weight decay, on every parameter.
-    pub weight_decay: f32,
 }
 
 impl StepSettings {
@@ -74,13 +69,13 @@ pub trait StepInputs: ViewSource {
 }
 
 /// The network of a model, with room for the gradients of as many passes as a step makes.
-struct Network<'a> {
-    architecture: &'a Architecture,
+struct Trainee<'a> {
+    network: &'a dyn Network,
     parameters: &'a mut Parameters,
     size: usize,
 }
 
-impl Forward for Network<'_> {
+impl Forward for Trainee<'_> {
     fn record(
         &mut self,
         pass: Pass,
@@ -91,7 +86,7 @@ impl Forward for Network<'_> {
     ) -> Result<Outputs> {
         self.parameters.allocate_passes(pass.number + 1, device)?;
         let mode = Mode::Training(pass);
-        Ok(resnet::record(tape, self.architecture, self.parameters, mode, [images, self.size], x))
+        Ok(self.network.record(tape, self.parameters, mode, [images, self.size], x))
     }
 }
 
@@ -113,8 +108,8 @@ pub struct Step {
     pub images: usize,
 }
 
-/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`.
-/// Estimate and renewal read the weights before SGD, the loss the confidences before the renewal.
+/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and the optimiser on `tape`.
+/// Estimate and renewal read the weights before its step, the loss the confidences before the renewal.
 ///
 /// # Errors
 /// When the device has not enough memory, and where views are missing.
@@ -125,12 +120,12 @@ pub fn record(
     inputs: &mut dyn StepInputs,
     device: &mut dyn Device,
 ) -> Result<Step> {
-    let StepSettings { batch, size, momentum, weight_decay } = *settings;
+    let StepSettings { batch, size } = *settings;
     let Trained { model, learner, store, state } = trained;
     let index = inputs.index(tape);
     let rows = store.rows(tape, index, state.control);
-    let Model { architecture, parameters, debias } = &mut *model;
-    let mut network = Network { architecture, parameters, size };
+    let Model { network, parameters, debias, .. } = &mut *model;
+    let mut network = Trainee { network: &**network, parameters, size };
     let shape = [batch, settings.image_len()];
     let mut recorder = StepRecorder::new(shape, rows, debias, inputs, &mut network, tape, device);
     let recorded = learner.record(&mut recorder)?;
@@ -144,7 +139,7 @@ pub fn record(
     record_watch(tape, model, &recorded, batch, counters);
 
     tape.backward(&recorded.logits);
-    resnet::record_sgd(tape, &model.parameters, rows.control, momentum, weight_decay);
+    model.record_update(tape, rows.control);
     Ok(Step { recorded, forwards, images })
 }
 

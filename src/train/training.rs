@@ -72,12 +72,7 @@ impl Training {
         let steps = samples / batch;
         let model = engine::model(settings, classes, data.counts().as_deref(), device)?;
         let resident = ResidentData::new(data, device)?;
-        let step_settings = StepSettings {
-            batch,
-            size: settings.image_size,
-            momentum: settings.momentum as f32,
-            weight_decay: settings.weight_decay as f32,
-        };
+        let step_settings = StepSettings { batch, size: settings.image_size };
         let parts = Parts {
             method,
             model,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::Result;
 use records::autograd::Tape;
 use records::device::{Buffer, Device, Element, Plan, Tensor};
-use records::nn::resnet::{Outputs, Pass};
+use records::nn::{Outputs, Pass};
 use records::pll::method::Room;
 use records::pll::recorder::{Exposed, Forward, ViewSource};
 use records::pll::solar::Solar;

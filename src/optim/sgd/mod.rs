@@ -5,10 +5,43 @@ mod gpu;
 
 use anyhow::Result;
 
+use super::{Arenas, Hyperparameters, Optimiser, State};
+use crate::autograd::Tape;
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
-use crate::device::{Operand, Operation, Tensor};
+use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
 use crate::ops::control;
+
+/// SGD and its velocities.
+pub struct SgdOptimiser {
+    constants: Hyperparameters,
+    velocity: Buffer,
+}
+
+impl SgdOptimiser {
+    /// SGD of `len` parameters.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(constants: Hyperparameters, len: usize, device: &mut dyn Device) -> Result<Self> {
+        Ok(Self { constants, velocity: device.allocate(Element::F32, len, "the momentum")? })
+    }
+}
+
+impl Optimiser for SgdOptimiser {
+    fn record(&self, tape: &mut Tape, arenas: &Arenas, control: Tensor) {
+        let Hyperparameters { momentum, weight_decay } = self.constants;
+        let [gradients, velocity, parameters] =
+            [arenas.gradients, self.velocity, arenas.values].map(|buffer| tape.persistent(buffer));
+        let copy = arenas.copy.map(|buffer| tape.persistent(buffer));
+        let len = arenas.values.len;
+        tape.push(Sgd { len, momentum, weight_decay, control, gradients, velocity, parameters, copy });
+    }
+
+    fn state(&self) -> Vec<State> {
+        vec![State::PerParameter { prefix: "momentum.", arena: self.velocity }]
+    }
+}
 
 /// g += wd p; v = mu v + g; p -= lr v, lr from `control`. `copy` = the new p, rounded to its type.
 #[derive(Clone, Debug, PartialEq)]

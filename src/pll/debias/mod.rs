@@ -11,7 +11,7 @@ pub use self::operations::{EstimateClassPrior, MoveMeanFeature};
 
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
-use crate::nn::resnet::Outputs;
+use crate::nn::Outputs;
 use crate::ops::rows::EPSILON;
 
 /// Where the class prior comes from, if there is one.

@@ -17,7 +17,7 @@ use super::model::Model;
 use super::step::StepSettings;
 use super::tensor_file::{TensorFile, Values};
 use crate::device::{Device, Element};
-use crate::nn::{Architecture, StateDict};
+use crate::nn::{Network, StateDict};
 use crate::ops::statistics::counter;
 use crate::pll::Debias;
 use crate::pll::debias::Oracle;
@@ -50,9 +50,9 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
 /// The network with the parameters that the case gives.
 fn model(case: &Case<'_>, settings: &Settings, classes: usize, device: &mut dyn Device) -> Result<Model> {
     let seed = case.number("seed", 0)?;
-    let architecture = engine::architecture(settings, classes)?;
-    let debias = debias(case.file, settings, &architecture, device)?;
-    let mut model = Model::new(architecture, seed, debias, device)?;
+    let network = engine::network(settings, classes)?;
+    let debias = debias(case.file, settings, &*network, device)?;
+    let mut model = Model::new(network, engine::optimiser(settings), seed, debias, device)?;
     model.import(&case.file.state_dict(), device)?;
     model.parameters.batches_tracked = case.file.batch_counter(&model.parameters)?.unwrap_or(0);
     Ok(model)
@@ -70,14 +70,13 @@ fn assemble(
     let &Batches { batch, steps, size, .. } = batches;
     let &Candidates { samples, classes, rows } = candidates;
     let step = device.allocate(Element::I32, 1, "the step counter")?;
-    let (momentum, weight_decay) = (settings.momentum as f32, settings.weight_decay as f32);
     let parts = Parts {
         method: &*choice::method(settings),
         model,
         room: Room { batch, classes, steps, step, mixup: settings.mixup },
         candidates: rows,
         labels: &vec![0; samples],
-        settings: StepSettings { batch, size, momentum, weight_decay },
+        settings: StepSettings { batch, size },
         keeps_step: true,
     };
     Engine::assemble(parts, inputs, device)
@@ -136,11 +135,11 @@ fn output(engine: &Engine, losses: Vec<f32>, device: &mut dyn Device) -> Result<
 fn debias(
     input: &TensorFile,
     settings: &Settings,
-    architecture: &Architecture,
+    network: &dyn Network,
     device: &mut dyn Device,
 ) -> Result<Debias> {
-    let classes = architecture.classes;
-    let dimensions = [architecture.features, classes];
+    let classes = network.classes();
+    let dimensions = [network.features(), classes];
     if settings.debias != settings::Debias::Oracle {
         return choice::debias(settings, Some(&vec![1; classes]), dimensions, device);
     }

@@ -50,17 +50,9 @@ impl BlockKind {
     }
 }
 
-/// The networks by name: their blocks, and how many of them a stage has.
-const NETWORKS: [(&str, BlockKind, [usize; 4]); 4] = [
-    ("resnet18", BlockKind::Basic, [2, 2, 2, 2]),
-    ("resnet34", BlockKind::Basic, [3, 4, 6, 3]),
-    ("resnet50", BlockKind::Bottleneck, [3, 4, 6, 3]),
-    ("resnet101", BlockKind::Bottleneck, [3, 4, 23, 3]),
-];
-
 /// The whole network.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Architecture {
+pub struct ResNet {
     pub name: String,
     /// Channels of the first stage, 64 in the reference.
     pub width: usize,
@@ -71,7 +63,7 @@ pub struct Architecture {
     pub features: usize,
 }
 
-impl Architecture {
+impl ResNet {
     /// A network of four stages of `depths` blocks, of widths w, 2w, 4w, 8w and with strides 1, 2, 2, 2 of their first blocks.
     pub fn new(name: &str, kind: BlockKind, depths: [usize; 4], width: usize, classes: usize) -> Self {
         let stem = ConvolutionLayer {
@@ -97,19 +89,22 @@ impl Architecture {
 
     /// ResNet-18 of the given width.
     pub fn resnet18(width: usize, classes: usize) -> Self {
-        let (name, kind, depths) = NETWORKS[0];
-        Self::new(name, kind, depths, width, classes)
+        Self::new("resnet18", BlockKind::Basic, [2, 2, 2, 2], width, classes)
     }
 
-    /// The names of the architectures.
-    pub fn names() -> [&'static str; 4] {
-        NETWORKS.map(|(name, ..)| name)
+    /// ResNet-34 of the given width.
+    pub fn resnet34(width: usize, classes: usize) -> Self {
+        Self::new("resnet34", BlockKind::Basic, [3, 4, 6, 3], width, classes)
     }
 
-    /// The architecture of a name; `None` if there is none of this name.
-    pub fn by_name(name: &str, width: usize, classes: usize) -> Option<Self> {
-        let &(name, kind, depths) = NETWORKS.iter().find(|(known, ..)| *known == name)?;
-        Some(Self::new(name, kind, depths, width, classes))
+    /// ResNet-50 of the given width.
+    pub fn resnet50(width: usize, classes: usize) -> Self {
+        Self::new("resnet50", BlockKind::Bottleneck, [3, 4, 6, 3], width, classes)
+    }
+
+    /// ResNet-101 of the given width.
+    pub fn resnet101(width: usize, classes: usize) -> Self {
+        Self::new("resnet101", BlockKind::Bottleneck, [3, 4, 23, 3], width, classes)
     }
 
     /// All convolution layers in state_dict order.
@@ -149,7 +144,7 @@ mod tests {
     use super::*;
 
     /// A layer of a network by the name of its convolution: output and input channels, kernel, stride.
-    fn layer(net: &Architecture, name: &str) -> [usize; 4] {
+    fn layer(net: &ResNet, name: &str) -> [usize; 4] {
         let layer = net.layers().find(|layer| layer.convolution == name).unwrap_or_else(|| panic!("{name}"));
         [layer.out_channels, layer.in_channels, layer.kernel, layer.stride]
     }
@@ -157,8 +152,7 @@ mod tests {
     /// SPEC 1: where the strides and the projections are.
     #[test]
     fn basic_blocks() {
-        for (name, layers, last) in [("resnet18", 20, 1), ("resnet34", 36, 2)] {
-            let net = Architecture::by_name(name, 64, 10).unwrap();
+        for (net, layers, last) in [(ResNet::resnet18(64, 10), 20, 1), (ResNet::resnet34(64, 10), 36, 2)] {
             assert_eq!(net.layers().count(), layers);
             assert_eq!(net.features, 512);
             assert_eq!(layer(&net, "encoder.conv1"), [64, 3, 3, 1]);
@@ -168,15 +162,14 @@ mod tests {
             assert_eq!(layer(&net, "encoder.layer4.0.shortcut.0"), [512, 256, 1, 2]);
             assert_eq!(layer(&net, &format!("encoder.layer4.{last}.conv2")), [512, 512, 3, 1]);
             let projected: Vec<bool> = net.blocks.iter().map(|block| block.shortcut.is_some()).collect();
-            assert_eq!(projected.iter().filter(|&&projected| projected).count(), 3, "{name}");
+            assert_eq!(projected.iter().filter(|&&projected| projected).count(), 3, "{}", net.name);
             assert!(!projected[0], "the first stage keeps its shape");
         }
     }
 
     #[test]
     fn bottlenecks() {
-        for (name, layers) in [("resnet50", 53), ("resnet101", 104)] {
-            let net = Architecture::by_name(name, 64, 10).unwrap();
+        for (net, layers) in [(ResNet::resnet50(64, 10), 53), (ResNet::resnet101(64, 10), 104)] {
             assert_eq!(net.layers().count(), layers);
             assert_eq!(net.features, 2048);
             assert_eq!(layer(&net, "encoder.layer1.0.conv1"), [64, 64, 1, 1]);
@@ -191,14 +184,5 @@ mod tests {
             assert_eq!(layer(&net, "encoder.layer4.2.conv3"), [2048, 512, 1, 1]);
             assert_eq!(net.blocks.iter().filter(|block| block.shortcut.is_some()).count(), 4);
         }
-    }
-
-    #[test]
-    fn names_are_known_and_others_not() {
-        for name in Architecture::names() {
-            assert_eq!(Architecture::by_name(name, 8, 10).unwrap().name, name);
-        }
-        assert_eq!(Architecture::by_name("resnet18", 8, 10), Some(Architecture::resnet18(8, 10)));
-        assert_eq!(Architecture::by_name("resnet35", 8, 10), None);
     }
 }

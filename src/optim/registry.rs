@@ -1,0 +1,50 @@
+//! The optimisers by name: the one list of them.
+
+use anyhow::Result;
+
+use super::sgd::SgdOptimiser;
+use super::{Hyperparameters, Optimiser};
+use crate::device::Device;
+
+/// Makes an optimiser of so many parameters; fails where the device has not enough memory.
+pub type Constructor = fn(Hyperparameters, usize, &mut dyn Device) -> Result<Box<dyn Optimiser>>;
+
+const OPTIMISERS: [(&str, Constructor); 1] =
+    [("sgd", |constants, len, device| Ok(Box::new(SgdOptimiser::new(constants, len, device)?)))];
+
+/// The names of the optimisers.
+pub const NAMES: [&str; OPTIMISERS.len()] = {
+    let mut names = [""; OPTIMISERS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = OPTIMISERS[i].0;
+        i += 1;
+    }
+    names
+};
+
+/// The optimiser that is taken where none is named.
+pub const DEFAULT: &str = "sgd";
+
+/// The constructor of a name; `None` if there is no optimiser of this name.
+pub fn find(name: &str) -> Option<Constructor> {
+    OPTIMISERS.iter().find(|(known, _)| *known == name).map(|&(_, constructor)| constructor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::cpu::CpuDevice;
+
+    #[test]
+    fn names_are_known_and_others_not() {
+        let mut device = CpuDevice::new(1).unwrap();
+        for name in NAMES {
+            let constants = Hyperparameters { momentum: 0.9, weight_decay: 0.0 };
+            let optimiser = find(name).unwrap()(constants, 3, &mut device).unwrap();
+            assert!(optimiser.state().iter().all(|state| state.buffer().len <= 3), "{name}");
+        }
+        assert!(find("sdg").is_none());
+        assert!(NAMES.contains(&DEFAULT));
+    }
+}
