@@ -68,7 +68,12 @@ struct ViewParameters {
     int cutout[4];  // x0, y0, x1, y1, inclusive
 };
 
-static const int VIEW_WORDS = 43;
+// Words of a view's parameters.
+constexpr int VIEW_WORDS = 43;
+// Bytes of shared memory that a launch leaves to what the block shares beside its two halves.
+constexpr int SHARED_RESERVED = 512;
+// Most threads of a block.
+constexpr int THREADS = 1024;
 static_assert(sizeof(ViewParameters) == 4 * VIEW_WORDS, "the layout that the host writes");
 
 // What the block shares beside the two halves.
@@ -77,7 +82,7 @@ struct Shared {
     ViewParameters parameters;
     u32 total;
 };
-static_assert(sizeof(Shared) <= 512, "what lowering reserves");
+static_assert(sizeof(Shared) <= SHARED_RESERVED, "what lowering reserves");
 
 // A crop brought inside the source.
 __device__ __forceinline__ Crop inside(const int (&crop)[4], int height, int width) {
@@ -119,10 +124,10 @@ __device__ __forceinline__ void cutout(const View& view, const int (&rectangle)[
 }
 
 template <typename T>
-__device__ __forceinline__ void augment(const u8* __restrict__ images, const int* __restrict__ parameters,
+__device__ __forceinline__ void augment(int batch, int first, int height, int width, int size, int taps, int half,
+                                        const u8* __restrict__ images, const int* __restrict__ parameters,
                                         const int* __restrict__ index, const float* __restrict__ normalisation,
-                                        T* __restrict__ views, int batch, int first, int height, int width, int size,
-                                        int taps, int half) {
+                                        T* __restrict__ views) {
     extern __shared__ uint4 memory[];
     __shared__ Shared shared;
     View view(reinterpret_cast<u8*>(memory), half, size);
@@ -174,14 +179,11 @@ __device__ __forceinline__ void augment(const u8* __restrict__ images, const int
     normalise(view.image, len, table, views + (size_t)row * len);
 }
 
-extern "C" __global__ void __launch_bounds__(1024, 1)
-    augment_bf16(const u8* images, const int* parameters, const int* index, const float* normalisation, bf16* views,
-                 int batch, int first, int height, int width, int size, int taps, int half) {
-    augment(images, parameters, index, normalisation, views, batch, first, height, width, size, taps, half);
-}
+#define AUGMENT(NAME, T) \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) \
+        NAME(int batch, int first, int height, int width, int size, int taps, int half, const u8* images, const int* parameters, const int* index, const float* normalisation, T* views) { \
+        augment(batch, first, height, width, size, taps, half, images, parameters, index, normalisation, views); \
+    }
 
-extern "C" __global__ void __launch_bounds__(1024, 1)
-    augment_f32(const u8* images, const int* parameters, const int* index, const float* normalisation, float* views,
-                int batch, int first, int height, int width, int size, int taps, int half) {
-    augment(images, parameters, index, normalisation, views, batch, first, height, width, size, taps, half);
-}
+AUGMENT(augment_bf16, bf16)
+AUGMENT(augment_f32, float)

@@ -9,7 +9,8 @@
 #pragma once
 #include "augment_view.cuh"
 
-static const int WEIGHT_BITS = 22;
+// Bits of a weight behind the point.
+constexpr int WEIGHT_BITS = 22;
 
 // A crop of the source.
 struct Crop {

@@ -41,18 +41,14 @@ template <int WARPS> __device__ __forceinline__ float block_max(float value, flo
     return most;
 }
 
-// The first position of the largest value of a row, by one warp; every lane returns it. As the CPU decides: a NaN is never
-// larger, and nothing is larger than a NaN that stands first.
-struct Largest {
+// A largest value and its first position.
+struct Argmax {
     float value;
     int at;
 };
 
-// The same among the classes of `set` alone, where a NaN is larger than nothing: {-inf, none} if there is no other.
-__device__ __forceinline__ Largest warp_first_largest_of(const float* row, const u8* set, int classes, int lane) {
-    Largest best = {-infinity(), 0x7fffffff};
-    for (int k = lane; k < classes; k += 32)
-        if (set[k] != 0 && row[k] > best.value) best = {row[k], k};
+// The largest of the lanes' values, the first where equal, in every lane.
+__device__ __forceinline__ Argmax warp_argmax(Argmax best) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
         const float value = __shfl_xor_sync(0xffffffffu, best.value, distance);
@@ -62,8 +58,10 @@ __device__ __forceinline__ Largest warp_first_largest_of(const float* row, const
     return best;
 }
 
-__device__ __forceinline__ Largest warp_first_largest(const float* row, int classes, int lane) {
-    Largest best = {-infinity(), 0x7fffffff};
+// The largest value of a row and its first position, by one warp; every lane returns it. As the CPU decides: a NaN is never
+// larger, and nothing is larger than a NaN that stands first.
+__device__ __forceinline__ Argmax warp_argmax(const float* row, int classes, int lane) {
+    Argmax best = {-infinity(), 0x7fffffff};
     for (int k = lane; k < classes; k += 32) {
         const float value = row[k];
         if (value > best.value || k == 0) best = {value, k};
@@ -71,11 +69,13 @@ __device__ __forceinline__ Largest warp_first_largest(const float* row, int clas
     // Lane 0 keeps a NaN of position 0, against which no comparison succeeds: then that position is the answer.
     const float first = __shfl_sync(0xffffffffu, best.value, 0);
     if (first != first) return {first, 0};
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const float value = __shfl_xor_sync(0xffffffffu, best.value, distance);
-        const int at = __shfl_xor_sync(0xffffffffu, best.at, distance);
-        if (value > best.value || (value == best.value && at < best.at)) best = {value, at};
-    }
-    return best;
+    return warp_argmax(best);
+}
+
+// The same among the classes of `set` alone, where a NaN is larger than nothing: {-inf, none} if there is no other.
+__device__ __forceinline__ Argmax warp_argmax_among(const float* row, const u8* set, int classes, int lane) {
+    Argmax best = {-infinity(), 0x7fffffff};
+    for (int k = lane; k < classes; k += 32)
+        if (set[k] != 0 && row[k] > best.value) best = {row[k], k};
+    return warp_argmax(best);
 }

@@ -7,7 +7,6 @@
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
-typedef unsigned long long u64;
 
 // A bfloat16: the upper half of an f32.
 struct bf16 {
@@ -42,7 +41,7 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float value) { retu
 template <typename T> struct Vector;
 
 template <> struct Vector<bf16> {
-    static const int LEN = 8;
+    static constexpr int LEN = 8;
     static __device__ __forceinline__ void load(const bf16* from, float (&values)[8]) {
         const uint4 raw = *reinterpret_cast<const uint4*>(from);
         const u32 words[4] = {raw.x, raw.y, raw.z, raw.w};
@@ -60,7 +59,7 @@ template <> struct Vector<bf16> {
 };
 
 template <> struct Vector<float> {
-    static const int LEN = 4;
+    static constexpr int LEN = 4;
     static __device__ __forceinline__ void load(const float* from, float (&values)[4]) {
         const float4 raw = *reinterpret_cast<const float4*>(from);
         values[0] = raw.x, values[1] = raw.y, values[2] = raw.z, values[3] = raw.w;

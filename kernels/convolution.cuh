@@ -4,6 +4,9 @@
 
 #include "common.cuh"
 
+// Channels (weight gradient: pixels) of a stage of the tensor-core kernels' pipeline.
+constexpr int SLICE = 32;
+
 // x [batch, height, width, in_channels], w [out_channels, kernel, kernel, in_channels],
 // y [batch, out_height, out_width, out_channels]; padding kernel / 2; every tensor below 2^31 elements.
 struct ConvolutionShape {

@@ -18,13 +18,13 @@
 // accumulating. Limits as forward, predicted. Deterministic: as forward; every dx belongs to one block.
 #include "convolution_product.cuh"
 
-#define DATA_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                    \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                       \
-        NAME(ConvolutionShape shape, const bf16* dy, const bf16* w, bf16* dx, int accumulate) {                        \
-        const Gather gather = gradient_gather(shape);                                                                  \
-        if (accumulate && gather.taps() == 0) return;                                                                  \
-        gather_product<Product<M, N, 32, WARPS_M, WARPS_N, true, false>, false, STAGES>(                               \
-            gather, shape, dy, w, dx, shape.in_channels, accumulate, nullptr);                                         \
+#define DATA_GRADIENT(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS) \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS) \
+        NAME(ConvolutionShape shape, int accumulate, const bf16* dy, const bf16* w, bf16* dx) { \
+        const Gather gather = gradient_gather(shape); \
+        if (accumulate && gather.taps() == 0) return; \
+        gather_product<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false>, false, STAGES>( \
+            gather, shape, accumulate, shape.in_channels, dy, w, dx, nullptr); \
     }
 
 DATA_GRADIENT(convolution_data_gradient_128x128, 128, 128, 2, 4, 3, 2)

@@ -29,11 +29,11 @@
 // Deterministic: a value is summed by one thread group in one order, tap after tap within a slice of channels.
 #include "convolution_product.cuh"
 
-#define FORWARD(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                          \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                       \
-        NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {                       \
-        gather_product<Product<M, N, 32, WARPS_M, WARPS_N, true, true>, true, STAGES>(                                 \
-            forward_gather(shape), shape, x, w, y, shape.out_channels, false, statistics);                             \
+#define FORWARD(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS) \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS) \
+        NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) { \
+        gather_product<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true>, true, STAGES>( \
+            forward_gather(shape), shape, false, shape.out_channels, x, w, y, statistics); \
     }
 
 FORWARD(convolution_forward_128x128, 128, 128, 2, 4, 3, 2)

@@ -9,8 +9,8 @@
 // input channel. Gradient: rows k (summed output channels), contiguous along n (input channels): read as they are, the
 // fragments are transposed on their way to the registers.
 template <class P, bool FORWARD> struct Weights {
-    static const int CHUNKS = (FORWARD ? P::K : P::N) / 8, ROWS = FORWARD ? P::N : P::K;
-    static const int ROW_STEP = P::THREADS / CHUNKS, LOADS = ROWS / ROW_STEP;
+    static constexpr int CHUNKS = (FORWARD ? P::K : P::N) / 8, ROWS = FORWARD ? P::N : P::K;
+    static constexpr int ROW_STEP = P::THREADS / CHUNKS, LOADS = ROWS / ROW_STEP;
     static_assert(P::THREADS % CHUNKS == 0 && ROWS % ROW_STEP == 0, "every thread copies as much");
 
     const bf16* w;
@@ -129,9 +129,8 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
 // target = (or +=) the gathering of `source` with w, tile by tile: this block's is number blockIdx.x, columns fastest,
 // so that blocks running together share their rows of the source. `statistics` may be null.
 template <class P, bool FORWARD, int STAGES>
-__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, const bf16* source,
-                                               const bf16* w, bf16* target, int width, bool accumulate,
-                                               float* statistics) {
+__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, bool accumulate, int width,
+                                               const bf16* source, const bf16* w, bf16* target, float* statistics) {
     extern __shared__ __align__(128) u8 shared[];
     const int tiles = ceiling_divide(width, P::N);
     const int base = blockIdx.x / tiles * P::M, first = blockIdx.x % tiles * P::N;

@@ -19,6 +19,17 @@
 // convolutions.
 #include "convolution_product.cuh"
 
+// Values of the largest patch of a pixel.
+constexpr int PATCH = 32;
+// Threads of a block.
+constexpr int THREADS = 256;
+// Pixels and channels of a tile of the forward pass.
+constexpr int ROWS = 128;
+constexpr int COLUMNS = 64;
+// Channels of a tile of the weight gradient, and pixels of a step.
+constexpr int WEIGHT_ROWS = 64;
+constexpr int WEIGHT_PIXELS = 128;
+
 // Where in the patch of a pixel this lane's element lies: k = (tap row, tap column, channel) = lane.
 struct PatchElement {
     int row, column, offset;
@@ -64,9 +75,10 @@ __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& sh
         *reinterpret_cast<bf16*>(tile + Swizzled<32>::at(row + i, lane / 8) + lane % 8 * 2) = values[i];
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
     convolution_stem_forward(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {
-    typedef Product<128, 64, 32, 4, 2, true, true> P;
+    typedef Product<ROWS, COLUMNS, PATCH, 4, 2, true, true> P;
+    static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];
     const int tiles = ceiling_divide(shape.out_channels, P::N);
     const int base = blockIdx.x / tiles * P::M, first = blockIdx.x % tiles * P::N;
@@ -76,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     const int length = shape.kernel * shape.kernel * shape.in_channels;
     u8* weights = shared + P::A_BYTES;
 #pragma unroll
-    for (int i = 0; i < P::N * 32 / P::THREADS; ++i) {
+    for (int i = 0; i < P::N * PATCH / P::THREADS; ++i) {
         const int row = threadIdx.x / 32 + i * (P::THREADS / 32), k = threadIdx.x % 32;
         bf16 value = {0};
         if (k < length && first + row < shape.out_channels) value = w[(first + row) * length + k];
@@ -90,9 +102,10 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     finish(product, shared, gather, y, base, first, shape.out_channels, false, statistics);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3)
-    convolution_stem_weight_gradient(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {
-    typedef Product<64, 32, 128, 4, 2, false, false> P;
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+    convolution_stem_weight_gradient(ConvolutionShape shape, int share, const bf16* x, const bf16* dy, float* partials) {
+    typedef Product<WEIGHT_ROWS, PATCH, WEIGHT_PIXELS, 4, 2, false, false> P;
+    static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];
     u8* patches = shared + P::A_BYTES;
     const int first_out = blockIdx.x * P::M, pixels = shape.batch * shape.out_height * shape.out_width;
@@ -118,7 +131,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     }
 
     const int length = shape.kernel * shape.kernel * shape.in_channels;
-    float* to = partials + (u64)blockIdx.y * shape.out_channels * length;
+    float* to = partials + (size_t)blockIdx.y * shape.out_channels * length;
     product.each_row([&](int row, auto each_pair) {
         if (first_out + row >= shape.out_channels) return;
         float* line = to + (first_out + row) * length;

@@ -29,8 +29,7 @@
 
 // partial[blockIdx.y] = the part of dw that this block's share of the pixels gives, for the tile blockIdx.x.
 template <class P, int STAGES>
-__device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, const bf16* x, const bf16* dy,
-                                                float* partials, int share) {
+__device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, int share, const bf16* x, const bf16* dy, float* partials) {
     extern __shared__ __align__(128) u8 shared[];
     const int columns = shape.kernel * shape.kernel * shape.in_channels;
     const int tiles = ceiling_divide(columns, P::N);
@@ -106,7 +105,7 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
         writing = writing + 1 == STAGES ? 0 : writing + 1;
     }
 
-    float* out = partials + (u64)blockIdx.y * shape.out_channels * columns;
+    float* out = partials + (size_t)blockIdx.y * shape.out_channels * columns;
     product.each_row([&](int row, auto each_pair) {
         if (first_out + row >= shape.out_channels) return;
         float* line = out + (first_out + row) * columns + first_column;
@@ -116,10 +115,10 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
     });
 }
 
-#define WEIGHT_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                       \
-        NAME(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {                      \
-        weight_gradient<Product<M, N, 32, WARPS_M, WARPS_N, false, false>, STAGES>(shape, x, dy, partials, share);     \
+#define WEIGHT_GRADIENT(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS) \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS) \
+        NAME(ConvolutionShape shape, int share, const bf16* x, const bf16* dy, float* partials) { \
+        weight_gradient<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, false, false>, STAGES>(shape, share, x, dy, partials); \
     }
 
 WEIGHT_GRADIENT(convolution_weight_gradient_128x128, 128, 128, 2, 4, 3, 2)
@@ -127,17 +126,21 @@ WEIGHT_GRADIENT(convolution_weight_gradient_64x192, 64, 192, 2, 4, 3, 2)
 WEIGHT_GRADIENT(convolution_weight_gradient_64x64, 64, 64, 2, 2, 4, 3)
 WEIGHT_GRADIENT(convolution_weight_gradient_32x128, 32, 128, 1, 4, 4, 2)
 
+// Groups of a block of convolution_sum_partials at most, and values that a thread sums.
+constexpr int SUM_GROUPS = 8;
+constexpr int SUM_VALUES = 4;
+
 // out[i] = sum over s of partials[s][i], s in steps of blockDim.y and those sums in order. Block [32, groups]; a thread
-// sums four neighbours; `len` is a multiple of 4.
-extern "C" __global__ void __launch_bounds__(256)
-    convolution_sum_partials(const float* partials, int splits, int len, float* out) {
-    __shared__ float4 sums[8][32];
-    const int at = (blockIdx.x * 32 + threadIdx.x) * 4;
+// sums SUM_VALUES neighbours, of which `len` is a multiple.
+extern "C" __global__ void __launch_bounds__(32 * SUM_GROUPS)
+    convolution_sum_partials(int splits, int len, const float* partials, float* out) {
+    __shared__ float4 sums[SUM_GROUPS][32];
+    const int at = (blockIdx.x * 32 + threadIdx.x) * SUM_VALUES;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (at < len)
 #pragma unroll 4
         for (int s = threadIdx.y; s < splits; s += blockDim.y) {
-            const float4 part = *reinterpret_cast<const float4*>(partials + (u64)s * len + at);
+            const float4 part = *reinterpret_cast<const float4*>(partials + (size_t)s * len + at);
             sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
         }
     sums[threadIdx.y][threadIdx.x] = sum;

@@ -16,11 +16,14 @@
 // added in order by linear_sum.
 #include "common.cuh"
 
-static const int TILE = 32;
-static const int PITCH = TILE + 2;
-static const int THREADS = 256;
+// Rows and columns of a tile.
+constexpr int TILE = 32;
+// Threads of a block.
+constexpr int THREADS = 256;
+// Floats from row to row of a tile in shared memory.
+constexpr int PITCH = TILE + 2;
 // Elements of a shared tile that a thread brings.
-static const int SHARE = TILE * TILE / THREADS;
+constexpr int SHARE = TILE * TILE / THREADS;
 
 // A matrix [rows][columns] as an operand, element (i, k) at i * along + k or, transposed, at k * along + i.
 template <bool TRANSPOSED, bool ONES> struct Operand {
@@ -142,13 +145,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// to [len] = sum over the parts of partial [parts][len], in order. Grid: ceil(len / 256); block: 256.
+// to [len] = sum over the parts of partials [parts][len], in order. Grid: ceil(len / 256); block: 256.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear_sum(int len, int parts, const float* __restrict__ partial, float* __restrict__ to) {
+    linear_sum(int len, int parts, const float* __restrict__ partials, float* __restrict__ to) {
     const int index = blockIdx.x * THREADS + threadIdx.x;
     if (index >= len) return;
     float sum = 0.0f;
 #pragma unroll 4
-    for (int part = 0; part < parts; ++part) sum += partial[(size_t)part * len + index];
+    for (int part = 0; part < parts; ++part) sum += partials[(size_t)part * len + index];
     to[index] = sum;
 }

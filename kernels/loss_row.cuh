@@ -14,8 +14,7 @@
 // order that T and K fix. The branches are those of the definition: 0 ln 0 = 0, but 0 times an infinite or NaN logarithm shows as NaN.
 #pragma once
 #include "block.cuh"
-
-#define EPSILON 1e-9f
+#include "epsilon.cuh"
 
 // A row is done by a warp.
 struct WarpTeam {
@@ -25,9 +24,10 @@ struct WarpTeam {
     __device__ __forceinline__ float max(float value) const { return warp_max(value); }
 };
 
-// A row is done by a block of one to ROW_WARPS whole warps; `scratch` holds ROW_WARPS values of shared memory.
-#define ROW_WARPS 8
+// Warps of a block that does a row, at most.
+constexpr int ROW_WARPS = 8;
 
+// A row is done by a block of one to ROW_WARPS whole warps; `scratch` holds ROW_WARPS values of shared memory.
 struct BlockTeam {
     float* scratch;
 

@@ -4,7 +4,8 @@
 #pragma once
 #include "common.cuh"
 
-static const int NORMALISATION_LEN = 3 * 256;
+// Values of the table.
+constexpr int NORMALISATION_LEN = 3 * 256;
 
 // table [3, 256] from normalisation [6] = mean, standard deviation. All threads of the block; a barrier must follow.
 __device__ __forceinline__ void make_normalisation_table(const float* __restrict__ normalisation, float* table) {

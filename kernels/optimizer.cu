@@ -16,12 +16,14 @@
 #include "common.cuh"
 #include "control.cuh"
 
-static const int THREADS = 256;
-static const int LEN = 4;
+// Threads of a block.
+constexpr int THREADS = 256;
+// Elements of a thread.
+constexpr int ELEMENTS = 4;
 
-__device__ __forceinline__ void store4(float* to, const float (&values)[LEN]) { Vector<float>::store(to, values); }
+__device__ __forceinline__ void store4(float* to, const float (&values)[ELEMENTS]) { Vector<float>::store(to, values); }
 
-__device__ __forceinline__ void store4(bf16* to, const float (&values)[LEN]) {
+__device__ __forceinline__ void store4(bf16* to, const float (&values)[ELEMENTS]) {
     *reinterpret_cast<uint2*>(to) =
         make_uint2(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]));
 }
@@ -37,16 +39,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     sgd(int len, float momentum, float weight_decay, const float* __restrict__ control,
         const float* __restrict__ gradients, float* __restrict__ velocity, float* __restrict__ parameters,
         bf16* __restrict__ copy) {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
     if (first >= len) return;
     const float rate = control[LEARNING_RATE];
-    if (first + LEN <= len) {
-        float g[LEN], v[LEN], p[LEN];
+    if (first + ELEMENTS <= len) {
+        float g[ELEMENTS], v[ELEMENTS], p[ELEMENTS];
         Vector<float>::load(gradients + first, g);
         Vector<float>::load(velocity + first, v);
         Vector<float>::load(parameters + first, p);
 #pragma unroll
-        for (int i = 0; i < LEN; ++i) update(rate, momentum, weight_decay, g[i], v[i], p[i]);
+        for (int i = 0; i < ELEMENTS; ++i) update(rate, momentum, weight_decay, g[i], v[i], p[i]);
         store4(velocity + first, v);
         store4(parameters + first, p);
         if (copy) store4(copy + first, p);
@@ -64,10 +66,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // to [len] = from [len], rounded to the nearest T. Grid and block as sgd; each element read and written once.
 template <typename T>
 __device__ __forceinline__ void convert(int len, const float* __restrict__ from, T* __restrict__ to) {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
     if (first >= len) return;
-    if (first + LEN <= len) {
-        float values[LEN];
+    if (first + ELEMENTS <= len) {
+        float values[ELEMENTS];
         Vector<float>::load(from + first, values);
         store4(to + first, values);
     } else {
@@ -75,25 +77,25 @@ __device__ __forceinline__ void convert(int len, const float* __restrict__ from,
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) convert_bf16(int len, const float* from, bf16* to) {
-    convert<bf16>(len, from, to);
-}
+#define CONVERT(NAME, T) \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const float* from, T* to) { \
+        convert(len, from, to); \
+    }
 
-extern "C" __global__ void __launch_bounds__(THREADS) convert_f32(int len, const float* from, float* to) {
-    convert<float>(len, from, to);
-}
+CONVERT(convert_bf16, bf16)
+CONVERT(convert_f32, float)
 
 // into [len] += x [len], f32. Grid and block as sgd; 12 bytes an element, the least. The CPU's bits: one sum an element.
 extern "C" __global__ void __launch_bounds__(THREADS)
     add(int len, const float* __restrict__ x, float* __restrict__ into) {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
     if (first >= len) return;
-    if (first + LEN <= len) {
-        float a[LEN], b[LEN];
+    if (first + ELEMENTS <= len) {
+        float a[ELEMENTS], b[ELEMENTS];
         Vector<float>::load(x + first, a);
         Vector<float>::load(into + first, b);
 #pragma unroll
-        for (int i = 0; i < LEN; ++i) b[i] += a[i];
+        for (int i = 0; i < ELEMENTS; ++i) b[i] += a[i];
         store4(into + first, b);
     } else {
         for (size_t i = first; i < len; ++i) into[i] += x[i];

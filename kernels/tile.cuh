@@ -31,9 +31,9 @@ template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
 // exclusive or with the row's number, so that eight rows' chunks at one column, which is what an ldmatrix phase or
 // eight lanes of a fragment touch, lie in eight different 16-byte columns of the 32 banks.
 template <int COLUMNS> struct Swizzled {
-    static const int CHUNKS = COLUMNS / 8;
-    static const int SHIFT = CHUNKS == 2 ? 2 : CHUNKS == 4 ? 1 : 0;
-    static const int MASK = CHUNKS < 8 ? CHUNKS - 1 : 7;
+    static constexpr int CHUNKS = COLUMNS / 8;
+    static constexpr int SHIFT = CHUNKS == 2 ? 2 : CHUNKS == 4 ? 1 : 0;
+    static constexpr int MASK = CHUNKS < 8 ? CHUNKS - 1 : 7;
     static_assert(COLUMNS % 8 == 0 && (CHUNKS == 2 || CHUNKS == 4 || CHUNKS % 8 == 0), "rows fill or divide 128 bytes");
 
     // Bytes from the tile's start to a chunk.
@@ -69,11 +69,11 @@ __device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)
 // share it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K] ([N][K]), or the rows,
 // [K][M] ([K][N]).
 template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> struct Product {
-    static const int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
-    static const int THREADS = 32 * WARPS_M * WARPS_N;
+    static constexpr int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
+    static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
     // Fragments of a warp: 16 rows each, 8 columns each.
-    static const int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
-    static const int A_BYTES = M * K * 2, B_BYTES = N * K * 2;
+    static constexpr int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
+    static constexpr int A_BYTES = M * K * 2, B_BYTES = N * K * 2;
     static_assert(M % (16 * WARPS_M) == 0 && N % (16 * WARPS_N) == 0 && K % 16 == 0, "whole fragments, B's in pairs");
 
     typedef Swizzled<KA ? K : M> A;

@@ -21,31 +21,15 @@ pub enum Access {
 
 /// Positions in the step's control block of f32 values, device memory that the host writes once an epoch.
 pub mod control {
-    /// Learning rate of the epoch.
-    pub const LEARNING_RATE: usize = 0;
-    /// 1 where confidences are updated (epoch >= upd_start), else 0.
-    pub const UPDATE: usize = 1;
-    /// Weight of the mixed views' loss: alpha where confidences are updated, else 0.
-    pub const MIXUP: usize = 2;
-    /// SoLar's eta: weight of the losses of the chosen samples. 0: none are chosen.
-    pub const ETA: usize = 3;
-    /// SoLar's rho: share of a class's expected samples that is chosen.
-    pub const RHO: usize = 4;
-    /// Length of the block.
-    pub const LEN: usize = 5;
+    pub use crate::device::gpu::kernels::control::{
+        CONTROL_LEN as LEN, ETA, LEARNING_RATE, MIXUP, RHO, UPDATE,
+    };
 }
 
 /// Positions in the counters a training plan sums over an epoch, f32.
 pub mod counter {
-    /// Loss of the last step.
-    pub const LAST_LOSS: usize = 0;
-    /// Sum of the losses of the steps.
-    pub const LOSS: usize = 1;
-    /// Rows whose weak view's largest logit is the true class.
-    pub const CORRECT: usize = 2;
-    /// From here on [`Primitive::CountFiniteSteps`](super::Primitive::CountFiniteSteps) watches: n after n steps that were all finite,
-    /// -n where step n (from 1) was the first that was not.
-    pub const WATCHED: usize = 3;
+    pub use crate::device::gpu::kernels::counter::{CORRECT, LAST_LOSS, LOSS, WATCHED};
+
     /// Logits of a step's forwards: one joint forward, or up to three of SoLar's.
     pub const LOGITS: [usize; 3] = [3, 4, 5];
     /// Losses of the samples.

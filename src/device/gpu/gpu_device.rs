@@ -77,17 +77,15 @@ impl GpuDevice {
             .iter()
             .map(|&b| if b.len == 0 { Ok(0) } else { self.address(b) })
             .collect::<Result<_>>()?;
-        for _ in 0..2 {
-            let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses, self.workspace.address);
-            lowering.lower(primitives)?;
-            let (launches, workspace) = lowering.finish();
-            if workspace <= self.workspace.bytes {
-                return Ok(launches);
-            }
+        let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
+        lowering.lower(primitives)?;
+        let (mut launches, workspace) = lowering.finish();
+        if workspace > self.workspace.bytes {
             // Sequences recorded before keep the smaller workspace they were lowered for: it is never freed.
             self.workspace = self.driver.allocate(&[workspace], "the kernels' workspace")?[0];
         }
-        bail!("lowering the same primitives twice asked for different workspaces")
+        launches.iter_mut().for_each(|launch| launch.place_workspace(self.workspace.address));
+        Ok(launches)
     }
 }
 

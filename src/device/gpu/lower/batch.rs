@@ -4,35 +4,29 @@
 use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::batch::{self as kernels, THREADS};
+use crate::device::gpu::launch::{KernelOf, Launch, Parameters};
 use crate::device::{Element, Primitive};
-
-const FILE: &str = "batch.cu";
-const THREADS: usize = 256;
 
 /// Launches of [`THREADS`] threads that a multiprocessor holds at once: 1536 threads of an RTX 3090's.
 const RESIDENT_BLOCKS: usize = 6;
 
-fn kernel(name: &'static str) -> Kernel {
-    Kernel { file: FILE, name }
-}
-
 /// A launch over rows of `len` of the type `element`: a block a row, or several where rows are long.
-fn by_rows(
-    names: [&'static str; 2],
+fn by_rows<P: Parameters>(
+    [bf16, f32]: [KernelOf<P>; 2],
     element: Element,
     rows: usize,
     len: usize,
-    arguments: Arguments,
+    parameters: P,
 ) -> Launch {
-    let (name, vector) = match element {
-        Element::Bf16 => (names[0], 8),
-        _ => (names[1], 4),
+    let (kernel, vector) = match element {
+        Element::Bf16 => (bf16, 8),
+        _ => (f32, 4),
     };
     // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for a block.
     let units = if len.is_multiple_of(vector) { len / vector } else { len };
     let threads = units.next_multiple_of(32).min(THREADS);
-    let mut launch = Launch::linear(kernel(name), rows, threads, arguments);
+    let mut launch = kernel.linear(rows, threads, parameters);
     launch.grid[1] = units.div_ceil(4 * threads) as u32;
     launch
 }
@@ -43,42 +37,49 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
         Primitive::SelectBatch { batch, order, step, index } => {
             let steps = lowering.len(order) / batch;
             ensure!(steps > 0, "an order of fewer samples than a batch");
-            let arguments = Arguments::new()
-                .pointer(lowering.address(order))
-                .pointer(lowering.address(step))
-                .pointer(lowering.address(index))
-                .counts(&[batch, steps]);
-            let blocks = batch.div_ceil(THREADS);
-            lowering.launch(Launch::linear(kernel("select_batch"), blocks, THREADS, arguments));
+            let parameters = kernels::SelectBatch {
+                batch,
+                steps,
+                order: lowering.address(order),
+                step: lowering.address(step),
+                index: lowering.address(index),
+            };
+            lowering.launch(kernels::SELECT_BATCH.linear(batch.div_ceil(THREADS), THREADS, parameters));
         }
         Primitive::AdvanceStep { step, modulus } => {
             ensure!(modulus != Some(0), "a step is of at least one");
-            let arguments = Arguments::new().pointer(lowering.address(step)).count(modulus.unwrap_or(0));
-            lowering.launch(Launch::linear(kernel("advance_step"), 1, 1, arguments));
+            let parameters =
+                kernels::AdvanceStep { modulus: modulus.unwrap_or(0), step: lowering.address(step) };
+            lowering.launch(kernels::ADVANCE_STEP.linear(1, 1, parameters));
         }
         Primitive::NormaliseImages { batch, pixels, images, step, normalisation, x } => {
             let count = lowering.len(images) / (3 * pixels);
-            let name = match lowering.element(x) {
-                Element::Bf16 => "normalise_images_bf16",
-                _ => "normalise_images_f32",
+            let kernel = match lowering.element(x) {
+                Element::Bf16 => kernels::NORMALISE_IMAGES_BF16,
+                _ => kernels::NORMALISE_IMAGES_F32,
             };
-            let arguments = Arguments::new()
-                .pointer(lowering.address(images))
-                .pointer(lowering.address(step))
-                .pointer(lowering.address(normalisation))
-                .pointer(lowering.address(x))
-                .counts(&[batch, pixels, count]);
+            let parameters = kernels::NormaliseImages {
+                batch,
+                pixels,
+                count,
+                images: lowering.address(images),
+                step: lowering.address(step),
+                normalisation: lowering.address(normalisation),
+                x: lowering.address(x),
+            };
             let blocks = batch.min(RESIDENT_BLOCKS * lowering.gpu().multiprocessors);
-            lowering.launch(Launch::linear(kernel(name), blocks, THREADS, arguments));
+            lowering.launch(kernel.linear(blocks, THREADS, parameters));
         }
         Primitive::StoreRows { batch, columns, rows, step, store } => {
             let len = batch * columns;
-            let arguments = Arguments::new()
-                .pointer(lowering.address(rows))
-                .pointer(lowering.address(step))
-                .pointer(lowering.address(store))
-                .counts(&[len, lowering.len(store) / len]);
-            lowering.launch(Launch::linear(kernel("store_rows"), len.div_ceil(THREADS), THREADS, arguments));
+            let parameters = kernels::StoreRows {
+                len,
+                steps: lowering.len(store) / len,
+                rows: lowering.address(rows),
+                step: lowering.address(step),
+                store: lowering.address(store),
+            };
+            lowering.launch(kernels::STORE_ROWS.linear(len.div_ceil(THREADS), THREADS, parameters));
         }
         Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out } => {
             let steps = lowering.len(weights);
@@ -88,43 +89,49 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             );
             ensure!(index.is_none() || rows == batch, "a mixup of indexed rows is one group");
             let element = lowering.element(x);
-            let to = match out {
+            let out = match out {
                 Some(out) => {
                     ensure!(lowering.element(out) == element, "a mixup keeps the type of its rows");
                     lowering.address(out)
                 }
                 None => {
                     ensure!(lowering.len(x) == 2 * rows * len, "no room for mixed rows behind those given");
-                    lowering.address(x) + (rows * len * element.bytes()) as u64
+                    lowering.address(x).plus(rows * len * element.bytes())
                 }
             };
-            let arguments = Arguments::new()
-                .pointer(lowering.address(weights))
-                .pointer(lowering.address(permutations))
-                .pointer(lowering.address(step))
-                .pointer(lowering.optional(index))
-                .pointer(lowering.address(x))
-                .pointer(to)
-                .counts(&[batch, len, steps]);
-            lowering.launch(by_rows(["mixup_bf16", "mixup_f32"], element, rows, len, arguments));
+            let parameters = kernels::Mixup {
+                batch,
+                len,
+                steps,
+                weights: lowering.address(weights),
+                permutations: lowering.address(permutations),
+                step: lowering.address(step),
+                index: lowering.optional(index),
+                x: lowering.address(x),
+                out,
+            };
+            let kernels = [kernels::MIXUP_BF16, kernels::MIXUP_F32];
+            lowering.launch(by_rows(kernels, element, rows, len, parameters));
         }
         Primitive::MixupChosen { batch, len, weights, step, rows, partners, count, x, out } => {
             let (steps, element) = (lowering.len(weights), lowering.element(x));
             ensure!(steps > 0, "a mixup needs a weight for every step");
             ensure!(lowering.element(out) == element, "a mixup keeps the type of its rows");
-            let arguments = Arguments::new()
-                .pointer(lowering.address(weights))
-                .pointer(lowering.address(step))
-                .pointer(lowering.address(rows))
-                .pointer(lowering.address(partners))
-                .pointer(lowering.address(count))
-                .pointer(lowering.address(x))
-                .pointer(lowering.address(out))
-                .counts(&[len, steps]);
-            let names = ["mixup_chosen_bf16", "mixup_chosen_f32"];
-            lowering.launch(by_rows(names, element, batch, len, arguments));
+            let parameters = kernels::MixupChosen {
+                len,
+                steps,
+                weights: lowering.address(weights),
+                step: lowering.address(step),
+                rows: lowering.address(rows),
+                partners: lowering.address(partners),
+                count: lowering.address(count),
+                x: lowering.address(x),
+                out: lowering.address(out),
+            };
+            let kernels = [kernels::MIXUP_CHOSEN_BF16, kernels::MIXUP_CHOSEN_F32];
+            lowering.launch(by_rows(kernels, element, batch, len, parameters));
         }
-        _ => bail!("no kernel for the primitive '{}' in {FILE}", primitive.name()),
+        _ => bail!("no kernel for the primitive '{}' in this family", primitive.name()),
     }
     Ok(())
 }

@@ -4,21 +4,17 @@ use anyhow::{Result, bail, ensure};
 
 use super::{Lowering, convolution};
 use crate::device::gpu::driver::Gpu;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::batchnorm::{
+    self as kernels, FINISH_CHANNELS, FINISH_LANES, FORWARD_BLOCKS, GRADIENT_BLOCKS, THREADS,
+};
+use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::primitive::Occupied;
 use crate::device::{Element, Primitive, Tensor};
 
-/// Threads of a block of the passes over activations, and vectors of channels side by side in it at most: a warp's worth.
-const THREADS: usize = 256;
+/// Vectors of channels side by side in a block of the passes over activations at most: a warp's worth.
 const WIDTH: usize = 32;
-/// Blocks a multiprocessor holds at once, for which the kernels' registers are bounded.
-const FORWARD_BLOCKS: usize = 4;
-const GRADIENT_BLOCKS: usize = 3;
 /// Rows a thread should have at least: the sums of a block cost about as much as reading so many.
 const LEAST_ROWS: usize = 4;
-/// Channels, and tiles side by side at most, of a block of the finishing kernels.
-const FINISH_CHANNELS: usize = 8;
-const FINISH_LANES: usize = 128;
 
 /// How a pass over `[rows, channels]` is cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,33 +41,26 @@ impl Cut {
         Self { width, lanes, slices, tiles: rows.div_ceil(tile_rows), tile_rows }
     }
 
-    fn launch(&self, name: &'static str, arguments: Arguments) -> Launch {
+    fn launch<P: Parameters>(&self, kernel: KernelOf<P>, parameters: P) -> Launch {
         Launch {
-            kernel: kernel(name),
             grid: [self.slices as u32, self.tiles as u32, 1],
             block: [self.width as u32, self.lanes as u32, 1],
-            shared_bytes: 0,
-            cooperative: false,
-            arguments,
+            ..kernel.linear(1, 1, parameters)
         }
     }
 }
 
-fn kernel(name: &'static str) -> Kernel {
-    Kernel { file: "batchnorm.cu", name }
-}
-
 /// A launch of a finishing kernel, which adds up `tiles` partial sums of each channel.
-fn finish(name: &'static str, channels: usize, tiles: usize, arguments: Arguments) -> Launch {
+fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, parameters: P) -> Launch {
     let lanes = tiles.div_ceil(4).next_power_of_two().min(FINISH_LANES);
     Launch {
         block: [FINISH_CHANNELS as u32, lanes as u32, 1],
-        ..Launch::linear(kernel(name), channels.div_ceil(FINISH_CHANNELS), 1, arguments)
+        ..kernel.linear(channels.div_ceil(FINISH_CHANNELS), 1, parameters)
     }
 }
 
-/// The name of a kernel that exists for both types of activations.
-fn of_type(element: Element, bf16: &'static str, f32: &'static str) -> Result<&'static str> {
+/// The kernel for a type of activations.
+fn of_type<K>(element: Element, bf16: K, f32: K) -> Result<K> {
     match element {
         Element::Bf16 => Ok(bf16),
         Element::F32 => Ok(f32),
@@ -90,10 +79,10 @@ fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
 }
 
 impl Lowering<'_> {
-    /// The last arguments of every pass: where the number of images is, or null, and the rows of each.
-    fn occupied(&self, arguments: Arguments, occupied: Option<Occupied>) -> Arguments {
-        let rows_each = occupied.map_or(0, |occupied| occupied.rows_each);
-        arguments.pointer(self.optional(occupied.map(|occupied| occupied.count))).count(rows_each)
+    /// What every pass is told of the rows that are valid: where the number of images is, or null, and the rows of each.
+    fn occupied(&self, occupied: Option<Occupied>) -> (Address, usize) {
+        let images = self.optional(occupied.map(|occupied| occupied.count));
+        (images, occupied.map_or(0, |occupied| occupied.rows_each))
     }
 }
 
@@ -132,8 +121,9 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
         Primitive::BatchNormInference { rows, channels, x, affine, running, residual, relu, y } => {
             let element = lowering.element(x);
             check(rows, channels, element)?;
-            let name = of_type(element, "batchnorm_inference_bf16", "batchnorm_inference_f32")?;
-            apply(lowering, name, [rows, channels], [x, affine, running, y], residual, relu, None);
+            let kernel =
+                of_type(element, kernels::BATCHNORM_INFERENCE_BF16, kernels::BATCHNORM_INFERENCE_F32)?;
+            apply(lowering, kernel, [rows, channels], [x, affine, running, y], residual, relu, None);
             Ok(())
         }
         Primitive::BatchNormGradient { .. } => gradient(lowering, primitive),
@@ -144,7 +134,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
 /// One pass: y from x with the statistics in `[x, affine, statistics, y]`.
 fn apply(
     lowering: &mut Lowering<'_>,
-    name: &'static str,
+    kernel: KernelOf<kernels::Apply>,
     [rows, channels]: [usize; 2],
     [x, affine, statistics, y]: [Tensor; 4],
     residual: Option<Tensor>,
@@ -152,18 +142,21 @@ fn apply(
     occupied: Option<Occupied>,
 ) {
     let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(cut.tile_rows)
-        .count(usize::from(relu))
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(affine))
-        .pointer(lowering.address(statistics))
-        .pointer(lowering.optional(residual))
-        .pointer(lowering.address(y));
-    let arguments = lowering.occupied(arguments, occupied);
-    lowering.launch(cut.launch(name, arguments));
+    let (images, rows_each) = lowering.occupied(occupied);
+    let parameters = kernels::Apply {
+        rows,
+        channels,
+        tile_rows: cut.tile_rows,
+        rows_each,
+        with_relu: usize::from(relu),
+        x: lowering.address(x),
+        affine: lowering.address(affine),
+        statistics: lowering.address(statistics),
+        residual: lowering.optional(residual),
+        images,
+        y: lowering.address(y),
+    };
+    lowering.launch(cut.launch(kernel, parameters));
 }
 
 /// Training forward; `sums` are a convolution's partial sums of x, else a kernel makes them.
@@ -179,35 +172,34 @@ fn forward(
     };
     let element = lowering.element(x);
     check(rows, channels, element)?;
-    let (address, tiles, tile_rows) = match sums {
+    let (images, rows_each) = lowering.occupied(occupied);
+    let (partial, tiles, tile_rows) = match sums {
         Some(sums) => (sums.address, sums.tiles, sums.rows_per_tile),
         None => {
             let cut = Cut::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
-            let name = of_type(element, "batchnorm_statistics_bf16", "batchnorm_statistics_f32")?;
-            let arguments = Arguments::new()
-                .count(rows)
-                .count(channels)
-                .count(cut.tile_rows)
-                .pointer(lowering.address(x))
-                .pointer(partial);
-            let arguments = lowering.occupied(arguments, occupied);
-            lowering.launch(cut.launch(name, arguments));
+            let kernel =
+                of_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
+            let (x, tile_rows) = (lowering.address(x), cut.tile_rows);
+            let parameters = kernels::Statistics { rows, channels, tile_rows, rows_each, x, images, partial };
+            lowering.launch(cut.launch(kernel, parameters));
             (partial, cut.tiles, cut.tile_rows)
         }
     };
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(tiles)
-        .count(tile_rows)
-        .pointer(address)
-        .pointer(lowering.address(running))
-        .pointer(lowering.address(batch));
-    let arguments = lowering.occupied(arguments, occupied);
-    lowering.launch(finish("batchnorm_finish", channels, tiles, arguments));
-    let name = of_type(element, "batchnorm_apply_bf16", "batchnorm_apply_f32")?;
-    apply(lowering, name, [rows, channels], [x, affine, batch, y], residual, relu, occupied);
+    let parameters = kernels::BatchnormFinish {
+        rows,
+        channels,
+        tiles,
+        tile_rows,
+        rows_each,
+        partial,
+        images,
+        running: lowering.address(running),
+        batch: lowering.address(batch),
+    };
+    lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters));
+    let kernel = of_type(element, kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F32)?;
+    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, occupied);
     Ok(())
 }
 
@@ -235,57 +227,65 @@ fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
     let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
     let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
 
-    // With a residual the ReLU's mask comes from y and is left in dy; without, both passes recompute it from x.
-    let (sums, apply) = match (relu, residual) {
-        (false, _) => (
-            of_type(element, "batchnorm_gradient_sums_bf16", "batchnorm_gradient_sums_f32")?,
-            of_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
-        ),
-        (true, false) => (
-            of_type(element, "batchnorm_gradient_sums_relu_bf16", "batchnorm_gradient_sums_relu_f32")?,
-            of_type(element, "batchnorm_gradient_apply_relu_bf16", "batchnorm_gradient_apply_relu_f32")?,
-        ),
-        (true, true) => (
-            of_type(
-                element,
-                "batchnorm_gradient_sums_residual_bf16",
-                "batchnorm_gradient_sums_residual_f32",
-            )?,
-            of_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
-        ),
+    let (sums, apply) = gradient_kernels(element, relu, residual)?;
+    let (images, rows_each) = lowering.occupied(occupied);
+    let [x, y, affine, batch, dy, d_affine, dx] =
+        [x, y, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
+    let tile_rows = cut.tile_rows;
+    let parameters = kernels::GradientSums {
+        rows,
+        channels,
+        tile_rows,
+        rows_each,
+        x,
+        y,
+        affine,
+        batch,
+        images,
+        dy,
+        partial,
     };
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(cut.tile_rows)
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(y))
-        .pointer(lowering.address(affine))
-        .pointer(lowering.address(batch))
-        .pointer(lowering.address(dy))
-        .pointer(partial);
-    let arguments = lowering.occupied(arguments, occupied);
-    lowering.launch(cut.launch(sums, arguments));
-    let arguments = Arguments::new()
-        .count(channels)
-        .count(cut.tiles)
-        .pointer(partial)
-        .pointer(lowering.address(batch))
-        .pointer(lowering.address(d_affine));
-    lowering.launch(finish("batchnorm_gradient_finish", channels, cut.tiles, arguments));
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(cut.tile_rows)
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(affine))
-        .pointer(lowering.address(batch))
-        .pointer(lowering.address(dy))
-        .pointer(lowering.address(d_affine))
-        .pointer(lowering.address(dx));
-    let arguments = lowering.occupied(arguments, occupied);
-    lowering.launch(cut.launch(apply, arguments));
+    lowering.launch(cut.launch(sums, parameters));
+    let tiles = cut.tiles;
+    let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
+    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters));
+    let parameters = kernels::GradientApply {
+        rows,
+        channels,
+        tile_rows,
+        rows_each,
+        x,
+        affine,
+        batch,
+        dy,
+        d_affine,
+        images,
+        dx,
+    };
+    lowering.launch(cut.launch(apply, parameters));
     Ok(())
+}
+
+/// The kernels of the gradient's sums and of its last pass. With a residual the ReLU's mask comes from y and is left in dy; without,
+/// both passes recompute it from x.
+fn gradient_kernels(
+    element: Element,
+    relu: bool,
+    residual: bool,
+) -> Result<(KernelOf<kernels::GradientSums>, KernelOf<kernels::GradientApply>)> {
+    use kernels::*;
+    let plain = (BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F32);
+    let (sums, apply) = match (relu, residual) {
+        (false, _) => ((BATCHNORM_GRADIENT_SUMS_BF16, BATCHNORM_GRADIENT_SUMS_F32), plain),
+        (true, false) => (
+            (BATCHNORM_GRADIENT_SUMS_RELU_BF16, BATCHNORM_GRADIENT_SUMS_RELU_F32),
+            (BATCHNORM_GRADIENT_APPLY_RELU_BF16, BATCHNORM_GRADIENT_APPLY_RELU_F32),
+        ),
+        (true, true) => {
+            ((BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16, BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32), plain)
+        }
+    };
+    Ok((of_type(element, sums.0, sums.1)?, of_type(element, apply.0, apply.1)?))
 }
 
 #[cfg(test)]

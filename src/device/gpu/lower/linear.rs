@@ -4,21 +4,21 @@ use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
 use crate::device::Primitive;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::linear::{self as kernels, THREADS, TILE};
+use crate::device::gpu::launch::{KernelOf, Launch, Parameters};
 
-const TILE: usize = 32;
-const THREADS: usize = 256;
 /// Rows of a part of the parameters' gradient at least: shorter ones give linear_sum more to add than they save.
 const LEAST_PART: usize = 4 * TILE;
 
-fn kernel(name: &'static str) -> Kernel {
-    Kernel { file: "linear.cu", name }
-}
-
 /// A launch of tiles over `columns` x `rows` of the result, `parts` deep.
-fn tiles(name: &'static str, [columns, rows]: [usize; 2], parts: usize, arguments: Arguments) -> Launch {
+fn tiles<P: Parameters>(
+    kernel: KernelOf<P>,
+    [columns, rows]: [usize; 2],
+    parts: usize,
+    parameters: P,
+) -> Launch {
     let grid = [columns.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, parts as u32];
-    Launch { grid, ..Launch::linear(kernel(name), 1, THREADS, arguments) }
+    Launch { grid, ..kernel.linear(1, THREADS, parameters) }
 }
 
 /// Lowers a primitive of this family.
@@ -31,26 +31,17 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
         Primitive::Linear { rows, inputs, outputs, x, parameters, y } => {
             let shape = [rows, inputs, outputs];
             check(shape)?;
-            let arguments = Arguments::new()
-                .count(rows)
-                .count(inputs)
-                .count(outputs)
-                .pointer(lowering.address(x))
-                .pointer(lowering.address(parameters))
-                .pointer(lowering.address(y));
-            lowering.launch(tiles("linear", [outputs, rows], 1, arguments));
+            let [x, parameters, y] = [x, parameters, y].map(|tensor| lowering.address(tensor));
+            let parameters = kernels::Linear { rows, inputs, outputs, x, parameters, y };
+            lowering.launch(tiles(kernels::LINEAR, [outputs, rows], 1, parameters));
         }
         Primitive::LinearGradient { rows, inputs, outputs, x, parameters, dy, d_parameters, dx } => {
             let shape = [rows, inputs, outputs];
             check(shape)?;
-            let arguments = Arguments::new()
-                .count(rows)
-                .count(inputs)
-                .count(outputs)
-                .pointer(lowering.address(dy))
-                .pointer(lowering.address(parameters))
-                .pointer(lowering.address(dx));
-            lowering.launch(tiles("linear_input_gradient", [inputs, rows], 1, arguments));
+            let [x, parameters, dy] = [x, parameters, dy].map(|tensor| lowering.address(tensor));
+            let dx = lowering.address(dx);
+            let given = kernels::LinearInputGradient { rows, inputs, outputs, dy, parameters, dx };
+            lowering.launch(tiles(kernels::LINEAR_INPUT_GRADIENT, [inputs, rows], 1, given));
 
             let across = (inputs + 1).div_ceil(TILE) * outputs.div_ceil(TILE);
             let parts = (2 * lowering.gpu().multiprocessors / across).clamp(1, rows.div_ceil(LEAST_PART));
@@ -59,19 +50,13 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             let len = outputs * (inputs + 1);
             let result = lowering.address(d_parameters);
             let sums = if parts == 1 { result } else { lowering.workspace(parts * len * 4) };
-            let arguments = Arguments::new()
-                .count(rows)
-                .count(inputs)
-                .count(outputs)
-                .count(part_rows)
-                .pointer(lowering.address(x))
-                .pointer(lowering.address(dy))
-                .pointer(sums);
-            lowering.launch(tiles("linear_parameter_gradient", [inputs + 1, outputs], parts, arguments));
+            let given =
+                kernels::LinearParameterGradient { rows, inputs, outputs, part_rows, x, dy, to: sums };
+            let extent = [inputs + 1, outputs];
+            lowering.launch(tiles(kernels::LINEAR_PARAMETER_GRADIENT, extent, parts, given));
             if parts > 1 {
-                let arguments = Arguments::new().count(len).count(parts).pointer(sums).pointer(result);
-                let blocks = len.div_ceil(THREADS);
-                lowering.launch(Launch::linear(kernel("linear_sum"), blocks, THREADS, arguments));
+                let given = kernels::LinearSum { len, parts, partials: sums, to: result };
+                lowering.launch(kernels::LINEAR_SUM.linear(len.div_ceil(THREADS), THREADS, given));
             }
         }
         _ => bail!("'{}' is no fully connected layer", primitive.name()),

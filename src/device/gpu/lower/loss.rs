@@ -3,20 +3,14 @@
 use anyhow::{Result, bail};
 
 use super::{Lowering, loss_by_kind};
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::loss::{
+    self as kernels, CONFIDENCE_WARPS, PAIR_WARPS, STEP_THREADS, WIDE_THREADS,
+};
 use crate::device::primitive::{ConfidenceRule, LossKind};
 use crate::device::{Primitive, Tensor};
 
-const FILE: &str = "loss.cu";
-
-/// Classes that a warp keeps in registers at most.
-const REGISTER_CLASSES: usize = 256;
-
-/// Warps of a block of the kernels that give a row to a warp.
-const PAIR_WARPS: usize = 2;
-
-/// Rows of confidence that a block of the statistics takes at a time: 32 for each of its eight warps.
-const STATISTICS_ROWS: usize = 256;
+/// Rows of confidence that a block of the statistics takes at a time: 32 for each of its warps.
+const STATISTICS_ROWS: usize = 32 * CONFIDENCE_WARPS;
 
 /// What a launch of the pair kernels does: a loss, a renewal, or both on the same rows.
 struct Pair {
@@ -88,32 +82,24 @@ impl Pair {
     fn launch(&self, lowering: &mut Lowering<'_>) {
         let loss = self.loss.as_ref();
         let renewal = self.renewal.as_ref();
-        let arguments = Arguments::new()
-            .pointer(lowering.address(self.logits))
-            .pointer(lowering.address(self.index))
-            .pointer(lowering.address(self.confidence))
-            .pointer(lowering.optional(loss.map(|loss| loss.d_logits)))
-            .pointer(lowering.optional(loss.map(|loss| loss.loss_rows)))
-            .pointer(lowering.optional(renewal.map(|renewal| renewal.control)))
-            .pointer(lowering.optional(renewal.map(|renewal| renewal.candidates)))
-            .pointer(lowering.optional(renewal.and_then(|renewal| renewal.log_prior)))
-            .count(self.batch)
-            .count(self.classes)
-            .count(usize::from(renewal.is_some_and(|r| r.rule == ConfidenceRule::CorrDebiased)));
-        let name = match self.classes.div_ceil(32) {
-            0..=1 => "pair_32",
-            2 => "pair_64",
-            3..=4 => "pair_128",
-            5..=8 => "pair_256",
-            _ => "pair_wide",
+        let parameters = kernels::Pair {
+            batch: self.batch,
+            classes: self.classes,
+            debiased: usize::from(renewal.is_some_and(|r| r.rule == ConfidenceRule::CorrDebiased)),
+            logits: lowering.address(self.logits),
+            index: lowering.address(self.index),
+            control: lowering.optional(renewal.map(|renewal| renewal.control)),
+            candidates: lowering.optional(renewal.map(|renewal| renewal.candidates)),
+            log_prior: lowering.optional(renewal.and_then(|renewal| renewal.log_prior)),
+            confidence: lowering.address(self.confidence),
+            d_logits: lowering.optional(loss.map(|loss| loss.d_logits)),
+            loss_rows: lowering.optional(loss.map(|loss| loss.loss_rows)),
         };
-        let kernel = Kernel { file: FILE, name };
-        let (blocks, threads) = if self.classes > REGISTER_CLASSES {
-            (self.batch, 256)
-        } else {
-            (self.batch.div_ceil(PAIR_WARPS), 32 * PAIR_WARPS)
-        };
-        lowering.launch(Launch::linear(kernel, blocks, threads, arguments));
+        let in_registers = kernels::PAIR.iter().find(|pair| self.classes <= 32 * pair.registers);
+        lowering.launch(match in_registers {
+            Some(pair) => pair.kernel.linear(self.batch.div_ceil(PAIR_WARPS), 32 * PAIR_WARPS, parameters),
+            None => kernels::PAIR_WIDE.linear(self.batch, WIDE_THREADS, parameters),
+        });
     }
 }
 
@@ -150,49 +136,40 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
     }
     match *primitive {
         Primitive::StepStatistics { batch, classes, logits, labels, index, loss_rows, counters } => {
-            let arguments = Arguments::new()
-                .pointer(lowering.address(logits))
-                .pointer(lowering.address(labels))
-                .pointer(lowering.address(index))
-                .pointer(lowering.address(loss_rows))
-                .pointer(lowering.address(counters))
-                .count(batch)
-                .count(classes);
-            let kernel = Kernel { file: FILE, name: "step_statistics" };
-            lowering.launch(Launch::linear(kernel, 1, 1024, arguments));
+            let parameters = kernels::StepStatistics {
+                batch,
+                classes,
+                logits: lowering.address(logits),
+                labels: lowering.address(labels),
+                index: lowering.address(index),
+                loss_rows: lowering.address(loss_rows),
+                counters: lowering.address(counters),
+            };
+            lowering.launch(kernels::STEP_STATISTICS.linear(1, STEP_THREADS, parameters));
         }
         Primitive::CountFiniteSteps { len, slot, values, counters } => {
-            let arguments = Arguments::new()
-                .pointer(lowering.address(values))
-                .pointer(lowering.address(counters))
-                .count(len)
-                .count(slot);
-            let kernel = Kernel { file: FILE, name: "count_finite_steps" };
-            lowering.launch(Launch::linear(kernel, 1, 1024, arguments));
+            let [values, counters] = [values, counters].map(|tensor| lowering.address(tensor));
+            let parameters = kernels::CountFiniteSteps { len, slot, values, counters };
+            lowering.launch(kernels::COUNT_FINITE_STEPS.linear(1, STEP_THREADS, parameters));
         }
         Primitive::ConfidenceStatistics { rows, classes, confidence, candidates, labels, out } => {
             // Four blocks of eight warps keep the loads of a multiprocessor in flight.
             let blocks = rows.div_ceil(STATISTICS_ROWS).min(4 * lowering.gpu().multiprocessors);
             let sums = lowering.workspace(blocks * size_of::<f64>());
             let hits = lowering.workspace(blocks * size_of::<i32>());
-            let arguments = Arguments::new()
-                .pointer(lowering.address(confidence))
-                .pointer(lowering.optional(candidates))
-                .pointer(lowering.address(labels))
-                .pointer(sums)
-                .pointer(hits)
-                .count(rows)
-                .count(classes);
-            let kernel = Kernel { file: FILE, name: "confidence_statistics" };
-            lowering.launch(Launch::linear(kernel, blocks, 256, arguments));
-            let arguments = Arguments::new()
-                .pointer(sums)
-                .pointer(hits)
-                .pointer(lowering.address(out))
-                .count(blocks)
-                .count(rows);
-            let kernel = Kernel { file: FILE, name: "confidence_statistics_total" };
-            lowering.launch(Launch::linear(kernel, 1, 32, arguments));
+            let parameters = kernels::ConfidenceStatistics {
+                rows,
+                classes,
+                confidence: lowering.address(confidence),
+                candidates: lowering.optional(candidates),
+                labels: lowering.address(labels),
+                sums,
+                hits,
+            };
+            lowering.launch(kernels::CONFIDENCE_STATISTICS.linear(blocks, STATISTICS_ROWS, parameters));
+            let out = lowering.address(out);
+            let parameters = kernels::ConfidenceStatisticsTotal { blocks, rows, sums, hits, out };
+            lowering.launch(kernels::CONFIDENCE_STATISTICS_TOTAL.linear(1, 32, parameters));
         }
         _ => loss_by_kind::lower(lowering, primitive)?,
     }

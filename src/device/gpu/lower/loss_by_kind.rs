@@ -4,56 +4,56 @@ use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
 use crate::device::Primitive;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::loss_by_kind::{
+    self as kernels, ConfidenceRows, LossAndDisambiguate, LossRows, ROW_WARPS,
+};
+use crate::device::gpu::launch::KernelOf;
 use crate::device::primitive::{ConfidenceRule, LossKind};
 
-/// Classes of a warp of a block, and warps of a block at most.
+/// Classes of a warp of a block.
 const WARP_CLASSES: usize = 128;
-const ROW_WARPS: usize = 8;
 
 /// Threads of a block that does a row of `classes`.
 pub(super) fn row_threads(classes: usize) -> usize {
     32 * classes.div_ceil(WARP_CLASSES).min(ROW_WARPS)
 }
 
-fn launch(lowering: &mut Lowering<'_>, name: &'static str, shape: [usize; 2], arguments: Arguments) {
-    let [batch, classes] = shape;
-    let kernel = Kernel { file: "loss_by_kind.cu", name };
-    lowering.launch(Launch::linear(kernel, batch, row_threads(classes), arguments));
-}
-
 /// The kernel of a loss.
-fn loss_kernel(kind: LossKind) -> &'static str {
+fn loss_kernel(kind: LossKind) -> KernelOf<LossRows> {
     match kind {
-        LossKind::Consistency => "loss_consistency",
-        LossKind::CrossEntropy => "loss_cross_entropy",
-        LossKind::LeveragedSigmoid { .. } => "loss_leveraged_sigmoid",
-        LossKind::LeveragedCrossEntropy { .. } => "loss_leveraged_cross_entropy",
-        LossKind::CandidateSum => "loss_candidate_sum",
+        LossKind::Consistency => kernels::LOSS_CONSISTENCY,
+        LossKind::CrossEntropy => kernels::LOSS_CROSS_ENTROPY,
+        LossKind::LeveragedSigmoid { .. } => kernels::LOSS_LEVERAGED_SIGMOID,
+        LossKind::LeveragedCrossEntropy { .. } => kernels::LOSS_LEVERAGED_CROSS_ENTROPY,
+        LossKind::CandidateSum => kernels::LOSS_CANDIDATE_SUM,
     }
 }
 
 /// The kernel of a renewal.
-fn renewal_kernel(rule: ConfidenceRule) -> Option<&'static str> {
+fn renewal_kernel(rule: ConfidenceRule) -> Option<KernelOf<ConfidenceRows>> {
     match rule {
-        ConfidenceRule::Positive => Some("renew_positive"),
-        ConfidenceRule::Candidates => Some("renew_candidates"),
-        ConfidenceRule::Leveraged => Some("renew_leveraged"),
-        ConfidenceRule::ActivationValue => Some("renew_activation_value"),
+        ConfidenceRule::Positive => Some(kernels::DISAMBIGUATE_POSITIVE),
+        ConfidenceRule::Candidates => Some(kernels::DISAMBIGUATE_CANDIDATES),
+        ConfidenceRule::Leveraged => Some(kernels::DISAMBIGUATE_LEVERAGED),
+        ConfidenceRule::ActivationValue => Some(kernels::DISAMBIGUATE_ACTIVATION_VALUE),
         ConfidenceRule::Corr | ConfidenceRule::CorrDebiased => None,
     }
 }
 
 /// The kernel of a loss of one view and the renewal of the rows it is compared with, where there is one.
-fn joint_kernel(kind: LossKind, rule: ConfidenceRule) -> Option<&'static str> {
+fn joint_kernel(kind: LossKind, rule: ConfidenceRule) -> Option<KernelOf<LossAndDisambiguate>> {
     use ConfidenceRule as Rule;
     use LossKind as Kind;
     match (kind, rule) {
-        (Kind::CrossEntropy, Rule::Positive) => Some("cross_entropy_renew_positive"),
-        (Kind::CrossEntropy, Rule::ActivationValue) => Some("cross_entropy_renew_activation_value"),
-        (Kind::LeveragedSigmoid { .. }, Rule::Leveraged) => Some("leveraged_sigmoid_renew"),
-        (Kind::LeveragedCrossEntropy { .. }, Rule::Leveraged) => Some("leveraged_cross_entropy_renew"),
-        (Kind::CandidateSum, Rule::Candidates) => Some("candidate_sum_renew"),
+        (Kind::CrossEntropy, Rule::Positive) => Some(kernels::CROSS_ENTROPY_DISAMBIGUATE_POSITIVE),
+        (Kind::CrossEntropy, Rule::ActivationValue) => {
+            Some(kernels::CROSS_ENTROPY_DISAMBIGUATE_ACTIVATION_VALUE)
+        }
+        (Kind::LeveragedSigmoid { .. }, Rule::Leveraged) => Some(kernels::LEVERAGED_SIGMOID_DISAMBIGUATE),
+        (Kind::LeveragedCrossEntropy { .. }, Rule::Leveraged) => {
+            Some(kernels::LEVERAGED_CROSS_ENTROPY_DISAMBIGUATE)
+        }
+        (Kind::CandidateSum, Rule::Candidates) => Some(kernels::CANDIDATE_SUM_DISAMBIGUATE),
         _ => None,
     }
 }
@@ -116,19 +116,23 @@ pub(super) fn lower_with_update(
     else {
         bail!("'{}' and '{}' are no loss and its update", loss.name(), update.name())
     };
-    let Some(name) = joint_kernel(kind, rule) else { bail!("no kernel does {kind:?} and {rule:?}") };
-    let arguments = Arguments::new()
-        .pointer(lowering.address(logits))
-        .pointer(lowering.address(index))
-        .pointer(lowering.address(confidence))
-        .pointer(lowering.address(candidates))
-        .pointer(lowering.optional(log_prior))
-        .pointer(lowering.address(control))
-        .pointer(lowering.address(d_logits))
-        .pointer(lowering.address(loss_rows))
-        .float(beta(kind))
-        .count(classes);
-    launch(lowering, name, [batch, classes], arguments);
+    let Some(kernel) = joint_kernel(kind, rule) else { bail!("no kernel does {kind:?} and {rule:?}") };
+    let rows = ConfidenceRows {
+        classes,
+        logits: lowering.address(logits),
+        index: lowering.address(index),
+        log_prior: lowering.optional(log_prior),
+        candidates: lowering.address(candidates),
+        control: lowering.address(control),
+        confidence: lowering.address(confidence),
+    };
+    let parameters = LossAndDisambiguate {
+        rows,
+        beta: beta(kind),
+        d_logits: lowering.address(d_logits),
+        loss_rows: lowering.address(loss_rows),
+    };
+    lowering.launch(kernel.linear(batch, row_threads(classes), parameters));
     Ok(())
 }
 
@@ -150,19 +154,20 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             loss_rows,
         } => {
             ensure!(candidates.is_some() || !kind.reads_candidates(), "{kind:?} without candidates");
-            let arguments = Arguments::new()
-                .pointer(lowering.address(logits))
-                .pointer(lowering.optional(index))
-                .pointer(lowering.address(target))
-                .pointer(lowering.optional(candidates))
-                .pointer(lowering.optional(control))
-                .pointer(lowering.address(d_logits))
-                .pointer(lowering.address(loss_rows))
-                .float(beta(kind))
-                .count(classes)
-                .count(views)
-                .count(first);
-            launch(lowering, loss_kernel(kind), [batch, classes], arguments);
+            let rows = LossRows {
+                classes,
+                views,
+                first,
+                beta: beta(kind),
+                logits: lowering.address(logits),
+                index: lowering.optional(index),
+                target: lowering.address(target),
+                candidates: lowering.optional(candidates),
+                control: lowering.optional(control),
+                d_logits: lowering.address(d_logits),
+                loss_rows: lowering.address(loss_rows),
+            };
+            lowering.launch(loss_kernel(kind).linear(batch, row_threads(classes), rows));
         }
         Primitive::UpdateConfidence {
             rule,
@@ -175,16 +180,17 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             control,
             confidence,
         } => {
-            let Some(name) = renewal_kernel(rule) else { bail!("no kernel for {rule:?} in this family") };
-            let arguments = Arguments::new()
-                .pointer(lowering.address(logits))
-                .pointer(lowering.address(index))
-                .pointer(lowering.optional(log_prior))
-                .pointer(lowering.address(candidates))
-                .pointer(lowering.address(control))
-                .pointer(lowering.address(confidence))
-                .count(classes);
-            launch(lowering, name, [batch, classes], arguments);
+            let Some(kernel) = renewal_kernel(rule) else { bail!("no kernel for {rule:?} in this family") };
+            let rows = ConfidenceRows {
+                classes,
+                logits: lowering.address(logits),
+                index: lowering.address(index),
+                log_prior: lowering.optional(log_prior),
+                candidates: lowering.address(candidates),
+                control: lowering.address(control),
+                confidence: lowering.address(confidence),
+            };
+            lowering.launch(kernel.linear(batch, row_threads(classes), rows));
         }
         _ => bail!("no kernel for the primitive '{}' in this family", primitive.name()),
     }

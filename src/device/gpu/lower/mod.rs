@@ -19,7 +19,7 @@ mod solar;
 use anyhow::Result;
 
 use super::driver::Gpu;
-use super::launch::Launch;
+use super::launch::{Address, Launch};
 use crate::device::{Buffer, Element, Primitive, Tensor};
 use crate::usage;
 
@@ -28,16 +28,15 @@ pub struct Lowering<'a> {
     gpu: &'a Gpu,
     buffers: &'a [Buffer],
     addresses: &'a [u64],
-    workspace: u64,
     used: usize,
     most_used: usize,
     launches: Vec<Launch>,
 }
 
 impl<'a> Lowering<'a> {
-    /// Lowers over tensors in `buffers` at device addresses `addresses`, with scratch memory from `workspace` on.
-    pub fn new(gpu: &'a Gpu, buffers: &'a [Buffer], addresses: &'a [u64], workspace: u64) -> Self {
-        Self { gpu, buffers, addresses, workspace, used: 0, most_used: 0, launches: Vec::new() }
+    /// Lowers over tensors in `buffers` at device addresses `addresses`.
+    pub fn new(gpu: &'a Gpu, buffers: &'a [Buffer], addresses: &'a [u64]) -> Self {
+        Self { gpu, buffers, addresses, used: 0, most_used: 0, launches: Vec::new() }
     }
 
     /// The GPU that is lowered for.
@@ -46,13 +45,13 @@ impl<'a> Lowering<'a> {
     }
 
     /// Device address of a tensor.
-    fn address(&self, tensor: Tensor) -> u64 {
-        self.addresses[tensor.0]
+    fn address(&self, tensor: Tensor) -> Address {
+        Address::Device(self.addresses[tensor.0])
     }
 
-    /// Device address of a tensor that may be missing: 0 then.
-    fn optional(&self, tensor: Option<Tensor>) -> u64 {
-        tensor.map_or(0, |tensor| self.address(tensor))
+    /// Device address of a tensor that may be missing: null then.
+    fn optional(&self, tensor: Option<Tensor>) -> Address {
+        tensor.map_or(Address::NULL, |tensor| self.address(tensor))
     }
 
     /// Type of a tensor's elements.
@@ -67,8 +66,8 @@ impl<'a> Lowering<'a> {
 
     /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the primitives lowered together: given to others after
     /// them.
-    fn workspace(&mut self, bytes: usize) -> u64 {
-        let address = self.workspace + self.used as u64;
+    fn workspace(&mut self, bytes: usize) -> Address {
+        let address = Address::Workspace(self.used);
         self.used += bytes.next_multiple_of(256);
         self.most_used = self.most_used.max(self.used);
         address
@@ -157,7 +156,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The launches, and the bytes of workspace they need.
+    /// The launches, and the bytes of workspace they need: each is to be told where that lies ([`Launch::place_workspace`]).
     pub fn finish(self) -> (Vec<Launch>, usize) {
         (self.launches, self.most_used)
     }

@@ -3,17 +3,13 @@
 use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::optimizer::{self as kernels, ELEMENTS, THREADS};
+use crate::device::gpu::launch::{KernelOf, Launch, Parameters};
 use crate::device::{Element, Primitive};
 use crate::usage;
 
-const THREADS: usize = 256;
-/// Elements of a thread.
-const ELEMENTS: usize = 4;
-
-fn launch(name: &'static str, len: usize, arguments: Arguments) -> Launch {
-    let kernel = Kernel { file: "optimizer.cu", name };
-    Launch::linear(kernel, len.div_ceil(ELEMENTS).div_ceil(THREADS), THREADS, arguments)
+fn launch<P: Parameters>(kernel: KernelOf<P>, len: usize, parameters: P) -> Launch {
+    kernel.linear(len.div_ceil(ELEMENTS).div_ceil(THREADS), THREADS, parameters)
 }
 
 /// Whether the kernels can number `len` parameters.
@@ -38,38 +34,37 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
                 return Ok(());
             }
             check(len)?;
-            let arguments = Arguments::new()
-                .count(len)
-                .float(momentum)
-                .float(weight_decay)
-                .pointer(lowering.address(control))
-                .pointer(lowering.address(gradients))
-                .pointer(lowering.address(velocity))
-                .pointer(lowering.address(parameters))
-                .pointer(lowering.optional(copy));
-            lowering.launch(launch("sgd", len, arguments));
+            let parameters = kernels::Sgd {
+                len,
+                momentum,
+                weight_decay,
+                control: lowering.address(control),
+                gradients: lowering.address(gradients),
+                velocity: lowering.address(velocity),
+                parameters: lowering.address(parameters),
+                copy: lowering.optional(copy),
+            };
+            lowering.launch(launch(kernels::SGD, len, parameters));
         }
         Primitive::Add { len, x, into } => {
             if len == 0 {
                 return Ok(());
             }
-            let arguments =
-                Arguments::new().count(len).pointer(lowering.address(x)).pointer(lowering.address(into));
-            lowering.launch(launch("add", len, arguments));
+            let [x, into] = [x, into].map(|tensor| lowering.address(tensor));
+            lowering.launch(launch(kernels::ADD, len, kernels::Add { len, x, into }));
         }
         Primitive::Convert { len, from, to } => {
-            let name = match (lowering.element(from), lowering.element(to)) {
-                (Element::F32, Element::Bf16) => "convert_bf16",
-                (Element::F32, Element::F32) => "convert_f32",
+            let kernel = match (lowering.element(from), lowering.element(to)) {
+                (Element::F32, Element::Bf16) => kernels::CONVERT_BF16,
+                (Element::F32, Element::F32) => kernels::CONVERT_F32,
                 (from, to) => bail!("no conversion of {from:?} to {to:?}"),
             };
             if len == 0 {
                 return Ok(());
             }
             check(len)?;
-            let arguments =
-                Arguments::new().count(len).pointer(lowering.address(from)).pointer(lowering.address(to));
-            lowering.launch(launch(name, len, arguments));
+            let [from, to] = [from, to].map(|tensor| lowering.address(tensor));
+            lowering.launch(launch(kernel, len, kernels::Convert { len, from, to }));
         }
         _ => bail!("'{}' is no primitive of the optimiser", primitive.name()),
     }
@@ -94,7 +89,7 @@ mod tests {
                 len,
                 element,
             });
-            let mut lowering = Lowering::new(&gpu, &buffers, &[256, 512], 0);
+            let mut lowering = Lowering::new(&gpu, &buffers, &[256, 512]);
             lower(&mut lowering, &Primitive::Convert { len, from: Tensor(0), to: Tensor(1) })
         };
         convert(i32::MAX as usize).unwrap();

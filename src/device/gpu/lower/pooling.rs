@@ -3,44 +3,43 @@
 use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::pooling::{self as kernels, THREADS};
 use crate::device::{Element, Primitive};
-
-const THREADS: usize = 256;
 
 /// Lowers a primitive of this family.
 pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    let (shape, activations, names, from, to) = match *primitive {
-        Primitive::AveragePool { images, positions, channels, x, y } => {
-            ([images, positions, channels], x, ["average_pool_bf16", "average_pool_f32"], x, y)
+    let (images, positions, channels, activations) = match *primitive {
+        Primitive::AveragePool { images, positions, channels, x, .. } => (images, positions, channels, x),
+        Primitive::AveragePoolGradient { images, positions, channels, dx, .. } => {
+            (images, positions, channels, dx)
         }
-        Primitive::AveragePoolGradient { images, positions, channels, dy, dx } => (
-            [images, positions, channels],
-            dx,
-            ["average_pool_gradient_bf16", "average_pool_gradient_f32"],
-            dy,
-            dx,
-        ),
         _ => bail!("'{}' is no pooling", primitive.name()),
     };
-    let (name, vector) = match lowering.element(activations) {
-        Element::Bf16 => (names[0], 8),
-        Element::F32 => (names[1], 4),
+    let element = lowering.element(activations);
+    let (average_pool, average_pool_gradient, vector) = match element {
+        Element::Bf16 => (kernels::AVERAGE_POOL_BF16, kernels::AVERAGE_POOL_GRADIENT_BF16, 8),
+        Element::F32 => (kernels::AVERAGE_POOL_F32, kernels::AVERAGE_POOL_GRADIENT_F32, 4),
         other => bail!("'{}' of {other:?}", primitive.name()),
     };
-    let [images, positions, channels] = shape;
     ensure!(
         images > 0 && positions > 0 && channels > 0 && channels.is_multiple_of(vector),
         "'{}' of {images} images of {positions} positions of {channels} channels: needs a multiple of {vector} channels",
         primitive.name()
     );
-    let arguments = Arguments::new()
-        .count(images)
-        .count(positions)
-        .count(channels)
-        .pointer(lowering.address(from))
-        .pointer(lowering.address(to));
     let blocks = (images * (channels / vector)).div_ceil(THREADS);
-    lowering.launch(Launch::linear(Kernel { file: "pooling.cu", name }, blocks, THREADS, arguments));
+    let launch = match *primitive {
+        Primitive::AveragePoolGradient { dy, dx, .. } => {
+            let [dy, dx] = [dy, dx].map(|tensor| lowering.address(tensor));
+            let parameters = kernels::AveragePoolGradient { images, positions, channels, dy, dx };
+            average_pool_gradient.linear(blocks, THREADS, parameters)
+        }
+        Primitive::AveragePool { x, y, .. } => {
+            let [x, y] = [x, y].map(|tensor| lowering.address(tensor));
+            let parameters = kernels::AveragePool { images, positions, channels, x, y };
+            average_pool.linear(blocks, THREADS, parameters)
+        }
+        _ => bail!("'{}' is no pooling", primitive.name()),
+    };
+    lowering.launch(launch);
     Ok(())
 }

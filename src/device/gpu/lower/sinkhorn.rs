@@ -3,12 +3,9 @@
 use anyhow::{Result, bail, ensure};
 
 use super::Lowering;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::sinkhorn::{self as kernels, THREADS};
+use crate::device::gpu::launch::Launch;
 use crate::device::{Primitive, primitive::SinkhornSettings};
-
-const FILE: &str = "sinkhorn.cu";
-
-const THREADS: usize = 512;
 
 /// Fewer rows than this are not worth another block at the barrier.
 const LEAST_ROWS: usize = 64;
@@ -40,28 +37,32 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
     let vectors = size_of::<f32>() * (2 * classes + 1 + THREADS + slice_rows);
     ensure!(vectors <= limit, "sinkhorn: {classes} classes and {rows} rows are more than {limit} bytes hold");
     let with_slice = vectors + size_of::<f32>() * slice_rows * (classes + 1);
-    let (name, shared_bytes) =
-        if with_slice <= limit { ("sinkhorn_resident", with_slice) } else { ("sinkhorn_streaming", vectors) };
+    let (kernel, shared_bytes) = if with_slice <= limit {
+        (kernels::SINKHORN_RESIDENT, with_slice)
+    } else {
+        (kernels::SINKHORN_STREAMING, vectors)
+    };
 
     let partials = lowering.workspace(2 * blocks * (classes + 1) * size_of::<f32>());
-    let arguments = Arguments::new()
-        .pointer(lowering.address(predictions))
-        .pointer(lowering.optional(queue))
-        .pointer(lowering.address(class_prior))
-        .pointer(lowering.address(barrier))
-        .pointer(partials)
-        .pointer(lowering.address(refined))
-        .pointer(lowering.address(outcome))
-        .count(batch)
-        .count(queue_rows)
-        .count(classes)
-        .count(rounds)
-        .count(check_every)
-        .count(slice_rows)
-        .float(power)
-        .float(tolerance)
-        .float(relaxation);
-    let launch = Launch::linear(Kernel { file: FILE, name }, blocks, THREADS, arguments);
+    let parameters = kernels::Sinkhorn {
+        batch,
+        queue_rows,
+        classes,
+        rounds,
+        check_every,
+        slice_rows,
+        power,
+        tolerance,
+        relaxation,
+        predictions: lowering.address(predictions),
+        queue: lowering.optional(queue),
+        class_prior: lowering.address(class_prior),
+        barrier: lowering.address(barrier),
+        partials,
+        pseudo_labels: lowering.address(refined),
+        outcome: lowering.address(outcome),
+    };
+    let launch = kernel.linear(blocks, THREADS, parameters);
     lowering.launch(Launch { shared_bytes: shared_bytes as u32, cooperative: true, ..launch });
     Ok(())
 }

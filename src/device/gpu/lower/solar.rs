@@ -5,31 +5,25 @@ use anyhow::{Result, bail, ensure};
 use super::Lowering;
 use super::loss_by_kind::row_threads;
 use crate::device::Primitive;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
-
-/// Threads of the one block that chooses or counts.
-const THREADS: usize = 1024;
+use crate::device::gpu::kernels::solar::{self as kernels, CHOICE_THREADS};
+use crate::device::gpu::launch::{KernelOf, Launch, Parameters};
 
 /// Shared memory that such a kernel has beside what is asked for here.
 const SHARED_RESERVED: usize = 512;
 
-fn kernel(name: &'static str) -> Kernel {
-    Kernel { file: "solar.cu", name }
-}
-
 /// One block with `bytes` of shared memory.
-fn launch_one_block(
+fn launch_one_block<P: Parameters>(
     lowering: &mut Lowering<'_>,
-    name: &'static str,
+    kernel: KernelOf<P>,
     bytes: usize,
-    arguments: Arguments,
+    parameters: P,
 ) -> Result<()> {
-    let limit = lowering.gpu().shared_bytes;
+    let (name, limit) = (kernel.kernel.name, lowering.gpu().shared_bytes);
     ensure!(
         bytes + SHARED_RESERVED <= limit,
         "{name}: its {bytes} bytes are more than the {limit} of a block"
     );
-    let launch = Launch::linear(kernel(name), 1, THREADS, arguments);
+    let launch = kernel.linear(1, CHOICE_THREADS, parameters);
     lowering.launch(Launch { shared_bytes: bytes as u32, ..launch });
     Ok(())
 }
@@ -38,21 +32,19 @@ fn launch_one_block(
 pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
     match *primitive {
         Primitive::MaskedSoftmax { batch, classes, logits, candidates, index, out } => {
-            let arguments = Arguments::new()
-                .pointer(lowering.address(logits))
-                .pointer(lowering.address(candidates))
-                .pointer(lowering.address(index))
-                .pointer(lowering.address(out))
-                .count(classes);
-            let threads = row_threads(classes);
-            lowering.launch(Launch::linear(kernel("masked_softmax"), batch, threads, arguments));
+            let parameters = kernels::MaskedSoftmax {
+                classes,
+                logits: lowering.address(logits),
+                candidates: lowering.address(candidates),
+                index: lowering.address(index),
+                out: lowering.address(out),
+            };
+            lowering.launch(kernels::MASKED_SOFTMAX.linear(batch, row_threads(classes), parameters));
         }
         Primitive::CountLargest { rows, classes, x, counts } => {
-            let arguments = Arguments::new()
-                .pointer(lowering.address(x))
-                .pointer(lowering.address(counts))
-                .counts(&[rows, classes]);
-            launch_one_block(lowering, "count_largest", classes * size_of::<i32>(), arguments)?;
+            let [x, counts] = [x, counts].map(|tensor| lowering.address(tensor));
+            let parameters = kernels::CountArgmax { rows, classes, x, counts };
+            launch_one_block(lowering, kernels::COUNT_ARGMAX, classes * size_of::<i32>(), parameters)?;
         }
         Primitive::ChooseSamples {
             batch,
@@ -71,21 +63,24 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
         } => {
             let steps = lowering.len(permutations) / batch;
             ensure!(steps > 0, "choose samples: no permutation of the batch");
-            let arguments = Arguments::new()
-                .pointer(lowering.address(logits))
-                .pointer(lowering.address(refined))
-                .pointer(lowering.address(class_prior))
-                .pointer(lowering.address(control))
-                .pointer(lowering.address(permutations))
-                .pointer(lowering.address(step))
-                .pointer(lowering.address(chosen))
-                .pointer(lowering.address(rows))
-                .pointer(lowering.address(partners))
-                .pointer(lowering.address(count))
-                .float(threshold)
-                .counts(&[batch, classes, steps]);
+            let parameters = kernels::ChooseSamples {
+                batch,
+                classes,
+                steps,
+                threshold,
+                logits: lowering.address(logits),
+                pseudo_labels: lowering.address(refined),
+                class_prior: lowering.address(class_prior),
+                control: lowering.address(control),
+                permutations: lowering.address(permutations),
+                step: lowering.address(step),
+                chosen: lowering.address(chosen),
+                rows: lowering.address(rows),
+                partners: lowering.address(partners),
+                count: lowering.address(count),
+            };
             let bytes = batch * (size_of::<f32>() + size_of::<i32>());
-            launch_one_block(lowering, "choose_samples", bytes, arguments)?;
+            launch_one_block(lowering, kernels::CHOOSE_SAMPLES, bytes, parameters)?;
         }
         Primitive::SolarLoss {
             batch,
@@ -103,23 +98,24 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Resul
             d_strong,
             loss_rows,
         } => {
-            let arguments = Arguments::new()
-                .pointer(lowering.address(weak))
-                .pointer(lowering.address(strong))
-                .pointer(lowering.address(refined))
-                .pointer(lowering.optional(mixed.map(|mixed| mixed.logits)))
-                .pointer(lowering.optional(mixed.map(|mixed| mixed.target)))
-                .pointer(lowering.address(confidence))
-                .pointer(lowering.address(index))
-                .pointer(lowering.address(chosen))
-                .pointer(lowering.address(count))
-                .pointer(lowering.address(control))
-                .pointer(lowering.address(d_weak))
-                .pointer(lowering.address(d_strong))
-                .pointer(lowering.optional(mixed.map(|mixed| mixed.d_logits)))
-                .pointer(lowering.address(loss_rows))
-                .count(classes);
-            lowering.launch(Launch::linear(kernel("solar_loss"), batch, row_threads(classes), arguments));
+            let parameters = kernels::SolarLoss {
+                classes,
+                weak: lowering.address(weak),
+                strong: lowering.address(strong),
+                pseudo_labels: lowering.address(refined),
+                mixed: lowering.optional(mixed.map(|mixed| mixed.logits)),
+                mixed_target: lowering.optional(mixed.map(|mixed| mixed.target)),
+                confidence: lowering.address(confidence),
+                index: lowering.address(index),
+                chosen: lowering.address(chosen),
+                count: lowering.address(count),
+                control: lowering.address(control),
+                d_weak: lowering.address(d_weak),
+                d_strong: lowering.address(d_strong),
+                d_mixed: lowering.optional(mixed.map(|mixed| mixed.d_logits)),
+                loss_rows: lowering.address(loss_rows),
+            };
+            lowering.launch(kernels::SOLAR_LOSS.linear(batch, row_threads(classes), parameters));
         }
         _ => bail!("no kernel for the primitive '{}' in this family", primitive.name()),
     }
