@@ -1,7 +1,8 @@
-// Types and small functions that every kernel file shares. No toolkit header is needed: NVRTC alone compiles this.
+// Types and small functions that every kernel file shares. No toolkit header is needed: NVRTC alone compiles
+// this.
 //
-// Activations are stored as bf16 (or as f32 on the checking path) and computed in f32. A kernel that exists for both is a
-// template over the stored type `T`, instantiated by name: `name_bf16`, `name_f32`.
+// Activations are stored as bf16 (or as f32 on the checking path) and computed in f32. A kernel that exists
+// for both is a template over the stored type `T`, instantiated by name: `name_bf16`, `name_f32`.
 #pragma once
 
 typedef unsigned char u8;
@@ -69,10 +70,12 @@ template <> struct Vector<float> {
     }
 };
 
-// Sum and maximum over the 32 lanes of a warp, the same value in every lane. The order of the additions is fixed.
+// Sum and maximum over the 32 lanes of a warp, the same value in every lane. The order of the additions is
+// fixed.
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
     return value;
 }
 
@@ -86,4 +89,6 @@ __device__ __forceinline__ float warp_max(float value) {
 __device__ __forceinline__ int ceiling_divide(int a, int b) { return (a + b - 1) / b; }
 
 // A step, brought within 0..steps: a kernel cannot refuse one beyond what was uploaded.
-__device__ __forceinline__ int bounded_step(const int* step, int steps) { return min(max(*step, 0), steps - 1); }
+__device__ __forceinline__ int bounded_step(const int* step, int steps) {
+    return min(max(*step, 0), steps - 1);
+}

@@ -1,5 +1,5 @@
-// Positions in the step's control block, f32 [CONTROL_LEN] in device memory that the host writes once an epoch, so that one
-// recorded step serves all epochs.
+// Positions in the step's control block, f32 [CONTROL_LEN] in device memory that the host writes once an
+// epoch, so that one recorded step serves all epochs.
 #pragma once
 
 // Learning rate of the epoch.

@@ -1,11 +1,13 @@
-// Convolution in f32 without tensor cores, for checking: forward, gradient of the input, gradient of the weights.
+// Convolution in f32 without tensor cores, for checking: forward, gradient of the input, gradient of the
+// weights.
 //
 // Formulas, tensors (all f32 here), statistics, partial sums and parities as in convolution_forward.cu,
 // convolution_data_gradient.cu and convolution_weight_gradient.cu; any number of channels.
 //
-// Tiles of 64 x 64, 256 threads, 16 values deep, sixteen sums a thread: 8.5 KB of static shared memory (forward with
-// the statistics' tile 25.5 KB), at most 73 registers. A step is 256 FMA a thread against 32 loads from shared memory
-// of 16 bytes; the weights of the data gradient are read with a stride. It is meant to be plain, not to be fast.
+// Tiles of 64 x 64, 256 threads, 16 values deep, sixteen sums a thread: 8.5 KB of static shared memory
+// (forward with the statistics' tile 25.5 KB), at most 73 registers. A step is 256 FMA a thread against 32
+// loads from shared memory of 16 bytes; the weights of the data gradient are read with a stride. It is meant
+// to be plain, not to be fast.
 //
 // Deterministic: a value is one sum in one order; shares as in convolution_weight_gradient.cu.
 #include "convolution.cuh"
@@ -17,8 +19,8 @@ constexpr int DEPTH = 16;
 // Threads of a block.
 constexpr int THREADS = 256;
 
-// The 64 x 64 tile of a block's product, sixteen values a thread, and the two slices it is made from. A thread holds
-// rows 4 (thread / 16).. and columns 4 (thread % 16)...
+// The 64 x 64 tile of a block's product, sixteen values a thread, and the two slices it is made from. A
+// thread holds rows 4 (thread / 16).. and columns 4 (thread % 16)...
 struct Tile {
     float (&a)[DEPTH][TILE + 4];
     float (&b)[DEPTH][TILE + 4];
@@ -44,10 +46,11 @@ struct Tile {
     }
 };
 
-// Of every column of the tile, over its first `rows` rows: the sum and the sum of squared deviations from the tile's
-// mean, into out[0][column] and out[1][column], `width` apart, for the columns below `columns`. A quarter of the
-// threads each takes every fourth row downwards; then the quarters are added in order.
-__device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, float* out, int columns, int width) {
+// Of every column of the tile, over its first `rows` rows: the sum and the sum of squared deviations from the
+// tile's mean, into out[0][column] and out[1][column], `width` apart, for the columns below `columns`. A
+// quarter of the threads each takes every fourth row downwards; then the quarters are added in order.
+__device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, float* out, int columns,
+                                                int width) {
     __shared__ float values[TILE][TILE], sums[4][TILE];
 #pragma unroll
     for (int i = 0; i < 4; ++i)
@@ -70,11 +73,13 @@ __device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, floa
     }
 }
 
-// target = (or +=) the gathering of `source` with w; see convolution_product.cuh, of which this is the plain form. The
-// summed index runs over (tap, channel) without padding, so that three channels cost no more than their share.
+// target = (or +=) the gathering of `source` with w; see convolution_product.cuh, of which this is the plain
+// form. The summed index runs over (tap, channel) without padding, so that three channels cost no more than
+// their share.
 template <bool FORWARD>
-__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, bool accumulate, int width,
-                                               const float* source, const float* w, float* target, float* statistics) {
+__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape,
+                                               bool accumulate, int width, const float* source,
+                                               const float* w, float* target, float* statistics) {
     __shared__ __align__(16) float a[DEPTH][TILE + 4], b[DEPTH][TILE + 4];
     const int tiles = ceiling_divide(width, TILE);
     const int base = blockIdx.x / tiles * TILE, first = blockIdx.x % tiles * TILE;
@@ -87,7 +92,8 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
     for (int at = 0; at < length; at += DEPTH) {
         const int number = (at + k) / gather.channels, channel = (at + k) % gather.channels;
         const bool present = at + k < length;
-        const Cursor cursor = {number / max(gather.columns.taps, 1), number % max(gather.columns.taps, 1), channel};
+        const Cursor cursor = {number / max(gather.columns.taps, 1), number % max(gather.columns.taps, 1),
+                               channel};
         const int offset = cursor.offset(gather), bit = cursor.bit(gather), tap = cursor.weight(gather);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -113,30 +119,36 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
     }
     if constexpr (FORWARD)
         if (statistics)
-            tile_statistics(tile, rows_here, statistics + base / TILE * 2 * width + first, width - first, width);
+            tile_statistics(tile, rows_here, statistics + base / TILE * 2 * width + first, width - first,
+                            width);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution_forward_f32(ConvolutionShape shape, const float* x, const float* w, float* y, float* statistics) {
+    convolution_forward_f32(ConvolutionShape shape, const float* x, const float* w, float* y,
+                            float* statistics) {
     gather_product<true>(forward_gather(shape), shape, false, shape.out_channels, x, w, y, statistics);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution_data_gradient_f32(ConvolutionShape shape, int accumulate, const float* dy, const float* w, float* dx) {
+    convolution_data_gradient_f32(ConvolutionShape shape, int accumulate, const float* dy, const float* w,
+                                  float* dx) {
     gather_product<false>(gradient_gather(shape), shape, accumulate, shape.in_channels, dy, w, dx, nullptr);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution_weight_gradient_f32(ConvolutionShape shape, int share, const float* x, const float* dy, float* partials) {
+    convolution_weight_gradient_f32(ConvolutionShape shape, int share, const float* x, const float* dy,
+                                    float* partials) {
     __shared__ __align__(16) float a[DEPTH][TILE + 4], b[DEPTH][TILE + 4];
-    const int columns = shape.kernel * shape.kernel * shape.in_channels, tiles = ceiling_divide(columns, TILE);
+    const int columns = shape.kernel * shape.kernel * shape.in_channels,
+              tiles = ceiling_divide(columns, TILE);
     const int first_out = blockIdx.x / tiles * TILE, first_column = blockIdx.x % tiles * TILE;
     const int start = blockIdx.y * share;
     const int end = min(start + share, shape.batch * shape.out_height * shape.out_width);
 
     const int line = threadIdx.x / TILE, out = first_out + threadIdx.x % TILE;
     const int column = first_column + threadIdx.x % TILE, tap = column / shape.in_channels;
-    const int tap_row = tap / shape.kernel - shape.kernel / 2, tap_column = tap % shape.kernel - shape.kernel / 2;
+    const int tap_row = tap / shape.kernel - shape.kernel / 2,
+              tap_column = tap % shape.kernel - shape.kernel / 2;
     Tile tile = {a, b, {}};
     for (int at = start; at < end; at += DEPTH) {
 #pragma unroll
@@ -145,7 +157,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             const Pixel pixel = Pixel::at(shape, at + k);
             const bool present = pixel.index < end;
             const int y = pixel.row * shape.stride + tap_row, z = pixel.column * shape.stride + tap_column;
-            const bool inside = present && column < columns && (u32)y < (u32)shape.height && (u32)z < (u32)shape.width;
+            const bool inside =
+                present && column < columns && (u32)y < (u32)shape.height && (u32)z < (u32)shape.width;
             a[k][threadIdx.x % TILE] =
                 present && out < shape.out_channels ? dy[pixel.index * shape.out_channels + out] : 0.0f;
             b[k][threadIdx.x % TILE] =

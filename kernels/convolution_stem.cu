@@ -1,22 +1,22 @@
-// Convolution of few channels (the first layer), forward and gradient of the weights, on the tensor cores. It has no
-// data gradient: nothing is learned below it.
+// Convolution of few channels (the first layer), forward and gradient of the weights, on the tensor cores. It
+// has no data gradient: nothing is learned below it.
 //
 //   y[p, n] = sum over k of patch[p, k] w[n, k]          dw[n, k] = sum over p of dy[p, n] patch[p, k]
 //
-// k = (r, s, c) flattened, kernel^2 Cin <= 32 values (27 of a colour image), one step of the tensor cores filled up
-// with zeros. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y and dy [images, OH, OW, Cout] bf16, Cout a
-// multiple of 8; dw, partial sums [shares, Cout, kernel^2 Cin] and `statistics` f32, as in convolution_forward.cu and
-// convolution_weight_gradient.cu.
+// k = (r, s, c) flattened, kernel^2 Cin <= 32 values (27 of a colour image), one step of the tensor cores
+// filled up with zeros. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y and dy [images, OH, OW, Cout]
+// bf16, Cout a multiple of 8; dw, partial sums [shares, Cout, kernel^2 Cin] and `statistics` f32, as in
+// convolution_forward.cu and convolution_weight_gradient.cu.
 //
-// A pixel has 6 bytes, too few for cp.async: a warp gathers patches, one pixel at a time and a value a lane, from lines
-// that the L1 cache holds.
+// A pixel has 6 bytes, too few for cp.async: a warp gathers patches, one pixel at a time and a value a lane,
+// from lines that the L1 cache holds.
 //
-// forward          grid [ceil(pixels / 128) * ceil(Cout / 64)], 256 threads, 18 KB dynamic shared memory, 76 registers
-// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers (sm_86); 128 pixels a step
+// forward          grid [ceil(pixels / 128) * ceil(Cout / 64)], 256 threads, 18 KB of shared, 76 registers
+// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers; 128 pixels a step
 //
-// Cost: 2 pixels Cout kernel^2 Cin FLOPs, 26 FLOP a byte at 64 channels: bound by writing y, or reading dy (prediction;
-// in forward the instructions are close, about 1,400 a warp and tile against 16 KB of y). Deterministic: as the other
-// convolutions.
+// Cost: 2 pixels Cout kernel^2 Cin FLOPs, 26 FLOP a byte at 64 channels: bound by writing y, or reading dy
+// (prediction; in forward the instructions are close, about 1,400 a warp and tile against 16 KB of y).
+// Deterministic: as the other convolutions.
 #include "convolution_product.cuh"
 
 // Values of the largest patch of a pixel.
@@ -44,12 +44,12 @@ struct PatchElement {
     }
 };
 
-// Lays the patches of ROWS pixels from `first` on into a tile [ROWS][32], zeros outside the image, after the last
-// element and from pixel `end` on. A warp takes neighbouring pixels, a lane one element of each, so that all but the
-// two comparisons with the image's edges is the same for the whole warp.
+// Lays the patches of ROWS pixels from `first` on into a tile [ROWS][32], zeros outside the image, after the
+// last element and from pixel `end` on. A warp takes neighbouring pixels, a lane one element of each, so that
+// all but the two comparisons with the image's edges is the same for the whole warp.
 template <int ROWS, int THREADS>
-__device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& shape, const PatchElement& element,
-                                            const bf16* x, int first, int end) {
+__device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& shape,
+                                            const PatchElement& element, const bf16* x, int first, int end) {
     const int SHARE = ROWS / (THREADS / 32), lane = threadIdx.x % 32, row = threadIdx.x / 32 * SHARE;
     const Pixel start = Pixel::at(shape, first + row);
     const int line_end = shape.out_width * shape.stride, image_end = shape.out_height * shape.stride;
@@ -58,7 +58,8 @@ __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& sh
     bf16 values[SHARE];
 #pragma unroll
     for (int i = 0; i < SHARE; ++i) {
-        const bool inside = element.present & (start.index + i < end) & ((u32)(y + element.row) < (u32)shape.height) &
+        const bool inside = element.present & (start.index + i < end) &
+                            ((u32)(y + element.row) < (u32)shape.height) &
                             ((u32)(z + element.column) < (u32)shape.width);
         values[i].bits = 0;
         if (inside) values[i] = x[from];
@@ -76,7 +77,8 @@ __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& sh
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
-    convolution_stem_forward(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {
+    convolution_stem_forward(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y,
+                             float* statistics) {
     typedef Product<ROWS, COLUMNS, PATCH, 4, 2, true, true> P;
     static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];
@@ -99,11 +101,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
     product.clear();
     product.add(shared_address(shared), shared_address(weights));
     __syncthreads();
-    finish(product, shared, gather, y, base, first, shape.out_channels, false, statistics);
+    finish(product, shared, gather, base, first, shape.out_channels, false, y, statistics);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3)
-    convolution_stem_weight_gradient(ConvolutionShape shape, int share, const bf16* x, const bf16* dy, float* partials) {
+    convolution_stem_weight_gradient(ConvolutionShape shape, int share, const bf16* x, const bf16* dy,
+                                     float* partials) {
     typedef Product<WEIGHT_ROWS, PATCH, WEIGHT_PIXELS, 4, 2, false, false> P;
     static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];

@@ -7,5 +7,6 @@ constexpr int LAST_LOSS = 0;
 constexpr int LOSS = 1;
 // Rows whose weak view's largest logit is the true class.
 constexpr int CORRECT = 2;
-// From here on `count_finite_steps` watches: n after n steps that were all finite, -n where step n (from 1) was the first that was not.
+// From here on `count_finite_steps` watches: n after n steps that were all finite, -n where step n (from 1)
+// was the first that was not.
 constexpr int WATCHED = 3;

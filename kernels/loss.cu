@@ -1,18 +1,21 @@
 // The pair loss of CORR with its gradient, the disambiguation of confidence rows, and the counters of both.
 //
-// Letters as in RECORDS (Hong et al., ICLR 2023) and CORR: B samples of K classes, views v = w (weak), s (strong), logits z^v,
-// p^v = softmax(z^v), confidence row c, candidate row s, log-prior ln(pi + eps), eps = EPSILON.
+// Letters as in RECORDS (Hong et al., ICLR 2023) and CORR: B samples of K classes, views v = w (weak), s
+// (strong), logits z^v, p^v = softmax(z^v), confidence row c, candidate row s, log-prior ln(pi + eps), eps =
+// EPSILON.
 //
-//   loss of a sample  sum over v of { sum_{k: c_k=0} -ln(|1-p_k|+eps)  +  sum_{k: c_k!=0} c_k ln c_k - c_k ln p_k }
+//   loss of a sample  sum over v of { sum_{c_k=0} -ln(|1-p_k|+eps) + sum_{c_k!=0} c_k (ln c_k - ln p_k) }
 //   gradient          dz_k = (p_k (g_k - sum_j p_j g_j) + p_k C - c_k) / B,
 //                     g_k = [c_k=0] sign(1-p_k) / (|1-p_k|+eps), 0 at p_k = 1;  C = sum c
 //   CORR              r = sqrt([c>0] p^w p^s);                          c' = r / (sum r + eps)
-//   CORR, debiased    q^v = softmax(z^v - ln(pi+eps)); r = s q^w q^s;  r /= sum r + eps;  r = sqrt r;  c' = r / (sum r + eps)
+//   CORR, debiased    q^v = softmax(z^v - ln(pi+eps)); r = s q^w q^s; r /= sum r + eps; r = sqrt r;
+//                     c' = r / (sum r + eps)
 #include "control.cuh"
 #include "counter.cuh"
 #include "loss_row.cuh"
 
-// What a launch of the pair kernels reads and writes. Every row of `confidence` that `index` names belongs to one sample.
+// What a launch of the pair kernels reads and writes. Every row of `confidence` that `index` names belongs to
+// one sample.
 struct Pair {
     int batch, classes;      // B, K
     int debiased;            // which disambiguation
@@ -26,12 +29,15 @@ struct Pair {
     float* loss_rows;        // f32 [B]
 };
 
-__device__ __forceinline__ bool updates(const Pair& pair) { return pair.control != nullptr && pair.control[UPDATE] != 0.0f; }
+__device__ __forceinline__ bool updates(const Pair& pair) {
+    return pair.control != nullptr && pair.control[UPDATE] != 0.0f;
+}
 
 // Warps of a block of the kernels that give a row to a warp.
 constexpr int PAIR_WARPS = 2;
 
-// The classes of a row in a warp's registers: class k in register k / 32 of lane k % 32. do(i, k) for those that there are.
+// The classes of a row in a warp's registers: class k in register k / 32 of lane k % 32. do(i, k) for those
+// that there are.
 template <int N, typename Do> __device__ __forceinline__ void for_classes(int classes, Do apply) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
@@ -50,7 +56,8 @@ template <int N> __device__ __forceinline__ float warp_total(const float (&value
 
 // Softmax of the values of a warp's registers; lanes beyond the row hold -inf and get 0.
 template <int N>
-__device__ __forceinline__ void warp_softmax(const float (&z)[N], float (&p)[N], float& most, float& log_sum) {
+__device__ __forceinline__ void warp_softmax(const float (&z)[N], float (&p)[N], float& most,
+                                             float& log_sum) {
     most = -infinity();
 #pragma unroll
     for (int i = 0; i < N; ++i) most = fmaxf(most, z[i]);
@@ -65,8 +72,9 @@ __device__ __forceinline__ void warp_softmax(const float (&z)[N], float (&p)[N],
 
 // This lane's part of the loss of a view, whose softmax is p; d = the gradient.
 template <int N>
-__device__ __forceinline__ float view_loss(int classes, float scale, const float (&z)[N], const float (&p)[N], float most,
-                                           float log_sum, const float (&c)[N], float total, float loss, float* d) {
+__device__ __forceinline__ float view_loss(int classes, float scale, const float (&z)[N], const float (&p)[N],
+                                           float most, float log_sum, const float (&c)[N], float total,
+                                           float loss, float* d) {
     float g[N], weighted = 0.0f;
 #pragma unroll
     for (int i = 0; i < N; ++i) g[i] = 0.0f;
@@ -77,13 +85,15 @@ __device__ __forceinline__ float view_loss(int classes, float scale, const float
         weighted += p[i] * part.g;
     });
     weighted = warp_sum(weighted);
-    for_classes<N>(classes, [&](int i, int k) { d[k] = scale * (p[i] * (g[i] - weighted) + p[i] * total - c[i]); });
+    for_classes<N>(classes,
+                   [&](int i, int k) { d[k] = scale * (p[i] * (g[i] - weighted) + p[i] * total - c[i]); });
     return loss;
 }
 
 // The new confidence row from r = p^w p^s (debiased: q^w q^s) and the old row c.
 template <int N>
-__device__ __forceinline__ void store_confidence(const Pair& pair, size_t sample, float (&r)[N], const float (&c)[N]) {
+__device__ __forceinline__ void store_confidence(const Pair& pair, size_t sample, float (&r)[N],
+                                                 const float (&c)[N]) {
     const int classes = pair.classes;
     if (pair.debiased) {
         const u8* candidates = pair.candidates + sample * classes;
@@ -105,13 +115,16 @@ __device__ __forceinline__ void store_confidence(const Pair& pair, size_t sample
 
 // Loss, disambiguation or both for rows of at most 32 N classes.
 //
-// One warp a sample; blocks of two warps, ceil(B/2) of them; no shared memory.
-// Doing both at once reads the logits and the row once: 12 BK + 4 BK (+ BK candidates) bytes in, 8 BK + 4 BK + 4 B out, which is
-// the least possible. About 120 BK operations, 8 logarithms, exponentials, divisions and roots among them a class: a batch of
-// 256 fills a third of a large GPU's warp slots once, so the time is that of one row's chain of loads and shuffles.
-// The loss of a row is summed in f32: at most N + 5 additions lie on the way of a term, an error below (N + 5) 2^-24 of the
-// sum of the terms' sizes, about what storing the row as f32 rounds away, without the slow f64 units.
-// The old row is in registers before the new one is stored, so the loss reads the old. Sums are over lanes in a fixed order.
+// Launch: one warp a sample; blocks of PAIR_WARPS warps, ceil(B / PAIR_WARPS) of them; no shared memory.
+// Cost: doing both at once reads the logits and the row once: 12 BK + 4 BK (+ BK candidates) bytes in, 8 BK +
+// 4 BK + 4 B out, which is the least possible. About 120 BK operations, 8 logarithms, exponentials, divisions
+// and roots among them a class: a batch of 256 fills a third of a large GPU's warp slots once, so the time is
+// that of one row's chain of loads and shuffles.
+// Accuracy: the loss of a row is summed in f32; at most N + 5 additions lie on the way of a term, an error
+// below (N + 5) 2^-24 of the sum of the terms' sizes, about what storing the row as f32 rounds away, without
+// the slow f64 units.
+// Deterministic: sums are over lanes in a fixed order. The old row is in registers before the new one is
+// stored, so the loss reads the old.
 template <int N> __device__ __forceinline__ void pair_rows(const Pair& pair) {
     const int batch = pair.batch, classes = pair.classes;
     const int b = blockIdx.x * PAIR_WARPS + threadIdx.x / 32;
@@ -156,8 +169,10 @@ template <int N> __device__ __forceinline__ void pair_rows(const Pair& pair) {
     if (update) store_confidence(pair, sample, r, c);
 }
 
-#define PAIR(NAME, REGISTERS) \
-    extern "C" __global__ void __launch_bounds__(32 * PAIR_WARPS) NAME(Pair pair) { pair_rows<REGISTERS>(pair); }
+#define PAIR(NAME, REGISTERS)                                                       \
+    extern "C" __global__ void __launch_bounds__(32 * PAIR_WARPS) NAME(Pair pair) { \
+        pair_rows<REGISTERS>(pair);                                                 \
+    }
 
 PAIR(pair_32, 1)
 PAIR(pair_64, 2)
@@ -177,7 +192,8 @@ __device__ __forceinline__ void wide_loss(const BlockTeam& team, const Pair& pai
 }
 
 // The disambiguation of a confidence row by a block.
-__device__ __forceinline__ void wide_confidence(const BlockTeam& team, const Pair& pair, size_t sample, float* row) {
+__device__ __forceinline__ void wide_confidence(const BlockTeam& team, const Pair& pair, size_t sample,
+                                                float* row) {
     const int classes = pair.classes, step = team.threads();
     const bool debiased = pair.debiased != 0;
     const float* weak = pair.logits + blockIdx.x * (size_t)classes;
@@ -202,12 +218,16 @@ __device__ __forceinline__ void wide_confidence(const BlockTeam& team, const Pai
     for (int k = threadIdx.x; k < classes; k += step) row[k] = root(k) / sum;
 }
 
-// The same for any number of classes: one block a sample, thread t takes classes t, t + WIDE_THREADS, ...
-//
-// Nothing is kept between the passes: a row of 10,000 classes stays in the L1 cache and its exponentials are computed anew,
-// about five times a view. 32 bytes of shared memory. A term of the loss passes K/256 + 12 additions.
-// Each thread reads and overwrites its own classes of the row only, after every sum over the old row is made.
+// Threads of a block of pair_wide.
 constexpr int WIDE_THREADS = 32 * ROW_WARPS;
+
+// The same for any number of classes.
+//
+// Launch: one block a sample, thread t takes classes t, t + WIDE_THREADS, ...; 32 bytes of shared memory.
+// Cost: nothing is kept between the passes: a row of 10,000 classes stays in the L1 cache and its
+// exponentials are computed anew, about five times a view. A term of the loss passes K/256 + 12 additions.
+// Deterministic: each thread reads and overwrites its own classes of the row only, after every sum over the
+// old row is made.
 
 extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 3) pair_wide(Pair pair) {
     __shared__ float scratch[ROW_WARPS];
@@ -222,12 +242,13 @@ extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 3) pair_wide(Pair pai
 constexpr int STEP_THREADS = 1024;
 constexpr int STEP_WARPS = STEP_THREADS / 32;
 
-// Counters of a step: counters[0] = mean of loss_rows; counters[1] += that; counters[2] += rows whose largest weak logit is the
-// true class. `logits` f32 [2B,K], weak rows first, `labels` i32 [N], `index` i32 [B], `loss_rows` f32 [B], `counters` f32 [3].
+// Counters of a step: counters[0] = mean of loss_rows; counters[1] += that; counters[2] += rows whose largest
+// weak logit is the true class. `logits` f32 [2B,K], weak rows first, `labels` i32 [N], `index` i32 [B],
+// `loss_rows` f32 [B], `counters` f32 [3].
 //
-// One block of 32 warps: a warp takes rows w, w+32, ... The losses are added in f64, as the CPU does, by one warp alone: a small GPU
-// has few f64 units, and the other warps are at their rows meanwhile. The order is fixed. Reads 4BK + 8B bytes. 128 bytes of shared
-// memory.
+// One block of 32 warps: a warp takes rows w, w+32, ... The losses are added in f64, as the CPU does, by one
+// warp alone: a small GPU has few f64 units, and the other warps are at their rows meanwhile. The order is
+// fixed. Reads 4BK + 8B bytes. 128 bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     step_statistics(int batch, int classes, const float* logits, const int* labels, const int* index,
                     const float* loss_rows, float* counters) {
@@ -252,10 +273,12 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     }
 }
 
-// Whether all of `values` f32 [len] are finite: counters[slot] = n >= 0 becomes n + 1 if they are, -(n + 1) if not; a negative one
-// stays. So the first step of an epoch that went wrong is known without a word to the host.
+// Whether all of `values` f32 [len] are finite: counters[slot] = n >= 0 becomes n + 1 if they are, -(n + 1)
+// if not; a negative one stays. So the first step of an epoch that went wrong is known without a word to the
+// host.
 //
-// One block of 32 warps reads 4 len bytes once, some ten thousand values: bound by latency. 128 bytes of shared memory.
+// One block of 32 warps reads 4 len bytes once, some ten thousand values: bound by latency. 128 bytes of
+// shared memory.
 extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     count_finite_steps(int len, int slot, const float* values, float* counters) {
     __shared__ int counts[STEP_WARPS];
@@ -272,15 +295,17 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 // Warps of a block of confidence_statistics, each of which takes 32 rows at a time.
 constexpr int CONFIDENCE_WARPS = 8;
 
-// Sums of a slice of the rows: sums f64 [blocks] of the rows' first maxima, hits i32 [blocks] of rows whose first maximum is the
-// true class. `confidence` f32 [N,K], `labels` i32 [N]. `candidates` u8 [N,K] may be null; where it is not, maxima are among them.
+// Sums of a slice of the rows: sums f64 [blocks] of the rows' first maxima, hits i32 [blocks] of rows whose
+// first maximum is the true class. `confidence` f32 [N,K], `labels` i32 [N]. `candidates` u8 [N,K] may be
+// null; where it is not, maxima are among them.
 //
-// Blocks of 8 warps; a warp takes 32 consecutive rows at a time, groups w, w + 8 * blocks, ...; lane r keeps the figures of row r,
-// so that the f64 units, 1/64 as fast as the f32 ones on small GPUs, add once in 32 rows. Reads 4NK + 4N bytes once: bound by
-// memory. Groups belong to warps by number, so the order of all sums is fixed. 96 bytes of shared memory.
+// Blocks of 8 warps; a warp takes 32 consecutive rows at a time, groups w, w + 8 * blocks, ...; lane r keeps
+// the figures of row r, so that the f64 units, 1/64 as fast as the f32 ones on small GPUs, add once in 32
+// rows. Reads 4NK + 4N bytes once: bound by memory. Groups belong to warps by number, so the order of all
+// sums is fixed. 96 bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(32 * CONFIDENCE_WARPS)
-    confidence_statistics(int rows, int classes, const float* confidence, const u8* candidates, const int* labels,
-                          double* sums, int* hits) {
+    confidence_statistics(int rows, int classes, const float* confidence, const u8* candidates,
+                          const int* labels, double* sums, int* hits) {
     __shared__ double scratch[CONFIDENCE_WARPS];
     __shared__ int counts[CONFIDENCE_WARPS];
     const int lane = threadIdx.x % 32, warp = blockIdx.x * CONFIDENCE_WARPS + threadIdx.x / 32;
@@ -293,8 +318,8 @@ extern "C" __global__ void __launch_bounds__(32 * CONFIDENCE_WARPS)
         for (int r = 0; r < count; ++r) {
             const size_t at = (first + r) * (size_t)classes;
             const Argmax best = candidates == nullptr
-                                     ? warp_argmax(confidence + at, classes, lane)
-                                     : warp_argmax_among(confidence + at, candidates + at, classes, lane);
+                                    ? warp_argmax(confidence + at, classes, lane)
+                                    : warp_argmax_among(confidence + at, candidates + at, classes, lane);
             if (lane == r) mine = best;
         }
         sum += (double)mine.value;

@@ -1,19 +1,26 @@
-// Losses of one or two views by kind, renewals of confidence rows by rule from one view, and both of the same rows in one launch.
+// Losses of one or two views by kind, disambiguation of confidence rows by rule from one view, and both of
+// the same rows in one launch.
 //
-// The losses are those of loss_row.cuh. A renewal takes p from the logits less the log-prior where there is one:
-//   positive          PRODEN   c <- [c>0] p / sum                Lv et al., "Progressive identification of true labels", ICML 2020
-//   candidates        CC       c <- s p / sum                    Feng et al., "Provably consistent partial-label learning", NeurIPS
-//                                                                2020; SoLar (Wang et al., NeurIPS 2022) as well
-//   leveraged         LW       p / sum over s, and over the rest Wen et al., "Leveraged weighted loss", ICML 2021
-//   activation value  CAVL     one-hot at the first candidate of largest |z - 1| z     Zhang et al., ICLR 2022
-// The softmax over some of the classes is taken from log-probabilities over all, less their own largest: no sum underflows, and a NaN
-// anywhere in the row shows.
+// The losses are those of loss_row.cuh. A disambiguation takes p from the logits less the log-prior where
+// there is one:
+//   positive          PRODEN   c <- [c>0] p / sum
+//   candidates        CC       c <- s p / sum                     SoLar as well
+//   leveraged         LW       p / sum over s, and over the rest
+//   activation value  CAVL     one-hot at the first candidate of largest |z - 1| z
+// The softmax over some of the classes is taken from log-probabilities over all, less their own largest: no
+// sum underflows, and a NaN anywhere in the row shows.
 //
-// Grid B: a block a sample, of one warp for up to 128 classes, of eight from 897 on. 32 bytes of shared memory.
-// Bytes: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) a sample, and writes 4 VK (+ 4 K), the least; passes
-// after the first find them in the L1 cache. A loss costs about 60 operations a class and view: 256 samples are a few microseconds of
-// one chain of loads, exponentials and shuffles, whatever the GPU.
-// Sums are over threads by number: the same bits every run.
+// Tensors: in LossRows and ConfidenceRows below.
+// Launch: grid B, a block a sample, of one warp for up to 128 classes, of eight from 897 on. 32 bytes of
+// shared memory.
+// Cost: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) a sample, and writes 4 VK (+ 4
+//   K), the least; passes after the first find them in the L1 cache. A loss costs about 60 operations a class
+//   and view: 256 samples are a few microseconds of one chain of loads, exponentials and shuffles, whatever
+//   the GPU.
+// Deterministic: sums are over threads by number.
+// Source: PRODEN: Lv et al., "Progressive identification of true labels", ICML 2020; CC: Feng et al.,
+//   "Provably consistent partial-label learning", NeurIPS 2020; SoLar: Wang et al., NeurIPS 2022; LW: Wen et
+//   al., "Leveraged weighted loss", ICML 2021; CAVL: Zhang et al., ICLR 2022.
 #include "control.cuh"
 #include "loss_row.cuh"
 
@@ -65,16 +72,18 @@ struct ConfidenceRows {
     float* confidence;       // c f32 [N,K]
 };
 
-// row[k] = the softmax of log_p(k) over the classes that are inside(k); the others stay. inside(k) may read row[k].
+// row[k] = the softmax of log_p(k) over the classes that are inside(k); the others stay. inside(k) may read
+// row[k].
 template <typename LogP, typename Inside>
-__device__ __forceinline__ void partial_softmax(const BlockTeam& team, int classes, float* row, LogP log_p, Inside inside) {
+__device__ __forceinline__ void partial_softmax(const BlockTeam& team, int classes, float* row, LogP log_p,
+                                                Inside inside) {
     const Normaliser n = normaliser(team, classes, log_p, inside);
     for (int k = team.thread(); k < classes; k += team.threads())
         if (inside(k)) row[k] = n.p(log_p(k));
 }
 
-// The first class of the largest value(k) among those inside(k), by one warp, in every lane; -1 where none is inside. A NaN is never
-// larger, and nothing is larger than a NaN that stands first.
+// The first class of the largest value(k) among those inside(k), by one warp, in every lane; -1 where none is
+// inside. A NaN is never larger, and nothing is larger than a NaN that stands first.
 template <typename Value, typename Inside>
 __device__ __forceinline__ int warp_argmax_inside(int classes, Value value, Inside inside) {
     const int lane = threadIdx.x % 32, none = 0x7fffffff;
@@ -82,7 +91,8 @@ __device__ __forceinline__ int warp_argmax_inside(int classes, Value value, Insi
     for (int k = lane; k < classes && first == none; k += 32)
         if (inside(k)) first = k;
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(0xffffffffu, first, distance));
+    for (int distance = 16; distance > 0; distance /= 2)
+        first = min(first, __shfl_xor_sync(0xffffffffu, first, distance));
     if (first == none) return -1;
     Argmax best = {value(first), first};
     for (int k = lane; k < classes; k += 32)
@@ -90,7 +100,8 @@ __device__ __forceinline__ int warp_argmax_inside(int classes, Value value, Insi
     return warp_argmax(best).at;
 }
 
-template <Rule RULE> __device__ __forceinline__ void disambiguate(const ConfidenceRows& rows, const BlockTeam& team) {
+template <Rule RULE>
+__device__ __forceinline__ void disambiguate(const ConfidenceRows& rows, const BlockTeam& team) {
     if (rows.control[UPDATE] == 0.0f) return;
     const int b = blockIdx.x, classes = rows.classes, step = team.threads();
     const size_t sample = rows.index[b];
@@ -120,10 +131,10 @@ template <Rule RULE> __device__ __forceinline__ void disambiguate(const Confiden
 // Blocks of a multiprocessor: bounds registers to 64.
 constexpr int BLOCKS = 4;
 
-#define LOSS(NAME, KIND) \
+#define LOSS(NAME, KIND)                                                                       \
     extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(LossRows rows) { \
-        __shared__ float scratch[ROW_WARPS]; \
-        loss<KIND>(rows, {scratch}); \
+        __shared__ float scratch[ROW_WARPS];                                                   \
+        loss<KIND>(rows, {scratch});                                                           \
     }
 
 LOSS(loss_consistency, CONSISTENCY)
@@ -132,10 +143,10 @@ LOSS(loss_leveraged_sigmoid, LEVERAGED_SIGMOID)
 LOSS(loss_leveraged_cross_entropy, LEVERAGED_CROSS_ENTROPY)
 LOSS(loss_candidate_sum, CANDIDATE_SUM)
 
-#define DISAMBIGUATE(NAME, RULE) \
+#define DISAMBIGUATE(NAME, RULE)                                                                     \
     extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(ConfidenceRows rows) { \
-        __shared__ float scratch[ROW_WARPS]; \
-        disambiguate<RULE>(rows, {scratch}); \
+        __shared__ float scratch[ROW_WARPS];                                                         \
+        disambiguate<RULE>(rows, {scratch});                                                         \
     }
 
 DISAMBIGUATE(disambiguate_positive, POSITIVE)
@@ -143,19 +154,21 @@ DISAMBIGUATE(disambiguate_candidates, CANDIDATES)
 DISAMBIGUATE(disambiguate_leveraged, LEVERAGED)
 DISAMBIGUATE(disambiguate_activation_value, ACTIVATION_VALUE)
 
-// The loss of one view against the old confidence rows, then their disambiguation: a thread reads and overwrites its own classes
-// only, so the loss has read them all when the first is written.
+// The loss of one view against the old confidence rows, then their disambiguation: a thread reads and
+// overwrites its own classes only, so the loss has read them all when the first is written.
 template <LossKind KIND, Rule RULE>
 __device__ __forceinline__ void loss_and_disambiguate(const ConfidenceRows& rows, float beta, float* d_logits,
                                                       float* loss_rows, const BlockTeam& team) {
-    loss<KIND>({rows.classes, 1, 0, beta, rows.logits, rows.index, rows.confidence, rows.candidates, nullptr, d_logits,
-                loss_rows}, team);
+    loss<KIND>({rows.classes, 1, 0, beta, rows.logits, rows.index, rows.confidence, rows.candidates, nullptr,
+                d_logits, loss_rows},
+               team);
     disambiguate<RULE>(rows, team);
 }
 
-#define LOSS_AND_DISAMBIGUATE(NAME, KIND, RULE) \
-    extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(ConfidenceRows rows, float beta, float* d_logits, float* loss_rows) { \
-        __shared__ float scratch[ROW_WARPS]; \
+#define LOSS_AND_DISAMBIGUATE(NAME, KIND, RULE)                                        \
+    extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS)               \
+        NAME(ConfidenceRows rows, float beta, float* d_logits, float* loss_rows) {     \
+        __shared__ float scratch[ROW_WARPS];                                           \
         loss_and_disambiguate<KIND, RULE>(rows, beta, d_logits, loss_rows, {scratch}); \
     }
 

@@ -1,18 +1,21 @@
-// SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat arrays.
+// SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat
+// arrays.
 //
 //   g <- g + wd p        v <- mu v + g        p <- p - lr v        copy = p, rounded
 //
-// PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance of initialization and
-// momentum in deep learning", 2013, section 2, with the learning rate applied to the velocity when it is used.
-//
-// gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len` arbitrary. lr = control[LEARNING_RATE]
-// lies in device memory, so that one recorded step serves all epochs.
-//
-// A thread owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are contiguous, and eight bytes
-// of the copy. The last len % 4 elements are done one by one by the thread after the last full vector.
-// Grid: ceil(ceil(len / 4) / 256); block: 256; no shared memory, 26 registers.
-// Bytes: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
-// Bits are the CPU's: every product and sum is rounded on its own, as Rust compiles them, never contracted into an fma.
+// Tensors: gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len`
+//   arbitrary. lr = control[LEARNING_RATE] lies in device memory, so that one recorded step serves all
+//   epochs.
+// Launch: grid ceil(ceil(len / ELEMENTS) / THREADS), block THREADS; no shared memory, 26 registers. A thread
+//   owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are contiguous, and
+//   eight bytes of the copy. The last len % 4 elements are done one by one by the thread after the last full
+//   vector.
+// Cost: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
+// Deterministic: the bits are the CPU's. Every product and sum is rounded on its own, as Rust compiles them,
+//   never contracted into an fma.
+// Source: PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance
+//   of initialization and momentum in deep learning", 2013, section 2, with the learning rate applied to the
+//   velocity when it is used.
 #include "common.cuh"
 #include "control.cuh"
 
@@ -21,15 +24,17 @@ constexpr int THREADS = 256;
 // Elements of a thread.
 constexpr int ELEMENTS = 4;
 
-__device__ __forceinline__ void store4(float* to, const float (&values)[ELEMENTS]) { Vector<float>::store(to, values); }
+__device__ __forceinline__ void store4(float* to, const float (&values)[ELEMENTS]) {
+    Vector<float>::store(to, values);
+}
 
 __device__ __forceinline__ void store4(bf16* to, const float (&values)[ELEMENTS]) {
     *reinterpret_cast<uint2*>(to) =
         make_uint2(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]));
 }
 
-__device__ __forceinline__ void update(float rate, float momentum, float weight_decay, float gradient, float& velocity,
-                                       float& parameter) {
+__device__ __forceinline__ void update(float rate, float momentum, float weight_decay, float gradient,
+                                       float& velocity, float& parameter) {
     const float decayed = __fadd_rn(gradient, __fmul_rn(weight_decay, parameter));
     velocity = __fadd_rn(__fmul_rn(momentum, velocity), decayed);
     parameter = __fsub_rn(parameter, __fmul_rn(rate, velocity));
@@ -77,15 +82,16 @@ __device__ __forceinline__ void convert(int len, const float* __restrict__ from,
     }
 }
 
-#define CONVERT(NAME, T) \
+#define CONVERT(NAME, T)                                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const float* from, T* to) { \
-        convert(len, from, to); \
+        convert(len, from, to);                                                                     \
     }
 
 CONVERT(convert_bf16, bf16)
 CONVERT(convert_f32, float)
 
-// into [len] += x [len], f32. Grid and block as sgd; 12 bytes an element, the least. The CPU's bits: one sum an element.
+// into [len] += x [len], f32. Grid and block as sgd; 12 bytes an element, the least. The CPU's bits: one sum
+// an element.
 extern "C" __global__ void __launch_bounds__(THREADS)
     add(int len, const float* __restrict__ x, float* __restrict__ into) {
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;

@@ -1,27 +1,32 @@
 // The label refinery of SoLar (Wang et al., NeurIPS 2022) in one cooperative launch.
 //
-//   A = P^lambda, P = [queue; M] f32 [n,K] of predicted candidates' probabilities, or M alone while the queue is not full
-//   b = 1/n;  rounds of  a_k = r_k / sum_j A_jk b_j,   b_j = (1/n) / sum_k A_jk a_k;   result of row j: A_jk b_j a_k n
-// The error sum a + sum b is looked at every so many rounds; NaN, or a result that is not finite, starts one relaxed attempt, where
-// zeros of P count as `relaxation` and the result is 0 there.
+//   A = P^power (the paper's lambda), P = [queue; M] f32 [n,K] of predicted candidates' probabilities, or M
+//   alone while the queue is not full
+//   b = 1/n;  rounds of  a_k = r_k / sum_j A_jk b_j,   b_j = (1/n) / sum_k A_jk a_k
+//   result of row j: A_jk b_j a_k n
+// The error sum a + sum b is looked at every so many rounds; NaN, or a result that is not finite, starts one
+// relaxed attempt, where zeros of P count as `relaxation` and the result is 0 there.
 //
-// Tensors  predictions M f32 [B,K], queue f32 [L,K] (null if L = 0), class_prior r f32 [K], all row-major;
-//          pseudo_labels f32 [B,K], the rows of M; outcome f32 [OUTCOME_LEN];
-//          barrier u32 [2], both 0 before the first launch; partials f32 [2][blocks][K+1] of workspace.
-// Grid     at most one block of 512 threads a multiprocessor, all resident: they meet at a barrier of their own once a round.
-//          Block i owns the rows i*m ... (i+1)*m of P, m = ceil(n / blocks).
-// Memory   `sinkhorn_resident` keeps the block's slice of A in shared memory for all rounds, with a column of ones whose sum with b is
-//          sum b: (m + 2)(K + 1) + m + 512 floats, 86 KB of the 99 KB for 16,640 x 100 on 82 multiprocessors. P is then read once from
-//          memory, 4nK bytes, the least possible, and a round costs two passes over the slice and 4(K+1) bytes from every block to
-//          every block through L2: 2.7 MB in all for K = 100 and 82 blocks. `sinkhorn_streaming`, for what does not fit, reads P twice
-//          a round instead.
-// Work     4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 52 barriers and the chains of additions
-//          set the time, not FLOPs or bytes.
-// One barrier a round: a block scales its rows by a, then sums its new A b and b at once, and hands K + 1 partial sums to all;
-// the partial sums have two buffers in turn, so a fast block never overwrites what a slow one still reads.
-// Bits     every block adds the same partial sums in the same order, so all of them compute the same a, the same error and take the
-//          same decisions; sums within a block are over rows cut by thread number. The same GPU gives the same bits.
-// Accuracy sums in f32: a term passes at most ceil(m/g) + g + ceil(blocks/g) + g additions, g = floor(512/(K+1)) but at least 1.
+// Tensors: predictions M f32 [B,K], queue f32 [L,K] (null if L = 0), class_prior r f32 [K], all row-major;
+//   pseudo_labels f32 [B,K], the rows of M; outcome f32 [OUTCOME_LEN]; barrier u32 [2], both 0 before the
+//   first launch; partials f32 [2][blocks][K+1] of workspace.
+// Launch: at most one block of THREADS threads a multiprocessor, all resident: they meet at a barrier of
+//   their own once a round. Block i owns the rows i*m ... (i+1)*m of P, m = ceil(n / blocks).
+//   `sinkhorn_resident` keeps the block's slice of A in shared memory for all rounds, with a column of ones
+//   whose sum with b is sum b: (m + 2)(K + 1) + m + 512 floats, 86 KB of the 99 KB for 16,640 x 100 on 82
+//   multiprocessors. `sinkhorn_streaming`, for what does not fit, reads P twice a round instead. One barrier
+//   a round: a block scales its rows by a, then sums its new A b and b at once, and hands K + 1 partial sums
+//   to all; the partial sums have two buffers in turn, so a fast block never overwrites what a slow one still
+//   reads.
+// Cost: resident, P is read once from memory, 4nK bytes, the least possible, and a round costs two passes
+//   over the slice and 4(K+1) bytes from every block to every block through L2: 2.7 MB in all for K = 100 and
+//   82 blocks. 4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 52
+//   barriers and the chains of additions set the time, not FLOPs or bytes.
+// Deterministic: every block adds the same partial sums in the same order, so all of them compute the same a,
+//   the same error and take the same decisions; sums within a block are over rows cut by thread number. The
+//   same GPU gives the same bits.
+// Accuracy: sums in f32; a term passes at most ceil(m/g) + g + ceil(blocks/g) + g additions, g =
+//   floor(512/(K+1)) but at least 1.
 #include "block.cuh"
 
 // Threads of a block.
@@ -35,8 +40,9 @@ constexpr int OUTCOME_RELAXED = 1;
 // Length of the outcome.
 constexpr int OUTCOME_LEN = 2;
 
-// All blocks of the grid wait for each other; what any thread wrote before is seen by all after it. state[0] counts arrivals and is 0
-// between barriers, state[1] counts barriers and is never reset: any later launch may use the same state, whatever its grid.
+// All blocks of the grid wait for each other; what any thread wrote before is seen by all after it. state[0]
+// counts arrivals and is 0 between barriers, state[1] counts barriers and is never reset: any later launch
+// may use the same state, whatever its grid.
 __device__ void grid_barrier(u32* state) {
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -57,8 +63,9 @@ __device__ void grid_barrier(u32* state) {
     __syncthreads();
 }
 
-// store(k, sum over rows j of term(j, k)) for k < width. For narrow matrices several threads share a column: thread (g, k) adds rows
-// g, g + groups, ..., then one thread a column adds the groups in order. `scratch` holds THREADS floats.
+// store(k, sum over rows j of term(j, k)) for k < width. For narrow matrices several threads share a column:
+// thread (g, k) adds rows g, g + groups, ..., then one thread a column adds the groups in order. `scratch`
+// holds THREADS floats.
 template <typename Term, typename Store>
 __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch, Term term, Store store) {
     const int groups = THREADS / width;
@@ -87,7 +94,8 @@ __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch,
     }
 }
 
-// What a launch reads and writes, as above. `slice_rows` >= m for every n that can be: how much shared memory is set aside.
+// What a launch reads and writes, as above. `slice_rows` >= m for every n that can be: how much shared memory
+// is set aside.
 struct Sinkhorn {
     int batch, queue_rows, classes, rounds, check_every, slice_rows;
     float power, tolerance, relaxation;
@@ -114,9 +122,10 @@ template <bool RESIDENT> struct Block {
     const Sinkhorn& given;
     int classes, width;  // K, K + 1
     int n;               // rows of P
-    int first, count;    // the slice's rows of [queue; M], counted from the queue's first whether it takes part or not
+    int first,
+        count;  // the slice's rows of [queue; M], counted from the queue's first whether it takes part or not
     bool relaxed = false;
-    int buffer = 0;      // which of the two buffers of partial sums is next
+    int buffer = 0;  // which of the two buffers of partial sums is next
     // Shared memory.
     float* a;        // [K]
     float* sums;     // [K+1]: A^T b, sum b
@@ -131,13 +140,15 @@ template <bool RESIDENT> struct Block {
         const int share = ceiling_divide(n, (int)gridDim.x);
         first = start + min((int)blockIdx.x * share, n);
         count = min(share, end - first);
-        a = shared, sums = a + classes, scratch = sums + width, b = scratch + THREADS, powers = b + given.slice_rows;
+        a = shared, sums = a + classes, scratch = sums + width, b = scratch + THREADS,
+        powers = b + given.slice_rows;
     }
 
     __device__ __forceinline__ float power(int j, int k) const {
         const int at = first + j;
-        const float* row = at < given.queue_rows ? given.queue + at * (size_t)classes
-                                                 : given.predictions + (at - given.queue_rows) * (size_t)classes;
+        const float* row = at < given.queue_rows
+                               ? given.queue + at * (size_t)classes
+                               : given.predictions + (at - given.queue_rows) * (size_t)classes;
         float value = row[k];
         if (relaxed && value == 0.0f) value = given.relaxation;
         return given.power == 3.0f ? value * value * value : powf(value, given.power);
@@ -149,7 +160,9 @@ template <bool RESIDENT> struct Block {
         return k < classes ? power(j, k) : 1.0f;
     }
 
-    __device__ __forceinline__ float result(int j, int k) const { return value(j, k) * b[j] * a[k] * (float)n; }
+    __device__ __forceinline__ float result(int j, int k) const {
+        return value(j, k) * b[j] * a[k] * (float)n;
+    }
 
     // Lays A into shared memory if it stays there; b = 1/n.
     __device__ __forceinline__ void start() {
@@ -200,7 +213,8 @@ template <bool RESIDENT> struct Block {
 
     // b = (1/n) / A a
     __device__ __forceinline__ void scale_rows() {
-        // As many lanes a row as keep three or four products each, so that rows of 10 classes do not idle most of a warp.
+        // As many lanes a row as keep three or four products each, so that rows of 10 classes do not idle
+        // most of a warp.
         int lanes = 1;
         while (lanes < 32 && lanes * 4 < classes) lanes *= 2;
         const int team = threadIdx.x / lanes, lane = threadIdx.x % lanes, teams = THREADS / lanes;
@@ -211,7 +225,8 @@ template <bool RESIDENT> struct Block {
 #pragma unroll 4
                 for (int k = lane; k < classes; k += lanes) sum += value(j, k) * a[k];
             }
-            for (int distance = lanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+            for (int distance = lanes / 2; distance > 0; distance /= 2)
+                sum += __shfl_xor_sync(0xffffffffu, sum, distance);
             if (j < count && lane == 0) b[j] = (1.0f / (float)n) / sum;
         }
         __syncthreads();
@@ -285,8 +300,10 @@ template <bool RESIDENT> __device__ __forceinline__ void sinkhorn(const Sinkhorn
     }
 }
 
-#define SINKHORN(NAME, RESIDENT) \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(Sinkhorn given) { sinkhorn<RESIDENT>(given); }
+#define SINKHORN(NAME, RESIDENT)                                                    \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(Sinkhorn given) { \
+        sinkhorn<RESIDENT>(given);                                                  \
+    }
 
 SINKHORN(sinkhorn_resident, true)
 SINKHORN(sinkhorn_streaming, false)
