@@ -432,7 +432,7 @@ fn module(text: &mut String, file: &File, path: &str, files: &[(File, String)]) 
         file.name,
         stem(&file.name)
     );
-    text.push_str("    #![allow(unused_imports)]\n    use super::{Address, Arguments, Kernel, KernelOf, Parameters, Source};\n");
+    text.push_str("    #![allow(unused_imports)]\n    use super::{Address, Arguments, Kernel, KernelOf, Parameters, Source, Structure};\n");
     for include in &file.includes {
         let _ = writeln!(text, "    pub use super::{}::*;", stem(include));
     }
@@ -452,7 +452,13 @@ fn module(text: &mut String, file: &File, path: &str, files: &[(File, String)]) 
             .iter()
             .any(|(file, _)| file.families.iter().any(|family| family.parameters.iter().any(taken)))
         {
-            structure(text, name, &format!("`{name}` of kernels/{}, by value.", file.name), members);
+            structure(
+                text,
+                ["Structure", "members"],
+                name,
+                &format!("`{name}` of kernels/{}, by value.", file.name),
+                members,
+            );
         }
     }
     for family in &file.families {
@@ -462,8 +468,8 @@ fn module(text: &mut String, file: &File, path: &str, files: &[(File, String)]) 
     Ok(())
 }
 
-/// The struct of some parameters, which packs itself.
-fn structure(text: &mut String, name: &str, about: &str, parameters: &[Parameter]) {
+/// The struct of some parameters, which packs itself: as `Parameters` by `pack`, or as a `Structure` by `members`.
+fn structure(text: &mut String, [packs, by]: [&str; 2], name: &str, about: &str, parameters: &[Parameter]) {
     let _ = writeln!(text, "    /// {about}\n    #[derive(Clone, Copy, Debug)]\n    pub struct {name} {{");
     for Parameter { name, kind, text: written } in parameters {
         let rust = match kind {
@@ -476,7 +482,7 @@ fn structure(text: &mut String, name: &str, about: &str, parameters: &[Parameter
     }
     let _ = writeln!(
         text,
-        "    }}\n    impl Parameters for {name} {{\n        fn pack(self) -> Arguments {{\n            Arguments::new()"
+        "    }}\n    impl {packs} for {name} {{\n        fn {by}(self) -> Arguments {{\n            Arguments::new()"
     );
     for Parameter { name, kind, .. } in parameters {
         let call = match kind {
@@ -499,6 +505,7 @@ fn kernels(text: &mut String, family: &Family, file: &str) -> Result<(), Problem
             let name = camel(&family.name);
             structure(
                 text,
+                ["Parameters", "pack"],
                 &name,
                 &format!("Parameters of {} of kernels/{file}.", names.join(", ")),
                 parameters,

@@ -17,7 +17,7 @@
 //! assert_eq!(launch.arguments.offsets(), [0, 4, 8, 16, 24]);
 //! ```
 
-use super::launch::{Address, Arguments, Kernel, KernelOf, Parameters};
+use super::launch::{Address, Arguments, Kernel, KernelOf, Parameters, Structure};
 use super::sources::Source;
 
 /// Kinds of a kernel's parameters.

@@ -35,6 +35,19 @@ pub trait Parameters {
     fn pack(self) -> Arguments;
 }
 
+/// A structure that a kernel takes by value; build.rs writes those that implement it, too.
+pub trait Structure {
+    /// The members in their order.
+    fn members(self) -> Arguments;
+}
+
+/// A kernel that takes one structure and nothing else.
+impl<S: Structure> Parameters for S {
+    fn pack(self) -> Arguments {
+        Arguments::new().structure(self)
+    }
+}
+
 impl<P: Parameters> KernelOf<P> {
     /// The kernel `name` of `source`.
     pub const fn new(source: &'static Source, name: &'static str) -> Self {
@@ -166,8 +179,8 @@ impl Arguments {
     }
 
     /// One parameter: a structure by value, with members as C++ lays them out.
-    pub fn structure(mut self, members: impl Parameters) -> Self {
-        let mut members = members.pack();
+    pub fn structure(mut self, structure: impl Structure) -> Self {
+        let mut members = structure.members();
         members.bytes.resize(members.bytes.len().next_multiple_of(members.alignment.max(1)), 0);
         let start = self.push(&members.bytes, members.alignment.max(1));
         self.offsets.push(start);
@@ -236,8 +249,8 @@ mod tests {
         x: Address,
     }
 
-    impl Parameters for Members {
-        fn pack(self) -> Arguments {
+    impl Structure for Members {
+        fn members(self) -> Arguments {
             Arguments::new().count(self.n).pointer(self.x).count(self.n)
         }
     }
@@ -250,6 +263,7 @@ mod tests {
         assert_eq!(arguments.bytes()[8..12], 2i32.to_le_bytes());
         assert_eq!(arguments.bytes()[16..24], 3u64.to_le_bytes());
         assert_eq!(arguments.bytes().len(), 36);
+        assert_eq!(Members { n: 2, x: 3.into() }.pack().offsets(), [0]);
     }
 
     #[test]
