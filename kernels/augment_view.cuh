@@ -12,7 +12,7 @@ struct View {
     u8* other;  // as much memory again, and no less than three tables of 256 words: tables, or the next image
     int size;
     int pixels;
-    int row, column;            // of the thread's first pixel
+    int row, column;  // of the thread's first pixel
     int row_step, column_step;  // from one of its pixels to the next, before the column wraps
 
     __device__ View(u8* memory, int half_bytes, int size)

@@ -128,7 +128,7 @@ template <class P> struct TargetTile {
 // own mean, which lose nothing to cancellation and can be merged (Chan, Golub, LeVeque 1979). Every sum has
 // one order, so the bits are always the same.
 template <class P> struct TileStatistics {
-    float* sums;     // [WARPS_M][N] of shared memory
+    float* sums;  // [WARPS_M][N] of shared memory
     float* squares;  // likewise
 
     __device__ __forceinline__ explicit TileStatistics(u8* shared)

@@ -17,16 +17,16 @@
 // What a launch of the pair kernels reads and writes. Every row of `confidence` that `index` names belongs to
 // one sample.
 struct Pair {
-    int batch, classes;      // B, K
-    int debiased;            // which disambiguation
-    const float* logits;     // z f32 [2B,K], weak rows first
-    const int* index;        // i32 [B], distinct
-    const float* control;    // f32 [CONTROL_LEN]; null: no disambiguation is asked for
-    const u8* candidates;    // s u8 [N,K], read by the debiased disambiguation
+    int batch, classes;  // B, K
+    int debiased;  // which disambiguation
+    const float* logits;  // z f32 [2B,K], weak rows first
+    const int* index;  // i32 [B], distinct
+    const float* control;  // f32 [CONTROL_LEN]; null: no disambiguation is asked for
+    const u8* candidates;  // s u8 [N,K], read by the debiased disambiguation
     const float* log_prior;  // ln(pi+eps) f32 [K], read by the debiased disambiguation; may be null
-    float* confidence;       // c f32 [N,K]: rows `index` are read, and overwritten by a disambiguation
-    float* d_logits;         // dz f32 [2B,K]; null: no loss is asked for
-    float* loss_rows;        // f32 [B]
+    float* confidence;  // c f32 [N,K]: rows `index` are read, and overwritten by a disambiguation
+    float* d_logits;  // dz f32 [2B,K]; null: no loss is asked for
+    float* loss_rows;  // f32 [B]
 };
 
 __device__ __forceinline__ bool updates(const Pair& pair) {

@@ -30,13 +30,13 @@ enum Rule { POSITIVE, CANDIDATES, LEVERAGED, ACTIVATION_VALUE };
 struct LossRows {
     int classes, views, first;
     float beta;
-    const float* logits;   // z f32 [R,K]: view v of sample b in row first + v B + b
-    const int* index;      // i32 [B]: rows of target and candidates; null: row b
-    const float* target;   // c f32 [N,K], or [B,K] without index
+    const float* logits;  // z f32 [R,K]: view v of sample b in row first + v B + b
+    const int* index;  // i32 [B]: rows of target and candidates; null: row b
+    const float* target;  // c f32 [N,K], or [B,K] without index
     const u8* candidates;  // s u8 [N,K], of the kinds that read it
     const float* control;  // null: the loss is written as it is; else multiplied by control[MIXUP] and added
-    float* d_logits;       // dz f32 [R,K], the rows of logits
-    float* loss_rows;      // f32 [B]
+    float* d_logits;  // dz f32 [R,K], the rows of logits
+    float* loss_rows;  // f32 [B]
 };
 
 template <LossKind KIND> __device__ __forceinline__ void loss(const LossRows& rows, const BlockTeam& team) {
@@ -64,12 +64,12 @@ template <LossKind KIND> __device__ __forceinline__ void loss(const LossRows& ro
 // What a disambiguation reads and writes.
 struct ConfidenceRows {
     int classes;
-    const float* logits;     // z f32 [B,K]
-    const int* index;        // i32 [B], distinct: rows of candidates and confidence
+    const float* logits;  // z f32 [B,K]
+    const int* index;  // i32 [B], distinct: rows of candidates and confidence
     const float* log_prior;  // f32 [K]; may be null
-    const u8* candidates;    // s u8 [N,K]
-    const float* control;    // nothing is updated where control[UPDATE] is 0
-    float* confidence;       // c f32 [N,K]
+    const u8* candidates;  // s u8 [N,K]
+    const float* control;  // nothing is updated where control[UPDATE] is 0
+    float* confidence;  // c f32 [N,K]
 };
 
 // row[k] = the softmax of log_p(k) over the classes that are inside(k); the others stay. inside(k) may read

@@ -55,8 +55,7 @@ __device__ void grid_barrier(u32* state) {
             __threadfence();
             atomicAdd(state + 1, 1u);
         } else {
-            while (*generation == before) {
-            }
+            while (*generation == before) {}
         }
         __threadfence();
     }
@@ -121,22 +120,28 @@ __device__ __forceinline__ bool queue_is_filled(const Sinkhorn& given) {
 template <bool RESIDENT> struct Block {
     const Sinkhorn& given;
     int classes, width;  // K, K + 1
-    int n;               // rows of P
-    int first,
-        count;  // the slice's rows of [queue; M], counted from the queue's first whether it takes part or not
+    int n;  // rows of P
+    float inverse;  // 1/n
+    int first, count;  // the slice in [queue; M], counted from the queue's first row in any case
+    int lanes;  // of a row where the rows are scaled; which row and lane a thread has there
+    int team, lane;
     bool relaxed = false;
     int buffer = 0;  // which of the two buffers of partial sums is next
     // Shared memory.
-    float* a;        // [K]
-    float* sums;     // [K+1]: A^T b, sum b
+    float* a;  // [K]
+    float* sums;  // [K+1]: A^T b, sum b
     float* scratch;  // [THREADS]
-    float* b;        // [slice_rows]
-    float* powers;   // [slice_rows][K+1] if resident: A and the ones
+    float* b;  // [slice_rows]
+    float* powers;  // [slice_rows][K+1] if resident: A and the ones
 
     __device__ __forceinline__ Block(const Sinkhorn& given, float* shared) : given(given) {
         classes = given.classes, width = classes + 1;
         const int start = queue_is_filled(given) ? 0 : given.queue_rows, end = given.queue_rows + given.batch;
-        n = end - start;
+        n = end - start, inverse = 1.0f / (float)n;
+        // As many lanes a row as keep three or four products each: rows of 10 classes are not to idle most
+        // of a warp.
+        for (lanes = 1; lanes < 32 && lanes * 4 < classes;) lanes *= 2;
+        team = threadIdx.x / lanes, lane = threadIdx.x % lanes;
         const int share = ceiling_divide(n, (int)gridDim.x);
         first = start + min((int)blockIdx.x * share, n);
         count = min(share, end - first);
@@ -172,7 +177,7 @@ template <bool RESIDENT> struct Block {
                 powers[i] = k < classes ? power(j, k) : 1.0f;
             }
         }
-        for (int j = threadIdx.x; j < count; j += THREADS) b[j] = 1.0f / (float)n;
+        for (int j = threadIdx.x; j < count; j += THREADS) b[j] = inverse;
         __syncthreads();
     }
 
@@ -213,11 +218,7 @@ template <bool RESIDENT> struct Block {
 
     // b = (1/n) / A a
     __device__ __forceinline__ void scale_rows() {
-        // As many lanes a row as keep three or four products each, so that rows of 10 classes do not idle
-        // most of a warp.
-        int lanes = 1;
-        while (lanes < 32 && lanes * 4 < classes) lanes *= 2;
-        const int team = threadIdx.x / lanes, lane = threadIdx.x % lanes, teams = THREADS / lanes;
+        const int teams = THREADS / lanes;
         for (int row = 0; row < count; row += teams) {
             const int j = row + team;
             float sum = 0.0f;
@@ -227,7 +228,7 @@ template <bool RESIDENT> struct Block {
             }
             for (int distance = lanes / 2; distance > 0; distance /= 2)
                 sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-            if (j < count && lane == 0) b[j] = (1.0f / (float)n) / sum;
+            if (j < count && lane == 0) b[j] = inverse / sum;
         }
         __syncthreads();
     }
