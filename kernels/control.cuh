@@ -8,9 +8,7 @@ constexpr int LEARNING_RATE = 0;
 constexpr int UPDATE = 1;
 // Weight of the mixed views' loss: alpha where confidences are updated, else 0.
 constexpr int MIXUP = 2;
-// SoLar's eta: weight of the losses of the chosen samples. 0: none are chosen.
-constexpr int ETA = 3;
-// SoLar's rho: share of a class's expected samples that is chosen.
-constexpr int RHO = 4;
+// From here on to the end: scalars of the method's own, which that method names.
+constexpr int OWN = 3;
 // Length of the block.
 constexpr int CONTROL_LEN = 5;

@@ -12,6 +12,11 @@
 #include "control.cuh"
 #include "loss_row.cuh"
 
+// Where eta lies in the step's control block: the weight of the losses of the chosen samples. 0: none are chosen.
+constexpr int ETA = OWN;
+// Where rho does: the share of a class's expected samples that is chosen.
+constexpr int RHO = OWN + 1;
+
 // M [B,K] = s softmax(z) of logits f32 [B,K] and the rows `index` i32 [B] of candidates u8 [N,K].
 // Launch: grid B, a block a row as in loss_by_kind.cu; 32 bytes of shared memory. 8 K + K bytes a row, a
 // dozen FLOPs a class.

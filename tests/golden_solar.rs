@@ -1,16 +1,18 @@
 //! Steps of SoLar against the reference: losses, weights, confidences, the queue and which samples are chosen, on a linear network.
 
+#[path = "support/solar_steps.rs"]
+mod solar_steps;
 mod support;
 
-use records::autograd::Tape;
+use records::device::Device;
 use records::device::cpu::CpuDevice;
-use records::device::primitive::counter;
-use records::device::{Buffer, Device, Element, Primitive};
-use records::pll::mixup::Mixup;
-use records::pll::{ConfidenceStore, Solar, method::Start, solar};
+use records::ops::statistics::counter;
+use records::pll::Learner;
+use records::pll::method::EpochControl;
+use records::pll::solar::ramps;
 use records::settings::{Settings, SolarSettings};
-use records::train::step::{EpochControl, StepState};
 use records::train::tensor_file::TensorFile;
+use solar_steps::SolarSteps;
 use support::{assert_close, golden};
 
 /// f32 against PyTorch's f32, through up to twelve steps of SGD and fifty rounds of Sinkhorn in each.
@@ -20,16 +22,12 @@ fn number(file: &TensorFile, key: &str) -> f64 {
     file.metadata[key].parse().unwrap_or_else(|_| panic!("{key}: {}", file.metadata[key]))
 }
 
-fn zeros(device: &mut CpuDevice, element: Element, len: usize) -> Buffer {
-    device.allocate(element, len, "case").unwrap()
-}
-
 #[test]
 fn steps_match_the_reference() {
     for (path, file) in golden("solar_") {
         let mut device = CpuDevice::new(2).unwrap();
         let (shape, candidates) = file.u8("candidates").unwrap();
-        let (samples, classes) = (shape[0], shape[1]);
+        let classes = shape[1];
         let (shape, _) = file.f32("step00.weak").unwrap();
         let (batch, len) = (shape[0], shape[1..].iter().product::<usize>());
         let rho: Vec<f64> = file.metadata["rho"].split(',').map(|word| word.parse().unwrap()).collect();
@@ -42,71 +40,13 @@ fn steps_match_the_reference() {
             warmup_epochs: number(&file, "warmup") as usize,
             ..Settings::default().solar()
         };
-        let solar = Solar::new(&settings, batch, classes, true, false, &mut device).unwrap();
-        device.write_f32(solar.class_prior, file.f32("class_prior").unwrap().1).unwrap();
-        let store = ConfidenceStore::new(classes, candidates, &vec![0; samples], Start::Uniform, &mut device)
-            .unwrap();
-        device.write_f32(store.confidence, file.f32("confidence").unwrap().1).unwrap();
-
-        // The network W x + b, with gradients for each of the three forwards.
+        let optimiser = ["momentum", "weight_decay"].map(|key| number(&file, key) as f32);
+        let on = SolarSteps::new(&settings, [batch, len, classes, 1], candidates, optimiser, &mut device);
+        let (refinery, mixup) = (&on.solar.refinery, on.solar.mixup().unwrap());
+        device.write_f32(refinery.class_prior, file.f32("class_prior").unwrap().1).unwrap();
+        device.write_f32(on.store.confidence, file.f32("confidence").unwrap().1).unwrap();
         let initial = [file.f32("weight").unwrap().1, file.f32("bias").unwrap().1].concat();
-        let parameters = initial.len();
-        let values = zeros(&mut device, Element::F32, parameters);
-        device.write_f32(values, &initial).unwrap();
-        let gradients: Vec<Buffer> = (0..3).map(|_| zeros(&mut device, Element::F32, parameters)).collect();
-        let velocity = zeros(&mut device, Element::F32, parameters);
-
-        let state = StepState::new(&mut device).unwrap();
-        let step = zeros(&mut device, Element::I32, 1);
-        let mixup = Mixup::new(1, batch, step, &mut device).unwrap();
-        let index = zeros(&mut device, Element::I32, batch);
-        let [weak, strong] = [(); 2].map(|()| zeros(&mut device, Element::F32, batch * len));
-
-        let mut tape = Tape::new(Element::F32);
-        let index_tensor = tape.persistent(index);
-        let inputs = solar::Inputs {
-            weak: tape.persistent(weak),
-            strong: tape.persistent(strong),
-            len,
-            rows: store.rows(&mut tape, index_tensor, state.control),
-        };
-        let recorded = solar.record(&mut tape, inputs, &mixup, &mut |tape, images, pass| {
-            let gradient = match pass {
-                solar::Pass::Weak => gradients[0],
-                solar::Pass::Strong => gradients[1],
-                solar::Pass::Mixed { .. } => gradients[2],
-            };
-            let parameters = tape.parameter(values, gradient);
-            tape.linear(batch, len, classes, images, parameters)
-        });
-        let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
-        tape.push(Primitive::StepStatistics {
-            batch,
-            classes,
-            logits: recorded.logits[0].0,
-            labels,
-            index: index_tensor,
-            loss_rows: recorded.loss_rows,
-            counters,
-        });
-        tape.backward(&recorded.logits);
-        let [first, second, third, velocity, values_tensor] =
-            [gradients[0], gradients[1], gradients[2], velocity, values].map(|b| tape.persistent(b));
-        for further in [second, third] {
-            tape.push(Primitive::Add { len: parameters, x: further, into: first });
-        }
-        tape.push(Primitive::Sgd {
-            len: parameters,
-            momentum: number(&file, "momentum") as f32,
-            weight_decay: number(&file, "weight_decay") as f32,
-            control: inputs.rows.control,
-            gradients: first,
-            velocity,
-            parameters: values_tensor,
-            copy: None,
-        });
-        tape.keep(recorded.chosen);
-        let plan = tape.finish(&mut device).unwrap();
+        device.write_f32(on.values, &initial).unwrap();
 
         let steps = (0..).take_while(|n| file.tensors.contains_key(&format!("step{n:02}.weak"))).count();
         assert!(steps >= 12, "{path}: {steps} steps");
@@ -116,14 +56,14 @@ fn steps_match_the_reference() {
                 let values = file.i64(&format!("step{n:02}.{name}")).unwrap().1;
                 values.iter().map(|&i| i as i32).collect()
             };
-            device.write_f32(weak, tensor("weak")).unwrap();
-            device.write_f32(strong, tensor("strong")).unwrap();
-            device.write_i32(index, &integers("index")).unwrap();
+            device.write_f32(on.views[0], tensor("weak")).unwrap();
+            device.write_f32(on.views[1], tensor("strong")).unwrap();
+            device.write_i32(on.index, &integers("index")).unwrap();
             let epoch = number(&file, &format!("step{n:02}.epoch")) as usize;
-            let [eta, rho] = solar::ramps(&settings, epoch);
+            let own = ramps(&settings, epoch);
             let learning_rate = number(&file, "lr");
-            let control = EpochControl { learning_rate, update: true, alpha: 0.0, eta, rho };
-            state.set(&mut device, control).unwrap();
+            let control = EpochControl { learning_rate, update: true, alpha: 0.0, own };
+            on.state.set(&mut device, control).unwrap();
             // The file has l as drawn.
             let drawn = tensor("lambda")[0];
             device.write_f32(mixup.weights, &[drawn.max(1.0 - drawn)]).unwrap();
@@ -134,18 +74,18 @@ fn steps_match_the_reference() {
             let wanted = permutation.len();
             permutation.extend(wanted as i32..batch as i32);
             device.write_i32(mixup.permutations, &permutation).unwrap();
-            device.replay(&plan).unwrap();
+            device.replay(&on.plan).unwrap();
 
             let what = |name: &str| format!("{path}: step {n}, {name}");
-            let chosen = device.read_i32(plan.buffer(recorded.chosen)).unwrap();
+            let chosen = device.read_i32(on.exposed("chosen")).unwrap();
             assert_eq!(chosen.iter().sum::<i32>() as usize, wanted, "{}", what("chosen samples"));
-            let loss = device.read_f32(state.counters).unwrap()[counter::LAST_LOSS];
+            let loss = device.read_f32(on.state.counters).unwrap()[counter::LAST_LOSS];
             assert_close(&what("loss"), &[loss], tensor("loss"), TOLERANCE);
-            let weight = &device.read_f32(values).unwrap()[..classes * len];
+            let weight = &device.read_f32(on.values).unwrap()[..classes * len];
             assert_close(&what("weight"), weight, tensor("out.weight"), TOLERANCE);
-            let confidence = device.read_f32(store.confidence).unwrap();
+            let confidence = device.read_f32(on.store.confidence).unwrap();
             assert_close(&what("confidence"), &confidence, tensor("out.confidence"), TOLERANCE);
-            let queue = solar.export_queue(n + 1, &mut device).unwrap();
+            let queue = refinery.export_queue(&mut device).unwrap();
             let head = &queue[..batch * classes];
             assert_close(&what("head of the queue"), head, tensor("out.queue_head"), TOLERANCE);
         }

@@ -6,15 +6,23 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use ptx_sim::{Counters, Gpu};
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::primitive::{ConfidenceRule, LossKind, SinkhornSettings, control};
-use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Tensor};
+use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Program, Tensor};
+use records::ops::confidence::Disambiguate;
+use records::ops::control;
+use records::ops::loss::{Loss, RowLoss, Term};
+use records::pll::corr::Consistency;
+use records::pll::lw::LwSettings;
+use records::pll::solar;
+use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
+use records::pll::{LabelMethod, cavl, cc, proden};
 use records::random::philox::{Purpose, Stream};
-use records::settings::{Debias, Method, PriorFrom, Settings};
+use records::settings::{Debias, LwLoss, Method, PriorFrom, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
 use records::train::run::recipe;
 use records::train::training::Training;
@@ -42,16 +50,16 @@ fn step(rows: &mut Vec<Row>) {
     };
     let (mut device, costs) = device();
     let data = records::data::recipe::prepare(&recipe(&settings).unwrap()).unwrap();
-    let training = Training::new(&settings, &data, &mut device).unwrap();
+    let mut training = Training::new(&settings, &data, &mut device).unwrap();
     training.begin_epoch(0, &mut device).unwrap();
     costs.take();
-    device.replay(&training.plan).unwrap_or_else(|error| panic!("{error:#}"));
+    device.replay(&training.engine.plan).unwrap_or_else(|error| panic!("{error:#}"));
     add(rows, "step, 8 samples, width 16", costs.take());
     training.confidence_statistics(&mut device).unwrap();
     add(rows, "confidence statistics, 27 rows", costs.take());
     let test = data.test.as_ref().unwrap();
     let images = ResidentImages::new(test, data.test_normalisation, &mut device).unwrap();
-    let evaluation = Evaluation::new(&training.model, images, 16, &mut device).unwrap();
+    let evaluation = Evaluation::new(&training.engine.model, images, 16, &mut device).unwrap();
     costs.take();
     evaluation.run(&mut device).unwrap();
     add(rows, "evaluation, 20 images in batches of 16", costs.take());
@@ -65,7 +73,7 @@ fn step_of_solar(rows: &mut Vec<Row>) {
         synthetic_test_per_class: 2,
         imb_factor: 0.5,
         partial_rate: 0.3,
-        method: Method::Solar,
+        method: Method(&solar::ENTRY),
         mixup: true,
         est_epochs: Some(0),
         queue_length: Some(2),
@@ -77,17 +85,17 @@ fn step_of_solar(rows: &mut Vec<Row>) {
     };
     let (mut device, costs) = device();
     let data = records::data::recipe::prepare(&recipe(&settings).unwrap()).unwrap();
-    let training = Training::new(&settings, &data, &mut device).unwrap();
+    let mut training = Training::new(&settings, &data, &mut device).unwrap();
     // Nothing is chosen in the first epoch.
     training.begin_epoch(1, &mut device).unwrap();
     costs.take();
-    device.replay(&training.plan).unwrap_or_else(|error| panic!("{error:#}"));
+    device.replay(&training.engine.plan).unwrap_or_else(|error| panic!("{error:#}"));
     let mut launched = costs.take();
     launched.retain(|kernel, _| rows.iter().all(|row| row.kernel != *kernel));
     add(rows, "step of SoLar, 8 samples, width 16", launched);
 }
 
-/// Every loss by kind and renewal by rule, and a method's two in one.
+/// The losses and disambiguations of all methods of one view, and a method's two in one.
 fn losses(rows: &mut Vec<Row>) {
     let (mut device, costs) = device();
     let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
@@ -108,22 +116,24 @@ fn losses(rows: &mut Vec<Row>) {
     device.write_i32(index, &(0..batch as i32).rev().collect::<Vec<_>>()).unwrap();
     buffers.extend([candidates, index]);
     let [logits, confidence, control, d_logits, loss_rows, candidates, index] = std::array::from_fn(Tensor);
-    let loss = |kind: LossKind| Primitive::Loss {
-        kind,
+    let loss = |row_loss: Arc<dyn RowLoss>, joint| Loss {
+        row_loss,
+        term: Term::Plain,
+        joint,
         batch,
         classes,
         views: 1,
         first: 0,
         logits,
         target: confidence,
-        candidates: kind.reads_candidates().then_some(candidates),
+        candidates,
         index: Some(index),
-        control: None,
         d_logits,
         loss_rows,
     };
-    let renewal = |rule| Primitive::UpdateConfidence {
-        rule,
+    let disambiguate = |method: &LabelMethod| Disambiguate {
+        disambiguation: method.disambiguation.clone(),
+        joint: method.joint,
         batch,
         classes,
         logits,
@@ -133,28 +143,19 @@ fn losses(rows: &mut Vec<Row>) {
         control,
         confidence,
     };
-    let beta = 1.0;
-    for (kind, rule) in [
-        (LossKind::CrossEntropy, ConfidenceRule::Positive),
-        (LossKind::CrossEntropy, ConfidenceRule::ActivationValue),
-        (LossKind::LeveragedSigmoid { beta }, ConfidenceRule::Leveraged),
-        (LossKind::LeveragedCrossEntropy { beta }, ConfidenceRule::Leveraged),
-        (LossKind::CandidateSum, ConfidenceRule::Candidates),
-    ] {
-        let mut plan = Plan {
-            // Apart, and side by side.
-            primitives: vec![renewal(rule), loss(kind), renewal(rule)],
-            buffers: buffers.clone(),
-            temporary_allocations: Vec::new(),
-            temporary_bytes: 0,
-            unshared_bytes: 0,
-            recording: 0,
-        };
-        plan.recording = device.record(&plan).unwrap();
+    let lw = |loss| LwSettings { loss, beta: 1.0 }.method();
+    let methods =
+        [proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()];
+    for method in &methods {
+        let alone = loss(method.row_loss.clone(), method.joint);
+        // Apart, and side by side.
+        let operations = records::operations![disambiguate(method), alone.clone(), disambiguate(method)];
+        let plan = Plan::record(Program::new(operations, buffers.clone()), &mut device).unwrap();
         device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
-        device.execute(&loss(kind), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+        device.execute(&alone, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     }
-    device.execute(&loss(LossKind::Consistency), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    let consistency = loss(Arc::new(Consistency), None);
+    device.execute(&consistency, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     add(rows, "losses and renewals, 256 rows of 100 classes", costs.take());
 }
 
@@ -208,9 +209,9 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
     let class_prior = device.allocate(Element::F32, classes, "an operand").unwrap();
     device.write_f32(class_prior, &vec![1.0 / classes as f32; classes]).unwrap();
     let barrier = device.allocate(Element::I32, 2, "an operand").unwrap();
-    let refined = device.allocate(Element::F32, batch * classes, "an operand").unwrap();
+    let pseudo_labels = device.allocate(Element::F32, batch * classes, "an operand").unwrap();
     let outcome = device.allocate(Element::F32, 2, "an operand").unwrap();
-    let sinkhorn = Primitive::Sinkhorn {
+    let sinkhorn = Sinkhorn {
         batch,
         queue_rows: 0,
         classes,
@@ -219,10 +220,10 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
         queue: None,
         class_prior: Tensor(1),
         barrier: Tensor(2),
-        refined: Tensor(3),
+        pseudo_labels: Tensor(3),
         outcome: Tensor(4),
     };
-    let buffers = [predictions, class_prior, barrier, refined, outcome];
+    let buffers = [predictions, class_prior, barrier, pseudo_labels, outcome];
     device.execute(&sinkhorn, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     add(rows, "Sinkhorn, 256 rows of 10 classes", costs.take());
 
@@ -263,7 +264,7 @@ fn add(rows: &mut Vec<Row>, case: &str, costs: BTreeMap<Kernel, Counters>) {
 
 fn table(rows: &[Row]) -> String {
     let gpu = Gpu::built_in("rtx3090").unwrap();
-    let version = records::device::gpu::probe::nvrtc().unwrap().version;
+    let version = records::device::gpu::nvrtc_search::find().unwrap().version;
     let mut text = format!(
         "Counted by the interpreter on PTX of NVRTC {}.{}: warp instructions; tensor-core MFLOP; 32-byte sectors loaded and stored, with the\n\
          least that could hold the bytes; passes lost to bank conflicts; barriers. Predicted time on an RTX 3090, in us, and what limits it.\n",

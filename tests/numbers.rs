@@ -18,7 +18,7 @@ use records::cli::{self, Cli};
 use records::device::cpu::CpuDevice;
 use records::error::{exit_code, one_line};
 use records::settings::{GivenSettings, Settings, allowed, config_toml};
-use records::train::replay::{KEYS, replay};
+use records::train::replay::{keys, replay};
 use records::train::tensor_file::{TensorFile, Values};
 
 /// What is tried everywhere.
@@ -282,7 +282,7 @@ fn case(method: &str, batch: usize) -> TensorFile {
 #[test]
 fn every_metadata_string_of_a_replay_takes_or_refuses_every_number() {
     for method in ["corr", "solar", "proden"] {
-        for key in KEYS {
+        for key in &keys() {
             for value in values_of(&key.replace('_', "-"), EXTREMES) {
                 if takes_long("replay", key, &value) {
                     continue;
@@ -508,6 +508,7 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
         (&["augment"], &["a.png", "--output=o.png"]),
         (&["bench", "step"], &["--steps=1", "--batch-size=2", "--width=1", "--device=cpu", "--threads=1"]),
         (&["doctor"], &[]),
+        (&["gpu-check"], &["--tests=none", "--work=w", "--out=r.json"]),
     ];
     let tested = commands.iter().map(|(path, _)| path[0]).chain(["train"]);
     let known: Vec<String> =

@@ -245,7 +245,11 @@ fn devices_that_cannot_be_had_are_refused_before_anything_is_written() {
         assert_refused(&command.output().unwrap(), words);
     };
     refused(&["--device", "cuda"], &["--device cuda", "use --device cpu"]);
-    refused(&["--device", "sim"], &["NVRTC", "/nowhere/libnvrtc.so", "pip install"]);
+    let sim_words: &[&str] = match cfg!(feature = "sim") {
+        true => &["NVRTC", "/nowhere/libnvrtc.so", "pip install"],
+        false => &["--device sim", "no PTX interpreter", "--features sim"],
+    };
+    refused(&["--device", "sim"], sim_words);
     refused(&["--device", "cpu", "--precision", "bf16"], &["--precision bf16", "--device cuda or sim"]);
     let output = train(folder.path(), "run", &["--batch-size", "200"]).output().unwrap();
     assert_refused(&output, &["--batch-size 200", "78 samples"]);
@@ -293,7 +297,7 @@ fn replay_writes_what_it_documents() {
     // Rows of the second step alone were renewed; row 2 was in the first only, when updates were off.
     let (_, confidence) = result.f32("confidence").unwrap();
     let candidates = case.u8("candidates").unwrap().1;
-    let start = records::pll::method::Start::Uniform.rows(3, candidates);
+    let start = records::pll::Start::Uniform.rows(3, candidates);
     assert_eq!(confidence[6..12], start[6..12]);
     assert!(confidence.iter().zip(candidates).all(|(c, s)| *s == 1 || *c == 0.0));
 

@@ -1,12 +1,14 @@
-//! Recording primitives and their gradients.
+//! Recording operations and their gradients.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::gradients::{Differentiable, Gradients};
 use super::memory;
 use crate::device::primitive::Occupied;
-use crate::device::{Buffer, ConvolutionShape, Device, Element, Plan, Primitive, Tensor};
+use crate::device::{Buffer, ConvolutionShape, Device, Element, Operation, Plan, Primitive, Tensor};
 
 /// Where a tensor's memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,18 +19,27 @@ pub(super) enum Storage {
     Temporary { element: Element, len: usize },
 }
 
+/// An operation on the tape.
+#[derive(Clone)]
+enum Entry {
+    Plain(Arc<dyn Operation>),
+    Differentiable(Arc<dyn Differentiable>),
+}
+
 /// A step being recorded.
 ///
-/// Forward methods append a primitive and return its result; [`Tape::backward`] appends the gradients of everything
-/// differentiable recorded before it; [`Tape::finish`] plans the memory. Shapes are the caller's promise: each primitive
-/// carries its own, and the device checks lengths.
+/// [`Tape::push`] appends an operation, [`Tape::record`] one that has a gradient; [`Tape::backward`] appends the gradients of
+/// everything differentiable recorded before it; [`Tape::finish`] plans the memory. Shapes are the caller's promise: each
+/// operation carries its own, and the device checks lengths.
 pub struct Tape {
     /// How activations and their gradients are stored.
     activations: Element,
-    primitives: Vec<Primitive>,
+    entries: Vec<Entry>,
     tensors: Vec<Storage>,
+    /// Parameters by the memory of their values and gradients: one that is used twice is one tensor.
+    parameters: HashMap<[Buffer; 2], Tensor>,
     /// The gradient buffer of each parameter.
-    parameter_gradients: HashMap<Tensor, Tensor>,
+    pub(super) parameter_gradients: HashMap<Tensor, Tensor>,
     /// Tensors that a gradient must reach: results of parameters.
     differentiable: Vec<bool>,
     /// Temporaries whose values are read after the plan has run, so nothing may share their memory.
@@ -40,8 +51,9 @@ impl Tape {
     pub fn new(activations: Element) -> Self {
         Self {
             activations,
-            primitives: Vec::new(),
+            entries: Vec::new(),
             tensors: Vec::new(),
+            parameters: HashMap::new(),
             parameter_gradients: HashMap::new(),
             differentiable: Vec::new(),
             kept: Vec::new(),
@@ -53,18 +65,26 @@ impl Tape {
         self.activations
     }
 
-    /// A tensor in memory that outlives the plan.
-    pub fn persistent(&mut self, buffer: Buffer) -> Tensor {
-        self.tensors.push(Storage::Persistent(buffer));
+    fn tensor(&mut self, storage: Storage) -> Tensor {
+        self.tensors.push(storage);
         self.differentiable.push(false);
         Tensor(self.tensors.len() - 1)
     }
 
-    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites.
+    /// A tensor in memory that outlives the plan.
+    pub fn persistent(&mut self, buffer: Buffer) -> Tensor {
+        self.tensor(Storage::Persistent(buffer))
+    }
+
+    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. Asked for twice, it is the same tensor.
     pub fn parameter(&mut self, values: Buffer, gradient: Buffer) -> Tensor {
+        if let Some(&known) = self.parameters.get(&[values, gradient]) {
+            return known;
+        }
         let tensor = self.persistent(values);
-        let gradient = self.persistent(gradient);
-        self.parameter_gradients.insert(tensor, gradient);
+        let gradient_tensor = self.persistent(gradient);
+        self.parameter_gradients.insert(tensor, gradient_tensor);
+        self.parameters.insert([values, gradient], tensor);
         tensor
     }
 
@@ -73,11 +93,19 @@ impl Tape {
         self.differentiable[input.0] = true;
     }
 
+    /// Whether a gradient must reach `tensor`.
+    pub fn is_differentiable(&self, tensor: Tensor) -> bool {
+        self.differentiable[tensor.0]
+    }
+
     /// A new temporary of `len` elements.
     pub fn temporary(&mut self, element: Element, len: usize) -> Tensor {
-        self.tensors.push(Storage::Temporary { element, len });
-        self.differentiable.push(false);
-        Tensor(self.tensors.len() - 1)
+        self.tensor(Storage::Temporary { element, len })
+    }
+
+    /// A new temporary of the type and length of `tensor`.
+    pub fn temporary_like(&mut self, tensor: Tensor) -> Tensor {
+        self.temporary(self.element_of(tensor), self.len_of(tensor))
     }
 
     /// Elements of a tensor.
@@ -88,17 +116,31 @@ impl Tape {
         }
     }
 
+    /// Type of a tensor's elements.
+    pub fn element_of(&self, tensor: Tensor) -> Element {
+        match self.tensors[tensor.0] {
+            Storage::Persistent(buffer) => buffer.element,
+            Storage::Temporary { element, .. } => element,
+        }
+    }
+
     /// Keeps a temporary readable after the plan has run.
     pub fn keep(&mut self, tensor: Tensor) {
         self.kept.push(tensor);
     }
 
-    /// Appends a primitive that takes no part in differentiation.
-    pub fn push(&mut self, primitive: Primitive) {
-        self.primitives.push(primitive);
+    /// Appends an operation that takes no part in differentiation.
+    pub fn push(&mut self, operation: impl Operation) {
+        self.entries.push(Entry::Plain(Arc::new(operation)));
     }
 
-    fn result(&mut self, element: Element, len: usize) -> Tensor {
+    /// Appends an operation that [`Tape::backward`] differentiates.
+    pub fn record(&mut self, operation: impl Differentiable) {
+        self.entries.push(Entry::Differentiable(Arc::new(operation)));
+    }
+
+    /// A new temporary that holds the result of a differentiable operation.
+    pub fn result(&mut self, element: Element, len: usize) -> Tensor {
         let tensor = self.temporary(element, len);
         self.differentiable[tensor.0] = true;
         tensor
@@ -107,7 +149,7 @@ impl Tape {
     /// Convolution of x `[N,H,W,Cin]` with a parameter `[Cout,kh,kw,Cin]`; returns y `[N,OH,OW,Cout]`.
     pub fn convolution(&mut self, shape: ConvolutionShape, x: Tensor, w: Tensor) -> Tensor {
         let y = self.result(self.activations, shape.output_len());
-        self.push(Primitive::Convolution { shape, x, w, y });
+        self.record(Primitive::Convolution { shape, x, w, y });
         y
     }
 
@@ -124,7 +166,7 @@ impl Tape {
     ) -> Tensor {
         let batch = self.temporary(Element::F32, 2 * channels);
         let y = self.result(self.activations, rows * channels);
-        self.push(Primitive::BatchNorm {
+        self.record(Primitive::BatchNorm {
             rows,
             channels,
             x,
@@ -153,13 +195,6 @@ impl Tape {
         y
     }
 
-    /// Mean over the positions of x `[images, positions, channels]`.
-    pub fn average_pool(&mut self, images: usize, positions: usize, channels: usize, x: Tensor) -> Tensor {
-        let y = self.result(Element::F32, images * channels);
-        self.push(Primitive::AveragePool { images, positions, channels, x, y });
-        y
-    }
-
     /// x `[rows, inputs]` W^T + b with a parameter `[W (outputs x inputs); b]`.
     pub fn linear(
         &mut self,
@@ -170,97 +205,26 @@ impl Tape {
         parameters: Tensor,
     ) -> Tensor {
         let y = self.result(Element::F32, rows * outputs);
-        self.push(Primitive::Linear { rows, inputs, outputs, x, parameters, y });
+        self.record(Primitive::Linear { rows, inputs, outputs, x, parameters, y });
         y
     }
 
-    /// Appends the gradient primitives of everything recorded so far, in reverse, starting from the gradients given as
-    /// (tensor, its gradient). Gradients of parameters land in the memory given with them.
+    /// Appends the gradients of everything recorded so far, in reverse, starting from the gradients given as (tensor, its
+    /// gradient). Gradients of parameters land in the memory given with them.
     ///
-    /// A tensor used twice gets the sum of its gradients: the second use accumulates. Returns each tensor's gradient.
+    /// A tensor that is used several times gets the sum of its gradients, whatever the operations and their order. Returns the
+    /// tensor that each gradient was written to; after the plan has run it holds the gradient only where no operation has
+    /// reused that memory.
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> HashMap<Tensor, Tensor> {
-        let mut gradients: HashMap<Tensor, Tensor> = seeds.iter().copied().collect();
-        for primitive in self.primitives.clone().into_iter().rev() {
-            match primitive {
-                Primitive::Convolution { shape, x, w, y } => {
-                    let Some(&dy) = gradients.get(&y) else { continue };
-                    let dw = self.parameter_gradients[&w];
-                    self.push(Primitive::ConvolutionWeightGradient { shape, x, dy, dw });
-                    if self.differentiable[x.0] {
-                        let accumulate = gradients.contains_key(&x);
-                        let dx = *gradients.entry(x).or_insert_with(|| {
-                            temporary_like(&mut self.tensors, &mut self.differentiable, x)
-                        });
-                        self.push(Primitive::ConvolutionDataGradient { shape, dy, w, dx, accumulate });
-                    }
-                }
-                Primitive::BatchNorm {
-                    rows,
-                    channels,
-                    x,
-                    affine,
-                    batch,
-                    residual,
-                    relu,
-                    occupied,
-                    y,
-                    ..
-                } => {
-                    let Some(&dy) = gradients.get(&y) else { continue };
-                    let d_affine = self.parameter_gradients[&affine];
-                    let dx = self.fresh_gradient(&mut gradients, x);
-                    self.push(Primitive::BatchNormGradient {
-                        rows,
-                        channels,
-                        x,
-                        y,
-                        relu,
-                        residual: residual.is_some(),
-                        occupied,
-                        affine,
-                        batch,
-                        dy,
-                        d_affine,
-                        dx,
-                    });
-                    if let Some(residual) = residual {
-                        // dy, masked in place by the primitive above, is the residual's gradient; later uses add to it.
-                        let earlier = gradients.insert(residual, dy);
-                        assert!(earlier.is_none(), "a residual's gradient starts at the sum it was added to");
-                    }
-                }
-                Primitive::AveragePool { images, positions, channels, x, y } => {
-                    let Some(&dy) = gradients.get(&y) else { continue };
-                    let dx = self.fresh_gradient(&mut gradients, x);
-                    self.push(Primitive::AveragePoolGradient { images, positions, channels, dy, dx });
-                }
-                Primitive::Linear { rows, inputs, outputs, x, parameters, y } => {
-                    let Some(&dy) = gradients.get(&y) else { continue };
-                    let d_parameters = self.parameter_gradients[&parameters];
-                    let dx = self.fresh_gradient(&mut gradients, x);
-                    self.push(Primitive::LinearGradient {
-                        rows,
-                        inputs,
-                        outputs,
-                        x,
-                        parameters,
-                        dy,
-                        d_parameters,
-                        dx,
-                    });
-                }
-                _ => {}
+        let recorded = self.entries.clone();
+        let mut gradients = Gradients::new(self, seeds);
+        for entry in recorded.iter().rev() {
+            if let Entry::Differentiable(operation) = entry {
+                operation.gradient(&mut gradients);
+                gradients.add_pending();
             }
         }
-        gradients
-    }
-
-    /// A new gradient for a tensor that is used once.
-    fn fresh_gradient(&mut self, gradients: &mut HashMap<Tensor, Tensor>, of: Tensor) -> Tensor {
-        let gradient = temporary_like(&mut self.tensors, &mut self.differentiable, of);
-        let earlier = gradients.insert(of, gradient);
-        assert!(earlier.is_none(), "only convolutions accumulate into a gradient");
-        gradient
+        gradients.finish()
     }
 
     /// Plans the memory of the temporaries, allocates it on `device`, and returns the plan.
@@ -268,17 +232,11 @@ impl Tape {
     /// # Errors
     /// When the device has not enough memory.
     pub fn finish(self, device: &mut dyn Device) -> Result<Plan> {
-        memory::plan(self.primitives, &self.tensors, &self.kept, device)
+        let operation = |entry| match entry {
+            Entry::Plain(operation) => operation,
+            Entry::Differentiable(operation) => operation as Arc<dyn Operation>,
+        };
+        let operations = self.entries.into_iter().map(operation).collect();
+        memory::plan(operations, &self.tensors, &self.kept, device)
     }
-}
-
-/// A new temporary of the length of `of`.
-fn temporary_like(tensors: &mut Vec<Storage>, differentiable: &mut Vec<bool>, of: Tensor) -> Tensor {
-    let (element, len) = match tensors[of.0] {
-        Storage::Persistent(buffer) => (buffer.element, buffer.len),
-        Storage::Temporary { element, len } => (element, len),
-    };
-    tensors.push(Storage::Temporary { element, len });
-    differentiable.push(false);
-    Tensor(tensors.len() - 1)
 }

@@ -13,10 +13,10 @@ use crate::settings::Settings;
 use crate::text::printable;
 use crate::train::checkpoint::Checkpoint;
 use crate::train::divergence;
-use crate::train::evaluate::{self, Evaluation, ResidentImages, Shot, TestMetrics};
+use crate::train::engine::model;
+use crate::train::evaluate::{self, Evaluation, Shot, TestMetrics};
 use crate::train::resume_checks;
 use crate::train::run::recipe;
-use crate::train::training::{EVALUATION_BATCH, model};
 use crate::usage;
 
 /// Arguments of `records eval`.
@@ -42,12 +42,7 @@ pub struct EvalArguments {
 pub fn run(arguments: &EvalArguments) -> Result<()> {
     let shown = arguments.checkpoint.display();
     let checkpoint = Checkpoint::read(&arguments.checkpoint)?;
-    let mut settings: Settings = toml::from_str(&checkpoint.config)
-        .map_err(|error| usage!("{shown}: its configuration: {}", error.message()))?;
-    settings.validate().map_err(|error| usage!("{shown}: its configuration: {error}"))?;
-    if arguments.data_dir.is_some() {
-        settings.data_dir.clone_from(&arguments.data_dir);
-    }
+    let settings = settings(arguments, &checkpoint)?;
     let (path, others) = (&arguments.checkpoint, arguments.other_test_images);
     let recipe = recipe(&settings)?;
     let source = open_test_if(&recipe, &|outline| {
@@ -68,8 +63,7 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     let mut device = arguments.device.open()?;
     let mut model = model(&settings, source.classes.len(), counts, &mut *device)?;
     checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
-    let images = ResidentImages::new(&test, source.normalisation, &mut *device)?;
-    let evaluation = Evaluation::new(&model, images, EVALUATION_BATCH, &mut *device)?;
+    let evaluation = Evaluation::of_set(&model, &test, source.normalisation, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;
     if let Some(sign) = divergence::in_logits(&logits, source.classes.len(), "test") {
         return Err(usage!("{shown}: {sign}; the run had diverged, so use an earlier checkpoint"));
@@ -83,23 +77,15 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         test.len(),
         metrics.top1,
     );
-    for (name, accuracy) in
-        [("top-5", metrics.top5), ("many", metrics.many), ("medium", metrics.medium), ("few", metrics.few)]
-    {
-        match accuracy {
-            Some(accuracy) => text.push_str(&format!("  {name} {accuracy:.2} %")),
-            None => text.push_str(&format!("  {name} -")),
-        }
-    }
-    text.push('\n');
+    text.push_str(&groups(&metrics));
     if !changes.is_empty() {
         text.push_str(&format!("other test images than those of the run: {}\n", changes.join("; ")));
     }
     if evaluate::are_all_the_same(&logits, source.classes.len()) {
         text.push_str(&format!("{}\n", divergence::SAME_LOGITS));
     }
-    if let (Some(log_prior), Some(_), Some(counts)) = (log_prior, model.debias.estimate(), counts) {
-        let prior: Vec<f64> = log_prior.iter().map(|&log| f64::from(log).exp()).collect();
+    let prior = model.debias.estimated_prior(log_prior.as_deref());
+    if let (Some(prior), Some(counts)) = (prior, counts) {
         let distance = evaluate::prior_distance(&prior, counts);
         text.push_str(&format!("class prior, estimated to true (total variation) {distance:.4}\n"));
     }
@@ -109,6 +95,29 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         text.push_str(&format!("\n{PREFIX}{left_out}\n"));
     }
     output::print(&text)
+}
+
+/// The settings of the run, with the data where they are now.
+fn settings(arguments: &EvalArguments, checkpoint: &Checkpoint) -> Result<Settings> {
+    let shown = arguments.checkpoint.display();
+    let mut settings: Settings = toml::from_str(&checkpoint.config)
+        .map_err(|error| usage!("{shown}: its configuration: {}", error.message()))?;
+    settings.validate().map_err(|error| usage!("{shown}: its configuration: {error}"))?;
+    if arguments.data_dir.is_some() {
+        settings.data_dir.clone_from(&arguments.data_dir);
+    }
+    Ok(settings)
+}
+
+/// The accuracies behind top-1, to the end of its line; a dash stands for what cannot be known.
+fn groups(metrics: &TestMetrics) -> String {
+    let TestMetrics { top5, many, medium, few, .. } = metrics;
+    let group = |(name, accuracy): (&str, &Option<f64>)| match accuracy {
+        Some(accuracy) => format!("  {name} {accuracy:.2} %"),
+        None => format!("  {name} -"),
+    };
+    let groups = [("top-5", top5), ("many", many), ("medium", medium), ("few", few)];
+    groups.map(group).concat() + "\n"
 }
 
 /// A line per class: its name, how many samples it was trained on where that is known, its accuracy and a bar of it.

@@ -4,7 +4,8 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::settings::{Debias, GivenSettings, MOST, Schedule, Settings, allowed, choices, number};
+use crate::data::registry;
+use crate::settings::{Debias, GivenSettings, MOST, Schedule, Settings, allowed, number};
 use crate::usage;
 
 /// Flags of the reference trainer.
@@ -91,7 +92,7 @@ impl ReferenceFlags {
             }
         }
         if let Some(given) = self.num_class {
-            match choices::classes(&settings.dataset) {
+            match registry::find(&settings.dataset).and_then(|set| set.classes) {
                 Some(classes) if classes == given => {}
                 Some(classes) => {
                     return Err(usage!(

@@ -9,7 +9,9 @@ pub struct ConvolutionShape {
     pub height: usize,
     /// Columns of the input.
     pub width: usize,
+    /// Channels of the input, Cin.
     pub in_channels: usize,
+    /// Channels of the output, Cout.
     pub out_channels: usize,
     /// 1 or 3.
     pub kernel: usize,

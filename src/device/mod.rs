@@ -1,32 +1,44 @@
 //! What a device can do, and the devices.
 //!
-//! A device owns memory and runs [`Primitive`]s. The tape ([`crate::autograd`]) records primitives over [`Tensor`]s once,
-//! plans their memory and hands the device a [`Plan`] to replay each step. Everything that changes from step to step lies
-//! in device memory, so a plan never changes.
+//! A device owns memory and runs [`Operation`]s. The tape ([`crate::autograd`]) records operations over [`Tensor`]s once,
+//! plans their memory and hands the device a [`Program`] to prepare for replays. Everything that changes from step to step
+//! lies in device memory, so a plan never changes.
 //!
 //! | layer | file |
 //! |---|---|
-//! | the primitives, their operands and costs | `primitive.rs` |
+//! | what an operation is: operands, costs, CPU twin, kernels | `operation.rs` |
+//! | a recorded step | `plan.rs` |
+//! | what a machine can do at most | `limits.rs` |
 //! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
 //! | the GPU kernels behind a driver | `gpu/` |
 
 pub mod convolution_shape;
 pub mod cpu;
+#[warn(missing_docs)]
 pub mod gpu;
+pub mod limits;
+pub mod operation;
+pub mod plan;
 pub mod primitive;
 
 use anyhow::Result;
 
 pub use convolution_shape::ConvolutionShape;
-pub use primitive::{Primitive, Tensor};
+pub use limits::Limits;
+pub use operation::{Access, Operand, Operation, Tensor};
+pub use plan::{Plan, Program, Recording, Temporaries};
+pub use primitive::Primitive;
 
 /// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
+    /// IEEE single precision.
     F32,
     /// The upper half of an f32: what a GPU stores activations and weight copies as.
     Bf16,
+    /// Signed 32-bit integers: classes, positions, counts.
     I32,
+    /// Bytes: images, and candidate sets as 0 or 1.
     U8,
 }
 
@@ -42,7 +54,7 @@ impl Element {
 }
 
 /// A range of device memory: `len` elements from `offset` of one allocation. Plain data; the device checks it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Buffer {
     /// Which allocation of the device.
     pub allocation: usize,
@@ -65,44 +77,16 @@ impl Buffer {
     }
 }
 
-/// A recorded step: primitives in order, and the buffer every tensor of the tape was given.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// What to run, in this order.
-    pub primitives: Vec<Primitive>,
-    /// The memory of tensor `i`; tensors may share memory where their lifetimes do not overlap.
-    pub buffers: Vec<Buffer>,
-    /// The allocations that temporaries share; what they hold outlives no replay, but for kept tensors.
-    pub temporary_allocations: Vec<usize>,
-    /// Bytes allocated for temporaries.
-    pub temporary_bytes: usize,
-    /// Bytes the temporaries would take without sharing.
-    pub unshared_bytes: usize,
-    /// What [`Device::record`] returned for this plan.
-    pub recording: usize,
-}
-
-impl Plan {
-    /// The memory of a tensor.
-    pub fn buffer(&self, tensor: Tensor) -> Buffer {
-        self.buffers[tensor.0]
-    }
-
-    /// Floating-point operations of one replay.
-    pub fn flops(&self) -> f64 {
-        self.primitives.iter().map(Primitive::flops).sum()
-    }
-}
-
 /// One launch of a recorded plan and the time it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
+    /// Function name.
     pub kernel: &'static str,
     /// Measured on a GPU, predicted by the interpreter.
     pub seconds: f64,
 }
 
-/// What a device answers: memory, transfers, and running primitives.
+/// What a device answers: memory, transfers, and running operations.
 pub trait Device {
     /// `cpu`, `cuda` or `sim`.
     fn name(&self) -> &'static str;
@@ -144,12 +128,17 @@ pub trait Device {
     /// Copies values out.
     fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>>;
 
-    /// Runs one primitive whose tensor `i` lies in `buffers[i]`.
-    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()>;
+    /// Runs one operation whose tensor `i` lies in `buffers[i]`.
+    fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()>;
 
-    /// Prepares a plan for replays; called once, when it is finished. Returns what [`Plan::recording`] is to hold.
-    fn record(&mut self, _plan: &Plan) -> Result<usize> {
-        Ok(0)
+    /// Prepares a program for replays: [`Plan::record`] calls it once.
+    fn record(&mut self, _program: &Program) -> Result<Recording> {
+        Ok(Recording::default())
+    }
+
+    /// What the machine can do at most, measured or of a data sheet; `None` where that is not known.
+    fn limits(&mut self) -> Option<Limits> {
+        None
     }
 
     /// Waits until everything asked for has been done.
@@ -165,6 +154,6 @@ pub trait Device {
 
     /// Runs a whole plan. A device that can record a plan once and launch it as a unit overrides this.
     fn replay(&mut self, plan: &Plan) -> Result<()> {
-        plan.primitives.iter().try_for_each(|primitive| self.execute(primitive, &plan.buffers))
+        plan.operations().iter().try_for_each(|operation| self.execute(&**operation, plan.buffers()))
     }
 }

@@ -5,6 +5,7 @@ use super::{Architecture, Parameters};
 use crate::autograd::Tape;
 use crate::device::primitive::Occupied;
 use crate::device::{Buffer, ConvolutionShape, Primitive, Tensor};
+use crate::ops::pooling::average_pool;
 
 /// How batchnorm behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ pub fn record(
     }
     let features = architecture.features;
     let classes = architecture.classes;
-    let pooled = recorder.tape.average_pool(batch, x.size * x.size, features, x.tensor);
+    let pooled = average_pool(recorder.tape, [batch, x.size * x.size, features], x.tensor);
     let classifier = recorder.parameter("fc.weight", classes * (features + 1));
     let logits = recorder.tape.linear(batch, features, classes, pooled, classifier);
     Outputs { features: pooled, logits, classifier }

@@ -2,11 +2,42 @@
 
 use anyhow::Result;
 
-use super::method::{Rows, Start};
+use super::recorder::Rows;
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
 
-/// Candidate sets and confidences of N samples over K classes, with the true labels where they are known (for metrics only).
+/// Confidence rows before the first renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// c = s / sum s (SPEC 3).
+    Uniform,
+    /// The same, and beside it (1 - s) / sum (1 - s): LW weighs the other classes too.
+    UniformInsideAndOutside,
+}
+
+impl Start {
+    /// Whether a row weighs the classes outside its candidate set as well.
+    pub fn weighs_others(self) -> bool {
+        self == Start::UniformInsideAndOutside
+    }
+
+    /// The rows `[N,K]` of candidate sets `[N,K]`.
+    pub fn rows(self, classes: usize, candidates: &[u8]) -> Vec<f32> {
+        let share = |size: usize| if size == 0 { 0.0 } else { 1.0 / size as f32 };
+        let row = |set: &[u8]| {
+            let size = set.iter().filter(|&&s| s != 0).count();
+            let outside = match self {
+                Start::Uniform => 0.0,
+                Start::UniformInsideAndOutside => share(classes - size),
+            };
+            set.iter().map(|&s| if s != 0 { share(size) } else { outside }).collect::<Vec<f32>>()
+        };
+        candidates.chunks_exact(classes).flat_map(row).collect()
+    }
+}
+
+/// Candidate sets and confidences of N samples over K classes, with the true labels where they are known (for
+/// metrics only).
 pub struct ConfidenceStore {
     pub samples: usize,
     pub classes: usize,
@@ -61,5 +92,21 @@ impl ConfidenceStore {
             index,
             control: tape.persistent(control),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Start;
+
+    #[test]
+    fn rows_start_uniform() {
+        let sets = [1, 0, 1, 0, 1, 0, 1, 1, 1];
+        assert_eq!(
+            Start::Uniform.rows(3, &sets),
+            [0.5, 0.0, 0.5, 0.0, 1.0, 0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]
+        );
+        let both = Start::UniformInsideAndOutside.rows(3, &sets);
+        assert_eq!(both, [0.5, 1.0, 0.5, 0.5, 1.0, 0.5, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]);
     }
 }

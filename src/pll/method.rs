@@ -1,139 +1,229 @@
-//! What a method is, but for SoLar: a loss of each view against the confidence rows, and a renewal of the rows from the same
-//! logits. The files of the methods say which.
+//! What a method is: a value made of its settings ([`Method`]), and the same on a device with hooks into
+//! training ([`Learner`]).
+//!
+//! The engine asks for nothing else: how many forwards a step makes and which views they read is seen from
+//! what [`Learner::record`] records, so that nothing has to be declared twice.
 
-use crate::autograd::Tape;
-use crate::device::primitive::{ConfidenceRule, LossKind};
-use crate::device::{Element, Primitive, Tensor};
+use anyhow::Result;
 
-/// A method's loss and disambiguation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LabelMethod {
-    /// Views of a sample that the network sees: 1 is the weak one, 2 the weak and the strong.
-    pub views: usize,
-    /// Loss of a view.
-    pub loss: LossKind,
-    /// How rows are renewed without and with a debias.
-    pub rule: ConfidenceRule,
-    pub debiased_rule: ConfidenceRule,
-    /// Whether the renewal reads debiased logits. Where it does not, a debias acts at test only.
-    pub reads_debias: bool,
-    /// What the confidence rows hold at first.
-    pub start: Start,
-}
+use super::confidence::Start;
+use super::mixup::Mixup;
+use super::recorder::{RecordedStep, StepRecorder};
+use crate::device::{Buffer, Device};
+use crate::nn::StateDict;
+use crate::ops::control;
 
-/// Confidence rows before the first renewal.
+/// Stages that a run has at most.
+pub const MOST_STAGES: usize = 2;
+
+/// Scalars of a method's own in the control block of a step ([`control::OWN`] and those behind it).
+pub const OWN_SCALARS: usize = control::LEN - control::OWN;
+
+/// A stage of a run. The network, its confidence rows and the learning rate begin each one anew; what the
+/// method has learnt stays, but for what [`Learner::begin_stage`] forgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// c = s / sum s (SPEC 3).
-    Uniform,
-    /// The same, and beside it (1 - s) / sum (1 - s): LW weighs the other classes too.
-    UniformInsideAndOutside,
+pub struct Stage {
+    /// What is said when it begins, if there is more than one.
+    pub name: Option<&'static str>,
+    /// Its epochs; a stage of none is left out.
+    pub epochs: usize,
 }
 
-impl Start {
-    /// The rows `[N,K]` of candidate sets `[N,K]`.
-    pub fn rows(self, classes: usize, candidates: &[u8]) -> Vec<f32> {
-        let share = |size: usize| if size == 0 { 0.0 } else { 1.0 / size as f32 };
-        let row = |set: &[u8]| {
-            let size = set.iter().filter(|&&s| s != 0).count();
-            let outside = match self {
-                Start::Uniform => 0.0,
-                Start::UniformInsideAndOutside => share(classes - size),
-            };
-            set.iter().map(|&s| if s != 0 { share(size) } else { outside }).collect::<Vec<f32>>()
-        };
-        candidates.chunks_exact(classes).flat_map(row).collect()
+/// Where an epoch of a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageEpoch {
+    /// From 0.
+    pub stage: usize,
+    /// Epoch of the stage, from 0.
+    pub epoch: usize,
+}
+
+impl StageEpoch {
+    /// Of epoch `epoch` (from 0) of a run of `stages`; what lies behind the last stage is counted with it.
+    pub fn of(stages: &[Stage], mut epoch: usize) -> Self {
+        let last = stages.len().saturating_sub(1);
+        for (stage, of_stage) in stages.iter().enumerate() {
+            if epoch < of_stage.epochs || stage == last {
+                return Self { stage, epoch };
+            }
+            epoch -= of_stage.epochs;
+        }
+        Self { stage: last, epoch }
     }
 }
 
-/// The confidence store and the control block on a tape.
-#[derive(Clone, Copy)]
-pub struct Rows {
+/// What changes from epoch to epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct EpochControl {
+    pub learning_rate: f64,
+    /// Whether confidences are renewed.
+    pub update: bool,
+    /// Weight of the mixed views' loss, once confidences are renewed.
+    pub alpha: f64,
+    /// The method's own, in the order of [`super::registry::Entry::scalars`].
+    pub own: [f64; OWN_SCALARS],
+}
+
+/// What a method is given room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Samples B of a step.
+    pub batch: usize,
+    /// Classes K.
     pub classes: usize,
-    /// f32 `[N,K]`.
-    pub confidence: Tensor,
-    /// u8 `[N,K]`.
-    pub candidates: Tensor,
-    /// The samples of the step, i32 `[B]`.
-    pub index: Tensor,
-    /// See [`crate::device::primitive::control`].
-    pub control: Tensor,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// i32 `[1]`, the step of the epoch.
+    pub step: Buffer,
+    /// Whether mixed views are trained on as well.
+    pub mixup: bool,
 }
 
-/// Gradient and losses that a method recorded.
-#[derive(Clone, Copy)]
-pub struct Recorded {
-    /// f32 `[R,K]`, of the logits.
-    pub d_logits: Tensor,
-    /// f32 `[B]`; their mean is the loss.
-    pub loss_rows: Tensor,
+impl Room {
+    /// Weights and permutations for every step of an epoch.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn mixup(&self, device: &mut dyn Device) -> Result<Mixup> {
+        Mixup::new(self.steps, self.batch, self.step, device)
+    }
 }
 
-impl LabelMethod {
-    /// Records the loss and the renewal on logits `[R,K]` whose first rows are the views of `batch` samples, `log_prior` being
-    /// what the debias subtracts. With `mixed` target rows `[B,K]`, as many rows again are mixed views, whose loss against them
-    /// is added with the weight in the control block. The loss reads the rows before their renewal.
-    pub fn record(
+/// A method with its settings, before anything of it lies on a device.
+pub trait Method: Send + Sync {
+    /// The stages of a run of `epochs` epochs, [`MOST_STAGES`] at most.
+    fn stages(&self, epochs: usize) -> Vec<Stage> {
+        vec![Stage { name: None, epochs }]
+    }
+
+    /// What the confidence rows hold at first.
+    fn start(&self) -> Start {
+        Start::Uniform
+    }
+
+    /// Whether confidences are renewed in every step, whatever the epoch.
+    fn always_renews(&self) -> bool {
+        false
+    }
+
+    /// Those of its settings that are far above what is usual, as flags, with their values: a run that
+    /// diverged may have done so because of them.
+    fn large_settings(&self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
+
+    /// The method in training, with its state.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    fn on_device(&self, room: &Room, device: &mut dyn Device) -> Result<Box<dyn Learner>>;
+}
+
+/// A tensor of a method's state as checkpoints and replays hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateTensor {
+    /// Its name in files.
+    pub name: &'static str,
+    pub shape: Vec<usize>,
+    /// Whether all values are 0 to 1; those of a given case are checked.
+    pub shares: bool,
+}
+
+/// A method in training: its hooks, and its state on a device.
+pub trait Learner {
+    /// Records a step up to the gradients of the logits.
+    ///
+    /// # Errors
+    /// When the device has not enough memory, and where the views that it asks for are not there.
+    fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep>;
+
+    /// Weights and permutations of mixed views, which are drawn anew for every epoch.
+    fn mixup(&self) -> Option<&Mixup> {
+        None
+    }
+
+    /// How many of the step's `forwards` have images in an epoch with these scalars: each is a batch for
+    /// batchnorm's counter.
+    fn forwards_with_images(&self, forwards: usize, _control: &EpochControl) -> usize {
+        forwards
+    }
+
+    /// A further stage begins.
+    fn begin_stage(&self, _device: &mut dyn Device) -> Result<()> {
+        Ok(())
+    }
+
+    /// An epoch begins; returns its scalars of the method's own.
+    fn begin_epoch(&self, _at: StageEpoch, _device: &mut dyn Device) -> Result<[f64; OWN_SCALARS]> {
+        Ok([0.0; OWN_SCALARS])
+    }
+
+    /// An epoch has ended with finite state.
+    fn end_epoch(&self, _at: StageEpoch, _device: &mut dyn Device) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether [`Learner::take_training_logits`] is to be called after every epoch, which costs a pass over
+    /// the training images.
+    fn reads_training_logits(&self) -> bool {
+        false
+    }
+
+    /// The logits `[N,K]` of all training images in evaluation mode after an epoch, and the candidate sets
+    /// `[N,K]`.
+    fn take_training_logits(
         &self,
-        tape: &mut Tape,
-        batch: usize,
-        logits: Tensor,
-        rows: Rows,
-        log_prior: Option<Tensor>,
-        mixed: Option<Tensor>,
-    ) -> Recorded {
-        let Rows { classes, confidence, candidates, index, control } = rows;
-        let Self { views, loss: kind, .. } = *self;
-        let sets = if mixed.is_some() { 2 } else { 1 };
-        let d_logits = tape.temporary(Element::F32, sets * views * batch * classes);
-        let loss_rows = tape.temporary(Element::F32, batch);
-        let loss = |first, target, index: Option<Tensor>, control| Primitive::Loss {
-            kind,
-            batch,
-            classes,
-            views,
-            first,
-            logits,
-            target,
-            candidates: kind.reads_candidates().then_some(candidates),
-            index,
-            control,
-            d_logits,
-            loss_rows,
-        };
-        // Side by side, loss and renewal of the same rows are one kernel.
-        tape.push(loss(0, confidence, Some(index), None));
-        let log_prior = log_prior.filter(|_| self.reads_debias);
-        tape.push(Primitive::UpdateConfidence {
-            rule: if log_prior.is_some() { self.debiased_rule } else { self.rule },
-            batch,
-            classes,
-            logits,
-            log_prior,
-            candidates,
-            index,
-            control,
-            confidence,
-        });
-        if let Some(target) = mixed {
-            tape.push(loss(views * batch, target, None, Some(control)));
-        }
-        Recorded { d_logits, loss_rows }
+        _at: StageEpoch,
+        _logits: &[f32],
+        _candidates: &[u8],
+        _device: &mut dyn Device,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// The class prior `[K]` that the method estimates, if it does.
+    fn class_prior(&self, _device: &mut dyn Device) -> Result<Option<Vec<f64>>> {
+        Ok(None)
+    }
+
+    /// State that must be finite after an epoch, f32, each with what a message calls it.
+    fn watched(&self) -> Vec<(&'static str, Buffer)> {
+        Vec::new()
+    }
+
+    /// The tensors that [`Learner::export`] and [`Learner::import`] speak of.
+    fn state(&self) -> Vec<StateTensor> {
+        Vec::new()
+    }
+
+    /// The values of [`Learner::state`], in its order.
+    fn export(&self, _device: &mut dyn Device) -> Result<Vec<Vec<f32>>> {
+        Ok(Vec::new())
+    }
+
+    /// Takes over what is there of [`Learner::state`], of the right shapes, as it was after `steps` steps of
+    /// the stage; `None` where that is not known.
+    fn import(&self, _state: &StateDict, _steps: Option<usize>, _device: &mut dyn Device) -> Result<()> {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Start;
+    use super::*;
 
     #[test]
-    fn rows_start_uniform() {
-        let sets = [1, 0, 1, 0, 1, 0, 1, 1, 1];
-        assert_eq!(
-            Start::Uniform.rows(3, &sets),
-            [0.5, 0.0, 0.5, 0.0, 1.0, 0.0, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]
-        );
-        let both = Start::UniformInsideAndOutside.rows(3, &sets);
-        assert_eq!(both, [0.5, 1.0, 0.5, 0.5, 1.0, 0.5, 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0]);
+    fn epochs_fall_into_stages() {
+        let stages = |epochs: &[usize]| -> Vec<Stage> {
+            epochs.iter().map(|&epochs| Stage { name: None, epochs }).collect()
+        };
+        let at = |stages: &[Stage], epoch| {
+            let StageEpoch { stage, epoch } = StageEpoch::of(stages, epoch);
+            (stage, epoch)
+        };
+        let two = stages(&[2, 3]);
+        assert_eq!([0, 1, 2, 4, 5].map(|epoch| at(&two, epoch)), [(0, 0), (0, 1), (1, 0), (1, 2), (1, 3)]);
+        assert_eq!(at(&stages(&[0, 3]), 0), (1, 0));
+        assert_eq!(at(&stages(&[3]), 3), (0, 3));
     }
 }

@@ -1,10 +1,11 @@
-//! Mixup (Zhang et al., ICLR 2018) as RECORDS and SoLar use it: one weight lambda = max(l, 1 - l), l ~ Beta(4,4), and one
-//! permutation of the batch a step.
+//! Mixup (Zhang et al., ICLR 2018) as RECORDS and SoLar use it: one weight lambda = max(l, 1 - l), l ~
+//! Beta(4,4), and one permutation of the batch a step.
 
 use anyhow::Result;
 
+use super::recorder::Rows;
 use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Tensor};
+use crate::device::{Buffer, Device, Element, Primitive, Tensor};
 use crate::random::philox::{Purpose, Stream};
 
 /// Weights and permutations of the steps of an epoch, on the device.
@@ -58,6 +59,32 @@ impl Mixup {
         device.write_i32(self.permutations, &permutations)
     }
 
+    /// Records mixed views: the first `rows` images of `len` values are mixed into the rows behind them.
+    pub fn record_views(&self, tape: &mut Tape, [rows, len]: [usize; 2], views: Tensor) {
+        self.record(tape, [rows, len], None, views, None);
+    }
+
+    /// Records the mixed confidence rows `[B,K]`, from the rows as they are before their renewal.
+    pub fn record_rows(&self, tape: &mut Tape, rows: Rows) -> Tensor {
+        let batch = self.batch();
+        let out = tape.temporary(Element::F32, batch * rows.classes);
+        self.record(tape, [batch, rows.classes], Some(rows.index), rows.confidence, Some(out));
+        out
+    }
+
+    fn record(
+        &self,
+        tape: &mut Tape,
+        [rows, len]: [usize; 2],
+        index: Option<Tensor>,
+        x: Tensor,
+        out: Option<Tensor>,
+    ) {
+        let MixupTensors { weights, permutations, step } = self.tensors(tape);
+        let batch = self.batch();
+        tape.push(Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out });
+    }
+
     /// Its tensors.
     pub fn tensors(&self, tape: &mut Tape) -> MixupTensors {
         MixupTensors {
@@ -79,8 +106,8 @@ fn weight(stream: &mut Stream) -> f32 {
 mod tests {
     use super::*;
 
-    /// Beta(4,4) has mean 1/2 and variance 1/36; of 20,000 draws the mean square deviation of max(l, 1-l) from 1/2 lies within
-    /// 3 % of it (five standard errors), and none is below 1/2.
+    /// Beta(4,4) has mean 1/2 and variance 1/36; of 20,000 draws the mean square deviation of max(l, 1-l)
+    /// from 1/2 lies within 3 % of it (five standard errors), and none is below 1/2.
     #[test]
     fn weights_are_those_of_beta_4_4() {
         let mut stream = Stream::new(1, Purpose::Mixup, 0, 0, 0);

@@ -1,32 +1,41 @@
-//! Partial-label learning: a method is a loss, a disambiguation of the confidence rows, and a debias.
+//! Partial-label learning: a method is a loss, a disambiguation of the confidence rows, and what it learns
+//! besides; a debias goes with most of them.
 //!
 //! | file | what |
 //! |---|---|
+//! | [`method`] | what a method is to the engine: [`Method`], made of settings, and [`Learner`], the same in training |
+//! | [`recorder`] | what a method records its step with |
+//! | [`registry`] | the list of methods: word, title, and what each goes with |
 //! | [`confidence`] | the N x K store of confidence rows and the candidate sets |
-//! | [`method`] | what the methods below but SoLar have in common |
+//! | [`mixup`] | weights and permutations of mixed views |
+//! | [`debias`] | RECORDS: moving mean feature, class-prior estimate, log-debias; and the oracle's constant prior |
+//! | [`label_method`] | what the next five have in common |
 //! | [`corr`] | CORR: pair loss, confidence from the product of two views |
 //! | [`proden`] | PRODEN: cross-entropy, confidence from the probabilities |
 //! | [`lw`] | LW: weighted losses inside and outside the candidate set |
 //! | [`cavl`] | CAVL: cross-entropy with the candidate of largest activation value |
 //! | [`cc`] | CC: the candidate set's probability |
 //! | [`solar`] | SoLar: pseudo-labels by Sinkhorn, chosen samples, queue and class prior |
-//! | [`debias`] | RECORDS: moving mean feature, class-prior estimate, log-debias; and the oracle's constant prior |
-//! | [`mixup`] | weights and permutations of mixed views |
 //!
-//! A new method is one file here, and a primitive where it needs arithmetic that no other has.
+//! A new method is one file or folder here and its line in [`registry`]; `examples/own_method.rs` has one
+//! outside the crate.
 
 pub mod cavl;
 pub mod cc;
 pub mod confidence;
 pub mod corr;
 pub mod debias;
+pub mod label_method;
 pub mod lw;
 pub mod method;
 pub mod mixup;
 pub mod proden;
+pub mod recorder;
+pub mod registry;
 pub mod solar;
 
-pub use confidence::ConfidenceStore;
+pub use confidence::{ConfidenceStore, Start};
 pub use debias::{ClassPrior, Debias};
-pub use method::LabelMethod;
-pub use solar::Solar;
+pub use label_method::LabelMethod;
+pub use method::{Learner, Method};
+pub use recorder::{RecordedStep, StepRecorder};

@@ -164,7 +164,7 @@ impl Results {
             }
         }
         let remark = |(run, state): (&Run, &State)| {
-            let (name, of) = (run.name(), crate::train::training::epochs(&run.settings));
+            let (name, of) = (run.name(), crate::train::choice::epochs(&run.settings));
             match state {
                 State::Failed { reason } => Some(format!("failed: {name}: {reason}")),
                 State::Running { epochs } => Some(format!("running: {name}: {epochs} of {of} epochs")),

@@ -2,44 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Data sets by the name that settings use.
-pub const DATASETS: &[&str] =
-    &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "voc", "csv", "synthetic"];
+pub use crate::pll::registry::MethodName as Method;
 
 /// Networks that can be trained.
 pub const ARCHITECTURES: &[&str] = &["resnet18", "resnet34", "resnet50", "resnet101"];
-
-/// The name in [`DATASETS`] of a data set that may be called as in the reference (`cifar10_im`) or in short
-/// (`cifar100`); any other word comes back as it is.
-pub fn dataset_name(word: &str) -> String {
-    let word = word.replace('_', "-");
-    match word.as_str() {
-        "cifar10" | "cifar-10" | "cifar10-im" | "cifar-10-lt" => "cifar10-lt".into(),
-        "cifar100" | "cifar-100" | "cifar100-im" | "cifar-100-lt" => "cifar100-lt".into(),
-        "cifar100-nu" | "cifar-100-nu" | "cifar-100-lt-nu" => "cifar100-lt-nu".into(),
-        _ => word,
-    }
-}
-
-/// Number of classes, where the name of the data set says it.
-pub fn classes(dataset: &str) -> Option<usize> {
-    match dataset {
-        "cifar10-lt" => Some(10),
-        "cifar100-lt" | "cifar100-lt-nu" => Some(100),
-        "voc" => Some(20),
-        _ => None,
-    }
-}
-
-/// Rows and columns of the network's input where nothing else is said (SPEC 9).
-pub fn image_size(dataset: &str) -> usize {
-    if dataset == "voc" { 128 } else { 32 }
-}
-
-/// Imbalance factor mu where nothing else is said: that of the reference, but for a user's own folders all images are kept.
-pub fn imb_factor(dataset: &str) -> f64 {
-    if dataset == "folder" { 1.0 } else { 0.01 }
-}
 
 /// An enum of words: each variant with its word, in TOML, as a flag's value and in print.
 macro_rules! words {
@@ -84,24 +50,6 @@ words! {
         Step = "step",
         /// No class loses samples.
         None = "none",
-    }
-}
-
-words! {
-    /// Loss and disambiguation (SPEC 6 and 7).
-    Method {
-        /// Consistency regularisation of two views (SPEC 6).
-        Corr = "corr",
-        /// Progressive identification (Lv et al., ICML 2020).
-        Proden = "proden",
-        /// Leveraged weighted loss (Wen et al., ICML 2021).
-        Lw = "lw",
-        /// Class activation value learning (Zhang et al., ICLR 2022).
-        Cavl = "cavl",
-        /// Classifier-consistent loss (Feng et al., NeurIPS 2020).
-        Cc = "cc",
-        /// Sinkhorn label refinery (Wang et al., NeurIPS 2022; SPEC 7).
-        Solar = "solar",
     }
 }
 
@@ -172,30 +120,6 @@ words! {
         Cuda = "cuda",
         /// The CUDA kernels on the CPU, through the simulator.
         Sim = "sim",
-    }
-}
-
-impl Method {
-    /// Whether mixed views belong to the method.
-    pub fn mixes(self) -> bool {
-        self == Method::Solar
-    }
-
-    /// The first epoch in which the method updates confidences: LW and CAVL refresh a row after every step (SPEC 6).
-    pub fn first_update(self) -> usize {
-        usize::from(!matches!(self, Method::Lw | Method::Cavl))
-    }
-
-    /// The name that tables and papers use.
-    pub fn title(self) -> &'static str {
-        match self {
-            Method::Corr => "CORR",
-            Method::Proden => "PRODEN",
-            Method::Lw => "LW",
-            Method::Cavl => "CAVL",
-            Method::Cc => "CC",
-            Method::Solar => "SoLar",
-        }
     }
 }
 

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BadSetting, Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule,
-    Settings, allowed, bad, choices,
+    Settings, allowed, bad,
 };
+use crate::data::registry;
 use crate::files::read_whole;
 use crate::usage;
 
@@ -193,15 +194,13 @@ impl GivenSettings {
             };
         }
         if let Some(word) = &self.dataset {
-            let before = std::mem::replace(&mut settings.dataset, choices::dataset_name(word));
-            if !choices::DATASETS.contains(&settings.dataset.as_str()) {
-                return Err(bad("dataset", word));
-            }
+            let set = registry::find(word).ok_or_else(|| bad("dataset", word))?;
+            let before = registry::find(&settings.dataset).map(|before| before.image_size);
             // A data set with images of another size brings its size along; one that is given wins below.
-            let size = choices::image_size(&settings.dataset);
-            if size != choices::image_size(&before) {
-                settings.image_size = size;
+            if before != Some(set.image_size) {
+                settings.image_size = set.image_size;
             }
+            settings.dataset = set.name.into();
         }
         if let Some(word) = &self.method {
             let method = Method::from_word(word).ok_or_else(|| bad("method", word))?;

@@ -14,6 +14,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use crate::data::registry;
+use crate::pll::lw::{self, LwSettings};
+use crate::pll::registry::{Entry, OwnSettings};
+use crate::pll::{self, solar};
 use crate::text::printable;
 use crate::usage;
 pub use choices::{Debias, DeviceChoice, ImbalanceType, LwLoss, Method, Precision, PriorFrom, Schedule};
@@ -26,7 +30,7 @@ pub use given::GivenSettings;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
-    /// Data set, one of [`choices::DATASETS`].
+    /// Data set, one of [`registry::names`].
     pub dataset: String,
     /// Folder that holds the data set; `None`: `data` in the current folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +151,7 @@ impl Default for Settings {
             synthetic_test_per_class: 100,
             arch: "resnet18".into(),
             width: 64,
-            method: Method::Corr,
+            method: Method(&pll::corr::ENTRY),
             debias: Debias::None,
             m: 0.9,
             mixup: false,
@@ -189,8 +193,8 @@ impl Settings {
     /// The defaults for a data set, called as in [`GivenSettings`]; `None` is the default one.
     pub fn defaults_for(dataset: Option<&str>) -> Settings {
         let mut settings = Settings::default();
-        if let Some(dataset) = dataset {
-            settings.imb_factor = choices::imb_factor(&choices::dataset_name(dataset));
+        if let Some(set) = dataset.and_then(registry::find) {
+            settings.imb_factor = set.imb_factor;
         }
         settings
     }
@@ -220,7 +224,6 @@ impl fmt::Display for BadSetting {
 
 /// What each setting may be, to follow "must be"; printed by `--help` and by every error about the setting.
 const ALLOWED: &[(&str, &str)] = &[
-    ("dataset", "one of cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, voc, csv, synthetic"),
     ("data-dir", "a folder"),
     ("imb-factor", "above 0 and at most 1"),
     ("imb-type", "one of exp, step, none"),
@@ -289,7 +292,8 @@ pub const MOST_THREADS: usize = 1024;
 
 /// What the setting called `name` may be, to follow "must be".
 pub fn allowed(name: &str) -> Option<&'static str> {
-    ALLOWED.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed)
+    let fixed = ALLOWED.iter().find(|(known, _)| *known == name).map(|(_, allowed)| *allowed);
+    fixed.or_else(|| (name == "dataset").then(registry::one_of))
 }
 
 fn bad(name: &'static str, value: impl fmt::Display) -> BadSetting {
@@ -351,7 +355,7 @@ impl Settings {
                 found.push(bad(name, value))
             }
         };
-        check(choices::DATASETS.contains(&self.dataset.as_str()), "dataset", self.dataset.clone());
+        check(registry::names().any(|name| name == self.dataset), "dataset", self.dataset.clone());
         if let Some(folder) = &self.data_dir {
             check(!folder.as_os_str().is_empty(), "data-dir", folder.display().to_string());
         }
@@ -437,12 +441,13 @@ impl Settings {
     /// Settings that are fine each by itself but not together, and those that this version cannot train with.
     fn contradictions(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        if ["folder", "csv"].contains(&self.dataset.as_str()) && self.data_dir.is_none() {
+        if self.data_dir.is_none() && registry::find(&self.dataset).is_some_and(|set| set.needs_data_dir) {
             let reason = format!("must name the folder of images that --dataset {} reads", self.dataset);
             found.push(BadSetting { name: "data-dir", value: String::new(), reason });
         }
         found.extend(self.senseless_combinations());
-        let foreign = |name, value: Option<String>, method: Method| {
+        let foreign = |name, value: Option<String>, of: &'static Entry| {
+            let method = Method(of);
             let value = value.filter(|_| self.method != method)?;
             let reason = format!("has a meaning only with --method {method}; leave --{name} out");
             Some(BadSetting { name, value, reason })
@@ -451,17 +456,17 @@ impl Settings {
         let number = |value: Option<usize>| value.map(|n| n.to_string());
         found.extend(
             [
-                foreign("lw-loss", self.lw_loss.map(|word| word.to_string()), Method::Lw),
-                foreign("lw-beta", text(self.lw_beta), Method::Lw),
-                foreign("est-epochs", number(self.est_epochs), Method::Solar),
-                foreign("rho-range", self.rho_range.as_deref().map(list), Method::Solar),
-                foreign("gamma", self.gamma.as_deref().map(list), Method::Solar),
-                foreign("queue-length", number(self.queue_length), Method::Solar),
-                foreign("lamd", text(self.lamd), Method::Solar),
-                foreign("eta", text(self.eta), Method::Solar),
-                foreign("tau", text(self.tau), Method::Solar),
-                foreign("warmup-epoch", number(self.warmup_epoch), Method::Solar),
-                foreign("prior-from", self.prior_from.map(|word| word.to_string()), Method::Solar),
+                foreign("lw-loss", self.lw_loss.map(|word| word.to_string()), &lw::ENTRY),
+                foreign("lw-beta", text(self.lw_beta), &lw::ENTRY),
+                foreign("est-epochs", number(self.est_epochs), &solar::ENTRY),
+                foreign("rho-range", self.rho_range.as_deref().map(list), &solar::ENTRY),
+                foreign("gamma", self.gamma.as_deref().map(list), &solar::ENTRY),
+                foreign("queue-length", number(self.queue_length), &solar::ENTRY),
+                foreign("lamd", text(self.lamd), &solar::ENTRY),
+                foreign("eta", text(self.eta), &solar::ENTRY),
+                foreign("tau", text(self.tau), &solar::ENTRY),
+                foreign("warmup-epoch", number(self.warmup_epoch), &solar::ENTRY),
+                foreign("prior-from", self.prior_from.map(|word| word.to_string()), &solar::ENTRY),
             ]
             .into_iter()
             .flatten(),
@@ -472,32 +477,20 @@ impl Settings {
     /// Methods, debias and mixup combine freely but for these.
     pub(crate) fn senseless_combinations(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        let mut refuse = |name: &'static str, value: &dyn fmt::Display, reason: &str| {
-            found.push(BadSetting { name, value: value.to_string(), reason: reason.into() });
+        let mut refuse = |name: &'static str, value: &dyn fmt::Display, why: &str, allowed: &str| {
+            let reason = format!("does not go with --method {}: {why}; must be {allowed}", self.method);
+            found.push(BadSetting { name, value: value.to_string(), reason });
         };
-        if self.method == Method::Solar && matches!(self.debias, Debias::Oracle | Debias::Records) {
-            refuse(
-                "debias",
-                &self.debias,
-                "does not go with --method solar: Sinkhorn's result is the same when predictions are rescaled class by class, \
-                 so a debias would not change its pseudo-labels; must be none or oracle-post",
-            );
+        let entry = self.method.0;
+        if let Some(why) = entry.no_debias
+            && matches!(self.debias, Debias::Oracle | Debias::Records)
+        {
+            refuse("debias", &self.debias, why, "none or oracle-post");
         }
-        if self.mixup && self.method == Method::Lw {
-            refuse(
-                "mixup",
-                &self.mixup,
-                "does not go with --method lw: its loss asks which classes are candidates, and a mixture of two samples \
-                 has no candidate set; must be false",
-            );
-        }
-        if self.mixup && self.method == Method::Cc {
-            refuse(
-                "mixup",
-                &self.mixup,
-                "does not go with --method cc: its loss reads candidate sets, which cannot be mixed as soft labels can; must \
-                 be false",
-            );
+        if let Some(why) = entry.no_mixup
+            && self.mixup
+        {
+            refuse("mixup", &self.mixup, why, "false");
         }
         found
     }
@@ -555,6 +548,13 @@ impl Settings {
         words
     }
 
+    /// What each method's own settings come to: what is set, else what the method takes.
+    pub fn own_settings(&self) -> OwnSettings {
+        let lw =
+            LwSettings { loss: self.lw_loss.unwrap_or(LwLoss::Sigmoid), beta: self.lw_beta.unwrap_or(1.0) };
+        OwnSettings { lw, solar: self.solar() }
+    }
+
     /// What SoLar computes with: what is set, else the values of the published runs (SPEC 7).
     pub fn solar(&self) -> SolarSettings {
         let hundred = self.dataset.starts_with("cifar100");
@@ -577,7 +577,7 @@ impl Settings {
 }
 
 /// The constants of SoLar (SPEC 7).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SolarSettings {
     /// Epochs of the stage that estimates the class prior; 0 leaves it out.
     pub estimation_epochs: usize,

@@ -1,6 +1,7 @@
 //! Named settings: the published runs (SPEC 10) and two small ones that need no data.
 
 use super::{Debias, Method, Schedule, Settings};
+use crate::pll;
 
 /// A named set of settings.
 pub struct Preset {
@@ -63,7 +64,7 @@ fn records_cifar100_nu() -> Settings {
 
 fn solar_cifar10() -> Settings {
     Settings {
-        method: Method::Solar,
+        method: Method(&pll::solar::ENTRY),
         // SoLar always mixes the chosen rows (SPEC 7, step 6).
         mixup: true,
         est_epochs: Some(100),

@@ -1,12 +1,15 @@
 //! Checkpoints: one safetensors file with everything that evaluation and resuming need.
 //!
-//! Tensors: the network's state_dict under the reference's names (`encoder.*`, `fc.*`, with running statistics and
-//! `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where RECORDS estimates a class prior, `confidence` `[N,K]`, and for
-//! SoLar `class_prior` `[K]` and `queue` `[L B, K]`, newest batch first. Metadata: the
-//! run's configuration, the number of epochs done, class names and counts, the best accuracy so far, a fingerprint of the data
-//! that the state belongs to, and a CRC-32C of all the rest. Every value is finite; a file with another one is refused. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path), strict=False)`.
+//! Tensors: the network's state_dict under the reference's names (`encoder.*`, `fc.*`, with running
+//! statistics and `num_batches_tracked`), `momentum.<parameter>`, `feat_mean` where RECORDS estimates a class
+//! prior, `confidence` `[N,K]`, and what the method keeps besides ([`crate::pll::Learner::state`]). Metadata:
+//! the run's configuration, the number of epochs done, class names and counts, the best accuracy so far, a
+//! fingerprint of the data that the state belongs to, and a CRC-32C of all the rest. Every value is finite; a
+//! file with another one is refused. In PyTorch: `model.load_state_dict(safetensors.torch.load_file(path),
+//! strict=False)`.
 //!
-//! No random state is stored because there is none: random numbers are functions of (seed, purpose, epoch, sample, view).
+//! No random state is stored because there is none: random numbers are functions of (seed, purpose, epoch,
+//! sample, view).
 
 use std::path::Path;
 
@@ -14,30 +17,28 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::divergence;
+use super::engine::Engine;
 use super::model::Model;
-use super::tensor_file::{TensorFile, Values};
+use super::tensor_file::TensorFile;
 use super::training::Training;
 use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
 use crate::nn::StateDict;
-use crate::pll::{ConfidenceStore, Solar};
+use crate::pll::method::{MOST_STAGES, StateTensor};
+use crate::pll::{ConfidenceStore, Learner};
 use crate::text::excerpt;
 use crate::{settings, usage};
 
 /// Marks our files and their version.
 const FORMAT: &str = "records checkpoint 2";
 
-/// Names of SoLar's state in files.
-pub const CLASS_PRIOR: &str = "class_prior";
-pub const QUEUE: &str = "queue";
-
 /// What a checkpoint says beside its tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Epochs completed.
     pub epochs_done: usize,
-    /// Best test top-1 so far, percent, and its epoch (from 0); below 0 where none has been evaluated yet (of SoLar's training stage,
-    /// once that has begun).
+    /// Best test top-1 so far, percent, and its epoch (from 0); below 0 where none has been evaluated yet in
+    /// the stage that the run is in.
     pub best_top1: f64,
     pub best_epoch: usize,
     /// Names of the classes.
@@ -49,8 +50,7 @@ pub struct Progress {
 impl Progress {
     /// What arithmetic on these numbers relies on.
     fn check(&self) -> std::result::Result<(), String> {
-        // SoLar has two stages.
-        let most = 2 * settings::MOST_EPOCHS;
+        let most = MOST_STAGES * settings::MOST_EPOCHS;
         if self.epochs_done > most || self.best_epoch > most {
             return Err(format!("epochs {} and {}, at most {most}", self.epochs_done, self.best_epoch));
         }
@@ -76,22 +76,14 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Collects the state of a run.
     pub fn collect(
-        training: &Training,
+        engine: &Engine,
         progress: Progress,
         config: &str,
         data: &Fingerprint,
         device: &mut dyn Device,
     ) -> Result<Self> {
-        let Training { model, store, method, .. } = training;
         let mut file = TensorFile::default();
-        file.extend(model.export(device)?);
-        file.add_batch_counters(&model.parameters);
-        let confidence = Values::F32(device.read_f32(store.confidence)?);
-        file.tensors.insert("confidence".into(), (vec![store.samples, store.classes], confidence));
-        if let Some(solar) = method.solar() {
-            let steps = training.queue_steps(progress.epochs_done);
-            export_solar(&mut file, solar, steps, device)?;
-        }
+        engine.export(&mut file, device)?;
         file.metadata.insert("format".into(), FORMAT.into());
         file.metadata.insert("config".into(), config.into());
         file.metadata.insert("progress".into(), serde_json::to_string(&progress)?);
@@ -157,10 +149,10 @@ impl Checkpoint {
     /// # Errors
     /// A usage error when the file is of another network or training set.
     pub fn restore(&self, training: &mut Training, device: &mut dyn Device) -> Result<()> {
-        self.restore_model(&mut training.model, device)?;
-        self.restore_confidence(&training.store, device)?;
-        let steps = training.queue_steps(self.progress.epochs_done);
-        training.method.solar().map_or(Ok(()), |solar| import_solar(&self.file, solar, steps, device))
+        self.restore_model(&mut training.engine.model, device)?;
+        self.restore_confidence(&training.engine.store, device)?;
+        let steps = training.stage_steps(self.progress.epochs_done);
+        self.restore_method(&*training.engine.learner, steps, device)
     }
 
     /// Puts the network's part into `model`.
@@ -190,39 +182,17 @@ impl Checkpoint {
         }
         device.write_f32(store.confidence, values)
     }
-}
 
-/// Adds SoLar's state after `steps` steps of its stage.
-pub fn export_solar(
-    file: &mut TensorFile,
-    solar: &Solar,
-    steps: usize,
-    device: &mut dyn Device,
-) -> Result<()> {
-    let prior = device.read_f32(solar.class_prior)?;
-    let classes = prior.len();
-    file.tensors.insert(CLASS_PRIOR.into(), (vec![classes], Values::F32(prior)));
-    let queue = solar.export_queue(steps, device)?;
-    file.tensors.insert(QUEUE.into(), (vec![queue.len() / classes, classes], Values::F32(queue)));
-    Ok(())
-}
-
-/// Takes over SoLar's state after `steps` steps of its stage.
-///
-/// # Errors
-/// A usage error when a tensor is missing or of another shape.
-pub fn import_solar(file: &TensorFile, solar: &Solar, steps: usize, device: &mut dyn Device) -> Result<()> {
-    let classes = solar.class_prior.len;
-    let rows = solar.queue.map_or(0, |queue| queue.len / classes);
-    let take = |name: &str, wanted: &[usize]| {
-        let (shape, values) = file.f32(name)?;
-        if shape == wanted {
-            return Ok(values);
+    /// Puts back what the method keeps, as it was after `steps` steps of its stage.
+    fn restore_method(&self, learner: &dyn Learner, steps: usize, device: &mut dyn Device) -> Result<()> {
+        let mut state = StateDict::new();
+        for StateTensor { name, shape: wanted, .. } in learner.state() {
+            let (shape, values) = self.file.f32(name)?;
+            if shape != wanted {
+                return Err(usage!("tensor '{name}': shape {shape:?}; must be {wanted:?}"));
+            }
+            state.insert(name.into(), (wanted, values.to_vec()));
         }
-        Err(usage!("tensor '{name}': shape {shape:?}; must be {wanted:?}"))
-    };
-    let prior = take(CLASS_PRIOR, &[classes])?;
-    let queue = take(QUEUE, &[rows, classes])?;
-    device.write_f32(solar.class_prior, prior)?;
-    solar.import_queue(queue, steps, device)
+        learner.import(&state, Some(steps), device)
+    }
 }

@@ -1,23 +1,26 @@
 //! Divergence: values that are no longer finite end a run before anything of that epoch is written.
 //!
 //! The device notes the first step of an epoch whose logits, losses or running statistics are not finite (see
-//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is looked at after each epoch. Large finite
-//! values are no divergence: batchnorm takes their scale out again.
+//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is looked at after
+//! each epoch. Large finite values are no divergence: batchnorm takes their scale out again.
 
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
 
+use super::choice;
+use super::engine::Engine;
 use super::metrics::EpochMetrics;
 use super::model::Model;
-use super::training::Training;
+
 use crate::device::Device;
-use crate::device::primitive::counter;
 use crate::nn::StateDict;
+use crate::ops::statistics::counter;
 use crate::settings::Settings;
 use crate::text::printable;
 
-/// The first step (from 1) of an epoch at which something was not finite, and what; `None` where all steps were fine.
+/// The first step (from 1) of an epoch at which something was not finite, and what; `None` where all steps
+/// were fine.
 pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     let slots = &counters[counter::WATCHED..];
     let first = slots.iter().filter(|&&slot| slot < 0.0).map(|slot| -slot as usize).min()?;
@@ -32,7 +35,8 @@ pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     Some((first, all))
 }
 
-/// The first tensor, in order of name, that holds something that is not finite: its name, the value and its position.
+/// The first tensor, in order of name, that holds something that is not finite: its name, the value and its
+/// position.
 pub fn first_tensor<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f32])>) -> Option<String> {
     let mut tensors = tensors.into_iter();
     tensors.find_map(|(name, values)| {
@@ -47,23 +51,17 @@ pub fn first_of_dict(dict: &StateDict) -> Option<String> {
 }
 
 /// What of the state after an epoch is not finite, if anything is.
-pub fn in_state(training: &Training, device: &mut dyn Device) -> Result<Option<String>> {
-    let Training { model, store, method, .. } = training;
+pub fn in_state(engine: &Engine, device: &mut dyn Device) -> Result<Option<String>> {
+    let Engine { model, store, learner, .. } = engine;
     let parameters = &model.parameters;
     for arena in [parameters.values, parameters.running, parameters.velocity] {
         if !all_finite(&device.read_f32(arena)?) {
             return Ok(first_of_dict(&model.export(device)?));
         }
     }
-    let solar = method.solar();
-    let others = [
-        ("the mean feature", model.debias.estimate().map(|prior| prior.mean_feature)),
-        ("SoLar's class prior", solar.map(|solar| solar.class_prior)),
-        ("SoLar's queue", solar.and_then(|solar| solar.queue)),
-        ("the confidence rows", Some(store.confidence)),
-    ];
+    let mean = model.debias.estimate().map(|prior| ("the mean feature", prior.mean_feature));
+    let others = mean.into_iter().chain(learner.watched()).chain([("the confidence rows", store.confidence)]);
     for (name, buffer) in others {
-        let Some(buffer) = buffer else { continue };
         if !all_finite(&device.read_f32(buffer)?) {
             return Ok(Some(format!("values of {name} are not finite")));
         }
@@ -101,8 +99,8 @@ pub fn all_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
 
-/// A running variance above this is out of proportion: those of good runs lie between 1e-4 and 1e3. It does not end a run, since
-/// batchnorm takes the scale out again.
+/// A running variance above this is out of proportion: those of good runs lie between 1e-4 and 1e3. It does
+/// not end a run, since batchnorm takes the scale out again.
 const LARGE_VARIANCE: f32 = 1e6;
 
 /// What to say of running variances that have grown out of proportion, if any has.
@@ -134,19 +132,17 @@ pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> 
 /// The settings to lower: the learning rate, and others that are far above what is usual.
 fn remedy(settings: &Settings) -> String {
     let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
-    let Settings { weight_decay, lr, momentum, alpha, lw_beta, .. } = *settings;
-    // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1 they swing.
+    let Settings { weight_decay, lr, momentum, alpha, .. } = *settings;
+    // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1
+    // they swing.
     if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
         remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
     }
     if settings.mixup && alpha > 10.0 {
         remedies.push(format!("a lower --alpha (now {})", short(alpha)));
     }
-    if let Some(beta) = lw_beta.filter(|&beta| beta > 10.0) {
-        remedies.push(format!("a lower --lw-beta (now {})", short(beta)));
-    }
-    if let Some(power) = settings.lamd.filter(|&power| power > 100.0) {
-        remedies.push(format!("a lower --lamd (now {})", short(power)));
+    for (flag, value) in choice::method(settings).large_settings() {
+        remedies.push(format!("a lower {flag} (now {})", short(value)));
     }
     remedies.join(" or ")
 }

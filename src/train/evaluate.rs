@@ -16,8 +16,8 @@ pub struct TestMetrics {
     pub top1: f64,
     /// `None` for up to five classes, where it would be 100 whatever the network does.
     pub top5: Option<f64>,
-    /// Mean accuracy of the classes with many, medium and few training samples, over those that have test images; `None` where
-    /// there is no such class, and where the training samples' classes are unknown.
+    /// Mean accuracy of the classes with many, medium and few training samples, over those that have test
+    /// images; `None` where there is no such class, and where the training samples' classes are unknown.
     pub many: Option<f64>,
     pub medium: Option<f64>,
     pub few: Option<f64>,
@@ -33,8 +33,8 @@ pub enum Shot {
     Few,
 }
 
-/// The group of each class: many above the (K-m-1)-th smallest training count, few below the m-th (0-based), m = K/3 (3 for
-/// 10 classes, 33 for 100), medium the rest.
+/// The group of each class: many above the (K-m-1)-th smallest training count, few below the m-th (0-based),
+/// m = K/3 (3 for 10 classes, 33 for 100), medium the rest.
 pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
     let mut sorted = train_counts.to_vec();
     sorted.sort_unstable();
@@ -48,8 +48,9 @@ pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
     train_counts.iter().map(shot).collect()
 }
 
-/// Metrics of `logits` `[N,K]` against `labels` `[N]`. A row's prediction is the first of its largest logits; a row with a NaN
-/// counts as wrong. There is at least one image. `train_counts` `[K]` is `None` where the training samples' classes are unknown.
+/// Metrics of `logits` `[N,K]` against `labels` `[N]`. A row's prediction is the first of its largest logits;
+/// a row with a NaN counts as wrong. There is at least one image. `train_counts` `[K]` is `None` where the
+/// training samples' classes are unknown.
 pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Option<&[usize]>) -> TestMetrics {
     let (mut hits, mut hits5, mut sizes) = (vec![0usize; classes], 0usize, vec![0usize; classes]);
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -81,7 +82,8 @@ pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Opti
     }
 }
 
-/// Whether two or more rows of logits `[N,K]` all are the same: the network's output does not depend on its input.
+/// Whether two or more rows of logits `[N,K]` all are the same: the network's output does not depend on its
+/// input.
 pub fn are_all_the_same(logits: &[f32], classes: usize) -> bool {
     logits.len() > classes && logits.chunks_exact(classes).all(|row| row == &logits[..classes])
 }
@@ -93,8 +95,8 @@ pub fn debias(logits: &mut [f32], log_prior: &[f32]) {
     }
 }
 
-/// Half the sum of absolute differences: the total-variation distance between a class prior and the class frequencies of
-/// `train_counts`.
+/// Half the sum of absolute differences: the total-variation distance between a class prior and the class
+/// frequencies of `train_counts`.
 pub fn prior_distance(prior: &[f64], train_counts: &[usize]) -> f64 {
     let total: usize = train_counts.iter().sum();
     let gap = |(&share, &count): (&f64, &usize)| (share - count as f64 / total as f64).abs();
@@ -128,6 +130,9 @@ impl ResidentImages {
     }
 }
 
+/// Images that a forward pass in evaluation mode takes.
+pub const EVALUATION_BATCH: usize = 256;
+
 /// A forward pass in evaluation mode, recorded for images resident on the device.
 pub struct Evaluation {
     plan: Plan,
@@ -140,8 +145,22 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Records a forward pass over `batch` of the images at a time, or over fewer where they are larger than 32x32: as many pixels
-    /// at a time, so that large images need no more memory.
+    /// The pass over a set of test images, which are uploaded.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn of_set(
+        model: &Model,
+        set: &ImageSet,
+        normalisation: Normalisation,
+        device: &mut dyn Device,
+    ) -> Result<Self> {
+        let images = ResidentImages::new(set, normalisation, device)?;
+        Self::new(model, images, EVALUATION_BATCH, device)
+    }
+
+    /// Records a forward pass over `batch` of the images at a time, or over fewer where they are larger than
+    /// 32x32: as many pixels at a time, so that large images need no more memory.
     ///
     /// # Errors
     /// When the device has not enough memory.

@@ -9,7 +9,8 @@ use super::checkpoint::Checkpoint;
 use super::run_folder;
 use crate::data::fingerprint::{FileOf, Fingerprint, Outline};
 use crate::data::recipe::TestData;
-use crate::settings::{self, DeviceChoice, Method, Settings, SolarSettings, differences};
+use crate::pll;
+use crate::settings::{self, DeviceChoice, Settings, SolarSettings, differences};
 use crate::usage;
 
 /// The settings without those that do not change what a run computes, which may differ on resuming; what SoLar takes where it is
@@ -25,7 +26,7 @@ pub fn computation(settings: &Settings) -> Settings {
         eval_every: 1,
         ..settings.clone()
     };
-    if settings.method == Method::Solar {
+    if settings.method.0.word == pll::solar::ENTRY.word {
         let SolarSettings {
             estimation_epochs,
             rho,

@@ -7,17 +7,19 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::checkpoint::{Checkpoint, Progress};
-use super::evaluate::{self, Evaluation, ResidentImages, TestMetrics};
+use super::choice::epochs;
+use super::evaluate::{self, Evaluation, TestMetrics};
 use super::metrics::{self, EpochMetrics, EpochTimes};
 use super::run_folder::{self, RunFolder};
-use super::training::{EVALUATION_BATCH, StageEpoch, Training, epochs};
+use super::training::Training;
 use super::{device_choice, divergence, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
+use crate::data::registry;
 use crate::device::Device;
-use crate::device::primitive::counter;
 use crate::error::{exit_code, one_line};
-use crate::settings::{self, Method, Settings};
+use crate::ops::statistics::counter;
+use crate::settings::{self, Settings};
 use crate::text::printable;
 use crate::usage;
 
@@ -30,7 +32,7 @@ const NO_BEST: f64 = -1.0;
 /// A usage error for a name that is no data set.
 pub fn recipe(settings: &Settings) -> Result<Recipe> {
     Ok(Recipe {
-        dataset: settings.dataset.parse()?,
+        dataset: registry::named(&settings.dataset)?,
         data_dir: settings.data_dir.clone(),
         imb_factor: settings.imb_factor,
         imb_type: settings.imb_type,
@@ -55,8 +57,8 @@ fn open_folder(settings: &Settings, config: &str, resume: Option<&Path>) -> Resu
     }
 }
 
-/// The checkpoint that a run will go on from and what names it, read early so that other settings and other data are refused before
-/// anything else is done; `None` where none is whole.
+/// The checkpoint that a run will go on from and what names it, read early so that other settings and other
+/// data are refused before anything else is done; `None` where none is whole.
 fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint, PathBuf)>> {
     let found = match resume {
         None => None,
@@ -71,8 +73,8 @@ fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint
     Ok(found)
 }
 
-/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if there is one. Class
-/// names and sizes are compared before images are read.
+/// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if
+/// there is one. Class names and sizes are compared before images are read.
 fn open_data(
     settings: &Settings,
     resumed: Option<&(Checkpoint, PathBuf)>,
@@ -113,11 +115,12 @@ fn progress_bar(steps: usize) -> ProgressBar {
     bar
 }
 
-/// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints). Why a run failed
-/// stands in its log, too.
+/// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints).
+/// Why a run failed stands in its log, too.
 ///
 /// # Errors
-/// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be written.
+/// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be
+/// written.
 pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     let mut run = Run::open(settings, resume)?;
     let result = run.restore(resume).and_then(|()| run.train());
@@ -153,7 +156,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the folder.
+    /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the
+    /// folder.
     fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<Self> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
@@ -164,8 +168,7 @@ impl<'a> Run<'a> {
         let evaluation = match &data.test {
             None => None,
             Some(test) => {
-                let images = ResidentImages::new(test, data.test_normalisation, &mut *device)?;
-                Some(Evaluation::new(&training.model, images, EVALUATION_BATCH, &mut *device)?)
+                Some(Evaluation::of_set(&training.engine.model, test, data.test_normalisation, &mut *device)?)
             }
         };
         let config = settings::config_toml(settings)?;
@@ -210,8 +213,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a checkpoint, or of the newest
-    /// in a folder that is whole and fits.
+    /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a
+    /// checkpoint, or of the newest in a folder that is whole and fits.
     fn restore(&mut self, resume: Option<&Path>) -> Result<()> {
         match resume {
             None => {}
@@ -259,7 +262,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// How many epochs end with the best one so far, whose state is in best.safetensors; `None` if there is none yet.
+    /// How many epochs end with the best one so far, whose state is in best.safetensors; `None` if there is
+    /// none yet.
     fn epochs_to_best(&self) -> Option<usize> {
         let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
         match self.data.test {
@@ -284,18 +288,18 @@ impl<'a> Run<'a> {
         for line in data.remarks(Some(settings.batch_size)) {
             folder.say(&line);
         }
-        let plan = &training.plan;
+        let plan = &training.engine.plan;
         folder.say(&format!(
             "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without \
              sharing)",
             settings.method_title(),
             settings.arch,
             settings.width,
-            training.model.parameters.len(),
+            training.engine.model.parameters.len(),
             settings.batch_size,
             plan.flops() / 1e9,
-            plan.temporary_bytes >> 20,
-            plan.unshared_bytes >> 20,
+            plan.temporaries().bytes >> 20,
+            plan.temporaries().unshared_bytes >> 20,
         ));
         if progress.epochs_done > 0 {
             folder.say(&format!("resuming after {} epochs", progress.epochs_done));
@@ -306,15 +310,17 @@ impl<'a> Run<'a> {
     /// Trains and evaluates one epoch.
     fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<(EpochMetrics, EpochTimes)> {
         let settings = self.settings;
-        let at = StageEpoch::of(settings, epoch);
-        if settings.method == Method::Solar && at.epoch == 0 {
-            bar.suspend(|| self.folder.say(["estimating the class prior", "training"][at.stage as usize]));
-            // What the first stage reached is not the run's result.
+        let at = self.training.at(epoch);
+        if let Some(name) = self.training.stage_name(at) {
+            bar.suspend(|| self.folder.say(name));
+        }
+        if at.epoch == 0 {
+            // What an earlier stage reached is not the run's result.
             (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
         }
         let started = Instant::now();
         let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
-        let counters = self.training.run_epoch(epoch, &mut *self.device, || bar.inc(1))?;
+        let counters = self.training.run_epoch(&mut *self.device, || bar.inc(1))?;
         let trained = started.elapsed().as_secs_f64();
         let samples = (settings.batch_size * self.training.steps) as f64;
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
@@ -345,7 +351,7 @@ impl<'a> Run<'a> {
         let times = EpochTimes {
             epoch,
             seconds: started.elapsed().as_secs_f64(),
-            images_per_second: samples * self.training.method.forwards() as f64 / trained,
+            images_per_second: samples * self.training.engine.step.images as f64 / trained,
         };
         match divergence::in_figures(&metrics) {
             Some(sign) => Err(self.diverged(epoch, &sign)),
@@ -353,23 +359,24 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from; moves the class prior.
+    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from;
+    /// ends the epoch for the method.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
         if let Some((step, what)) = divergence::first_step(counters) {
-            let now = divergence::in_state(&self.training, &mut *self.device)?;
+            let now = divergence::in_state(&self.training.engine, &mut *self.device)?;
             let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
             let steps = self.training.steps;
             let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
             return Err(self.diverged(epoch, &sign));
         }
-        if let Some(sign) = divergence::in_state(&self.training, &mut *self.device)? {
+        if let Some(sign) = divergence::in_state(&self.training.engine, &mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
         }
-        if let Some(sign) = self.training.move_class_prior(epoch, &mut *self.device)? {
+        if let Some(sign) = self.training.end_epoch(epoch, &mut *self.device)? {
             return Err(self.diverged(epoch, &sign));
         }
         if !self.has_grown
-            && let Some(growth) = divergence::growth(&self.training.model, &mut *self.device)?
+            && let Some(growth) = divergence::growth(&self.training.engine.model, &mut *self.device)?
         {
             self.has_grown = true;
             self.folder.say(&format!("epoch {epoch}: {growth}; lower --lr if the loss does not fall"));
@@ -397,7 +404,7 @@ impl<'a> Run<'a> {
             }
             test = Some(evaluate::metrics(&logits, &images.labels, classes, counts));
             log_prior = prior;
-        } else if let (true, Some(prior)) = (evaluated, self.training.model.debias.estimate()) {
+        } else if let (true, Some(prior)) = (evaluated, self.training.engine.model.debias.estimate()) {
             log_prior = Some(self.device.read_f32(prior.log_prior)?);
         }
         let class_prior = self.training.class_prior_estimate(log_prior.as_deref(), &mut *self.device)?;
@@ -421,7 +428,7 @@ impl<'a> Run<'a> {
             self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every);
         let mut checkpoint = match is_due {
             true => Some(Checkpoint::collect(
-                &self.training,
+                &self.training.engine,
                 self.progress.clone(),
                 &self.config,
                 &self.fingerprint,

@@ -1,15 +1,17 @@
-//! Recording the training step of a method.
+//! Recording a training step: what the method records, and what is the same for all of them around it.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::model::Model;
 use crate::autograd::Tape;
-use crate::device::primitive::{control, counter};
-use crate::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::resnet::{self, Mode, Outputs, Pass};
-use crate::pll::method::Rows;
-use crate::pll::mixup::Mixup;
-use crate::pll::{ConfidenceStore, LabelMethod, Solar, solar};
+use crate::nn::{Architecture, Parameters};
+use crate::ops::control;
+use crate::ops::statistics::{CountFiniteSteps, StepStatistics, counter};
+use crate::pll::method::EpochControl;
+use crate::pll::recorder::{Forward, ViewSource};
+use crate::pll::{ConfidenceStore, Learner, RecordedStep, StepRecorder};
 
 /// The constants of a step.
 #[derive(Clone, Copy, Debug)]
@@ -26,68 +28,9 @@ pub struct StepSettings {
 
 impl StepSettings {
     /// Values of an image.
-    fn image_len(&self) -> usize {
+    pub fn image_len(&self) -> usize {
         self.size * self.size * 3
     }
-}
-
-/// How a step turns views into the gradients of logits.
-pub enum Method {
-    /// All views in one forward, so one batchnorm batch; with a mixup, as many mixed views behind them.
-    Joint(LabelMethod, Option<Mixup>),
-    /// SoLar's separate forwards.
-    Solar(Box<Solar>, Mixup),
-}
-
-impl Method {
-    /// Views of a sample that a step reads.
-    pub fn views(&self) -> usize {
-        match self {
-            Method::Joint(method, _) => method.views,
-            Method::Solar(..) => 2,
-        }
-    }
-
-    /// Images that a step forwards for a sample, at most: views, and mixed views.
-    pub fn forwards(&self) -> usize {
-        match self {
-            Method::Joint(method, mixup) => method.views * if mixup.is_some() { 2 } else { 1 },
-            Method::Solar(solar, _) => solar.passes(),
-        }
-    }
-
-    /// Weights and permutations of mixed views, if there are any.
-    pub fn mixup(&self) -> Option<&Mixup> {
-        match self {
-            Method::Joint(_, mixup) => mixup.as_ref(),
-            Method::Solar(_, mixup) => Some(mixup),
-        }
-    }
-
-    /// SoLar's state, if that is the method.
-    pub fn solar(&self) -> Option<&Solar> {
-        match self {
-            Method::Joint(..) => None,
-            Method::Solar(solar, _) => Some(solar),
-        }
-    }
-}
-
-/// Where a step finds its views and sample numbers: on the tape.
-#[derive(Clone, Copy)]
-pub struct StepInputs {
-    pub views: Views,
-    /// i32 `[B]`, distinct.
-    pub index: Tensor,
-}
-
-/// The views of a step, weak first.
-#[derive(Clone, Copy)]
-pub enum Views {
-    /// f32 `[R, size, size, 3]`: view after view of B images, and as many rows again for mixed ones where there is a mixup.
-    Together(Tensor),
-    /// f32 `[B, size, size, 3]` each.
-    Apart { weak: Tensor, strong: Tensor },
 }
 
 /// Device memory a step reads its changing scalars from and counts into.
@@ -97,19 +40,6 @@ pub struct StepState {
     pub control: Buffer,
     /// f32, see [`counter`].
     pub counters: Buffer,
-}
-
-/// What changes from epoch to epoch.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EpochControl {
-    pub learning_rate: f64,
-    /// Whether confidences are renewed.
-    pub update: bool,
-    /// Weight of the mixed views' loss, once confidences are renewed.
-    pub alpha: f64,
-    /// SoLar's eta, 0 for an epoch in which nothing is chosen, and rho.
-    pub eta: f64,
-    pub rho: f64,
 }
 
 impl StepState {
@@ -130,201 +60,107 @@ impl StepState {
         values[control::LEARNING_RATE] = epoch.learning_rate as f32;
         values[control::UPDATE] = f32::from(u8::from(epoch.update));
         values[control::MIXUP] = if epoch.update { epoch.alpha as f32 } else { 0.0 };
-        values[control::ETA] = epoch.eta as f32;
-        values[control::RHO] = epoch.rho as f32;
+        for (value, own) in values[control::OWN..].iter_mut().zip(epoch.own) {
+            *value = own as f32;
+        }
         device.write_f32(self.control, &values)
     }
 }
 
-/// What a step recorded, for those who look at it.
-pub struct Recorded {
-    /// `[R,K]`: of a joint forward, else one tensor for each forward.
-    pub logits: Vec<Tensor>,
-    /// SoLar's pseudo-labels f32 `[B,K]`, chosen samples i32 `[B]`, and figures of Sinkhorn.
-    pub solar: Option<[Tensor; 3]>,
+/// Where a step finds its samples and their views.
+pub trait StepInputs: ViewSource {
+    /// The numbers of the step's samples, i32 `[B]`, distinct; recorded before all else.
+    fn index(&mut self, tape: &mut Tape) -> Tensor;
 }
 
-/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`. Estimate and renewal read the weights before
-/// SGD, the loss the confidences before the renewal.
+/// The network of a model, with room for the gradients of as many passes as a step makes.
+struct Network<'a> {
+    architecture: &'a Architecture,
+    parameters: &'a mut Parameters,
+    size: usize,
+}
+
+impl Forward for Network<'_> {
+    fn record(
+        &mut self,
+        pass: Pass,
+        images: usize,
+        x: Tensor,
+        tape: &mut Tape,
+        device: &mut dyn Device,
+    ) -> Result<Outputs> {
+        self.parameters.allocate_passes(pass.number + 1, device)?;
+        let mode = Mode::Training(pass);
+        Ok(resnet::record(tape, self.architecture, self.parameters, mode, [images, self.size], x))
+    }
+}
+
+/// What a step trains.
+pub struct Trained<'a> {
+    pub model: &'a mut Model,
+    pub learner: &'a dyn Learner,
+    pub store: &'a ConfidenceStore,
+    pub state: &'a StepState,
+}
+
+/// What a step recorded, for those who look at it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub recorded: RecordedStep,
+    /// Forward passes.
+    pub forwards: usize,
+    /// Images in them for each sample.
+    pub images: usize,
+}
+
+/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and SGD on `tape`.
+/// Estimate and renewal read the weights before SGD, the loss the confidences before the renewal.
+///
+/// # Errors
+/// When the device has not enough memory, and where views are missing.
 pub fn record(
     tape: &mut Tape,
     settings: &StepSettings,
-    model: &Model,
-    method: &Method,
-    store: &ConfidenceStore,
-    state: &StepState,
-    inputs: StepInputs,
-) -> Recorded {
+    trained: Trained<'_>,
+    inputs: &mut dyn StepInputs,
+    device: &mut dyn Device,
+) -> Result<Step> {
     let StepSettings { batch, size, momentum, weight_decay } = *settings;
-    let rows = store.rows(tape, inputs.index, state.control);
-    let mut kept = None;
-    let (seeds, loss_rows) = match (method, inputs.views) {
-        (Method::Joint(method, mixup), Views::Together(views)) => {
-            let target = mixup.as_ref().map(|mixup| {
-                record_mixed_views(tape, mixup, [method.views * batch, settings.image_len()], views);
-                record_mixed_rows(tape, mixup, rows)
-            });
-            let shown = method.views * batch;
-            let forwarded = if target.is_some() { 2 * shown } else { shown };
-            let outputs = forward(tape, model, Pass::default(), [forwarded, size], views);
-            // The estimate first, so that loss and renewal, which read the same rows, stand side by side.
-            let log_prior = model.debias.record_training(tape, shown, &outputs);
-            let recorded = method.record(tape, batch, outputs.logits, rows, log_prior, target);
-            (vec![(outputs.logits, recorded.d_logits)], recorded.loss_rows)
-        }
-        (Method::Solar(solar, mixup), Views::Apart { weak, strong }) => {
-            let inputs = solar::Inputs { weak, strong, len: settings.image_len(), rows };
-            let recorded = solar.record(tape, inputs, mixup, &mut |tape, images, pass| {
-                let pass = match pass {
-                    solar::Pass::Weak => Pass { number: 0, count: None },
-                    solar::Pass::Strong => Pass { number: 1, count: None },
-                    solar::Pass::Mixed { count } => Pass { number: 2, count: Some(count) },
-                };
-                forward(tape, model, pass, [batch, size], images).logits
-            });
-            kept = Some([recorded.refined, recorded.chosen, recorded.outcome]);
-            (recorded.logits, recorded.loss_rows)
-        }
-        _ => unreachable!("a joint forward has its views together, SoLar has them apart"),
-    };
+    let Trained { model, learner, store, state } = trained;
+    let index = inputs.index(tape);
+    let rows = store.rows(tape, index, state.control);
+    let Model { architecture, parameters, debias } = &mut *model;
+    let mut network = Network { architecture, parameters, size };
+    let shape = [batch, settings.image_len()];
+    let mut recorder = StepRecorder::new(shape, rows, debias, inputs, &mut network, tape, device);
+    let recorded = learner.record(&mut recorder)?;
+    ensure!(!recorded.logits.is_empty(), "the method has recorded no logits");
+    let (forwards, images) = (recorder.forwards(), recorder.images() / batch);
 
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
-    let (classes, index) = (store.classes, inputs.index);
-    let weak = seeds[0].0;
-    tape.push(Primitive::StepStatistics { batch, classes, logits: weak, labels, index, loss_rows, counters });
-    record_watch(tape, model, &seeds, (loss_rows, batch), counters);
+    let (classes, loss_rows) = (store.classes, recorded.loss_rows);
+    let logits = recorded.logits[0].0;
+    tape.push(StepStatistics { batch, classes, logits, labels, index, loss_rows, counters });
+    record_watch(tape, model, &recorded, batch, counters);
 
-    tape.backward(&seeds);
+    tape.backward(&recorded.logits);
     resnet::record_sgd(tape, &model.parameters, rows.control, momentum, weight_decay);
-    Recorded { logits: seeds.into_iter().map(|(logits, _)| logits).collect(), solar: kept }
+    Ok(Step { recorded, forwards, images })
 }
 
-/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that ends with finite
-/// figures can hide it, for batchnorm forgets and a largest logit is found among NaN as well.
-fn record_watch(
-    tape: &mut Tape,
-    model: &Model,
-    seeds: &[(Tensor, Tensor)],
-    (loss_rows, batch): (Tensor, usize),
-    counters: Tensor,
-) {
+/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that
+/// ends with finite figures can hide it, for batchnorm forgets and a largest logit is found among NaN as
+/// well.
+fn record_watch(tape: &mut Tape, model: &Model, recorded: &RecordedStep, batch: usize, counters: Tensor) {
     let watch = |tape: &mut Tape, slot, values, len| {
-        tape.push(Primitive::CountFiniteSteps { len, slot, values, counters });
+        tape.push(CountFiniteSteps { len, slot, values, counters });
     };
-    for (&(logits, _), slot) in seeds.iter().zip(counter::LOGITS) {
+    for (&(logits, _), slot) in recorded.logits.iter().zip(counter::LOGITS) {
         let len = tape.len_of(logits);
         watch(tape, slot, logits, len);
     }
-    watch(tape, counter::LOSS_ROWS, loss_rows, batch);
+    watch(tape, counter::LOSS_ROWS, recorded.loss_rows, batch);
     let running = model.parameters.running;
     let statistics = tape.persistent(running);
     watch(tape, counter::RUNNING, statistics, running.len);
-}
-
-fn forward(tape: &mut Tape, model: &Model, pass: Pass, shape: [usize; 2], views: Tensor) -> Outputs {
-    resnet::record(tape, &model.architecture, &model.parameters, Mode::Training(pass), shape, views)
-}
-
-/// Mixes the first `rows` images of `len` values into the rows behind them.
-fn record_mixed_views(tape: &mut Tape, mixup: &Mixup, [rows, len]: [usize; 2], views: Tensor) {
-    let batch = mixup.batch();
-    let mixup = mixup.tensors(tape);
-    let (weights, permutations, step) = (mixup.weights, mixup.permutations, mixup.step);
-    tape.push(Primitive::Mixup {
-        batch,
-        rows,
-        len,
-        weights,
-        permutations,
-        step,
-        index: None,
-        x: views,
-        out: None,
-    });
-}
-
-/// The mixed confidence rows `[B,K]`, from the rows as they are before their renewal.
-pub fn record_mixed_rows(tape: &mut Tape, mixup: &Mixup, rows: Rows) -> Tensor {
-    let batch = mixup.batch();
-    let out = tape.temporary(Element::F32, batch * rows.classes);
-    let mixup = mixup.tensors(tape);
-    let (weights, permutations, step) = (mixup.weights, mixup.permutations, mixup.step);
-    tape.push(Primitive::Mixup {
-        batch,
-        rows: batch,
-        len: rows.classes,
-        weights,
-        permutations,
-        step,
-        index: Some(rows.index),
-        x: rows.confidence,
-        out: Some(out),
-    });
-    out
-}
-
-/// The training set on the device, and what is uploaded once an epoch.
-pub struct ResidentData {
-    /// Height and width of the source images.
-    pub source: [usize; 2],
-    /// u8 `[N,H,W,3]`.
-    pub images: Buffer,
-    /// u8 `[N, 2, bytes of the parameters of a view]`, weak view first.
-    pub parameters: Buffer,
-    /// i32 `[N]`, the epoch's order of the samples.
-    pub order: Buffer,
-    /// f32 `[6]`, mean then standard deviation.
-    pub normalisation: Buffer,
-    /// i32 `[1]`, the step of the epoch.
-    pub step: Buffer,
-}
-
-/// Records a whole training step on resident data and plans its memory.
-///
-/// # Errors
-/// When the device has not enough memory.
-pub fn plan(
-    settings: &StepSettings,
-    model: &Model,
-    method: &Method,
-    store: &ConfidenceStore,
-    state: &StepState,
-    data: &ResidentData,
-    device: &mut dyn Device,
-) -> Result<Plan> {
-    let StepSettings { batch, size, .. } = *settings;
-    let mut tape = Tape::new(device.activations());
-    let (order, step) = (tape.persistent(data.order), tape.persistent(data.step));
-    let (images, parameters) = (tape.persistent(data.images), tape.persistent(data.parameters));
-    let normalisation = tape.persistent(data.normalisation);
-    let index = tape.temporary(Element::I32, batch);
-    tape.push(Primitive::SelectBatch { batch, order, step, index });
-    let source = data.source;
-    let augment = |tape: &mut Tape, first, count, rows: usize| {
-        let views = tape.temporary(tape.activations(), rows * settings.image_len());
-        tape.push(Primitive::Augment {
-            batch,
-            first,
-            count,
-            source,
-            size,
-            images,
-            parameters,
-            index,
-            normalisation,
-            views,
-        });
-        views
-    };
-    let views = match method {
-        Method::Joint(..) => {
-            Views::Together(augment(&mut tape, 0, method.views(), method.forwards() * batch))
-        }
-        Method::Solar(..) => {
-            Views::Apart { weak: augment(&mut tape, 0, 1, batch), strong: augment(&mut tape, 1, 1, batch) }
-        }
-    };
-    record(&mut tape, settings, model, method, store, state, StepInputs { views, index });
-    tape.push(Primitive::AdvanceStep { step, modulus: None });
-    tape.finish(device)
 }

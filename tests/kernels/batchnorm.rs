@@ -11,7 +11,7 @@ use records::device::gpu::launch::{Address, Launch};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::primitive::Occupied;
-use records::device::{Buffer, ConvolutionShape, Device as _, Element, Plan, Primitive, Tensor};
+use records::device::{Buffer, ConvolutionShape, Device as _, Element, Plan, Primitive, Program, Tensor};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -545,34 +545,26 @@ fn statistics_from_the_convolution() {
         values.push(Value::Activations(random.normal(convolution_shape.input_len(), 1.0)));
         values.push(Value::Activations(random.normal(convolution_shape.weight_len(), 0.1)));
         let convolution = Primitive::Convolution { shape: convolution_shape, x: input, w: weights, y: X };
-        let primitives = vec![convolution, forward(shape, true, true)];
+        let operations = records::operations![convolution, forward(shape, true, true)];
 
         let driver = SimDriver::open(0).unwrap();
         let costs = driver.costs();
         let mut device = GpuDevice::new(Box::new(driver), Precision::Bf16);
         let statistics = kernels::BATCHNORM_STATISTICS_BF16.kernel;
         let alone = upload(&mut device, &values);
-        for primitive in &primitives {
-            device.execute(primitive, &alone).unwrap();
+        for operation in &operations {
+            device.execute(&**operation, &alone).unwrap();
         }
         assert!(costs.take().contains_key(&statistics));
-        let mut plan = Plan {
-            primitives,
-            buffers: upload(&mut device, &values),
-            temporary_allocations: Vec::new(),
-            temporary_bytes: 0,
-            unshared_bytes: 0,
-            recording: 0,
-        };
-        plan.recording = device.record(&plan).unwrap();
+        let plan = Plan::record(Program::new(operations, upload(&mut device, &values)), &mut device).unwrap();
         device.replay(&plan).unwrap();
         assert!(!costs.take().contains_key(&statistics), "{what}: the convolution leaves the statistics");
 
         let mut read = |buffers: &[Buffer], tensor: Tensor| device.read_f32(buffers[tensor.0]).unwrap();
-        assert_eq!(read(&alone, X), read(&plan.buffers, X), "{what}: the convolution's output");
+        assert_eq!(read(&alone, X), read(plan.buffers(), X), "{what}: the convolution's output");
         // The same sums over other tiles; y may round to the other side in bf16.
         for (name, tensor, relative) in [("batch", BATCH, 0.0), ("running", RUNNING, 0.0), ("y", Y, BF16)] {
-            let pairs = read(&alone, tensor).into_iter().zip(read(&plan.buffers, tensor));
+            let pairs = read(&alone, tensor).into_iter().zip(read(plan.buffers(), tensor));
             for (at, (alone, together)) in pairs.enumerate() {
                 let tolerance = (2.0 * relative + 16.0 * F32) * f64::from(alone.abs()) + 16.0 * F32;
                 let difference = f64::from((alone - together).abs());

@@ -2,7 +2,7 @@
 //! `src/device/gpu/lower/convolution/`; here the shapes choose.
 
 use records::device::gpu::Precision;
-use records::device::{Buffer, ConvolutionShape, Element, Plan, Primitive, Tensor};
+use records::device::{Buffer, ConvolutionShape, Element, Plan, Primitive, Program, Tensor};
 
 use crate::pair::{Pair, Random, Value};
 
@@ -243,15 +243,9 @@ fn statistics_of_the_epilogue() {
                 occupied: None,
                 y: Tensor(6),
             };
-            let mut plan = Plan {
-                primitives: vec![Primitive::Convolution { shape: s, x: X, w: W, y: Y }, batchnorm],
-                buffers,
-                temporary_allocations: Vec::new(),
-                temporary_bytes: 0,
-                unshared_bytes: 0,
-                recording: 0,
-            };
-            plan.recording = device.record(&plan).unwrap();
+            let convolution = Primitive::Convolution { shape: s, x: X, w: W, y: Y };
+            let operations = records::operations![convolution, batchnorm];
+            let plan = Plan::record(Program::new(operations, buffers), device).unwrap();
             device.replay(&plan).unwrap();
             let (y, batch) = (device.read_f32(y).unwrap(), device.read_f32(batch).unwrap());
             for channel in 0..channels {

@@ -15,3 +15,5 @@ mod pooling;
 mod prior;
 mod sinkhorn;
 mod solar;
+#[path = "../support/solar_steps.rs"]
+mod solar_steps;

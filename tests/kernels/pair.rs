@@ -1,11 +1,13 @@
 //! One primitive on two devices: the CPU, and the kernels' device under test.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
 use records::device::gpu::driver::Gpu;
 use records::device::gpu::lower::Lowering;
-use records::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
+use records::device::{Buffer, Device, Element, Operation, Plan, Program, Tensor};
 use records::random::philox::{Purpose, Stream};
 
 /// An operand's values before the primitive runs. `Activations` are bf16 on a device of that precision (and rounded to bf16 for
@@ -41,7 +43,9 @@ impl Pair {
     /// The CPU and the device that RECORDS_TEST_DEVICE names: `sim` (default) or `cuda`.
     pub fn new(precision: Precision) -> Self {
         let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-        let kernels = records::device::gpu::open(&name, precision)
+        let kernels = name
+            .parse()
+            .and_then(|kind| records::device::gpu::open(kind, precision))
             .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"));
         Self { cpu: CpuDevice::new(1).unwrap(), kernels: Box::new(kernels), precision }
     }
@@ -93,25 +97,17 @@ impl Pair {
         Ok(buffer)
     }
 
-    /// Runs primitives, whose tensor `i` holds `values[i]`, on both devices, one after the other as they come.
-    pub fn run(&mut self, primitives: &[Primitive], values: &[Value]) -> Outcome {
+    /// Runs operations, whose tensor `i` holds `values[i]`, on both devices, one after the other as they come.
+    pub fn run<T: Operation>(&mut self, operations: &[T], values: &[Value]) -> Outcome {
         self.run_both(values, |device, buffers| {
-            primitives.iter().try_for_each(|primitive| device.execute(primitive, buffers))
+            operations.iter().try_for_each(|operation| device.execute(operation, buffers))
         })
     }
 
     /// The same as one recorded plan, where neighbours that one kernel does together are lowered together.
-    pub fn run_recorded(&mut self, primitives: &[Primitive], values: &[Value]) -> Outcome {
+    pub fn run_recorded(&mut self, operations: &[Arc<dyn Operation>], values: &[Value]) -> Outcome {
         self.run_both(values, |device, buffers| {
-            let mut plan = Plan {
-                primitives: primitives.to_vec(),
-                buffers: buffers.to_vec(),
-                temporary_allocations: Vec::new(),
-                temporary_bytes: 0,
-                unshared_bytes: 0,
-                recording: 0,
-            };
-            plan.recording = device.record(&plan)?;
+            let plan = Plan::record(Program::new(operations.to_vec(), buffers.to_vec()), device)?;
             device.replay(&plan)
         })
     }
@@ -203,13 +199,14 @@ impl Outcome {
     }
 }
 
-/// How many launches primitives over `tensors` tensors become.
-pub fn launches(primitives: &[Primitive], tensors: usize) -> usize {
+/// How many launches operations over `tensors` tensors become.
+pub fn launches(operations: &[Arc<dyn Operation>], tensors: usize) -> usize {
     let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
     let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };
     let (buffers, addresses) = (vec![buffer; tensors], vec![4096; tensors]);
     let mut lowering = Lowering::new(&gpu, &buffers, &addresses);
-    lowering.lower(primitives).unwrap();
+    let operations: Vec<&dyn Operation> = operations.iter().map(|operation| &**operation).collect();
+    lowering.lower(&operations).unwrap();
     lowering.finish().0.len()
 }
 

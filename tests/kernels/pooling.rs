@@ -1,8 +1,9 @@
 //! Global average pooling and its gradient. Both devices add the positions in the same order in f32, so the bits are the
 //! same; bf16 only rounds what is stored.
 
+use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::device::{Primitive, Tensor};
+use records::ops::pooling::{AveragePool, AveragePoolGradient};
 
 use crate::pair::{Pair, Random, Value};
 
@@ -29,8 +30,7 @@ fn forward() {
                 Value::Activations(random.normal(images * positions * channels, 1.0)),
                 Value::Output(images * channels),
             ];
-            let primitive =
-                Primitive::AveragePool { images, positions, channels, x: Tensor(0), y: Tensor(1) };
+            let primitive = AveragePool { shape: [images, positions, channels], x: Tensor(0), y: Tensor(1) };
             pair.run(&[primitive], &values).assert_equal(&what, Tensor(1));
         }
     }
@@ -48,7 +48,7 @@ fn gradient() {
                 Value::ActivationOutput(images * positions * channels),
             ];
             let primitive =
-                Primitive::AveragePoolGradient { images, positions, channels, dy: Tensor(0), dx: Tensor(1) };
+                AveragePoolGradient { shape: [images, positions, channels], dy: Tensor(0), dx: Tensor(1) };
             let mut outcome = pair.run(&[primitive], &values);
             if precision == Precision::Bf16 {
                 let round = |v: &mut f32| *v = half::bf16::from_f32(*v).to_f32();

@@ -3,8 +3,7 @@
 
 use anyhow::Result;
 use records::device::cpu::CpuDevice;
-use records::device::primitive::Access;
-use records::device::{Buffer, Device, Element, Primitive};
+use records::device::{Access, Buffer, Device, Element, Operation, Primitive};
 
 pub struct RoundedCpu(pub CpuDevice);
 
@@ -60,29 +59,29 @@ impl Device for RoundedCpu {
         self.0.read_i32(buffer)
     }
 
-    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
-        let inner: Vec<Buffer> = buffers.iter().map(|&buffer| widened(buffer)).collect();
-        let mut primitive = primitive.clone();
-        let mut copied = None;
-        if let Primitive::Sgd { len, parameters, copy, .. } = &mut primitive {
+    fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
+        match operation.downcast::<Primitive>() {
             // The CPU keeps no copy: SGD first, then the rounding.
-            copied = copy.take().map(|to| Primitive::Convert { len: *len, from: *parameters, to });
+            Some(sgd @ &Primitive::Sgd { len, parameters: from, copy: Some(to), .. }) => {
+                let mut sgd = sgd.clone();
+                if let Primitive::Sgd { copy, .. } = &mut sgd {
+                    *copy = None;
+                }
+                self.rounded(&sgd, buffers)?;
+                self.rounded(&Primitive::Convert { len, from, to }, buffers)
+            }
+            _ => self.rounded(operation, buffers),
         }
-        self.0.execute(&primitive, &inner)?;
-        self.round_results(&primitive, buffers)?;
-        if let Some(convert) = copied {
-            self.0.execute(&convert, &inner)?;
-            self.round_results(&convert, buffers)?;
-        }
-        Ok(())
     }
 }
 
 impl RoundedCpu {
-    fn round_results(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
-        for (tensor, access) in primitive.operands() {
-            let buffer = buffers[tensor.0];
-            if access != Access::Read && buffer.element == Element::Bf16 {
+    fn rounded(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
+        let inner: Vec<Buffer> = buffers.iter().map(|&buffer| widened(buffer)).collect();
+        self.0.execute(operation, &inner)?;
+        for operand in operation.operands() {
+            let buffer = buffers[operand.tensor.0];
+            if operand.access != Access::Read && buffer.element == Element::Bf16 {
                 let mut values = self.0.read_f32(widened(buffer))?;
                 round(&mut values);
                 self.0.write_f32(widened(buffer), &values)?;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 /// Sum of products in eight lanes, added in a fixed order.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a_rest, b_rest) = (a.chunks_exact(8).remainder(), b.chunks_exact(8).remainder());
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {

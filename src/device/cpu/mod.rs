@@ -1,34 +1,31 @@
 //! The CPU device: f32, all cores, the executable specification that kernels are compared with.
 //!
-//! Every primitive is a function over slices in the file of its family; [`CpuDevice`] finds the slices and calls it. Work is
+//! An operation asks the [`Call`] for its operands' slices and computes over them. Work is
 //! cut into pieces whose size does not depend on the number of threads, and partial sums are added in order, so results
 //! have the same bits on one core and on sixty.
 
 mod batch;
 mod batchnorm;
-mod confidence;
+mod call;
 pub mod convolution;
-mod linear;
-mod loss;
+mod limits;
+pub(crate) mod linear;
 mod memory;
 mod optimizer;
-mod pooling;
-mod prior;
-mod sinkhorn;
-mod solar;
 
 use anyhow::{Context as _, Result, ensure};
 
 use self::memory::Memory;
 use super::primitive::Occupied;
-use super::{Buffer, Device, Element, Primitive, Tensor};
+use super::{Buffer, Device, Element, Operation, Primitive};
+pub use call::Call;
+use call::Scratch;
 
 /// The processor's cores and main memory.
 pub struct CpuDevice {
     memory: Memory,
     pool: rayon::ThreadPool,
-    convolution: convolution::Workspace,
-    batchnorm: batchnorm::Workspace,
+    scratch: Scratch,
 }
 
 impl CpuDevice {
@@ -45,12 +42,7 @@ impl CpuDevice {
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;
-        Ok(Self {
-            memory: Memory::default(),
-            pool,
-            convolution: convolution::Workspace::default(),
-            batchnorm: batchnorm::Workspace::default(),
-        })
+        Ok(Self { memory: Memory::default(), pool, scratch: Scratch::default() })
     }
 
     /// Number of threads.
@@ -110,57 +102,28 @@ impl Device for CpuDevice {
         Ok(self.memory.i32(buffer)?.to_vec())
     }
 
-    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
-        let Self { memory, pool, convolution, batchnorm } = self;
+    fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
+        let Self { memory, pool, scratch } = self;
         pool.install(move || {
-            // The pool's thread has the memory to itself; primitives share slices of it, never the cells.
-            let memory: &Memory = memory;
-            let mut call = Call { memory, buffers, convolution, batchnorm };
-            call.run(primitive).with_context(|| format!("in the primitive '{}'", primitive.name()))
+            // The pool's thread has the memory to itself; operations share slices of it, never the cells.
+            let mut call = Call::new(memory, buffers, scratch);
+            operation.run(&mut call).with_context(|| format!("in the primitive '{}'", operation.name()))
         })
     }
+
+    fn limits(&mut self) -> Option<super::Limits> {
+        Some(limits::measure(&self.pool))
+    }
 }
 
-/// One primitive with its operands' memory.
-struct Call<'a> {
-    memory: &'a Memory,
-    buffers: &'a [Buffer],
-    convolution: &'a mut convolution::Workspace,
-    batchnorm: &'a mut batchnorm::Workspace,
-}
-
-impl<'a> Call<'a> {
-    fn f32(&self, tensor: Tensor) -> Result<std::cell::Ref<'a, [f32]>> {
-        self.memory.f32(self.buffers[tensor.0])
-    }
-
-    fn f32_mut(&self, tensor: Tensor) -> Result<std::cell::RefMut<'a, [f32]>> {
-        self.memory.f32_mut(self.buffers[tensor.0])
-    }
-
-    fn i32(&self, tensor: Tensor) -> Result<std::cell::Ref<'a, [i32]>> {
-        self.memory.i32(self.buffers[tensor.0])
-    }
-
-    fn i32_mut(&self, tensor: Tensor) -> Result<std::cell::RefMut<'a, [i32]>> {
-        self.memory.i32_mut(self.buffers[tensor.0])
-    }
-
-    fn u8(&self, tensor: Tensor) -> Result<std::cell::Ref<'a, [u8]>> {
-        self.memory.u8(self.buffers[tensor.0])
-    }
-
-    fn optional(&self, tensor: Option<Tensor>) -> Result<Option<std::cell::Ref<'a, [f32]>>> {
-        tensor.map(|tensor| self.f32(tensor)).transpose()
-    }
-
+impl Call<'_> {
     /// Rows of a batchnorm that are there.
     fn there(&self, rows: usize, occupied: Option<Occupied>) -> Result<usize> {
         let Some(Occupied { count, rows_each }) = occupied else { return Ok(rows) };
         Ok((self.i32(count)?[0] as usize * rows_each).min(rows))
     }
 
-    fn run(&mut self, primitive: &Primitive) -> Result<()> {
+    pub(super) fn run(&mut self, primitive: &Primitive) -> Result<()> {
         use Primitive as P;
         match *primitive {
             P::SelectBatch { batch, order, step, index } => {
@@ -248,7 +211,7 @@ impl<'a> Call<'a> {
                     &self.f32(x)?,
                     &self.f32(w)?,
                     &mut self.f32_mut(y)?,
-                    self.convolution,
+                    self.scratch(),
                 );
             }
             P::ConvolutionDataGradient { shape, dy, w, dx, accumulate } => convolution::backward_data(
@@ -257,14 +220,14 @@ impl<'a> Call<'a> {
                 &self.f32(w)?,
                 &mut self.f32_mut(dx)?,
                 accumulate,
-                self.convolution,
+                self.scratch(),
             ),
             P::ConvolutionWeightGradient { shape, x, dy, dw } => convolution::backward_weight(
                 &shape,
                 &self.f32(x)?,
                 &self.f32(dy)?,
                 &mut self.f32_mut(dw)?,
-                self.convolution,
+                self.scratch(),
             ),
 
             P::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, occupied, y } => {
@@ -282,7 +245,7 @@ impl<'a> Call<'a> {
                     &x[here],
                     &mut self.f32_mut(running)?,
                     &mut statistics,
-                    self.batchnorm,
+                    self.scratch(),
                 );
                 let affine = self.f32(affine)?;
                 let residual = self.optional(residual)?;
@@ -342,7 +305,7 @@ impl<'a> Call<'a> {
                         &batch,
                         &mut dy[here],
                         &mut d_affine,
-                        self.batchnorm,
+                        self.scratch(),
                     );
                 } else {
                     batchnorm::sum(
@@ -351,7 +314,7 @@ impl<'a> Call<'a> {
                         &batch,
                         &self.f32(dy)?[here],
                         &mut d_affine,
-                        self.batchnorm,
+                        self.scratch(),
                     );
                 }
                 let (affine, dy) = (self.f32(affine)?, self.f32(dy)?);
@@ -364,13 +327,6 @@ impl<'a> Call<'a> {
                     &d_affine,
                     &mut dx[here],
                 );
-            }
-
-            P::AveragePool { positions, channels, x, y, .. } => {
-                pooling::forward(positions, channels, &self.f32(x)?, &mut self.f32_mut(y)?);
-            }
-            P::AveragePoolGradient { positions, channels, dy, dx, .. } => {
-                pooling::gradient(positions, channels, &self.f32(dy)?, &mut self.f32_mut(dx)?);
             }
 
             P::Linear { inputs, outputs, x, parameters, y, .. } => {
@@ -392,191 +348,6 @@ impl<'a> Call<'a> {
                 );
             }
 
-            P::Loss {
-                kind,
-                batch,
-                classes,
-                views,
-                first,
-                logits,
-                target,
-                candidates,
-                index,
-                control,
-                d_logits,
-                loss_rows,
-            } => {
-                use super::primitive::control::MIXUP;
-                let weight = control.map(|control| Ok::<_, anyhow::Error>(self.f32(control)?[MIXUP]));
-                let weight = weight.transpose()?;
-                let candidates = candidates.map(|candidates| self.u8(candidates)).transpose()?;
-                let index = index.map(|index| self.i32(index)).transpose()?;
-                let rows = loss::Rows {
-                    logits: &self.f32(logits)?,
-                    target: &self.f32(target)?,
-                    candidates: candidates.as_deref(),
-                    index: index.as_deref(),
-                };
-                let shape = loss::Shape { kind, batch, classes, views, first, weight };
-                loss::run(&shape, &rows, &mut self.f32_mut(d_logits)?, &mut self.f32_mut(loss_rows)?);
-            }
-            P::StepStatistics { batch, classes, logits, labels, index, loss_rows, counters } => {
-                loss::statistics(
-                    [batch, classes],
-                    &self.f32(logits)?,
-                    &self.i32(labels)?,
-                    &self.i32(index)?,
-                    &self.f32(loss_rows)?,
-                    &mut self.f32_mut(counters)?,
-                );
-            }
-            P::CountFiniteSteps { len, slot, values, counters } => {
-                let finite = self.f32(values)?[..len].iter().all(|value| value.is_finite());
-                loss::count_finite_step(finite, &mut self.f32_mut(counters)?[slot]);
-            }
-            P::MeanFeature { rows, inputs, momentum, features, mean } => {
-                prior::mean_feature([rows, inputs], momentum, &self.f32(features)?, &mut self.f32_mut(mean)?);
-            }
-            P::ClassPrior { inputs, classes, mean, parameters, log_prior } => prior::log_class_prior(
-                [inputs, classes],
-                &self.f32(mean)?,
-                &self.f32(parameters)?,
-                &mut self.f32_mut(log_prior)?,
-            ),
-            P::UpdateConfidence {
-                rule,
-                batch,
-                classes,
-                logits,
-                log_prior,
-                candidates,
-                index,
-                control,
-                confidence: rows,
-            } => {
-                if self.f32(control)?[super::primitive::control::UPDATE] == 0.0 {
-                    return Ok(());
-                }
-                let log_prior = self.optional(log_prior)?;
-                confidence::update(
-                    rule,
-                    [batch, classes],
-                    &self.f32(logits)?,
-                    log_prior.as_deref(),
-                    &self.u8(candidates)?,
-                    &self.i32(index)?,
-                    &mut self.f32_mut(rows)?,
-                );
-            }
-            P::ConfidenceStatistics { rows, classes, confidence, candidates, labels, out } => {
-                let (confidence, labels) = (self.f32(confidence)?, self.i32(labels)?);
-                let candidates = candidates.map(|candidates| self.u8(candidates)).transpose()?;
-                let shape = [rows, classes];
-                let figures = confidence::statistics(shape, &confidence, candidates.as_deref(), &labels);
-                self.f32_mut(out)?.copy_from_slice(&figures);
-            }
-
-            P::MaskedSoftmax { classes, logits, candidates, index, out, .. } => solar::masked_softmax(
-                classes,
-                &self.f32(logits)?,
-                &self.u8(candidates)?,
-                &self.i32(index)?,
-                &mut self.f32_mut(out)?,
-            ),
-            P::CountLargest { classes, x, counts, .. } => {
-                solar::count_largest(classes, &self.f32(x)?, &mut self.f32_mut(counts)?);
-            }
-            P::ChooseSamples {
-                batch,
-                classes,
-                threshold,
-                logits,
-                refined,
-                class_prior,
-                control,
-                permutations,
-                step,
-                chosen,
-                rows,
-                partners,
-                count,
-            } => {
-                use super::primitive::control::{ETA, RHO};
-                let (now, control) = (self.i32(step)?[0] as usize, self.f32(control)?);
-                let permutations = self.i32(permutations)?;
-                ensure!((now + 1) * batch <= permutations.len(), "step past the end of the permutations");
-                let choice = solar::Choice {
-                    classes,
-                    threshold,
-                    rho: control[RHO],
-                    logits: &self.f32(logits)?,
-                    refined: &self.f32(refined)?,
-                    class_prior: &self.f32(class_prior)?,
-                    permutation: &permutations[now * batch..][..batch],
-                };
-                let out = solar::Chosen {
-                    chosen: &mut self.i32_mut(chosen)?,
-                    rows: &mut self.i32_mut(rows)?,
-                    partners: &mut self.i32_mut(partners)?,
-                    count: &mut self.i32_mut(count)?,
-                };
-                solar::choose((control[ETA] != 0.0).then_some(&choice), out);
-            }
-            P::SolarLoss {
-                classes,
-                weak,
-                strong,
-                refined,
-                mixed,
-                confidence,
-                index,
-                chosen,
-                count,
-                control,
-                d_weak,
-                d_strong,
-                loss_rows,
-                ..
-            } => {
-                let (logits, target) = (
-                    self.optional(mixed.map(|mixed| mixed.logits))?,
-                    self.optional(mixed.map(|mixed| mixed.target))?,
-                );
-                let pair = logits.as_deref().zip(target.as_deref()).map(|(logits, target)| [logits, target]);
-                let operands = solar::Operands {
-                    classes,
-                    eta: self.f32(control)?[super::primitive::control::ETA],
-                    weak: &self.f32(weak)?,
-                    strong: &self.f32(strong)?,
-                    refined: &self.f32(refined)?,
-                    mixed: pair,
-                    confidence: &self.f32(confidence)?,
-                    index: &self.i32(index)?,
-                    chosen: &self.i32(chosen)?,
-                    count: self.i32(count)?[0] as usize,
-                };
-                let mut d_mixed = mixed.map(|mixed| self.f32_mut(mixed.d_logits)).transpose()?;
-                let results = solar::Results {
-                    d_weak: &mut self.f32_mut(d_weak)?,
-                    d_strong: &mut self.f32_mut(d_strong)?,
-                    d_mixed: d_mixed.as_deref_mut(),
-                    loss_rows: &mut self.f32_mut(loss_rows)?,
-                };
-                solar::loss(&operands, results);
-            }
-
-            P::Sinkhorn { classes, settings, predictions, queue, class_prior, refined, outcome, .. } => {
-                let queue = self.optional(queue)?;
-                let figures = sinkhorn::run(
-                    classes,
-                    &settings,
-                    &self.f32(predictions)?,
-                    queue.as_deref().unwrap_or(&[]),
-                    &self.f32(class_prior)?,
-                    &mut self.f32_mut(refined)?,
-                );
-                self.f32_mut(outcome)?.copy_from_slice(&figures);
-            }
             P::Add { x, into, .. } => optimizer::add(&self.f32(x)?, &mut self.f32_mut(into)?),
             P::Convert { from, to, .. } => self.f32_mut(to)?.copy_from_slice(&self.f32(from)?),
             P::Sgd { momentum, weight_decay, control, gradients, velocity, parameters, copy, .. } => {

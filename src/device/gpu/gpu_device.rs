@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::driver::{Activity, Driver, Memory};
 use super::launch::Launch;
 use super::lower::Lowering;
-use crate::device::{Buffer, Device, Element, KernelTime, Plan, Primitive};
+use crate::device::{Buffer, Device, Element, KernelTime, Limits, Operation, Plan, Program, Recording};
 
 /// How a GPU stores activations and the convolutions' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,11 @@ pub struct GpuDevice {
     precision: Precision,
     allocations: Vec<Memory>,
     workspace: Memory,
-    recordings: Vec<Recording>,
+    recordings: Vec<Prepared>,
 }
 
-/// A plan made ready.
-struct Recording {
+/// A program made ready.
+struct Prepared {
     launches: Vec<Launch>,
     sequence: usize,
     /// What holds nothing at the start of a replay.
@@ -70,15 +70,11 @@ impl GpuDevice {
         self.driver.write(address, bytes)
     }
 
-    /// The launches of `primitives`, with workspace for them.
-    fn lower(&mut self, primitives: &[Primitive], buffers: &[Buffer]) -> Result<Vec<Launch>> {
-        // A temporary that no primitive names has no memory, and no address.
-        let addresses: Vec<u64> = buffers
-            .iter()
-            .map(|&b| if b.len == 0 { Ok(0) } else { self.address(b) })
-            .collect::<Result<_>>()?;
+    /// The launches of `operations`, with workspace for them.
+    fn lower(&mut self, operations: &[&dyn Operation], buffers: &[Buffer]) -> Result<Vec<Launch>> {
+        let addresses: Vec<u64> = buffers.iter().map(|&b| self.address(b)).collect::<Result<_>>()?;
         let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
-        lowering.lower(primitives)?;
+        lowering.lower(operations)?;
         let (mut launches, workspace) = lowering.finish();
         if workspace > self.workspace.bytes {
             // Sequences recorded before keep the smaller workspace they were lowered for: it is never freed.
@@ -168,39 +164,44 @@ impl Device for GpuDevice {
         Ok(values)
     }
 
-    fn execute(&mut self, primitive: &Primitive, buffers: &[Buffer]) -> Result<()> {
-        let launches = self.lower(std::slice::from_ref(primitive), buffers)?;
+    fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
+        let launches = self.lower(&[operation], buffers)?;
         for launch in &launches {
-            self.driver.launch(launch).with_context(|| format!("in the primitive '{}'", primitive.name()))?;
+            self.driver.launch(launch).with_context(|| format!("in the primitive '{}'", operation.name()))?;
         }
         Ok(())
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        self.driver.limits(self.precision)
     }
 
     fn synchronise(&mut self) -> Result<()> {
         self.driver.synchronise()
     }
 
-    fn record(&mut self, plan: &Plan) -> Result<usize> {
-        let launches = self.lower(&plan.primitives, &plan.buffers)?;
+    fn record(&mut self, program: &Program) -> Result<Recording> {
+        let operations: Vec<&dyn Operation> = program.operations.iter().map(|o| &**o).collect();
+        let launches = self.lower(&operations, &program.buffers)?;
         let sequence = self.driver.record(&launches)?;
-        let mut temporaries: Vec<Memory> =
-            plan.temporary_allocations.iter().map(|&allocation| self.allocations[allocation]).collect();
+        let allocations = &program.temporaries.allocations;
+        let mut temporaries: Vec<Memory> = allocations.iter().map(|&i| self.allocations[i]).collect();
         temporaries.push(self.workspace);
         temporaries.retain(|memory| memory.bytes > 0);
-        self.recordings.push(Recording { launches, sequence, temporaries });
-        Ok(self.recordings.len() - 1)
+        self.recordings.push(Prepared { launches, sequence, temporaries });
+        Ok(Recording(self.recordings.len() - 1))
     }
 
     fn kernel_times(&mut self, plan: &Plan) -> Result<Vec<KernelTime>> {
-        let recording = self.recordings.get(plan.recording).context("a plan of another device")?;
+        let recording = self.recordings.get(plan.recording().0).context("a plan of another device")?;
         let seconds = self.driver.time(&recording.launches)?;
         let time = |(launch, seconds): (&Launch, f64)| KernelTime { kernel: launch.kernel.name, seconds };
         Ok(recording.launches.iter().zip(seconds).map(time).collect())
     }
 
     fn replay(&mut self, plan: &Plan) -> Result<()> {
-        let Recording { sequence, temporaries, .. } =
-            self.recordings.get(plan.recording).context("a plan of another device")?;
+        let Prepared { sequence, temporaries, .. } =
+            self.recordings.get(plan.recording().0).context("a plan of another device")?;
         for &memory in temporaries {
             self.driver.forget(memory)?;
         }

@@ -29,6 +29,12 @@ impl<P> Clone for KernelOf<P> {
 
 impl<P> Copy for KernelOf<P> {}
 
+impl<P> PartialEq for KernelOf<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.kernel == other.kernel
+    }
+}
+
 /// A kernel's parameters by name. build.rs writes the structures that implement it, from the kernels' own signatures.
 pub trait Parameters {
     /// The parameters in the order of the signature.
@@ -91,6 +97,7 @@ impl From<u64> for Address {
 /// One launch. Equal launches do equal work: everything that changes from step to step lies in device memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
+    /// What is launched.
     pub kernel: Kernel,
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
@@ -100,6 +107,7 @@ pub struct Launch {
     pub shared_bytes: u32,
     /// Whether all blocks must be resident at once, for barriers over the grid.
     pub cooperative: bool,
+    /// Its parameters, in order.
     pub arguments: Arguments,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | layer | file |
 //! |---|---|
-//! | what the machine has: driver, GPUs, NVRTC | `probe.rs` |
+//! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
 //! | the kernels' sources, their compilation, what was compiled before | `sources.rs`, `nvrtc.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; primitives to launches | `launch.rs`, `lower/` |
@@ -17,26 +17,56 @@ pub mod kernels;
 pub mod launch;
 pub mod lower;
 pub mod nvrtc;
+pub mod nvrtc_search;
 pub mod probe;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod sources;
 
 pub use gpu_device::{GpuDevice, Precision};
 
-/// Opens the GPU device `cuda` or `sim`.
+/// What runs the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// An NVIDIA GPU.
+    Cuda,
+    /// The PTX interpreter, which the feature `sim` builds in.
+    Sim,
+}
+
+impl std::str::FromStr for DriverKind {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> anyhow::Result<Self> {
+        match word {
+            "cuda" => Ok(Self::Cuda),
+            "sim" => Ok(Self::Sim),
+            _ => Err(crate::usage!("device {word:?}: the kernels run on cuda or sim")),
+        }
+    }
+}
+
+/// Opens the GPU device over a driver.
 ///
 /// # Errors
 /// A usage error that says what is missing and how to get it.
-pub fn open(name: &str, precision: Precision) -> anyhow::Result<GpuDevice> {
-    let driver: Box<dyn driver::Driver> = match name {
-        "cuda" => Box::new(cuda::CudaDriver::open()?),
-        "sim" => Box::new(sim::SimDriver::open(warp_seed()?)?),
-        other => return Err(crate::usage!("--device {other}: the kernels run on cuda or sim")),
+pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice> {
+    let driver: Box<dyn driver::Driver> = match kind {
+        DriverKind::Cuda => Box::new(cuda::CudaDriver::open()?),
+        #[cfg(feature = "sim")]
+        DriverKind::Sim => Box::new(sim::SimDriver::open(warp_seed()?)?),
+        #[cfg(not(feature = "sim"))]
+        DriverKind::Sim => {
+            return Err(crate::usage!(
+                "--device sim: this build has no PTX interpreter; build with `--features sim`, or use --device cpu"
+            ));
+        }
     };
     Ok(GpuDevice::new(driver, precision))
 }
 
 /// The order in which the interpreter runs warps: `RECORDS_WARP_SEED`, which tests vary; 0 without it.
+#[cfg(feature = "sim")]
 fn warp_seed() -> anyhow::Result<u64> {
     let Some(word) = std::env::var_os("RECORDS_WARP_SEED") else { return Ok(0) };
     let word = word.to_string_lossy();

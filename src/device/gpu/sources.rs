@@ -5,9 +5,9 @@ pub use super::kernels::{HEADERS, KERNELS};
 /// A file of CUDA C++.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source {
-    /// File name, `pooling.cu`.
+    /// File name without its folder.
     pub name: &'static str,
-    /// Its content.
+    /// The whole file.
     pub text: &'static str,
 }
 

@@ -8,8 +8,8 @@ use indicatif::HumanDuration;
 
 use super::{Grid, Run, State};
 use crate::error::{exit_code, one_line};
+use crate::train::choice::epochs;
 use crate::train::run;
-use crate::train::training::epochs;
 
 /// Prints a line; a closed terminal does not end the runs.
 fn say(line: &str) {

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::{Run, comparable, told};
+use crate::pll::method::StageEpoch;
 use crate::settings::{Settings, differences};
+use crate::train::choice::{epochs, stages};
 use crate::train::run_folder;
-use crate::train::training::{StageEpoch, epochs};
 use crate::usage;
 
 /// How far a run is.
@@ -72,8 +73,10 @@ impl State {
         if let Some(last) =
             metrics.last().and_then(|last| last.test.as_ref()).filter(|_| done >= epochs(&there))
         {
-            // What SoLar's first stage reached is not the run's result.
-            let trained = metrics.iter().filter(|epoch| StageEpoch::of(&there, epoch.epoch).stage == 1);
+            // What an earlier stage reached is not the run's result.
+            let stages = stages(&there);
+            let is_of_last = |epoch: usize| StageEpoch::of(&stages, epoch).stage + 1 == stages.len();
+            let trained = metrics.iter().filter(|line| is_of_last(line.epoch));
             let best = trained.filter_map(|epoch| Some(epoch.test.as_ref()?.top1)).fold(last.top1, f64::max);
             if metrics.len() == done {
                 return Ok(State::Complete { best, last: last.top1 });

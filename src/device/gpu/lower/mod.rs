@@ -8,19 +8,13 @@ mod batch;
 mod batchnorm;
 mod convolution;
 mod linear;
-mod loss;
-mod loss_by_kind;
 mod optimizer;
-mod pooling;
-mod prior;
-mod sinkhorn;
-mod solar;
 
 use anyhow::Result;
 
 use super::driver::Gpu;
 use super::launch::{Address, Launch};
-use crate::device::{Buffer, Element, Primitive, Tensor};
+use crate::device::{Buffer, Element, Operation, Primitive, Tensor};
 use crate::usage;
 
 /// Launches being collected.
@@ -40,33 +34,33 @@ impl<'a> Lowering<'a> {
     }
 
     /// The GPU that is lowered for.
-    fn gpu(&self) -> &Gpu {
+    pub fn gpu(&self) -> &Gpu {
         self.gpu
     }
 
     /// Device address of a tensor.
-    fn address(&self, tensor: Tensor) -> Address {
+    pub fn address(&self, tensor: Tensor) -> Address {
         Address::Device(self.addresses[tensor.0])
     }
 
     /// Device address of a tensor that may be missing: null then.
-    fn optional(&self, tensor: Option<Tensor>) -> Address {
+    pub fn optional(&self, tensor: Option<Tensor>) -> Address {
         tensor.map_or(Address::NULL, |tensor| self.address(tensor))
     }
 
     /// Type of a tensor's elements.
-    fn element(&self, tensor: Tensor) -> Element {
+    pub fn element(&self, tensor: Tensor) -> Element {
         self.buffers[tensor.0].element
     }
 
     /// Elements of a tensor.
-    fn len(&self, tensor: Tensor) -> usize {
+    pub fn len(&self, tensor: Tensor) -> usize {
         self.buffers[tensor.0].len
     }
 
     /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the primitives lowered together: given to others after
     /// them.
-    fn workspace(&mut self, bytes: usize) -> Address {
+    pub fn workspace(&mut self, bytes: usize) -> Address {
         let address = Address::Workspace(self.used);
         self.used += bytes.next_multiple_of(256);
         self.most_used = self.most_used.max(self.used);
@@ -74,44 +68,27 @@ impl<'a> Lowering<'a> {
     }
 
     /// Appends a launch.
-    fn launch(&mut self, launch: Launch) {
+    pub fn launch(&mut self, launch: Launch) {
         self.launches.push(launch);
     }
 
-    /// Lowers `primitives` in order; neighbours that one kernel does together are lowered together.
+    /// Lowers `operations` in order; neighbours that one kernel does together are lowered together.
     ///
     /// # Errors
     /// Where a shape is beyond what the kernels do.
-    pub fn lower(&mut self, primitives: &[Primitive]) -> Result<()> {
-        let mut rest = primitives;
+    pub fn lower(&mut self, operations: &[&dyn Operation]) -> Result<()> {
+        let mut rest = operations;
         while let [first, after @ ..] = rest {
             self.used = 0;
-            rest = match (first, after) {
-                (
-                    convolution @ Primitive::Convolution { .. },
-                    [batchnorm @ Primitive::BatchNorm { .. }, beyond @ ..],
-                ) if batchnorm::follows(convolution, batchnorm) => {
-                    batchnorm::lower_with_convolution(self, convolution, batchnorm)?;
-                    beyond
-                }
-                (
-                    pair @ Primitive::Loss { .. },
-                    [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
-                ) if loss::fits(pair, update) => {
-                    loss::lower_with_update(self, pair, update)?;
-                    beyond
-                }
-                (
-                    loss @ Primitive::Loss { .. },
-                    [update @ Primitive::UpdateConfidence { .. }, beyond @ ..],
-                ) if loss_by_kind::fits(loss, update) => {
-                    loss_by_kind::lower_with_update(self, loss, update)?;
-                    beyond
-                }
-                _ => {
-                    self.lower_one(first)?;
-                    after
-                }
+            let together = match after.first() {
+                Some(next) => first.lower_with(*next, self)?,
+                None => false,
+            };
+            rest = if together {
+                &after[1..]
+            } else {
+                first.lower(self)?;
+                after
             };
         }
         let beyond = |launch: &Launch| Some((launch.kernel.name, launch.arguments.beyond()?));
@@ -123,7 +100,23 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn lower_one(&mut self, primitive: &Primitive) -> Result<()> {
+    pub(in crate::device) fn lower_two_primitives(
+        &mut self,
+        first: &Primitive,
+        next: &Primitive,
+    ) -> Result<bool> {
+        match (first, next) {
+            (convolution @ Primitive::Convolution { .. }, batchnorm @ Primitive::BatchNorm { .. })
+                if batchnorm::follows(convolution, batchnorm) =>
+            {
+                batchnorm::lower_with_convolution(self, convolution, batchnorm)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    pub(in crate::device) fn lower_primitive(&mut self, primitive: &Primitive) -> Result<()> {
         use Primitive as P;
         match primitive {
             P::Augment { .. } => augment::lower(self, primitive),
@@ -139,19 +132,7 @@ impl<'a> Lowering<'a> {
             P::BatchNorm { .. } | P::BatchNormInference { .. } | P::BatchNormGradient { .. } => {
                 batchnorm::lower(self, primitive)
             }
-            P::AveragePool { .. } | P::AveragePoolGradient { .. } => pooling::lower(self, primitive),
             P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
-            P::Loss { .. }
-            | P::StepStatistics { .. }
-            | P::CountFiniteSteps { .. }
-            | P::UpdateConfidence { .. }
-            | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
-            P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
-            P::Sinkhorn { .. } => sinkhorn::lower(self, primitive),
-            P::MaskedSoftmax { .. }
-            | P::CountLargest { .. }
-            | P::ChooseSamples { .. }
-            | P::SolarLoss { .. } => solar::lower(self, primitive),
             P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }

@@ -6,7 +6,7 @@
 //! | bf16, a patch of at most 32 values (the first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
 //! | f32 | `convolution_f32.cu` | `convolution_f32.cu` |
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod tests;
 mod tiles;
 

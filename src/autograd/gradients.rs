@@ -1,0 +1,163 @@
+//! Differentiation: what an operation does with the gradient of its result.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Tape;
+use crate::device::{Operation, Primitive, Tensor};
+
+/// An operation with a gradient.
+pub trait Differentiable: Operation {
+    /// Appends the operations that carry the gradient of the result, if it has one, to the operands.
+    fn gradient(&self, gradients: &mut Gradients<'_>);
+}
+
+/// The gradients known so far on the way back through a tape.
+pub struct Gradients<'a> {
+    tape: &'a mut Tape,
+    of: HashMap<Tensor, Tensor>,
+    /// Gradients that the caller gave: nothing is added into them.
+    seeds: HashSet<Tensor>,
+    /// Gradients of parameters that some operation has written.
+    written: HashSet<Tensor>,
+    /// What is to be added into an earlier gradient once the operation that makes it stands on the tape.
+    pending: Vec<(Tensor, Tensor)>,
+}
+
+impl<'a> Gradients<'a> {
+    pub(super) fn new(tape: &'a mut Tape, seeds: &[(Tensor, Tensor)]) -> Self {
+        let of = seeds.iter().copied().collect();
+        let seeds = seeds.iter().map(|&(_, gradient)| gradient).collect();
+        Self { tape, of, seeds, written: HashSet::new(), pending: Vec::new() }
+    }
+
+    /// The gradient of an operation's result; `None` where nothing that is differentiated reads it.
+    pub fn of(&self, result: Tensor) -> Option<Tensor> {
+        self.of.get(&result).copied()
+    }
+
+    /// Whether the gradient of an operand is asked for.
+    pub fn wants(&self, operand: Tensor) -> bool {
+        self.tape.is_differentiable(operand)
+    }
+
+    /// Appends an operation.
+    pub fn push(&mut self, operation: impl Operation) {
+        self.tape.push(operation);
+    }
+
+    /// A new temporary of the type and length of `tensor`.
+    pub fn temporary_like(&mut self, tensor: Tensor) -> Tensor {
+        self.tape.temporary_like(tensor)
+    }
+
+    /// Where an operation writes the gradient of `operand`. What is there is overwritten: where the operand has a gradient from
+    /// another use, the two are added afterwards.
+    pub fn write(&mut self, operand: Tensor) -> Tensor {
+        let into = self.tape.temporary_like(operand);
+        self.hand_over(operand, into);
+        into
+    }
+
+    /// Where an operation that can add to what is there puts the gradient of `operand`, and whether it is to add.
+    pub fn accumulate(&mut self, operand: Tensor) -> (Tensor, bool) {
+        match self.of(operand) {
+            Some(earlier) if !self.seeds.contains(&earlier) => (earlier, true),
+            _ => (self.write(operand), false),
+        }
+    }
+
+    /// Says that `gradient`, once the operations appended now have run, is what a use of `operand` contributes. The memory is the
+    /// operand's from then on: nothing else may read it as something else.
+    pub fn hand_over(&mut self, operand: Tensor, gradient: Tensor) {
+        match self.of(operand) {
+            Some(earlier) if !self.seeds.contains(&earlier) => self.pending.push((gradient, earlier)),
+            earlier => {
+                self.pending.extend(earlier.map(|seed| (seed, gradient)));
+                self.of.insert(operand, gradient);
+            }
+        }
+    }
+
+    /// Where an operation writes the gradient of a parameter; of one that is used several times they are added.
+    ///
+    /// # Panics
+    /// If `parameter` was not made by [`Tape::parameter`]: a mistake of the caller, never of a user.
+    pub fn write_parameter(&mut self, parameter: Tensor) -> Tensor {
+        let gradient = self.tape.parameter_gradients[&parameter];
+        if self.written.insert(gradient) {
+            return gradient;
+        }
+        let further = self.tape.temporary_like(gradient);
+        self.pending.push((further, gradient));
+        further
+    }
+
+    /// Appends the additions that the last operation left open.
+    pub(super) fn add_pending(&mut self) {
+        for (x, into) in std::mem::take(&mut self.pending) {
+            let len = self.tape.len_of(into);
+            self.tape.push(Primitive::Add { len, x, into });
+        }
+    }
+
+    pub(super) fn finish(self) -> HashMap<Tensor, Tensor> {
+        self.of
+    }
+}
+
+impl Differentiable for Primitive {
+    fn gradient(&self, gradients: &mut Gradients<'_>) {
+        match *self {
+            Primitive::Convolution { shape, x, w, y } => {
+                let Some(dy) = gradients.of(y) else { return };
+                let dw = gradients.write_parameter(w);
+                gradients.push(Primitive::ConvolutionWeightGradient { shape, x, dy, dw });
+                if gradients.wants(x) {
+                    let (dx, accumulate) = gradients.accumulate(x);
+                    gradients.push(Primitive::ConvolutionDataGradient { shape, dy, w, dx, accumulate });
+                }
+            }
+            Primitive::BatchNorm {
+                rows, channels, x, affine, batch, residual, relu, occupied, y, ..
+            } => {
+                let Some(dy) = gradients.of(y) else { return };
+                let d_affine = gradients.write_parameter(affine);
+                let dx = gradients.write(x);
+                gradients.push(Primitive::BatchNormGradient {
+                    rows,
+                    channels,
+                    x,
+                    y,
+                    relu,
+                    residual: residual.is_some(),
+                    occupied,
+                    affine,
+                    batch,
+                    dy,
+                    d_affine,
+                    dx,
+                });
+                // dy, masked in place by the operation above, is the residual's gradient.
+                if let Some(residual) = residual {
+                    gradients.hand_over(residual, dy);
+                }
+            }
+            Primitive::Linear { rows, inputs, outputs, x, parameters, y } => {
+                let Some(dy) = gradients.of(y) else { return };
+                let d_parameters = gradients.write_parameter(parameters);
+                let dx = gradients.write(x);
+                gradients.push(Primitive::LinearGradient {
+                    rows,
+                    inputs,
+                    outputs,
+                    x,
+                    parameters,
+                    dy,
+                    d_parameters,
+                    dx,
+                });
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A recorded step: operations in order and the memory of their tensors.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{Buffer, Device, Operation, Tensor};
+
+/// Operations in order, and the buffer that each tensor of the tape was given.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What to run, in this order.
+    pub operations: Vec<Arc<dyn Operation>>,
+    /// The memory of tensor `i`; tensors may share memory where their lifetimes do not overlap.
+    pub buffers: Vec<Buffer>,
+    /// The memory among them that outlives no replay.
+    pub temporaries: Temporaries,
+}
+
+/// The allocations that temporaries share; what they hold outlives no replay, but for kept tensors.
+#[derive(Clone, Debug, Default)]
+pub struct Temporaries {
+    /// Which allocations of the device.
+    pub allocations: Vec<usize>,
+    /// Bytes allocated.
+    pub bytes: usize,
+    /// Bytes they would take without sharing.
+    pub unshared_bytes: usize,
+}
+
+impl Program {
+    /// Operations over memory that outlives them.
+    pub fn new(operations: impl Into<Vec<Arc<dyn Operation>>>, buffers: Vec<Buffer>) -> Self {
+        Self { operations: operations.into(), buffers, temporaries: Temporaries::default() }
+    }
+}
+
+/// What a device made of a program, by its number: only [`Device::record`] makes one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recording(pub(super) usize);
+
+/// A program that a device has prepared for replays.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    program: Program,
+    recording: Recording,
+}
+
+impl Plan {
+    /// Has `device` prepare `program`.
+    ///
+    /// # Errors
+    /// Where an operation is beyond what the device can do, or its memory is exhausted.
+    pub fn record(program: Program, device: &mut dyn Device) -> Result<Self> {
+        let recording = device.record(&program)?;
+        Ok(Self { program, recording })
+    }
+
+    /// What is run, in this order.
+    pub fn operations(&self) -> &[Arc<dyn Operation>] {
+        &self.program.operations
+    }
+
+    /// The memory of all tensors.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.program.buffers
+    }
+
+    /// The memory of a tensor.
+    pub fn buffer(&self, tensor: Tensor) -> Buffer {
+        self.program.buffers[tensor.0]
+    }
+
+    /// The memory of its temporaries.
+    pub fn temporaries(&self) -> &Temporaries {
+        &self.program.temporaries
+    }
+
+    /// Floating-point operations of one replay.
+    pub fn flops(&self) -> f64 {
+        self.program.operations.iter().map(|operation| operation.flops()).sum()
+    }
+
+    /// The least memory traffic of one replay, bytes.
+    pub fn least_bytes(&self) -> f64 {
+        let bytes = |operation: &Arc<dyn Operation>| operation.least_bytes(&self.program.buffers);
+        self.program.operations.iter().map(bytes).sum()
+    }
+
+    /// What the device made of it.
+    pub(super) fn recording(&self) -> Recording {
+        self.recording
+    }
+}

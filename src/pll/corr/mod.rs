@@ -1,0 +1,28 @@
+//! CORR (SPEC 6): consistency regularisation of two views, sum_{c_k=0} -ln(|1-p_k|+eps) + KL(c||p) for each.
+//!
+//! The loss pulls both views towards the confidence row and pushes classes of zero confidence down; the row is renewed from the
+//! product of both views' probabilities, c <- sqrt(`[c>0]` p^w p^s) / sum. With a debias the renewal reads logits less the
+//! log-prior and is masked by the candidate set instead of the current row, so that a dropped class can come back.
+
+mod consistency;
+mod disambiguation;
+mod pair;
+
+use std::sync::Arc;
+
+pub use self::consistency::Consistency;
+pub use self::disambiguation::ViewProduct;
+use super::label_method::LabelMethod;
+use super::registry::Entry;
+
+/// CORR for the registry.
+pub static ENTRY: Entry =
+    Entry::new("corr", "CORR", "Consistency regularisation of two views", |_| Box::new(method()));
+
+/// CORR.
+pub fn method() -> LabelMethod {
+    LabelMethod {
+        debiased_disambiguation: Arc::new(ViewProduct::OverCandidates),
+        ..LabelMethod::new(Consistency, ViewProduct::OverPositive)
+    }
+}

@@ -1,0 +1,167 @@
+//! What CORR, PRODEN, LW, CAVL and CC have in common: a loss of each view against the confidence rows, and a disambiguation of
+//! the rows from the same logits. All views go through one forward. The files of the methods say which.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::confidence::Start;
+use super::method::{Learner, Method, Room};
+use super::mixup::Mixup;
+use super::recorder::{RecordedStep, Rows, StepRecorder};
+use crate::autograd::Tape;
+use crate::device::gpu::kernels::loss_by_kind::LossAndDisambiguate;
+use crate::device::gpu::launch::KernelOf;
+use crate::device::{Device, Element, Tensor};
+use crate::ops::confidence::{Disambiguate, Disambiguation};
+use crate::ops::loss::{Loss, RowLoss, Term};
+
+/// A method's loss and disambiguation.
+#[derive(Clone, Debug)]
+pub struct LabelMethod {
+    /// Views of a sample that the network sees: 1 is the weak one, 2 the weak and the strong.
+    pub views: usize,
+    /// Loss of a view.
+    pub row_loss: Arc<dyn RowLoss>,
+    /// How rows are renewed without and with a debias.
+    pub disambiguation: Arc<dyn Disambiguation>,
+    pub debiased_disambiguation: Arc<dyn Disambiguation>,
+    /// The kernel of `loss_by_kind.cu` that does loss and disambiguation at once, if there is one.
+    pub joint: Option<KernelOf<LossAndDisambiguate>>,
+    /// Whether the disambiguation reads debiased logits. Where it does not, a debias acts at test only.
+    pub reads_debias: bool,
+    /// What the confidence rows hold at first.
+    pub start: Start,
+}
+
+impl LabelMethod {
+    /// A loss of each view that `disambiguation` reads, which reads debiased logits where there are; rows start uniform, and no
+    /// kernel does both.
+    pub fn new(row_loss: impl RowLoss, disambiguation: impl Disambiguation) -> Self {
+        let disambiguation: Arc<dyn Disambiguation> = Arc::new(disambiguation);
+        Self {
+            views: disambiguation.views(),
+            row_loss: Arc::new(row_loss),
+            debiased_disambiguation: disambiguation.clone(),
+            disambiguation,
+            joint: None,
+            reads_debias: true,
+            start: Start::Uniform,
+        }
+    }
+}
+
+/// Gradient and losses of logits.
+#[derive(Clone, Copy)]
+pub struct LabelLoss {
+    /// f32 `[R,K]`, of the logits.
+    pub d_logits: Tensor,
+    /// f32 `[B]`; their mean is the loss.
+    pub loss_rows: Tensor,
+}
+
+impl Method for LabelMethod {
+    fn start(&self) -> Start {
+        self.start
+    }
+
+    fn on_device(&self, room: &Room, device: &mut dyn Device) -> Result<Box<dyn Learner>> {
+        let mixup = if room.mixup { Some(room.mixup(device)?) } else { None };
+        Ok(Box::new(LabelLearner { method: self.clone(), mixup }))
+    }
+}
+
+/// A label method in training; its state is the confidence rows alone.
+struct LabelLearner {
+    method: LabelMethod,
+    mixup: Option<Mixup>,
+}
+
+impl Learner for LabelLearner {
+    fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
+        let views = self.method.views;
+        let shown = views * step.batch;
+        let images = step.views_together(views, self.mixup.is_some())?;
+        let target = self.mixup.as_ref().map(|mixup| {
+            mixup.record_views(step.tape, [shown, step.image_len], images);
+            mixup.record_rows(step.tape, step.rows)
+        });
+        let outputs = step.forward(images)?;
+        // The estimate first, so that loss and disambiguation, which read the same rows, stand side by side.
+        let log_prior = step.log_prior(shown, &outputs);
+        let loss = self.method.record(step.tape, step.batch, outputs.logits, step.rows, log_prior, target);
+        let names = [["logits.weak", "logits.strong"], ["logits.weak_mixed", "logits.strong_mixed"]];
+        Ok(RecordedStep {
+            logits: vec![(outputs.logits, loss.d_logits)],
+            loss_rows: loss.loss_rows,
+            names: names[..images_per_view(target)].iter().flat_map(|set| &set[..views]).copied().collect(),
+            exposed: Vec::new(),
+        })
+    }
+
+    fn mixup(&self) -> Option<&Mixup> {
+        self.mixup.as_ref()
+    }
+}
+
+/// 2 where there are mixed targets: every view is forwarded plain and mixed.
+fn images_per_view(mixed: Option<Tensor>) -> usize {
+    if mixed.is_some() { 2 } else { 1 }
+}
+
+impl LabelMethod {
+    /// Records the loss and the disambiguation on logits `[R,K]` whose first rows are the views of `batch` samples, `log_prior` being
+    /// what the debias subtracts. With `mixed` target rows `[B,K]`, as many rows again are mixed views, whose loss against them
+    /// is added with the weight in the control block. The loss reads the rows before they are renewed.
+    pub fn record(
+        &self,
+        tape: &mut Tape,
+        batch: usize,
+        logits: Tensor,
+        rows: Rows,
+        log_prior: Option<Tensor>,
+        mixed: Option<Tensor>,
+    ) -> LabelLoss {
+        let Rows { classes, confidence, candidates, index, control } = rows;
+        let views = self.views;
+        let d_logits = tape.temporary(Element::F32, images_per_view(mixed) * views * batch * classes);
+        let loss_rows = tape.temporary(Element::F32, batch);
+        let plain = Loss {
+            row_loss: self.row_loss.clone(),
+            term: Term::Plain,
+            joint: self.joint,
+            batch,
+            classes,
+            views,
+            first: 0,
+            logits,
+            target: confidence,
+            candidates,
+            index: Some(index),
+            d_logits,
+            loss_rows,
+        };
+        let log_prior = log_prior.filter(|_| self.reads_debias);
+        let debiased = log_prior.is_some();
+        let disambiguation = if debiased { &self.debiased_disambiguation } else { &self.disambiguation };
+        // Side by side, loss and disambiguation of the same rows are one kernel.
+        tape.push(plain.clone());
+        tape.push(Disambiguate {
+            disambiguation: disambiguation.clone(),
+            joint: self.joint,
+            batch,
+            classes,
+            logits,
+            log_prior,
+            candidates,
+            index,
+            control,
+            confidence,
+        });
+        if let Some(target) = mixed {
+            let (term, first) = (Term::Mixed { control }, views * batch);
+            tape.push(Loss { term, joint: None, first, target, index: None, ..plain });
+        }
+        LabelLoss { d_logits, loss_rows }
+    }
+}

@@ -1,0 +1,181 @@
+//! The methods by the words that settings use. A method is a file or folder of `pll/` and a line here.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::lw::{self, LwSettings};
+use super::method::Method;
+use super::{cavl, cc, corr, proden, solar};
+use crate::settings::SolarSettings;
+
+/// All methods, in the order in which they are listed.
+pub static METHODS: [&Entry; 6] =
+    [&corr::ENTRY, &proden::ENTRY, &lw::ENTRY, &cavl::ENTRY, &cc::ENTRY, &solar::ENTRY];
+
+/// The settings that belong to one method each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnSettings {
+    pub lw: LwSettings,
+    pub solar: SolarSettings,
+}
+
+/// A scalar of a method's own that changes from epoch to epoch: what a replay calls it, where it may be given
+/// for each step, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scalar {
+    pub name: &'static str,
+    /// What a replay takes where it is not given.
+    pub default: f64,
+}
+
+/// A method and what is known of it before it is made.
+pub struct Entry {
+    /// The word that settings use.
+    pub word: &'static str,
+    /// The name that tables and papers use.
+    pub title: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// Makes it of its settings.
+    pub make: fn(&OwnSettings) -> Box<dyn Method>,
+    /// Whether mixed views belong to it: it mixes unless told otherwise.
+    pub mixes: bool,
+    /// The first epoch in which it updates confidences unless told otherwise.
+    pub first_update: usize,
+    /// Why no debias that disambiguation reads goes with it, if none does.
+    pub no_debias: Option<&'static str>,
+    /// Why no mixup goes with it, if none does.
+    pub no_mixup: Option<&'static str>,
+    /// Its own scalars, in the order of [`super::method::EpochControl::own`].
+    pub scalars: &'static [Scalar],
+}
+
+impl Entry {
+    /// A method that goes with every debias and mixup and begins to update confidences in epoch 1.
+    pub const fn new(
+        word: &'static str,
+        title: &'static str,
+        about: &'static str,
+        make: fn(&OwnSettings) -> Box<dyn Method>,
+    ) -> Self {
+        Self {
+            word,
+            title,
+            about,
+            make,
+            mixes: false,
+            first_update: 1,
+            no_debias: None,
+            no_mixup: None,
+            scalars: &[],
+        }
+    }
+}
+
+/// The words of all methods.
+pub fn names() -> Vec<&'static str> {
+    METHODS.iter().map(|entry| entry.word).collect()
+}
+
+/// The method of a word.
+pub fn find(word: &str) -> Option<&'static Entry> {
+    METHODS.into_iter().find(|entry| entry.word == word)
+}
+
+/// A method by name, as settings hold it: its word in TOML, as a flag's value and in print.
+#[derive(Clone, Copy)]
+pub struct MethodName(pub &'static Entry);
+
+impl MethodName {
+    /// The method of a word, `None` for a word that is not known.
+    pub fn from_word(word: &str) -> Option<Self> {
+        find(word).map(Self)
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        self.0.word
+    }
+
+    /// The name that tables and papers use.
+    pub fn title(self) -> &'static str {
+        self.0.title
+    }
+
+    /// Whether mixed views belong to it.
+    pub fn mixes(self) -> bool {
+        self.0.mixes
+    }
+
+    /// The first epoch in which it updates confidences unless told otherwise.
+    pub fn first_update(self) -> usize {
+        self.0.first_update
+    }
+}
+
+impl PartialEq for MethodName {
+    fn eq(&self, other: &Self) -> bool {
+        self.word() == other.word()
+    }
+}
+
+impl Eq for MethodName {}
+
+impl fmt::Debug for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl Serialize for MethodName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for MethodName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::from_word(&word).ok_or_else(|| {
+            let words = names().join("`, `");
+            de::Error::custom(format!("unknown variant `{word}`, expected one of `{words}`"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pll::method::{MOST_STAGES, OWN_SCALARS};
+    use crate::settings::Settings;
+
+    #[test]
+    fn what_the_engine_relies_on_holds_for_every_method() {
+        let own = Settings::default().own_settings();
+        for (number, entry) in METHODS.iter().enumerate() {
+            let word = entry.word;
+            assert!(std::ptr::eq(find(word).unwrap(), METHODS[number]), "two methods called {word}");
+            assert!(entry.scalars.len() <= OWN_SCALARS, "{word}");
+            assert!(!(entry.mixes && entry.no_mixup.is_some()), "{word}");
+            let stages = (entry.make)(&own).stages(3);
+            assert!((1..=MOST_STAGES).contains(&stages.len()), "{word}");
+            assert_eq!(stages.last().unwrap().epochs, 3, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_method_is_written_as_its_word() {
+        let name: MethodName = serde_json::from_str("\"proden\"").unwrap();
+        assert_eq!((name.word(), name.to_string().as_str()), ("proden", "proden"));
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"proden\"");
+        let error = serde_json::from_str::<MethodName>("\"pico\"").unwrap_err().to_string();
+        assert!(error.contains("`pico`, expected one of `corr`, `proden`"), "{error}");
+    }
+}

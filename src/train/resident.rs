@@ -1,0 +1,130 @@
+//! The training set on the device, and the views that a step makes of it.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::step::{StepInputs, StepSettings};
+use crate::autograd::Tape;
+use crate::data::augment::parameters::VIEW_BYTES;
+use crate::data::augment::{View, ViewParameters};
+use crate::data::recipe::TrainingData;
+use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::pll::recorder::ViewSource;
+
+/// The training set on the device, and what is uploaded once an epoch.
+pub struct ResidentData {
+    samples: usize,
+    /// Height and width of the source images.
+    pub source: [usize; 2],
+    /// u8 `[N,H,W,3]`.
+    pub images: Buffer,
+    /// u8 `[N, 2, bytes of the parameters of a view]`, weak view first.
+    parameters: Buffer,
+    /// i32 `[N]`, the epoch's order of the samples.
+    order: Buffer,
+    /// f32 `[6]`, mean then standard deviation.
+    normalisation: Buffer,
+    /// i32 `[1]`, the step of the epoch.
+    pub step: Buffer,
+}
+
+impl ResidentData {
+    /// Uploads the training images.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(data: &TrainingData, device: &mut dyn Device) -> Result<Self> {
+        let samples = data.train.len();
+        let mut allocate = |element, len, label| device.allocate(element, len, label);
+        let resident = Self {
+            samples,
+            source: [data.train.height, data.train.width],
+            images: allocate(Element::U8, data.train.images.len(), "the training images")?,
+            parameters: allocate(Element::U8, samples * 2 * VIEW_BYTES, "the augmentation parameters")?,
+            order: allocate(Element::I32, samples, "the order of the samples")?,
+            normalisation: allocate(Element::F32, 6, "the normalisation")?,
+            step: allocate(Element::I32, 1, "the step counter")?,
+        };
+        device.write_u8(resident.images, &data.train.images)?;
+        device.write_f32(resident.normalisation, &data.train_normalisation.flat())?;
+        Ok(resident)
+    }
+
+    /// Uploads what an epoch needs: the order of the samples, and how each is augmented to views of `size` x
+    /// `size`.
+    pub fn begin_epoch(
+        &self,
+        order: &[u32],
+        (seed, epoch): (u64, u32),
+        size: usize,
+        device: &mut dyn Device,
+    ) -> Result<()> {
+        let order: Vec<i32> = order.iter().map(|&i| i as i32).collect();
+        device.write_i32(self.order, &order)?;
+        let parameters: Vec<ViewParameters> = (0..self.samples as u32)
+            .into_par_iter()
+            .flat_map_iter(|sample| {
+                [View::Weak, View::Strong]
+                    .map(|view| ViewParameters::of_sample(seed, epoch, sample, view, self.source, size))
+            })
+            .collect();
+        device.write_u8(self.parameters, bytemuck::cast_slice(&parameters))?;
+        device.write_i32(self.step, &[0])
+    }
+
+    /// The step's samples in the epoch's order, and their augmented views.
+    pub fn inputs(&self, settings: StepSettings) -> impl StepInputs {
+        Augmented { data: self, settings, index: None }
+    }
+}
+
+/// Views that are augmented where a method asks for them.
+struct Augmented<'a> {
+    data: &'a ResidentData,
+    settings: StepSettings,
+    index: Option<Tensor>,
+}
+
+impl StepInputs for Augmented<'_> {
+    fn index(&mut self, tape: &mut Tape) -> Tensor {
+        let batch = self.settings.batch;
+        let data = self.data;
+        *self.index.get_or_insert_with(|| {
+            let (order, step) = (tape.persistent(data.order), tape.persistent(data.step));
+            let index = tape.temporary(Element::I32, batch);
+            tape.push(Primitive::SelectBatch { batch, order, step, index });
+            index
+        })
+    }
+}
+
+impl ViewSource for Augmented<'_> {
+    fn record(
+        &mut self,
+        of: Range<usize>,
+        rows: usize,
+        tape: &mut Tape,
+        _: &mut dyn Device,
+    ) -> Result<Tensor> {
+        let index = self.index(tape);
+        let ResidentData { images, parameters, normalisation, source, .. } = *self.data;
+        let [images, parameters, normalisation] =
+            [images, parameters, normalisation].map(|buffer| tape.persistent(buffer));
+        let views = tape.temporary(tape.activations(), rows * self.settings.image_len());
+        tape.push(Primitive::Augment {
+            batch: self.settings.batch,
+            first: of.start,
+            count: of.len(),
+            source,
+            size: self.settings.size,
+            images,
+            parameters,
+            index,
+            normalisation,
+            views,
+        });
+        Ok(views)
+    }
+}
