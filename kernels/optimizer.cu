@@ -90,20 +90,35 @@ __device__ __forceinline__ void convert(int len, const float* __restrict__ from,
 CONVERT(convert_bf16, bf16)
 CONVERT(convert_f32, float)
 
-// into [len] += x [len], f32. Grid and block as sgd; 12 bytes an element, the least. The CPU's bits: one sum
-// an element.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    add(int len, const float* __restrict__ x, float* __restrict__ into) {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
+// into [len] += x [len], each sum in f32, rounded once.
+//
+// Launch: grid ceil(ceil(len / (16 / size)) / THREADS), block THREADS. A thread has 16 bytes, the last
+//   one the rest; arrays that are not aligned to 16 bytes are parts of an arena, and done one by one.
+// Cost: 3 elements' bytes an element, the least.
+// Deterministic: the CPU's bits.
+template <typename T>
+__device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restrict__ into) {
+    constexpr int LEN = Vector<T>::LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
     if (first >= len) return;
-    if (first + ELEMENTS <= len) {
-        float a[ELEMENTS], b[ELEMENTS];
-        Vector<float>::load(x + first, a);
-        Vector<float>::load(into + first, b);
+    const bool aligned = ((size_t)x | (size_t)into) % 16 == 0;
+    if (aligned && first + LEN <= len) {
+        float a[LEN], b[LEN];
+        Vector<T>::load(x + first, a);
+        Vector<T>::load(into + first, b);
 #pragma unroll
-        for (int i = 0; i < ELEMENTS; ++i) b[i] += a[i];
-        store4(into + first, b);
+        for (int i = 0; i < LEN; ++i) b[i] += a[i];
+        Vector<T>::store(into + first, b);
     } else {
-        for (size_t i = first; i < len; ++i) into[i] += x[i];
+        for (size_t i = first; i < len && i < first + LEN; ++i)
+            into[i] = from_float<T>(to_float(into[i]) + to_float(x[i]));
     }
 }
+
+#define ADD(NAME, T)                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* x, T* into) { \
+        add(len, x, into);                                                                     \
+    }
+
+ADD(add_bf16, bf16)
+ADD(add_f32, float)

@@ -12,7 +12,8 @@
 #include "control.cuh"
 #include "loss_row.cuh"
 
-// Where eta lies in the step's control block: the weight of the losses of the chosen samples. 0: none are chosen.
+// Where eta lies in the step's control block: the weight of the losses of the chosen samples. 0: none are
+// chosen.
 constexpr int ETA = OWN;
 // Where rho does: the share of a class's expected samples that is chosen.
 constexpr int RHO = OWN + 1;

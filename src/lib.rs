@@ -26,6 +26,7 @@ pub mod files;
 pub mod memory;
 pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod pll;
 #[warn(missing_docs)]
 pub mod random;

@@ -12,10 +12,15 @@ use ptx_sim::{Counters, Gpu};
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Program, Tensor};
+use records::device::{Device, Element, Plan, Program, Tensor};
+use records::operations;
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
+use records::ops::convolution::{
+    Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
+};
 use records::ops::loss::{Loss, RowLoss, Term};
+use records::ops::mixup::{Draws, Mixup};
 use records::pll::corr::Consistency;
 use records::pll::lw::LwSettings;
 use records::pll::solar;
@@ -149,7 +154,7 @@ fn losses(rows: &mut Vec<Row>) {
     for method in &methods {
         let alone = loss(method.row_loss.clone(), method.joint);
         // Apart, and side by side.
-        let operations = records::operations![disambiguate(method), alone.clone(), disambiguate(method)];
+        let operations = operations![disambiguate(method), alone.clone(), disambiguate(method)];
         let plan = Plan::record(Program::new(operations, buffers.clone()), &mut device).unwrap();
         device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
         device.execute(&alone, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
@@ -183,12 +188,12 @@ fn convolutions(rows: &mut Vec<Row>) {
         buffers.push(device.allocate(Element::Bf16, shape.input_len(), "dx").unwrap());
         buffers.push(device.allocate(Element::F32, shape.weight_len(), "dw").unwrap());
         let [x, w, y, dx, dw] = [0, 1, 2, 3, 4].map(Tensor);
-        for primitive in [
-            Primitive::Convolution { shape, x, w, y },
-            Primitive::ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
-            Primitive::ConvolutionWeightGradient { shape, x, dy: y, dw },
+        for operation in operations![
+            Convolution { shape, x, w, y },
+            ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
+            ConvolutionWeightGradient { shape, x, dy: y, dw },
         ] {
-            device.execute(&primitive, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+            device.execute(&*operation, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
         }
         add(rows, &format!("{channels} to {channels} channels, 2 images of {size} x {size}"), costs.take());
     }
@@ -234,16 +239,14 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
     device.write_i32(permutations, &(0..views as i32 / 2).rev().collect::<Vec<_>>()).unwrap();
     let step = device.allocate(Element::I32, 1, "an operand").unwrap();
     let out = device.allocate(Element::Bf16, views * len, "an operand").unwrap();
-    let mixup = Primitive::Mixup {
+    let mixup = Mixup {
         batch: views / 2,
         rows: views,
         len,
-        weights: Tensor(0),
-        permutations: Tensor(1),
-        step: Tensor(2),
+        draws: Draws { weights: Tensor(0), permutations: Tensor(1), step: Tensor(2) },
         index: None,
         x: Tensor(3),
-        out: Some(Tensor(4)),
+        out: Tensor(4),
     };
     device
         .execute(&mixup, &[weights, permutations, step, x, out])

@@ -3,7 +3,10 @@
 
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
-use records::device::{Buffer, ConvolutionShape, Device, Element, Tensor};
+use records::device::{Buffer, Device, Element, Tensor};
+use records::ops::batchnorm::{Epilogue, batchnorm};
+use records::ops::convolution::{ConvolutionShape, convolution};
+use records::ops::linear::linear;
 use records::ops::pooling::average_pool;
 use records::random::philox::{Purpose, Stream};
 
@@ -49,17 +52,17 @@ fn shape() -> ConvolutionShape {
 
 impl Leaves {
     fn convolution(self, tape: &mut Tape, x: Tensor) -> Tensor {
-        tape.convolution(shape(), x, self.w)
+        convolution(tape, shape(), x, self.w)
     }
 
     fn batchnorm(self, tape: &mut Tape, x: Tensor, residual: Option<Tensor>, relu: bool) -> Tensor {
-        tape.batchnorm([ROWS, C], x, [self.affine, self.running], residual, relu, None)
+        batchnorm(tape, [ROWS, C], x, [self.affine, self.running], Epilogue { residual, relu }, None)
     }
 
     /// The end of every graph: pooled features through the fully connected layer.
     fn logits(self, tape: &mut Tape, x: Tensor) -> Tensor {
         let pooled = average_pool(tape, [N, S * S, C], x);
-        tape.linear(N, C, C, pooled, self.fc)
+        linear(tape, [N, C, C], pooled, self.fc)
     }
 }
 
@@ -154,8 +157,8 @@ fn gradients_of_tensors_used_several_times_are_added() {
         }),
         ("logits that are seeded and read on", |l, tape| {
             let pooled = average_pool(tape, [N, S * S, C], l.x);
-            let once = tape.linear(N, C, C, pooled, l.fc);
-            vec![once, tape.linear(N, C, C, once, l.fc)]
+            let once = linear(tape, [N, C, C], pooled, l.fc);
+            vec![once, linear(tape, [N, C, C], once, l.fc)]
         }),
     ];
     for (what, graph) in graphs {

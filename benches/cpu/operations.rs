@@ -4,7 +4,12 @@
 use records::data::augment::{View, ViewParameters};
 use records::data::recipe::prepare;
 use records::device::cpu::CpuDevice;
-use records::device::{Buffer, ConvolutionShape, Device, Element, Operation, Primitive, Tensor};
+use records::device::{Buffer, Device, Element, Operation, Tensor};
+use records::ops::augment::Augment;
+use records::ops::batchnorm::{BatchNorm, BatchNormGradient};
+use records::ops::convolution::{
+    Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
+};
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings, outcome};
 use records::random::philox::{Purpose, Stream};
 use records::settings::Settings;
@@ -111,7 +116,7 @@ pub fn convolution(cin: usize, cout: usize, side: usize) -> Ready {
         Operand::Normal(shape.weight_len()),
         Operand::Output(shape.output_len()),
     ];
-    Ready::new(Primitive::Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) }, operands)
+    Ready::new(Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) }, operands)
 }
 
 pub fn convolution_data_gradient(cin: usize, cout: usize, side: usize) -> Ready {
@@ -122,7 +127,7 @@ pub fn convolution_data_gradient(cin: usize, cout: usize, side: usize) -> Ready 
         Operand::Output(shape.input_len()),
     ];
     let (dy, w, dx) = (Tensor(0), Tensor(1), Tensor(2));
-    Ready::new(Primitive::ConvolutionDataGradient { shape, dy, w, dx, accumulate: false }, operands)
+    Ready::new(ConvolutionDataGradient { shape, dy, w, dx, accumulate: false }, operands)
 }
 
 pub fn convolution_weight_gradient(cin: usize, cout: usize, side: usize) -> Ready {
@@ -133,7 +138,7 @@ pub fn convolution_weight_gradient(cin: usize, cout: usize, side: usize) -> Read
         Operand::Output(shape.weight_len()),
     ];
     let (x, dy, dw) = (Tensor(0), Tensor(1), Tensor(2));
-    Ready::new(Primitive::ConvolutionWeightGradient { shape, x, dy, dw }, operands)
+    Ready::new(ConvolutionWeightGradient { shape, x, dy, dw }, operands)
 }
 
 /// Training batchnorm with ReLU.
@@ -145,7 +150,7 @@ pub fn batchnorm(rows: usize, channels: usize) -> Ready {
         Operand::Output(2 * channels),
         Operand::Output(rows * channels),
     ];
-    let primitive = Primitive::BatchNorm {
+    let operation = BatchNorm {
         rows,
         channels,
         x: Tensor(0),
@@ -154,10 +159,10 @@ pub fn batchnorm(rows: usize, channels: usize) -> Ready {
         batch: Tensor(3),
         residual: None,
         relu: true,
-        occupied: None,
+        valid: None,
         y: Tensor(4),
     };
-    Ready::new(primitive, operands)
+    Ready::new(operation, operands)
 }
 
 pub fn batchnorm_gradient(rows: usize, channels: usize) -> Ready {
@@ -170,21 +175,21 @@ pub fn batchnorm_gradient(rows: usize, channels: usize) -> Ready {
         Operand::Output(2 * channels),
         Operand::Output(rows * channels),
     ];
-    let primitive = Primitive::BatchNormGradient {
+    let operation = BatchNormGradient {
         rows,
         channels,
         x: Tensor(0),
         y: Tensor(1),
         relu: true,
         residual: false,
-        occupied: None,
+        valid: None,
         affine: Tensor(2),
         batch: Tensor(3),
         dy: Tensor(4),
         d_affine: Tensor(5),
         dx: Tensor(6),
     };
-    Ready::new(primitive, operands)
+    Ready::new(operation, operands)
 }
 
 /// One view each of 128 images of CIFAR's size: 0 weak, 1 strong.
@@ -205,7 +210,7 @@ pub fn augment(first: usize) -> Ready {
         Operand::F32(vec![0.4914, 0.4822, 0.4465, 0.247, 0.243, 0.261]),
         Operand::Output(batch * side * side * 3),
     ];
-    let primitive = Primitive::Augment {
+    let operation = Augment {
         batch,
         first,
         count: 1,
@@ -217,7 +222,7 @@ pub fn augment(first: usize) -> Ready {
         normalisation: Tensor(3),
         views: Tensor(4),
     };
-    Ready::new(primitive, operands)
+    Ready::new(operation, operands)
 }
 
 /// SoLar's label refinery over a batch of 256 and a queue of `queue_rows`, ten classes.

@@ -12,22 +12,18 @@
 //! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
 //! | the GPU kernels behind a driver | `gpu/` |
 
-pub mod convolution_shape;
 pub mod cpu;
 #[warn(missing_docs)]
 pub mod gpu;
 pub mod limits;
 pub mod operation;
 pub mod plan;
-pub mod primitive;
 
 use anyhow::Result;
 
-pub use convolution_shape::ConvolutionShape;
 pub use limits::Limits;
 pub use operation::{Access, Operand, Operation, Tensor};
 pub use plan::{Plan, Program, Recording, Temporaries};
-pub use primitive::Primitive;
 
 /// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -104,6 +104,13 @@ impl Pair {
         })
     }
 
+    /// The same for operations of different types.
+    pub fn run_each(&mut self, operations: &[Arc<dyn Operation>], values: &[Value]) -> Outcome {
+        self.run_both(values, |device, buffers| {
+            operations.iter().try_for_each(|operation| device.execute(&**operation, buffers))
+        })
+    }
+
     /// The same as one recorded plan, where neighbours that one kernel does together are lowered together.
     pub fn run_recorded(&mut self, operations: &[Arc<dyn Operation>], values: &[Value]) -> Outcome {
         self.run_both(values, |device, buffers| {

@@ -2,7 +2,7 @@
 
 use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
-use records::device::{Device, Primitive, Tensor};
+use records::device::{Device, Tensor};
 use records::ops::control;
 use records::ops::statistics::counter;
 use records::pll::Learner;
@@ -364,8 +364,17 @@ fn chosen_rows_are_mixed() {
                     Value::ActivationOutput(batch * len),
                 ];
                 let [weights, step, rows, partners, count, x, out] = std::array::from_fn(Tensor);
-                let mixup =
-                    Primitive::MixupChosen { batch, len, weights, step, rows, partners, count, x, out };
+                let mixup = records::ops::mixup::MixupChosen {
+                    batch,
+                    len,
+                    weights,
+                    step,
+                    rows,
+                    partners,
+                    count,
+                    x,
+                    out,
+                };
                 let mut outcome = pair.run(&[mixup], &values);
                 let what = format!("{found} of {batch} rows of {len}, {precision:?}");
                 if precision == Precision::Bf16 {

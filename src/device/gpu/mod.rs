@@ -51,18 +51,23 @@ impl std::str::FromStr for DriverKind {
 /// # Errors
 /// A usage error that says what is missing and how to get it.
 pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice> {
-    let driver: Box<dyn driver::Driver> = match kind {
-        DriverKind::Cuda => Box::new(cuda::CudaDriver::open()?),
+    Ok(GpuDevice::new(open_driver(kind)?, precision))
+}
+
+/// Opens the driver of a device.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_driver(kind: DriverKind) -> anyhow::Result<Box<dyn driver::Driver>> {
+    match kind {
+        DriverKind::Cuda => Ok(Box::new(cuda::CudaDriver::open()?)),
         #[cfg(feature = "sim")]
-        DriverKind::Sim => Box::new(sim::SimDriver::open(warp_seed()?)?),
+        DriverKind::Sim => Ok(Box::new(sim::SimDriver::open(warp_seed()?)?)),
         #[cfg(not(feature = "sim"))]
-        DriverKind::Sim => {
-            return Err(crate::usage!(
-                "--device sim: this build has no PTX interpreter; build with `--features sim`, or use --device cpu"
-            ));
-        }
-    };
-    Ok(GpuDevice::new(driver, precision))
+        DriverKind::Sim => Err(crate::usage!(
+            "--device sim: this build has no PTX interpreter; build with `--features sim`, or use --device cpu"
+        )),
+    }
 }
 
 /// The order in which the interpreter runs warps: `RECORDS_WARP_SEED`, which tests vary; 0 without it.

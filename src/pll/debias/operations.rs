@@ -4,10 +4,10 @@
 use anyhow::Result;
 
 use crate::device::cpu::Call;
-use crate::device::cpu::linear::dot;
 use crate::device::gpu::kernels::prior::{self as kernels, CLASSES, COLUMNS, THREADS};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
+use crate::ops::linear::dot;
 use crate::ops::rows::{EPSILON, Softmax};
 
 /// F <- m F + (1 - m) mean over the first `rows` rows of features `[R,D]`.

@@ -7,7 +7,8 @@ use anyhow::Result;
 
 use super::Solar;
 use super::operations::{ChooseSamples, MixedLoss};
-use crate::device::{Element, Primitive, Tensor};
+use crate::device::{Element, Tensor};
+use crate::ops::mixup::MixupChosen;
 use crate::pll::mixup::Mixup;
 use crate::pll::recorder::StepRecorder;
 
@@ -84,17 +85,7 @@ impl Choice {
         let mixup = mixup.tensors(step.tape);
         let out = step.tape.temporary(element, batch * len);
         let (weights, step_number) = (mixup.weights, mixup.step);
-        step.tape.push(Primitive::MixupChosen {
-            batch,
-            len,
-            weights,
-            step: step_number,
-            rows,
-            partners,
-            count,
-            x,
-            out,
-        });
+        step.tape.push(MixupChosen { batch, len, weights, step: step_number, rows, partners, count, x, out });
         out
     }
 }

@@ -5,7 +5,8 @@ use anyhow::Result;
 
 use super::operations::{MaskedSoftmax, Sinkhorn, SinkhornSettings, outcome};
 use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::ops::input::{AdvanceStep, StoreRows};
 use crate::pll::recorder::StepRecorder;
 use crate::settings::SolarSettings;
 
@@ -151,8 +152,8 @@ impl Refinery {
         });
         if let Some(store) = queue {
             let step = tape.persistent(self.position);
-            tape.push(Primitive::StoreRows { batch, columns: classes, rows: predictions, step, store });
-            tape.push(Primitive::AdvanceStep { step, modulus: Some(self.blocks()) });
+            tape.push(StoreRows { batch, columns: classes, rows: predictions, step, store });
+            tape.push(AdvanceStep { step, modulus: Some(self.blocks()) });
         }
         Refined { labels, outcome }
     }

@@ -1,20 +1,13 @@
-//! Primitives to launches: which kernel, which grid, which workspace. One file a family, named as the kernels are.
+//! Operations to launches: each appends its own; this collects them and hands out scratch memory.
 //!
-//! Lowering is a function of the primitive, the types of its buffers and the GPU's description alone, so the same run
+//! Lowering is a function of the operation, the types of its buffers and the GPU's description alone, so the same run
 //! gives the same launches.
-
-mod augment;
-mod batch;
-mod batchnorm;
-mod convolution;
-mod linear;
-mod optimizer;
 
 use anyhow::Result;
 
 use super::driver::Gpu;
-use super::launch::{Address, Launch};
-use crate::device::{Buffer, Element, Operation, Primitive, Tensor};
+use super::launch::{Address, KernelOf, Launch, Parameters};
+use crate::device::{Buffer, Element, Operation, Tensor};
 use crate::usage;
 
 /// Launches being collected.
@@ -72,6 +65,20 @@ impl<'a> Lowering<'a> {
         self.launches.push(launch);
     }
 
+    /// Appends a launch of blocks of `threads` over flat arrays of `len` elements, `each` of them per thread; none where there are
+    /// no elements.
+    pub fn launch_over<P: Parameters>(
+        &mut self,
+        kernel: KernelOf<P>,
+        [threads, each]: [usize; 2],
+        len: usize,
+        parameters: P,
+    ) {
+        if len > 0 {
+            self.launch(kernel.linear(len.div_ceil(each).div_ceil(threads), threads, parameters));
+        }
+    }
+
     /// Lowers `operations` in order; neighbours that one kernel does together are lowered together.
     ///
     /// # Errors
@@ -97,43 +104,6 @@ impl<'a> Lowering<'a> {
             Some((kernel, count)) => Err(usage!(
                 "the kernel {kernel} is to count to {count}, kernels count to 2147483647; take a smaller --batch-size, --width or --image-size"
             )),
-        }
-    }
-
-    pub(in crate::device) fn lower_two_primitives(
-        &mut self,
-        first: &Primitive,
-        next: &Primitive,
-    ) -> Result<bool> {
-        match (first, next) {
-            (convolution @ Primitive::Convolution { .. }, batchnorm @ Primitive::BatchNorm { .. })
-                if batchnorm::follows(convolution, batchnorm) =>
-            {
-                batchnorm::lower_with_convolution(self, convolution, batchnorm)?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    pub(in crate::device) fn lower_primitive(&mut self, primitive: &Primitive) -> Result<()> {
-        use Primitive as P;
-        match primitive {
-            P::Augment { .. } => augment::lower(self, primitive),
-            P::SelectBatch { .. }
-            | P::AdvanceStep { .. }
-            | P::NormaliseImages { .. }
-            | P::StoreRows { .. }
-            | P::Mixup { .. }
-            | P::MixupChosen { .. } => batch::lower(self, primitive),
-            P::Convolution { .. }
-            | P::ConvolutionDataGradient { .. }
-            | P::ConvolutionWeightGradient { .. } => convolution::lower(self, primitive),
-            P::BatchNorm { .. } | P::BatchNormInference { .. } | P::BatchNormGradient { .. } => {
-                batchnorm::lower(self, primitive)
-            }
-            P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
-            P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }
 

@@ -25,11 +25,6 @@ pub(super) fn sgd(settings: Settings, gradients: &[f32], velocity: &mut [f32], p
     });
 }
 
-/// into += x.
-pub(super) fn add(x: &[f32], into: &mut [f32]) {
-    into.par_iter_mut().zip(x).with_min_len(1 << 14).for_each(|(into, x)| *into += x);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

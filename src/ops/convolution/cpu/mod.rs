@@ -13,9 +13,7 @@ mod gather;
 mod kernel;
 mod weight;
 
-pub use kernel::instruction_set;
-
-use crate::device::ConvolutionShape;
+use super::ConvolutionShape;
 use gather::{Geometry, Tap};
 
 /// Packed weights and partial sums, reused from call to call.

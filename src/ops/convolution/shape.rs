@@ -1,4 +1,4 @@
-//! The shape of a convolution, shared by all devices.
+//! The shape of a convolution.
 
 /// A square convolution without bias: kernel 1 or 3, padding kernel / 2, stride 1 or 2, NHWC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,14 +1,15 @@
-//! [`Primitive::Augment`]: one block a view.
+//! Launches of `augment.cu`: one block per view.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use super::Lowering;
+use super::Augment;
 use crate::data::augment::parameters::VIEW_BYTES;
+use crate::device::Element;
 use crate::device::gpu::kernels::augment::{
     self as kernels, NORMALISATION_LEN, SHARED_RESERVED, THREADS, VIEW_WORDS,
 };
 use crate::device::gpu::launch::Launch;
-use crate::device::{Element, Primitive};
+use crate::device::gpu::lower::Lowering;
 
 // The kernel reads views' parameters by the same layout.
 const _: () = assert!(VIEW_BYTES == 4 * VIEW_WORDS);
@@ -48,29 +49,13 @@ fn largest_size(source: [usize; 2], shared: usize) -> usize {
     (1..=512).rev().find(fits).unwrap_or(0)
 }
 
-/// Lowers a primitive of this family.
-pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    let Primitive::Augment {
-        batch,
-        first,
-        count,
-        source,
-        size,
-        images,
-        parameters,
-        index,
-        normalisation,
-        views,
-    } = *primitive
-    else {
-        bail!("'{}' is no augmentation", primitive.name())
-    };
+/// Lowers the augmentation.
+pub(super) fn lower(lowering: &mut Lowering<'_>, operation: &Augment) -> Result<()> {
+    let &Augment { batch, first, count, source, size, images, parameters, index, normalisation, views } =
+        operation;
     ensure!(count > 0 && first + count <= 2, "{count} views from {first}: there are two");
-    let samples = lowering.buffers[images.0].len / (source[0] * source[1] * 3);
-    ensure!(
-        lowering.buffers[parameters.0].len == samples * 2 * VIEW_BYTES,
-        "one set of parameters a sample and view"
-    );
+    let samples = lowering.len(images) / (source[0] * source[1] * 3);
+    ensure!(lowering.len(parameters) == samples * 2 * VIEW_BYTES, "one set of parameters a sample and view");
     let cut = Cut::new(source, size);
     let shared = lowering.gpu().shared_bytes;
     if cut.shared_bytes() + SHARED_RESERVED > shared {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::gather::write_row;
 use super::kernel::{self, COLUMNS, ROWS};
 use super::{Workspace, scratch};
-use crate::device::ConvolutionShape;
+use crate::ops::convolution::ConvolutionShape;
 
 /// Pixels packed at a time: 256 steps of 16 inputs are 16 KB.
 const PIXELS: usize = 256;

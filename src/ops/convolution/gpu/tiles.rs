@@ -3,13 +3,13 @@
 //! The choice weighs, in multiply-adds of one multiprocessor, what the busiest multiprocessor computes against what it loads and
 //! what partial sums cost afterwards. The weights are estimates for an RTX 3090 that no measurement has confirmed.
 
-use crate::device::ConvolutionShape;
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::{
     convolution_data_gradient, convolution_f32, convolution_forward, convolution_stem,
     convolution_weight_gradient,
 };
 use crate::device::gpu::launch::KernelOf;
+use crate::ops::convolution::ConvolutionShape;
 
 /// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds a cycle on a multiprocessor's tensor cores
 /// against 14 bytes a cycle, its share of the L2 cache.

@@ -1,15 +1,16 @@
 //! Batchnorm: partial sums of tiles of rows, finished by a small kernel, then one pass that applies them.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use super::{Lowering, convolution};
+use super::{BatchNorm, BatchNormGradient, BatchNormInference, PartialStatistics, ValidRows};
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::kernels::batchnorm::{
     self as kernels, FINISH_CHANNELS, FINISH_LANES, FORWARD_BLOCKS, GRADIENT_BLOCKS, THREADS,
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
-use crate::device::primitive::Occupied;
-use crate::device::{Element, Primitive, Tensor};
+use crate::device::gpu::lower::Lowering;
+use crate::device::operation::by_type;
+use crate::device::{Element, Tensor};
 
 /// Vectors of channels side by side in a block of the passes over activations at most: a warp's worth.
 const WIDTH: usize = 32;
@@ -59,15 +60,6 @@ fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, par
     }
 }
 
-/// The kernel for a type of activations.
-fn of_type<K>(element: Element, bf16: K, f32: K) -> Result<K> {
-    match element {
-        Element::Bf16 => Ok(bf16),
-        Element::F32 => Ok(f32),
-        other => bail!("batchnorm of {other:?}"),
-    }
-}
-
 /// Whether the kernels can take `channels` of `element`: whole vectors of 16 bytes.
 fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     let vector = 16 / element.bytes();
@@ -78,57 +70,20 @@ fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     Ok(())
 }
 
-impl Lowering<'_> {
-    /// What every pass is told of the rows that are valid: where the number of images is, or null, and the rows of each.
-    fn occupied(&self, occupied: Option<Occupied>) -> (Address, usize) {
-        let images = self.optional(occupied.map(|occupied| occupied.count));
-        (images, occupied.map_or(0, |occupied| occupied.rows_each))
-    }
+/// What every pass is given of the rows that are valid: where the number of images is, or null, and the rows of each.
+fn valid_rows(lowering: &Lowering<'_>, valid: Option<ValidRows>) -> (Address, usize) {
+    let images = lowering.optional(valid.map(|valid| valid.count));
+    (images, valid.map_or(0, |valid| valid.rows_each))
 }
 
-/// Whether the batchnorm normalises what the convolution gives, so that its statistics can be summed where they are made: those of
-/// all rows, as a convolution does not know how many are there.
-pub(super) fn follows(convolution: &Primitive, batchnorm: &Primitive) -> bool {
-    let (
-        &Primitive::Convolution { shape, y: output, .. },
-        &Primitive::BatchNorm { rows, channels, x: input, occupied: None, .. },
-    ) = (convolution, batchnorm)
-    else {
-        return false;
-    };
-    output == input && channels == shape.out_channels && rows * channels == shape.output_len()
-}
-
-/// Lowers a convolution and its batchnorm: the convolution's epilogue leaves partial sums.
-pub(super) fn lower_with_convolution(
-    lowering: &mut Lowering<'_>,
-    convolution: &Primitive,
-    batchnorm: &Primitive,
-) -> Result<()> {
-    let &Primitive::Convolution { shape, x, w, y } = convolution else {
-        bail!("'{}' is no convolution", convolution.name());
-    };
-    match convolution::forward(lowering, shape, x, w, y, true)? {
-        Some(sums) => forward(lowering, batchnorm, Some(sums)),
-        None => lower(lowering, batchnorm),
-    }
-}
-
-/// Lowers a primitive of this family.
-pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    match *primitive {
-        Primitive::BatchNorm { .. } => forward(lowering, primitive, None),
-        Primitive::BatchNormInference { rows, channels, x, affine, running, residual, relu, y } => {
-            let element = lowering.element(x);
-            check(rows, channels, element)?;
-            let kernel =
-                of_type(element, kernels::BATCHNORM_INFERENCE_BF16, kernels::BATCHNORM_INFERENCE_F32)?;
-            apply(lowering, kernel, [rows, channels], [x, affine, running, y], residual, relu, None);
-            Ok(())
-        }
-        Primitive::BatchNormGradient { .. } => gradient(lowering, primitive),
-        _ => bail!("'{}' is no batchnorm", primitive.name()),
-    }
+/// Lowers batchnorm with the running statistics.
+pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInference) -> Result<()> {
+    let &BatchNormInference { rows, channels, x, affine, running, residual, relu, y } = operation;
+    let element = lowering.element(x);
+    check(rows, channels, element)?;
+    let kernel = by_type(element, kernels::BATCHNORM_INFERENCE_BF16, kernels::BATCHNORM_INFERENCE_F32)?;
+    apply(lowering, kernel, [rows, channels], [x, affine, running, y], residual, relu, None);
+    Ok(())
 }
 
 /// One pass: y from x with the statistics in `[x, affine, statistics, y]`.
@@ -139,10 +94,10 @@ fn apply(
     [x, affine, statistics, y]: [Tensor; 4],
     residual: Option<Tensor>,
     relu: bool,
-    occupied: Option<Occupied>,
+    valid: Option<ValidRows>,
 ) {
     let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
-    let (images, rows_each) = lowering.occupied(occupied);
+    let (images, rows_each) = valid_rows(lowering, valid);
     let parameters = kernels::Apply {
         rows,
         channels,
@@ -159,27 +114,23 @@ fn apply(
     lowering.launch(cut.launch(kernel, parameters));
 }
 
-/// Training forward; `sums` are a convolution's partial sums of x, else a kernel makes them.
-fn forward(
+/// Lowers training batchnorm; `sums` are a convolution's partial statistics of x, else a kernel makes them.
+pub(super) fn forward(
     lowering: &mut Lowering<'_>,
-    primitive: &Primitive,
-    sums: Option<convolution::Statistics>,
+    operation: &BatchNorm,
+    sums: Option<PartialStatistics>,
 ) -> Result<()> {
-    let &Primitive::BatchNorm { rows, channels, x, affine, running, batch, residual, relu, occupied, y } =
-        primitive
-    else {
-        bail!("'{}' is no training batchnorm", primitive.name());
-    };
+    let &BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
-    let (images, rows_each) = lowering.occupied(occupied);
+    let (images, rows_each) = valid_rows(lowering, valid);
     let (partial, tiles, tile_rows) = match sums {
         Some(sums) => (sums.address, sums.tiles, sums.rows_per_tile),
         None => {
             let cut = Cut::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
             let kernel =
-                of_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
+                by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
             let (x, tile_rows) = (lowering.address(x), cut.tile_rows);
             let parameters = kernels::Statistics { rows, channels, tile_rows, rows_each, x, images, partial };
             lowering.launch(cut.launch(kernel, parameters));
@@ -198,37 +149,22 @@ fn forward(
         batch: lowering.address(batch),
     };
     lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters));
-    let kernel = of_type(element, kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F32)?;
-    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, occupied);
+    let kernel = by_type(element, kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F32)?;
+    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, valid);
     Ok(())
 }
 
 /// The reduction over rows, its finish, and the pass that gives dx.
-fn gradient(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    let &Primitive::BatchNormGradient {
-        rows,
-        channels,
-        x,
-        y,
-        relu,
-        residual,
-        occupied,
-        affine,
-        batch,
-        dy,
-        d_affine,
-        dx,
-    } = primitive
-    else {
-        bail!("'{}' is no batchnorm gradient", primitive.name());
-    };
+pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradient) -> Result<()> {
+    let &BatchNormGradient { rows, channels, x, y, relu, residual, valid, affine, batch, dy, d_affine, dx } =
+        operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
     let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
     let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
 
     let (sums, apply) = gradient_kernels(element, relu, residual)?;
-    let (images, rows_each) = lowering.occupied(occupied);
+    let (images, rows_each) = valid_rows(lowering, valid);
     let [x, y, affine, batch, dy, d_affine, dx] =
         [x, y, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
     let tile_rows = cut.tile_rows;
@@ -285,7 +221,7 @@ fn gradient_kernels(
             ((BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16, BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32), plain)
         }
     };
-    Ok((of_type(element, sums.0, sums.1)?, of_type(element, apply.0, apply.1)?))
+    Ok((by_type(element, sums.0, sums.1)?, by_type(element, apply.0, apply.1)?))
 }
 
 #[cfg(test)]
@@ -323,41 +259,5 @@ mod tests {
             let blocks = cut.slices * cut.tiles;
             assert!((270..=328).contains(&blocks), "{rows} x {channels}: {blocks} blocks, {cut:?}");
         }
-    }
-
-    #[test]
-    fn a_batchnorm_follows_the_convolution_that_writes_its_input() {
-        let shape = crate::device::ConvolutionShape {
-            batch: 2,
-            height: 5,
-            width: 4,
-            in_channels: 8,
-            out_channels: 16,
-            kernel: 3,
-            stride: 2,
-        };
-        let convolution = Primitive::Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) };
-        let batchnorm = |rows, channels, x| Primitive::BatchNorm {
-            rows,
-            channels,
-            x,
-            affine: Tensor(3),
-            running: Tensor(4),
-            batch: Tensor(5),
-            residual: None,
-            relu: true,
-            occupied: None,
-            y: Tensor(6),
-        };
-        assert!(follows(&convolution, &batchnorm(2 * 3 * 2, 16, Tensor(2))));
-        assert!(!follows(&convolution, &batchnorm(2 * 3 * 2, 16, Tensor(0))));
-        assert!(!follows(&convolution, &batchnorm(2 * 3 * 2 * 2, 8, Tensor(2))));
-        assert!(!follows(&convolution, &batchnorm(2 * 3, 16, Tensor(2))));
-        assert!(!follows(&batchnorm(12, 16, Tensor(2)), &convolution));
-        // A convolution's sums are of all rows.
-        let mut part = batchnorm(2 * 3 * 2, 16, Tensor(2));
-        let Primitive::BatchNorm { occupied, .. } = &mut part else { unreachable!() };
-        *occupied = Some(Occupied { count: Tensor(7), rows_each: 6 });
-        assert!(!follows(&convolution, &part));
     }
 }

@@ -5,11 +5,9 @@ use half::bf16;
 
 use super::*;
 use crate::device::Buffer;
-use crate::device::cpu::convolution as cpu;
 use crate::device::gpu;
-use crate::device::gpu::cuda::CudaDriver;
 use crate::device::gpu::driver::{Driver, Memory};
-use crate::device::gpu::sim::SimDriver;
+use crate::ops::convolution::cpu;
 use crate::random::philox::{Purpose, Stream};
 
 /// Rounding to f32 and to bf16 (8 significant bits), relative.
@@ -28,10 +26,8 @@ const WORKSPACE: usize = 4 << 20;
 
 impl Bench {
     fn new(operands: [(Element, &[f32]); 3]) -> Self {
-        let mut driver: Box<dyn Driver> = match std::env::var("RECORDS_TEST_DEVICE").as_deref() {
-            Ok("cuda") => Box::new(CudaDriver::open().unwrap()),
-            _ => Box::new(SimDriver::open(gpu::warp_seed().unwrap()).unwrap()),
-        };
+        let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
+        let mut driver = gpu::open_driver(name.parse().unwrap()).unwrap();
         let lengths = operands.map(|(element, values)| element.bytes() * values.len());
         let lengths: Vec<usize> = lengths.into_iter().chain([WORKSPACE]).collect();
         let memory = driver.allocate(&lengths, "a test operand").unwrap();
@@ -119,7 +115,7 @@ fn forward_and_statistics_of_every_tile() {
             let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
             assert_near(&what, &y, &want, stored, 360.0 * F32 * 2000.0);
 
-            let Statistics { address, tiles, rows_per_tile } = statistics.unwrap();
+            let PartialStatistics { address, tiles, rows_per_tile } = statistics.unwrap();
             let channels = shape.out_channels;
             assert_eq!(tiles, pixels(&shape).div_ceil(rows_per_tile));
             let Address::Workspace(offset) = address else { panic!("statistics outside the workspace") };

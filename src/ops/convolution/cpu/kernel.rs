@@ -1,7 +1,7 @@
 //! The register tile: up to 6 rows by 16 columns of a matrix product, AVX2 + FMA where the processor has them, else plain
 //! Rust that the compiler vectorises. Which of the two runs is decided once, at run time.
 
-use std::sync::LazyLock;
+use crate::device::cpu::instructions::avx2_and_fma;
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 6;
@@ -10,22 +10,6 @@ pub(super) const COLUMNS: usize = 16;
 
 /// A tile's sums.
 pub(super) type Tile = [[f32; COLUMNS]; ROWS];
-
-static FUSED: LazyLock<bool> = LazyLock::new(|| {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-});
-
-/// The instructions that the tiles use on this processor.
-pub fn instruction_set() -> &'static str {
-    if *FUSED { "AVX2 and FMA" } else { "portable code" }
-}
 
 /// sum over taps t and channels c of rows`[t]``[i]``[c]` * b`[(t * channels + c) * 16 + j]`: rows read where they lie.
 ///
@@ -36,7 +20,7 @@ pub(super) fn gathered(rows: &[[&[f32]; ROWS]], channels: usize, b: &[f32], colu
     assert!(b.len() >= rows.len() * channels * COLUMNS);
     assert!(rows.iter().flatten().all(|row| row.len() >= channels));
     #[cfg(target_arch = "x86_64")]
-    if *FUSED {
+    if avx2_and_fma() {
         // SAFETY: AVX2 and FMA were detected; the asserts above bound every read.
         return unsafe {
             if columns > 8 {
@@ -67,7 +51,7 @@ pub(super) fn packed(a: &[f32], b: &[f32]) -> Tile {
     let steps = a.len() / ROWS;
     assert!(a.len() == steps * ROWS && b.len() == steps * COLUMNS);
     #[cfg(target_arch = "x86_64")]
-    if *FUSED {
+    if avx2_and_fma() {
         // SAFETY: AVX2 and FMA were detected; the assert above bounds every read.
         return unsafe { avx2::packed(a, b) };
     }

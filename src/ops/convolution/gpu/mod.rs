@@ -12,24 +12,17 @@ mod tiles;
 
 use anyhow::Result;
 
-use super::Lowering;
+use super::ConvolutionShape;
 use crate::device::gpu::kernels::{
     convolution as kernels, convolution_data_gradient, convolution_f32, convolution_forward,
     convolution_stem, convolution_weight_gradient,
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
-use crate::device::{ConvolutionShape, Element, Primitive, Tensor};
+use crate::device::gpu::lower::Lowering;
+use crate::device::{Element, Tensor};
+use crate::ops::batchnorm::PartialStatistics;
 use crate::usage;
 use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
-
-/// Partial statistics of y that a forward pass left in the workspace: f32 `[tiles, 2, Cout]`, of every tile of rows and every channel
-/// the sum, and the sum of the squared deviations from the tile's own mean.
-pub(super) struct Statistics {
-    pub address: Address,
-    pub tiles: usize,
-    /// Rows (pixels) of a tile; the last one has the rest.
-    pub rows_per_tile: usize,
-}
 
 /// Which kernels do a convolution.
 #[derive(Clone, Copy)]
@@ -98,46 +91,27 @@ impl<K: Copy> Gathering<K> {
     }
 }
 
-/// Lowers a primitive of this family.
-pub(super) fn lower(lowering: &mut Lowering<'_>, primitive: &Primitive) -> Result<()> {
-    match *primitive {
-        Primitive::Convolution { shape, x, w, y } => {
-            forward(lowering, shape, x, w, y, false)?;
-            Ok(())
-        }
-        Primitive::ConvolutionDataGradient { shape, dy, w, dx, accumulate } => {
-            data_gradient(lowering, &shape, [dy, w, dx], accumulate)
-        }
-        Primitive::ConvolutionWeightGradient { shape, x, dy, dw } => {
-            weight_gradient(lowering, &shape, [x, dy, dw])
-        }
-        ref other => unreachable!("'{}' is no convolution", other.name()),
-    }
-}
-
-/// y = convolution of x with w. With `statistics` the kernel leaves those of y in the workspace, too.
+/// y = convolution of x with w; operands are x, w, y. With `statistics` the kernel leaves those of y in the workspace, too.
 ///
 /// # Errors
 /// Where no kernel does the shape.
 pub(super) fn forward(
     lowering: &mut Lowering<'_>,
-    shape: ConvolutionShape,
-    x: Tensor,
-    w: Tensor,
-    y: Tensor,
+    shape: &ConvolutionShape,
+    operands: [Tensor; 3],
     statistics: bool,
-) -> Result<Option<Statistics>> {
+) -> Result<Option<PartialStatistics>> {
     let multiprocessors = lowering.gpu().multiprocessors;
-    let gathering = match path(&shape, lowering.element(x))? {
+    let gathering = match path(shape, lowering.element(operands[0]))? {
         Path::F32 => f32_gathering(ForwardKernel::F32),
         Path::Stem => STEM,
         Path::TensorCores => {
             let tiles = tiles::forward();
-            let tile = tiles::gather(&tiles, &[pixels(&shape)], shape.out_channels, multiprocessors);
+            let tile = tiles::gather(&tiles, &[pixels(shape)], shape.out_channels, multiprocessors);
             Gathering::of(tile, ForwardKernel::Tile)
         }
     };
-    Ok(forward_by(&gathering, lowering, &shape, [x, w, y], statistics))
+    Ok(forward_by(&gathering, lowering, shape, operands, statistics))
 }
 
 fn forward_by(
@@ -146,12 +120,12 @@ fn forward_by(
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
     statistics: bool,
-) -> Option<Statistics> {
+) -> Option<PartialStatistics> {
     let (rows_per_tile, rows) = (gathering.rows, pixels(shape));
     let tiles = rows.div_ceil(rows_per_tile);
     let statistics = statistics.then(|| {
         let address = lowering.workspace(tiles * 2 * shape.out_channels * 4);
-        Statistics { address, tiles, rows_per_tile }
+        PartialStatistics { address, tiles, rows_per_tile }
     });
     let (extent, shape) = ([rows, shape.out_channels, 1], kernel_shape(shape));
     let [x, w, y] = operands.map(|operand| lowering.address(operand));
@@ -176,7 +150,7 @@ fn forward_by(
 }
 
 /// dx = (or +=) the data gradient; operands are dy, w, dx.
-fn data_gradient(
+pub(super) fn data_gradient(
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
@@ -227,7 +201,7 @@ fn data_gradient_by(
 }
 
 /// dw = the weight gradient; operands are x, dy, dw.
-fn weight_gradient(
+pub(super) fn weight_gradient(
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
     operands: [Tensor; 3],

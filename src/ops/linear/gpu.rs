@@ -1,0 +1,63 @@
+//! The fully connected layer: tiles of 32 x 32; the parameters' gradient is split over rows where its tiles are few.
+
+use anyhow::{Result, ensure};
+
+use super::{Linear, LinearGradient};
+use crate::device::gpu::kernels::linear::{self as kernels, THREADS, TILE};
+use crate::device::gpu::launch::{KernelOf, Launch, Parameters};
+use crate::device::gpu::lower::Lowering;
+
+/// Rows of a part of the parameters' gradient at least: shorter ones give linear_sum more to add than they save.
+const LEAST_PART: usize = 4 * TILE;
+
+/// A launch of tiles over `columns` x `rows` of the result, `parts` deep.
+fn tiles<P: Parameters>(
+    kernel: KernelOf<P>,
+    [columns, rows]: [usize; 2],
+    parts: usize,
+    parameters: P,
+) -> Launch {
+    let grid = [columns.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, parts as u32];
+    Launch { grid, ..kernel.linear(1, THREADS, parameters) }
+}
+
+/// # Errors
+/// For a layer without a row, an input or an output.
+fn check(shape: [usize; 3]) -> Result<()> {
+    ensure!(shape.iter().all(|&extent| extent > 0), "an empty fully connected layer: {shape:?}");
+    Ok(())
+}
+
+/// Lowers the layer.
+pub(super) fn forward(lowering: &mut Lowering<'_>, operation: &Linear) -> Result<()> {
+    let &Linear { rows, inputs, outputs, x, parameters, y } = operation;
+    check([rows, inputs, outputs])?;
+    let [x, parameters, y] = [x, parameters, y].map(|tensor| lowering.address(tensor));
+    let given = kernels::Linear { rows, inputs, outputs, x, parameters, y };
+    lowering.launch(tiles(kernels::LINEAR, [outputs, rows], 1, given));
+    Ok(())
+}
+
+/// Lowers its gradients: of the input, then of the parameters.
+pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &LinearGradient) -> Result<()> {
+    let &LinearGradient { rows, inputs, outputs, x, parameters, dy, d_parameters, dx } = operation;
+    check([rows, inputs, outputs])?;
+    let [x, parameters, dy, dx] = [x, parameters, dy, dx].map(|tensor| lowering.address(tensor));
+    let given = kernels::LinearInputGradient { rows, inputs, outputs, dy, parameters, dx };
+    lowering.launch(tiles(kernels::LINEAR_INPUT_GRADIENT, [inputs, rows], 1, given));
+
+    let across = (inputs + 1).div_ceil(TILE) * outputs.div_ceil(TILE);
+    let parts = (2 * lowering.gpu().multiprocessors / across).clamp(1, rows.div_ceil(LEAST_PART));
+    let part_rows = rows.div_ceil(parts).next_multiple_of(TILE);
+    let parts = rows.div_ceil(part_rows);
+    let len = outputs * (inputs + 1);
+    let result = lowering.address(d_parameters);
+    let sums = if parts == 1 { result } else { lowering.workspace(parts * len * 4) };
+    let given = kernels::LinearParameterGradient { rows, inputs, outputs, part_rows, x, dy, to: sums };
+    lowering.launch(tiles(kernels::LINEAR_PARAMETER_GRADIENT, [inputs + 1, outputs], parts, given));
+    if parts > 1 {
+        let given = kernels::LinearSum { len, parts, partials: sums, to: result };
+        lowering.launch(kernels::LINEAR_SUM.linear(len.div_ceil(THREADS), THREADS, given));
+    }
+    Ok(())
+}
