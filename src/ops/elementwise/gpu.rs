@@ -53,7 +53,7 @@ mod tests {
                 len,
                 element,
             });
-            let mut lowering = Lowering::new(&gpu, &buffers, &[256, 512], 0);
+            let mut lowering = Lowering::new(&gpu, &buffers, &[256, 512]);
             convert(&mut lowering, &Convert { len, from: Tensor(0), to: Tensor(1) })
         };
         of_length(i32::MAX as usize).unwrap();
