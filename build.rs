@@ -1,7 +1,10 @@
-//! Gathers the files under kernels/ into the program: a new kernel file needs no list. Compiles the C side of the JPEG decoder.
+//! Gathers the files under kernels/ into the program, with the parameters of every kernel and the constants: a new kernel file needs
+//! no list. Compiles the C side of the JPEG decoder.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+#[path = "build/kernels.rs"]
+mod kernels;
+
+use std::path::Path;
 
 fn main() {
     gather_kernels();
@@ -16,28 +19,15 @@ fn compile_jpeg() {
     cc::Build::new().file(file).includes(std::env::split_paths(&headers)).compile("records_jpeg");
 }
 
+/// Writes the kernels' sources, parameters and constants as Rust.
 fn gather_kernels() {
     println!("cargo::rerun-if-changed=kernels");
-    let root =
-        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the package's folder"));
-    let mut files: Vec<PathBuf> = std::fs::read_dir(root.join("kernels"))
-        .expect("the folder kernels/ is part of the package")
-        .map(|entry| entry.expect("an entry of kernels/").path())
-        .collect();
-    files.sort();
-    let mut text = String::new();
-    for (list, extension, about) in [
-        ("HEADERS", "cuh", "What the kernels include."),
-        ("KERNELS", "cu", "Every file of kernels; each is compiled on its own."),
-    ] {
-        let _ = writeln!(text, "/// {about}\npub const {list}: &[Source] = &[");
-        for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == extension)) {
-            let name =
-                file.file_name().and_then(|name| name.to_str()).expect("kernel files have plain names");
-            let _ = writeln!(text, "    Source {{ name: {name:?}, text: include_str!({file:?}) }},");
-        }
-        text.push_str("];\n");
-    }
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the package's folder");
+    let files = kernels::read_folder(&Path::new(&root).join("kernels"));
+    let text = files.and_then(|files| kernels::generate(&files)).unwrap_or_else(|problem| {
+        println!("cargo::error={problem}");
+        String::new()
+    });
     let out = std::env::var_os("OUT_DIR").expect("cargo sets the output folder");
     std::fs::write(Path::new(&out).join("kernels.rs"), text).expect("the output folder can be written");
 }

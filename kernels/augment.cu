@@ -1,29 +1,31 @@
-// Primitive::Augment: views of a step's samples, augmented as Pillow and torchvision do it, bit for bit, and
+// Augmentation: views of a step's samples, augmented as Pillow and torchvision do it, bit for bit, and
 // normalised.
 //
-// Maths: crop and antialiased bilinear resize; flip; jitter (brightness, contrast, saturation, hue in the view's own
-// order); grayscale; three operations of RandAugment; cutout; (v/255 - mean)/std. All that is random was drawn on the
-// host: the kernel reads each view's parameters. The parts are in the headers named for them, cut as the CPU's are.
+// Maths: crop and antialiased bilinear resize; flip; jitter (brightness, contrast, saturation, hue in the
+// view's own order); grayscale; three operations of RandAugment; cutout; (v/255 - mean)/std. All that is
+// random was drawn on the host: the kernel reads each view's parameters. The parts are in the headers named
+// for them, cut as the CPU's are.
 //
-// Tensors: images u8 [N, H, W, 3]; parameters u8 [N, 2, 172 = one ViewParameters], weak before strong; index i32 [B],
-//   below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [VB, S, S, 3], the samples' view `first` (0 weak,
-//   1 strong) in the first B rows, the next one behind.
-// Launch: one block a view, grid VB; 128 to 1024 threads a block, whole warps, about eight pixels a thread. Equalize
-//   needs three warps.
-// Shared memory: two halves of `half` bytes (dynamic), each an image uint8 [S, S, 3] or tables of 3 KB or the resize
-//   weights: 6 KB a block at S = 32, 96 KB at S = 128, and 256 bytes of parameters and sums. 53 registers on sm_86:
-//   nine blocks of 128 threads a multiprocessor at S = 32, so that 512 views are one wave on 82; one block at S = 128.
-//   The launch bound allows 64 registers; without its second number the compiler keeps to 32 on sm_80, and spills.
-// Traffic: at the least an image is read once a view and the view written once, with bf16 at 32x32 3,072 + 172 + 6,144
-//   bytes, 4.8 MB for 512 views. Stores, of 128 bits, reach that; resizing reads each byte of the crop about four
-//   times, which is left to the L1 cache. What lies between is in shared memory.
-// Work, as the interpreter counts it on drawn parameters: 15.6 thousand warp instructions a view at S = 32 (7.1
-//   thousand for resize, normalisation and their tables; 35 to 145 a pixel for an operation), 222 thousand at S = 128.
-//   By issue slots alone 512 views at S = 32 are predicted to take 15 microseconds of an RTX 3090, under a thousandth
-//   of a step. Of f64 there are autocontrast's tables alone.
-// Determined: no result depends on an order; sums and histograms are of integers.
-// Source: RECORDS (Hong et al., ICLR 2023), the transforms of its experiments; RandAugment (Cubuk et al., CVPR
-//   Workshops 2020); the arithmetic is Pillow's.
+// Tensors: images u8 [N, H, W, 3]; parameters u8 [N, 2, 172 = one ViewParameters], weak before strong; index
+//   i32 [B], below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [VB, S, S, 3], the
+//   samples' view `first` (0 weak, 1 strong) in the first B rows, the next one behind.
+// Launch: one block a view, grid VB; 128 to 1024 threads a block, whole warps, about eight pixels a thread.
+//   Equalize needs three warps.
+// Shared memory: two halves of `half` bytes (dynamic), each an image uint8 [S, S, 3] or tables of 3 KB or the
+//   resize weights: 6 KB a block at S = 32, 96 KB at S = 128, and 256 bytes of parameters and sums. 53
+//   registers on sm_86: nine blocks of 128 threads a multiprocessor at S = 32, so that 512 views are one wave
+//   on 82; one block at S = 128. The launch bound allows 64 registers; without its second number the compiler
+//   keeps to 32 on sm_80, and spills.
+// Cost: at the least an image is read once a view and the view written once, with bf16 at 32x32 3,072 + 172 +
+//   6,144 bytes, 4.8 MB for 512 views. Stores, of 128 bits, reach that; resizing reads each byte of the crop
+//   about four times, which is left to the L1 cache. What lies between is in shared memory. As the
+//   interpreter counts it on drawn parameters, 15.6 thousand warp instructions a view at S = 32 (7.1 thousand
+//   for resize, normalisation and their tables; 35 to 145 a pixel for an operation), 222 thousand at S = 128.
+//   By issue slots alone 512 views at S = 32 are predicted to take 15 microseconds of an RTX 3090, under a
+//   thousandth of a step. Of f64 there are autocontrast's tables alone.
+// Deterministic: no result depends on an order; sums and histograms are of integers.
+// Source: RECORDS (Hong et al., ICLR 2023), the transforms of its experiments; RandAugment (Cubuk et al.,
+//   CVPR Workshops 2020); the arithmetic is Pillow's.
 #include "augment_affine.cuh"
 #include "augment_colour.cuh"
 #include "augment_histogram.cuh"
@@ -68,7 +70,12 @@ struct ViewParameters {
     int cutout[4];  // x0, y0, x1, y1, inclusive
 };
 
-static const int VIEW_WORDS = 43;
+// Words of a view's parameters.
+constexpr int VIEW_WORDS = 43;
+// Bytes of shared memory that a launch leaves to what the block shares beside its two halves.
+constexpr int SHARED_RESERVED = 512;
+// Most threads of a block.
+constexpr int THREADS = 1024;
 static_assert(sizeof(ViewParameters) == 4 * VIEW_WORDS, "the layout that the host writes");
 
 // What the block shares beside the two halves.
@@ -77,7 +84,7 @@ struct Shared {
     ViewParameters parameters;
     u32 total;
 };
-static_assert(sizeof(Shared) <= 512, "what lowering reserves");
+static_assert(sizeof(Shared) <= SHARED_RESERVED, "what lowering reserves");
 
 // A crop brought inside the source.
 __device__ __forceinline__ Crop inside(const int (&crop)[4], int height, int width) {
@@ -86,7 +93,8 @@ __device__ __forceinline__ Crop inside(const int (&crop)[4], int height, int wid
 }
 
 // Applies one operation; `integers` are those of OperationParameters, or the hue's shift.
-__device__ __forceinline__ void apply(View& view, int kind, float factor, const int* integers, Shared& shared) {
+__device__ __forceinline__ void apply(View& view, int kind, float factor, const int* integers,
+                                      Shared& shared) {
     switch (kind) {
         case AUTOCONTRAST: autocontrast(view, shared.extremes); break;
         case BRIGHTNESS: brightness(view, factor); break;
@@ -119,10 +127,10 @@ __device__ __forceinline__ void cutout(const View& view, const int (&rectangle)[
 }
 
 template <typename T>
-__device__ __forceinline__ void augment(const u8* __restrict__ images, const int* __restrict__ parameters,
-                                        const int* __restrict__ index, const float* __restrict__ normalisation,
-                                        T* __restrict__ views, int batch, int first, int height, int width, int size,
-                                        int taps, int half) {
+__device__ __forceinline__ void augment(int batch, int first, int height, int width, int size, int taps,
+                                        int half, const u8* __restrict__ images,
+                                        const int* __restrict__ parameters, const int* __restrict__ index,
+                                        const float* __restrict__ normalisation, T* __restrict__ views) {
     extern __shared__ uint4 memory[];
     __shared__ Shared shared;
     View view(reinterpret_cast<u8*>(memory), half, size);
@@ -143,8 +151,8 @@ __device__ __forceinline__ void augment(const u8* __restrict__ images, const int
     const size_t image_bytes = (size_t)height * width * 3;
     resize_crop(view, images + sample * image_bytes, width, crop, given.flip != 0, axes);
 
-    // The jitter's four parts, grayscale and the three operations are one list, so that each operation's code exists
-    // once.
+    // The jitter's four parts, grayscale and the three operations are one list, so that each operation's code
+    // exists once.
     for (int step = 0; step < 8; ++step) {
         int kind;
         float factor = 0.0f;
@@ -174,14 +182,13 @@ __device__ __forceinline__ void augment(const u8* __restrict__ images, const int
     normalise(view.image, len, table, views + (size_t)row * len);
 }
 
-extern "C" __global__ void __launch_bounds__(1024, 1)
-    augment_bf16(const u8* images, const int* parameters, const int* index, const float* normalisation, bf16* views,
-                 int batch, int first, int height, int width, int size, int taps, int half) {
-    augment(images, parameters, index, normalisation, views, batch, first, height, width, size, taps, half);
-}
+#define AUGMENT(NAME, T)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1)                                              \
+        NAME(int batch, int first, int height, int width, int size, int taps, int half, const u8* images, \
+             const int* parameters, const int* index, const float* normalisation, T* views) {             \
+        augment(batch, first, height, width, size, taps, half, images, parameters, index, normalisation,  \
+                views);                                                                                   \
+    }
 
-extern "C" __global__ void __launch_bounds__(1024, 1)
-    augment_f32(const u8* images, const int* parameters, const int* index, const float* normalisation, float* views,
-                int batch, int first, int height, int width, int size, int taps, int half) {
-    augment(images, parameters, index, normalisation, views, batch, first, height, width, size, taps, half);
-}
+AUGMENT(augment_bf16, bf16)
+AUGMENT(augment_f32, float)

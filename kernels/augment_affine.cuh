@@ -1,5 +1,5 @@
-// Affine transforms with the nearest neighbour and black outside, their coefficients worked out on the host: 16.16
-// fixed point for rotation and shear, whole pixels for translation. Sums wrap, as the reference's do.
+// Affine transforms with the nearest neighbour and black outside, their coefficients worked out on the host:
+// 16.16 fixed point for rotation and shear, whole pixels for translation. Sums wrap, as the reference's do.
 #pragma once
 #include "augment_view.cuh"
 
@@ -21,7 +21,8 @@ template <typename F> __device__ __forceinline__ void gather(View& view, F sourc
 
 // Start, step a column and step a row, (x, y) each.
 __device__ __forceinline__ void transform(View& view, const int* coefficients) {
-    const u32 x = coefficients[0], y = coefficients[1], x_column = coefficients[2], y_column = coefficients[3];
+    const u32 x = coefficients[0], y = coefficients[1], x_column = coefficients[2],
+              y_column = coefficients[3];
     const u32 x_row = coefficients[4], y_row = coefficients[5];
     gather(view, [&](int row, int column) {
         return make_int2((int)(x + x_column * column + x_row * row) >> 16,

@@ -1,4 +1,5 @@
-// Colour operations: blends with a degenerate image, hue, grayscale. Factors are f32 as in the reference; no f64.
+// Colour operations: blends with a degenerate image, hue, grayscale. Factors are f32 as in the reference; no
+// f64.
 #pragma once
 #include "augment_view.cuh"
 
@@ -7,8 +8,8 @@ __device__ __forceinline__ u32 luma(Pixel p) {
     return (19595 * p.r + 38470 * p.g + 7471 * p.b + 32768) >> 16;
 }
 
-// a + f (b - a) in f32 with two roundings, truncated, then clipped to 0..255; NaN gives 0. The reference returns a
-// at f = 0 and b at f = 1: so does the formula, exactly.
+// a + f (b - a) in f32 with two roundings, truncated, then clipped to 0..255; NaN gives 0. The reference
+// returns a at f = 0 and b at f = 1: so does the formula, exactly.
 __device__ __forceinline__ u32 blend(u32 a, u32 b, float factor) {
     const float low = (float)(int)a, high = (float)(int)b;
     return min(__float2uint_rz(__fadd_rn(low, __fmul_rn(factor, __fsub_rn(high, low)))), 255u);
@@ -29,9 +30,9 @@ __device__ __forceinline__ void saturation(const View& view, float factor) {
     });
 }
 
-// Towards the image's mean luma, trunc(sum / n + 1/2). In integers it is (2 sum + n) / 2n: the reference's f64 quotient
-// reaches a half exactly or stays 1/2n away from it. Integer addition has no order, so the atomics leave the sum
-// determined.
+// Towards the image's mean luma, trunc(sum / n + 1/2). In integers it is (2 sum + n) / 2n: the reference's
+// f64 quotient reaches a half exactly or stays 1/2n away from it. Integer addition has no order, so the
+// atomics leave the sum determined.
 __device__ __forceinline__ void contrast(const View& view, float factor, u32& total) {
     __syncthreads();
     if (threadIdx.x == 0) total = 0;
@@ -84,12 +85,13 @@ __device__ __forceinline__ void grayscale(const View& view) {
 
 // To HSV in uint8, hue += shift modulo 256, and back.
 //
-// The reference divides in f32, goes on in f64 and truncates. With c = (max - middle) / (max - min) its sector is one
-// f32 addition of c and a whole number, hue = frac(sector / 6 + 1), and uint8 = trunc(255 hue). For all 32,895 pairs
-// (max - min, max - middle) in all six orders of the channels, f32 division, addition and product alone give its uint8;
-// likewise for the saturation. On the way back everything is a quotient of integers with an odd constant, so that no
-// rounded value is a tie, and with 6H/255 = 2H/85 the hue's fraction is R/85: integers give the reference's values for
-// all 2^24 (H, S, V). Tests compare both with the definition exhaustively.
+// The reference divides in f32, goes on in f64 and truncates. With c = (max - middle) / (max - min) its
+// sector is one f32 addition of c and a whole number, hue = frac(sector / 6 + 1), and uint8 = trunc(255 hue).
+// For all 32,895 pairs (max - min, max - middle) in all six orders of the channels, f32 division, addition
+// and product alone give its uint8; likewise for the saturation. On the way back everything is a quotient of
+// integers with an odd constant, so that no rounded value is a tie, and with 6H/255 = 2H/85 the hue's
+// fraction is R/85: integers give the reference's values for all 2^24 (H, S, V). Tests compare both with the
+// definition exhaustively.
 __device__ __forceinline__ Pixel shift_hue(Pixel p, u32 shift) {
     const u32 most = max(p.r, max(p.g, p.b)), least = min(p.r, min(p.g, p.b));
     // A gray pixel comes back as it was.

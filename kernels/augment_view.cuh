@@ -1,8 +1,9 @@
 // The image that a block makes, and the loops over its pixels.
 //
-// A thread owns the pixels threadIdx.x, threadIdx.x + blockDim.x, ... in every loop, so operations that look at nothing
-// but the pixel itself follow one another without a barrier. An operation that reads other pixels or the second half of
-// the memory begins with a barrier, and by that rule leaves nothing to be waited for behind it.
+// A thread owns the pixels threadIdx.x, threadIdx.x + blockDim.x, ... in every loop, so operations that look
+// at nothing but the pixel itself follow one another without a barrier. An operation that reads other pixels
+// or the second half of the memory begins with a barrier, and by that rule leaves nothing to be waited for
+// behind it.
 #pragma once
 #include "common.cuh"
 
@@ -11,7 +12,7 @@ struct View {
     u8* other;  // as much memory again, and no less than three tables of 256 words: tables, or the next image
     int size;
     int pixels;
-    int row, column;          // of the thread's first pixel
+    int row, column;  // of the thread's first pixel
     int row_step, column_step;  // from one of its pixels to the next, before the column wraps
 
     __device__ View(u8* memory, int half_bytes, int size)

@@ -1,79 +1,82 @@
-// What feeds a step beside augmentation: the step's samples, plain normalised images, logits put aside, and mixup.
+// What feeds a step beside augmentation: the step's samples, plain normalised images, logits put aside, and
+// mixup.
 //
-// `step` i32 [1] lies in device memory and counts from 0; `advance_step` is the one kernel that moves it, so a recorded
-// step is replayed without the host. The CPU refuses a step beyond what was uploaded. A kernel cannot refuse: it reads
-// what belongs to the last step instead (for a negative one, to step 0) and stores nothing, so nothing outside the
-// buffers is touched and the samples of a batch stay distinct.
+// `step` i32 [1] lies in device memory and counts from 0; `advance_step` is the one kernel that moves it, so
+// a recorded step is replayed without the host. The CPU refuses a step beyond what was uploaded. A kernel
+// cannot refuse: it reads what belongs to the last step instead (for a negative one, to step 0) and stores
+// nothing, so nothing outside the buffers is touched and the samples of a batch stay distinct.
 //
-// All are copies of little or no arithmetic, bounded by memory: each byte is moved once. No sums, so nothing depends on
-// an order.
-// Source of mixup: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; as RECORDS applies it to a
-//   pair of views.
+// Cost: all are copies of little or no arithmetic, bounded by memory: each byte is moved once.
+// Deterministic: no sums, so nothing depends on an order.
+// Source: mixup is Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; as RECORDS applies
+//   it to a pair of views.
 #include "normalisation.cuh"
+
+// Threads of a block at most.
+constexpr int THREADS = 256;
 
 // index [B] = order [step B + b], all i32; `steps` whole batches lie in `order`.
 // Launch: B threads in blocks of 256. 8 B bytes.
-extern "C" __global__ void select_batch(const int* __restrict__ order, const int* __restrict__ step,
-                                        int* __restrict__ index, int batch, int steps) {
+extern "C" __global__ void select_batch(int batch, int steps, const int* __restrict__ order,
+                                        const int* __restrict__ step, int* __restrict__ index) {
     const int b = blockIdx.x * blockDim.x + threadIdx.x;
     if (b < batch) index[b] = order[bounded_step(step, steps) * batch + b];
 }
 
 // step += 1, and 0 where that is `modulus` or more; a modulus of 0 is none. One thread.
-extern "C" __global__ void advance_step(int* step, int modulus) {
+extern "C" __global__ void advance_step(int modulus, int* step) {
     const int next = *step + 1;
     *step = modulus > 0 && next >= modulus ? 0 : next;
 }
 
-// x [B, P, 3] = (v/255 - mean)/std of images u8 [N, P, 3] from step B on, the last image repeated past the end; three
-// roundings to f32, then one to the activations' type. normalisation f32 [6].
-// Launch: blocks of 256 threads, one an image or, with fewer blocks, several images in turn, so that the table of 768
-// values (3 KB of shared memory) is made once a block. 9 P (bf16) or 15 P (f32) bytes an image: loads of 64 or 32 bits,
-// stores of 128, where 3 P is a multiple of 8 (bf16) or 4.
+// x [B, P, 3] = (v/255 - mean)/std of images u8 [N, P, 3] from step B on, the last image repeated past the
+// end; three roundings to f32, then one to the activations' type. normalisation f32 [6].
+// Launch: blocks of 256 threads, one an image or, with fewer blocks, several images in turn, so that the
+// table of 768 values (3 KB of shared memory) is made once a block. 9 P (bf16) or 15 P (f32) bytes an image:
+// loads of 64 or 32 bits, stores of 128, where 3 P is a multiple of 8 (bf16) or 4.
 template <typename T>
-__device__ __forceinline__ void normalise_images(const u8* __restrict__ images, const int* __restrict__ step,
-                                                 const float* __restrict__ normalisation, T* __restrict__ x,
-                                                 int batch, int pixels, int count) {
+__device__ __forceinline__ void normalise_images(int batch, int pixels, int count,
+                                                 const u8* __restrict__ images, const int* __restrict__ step,
+                                                 const float* __restrict__ normalisation, T* __restrict__ x) {
     __shared__ float table[NORMALISATION_LEN];
     make_normalisation_table(normalisation, table);
     __syncthreads();
     const int len = 3 * pixels;
-    const long long first = (long long)max(*step, 0) * batch;
+    const size_t first = (size_t)max(*step, 0) * batch;
     for (int b = blockIdx.x; b < batch; b += gridDim.x) {
-        const size_t image = min(first + b, (long long)count - 1);
+        const size_t image = min(first + b, (size_t)(count - 1));
         normalise(images + image * len, len, table, x + (size_t)b * len);
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    normalise_images_bf16(const u8* images, const int* step, const float* normalisation, bf16* x, int batch, int pixels,
-                          int count) {
-    normalise_images(images, step, normalisation, x, batch, pixels, count);
-}
+#define NORMALISE_IMAGES(NAME, T)                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS)                         \
+        NAME(int batch, int pixels, int count, const u8* images, const int* step, \
+             const float* normalisation, T* x) {                                  \
+        normalise_images(batch, pixels, count, images, step, normalisation, x);   \
+    }
 
-extern "C" __global__ void __launch_bounds__(256)
-    normalise_images_f32(const u8* images, const int* step, const float* normalisation, float* x, int batch, int pixels,
-                         int count) {
-    normalise_images(images, step, normalisation, x, batch, pixels, count);
-}
+NORMALISE_IMAGES(normalise_images_bf16, bf16)
+NORMALISE_IMAGES(normalise_images_f32, float)
 
-// store [M, K] from row step B on = rows [B, K], f32; `steps` times B rows fit, and of a step beyond them nothing is
-// stored.
-// Launch: B K threads in blocks of 256. 8 B K bytes; rows of any length and alignment, so a value a thread: a warp's
-//   addresses are contiguous.
-extern "C" __global__ void store_rows(const float* __restrict__ rows, const int* __restrict__ step,
-                                      float* __restrict__ store, int len, int steps) {
+// store [M, K] from row step B on = rows [B, K], f32; `steps` times B rows fit, and of a step beyond them
+// nothing is stored.
+// Launch: B K threads in blocks of 256. 8 B K bytes; rows of any length and alignment, so a value a thread: a
+//   warp's addresses are contiguous.
+extern "C" __global__ void store_rows(int len, int steps, const float* __restrict__ rows,
+                                      const int* __restrict__ step, float* __restrict__ store) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     const int now = *step;
     if (i < len && now >= 0 && now < steps) store[(size_t)now * len + i] = rows[i];
 }
 
-// A row: to = weight own + (1 - weight) other. Four roundings in f32 (1 - weight, both products, the sum; never contracted), so f32 has
-// the CPU's bits; bf16 is read as it is and rounded once. By the threads of all blocks with the same blockIdx.x: grid.y parts of a row.
-// Loads and stores of 128 bits where a row is a multiple of them.
+// A row: to = weight own + (1 - weight) other. Four roundings in f32 (1 - weight, both products, the sum;
+// never contracted), so f32 has the CPU's bits; bf16 is read as it is and rounded once. By the threads of all
+// blocks with the same blockIdx.x: grid.y parts of a row. Loads and stores of 128 bits where a row is a
+// multiple of them.
 template <typename T>
-__device__ __forceinline__ void mix_rows(float weight, const T* __restrict__ own, const T* __restrict__ other,
-                                         T* __restrict__ to, int len) {
+__device__ __forceinline__ void mix_rows(int len, float weight, const T* __restrict__ own,
+                                         const T* __restrict__ other, T* __restrict__ to) {
     const int LEN = Vector<T>::LEN;
     const float rest = __fsub_rn(1.0f, weight);
     const int thread = blockIdx.y * blockDim.x + threadIdx.x, threads = gridDim.y * blockDim.x;
@@ -94,18 +97,18 @@ __device__ __forceinline__ void mix_rows(float weight, const T* __restrict__ own
     }
 }
 
-// out [R, len]: row r of a group of B takes w x_r + (1 - w) x_p, p the row of its group that `permutations` i32 [steps,
-// B] names at the step, w = weights f32 [steps] at the step. x [R, len]; or, with `index` i32 [B] and R = B, rows of x
-// [N, len]: row r is then index[r].
-// Four roundings in f32 (1 - w, both products, the sum; never contracted), so f32 has the CPU's bits; bf16 is read as
-// it is and rounded once.
-// Launch: grid (R, parts of a row), 32 to 256 threads. Row r is read by itself and by the row that it is mixed into: R
-// len values read twice, the second time from L2 where they fit, and written once. Loads and stores of 128 bits where a
-// row is a multiple of them.
+// out [R, len]: row r of a group of B takes w x_r + (1 - w) x_p, p the row of its group that `permutations`
+// i32 [steps, B] names at the step, w = weights f32 [steps] at the step. x [R, len]; or, with `index` i32 [B]
+// and R = B, rows of x [N, len]: row r is then index[r]. Four roundings in f32 (1 - w, both products, the
+// sum; never contracted), so f32 has the CPU's bits; bf16 is read as it is and rounded once.
+// Launch: grid (R, parts of a row), 32 to 256 threads. Row r is read by itself and by the row that it is
+// mixed into: R len values read twice, the second time from L2 where they fit, and written once. Loads and
+// stores of 128 bits where a row is a multiple of them.
 template <typename T>
-__device__ __forceinline__ void mixup(const float* __restrict__ weights, const int* __restrict__ permutations,
-                                      const int* __restrict__ step, const int* __restrict__ index,
-                                      const T* __restrict__ x, T* __restrict__ out, int batch, int len, int steps) {
+__device__ __forceinline__ void mixup(int batch, int len, int steps, const float* __restrict__ weights,
+                                      const int* __restrict__ permutations, const int* __restrict__ step,
+                                      const int* __restrict__ index, const T* __restrict__ x,
+                                      T* __restrict__ out) {
     const int now = bounded_step(step, steps);
     const float weight = weights[now];
     const int row = blockIdx.x, group = row / batch * batch;
@@ -114,48 +117,44 @@ __device__ __forceinline__ void mixup(const float* __restrict__ weights, const i
         self = index[self];
         partner = index[partner];
     }
-    mix_rows(weight, x + (size_t)self * len, x + (size_t)partner * len, out + (size_t)row * len, len);
+    mix_rows(len, weight, x + (size_t)self * len, x + (size_t)partner * len, out + (size_t)row * len);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    mixup_bf16(const float* weights, const int* permutations, const int* step, const int* index, const bf16* x,
-               bf16* out, int batch, int len, int steps) {
-    mixup(weights, permutations, step, index, x, out, batch, len, steps);
-}
+#define MIXUP(NAME, T)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                   \
+        NAME(int batch, int len, int steps, const float* weights, const int* permutations, const int* step, \
+             const int* index, const T* x, T* out) {                                                        \
+        mixup(batch, len, steps, weights, permutations, step, index, x, out);                               \
+    }
 
-extern "C" __global__ void __launch_bounds__(256)
-    mixup_f32(const float* weights, const int* permutations, const int* step, const int* index, const float* x,
-              float* out, int batch, int len, int steps) {
-    mixup(weights, permutations, step, index, x, out, batch, len, steps);
-}
+MIXUP(mixup_bf16, bf16)
+MIXUP(mixup_f32, float)
 
-// out [B, len]: row i < count takes w x_r + (1 - w) x_p, r = rows[i], p = partners[i], both i32 [B]; rows behind are 0. w = weights f32
-// [steps] at the step; count i32 [1]; x [B, len].
-// Launch as mixup's with R = B. 2 n len values read, the rows of partners from L2 where they fit, and B len written.
+// out [B, len]: row i < count takes w x_r + (1 - w) x_p, r = rows[i], p = partners[i], both i32 [B]; rows
+// behind are 0. w = weights f32 [steps] at the step; count i32 [1]; x [B, len]. Launch as mixup's with R = B.
+// 2 n len values read, the rows of partners from L2 where they fit, and B len written.
 template <typename T>
-__device__ __forceinline__ void mixup_chosen(const float* __restrict__ weights, const int* __restrict__ step,
-                                             const int* __restrict__ rows, const int* __restrict__ partners,
-                                             const int* __restrict__ count, const T* __restrict__ x, T* __restrict__ out,
-                                             int len, int steps) {
+__device__ __forceinline__ void mixup_chosen(int len, int steps, const float* __restrict__ weights,
+                                             const int* __restrict__ step, const int* __restrict__ rows,
+                                             const int* __restrict__ partners, const int* __restrict__ count,
+                                             const T* __restrict__ x, T* __restrict__ out) {
     const int i = blockIdx.x;
     T* to = out + (size_t)i * len;
     if (i < *count) {
         const T* own = x + (size_t)rows[i] * len;
-        mix_rows(weights[bounded_step(step, steps)], own, x + (size_t)partners[i] * len, to, len);
+        mix_rows(len, weights[bounded_step(step, steps)], own, x + (size_t)partners[i] * len, to);
         return;
     }
     const int threads = gridDim.y * blockDim.x;
     for (int j = blockIdx.y * blockDim.x + threadIdx.x; j < len; j += threads) to[j] = from_float<T>(0.0f);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    mixup_chosen_bf16(const float* weights, const int* step, const int* rows, const int* partners, const int* count,
-                      const bf16* x, bf16* out, int len, int steps) {
-    mixup_chosen(weights, step, rows, partners, count, x, out, len, steps);
-}
+#define MIXUP_CHOSEN(NAME, T)                                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                \
+        NAME(int len, int steps, const float* weights, const int* step, const int* rows, \
+             const int* partners, const int* count, const T* x, T* out) {                \
+        mixup_chosen(len, steps, weights, step, rows, partners, count, x, out);          \
+    }
 
-extern "C" __global__ void __launch_bounds__(256)
-    mixup_chosen_f32(const float* weights, const int* step, const int* rows, const int* partners, const int* count,
-                     const float* x, float* out, int len, int steps) {
-    mixup_chosen(weights, step, rows, partners, count, x, out, len, steps);
-}
+MIXUP_CHOSEN(mixup_chosen_bf16, bf16)
+MIXUP_CHOSEN(mixup_chosen_f32, float)

@@ -1,47 +1,54 @@
-// Batchnorm over the rows of an NHWC activation (a row is a pixel), training forward, inference and gradient, with the
-// ReLU and the residual of the block in the same passes.
+// Batchnorm over the rows of an NHWC activation (a row is a pixel), training forward, inference and gradient,
+// with the ReLU and the residual of the block in the same passes.
 //
-//   mean_c = 1/M sum_m x_mc        var_c = 1/M sum_m (x_mc - mean_c)^2        xhat = (x - mean) / sqrt(var + eps)
+//   mean_c = 1/M sum_m x_mc     var_c = 1/M sum_m (x_mc - mean_c)^2     xhat = (x - mean) / sqrt(var + eps)
 //   y = relu?(g xhat + b + residual?)
 //   d_g = sum_m dy xhat            d_b = sum_m dy            (dy set to 0 where the ReLU gave 0)
 //   dx = g / sqrt(var + eps) (dy - d_b / M - xhat d_g / M)
 //
-// Source: S. Ioffe, C. Szegedy, "Batch normalization", 2015, section 3 (algorithms 1 and 2 and the gradient below them).
-// Merging of partial variances: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for
-// computing sample variances", 1979, equation 2.1.
+// Source: S. Ioffe, C. Szegedy, "Batch normalization", 2015, section 3 (algorithms 1 and 2 and the gradient
+// below them). Merging of partial variances: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a
+// pairwise algorithm for computing sample variances", 1979, equation 2.1.
 //
-// Tensors: x, y, residual, dy, dx are [M][C] of T (bf16 or f32), 16-byte aligned, C a multiple of 8 (bf16) or 4 (f32).
-// affine [2][C] = g, b; running [2][C] = mean, var; batch [2][C] = mean, 1/sqrt(var + eps); d_affine [2][C]: all f32.
+// Tensors: x, y, residual, dy, dx are [M][C] of T (bf16 or f32), 16-byte aligned, C a multiple of 8 (bf16) or
+// 4 (f32). affine [2][C] = g, b; running [2][C] = mean, var; batch [2][C] = mean, 1/sqrt(var + eps); d_affine
+// [2][C]: all f32.
 //
-// How the passes over [M][C] are cut. A thread owns one vector of 16 bytes, 8 or 4 channels, of every row it visits, so
-// the channels' coefficients and sums stay in its registers. A block is `width` vectors by `lanes` rows, at most 256
-// threads; blockIdx.x is a slice of `width` vectors of the channels, blockIdx.y a tile of `tile_rows` rows, through
-// which the block steps `lanes` rows at a time. Narrow layers have one slice and many tiles, wide ones several slices and
-// few tiles. A warp reads 512 contiguous bytes where the slice is 32 vectors wide or the whole row.
+// How the passes over [M][C] are cut. A thread owns one vector of 16 bytes, 8 or 4 channels, of every row it
+// visits, so the channels' coefficients and sums stay in its registers. A block is `width` vectors by `lanes`
+// rows, at most 256 threads; blockIdx.x is a slice of `width` vectors of the channels, blockIdx.y a tile of
+// `tile_rows` rows, through which the block steps `lanes` rows at a time. Narrow layers have one slice and
+// many tiles, wide ones several slices and few tiles. A warp reads 512 contiguous bytes where the slice is 32
+// vectors wide or the whole row.
 //
-// `images` is for batches of which the device decides how much is there: the first *images images, `rows_each` rows each. The rows behind
-// are not read and take part in nothing; y and dx are 0 there. A null pointer means that all rows are there.
+// `images` is for batches of which the device decides how many rows are valid: those of the first *images
+// images, `rows_each` each. The rows behind are not read and take part in nothing; their y and dx are 0. A
+// null pointer means that all rows are valid.
 //
-// Cost (predicted): no pass has reuse, all are bound by memory; 3 to 9 FLOPs an element. Passes over a tensor of M C elements: training forward 3 (1 where the
-// convolution's epilogue left the partial sums: read, write; else one read more), inference 2, each plus 1 with a
-// residual; gradient 5 without residual (dy, x; dy, x, dx) and 7 with (dy, x, y, dy; dy, x, dx).
-// Without residual the ReLU's mask is recomputed from x, with the forward's own expression, so y is not read and the
-// masked dy not written. The least without fusing into a neighbour's kernel is the same: statistics must be complete
-// before the first output. Partial sums add 2 C / tile_rows of a pass of f32.
+// Cost (predicted): no pass has reuse, all are bound by memory; 3 to 9 FLOPs an element. Passes over a tensor
+// of M C elements: training forward 3 (1 where the convolution's epilogue left the partial sums: read, write;
+// else one read more), inference 2, each plus 1 with a residual; gradient 5 without residual (dy, x; dy, x,
+// dx) and 7 with (dy, x, y, dy; dy, x, dx). Without residual the ReLU's mask is recomputed from x, with the
+// forward's own expression, so y is not read and the masked dy not written. The least without fusing into a
+// neighbour's kernel is the same: statistics must be complete before the first output. Partial sums add 2 C /
+// tile_rows of a pass of f32.
 //
-// Deterministic: no atomics. Each thread adds its rows in order, a block its lanes in order, the finishing kernels the tiles
-// in a tree that depends on their number alone; the cut is a function of the shape and the GPU's description.
+// Deterministic: no atomics. Each thread adds its rows in order, a block its lanes in order, the finishing
+// kernels the tiles in a tree that depends on their number alone; the cut is a function of the shape and the
+// GPU's description.
 #include "common.cuh"
 
-static const int THREADS = 256;
-// Bounds registers to 64 (forward) and 80 (gradient) a thread: 32 and 24 warps a multiprocessor. With two rows' loads in
-// flight a thread these keep 24 KB and more under way, where the memory's latency asks for 936 GB/s x 0.6 us / 82 = 7 KB on an
-// RTX 3090 and 16 KB on an H100.
-static const int FORWARD_BLOCKS = 4;
-static const int GRADIENT_BLOCKS = 3;
+// Threads of a block of the passes over activations.
+constexpr int THREADS = 256;
+// Bounds registers to 64 (forward) and 80 (gradient) a thread: 32 and 24 warps a multiprocessor. With two
+// rows' loads in flight a thread these keep 24 KB and more under way, where the memory's latency asks for 936
+// GB/s x 0.6 us / 82 = 7 KB on an RTX 3090 and 16 KB on an H100.
+constexpr int FORWARD_BLOCKS = 4;
+constexpr int GRADIENT_BLOCKS = 3;
 
-static const float EPSILON = 1e-5f;
-static const float MOMENTUM = 0.1f;
+// PyTorch's defaults: added to the variance, and the weight of the new statistics in the running ones.
+constexpr float EPSILON = 1e-5f;
+constexpr float MOMENTUM = 0.1f;
 
 // The rows and channels of a thread.
 struct Place {
@@ -53,9 +60,9 @@ struct Place {
     int step;
 };
 
-// How many of `rows` are there.
-__device__ __forceinline__ int rows_there(int rows, const int* __restrict__ images, int rows_each) {
-    return images == nullptr ? rows : (int)min((long long)max(*images, 0) * rows_each, (long long)rows);
+// How many of `rows` are valid.
+__device__ __forceinline__ int valid_rows(int rows, int rows_each, const int* __restrict__ images) {
+    return images == nullptr ? rows : (int)min((size_t)max(*images, 0) * rows_each, (size_t)rows);
 }
 
 template <typename T> __device__ __forceinline__ Place place(int rows, int tile_rows) {
@@ -66,11 +73,11 @@ template <typename T> __device__ __forceinline__ Place place(int rows, int tile_
 
 // A number known to the compiler.
 template <int N> struct Count {
-    static const int value = N;
+    static constexpr int value = N;
 };
 
-// Calls body(Count<N>, row) for N rows row, row + step, ... at a time, whose loads can then be under way together, and
-// body(Count<1>, row) for each of the rest.
+// Calls body(Count<N>, row) for N rows row, row + step, ... at a time, whose loads can then be under way
+// together, and body(Count<1>, row) for each of the rest.
 template <int N, typename Body> __device__ __forceinline__ void for_rows(const Place& at, Body body) {
     int row = at.first;
     for (; row + (N - 1) * at.step < at.end; row += N * at.step) body(Count<N>(), row);
@@ -90,14 +97,15 @@ __device__ __forceinline__ void store_rows(T* to, size_t step, const float (&val
     for (int n = 0; n < N; ++n) Vector<T>::store(to + n * step, values[n]);
 }
 
-// Zeros in those of `rows` rows of the thread's tile that are not there.
+// Zeros in those of `rows` rows of the thread's tile that are not valid.
 template <typename T>
-__device__ __forceinline__ void zero_behind(const Place& at, int rows, int there, int tile_rows, int channels, T* to) {
-    if (there == rows) return;
+__device__ __forceinline__ void zero_behind(const Place& at, int rows, int valid, int tile_rows, int channels,
+                                            T* to) {
+    if (valid == rows) return;
     const float zeros[Vector<T>::LEN] = {};
     const int end = min(rows, (int)blockIdx.y * tile_rows + tile_rows);
     for (int row = at.first; row < end; row += at.step)
-        if (row >= there) Vector<T>::store(to + (size_t)row * channels + at.channel, zeros);
+        if (row >= valid) Vector<T>::store(to + (size_t)row * channels + at.channel, zeros);
 }
 
 // `LEN` coefficients from channel c on; the rows of affine, batch and running are 16-byte aligned.
@@ -110,10 +118,12 @@ template <int LEN> __device__ __forceinline__ void load_channels(const float* fr
 }
 
 // 1/sqrt(var + eps), each operation rounded to nearest.
-__device__ __forceinline__ float inverse_deviation(float variance) { return 1.0f / sqrtf(variance + EPSILON); }
+__device__ __forceinline__ float inverse_deviation(float variance) {
+    return 1.0f / sqrtf(variance + EPSILON);
+}
 
-// The forward's value before residual and ReLU, and the gradient's mask: one expression, so that both agree in every bit.
-// Subtracting the mean first keeps the digits where |mean| is large against the deviation.
+// The forward's value before residual and ReLU, and the gradient's mask: one expression, so that both agree
+// in every bit. Subtracting the mean first keeps the digits where |mean| is large against the deviation.
 __device__ __forceinline__ float normalised(float x, float mean, float scale, float offset) {
     return __fmaf_rn(__fsub_rn(x, mean), scale, offset);
 }
@@ -121,11 +131,11 @@ __device__ __forceinline__ float normalised(float x, float mean, float scale, fl
 // A NaN stays one: a diverged run must not look alive.
 __device__ __forceinline__ float relu(float value) { return value < 0.0f ? 0.0f : value; }
 
-// Adds two sums a channel over the lanes of a block, lane after lane, and writes them to `partial` [tile][2][C].
-// `finish(c, first, second)` may change the pair before it is stored.
-// Shared memory: 2 x LEN x (256 + 32 / LEN) floats, 16.25 KB with bf16, element i of every thread's vector in row i: neighbouring
-// threads write neighbouring words, and reading in the order of channels, i running fastest, meets every bank once, as rows
-// are 32 / LEN banks apart.
+// Adds two sums a channel over the lanes of a block, lane after lane, and writes them to `partial`
+// [tile][2][C]. `finish(c, first, second)` may change the pair before it is stored. Shared memory: 2 x LEN x
+// (256 + 32 / LEN) floats, 16.25 KB with bf16, element i of every thread's vector in row i: neighbouring
+// threads write neighbouring words, and reading in the order of channels, i running fastest, meets every bank
+// once, as rows are 32 / LEN banks apart.
 template <int LEN, typename Finish>
 __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float (&second)[LEN], int channels,
                                           float* __restrict__ partial, Finish finish) {
@@ -153,18 +163,19 @@ __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float
     }
 }
 
-// Partial statistics of x: partial [tile][0] = sum over the tile's rows, [tile][1] = M2, the squared deviations from the
-// tile's own mean.
+// Partial statistics of x: partial [tile][0] = sum over the tile's rows, [tile][1] = M2, the squared
+// deviations from the tile's own mean.
 //
-// In one pass, of deviations from the tile's first row p: sum = n p + sum (x - p), M2 = sum (x - p)^2 - (sum (x - p))^2 / n.
-// What cancels is n (mean - p)^2. With p within k standard deviations of the mean it is k^2 M2: k^2 2^-24 of M2's digits
-// are lost, whatever the mean. As p is one of the tile's own values it is never above (n - 1) M2, however odd they are.
-// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB.
+// In one pass, of deviations from the tile's first row p: sum = n p + sum (x - p), M2 = sum (x - p)^2 - (sum
+// (x - p))^2 / n. What cancels is n (mean - p)^2. With p within k standard deviations of the mean it is k^2
+// M2: k^2 2^-24 of M2's digits are lost, whatever the mean. As p is one of the tile's own values it is never
+// above (n - 1) M2, however odd they are. Grid: slices x tiles; block: width x lanes. Shared 16.25 KB.
 template <typename T>
-__device__ __forceinline__ void statistics(int rows, int channels, int tile_rows, const T* __restrict__ x,
-                                           float* __restrict__ partial, const int* __restrict__ images, int rows_each) {
+__device__ __forceinline__ void statistics(int rows, int channels, int tile_rows, int rows_each,
+                                           const T* __restrict__ x, const int* __restrict__ images,
+                                           float* __restrict__ partial) {
     constexpr int LEN = Vector<T>::LEN;
-    const Place at = place<T>(rows_there(rows, images, rows_each), tile_rows);
+    const Place at = place<T>(valid_rows(rows, rows_each, images), tile_rows);
     const size_t step = (size_t)at.step * channels;
     const int start = blockIdx.y * tile_rows;
     // Nobody reads the sums of a tile without rows.
@@ -196,22 +207,20 @@ __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows
     });
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
-    batchnorm_statistics_bf16(int rows, int channels, int tile_rows, const bf16* x, float* partial, const int* images,
-                              int rows_each) {
-    statistics<bf16>(rows, channels, tile_rows, x, partial, images, rows_each);
-}
+#define STATISTICS(NAME, T)                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)                         \
+        NAME(int rows, int channels, int tile_rows, int rows_each, const T* x, const int* images, \
+             float* partial) {                                                                    \
+        statistics(rows, channels, tile_rows, rows_each, x, images, partial);                     \
+    }
 
-extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)
-    batchnorm_statistics_f32(int rows, int channels, int tile_rows, const float* x, float* partial, const int* images,
-                              int rows_each) {
-    statistics<float>(rows, channels, tile_rows, x, partial, images, rows_each);
-}
+STATISTICS(batchnorm_statistics_bf16, bf16)
+STATISTICS(batchnorm_statistics_f32, float)
 
 // Channels of a block of the finishing kernels: 32 bytes, one sector of the partial sums' rows.
-static const int FINISH_CHANNELS = 8;
+constexpr int FINISH_CHANNELS = 8;
 // Most tile lanes of a block of the finishing kernels: 1024 threads.
-static const int FINISH_LANES = 128;
+constexpr int FINISH_LANES = 128;
 
 // Count, mean (as the deviation from a value common to all) and M2 of some rows.
 struct Moments {
@@ -229,22 +238,24 @@ __device__ __forceinline__ Moments merged(Moments a, Moments b) {
     return {count, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
 }
 
-// Statistics of all rows from those of the tiles; batch and running statistics, these as PyTorch's: running = 0.9 running
-// + 0.1 new, with the variance n/(n-1) (of one row: 0). Without rows the running statistics stay, and `batch` is 0.
+// Statistics of all rows from those of the tiles; batch and running statistics, these as PyTorch's: running =
+// 0.9 running + 0.1 new, with the variance n/(n-1) (of one row: 0). Without rows the running statistics stay,
+// and `batch` is 0.
 //
-// Means enter as deviations from the first tile's mean, so that f32 loses nothing where |mean| is large against the
-// deviation. Grid: ceil(C / 8); block: 8 channels x `lanes` (a power of two, at most 128). Lane l merges tiles l, l + lanes,
-// ... in order, then lanes are merged pairwise. partial [tiles][2][C] as above, read once; 6 FLOPs and a division a tile and
-// channel. Shared memory 12 KB; registers bounded to 64 by the block's 1024 threads.
-extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
-    batchnorm_finish(int rows, int channels, int tiles, int tile_rows, const float* __restrict__ partial,
-                     float* __restrict__ running, float* __restrict__ batch, const int* __restrict__ images,
-                     int rows_each) {
+// Means enter as deviations from the first tile's mean, so that f32 loses nothing where |mean| is large
+// against the deviation. Grid: ceil(C / 8); block: 8 channels x `lanes` (a power of two, at most 128). Lane l
+// merges tiles l, l + lanes, ... in order, then lanes are merged pairwise. partial [tiles][2][C] as above,
+// read once; 6 FLOPs and a division a tile and channel. Shared memory 12 KB; registers bounded to 64 by the
+// block's 1024 threads.
+extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
+    batchnorm_finish(int rows, int channels, int tiles, int tile_rows, int rows_each,
+                     const float* __restrict__ partial, const int* __restrict__ images,
+                     float* __restrict__ running, float* __restrict__ batch) {
     __shared__ Moments shared[FINISH_LANES][FINISH_CHANNELS];
     const int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
     const int lane = threadIdx.y;
     if (images != nullptr) {
-        rows = rows_there(rows, images, rows_each);
+        rows = valid_rows(rows, rows_each, images);
         tiles = ceiling_divide(rows, tile_rows);
         if (rows == 0) {
             if (lane == 0 && channel < channels) batch[channel] = batch[channels + channel] = 0.0f;
@@ -277,22 +288,24 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
     running[channels + channel] = (1.0f - MOMENTUM) * running[channels + channel] + MOMENTUM * unbiased;
 }
 
-// y = relu?(g (x - mean) / std + b + residual?), `mean` and `spread` [C] being the batch's mean and 1/std, or, for
-// inference, the running mean and variance. Grid: slices x tiles; block: width x lanes. Reads x (and residual), writes y.
+// y = relu?(g (x - mean) / std + b + residual?), `statistics` [2][C] being the batch's mean and 1/std, or,
+// for inference, the running mean and variance. Grid: slices x tiles; block: width x lanes. Reads x (and
+// residual), writes y.
 template <typename T, bool INFERENCE, bool RESIDUAL>
-__device__ __forceinline__ void apply(int rows, int channels, int tile_rows, int with_relu, const T* __restrict__ x,
-                                      const float* __restrict__ affine, const float* __restrict__ statistics,
-                                      const T* __restrict__ residual, T* __restrict__ y, int there) {
+__device__ __forceinline__ void apply(int rows, int valid, int channels, int tile_rows, int with_relu,
+                                      const T* __restrict__ x, const float* __restrict__ affine,
+                                      const float* __restrict__ statistics, const T* __restrict__ residual,
+                                      T* __restrict__ y) {
     constexpr int LEN = Vector<T>::LEN;
-    const Place at = place<T>(there, tile_rows);
+    const Place at = place<T>(valid, tile_rows);
     if (at.channel >= channels) return;
-    float mean[LEN], scale[LEN], offset[LEN], spread[LEN];
+    float mean[LEN], scale[LEN], offset[LEN], second[LEN];
     load_channels(statistics + at.channel, mean);
-    load_channels(statistics + channels + at.channel, spread);
+    load_channels(statistics + channels + at.channel, second);
     load_channels(affine + at.channel, scale);
     load_channels(affine + channels + at.channel, offset);
 #pragma unroll
-    for (int i = 0; i < LEN; ++i) scale[i] *= INFERENCE ? inverse_deviation(spread[i]) : spread[i];
+    for (int i = 0; i < LEN; ++i) scale[i] *= INFERENCE ? inverse_deviation(second[i]) : second[i];
     const size_t step = (size_t)at.step * channels;
     for_rows<2>(at, [&](auto count, int row) {
         constexpr int N = decltype(count)::value;
@@ -309,20 +322,20 @@ __device__ __forceinline__ void apply(int rows, int channels, int tile_rows, int
         }
         store_rows(y + index, step, values);
     });
-    zero_behind(at, rows, there, tile_rows, channels, y);
+    zero_behind(at, rows, valid, tile_rows, channels, y);
 }
 
-#define APPLY(NAME, T, INFERENCE)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)                                             \
-        NAME(int rows, int channels, int tile_rows, int with_relu, const T* x, const float* affine,                   \
-             const float* statistics, const T* residual, T* y, const int* images, int rows_each) {                    \
-        const int there = rows_there(rows, images, rows_each);                                                        \
-        if (residual)                                                                                                 \
-            apply<T, INFERENCE, true>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y,       \
-                                      there);                                                                         \
-        else                                                                                                          \
-            apply<T, INFERENCE, false>(rows, channels, tile_rows, with_relu, x, affine, statistics, residual, y,      \
-                                       there);                                                                        \
+#define APPLY(NAME, T, INFERENCE)                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)                                  \
+        NAME(int rows, int channels, int tile_rows, int rows_each, int with_relu, const T* x,              \
+             const float* affine, const float* statistics, const T* residual, const int* images, T* y) {   \
+        const int valid = valid_rows(rows, rows_each, images);                                             \
+        if (residual)                                                                                      \
+            apply<T, INFERENCE, true>(rows, valid, channels, tile_rows, with_relu, x, affine, statistics,  \
+                                      residual, y);                                                        \
+        else                                                                                               \
+            apply<T, INFERENCE, false>(rows, valid, channels, tile_rows, with_relu, x, affine, statistics, \
+                                       residual, y);                                                       \
     }
 
 APPLY(batchnorm_apply_bf16, bf16, false)
@@ -343,13 +356,13 @@ enum Mask {
 // Partial sums of the gradient: partial [tile][0] = sum dy (x - mean), [tile][1] = sum dy, dy masked.
 // Grid: slices x tiles; block: width x lanes. Shared 16.25 KB. Reads dy and x (FROM_Y: and y, writes dy).
 template <typename T, Mask MASK>
-__device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, const T* __restrict__ x,
-                                              const T* __restrict__ y, const float* __restrict__ affine,
-                                              const float* __restrict__ batch, T* __restrict__ dy,
-                                              float* __restrict__ partial, const int* __restrict__ images,
-                                              int rows_each) {
+__device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, int rows_each,
+                                              const T* __restrict__ x, const T* __restrict__ y,
+                                              const float* __restrict__ affine,
+                                              const float* __restrict__ batch, const int* __restrict__ images,
+                                              T* __restrict__ dy, float* __restrict__ partial) {
     constexpr int LEN = Vector<T>::LEN;
-    const Place at = place<T>(rows_there(rows, images, rows_each), tile_rows);
+    const Place at = place<T>(valid_rows(rows, rows_each, images), tile_rows);
     float products[LEN] = {}, sums[LEN] = {};
     if (at.channel < channels) {
         float mean[LEN], scale[LEN], offset[LEN];
@@ -384,11 +397,12 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
     sum_lanes<LEN>(products, sums, channels, partial, [](int, float&, float&) {});
 }
 
-#define GRADIENT_SUMS(NAME, T, MASK)                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                            \
-        NAME(int rows, int channels, int tile_rows, const T* x, const T* y, const float* affine,                      \
-             const float* batch, T* dy, float* partial, const int* images, int rows_each) {                           \
-        gradient_sums<T, MASK>(rows, channels, tile_rows, x, y, affine, batch, dy, partial, images, rows_each);       \
+#define GRADIENT_SUMS(NAME, T, MASK)                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                            \
+        NAME(int rows, int channels, int tile_rows, int rows_each, const T* x, const T* y,            \
+             const float* affine, const float* batch, const int* images, T* dy, float* partial) {     \
+        gradient_sums<T, MASK>(rows, channels, tile_rows, rows_each, x, y, affine, batch, images, dy, \
+                               partial);                                                              \
     }
 
 GRADIENT_SUMS(batchnorm_gradient_sums_bf16, bf16, NONE)
@@ -398,9 +412,9 @@ GRADIENT_SUMS(batchnorm_gradient_sums_relu_f32, float, FROM_X)
 GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, FROM_Y)
 GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, FROM_Y)
 
-// d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the sum.
-// Grid and block as batchnorm_finish; shared memory 8 KB; 2 FLOPs a tile and channel.
-extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
+// d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the
+// sum. Grid and block as batchnorm_finish; shared memory 8 KB; 2 FLOPs a tile and channel.
+extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     batchnorm_gradient_finish(int channels, int tiles, const float* __restrict__ partial,
                               const float* __restrict__ batch, float* __restrict__ d_affine) {
     __shared__ float2 shared[FINISH_LANES][FINISH_CHANNELS];
@@ -429,18 +443,19 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS * FINISH_LANES)
     d_affine[channels + channel] = own.y;
 }
 
-// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = scale dy + slope (x - mean) + level, one set of coefficients a channel.
-// Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
+// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = scale dy + slope (x - mean) + intercept, one set of
+// coefficients a channel. Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
 template <typename T, Mask MASK>
-__device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_rows, const T* __restrict__ x,
-                                               const float* __restrict__ affine, const float* __restrict__ batch,
-                                               const T* __restrict__ dy, const float* __restrict__ d_affine,
-                                               T* __restrict__ dx, const int* __restrict__ images, int rows_each) {
+__device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_rows, int rows_each,
+                                               const T* __restrict__ x, const float* __restrict__ affine,
+                                               const float* __restrict__ batch, const T* __restrict__ dy,
+                                               const float* __restrict__ d_affine,
+                                               const int* __restrict__ images, T* __restrict__ dx) {
     constexpr int LEN = Vector<T>::LEN;
-    const int there = rows_there(rows, images, rows_each);
-    const Place at = place<T>(there, tile_rows);
+    const int valid = valid_rows(rows, rows_each, images);
+    const Place at = place<T>(valid, tile_rows);
     if (at.channel >= channels) return;
-    float mean[LEN], scale[LEN], offset[LEN], slope[LEN], level[LEN];
+    float mean[LEN], scale[LEN], offset[LEN], slope[LEN], intercept[LEN];
     {
         float inverse_std[LEN];
         load_channels(batch + at.channel, mean);
@@ -448,13 +463,13 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
         load_channels(affine + at.channel, scale);
         if (MASK == FROM_X) load_channels(affine + channels + at.channel, offset);
         load_channels(d_affine + at.channel, slope);
-        load_channels(d_affine + channels + at.channel, level);
-        const float share = -1.0f / (float)there;
+        load_channels(d_affine + channels + at.channel, intercept);
+        const float share = -1.0f / (float)valid;
 #pragma unroll
         for (int i = 0; i < LEN; ++i) {
             scale[i] *= inverse_std[i];
             slope[i] *= share * scale[i] * inverse_std[i];
-            level[i] *= share * scale[i];
+            intercept[i] *= share * scale[i];
         }
     }
     const size_t step = (size_t)at.step * channels;
@@ -470,18 +485,19 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
             float masked = gradient[n][i];
             if (MASK == FROM_X)
                 masked = normalised(values[n][i], mean[i], scale[i], offset[i]) > 0.0f ? masked : 0.0f;
-            values[n][i] = scale[i] * masked + (slope[i] * (values[n][i] - mean[i]) + level[i]);
+            values[n][i] = scale[i] * masked + (slope[i] * (values[n][i] - mean[i]) + intercept[i]);
         }
         store_rows(dx + index, step, values);
     });
-    zero_behind(at, rows, there, tile_rows, channels, dx);
+    zero_behind(at, rows, valid, tile_rows, channels, dx);
 }
 
-#define GRADIENT_APPLY(NAME, T, MASK)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                                            \
-        NAME(int rows, int channels, int tile_rows, const T* x, const float* affine, const float* batch,              \
-             const T* dy, const float* d_affine, T* dx, const int* images, int rows_each) {                           \
-        gradient_apply<T, MASK>(rows, channels, tile_rows, x, affine, batch, dy, d_affine, dx, images, rows_each);    \
+#define GRADIENT_APPLY(NAME, T, MASK)                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                            \
+        NAME(int rows, int channels, int tile_rows, int rows_each, const T* x, const float* affine,   \
+             const float* batch, const T* dy, const float* d_affine, const int* images, T* dx) {      \
+        gradient_apply<T, MASK>(rows, channels, tile_rows, rows_each, x, affine, batch, dy, d_affine, \
+                                images, dx);                                                          \
     }
 
 GRADIENT_APPLY(batchnorm_gradient_apply_bf16, bf16, NONE)

@@ -1,5 +1,6 @@
-// Sums, maxima and first maxima over a warp or a block, as the loss kernels, the class prior and Sinkhorn use them.
-// The order of every sum is fixed by thread numbers alone, so the result has the same bits in every run.
+// Sums, maxima and first maxima over a warp or a block, as the loss kernels, the class prior and Sinkhorn use
+// them. The order of every sum is fixed by thread numbers alone, so the result has the same bits in every
+// run.
 #pragma once
 #include "common.cuh"
 
@@ -7,18 +8,20 @@ __device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000);
 
 __device__ __forceinline__ double warp_sum(double value) {
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
     return value;
 }
 
 __device__ __forceinline__ int warp_sum(int value) {
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
     return value;
 }
 
-// Sum and maximum over a block of WARPS full warps, the same value in every thread; `scratch` holds WARPS values and may be
-// used again at once.
+// Sum and maximum over a block of WARPS full warps, the same value in every thread; `scratch` holds WARPS
+// values and may be used again at once.
 template <int WARPS, typename T> __device__ __forceinline__ T block_sum(T value, T* scratch) {
     value = warp_sum(value);
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
@@ -41,18 +44,14 @@ template <int WARPS> __device__ __forceinline__ float block_max(float value, flo
     return most;
 }
 
-// The first position of the largest value of a row, by one warp; every lane returns it. As the CPU decides: a NaN is never
-// larger, and nothing is larger than a NaN that stands first.
-struct Largest {
+// A largest value and its first position.
+struct Argmax {
     float value;
     int at;
 };
 
-// The same among the classes of `set` alone, where a NaN is larger than nothing: {-inf, none} if there is no other.
-__device__ __forceinline__ Largest warp_first_largest_of(const float* row, const u8* set, int classes, int lane) {
-    Largest best = {-infinity(), 0x7fffffff};
-    for (int k = lane; k < classes; k += 32)
-        if (set[k] != 0 && row[k] > best.value) best = {row[k], k};
+// The largest of the lanes' values, the first where equal, in every lane.
+__device__ __forceinline__ Argmax warp_argmax(Argmax best) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
         const float value = __shfl_xor_sync(0xffffffffu, best.value, distance);
@@ -62,20 +61,26 @@ __device__ __forceinline__ Largest warp_first_largest_of(const float* row, const
     return best;
 }
 
-__device__ __forceinline__ Largest warp_first_largest(const float* row, int classes, int lane) {
-    Largest best = {-infinity(), 0x7fffffff};
+// The largest value of a row and its first position, by one warp; every lane returns it. As the CPU decides:
+// a NaN is never larger, and nothing is larger than a NaN that stands first.
+__device__ __forceinline__ Argmax warp_argmax(const float* row, int classes, int lane) {
+    Argmax best = {-infinity(), 0x7fffffff};
     for (int k = lane; k < classes; k += 32) {
         const float value = row[k];
         if (value > best.value || k == 0) best = {value, k};
     }
-    // Lane 0 keeps a NaN of position 0, against which no comparison succeeds: then that position is the answer.
+    // Lane 0 keeps a NaN of position 0, against which no comparison succeeds: then that position is the
+    // answer.
     const float first = __shfl_sync(0xffffffffu, best.value, 0);
     if (first != first) return {first, 0};
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const float value = __shfl_xor_sync(0xffffffffu, best.value, distance);
-        const int at = __shfl_xor_sync(0xffffffffu, best.at, distance);
-        if (value > best.value || (value == best.value && at < best.at)) best = {value, at};
-    }
-    return best;
+    return warp_argmax(best);
+}
+
+// The same among the classes of `set` alone, where a NaN is larger than nothing: {-inf, none} if there is no
+// other.
+__device__ __forceinline__ Argmax warp_argmax_among(const float* row, const u8* set, int classes, int lane) {
+    Argmax best = {-infinity(), 0x7fffffff};
+    for (int k = lane; k < classes; k += 32)
+        if (set[k] != 0 && row[k] > best.value) best = {row[k], k};
+    return warp_argmax(best);
 }

@@ -1,13 +1,13 @@
-// Types and small functions that every kernel file shares. No toolkit header is needed: NVRTC alone compiles this.
+// Types and small functions that every kernel file shares. No toolkit header is needed: NVRTC alone compiles
+// this.
 //
-// Activations are stored as bf16 (or as f32 on the checking path) and computed in f32. A kernel that exists for both is a
-// template over the stored type `T`, instantiated by name: `name_bf16`, `name_f32`.
+// Activations are stored as bf16 (or as f32 on the checking path) and computed in f32. A kernel that exists
+// for both is a template over the stored type `T`, instantiated by name: `name_bf16`, `name_f32`.
 #pragma once
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
-typedef unsigned long long u64;
 
 // A bfloat16: the upper half of an f32.
 struct bf16 {
@@ -42,7 +42,7 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float value) { retu
 template <typename T> struct Vector;
 
 template <> struct Vector<bf16> {
-    static const int LEN = 8;
+    static constexpr int LEN = 8;
     static __device__ __forceinline__ void load(const bf16* from, float (&values)[8]) {
         const uint4 raw = *reinterpret_cast<const uint4*>(from);
         const u32 words[4] = {raw.x, raw.y, raw.z, raw.w};
@@ -60,7 +60,7 @@ template <> struct Vector<bf16> {
 };
 
 template <> struct Vector<float> {
-    static const int LEN = 4;
+    static constexpr int LEN = 4;
     static __device__ __forceinline__ void load(const float* from, float (&values)[4]) {
         const float4 raw = *reinterpret_cast<const float4*>(from);
         values[0] = raw.x, values[1] = raw.y, values[2] = raw.z, values[3] = raw.w;
@@ -70,10 +70,12 @@ template <> struct Vector<float> {
     }
 };
 
-// Sum and maximum over the 32 lanes of a warp, the same value in every lane. The order of the additions is fixed.
+// Sum and maximum over the 32 lanes of a warp, the same value in every lane. The order of the additions is
+// fixed.
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
     return value;
 }
 
@@ -87,4 +89,6 @@ __device__ __forceinline__ float warp_max(float value) {
 __device__ __forceinline__ int ceiling_divide(int a, int b) { return (a + b - 1) / b; }
 
 // A step, brought within 0..steps: a kernel cannot refuse one beyond what was uploaded.
-__device__ __forceinline__ int bounded_step(const int* step, int steps) { return min(max(*step, 0), steps - 1); }
+__device__ __forceinline__ int bounded_step(const int* step, int steps) {
+    return min(max(*step, 0), steps - 1);
+}

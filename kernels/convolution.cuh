@@ -1,8 +1,11 @@
-// What all convolution kernels share: the shape, the geometry of forward and data gradient as one gathering of taps,
-// and how pixels are numbered.
+// What all convolution kernels share: the shape, the geometry of forward and data gradient as one gathering
+// of taps, and how pixels are numbered.
 #pragma once
 
 #include "common.cuh"
+
+// Channels (weight gradient: pixels) of a stage of the tensor-core kernels' pipeline.
+constexpr int SLICE = 32;
 
 // x [batch, height, width, in_channels], w [out_channels, kernel, kernel, in_channels],
 // y [batch, out_height, out_width, out_channels]; padding kernel / 2; every tensor below 2^31 elements.
@@ -10,9 +13,9 @@ struct ConvolutionShape {
     int batch, height, width, in_channels, out_channels, kernel, stride, out_height, out_width;
 };
 
-// One direction, down or across, of a gathering: grid position g takes, through its tap i, what lies at
-// g * stride + origin + direction * i of the source, times the weights of tap tap_first + tap_step * i, and is itself
-// position target_first + target_step * g of the target.
+// One direction, down or across, of a gathering: grid position g takes, through its tap i, what lies at g *
+// stride + origin + direction * i of the source, times the weights of tap tap_first + tap_step * i, and is
+// itself position target_first + target_step * g of the target.
 struct Axis {
     int grid, taps;
     int source, stride, origin, direction;
@@ -24,12 +27,23 @@ struct Axis {
         return {out, kernel, in, stride, -(kernel / 2), 1, 0, 1, out, 0, 1};
     }
 
-    // x[i] takes y[o] where i = o stride + k - padding. For i = parity + stride g that holds for every stride-th tap k,
-    // so each parity is a dense gathering of its own, and no zero is multiplied. A parity may have no tap.
+    // x[i] takes y[o] where i = o stride + k - padding. For i = parity + stride g that holds for every
+    // stride-th tap k, so each parity is a dense gathering of its own, and no zero is multiplied. A parity
+    // may have no tap.
     static __device__ __forceinline__ Axis gradient(int in, int out, int kernel, int stride, int parity) {
         const int from = parity + kernel / 2, first = from % stride;
         const int taps = ceiling_divide(kernel - first, stride);
-        return {ceiling_divide(in - parity, stride), taps, out, 1, from / stride, -1, first, stride, in, parity, stride};
+        return {ceiling_divide(in - parity, stride),
+                taps,
+                out,
+                1,
+                from / stride,
+                -1,
+                first,
+                stride,
+                in,
+                parity,
+                stride};
     }
 };
 
@@ -55,22 +69,22 @@ struct Gather {
 
 __device__ __forceinline__ Gather forward_gather(const ConvolutionShape& shape) {
     return {Axis::forward(shape.height, shape.out_height, shape.kernel, shape.stride),
-            Axis::forward(shape.width, shape.out_width, shape.kernel, shape.stride), shape.batch, shape.in_channels,
-            shape.kernel};
+            Axis::forward(shape.width, shape.out_width, shape.kernel, shape.stride), shape.batch,
+            shape.in_channels, shape.kernel};
 }
 
-// Of stride * stride parities, blockIdx.z picks one: the ones with most taps first, so that the long blocks start
-// first.
+// Of stride * stride parities, blockIdx.z picks one: the ones with most taps first, so that the long blocks
+// start first.
 __device__ __forceinline__ Gather gradient_gather(const ConvolutionShape& shape) {
     const int parity = gridDim.z - 1 - blockIdx.z;
     return {Axis::gradient(shape.height, shape.out_height, shape.kernel, shape.stride, parity / shape.stride),
-            Axis::gradient(shape.width, shape.out_width, shape.kernel, shape.stride, parity % shape.stride), shape.batch,
-            shape.out_channels, shape.kernel};
+            Axis::gradient(shape.width, shape.out_width, shape.kernel, shape.stride, parity % shape.stride),
+            shape.batch, shape.out_channels, shape.kernel};
 }
 
-// The rows of a source tile that one thread copies: where each lies for tap (0, 0), and as a bit a tap, whether that
-// tap is inside the image. Bits cost one register a row; bounds checked anew at every step would cost an instruction or
-// two a copy in the inner loop.
+// The rows of a source tile that one thread copies: where each lies for tap (0, 0), and as a bit a tap,
+// whether that tap is inside the image. Bits cost one register a row; bounds checked anew at every step would
+// cost an instruction or two a copy in the inner loop.
 template <int ROWS> struct SourceRows {
     int offset[ROWS];
     u32 inside[ROWS];
@@ -98,8 +112,8 @@ template <int ROWS> struct SourceRows {
     }
 };
 
-// Walks the summed index: taps inside, slices of channels outside, so that neighbouring taps, which read nearly the
-// same pixels, follow each other while those are still in the L1 cache.
+// Walks the summed index: taps inside, slices of channels outside, so that neighbouring taps, which read
+// nearly the same pixels, follow each other while those are still in the L1 cache.
 struct Cursor {
     int r = 0, s = 0, channel = 0;
 
@@ -125,8 +139,8 @@ struct Cursor {
     }
 };
 
-// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the constant's
-// three digits (images, rows, columns) are added with at most one carry each.
+// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the
+// constant's three digits (images, rows, columns) are added with at most one carry each.
 struct Pixel {
     int index, image, row, column;
 

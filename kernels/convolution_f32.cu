@@ -1,22 +1,29 @@
-// Convolution in f32 without tensor cores, for checking: forward, gradient of the input, gradient of the weights.
+// Convolution in f32 without tensor cores, for checking: forward, gradient of the input, gradient of the
+// weights.
 //
 // Formulas, tensors (all f32 here), statistics, partial sums and parities as in convolution_forward.cu,
 // convolution_data_gradient.cu and convolution_weight_gradient.cu; any number of channels.
 //
-// Tiles of 64 x 64, 256 threads, 16 values deep, sixteen sums a thread: 8.5 KB of static shared memory (forward with
-// the statistics' tile 25.5 KB), at most 73 registers. A step is 256 FMA a thread against 32 loads from shared memory
-// of 16 bytes; the weights of the data gradient are read with a stride. It is meant to be plain, not to be fast.
+// Tiles of 64 x 64, 256 threads, 16 values deep, sixteen sums a thread: 8.5 KB of static shared memory
+// (forward with the statistics' tile 25.5 KB), at most 73 registers. A step is 256 FMA a thread against 32
+// loads from shared memory of 16 bytes; the weights of the data gradient are read with a stride. It is meant
+// to be plain, not to be fast.
 //
 // Deterministic: a value is one sum in one order; shares as in convolution_weight_gradient.cu.
 #include "convolution.cuh"
 
-static const int TILE = 64, SLICE = 16, THREADS = 256;
+// Rows and columns of a tile.
+constexpr int TILE = 64;
+// Values of a step along the summed index.
+constexpr int DEPTH = 16;
+// Threads of a block.
+constexpr int THREADS = 256;
 
-// The 64 x 64 tile of a block's product, sixteen values a thread, and the two slices it is made from. A thread holds
-// rows 4 (thread / 16).. and columns 4 (thread % 16)...
+// The 64 x 64 tile of a block's product, sixteen values a thread, and the two slices it is made from. A
+// thread holds rows 4 (thread / 16).. and columns 4 (thread % 16)...
 struct Tile {
-    float (&a)[SLICE][TILE + 4];
-    float (&b)[SLICE][TILE + 4];
+    float (&a)[DEPTH][TILE + 4];
+    float (&b)[DEPTH][TILE + 4];
     float c[4][4];
 
     __device__ __forceinline__ static int row(int i) { return threadIdx.x / 16 * 4 + i; }
@@ -26,7 +33,7 @@ struct Tile {
     __device__ __forceinline__ void add() {
         __syncthreads();
 #pragma unroll
-        for (int k = 0; k < SLICE; ++k) {
+        for (int k = 0; k < DEPTH; ++k) {
             const float4 left = *reinterpret_cast<const float4*>(&a[k][row(0)]);
             const float4 right = *reinterpret_cast<const float4*>(&b[k][column(0)]);
             const float l[4] = {left.x, left.y, left.z, left.w}, r[4] = {right.x, right.y, right.z, right.w};
@@ -39,10 +46,11 @@ struct Tile {
     }
 };
 
-// Of every column of the tile, over its first `rows` rows: the sum and the sum of squared deviations from the tile's
-// mean, into out[0][column] and out[1][column], `width` apart, for the columns below `columns`. A quarter of the
-// threads each takes every fourth row downwards; then the quarters are added in order.
-__device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, float* out, int columns, int width) {
+// Of every column of the tile, over its first `rows` rows: the sum and the sum of squared deviations from the
+// tile's mean, into out[0][column] and out[1][column], `width` apart, for the columns below `columns`. A
+// quarter of the threads each takes every fourth row downwards; then the quarters are added in order.
+__device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, float* out, int columns,
+                                                int width) {
     __shared__ float values[TILE][TILE], sums[4][TILE];
 #pragma unroll
     for (int i = 0; i < 4; ++i)
@@ -65,29 +73,31 @@ __device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, floa
     }
 }
 
-// target = (or +=) the gathering of `source` with w; see convolution_product.cuh, of which this is the plain form. The
-// summed index runs over (tap, channel) without padding, so that three channels cost no more than their share.
+// target = (or +=) the gathering of `source` with w; see convolution_product.cuh, of which this is the plain
+// form. The summed index runs over (tap, channel) without padding, so that three channels cost no more than
+// their share.
 template <bool FORWARD>
-__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, const float* source,
-                                               const float* w, float* target, int width, bool accumulate,
-                                               float* statistics) {
-    __shared__ __align__(16) float a[SLICE][TILE + 4], b[SLICE][TILE + 4];
+__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape,
+                                               bool accumulate, int width, const float* source,
+                                               const float* w, float* target, float* statistics) {
+    __shared__ __align__(16) float a[DEPTH][TILE + 4], b[DEPTH][TILE + 4];
     const int tiles = ceiling_divide(width, TILE);
     const int base = blockIdx.x / tiles * TILE, first = blockIdx.x % tiles * TILE;
     if (base >= gather.points()) return;
 
-    const int line = threadIdx.x / SLICE, k = threadIdx.x % SLICE;
-    const SourceRows<4> rows(gather, base + line, THREADS / SLICE);
+    const int line = threadIdx.x / DEPTH, k = threadIdx.x % DEPTH;
+    const SourceRows<4> rows(gather, base + line, THREADS / DEPTH);
     Tile tile = {a, b, {}};
     const int length = gather.taps() * gather.channels;
-    for (int at = 0; at < length; at += SLICE) {
+    for (int at = 0; at < length; at += DEPTH) {
         const int number = (at + k) / gather.channels, channel = (at + k) % gather.channels;
         const bool present = at + k < length;
-        const Cursor cursor = {number / max(gather.columns.taps, 1), number % max(gather.columns.taps, 1), channel};
+        const Cursor cursor = {number / max(gather.columns.taps, 1), number % max(gather.columns.taps, 1),
+                               channel};
         const int offset = cursor.offset(gather), bit = cursor.bit(gather), tap = cursor.weight(gather);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-            const int row = line + i * (THREADS / SLICE), n = first + row;
+            const int row = line + i * (THREADS / DEPTH), n = first + row;
             const bool inside = present && (rows.inside[i] >> bit & 1);
             a[k][row] = inside ? source[rows.offset[i] + offset] : 0.0f;
             const int out = FORWARD ? n : channel, in = FORWARD ? channel : n;
@@ -109,40 +119,46 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
     }
     if constexpr (FORWARD)
         if (statistics)
-            tile_statistics(tile, rows_here, statistics + base / TILE * 2 * width + first, width - first, width);
+            tile_statistics(tile, rows_here, statistics + base / TILE * 2 * width + first, width - first,
+                            width);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution_forward_f32(ConvolutionShape shape, const float* x, const float* w, float* y, float* statistics) {
-    gather_product<true>(forward_gather(shape), shape, x, w, y, shape.out_channels, false, statistics);
+    convolution_forward_f32(ConvolutionShape shape, const float* x, const float* w, float* y,
+                            float* statistics) {
+    gather_product<true>(forward_gather(shape), shape, false, shape.out_channels, x, w, y, statistics);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution_data_gradient_f32(ConvolutionShape shape, const float* dy, const float* w, float* dx, int accumulate) {
-    gather_product<false>(gradient_gather(shape), shape, dy, w, dx, shape.in_channels, accumulate, nullptr);
+    convolution_data_gradient_f32(ConvolutionShape shape, int accumulate, const float* dy, const float* w,
+                                  float* dx) {
+    gather_product<false>(gradient_gather(shape), shape, accumulate, shape.in_channels, dy, w, dx, nullptr);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    convolution_weight_gradient_f32(ConvolutionShape shape, const float* x, const float* dy, float* partials,
-                                    int share) {
-    __shared__ __align__(16) float a[SLICE][TILE + 4], b[SLICE][TILE + 4];
-    const int columns = shape.kernel * shape.kernel * shape.in_channels, tiles = ceiling_divide(columns, TILE);
+    convolution_weight_gradient_f32(ConvolutionShape shape, int share, const float* x, const float* dy,
+                                    float* partials) {
+    __shared__ __align__(16) float a[DEPTH][TILE + 4], b[DEPTH][TILE + 4];
+    const int columns = shape.kernel * shape.kernel * shape.in_channels,
+              tiles = ceiling_divide(columns, TILE);
     const int first_out = blockIdx.x / tiles * TILE, first_column = blockIdx.x % tiles * TILE;
     const int start = blockIdx.y * share;
     const int end = min(start + share, shape.batch * shape.out_height * shape.out_width);
 
     const int line = threadIdx.x / TILE, out = first_out + threadIdx.x % TILE;
     const int column = first_column + threadIdx.x % TILE, tap = column / shape.in_channels;
-    const int tap_row = tap / shape.kernel - shape.kernel / 2, tap_column = tap % shape.kernel - shape.kernel / 2;
+    const int tap_row = tap / shape.kernel - shape.kernel / 2,
+              tap_column = tap % shape.kernel - shape.kernel / 2;
     Tile tile = {a, b, {}};
-    for (int at = start; at < end; at += SLICE) {
+    for (int at = start; at < end; at += DEPTH) {
 #pragma unroll
-        for (int i = 0; i < SLICE * TILE / THREADS; ++i) {
+        for (int i = 0; i < DEPTH * TILE / THREADS; ++i) {
             const int k = line + i * (THREADS / TILE);
             const Pixel pixel = Pixel::at(shape, at + k);
             const bool present = pixel.index < end;
             const int y = pixel.row * shape.stride + tap_row, z = pixel.column * shape.stride + tap_column;
-            const bool inside = present && column < columns && (u32)y < (u32)shape.height && (u32)z < (u32)shape.width;
+            const bool inside =
+                present && column < columns && (u32)y < (u32)shape.height && (u32)z < (u32)shape.width;
             a[k][threadIdx.x % TILE] =
                 present && out < shape.out_channels ? dy[pixel.index * shape.out_channels + out] : 0.0f;
             b[k][threadIdx.x % TILE] =
@@ -152,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
         tile.add();
     }
-    float* to = partials + (u64)blockIdx.y * shape.out_channels * columns;
+    float* to = partials + (size_t)blockIdx.y * shape.out_channels * columns;
 #pragma unroll
     for (int i = 0; i < 4; ++i)
 #pragma unroll

@@ -1,23 +1,34 @@
-// Convolution of few channels (the first layer), forward and gradient of the weights, on the tensor cores. It has no
-// data gradient: nothing is learned below it.
+// Convolution of few channels (the first layer), forward and gradient of the weights, on the tensor cores. It
+// has no data gradient: nothing is learned below it.
 //
 //   y[p, n] = sum over k of patch[p, k] w[n, k]          dw[n, k] = sum over p of dy[p, n] patch[p, k]
 //
-// k = (r, s, c) flattened, kernel^2 Cin <= 32 values (27 of a colour image), one step of the tensor cores filled up
-// with zeros. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y and dy [images, OH, OW, Cout] bf16, Cout a
-// multiple of 8; dw, partial sums [shares, Cout, kernel^2 Cin] and `statistics` f32, as in convolution_forward.cu and
-// convolution_weight_gradient.cu.
+// k = (r, s, c) flattened, kernel^2 Cin <= 32 values (27 of a colour image), one step of the tensor cores
+// filled up with zeros. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y and dy [images, OH, OW, Cout]
+// bf16, Cout a multiple of 8; dw, partial sums [shares, Cout, kernel^2 Cin] and `statistics` f32, as in
+// convolution_forward.cu and convolution_weight_gradient.cu.
 //
-// A pixel has 6 bytes, too few for cp.async: a warp gathers patches, one pixel at a time and a value a lane, from lines
-// that the L1 cache holds.
+// A pixel has 6 bytes, too few for cp.async: a warp gathers patches, one pixel at a time and a value a lane,
+// from lines that the L1 cache holds.
 //
-// forward          grid [ceil(pixels / 128) * ceil(Cout / 64)], 256 threads, 18 KB dynamic shared memory, 76 registers
-// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers (sm_86); 128 pixels a step
+// forward          grid [ceil(pixels / 128) * ceil(Cout / 64)], 256 threads, 18 KB of shared, 76 registers
+// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers; 128 pixels a step
 //
-// Cost: 2 pixels Cout kernel^2 Cin FLOPs, 26 FLOP a byte at 64 channels: bound by writing y, or reading dy (prediction;
-// in forward the instructions are close, about 1,400 a warp and tile against 16 KB of y). Deterministic: as the other
-// convolutions.
+// Cost: 2 pixels Cout kernel^2 Cin FLOPs, 26 FLOP a byte at 64 channels: bound by writing y, or reading dy
+// (prediction; in forward the instructions are close, about 1,400 a warp and tile against 16 KB of y).
+// Deterministic: as the other convolutions.
 #include "convolution_product.cuh"
+
+// Values of the largest patch of a pixel.
+constexpr int PATCH = 32;
+// Threads of a block.
+constexpr int THREADS = 256;
+// Pixels and channels of a tile of the forward pass.
+constexpr int ROWS = 128;
+constexpr int COLUMNS = 64;
+// Channels of a tile of the weight gradient, and pixels of a step.
+constexpr int WEIGHT_ROWS = 64;
+constexpr int WEIGHT_PIXELS = 128;
 
 // Where in the patch of a pixel this lane's element lies: k = (tap row, tap column, channel) = lane.
 struct PatchElement {
@@ -33,12 +44,12 @@ struct PatchElement {
     }
 };
 
-// Lays the patches of ROWS pixels from `first` on into a tile [ROWS][32], zeros outside the image, after the last
-// element and from pixel `end` on. A warp takes neighbouring pixels, a lane one element of each, so that all but the
-// two comparisons with the image's edges is the same for the whole warp.
+// Lays the patches of ROWS pixels from `first` on into a tile [ROWS][32], zeros outside the image, after the
+// last element and from pixel `end` on. A warp takes neighbouring pixels, a lane one element of each, so that
+// all but the two comparisons with the image's edges is the same for the whole warp.
 template <int ROWS, int THREADS>
-__device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& shape, const PatchElement& element,
-                                            const bf16* x, int first, int end) {
+__device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& shape,
+                                            const PatchElement& element, const bf16* x, int first, int end) {
     const int SHARE = ROWS / (THREADS / 32), lane = threadIdx.x % 32, row = threadIdx.x / 32 * SHARE;
     const Pixel start = Pixel::at(shape, first + row);
     const int line_end = shape.out_width * shape.stride, image_end = shape.out_height * shape.stride;
@@ -47,7 +58,8 @@ __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& sh
     bf16 values[SHARE];
 #pragma unroll
     for (int i = 0; i < SHARE; ++i) {
-        const bool inside = element.present & (start.index + i < end) & ((u32)(y + element.row) < (u32)shape.height) &
+        const bool inside = element.present & (start.index + i < end) &
+                            ((u32)(y + element.row) < (u32)shape.height) &
                             ((u32)(z + element.column) < (u32)shape.width);
         values[i].bits = 0;
         if (inside) values[i] = x[from];
@@ -64,9 +76,11 @@ __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& sh
         *reinterpret_cast<bf16*>(tile + Swizzled<32>::at(row + i, lane / 8) + lane % 8 * 2) = values[i];
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3)
-    convolution_stem_forward(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {
-    typedef Product<128, 64, 32, 4, 2, true, true> P;
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+    convolution_stem_forward(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y,
+                             float* statistics) {
+    typedef Product<ROWS, COLUMNS, PATCH, 4, 2, true, true> P;
+    static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];
     const int tiles = ceiling_divide(shape.out_channels, P::N);
     const int base = blockIdx.x / tiles * P::M, first = blockIdx.x % tiles * P::N;
@@ -76,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     const int length = shape.kernel * shape.kernel * shape.in_channels;
     u8* weights = shared + P::A_BYTES;
 #pragma unroll
-    for (int i = 0; i < P::N * 32 / P::THREADS; ++i) {
+    for (int i = 0; i < P::N * PATCH / P::THREADS; ++i) {
         const int row = threadIdx.x / 32 + i * (P::THREADS / 32), k = threadIdx.x % 32;
         bf16 value = {0};
         if (k < length && first + row < shape.out_channels) value = w[(first + row) * length + k];
@@ -87,12 +101,14 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     product.clear();
     product.add(shared_address(shared), shared_address(weights));
     __syncthreads();
-    finish(product, shared, gather, y, base, first, shape.out_channels, false, statistics);
+    finish(product, shared, gather, base, first, shape.out_channels, false, y, statistics);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 3)
-    convolution_stem_weight_gradient(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {
-    typedef Product<64, 32, 128, 4, 2, false, false> P;
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
+    convolution_stem_weight_gradient(ConvolutionShape shape, int share, const bf16* x, const bf16* dy,
+                                     float* partials) {
+    typedef Product<WEIGHT_ROWS, PATCH, WEIGHT_PIXELS, 4, 2, false, false> P;
+    static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];
     u8* patches = shared + P::A_BYTES;
     const int first_out = blockIdx.x * P::M, pixels = shape.batch * shape.out_height * shape.out_width;
@@ -118,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     }
 
     const int length = shape.kernel * shape.kernel * shape.in_channels;
-    float* to = partials + (u64)blockIdx.y * shape.out_channels * length;
+    float* to = partials + (size_t)blockIdx.y * shape.out_channels * length;
     product.each_row([&](int row, auto each_pair) {
         if (first_out + row >= shape.out_channels) return;
         float* line = to + (first_out + row) * length;

@@ -2,53 +2,69 @@
 //
 //   dw[n, r, s, c] = sum over the pixels p of all images of dy[p, n] x[p stride + (r, s) - padding, c]
 //
-// with zeros outside the image; x [images, H, W, Cin], dy [images, OH, OW, Cout] bf16, channels multiples of 8; dw
-// [Cout, kernel, kernel, Cin] f32, overwritten. A product with M = Cout, N = (r, s, c) flattened, so that no tap leaves
-// a tile half empty, and K = the pixels: both operands lie with the summed index along rows, so ldmatrix transposes
-// both.
+// with zeros outside the image; x [images, H, W, Cin], dy [images, OH, OW, Cout] bf16, channels multiples of
+// 8; dw [Cout, kernel, kernel, Cin] f32, overwritten. A product with M = Cout, N = (r, s, c) flattened, so
+// that no tap leaves a tile half empty, and K = the pixels: both operands lie with the summed index along
+// rows, so ldmatrix transposes both.
 //
-// K is long and M x N small: blockIdx.y takes a share of the pixels and writes its own partial sum [Cout, kernel^2 Cin]
-// in f32, or dw itself where there is one share; convolution_sum_partials adds them.
+// K is long and M x N small: blockIdx.y takes a share of the pixels and writes its own partial sum [Cout,
+// kernel^2 Cin] in f32, or dw itself where there is one share; convolution_sum_partials adds them.
 //
 // Launch: grid [ceil(Cout / rows) * ceil(kernel^2 Cin / columns), shares].
-// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks an SM  FLOP a byte loaded into shared memory
+// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks an SM  FLOP a byte copied
 // 128 x 128  256      3       48 KB             126                2             64
 //  64 x 192  256      3       48 KB             124                2             48
 //  64 x 64   128      4       32 KB              99                3             32
 //  32 x 128  128      4       40 KB             108                2             26
 // A stage is 32 pixels.
 //
-// Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is asked for once for every tile of
-// columns, x once for every tile of rows and tap; partial sums add 8 bytes a weight and share. Predicted limit on an
-// RTX 3090: the tensor cores.
+// Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is asked for once for every
+// tile of columns, x once for every tile of rows and tap; partial sums add 8 bytes a weight and share.
+// Predicted limit on an RTX 3090: the tensor cores.
 //
-// Deterministic: a share is cut by shape and multiprocessors alone, summed in one order, and the partial sums are added
-// in one.
+// Deterministic: a share is cut by shape and multiprocessors alone, summed in one order, and the partial sums
+// are added in one.
 #include "convolution.cuh"
 #include "tile.cuh"
 
+// Where a tap looks from a pixel, in 16 bits each to save registers.
+struct Tap {
+    // A row that is inside no image, from whatever pixel.
+    static constexpr int OUTSIDE = -32768;
+
+    int packed;
+
+    Tap() = default;
+    __device__ __forceinline__ Tap(int row, int column) : packed(row << 16 | (column & 0xffff)) {}
+    __device__ __forceinline__ int row() const { return packed >> 16; }
+    __device__ __forceinline__ int column() const { return (short)packed; }
+};
+
 // partial[blockIdx.y] = the part of dw that this block's share of the pixels gives, for the tile blockIdx.x.
 template <class P, int STAGES>
-__device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, const bf16* x, const bf16* dy,
-                                                float* partials, int share) {
+__device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, int share, const bf16* x,
+                                                const bf16* dy, float* partials) {
     extern __shared__ __align__(128) u8 shared[];
     const int columns = shape.kernel * shape.kernel * shape.in_channels;
     const int tiles = ceiling_divide(columns, P::N);
     const int first_out = blockIdx.x / tiles * P::M, first_column = blockIdx.x % tiles * P::N;
     const int pixels = shape.batch * shape.out_height * shape.out_width;
 
-    // Eight lanes copy 128 neighbouring bytes of a pixel; a thread's columns, and with them their taps, never change.
-    const int LINES = P::THREADS / 8, ROWS = P::K / LINES, A_COLUMNS = (P::M + 63) / 64, B_COLUMNS = P::N / 64;
+    // Eight lanes copy 128 neighbouring bytes of a pixel; a thread's columns, and with them their taps, never
+    // change.
+    const int LINES = P::THREADS / 8, ROWS = P::K / LINES, A_COLUMNS = (P::M + 63) / 64,
+              B_COLUMNS = P::N / 64;
     static_assert(P::K % (P::THREADS / 8) == 0 && P::N % 64 == 0, "every thread copies as much");
     const int line = threadIdx.x / 8, chunk = threadIdx.x % 8;
-    // A column's tap, row above column in 16 bits each to save registers, and its elements from the pixel's first.
-    int tap[B_COLUMNS], tap_offset[B_COLUMNS];
+    Tap tap[B_COLUMNS];
+    // A column's elements from the pixel's first.
+    int tap_offset[B_COLUMNS];
 #pragma unroll
     for (int i = 0; i < B_COLUMNS; ++i) {
         const int column = first_column + (chunk + 8 * i) * 8, number = column / shape.in_channels;
-        const int row = number / shape.kernel - shape.kernel / 2, across = number % shape.kernel - shape.kernel / 2;
-        // Past the last column: a row that is inside no image.
-        tap[i] = (column < columns ? row : -32768) << 16 | (across & 0xffff);
+        const int row = number / shape.kernel - shape.kernel / 2,
+                  across = number % shape.kernel - shape.kernel / 2;
+        tap[i] = Tap(column < columns ? row : Tap::OUTSIDE, across);
         tap_offset[i] = (row * shape.width + across) * shape.in_channels + column % shape.in_channels;
     }
     const int start = blockIdx.y * share, end = min(start + share, pixels);
@@ -57,10 +73,8 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
     for (int r = 0; r < ROWS; ++r) pixel[r] = Pixel::at(shape, start + line + r * LINES);
     const Pixel slice = Pixel::at(shape, P::K);
 
-    const u32 tiles_at = shared_address(shared);
-    const int STAGE_BYTES = P::A_BYTES + P::B_BYTES;
-    auto copy = [&](int stage) {
-        const u32 a_tile = tiles_at + stage * STAGE_BYTES, b_tile = a_tile + P::A_BYTES;
+    auto copy = [&](u32 a_tile) {
+        const u32 b_tile = a_tile + P::A_BYTES;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
             const int row = line + r * LINES;
@@ -69,7 +83,8 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
             for (int i = 0; i < A_COLUMNS; ++i) {
                 const int out = first_out + (chunk + 8 * i) * 8;
                 if (P::M % 64 == 0 || chunk + 8 * i < P::M / 8)
-                    copy_async(a_tile + P::A::at(row, chunk + 8 * i), dy + pixel[r].index * shape.out_channels + out,
+                    copy_async(a_tile + P::A::at(row, chunk + 8 * i),
+                               dy + pixel[r].index * shape.out_channels + out,
                                present & (out < shape.out_channels));
             }
             const int y = pixel[r].row * shape.stride, z = pixel[r].column * shape.stride;
@@ -77,8 +92,8 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
                 x + ((pixel[r].image * shape.height + y) * shape.width + z) * shape.in_channels;
 #pragma unroll
             for (int i = 0; i < B_COLUMNS; ++i) {
-                const bool row_inside = (u32)(y + (tap[i] >> 16)) < (u32)shape.height;
-                const bool column_inside = (u32)(z + (short)tap[i]) < (u32)shape.width;
+                const bool row_inside = (u32)(y + tap[i].row()) < (u32)shape.height;
+                const bool column_inside = (u32)(z + tap[i].column()) < (u32)shape.width;
                 copy_async_cached(b_tile + P::B::at(row, chunk + 8 * i), from + tap_offset[i],
                                   present & row_inside & column_inside);
             }
@@ -89,37 +104,24 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, c
     P product;
     product.clear();
     const int steps = ceiling_divide(end - start, P::K);
-#pragma unroll
-    for (int stage = 0; stage < STAGES - 1; ++stage) {
-        if (stage < steps) copy(stage);
-        commit_copies();
-    }
-    int reading = 0, writing = STAGES - 1;
-    for (int step = 0; step < steps; ++step) {
-        wait_for_copies<STAGES - 2>();
-        __syncthreads();
-        if (step + STAGES - 1 < steps) copy(writing);
-        commit_copies();
-        const u32 a_tile = tiles_at + reading * STAGE_BYTES;
-        product.add(a_tile, a_tile + P::A_BYTES);
-        reading = reading + 1 == STAGES ? 0 : reading + 1;
-        writing = writing + 1 == STAGES ? 0 : writing + 1;
-    }
+    multiply_pipelined<STAGES>(product, shared_address(shared), steps, copy);
 
-    float* out = partials + (u64)blockIdx.y * shape.out_channels * columns;
+    float* out = partials + (size_t)blockIdx.y * shape.out_channels * columns;
     product.each_row([&](int row, auto each_pair) {
         if (first_out + row >= shape.out_channels) return;
         float* line = out + (first_out + row) * columns + first_column;
         each_pair([&](int column, float low, float high) {
-            if (first_column + column < columns) *reinterpret_cast<float2*>(line + column) = make_float2(low, high);
+            if (first_column + column < columns)
+                *reinterpret_cast<float2*>(line + column) = make_float2(low, high);
         });
     });
 }
 
-#define WEIGHT_GRADIENT(NAME, M, N, WARPS_M, WARPS_N, STAGES, BLOCKS)                                                  \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N, BLOCKS)                                       \
-        NAME(ConvolutionShape shape, const bf16* x, const bf16* dy, float* partials, int share) {                      \
-        weight_gradient<Product<M, N, 32, WARPS_M, WARPS_N, false, false>, STAGES>(shape, x, dy, partials, share);     \
+#define WEIGHT_GRADIENT(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                  \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                \
+        NAME(ConvolutionShape shape, int share, const bf16* x, const bf16* dy, float* partials) {       \
+        weight_gradient<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, false, false>, STAGES>( \
+            shape, share, x, dy, partials);                                                             \
     }
 
 WEIGHT_GRADIENT(convolution_weight_gradient_128x128, 128, 128, 2, 4, 3, 2)
@@ -127,17 +129,21 @@ WEIGHT_GRADIENT(convolution_weight_gradient_64x192, 64, 192, 2, 4, 3, 2)
 WEIGHT_GRADIENT(convolution_weight_gradient_64x64, 64, 64, 2, 2, 4, 3)
 WEIGHT_GRADIENT(convolution_weight_gradient_32x128, 32, 128, 1, 4, 4, 2)
 
-// out[i] = sum over s of partials[s][i], s in steps of blockDim.y and those sums in order. Block [32, groups]; a thread
-// sums four neighbours; `len` is a multiple of 4.
-extern "C" __global__ void __launch_bounds__(256)
-    convolution_sum_partials(const float* partials, int splits, int len, float* out) {
-    __shared__ float4 sums[8][32];
-    const int at = (blockIdx.x * 32 + threadIdx.x) * 4;
+// Groups of a block of convolution_sum_partials at most, and values that a thread sums.
+constexpr int SUM_GROUPS = 8;
+constexpr int SUM_VALUES = 4;
+
+// out[i] = sum over s of partials[s][i], s in steps of blockDim.y and those sums in order. Block [32,
+// groups]; a thread sums SUM_VALUES neighbours, of which `len` is a multiple.
+extern "C" __global__ void __launch_bounds__(32 * SUM_GROUPS)
+    convolution_sum_partials(int splits, int len, const float* partials, float* out) {
+    __shared__ float4 sums[SUM_GROUPS][32];
+    const int at = (blockIdx.x * 32 + threadIdx.x) * SUM_VALUES;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (at < len)
 #pragma unroll 4
         for (int s = threadIdx.y; s < splits; s += blockDim.y) {
-            const float4 part = *reinterpret_cast<const float4*>(partials + (u64)s * len + at);
+            const float4 part = *reinterpret_cast<const float4*>(partials + (size_t)s * len + at);
             sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
         }
     sums[threadIdx.y][threadIdx.x] = sum;

@@ -2,25 +2,29 @@
 //
 //   Y = X W^T + b        dX = dY W        dW = dY^T X        db = sum over the rows of dY
 //
-// X [R][D], parameters = [W [K][D]; b [K]], Y and dY [R][K], dX [R][D], d_parameters = [dW; db]. Any R, D and K; only the
-// buffers' starts are aligned, so operands are read four bytes a lane, a warp's 32 lanes side by side.
-//
-// All three products are one: C [m][n] = sum_k A [m][k] B [k][n], in tiles of 32 x 32. A block of 256 threads keeps 32 k
-// of A and B in shared memory while the next 32 are on their way into registers; a thread sums 2 x 2 elements. db is a column
-// more of dW: the product of dY^T with a column of ones.
-// Shared memory 2 x 32 x 34 floats = 8.5 KB; below 50 registers a thread, so five blocks a multiprocessor. The 34: pairs stay 8-byte aligned, and transposing stores meet two to a
-// bank, not 32.
-// FLOPs 2 R D K each; bytes from L2: each operand once for every 32 of the other's lines. Forward of 512 x 512 x 100: 64
-// blocks, 52 MFLOP, 1.5 MB at least and 7.5 MB from L2, small next to a convolution, so no tensor cores and no loss of digits.
-// Deterministic: one thread sums an element over k in order; where dW's rows are split over blockIdx.z, the parts are
-// added in order by linear_sum.
+// Tensors: X [R][D], parameters = [W [K][D]; b [K]], Y and dY [R][K], dX [R][D], d_parameters = [dW; db]. Any
+//   R, D and K; only the buffers' starts are aligned, so operands are read four bytes a lane, a warp's 32
+//   lanes side by side.
+// Launch: all three products are one, C [m][n] = sum_k A [m][k] B [k][n], in tiles of 32 x 32. A block of 256
+//   threads keeps 32 k of A and B in shared memory while the next 32 are on their way into registers; a
+//   thread sums 2 x 2 elements. db is a column more of dW: the product of dY^T with a column of ones. Shared
+//   memory 2 x 32 x 34 floats = 8.5 KB; below 50 registers a thread, so five blocks a multiprocessor. The 34:
+//   pairs stay 8-byte aligned, and transposing stores meet two to a bank, not 32.
+// Cost: 2 R D K FLOPs each; bytes from L2: each operand once for every 32 of the other's lines. Forward of
+//   512 x 512 x 100: 64 blocks, 52 MFLOP, 1.5 MB at least and 7.5 MB from L2, small next to a convolution, so
+//   no tensor cores and no loss of digits.
+// Deterministic: one thread sums an element over k in order; where dW's rows are split over blockIdx.z, the
+//   parts are added in order by linear_sum.
 #include "common.cuh"
 
-static const int TILE = 32;
-static const int PITCH = TILE + 2;
-static const int THREADS = 256;
+// Rows and columns of a tile.
+constexpr int TILE = 32;
+// Threads of a block.
+constexpr int THREADS = 256;
+// Floats from row to row of a tile in shared memory.
+constexpr int PITCH = TILE + 2;
 // Elements of a shared tile that a thread brings.
-static const int SHARE = TILE * TILE / THREADS;
+constexpr int SHARE = TILE * TILE / THREADS;
 
 // A matrix [rows][columns] as an operand, element (i, k) at i * along + k or, transposed, at k * along + i.
 template <bool TRANSPOSED, bool ONES> struct Operand {
@@ -59,8 +63,8 @@ template <bool TRANSPOSED, bool ONES> struct Operand {
     }
 };
 
-// Two rows and two columns of sums over k_begin..k_end: rows m0 + 2 (thread / 16) and the next, columns likewise from
-// thread % 16.
+// Two rows and two columns of sums over k_begin..k_end: rows m0 + 2 (thread / 16) and the next, columns
+// likewise from thread % 16.
 template <typename A, typename B>
 __device__ __forceinline__ void product(const A& a, const B& b, int m0, int n0, int k_begin, int k_end,
                                         float (&sums)[2][2]) {
@@ -92,8 +96,8 @@ __device__ __forceinline__ void product(const A& a, const B& b, int m0, int n0, 
 
 // Y = X W^T + b. Grid: ceil(K / 32) x ceil(R / 32).
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear(int rows, int inputs, int outputs, const float* __restrict__ x, const float* __restrict__ parameters,
-           float* __restrict__ y) {
+    linear(int rows, int inputs, int outputs, const float* __restrict__ x,
+           const float* __restrict__ parameters, float* __restrict__ y) {
     const int m0 = blockIdx.y * TILE, n0 = blockIdx.x * TILE;
     const Operand<false, false> a = {x, inputs, rows}, b = {parameters, inputs, outputs};
     float sums[2][2] = {};
@@ -102,7 +106,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const int row = m0 + threadIdx.x / 16 * 2 + i / 2, column = n0 + threadIdx.x % 16 * 2 + i % 2;
-        if (row < rows && column < outputs) y[(size_t)row * outputs + column] = sums[i / 2][i % 2] + bias[column];
+        if (row < rows && column < outputs)
+            y[(size_t)row * outputs + column] = sums[i / 2][i % 2] + bias[column];
     }
 }
 
@@ -122,7 +127,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// [dW; db] over rows z * part_rows..; part z lies at to + z (K D + K). Grid: ceil((D + 1) / 32) x ceil(K / 32) x parts.
+// [dW; db] over rows z * part_rows..; part z lies at to + z (K D + K). Grid: ceil((D + 1) / 32) x ceil(K /
+// 32) x parts.
 extern "C" __global__ void __launch_bounds__(THREADS)
     linear_parameter_gradient(int rows, int inputs, int outputs, int part_rows, const float* __restrict__ x,
                               const float* __restrict__ dy, float* __restrict__ to) {
@@ -142,13 +148,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// to [len] = sum over the parts of partial [parts][len], in order. Grid: ceil(len / 256); block: 256.
+// to [len] = sum over the parts of partials [parts][len], in order. Grid: ceil(len / 256); block: 256.
 extern "C" __global__ void __launch_bounds__(THREADS)
-    linear_sum(int len, int parts, const float* __restrict__ partial, float* __restrict__ to) {
+    linear_sum(int len, int parts, const float* __restrict__ partials, float* __restrict__ to) {
     const int index = blockIdx.x * THREADS + threadIdx.x;
     if (index >= len) return;
     float sum = 0.0f;
 #pragma unroll 4
-    for (int part = 0; part < parts; ++part) sum += partial[(size_t)part * len + index];
+    for (int part = 0; part < parts; ++part) sum += partials[(size_t)part * len + index];
     to[index] = sum;
 }

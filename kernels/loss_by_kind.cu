@@ -1,19 +1,26 @@
-// Losses of one or two views by kind, renewals of confidence rows by rule from one view, and both of the same rows in one launch.
+// Losses of one or two views by kind, disambiguation of confidence rows by rule from one view, and both of
+// the same rows in one launch.
 //
-// The losses are those of loss_row.cuh. A renewal takes p from the logits less the log-prior where there is one:
-//   positive          PRODEN   c <- [c>0] p / sum                Lv et al., "Progressive identification of true labels", ICML 2020
-//   candidates        CC       c <- s p / sum                    Feng et al., "Provably consistent partial-label learning", NeurIPS
-//                                                                2020; SoLar (Wang et al., NeurIPS 2022) as well
-//   leveraged         LW       p / sum over s, and over the rest Wen et al., "Leveraged weighted loss", ICML 2021
-//   activation value  CAVL     one-hot at the first candidate of largest |z - 1| z     Zhang et al., ICLR 2022
-// The softmax over some of the classes is taken from log-probabilities over all, less their own largest: no sum underflows, and a NaN
-// anywhere in the row shows.
+// The losses are those of loss_row.cuh. A disambiguation takes p from the logits less the log-prior where
+// there is one:
+//   positive          PRODEN   c <- [c>0] p / sum
+//   candidates        CC       c <- s p / sum                     SoLar as well
+//   leveraged         LW       p / sum over s, and over the rest
+//   activation value  CAVL     one-hot at the first candidate of largest |z - 1| z
+// The softmax over some of the classes is taken from log-probabilities over all, less their own largest: no
+// sum underflows, and a NaN anywhere in the row shows.
 //
-// Grid B: a block a sample, of one warp for up to 128 classes, of eight from 897 on. 32 bytes of shared memory.
-// Bytes: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) a sample, and writes 4 VK (+ 4 K), the least; passes
-// after the first find them in the L1 cache. A loss costs about 60 operations a class and view: 256 samples are a few microseconds of
-// one chain of loads, exponentials and shuffles, whatever the GPU.
-// Sums are over threads by number: the same bits every run.
+// Tensors: in LossRows and ConfidenceRows below.
+// Launch: grid B, a block a sample, of one warp for up to 128 classes, of eight from 897 on. 32 bytes of
+// shared memory.
+// Cost: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) a sample, and writes 4 VK (+ 4
+//   K), the least; passes after the first find them in the L1 cache. A loss costs about 60 operations a class
+//   and view: 256 samples are a few microseconds of one chain of loads, exponentials and shuffles, whatever
+//   the GPU.
+// Deterministic: sums are over threads by number.
+// Source: PRODEN: Lv et al., "Progressive identification of true labels", ICML 2020; CC: Feng et al.,
+//   "Provably consistent partial-label learning", NeurIPS 2020; SoLar: Wang et al., NeurIPS 2022; LW: Wen et
+//   al., "Leveraged weighted loss", ICML 2021; CAVL: Zhang et al., ICLR 2022.
 #include "control.cuh"
 #include "loss_row.cuh"
 
@@ -21,26 +28,26 @@ enum Rule { POSITIVE, CANDIDATES, LEVERAGED, ACTIVATION_VALUE };
 
 // What a loss reads and writes.
 struct LossRows {
-    const float* logits;    // z f32 [R,K]: view v of sample b in row first + v B + b
-    const int* index;       // i32 [B]: rows of target and candidates; null: row b
-    const float* target;    // c f32 [N,K], or [B,K] without index
-    const u8* candidates;   // s u8 [N,K], of the kinds that read it
-    const float* control;   // null: the loss is written as it is; else multiplied by control[MIXUP] and added
-    float* d_logits;        // dz f32 [R,K], the rows of logits
-    float* loss_rows;       // f32 [B]
-    float beta;
     int classes, views, first;
+    float beta;
+    const float* logits;  // z f32 [R,K]: view v of sample b in row first + v B + b
+    const int* index;  // i32 [B]: rows of target and candidates; null: row b
+    const float* target;  // c f32 [N,K], or [B,K] without index
+    const u8* candidates;  // s u8 [N,K], of the kinds that read it
+    const float* control;  // null: the loss is written as it is; else multiplied by control[MIXUP] and added
+    float* d_logits;  // dz f32 [R,K], the rows of logits
+    float* loss_rows;  // f32 [B]
 };
 
 template <LossKind KIND> __device__ __forceinline__ void loss(const LossRows& rows, const BlockTeam& team) {
     const int batch = gridDim.x, b = blockIdx.x, classes = rows.classes;
-    const long long sample = rows.index != nullptr ? rows.index[b] : b;
+    const size_t sample = rows.index != nullptr ? rows.index[b] : b;
     const float weight = rows.control != nullptr ? rows.control[MIXUP] : 1.0f;
     const float scale = weight / (float)batch;
     float sum = 0.0f;
 #pragma unroll 1
     for (int view = 0; view < rows.views; ++view) {
-        const long long at = (long long)(rows.first + view * batch + b) * classes;
+        const size_t at = (size_t)(rows.first + view * batch + b) * classes;
         float* d = rows.d_logits + at;
         if (weight == 0.0f) {
             // Not a product: the logits may be anything then.
@@ -54,53 +61,51 @@ template <LossKind KIND> __device__ __forceinline__ void loss(const LossRows& ro
     rows.loss_rows[b] = rows.control != nullptr ? rows.loss_rows[b] + weight * sum : sum;
 }
 
-// What a renewal reads and writes.
-struct RenewedRows {
-    const float* logits;     // z f32 [B,K]
-    const int* index;        // i32 [B], distinct: rows of candidates and confidence
-    const float* log_prior;  // f32 [K]; may be null
-    const u8* candidates;    // s u8 [N,K]
-    const float* control;    // nothing is renewed where control[UPDATE] is 0
-    float* confidence;       // c f32 [N,K]
+// What a disambiguation reads and writes.
+struct ConfidenceRows {
     int classes;
+    const float* logits;  // z f32 [B,K]
+    const int* index;  // i32 [B], distinct: rows of candidates and confidence
+    const float* log_prior;  // f32 [K]; may be null
+    const u8* candidates;  // s u8 [N,K]
+    const float* control;  // nothing is updated where control[UPDATE] is 0
+    float* confidence;  // c f32 [N,K]
 };
 
-// row[k] = the softmax of log_p(k) over the classes that are inside(k); the others stay. inside(k) may read row[k].
+// row[k] = the softmax of log_p(k) over the classes that are inside(k); the others stay. inside(k) may read
+// row[k].
 template <typename LogP, typename Inside>
-__device__ __forceinline__ void partial_softmax(const BlockTeam& team, int classes, float* row, LogP log_p, Inside inside) {
+__device__ __forceinline__ void partial_softmax(const BlockTeam& team, int classes, float* row, LogP log_p,
+                                                Inside inside) {
     const Normaliser n = normaliser(team, classes, log_p, inside);
     for (int k = team.thread(); k < classes; k += team.threads())
         if (inside(k)) row[k] = n.p(log_p(k));
 }
 
-// The first class of the largest value(k) among those inside(k), by one warp, in every lane; -1 where none is inside. A NaN is never
-// larger, and nothing is larger than a NaN that stands first.
+// The first class of the largest value(k) among those inside(k), by one warp, in every lane; -1 where none is
+// inside. A NaN is never larger, and nothing is larger than a NaN that stands first.
 template <typename Value, typename Inside>
-__device__ __forceinline__ int warp_first_largest_inside(int classes, Value value, Inside inside) {
+__device__ __forceinline__ int warp_argmax_inside(int classes, Value value, Inside inside) {
     const int lane = threadIdx.x % 32, none = 0x7fffffff;
     int first = none;
     for (int k = lane; k < classes && first == none; k += 32)
         if (inside(k)) first = k;
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) first = min(first, __shfl_xor_sync(0xffffffffu, first, distance));
+    for (int distance = 16; distance > 0; distance /= 2)
+        first = min(first, __shfl_xor_sync(0xffffffffu, first, distance));
     if (first == none) return -1;
-    Largest best = {value(first), first};
+    Argmax best = {value(first), first};
     for (int k = lane; k < classes; k += 32)
         if (inside(k) && value(k) > best.value) best = {value(k), k};
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const float other = __shfl_xor_sync(0xffffffffu, best.value, distance);
-        const int at = __shfl_xor_sync(0xffffffffu, best.at, distance);
-        if (other > best.value || (other == best.value && at < best.at)) best = {other, at};
-    }
-    return best.at;
+    return warp_argmax(best).at;
 }
 
-template <Rule RULE> __device__ __forceinline__ void renew(const RenewedRows& rows, const BlockTeam& team) {
+template <Rule RULE>
+__device__ __forceinline__ void disambiguate(const ConfidenceRows& rows, const BlockTeam& team) {
     if (rows.control[UPDATE] == 0.0f) return;
     const int b = blockIdx.x, classes = rows.classes, step = team.threads();
-    const long long sample = rows.index[b];
-    const float* logits = rows.logits + b * (long long)classes;
+    const size_t sample = rows.index[b];
+    const float* logits = rows.logits + b * (size_t)classes;
     const float* prior = rows.log_prior;
     const u8* candidates = rows.candidates + sample * classes;
     float* row = rows.confidence + sample * classes;
@@ -109,7 +114,7 @@ template <Rule RULE> __device__ __forceinline__ void renew(const RenewedRows& ro
     if (RULE == ACTIVATION_VALUE) {
         // Every warp looks for itself: no exchange between them.
         const auto value = [&](int k) { return fabsf(z(k) - 1.0f) * z(k); };
-        const int best = warp_first_largest_inside(classes, value, candidate);
+        const int best = warp_argmax_inside(classes, value, candidate);
         for (int k = team.thread(); k < classes; k += step) row[k] = k == best ? 1.0f : 0.0f;
         return;
     }
@@ -123,14 +128,13 @@ template <Rule RULE> __device__ __forceinline__ void renew(const RenewedRows& ro
             if (!candidate(k)) row[k] = 0.0f;
 }
 
-// Four blocks a multiprocessor: 64 registers.
-#define KERNEL extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
+// Blocks of a multiprocessor: bounds registers to 64.
+constexpr int BLOCKS = 4;
 
-#define LOSS(NAME, KIND)                                                                                                    \
-    KERNEL NAME(const float* logits, const int* index, const float* target, const u8* candidates, const float* control,     \
-                float* d_logits, float* loss_rows, float beta, int classes, int views, int first) {                         \
-        __shared__ float scratch[ROW_WARPS];                                                                                \
-        loss<KIND>({logits, index, target, candidates, control, d_logits, loss_rows, beta, classes, views, first}, {scratch}); \
+#define LOSS(NAME, KIND)                                                                       \
+    extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(LossRows rows) { \
+        __shared__ float scratch[ROW_WARPS];                                                   \
+        loss<KIND>(rows, {scratch});                                                           \
     }
 
 LOSS(loss_consistency, CONSISTENCY)
@@ -139,30 +143,37 @@ LOSS(loss_leveraged_sigmoid, LEVERAGED_SIGMOID)
 LOSS(loss_leveraged_cross_entropy, LEVERAGED_CROSS_ENTROPY)
 LOSS(loss_candidate_sum, CANDIDATE_SUM)
 
-#define RENEW(NAME, RULE)                                                                                               \
-    KERNEL NAME(const float* logits, const int* index, const float* log_prior, const u8* candidates,                    \
-                const float* control, float* confidence, int classes) {                                                 \
-        __shared__ float scratch[ROW_WARPS];                                                                            \
-        renew<RULE>({logits, index, log_prior, candidates, control, confidence, classes}, {scratch});                   \
+#define DISAMBIGUATE(NAME, RULE)                                                                     \
+    extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(ConfidenceRows rows) { \
+        __shared__ float scratch[ROW_WARPS];                                                         \
+        disambiguate<RULE>(rows, {scratch});                                                         \
     }
 
-RENEW(renew_positive, POSITIVE)
-RENEW(renew_candidates, CANDIDATES)
-RENEW(renew_leveraged, LEVERAGED)
-RENEW(renew_activation_value, ACTIVATION_VALUE)
+DISAMBIGUATE(disambiguate_positive, POSITIVE)
+DISAMBIGUATE(disambiguate_candidates, CANDIDATES)
+DISAMBIGUATE(disambiguate_leveraged, LEVERAGED)
+DISAMBIGUATE(disambiguate_activation_value, ACTIVATION_VALUE)
 
-// The loss of one view against the old confidence rows, then their renewal: a thread reads and overwrites its own classes only, so
-// the loss has read them all when the first is written.
-#define LOSS_AND_RENEW(NAME, KIND, RULE)                                                                                    \
-    KERNEL NAME(const float* logits, const int* index, float* confidence, const u8* candidates, const float* log_prior,     \
-                const float* control, float* d_logits, float* loss_rows, float beta, int classes) {                         \
-        __shared__ float scratch[ROW_WARPS];                                                                                \
-        loss<KIND>({logits, index, confidence, candidates, nullptr, d_logits, loss_rows, beta, classes, 1, 0}, {scratch});   \
-        renew<RULE>({logits, index, log_prior, candidates, control, confidence, classes}, {scratch});                       \
+// The loss of one view against the old confidence rows, then their disambiguation: a thread reads and
+// overwrites its own classes only, so the loss has read them all when the first is written.
+template <LossKind KIND, Rule RULE>
+__device__ __forceinline__ void loss_and_disambiguate(const ConfidenceRows& rows, float beta, float* d_logits,
+                                                      float* loss_rows, const BlockTeam& team) {
+    loss<KIND>({rows.classes, 1, 0, beta, rows.logits, rows.index, rows.confidence, rows.candidates, nullptr,
+                d_logits, loss_rows},
+               team);
+    disambiguate<RULE>(rows, team);
+}
+
+#define LOSS_AND_DISAMBIGUATE(NAME, KIND, RULE)                                        \
+    extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS)               \
+        NAME(ConfidenceRows rows, float beta, float* d_logits, float* loss_rows) {     \
+        __shared__ float scratch[ROW_WARPS];                                           \
+        loss_and_disambiguate<KIND, RULE>(rows, beta, d_logits, loss_rows, {scratch}); \
     }
 
-LOSS_AND_RENEW(cross_entropy_renew_positive, CROSS_ENTROPY, POSITIVE)
-LOSS_AND_RENEW(cross_entropy_renew_activation_value, CROSS_ENTROPY, ACTIVATION_VALUE)
-LOSS_AND_RENEW(leveraged_sigmoid_renew, LEVERAGED_SIGMOID, LEVERAGED)
-LOSS_AND_RENEW(leveraged_cross_entropy_renew, LEVERAGED_CROSS_ENTROPY, LEVERAGED)
-LOSS_AND_RENEW(candidate_sum_renew, CANDIDATE_SUM, CANDIDATES)
+LOSS_AND_DISAMBIGUATE(cross_entropy_disambiguate_positive, CROSS_ENTROPY, POSITIVE)
+LOSS_AND_DISAMBIGUATE(cross_entropy_disambiguate_activation_value, CROSS_ENTROPY, ACTIVATION_VALUE)
+LOSS_AND_DISAMBIGUATE(leveraged_sigmoid_disambiguate, LEVERAGED_SIGMOID, LEVERAGED)
+LOSS_AND_DISAMBIGUATE(leveraged_cross_entropy_disambiguate, LEVERAGED_CROSS_ENTROPY, LEVERAGED)
+LOSS_AND_DISAMBIGUATE(candidate_sum_disambiguate, CANDIDATE_SUM, CANDIDATES)

@@ -1,21 +1,24 @@
-// The losses of one row of logits z against a target row c and a candidate row s, with their gradients: by a warp or by a block.
+// The losses of one row of logits z against a target row c and a candidate row s, with their gradients: by a
+// warp or by a block.
 //
 // Letters: K classes, p = softmax(z), eps = 1e-9, sums over k.
 //   consistency               sum_{c_k=0} -ln(|1-p_k|+eps)  +  sum_{c_k!=0} c_k ln c_k - c_k ln p_k
 //   cross-entropy             -sum c_k ln p_k
 //   leveraged, cross-entropy  sum_{k in s} -c_k ln p_k  +  beta sum_{k not in s} -c_k ln(|1-p_k|+eps)
-//     these three: dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - c_k over the classes that are pulled up (c_k != 0, all, s), C their sum;
-//     g_k = w_k sign(1-p_k) / (|1-p_k|+eps) of the classes that are pushed down, 0 at p_k = 1, with w_k = 1 or beta c_k
-//   leveraged, sigmoid        sum_{k in s} c_k psi(z_k)  +  beta sum_{k not in s} c_k psi(-z_k),  psi(z) = 1 / (1 + e^z)
+//     these three: dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - c_k over the classes that are pulled up (c_k !=
+//     0, all, s), C their sum; g_k = w_k sign(1-p_k) / (|1-p_k|+eps) of the classes that are pushed down, 0
+//     at p_k = 1, with w_k = 1 or beta c_k
+//   leveraged, sigmoid        sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k);
+//                             psi(z) = 1 / (1 + e^z)
 //   candidate sum             -ln sum_{k in s} p_k;  dz_k = p_k - [k in s] p_k / sum_s p
 //
-// Thread t of T takes classes t, t + T, ...: of every array it touches its own elements only. Nothing is kept from pass to pass: a row
-// lies in the L1 cache, and its exponentials are computed anew, two or three times. A term passes K/T + 12 additions at most, in an
-// order that T and K fix. The branches are those of the definition: 0 ln 0 = 0, but 0 times an infinite or NaN logarithm shows as NaN.
+// Thread t of T takes classes t, t + T, ...: of every array it touches its own elements only. Nothing is kept
+// from pass to pass: a row lies in the L1 cache, and its exponentials are computed anew, two or three times.
+// A term passes K/T + 12 additions at most, in an order that T and K fix. The branches are those of the
+// definition: 0 ln 0 = 0, but 0 times an infinite or NaN logarithm shows as NaN.
 #pragma once
 #include "block.cuh"
-
-#define EPSILON 1e-9f
+#include "epsilon.cuh"
 
 // A row is done by a warp.
 struct WarpTeam {
@@ -25,9 +28,11 @@ struct WarpTeam {
     __device__ __forceinline__ float max(float value) const { return warp_max(value); }
 };
 
-// A row is done by a block of one to ROW_WARPS whole warps; `scratch` holds ROW_WARPS values of shared memory.
-#define ROW_WARPS 8
+// Warps of a block that does a row, at most.
+constexpr int ROW_WARPS = 8;
 
+// A row is done by a block of one to ROW_WARPS whole warps; `scratch` holds ROW_WARPS values of shared
+// memory.
 struct BlockTeam {
     float* scratch;
 
@@ -95,7 +100,8 @@ __device__ __forceinline__ Part negative(float p) {
     return {-logf(distance), rest == 0.0f ? 0.0f : copysignf(1.0f, rest) / distance, 0.0f};
 }
 
-template <LossKind KIND> __device__ __forceinline__ Part class_part(float c, bool candidate, float beta, float p, float log_p) {
+template <LossKind KIND>
+__device__ __forceinline__ Part class_part(float c, bool candidate, float beta, float p, float log_p) {
     if (KIND == CONSISTENCY) {
         if (c != 0.0f) return {c * logf(c) - c * log_p, 0.0f, c};
         const Part part = negative(p);
@@ -110,8 +116,8 @@ template <LossKind KIND> __device__ __forceinline__ Part class_part(float c, boo
 
 // The loss, in every thread; d = its gradient times `scale`. `c` and `s` are read where the kind has them.
 template <LossKind KIND, typename Team>
-__device__ __forceinline__ float row_loss(const Team& team, int classes, const float* z, const float* c, const u8* s, float beta,
-                                          float scale, float* d) {
+__device__ __forceinline__ float row_loss(const Team& team, int classes, const float* z, const float* c,
+                                          const u8* s, float beta, float scale, float* d) {
     const int first = team.thread(), step = team.threads();
     float loss = 0.0f;
     if (KIND == LEVERAGED_SIGMOID) {
@@ -126,8 +132,8 @@ __device__ __forceinline__ float row_loss(const Team& team, int classes, const f
     }
     const Normaliser n = normaliser(team, classes, [&](int k) { return z[k]; });
     if (KIND == CANDIDATE_SUM) {
-        const Normaliser inside = normaliser(
-            team, classes, [&](int k) { return n.log_p(z[k]); }, [&](int k) { return s[k] != 0; });
+        const Normaliser inside =
+            normaliser(team, classes, [&](int k) { return n.log_p(z[k]); }, [&](int k) { return s[k] != 0; });
         const float log_sum = inside.most + inside.log_sum;
         for (int k = first; k < classes; k += step)
             d[k] = scale * (n.p(z[k]) - (s[k] != 0 ? expf(n.log_p(z[k]) - log_sum) : 0.0f));

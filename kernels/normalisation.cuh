@@ -1,13 +1,17 @@
-// From uint8 pixels to normalised activations: (v/255 - mean) / std, each of the three operations rounded once to f32,
-// as the reference does. A table of 256 values a channel in shared memory holds all the divisions, so a value costs one
-// lookup. Values are random, so lanes meet in a bank: about 3 to 4 passes a lookup are expected.
+// From uint8 pixels to normalised activations: (v/255 - mean) / std, each of the three operations rounded
+// once to f32, as the reference does. A table of 256 values a channel in shared memory holds all the
+// divisions, so a value costs one lookup. Values are random, so lanes meet in a bank: about 3 to 4 passes a
+// lookup are expected.
 #pragma once
 #include "common.cuh"
 
-static const int NORMALISATION_LEN = 3 * 256;
+// Values of the table.
+constexpr int NORMALISATION_LEN = 3 * 256;
 
-// table [3, 256] from normalisation [6] = mean, standard deviation. All threads of the block; a barrier must follow.
-__device__ __forceinline__ void make_normalisation_table(const float* __restrict__ normalisation, float* table) {
+// table [3, 256] from normalisation [6] = mean, standard deviation. All threads of the block; a barrier must
+// follow.
+__device__ __forceinline__ void make_normalisation_table(const float* __restrict__ normalisation,
+                                                         float* table) {
     for (int i = threadIdx.x; i < NORMALISATION_LEN; i += blockDim.x) {
         const int channel = i / 256;
         const float unit = __fdiv_rn((float)(i % 256), 255.0f);
@@ -31,8 +35,8 @@ __device__ __forceinline__ void load_bytes(const u8* from, u32 (&bytes)[8]) {
     }
 }
 
-// out [len] from pixels [len], whole RGB images of `len` values, by all threads of the block. Where `len` is a multiple
-// of a vector's length, both must be aligned to a vector; then stores are of 128 bits.
+// out [len] from pixels [len], whole RGB images of `len` values, by all threads of the block. Where `len` is
+// a multiple of a vector's length, both must be aligned to a vector; then stores are of 128 bits.
 template <typename T>
 __device__ __forceinline__ void normalise(const u8* pixels, int len, const float* table, T* out) {
     const int LEN = Vector<T>::LEN;
@@ -43,7 +47,8 @@ __device__ __forceinline__ void normalise(const u8* pixels, int len, const float
         return;
     }
     for (int i = threadIdx.x * LEN; i < len; i += blockDim.x * LEN) {
-        // The channels of a vector's values follow from that of its first; the tables of three values in a row.
+        // The channels of a vector's values follow from that of its first; the tables of three values in a
+        // row.
         const int channel = i % 3;
         const float* tables[3];
         tables[0] = table + channel * 256;

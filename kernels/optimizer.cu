@@ -1,33 +1,40 @@
-// SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat arrays.
+// SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat
+// arrays.
 //
 //   g <- g + wd p        v <- mu v + g        p <- p - lr v        copy = p, rounded
 //
-// PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance of initialization and
-// momentum in deep learning", 2013, section 2, with the learning rate applied to the velocity when it is used.
-//
-// gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len` arbitrary. lr = control[LEARNING_RATE]
-// lies in device memory, so that one recorded step serves all epochs.
-//
-// A thread owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are contiguous, and eight bytes
-// of the copy. The last len % 4 elements are done one by one by the thread after the last full vector.
-// Grid: ceil(ceil(len / 4) / 256); block: 256; no shared memory, 26 registers.
-// Bytes: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
-// Bits are the CPU's: every product and sum is rounded on its own, as Rust compiles them, never contracted into an fma.
+// Tensors: gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len`
+//   arbitrary. lr = control[LEARNING_RATE] lies in device memory, so that one recorded step serves all
+//   epochs.
+// Launch: grid ceil(ceil(len / ELEMENTS) / THREADS), block THREADS; no shared memory, 26 registers. A thread
+//   owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are contiguous, and
+//   eight bytes of the copy. The last len % 4 elements are done one by one by the thread after the last full
+//   vector.
+// Cost: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
+// Deterministic: the bits are the CPU's. Every product and sum is rounded on its own, as Rust compiles them,
+//   never contracted into an fma.
+// Source: PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance
+//   of initialization and momentum in deep learning", 2013, section 2, with the learning rate applied to the
+//   velocity when it is used.
 #include "common.cuh"
 #include "control.cuh"
 
-static const int THREADS = 256;
-static const int LEN = 4;
+// Threads of a block.
+constexpr int THREADS = 256;
+// Elements of a thread.
+constexpr int ELEMENTS = 4;
 
-__device__ __forceinline__ void store4(float* to, const float (&values)[LEN]) { Vector<float>::store(to, values); }
+__device__ __forceinline__ void store4(float* to, const float (&values)[ELEMENTS]) {
+    Vector<float>::store(to, values);
+}
 
-__device__ __forceinline__ void store4(bf16* to, const float (&values)[LEN]) {
+__device__ __forceinline__ void store4(bf16* to, const float (&values)[ELEMENTS]) {
     *reinterpret_cast<uint2*>(to) =
         make_uint2(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]));
 }
 
-__device__ __forceinline__ void update(float rate, float momentum, float weight_decay, float gradient, float& velocity,
-                                       float& parameter) {
+__device__ __forceinline__ void update(float rate, float momentum, float weight_decay, float gradient,
+                                       float& velocity, float& parameter) {
     const float decayed = __fadd_rn(gradient, __fmul_rn(weight_decay, parameter));
     velocity = __fadd_rn(__fmul_rn(momentum, velocity), decayed);
     parameter = __fsub_rn(parameter, __fmul_rn(rate, velocity));
@@ -37,16 +44,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     sgd(int len, float momentum, float weight_decay, const float* __restrict__ control,
         const float* __restrict__ gradients, float* __restrict__ velocity, float* __restrict__ parameters,
         bf16* __restrict__ copy) {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
     if (first >= len) return;
     const float rate = control[LEARNING_RATE];
-    if (first + LEN <= len) {
-        float g[LEN], v[LEN], p[LEN];
+    if (first + ELEMENTS <= len) {
+        float g[ELEMENTS], v[ELEMENTS], p[ELEMENTS];
         Vector<float>::load(gradients + first, g);
         Vector<float>::load(velocity + first, v);
         Vector<float>::load(parameters + first, p);
 #pragma unroll
-        for (int i = 0; i < LEN; ++i) update(rate, momentum, weight_decay, g[i], v[i], p[i]);
+        for (int i = 0; i < ELEMENTS; ++i) update(rate, momentum, weight_decay, g[i], v[i], p[i]);
         store4(velocity + first, v);
         store4(parameters + first, p);
         if (copy) store4(copy + first, p);
@@ -64,10 +71,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // to [len] = from [len], rounded to the nearest T. Grid and block as sgd; each element read and written once.
 template <typename T>
 __device__ __forceinline__ void convert(int len, const float* __restrict__ from, T* __restrict__ to) {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
     if (first >= len) return;
-    if (first + LEN <= len) {
-        float values[LEN];
+    if (first + ELEMENTS <= len) {
+        float values[ELEMENTS];
         Vector<float>::load(from + first, values);
         store4(to + first, values);
     } else {
@@ -75,39 +82,43 @@ __device__ __forceinline__ void convert(int len, const float* __restrict__ from,
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) convert_bf16(int len, const float* from, bf16* to) {
-    convert<bf16>(len, from, to);
-}
+#define CONVERT(NAME, T)                                                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const float* from, T* to) { \
+        convert(len, from, to);                                                                     \
+    }
 
-extern "C" __global__ void __launch_bounds__(THREADS) convert_f32(int len, const float* from, float* to) {
-    convert<float>(len, from, to);
-}
+CONVERT(convert_bf16, bf16)
+CONVERT(convert_f32, float)
 
-// into [len] += x [len], each sum in f32, rounded once. A thread has 16 bytes, the last one the rest; arrays that are not aligned to
-// 16 bytes are parts of an arena, and done one by one. Grid: ceil(ceil(len / (16 / size)) / 256); block: 256. 3 elements' bytes an
-// element, the least. The CPU's bits.
-template <typename T> __device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restrict__ into) {
-    const int each = Vector<T>::LEN;
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * each;
+// into [len] += x [len], each sum in f32, rounded once.
+//
+// Launch: grid ceil(ceil(len / (16 / size)) / THREADS), block THREADS. A thread has 16 bytes, the last
+//   one the rest; arrays that are not aligned to 16 bytes are parts of an arena, and done one by one.
+// Cost: 3 elements' bytes an element, the least.
+// Deterministic: the CPU's bits.
+template <typename T>
+__device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restrict__ into) {
+    constexpr int LEN = Vector<T>::LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
     if (first >= len) return;
     const bool aligned = ((size_t)x | (size_t)into) % 16 == 0;
-    if (aligned && first + each <= len) {
-        float a[each], b[each];
+    if (aligned && first + LEN <= len) {
+        float a[LEN], b[LEN];
         Vector<T>::load(x + first, a);
         Vector<T>::load(into + first, b);
 #pragma unroll
-        for (int i = 0; i < each; ++i) b[i] += a[i];
+        for (int i = 0; i < LEN; ++i) b[i] += a[i];
         Vector<T>::store(into + first, b);
     } else {
-        for (size_t i = first; i < len && i < first + each; ++i)
+        for (size_t i = first; i < len && i < first + LEN; ++i)
             into[i] = from_float<T>(to_float(into[i]) + to_float(x[i]));
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) add_bf16(int len, const bf16* x, bf16* into) {
-    add<bf16>(len, x, into);
-}
+#define ADD(NAME, T)                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* x, T* into) { \
+        add(len, x, into);                                                                     \
+    }
 
-extern "C" __global__ void __launch_bounds__(THREADS) add_f32(int len, const float* x, float* into) {
-    add<float>(len, x, into);
-}
+ADD(add_bf16, bf16)
+ADD(add_f32, float)

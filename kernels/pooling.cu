@@ -2,17 +2,18 @@
 //
 //   y_nc = 1/P sum_p x_npc            dx_npc = dy_nc / P
 //
-// x, dx [N][P][C] of T (bf16 or f32), C a multiple of 8 (bf16) or 4 (f32); y, dy [N][C] f32. Buffers start 16-byte aligned.
-//
-// A thread owns a vector of 16 bytes of channels of one image and goes through its positions, so neighbouring threads
-// read neighbouring vectors; N C / LEN threads (32,768 for 512 images of 512 channels in bf16), no shared memory, at
-// most 40 registers.
-// Grid: ceil(N C / (LEN x 256)); block: 256.
-// Bytes: x once and y once, the least; one addition an element. Each sum runs over the positions in order, which the
-// CPU does as well: in f32 the bits are the same.
+// Tensors: x, dx [N][P][C] of T (bf16 or f32), C a multiple of 8 (bf16) or 4 (f32); y, dy [N][C] f32. Buffers
+//   start 16-byte aligned.
+// Launch: grid ceil(N C / (LEN x 256)), block 256: a thread owns a vector of 16 bytes of channels of one
+//   image and goes through its positions, so neighbouring threads read neighbouring vectors; N C / LEN
+//   threads (32,768 for 512 images of 512 channels in bf16), no shared memory, at most 40 registers.
+// Cost: x once and y once, the least; one addition an element.
+// Deterministic: each sum runs over the positions in order, which the CPU does as well: in f32 the bits are
+// the same.
 #include "common.cuh"
 
-static const int THREADS = 256;
+// Threads of a block.
+constexpr int THREADS = 256;
 
 // The images' vector of a thread: image and first channel, or none.
 struct Place {
@@ -29,8 +30,8 @@ template <typename T> __device__ __forceinline__ Place place(int images, int cha
 }
 
 template <typename T>
-__device__ __forceinline__ void pool(int images, int positions, int channels, const T* __restrict__ x,
-                                     float* __restrict__ y) {
+__device__ __forceinline__ void average_pool(int images, int positions, int channels, const T* __restrict__ x,
+                                             float* __restrict__ y) {
     constexpr int LEN = Vector<T>::LEN;
     const Place at = place<T>(images, channels);
     if (!at.inside) return;
@@ -51,19 +52,18 @@ __device__ __forceinline__ void pool(int images, int positions, int channels, co
             make_float4(sum[i] * share, sum[i + 1] * share, sum[i + 2] * share, sum[i + 3] * share);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    average_pool_bf16(int images, int positions, int channels, const bf16* x, float* y) {
-    pool<bf16>(images, positions, channels, x, y);
-}
+#define AVERAGE_POOL(NAME, T)                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS)                     \
+        NAME(int images, int positions, int channels, const T* x, float* y) { \
+        average_pool(images, positions, channels, x, y);                      \
+    }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    average_pool_f32(int images, int positions, int channels, const float* x, float* y) {
-    pool<float>(images, positions, channels, x, y);
-}
+AVERAGE_POOL(average_pool_bf16, bf16)
+AVERAGE_POOL(average_pool_f32, float)
 
 template <typename T>
-__device__ __forceinline__ void pool_gradient(int images, int positions, int channels, const float* __restrict__ dy,
-                                              T* __restrict__ dx) {
+__device__ __forceinline__ void average_pool_gradient(int images, int positions, int channels,
+                                                      const float* __restrict__ dy, T* __restrict__ dx) {
     constexpr int LEN = Vector<T>::LEN;
     const Place at = place<T>(images, channels);
     if (!at.inside) return;
@@ -82,12 +82,11 @@ __device__ __forceinline__ void pool_gradient(int images, int positions, int cha
         Vector<T>::store(to + (size_t)position * channels, values);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    average_pool_gradient_bf16(int images, int positions, int channels, const float* dy, bf16* dx) {
-    pool_gradient<bf16>(images, positions, channels, dy, dx);
-}
+#define AVERAGE_POOL_GRADIENT(NAME, T)                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS)                       \
+        NAME(int images, int positions, int channels, const float* dy, T* dx) { \
+        average_pool_gradient(images, positions, channels, dy, dx);             \
+    }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    average_pool_gradient_f32(int images, int positions, int channels, const float* dy, float* dx) {
-    pool_gradient<float>(images, positions, channels, dy, dx);
-}
+AVERAGE_POOL_GRADIENT(average_pool_gradient_bf16, bf16)
+AVERAGE_POOL_GRADIENT(average_pool_gradient_f32, float)

@@ -1,35 +1,48 @@
 // The label refinery of SoLar (Wang et al., NeurIPS 2022) in one cooperative launch.
 //
-//   A = P^lambda, P = [queue; M] f32 [n,K] of predicted candidates' probabilities, or M alone while the queue is not full
-//   b = 1/n;  rounds of  a_k = r_k / sum_j A_jk b_j,   b_j = (1/n) / sum_k A_jk a_k;   result of row j: A_jk b_j a_k n
-// The error sum a + sum b is looked at every so many rounds; NaN, or a result that is not finite, starts one relaxed attempt, where
-// zeros of P count as `relaxation` and the result is 0 there.
+//   A = P^power (the paper's lambda), P = [queue; M] f32 [n,K] of predicted candidates' probabilities, or M
+//   alone while the queue is not full
+//   b = 1/n;  rounds of  a_k = r_k / sum_j A_jk b_j,   b_j = (1/n) / sum_k A_jk a_k
+//   result of row j: A_jk b_j a_k n
+// The error sum a + sum b is looked at every so many rounds; NaN, or a result that is not finite, starts one
+// relaxed attempt, where zeros of P count as `relaxation` and the result is 0 there.
 //
-// Tensors  predictions M f32 [B,K], queue f32 [L,K] (null if L = 0), class_prior r f32 [K], all row-major;
-//          refined f32 [B,K], the rows of M; outcome f32 [2] = rounds made, whether relaxed;
-//          barrier u32 [2], both 0 before the first launch; partials f32 [2][blocks][K+1] of workspace.
-// Grid     at most one block of 512 threads a multiprocessor, all resident: they meet at a barrier of their own once a round.
-//          Block i owns the rows i*m ... (i+1)*m of P, m = ceil(n / blocks).
-// Memory   `sinkhorn_resident` keeps the block's slice of A in shared memory for all rounds, with a column of ones whose sum with b is
-//          sum b: (m + 2)(K + 1) + m + 512 floats, 86 KB of the 99 KB for 16,640 x 100 on 82 multiprocessors. P is then read once from
-//          memory, 4nK bytes, the least possible, and a round costs two passes over the slice and 4(K+1) bytes from every block to
-//          every block through L2: 2.7 MB in all for K = 100 and 82 blocks. `sinkhorn_streaming`, for what does not fit, reads P twice
-//          a round instead.
-// Work     4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 52 barriers and the chains of additions
-//          set the time, not FLOPs or bytes.
-// One barrier a round: a block scales its rows by a, then sums its new A b and b at once, and hands K + 1 partial sums to all;
-// the partial sums have two buffers in turn, so a fast block never overwrites what a slow one still reads.
-// Bits     every block adds the same partial sums in the same order, so all of them compute the same a, the same error and take the
-//          same decisions; sums within a block are over rows cut by thread number. The same GPU gives the same bits.
-// Accuracy sums in f32: a term passes at most ceil(m/g) + g + ceil(blocks/g) + g additions, g = floor(512/(K+1)) but at least 1.
+// Tensors: predictions M f32 [B,K], queue f32 [L,K] (null if L = 0), class_prior r f32 [K], all row-major;
+//   pseudo_labels f32 [B,K], the rows of M; outcome f32 [OUTCOME_LEN]; barrier u32 [2], both 0 before the
+//   first launch; partials f32 [2][blocks][K+1] of workspace.
+// Launch: at most one block of THREADS threads a multiprocessor, all resident: they meet at a barrier of
+//   their own once a round. Block i owns the rows i*m ... (i+1)*m of P, m = ceil(n / blocks).
+//   `sinkhorn_resident` keeps the block's slice of A in shared memory for all rounds, with a column of ones
+//   whose sum with b is sum b: (m + 2)(K + 1) + m + 512 floats, 86 KB of the 99 KB for 16,640 x 100 on 82
+//   multiprocessors. `sinkhorn_streaming`, for what does not fit, reads P twice a round instead. One barrier
+//   a round: a block scales its rows by a, then sums its new A b and b at once, and hands K + 1 partial sums
+//   to all; the partial sums have two buffers in turn, so a fast block never overwrites what a slow one still
+//   reads.
+// Cost: resident, P is read once from memory, 4nK bytes, the least possible, and a round costs two passes
+//   over the slice and 4(K+1) bytes from every block to every block through L2: 2.7 MB in all for K = 100 and
+//   82 blocks. 4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 52
+//   barriers and the chains of additions set the time, not FLOPs or bytes.
+// Deterministic: every block adds the same partial sums in the same order, so all of them compute the same a,
+//   the same error and take the same decisions; sums within a block are over rows cut by thread number. The
+//   same GPU gives the same bits.
+// Accuracy: sums in f32; a term passes at most ceil(m/g) + g + ceil(blocks/g) + g additions, g =
+//   floor(512/(K+1)) but at least 1.
 #include "block.cuh"
 
-#define THREADS 512
-#define WARPS 16
-#define FIRST_ERROR 1e6f
+// Threads of a block.
+constexpr int THREADS = 512;
+constexpr int WARPS = THREADS / 32;
+// The error before it is first looked at.
+constexpr float FIRST_ERROR = 1e6f;
+// Positions in the outcome: rounds made, and 1 where the relaxed attempt was needed, else 0.
+constexpr int OUTCOME_ROUNDS = 0;
+constexpr int OUTCOME_RELAXED = 1;
+// Length of the outcome.
+constexpr int OUTCOME_LEN = 2;
 
-// All blocks of the grid wait for each other; what any thread wrote before is seen by all after it. state[0] counts arrivals and is 0
-// between barriers, state[1] counts barriers and is never reset: any later launch may use the same state, whatever its grid.
+// All blocks of the grid wait for each other; what any thread wrote before is seen by all after it. state[0]
+// counts arrivals and is 0 between barriers, state[1] counts barriers and is never reset: any later launch
+// may use the same state, whatever its grid.
 __device__ void grid_barrier(u32* state) {
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -42,16 +55,16 @@ __device__ void grid_barrier(u32* state) {
             __threadfence();
             atomicAdd(state + 1, 1u);
         } else {
-            while (*generation == before) {
-            }
+            while (*generation == before) {}
         }
         __threadfence();
     }
     __syncthreads();
 }
 
-// store(k, sum over rows j of term(j, k)) for k < width. For narrow matrices several threads share a column: thread (g, k) adds rows
-// g, g + groups, ..., then one thread a column adds the groups in order. `scratch` holds THREADS floats.
+// store(k, sum over rows j of term(j, k)) for k < width. For narrow matrices several threads share a column:
+// thread (g, k) adds rows g, g + groups, ..., then one thread a column adds the groups in order. `scratch`
+// holds THREADS floats.
 template <typename Term, typename Store>
 __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch, Term term, Store store) {
     const int groups = THREADS / width;
@@ -80,172 +93,218 @@ __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch,
     }
 }
 
-// The slice of A that a block owns.
-struct Slice {
-    const float* queue;
+// What a launch reads and writes, as above. `slice_rows` >= m for every n that can be: how much shared memory
+// is set aside.
+struct Sinkhorn {
+    int batch, queue_rows, classes, rounds, check_every, slice_rows;
+    float power, tolerance, relaxation;
     const float* predictions;
-    int queue_rows, classes;
-    int first, count;    // rows of [queue; M], counted from the queue's first whether it takes part or not
-    float power, relaxation;
-    bool relaxed;
+    const float* queue;
+    const float* class_prior;
+    u32* barrier;
+    float* partials;
+    float* pseudo_labels;
+    float* outcome;
+};
 
-    __device__ __forceinline__ const float* row(int j) const {
-        const int at = first + j;
-        return at < queue_rows ? queue + at * (long long)classes : predictions + (at - queue_rows) * (long long)classes;
+// Whether the queue takes part: once its last row is filled. Every warp looks for itself.
+__device__ __forceinline__ bool queue_is_filled(const Sinkhorn& given) {
+    if (given.queue_rows == 0) return false;
+    const float* last = given.queue + (given.queue_rows - 1) * (size_t)given.classes;
+    bool filled = false;
+    for (int k = threadIdx.x % 32; k < given.classes; k += 32) filled = filled || last[k] != 0.0f;
+    return __any_sync(0xffffffffu, filled) != 0;
+}
+
+// A block's slice of A, and its part of the iteration.
+template <bool RESIDENT> struct Block {
+    const Sinkhorn& given;
+    int classes, width;  // K, K + 1
+    int n;  // rows of P
+    float inverse;  // 1/n
+    int first, count;  // the slice in [queue; M], counted from the queue's first row in any case
+    int lanes;  // of a row where the rows are scaled; which row and lane a thread has there
+    int team, lane;
+    bool relaxed = false;
+    int buffer = 0;  // which of the two buffers of partial sums is next
+    // Shared memory.
+    float* a;  // [K]
+    float* sums;  // [K+1]: A^T b, sum b
+    float* scratch;  // [THREADS]
+    float* b;  // [slice_rows]
+    float* powers;  // [slice_rows][K+1] if resident: A and the ones
+
+    __device__ __forceinline__ Block(const Sinkhorn& given, float* shared) : given(given) {
+        classes = given.classes, width = classes + 1;
+        const int start = queue_is_filled(given) ? 0 : given.queue_rows, end = given.queue_rows + given.batch;
+        n = end - start, inverse = 1.0f / (float)n;
+        // As many lanes a row as keep three or four products each: rows of 10 classes are not to idle most
+        // of a warp.
+        for (lanes = 1; lanes < 32 && lanes * 4 < classes;) lanes *= 2;
+        team = threadIdx.x / lanes, lane = threadIdx.x % lanes;
+        const int share = ceiling_divide(n, (int)gridDim.x);
+        first = start + min((int)blockIdx.x * share, n);
+        count = min(share, end - first);
+        a = shared, sums = a + classes, scratch = sums + width, b = scratch + THREADS,
+        powers = b + given.slice_rows;
     }
 
-    __device__ __forceinline__ float powered(float value) const {
-        if (relaxed && value == 0.0f) value = relaxation;
-        return power == 3.0f ? value * value * value : powf(value, power);
+    __device__ __forceinline__ float power(int j, int k) const {
+        const int at = first + j;
+        const float* row = at < given.queue_rows
+                               ? given.queue + at * (size_t)classes
+                               : given.predictions + (at - given.queue_rows) * (size_t)classes;
+        float value = row[k];
+        if (relaxed && value == 0.0f) value = given.relaxation;
+        return given.power == 3.0f ? value * value * value : powf(value, given.power);
+    }
+
+    // A_jk, and 1 in the column behind.
+    __device__ __forceinline__ float value(int j, int k) const {
+        if (RESIDENT) return powers[j * width + k];
+        return k < classes ? power(j, k) : 1.0f;
+    }
+
+    __device__ __forceinline__ float result(int j, int k) const {
+        return value(j, k) * b[j] * a[k] * (float)n;
+    }
+
+    // Lays A into shared memory if it stays there; b = 1/n.
+    __device__ __forceinline__ void start() {
+        if (RESIDENT) {
+            for (int i = threadIdx.x; i < count * width; i += THREADS) {
+                const int j = i / width, k = i - j * width;
+                powers[i] = k < classes ? power(j, k) : 1.0f;
+            }
+        }
+        for (int j = threadIdx.x; j < count; j += THREADS) b[j] = inverse;
+        __syncthreads();
+    }
+
+    // This block's partial sums, or block 0's, behind which those of the others lie.
+    __device__ __forceinline__ float* partials(int block) const {
+        return given.partials + (buffer * gridDim.x + block) * width;
+    }
+
+    // sums = A^T b and sum b over all blocks.
+    __device__ __forceinline__ void exchange() {
+        float* mine = partials(blockIdx.x);
+        sum_columns(
+            count, width, scratch, [&](int j, int k) { return value(j, k) * b[j]; },
+            [&](int k, float sum) { mine[k] = sum; });
+        grid_barrier(given.barrier);
+        const float* all = partials(0);
+        sum_columns(
+            gridDim.x, width, scratch, [&](int j, int k) { return all[j * width + k]; },
+            [&](int k, float sum) { sums[k] = sum; });
+        __syncthreads();
+        buffer ^= 1;
+    }
+
+    // sum a + sum b. Every warp adds all of a in the same order.
+    __device__ __forceinline__ float error() const {
+        float total = 0.0f;
+        for (int k = threadIdx.x % 32; k < classes; k += 32) total += a[k];
+        return sums[classes] + warp_sum(total);
+    }
+
+    // a = r / A^T b
+    __device__ __forceinline__ void scale_columns() {
+        // The error must be read before a is written anew.
+        __syncthreads();
+        for (int k = threadIdx.x; k < classes; k += THREADS) a[k] = given.class_prior[k] / sums[k];
+        __syncthreads();
+    }
+
+    // b = (1/n) / A a
+    __device__ __forceinline__ void scale_rows() {
+        const int teams = THREADS / lanes;
+        for (int row = 0; row < count; row += teams) {
+            const int j = row + team;
+            float sum = 0.0f;
+            if (j < count) {
+#pragma unroll 4
+                for (int k = lane; k < classes; k += lanes) sum += value(j, k) * a[k];
+            }
+            for (int distance = lanes / 2; distance > 0; distance /= 2)
+                sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+            if (j < count && lane == 0) b[j] = inverse / sum;
+        }
+        __syncthreads();
+    }
+
+    // Rounds until the error is below the tolerance or all are made; whether it stayed a number.
+    __device__ __forceinline__ bool iterate(int& made) {
+        float latest = FIRST_ERROR;
+        for (int round = 0;; ++round) {
+            exchange();
+            if (round > 0 && round % given.check_every == 0) latest = error();
+            const bool failed = latest != latest;
+            if (failed || round == given.rounds || latest < given.tolerance) return !failed;
+            ++made;
+            scale_columns();
+            scale_rows();
+        }
+    }
+
+    // Whether a result of any block is not finite.
+    __device__ __forceinline__ bool is_infeasible() {
+        bool wrong = false;
+        for (int i = threadIdx.x; i < count * classes; i += THREADS) {
+            const int j = i / classes, k = i - j * classes;
+            wrong = wrong || !(fabsf(result(j, k)) < infinity());
+        }
+        wrong = __any_sync(0xffffffffu, wrong) != 0;
+        if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = wrong ? 1.0f : 0.0f;
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            float some = 0.0f;
+            for (int i = 0; i < WARPS; ++i) some += scratch[i];
+            *partials(blockIdx.x) = some;
+        }
+        grid_barrier(given.barrier);
+        const float* all = partials(0);
+        bool any = false;
+        for (int i = threadIdx.x % 32; i < gridDim.x; i += 32) any = any || all[i * width] > 0.0f;
+        buffer ^= 1;
+        return __any_sync(0xffffffffu, any) != 0;
+    }
+
+    // The results of the slice's rows of M.
+    __device__ __forceinline__ void store() const {
+        for (int i = threadIdx.x; i < count * classes; i += THREADS) {
+            const int j = i / classes, k = i - j * classes, row = first + j - given.queue_rows;
+            if (row < 0) continue;
+            const size_t at = row * (size_t)classes + k;
+            // A product, not a choice: a NaN shows also where the prediction is 0.
+            const float mask = relaxed && given.predictions[at] == 0.0f ? 0.0f : 1.0f;
+            given.pseudo_labels[at] = result(j, k) * mask;
+        }
     }
 };
 
-#define SINKHORN_PARAMETERS                                                                                                  \
-    const float *predictions, const float *queue, const float *class_prior, u32 *barrier, float *partials, float *refined, \
-        float *outcome, int batch, int queue_rows, int classes, int rounds, int check_every, int slice_rows, float power,  \
-        float tolerance, float relaxation
-#define SINKHORN_ARGUMENTS                                                                                            \
-    predictions, queue, class_prior, barrier, partials, refined, outcome, batch, queue_rows, classes, rounds, \
-        check_every, slice_rows, power, tolerance, relaxation
-
-// `slice_rows` >= m for every n that can be: how much shared memory is set aside.
-template <bool RESIDENT> __device__ __forceinline__ void sinkhorn(SINKHORN_PARAMETERS) {
+template <bool RESIDENT> __device__ __forceinline__ void sinkhorn(const Sinkhorn& given) {
     extern __shared__ float shared[];
-    const int width = classes + 1;
-    float* a = shared;                      // [K]
-    float* sums = a + classes;              // [K+1]: A^T b, sum b
-    float* scratch = sums + width;          // [THREADS]
-    float* b = scratch + THREADS;           // [slice_rows]
-    float* powers = b + slice_rows;         // [slice_rows][K+1] if resident: A and the ones
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-
-    // The queue takes part once its last row is filled; every block looks for itself.
-    bool filled = false;
-    if (queue_rows > 0) {
-        const float* last = queue + (queue_rows - 1) * (long long)classes;
-        for (int k = lane; k < classes; k += 32) filled = filled || last[k] != 0.0f;
-        filled = __any_sync(0xffffffffu, filled) != 0;
-    }
-    const int start = filled ? 0 : queue_rows;
-    const int n = queue_rows + batch - start;
-    const int share = ceiling_divide(n, (int)gridDim.x);
-    const float inverse = 1.0f / (float)n;
-
-    Slice slice;
-    slice.queue = queue, slice.predictions = predictions;
-    slice.queue_rows = queue_rows, slice.classes = classes;
-    slice.first = start + min((int)blockIdx.x * share, n);
-    slice.count = min(share, queue_rows + batch - slice.first);
-    slice.power = power, slice.relaxation = relaxation, slice.relaxed = false;
-
-    // As many lanes a row as keep three or four products each, so that rows of 10 classes do not idle most of a warp.
-    int lanes = 1;
-    while (lanes < 32 && lanes * 4 < classes) lanes *= 2;
-    const int team = threadIdx.x / lanes, place = threadIdx.x % lanes, teams = THREADS / lanes;
-
-    const auto value = [&](int j, int k) {
-        if (RESIDENT) return powers[j * width + k];
-        return k < classes ? slice.powered(slice.row(j)[k]) : 1.0f;
-    };
-
-    int made = 0, buffer = 0;
+    Block<RESIDENT> block(given, shared);
+    int made = 0;
     while (true) {
-        if (RESIDENT) {
-            for (int i = threadIdx.x; i < slice.count * width; i += THREADS) {
-                const int j = i / width, k = i - j * width;
-                powers[i] = k < classes ? slice.powered(slice.row(j)[k]) : 1.0f;
-            }
-        }
-        for (int j = threadIdx.x; j < slice.count; j += THREADS) b[j] = inverse;
-        __syncthreads();
-
-        bool failed = false;
-        float error = FIRST_ERROR;
-        for (int round = 0;; ++round) {
-            float* mine = partials + (buffer * gridDim.x + blockIdx.x) * width;
-            sum_columns(
-                slice.count, width, scratch, [&](int j, int k) { return value(j, k) * b[j]; },
-                [&](int k, float sum) { mine[k] = sum; });
-            grid_barrier(barrier);
-            const float* all = partials + buffer * gridDim.x * width;
-            sum_columns(
-                gridDim.x, width, scratch, [&](int j, int k) { return all[j * width + k]; },
-                [&](int k, float sum) { sums[k] = sum; });
-            __syncthreads();
-            buffer ^= 1;
-
-            if (round > 0 && round % check_every == 0) {
-                // Every warp adds all of a in the same order.
-                float total = 0.0f;
-                for (int k = lane; k < classes; k += 32) total += a[k];
-                error = sums[classes] + warp_sum(total);
-                failed = error != error;
-            }
-            if (failed || round == rounds || error < tolerance) break;
-            ++made;
-            // The error must be read before a is written anew.
-            __syncthreads();
-            for (int k = threadIdx.x; k < classes; k += THREADS) a[k] = class_prior[k] / sums[k];
-            __syncthreads();
-            for (int row = 0; row < slice.count; row += teams) {
-                const int j = row + team;
-                float sum = 0.0f;
-                if (j < slice.count) {
-#pragma unroll 4
-                    for (int k = place; k < classes; k += lanes) sum += value(j, k) * a[k];
-                }
-                for (int distance = lanes / 2; distance > 0; distance /= 2)
-                    sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-                if (j < slice.count && place == 0) b[j] = inverse / sum;
-            }
-            __syncthreads();
-        }
-        if (slice.relaxed) break;
-
-        if (!failed) {
-            bool wrong = false;
-            for (int i = threadIdx.x; i < slice.count * classes; i += THREADS) {
-                const int j = i / classes, k = i - j * classes;
-                const float result = value(j, k) * b[j] * a[k] * (float)n;
-                wrong = wrong || !(fabsf(result) < infinity());
-            }
-            wrong = __any_sync(0xffffffffu, wrong) != 0;
-            if (lane == 0) scratch[warp] = wrong ? 1.0f : 0.0f;
-            __syncthreads();
-            if (threadIdx.x == 0) {
-                float some = 0.0f;
-                for (int i = 0; i < WARPS; ++i) some += scratch[i];
-                partials[(buffer * gridDim.x + blockIdx.x) * width] = some;
-            }
-            grid_barrier(barrier);
-            const float* all = partials + buffer * gridDim.x * width;
-            bool any = false;
-            for (int i = lane; i < gridDim.x; i += 32) any = any || all[i * width] > 0.0f;
-            failed = __any_sync(0xffffffffu, any) != 0;
-            buffer ^= 1;
-        }
-        if (!failed) break;
-        slice.relaxed = true;
+        block.start();
+        const bool converges = block.iterate(made);
+        if (block.relaxed || (converges && !block.is_infeasible())) break;
+        block.relaxed = true;
         __syncthreads();
     }
-
-    for (int i = threadIdx.x; i < slice.count * classes; i += THREADS) {
-        const int j = i / classes, k = i - j * classes, at = slice.first + j - queue_rows;
-        if (at < 0) continue;
-        // A product, not a choice: a NaN shows also where the prediction is 0.
-        const float mask = slice.relaxed && predictions[at * (long long)classes + k] == 0.0f ? 0.0f : 1.0f;
-        refined[at * (long long)classes + k] = value(j, k) * b[j] * a[k] * (float)n * mask;
-    }
+    block.store();
     if (blockIdx.x == 0 && threadIdx.x == 0) {
-        outcome[0] = (float)made;
-        outcome[1] = slice.relaxed ? 1.0f : 0.0f;
+        given.outcome[OUTCOME_ROUNDS] = (float)made;
+        given.outcome[OUTCOME_RELAXED] = block.relaxed ? 1.0f : 0.0f;
     }
 }
 
-extern "C" __global__ void __launch_bounds__(512, 1) sinkhorn_resident(SINKHORN_PARAMETERS) {
-    sinkhorn<true>(SINKHORN_ARGUMENTS);
-}
+#define SINKHORN(NAME, RESIDENT)                                                    \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(Sinkhorn given) { \
+        sinkhorn<RESIDENT>(given);                                                  \
+    }
 
-extern "C" __global__ void __launch_bounds__(512, 1) sinkhorn_streaming(SINKHORN_PARAMETERS) {
-    sinkhorn<false>(SINKHORN_ARGUMENTS);
-}
+SINKHORN(sinkhorn_resident, true)
+SINKHORN(sinkhorn_streaming, false)

@@ -1,49 +1,62 @@
-// What SoLar (Wang et al., NeurIPS 2022) does beside its Sinkhorn: predictions masked by the candidates, the choice of reliable samples,
-// the loss over chosen and other samples, and the count that the class prior is estimated from.
+// What SoLar (Wang et al., NeurIPS 2022) does beside its Sinkhorn: predictions masked by the candidates, the
+// choice of reliable samples, the loss over chosen and other samples, and the count that the class prior is
+// estimated from.
 //
-// Letters: B samples of K classes, weak and strong logits z^w, z^s, p = softmax(z), candidate row s, pseudo-labels Q, old confidence
-// row c, class prior r, H(q, z) = -sum q ln softmax(z).
+// Letters: B samples of K classes, weak and strong logits z^w, z^s, p = softmax(z), candidate row s,
+// pseudo-labels Q, old confidence row c, class prior r, H(q, z) = -sum q ln softmax(z).
 //
-// All read their rows once from memory, the least; what later passes over a row read lies in the L1 cache. A batch of 256 rows of 100
-// classes is 100 KB: predicted to take some microseconds each of latency, not of bandwidth or arithmetic. No float atomics; sums are over
-// threads by number, counts are of integers: the same bits every run.
+// Cost: all read their rows once from memory, the least; what later passes over a row read lies in the L1
+//   cache. A batch of 256 rows of 100 classes is 100 KB: predicted to take some microseconds each of latency,
+//   not of bandwidth or arithmetic.
+// Deterministic: no float atomics; sums are over threads by number, counts are of integers.
 #include "control.cuh"
 #include "loss_row.cuh"
 
+// Where eta lies in the step's control block: the weight of the losses of the chosen samples. 0: none are
+// chosen.
+constexpr int ETA = OWN;
+// Where rho does: the share of a class's expected samples that is chosen.
+constexpr int RHO = OWN + 1;
+
 // M [B,K] = s softmax(z) of logits f32 [B,K] and the rows `index` i32 [B] of candidates u8 [N,K].
-// Grid B, a block a row as in loss_by_kind.cu; 32 bytes of shared memory. 8 K + K bytes a row, a dozen FLOPs a class.
+// Launch: grid B, a block a row as in loss_by_kind.cu; 32 bytes of shared memory. 8 K + K bytes a row, a
+// dozen FLOPs a class.
 extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
-    masked_softmax(const float* logits, const u8* candidates, const int* index, float* out, int classes) {
+    masked_softmax(int classes, const float* logits, const u8* candidates, const int* index, float* out) {
     __shared__ float scratch[ROW_WARPS];
     const BlockTeam team = {scratch};
-    const long long row = blockIdx.x, sample = index[row];
+    const size_t row = blockIdx.x, sample = index[row];
     const float* z = logits + row * classes;
     const u8* s = candidates + sample * classes;
     const Normaliser n = normaliser(team, classes, [&](int k) { return z[k]; });
-    for (int k = team.thread(); k < classes; k += team.threads()) out[row * classes + k] = s[k] != 0 ? n.p(z[k]) : 0.0f;
+    for (int k = team.thread(); k < classes; k += team.threads())
+        out[row * classes + k] = s[k] != 0 ? n.p(z[k]) : 0.0f;
 }
 
-#define CHOICE_THREADS 1024
-#define CHOICE_WARPS (CHOICE_THREADS / 32)
+// Threads of the one block that chooses or counts.
+constexpr int CHOICE_THREADS = 1024;
+constexpr int CHOICE_WARPS = CHOICE_THREADS / 32;
 
-// counts f32 [K] += the rows of x f32 [R,K] whose first maximum is each class.
-// One block, a warp a row at a time; K integers of dynamic shared memory, to which one lane a row adds. 4 R K bytes once.
+// counts f32 [K] += the rows of x f32 [R,K] whose argmax is each class.
+// Launch: one block, a warp a row at a time; K integers of dynamic shared memory, to which one lane a row
+// adds. 4 R K bytes once.
 extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
-    count_largest(const float* x, float* counts, int rows, int classes) {
+    count_argmax(int rows, int classes, const float* x, float* counts) {
     extern __shared__ int histogram[];
     const int lane = threadIdx.x % 32;
     for (int k = threadIdx.x; k < classes; k += CHOICE_THREADS) histogram[k] = 0;
     __syncthreads();
     for (int row = threadIdx.x / 32; row < rows; row += CHOICE_WARPS) {
-        const Largest best = warp_first_largest(x + row * (long long)classes, classes, lane);
+        const Argmax best = warp_argmax(x + row * (size_t)classes, classes, lane);
         if (lane == 0) atomicAdd(histogram + best.at, 1);
     }
     __syncthreads();
     for (int k = threadIdx.x; k < classes; k += CHOICE_THREADS) counts[k] += (float)histogram[k];
 }
 
-// Calls store(slot, i) for each i < len that is wanted(i), slots being numbered in the order of i; returns how many there are. By a whole
-// block of CHOICE_THREADS; `counts` holds CHOICE_WARPS integers. A thread is asked for i = thread, thread + CHOICE_THREADS, ...
+// Calls store(slot, i) for each i < len that is wanted(i), slots being numbered in the order of i; returns
+// how many there are. By a whole block of CHOICE_THREADS; `counts` holds CHOICE_WARPS integers. A thread is
+// asked for i = thread, thread + CHOICE_THREADS, ...
 template <typename Wanted, typename Store>
 __device__ __forceinline__ int select(int len, int* counts, Wanted wanted, Store store) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -65,29 +78,34 @@ __device__ __forceinline__ int select(int len, int* counts, Wanted wanted, Store
     return total;
 }
 
-// The choice: for each class j the max(1, min(ceil(B r_j rho), n_j)) rows of least loss -sum Q ln p^w among the n_j whose first maximum
-// of Q is j, the earlier where equal, a NaN last; and each row with sum Q p^w > threshold. None where control[ETA] is 0.
+// The choice: for each class j the max(1, min(ceil(B r_j rho), n_j)) rows of least loss -sum Q ln p^w among
+// the n_j whose first maximum of Q is j, the earlier where equal, a NaN last; and each row with sum Q p^w >
+// threshold. None where control[ETA] is 0.
 //
-// logits z^w, refined Q f32 [B,K], class_prior r f32 [K], permutations i32 [steps,B], step i32 [1]; chosen i32 [B], 1 or 0; rows i32
-// [B], the chosen ones ascending, -1 behind; partners i32 [B], those of the numbers of the step's permutation below n, in its order, as
-// positions in `rows`, -1 behind; count n i32 [1].
+// logits z^w, pseudo_labels Q f32 [B,K], class_prior r f32 [K], permutations i32 [steps,B], step i32 [1];
+// chosen i32 [B], 1 or 0; rows i32 [B], the chosen ones ascending, -1 behind; partners i32 [B], those of the
+// numbers of the step's permutation below n, in its order, as positions in `rows`, -1 behind; count n i32
+// [1].
 //
-// One block: a warp a row finds class and loss, then a thread a row counts the rows of its class that come before it: B^2 comparisons
-// of shared memory, 64 a thread for 256 rows. 8 B bytes of dynamic shared memory and 128 static. Losses are sums in f32: a term passes
-// K/32 + 5 additions. Rows that are equal in every bit have losses that are, so the earlier one wins on every device.
+// Launch: one block. A warp a row finds class and loss, then a thread a row counts the rows of its class that
+// come before it: B^2 comparisons of shared memory, 64 a thread for 256 rows. 8 B bytes of dynamic shared
+// memory and 128 static. Losses are sums in f32: a term passes K/32 + 5 additions. Rows that are equal in
+// every bit have losses that are, so the earlier one wins on every device.
 extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
-    choose_samples(const float* logits, const float* refined, const float* class_prior, const float* control,
-                   const int* permutations, const int* step, int* chosen, int* rows, int* partners, int* count,
-                   float threshold, int batch, int classes, int steps) {
-    extern __shared__ float losses[];                       // [B]
-    int* classes_of = reinterpret_cast<int*>(losses + batch);  // [B]: twice the class, plus 1 where sum Q p > threshold
+    choose_samples(int batch, int classes, int steps, float threshold, const float* logits,
+                   const float* pseudo_labels, const float* class_prior, const float* control,
+                   const int* permutations, const int* step, int* chosen, int* rows, int* partners,
+                   int* count) {
+    extern __shared__ float losses[];  // [B]
+    int* classes_of =
+        reinterpret_cast<int*>(losses + batch);  // [B]: twice the class, plus 1 where sum Q p > threshold
     __shared__ int counts[CHOICE_WARPS];
     const int lane = threadIdx.x % 32;
     const bool any = control[ETA] != 0.0f;
     if (any) {
         for (int b = threadIdx.x / 32; b < batch; b += CHOICE_WARPS) {
-            const float* z = logits + b * (long long)classes;
-            const float* q = refined + b * (long long)classes;
+            const float* z = logits + b * (size_t)classes;
+            const float* q = pseudo_labels + b * (size_t)classes;
             const Normaliser n = normaliser(WarpTeam(), classes, [&](int k) { return z[k]; });
             float log_sum = 0.0f, sum = 0.0f;
             for (int k = lane; k < classes; k += 32) {
@@ -96,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
             }
             log_sum = warp_sum(log_sum);
             sum = warp_sum(sum);
-            const Largest best = warp_first_largest(q, classes, lane);
+            const Argmax best = warp_argmax(q, classes, lane);
             if (lane == 0) {
                 losses[b] = fminf(-log_sum, infinity());
                 classes_of[b] = 2 * best.at + (sum > threshold ? 1 : 0);
@@ -115,7 +133,8 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
             const bool before = losses[other] < loss || (losses[other] == loss && other < b);
             rank += before && classes_of[other] / 2 == own ? 1 : 0;
         }
-        // Both products in f32, each rounded, as the reference has it; a NaN or a negative number asks for none but the first.
+        // Both products in f32, each rounded, as the reference has it; a NaN or a negative number asks for
+        // none but the first.
         const float wanted = ceilf(__fmul_rn(__fmul_rn((float)batch, class_prior[own]), control[RHO]));
         return rank == 0 || (float)rank < wanted;
     };
@@ -127,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
             return mine;
         },
         [&](int slot, int b) { rows[slot] = b; });
-    const int* permutation = permutations + (long long)bounded_step(step, steps) * batch;
+    const int* permutation = permutations + (size_t)bounded_step(step, steps) * batch;
     const int paired = select(
         batch, counts, [&](int i) { return permutation[i] >= 0 && permutation[i] < found; },
         [&](int slot, int i) { partners[slot] = rows[permutation[i]]; });
@@ -139,16 +158,21 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
 }
 
 // The loss: with A the n chosen rows, U the others, eta = control[ETA],
-//   eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the first n mixed rows of H(Q', z')) + (1 - eta) mean_U H(c, z^w),
-// a mean over nothing being 0; mean H(c, z^w) where A is empty. dz = weight (p sum q - q), 0 in rows that take no part.
+//   eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the first n mixed rows of H(Q', z')) + (1 - eta)
+//   mean_U H(c, z^w),
+// a mean over nothing being 0; mean H(c, z^w) where A is empty. dz = weight (p sum q - q), 0 in rows that
+// take no part.
 //
-// weak, strong, mixed z', refined Q, mixed_target Q' f32 [B,K], the mixed ones null where there are none; confidence c f32 [N,K], rows
-// `index` i32 [B]; chosen i32 [B], count i32 [1]; d_weak, d_strong, d_mixed f32 [B,K]; loss_rows f32 [B], whose sum over B is the loss.
-// Grid B, a block a row as in loss_by_kind.cu; 32 bytes of shared memory. 36 K bytes a chosen row at most.
+// weak, strong, mixed z', pseudo_labels Q, mixed_target Q' f32 [B,K], the mixed ones null where there are
+// none; confidence c f32 [N,K], rows `index` i32 [B]; chosen i32 [B], count i32 [1]; d_weak, d_strong,
+// d_mixed f32 [B,K]; loss_rows f32 [B], whose sum over B is the loss.
+// Launch: grid B, a block a row as in loss_by_kind.cu; 32 bytes of shared memory. 36 K bytes a chosen row at
+// most.
 extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
-    solar_loss(const float* weak, const float* strong, const float* refined, const float* mixed, const float* mixed_target,
-               const float* confidence, const int* index, const int* chosen, const int* count, const float* control,
-               float* d_weak, float* d_strong, float* d_mixed, float* loss_rows, int classes) {
+    solar_loss(int classes, const float* weak, const float* strong, const float* pseudo_labels,
+               const float* mixed, const float* mixed_target, const float* confidence, const int* index,
+               const int* chosen, const int* count, const float* control, float* d_weak, float* d_strong,
+               float* d_mixed, float* loss_rows) {
     __shared__ float scratch[ROW_WARPS];
     const BlockTeam team = {scratch};
     const int batch = gridDim.x, b = blockIdx.x, found = *count;
@@ -156,18 +180,19 @@ extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
     const float inside = found == 0 ? 0.0f : eta / (float)found;
     const float outside = found == 0 ? 1.0f / (float)batch : (1.0f - eta) / (float)max(batch - found, 1);
     const bool is_chosen = chosen[b] != 0;
-    const long long row = b * (long long)classes;
+    const size_t row = b * (size_t)classes;
 
     const auto term = [&](float weight, const float* logits, const float* target, float* d) {
-        return weight * row_loss<CROSS_ENTROPY>(team, classes, logits + row, target, nullptr, 0.0f, weight, d + row);
+        return weight *
+               row_loss<CROSS_ENTROPY>(team, classes, logits + row, target, nullptr, 0.0f, weight, d + row);
     };
     const auto none = [&](float* d) {
         for (int k = team.thread(); k < classes; k += team.threads()) d[row + k] = 0.0f;
     };
-    float sum = is_chosen ? term(inside, weak, refined + row, d_weak)
-                          : term(outside, weak, confidence + index[b] * (long long)classes, d_weak);
+    float sum = is_chosen ? term(inside, weak, pseudo_labels + row, d_weak)
+                          : term(outside, weak, confidence + index[b] * (size_t)classes, d_weak);
     if (is_chosen)
-        sum += term(inside, strong, refined + row, d_strong);
+        sum += term(inside, strong, pseudo_labels + row, d_strong);
     else
         none(d_strong);
     if (mixed != nullptr) {

@@ -1,22 +1,26 @@
-// The vocabulary of the tensor-core kernels: asynchronous copies, swizzled tiles in shared memory, fragments, and the
-// multiplication of two tiles by one warp.
+// The vocabulary of the tensor-core kernels: asynchronous copies, swizzled tiles in shared memory, fragments,
+// and the multiplication of two tiles by one warp.
 //
 // Sources: PTX ISA, "cp.async", "ldmatrix", "Matrix fragments for mma.m16n8k16".
 #pragma once
 
 #include "common.cuh"
 
-__device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
+__device__ __forceinline__ u32 shared_address(const void* pointer) {
+    return (u32)__cvta_generic_to_shared(pointer);
+}
 
-// Sixteen bytes from global to shared memory without passing through registers; where not `valid`, zeros, and `from` is
-// not read. Past the L1 cache: for what the block reads once.
+// Sixteen bytes from global to shared memory without passing through registers; where not `valid`, zeros, and
+// `from` is not read. Past the L1 cache: for what the block reads once.
 __device__ __forceinline__ void copy_async(u32 to, const void* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+                 : "memory");
 }
 
 // The same through the L1 cache: for what the block reads again soon.
 __device__ __forceinline__ void copy_async_cached(u32 to, const void* from, bool valid) {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+                 : "memory");
 }
 
 // Closes the group of copies started since the last call.
@@ -27,14 +31,16 @@ template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Rows of COLUMNS bf16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are permuted by an
-// exclusive or with the row's number, so that eight rows' chunks at one column, which is what an ldmatrix phase or
-// eight lanes of a fragment touch, lie in eight different 16-byte columns of the 32 banks.
+// Rows of COLUMNS bf16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are
+// permuted by an exclusive or with the row's number, so that eight rows' chunks at one column, which is what
+// an ldmatrix phase or eight lanes of a fragment touch, lie in eight different 16-byte columns of the 32
+// banks.
 template <int COLUMNS> struct Swizzled {
-    static const int CHUNKS = COLUMNS / 8;
-    static const int SHIFT = CHUNKS == 2 ? 2 : CHUNKS == 4 ? 1 : 0;
-    static const int MASK = CHUNKS < 8 ? CHUNKS - 1 : 7;
-    static_assert(COLUMNS % 8 == 0 && (CHUNKS == 2 || CHUNKS == 4 || CHUNKS % 8 == 0), "rows fill or divide 128 bytes");
+    static constexpr int CHUNKS = COLUMNS / 8;
+    static constexpr int SHIFT = CHUNKS == 2 ? 2 : CHUNKS == 4 ? 1 : 0;
+    static constexpr int MASK = CHUNKS < 8 ? CHUNKS - 1 : 7;
+    static_assert(COLUMNS % 8 == 0 && (CHUNKS == 2 || CHUNKS == 4 || CHUNKS % 8 == 0),
+                  "rows fill or divide 128 bytes");
 
     // Bytes from the tile's start to a chunk.
     static __device__ __forceinline__ int at(int row, int chunk) {
@@ -61,26 +67,27 @@ __device__ __forceinline__ void load_matrices_transposed(u32 address, u32 (&to)[
 __device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// How a matrix product is cut. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x WARPS_N warps
-// share it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K] ([N][K]), or the rows,
-// [K][M] ([K][N]).
+// How a matrix product is cut. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x
+// WARPS_N warps share it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K]
+// ([N][K]), or the rows, [K][M] ([K][N]).
 template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> struct Product {
-    static const int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
-    static const int THREADS = 32 * WARPS_M * WARPS_N;
+    static constexpr int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
+    static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
     // Fragments of a warp: 16 rows each, 8 columns each.
-    static const int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
-    static const int A_BYTES = M * K * 2, B_BYTES = N * K * 2;
-    static_assert(M % (16 * WARPS_M) == 0 && N % (16 * WARPS_N) == 0 && K % 16 == 0, "whole fragments, B's in pairs");
+    static constexpr int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
+    static constexpr int A_BYTES = M * K * 2, B_BYTES = N * K * 2;
+    static_assert(M % (16 * WARPS_M) == 0 && N % (16 * WARPS_N) == 0 && K % 16 == 0,
+                  "whole fragments, B's in pairs");
 
     typedef Swizzled<KA ? K : M> A;
     typedef Swizzled<KB ? K : N> B;
 
-    // c[i][j][..]: fragment i, j. Lane l holds rows l / 4 (first two values) and l / 4 + 8 at columns 2 (l % 4) and the
-    // next.
+    // c[i][j][..]: fragment i, j. Lane l holds rows l / 4 (first two values) and l / 4 + 8 at columns 2 (l %
+    // 4) and the next.
     float c[FM][FN][4];
 
     __device__ __forceinline__ void clear() {
@@ -94,18 +101,22 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
 
     static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
     static __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 % WARPS_M; }
-    // Where in the block's product the warp's fragment i of 16 rows, and its j-th 16 columns, start: the warps take
-    // turns, so that from one to the next it is a constant distance in a swizzled tile wherever that can be.
+    // Where in the block's product the warp's fragment i of 16 rows, and its j-th 16 columns, start: the
+    // warps take turns, so that from one to the next it is a constant distance in a swizzled tile wherever
+    // that can be.
     static __device__ __forceinline__ int row(int i) { return (warp_row() + WARPS_M * i) * 16; }
-    static __device__ __forceinline__ int column(int j) { return (threadIdx.x / 32 / WARPS_M + WARPS_N * j) * 16; }
+    static __device__ __forceinline__ int column(int j) {
+        return (threadIdx.x / 32 / WARPS_M + WARPS_N * j) * 16;
+    }
     // The row of c[i][..][2 * half], and the column of c[..][j][0], the first of two.
     static __device__ __forceinline__ int row(int i, int half) { return row(i) + 8 * half + lane() / 4; }
     static __device__ __forceinline__ int pair(int j) { return column(j / 2) + j % 2 * 8 + lane() % 4 * 2; }
 
-    // c += the product of an A tile and a B tile. ldmatrix gives a fragment's lane two neighbours along a tile's row,
-    // which mma wants along k; where k runs down the rows, the transposing form does it.
+    // c += the product of an A tile and a B tile. ldmatrix gives a fragment's lane two neighbours along a
+    // tile's row, which mma wants along k; where k runs down the rows, the transposing form does it.
     __device__ __forceinline__ void add(u32 a_tile, u32 b_tile) {
-        // Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the other two.
+        // Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the other
+        // two.
         const int low = lane() % 16, high = lane() / 16;
         const int quarter_row = lane() / 16 * 8 + lane() % 8, quarter_chunk = lane() / 8 % 2;
 #pragma unroll
@@ -134,8 +145,8 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
         }
     }
 
-    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(visit_pair) then calls
-    // visit_pair(column, value, value of the next column) for every two of them.
+    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(visit_pair) then
+    // calls visit_pair(column, value, value of the next column) for every two of them.
     template <typename Visit> __device__ __forceinline__ void each_row(Visit visit) {
 #pragma unroll
         for (int i = 0; i < FM; ++i)
@@ -143,7 +154,34 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
             for (int half = 0; half < 2; ++half)
                 visit(row(i, half), [&](auto visit_pair) {
 #pragma unroll
-                    for (int j = 0; j < FN; ++j) visit_pair(pair(j), c[i][j][2 * half], c[i][j][2 * half + 1]);
+                    for (int j = 0; j < FN; ++j)
+                        visit_pair(pair(j), c[i][j][2 * half], c[i][j][2 * half + 1]);
                 });
     }
 };
+
+// product += the products of `steps` tiles of A and B, which `copy(tiles)` brings one after the other: it
+// starts the copies of the next step's A tile to the address `tiles` and of its B tile behind that. A ring of
+// STAGES stages lies from `ring` on; while one is multiplied the copies of the others are under way.
+template <int STAGES, class P, typename Copy>
+__device__ __forceinline__ void multiply_pipelined(P& product, u32 ring, int steps, Copy copy) {
+    const int STAGE_BYTES = P::A_BYTES + P::B_BYTES;
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; ++stage) {
+        if (stage < steps) copy(ring + stage * STAGE_BYTES);
+        commit_copies();
+    }
+    int reading = 0, writing = STAGES - 1;
+    for (int step = 0; step < steps; ++step) {
+        // This thread's copies of the stage have arrived; after the barrier everyone's have, and everyone has
+        // read the stage that is now overwritten.
+        wait_for_copies<STAGES - 2>();
+        __syncthreads();
+        if (step + STAGES - 1 < steps) copy(ring + writing * STAGE_BYTES);
+        commit_copies();
+        const u32 a_tile = ring + reading * STAGE_BYTES;
+        product.add(a_tile, a_tile + P::A_BYTES);
+        reading = reading + 1 == STAGES ? 0 : reading + 1;
+        writing = writing + 1 == STAGES ? 0 : writing + 1;
+    }
+}

@@ -1,5 +1,5 @@
-//! Every kernel compiles for every supported architecture, without spills, within the budgets of kernels/budgets.txt; and the machine
-//! code holds the instructions that the kernels are written for.
+//! Every kernel compiles for every supported architecture, without spills, within the budgets of kernels/budgets.txt; the machine code
+//! holds the instructions that the kernels are written for; and what build.rs tells the host of the kernels is what the compiler says.
 //!
 //! tools/test provides the compiler and the disassembler (RECORDS_NVRTC, RECORDS_NVDISASM). RECORDS_UPDATE_COSTS=1 writes the
 //! budgets anew, to be reviewed as a diff.
@@ -10,8 +10,14 @@ use std::path::Path;
 use std::process::Command;
 
 use records::device::gpu::cache::KernelCache;
+use records::device::gpu::kernels::{CONSTANTS, Kind, SIGNATURES};
 use records::device::gpu::nvrtc::Target;
-use records::device::gpu::sources;
+use records::device::gpu::sources::{self, Source};
+
+/// Its unit tests run here; a build script has none.
+#[allow(dead_code)]
+#[path = "../build/kernels.rs"]
+mod build_kernels;
 
 const ARCHITECTURES: [u32; 4] = [80, 86, 89, 90];
 
@@ -103,6 +109,106 @@ fn every_kernel_compiles_without_spills_and_within_its_budget() {
         );
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/budgets.txt lists other kernels");
+}
+
+/// The parameters of every kernel of a PTX file, as the compiler lays them out: `.param .u64 .ptr .align 1 pool_param_3,`.
+fn ptx_parameters(ptx: &str) -> BTreeMap<String, Vec<String>> {
+    let mut kernels = BTreeMap::new();
+    for entry in ptx.split(".visible .entry ").skip(1) {
+        let (name, rest) = entry.split_once('(').expect("parameters behind a name");
+        let (list, _) = rest.split_once(')').expect("an end of the parameters");
+        let parameters = list.split(',').filter_map(|line| line.trim().strip_prefix(".param "));
+        kernels.insert(name.trim().into(), parameters.map(ptx_type).collect());
+    }
+    kernels
+}
+
+/// `.u64`, or alignment and bytes of a structure.
+fn ptx_type(parameter: &str) -> String {
+    let bytes = parameter.split_once('[').map(|(_, bytes)| bytes.trim_end_matches(']'));
+    let words: Vec<&str> = parameter.split_whitespace().collect();
+    match (words[0], bytes) {
+        (".align", Some(bytes)) => format!("{} bytes by {}", bytes, words[1]),
+        (kind, _) => kind.into(),
+    }
+}
+
+/// Size and alignment of a parameter.
+fn layout(kind: &Kind) -> (usize, usize) {
+    match kind {
+        Kind::Pointer => (8, 8),
+        Kind::Count | Kind::Float => (4, 4),
+        Kind::Structure(members) => {
+            let members = members.iter().map(layout);
+            let (end, alignment) = members.fold((0, 1), |(end, most), (size, alignment)| {
+                (usize::next_multiple_of(end, alignment) + size, most.max(alignment))
+            });
+            (end.next_multiple_of(alignment), alignment)
+        }
+    }
+}
+
+/// As the compiler would write the parameter.
+fn written(kind: &Kind) -> String {
+    match kind {
+        Kind::Pointer => ".u64".into(),
+        Kind::Count => ".u32".into(),
+        Kind::Float => ".f32".into(),
+        Kind::Structure(_) => {
+            let (size, alignment) = layout(kind);
+            format!("{size} bytes by {alignment}")
+        }
+    }
+}
+
+#[test]
+fn the_generated_parameters_are_those_that_the_compiler_sees() {
+    let cache = cache();
+    let mut theirs = BTreeMap::new();
+    for source in sources::KERNELS {
+        let ptx = cache.compiled(source, Target::Ptx(80)).unwrap_or_else(|error| panic!("{error:#}"));
+        let kernels = ptx_parameters(std::str::from_utf8(&ptx.code).unwrap());
+        theirs.extend(kernels.into_iter().map(|(name, parameters)| ((source.name, name), parameters)));
+    }
+    let ours: BTreeMap<_, Vec<String>> = SIGNATURES
+        .iter()
+        .map(|(kernel, kinds)| {
+            ((kernel.source.name, kernel.name.to_string()), kinds.iter().map(written).collect())
+        })
+        .collect();
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.len(), SIGNATURES.len(), "a kernel is listed twice");
+}
+
+#[test]
+fn the_generated_constants_are_those_of_the_kernels() {
+    let cache = cache();
+    let files = sources::KERNELS.iter().chain(sources::HEADERS);
+    let mut compared = 0;
+    for file in files {
+        let own = CONSTANTS.iter().filter(|(name, _, _)| *name == file.name);
+        let checks: String = own
+            .inspect(|_| compared += 1)
+            .map(|(_, name, value)| {
+                format!("static_assert({name} == (decltype({name})){value:?}, \"{name}\");\n")
+            })
+            .collect();
+        if !checks.is_empty() {
+            // Kept to the end of the test, as sources are.
+            let text = String::leak(file.text.replace("#pragma once", "") + &checks);
+            let checked = Source { name: "constants.cu", text };
+            cache
+                .compiled(&checked, Target::Ptx(80))
+                .unwrap_or_else(|error| panic!("{}: {error:#}", file.name));
+        }
+    }
+    assert_eq!(compared, CONSTANTS.len());
+    let wrong = format!(
+        "{}static_assert(LAST_LOSS == 1, \"\");",
+        records::device::gpu::kernels::counter::SOURCE.text
+    );
+    let wrong = Source { name: "constants.cu", text: String::leak(wrong) };
+    assert!(cache.compiled(&wrong, Target::Ptx(80)).is_err(), "a wrong constant does not compile");
 }
 
 /// What must stand in the machine code of a kernel, and how often at least.

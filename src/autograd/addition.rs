@@ -4,7 +4,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use crate::device::cpu::Call;
-use crate::device::gpu::launch::{Arguments, Kernel};
+use crate::device::gpu::kernels::optimizer::{self as kernels, THREADS};
 use crate::device::gpu::lower::Lowering;
 use crate::device::operation::by_type;
 use crate::device::{Operand, Operation, Tensor};
@@ -40,10 +40,10 @@ impl Operation for Add {
         let Self { len, x, into } = *self;
         let element = gpu.element(into);
         anyhow::ensure!(gpu.element(x) == element, "no addition of {:?} to {element:?}", gpu.element(x));
-        let name = by_type(element, "add_bf16", "add_f32")?;
-        let arguments = Arguments::new().count(len).pointer(gpu.address(x)).pointer(gpu.address(into));
-        let kernel = Kernel { file: "optimizer.cu", name };
-        gpu.launch_over(kernel, len, 16 / element.bytes(), arguments);
+        let kernel = by_type(element, kernels::ADD_BF16, kernels::ADD_F32)?;
+        let [x, into] = [x, into].map(|tensor| gpu.address(tensor));
+        let parameters = kernels::Add { len, x, into };
+        gpu.launch_over(kernel, [THREADS, 16 / element.bytes()], len, parameters);
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! What operations over rows of classes have in common: the softmax of a row and its first maximum on the
 //! CPU, and the threads that take a row on a GPU.
 
-/// Guards logarithms and divisions, as in the reference.
-pub const EPSILON: f32 = 1e-9;
+pub use crate::device::gpu::kernels::epsilon::EPSILON;
+use crate::device::gpu::kernels::loss_row::ROW_WARPS;
 
 /// The softmax p of a row and its logarithm, in memory that is used for row after row.
 #[derive(Clone, Debug)]
@@ -40,9 +40,8 @@ pub fn argmax(values: &[f32]) -> usize {
     values.iter().enumerate().fold(0, |best, (i, &value)| if value > values[best] { i } else { best })
 }
 
-/// Classes of a warp of a block, and warps of a block at most.
+/// Classes of a warp of a block.
 const WARP_CLASSES: usize = 128;
-const ROW_WARPS: usize = 8;
 
 /// Threads of a block that does a row of `classes`.
 pub fn row_threads(classes: usize) -> usize {

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::label_method::LabelMethod;
 use super::registry::Entry;
+use crate::device::gpu::kernels::loss_by_kind;
 use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::{Disambiguate, Disambiguation, View};
 use crate::ops::loss::CrossEntropy;
@@ -20,7 +21,7 @@ pub static ENTRY: Entry = Entry {
 /// CAVL.
 pub fn method() -> LabelMethod {
     LabelMethod {
-        joint: Some("cross_entropy_renew_activation_value"),
+        joint: Some(loss_by_kind::CROSS_ENTROPY_DISAMBIGUATE_ACTIVATION_VALUE),
         ..LabelMethod::new(CrossEntropy, ActivationValue)
     }
 }
@@ -40,7 +41,7 @@ impl Disambiguation for ActivationValue {
     }
 
     fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()> {
-        of.lower_rows("renew_activation_value", gpu);
+        of.lower_rows(loss_by_kind::DISAMBIGUATE_ACTIVATION_VALUE, gpu);
         Ok(())
     }
 }

@@ -8,6 +8,8 @@ use anyhow::Result;
 
 use super::label_method::LabelMethod;
 use super::registry::Entry;
+use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
+use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax};
 use crate::ops::loss::{Row, RowLoss};
@@ -24,7 +26,7 @@ pub static ENTRY: Entry = Entry {
 /// CC.
 pub fn method() -> LabelMethod {
     LabelMethod {
-        joint: Some("candidate_sum_renew"),
+        joint: Some(loss_by_kind::CANDIDATE_SUM_DISAMBIGUATE),
         reads_debias: false,
         ..LabelMethod::new(CandidateSum, CandidateSoftmax)
     }
@@ -55,8 +57,8 @@ impl RowLoss for CandidateSum {
         true
     }
 
-    fn kernel(&self) -> &'static str {
-        "loss_candidate_sum"
+    fn kernel(&self) -> KernelOf<LossRows> {
+        loss_by_kind::LOSS_CANDIDATE_SUM
     }
 }
 
@@ -71,7 +73,7 @@ impl Disambiguation for CandidateSoftmax {
     }
 
     fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()> {
-        of.lower_rows("renew_candidates", gpu);
+        of.lower_rows(loss_by_kind::DISAMBIGUATE_CANDIDATES, gpu);
         Ok(())
     }
 }

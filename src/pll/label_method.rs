@@ -10,6 +10,8 @@ use super::method::{Learner, Method, Room};
 use super::mixup::Mixup;
 use super::recorder::{RecordedStep, Rows, StepRecorder};
 use crate::autograd::Tape;
+use crate::device::gpu::kernels::loss_by_kind::LossAndDisambiguate;
+use crate::device::gpu::launch::KernelOf;
 use crate::device::{Device, Element, Tensor};
 use crate::ops::confidence::{Disambiguate, Disambiguation};
 use crate::ops::loss::{Loss, RowLoss, Term};
@@ -25,7 +27,7 @@ pub struct LabelMethod {
     pub disambiguation: Arc<dyn Disambiguation>,
     pub debiased_disambiguation: Arc<dyn Disambiguation>,
     /// The kernel of `loss_by_kind.cu` that does loss and disambiguation at once, if there is one.
-    pub joint: Option<&'static str>,
+    pub joint: Option<KernelOf<LossAndDisambiguate>>,
     /// Whether the disambiguation reads debiased logits. Where it does not, a debias acts at test only.
     pub reads_debias: bool,
     /// What the confidence rows hold at first.

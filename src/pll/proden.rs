@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use super::label_method::LabelMethod;
 use super::registry::Entry;
+use crate::device::gpu::kernels::loss_by_kind;
 use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax};
 use crate::ops::loss::CrossEntropy;
@@ -16,7 +17,7 @@ pub static ENTRY: Entry =
 /// PRODEN.
 pub fn method() -> LabelMethod {
     LabelMethod {
-        joint: Some("cross_entropy_renew_positive"),
+        joint: Some(loss_by_kind::CROSS_ENTROPY_DISAMBIGUATE_POSITIVE),
         ..LabelMethod::new(CrossEntropy, PositiveSoftmax)
     }
 }
@@ -32,7 +33,7 @@ impl Disambiguation for PositiveSoftmax {
     }
 
     fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()> {
-        of.lower_rows("renew_positive", gpu);
+        of.lower_rows(loss_by_kind::DISAMBIGUATE_POSITIVE, gpu);
         Ok(())
     }
 }

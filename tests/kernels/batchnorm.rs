@@ -4,7 +4,10 @@
 //! tiles, few of them of full length.
 
 use records::device::gpu::driver::Driver as _;
-use records::device::gpu::launch::{Arguments, Kernel, Launch};
+use records::device::gpu::kernels::batchnorm::{
+    self as kernels, BatchnormFinish, BatchnormGradientFinish, FINISH_CHANNELS,
+};
+use records::device::gpu::launch::{Address, Launch};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Buffer, Device as _, Element, Operation, Plan, Program, Tensor};
@@ -398,17 +401,23 @@ fn thousands_of_tiles_are_merged() {
         driver.write(memory[0].address, bytemuck::cast_slice(&partial)).unwrap();
         let running = random.uniform(2 * channels, 0.1, 2.0);
         driver.write(memory[1].address, bytemuck::cast_slice(&running)).unwrap();
-        let launch = |name, arguments| Launch {
-            kernel: Kernel { file: "batchnorm.cu", name },
-            grid: [channels.div_ceil(8) as u32, 1, 1],
-            block: [8, tiles.div_ceil(4).next_power_of_two().min(128) as u32, 1],
-            shared_bytes: 0,
-            cooperative: false,
-            arguments,
+        let [partial_sums, running_statistics, batch_statistics] =
+            [0, 1, 2].map(|at: usize| Address::Device(memory[at].address));
+        let blocks = channels.div_ceil(FINISH_CHANNELS);
+        let block = [FINISH_CHANNELS as u32, tiles.div_ceil(4).next_power_of_two().min(128) as u32, 1];
+        let parameters = BatchnormFinish {
+            rows,
+            channels,
+            tiles,
+            tile_rows,
+            rows_each: 0,
+            partial: partial_sums,
+            images: Address::NULL,
+            running: running_statistics,
+            batch: batch_statistics,
         };
-        let arguments = Arguments::new().count(rows).count(channels).count(tiles).count(tile_rows);
-        let arguments = memory.iter().fold(arguments, |arguments, memory| arguments.pointer(memory.address));
-        driver.launch(&launch("batchnorm_finish", arguments.pointer(0).count(0))).unwrap();
+        let launch = kernels::BATCHNORM_FINISH.linear(blocks, 1, parameters);
+        driver.launch(&Launch { block, ..launch }).unwrap();
         let read = |driver: &mut SimDriver, address| {
             let mut values = vec![0f32; 2 * channels];
             driver.read(address, bytemuck::cast_slice_mut(&mut values)).unwrap();
@@ -418,9 +427,15 @@ fn thousands_of_tiles_are_merged() {
             (read(&mut driver, memory[1].address), read(&mut driver, memory[2].address));
 
         let d_affine = driver.allocate(&[2 * channels * 4], "a test output").unwrap()[0].address;
-        let arguments = Arguments::new().count(channels).count(tiles);
-        let arguments = arguments.pointer(memory[0].address).pointer(memory[2].address).pointer(d_affine);
-        driver.launch(&launch("batchnorm_gradient_finish", arguments)).unwrap();
+        let parameters = BatchnormGradientFinish {
+            channels,
+            tiles,
+            partial: partial_sums,
+            batch: batch_statistics,
+            d_affine: d_affine.into(),
+        };
+        let launch = kernels::BATCHNORM_GRADIENT_FINISH.linear(blocks, 1, parameters);
+        driver.launch(&Launch { block, ..launch }).unwrap();
         let d_affine = read(&mut driver, d_affine);
 
         for channel in 0..channels {
@@ -534,7 +549,7 @@ fn statistics_from_the_convolution() {
         let driver = SimDriver::open(0).unwrap();
         let costs = driver.costs();
         let mut device = GpuDevice::new(Box::new(driver), Precision::Bf16);
-        let statistics = Kernel { file: "batchnorm.cu", name: "batchnorm_statistics_bf16" };
+        let statistics = kernels::BATCHNORM_STATISTICS_BF16.kernel;
         let alone = upload(&mut device, &values);
         for operation in &operations {
             device.execute(&**operation, &alone).unwrap();

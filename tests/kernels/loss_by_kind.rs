@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use records::device::gpu::Precision;
+use records::device::gpu::kernels::loss_by_kind::LossAndDisambiguate;
+use records::device::gpu::launch::KernelOf;
 use records::device::{Operation, Tensor};
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
@@ -130,7 +132,7 @@ impl Case {
     }
 
     /// Of one view from the first row.
-    fn loss(&self, row_loss: &Arc<dyn RowLoss>, joint: Option<&'static str>) -> Loss {
+    fn loss(&self, row_loss: &Arc<dyn RowLoss>, joint: Option<KernelOf<LossAndDisambiguate>>) -> Loss {
         Loss {
             row_loss: row_loss.clone(),
             term: Term::Plain,

@@ -257,7 +257,7 @@ pub fn launches(operations: &[Arc<dyn Operation>], tensors: usize) -> usize {
     let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
     let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };
     let (buffers, addresses) = (vec![buffer; tensors], vec![4096; tensors]);
-    let mut lowering = Lowering::new(&gpu, &buffers, &addresses, 0);
+    let mut lowering = Lowering::new(&gpu, &buffers, &addresses);
     let operations: Vec<&dyn Operation> = operations.iter().map(|operation| &**operation).collect();
     lowering.lower(&operations).unwrap();
     lowering.finish().0.len()

@@ -20,7 +20,8 @@ use super::cache::KernelCache;
 use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::{Kernel, Launch};
 use super::nvrtc::Target;
-use super::{probe, sources};
+use super::probe;
+use super::sources::Source;
 use crate::usage;
 
 /// Dynamic shared memory that a kernel may have without asking, bytes.
@@ -35,7 +36,7 @@ pub struct CudaDriver {
     device: sys::CUdevice,
     stream: sys::CUstream,
     cache: KernelCache,
-    modules: HashMap<&'static str, sys::CUmodule>,
+    modules: HashMap<&'static Source, sys::CUmodule>,
     functions: HashMap<Kernel, Function>,
     sequences: Vec<sys::CUgraphExec>,
     arenas: Vec<sys::CUdeviceptr>,
@@ -105,11 +106,12 @@ impl CudaDriver {
     /// The loaded kernel, allowed at least `shared_bytes` of dynamic shared memory.
     fn function(&mut self, kernel: Kernel, shared_bytes: u32) -> Result<sys::CUfunction> {
         if !self.functions.contains_key(&kernel) {
-            let module = self.module(kernel.file)?;
+            let module = self.module(kernel.source)?;
             let name = CString::new(kernel.name).map_err(|_| anyhow!("a kernel's name has no zero byte"))?;
             // SAFETY: the module is loaded and stays so until drop.
-            let handle = unsafe { result::module::get_function(module, name) }
-                .map_err(|error| explain(&format!("finding {} in {}", kernel.name, kernel.file), error))?;
+            let handle = unsafe { result::module::get_function(module, name) }.map_err(|error| {
+                explain(&format!("finding {} in {}", kernel.name, kernel.source.name), error)
+            })?;
             self.functions.insert(kernel, Function { handle, shared_bytes: SHARED_WITHOUT_ASKING });
         }
         let function = self.functions.get_mut(&kernel).ok_or_else(|| anyhow!("a kernel just loaded"))?;
@@ -127,17 +129,17 @@ impl CudaDriver {
         Ok(function.handle)
     }
 
-    fn module(&mut self, file: &'static str) -> Result<sys::CUmodule> {
-        if let Some(&module) = self.modules.get(file) {
+    fn module(&mut self, source: &'static Source) -> Result<sys::CUmodule> {
+        if let Some(&module) = self.modules.get(source) {
             return Ok(module);
         }
-        let source = sources::find(file).ok_or_else(|| anyhow!("no kernel file {file}"))?;
+        let file = source.name;
         let cubin = self.cache.compiled(source, Target::Cubin(self.gpu.architecture))?;
         // SAFETY: a cubin as the compiler wrote it; the driver copies it.
         let module = unsafe { result::module::load_data(cubin.code.as_ptr().cast()) }.map_err(|error| {
             explain(&format!("loading {file} for sm_{}{}", self.gpu.architecture, cubin.origin()), error)
         })?;
-        self.modules.insert(file, module);
+        self.modules.insert(source, module);
         Ok(module)
     }
 

@@ -73,17 +73,15 @@ impl GpuDevice {
     /// The launches of `operations`, with workspace for them.
     fn lower(&mut self, operations: &[&dyn Operation], buffers: &[Buffer]) -> Result<Vec<Launch>> {
         let addresses: Vec<u64> = buffers.iter().map(|&b| self.address(b)).collect::<Result<_>>()?;
-        for _ in 0..2 {
-            let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses, self.workspace.address);
-            lowering.lower(operations)?;
-            let (launches, workspace) = lowering.finish();
-            if workspace <= self.workspace.bytes {
-                return Ok(launches);
-            }
+        let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
+        lowering.lower(operations)?;
+        let (mut launches, workspace) = lowering.finish();
+        if workspace > self.workspace.bytes {
             // Sequences recorded before keep the smaller workspace they were lowered for: it is never freed.
             self.workspace = self.driver.allocate(&[workspace], "the kernels' workspace")?[0];
         }
-        bail!("lowering the same operations twice asked for different workspaces")
+        launches.iter_mut().for_each(|launch| launch.place_workspace(self.workspace.address));
+        Ok(launches)
     }
 }
 

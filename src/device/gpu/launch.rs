@@ -1,12 +1,97 @@
 //! A kernel launch as plain data: which kernel, how many threads, which arguments.
 
-/// A kernel: an `extern "C"` function of a file under `kernels/`.
+use std::marker::PhantomData;
+
+use super::sources::Source;
+
+/// A kernel: an `extern "C"` function of a CUDA C++ file, of this program's or of a caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kernel {
-    /// File name without its folder, `batchnorm.cu`.
-    pub file: &'static str,
+    /// The file; one from outside may include the headers of `kernels/`.
+    pub source: &'static Source,
     /// Function name.
     pub name: &'static str,
+}
+
+/// A kernel that takes the parameters `P`, so that it cannot be launched with those of another.
+#[derive(Debug)]
+pub struct KernelOf<P> {
+    /// The kernel.
+    pub kernel: Kernel,
+    parameters: PhantomData<fn(P)>,
+}
+
+impl<P> Clone for KernelOf<P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for KernelOf<P> {}
+
+impl<P> PartialEq for KernelOf<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.kernel == other.kernel
+    }
+}
+
+/// A kernel's parameters by name. build.rs writes the structures that implement it, from the kernels' own signatures.
+pub trait Parameters {
+    /// The parameters in the order of the signature.
+    fn pack(self) -> Arguments;
+}
+
+/// A structure that a kernel takes by value; build.rs writes those that implement it, too.
+pub trait Structure {
+    /// The members in their order.
+    fn members(self) -> Arguments;
+}
+
+/// A kernel that takes one structure and nothing else.
+impl<S: Structure> Parameters for S {
+    fn pack(self) -> Arguments {
+        Arguments::new().structure(self)
+    }
+}
+
+impl<P: Parameters> KernelOf<P> {
+    /// The kernel `name` of `source`.
+    pub const fn new(source: &'static Source, name: &'static str) -> Self {
+        Self { kernel: Kernel { source, name }, parameters: PhantomData }
+    }
+
+    /// A launch of `blocks` blocks of `threads` threads, both along x.
+    pub fn linear(self, blocks: usize, threads: usize, parameters: P) -> Launch {
+        Launch::linear(self.kernel, blocks, threads, parameters.pack())
+    }
+}
+
+/// Where an operand of a kernel lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// In device memory; 0 is a null pointer.
+    Device(u64),
+    /// So many bytes from the start of the workspace, which is known once everything is lowered.
+    Workspace(usize),
+}
+
+impl Address {
+    /// No operand.
+    pub const NULL: Self = Self::Device(0);
+
+    /// The address `bytes` further on.
+    pub fn plus(self, bytes: usize) -> Self {
+        match self {
+            Self::Device(address) => Self::Device(address + bytes as u64),
+            Self::Workspace(offset) => Self::Workspace(offset + bytes),
+        }
+    }
+}
+
+impl From<u64> for Address {
+    fn from(address: u64) -> Self {
+        Self::Device(address)
+    }
 }
 
 /// One launch. Equal launches do equal work: everything that changes from step to step lies in device memory.
@@ -38,6 +123,11 @@ impl Launch {
             arguments,
         }
     }
+
+    /// Puts the workspace at the address `start`.
+    pub fn place_workspace(&mut self, start: u64) {
+        self.arguments.place_workspace(start);
+    }
 }
 
 /// A kernel's parameters, packed as the driver wants them: each at its natural alignment, in the order of the signature.
@@ -45,6 +135,9 @@ impl Launch {
 pub struct Arguments {
     bytes: Vec<u8>,
     offsets: Vec<usize>,
+    /// Where in `bytes` an offset into the workspace stands that is to become an address.
+    in_workspace: Vec<usize>,
+    alignment: usize,
     /// The first count that no `int` holds.
     beyond: Option<usize>,
 }
@@ -55,38 +148,61 @@ impl Arguments {
         Self::default()
     }
 
-    fn push(mut self, bytes: &[u8], alignment: usize) -> Self {
-        self.bytes.resize(self.bytes.len().next_multiple_of(alignment), 0);
-        self.offsets.push(self.bytes.len());
+    /// Puts `bytes` at the next multiple of `alignment`, where the parameter or member begins.
+    fn push(&mut self, bytes: &[u8], alignment: usize) -> usize {
+        let offset = self.bytes.len().next_multiple_of(alignment);
+        self.bytes.resize(offset, 0);
         self.bytes.extend_from_slice(bytes);
+        self.alignment = self.alignment.max(alignment);
+        offset
+    }
+
+    fn parameter(mut self, bytes: &[u8], alignment: usize) -> Self {
+        let offset = self.push(bytes, alignment);
+        self.offsets.push(offset);
         self
     }
 
-    /// A device address; 0 is a null pointer.
-    pub fn pointer(self, address: u64) -> Self {
-        self.push(&address.to_le_bytes(), 8)
+    /// A pointer.
+    pub fn pointer(mut self, address: impl Into<Address>) -> Self {
+        let value = match address.into() {
+            Address::Device(address) => address,
+            Address::Workspace(offset) => {
+                self.in_workspace.push(self.bytes.len().next_multiple_of(8));
+                offset as u64
+            }
+        };
+        self.parameter(&value.to_le_bytes(), 8)
     }
 
     /// An `int` that counts or indexes; one above 2^31 - 1 shows in [`Arguments::beyond`], and such a launch must not be made.
     pub fn count(mut self, value: usize) -> Self {
         let bytes = self.int(value);
-        self.push(&bytes, 4)
+        self.parameter(&bytes, 4)
     }
 
     /// A `float`.
     pub fn float(self, value: f32) -> Self {
-        self.push(&value.to_le_bytes(), 4)
+        self.parameter(&value.to_le_bytes(), 4)
     }
 
-    /// Several `int`s, each a parameter of its own.
-    pub fn counts(self, values: &[usize]) -> Self {
-        values.iter().fold(self, |arguments, &value| arguments.count(value))
+    /// One parameter: a structure by value, with members as C++ lays them out.
+    pub fn structure(mut self, structure: impl Structure) -> Self {
+        let mut members = structure.members();
+        members.bytes.resize(members.bytes.len().next_multiple_of(members.alignment.max(1)), 0);
+        let start = self.push(&members.bytes, members.alignment.max(1));
+        self.offsets.push(start);
+        self.in_workspace.extend(members.in_workspace.iter().map(|offset| start + offset));
+        self.beyond = self.beyond.or(members.beyond);
+        self
     }
 
-    /// One parameter: a structure of `int`s, by value.
-    pub fn structure(mut self, values: &[usize]) -> Self {
-        let bytes: Vec<u8> = values.iter().flat_map(|&value| self.int(value)).collect();
-        self.push(&bytes, 4)
+    fn place_workspace(&mut self, start: u64) {
+        for at in std::mem::take(&mut self.in_workspace) {
+            let place = &mut self.bytes[at..at + 8];
+            let offset = u64::from_le_bytes(std::array::from_fn(|i| place[i]));
+            place.copy_from_slice(&(start + offset).to_le_bytes());
+        }
     }
 
     fn int(&mut self, value: usize) -> [u8; 4] {
@@ -129,14 +245,44 @@ mod tests {
     #[test]
     fn a_count_beyond_31_bits_shows() {
         assert_eq!(Arguments::new().count(i32::MAX as usize).beyond(), None);
-        assert_eq!(Arguments::new().counts(&[1, 1 << 31, 1 << 32]).beyond(), Some(1 << 31));
-        assert_eq!(Arguments::new().structure(&[1 << 40]).beyond(), Some(1 << 40));
+        assert_eq!(Arguments::new().count(1).count(1 << 31).count(1 << 32).beyond(), Some(1 << 31));
+        assert_eq!(
+            Arguments::new().structure(Members { n: 1 << 40, x: Address::NULL }).beyond(),
+            Some(1 << 40)
+        );
     }
 
-    /// The driver wants one pointer a parameter.
+    struct Members {
+        n: usize,
+        x: Address,
+    }
+
+    impl Structure for Members {
+        fn members(self) -> Arguments {
+            Arguments::new().count(self.n).pointer(self.x).count(self.n)
+        }
+    }
+
+    /// The driver wants one pointer a parameter; C++ fills a structure up to its alignment.
     #[test]
-    fn several_counts_are_several_parameters_and_a_structure_is_one() {
-        assert_eq!(Arguments::new().counts(&[1, 2, 3]).offsets(), [0, 4, 8]);
-        assert_eq!(Arguments::new().structure(&[1, 2, 3]).offsets(), [0]);
+    fn a_structure_is_one_parameter() {
+        let arguments = Arguments::new().count(1).structure(Members { n: 2, x: 3.into() }).count(4);
+        assert_eq!(arguments.offsets(), [0, 8, 32]);
+        assert_eq!(arguments.bytes()[8..12], 2i32.to_le_bytes());
+        assert_eq!(arguments.bytes()[16..24], 3u64.to_le_bytes());
+        assert_eq!(arguments.bytes().len(), 36);
+        assert_eq!(Members { n: 2, x: 3.into() }.pack().offsets(), [0]);
+    }
+
+    #[test]
+    fn offsets_into_the_workspace_become_addresses_once() {
+        let inside = Members { n: 1, x: Address::Workspace(256).plus(8) };
+        let arguments = Arguments::new().pointer(7).structure(inside).pointer(Address::Workspace(0));
+        let kernel = KernelOf::<Members>::new(&Source { name: "a.cu", text: "" }, "a").kernel;
+        let mut launch = Launch::linear(kernel, 1, 32, arguments);
+        launch.place_workspace(1 << 20);
+        launch.place_workspace(5);
+        let word = |at: usize| u64::from_le_bytes(launch.arguments.bytes()[at..at + 8].try_into().unwrap());
+        assert_eq!([word(0), word(16), word(32)], [7, (1 << 20) + 264, 1 << 20]);
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
 //! | the kernels' sources, their compilation, what was compiled before | `sources.rs`, `nvrtc.rs`, `cache.rs` |
+//! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; primitives to launches | `launch.rs`, `lower/` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
 //! | the device over a driver | `gpu_device.rs` |
@@ -12,6 +13,7 @@ pub mod cache;
 mod cuda;
 pub mod driver;
 mod gpu_device;
+pub mod kernels;
 pub mod launch;
 pub mod lower;
 pub mod nvrtc;

@@ -10,11 +10,12 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result, bail, ensure};
 use ptx_sim::{Counters, Machine, Program, Settings};
 
+use super::Precision;
 use super::cache::KernelCache;
 use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::{Kernel, Launch};
 use super::nvrtc::Target;
-use super::{Precision, sources};
+use super::sources::Source;
 use crate::device::Limits;
 
 /// The architecture whose PTX is run.
@@ -39,7 +40,7 @@ pub struct SimDriver {
     gpu: Gpu,
     machine: Machine,
     cache: KernelCache,
-    programs: HashMap<&'static str, Program>,
+    programs: HashMap<&'static Source, Program>,
     sequences: Vec<Vec<Launch>>,
     costs: Costs,
     activity: Activity,
@@ -74,16 +75,16 @@ impl SimDriver {
     }
 
     fn run(&mut self, launch: &Launch) -> Result<Counters> {
-        let Kernel { file, name } = launch.kernel;
-        if !self.programs.contains_key(file) {
-            let source = sources::find(file).with_context(|| format!("no kernel file {file}"))?;
+        let Kernel { source, name } = launch.kernel;
+        if !self.programs.contains_key(source) {
+            let file = source.name;
             let ptx = self.cache.compiled(source, Target::Ptx(ARCHITECTURE))?;
             let origin = ptx.origin();
             let text = String::from_utf8(ptx.code).with_context(|| format!("{file}: PTX is text{origin}"))?;
             let program = Program::parse(&text).with_context(|| format!("the PTX of {file}{origin}"))?;
-            self.programs.insert(file, program);
+            self.programs.insert(source, program);
         }
-        let program = &self.programs[file];
+        let program = &self.programs[source];
         if let Some(kernel) = program.describe(name) {
             // The interpreter takes the packed block; a GPU's driver one pointer a parameter.
             let offsets: Vec<usize> = kernel.parameters.iter().map(|given| given.offset as usize).collect();

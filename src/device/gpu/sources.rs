@@ -1,7 +1,9 @@
-//! The kernels' sources, part of the program: build.rs lists what lies under `kernels/`.
+//! The kernels' sources, part of the program: build.rs reads what lies under `kernels/`.
 
-/// A file under `kernels/`.
-#[derive(Clone, Copy, Debug)]
+pub use super::kernels::{HEADERS, KERNELS};
+
+/// A file of CUDA C++.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source {
     /// File name without its folder.
     pub name: &'static str,
@@ -9,11 +11,9 @@ pub struct Source {
     pub text: &'static str,
 }
 
-include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-
-/// The file called `name`.
+/// The file of `kernels/` called `name`.
 pub fn find(name: &str) -> Option<&'static Source> {
-    KERNELS.iter().find(|source| source.name == name)
+    KERNELS.iter().copied().find(|source| source.name == name)
 }
 
 /// The headers as NVRTC takes them.

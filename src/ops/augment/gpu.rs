@@ -5,18 +5,17 @@ use anyhow::{Result, ensure};
 use super::Augment;
 use crate::data::augment::parameters::VIEW_BYTES;
 use crate::device::Element;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::augment::{
+    self as kernels, NORMALISATION_LEN, SHARED_RESERVED, THREADS, VIEW_WORDS,
+};
+use crate::device::gpu::launch::Launch;
 use crate::device::gpu::lower::Lowering;
 
-const FILE: &str = "augment.cu";
-
 // The kernel reads views' parameters by the same layout.
-const _: () = assert!(VIEW_BYTES == 172);
+const _: () = assert!(VIEW_BYTES == 4 * VIEW_WORDS);
 
-/// Shared memory beside the two halves: parameters and sums.
-const SHARED_RESERVED: usize = 512;
 /// The tables of three channels, which a half must hold.
-const TABLE_BYTES: usize = 3 * 256 * 4;
+const TABLE_BYTES: usize = NORMALISATION_LEN * 4;
 
 /// How the images are cut: what the launch depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ impl Cut {
         let weights = 2 * size * (1 + taps) * 4;
         let half = (3 * size * size).max(TABLE_BYTES).max(weights).next_multiple_of(16);
         // About eight pixels a thread; four warps at the least, of which three make the tables of the channels.
-        let threads = (size * size / 8).next_multiple_of(32).clamp(128, 1024);
+        let threads = (size * size / 8).next_multiple_of(32).clamp(128, THREADS);
         Self { threads, taps, half }
     }
 
@@ -78,20 +77,26 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, operation: &Augment) -> Result<
             source[0]
         ));
     }
-    let name = match lowering.element(views) {
-        Element::Bf16 => "augment_bf16",
-        _ => "augment_f32",
+    let kernel = match lowering.element(views) {
+        Element::Bf16 => kernels::AUGMENT_BF16,
+        _ => kernels::AUGMENT_F32,
     };
-    let arguments = Arguments::new()
-        .pointer(lowering.address(images))
-        .pointer(lowering.address(parameters))
-        .pointer(lowering.address(index))
-        .pointer(lowering.address(normalisation))
-        .pointer(lowering.address(views))
-        .counts(&[batch, first, source[0], source[1], size, cut.taps, cut.half]);
-    let mut launch = Launch::linear(Kernel { file: FILE, name }, count * batch, cut.threads, arguments);
-    launch.shared_bytes = cut.shared_bytes() as u32;
-    lowering.launch(launch);
+    let parameters = kernels::Augment {
+        batch,
+        first,
+        height: source[0],
+        width: source[1],
+        size,
+        taps: cut.taps,
+        half: cut.half,
+        images: lowering.address(images),
+        parameters: lowering.address(parameters),
+        index: lowering.address(index),
+        normalisation: lowering.address(normalisation),
+        views: lowering.address(views),
+    };
+    let launch = kernel.linear(count * batch, cut.threads, parameters);
+    lowering.launch(Launch { shared_bytes: cut.shared_bytes() as u32, ..launch });
     Ok(())
 }
 

@@ -4,22 +4,18 @@ use anyhow::{Result, ensure};
 
 use super::{BatchNorm, BatchNormGradient, BatchNormInference, PartialStatistics, ValidRows};
 use crate::device::gpu::driver::Gpu;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::batchnorm::{
+    self as kernels, FINISH_CHANNELS, FINISH_LANES, FORWARD_BLOCKS, GRADIENT_BLOCKS, THREADS,
+};
+use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::operation::by_type;
 use crate::device::{Element, Tensor};
 
-/// Threads of a block of the passes over activations, and vectors of channels side by side in it at most: a warp's worth.
-const THREADS: usize = 256;
+/// Vectors of channels side by side in a block of the passes over activations at most: a warp's worth.
 const WIDTH: usize = 32;
-/// Blocks a multiprocessor holds at once, for which the kernels' registers are bounded.
-const FORWARD_BLOCKS: usize = 4;
-const GRADIENT_BLOCKS: usize = 3;
 /// Rows a thread should have at least: the sums of a block cost about as much as reading so many.
 const LEAST_ROWS: usize = 4;
-/// Channels, and tiles side by side at most, of a block of the finishing kernels.
-const FINISH_CHANNELS: usize = 8;
-const FINISH_LANES: usize = 128;
 
 /// How a pass over `[rows, channels]` is cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,28 +42,21 @@ impl Cut {
         Self { width, lanes, slices, tiles: rows.div_ceil(tile_rows), tile_rows }
     }
 
-    fn launch(&self, name: &'static str, arguments: Arguments) -> Launch {
+    fn launch<P: Parameters>(&self, kernel: KernelOf<P>, parameters: P) -> Launch {
         Launch {
-            kernel: kernel(name),
             grid: [self.slices as u32, self.tiles as u32, 1],
             block: [self.width as u32, self.lanes as u32, 1],
-            shared_bytes: 0,
-            cooperative: false,
-            arguments,
+            ..kernel.linear(1, 1, parameters)
         }
     }
 }
 
-fn kernel(name: &'static str) -> Kernel {
-    Kernel { file: "batchnorm.cu", name }
-}
-
 /// A launch of a finishing kernel, which adds up `tiles` partial sums of each channel.
-fn finish(name: &'static str, channels: usize, tiles: usize, arguments: Arguments) -> Launch {
+fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, parameters: P) -> Launch {
     let lanes = tiles.div_ceil(4).next_power_of_two().min(FINISH_LANES);
     Launch {
         block: [FINISH_CHANNELS as u32, lanes as u32, 1],
-        ..Launch::linear(kernel(name), channels.div_ceil(FINISH_CHANNELS), 1, arguments)
+        ..kernel.linear(channels.div_ceil(FINISH_CHANNELS), 1, parameters)
     }
 }
 
@@ -81,10 +70,10 @@ fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     Ok(())
 }
 
-/// The last arguments of every pass: where the number of images is, or null, and the rows of each.
-fn valid_rows(lowering: &Lowering<'_>, arguments: Arguments, valid: Option<ValidRows>) -> Arguments {
-    let rows_each = valid.map_or(0, |valid| valid.rows_each);
-    arguments.pointer(lowering.optional(valid.map(|valid| valid.count))).count(rows_each)
+/// What every pass is given of the rows that are valid: where the number of images is, or null, and the rows of each.
+fn valid_rows(lowering: &Lowering<'_>, valid: Option<ValidRows>) -> (Address, usize) {
+    let images = lowering.optional(valid.map(|valid| valid.count));
+    (images, valid.map_or(0, |valid| valid.rows_each))
 }
 
 /// Lowers batchnorm with the running statistics.
@@ -92,15 +81,15 @@ pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInfere
     let &BatchNormInference { rows, channels, x, affine, running, residual, relu, y } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
-    let name = by_type(element, "batchnorm_inference_bf16", "batchnorm_inference_f32")?;
-    apply(lowering, name, [rows, channels], [x, affine, running, y], residual, relu, None);
+    let kernel = by_type(element, kernels::BATCHNORM_INFERENCE_BF16, kernels::BATCHNORM_INFERENCE_F32)?;
+    apply(lowering, kernel, [rows, channels], [x, affine, running, y], residual, relu, None);
     Ok(())
 }
 
 /// One pass: y from x with the statistics in `[x, affine, statistics, y]`.
 fn apply(
     lowering: &mut Lowering<'_>,
-    name: &'static str,
+    kernel: KernelOf<kernels::Apply>,
     [rows, channels]: [usize; 2],
     [x, affine, statistics, y]: [Tensor; 4],
     residual: Option<Tensor>,
@@ -108,18 +97,21 @@ fn apply(
     valid: Option<ValidRows>,
 ) {
     let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(cut.tile_rows)
-        .count(usize::from(relu))
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(affine))
-        .pointer(lowering.address(statistics))
-        .pointer(lowering.optional(residual))
-        .pointer(lowering.address(y));
-    let arguments = valid_rows(lowering, arguments, valid);
-    lowering.launch(cut.launch(name, arguments));
+    let (images, rows_each) = valid_rows(lowering, valid);
+    let parameters = kernels::Apply {
+        rows,
+        channels,
+        tile_rows: cut.tile_rows,
+        rows_each,
+        with_relu: usize::from(relu),
+        x: lowering.address(x),
+        affine: lowering.address(affine),
+        statistics: lowering.address(statistics),
+        residual: lowering.optional(residual),
+        images,
+        y: lowering.address(y),
+    };
+    lowering.launch(cut.launch(kernel, parameters));
 }
 
 /// Lowers training batchnorm; `sums` are a convolution's partial statistics of x, else a kernel makes them.
@@ -131,35 +123,34 @@ pub(super) fn forward(
     let &BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
-    let (address, tiles, tile_rows) = match sums {
+    let (images, rows_each) = valid_rows(lowering, valid);
+    let (partial, tiles, tile_rows) = match sums {
         Some(sums) => (sums.address, sums.tiles, sums.rows_per_tile),
         None => {
             let cut = Cut::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
-            let name = by_type(element, "batchnorm_statistics_bf16", "batchnorm_statistics_f32")?;
-            let arguments = Arguments::new()
-                .count(rows)
-                .count(channels)
-                .count(cut.tile_rows)
-                .pointer(lowering.address(x))
-                .pointer(partial);
-            let arguments = valid_rows(lowering, arguments, valid);
-            lowering.launch(cut.launch(name, arguments));
+            let kernel =
+                by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
+            let (x, tile_rows) = (lowering.address(x), cut.tile_rows);
+            let parameters = kernels::Statistics { rows, channels, tile_rows, rows_each, x, images, partial };
+            lowering.launch(cut.launch(kernel, parameters));
             (partial, cut.tiles, cut.tile_rows)
         }
     };
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(tiles)
-        .count(tile_rows)
-        .pointer(address)
-        .pointer(lowering.address(running))
-        .pointer(lowering.address(batch));
-    let arguments = valid_rows(lowering, arguments, valid);
-    lowering.launch(finish("batchnorm_finish", channels, tiles, arguments));
-    let name = by_type(element, "batchnorm_apply_bf16", "batchnorm_apply_f32")?;
-    apply(lowering, name, [rows, channels], [x, affine, batch, y], residual, relu, valid);
+    let parameters = kernels::BatchnormFinish {
+        rows,
+        channels,
+        tiles,
+        tile_rows,
+        rows_each,
+        partial,
+        images,
+        running: lowering.address(running),
+        batch: lowering.address(batch),
+    };
+    lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters));
+    let kernel = by_type(element, kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F32)?;
+    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, valid);
     Ok(())
 }
 
@@ -172,57 +163,65 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
     let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
     let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
 
-    // With a residual the ReLU's mask comes from y and is left in dy; without, both passes recompute it from x.
-    let (sums, apply) = match (relu, residual) {
-        (false, _) => (
-            by_type(element, "batchnorm_gradient_sums_bf16", "batchnorm_gradient_sums_f32")?,
-            by_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
-        ),
-        (true, false) => (
-            by_type(element, "batchnorm_gradient_sums_relu_bf16", "batchnorm_gradient_sums_relu_f32")?,
-            by_type(element, "batchnorm_gradient_apply_relu_bf16", "batchnorm_gradient_apply_relu_f32")?,
-        ),
-        (true, true) => (
-            by_type(
-                element,
-                "batchnorm_gradient_sums_residual_bf16",
-                "batchnorm_gradient_sums_residual_f32",
-            )?,
-            by_type(element, "batchnorm_gradient_apply_bf16", "batchnorm_gradient_apply_f32")?,
-        ),
+    let (sums, apply) = gradient_kernels(element, relu, residual)?;
+    let (images, rows_each) = valid_rows(lowering, valid);
+    let [x, y, affine, batch, dy, d_affine, dx] =
+        [x, y, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
+    let tile_rows = cut.tile_rows;
+    let parameters = kernels::GradientSums {
+        rows,
+        channels,
+        tile_rows,
+        rows_each,
+        x,
+        y,
+        affine,
+        batch,
+        images,
+        dy,
+        partial,
     };
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(cut.tile_rows)
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(y))
-        .pointer(lowering.address(affine))
-        .pointer(lowering.address(batch))
-        .pointer(lowering.address(dy))
-        .pointer(partial);
-    let arguments = valid_rows(lowering, arguments, valid);
-    lowering.launch(cut.launch(sums, arguments));
-    let arguments = Arguments::new()
-        .count(channels)
-        .count(cut.tiles)
-        .pointer(partial)
-        .pointer(lowering.address(batch))
-        .pointer(lowering.address(d_affine));
-    lowering.launch(finish("batchnorm_gradient_finish", channels, cut.tiles, arguments));
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(channels)
-        .count(cut.tile_rows)
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(affine))
-        .pointer(lowering.address(batch))
-        .pointer(lowering.address(dy))
-        .pointer(lowering.address(d_affine))
-        .pointer(lowering.address(dx));
-    let arguments = valid_rows(lowering, arguments, valid);
-    lowering.launch(cut.launch(apply, arguments));
+    lowering.launch(cut.launch(sums, parameters));
+    let tiles = cut.tiles;
+    let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
+    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters));
+    let parameters = kernels::GradientApply {
+        rows,
+        channels,
+        tile_rows,
+        rows_each,
+        x,
+        affine,
+        batch,
+        dy,
+        d_affine,
+        images,
+        dx,
+    };
+    lowering.launch(cut.launch(apply, parameters));
     Ok(())
+}
+
+/// The kernels of the gradient's sums and of its last pass. With a residual the ReLU's mask comes from y and is left in dy; without,
+/// both passes recompute it from x.
+fn gradient_kernels(
+    element: Element,
+    relu: bool,
+    residual: bool,
+) -> Result<(KernelOf<kernels::GradientSums>, KernelOf<kernels::GradientApply>)> {
+    use kernels::*;
+    let plain = (BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F32);
+    let (sums, apply) = match (relu, residual) {
+        (false, _) => ((BATCHNORM_GRADIENT_SUMS_BF16, BATCHNORM_GRADIENT_SUMS_F32), plain),
+        (true, false) => (
+            (BATCHNORM_GRADIENT_SUMS_RELU_BF16, BATCHNORM_GRADIENT_SUMS_RELU_F32),
+            (BATCHNORM_GRADIENT_APPLY_RELU_BF16, BATCHNORM_GRADIENT_APPLY_RELU_F32),
+        ),
+        (true, true) => {
+            ((BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16, BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32), plain)
+        }
+    };
+    Ok((by_type(element, sums.0, sums.1)?, by_type(element, apply.0, apply.1)?))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::Call;
+use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
 
@@ -74,7 +75,7 @@ pub struct BatchNormGradient {
 /// Partial statistics of x `[rows, channels]` that another kernel left in the workspace: f32 `[tiles, 2, channels]`, of every tile of
 /// rows and every channel the sum, and the sum of the squared deviations from the tile's own mean.
 pub struct PartialStatistics {
-    pub address: u64,
+    pub address: Address,
     pub tiles: usize,
     /// Rows (pixels) of a tile; the last one has the rest.
     pub rows_per_tile: usize,

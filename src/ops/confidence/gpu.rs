@@ -1,19 +1,28 @@
 //! Launches of the disambiguations in `loss_by_kind.cu`: a block for each row.
 
 use super::Disambiguate;
-use crate::device::gpu::launch::Arguments;
+use crate::device::gpu::kernels::loss_by_kind::ConfidenceRows;
+use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
-use crate::ops::loss::launch_rows;
+use crate::ops::rows::row_threads;
 
-/// Lowers a disambiguation alone.
-pub(super) fn lower(of: &Disambiguate, kernel: &'static str, gpu: &mut Lowering<'_>) {
-    let arguments = Arguments::new()
-        .pointer(gpu.address(of.logits))
-        .pointer(gpu.address(of.index))
-        .pointer(gpu.optional(of.log_prior))
-        .pointer(gpu.address(of.candidates))
-        .pointer(gpu.address(of.control))
-        .pointer(gpu.address(of.confidence))
-        .count(of.classes);
-    launch_rows(gpu, kernel, [of.batch, of.classes], arguments);
+impl Disambiguate {
+    /// What the kernels are given of it.
+    pub(in crate::ops) fn kernel_rows(&self, gpu: &Lowering<'_>) -> ConfidenceRows {
+        ConfidenceRows {
+            classes: self.classes,
+            logits: gpu.address(self.logits),
+            index: gpu.address(self.index),
+            log_prior: gpu.optional(self.log_prior),
+            candidates: gpu.address(self.candidates),
+            control: gpu.address(self.control),
+            confidence: gpu.address(self.confidence),
+        }
+    }
+
+    /// Launches a kernel that does it, one of `loss_by_kind.cu` or another with the same parameters.
+    pub fn lower_rows(&self, kernel: KernelOf<ConfidenceRows>, gpu: &mut Lowering<'_>) {
+        let rows = self.kernel_rows(gpu);
+        gpu.launch(kernel.linear(self.batch, row_threads(self.classes), rows));
+    }
 }

@@ -15,6 +15,8 @@ pub use self::cpu::partial_softmax;
 use super::loss::{self, Loss};
 use super::rows::Softmax;
 use crate::device::cpu::Call;
+use crate::device::gpu::kernels::loss_by_kind::LossAndDisambiguate;
+use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
@@ -78,7 +80,7 @@ pub struct View {
 pub struct Disambiguate {
     pub disambiguation: Arc<dyn Disambiguation>,
     /// See [`Loss::joint`].
-    pub joint: Option<&'static str>,
+    pub joint: Option<KernelOf<LossAndDisambiguate>>,
     pub batch: usize,
     pub classes: usize,
     pub logits: Tensor,
@@ -88,13 +90,6 @@ pub struct Disambiguate {
     pub index: Tensor,
     pub control: Tensor,
     pub confidence: Tensor,
-}
-
-impl Disambiguate {
-    /// Launches a kernel of `loss_by_kind.cu` that does it.
-    pub fn lower_rows(&self, kernel: &'static str, gpu: &mut Lowering<'_>) {
-        gpu::lower(self, kernel, gpu);
-    }
 }
 
 impl Operation for Disambiguate {

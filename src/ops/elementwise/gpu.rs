@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::Convert;
 use crate::device::Element;
-use crate::device::gpu::launch::{Arguments, Kernel};
+use crate::device::gpu::kernels::optimizer::{self as kernels, ELEMENTS, THREADS};
 use crate::device::gpu::lower::Lowering;
 use crate::usage;
 
@@ -24,14 +24,14 @@ pub(crate) fn check_parameters(len: usize) -> Result<()> {
 /// Lowers a conversion: of a network's parameters, the only arrays that are converted whole.
 pub(super) fn convert(gpu: &mut Lowering<'_>, operation: &Convert) -> Result<()> {
     let &Convert { len, from, to } = operation;
-    let name = match (gpu.element(from), gpu.element(to)) {
-        (Element::F32, Element::Bf16) => "convert_bf16",
-        (Element::F32, Element::F32) => "convert_f32",
+    let kernel = match (gpu.element(from), gpu.element(to)) {
+        (Element::F32, Element::Bf16) => kernels::CONVERT_BF16,
+        (Element::F32, Element::F32) => kernels::CONVERT_F32,
         (from, to) => bail!("no conversion of {from:?} to {to:?}"),
     };
     check_parameters(len)?;
-    let arguments = Arguments::new().count(len).pointer(gpu.address(from)).pointer(gpu.address(to));
-    gpu.launch_over(Kernel { file: "optimizer.cu", name }, len, 4, arguments);
+    let [from, to] = [from, to].map(|tensor| gpu.address(tensor));
+    gpu.launch_over(kernel, [THREADS, ELEMENTS], len, kernels::Convert { len, from, to });
     Ok(())
 }
 
@@ -53,7 +53,7 @@ mod tests {
                 len,
                 element,
             });
-            let mut lowering = Lowering::new(&gpu, &buffers, &[256, 512], 0);
+            let mut lowering = Lowering::new(&gpu, &buffers, &[256, 512]);
             convert(&mut lowering, &Convert { len, from: Tensor(0), to: Tensor(1) })
         };
         of_length(i32::MAX as usize).unwrap();

@@ -4,31 +4,20 @@ use anyhow::{Result, ensure};
 
 use super::{AdvanceStep, NormaliseImages, SelectBatch, StoreRows};
 use crate::device::Element;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::batch::{self as kernels, THREADS};
 use crate::device::gpu::lower::Lowering;
-
-const FILE: &str = "batch.cu";
-const THREADS: usize = 256;
 
 /// Launches of [`THREADS`] threads that a multiprocessor holds at once: 1536 threads of an RTX 3090's.
 const RESIDENT_BLOCKS: usize = 6;
-
-fn kernel(name: &'static str) -> Kernel {
-    Kernel { file: FILE, name }
-}
 
 /// Lowers the choice of a batch.
 pub(super) fn select_batch(lowering: &mut Lowering<'_>, operation: &SelectBatch) -> Result<()> {
     let &SelectBatch { batch, order, step, index } = operation;
     let steps = lowering.len(order) / batch;
     ensure!(steps > 0, "an order of fewer samples than a batch");
-    let arguments = Arguments::new()
-        .pointer(lowering.address(order))
-        .pointer(lowering.address(step))
-        .pointer(lowering.address(index))
-        .counts(&[batch, steps]);
-    let blocks = batch.div_ceil(THREADS);
-    lowering.launch(Launch::linear(kernel("select_batch"), blocks, THREADS, arguments));
+    let [order, step, index] = [order, step, index].map(|tensor| lowering.address(tensor));
+    let parameters = kernels::SelectBatch { batch, steps, order, step, index };
+    lowering.launch(kernels::SELECT_BATCH.linear(batch.div_ceil(THREADS), THREADS, parameters));
     Ok(())
 }
 
@@ -36,8 +25,8 @@ pub(super) fn select_batch(lowering: &mut Lowering<'_>, operation: &SelectBatch)
 pub(super) fn advance_step(lowering: &mut Lowering<'_>, operation: &AdvanceStep) -> Result<()> {
     let &AdvanceStep { step, modulus } = operation;
     ensure!(modulus != Some(0), "a step is of at least one");
-    let arguments = Arguments::new().pointer(lowering.address(step)).count(modulus.unwrap_or(0));
-    lowering.launch(Launch::linear(kernel("advance_step"), 1, 1, arguments));
+    let parameters = kernels::AdvanceStep { modulus: modulus.unwrap_or(0), step: lowering.address(step) };
+    lowering.launch(kernels::ADVANCE_STEP.linear(1, 1, parameters));
     Ok(())
 }
 
@@ -45,18 +34,21 @@ pub(super) fn advance_step(lowering: &mut Lowering<'_>, operation: &AdvanceStep)
 pub(super) fn normalise_images(lowering: &mut Lowering<'_>, operation: &NormaliseImages) -> Result<()> {
     let &NormaliseImages { batch, pixels, images, step, normalisation, x } = operation;
     let count = lowering.len(images) / (3 * pixels);
-    let name = match lowering.element(x) {
-        Element::Bf16 => "normalise_images_bf16",
-        _ => "normalise_images_f32",
+    let kernel = match lowering.element(x) {
+        Element::Bf16 => kernels::NORMALISE_IMAGES_BF16,
+        _ => kernels::NORMALISE_IMAGES_F32,
     };
-    let arguments = Arguments::new()
-        .pointer(lowering.address(images))
-        .pointer(lowering.address(step))
-        .pointer(lowering.address(normalisation))
-        .pointer(lowering.address(x))
-        .counts(&[batch, pixels, count]);
+    let parameters = kernels::NormaliseImages {
+        batch,
+        pixels,
+        count,
+        images: lowering.address(images),
+        step: lowering.address(step),
+        normalisation: lowering.address(normalisation),
+        x: lowering.address(x),
+    };
     let blocks = batch.min(RESIDENT_BLOCKS * lowering.gpu().multiprocessors);
-    lowering.launch(Launch::linear(kernel(name), blocks, THREADS, arguments));
+    lowering.launch(kernel.linear(blocks, THREADS, parameters));
     Ok(())
 }
 
@@ -64,11 +56,13 @@ pub(super) fn normalise_images(lowering: &mut Lowering<'_>, operation: &Normalis
 pub(super) fn store_rows(lowering: &mut Lowering<'_>, operation: &StoreRows) -> Result<()> {
     let &StoreRows { batch, columns, rows, step, store } = operation;
     let len = batch * columns;
-    let arguments = Arguments::new()
-        .pointer(lowering.address(rows))
-        .pointer(lowering.address(step))
-        .pointer(lowering.address(store))
-        .counts(&[len, lowering.len(store) / len]);
-    lowering.launch(Launch::linear(kernel("store_rows"), len.div_ceil(THREADS), THREADS, arguments));
+    let parameters = kernels::StoreRows {
+        len,
+        steps: lowering.len(store) / len,
+        rows: lowering.address(rows),
+        step: lowering.address(step),
+        store: lowering.address(store),
+    };
+    lowering.launch(kernels::STORE_ROWS.linear(len.div_ceil(THREADS), THREADS, parameters));
     Ok(())
 }

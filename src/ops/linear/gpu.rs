@@ -3,22 +3,22 @@
 use anyhow::{Result, ensure};
 
 use super::{Linear, LinearGradient};
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::linear::{self as kernels, THREADS, TILE};
+use crate::device::gpu::launch::{KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 
-const TILE: usize = 32;
-const THREADS: usize = 256;
 /// Rows of a part of the parameters' gradient at least: shorter ones give linear_sum more to add than they save.
 const LEAST_PART: usize = 4 * TILE;
 
-fn kernel(name: &'static str) -> Kernel {
-    Kernel { file: "linear.cu", name }
-}
-
 /// A launch of tiles over `columns` x `rows` of the result, `parts` deep.
-fn tiles(name: &'static str, [columns, rows]: [usize; 2], parts: usize, arguments: Arguments) -> Launch {
+fn tiles<P: Parameters>(
+    kernel: KernelOf<P>,
+    [columns, rows]: [usize; 2],
+    parts: usize,
+    parameters: P,
+) -> Launch {
     let grid = [columns.div_ceil(TILE) as u32, rows.div_ceil(TILE) as u32, parts as u32];
-    Launch { grid, ..Launch::linear(kernel(name), 1, THREADS, arguments) }
+    Launch { grid, ..kernel.linear(1, THREADS, parameters) }
 }
 
 /// # Errors
@@ -32,14 +32,9 @@ fn check(shape: [usize; 3]) -> Result<()> {
 pub(super) fn forward(lowering: &mut Lowering<'_>, operation: &Linear) -> Result<()> {
     let &Linear { rows, inputs, outputs, x, parameters, y } = operation;
     check([rows, inputs, outputs])?;
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(inputs)
-        .count(outputs)
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(parameters))
-        .pointer(lowering.address(y));
-    lowering.launch(tiles("linear", [outputs, rows], 1, arguments));
+    let [x, parameters, y] = [x, parameters, y].map(|tensor| lowering.address(tensor));
+    let given = kernels::Linear { rows, inputs, outputs, x, parameters, y };
+    lowering.launch(tiles(kernels::LINEAR, [outputs, rows], 1, given));
     Ok(())
 }
 
@@ -47,14 +42,9 @@ pub(super) fn forward(lowering: &mut Lowering<'_>, operation: &Linear) -> Result
 pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &LinearGradient) -> Result<()> {
     let &LinearGradient { rows, inputs, outputs, x, parameters, dy, d_parameters, dx } = operation;
     check([rows, inputs, outputs])?;
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(inputs)
-        .count(outputs)
-        .pointer(lowering.address(dy))
-        .pointer(lowering.address(parameters))
-        .pointer(lowering.address(dx));
-    lowering.launch(tiles("linear_input_gradient", [inputs, rows], 1, arguments));
+    let [x, parameters, dy, dx] = [x, parameters, dy, dx].map(|tensor| lowering.address(tensor));
+    let given = kernels::LinearInputGradient { rows, inputs, outputs, dy, parameters, dx };
+    lowering.launch(tiles(kernels::LINEAR_INPUT_GRADIENT, [inputs, rows], 1, given));
 
     let across = (inputs + 1).div_ceil(TILE) * outputs.div_ceil(TILE);
     let parts = (2 * lowering.gpu().multiprocessors / across).clamp(1, rows.div_ceil(LEAST_PART));
@@ -63,19 +53,11 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &LinearGradient) 
     let len = outputs * (inputs + 1);
     let result = lowering.address(d_parameters);
     let sums = if parts == 1 { result } else { lowering.workspace(parts * len * 4) };
-    let arguments = Arguments::new()
-        .count(rows)
-        .count(inputs)
-        .count(outputs)
-        .count(part_rows)
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(dy))
-        .pointer(sums);
-    lowering.launch(tiles("linear_parameter_gradient", [inputs + 1, outputs], parts, arguments));
+    let given = kernels::LinearParameterGradient { rows, inputs, outputs, part_rows, x, dy, to: sums };
+    lowering.launch(tiles(kernels::LINEAR_PARAMETER_GRADIENT, [inputs + 1, outputs], parts, given));
     if parts > 1 {
-        let arguments = Arguments::new().count(len).count(parts).pointer(sums).pointer(result);
-        let blocks = len.div_ceil(THREADS);
-        lowering.launch(Launch::linear(kernel("linear_sum"), blocks, THREADS, arguments));
+        let given = kernels::LinearSum { len, parts, partials: sums, to: result };
+        lowering.launch(kernels::LINEAR_SUM.linear(len.div_ceil(THREADS), THREADS, given));
     }
     Ok(())
 }

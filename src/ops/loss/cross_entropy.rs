@@ -1,6 +1,8 @@
 //! Cross-entropy against a row of weights.
 
 use super::{Row, RowLoss};
+use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
+use crate::device::gpu::launch::KernelOf;
 use crate::ops::rows::Softmax;
 
 /// -sum_k c_k ln p_k.
@@ -18,8 +20,8 @@ impl RowLoss for CrossEntropy {
         row.target.iter().zip(log_p).map(|(c, log_p)| -f64::from(c * log_p)).sum()
     }
 
-    fn kernel(&self) -> &'static str {
-        "loss_cross_entropy"
+    fn kernel(&self) -> KernelOf<LossRows> {
+        loss_by_kind::LOSS_CROSS_ENTROPY
     }
 }
 

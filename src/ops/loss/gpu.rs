@@ -1,21 +1,11 @@
 //! Launches of `loss_by_kind.cu`: a block for each row.
 
 use super::{Loss, Term};
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::loss_by_kind::{LossAndDisambiguate, LossRows};
+use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::Disambiguate;
 use crate::ops::rows::row_threads;
-
-/// Launches a kernel of the file over `batch` rows of `classes`.
-pub(in crate::ops) fn launch_rows(
-    gpu: &mut Lowering<'_>,
-    name: &'static str,
-    [batch, classes]: [usize; 2],
-    arguments: Arguments,
-) {
-    let kernel = Kernel { file: "loss_by_kind.cu", name };
-    gpu.launch(Launch::linear(kernel, batch, row_threads(classes), arguments));
-}
 
 /// Lowers a loss alone.
 pub(super) fn lower(of: &Loss, gpu: &mut Lowering<'_>) {
@@ -23,38 +13,34 @@ pub(super) fn lower(of: &Loss, gpu: &mut Lowering<'_>) {
         Term::Plain => None,
         Term::Mixed { control } => Some(control),
     };
-    let arguments = Arguments::new()
-        .pointer(gpu.address(of.logits))
-        .pointer(gpu.optional(of.index))
-        .pointer(gpu.optional(of.row_loss.reads_target().then_some(of.target)))
-        .pointer(gpu.optional(of.row_loss.reads_candidates().then_some(of.candidates)))
-        .pointer(gpu.optional(control))
-        .pointer(gpu.address(of.d_logits))
-        .pointer(gpu.address(of.loss_rows))
-        .float(of.row_loss.constant())
-        .count(of.classes)
-        .count(of.views)
-        .count(of.first);
-    launch_rows(gpu, of.row_loss.kernel(), [of.batch, of.classes], arguments);
+    let rows = LossRows {
+        classes: of.classes,
+        views: of.views,
+        first: of.first,
+        beta: of.row_loss.constant(),
+        logits: gpu.address(of.logits),
+        index: gpu.optional(of.index),
+        target: gpu.optional(of.row_loss.reads_target().then_some(of.target)),
+        candidates: gpu.optional(of.row_loss.reads_candidates().then_some(of.candidates)),
+        control: gpu.optional(control),
+        d_logits: gpu.address(of.d_logits),
+        loss_rows: gpu.address(of.loss_rows),
+    };
+    gpu.launch(of.row_loss.kernel().linear(of.batch, row_threads(of.classes), rows));
 }
 
 /// Lowers a loss of one view and the disambiguation of its rows as one launch.
 pub(in crate::ops) fn launch_joint(
     loss: &Loss,
     next: &Disambiguate,
-    kernel: &'static str,
+    kernel: KernelOf<LossAndDisambiguate>,
     gpu: &mut Lowering<'_>,
 ) {
-    let arguments = Arguments::new()
-        .pointer(gpu.address(loss.logits))
-        .pointer(gpu.address(next.index))
-        .pointer(gpu.address(next.confidence))
-        .pointer(gpu.address(next.candidates))
-        .pointer(gpu.optional(next.log_prior))
-        .pointer(gpu.address(next.control))
-        .pointer(gpu.address(loss.d_logits))
-        .pointer(gpu.address(loss.loss_rows))
-        .float(loss.row_loss.constant())
-        .count(loss.classes);
-    launch_rows(gpu, kernel, [loss.batch, loss.classes], arguments);
+    let parameters = LossAndDisambiguate {
+        rows: next.kernel_rows(gpu),
+        beta: loss.row_loss.constant(),
+        d_logits: gpu.address(loss.d_logits),
+        loss_rows: gpu.address(loss.loss_rows),
+    };
+    gpu.launch(kernel.linear(loss.batch, row_threads(loss.classes), parameters));
 }

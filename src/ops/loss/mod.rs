@@ -16,10 +16,12 @@ use anyhow::Result;
 
 pub use self::cpu::negative;
 pub use self::cross_entropy::CrossEntropy;
-pub(in crate::ops) use self::gpu::{launch_joint, launch_rows};
+pub(in crate::ops) use self::gpu::launch_joint;
 use super::confidence::Disambiguate;
 use super::rows::Softmax;
 use crate::device::cpu::Call;
+use crate::device::gpu::kernels::loss_by_kind::{LossAndDisambiguate, LossRows};
+use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
@@ -43,8 +45,8 @@ pub trait RowLoss: Any + Debug + Send + Sync {
         20.0
     }
 
-    /// Its kernel in `loss_by_kind.cu`.
-    fn kernel(&self) -> &'static str;
+    /// Its kernel: one of `loss_by_kind.cu`, or its own with the same parameters.
+    fn kernel(&self) -> KernelOf<LossRows>;
 
     /// The constant that its kernel is given, where it has one.
     fn constant(&self) -> f32 {
@@ -99,9 +101,8 @@ pub enum Term {
 pub struct Loss {
     pub row_loss: Arc<dyn RowLoss>,
     pub term: Term,
-    /// The kernel that does this loss and, of the same rows, the disambiguation behind it, where that names
-    /// the same one.
-    pub joint: Option<&'static str>,
+    /// The kernel that does this loss and, of the same rows, the disambiguation behind it, where that names the same one.
+    pub joint: Option<KernelOf<LossAndDisambiguate>>,
     pub batch: usize,
     pub classes: usize,
     pub views: usize,

@@ -3,28 +3,27 @@
 use anyhow::{Result, ensure};
 
 use super::{AppendMixup, Draws, Mixup, MixupChosen};
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::batch::{self as kernels, THREADS};
+use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Tensor};
 
-const THREADS: usize = 256;
-
 /// A launch over rows of `len` of the type `element`: a block per row, or several where rows are long.
-fn by_rows(
-    names: [&'static str; 2],
+fn by_rows<P: Parameters>(
+    [bf16, f32]: [KernelOf<P>; 2],
     element: Element,
     rows: usize,
     len: usize,
-    arguments: Arguments,
+    parameters: P,
 ) -> Launch {
-    let (name, vector) = match element {
-        Element::Bf16 => (names[0], 8),
-        _ => (names[1], 4),
+    let (kernel, vector) = match element {
+        Element::Bf16 => (bf16, 8),
+        _ => (f32, 4),
     };
     // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for a block.
     let units = if len.is_multiple_of(vector) { len / vector } else { len };
     let threads = units.next_multiple_of(32).min(THREADS);
-    let mut launch = Launch::linear(Kernel { file: "batch.cu", name }, rows, threads, arguments);
+    let mut launch = kernel.linear(rows, threads, parameters);
     launch.grid[1] = units.div_ceil(4 * threads) as u32;
     launch
 }
@@ -41,7 +40,7 @@ pub(super) fn mixup(lowering: &mut Lowering<'_>, operation: &Mixup) -> Result<()
 pub(super) fn append(lowering: &mut Lowering<'_>, operation: &AppendMixup) -> Result<()> {
     let &AppendMixup { batch, rows, len, draws, x } = operation;
     ensure!(lowering.len(x) == 2 * rows * len, "no room for mixed rows behind those given");
-    let out = lowering.address(x) + (rows * len * lowering.element(x).bytes()) as u64;
+    let out = lowering.address(x).plus(rows * len * lowering.element(x).bytes());
     launch(lowering, [batch, rows, len], draws, None, x, out)
 }
 
@@ -52,22 +51,26 @@ fn launch(
     Draws { weights, permutations, step }: Draws,
     index: Option<Tensor>,
     x: Tensor,
-    out: u64,
+    out: Address,
 ) -> Result<()> {
     let (steps, element) = (lowering.len(weights), lowering.element(x));
     ensure!(
         steps > 0 && lowering.len(permutations) == steps * batch,
         "a mixup needs a weight and a permutation of the batch for every step"
     );
-    let arguments = Arguments::new()
-        .pointer(lowering.address(weights))
-        .pointer(lowering.address(permutations))
-        .pointer(lowering.address(step))
-        .pointer(lowering.optional(index))
-        .pointer(lowering.address(x))
-        .pointer(out)
-        .counts(&[batch, len, steps]);
-    lowering.launch(by_rows(["mixup_bf16", "mixup_f32"], element, rows, len, arguments));
+    let parameters = kernels::Mixup {
+        batch,
+        len,
+        steps,
+        weights: lowering.address(weights),
+        permutations: lowering.address(permutations),
+        step: lowering.address(step),
+        index: lowering.optional(index),
+        x: lowering.address(x),
+        out,
+    };
+    let kernels = [kernels::MIXUP_BF16, kernels::MIXUP_F32];
+    lowering.launch(by_rows(kernels, element, rows, len, parameters));
     Ok(())
 }
 
@@ -77,16 +80,18 @@ pub(super) fn chosen(lowering: &mut Lowering<'_>, operation: &MixupChosen) -> Re
     let (steps, element) = (lowering.len(weights), lowering.element(x));
     ensure!(steps > 0, "a mixup needs a weight for every step");
     ensure!(lowering.element(out) == element, "a mixup keeps the type of its rows");
-    let arguments = Arguments::new()
-        .pointer(lowering.address(weights))
-        .pointer(lowering.address(step))
-        .pointer(lowering.address(rows))
-        .pointer(lowering.address(partners))
-        .pointer(lowering.address(count))
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(out))
-        .counts(&[len, steps]);
-    let names = ["mixup_chosen_bf16", "mixup_chosen_f32"];
-    lowering.launch(by_rows(names, element, batch, len, arguments));
+    let parameters = kernels::MixupChosen {
+        len,
+        steps,
+        weights: lowering.address(weights),
+        step: lowering.address(step),
+        rows: lowering.address(rows),
+        partners: lowering.address(partners),
+        count: lowering.address(count),
+        x: lowering.address(x),
+        out: lowering.address(out),
+    };
+    let kernels = [kernels::MIXUP_CHOSEN_BF16, kernels::MIXUP_CHOSEN_F32];
+    lowering.launch(by_rows(kernels, element, batch, len, parameters));
     Ok(())
 }

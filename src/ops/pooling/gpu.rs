@@ -2,37 +2,40 @@
 
 use anyhow::{Result, ensure};
 
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use super::{AveragePool, AveragePoolGradient};
+use crate::device::gpu::kernels::pooling::{self as kernels, THREADS};
 use crate::device::gpu::lower::Lowering;
 use crate::device::operation::by_type;
-use crate::device::{Element, Tensor};
+use crate::device::{Element, Operation};
 
-const THREADS: usize = 256;
-
-/// Kernels for bf16 and f32 activations.
-pub(super) const FORWARD: [&str; 2] = ["average_pool_bf16", "average_pool_f32"];
-pub(super) const GRADIENT: [&str; 2] = ["average_pool_gradient_bf16", "average_pool_gradient_f32"];
-
-/// Launches one of `kernels`, by the type of `activations`, on a `shape` of images, positions and channels.
-pub(super) fn lower(
-    gpu: &mut Lowering<'_>,
-    operation: &str,
-    shape: [usize; 3],
-    kernels: [&'static str; 2],
-    activations: Tensor,
-    [from, to]: [Tensor; 2],
-) -> Result<()> {
-    let [images, positions, channels] = shape;
-    let element = gpu.element(activations);
-    let name = by_type(element, kernels[0], kernels[1])?;
+/// Blocks over a shape of images, positions and channels of `element`.
+fn blocks(of: &dyn Operation, [images, positions, channels]: [usize; 3], element: Element) -> Result<usize> {
     let vector = if element == Element::Bf16 { 8 } else { 4 };
     ensure!(
         images > 0 && positions > 0 && channels > 0 && channels.is_multiple_of(vector),
-        "'{operation}' of {images} images of {positions} positions of {channels} channels: needs a multiple of {vector} \
-         channels"
+        "'{}' of {images} images of {positions} positions of {channels} channels: needs a multiple of {vector} \
+         channels",
+        of.name()
     );
-    let arguments = Arguments::new().counts(&shape).pointer(gpu.address(from)).pointer(gpu.address(to));
-    let blocks = (images * (channels / vector)).div_ceil(THREADS);
-    gpu.launch(Launch::linear(Kernel { file: "pooling.cu", name }, blocks, THREADS, arguments));
+    Ok((images * (channels / vector)).div_ceil(THREADS))
+}
+
+pub(super) fn lower(of: &AveragePool, gpu: &mut Lowering<'_>) -> Result<()> {
+    let element = gpu.element(of.x);
+    let kernel = by_type(element, kernels::AVERAGE_POOL_BF16, kernels::AVERAGE_POOL_F32)?;
+    let ([images, positions, channels], blocks) = (of.shape, blocks(of, of.shape, element)?);
+    let [x, y] = [of.x, of.y].map(|tensor| gpu.address(tensor));
+    let parameters = kernels::AveragePool { images, positions, channels, x, y };
+    gpu.launch(kernel.linear(blocks, THREADS, parameters));
+    Ok(())
+}
+
+pub(super) fn lower_gradient(of: &AveragePoolGradient, gpu: &mut Lowering<'_>) -> Result<()> {
+    let element = gpu.element(of.dx);
+    let kernel = by_type(element, kernels::AVERAGE_POOL_GRADIENT_BF16, kernels::AVERAGE_POOL_GRADIENT_F32)?;
+    let ([images, positions, channels], blocks) = (of.shape, blocks(of, of.shape, element)?);
+    let [dy, dx] = [of.dy, of.dx].map(|tensor| gpu.address(tensor));
+    let parameters = kernels::AveragePoolGradient { images, positions, channels, dy, dx };
+    gpu.launch(kernel.linear(blocks, THREADS, parameters));
     Ok(())
 }

@@ -56,7 +56,7 @@ impl Operation for AveragePool {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        gpu::lower(gpu, self.name(), self.shape, gpu::FORWARD, self.x, [self.x, self.y])
+        gpu::lower(self, gpu)
     }
 }
 
@@ -89,6 +89,6 @@ impl Operation for AveragePoolGradient {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        gpu::lower(gpu, self.name(), self.shape, gpu::GRADIENT, self.dx, [self.dy, self.dx])
+        gpu::lower_gradient(self, gpu)
     }
 }

@@ -11,15 +11,8 @@ use crate::device::{Operand, Operation, Tensor};
 
 /// Positions in the counters a training plan sums over an epoch, f32.
 pub mod counter {
-    /// Loss of the last step.
-    pub const LAST_LOSS: usize = 0;
-    /// Sum of the losses of the steps.
-    pub const LOSS: usize = 1;
-    /// Rows whose weak view's largest logit is the true class.
-    pub const CORRECT: usize = 2;
-    /// From here on [`CountFiniteSteps`](super::CountFiniteSteps) watches: n after n steps that were all
-    /// finite, -n where step n (from 1) was the first that was not.
-    pub const WATCHED: usize = 3;
+    pub use crate::device::gpu::kernels::counter::{CORRECT, LAST_LOSS, LOSS, WATCHED};
+
     /// Logits of a step's forwards, of which there are up to three.
     pub const LOGITS: [usize; 3] = [3, 4, 5];
     /// Losses of the samples.

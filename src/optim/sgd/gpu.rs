@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::Sgd;
 use crate::device::Element;
-use crate::device::gpu::launch::{Arguments, Kernel};
+use crate::device::gpu::kernels::optimizer::{self as kernels, ELEMENTS, THREADS};
 use crate::device::gpu::lower::Lowering;
 use crate::ops::elementwise::check_parameters;
 
@@ -16,15 +16,16 @@ pub(super) fn lower(gpu: &mut Lowering<'_>, operation: &Sgd) -> Result<()> {
         "SGD keeps a rounded copy of the weights in bf16 only"
     );
     check_parameters(len)?;
-    let arguments = Arguments::new()
-        .count(len)
-        .float(momentum)
-        .float(weight_decay)
-        .pointer(gpu.address(control))
-        .pointer(gpu.address(gradients))
-        .pointer(gpu.address(velocity))
-        .pointer(gpu.address(parameters))
-        .pointer(gpu.optional(copy));
-    gpu.launch_over(Kernel { file: "optimizer.cu", name: "sgd" }, len, 4, arguments);
+    let given = kernels::Sgd {
+        len,
+        momentum,
+        weight_decay,
+        control: gpu.address(control),
+        gradients: gpu.address(gradients),
+        velocity: gpu.address(velocity),
+        parameters: gpu.address(parameters),
+        copy: gpu.optional(copy),
+    };
+    gpu.launch_over(kernels::SGD, [THREADS, ELEMENTS], len, given);
     Ok(())
 }

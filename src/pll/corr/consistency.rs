@@ -3,6 +3,8 @@
 use anyhow::Result;
 
 use super::pair;
+use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
+use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
 use crate::ops::loss::{Loss, Row, RowLoss, negative};
 use crate::ops::rows::Softmax;
@@ -39,8 +41,8 @@ impl RowLoss for Consistency {
         loss
     }
 
-    fn kernel(&self) -> &'static str {
-        "loss_consistency"
+    fn kernel(&self) -> KernelOf<LossRows> {
+        loss_by_kind::LOSS_CONSISTENCY
     }
 
     fn lower(&self, of: &Loss, gpu: &mut Lowering<'_>) -> Result<()> {

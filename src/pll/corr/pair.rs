@@ -3,16 +3,10 @@
 
 use super::ViewProduct;
 use crate::device::Tensor;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::loss::{self as kernels, PAIR_WARPS, WIDE_THREADS};
 use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::Disambiguate;
 use crate::ops::loss::{Loss, Term};
-
-/// Classes that a warp keeps in registers at most.
-const REGISTER_CLASSES: usize = 256;
-
-/// Warps of a block of the kernels that give a row to a warp.
-const WARPS: usize = 2;
 
 /// The rows of a launch.
 struct Rows {
@@ -59,26 +53,22 @@ fn launch(
     gpu: &mut Lowering<'_>,
 ) {
     let &Rows { batch, classes, .. } = rows;
-    let arguments = Arguments::new()
-        .pointer(gpu.address(rows.logits))
-        .pointer(gpu.address(rows.index))
-        .pointer(gpu.address(rows.confidence))
-        .pointer(gpu.optional(loss.map(|loss| loss.d_logits)))
-        .pointer(gpu.optional(loss.map(|loss| loss.loss_rows)))
-        .pointer(gpu.optional(next.map(|(next, _)| next.control)))
-        .pointer(gpu.optional(next.map(|(next, _)| next.candidates)))
-        .pointer(gpu.optional(next.and_then(|(next, _)| next.log_prior)))
-        .count(batch)
-        .count(classes)
-        .count(usize::from(next.is_some_and(|(_, product)| product == ViewProduct::OverCandidates)));
-    let name = match classes.div_ceil(32) {
-        0..=1 => "pair_32",
-        2 => "pair_64",
-        3..=4 => "pair_128",
-        5..=8 => "pair_256",
-        _ => "pair_wide",
+    let parameters = kernels::Pair {
+        batch,
+        classes,
+        debiased: usize::from(next.is_some_and(|(_, rule)| rule == ViewProduct::OverCandidates)),
+        logits: gpu.address(rows.logits),
+        index: gpu.address(rows.index),
+        control: gpu.optional(next.map(|(next, _)| next.control)),
+        candidates: gpu.optional(next.map(|(next, _)| next.candidates)),
+        log_prior: gpu.optional(next.and_then(|(next, _)| next.log_prior)),
+        confidence: gpu.address(rows.confidence),
+        d_logits: gpu.optional(loss.map(|loss| loss.d_logits)),
+        loss_rows: gpu.optional(loss.map(|loss| loss.loss_rows)),
     };
-    let (blocks, threads) =
-        if classes > REGISTER_CLASSES { (batch, 256) } else { (batch.div_ceil(WARPS), 32 * WARPS) };
-    gpu.launch(Launch::linear(Kernel { file: "loss.cu", name }, blocks, threads, arguments));
+    let in_registers = kernels::PAIR.iter().find(|pair| classes <= 32 * pair.registers);
+    gpu.launch(match in_registers {
+        Some(pair) => pair.kernel.linear(batch.div_ceil(PAIR_WARPS), 32 * PAIR_WARPS, parameters),
+        None => kernels::PAIR_WIDE.linear(batch, WIDE_THREADS, parameters),
+    });
 }

@@ -4,19 +4,11 @@
 use anyhow::Result;
 
 use crate::device::cpu::Call;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::prior::{self as kernels, CLASSES, COLUMNS, THREADS};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::linear::dot;
 use crate::ops::rows::{EPSILON, Softmax};
-
-const FILE: &str = "prior.cu";
-
-/// Columns of features that a block averages.
-const COLUMNS: usize = 8;
-
-/// Classes of a block, one a warp.
-const CLASSES: usize = 4;
 
 /// F <- m F + (1 - m) mean over the first `rows` rows of features `[R,D]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,14 +64,14 @@ impl Operation for MoveMeanFeature {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        let arguments = Arguments::new()
-            .pointer(gpu.address(self.features))
-            .pointer(gpu.address(self.mean))
-            .count(self.rows)
-            .count(self.inputs)
-            .float(self.momentum);
-        let kernel = Kernel { file: FILE, name: "mean_feature" };
-        gpu.launch(Launch::linear(kernel, self.inputs.div_ceil(COLUMNS), 256, arguments));
+        let parameters = kernels::MeanFeature {
+            rows: self.rows,
+            inputs: self.inputs,
+            momentum: self.momentum,
+            features: gpu.address(self.features),
+            mean: gpu.address(self.mean),
+        };
+        gpu.launch(kernels::MEAN_FEATURE.linear(self.inputs.div_ceil(COLUMNS), THREADS, parameters));
         Ok(())
     }
 }
@@ -113,16 +105,12 @@ impl Operation for EstimateClassPrior {
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let Self { inputs, classes, .. } = *self;
         let scores = gpu.workspace(classes * size_of::<f32>());
-        let arguments = Arguments::new()
-            .pointer(gpu.address(self.mean))
-            .pointer(gpu.address(self.parameters))
-            .pointer(scores)
-            .count(inputs)
-            .count(classes);
-        let kernel = Kernel { file: FILE, name: "class_scores" };
-        gpu.launch(Launch::linear(kernel, classes.div_ceil(CLASSES), 32 * CLASSES, arguments));
-        let arguments = Arguments::new().pointer(scores).pointer(gpu.address(self.log_prior)).count(classes);
-        gpu.launch(Launch::linear(Kernel { file: FILE, name: "log_class_prior" }, 1, 256, arguments));
+        let [mean, parameters, log_prior] =
+            [self.mean, self.parameters, self.log_prior].map(|tensor| gpu.address(tensor));
+        let given = kernels::ClassScores { inputs, classes, mean, parameters, scores };
+        gpu.launch(kernels::CLASS_SCORES.linear(classes.div_ceil(CLASSES), 32 * CLASSES, given));
+        let given = kernels::LogClassPrior { classes, scores, log_prior };
+        gpu.launch(kernels::LOG_CLASS_PRIOR.linear(1, THREADS, given));
         Ok(())
     }
 }

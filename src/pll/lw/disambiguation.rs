@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::device::gpu::kernels::loss_by_kind;
 use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax};
 
@@ -17,7 +18,7 @@ impl Disambiguation for TwoSoftmaxes {
     }
 
     fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()> {
-        of.lower_rows("renew_leveraged", gpu);
+        of.lower_rows(loss_by_kind::DISAMBIGUATE_LEVERAGED, gpu);
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The leveraged weighted loss with either loss of a label.
 
+use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
+use crate::device::gpu::launch::KernelOf;
 use crate::ops::loss::{Row, RowLoss, negative};
 use crate::ops::rows::Softmax;
 
@@ -36,8 +38,8 @@ impl RowLoss for LeveragedSigmoid {
         true
     }
 
-    fn kernel(&self) -> &'static str {
-        "loss_leveraged_sigmoid"
+    fn kernel(&self) -> KernelOf<LossRows> {
+        loss_by_kind::LOSS_LEVERAGED_SIGMOID
     }
 
     fn constant(&self) -> f32 {
@@ -76,8 +78,8 @@ impl RowLoss for LeveragedCrossEntropy {
         true
     }
 
-    fn kernel(&self) -> &'static str {
-        "loss_leveraged_cross_entropy"
+    fn kernel(&self) -> KernelOf<LossRows> {
+        loss_by_kind::LOSS_LEVERAGED_CROSS_ENTROPY
     }
 
     fn constant(&self) -> f32 {

@@ -15,6 +15,7 @@ use super::label_method::LabelMethod;
 use super::method::{Learner, Method, Room};
 use super::registry::Entry;
 use crate::device::Device;
+use crate::device::gpu::kernels::loss_by_kind;
 use crate::settings::LwLoss;
 
 /// LW for the registry.
@@ -44,12 +45,13 @@ impl LwSettings {
     pub fn method(&self) -> LabelMethod {
         let beta = self.beta as f32;
         let (method, joint) = match self.loss {
-            LwLoss::Sigmoid => {
-                (LabelMethod::new(LeveragedSigmoid { beta }, TwoSoftmaxes), "leveraged_sigmoid_renew")
-            }
+            LwLoss::Sigmoid => (
+                LabelMethod::new(LeveragedSigmoid { beta }, TwoSoftmaxes),
+                loss_by_kind::LEVERAGED_SIGMOID_DISAMBIGUATE,
+            ),
             LwLoss::CrossEntropy => {
                 let loss = LeveragedCrossEntropy { beta };
-                (LabelMethod::new(loss, TwoSoftmaxes), "leveraged_cross_entropy_renew")
+                (LabelMethod::new(loss, TwoSoftmaxes), loss_by_kind::LEVERAGED_CROSS_ENTROPY_DISAMBIGUATE)
             }
         };
         LabelMethod { joint: Some(joint), start: Start::UniformInsideAndOutside, ..method }

@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use super::driver::Gpu;
-use super::launch::{Arguments, Kernel, Launch};
+use super::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::{Buffer, Element, Operation, Tensor};
 use crate::usage;
 
@@ -15,16 +15,15 @@ pub struct Lowering<'a> {
     gpu: &'a Gpu,
     buffers: &'a [Buffer],
     addresses: &'a [u64],
-    workspace: u64,
     used: usize,
     most_used: usize,
     launches: Vec<Launch>,
 }
 
 impl<'a> Lowering<'a> {
-    /// Lowers over tensors in `buffers` at device addresses `addresses`, with scratch memory from `workspace` on.
-    pub fn new(gpu: &'a Gpu, buffers: &'a [Buffer], addresses: &'a [u64], workspace: u64) -> Self {
-        Self { gpu, buffers, addresses, workspace, used: 0, most_used: 0, launches: Vec::new() }
+    /// Lowers over tensors in `buffers` at device addresses `addresses`.
+    pub fn new(gpu: &'a Gpu, buffers: &'a [Buffer], addresses: &'a [u64]) -> Self {
+        Self { gpu, buffers, addresses, used: 0, most_used: 0, launches: Vec::new() }
     }
 
     /// The GPU that is lowered for.
@@ -33,13 +32,13 @@ impl<'a> Lowering<'a> {
     }
 
     /// Device address of a tensor.
-    pub fn address(&self, tensor: Tensor) -> u64 {
-        self.addresses[tensor.0]
+    pub fn address(&self, tensor: Tensor) -> Address {
+        Address::Device(self.addresses[tensor.0])
     }
 
-    /// Device address of a tensor that may be missing: 0 then.
-    pub fn optional(&self, tensor: Option<Tensor>) -> u64 {
-        tensor.map_or(0, |tensor| self.address(tensor))
+    /// Device address of a tensor that may be missing: null then.
+    pub fn optional(&self, tensor: Option<Tensor>) -> Address {
+        tensor.map_or(Address::NULL, |tensor| self.address(tensor))
     }
 
     /// Type of a tensor's elements.
@@ -54,8 +53,8 @@ impl<'a> Lowering<'a> {
 
     /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the primitives lowered together: given to others after
     /// them.
-    pub fn workspace(&mut self, bytes: usize) -> u64 {
-        let address = self.workspace + self.used as u64;
+    pub fn workspace(&mut self, bytes: usize) -> Address {
+        let address = Address::Workspace(self.used);
         self.used += bytes.next_multiple_of(256);
         self.most_used = self.most_used.max(self.used);
         address
@@ -66,12 +65,17 @@ impl<'a> Lowering<'a> {
         self.launches.push(launch);
     }
 
-    /// Appends a launch over flat arrays of `len` elements, `each` of them per thread; none where there are no elements.
-    pub fn launch_over(&mut self, kernel: Kernel, len: usize, each: usize, arguments: Arguments) {
-        const THREADS: usize = 256;
+    /// Appends a launch of blocks of `threads` over flat arrays of `len` elements, `each` of them per thread; none where there are
+    /// no elements.
+    pub fn launch_over<P: Parameters>(
+        &mut self,
+        kernel: KernelOf<P>,
+        [threads, each]: [usize; 2],
+        len: usize,
+        parameters: P,
+    ) {
         if len > 0 {
-            let blocks = len.div_ceil(each).div_ceil(THREADS);
-            self.launch(Launch::linear(kernel, blocks, THREADS, arguments));
+            self.launch(kernel.linear(len.div_ceil(each).div_ceil(threads), threads, parameters));
         }
     }
 
@@ -103,7 +107,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The launches, and the bytes of workspace they need.
+    /// The launches, and the bytes of workspace they need: each is to be told where that lies ([`Launch::place_workspace`]).
     pub fn finish(self) -> (Vec<Launch>, usize) {
         (self.launches, self.most_used)
     }

@@ -13,12 +13,16 @@ mod tiles;
 use anyhow::Result;
 
 use super::ConvolutionShape;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::{
+    convolution as kernels, convolution_data_gradient, convolution_f32, convolution_forward,
+    convolution_stem, convolution_weight_gradient,
+};
+use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Tensor};
 use crate::ops::batchnorm::PartialStatistics;
 use crate::usage;
-use tiles::{F32_WEIGHT_TILES, GatherTile, STEM_WEIGHT_TILES, WEIGHT_TILES, WeightCut, WeightTile};
+use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
 
 /// Which kernels do a convolution.
 #[derive(Clone, Copy)]
@@ -28,51 +32,61 @@ enum Path {
     F32,
 }
 
+/// A kernel of the forward pass.
+#[derive(Clone, Copy)]
+enum ForwardKernel {
+    Tile(KernelOf<convolution_forward::Forward>),
+    Stem,
+    F32,
+}
+
+/// A kernel of the data gradient.
+#[derive(Clone, Copy)]
+enum DataGradientKernel {
+    Tile(KernelOf<convolution_data_gradient::DataGradient>),
+    F32,
+}
+
 /// A kernel that gathers taps (forward, data gradient), and its tile of pixels by channels.
-struct Gathering {
-    kernel: Kernel,
+#[derive(Clone, Copy)]
+struct Gathering<K> {
+    kernel: K,
     rows: usize,
     columns: usize,
     threads: usize,
     shared_bytes: usize,
 }
 
-/// Largest patch of the stem's kernels, values.
-const STEM_PATCH: usize = 32;
-
-const STEM: Gathering = Gathering {
-    kernel: Kernel { file: "convolution_stem.cu", name: "convolution_stem_forward" },
-    rows: 128,
-    columns: 64,
-    threads: 256,
-    shared_bytes: 128 * 64 * 2 + 256 * 8,
+const STEM: Gathering<ForwardKernel> = {
+    use convolution_stem::{COLUMNS, ROWS, THREADS};
+    let shared_bytes = tiles::result_bytes(ROWS, COLUMNS, THREADS);
+    Gathering { kernel: ForwardKernel::Stem, rows: ROWS, columns: COLUMNS, threads: THREADS, shared_bytes }
 };
 
-const fn f32_gathering(name: &'static str) -> Gathering {
-    let kernel = Kernel { file: "convolution_f32.cu", name };
-    Gathering { kernel, rows: 64, columns: 64, threads: 256, shared_bytes: 0 }
+const fn f32_gathering<K: Copy>(kernel: K) -> Gathering<K> {
+    use convolution_f32::{THREADS, TILE};
+    Gathering { kernel, rows: TILE, columns: TILE, threads: THREADS, shared_bytes: 0 }
 }
 
-impl Gathering {
-    fn forward(tile: &GatherTile) -> Self {
-        Self::of(tile, Kernel { file: "convolution_forward.cu", name: tile.forward })
+impl<K: Copy> Gathering<K> {
+    fn of<T>(tile: Tile<T>, kernel: impl Fn(T) -> K) -> Self {
+        let (rows, columns, threads) = (tile.rows, tile.columns, tile.threads);
+        let shared_bytes = tile.shared_bytes();
+        Self { kernel: kernel(tile.kernel), rows, columns, threads, shared_bytes }
     }
 
-    fn data_gradient(tile: &GatherTile) -> Self {
-        Self::of(tile, Kernel { file: "convolution_data_gradient.cu", name: tile.data_gradient })
-    }
-
-    fn of(tile: &GatherTile, kernel: Kernel) -> Self {
-        let GatherTile { rows, columns, threads, .. } = *tile;
-        Self { kernel, rows, columns, threads, shared_bytes: tile.shared_bytes() }
-    }
-
-    fn launch(&self, rows: usize, columns: usize, repeats: usize, arguments: Arguments) -> Launch {
+    /// A launch over `rows` pixels of `columns` channels, `repeats` deep.
+    fn launch<P: Parameters>(
+        &self,
+        kernel: KernelOf<P>,
+        [rows, columns, repeats]: [usize; 3],
+        parameters: P,
+    ) -> Launch {
         let blocks = rows.div_ceil(self.rows) * columns.div_ceil(self.columns);
         Launch {
             grid: [blocks as u32, 1, repeats as u32],
             shared_bytes: self.shared_bytes as u32,
-            ..Launch::linear(self.kernel, blocks, self.threads, arguments)
+            ..kernel.linear(blocks, self.threads, parameters)
         }
     }
 }
@@ -89,17 +103,19 @@ pub(super) fn forward(
 ) -> Result<Option<PartialStatistics>> {
     let multiprocessors = lowering.gpu().multiprocessors;
     let gathering = match path(shape, lowering.element(operands[0]))? {
-        Path::F32 => f32_gathering("convolution_forward_f32"),
+        Path::F32 => f32_gathering(ForwardKernel::F32),
         Path::Stem => STEM,
         Path::TensorCores => {
-            Gathering::forward(tiles::gather(&[pixels(shape)], shape.out_channels, multiprocessors))
+            let tiles = tiles::forward();
+            let tile = tiles::gather(&tiles, &[pixels(shape)], shape.out_channels, multiprocessors);
+            Gathering::of(tile, ForwardKernel::Tile)
         }
     };
     Ok(forward_by(&gathering, lowering, shape, operands, statistics))
 }
 
 fn forward_by(
-    gathering: &Gathering,
+    gathering: &Gathering<ForwardKernel>,
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
@@ -111,9 +127,25 @@ fn forward_by(
         let address = lowering.workspace(tiles * 2 * shape.out_channels * 4);
         PartialStatistics { address, tiles, rows_per_tile }
     });
-    let address = statistics.as_ref().map_or(0, |statistics| statistics.address);
-    let arguments = arguments(lowering, shape, operands).pointer(address);
-    lowering.launch(gathering.launch(rows, shape.out_channels, 1, arguments));
+    let (extent, shape) = ([rows, shape.out_channels, 1], kernel_shape(shape));
+    let [x, w, y] = operands.map(|operand| lowering.address(operand));
+    let address = statistics.as_ref().map_or(Address::NULL, |statistics| statistics.address);
+    lowering.launch(match gathering.kernel {
+        ForwardKernel::Tile(kernel) => {
+            let parameters = convolution_forward::Forward { shape, x, w, y, statistics: address };
+            gathering.launch(kernel, extent, parameters)
+        }
+        ForwardKernel::Stem => {
+            use convolution_stem::{CONVOLUTION_STEM_FORWARD, ConvolutionStemForward};
+            let parameters = ConvolutionStemForward { shape, x, w, y, statistics: address };
+            gathering.launch(CONVOLUTION_STEM_FORWARD, extent, parameters)
+        }
+        ForwardKernel::F32 => {
+            use convolution_f32::{CONVOLUTION_FORWARD_F32, ConvolutionForwardF32};
+            let parameters = ConvolutionForwardF32 { shape, x, w, y, statistics: address };
+            gathering.launch(CONVOLUTION_FORWARD_F32, extent, parameters)
+        }
+    });
     statistics
 }
 
@@ -126,7 +158,7 @@ pub(super) fn data_gradient(
 ) -> Result<()> {
     let multiprocessors = lowering.gpu().multiprocessors;
     let gathering = match path(shape, lowering.element(operands[0]))? {
-        Path::F32 => f32_gathering("convolution_data_gradient_f32"),
+        Path::F32 => f32_gathering(DataGradientKernel::F32),
         Path::Stem => {
             return Err(usage!(
                 "the data gradient of a convolution with {} input channels is not there in bf16; use --precision f32",
@@ -134,7 +166,9 @@ pub(super) fn data_gradient(
             ));
         }
         Path::TensorCores => {
-            Gathering::data_gradient(tiles::gather(&parities(shape), shape.in_channels, multiprocessors))
+            let tiles = tiles::data_gradient();
+            let tile = tiles::gather(&tiles, &parities(shape), shape.in_channels, multiprocessors);
+            Gathering::of(tile, DataGradientKernel::Tile)
         }
     };
     data_gradient_by(&gathering, lowering, shape, operands, accumulate);
@@ -142,7 +176,7 @@ pub(super) fn data_gradient(
 }
 
 fn data_gradient_by(
-    gathering: &Gathering,
+    gathering: &Gathering<DataGradientKernel>,
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
@@ -150,8 +184,20 @@ fn data_gradient_by(
 ) {
     let parities = parities(shape);
     let most = parities.iter().copied().max().expect("a stride has parities");
-    let arguments = arguments(lowering, shape, operands).count(usize::from(accumulate));
-    lowering.launch(gathering.launch(most, shape.in_channels, parities.len(), arguments));
+    let (extent, shape) = ([most, shape.in_channels, parities.len()], kernel_shape(shape));
+    let [dy, w, dx] = operands.map(|operand| lowering.address(operand));
+    let accumulate = usize::from(accumulate);
+    lowering.launch(match gathering.kernel {
+        DataGradientKernel::Tile(kernel) => {
+            let parameters = convolution_data_gradient::DataGradient { shape, accumulate, dy, w, dx };
+            gathering.launch(kernel, extent, parameters)
+        }
+        DataGradientKernel::F32 => {
+            use convolution_f32::{CONVOLUTION_DATA_GRADIENT_F32, ConvolutionDataGradientF32};
+            let parameters = ConvolutionDataGradientF32 { shape, accumulate, dy, w, dx };
+            gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters)
+        }
+    });
 }
 
 /// dw = the weight gradient; operands are x, dy, dw.
@@ -160,12 +206,12 @@ pub(super) fn weight_gradient(
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
 ) -> Result<()> {
-    let tiles: &[WeightTile] = match path(shape, lowering.element(operands[0]))? {
-        Path::F32 => &F32_WEIGHT_TILES,
-        Path::Stem => &STEM_WEIGHT_TILES,
-        Path::TensorCores => &WEIGHT_TILES,
+    let multiprocessors = lowering.gpu().multiprocessors;
+    let cut = match path(shape, lowering.element(operands[0]))? {
+        Path::F32 => tiles::weight(shape, &[F32_WEIGHT_TILE], multiprocessors),
+        Path::Stem => tiles::weight(shape, &[STEM_WEIGHT_TILE], multiprocessors),
+        Path::TensorCores => tiles::weight(shape, &tiles::weight_gradient(), multiprocessors),
     };
-    let cut = tiles::weight(shape, tiles, lowering.gpu().multiprocessors);
     weight_gradient_by(&cut, lowering, shape, operands);
     Ok(())
 }
@@ -176,28 +222,45 @@ fn weight_gradient_by(
     shape: &ConvolutionShape,
     [x, dy, dw]: [Tensor; 3],
 ) {
-    let (len, dw) = (shape.weight_len(), lowering.address(dw));
+    let (len, shape, share) = (shape.weight_len(), kernel_shape(shape), cut.share);
+    let [x, dy, dw] = [x, dy, dw].map(|operand| lowering.address(operand));
     let partials = if cut.splits == 1 { dw } else { lowering.workspace(cut.splits * len * 4) };
-    let arguments = shape_arguments(shape)
-        .pointer(lowering.address(x))
-        .pointer(lowering.address(dy))
-        .pointer(partials)
-        .count(cut.share);
-    let kernel = Kernel { file: cut.tile.file, name: cut.tile.kernel };
+    let (blocks, threads) = (cut.blocks, cut.tile.threads);
+    let launch = match cut.tile.kernel {
+        WeightKernel::Tile(kernel) => {
+            let parameters = convolution_weight_gradient::WeightGradient { shape, share, x, dy, partials };
+            kernel.linear(blocks, threads, parameters)
+        }
+        WeightKernel::Stem => {
+            use convolution_stem::{CONVOLUTION_STEM_WEIGHT_GRADIENT, ConvolutionStemWeightGradient};
+            let parameters = ConvolutionStemWeightGradient { shape, share, x, dy, partials };
+            CONVOLUTION_STEM_WEIGHT_GRADIENT.linear(blocks, threads, parameters)
+        }
+        WeightKernel::F32 => {
+            use convolution_f32::{CONVOLUTION_WEIGHT_GRADIENT_F32, ConvolutionWeightGradientF32};
+            let parameters = ConvolutionWeightGradientF32 { shape, share, x, dy, partials };
+            CONVOLUTION_WEIGHT_GRADIENT_F32.linear(blocks, threads, parameters)
+        }
+    };
     lowering.launch(Launch {
         grid: [cut.blocks as u32, cut.splits as u32, 1],
         shared_bytes: cut.tile.shared_bytes as u32,
-        ..Launch::linear(kernel, cut.blocks, cut.tile.threads, arguments)
+        ..launch
     });
     if cut.splits > 1 {
-        let kernel = Kernel { file: "convolution_weight_gradient.cu", name: "convolution_sum_partials" };
-        let arguments = Arguments::new().pointer(partials).count(cut.splits).count(len).pointer(dw);
-        let groups = cut.splits.min(8);
-        lowering.launch(Launch {
-            block: [32, groups as u32, 1],
-            ..Launch::linear(kernel, len.div_ceil(4 * 32), 32 * groups, arguments)
-        });
+        lowering.launch(sum_partials(cut.splits, len, partials, dw));
     }
+}
+
+/// out = the sum of `splits` partial sums of `len` values.
+fn sum_partials(splits: usize, len: usize, partials: Address, out: Address) -> Launch {
+    use convolution_weight_gradient::{
+        CONVOLUTION_SUM_PARTIALS, ConvolutionSumPartials, SUM_GROUPS, SUM_VALUES,
+    };
+    let groups = splits.min(SUM_GROUPS);
+    let parameters = ConvolutionSumPartials { splits, len, partials, out };
+    let launch = CONVOLUTION_SUM_PARTIALS.linear(len.div_ceil(SUM_VALUES * 32), 32 * groups, parameters);
+    Launch { block: [32, groups as u32, 1], ..launch }
 }
 
 /// The kernels for a shape.
@@ -219,7 +282,7 @@ fn path(shape: &ConvolutionShape, element: Element) -> Result<Path> {
     match element {
         Element::F32 => Ok(Path::F32),
         _ if in_channels.is_multiple_of(8) => Ok(Path::TensorCores),
-        _ if kernel * kernel * in_channels <= STEM_PATCH => Ok(Path::Stem),
+        _ if kernel * kernel * in_channels <= convolution_stem::PATCH => Ok(Path::Stem),
         _ => Err(usage!(
             "a convolution has {in_channels} input channels, the bf16 kernels do multiples of 8; use --precision f32"
         )),
@@ -240,11 +303,11 @@ fn parities(shape: &ConvolutionShape) -> Vec<usize> {
         .collect()
 }
 
-/// `ConvolutionShape` of convolution.cuh.
-fn shape_arguments(shape: &ConvolutionShape) -> Arguments {
+/// A shape as the kernels take it.
+fn kernel_shape(shape: &ConvolutionShape) -> kernels::ConvolutionShape {
     let ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride } = *shape;
     let (out_height, out_width) = (shape.out_height(), shape.out_width());
-    Arguments::new().structure(&[
+    kernels::ConvolutionShape {
         batch,
         height,
         width,
@@ -254,10 +317,5 @@ fn shape_arguments(shape: &ConvolutionShape) -> Arguments {
         stride,
         out_height,
         out_width,
-    ])
-}
-
-/// The shape and three addresses.
-fn arguments(lowering: &Lowering<'_>, shape: &ConvolutionShape, operands: [Tensor; 3]) -> Arguments {
-    operands.iter().fold(shape_arguments(shape), |list, &operand| list.pointer(lowering.address(operand)))
+    }
 }

@@ -9,7 +9,6 @@ use crate::device::gpu;
 use crate::device::gpu::driver::{Driver, Memory};
 use crate::ops::convolution::cpu;
 use crate::random::philox::{Purpose, Stream};
-use tiles::GATHER_TILES;
 
 /// Rounding to f32 and to bf16 (8 significant bits), relative.
 const F32: f64 = 1.0 / (1 << 24) as f64;
@@ -48,11 +47,14 @@ impl Bench {
     fn run<R>(&mut self, lower: impl FnOnce(&mut Lowering<'_>) -> R) -> (Vec<f32>, R) {
         let addresses: Vec<u64> = self.memory.iter().map(|memory| memory.address).collect();
         let gpu = self.driver.gpu().clone();
-        let mut lowering = Lowering::new(&gpu, &self.buffers, &addresses, addresses[3]);
+        let mut lowering = Lowering::new(&gpu, &self.buffers, &addresses);
         let given = lower(&mut lowering);
-        let (launches, workspace) = lowering.finish();
+        let (mut launches, workspace) = lowering.finish();
         assert!(workspace <= WORKSPACE);
-        launches.iter().for_each(|launch| self.driver.launch(launch).unwrap());
+        for launch in &mut launches {
+            launch.place_workspace(addresses[3]);
+            self.driver.launch(launch).unwrap();
+        }
         let Buffer { len, element, .. } = self.buffers[2];
         let values = match element {
             Element::F32 => self.read(addresses[2], len),
@@ -94,11 +96,11 @@ fn shape([in_channels, out_channels]: [usize; 2], stride: usize) -> ConvolutionS
 
 #[test]
 fn forward_and_statistics_of_every_tile() {
-    let tiles = GATHER_TILES.iter().map(|tile| (Element::Bf16, Gathering::forward(tile), 40));
-    let others = [(Element::Bf16, STEM, 3), (Element::F32, f32_gathering("convolution_forward_f32"), 3)];
-    for (element, gathering, in_channels) in tiles.chain(others) {
+    let tiles = tiles::forward().map(|tile| (Element::Bf16, Gathering::of(tile, ForwardKernel::Tile), 40));
+    let others = [(Element::Bf16, STEM, 3), (Element::F32, f32_gathering(ForwardKernel::F32), 3)];
+    for (element, gathering, in_channels) in tiles.into_iter().chain(others) {
         for stride in [1, 2] {
-            let what = format!("{} stride {stride}", gathering.kernel.name);
+            let what = format!("{element:?} {}x{} stride {stride}", gathering.rows, gathering.columns);
             let shape = shape([in_channels, 136], stride);
             // Means of y far from 0, so that sums of squares would cancel.
             let (x, w) = (random(shape.input_len(), 2.0, 0), random(shape.weight_len(), 1.0, 1));
@@ -116,7 +118,8 @@ fn forward_and_statistics_of_every_tile() {
             let PartialStatistics { address, tiles, rows_per_tile } = statistics.unwrap();
             let channels = shape.out_channels;
             assert_eq!(tiles, pixels(&shape).div_ceil(rows_per_tile));
-            let partial = bench.read(address, tiles * 2 * channels);
+            let Address::Workspace(offset) = address else { panic!("statistics outside the workspace") };
+            let partial = bench.read(bench.memory[3].address + offset as u64, tiles * 2 * channels);
             for (tile, rows) in y.chunks(rows_per_tile * channels).enumerate() {
                 let n = (rows.len() / channels) as f64;
                 for channel in 0..channels {
@@ -141,11 +144,13 @@ fn forward_and_statistics_of_every_tile() {
 
 #[test]
 fn data_gradient_of_every_tile() {
-    let tiles = GATHER_TILES.iter().map(|tile| (Element::Bf16, Gathering::data_gradient(tile)));
-    let f32 = (Element::F32, f32_gathering("convolution_data_gradient_f32"));
-    for (element, gathering) in tiles.chain([f32]) {
+    let tiles = tiles::data_gradient();
+    let tiles = tiles.map(|tile| (Element::Bf16, Gathering::of(tile, DataGradientKernel::Tile)));
+    let f32 = (Element::F32, f32_gathering(DataGradientKernel::F32));
+    for (element, gathering) in tiles.into_iter().chain([f32]) {
         for (stride, accumulate) in [(1, false), (1, true), (2, false), (2, true)] {
-            let what = format!("{} stride {stride} accumulate {accumulate}", gathering.kernel.name);
+            let tile = [gathering.rows, gathering.columns];
+            let what = format!("{element:?} {tile:?} stride {stride} accumulate {accumulate}");
             let shape = shape([136, 40], stride);
             let (dy, w) = (random(shape.output_len(), 0.0, 2), random(shape.weight_len(), 0.0, 3));
             let mut want = random(shape.input_len(), 0.0, 4);
@@ -165,12 +170,11 @@ fn data_gradient_of_every_tile() {
 
 #[test]
 fn weight_gradient_of_every_tile_and_cut() {
-    let tiles = WEIGHT_TILES.iter().map(|tile| (Element::Bf16, tile, 40));
-    let stem = STEM_WEIGHT_TILES.iter().map(|tile| (Element::Bf16, tile, 3));
-    let f32 = F32_WEIGHT_TILES.iter().map(|tile| (Element::F32, tile, 3));
-    for (element, tile, in_channels) in tiles.chain(stem).chain(f32) {
+    let tiles = tiles::weight_gradient().map(|tile| (Element::Bf16, tile, 40));
+    let others = [(Element::Bf16, STEM_WEIGHT_TILE, 3), (Element::F32, F32_WEIGHT_TILE, 3)];
+    for (element, tile, in_channels) in tiles.into_iter().chain(others) {
         for (stride, slices) in [(1, 1), (1, 3), (1, 100), (2, 1)] {
-            let what = format!("{} stride {stride} shares of {slices} slices", tile.kernel);
+            let what = format!("{:?} stride {stride} shares of {slices} slices", tile.kernel);
             let shape = shape([in_channels, 136], stride);
             let (x, dy) = (random(shape.input_len(), 0.0, 5), random(shape.output_len(), 0.0, 6));
             let poison = vec![f32::NAN; shape.weight_len()];

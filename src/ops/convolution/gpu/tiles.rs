@@ -3,6 +3,12 @@
 //! The choice weighs, in multiply-adds of one multiprocessor, what the busiest multiprocessor computes against what it loads and
 //! what partial sums cost afterwards. The weights are estimates for an RTX 3090 that no measurement has confirmed.
 
+use crate::device::gpu::kernels::convolution::SLICE;
+use crate::device::gpu::kernels::{
+    convolution_data_gradient, convolution_f32, convolution_forward, convolution_stem,
+    convolution_weight_gradient,
+};
+use crate::device::gpu::launch::KernelOf;
 use crate::ops::convolution::ConvolutionShape;
 
 /// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds a cycle on a multiprocessor's tensor cores
@@ -16,25 +22,31 @@ const LAUNCH: usize = 1_000_000;
 /// Largest workspace for partial sums, bytes.
 const LARGEST_WORKSPACE: usize = 64 << 20;
 
-/// Channels or pixels of a step of the tensor-core kernels.
-const SLICE: usize = 32;
-
-/// A tile of forward and data gradient: pixels by channels.
-#[derive(Debug)]
-pub struct GatherTile {
+/// A tile of forward or data gradient: pixels by channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<K> {
     pub rows: usize,
     pub columns: usize,
     pub threads: usize,
     stages: usize,
-    pub forward: &'static str,
-    pub data_gradient: &'static str,
+    pub kernel: K,
 }
 
-impl GatherTile {
+/// Bytes of the tile of results and of the sums of its statistics.
+pub const fn result_bytes(rows: usize, columns: usize, threads: usize) -> usize {
+    rows * columns * 2 + threads * 8
+}
+
+/// Bytes of the stages of a pipeline.
+const fn pipeline_bytes(stages: usize, rows: usize, columns: usize) -> usize {
+    stages * (rows + columns) * SLICE * 2
+}
+
+impl<K> Tile<K> {
     /// The pipeline's stages, or the tile of results and the sums of its statistics.
     pub fn shared_bytes(&self) -> usize {
-        let stages = self.stages * (self.rows + self.columns) * SLICE * 2;
-        stages.max(self.rows * self.columns * 2 + self.threads * 8)
+        let stages = pipeline_bytes(self.stages, self.rows, self.columns);
+        stages.max(result_bytes(self.rows, self.columns, self.threads))
     }
 
     /// Tiles of a product of so many rows and columns.
@@ -43,54 +55,49 @@ impl GatherTile {
     }
 }
 
-/// The tiles of forward and data gradient, the largest first.
-pub const GATHER_TILES: [GatherTile; 4] = [
-    GatherTile {
-        rows: 128,
-        columns: 128,
-        threads: 256,
-        stages: 3,
-        forward: "convolution_forward_128x128",
-        data_gradient: "convolution_data_gradient_128x128",
-    },
-    GatherTile {
-        rows: 128,
-        columns: 64,
-        threads: 256,
-        stages: 4,
-        forward: "convolution_forward_128x64",
-        data_gradient: "convolution_data_gradient_128x64",
-    },
-    GatherTile {
-        rows: 64,
-        columns: 64,
-        threads: 128,
-        stages: 4,
-        forward: "convolution_forward_64x64",
-        data_gradient: "convolution_data_gradient_64x64",
-    },
-    GatherTile {
-        rows: 128,
-        columns: 32,
-        threads: 128,
-        stages: 4,
-        forward: "convolution_forward_128x32",
-        data_gradient: "convolution_data_gradient_128x32",
-    },
-];
+/// The tiles of the forward pass, the largest first.
+pub fn forward() -> [Tile<KernelOf<convolution_forward::Forward>>; convolution_forward::FORWARD.len()] {
+    convolution_forward::FORWARD.map(|row| Tile {
+        rows: row.rows,
+        columns: row.columns,
+        threads: 32 * row.warps_down * row.warps_across,
+        stages: row.stages,
+        kernel: row.kernel,
+    })
+}
+
+/// The tiles of the data gradient, the largest first.
+pub fn data_gradient()
+-> [Tile<KernelOf<convolution_data_gradient::DataGradient>>; convolution_data_gradient::DATA_GRADIENT.len()] {
+    convolution_data_gradient::DATA_GRADIENT.map(|row| Tile {
+        rows: row.rows,
+        columns: row.columns,
+        threads: 32 * row.warps_down * row.warps_across,
+        stages: row.stages,
+        kernel: row.kernel,
+    })
+}
 
 /// The tile for gatherings onto `rows` pixels each (one for the forward pass, one a parity for a data gradient) and `columns`
 /// channels.
-pub fn gather(rows: &[usize], columns: usize, multiprocessors: usize) -> &'static GatherTile {
-    let cost = |tile: &GatherTile| {
+pub fn gather<K: Copy>(tiles: &[Tile<K>], rows: &[usize], columns: usize, multiprocessors: usize) -> Tile<K> {
+    let cost = |tile: &&Tile<K>| {
         let tiles: usize = rows.iter().map(|&rows| tile.count(rows, columns)).sum();
         tiles.div_ceil(multiprocessors) * step_cost(tile.rows, tile.columns)
     };
-    GATHER_TILES.iter().min_by_key(|tile| cost(tile)).expect("there are tiles")
+    *tiles.iter().min_by_key(cost).expect("there are tiles")
+}
+
+/// A kernel of the weight gradient.
+#[derive(Clone, Copy, Debug)]
+pub enum WeightKernel {
+    Tile(KernelOf<convolution_weight_gradient::WeightGradient>),
+    Stem,
+    F32,
 }
 
 /// A tile of the weight gradient: output channels by (tap, input channel).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct WeightTile {
     pub rows: usize,
     pub columns: usize,
@@ -99,63 +106,51 @@ pub struct WeightTile {
     pub threads: usize,
     /// Dynamic shared memory, bytes.
     pub shared_bytes: usize,
-    pub file: &'static str,
-    pub kernel: &'static str,
-}
-
-const fn weight_tile(
-    rows: usize,
-    columns: usize,
-    threads: usize,
-    stages: usize,
-    kernel: &'static str,
-) -> WeightTile {
-    let shared_bytes = stages * (rows + columns) * SLICE * 2;
-    WeightTile {
-        rows,
-        columns,
-        slice: SLICE,
-        threads,
-        shared_bytes,
-        file: "convolution_weight_gradient.cu",
-        kernel,
-    }
+    pub kernel: WeightKernel,
 }
 
 /// The tiles of the weight gradient, the largest first. 192 columns divide the 576 of 64 channels.
-pub const WEIGHT_TILES: [WeightTile; 4] = [
-    weight_tile(128, 128, 256, 3, "convolution_weight_gradient_128x128"),
-    weight_tile(64, 192, 256, 3, "convolution_weight_gradient_64x192"),
-    weight_tile(64, 64, 128, 4, "convolution_weight_gradient_64x64"),
-    weight_tile(32, 128, 128, 4, "convolution_weight_gradient_32x128"),
-];
+pub fn weight_gradient() -> [WeightTile; convolution_weight_gradient::WEIGHT_GRADIENT.len()] {
+    convolution_weight_gradient::WEIGHT_GRADIENT.map(|row| WeightTile {
+        rows: row.rows,
+        columns: row.columns,
+        slice: SLICE,
+        threads: 32 * row.warps_down * row.warps_across,
+        shared_bytes: pipeline_bytes(row.stages, row.rows, row.columns),
+        kernel: WeightKernel::Tile(row.kernel),
+    })
+}
 
 /// The weight gradient of few channels.
-pub const STEM_WEIGHT_TILES: [WeightTile; 1] = [WeightTile {
-    rows: 64,
-    columns: 32,
-    slice: 128,
-    threads: 256,
-    shared_bytes: (64 + 32) * 128 * 2,
-    file: "convolution_stem.cu",
-    kernel: "convolution_stem_weight_gradient",
-}];
+pub const STEM_WEIGHT_TILE: WeightTile = {
+    use convolution_stem::{PATCH, THREADS, WEIGHT_PIXELS, WEIGHT_ROWS};
+    WeightTile {
+        rows: WEIGHT_ROWS,
+        columns: PATCH,
+        slice: WEIGHT_PIXELS,
+        threads: THREADS,
+        shared_bytes: (WEIGHT_ROWS + PATCH) * WEIGHT_PIXELS * 2,
+        kernel: WeightKernel::Stem,
+    }
+};
 
 /// The weight gradient in f32.
-pub const F32_WEIGHT_TILES: [WeightTile; 1] = [WeightTile {
-    rows: 64,
-    columns: 64,
-    slice: 16,
-    threads: 256,
-    shared_bytes: 0,
-    file: "convolution_f32.cu",
-    kernel: "convolution_weight_gradient_f32",
-}];
+pub const F32_WEIGHT_TILE: WeightTile = {
+    use convolution_f32::{DEPTH, THREADS, TILE};
+    WeightTile {
+        rows: TILE,
+        columns: TILE,
+        slice: DEPTH,
+        threads: THREADS,
+        shared_bytes: 0,
+        kernel: WeightKernel::F32,
+    }
+};
 
 /// How a weight gradient is cut.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightCut {
-    pub tile: &'static WeightTile,
+    pub tile: WeightTile,
     /// Tiles of the gradient.
     pub blocks: usize,
     /// Pixels of a block.
@@ -165,11 +160,11 @@ pub struct WeightCut {
 }
 
 /// The tile among `tiles` for a weight gradient, and into how many shares its pixels are cut.
-pub fn weight(shape: &ConvolutionShape, tiles: &'static [WeightTile], multiprocessors: usize) -> WeightCut {
+pub fn weight(shape: &ConvolutionShape, tiles: &[WeightTile], multiprocessors: usize) -> WeightCut {
     let columns = shape.weight_len() / shape.out_channels;
     let pixels = shape.output_len() / shape.out_channels;
     let most_splits = (LARGEST_WORKSPACE / (4 * shape.weight_len())).clamp(1, 4 * multiprocessors);
-    let cut = |tile: &'static WeightTile, splits: usize| {
+    let cut = |tile: WeightTile, splits: usize| {
         let blocks = shape.out_channels.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
         let share = pixels.div_ceil(splits).next_multiple_of(tile.slice);
         WeightCut { tile, blocks, share, splits: pixels.div_ceil(share) }
@@ -181,7 +176,7 @@ pub fn weight(shape: &ConvolutionShape, tiles: &'static [WeightTile], multiproce
     };
     tiles
         .iter()
-        .flat_map(|tile| (1..=most_splits).map(move |splits| cut(tile, splits)))
+        .flat_map(|tile| (1..=most_splits).map(move |splits| cut(*tile, splits)))
         .min_by_key(cost)
         .expect("there are tiles")
 }
@@ -207,7 +202,7 @@ mod tests {
     #[test]
     fn resnet18_gets_tiles_that_fit() {
         let tile = |rows, columns| {
-            let tile = gather(&[rows], columns, RTX_3090);
+            let tile = gather(&forward(), &[rows], columns, RTX_3090);
             (tile.rows, tile.columns)
         };
         assert_eq!(tile(512 * 32 * 32, 64), (128, 64));
@@ -225,7 +220,7 @@ mod tests {
         let narrowing = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, 4 * c, c, 1));
         for shape in basic.into_iter().chain(widening).chain(narrowing) {
             let size = shape.height;
-            let cut = weight(&shape, &WEIGHT_TILES, RTX_3090);
+            let cut = weight(&shape, &weight_gradient(), RTX_3090);
             let columns = shape.kernel * shape.kernel * shape.in_channels;
             assert!(cut.splits * 4 * shape.weight_len() <= LARGEST_WORKSPACE, "{cut:?}");
             assert!(cut.splits * cut.share >= 512 * size * size, "{cut:?}");

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{ETA, RHO, launch_one_block};
 use crate::device::cpu::Call;
-use crate::device::gpu::launch::Arguments;
+use crate::device::gpu::kernels::solar::{CHOOSE_SAMPLES, ChooseSamples as Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::rows::{Softmax, argmax};
@@ -90,21 +90,24 @@ impl Operation for ChooseSamples {
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let steps = gpu.len(self.permutations) / self.batch;
         ensure!(steps > 0, "choose samples: no permutation of the batch");
-        let arguments = Arguments::new()
-            .pointer(gpu.address(self.logits))
-            .pointer(gpu.address(self.pseudo_labels))
-            .pointer(gpu.address(self.class_prior))
-            .pointer(gpu.address(self.control))
-            .pointer(gpu.address(self.permutations))
-            .pointer(gpu.address(self.step))
-            .pointer(gpu.address(self.chosen))
-            .pointer(gpu.address(self.rows))
-            .pointer(gpu.address(self.partners))
-            .pointer(gpu.address(self.count))
-            .float(self.threshold)
-            .counts(&[self.batch, self.classes, steps]);
+        let parameters = Parameters {
+            batch: self.batch,
+            classes: self.classes,
+            steps,
+            threshold: self.threshold,
+            logits: gpu.address(self.logits),
+            pseudo_labels: gpu.address(self.pseudo_labels),
+            class_prior: gpu.address(self.class_prior),
+            control: gpu.address(self.control),
+            permutations: gpu.address(self.permutations),
+            step: gpu.address(self.step),
+            chosen: gpu.address(self.chosen),
+            rows: gpu.address(self.rows),
+            partners: gpu.address(self.partners),
+            count: gpu.address(self.count),
+        };
         let bytes = self.batch * (size_of::<f32>() + size_of::<i32>());
-        launch_one_block(gpu, "choose_samples", bytes, arguments)
+        launch_one_block(gpu, CHOOSE_SAMPLES, bytes, parameters)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::{ETA, kernel};
+use super::ETA;
 use crate::device::cpu::Call;
-use crate::device::gpu::launch::{Arguments, Launch};
+use crate::device::gpu::kernels::solar::{SOLAR_LOSS, SolarLoss as Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::loss::{CrossEntropy, Row, RowLoss};
@@ -100,24 +100,24 @@ impl Operation for SolarLoss {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let mixed = self.mixed;
-        let arguments = Arguments::new()
-            .pointer(gpu.address(self.weak))
-            .pointer(gpu.address(self.strong))
-            .pointer(gpu.address(self.pseudo_labels))
-            .pointer(gpu.optional(mixed.map(|mixed| mixed.logits)))
-            .pointer(gpu.optional(mixed.map(|mixed| mixed.target)))
-            .pointer(gpu.address(self.confidence))
-            .pointer(gpu.address(self.index))
-            .pointer(gpu.address(self.chosen))
-            .pointer(gpu.address(self.count))
-            .pointer(gpu.address(self.control))
-            .pointer(gpu.address(self.d_weak))
-            .pointer(gpu.address(self.d_strong))
-            .pointer(gpu.optional(mixed.map(|mixed| mixed.d_logits)))
-            .pointer(gpu.address(self.loss_rows))
-            .count(self.classes);
-        let threads = row_threads(self.classes);
-        gpu.launch(Launch::linear(kernel("solar_loss"), self.batch, threads, arguments));
+        let parameters = Parameters {
+            classes: self.classes,
+            weak: gpu.address(self.weak),
+            strong: gpu.address(self.strong),
+            pseudo_labels: gpu.address(self.pseudo_labels),
+            mixed: gpu.optional(mixed.map(|mixed| mixed.logits)),
+            mixed_target: gpu.optional(mixed.map(|mixed| mixed.target)),
+            confidence: gpu.address(self.confidence),
+            index: gpu.address(self.index),
+            chosen: gpu.address(self.chosen),
+            count: gpu.address(self.count),
+            control: gpu.address(self.control),
+            d_weak: gpu.address(self.d_weak),
+            d_strong: gpu.address(self.d_strong),
+            d_mixed: gpu.optional(mixed.map(|mixed| mixed.d_logits)),
+            loss_rows: gpu.address(self.loss_rows),
+        };
+        gpu.launch(SOLAR_LOSS.linear(self.batch, row_threads(self.classes), parameters));
         Ok(())
     }
 }

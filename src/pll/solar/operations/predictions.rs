@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::{kernel, launch_one_block};
+use super::launch_one_block;
 use crate::device::cpu::Call;
-use crate::device::gpu::launch::{Arguments, Launch};
+use crate::device::gpu::kernels::solar as kernels;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::rows::{Softmax, argmax, row_threads};
@@ -64,14 +64,14 @@ impl Operation for MaskedSoftmax {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        let arguments = Arguments::new()
-            .pointer(gpu.address(self.logits))
-            .pointer(gpu.address(self.candidates))
-            .pointer(gpu.address(self.index))
-            .pointer(gpu.address(self.out))
-            .count(self.classes);
-        let threads = row_threads(self.classes);
-        gpu.launch(Launch::linear(kernel("masked_softmax"), self.batch, threads, arguments));
+        let parameters = kernels::MaskedSoftmax {
+            classes: self.classes,
+            logits: gpu.address(self.logits),
+            candidates: gpu.address(self.candidates),
+            index: gpu.address(self.index),
+            out: gpu.address(self.out),
+        };
+        gpu.launch(kernels::MASKED_SOFTMAX.linear(self.batch, row_threads(self.classes), parameters));
         Ok(())
     }
 }
@@ -96,10 +96,9 @@ impl Operation for CountLargest {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        let arguments = Arguments::new()
-            .pointer(gpu.address(self.x))
-            .pointer(gpu.address(self.counts))
-            .counts(&[self.rows, self.classes]);
-        launch_one_block(gpu, "count_largest", self.classes * size_of::<i32>(), arguments)
+        let Self { rows, classes, .. } = *self;
+        let [x, counts] = [self.x, self.counts].map(|tensor| gpu.address(tensor));
+        let parameters = kernels::CountArgmax { rows, classes, x, counts };
+        launch_one_block(gpu, kernels::COUNT_ARGMAX, classes * size_of::<i32>(), parameters)
     }
 }

@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use crate::device::cpu::Call;
-use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::kernels::sinkhorn::{self as kernels, FIRST_ERROR, THREADS};
+use crate::device::gpu::launch::Launch;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
@@ -60,15 +61,10 @@ impl Default for SinkhornSettings {
 
 /// Positions in what [`Sinkhorn`] tells of itself, f32.
 pub mod outcome {
-    /// Rounds made, those of a failed attempt counted.
-    pub const ROUNDS: usize = 0;
-    /// 1 where the relaxed attempt gave the result, else 0.
-    pub const RELAXED: usize = 1;
-    /// Length of the block.
-    pub const LEN: usize = 2;
+    pub use crate::device::gpu::kernels::sinkhorn::{
+        OUTCOME_LEN as LEN, OUTCOME_RELAXED as RELAXED, OUTCOME_ROUNDS as ROUNDS,
+    };
 }
-
-const THREADS: usize = 512;
 
 /// Fewer rows than this are not worth another block at the barrier.
 const LEAST_ROWS: usize = 64;
@@ -127,26 +123,32 @@ impl Operation for Sinkhorn {
             "sinkhorn: {classes} classes and {rows} rows are more than {limit} bytes hold"
         );
         let with_slice = vectors + size_of::<f32>() * slice_rows * (classes + 1);
-        let (name, shared_bytes) = if with_slice <= limit {
-            ("sinkhorn_resident", with_slice)
+        let (kernel, shared_bytes) = if with_slice <= limit {
+            (kernels::SINKHORN_RESIDENT, with_slice)
         } else {
-            ("sinkhorn_streaming", vectors)
+            (kernels::SINKHORN_STREAMING, vectors)
         };
 
         let partials = gpu.workspace(2 * blocks * (classes + 1) * size_of::<f32>());
-        let arguments = Arguments::new()
-            .pointer(gpu.address(self.predictions))
-            .pointer(gpu.optional(self.queue))
-            .pointer(gpu.address(self.class_prior))
-            .pointer(gpu.address(self.barrier))
-            .pointer(partials)
-            .pointer(gpu.address(self.pseudo_labels))
-            .pointer(gpu.address(self.outcome))
-            .counts(&[batch, queue_rows, classes, rounds, check_every, slice_rows])
-            .float(power)
-            .float(tolerance)
-            .float(relaxation);
-        let launch = Launch::linear(Kernel { file: "sinkhorn.cu", name }, blocks, THREADS, arguments);
+        let parameters = kernels::Sinkhorn {
+            batch,
+            queue_rows,
+            classes,
+            rounds,
+            check_every,
+            slice_rows,
+            power,
+            tolerance,
+            relaxation,
+            predictions: gpu.address(self.predictions),
+            queue: gpu.optional(self.queue),
+            class_prior: gpu.address(self.class_prior),
+            barrier: gpu.address(self.barrier),
+            partials,
+            pseudo_labels: gpu.address(self.pseudo_labels),
+            outcome: gpu.address(self.outcome),
+        };
+        let launch = kernel.linear(blocks, THREADS, parameters);
         gpu.launch(Launch { shared_bytes: shared_bytes as u32, cooperative: true, ..launch });
         Ok(())
     }
@@ -154,9 +156,6 @@ impl Operation for Sinkhorn {
 
 /// Rows whose column sums are made together. A fixed cut, so that the bits do not depend on threads.
 const BLOCK: usize = 256;
-
-/// The error before it is first looked at.
-const FIRST_ERROR: f32 = 1e6;
 
 /// Fills `pseudo_labels` and returns the figures of [`outcome`]; see [`Sinkhorn`]. An empty `queue` is none.
 fn refine(
