@@ -4,30 +4,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// Classes of instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Integer,
-    Float,
-    Double,
-    SpecialFunction,
-    Conversion,
-    MoveLogic,
-    Control,
-    LoadGlobal,
-    StoreGlobal,
-    LoadShared,
-    StoreShared,
-    Local,
-    Constant,
-    Atomic,
-    Barrier,
-    Shuffle,
-    Mma,
-    MatrixMove,
-    CopyAsync,
-    Other,
-}
+use crate::isa::Class;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {

@@ -40,24 +40,20 @@
 //! ```
 #![warn(missing_docs)]
 
-mod code;
 mod counters;
-mod decode;
 mod error;
 mod exec;
 mod finding;
-mod flow;
+mod isa;
 mod machine;
 mod memory;
-mod parse;
 mod roofline;
-mod waits;
 
-pub use code::Parameter;
 pub use counters::Counters;
-pub use decode::{Description, Program};
+
 pub use error::Error;
 pub use finding::{Finding, FindingKind, SourceLine};
+pub use isa::{Description, Parameter, Program};
 pub use machine::{Launch, Machine, Report, Settings};
 pub use roofline::{Gpu, Prediction};
 

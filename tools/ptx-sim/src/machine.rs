@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use crate::code::{HostFunction, Kernel, VariableAddress};
 use crate::counters::Counters;
-use crate::decode::Program;
 use crate::error::{Error, Result};
 use crate::exec::host::Heap;
 use crate::exec::{alu, grid};
 use crate::finding::Finding;
+use crate::isa::Program;
+use crate::isa::{HostFunction, Kernel, VariableAddress};
 use crate::memory::races::MOST_TAG;
 use crate::memory::space::Memory;
 use crate::memory::sync::Signals;

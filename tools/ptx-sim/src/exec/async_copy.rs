@@ -6,8 +6,8 @@ use super::grid::Worker;
 use super::memory;
 use super::registers::{LANES, lanes};
 use super::warp::{Pending, Warp};
-use crate::code::CopyAsync;
 use crate::finding::FindingKind;
+use crate::isa::CopyAsync;
 use crate::memory::races::Use;
 
 pub fn start(

@@ -2,12 +2,12 @@
 
 use super::block::BlockState;
 use super::check::{self, Who};
-use super::float::{Arithmetic, both, half};
+use super::float::{both, half};
 use super::grid::Worker;
 use super::memory::{self, by_space};
 use super::registers::{Bf16, F16, LANES, lanes};
 use super::warp::Warp;
-use crate::code::{Atomic, AtomicKind, Space, Type};
+use crate::isa::{Arithmetic, Atomic, AtomicKind, Space, Type};
 use crate::memory::order::Place;
 
 /// The new value.

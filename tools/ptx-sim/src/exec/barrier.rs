@@ -4,8 +4,8 @@ use super::block::BlockState;
 use super::grid::Worker;
 use super::registers::{LANES, store};
 use super::warp::{Status, Stop, Warp};
-use crate::code::{Barrier, BarrierKind, Reg};
 use crate::finding::FindingKind;
+use crate::isa::{Barrier, BarrierKind, Reg};
 use crate::memory::sync::Knowledge;
 
 /// A warp to wake, and where the result of the reduction goes: kind, register, lanes.

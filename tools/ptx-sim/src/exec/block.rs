@@ -5,8 +5,8 @@ use super::grid::Worker;
 use super::mbarrier::Landing;
 use super::registers::{FULL, LANES};
 use super::warp::{self, Status, Stop, Warp};
-use crate::code::{Constant, File, Special};
 use crate::finding::FindingKind;
+use crate::isa::{Constant, RegisterFile, Special};
 use crate::memory::order::Ordering;
 use crate::memory::shared::Shared;
 
@@ -115,9 +115,9 @@ impl Block {
                     }),
                 };
                 match reg.file {
-                    File::W => registers.w[reg.index as usize] = row.map(|value| value as u32),
-                    File::D => registers.d[reg.index as usize] = row,
-                    File::Predicate => registers.p[reg.index as usize] = row[0] as u32,
+                    RegisterFile::W => registers.w[reg.index as usize] = row.map(|value| value as u32),
+                    RegisterFile::D => registers.d[reg.index as usize] = row,
+                    RegisterFile::Predicate => registers.p[reg.index as usize] = row[0] as u32,
                 }
             }
         }

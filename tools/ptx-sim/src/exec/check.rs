@@ -3,8 +3,8 @@
 use super::block::BlockState;
 use super::grid::Worker;
 use super::warp::Warp;
-use crate::code::{Order, Scope};
 use crate::finding::FindingKind;
+use crate::isa::{Order, Scope};
 use crate::memory::order::{Later, Place, Verdict};
 use crate::memory::races::{self, Bounds, Conflict, Use};
 use crate::memory::shared::{Defect, Shared};

@@ -5,18 +5,7 @@
 //! the same as rounding the exact value.
 
 use super::registers::{Bf16, F16};
-
-/// Directions of rounding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Round {
-    /// To nearest, ties to even.
-    Nearest,
-    /// To nearest, ties away from zero.
-    Away,
-    Zero,
-    Down,
-    Up,
-}
+use crate::isa::{Arithmetic, Round};
 
 /// Explicit mantissa bits and exponent range of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,18 +111,6 @@ pub fn fma_odd(a: f64, b: f64, c: f64) -> f64 {
 #[inline]
 pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
     fma_odd(f64::from(a), f64::from(b), f64::from(c)) as f32
-}
-
-/// Which operation a rounding mode applies to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    Add,
-    Sub,
-    Mul,
-    Fma,
-    Div,
-    Rcp,
-    Sqrt,
 }
 
 /// An operation on values of at most 24 bits, rounded to odd.

@@ -4,14 +4,14 @@
 //! 16 by 8 for the sums.
 
 use super::block::BlockState;
-use super::float::{self, Round, narrow};
+use super::float::{self, narrow};
 use super::grid::Worker;
 use super::matrix::everyone;
 use super::memory;
 use super::registers::{Bf16, F16, FULL, LANES, row};
 use super::warp::Warp;
-use crate::code::{
-    Access, Address, Element, Fragment, FragmentMove, Op, Order, Part, Product, ProductKind, Reg,
+use crate::isa::{
+    Access, Address, Element, Fragment, FragmentMove, Op, Order, Part, Product, ProductKind, Reg, Round,
     SHARED_WINDOW, Scope, Space, Type,
 };
 

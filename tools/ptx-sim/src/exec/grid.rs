@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use super::block::{Block, BlockState, Round, thread_index};
 use super::host::Heap;
 use super::warp::Warp;
-use crate::code::{Kernel, Op};
-use crate::counters::{Class, Counters};
+use crate::counters::Counters;
 use crate::finding::{Finding, FindingKind, Findings, SourceLine};
+use crate::isa::{Class, Kernel, Op, SharedLabel};
 use crate::memory::space::Memory;
 use crate::memory::sync::Signals;
 
@@ -67,7 +67,7 @@ impl LaunchState<'_> {
 
     /// The shared variable at an offset, for messages.
     pub fn shared_name(&self, offset: usize) -> String {
-        for (start, bytes, name) in &self.kernel.shared_labels {
+        for SharedLabel { offset: start, bytes, name } in &self.kernel.shared_labels {
             if offset >= *start as usize && offset < (*start + *bytes) as usize {
                 return format!("{name:?} byte {}", offset - *start as usize);
             }

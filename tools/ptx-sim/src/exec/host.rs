@@ -7,8 +7,8 @@ use super::grid::Worker;
 use super::printf::{self, Arguments};
 use super::registers::lanes;
 use super::warp::Warp;
-use crate::code::{HostCall, HostFunction, LOCAL_WINDOW, SHARED_WINDOW};
 use crate::finding::FindingKind;
+use crate::isa::{HostCall, HostFunction, LOCAL_WINDOW, SHARED_WINDOW};
 
 /// What a GPU keeps of a launch's output.
 const MOST_PRINTED: usize = 1 << 20;

@@ -7,14 +7,13 @@
 
 use super::block::BlockState;
 use super::check;
-use super::float::Round;
 use super::float::{self, narrow};
 use super::grid::Worker;
 use super::memory;
 use super::registers::{Bf16, F16, FULL, LANES, RowW, lanes, row, store as store_row};
 use super::warp::Warp;
-use crate::code::{MatrixMove, MatrixMultiply, MatrixType, SHARED_WINDOW, Space};
 use crate::finding::FindingKind;
+use crate::isa::{MatrixMove, MatrixMultiply, MatrixType, Round, SHARED_WINDOW, Space};
 
 pub fn everyone(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, mask: u32, pc: u32) {
     if mask != FULL {

@@ -9,8 +9,8 @@ use super::grid::Worker;
 use super::memory::{self, by_space};
 use super::registers::{LANES, lanes};
 use super::warp::{Pending, Warp};
-use crate::code::{Mbarrier, MbarrierKind, Order, Scope, Space};
 use crate::finding::FindingKind;
+use crate::isa::{Mbarrier, MbarrierKind, Order, Scope, Space};
 use crate::memory::order::Place;
 use crate::memory::races::Use;
 

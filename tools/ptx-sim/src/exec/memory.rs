@@ -5,8 +5,8 @@ use super::check;
 use super::grid::Worker;
 use super::registers::{FULL, LANES, lanes, row};
 use super::warp::Warp;
-use crate::code::{Access, LOCAL_WINDOW, Order, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
 use crate::finding::FindingKind;
+use crate::isa::{Access, LOCAL_WINDOW, Order, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
 use crate::memory::order::Place;
 use crate::memory::shared::Shared;
 

@@ -5,9 +5,9 @@ use super::convert;
 use super::float;
 use super::registers::{LANES, lanes, row, store};
 use super::warp::Warp;
-use crate::code::{
-    Carry, CarryKind, Clock, File, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, SHARED_WINDOW,
-    SetPredicate, Space,
+use crate::isa::{
+    Carry, CarryKind, Clock, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, RegisterFile,
+    SHARED_WINDOW, SetPredicate, Space,
 };
 
 pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
@@ -129,8 +129,9 @@ pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
                 Clock::High => now >> 32,
                 Clock::GlobalTimer => now,
             };
-            let file = if d >> 31 == 0 { File::W } else { File::D };
-            let reg = Reg { file, index: d & !(1 << 31), bits: if file == File::W { 32 } else { 64 } };
+            let file = if d >> 31 == 0 { RegisterFile::W } else { RegisterFile::D };
+            let reg =
+                Reg { file, index: d & !(1 << 31), bits: if file == RegisterFile::W { 32 } else { 64 } };
             warp.set(reg, &[value; LANES], mask);
         }
         Op::IsSpace(it) => {
@@ -189,7 +190,7 @@ fn number_test(test: NumberTest, value: f64) -> bool {
 }
 
 fn pack(warp: &mut Warp, d: Reg, parts: &[Reg], mask: u32) {
-    let whole = if d.file == File::D { 64 } else { u32::from(d.bits) };
+    let whole = if d.file == RegisterFile::D { 64 } else { u32::from(d.bits) };
     let bits = whole / parts.len() as u32;
     let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
     let mut t = [0u64; LANES];
@@ -203,7 +204,7 @@ fn pack(warp: &mut Warp, d: Reg, parts: &[Reg], mask: u32) {
 }
 
 fn unpack(warp: &mut Warp, parts: &[Option<Reg>], a: Reg, mask: u32) {
-    let whole = if a.file == File::D { 64 } else { u32::from(a.bits) };
+    let whole = if a.file == RegisterFile::D { 64 } else { u32::from(a.bits) };
     let bits = whole / parts.len() as u32;
     let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
     let values = warp.wide(a);

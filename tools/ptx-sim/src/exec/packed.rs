@@ -1,10 +1,11 @@
 //! Parts of registers: halves with modifiers, comparisons of halves, and the video instructions on bytes and 16-bit parts.
 
-use super::float::{self, Arithmetic, Half, half, half_extreme};
+use super::float::{self, Half, half, half_extreme};
 use super::registers::{Bf16, F16, LANES, row, store};
 use super::warp::Warp;
-use crate::code::{
-    HalfKind, HalfMath, HalfTest, Logic, NumberCompare, Op, TestResult, Video, VideoKind, VideoPart,
+use crate::isa::{
+    Arithmetic, HalfKind, HalfMath, HalfTest, Logic, NumberCompare, Op, TestResult, Video, VideoKind,
+    VideoPart,
 };
 
 pub fn run(warp: &mut Warp, op: &Op, mask: u32) {

@@ -4,8 +4,8 @@ use super::block::BlockState;
 use super::grid::Worker;
 use super::registers::{LANES, RowW, lanes, store};
 use super::warp::Warp;
-use crate::code::{AtomicKind, Match, Reduce, Shuffle, ShuffleMode, Vote, VoteMode};
 use crate::finding::FindingKind;
+use crate::isa::{AtomicKind, Match, Reduce, Shuffle, ShuffleMode, Vote, VoteMode};
 
 /// Lanes that are named as members must take part unless they exited, and those that take part must be members. They
 /// synchronise.

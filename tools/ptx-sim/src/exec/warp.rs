@@ -3,8 +3,8 @@
 use super::block::BlockState;
 use super::grid::Worker;
 use super::registers::{LANES, Registers, RowW, lanes, row};
-use crate::code::{Address, END, File, Guard, Op, Reg, Step};
 use crate::finding::FindingKind;
+use crate::isa::{Address, END, Guard, Op, Reg, RegisterFile, Step};
 
 /// Why a warp stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,12 +166,12 @@ impl Warp {
     #[inline]
     pub fn wide(&self, reg: Reg) -> [u64; LANES] {
         match reg.file {
-            File::D => self.registers.d[reg.index as usize],
-            File::W => {
+            RegisterFile::D => self.registers.d[reg.index as usize],
+            RegisterFile::W => {
                 let values = &self.registers.w[reg.index as usize];
                 row(|lane| u64::from(values[lane]))
             }
-            File::Predicate => {
+            RegisterFile::Predicate => {
                 let bits = self.registers.p[reg.index as usize];
                 row(|lane| u64::from(bits >> lane & 1))
             }
@@ -186,13 +186,15 @@ impl Warp {
     /// Writes the lanes of `mask`, cut to the register's width.
     pub fn set(&mut self, reg: Reg, values: &[u64; LANES], mask: u32) {
         match reg.file {
-            File::D => super::registers::store(&mut self.registers.d[reg.index as usize], values, mask),
-            File::W => {
+            RegisterFile::D => {
+                super::registers::store(&mut self.registers.d[reg.index as usize], values, mask)
+            }
+            RegisterFile::W => {
                 let kept = if reg.bits >= 32 || reg.bits == 0 { u32::MAX } else { (1 << reg.bits) - 1 };
                 let values = row(|lane| values[lane] as u32 & kept);
                 super::registers::store(&mut self.registers.w[reg.index as usize], &values, mask);
             }
-            File::Predicate => {
+            RegisterFile::Predicate => {
                 let bits = (0..LANES).fold(0, |bits, lane| bits | ((values[lane] & 1) as u32) << lane);
                 self.set_predicate(reg.index, bits, mask);
             }
@@ -216,7 +218,7 @@ impl Warp {
     pub fn addresses(&self, address: &Address) -> [u64; LANES] {
         match address.base {
             None => [address.offset as u64; LANES],
-            Some(Reg { file: File::D, index, .. }) => {
+            Some(Reg { file: RegisterFile::D, index, .. }) => {
                 let base = &self.registers.d[index as usize];
                 row(|lane| base[lane].wrapping_add(address.offset as u64))
             }

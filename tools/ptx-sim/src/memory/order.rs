@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::races::{Bounds, Conflict, Kind, MOST_TIME, Use};
 use super::sync::{Early, Knowledge, Seen, Signals, join_seen};
-use crate::code::{Order, Scope};
+use crate::isa::{Order, Scope};
 
 /// Whether two uses are a race, and what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 use bytemuck::allocation::try_zeroed_slice_box;
 
 use super::races::{self, SLOTS};
-use crate::code::SHARED_WINDOW;
 use crate::error::{Error, Result};
+use crate::isa::SHARED_WINDOW;
 
 /// Where the first allocation starts. No address below is ever valid.
 const FIRST: u64 = 0x1_0000_0000;

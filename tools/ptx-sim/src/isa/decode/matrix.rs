@@ -2,13 +2,13 @@
 
 use super::frame::Builder;
 use super::instruction::Mods;
-use crate::code::{
-    Element, File, Fragment, FragmentMove, MatrixMultiply, MatrixType, Op, Part, Product, ProductKind, Reg,
-    Space,
-};
-use crate::counters::Class;
 use crate::error::{Error, Result};
-use crate::parse::{Operand, Statement};
+use crate::isa::Class;
+use crate::isa::parse::{Operand, Statement};
+use crate::isa::{
+    Element, Fragment, FragmentMove, MatrixMultiply, MatrixType, Op, Part, Product, ProductKind, Reg,
+    RegisterFile, Space,
+};
 
 fn unknown() -> Error {
     Error::new("this form is not supported")
@@ -149,8 +149,8 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new(format!("{} registers where {count} belong", parts.len())));
         }
         let one = |part| match result {
-            true => self.result(scope, part, File::D),
-            false => self.value(scope, part, File::D, 64),
+            true => self.result(scope, part, RegisterFile::D),
+            false => self.value(scope, part, RegisterFile::D, 64),
         };
         parts.iter().map(one).collect()
     }
@@ -247,7 +247,7 @@ impl<'t> Builder<'_, 't> {
         let fragment = self.fragment(scope, &operands[data], what, load)?;
         let (address, space) = self.address(scope, &operands[memory], space)?;
         let stride = match operands.get(2) {
-            Some(operand) => Some(self.value(scope, operand, File::W, 32)?),
+            Some(operand) => Some(self.value(scope, operand, RegisterFile::W, 32)?),
             None => None,
         };
         self.class = match (space, load) {
@@ -256,7 +256,7 @@ impl<'t> Builder<'_, 't> {
             (_, true) => Class::LoadGlobal,
             (_, false) => Class::StoreGlobal,
         };
-        let scratch = (self.scratch(File::D), self.scratch(File::W));
+        let scratch = (self.scratch(RegisterFile::D), self.scratch(RegisterFile::W));
         let it = FragmentMove { fragment, load, row_major, space, address, stride, scratch };
         self.emit(Op::FragmentMove(Box::new(it)));
         Ok(())

@@ -2,12 +2,12 @@
 
 use super::frame::Builder;
 use super::instruction::Mods;
-use crate::code::{
-    Constant, File, HalfKind, HalfMath, HalfTest, Logic, NumberCompare, Op, TestResult, Type, Video,
+use crate::error::{Error, Result};
+use crate::isa::parse::{Operand, Statement};
+use crate::isa::{
+    Constant, HalfKind, HalfMath, HalfTest, Logic, NumberCompare, Op, RegisterFile, TestResult, Type, Video,
     VideoKind, VideoPart,
 };
-use crate::error::{Error, Result};
-use crate::parse::{Operand, Statement};
 
 fn unknown() -> Error {
     Error::new("this instruction or form of it is not supported")
@@ -54,10 +54,10 @@ impl<'t> Builder<'_, 't> {
         mods.finish()?;
         Self::count(statement, count + 1)?;
         let bits = 8 * value.bytes();
-        let result = self.result_of(statement.scope, &statement.operands[0], File::W, bits)?.index;
+        let result = self.result_of(statement.scope, &statement.operands[0], RegisterFile::W, bits)?.index;
         let mut operands = [0; 3];
         for (place, operand) in operands.iter_mut().zip(&statement.operands[1..]) {
-            *place = self.value(statement.scope, operand, File::W, bits)?.index;
+            *place = self.value(statement.scope, operand, RegisterFile::W, bits)?.index;
         }
         for place in count..3 {
             operands[place] = operands[0];
@@ -82,8 +82,8 @@ impl<'t> Builder<'_, 't> {
         Self::count(statement, 3 + usize::from(logic.is_some()))?;
         let bits = 8 * value.bytes();
         let operands = [
-            self.value(scope, &statement.operands[1], File::W, bits)?.index,
-            self.value(scope, &statement.operands[2], File::W, bits)?.index,
+            self.value(scope, &statement.operands[1], RegisterFile::W, bits)?.index,
+            self.value(scope, &statement.operands[2], RegisterFile::W, bits)?.index,
         ];
         let combine = match logic {
             None => None,
@@ -101,7 +101,7 @@ impl<'t> Builder<'_, 't> {
                     Type::U32 | Type::S32 | Type::B32 => u32::MAX,
                     _ => return Err(unknown()),
                 };
-                let d = self.result_of(scope, &statement.operands[0], File::W, 8 * to.bytes())?;
+                let d = self.result_of(scope, &statement.operands[0], RegisterFile::W, 8 * to.bytes())?;
                 TestResult::Value(d.index, one)
             }
             None => self.test_predicates(scope, &statement.operands[0])?,
@@ -116,7 +116,7 @@ impl<'t> Builder<'_, 't> {
             if name == "_" {
                 return Ok(None);
             }
-            Ok(Some(self.result(scope, &Operand::Name(name, 0), File::Predicate)?.index))
+            Ok(Some(self.result(scope, &Operand::Name(name, 0), RegisterFile::Predicate)?.index))
         };
         Ok(match operand {
             Operand::Pair(p, q) => TestResult::Predicates(one(p)?, one(q)?),
@@ -159,13 +159,16 @@ impl<'t> Builder<'_, 't> {
         let (d, d_select) = selected(&operands[0])?;
         let (a, a_select) = selected(&operands[1])?;
         let (b, b_select) = selected(&operands[2])?;
-        let register = self.result(scope, &d, File::W)?.index;
+        let register = self.result(scope, &d, RegisterFile::W)?.index;
         let c = match operands.get(3) {
-            Some(operand) => self.value(scope, operand, File::W, 32)?,
-            None => self.constant(File::W, Constant::Value(0)),
+            Some(operand) => self.value(scope, operand, RegisterFile::W, 32)?,
+            None => self.constant(RegisterFile::W, Constant::Value(0)),
         };
-        let operands =
-            [self.value(scope, &a, File::W, 32)?.index, self.value(scope, &b, File::W, 32)?.index, c.index];
+        let operands = [
+            self.value(scope, &a, RegisterFile::W, 32)?.index,
+            self.value(scope, &b, RegisterFile::W, 32)?.index,
+            c.index,
+        ];
         let (parts, result, mask) = if lanes == 1 {
             let of_b = |part: VideoPart| VideoPart { shift: part.shift + 32, ..part };
             let result = scalar_part(d_select)?;
@@ -245,10 +248,11 @@ fn scalar_part(selector: &str) -> Result<VideoPart> {
     })
 }
 
-type Parts = (Vec<[VideoPart; 2]>, Vec<VideoPart>, u32);
+/// Of a SIMD instruction: the two operands' parts of each lane, where its result goes, and a bit for each lane computed.
+type SimdParts = (Vec<[VideoPart; 2]>, Vec<VideoPart>, u32);
 
 /// Which parts each lane of a SIMD instruction takes: places from 0 to 3 (1) are a's, those above b's.
-fn simd_parts(lanes: u32, d: &str, a: &str, b: &str) -> Result<Parts> {
+fn simd_parts(lanes: u32, d: &str, a: &str, b: &str) -> Result<SimdParts> {
     let bits = 32 / lanes;
     let places = |selector: &str, default: &str| -> Result<Vec<u32>> {
         let selector = if selector.is_empty() { default } else { selector };

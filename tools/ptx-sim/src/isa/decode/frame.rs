@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::{MOST_STEPS, Names};
-use crate::code::{
-    Address, Constant, File, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, SHARED_WINDOW, Space, Special, Step,
-    Type,
-};
-use crate::counters::Class;
 use crate::error::{Error, Result};
-use crate::parse::{self, Base, Body, Module, Operand, Prototype};
+use crate::isa::Class;
+use crate::isa::parse::{self, Base, Body, Module, Operand, Prototype};
+use crate::isa::{
+    Address, Constant, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, RegisterFile, SHARED_WINDOW, SharedLabel,
+    Space, Special, Step, Type,
+};
 
 /// One copy of a function's body.
 pub struct Frame<'a, 't> {
@@ -41,7 +41,7 @@ impl<'a, 't> Frame<'a, 't> {
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
-pub enum Meaning {
+pub enum Symbol {
     Register(Reg),
     Shared(u32),
     DynamicShared,
@@ -53,16 +53,26 @@ pub enum Meaning {
     Function(u64),
 }
 
-type Parts = (Vec<Step>, [u32; 3], Vec<(Reg, Constant)>, u32, u32, Vec<(u32, u32, String)>);
+/// What the builder makes of a kernel's body.
+pub struct Assembled {
+    pub steps: Vec<Step>,
+    /// Rows in each register file.
+    pub rows: [u32; 3],
+    pub constants: Vec<(Reg, Constant)>,
+    pub shared_bytes: u32,
+    pub local_bytes: u32,
+    pub shared_labels: Vec<SharedLabel>,
+}
 
+/// A kernel under construction.
 pub struct Builder<'a, 't> {
     module: &'a Module<'t>,
     pub names: &'a Names<'a, 't>,
     pub steps: Vec<Step>,
     rows: [u32; 3],
-    constants: HashMap<(File, Constant), u32>,
+    constants: HashMap<(RegisterFile, Constant), u32>,
     shared: HashMap<*const parse::Variable<'t>, u32>,
-    shared_labels: Vec<(u32, u32, String)>,
+    shared_labels: Vec<SharedLabel>,
     shared_bytes: u64,
     local_bytes: u64,
     pub calls: Vec<&'t str>,
@@ -94,7 +104,7 @@ impl<'a, 't> Builder<'a, 't> {
         }
     }
 
-    pub fn finish(self) -> Result<Parts> {
+    pub fn finish(self) -> Result<Assembled> {
         if self.shared_bytes > 1 << 20 {
             return Err(Error::new(format!("{} bytes of static shared memory", self.shared_bytes)));
         }
@@ -104,16 +114,16 @@ impl<'a, 't> Builder<'a, 't> {
             .map(|((file, constant), index)| (Reg { file, index, bits: 0 }, constant))
             .collect();
         constants.sort_by_key(|(reg, _)| (reg.file as u8, reg.index));
-        let mut labels = self.shared_labels;
-        labels.sort_by_key(|label| label.0);
-        Ok((
-            self.steps,
-            self.rows,
+        let mut shared_labels = self.shared_labels;
+        shared_labels.sort_by_key(|label| label.offset);
+        Ok(Assembled {
+            steps: self.steps,
+            rows: self.rows,
             constants,
-            self.shared_bytes as u32,
-            self.local_bytes.next_multiple_of(16) as u32,
-            labels,
-        ))
+            shared_bytes: self.shared_bytes as u32,
+            local_bytes: self.local_bytes.next_multiple_of(16) as u32,
+            shared_labels,
+        })
     }
 
     /// Copies a function's body in; afterwards the frame before it is in force again.
@@ -194,35 +204,28 @@ impl<'a, 't> Builder<'a, 't> {
         self.steps.push(Step { op: Op::Exit, guard: Guard::ALWAYS, class: Class::Control, line, source });
     }
 
-    fn row(&mut self, file: File) -> u32 {
+    fn row(&mut self, file: RegisterFile) -> u32 {
         let rows = &mut self.rows[file as usize];
         *rows += 1;
         *rows - 1
     }
 
     /// A register nothing else uses.
-    pub fn scratch(&mut self, file: File) -> Reg {
-        let bits = match file {
-            File::W => 32,
-            File::D => 64,
-            File::Predicate => 1,
-        };
-        Reg { file, index: self.row(file), bits }
+    pub fn scratch(&mut self, file: RegisterFile) -> Reg {
+        Reg { file, index: self.row(file), bits: file.bits() }
     }
 
     /// A register that holds a constant.
-    pub fn constant(&mut self, file: File, constant: Constant) -> Reg {
-        let bits = match file {
-            File::W => 32,
-            File::D => 64,
-            File::Predicate => 1,
+    pub fn constant(&mut self, file: RegisterFile, constant: Constant) -> Reg {
+        let index = match self.constants.get(&(file, constant)) {
+            Some(index) => *index,
+            None => {
+                let index = self.row(file);
+                self.constants.insert((file, constant), index);
+                index
+            }
         };
-        if let Some(index) = self.constants.get(&(file, constant)) {
-            return Reg { file, index: *index, bits };
-        }
-        let index = self.row(file);
-        self.constants.insert((file, constant), index);
-        Reg { file, index, bits }
+        Reg { file, index, bits: file.bits() }
     }
 
     fn shared_place(&mut self, variable: &'a parse::Variable<'t>) -> Result<u32> {
@@ -232,7 +235,8 @@ impl<'a, 't> Builder<'a, 't> {
         let place = self.shared_bytes.next_multiple_of(variable.align);
         self.shared_bytes = place + variable.bytes;
         self.shared.insert(variable, place as u32);
-        self.shared_labels.push((place as u32, variable.bytes as u32, plain_name(variable.name).to_string()));
+        let name = plain_name(variable.name).to_string();
+        self.shared_labels.push(SharedLabel { offset: place as u32, bytes: variable.bytes as u32, name });
         Ok(place as u32)
     }
 
@@ -247,11 +251,11 @@ impl<'a, 't> Builder<'a, 't> {
     }
 
     /// What a name stands for in a scope; special registers excepted.
-    pub fn meaning(&mut self, scope: usize, name: &'t str) -> Result<Meaning> {
+    pub fn symbol(&mut self, scope: usize, name: &'t str) -> Result<Symbol> {
         let body = self.frame.body;
         for scope in self.up(scope) {
             if let Some(reg) = self.frame.registers.get(&(scope, name)) {
-                return Ok(Meaning::Register(*reg));
+                return Ok(Symbol::Register(*reg));
             }
             let names = &body.scopes[scope];
             let declared = match names.registers.get(name) {
@@ -267,20 +271,20 @@ impl<'a, 't> Builder<'a, 't> {
             };
             if let Some(type_name) = declared {
                 let (file, bits) = match parse::type_bytes(type_name) {
-                    None => (File::Predicate, 1),
-                    Some(8) => (File::D, 64),
+                    None => (RegisterFile::Predicate, 1),
+                    Some(8) => (RegisterFile::D, 64),
                     Some(16) => {
                         return Err(Error::new(format!("{name}: 128-bit registers are not supported")));
                     }
-                    Some(bytes) => (File::W, 8 * bytes as u8),
+                    Some(bytes) => (RegisterFile::W, 8 * bytes as u8),
                 };
                 let reg = Reg { file, index: self.row(file), bits };
                 self.frame.registers.insert((scope, name), reg);
-                return Ok(Meaning::Register(reg));
+                return Ok(Symbol::Register(reg));
             }
             if let Some(variable) = names.variables.get(name) {
                 return Ok(match variable.space {
-                    parse::Space::Shared => Meaning::Shared(self.shared_place(variable)?),
+                    parse::Space::Shared => Symbol::Shared(self.shared_place(variable)?),
                     parse::Space::Local | parse::Space::Param => {
                         let place = match self.frame.variables.get(&(scope, name)) {
                             Some(place) => *place,
@@ -291,9 +295,9 @@ impl<'a, 't> Builder<'a, 't> {
                             }
                         };
                         if variable.space == parse::Space::Local {
-                            Meaning::Local(place)
+                            Symbol::Local(place)
                         } else {
-                            Meaning::Frame(place)
+                            Symbol::Frame(place)
                         }
                     }
                     _ => return Err(Error::new(format!("{name}: global variables inside functions"))),
@@ -301,33 +305,32 @@ impl<'a, 't> Builder<'a, 't> {
             }
         }
         if let Some(place) = self.frame.params.get(name) {
-            return Ok(if self.frame.entry { Meaning::Param(*place) } else { Meaning::Frame(*place) });
+            return Ok(if self.frame.entry { Symbol::Param(*place) } else { Symbol::Frame(*place) });
         }
         let Some(index) = self.names.variables.get(name) else {
             return match self.names.function_address(name) {
-                Some(address) => Ok(Meaning::Function(address)),
+                Some(address) => Ok(Symbol::Function(address)),
                 None => Err(Error::new(format!("unknown name {name}"))),
             };
         };
         let variable = &self.module.variables[*index];
         Ok(match variable.space {
-            parse::Space::Shared if variable.dynamic => Meaning::DynamicShared,
-            parse::Space::Shared => Meaning::Shared(self.shared_place(variable)?),
-            _ => Meaning::Variable(*index),
+            parse::Space::Shared if variable.dynamic => Symbol::DynamicShared,
+            parse::Space::Shared => Symbol::Shared(self.shared_place(variable)?),
+            _ => Symbol::Variable(*index),
         })
     }
 
     /// The address of a variable as `mov` gives it: in its own space.
-    pub fn address_of(&mut self, meaning: Meaning, file: File, addend: i64) -> Option<Reg> {
-        let constant = match meaning {
-            Meaning::Register(_) => return None,
-            Meaning::Shared(place)
-            | Meaning::Local(place)
-            | Meaning::Frame(place)
-            | Meaning::Param(place) => Constant::Value(i64::from(place).wrapping_add(addend) as u64),
-            Meaning::DynamicShared => Constant::DynamicShared(addend),
-            Meaning::Function(address) => Constant::Value(address.wrapping_add(addend as u64)),
-            Meaning::Variable(index) => Constant::Variable(index, addend),
+    pub fn address_of(&mut self, symbol: Symbol, file: RegisterFile, addend: i64) -> Option<Reg> {
+        let constant = match symbol {
+            Symbol::Register(_) => return None,
+            Symbol::Shared(place) | Symbol::Local(place) | Symbol::Frame(place) | Symbol::Param(place) => {
+                Constant::Value(i64::from(place).wrapping_add(addend) as u64)
+            }
+            Symbol::DynamicShared => Constant::DynamicShared(addend),
+            Symbol::Function(address) => Constant::Value(address.wrapping_add(addend as u64)),
+            Symbol::Variable(index) => Constant::Variable(index, addend),
         };
         Some(self.constant(file, constant))
     }
@@ -341,33 +344,33 @@ impl<'a, 't> Builder<'a, 't> {
             return Ok((Address { base: None, offset: *offset }, space));
         };
         if let Some(special) = special(name) {
-            let base = self.constant(File::W, Constant::Special(special));
+            let base = self.constant(RegisterFile::W, Constant::Special(special));
             return Ok((Address { base: Some(base), offset: *offset }, space));
         }
-        let meaning = self.meaning(scope, name)?;
+        let symbol = self.symbol(scope, name)?;
         let at = |place: u32| Address { base: None, offset: i64::from(place).wrapping_add(*offset) };
         let in_window = |window: u64, place: u32| Address {
             base: None,
             offset: (window as i64 + i64::from(place)).wrapping_add(*offset),
         };
-        Ok(match (meaning, space) {
-            (Meaning::Register(reg), _) if reg.file == File::Predicate || reg.bits < 32 => {
+        Ok(match (symbol, space) {
+            (Symbol::Register(reg), _) if reg.file == RegisterFile::Predicate || reg.bits < 32 => {
                 return Err(Error::new(format!("{name} cannot hold an address")));
             }
-            (Meaning::Register(reg), _) => (Address { base: Some(reg), offset: *offset }, space),
-            (Meaning::Shared(place), Space::Shared) => (at(place), space),
-            (Meaning::Shared(place), Space::Generic) => (in_window(SHARED_WINDOW, place), space),
-            (Meaning::Local(place), Space::Local) => (at(place), space),
-            (Meaning::Local(place), Space::Generic) => (in_window(LOCAL_WINDOW, place), space),
-            (Meaning::Frame(place), Space::Param) => (at(place), Space::Frame),
-            (Meaning::Param(place), Space::Param) => (at(place), space),
-            (Meaning::Param(place), Space::Generic) => (in_window(PARAM_WINDOW, place), space),
-            (Meaning::DynamicShared, Space::Shared) => {
-                let base = self.constant(File::D, Constant::DynamicShared(0));
+            (Symbol::Register(reg), _) => (Address { base: Some(reg), offset: *offset }, space),
+            (Symbol::Shared(place), Space::Shared) => (at(place), space),
+            (Symbol::Shared(place), Space::Generic) => (in_window(SHARED_WINDOW, place), space),
+            (Symbol::Local(place), Space::Local) => (at(place), space),
+            (Symbol::Local(place), Space::Generic) => (in_window(LOCAL_WINDOW, place), space),
+            (Symbol::Frame(place), Space::Param) => (at(place), Space::Frame),
+            (Symbol::Param(place), Space::Param) => (at(place), space),
+            (Symbol::Param(place), Space::Generic) => (in_window(PARAM_WINDOW, place), space),
+            (Symbol::DynamicShared, Space::Shared) => {
+                let base = self.constant(RegisterFile::D, Constant::DynamicShared(0));
                 (Address { base: Some(base), offset: *offset }, space)
             }
-            (Meaning::Variable(index), Space::Global | Space::Const | Space::Generic) => {
-                let base = self.constant(File::D, Constant::Variable(index, 0));
+            (Symbol::Variable(index), Space::Global | Space::Const | Space::Generic) => {
+                let base = self.constant(RegisterFile::D, Constant::Variable(index, 0));
                 (Address { base: Some(base), offset: *offset }, space)
             }
             _ => return Err(Error::new(format!("{name} does not lie in the space the instruction names"))),
@@ -377,57 +380,73 @@ impl<'a, 't> Builder<'a, 't> {
     /// The register of a name, special registers included.
     pub fn named(&mut self, scope: usize, name: &'t str) -> Result<Reg> {
         if let Some(special) = special(name) {
-            return Ok(self.constant(File::W, Constant::Special(special)));
+            return Ok(self.constant(RegisterFile::W, Constant::Special(special)));
         }
-        match self.meaning(scope, name)? {
-            Meaning::Register(reg) => Ok(reg),
+        match self.symbol(scope, name)? {
+            Symbol::Register(reg) => Ok(reg),
             _ => Err(Error::new(format!("{name} is not a register"))),
         }
     }
 
     /// A result: a register of a file; of the lower one, with 32 bits.
-    pub fn result(&mut self, scope: usize, operand: &Operand<'t>, file: File) -> Result<Reg> {
+    pub fn result(&mut self, scope: usize, operand: &Operand<'t>, file: RegisterFile) -> Result<Reg> {
         self.result_of(scope, operand, file, 32)
     }
 
     /// A result: a register of a file and, of the lower one, a width.
-    pub fn result_of(&mut self, scope: usize, operand: &Operand<'t>, file: File, bits: u32) -> Result<Reg> {
+    pub fn result_of(
+        &mut self,
+        scope: usize,
+        operand: &Operand<'t>,
+        file: RegisterFile,
+        bits: u32,
+    ) -> Result<Reg> {
         let Operand::Name(name, 0) = operand else {
             return Err(Error::new("a result that is no register"));
         };
-        match self.meaning(scope, name)? {
-            Meaning::Register(reg)
-                if reg.file == file && (file != File::W || u32::from(reg.bits) == bits) =>
+        match self.symbol(scope, name)? {
+            Symbol::Register(reg)
+                if reg.file == file && (file != RegisterFile::W || u32::from(reg.bits) == bits) =>
             {
                 Ok(reg)
             }
-            Meaning::Register(_) => Err(wrong_register(name, file, bits)),
+            Symbol::Register(_) => Err(wrong_register(name, file, bits)),
             _ => Err(Error::new(format!("{name} is not a register"))),
         }
     }
 
     /// An operand's value as a type: a register, a number or an address.
-    pub fn value(&mut self, scope: usize, operand: &Operand<'t>, file: File, bits: u32) -> Result<Reg> {
+    pub fn value(
+        &mut self,
+        scope: usize,
+        operand: &Operand<'t>,
+        file: RegisterFile,
+        bits: u32,
+    ) -> Result<Reg> {
         let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
         let value = match operand {
             Operand::Name(name, addend) => {
                 if let Some(special) = special(name) {
-                    let reg = self.constant(File::W, Constant::Special(special));
-                    return if file == File::W { Ok(reg) } else { Err(wrong_register(name, file, bits)) };
+                    let reg = self.constant(RegisterFile::W, Constant::Special(special));
+                    return if file == RegisterFile::W {
+                        Ok(reg)
+                    } else {
+                        Err(wrong_register(name, file, bits))
+                    };
                 }
-                let meaning = self.meaning(scope, name)?;
-                if let Meaning::Register(reg) = meaning {
-                    let narrow = file == File::W && u32::from(reg.bits) != bits;
+                let symbol = self.symbol(scope, name)?;
+                if let Symbol::Register(reg) = symbol {
+                    let narrow = file == RegisterFile::W && u32::from(reg.bits) != bits;
                     if reg.file != file || narrow || *addend != 0 {
                         return Err(wrong_register(name, file, bits));
                     }
                     return Ok(reg);
                 }
                 return self
-                    .address_of(meaning, file, *addend)
+                    .address_of(symbol, file, *addend)
                     .ok_or_else(|| Error::new(format!("{name} has no address")));
             }
-            Operand::Integer(value) if file == File::Predicate => {
+            Operand::Integer(value) if file == RegisterFile::Predicate => {
                 if *value == 0 {
                     0
                 } else {
@@ -435,12 +454,12 @@ impl<'a, 't> Builder<'a, 't> {
                 }
             }
             Operand::Integer(value) => *value as u64 & kept,
-            Operand::Float(bits) if file == File::D => f64::from(f32::from_bits(*bits)).to_bits(),
+            Operand::Float(bits) if file == RegisterFile::D => f64::from(f32::from_bits(*bits)).to_bits(),
             Operand::Float(value) => u64::from(*value) & kept,
-            Operand::Double(value) if file == File::W && bits == 32 => {
+            Operand::Double(value) if file == RegisterFile::W && bits == 32 => {
                 u64::from((f64::from_bits(*value) as f32).to_bits())
             }
-            Operand::Double(value) if file == File::D => *value,
+            Operand::Double(value) if file == RegisterFile::D => *value,
             Operand::Nothing => return Err(Error::new("_ where a value is read")),
             _ => return Err(Error::new("an operand of another kind where a value should stand")),
         };
@@ -452,12 +471,12 @@ impl<'a, 't> Builder<'a, 't> {
         match operand {
             Operand::Not(name) => {
                 let reg = self.named(scope, name)?;
-                if reg.file != File::Predicate {
-                    return Err(wrong_register(name, File::Predicate, 1));
+                if reg.file != RegisterFile::Predicate {
+                    return Err(wrong_register(name, RegisterFile::Predicate, 1));
                 }
                 Ok((reg, true))
             }
-            other => Ok((self.value(scope, other, File::Predicate, 1)?, false)),
+            other => Ok((self.value(scope, other, RegisterFile::Predicate, 1)?, false)),
         }
     }
 }
@@ -470,31 +489,31 @@ pub fn plain_name(name: &str) -> &str {
     len.parse().ok().and_then(|len: usize| rest.get(..len)).unwrap_or(name)
 }
 
-fn wrong_register(name: &str, file: File, bits: u32) -> Error {
+fn wrong_register(name: &str, file: RegisterFile, bits: u32) -> Error {
     let wanted = match file {
-        File::W => format!("of {bits} bits"),
-        File::D => "of 64 bits".into(),
-        File::Predicate => "that is a predicate".into(),
+        RegisterFile::W => format!("of {bits} bits"),
+        RegisterFile::D => "of 64 bits".into(),
+        RegisterFile::Predicate => "that is a predicate".into(),
     };
     Error::new(format!("{name}: the instruction takes a register {wanted} here"))
 }
 
 /// The file and width of the types in the tables.
-pub fn lane_type(name: &str) -> (File, u32) {
+pub fn lane_type(name: &str) -> (RegisterFile, u32) {
     match name {
-        "u8" | "i8" => (File::W, 8),
-        "u16" | "i16" | "F16" | "Bf16" => (File::W, 16),
-        "u64" | "i64" | "f64" => (File::D, 64),
-        _ => (File::W, 32),
+        "u8" | "i8" => (RegisterFile::W, 8),
+        "u16" | "i16" | "F16" | "Bf16" => (RegisterFile::W, 16),
+        "u64" | "i64" | "f64" => (RegisterFile::D, 64),
+        _ => (RegisterFile::W, 32),
     }
 }
 
 /// The file a type's values lie in.
-pub fn file_of(value: Type) -> File {
+pub fn file_of(value: Type) -> RegisterFile {
     match value {
-        Type::Pred => File::Predicate,
-        _ if value.bytes() == 8 => File::D,
-        _ => File::W,
+        Type::Pred => RegisterFile::Predicate,
+        _ if value.bytes() == 8 => RegisterFile::D,
+        _ => RegisterFile::W,
     }
 }
 

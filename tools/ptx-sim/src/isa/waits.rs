@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use crate::code::{Access, Address, File, Op, Order, Reg, Step};
+use crate::isa::{Access, Address, Op, Order, Reg, RegisterFile, Step};
 
-type Place = (File, u32);
+type Place = (RegisterFile, u32);
 
 /// Marks the loads and read-modify-writes that wait.
 pub fn mark(steps: &mut [Step]) {
@@ -82,12 +82,12 @@ fn decides(steps: &[Step], first: usize, last: usize, from: Reg) -> bool {
             _ => false,
         };
         let guard = step.guard.0 >> 1;
-        leaves && depends.contains(&(File::Predicate, guard))
+        leaves && depends.contains(&(RegisterFile::Predicate, guard))
     })
 }
 
-fn file(type_name: &str) -> File {
-    if matches!(type_name, "u64" | "i64" | "f64") { File::D } else { File::W }
+fn file(type_name: &str) -> RegisterFile {
+    if matches!(type_name, "u64" | "i64" | "f64") { RegisterFile::D } else { RegisterFile::W }
 }
 
 fn with_files<const N: usize>(names: [&str; N], at: [u32; N]) -> (Vec<Place>, Vec<Place>) {
@@ -98,7 +98,7 @@ fn with_files<const N: usize>(names: [&str; N], at: [u32; N]) -> (Vec<Place>, Ve
 /// Results and operands of the instructions that stand between a load and a branch.
 fn moves(op: &Op) -> Option<(Vec<Place>, Vec<Place>)> {
     let place = |reg: &Reg| (reg.file, reg.index);
-    let predicate = |index: &u32| (File::Predicate, *index);
+    let predicate = |index: &u32| (RegisterFile::Predicate, *index);
     Some(match op {
         Op::Unary(op, at) => with_files(op.types(), *at),
         Op::Binary(op, at) => with_files(op.types(), *at),
@@ -115,15 +115,22 @@ fn moves(op: &Op) -> Option<(Vec<Place>, Vec<Place>)> {
         }
         Op::SetValue(it) => {
             let file = file(it.test.compare.operand());
-            (vec![(File::W, it.result)], vec![(file, it.test.a), (file, it.test.b)])
+            (vec![(RegisterFile::W, it.result)], vec![(file, it.test.a), (file, it.test.b)])
         }
         Op::Logic(_, [d, a, b]) => (vec![predicate(d)], vec![predicate(a), predicate(b)]),
         Op::Not([d, a]) | Op::MovPredicate([d, a]) => (vec![predicate(d)], vec![predicate(a)]),
-        Op::SelectW([d, a, b, p]) => (vec![(File::W, *d)], vec![(File::W, *a), (File::W, *b), predicate(p)]),
-        Op::SelectD([d, a, b, p]) => (vec![(File::D, *d)], vec![(File::D, *a), (File::D, *b), predicate(p)]),
+        Op::SelectW([d, a, b, p]) => {
+            (vec![(RegisterFile::W, *d)], vec![(RegisterFile::W, *a), (RegisterFile::W, *b), predicate(p)])
+        }
+        Op::SelectD([d, a, b, p]) => {
+            (vec![(RegisterFile::D, *d)], vec![(RegisterFile::D, *a), (RegisterFile::D, *b), predicate(p)])
+        }
         Op::Lop3(it) => {
             let [d, a, b, c] = it.0;
-            (vec![(File::W, d)], vec![(File::W, a), (File::W, b), (File::W, c)])
+            (
+                vec![(RegisterFile::W, d)],
+                vec![(RegisterFile::W, a), (RegisterFile::W, b), (RegisterFile::W, c)],
+            )
         }
         Op::Convert(it) => (vec![place(&it.result)], vec![place(&it.a)]),
         Op::Pack(it) => (vec![place(&it.0)], it.1.iter().map(place).collect()),

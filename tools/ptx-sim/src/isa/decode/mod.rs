@@ -12,12 +12,12 @@ mod warp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::code::{FUNCTION_WINDOW, Kernel, ModuleVariable, Parameter, VariableAddress};
 use crate::error::{Error, Result};
-use crate::flow;
-use crate::parse::{self, Function, Module, Operand, Space};
-use crate::waits;
-use frame::{Builder, Frame};
+use crate::isa::flow;
+use crate::isa::parse::{self, Function, Module, Operand, Space};
+use crate::isa::waits;
+use crate::isa::{FUNCTION_WINDOW, Kernel, ModuleVariable, Parameter, VariableAddress};
+use frame::{Assembled, Builder, Frame};
 
 /// More instructions than any kernel has, calls copied in.
 const MOST_STEPS: usize = 4 << 20;
@@ -223,7 +223,8 @@ fn kernel(module: &Module<'_>, names: &Names<'_, '_>, function: &Function<'_>) -
     builder.function(Frame::new(body, places, true))?;
     // A body that runs off its end returns.
     builder.emit_end(function.line);
-    let (mut steps, rows, constants, shared_bytes, local_bytes, shared_labels) = builder.finish()?;
+    let Assembled { mut steps, rows, constants, shared_bytes, local_bytes, shared_labels } =
+        builder.finish()?;
     if shared_bytes > MOST_STATIC_SHARED {
         let message =
             format!("{shared_bytes} bytes of static shared memory; the most is {MOST_STATIC_SHARED}");

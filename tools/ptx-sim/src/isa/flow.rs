@@ -1,6 +1,6 @@
 //! Where divergent paths meet again: the immediate post-dominator of each branch.
 
-use crate::code::{END, Guard, Op, Step};
+use crate::isa::{END, Guard, Op, Step};
 
 /// Sets the meeting point of every branch.
 pub fn set_joins(steps: &mut [Step]) {

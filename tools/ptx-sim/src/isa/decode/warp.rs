@@ -2,12 +2,12 @@
 
 use super::frame::Builder;
 use super::instruction::Mods;
-use crate::code::{
-    AtomicKind, Barrier, BarrierKind, File, Match, MatrixMove, Op, Reduce, Reg, Shuffle, ShuffleMode, Space,
-    Vote, VoteMode,
-};
 use crate::error::{Error, Result};
-use crate::parse::{Operand, Statement};
+use crate::isa::parse::{Operand, Statement};
+use crate::isa::{
+    AtomicKind, Barrier, BarrierKind, Match, MatrixMove, Op, Reduce, Reg, RegisterFile, Shuffle, ShuffleMode,
+    Space, Vote, VoteMode,
+};
 
 impl<'t> Builder<'_, 't> {
     pub fn barrier(&mut self, statement: &Statement<'t>, mnemonic: &str) -> Result<()> {
@@ -19,7 +19,7 @@ impl<'t> Builder<'_, 't> {
             }
             mods.finish()?;
             Self::count(statement, 1)?;
-            let members = self.value(scope, &statement.operands[0], File::W, 32)?;
+            let members = self.value(scope, &statement.operands[0], RegisterFile::W, 32)?;
             self.emit(Op::WarpBarrier(members.index));
             return Ok(());
         }
@@ -33,7 +33,7 @@ impl<'t> Builder<'_, 't> {
             let kind = mods
                 .one_of(&[("popc", BarrierKind::Count), ("and", BarrierKind::And), ("or", BarrierKind::Or)])
                 .ok_or_else(|| Error::new("no reduction named"))?;
-            let file = if kind == BarrierKind::Count { File::W } else { File::Predicate };
+            let file = if kind == BarrierKind::Count { RegisterFile::W } else { RegisterFile::Predicate };
             if !mods.take(if kind == BarrierKind::Count { "u32" } else { "pred" }) {
                 return Err(Error::new("not the type of this reduction"));
             }
@@ -42,9 +42,9 @@ impl<'t> Builder<'_, 't> {
                 return Err(Error::new("3 or 4 operands belong here"));
             }
             let result = self.result(scope, &operands[0], file)?;
-            let id = self.value(scope, &operands[1], File::W, 32)?;
+            let id = self.value(scope, &operands[1], RegisterFile::W, 32)?;
             let threads = match operands.len() {
-                4 => Some(self.value(scope, &operands[2], File::W, 32)?),
+                4 => Some(self.value(scope, &operands[2], RegisterFile::W, 32)?),
                 _ => None,
             };
             let value = self.predicate(scope, &operands[operands.len() - 1])?;
@@ -64,9 +64,9 @@ impl<'t> Builder<'_, 't> {
         if operands.is_empty() || operands.len() > 2 || kind == BarrierKind::Arrive && operands.len() != 2 {
             return Err(Error::new("a barrier's number and, for some, its thread count belong here"));
         }
-        let id = self.value(scope, &operands[0], File::W, 32)?;
+        let id = self.value(scope, &operands[0], RegisterFile::W, 32)?;
         let threads = match operands.get(1) {
-            Some(operand) => Some(self.value(scope, operand, File::W, 32)?),
+            Some(operand) => Some(self.value(scope, operand, RegisterFile::W, 32)?),
             None => None,
         };
         self.emit(Op::Barrier(Box::new(Barrier { kind, id, threads, result: None, value: None })));
@@ -87,11 +87,11 @@ impl<'t> Builder<'_, 't> {
         };
         let d = match d {
             "_" => None,
-            name => Some(self.result(scope, &Operand::Name(name, 0), File::W)?),
+            name => Some(self.result(scope, &Operand::Name(name, 0), RegisterFile::W)?),
         };
         let p = match p {
             None | Some("_") => None,
-            Some(name) => Some(self.result(scope, &Operand::Name(name, 0), File::Predicate)?),
+            Some(name) => Some(self.result(scope, &Operand::Name(name, 0), RegisterFile::Predicate)?),
         };
         Ok((d, p))
     }
@@ -114,7 +114,7 @@ impl<'t> Builder<'_, 't> {
         mods.finish()?;
         Self::count(statement, if sync { 5 } else { 4 })?;
         let (result, inside) = self.result_and_predicate(scope, &statement.operands[0])?;
-        let mut word = |place: usize| self.value(scope, &statement.operands[place], File::W, 32);
+        let mut word = |place: usize| self.value(scope, &statement.operands[place], RegisterFile::W, 32);
         let (value, lane, clamp) = (word(1)?, word(2)?, word(3)?);
         let members = if sync { Some(word(4)?) } else { None };
         self.emit(Op::Shuffle(Box::new(Shuffle { mode, result, inside, value, lane, clamp, members })));
@@ -139,14 +139,14 @@ impl<'t> Builder<'_, 't> {
         }
         mods.finish()?;
         Self::count(statement, if sync { 3 } else { 2 })?;
-        let file = if ballot { File::W } else { File::Predicate };
+        let file = if ballot { RegisterFile::W } else { RegisterFile::Predicate };
         let result = match &statement.operands[0] {
             Operand::Nothing => self.scratch(file),
             operand => self.result(scope, operand, file)?,
         };
         let (value, negated) = self.predicate(scope, &statement.operands[1])?;
         let members = match sync {
-            true => Some(self.value(scope, &statement.operands[2], File::W, 32)?),
+            true => Some(self.value(scope, &statement.operands[2], RegisterFile::W, 32)?),
             false => None,
         };
         self.emit(Op::Vote(Box::new(Vote { mode, result, value, negated, members })));
@@ -166,11 +166,11 @@ impl<'t> Builder<'_, 't> {
         let (result, same) = self.result_and_predicate(scope, &statement.operands[0])?;
         let result = match result {
             Some(result) => result,
-            None => self.scratch(File::W),
+            None => self.scratch(RegisterFile::W),
         };
-        let (file, bits) = if wide { (File::D, 64) } else { (File::W, 32) };
+        let (file, bits) = if wide { (RegisterFile::D, 64) } else { (RegisterFile::W, 32) };
         let value = self.value(scope, &statement.operands[1], file, bits)?;
-        let members = self.value(scope, &statement.operands[2], File::W, 32)?;
+        let members = self.value(scope, &statement.operands[2], RegisterFile::W, 32)?;
         self.emit(Op::Match(Box::new(Match { all, result, same, value, members })));
         Ok(())
     }
@@ -194,9 +194,9 @@ impl<'t> Builder<'_, 't> {
             ])
             .ok_or_else(|| Error::new("no operation named"))?;
         mods.finish()?;
-        let result = self.result(scope, &statement.operands[0], File::W)?;
-        let value = self.value(scope, &statement.operands[1], File::W, 32)?;
-        let members = self.value(scope, &statement.operands[2], File::W, 32)?;
+        let result = self.result(scope, &statement.operands[0], RegisterFile::W)?;
+        let value = self.value(scope, &statement.operands[1], RegisterFile::W, 32)?;
+        let members = self.value(scope, &statement.operands[2], RegisterFile::W, 32)?;
         self.emit(Op::Reduce(Box::new(Reduce { kind, signed, result, value, members })));
         Ok(())
     }
@@ -210,9 +210,9 @@ impl<'t> Builder<'_, 't> {
         let (result, elected) = self.result_and_predicate(scope, &statement.operands[0])?;
         let elected = match elected {
             Some(elected) => elected,
-            None => self.scratch(File::Predicate),
+            None => self.scratch(RegisterFile::Predicate),
         };
-        let members = self.value(scope, &statement.operands[1], File::W, 32)?;
+        let members = self.value(scope, &statement.operands[1], RegisterFile::W, 32)?;
         self.emit(Op::Elect(Box::new((result.map(|reg| reg.index), elected.index, members.index))));
         Ok(())
     }
@@ -235,9 +235,9 @@ impl<'t> Builder<'_, 't> {
         parts
             .iter()
             .map(|part| match (result, part) {
-                (true, Operand::Nothing) => Ok(self.scratch(File::W)),
-                (true, _) => self.result(scope, part, File::W),
-                (false, _) => self.value(scope, part, File::W, 32),
+                (true, Operand::Nothing) => Ok(self.scratch(RegisterFile::W)),
+                (true, _) => self.result(scope, part, RegisterFile::W),
+                (false, _) => self.value(scope, part, RegisterFile::W, 32),
             })
             .collect()
     }

@@ -2,9 +2,9 @@
 
 use super::frame::Builder;
 use super::instruction::Mods;
-use crate::code::{File, Mbarrier, MbarrierKind, Op, Space};
 use crate::error::{Error, Result};
-use crate::parse::{Operand, Statement};
+use crate::isa::parse::{Operand, Statement};
+use crate::isa::{Mbarrier, MbarrierKind, Op, RegisterFile, Space};
 
 /// The state space: shared or generic.
 fn space(mods: &mut Mods<'_>) -> Space {
@@ -67,9 +67,11 @@ impl<'t> Builder<'_, 't> {
             let waits = matches!(kind, Test | TestParity);
             result = match &rest.first() {
                 Some(Operand::Nothing) => None,
-                Some(operand) => {
-                    Some(self.result(scope, operand, if waits { File::Predicate } else { File::D })?)
-                }
+                Some(operand) => Some(self.result(
+                    scope,
+                    operand,
+                    if waits { RegisterFile::Predicate } else { RegisterFile::D },
+                )?),
                 None => return Err(Error::new("an operand is missing")),
             };
             rest = &rest[1..];
@@ -78,7 +80,7 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("an operand is missing"));
         };
         let (address, space) = self.address(scope, address, space)?;
-        let file = if kind == Test { File::D } else { File::W };
+        let file = if kind == Test { RegisterFile::D } else { RegisterFile::W };
         let bits = if kind == Test { 64 } else { 32 };
         let operand = match after.first() {
             Some(operand) => Some(self.value(scope, operand, file, bits)?),
@@ -102,8 +104,8 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("an mbarrier has the type .b64"));
         }
         mods.finish()?;
-        let result = self.result(statement.scope, &statement.operands[0], File::W)?;
-        let state = self.value(statement.scope, &statement.operands[1], File::D, 64)?;
+        let result = self.result(statement.scope, &statement.operands[0], RegisterFile::W)?;
+        let state = self.value(statement.scope, &statement.operands[1], RegisterFile::D, 64)?;
         self.emit(Op::PendingCount(result.index, state.index));
         Ok(())
     }

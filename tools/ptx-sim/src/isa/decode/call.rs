@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::DEEPEST_CALL;
-use super::frame::{Builder, Frame, Meaning};
-use crate::code::{Constant, END, File, Guard, HostCall, HostFunction, Op};
-use crate::counters::Class;
+use super::frame::{Builder, Frame, Symbol};
 use crate::error::{Error, Result};
-use crate::exec::alu::Compare;
-use crate::parse::{Function, Operand, Statement};
+use crate::isa::Class;
+use crate::isa::Compare;
+use crate::isa::parse::{Function, Operand, Statement};
+use crate::isa::{Constant, END, Guard, HostCall, HostFunction, Op, RegisterFile};
 
 /// What a call statement says.
 struct Call<'s, 't> {
@@ -124,8 +124,8 @@ impl<'a, 't> Builder<'a, 't> {
         let Operand::Name(actual, 0) = actual else {
             return Err(Error::new(format!("{name}: arguments that are not .param variables")));
         };
-        match self.meaning(scope, actual)? {
-            Meaning::Frame(place) => Ok(place),
+        match self.symbol(scope, actual)? {
+            Symbol::Frame(place) => Ok(place),
             _ => Err(Error::new(format!("{name}: {actual} is not a .param variable"))),
         }
     }
@@ -133,8 +133,8 @@ impl<'a, 't> Builder<'a, 't> {
     /// Compares the pointer with each function it may mean, and runs the one it is.
     fn call_pointer(&mut self, scope: usize, call: &Call<'_, 't>) -> Result<()> {
         let name = call.callee;
-        let pointer = match self.meaning(scope, name) {
-            Ok(Meaning::Register(reg)) if reg.file == File::D => reg,
+        let pointer = match self.symbol(scope, name) {
+            Ok(Symbol::Register(reg)) if reg.file == RegisterFile::D => reg,
             _ => {
                 return Err(Error::new(format!(
                     "{name}: not a function of this module, nor a pointer to one"
@@ -148,8 +148,8 @@ impl<'a, 't> Builder<'a, 't> {
         let mut ends = Vec::new();
         for function in candidates {
             let address = self.names.function_address(function.name).unwrap_or(0);
-            let address = self.constant(File::D, Constant::Value(address));
-            let is = self.scratch(File::Predicate);
+            let address = self.constant(RegisterFile::D, Constant::Value(address));
+            let is = self.scratch(RegisterFile::Predicate);
             self.class = Class::Control;
             self.emit(Op::Compare(equal, [is.index, pointer.index, address.index]));
             let other = self.jump(Guard(2 * is.index + 1));
@@ -172,7 +172,7 @@ impl<'a, 't> Builder<'a, 't> {
         }
         let prototype =
             self.prototype(scope, label).ok_or_else(|| Error::new(format!("no prototype {label}")))?;
-        let same = |bytes: &[u64], declared: &[crate::parse::Param<'t>]| {
+        let same = |bytes: &[u64], declared: &[crate::isa::parse::Param<'t>]| {
             bytes.len() == declared.len() && bytes.iter().zip(declared).all(|(a, b)| *a == b.bytes)
         };
         let fits =

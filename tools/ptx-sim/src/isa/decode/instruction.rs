@@ -2,15 +2,15 @@
 
 use super::frame::{Builder, file_of, lane_type, special};
 use super::packed::half_type;
-use crate::code::{
-    Carry, CarryKind, Clock, Constant, Convert, END, File, Guard, LOCAL_WINDOW, Logic, NumberTest, Op,
-    PARAM_WINDOW, Reg, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
-};
-use crate::counters::Class;
 use crate::error::{Error, Result};
-use crate::exec::alu::{Binary, Compare, Ternary, Unary};
-use crate::exec::float::{Arithmetic, Round};
-use crate::parse::{Operand, Statement};
+use crate::isa::Class;
+use crate::isa::parse::{Operand, Statement};
+use crate::isa::{Arithmetic, Round};
+use crate::isa::{Binary, Compare, Ternary, Unary};
+use crate::isa::{
+    Carry, CarryKind, Clock, Constant, Convert, END, Guard, LOCAL_WINDOW, Logic, NumberTest, Op,
+    PARAM_WINDOW, Reg, RegisterFile, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
+};
 
 /// The opcode's modifiers, taken one by one; one that is left over is not supported.
 pub struct Mods<'t> {
@@ -96,7 +96,7 @@ impl<'t> Builder<'_, 't> {
             None => Guard::ALWAYS,
             Some(guard) => {
                 let reg = self.named(scope, guard.name)?;
-                if reg.file != File::Predicate {
+                if reg.file != RegisterFile::Predicate {
                     return Err(Error::new(format!("guard {} is not a predicate", guard.name)));
                 }
                 Guard(2 * reg.index + u32::from(guard.negated))
@@ -151,7 +151,7 @@ impl<'t> Builder<'_, 't> {
             "vote" => self.vote(statement),
             "match" => self.matching(statement),
             "activemask" => {
-                let d = self.result(scope, self.nth(statement, 0)?, File::W)?;
+                let d = self.result(scope, self.nth(statement, 0)?, RegisterFile::W)?;
                 self.emit(Op::ActiveMask(d.index));
                 Ok(())
             }
@@ -174,14 +174,14 @@ impl<'t> Builder<'_, 't> {
     fn without_policy(&mut self, statement: &Statement<'t>) -> Result<()> {
         let (policy, operands) =
             statement.operands.split_last().ok_or_else(|| Error::new("an operand is missing"))?;
-        self.value(statement.scope, policy, File::D, 64)?;
+        self.value(statement.scope, policy, RegisterFile::D, 64)?;
         self.plain_statement(&Statement { operands: operands.to_vec(), ..statement.clone() })
     }
 
     /// `createpolicy`: any value will do.
     fn create_policy(&mut self, statement: &Statement<'t>) -> Result<()> {
-        let d = self.result(statement.scope, self.nth(statement, 0)?, File::D)?;
-        let zero = self.constant(File::D, Constant::Value(0));
+        let d = self.result(statement.scope, self.nth(statement, 0)?, RegisterFile::D)?;
+        let zero = self.constant(RegisterFile::D, Constant::Value(0));
         let mov = Unary::find("mov.b64").ok_or_else(|| Error::new("no such move"))?;
         self.emit(Op::Unary(mov, [d.index, zero.index]));
         Ok(())
@@ -209,7 +209,7 @@ impl<'t> Builder<'_, 't> {
             // Logic of 16 bits shares the rows of 32.
             let half = types.iter().all(|name| *name == "u32") && opcode.ends_with(".b16");
             for (place, name) in types.iter().enumerate() {
-                let (file, bits) = if half { (File::W, 16) } else { lane_type(name) };
+                let (file, bits) = if half { (RegisterFile::W, 16) } else { lane_type(name) };
                 let operand = &statement.operands[place];
                 at[place] = match (place, operand) {
                     (0, Operand::Nothing) => it.scratch(file).index,
@@ -261,7 +261,7 @@ impl<'t> Builder<'_, 't> {
         let (ftz, saturate) = (mods.take("ftz"), mods.take("sat"));
         mods.finish()?;
         Self::count(statement, operands + 1)?;
-        let (file, bits) = if double { (File::D, 64) } else { (File::W, 32) };
+        let (file, bits) = if double { (RegisterFile::D, 64) } else { (RegisterFile::W, 32) };
         let result = self.result(scope, &statement.operands[0], file)?.index;
         let mut at = [0; 3];
         for (place, operand) in at.iter_mut().zip(&statement.operands[1..]) {
@@ -290,8 +290,8 @@ impl<'t> Builder<'_, 't> {
         mods.finish()?;
         let (to, from) = (&statement.operands[0], &statement.operands[1]);
         if value == Type::Pred {
-            let d = self.result(scope, to, File::Predicate)?.index;
-            let a = self.value(scope, from, File::Predicate, 1)?.index;
+            let d = self.result(scope, to, RegisterFile::Predicate)?.index;
+            let a = self.value(scope, from, RegisterFile::Predicate, 1)?.index;
             self.emit(Op::MovPredicate([d, a]));
             return Ok(());
         }
@@ -313,7 +313,7 @@ impl<'t> Builder<'_, 't> {
         let d = self.result_of(scope, to, file, 8 * value.bytes())?;
         if let Operand::Vector(parts) = from {
             let bits = 8 * value.bytes() / parts.len().max(1) as u32;
-            let part_file = if bits > 32 { File::D } else { File::W };
+            let part_file = if bits > 32 { RegisterFile::D } else { RegisterFile::W };
             let registers = parts
                 .iter()
                 .map(|part| self.value(scope, part, part_file, bits.max(1)))
@@ -331,12 +331,12 @@ impl<'t> Builder<'_, 't> {
         };
         if let Some(clock) = clock {
             self.class = Class::Other;
-            self.emit(Op::Clock(clock, d.index + if file == File::D { 1 << 31 } else { 0 }));
+            self.emit(Op::Clock(clock, d.index + if file == RegisterFile::D { 1 << 31 } else { 0 }));
             return Ok(());
         }
         if let Operand::Name(name, _) = from
             && special(name).is_some()
-            && file == File::D
+            && file == RegisterFile::D
         {
             // `mov.u64 %rd, %tid.x`: widened.
             let a = self.named(scope, name)?;
@@ -345,7 +345,7 @@ impl<'t> Builder<'_, 't> {
             return Ok(());
         }
         let a = self.value(scope, from, file, 8 * value.bytes())?;
-        let key = if file == File::D { "mov.b64" } else { "mov.b32" };
+        let key = if file == RegisterFile::D { "mov.b64" } else { "mov.b32" };
         let mov = Unary::find(key).ok_or_else(|| Error::new("no such move"))?;
         self.emit(Op::Unary(mov, [d.index, a.index]));
         Ok(())
@@ -378,9 +378,9 @@ impl<'t> Builder<'_, 't> {
         let (a, b) = if negated { (b, a) } else { (a, b) };
         let at = [d, a, b, p.index];
         self.emit(match file {
-            File::D => Op::SelectD(at),
-            File::W => Op::SelectW(at),
-            File::Predicate => return Err(Error::new("selp.pred is not supported")),
+            RegisterFile::D => Op::SelectD(at),
+            RegisterFile::W => Op::SelectW(at),
+            RegisterFile::Predicate => return Err(Error::new("selp.pred is not supported")),
         });
         Ok(())
     }
@@ -431,7 +431,7 @@ impl<'t> Builder<'_, 't> {
             if name == "_" {
                 return Ok(None);
             }
-            Ok(Some(it.result(scope, &Operand::Name(name, 0), File::Predicate)?.index))
+            Ok(Some(it.result(scope, &Operand::Name(name, 0), RegisterFile::Predicate)?.index))
         };
         match &statement.operands[0] {
             Operand::Pair(p, q) => {
@@ -463,7 +463,7 @@ impl<'t> Builder<'_, 't> {
             _ => return Err(Error::new(format!("set with a result of type .{to} is not supported"))),
         };
         let test = self.comparison(statement, mods, 1)?;
-        let result = self.result(statement.scope, &statement.operands[0], File::W)?.index;
+        let result = self.result(statement.scope, &statement.operands[0], RegisterFile::W)?.index;
         self.emit(Op::SetValue(Box::new(SetValue { test, result, one })));
         Ok(())
     }
@@ -474,8 +474,8 @@ impl<'t> Builder<'_, 't> {
         if statement.opcode != format!("{name}.pred") {
             return Err(Error::new("this form is not supported"));
         }
-        let d = self.result(scope, self.nth(statement, 0)?, File::Predicate)?.index;
-        let a = self.value(scope, self.nth(statement, 1)?, File::Predicate, 1)?.index;
+        let d = self.result(scope, self.nth(statement, 0)?, RegisterFile::Predicate)?.index;
+        let a = self.value(scope, self.nth(statement, 1)?, RegisterFile::Predicate, 1)?.index;
         match Self::logic_of(name) {
             None => {
                 Self::count(statement, 2)?;
@@ -483,7 +483,7 @@ impl<'t> Builder<'_, 't> {
             }
             Some(logic) => {
                 Self::count(statement, 3)?;
-                let b = self.value(scope, &statement.operands[2], File::Predicate, 1)?.index;
+                let b = self.value(scope, &statement.operands[2], RegisterFile::Predicate, 1)?.index;
                 self.emit(Op::Logic(logic, [d, a, b]));
             }
         }
@@ -514,15 +514,16 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("a result that is no register"));
         };
         let result = self.named(scope, name)?;
-        let fits =
-            |reg: Reg, value: Type| reg.file != File::Predicate && u32::from(reg.bits) >= 8 * value.bytes();
+        let fits = |reg: Reg, value: Type| {
+            reg.file != RegisterFile::Predicate && u32::from(reg.bits) >= 8 * value.bytes()
+        };
         if !fits(a, from) || !fits(result, to) || b.is_some_and(|b| !fits(b, from)) {
             return Err(Error::new("a register narrower than its type"));
         }
         // A row of the tables, if registers are as wide as their types.
         let exact = |reg: Reg, name: &str| {
             let (file, bits) = lane_type(name);
-            reg.file == file && (u32::from(reg.bits) == bits || file == File::W && bits == 32)
+            reg.file == file && (u32::from(reg.bits) == bits || file == RegisterFile::W && bits == 32)
         };
         if let (Some(row), None) = (Unary::find(opcode), b) {
             let [to_name, from_name] = row.types();
@@ -532,9 +533,9 @@ impl<'t> Builder<'_, 't> {
             }
         }
         if let (Some(row), Some(b)) = (Binary::find(opcode), b)
-            && a.file == File::W
-            && b.file == File::W
-            && result.file == File::W
+            && a.file == RegisterFile::W
+            && b.file == RegisterFile::W
+            && result.file == RegisterFile::W
         {
             self.emit(Op::Binary(row, [result.index, a.index, b.index]));
             return Ok(());
@@ -598,11 +599,11 @@ impl<'t> Builder<'_, 't> {
         let to_space = mods.take("to");
         let space = Self::space(&mut mods).ok_or_else(|| Error::new("no state space"))?;
         mods.finish()?;
-        if file_of(value) != File::D {
+        if file_of(value) != RegisterFile::D {
             return Err(Error::new("only 64-bit addresses are supported"));
         }
-        let d = self.result(scope, &statement.operands[0], File::D)?.index;
-        let a = self.value(scope, &statement.operands[1], File::D, 64)?.index;
+        let d = self.result(scope, &statement.operands[0], RegisterFile::D)?.index;
+        let a = self.value(scope, &statement.operands[1], RegisterFile::D, 64)?.index;
         let window = match space {
             Space::Shared => SHARED_WINDOW,
             Space::Local => LOCAL_WINDOW,
@@ -610,7 +611,7 @@ impl<'t> Builder<'_, 't> {
             _ => 0,
         };
         let name = if to_space { "sub.u64" } else { "add.u64" };
-        let window = self.constant(File::D, Constant::Value(window)).index;
+        let window = self.constant(RegisterFile::D, Constant::Value(window)).index;
         let op = Binary::find(name).ok_or_else(|| Error::new("no such instruction"))?;
         self.emit(Op::Binary(op, [d, a, window]));
         Ok(())
@@ -621,8 +622,8 @@ impl<'t> Builder<'_, 't> {
         let mut mods = Mods::of(statement.opcode);
         let space = Self::space(&mut mods).ok_or_else(|| Error::new("no state space"))?;
         mods.finish()?;
-        let d = self.result(statement.scope, &statement.operands[0], File::Predicate)?.index;
-        let a = self.value(statement.scope, &statement.operands[1], File::D, 64)?.index;
+        let d = self.result(statement.scope, &statement.operands[0], RegisterFile::Predicate)?.index;
+        let a = self.value(statement.scope, &statement.operands[1], RegisterFile::D, 64)?.index;
         self.emit(Op::IsSpace(Box::new((space, d, a))));
         Ok(())
     }
@@ -633,9 +634,9 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("only lop3.b32 is supported"));
         }
         let scope = statement.scope;
-        let mut at = [self.result(scope, &statement.operands[0], File::W)?.index, 0, 0, 0];
+        let mut at = [self.result(scope, &statement.operands[0], RegisterFile::W)?.index, 0, 0, 0];
         for (place, operand) in at.iter_mut().zip(&statement.operands).skip(1) {
-            *place = self.value(scope, operand, File::W, 32)?.index;
+            *place = self.value(scope, operand, RegisterFile::W, 32)?.index;
         }
         let Operand::Integer(table @ 0..=255) = statement.operands[4] else {
             return Err(Error::new("the table is a number from 0 to 255"));
@@ -648,19 +649,19 @@ impl<'t> Builder<'_, 't> {
         Self::count(statement, 5)?;
         let scope = statement.scope;
         let file = match statement.opcode {
-            "bfi.b32" => File::W,
-            "bfi.b64" => File::D,
+            "bfi.b32" => RegisterFile::W,
+            "bfi.b64" => RegisterFile::D,
             _ => return Err(Error::new("this form is not supported")),
         };
-        let bits = if file == File::D { 64 } else { 32 };
+        let bits = if file == RegisterFile::D { 64 } else { 32 };
         let at = [
             self.result(scope, &statement.operands[0], file)?.index,
             self.value(scope, &statement.operands[1], file, bits)?.index,
             self.value(scope, &statement.operands[2], file, bits)?.index,
-            self.value(scope, &statement.operands[3], File::W, 32)?.index,
-            self.value(scope, &statement.operands[4], File::W, 32)?.index,
+            self.value(scope, &statement.operands[3], RegisterFile::W, 32)?.index,
+            self.value(scope, &statement.operands[4], RegisterFile::W, 32)?.index,
         ];
-        self.emit(Op::Insert(Box::new((at, file == File::D))));
+        self.emit(Op::Insert(Box::new((at, file == RegisterFile::D))));
         Ok(())
     }
 
@@ -683,9 +684,9 @@ impl<'t> Builder<'_, 't> {
             return Err(Error::new("only f32 and f64 can be tested"));
         }
         let file = file_of(value);
-        let d = self.result(statement.scope, &statement.operands[0], File::Predicate)?.index;
+        let d = self.result(statement.scope, &statement.operands[0], RegisterFile::Predicate)?.index;
         let a = self.value(statement.scope, &statement.operands[1], file, 8 * value.bytes())?.index;
-        self.emit(Op::TestNumber(Box::new((test, file == File::D, d, a))));
+        self.emit(Op::TestNumber(Box::new((test, file == RegisterFile::D, d, a))));
         Ok(())
     }
 
@@ -719,7 +720,7 @@ impl<'t> Builder<'_, 't> {
         }
         self.emit(Op::Carry(Box::new(Carry {
             kind,
-            wide: file == File::D,
+            wide: file == RegisterFile::D,
             signed: value.is_signed(),
             carry_in: mnemonic.ends_with('c'),
             carry_out,
@@ -743,7 +744,7 @@ impl<'t> Builder<'_, 't> {
     fn branch_table(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 2)?;
         Mods::of(statement.opcode).finish_after(&["idx", "uni"])?;
-        let index = self.value(statement.scope, &statement.operands[0], File::W, 32)?;
+        let index = self.value(statement.scope, &statement.operands[0], RegisterFile::W, 32)?;
         let Operand::Name(name, 0) = statement.operands[1] else {
             return Err(Error::new("no table of targets"));
         };

@@ -1,11 +1,11 @@
 //! Loads, stores, atomics, fences and asynchronous copies.
 
-use super::frame::{Builder, Meaning, file_of};
+use super::frame::{Builder, Symbol, file_of};
 use super::instruction::Mods;
-use crate::code::{Access, Atomic, AtomicKind, CopyAsync, File, Op, Order, Reg, Scope, Space, Type};
-use crate::counters::Class;
 use crate::error::{Error, Result};
-use crate::parse::{Operand, Statement};
+use crate::isa::Class;
+use crate::isa::parse::{Operand, Statement};
+use crate::isa::{Access, Atomic, AtomicKind, CopyAsync, Op, Order, Reg, RegisterFile, Scope, Space, Type};
 
 /// The scope named, the whole device where none is. A cluster is a block: there are none here.
 fn scope_of(mods: &mut Mods<'_>) -> Scope {
@@ -70,20 +70,20 @@ impl<'t> Builder<'_, 't> {
         for part in parts {
             let reg = match part {
                 Operand::Nothing if load => None,
-                Operand::Name(name, 0) if load => match self.meaning(scope, name)? {
-                    Meaning::Register(reg) => Some(reg),
+                Operand::Name(name, 0) if load => match self.symbol(scope, name)? {
+                    Symbol::Register(reg) => Some(reg),
                     _ => return Err(Error::new(format!("{name} is not a register"))),
                 },
-                Operand::Name(name, 0) => Some(match self.meaning_or_special(scope, name)? {
+                Operand::Name(name, 0) => Some(match self.symbol_or_special(scope, name)? {
                     Ok(reg) => reg,
-                    Err(meaning) => self
-                        .address_of(meaning, file_of(value), 0)
+                    Err(symbol) => self
+                        .address_of(symbol, file_of(value), 0)
                         .ok_or_else(|| Error::new(format!("{name} cannot be stored")))?,
                 }),
                 other => Some(self.value(scope, other, file_of(value), 8 * value.bytes())?),
             };
             if let Some(Reg { file, bits, .. }) = reg
-                && (file == File::Predicate || bits != 0 && u32::from(bits) < 8 * value.bytes())
+                && (file == RegisterFile::Predicate || bits != 0 && u32::from(bits) < 8 * value.bytes())
             {
                 return Err(Error::new("a register narrower than the type"));
             }
@@ -114,16 +114,12 @@ impl<'t> Builder<'_, 't> {
     }
 
     /// A register, special registers included, or what else the name stands for.
-    fn meaning_or_special(
-        &mut self,
-        scope: usize,
-        name: &'t str,
-    ) -> Result<std::result::Result<Reg, Meaning>> {
+    fn symbol_or_special(&mut self, scope: usize, name: &'t str) -> Result<std::result::Result<Reg, Symbol>> {
         if super::frame::special(name).is_some() {
             return self.named(scope, name).map(Ok);
         }
-        Ok(match self.meaning(scope, name)? {
-            Meaning::Register(reg) => Ok(reg),
+        Ok(match self.symbol(scope, name)? {
+            Symbol::Register(reg) => Ok(reg),
             other => Err(other),
         })
     }
@@ -281,13 +277,13 @@ impl<'t> Builder<'_, 't> {
         if let Some(operand) = statement.operands.get(3) {
             let predicate = match operand {
                 Operand::Not(_) => true,
-                Operand::Name(name, 0) => self.named(scope, name)?.file == File::Predicate,
+                Operand::Name(name, 0) => self.named(scope, name)?.file == RegisterFile::Predicate,
                 _ => false,
             };
             if predicate {
                 ignore = Some(self.predicate(scope, operand)?);
             } else {
-                source_bytes = Some(self.value(scope, operand, File::W, 32)?);
+                source_bytes = Some(self.value(scope, operand, RegisterFile::W, 32)?);
             }
         }
         self.emit(Op::CopyAsync(Box::new(CopyAsync { to, from, bytes, source_bytes, ignore })));
