@@ -40,29 +40,28 @@
 //! ```
 #![warn(missing_docs)]
 
-mod counters;
 mod error;
 mod exec;
-mod finding;
 mod isa;
+mod lanes;
 mod machine;
 mod memory;
+mod monitor;
 mod roofline;
-
-pub use counters::Counters;
+mod watch;
 
 pub use error::Error;
-pub use finding::{Finding, FindingKind, SourceLine};
 pub use isa::{Description, Parameter, Program};
 pub use machine::{Launch, Machine, Report, Settings};
 pub use roofline::{Gpu, Prediction};
+pub use watch::{Counters, Finding, FindingKind, SourceLine};
 
 /// A number rounded to f16, as its bits.
 pub fn f16_bits(value: f64) -> u16 {
-    exec::registers::F16::from_odd(value).0
+    exec::F16::from_odd(value).0
 }
 
 /// A number rounded to bf16, as its bits.
 pub fn bf16_bits(value: f64) -> u16 {
-    exec::registers::Bf16::from_odd(value).0
+    exec::Bf16::from_odd(value).0
 }

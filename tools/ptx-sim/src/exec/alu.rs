@@ -6,9 +6,10 @@
 use super::float::{
     self, Half, both, copy_sign, flush, half, half_extreme, max, max_double, min, min_double,
 };
-use super::registers::{Bf16, F16, LANES, Lane, Registers, store};
+use super::registers::{Bf16, F16, Lane, Registers, store};
 use crate::isa::tables::{binary_rows, comparison_rows, ternary_rows, unary_rows};
 use crate::isa::{Arithmetic, Binary, Compare, Ternary, Unary};
+use crate::lanes::LANES;
 
 /// Whether this machine has what the faster copy of the tables was compiled for.
 pub fn fast() -> bool {

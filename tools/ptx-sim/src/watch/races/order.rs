@@ -11,9 +11,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::races::{Bounds, Conflict, Kind, MOST_TIME, Use};
-use super::sync::{Early, Knowledge, Seen, Signals, join_seen};
+use super::history::{Bounds, Conflict, Kind, MOST_TIME, Stamp};
+use super::signals::{Early, Knowledge, Seen, Signals, join_seen};
 use crate::isa::{Order, Scope};
+use crate::monitor::Semantics;
 
 /// Whether two uses are a race, and what is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub enum Verdict {
 /// The later one of two uses: by which warp, and what it does.
 #[derive(Clone, Copy, Debug)]
 pub struct Later {
-    pub me: Use,
+    pub stamp: Stamp,
     pub warp: u32,
     pub writes: bool,
     pub reads: bool,
@@ -62,7 +63,7 @@ struct View {
     time: u32,
     /// Before this, lanes know all that the warp did.
     lanes_from: u32,
-    me: Use,
+    stamp: Stamp,
     known: Knowledge,
     /// Of other blocks' warps, what was found known before.
     certain: HashMap<(u32, u32), u32>,
@@ -89,16 +90,18 @@ struct Flag {
 
 /// Where an atomic access goes: the address as the block knows it, and whether other blocks can reach it.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
-    pub key: u64,
-    pub global: bool,
+pub struct Address {
+    key: u64,
+    global: bool,
 }
 
-impl Place {
+impl Address {
+    /// In global memory.
     pub fn global(address: u64) -> Self {
         Self { key: address, global: true }
     }
 
+    /// In shared memory of a block, by its number in histories.
     pub fn shared(offset: u64, block: u32) -> Self {
         Self { key: 1 << 63 | u64::from(block) << 32 | offset, global: false }
     }
@@ -116,6 +119,8 @@ pub struct Ordering {
     flags: HashMap<u64, Flag>,
     /// Who met last at each barrier of some warps, and when.
     met: HashMap<u32, Vec<(u32, u32)>>,
+    /// What those knew that have arrived at each barrier and do not wait there.
+    arrived: HashMap<u32, Vec<(u32, Knowledge)>>,
 }
 
 impl Ordering {
@@ -124,14 +129,15 @@ impl Ordering {
         (self.tag, self.block, self.from) = (tag, block, 1);
         self.flags.clear();
         self.met.clear();
+        self.arrived.clear();
         self.warps.clear();
         self.warps.resize_with(warps, View::default);
         for warp in 0..warps {
             let view = &mut self.warps[warp];
             (view.time, view.lanes_from) = (1, 1);
-            view.me = Use::new(tag, block, warp as u32, 1);
+            view.stamp = Stamp::new(tag, block, warp as u32, 1);
         }
-        self.id = Use::new(tag, block, 0, 0).block();
+        self.id = Stamp::new(tag, block, 0, 0).block();
     }
 
     /// The block as histories know it.
@@ -141,29 +147,29 @@ impl Ordering {
 
     /// A warp as histories know it now.
     #[inline(always)]
-    pub fn me(&self, warp: u32) -> (Use, Bounds) {
+    pub fn plain(&self, warp: u32) -> (Stamp, Bounds) {
         let view = &self.warps[warp as usize];
-        (view.me, Bounds { lanes: view.lanes_from, block: self.from })
+        (view.stamp, Bounds { lanes: view.lanes_from, block: self.from })
     }
 
     /// The same for an access of this order.
     #[inline(always)]
-    pub fn access(&self, warp: u32, order: Order, scope: Scope, waits: bool) -> (Use, Bounds) {
-        let (me, bounds) = self.me(warp);
-        let kind = match (order, scope) {
-            (Order::Weak, _) => return (me, bounds),
+    pub fn access(&self, warp: u32, semantics: Semantics) -> (Stamp, Bounds) {
+        let (stamp, bounds) = self.plain(warp);
+        let kind = match (semantics.order, semantics.scope) {
+            (Order::Weak, _) => return (stamp, bounds),
             (Order::Volatile, _) => Kind::Volatile,
             (_, Scope::Device) => Kind::Strong,
             (_, Scope::Block) => Kind::Block,
         };
-        let me = me.of(kind, waits);
-        (if self.warps[warp as usize].fences.is_empty() { me } else { me.fenced() }, bounds)
+        let stamp = stamp.of(kind, semantics.waits);
+        (if self.warps[warp as usize].fences.is_empty() { stamp } else { stamp.fenced() }, bounds)
     }
 
     fn set_time(&mut self, warp: u32, time: u32) {
         let view = &mut self.warps[warp as usize];
         view.time = time.min(MOST_TIME);
-        view.me = Use::new(self.tag, self.block, warp, view.time);
+        view.stamp = Stamp::new(self.tag, self.block, warp, view.time);
     }
 
     #[inline(always)]
@@ -258,15 +264,8 @@ impl Ordering {
     }
 
     /// An atomic read of a place by lanes: observes what was published there, or knows it at once if it acquires.
-    pub fn observe(
-        &mut self,
-        signals: &Signals,
-        warp: u32,
-        at: Place,
-        order: Order,
-        scope: Scope,
-        lanes: u32,
-    ) {
+    pub fn observe(&mut self, signals: &Signals, warp: u32, at: Address, semantics: Semantics, lanes: u32) {
+        let Semantics { order, scope, .. } = semantics;
         let acquires = matches!(order, Order::Acquire | Order::Both);
         let far = if at.global && scope == Scope::Device { signals.observe(at.key) } else { None };
         let view = &mut self.warps[warp as usize];
@@ -321,15 +320,8 @@ impl Ordering {
     }
 
     /// An atomic write of a place by lanes: publishes what they fenced before, or everything if it releases.
-    pub fn publish(
-        &mut self,
-        signals: &Signals,
-        warp: u32,
-        at: Place,
-        order: Order,
-        scope: Scope,
-        lanes: u32,
-    ) {
+    pub fn publish(&mut self, signals: &Signals, warp: u32, at: Address, semantics: Semantics, lanes: u32) {
+        let Semantics { order, scope, .. } = semantics;
         let releases = matches!(order, Order::Release | Order::Both);
         if !releases && self.warps[warp as usize].fences.is_empty() {
             return;
@@ -368,11 +360,11 @@ impl Ordering {
         &mut self,
         signals: &Signals,
         warp: u32,
-        at: Place,
+        at: Address,
         takes: bool,
-        order: Order,
-        scope: Scope,
+        semantics: Semantics,
     ) {
+        let Semantics { order, scope, .. } = semantics;
         let held = &mut self.warps[warp as usize].held;
         if let Some(place) = held.iter().position(|held| held.lock == at.key) {
             if takes {
@@ -403,16 +395,16 @@ impl Ordering {
     }
 
     /// Whether the warp holds a lock there.
-    pub fn holds(&self, warp: u32, at: Place) -> bool {
+    pub fn holds(&self, warp: u32, at: Address) -> bool {
         self.warps[warp as usize].held.iter().any(|held| held.lock == at.key)
     }
 
-    /// What a warp contributes to a barrier at which it does not wait.
-    pub fn arrive(&mut self, warp: u32) -> Knowledge {
+    /// A warp arrives at a barrier at which it does not wait.
+    pub fn arrive(&mut self, warp: u32, id: u32) {
         let mut closed = self.closed(warp);
         self.add_observed(warp, &mut closed);
         self.tick(warp);
-        closed
+        self.arrived.entry(id).or_default().push((warp, closed));
     }
 
     fn add_observed(&self, warp: u32, knowledge: &mut Knowledge) {
@@ -425,7 +417,8 @@ impl Ordering {
 
     /// The warps that waited at a barrier go on, and know each other and those that only arrived. But if it was used before
     /// by others of whom one of these knows nothing, chance decided who met whom, and it orders nobody.
-    pub fn barrier(&mut self, id: u32, waited: &[u32], arrived: &[(u32, Knowledge)]) {
+    pub fn barrier(&mut self, id: u32, waited: &[u32]) {
+        let arrived = self.arrived.remove(&id).unwrap_or_default();
         let mut all = Knowledge::default();
         for warp in waited {
             all.join(&self.closed(*warp));
@@ -458,7 +451,8 @@ impl Ordering {
     }
 
     /// A barrier of all warps that have not exited; what others did before they exited is known as well.
-    pub fn barrier_of_all(&mut self) {
+    pub fn barrier_of_all(&mut self, id: u32) {
+        self.arrived.remove(&id);
         let time = 1 + self.warps.iter().map(|view| view.time).max().unwrap_or(0);
         let mut seen = Seen::new();
         for view in &mut self.warps {
@@ -522,7 +516,7 @@ impl Ordering {
     }
 
     /// Whether two uses that may conflict are a race. `silent`: the write changes nothing.
-    pub fn judge(
+    pub fn verdict(
         &mut self,
         signals: &Signals,
         conflict: Conflict,
@@ -531,7 +525,7 @@ impl Ordering {
     ) -> Verdict {
         let old = conflict.old;
         let near = old.block() == self.id;
-        if near && old.time() == MOST_TIME || tolerated(conflict, new.me, near, new.writes) {
+        if near && old.time() == MOST_TIME || tolerated(conflict, new.stamp, near, new.writes) {
             return Verdict::Fine;
         }
         let harmless = new.writes && !conflict.read;
@@ -539,21 +533,21 @@ impl Ordering {
         let view = &mut self.warps[new.warp as usize];
         if near && old.warp() == new.warp {
             let lanes = view.lanes.as_ref();
-            let known = lanes.is_some_and(|known| known[new.me.lane()][old.lane()] > old.time());
+            let known = lanes.is_some_and(|known| known[new.stamp.lane()][old.lane()] > old.time());
             return if known || harmless && silent() { Verdict::Fine } else { Verdict::Race };
         }
-        let known = view.known_of(signals, old, near, new.me.lane());
+        let known = view.known_of(signals, old, near, new.stamp.lane());
         if known > old.time() {
             return if view.was_early(signals, old, id) { Verdict::EarlyInLock } else { Verdict::Fine };
         }
-        let observed = view.observed_of(signals, old, near, new.me.lane());
+        let observed = view.observed_of(signals, old, near, new.stamp.lane());
         // The atomic write that published is known with what it published.
         let publishes = old.is_fenced() && old.is_strong() && !conflict.read;
         if publishes && known.max(observed) > 0 || harmless && silent() {
             return Verdict::Fine;
         }
         match observed > old.time() {
-            true if new.reads && new.me.kind() != Kind::Weak => Verdict::Fine,
+            true if new.reads && new.stamp.kind() != Kind::Weak => Verdict::Fine,
             true => Verdict::NoAcquire,
             false => Verdict::Race,
         }
@@ -562,7 +556,7 @@ impl Ordering {
 
 impl View {
     /// Before which time a lane knows everything of the lane that made `old`, or some later time than that use's.
-    fn known_of(&mut self, signals: &Signals, old: Use, near: bool, lane: usize) -> u32 {
+    fn known_of(&mut self, signals: &Signals, old: Stamp, near: bool, lane: usize) -> u32 {
         let known = if near {
             self.known.of_lane(old.warp(), old.lane())
         } else {
@@ -578,7 +572,7 @@ impl View {
     }
 
     /// The same of what the lane has observed and not fenced.
-    fn observed_of(&self, signals: &Signals, old: Use, near: bool, lane: usize) -> u32 {
+    fn observed_of(&self, signals: &Signals, old: Stamp, near: bool, lane: usize) -> u32 {
         if self.observed_by >> lane & 1 == 0 {
             return 0;
         }
@@ -592,13 +586,13 @@ impl View {
     }
 
     /// Whether `old` happened in a lock that the warp holds now, before a fence followed the taking of it.
-    fn was_early(&self, signals: &Signals, old: Use, block: u32) -> bool {
+    fn was_early(&self, signals: &Signals, old: Stamp, block: u32) -> bool {
         let (warp, time) = (old.warp(), old.time());
         self.held.iter().any(|held| signals.was_early(held.lock, old.block(), warp, time, block))
     }
 }
 
-fn known_through(signals: &Signals, knowledge: &Knowledge, old: Use, near: bool) -> u32 {
+fn known_through(signals: &Signals, knowledge: &Knowledge, old: Stamp, near: bool) -> u32 {
     match near {
         true => knowledge.of_lane(old.warp(), old.lane()),
         false => signals.known(&knowledge.seen, old.block(), (old.warp(), Some(old.lane())), old.time()),
@@ -607,7 +601,7 @@ fn known_through(signals: &Signals, knowledge: &Knowledge, old: Use, near: bool)
 
 /// Uses that conflict and may: atomic ones with each other if both are so for each other's threads, and volatile ones that
 /// wait for the other or that come after it because their thread has read it.
-fn tolerated(conflict: Conflict, new: Use, near: bool, writes: bool) -> bool {
+fn tolerated(conflict: Conflict, new: Stamp, near: bool, writes: bool) -> bool {
     let old = conflict.old;
     let kinds = (old.kind(), new.kind());
     if kinds.0 == Kind::Weak || kinds.1 == Kind::Weak {

@@ -36,11 +36,11 @@ pub enum Kind {
     Block = 3,
 }
 
-/// One use of a word.
+/// One use of a word: by whom, when and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Use(u64);
+pub struct Stamp(u64);
 
-impl Use {
+impl Stamp {
     /// A plain use by a warp's first lane.
     pub fn new(tag: u64, block: u64, warp: u32, time: u32) -> Self {
         // Blocks beyond those that can be told apart take part only in races between blocks.
@@ -138,7 +138,7 @@ pub struct Bounds {
 /// An earlier use that the later one may not know.
 #[derive(Clone, Copy, Debug)]
 pub struct Conflict {
-    pub old: Use,
+    pub old: Stamp,
     /// It was a read.
     pub read: bool,
     /// The later one's warp has read what is there by a volatile or atomic access since, or somebody waits on it.
@@ -147,7 +147,7 @@ pub struct Conflict {
 
 /// No look is needed: another launch, the same lane, or before the bounds.
 #[inline(always)]
-fn passed(old: Use, new: Use, bounds: Bounds) -> bool {
+fn passed(old: Stamp, new: Stamp, bounds: Bounds) -> bool {
     let differs = old.0 ^ new.0;
     if differs >> TAG != 0 {
         return true;
@@ -196,9 +196,9 @@ impl History for &[AtomicU64; SLOTS] {
 
 /// Notes a read that certainly conflicts with nothing; false if that is not certain, with nothing noted.
 #[inline(always)]
-pub fn plain_read(history: &mut impl History, new: Use, bounds: Bounds) -> bool {
+pub fn plain_read(history: &mut impl History, new: Stamp, bounds: Bounds) -> bool {
     let old = history.get(WRITE);
-    if old & (FINE | MANY) != 0 || !passed(Use(old), new, bounds) {
+    if old & (FINE | MANY) != 0 || !passed(Stamp(old), new, bounds) {
         return false;
     }
     note_read(history, new, bounds, true);
@@ -207,14 +207,14 @@ pub fn plain_read(history: &mut impl History, new: Use, bounds: Bounds) -> bool 
 
 /// Notes a write that certainly conflicts with nothing; false if that is not certain, with nothing noted.
 #[inline(always)]
-pub fn plain_write(history: &mut impl History, new: Use, bounds: Bounds) -> bool {
+pub fn plain_write(history: &mut impl History, new: Stamp, bounds: Bounds) -> bool {
     let old = history.get(WRITE);
     let (last, other) = (history.get(LAST), history.get(OTHER));
     if old & (FINE | MANY) != 0
-        || new.is_strong() && Use(old).weak()
-        || !passed(Use(old), new, bounds)
-        || !passed(Use(last), new, bounds)
-        || !passed(Use(other), new, bounds)
+        || new.is_strong() && Stamp(old).weak()
+        || !passed(Stamp(old), new, bounds)
+        || !passed(Stamp(last), new, bounds)
+        || !passed(Stamp(other), new, bounds)
     {
         return false;
     }
@@ -230,22 +230,22 @@ pub fn plain_write(history: &mut impl History, new: Use, bounds: Bounds) -> bool
 
 /// Notes a read; the earlier writes that it may not know.
 #[inline(never)]
-pub fn read(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 2] {
-    let old = Use(history.get(WRITE));
-    let before = if old.many() { conflict(Use(history.get(OTHER)), new, bounds, false) } else { None };
+pub fn read(history: &mut impl History, new: Stamp, bounds: Bounds) -> [Option<Conflict>; 2] {
+    let old = Stamp(history.get(WRITE));
+    let before = if old.many() { conflict(Stamp(history.get(OTHER)), new, bounds, false) } else { None };
     let found = [conflict(old.alone(), new, bounds, false), before];
     note_read(history, new, bounds, !old.many());
     found
 }
 
 #[inline(always)]
-fn conflict(old: Use, new: Use, bounds: Bounds, read: bool) -> Option<Conflict> {
+fn conflict(old: Stamp, new: Stamp, bounds: Bounds, read: bool) -> Option<Conflict> {
     if passed(old, new, bounds) { None } else { Some(Conflict { old, read, observed: false }) }
 }
 
 #[inline(always)]
-fn note_read(history: &mut impl History, new: Use, bounds: Bounds, two: bool) {
-    let last = Use(history.get(LAST));
+fn note_read(history: &mut impl History, new: Stamp, bounds: Bounds, two: bool) {
+    let last = Stamp(history.get(LAST));
     if (last.0 ^ new.0) & !(31 << LANE | MANY) == 0 {
         if last.0 & MANY == 0 && last.0 != new.0 {
             history.set(LAST, last.0 | MANY);
@@ -266,16 +266,16 @@ fn note_read(history: &mut impl History, new: Use, bounds: Bounds, two: bool) {
 /// An atomic write may meet others that nothing orders, so that who may meet it need not come after what it comes after. One
 /// write stays known beside it: the plain one that it replaced, or an atomic one of another warp that nothing orders.
 #[inline(never)]
-pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Conflict>; 3] {
-    let marked = Use(history.get(WRITE));
+pub fn write(history: &mut impl History, new: Stamp, bounds: Bounds) -> [Option<Conflict>; 3] {
+    let marked = Stamp(history.get(WRITE));
     if marked == new && history.get(LAST) == 0 && history.get(OTHER) == 0 {
         return [None; 3];
     }
     let old = marked.alone();
     let mut found = [conflict(old, new, bounds, false), None, None];
     let matters =
-        |used: Use| used.tag() == new.tag() && !(used.block() == new.block() && used.time() < bounds.block);
-    let mut hidden = Use::default();
+        |used: Stamp| used.tag() == new.tag() && !(used.block() == new.block() && used.time() < bounds.block);
+    let mut hidden = Stamp::default();
     if new.is_strong() && old.weak() && matters(old)
         || found[0].is_some() && old.is_strong() && !new.weak() && !old.same_warp(new)
     {
@@ -283,7 +283,7 @@ pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Co
     }
     let mut observed = false;
     for slot in [LAST, OTHER] {
-        let used = Use(history.get(slot));
+        let used = Stamp(history.get(slot));
         if used.0 == 0 {
             continue;
         }
@@ -310,8 +310,8 @@ pub fn write(history: &mut impl History, new: Use, bounds: Bounds) -> [Option<Co
 }
 
 /// Whether anything of the launch wrote.
-pub fn written_in(history: &impl History, tag: u64) -> Option<Use> {
-    let old = Use(history.get(WRITE));
+pub fn written_in(history: &impl History, tag: u64) -> Option<Stamp> {
+    let old = Stamp(history.get(WRITE));
     (old.tag() == tag).then_some(old)
 }
 
