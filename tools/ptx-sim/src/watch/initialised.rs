@@ -43,37 +43,43 @@ impl Written {
     }
 
     /// The words that hold a range, and which of their bytes it covers.
-    fn parts(offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
-        let end = offset + len;
-        (offset / 4..end.div_ceil(4)).map(move |word| {
-            let (first, last) = (offset.max(4 * word) - 4 * word, end.min(4 * word + 4) - 4 * word);
-            (word, ((1u16 << last) - (1 << first)) as u8)
+    fn parts(&self, offset: usize, len: usize) -> impl Iterator<Item = (usize, u8, &AtomicU8)> {
+        let (first, end) = (offset / 4, offset + len);
+        self.0[first..end.div_ceil(4).max(first)].iter().enumerate().map(move |(at, written)| {
+            let start = 4 * (first + at);
+            let (from, to) = (offset.max(start) - start, end.min(start + 4) - start);
+            (start, ((1u16 << to) - (1 << from)) as u8, written)
         })
     }
 
     /// The host writes a range.
     pub fn fill(&self, offset: usize, len: usize) {
-        Self::parts(offset, len).for_each(|(word, mask)| self.add(word, mask));
+        for (_, mask, written) in self.parts(offset, len) {
+            written.store(written.load(Relaxed) | mask, Relaxed);
+        }
     }
 
     /// A range counts as never written.
     pub fn forget(&self, offset: usize, len: usize) {
-        for (word, mask) in Self::parts(offset, len) {
-            self.0[word].fetch_and(!mask, Relaxed);
+        for (_, mask, written) in self.parts(offset, len) {
+            written.store(written.load(Relaxed) & !mask, Relaxed);
         }
     }
 
     /// Bytes of a range that nothing wrote.
     pub fn missing(&self, offset: usize, len: usize) -> usize {
-        Self::parts(offset, len).map(|(word, mask)| (mask & !self.of(word)).count_ones() as usize).sum()
+        let missing = |(_, mask, written): (usize, u8, &AtomicU8)| mask & !written.load(Relaxed);
+        self.parts(offset, len).map(|part| missing(part).count_ones() as usize).sum()
     }
 
     /// Puts 0xCD where nothing was written.
     pub fn poison(&self, offset: usize, out: &mut [u8]) {
-        for (word, mask) in Self::parts(offset, out.len()) {
-            let missing = mask & !self.of(word);
-            for byte in (0..4).filter(|byte| missing >> byte & 1 != 0) {
-                out[4 * word + byte - offset] = POISON;
+        for (start, mask, written) in self.parts(offset, out.len()) {
+            let missing = mask & !written.load(Relaxed);
+            if missing != 0 {
+                for byte in (0..4).filter(|byte| missing >> byte & 1 != 0) {
+                    out[start + byte - offset] = POISON;
+                }
             }
         }
     }
