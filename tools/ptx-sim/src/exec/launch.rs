@@ -77,16 +77,22 @@ impl LaunchState<'_> {
                 [u64::from(self.dynamic_shared).wrapping_add(addend as u64); LANES]
             }
             Constant::Special(special) => {
-                row(|lane| u64::from(self.special(special, block, warp * LANES as u32 + lane as u32)))
+                let of =
+                    |lane: usize| u64::from(self.special(special, block, warp * LANES as u32 + lane as u32));
+                if special.differs_by_lane() { row(of) } else { [of(0); LANES] }
             }
         }
     }
 
     fn special(&self, special: Special, block: u64, thread: u32) -> u32 {
         let lane = thread & 31;
-        let along = |size: [u32; 3], number: u64, axis: u8| {
-            let [x, y, _] = size.map(u64::from);
-            [number % x, number / x % y, number / (x * y)][axis as usize] as u32
+        let along = |[x, y, _]: [u32; 3], number: u64, axis: u8| {
+            let (x, y) = (u64::from(x), u64::from(y));
+            (match axis {
+                0 => number % x,
+                1 => number / x % y,
+                _ => number / (x * y),
+            }) as u32
         };
         match special {
             Special::Tid(axis) => along(self.block, u64::from(thread), axis),

@@ -173,6 +173,14 @@ pub enum Special {
     One,
 }
 
+impl Special {
+    /// Whether the lanes of a warp have different values.
+    pub fn differs_by_lane(self) -> bool {
+        use Special::{Lane, MaskEq, MaskGe, MaskGt, MaskLe, MaskLt, Tid};
+        matches!(self, Tid(_) | Lane | MaskEq | MaskLe | MaskLt | MaskGe | MaskGt)
+    }
+}
+
 /// Special registers that are read anew each time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
