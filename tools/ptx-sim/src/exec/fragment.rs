@@ -65,11 +65,11 @@ impl Fragment {
         let mut values = vec![0.0; rows * columns];
         for (index, reg) in self.registers.iter().take(self.distinct()).enumerate() {
             let bits = warp.wide(*reg);
-            for lane in 0..LANES {
+            for (lane, bits) in bits.iter().enumerate() {
                 for part in 0..self.element.each() {
                     let (row, column) = self.place(lane, index, part);
                     let shift = if self.element == Element::F64 { 0 } else { self.element.bits() * part };
-                    values[row * columns + column] = value(self.element, bits[lane] >> shift);
+                    values[row * columns + column] = value(self.element, bits >> shift);
                 }
             }
         }

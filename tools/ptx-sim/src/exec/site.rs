@@ -52,13 +52,16 @@ pub struct Arrivals {
     /// Lanes whose predicate held, and lanes in all.
     pub held: u32,
     pub lanes: u32,
-    /// Warps to wake, and where the result of the reduction goes: kind, register, lanes.
-    pub waiting: Vec<(u32, Option<(BarrierKind, Reg, u32)>)>,
+    /// Warps to wake.
+    pub waiting: Vec<Waiting>,
     /// Some arrived and do not wait.
     pub passed: bool,
     /// The barrier that was executed last.
     pub pc: u32,
 }
+
+/// A warp that waits at a barrier, and where the result of its reduction goes: kind, register, lanes.
+pub type Waiting = (u32, Option<(BarrierKind, Reg, u32)>);
 
 /// An asynchronous copy on its way.
 pub struct Copy<M: Monitor> {

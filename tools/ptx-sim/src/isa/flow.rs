@@ -48,102 +48,92 @@ fn blocks(steps: &[Step]) -> (Vec<u32>, Vec<u32>) {
     (starts, block_of)
 }
 
+/// The blocks that may follow each one; beyond the last there is a block for the end.
+fn successors(steps: &[Step], starts: &[u32], block_of: &[u32]) -> Vec<Vec<u32>> {
+    let end = starts.len() as u32;
+    let block_at = |step: u32| block_of.get(step as usize).copied().unwrap_or(end);
+    let lasts = starts.iter().skip(1).map(|next| next - 1).chain([steps.len() as u32 - 1]);
+    let of = |last: u32| {
+        let step = &steps[last as usize];
+        let mut next = match &step.op {
+            Op::Branch(target, _) => vec![block_at(*target)],
+            Op::BranchTable(table) => table.targets.iter().map(|target| block_at(*target)).collect(),
+            Op::Exit | Op::Trap => vec![end],
+            _ => vec![block_at(last + 1)],
+        };
+        if step.guard != Guard::ALWAYS && ends_block(step) {
+            next.push(block_at(last + 1));
+        }
+        next
+    };
+    lasts.map(of).collect()
+}
+
+/// The blocks that lead to each one.
+fn predecessors(successors: &[Vec<u32>]) -> Vec<Vec<u32>> {
+    let mut predecessors = vec![Vec::new(); successors.len() + 1];
+    for (block, next) in successors.iter().enumerate() {
+        next.iter().for_each(|to| predecessors[*to as usize].push(block as u32));
+    }
+    predecessors
+}
+
+/// Adds the blocks that lead to `from` and were not seen, each after those that lead to it.
+fn walk(predecessors: &[Vec<u32>], from: u32, seen: &mut [bool]) -> Vec<u32> {
+    let (mut order, mut stack) = (Vec::new(), vec![(from, 0usize)]);
+    seen[from as usize] = true;
+    while let Some((block, child)) = stack.pop() {
+        match predecessors[block as usize].get(child) {
+            Some(to) => {
+                stack.push((block, child + 1));
+                if !std::mem::replace(&mut seen[*to as usize], true) {
+                    stack.push((*to, 0));
+                }
+            }
+            None => order.push(block),
+        }
+    }
+    order
+}
+
 /// For each block the block that all paths from it reach first, None where they only meet at the end. After Cooper, Harvey
 /// and Kennedy, on the reversed graph.
 fn post_dominators(steps: &[Step], starts: &[u32], block_of: &[u32]) -> Vec<Option<u32>> {
-    let count = starts.len();
-    // The virtual end is the block `count`.
-    let end = count as u32;
-    let mut successors: Vec<Vec<u32>> = Vec::with_capacity(count);
-    for block in 0..count {
-        let last = starts.get(block + 1).map_or(steps.len(), |next| *next as usize) - 1;
-        let following = if last + 1 < steps.len() { block_of[last + 1] } else { end };
-        let guarded = steps[last].guard != Guard::ALWAYS;
-        let mut next = match &steps[last].op {
-            Op::Branch(target, _) => vec![block_of.get(*target as usize).copied().unwrap_or(end)],
-            Op::BranchTable(table) => {
-                table.targets.iter().map(|t| block_of.get(*t as usize).copied().unwrap_or(end)).collect()
-            }
-            Op::Exit | Op::Trap => vec![end],
-            _ => vec![following],
-        };
-        if guarded && ends_block(&steps[last]) {
-            next.push(following);
-        }
-        next.sort_unstable();
-        next.dedup();
-        successors.push(next);
-    }
-    let mut predecessors: Vec<Vec<u32>> = vec![Vec::new(); count + 1];
-    for (block, next) in successors.iter().enumerate() {
-        for to in next {
-            predecessors[*to as usize].push(block as u32);
-        }
-    }
-    // Post-order of the reversed graph from the end. Blocks in a loop without an exit are never reached: each such
-    // loop is entered from its last block, as if it could leave there.
-    let (mut order, mut seen) = (Vec::with_capacity(count + 1), vec![false; count + 1]);
-    let mut extra = vec![false; count];
-    let walk = |from: u32, order: &mut Vec<u32>, seen: &mut Vec<bool>| {
-        let mut stack = vec![(from, 0usize)];
-        seen[from as usize] = true;
-        while let Some((block, child)) = stack.pop() {
-            match predecessors[block as usize].get(child) {
-                Some(to) => {
-                    stack.push((block, child + 1));
-                    if !seen[*to as usize] {
-                        seen[*to as usize] = true;
-                        stack.push((*to, 0));
-                    }
-                }
-                None => order.push(block),
-            }
-        }
-    };
-    let mut lists = Vec::new();
-    walk(end, &mut order, &mut seen);
-    lists.append(&mut order);
-    let mut main = lists;
-    for block in (0..count).rev() {
+    let end = starts.len();
+    let mut successors = successors(steps, starts, block_of);
+    // From a loop without an exit the end is never reached: its last block is taken to lead there too.
+    let (leading, mut seen) = (predecessors(&successors), vec![false; end + 1]);
+    walk(&leading, end as u32, &mut seen);
+    for block in (0..end).rev() {
         if !seen[block] {
-            extra[block] = true;
-            let mut part = Vec::new();
-            walk(block as u32, &mut part, &mut seen);
-            // They come before the end in reverse post-order terms: after it when reversed.
-            part.append(&mut main);
-            main = part;
+            successors[block].push(end as u32);
+            walk(&leading, block as u32, &mut seen);
         }
     }
-    let mut number = vec![0u32; count + 1];
-    for (place, block) in main.iter().enumerate() {
+    let order = walk(&predecessors(&successors), end as u32, &mut vec![false; end + 1]);
+    let mut number = vec![0u32; end + 1];
+    for (place, block) in order.iter().enumerate() {
         number[*block as usize] = place as u32;
     }
-    let mut dominator: Vec<Option<u32>> = vec![None; count + 1];
-    dominator[count] = Some(end);
+    let mut dominator: Vec<Option<u32>> = vec![None; end + 1];
+    dominator[end] = Some(end as u32);
     let mut changed = true;
     while changed {
         changed = false;
-        for block in main.iter().rev().copied().filter(|block| *block != end) {
-            let mut found: Option<u32> = extra[block as usize].then_some(end);
-            for to in &successors[block as usize] {
-                if dominator[*to as usize].is_none() {
-                    continue;
-                }
-                found = Some(match found {
-                    None => *to,
-                    Some(other) => meet(other, *to, &dominator, &number),
-                });
-            }
-            if found.is_some() && dominator[block as usize] != found {
-                dominator[block as usize] = found;
+        for block in order.iter().rev().map(|block| *block as usize).filter(|block| *block != end) {
+            let known = successors[block].iter().copied().filter(|to| dominator[*to as usize].is_some());
+            let found = known.reduce(|a, b| meet(a, b, &dominator, &number));
+            if found.is_some() && dominator[block] != found {
+                dominator[block] = found;
                 changed = true;
             }
         }
     }
-    dominator.truncate(count);
-    dominator.into_iter().map(|block| block.filter(|block| *block != end)).collect()
+    dominator.truncate(end);
+    dominator.into_iter().map(|block| block.filter(|block| *block as usize != end)).collect()
 }
 
+/// The first block that two have in common on their ways to the end.
 fn meet(mut a: u32, mut b: u32, dominator: &[Option<u32>], number: &[u32]) -> u32 {
     while a != b {
         while number[a as usize] < number[b as usize] {

@@ -12,6 +12,50 @@ use crate::isa::{
     PARAM_WINDOW, Reg, RegisterFile, Rounded, SHARED_WINDOW, SetPredicate, SetValue, Space, Table, Type,
 };
 
+/// How a statement becomes a step.
+type Decode = for<'b, 'a, 't, 's> fn(&'b mut Builder<'a, 't>, &'s Statement<'t>) -> Result<()>;
+
+/// Instructions by mnemonic: the class they count in, and how they are decoded. Those not here are a row of `isa::tables`,
+/// or arithmetic with modifiers no row has.
+const INSTRUCTIONS: &[(&[&str], Class, Decode)] = &[
+    (&["bra"], Class::Control, |it, statement| it.branch(statement)),
+    (&["brx"], Class::Control, |it, statement| it.branch_table(statement)),
+    (&["call"], Class::Control, |it, statement| it.call(statement)),
+    (&["ret", "exit"], Class::Control, |it, statement| it.leave(statement)),
+    (&["trap", "brkpt"], Class::Control, |it, _| it.plain(Op::Trap)),
+    (&["nanosleep", "prefetch", "prefetchu", "griddepcontrol", "pmevent"], Class::Other, |it, _| {
+        it.plain(Op::Nop)
+    }),
+    (&["applypriority", "discard", "setmaxnreg"], Class::Integer, |it, _| it.plain(Op::Nop)),
+    (&["mov"], Class::MoveLogic, |it, statement| it.mov(statement)),
+    (&["selp"], Class::MoveLogic, |it, statement| it.select(statement)),
+    (&["cvta"], Class::MoveLogic, |it, statement| it.convert_address(statement)),
+    (&["isspacep"], Class::MoveLogic, |it, statement| it.is_space(statement)),
+    (&["lop3"], Class::MoveLogic, |it, statement| it.lop3(statement)),
+    (&["cvt"], Class::Conversion, |it, statement| it.convert(statement)),
+    (&["bfi"], Class::Integer, |it, statement| it.insert(statement)),
+    (&["createpolicy"], Class::Integer, |it, statement| it.create_policy(statement)),
+    (&["addc", "subc", "madc"], Class::Integer, |it, statement| it.carry(statement)),
+    (&["ld", "ldu", "st"], Class::Integer, |it, statement| it.access(statement)),
+    (&["atom", "red"], Class::Atomic, |it, statement| it.atomic(statement)),
+    (&["membar", "fence"], Class::Barrier, |it, statement| it.fence(statement)),
+    (&["bar", "barrier"], Class::Barrier, |it, statement| it.barrier(statement)),
+    (&["mbarrier"], Class::Barrier, |it, statement| it.mbarrier(statement)),
+    (&["cp"], Class::CopyAsync, |it, statement| it.copy_async(statement)),
+    (&["shfl"], Class::Shuffle, |it, statement| it.shuffle(statement)),
+    (&["vote"], Class::Shuffle, |it, statement| it.vote(statement)),
+    (&["match"], Class::Shuffle, |it, statement| it.matching(statement)),
+    (&["redux"], Class::Shuffle, |it, statement| it.reduce(statement)),
+    (&["elect"], Class::Shuffle, |it, statement| it.elect(statement)),
+    (&["activemask"], Class::Shuffle, |it, statement| it.active_mask(statement)),
+    (&["mma"], Class::Mma, |it, statement| it.matrix_multiply(statement)),
+    (&["wmma"], Class::Mma, |it, statement| it.wmma(statement)),
+    (&["ldmatrix", "stmatrix"], Class::MatrixMove, |it, statement| it.matrix_move(statement)),
+    (&["tex", "tld4", "txq", "suld", "sust", "sured", "suq", "istypep"], Class::Other, |_, _| {
+        Err(Error::new("textures and surfaces are not supported"))
+    }),
+];
+
 /// The opcode's modifiers, taken one by one; one that is left over is not supported.
 pub struct Mods<'t> {
     rest: Vec<&'t str>,
@@ -91,83 +135,57 @@ impl<'t> Builder<'_, 't> {
     }
 
     fn plain_statement(&mut self, statement: &Statement<'t>) -> Result<()> {
-        let scope = statement.scope;
         self.guard = match statement.guard {
             None => Guard::ALWAYS,
             Some(guard) => {
-                let reg = self.named(scope, guard.name)?;
+                let reg = self.named(statement.scope, guard.name)?;
                 if reg.file != RegisterFile::Predicate {
                     return Err(Error::new(format!("guard {} is not a predicate", guard.name)));
                 }
                 Guard(2 * reg.index + u32::from(guard.negated))
             }
         };
-        let opcode = statement.opcode;
-        let mnemonic = opcode.split('.').next().unwrap_or("");
-        self.class = class(mnemonic, opcode);
-        match mnemonic {
-            "bra" => self.branch(statement),
-            "brx" => self.branch_table(statement),
-            "call" => self.call(statement),
-            "ret" if !self.frame.entry => {
-                Mods::of(opcode).finish_after(&["uni"])?;
-                self.frame.returns.push(self.steps.len());
-                self.emit(Op::Branch(0, END));
-                Ok(())
+        let mnemonic = statement.mnemonic();
+        let found = INSTRUCTIONS.iter().find(|(names, ..)| names.contains(&mnemonic));
+        match found {
+            Some((_, class, decode)) => {
+                self.class = *class;
+                decode(self, statement)
             }
-            "ret" | "exit" => {
-                Mods::of(opcode).finish_after(&["uni"])?;
-                self.emit(Op::Exit);
-                Ok(())
+            None => {
+                self.class = class(mnemonic, statement.opcode);
+                match mnemonic {
+                    "setp" => self.set_predicate(statement),
+                    "set" => self.set_value(statement),
+                    "testp" => self.test_number(statement),
+                    _ if is_video(mnemonic) => self.video(statement),
+                    _ => self.tabled(statement),
+                }
             }
-            "trap" | "brkpt" => {
-                self.emit(Op::Trap);
-                Ok(())
-            }
-            "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" | "applypriority"
-            | "discard" | "setmaxnreg" => {
-                self.emit(Op::Nop);
-                Ok(())
-            }
-            "mov" => self.mov(statement),
-            "selp" => self.select(statement),
-            "setp" => self.set_predicate(statement),
-            "set" => self.set_value(statement),
-            "cvt" => self.convert(statement),
-            "cvta" => self.convert_address(statement),
-            "isspacep" => self.is_space(statement),
-            "lop3" => self.lop3(statement),
-            "bfi" => self.insert(statement),
-            "testp" => self.test_number(statement),
-            "and" | "or" | "xor" | "not" if opcode.ends_with(".pred") => self.logic(statement),
-            "addc" | "subc" | "madc" => self.carry(statement),
-            "add" | "sub" | "mad" if opcode.contains(".cc") => self.carry(statement),
-            "ld" | "ldu" | "st" => self.access(statement, mnemonic),
-            "atom" | "red" => self.atomic(statement, mnemonic),
-            "membar" | "fence" => self.fence(statement),
-            "cp" => self.copy_async(statement),
-            "bar" | "barrier" => self.barrier(statement, mnemonic),
-            "shfl" => self.shuffle(statement),
-            "vote" => self.vote(statement),
-            "match" => self.matching(statement),
-            "activemask" => {
-                let d = self.result(scope, self.nth(statement, 0)?, RegisterFile::W)?;
-                self.emit(Op::ActiveMask(d.index));
-                Ok(())
-            }
-            "redux" => self.reduce(statement),
-            "elect" => self.elect(statement),
-            "ldmatrix" | "stmatrix" => self.matrix_move(statement, mnemonic),
-            "mma" => self.matrix_multiply(statement),
-            "wmma" => self.wmma(statement),
-            "createpolicy" => self.create_policy(statement),
-            _ if is_video(mnemonic) => self.video(statement),
-            "mbarrier" => self.mbarrier(statement),
-            "tex" | "tld4" | "txq" | "suld" | "sust" | "sured" | "suq" | "istypep" => {
-                Err(Error::new("textures and surfaces are not supported"))
-            }
-            _ => self.tabled(statement),
         }
+    }
+
+    fn plain(&mut self, op: Op) -> Result<()> {
+        self.emit(op);
+        Ok(())
+    }
+
+    /// `ret` and `exit`.
+    fn leave(&mut self, statement: &Statement<'t>) -> Result<()> {
+        Mods::of(statement.opcode).finish_after(&["uni"])?;
+        if statement.mnemonic() == "ret" && !self.frame.entry {
+            self.frame.returns.push(self.steps.len());
+            self.emit(Op::Branch(0, END));
+        } else {
+            self.emit(Op::Exit);
+        }
+        Ok(())
+    }
+
+    fn active_mask(&mut self, statement: &Statement<'t>) -> Result<()> {
+        let d = self.result(statement.scope, self.nth(statement, 0)?, RegisterFile::W)?;
+        self.emit(Op::ActiveMask(d.index));
+        Ok(())
     }
 
     /// Drops the last operand, a cache policy, which changes no result.
@@ -203,6 +221,11 @@ impl<'t> Builder<'_, 't> {
     /// Instructions that are one row of a table.
     fn tabled(&mut self, statement: &Statement<'t>) -> Result<()> {
         let (scope, opcode) = (statement.scope, statement.opcode);
+        match statement.mnemonic() {
+            "and" | "or" | "xor" | "not" if opcode.ends_with(".pred") => return self.logic(statement),
+            "add" | "sub" | "mad" if opcode.contains(".cc") => return self.carry(statement),
+            _ => {}
+        }
         let mut at = [0; 4];
         let mut load = |it: &mut Self, types: &[&str]| -> Result<()> {
             Self::count(statement, types.len())?;
@@ -241,7 +264,7 @@ impl<'t> Builder<'_, 't> {
         }
         let (scope, opcode) = (statement.scope, statement.opcode);
         let unknown = || Error::new("this instruction or form of it is not supported");
-        let (operation, operands) = match opcode.split('.').next().unwrap_or("") {
+        let (operation, operands) = match statement.mnemonic() {
             "add" => (Arithmetic::Add, 2),
             "sub" => (Arithmetic::Sub, 2),
             "mul" => (Arithmetic::Mul, 2),
@@ -470,7 +493,7 @@ impl<'t> Builder<'_, 't> {
 
     fn logic(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
-        let name = statement.opcode.split('.').next().unwrap_or("");
+        let name = statement.mnemonic();
         if statement.opcode != format!("{name}.pred") {
             return Err(Error::new("this form is not supported"));
         }
@@ -692,7 +715,7 @@ impl<'t> Builder<'_, 't> {
 
     fn carry(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
-        let mnemonic = statement.opcode.split('.').next().unwrap_or("");
+        let mnemonic = statement.mnemonic();
         let mut mods = Mods::of(statement.opcode);
         let value = mods.last_type()?;
         let kind = match mnemonic {
@@ -780,24 +803,14 @@ fn is_video(mnemonic: &str) -> bool {
     ["vadd", "vsub", "vabsdiff", "vavrg", "vmin", "vmax", "vshl", "vshr", "vmad", "vset"].contains(&name)
 }
 
-/// The class an instruction counts in; memory instructions set theirs by their space.
+/// The class that arithmetic counts in.
 fn class(mnemonic: &str, opcode: &str) -> Class {
     match mnemonic {
-        "mov" | "selp" | "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "prmt"
-        | "slct" | "cvta" | "isspacep" => Class::MoveLogic,
-        "cvt" => Class::Conversion,
-        "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" => Class::Control,
+        "and" | "or" | "xor" | "not" | "cnot" | "shl" | "shr" | "shf" | "prmt" | "slct" => Class::MoveLogic,
         "ex2" | "lg2" | "sin" | "cos" | "tanh" | "rcp" | "sqrt" | "rsqrt" if !opcode.ends_with("f64") => {
             Class::SpecialFunction
         }
         "div" if opcode.ends_with("f32") => Class::SpecialFunction,
-        "atom" | "red" => Class::Atomic,
-        "bar" | "barrier" | "membar" | "fence" | "mbarrier" => Class::Barrier,
-        "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" => Class::Shuffle,
-        "mma" | "wmma" => Class::Mma,
-        "ldmatrix" | "stmatrix" => Class::MatrixMove,
-        "cp" => Class::CopyAsync,
-        "nanosleep" | "prefetch" | "prefetchu" | "griddepcontrol" | "pmevent" => Class::Other,
         _ if opcode.ends_with("f64") => Class::Double,
         _ if opcode.ends_with("f32")
             || opcode.ends_with("f16")

@@ -18,6 +18,7 @@ fn scope_of(mods: &mut Mods<'_>) -> Scope {
     .unwrap_or(Scope::Device)
 }
 
+/// The state space named; generic where none is.
 pub fn space(mods: &mut Mods<'_>) -> Space {
     mods.one_of(&[
         ("global", Space::Global),
@@ -32,8 +33,34 @@ pub fn space(mods: &mut Mods<'_>) -> Space {
     .unwrap_or(Space::Generic)
 }
 
+/// Whether there is an atomic operation of this kind on values of this type.
+fn has_atomic(value: Type, kind: AtomicKind) -> bool {
+    use AtomicKind::{Add, CompareSwap, Decrement, Increment, Max, Min};
+    match value {
+        Type::U32 | Type::S32 | Type::U64 | Type::S64 => true,
+        Type::B32 | Type::B64 => !matches!(kind, Add | Min | Max | Increment | Decrement),
+        Type::F32 | Type::F64 | Type::F16x2 | Type::Bf16x2 | Type::F16 | Type::Bf16 => kind == Add,
+        Type::B16 => kind == CompareSwap,
+        _ => false,
+    }
+}
+
+const ATOMICS: [(&str, AtomicKind); 10] = [
+    ("add", AtomicKind::Add),
+    ("min", AtomicKind::Min),
+    ("max", AtomicKind::Max),
+    ("and", AtomicKind::And),
+    ("or", AtomicKind::Or),
+    ("xor", AtomicKind::Xor),
+    ("exch", AtomicKind::Exchange),
+    ("cas", AtomicKind::CompareSwap),
+    ("inc", AtomicKind::Increment),
+    ("dec", AtomicKind::Decrement),
+];
+
 impl<'t> Builder<'_, 't> {
-    pub fn access(&mut self, statement: &Statement<'t>, mnemonic: &str) -> Result<()> {
+    /// `ld`, `ldu` and `st`.
+    pub fn access(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 2)?;
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
@@ -56,7 +83,7 @@ impl<'t> Builder<'_, 't> {
         if matches!(value, Type::Pred | Type::F16x2 | Type::Bf16x2 | Type::Tf32) {
             return Err(Error::new("a type that memory instructions do not have"));
         }
-        let load = mnemonic != "st";
+        let load = statement.mnemonic() != "st";
         let (address, data) = if load { (1, 0) } else { (0, 1) };
         let (address, space) = self.address(scope, &statement.operands[address], named)?;
         let parts: &[Operand<'t>] = match &statement.operands[data] {
@@ -66,29 +93,8 @@ impl<'t> Builder<'_, 't> {
         if parts.len() != elements || elements * value.bytes() as usize > 16 {
             return Err(Error::new(format!("{} elements where {elements} belong", parts.len())));
         }
-        let mut registers = Vec::new();
-        for part in parts {
-            let reg = match part {
-                Operand::Nothing if load => None,
-                Operand::Name(name, 0) if load => match self.symbol(scope, name)? {
-                    Symbol::Register(reg) => Some(reg),
-                    _ => return Err(Error::new(format!("{name} is not a register"))),
-                },
-                Operand::Name(name, 0) => Some(match self.symbol_or_special(scope, name)? {
-                    Ok(reg) => reg,
-                    Err(symbol) => self
-                        .address_of(symbol, file_of(value), 0)
-                        .ok_or_else(|| Error::new(format!("{name} cannot be stored")))?,
-                }),
-                other => Some(self.value(scope, other, file_of(value), 8 * value.bytes())?),
-            };
-            if let Some(Reg { file, bits, .. }) = reg
-                && (file == RegisterFile::Predicate || bits != 0 && u32::from(bits) < 8 * value.bytes())
-            {
-                return Err(Error::new("a register narrower than the type"));
-            }
-            registers.push(reg);
-        }
+        let registers =
+            parts.iter().map(|part| self.moved(scope, part, value, load)).collect::<Result<Vec<_>>>()?;
         self.class = match (space, load) {
             (Space::Shared, true) => Class::LoadShared,
             (Space::Shared, false) => Class::StoreShared,
@@ -113,6 +119,30 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// The register that an element is loaded into or stored from; none where it is dropped.
+    fn moved(&mut self, scope: usize, part: &Operand<'t>, value: Type, load: bool) -> Result<Option<Reg>> {
+        let reg = match part {
+            Operand::Nothing if load => None,
+            Operand::Name(name, 0) if load => match self.symbol(scope, name)? {
+                Symbol::Register(reg) => Some(reg),
+                _ => return Err(Error::new(format!("{name} is not a register"))),
+            },
+            Operand::Name(name, 0) => Some(match self.symbol_or_special(scope, name)? {
+                Ok(reg) => reg,
+                Err(symbol) => self
+                    .address_of(symbol, file_of(value), 0)
+                    .ok_or_else(|| Error::new(format!("{name} cannot be stored")))?,
+            }),
+            other => Some(self.value(scope, other, file_of(value), 8 * value.bytes())?),
+        };
+        if let Some(Reg { file, bits, .. }) = reg
+            && (file == RegisterFile::Predicate || bits != 0 && u32::from(bits) < 8 * value.bytes())
+        {
+            return Err(Error::new("a register narrower than the type"));
+        }
+        Ok(reg)
+    }
+
     /// A register, special registers included, or what else the name stands for.
     fn symbol_or_special(&mut self, scope: usize, name: &'t str) -> Result<std::result::Result<Reg, Symbol>> {
         if super::frame::special(name).is_some() {
@@ -124,7 +154,8 @@ impl<'t> Builder<'_, 't> {
         })
     }
 
-    pub fn atomic(&mut self, statement: &Statement<'t>, mnemonic: &str) -> Result<()> {
+    /// `atom` and `red`.
+    pub fn atomic(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
         let value = mods.last_type()?;
@@ -139,42 +170,13 @@ impl<'t> Builder<'_, 't> {
             .unwrap_or(Order::Relaxed);
         let seen_by = scope_of(&mut mods);
         mods.take("noftz");
-        let kind = mods
-            .one_of(&[
-                ("add", AtomicKind::Add),
-                ("min", AtomicKind::Min),
-                ("max", AtomicKind::Max),
-                ("and", AtomicKind::And),
-                ("or", AtomicKind::Or),
-                ("xor", AtomicKind::Xor),
-                ("exch", AtomicKind::Exchange),
-                ("cas", AtomicKind::CompareSwap),
-                ("inc", AtomicKind::Increment),
-                ("dec", AtomicKind::Decrement),
-            ])
-            .ok_or_else(|| Error::new("no operation named"))?;
+        let kind = mods.one_of(&ATOMICS).ok_or_else(|| Error::new("no operation named"))?;
         mods.drop_hints();
         mods.finish()?;
-        let allowed = match value {
-            Type::U32 | Type::S32 | Type::U64 | Type::S64 => true,
-            Type::B32 | Type::B64 => !matches!(
-                kind,
-                AtomicKind::Add
-                    | AtomicKind::Min
-                    | AtomicKind::Max
-                    | AtomicKind::Increment
-                    | AtomicKind::Decrement
-            ),
-            Type::F32 | Type::F64 | Type::F16x2 | Type::Bf16x2 | Type::F16 | Type::Bf16 => {
-                kind == AtomicKind::Add
-            }
-            Type::B16 => kind == AtomicKind::CompareSwap,
-            _ => false,
-        };
-        if !allowed {
+        if !has_atomic(value, kind) {
             return Err(Error::new("an operation this type does not have"));
         }
-        let result = mnemonic == "atom";
+        let result = statement.mnemonic() == "atom";
         let first = usize::from(result);
         let two = kind == AtomicKind::CompareSwap;
         Self::count(statement, first + 2 + usize::from(two))?;
@@ -207,6 +209,7 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// `fence` and `membar`.
     pub fn fence(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 0)?;
         let mut mods = Mods::of(statement.opcode);
@@ -222,8 +225,8 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// `cp.async` and what waits for it.
     pub fn copy_async(&mut self, statement: &Statement<'t>) -> Result<()> {
-        let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
         if !mods.take("async") {
             return Err(Error::new("this instruction is not supported"));
@@ -253,6 +256,12 @@ impl<'t> Builder<'_, 't> {
             self.emit(Op::CopyWait(Some(u32::try_from(groups).unwrap_or(u32::MAX))));
             return Ok(());
         }
+        self.start_copy(statement, mods)
+    }
+
+    /// `cp.async.ca` and `cp.async.cg`.
+    fn start_copy(&mut self, statement: &Statement<'t>, mut mods: Mods<'t>) -> Result<()> {
+        let scope = statement.scope;
         let global_only = mods.take("cg");
         if !global_only && !mods.take("ca") {
             return Err(Error::new("this asynchronous copy is not supported"));

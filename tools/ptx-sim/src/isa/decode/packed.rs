@@ -34,7 +34,7 @@ impl<'t> Builder<'_, 't> {
     /// Arithmetic of halves with any modifiers.
     pub fn half_math(&mut self, statement: &Statement<'t>) -> Result<()> {
         let opcode = statement.opcode;
-        let (kind, count) = match opcode.split('.').next().unwrap_or("") {
+        let (kind, count) = match statement.mnemonic() {
             "add" => (HalfKind::Add, 2),
             "sub" => (HalfKind::Sub, 2),
             "mul" => (HalfKind::Mul, 2),
@@ -129,7 +129,7 @@ impl<'t> Builder<'_, 't> {
     pub fn video(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
-        let mnemonic = statement.opcode.split('.').next().unwrap_or("");
+        let mnemonic = statement.mnemonic();
         let lanes = match mnemonic.as_bytes().last() {
             Some(b'2') => 2,
             Some(b'4') => 4,

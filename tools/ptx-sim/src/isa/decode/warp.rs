@@ -10,7 +10,8 @@ use crate::isa::{
 };
 
 impl<'t> Builder<'_, 't> {
-    pub fn barrier(&mut self, statement: &Statement<'t>, mnemonic: &str) -> Result<()> {
+    /// `bar` and `barrier`.
+    pub fn barrier(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
         if mods.take("warp") {
@@ -24,39 +25,13 @@ impl<'t> Builder<'_, 't> {
             return Ok(());
         }
         mods.take("cta");
-        if mnemonic == "barrier" {
+        if statement.mnemonic() == "barrier" {
             mods.take("aligned");
+        }
+        if mods.take("red") {
+            return self.barrier_reduction(statement, mods);
         }
         let operands = &statement.operands;
-        if mods.take("red") {
-            mods.take("aligned");
-            let kind = mods
-                .one_of(&[("popc", BarrierKind::Count), ("and", BarrierKind::And), ("or", BarrierKind::Or)])
-                .ok_or_else(|| Error::new("no reduction named"))?;
-            let file = if kind == BarrierKind::Count { RegisterFile::W } else { RegisterFile::Predicate };
-            if !mods.take(if kind == BarrierKind::Count { "u32" } else { "pred" }) {
-                return Err(Error::new("not the type of this reduction"));
-            }
-            mods.finish()?;
-            if !(3..=4).contains(&operands.len()) {
-                return Err(Error::new("3 or 4 operands belong here"));
-            }
-            let result = self.result(scope, &operands[0], file)?;
-            let id = self.value(scope, &operands[1], RegisterFile::W, 32)?;
-            let threads = match operands.len() {
-                4 => Some(self.value(scope, &operands[2], RegisterFile::W, 32)?),
-                _ => None,
-            };
-            let value = self.predicate(scope, &operands[operands.len() - 1])?;
-            self.emit(Op::Barrier(Box::new(Barrier {
-                kind,
-                id,
-                threads,
-                result: Some(result),
-                value: Some(value),
-            })));
-            return Ok(());
-        }
         let kind = mods
             .one_of(&[("sync", BarrierKind::Wait), ("arrive", BarrierKind::Arrive)])
             .ok_or_else(|| Error::new("this barrier is not supported"))?;
@@ -70,6 +45,38 @@ impl<'t> Builder<'_, 't> {
             None => None,
         };
         self.emit(Op::Barrier(Box::new(Barrier { kind, id, threads, result: None, value: None })));
+        Ok(())
+    }
+
+    /// `bar.red`.
+    fn barrier_reduction(&mut self, statement: &Statement<'t>, mut mods: Mods<'t>) -> Result<()> {
+        let (scope, operands) = (statement.scope, &statement.operands);
+        mods.take("aligned");
+        let kind = mods
+            .one_of(&[("popc", BarrierKind::Count), ("and", BarrierKind::And), ("or", BarrierKind::Or)])
+            .ok_or_else(|| Error::new("no reduction named"))?;
+        let file = if kind == BarrierKind::Count { RegisterFile::W } else { RegisterFile::Predicate };
+        if !mods.take(if kind == BarrierKind::Count { "u32" } else { "pred" }) {
+            return Err(Error::new("not the type of this reduction"));
+        }
+        mods.finish()?;
+        if !(3..=4).contains(&operands.len()) {
+            return Err(Error::new("3 or 4 operands belong here"));
+        }
+        let result = self.result(scope, &operands[0], file)?;
+        let id = self.value(scope, &operands[1], RegisterFile::W, 32)?;
+        let threads = match operands.len() {
+            4 => Some(self.value(scope, &operands[2], RegisterFile::W, 32)?),
+            _ => None,
+        };
+        let value = self.predicate(scope, &operands[operands.len() - 1])?;
+        self.emit(Op::Barrier(Box::new(Barrier {
+            kind,
+            id,
+            threads,
+            result: Some(result),
+            value: Some(value),
+        })));
         Ok(())
     }
 
@@ -96,6 +103,7 @@ impl<'t> Builder<'_, 't> {
         Ok((d, p))
     }
 
+    /// `shfl`.
     pub fn shuffle(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
@@ -121,6 +129,7 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// `vote`.
     pub fn vote(&mut self, statement: &Statement<'t>) -> Result<()> {
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
@@ -153,6 +162,7 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// `match`.
     pub fn matching(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 3)?;
         let scope = statement.scope;
@@ -175,6 +185,7 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// `redux`.
     pub fn reduce(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 3)?;
         let scope = statement.scope;
@@ -201,6 +212,7 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// `elect`.
     pub fn elect(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 2)?;
         let scope = statement.scope;
@@ -242,7 +254,8 @@ impl<'t> Builder<'_, 't> {
             .collect()
     }
 
-    pub fn matrix_move(&mut self, statement: &Statement<'t>, mnemonic: &str) -> Result<()> {
+    /// `ldmatrix` and `stmatrix`.
+    pub fn matrix_move(&mut self, statement: &Statement<'t>) -> Result<()> {
         Self::count(statement, 2)?;
         let scope = statement.scope;
         let mut mods = Mods::of(statement.opcode);
@@ -255,7 +268,7 @@ impl<'t> Builder<'_, 't> {
         let space =
             if mods.take("shared") || mods.take("shared::cta") { Space::Shared } else { Space::Generic };
         mods.finish()?;
-        let load = mnemonic == "ldmatrix";
+        let load = statement.mnemonic() == "ldmatrix";
         let (address, data) = if load { (1, 0) } else { (0, 1) };
         let (address, space) = self.address(scope, &statement.operands[address], space)?;
         let registers = self.words(scope, &statement.operands[data], count, load)?;

@@ -1,5 +1,6 @@
 //! PTX text to a tree of names: what is declared and which instructions stand where. Nothing is interpreted here.
 
+mod body;
 mod instruction;
 mod lexer;
 mod module;

@@ -6,11 +6,8 @@ use super::instruction::{Guard, Operand, expression, signed_offset};
 use super::lexer::{self, Token};
 use crate::error::{Error, Result};
 
-/// The longest array a variable may be and the most registers a declaration may name: what no kernel reaches and a mistyped
-/// number would.
+/// The longest array a variable may be: what no kernel reaches and a mistyped number would.
 const MOST_BYTES: u64 = 1 << 32;
-const MOST_REGISTERS: u64 = 1 << 20;
-const DEEPEST_SCOPE: usize = 64;
 
 /// Everything a PTX text declares.
 #[derive(Debug, Default)]
@@ -128,6 +125,13 @@ pub struct Statement<'t> {
     pub source: Option<(u32, u32)>,
 }
 
+impl<'t> Statement<'t> {
+    /// The opcode up to its first dot.
+    pub fn mnemonic(&self) -> &'t str {
+        self.opcode.split('.').next().unwrap_or("")
+    }
+}
+
 /// Parses a whole text.
 pub fn parse(text: &str) -> Result<Module<'_>> {
     let tokens = lexer::tokens(text)?;
@@ -146,20 +150,24 @@ pub fn type_bytes(name: &str) -> Option<u64> {
     })
 }
 
+/// A place among the tokens.
 pub struct Cursor<'a, 't> {
     tokens: &'a [(Token<'t>, u32)],
     at: usize,
 }
 
 impl<'t> Cursor<'_, 't> {
+    /// The next token.
     pub fn peek(&self) -> Token<'t> {
         self.tokens.get(self.at).map_or(Token::End, |(token, _)| *token)
     }
 
-    fn line(&self) -> u32 {
+    /// The line of the next token.
+    pub fn line(&self) -> u32 {
         self.tokens.get(self.at).or(self.tokens.last()).map_or(0, |(_, line)| *line)
     }
 
+    /// The next token and its line; goes over it.
     pub fn next(&mut self) -> (Token<'t>, u32) {
         let found = (self.peek(), self.line());
         if self.at + 1 < self.tokens.len() {
@@ -173,6 +181,7 @@ impl<'t> Cursor<'_, 't> {
         self.at = self.at.saturating_sub(1);
     }
 
+    /// Goes over a mark if it is next.
     pub fn take(&mut self, mark: char) -> bool {
         let found = self.peek() == Token::Mark(mark);
         if found {
@@ -181,6 +190,7 @@ impl<'t> Cursor<'_, 't> {
         found
     }
 
+    /// Goes over a mark that must be next.
     pub fn expect(&mut self, mark: char) -> Result<()> {
         let (token, line) = self.next();
         if token == Token::Mark(mark) {
@@ -189,6 +199,7 @@ impl<'t> Cursor<'_, 't> {
         Err(Error::at(line, format!("{} where {mark:?} should stand", token.shown())))
     }
 
+    /// A word, which must be next.
     pub fn word(&mut self, what: &str) -> Result<&'t str> {
         match self.next() {
             (Token::Word(word), _) => Ok(word),
@@ -196,12 +207,13 @@ impl<'t> Cursor<'_, 't> {
         }
     }
 
+    /// An error at the next token.
     pub fn error(&self, message: &str) -> Error {
         Error::at(self.line(), message)
     }
 
     /// An integer that is not negative, or an expression that gives one.
-    fn integer(&mut self, what: &str) -> Result<u64> {
+    pub fn integer(&mut self, what: &str) -> Result<u64> {
         match self.next() {
             (Token::Integer(value), _)
                 if !matches!(self.peek(), Token::Mark('+' | '-' | '*' | '/' | '<' | '&' | '|')) =>
@@ -217,7 +229,8 @@ impl<'t> Cursor<'_, 't> {
         }
     }
 
-    fn take_word(&mut self, word: &str) -> bool {
+    /// Goes over a word if it is next.
+    pub fn take_word(&mut self, word: &str) -> bool {
         let found = self.peek() == Token::Word(word);
         if found {
             self.next();
@@ -248,38 +261,15 @@ impl<'t> Cursor<'_, 't> {
                         return Err(self.error("only 64-bit addresses are supported"));
                     }
                 }
-                Token::Word(".file") => {
-                    self.next();
-                    let index = self.integer("a file number")? as u32;
-                    if let (Token::Text(name), _) = self.next() {
-                        module.files.insert(index, name);
-                    }
-                    while self.take(',') {
-                        self.next();
-                    }
-                }
+                Token::Word(".file") => self.file(&mut module)?,
                 Token::Word(".section") => {
                     while !matches!(self.peek(), Token::Mark('{') | Token::End) {
                         self.next();
                     }
                     self.skip_braces()?;
                 }
-                Token::Word(".alias") => {
-                    self.next();
-                    let name = self.word("a function's name")?;
-                    self.expect(',')?;
-                    let meant = self.word("a function's name")?;
-                    self.expect(';')?;
-                    module.aliases.push((name, meant));
-                }
-                Token::Word(".pragma") => {
-                    self.next();
-                    self.next();
-                    while self.take(',') {
-                        self.next();
-                    }
-                    self.expect(';')?;
-                }
+                Token::Word(".alias") => self.alias(&mut module)?,
+                Token::Word(".pragma") => self.pragma()?,
                 Token::Word(".extern") => {
                     self.next();
                     external = true;
@@ -289,15 +279,9 @@ impl<'t> Cursor<'_, 't> {
                     self.next();
                     continue;
                 }
-                Token::Word(".entry") => {
+                Token::Word(kind @ (".entry" | ".func")) => {
                     self.next();
-                    let function = self.function(true)?;
-                    module.functions.push(function);
-                }
-                Token::Word(".func") => {
-                    self.next();
-                    let function = self.function(false)?;
-                    module.functions.push(function);
+                    module.functions.push(self.function(kind == ".entry")?);
                 }
                 Token::Word(".global" | ".const" | ".shared") => {
                     let mut variables = Vec::new();
@@ -313,7 +297,41 @@ impl<'t> Cursor<'_, 't> {
         }
     }
 
-    fn skip_braces(&mut self) -> Result<()> {
+    /// `.file 1 "kernels/loss.cu"`, with a time and a size.
+    fn file(&mut self, module: &mut Module<'t>) -> Result<()> {
+        self.next();
+        let index = self.integer("a file number")? as u32;
+        if let (Token::Text(name), _) = self.next() {
+            module.files.insert(index, name);
+        }
+        while self.take(',') {
+            self.next();
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, module: &mut Module<'t>) -> Result<()> {
+        self.next();
+        let name = self.word("a function's name")?;
+        self.expect(',')?;
+        let meant = self.word("a function's name")?;
+        self.expect(';')?;
+        module.aliases.push((name, meant));
+        Ok(())
+    }
+
+    /// Advice to compilers.
+    pub fn pragma(&mut self) -> Result<()> {
+        self.next();
+        self.next();
+        while self.take(',') {
+            self.next();
+        }
+        self.expect(';')
+    }
+
+    /// Over all that stands between braces.
+    pub fn skip_braces(&mut self) -> Result<()> {
         self.expect('{')?;
         let mut depth = 1;
         while depth > 0 {
@@ -328,7 +346,7 @@ impl<'t> Cursor<'_, 't> {
     }
 
     /// `.shared .align 4 .b8 a[16], b[4];`, the cursor before the space.
-    fn variables(&mut self, external: bool, into: &mut Vec<Variable<'t>>) -> Result<()> {
+    pub fn variables(&mut self, external: bool, into: &mut Vec<Variable<'t>>) -> Result<()> {
         let space = match self.word("a state space")? {
             ".global" => Space::Global,
             ".const" => Space::Const,
@@ -497,7 +515,8 @@ impl<'t> Cursor<'_, 't> {
         Ok(())
     }
 
-    fn params(&mut self) -> Result<Vec<Param<'t>>> {
+    /// `(.param .u64 a, .param .u32 b)`.
+    pub fn params(&mut self) -> Result<Vec<Param<'t>>> {
         let mut params = Vec::new();
         self.expect('(')?;
         if self.take(')') {
@@ -541,6 +560,18 @@ impl<'t> Cursor<'_, 't> {
         }
     }
 
+    /// `.maxntid 256, 1, 1`.
+    fn shape(&mut self) -> Result<[u64; 3]> {
+        self.next();
+        let mut shape = [self.integer("a thread count")?, 1, 1];
+        for size in &mut shape[1..] {
+            if self.take(',') {
+                *size = self.integer("a thread count")?;
+            }
+        }
+        Ok(shape)
+    }
+
     fn function(&mut self, entry: bool) -> Result<Function<'t>> {
         let line = self.line();
         let results = if self.peek() == Token::Mark('(') { self.params()? } else { Vec::new() };
@@ -558,21 +589,11 @@ impl<'t> Cursor<'_, 't> {
         };
         loop {
             match self.peek() {
-                Token::Word(directive @ (".maxntid" | ".reqntid")) => {
-                    self.next();
-                    let mut shape = [self.integer("a thread count")?, 1, 1];
-                    for size in &mut shape[1..] {
-                        if self.take(',') {
-                            *size = self.integer("a thread count")?;
-                        }
-                    }
-                    if directive == ".reqntid" {
-                        function.required_threads = Some(shape);
-                    } else {
-                        function.most_threads =
-                            Some(shape.iter().fold(1, |all, size| all.saturating_mul(*size)));
-                    }
+                Token::Word(".maxntid") => {
+                    let shape = self.shape()?;
+                    function.most_threads = Some(shape.iter().fold(1, |all, size| all.saturating_mul(*size)));
                 }
+                Token::Word(".reqntid") => function.required_threads = Some(self.shape()?),
                 Token::Word(".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank") => {
                     self.next();
                     self.integer("a number")?;
@@ -587,14 +608,7 @@ impl<'t> Cursor<'_, 't> {
                 Token::Word(".noreturn" | ".explicitcluster" | ".blocksareclusters") => {
                     self.next();
                 }
-                Token::Word(".pragma") => {
-                    self.next();
-                    self.next();
-                    while self.take(',') {
-                        self.next();
-                    }
-                    self.expect(';')?;
-                }
+                Token::Word(".pragma") => self.pragma()?,
                 Token::Mark(';') => {
                     self.next();
                     return Ok(function);
@@ -610,186 +624,5 @@ impl<'t> Cursor<'_, 't> {
                 other => return Err(self.error(&format!("{} after the head of {name}", other.shown()))),
             }
         }
-    }
-
-    fn body(&mut self) -> Result<Body<'t>> {
-        let mut body = Body::default();
-        body.scopes.push(Scope::default());
-        let mut open = vec![0usize];
-        let mut source = None;
-        self.expect('{')?;
-        while let Some(&scope) = open.last() {
-            let line = self.line();
-            match self.peek() {
-                Token::End => return Err(self.error("a function that never ends")),
-                Token::Mark(';') => {
-                    self.next();
-                }
-                Token::Mark('{') => {
-                    self.next();
-                    if open.len() >= DEEPEST_SCOPE {
-                        return Err(self.error("braces nested too deeply"));
-                    }
-                    body.scopes.push(Scope { parent: Some(scope), ..Scope::default() });
-                    open.push(body.scopes.len() - 1);
-                }
-                Token::Mark('}') => {
-                    self.next();
-                    open.pop();
-                }
-                Token::Word(".loc") => {
-                    self.next();
-                    let file = self.integer("a file number")? as u32;
-                    let number = self.integer("a line")? as u32;
-                    self.integer("a column")?;
-                    while self.take(',') {
-                        match self.word("function_name or inlined_at")? {
-                            "function_name" => {
-                                self.word("a label")?;
-                                if self.take('+') {
-                                    self.integer("an offset")?;
-                                }
-                            }
-                            "inlined_at" => {
-                                for _ in 0..3 {
-                                    self.integer("a place")?;
-                                }
-                            }
-                            other => return Err(self.error(&format!("{other} after .loc"))),
-                        }
-                    }
-                    // Line 0 marks code of no line, inside the line before it.
-                    if number != 0 {
-                        source = Some((file, number));
-                    }
-                }
-                Token::Word(".pragma") => {
-                    self.next();
-                    self.next();
-                    while self.take(',') {
-                        self.next();
-                    }
-                    self.expect(';')?;
-                }
-                Token::Word(".reg") => {
-                    self.next();
-                    let type_name = self.word("a register type")?;
-                    if type_name != ".pred" && type_bytes(type_name).is_none() {
-                        return Err(self.error(&format!("{type_name}: not a register type")));
-                    }
-                    loop {
-                        let name = self.word("a register's name")?;
-                        let mut count = None;
-                        if self.take('<') {
-                            let number = self.integer("a register count")?;
-                            self.expect('>')?;
-                            if number > MOST_REGISTERS {
-                                return Err(Error::at(line, format!("{number} registers are too many")));
-                            }
-                            count = Some(number);
-                        }
-                        body.registers += count.unwrap_or(1);
-                        body.scopes[scope].registers.insert(name, (type_name, count));
-                        if !self.take(',') {
-                            break;
-                        }
-                    }
-                    self.expect(';')?;
-                }
-                Token::Word(".local" | ".shared" | ".param" | ".global" | ".const") => {
-                    let mut variables = Vec::new();
-                    self.variables(false, &mut variables)?;
-                    for variable in variables {
-                        body.scopes[scope].variables.insert(variable.name, variable);
-                    }
-                }
-                Token::Mark('@') => {
-                    self.next();
-                    let negated = self.take('!');
-                    let name = self.word("a guard's predicate")?;
-                    let opcode = self.word("an instruction")?;
-                    let guard = Some(Guard { name, negated });
-                    self.statement(&mut body, guard, opcode, scope, line, source)?;
-                }
-                Token::Word(word) => {
-                    self.next();
-                    if self.take(':') {
-                        if self.take_word(".branchtargets") {
-                            let mut targets = vec![self.word("a label")?];
-                            while self.take(',') {
-                                targets.push(self.word("a label")?);
-                            }
-                            self.expect(';')?;
-                            body.scopes[scope].tables.insert(word, targets);
-                        } else if self.take_word(".callprototype") {
-                            let prototype = self.prototype()?;
-                            body.scopes[scope].prototypes.insert(word, prototype);
-                        } else if self.take_word(".calltargets") {
-                            let mut targets = vec![self.word("a function")?];
-                            while self.take(',') {
-                                targets.push(self.word("a function")?);
-                            }
-                            self.expect(';')?;
-                            body.scopes[scope].tables.insert(word, targets);
-                        } else {
-                            let at = body.statements.len();
-                            if body.scopes[scope].labels.insert(word, at).is_some() {
-                                return Err(Error::at(line, format!("label {word} stands twice")));
-                            }
-                        }
-                    } else if word.starts_with('.') {
-                        return Err(Error::at(line, format!("unknown directive {word}")));
-                    } else {
-                        self.statement(&mut body, None, word, scope, line, source)?;
-                    }
-                }
-                other => {
-                    return Err(Error::at(
-                        line,
-                        format!("{} where an instruction should stand", other.shown()),
-                    ));
-                }
-            }
-        }
-        Ok(body)
-    }
-
-    /// `(.param .b32 _) _ (.param .b64 _);` after `.callprototype`.
-    fn prototype(&mut self) -> Result<Prototype> {
-        let bytes = |params: Vec<Param>| params.iter().map(|param| param.bytes).collect();
-        let mut found = Prototype::default();
-        if self.peek() == Token::Mark('(') {
-            found.results = bytes(self.params()?);
-        }
-        self.word("_")?;
-        if self.peek() == Token::Mark('(') {
-            found.params = bytes(self.params()?);
-        }
-        self.take_word(".noreturn");
-        self.expect(';')?;
-        Ok(found)
-    }
-
-    fn statement(
-        &mut self,
-        body: &mut Body<'t>,
-        guard: Option<Guard<'t>>,
-        opcode: &'t str,
-        scope: usize,
-        line: u32,
-        source: Option<(u32, u32)>,
-    ) -> Result<()> {
-        let mut operands = Vec::new();
-        if !self.take(';') {
-            loop {
-                operands.push(Operand::parse(self, 0)?);
-                if self.take(';') {
-                    break;
-                }
-                self.expect(',')?;
-            }
-        }
-        body.statements.push(Statement { guard, opcode, operands, scope, line, source });
-        Ok(())
     }
 }
