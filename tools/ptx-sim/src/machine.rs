@@ -347,25 +347,30 @@ impl Machine {
             stop: AtomicBool::new(false),
         };
         let parts = exec::run(&state, threads, || Watch::new(&subject));
-        let (mut counters, mut findings, mut printed) = (Counters::default(), Findings::default(), vec![]);
-        for (watch, text) in parts {
-            let (cost, found) = watch.finish();
-            counters += &cost;
-            findings.merge(found);
-            printed.extend(text);
-        }
-        counters.launches = 1;
-        for (read, stored) in self.shadows.iter().map(|shadow| shadow.sectors.take()) {
-            counters.unique_load_sectors += read;
-            counters.unique_store_sectors += stored;
-        }
         self.heap_used = state.heap.used.into_inner();
-        let findings_total = findings.total;
-        Ok(Report {
-            counters,
-            findings: findings.into_list(self.settings.max_findings),
-            findings_total,
-            printed: String::from_utf8_lossy(&printed).into_owned(),
-        })
+        Ok(report(parts, &self.shadows, self.settings.max_findings))
+    }
+}
+
+/// What the host threads of a launch found, put together.
+fn report(parts: Vec<(Watch<'_>, Vec<u8>)>, shadows: &[Shadow], most: usize) -> Report {
+    let (mut counters, mut findings, mut printed) = (Counters::default(), Findings::default(), vec![]);
+    for (watch, text) in parts {
+        let (cost, found) = watch.finish();
+        counters += &cost;
+        findings.merge(found);
+        printed.extend(text);
+    }
+    counters.launches = 1;
+    for (read, stored) in shadows.iter().map(|shadow| shadow.sectors.take()) {
+        counters.unique_load_sectors += read;
+        counters.unique_store_sectors += stored;
+    }
+    let findings_total = findings.total;
+    Report {
+        counters,
+        findings: findings.into_list(most),
+        findings_total,
+        printed: String::from_utf8_lossy(&printed).into_owned(),
     }
 }

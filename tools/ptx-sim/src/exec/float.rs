@@ -15,9 +15,13 @@ pub struct Format {
     pub most: i32,
 }
 
+/// f32.
 pub const SINGLE: Format = Format { mantissa: 23, least: -126, most: 127 };
+/// bf16.
 pub const BRAIN: Format = Format { mantissa: 7, least: -126, most: 127 };
+/// f16.
 pub const HALF: Format = Format { mantissa: 10, least: -14, most: 15 };
+/// tf32.
 pub const TENSOR: Format = Format { mantissa: 10, least: -126, most: 127 };
 
 /// `x` in a narrower format, as that format's bits. NaN becomes the canonical one of all mantissa bits.
@@ -245,6 +249,7 @@ pub fn max_double(a: f64, b: f64) -> f64 {
 }
 
 impl F16 {
+    /// Exactly.
     #[inline]
     pub fn to_f32(self) -> f32 {
         let (sign, exponent, mantissa) =
@@ -266,6 +271,7 @@ impl F16 {
 }
 
 impl Bf16 {
+    /// Exactly.
     #[inline(always)]
     pub fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.0) << 16)

@@ -20,6 +20,7 @@ pub struct Access {
     pub registers: Vec<Option<Reg>>,
 }
 
+/// What an atomic operation, a reduction or `redux` computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtomicKind {
     Add,
@@ -34,6 +35,7 @@ pub enum AtomicKind {
     Decrement,
 }
 
+/// `atom` or `red`.
 #[derive(Clone, Debug)]
 pub struct Atomic {
     pub kind: AtomicKind,
@@ -66,6 +68,7 @@ impl Atomic {
     }
 }
 
+/// Which lane a shuffle reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShuffleMode {
     Up,
@@ -74,6 +77,7 @@ pub enum ShuffleMode {
     Index,
 }
 
+/// `shfl`.
 #[derive(Clone, Debug)]
 pub struct Shuffle {
     pub mode: ShuffleMode,
@@ -85,6 +89,7 @@ pub struct Shuffle {
     pub members: Option<Reg>,
 }
 
+/// What a vote asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteMode {
     All,
@@ -93,6 +98,7 @@ pub enum VoteMode {
     Ballot,
 }
 
+/// `vote`.
 #[derive(Clone, Debug)]
 pub struct Vote {
     pub mode: VoteMode,
@@ -102,6 +108,7 @@ pub struct Vote {
     pub members: Option<Reg>,
 }
 
+/// `match`.
 #[derive(Clone, Debug)]
 pub struct Match {
     pub all: bool,
@@ -111,6 +118,7 @@ pub struct Match {
     pub members: Reg,
 }
 
+/// `redux`.
 #[derive(Clone, Debug)]
 pub struct Reduce {
     pub kind: AtomicKind,
@@ -120,6 +128,7 @@ pub struct Reduce {
     pub members: Reg,
 }
 
+/// What a warp does at a barrier: waits, arrives only, or waits for a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BarrierKind {
     Wait,
@@ -129,6 +138,7 @@ pub enum BarrierKind {
     Or,
 }
 
+/// `bar` or `barrier`.
 #[derive(Clone, Debug)]
 pub struct Barrier {
     pub kind: BarrierKind,
@@ -138,6 +148,7 @@ pub struct Barrier {
     pub value: Option<(Reg, bool)>,
 }
 
+/// `cp.async` from global to shared memory.
 #[derive(Clone, Debug)]
 pub struct CopyAsync {
     pub to: Address,
@@ -149,6 +160,7 @@ pub struct CopyAsync {
     pub ignore: Option<(Reg, bool)>,
 }
 
+/// What [`HalfMath`] computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfKind {
     Add,
@@ -176,6 +188,7 @@ pub struct HalfMath {
     pub operands: [u32; 3],
 }
 
+/// Comparisons of numbers; those ending in `u` hold for NaN too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberCompare {
     Eq,
@@ -214,6 +227,7 @@ pub struct HalfTest {
     pub operands: [u32; 2],
 }
 
+/// What a video instruction computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VideoKind {
     Add,
@@ -257,6 +271,7 @@ pub struct Video {
     pub mask: u32,
 }
 
+/// What an mbarrier instruction does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MbarrierKind {
     Init,
@@ -277,6 +292,7 @@ pub enum MbarrierKind {
     CopiesArriveIncrement,
 }
 
+/// `mbarrier` or `cp.async.mbarrier`.
 #[derive(Clone, Debug)]
 pub struct Mbarrier {
     pub kind: MbarrierKind,
@@ -290,6 +306,7 @@ pub struct Mbarrier {
     pub releases: bool,
 }
 
+/// How a comparison is combined with a predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logic {
     And,
@@ -316,6 +333,7 @@ pub struct SetValue {
     pub one: u32,
 }
 
+/// `cvt`.
 #[derive(Clone, Debug)]
 pub struct Convert {
     pub to: Type,
@@ -343,6 +361,7 @@ pub struct Rounded {
     pub operands: [u32; 3],
 }
 
+/// What [`Carry`] computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarryKind {
     Add,
@@ -351,6 +370,7 @@ pub enum CarryKind {
     MadHi,
 }
 
+/// Integer arithmetic that takes or leaves a carry.
 #[derive(Clone, Debug)]
 pub struct Carry {
     pub kind: CarryKind,
@@ -362,6 +382,7 @@ pub struct Carry {
     pub operands: [u32; 3],
 }
 
+/// `brx.idx`: a branch to one of several targets.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub index: Reg,
@@ -384,6 +405,7 @@ pub enum HostFunction {
     WrongPointer,
 }
 
+/// A call of a function that runs outside the kernel.
 #[derive(Clone, Debug)]
 pub struct HostCall {
     pub function: HostFunction,
@@ -459,6 +481,7 @@ pub enum Op {
     IsSpace(Box<(Space, u32, u32)>),
 }
 
+/// What `testp` asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberTest {
     Finite,

@@ -11,6 +11,7 @@ use super::types::{Constant, Reg, Special};
 pub struct Guard(pub u32);
 
 impl Guard {
+    /// No guard.
     pub const ALWAYS: Self = Self(u32::MAX);
 }
 
@@ -31,7 +32,9 @@ pub const END: u32 = u32::MAX;
 /// Generic addresses of the windows onto a block's shared memory, a thread's local memory and the parameters. Each is
 /// 4 GB, far from any global address.
 pub const SHARED_WINDOW: u64 = 0x7F00_0000_0000;
+/// See [`SHARED_WINDOW`].
 pub const LOCAL_WINDOW: u64 = 0x7F01_0000_0000;
+/// See [`SHARED_WINDOW`].
 pub const PARAM_WINDOW: u64 = 0x7F02_0000_0000;
 /// Where pointers to functions point: nothing lies there.
 pub const FUNCTION_WINDOW: u64 = 0x7F03_0000_0000;
@@ -83,6 +86,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Whether it calls a function that runs outside.
     pub fn calls(&self, function: HostFunction) -> bool {
         self.steps.iter().any(|step| matches!(&step.op, Op::Host(call) if call.function == function))
     }

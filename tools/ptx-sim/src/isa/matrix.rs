@@ -2,6 +2,7 @@
 
 use super::types::{Address, Reg, Space};
 
+/// `ldmatrix` or `stmatrix`.
 #[derive(Clone, Debug)]
 pub struct MatrixMove {
     pub transposed: bool,
@@ -10,6 +11,7 @@ pub struct MatrixMove {
     pub registers: Vec<Reg>,
 }
 
+/// Types of the inputs of [`MatrixMultiply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatrixType {
     F16,
@@ -17,6 +19,7 @@ pub enum MatrixType {
     Tf32,
 }
 
+/// `mma` of the shapes that most kernels use.
 #[derive(Clone, Debug)]
 pub struct MatrixMultiply {
     pub depth: usize,
@@ -48,6 +51,7 @@ pub enum Element {
 }
 
 impl Element {
+    /// The element type of a modifier without its dot.
     pub fn find(name: &str) -> Option<Self> {
         Some(match name {
             "f16" => Self::F16,
@@ -103,6 +107,7 @@ pub struct Fragment {
     pub registers: Vec<Reg>,
 }
 
+/// How a product adds up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProductKind {
     MultiplyAdd,

@@ -58,6 +58,7 @@ impl Type {
         })
     }
 
+    /// Of one value.
     pub fn bytes(self) -> u32 {
         match self {
             Self::U8 | Self::S8 | Self::B8 | Self::Pred => 1,
@@ -67,6 +68,7 @@ impl Type {
         }
     }
 
+    /// Whether its bits are a floating-point number, or two.
     pub fn is_float(self) -> bool {
         matches!(
             self,
@@ -82,6 +84,7 @@ impl Type {
         )
     }
 
+    /// Whether it is a signed integer.
     pub fn is_signed(self) -> bool {
         matches!(self, Self::S8 | Self::S16 | Self::S32 | Self::S64)
     }

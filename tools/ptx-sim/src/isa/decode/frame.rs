@@ -104,6 +104,10 @@ impl<'a, 't> Builder<'a, 't> {
         }
     }
 
+    /// What was built.
+    ///
+    /// # Errors
+    /// More shared memory than any kernel has.
     pub fn finish(self) -> Result<Assembled> {
         if self.shared_bytes > 1 << 20 {
             return Err(Error::new(format!("{} bytes of static shared memory", self.shared_bytes)));
@@ -194,11 +198,13 @@ impl<'a, 't> Builder<'a, 't> {
         std::iter::successors(Some(scope), |scope| body.scopes[*scope].parent)
     }
 
+    /// Appends a step.
     pub fn emit(&mut self, op: Op) {
         let (line, source) = self.at;
         self.steps.push(Step { op, guard: self.guard, class: self.class, line, source });
     }
 
+    /// Appends the return of a body that runs off its end.
     pub fn emit_end(&mut self, line: u32) {
         let source = self.steps.last().and_then(|step| step.source);
         self.steps.push(Step { op: Op::Exit, guard: Guard::ALWAYS, class: Class::Control, line, source });

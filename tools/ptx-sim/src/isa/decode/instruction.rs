@@ -62,10 +62,12 @@ pub struct Mods<'t> {
 }
 
 impl<'t> Mods<'t> {
+    /// Those of an opcode.
     pub fn of(opcode: &'t str) -> Self {
         Self { rest: opcode.split('.').skip(1).collect() }
     }
 
+    /// Takes a modifier if it is there.
     pub fn take(&mut self, name: &str) -> bool {
         match self.rest.iter().position(|part| *part == name) {
             Some(at) => {
@@ -107,6 +109,8 @@ impl<'t> Mods<'t> {
         });
     }
 
+    /// # Errors
+    /// A modifier was not taken.
     pub fn finish(&self) -> Result<()> {
         match self.rest.first() {
             None => Ok(()),
@@ -205,10 +209,16 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// An operand.
+    ///
+    /// # Errors
+    /// There are fewer.
     pub fn nth<'s>(&self, statement: &'s Statement<'t>, index: usize) -> Result<&'s Operand<'t>> {
         statement.operands.get(index).ok_or_else(|| Error::new("an operand is missing"))
     }
 
+    /// # Errors
+    /// There are not that many operands.
     pub fn count(statement: &Statement<'t>, count: usize) -> Result<()> {
         let found = statement.operands.len();
         if found == count {
@@ -543,61 +553,33 @@ impl<'t> Builder<'_, 't> {
         if !fits(a, from) || !fits(result, to) || b.is_some_and(|b| !fits(b, from)) {
             return Err(Error::new("a register narrower than its type"));
         }
-        // A row of the tables, if registers are as wide as their types.
-        let exact = |reg: Reg, name: &str| {
-            let (file, bits) = lane_type(name);
-            reg.file == file && (u32::from(reg.bits) == bits || file == RegisterFile::W && bits == 32)
-        };
-        if let (Some(row), None) = (Unary::find(opcode), b) {
-            let [to_name, from_name] = row.types();
-            if exact(result, to_name) && lane_type(from_name).0 == a.file {
-                self.emit(Op::Unary(row, [result.index, a.index]));
-                return Ok(());
-            }
-        }
-        if let (Some(row), Some(b)) = (Binary::find(opcode), b)
-            && a.file == RegisterFile::W
-            && b.file == RegisterFile::W
-            && result.file == RegisterFile::W
-        {
-            self.emit(Op::Binary(row, [result.index, a.index, b.index]));
+        if let Some(op) = conversion_row(opcode, result, a, b) {
+            self.emit(op);
             return Ok(());
         }
         let integral = mods.one_of(&INTEGRAL);
         let round = mods.one_of(&ROUNDS).unwrap_or(Round::Nearest);
         let (ftz, saturate, relu) = (mods.take("ftz"), mods.take("sat"), mods.take("relu"));
-        if eight(to) || eight(from) {
+        let plain = !eight(to) && !eight(from);
+        if !plain {
             let narrows = eight(to) && (pairs || from == Type::F16x2) && mods.take("satfinite");
             let widens = eight(from) && to == Type::F16x2;
             if !(narrows || widens) || round != Round::Nearest {
                 return Err(Error::new("this conversion is not supported"));
             }
-            mods.finish()?;
-            let it = Convert { to, from, round, integral, saturate, ftz, relu, result, a, b };
-            self.emit(Op::Convert(Box::new(it)));
-            return Ok(());
         }
         mods.finish()?;
-        let (to, from) = match to {
-            Type::F16x2 => (Type::F16, from),
-            Type::Bf16x2 => (Type::Bf16, from),
-            to => (to, from),
-        };
-        if matches!(from, Type::F16x2 | Type::Bf16x2 | Type::Tf32) || pairs && from != Type::F32 {
+        let wide = matches!(from, Type::F16x2 | Type::Bf16x2 | Type::Tf32);
+        if plain && (wide || pairs && from != Type::F32) {
             return Err(Error::new("this conversion is not supported"));
         }
-        self.emit(Op::Convert(Box::new(Convert {
-            to,
-            from,
-            round,
-            integral,
-            saturate,
-            ftz,
-            relu,
-            result,
-            a,
-            b,
-        })));
+        let to = match to {
+            Type::F16x2 if plain => Type::F16,
+            Type::Bf16x2 if plain => Type::Bf16,
+            to => to,
+        };
+        let it = Convert { to, from, round, integral, saturate, ftz, relu, result, a, b };
+        self.emit(Op::Convert(Box::new(it)));
         Ok(())
     }
 
@@ -781,6 +763,21 @@ impl<'t> Builder<'_, 't> {
         self.emit(Op::BranchTable(Box::new(Table { index, targets, join: END })));
         Ok(())
     }
+}
+
+/// The row of the tables for a conversion, if registers are as wide as their types.
+fn conversion_row(opcode: &str, result: Reg, a: Reg, b: Option<Reg>) -> Option<Op> {
+    let Some(b) = b else {
+        let row = Unary::find(opcode)?;
+        let [to, from] = row.types().map(lane_type);
+        let exact = result.file == to.0
+            && (u32::from(result.bits) == to.1 || to == (RegisterFile::W, 32))
+            && from.0 == a.file;
+        return exact.then_some(Op::Unary(row, [result.index, a.index]));
+    };
+    let row = Binary::find(opcode)?;
+    let words = [result, a, b].iter().all(|reg| reg.file == RegisterFile::W);
+    words.then_some(Op::Binary(row, [result.index, a.index, b.index]))
 }
 
 /// Whether the last type is f16, bf16 or a pair of them.

@@ -198,6 +198,7 @@ impl<'t> Builder<'_, 't> {
         Ok(())
     }
 
+    /// `wmma`.
     pub fn wmma(&mut self, statement: &Statement<'t>) -> Result<()> {
         let mut mods = Mods::of(statement.opcode);
         if mods.take("mma") {

@@ -12,6 +12,7 @@ fn space(mods: &mut Mods<'_>) -> Space {
 }
 
 impl<'t> Builder<'_, 't> {
+    /// `mbarrier`.
     pub fn mbarrier(&mut self, statement: &Statement<'t>) -> Result<()> {
         let mut mods = Mods::of(statement.opcode);
         if mods.take("pending_count") {

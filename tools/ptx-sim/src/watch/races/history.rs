@@ -59,28 +59,34 @@ impl Stamp {
         Self(self.0 | FENCED)
     }
 
+    /// The same by another lane.
     #[inline(always)]
     pub fn by(self, lane: usize) -> Self {
         Self(self.0 | (lane as u64) << LANE)
     }
 
+    /// Who used it.
     pub fn lane(self) -> usize {
         (self.0 >> LANE & 31) as usize
     }
 
+    /// Its warp in the block.
     pub fn warp(self) -> u32 {
         (self.0 >> WARP & 31) as u32
     }
 
+    /// Its block, as far as blocks can be told apart.
     pub fn block(self) -> u32 {
         (self.0 >> BLOCK & MOST_BLOCK) as u32
     }
 
+    /// The warp's time then.
     #[inline(always)]
     pub fn time(self) -> u32 {
         self.0 as u32 & MOST_TIME
     }
 
+    /// The launch.
     #[inline(always)]
     pub fn tag(self) -> u64 {
         self.0 >> TAG
@@ -91,6 +97,7 @@ impl Stamp {
         self.0 & MANY != 0
     }
 
+    /// How it takes part in the order of others.
     pub fn kind(self) -> Kind {
         match (self.0 & KIND) >> FLAGS {
             0 => Kind::Weak,
@@ -110,14 +117,17 @@ impl Stamp {
         self.0 & KIND == 0
     }
 
+    /// It was atomic.
     pub fn is_strong(self) -> bool {
         matches!(self.kind(), Kind::Strong | Kind::Block)
     }
 
+    /// Its value decides whether a loop goes on.
     pub fn waits(self) -> bool {
         self.0 & SYNC != 0
     }
 
+    /// Its warp had fenced what it did before.
     pub fn is_fenced(self) -> bool {
         self.0 & FENCED != 0
     }

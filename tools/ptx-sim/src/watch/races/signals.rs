@@ -33,10 +33,12 @@ pub fn join_seen(seen: &mut Seen, more: &[(u64, u32)]) {
 }
 
 impl Knowledge {
+    /// Nothing is known.
     pub fn is_empty(&self) -> bool {
         self.own.is_empty() && self.seen.is_empty()
     }
 
+    /// Adds what another knows.
     pub fn join(&mut self, other: &Self) {
         if self.own.len() < other.own.len() {
             self.own.resize(other.own.len(), 0);
