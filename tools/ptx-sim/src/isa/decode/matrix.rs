@@ -1,7 +1,7 @@
 //! Matrix products and fragments: `mma` and `wmma`.
 
 use super::frame::Builder;
-use super::instruction::Mods;
+use super::mods::Mods;
 use crate::error::{Error, Result};
 use crate::isa::Class;
 use crate::isa::parse::{Operand, Statement};

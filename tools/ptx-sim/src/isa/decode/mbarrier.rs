@@ -1,7 +1,7 @@
 //! Barriers in shared memory: `mbarrier` and `cp.async.mbarrier`.
 
 use super::frame::Builder;
-use super::instruction::Mods;
+use super::mods::Mods;
 use crate::error::{Error, Result};
 use crate::isa::parse::{Operand, Statement};
 use crate::isa::{Mbarrier, MbarrierKind, Op, RegisterFile, Space};

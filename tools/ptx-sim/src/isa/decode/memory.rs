@@ -1,7 +1,7 @@
 //! Loads, stores, atomics, fences and asynchronous copies.
 
 use super::frame::{Builder, Symbol, file_of};
-use super::instruction::Mods;
+use super::mods::Mods;
 use crate::error::{Error, Result};
 use crate::isa::Class;
 use crate::isa::parse::{Operand, Statement};

@@ -6,6 +6,7 @@ mod instruction;
 mod matrix;
 mod mbarrier;
 mod memory;
+mod mods;
 mod packed;
 mod warp;
 

@@ -1,7 +1,7 @@
 //! Halves with modifiers the tables have no row for, comparisons of halves, and video instructions.
 
 use super::frame::Builder;
-use super::instruction::Mods;
+use super::mods::Mods;
 use crate::error::{Error, Result};
 use crate::isa::parse::{Operand, Statement};
 use crate::isa::{

@@ -1,7 +1,7 @@
 //! Barriers, shuffles, votes and matrix instructions: what a warp or a block does together.
 
 use super::frame::Builder;
-use super::instruction::Mods;
+use super::mods::Mods;
 use crate::error::{Error, Result};
 use crate::isa::parse::{Operand, Statement};
 use crate::isa::{

@@ -1,8 +1,9 @@
 //! Bodies of functions: scopes, declarations, labels and instructions.
 
+use super::cursor::Cursor;
 use super::instruction::{Guard, Operand};
 use super::lexer::Token;
-use super::module::{Body, Cursor, Param, Prototype, Scope, Statement, type_bytes};
+use super::module::{Body, Param, Prototype, Scope, Statement, type_bytes};
 use crate::error::{Error, Result};
 
 /// The most registers a declaration may name: what no kernel reaches and a mistyped number would.

@@ -1,7 +1,7 @@
 //! Operands as written.
 
+use super::cursor::Cursor;
 use super::lexer::Token;
-use super::module::Cursor;
 use crate::error::{Error, Result};
 
 /// An instruction's guard, `@%p` or `@!%p`.
@@ -109,6 +109,25 @@ impl<'t> Operand<'t> {
             }
             other => return Err(Error::at(line, format!("{} where an operand should stand", other.shown()))),
         })
+    }
+}
+
+impl Cursor<'_, '_> {
+    /// An integer that is not negative, or an expression that gives one.
+    pub fn integer(&mut self, what: &str) -> Result<u64> {
+        match self.next() {
+            (Token::Integer(value), _)
+                if !matches!(self.peek(), Token::Mark('+' | '-' | '*' | '/' | '<' | '&' | '|')) =>
+            {
+                Ok(value)
+            }
+            (Token::Integer(_) | Token::Mark('('), _) => {
+                self.back();
+                let value = expression(self, 0, 0)?;
+                u64::try_from(value).map_err(|_| self.error(&format!("{value} where {what} should stand")))
+            }
+            (other, line) => Err(Error::at(line, format!("{} where {what} should stand", other.shown()))),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! PTX text to a tree of names: what is declared and which instructions stand where. Nothing is interpreted here.
 
 mod body;
+mod cursor;
 mod instruction;
 mod lexer;
 mod module;
