@@ -40,33 +40,28 @@
 //! ```
 #![allow(clippy::too_many_lines, reason = "an instruction set is long lists of cases")]
 
-mod code;
-mod counters;
-mod decode;
 mod error;
 mod exec;
-mod finding;
-mod flow;
+mod isa;
+mod lanes;
 mod machine;
 mod memory;
-mod parse;
+mod monitor;
 mod roofline;
-mod waits;
+mod watch;
 
-pub use code::Parameter;
-pub use counters::Counters;
-pub use decode::{Description, Program};
 pub use error::Error;
-pub use finding::{Finding, FindingKind, SourceLine};
+pub use isa::{Description, Parameter, Program};
 pub use machine::{Launch, Machine, Report, Settings};
 pub use roofline::{Gpu, Prediction};
+pub use watch::{Counters, Finding, FindingKind, SourceLine};
 
 /// A number rounded to f16, as its bits.
 pub fn f16_bits(value: f64) -> u16 {
-    exec::registers::F16::from_odd(value).0
+    exec::F16::from_odd(value).0
 }
 
 /// A number rounded to bf16, as its bits.
 pub fn bf16_bits(value: f64) -> u16 {
-    exec::registers::Bf16::from_odd(value).0
+    exec::Bf16::from_odd(value).0
 }

@@ -4,16 +4,11 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use crate::code::{HostFunction, Kernel, VariableAddress};
-use crate::counters::Counters;
-use crate::decode::Program;
 use crate::error::{Error, Result};
-use crate::exec::host::Heap;
-use crate::exec::{alu, grid};
-use crate::finding::Finding;
-use crate::memory::races::MOST_TAG;
-use crate::memory::space::Memory;
-use crate::memory::sync::Signals;
+use crate::exec::{self, Heap, LaunchState};
+use crate::isa::{HostFunction, Kernel, Program, VariableAddress};
+use crate::memory::Memory;
+use crate::watch::{Counters, Finding, Findings, MOST_TAG, Shadow, Signals, Subject, Watch};
 
 /// What any GPU since compute 9.0 gives one block at most.
 const MOST_SHARED: u32 = 227 << 10;
@@ -65,6 +60,8 @@ impl Default for Settings {
 pub struct Machine {
     settings: Settings,
     memory: Memory,
+    /// What is known of each allocation.
+    shadows: Vec<Shadow>,
     /// Addresses of each program's variables.
     modules: HashMap<u64, Vec<u64>>,
     launches: u64,
@@ -109,6 +106,7 @@ impl Machine {
         Self {
             settings,
             memory: Memory::new(),
+            shadows: Vec::new(),
             modules: HashMap::new(),
             launches: 0,
             heap: None,
@@ -122,7 +120,7 @@ impl Machine {
     /// # Panics
     /// The host has not that much memory; [`Machine::try_allocate`] says so instead.
     pub fn allocate(&mut self, bytes: usize, label: &str) -> u64 {
-        self.memory.allocate(bytes, label)
+        self.try_allocate(bytes, label).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same, or why there is no such memory.
@@ -130,7 +128,11 @@ impl Machine {
     /// # Errors
     /// The host has not that much memory.
     pub fn try_allocate(&mut self, bytes: usize, label: &str) -> Result<u64> {
-        self.memory.try_allocate(bytes, label)
+        let shadow = Shadow::new(bytes);
+        let shadow = shadow.ok_or_else(|| Error::new(format!("no memory for {label:?} of {bytes} bytes")))?;
+        let address = self.memory.try_allocate(bytes, label)?;
+        self.shadows.push(shadow);
+        Ok(address)
     }
 
     /// Gives an allocation back. Its addresses are never used again.
@@ -138,7 +140,8 @@ impl Machine {
     /// # Errors
     /// No allocation starts there.
     pub fn free(&mut self, address: u64) -> Result<()> {
-        self.memory.free(address)
+        self.shadows.remove(self.memory.free(address)?);
+        Ok(())
     }
 
     /// Copies from the host.
@@ -146,7 +149,7 @@ impl Machine {
     /// # Errors
     /// The range lies in no allocation.
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        self.memory.write(address, bytes)
+        self.put(address, bytes.len(), "write", |at| bytes[at])
     }
 
     /// Sets every byte of a range.
@@ -154,7 +157,14 @@ impl Machine {
     /// # Errors
     /// The range lies in no allocation.
     pub fn fill(&mut self, address: u64, len: usize, byte: u8) -> Result<()> {
-        self.memory.fill(address, len, byte)
+        self.put(address, len, "fill", |_| byte)
+    }
+
+    fn put(&mut self, address: u64, len: usize, doing: &str, byte: impl Fn(usize) -> u8) -> Result<()> {
+        let (index, offset) = self.memory.locate(address, len, doing)?;
+        self.memory.get(index).put(offset, len, byte);
+        self.shadows[index].written.fill(offset, len);
+        Ok(())
     }
 
     /// Copies to the host. Bytes that nothing wrote come back as 0xCD.
@@ -162,12 +172,18 @@ impl Machine {
     /// # Errors
     /// The range lies in no allocation.
     pub fn read(&self, address: u64, out: &mut [u8]) -> Result<()> {
-        self.memory.read(address, out)
+        let (index, offset) = self.memory.locate(address, out.len(), "read")?;
+        self.memory.get(index).read(offset, out);
+        self.shadows[index].written.poison(offset, out);
+        Ok(())
     }
 
-    /// How many bytes of a range nothing wrote.
+    /// How many bytes of a range nothing wrote: all of them, if there is no such memory.
     pub fn uninitialised(&self, address: u64, len: usize) -> usize {
-        self.memory.uninitialised(address, len)
+        match self.memory.locate(address, len, "look at") {
+            Ok((index, offset)) => self.shadows[index].written.missing(offset, len),
+            Err(_) => len,
+        }
     }
 
     /// Makes bytes count as never written.
@@ -175,7 +191,9 @@ impl Machine {
     /// # Errors
     /// The range lies in no allocation.
     pub fn forget(&mut self, address: u64, len: usize) -> Result<()> {
-        self.memory.forget(address, len)
+        let (index, offset) = self.memory.locate(address, len, "forget")?;
+        self.shadows[index].written.forget(offset, len);
+        Ok(())
     }
 
     /// The address of a program's global variable, loading the program if need be.
@@ -198,19 +216,16 @@ impl Machine {
         if self.modules.contains_key(&program.id) {
             return Ok(());
         }
-        let addresses: Vec<u64> = program
-            .variables
-            .iter()
-            .map(|v| self.memory.try_allocate(v.bytes, &v.name))
-            .collect::<Result<_>>()?;
+        let addresses: Vec<u64> =
+            program.variables.iter().map(|v| self.try_allocate(v.bytes, &v.name)).collect::<Result<_>>()?;
         for (variable, address) in program.variables.iter().zip(&addresses) {
-            self.memory.fill(*address, variable.bytes, 0)?;
+            self.fill(*address, variable.bytes, 0)?;
             let initial = &variable.initial[..variable.initial.len().min(variable.bytes)];
-            self.memory.write(*address, initial)?;
+            self.write(*address, initial)?;
             for VariableAddress { offset, bytes, variable, addend, mask } in &variable.addresses {
                 let value = addresses[*variable].wrapping_add(*addend as u64);
                 let value = (value & mask) >> mask.trailing_zeros();
-                self.memory.write(address + *offset as u64, &value.to_le_bytes()[..*bytes])?;
+                self.write(address + *offset as u64, &value.to_le_bytes()[..*bytes])?;
             }
         }
         self.modules.insert(program.id, addresses);
@@ -220,7 +235,7 @@ impl Machine {
     /// The heap's address, if the kernel needs one.
     fn heap_for(&mut self, kernel: &Kernel) -> Result<u64> {
         if self.heap.is_none() && kernel.calls(HostFunction::Allocate) {
-            self.heap = Some(self.memory.try_allocate(HEAP as usize, "the device's heap")?);
+            self.heap = Some(self.try_allocate(HEAP as usize, "the device's heap")?);
         }
         Ok(self.heap.unwrap_or(0))
     }
@@ -232,10 +247,10 @@ impl Machine {
         }
         let address = match self.workspace {
             Some(address) => address,
-            None => self.memory.try_allocate(WORKSPACE, "the grid's workspace")?,
+            None => self.try_allocate(WORKSPACE, "the grid's workspace")?,
         };
         self.workspace = Some(address);
-        self.memory.fill(address, WORKSPACE, 0)?;
+        self.fill(address, WORKSPACE, 0)?;
         Ok(address)
     }
 
@@ -296,10 +311,21 @@ impl Machine {
         self.launches += 1;
         let tag = (self.launches - 1) % MOST_TAG + 1;
         if tag == 1 && self.launches > 1 {
-            self.memory.forget_history();
+            self.shadows.iter().for_each(|shadow| shadow.histories.forget());
         }
-        let alone = self.settings.threads <= 1 || launch.cooperative || found.needs_order();
-        let state = grid::LaunchState {
+        let (threads, cooperative) = (self.settings.threads.clamp(1, 256), launch.cooperative);
+        let subject = Subject {
+            kernel: found,
+            memory: &self.memory,
+            shadows: &self.shadows,
+            grid: launch.grid,
+            block: launch.block,
+            shared_bytes: shared,
+            dynamic_shared: dynamic,
+            tag,
+            signals: Signals::default(),
+        };
+        let state = LaunchState {
             kernel: found,
             memory: &self.memory,
             params: launch.arguments,
@@ -307,14 +333,12 @@ impl Machine {
             block: launch.block,
             shared_bytes: shared,
             dynamic_shared: dynamic,
-            cooperative: launch.cooperative,
+            cooperative,
             seed: self.settings.warp_seed,
-            tag,
             variables: self.modules.get(&program.id).map_or(&[], |list| list.as_slice()),
-            alone,
-            fast: alu::fast(),
+            alone: threads == 1 || cooperative || found.needs_order(),
+            fast: exec::fast(),
             atomics: Mutex::new(()),
-            signals: Signals::default(),
             workspace,
             heap: Heap { base: heap, bytes: HEAP, used: self.heap_used.into() },
             budget: AtomicU64::new(self.settings.max_instructions.min(u64::MAX / 4)),
@@ -322,15 +346,31 @@ impl Machine {
             changes: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         };
-        let (counters, findings, printed) = grid::run(&state, self.settings.threads.clamp(1, 256));
-        let findings_total = findings.total;
+        let parts = exec::run(&state, threads, || Watch::new(&subject));
         self.heap_used = state.heap.used.into_inner();
-        let printed = String::from_utf8_lossy(&printed).into_owned();
-        Ok(Report {
-            counters,
-            findings: findings.into_list(self.settings.max_findings),
-            findings_total,
-            printed,
-        })
+        Ok(report(parts, &self.shadows, self.settings.max_findings))
+    }
+}
+
+/// What the host threads of a launch found, put together.
+fn report(parts: Vec<(Watch<'_>, Vec<u8>)>, shadows: &[Shadow], most: usize) -> Report {
+    let (mut counters, mut findings, mut printed) = (Counters::default(), Findings::default(), vec![]);
+    for (watch, text) in parts {
+        let (cost, found) = watch.finish();
+        counters += &cost;
+        findings.merge(found);
+        printed.extend(text);
+    }
+    counters.launches = 1;
+    for (read, stored) in shadows.iter().map(|shadow| shadow.sectors.take()) {
+        counters.unique_load_sectors += read;
+        counters.unique_store_sectors += stored;
+    }
+    let findings_total = findings.total;
+    Report {
+        counters,
+        findings: findings.into_list(most),
+        findings_total,
+        printed: String::from_utf8_lossy(&printed).into_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::Counters;
+use crate::watch::Counters;
 
 /// Rates of a GPU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ptx_sim::{Gpu, Launch, Machine, Settings};
+use ptx_sim::{Description, Gpu, Launch, Machine, Program, Settings};
 
 use super::spec::{self, Spec};
 use super::{Failure, file, report};
@@ -90,6 +90,7 @@ fn gpu(word: &str) -> Result<Gpu, Failure> {
 }
 
 impl Run {
+    /// Runs the kernel and prints what came out: the exit code.
     pub fn execute(&self) -> Result<u8, Failure> {
         let gpu = self.gpu.as_deref().map(gpu).transpose()?;
         let specs = self
@@ -100,23 +101,7 @@ impl Run {
             .collect::<Result<Vec<_>, _>>()
             .map_err(Failure::Usage)?;
         let program = super::program(&self.file)?;
-        let names: Vec<_> = program.kernels().collect();
-        let entry = match (&self.entry, names.as_slice()) {
-            (Some(entry), _) => entry.as_str(),
-            (None, [only]) => only,
-            (None, _) => {
-                return Err(Failure::usage(format!(
-                    "--entry is missing; the file has: {}",
-                    names.join(", ")
-                )));
-            }
-        };
-        if let Some(error) = program.unsupported(entry) {
-            return Err(Failure::usage(format!("{}: {error}", self.file.display())));
-        }
-        let Some(kernel) = program.describe(entry) else {
-            return Err(Failure::usage(format!("--entry {entry}: the file has: {}", names.join(", "))));
-        };
+        let (entry, kernel) = self.kernel(&program)?;
         if specs.len() != kernel.parameters.len() {
             return Err(Failure::usage(format!(
                 "{entry} has {} parameters and {} --arg are given; `ptx-sim list` shows them",
@@ -132,9 +117,61 @@ impl Run {
             most_shared: gpu.as_ref().map_or(Settings::default().most_shared, |gpu| gpu.block_shared_bytes),
         };
         let mut machine = Machine::new(settings);
+        let (arguments, buffers) = self.place(&mut machine, &specs, &kernel)?;
+        let dumps = self.dumps(&buffers)?;
+        let launch = Launch {
+            grid: self.grid,
+            block: self.block,
+            shared_bytes: self.shared,
+            cooperative: self.cooperative,
+            arguments: &arguments,
+        };
+        let done = machine.launch(&program, entry, &launch).map_err(Failure::usage)?;
+        write_dumps(&machine, &dumps)?;
+        let roofline = gpu.map(|gpu| {
+            let prediction = gpu.predict(&done.counters);
+            (gpu, prediction)
+        });
+        // In JSON it is a field.
+        if matches!(self.format, Output::Text) {
+            super::print(&done.printed)?;
+        }
+        super::print(&match self.format {
+            Output::Text => report::text(&done, roofline.as_ref()),
+            Output::Json => report::json(entry, &done, roofline.as_ref()),
+        })?;
+        Ok(if done.findings_total == 0 { 0 } else { 3 })
+    }
+
+    /// The kernel to run.
+    fn kernel<'p>(&'p self, program: &'p Program) -> Result<(&'p str, Description), Failure> {
+        let names: Vec<_> = program.kernels().collect();
+        let entry = match (&self.entry, names.as_slice()) {
+            (Some(entry), _) => entry.as_str(),
+            (None, [only]) => only,
+            (None, _) => {
+                let names = names.join(", ");
+                return Err(Failure::usage(format!("--entry is missing; the file has: {names}")));
+            }
+        };
+        if let Some(error) = program.unsupported(entry) {
+            return Err(Failure::usage(format!("{}: {error}", self.file.display())));
+        }
+        match program.describe(entry) {
+            Some(kernel) => Ok((entry, kernel)),
+            None => Err(Failure::usage(format!("--entry {entry}: the file has: {}", names.join(", ")))),
+        }
+    }
+
+    /// Packs the arguments, and allocates and fills the buffers among them: address and bytes of each.
+    fn place(
+        &self,
+        machine: &mut Machine,
+        specs: &[Spec],
+        kernel: &Description,
+    ) -> Result<(Vec<u8>, Vec<Buffer>), Failure> {
         let mut arguments = vec![0; kernel.parameter_bytes as usize];
-        // Address and bytes of the buffers, by argument.
-        let mut buffers: Vec<Option<(u64, usize)>> = Vec::new();
+        let mut buffers: Vec<Buffer> = Vec::new();
         for (index, (spec, parameter)) in specs.iter().zip(&kernel.parameters).enumerate() {
             let mut buffer = None;
             let value = match spec {
@@ -153,9 +190,8 @@ impl Run {
                     let address = machine.try_allocate(bytes, &label).map_err(Failure::usage)?;
                     let seed = self.seed.wrapping_add((index as u64) << 32);
                     if let Some(contents) = format.contents(*length, fill, seed).map_err(Failure::Usage)? {
-                        machine
-                            .write(address, &contents)
-                            .map_err(|error| Failure::Other(error.to_string()))?;
+                        let written = machine.write(address, &contents);
+                        written.map_err(|error| Failure::Other(error.to_string()))?;
                     }
                     buffer = Some((address, bytes));
                     address.to_le_bytes().to_vec()
@@ -174,6 +210,11 @@ impl Run {
             }
             arguments[parameter.offset as usize..][..value.len()].copy_from_slice(&value);
         }
+        Ok((arguments, buffers))
+    }
+
+    /// Which buffers go into which files afterwards.
+    fn dumps(&self, buffers: &[Buffer]) -> Result<Vec<((u64, usize), &str)>, Failure> {
         let mut dumps = Vec::new();
         for text in &self.dump {
             let wrong = || Failure::usage(format!("--dump {text}: K=FILE, where argument K is a buffer"));
@@ -182,34 +223,22 @@ impl Run {
             let buffer = buffers.get(number).copied().flatten().ok_or_else(wrong)?;
             dumps.push((buffer, path));
         }
-        let launch = Launch {
-            grid: self.grid,
-            block: self.block,
-            shared_bytes: self.shared,
-            cooperative: self.cooperative,
-            arguments: &arguments,
-        };
-        let done = machine.launch(&program, entry, &launch).map_err(Failure::usage)?;
-        for ((address, bytes), path) in dumps {
-            let mut contents = Vec::new();
-            let room = contents.try_reserve_exact(bytes);
-            room.map_err(|_| Failure::Other(format!("{path}: no memory for {bytes} bytes to write")))?;
-            contents.resize(bytes, 0);
-            machine.read(address, &mut contents).map_err(|error| Failure::Other(error.to_string()))?;
-            file::write(path.as_ref(), &contents).map_err(Failure::Other)?;
-        }
-        let roofline = gpu.map(|gpu| {
-            let prediction = gpu.predict(&done.counters);
-            (gpu, prediction)
-        });
-        // In JSON it is a field.
-        if matches!(self.format, Output::Text) {
-            super::print(&done.printed)?;
-        }
-        super::print(&match self.format {
-            Output::Text => report::text(&done, roofline.as_ref()),
-            Output::Json => report::json(entry, &done, roofline.as_ref()),
-        })?;
-        Ok(if done.findings_total == 0 { 0 } else { 3 })
+        Ok(dumps)
     }
+}
+
+/// Address and bytes of an argument, if it is a buffer.
+type Buffer = Option<(u64, usize)>;
+
+/// Writes buffers to files.
+fn write_dumps(machine: &Machine, dumps: &[((u64, usize), &str)]) -> Result<(), Failure> {
+    for ((address, bytes), path) in dumps {
+        let mut contents = Vec::new();
+        let room = contents.try_reserve_exact(*bytes);
+        room.map_err(|_| Failure::Other(format!("{path}: no memory for {bytes} bytes to write")))?;
+        contents.resize(*bytes, 0);
+        machine.read(*address, &mut contents).map_err(|error| Failure::Other(error.to_string()))?;
+        file::write(path.as_ref(), &contents).map_err(Failure::Other)?;
+    }
+    Ok(())
 }

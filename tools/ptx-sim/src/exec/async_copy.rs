@@ -1,111 +1,89 @@
 //! `cp.async`: the source is read at once, the destination changes when the copy is waited for.
 
-use super::block::BlockState;
-use super::check;
-use super::grid::Worker;
 use super::memory;
-use super::registers::{LANES, lanes};
-use super::warp::{Pending, Warp};
-use crate::code::CopyAsync;
-use crate::finding::FindingKind;
-use crate::memory::races::Use;
+use super::site::{Copy, Site};
+use crate::isa::CopyAsync;
+use crate::lanes::{LANES, lanes, mask_of};
+use crate::monitor::{Monitor, Place, Range, Semantics};
 
-pub fn start(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &CopyAsync,
-    mask: u32,
-    pc: u32,
-) {
-    let (to, from) = (warp.addresses(&it.to), warp.addresses(&it.from));
-    let mask = memory::shared_place(worker, block, warp, &to, mask, it.bytes, pc, "an asynchronous copy");
-    let ignored = it.ignore.map_or(0, |(p, negated)| warp.predicate(p, negated));
+/// A copy starts in the lanes of the site.
+pub fn start<M: Monitor>(site: &mut Site<'_, M>, it: &CopyAsync) {
+    const WHAT: &str = "an asynchronous copy";
+    let (to, from) = (site.warp.addresses(&it.to), site.warp.addresses(&it.from));
+    let mask = memory::shared_place(site, &to, site.mask, it.bytes, WHAT);
+    let ignored = it.ignore.map_or(0, |(p, negated)| site.warp.predicate(p, negated));
     let mut read = [it.bytes; LANES];
     if let Some(reg) = it.source_bytes {
-        let counts = *warp.word(reg);
-        read = counts.map(|count| count.min(it.bytes));
+        read = site.warp.word(reg).map(|count| count.min(it.bytes));
     }
-    let reading =
-        lanes(mask & !ignored).filter(|lane| read[*lane] > 0).fold(0, |bits, lane| bits | 1u32 << lane);
+    let reading = mask & !ignored & mask_of(|lane| read[lane] > 0);
     // The whole 16 bytes must be aligned, only those that are read must be there.
-    let whole = lanes(reading).all(|lane| read[lane] == it.bytes);
-    let placed = if whole {
-        memory::place(worker, block, warp, &from, reading, u64::from(it.bytes), pc, "an asynchronous copy")
+    let placed = if lanes(reading).all(|lane| read[lane] == it.bytes) {
+        memory::place(site, &from, reading, u64::from(it.bytes), WHAT)
     } else {
-        memory::place_parts(worker, block, warp, &from, reading, it.bytes, &read, pc)
+        memory::place_parts(site, &from, reading, it.bytes, (&read, WHAT))
     };
-    let launch = worker.launch;
-    let who = check::plain(block, warp);
+    let access = site.access(Semantics::WEAK);
     for lane in lanes(mask) {
-        let mut data = [0; 16];
-        let (mut source, mut written_by) = (None, [0; 4]);
+        let (mut data, mut source) = ([0; 16], None);
         if placed.mask >> lane & 1 != 0 {
-            let allocation = launch.memory.get(placed.index(lane));
-            let offset = (from[lane] - allocation.base) as usize;
+            let allocation = site.launch.memory.get(placed.index(lane));
+            let (start, place) = memory::locate(allocation, placed.index(lane), from[lane]);
             let mut at = 0;
             while at < read[lane] {
                 let width = if read[lane] - at >= 4 { 4 } else { 1 };
-                let address = from[lane] + u64::from(at);
-                check::check_read(worker, block, warp, allocation, address, width, who, lane, pc);
-                let value = allocation.load(offset + at as usize, width).to_le_bytes();
+                let offset = start + at as usize;
+                let place = Place::Global { allocation: placed.index(lane), offset };
+                site.read(access, Range { lane, place, bytes: width });
+                let value = allocation.load(offset, width).to_le_bytes();
                 data[at as usize..][..width as usize].copy_from_slice(&value[..width as usize]);
                 at += width;
             }
-            let word = offset / 4;
-            source = Some((placed.index(lane) as u32, word as u32));
-            for (at, writer) in written_by.iter_mut().enumerate().take(read[lane].div_ceil(4) as usize) {
-                *writer = allocation.last_write(word + at, launch.tag);
-            }
+            source = Some((place, read[lane]));
         }
-        let place = to[lane] as usize;
-        if let Some(defects) = block.shared.begin_copy(place, it.bytes, who.me.by(lane), who.bounds) {
-            let changes = &|| false;
-            check::shared_defects(
-                worker, block, warp, &defects, place, it.bytes, who, true, changes, lane, pc,
-            );
-        }
-        warp.pending.push(Pending {
-            lane: lane as u8,
-            bytes: it.bytes as u8,
-            group: warp.groups[lane],
-            to: to[lane] as u32,
-            data,
-            from: source,
-            words_read: read[lane].div_ceil(4) as u8,
-            written_by,
-        });
+        let to = Range { lane, place: Place::Shared(to[lane] as usize), bytes: it.bytes };
+        let source = site.worker.monitor.copy_starts(&mut site.block.watched, access, to, source);
+        let (warp, group) = (site.warp.index, site.warp.groups[lane]);
+        site.block.copies[warp as usize].push(Copy { warp, group, to, data, source });
     }
-    memory::global_cost(worker, &from, &placed, it.bytes, false);
-    memory::shared_cost(worker, &to, mask, it.bytes);
-    block.progress = true;
+    site.worker.monitor.global_traffic(&from, &placed, it.bytes, false);
+    site.worker.monitor.shared_traffic(&to, mask, it.bytes);
+    site.block.progress = true;
 }
 
-/// A copy that its thread waited for is there, unless its source was written meanwhile.
-pub fn arrive(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    copy: &Pending,
-    who: Use,
-    pc: u32,
-) {
-    let lane = copy.lane as usize;
-    if let Some((index, word)) = copy.from {
-        let allocation = worker.launch.memory.get(index as usize);
-        let changed = (0..copy.words_read as usize)
-            .find(|at| allocation.last_write(word as usize + at, worker.launch.tag) != copy.written_by[*at]);
-        if let Some(at) = changed {
-            let offset = 4 * (u64::from(word) + at as u64);
-            let address = allocation.base + offset;
-            worker.finding(block, warp, pc, FindingKind::PendingCopy, lane as u32, Some(address), || {
-                format!(
-                    "an asynchronous copy from {:?} at byte {offset}, which was written before the copy was waited for",
-                    allocation.label
-                )
-            });
+/// The lanes of the site wait for all but each one's last `kept` groups.
+pub fn wait<M: Monitor>(site: &mut Site<'_, M>, kept: u32) {
+    let (index, mask, groups) = (site.warp.index, site.mask, site.warp.groups);
+    let waited = |copy: &Copy<M>| {
+        let lane = copy.to.lane;
+        copy.warp == index && mask >> lane & 1 != 0 && copy.group.saturating_add(kept) < groups[lane]
+    };
+    if !site.block.landing.is_empty() {
+        // Those that an mbarrier tracks too.
+        let landing = std::mem::take(&mut site.block.landing);
+        let (landed, others): (Vec<_>, Vec<_>) = landing.into_iter().partition(|(_, _, copy)| waited(copy));
+        site.block.landing = others;
+        for (_, _, copy) in landed {
+            let access = site.access(Semantics::WEAK);
+            arrive(site, access, copy);
         }
     }
-    let bounds = check::plain(block, warp).bounds;
-    block.shared.end_copy(copy.to as usize, &copy.data[..copy.bytes as usize], who, bounds);
+    let copies = std::mem::take(&mut site.block.copies[index as usize]);
+    for copy in copies {
+        if waited(&copy) {
+            let access = site.access(Semantics::WEAK);
+            arrive(site, access, copy);
+        } else {
+            site.block.copies[index as usize].push(copy);
+        }
+    }
+}
+
+/// A copy that its thread waited for is there. `access`: as of when it waited.
+pub fn arrive<M: Monitor>(site: &mut Site<'_, M>, access: M::Access, copy: Copy<M>) {
+    let at = site.position();
+    site.worker.monitor.copy_arrives(&mut site.block.watched, at, access, copy.to, copy.source);
+    if let Place::Shared(offset) = copy.to.place {
+        site.block.shared.put_all(offset, &copy.data[..copy.to.bytes as usize]);
+    }
 }

@@ -1,14 +1,12 @@
 //! Atomic operations, lane by lane in order.
 
-use super::block::BlockState;
-use super::check::{self, Who};
-use super::float::{Arithmetic, both, half};
-use super::grid::Worker;
-use super::memory::{self, by_space};
-use super::registers::{Bf16, F16, LANES, lanes};
-use super::warp::Warp;
-use crate::code::{Atomic, AtomicKind, Space, Type};
-use crate::memory::order::Place;
+use super::float::{both, half};
+use super::memory::{self, Addresses, by_space};
+use super::registers::{Bf16, F16};
+use super::site::Site;
+use crate::isa::{Arithmetic, Atomic, AtomicKind, Space, Type};
+use crate::lanes::{LANES, lanes};
+use crate::monitor::{Change, Event, Fault, Monitor, Place, Range, Semantics};
 
 /// The new value.
 fn combine(it: &Atomic, old: u64, operand: u64, second: u64) -> u64 {
@@ -70,39 +68,9 @@ fn combine(it: &Atomic, old: u64, operand: u64, second: u64) -> u64 {
     }
 }
 
-/// Who modifies a word, having noted whether that takes a lock or gives one back. What takes a lock for sure is a
-/// compare-and-swap that succeeds, or an exchange in a loop that waits.
-fn take(
-    worker: &Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    it: &Atomic,
-    place: Place,
-    old: u64,
-    new: u64,
-) -> Who {
-    if old != new {
-        let takes = match it.kind {
-            AtomicKind::CompareSwap => true,
-            AtomicKind::Exchange => it.waits,
-            _ => false,
-        };
-        let held = block.order.holds(warp.index, place);
-        if takes || held {
-            let signals = &worker.launch.signals;
-            block.order.note_lock(signals, warp.index, place, takes && !held, it.order, it.scope);
-        }
-    }
-    Who { modifies: true, ..check::who(block, warp, it.order, it.scope, it.waits) }
-}
-
-/// Whether an operation wrote: a compare-and-swap that fails does not.
-fn wrote(it: &Atomic, old: u64, operand: u64) -> bool {
-    it.kind != AtomicKind::CompareSwap || old == operand
-}
-
 /// What the lanes bring and find.
-struct Values {
+struct Values<'a> {
+    it: &'a Atomic,
     operands: [u64; LANES],
     seconds: [u64; LANES],
     /// The bits of the type.
@@ -111,131 +79,86 @@ struct Values {
     changed: bool,
 }
 
-fn run_shared(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    it: &Atomic,
-    addresses: &[u64; LANES],
-    mask: u32,
-    pc: u32,
-    values: &mut Values,
-) {
-    let bytes = it.value.bytes();
-    let mask = memory::shared_place(worker, block, warp, addresses, mask, bytes, pc, "an atomic operation");
-    let talks = check::talks(worker, block, warp, it.order);
-    for lane in lanes(mask) {
-        let offset = addresses[lane] as usize;
-        if let Some(defect) = block.shared.usable(offset, bytes) {
-            check::shared_content(worker, block, warp, defect, offset, bytes, true, lane, pc);
-        }
-        let old = block.shared.get(offset, bytes);
-        let new = combine(it, old, values.operands[lane] & values.kept, values.seconds[lane] & values.kept)
-            & values.kept;
-        let place = Place::shared(addresses[lane], block.order.id());
-        if talks {
-            check::observe(worker, block, warp, [(lane, place)], it.order, it.scope);
-        }
-        let who = take(worker, block, warp, it, place, old, new);
-        if old == new {
-            check::shared_read(worker, block, warp, offset, bytes, who, lane, pc);
-        } else {
-            check::shared_write(worker, block, warp, offset, bytes, who, |_| false, lane, pc);
-        }
-        block.shared.put(offset, bytes, new);
-        if talks && wrote(it, old, values.operands[lane] & values.kept) {
-            check::publish(worker, block, warp, [(lane, place)], it.order, it.scope);
-        }
-        values.olds[lane] = old;
-        values.changed |= old != new;
+impl Values<'_> {
+    /// A lane finds `old`: what it leaves instead, and what that is to others. What takes a lock for sure is a
+    /// compare-and-swap that succeeds, or an exchange in a loop that waits.
+    fn change(&mut self, lane: usize, old: u64) -> (u64, Change) {
+        let (it, operand) = (self.it, self.operands[lane] & self.kept);
+        let new = combine(it, old, operand, self.seconds[lane] & self.kept) & self.kept;
+        self.olds[lane] = old;
+        self.changed |= old != new;
+        let change = Change {
+            semantics: Semantics { order: it.order, scope: it.scope, waits: it.waits },
+            changes: old != new,
+            writes: it.kind != AtomicKind::CompareSwap || old == operand,
+            locks: it.kind == AtomicKind::CompareSwap || it.kind == AtomicKind::Exchange && it.waits,
+        };
+        (new, change)
     }
-    memory::shared_cost(worker, addresses, mask, bytes);
-    worker.counters.atomic_lanes += u64::from(mask.count_ones());
 }
 
-fn run_global(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    it: &Atomic,
-    addresses: &[u64; LANES],
-    mask: u32,
-    pc: u32,
-    values: &mut Values,
-) {
-    let bytes = it.value.bytes();
-    let what = "an atomic operation";
-    let placed = memory::place(worker, block, warp, addresses, mask, u64::from(bytes), pc, what);
-    let launch = worker.launch;
-    let talks = check::talks(worker, block, warp, it.order);
+const WHAT: &str = "an atomic operation";
+
+fn run_shared<M: Monitor>(site: &mut Site<'_, M>, values: &mut Values<'_>, addresses: &Addresses, mask: u32) {
+    let (bytes, at) = (values.it.value.bytes(), site.position());
+    let mask = memory::shared_place(site, addresses, mask, bytes, WHAT);
+    for lane in lanes(mask) {
+        let offset = addresses[lane] as usize;
+        let (new, change) = values.change(lane, site.block.shared.get(offset, bytes));
+        let range = Range { lane, place: Place::Shared(offset), bytes };
+        site.worker.monitor.modify(&mut site.block.watched, at, range, change);
+        site.block.shared.put(offset, bytes, new);
+    }
+    site.worker.monitor.shared_traffic(addresses, mask, bytes);
+    site.event(Event::AtomicLanes(mask.count_ones()));
+}
+
+fn run_global<M: Monitor>(site: &mut Site<'_, M>, values: &mut Values<'_>, addresses: &Addresses, mask: u32) {
+    let (bytes, at) = (values.it.value.bytes(), site.position());
+    let placed = memory::place(site, addresses, mask, u64::from(bytes), WHAT);
+    let launch = site.launch;
     // One warp's operation at a time, whichever thread runs it.
     let guard = if launch.alone { None } else { launch.atomics.lock().ok() };
     for lane in lanes(placed.mask) {
-        let allocation = launch.memory.get(placed.index(lane));
-        let address = addresses[lane];
-        let offset = (address - allocation.base) as usize;
-        check::check_written(worker, block, warp, allocation, address, bytes, lane, pc);
-        let old = allocation.load(offset, bytes);
-        let new = combine(it, old, values.operands[lane] & values.kept, values.seconds[lane] & values.kept)
-            & values.kept;
+        let index = placed.index(lane);
+        let allocation = launch.memory.get(index);
+        let (offset, place) = memory::locate(allocation, index, addresses[lane]);
+        let (new, change) = values.change(lane, allocation.load(offset, bytes));
         allocation.store(offset, bytes, new, launch.alone);
-        let place = Place::global(address);
-        if talks {
-            check::observe(worker, block, warp, [(lane, place)], it.order, it.scope);
-        }
-        let who = take(worker, block, warp, it, place, old, new);
-        if old == new {
-            check::check_read(worker, block, warp, allocation, address, bytes, who, lane, pc);
-        } else {
-            let silent = || false;
-            check::check_write(worker, block, warp, allocation, address, bytes, who, silent, lane, pc);
-        }
-        if talks && wrote(it, old, values.operands[lane] & values.kept) {
-            check::publish(worker, block, warp, [(lane, place)], it.order, it.scope);
-        }
-        values.olds[lane] = old;
-        values.changed |= old != new;
+        site.worker.monitor.modify(&mut site.block.watched, at, Range { lane, place, bytes }, change);
     }
     drop(guard);
-    memory::global_cost(worker, addresses, &placed, bytes, true);
-    worker.counters.atomic_lanes += u64::from(placed.mask.count_ones());
+    site.worker.monitor.global_traffic(addresses, &placed, bytes, true);
+    site.event(Event::AtomicLanes(placed.mask.count_ones()));
 }
 
-pub fn run(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &Atomic,
-    mask: u32,
-    pc: u32,
-) {
-    let addresses = warp.addresses(&it.address);
+/// `atom` and `red` for the lanes of the site.
+pub fn run<M: Monitor>(site: &mut Site<'_, M>, it: &Atomic) {
+    let addresses = site.warp.addresses(&it.address);
     let bytes = it.value.bytes();
-    let kept = if bytes == 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 };
     let mut values = Values {
-        operands: warp.wide(it.operand),
-        seconds: it.second.map_or([0; LANES], |second| warp.wide(second)),
-        kept,
+        it,
+        operands: site.warp.wide(it.operand),
+        seconds: it.second.map_or([0; LANES], |second| site.warp.wide(second)),
+        kept: if bytes == 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 },
         olds: [0; LANES],
         changed: false,
     };
-    by_space(it.space, &addresses, mask, |space, addresses, mask| match space {
-        Space::Shared => run_shared(worker, block, warp, it, addresses, mask, pc, &mut values),
-        Space::Global => run_global(worker, block, warp, it, addresses, mask, pc, &mut values),
+    by_space(it.space, &addresses, site.mask, |space, addresses, mask| match space {
+        Space::Shared => run_shared(site, &mut values, addresses, mask),
+        Space::Global => run_global(site, &mut values, addresses, mask),
         _ => {
-            let kind = crate::finding::FindingKind::InvalidAccess;
-            worker.finding(block, warp, pc, kind, mask.trailing_zeros(), None, || {
-                "an atomic operation on local memory or parameters".into()
-            });
+            let fault = Fault::Invalid("an atomic operation on local memory or parameters");
+            site.fault(mask.trailing_zeros() as usize, None, fault);
         }
     });
     if values.changed {
-        block.progress = true;
+        site.block.progress = true;
     } else {
-        let lane = mask.trailing_zeros() as usize & 31;
-        warp.note_wait(pc, addresses[lane], values.olds[lane]);
+        let lane = site.first();
+        site.warp.note_wait(site.pc, addresses[lane], values.olds[lane]);
     }
     if let Some(result) = it.result {
-        warp.set(result, &values.olds, mask);
+        site.warp.set(result, &values.olds, site.mask);
     }
 }

@@ -1,8 +1,8 @@
 //! `cvt` between any two types, one lane at a time: what the tables of `alu` have no row for.
 
-use super::float::{self, Format, Round, flush, narrow, saturate_double};
+use super::float::{self, Format, flush, narrow, saturate_double};
 use super::registers::{Bf16, F16};
-use crate::code::{Convert, Type};
+use crate::isa::{Convert, Round, Type};
 
 /// The bits of the converted value, extended to 64 bits by its sign where it has one.
 pub fn convert(it: &Convert, bits: u64) -> u64 {

@@ -5,18 +5,7 @@
 //! the same as rounding the exact value.
 
 use super::registers::{Bf16, F16};
-
-/// Directions of rounding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Round {
-    /// To nearest, ties to even.
-    Nearest,
-    /// To nearest, ties away from zero.
-    Away,
-    Zero,
-    Down,
-    Up,
-}
+use crate::isa::{Arithmetic, Round};
 
 /// Explicit mantissa bits and exponent range of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +15,13 @@ pub struct Format {
     pub most: i32,
 }
 
+/// f32.
 pub const SINGLE: Format = Format { mantissa: 23, least: -126, most: 127 };
+/// bf16.
 pub const BRAIN: Format = Format { mantissa: 7, least: -126, most: 127 };
+/// f16.
 pub const HALF: Format = Format { mantissa: 10, least: -14, most: 15 };
+/// tf32.
 pub const TENSOR: Format = Format { mantissa: 10, least: -126, most: 127 };
 
 /// `x` in a narrower format, as that format's bits. NaN becomes the canonical one of all mantissa bits.
@@ -122,18 +115,6 @@ pub fn fma_odd(a: f64, b: f64, c: f64) -> f64 {
 #[inline]
 pub fn fma_exact(a: f32, b: f32, c: f32) -> f32 {
     fma_odd(f64::from(a), f64::from(b), f64::from(c)) as f32
-}
-
-/// Which operation a rounding mode applies to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arithmetic {
-    Add,
-    Sub,
-    Mul,
-    Fma,
-    Div,
-    Rcp,
-    Sqrt,
 }
 
 /// An operation on values of at most 24 bits, rounded to odd.
@@ -268,6 +249,7 @@ pub fn max_double(a: f64, b: f64) -> f64 {
 }
 
 impl F16 {
+    /// Exactly.
     #[inline]
     pub fn to_f32(self) -> f32 {
         let (sign, exponent, mantissa) =
@@ -289,6 +271,7 @@ impl F16 {
 }
 
 impl Bf16 {
+    /// Exactly.
     #[inline(always)]
     pub fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.0) << 16)

@@ -3,17 +3,18 @@
 //! The layout is that of `mma`, which PTX documents; `wmma` leaves it open, and here it is put together of the same tiles:
 //! 16 by 8 for the sums.
 
-use super::block::BlockState;
-use super::float::{self, Round, narrow};
-use super::grid::Worker;
+use super::float::{self, narrow};
 use super::matrix::everyone;
 use super::memory;
-use super::registers::{Bf16, F16, FULL, LANES, row};
+use super::registers::{Bf16, F16};
+use super::site::Site;
 use super::warp::Warp;
-use crate::code::{
-    Access, Address, Element, Fragment, FragmentMove, Op, Order, Part, Product, ProductKind, Reg,
+use crate::isa::{
+    Access, Address, Element, Fragment, FragmentMove, Order, Part, Product, ProductKind, Reg, Round,
     SHARED_WINDOW, Scope, Space, Type,
 };
+use crate::lanes::{FULL, LANES, row};
+use crate::monitor::{Event, Monitor};
 
 /// Rows and columns of a matrix of a product.
 fn size_of(part: Part, [m, n, k]: [usize; 3]) -> (usize, usize) {
@@ -64,11 +65,11 @@ impl Fragment {
         let mut values = vec![0.0; rows * columns];
         for (index, reg) in self.registers.iter().take(self.distinct()).enumerate() {
             let bits = warp.wide(*reg);
-            for lane in 0..LANES {
+            for (lane, bits) in bits.iter().enumerate() {
                 for part in 0..self.element.each() {
                     let (row, column) = self.place(lane, index, part);
                     let shift = if self.element == Element::F64 { 0 } else { self.element.bits() * part };
-                    values[row * columns + column] = value(self.element, bits[lane] >> shift);
+                    values[row * columns + column] = value(self.element, bits >> shift);
                 }
             }
         }
@@ -140,26 +141,20 @@ fn sum_of(kind: ProductKind, element: Element, start: f64, terms: impl Iterator<
     }
 }
 
-pub fn multiply(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &Product,
-    mask: u32,
-    pc: u32,
-) {
-    everyone(worker, block, warp, mask, pc);
-    block.order.together(warp.index, FULL, true);
+/// `mma` and `wmma.mma` of any shape and type.
+pub fn multiply<M: Monitor>(site: &mut Site<'_, M>, it: &Product) {
+    everyone(site);
+    site.together(FULL, true);
     let [m, n, k] = it.d.shape;
-    worker.counters.mma_flops += 2 * (m * n * k) as u64;
-    let (a, b, mut sums) = (it.a.read(warp), it.b.read(warp), it.c.read(warp));
+    site.event(Event::MatrixFlops(2 * (m * n * k) as u64));
+    let (a, b, mut sums) = (it.a.read(site.warp), it.b.read(site.warp), it.c.read(site.warp));
     for i in 0..m {
         for j in 0..n {
             let terms = (0..k).map(|depth| (a[i * k + depth], b[depth * n + j]));
             sums[i * n + j] = sum_of(it.kind, it.d.element, sums[i * n + j], terms);
         }
     }
-    it.d.write(warp, &sums, mask);
+    it.d.write(site.warp, &sums, site.mask);
 }
 
 /// The type of one access, and whether it is a whole register.
@@ -173,43 +168,40 @@ fn access_type(element: Element, whole: bool) -> Type {
 }
 
 /// The space of a warp's matrix: that of its first lane's address, for all lanes give the same.
-fn resolve(worker: &mut Worker<'_>, it: &FragmentMove, address: u64) -> (Space, u64) {
+fn resolve<M: Monitor>(site: &mut Site<'_, M>, it: &FragmentMove, address: u64) -> (Space, u64) {
     if it.space != Space::Generic || address >> 32 << 32 != SHARED_WINDOW {
         return (if it.space == Space::Generic { Space::Global } else { it.space }, address);
     }
-    let counters = &mut worker.counters;
-    let (moved, counted) = match it.load {
-        true => (&mut worker.moved_loads, &mut counters.shared_loads),
-        false => (&mut worker.moved_stores, &mut counters.shared_stores),
-    };
-    *moved += 1;
-    *counted += 1;
+    site.event(if it.load { Event::SharedLoad } else { Event::SharedStore });
     (Space::Shared, address - SHARED_WINDOW)
 }
 
 /// `wmma.load` and `wmma.store`: one access for each register, or for each element where its elements are not neighbours.
-pub fn transfer(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &FragmentMove,
-    mask: u32,
-    pc: u32,
-) {
-    everyone(worker, block, warp, mask, pc);
-    let fragment = &it.fragment;
-    let lane = mask.trailing_zeros() as usize & 31;
-    let (space, base) = resolve(worker, it, warp.addresses(&it.address)[lane]);
+pub fn transfer<M: Monitor>(site: &mut Site<'_, M>, it: &FragmentMove) {
+    everyone(site);
+    let (fragment, mask, lane) = (&it.fragment, site.mask, site.first());
+    let address = site.warp.addresses(&it.address)[lane];
+    let (space, base) = resolve(site, it, address);
     let (rows, columns) = size_of(fragment.part, fragment.shape);
     let packed = if it.row_major { columns } else { rows };
-    let stride = it.stride.map_or(packed as u64, |reg| u64::from(warp.word(reg)[lane]));
+    let stride = it.stride.map_or(packed as u64, |reg| u64::from(site.warp.word(reg)[lane]));
     let along = if fragment.part == Part::B { !it.row_major } else { it.row_major };
     let each = fragment.element.each();
     let whole = each == 1 || along;
     let (address, scratch) = it.scratch;
+    let one = |data: Reg| Access {
+        space,
+        value: access_type(fragment.element, whole),
+        order: Order::Weak,
+        scope: Scope::Device,
+        read_only: false,
+        waits: false,
+        address: Address { base: Some(address), offset: 0 },
+        registers: vec![Some(data)],
+    };
     for (index, reg) in fragment.registers.iter().enumerate() {
         let steps = if whole { 1 } else { each };
-        let old = if it.load { [0; LANES] } else { warp.wide(*reg) };
+        let old = if it.load { [0; LANES] } else { site.warp.wide(*reg) };
         let mut joined = [0u64; LANES];
         for part in 0..steps {
             let places: [u64; LANES] = row(|lane| {
@@ -218,66 +210,24 @@ pub fn transfer(
                 let at = stride.wrapping_mul(major as u64).wrapping_add(minor as u64);
                 base.wrapping_add(at.wrapping_mul(fragment.element.bits() as u64) / 8)
             });
-            warp.set(address, &places, mask);
+            site.warp.set(address, &places, mask);
             let (used, shift) = if whole { (*reg, 0) } else { (scratch, fragment.element.bits() * part) };
-            if !it.load && !whole {
-                warp.set(scratch, &row(|lane| old[lane] >> shift), mask);
+            if it.load {
+                memory::load(site, &one(used));
+            } else {
+                if !whole {
+                    site.warp.set(scratch, &row(|lane| old[lane] >> shift), mask);
+                }
+                memory::store(site, &one(used));
             }
-            one_access(
-                worker,
-                block,
-                warp,
-                (it.load, space, access_type(fragment.element, whole)),
-                address,
-                used,
-                mask,
-                pc,
-            );
-            let values = warp.wide(used);
+            let values = site.warp.wide(used);
             joined = row(|lane| joined[lane] | values[lane] << shift);
         }
         if it.load && !whole {
-            warp.set(*reg, &joined, mask);
+            site.warp.set(*reg, &joined, mask);
         }
     }
     if it.load {
-        block.order.together(warp.index, FULL, true);
-    }
-}
-
-fn one_access(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    (load, space, value): (bool, Space, Type),
-    address: Reg,
-    data: Reg,
-    mask: u32,
-    pc: u32,
-) {
-    let address = Address { base: Some(address), offset: 0 };
-    let access = Access {
-        space,
-        value,
-        order: Order::Weak,
-        scope: Scope::Device,
-        read_only: false,
-        waits: false,
-        address,
-        registers: vec![Some(data)],
-    };
-    if load {
-        memory::load(worker, block, warp, &access, mask, pc);
-    } else {
-        memory::store(worker, block, warp, &access, mask, pc);
-    }
-}
-
-/// Runs an instruction of this module.
-pub fn run(worker: &mut Worker<'_>, block: &mut BlockState, warp: &mut Warp, op: &Op, mask: u32, pc: u32) {
-    match op {
-        Op::Product(it) => multiply(worker, block, warp, it, mask, pc),
-        Op::FragmentMove(it) => transfer(worker, block, warp, it, mask, pc),
-        _ => {}
+        site.together(FULL, true);
     }
 }

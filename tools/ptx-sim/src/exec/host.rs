@@ -1,14 +1,10 @@
 //! What the host does for a kernel: printing, the heap, assertions.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use super::block::BlockState;
-use super::grid::Worker;
 use super::printf::{self, Arguments};
-use super::registers::lanes;
-use super::warp::Warp;
-use crate::code::{HostCall, HostFunction, LOCAL_WINDOW, SHARED_WINDOW};
-use crate::finding::FindingKind;
+use super::site::Site;
+use crate::isa::{HostCall, HostFunction, LOCAL_WINDOW, SHARED_WINDOW};
+use crate::lanes::lanes;
+use crate::monitor::{Fault, Monitor};
 
 /// What a GPU keeps of a launch's output.
 const MOST_PRINTED: usize = 1 << 20;
@@ -17,126 +13,88 @@ const LONGEST: usize = 4096;
 /// Bytes of the packed arguments of one `printf`.
 const MOST_PACKED: usize = 1024;
 
-/// The device's heap: what `malloc` gives out is never given out again.
-#[derive(Debug, Default)]
-pub struct Heap {
-    pub base: u64,
-    pub bytes: u64,
-    pub used: AtomicU64,
-}
-
-impl Heap {
-    /// The address of fresh memory; 0 if there is none left.
-    fn allocate(&self, bytes: u64) -> u64 {
-        let Some(taken) = bytes.max(1).checked_next_multiple_of(16).and_then(|size| size.checked_add(16))
-        else {
-            return 0;
-        };
-        let step = |used: u64| used.checked_add(taken).filter(|used| *used <= self.bytes);
-        self.used.fetch_update(Relaxed, Relaxed, step).map_or(0, |start| self.base + start)
-    }
-}
-
-/// One byte at a generic address, if there is one.
-fn byte_at(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    address: u64,
-    lane: usize,
-) -> Option<u8> {
+/// One byte at a lane's generic address, if there is one.
+fn byte_at<M: Monitor>(site: &mut Site<'_, M>, lane: usize, address: u64) -> Option<u8> {
     let low = address as u32 as usize;
     match address >> 32 << 32 {
         LOCAL_WINDOW => {
-            let size = worker.launch.kernel.local_bytes as usize;
-            (low < size).then(|| warp.local[lane * size + low])
+            let size = site.launch.kernel.local_bytes as usize;
+            (low < size).then(|| site.warp.local[lane * size + low])
         }
-        SHARED_WINDOW => block.shared.bytes.get(low).copied(),
+        SHARED_WINDOW => site.block.shared.byte(low),
         _ => {
-            let index = worker.launch.memory.find(address, 1, &mut worker.hint)?;
-            let allocation = worker.launch.memory.get(index);
+            let memory = site.launch.memory;
+            let index = memory.find(address, 1, &mut site.worker.hint)?;
+            let allocation = memory.get(index);
             Some(allocation.load((address - allocation.base) as usize, 1) as u8)
         }
     }
 }
 
-fn string_at(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, address: u64, lane: usize) -> Vec<u8> {
-    let byte = |at| byte_at(worker, block, warp, address.wrapping_add(at as u64), lane);
+fn string_at<M: Monitor>(site: &mut Site<'_, M>, lane: usize, address: u64) -> Vec<u8> {
+    let byte = |at| byte_at(site, lane, address.wrapping_add(at as u64));
     (0..LONGEST).map_while(byte).take_while(|byte| *byte != 0).collect()
 }
 
-/// Runs a call for the lanes of `mask`; true if the block cannot go on.
-pub fn run(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    call: &HostCall,
-    mask: u32,
-    pc: u32,
-) -> bool {
-    let size = worker.launch.kernel.local_bytes as usize;
-    for lane in lanes(mask) {
-        let argument = |warp: &Warp, place: usize| {
-            let mut bytes = [0; 8];
-            let at = lane * size + call.arguments[place] as usize;
-            let found = warp.local.get(at..(at + 8).min(lane * size + size)).unwrap_or(&[]);
-            bytes[..found.len()].copy_from_slice(found);
-            u64::from_le_bytes(bytes)
-        };
+/// Runs a call for the lanes of the site; false if the block cannot go on.
+pub fn run<M: Monitor>(site: &mut Site<'_, M>, call: &HostCall) -> bool {
+    for lane in lanes(site.mask) {
         let value = match call.function {
-            HostFunction::Print => print(worker, block, warp, argument(warp, 0), argument(warp, 1), lane),
-            HostFunction::Allocate => worker.launch.heap.allocate(argument(warp, 0)),
+            HostFunction::Print => print(site, call, lane),
+            HostFunction::Allocate => site.launch.heap.allocate(argument(site, call, lane, 0)),
             HostFunction::Free => 0,
             HostFunction::AssertFail => {
-                let text = |worker: &mut Worker<'_>, address| {
-                    String::from_utf8_lossy(&string_at(worker, block, warp, address, lane)).into_owned()
-                };
-                let (what, file) = (text(worker, argument(warp, 0)), text(worker, argument(warp, 1)));
-                let line = argument(warp, 2) as u32;
-                worker.finding(block, warp, pc, FindingKind::Trap, lane as u32, None, || {
-                    format!("assertion `{what}` failed at {file}:{line}")
-                });
-                return true;
+                fail(site, call, lane);
+                return false;
             }
             HostFunction::WrongPointer => {
-                let pointer = call.pointer.map_or(0, |reg| warp.wide(reg)[lane]);
-                worker.finding(block, warp, pc, FindingKind::InvalidAccess, lane as u32, Some(pointer), || {
-                    format!(
-                        "a call to {pointer:#x}, which is no function of this signature (or one that calls itself so, \
-                         which is not supported)"
-                    )
-                });
-                return true;
+                let pointer = call.pointer.map_or(0, |reg| site.warp.wide(reg)[lane]);
+                site.fault(lane, Some(pointer), Fault::WrongPointer);
+                return false;
             }
         };
         if let Some(place) = call.result {
-            let at = lane * size + place as usize;
+            let at = lane * site.launch.kernel.local_bytes as usize + place as usize;
             let bytes = if call.function == HostFunction::Print { 4 } else { 8 };
-            if let Some(slot) = warp.local.get_mut(at..at + bytes) {
+            if let Some(slot) = site.warp.local.get_mut(at..at + bytes) {
                 slot.copy_from_slice(&value.to_le_bytes()[..bytes]);
             }
         }
     }
-    block.progress = true;
-    false
+    site.block.progress = true;
+    true
+}
+
+/// An argument, from the call's frame in local memory.
+fn argument<M: Monitor>(site: &Site<'_, M>, call: &HostCall, lane: usize, place: usize) -> u64 {
+    let size = site.launch.kernel.local_bytes as usize;
+    let mut bytes = [0; 8];
+    let at = lane * size + call.arguments[place] as usize;
+    let found = site.warp.local.get(at..(at + 8).min(lane * size + size)).unwrap_or(&[]);
+    bytes[..found.len()].copy_from_slice(found);
+    u64::from_le_bytes(bytes)
+}
+
+/// `__assertfail`.
+fn fail<M: Monitor>(site: &mut Site<'_, M>, call: &HostCall, lane: usize) {
+    let [what, file] = [0, 1].map(|place| {
+        let address = argument(site, call, lane, place);
+        String::from_utf8_lossy(&string_at(site, lane, address)).into_owned()
+    });
+    let line = argument(site, call, lane, 2) as u32;
+    site.fault(lane, None, Fault::AssertionFailed { what: &what, file: &file, line });
 }
 
 /// Prints one lane's line; the number of arguments is what `vprintf` returns, of which nothing is known here.
-fn print(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    format: u64,
-    packed: u64,
-    lane: usize,
-) -> u64 {
-    let pattern = string_at(worker, block, warp, format, lane);
-    let byte = |at| byte_at(worker, block, warp, packed.wrapping_add(at as u64), lane);
+fn print<M: Monitor>(site: &mut Site<'_, M>, call: &HostCall, lane: usize) -> u64 {
+    let (format, packed) = (argument(site, call, lane, 0), argument(site, call, lane, 1));
+    let pattern = string_at(site, lane, format);
+    let byte = |at| byte_at(site, lane, packed.wrapping_add(at as u64));
     let bytes: Vec<u8> = if packed == 0 { vec![] } else { (0..MOST_PACKED).map_while(byte).collect() };
-    let text = printf::format(&pattern, &mut Arguments::new(&bytes), |address| {
-        string_at(worker, block, warp, address, lane)
-    });
-    let room = MOST_PRINTED.saturating_sub(worker.printed.len());
-    worker.printed.extend_from_slice(&text[..text.len().min(room)]);
+    let text =
+        printf::format(&pattern, &mut Arguments::new(&bytes), |address| string_at(site, lane, address));
+    let printed = &mut site.worker.printed;
+    let room = MOST_PRINTED.saturating_sub(printed.len());
+    printed.extend_from_slice(&text[..text.len().min(room)]);
     0
 }

@@ -5,125 +5,88 @@
 //! columns on; b's registers hold rows 2t, 2t+1 of column g, then eight rows on. tf32 inputs come one a register, with
 //! column t and then four columns on.
 
-use super::block::BlockState;
-use super::check;
-use super::float::Round;
 use super::float::{self, narrow};
-use super::grid::Worker;
-use super::memory;
-use super::registers::{Bf16, F16, FULL, LANES, RowW, lanes, row, store as store_row};
-use super::warp::Warp;
-use crate::code::{MatrixMove, MatrixMultiply, MatrixType, SHARED_WINDOW, Space};
-use crate::finding::FindingKind;
+use super::memory::{self, Addresses};
+use super::registers::{Bf16, F16, RowW};
+use super::site::Site;
+use crate::isa::{MatrixMove, MatrixMultiply, MatrixType, Round, SHARED_WINDOW, Space};
+use crate::lanes::{FULL, LANES, lanes, row};
+use crate::monitor::{Event, Fault, Monitor, Semantics};
 
-pub fn everyone(worker: &mut Worker<'_>, block: &BlockState, warp: &Warp, mask: u32, pc: u32) {
-    if mask != FULL {
-        worker.finding(block, warp, pc, FindingKind::DivergentWarp, mask.trailing_zeros(), None, || {
-            format!("a matrix instruction executed by lanes {mask:#010x} only")
-        });
+/// A matrix instruction is one of all lanes.
+pub fn everyone<M: Monitor>(site: &mut Site<'_, M>) {
+    if site.mask != FULL {
+        site.fault(site.first(), None, Fault::DividedMatrix { here: site.mask });
     }
 }
 
 /// Shared-memory offsets of the rows, checked; the mask has a bit for each row-giving lane that is right.
-fn rows(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    it: &MatrixMove,
-    pc: u32,
-) -> ([u64; LANES], u32) {
-    let mut addresses = warp.addresses(&it.address);
+fn rows<M: Monitor>(site: &mut Site<'_, M>, it: &MatrixMove) -> (Addresses, u32) {
+    let mut addresses = site.warp.addresses(&it.address);
     if it.space == Space::Generic {
         addresses = row(|lane| addresses[lane].wrapping_sub(SHARED_WINDOW));
     }
     let count = 8 * it.registers.len();
     let mask = if count == LANES { FULL } else { (1 << count) - 1 };
-    let mask = memory::shared_place(worker, block, warp, &addresses, mask, 16, pc, "a matrix row");
+    let mask = memory::shared_place(site, &addresses, mask, 16, "a matrix row");
     for matrix in 0..it.registers.len() {
         let chosen: Vec<u64> = lanes(mask & 0xFF << (8 * matrix)).map(|lane| addresses[lane]).collect();
-        if !chosen.is_empty() {
-            let passes = u64::from(memory::wavefronts(&chosen, 4));
-            worker.counters.shared_wavefronts += passes;
-            worker.counters.bank_conflicts += passes - 1;
-        }
+        site.worker.monitor.matrix_rows(&chosen);
     }
     (addresses, mask)
 }
 
-pub fn load(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &MatrixMove,
-    mask: u32,
-    pc: u32,
-) {
-    everyone(worker, block, warp, mask, pc);
-    let (addresses, right) = rows(worker, block, warp, it, pc);
-    let who = check::plain(block, warp);
+/// Where the two values of a lane's register lie in an 8x8 matrix.
+fn pair_of(lane: usize, transposed: bool) -> [(usize, usize); 2] {
+    let (g, t) = (lane / 4, lane % 4);
+    if transposed { [(2 * t, g), (2 * t + 1, g)] } else { [(g, 2 * t), (g, 2 * t + 1)] }
+}
+
+/// `ldmatrix`.
+pub fn load<M: Monitor>(site: &mut Site<'_, M>, it: &MatrixMove) {
+    everyone(site);
+    let (addresses, right) = rows(site, it);
+    let access = site.access(Semantics::WEAK);
     for (matrix, reg) in it.registers.iter().enumerate() {
         let mut values = [[0u16; 8]; 8];
-        for (row, values) in values.iter_mut().enumerate() {
-            let lane = 8 * matrix + row;
-            if right >> lane & 1 == 0 {
-                continue;
-            }
+        for lane in lanes(right & 0xFF << (8 * matrix)) {
             let offset = addresses[lane] as usize;
-            check::shared_read(worker, block, warp, offset, 16, who, lane, pc);
-            for (column, value) in values.iter_mut().enumerate() {
-                *value = block.shared.get(offset + 2 * column, 2) as u16;
+            site.read_shared(access, lane, offset, 16);
+            for (column, value) in values[lane % 8].iter_mut().enumerate() {
+                *value = site.block.shared.get(offset + 2 * column, 2) as u16;
             }
         }
         let t = row(|lane| {
-            let (g, t) = (lane / 4, lane % 4);
-            let (low, high) = if it.transposed {
-                (values[2 * t][g], values[2 * t + 1][g])
-            } else {
-                (values[g][2 * t], values[g][2 * t + 1])
-            };
+            let [low, high] = pair_of(lane, it.transposed).map(|(row, column)| values[row][column]);
             u32::from(high) << 16 | u32::from(low)
         });
-        store_row(&mut warp.registers.w[reg.index as usize], &t, mask);
+        site.warp.set_word(reg.index, &t, site.mask);
     }
     // Its lanes have met, whatever each of them reads by this.
-    block.order.together(warp.index, FULL, true);
+    site.together(FULL, true);
 }
 
-pub fn store(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &MatrixMove,
-    mask: u32,
-    pc: u32,
-) {
-    everyone(worker, block, warp, mask, pc);
-    let (addresses, right) = rows(worker, block, warp, it, pc);
-    let who = check::plain(block, warp);
+/// `stmatrix`.
+pub fn store<M: Monitor>(site: &mut Site<'_, M>, it: &MatrixMove) {
+    everyone(site);
+    let (addresses, right) = rows(site, it);
+    let access = site.access(Semantics::WEAK);
     for (matrix, reg) in it.registers.iter().enumerate() {
         let mut values = [[0u16; 8]; 8];
-        for (lane, pair) in warp.word(*reg).iter().enumerate() {
-            let (g, t) = (lane / 4, lane % 4);
-            let (low, high) = (*pair as u16, (pair >> 16) as u16);
-            if it.transposed {
-                (values[2 * t][g], values[2 * t + 1][g]) = (low, high);
-            } else {
-                (values[g][2 * t], values[g][2 * t + 1]) = (low, high);
-            }
+        for (lane, pair) in site.warp.word(*reg).iter().enumerate() {
+            let [low, high] = pair_of(lane, it.transposed);
+            values[low.0][low.1] = *pair as u16;
+            values[high.0][high.1] = (pair >> 16) as u16;
         }
-        for (row, values) in values.iter().enumerate() {
-            let lane = 8 * matrix + row;
-            if right >> lane & 1 == 0 {
-                continue;
-            }
+        for lane in lanes(right & 0xFF << (8 * matrix)) {
             let offset = addresses[lane] as usize;
-            check::shared_write(worker, block, warp, offset, 16, who, |_| false, lane, pc);
-            for (column, value) in values.iter().enumerate() {
-                block.shared.put(offset + 2 * column, 2, u64::from(*value));
+            site.write_shared(access, lane, offset, 16);
+            for (column, value) in values[lane % 8].iter().enumerate() {
+                site.block.shared.put(offset + 2 * column, 2, u64::from(*value));
             }
         }
     }
-    block.progress = true;
+    site.block.progress = true;
 }
 
 /// What a kind of product reads from a register: one value or two.
@@ -219,18 +182,39 @@ fn add_product_of(input: MatrixType, a: &[&RowW], b: &[&RowW], sum: &mut Sums, f
     any(input, a, b, sum);
 }
 
-pub fn multiply(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &MatrixMultiply,
-    mask: u32,
-    pc: u32,
-) {
-    everyone(worker, block, warp, mask, pc);
-    block.order.together(warp.index, FULL, true);
-    worker.counters.mma_flops += 2 * 16 * 8 * it.depth as u64;
-    let w = &warp.registers.w;
+/// `mma` of the common shapes.
+pub fn multiply<M: Monitor>(site: &mut Site<'_, M>, it: &MatrixMultiply) {
+    everyone(site);
+    site.together(FULL, true);
+    site.event(Event::MatrixFlops(2 * 16 * 8 * it.depth as u64));
+    let w = &site.warp.registers.w;
+    let mut sum = read_sums(w, it);
+    let first = &w[it.a[0].index as usize];
+    let (mut a, mut b) = ([first; 4], [first; 2]);
+    for (row, reg) in a.iter_mut().zip(&it.a) {
+        *row = &w[reg.index as usize];
+    }
+    for (row, reg) in b.iter_mut().zip(&it.b) {
+        *row = &w[reg.index as usize];
+    }
+    add_product_of(it.input, &a[..it.a.len()], &b[..it.b.len()], &mut sum, site.launch.fast);
+    for (place, reg) in it.d.iter().enumerate() {
+        let t = if it.half_sum {
+            row(|lane| {
+                let sums = &sum[lane / 4 + 8 * place];
+                let part = |j: usize| narrow(f64::from(sums[j]), float::HALF, Round::Nearest);
+                part(2 * (lane % 4) + 1) << 16 | part(2 * (lane % 4))
+            })
+        } else {
+            let (below, right) = (8 * (place / 2), place % 2);
+            row(|lane| sum[lane / 4 + below][2 * (lane % 4) + right].to_bits())
+        };
+        site.warp.set_word(reg.index, &t, site.mask);
+    }
+}
+
+/// What a product is added to.
+fn read_sums(w: &[RowW], it: &MatrixMultiply) -> Sums {
     let mut sum: Sums = [[0f32; 8]; 16];
     for (place, reg) in it.c.iter().enumerate() {
         let row = &w[reg.index as usize];
@@ -246,26 +230,5 @@ pub fn multiply(
             }
         }
     }
-    let first = &w[it.a[0].index as usize];
-    let (mut a, mut b) = ([first; 4], [first; 2]);
-    for (row, reg) in a.iter_mut().zip(&it.a) {
-        *row = &w[reg.index as usize];
-    }
-    for (row, reg) in b.iter_mut().zip(&it.b) {
-        *row = &w[reg.index as usize];
-    }
-    add_product_of(it.input, &a[..it.a.len()], &b[..it.b.len()], &mut sum, worker.launch.fast);
-    for (place, reg) in it.d.iter().enumerate() {
-        let t = if it.half_sum {
-            row(|lane| {
-                let sums = &sum[lane / 4 + 8 * place];
-                let part = |j: usize| narrow(f64::from(sums[j]), float::HALF, Round::Nearest);
-                part(2 * (lane % 4) + 1) << 16 | part(2 * (lane % 4))
-            })
-        } else {
-            let (below, right) = (8 * (place / 2), place % 2);
-            row(|lane| sum[lane / 4 + below][2 * (lane % 4) + right].to_bits())
-        };
-        store_row(&mut warp.registers.w[reg.index as usize], &t, mask);
-    }
+    sum
 }

@@ -3,16 +3,12 @@
 //! What they order is in two functions, [`arrived`] and [`waited`].
 
 use super::async_copy;
-use super::block::BlockState;
-use super::check;
-use super::grid::Worker;
 use super::memory::{self, by_space};
-use super::registers::{LANES, lanes};
-use super::warp::{Pending, Warp};
-use crate::code::{Mbarrier, MbarrierKind, Order, Scope, Space};
-use crate::finding::FindingKind;
-use crate::memory::order::Place;
-use crate::memory::races::Use;
+use super::site::Site;
+use super::warp::Warp;
+use crate::isa::{Mbarrier, MbarrierKind, Order, Scope, Space};
+use crate::lanes::{LANES, lanes, row};
+use crate::monitor::{Event, Fault, Monitor, Place, Semantics};
 
 /// How the eight bytes are used here; PTX leaves it open.
 const PHASE: u64 = 1 << 63;
@@ -59,143 +55,91 @@ impl Word {
     }
 }
 
-/// A copy that an mbarrier waits for: where the barrier lies, who made it, the copy.
-pub type Landing = (u64, Use, Pending);
-
 /// A phase of the barrier at `offset`, as a place to publish at: each of the two has its own.
-fn place_of(block: &BlockState, offset: u64, phase: u64) -> Place {
-    Place::shared(offset & !7 | phase & 1, block.order.id())
+fn place_of(offset: u64, phase: u64) -> Place {
+    Place::Shared((offset & !7 | phase & 1) as usize)
 }
 
-fn phase(block: &BlockState, offset: u64) -> u64 {
-    block.shared.get(offset as usize & !7, 8) >> 63
+/// How a barrier's own bytes are accessed, and what its phases order.
+fn semantics(order: Order) -> Semantics {
+    Semantics { order, scope: Scope::Block, waits: true }
 }
 
-/// The lanes of a warp arrived at a barrier and release what came before.
-fn arrived(worker: &Worker<'_>, block: &mut BlockState, warp: &Warp, offset: u64, lanes: u32) {
-    let place = place_of(block, offset, phase(block, offset));
-    let (signals, order) = (&worker.launch.signals, Order::Release);
-    block.order.publish(signals, warp.index, place, order, Scope::Block, lanes);
-    block.progress = true;
+fn phase<M: Monitor>(site: &Site<'_, M>, offset: u64) -> u64 {
+    site.block.shared.get(offset as usize & !7, 8) >> 63
 }
 
-/// The lanes of a warp saw a phase complete: they know what those knew who arrived in it.
-fn waited(worker: &Worker<'_>, block: &mut BlockState, warp: &Warp, offset: u64, lanes: u32) {
-    let place = place_of(block, offset, phase(block, offset) ^ 1);
-    let (signals, order) = (&worker.launch.signals, Order::Acquire);
-    block.order.observe(signals, warp.index, place, order, Scope::Block, lanes);
-    block.progress = true;
+/// Lanes arrived at a barrier and release what came before.
+fn arrived<M: Monitor>(site: &mut Site<'_, M>, offset: u64, lanes: u32) {
+    let place = place_of(offset, phase(site, offset));
+    site.publish(semantics(Order::Release), place, lanes);
+    site.block.progress = true;
+}
+
+/// Lanes saw a phase complete: they know what those knew who arrived in it.
+fn waited<M: Monitor>(site: &mut Site<'_, M>, offset: u64, lanes: u32) {
+    let place = place_of(offset, phase(site, offset) ^ 1);
+    site.observe(semantics(Order::Acquire), place, lanes);
+    site.block.progress = true;
 }
 
 /// The copies that a completed phase waited for have arrived, as of when their threads arrived.
-fn land(worker: &mut Worker<'_>, block: &mut BlockState, warp: &Warp, offset: u64, pc: u32) {
-    let (landed, others) = std::mem::take(&mut block.landing).into_iter().partition(|copy| copy.0 == offset);
-    block.landing = others;
-    let landed: Vec<Landing> = landed;
-    for (_, who, copy) in landed {
-        async_copy::arrive(worker, block, warp, &copy, who, pc);
+fn land<M: Monitor>(site: &mut Site<'_, M>, offset: u64) {
+    let landing = std::mem::take(&mut site.block.landing);
+    let (landed, others): (Vec<_>, Vec<_>) = landing.into_iter().partition(|copy| copy.0 == offset);
+    site.block.landing = others;
+    for (_, access, copy) in landed {
+        async_copy::arrive(site, access, copy);
     }
 }
 
-/// The copies of `lanes` that `wait_group` waits for, of those an mbarrier tracks too.
-pub fn wait_group(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    lanes: u32,
-    kept: u32,
-    pc: u32,
-) {
-    if block.landing.is_empty() {
-        return;
-    }
-    let groups = warp.groups;
-    let mine = |(_, who, copy): &Landing| {
-        let lane = copy.lane as usize;
-        who.warp() == warp.index && lanes >> lane & 1 != 0 && copy.group.saturating_add(kept) < groups[lane]
-    };
-    let (landed, others): (Vec<_>, Vec<_>) = std::mem::take(&mut block.landing).into_iter().partition(mine);
-    block.landing = others;
-    for (_, _, copy) in landed {
-        let who = check::plain(block, warp).me.by(copy.lane as usize);
-        async_copy::arrive(worker, block, warp, &copy, who, pc);
-    }
+fn wrong<M: Monitor>(site: &mut Site<'_, M>, lane: usize, offset: u64, what: &str) {
+    site.fault(lane, Some(offset), Fault::InvalidMbarrier(what));
 }
 
-fn wrong(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    lane: usize,
-    offset: u64,
-    pc: u32,
-    what: &str,
-) {
-    let name = worker.launch.shared_name(offset as usize);
-    worker.finding(block, warp, pc, FindingKind::InvalidAccess, lane as u32, Some(offset), || {
-        format!("mbarrier at {name} of shared memory: {what}")
-    });
-}
-
-pub fn run(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    it: &Mbarrier,
-    mask: u32,
-    pc: u32,
-) {
-    let addresses = warp.addresses(&it.address);
-    let operands = it.operand.map_or([1; LANES], |reg| warp.wide(reg));
+/// An `mbarrier` instruction for the lanes of the site.
+pub fn run<M: Monitor>(site: &mut Site<'_, M>, it: &Mbarrier) {
+    let addresses = site.warp.addresses(&it.address);
+    let operands = it.operand.map_or([1; LANES], |reg| site.warp.wide(reg));
     let mut results = [0u64; LANES];
-    by_space(it.space, &addresses, mask, |space, addresses, mask| {
+    by_space(it.space, &addresses, site.mask, |space, addresses, mask| {
         if space != Space::Shared {
-            let lane = mask.trailing_zeros();
-            worker.finding(
-                block,
-                warp,
-                pc,
-                FindingKind::InvalidAccess,
-                lane,
-                Some(addresses[lane as usize]),
-                || "an mbarrier that does not lie in shared memory".into(),
-            );
-            return;
+            let lane = mask.trailing_zeros() as usize;
+            let fault = Fault::Invalid("an mbarrier that does not lie in shared memory");
+            return site.fault(lane, Some(addresses[lane]), fault);
         }
-        let mask = memory::shared_place(worker, block, warp, addresses, mask, 8, pc, "an mbarrier operation");
+        let mask = memory::shared_place(site, addresses, mask, 8, "an mbarrier operation");
         let mut complete = 0;
         for lane in lanes(mask) {
-            results[lane] = one_lane(worker, block, warp, it, addresses[lane], operands[lane], lane, pc);
+            results[lane] = one_lane(site, it, lane, addresses[lane], operands[lane]);
             complete |= (results[lane] as u32 & 1) << lane;
         }
-        let lane = mask.trailing_zeros() as usize & 31;
+        let offset = addresses[mask.trailing_zeros() as usize & 31];
         match it.kind {
             MbarrierKind::Test | MbarrierKind::TestParity if complete & mask == 0 => {
-                warp.note_wait(pc, addresses[lane], block.shared.get(addresses[lane] as usize & !7, 8));
+                let state = site.block.shared.get(offset as usize & !7, 8);
+                site.warp.note_wait(site.pc, offset, state);
             }
             MbarrierKind::Test | MbarrierKind::TestParity => {
                 if it.acquires {
-                    waited(worker, block, warp, addresses[lane], complete & mask);
+                    waited(site, offset, complete & mask);
                 }
             }
-            _ => block.progress = true,
+            _ => site.block.progress = true,
         }
     });
     if let Some(result) = it.result {
-        warp.set(result, &results, mask);
+        site.warp.set(result, &results, site.mask);
     }
 }
 
 /// One lane's operation; the state before it, or whether the phase is complete.
-fn one_lane(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
+fn one_lane<M: Monitor>(
+    site: &mut Site<'_, M>,
     it: &Mbarrier,
+    lane: usize,
     offset: u64,
     operand: u64,
-    lane: usize,
-    pc: u32,
 ) -> u64 {
     use MbarrierKind::{
         Arrive, ArriveDrop, ArriveExpect, ArriveNoComplete, CompleteBytes, CopiesArrive,
@@ -204,30 +148,21 @@ fn one_lane(
     let place = offset as usize;
     if it.kind == Init {
         if operand == 0 || operand > COUNT {
-            wrong(
-                worker,
-                block,
-                warp,
-                lane,
-                offset,
-                pc,
-                &format!("a count of {operand}; 1 to {COUNT} belong there"),
-            );
+            wrong(site, lane, offset, &format!("a count of {operand}; 1 to {COUNT} belong there"));
         }
-        let who = check::plain(block, warp);
-        check::shared_write(worker, block, warp, place, 8, who, |_| false, lane, pc);
-        block.shared.put(place, 8, Word::new(operand).0);
+        let access = site.access(Semantics::WEAK);
+        site.write_shared(access, lane, place, 8);
+        site.block.shared.put(place, 8, Word::new(operand).0);
         return 0;
     }
-    let who = check::who(block, warp, Order::Relaxed, Scope::Block, true);
-    check::shared_read(worker, block, warp, place, 8, who, lane, pc);
-    let old = Word(block.shared.get(place, 8));
+    let access = site.access(semantics(Order::Relaxed));
+    site.read_shared(access, lane, place, 8);
+    let old = Word(site.block.shared.get(place, 8));
     if old.0 & VALID == 0 {
-        wrong(worker, block, warp, lane, offset, pc, "used without mbarrier.init, or after mbarrier.inval");
+        wrong(site, lane, offset, "used without mbarrier.init, or after mbarrier.inval");
         return 0;
     }
     let (count, pending, bytes) = (old.count(), old.pending(), old.bytes());
-    let arrivals = if matches!(it.kind, Arrive | ArriveDrop | ArriveNoComplete) { operand } else { 1 };
     let new = match it.kind {
         Test => return u64::from((operand ^ old.0) & PHASE != 0),
         TestParity => return u64::from(old.0 >> 63 != operand & 1),
@@ -236,9 +171,11 @@ fn one_lane(
         CompleteBytes => old.with(count, pending, bytes - operand as i64),
         CopiesArriveIncrement => old,
         Init | Arrive | ArriveNoComplete | ArriveDrop | ArriveExpect | CopiesArrive => {
+            let many = matches!(it.kind, Arrive | ArriveDrop | ArriveNoComplete);
+            let arrivals = if many { operand } else { 1 };
             if arrivals > pending || arrivals == 0 {
                 let what = format!("{arrivals} arrivals where the phase waits for {pending}");
-                wrong(worker, block, warp, lane, offset, pc, &what);
+                wrong(site, lane, offset, &what);
             }
             let expected = if it.kind == ArriveExpect { operand as i64 } else { 0 };
             let left = if it.kind == ArriveDrop { count.saturating_sub(arrivals) } else { count };
@@ -246,60 +183,46 @@ fn one_lane(
         }
     };
     if matches!(it.kind, CopiesArrive | CopiesArriveIncrement) {
-        track(worker, block, warp, offset, lane);
+        track(site, lane, offset);
     }
-    finish(worker, block, warp, it, new, offset, lane, pc);
+    finish(site, it, lane, offset, new);
     old.0
 }
 
 /// Stores the new state, and turns to the next phase if this one is complete.
-fn finish(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    it: &Mbarrier,
-    new: Word,
-    offset: u64,
-    lane: usize,
-    pc: u32,
-) {
+fn finish<M: Monitor>(site: &mut Site<'_, M>, it: &Mbarrier, lane: usize, offset: u64, new: Word) {
     if it.releases {
-        arrived(worker, block, warp, offset, 1 << lane);
+        arrived(site, offset, 1 << lane);
     }
     // A copy that counts for itself leaves the number of arrivals as it was, and cannot be the last.
     let counts = !matches!(it.kind, MbarrierKind::Invalidate | MbarrierKind::CopiesArriveIncrement);
     let (new, complete) = if counts && new.0 & VALID != 0 { new.settled() } else { (new, false) };
     if complete && it.kind == MbarrierKind::ArriveNoComplete {
-        wrong(
-            worker,
-            block,
-            warp,
-            lane,
-            offset,
-            pc,
-            "an arrival that may not complete the phase completes it",
-        );
+        wrong(site, lane, offset, "an arrival that may not complete the phase completes it");
     }
-    let who = check::who(block, warp, Order::Relaxed, Scope::Block, true);
-    check::shared_write(worker, block, warp, offset as usize, 8, who, |_| false, lane, pc);
-    block.shared.put(offset as usize, 8, new.0);
+    let access = site.access(semantics(Order::Relaxed));
+    site.write_shared(access, lane, offset as usize, 8);
+    site.block.shared.put(offset as usize, 8, new.0);
     if complete {
-        land(worker, block, warp, offset, pc);
-        worker.counters.barriers_completed += 1;
+        land(site, offset);
+        site.event(Event::BarrierCompleted);
     }
 }
 
 /// From here on the barrier at `offset` waits for the lane's copies.
-fn track(worker: &Worker<'_>, block: &mut BlockState, warp: &mut Warp, offset: u64, lane: usize) {
-    let who = check::plain(block, warp).me.by(lane);
-    arrived(worker, block, warp, offset, 1 << lane);
-    let (mine, others): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut warp.pending).into_iter().partition(|copy| copy.lane as usize == lane);
-    warp.pending = others;
-    block.landing.extend(mine.into_iter().map(|copy| (offset, who, copy)));
+fn track<M: Monitor>(site: &mut Site<'_, M>, lane: usize, offset: u64) {
+    let access = site.access(Semantics::WEAK);
+    arrived(site, offset, 1 << lane);
+    let copies = &mut site.block.copies[site.warp.index as usize];
+    let (tracked, others): (Vec<_>, Vec<_>) =
+        std::mem::take(copies).into_iter().partition(|copy| copy.to.lane == lane);
+    *copies = others;
+    site.block.landing.extend(tracked.into_iter().map(|copy| (offset, access, copy)));
 }
 
-/// What `mbarrier.pending_count` finds in a state.
-pub fn pending_count(state: u64) -> u32 {
-    Word(state).pending() as u32
+/// `mbarrier.pending_count`: arrivals a state still waits for.
+pub fn pending_count(warp: &mut Warp, [result, state]: [u32; 2], mask: u32) {
+    let states = &warp.registers.d[state as usize];
+    let counts = row(|lane| Word(states[lane]).pending() as u32);
+    warp.set_word(result, &counts, mask);
 }

@@ -1,17 +1,17 @@
-//! Loads and stores: addresses, bounds, alignment, what was written, races, and what the access costs.
+//! Loads and stores: which space an address lies in, whether it lies inside, and what is moved.
 
-use super::block::BlockState;
-use super::check;
-use super::grid::Worker;
-use super::registers::{FULL, LANES, lanes, row};
+use super::site::Site;
 use super::warp::Warp;
-use crate::code::{Access, LOCAL_WINDOW, Order, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
-use crate::finding::FindingKind;
-use crate::memory::order::Place;
-use crate::memory::shared::Shared;
+use crate::isa::{Access, LOCAL_WINDOW, Order, PARAM_WINDOW, SHARED_WINDOW, Space};
+use crate::lanes::{LANES, lanes, row};
+use crate::memory::{Allocation, Placed, Shared};
+use crate::monitor::{Event, Fault, Monitor, Place, Range, Semantics};
+
+/// Each lane's address.
+pub type Addresses = [u64; LANES];
 
 /// Lanes of `mask` by the space their generic addresses lie in.
-fn windows(addresses: &[u64; LANES], mask: u32) -> [(Space, u32, u64); 4] {
+fn windows(addresses: &Addresses, mask: u32) -> [(Space, u32, u64); 4] {
     let mut found = [
         (Space::Global, 0, 0),
         (Space::Shared, 0, SHARED_WINDOW),
@@ -31,12 +31,7 @@ fn windows(addresses: &[u64; LANES], mask: u32) -> [(Space, u32, u64); 4] {
 }
 
 /// Splits a generic access by the spaces its lanes address.
-pub fn by_space(
-    space: Space,
-    addresses: &[u64; LANES],
-    mask: u32,
-    mut run: impl FnMut(Space, &[u64; LANES], u32),
-) {
+pub fn by_space(space: Space, addresses: &Addresses, mask: u32, mut run: impl FnMut(Space, &Addresses, u32)) {
     if space != Space::Generic {
         return run(space, addresses, mask);
     }
@@ -47,55 +42,11 @@ pub fn by_space(
     }
 }
 
-/// How the distinct addresses of one instruction lie.
-pub struct Spread {
-    /// Distinct addresses.
-    pub distinct: u32,
-    pub sectors: u32,
-}
-
-/// Counts distinct addresses and sectors, and passes each sector once, of accesses that are aligned to their size.
-pub fn spread(addresses: &[u64; LANES], mask: u32, mut sector: impl FnMut(u64)) -> Spread {
-    let mut sorted = [0u64; LANES];
-    let mut count = 0;
-    let mut ascending = true;
-    for lane in lanes(mask) {
-        sorted[count] = addresses[lane];
-        ascending &= count == 0 || sorted[count - 1] <= addresses[lane];
-        count += 1;
-    }
-    if !ascending {
-        sorted[..count].sort_unstable();
-    }
-    let (mut distinct, mut sectors) = (0, 0);
-    let (mut last, mut last_sector) = (u64::MAX, u64::MAX);
-    for &address in &sorted[..count] {
-        if address != last {
-            distinct += 1;
-            last = address;
-            if address >> 5 != last_sector {
-                sectors += 1;
-                last_sector = address >> 5;
-                sector(last_sector);
-            }
-        }
-    }
-    Spread { distinct, sectors }
-}
-
 /// Drops the lanes whose address is not a multiple of the size.
-fn aligned(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    addresses: &[u64; LANES],
-    mask: u32,
-    bytes: u64,
-    pc: u32,
-) -> u32 {
+fn aligned<M: Monitor>(site: &mut Site<'_, M>, addresses: &Addresses, mask: u32, bytes: u64) -> u32 {
     let mut any = 0;
-    for lane in 0..LANES {
-        any |= if mask >> lane & 1 != 0 { addresses[lane] } else { 0 };
+    for (lane, address) in addresses.iter().enumerate() {
+        any |= if mask >> lane & 1 != 0 { *address } else { 0 };
     }
     if any & (bytes - 1) == 0 {
         return mask;
@@ -104,545 +55,408 @@ fn aligned(
     for lane in lanes(mask) {
         if addresses[lane] & (bytes - 1) != 0 {
             kept &= !(1 << lane);
-            let address = addresses[lane];
-            worker.finding(block, warp, pc, FindingKind::Misaligned, lane as u32, Some(address), || {
-                format!("{bytes} bytes at {address:#x}, which is not a multiple of {bytes}")
-            });
+            site.fault(lane, Some(addresses[lane]), Fault::Misaligned { bytes });
         }
     }
     kept
 }
 
-/// Where a warp's lanes lie in global memory.
-pub struct Placed {
-    /// The allocation, if it is the same for all.
-    pub single: Option<usize>,
-    pub each: [u32; LANES],
-    pub mask: u32,
-}
-
-/// Checks global addresses; lanes that are wrong are dropped and reported.
-pub fn place(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    addresses: &[u64; LANES],
+/// Finds global addresses; lanes that are wrong are dropped and reported.
+pub fn place<M: Monitor>(
+    site: &mut Site<'_, M>,
+    addresses: &Addresses,
     mask: u32,
     bytes: u64,
-    pc: u32,
     what: &str,
 ) -> Placed {
-    let mask = aligned(worker, block, warp, addresses, mask, bytes, pc);
+    let mask = aligned(site, addresses, mask, bytes);
     let (mut low, mut high) = (u64::MAX, 0);
-    for lane in 0..LANES {
+    for (lane, address) in addresses.iter().enumerate() {
         let used = mask >> lane & 1 != 0;
-        low = low.min(if used { addresses[lane] } else { u64::MAX });
-        high = high.max(if used { addresses[lane] } else { 0 });
+        low = low.min(if used { *address } else { u64::MAX });
+        high = high.max(if used { *address } else { 0 });
     }
-    let memory = worker.launch.memory;
-    if mask == 0 {
-        return Placed { single: None, each: [0; LANES], mask };
-    }
-    if let Some(index) = memory.find(low, (high - low).saturating_add(bytes), &mut worker.hint) {
-        return Placed { single: Some(index), each: [0; LANES], mask };
-    }
+    let memory = site.launch.memory;
     let mut placed = Placed { single: None, each: [0; LANES], mask };
+    if mask == 0 {
+        return placed;
+    }
+    placed.single = memory.find(low, (high - low).saturating_add(bytes), &mut site.worker.hint);
+    if placed.single.is_some() {
+        return placed;
+    }
     for lane in lanes(mask) {
-        let address = addresses[lane];
-        match memory.find(address, bytes, &mut worker.hint) {
+        match memory.find(addresses[lane], bytes, &mut site.worker.hint) {
             Some(index) => placed.each[lane] = index as u32,
             None => {
                 placed.mask &= !(1 << lane);
-                worker.finding(block, warp, pc, FindingKind::OutOfBounds, lane as u32, Some(address), || {
-                    format!("{what} of {bytes} bytes at {address:#x}: {}", memory.explain(address))
-                });
+                site.fault(lane, Some(addresses[lane]), Fault::OutsideGlobal { what, bytes });
             }
         }
     }
     placed
 }
 
-impl Placed {
-    pub fn index(&self, lane: usize) -> usize {
-        self.single.unwrap_or(self.each[lane] as usize)
-    }
-}
-
-/// Values a load found, one row for each element.
-type Rows = [[u64; LANES]; 4];
-
-fn extend(value: Type, bits: u64) -> u64 {
-    if value.is_signed() { value.extend(bits) as u64 } else { bits }
-}
-
-fn write_back(warp: &mut Warp, access: &Access, rows: &Rows, mask: u32) {
-    for (element, reg) in access.registers.iter().enumerate() {
-        if let Some(reg) = reg {
-            if access.value.is_signed() {
-                warp.set(*reg, &row(|lane| extend(access.value, rows[element][lane])), mask);
-            } else {
-                warp.set(*reg, &rows[element], mask);
-            }
-        }
-    }
-}
-
-pub fn load(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    access: &Access,
+/// [`place`] for copies of which some lanes read fewer than `bytes`.
+pub fn place_parts<M: Monitor>(
+    site: &mut Site<'_, M>,
+    addresses: &Addresses,
     mask: u32,
-    pc: u32,
-) {
-    let addresses = warp.addresses(&access.address);
-    let width = access.value.bytes();
-    let bytes = width * access.registers.len() as u32;
-    let mut rows: Rows = [[0; LANES]; 4];
-    let elements = access.registers.len();
-    by_space(access.space, &addresses, mask, |space, addresses, mask| match space {
-        Space::Shared => {
-            if access.space == Space::Generic {
-                worker.counters.shared_loads += 1;
-                worker.moved_loads += 1;
-            }
-            let mask = shared_place(worker, block, warp, addresses, mask, bytes, pc, "a load");
-            if access.order != Order::Weak {
-                let places = places(Space::Shared, block.order.id(), addresses, mask);
-                check::observe(worker, block, warp, places, access.order, access.scope);
-            }
-            let who = check::who(block, warp, access.order, access.scope, access.waits);
-            for lane in lanes(mask) {
-                let offset = addresses[lane] as usize;
-                check::shared_read(worker, block, warp, offset, bytes, who, lane, pc);
-                for element in 0..elements {
-                    rows[element][lane] = block.shared.get(offset + element * width as usize, width);
-                }
-            }
-            shared_cost(worker, addresses, mask, bytes);
-        }
-        Space::Global | Space::Generic | Space::Const => {
-            let placed = place(worker, block, warp, addresses, mask, u64::from(bytes), pc, "a load");
-            let memory = worker.launch.memory;
-            if access.order != Order::Weak {
-                let places = places(Space::Global, 0, addresses, placed.mask);
-                check::observe(worker, block, warp, places, access.order, access.scope);
-            }
-            let who = check::who(block, warp, access.order, access.scope, access.waits);
-            for lane in lanes(placed.mask) {
-                let allocation = memory.get(placed.index(lane));
-                let address = addresses[lane];
-                if access.read_only {
-                    check::check_read_only(worker, block, warp, allocation, address, bytes, lane, pc);
-                    check::check_written(worker, block, warp, allocation, address, bytes, lane, pc);
-                } else {
-                    check::check_read(worker, block, warp, allocation, address, bytes, who, lane, pc);
-                }
-                let offset = (address - allocation.base) as usize;
-                for element in 0..elements {
-                    rows[element][lane] = allocation.load(offset + element * width as usize, width);
-                }
-            }
-            if space != Space::Const {
-                global_cost(worker, addresses, &placed, bytes, false);
-            }
-        }
-        Space::Local | Space::Frame => {
-            local_access(worker, block, warp, access, space, addresses, mask, &mut rows, false, pc);
-        }
-        Space::Param => {
-            let params = worker.launch.params;
-            let end = addresses.map(|address| address.checked_add(u64::from(bytes)));
-            for lane in lanes(mask) {
-                let slice = end[lane].and_then(|end| params.get(addresses[lane] as usize..end as usize));
-                let Some(slice) = slice else {
-                    let address = addresses[lane];
-                    worker.finding(
-                        block,
-                        warp,
-                        pc,
-                        FindingKind::OutOfBounds,
-                        lane as u32,
-                        Some(address),
-                        || {
-                            format!(
-                                "a load of {bytes} bytes at byte {address} of {} of parameters",
-                                params.len()
-                            )
-                        },
-                    );
-                    continue;
-                };
-                for element in 0..elements {
-                    let part = &slice[element * width as usize..][..width as usize];
-                    let mut word = [0; 8];
-                    word[..part.len()].copy_from_slice(part);
-                    rows[element][lane] = u64::from_le_bytes(word);
-                }
-            }
-        }
-    });
-    if access.order != Order::Weak {
-        let lane = mask.trailing_zeros() as usize & 31;
-        warp.note_wait(pc, addresses[lane], rows[0][lane]);
-    }
-    write_back(warp, access, &rows, mask);
-}
-
-pub fn store(
-    worker: &mut Worker<'_>,
-    block: &mut BlockState,
-    warp: &mut Warp,
-    access: &Access,
-    mask: u32,
-    pc: u32,
-) {
-    let addresses = warp.addresses(&access.address);
-    let width = access.value.bytes();
-    let bytes = width * access.registers.len() as u32;
-    let mut rows: Rows = [[0; LANES]; 4];
-    for (element, reg) in access.registers.iter().enumerate() {
-        if let Some(reg) = reg {
-            rows[element] = warp.wide(*reg);
-        }
-    }
-    let elements = access.registers.len();
-    let kept = if width == 8 { u64::MAX } else { (1 << (8 * width)) - 1 };
-    by_space(access.space, &addresses, mask, |space, addresses, mask| match space {
-        Space::Shared => {
-            if access.space == Space::Generic {
-                worker.counters.shared_stores += 1;
-                worker.moved_stores += 1;
-            }
-            let mask = shared_place(worker, block, warp, addresses, mask, bytes, pc, "a store");
-            let who = check::who(block, warp, access.order, access.scope, access.waits);
-            for lane in lanes(mask) {
-                let offset = addresses[lane] as usize;
-                let silent = |shared: &Shared| {
-                    (0..elements).all(|element| {
-                        shared.get(offset + element * width as usize, width) == rows[element][lane] & kept
-                    })
-                };
-                check::shared_write(worker, block, warp, offset, bytes, who, silent, lane, pc);
-                for element in 0..elements {
-                    block.shared.put(offset + element * width as usize, width, rows[element][lane]);
-                }
-            }
-            if access.order != Order::Weak {
-                let places = places(Space::Shared, block.order.id(), addresses, mask);
-                check::publish(worker, block, warp, places, access.order, access.scope);
-                release_locks(worker, block, warp, space, addresses, mask, access);
-            }
-            shared_cost(worker, addresses, mask, bytes);
-            block.progress = true;
-        }
-        Space::Global | Space::Generic | Space::Const => {
-            let placed = place(worker, block, warp, addresses, mask, u64::from(bytes), pc, "a store");
-            let memory = worker.launch.memory;
-            let who = check::who(block, warp, access.order, access.scope, access.waits);
-            for lane in lanes(placed.mask) {
-                let allocation = memory.get(placed.index(lane));
-                let address = addresses[lane];
-                let offset = (address - allocation.base) as usize;
-                let silent = || {
-                    (0..elements).all(|element| {
-                        allocation.load(offset + element * width as usize, width)
-                            == rows[element][lane] & kept
-                    })
-                };
-                check::check_write(worker, block, warp, allocation, address, bytes, who, silent, lane, pc);
-                for element in 0..elements {
-                    let at = offset + element * width as usize;
-                    allocation.store(at, width, rows[element][lane], worker.launch.alone);
-                }
-            }
-            if access.order != Order::Weak {
-                let places = places(Space::Global, 0, addresses, placed.mask);
-                check::publish(worker, block, warp, places, access.order, access.scope);
-                release_locks(worker, block, warp, Space::Global, addresses, placed.mask, access);
-            }
-            global_cost(worker, addresses, &placed, bytes, true);
-            block.progress = true;
-        }
-        Space::Local | Space::Frame => {
-            local_access(worker, block, warp, access, space, addresses, mask, &mut rows, true, pc);
-        }
-        Space::Param => {
-            worker.finding(block, warp, pc, FindingKind::InvalidAccess, mask.trailing_zeros(), None, || {
-                "a store to the parameters".into()
-            });
-        }
-    });
-}
-
-/// Where lanes access atomically.
-pub fn places(
-    space: Space,
-    block: u32,
-    addresses: &[u64; LANES],
-    mask: u32,
-) -> impl Iterator<Item = (usize, Place)> {
-    let addresses = *addresses;
-    lanes(mask).map(move |lane| {
-        let address = addresses[lane];
-        (lane, if space == Space::Shared { Place::shared(address, block) } else { Place::global(address) })
-    })
-}
-
-/// A store may give a lock back.
-fn release_locks(
-    worker: &Worker<'_>,
-    block: &mut BlockState,
-    warp: &Warp,
-    space: Space,
-    addresses: &[u64; LANES],
-    mask: u32,
-    access: &Access,
-) {
-    for (_, place) in places(space, block.order.id(), addresses, mask) {
-        let signals = &worker.launch.signals;
-        block.order.note_lock(signals, warp.index, place, false, access.order, access.scope);
-    }
-}
-
-/// Counts the sectors of a global access and marks them; returns the number of distinct addresses.
-pub fn global_cost(
-    worker: &mut Worker<'_>,
-    addresses: &[u64; LANES],
-    placed: &Placed,
     bytes: u32,
-    store: bool,
-) -> u32 {
-    if placed.mask == 0 {
-        return 0;
-    }
-    let memory = worker.launch.memory;
-    let spread = match placed.single {
-        Some(index) => {
-            let allocation = memory.get(index);
-            let first = allocation.base >> 5;
-            spread(addresses, placed.mask, |sector| allocation.touch((sector - first) as usize, store))
+    (read, what): (&[u32; LANES], &str),
+) -> Placed {
+    let mut placed = Placed { single: None, each: [0; LANES], mask: 0 };
+    let mask = aligned(site, addresses, mask, u64::from(bytes));
+    for lane in lanes(mask) {
+        let one = place(site, addresses, 1 << lane, 1, what);
+        let Some(allocation) = one.single else { continue };
+        let found = site.launch.memory.get(allocation);
+        if addresses[lane] - found.base + u64::from(read[lane]) > found.bytes {
+            site.fault(lane, Some(addresses[lane]), Fault::PastEnd { what, bytes: read[lane], allocation });
+            continue;
         }
-        None => {
-            for lane in lanes(placed.mask) {
-                let allocation = memory.get(placed.index(lane));
-                allocation.touch(((addresses[lane] - allocation.base) >> 5) as usize, store);
-            }
-            spread(addresses, placed.mask, |_| {})
-        }
-    };
-    let least = (u64::from(spread.distinct) * u64::from(bytes)).div_ceil(32);
-    let counters = &mut worker.counters;
-    if store {
-        counters.store_sectors += u64::from(spread.sectors);
-        counters.store_sectors_least += least;
-    } else {
-        counters.load_sectors += u64::from(spread.sectors);
-        counters.load_sectors_least += least;
+        placed.each[lane] = allocation as u32;
+        placed.mask |= 1 << lane;
     }
-    spread.distinct
+    placed
 }
 
 /// Drops lanes outside shared memory or misaligned.
-pub fn shared_place(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    addresses: &[u64; LANES],
+pub fn shared_place<M: Monitor>(
+    site: &mut Site<'_, M>,
+    addresses: &Addresses,
     mask: u32,
     bytes: u32,
-    pc: u32,
     what: &str,
 ) -> u32 {
-    let mask = aligned(worker, block, warp, addresses, mask, u64::from(bytes), pc);
-    let size = block.shared_bytes;
+    let mask = aligned(site, addresses, mask, u64::from(bytes));
+    let size = site.block.shared_bytes;
     let mut high = 0;
-    for lane in 0..LANES {
-        high = high.max(if mask >> lane & 1 != 0 { addresses[lane] } else { 0 });
+    for (lane, address) in addresses.iter().enumerate() {
+        high = high.max(if mask >> lane & 1 != 0 { *address } else { 0 });
     }
     if high.saturating_add(u64::from(bytes)) <= size {
         return mask;
     }
     let mut kept = mask;
     for lane in lanes(mask) {
-        let address = addresses[lane];
-        if address.saturating_add(u64::from(bytes)) > size {
+        if addresses[lane].saturating_add(u64::from(bytes)) > size {
             kept &= !(1 << lane);
-            worker.finding(block, warp, pc, FindingKind::OutOfBounds, lane as u32, Some(address), || {
-                format!("{what} of {bytes} bytes at byte {address} of {size} of shared memory")
-            });
+            site.fault(lane, Some(addresses[lane]), Fault::OutsideShared { what, bytes, size });
         }
     }
     kept
 }
 
-/// Passes through shared memory of one group of lanes: the most distinct words in one bank. Returns that and the number of
-/// distinct addresses.
-pub fn wavefronts(addresses: &[u64], words: u64) -> u32 {
-    // Most groups have one word a bank: the first word of each bank is kept, and others are looked at only then.
-    let mut first = [u64::MAX; 32];
-    let mut conflict = false;
-    for address in addresses {
-        for part in 0..words {
-            let word = address / 4 + part;
-            let bank = &mut first[word as usize & 31];
-            if *bank == u64::MAX {
-                *bank = word;
-            } else {
-                conflict |= *bank != word;
+/// What the lanes of one access move: elements of one type.
+struct Transfer<'a> {
+    access: &'a Access,
+    semantics: Semantics,
+    /// Bytes of an element, elements of a lane, and bytes of a lane.
+    width: u32,
+    elements: usize,
+    bytes: u32,
+    /// Each element's values.
+    rows: [[u64; LANES]; 4],
+}
+
+impl<'a> Transfer<'a> {
+    #[inline(always)]
+    fn of(access: &'a Access) -> Self {
+        let Access { order, scope, waits, .. } = *access;
+        let (width, elements) = (access.value.bytes(), access.registers.len());
+        Self {
+            access,
+            semantics: Semantics { order, scope, waits },
+            width,
+            elements,
+            bytes: width * elements as u32,
+            rows: [[0; LANES]; 4],
+        }
+    }
+
+    fn atomic(&self) -> bool {
+        self.access.order != Order::Weak
+    }
+
+    #[inline(always)]
+    fn load(&mut self, lane: usize, offset: usize, get: impl Fn(usize, u32) -> u64) {
+        for element in 0..self.elements {
+            self.rows[element][lane] = get(offset + element * self.width as usize, self.width);
+        }
+    }
+
+    #[inline(always)]
+    fn store(&self, lane: usize, offset: usize, mut put: impl FnMut(usize, u32, u64)) {
+        for element in 0..self.elements {
+            put(offset + element * self.width as usize, self.width, self.rows[element][lane]);
+        }
+    }
+
+    /// Whether a lane's values are what lies there.
+    #[inline(always)]
+    fn silent(&self, lane: usize, offset: usize, get: impl Fn(usize, u32) -> u64) -> bool {
+        let kept = if self.width == 8 { u64::MAX } else { (1 << (8 * self.width)) - 1 };
+        (0..self.elements).all(|element| {
+            get(offset + element * self.width as usize, self.width) == self.rows[element][lane] & kept
+        })
+    }
+
+    fn write_back(&self, warp: &mut Warp, mask: u32) {
+        let value = self.access.value;
+        for (reg, values) in self.access.registers.iter().zip(&self.rows) {
+            if let Some(reg) = reg {
+                if value.is_signed() {
+                    warp.set(*reg, &row(|lane| value.extend(values[lane]) as u64), mask);
+                } else {
+                    warp.set(*reg, values, mask);
+                }
             }
         }
     }
-    if !conflict {
-        return 1;
-    }
-    let mut all: Vec<u64> =
-        addresses.iter().flat_map(|address| (0..words).map(move |part| address / 4 + part)).collect();
-    all.sort_unstable();
-    all.dedup();
-    let mut counts = [0u32; 32];
-    for word in all {
-        counts[word as usize & 31] += 1;
-    }
-    counts.into_iter().max().unwrap_or(1)
 }
 
-/// Counts the passes of a shared access; returns the number of distinct addresses.
-pub fn shared_cost(worker: &mut Worker<'_>, addresses: &[u64; LANES], mask: u32, bytes: u32) -> u32 {
-    if mask == 0 {
-        return 0;
-    }
-    let group = match bytes {
-        16 => 8,
-        8 => 16,
-        _ => 32,
-    };
-    // Consecutive words: no conflict, and every address its own.
-    if mask == FULL && bytes >= 4 {
-        let step = u64::from(bytes);
-        let mut straight = true;
-        for lane in 0..LANES {
-            straight &= addresses[lane] == addresses[0].wrapping_add(step * lane as u64);
-        }
-        if straight {
-            worker.counters.shared_wavefronts += (LANES / group) as u64;
-            return LANES as u32;
-        }
-    }
-    let (mut passes, mut least) = (0, 0);
-    for start in (0..LANES).step_by(group) {
-        let mut chosen = [0; LANES];
-        let mut count = 0;
-        for lane in start..start + group {
-            if mask >> lane & 1 != 0 {
-                chosen[count] = addresses[lane];
-                count += 1;
-            }
-        }
-        if count > 0 {
-            passes += wavefronts(&chosen[..count], u64::from(bytes).div_ceil(4));
-            least += 1;
-        }
-    }
-    worker.counters.shared_wavefronts += u64::from(passes);
-    worker.counters.bank_conflicts += u64::from(passes - least);
-    spread(addresses, mask, |_| {}).distinct
+/// Where a lane accesses global memory.
+#[inline(always)]
+pub fn locate(allocation: &Allocation, index: usize, address: u64) -> (usize, Place) {
+    let offset = (address - allocation.base) as usize;
+    (offset, Place::Global { allocation: index, offset })
 }
 
-/// Local memory and call frames: a stretch of its own for each lane.
-fn local_access(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &mut Warp,
-    access: &Access,
-    space: Space,
-    addresses: &[u64; LANES],
-    mask: u32,
-    rows: &mut Rows,
-    writes: bool,
-    pc: u32,
-) {
-    let width = access.value.bytes() as usize;
-    let elements = access.registers.len();
-    let bytes = width * elements;
-    let size = worker.launch.kernel.local_bytes as usize;
-    let mask = aligned(worker, block, warp, addresses, mask, bytes as u64, pc);
+/// `ld` for the lanes of the site.
+pub fn load<M: Monitor>(site: &mut Site<'_, M>, access: &Access) {
+    let addresses = site.warp.addresses(&access.address);
+    let mut it = Transfer::of(access);
+    by_space(access.space, &addresses, site.mask, |space, addresses, mask| match space {
+        Space::Shared => load_shared(site, &mut it, addresses, mask),
+        Space::Global | Space::Generic | Space::Const => {
+            load_global(site, &mut it, addresses, mask, space != Space::Const);
+        }
+        Space::Local | Space::Frame => load_local(site, &mut it, addresses, mask, space == Space::Local),
+        Space::Param => load_parameter(site, &mut it, addresses, mask),
+    });
+    if it.atomic() {
+        let lane = site.first();
+        site.warp.note_wait(site.pc, addresses[lane], it.rows[0][lane]);
+    }
+    it.write_back(site.warp, site.mask);
+}
+
+fn load_shared<M: Monitor>(site: &mut Site<'_, M>, it: &mut Transfer<'_>, addresses: &Addresses, mask: u32) {
+    if it.access.space == Space::Generic {
+        site.event(Event::SharedLoad);
+    }
+    let mask = shared_place(site, addresses, mask, it.bytes, "a load");
+    if it.atomic() {
+        for lane in lanes(mask) {
+            site.observe(it.semantics, Place::Shared(addresses[lane] as usize), 1 << lane);
+        }
+    }
+    let access = site.access(it.semantics);
     for lane in lanes(mask) {
         let offset = addresses[lane] as usize;
-        if addresses[lane].saturating_add(bytes as u64) > size as u64 {
-            worker.finding(
-                block,
-                warp,
-                pc,
-                FindingKind::OutOfBounds,
-                lane as u32,
-                Some(addresses[lane]),
-                || format!("{bytes} bytes at byte {offset} of {size} of local memory"),
-            );
-            continue;
-        }
-        let at = lane * size + offset;
-        if writes {
-            for element in 0..elements {
-                let value = rows[element][lane].to_le_bytes();
-                warp.local[at + element * width..][..width].copy_from_slice(&value[..width]);
-            }
-            warp.local_written[at..at + bytes].fill(1);
-        } else {
-            if space == Space::Local && warp.local_written[at..at + bytes].contains(&0) {
-                worker.finding(
-                    block,
-                    warp,
-                    pc,
-                    FindingKind::Uninitialised,
-                    lane as u32,
-                    Some(addresses[lane]),
-                    || {
-                        format!(
-                            "reads {bytes} bytes at byte {offset} of local memory, which nothing wrote all of"
-                        )
-                    },
-                );
-            }
-            for element in 0..elements {
-                let mut value = [0; 8];
-                value[..width].copy_from_slice(&warp.local[at + element * width..][..width]);
-                rows[element][lane] = u64::from_le_bytes(value);
-            }
+        site.read_shared(access, lane, offset, it.bytes);
+        it.load(lane, offset, |at, width| site.block.shared.get(at, width));
+    }
+    site.worker.monitor.shared_traffic(addresses, mask, it.bytes);
+}
+
+fn load_global<M: Monitor>(
+    site: &mut Site<'_, M>,
+    it: &mut Transfer<'_>,
+    addresses: &Addresses,
+    mask: u32,
+    counts: bool,
+) {
+    let placed = place(site, addresses, mask, u64::from(it.bytes), "a load");
+    let memory = site.launch.memory;
+    if it.atomic() {
+        for lane in lanes(placed.mask) {
+            let index = placed.index(lane);
+            let (_, place) = locate(memory.get(index), index, addresses[lane]);
+            site.observe(it.semantics, place, 1 << lane);
         }
     }
-    if space == Space::Local {
-        worker.counters.local_bytes += u64::from(mask.count_ones()) * bytes as u64;
+    let access = site.access(it.semantics);
+    for lane in lanes(placed.mask) {
+        let index = placed.index(lane);
+        let allocation = memory.get(index);
+        let (offset, place) = locate(allocation, index, addresses[lane]);
+        let range = Range { lane, place, bytes: it.bytes };
+        if it.access.read_only {
+            site.worker.monitor.read_only(&mut site.block.watched, access, range);
+        } else {
+            site.read(access, range);
+        }
+        it.load(lane, offset, |at, width| allocation.load(at, width));
+    }
+    if counts {
+        site.worker.monitor.global_traffic(addresses, &placed, it.bytes, false);
     }
 }
 
-/// [`place`] for copies of which some lanes read fewer than `bytes`.
-pub fn place_parts(
-    worker: &mut Worker<'_>,
-    block: &BlockState,
-    warp: &Warp,
-    addresses: &[u64; LANES],
+fn load_parameter<M: Monitor>(
+    site: &mut Site<'_, M>,
+    it: &mut Transfer<'_>,
+    addresses: &Addresses,
     mask: u32,
-    bytes: u32,
-    read: &[u32; LANES],
-    pc: u32,
-) -> Placed {
-    let mut placed = Placed { single: None, each: [0; LANES], mask: 0 };
-    let mask = aligned(worker, block, warp, addresses, mask, u64::from(bytes), pc);
+) {
+    let params = site.launch.params;
     for lane in lanes(mask) {
-        let what = "an asynchronous copy";
-        let one = place(worker, block, warp, addresses, 1 << lane, 1, pc, what);
-        let Some(index) = one.single else { continue };
-        let end = worker.launch.memory.get(index);
-        if addresses[lane] - end.base + u64::from(read[lane]) > end.bytes {
-            let address = addresses[lane];
-            worker.finding(block, warp, pc, FindingKind::OutOfBounds, lane as u32, Some(address), || {
-                format!("{what} of {} bytes past the end of {:?}", read[lane], end.label)
-            });
+        let end = addresses[lane].checked_add(u64::from(it.bytes));
+        let slice = end.and_then(|end| params.get(addresses[lane] as usize..end as usize));
+        let Some(slice) = slice else {
+            let fault = Fault::OutsideParameters { bytes: it.bytes, size: params.len() };
+            site.fault(lane, Some(addresses[lane]), fault);
             continue;
-        }
-        placed.each[lane] = index as u32;
-        placed.mask |= 1 << lane;
+        };
+        it.load(lane, 0, |at, width| number(&slice[at..][..width as usize]));
     }
-    placed
+}
+
+/// A number of up to 8 bytes.
+fn number(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+/// `st` for the lanes of the site.
+pub fn store<M: Monitor>(site: &mut Site<'_, M>, access: &Access) {
+    let addresses = site.warp.addresses(&access.address);
+    let mut it = Transfer::of(access);
+    for (values, reg) in it.rows.iter_mut().zip(&access.registers) {
+        if let Some(reg) = reg {
+            *values = site.warp.wide(*reg);
+        }
+    }
+    by_space(access.space, &addresses, site.mask, |space, addresses, mask| match space {
+        Space::Shared => store_shared(site, &it, addresses, mask),
+        Space::Global | Space::Generic | Space::Const => store_global(site, &it, addresses, mask),
+        Space::Local | Space::Frame => store_local(site, &it, addresses, mask, space == Space::Local),
+        Space::Param => {
+            site.fault(mask.trailing_zeros() as usize, None, Fault::Invalid("a store to the parameters"));
+        }
+    });
+}
+
+fn store_shared<M: Monitor>(site: &mut Site<'_, M>, it: &Transfer<'_>, addresses: &Addresses, mask: u32) {
+    if it.access.space == Space::Generic {
+        site.event(Event::SharedStore);
+    }
+    let mask = shared_place(site, addresses, mask, it.bytes, "a store");
+    let access = site.access(it.semantics);
+    for lane in lanes(mask) {
+        let offset = addresses[lane] as usize;
+        let range = Range { lane, place: Place::Shared(offset), bytes: it.bytes };
+        let shared: &mut Shared = &mut site.block.shared;
+        let silent = || it.silent(lane, offset, |at, width| shared.get(at, width));
+        site.worker.monitor.write(&mut site.block.watched, access, range, silent);
+        it.store(lane, offset, |at, width, value| shared.put(at, width, value));
+    }
+    if it.atomic() {
+        announce(site, it.semantics, mask, |lane| Place::Shared(addresses[lane] as usize));
+    }
+    site.worker.monitor.shared_traffic(addresses, mask, it.bytes);
+    site.block.progress = true;
+}
+
+fn store_global<M: Monitor>(site: &mut Site<'_, M>, it: &Transfer<'_>, addresses: &Addresses, mask: u32) {
+    let placed = place(site, addresses, mask, u64::from(it.bytes), "a store");
+    let (memory, alone) = (site.launch.memory, site.launch.alone);
+    let access = site.access(it.semantics);
+    for lane in lanes(placed.mask) {
+        let index = placed.index(lane);
+        let allocation = memory.get(index);
+        let (offset, place) = locate(allocation, index, addresses[lane]);
+        let range = Range { lane, place, bytes: it.bytes };
+        let silent = || it.silent(lane, offset, |at, width| allocation.load(at, width));
+        site.worker.monitor.write(&mut site.block.watched, access, range, silent);
+        it.store(lane, offset, |at, width, value| allocation.store(at, width, value, alone));
+    }
+    if it.atomic() {
+        announce(site, it.semantics, placed.mask, |lane| {
+            let index = placed.index(lane);
+            locate(memory.get(index), index, addresses[lane]).1
+        });
+    }
+    site.worker.monitor.global_traffic(addresses, &placed, it.bytes, true);
+    site.block.progress = true;
+}
+
+/// Lanes have stored atomically: that publishes, and may give locks back.
+fn announce<M: Monitor>(
+    site: &mut Site<'_, M>,
+    semantics: Semantics,
+    mask: u32,
+    place: impl Fn(usize) -> Place,
+) {
+    for lane in lanes(mask) {
+        site.publish(semantics, place(lane), 1 << lane);
+    }
+    let at = site.position();
+    for lane in lanes(mask) {
+        site.worker.monitor.unlock(&mut site.block.watched, at, semantics, place(lane));
+    }
+}
+
+/// Drops lanes outside local memory or misaligned; where each of the others starts in the warp's.
+fn local_place<M: Monitor>(
+    site: &mut Site<'_, M>,
+    it: &Transfer<'_>,
+    addresses: &Addresses,
+    mask: u32,
+    counts: bool,
+) -> (u32, usize) {
+    let (bytes, size) = (it.bytes as usize, site.launch.kernel.local_bytes as usize);
+    let mask = aligned(site, addresses, mask, bytes as u64);
+    if counts {
+        site.event(Event::LocalBytes(u64::from(mask.count_ones()) * bytes as u64));
+    }
+    let mut kept = mask;
+    for lane in lanes(mask) {
+        if addresses[lane].saturating_add(bytes as u64) > size as u64 {
+            kept &= !(1 << lane);
+            site.fault(lane, Some(addresses[lane]), Fault::OutsideLocal { bytes, size });
+        }
+    }
+    (kept, size)
+}
+
+/// From local memory and call frames: a stretch of its own for each lane. `counts`: it is no call frame.
+fn load_local<M: Monitor>(
+    site: &mut Site<'_, M>,
+    it: &mut Transfer<'_>,
+    addresses: &Addresses,
+    mask: u32,
+    counts: bool,
+) {
+    let (mask, size) = local_place(site, it, addresses, mask, counts);
+    let access = site.access(Semantics::WEAK);
+    for lane in lanes(mask) {
+        let offset = addresses[lane] as usize;
+        if counts {
+            site.read(access, Range { lane, place: Place::Local(offset), bytes: it.bytes });
+        }
+        it.load(lane, lane * size + offset, |at, width| number(&site.warp.local[at..][..width as usize]));
+    }
+}
+
+fn store_local<M: Monitor>(
+    site: &mut Site<'_, M>,
+    it: &Transfer<'_>,
+    addresses: &Addresses,
+    mask: u32,
+    counts: bool,
+) {
+    let (mask, size) = local_place(site, it, addresses, mask, counts);
+    let access = site.access(Semantics::WEAK);
+    for lane in lanes(mask) {
+        let offset = addresses[lane] as usize;
+        let range = Range { lane, place: Place::Local(offset), bytes: it.bytes };
+        site.worker.monitor.write(&mut site.block.watched, access, range, || false);
+        it.store(lane, lane * size + offset, |at, width, value| {
+            site.warp.local[at..][..width as usize].copy_from_slice(&value.to_le_bytes()[..width as usize]);
+        });
+    }
 }

@@ -1,155 +1,143 @@
 //! What one lane does by itself and no table has: predicates, selections, packing, carries, rounding modes, clocks.
 
-use super::block::BlockState;
 use super::convert;
 use super::float;
-use super::registers::{LANES, lanes, row, store};
+use super::packed;
+use super::registers::RowW;
 use super::warp::Warp;
-use crate::code::{
-    Carry, CarryKind, Clock, File, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, SHARED_WINDOW,
-    SetPredicate, Space,
+use crate::isa::{
+    Carry, CarryKind, Clock, Convert, LOCAL_WINDOW, Logic, NumberTest, Op, PARAM_WINDOW, Reg, RegisterFile,
+    Rounded, SHARED_WINDOW, SetPredicate, Space,
 };
+use crate::lanes::{LANES, lanes, mask_of, row};
 
-pub fn run(block: &BlockState, warp: &mut Warp, op: &Op, mask: u32) {
+/// Runs an instruction that only changes registers of its lanes; `now` is what clocks show.
+pub fn run(warp: &mut Warp, op: &Op, mask: u32, now: u64) {
     match op {
         Op::SetPredicate(set) => {
             let (yes, no) = test(warp, set);
-            if let Some(p) = set.result {
-                warp.set_predicate(p, yes, mask);
-            }
-            if let Some(q) = set.inverse {
-                warp.set_predicate(q, no, mask);
-            }
+            set.result.iter().for_each(|p| warp.set_predicate(*p, yes, mask));
+            set.inverse.iter().for_each(|q| warp.set_predicate(*q, no, mask));
         }
         Op::SetValue(set) => {
             let (yes, _) = test(warp, &set.test);
             let values = row(|lane| if yes >> lane & 1 != 0 { set.one } else { 0 });
-            store(&mut warp.registers.w[set.result as usize], &values, mask);
+            warp.set_word(set.result, &values, mask);
         }
         Op::SelectW([d, a, b, p]) => {
-            let w = &mut warp.registers.w;
-            let (a, b) = (&w[*a as usize], &w[*b as usize]);
-            let t = choose(a, b, warp.registers.p[*p as usize]);
-            store(&mut w[*d as usize], &t, mask);
+            let r = &warp.registers;
+            let t = choose(&r.w[*a as usize], &r.w[*b as usize], r.p[*p as usize]);
+            warp.set_word(*d, &t, mask);
         }
         Op::SelectD([d, a, b, p]) => {
-            let rows = &mut warp.registers.d;
-            let (a, b) = (&rows[*a as usize], &rows[*b as usize]);
-            let t = choose(a, b, warp.registers.p[*p as usize]);
-            store(&mut rows[*d as usize], &t, mask);
+            let r = &mut warp.registers;
+            let t = choose(&r.d[*a as usize], &r.d[*b as usize], r.p[*p as usize]);
+            super::registers::store(&mut r.d[*d as usize], &t, mask);
         }
         Op::Logic(logic, [d, a, b]) => {
             let (a, b) = (warp.registers.p[*a as usize], warp.registers.p[*b as usize]);
             warp.set_predicate(*d, combine(*logic, a, b), mask);
         }
-        Op::PendingCount(d, a) => {
-            let states = &warp.registers.d[*a as usize];
-            let t = row(|lane| super::mbarrier::pending_count(states[lane]));
-            store(&mut warp.registers.w[*d as usize], &t, mask);
-        }
         Op::Not([d, a]) => warp.set_predicate(*d, !warp.registers.p[*a as usize], mask),
         Op::MovPredicate([d, a]) => warp.set_predicate(*d, warp.registers.p[*a as usize], mask),
         Op::TestNumber(it) => {
             let (test, double, d, a) = **it;
-            let bits = (0..LANES).fold(0, |bits, lane| {
-                let yes = if double {
-                    number_test(test, f64::from_bits(warp.registers.d[a as usize][lane]))
-                } else {
-                    let value = f32::from_bits(warp.registers.w[a as usize][lane]);
-                    match test {
-                        NumberTest::Normal => value.is_normal(),
-                        NumberTest::Subnormal => value.is_subnormal(),
-                        test => number_test(test, f64::from(value)),
-                    }
-                };
-                bits | u32::from(yes) << lane
-            });
+            let r = &warp.registers;
+            let bits = match double {
+                true => mask_of(|lane| wide_test(test, f64::from_bits(r.d[a as usize][lane]))),
+                false => mask_of(|lane| number_test(test, f32::from_bits(r.w[a as usize][lane]))),
+            };
             warp.set_predicate(d, bits, mask);
         }
         Op::Pack(it) => pack(warp, it.0, &it.1, mask),
         Op::Unpack(it) => unpack(warp, &it.0, it.1, mask),
         Op::Lop3(it) => {
             let ([d, a, b, c], table) = **it;
-            let w = &mut warp.registers.w;
-            let (a, b, c) = (&w[a as usize], &w[b as usize], &w[c as usize]);
-            // A bit of the table for each combination of bits, a's the highest.
-            let term = |bit: u32| if table >> bit & 1 != 0 { u32::MAX } else { 0 };
-            let terms: [u32; 8] = std::array::from_fn(|bit| term(bit as u32));
-            let mut t = [0; LANES];
-            for lane in 0..LANES {
-                let (x, y, z) = (a[lane], b[lane], c[lane]);
-                t[lane] = terms[0] & !x & !y & !z
-                    | terms[1] & !x & !y & z
-                    | terms[2] & !x & y & !z
-                    | terms[3] & !x & y & z
-                    | terms[4] & x & !y & !z
-                    | terms[5] & x & !y & z
-                    | terms[6] & x & y & !z
-                    | terms[7] & x & y & z;
-            }
-            store(&mut w[d as usize], &t, mask);
+            let w = &warp.registers.w;
+            let t = lop3(&w[a as usize], &w[b as usize], &w[c as usize], table);
+            warp.set_word(d, &t, mask);
         }
         Op::Insert(it) => insert(warp, it.0, it.1, mask),
-        Op::Rounded(it) => {
-            let [a, b, c] = it.operands;
-            for lane in lanes(mask) {
-                if it.double {
-                    let d = &mut warp.registers.d;
-                    let at = |row: u32| f64::from_bits(d[row as usize][lane]);
-                    let value = float::double(it.operation, it.round, [at(a), at(b), at(c)]);
-                    let value = if it.saturate { float::saturate_double(value) } else { value };
-                    d[it.result as usize][lane] = value.to_bits();
-                } else {
-                    let w = &mut warp.registers.w;
-                    let at = |row: u32| f32::from_bits(w[row as usize][lane]);
-                    let value =
-                        float::single(it.operation, it.round, it.ftz, it.saturate, [at(a), at(b), at(c)]);
-                    w[it.result as usize][lane] = value.to_bits();
-                }
-            }
-        }
+        Op::Rounded(it) => rounded(warp, it, mask),
         Op::Carry(it) => carry(warp, it, mask),
-        Op::Convert(it) => {
-            let a = warp.wide(it.a);
-            let mut t = [0; LANES];
-            match it.b {
-                None => lanes(mask).for_each(|lane| t[lane] = convert::convert(it, a[lane])),
-                Some(b) => {
-                    let b = warp.wide(b);
-                    lanes(mask).for_each(|lane| t[lane] = convert::pair(it, a[lane], b[lane]));
-                }
-            }
-            warp.set(it.result, &t, mask);
-        }
-        Op::ActiveMask(d) => store(&mut warp.registers.w[*d as usize], &[warp.mask; LANES], mask),
+        Op::Convert(it) => convert_row(warp, it, mask),
+        Op::ActiveMask(d) => warp.set_word(*d, &[warp.mask; LANES], mask),
         Op::Clock(clock, d) => {
-            let now = block.ticks + warp.ticks;
-            let value = match clock {
-                Clock::Low | Clock::Wide => now,
-                Clock::High => now >> 32,
-                Clock::GlobalTimer => now,
-            };
-            let file = if d >> 31 == 0 { File::W } else { File::D };
-            let reg = Reg { file, index: d & !(1 << 31), bits: if file == File::W { 32 } else { 64 } };
-            warp.set(reg, &[value; LANES], mask);
+            let value = if *clock == Clock::High { now >> 32 } else { now };
+            let file = if d >> 31 == 0 { RegisterFile::W } else { RegisterFile::D };
+            warp.set(Reg { file, index: d & !(1 << 31), bits: file.bits() }, &[value; LANES], mask);
         }
         Op::IsSpace(it) => {
             let (space, d, a) = **it;
-            let bits = (0..LANES).fold(0, |bits, lane| {
-                let window = warp.registers.d[a as usize][lane] >> 32;
-                let yes = match space {
-                    Space::Shared => window == SHARED_WINDOW >> 32,
-                    Space::Local => window == LOCAL_WINDOW >> 32,
-                    Space::Param => window == PARAM_WINDOW >> 32,
-                    Space::Global => window < SHARED_WINDOW >> 32,
-                    _ => false,
-                };
-                bits | u32::from(yes) << lane
-            });
+            let addresses = &warp.registers.d[a as usize];
+            let bits = mask_of(|lane| lies_in(space, addresses[lane]));
             warp.set_predicate(d, bits, mask);
         }
+        Op::HalfMath(it) => packed::half_math(warp, it, mask),
+        Op::HalfTest(it) => packed::half_test(warp, it, mask),
+        Op::Video(it) => packed::video(warp, it, mask),
         // Everything else is run by the warp's loop.
-        other => super::packed::run(warp, other, mask),
+        _ => {}
+    }
+}
+
+/// A bit of the table for each combination of bits, a's the highest.
+fn lop3(a: &RowW, b: &RowW, c: &RowW, table: u8) -> RowW {
+    let term = |bit: usize| if table >> bit & 1 != 0 { u32::MAX } else { 0 };
+    let terms: [u32; 8] = std::array::from_fn(term);
+    row(|lane| {
+        let (x, y, z) = (a[lane], b[lane], c[lane]);
+        terms[0] & !x & !y & !z
+            | terms[1] & !x & !y & z
+            | terms[2] & !x & y & !z
+            | terms[3] & !x & y & z
+            | terms[4] & x & !y & !z
+            | terms[5] & x & !y & z
+            | terms[6] & x & y & !z
+            | terms[7] & x & y & z
+    })
+}
+
+fn rounded(warp: &mut Warp, it: &Rounded, mask: u32) {
+    let [a, b, c] = it.operands;
+    for lane in lanes(mask) {
+        if it.double {
+            let d = &mut warp.registers.d;
+            let at = |row: u32| f64::from_bits(d[row as usize][lane]);
+            let value = float::double(it.operation, it.round, [at(a), at(b), at(c)]);
+            let value = if it.saturate { float::saturate_double(value) } else { value };
+            d[it.result as usize][lane] = value.to_bits();
+        } else {
+            let w = &mut warp.registers.w;
+            let at = |row: u32| f32::from_bits(w[row as usize][lane]);
+            let value = float::single(it.operation, it.round, it.ftz, it.saturate, [at(a), at(b), at(c)]);
+            w[it.result as usize][lane] = value.to_bits();
+        }
+    }
+}
+
+fn convert_row(warp: &mut Warp, it: &Convert, mask: u32) {
+    let a = warp.wide(it.a);
+    let mut t = [0; LANES];
+    match it.b {
+        None => lanes(mask).for_each(|lane| t[lane] = convert::convert(it, a[lane])),
+        Some(b) => {
+            let b = warp.wide(b);
+            lanes(mask).for_each(|lane| t[lane] = convert::pair(it, a[lane], b[lane]));
+        }
+    }
+    warp.set(it.result, &t, mask);
+}
+
+/// Whether a generic address lies in a space's window.
+fn lies_in(space: Space, address: u64) -> bool {
+    let window = address >> 32;
+    match space {
+        Space::Shared => window == SHARED_WINDOW >> 32,
+        Space::Local => window == LOCAL_WINDOW >> 32,
+        Space::Param => window == PARAM_WINDOW >> 32,
+        Space::Global => window < SHARED_WINDOW >> 32,
+        _ => false,
     }
 }
 
@@ -177,7 +165,7 @@ fn test(warp: &Warp, set: &SetPredicate) -> (u32, u32) {
     }
 }
 
-fn number_test(test: NumberTest, value: f64) -> bool {
+fn wide_test(test: NumberTest, value: f64) -> bool {
     match test {
         NumberTest::Finite => value.is_finite(),
         NumberTest::Infinite => value.is_infinite(),
@@ -188,8 +176,16 @@ fn number_test(test: NumberTest, value: f64) -> bool {
     }
 }
 
+fn number_test(test: NumberTest, value: f32) -> bool {
+    match test {
+        NumberTest::Normal => value.is_normal(),
+        NumberTest::Subnormal => value.is_subnormal(),
+        test => wide_test(test, f64::from(value)),
+    }
+}
+
 fn pack(warp: &mut Warp, d: Reg, parts: &[Reg], mask: u32) {
-    let whole = if d.file == File::D { 64 } else { u32::from(d.bits) };
+    let whole = if d.file == RegisterFile::D { 64 } else { u32::from(d.bits) };
     let bits = whole / parts.len() as u32;
     let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
     let mut t = [0u64; LANES];
@@ -203,7 +199,7 @@ fn pack(warp: &mut Warp, d: Reg, parts: &[Reg], mask: u32) {
 }
 
 fn unpack(warp: &mut Warp, parts: &[Option<Reg>], a: Reg, mask: u32) {
-    let whole = if a.file == File::D { 64 } else { u32::from(a.bits) };
+    let whole = if a.file == RegisterFile::D { 64 } else { u32::from(a.bits) };
     let bits = whole / parts.len() as u32;
     let kept = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
     let values = warp.wide(a);

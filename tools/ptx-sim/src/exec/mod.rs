@@ -1,24 +1,40 @@
 //! Running kernels: lanes in rows, warps in lock step, blocks over host threads.
-// Loops over lanes and elements index several rows at once, and checks take the whole place of an access.
-#![allow(clippy::needless_range_loop, clippy::too_many_arguments)]
+//!
+//! Each file uses only those of the lines above it:
+//!
+//! | files | what |
+//! |---|---|
+//! | `registers`, `float`, `alu`, `convert` | rows of registers, and what one lane computes |
+//! | `warp`, `packed`, `misc` | a warp and its paths; instructions that only change its registers |
+//! | `launch`, `site` | what a launch, a block and a host thread hold; an instruction's place in all that |
+//! | `memory`, `together`, `barrier`, `matrix`, `printf` | what reaches beyond a warp's registers |
+//! | `atomic`, `async_copy`, `mbarrier`, `fragment`, `host` | what is made of these |
+//! | `step`, `block`, `grid` | a warp's instructions, a block's warps, a launch's blocks |
 
-pub mod alu;
+mod alu;
 mod async_copy;
 mod atomic;
 mod barrier;
-pub mod block;
-mod check;
+mod block;
 mod convert;
-pub mod float;
+mod float;
 mod fragment;
-pub mod grid;
-pub mod host;
+mod grid;
+mod host;
+mod launch;
 mod matrix;
 mod mbarrier;
 mod memory;
 mod misc;
 mod packed;
 mod printf;
-pub mod registers;
-mod shuffle;
-pub mod warp;
+mod registers;
+mod site;
+mod step;
+mod together;
+mod warp;
+
+pub use alu::fast;
+pub use grid::run;
+pub use launch::{Heap, LaunchState};
+pub use registers::{Bf16, F16};

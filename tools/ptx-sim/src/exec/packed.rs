@@ -1,20 +1,12 @@
 //! Parts of registers: halves with modifiers, comparisons of halves, and the video instructions on bytes and 16-bit parts.
 
-use super::float::{self, Arithmetic, Half, half, half_extreme};
-use super::registers::{Bf16, F16, LANES, row, store};
+use super::float::{self, Half, half, half_extreme};
+use super::registers::{Bf16, F16};
 use super::warp::Warp;
-use crate::code::{
-    HalfKind, HalfMath, HalfTest, Logic, NumberCompare, Op, TestResult, Video, VideoKind, VideoPart,
+use crate::isa::{
+    Arithmetic, HalfKind, HalfMath, HalfTest, Logic, NumberCompare, TestResult, Video, VideoKind, VideoPart,
 };
-
-pub fn run(warp: &mut Warp, op: &Op, mask: u32) {
-    match op {
-        Op::HalfMath(it) => half_math(warp, it, mask),
-        Op::HalfTest(it) => half_test(warp, it, mask),
-        Op::Video(it) => video(warp, it, mask),
-        _ => {}
-    }
-}
+use crate::lanes::{mask_of, row};
 
 fn half_of<H: Half>(it: &HalfMath, a: H, b: H, c: H) -> H {
     let flush =
@@ -51,7 +43,8 @@ fn half_of<H: Half>(it: &HalfMath, a: H, b: H, c: H) -> H {
     }
 }
 
-fn half_math(warp: &mut Warp, it: &HalfMath, mask: u32) {
+/// Arithmetic of halves with any modifiers.
+pub fn half_math(warp: &mut Warp, it: &HalfMath, mask: u32) {
     let [a, b, c] = it.operands.map(|reg| warp.registers.w[reg as usize]);
     let t = row(|lane| {
         let (a, b, c) = (a[lane], b[lane], c[lane]);
@@ -62,7 +55,7 @@ fn half_math(warp: &mut Warp, it: &HalfMath, mask: u32) {
         };
         if it.pair { value } else { value & 0xFFFF }
     });
-    store(&mut warp.registers.w[it.result as usize], &t, mask);
+    warp.set_word(it.result, &t, mask);
 }
 
 impl NumberCompare {
@@ -87,7 +80,8 @@ impl NumberCompare {
     }
 }
 
-fn half_test(warp: &mut Warp, it: &HalfTest, mask: u32) {
+/// Comparisons of halves.
+pub fn half_test(warp: &mut Warp, it: &HalfTest, mask: u32) {
     let [a, b] = it.operands.map(|reg| warp.registers.w[reg as usize]);
     let wide = |bits: u32| {
         let bits = bits as u16;
@@ -105,11 +99,7 @@ fn half_test(warp: &mut Warp, it: &HalfTest, mask: u32) {
             }
         }
     };
-    let test = |shift: u32| {
-        (0..LANES).fold(0u32, |bits, lane| {
-            bits | u32::from(it.compare.holds(wide(a[lane] >> shift), wide(b[lane] >> shift))) << lane
-        })
-    };
+    let test = |shift: u32| mask_of(|lane| it.compare.holds(wide(a[lane] >> shift), wide(b[lane] >> shift)));
     let low = combined(test(0), warp);
     // The second half of a pair; of a single value the opposite.
     let high = if it.pair { combined(test(16), warp) } else { combined(!test(0), warp) };
@@ -123,7 +113,7 @@ fn half_test(warp: &mut Warp, it: &HalfTest, mask: u32) {
                 let part = |bits: u32| if bits >> lane & 1 != 0 { one } else { 0 };
                 if it.pair { part(low) & 0xFFFF | part(high) << 16 } else { part(low) }
             });
-            store(&mut warp.registers.w[d as usize], &t, mask);
+            warp.set_word(d, &t, mask);
         }
     }
 }
@@ -210,8 +200,9 @@ fn video_lane(it: &Video, a: u32, b: u32, c: u32) -> u32 {
     if it.second.is_some() { sum } else { merged }
 }
 
-fn video(warp: &mut Warp, it: &Video, mask: u32) {
+/// Video instructions.
+pub fn video(warp: &mut Warp, it: &Video, mask: u32) {
     let [a, b, c] = it.operands.map(|reg| warp.registers.w[reg as usize]);
     let t = row(|lane| video_lane(it, a[lane], b[lane], c[lane]));
-    store(&mut warp.registers.w[it.register as usize], &t, mask);
+    warp.set_word(it.register, &t, mask);
 }

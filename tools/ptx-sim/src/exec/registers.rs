@@ -1,9 +1,6 @@
 //! A warp's registers: one row of 32 lanes for each, so that an instruction is a loop over two or three rows.
 
-/// Lanes of a warp.
-pub const LANES: usize = 32;
-/// Every lane.
-pub const FULL: u32 = u32::MAX;
+use crate::lanes::{FULL, LANES};
 
 /// A row of registers of up to 32 bits.
 pub type RowW = [u32; LANES];
@@ -88,28 +85,4 @@ fn blend<T: Copy>(row: &mut [T; LANES], values: &[T; LANES], mask: u32) {
             row[lane] = values[lane];
         }
     }
-}
-
-/// The lanes of a mask, lowest first.
-#[inline]
-pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    let mut rest = mask;
-    std::iter::from_fn(move || {
-        if rest == 0 {
-            return None;
-        }
-        let lane = rest.trailing_zeros() as usize;
-        rest &= rest - 1;
-        Some(lane)
-    })
-}
-
-/// A row made lane by lane: a plain loop, which the compiler vectorises where it leaves `array::map` alone.
-#[inline(always)]
-pub fn row<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
-    let mut t = [T::default(); LANES];
-    for (lane, value) in t.iter_mut().enumerate() {
-        *value = f(lane);
-    }
-    t
 }

@@ -1,7 +1,7 @@
-//! Device memory and what is known of every byte of it.
+//! The bytes of global and of shared memory, and where they lie. What is known of them beyond their values is not here.
 
-pub mod order;
-pub mod races;
-pub mod shared;
-pub mod space;
-pub mod sync;
+mod global;
+mod shared;
+
+pub use global::{Allocation, Memory, Placed};
+pub use shared::Shared;

@@ -1,40 +1,21 @@
-//! A block's shared memory: bytes, which of them were written, which a copy is still to fill, and who used them.
-
-use super::races::{self, Bounds, Conflict, SLOTS, Use};
-
-/// What is known of a word.
-#[derive(Clone, Copy, Debug, Default)]
-struct Word {
-    history: [u64; SLOTS],
-    written: u8,
-    pending: u8,
-}
-
-/// Something wrong with an access.
-#[derive(Clone, Copy, Debug)]
-pub enum Defect {
-    Unwritten,
-    Pending,
-    /// A race, unless what the warp knows orders the two.
-    Conflict(Conflict),
-}
+//! A block's shared memory.
 
 /// Shared memory.
 #[derive(Debug, Default)]
 pub struct Shared {
-    pub bytes: Vec<u8>,
-    words: Vec<Word>,
-    /// Histories of single bytes, once one was used.
-    fine: Vec<[u64; SLOTS]>,
+    bytes: Vec<u8>,
 }
 
 impl Shared {
+    /// That many bytes of zeros, and up to the next whole word.
     pub fn reset(&mut self, bytes: usize) {
         self.bytes.clear();
         self.bytes.resize(bytes.next_multiple_of(4), 0);
-        self.words.clear();
-        self.words.resize(bytes.div_ceil(4), Word::default());
-        self.fine.clear();
+    }
+
+    /// One byte, if there is one.
+    pub fn byte(&self, offset: usize) -> Option<u8> {
+        self.bytes.get(offset).copied()
     }
 
     /// `width` up to 8, aligned and inside.
@@ -56,148 +37,20 @@ impl Shared {
         }
     }
 
+    /// The same for stores.
     #[inline(always)]
     pub fn put(&mut self, offset: usize, width: u32, value: u64) {
         let bytes = value.to_le_bytes();
         match width {
             4 => self.bytes[offset..offset + 4].copy_from_slice(&bytes[..4]),
             8 => self.bytes[offset..offset + 8].copy_from_slice(&bytes),
-            _ => self.bytes[offset..offset + width as usize].copy_from_slice(&bytes[..width as usize]),
+            _ => self.put_all(offset, &bytes[..width as usize]),
         }
     }
 
-    /// Notes a read of `bytes` bytes; what may be wrong with it.
+    /// Stores any number of bytes.
     #[inline(always)]
-    pub fn read(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
-        let mut rest = (offset, bytes);
-        while rest.1 >= 4 {
-            let word = &mut self.words[rest.0 / 4];
-            if (word.written, word.pending) != (15, 0) || !races::plain_read(&mut word.history, new, bounds) {
-                return Some(self.checked_read(rest.0, rest.1, new, bounds));
-            }
-            rest = (rest.0 + 4, rest.1 - 4);
-        }
-        if rest.1 == 0 { None } else { Some(self.checked_read(rest.0, rest.1, new, bounds)) }
-    }
-
-    #[inline(never)]
-    fn checked_read(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Vec<Defect> {
-        let mut found = Vec::new();
-        let Self { words, fine, .. } = self;
-        each_word(offset, bytes, |at, mask| {
-            let word = &mut words[at];
-            if word.pending & mask != 0 {
-                found.push(Defect::Pending);
-            } else if word.written & mask != mask {
-                found.push(Defect::Unwritten);
-            }
-            histories(word, fine, at, mask, new.tag(), |history| {
-                found.extend(races::read(history, new, bounds).into_iter().flatten().map(Defect::Conflict));
-            });
-        });
-        found
-    }
-
-    /// Notes a write, which makes the bytes written; what may be wrong with it.
-    #[inline(always)]
-    pub fn write(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
-        let mut rest = (offset, bytes);
-        while rest.1 >= 4 {
-            let word = &mut self.words[rest.0 / 4];
-            if word.pending != 0 || !races::plain_write(&mut word.history, new, bounds) {
-                return Some(self.checked_write(rest.0, rest.1, new, bounds));
-            }
-            word.written = 15;
-            rest = (rest.0 + 4, rest.1 - 4);
-        }
-        if rest.1 == 0 { None } else { Some(self.checked_write(rest.0, rest.1, new, bounds)) }
-    }
-
-    #[inline(never)]
-    fn checked_write(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Vec<Defect> {
-        let mut found = Vec::new();
-        let Self { words, fine, .. } = self;
-        each_word(offset, bytes, |at, mask| {
-            let word = &mut words[at];
-            if word.pending & mask != 0 {
-                found.push(Defect::Pending);
-            }
-            word.written |= mask;
-            histories(word, fine, at, mask, new.tag(), |history| {
-                found.extend(races::write(history, new, bounds).into_iter().flatten().map(Defect::Conflict));
-            });
-        });
-        found
-    }
-
-    /// Whether every byte was written and no copy is still to fill it.
-    pub fn usable(&self, offset: usize, bytes: u32) -> Option<Defect> {
-        let mut found = None;
-        each_word(offset, bytes, |at, mask| {
-            let word = &self.words[at];
-            if word.pending & mask != 0 {
-                found = Some(Defect::Pending);
-            } else if word.written & mask != mask {
-                found = found.or(Some(Defect::Unwritten));
-            }
-        });
-        found
-    }
-
-    /// An asynchronous copy into these bytes starts.
-    pub fn begin_copy(&mut self, offset: usize, bytes: u32, new: Use, bounds: Bounds) -> Option<Vec<Defect>> {
-        let known: [u8; 4] =
-            std::array::from_fn(|word| self.words.get(offset / 4 + word).map_or(0, |w| w.written));
-        let found = self.write(offset, bytes, new, bounds);
-        for (word, written) in known.into_iter().enumerate().take(bytes as usize / 4) {
-            let word = &mut self.words[offset / 4 + word];
-            (word.written, word.pending) = (written, 15);
-        }
-        found
-    }
-
-    /// It arrives.
-    pub fn end_copy(&mut self, offset: usize, data: &[u8], new: Use, bounds: Bounds) {
-        self.write(offset, data.len() as u32, new, bounds);
-        for word in offset / 4..(offset + data.len()) / 4 {
-            self.words[word].pending = 0;
-        }
-        self.bytes[offset..offset + data.len()].copy_from_slice(data);
-    }
-}
-
-/// Calls for the history of a word, or for those of its bytes where some were used alone.
-#[inline(always)]
-fn histories(
-    word: &mut Word,
-    fine: &mut Vec<[u64; SLOTS]>,
-    at: usize,
-    mask: u8,
-    tag: u64,
-    mut f: impl FnMut(&mut [u64; SLOTS]),
-) {
-    if mask == 15 && !races::is_fine(&word.history, tag) {
-        return f(&mut word.history);
-    }
-    if fine.len() < 4 * at + 4 {
-        fine.resize(4 * at + 4, [0; SLOTS]);
-    }
-    if !races::is_fine(&word.history, tag) {
-        races::make_fine(&mut word.history, tag, |byte, slot, value| fine[4 * at + byte][slot] = value);
-    }
-    for byte in (0..4).filter(|byte| mask >> byte & 1 != 0) {
-        f(&mut fine[4 * at + byte]);
-    }
-}
-
-/// Calls for each word of a range with the mask of its bytes.
-#[inline(always)]
-fn each_word(offset: usize, bytes: u32, mut f: impl FnMut(usize, u8)) {
-    if bytes >= 4 {
-        for word in 0..bytes as usize / 4 {
-            f(offset / 4 + word, 15);
-        }
-    } else {
-        f(offset / 4, ((1u8 << bytes) - 1) << (offset & 3));
+    pub fn put_all(&mut self, offset: usize, bytes: &[u8]) {
+        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 }

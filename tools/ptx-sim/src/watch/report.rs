@@ -1,0 +1,92 @@
+//! Where findings are gathered, with all that their messages name.
+
+use super::finding::{Finding, FindingKind, Findings, SourceLine};
+use super::races::signals::Signals;
+use super::shadow::Shadow;
+use crate::isa::{Kernel, SharedLabel};
+use crate::memory::Memory;
+use crate::monitor::Position;
+
+/// The launch that is watched.
+pub struct Subject<'a> {
+    pub kernel: &'a Kernel,
+    pub memory: &'a Memory,
+    /// Of each allocation, in the same order.
+    pub shadows: &'a [Shadow],
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Bytes of shared memory, static and dynamic.
+    pub shared_bytes: u32,
+    /// Where the dynamic part starts.
+    pub dynamic_shared: u32,
+    /// Which launch this is, for histories.
+    pub tag: u64,
+    /// What blocks publish to each other.
+    pub signals: Signals,
+}
+
+impl Subject<'_> {
+    /// A block's place in the grid.
+    pub fn block_of(&self, number: u64) -> [u32; 3] {
+        place_in(self.grid, number)
+    }
+
+    /// The shared variable at an offset, for messages.
+    pub fn shared_name(&self, offset: usize) -> String {
+        for SharedLabel { offset: start, bytes, name } in &self.kernel.shared_labels {
+            if offset >= *start as usize && offset < (*start + *bytes) as usize {
+                return format!("{name:?} byte {}", offset - *start as usize);
+            }
+        }
+        if offset >= self.dynamic_shared as usize {
+            return format!("byte {} of the dynamic part", offset - self.dynamic_shared as usize);
+        }
+        format!("byte {offset}")
+    }
+}
+
+/// The three coordinates of a number that counts x first.
+fn place_in(size: [u32; 3], number: u64) -> [u32; 3] {
+    let [x, y, _] = size.map(u64::from);
+    [(number % x) as u32, (number / x % y) as u32, (number / (x * y)) as u32]
+}
+
+/// What one host thread found.
+pub struct Report<'a> {
+    pub subject: &'a Subject<'a>,
+    pub findings: Findings,
+}
+
+impl Report<'_> {
+    /// Notes a finding of a lane.
+    #[cold]
+    pub fn note(
+        &mut self,
+        at: Position,
+        lane: u32,
+        kind: FindingKind,
+        address: Option<u64>,
+        message: impl FnOnce() -> String,
+    ) {
+        let Subject { kernel, block, .. } = self.subject;
+        self.findings.add(kind, at.pc, at.block, || {
+            let step = kernel.steps.get(at.pc as usize);
+            Finding {
+                kernel: kernel.name.clone(),
+                kind,
+                source: step.and_then(|step| step.source).map(|(file, line)| SourceLine {
+                    file: kernel.files.get(&file).cloned().unwrap_or_default(),
+                    line,
+                }),
+                ptx_line: step.map_or(0, |step| step.line),
+                block: self.subject.block_of(at.block),
+                thread: place_in(*block, u64::from(at.warp * 32 + lane)),
+                address,
+                message: message(),
+                times: 0,
+            }
+        });
+    }
+}
