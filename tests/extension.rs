@@ -1,8 +1,12 @@
-//! What the crate can be extended with from outside: a method.
+//! What the crate can be extended with from outside: a method, and an operation with its kernels.
 
 #[allow(dead_code, reason = "its main function")]
 #[path = "../examples/own_method.rs"]
 mod own_method;
+
+#[allow(dead_code, reason = "its main function")]
+#[path = "../examples/own_kernel.rs"]
+mod own_kernel;
 
 use records::device::cpu::CpuDevice;
 use records::pll::proden;
@@ -34,4 +38,37 @@ fn a_method_from_outside_trains() {
     // The last epoch's predictions, of every sample that was stepped on.
     let Values::F32(counts) = predictions else { panic!("{predictions:?}") };
     assert_eq!(counts.iter().sum::<f32>(), (training.steps * never.batch_size) as f32);
+}
+
+/// Values, some of them far out, and one more than whole blocks of them.
+fn inputs() -> Vec<f32> {
+    (0..513).map(|i| (i - 256) as f32 / 16.0).collect()
+}
+
+/// The gradient on the tape against central differences in f64; f32 rounds the operation's few steps to 1e-6 of values up to 16.
+#[test]
+fn an_operation_from_outside_is_differentiated() {
+    let values = inputs();
+    let [y, dx] = own_kernel::run(&values, &mut CpuDevice::new(1).unwrap()).unwrap();
+    let silu = |x: f64| x / (1.0 + (-x).exp());
+    for ((&x, &y), &dx) in values.iter().zip(&y).zip(&dx) {
+        let x = f64::from(x);
+        let expected = silu(silu(x));
+        let slope = (silu(silu(x + 1e-6)) - silu(silu(x - 1e-6))) / 2e-6;
+        assert!((f64::from(y) - expected).abs() < 1e-5, "{x}: {y}, {expected}");
+        assert!((f64::from(dx) - slope).abs() < 1e-5, "{x}: {dx}, {slope}");
+    }
+}
+
+/// Its kernels through the interpreter: `__expf` is good to 2 ulp + 1.2e-7 of its argument, which up to 16 moves y by less than 1e-5.
+#[cfg(feature = "sim")]
+#[test]
+fn a_kernel_from_outside_agrees_with_its_cpu_twin() {
+    use records::device::gpu::{self, DriverKind, Precision};
+    let values = inputs();
+    let cpu = own_kernel::run(&values, &mut CpuDevice::new(1).unwrap()).unwrap();
+    let kernels = own_kernel::run(&values, &mut gpu::open(DriverKind::Sim, Precision::F32).unwrap()).unwrap();
+    for (cpu, kernels) in cpu.iter().flatten().zip(kernels.iter().flatten()) {
+        assert!((cpu - kernels).abs() < 2e-5, "{cpu}, {kernels}");
+    }
 }
