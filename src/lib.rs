@@ -9,6 +9,7 @@
 pub mod autograd;
 pub mod cli;
 pub mod data;
+pub mod declaration;
 pub mod device;
 pub mod error;
 pub mod files;

@@ -1,15 +1,46 @@
-//! The words a setting may take.
+//! The words a setting may take, and what data sets and methods bring.
 
-use serde::{Deserialize, Serialize};
+use crate::declaration::{Declaration, OwnSettings};
+use crate::nn::Architecture;
+use crate::pll::lw_settings::LwSettings;
+use crate::pll::solar_settings::SolarSettings;
 
 /// Data sets by the name that settings use.
-pub const DATASETS: &[&str] =
-    &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "voc", "csv", "synthetic"];
+pub fn dataset_names() -> Vec<&'static str> {
+    vec!["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "voc", "csv", "synthetic"]
+}
 
 /// Networks that can be trained.
-pub const ARCHITECTURES: &[&str] = &["resnet18", "resnet34", "resnet50", "resnet101"];
+pub fn network_names() -> Vec<&'static str> {
+    Architecture::names().to_vec()
+}
 
-/// The name in [`DATASETS`] of a data set that may be called as in the reference (`cifar10_im`) or in short
+/// Methods by the word that settings use.
+pub fn method_names() -> Vec<&'static str> {
+    Method::words()
+}
+
+/// The own settings of a method, if it has any.
+pub fn own_settings_of(method: Method) -> Option<OwnSettings> {
+    match method {
+        Method::Lw => Some(OwnSettings::of::<LwSettings>()),
+        Method::Solar => Some(OwnSettings::of::<SolarSettings>()),
+        _ => None,
+    }
+}
+
+/// The declarations of a method's own settings.
+pub fn declared_by(method: Method) -> Vec<Declaration> {
+    let own = own_settings_of(method);
+    own.map(|own| own.declared("method", method.word(), method.title())).unwrap_or_default()
+}
+
+/// The declarations of all methods' own settings.
+pub fn methods_own_settings() -> Vec<Declaration> {
+    Method::ALL.iter().flat_map(|&method| declared_by(method)).collect()
+}
+
+/// The name among [`dataset_names`] of a data set that may be called as in the reference (`cifar10_im`) or in short
 /// (`cifar100`); any other word comes back as it is.
 pub fn dataset_name(word: &str) -> String {
     let word = word.replace('_', "-");
@@ -41,43 +72,9 @@ pub fn imb_factor(dataset: &str) -> f64 {
     if dataset == "folder" { 1.0 } else { 0.01 }
 }
 
-/// An enum of words: each variant with its word, in TOML, as a flag's value and in print.
-macro_rules! words {
-    ($(#[$about:meta])* $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_about])* #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// The variant of a word, `None` for a word that is not known.
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word {
-                    $($word => Some($name::$variant),)*
-                    _ => None,
-                }
-            }
-
-            /// The word of the variant.
-            pub fn word(self) -> &'static str {
-                match self {
-                    $($name::$variant => $word,)*
-                }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-    };
-}
-
-words! {
+crate::declare_words! {
     /// Shape of the class counts (SPEC 2).
-    ImbalanceType {
+    pub enum ImbalanceType {
         /// Falling exponentially from class to class: n_k = n_max * mu^(k/(K-1)).
         Exp = "exp",
         /// The first K/2 classes keep n_max samples, the others n_max * mu.
@@ -87,9 +84,9 @@ words! {
     }
 }
 
-words! {
+crate::declare_words! {
     /// Loss and disambiguation (SPEC 6 and 7).
-    Method {
+    pub enum Method {
         /// Consistency regularisation of two views (SPEC 6).
         Corr = "corr",
         /// Progressive identification (Lv et al., ICML 2020).
@@ -105,9 +102,9 @@ words! {
     }
 }
 
-words! {
+crate::declare_words! {
     /// What is subtracted from the logits that disambiguation and evaluation read.
-    Debias {
+    pub enum Debias {
         /// Nothing.
         None = "none",
         /// The log of the true class frequencies, in disambiguation and at test (Oracle-LA).
@@ -119,29 +116,9 @@ words! {
     }
 }
 
-words! {
-    /// The loss of a label in LW (SPEC 6).
-    LwLoss {
-        /// psi(z) = 1 / (1 + e^z).
-        Sigmoid = "sigmoid",
-        /// -ln p inside the candidate set, -ln(1 - p) outside.
-        CrossEntropy = "cross-entropy",
-    }
-}
-
-words! {
-    /// What SoLar counts its class prior from after an epoch (SPEC 7).
-    PriorFrom {
-        /// An extra pass over all training images, as SoLar does.
-        Pass = "pass",
-        /// The forwards that the epoch's steps made anyway.
-        Steps = "steps",
-    }
-}
-
-words! {
+crate::declare_words! {
     /// How the learning rate falls (SPEC 5).
-    Schedule {
+    pub enum Schedule {
         /// Half a cosine from `lr` to `lr * lr-decay-rate^3`, set once an epoch.
         Cosine = "cosine",
         /// Times `lr-decay-rate` after each of `lr-decay-epochs`.
@@ -149,9 +126,9 @@ words! {
     }
 }
 
-words! {
+crate::declare_words! {
     /// How activations are stored.
-    Precision {
+    pub enum Precision {
         /// bf16 on a GPU, f32 on the CPU.
         Auto = "auto",
         /// bf16 with f32 sums, on the tensor cores of a GPU.
@@ -161,9 +138,9 @@ words! {
     }
 }
 
-words! {
+crate::declare_words! {
     /// Where to compute.
-    DeviceChoice {
+    pub enum DeviceChoice {
         /// The best there is.
         Auto = "auto",
         /// The CPU.
@@ -196,12 +173,5 @@ impl Method {
             Method::Cc => "CC",
             Method::Solar => "SoLar",
         }
-    }
-}
-
-#[allow(clippy::derivable_impls, reason = "the enum is made by a macro")]
-impl Default for Precision {
-    fn default() -> Self {
-        Self::Auto
     }
 }

@@ -134,7 +134,7 @@ pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> 
 /// The settings to lower: the learning rate, and others that are far above what is usual.
 fn remedy(settings: &Settings) -> String {
     let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
-    let Settings { weight_decay, lr, momentum, alpha, lw_beta, .. } = *settings;
+    let Settings { weight_decay, lr, momentum, alpha, .. } = *settings;
     // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1 they swing.
     if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
         remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
@@ -142,10 +142,10 @@ fn remedy(settings: &Settings) -> String {
     if settings.mixup && alpha > 10.0 {
         remedies.push(format!("a lower --alpha (now {})", short(alpha)));
     }
-    if let Some(beta) = lw_beta.filter(|&beta| beta > 10.0) {
+    if let Some(beta) = settings.own.get::<f64>("lw-beta").filter(|&beta| beta > 10.0) {
         remedies.push(format!("a lower --lw-beta (now {})", short(beta)));
     }
-    if let Some(power) = settings.lamd.filter(|&power| power > 100.0) {
+    if let Some(power) = settings.own.get::<f64>("lamd").filter(|&power| power > 100.0) {
         remedies.push(format!("a lower --lamd (now {})", short(power)));
     }
     remedies.join(" or ")

@@ -8,7 +8,7 @@ use crate::device::{Buffer, Device};
 use crate::pll::debias::Oracle;
 use crate::pll::mixup::Mixup;
 use crate::pll::{ClassPrior, Debias, LabelMethod, Solar, cavl, cc, corr, lw, proden};
-use crate::settings::{self, LwLoss, PriorFrom, Settings};
+use crate::settings::{self, LwLoss, LwSettings, PriorFrom, Settings};
 use crate::usage;
 
 /// The method that settings name, but for SoLar, which is of another kind.
@@ -19,8 +19,9 @@ pub fn label_method(settings: &Settings) -> Option<LabelMethod> {
         settings::Method::Cavl => Some(cavl::METHOD),
         settings::Method::Cc => Some(cc::METHOD),
         settings::Method::Lw => {
-            let beta = settings.lw_beta.unwrap_or(1.0) as f32;
-            Some(lw::method(match settings.lw_loss.unwrap_or(LwLoss::Sigmoid) {
+            let LwSettings { loss, beta } = settings.of_method();
+            let beta = beta as f32;
+            Some(lw::method(match loss {
                 LwLoss::Sigmoid => LossKind::LeveragedSigmoid { beta },
                 LwLoss::CrossEntropy => LossKind::LeveragedCrossEntropy { beta },
             }))

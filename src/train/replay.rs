@@ -9,6 +9,7 @@ use super::step::{self, EpochControl, Method, StepInputs, StepSettings, StepStat
 use super::tensor_file::{TensorFile, Values};
 use super::{checkpoint, method_choice};
 use crate::autograd::Tape;
+use crate::declaration::Group;
 use crate::device::primitive::counter;
 use crate::device::{Device, Element, Primitive};
 use crate::nn::Architecture;
@@ -83,27 +84,25 @@ impl Case<'_> {
     fn settings(&self, batch: usize) -> Result<Settings> {
         let word = |key: &str, default: &str| self.text(key).unwrap_or(default).to_owned();
         let solar = self.text("method") == Some("solar");
-        let given = GivenSettings {
-            method: Some(word("method", "corr")),
-            debias: Some(word("debias", "none")),
-            mixup: Some(self.number("mixup", solar)?),
-            arch: Some(word("arch", "resnet18")),
-            lw_loss: self.text("lw_loss").map(str::to_owned),
-            lw_beta: self.optional_number("lw_beta")?,
-            queue_length: self.optional_number("queue_length")?,
-            lamd: self.optional_number("lamd")?,
-            tau: self.optional_number("tau")?,
-            alpha: Some(self.number("alpha", 1.0)?),
-            m: Some(self.number("m", 0.9)?),
-            width: Some(self.number("width", 64)?),
+        let given = GivenSettings::default()
+            .with("method", word("method", "corr"))
+            .with("debias", word("debias", "none"))
+            .with("mixup", self.number("mixup", solar)?)
+            .with("arch", word("arch", "resnet18"))
+            .with("lw-loss", self.text("lw_loss").map(str::to_owned))
+            .with("lw-beta", self.optional_number::<f64>("lw_beta")?)
+            .with("queue-length", self.optional_number::<usize>("queue_length")?)
+            .with("lamd", self.optional_number::<f64>("lamd")?)
+            .with("tau", self.optional_number::<f64>("tau")?)
+            .with("alpha", self.number("alpha", 1.0)?)
+            .with("m", self.number("m", 0.9)?)
+            .with("width", self.number("width", 64_usize)?)
             // A step without a step of the weights has a meaning here.
-            lr: Some(self.number("lr", 0.01)?).filter(|&lr: &f64| lr != 0.0),
-            momentum: Some(self.number("momentum", 0.9)?),
-            weight_decay: Some(self.number("weight_decay", 0.0)?),
+            .with("lr", Some(self.number("lr", 0.01)?).filter(|&lr: &f64| lr != 0.0))
+            .with("momentum", self.number("momentum", 0.9)?)
+            .with("weight-decay", self.number("weight_decay", 0.0)?)
             // A batch may have any number of samples.
-            batch_size: Some(2),
-            ..GivenSettings::default()
-        };
+            .with("batch-size", 2_usize);
         let in_file = |problem: BadSetting| {
             let BadSetting { name, value, reason } = problem;
             usage!("metadata '{}': '{}': {reason}", name.replace('-', "_"), excerpt(&value))
