@@ -64,7 +64,7 @@ impl ReferenceFlags {
     /// # Errors
     /// A usage error where a flag contradicts another one or does not fit the data set.
     pub fn apply(&self, given: &GivenSettings, settings: &mut Settings) -> Result<()> {
-        let other_word = |name, word| given.get::<String>(name).filter(|given| given != word);
+        let other_word = |name, word| given.values.get::<String>(name).filter(|given| given != word);
         if self.cosine {
             agree("--cosine", "schedule", other_word("schedule", Schedule::Cosine.word()))?;
             settings.schedule = Schedule::Cosine;
@@ -74,7 +74,7 @@ impl ReferenceFlags {
             settings.debias = Debias::Records;
         }
         if let Some(ratio) = self.imb_ratio {
-            let other = given.get::<f64>("imb-factor").map(|factor| factor.to_string());
+            let other = given.values.get::<f64>("imb-factor").map(|factor| factor.to_string());
             agree(&format!("--imb-ratio {ratio}"), "imb-factor", other)?;
             if !(1.0..=MOST).contains(&ratio) {
                 return Err(usage!("--imb-ratio {}: must be {}", number(ratio), ALLOWED[0].1));

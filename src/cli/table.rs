@@ -157,7 +157,9 @@ impl TableArguments {
 
     /// Refuses settings that the grid sets, and values out of their range, also those that none of the rows reads.
     fn check_given(&self) -> Result<()> {
-        if let Some((name, remedy)) = not_taken().iter().find(|(name, _)| self.given.value(name).is_some()) {
+        if let Some((name, remedy)) =
+            not_taken().iter().find(|(name, _)| self.given.values.value(name).is_some())
+        {
             return Err(usage!("--{name}: the table does not take it; {remedy}"));
         }
         let mut settings = Settings::default();
@@ -208,7 +210,7 @@ impl TableArguments {
             ));
         }
         let default = Path::new("runs").join(format!("table-{}", benchmark.word()));
-        let exp_dir: PathBuf = self.given.get("exp-dir").unwrap_or(default);
+        let exp_dir: PathBuf = self.given.values.get("exp-dir").unwrap_or(default);
         if exp_dir.exists() && !exp_dir.is_dir() {
             return Err(usage!(
                 "--exp-dir {}: is no folder; name the one of the table's runs",

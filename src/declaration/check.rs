@@ -1,8 +1,6 @@
 //! What a value may be.
 
-use std::path::Path;
-
-use super::{Declaration, Shape, Value, number};
+use super::{Declaration, Value, number};
 
 /// Bounds of numbers whose size has no meaning of its own: devices compute in f32, where products of a few of them must neither
 /// vanish nor overflow by themselves.
@@ -16,12 +14,22 @@ pub const MOST_EPOCHS: usize = 1_000_000;
 /// What a value may be, as a test and in words that follow "must be".
 #[derive(Clone, Copy, Debug)]
 pub enum Check {
+    /// True or false.
+    Switch,
+    /// The path of a folder; whether there is one is not asked.
+    Folder,
     /// One of the words that the function gives.
     OneOf(fn() -> Vec<&'static str>),
     /// A whole number from the first to the second.
     Whole(usize, usize),
     /// A number from the first to the second.
     Number(f64, f64),
+    /// Above 0 and at most 1.
+    Share,
+    /// At least 0 and below 1.
+    Chance,
+    /// At least 0 and below 1 as devices take it: the f64 next to 1 is 1 in f32, and a mean with that momentum never moves.
+    Momentum,
     /// Two numbers from the first to the second, and an example.
     Pair(f64, f64, &'static str),
     /// Whole numbers from 0 to the first, at most so many as the second says, and an example.
@@ -31,30 +39,17 @@ pub enum Check {
 }
 
 impl Check {
-    /// True or false.
-    pub const SWITCH: Check = Check::That("true or false", |_| true);
-    /// The path of a folder; whether there is one is not asked.
-    pub const FOLDER: Check =
-        Check::That("a folder", |value| value.as_path().is_some_and(|path| path != Path::new("")));
-    /// A share that is not nothing.
-    pub const SHARE: Check = Check::That("above 0 and at most 1", |value| {
-        value.as_number().is_some_and(|value| value > 0.0 && value <= 1.0)
-    });
-    /// A chance that is not certain.
-    pub const CHANCE: Check = Check::That("at least 0 and below 1", |value| {
-        value.as_number().is_some_and(|value| (0.0..1.0).contains(&value))
-    });
-    /// At least 0 and below 1 as devices take it: the f64 next to 1 is 1 in f32, and a mean with that momentum never moves.
-    pub const MOMENTUM: Check = Check::That("at least 0 and below 1, in f32 too", |value| {
-        value.as_number().is_some_and(|value| value >= 0.0 && (value as f32) < 1.0)
-    });
-
     /// What is allowed, to follow "must be".
     pub fn allowed(&self) -> String {
         match self {
+            Check::Switch => "true or false".into(),
+            Check::Folder => "a folder".into(),
             Check::OneOf(words) => format!("one of {}", words().join(", ")),
             Check::Whole(least, most) => format!("a whole number from {least} to {most}"),
             Check::Number(least, most) => format!("a number from {} to {}", number(*least), number(*most)),
+            Check::Share => "above 0 and at most 1".into(),
+            Check::Chance => "at least 0 and below 1".into(),
+            Check::Momentum => "at least 0 and below 1, in f32 too".into(),
             Check::Pair(least, most, example) => {
                 format!("two numbers from {} to {}, as in {example}", number(*least), number(*most))
             }
@@ -68,9 +63,14 @@ impl Check {
     /// What of `value` is not allowed, as a user would write it.
     pub fn fault(&self, value: &Value) -> Option<String> {
         let fine = match (self, value) {
+            (Check::Switch, Value::Bool(_)) => true,
+            (Check::Folder, Value::Path(path)) => !path.as_os_str().is_empty(),
             (Check::OneOf(words), Value::Text(word)) => words().contains(&word.as_str()),
             (Check::Whole(least, most), Value::Whole(n)) => (*least as u64..=*most as u64).contains(n),
             (Check::Number(least, most), Value::Number(x)) => (*least..=*most).contains(x),
+            (Check::Share, Value::Number(x)) => *x > 0.0 && *x <= 1.0,
+            (Check::Chance, Value::Number(x)) => (0.0..1.0).contains(x),
+            (Check::Momentum, Value::Number(x)) => *x >= 0.0 && (*x as f32) < 1.0,
             (Check::Pair(least, most, _), Value::Numbers(pair)) => {
                 pair.len() == 2 && pair.iter().all(|x| (*least..=*most).contains(x))
             }
@@ -88,17 +88,8 @@ impl Check {
 }
 
 impl Declaration {
-    /// Whether `value` is of the setting's type: a word of its list, where there is one.
-    pub fn holds(&self, value: &Value) -> bool {
-        let of_shape = match self.shape {
-            Shape::Bool => matches!(value, Value::Bool(_)),
-            Shape::U32 | Shape::U64 | Shape::Usize => matches!(value, Value::Whole(_)),
-            Shape::F64 => matches!(value, Value::Number(_)),
-            Shape::Text => matches!(value, Value::Text(_)),
-            Shape::Path => matches!(value, Value::Path(_)),
-            Shape::Wholes => matches!(value, Value::Wholes(_)),
-            Shape::Numbers => matches!(value, Value::Numbers(_)),
-        };
-        of_shape && !(matches!(self.check, Check::OneOf(_)) && self.check.fault(value).is_some())
+    /// Whether `value` is a word of the setting's list, where it has one.
+    pub fn knows(&self, value: &Value) -> bool {
+        !matches!(self.check, Check::OneOf(_)) || self.check.fault(value).is_none()
     }
 }

@@ -29,7 +29,7 @@ pub(crate) use value::{number, quoted_where_odd};
 pub struct Declaration {
     /// In TOML and, behind `--`, as a flag.
     pub name: &'static str,
-    /// What it is, without a full stop.
+    /// What it is.
     pub help: String,
     /// What stands for the value in the help.
     pub value_name: &'static str,
@@ -39,75 +39,32 @@ pub struct Declaration {
     pub shape: Shape,
     /// What a value may be.
     pub check: Check,
-    /// The flag of one letter.
-    pub short: Option<char>,
-    /// Another name of the flag.
-    pub alias: Option<&'static str>,
-    /// When it is read; without any, always.
-    pub conditions: Vec<Condition>,
-    /// Whether it changes nothing that a run computes, so that it may be another on resuming.
-    pub free: bool,
+    /// What else is known.
+    pub more: Vec<More>,
 }
 
-/// When a setting is read: another setting and a word of it.
+/// What else is known of a setting. It is read always, unless `Only` or `Except` name another setting and a word of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// Only where the other setting has the word.
+pub enum More {
+    /// It has a flag of one letter.
+    Short(char),
+    /// Its flag has another name.
+    Alias(&'static str),
+    /// It is read only where the other setting has the word.
     Only(&'static str, &'static str),
-    /// Except where it has.
+    /// It is not read where the other setting has the word.
     Except(&'static str, &'static str),
+    /// It changes nothing that a run computes, so that it may be another on resuming.
+    Free,
 }
 
 impl Declaration {
-    /// A setting that is always read. `help` may end with a full stop.
-    pub fn new(group: &'static str, name: &'static str, help: &str) -> Self {
-        let help = help.trim();
-        Self {
-            name,
-            help: help.strip_suffix('.').unwrap_or(help).into(),
-            value_name: "VALUE",
-            group,
-            shape: Shape::Text,
-            check: Check::That("a text", |_| true),
-            short: None,
-            alias: None,
-            conditions: Vec::new(),
-            free: false,
-        }
-    }
-
-    /// With a flag of one letter.
-    pub fn short(self, letter: char) -> Self {
-        Self { short: Some(letter), ..self }
-    }
-
-    /// With another name of the flag.
-    pub fn alias(self, name: &'static str) -> Self {
-        Self { alias: Some(name), ..self }
-    }
-
-    /// Read only where `setting` is `word`.
-    pub fn only(mut self, setting: &'static str, word: &'static str) -> Self {
-        self.conditions.push(Condition::Only(setting, word));
-        self
-    }
-
-    /// Not read where `setting` is `word`.
-    pub fn except(mut self, setting: &'static str, word: &'static str) -> Self {
-        self.conditions.push(Condition::Except(setting, word));
-        self
-    }
-
-    /// Free to be another when a run is resumed.
-    pub fn free(self) -> Self {
-        Self { free: true, ..self }
-    }
-
     /// Whether it is read where other settings have the values that `of` says; one that `of` leaves open prevents nothing.
     pub fn is_read(&self, of: impl Fn(&str) -> Option<String>) -> bool {
-        self.conditions.iter().all(|condition| match condition {
-            Condition::Only(setting, word) => of(setting).is_none_or(|value| value == *word),
-            Condition::Except(setting, word) => of(setting).is_none_or(|value| value != *word),
+        self.more.iter().all(|more| match more {
+            More::Only(setting, word) => of(setting).is_none_or(|value| value == *word),
+            More::Except(setting, word) => of(setting).is_none_or(|value| value != *word),
+            _ => true,
         })
     }
 
@@ -148,11 +105,8 @@ pub trait Group: Clone + Default {
     /// The value of a setting; `None` where it is left out, or is none of these.
     fn value(&self, name: &str) -> Option<Value>;
 
-    /// Sets a value, unless the setting cannot hold it (or is none of these), which `false` says.
-    fn put(&mut self, name: &str, value: Value) -> bool;
-
-    /// Takes a setting from `other`, also that it is left out.
-    fn copy(&mut self, name: &str, other: &Self);
+    /// Sets a value, or leaves the setting out; `false` where it cannot be so, or is none of these.
+    fn put(&mut self, name: &str, value: Option<Value>) -> bool;
 
     /// The setting called `name`.
     fn declaration(name: &str) -> Option<&'static Declaration> {
@@ -167,7 +121,7 @@ pub trait Group: Clone + Default {
     fn lay(&mut self, given: &Values) -> Result<(), BadSetting> {
         for declaration in Self::declarations() {
             if let Some(value) = given.value(declaration.name)
-                && !self.put(declaration.name, value.clone())
+                && !self.put(declaration.name, Some(value.clone()))
             {
                 return Err(declaration.bad(&value.to_string()));
             }
@@ -190,40 +144,39 @@ pub trait Group: Clone + Default {
     }
 }
 
-/// Adds settings that are brought to `all`, each at the end of its heading.
+/// The declarations of a group with those that are `brought`, each at the end of its heading.
 #[doc(hidden)]
-pub fn bring(all: &mut Vec<Declaration>, brought: Vec<Declaration>) {
+pub fn together(mut all: Vec<Declaration>, brought: Vec<Declaration>) -> Vec<Declaration> {
     let headings: Vec<&str> = all.iter().map(|known| known.group).collect();
     let place = |group| headings.iter().position(|&known| known == group).unwrap_or(headings.len());
     all.extend(brought);
     all.sort_by_key(|setting| place(setting.group));
+    all
 }
 
 /// Declares a group of settings: a struct whose fields are given once, with all that is known about them.
 ///
-/// An entry reads `"name" field: Type = default, "VALUE", check;` below a comment, which is the setting's help; after the check may
-/// follow what [`Declaration`]'s methods of the same names say: `short('b')`, `alias("wd")`, `only("debias", "records")`,
-/// `except("dataset", "voc")`, `free()`. A type is one that implements [`Field`]; an `Option` is a setting that may be left out.
+/// An entry reads `"name" field: Type = default, "VALUE", check, more...;` below a comment, which is the setting's help; `check` is a
+/// [`Check`], `more` are [`More`]. The type implements [`Field`]; an `Option` is a setting that may be left out.
 ///
-/// After the headings, `brought { field: settings }` adds a field for settings that are not known here: `settings` is a function that
-/// gives their declarations, and the field of type [`Values`] holds what is given of them. Under headings that stand here they come
-/// last.
+/// After the headings, `brought { field: settings }` adds a field of type [`Values`] for what is given of settings that are not known
+/// here; `settings` is a function that gives their declarations. Under a heading they come last.
 ///
 /// ```
-/// use records::declaration::{Check, Given, Group};
+/// use records::declaration::{Given, Group};
 ///
 /// records::declare_settings! {
 ///     /// Settings of a method of one's own.
 ///     pub struct Sharpening {
 ///         "Method" {
 ///             /// Power that sharpens a confidence row.
-///             "power" power: f64 = 2.0, "POWER", Check::Number(0.0, 10.0);
+///             "power" power: f64 = 2.0, "POWER", Number(0.0, 10.0);
 ///         }
 ///     }
 /// }
 /// let given: Given<Sharpening> = toml::from_str("power = 3").unwrap();
 /// let mut settings = Sharpening::default();
-/// settings.lay(&given).unwrap();
+/// settings.lay(&given.values).unwrap();
 /// assert_eq!(settings.power, 3.0);
 /// settings.power = 11.0;
 /// assert_eq!(settings.out_of_range()[0].to_string(), "--power 11: must be a number from 0 to 10");
@@ -237,7 +190,7 @@ macro_rules! declare_settings {
                 $(
                     $(#[doc = $help:literal])+
                     $name:literal $field:ident: $kind:ty = $default:expr, $value_name:literal, $check:expr
-                    $(, $more:ident($($argument:expr),*))*;
+                    $(, $more:expr)*;
                 )+
             })+
         }
@@ -258,19 +211,19 @@ macro_rules! declare_settings {
 
         impl $crate::declaration::Group for $group {
             fn declarations() -> &'static [$crate::declaration::Declaration] {
-                use $crate::declaration::{Declaration, Field};
-                static ALL: ::std::sync::LazyLock<Vec<Declaration>> = ::std::sync::LazyLock::new(|| {
-                    #[allow(unused_mut, reason = "changed where settings are brought")]
-                    let mut all = vec![$($(
-                        Declaration {
-                            value_name: $value_name,
-                            shape: <$kind as Field>::SHAPE,
-                            check: $check,
-                            ..Declaration::new($heading, $name, concat!($($help),+))
-                        }
-                        $(.$more($($argument),*))*,
-                    )+)+];
-                    $($crate::declaration::bring(&mut all, $bring());)?
+                #[allow(unused_imports, reason = "a group need not use both")]
+                use $crate::declaration::{Check::*, More::*};
+                static ALL: ::std::sync::LazyLock<Vec<$crate::declaration::Declaration>> = ::std::sync::LazyLock::new(|| {
+                    let all = vec![$($($crate::declaration::Declaration {
+                        name: $name,
+                        help: concat!($($help),+).trim().trim_end_matches('.').into(),
+                        value_name: $value_name,
+                        group: $heading,
+                        shape: <$kind as $crate::declaration::Field>::SHAPE,
+                        check: $check,
+                        more: vec![$($more),*],
+                    },)+)+];
+                    $(let all = $crate::declaration::together(all, $bring());)?
                     all
                 });
                 &ALL
@@ -284,26 +237,14 @@ macro_rules! declare_settings {
                 }
             }
 
-            fn put(&mut self, name: &str, value: $crate::declaration::Value) -> bool {
+            fn put(&mut self, name: &str, value: Option<$crate::declaration::Value>) -> bool {
                 match name {
-                    $($($name => $crate::declaration::Field::put(&mut self.$field, value),)+)+
+                    $($($name => $crate::declaration::Field::of(value).map(|it| self.$field = it).is_some(),)+)+
                     $(_ if true => {
-                        let declaration = Self::declaration(name).filter(|setting| setting.holds(&value));
-                        declaration.map(|setting| self.$brought.set(setting.name, Some(value))).is_some()
+                        let known = Self::declaration(name).filter(|known| value.as_ref().is_none_or(|it| known.knows(it)));
+                        known.map(|known| self.$brought.set(known.name, value)).is_some()
                     })?
                     _ => false,
-                }
-            }
-
-            fn copy(&mut self, name: &str, other: &Self) {
-                match name {
-                    $($($name => self.$field = other.$field.clone(),)+)+
-                    $(_ if true => {
-                        if let Some(setting) = Self::declaration(name) {
-                            self.$brought.set(setting.name, other.$brought.value(name).cloned());
-                        }
-                    })?
-                    _ => {}
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Groups that belong to one word of another setting: the settings of a method's own. They are brought by a registry, and what is given
 //! of them is kept by name, so that those who hold all settings need not know them.
 
-use super::{Declaration, Group, Values};
+use super::{Declaration, Group, More, Values};
 
 /// A group of settings that belongs to one word of another setting.
 pub trait Own: Group {
@@ -15,7 +15,7 @@ pub trait Own: Group {
         let mut own = Self::defaults(dataset);
         for declaration in Self::declarations() {
             if let Some(value) = given.value(declaration.name) {
-                own.put(declaration.name, value.clone());
+                own.put(declaration.name, Some(value.clone()));
             }
         }
         own
@@ -37,9 +37,12 @@ impl OwnSettings {
 
     /// Its declarations where it belongs to the word `word`, in print `title`, of `setting`.
     pub fn declared(&self, setting: &'static str, word: &'static str, title: &str) -> Vec<Declaration> {
-        let declarations = (self.declarations)().iter().cloned();
-        let named = declarations.map(|own| Declaration { help: format!("{title}: {}", own.help), ..own });
-        named.map(|own| own.only(setting, word)).collect()
+        let mut all = (self.declarations)().to_vec();
+        for own in &mut all {
+            own.help = format!("{title}: {}", own.help);
+            own.more.push(More::Only(setting, word));
+        }
+        all
     }
 
     /// All its values for a data set: what is given, else the defaults.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -21,23 +21,6 @@ pub enum Value {
     Numbers(Vec<f64>),
 }
 
-impl Value {
-    /// The number, if it is one.
-    pub fn as_number(&self) -> Option<f64> {
-        if let Value::Number(value) = self { Some(*value) } else { None }
-    }
-
-    /// The word, if it is one.
-    pub fn as_text(&self) -> Option<&str> {
-        if let Value::Text(value) = self { Some(value) } else { None }
-    }
-
-    /// The path, if it is one.
-    pub fn as_path(&self) -> Option<&Path> {
-        if let Value::Path(value) = self { Some(value) } else { None }
-    }
-}
-
 /// As a user would write it.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,14 +30,14 @@ impl fmt::Display for Value {
             Value::Number(value) => f.write_str(&number(*value)),
             Value::Text(value) => f.write_str(value),
             Value::Path(value) => write!(f, "{}", value.display()),
-            Value::Wholes(values) => {
-                f.write_str(&values.iter().map(u64::to_string).collect::<Vec<_>>().join(","))
-            }
-            Value::Numbers(values) => {
-                f.write_str(&values.iter().map(|&x| number(x)).collect::<Vec<_>>().join(","))
-            }
+            Value::Wholes(values) => f.write_str(&list(values.iter().map(u64::to_string))),
+            Value::Numbers(values) => f.write_str(&list(values.iter().map(|&x| number(x)))),
         }
     }
+}
+
+fn list(values: impl Iterator<Item = String>) -> String {
+    values.collect::<Vec<_>>().join(",")
 }
 
 /// A number as a user would write it: very large and very small ones with an exponent.
@@ -96,13 +79,8 @@ pub trait Field: Sized {
     /// The value; `None` where the setting is left out.
     fn value(&self) -> Option<Value>;
 
-    /// The field of a value; `None` where it cannot hold it.
-    fn of(value: Value) -> Option<Self>;
-
-    /// Sets the field, or says that it cannot hold the value.
-    fn put(&mut self, value: Value) -> bool {
-        Self::of(value).map(|value| *self = value).is_some()
-    }
+    /// The field of a value, or of one that is left out; `None` where it cannot be so.
+    fn of(value: Option<Value>) -> Option<Self>;
 }
 
 /// Fields whose value has a variant of [`Value`], and the way from it.
@@ -116,9 +94,9 @@ macro_rules! fields {
                 Some(Value::$variant(to(self)))
             }
 
-            fn of(value: Value) -> Option<Self> {
+            fn of(value: Option<Value>) -> Option<Self> {
                 let from: fn(_) -> Option<Self> = $from;
-                if let Value::$variant(value) = value { from(value) } else { None }
+                if let Some(Value::$variant(value)) = value { from(value) } else { None }
             }
         })*
     };
@@ -145,8 +123,8 @@ impl<T: Field> Field for Option<T> {
         self.as_ref()?.value()
     }
 
-    fn of(value: Value) -> Option<Self> {
-        T::of(value).map(Some)
+    fn of(value: Option<Value>) -> Option<Self> {
+        if value.is_none() { Some(None) } else { T::of(value).map(Some) }
     }
 }
 
@@ -176,7 +154,7 @@ impl Values {
 
     /// The value of `name` as a field of type `T`.
     pub fn get<T: Field>(&self, name: &str) -> Option<T> {
-        T::of(self.value(name)?.clone())
+        T::of(self.value(name).cloned())
     }
 
     /// The values that `keep` says of, by name.
@@ -211,10 +189,7 @@ macro_rules! declare_words {
 
             /// The variant of a word, `None` for a word that is not known.
             pub fn from_word(word: &str) -> Option<Self> {
-                match word {
-                    $($word => Some($name::$variant),)*
-                    _ => None,
-                }
+                Self::ALL.iter().find(|variant| variant.word() == word).copied()
             }
 
             /// The word of the variant.
@@ -238,8 +213,8 @@ macro_rules! declare_words {
                 Some($crate::declaration::Value::Text(self.word().into()))
             }
 
-            fn of(value: $crate::declaration::Value) -> Option<Self> {
-                Self::from_word(value.as_text()?)
+            fn of(value: Option<$crate::declaration::Value>) -> Option<Self> {
+                Self::from_word(&String::of(value)?)
             }
         }
     };

@@ -1,15 +1,15 @@
 //! Settings of LW's own.
 
-use crate::declaration::{Check, MOST, Own};
+use crate::declaration::{MOST, Own};
 
 crate::declare_settings! {
     /// The choices of LW (SPEC 6).
     pub struct LwSettings {
         "Method" {
             /// the loss of a label.
-            "lw-loss" loss: LwLoss = LwLoss::Sigmoid, "WORD", Check::OneOf(LwLoss::words);
+            "lw-loss" loss: LwLoss = LwLoss::Sigmoid, "WORD", OneOf(LwLoss::words);
             /// weight of the classes that are no candidates.
-            "lw-beta" beta: f64 = 1.0, "WEIGHT", Check::Number(0.0, MOST);
+            "lw-beta" beta: f64 = 1.0, "WEIGHT", Number(0.0, MOST);
         }
     }
 }

@@ -18,8 +18,8 @@ impl Given<Settings> {
     /// # Errors
     /// The first word that is not known.
     pub fn apply(&self, settings: &mut Settings) -> Result<(), BadSetting> {
-        let mut given = (**self).clone();
-        if let Some(word) = self.get::<String>("dataset") {
+        let mut given = self.values.clone();
+        if let Some(word) = self.values.get::<String>("dataset") {
             let dataset = choices::dataset_name(&word);
             if !choices::dataset_names().contains(&dataset.as_str()) {
                 return Err(bad("dataset", &word));
@@ -31,7 +31,7 @@ impl Given<Settings> {
             }
             given = given.with("dataset", dataset);
         }
-        if let Some(word) = self.get::<String>("method") {
+        if let Some(word) = self.values.get::<String>("method") {
             let method = Method::from_word(&word).ok_or_else(|| bad("method", &word))?;
             if method != settings.method {
                 settings.mixup = method.mixes();

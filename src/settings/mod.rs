@@ -16,7 +16,7 @@ use anyhow::Result;
 
 pub use crate::declaration::BadSetting;
 pub(crate) use crate::declaration::MOST_EPOCHS;
-use crate::declaration::{Check, Declaration, Group, LEAST, MOST, Own, Value};
+use crate::declaration::{Check, Declaration, Group, LEAST, MOST, More, Own, Value};
 pub(crate) use crate::declaration::{number, quoted_where_odd};
 pub use crate::pll::lw_settings::{LwLoss, LwSettings};
 pub use crate::pll::solar_settings::{PriorFrom, SolarSettings};
@@ -36,91 +36,91 @@ crate::declare_settings! {
     pub struct Settings {
         "Data" {
             /// Data set; the reference's cifar10_im and cifar100_im are understood too.
-            "dataset" dataset: String = "cifar10-lt".into(), "NAME", Check::OneOf(choices::dataset_names);
+            "dataset" dataset: String = "cifar10-lt".into(), "NAME", OneOf(choices::dataset_names);
             /// Folder that holds the data set; without it, ./data (folder and csv need it).
-            "data-dir" data_dir: Option<PathBuf> = None, "FOLDER", Check::FOLDER, except("dataset", "synthetic"), free();
+            "data-dir" data_dir: Option<PathBuf> = None, "FOLDER", Folder, Except("dataset", "synthetic"), Free;
             /// Images of the smallest class as a share of those of the largest: mu = 1/rho; 1 keeps all images, and is what folder
             /// takes unless said otherwise; not read for voc and csv.
-            "imb-factor" imb_factor: f64 = 0.01, "MU", Check::SHARE, except("dataset", "voc"), except("dataset", "csv");
+            "imb-factor" imb_factor: f64 = 0.01, "MU", Share, Except("dataset", "voc"), Except("dataset", "csv");
             /// Shape of the class counts: falling exponentially, in one step, or none: all images are kept.
-            "imb-type" imb_type: ImbalanceType = ImbalanceType::Exp, "WORD", Check::OneOf(ImbalanceType::words),
-                except("dataset", "voc"), except("dataset", "csv");
+            "imb-type" imb_type: ImbalanceType = ImbalanceType::Exp, "WORD", OneOf(ImbalanceType::words),
+                Except("dataset", "voc"), Except("dataset", "csv");
             /// Make the last class the largest instead of the first.
-            "reverse" reverse: bool = false, "BOOL", Check::SWITCH, except("dataset", "voc"), except("dataset", "csv");
+            "reverse" reverse: bool = false, "BOOL", Switch, Except("dataset", "voc"), Except("dataset", "csv");
             /// Chance q that a wrong class joins a candidate set; not read for voc and csv.
-            "partial-rate" partial_rate: f64 = 0.1, "Q", Check::CHANCE, except("dataset", "voc"), except("dataset", "csv");
+            "partial-rate" partial_rate: f64 = 0.1, "Q", Chance, Except("dataset", "voc"), Except("dataset", "csv");
             /// Seed of the subset and of the candidate sets; the reference always takes 0.
-            "data-seed" data_seed: u32 = 0, "N", Check::Whole(0, u32::MAX as usize),
-                except("dataset", "voc"), except("dataset", "csv");
+            "data-seed" data_seed: u32 = 0, "N", Whole(0, u32::MAX as usize),
+                Except("dataset", "voc"), Except("dataset", "csv");
             /// Rows and columns of the network's input, in pixels; 128 for voc unless said otherwise.
-            "image-size" image_size: usize = 32, "PIXELS", Check::Whole(8, 512);
+            "image-size" image_size: usize = 32, "PIXELS", Whole(8, 512);
             /// Training images per class of the synthetic data, before the long-tailed subset is taken.
-            "synthetic-train-per-class" synthetic_train_per_class: usize = 500, "IMAGES", Check::Whole(1, 100_000),
-                only("dataset", "synthetic");
+            "synthetic-train-per-class" synthetic_train_per_class: usize = 500, "IMAGES", Whole(1, 100_000),
+                Only("dataset", "synthetic");
             /// Test images per class of the synthetic data.
-            "synthetic-test-per-class" synthetic_test_per_class: usize = 100, "IMAGES", Check::Whole(1, 100_000),
-                only("dataset", "synthetic");
+            "synthetic-test-per-class" synthetic_test_per_class: usize = 100, "IMAGES", Whole(1, 100_000),
+                Only("dataset", "synthetic");
         }
         "Network" {
             /// Network; resnet50 and resnet101 are made of bottleneck blocks.
-            "arch" arch: String = "resnet18".into(), "NAME", Check::OneOf(choices::network_names), short('a');
+            "arch" arch: String = "resnet18".into(), "NAME", OneOf(choices::network_names), Short('a');
             /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide.
-            "width" width: usize = 64, "CHANNELS", Check::Whole(1, 1024);
+            "width" width: usize = 64, "CHANNELS", Whole(1, 1024);
         }
         "Method" {
             /// Loss and disambiguation. A method that is chosen brings its own --mixup and --upd-start unless they are given: solar
             /// mixes, lw and cavl update from epoch 0.
-            "method" method: Method = Method::Corr, "WORD", Check::OneOf(choices::method_names);
+            "method" method: Method = Method::Corr, "WORD", OneOf(choices::method_names);
             /// What is subtracted from the logits: nothing; the log of the true class frequencies (oracle; oracle-post: at test
             /// only); or of the class prior that RECORDS estimates.
-            "debias" debias: Debias = Debias::None, "WORD", Check::OneOf(Debias::words);
+            "debias" debias: Debias = Debias::None, "WORD", OneOf(Debias::words);
             /// Momentum of the mean feature, from which RECORDS estimates the class prior.
-            "m" m: f64 = 0.9, "MOMENTUM", Check::MOMENTUM, only("debias", "records");
+            "m" m: f64 = 0.9, "MOMENTUM", Momentum, Only("debias", "records");
             /// Train on mixed views as well.
-            "mixup" mixup: bool = false, "BOOL", Check::SWITCH;
+            "mixup" mixup: bool = false, "BOOL", Switch;
             /// Weight of the loss of the mixed views.
-            "alpha" alpha: f64 = 1.0, "WEIGHT", Check::Number(0.0, MOST), only("mixup", "true"), except("method", "solar");
+            "alpha" alpha: f64 = 1.0, "WEIGHT", Number(0.0, MOST), Only("mixup", "true"), Except("method", "solar");
             /// First epoch, counted from 0, that updates the confidence.
-            "upd-start" upd_start: usize = 1, "EPOCH", Check::Whole(0, MOST_EPOCHS), except("method", "solar");
+            "upd-start" upd_start: usize = 1, "EPOCH", Whole(0, MOST_EPOCHS), Except("method", "solar");
         }
         "Optimisation" {
             /// Passes over the training data, in epochs.
-            "epochs" epochs: usize = 800, "EPOCHS", Check::Whole(1, MOST_EPOCHS);
+            "epochs" epochs: usize = 800, "EPOCHS", Whole(1, MOST_EPOCHS);
             /// Samples a step; each gives a weak and a strong view.
-            "batch-size" batch_size: usize = 256, "SAMPLES", Check::Whole(2, 65_536), short('b');
+            "batch-size" batch_size: usize = 256, "SAMPLES", Whole(2, 65_536), Short('b');
             /// Learning rate of the first epoch.
-            "lr" lr: f64 = 0.02, "RATE", Check::Number(LEAST, MOST), alias("learning-rate");
+            "lr" lr: f64 = 0.02, "RATE", Number(LEAST, MOST), Alias("learning-rate");
             /// Momentum of SGD.
-            "momentum" momentum: f64 = 0.9, "MOMENTUM", Check::MOMENTUM;
+            "momentum" momentum: f64 = 0.9, "MOMENTUM", Momentum;
             /// Weight decay of SGD, on every parameter.
-            "weight-decay" weight_decay: f64 = 1e-5, "DECAY", Check::Number(0.0, MOST), alias("wd");
+            "weight-decay" weight_decay: f64 = 1e-5, "DECAY", Number(0.0, MOST), Alias("wd");
             /// How the learning rate falls from epoch to epoch.
-            "schedule" schedule: Schedule = Schedule::Step, "WORD", Check::OneOf(Schedule::words);
+            "schedule" schedule: Schedule = Schedule::Step, "WORD", OneOf(Schedule::words);
             /// Epochs after which the step schedule lowers the learning rate.
             "lr-decay-epochs" lr_decay_epochs: Vec<usize> = vec![700, 800, 900], "EPOCHS",
-                Check::Wholes(MOST_EPOCHS, 1000, "700,800,900"), only("schedule", "step");
+                Wholes(MOST_EPOCHS, 1000, "700,800,900"), Only("schedule", "step");
             /// Factor of one lowering; the cosine schedule ends at the learning rate times its third power.
-            "lr-decay-rate" lr_decay_rate: f64 = 0.1, "FACTOR", Check::SHARE;
+            "lr-decay-rate" lr_decay_rate: f64 = 0.1, "FACTOR", Share;
         }
         "Run" {
             /// Seed of the initial weights, the views, the order of samples and the shuffle of class counts.
             // TOML has no larger integer, and config.toml must hold the seed. The reference has no default seed and is then not
             // repeatable; this is the seed of its published runs.
-            "seed" seed: u64 = 123, "N", Check::Whole(0, i64::MAX as usize);
+            "seed" seed: u64 = 123, "N", Whole(0, i64::MAX as usize);
             /// Where to compute.
-            "device" device: DeviceChoice = DeviceChoice::Auto, "WORD", Check::OneOf(DeviceChoice::words), free();
+            "device" device: DeviceChoice = DeviceChoice::Auto, "WORD", OneOf(DeviceChoice::words), Free;
             /// How activations are stored: bf16 on a GPU and f32 on the CPU unless said otherwise.
-            "precision" precision: Precision = Precision::Auto, "WORD", Check::OneOf(Precision::words);
+            "precision" precision: Precision = Precision::Auto, "WORD", OneOf(Precision::words);
             /// CPU threads; 0 takes all; no more than four for each core are started, or 16.
-            "threads" threads: usize = 0, "THREADS", Check::Whole(0, MOST_THREADS), free();
+            "threads" threads: usize = 0, "THREADS", Whole(0, MOST_THREADS), Free;
             /// Folder that holds the folders of runs.
-            "exp-dir" exp_dir: PathBuf = "runs".into(), "FOLDER", Check::FOLDER, free();
+            "exp-dir" exp_dir: PathBuf = "runs".into(), "FOLDER", Folder, Free;
             /// Name of the run's folder; without it, made from the settings and the time.
-            "name" name: Option<String> = None, "NAME", FOLDER_NAME, free();
+            "name" name: Option<String> = None, "NAME", FOLDER_NAME, Free;
             /// Epochs from one checkpoint to the next.
-            "checkpoint-every" checkpoint_every: usize = 1, "EPOCHS", Check::Whole(1, MOST_EPOCHS), free();
+            "checkpoint-every" checkpoint_every: usize = 1, "EPOCHS", Whole(1, MOST_EPOCHS), Free;
             /// Epochs from one evaluation to the next.
-            "eval-every" eval_every: usize = 1, "EPOCHS", Check::Whole(1, MOST_EPOCHS), free();
+            "eval-every" eval_every: usize = 1, "EPOCHS", Whole(1, MOST_EPOCHS), Free;
         }
     }
     brought {
@@ -133,9 +133,8 @@ const FOLDER_NAME: Check = Check::That(
     "a name of 1 to 200 bytes without /, \\ or control characters that does not begin with - or .",
     |value| {
         let fine = |c: char| !c.is_control() && c != '/' && c != '\\';
-        value.as_text().is_some_and(|name| {
-            (1..=200).contains(&name.len()) && name.chars().all(fine) && !name.starts_with(['-', '.'])
-        })
+        matches!(value, Value::Text(name) if (1..=200).contains(&name.len())
+            && name.chars().all(fine) && !name.starts_with(['-', '.']))
     },
 );
 
@@ -167,8 +166,9 @@ impl Settings {
     /// The settings without those that do not change what a run computes; the method's own are written out where nothing is given.
     pub fn computation(&self) -> Settings {
         let mut computation = self.clone();
-        for declaration in Settings::declarations().iter().filter(|declaration| declaration.free) {
-            computation.copy(declaration.name, &Settings::default());
+        let free = |declaration: &&Declaration| declaration.more.contains(&More::Free);
+        for Declaration { name, .. } in Settings::declarations().iter().filter(free) {
+            computation.put(name, Settings::default().value(name));
         }
         if let Some(own) = choices::own_settings_of(self.method) {
             computation.own = own.written_out(&self.own, &self.dataset);

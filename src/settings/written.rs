@@ -19,7 +19,7 @@ impl Serialize for Settings {
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut settings = Settings::default();
-        settings.lay(&*GivenSettings::deserialize(from)?).map_err(D::Error::custom)?;
+        settings.lay(&GivenSettings::deserialize(from)?.values).map_err(D::Error::custom)?;
         Ok(settings)
     }
 }

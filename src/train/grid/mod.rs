@@ -130,7 +130,7 @@ impl Row {
             _ => None,
         };
         let mut given = given.clone();
-        given.retain(|name| Settings::declaration(name).is_none_or(|setting| setting.is_read(of_row)));
+        given.values.retain(|name| Settings::declaration(name).is_none_or(|setting| setting.is_read(of_row)));
         given
     }
 }
