@@ -99,17 +99,15 @@ impl<G: Group> Args for Given<G> {
 
 impl<G: Group> FromArgMatches for Given<G> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut given = Self { values: Values::default(), of: PhantomData };
-        given.update_from_arg_matches(matches).map(|()| given)
+        let mut values = Values::default();
+        for declaration in G::declarations() {
+            values.set(declaration.name, declaration.value_in(matches));
+        }
+        Ok(Self { values, of: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for declaration in G::declarations() {
-            if let Some(value) = declaration.value_in(matches) {
-                self.values.set(declaration.name, Some(value));
-            }
-        }
-        Ok(())
+        Self::from_arg_matches(matches).map(|given| *self = given)
     }
 }
 

@@ -113,15 +113,14 @@ pub trait Group: Clone + Default {
         Self::declarations().iter().find(|declaration| declaration.name == name)
     }
 
-    /// Lays `given` over the settings. Of the values only that the settings can hold them is checked, which is all that can be wrong
-    /// with words of a fixed list; [`Group::out_of_range`] checks the rest.
+    /// Lays `given` over the settings. Of the values only types and words are checked; [`Group::out_of_range`] checks the rest.
     ///
     /// # Errors
-    /// The first value that cannot be held, or a setting that there is not.
+    /// The first value that the setting cannot have, or a setting that there is not.
     fn lay(&mut self, given: &Values) -> Result<(), BadSetting> {
         for declaration in Self::declarations() {
             if let Some(value) = given.value(declaration.name)
-                && !self.put(declaration.name, Some(value.clone()))
+                && !(declaration.knows(value) && self.put(declaration.name, Some(value.clone())))
             {
                 return Err(declaration.bad(&value.to_string()));
             }
@@ -241,8 +240,7 @@ macro_rules! declare_settings {
                 match name {
                     $($($name => $crate::declaration::Field::of(value).map(|it| self.$field = it).is_some(),)+)+
                     $(_ if true => {
-                        let known = Self::declaration(name).filter(|known| value.as_ref().is_none_or(|it| known.knows(it)));
-                        known.map(|known| self.$brought.set(known.name, value)).is_some()
+                        Self::declaration(name).map(|known| self.$brought.set(known.name, value)).is_some()
                     })?
                     _ => false,
                 }

@@ -13,17 +13,14 @@ use crate::usage;
 pub type GivenSettings = Given<Settings>;
 
 impl Given<Settings> {
-    /// Lays what is given over `settings`. Only words of fixed lists are checked here; [`Settings::problems`] checks the rest.
+    /// Lays what is given over `settings`. Only words are checked here; [`Settings::problems`] checks the rest.
     ///
     /// # Errors
     /// The first word that is not known.
     pub fn apply(&self, settings: &mut Settings) -> Result<(), BadSetting> {
         let mut given = self.values.clone();
-        if let Some(word) = self.values.get::<String>("dataset") {
-            let dataset = choices::dataset_name(&word);
-            if !choices::dataset_names().contains(&dataset.as_str()) {
-                return Err(bad("dataset", &word));
-            }
+        let dataset = given.get::<String>("dataset").map(|word| choices::dataset_name(&word));
+        if let Some(dataset) = dataset.filter(|name| choices::dataset_names().contains(&name.as_str())) {
             // A data set with images of another size brings its size along; one that is given wins below.
             let size = choices::image_size(&dataset);
             if size != choices::image_size(&settings.dataset) {
@@ -31,12 +28,9 @@ impl Given<Settings> {
             }
             given = given.with("dataset", dataset);
         }
-        if let Some(word) = self.values.get::<String>("method") {
-            let method = Method::from_word(&word).ok_or_else(|| bad("method", &word))?;
-            if method != settings.method {
-                settings.mixup = method.mixes();
-                settings.upd_start = method.first_update();
-            }
+        if let Some(method) = given.get::<Method>("method").filter(|method| *method != settings.method) {
+            settings.mixup = method.mixes();
+            settings.upd_start = method.first_update();
         }
         settings.lay(&given)
     }
@@ -44,13 +38,6 @@ impl Given<Settings> {
     /// The names of all settings.
     pub fn names() -> Vec<String> {
         Settings::declarations().iter().map(|declaration| declaration.name.into()).collect()
-    }
-}
-
-fn bad(name: &'static str, word: &str) -> BadSetting {
-    match Settings::declaration(name) {
-        Some(declaration) => declaration.bad(word),
-        None => BadSetting { name, value: word.into(), reason: "there is no such setting".into() },
     }
 }
 
