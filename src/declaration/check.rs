@@ -2,8 +2,8 @@
 
 use super::{Declaration, Value, number};
 
-/// Bounds of numbers whose size has no meaning of its own: devices compute in f32, where products of a few of them must neither
-/// vanish nor overflow by themselves.
+/// Bounds of numbers whose size has no meaning of its own: devices compute in f32, where products of a few of
+/// them must neither vanish nor overflow by themselves.
 pub const LEAST: f64 = 1e-30;
 /// See [`LEAST`].
 pub const MOST: f64 = 1e30;
@@ -28,7 +28,8 @@ pub enum Check {
     Share,
     /// At least 0 and below 1.
     Chance,
-    /// At least 0 and below 1 as devices take it: the f64 next to 1 is 1 in f32, and a mean with that momentum never moves.
+    /// At least 0 and below 1 as devices take it: the f64 next to 1 is 1 in f32, and a mean with that
+    /// momentum never moves.
     Momentum,
     /// Two numbers from the first to the second, and an example.
     Pair(f64, f64, &'static str),

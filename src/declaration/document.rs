@@ -2,16 +2,16 @@
 
 use super::{Declaration, More};
 
-/// The declarations as Markdown, a table per heading; `default` gives the default of a setting in print, empty where there is none.
+/// The declarations as Markdown, a table per heading; `default` gives the default of a setting in print,
+/// empty where there is none.
 pub fn tables(declarations: &[Declaration], default: impl Fn(&Declaration) -> String) -> String {
     let mut text = String::new();
     let mut heading = "";
     for declaration in declarations {
         if declaration.group != heading {
             heading = declaration.group;
-            text += &format!(
-                "\n## {heading}\n\n| setting | default | must be | what it is | read |\n|---|---|---|---|---|\n"
-            );
+            text += &format!("\n## {heading}\n\n| setting | default | must be | what it is | read |\n");
+            text += "|---|---|---|---|---|\n";
         }
         let code = |text: String| if text.is_empty() { text } else { format!("`{text}`") };
         let (default, allowed) = (code(default(declaration)), declaration.check.allowed());

@@ -1,5 +1,5 @@
-//! What one place gave of a group of settings, flags or a TOML file: the others stay unset, so that places can be laid over each
-//! other.
+//! What one place gave of a group of settings, flags or a TOML file: the others stay unset, so that places
+//! can be laid over each other.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,5 +1,6 @@
-//! What a setting is. A group of settings is a struct made by [`declare_settings!`](crate::declare_settings); each setting is one entry
-//! there: help, name, type, default, what it may be and who reads it. The rest follows from the entry:
+//! What a setting is. A group of settings is a struct made by [`declare_settings!`](crate::declare_settings);
+//! each setting is one entry there: help, name, type, default, what it may be and who reads it. The rest
+//! follows from the entry:
 //!
 //! | file | what follows |
 //! |---|---|
@@ -43,7 +44,8 @@ pub struct Declaration {
     pub more: Vec<More>,
 }
 
-/// What else is known of a setting. It is read always, unless `Only` or `Except` name another setting and a word of it.
+/// What else is known of a setting. It is read always, unless `Only` or `Except` name another setting and a
+/// word of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum More {
     /// It has a flag of one letter.
@@ -59,7 +61,8 @@ pub enum More {
 }
 
 impl Declaration {
-    /// Whether it is read where other settings have the values that `of` says; one that `of` leaves open prevents nothing.
+    /// Whether it is read where other settings have the values that `of` says; one that `of` leaves open
+    /// prevents nothing.
     pub fn is_read(&self, of: impl Fn(&str) -> Option<String>) -> bool {
         self.more.iter().all(|more| match more {
             More::Only(setting, word) => of(setting).is_none_or(|value| value == *word),
@@ -113,7 +116,8 @@ pub trait Group: Clone + Default {
         Self::declarations().iter().find(|declaration| declaration.name == name)
     }
 
-    /// Lays `given` over the settings. Of the values only types and words are checked; [`Group::out_of_range`] checks the rest.
+    /// Lays `given` over the settings. Of the values only types and words are checked;
+    /// [`Group::out_of_range`] checks the rest.
     ///
     /// # Errors
     /// The first value that the setting cannot have, or a setting that there is not.
@@ -155,11 +159,13 @@ pub fn together(mut all: Vec<Declaration>, brought: Vec<Declaration>) -> Vec<Dec
 
 /// Declares a group of settings: a struct whose fields are given once, with all that is known about them.
 ///
-/// An entry reads `"name" field: Type = default, "VALUE", check, more...;` below a comment, which is the setting's help; `check` is a
-/// [`Check`], `more` are [`More`]. The type implements [`Field`]; an `Option` is a setting that may be left out.
+/// An entry reads `"name" field: Type = default, "VALUE", check, more...;` below a comment, which is the
+/// setting's help; `check` is a [`Check`], `more` are [`More`]. The type implements [`Field`]; an `Option` is
+/// a setting that may be left out.
 ///
-/// After the headings, `brought { field: settings }` adds a field of type [`Values`] for what is given of settings that are not known
-/// here; `settings` is a function that gives their declarations. Under a heading they come last.
+/// After the headings, `brought { field: settings }` adds a field of type [`Values`] for what is given of
+/// settings that are not known here; `settings` is a function that gives their declarations. Under a heading
+/// they come last.
 ///
 /// ```
 /// use records::declaration::{Given, Group};
@@ -212,7 +218,8 @@ macro_rules! declare_settings {
             fn declarations() -> &'static [$crate::declaration::Declaration] {
                 #[allow(unused_imports, reason = "a group need not use both")]
                 use $crate::declaration::{Check::*, More::*};
-                static ALL: ::std::sync::LazyLock<Vec<$crate::declaration::Declaration>> = ::std::sync::LazyLock::new(|| {
+                use ::std::sync::LazyLock;
+                static ALL: LazyLock<Vec<$crate::declaration::Declaration>> = LazyLock::new(|| {
                     let all = vec![$($($crate::declaration::Declaration {
                         name: $name,
                         help: concat!($($help),+).trim().trim_end_matches('.').into(),
@@ -238,7 +245,9 @@ macro_rules! declare_settings {
 
             fn put(&mut self, name: &str, value: Option<$crate::declaration::Value>) -> bool {
                 match name {
-                    $($($name => $crate::declaration::Field::of(value).map(|it| self.$field = it).is_some(),)+)+
+                    $($($name => {
+                        $crate::declaration::Field::of(value).map(|value| self.$field = value).is_some()
+                    })+)+
                     $(_ if true => {
                         Self::declaration(name).map(|known| self.$brought.set(known.name, value)).is_some()
                     })?

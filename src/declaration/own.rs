@@ -1,5 +1,6 @@
-//! Groups that belong to one word of another setting: the settings of a method's own. They are brought by a registry, and what is given
-//! of them is kept by name, so that those who hold all settings need not know them.
+//! Groups that belong to one word of another setting: the settings of a method's own. They are brought by a
+//! registry, and what is given of them is kept by name, so that those who hold all settings need not know
+//! them.
 
 use super::{Declaration, Group, More, Values};
 

@@ -168,10 +168,14 @@ impl Values {
     }
 }
 
-/// Declares an enum of words that is a [`Field`]: each variant with its word, in TOML, as a flag's value and in print.
+/// Declares an enum of words that is a [`Field`]: each variant with its word, in TOML, as a flag's value and
+/// in print.
 #[macro_export]
 macro_rules! declare_words {
-    ($(#[$about:meta])* pub enum $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)* }) => {
+    (
+        $(#[$about:meta])*
+        pub enum $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)* }
+    ) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name {

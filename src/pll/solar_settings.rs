@@ -18,12 +18,13 @@ crate::declare_settings! {
             "lamd" lambda: f64 = 3.0, "LAMBDA", Number(LEAST, MOST);
             /// weight of the chosen samples after warm-up.
             "eta" eta: f64 = 0.9, "WEIGHT", Number(LEAST, 1.0);
-            /// a sample whose prediction agrees with its pseudo-label beyond this is chosen whatever its loss.
+            /// a sample whose prediction agrees with its pseudo-label beyond this is chosen whatever its
+            /// loss.
             "tau" tau: f64 = 0.99, "SHARE", Number(LEAST, MOST);
             /// epochs over which eta and rho reach their values.
             "warmup-epoch" warmup_epochs: usize = 50, "EPOCHS", Whole(0, MOST_EPOCHS);
-            /// what the class prior is counted from: an extra pass over the training images after each epoch, or the forwards of the
-            /// epoch's own steps.
+            /// what the class prior is counted from: an extra pass over the training images after each epoch,
+            /// or the forwards of the epoch's own steps.
             "prior-from" prior_from: PriorFrom = PriorFrom::Pass, "WORD", OneOf(PriorFrom::words);
         }
     }

@@ -40,8 +40,8 @@ pub fn methods_own_settings() -> Vec<Declaration> {
     Method::ALL.iter().flat_map(|&method| declared_by(method)).collect()
 }
 
-/// The name among [`dataset_names`] of a data set that may be called as in the reference (`cifar10_im`) or in short
-/// (`cifar100`); any other word comes back as it is.
+/// The name among [`dataset_names`] of a data set that may be called as in the reference (`cifar10_im`) or in
+/// short (`cifar100`); any other word comes back as it is.
 pub fn dataset_name(word: &str) -> String {
     let word = word.replace('_', "-");
     match word.as_str() {
@@ -67,7 +67,8 @@ pub fn image_size(dataset: &str) -> usize {
     if dataset == "voc" { 128 } else { 32 }
 }
 
-/// Imbalance factor mu where nothing else is said: that of the reference, but for a user's own folders all images are kept.
+/// Imbalance factor mu where nothing else is said: that of the reference, but for a user's own folders all
+/// images are kept.
 pub fn imb_factor(dataset: &str) -> f64 {
     if dataset == "folder" { 1.0 } else { 0.01 }
 }
@@ -158,7 +159,8 @@ impl Method {
         self == Method::Solar
     }
 
-    /// The first epoch in which the method updates confidences: LW and CAVL refresh a row after every step (SPEC 6).
+    /// The first epoch in which the method updates confidences: LW and CAVL refresh a row after every step
+    /// (SPEC 6).
     pub fn first_update(self) -> usize {
         usize::from(!matches!(self, Method::Lw | Method::Cavl))
     }

@@ -13,7 +13,8 @@ use crate::usage;
 pub type GivenSettings = Given<Settings>;
 
 impl Given<Settings> {
-    /// Lays what is given over `settings`. Only words are checked here; [`Settings::problems`] checks the rest.
+    /// Lays what is given over `settings`. Only words are checked here; [`Settings::problems`] checks the
+    /// rest.
     ///
     /// # Errors
     /// The first word that is not known.

@@ -1,8 +1,9 @@
 //! How a run is set up: [`Settings`], each declared once, and the TOML a run writes back.
 //!
-//! A run's settings come from four places, each of which beats those after it: flags, `--config FILE.toml`, `--preset
-//! NAME`, the defaults. [`given`] holds what one place gave, [`presets`] the named sets of values, [`choices`] the words a setting may
-//! take, [`written`] the ways back to flags and TOML. What a setting is stands in [`crate::declaration`].
+//! A run's settings come from four places, each of which beats those after it: flags, `--config FILE.toml`,
+//! `--preset NAME`, the defaults. [`given`] holds what one place gave, [`presets`] the named sets of values,
+//! [`choices`] the words a setting may take, [`written`] the ways back to flags and TOML. What a setting is
+//! stands in [`crate::declaration`].
 
 pub mod choices;
 pub mod given;
@@ -31,24 +32,28 @@ pub const MOST_THREADS: usize = 1024;
 crate::declare_settings! {
     /// Everything that decides what a run computes and where it writes.
     ///
-    /// In TOML it is one flat table (`batch-size = 256`); the flags have the same names. The defaults are those of the reference
-    /// trainer (SPEC 5); the published runs are [`presets`].
+    /// In TOML it is one flat table (`batch-size = 256`); the flags have the same names. The defaults are
+    /// those of the reference trainer (SPEC 5); the published runs are [`presets`].
     pub struct Settings {
         "Data" {
             /// Data set; the reference's cifar10_im and cifar100_im are understood too.
             "dataset" dataset: String = "cifar10-lt".into(), "NAME", OneOf(choices::dataset_names);
             /// Folder that holds the data set; without it, ./data (folder and csv need it).
-            "data-dir" data_dir: Option<PathBuf> = None, "FOLDER", Folder, Except("dataset", "synthetic"), Free;
-            /// Images of the smallest class as a share of those of the largest: mu = 1/rho; 1 keeps all images, and is what folder
-            /// takes unless said otherwise; not read for voc and csv.
-            "imb-factor" imb_factor: f64 = 0.01, "MU", Share, Except("dataset", "voc"), Except("dataset", "csv");
+            "data-dir" data_dir: Option<PathBuf> = None, "FOLDER", Folder,
+                Except("dataset", "synthetic"), Free;
+            /// Images of the smallest class as a share of those of the largest: mu = 1/rho; 1 keeps all
+            /// images, and is what folder takes unless said otherwise; not read for voc and csv.
+            "imb-factor" imb_factor: f64 = 0.01, "MU", Share,
+                Except("dataset", "voc"), Except("dataset", "csv");
             /// Shape of the class counts: falling exponentially, in one step, or none: all images are kept.
             "imb-type" imb_type: ImbalanceType = ImbalanceType::Exp, "WORD", OneOf(ImbalanceType::words),
                 Except("dataset", "voc"), Except("dataset", "csv");
             /// Make the last class the largest instead of the first.
-            "reverse" reverse: bool = false, "BOOL", Switch, Except("dataset", "voc"), Except("dataset", "csv");
+            "reverse" reverse: bool = false, "BOOL", Switch,
+                Except("dataset", "voc"), Except("dataset", "csv");
             /// Chance q that a wrong class joins a candidate set; not read for voc and csv.
-            "partial-rate" partial_rate: f64 = 0.1, "Q", Chance, Except("dataset", "voc"), Except("dataset", "csv");
+            "partial-rate" partial_rate: f64 = 0.1, "Q", Chance,
+                Except("dataset", "voc"), Except("dataset", "csv");
             /// Seed of the subset and of the candidate sets; the reference always takes 0.
             "data-seed" data_seed: u32 = 0, "N", Whole(0, u32::MAX as usize),
                 Except("dataset", "voc"), Except("dataset", "csv");
@@ -68,18 +73,19 @@ crate::declare_settings! {
             "width" width: usize = 64, "CHANNELS", Whole(1, 1024);
         }
         "Method" {
-            /// Loss and disambiguation. A method that is chosen brings its own --mixup and --upd-start unless they are given: solar
-            /// mixes, lw and cavl update from epoch 0.
+            /// Loss and disambiguation. A method that is chosen brings its own --mixup and --upd-start unless
+            /// they are given: solar mixes, lw and cavl update from epoch 0.
             "method" method: Method = Method::Corr, "WORD", OneOf(choices::method_names);
-            /// What is subtracted from the logits: nothing; the log of the true class frequencies (oracle; oracle-post: at test
-            /// only); or of the class prior that RECORDS estimates.
+            /// What is subtracted from the logits: nothing; the log of the true class frequencies (oracle;
+            /// oracle-post: at test only); or of the class prior that RECORDS estimates.
             "debias" debias: Debias = Debias::None, "WORD", OneOf(Debias::words);
             /// Momentum of the mean feature, from which RECORDS estimates the class prior.
             "m" m: f64 = 0.9, "MOMENTUM", Momentum, Only("debias", "records");
             /// Train on mixed views as well.
             "mixup" mixup: bool = false, "BOOL", Switch;
             /// Weight of the loss of the mixed views.
-            "alpha" alpha: f64 = 1.0, "WEIGHT", Number(0.0, MOST), Only("mixup", "true"), Except("method", "solar");
+            "alpha" alpha: f64 = 1.0, "WEIGHT", Number(0.0, MOST),
+                Only("mixup", "true"), Except("method", "solar");
             /// First epoch, counted from 0, that updates the confidence.
             "upd-start" upd_start: usize = 1, "EPOCH", Whole(0, MOST_EPOCHS), Except("method", "solar");
         }
@@ -104,8 +110,8 @@ crate::declare_settings! {
         }
         "Run" {
             /// Seed of the initial weights, the views, the order of samples and the shuffle of class counts.
-            // TOML has no larger integer, and config.toml must hold the seed. The reference has no default seed and is then not
-            // repeatable; this is the seed of its published runs.
+            // TOML has no larger integer, and config.toml must hold the seed. The reference has no default
+            // seed and is then not repeatable; this is the seed of its published runs.
             "seed" seed: u64 = 123, "N", Whole(0, i64::MAX as usize);
             /// Where to compute.
             "device" device: DeviceChoice = DeviceChoice::Auto, "WORD", OneOf(DeviceChoice::words), Free;
@@ -163,7 +169,8 @@ impl Settings {
         self.of_method()
     }
 
-    /// The settings without those that do not change what a run computes; the method's own are written out where nothing is given.
+    /// The settings without those that do not change what a run computes; the method's own are written out
+    /// where nothing is given.
     pub fn computation(&self) -> Settings {
         let mut computation = self.clone();
         let free = |declaration: &&Declaration| declaration.more.contains(&More::Free);
@@ -176,7 +183,8 @@ impl Settings {
         computation
     }
 
-    /// Every setting whose value is not allowed: those out of their range in the order of the declarations, then contradictions.
+    /// Every setting whose value is not allowed: those out of their range in the order of the declarations,
+    /// then contradictions.
     pub fn problems(&self) -> Vec<BadSetting> {
         let mut found = self.out_of_range();
         found.extend(self.contradictions());
@@ -219,24 +227,24 @@ impl Settings {
             refuse(
                 "debias",
                 &self.debias,
-                "does not go with --method solar: Sinkhorn's result is the same when predictions are rescaled class by class, \
-                 so a debias would not change its pseudo-labels; must be none or oracle-post",
+                "does not go with --method solar: Sinkhorn's result is the same when predictions are rescaled class \
+                 by class, so a debias would not change its pseudo-labels; must be none or oracle-post",
             );
         }
         if self.mixup && self.method == Method::Lw {
             refuse(
                 "mixup",
                 &self.mixup,
-                "does not go with --method lw: its loss asks which classes are candidates, and a mixture of two samples \
-                 has no candidate set; must be false",
+                "does not go with --method lw: its loss asks which classes are candidates, and a mixture of two \
+                 samples has no candidate set; must be false",
             );
         }
         if self.mixup && self.method == Method::Cc {
             refuse(
                 "mixup",
                 &self.mixup,
-                "does not go with --method cc: its loss reads candidate sets, which cannot be mixed as soft labels can; must \
-                 be false",
+                "does not go with --method cc: its loss reads candidate sets, which cannot be mixed as soft labels \
+                 can; must be false",
             );
         }
         found
@@ -283,7 +291,8 @@ impl Settings {
         format!("{}{debias}{mixup}", self.method.title())
     }
 
-    /// The words of method, debias and mixup, for names of folders: `corr-records-mixup`. SoLar's mixup goes without saying.
+    /// The words of method, debias and mixup, for names of folders: `corr-records-mixup`. SoLar's mixup goes
+    /// without saying.
     pub fn method_words(&self) -> String {
         let mut words = self.method.word().to_string();
         if self.debias != Debias::None {

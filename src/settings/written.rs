@@ -1,4 +1,5 @@
-//! Settings written back: as TOML, as flags, as what differs between two, and as the table of the documentation.
+//! Settings written back: as TOML, as flags, as what differs between two, and as the table of the
+//! documentation.
 
 use anyhow::Result;
 use serde::de::Error;
@@ -64,8 +65,8 @@ pub fn flags(settings: &Settings) -> Result<Vec<String>> {
     Ok(flags.into_iter().map(|(_, flag)| flag).collect())
 }
 
-/// The names of the settings that differ between `a` and `b`, with both values as flags have them; a setting that is left
-/// out is "none".
+/// The names of the settings that differ between `a` and `b`, with both values as flags have them; a setting
+/// that is left out is "none".
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
@@ -79,7 +80,8 @@ pub fn differences(a: &Settings, b: &Settings) -> Result<Vec<(String, [String; 2
     Ok(differing.map(|name| (name.clone(), [shown(&a, name), shown(&b, name)])).collect())
 }
 
-/// All settings as TOML with a comment on top: what a run writes as `config.toml`. Reading it gives the same settings.
+/// All settings as TOML with a comment on top: what a run writes as `config.toml`. Reading it gives the same
+/// settings.
 ///
 /// # Errors
 /// Only where a path is not UTF-8, which TOML cannot hold.
@@ -96,7 +98,8 @@ pub fn config_toml(settings: &Settings) -> Result<String> {
 /// The documentation of all settings, which `docs/settings.md` holds.
 pub fn document() -> String {
     let table = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
-    // What a method takes where nothing is given may depend on the data set; those of the published runs are shown.
+    // What a method takes where nothing is given may depend on the data set; those of the published runs are
+    // shown.
     let [ten, hundred] = ["cifar10-lt", "cifar100-lt"].map(|dataset| {
         let of = |&method| Settings { method, dataset: dataset.into(), ..Settings::default() }.computation();
         let mut all: toml::Table = Method::ALL.iter().flat_map(|method| table(&of(method))).collect();
@@ -114,9 +117,10 @@ pub fn document() -> String {
 const INTRODUCTION: &str = "\
 # Settings
 
-Every setting is a flag of `records train` and, by the same name without `--`, a key of a TOML file for `--config`. Flags beat
-`--config`, which beats `--preset`, which beats the defaults. A data set or a method that is chosen brings values of its own where none
-are given. `records table` takes the settings that its grid does not choose itself; `records table --help` lists them.
+Every setting is a flag of `records train` and, by the same name without `--`, a key of a TOML file for
+`--config`. Flags beat `--config`, which beats `--preset`, which beats the defaults. A data set or a method
+that is chosen brings values of its own where none are given. `records table` takes the settings that its grid
+does not choose itself; `records table --help` lists them.
 
 This file is made from the declarations in the source. After a change there, write it anew with
 `RECORDS_WRITE_DOCS=1 cargo test --test settings documentation`.
