@@ -2,13 +2,14 @@
 //! method RECORDS (ICLR 2023) and its peers.
 //!
 //! The layers, each of which only uses those after it:
-//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`], [`files`],
-//! [`memory`], [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
+//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`declaration`],
+//! [`random`], [`files`], [`memory`], [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
 //! [`data::augment`].
 
 pub mod autograd;
 pub mod cli;
 pub mod data;
+pub mod declaration;
 pub mod device;
 pub mod error;
 pub mod files;

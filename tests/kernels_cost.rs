@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use ptx_sim::{Counters, Gpu};
+use records::declaration::Values;
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
@@ -68,10 +69,11 @@ fn step_of_solar(rows: &mut Vec<Row>) {
         partial_rate: 0.3,
         method: Method(&solar::ENTRY),
         mixup: true,
-        est_epochs: Some(0),
-        queue_length: Some(2),
-        warmup_epoch: Some(1),
-        prior_from: Some(PriorFrom::Steps),
+        own: Values::default()
+            .with("est-epochs", 0_usize)
+            .with("queue-length", 2_usize)
+            .with("warmup-epoch", 1_usize)
+            .with("prior-from", PriorFrom::Steps),
         batch_size: 8,
         width: 16,
         ..Settings::default()

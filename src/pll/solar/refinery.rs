@@ -7,7 +7,7 @@ use crate::autograd::Tape;
 use crate::device::primitive::{SinkhornSettings, outcome};
 use crate::device::{Buffer, Device, Element, Primitive, Tensor};
 use crate::pll::recorder::StepRecorder;
-use crate::settings::SolarSettings;
+use crate::pll::solar_settings::SolarSettings;
 
 /// The refinery's state, on the device, and its constants.
 pub struct Refinery {
