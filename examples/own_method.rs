@@ -3,14 +3,18 @@
 //!
 //! `cargo run --release --example own_method` trains it for two epochs on made-up images.
 
+use std::sync::Arc;
+
 use anyhow::{Result, anyhow};
 use records::data::recipe::prepare;
 use records::device::cpu::CpuDevice;
-use records::device::primitive::{LossKind, counter};
-use records::device::{Buffer, Device, Element, Primitive};
+use records::device::{Buffer, Device, Element};
 use records::nn::StateDict;
+use records::ops::loss::{CrossEntropy, Loss, Term};
+use records::ops::statistics::counter;
 use records::pll::method::{OWN_SCALARS, Room, StageEpoch, StateTensor};
 use records::pll::recorder::Rows;
+use records::pll::solar::operations::CountLargest;
 use records::pll::{Learner, Method, RecordedStep, StepRecorder};
 use records::settings::{Debias, Settings, presets};
 use records::train::run::recipe;
@@ -38,27 +42,28 @@ impl Learner for AveragingLearner {
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
         let images = step.view(0)?;
         let logits = step.forward(images)?.logits;
-        let Rows { classes, confidence, index, .. } = step.rows;
+        let Rows { classes, confidence, candidates, index, .. } = step.rows;
         let batch = step.batch;
         let tape = &mut *step.tape;
         let d_logits = tape.temporary(Element::F32, batch * classes);
         let loss_rows = tape.temporary(Element::F32, batch);
-        tape.push(Primitive::Loss {
-            kind: LossKind::CrossEntropy,
+        tape.push(Loss {
+            row_loss: Arc::new(CrossEntropy),
+            term: Term::Plain,
+            joint: None,
             batch,
             classes,
             views: 1,
             first: 0,
             logits,
             target: confidence,
-            candidates: None,
+            candidates,
             index: Some(index),
-            control: None,
             d_logits,
             loss_rows,
         });
         let counts = tape.persistent(self.counts);
-        tape.push(Primitive::CountLargest { rows: batch, classes, x: logits, counts });
+        tape.push(CountLargest { rows: batch, classes, x: logits, counts });
         Ok(RecordedStep {
             logits: vec![(logits, d_logits)],
             loss_rows,

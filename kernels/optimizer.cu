@@ -83,19 +83,31 @@ extern "C" __global__ void __launch_bounds__(THREADS) convert_f32(int len, const
     convert<float>(len, from, to);
 }
 
-// into [len] += x [len], f32. Grid and block as sgd; 12 bytes an element, the least. The CPU's bits: one sum an element.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    add(int len, const float* __restrict__ x, float* __restrict__ into) {
-    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+// into [len] += x [len], each sum in f32, rounded once. A thread has 16 bytes, the last one the rest; arrays that are not aligned to
+// 16 bytes are parts of an arena, and done one by one. Grid: ceil(ceil(len / (16 / size)) / 256); block: 256. 3 elements' bytes an
+// element, the least. The CPU's bits.
+template <typename T> __device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restrict__ into) {
+    const int each = Vector<T>::LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * each;
     if (first >= len) return;
-    if (first + LEN <= len) {
-        float a[LEN], b[LEN];
-        Vector<float>::load(x + first, a);
-        Vector<float>::load(into + first, b);
+    const bool aligned = ((size_t)x | (size_t)into) % 16 == 0;
+    if (aligned && first + each <= len) {
+        float a[each], b[each];
+        Vector<T>::load(x + first, a);
+        Vector<T>::load(into + first, b);
 #pragma unroll
-        for (int i = 0; i < LEN; ++i) b[i] += a[i];
-        store4(into + first, b);
+        for (int i = 0; i < each; ++i) b[i] += a[i];
+        Vector<T>::store(into + first, b);
     } else {
-        for (size_t i = first; i < len; ++i) into[i] += x[i];
+        for (size_t i = first; i < len && i < first + each; ++i)
+            into[i] = from_float<T>(to_float(into[i]) + to_float(x[i]));
     }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) add_bf16(int len, const bf16* x, bf16* into) {
+    add<bf16>(len, x, into);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) add_f32(int len, const float* x, float* into) {
+    add<float>(len, x, into);
 }

@@ -38,6 +38,7 @@ fn assert_one_line(arguments: &[&str], output: &Output, parts: &[&str]) {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn bad_usage_is_one_line_and_exit_code_2() {
     let cases: &[(&[&str], &[&str])] = &[
         (&[], &["a command is missing", "train", "doctor"]),
@@ -53,8 +54,15 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         (&["data", "fetch", "cifar10", "surplus"], &["surplus", "not expected here"]),
         (&["data", "fetch", "cifar10", "--miror=x"], &["--miror", "did you mean --mirror?"]),
         (&["data", "fetch", "cifar10", "--mirror"], &["--mirror", "value is missing"]),
+        #[cfg(feature = "fetch")]
         (&["data", "fetch", "cifar10", "--mirror", "file:///x"], &["--mirror file:///x", "http://"]),
+        #[cfg(not(feature = "fetch"))]
+        (
+            &["data", "fetch", "cifar10"],
+            &["without downloads", "the feature fetch", "cifar-10-binary.tar.gz"],
+        ),
         (&["data", "fetch", "cifar10", "--dataset", "folder"], &["--dataset", "unknown flag"]),
+        #[cfg(feature = "fetch")]
         (&["data", "fetch", "cifar10", "--data_dir", "/dev/null/x"], &["--data-dir /dev/null/x"]),
         (&["data", "--dataset", "folder", "fetch", "cifar10"], &["fetch", "--dataset"]),
         (&["train", "--epoch", "3"], &["--epoch:", "did you mean --epochs?"]),

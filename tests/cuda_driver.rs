@@ -113,3 +113,53 @@ fn a_step_is_timed_kernel_by_kernel() {
     assert!(kernels.len() > 10, "{line}");
     assert!(kernels.iter().all(|kernel| kernel["seconds"].as_f64().unwrap() > 0.0), "{line}");
 }
+
+/// The whole check over the stand-in: what passes and what does not is in the file and in the exit status. Its kernels do nothing, so
+/// the loss cannot agree with the CPU's.
+#[test]
+fn a_gpu_check_writes_its_file_and_says_what_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tests = folder.path().join("tests");
+    std::fs::create_dir(&tests).unwrap();
+    let program = |name: &str, text: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = tests.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    program("test-good", "echo \"on $RECORDS_TEST_DEVICE with $*\"");
+    program("test-bad", "echo 'a \"quoted\" line\twith a tab' >&2; exit 101");
+    program("records", "exit 1");
+    let arguments = [
+        "gpu-check",
+        "--smallest",
+        "--tests",
+        "tests",
+        "--work",
+        "runs",
+        "--out",
+        "result.json",
+        "--commit",
+        "c0ffee",
+    ];
+    let output = records(folder.path(), &arguments, None);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let line = text(&output.stderr).lines().last().unwrap_or_default().to_string();
+    assert!(line.starts_with("error: failed: test-bad; the loss after training"), "{line}");
+    let result: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("result.json")).unwrap()).unwrap();
+    assert_eq!(result["gpu"]["name"], "Stand-in GPU");
+    assert_eq!((&result["commit"], &result["pytorch"]), (&"c0ffee".into(), &serde_json::Value::Null));
+    let suite = |number: usize| result["tests"][number].clone();
+    assert_eq!((&suite(0)["suite"], &suite(0)["passed"]), (&"bad".into(), &false.into()));
+    assert_eq!(suite(0)["log"][0], "a \"quoted\" line\twith a tab");
+    assert_eq!(suite(1)["log"][0], "on cuda with --test-threads 1");
+    assert_eq!(result["training"][1]["epochs"][0]["epoch"], 0);
+    assert_eq!(result["loss_agrees"], false);
+    assert!(result["steps"][0]["seconds_per_step_median"].as_f64().unwrap() > 0.0, "{result:#}");
+
+    let nothing =
+        records(folder.path(), &["gpu-check", "--tests", "runs", "--work", "w", "--out", "r"], None);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(text(&nothing.stderr).contains("no test-* there"), "{}", text(&nothing.stderr));
+}

@@ -35,7 +35,7 @@ fn commands_refuse_bad_data_in_one_line() {
     let [folder, out_text, picture, png_text] =
         [data.path(), &out, &picture, &png].map(|path| path.to_str().unwrap().to_owned());
     let cases: &[(&[&str], &str)] = &[
-        (&["data", "--dataset", "mnist"], "--dataset mnist"),
+        (&["data", "--dataset", "imagenet"], "--dataset imagenet"),
         (&["data", "--dataset", "folder", "--data-dir", "nowhere", "--out", &out_text], "nowhere"),
         (&["data", "--dataset", "synthetic", "--imb-factor", "0", "--out", &out_text], "--imb-factor 0"),
         (

@@ -7,8 +7,9 @@ use std::process::{Command, Output};
 
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
-use records::data::folder::FOLDER;
-use records::data::recipe::{DatasetName, Recipe, TrainingData, open_test, prepare};
+use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
+use records::data::registry::csv::LISTED_IMAGES;
+use records::data::registry::folder::FOLDER;
 use records::error::{UsageError, exit_code, one_line};
 use records::settings::ImbalanceType;
 use records::train::tensor_file::TensorFile;
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 fn recipe(data_dir: &Path) -> Recipe {
     Recipe {
-        dataset: DatasetName::Csv,
+        dataset: &LISTED_IMAGES,
         data_dir: Some(data_dir.into()),
         imb_factor: 0.01,
         imb_type: ImbalanceType::Exp,

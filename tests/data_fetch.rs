@@ -1,4 +1,5 @@
 //! `records data fetch`: transfers from a server that misbehaves, archives that lie, and what is left in the folder.
+#![cfg(feature = "fetch")]
 
 #[path = "support/scripted_server.rs"]
 mod scripted_server;
@@ -15,10 +16,12 @@ use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use records::data::fetch::archives::{Archive, ArchiveFile, CIFAR10, FileSize};
+use records::data::archive::{Archive, ArchiveFile, FileSize};
 use records::data::fetch::{FetchSettings, Fetched, Patience, fetch};
+use records::data::registry::cifar::CIFAR10_ARCHIVE as CIFAR10;
 use records::error::exit_code;
-use ring::digest::{SHA256, digest};
+use records::text::hex;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use scripted_server::Turn::{BreaksOff, Closes, Endless, Honest, IgnoresRange, Silent, Stalls};
@@ -53,7 +56,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// The description of `packed` as the small archive.
 fn described(packed: &[u8]) -> Archive {
-    let sha256: String = digest(&SHA256, packed).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex(&Sha256::digest(packed));
     Archive {
         word: "small",
         title: "Small",

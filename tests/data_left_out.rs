@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
-use records::data::recipe::{DatasetName, Recipe, TrainingData, open_test, prepare};
+use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
+use records::data::registry::folder::CLASS_FOLDERS;
+use records::data::registry::synthetic::MADE_UP;
 use records::error::exit_code;
 use records::settings::ImbalanceType;
 use records::train::tensor_file::TensorFile;
@@ -26,7 +28,7 @@ fn write_classes(dir: &Path, sizes: &[usize]) {
 
 fn recipe(dir: &Path, imb_type: ImbalanceType, imb_factor: f64) -> Recipe {
     Recipe {
-        dataset: DatasetName::Folder,
+        dataset: &CLASS_FOLDERS,
         data_dir: Some(dir.into()),
         imb_factor,
         imb_type,
@@ -92,11 +94,8 @@ fn a_profile_says_what_it_leaves_out() {
 #[test]
 fn sums_hold_for_balanced_sets() {
     let synthetic = |imb_type, imb_factor| {
-        let recipe = Recipe {
-            dataset: DatasetName::Synthetic,
-            image_size: 32,
-            ..recipe(Path::new("."), imb_type, imb_factor)
-        };
+        let recipe =
+            Recipe { dataset: &MADE_UP, image_size: 32, ..recipe(Path::new("."), imb_type, imb_factor) };
         prepare(&recipe).unwrap()
     };
     let data = synthetic(ImbalanceType::Exp, 0.1);

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
-use records::data::cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100};
-use records::data::folder::{self, FOLDER};
+use records::data::registry::cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100};
+use records::data::registry::folder::{self, FOLDER};
 use records::data::source::Source;
 use records::data::{CIFAR10, CIFAR100};
 use records::error::{UsageError, exit_code, one_line};

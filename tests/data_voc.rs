@@ -6,8 +6,8 @@ use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use records::data::augment::resize::resize;
-use records::data::recipe::{DatasetName, Recipe, TrainingData, prepare};
-use records::data::voc::{VOC, VOC_CLASSES};
+use records::data::recipe::{Recipe, TrainingData, prepare};
+use records::data::registry::voc::{VOC, VOC_CLASSES, VOC2007};
 use records::error::{UsageError, one_line};
 use records::settings::ImbalanceType;
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ fn load(data_dir: &Path, image_size: usize) -> anyhow::Result<TrainingData> {
 
 fn recipe(data_dir: &Path, image_size: usize) -> Recipe {
     Recipe {
-        dataset: DatasetName::Voc,
+        dataset: &VOC2007,
         data_dir: Some(data_dir.into()),
         imb_factor: 0.01,
         imb_type: ImbalanceType::Exp,

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 use records::data::decode::{Fit, decode, decode_square};
-use records::data::folder;
+use records::data::registry::folder;
 use records::error::{UsageError, exit_code, one_line};
 use records::train::tensor_file::TensorFile;
 use support::golden;

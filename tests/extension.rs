@@ -23,7 +23,7 @@ fn a_method_from_outside_trains() {
     training.engine.export(&mut ours, &mut device).unwrap();
 
     let never = Settings { upd_start: settings.epochs, ..settings };
-    let (losses, training) = own_method::train(&never, &proden::METHOD, &mut device).unwrap();
+    let (losses, training) = own_method::train(&never, &proden::method(), &mut device).unwrap();
     let mut theirs = TensorFile::default();
     training.engine.export(&mut theirs, &mut device).unwrap();
     assert_eq!(own, losses);

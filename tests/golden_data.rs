@@ -2,6 +2,7 @@
 
 mod support;
 
+use rand::Rng;
 use records::data::candidates::CandidateSets;
 use records::data::longtail::{class_counts, draw_subset, shuffle_counts};
 use records::data::superclasses::cifar100_superclass_of;

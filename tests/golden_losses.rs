@@ -4,9 +4,9 @@ mod support;
 
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
-use records::device::primitive::counter;
-use records::device::{Buffer, Device, Element, Primitive};
+use records::device::{Buffer, Device, Element};
 use records::nn::resnet::Outputs;
+use records::ops::statistics::{StepStatistics, counter};
 use records::pll::debias::Oracle;
 use records::pll::method::EpochControl;
 use records::pll::mixup::Mixup;
@@ -106,15 +106,7 @@ fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
     let (d_logits, loss_rows) = (recorded.d_logits, recorded.loss_rows);
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
     let index_in = index_tensor;
-    tape.push(Primitive::StepStatistics {
-        batch,
-        classes,
-        logits,
-        labels,
-        index: index_in,
-        loss_rows,
-        counters,
-    });
+    tape.push(StepStatistics { batch, classes, logits, labels, index: index_in, loss_rows, counters });
     tape.keep(d_logits);
     let plan = tape.finish(&mut device).unwrap();
     device.replay(&plan).unwrap();
@@ -170,13 +162,13 @@ fn every_method_matches_the_reference() {
         let zero = vec![0.0; 512];
         let plain = |tag, method| Case { tag, method, records: None, oracle: false, mixup: false };
         let cases = [
-            plain("corr", corr::METHOD),
-            Case { records: Some(("feat", &zero)), ..plain("records.first", corr::METHOD) },
-            Case { records: Some(("feat2", &mean)), ..plain("records.second", corr::METHOD) },
-            Case { records: Some(("feat", &zero)), mixup: true, ..plain("records_mixup", corr::METHOD) },
-            plain("proden", proden::METHOD),
-            Case { records: Some(("feat", &zero)), ..plain("proden_records", proden::METHOD) },
-            Case { oracle: true, ..plain("proden_prior", proden::METHOD) },
+            plain("corr", corr::method()),
+            Case { records: Some(("feat", &zero)), ..plain("records.first", corr::method()) },
+            Case { records: Some(("feat2", &mean)), ..plain("records.second", corr::method()) },
+            Case { records: Some(("feat", &zero)), mixup: true, ..plain("records_mixup", corr::method()) },
+            plain("proden", proden::method()),
+            Case { records: Some(("feat", &zero)), ..plain("proden_records", proden::method()) },
+            Case { oracle: true, ..plain("proden_prior", proden::method()) },
         ];
         for case in &cases {
             for update in [false, true] {

@@ -3,8 +3,8 @@
 mod support;
 
 use records::device::cpu::CpuDevice;
-use records::device::primitive::{SinkhornSettings, outcome};
-use records::device::{Device, Element, Primitive, Tensor};
+use records::device::{Device, Element, Tensor};
+use records::pll::solar::operations::{Sinkhorn, SinkhornSettings, outcome};
 use support::{assert_close, golden, hash_unit};
 
 /// f32 against PyTorch's f32 over fifty rounds: the error of one round does not grow, since each round starts from A anew.
@@ -25,7 +25,7 @@ fn refine(queue: &[f32], predictions: &[f32], class_prior: &[f32], threads: usiz
     buffers.push(device.allocate(Element::I32, 2, "barrier").unwrap());
     buffers.push(device.allocate(Element::F32, predictions.len(), "result").unwrap());
     buffers.push(device.allocate(Element::F32, outcome::LEN, "outcome").unwrap());
-    let primitive = Primitive::Sinkhorn {
+    let operation = Sinkhorn {
         batch: predictions.len() / classes,
         queue_rows: queue.len() / classes,
         classes,
@@ -34,10 +34,10 @@ fn refine(queue: &[f32], predictions: &[f32], class_prior: &[f32], threads: usiz
         predictions: Tensor(1),
         class_prior: Tensor(2),
         barrier: Tensor(3),
-        refined: Tensor(4),
+        pseudo_labels: Tensor(4),
         outcome: Tensor(5),
     };
-    device.execute(&primitive, &buffers).unwrap();
+    device.execute(&operation, &buffers).unwrap();
     (device.read_f32(buffers[4]).unwrap(), device.read_f32(buffers[5]).unwrap())
 }
 
@@ -48,10 +48,14 @@ fn pseudo_labels_match_the_reference() {
         assert!(cases.contains(&"relaxed"), "{path}");
         for case in cases {
             let tensor = |name: &str| file.f32(&format!("{case}.{name}")).unwrap().1;
-            let (refined, outcome) = refine(&[], tensor("pred"), tensor("r"), 2);
-            assert_close(&format!("{path}: {case}"), &refined, tensor("out"), TOLERANCE);
+            let (pseudo_labels, outcome) = refine(&[], tensor("pred"), tensor("r"), 2);
+            assert_close(&format!("{path}: {case}"), &pseudo_labels, tensor("out"), TOLERANCE);
             let zero = |values: &[f32]| values.iter().map(|&v| v == 0.0).collect::<Vec<_>>();
-            assert_eq!(zero(&refined), zero(tensor("out")), "{path}: {case}: which pseudo-labels are 0");
+            assert_eq!(
+                zero(&pseudo_labels),
+                zero(tensor("out")),
+                "{path}: {case}: which pseudo-labels are 0"
+            );
             let rounds =
                 ["rounds", "rounds_total"].iter().find_map(|key| file.metadata.get(&format!("{case}.{key}")));
             let relaxed = file.metadata[&format!("{case}.relaxed")] == "True";
@@ -105,12 +109,12 @@ fn infeasible_problems_are_relaxed_once() {
     let prior = vec![0.2; classes];
     let mut batch = masked_rows(40, classes, 5);
     batch.iter_mut().skip(4).step_by(classes).for_each(|value| *value = 0.0);
-    let (refined, outcome) = refine(&[], &batch, &prior, 1);
+    let (pseudo_labels, outcome) = refine(&[], &batch, &prior, 1);
     assert_eq!(outcome, [60.0, 1.0]);
-    assert!(refined.iter().zip(&batch).all(|(r, p)| r.is_finite() && (*p != 0.0 || *r == 0.0)));
+    assert!(pseudo_labels.iter().zip(&batch).all(|(r, p)| r.is_finite() && (*p != 0.0 || *r == 0.0)));
 
     batch[7] = f32::NAN;
-    let (refined, outcome) = refine(&[], &batch, &prior, 1);
+    let (pseudo_labels, outcome) = refine(&[], &batch, &prior, 1);
     assert_eq!(outcome, [20.0, 1.0]);
-    assert!(refined.iter().any(|value| value.is_nan()));
+    assert!(pseudo_labels.iter().any(|value| value.is_nan()));
 }

@@ -6,7 +6,7 @@ mod support;
 
 use records::device::Device;
 use records::device::cpu::CpuDevice;
-use records::device::primitive::counter;
+use records::ops::statistics::counter;
 use records::pll::Learner;
 use records::pll::method::EpochControl;
 use records::pll::solar::ramps;

@@ -11,10 +11,10 @@ use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::gpu::driver::Activity;
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::primitive::control;
 use records::device::{Device, Element};
 use records::nn::resnet::{self, Mode};
 use records::nn::{Architecture, BlockKind, Parameters, StateDict};
+use records::ops::control;
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, Settings};
 use records::train::replay::replay;
@@ -26,7 +26,8 @@ use rounded::RoundedCpu;
 
 fn kernels(precision: Precision) -> GpuDevice {
     let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-    records::device::gpu::open(&name, precision)
+    name.parse()
+        .and_then(|kind| records::device::gpu::open(kind, precision))
         .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"))
 }
 

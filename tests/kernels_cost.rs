@@ -6,17 +6,29 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use ptx_sim::{Counters, Gpu};
 use records::declaration::Values;
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::primitive::{ConfidenceRule, LossKind, SinkhornSettings, control};
-use records::device::{ConvolutionShape, Device, Element, Plan, Primitive, Program, Tensor};
+use records::device::{Device, Element, Plan, Program, Tensor};
+use records::operations;
+use records::ops::confidence::Disambiguate;
+use records::ops::control;
+use records::ops::convolution::{
+    Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
+};
+use records::ops::loss::{Loss, RowLoss, Term};
+use records::ops::mixup::{Draws, Mixup};
+use records::pll::corr::Consistency;
+use records::pll::lw::LwSettings;
 use records::pll::solar;
+use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
+use records::pll::{LabelMethod, cavl, cc, proden};
 use records::random::philox::{Purpose, Stream};
-use records::settings::{Debias, Method, PriorFrom, Settings};
+use records::settings::{Debias, LwLoss, Method, PriorFrom, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
 use records::train::run::recipe;
 use records::train::training::Training;
@@ -90,7 +102,7 @@ fn step_of_solar(rows: &mut Vec<Row>) {
     add(rows, "step of SoLar, 8 samples, width 16", launched);
 }
 
-/// Every loss by kind and renewal by rule, and a method's two in one.
+/// The losses and disambiguations of all methods of one view, and a method's two in one.
 fn losses(rows: &mut Vec<Row>) {
     let (mut device, costs) = device();
     let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
@@ -111,22 +123,24 @@ fn losses(rows: &mut Vec<Row>) {
     device.write_i32(index, &(0..batch as i32).rev().collect::<Vec<_>>()).unwrap();
     buffers.extend([candidates, index]);
     let [logits, confidence, control, d_logits, loss_rows, candidates, index] = std::array::from_fn(Tensor);
-    let loss = |kind: LossKind| Primitive::Loss {
-        kind,
+    let loss = |row_loss: Arc<dyn RowLoss>, joint| Loss {
+        row_loss,
+        term: Term::Plain,
+        joint,
         batch,
         classes,
         views: 1,
         first: 0,
         logits,
         target: confidence,
-        candidates: kind.reads_candidates().then_some(candidates),
+        candidates,
         index: Some(index),
-        control: None,
         d_logits,
         loss_rows,
     };
-    let renewal = |rule| Primitive::UpdateConfidence {
-        rule,
+    let disambiguate = |method: &LabelMethod| Disambiguate {
+        disambiguation: method.disambiguation.clone(),
+        joint: method.joint,
         batch,
         classes,
         logits,
@@ -136,21 +150,19 @@ fn losses(rows: &mut Vec<Row>) {
         control,
         confidence,
     };
-    let beta = 1.0;
-    for (kind, rule) in [
-        (LossKind::CrossEntropy, ConfidenceRule::Positive),
-        (LossKind::CrossEntropy, ConfidenceRule::ActivationValue),
-        (LossKind::LeveragedSigmoid { beta }, ConfidenceRule::Leveraged),
-        (LossKind::LeveragedCrossEntropy { beta }, ConfidenceRule::Leveraged),
-        (LossKind::CandidateSum, ConfidenceRule::Candidates),
-    ] {
+    let lw = |loss| LwSettings { loss, beta: 1.0 }.method();
+    let methods =
+        [proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()];
+    for method in &methods {
+        let alone = loss(method.row_loss.clone(), method.joint);
         // Apart, and side by side.
-        let operations = records::operations![renewal(rule), loss(kind), renewal(rule)];
+        let operations = operations![disambiguate(method), alone.clone(), disambiguate(method)];
         let plan = Plan::record(Program::new(operations, buffers.clone()), &mut device).unwrap();
         device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
-        device.execute(&loss(kind), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+        device.execute(&alone, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     }
-    device.execute(&loss(LossKind::Consistency), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    let consistency = loss(Arc::new(Consistency), None);
+    device.execute(&consistency, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     add(rows, "losses and renewals, 256 rows of 100 classes", costs.take());
 }
 
@@ -178,12 +190,12 @@ fn convolutions(rows: &mut Vec<Row>) {
         buffers.push(device.allocate(Element::Bf16, shape.input_len(), "dx").unwrap());
         buffers.push(device.allocate(Element::F32, shape.weight_len(), "dw").unwrap());
         let [x, w, y, dx, dw] = [0, 1, 2, 3, 4].map(Tensor);
-        for primitive in [
-            Primitive::Convolution { shape, x, w, y },
-            Primitive::ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
-            Primitive::ConvolutionWeightGradient { shape, x, dy: y, dw },
+        for operation in operations![
+            Convolution { shape, x, w, y },
+            ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
+            ConvolutionWeightGradient { shape, x, dy: y, dw },
         ] {
-            device.execute(&primitive, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+            device.execute(&*operation, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
         }
         add(rows, &format!("{channels} to {channels} channels, 2 images of {size} x {size}"), costs.take());
     }
@@ -204,9 +216,9 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
     let class_prior = device.allocate(Element::F32, classes, "an operand").unwrap();
     device.write_f32(class_prior, &vec![1.0 / classes as f32; classes]).unwrap();
     let barrier = device.allocate(Element::I32, 2, "an operand").unwrap();
-    let refined = device.allocate(Element::F32, batch * classes, "an operand").unwrap();
+    let pseudo_labels = device.allocate(Element::F32, batch * classes, "an operand").unwrap();
     let outcome = device.allocate(Element::F32, 2, "an operand").unwrap();
-    let sinkhorn = Primitive::Sinkhorn {
+    let sinkhorn = Sinkhorn {
         batch,
         queue_rows: 0,
         classes,
@@ -215,10 +227,10 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
         queue: None,
         class_prior: Tensor(1),
         barrier: Tensor(2),
-        refined: Tensor(3),
+        pseudo_labels: Tensor(3),
         outcome: Tensor(4),
     };
-    let buffers = [predictions, class_prior, barrier, refined, outcome];
+    let buffers = [predictions, class_prior, barrier, pseudo_labels, outcome];
     device.execute(&sinkhorn, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     add(rows, "Sinkhorn, 256 rows of 10 classes", costs.take());
 
@@ -229,16 +241,14 @@ fn refinery_and_mixup(rows: &mut Vec<Row>) {
     device.write_i32(permutations, &(0..views as i32 / 2).rev().collect::<Vec<_>>()).unwrap();
     let step = device.allocate(Element::I32, 1, "an operand").unwrap();
     let out = device.allocate(Element::Bf16, views * len, "an operand").unwrap();
-    let mixup = Primitive::Mixup {
+    let mixup = Mixup {
         batch: views / 2,
         rows: views,
         len,
-        weights: Tensor(0),
-        permutations: Tensor(1),
-        step: Tensor(2),
+        draws: Draws { weights: Tensor(0), permutations: Tensor(1), step: Tensor(2) },
         index: None,
         x: Tensor(3),
-        out: Some(Tensor(4)),
+        out: Tensor(4),
     };
     device
         .execute(&mixup, &[weights, permutations, step, x, out])
@@ -259,7 +269,7 @@ fn add(rows: &mut Vec<Row>, case: &str, costs: BTreeMap<Kernel, Counters>) {
 
 fn table(rows: &[Row]) -> String {
     let gpu = Gpu::built_in("rtx3090").unwrap();
-    let version = records::device::gpu::probe::nvrtc().unwrap().version;
+    let version = records::device::gpu::nvrtc_search::find().unwrap().version;
     let mut text = format!(
         "Counted by the interpreter on PTX of NVRTC {}.{}: warp instructions; tensor-core MFLOP; 32-byte sectors loaded and stored, with the\n\
          least that could hold the bytes; passes lost to bank conflicts; barriers. Predicted time on an RTX 3090, in us, and what limits it.\n",

@@ -508,6 +508,7 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
         (&["augment"], &["a.png", "--output=o.png"]),
         (&["bench", "step"], &["--steps=1", "--batch-size=2", "--width=1", "--device=cpu", "--threads=1"]),
         (&["doctor"], &[]),
+        (&["gpu-check"], &["--tests=none", "--work=w", "--out=r.json"]),
     ];
     let tested = commands.iter().map(|(path, _)| path[0]).chain(["train"]);
     let known: Vec<String> =

@@ -245,7 +245,11 @@ fn devices_that_cannot_be_had_are_refused_before_anything_is_written() {
         assert_refused(&command.output().unwrap(), words);
     };
     refused(&["--device", "cuda"], &["--device cuda", "use --device cpu"]);
-    refused(&["--device", "sim"], &["NVRTC", "/nowhere/libnvrtc.so", "pip install"]);
+    let sim_words: &[&str] = match cfg!(feature = "sim") {
+        true => &["NVRTC", "/nowhere/libnvrtc.so", "pip install"],
+        false => &["--device sim", "no PTX interpreter", "--features sim"],
+    };
+    refused(&["--device", "sim"], sim_words);
     refused(&["--device", "cpu", "--precision", "bf16"], &["--precision bf16", "--device cuda or sim"]);
     let output = train(folder.path(), "run", &["--batch-size", "200"]).output().unwrap();
     assert_refused(&output, &["--batch-size 200", "78 samples"]);

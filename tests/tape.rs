@@ -3,7 +3,10 @@
 
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
-use records::device::{Buffer, ConvolutionShape, Device, Element, Tensor};
+use records::device::{Buffer, Device, Element, Tensor};
+use records::ops::batchnorm::{Epilogue, batchnorm};
+use records::ops::convolution::{ConvolutionShape, convolution};
+use records::ops::linear::linear;
 use records::ops::pooling::average_pool;
 use records::random::philox::{Purpose, Stream};
 
@@ -49,22 +52,25 @@ fn shape() -> ConvolutionShape {
 
 impl Leaves {
     fn convolution(self, tape: &mut Tape, x: Tensor) -> Tensor {
-        tape.convolution(shape(), x, self.w)
+        convolution(tape, shape(), x, self.w)
     }
 
     fn batchnorm(self, tape: &mut Tape, x: Tensor, residual: Option<Tensor>, relu: bool) -> Tensor {
-        tape.batchnorm([ROWS, C], x, [self.affine, self.running], residual, relu, None)
+        batchnorm(tape, [ROWS, C], x, [self.affine, self.running], Epilogue { residual, relu }, None)
     }
 
     /// The end of every graph: pooled features through the fully connected layer.
     fn logits(self, tape: &mut Tape, x: Tensor) -> Tensor {
         let pooled = average_pool(tape, [N, S * S, C], x);
-        tape.linear(N, C, C, pooled, self.fc)
+        linear(tape, [N, C, C], pooled, self.fc)
     }
 }
 
+/// Records a graph; returns its results.
+type Graph = fn(Leaves, &mut Tape) -> Vec<Tensor>;
+
 /// Sum of the logits, each weighted, and the gradients of x and the parameters.
-fn run(values: &Values, graph: fn(Leaves, &mut Tape) -> Vec<Tensor>) -> (f64, Vec<Vec<f32>>) {
+fn run(values: &Values, graph: Graph) -> (f64, Vec<Vec<f32>>) {
     let mut device = CpuDevice::new(1).unwrap();
     let mut upload = |values: &[f32]| -> Buffer {
         let buffer = device.allocate(Element::F32, values.len(), "a test").unwrap();
@@ -108,7 +114,7 @@ fn run(values: &Values, graph: fn(Leaves, &mut Tape) -> Vec<Tensor>) -> (f64, Ve
 /// about 1e-4; the graphs' curvature adds less than a hundredth of the largest gradient.
 #[test]
 fn gradients_of_tensors_used_several_times_are_added() {
-    let graphs: [(&str, fn(Leaves, &mut Tape) -> Vec<Tensor>); 8] = [
+    let graphs: [(&str, Graph); 8] = [
         ("shared weights", |l, tape| {
             let once = l.convolution(tape, l.x);
             let twice = l.convolution(tape, once);
@@ -151,8 +157,8 @@ fn gradients_of_tensors_used_several_times_are_added() {
         }),
         ("logits that are seeded and read on", |l, tape| {
             let pooled = average_pool(tape, [N, S * S, C], l.x);
-            let once = tape.linear(N, C, C, pooled, l.fc);
-            vec![once, tape.linear(N, C, C, once, l.fc)]
+            let once = linear(tape, [N, C, C], pooled, l.fc);
+            vec![once, linear(tape, [N, C, C], once, l.fc)]
         }),
     ];
     for (what, graph) in graphs {

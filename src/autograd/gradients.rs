@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Tape;
-use crate::device::{Operation, Primitive, Tensor};
+use super::addition::Add;
+use crate::device::{Operation, Tensor};
 
 /// An operation with a gradient.
 pub trait Differentiable: Operation {
@@ -96,68 +97,11 @@ impl<'a> Gradients<'a> {
     pub(super) fn add_pending(&mut self) {
         for (x, into) in std::mem::take(&mut self.pending) {
             let len = self.tape.len_of(into);
-            self.tape.push(Primitive::Add { len, x, into });
+            self.tape.push(Add { len, x, into });
         }
     }
 
     pub(super) fn finish(self) -> HashMap<Tensor, Tensor> {
         self.of
-    }
-}
-
-impl Differentiable for Primitive {
-    fn gradient(&self, gradients: &mut Gradients<'_>) {
-        match *self {
-            Primitive::Convolution { shape, x, w, y } => {
-                let Some(dy) = gradients.of(y) else { return };
-                let dw = gradients.write_parameter(w);
-                gradients.push(Primitive::ConvolutionWeightGradient { shape, x, dy, dw });
-                if gradients.wants(x) {
-                    let (dx, accumulate) = gradients.accumulate(x);
-                    gradients.push(Primitive::ConvolutionDataGradient { shape, dy, w, dx, accumulate });
-                }
-            }
-            Primitive::BatchNorm {
-                rows, channels, x, affine, batch, residual, relu, occupied, y, ..
-            } => {
-                let Some(dy) = gradients.of(y) else { return };
-                let d_affine = gradients.write_parameter(affine);
-                let dx = gradients.write(x);
-                gradients.push(Primitive::BatchNormGradient {
-                    rows,
-                    channels,
-                    x,
-                    y,
-                    relu,
-                    residual: residual.is_some(),
-                    occupied,
-                    affine,
-                    batch,
-                    dy,
-                    d_affine,
-                    dx,
-                });
-                // dy, masked in place by the operation above, is the residual's gradient.
-                if let Some(residual) = residual {
-                    gradients.hand_over(residual, dy);
-                }
-            }
-            Primitive::Linear { rows, inputs, outputs, x, parameters, y } => {
-                let Some(dy) = gradients.of(y) else { return };
-                let d_parameters = gradients.write_parameter(parameters);
-                let dx = gradients.write(x);
-                gradients.push(Primitive::LinearGradient {
-                    rows,
-                    inputs,
-                    outputs,
-                    x,
-                    parameters,
-                    dy,
-                    d_parameters,
-                    dx,
-                });
-            }
-            _ => {}
-        }
     }
 }

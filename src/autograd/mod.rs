@@ -1,10 +1,12 @@
 //! The tape: a step is recorded once as operations over tensors, differentiated, given memory, and replayed.
 //!
-//! `tape` records, `gradients` differentiates, `memory` plans which temporaries share memory.
+//! `tape` records, `gradients` differentiates, `addition` sums gradients, `memory` plans which temporaries share memory.
 
+mod addition;
 mod gradients;
 mod memory;
 mod tape;
 
+pub use addition::Add;
 pub use gradients::{Differentiable, Gradients};
 pub use tape::Tape;

@@ -7,8 +7,7 @@ use anyhow::Result;
 
 use super::gradients::{Differentiable, Gradients};
 use super::memory;
-use crate::device::primitive::Occupied;
-use crate::device::{Buffer, ConvolutionShape, Device, Element, Operation, Plan, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Operation, Plan, Tensor};
 
 /// Where a tensor's memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,69 +143,6 @@ impl Tape {
         let tensor = self.temporary(element, len);
         self.differentiable[tensor.0] = true;
         tensor
-    }
-
-    /// Convolution of x `[N,H,W,Cin]` with a parameter `[Cout,kh,kw,Cin]`; returns y `[N,OH,OW,Cout]`.
-    pub fn convolution(&mut self, shape: ConvolutionShape, x: Tensor, w: Tensor) -> Tensor {
-        let y = self.result(self.activations, shape.output_len());
-        self.record(Primitive::Convolution { shape, x, w, y });
-        y
-    }
-
-    /// Training batchnorm over `rows` x `channels`, with an optional residual added before an optional ReLU; over the part
-    /// of the rows that is `occupied` where the device decides it.
-    pub fn batchnorm(
-        &mut self,
-        [rows, channels]: [usize; 2],
-        x: Tensor,
-        [affine, running]: [Tensor; 2],
-        residual: Option<Tensor>,
-        relu: bool,
-        occupied: Option<Occupied>,
-    ) -> Tensor {
-        let batch = self.temporary(Element::F32, 2 * channels);
-        let y = self.result(self.activations, rows * channels);
-        self.record(Primitive::BatchNorm {
-            rows,
-            channels,
-            x,
-            affine,
-            running,
-            batch,
-            residual,
-            relu,
-            occupied,
-            y,
-        });
-        y
-    }
-
-    /// Batchnorm with running statistics; has no gradient.
-    pub fn batchnorm_inference(
-        &mut self,
-        [rows, channels]: [usize; 2],
-        x: Tensor,
-        [affine, running]: [Tensor; 2],
-        residual: Option<Tensor>,
-        relu: bool,
-    ) -> Tensor {
-        let y = self.temporary(self.activations, rows * channels);
-        self.push(Primitive::BatchNormInference { rows, channels, x, affine, running, residual, relu, y });
-        y
-    }
-
-    /// x `[rows, inputs]` W^T + b with a parameter `[W (outputs x inputs); b]`.
-    pub fn linear(
-        &mut self,
-        rows: usize,
-        inputs: usize,
-        outputs: usize,
-        x: Tensor,
-        parameters: Tensor,
-    ) -> Tensor {
-        let y = self.result(Element::F32, rows * outputs);
-        self.record(Primitive::Linear { rows, inputs, outputs, x, parameters, y });
-        y
     }
 
     /// Appends the gradients of everything recorded so far, in reverse, starting from the gradients given as (tensor, its

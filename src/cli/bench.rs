@@ -1,4 +1,5 @@
-//! `records bench step`: the time of a training step, and where it goes.
+//! `records bench step`: the time of a training step, where it goes, and what of the machine's arithmetic and memory each
+//! operation uses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::device::DeviceArguments;
 use super::output;
 use crate::data::recipe::prepare;
-use crate::device::KernelTime;
+use crate::device::{Device, KernelTime, Limits, Plan, Program};
 use crate::pll::registry;
 use crate::settings::{Debias, GivenSettings, Settings};
 use crate::train::run::recipe;
@@ -72,6 +73,27 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 const EPOCH: usize = 1;
 
 fn bench_step(arguments: &StepArguments) -> Result<()> {
+    let settings = settings(arguments)?;
+    let mut device = arguments.device.open()?;
+    let data = prepare(&recipe(&settings)?)?;
+    let mut training = Training::new(&settings, &data, &mut *device)?;
+    let step = Step {
+        title: settings.method_title(),
+        batch_size: settings.batch_size,
+        width: settings.width,
+        steps: arguments.steps,
+        median: median_step(&mut training, arguments.steps, &mut *device)?,
+        images: training.engine.step.images * settings.batch_size,
+        flops: training.engine.plan.flops(),
+        operations: operations(&mut training, &mut *device)?,
+        kernels: kernels(&mut training, &mut *device)?,
+        limits: device.limits(),
+    };
+    output::print(&if arguments.json { step.json(&*device) } else { step.table(&*device) })
+}
+
+/// The settings of a step on made-up images.
+fn settings(arguments: &StepArguments) -> Result<Settings> {
     let StepArguments { batch_size, width, steps, .. } = *arguments;
     for (flag, value, most) in
         [("--batch-size", batch_size, 4096), ("--width", width, 1024), ("--steps", steps, 100_000)]
@@ -103,15 +125,15 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     if let Some(problem) = settings.problems().into_iter().find(|problem| problem.name != "batch-size") {
         return Err(usage!("{problem}"));
     }
-    let mut device = arguments.device.open()?;
-    let data = prepare(&recipe(&settings)?)?;
-    let mut training = Training::new(&settings, &data, &mut *device)?;
+    Ok(settings)
+}
 
+/// Seconds of a step: the median of so many, after one that does not count.
+fn median_step(training: &mut Training, steps: usize, device: &mut dyn Device) -> Result<f64> {
     let mut whole = Vec::with_capacity(steps);
-    let mut parts: BTreeMap<&str, (f64, f64, usize)> = BTreeMap::new();
     let progress = ProgressBar::new(steps as u64);
     for step in 0..=steps {
-        training.begin_epoch(EPOCH, &mut *device)?;
+        training.begin_epoch(EPOCH, device)?;
         device.synchronise()?;
         let started = Instant::now();
         device.replay(&training.engine.plan)?;
@@ -122,79 +144,168 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         }
     }
     progress.finish_and_clear();
-    training.begin_epoch(EPOCH, &mut *device)?;
-    let plan = &training.engine.plan;
-    for operation in plan.operations() {
-        let started = Instant::now();
-        device.execute(&**operation, plan.buffers())?;
-        device.synchronise()?;
-        let part = parts.entry(operation.name()).or_default();
-        *part = (part.0 + started.elapsed().as_secs_f64(), part.1 + operation.flops(), part.2 + 1);
-    }
-    let kernels = kernels_by_name(&device.kernel_times(plan)?);
     whole.sort_by(f64::total_cmp);
-    let median = whole[whole.len() / 2];
-    let images = (training.engine.step.images * batch_size) as f64 / median;
-    if arguments.json {
-        let line = json!({
-            "device": device.name(),
-            "method": settings.method_title(),
-            "batch_size": batch_size,
-            "width": width,
-            "steps": steps,
-            "seconds_per_step_median": median,
-            "images_per_second": images,
-            "gflop_per_second": plan.flops() / median / 1e9,
-            "kernels": kernels.iter().map(|(name, (seconds, launches))| json!({
-                "kernel": name, "launches": launches, "seconds": seconds,
-            })).collect::<Vec<_>>(),
-            "primitives": parts.iter().map(|(name, (seconds, flops, calls))| json!({
-                "primitive": name, "calls": calls, "seconds": seconds, "flops": flops,
-            })).collect::<Vec<_>>(),
-        });
-        return output::print(&format!("{line}\n"));
+    Ok(whole[whole.len() / 2])
+}
+
+/// What the operations of one kind take in a step.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    calls: usize,
+    seconds: f64,
+    flops: f64,
+    /// The least traffic there can be, bytes.
+    bytes: f64,
+}
+
+/// The costs of each kind of operation, the longest first; every operation runs by itself.
+fn operations(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, Cost)>> {
+    training.begin_epoch(EPOCH, device)?;
+    let plan = &training.engine.plan;
+    let mut costs: BTreeMap<&str, Cost> = BTreeMap::new();
+    for operation in plan.operations() {
+        let seconds = if is_predicted(device) {
+            let alone = Program::new([operation.clone()], plan.buffers().to_vec());
+            let alone = Plan::record(alone, device)?;
+            device.kernel_times(&alone)?.iter().map(|time| time.seconds).sum()
+        } else {
+            let started = Instant::now();
+            device.execute(&**operation, plan.buffers())?;
+            device.synchronise()?;
+            started.elapsed().as_secs_f64()
+        };
+        let cost = costs.entry(operation.name()).or_default();
+        cost.calls += 1;
+        cost.seconds += seconds;
+        cost.flops += operation.flops();
+        cost.bytes += operation.least_bytes(plan.buffers());
     }
-    let mut text = format!(
-        "{}\na step of {} of {batch_size} samples at width {width}: {:.1} ms (median of {steps}), {images:.1} images/s, {:.1} GFLOP/s\n\n",
-        device.describe(),
-        settings.method_title(),
-        1e3 * median,
-        plan.flops() / median / 1e9,
-    );
-    let total: f64 = parts.values().map(|part| part.0).sum();
-    let mut rows: Vec<_> = parts.into_iter().collect();
-    rows.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-    let _ = writeln!(
-        text,
-        "{:<28} {:>6} {:>10} {:>7} {:>9}",
-        "primitive, one step", "calls", "ms", "share", "GFLOP/s"
-    );
-    for (name, (seconds, flops, calls)) in rows {
-        let share = 100.0 * seconds / total;
-        let rate = flops / seconds / 1e9;
-        let _ = writeln!(text, "{name:<28} {calls:>6} {:>10.3} {share:>6.1}% {rate:>9.1}", 1e3 * seconds);
-    }
-    if !kernels.is_empty() {
-        let total: f64 = kernels.iter().map(|(_, (seconds, _))| seconds).sum();
-        let how = if device.name() == "sim" { "predicted for an RTX 3090" } else { "measured" };
-        let _ =
-            writeln!(text, "\n{:<44} {:>6} {:>10} {:>7}", format!("kernel, {how}"), "calls", "us", "share");
-        for (name, (seconds, launches)) in kernels {
-            let share = 100.0 * seconds / total;
-            let _ = writeln!(text, "{name:<44} {launches:>6} {:>10.1} {share:>6.1}%", 1e6 * seconds);
-        }
-    }
-    output::print(&text)
+    let mut costs: Vec<_> = costs.into_iter().collect();
+    costs.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
+    Ok(costs)
+}
+
+/// Whether a device's times are those of a GPU that it only models.
+fn is_predicted(device: &dyn Device) -> bool {
+    device.name() == "sim"
 }
 
 /// Seconds and launches of each kernel, the longest first.
-fn kernels_by_name(times: &[KernelTime]) -> Vec<(&'static str, (f64, usize))> {
+fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, (f64, usize))>> {
+    training.begin_epoch(EPOCH, device)?;
     let mut kernels: BTreeMap<&'static str, (f64, usize)> = BTreeMap::new();
-    for time in times {
-        let kernel = kernels.entry(time.kernel).or_default();
-        *kernel = (kernel.0 + time.seconds, kernel.1 + 1);
+    for KernelTime { kernel, seconds } in device.kernel_times(&training.engine.plan)? {
+        let kernel = kernels.entry(kernel).or_default();
+        *kernel = (kernel.0 + seconds, kernel.1 + 1);
     }
     let mut kernels: Vec<_> = kernels.into_iter().collect();
     kernels.sort_by(|a, b| b.1.0.total_cmp(&a.1.0));
-    kernels
+    Ok(kernels)
+}
+
+/// A measured step.
+struct Step {
+    title: String,
+    batch_size: usize,
+    width: usize,
+    steps: usize,
+    /// Seconds.
+    median: f64,
+    /// Images that go forward in a step.
+    images: usize,
+    flops: f64,
+    operations: Vec<(&'static str, Cost)>,
+    kernels: Vec<(&'static str, (f64, usize))>,
+    limits: Option<Limits>,
+}
+
+impl Step {
+    fn json(&self, device: &dyn Device) -> String {
+        let line = json!({
+            "device": device.name(),
+            "method": self.title,
+            "batch_size": self.batch_size,
+            "width": self.width,
+            "steps": self.steps,
+            "seconds_per_step_median": self.median,
+            "images_per_second": self.images as f64 / self.median,
+            "gflop_per_second": self.flops / self.median / 1e9,
+            "kernels": self.kernels.iter().map(|(name, (seconds, launches))| json!({
+                "kernel": name, "launches": launches, "seconds": seconds,
+            })).collect::<Vec<_>>(),
+            "primitives": self.operations.iter().map(|(name, cost)| json!({
+                "primitive": name, "calls": cost.calls, "seconds": cost.seconds, "flops": cost.flops,
+                "least_bytes": cost.bytes,
+            })).collect::<Vec<_>>(),
+            "possible": self.limits.as_ref().map(|limits| json!({
+                "flops_per_second": limits.flops, "bytes_per_second": limits.bytes, "source": limits.source,
+            })),
+        });
+        format!("{line}\n")
+    }
+
+    fn table(&self, device: &dyn Device) -> String {
+        let mut text = format!(
+            "{}\na step of {} of {} samples at width {}: {:.1} ms (median of {}), {:.1} images/s, {:.1} GFLOP/s\n",
+            device.describe(),
+            self.title,
+            self.batch_size,
+            self.width,
+            1e3 * self.median,
+            self.steps,
+            self.images as f64 / self.median,
+            self.flops / self.median / 1e9,
+        );
+        if let Some(Limits { flops, bytes, source }) = &self.limits {
+            let _ =
+                writeln!(text, "possible: {:.1} GFLOP/s, {:.1} GB/s ({source})", flops / 1e9, bytes / 1e9);
+        }
+        let how = if is_predicted(device) { ", predicted for an RTX 3090" } else { "" };
+        self.add_operations(how, &mut text);
+        if !self.kernels.is_empty() {
+            let how = if is_predicted(device) { how } else { ", measured" };
+            self.add_kernels(how, &mut text);
+        }
+        text
+    }
+
+    /// A row per kind of operation: its rates in operations and in bytes of least traffic, and the share of its time that it would
+    /// take at the limit.
+    fn add_operations(&self, how: &str, text: &mut String) {
+        let total: f64 = self.operations.iter().map(|(_, cost)| cost.seconds).sum();
+        let _ = writeln!(
+            text,
+            "\n{:<50} {:>6} {:>10} {:>7} {:>9} {:>8} {:>12}",
+            format!("primitive, one step{how}"),
+            "calls",
+            "ms",
+            "share",
+            "GFLOP/s",
+            "GB/s",
+            "of possible"
+        );
+        for &(name, Cost { calls, seconds, flops, bytes }) in &self.operations {
+            let possible = self.limits.as_ref().map_or_else(
+                || "?".into(),
+                |limits| format!("{:.1}%", 100.0 * limits.least_seconds(flops, bytes) / seconds),
+            );
+            let _ = writeln!(
+                text,
+                "{name:<50} {calls:>6} {:>10.3} {:>6.1}% {:>9.1} {:>8.1} {possible:>12}",
+                1e3 * seconds,
+                100.0 * seconds / total,
+                flops / seconds / 1e9,
+                bytes / seconds / 1e9,
+            );
+        }
+    }
+
+    fn add_kernels(&self, how: &str, text: &mut String) {
+        let total: f64 = self.kernels.iter().map(|(_, (seconds, _))| seconds).sum();
+        let _ = writeln!(text, "\n{:<50} {:>6} {:>10} {:>7}", format!("kernel{how}"), "calls", "us", "share");
+        for (name, (seconds, launches)) in &self.kernels {
+            let share = 100.0 * seconds / total;
+            let _ = writeln!(text, "{name:<50} {launches:>6} {:>10.1} {share:>6.1}%", 1e6 * seconds);
+        }
+    }
 }

@@ -6,9 +6,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{fetch, output};
-use crate::data::recipe::{DatasetName, Recipe, prepare};
+use crate::data::recipe::{Recipe, prepare};
+use crate::data::registry::{self, default_in_words, one_of};
 use crate::data::statistics;
-use crate::settings::{ImbalanceType, Settings, choices, quoted_where_odd};
+use crate::settings::{ImbalanceType, Settings, quoted_where_odd};
 use crate::train::tensor_file::{TensorFile, Values};
 use crate::usage;
 
@@ -23,15 +24,15 @@ use crate::usage;
 pub struct DataArguments {
     #[command(subcommand)]
     command: Option<DataCommand>,
-    /// cifar10-lt, cifar100-lt, cifar100-lt-nu, folder, voc, csv or synthetic
-    #[arg(long, value_name = "NAME", required = true)]
+    #[arg(long, value_name = "NAME", required = true, help = one_of())]
     dataset: Option<String>,
     /// Folder of the data set: the official archives unpacked, class folders under train and test, or train.csv
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// Images of the smallest class as a share of those of the largest (above 0, at most 1; 1 keeps all images) [default: 1 for
-    /// folder, else 0.01]
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", help = format!(
+        "Images of the smallest class as a share of those of the largest (above 0, at most 1; 1 keeps all images) [default: {}]",
+        default_in_words(|set| set.imb_factor)
+    ))]
     imb_factor: Option<f64>,
     /// Shape of the class counts: exp, step or none (all images are kept)
     #[arg(long, value_name = "TYPE", default_value = "exp")]
@@ -48,8 +49,10 @@ pub struct DataArguments {
     /// Seed of subset and candidate sets; the reference always takes 0
     #[arg(long, default_value_t = 0)]
     data_seed: u32,
-    /// Rows and columns of image files after resizing, pixels (1 to 1024) [default: 128 for voc, else 32]
-    #[arg(long)]
+    #[arg(long, help = format!(
+        "Rows and columns of image files after resizing, pixels (1 to 1024) [default: {}]",
+        default_in_words(|set| set.image_size)
+    ))]
     image_size: Option<usize>,
     /// Write the subset and its candidate sets here
     #[arg(long, value_name = "X.safetensors")]
@@ -59,8 +62,17 @@ pub struct DataArguments {
 /// What `records data` does besides showing and writing a subset.
 #[derive(Subcommand, Clone, Debug)]
 pub enum DataCommand {
-    /// Download CIFAR-10 or CIFAR-100, check it and unpack it
+    /// Download a data set, check it and unpack it
     Fetch(fetch::FetchArguments),
+    /// Show which data sets there are and what each reads
+    List,
+}
+
+/// The data sets: the word of `--dataset`, what it is, what lies in `--data-dir`.
+fn list() -> String {
+    let mut rows = vec![["name", "about", "reads"].map(String::from)];
+    rows.extend(registry::ALL.iter().map(|set| [set.name, set.about, set.reads].map(String::from)));
+    output::table(&rows)
 }
 
 /// Runs `records data`.
@@ -68,15 +80,17 @@ pub enum DataCommand {
 /// # Errors
 /// A usage error naming the flag or file at fault; nothing is written then.
 pub fn run(arguments: &DataArguments) -> Result<()> {
-    if let Some(DataCommand::Fetch(arguments)) = &arguments.command {
-        return fetch::run(arguments);
+    match &arguments.command {
+        Some(DataCommand::Fetch(arguments)) => return fetch::run(arguments),
+        Some(DataCommand::List) => return output::print(&list()),
+        None => {}
     }
-    let dataset: DatasetName = arguments.dataset.as_deref().unwrap_or_default().parse()?;
-    let image_size = arguments.image_size.unwrap_or_else(|| choices::image_size(&dataset.to_string()));
+    let dataset = registry::named(arguments.dataset.as_deref().unwrap_or_default())?;
+    let image_size = arguments.image_size.unwrap_or(dataset.image_size);
     if !(1..=1024).contains(&image_size) {
         return Err(usage!("--image-size {image_size}: must be 1 to 1024"));
     }
-    let imb_factor = arguments.imb_factor.unwrap_or_else(|| choices::imb_factor(&dataset.to_string()));
+    let imb_factor = arguments.imb_factor.unwrap_or(dataset.imb_factor);
     let imb_type = ImbalanceType::from_word(&arguments.imb_type).ok_or_else(|| {
         usage!("--imb-type {}: must be exp, step or none", quoted_where_odd(&arguments.imb_type))
     })?;
@@ -106,7 +120,7 @@ pub fn run(arguments: &DataArguments) -> Result<()> {
         }
         put("candidates", vec![samples, classes], Values::U8(data.candidates.rows.clone()));
         for (key, value) in [
-            ("dataset", dataset.to_string()),
+            ("dataset", dataset.name.to_string()),
             ("imb_factor", imb_factor.to_string()),
             ("imb_type", imb_type.to_string()),
             ("reverse", arguments.reverse.to_string()),

@@ -1,7 +1,7 @@
 //! `records doctor`: what this machine offers for training, and what to install for what is missing.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
@@ -11,8 +11,10 @@ use clap::Args;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::output;
-use crate::data::fetch::archives::{CIFAR10, CIFAR100};
+use crate::data::registry::folder::folders_in;
+use crate::data::registry::{self, archives};
 use crate::device::gpu::cache::Place;
+use crate::device::gpu::nvrtc_search;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
 use crate::settings::Settings;
 use crate::text::printable;
@@ -73,23 +75,30 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     let folder = arguments.data_dir.as_deref().unwrap_or(Path::new("data"));
     let found = data_sets(folder);
     if found.is_empty() {
-        rows.push(row(
-            "data",
-            format!(
-                "none in {}; {} (or cifar100) downloads one, --dataset synthetic needs none",
-                shown(folder),
-                CIFAR10.command(folder)
-            ),
-        ));
+        rows.push(row("data", format!("none in {}; {}", shown(folder), how_to_get_one(folder))));
     }
     rows.extend(found.into_iter().map(|found| row("data", found)));
     rows.push(row("runs", runs_folder(&Settings::default().exp_dir)));
     output::print(&output::table(&rows))?;
     match arguments.require.as_deref() {
         Some("gpu") => probe::usable().map(|_| ()).map_err(|missing| usage!("no GPU to use: {missing}")),
-        Some(_) => probe::nvrtc().map(|_| ()).map_err(|reason| usage!("{reason}; {INSTALL_NVRTC}")),
+        Some(_) => nvrtc_search::find().map(|_| ()).map_err(|reason| usage!("{reason}; {INSTALL_NVRTC}")),
         None => Ok(()),
     }
+}
+
+/// How to come by a data set.
+fn how_to_get_one(folder: &Path) -> String {
+    let archives = archives();
+    let Some((first, others)) = archives.split_first() else {
+        return "--dataset synthetic needs none".into();
+    };
+    let others: Vec<&str> = others.iter().map(|archive| archive.word).collect();
+    format!(
+        "{} (or {}) downloads one, --dataset synthetic needs none",
+        first.command(folder),
+        others.join(", ")
+    )
 }
 
 fn row(item: &str, found: String) -> [String; 2] {
@@ -114,7 +123,7 @@ fn device_of_auto() -> String {
 }
 
 fn nvrtc() -> String {
-    match probe::nvrtc() {
+    match nvrtc_search::find() {
         Ok(nvrtc) => {
             let (major, minor) = nvrtc.version;
             let builtins = match nvrtc.has_builtins {
@@ -217,9 +226,6 @@ fn gibibytes(bytes: u64) -> String {
     format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
-/// The most folders that are looked into, so that `--data-dir /` ends soon.
-const MOST_FOLDERS: usize = 200;
-
 /// One line for each data set in `folder` or in a folder directly inside it.
 fn data_sets(folder: &Path) -> Vec<String> {
     let mut folders = vec![folder.to_path_buf()];
@@ -227,50 +233,10 @@ fn data_sets(folder: &Path) -> Vec<String> {
     folders.iter().filter_map(|folder| data_set(folder)).collect()
 }
 
-/// The folders in `folder` by name.
-fn folders_in(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).take(MOST_FOLDERS).collect();
-    folders.sort();
-    folders
-}
-
 /// What data set lies in `folder`, and what is wrong with it.
 fn data_set(folder: &Path) -> Option<String> {
-    let place = shown(folder);
-    let is_file = |name: &str| folder.join(name).is_file();
-    for archive in [&CIFAR10, &CIFAR100] {
-        if archive.needed().next().is_some_and(|(name, _)| is_file(name)) {
-            let wrong = archive.first_wrong(folder).map_or(String::new(), |wrong| {
-                let word = archive.word;
-                format!("; {wrong}; move the folder away and run records data fetch {word}")
-            });
-            return Some(format!("{} in {place}{wrong}", archive.title));
-        }
-    }
-    if is_file("data_batch_1") || (is_file("train") && is_file("meta")) {
-        return Some(format!(
-            "CIFAR for Python in {place}; the binary version is needed, see records data fetch --help"
-        ));
-    }
-    if is_file("train_var/images_PLL.csv") {
-        let wrong = if is_file("test/images_uniform.csv") { "" } else { "; its test part is missing" };
-        return Some(format!("PASCAL VOC in {place}{wrong}"));
-    }
-    if is_file("train.csv") {
-        let tested = if is_file("test.csv") { "and test.csv" } else { "without test.csv" };
-        return Some(format!("listed images in {place}: train.csv {tested}"));
-    }
-    let classes = folders_in(&folder.join("train")).len();
-    if classes >= 2 {
-        let tested = folders_in(&folder.join("test")).len();
-        let wrong = if tested == classes { "" } else { "; train and test must have the same classes" };
-        return Some(format!(
-            "class folders in {place}: {classes} classes in train, {tested} in test{wrong}"
-        ));
-    }
-    None
+    let (what, remark) = registry::ALL.iter().find_map(|set| (set.recognise)(folder))?;
+    Some(format!("{what} in {}{remark}", shown(folder)))
 }
 
 /// Whether runs can be written, as far as permissions tell; nothing is made.
@@ -295,6 +261,8 @@ fn runs_folder(folder: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn sparse_file(path: PathBuf, bytes: u64) {

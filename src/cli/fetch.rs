@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 
+#[cfg(feature = "fetch")]
 use super::output;
-use crate::data::fetch::archives::{Archive, Presence, archive_of};
+use crate::data::archive::{Archive, Presence};
+#[cfg(feature = "fetch")]
 use crate::data::fetch::{FetchSettings, Fetched, fetch};
-use crate::data::recipe::DatasetName;
+use crate::data::registry::{self, archive_words};
 use crate::settings::{Settings, quoted_where_odd};
 use crate::usage;
 
@@ -19,8 +21,7 @@ use crate::usage;
     after_help = "An interrupted download goes on where it stopped when the same command is run again."
 )]
 pub struct FetchArguments {
-    /// cifar10 or cifar100
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", help = archive_words())]
     name: String,
     /// Folder to download to and unpack in
     #[arg(long, value_name = "FOLDER", default_value = "data")]
@@ -39,16 +40,27 @@ pub struct FetchArguments {
 /// A usage error for an unknown name, a bad mirror or folder; a failed run when the download fails.
 pub fn run(arguments: &FetchArguments) -> Result<()> {
     let FetchArguments { name, data_dir, mirror, keep_archive } = arguments;
-    let archive = name.parse().ok().and_then(archive_of);
-    let archive = archive.ok_or_else(|| usage!("{}: must be cifar10 or cifar100", quoted_where_odd(name)))?;
-    let settings =
-        FetchSettings { mirror: mirror.clone(), keep_archive: *keep_archive, ..FetchSettings::default() };
-    fetch_and_say(archive, data_dir, &settings)
+    let archive = registry::find(name).and_then(|set| set.archive);
+    let archive = archive.ok_or_else(|| usage!("{}: must be {}", quoted_where_odd(name), archive_words()))?;
+    fetch_and_say(archive, data_dir, mirror.as_deref(), *keep_archive)
 }
 
-fn fetch_and_say(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Result<()> {
+#[cfg(not(feature = "fetch"))]
+fn fetch_and_say(archive: &Archive, data_dir: &Path, _mirror: Option<&str>, _keep: bool) -> Result<()> {
+    Err(usage!(
+        "records data fetch: this program was built without downloads (--no-default-features); build it with the feature \
+         fetch, or unpack {} in {} yourself",
+        archive.url,
+        data_dir.display()
+    ))
+}
+
+#[cfg(feature = "fetch")]
+fn fetch_and_say(archive: &Archive, data_dir: &Path, mirror: Option<&str>, keep_archive: bool) -> Result<()> {
+    let mirror = mirror.map(String::from);
+    let settings = FetchSettings { mirror, keep_archive, ..FetchSettings::default() };
     let title = archive.title;
-    output::print(&match fetch(archive, data_dir, settings)? {
+    output::print(&match fetch(archive, data_dir, &settings)? {
         Fetched::AlreadyThere(folder) => format!("{title} is there already: {}\n", folder.display()),
         Fetched::FromFile(folder) => {
             format!("{title}: {} checked and unpacked to {}\n", archive.file_name, folder.display())
@@ -65,12 +77,12 @@ fn fetch_and_say(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -
 /// # Errors
 /// When the download fails.
 pub fn offer(settings: &Settings) -> Result<()> {
-    let Some(archive) = settings.dataset.parse::<DatasetName>().ok().and_then(archive_of) else {
+    let Some(archive) = registry::find(&settings.dataset).and_then(|set| set.archive) else {
         return Ok(());
     };
     let data_dir = settings.data_dir.as_deref().unwrap_or(Path::new("data"));
     let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if !somebody || archive.presence(data_dir) != Presence::Missing {
+    if !cfg!(feature = "fetch") || !somebody || archive.presence(data_dir) != Presence::Missing {
         return Ok(());
     }
     let question = format!(
@@ -81,7 +93,7 @@ pub fn offer(settings: &Settings) -> Result<()> {
         archive.url
     );
     if asked(&question, &mut io::stdin().lock(), &mut io::stderr())? {
-        fetch_and_say(archive, data_dir, &FetchSettings::default())?;
+        fetch_and_say(archive, data_dir, None, false)?;
     }
     Ok(())
 }

@@ -9,8 +9,10 @@ pub mod device;
 pub mod doctor;
 pub mod eval;
 pub mod fetch;
+pub mod gpu_check;
 pub mod output;
 pub mod parse;
+pub mod progress;
 pub mod reference;
 pub mod replay;
 pub mod table;
@@ -59,6 +61,8 @@ pub enum Command {
     Bench(bench::BenchArguments),
     /// Show what this machine offers and what is missing; always ends with 0
     Doctor(doctor::DoctorArguments),
+    /// Check and time the kernels on this machine's GPU, beside the CPU and PyTorch; tools/gpu_check builds what it needs
+    GpuCheck(gpu_check::GpuCheckArguments),
 }
 
 fn dispatch(command: &Command) -> Result<()> {
@@ -71,12 +75,14 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Augment(arguments) => augment::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::GpuCheck(arguments) => gpu_check::run(arguments),
     }
 }
 
 /// Runs the program: parses the arguments, runs one command, turns its error into one line and an exit code.
 pub fn main() -> ExitCode {
     let_large_writes_fail();
+    crate::data::progress::draw_with(progress::draw);
     match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader (`| head`) has had enough.

@@ -4,8 +4,9 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::data::registry;
 use crate::declaration::{MOST, number};
-use crate::settings::{Debias, GivenSettings, Schedule, Settings, choices};
+use crate::settings::{Debias, GivenSettings, Schedule, Settings};
 use crate::usage;
 
 /// What its flags with a value may be, to follow "must be".
@@ -96,7 +97,7 @@ impl ReferenceFlags {
             }
         }
         if let Some(given) = self.num_class {
-            match choices::classes(&settings.dataset) {
+            match registry::find(&settings.dataset).and_then(|set| set.classes) {
                 Some(classes) if classes == given => {}
                 Some(classes) => {
                     return Err(usage!(

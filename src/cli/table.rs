@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use clap::{ArgAction, Args};
 
 use super::output;
+use crate::data::registry::{self, Candidates};
 use crate::declaration::{Group, LEAST, MOST, number};
 use crate::files::{is_file, write_atomically};
 use crate::report::published;
@@ -56,7 +57,9 @@ pub fn not_taken() -> Vec<(&'static str, String)> {
 const MOST_RUNS: usize = 10_000;
 
 /// Data sets whose imbalance and ambiguity are ours to choose.
-const DATASETS: &[&str] = &["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "synthetic"];
+fn data_sets() -> Vec<&'static str> {
+    registry::ALL.iter().filter(|set| set.candidates != Candidates::Own).map(|set| set.name).collect()
+}
 
 /// Arguments of `records table`.
 #[derive(Args, Clone, Debug)]
@@ -129,7 +132,8 @@ fn once<T: PartialEq + std::fmt::Display + Copy>(flag: &str, values: &[T]) -> Re
 
 impl TableArguments {
     fn benchmark(&self) -> Result<Benchmark> {
-        Benchmark::of(&choices::dataset_name(&self.data))
+        registry::find(&self.data)
+            .and_then(|set| Benchmark::of(set.name))
             .ok_or_else(|| usage!("table {}: must be cifar10 or cifar100", self.data))
     }
 
@@ -223,11 +227,11 @@ impl TableArguments {
             grid = grid.as_found()?;
         }
         grid.validate()?;
-        match grid.row_settings.iter().find(|settings| !DATASETS.contains(&settings.dataset.as_str())) {
+        match grid.row_settings.iter().find(|settings| !data_sets().contains(&settings.dataset.as_str())) {
             Some(settings) => Err(usage!(
                 "--dataset {}: has an imbalance and candidate sets of its own; must be one of {}",
                 settings.dataset,
-                DATASETS.join(", ")
+                data_sets().join(", ")
             )),
             None => Ok(grid),
         }

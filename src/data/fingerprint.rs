@@ -5,15 +5,13 @@
 //! names, times and the folder do not count: they change no number. Digests are SHA-256, kept whole for all rows together, and as
 //! 32 bits for each block of rows to say where something changed.
 
-use std::fmt::Write;
-
 use rayon::prelude::*;
-use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::recipe::{TestData, TrainingData};
 use super::{ImageSet, Normalisation};
-use crate::text::printable;
+use crate::text::{hex, printable};
 
 /// Blocks that a part of a fingerprint has at most: those of a small data set are single rows.
 const BLOCKS: usize = 2048;
@@ -23,6 +21,7 @@ const BLOCK_DIGITS: usize = 8;
 /// Number of images, and of each class where all true classes are known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
+    /// Of all classes together.
     pub images: usize,
     /// `[K]`.
     pub of_class: Option<Vec<usize>>,
@@ -151,7 +150,7 @@ struct Rows {
 type RowDigest = [u8; 32];
 
 fn row_digest(bytes: &[u8]) -> RowDigest {
-    digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
+    Sha256::digest(bytes).into()
 }
 
 fn digests<'a>(count: usize, row: impl Fn(usize) -> &'a [u8] + Sync) -> Vec<RowDigest> {
@@ -159,13 +158,9 @@ fn digests<'a>(count: usize, row: impl Fn(usize) -> &'a [u8] + Sync) -> Vec<RowD
 }
 
 fn hex_of(digests: &[RowDigest]) -> String {
-    let mut context = Context::new(&SHA256);
+    let mut context = Sha256::new();
     digests.iter().for_each(|row| context.update(row));
-    let mut text = String::new();
-    for byte in context.finish().as_ref() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&context.finalize())
 }
 
 /// Rows of a block where there are `rows`.
@@ -215,7 +210,9 @@ pub type FileOf<'a> = &'a dyn Fn(Part, usize) -> Option<String>;
 /// A data set's part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// The training images.
     Train,
+    /// The test images.
     Test,
 }
 

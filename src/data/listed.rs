@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use csv::StringRecord;
-use indicatif::ProgressBar;
 
 use super::candidates::CandidateSets;
-use super::decode::{Fit, decode_all, decode_square, loading_bar};
+use super::decode::{Fit, decode_all, decode_square, loading};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
+use super::progress::Progress;
 use super::recipe::{TestData, TrainingData};
 use super::several::{Names, is_several, words};
 use super::table::Table;
@@ -178,7 +178,7 @@ impl List {
     }
 
     /// The images in order of the rows, padded to a square and resized (SPEC 9).
-    fn images(&self, size: usize, progress: &ProgressBar) -> Result<Vec<u8>> {
+    fn images(&self, size: usize, progress: &dyn Progress) -> Result<Vec<u8>> {
         decode_all(self.rows.len(), size, progress, |i, out| {
             let row = &self.rows[i];
             self.load(row, size, out).map_err(|error| self.at(row, error))
@@ -322,7 +322,9 @@ impl Classes {
 
 /// A data set of listed images; the images are not read yet.
 pub struct ListedSource {
+    /// Names of the classes; an id is a position in them.
     pub classes: Classes,
+    /// Training images with their candidate sets.
     pub train: List,
     /// `None` where there are no test images.
     pub test: Option<List>,
@@ -375,11 +377,11 @@ impl ListedSource {
         let labels = train.labels(&classes)?;
         let test_labels = test.as_ref().map(|list| list.labels(&classes)).transpose()?;
 
-        let progress = loading_bar(train.rows.len() + test.as_ref().map_or(0, |list| list.rows.len()));
-        let images = train.images(size, &progress).and_then(|train| {
-            Ok((train, test.as_ref().map(|list| list.images(size, &progress)).transpose()?))
+        let progress = loading(train.rows.len() + test.as_ref().map_or(0, |list| list.rows.len()));
+        let images = train.images(size, &*progress).and_then(|train| {
+            Ok((train, test.as_ref().map(|list| list.images(size, &*progress)).transpose()?))
         });
-        progress.finish_and_clear();
+        drop(progress);
         let (images, test_images) = images?;
         Ok(TrainingData {
             outline,
@@ -405,9 +407,9 @@ impl ListedSource {
         let mut set = None;
         if let Some(list) = test {
             let labels = list.labels(&classes)?;
-            let progress = loading_bar(list.rows.len());
-            let images = list.images(size, &progress);
-            progress.finish_and_clear();
+            let progress = loading(list.rows.len());
+            let images = list.images(size, &*progress);
+            drop(progress);
             set = Some(test_set(images?, labels, size));
         }
         Ok(TestData { outline, classes: classes.names, test: set, normalisation, left_out: Vec::new() })

@@ -15,7 +15,9 @@ use crate::usage;
 
 /// A class with the place it was found in: a file with its line or a folder, inside the folder of the data.
 pub struct Named {
+    /// Name of the class.
     pub name: String,
+    /// Where the name stands, for messages.
     pub place: String,
 }
 

@@ -1,26 +1,26 @@
 //! Data: sources of images, the long-tailed subset, candidate sets and augmentation.
 
+pub mod archive;
 pub mod augment;
 pub mod candidates;
-pub mod cifar;
-pub mod csv;
 pub mod decode;
+#[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod fingerprint;
-pub mod folder;
 pub mod image_path;
 pub mod left_out;
 pub mod listed;
 pub mod longtail;
 pub mod lookalike;
+pub mod progress;
+#[allow(missing_docs, reason = "fields and variants carry the names of their flags and words")]
 pub mod recipe;
+pub mod registry;
 pub mod several;
 pub mod source;
 pub mod statistics;
 pub mod superclasses;
-pub mod synthetic;
 pub mod table;
-pub mod voc;
 
 /// Classes a data set may have at most: labels are bytes.
 pub const MAX_CLASSES: usize = 256;
@@ -59,7 +59,9 @@ impl<Label> ImageSet<Label> {
 /// Mean and standard deviation per channel, in units of 0..1, as `(u8/255 - mean) / std` uses them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalisation {
+    /// Of red, green and blue.
     pub mean: [f32; 3],
+    /// Of red, green and blue.
     pub std: [f32; 3],
 }
 

@@ -1,76 +1,25 @@
 //! From a name and a few numbers to the data of a run: source, long-tailed subset, candidate sets.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::Result;
 
 use super::candidates::CandidateSets;
 use super::fingerprint::{Outline, Part};
 use super::left_out::{LeftOut, PREFIX, TEST_IMAGES, TRAINING_IMAGES, incomplete_batch};
-use super::listed::ListedSource;
 use super::longtail::{class_counts, draw_subset, shuffle_counts};
+use super::registry::{Candidates, DataSet, Look, Opened};
 use super::source::Source;
-use super::superclasses::cifar100_superclass_of;
-use super::{ImageSet, Normalisation, cifar, csv, folder, synthetic, voc};
+use super::{ImageSet, Normalisation};
 use crate::random::numpy::NumpyLegacy;
 use crate::settings::ImbalanceType;
 use crate::text::printable;
 use crate::usage;
 
-/// The data sets by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DatasetName {
-    Cifar10Lt,
-    Cifar100Lt,
-    /// CIFAR-100 with candidates likelier inside the superclass and class counts shuffled by the run's seed.
-    Cifar100LtNu,
-    /// `train/<class>/*` and `test/<class>/*`.
-    Folder,
-    /// PASCAL VOC 2007 with the candidate sets of its partial-label version.
-    Voc,
-    /// A user's own images and candidate sets.
-    Csv,
-    /// The built-in procedural set.
-    Synthetic,
-}
-
-/// Every name, ours first; the reference's spellings after it.
-const NAMES: [(DatasetName, &[&str]); 7] = [
-    (DatasetName::Cifar10Lt, &["cifar10-lt", "cifar10_im", "cifar10"]),
-    (DatasetName::Cifar100Lt, &["cifar100-lt", "cifar100_im", "cifar100"]),
-    (DatasetName::Cifar100LtNu, &["cifar100-lt-nu"]),
-    (DatasetName::Folder, &["folder"]),
-    (DatasetName::Voc, &["voc"]),
-    (DatasetName::Csv, &["csv"]),
-    (DatasetName::Synthetic, &["synthetic"]),
-];
-
-impl FromStr for DatasetName {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let found = NAMES.iter().find(|(_, names)| names.contains(&text));
-        found.map(|(name, _)| *name).ok_or_else(|| {
-            let names: Vec<&str> = NAMES.iter().map(|(_, names)| names[0]).collect();
-            usage!("--dataset {text}: must be one of {}", names.join(", "))
-        })
-    }
-}
-
-impl fmt::Display for DatasetName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = NAMES.iter().find(|(name, _)| name == self);
-        f.pad(found.map_or("", |(_, names)| names[0]))
-    }
-}
-
-/// What decides the data of a run. VOC and CSV read `dataset`, `data_dir` and `image_size` only: their lists are the training
-/// set, of which no subset is taken, and bring the candidate sets.
+/// What decides the data of a run. Data sets with [`Candidates::Own`] read `dataset`, `data_dir` and `image_size` only.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    pub dataset: DatasetName,
+    pub dataset: &'static DataSet,
     /// Folder of the data set; not read for the synthetic set.
     pub data_dir: Option<PathBuf>,
     /// mu = 1 / rho, in (0, 1].
@@ -176,47 +125,21 @@ pub struct TestData {
     pub left_out: Vec<LeftOut>,
 }
 
-/// What a data set's files hold.
-enum Opened {
-    /// Labelled images, of which a long-tailed subset is to be drawn.
-    Labelled(Box<Source>),
-    /// Images with their candidate sets.
-    Listed(Box<ListedSource>),
-}
-
-/// Looks at what is known of a data set before its images are read, and may refuse it.
-pub type Look<'a> = &'a dyn Fn(&Outline) -> Result<()>;
-
 fn open(recipe: &Recipe, look: Look<'_>) -> Result<Opened> {
-    let folder = recipe.data_dir.as_deref().unwrap_or(Path::new("data"));
-    let source = match recipe.dataset {
-        DatasetName::Cifar10Lt => cifar::load_cifar10(folder)?,
-        DatasetName::Cifar100Lt | DatasetName::Cifar100LtNu => cifar::load_cifar100(folder)?,
-        DatasetName::Folder => {
-            let listing = folder::list(folder)?;
-            look(&listing.outline())?;
-            listing.load(recipe.image_size)?
+    let opened = (recipe.dataset.open)(recipe, folder_of(recipe), look)?;
+    if let Opened::Labelled(source) = &opened {
+        look(&source.outline())?;
+        let size = recipe.image_size;
+        if source.train.height != size || source.train.width != size {
+            let (name, own) = (recipe.dataset.name, source.train.height);
+            return Err(usage!("--image-size {size}: {name} has images of {own}x{own}; must be {own}"));
         }
-        DatasetName::Synthetic => synthetic::generate(
-            u64::from(recipe.data_seed),
-            recipe.synthetic_train_per_class,
-            recipe.synthetic_test_per_class,
-        )?,
-        DatasetName::Voc => return looked_at(voc::open(folder)?, look),
-        DatasetName::Csv => return looked_at(csv::open(folder)?, look),
-    };
-    look(&source.outline())?;
-    let size = recipe.image_size;
-    if source.train.height != size || source.train.width != size {
-        let (name, own) = (recipe.dataset, source.train.height);
-        return Err(usage!("--image-size {size}: {name} has images of {own}x{own}; must be {own}"));
     }
-    Ok(Opened::Labelled(Box::new(source)))
+    Ok(opened)
 }
 
-fn looked_at(listed: ListedSource, look: Look<'_>) -> Result<Opened> {
-    look(&listed.outline()?)?;
-    Ok(Opened::Listed(Box::new(listed)))
+fn folder_of(recipe: &Recipe) -> &Path {
+    recipe.data_dir.as_deref().unwrap_or(Path::new("data"))
 }
 
 /// The test images alone.
@@ -229,13 +152,7 @@ pub fn open_test(recipe: &Recipe) -> Result<TestData> {
 
 /// The file of the image at `position` of a source; `None` where images have no files of their own or it cannot be found.
 pub fn file_of(recipe: &Recipe, part: Part, position: usize) -> Option<String> {
-    let folder = recipe.data_dir.as_deref().unwrap_or(Path::new("data"));
-    match recipe.dataset {
-        DatasetName::Folder => folder::list(folder).ok()?.file(part, position),
-        DatasetName::Voc => voc::open(folder).ok()?.file(part, position),
-        DatasetName::Csv => csv::open(folder).ok()?.file(part, position),
-        _ => None,
-    }
+    (recipe.dataset.file)(folder_of(recipe), part, position)
 }
 
 /// As [`open_test`], if `look` lets the data set pass; it is asked before images are read.
@@ -291,9 +208,9 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     let mut rng = NumpyLegacy::new(recipe.data_seed);
     let index = draw_subset(&source.train.labels, &counts, &mut rng);
     let train = source.train.select(&index);
-    let candidates = match recipe.dataset {
-        DatasetName::Cifar100LtNu => {
-            CandidateSets::non_uniform(&train.labels, &cifar100_superclass_of(), partial_rate, &mut rng)
+    let candidates = match recipe.dataset.candidates {
+        Candidates::BySuperclass(superclass_of) => {
+            CandidateSets::non_uniform(&train.labels, superclass_of, partial_rate, &mut rng)
         }
         _ => CandidateSets::uniform(&train.labels, classes, partial_rate, &mut rng),
     };
@@ -328,7 +245,7 @@ fn kept(recipe: &Recipe, classes: &[String], sizes: &[usize]) -> Result<(Vec<usi
     }
     let all: usize = sizes.iter().sum();
     let mut wanted = class_counts(imb_type, all / sizes.len(), sizes.len(), imb_factor, recipe.reverse);
-    if recipe.dataset == DatasetName::Cifar100LtNu {
+    if let Candidates::BySuperclass(_) = recipe.dataset.candidates {
         shuffle_counts(&mut wanted, recipe.seed);
     }
     if let Some(class) = wanted.iter().position(|&count| count == 0) {

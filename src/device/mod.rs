@@ -8,30 +8,33 @@
 //! |---|---|
 //! | what an operation is: operands, costs, CPU twin, kernels | `operation.rs` |
 //! | a recorded step | `plan.rs` |
+//! | what a machine can do at most | `limits.rs` |
 //! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
 //! | the GPU kernels behind a driver | `gpu/` |
 
-pub mod convolution_shape;
 pub mod cpu;
+#[warn(missing_docs)]
 pub mod gpu;
+pub mod limits;
 pub mod operation;
 pub mod plan;
-pub mod primitive;
 
 use anyhow::Result;
 
-pub use convolution_shape::ConvolutionShape;
+pub use limits::Limits;
 pub use operation::{Access, Operand, Operation, Tensor};
 pub use plan::{Plan, Program, Recording, Temporaries};
-pub use primitive::Primitive;
 
 /// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
+    /// IEEE single precision.
     F32,
     /// The upper half of an f32: what a GPU stores activations and weight copies as.
     Bf16,
+    /// Signed 32-bit integers: classes, positions, counts.
     I32,
+    /// Bytes: images, and candidate sets as 0 or 1.
     U8,
 }
 
@@ -73,6 +76,7 @@ impl Buffer {
 /// One launch of a recorded plan and the time it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
+    /// Function name.
     pub kernel: &'static str,
     /// Measured on a GPU, predicted by the interpreter.
     pub seconds: f64,
@@ -126,6 +130,11 @@ pub trait Device {
     /// Prepares a program for replays: [`Plan::record`] calls it once.
     fn record(&mut self, _program: &Program) -> Result<Recording> {
         Ok(Recording::default())
+    }
+
+    /// What the machine can do at most, measured or of a data sheet; `None` where that is not known.
+    fn limits(&mut self) -> Option<Limits> {
+        None
     }
 
     /// Waits until everything asked for has been done.

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::Architecture;
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::ops::elementwise::Convert;
 use crate::random::philox::{Purpose, Stream};
 use crate::{memory, usage};
 
@@ -152,7 +153,7 @@ impl Parameters {
     /// Brings the rounded copy up to date after the values were written.
     fn round(&self, device: &mut dyn Device) -> Result<()> {
         let Some(copy) = self.copy else { return Ok(()) };
-        let convert = Primitive::Convert { len: self.len(), from: Tensor(0), to: Tensor(1) };
+        let convert = Convert { len: self.len(), from: Tensor(0), to: Tensor(1) };
         device.execute(&convert, &[self.values, copy])
     }
 

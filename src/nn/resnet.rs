@@ -2,10 +2,13 @@
 
 use super::architecture::ConvolutionLayer;
 use super::{Architecture, Parameters};
-use crate::autograd::Tape;
-use crate::device::primitive::Occupied;
-use crate::device::{Buffer, ConvolutionShape, Primitive, Tensor};
+use crate::autograd::{Add, Tape};
+use crate::device::{Buffer, Tensor};
+use crate::ops::batchnorm::{Epilogue, ValidRows, batchnorm, batchnorm_inference};
+use crate::ops::convolution::{ConvolutionShape, convolution};
+use crate::ops::linear::linear;
 use crate::ops::pooling::average_pool;
+use crate::optim::sgd::Sgd;
 
 /// How batchnorm behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,16 +97,14 @@ impl Recorder<'_> {
         let running = self.tape.persistent(self.parameters.running_part(&layer.batchnorm));
         let size = shape.out_height();
         let rows = [self.batch * size * size, layer.out_channels];
+        let (tape, epilogue) = (&mut *self.tape, Epilogue { residual, relu });
+        let y = convolution(tape, shape, x.tensor, w);
         let tensor = match self.mode {
             Mode::Training(Pass { count, .. }) => {
-                let y = self.tape.convolution(shape, x.tensor, w);
-                let occupied = count.map(|count| Occupied { count, rows_each: size * size });
-                self.tape.batchnorm(rows, y, [affine, running], residual, relu, occupied)
+                let valid = count.map(|count| ValidRows { count, rows_each: size * size });
+                batchnorm(tape, rows, y, [affine, running], epilogue, valid)
             }
-            Mode::Evaluation => {
-                let y = self.tape.convolution(shape, x.tensor, w);
-                self.tape.batchnorm_inference(rows, y, [affine, running], residual, relu)
-            }
+            Mode::Evaluation => batchnorm_inference(tape, rows, y, [affine, running], epilogue),
         };
         Activation { tensor, size }
     }
@@ -135,7 +136,7 @@ pub fn record(
     let classes = architecture.classes;
     let pooled = average_pool(recorder.tape, [batch, x.size * x.size, features], x.tensor);
     let classifier = recorder.parameter("fc.weight", classes * (features + 1));
-    let logits = recorder.tape.linear(batch, features, classes, pooled, classifier);
+    let logits = linear(recorder.tape, [batch, features, classes], pooled, classifier);
     Outputs { features: pooled, logits, classifier }
 }
 
@@ -150,20 +151,11 @@ pub fn record_sgd(
     let gradients = tape.persistent(parameters.gradients);
     for &further in &parameters.further_gradients {
         let x = tape.persistent(further);
-        tape.push(Primitive::Add { len: parameters.len(), x, into: gradients });
+        tape.push(Add { len: parameters.len(), x, into: gradients });
     }
     let velocity = tape.persistent(parameters.velocity);
     let values = tape.persistent(parameters.values);
     let copy = parameters.copy.map(|buffer| tape.persistent(buffer));
     let len = parameters.len();
-    tape.push(Primitive::Sgd {
-        len,
-        momentum,
-        weight_decay,
-        control,
-        gradients,
-        velocity,
-        parameters: values,
-        copy,
-    });
+    tape.push(Sgd { len, momentum, weight_decay, control, gradients, velocity, parameters: values, copy });
 }

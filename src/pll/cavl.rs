@@ -1,24 +1,49 @@
 //! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022; SPEC 6): one view,
 //! cross-entropy with the candidate of largest class activation value |z_k - 1| z_k; in the first epoch with all candidates alike.
 
-use super::confidence::Start;
+use anyhow::Result;
+
 use super::label_method::LabelMethod;
 use super::registry::Entry;
-use crate::device::primitive::{ConfidenceRule, LossKind};
+use crate::device::gpu::lower::Lowering;
+use crate::ops::confidence::{Disambiguate, Disambiguation, View};
+use crate::ops::loss::CrossEntropy;
 
 /// CAVL for the registry.
 pub static ENTRY: Entry = Entry {
     // Each row is renewed from the first step on.
     first_update: 0,
-    ..Entry::new("cavl", "CAVL", "Class activation value learning", |_| Box::new(METHOD))
+    ..Entry::new("cavl", "CAVL", "Class activation value learning", |_| Box::new(method()))
 };
 
 /// CAVL.
-pub const METHOD: LabelMethod = LabelMethod {
-    views: 1,
-    loss: LossKind::CrossEntropy,
-    rule: ConfidenceRule::ActivationValue,
-    debiased_rule: ConfidenceRule::ActivationValue,
-    reads_debias: true,
-    start: Start::Uniform,
-};
+pub fn method() -> LabelMethod {
+    LabelMethod {
+        joint: Some("cross_entropy_renew_activation_value"),
+        ..LabelMethod::new(CrossEntropy, ActivationValue)
+    }
+}
+
+/// c <- one-hot at the first candidate of largest class activation value |z - 1| z.
+#[derive(Clone, Copy, Debug)]
+pub struct ActivationValue;
+
+impl Disambiguation for ActivationValue {
+    fn name(&self) -> &'static str {
+        "class activation value"
+    }
+
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
+        let z = &views[0].logits;
+        let value = |k: usize| (z[k] - 1.0).abs() * z[k];
+        let inside = (0..z.len()).filter(|&k| candidates[k] != 0);
+        let best = inside.reduce(|best, k| if value(k) > value(best) { k } else { best });
+        confidence.fill(0.0);
+        best.into_iter().for_each(|k| confidence[k] = 1.0);
+    }
+
+    fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()> {
+        of.lower_rows("renew_activation_value", gpu);
+        Ok(())
+    }
+}

@@ -1,5 +1,7 @@
-//! What CORR, PRODEN, LW, CAVL and CC have in common: a loss of each view against the confidence rows, and a renewal of the rows
-//! from the same logits. All views go through one forward. The files of the methods say which loss and which renewal.
+//! What CORR, PRODEN, LW, CAVL and CC have in common: a loss of each view against the confidence rows, and a disambiguation of
+//! the rows from the same logits. All views go through one forward. The files of the methods say which.
+
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -8,23 +10,43 @@ use super::method::{Learner, Method, Room};
 use super::mixup::Mixup;
 use super::recorder::{RecordedStep, Rows, StepRecorder};
 use crate::autograd::Tape;
-use crate::device::primitive::{ConfidenceRule, LossKind};
-use crate::device::{Device, Element, Primitive, Tensor};
+use crate::device::{Device, Element, Tensor};
+use crate::ops::confidence::{Disambiguate, Disambiguation};
+use crate::ops::loss::{Loss, RowLoss, Term};
 
 /// A method's loss and disambiguation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct LabelMethod {
     /// Views of a sample that the network sees: 1 is the weak one, 2 the weak and the strong.
     pub views: usize,
     /// Loss of a view.
-    pub loss: LossKind,
+    pub row_loss: Arc<dyn RowLoss>,
     /// How rows are renewed without and with a debias.
-    pub rule: ConfidenceRule,
-    pub debiased_rule: ConfidenceRule,
-    /// Whether the renewal reads debiased logits. Where it does not, a debias acts at test only.
+    pub disambiguation: Arc<dyn Disambiguation>,
+    pub debiased_disambiguation: Arc<dyn Disambiguation>,
+    /// The kernel of `loss_by_kind.cu` that does loss and disambiguation at once, if there is one.
+    pub joint: Option<&'static str>,
+    /// Whether the disambiguation reads debiased logits. Where it does not, a debias acts at test only.
     pub reads_debias: bool,
     /// What the confidence rows hold at first.
     pub start: Start,
+}
+
+impl LabelMethod {
+    /// A loss of each view that `disambiguation` reads, which reads debiased logits where there are; rows start uniform, and no
+    /// kernel does both.
+    pub fn new(row_loss: impl RowLoss, disambiguation: impl Disambiguation) -> Self {
+        let disambiguation: Arc<dyn Disambiguation> = Arc::new(disambiguation);
+        Self {
+            views: disambiguation.views(),
+            row_loss: Arc::new(row_loss),
+            debiased_disambiguation: disambiguation.clone(),
+            disambiguation,
+            joint: None,
+            reads_debias: true,
+            start: Start::Uniform,
+        }
+    }
 }
 
 /// Gradient and losses of logits.
@@ -43,7 +65,7 @@ impl Method for LabelMethod {
 
     fn on_device(&self, room: &Room, device: &mut dyn Device) -> Result<Box<dyn Learner>> {
         let mixup = if room.mixup { Some(room.mixup(device)?) } else { None };
-        Ok(Box::new(LabelLearner { method: *self, mixup }))
+        Ok(Box::new(LabelLearner { method: self.clone(), mixup }))
     }
 }
 
@@ -63,7 +85,7 @@ impl Learner for LabelLearner {
             mixup.record_rows(step.tape, step.rows)
         });
         let outputs = step.forward(images)?;
-        // The estimate first, so that loss and renewal, which read the same rows, stand side by side.
+        // The estimate first, so that loss and disambiguation, which read the same rows, stand side by side.
         let log_prior = step.log_prior(shown, &outputs);
         let loss = self.method.record(step.tape, step.batch, outputs.logits, step.rows, log_prior, target);
         let names = [["logits.weak", "logits.strong"], ["logits.weak_mixed", "logits.strong_mixed"]];
@@ -86,9 +108,9 @@ fn images_per_view(mixed: Option<Tensor>) -> usize {
 }
 
 impl LabelMethod {
-    /// Records the loss and the renewal on logits `[R,K]` whose first rows are the views of `batch` samples, `log_prior` being
+    /// Records the loss and the disambiguation on logits `[R,K]` whose first rows are the views of `batch` samples, `log_prior` being
     /// what the debias subtracts. With `mixed` target rows `[B,K]`, as many rows again are mixed views, whose loss against them
-    /// is added with the weight in the control block. The loss reads the rows before their renewal.
+    /// is added with the weight in the control block. The loss reads the rows before they are renewed.
     pub fn record(
         &self,
         tape: &mut Tape,
@@ -99,28 +121,32 @@ impl LabelMethod {
         mixed: Option<Tensor>,
     ) -> LabelLoss {
         let Rows { classes, confidence, candidates, index, control } = rows;
-        let Self { views, loss: kind, .. } = *self;
+        let views = self.views;
         let d_logits = tape.temporary(Element::F32, images_per_view(mixed) * views * batch * classes);
         let loss_rows = tape.temporary(Element::F32, batch);
-        let loss = |first, target, index: Option<Tensor>, control| Primitive::Loss {
-            kind,
+        let plain = Loss {
+            row_loss: self.row_loss.clone(),
+            term: Term::Plain,
+            joint: self.joint,
             batch,
             classes,
             views,
-            first,
+            first: 0,
             logits,
-            target,
-            candidates: kind.reads_candidates().then_some(candidates),
-            index,
-            control,
+            target: confidence,
+            candidates,
+            index: Some(index),
             d_logits,
             loss_rows,
         };
-        // Side by side, loss and renewal of the same rows are one kernel.
-        tape.push(loss(0, confidence, Some(index), None));
         let log_prior = log_prior.filter(|_| self.reads_debias);
-        tape.push(Primitive::UpdateConfidence {
-            rule: if log_prior.is_some() { self.debiased_rule } else { self.rule },
+        let debiased = log_prior.is_some();
+        let disambiguation = if debiased { &self.debiased_disambiguation } else { &self.disambiguation };
+        // Side by side, loss and disambiguation of the same rows are one kernel.
+        tape.push(plain.clone());
+        tape.push(Disambiguate {
+            disambiguation: disambiguation.clone(),
+            joint: self.joint,
             batch,
             classes,
             logits,
@@ -131,7 +157,8 @@ impl LabelMethod {
             confidence,
         });
         if let Some(target) = mixed {
-            tape.push(loss(views * batch, target, None, Some(control)));
+            let (term, first) = (Term::Mixed { control }, views * batch);
+            tape.push(Loss { term, joint: None, first, target, index: None, ..plain });
         }
         LabelLoss { d_logits, loss_rows }
     }

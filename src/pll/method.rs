@@ -9,15 +9,15 @@ use anyhow::Result;
 use super::confidence::Start;
 use super::mixup::Mixup;
 use super::recorder::{RecordedStep, StepRecorder};
-use crate::device::primitive::control;
 use crate::device::{Buffer, Device};
 use crate::nn::StateDict;
+use crate::ops::control;
 
 /// Stages that a run has at most.
 pub const MOST_STAGES: usize = 2;
 
-/// Scalars of a method's own in the control block of a step ([`control::ETA`] and those behind it).
-pub const OWN_SCALARS: usize = control::LEN - control::ETA;
+/// Scalars of a method's own in the control block of a step ([`control::OWN`] and those behind it).
+pub const OWN_SCALARS: usize = control::LEN - control::OWN;
 
 /// A stage of a run. The network, its confidence rows and the learning rate begin each one anew; what the
 /// method has learnt stays, but for what [`Learner::begin_stage`] forgets.

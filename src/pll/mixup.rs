@@ -5,7 +5,8 @@ use anyhow::Result;
 
 use super::recorder::Rows;
 use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::ops::mixup::{self, AppendMixup, Draws};
 use crate::random::philox::{Purpose, Stream};
 
 /// Weights and permutations of the steps of an epoch, on the device.
@@ -17,14 +18,6 @@ pub struct Mixup {
     pub permutations: Buffer,
     /// i32 `[1]`, the step of the epoch.
     pub step: Buffer,
-}
-
-/// The same on a tape.
-#[derive(Clone, Copy)]
-pub struct MixupTensors {
-    pub weights: Tensor,
-    pub permutations: Tensor,
-    pub step: Tensor,
 }
 
 impl Mixup {
@@ -61,33 +54,23 @@ impl Mixup {
 
     /// Records mixed views: the first `rows` images of `len` values are mixed into the rows behind them.
     pub fn record_views(&self, tape: &mut Tape, [rows, len]: [usize; 2], views: Tensor) {
-        self.record(tape, [rows, len], None, views, None);
+        let draws = self.tensors(tape);
+        tape.push(AppendMixup { batch: self.batch(), rows, len, draws, x: views });
     }
 
     /// Records the mixed confidence rows `[B,K]`, from the rows as they are before their renewal.
     pub fn record_rows(&self, tape: &mut Tape, rows: Rows) -> Tensor {
         let batch = self.batch();
         let out = tape.temporary(Element::F32, batch * rows.classes);
-        self.record(tape, [batch, rows.classes], Some(rows.index), rows.confidence, Some(out));
+        let draws = self.tensors(tape);
+        let (len, index) = (rows.classes, Some(rows.index));
+        tape.push(mixup::Mixup { batch, rows: batch, len, draws, index, x: rows.confidence, out });
         out
     }
 
-    fn record(
-        &self,
-        tape: &mut Tape,
-        [rows, len]: [usize; 2],
-        index: Option<Tensor>,
-        x: Tensor,
-        out: Option<Tensor>,
-    ) {
-        let MixupTensors { weights, permutations, step } = self.tensors(tape);
-        let batch = self.batch();
-        tape.push(Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out });
-    }
-
     /// Its tensors.
-    pub fn tensors(&self, tape: &mut Tape) -> MixupTensors {
-        MixupTensors {
+    pub fn tensors(&self, tape: &mut Tape) -> Draws {
+        Draws {
             weights: tape.persistent(self.weights),
             permutations: tape.persistent(self.permutations),
             step: tape.persistent(self.step),

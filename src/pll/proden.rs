@@ -1,21 +1,42 @@
 //! PRODEN (Lv et al., "Progressive identification of true labels for partial-label learning", ICML 2020; SPEC 6): one view,
 //! -sum c_k ln p_k; c <- `[c>0]` p / sum, of debiased logits where there is a debias.
 
-use super::confidence::Start;
+use anyhow::Result;
+
 use super::label_method::LabelMethod;
 use super::registry::Entry;
-use crate::device::primitive::{ConfidenceRule, LossKind};
+use crate::device::gpu::lower::Lowering;
+use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax};
+use crate::ops::loss::CrossEntropy;
 
 /// PRODEN for the registry.
 pub static ENTRY: Entry =
-    Entry::new("proden", "PRODEN", "Progressive identification of true labels", |_| Box::new(METHOD));
+    Entry::new("proden", "PRODEN", "Progressive identification of true labels", |_| Box::new(method()));
 
 /// PRODEN.
-pub const METHOD: LabelMethod = LabelMethod {
-    views: 1,
-    loss: LossKind::CrossEntropy,
-    rule: ConfidenceRule::Positive,
-    debiased_rule: ConfidenceRule::Positive,
-    reads_debias: true,
-    start: Start::Uniform,
-};
+pub fn method() -> LabelMethod {
+    LabelMethod {
+        joint: Some("cross_entropy_renew_positive"),
+        ..LabelMethod::new(CrossEntropy, PositiveSoftmax)
+    }
+}
+
+/// c <- `[c>0]` p / sum, which is the softmax of z over the classes of positive confidence.
+#[derive(Clone, Copy, Debug)]
+pub struct PositiveSoftmax;
+
+impl Disambiguation for PositiveSoftmax {
+    fn name(&self) -> &'static str {
+        "softmax over positive confidences"
+    }
+
+    fn row(&self, confidence: &mut [f32], _: &[u8], views: &[View]) {
+        let positive: Vec<bool> = confidence.iter().map(|&c| c > 0.0).collect();
+        partial_softmax(confidence, &views[0].softmax.log_p, |k| positive[k]);
+    }
+
+    fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()> {
+        of.lower_rows("renew_positive", gpu);
+        Ok(())
+    }
+}

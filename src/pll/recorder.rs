@@ -52,7 +52,7 @@ pub struct Rows {
     pub candidates: Tensor,
     /// The samples of the step, i32 `[B]`.
     pub index: Tensor,
-    /// See [`crate::device::primitive::control`].
+    /// See [`crate::ops::control`].
     pub control: Tensor,
 }
 

@@ -1,6 +1,7 @@
 //! NumPy's legacy generator (`numpy.random.seed` and friends): the stream the reference draws its subsets, candidate sets
 //! and mixup weights from (SPEC 2 and 3). Bit-exact, so that subsets and candidate sets are those of the reference.
 
+use rand::SeedableRng;
 use rand_mt::Mt as MersenneTwister;
 
 /// The stream of `numpy.random.RandomState(seed)`.
@@ -17,14 +18,13 @@ impl NumpyLegacy {
         Self { words: MersenneTwister::new(seed), cached_gauss: None }
     }
 
-    /// The next 32 bits.
-    pub fn next_u32(&mut self) -> u32 {
+    fn word(&mut self) -> u32 {
         self.words.next_u32()
     }
 
     /// Uniform in [0, 1), 53 bits from two words, high part first.
     pub fn double(&mut self) -> f64 {
-        unit_from_words(self.next_u32(), self.next_u32())
+        unit_from_words(self.word(), self.word())
     }
 
     /// Uniform integer in 0..=`max`, by rejection below the next power of two; `max` = 0 draws nothing.
@@ -34,7 +34,7 @@ impl NumpyLegacy {
         }
         let mask = u32::MAX >> max.leading_zeros();
         loop {
-            let word = self.next_u32() & mask;
+            let word = self.word() & mask;
             if word <= max {
                 return word;
             }
@@ -95,6 +95,17 @@ impl NumpyLegacy {
     }
 }
 
+generator!(NumpyLegacy);
+
+/// The seed is that of [`NumpyLegacy::new`], least significant byte first.
+impl SeedableRng for NumpyLegacy {
+    type Seed = [u8; 4];
+
+    fn from_seed(seed: Self::Seed) -> Self {
+        Self::new(u32::from_le_bytes(seed))
+    }
+}
+
 /// The 53-bit double of two 32-bit words, as NumPy and Python build it: 27 high bits of the first, 26 of the second.
 pub(super) fn unit_from_words(first: u32, second: u32) -> f64 {
     (f64::from(first >> 5) * 67_108_864.0 + f64::from(second >> 6)) / 9_007_199_254_740_992.0
@@ -102,6 +113,8 @@ pub(super) fn unit_from_words(first: u32, second: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
+
     use super::*;
 
     /// The first figures of the reference (NumPy) for seed 0.

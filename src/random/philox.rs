@@ -4,6 +4,11 @@
 //! nothing else: not of batch position, thread or what was drawn before. A resumed run, another batch size or another
 //! device therefore sees the same numbers.
 
+use rand::SeedableRng;
+use rand::rand_core::utils::read_words;
+
+use super::numpy::unit_from_words;
+
 /// What a stream of random numbers is for. The values are part of the format of a run: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -53,11 +58,14 @@ impl Stream {
     /// The stream's beginning. `view` is below 2^24.
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, sample: u32, view: u32) -> Self {
         let counter = [0, sample, epoch, (purpose as u32) << 24 | (view & 0x00FF_FFFF)];
-        Self { key: [seed as u32, (seed >> 32) as u32], counter, block: [0; 4], used: 4 }
+        Self::at([seed as u32, (seed >> 32) as u32], counter)
     }
 
-    /// The next 32 bits.
-    pub fn next_u32(&mut self) -> u32 {
+    fn at(key: [u32; 2], counter: [u32; 4]) -> Self {
+        Self { key, counter, block: [0; 4], used: 4 }
+    }
+
+    fn word(&mut self) -> u32 {
         if self.used == 4 {
             self.block = philox4x32(self.counter, self.key);
             self.counter[0] = self.counter[0].wrapping_add(1);
@@ -69,8 +77,7 @@ impl Stream {
 
     /// Uniform in [0, 1), 53 bits.
     pub fn unit(&mut self) -> f64 {
-        let (high, low) = (self.next_u32() >> 5, self.next_u32() >> 6);
-        (f64::from(high) * 67_108_864.0 + f64::from(low)) / 9_007_199_254_740_992.0
+        unit_from_words(self.word(), self.word())
     }
 
     /// Uniform in [low, high).
@@ -82,7 +89,7 @@ impl Stream {
     pub fn below(&mut self, bound: u32) -> u32 {
         let mask = u32::MAX.checked_shr((bound - 1).leading_zeros()).unwrap_or(0);
         loop {
-            let word = self.next_u32() & mask;
+            let word = self.word() & mask;
             if word < bound {
                 return word;
             }
@@ -105,8 +112,21 @@ impl Stream {
     }
 }
 
+generator!(Stream);
+
+/// The seed is key and first counter, six little-endian words.
+impl SeedableRng for Stream {
+    type Seed = [u8; 24];
+
+    fn from_seed(seed: Self::Seed) -> Self {
+        Self::at(read_words(&seed[..8]), read_words(&seed[8..]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
+
     use super::*;
 
     /// The known-answer vectors published with the generator (Random123's kat_vectors, philox4x32 10).

@@ -1,5 +1,6 @@
 //! Python's `random` module: the stream that shuffles the class counts of the NU data sets (SPEC 2).
 
+use rand::SeedableRng;
 use rand_mt::Mt as MersenneTwister;
 
 use super::numpy::unit_from_words;
@@ -22,10 +23,13 @@ impl PythonRandom {
         Self { words }
     }
 
+    fn word(&mut self) -> u32 {
+        self.words.next_u32()
+    }
+
     /// Uniform in [0, 1), 53 bits.
     pub fn random(&mut self) -> f64 {
-        let first = self.words.next_u32();
-        unit_from_words(first, self.words.next_u32())
+        unit_from_words(self.word(), self.word())
     }
 
     /// Uniform integer in 0..`bound` (`bound` > 0): as many high bits of a word as `bound` has, until below it.
@@ -33,7 +37,7 @@ impl PythonRandom {
         assert!(bound > 0, "there is no integer below 0");
         let unused_bits = bound.leading_zeros();
         loop {
-            let word = self.words.next_u32() >> unused_bits;
+            let word = self.word() >> unused_bits;
             if word < bound {
                 return word;
             }
@@ -46,6 +50,22 @@ impl PythonRandom {
             let bound = u32::try_from(i + 1).expect("fewer than 2^32 items are shuffled");
             items.swap(i, self.below(bound) as usize);
         }
+    }
+}
+
+generator!(PythonRandom);
+
+/// The seed is that of [`PythonRandom::new`], least significant byte first.
+impl SeedableRng for PythonRandom {
+    type Seed = [u8; 8];
+
+    fn from_seed(seed: Self::Seed) -> Self {
+        Self::new(u64::from_le_bytes(seed))
+    }
+
+    /// As `random.seed(seed)` in Python.
+    fn seed_from_u64(seed: u64) -> Self {
+        Self::new(seed)
     }
 }
 

@@ -1,14 +1,10 @@
 //! The words a setting may take, and what data sets and methods bring.
 
+use crate::data;
 use crate::declaration::Declaration;
 use crate::nn::Architecture;
 use crate::pll::registry;
 pub use crate::pll::registry::MethodName as Method;
-
-/// Data sets by the name that settings use.
-pub fn dataset_names() -> Vec<&'static str> {
-    vec!["cifar10-lt", "cifar100-lt", "cifar100-lt-nu", "folder", "voc", "csv", "synthetic"]
-}
 
 /// Networks that can be trained.
 pub fn network_names() -> Vec<&'static str> {
@@ -31,37 +27,9 @@ pub fn methods_own_settings() -> Vec<Declaration> {
     Method::all().flat_map(declared_by).collect()
 }
 
-/// The name among [`dataset_names`] of a data set that may be called as in the reference (`cifar10_im`) or in
-/// short (`cifar100`); any other word comes back as it is.
-pub fn dataset_name(word: &str) -> String {
-    let word = word.replace('_', "-");
-    match word.as_str() {
-        "cifar10" | "cifar-10" | "cifar10-im" | "cifar-10-lt" => "cifar10-lt".into(),
-        "cifar100" | "cifar-100" | "cifar100-im" | "cifar-100-lt" => "cifar100-lt".into(),
-        "cifar100-nu" | "cifar-100-nu" | "cifar-100-lt-nu" => "cifar100-lt-nu".into(),
-        _ => word,
-    }
-}
-
-/// Number of classes, where the name of the data set says it.
-pub fn classes(dataset: &str) -> Option<usize> {
-    match dataset {
-        "cifar10-lt" => Some(10),
-        "cifar100-lt" | "cifar100-lt-nu" => Some(100),
-        "voc" => Some(20),
-        _ => None,
-    }
-}
-
-/// Rows and columns of the network's input where nothing else is said (SPEC 9).
-pub fn image_size(dataset: &str) -> usize {
-    if dataset == "voc" { 128 } else { 32 }
-}
-
-/// Imbalance factor mu where nothing else is said: that of the reference, but for a user's own folders all
-/// images are kept.
-pub fn imb_factor(dataset: &str) -> f64 {
-    if dataset == "folder" { 1.0 } else { 0.01 }
+/// Data sets by the name that settings use.
+pub fn dataset_names() -> Vec<&'static str> {
+    data::registry::names().collect()
 }
 
 crate::declare_words! {

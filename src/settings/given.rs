@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{BadSetting, Method, Settings, allowed, choices};
+use super::{BadSetting, Method, Settings, allowed};
+use crate::data::registry;
 use crate::declaration::{Given, Group, quoted_where_odd};
 use crate::files::read_whole;
 use crate::usage;
@@ -20,14 +21,13 @@ impl Given<Settings> {
     /// The first word that is not known.
     pub fn apply(&self, settings: &mut Settings) -> Result<(), BadSetting> {
         let mut given = self.values.clone();
-        let dataset = given.get::<String>("dataset").map(|word| choices::dataset_name(&word));
-        if let Some(dataset) = dataset.filter(|name| choices::dataset_names().contains(&name.as_str())) {
+        if let Some(set) = given.get::<String>("dataset").and_then(|word| registry::find(&word)) {
+            let before = registry::find(&settings.dataset).map(|before| before.image_size);
             // A data set with images of another size brings its size along; one that is given wins below.
-            let size = choices::image_size(&dataset);
-            if size != choices::image_size(&settings.dataset) {
-                settings.image_size = size;
+            if before != Some(set.image_size) {
+                settings.image_size = set.image_size;
             }
-            given = given.with("dataset", dataset);
+            given = given.with("dataset", set.name.to_string());
         }
         if let Some(method) = given.get::<Method>("method").filter(|method| *method != settings.method) {
             settings.mixup = method.mixes();

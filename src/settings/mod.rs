@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::data::registry;
 pub use crate::declaration::BadSetting;
 pub(crate) use crate::declaration::MOST_EPOCHS;
 use crate::declaration::{Check, Declaration, Group, LEAST, MOST, More, Own, Value};
@@ -154,8 +155,8 @@ impl Settings {
     /// The defaults for a data set, called as in [`GivenSettings`]; `None` is the default one.
     pub fn defaults_for(dataset: Option<&str>) -> Settings {
         let mut settings = Settings::default();
-        if let Some(dataset) = dataset {
-            settings.imb_factor = choices::imb_factor(&choices::dataset_name(dataset));
+        if let Some(set) = dataset.and_then(registry::find) {
+            settings.imb_factor = set.imb_factor;
         }
         settings
     }
@@ -195,7 +196,7 @@ impl Settings {
     /// Settings that are fine each by itself but not together, and those that this version cannot train with.
     fn contradictions(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
-        if ["folder", "csv"].contains(&self.dataset.as_str()) && self.data_dir.is_none() {
+        if self.data_dir.is_none() && registry::find(&self.dataset).is_some_and(|set| set.needs_data_dir) {
             let reason = format!("must name the folder of images that --dataset {} reads", self.dataset);
             found.push(BadSetting { name: "data-dir", value: String::new(), reason });
         }

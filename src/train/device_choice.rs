@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 
+use crate::device::Device;
 use crate::device::cpu::CpuDevice;
-use crate::device::{Device, gpu};
+use crate::device::gpu::{self, DriverKind};
 use crate::settings::{DeviceChoice, Precision};
 use crate::usage;
 
@@ -28,16 +29,16 @@ pub fn open(choice: DeviceChoice, precision: Precision, threads: usize) -> Resul
         }
         Ok(Chosen { device: Box::new(CpuDevice::new(threads)?), reason })
     };
-    let open_gpu = |name: &str, reason: &str| {
-        let device = gpu::open(name, gpu_precision)?;
+    let open_gpu = |kind: DriverKind, reason: &str| {
+        let device = gpu::open(kind, gpu_precision)?;
         Ok(Chosen { device: Box::new(device), reason: reason.into() })
     };
     match choice {
         DeviceChoice::Cpu => open_cpu("asked for with --device cpu".into()),
-        DeviceChoice::Cuda => open_gpu("cuda", "asked for with --device cuda"),
-        DeviceChoice::Sim => open_gpu("sim", "asked for with --device sim"),
+        DeviceChoice::Cuda => open_gpu(DriverKind::Cuda, "asked for with --device cuda"),
+        DeviceChoice::Sim => open_gpu(DriverKind::Sim, "asked for with --device sim"),
         DeviceChoice::Auto => match gpu::probe::usable() {
-            Ok(_) => open_gpu("cuda", "the best there is"),
+            Ok(_) => open_gpu(DriverKind::Cuda, "the best there is"),
             Err(missing) => open_cpu(format!("no GPU to use: {}", missing.what)),
         },
     }

@@ -14,8 +14,8 @@ use super::metrics::EpochMetrics;
 use super::model::Model;
 
 use crate::device::Device;
-use crate::device::primitive::counter;
 use crate::nn::StateDict;
+use crate::ops::statistics::counter;
 use crate::settings::Settings;
 use crate::text::printable;
 

@@ -8,9 +8,10 @@ use super::model::Model;
 use super::step::{self, Step, StepInputs, StepSettings, StepState, Trained};
 use super::tensor_file::{TensorFile, Values};
 use crate::autograd::Tape;
-use crate::device::primitive::counter;
-use crate::device::{Device, Plan, Primitive};
+use crate::device::{Device, Plan};
 use crate::nn::Architecture;
+use crate::ops::input::AdvanceStep;
+use crate::ops::statistics::counter;
 use crate::pll::method::{EpochControl, Room};
 use crate::pll::{ConfidenceStore, Learner, Method};
 use crate::settings::Settings;
@@ -61,7 +62,7 @@ impl Engine {
             step.recorded.exposed.iter().for_each(|exposed| tape.keep(exposed.tensor));
         }
         let number = tape.persistent(room.step);
-        tape.push(Primitive::AdvanceStep { step: number, modulus: None });
+        tape.push(AdvanceStep { step: number, modulus: None });
         let plan = tape.finish(device)?;
         Ok(Self { model, store, learner, plan, step, state, control: EpochControl::default() })
     }

@@ -7,8 +7,9 @@ use super::metrics::percent;
 use super::model::Model;
 use crate::autograd::Tape;
 use crate::data::{ImageSet, Normalisation};
-use crate::device::{Buffer, Device, Element, Plan, Primitive};
+use crate::device::{Buffer, Device, Element, Plan};
 use crate::nn::resnet::{self, Mode};
+use crate::ops::input::{AdvanceStep, NormaliseImages, StoreRows};
 
 /// Accuracies in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,7 +177,7 @@ impl Evaluation {
         let tensors = [images, normalisation, step, store].map(|buffer| tape.persistent(buffer));
         let [images, normalisation, step_tensor, store_tensor] = tensors;
         let x = tape.temporary(tape.activations(), batch * size * size * 3);
-        tape.push(Primitive::NormaliseImages {
+        tape.push(NormaliseImages {
             batch,
             pixels: size * size,
             images,
@@ -192,7 +193,7 @@ impl Evaluation {
             [batch, size],
             x,
         );
-        tape.push(Primitive::StoreRows {
+        tape.push(StoreRows {
             batch,
             columns: classes,
             rows: outputs.logits,
@@ -200,7 +201,7 @@ impl Evaluation {
             store: store_tensor,
         });
         let log_prior = model.debias.record_test(&mut tape, outputs.classifier);
-        tape.push(Primitive::AdvanceStep { step: step_tensor, modulus: None });
+        tape.push(AdvanceStep { step: step_tensor, modulus: None });
         let plan = tape.finish(device)?;
         Ok(Self { plan, batches, images: count, classes, step, logits: store, log_prior })
     }

@@ -10,7 +10,9 @@ use crate::autograd::Tape;
 use crate::data::augment::parameters::VIEW_BYTES;
 use crate::data::augment::{View, ViewParameters};
 use crate::data::recipe::TrainingData;
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::ops::augment::Augment;
+use crate::ops::input::SelectBatch;
 use crate::pll::recorder::ViewSource;
 
 /// The training set on the device, and what is uploaded once an epoch.
@@ -94,7 +96,7 @@ impl StepInputs for Augmented<'_> {
         *self.index.get_or_insert_with(|| {
             let (order, step) = (tape.persistent(data.order), tape.persistent(data.step));
             let index = tape.temporary(Element::I32, batch);
-            tape.push(Primitive::SelectBatch { batch, order, step, index });
+            tape.push(SelectBatch { batch, order, step, index });
             index
         })
     }
@@ -113,7 +115,7 @@ impl ViewSource for Augmented<'_> {
         let [images, parameters, normalisation] =
             [images, parameters, normalisation].map(|buffer| tape.persistent(buffer));
         let views = tape.temporary(tape.activations(), rows * self.settings.image_len());
-        tape.push(Primitive::Augment {
+        tape.push(Augment {
             batch: self.settings.batch,
             first: of.start,
             count: of.len(),

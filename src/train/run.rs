@@ -15,9 +15,10 @@ use super::training::Training;
 use super::{device_choice, divergence, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
+use crate::data::registry;
 use crate::device::Device;
-use crate::device::primitive::counter;
 use crate::error::{exit_code, one_line};
+use crate::ops::statistics::counter;
 use crate::settings::{self, Settings};
 use crate::text::printable;
 use crate::usage;
@@ -31,7 +32,7 @@ const NO_BEST: f64 = -1.0;
 /// A usage error for a name that is no data set.
 pub fn recipe(settings: &Settings) -> Result<Recipe> {
     Ok(Recipe {
-        dataset: settings.dataset.parse()?,
+        dataset: registry::named(&settings.dataset)?,
         data_dir: settings.data_dir.clone(),
         imb_factor: settings.imb_factor,
         imb_type: settings.imb_type,

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use crate::autograd::Tape;
-use crate::device::{Buffer, Device, Element, Plan, Primitive};
+use crate::device::{Buffer, Device, Element, Plan};
+use crate::ops::statistics;
 use crate::pll::{ConfidenceStore, Start};
 
 /// The recorded statistics of a store.
@@ -24,7 +25,7 @@ impl ConfidenceStatistics {
             [store.confidence, store.labels, buffer].map(|buffer| tape.persistent(buffer));
         // Of rows that weigh the other classes as well, only the candidates' part counts.
         let candidates = start.weighs_others().then(|| tape.persistent(store.candidates));
-        tape.push(Primitive::ConfidenceStatistics {
+        tape.push(statistics::ConfidenceStatistics {
             rows: store.samples,
             classes: store.classes,
             confidence,

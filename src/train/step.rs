@@ -4,10 +4,11 @@ use anyhow::{Result, ensure};
 
 use super::model::Model;
 use crate::autograd::Tape;
-use crate::device::primitive::{control, counter};
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::resnet::{self, Mode, Outputs, Pass};
 use crate::nn::{Architecture, Parameters};
+use crate::ops::control;
+use crate::ops::statistics::{CountFiniteSteps, StepStatistics, counter};
 use crate::pll::method::EpochControl;
 use crate::pll::recorder::{Forward, ViewSource};
 use crate::pll::{ConfidenceStore, Learner, RecordedStep, StepRecorder};
@@ -59,7 +60,7 @@ impl StepState {
         values[control::LEARNING_RATE] = epoch.learning_rate as f32;
         values[control::UPDATE] = f32::from(u8::from(epoch.update));
         values[control::MIXUP] = if epoch.update { epoch.alpha as f32 } else { 0.0 };
-        for (value, own) in values[control::ETA..].iter_mut().zip(epoch.own) {
+        for (value, own) in values[control::OWN..].iter_mut().zip(epoch.own) {
             *value = own as f32;
         }
         device.write_f32(self.control, &values)
@@ -139,7 +140,7 @@ pub fn record(
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
     let (classes, loss_rows) = (store.classes, recorded.loss_rows);
     let logits = recorded.logits[0].0;
-    tape.push(Primitive::StepStatistics { batch, classes, logits, labels, index, loss_rows, counters });
+    tape.push(StepStatistics { batch, classes, logits, labels, index, loss_rows, counters });
     record_watch(tape, model, &recorded, batch, counters);
 
     tape.backward(&recorded.logits);
@@ -152,7 +153,7 @@ pub fn record(
 /// well.
 fn record_watch(tape: &mut Tape, model: &Model, recorded: &RecordedStep, batch: usize, counters: Tensor) {
     let watch = |tape: &mut Tape, slot, values, len| {
-        tape.push(Primitive::CountFiniteSteps { len, slot, values, counters });
+        tape.push(CountFiniteSteps { len, slot, values, counters });
     };
     for (&(logits, _), slot) in recorded.logits.iter().zip(counter::LOGITS) {
         let len = tape.len_of(logits);

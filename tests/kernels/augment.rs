@@ -6,8 +6,9 @@ use records::data::augment::parameters::VIEW_BYTES;
 use records::data::augment::{Operation, View, ViewParameters};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::{Device as _, Element, Primitive, Tensor};
+use records::device::{Device as _, Element, Tensor};
 use records::error::UsageError;
+use records::ops::augment::Augment;
 
 use super::pair::{Pair, Random, Value};
 
@@ -35,7 +36,7 @@ fn check(pair: &mut Pair, case: &Case<'_>, random: &mut Random) {
         Value::F32(vec![0.4914, 0.4822, 0.4465, 0.247, 0.243, 0.261]),
         Value::ActivationOutput(2 * samples * size * size * 3),
     ];
-    let primitive = Primitive::Augment {
+    let augment = Augment {
         batch: samples,
         first: 0,
         count: 2,
@@ -47,7 +48,7 @@ fn check(pair: &mut Pair, case: &Case<'_>, random: &mut Random) {
         normalisation: Tensor(3),
         views: VIEWS,
     };
-    let mut outcome = pair.run(&[primitive], &values);
+    let mut outcome = pair.run(&[augment], &values);
     if pair.precision == Precision::Bf16 {
         outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
     }
@@ -147,7 +148,7 @@ fn views_that_are_too_large_are_refused() {
         [(Element::U8, 3 * 64), (Element::U8, 2 * VIEW_BYTES), (Element::I32, 1), (Element::F32, 6)];
     let mut buffers = device.allocate_all(&lengths, "a test operand").unwrap();
     buffers.push(device.allocate(Element::Bf16, 2 * size * size * 3, "a test operand").unwrap());
-    let primitive = Primitive::Augment {
+    let augment = Augment {
         batch: 1,
         first: 0,
         count: 2,
@@ -159,7 +160,7 @@ fn views_that_are_too_large_are_refused() {
         normalisation: Tensor(3),
         views: VIEWS,
     };
-    let error = device.execute(&primitive, &buffers).unwrap_err();
+    let error = device.execute(&augment, &buffers).unwrap_err();
     assert!(error.is::<UsageError>(), "{error:#}");
     let line = error.to_string();
     assert!(
@@ -446,7 +447,7 @@ fn one_view_at_a_time() {
                 Value::Activations(vec![7.0; 4 * batch * len]),
             ];
             let source = [size, size];
-            let primitive = Primitive::Augment {
+            let augment = Augment {
                 batch,
                 first,
                 count,
@@ -458,7 +459,7 @@ fn one_view_at_a_time() {
                 normalisation,
                 views,
             };
-            let mut outcome = pair.run(&[primitive], &values);
+            let mut outcome = pair.run(&[augment], &values);
             if precision == Precision::Bf16 {
                 outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
             }

@@ -2,7 +2,10 @@
 //! once.
 
 use records::device::gpu::Precision;
-use records::device::{Element, Primitive, Tensor};
+use records::device::{Element, Tensor};
+use records::operations;
+use records::ops::input::{AdvanceStep, NormaliseImages, SelectBatch, StoreRows};
+use records::ops::mixup::{AppendMixup, Draws, Mixup};
 
 use super::pair::{Outcome, Pair, Random, Value};
 
@@ -34,23 +37,14 @@ fn batches_follow_the_order() {
             Value::Output(batch * columns),
         ];
         let [order, step, index, x, weights, permutations, store, rows] = std::array::from_fn(Tensor);
-        let one_step = [
-            Primitive::SelectBatch { batch, order, step, index },
-            Primitive::Mixup {
-                batch,
-                rows: batch,
-                len: columns,
-                weights,
-                permutations,
-                step,
-                index: Some(index),
-                x,
-                out: Some(rows),
-            },
-            Primitive::StoreRows { batch, columns, rows, step, store },
-            Primitive::AdvanceStep { step, modulus: None },
+        let draws = Draws { weights, permutations, step };
+        let one_step = operations![
+            SelectBatch { batch, order, step, index },
+            Mixup { batch, rows: batch, len: columns, draws, index: Some(index), x, out: rows },
+            StoreRows { batch, columns, rows, step, store },
+            AdvanceStep { step, modulus: None },
         ];
-        let outcome = pair.run(&vec![one_step; 3].concat(), &values);
+        let outcome = pair.run_each(&vec![one_step; 3].concat(), &values);
         outcome.assert_equal(&format!("{batch} of {samples}"), store);
         assert!(outcome.cpu[store.0][..3 * batch * columns].iter().all(|&v| v != 0.0));
     }
@@ -72,7 +66,7 @@ fn images_are_normalised_and_the_last_repeated() {
                 Value::ActivationOutput(batch * pixels * 3),
             ];
             let [images, step, normalisation, x] = std::array::from_fn(Tensor);
-            let normalise = Primitive::NormaliseImages { batch, pixels, images, step, normalisation, x };
+            let normalise = NormaliseImages { batch, pixels, images, step, normalisation, x };
             let mut outcome = pair.run(&[normalise], &values);
             let what = format!("{batch} images of {pixels} pixels, {precision:?}");
             assert_rounded(&pair, &mut outcome, &what, x);
@@ -96,7 +90,7 @@ fn every_value_is_normalised() {
             ];
             let [images, step, normalisation, x] = std::array::from_fn(Tensor);
             let (batch, pixels) = (1, 256);
-            let normalise = Primitive::NormaliseImages { batch, pixels, images, step, normalisation, x };
+            let normalise = NormaliseImages { batch, pixels, images, step, normalisation, x };
             let mut outcome = pair.run(&[normalise], &values);
             assert_rounded(&pair, &mut outcome, "every value", x);
         }
@@ -116,7 +110,7 @@ fn rows_are_stored_at_their_step() {
             Value::F32(random.normal(rows_of_store * columns, 1.0)),
         ];
         let [rows, step, store] = std::array::from_fn(Tensor);
-        let outcome = pair.run(&[Primitive::StoreRows { batch, columns, rows, step, store }], &values);
+        let outcome = pair.run(&[StoreRows { batch, columns, rows, step, store }], &values);
         outcome.assert_equal(&format!("{batch} rows of {columns}"), store);
     }
 }
@@ -127,11 +121,11 @@ fn steps_begin_anew_at_their_modulus() {
     let mut pair = Pair::new(Precision::F32);
     for (modulus, start) in [(1, 0), (3, 0), (4, 2), (2, 5)] {
         let [rows, step, store] = std::array::from_fn(Tensor);
-        let advance = Primitive::AdvanceStep { step, modulus: Some(modulus) };
-        let steps = [advance, Primitive::StoreRows { batch: 1, columns: 1, rows, step, store }];
+        let advance = AdvanceStep { step, modulus: Some(modulus) };
+        let steps = operations![advance, StoreRows { batch: 1, columns: 1, rows, step, store }];
         for count in 1..7 {
             let values = [Value::F32(vec![1.0]), Value::I32(vec![start]), Value::F32(vec![0.0; modulus])];
-            let outcome = pair.run(&vec![steps.clone(); count].concat(), &values);
+            let outcome = pair.run_each(&vec![steps.clone(); count].concat(), &values);
             let what = format!("{count} steps of {modulus} from {start}");
             outcome.assert_equal(&what, store);
             outcome.assert_equal(&what, step);
@@ -154,8 +148,7 @@ fn views_are_mixed_in_place() {
                 Value::Activations(random.normal(2 * rows * len, 1.0)),
             ];
             let [weights, permutations, step, x] = std::array::from_fn(Tensor);
-            let mixup =
-                Primitive::Mixup { batch, rows, len, weights, permutations, step, index: None, x, out: None };
+            let mixup = AppendMixup { batch, rows, len, draws: Draws { weights, permutations, step }, x };
             let mut outcome = pair.run(&[mixup], &values);
             assert_rounded(&pair, &mut outcome, &format!("{rows} rows of {len}, {precision:?}"), x);
             let Value::Activations(before) = &values[x.0] else { unreachable!() };
@@ -180,17 +173,8 @@ fn views_are_mixed() {
                 Value::ActivationOutput(rows * len),
             ];
             let [weights, permutations, step, x, out] = std::array::from_fn(Tensor);
-            let mixup = Primitive::Mixup {
-                batch,
-                rows,
-                len,
-                weights,
-                permutations,
-                step,
-                index: None,
-                x,
-                out: Some(out),
-            };
+            let draws = Draws { weights, permutations, step };
+            let mixup = Mixup { batch, rows, len, draws, index: None, x, out };
             let mut outcome = pair.run(&[mixup], &values);
             assert_rounded(&pair, &mut outcome, &format!("{rows} rows of {len}, {precision:?}"), out);
         }
@@ -216,8 +200,8 @@ fn confidence_rows_are_mixed() {
             ];
             let [weights, permutations, step, index, x, out] = std::array::from_fn(Tensor);
             let (rows, len, index) = (batch, classes, Some(index));
-            let mixup =
-                Primitive::Mixup { batch, rows, len, weights, permutations, step, index, x, out: Some(out) };
+            let draws = Draws { weights, permutations, step };
+            let mixup = Mixup { batch, rows, len, draws, index, x, out };
             let outcome = pair.run(&[mixup], &values);
             outcome.assert_equal(&format!("{batch} rows of {classes}, {precision:?}"), out);
         }
@@ -250,22 +234,13 @@ fn steps_beyond_the_end_stay_inside() {
         let buffers = [order, step, index, permutations, x_buffer, weights, out, store];
         let [order, step, index, permutations, x, weights, out, store] = std::array::from_fn(Tensor);
         let (rows, columns) = (batch, len);
-        for primitive in [
-            Primitive::SelectBatch { batch, order, step, index },
-            Primitive::Mixup {
-                batch,
-                rows,
-                len,
-                weights,
-                permutations,
-                step,
-                index: Some(index),
-                x,
-                out: Some(out),
-            },
-            Primitive::StoreRows { batch, columns, rows: out, step, store },
+        let draws = Draws { weights, permutations, step };
+        for operation in operations![
+            SelectBatch { batch, order, step, index },
+            Mixup { batch, rows, len, draws, index: Some(index), x, out },
+            StoreRows { batch, columns, rows: out, step, store },
         ] {
-            device.execute(&primitive, &buffers).unwrap();
+            device.execute(&*operation, &buffers).unwrap();
         }
         let first = 6 - 2 * read;
         let expected: Vec<f32> =

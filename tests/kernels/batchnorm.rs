@@ -7,8 +7,10 @@ use records::device::gpu::driver::Driver as _;
 use records::device::gpu::launch::{Arguments, Kernel, Launch};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::primitive::Occupied;
-use records::device::{Buffer, ConvolutionShape, Device as _, Element, Plan, Primitive, Program, Tensor};
+use records::device::{Buffer, Device as _, Element, Operation, Plan, Program, Tensor};
+use records::operations;
+use records::ops::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference, ValidRows};
+use records::ops::convolution::{Convolution, ConvolutionShape};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -84,8 +86,8 @@ fn operands(random: &mut Random, rows: usize, channels: usize) -> Vec<Value> {
     ]
 }
 
-fn forward([rows, channels]: [usize; 2], residual: bool, relu: bool) -> Primitive {
-    Primitive::BatchNorm {
+fn forward([rows, channels]: [usize; 2], residual: bool, relu: bool) -> BatchNorm {
+    BatchNorm {
         rows,
         channels,
         x: X,
@@ -94,20 +96,20 @@ fn forward([rows, channels]: [usize; 2], residual: bool, relu: bool) -> Primitiv
         batch: BATCH,
         residual: residual.then_some(RESIDUAL),
         relu,
-        occupied: None,
+        valid: None,
         y: Y,
     }
 }
 
-fn gradient([rows, channels]: [usize; 2], residual: bool, relu: bool) -> Primitive {
-    Primitive::BatchNormGradient {
+fn gradient([rows, channels]: [usize; 2], residual: bool, relu: bool) -> BatchNormGradient {
+    BatchNormGradient {
         rows,
         channels,
         x: X,
         y: Y,
         relu,
         residual,
-        occupied: None,
+        valid: None,
         affine: AFFINE,
         batch: BATCH,
         dy: DY,
@@ -125,8 +127,8 @@ fn training(precision: Precision, shapes: &[[usize; 2]]) {
             let what = format!("{rows} x {channels}, residual {residual}, relu {relu}");
             let mut random = Random::new(&format!("batchnorm training {precision:?} {what}"));
             let values = operands(&mut random, rows, channels);
-            let primitives = [forward(shape, residual, relu), gradient(shape, residual, relu)];
-            let outcome = pair.run(&primitives, &values);
+            let operations = operations![forward(shape, residual, relu), gradient(shape, residual, relu)];
+            let outcome = pair.run_each(&operations, &values);
 
             // Values are near 1. Sums run over at most a few dozen rows in a thread, then over lanes and tiles in trees:
             // a few roundings of f32; sixteen leave room.
@@ -196,9 +198,9 @@ fn training_in_bf16() {
     );
 }
 
-/// Batches of which the device decides how much is there: what lies behind is not read, and 0 where it is written. None, one, some and
+/// Batches of which the device decides how many rows are valid: what lies behind is not read, and 0 where it is written. None, one, some and
 /// all of the images, and more than there is room for.
-fn partly_occupied(precision: Precision, shapes: &[[usize; 3]]) {
+fn partly_valid(precision: Precision, shapes: &[[usize; 3]]) {
     let mut pair = Pair::new(precision);
     let stored = stored(precision);
     for &[images, rows_each, channels] in shapes {
@@ -209,7 +211,7 @@ fn partly_occupied(precision: Precision, shapes: &[[usize; 3]]) {
                     "{count} of {images} x {rows_each} x {channels}, residual {residual}, relu {relu}"
                 );
                 let there = (count * rows_each).min(rows);
-                let mut random = Random::new(&format!("batchnorm occupied {precision:?} {what}"));
+                let mut random = Random::new(&format!("batchnorm valid {precision:?} {what}"));
                 let mut values = operands(&mut random, rows, channels);
                 for tensor in [X, RESIDUAL] {
                     let Value::Activations(values) = &mut values[tensor.0] else { unreachable!() };
@@ -219,17 +221,13 @@ fn partly_occupied(precision: Precision, shapes: &[[usize; 3]]) {
                 dy[there * channels..].fill(0.0);
                 let Value::F32(running) = values[RUNNING.0].clone() else { unreachable!() };
                 values.push(Value::I32(vec![count as i32]));
-                let part = Some(Occupied { count: COUNT, rows_each });
-                let mut primitives =
-                    [forward([rows, channels], residual, relu), gradient([rows, channels], residual, relu)];
-                for primitive in &mut primitives {
-                    match primitive {
-                        Primitive::BatchNorm { occupied, .. }
-                        | Primitive::BatchNormGradient { occupied, .. } => *occupied = part,
-                        _ => unreachable!(),
-                    }
-                }
-                let outcome = pair.run(&primitives, &values);
+                let valid = Some(ValidRows { count: COUNT, rows_each });
+                let shape = [rows, channels];
+                let operations = operations![
+                    BatchNorm { valid, ..forward(shape, residual, relu) },
+                    BatchNormGradient { valid, ..gradient(shape, residual, relu) },
+                ];
+                let outcome = pair.run_each(&operations, &values);
 
                 // The tolerances of whole batches.
                 outcome.assert_close(&format!("{what}: statistics"), BATCH, 16.0 * F32, 16.0 * F32);
@@ -259,13 +257,13 @@ fn partly_occupied(precision: Precision, shapes: &[[usize; 3]]) {
 }
 
 #[test]
-fn partly_occupied_batches_in_f32() {
-    partly_occupied(Precision::F32, &[[2, 1, 4], [5, 9, 12], [40, 13, 64], [7, 16, 260]]);
+fn partly_valid_batches_in_f32() {
+    partly_valid(Precision::F32, &[[2, 1, 4], [5, 9, 12], [40, 13, 64], [7, 16, 260]]);
 }
 
 #[test]
-fn partly_occupied_batches_in_bf16() {
-    partly_occupied(Precision::Bf16, &[[2, 1, 8], [5, 9, 24], [40, 13, 64], [7, 16, 264]]);
+fn partly_valid_batches_in_bf16() {
+    partly_valid(Precision::Bf16, &[[2, 1, 8], [5, 9, 24], [40, 13, 64], [7, 16, 264]]);
 }
 
 /// Training statistics and y against float64, where the mean is a thousand deviations: x in f32 around 100 with deviation 0.1
@@ -355,7 +353,7 @@ fn inference() {
                     operands(&mut Random::new(&format!("batchnorm inference {what}")), rows, channels);
                 // Only training writes the batch's statistics.
                 values[BATCH.0] = Value::F32(vec![0.0]);
-                let primitive = Primitive::BatchNormInference {
+                let inference = BatchNormInference {
                     rows,
                     channels,
                     x: X,
@@ -365,7 +363,7 @@ fn inference() {
                     relu,
                     y: Y,
                 };
-                let outcome = pair.run(&[primitive], &values[..=Y.0]);
+                let outcome = pair.run(&[inference], &values[..=Y.0]);
                 // |x| scale, of which the CPU's form cancels a part, is below 8 x 1.2 / sqrt(0.1) = 30.
                 assert_within(&what, &outcome, Y, stored(precision) + 8.0 * F32, 4.0 * 30.0 * F32);
             }
@@ -483,11 +481,12 @@ fn traffic_is_the_predicted_passes() {
     let values = operands(&mut Random::new("batchnorm traffic"), rows, channels);
     let buffers = upload(&mut device, &values);
     for (residual, forward_passes, gradient_passes) in [(false, 3.0, 5.0), (true, 4.0, 7.0)] {
-        for (primitive, passes) in [
-            (forward(shape, residual, true), forward_passes),
-            (gradient(shape, residual, true), gradient_passes),
-        ] {
-            device.execute(&primitive, &buffers).unwrap();
+        let operations: [(&dyn Operation, f64); 2] = [
+            (&forward(shape, residual, true), forward_passes),
+            (&gradient(shape, residual, true), gradient_passes),
+        ];
+        for (operation, passes) in operations {
+            device.execute(operation, &buffers).unwrap();
             let costs = costs.take();
             assert_eq!(costs.values().map(|counted| counted.bank_conflicts).sum::<u64>(), 0);
             let sectors: u64 = costs
@@ -500,7 +499,7 @@ fn traffic_is_the_predicted_passes() {
             assert!(
                 (0.0..0.1).contains(&excess),
                 "{}, residual {residual}: {} passes",
-                primitive.name(),
+                operation.name(),
                 excess + passes
             );
         }
@@ -529,8 +528,8 @@ fn statistics_from_the_convolution() {
         let [input, weights] = [values.len(), values.len() + 1].map(Tensor);
         values.push(Value::Activations(random.normal(convolution_shape.input_len(), 1.0)));
         values.push(Value::Activations(random.normal(convolution_shape.weight_len(), 0.1)));
-        let convolution = Primitive::Convolution { shape: convolution_shape, x: input, w: weights, y: X };
-        let operations = records::operations![convolution, forward(shape, true, true)];
+        let convolution = Convolution { shape: convolution_shape, x: input, w: weights, y: X };
+        let operations = operations![convolution, forward(shape, true, true)];
 
         let driver = SimDriver::open(0).unwrap();
         let costs = driver.costs();

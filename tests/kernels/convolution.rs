@@ -1,8 +1,13 @@
 //! Convolution: forward, data gradient, weight gradient. The kernels of every tile are forced in the unit tests of
-//! `src/device/gpu/lower/convolution/`; here the shapes choose.
+//! `src/ops/convolution/gpu/`; here the shapes choose.
 
 use records::device::gpu::Precision;
-use records::device::{Buffer, ConvolutionShape, Element, Plan, Primitive, Program, Tensor};
+use records::device::{Buffer, Element, Plan, Program, Tensor};
+use records::operations;
+use records::ops::batchnorm::BatchNorm;
+use records::ops::convolution::{
+    Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
+};
 
 use crate::pair::{Pair, Random, Value};
 
@@ -45,24 +50,19 @@ fn check(precision: Precision, rows: &[[usize; 7]]) {
             Value::ActivationOutput(s.input_len()),
             Value::Activations(random.normal(s.input_len(), 10.0)),
         ];
-        let mut primitives = vec![
-            Primitive::Convolution { shape: s, x: X, w: W, y: Y },
-            Primitive::ConvolutionWeightGradient { shape: s, x: X, dy: DY, dw: DW },
-        ];
+        let mut operations = operations![
+            Convolution { shape: s, x: X, w: W, y: Y },
+            ConvolutionWeightGradient { shape: s, x: X, dy: DY, dw: DW },
+        ]
+        .to_vec();
         // The bf16 kernels have no data gradient of the first layer's few channels: nothing needs it.
         let gradient = s.in_channels >= 8 || precision == Precision::F32;
         if gradient {
-            for (dx, accumulate) in [(DX, false), (SUM, true)] {
-                primitives.push(Primitive::ConvolutionDataGradient {
-                    shape: s,
-                    dy: DY,
-                    w: W,
-                    dx,
-                    accumulate,
-                });
-            }
+            let gradient =
+                |dx, accumulate| ConvolutionDataGradient { shape: s, dy: DY, w: W, dx, accumulate };
+            operations.extend(operations![gradient(DX, false), gradient(SUM, true)]);
         }
-        let outcome = pair.run(&primitives, if gradient { &values } else { &values[..=DW.0] });
+        let outcome = pair.run_each(&operations, if gradient { &values } else { &values[..=DW.0] });
         let taps = s.kernel * s.kernel;
         outcome.assert_close(&format!("{what}: y"), Y, stored, summation(taps * s.in_channels));
         let pixels = s.output_len() / s.out_channels;
@@ -231,7 +231,7 @@ fn statistics_of_the_epilogue() {
                 buffer(element, vec![f32::NAN; s.output_len()]),
             ];
             let [y, batch] = [buffers[2], buffers[5]];
-            let batchnorm = Primitive::BatchNorm {
+            let batchnorm = BatchNorm {
                 rows,
                 channels,
                 x: Tensor(2),
@@ -240,11 +240,11 @@ fn statistics_of_the_epilogue() {
                 batch: Tensor(5),
                 residual: None,
                 relu: true,
-                occupied: None,
+                valid: None,
                 y: Tensor(6),
             };
-            let convolution = Primitive::Convolution { shape: s, x: X, w: W, y: Y };
-            let operations = records::operations![convolution, batchnorm];
+            let convolution = Convolution { shape: s, x: X, w: W, y: Y };
+            let operations = operations![convolution, batchnorm];
             let plan = Plan::record(Program::new(operations, buffers), device).unwrap();
             device.replay(&plan).unwrap();
             let (y, batch) = (device.read_f32(y).unwrap(), device.read_f32(batch).unwrap());

@@ -1,7 +1,8 @@
 //! The fully connected layer and its gradients, f32 at every precision.
 
+use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::device::{Primitive, Tensor};
+use records::ops::linear::{Linear, LinearGradient};
 
 use crate::pair::{Pair, Random, Value};
 
@@ -44,8 +45,8 @@ fn forward() {
             Value::Output(rows * outputs),
         ];
         let [x, parameters, y] = [0, 1, 2].map(Tensor);
-        let primitive = Primitive::Linear { rows, inputs, outputs, x, parameters, y };
-        let outcome = pair.run(&[primitive], &values);
+        let layer = Linear { rows, inputs, outputs, x, parameters, y };
+        let outcome = pair.run(&[layer], &values);
         outcome.assert_close(&what, y, LAST, tolerance(inputs + 1));
     }
 }
@@ -64,9 +65,8 @@ fn gradients() {
             Value::Output(rows * inputs),
         ];
         let [x, parameters, dy, d_parameters, dx] = [0, 1, 2, 3, 4].map(Tensor);
-        let primitive =
-            Primitive::LinearGradient { rows, inputs, outputs, x, parameters, dy, d_parameters, dx };
-        let outcome = pair.run(&[primitive], &values);
+        let gradient = LinearGradient { rows, inputs, outputs, x, parameters, dy, d_parameters, dx };
+        let outcome = pair.run(&[gradient], &values);
         outcome.assert_close(&format!("{what}: parameters"), d_parameters, LAST, tolerance(rows));
         outcome.assert_close(&format!("{what}: input"), dx, LAST, tolerance(outputs));
     }

@@ -1,8 +1,14 @@
-//! The pair loss, the renewal of confidence rows, and their counters.
+//! The pair loss, the disambiguation of its confidence rows, and their counters.
+
+use std::sync::Arc;
 
 use records::device::gpu::Precision;
-use records::device::primitive::{ConfidenceRule, LossKind, control, counter};
-use records::device::{Primitive, Tensor};
+use records::device::{Operation, Tensor};
+use records::ops::confidence::Disambiguate;
+use records::ops::control;
+use records::ops::loss::{CrossEntropy, Loss, Term};
+use records::ops::statistics::{ConfidenceStatistics, CountFiniteSteps, StepStatistics, counter};
+use records::pll::corr::{Consistency, ViewProduct};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -96,26 +102,28 @@ impl Case {
         ]
     }
 
-    fn loss(&self) -> Primitive {
-        Primitive::Loss {
-            kind: LossKind::Consistency,
+    fn loss(&self) -> Loss {
+        Loss {
+            row_loss: Arc::new(Consistency),
+            term: Term::Plain,
+            joint: None,
             batch: self.batch,
             classes: self.classes,
             views: 2,
             first: 0,
             logits: LOGITS,
             target: CONFIDENCE,
-            candidates: None,
+            candidates: CANDIDATES,
             index: Some(INDEX),
-            control: None,
             d_logits: D_LOGITS,
             loss_rows: LOSS_ROWS,
         }
     }
 
-    fn update(&self, rule: ConfidenceRule, log_prior: Option<Tensor>) -> Primitive {
-        Primitive::UpdateConfidence {
-            rule,
+    fn disambiguate(&self, rule: ViewProduct, log_prior: Option<Tensor>) -> Disambiguate {
+        Disambiguate {
+            disambiguation: Arc::new(rule),
+            joint: None,
             batch: self.batch,
             classes: self.classes,
             logits: LOGITS,
@@ -127,12 +135,12 @@ impl Case {
         }
     }
 
-    /// The three renewals there can be.
-    fn updates(&self) -> [Primitive; 3] {
+    /// The three disambiguations there can be.
+    fn disambiguations(&self) -> [Disambiguate; 3] {
         [
-            self.update(ConfidenceRule::Corr, None),
-            self.update(ConfidenceRule::CorrDebiased, Some(LOG_PRIOR)),
-            self.update(ConfidenceRule::CorrDebiased, None),
+            self.disambiguate(ViewProduct::OverPositive, None),
+            self.disambiguate(ViewProduct::OverCandidates, Some(LOG_PRIOR)),
+            self.disambiguate(ViewProduct::OverCandidates, None),
         ]
     }
 
@@ -179,17 +187,17 @@ fn the_pair_loss_and_its_gradient() {
 }
 
 #[test]
-fn renewed_confidence_rows() {
+fn disambiguated_confidence_rows() {
     let mut pair = Pair::new(Precision::F32);
     for shape in SHAPES {
         let case = Case::new(shape);
         let mut values = case.values();
-        // Neither is an operand of a renewal.
+        // Neither is an operand of a disambiguation.
         values[D_LOGITS.0] = Value::F32(vec![0.0]);
         values[LOSS_ROWS.0] = Value::F32(vec![0.0]);
-        for (which, update) in case.updates().into_iter().enumerate() {
-            let what = format!("{shape:?}, renewal {which}");
-            let outcome = pair.run(&[update], &values);
+        for (which, next) in case.disambiguations().into_iter().enumerate() {
+            let what = format!("{shape:?}, disambiguation {which}");
+            let outcome = pair.run(&[next], &values);
             outcome.assert_close(&what, CONFIDENCE, rows_tolerance(case.classes), 0.0);
             case.check_rows(&what, &outcome);
         }
@@ -197,14 +205,14 @@ fn renewed_confidence_rows() {
 }
 
 #[test]
-fn loss_and_renewal_in_one_launch() {
+fn loss_and_disambiguation_in_one_launch() {
     let mut pair = Pair::new(Precision::F32);
     for shape in SHAPES {
         for update in [1.0, 0.0] {
             let case = Case { update, ..Case::new(shape) };
-            for (which, renewal) in case.updates().into_iter().enumerate() {
-                let what = format!("{shape:?}, renewal {which}, flag {update}");
-                let outcome = pair.run_recorded(&records::operations![case.loss(), renewal], &case.values());
+            for (which, next) in case.disambiguations().into_iter().enumerate() {
+                let what = format!("{shape:?}, disambiguation {which}, flag {update}");
+                let outcome = pair.run_recorded(&records::operations![case.loss(), next], &case.values());
                 check_loss(&what, case.classes, &outcome);
                 outcome.assert_close(&what, CONFIDENCE, rows_tolerance(case.classes), 0.0);
                 case.check_rows(&what, &outcome);
@@ -219,18 +227,16 @@ fn loss_and_renewal_in_one_launch() {
 
 /// Neighbours on the same rows become one launch, others two.
 #[test]
-fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
+fn only_a_loss_and_the_disambiguation_of_its_rows_are_joined() {
     let case = Case::new([3, 10]);
-    let launches = |first: &Primitive, next: &Primitive| {
-        crate::pair::launches(&records::operations![first.clone(), next.clone()], 9)
-    };
-    for update in case.updates() {
-        assert_eq!(launches(&case.loss(), &update), 1);
-        assert_eq!(launches(&update, &case.loss()), 2);
-        let mut other = case.loss();
-        let Primitive::Loss { logits, .. } = &mut other else { unreachable!() };
-        *logits = Tensor(8);
-        assert_eq!(launches(&other, &update), 2);
+    for next in case.disambiguations() {
+        let launches = |operations: &[Arc<dyn Operation>]| crate::pair::launches(operations, 9);
+        assert_eq!(launches(&records::operations![case.loss(), next.clone()]), 1);
+        assert_eq!(launches(&records::operations![next.clone(), case.loss()]), 2);
+        let other = Loss { logits: Tensor(8), ..case.loss() };
+        assert_eq!(launches(&records::operations![other, next.clone()]), 2);
+        let other = Loss { row_loss: Arc::new(CrossEntropy), ..case.loss() };
+        assert_eq!(launches(&records::operations![other, next]), 2);
     }
 }
 
@@ -277,9 +283,9 @@ fn extreme_logits() {
     let mut pair = Pair::new(Precision::F32);
     for classes in [7, 33, 100, 200, 257] {
         let case = extreme(classes);
-        for (which, renewal) in case.updates().into_iter().enumerate() {
-            let what = format!("{classes} classes, renewal {which}");
-            let outcome = pair.run_recorded(&records::operations![case.loss(), renewal], &case.values());
+        for (which, next) in case.disambiguations().into_iter().enumerate() {
+            let what = format!("{classes} classes, disambiguation {which}");
+            let outcome = pair.run_recorded(&records::operations![case.loss(), next], &case.values());
             let nans = |values: &[f32]| values.iter().filter(|v| v.is_nan()).count();
             assert!(nans(&outcome.cpu[LOSS_ROWS.0]) >= 5 && nans(&outcome.cpu[CONFIDENCE.0]) >= 4 * classes);
             check_loss(&what, classes, &outcome);
@@ -316,7 +322,7 @@ fn counters_of_a_step() {
             let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             labels[sample as usize] = row.iter().position(|v| *v == largest).unwrap_or(0) as i32;
         }
-        let primitive = Primitive::StepStatistics {
+        let operation = StepStatistics {
             batch,
             classes,
             logits: Tensor(0),
@@ -338,7 +344,7 @@ fn counters_of_a_step() {
                 Value::F32(loss_rows),
                 Value::F32(vec![-1.0, 3.5, 7.0]),
             ];
-            let outcome = pair.run(std::slice::from_ref(&primitive), &values);
+            let outcome = pair.run(std::slice::from_ref(&operation), &values);
             let what = format!("{batch} x {classes}, spoiled {spoiled}");
             outcome.assert_close(&what, Tensor(4), f64::from(f32::EPSILON), 0.0);
             let (cpu, kernels) = (&outcome.cpu[4], &outcome.kernels[4]);
@@ -370,10 +376,9 @@ fn steps_are_finite_up_to_the_first_that_is_not() {
                 let slot = counter::RUNNING;
                 let mut counters = vec![-1.5; counter::LEN];
                 counters[slot] = before;
-                let primitive =
-                    Primitive::CountFiniteSteps { len, slot, values: Tensor(0), counters: Tensor(1) };
+                let operation = CountFiniteSteps { len, slot, values: Tensor(0), counters: Tensor(1) };
                 let outcome =
-                    pair.run(&[primitive], &[Value::F32(values.clone()), Value::F32(counters.clone())]);
+                    pair.run(&[operation], &[Value::F32(values.clone()), Value::F32(counters.clone())]);
                 let what = format!("{len} values, case {number}, {before} before");
                 outcome.assert_equal(&what, Tensor(1));
                 counters[slot] = match (before < 0.0, number) {
@@ -420,7 +425,7 @@ fn statistics_of_confidence_rows() {
             let what = format!("{rows} x {classes}, {what}");
             let (confidence, labels) = (Value::F32(confidence), Value::I32(labels.clone()));
             let values = [confidence, labels, Value::Output(2), Value::U8(sets.clone())];
-            let primitive = Primitive::ConfidenceStatistics {
+            let operation = ConfidenceStatistics {
                 rows,
                 classes,
                 confidence: Tensor(0),
@@ -428,7 +433,7 @@ fn statistics_of_confidence_rows() {
                 labels: Tensor(1),
                 out: Tensor(2),
             };
-            let outcome = pair.run(std::slice::from_ref(&primitive), &values);
+            let outcome = pair.run(std::slice::from_ref(&operation), &values);
             outcome.assert_close(&what, Tensor(2), f64::from(f32::EPSILON), 0.0);
             assert_eq!(outcome.cpu[2][1], outcome.kernels[2][1], "{what}: hits");
         }

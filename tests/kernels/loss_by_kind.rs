@@ -1,8 +1,17 @@
-//! The losses by kind and the renewals by rule: a block a row.
+//! The losses and disambiguations of the methods, row by row: a block for each.
+
+use std::sync::Arc;
 
 use records::device::gpu::Precision;
-use records::device::primitive::{ConfidenceRule, LossKind, control};
-use records::device::{Primitive, Tensor};
+use records::device::{Operation, Tensor};
+use records::ops::confidence::Disambiguate;
+use records::ops::control;
+use records::ops::loss::{Loss, RowLoss, Term};
+use records::pll::cavl::{self, ActivationValue};
+use records::pll::corr::Consistency;
+use records::pll::lw::LwSettings;
+use records::pll::{LabelMethod, cc, proden};
+use records::settings::LwLoss;
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -16,29 +25,22 @@ const CANDIDATES: Tensor = Tensor(6);
 const CONTROL: Tensor = Tensor(7);
 const DENSE: Tensor = Tensor(8);
 
-const KINDS: [LossKind; 5] = [
-    LossKind::Consistency,
-    LossKind::CrossEntropy,
-    LossKind::LeveragedSigmoid { beta: 2.0 },
-    LossKind::LeveragedCrossEntropy { beta: 2.0 },
-    LossKind::CandidateSum,
-];
+/// The methods of one view whose losses and disambiguations these are: PRODEN, CAVL, LW twice, CC.
+fn methods() -> [LabelMethod; 5] {
+    let lw = |loss| LwSettings { loss, beta: 2.0 }.method();
+    [proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()]
+}
 
-const RULES: [ConfidenceRule; 4] = [
-    ConfidenceRule::Positive,
-    ConfidenceRule::Candidates,
-    ConfidenceRule::Leveraged,
-    ConfidenceRule::ActivationValue,
-];
+/// Their losses, and that of a mixed view of CORR.
+fn losses() -> Vec<Arc<dyn RowLoss>> {
+    let of_methods = methods().into_iter().map(|method| method.row_loss);
+    of_methods.chain([Arc::new(Consistency) as Arc<dyn RowLoss>]).collect()
+}
 
-/// Losses and the renewals that follow them in a method of one view: PRODEN, CAVL, LW twice, CC.
-const METHODS: [(LossKind, ConfidenceRule); 5] = [
-    (KINDS[1], ConfidenceRule::Positive),
-    (KINDS[1], ConfidenceRule::ActivationValue),
-    (KINDS[2], ConfidenceRule::Leveraged),
-    (KINDS[3], ConfidenceRule::Leveraged),
-    (KINDS[4], ConfidenceRule::Candidates),
-];
+/// Whether a method's rows are one-hot: CAVL's.
+fn is_one_hot(method: &LabelMethod) -> bool {
+    method.disambiguation.downcast::<ActivationValue>().is_some()
+}
 
 /// Batch and classes: one warp, several, all eight with one class a thread and more, and odd ones.
 const SHAPES: [[usize; 2]; 12] = [
@@ -128,26 +130,28 @@ impl Case {
     }
 
     /// Of one view from the first row.
-    fn loss(&self, kind: LossKind) -> Primitive {
-        Primitive::Loss {
-            kind,
+    fn loss(&self, row_loss: &Arc<dyn RowLoss>, joint: Option<&'static str>) -> Loss {
+        Loss {
+            row_loss: row_loss.clone(),
+            term: Term::Plain,
+            joint,
             batch: self.batch,
             classes: self.classes,
             views: 1,
             first: 0,
             logits: LOGITS,
             target: CONFIDENCE,
-            candidates: kind.reads_candidates().then_some(CANDIDATES),
+            candidates: CANDIDATES,
             index: Some(INDEX),
-            control: None,
             d_logits: D_LOGITS,
             loss_rows: LOSS_ROWS,
         }
     }
 
-    fn update(&self, rule: ConfidenceRule, log_prior: Option<Tensor>) -> Primitive {
-        Primitive::UpdateConfidence {
-            rule,
+    fn disambiguate(&self, method: &LabelMethod, log_prior: Option<Tensor>) -> Disambiguate {
+        Disambiguate {
+            disambiguation: method.disambiguation.clone(),
+            joint: method.joint,
             batch: self.batch,
             classes: self.classes,
             logits: LOGITS,
@@ -157,6 +161,12 @@ impl Case {
             control: CONTROL,
             confidence: CONFIDENCE,
         }
+    }
+
+    /// A method's two, side by side.
+    fn both(&self, method: &LabelMethod, log_prior: Option<Tensor>) -> [Arc<dyn Operation>; 2] {
+        let loss = self.loss(&method.row_loss, method.joint);
+        records::operations![loss, self.disambiguate(method, log_prior)]
     }
 
     fn check_loss(&self, what: &str, outcome: &Outcome) {
@@ -176,8 +186,8 @@ impl Case {
     /// Two exponentials, a logarithm and three roundings a class, each sum in another order than the CPU's, who adds K terms in a row in
     /// f32: K/2 2^-24 relative at worst. A log-probability of size 16 is rounded to 2^-21, and with it the exponential. One-hot
     /// rows are exact; rows of no sample of the batch hold what they held.
-    fn check_rows(&self, what: &str, rule: ConfidenceRule, outcome: &Outcome) {
-        if rule == ConfidenceRule::ActivationValue {
+    fn check_rows(&self, what: &str, method: &LabelMethod, outcome: &Outcome) {
+        if is_one_hot(method) {
             outcome.assert_equal(what, CONFIDENCE);
         }
         outcome.assert_close(what, CONFIDENCE, 4e-6 + self.classes as f64 * 3e-9, 0.0);
@@ -191,32 +201,28 @@ impl Case {
     }
 }
 
-/// Every kind over one view and two, from the first row and from a later one, against the store and against rows of the batch.
+/// Every loss over one view and two, from the first row and from a later one, against the store and against rows of the batch.
 #[test]
 fn losses_and_their_gradients() {
     let mut pair = Pair::new(Precision::F32);
     for shape in SHAPES {
         let case = Case::new(shape);
-        for given in KINDS {
-            for (of_views, of_first) in [(1, 0), (2, 0), (1, case.spare), (2, 2 * case.spare)] {
+        for row_loss in losses() {
+            for (views, first) in [(1, 0), (2, 0), (1, case.spare), (2, 2 * case.spare)] {
                 for is_dense in [false, true] {
-                    // Candidates are rows of the store, so kinds that read them are compared with it.
-                    if is_dense && given.reads_candidates() {
+                    // Candidates are rows of the store, so losses that read them are compared with it.
+                    if is_dense && row_loss.reads_candidates() {
                         continue;
                     }
-                    let mut primitive = case.loss(given);
-                    let Primitive::Loss { views, first, target, index, .. } = &mut primitive else {
-                        unreachable!()
-                    };
-                    (*views, *first) = (of_views, of_first);
+                    let mut loss = Loss { views, first, ..case.loss(&row_loss, None) };
                     if is_dense {
-                        (*target, *index) = (DENSE, None);
+                        (loss.target, loss.index) = (DENSE, None);
                     }
-                    let what = format!("{shape:?} {given:?}, {of_views} from {of_first}, dense {is_dense}");
-                    let outcome = pair.run(&[primitive], &case.values());
+                    let what = format!("{shape:?} {row_loss:?}, {views} from {first}, dense {is_dense}");
+                    let outcome = pair.run(&[loss], &case.values());
                     case.check_loss(&what, &outcome);
                     let written = |values: &[f32]| values.iter().filter(|d| **d != UNTOUCHED).count();
-                    let expected = of_views * case.batch * case.classes;
+                    let expected = views * case.batch * case.classes;
                     assert_eq!(written(&outcome.cpu[D_LOGITS.0]), expected, "{what}");
                     assert_eq!(written(&outcome.kernels[D_LOGITS.0]), expected, "{what}");
                     outcome.assert_equal(&format!("{what}: confidence"), CONFIDENCE);
@@ -231,7 +237,7 @@ fn losses_and_their_gradients() {
 fn weighted_losses_are_added() {
     let mut pair = Pair::new(Precision::F32);
     for shape in [[3, 7], [17, 20], [3, 200], [2, 1025]] {
-        for kind in KINDS {
+        for row_loss in losses() {
             for weight in [0.75, 0.0] {
                 let mut case = Case::new(shape);
                 case.control[control::MIXUP] = weight;
@@ -240,16 +246,14 @@ fn weighted_losses_are_added() {
                     case.logits[(behind + 1) * case.classes - 1] = f32::NAN;
                     case.logits[behind * case.classes] = f32::INFINITY;
                 }
-                let mut mixed = case.loss(kind);
-                let Primitive::Loss { first, target, index, control, .. } = &mut mixed else {
-                    unreachable!()
-                };
-                (*first, *control) = (behind, Some(CONTROL));
-                if !kind.reads_candidates() {
-                    (*target, *index) = (DENSE, None);
+                let plain = case.loss(&row_loss, None);
+                let term = Term::Mixed { control: CONTROL };
+                let mut mixed = Loss { first: behind, term, ..plain.clone() };
+                if !row_loss.reads_candidates() {
+                    (mixed.target, mixed.index) = (DENSE, None);
                 }
-                let what = format!("{shape:?} {kind:?}, weight {weight}");
-                let outcome = pair.run(&[case.loss(kind), mixed], &case.values());
+                let what = format!("{shape:?} {row_loss:?}, weight {weight}");
+                let outcome = pair.run(&[plain, mixed], &case.values());
                 case.check_loss(&what, &outcome);
                 let of_mixed = &outcome.kernels[D_LOGITS.0][behind * case.classes..][..behind * case.classes];
                 assert_eq!(of_mixed.iter().all(|d| *d == 0.0), weight == 0.0, "{what}");
@@ -260,19 +264,19 @@ fn weighted_losses_are_added() {
 }
 
 #[test]
-fn renewed_confidence_rows() {
+fn disambiguated_confidence_rows() {
     let mut pair = Pair::new(Precision::F32);
     for shape in SHAPES {
         let case = Case::new(shape);
         let mut values = case.values();
-        // Neither is an operand of a renewal.
+        // Neither is an operand of a disambiguation.
         values[D_LOGITS.0] = Value::F32(vec![0.0]);
         values[LOSS_ROWS.0] = Value::F32(vec![0.0]);
-        for rule in RULES {
+        for method in methods() {
             for log_prior in [None, Some(LOG_PRIOR)] {
-                let what = format!("{shape:?} {rule:?}, prior {}", log_prior.is_some());
-                let outcome = pair.run(&[case.update(rule, log_prior)], &values);
-                case.check_rows(&what, rule, &outcome);
+                let what = format!("{shape:?} {:?}, prior {}", method.disambiguation, log_prior.is_some());
+                let outcome = pair.run(&[case.disambiguate(&method, log_prior)], &values);
+                case.check_rows(&what, &method, &outcome);
             }
         }
     }
@@ -280,19 +284,18 @@ fn renewed_confidence_rows() {
 
 /// The loss reads the old rows. Without the update flag, nothing is renewed.
 #[test]
-fn loss_and_renewal_in_one_launch() {
+fn loss_and_disambiguation_in_one_launch() {
     let mut pair = Pair::new(Precision::F32);
     for shape in SHAPES {
         for update in [1.0, 0.0] {
             let mut case = Case::new(shape);
             case.control[control::UPDATE] = update;
-            for (kind, rule) in METHODS {
+            for method in methods() {
                 for log_prior in [None, Some(LOG_PRIOR)] {
-                    let what = format!("{shape:?} {kind:?} {rule:?} {log_prior:?}, flag {update}");
-                    let operations = records::operations![case.loss(kind), case.update(rule, log_prior)];
-                    let outcome = pair.run_recorded(&operations, &case.values());
+                    let what = format!("{shape:?} {:?} {log_prior:?}, flag {update}", method.joint);
+                    let outcome = pair.run_recorded(&case.both(&method, log_prior), &case.values());
                     case.check_loss(&what, &outcome);
-                    case.check_rows(&what, rule, &outcome);
+                    case.check_rows(&what, &method, &outcome);
                     assert_eq!(outcome.kernels[CONFIDENCE.0] == case.confidence, update == 0.0, "{what}");
                 }
             }
@@ -300,53 +303,36 @@ fn loss_and_renewal_in_one_launch() {
     }
 }
 
-/// Neighbours that fit become one launch; others two.
+/// Neighbours of one method on the same rows become one launch; others two.
 #[test]
-fn only_a_loss_and_the_renewal_of_its_rows_are_joined() {
+fn only_a_loss_and_the_disambiguation_of_its_rows_are_joined() {
     let case = Case::new([3, 10]);
-    let launches = |first: &Primitive, next: &Primitive| {
-        crate::pair::launches(&records::operations![first.clone(), next.clone()], 10)
-    };
-    for kind in KINDS {
-        for rule in RULES {
-            let expected = if METHODS.contains(&(kind, rule)) { 1 } else { 2 };
-            let update = case.update(rule, Some(LOG_PRIOR));
-            assert_eq!(launches(&case.loss(kind), &update), expected, "{kind:?} {rule:?}");
-            assert_eq!(launches(&update, &case.loss(kind)), 2, "{rule:?} {kind:?}");
+    let launches = |operations: &[Arc<dyn Operation>]| crate::pair::launches(operations, 10);
+    let methods = methods();
+    for one in &methods {
+        for other in &methods {
+            let expected = if one.joint == other.joint { 1 } else { 2 };
+            let (loss, next) =
+                (case.loss(&one.row_loss, one.joint), case.disambiguate(other, Some(LOG_PRIOR)));
+            let behind = records::operations![loss.clone(), next.clone()];
+            assert_eq!(launches(&behind), expected, "{:?} {:?}", one.joint, other.joint);
+            assert_eq!(launches(&records::operations![next, loss]), 2);
         }
     }
-    for (kind, rule) in METHODS {
-        let apart = |change: &dyn Fn(&mut Primitive)| {
-            let mut loss = case.loss(kind);
+    for method in &methods {
+        let apart = |change: fn(&mut Loss)| {
+            let mut loss = case.loss(&method.row_loss, method.joint);
             change(&mut loss);
-            launches(&loss, &case.update(rule, None))
+            launches(&records::operations![loss, case.disambiguate(method, None)])
         };
-        let other = Tensor(9);
-        let set_logits = |loss: &mut Primitive| {
-            let Primitive::Loss { logits, .. } = loss else { unreachable!() };
-            *logits = other;
-        };
-        let set_target = |loss: &mut Primitive| {
-            let Primitive::Loss { target, .. } = loss else { unreachable!() };
-            *target = other;
-        };
-        let set_candidates = |loss: &mut Primitive| {
-            let Primitive::Loss { candidates, .. } = loss else { unreachable!() };
-            *candidates = Some(other);
-        };
-        let set_views = |loss: &mut Primitive| {
-            let Primitive::Loss { views, .. } = loss else { unreachable!() };
-            *views = 2;
-        };
-        let set_control = |loss: &mut Primitive| {
-            let Primitive::Loss { control, .. } = loss else { unreachable!() };
-            *control = Some(CONTROL);
-        };
-        assert_eq!(apart(&set_logits), 2);
-        assert_eq!(apart(&set_target), if kind == LossKind::CandidateSum { 1 } else { 2 });
-        assert_eq!(apart(&set_candidates), if kind.reads_candidates() { 2 } else { 1 });
-        assert_eq!(apart(&set_views), 2);
-        assert_eq!(apart(&set_control), 2);
+        let row_loss = &method.row_loss;
+        assert_eq!(apart(|_| ()), 1);
+        assert_eq!(apart(|loss| loss.joint = None), 2);
+        assert_eq!(apart(|loss| loss.logits = Tensor(9)), 2);
+        assert_eq!(apart(|loss| loss.target = Tensor(9)), 1 + usize::from(row_loss.reads_target()));
+        assert_eq!(apart(|loss| loss.candidates = Tensor(9)), 1 + usize::from(row_loss.reads_candidates()));
+        assert_eq!(apart(|loss| loss.views = 2), 2);
+        assert_eq!(apart(|loss| loss.term = Term::Mixed { control: CONTROL }), 2);
     }
 }
 
@@ -387,16 +373,13 @@ fn extreme_rows() {
             let (confidence, candidates) = (&mut case.confidence[row.clone()], &mut case.candidates[row]);
             change(&mut case.logits[b * classes..(b + 1) * classes], confidence, candidates);
         }
-        for (kind, rule) in METHODS {
-            let what = format!("{classes} classes, {kind:?}, {rule:?}");
-            let outcome = pair.run_recorded(
-                &records::operations![case.loss(kind), case.update(rule, None)],
-                &case.values(),
-            );
+        for method in methods() {
+            let what = format!("{classes} classes, {:?}", method.joint);
+            let outcome = pair.run_recorded(&case.both(&method, None), &case.values());
             let nans = |tensor: Tensor| outcome.cpu[tensor.0].iter().filter(|v| v.is_nan()).count();
             assert!(nans(LOSS_ROWS) >= 2, "{what}");
             // CAVL's choice has no NaN.
-            assert!(rule == ConfidenceRule::ActivationValue || nans(CONFIDENCE) >= 4, "{what}");
+            assert!(is_one_hot(&method) || nans(CONFIDENCE) >= 4, "{what}");
             case.check_loss(&what, &outcome);
             outcome.assert_close(&what, CONFIDENCE, 2e-5 + classes as f64 * 3e-9, 6e-8);
         }

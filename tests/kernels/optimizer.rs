@@ -1,15 +1,18 @@
 //! SGD, addition and conversion: the same bits as the CPU's.
 
+use records::autograd::Add;
+use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::device::{Element, Primitive, Tensor};
+use records::ops::elementwise::Convert;
+use records::optim::sgd::Sgd;
 
 use crate::pair::{Pair, Random, Value};
 
 const LENGTHS: [usize; 8] = [1, 3, 4, 5, 255, 1024, 1025, 5003];
 
-fn sgd(len: usize, gradients: Tensor, copy: Option<Tensor>) -> Primitive {
+fn sgd(len: usize, gradients: Tensor, copy: Option<Tensor>) -> Sgd {
     let [control, velocity, parameters] = [0, 1, 2].map(Tensor);
-    Primitive::Sgd { len, momentum: 0.9, weight_decay: 1e-3, control, gradients, velocity, parameters, copy }
+    Sgd { len, momentum: 0.9, weight_decay: 1e-3, control, gradients, velocity, parameters, copy }
 }
 
 /// Control, velocity, parameters, and the gradients of three steps.
@@ -25,49 +28,70 @@ fn sgd_over_several_steps() {
     let mut pair = Pair::new(Precision::F32);
     for len in LENGTHS {
         let values = operands(&mut Random::new(&format!("sgd {len}")), len);
-        let steps: Vec<Primitive> = (3..6).map(|gradients| sgd(len, Tensor(gradients), None)).collect();
+        let steps: Vec<Sgd> = (3..6).map(|gradients| sgd(len, Tensor(gradients), None)).collect();
         let outcome = pair.run(&steps, &values);
         outcome.assert_equal(&format!("velocity of {len}"), Tensor(1));
         outcome.assert_equal(&format!("parameters of {len}"), Tensor(2));
     }
 }
 
-/// The copy is the new parameters, rounded; writing it changes nothing else. The CPU keeps none, so the kernels run alone.
+/// The copy is the new parameters, rounded; writing it changes nothing else.
 #[test]
 fn sgd_writes_the_rounded_copy() {
     let mut pair = Pair::new(Precision::Bf16);
     for len in LENGTHS {
-        let values = operands(&mut Random::new(&format!("sgd {len}")), len);
-        let expected = pair.run(&[sgd(len, Tensor(3), None)], &values[..4]);
-        let device = &mut *pair.kernels;
-        let mut buffers = Vec::new();
-        for value in &values[..4] {
-            let Value::F32(values) = value else { unreachable!() };
-            let buffer = device.allocate(Element::F32, values.len(), "a test operand").unwrap();
-            device.write_f32(buffer, values).unwrap();
-            buffers.push(buffer);
-        }
-        buffers.push(device.allocate_all(&[(Element::Bf16, len)], "a test output").unwrap()[0]);
-        device.execute(&sgd(len, Tensor(3), Some(Tensor(4))), &buffers).unwrap();
-        let [velocity, parameters, copy] = [1, 2, 4].map(|i| device.read_f32(buffers[i]).unwrap());
-        assert_eq!(velocity, expected.kernels[1], "velocity of {len}");
-        assert_eq!(parameters, expected.kernels[2], "parameters of {len}");
-        let rounded: Vec<f32> = parameters.iter().map(|&p| half::bf16::from_f32(p).to_f32()).collect();
-        assert_eq!(copy, rounded, "copy of {len}");
+        let mut values = operands(&mut Random::new(&format!("sgd {len}")), len)[..4].to_vec();
+        values.push(Value::ActivationOutput(len));
+        let outcome = pair.run(&[sgd(len, Tensor(3), Some(Tensor(4)))], &values);
+        outcome.assert_equal(&format!("velocity of {len}"), Tensor(1));
+        outcome.assert_equal(&format!("parameters of {len}"), Tensor(2));
+        let rounded: Vec<f32> = outcome.cpu[2].iter().map(|&p| half::bf16::from_f32(p).to_f32()).collect();
+        assert_eq!(outcome.kernels[4], rounded, "copy of {len}");
     }
 }
 
+/// Of gradients in f32 and of those of activations, each sum rounded once.
 #[test]
 fn addition() {
-    let mut pair = Pair::new(Precision::F32);
-    for len in LENGTHS {
-        let mut random = Random::new(&format!("addition {len}"));
-        let mut x = random.normal(len, 1.0);
-        x[len / 2] = f32::NAN;
-        let values = [Value::F32(x), Value::F32(random.normal(len, 1e3))];
-        let add = Primitive::Add { len, x: Tensor(0), into: Tensor(1) };
-        let outcome = pair.run(&[add.clone(), add], &values);
-        outcome.assert_equal(&format!("{len}"), Tensor(1));
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        for len in LENGTHS {
+            let mut random = Random::new(&format!("addition {precision:?} {len}"));
+            let mut x = random.normal(len, 1.0);
+            x[len / 2] = f32::NAN;
+            let values = [Value::Activations(x), Value::Activations(random.normal(len, 10.0))];
+            let mut outcome = pair.run(&[Add { len, x: Tensor(0), into: Tensor(1) }], &values);
+            if precision == Precision::Bf16 {
+                outcome.cpu[1].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
+            }
+            outcome.assert_equal(&format!("{precision:?} {len}"), Tensor(1));
+        }
+    }
+}
+
+/// Parameters' gradients are parts of an arena that begin anywhere; what lies around them stays.
+#[test]
+fn addition_of_parts_of_an_arena() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let device = &mut *Pair::new(precision).kernels;
+        for (len, [from, to]) in [(1, [1, 0]), (37, [3, 1]), (37, [8, 2]), (1027, [5, 5])] {
+            // Whole numbers up to 256 are exact in bf16.
+            let values: Vec<f32> = (0..len + 16).map(|i| (i % 100) as f32).collect();
+            let arenas = [(); 2].map(|()| {
+                let buffer = device.allocate(device.activations(), len + 16, "a test operand").unwrap();
+                device.write_f32(buffer, &values).unwrap();
+                buffer
+            });
+            let add = Add { len, x: Tensor(0), into: Tensor(1) };
+            device.execute(&add, &[arenas[0].part(from, len), arenas[1].part(to, len)]).unwrap();
+            let mut expected = values.clone();
+            (0..len).for_each(|i| expected[to + i] += values[from + i]);
+            assert_eq!(
+                device.read_f32(arenas[1]).unwrap(),
+                expected,
+                "{precision:?}, {len} from {from} to {to}"
+            );
+        }
     }
 }
 
@@ -93,8 +117,7 @@ fn conversion() {
             let mut from = Random::new(&format!("conversion {what}")).normal(len, 1.0);
             from.iter_mut().zip(special).for_each(|(value, special)| *value = special);
             let values = [Value::F32(from), Value::ActivationOutput(len)];
-            let mut outcome =
-                pair.run(&[Primitive::Convert { len, from: Tensor(0), to: Tensor(1) }], &values);
+            let mut outcome = pair.run(&[Convert { len, from: Tensor(0), to: Tensor(1) }], &values);
             if precision == Precision::Bf16 {
                 outcome.cpu[1].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
             }

@@ -43,7 +43,9 @@ impl Pair {
     /// The CPU and the device that RECORDS_TEST_DEVICE names: `sim` (default) or `cuda`.
     pub fn new(precision: Precision) -> Self {
         let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
-        let kernels = records::device::gpu::open(&name, precision)
+        let kernels = name
+            .parse()
+            .and_then(|kind| records::device::gpu::open(kind, precision))
             .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"));
         Self { cpu: CpuDevice::new(1).unwrap(), kernels: Box::new(kernels), precision }
     }
@@ -99,6 +101,13 @@ impl Pair {
     pub fn run<T: Operation>(&mut self, operations: &[T], values: &[Value]) -> Outcome {
         self.run_both(values, |device, buffers| {
             operations.iter().try_for_each(|operation| device.execute(operation, buffers))
+        })
+    }
+
+    /// The same for operations of different types.
+    pub fn run_each(&mut self, operations: &[Arc<dyn Operation>], values: &[Value]) -> Outcome {
+        self.run_both(values, |device, buffers| {
+            operations.iter().try_for_each(|operation| device.execute(&**operation, buffers))
         })
     }
 

@@ -1,7 +1,8 @@
 //! The moving mean feature and the class-prior estimate.
 
+use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::device::{Primitive, Tensor};
+use records::pll::debias::{EstimateClassPrior, MoveMeanFeature};
 
 use crate::pair::{Pair, Random, Value};
 
@@ -15,15 +16,14 @@ fn the_mean_feature() {
     {
         let mut random = Random::new(&format!("mean {rows} {inputs}"));
         for momentum in [0.9, 0.5] {
-            let primitive =
-                Primitive::MeanFeature { rows, inputs, momentum, features: Tensor(0), mean: Tensor(1) };
+            let operation = MoveMeanFeature { rows, inputs, momentum, features: Tensor(0), mean: Tensor(1) };
             let mut features = random.uniform(rows * inputs, 0.0, 2.0);
             features[rows * inputs - 1] = f32::NAN;
             // Rows of mixed views behind take no part.
             features.extend(vec![f32::NAN; 3 * inputs]);
             let values = [Value::F32(features), Value::F32(random.uniform(inputs, 0.0, 2.0))];
             // Twice: the mean moves.
-            let outcome = pair.run(&[primitive.clone(), primitive], &values);
+            let outcome = pair.run(&[operation.clone(), operation], &values);
             outcome.assert_close(&format!("{rows} x {inputs}"), Tensor(1), 3e-6, 0.0);
             assert_eq!(outcome.kernels[1].iter().filter(|v| v.is_nan()).count(), 1, "{rows} x {inputs}");
         }
@@ -49,7 +49,7 @@ fn the_class_prior() {
         [1, 8],
     ] {
         let mut random = Random::new(&format!("prior {classes} {inputs}"));
-        let primitive = Primitive::ClassPrior {
+        let operation = EstimateClassPrior {
             inputs,
             classes,
             mean: Tensor(0),
@@ -65,7 +65,7 @@ fn the_class_prior() {
         spoiled[0] = f32::NAN;
         for (what, parameters) in [("ordinary", ordinary), ("saturated", saturated), ("spoiled", spoiled)] {
             let values = [Value::F32(mean.clone()), Value::F32(parameters), Value::Output(classes)];
-            let outcome = pair.run(std::slice::from_ref(&primitive), &values);
+            let outcome = pair.run(std::slice::from_ref(&operation), &values);
             outcome.assert_close(&format!("{classes} x {inputs}, {what}"), Tensor(2), 2e-6, 1e-5);
             assert_eq!(outcome.cpu[2][0].is_nan(), what == "spoiled");
         }

@@ -1,8 +1,8 @@
 //! The label refinery of SoLar.
 
+use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::device::primitive::{SinkhornSettings, outcome};
-use records::device::{Primitive, Tensor};
+use records::pll::solar::operations::{Sinkhorn, SinkhornSettings, outcome};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -52,7 +52,7 @@ impl Case {
 
     /// Runs it twice on the same barrier, as a step that is replayed does.
     fn run(&self, pair: &mut Pair) -> Outcome {
-        let primitive = Primitive::Sinkhorn {
+        let operation = Sinkhorn {
             batch: self.predictions.len() / self.classes,
             queue_rows: self.queue.len() / self.classes,
             classes: self.classes,
@@ -61,7 +61,7 @@ impl Case {
             queue: (!self.queue.is_empty()).then_some(Tensor(1)),
             class_prior: Tensor(2),
             barrier: Tensor(3),
-            refined: Tensor(4),
+            pseudo_labels: Tensor(4),
             outcome: Tensor(5),
         };
         let values = [
@@ -72,7 +72,7 @@ impl Case {
             Value::Output(self.predictions.len()),
             Value::Output(outcome::LEN),
         ];
-        pair.run(&[primitive.clone(), primitive], &values)
+        pair.run(&[operation.clone(), operation], &values)
     }
 
     fn check(&self, what: &str, pair: &mut Pair, rounds: f32, relaxed: f32) -> Outcome {

@@ -2,10 +2,14 @@
 
 use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
-use records::device::primitive::{MixedLoss, control, counter};
-use records::device::{Device, Primitive, Tensor};
+use records::device::{Device, Tensor};
+use records::ops::control;
+use records::ops::statistics::counter;
 use records::pll::Learner;
 use records::pll::method::EpochControl;
+use records::pll::solar::operations::{
+    ChooseSamples, CountLargest, ETA, MaskedSoftmax, MixedLoss, RHO, SolarLoss,
+};
 use records::settings::{PriorFrom, Settings, SolarSettings};
 
 use crate::pair::{Pair, Random, Value};
@@ -42,8 +46,8 @@ fn masked_predictions() {
                 Value::Output(batch * classes),
             ];
             let [logits, candidates, index, out] = std::array::from_fn(Tensor);
-            let outcome = pair
-                .run(&[Primitive::MaskedSoftmax { batch, classes, logits, candidates, index, out }], &values);
+            let outcome =
+                pair.run(&[MaskedSoftmax { batch, classes, logits, candidates, index, out }], &values);
             let what = format!("{batch} x {classes}, {what}");
             outcome.assert_close(&what, out, 2e-6 + classes as f64 * 3e-9, 1e-12);
             let zeros = |values: &[f32]| values.iter().map(|v| *v == 0.0).collect::<Vec<_>>();
@@ -69,7 +73,7 @@ fn counts_by_largest_class() {
             }
         }
         let before: Vec<f32> = random.below(classes, 1000).iter().map(|&v| v as f32).collect();
-        let count = Primitive::CountLargest { rows, classes, x: Tensor(0), counts: Tensor(1) };
+        let count = CountLargest { rows, classes, x: Tensor(0), counts: Tensor(1) };
         let values = [Value::F32(x), Value::F32(before.clone())];
         let outcome = pair.run(&[count.clone(), count], &values);
         outcome.assert_equal(&format!("{rows} x {classes}"), Tensor(1));
@@ -92,14 +96,14 @@ fn judged(z: &[f32], q: &[f32]) -> (usize, f64, f64) {
 /// Logits and pseudo-labels whose order is no matter of a last bit: any two rows of a class are equal in every bit, or their losses
 /// differ by a hundred-thousandth at least. Every fifth row repeats the one three before it.
 fn distinguishable(random: &mut Random, batch: usize, classes: usize) -> (Vec<f32>, Vec<f32>) {
-    let (mut logits, mut refined) = (Vec::<f32>::new(), Vec::<f32>::new());
+    let (mut logits, mut pseudo_labels) = (Vec::<f32>::new(), Vec::<f32>::new());
     let mut kept: Vec<(usize, f64)> = Vec::new();
     while kept.len() < batch {
         let b = kept.len();
         if b % 5 == 4 {
             let from = (b - 3) * classes..(b - 2) * classes;
             logits.extend_from_within(from.clone());
-            refined.extend_from_within(from);
+            pseudo_labels.extend_from_within(from);
             kept.push(kept[b - 3]);
             continue;
         }
@@ -110,16 +114,16 @@ fn distinguishable(random: &mut Random, batch: usize, classes: usize) -> (Vec<f3
         let (class, loss, _) = judged(&z, &q);
         if kept.iter().all(|&(of, other)| of != class || (other - loss).abs() > 1e-5 * loss) {
             logits.extend(z);
-            refined.extend(q);
+            pseudo_labels.extend(q);
             kept.push((class, loss));
         }
     }
-    (logits, refined)
+    (logits, pseudo_labels)
 }
 
 /// A threshold in the middle of the widest gap among the upper half of the agreements.
-fn threshold(logits: &[f32], refined: &[f32], classes: usize) -> f32 {
-    let rows = logits.chunks(classes).zip(refined.chunks(classes));
+fn threshold(logits: &[f32], pseudo_labels: &[f32], classes: usize) -> f32 {
+    let rows = logits.chunks(classes).zip(pseudo_labels.chunks(classes));
     let mut agreements: Vec<f64> = rows.map(|(z, q)| judged(z, q).2).collect();
     agreements.sort_by(f64::total_cmp);
     let gaps = agreements[agreements.len() / 2..].windows(2).map(|pair| (pair[1] - pair[0], pair));
@@ -138,18 +142,18 @@ fn choose(
     pair: &mut Pair,
     what: &str,
     threshold: f32,
-    [logits, refined]: [&[f32]; 2],
+    [logits, pseudo_labels]: [&[f32]; 2],
     class_prior: &[f32],
     [eta, rho]: [f32; 2],
 ) -> Vec<f32> {
     let (batch, classes) = (logits.len() / class_prior.len(), class_prior.len());
     let mut random = Random::new(&format!("permutations {what}"));
     let mut block = random.uniform(control::LEN, 3.0, 4.0);
-    (block[control::ETA], block[control::RHO]) = (eta, rho);
+    (block[ETA], block[RHO]) = (eta, rho);
     let permutations = [random.distinct(batch, batch), random.distinct(batch, batch)].concat();
     let values = [
         Value::F32(logits.to_vec()),
-        Value::F32(refined.to_vec()),
+        Value::F32(pseudo_labels.to_vec()),
         Value::F32(class_prior.to_vec()),
         Value::F32(block),
         Value::I32(permutations),
@@ -159,14 +163,14 @@ fn choose(
         Value::IntegerOutput(batch),
         Value::IntegerOutput(1),
     ];
-    let [logits, refined, class_prior, control, permutations, step] = std::array::from_fn(Tensor);
+    let [logits, pseudo_labels, class_prior, control, permutations, step] = std::array::from_fn(Tensor);
     let (chosen, rows, partners, count) = (CHOSEN, ROWS, PARTNERS, COUNT);
-    let choice = Primitive::ChooseSamples {
+    let choice = ChooseSamples {
         batch,
         classes,
         threshold,
         logits,
-        refined,
+        pseudo_labels,
         class_prior,
         control,
         permutations,
@@ -191,12 +195,12 @@ fn samples_are_chosen() {
     let mut more = [0; 2];
     for [batch, classes] in [[9, 3], [33, 7], [64, 10], [100, 20], [97, 100], [40, 200], [1100, 10]] {
         let mut random = Random::new(&format!("choice {batch} {classes}"));
-        let (logits, refined) = distinguishable(&mut random, batch, classes);
-        let limit = threshold(&logits, &refined, classes);
+        let (logits, pseudo_labels) = distinguishable(&mut random, batch, classes);
+        let limit = threshold(&logits, &pseudo_labels, classes);
         let weights = random.uniform(classes, 0.1, 1.0);
         let total: f32 = weights.iter().sum();
         let mut class_prior: Vec<f32> = weights.iter().map(|w| w / total).collect();
-        let rows = [&logits[..], &refined];
+        let rows = [&logits[..], &pseudo_labels];
         let mut seen = Vec::new();
         for (name, limit, scalars) in [
             ("nothing is chosen", limit, [0.0, 0.4]),
@@ -226,7 +230,7 @@ fn rows_without_a_loss_come_last() {
     let mut pair = Pair::new(Precision::F32);
     let (batch, classes) = (60, 4);
     let mut random = Random::new("choice of NaN");
-    let (mut logits, mut refined) = distinguishable(&mut random, batch, classes);
+    let (mut logits, mut pseudo_labels) = distinguishable(&mut random, batch, classes);
     for (b, z) in logits.chunks_mut(classes).enumerate() {
         match b % 6 {
             1 => z[b % 4] = f32::NAN,
@@ -235,12 +239,12 @@ fn rows_without_a_loss_come_last() {
             _ => {}
         }
     }
-    refined[7 * classes] = f32::NAN;
-    refined[13 * classes + 2] = f32::NAN;
+    pseudo_labels[7 * classes] = f32::NAN;
+    pseudo_labels[13 * classes + 2] = f32::NAN;
     let mut seen = Vec::new();
     for rho in [0.0, 0.3, 0.8, 1.2] {
         let what = format!("NaN, rho {rho}");
-        let chosen = choose(&mut pair, &what, 2.0, [&logits, &refined], &[0.25; 4], [0.5, rho]);
+        let chosen = choose(&mut pair, &what, 2.0, [&logits, &pseudo_labels], &[0.25; 4], [0.5, rho]);
         let spoiled = chosen.iter().enumerate().filter(|(b, c)| b % 2 == 1 && **c != 0.0).count();
         seen.push((chosen.iter().sum::<f32>(), spoiled));
     }
@@ -265,7 +269,7 @@ fn the_loss_over_chosen_and_other_samples() {
                 .flat_map(|r| r.iter().map(|w| w.max(0.0) / sum(r)).collect::<Vec<_>>())
                 .collect()
         };
-        let (refined, target, confidence) = (row(batch), row(batch), row(samples));
+        let (pseudo_labels, target, confidence) = (row(batch), row(batch), row(samples));
         let logits: [Vec<f32>; 3] = std::array::from_fn(|_| random.normal(len, 2.0));
         let half: Vec<i32> = (0..batch as i32).map(|b| i32::from(b % 2 == 0)).collect();
         let index = random.distinct(batch, samples);
@@ -275,7 +279,7 @@ fn the_loss_over_chosen_and_other_samples() {
                     let found: i32 = chosen.iter().sum();
                     let what = format!("{batch} x {classes}, {found} chosen, eta {eta}, {mixes}, {spoiled}");
                     let mut block = random.uniform(control::LEN, 3.0, 4.0);
-                    block[control::ETA] = eta;
+                    block[ETA] = eta;
                     let [mut weak, strong, mut z] = logits.clone();
                     if spoiled {
                         spoil(&mut weak, classes);
@@ -285,7 +289,7 @@ fn the_loss_over_chosen_and_other_samples() {
                     let values = [
                         Value::F32(weak),
                         Value::F32(strong),
-                        Value::F32(refined.clone()),
+                        Value::F32(pseudo_labels.clone()),
                         Value::F32(z),
                         Value::F32(target.clone()),
                         if mixes { Value::Output(len) } else { Value::F32(vec![0.0]) },
@@ -299,12 +303,12 @@ fn the_loss_over_chosen_and_other_samples() {
                         Value::Output(batch),
                     ];
                     let mixed = MixedLoss { logits: Tensor(3), target: Tensor(4), d_logits: Tensor(5) };
-                    let loss = Primitive::SolarLoss {
+                    let loss = SolarLoss {
                         batch,
                         classes,
                         weak: Tensor(0),
                         strong: Tensor(1),
-                        refined: Tensor(2),
+                        pseudo_labels: Tensor(2),
                         mixed: mixes.then_some(mixed),
                         confidence: Tensor(6),
                         index: Tensor(7),
@@ -360,8 +364,17 @@ fn chosen_rows_are_mixed() {
                     Value::ActivationOutput(batch * len),
                 ];
                 let [weights, step, rows, partners, count, x, out] = std::array::from_fn(Tensor);
-                let mixup =
-                    Primitive::MixupChosen { batch, len, weights, step, rows, partners, count, x, out };
+                let mixup = records::ops::mixup::MixupChosen {
+                    batch,
+                    len,
+                    weights,
+                    step,
+                    rows,
+                    partners,
+                    count,
+                    x,
+                    out,
+                };
                 let mut outcome = pair.run(&[mixup], &values);
                 let what = format!("{found} of {batch} rows of {len}, {precision:?}");
                 if precision == Precision::Bf16 {

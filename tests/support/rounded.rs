@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use records::device::cpu::CpuDevice;
-use records::device::{Access, Buffer, Device, Element, Operation, Primitive};
+use records::device::{Access, Buffer, Device, Element, Operation};
 
 pub struct RoundedCpu(pub CpuDevice);
 
@@ -60,23 +60,6 @@ impl Device for RoundedCpu {
     }
 
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
-        match operation.downcast::<Primitive>() {
-            // The CPU keeps no copy: SGD first, then the rounding.
-            Some(sgd @ &Primitive::Sgd { len, parameters: from, copy: Some(to), .. }) => {
-                let mut sgd = sgd.clone();
-                if let Primitive::Sgd { copy, .. } = &mut sgd {
-                    *copy = None;
-                }
-                self.rounded(&sgd, buffers)?;
-                self.rounded(&Primitive::Convert { len, from, to }, buffers)
-            }
-            _ => self.rounded(operation, buffers),
-        }
-    }
-}
-
-impl RoundedCpu {
-    fn rounded(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
         let inner: Vec<Buffer> = buffers.iter().map(|&buffer| widened(buffer)).collect();
         self.0.execute(operation, &inner)?;
         for operand in operation.operands() {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::Result;
 use records::autograd::Tape;
-use records::device::{Buffer, Device, Element, Plan, Primitive, Tensor};
+use records::device::{Buffer, Device, Element, Plan, Tensor};
 use records::nn::resnet::{Outputs, Pass};
 use records::pll::method::Room;
 use records::pll::recorder::{Exposed, Forward, ViewSource};
@@ -31,7 +31,7 @@ impl Forward for Linear {
         _: &mut dyn Device,
     ) -> Result<Outputs> {
         let classifier = tape.parameter(self.values, self.gradients[pass.number]);
-        let logits = tape.linear(images, self.len, self.classes, x, classifier);
+        let logits = records::ops::linear::linear(tape, [images, self.len, self.classes], x, classifier);
         Ok(Outputs { features: x, logits, classifier })
     }
 }
@@ -100,7 +100,7 @@ impl SolarSteps {
             StepRecorder::new([batch, len], rows, &Debias::None, &mut given, &mut network, &mut tape, device);
         let recorded = solar.record(&mut recorder).unwrap();
         let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
-        tape.push(Primitive::StepStatistics {
+        tape.push(records::ops::statistics::StepStatistics {
             batch,
             classes,
             logits: recorded.logits[0].0,
@@ -112,10 +112,10 @@ impl SolarSteps {
         tape.backward(&recorded.logits);
         let [first, second, third] = gradients.map(|gradient| tape.persistent(gradient));
         for x in [second, third] {
-            tape.push(Primitive::Add { len: parameters, x, into: first });
+            tape.push(records::autograd::Add { len: parameters, x, into: first });
         }
         let (velocity, values_tensor) = (tape.persistent(velocity), tape.persistent(values));
-        tape.push(Primitive::Sgd {
+        tape.push(records::optim::sgd::Sgd {
             len: parameters,
             momentum,
             weight_decay,
@@ -126,7 +126,7 @@ impl SolarSteps {
             copy: None,
         });
         let step = tape.persistent(step);
-        tape.push(Primitive::AdvanceStep { step, modulus: Some(steps) });
+        tape.push(records::ops::input::AdvanceStep { step, modulus: Some(steps) });
         recorded.exposed.iter().for_each(|exposed| tape.keep(exposed.tensor));
         let plan = tape.finish(device).unwrap();
         Self { solar, store, state, values, views, index, plan, exposed: recorded.exposed }

@@ -4,11 +4,22 @@
 /// An affine map from output to input pixels, its coefficients worked out on the host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Affine {
-    /// Start, step per column and step per row of (x, y), 16.16 fixed point.
-    Fixed { start: [i32; 2], column: [i32; 2], row: [i32; 2] },
-    /// Whole pixels added to (x, y): what the floating-point path comes to when both steps are 1. `None` where no pixel of an
-    /// axis lies inside.
-    Shift { x: i32, y: i32 },
+    /// (x, y) in 16.16 fixed point.
+    Fixed {
+        /// Of the first output pixel.
+        start: [i32; 2],
+        /// Step per column.
+        column: [i32; 2],
+        /// Step per row.
+        row: [i32; 2],
+    },
+    /// Whole pixels added: what the floating-point path comes to when both steps are 1.
+    Shift {
+        /// To the column.
+        x: i32,
+        /// To the row.
+        y: i32,
+    },
 }
 
 /// 16.16 fixed point, as Pillow rounds.

@@ -13,19 +13,33 @@ use crate::usage;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Operation {
+    /// Stretches each channel to 0..255.
     Autocontrast,
+    /// Blends with black.
     Brightness,
+    /// Blends with the grey image.
     Color,
+    /// Blends with the mean grey.
     Contrast,
+    /// Flattens the histogram of each channel.
     Equalize,
+    /// Leaves the image as it is.
     Identity,
+    /// Keeps the upper bits of each byte.
     Posterize,
+    /// Turns about the centre, by degrees.
     Rotate,
+    /// Blends with the smoothed image.
     Sharpness,
+    /// Shifts each row in proportion to its height.
     ShearX,
+    /// Shifts each column in proportion to its distance.
     ShearY,
+    /// Inverts the bytes from a threshold on.
     Solarize,
+    /// Shifts along a row, by a share of the width.
     TranslateX,
+    /// Shifts along a column, by a share of the height.
     TranslateY,
 }
 

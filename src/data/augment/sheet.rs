@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};
-use indicatif::ProgressBar;
 
 use super::parameters::{View, ViewParameters};
 use super::view::{Scratch, augment};
+use crate::data::progress::{self, Unit};
 use crate::{memory, usage};
 
 /// Pixels between pictures.
@@ -45,7 +45,7 @@ pub fn contact_sheet(image: &RgbImage, rows: u32, size: usize, seed: u64) -> Res
     let columns = 1 + 2 * rows;
     let [width, height] = sheet_size(rows, cell, size)?;
     let mut sheet = RgbImage::from_pixel(width, height, Rgb([255, 255, 255]));
-    let progress = ProgressBar::new(u64::from(rows));
+    let progress = progress::begin("", u64::from(rows), Unit::Items);
     let mut scratch = Scratch::default();
     let mut pixels = vec![0; size * size * 3];
     for row in 0..rows {
@@ -71,8 +71,7 @@ pub fn contact_sheet(image: &RgbImage, rows: u32, size: usize, seed: u64) -> Res
                 i64::from(MARGIN + row * cell),
             );
         }
-        progress.inc(1);
+        progress.advance(1);
     }
-    progress.finish_and_clear();
     Ok(sheet)
 }

@@ -14,7 +14,7 @@ use anyhow::Result;
 use image::RgbImage;
 
 use self::orientation::Orientation;
-pub use self::square::{Fit, decode_all, decode_square, loading_bar};
+pub use self::square::{Fit, decode_all, decode_square, loading};
 use crate::files::read_whole;
 use crate::text::printable;
 use crate::usage;
@@ -41,22 +41,27 @@ struct Decoded {
 /// # Errors
 /// A usage error naming the file and what is wrong with it.
 pub fn decode(path: &Path) -> Result<RgbImage> {
-    let damaged = |problem: &str| {
-        usage!("{}: not a readable JPEG or PNG image: {problem}; replace or remove it", shown(path))
-    };
     let bytes = read_whole(path, MAX_BYTES)?;
-    let decoded = if bytes.starts_with(jpeg::SIGNATURE) {
-        jpeg::decode(&bytes)
+    decode_bytes(&bytes).map_err(|problem| {
+        usage!("{}: not a readable JPEG or PNG image: {problem}; replace or remove it", shown(path))
+    })
+}
+
+/// As [`decode`] for the bytes of a file.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, Problem> {
+    let Decoded { width, height, pixels, orientation } = if bytes.starts_with(jpeg::SIGNATURE) {
+        jpeg::decode(bytes)
     } else if bytes.starts_with(png::SIGNATURE) {
-        png::decode(&bytes)
+        png::decode(bytes)
     } else {
         Err("neither a JPEG nor a PNG signature at byte 0".into())
-    };
-    let Decoded { width, height, pixels, orientation } = decoded.map_err(|problem| damaged(&problem))?;
-    drop(bytes);
+    }?;
     let pixels = orientation.apply(pixels, [height as usize, width as usize]);
     let (width, height) = if orientation.swaps_sides() { (height, width) } else { (width, height) };
-    RgbImage::from_raw(width, height, pixels).ok_or_else(|| damaged("its pixels do not fill its size"))
+    RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its pixels do not fill its size".into())
 }
 
 /// A path fit for a terminal.

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use super::{MAX_BYTES, decode, shown};
 use crate::data::augment::resize::resize;
+use crate::data::progress::{self, Progress, Unit};
 use crate::usage;
 
 /// How an image that is not square becomes one.
@@ -19,13 +19,9 @@ pub enum Fit {
     Padded,
 }
 
-/// A progress bar over `images` images.
-pub fn loading_bar(images: usize) -> ProgressBar {
-    let progress = ProgressBar::new(images as u64);
-    if let Ok(style) = ProgressStyle::with_template("loading images {wide_bar} {pos}/{len} {eta}") {
-        progress.set_style(style);
-    }
-    progress
+/// Begins the loading of `images` images.
+pub fn loading(images: usize) -> Box<dyn Progress> {
+    progress::begin("loading images", images as u64, Unit::Items)
 }
 
 /// Fills `[count, size, size, 3]` on all threads: `load(i, out)` makes image `i`. Each image has its own place, so the order
@@ -37,7 +33,7 @@ pub fn loading_bar(images: usize) -> ProgressBar {
 pub fn decode_all(
     count: usize,
     size: usize,
-    progress: &ProgressBar,
+    progress: &dyn Progress,
     load: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<Vec<u8>> {
     if size == 0 {
@@ -59,7 +55,7 @@ pub fn decode_all(
     images.resize(total, 0);
     let error = images.par_chunks_exact_mut(image_len).enumerate().find_map_first(|(i, out)| {
         let loaded = load(i, out);
-        progress.inc(1);
+        progress.advance(1);
         loaded.err()
     });
     match error {

@@ -4,7 +4,6 @@
 //! In the folder for data a download grows as `<archive>.part`, which a later call goes on with, and is unpacked as
 //! `.<folder>.part`, which becomes the folder by one rename.
 
-pub mod archives;
 mod part_file;
 mod transfer;
 mod unpack;
@@ -13,11 +12,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::data::archive::{Archive, Presence};
+use crate::data::progress::{self, Unit};
 use crate::files::open_regular;
 use crate::usage;
-use archives::{Archive, Presence};
 use part_file::{PartFile, sha256};
 use transfer::{Transfer, source_url};
 
@@ -30,6 +29,7 @@ pub struct FetchSettings {
     pub mirror: Option<String>,
     /// Whether the archive stays beside the unpacked folder.
     pub keep_archive: bool,
+    /// How long to wait for the server, and how often to try again.
     pub patience: Patience,
 }
 
@@ -46,8 +46,7 @@ pub enum Fetched {
 
 /// Sees to it that `data_dir` holds the folder of `archive`, complete.
 ///
-/// An archive of the same name that lies in `data_dir` is taken instead of a download. Blocks as long as bytes arrive; shows a
-/// bar on a terminal.
+/// An archive of the same name that lies in `data_dir` is taken instead of a download. Blocks as long as bytes arrive.
 ///
 /// # Errors
 /// A usage error for a bad mirror, a folder that cannot be used or holds part of the data set, an archive in it with another
@@ -141,15 +140,15 @@ fn download(
     part: &mut PartFile,
     patience: &Patience,
 ) -> Result<PathBuf> {
-    let bar = progress_bar(archive);
-    let folder = loop {
+    let progress = progress::begin(archive.file_name, archive.bytes, Unit::Bytes);
+    loop {
         let resumed = !part.is_empty();
-        Transfer { archive, url, part, patience, bar: &bar }.run()?;
+        Transfer { archive, url, part, patience, progress: &*progress }.run()?;
         let found =
             sha256(part.file()).with_context(|| format!("{}: cannot be read", part.path().display()))?;
         if found == archive.sha256 {
-            bar.set_message(format!("unpacking {}", archive.file_name));
-            break unpack::unpack(part.file(), archive, data_dir);
+            progress.set_what(&format!("unpacking {}", archive.file_name));
+            return unpack::unpack(part.file(), archive, data_dir);
         }
         part.clear()?;
         // What an earlier run kept may be of something else: the bytes of this run alone decide.
@@ -160,17 +159,6 @@ fn download(
                 archive.sha256
             );
         }
-        bar.println(format!("{}: wrong checksum; beginning anew", part.path().display()));
-    };
-    bar.finish_and_clear();
-    folder
-}
-
-fn progress_bar(archive: &Archive) -> ProgressBar {
-    let bar = ProgressBar::new(archive.bytes).with_message(archive.file_name);
-    let template = "{msg} [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
+        progress.line(&format!("{}: wrong checksum; beginning anew", part.path().display()));
     }
-    bar
 }

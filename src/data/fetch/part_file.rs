@@ -5,9 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ring::digest::{self, SHA256};
+use sha2::{Digest, Sha256};
 
 use crate::files::{Lock, LockError, open_own, unwritable};
+use crate::text::hex;
 use crate::usage;
 
 /// A file that one process at a time appends to. The lock dies with the process; what it has written stays.
@@ -106,7 +107,7 @@ impl PartFile {
 /// When the file cannot be read.
 pub fn sha256(file: &mut File) -> io::Result<String> {
     file.rewind()?;
-    let mut context = digest::Context::new(&SHA256);
+    let mut context = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer)? {
@@ -115,12 +116,7 @@ pub fn sha256(file: &mut File) -> io::Result<String> {
         }
     }
     file.rewind()?;
-    Ok(hex(context))
-}
-
-/// A digest as hexadecimal digits in lower case.
-pub fn hex(context: digest::Context) -> String {
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hex(&context.finalize()))
 }
 
 #[cfg(test)]

@@ -6,15 +6,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use indicatif::ProgressBar;
 use ureq::http::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use ureq::http::response::Parts;
 use ureq::http::{HeaderMap, Uri};
 use ureq::typestate::WithoutBody;
 use ureq::{Agent, RequestBuilder, Timeout};
 
-use super::archives::Archive;
 use super::part_file::PartFile;
+use crate::data::archive::Archive;
+use crate::data::progress::Progress;
 use crate::usage;
 
 /// How often a redirect is followed.
@@ -91,7 +91,7 @@ pub struct Transfer<'a> {
     pub url: &'a str,
     pub part: &'a mut PartFile,
     pub patience: &'a Patience,
-    pub bar: &'a ProgressBar,
+    pub progress: &'a dyn Progress,
 }
 
 impl Transfer<'_> {
@@ -121,7 +121,7 @@ impl Transfer<'_> {
                     let Some(wait) = waits.next() else {
                         return Err(anyhow!("{}: {reason}", self.url));
                     };
-                    self.bar.println(format!("{}: {reason}; next attempt in {wait:?}", self.url));
+                    self.progress.line(&format!("{}: {reason}; next attempt in {wait:?}", self.url));
                     thread::sleep(*wait);
                 }
             }
@@ -133,8 +133,7 @@ impl Transfer<'_> {
     fn attempt(&mut self, agent: &Agent, server: &mut Server) -> Result<(), Failure> {
         // What is kept is given up only when the whole begins to arrive.
         let kept = if server.ranges_fit { self.part.len() } else { 0 };
-        self.bar.set_position(kept);
-        self.bar.reset_eta();
+        self.progress.set(kept);
         let mut request = agent.get(self.url);
         if kept > 0 {
             request = request.header(RANGE, format!("bytes={kept}-"));
@@ -156,7 +155,7 @@ impl Transfer<'_> {
                 self.check_whole(&head)?;
                 // The server sends all of it again.
                 self.part.clear()?;
-                self.bar.set_position(0);
+                self.progress.set(0);
             }
             416 if kept > 0 => {
                 // It has no such bytes: what is kept is of something else.
@@ -272,7 +271,7 @@ impl Transfer<'_> {
             ));
         }
         self.part.append(bytes)?;
-        self.bar.set_position(self.part.len());
+        self.progress.set(self.part.len());
         Ok(())
     }
 
@@ -424,8 +423,8 @@ fn agent(url: &str, patience: &Patience) -> Agent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::archives::CIFAR10;
     use super::*;
+    use crate::data::registry::cifar::CIFAR10_ARCHIVE as CIFAR10;
     use crate::error::exit_code;
 
     #[test]

@@ -10,11 +10,11 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
-use ring::digest::{self, SHA256};
+use sha2::{Digest, Sha256};
 use tar::EntryType;
 
-use super::archives::{Archive, ArchiveFile};
-use super::part_file::hex;
+use crate::data::archive::{Archive, ArchiveFile};
+use crate::text::hex;
 use crate::usage;
 
 /// What headers, padding and the end of an archive may take beyond the files, in bytes.
@@ -64,7 +64,7 @@ fn remove_left_over(growing: &Path) -> Result<()> {
 /// Writes the files of the archive into `folder`, which is empty, and checks that all are there.
 fn fill(packed: &mut File, archive: &Archive, folder: &Path) -> Result<()> {
     let unpacked = archive.files.iter().map(|file| file.size.most()).sum::<u64>() + MOST_OVERHEAD;
-    let mut hashed = Hashed { inner: packed, context: digest::Context::new(&SHA256) };
+    let mut hashed = Hashed { inner: packed, context: Sha256::new() };
     let decoder = Bounded { inner: GzDecoder::new(BufReader::new(&mut hashed)), left: unpacked };
     let damaged = || format!("{}: is damaged", archive.file_name);
     let mut tar = tar::Archive::new(decoder);
@@ -94,7 +94,7 @@ fn fill(packed: &mut File, archive: &Archive, folder: &Path) -> Result<()> {
     io::copy(&mut hashed, &mut io::sink()).with_context(damaged)?;
     // The file's checksum was right before; others may be able to write to it.
     ensure!(
-        hex(hashed.context) == archive.sha256,
+        hex(&hashed.context.finalize()) == archive.sha256,
         "{}: was changed while it was unpacked",
         archive.file_name
     );
@@ -131,7 +131,7 @@ fn sync(folder: &Path) -> Result<()> {
 /// A reader that computes the SHA-256 of what it has read.
 struct Hashed<R> {
     inner: R,
-    context: digest::Context,
+    context: Sha256,
 }
 
 impl<R: Read> Read for Hashed<R> {
@@ -163,8 +163,8 @@ impl<R: Read> Read for Bounded<R> {
 mod tests {
     use std::io::{Seek, Write};
 
-    use super::super::archives::FileSize;
     use super::*;
+    use crate::data::archive::FileSize;
 
     /// The checksum was right when it was looked at, and the file is another by the time it is unpacked.
     #[test]

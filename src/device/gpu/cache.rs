@@ -13,12 +13,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ring::digest::{SHA256, digest};
 use rustix::process::geteuid;
+use sha2::{Digest, Sha256};
 
 use super::nvrtc::{Compiled, Nvrtc, Target};
 use super::sources::{self, Source};
 use crate::files::{open_for_reading_without_links, write_private};
+use crate::text::hex;
 use crate::usage;
 
 /// The compiler, opened when first needed, and its cache.
@@ -156,8 +157,7 @@ impl KernelCache {
         let mut parts = vec![source.text.to_string(), format!("{major}.{minor}")];
         parts.extend(sources::HEADERS.iter().map(|header| format!("{} {}", header.name, header.text)));
         parts.extend(Nvrtc::options(target));
-        let key = digest(&SHA256, parts.join("\0").as_bytes());
-        let key: String = key.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = hex(&Sha256::digest(parts.join("\0"))[..16]);
         let stem = source.name.trim_end_matches(".cu");
         format!("{stem}-{}-{key}.bin", target.word())
     }
@@ -166,7 +166,7 @@ impl KernelCache {
 /// The SHA-256 of a file's name and of what is in it behind the checksum: a file under another's name is damaged too.
 fn checksum(path: &Path, body: &[u8]) -> Vec<u8> {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    digest(&SHA256, &[name, b"\0", body].concat()).as_ref().to_vec()
+    Sha256::digest([name, b"\0", body].concat()).to_vec()
 }
 
 /// A file is: checksum; length of the code as a little-endian u64; code; log.
@@ -194,7 +194,7 @@ fn read(path: &Path) -> Option<Compiled> {
     }
     let mut bytes = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
-    let (check, body) = bytes.split_at_checked(SHA256.output_len())?;
+    let (check, body) = bytes.split_at_checked(Sha256::output_size())?;
     if checksum(path, body) != check {
         return None;
     }

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
@@ -70,11 +70,6 @@ impl CudaDriver {
         let first = found.gpus.first().ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
         let architecture = first.compute_capability.0 * 10 + first.compute_capability.1;
         let cache = KernelCache::open()?;
-        // SAFETY: looks for the library by name, as the probe did.
-        if !unsafe { sys::is_culib_present() } {
-            bail!("the NVIDIA driver was found and cannot be opened a second time");
-        }
-        result::init().map_err(|error| explain("cuInit", error))?;
         let device = result::device::get(0).map_err(|error| explain("cuDeviceGet", error))?;
         // SAFETY: the device was returned by the driver; the context is released in drop.
         let (stream, shared_bytes) = unsafe {

@@ -4,22 +4,29 @@
 
 use anyhow::Result;
 
+use super::Precision;
 use super::launch::Launch;
+use crate::device::Limits;
 
 /// A range of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Address on the device, 256-byte aligned.
     pub address: u64,
+    /// Length.
     pub bytes: usize,
 }
 
 /// What a driver was asked to do so far. A training epoch must add nothing but launches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
+    /// Calls that asked for memory.
     pub allocations: u64,
+    /// Copies from the host.
     pub copies_to_device: u64,
+    /// Copies to the host, each of which waits for the device.
     pub copies_from_device: u64,
+    /// Waits for the device.
     pub synchronisations: u64,
     /// Kernels launched one by one.
     pub launches: u64,
@@ -30,9 +37,11 @@ pub struct Activity {
 /// What is known of the GPU, real or modelled; decides how work is cut.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gpu {
+    /// Name for people.
     pub name: String,
     /// Compute capability times ten, 86 for sm_86.
     pub architecture: u32,
+    /// Streaming multiprocessors.
     pub multiprocessors: usize,
     /// Largest dynamic shared memory of a block, bytes.
     pub shared_bytes: usize,
@@ -75,6 +84,11 @@ pub trait Driver {
 
     /// Runs a recorded sequence.
     fn replay(&mut self, sequence: usize) -> Result<()>;
+
+    /// What the GPU can do at most with activations of that precision; `None` where that is not known.
+    fn limits(&self, _precision: Precision) -> Option<Limits> {
+        None
+    }
 
     /// Waits until everything launched has ended.
     fn synchronise(&mut self) -> Result<()>;

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::driver::{Activity, Driver, Memory};
 use super::launch::Launch;
 use super::lower::Lowering;
-use crate::device::{Buffer, Device, Element, KernelTime, Operation, Plan, Program, Recording};
+use crate::device::{Buffer, Device, Element, KernelTime, Limits, Operation, Plan, Program, Recording};
 
 /// How a GPU stores activations and the convolutions' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +172,10 @@ impl Device for GpuDevice {
             self.driver.launch(launch).with_context(|| format!("in the primitive '{}'", operation.name()))?;
         }
         Ok(())
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        self.driver.limits(self.precision)
     }
 
     fn synchronise(&mut self) -> Result<()> {

@@ -12,6 +12,7 @@ pub struct Kernel {
 /// One launch. Equal launches do equal work: everything that changes from step to step lies in device memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
+    /// What is launched.
     pub kernel: Kernel,
     /// Blocks in x, y, z.
     pub grid: [u32; 3],
@@ -21,6 +22,7 @@ pub struct Launch {
     pub shared_bytes: u32,
     /// Whether all blocks must be resident at once, for barriers over the grid.
     pub cooperative: bool,
+    /// Its parameters, in order.
     pub arguments: Arguments,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | layer | file |
 //! |---|---|
-//! | what the machine has: driver, GPUs, NVRTC | `probe.rs` |
+//! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
 //! | the kernels' sources, their compilation, what was compiled before | `sources.rs`, `nvrtc.rs`, `cache.rs` |
 //! | a launch as plain data; primitives to launches | `launch.rs`, `lower/` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
@@ -15,26 +15,61 @@ mod gpu_device;
 pub mod launch;
 pub mod lower;
 pub mod nvrtc;
+pub mod nvrtc_search;
 pub mod probe;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod sources;
 
 pub use gpu_device::{GpuDevice, Precision};
 
-/// Opens the GPU device `cuda` or `sim`.
+/// What runs the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// An NVIDIA GPU.
+    Cuda,
+    /// The PTX interpreter, which the feature `sim` builds in.
+    Sim,
+}
+
+impl std::str::FromStr for DriverKind {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> anyhow::Result<Self> {
+        match word {
+            "cuda" => Ok(Self::Cuda),
+            "sim" => Ok(Self::Sim),
+            _ => Err(crate::usage!("device {word:?}: the kernels run on cuda or sim")),
+        }
+    }
+}
+
+/// Opens the GPU device over a driver.
 ///
 /// # Errors
 /// A usage error that says what is missing and how to get it.
-pub fn open(name: &str, precision: Precision) -> anyhow::Result<GpuDevice> {
-    let driver: Box<dyn driver::Driver> = match name {
-        "cuda" => Box::new(cuda::CudaDriver::open()?),
-        "sim" => Box::new(sim::SimDriver::open(warp_seed()?)?),
-        other => return Err(crate::usage!("--device {other}: the kernels run on cuda or sim")),
-    };
-    Ok(GpuDevice::new(driver, precision))
+pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice> {
+    Ok(GpuDevice::new(open_driver(kind)?, precision))
+}
+
+/// Opens the driver of a device.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_driver(kind: DriverKind) -> anyhow::Result<Box<dyn driver::Driver>> {
+    match kind {
+        DriverKind::Cuda => Ok(Box::new(cuda::CudaDriver::open()?)),
+        #[cfg(feature = "sim")]
+        DriverKind::Sim => Ok(Box::new(sim::SimDriver::open(warp_seed()?)?)),
+        #[cfg(not(feature = "sim"))]
+        DriverKind::Sim => Err(crate::usage!(
+            "--device sim: this build has no PTX interpreter; build with `--features sim`, or use --device cpu"
+        )),
+    }
 }
 
 /// The order in which the interpreter runs warps: `RECORDS_WARP_SEED`, which tests vary; 0 without it.
+#[cfg(feature = "sim")]
 fn warp_seed() -> anyhow::Result<u64> {
     let Some(word) = std::env::var_os("RECORDS_WARP_SEED") else { return Ok(0) };
     let word = word.to_string_lossy();

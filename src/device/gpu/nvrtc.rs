@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use libloading::Library;
 
-use super::probe;
+use super::nvrtc_search::{self, FoundNvrtc};
+use super::probe::INSTALL_NVRTC;
 
 /// What to compile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,26 +57,25 @@ type Program = *mut c_void;
 pub struct Nvrtc {
     library: Library,
     /// Where it was found and its version.
-    pub found: probe::Nvrtc,
+    pub found: FoundNvrtc,
 }
 
 /// Options of every compilation.
 const OPTIONS: [&str; 3] = ["--std=c++17", "-default-device", "-lineinfo"];
 
 impl Nvrtc {
-    /// Opens the NVRTC that [`probe::nvrtc`] finds.
+    /// Opens the NVRTC that [`nvrtc_search::find`] finds.
     ///
     /// # Errors
     /// A usage error that says what to install.
     pub fn open() -> Result<Self> {
-        let found = probe::nvrtc().map_err(|reason| {
-            crate::usage!("NVRTC, which compiles the kernels: {reason}; {}", probe::INSTALL_NVRTC)
+        let found = nvrtc_search::find().map_err(|reason| {
+            crate::usage!("NVRTC, which compiles the kernels: {reason}; {INSTALL_NVRTC}")
         })?;
         if found.has_builtins == Some(false) {
             let path = found.path.display();
             return Err(crate::usage!(
-                "NVRTC {path}: libnvrtc-builtins.so is not beside it; {}",
-                probe::INSTALL_NVRTC
+                "NVRTC {path}: libnvrtc-builtins.so is not beside it; {INSTALL_NVRTC}"
             ));
         }
         let library = open_library(&found.path)?;
@@ -199,6 +199,6 @@ impl Nvrtc {
 }
 
 fn open_library(path: &Path) -> Result<Library> {
-    // SAFETY: opening a library runs its initialisers; the probe has opened this very one and asked its version.
+    // SAFETY: opening a library runs its initialisers; the search has opened this very one and asked its version.
     unsafe { Library::new(path) }.with_context(|| format!("cannot open {}", path.display()))
 }

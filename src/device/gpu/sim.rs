@@ -14,7 +14,8 @@ use super::cache::KernelCache;
 use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::{Kernel, Launch};
 use super::nvrtc::Target;
-use super::sources;
+use super::{Precision, sources};
+use crate::device::Limits;
 
 /// The architecture whose PTX is run.
 const ARCHITECTURE: u32 = 80;
@@ -175,6 +176,15 @@ impl Driver for SimDriver {
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>> {
         let gpu = ptx_sim::Gpu::built_in(MODELLED).context("the interpreter knows this GPU")?;
         launches.iter().map(|launch| Ok(gpu.predict(&self.run(launch)?).seconds)).collect()
+    }
+
+    fn limits(&self, precision: Precision) -> Option<Limits> {
+        let gpu = ptx_sim::Gpu::built_in(MODELLED)?;
+        let flops = match precision {
+            Precision::Bf16 => gpu.tensor_flops,
+            Precision::F32 => gpu.f32_flops,
+        };
+        Some(Limits { flops, bytes: gpu.dram_bytes, source: "data sheet of an RTX 3090" })
     }
 
     fn activity(&self) -> Activity {

@@ -3,7 +3,9 @@
 /// A file under `kernels/`.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
+    /// File name without its folder.
     pub name: &'static str,
+    /// The whole file.
     pub text: &'static str,
 }
 

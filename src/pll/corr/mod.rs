@@ -4,21 +4,25 @@
 //! product of both views' probabilities, c <- sqrt(`[c>0]` p^w p^s) / sum. With a debias the renewal reads logits less the
 //! log-prior and is masked by the candidate set instead of the current row, so that a dropped class can come back.
 
-use super::confidence::Start;
+mod consistency;
+mod disambiguation;
+mod pair;
+
+use std::sync::Arc;
+
+pub use self::consistency::Consistency;
+pub use self::disambiguation::ViewProduct;
 use super::label_method::LabelMethod;
 use super::registry::Entry;
-use crate::device::primitive::{ConfidenceRule, LossKind};
 
 /// CORR for the registry.
 pub static ENTRY: Entry =
-    Entry::new("corr", "CORR", "Consistency regularisation of two views", |_| Box::new(METHOD));
+    Entry::new("corr", "CORR", "Consistency regularisation of two views", |_| Box::new(method()));
 
 /// CORR.
-pub const METHOD: LabelMethod = LabelMethod {
-    views: 2,
-    loss: LossKind::Consistency,
-    rule: ConfidenceRule::Corr,
-    debiased_rule: ConfidenceRule::CorrDebiased,
-    reads_debias: true,
-    start: Start::Uniform,
-};
+pub fn method() -> LabelMethod {
+    LabelMethod {
+        debiased_disambiguation: Arc::new(ViewProduct::OverCandidates),
+        ..LabelMethod::new(Consistency, ViewProduct::OverPositive)
+    }
+}

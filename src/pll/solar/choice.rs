@@ -6,8 +6,9 @@
 use anyhow::Result;
 
 use super::Solar;
-use crate::device::primitive::MixedLoss;
-use crate::device::{Element, Primitive, Tensor};
+use super::operations::{ChooseSamples, MixedLoss};
+use crate::device::{Element, Tensor};
+use crate::ops::mixup::MixupChosen;
 use crate::pll::mixup::Mixup;
 use crate::pll::recorder::StepRecorder;
 
@@ -32,12 +33,12 @@ impl Choice {
         let mixup = solar.mixup.tensors(tape);
         let [chosen, rows, partners] = [(); 3].map(|()| tape.temporary(Element::I32, batch));
         let count = tape.temporary(Element::I32, 1);
-        tape.push(Primitive::ChooseSamples {
+        tape.push(ChooseSamples {
             batch,
             classes,
             threshold: solar.settings.tau as f32,
             logits,
-            refined,
+            pseudo_labels: refined,
             class_prior,
             control,
             permutations: mixup.permutations,
@@ -84,17 +85,7 @@ impl Choice {
         let mixup = mixup.tensors(step.tape);
         let out = step.tape.temporary(element, batch * len);
         let (weights, step_number) = (mixup.weights, mixup.step);
-        step.tape.push(Primitive::MixupChosen {
-            batch,
-            len,
-            weights,
-            step: step_number,
-            rows,
-            partners,
-            count,
-            x,
-            out,
-        });
+        step.tape.push(MixupChosen { batch, len, weights, step: step_number, rows, partners, count, x, out });
         out
     }
 }

@@ -13,21 +13,27 @@
 //! | here | the method's hooks, and the order of a step |
 //! | [`refinery`] | pseudo-labels: Sinkhorn, the queue and the class prior |
 //! | [`choice`] | the chosen samples and their mixed views |
+//! | [`operations`] | the arithmetic of all these, on the CPU and in kernels |
 
 pub mod choice;
+pub mod operations;
 pub mod refinery;
+
+use std::sync::Arc;
 
 use anyhow::Result;
 
 use self::choice::Choice;
+use self::operations::{CountLargest, MixedLoss, SolarLoss, outcome};
 use self::refinery::Refinery;
+use super::cc::CandidateSoftmax;
 use super::method::{EpochControl, Learner, Method, OWN_SCALARS, Room, Stage, StageEpoch, StateTensor};
 use super::mixup::Mixup;
 use super::recorder::{Exposed, RecordedStep, Rows, StepRecorder};
 use super::registry::{Entry, Scalar};
-use crate::device::primitive::{ConfidenceRule, MixedLoss, outcome};
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::StateDict;
+use crate::ops::confidence::Disambiguate;
 use crate::pll::solar_settings::{PriorFrom, SolarSettings};
 
 /// SoLar for the registry.
@@ -121,12 +127,12 @@ impl Solar {
         let tape = &mut *step.tape;
         let [d_weak, d_strong] = [(); 2].map(|()| tape.temporary(Element::F32, len));
         let loss_rows = tape.temporary(Element::F32, batch);
-        tape.push(Primitive::SolarLoss {
+        tape.push(SolarLoss {
             batch,
             classes,
             weak,
             strong,
-            refined,
+            pseudo_labels: refined,
             mixed,
             confidence,
             index,
@@ -138,8 +144,9 @@ impl Solar {
             loss_rows,
         });
         // The reference renews after SGD, from these same logits; the loss above has read the old rows.
-        tape.push(Primitive::UpdateConfidence {
-            rule: ConfidenceRule::Candidates,
+        tape.push(Disambiguate {
+            disambiguation: Arc::new(CandidateSoftmax),
+            joint: None,
             batch,
             classes,
             logits: weak,
@@ -175,7 +182,7 @@ impl Learner for Solar {
         let refined = self.refinery.record(step.tape, predictions);
         if let Some(counts) = self.counts {
             let counts = step.tape.persistent(counts);
-            step.tape.push(Primitive::CountLargest { rows: batch, classes, x: predictions, counts });
+            step.tape.push(CountLargest { rows: batch, classes, x: predictions, counts });
         }
         let choice = Choice::record(step, self, weak, refined.labels);
         let mixed = match self.mixes {

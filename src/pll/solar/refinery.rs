@@ -3,9 +3,10 @@
 
 use anyhow::Result;
 
+use super::operations::{MaskedSoftmax, Sinkhorn, SinkhornSettings, outcome};
 use crate::autograd::Tape;
-use crate::device::primitive::{SinkhornSettings, outcome};
-use crate::device::{Buffer, Device, Element, Primitive, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
+use crate::ops::input::{AdvanceStep, StoreRows};
 use crate::pll::recorder::StepRecorder;
 use crate::pll::solar_settings::SolarSettings;
 
@@ -20,7 +21,7 @@ pub struct Refinery {
     position: Buffer,
     /// r, f32 `[K]`.
     pub class_prior: Buffer,
-    /// See [`Primitive::Sinkhorn`].
+    /// See [`Sinkhorn::barrier`].
     barrier: Buffer,
 }
 
@@ -38,7 +39,7 @@ pub fn record_predictions(step: &mut StepRecorder<'_>, logits: Tensor) -> Tensor
     let (batch, classes) = (step.batch, step.rows.classes);
     let out = step.tape.temporary(Element::F32, batch * classes);
     let (candidates, index) = (step.rows.candidates, step.rows.index);
-    step.tape.push(Primitive::MaskedSoftmax { batch, classes, logits, candidates, index, out });
+    step.tape.push(MaskedSoftmax { batch, classes, logits, candidates, index, out });
     out
 }
 
@@ -137,7 +138,7 @@ impl Refinery {
         let labels = tape.temporary(Element::F32, batch * classes);
         let outcome = tape.temporary(Element::F32, outcome::LEN);
         let barrier = tape.persistent(self.barrier);
-        tape.push(Primitive::Sinkhorn {
+        tape.push(Sinkhorn {
             batch,
             queue_rows: self.blocks() * batch,
             classes,
@@ -146,13 +147,13 @@ impl Refinery {
             queue,
             class_prior,
             barrier,
-            refined: labels,
+            pseudo_labels: labels,
             outcome,
         });
         if let Some(store) = queue {
             let step = tape.persistent(self.position);
-            tape.push(Primitive::StoreRows { batch, columns: classes, rows: predictions, step, store });
-            tape.push(Primitive::AdvanceStep { step, modulus: Some(self.blocks()) });
+            tape.push(StoreRows { batch, columns: classes, rows: predictions, step, store });
+            tape.push(AdvanceStep { step, modulus: Some(self.blocks()) });
         }
         Refined { labels, outcome }
     }

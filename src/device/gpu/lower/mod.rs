@@ -1,25 +1,13 @@
-//! Primitives to launches: which kernel, which grid, which workspace. One file a family, named as the kernels are.
+//! Operations to launches: each appends its own; this collects them and hands out scratch memory.
 //!
-//! Lowering is a function of the primitive, the types of its buffers and the GPU's description alone, so the same run
+//! Lowering is a function of the operation, the types of its buffers and the GPU's description alone, so the same run
 //! gives the same launches.
-
-mod augment;
-mod batch;
-mod batchnorm;
-mod convolution;
-mod linear;
-mod loss;
-mod loss_by_kind;
-mod optimizer;
-mod prior;
-mod sinkhorn;
-mod solar;
 
 use anyhow::Result;
 
 use super::driver::Gpu;
-use super::launch::Launch;
-use crate::device::{Buffer, Element, Operation, Primitive, Tensor};
+use super::launch::{Arguments, Kernel, Launch};
+use crate::device::{Buffer, Element, Operation, Tensor};
 use crate::usage;
 
 /// Launches being collected.
@@ -78,6 +66,15 @@ impl<'a> Lowering<'a> {
         self.launches.push(launch);
     }
 
+    /// Appends a launch over flat arrays of `len` elements, `each` of them per thread; none where there are no elements.
+    pub fn launch_over(&mut self, kernel: Kernel, len: usize, each: usize, arguments: Arguments) {
+        const THREADS: usize = 256;
+        if len > 0 {
+            let blocks = len.div_ceil(each).div_ceil(THREADS);
+            self.launch(Launch::linear(kernel, blocks, THREADS, arguments));
+        }
+    }
+
     /// Lowers `operations` in order; neighbours that one kernel does together are lowered together.
     ///
     /// # Errors
@@ -103,64 +100,6 @@ impl<'a> Lowering<'a> {
             Some((kernel, count)) => Err(usage!(
                 "the kernel {kernel} is to count to {count}, kernels count to 2147483647; take a smaller --batch-size, --width or --image-size"
             )),
-        }
-    }
-
-    pub(in crate::device) fn lower_two_primitives(
-        &mut self,
-        first: &Primitive,
-        next: &Primitive,
-    ) -> Result<bool> {
-        match (first, next) {
-            (convolution @ Primitive::Convolution { .. }, batchnorm @ Primitive::BatchNorm { .. })
-                if batchnorm::follows(convolution, batchnorm) =>
-            {
-                batchnorm::lower_with_convolution(self, convolution, batchnorm)?;
-            }
-            (pair @ Primitive::Loss { .. }, update @ Primitive::UpdateConfidence { .. })
-                if loss::fits(pair, update) =>
-            {
-                loss::lower_with_update(self, pair, update)?;
-            }
-            (loss @ Primitive::Loss { .. }, update @ Primitive::UpdateConfidence { .. })
-                if loss_by_kind::fits(loss, update) =>
-            {
-                loss_by_kind::lower_with_update(self, loss, update)?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    pub(in crate::device) fn lower_primitive(&mut self, primitive: &Primitive) -> Result<()> {
-        use Primitive as P;
-        match primitive {
-            P::Augment { .. } => augment::lower(self, primitive),
-            P::SelectBatch { .. }
-            | P::AdvanceStep { .. }
-            | P::NormaliseImages { .. }
-            | P::StoreRows { .. }
-            | P::Mixup { .. }
-            | P::MixupChosen { .. } => batch::lower(self, primitive),
-            P::Convolution { .. }
-            | P::ConvolutionDataGradient { .. }
-            | P::ConvolutionWeightGradient { .. } => convolution::lower(self, primitive),
-            P::BatchNorm { .. } | P::BatchNormInference { .. } | P::BatchNormGradient { .. } => {
-                batchnorm::lower(self, primitive)
-            }
-            P::Linear { .. } | P::LinearGradient { .. } => linear::lower(self, primitive),
-            P::Loss { .. }
-            | P::StepStatistics { .. }
-            | P::CountFiniteSteps { .. }
-            | P::UpdateConfidence { .. }
-            | P::ConfidenceStatistics { .. } => loss::lower(self, primitive),
-            P::MeanFeature { .. } | P::ClassPrior { .. } => prior::lower(self, primitive),
-            P::Sinkhorn { .. } => sinkhorn::lower(self, primitive),
-            P::MaskedSoftmax { .. }
-            | P::CountLargest { .. }
-            | P::ChooseSamples { .. }
-            | P::SolarLoss { .. } => solar::lower(self, primitive),
-            P::Add { .. } | P::Convert { .. } | P::Sgd { .. } => optimizer::lower(self, primitive),
         }
     }
 

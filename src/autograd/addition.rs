@@ -1,0 +1,49 @@
+//! The one operation that differentiation itself needs: the sum of the gradients of a tensor that is used several times.
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use crate::device::cpu::Call;
+use crate::device::gpu::launch::{Arguments, Kernel};
+use crate::device::gpu::lower::Lowering;
+use crate::device::operation::by_type;
+use crate::device::{Operand, Operation, Tensor};
+
+/// into `[len]` += x `[len]`, both f32 or both activations; each sum is rounded once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Add {
+    pub len: usize,
+    pub x: Tensor,
+    pub into: Tensor,
+}
+
+impl Operation for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.x), Operand::update(self.into)]
+    }
+
+    fn flops(&self) -> f64 {
+        self.len as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let (x, mut into) = (cpu.f32(self.x)?, cpu.f32_mut(self.into)?);
+        into.par_iter_mut().zip(&x[..]).with_min_len(1 << 14).for_each(|(into, x)| *into += x);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let Self { len, x, into } = *self;
+        let element = gpu.element(into);
+        anyhow::ensure!(gpu.element(x) == element, "no addition of {:?} to {element:?}", gpu.element(x));
+        let name = by_type(element, "add_bf16", "add_f32")?;
+        let arguments = Arguments::new().count(len).pointer(gpu.address(x)).pointer(gpu.address(into));
+        let kernel = Kernel { file: "optimizer.cu", name };
+        gpu.launch_over(kernel, len, 16 / element.bytes(), arguments);
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! Images in one folder a class: `train/<class>/*` and `test/<class>/*`, JPEG or PNG.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::cifar::CIFAR10_CLASSES;
+use super::{DataSet, Opened};
+use crate::data::decode::{Fit, decode_all, decode_square, loading};
+use crate::data::fingerprint::{Outline, Part, Sizes};
+use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
+use crate::data::lookalike::{self, Named, did_you_mean};
+use crate::data::progress::Progress;
+use crate::data::source::Source;
+use crate::data::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
+use crate::text::printable;
+use crate::usage;
+
+/// One folder per class. All images are kept unless said otherwise: such a set may be long-tailed itself.
+pub static CLASS_FOLDERS: DataSet = DataSet {
+    name: "folder",
+    about: "images of your own in one folder per class, candidate sets drawn",
+    reads: "train/<class>/* and test/<class>/*, JPEG or PNG",
+    imb_factor: 1.0,
+    needs_data_dir: true,
+    open: |recipe, folder, look| {
+        let listing = list(folder)?;
+        look(&listing.outline())?;
+        Ok(Opened::Labelled(Box::new(listing.load(recipe.image_size)?)))
+    },
+    file: |folder, part, position| list(folder).ok()?.file(part, position),
+    recognise,
+    ..DataSet::USUAL
+};
+
+/// The most folders that are looked into, so that `--data-dir /` ends soon.
+const MOST_FOLDERS: usize = 200;
+
+/// The folders in `folder` by name, of which there may be some hundred.
+pub fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).take(MOST_FOLDERS).collect();
+    folders.sort();
+    folders
+}
+
+fn recognise(folder: &Path) -> Option<(String, String)> {
+    let classes = folders_in(&folder.join("train")).len();
+    // Beside a list of images, folders called train and test are where those images lie.
+    if classes < 2 || folder.join("train.csv").is_file() {
+        return None;
+    }
+    let tested = folders_in(&folder.join("test")).len();
+    let wrong = if tested == classes { "" } else { "; train and test must have the same classes" };
+    Some(("class folders".into(), format!(": {classes} classes in train, {tested} in test{wrong}")))
+}
+
+/// Statistics of ImageNet, the usual choice for images whose own statistics are unknown.
+pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+/// Loads the images under `data_dir/train` and `data_dir/test` as RGB of `size` x `size`.
+///
+/// Class ids are the alphabetical order of the folders in `train`; `test` may lack classes. Images come by class, then by
+/// file name, both in order of their bytes. Hidden files and folders and what systems leave in folders are skipped, and images among
+/// them counted as left out. An image of another size is resized as Pillow's bilinear filter does, not keeping its aspect;
+/// transparency is dropped. If the classes are those of CIFAR-10, it is normalised as CIFAR-10 is, with the test images by the
+/// statistics of CIFAR-100 (SPEC 12); else by [`FOLDER`].
+///
+/// # Errors
+/// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that look the same, a test
+/// class that `train` lacks, anything that is no JPEG or PNG, and the first image in order that cannot be read, is damaged, or is
+/// larger than 16,384 pixels a side or more than 256 MiB to decode.
+pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
+    list(data_dir)?.load(size)
+}
+
+/// The images of a class folder set, not read yet.
+pub struct Listing {
+    classes: Vec<String>,
+    train: Split,
+    test: Split,
+    notes: Vec<String>,
+}
+
+/// Lists what [`load`] reads.
+///
+/// # Errors
+/// As there, but for those of images.
+pub fn list(data_dir: &Path) -> Result<Listing> {
+    let mut train = Split::new(data_dir, "train", TRAINING_IMAGES);
+    let mut test = Split::new(data_dir, "test", TEST_IMAGES);
+    let classes = train.class_folders()?;
+    if classes.len() > MAX_CLASSES {
+        return Err(usage!(
+            "{}: {} classes; at most {MAX_CLASSES} are supported, so move some of the folders away",
+            train.root.display(),
+            classes.len()
+        ));
+    }
+    let named = |name: &String| Named { name: name.clone(), place: format!("train/{}", printable(name)) };
+    let mut notes = lookalike::check(data_dir, &classes.iter().map(named).collect::<Vec<_>>())?;
+    train.list_images(&classes, &classes)?;
+    let test_folders = test.class_folders()?;
+    test.list_images(&test_folders, &classes)?;
+    notes.extend(same_files(data_dir, &train.images, &test.images));
+    Ok(Listing { classes, train, test, notes })
+}
+
+impl Listing {
+    /// Class names and sizes.
+    pub fn outline(&self) -> Outline {
+        let sizes = |split: &Split| {
+            let labels: Vec<Option<u8>> = split.images.iter().map(|entry| Some(entry.label)).collect();
+            Sizes::of(&labels, self.classes.len())
+        };
+        let (train, test) = (sizes(&self.train), Some(sizes(&self.test)));
+        Outline { classes: self.classes.clone(), train, test }
+    }
+
+    /// The file of an image by its position.
+    pub fn file(&self, part: Part, position: usize) -> Option<String> {
+        let split = if part == Part::Train { &self.train } else { &self.test };
+        Some(split.images.get(position)?.path.display().to_string())
+    }
+
+    /// Reads the images; see [`load`].
+    ///
+    /// # Errors
+    /// A usage error that names the first image in order that cannot be read.
+    pub fn load(self, size: usize) -> Result<Source> {
+        let Self { classes, train, test, notes } = self;
+        let progress = loading(train.images.len() + test.images.len());
+        let sets = load_all(&train.images, size, &*progress)
+            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress)?)));
+        drop(progress);
+        let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
+        let (train, test) = sets?;
+
+        let (train_normalisation, test_normalisation) =
+            if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
+        Ok(Source { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
+    }
+}
+
+/// An image still to be read.
+struct Entry {
+    path: PathBuf,
+    label: u8,
+}
+
+/// Files that systems leave in folders, in lower case; none is a sample.
+const LITTER: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"];
+
+/// `train` or `test`: its images, and those that are skipped.
+struct Split {
+    root: PathBuf,
+    /// What its images are called.
+    what: &'static str,
+    images: Vec<Entry>,
+    /// How many hidden images there are, and the first hidden file or folder with some.
+    hidden: usize,
+    first_hidden: Option<PathBuf>,
+}
+
+impl Split {
+    fn new(data_dir: &Path, name: &str, what: &'static str) -> Self {
+        Self { root: data_dir.join(name), what, images: Vec::new(), hidden: 0, first_hidden: None }
+    }
+
+    /// Names in `folder` that are not hidden, ascending. Hidden images are counted, also those right in a hidden folder.
+    fn names_in(&mut self, folder: &Path) -> Result<Vec<OsString>> {
+        let unreadable = |error| {
+            usage!(
+                "{}: cannot be read: {error}; put train/<class>/ and test/<class>/ there",
+                folder.display()
+            )
+        };
+        let (mut names, mut hidden) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            if name.as_encoded_bytes().starts_with(b".") {
+                hidden.push(name);
+            } else if !name.to_str().is_some_and(|name| LITTER.contains(&name.to_lowercase().as_str())) {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        hidden.sort_unstable();
+        hidden.iter().for_each(|name| self.count_hidden(folder.join(name)));
+        Ok(names)
+    }
+
+    fn count_hidden(&mut self, path: PathBuf) {
+        // macOS keeps what belongs to a.jpg beside it in ._a.jpg.
+        let is_image = |path: &Path| {
+            let name = path.file_name().unwrap_or_default();
+            has_image_extension(path) && !name.as_encoded_bytes().starts_with(b"._")
+        };
+        let count = if path.is_dir() {
+            let inside = fs::read_dir(&path).into_iter().flatten().flatten();
+            inside.filter(|entry| is_image(&entry.path())).count()
+        } else {
+            usize::from(is_image(&path))
+        };
+        if count > 0 {
+            self.hidden += count;
+            self.first_hidden.get_or_insert(path);
+        }
+    }
+
+    /// What is skipped.
+    fn left_out(&self) -> Option<LeftOut> {
+        let first = self.first_hidden.as_ref()?;
+        let shown = printable(&first.strip_prefix(self.root.parent()?).unwrap_or(first).to_string_lossy());
+        Some(LeftOut {
+            count: self.hidden,
+            of: self.hidden + self.images.len(),
+            what: self.what,
+            why: format!(
+                "they are hidden, the first in {shown}; names that begin with a dot are skipped, so rename what is meant"
+            ),
+        })
+    }
+
+    /// Names of the class folders, ascending.
+    fn class_folders(&mut self) -> Result<Vec<String>> {
+        let root = self.root.clone();
+        let mut classes = Vec::new();
+        for name in self.names_in(&root)? {
+            let path = root.join(&name);
+            if !path.is_dir() {
+                return Err(usage!(
+                    "{}: is no folder; only one folder a class may lie here, so move it away",
+                    path.display()
+                ));
+            }
+            let name = name
+                .into_string()
+                .map_err(|_| usage!("{}: the class name is not UTF-8; rename the folder", path.display()))?;
+            classes.push(name);
+        }
+        if classes.is_empty() {
+            return Err(usage!(
+                "{}: holds no class; put one folder a class there, with its images",
+                root.display()
+            ));
+        }
+        Ok(classes)
+    }
+
+    /// Lists the images in `folders`, whose labels are the positions in `classes`.
+    fn list_images(&mut self, folders: &[String], classes: &[String]) -> Result<()> {
+        for name in folders {
+            let folder = self.root.join(name);
+            let class = classes.binary_search(name).ok().and_then(|class| u8::try_from(class).ok());
+            let label = class.ok_or_else(|| {
+                let hint = did_you_mean(name, classes.iter().map(String::as_str));
+                let hint = hint.map_or(String::new(), |hint| format!("; {hint}"));
+                usage!(
+                    "{}: the training set has no class {}{hint}; add it there or remove it here",
+                    folder.display(),
+                    printable(name)
+                )
+            })?;
+            let before = self.images.len();
+            for file in self.names_in(&folder)? {
+                let path = folder.join(file);
+                if path.is_dir() {
+                    return Err(usage!(
+                        "{}: is no image but a folder; the images of a class lie right in its folder, so move them up or it away",
+                        path.display()
+                    ));
+                }
+                if !has_image_extension(&path) {
+                    return Err(usage!(
+                        "{}: is no image; only .jpg, .jpeg and .png files may lie in a class folder, so move it away",
+                        path.display()
+                    ));
+                }
+                self.images.push(Entry { path, label });
+            }
+            if self.images.len() == before {
+                return Err(usage!(
+                    "{}: holds no image; add .jpg, .jpeg or .png files or remove the folder",
+                    folder.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Device and number of the file that a path leads to, where the system has them.
+fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    #[cfg(unix)]
+    return fs::metadata(path).ok().map(|file| {
+        (std::os::unix::fs::MetadataExt::dev(&file), std::os::unix::fs::MetadataExt::ino(&file))
+    });
+    #[cfg(not(unix))]
+    return path.as_os_str().is_empty().then_some((0, 0));
+}
+
+/// A line for images that are one file under several names, by links: in two classes, or in training and test.
+fn same_files(data_dir: &Path, train: &[Entry], test: &[Entry]) -> Option<String> {
+    let mut first: HashMap<(u64, u64), (&Entry, bool)> = HashMap::new();
+    let (mut count, mut example) = (0, None);
+    let all = train.iter().map(|entry| (entry, false)).chain(test.iter().map(|entry| (entry, true)));
+    for (entry, is_test) in all {
+        let Some(file) = file_identity(&entry.path) else { continue };
+        let (earlier, of_test) = *first.entry(file).or_insert((entry, is_test));
+        if !std::ptr::eq(earlier, entry) && (earlier.label != entry.label || of_test != is_test) {
+            count += 1;
+            example.get_or_insert((earlier, entry));
+        }
+    }
+    let (earlier, entry) = example?;
+    let shown = |entry: &Entry| {
+        printable(&entry.path.strip_prefix(data_dir).unwrap_or(&entry.path).to_string_lossy())
+    };
+    Some(format!(
+        "{count} images are, by links, files of another class or of the training set, the first {} ({}); remove one of each unless this is meant",
+        shown(entry),
+        shown(earlier)
+    ))
+}
+
+/// Whether the name ends in .jpg, .jpeg or .png, in any case.
+fn has_image_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}
+
+/// The images of all entries, in their order.
+fn load_all(entries: &[Entry], size: usize, progress: &dyn Progress) -> Result<ImageSet> {
+    let images = decode_all(entries.len(), size, progress, |i, out| {
+        decode_square(&entries[i].path, size, Fit::Stretched, out)
+    })?;
+    let labels = entries.iter().map(|entry| entry.label).collect();
+    Ok(ImageSet { images, labels, height: size, width: size })
+}

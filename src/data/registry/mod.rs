@@ -1,0 +1,198 @@
+//! The data sets: one list.
+//!
+//! A data set is a [`DataSet`] in a file of this folder, declared and named in [`ALL`] here. Settings, messages, the doctor,
+//! downloads and [`recipe`](super::recipe) take from it what they need of a data set, so nothing else knows the name of one.
+
+pub mod cifar;
+pub mod csv;
+pub mod folder;
+pub mod idx;
+pub mod synthetic;
+pub mod voc;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use anyhow::Result;
+
+use super::archive::Archive;
+use super::fingerprint::{Outline, Part};
+use super::listed::ListedSource;
+use super::recipe::Recipe;
+use super::source::Source;
+use crate::usage;
+
+/// Every data set, in the order in which lists show them.
+pub static ALL: &[&DataSet] = &[
+    &cifar::CIFAR10_LT,
+    &cifar::CIFAR100_LT,
+    &cifar::CIFAR100_LT_NU,
+    &idx::MNIST,
+    &idx::FASHION_MNIST,
+    &idx::KMNIST,
+    &folder::CLASS_FOLDERS,
+    &voc::VOC2007,
+    &csv::LISTED_IMAGES,
+    &synthetic::MADE_UP,
+];
+
+/// What the program knows of a data set.
+#[derive(Debug)]
+pub struct DataSet {
+    /// The word of `--dataset`.
+    pub name: &'static str,
+    /// Other words for it, as in the reference or in short; `_` counts as `-`.
+    pub aliases: &'static [&'static str],
+    /// What it is, in a few words.
+    pub about: &'static str,
+    /// What lies in `--data-dir`.
+    pub reads: &'static str,
+    /// Number of classes, where its name says it.
+    pub classes: Option<usize>,
+    /// Rows and columns of the network's input where nothing else is said (SPEC 9).
+    pub image_size: usize,
+    /// Imbalance factor mu where nothing else is said.
+    pub imb_factor: f64,
+    /// Whether `--data-dir` must be given.
+    pub needs_data_dir: bool,
+    /// Where its candidate sets come from.
+    pub candidates: Candidates,
+    /// The download it is read from.
+    pub archive: Option<&'static Archive>,
+    /// Opens it in a folder.
+    pub open: Open,
+    /// The file of an image by its position; `None` where images have no files of their own or it cannot be found.
+    pub file: fn(&Path, Part, usize) -> Option<String>,
+    /// What of it lies in a folder, and what to say of that behind the folder's name.
+    pub recognise: fn(&Path) -> Option<(String, String)>,
+}
+
+/// Looks at what is known of a data set before its images are read, and may refuse it.
+pub type Look<'a> = &'a dyn Fn(&Outline) -> Result<()>;
+
+/// Opens the data set of a recipe in a folder. What reads an image at a time asks `Look` before it does.
+///
+/// # Errors
+/// Usage errors that name the flag, file or folder at fault.
+pub type Open = fn(&Recipe, &Path, Look<'_>) -> Result<Opened>;
+
+/// Where candidate sets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Candidates {
+    /// Drawn: every wrong class with the same chance.
+    Uniform,
+    /// Drawn: likelier inside the superclass, given for each class; class counts are shuffled by the run's seed, as in the
+    /// reference.
+    BySuperclass(&'static [u8]),
+    /// Its lists bring them, and are the training set: no subset is taken and nothing drawn.
+    Own,
+}
+
+/// What a data set's files hold.
+pub enum Opened {
+    /// Labelled images, of which a long-tailed subset is to be drawn.
+    Labelled(Box<Source>),
+    /// Images with their candidate sets.
+    Listed(Box<ListedSource>),
+}
+
+impl Opened {
+    /// Listed images, if `look` lets them pass.
+    fn listed(listed: ListedSource, look: Look<'_>) -> Result<Self> {
+        look(&listed.outline()?)?;
+        Ok(Opened::Listed(Box::new(listed)))
+    }
+}
+
+impl DataSet {
+    /// What most data sets have in common; name, words and `open` are the entry's own.
+    const USUAL: DataSet = DataSet {
+        name: "",
+        aliases: &[],
+        about: "",
+        reads: "",
+        classes: None,
+        image_size: 32,
+        imb_factor: 0.01,
+        needs_data_dir: false,
+        candidates: Candidates::Uniform,
+        archive: None,
+        open: |_, folder, _| Err(usage!("{}: nothing is read here", folder.display())),
+        file: |_, _, _| None,
+        recognise: |_| None,
+    };
+}
+
+/// The names of all data sets.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|set| set.name)
+}
+
+/// The data set that `word` names, by its own name or another.
+pub fn find(word: &str) -> Option<&'static DataSet> {
+    let word = word.replace('_', "-");
+    ALL.iter().copied().find(|set| set.name == word || set.aliases.contains(&word.as_str()))
+}
+
+/// As [`find`].
+///
+/// # Errors
+/// A usage error with all names.
+pub fn named(word: &str) -> Result<&'static DataSet> {
+    find(word).ok_or_else(|| usage!("--dataset {word}: must be {}", one_of()))
+}
+
+/// What a data set's name may be, to follow "must be".
+pub fn one_of() -> &'static str {
+    static TEXT: LazyLock<String> =
+        LazyLock::new(|| format!("one of {}", names().collect::<Vec<_>>().join(", ")));
+    &TEXT
+}
+
+/// A default that most data sets share, and those that differ: "1 for folder, else 0.01".
+pub fn default_in_words<T: PartialEq + std::fmt::Display>(of: fn(&DataSet) -> T) -> String {
+    let usual = of(&DataSet::USUAL);
+    let others = ALL.iter().filter(|set| of(set) != usual);
+    let others: Vec<String> = others.map(|set| format!("{} for {}", of(set), set.name)).collect();
+    format!("{}, else {usual}", others.join(", "))
+}
+
+/// The downloads, each once.
+pub fn archives() -> Vec<&'static Archive> {
+    let mut archives: Vec<&Archive> = ALL.iter().filter_map(|set| set.archive).collect();
+    archives.dedup_by_key(|archive| archive.word);
+    archives
+}
+
+/// The words of all downloads: "cifar10 or cifar100".
+pub fn archive_words() -> String {
+    archives().iter().map(|archive| archive.word).collect::<Vec<_>>().join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_names_one_data_set() {
+        let words = |set: &DataSet| [&[set.name], set.aliases].concat();
+        for set in ALL {
+            for word in words(set) {
+                assert!(std::ptr::eq(find(word).unwrap(), *set), "{word}");
+                assert!(!word.contains('_') && !word.is_empty(), "{word}");
+                let of = ALL.iter().filter(|other| words(other).contains(&word));
+                assert_eq!(of.count(), 1, "{word}");
+            }
+            assert!(!set.about.is_empty() && !set.reads.is_empty(), "{}", set.name);
+        }
+        assert!(find("cifar10_im").is_some_and(|set| set.name == "cifar10-lt"));
+        assert!(named("").is_err_and(|error| error.to_string().contains("cifar10-lt, ")));
+    }
+
+    #[test]
+    fn downloads_are_found_by_their_words() {
+        for archive in archives() {
+            assert_eq!(find(archive.word).unwrap().archive.unwrap().word, archive.word);
+        }
+    }
+}

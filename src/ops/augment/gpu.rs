@@ -1,0 +1,117 @@
+//! Launches of `augment.cu`: one block per view.
+
+use anyhow::{Result, ensure};
+
+use super::Augment;
+use crate::data::augment::parameters::VIEW_BYTES;
+use crate::device::Element;
+use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::lower::Lowering;
+
+const FILE: &str = "augment.cu";
+
+// The kernel reads views' parameters by the same layout.
+const _: () = assert!(VIEW_BYTES == 172);
+
+/// Shared memory beside the two halves: parameters and sums.
+const SHARED_RESERVED: usize = 512;
+/// The tables of three channels, which a half must hold.
+const TABLE_BYTES: usize = 3 * 256 * 4;
+
+/// How the images are cut: what the launch depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cut {
+    /// Threads of a block.
+    threads: usize,
+    /// Most inputs that an output of the resize takes from one axis.
+    taps: usize,
+    /// Bytes of each of the two halves of shared memory: an image, tables, or the resize weights.
+    half: usize,
+}
+
+impl Cut {
+    fn new([height, width]: [usize; 2], size: usize) -> Self {
+        let taps = (2 * height.max(width).max(size)).div_ceil(size);
+        let weights = 2 * size * (1 + taps) * 4;
+        let half = (3 * size * size).max(TABLE_BYTES).max(weights).next_multiple_of(16);
+        // About eight pixels a thread; four warps at the least, of which three make the tables of the channels.
+        let threads = (size * size / 8).next_multiple_of(32).clamp(128, 1024);
+        Self { threads, taps, half }
+    }
+
+    fn shared_bytes(self) -> usize {
+        2 * self.half
+    }
+}
+
+/// The largest size of a view that a block has memory for.
+fn largest_size(source: [usize; 2], shared: usize) -> usize {
+    let fits = |size: &usize| Cut::new(source, *size).shared_bytes() + SHARED_RESERVED <= shared;
+    (1..=512).rev().find(fits).unwrap_or(0)
+}
+
+/// Lowers the augmentation.
+pub(super) fn lower(lowering: &mut Lowering<'_>, operation: &Augment) -> Result<()> {
+    let &Augment { batch, first, count, source, size, images, parameters, index, normalisation, views } =
+        operation;
+    ensure!(count > 0 && first + count <= 2, "{count} views from {first}: there are two");
+    let samples = lowering.len(images) / (source[0] * source[1] * 3);
+    ensure!(lowering.len(parameters) == samples * 2 * VIEW_BYTES, "one set of parameters a sample and view");
+    let cut = Cut::new(source, size);
+    let shared = lowering.gpu().shared_bytes;
+    if cut.shared_bytes() + SHARED_RESERVED > shared {
+        return Err(crate::usage!(
+            "views of {size}x{size}: augmentation keeps a view in the {} KB of shared memory that a block of {} has, \
+             which is enough up to {}; take a smaller --image-size or --device cpu",
+            shared / 1024,
+            lowering.gpu().name,
+            largest_size(source, shared)
+        ));
+    }
+    // Within these the resize weights' quotients fit 32 bits.
+    let longest = source[0].max(source[1]).max(size);
+    if longest > 1 << 12 || 2 * longest * longest / size >= 1 << 20 {
+        return Err(crate::usage!(
+            "images of {}x{} for views of {size}x{size}: too large for the augmentation kernel; make the images \
+             smaller or take --device cpu",
+            source[1],
+            source[0]
+        ));
+    }
+    let name = match lowering.element(views) {
+        Element::Bf16 => "augment_bf16",
+        _ => "augment_f32",
+    };
+    let arguments = Arguments::new()
+        .pointer(lowering.address(images))
+        .pointer(lowering.address(parameters))
+        .pointer(lowering.address(index))
+        .pointer(lowering.address(normalisation))
+        .pointer(lowering.address(views))
+        .counts(&[batch, first, source[0], source[1], size, cut.taps, cut.half]);
+    let mut launch = Launch::linear(Kernel { file: FILE, name }, count * batch, cut.threads, arguments);
+    launch.shared_bytes = cut.shared_bytes() as u32;
+    lowering.launch(launch);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an RTX 3090 gives a block.
+    const SHARED: usize = 99 * 1024;
+
+    #[test]
+    fn views_up_to_128_fit_an_rtx_3090() {
+        for size in [8, 32, 40, 48, 64, 96, 128] {
+            for source in [[32, 32], [96, 128], [256, 256]] {
+                let cut = Cut::new(source, size);
+                assert!(cut.shared_bytes() + SHARED_RESERVED <= SHARED, "{source:?} to {size}");
+                assert!((128..=1024).contains(&cut.threads) && cut.threads.is_multiple_of(32));
+            }
+        }
+        assert_eq!(Cut::new([32, 32], 32), Cut { threads: 128, taps: 2, half: 3072 });
+        assert_eq!(largest_size([256, 256], SHARED), 129);
+    }
+}

@@ -1,0 +1,63 @@
+//! Augmented views of a step's samples, from images that lie on the device.
+
+mod cpu;
+mod gpu;
+
+use anyhow::Result;
+
+use crate::device::cpu::Call;
+use crate::device::gpu::lower::Lowering;
+use crate::device::{Operand, Operation, Tensor};
+
+/// Views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2, bytes of
+/// ViewParameters], index i32 `[B]` -> the first V B rows of `views` `[R,S,S,3]`, the samples' view `first` in the first B,
+/// V = `count`. `normalisation` f32 `[6]`, mean then standard deviation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Augment {
+    /// Samples B.
+    pub batch: usize,
+    /// The view in the first B rows: 0 weak, 1 strong.
+    pub first: usize,
+    /// How many views there are.
+    pub count: usize,
+    /// Height and width of the source images.
+    pub source: [usize; 2],
+    /// Height and width of a view.
+    pub size: usize,
+    pub images: Tensor,
+    pub parameters: Tensor,
+    pub index: Tensor,
+    pub normalisation: Tensor,
+    pub views: Tensor,
+}
+
+impl Operation for Augment {
+    fn name(&self) -> &'static str {
+        "augment"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![
+            Operand::read(self.images).touching(self.batch * self.source[0] * self.source[1] * 3),
+            Operand::read(self.parameters),
+            Operand::read(self.index),
+            Operand::read(self.normalisation),
+            Operand::write(self.views),
+        ]
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        cpu::augment(
+            self,
+            &cpu.u8(self.images)?,
+            &cpu.u8(self.parameters)?,
+            &cpu.i32(self.index)?,
+            &cpu.f32(self.normalisation)?,
+            &mut cpu.f32_mut(self.views)?,
+        )
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::lower(gpu, self)
+    }
+}

@@ -1,0 +1,193 @@
+//! Every tile's kernels, forced onto small shapes that fill none of them, for which the choice would take the smallest only.
+//! RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
+
+use half::bf16;
+
+use super::*;
+use crate::device::Buffer;
+use crate::device::gpu;
+use crate::device::gpu::driver::{Driver, Memory};
+use crate::ops::convolution::cpu;
+use crate::random::philox::{Purpose, Stream};
+use tiles::GATHER_TILES;
+
+/// Rounding to f32 and to bf16 (8 significant bits), relative.
+const F32: f64 = 1.0 / (1 << 24) as f64;
+const BF16: f64 = 1.0 / (1 << 8) as f64;
+
+/// Three operands in device memory, the third one's the kernel's to write, and memory for partial sums.
+struct Bench {
+    driver: Box<dyn Driver>,
+    memory: Vec<Memory>,
+    buffers: Vec<Buffer>,
+}
+
+const OPERANDS: [Tensor; 3] = [Tensor(0), Tensor(1), Tensor(2)];
+const WORKSPACE: usize = 4 << 20;
+
+impl Bench {
+    fn new(operands: [(Element, &[f32]); 3]) -> Self {
+        let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
+        let mut driver = gpu::open_driver(name.parse().unwrap()).unwrap();
+        let lengths = operands.map(|(element, values)| element.bytes() * values.len());
+        let lengths: Vec<usize> = lengths.into_iter().chain([WORKSPACE]).collect();
+        let memory = driver.allocate(&lengths, "a test operand").unwrap();
+        let buffers = operands.iter().enumerate().map(|(allocation, &(element, values))| {
+            let bytes: Vec<u8> = match element {
+                Element::F32 => bytemuck::cast_slice(values).to_vec(),
+                _ => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            };
+            driver.write(memory[allocation].address, &bytes).unwrap();
+            Buffer { allocation, offset: 0, len: values.len(), element }
+        });
+        let buffers = buffers.collect();
+        Self { driver, memory, buffers }
+    }
+
+    /// Launches what `lower` asks for; the third operand, and what `lower` gave.
+    fn run<R>(&mut self, lower: impl FnOnce(&mut Lowering<'_>) -> R) -> (Vec<f32>, R) {
+        let addresses: Vec<u64> = self.memory.iter().map(|memory| memory.address).collect();
+        let gpu = self.driver.gpu().clone();
+        let mut lowering = Lowering::new(&gpu, &self.buffers, &addresses, addresses[3]);
+        let given = lower(&mut lowering);
+        let (launches, workspace) = lowering.finish();
+        assert!(workspace <= WORKSPACE);
+        launches.iter().for_each(|launch| self.driver.launch(launch).unwrap());
+        let Buffer { len, element, .. } = self.buffers[2];
+        let values = match element {
+            Element::F32 => self.read(addresses[2], len),
+            _ => {
+                let mut bits = vec![0u16; len];
+                self.driver.read(addresses[2], bytemuck::cast_slice_mut(&mut bits)).unwrap();
+                bits.into_iter().map(|bits| bf16::from_bits(bits).to_f32()).collect()
+            }
+        };
+        (values, given)
+    }
+
+    fn read(&mut self, address: u64, len: usize) -> Vec<f32> {
+        let mut values = vec![0f32; len];
+        self.driver.read(address, bytemuck::cast_slice_mut(&mut values)).unwrap();
+        values
+    }
+}
+
+/// Normal values around `mean` that bf16 holds.
+fn random(len: usize, mean: f64, sample: u32) -> Vec<f32> {
+    let mut stream = Stream::new(17, Purpose::Initialisation, 0, sample, 0);
+    (0..len).map(|_| bf16::from_f32((mean + stream.normal()) as f32).to_f32()).collect()
+}
+
+/// |got - want| <= relative |want| + absolute.
+fn assert_near(what: &str, got: &[f32], want: &[f32], relative: f64, absolute: f64) {
+    assert_eq!(got.len(), want.len());
+    for (at, (&got, &want)) in got.iter().zip(want).enumerate() {
+        let allowed = relative * f64::from(want.abs()) + absolute;
+        let error = (f64::from(got) - f64::from(want)).abs();
+        assert!(error <= allowed, "{what}, element {at}: {got}, CPU {want} (allowed {allowed:e})");
+    }
+}
+
+fn shape([in_channels, out_channels]: [usize; 2], stride: usize) -> ConvolutionShape {
+    ConvolutionShape { batch: 5, height: 7, width: 5, in_channels, out_channels, kernel: 3, stride }
+}
+
+#[test]
+fn forward_and_statistics_of_every_tile() {
+    let tiles = GATHER_TILES.iter().map(|tile| (Element::Bf16, Gathering::forward(tile), 40));
+    let others = [(Element::Bf16, STEM, 3), (Element::F32, f32_gathering("convolution_forward_f32"), 3)];
+    for (element, gathering, in_channels) in tiles.chain(others) {
+        for stride in [1, 2] {
+            let what = format!("{} stride {stride}", gathering.kernel.name);
+            let shape = shape([in_channels, 136], stride);
+            // Means of y far from 0, so that sums of squares would cancel.
+            let (x, w) = (random(shape.input_len(), 2.0, 0), random(shape.weight_len(), 1.0, 1));
+            let poison = vec![f32::NAN; shape.output_len()];
+            let mut bench = Bench::new([(element, &x), (element, &w), (element, &poison)]);
+            let (y, statistics) =
+                bench.run(|lowering| forward_by(&gathering, lowering, &shape, OPERANDS, true));
+
+            let mut want = poison;
+            cpu::forward(&shape, &x, &w, &mut want, &mut cpu::Workspace::default());
+            // Up to 360 products of about 2, in another order: each sum on the way is below 2000.
+            let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
+            assert_near(&what, &y, &want, stored, 360.0 * F32 * 2000.0);
+
+            let PartialStatistics { address, tiles, rows_per_tile } = statistics.unwrap();
+            let channels = shape.out_channels;
+            assert_eq!(tiles, pixels(&shape).div_ceil(rows_per_tile));
+            let partial = bench.read(address, tiles * 2 * channels);
+            for (tile, rows) in y.chunks(rows_per_tile * channels).enumerate() {
+                let n = (rows.len() / channels) as f64;
+                for channel in 0..channels {
+                    let values = || rows.iter().skip(channel).step_by(channels).map(|&v| f64::from(v));
+                    let sum: f64 = values().sum();
+                    let size: f64 = values().map(f64::abs).sum();
+                    let m2: f64 = values().map(|v| (v - sum / n).powi(2)).sum();
+                    let at = tile * 2 * channels + channel;
+                    let (got_sum, got_m2) = (f64::from(partial[at]), f64::from(partial[at + channels]));
+                    // Each of at most 128 additions rounds once.
+                    let allowed = 128.0 * F32;
+                    assert!((got_sum - sum).abs() <= allowed * size, "{what}: sum {got_sum}, float64 {sum}");
+                    // The mean's error squared vanishes; a value's deviation is rounded where the value is.
+                    let mean_error = allowed * size / n;
+                    let allowed = 2.0 * allowed * m2 + 2.0 * n * mean_error * mean_error;
+                    assert!((got_m2 - m2).abs() <= allowed, "{what}: M2 {got_m2}, float64 {m2}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn data_gradient_of_every_tile() {
+    let tiles = GATHER_TILES.iter().map(|tile| (Element::Bf16, Gathering::data_gradient(tile)));
+    let f32 = (Element::F32, f32_gathering("convolution_data_gradient_f32"));
+    for (element, gathering) in tiles.chain([f32]) {
+        for (stride, accumulate) in [(1, false), (1, true), (2, false), (2, true)] {
+            let what = format!("{} stride {stride} accumulate {accumulate}", gathering.kernel.name);
+            let shape = shape([136, 40], stride);
+            let (dy, w) = (random(shape.output_len(), 0.0, 2), random(shape.weight_len(), 0.0, 3));
+            let mut want = random(shape.input_len(), 0.0, 4);
+            if !accumulate {
+                want.fill(f32::NAN);
+            }
+            let mut bench = Bench::new([(element, &dy), (element, &w), (element, &want)]);
+            let (dx, ()) =
+                bench.run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate));
+            cpu::backward_data(&shape, &dy, &w, &mut want, accumulate, &mut cpu::Workspace::default());
+            // Up to 360 products of 1, in another order: each sum on the way is below 100.
+            let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
+            assert_near(&what, &dx, &want, stored, 360.0 * F32 * 100.0);
+        }
+    }
+}
+
+#[test]
+fn weight_gradient_of_every_tile_and_cut() {
+    let tiles = WEIGHT_TILES.iter().map(|tile| (Element::Bf16, tile, 40));
+    let stem = STEM_WEIGHT_TILES.iter().map(|tile| (Element::Bf16, tile, 3));
+    let f32 = F32_WEIGHT_TILES.iter().map(|tile| (Element::F32, tile, 3));
+    for (element, tile, in_channels) in tiles.chain(stem).chain(f32) {
+        for (stride, slices) in [(1, 1), (1, 3), (1, 100), (2, 1)] {
+            let what = format!("{} stride {stride} shares of {slices} slices", tile.kernel);
+            let shape = shape([in_channels, 136], stride);
+            let (x, dy) = (random(shape.input_len(), 0.0, 5), random(shape.output_len(), 0.0, 6));
+            let poison = vec![f32::NAN; shape.weight_len()];
+            let share = slices * tile.slice;
+            let columns = 9 * in_channels;
+            let cut = WeightCut {
+                tile,
+                blocks: shape.out_channels.div_ceil(tile.rows) * columns.div_ceil(tile.columns),
+                share,
+                splits: pixels(&shape).div_ceil(share),
+            };
+            let mut bench = Bench::new([(element, &x), (element, &dy), (Element::F32, &poison)]);
+            let (dw, ()) = bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS));
+            let mut want = poison;
+            cpu::backward_weight(&shape, &x, &dy, &mut want, &mut cpu::Workspace::default());
+            // Up to 175 products of 1, in another order: each sum on the way is below 64.
+            assert_near(&what, &dw, &want, 0.0, 175.0 * F32 * 64.0);
+        }
+    }
+}

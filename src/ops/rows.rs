@@ -1,0 +1,61 @@
+//! What operations over rows of classes have in common: the softmax of a row and its first maximum on the CPU, and the
+//! threads that take a row on a GPU.
+
+/// Guards logarithms and divisions, as in the reference.
+pub const EPSILON: f32 = 1e-9;
+
+/// The softmax p of a row and its logarithm, in memory that is used for row after row.
+#[derive(Clone, Debug)]
+pub struct Softmax {
+    pub log_p: Vec<f32>,
+    pub p: Vec<f32>,
+}
+
+impl Softmax {
+    /// Room for a row of `classes`.
+    pub fn new(classes: usize) -> Self {
+        Self { log_p: vec![0.0; classes], p: vec![0.0; classes] }
+    }
+
+    /// The softmax of `logits`.
+    pub fn of(&mut self, logits: &[f32]) -> &Self {
+        let Self { log_p, p } = self;
+        log_p.copy_from_slice(logits);
+        let max = log_p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut sum = 0.0;
+        for (z, p) in log_p.iter_mut().zip(p.iter_mut()) {
+            *z -= max;
+            *p = z.exp();
+            sum += *p;
+        }
+        let log_sum = sum.ln();
+        log_p.iter_mut().for_each(|z| *z -= log_sum);
+        p.iter_mut().for_each(|p| *p /= sum);
+        self
+    }
+}
+
+/// The first position of the largest value.
+pub fn argmax(values: &[f32]) -> usize {
+    values.iter().enumerate().fold(0, |best, (i, &value)| if value > values[best] { i } else { best })
+}
+
+/// Classes of a warp of a block, and warps of a block at most.
+const WARP_CLASSES: usize = 128;
+const ROW_WARPS: usize = 8;
+
+/// Threads of a block that does a row of `classes`.
+pub fn row_threads(classes: usize) -> usize {
+    32 * classes.div_ceil(WARP_CLASSES).min(ROW_WARPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argmax_takes_the_first_of_equals() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
+        assert_eq!(argmax(&[f32::NAN, 1.0]), 0);
+    }
+}

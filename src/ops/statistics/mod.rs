@@ -1,0 +1,163 @@
+//! What is counted and watched: of a step, and of the confidence rows after an epoch.
+
+mod cpu;
+mod gpu;
+
+use anyhow::Result;
+
+use crate::device::cpu::Call;
+use crate::device::gpu::lower::Lowering;
+use crate::device::{Operand, Operation, Tensor};
+
+/// Positions in the counters a training plan sums over an epoch, f32.
+pub mod counter {
+    /// Loss of the last step.
+    pub const LAST_LOSS: usize = 0;
+    /// Sum of the losses of the steps.
+    pub const LOSS: usize = 1;
+    /// Rows whose weak view's largest logit is the true class.
+    pub const CORRECT: usize = 2;
+    /// From here on [`CountFiniteSteps`](super::CountFiniteSteps) watches: n after n steps that were all finite, -n where step n
+    /// (from 1) was the first that was not.
+    pub const WATCHED: usize = 3;
+    /// Logits of a step's forwards, of which there are up to three.
+    pub const LOGITS: [usize; 3] = [3, 4, 5];
+    /// Losses of the samples.
+    pub const LOSS_ROWS: usize = 6;
+    /// Running statistics of the batchnorms.
+    pub const RUNNING: usize = 7;
+    /// What is watched.
+    pub const WATCHED_NAMES: [&str; 5] = ["logits", "logits", "logits", "losses", "running statistics"];
+    /// Length of the block.
+    pub const LEN: usize = 8;
+}
+
+/// counters += the step's mean loss and its correct weak-view predictions, of the first rows of `logits` `[R,K]`; see [`counter`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepStatistics {
+    pub batch: usize,
+    pub classes: usize,
+    pub logits: Tensor,
+    /// i32 `[N]`.
+    pub labels: Tensor,
+    /// i32 `[B]`: the samples of the step.
+    pub index: Tensor,
+    pub loss_rows: Tensor,
+    pub counters: Tensor,
+}
+
+/// Whether the first `len` of `values` f32 are all finite: counters`[slot]` = n >= 0 becomes n + 1 if they are, -(n + 1) if not; a
+/// negative one stays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CountFiniteSteps {
+    pub len: usize,
+    pub slot: usize,
+    pub values: Tensor,
+    pub counters: Tensor,
+}
+
+/// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the true class]; over the
+/// candidates u8 `[N,K]` alone where they are given, no NaN being larger than anything then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConfidenceStatistics {
+    pub rows: usize,
+    pub classes: usize,
+    pub confidence: Tensor,
+    pub candidates: Option<Tensor>,
+    /// i32 `[N]`, -1 where it is not known.
+    pub labels: Tensor,
+    pub out: Tensor,
+}
+
+impl Operation for StepStatistics {
+    fn name(&self) -> &'static str {
+        "step statistics"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![
+            Operand::read(self.logits).touching(self.batch * self.classes),
+            Operand::read(self.labels).touching(self.batch),
+            Operand::read(self.index),
+            Operand::read(self.loss_rows),
+            Operand::update(self.counters).touching(counter::WATCHED),
+        ]
+    }
+
+    fn flops(&self) -> f64 {
+        (self.batch * self.classes) as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        cpu::count_step(
+            [self.batch, self.classes],
+            &cpu.f32(self.logits)?,
+            &cpu.i32(self.labels)?,
+            &cpu.i32(self.index)?,
+            &cpu.f32(self.loss_rows)?,
+            &mut cpu.f32_mut(self.counters)?,
+        );
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::lower_step(self, gpu);
+        Ok(())
+    }
+}
+
+impl Operation for CountFiniteSteps {
+    fn name(&self) -> &'static str {
+        "finite steps"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.values).touching(self.len), Operand::update(self.counters).touching(1)]
+    }
+
+    fn flops(&self) -> f64 {
+        self.len as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let finite = cpu.f32(self.values)?[..self.len].iter().all(|value| value.is_finite());
+        cpu::count_finite_step(finite, &mut cpu.f32_mut(self.counters)?[self.slot]);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::lower_finite_steps(self, gpu);
+        Ok(())
+    }
+}
+
+impl Operation for ConfidenceStatistics {
+    fn name(&self) -> &'static str {
+        "confidence statistics"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let mut operands = vec![Operand::read(self.confidence)];
+        operands.extend(self.candidates.map(Operand::read));
+        operands.extend([Operand::read(self.labels), Operand::write(self.out)]);
+        operands
+    }
+
+    fn flops(&self) -> f64 {
+        (self.rows * self.classes) as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let (confidence, labels) = (cpu.f32(self.confidence)?, cpu.i32(self.labels)?);
+        let candidates = self.candidates.map(|candidates| cpu.u8(candidates)).transpose()?;
+        let shape = [self.rows, self.classes];
+        let figures = cpu::confidence(shape, &confidence, candidates.as_deref(), &labels);
+        cpu.f32_mut(self.out)?.copy_from_slice(&figures);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::lower_confidence(self, gpu);
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! The weights of LW.
+
+use anyhow::Result;
+
+use crate::device::gpu::lower::Lowering;
+use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax};
+
+/// c <- the softmax of z over the candidates, and beside it that over the other classes.
+#[derive(Clone, Copy, Debug)]
+pub struct TwoSoftmaxes;
+
+impl Disambiguation for TwoSoftmaxes {
+    fn name(&self) -> &'static str {
+        "softmaxes inside and outside the candidates"
+    }
+
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
+        let log_p = &views[0].softmax.log_p;
+        partial_softmax(confidence, log_p, |k| candidates[k] != 0);
+        partial_softmax(confidence, log_p, |k| candidates[k] == 0);
+    }
+
+    fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()> {
+        of.lower_rows("renew_leveraged", gpu);
+        Ok(())
+    }
+}

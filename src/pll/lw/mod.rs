@@ -1,0 +1,63 @@
+//! LW (Wen et al., "Leveraged weighted loss for partial label learning", ICML 2021; SPEC 6): one view,
+//! sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k), the weights c being two softmaxes of z, one over the candidates
+//! and one over the other classes. They are refreshed by every step from its own logits, for the next epoch; the authors' code
+//! makes a second forward after the step for them.
+
+mod disambiguation;
+mod losses;
+
+use anyhow::Result;
+
+pub use self::disambiguation::TwoSoftmaxes;
+pub use self::losses::{LeveragedCrossEntropy, LeveragedSigmoid};
+use super::confidence::Start;
+use super::label_method::LabelMethod;
+use super::lw_settings::{LwLoss, LwSettings};
+use super::method::{Learner, Method, Room};
+use super::registry::Entry;
+use crate::device::Device;
+
+/// LW for the registry.
+pub static ENTRY: Entry = Entry {
+    // A row is refreshed after every step.
+    first_update: 0,
+    no_mixup: Some(
+        "its loss asks which classes are candidates, and a mixture of two samples has no candidate set",
+    ),
+    step_settings: &["lw-loss", "lw-beta"],
+    ..Entry::with_settings::<LwSettings>("lw", "LW", "Leveraged weighted loss")
+};
+
+/// A factor of the other classes' losses above this is far from what is usual.
+const LARGE_BETA: f64 = 10.0;
+
+impl LwSettings {
+    /// The method that they make.
+    pub fn method(&self) -> LabelMethod {
+        let beta = self.beta as f32;
+        let (method, joint) = match self.loss {
+            LwLoss::Sigmoid => {
+                (LabelMethod::new(LeveragedSigmoid { beta }, TwoSoftmaxes), "leveraged_sigmoid_renew")
+            }
+            LwLoss::CrossEntropy => {
+                let loss = LeveragedCrossEntropy { beta };
+                (LabelMethod::new(loss, TwoSoftmaxes), "leveraged_cross_entropy_renew")
+            }
+        };
+        LabelMethod { joint: Some(joint), start: Start::UniformInsideAndOutside, ..method }
+    }
+}
+
+impl Method for LwSettings {
+    fn start(&self) -> Start {
+        self.method().start
+    }
+
+    fn large_settings(&self) -> Vec<(&'static str, f64)> {
+        if self.beta > LARGE_BETA { vec![("--lw-beta", self.beta)] } else { Vec::new() }
+    }
+
+    fn on_device(&self, room: &Room, device: &mut dyn Device) -> Result<Box<dyn Learner>> {
+        self.method().on_device(room, device)
+    }
+}

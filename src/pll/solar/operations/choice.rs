@@ -1,0 +1,234 @@
+//! The choice of reliable samples.
+
+use std::cmp::Ordering;
+
+use anyhow::{Result, ensure};
+
+use super::{ETA, RHO, launch_one_block};
+use crate::device::cpu::Call;
+use crate::device::gpu::launch::Arguments;
+use crate::device::gpu::lower::Lowering;
+use crate::device::{Operand, Operation, Tensor};
+use crate::ops::rows::{Softmax, argmax};
+
+/// SoLar's choice of samples (SPEC 7, step 5) from weak logits `[B,K]`, pseudo-labels Q `[B,K]` and the class prior r `[K]`: for each
+/// class j the max(1, min(ceil(B r_j rho), n_j)) of least -sum Q ln p among the n_j rows whose first maximum of Q is j, the earlier
+/// row where equal, a NaN last; and each row with sum Q p > `threshold`. None where control`[ETA]` is 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChooseSamples {
+    pub batch: usize,
+    pub classes: usize,
+    pub threshold: f32,
+    pub logits: Tensor,
+    pub pseudo_labels: Tensor,
+    pub class_prior: Tensor,
+    pub control: Tensor,
+    /// i32 `[steps,B]`.
+    pub permutations: Tensor,
+    pub step: Tensor,
+    /// i32 `[B]`: 1 for a chosen row, else 0.
+    pub chosen: Tensor,
+    /// i32 `[B]`: the chosen rows ascending, -1 behind.
+    pub rows: Tensor,
+    /// i32 `[B]`: rows in another order, -1 behind: with n chosen, those of the numbers of this step's permutation below n, in its
+    /// order.
+    pub partners: Tensor,
+    /// i32 `[1]`: how many.
+    pub count: Tensor,
+}
+
+impl Operation for ChooseSamples {
+    fn name(&self) -> &'static str {
+        "choose samples"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![
+            Operand::read(self.logits),
+            Operand::read(self.pseudo_labels),
+            Operand::read(self.class_prior),
+            Operand::read(self.control),
+            Operand::read(self.permutations).touching(self.batch),
+            Operand::read(self.step),
+            Operand::write(self.chosen),
+            Operand::write(self.rows),
+            Operand::write(self.partners),
+            Operand::write(self.count),
+        ]
+    }
+
+    /// A row's loss, then its rank among the rows of its class.
+    fn flops(&self) -> f64 {
+        10.0 * (self.batch * self.classes) as f64 + (self.batch * self.batch) as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let (now, control) = (cpu.i32(self.step)?[0] as usize, cpu.f32(self.control)?);
+        let permutations = cpu.i32(self.permutations)?;
+        let batch = self.batch;
+        ensure!((now + 1) * batch <= permutations.len(), "step past the end of the permutations");
+        let choice = Choice {
+            classes: self.classes,
+            threshold: self.threshold,
+            rho: control[RHO],
+            logits: &cpu.f32(self.logits)?,
+            pseudo_labels: &cpu.f32(self.pseudo_labels)?,
+            class_prior: &cpu.f32(self.class_prior)?,
+            permutation: &permutations[now * batch..][..batch],
+        };
+        let out = Chosen {
+            chosen: &mut cpu.i32_mut(self.chosen)?,
+            rows: &mut cpu.i32_mut(self.rows)?,
+            partners: &mut cpu.i32_mut(self.partners)?,
+            count: &mut cpu.i32_mut(self.count)?,
+        };
+        choose((control[ETA] != 0.0).then_some(&choice), out);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let steps = gpu.len(self.permutations) / self.batch;
+        ensure!(steps > 0, "choose samples: no permutation of the batch");
+        let arguments = Arguments::new()
+            .pointer(gpu.address(self.logits))
+            .pointer(gpu.address(self.pseudo_labels))
+            .pointer(gpu.address(self.class_prior))
+            .pointer(gpu.address(self.control))
+            .pointer(gpu.address(self.permutations))
+            .pointer(gpu.address(self.step))
+            .pointer(gpu.address(self.chosen))
+            .pointer(gpu.address(self.rows))
+            .pointer(gpu.address(self.partners))
+            .pointer(gpu.address(self.count))
+            .float(self.threshold)
+            .counts(&[self.batch, self.classes, steps]);
+        let bytes = self.batch * (size_of::<f32>() + size_of::<i32>());
+        launch_one_block(gpu, "choose_samples", bytes, arguments)
+    }
+}
+
+/// What the choice is made from.
+struct Choice<'a> {
+    classes: usize,
+    threshold: f32,
+    rho: f32,
+    logits: &'a [f32],
+    pseudo_labels: &'a [f32],
+    class_prior: &'a [f32],
+    /// This step's permutation of the batch.
+    permutation: &'a [i32],
+}
+
+/// Where the choice is written.
+struct Chosen<'a> {
+    chosen: &'a mut [i32],
+    rows: &'a mut [i32],
+    partners: &'a mut [i32],
+    count: &'a mut [i32],
+}
+
+/// Chooses; with `choice` absent, nothing is chosen.
+fn choose(choice: Option<&Choice<'_>>, out: Chosen<'_>) {
+    let Chosen { chosen, rows, partners, count } = out;
+    chosen.fill(0);
+    if let Some(choice) = choice {
+        mark(choice, chosen);
+    }
+    let list: Vec<i32> =
+        (0i32..).zip(chosen.iter()).filter(|(_, chosen)| **chosen != 0).map(|(b, _)| b).collect();
+    count[0] = list.len() as i32;
+    rows.fill(-1);
+    partners.fill(-1);
+    rows[..list.len()].copy_from_slice(&list);
+    let order = choice.map_or(&[][..], |choice| choice.permutation);
+    let drawn = order.iter().filter_map(|&number| list.get(number as usize));
+    partners.iter_mut().zip(drawn).for_each(|(partner, &row)| *partner = row);
+}
+
+/// Sets `chosen` to 1 for the chosen rows.
+fn mark(choice: &Choice<'_>, chosen: &mut [i32]) {
+    let Choice { classes, threshold, rho, logits, pseudo_labels, class_prior, .. } = *choice;
+    let batch = chosen.len();
+    let mut softmax = Softmax::new(classes);
+    let mut members: Vec<Vec<(f32, usize)>> = vec![Vec::new(); classes];
+    for (b, (z, q)) in logits.chunks_exact(classes).zip(pseudo_labels.chunks_exact(classes)).enumerate() {
+        let Softmax { log_p, p } = softmax.of(z);
+        let sum = |values: &[f32]| q.iter().zip(values).map(|(&q, &v)| f64::from(q * v)).sum::<f64>() as f32;
+        // A NaN comes last, as infinity does: sorting needs a total order.
+        members[argmax(q)].push(((-sum(log_p)).min(f32::INFINITY), b));
+        chosen[b] = i32::from(sum(p) > threshold);
+    }
+    for (members, &prior) in members.iter_mut().zip(class_prior) {
+        // Both products in f32, as the reference rounds them; a NaN or a negative number is no count.
+        let wanted = (batch as f32 * prior * rho).ceil() as usize;
+        members.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
+        members.iter().take(wanted.max(1)).for_each(|&(_, b)| chosen[b] = 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen_of(
+        pseudo_labels: &[f32],
+        logits: &[f32],
+        prior: [f32; 2],
+        rho: f32,
+        threshold: f32,
+    ) -> [Vec<i32>; 4] {
+        let batch = pseudo_labels.len() / 2;
+        let permutation: Vec<i32> = (0..batch as i32).rev().collect();
+        let choice = Choice {
+            classes: 2,
+            threshold,
+            rho,
+            logits,
+            pseudo_labels,
+            class_prior: &prior,
+            permutation: &permutation,
+        };
+        let mut out = [vec![9; batch], vec![9; batch], vec![9; batch], vec![9; 1]];
+        let [chosen, rows, partners, count] = &mut out;
+        choose(Some(&choice), Chosen { chosen, rows, partners, count });
+        out
+    }
+
+    /// Rows 0, 1, 2 are of class 0 with equal losses, row 3 of class 1. B r_0 rho = 4 * 0.5 * 0.5 = 1 gives class 0 one row, the
+    /// first of equals; class 1 with r = 0 still one.
+    #[test]
+    fn each_class_gives_its_share_and_at_least_one() {
+        let pseudo_labels = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
+        let [chosen, rows, partners, count] = chosen_of(&pseudo_labels, &[0.0; 8], [0.5, 0.0], 0.5, 2.0);
+        assert_eq!(chosen, [1, 0, 0, 1]);
+        assert_eq!(rows, [0, 3, -1, -1]);
+        // Of the permutation 3 2 1 0 the numbers below 2, in its order, are 1 0: rows 3, 0.
+        assert_eq!(partners, [3, 0, -1, -1]);
+        assert_eq!(count, [2]);
+    }
+
+    #[test]
+    fn a_confident_row_is_chosen_whatever_its_rank() {
+        let pseudo_labels = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0];
+        // Row 2 has p = 1 / (1 + e^-9) > 0.99 and the least loss; row 1 p > 0.99 too; row 0 one half.
+        let logits = [0.0, 0.0, 8.0, 0.0, 9.0, 0.0];
+        let [chosen, ..] = chosen_of(&pseudo_labels, &logits, [0.1, 0.1], 0.1, 0.99);
+        assert_eq!(chosen, [0, 1, 1]);
+        let [chosen, ..] = chosen_of(&pseudo_labels, &logits, [0.1, 0.1], 0.1, 0.9999);
+        assert_eq!(chosen, [0, 0, 1]);
+    }
+
+    /// Every third of 60 rows of one class has a NaN loss; sorting by a comparison that is no order may panic.
+    #[test]
+    fn rows_of_nan_come_last() {
+        let pseudo_labels = [1.0, 0.0].repeat(60);
+        let logits: Vec<f32> = (0..60).flat_map(|b| [0.0, if b % 3 == 0 { f32::NAN } else { 0.0 }]).collect();
+        let [chosen, rows, ..] = chosen_of(&pseudo_labels, &logits, [0.5, 0.5], 1.0, 2.0);
+        assert_eq!(chosen.iter().sum::<i32>(), 30);
+        assert!(rows[..30].iter().all(|b| b % 3 != 0), "{rows:?}");
+        // With room for 50, the first ten of the NaN rows follow the 40 others.
+        let [chosen, ..] = chosen_of(&pseudo_labels, &logits, [0.82, 0.0], 1.0, 2.0);
+        let expected: Vec<i32> = (0..60).map(|b| i32::from(b % 3 != 0 || b < 30)).collect();
+        assert_eq!(chosen, expected);
+    }
+}

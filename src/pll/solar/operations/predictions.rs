@@ -1,0 +1,104 @@
+//! Predictions among the candidates, and how many there are of each class.
+
+use anyhow::Result;
+
+use super::{kernel, launch_one_block};
+use crate::device::cpu::Call;
+use crate::device::gpu::launch::{Arguments, Launch};
+use crate::device::gpu::lower::Lowering;
+use crate::device::{Operand, Operation, Tensor};
+use crate::ops::rows::{Softmax, argmax, row_threads};
+
+/// M `[B,K]` = softmax(z) s of logits `[B,K]` and the rows `index` of `candidates` u8 `[N,K]`: SoLar's predictions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaskedSoftmax {
+    pub batch: usize,
+    pub classes: usize,
+    pub logits: Tensor,
+    pub candidates: Tensor,
+    pub index: Tensor,
+    pub out: Tensor,
+}
+
+/// counts `[K]` += for each class the rows of x `[R,K]` whose first maximum it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CountLargest {
+    pub rows: usize,
+    pub classes: usize,
+    pub x: Tensor,
+    pub counts: Tensor,
+}
+
+impl Operation for MaskedSoftmax {
+    fn name(&self) -> &'static str {
+        "masked softmax"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![
+            Operand::read(self.logits),
+            Operand::read(self.candidates).touching(self.batch * self.classes),
+            Operand::read(self.index),
+            Operand::write(self.out),
+        ]
+    }
+
+    fn flops(&self) -> f64 {
+        5.0 * (self.batch * self.classes) as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let classes = self.classes;
+        let (logits, candidates, index) =
+            (cpu.f32(self.logits)?, cpu.u8(self.candidates)?, cpu.i32(self.index)?);
+        let mut softmax = Softmax::new(classes);
+        let mut out = cpu.f32_mut(self.out)?;
+        let rows = logits.chunks_exact(classes).zip(out.chunks_exact_mut(classes)).zip(index.iter());
+        for ((logits, out), &sample) in rows {
+            out.copy_from_slice(&softmax.of(logits).p);
+            let candidates = &candidates[sample as usize * classes..][..classes];
+            out.iter_mut().zip(candidates).filter(|(_, s)| **s == 0).for_each(|(p, _)| *p = 0.0);
+        }
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let arguments = Arguments::new()
+            .pointer(gpu.address(self.logits))
+            .pointer(gpu.address(self.candidates))
+            .pointer(gpu.address(self.index))
+            .pointer(gpu.address(self.out))
+            .count(self.classes);
+        let threads = row_threads(self.classes);
+        gpu.launch(Launch::linear(kernel("masked_softmax"), self.batch, threads, arguments));
+        Ok(())
+    }
+}
+
+impl Operation for CountLargest {
+    fn name(&self) -> &'static str {
+        "count largest"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.x), Operand::update(self.counts)]
+    }
+
+    fn flops(&self) -> f64 {
+        (self.rows * self.classes) as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let mut counts = cpu.f32_mut(self.counts)?;
+        cpu.f32(self.x)?.chunks_exact(self.classes).for_each(|row| counts[argmax(row)] += 1.0);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let arguments = Arguments::new()
+            .pointer(gpu.address(self.x))
+            .pointer(gpu.address(self.counts))
+            .counts(&[self.rows, self.classes]);
+        launch_one_block(gpu, "count_largest", self.classes * size_of::<i32>(), arguments)
+    }
+}
