@@ -23,7 +23,7 @@ use records::ops::convolution::{
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::ops::mixup::{Draws, Mixup};
 use records::pll::corr::Consistency;
-use records::pll::lw::LwSettings;
+use records::pll::lw_settings::LwSettings;
 use records::pll::solar;
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
 use records::pll::{LabelMethod, cavl, cc, proden};
