@@ -43,18 +43,18 @@ fn sigmoid(x: f32) -> f32 {
 /// y `[len]` = x s(x).
 #[derive(Debug)]
 pub struct Silu {
-    pub len: usize,
-    pub x: Tensor,
-    pub y: Tensor,
+    len: usize,
+    x: Tensor,
+    y: Tensor,
 }
 
 /// dx `[len]` = dy s(x) (1 + x (1 - s(x))).
 #[derive(Debug)]
 pub struct SiluGradient {
-    pub len: usize,
-    pub x: Tensor,
-    pub dy: Tensor,
-    pub dx: Tensor,
+    len: usize,
+    x: Tensor,
+    dy: Tensor,
+    dx: Tensor,
 }
 
 /// Records SiLU of x; returns its result.

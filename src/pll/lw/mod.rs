@@ -12,11 +12,11 @@ pub use self::disambiguation::TwoSoftmaxes;
 pub use self::losses::{LeveragedCrossEntropy, LeveragedSigmoid};
 use super::confidence::Start;
 use super::label_method::LabelMethod;
+use super::lw_settings::{LwLoss, LwSettings};
 use super::method::{Learner, Method, Room};
 use super::registry::Entry;
 use crate::device::Device;
 use crate::device::gpu::kernels::loss_by_kind;
-use crate::settings::LwLoss;
 
 /// LW for the registry.
 pub static ENTRY: Entry = Entry {
@@ -25,20 +25,12 @@ pub static ENTRY: Entry = Entry {
     no_mixup: Some(
         "its loss asks which classes are candidates, and a mixture of two samples has no candidate set",
     ),
-    ..Entry::new("lw", "LW", "Leveraged weighted loss", |own| Box::new(own.lw.clone()))
+    step_settings: &["lw-loss", "lw-beta"],
+    ..Entry::with_settings::<LwSettings>("lw", "LW", "Leveraged weighted loss")
 };
 
 /// A factor of the other classes' losses above this is far from what is usual.
 const LARGE_BETA: f64 = 10.0;
-
-/// The settings of LW, which make the method.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LwSettings {
-    /// The loss psi of a label.
-    pub loss: LwLoss,
-    /// Weight beta of the classes that are no candidates.
-    pub beta: f64,
-}
 
 impl LwSettings {
     /// The method that they make.
