@@ -34,7 +34,8 @@ impl Cut {
         let taps = (2 * height.max(width).max(size)).div_ceil(size);
         let weights = 2 * size * (1 + taps) * 4;
         let half = (3 * size * size).max(TABLE_BYTES).max(weights).next_multiple_of(16);
-        // About eight pixels a thread; four warps at the least, of which three make the tables of the channels.
+        // About eight pixels a thread; four warps at the least, of which three make the tables of the
+        // channels.
         let threads = (size * size / 8).next_multiple_of(32).clamp(128, 1024);
         Self { threads, taps, half }
     }

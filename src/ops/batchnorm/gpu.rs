@@ -9,7 +9,8 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::operation::by_type;
 use crate::device::{Element, Tensor};
 
-/// Threads of a block of the passes over activations, and vectors of channels side by side in it at most: a warp's worth.
+/// Threads of a block of the passes over activations, and vectors of channels side by side in it at most: a
+/// warp's worth.
 const THREADS: usize = 256;
 const WIDTH: usize = 32;
 /// Blocks a multiprocessor holds at once, for which the kernels' registers are bounded.
@@ -172,7 +173,8 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
     let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
     let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
 
-    // With a residual the ReLU's mask comes from y and is left in dy; without, both passes recompute it from x.
+    // With a residual the ReLU's mask comes from y and is left in dy; without, both passes recompute it from
+    // x.
     let (sums, apply) = match (relu, residual) {
         (false, _) => (
             by_type(element, "batchnorm_gradient_sums_bf16", "batchnorm_gradient_sums_f32")?,
@@ -233,8 +235,8 @@ mod tests {
         Gpu { name: "RTX 3090".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376 }
     }
 
-    /// Every shape is covered by whole tiles of at most 256 threads, and the layers of a ResNet fill the multiprocessors
-    /// once, none twice.
+    /// Every shape is covered by whole tiles of at most 256 threads, and the layers of a ResNet fill the
+    /// multiprocessors once, none twice.
     #[test]
     fn cuts_cover_every_row_and_fill_the_gpu() {
         let gpu = rtx_3090();

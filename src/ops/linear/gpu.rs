@@ -1,4 +1,5 @@
-//! The fully connected layer: tiles of 32 x 32; the parameters' gradient is split over rows where its tiles are few.
+//! The fully connected layer: tiles of 32 x 32; the parameters' gradient is split over rows where its tiles
+//! are few.
 
 use anyhow::{Result, ensure};
 
@@ -8,7 +9,8 @@ use crate::device::gpu::lower::Lowering;
 
 const TILE: usize = 32;
 const THREADS: usize = 256;
-/// Rows of a part of the parameters' gradient at least: shorter ones give linear_sum more to add than they save.
+/// Rows of a part of the parameters' gradient at least: shorter ones give linear_sum more to add than they
+/// save.
 const LEAST_PART: usize = 4 * TILE;
 
 fn kernel(name: &'static str) -> Kernel {

@@ -21,7 +21,8 @@ fn by_rows(
         Element::Bf16 => (names[0], 8),
         _ => (names[1], 4),
     };
-    // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for a block.
+    // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long
+    // for a block.
     let units = if len.is_multiple_of(vector) { len / vector } else { len };
     let threads = units.next_multiple_of(32).min(THREADS);
     let mut launch = Launch::linear(Kernel { file: "batch.cu", name }, rows, threads, arguments);

@@ -1,4 +1,5 @@
-//! Convolutions. `kernels/convolution*.cu` and this file share the names; `tiles.rs` decides how the work is cut.
+//! Convolutions. `kernels/convolution*.cu` and this file share the names; `tiles.rs` decides how the work is
+//! cut.
 //!
 //! | operands | forward, data gradient | weight gradient |
 //! |---|---|---|
@@ -77,7 +78,8 @@ impl Gathering {
     }
 }
 
-/// y = convolution of x with w; operands are x, w, y. With `statistics` the kernel leaves those of y in the workspace, too.
+/// y = convolution of x with w; operands are x, w, y. With `statistics` the kernel leaves those of y in the
+/// workspace, too.
 ///
 /// # Errors
 /// Where no kernel does the shape.
