@@ -222,9 +222,9 @@ fn gradients_of_the_kernels_in_f32_are_the_cpu_s() {
     compare(Precision::F32, &mut CpuDevice::new(1).unwrap(), 3e-6);
 }
 
-/// The CPU rounds where the kernels do; where the order of their sums tips a value it moves by a rounding of bf16, 2^-8 of itself.
-/// Were all values of the two or three activations behind a gradient tipped, it would move by about as many roundings.
+/// The CPU rounds where the kernels do; where the order of their sums tips a value, it moves by a rounding of
+/// bf16, 2^-8 of itself. Were one value in twenty tipped, a gradient would move by 2^-8 / sqrt(20) = 9e-4.
 #[test]
 fn gradients_of_the_kernels_in_bf16_are_the_rounded_cpu_s() {
-    compare(Precision::Bf16, &mut RoundedCpu(CpuDevice::new(1).unwrap()), 3.0 / 256.0);
+    compare(Precision::Bf16, &mut RoundedCpu(CpuDevice::new(1).unwrap()), 1e-3);
 }

@@ -1,4 +1,5 @@
-//! The one operation that differentiation itself needs: the sum of the gradients of a tensor that is used several times.
+//! The one operation that differentiation itself needs: the sum of the gradients of a tensor that is used
+//! several times.
 
 use anyhow::Result;
 use rayon::prelude::*;

@@ -51,15 +51,16 @@ impl<'a> Gradients<'a> {
         self.tape.temporary_like(tensor)
     }
 
-    /// Where an operation writes the gradient of `operand`. What is there is overwritten: where the operand has a gradient from
-    /// another use, the two are added afterwards.
+    /// Where an operation writes the gradient of `operand`. What is there is overwritten: where the operand
+    /// has a gradient from another use, the two are added afterwards.
     pub fn write(&mut self, operand: Tensor) -> Tensor {
         let into = self.tape.temporary_like(operand);
         self.hand_over(operand, into);
         into
     }
 
-    /// Where an operation that can add to what is there puts the gradient of `operand`, and whether it is to add.
+    /// Where an operation that can add to what is there puts the gradient of `operand`, and whether it is to
+    /// add.
     pub fn accumulate(&mut self, operand: Tensor) -> (Tensor, bool) {
         match self.of(operand) {
             Some(earlier) if !self.seeds.contains(&earlier) => (earlier, true),
@@ -67,8 +68,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Says that `gradient`, once the operations appended now have run, is what a use of `operand` contributes. The memory is the
-    /// operand's from then on: nothing else may read it as something else.
+    /// Says that `gradient`, once the operations appended now have run, is what a use of `operand`
+    /// contributes. The memory is the operand's from then on: nothing else may read it as something else.
     pub fn hand_over(&mut self, operand: Tensor, gradient: Tensor) {
         match self.of(operand) {
             Some(earlier) if !self.seeds.contains(&earlier) => self.pending.push((gradient, earlier)),
@@ -79,7 +80,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Where an operation writes the gradient of a parameter; of one that is used several times they are added.
+    /// Where an operation writes the gradient of a parameter; of one that is used several times they are
+    /// added.
     ///
     /// # Panics
     /// If `parameter` was not made by [`Tape::parameter`]: a mistake of the caller, never of a user.

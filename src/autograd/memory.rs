@@ -1,8 +1,9 @@
 //! Planning memory: temporaries whose lifetimes do not overlap share an allocation.
 //!
-//! A lifetime runs from the first operation that names a tensor to the last. Going through the operations in order, a
-//! tensor takes the smallest free allocation that holds it, else the largest free one, grown, else a new one. An
-//! allocation is one slot, never split, so that a device can check that no operation reads and writes the same memory.
+//! A lifetime runs from the first operation that names a tensor to the last. Going through the operations in
+//! order, a tensor takes the smallest free allocation that holds it, else the largest free one, grown, else a
+//! new one. An allocation is one slot, never split, so that a device can check that no operation reads and
+//! writes the same memory.
 
 use std::sync::Arc;
 

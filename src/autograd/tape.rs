@@ -27,9 +27,9 @@ enum Entry {
 
 /// A step being recorded.
 ///
-/// [`Tape::push`] appends an operation, [`Tape::record`] one that has a gradient; [`Tape::backward`] appends the gradients of
-/// everything differentiable recorded before it; [`Tape::finish`] plans the memory. Shapes are the caller's promise: each
-/// operation carries its own, and the device checks lengths.
+/// [`Tape::push`] appends an operation, [`Tape::record`] one that has a gradient; [`Tape::backward`] appends
+/// the gradients of everything differentiable recorded before it; [`Tape::finish`] plans the memory. Shapes
+/// are the caller's promise: each operation carries its own, and the device checks lengths.
 pub struct Tape {
     /// How activations and their gradients are stored.
     activations: Element,
@@ -75,7 +75,8 @@ impl Tape {
         self.tensor(Storage::Persistent(buffer))
     }
 
-    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. Asked for twice, it is the same tensor.
+    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. Asked for twice, it
+    /// is the same tensor.
     pub fn parameter(&mut self, values: Buffer, gradient: Buffer) -> Tensor {
         if let Some(&known) = self.parameters.get(&[values, gradient]) {
             return known;
@@ -145,12 +146,12 @@ impl Tape {
         tensor
     }
 
-    /// Appends the gradients of everything recorded so far, in reverse, starting from the gradients given as (tensor, its
-    /// gradient). Gradients of parameters land in the memory given with them.
+    /// Appends the gradients of everything recorded so far, in reverse, starting from the gradients given as
+    /// (tensor, its gradient). Gradients of parameters land in the memory given with them.
     ///
-    /// A tensor that is used several times gets the sum of its gradients, whatever the operations and their order. Returns the
-    /// tensor that each gradient was written to; after the plan has run it holds the gradient only where no operation has
-    /// reused that memory.
+    /// A tensor that is used several times gets the sum of its gradients, whatever the operations and their
+    /// order. Returns the tensor that each gradient was written to; after the plan has run it holds the
+    /// gradient only where no operation has reused that memory.
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> HashMap<Tensor, Tensor> {
         let recorded = self.entries.clone();
         let mut gradients = Gradients::new(self, seeds);

@@ -5,8 +5,8 @@
 pub struct ParameterSpec {
     /// Its state_dict name.
     pub name: String,
-    /// PyTorch's shape. One of four dimensions is a convolution's weights, `[Cout, Cin, kh, kw]`: on the device they are
-    /// `[Cout, kh, kw, Cin]`.
+    /// PyTorch's shape. One of four dimensions is a convolution's weights, `[Cout, Cin, kh, kw]`: on the
+    /// device they are `[Cout, kh, kw, Cin]`.
     pub shape: Vec<usize>,
     /// Its first values.
     pub initialisation: Initialisation,
@@ -43,7 +43,8 @@ pub struct RunningSpec {
     pub channels: usize,
 }
 
-/// All tensors of a network. What lies side by side here does on the device: a batchnorm's weight and bias, a classifier's too.
+/// All tensors of a network. What lies side by side here does on the device: a batchnorm's weight and bias, a
+/// classifier's too.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     pub parameters: Vec<ParameterSpec>,
@@ -55,7 +56,8 @@ impl Layout {
         self.parameters.push(ParameterSpec { name, shape, initialisation });
     }
 
-    /// The weights of a square convolution without bias, normal with the standard deviation sqrt(2 / (Cout kh kw)).
+    /// The weights of a square convolution without bias, normal with the standard deviation sqrt(2 / (Cout kh
+    /// kw)).
     pub fn convolution(&mut self, name: &str, [out_channels, in_channels, kernel]: [usize; 3]) {
         let deviation = (2.0 / (out_channels * kernel * kernel) as f64).sqrt();
         let shape = vec![out_channels, in_channels, kernel, kernel];

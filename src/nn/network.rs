@@ -6,7 +6,8 @@ use super::{Layout, Parameters};
 use crate::autograd::Tape;
 use crate::device::Tensor;
 
-/// A network over images: its tensors, and how its forward pass is recorded. One from outside this crate is as good as any.
+/// A network over images: its tensors, and how its forward pass is recorded. One from outside this crate is
+/// as good as any.
 pub trait Network: Debug + Send + Sync {
     /// The word it is known by.
     fn name(&self) -> &str;
@@ -20,11 +21,12 @@ pub trait Network: Debug + Send + Sync {
     /// Classes K.
     fn classes(&self) -> usize;
 
-    /// What the channels of all its activations are multiples of: its width, as a rule. A device whose kernels take multiples
-    /// of n channels needs a multiple of n.
+    /// What the channels of all its activations are multiples of: its width, as a rule. A device whose
+    /// kernels take multiples of n channels needs a multiple of n.
     fn channel_multiple(&self) -> usize;
 
-    /// Records the forward pass of `batch` normalised images x `[batch, size, size, 3]`; `parameters` are those of its layout.
+    /// Records the forward pass of `batch` normalised images x `[batch, size, size, 3]`; `parameters` are
+    /// those of its layout.
     fn record(
         &self,
         tape: &mut Tape,

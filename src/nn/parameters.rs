@@ -1,8 +1,9 @@
-//! Parameters and batchnorm buffers: flat arenas on a device in state_dict order, and their exchange under the reference's
-//! names.
+//! Parameters and batchnorm buffers: flat arenas on a device in state_dict order, and their exchange under
+//! the reference's names.
 //!
-//! On the device a convolution's weights are `[Cout, kh, kw, Cin]` (what an NHWC convolution reads in order); outside they are
-//! PyTorch's `[Cout, Cin, kh, kw]`. A batchnorm's weight and bias lie side by side, as do the classifier's.
+//! On the device a convolution's weights are `[Cout, kh, kw, Cin]` (what an NHWC convolution reads in order);
+//! outside they are PyTorch's `[Cout, Cin, kh, kw]`. A batchnorm's weight and bias lie side by side, as do
+//! the classifier's.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -189,7 +190,8 @@ impl Parameters {
         self.running.part(running.offset, 2 * running.channels)
     }
 
-    /// The values of an arena (values, gradients, an optimiser's state) under their names, in PyTorch's layouts.
+    /// The values of an arena (values, gradients, an optimiser's state) under their names, in PyTorch's
+    /// layouts.
     pub fn export(&self, arena: Buffer, device: &mut dyn Device) -> Result<StateDict> {
         let values = device.read_f32(arena)?;
         let named = self.entries.iter().map(|entry| {
@@ -218,7 +220,8 @@ impl Parameters {
         means.map(|batchnorm| format!("{batchnorm}.num_batches_tracked"))
     }
 
-    /// Takes over those parameters of `dict` (keys `prefix` + name) that are there, into `arena`; returns how many.
+    /// Takes over those parameters of `dict` (keys `prefix` + name) that are there, into `arena`; returns how
+    /// many.
     ///
     /// # Errors
     /// A usage error for a wrong shape; nothing has been changed then.
@@ -421,7 +424,8 @@ mod tests {
         assert_eq!(statistics, expected);
     }
 
-    /// The standard deviation of 36,864 normal values lies within 2 % of the formula (5 sigma of its own spread).
+    /// The standard deviation of 36,864 normal values lies within 2 % of the formula (5 sigma of its own
+    /// spread).
     #[test]
     fn initialisation_has_the_right_spread() {
         let mut device = CpuDevice::new(1).unwrap();

@@ -1,6 +1,7 @@
 //! Optimisers: what renews a network's parameters from their gradients.
 //!
-//! One optimiser has one folder with its operation, CPU twin and kernel launches, and one word in [`registry`].
+//! One optimiser has one folder with its operation, CPU twin and kernel launches, and one word in
+//! [`registry`].
 
 pub mod registry;
 pub mod sgd;

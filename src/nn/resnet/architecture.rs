@@ -14,8 +14,8 @@ pub struct ConvolutionLayer {
     pub stride: usize,
 }
 
-/// A residual block: convolutions in a row, each with its batchnorm and a ReLU; before the last ReLU the shortcut of the
-/// block's input is added, the identity where it is `None`.
+/// A residual block: convolutions in a row, each with its batchnorm and a ReLU; before the last ReLU the
+/// shortcut of the block's input is added, the identity where it is `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// Two of a basic block, three of a bottleneck.
@@ -64,7 +64,8 @@ pub struct ResNet {
 }
 
 impl ResNet {
-    /// A network of four stages of `depths` blocks, of widths w, 2w, 4w, 8w and with strides 1, 2, 2, 2 of their first blocks.
+    /// A network of four stages of `depths` blocks, of widths w, 2w, 4w, 8w and with strides 1, 2, 2, 2 of
+    /// their first blocks.
     pub fn new(name: &str, kind: BlockKind, depths: [usize; 4], width: usize, classes: usize) -> Self {
         let stem = ConvolutionLayer {
             convolution: "encoder.conv1".into(),
@@ -114,8 +115,8 @@ impl ResNet {
     }
 }
 
-/// A block of a width on `in_channels` channels; `name` is the beginning of its layers' names. The shortcut is a projection
-/// where the block changes the shape.
+/// A block of a width on `in_channels` channels; `name` is the beginning of its layers' names. The shortcut
+/// is a projection where the block changes the shape.
 fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: usize) -> Block {
     let out_channels = width * kind.expansion();
     let parts = kind.convolutions(stride);

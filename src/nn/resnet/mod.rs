@@ -51,8 +51,9 @@ impl Network for ResNet {
         for block in &self.blocks {
             let (last, before) = block.convolutions.split_last().expect("a block has convolutions");
             let inner = before.iter().fold(x, |x, next| layer(&mut layers, next, x, relu));
-            // Next to where it is added, so that it is kept no longer than it must be. All other uses of x are recorded before
-            // the last batchnorm: backward, what comes through an identity reaches x first, and the convolutions add to it.
+            // Next to where it is added, so that it is kept no longer than it must be. All other uses of x
+            // are recorded before the last batchnorm: backward, what comes through an identity reaches x
+            // first, and the convolutions add to it.
             let shortcut = match &block.shortcut {
                 None => x.tensor,
                 Some(projection) => layer(&mut layers, projection, x, none).tensor,

@@ -9,9 +9,9 @@ use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// Views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2, bytes of
-/// ViewParameters], index i32 `[B]` -> the first V B rows of `views` `[R,S,S,3]`, the samples' view `first` in the first B,
-/// V = `count`. `normalisation` f32 `[6]`, mean then standard deviation.
+/// Views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2,
+/// bytes of ViewParameters], index i32 `[B]` -> the first V B rows of `views` `[R,S,S,3]`, the samples' view
+/// `first` in the first B, V = `count`. `normalisation` f32 `[6]`, mean then standard deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Augment {
     /// Samples B.

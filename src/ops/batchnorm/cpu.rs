@@ -1,7 +1,8 @@
 //! Batchnorm over rows of channels (NHWC: a row is a pixel), forward and backward.
 //!
-//! Statistics: sums of 16 rows in f32, those added in f64, per block of rows; blocks added in order. So the variance as
-//! E`[x²]` - E`[x]`² loses nothing that an f32 result could show, and the bits do not depend on the number of threads.
+//! Statistics: sums of 16 rows in f32, those added in f64, per block of rows; blocks added in order. So the
+//! variance as E`[x²]` - E`[x]`² loses nothing that an f32 result could show, and the bits do not depend on
+//! the number of threads.
 
 use rayon::prelude::*;
 
@@ -39,7 +40,8 @@ fn total(partial: &[f64], channels: usize) -> Vec<f64> {
     sums
 }
 
-/// Sums two terms a channel over the rows of a block: `terms(row, first sums, second sums)` adds one row's in f32.
+/// Sums two terms a channel over the rows of a block: `terms(row, first sums, second sums)` adds one row's in
+/// f32.
 fn sum_block(
     rows: usize,
     channels: usize,
@@ -276,8 +278,8 @@ mod tests {
         y
     }
 
-    /// Gradients against central differences of the f64 reference; 1e-3 absolute of values near 1, which is what f32
-    /// inputs and a step of 1e-2 leave (ReLU kinks are kept away by the shift of the residual).
+    /// Gradients against central differences of the f64 reference; 1e-3 absolute of values near 1, which is
+    /// what f32 inputs and a step of 1e-2 leave (ReLU kinks are kept away by the shift of the residual).
     #[test]
     fn forward_and_gradient_match_the_definition() {
         for (rows, channels, relu) in [(7, 3, false), (33, 5, true), (1300, 2, true)] {

@@ -232,8 +232,8 @@ mod tests {
         Gpu { name: "RTX 3090".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376 }
     }
 
-    /// Every shape is covered by whole tiles of at most 256 threads, and the layers of a ResNet fill the multiprocessors
-    /// once, none twice.
+    /// Every shape is covered by whole tiles of at most 256 threads, and the layers of a ResNet fill the
+    /// multiprocessors once, none twice.
     #[test]
     fn cuts_cover_every_row_and_fill_the_gpu() {
         let gpu = rtx_3090();

@@ -11,8 +11,9 @@ use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
 
-/// The valid rows of a batch where the device decides how many there are: the rows of the first `count[0]` images, `rows_each` of
-/// each. What lies behind is padding: zero in activations and gradients, and stays zero.
+/// The valid rows of a batch where the device decides how many there are: the rows of the first `count[0]`
+/// images, `rows_each` of each. What lies behind is padding: zero in activations and gradients, and stays
+/// zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValidRows {
     /// i32 `[1]`.
@@ -20,7 +21,8 @@ pub struct ValidRows {
     pub rows_each: usize,
 }
 
-/// Training batchnorm over `rows` of `channels`: y = g (x - mean) / sqrt(var + eps) + b (+ residual), then ReLU if asked.
+/// Training batchnorm over `rows` of `channels`: y = g (x - mean) / sqrt(var + eps) + b (+ residual), then
+/// ReLU if asked.
 ///
 /// `affine` = `[g; b]`, `running` = `[mean; var]` updated with momentum 0.1 and the unbiased variance, `batch` =
 /// `[mean; 1/sqrt(var + eps)]` kept for the gradient. With `valid`, statistics are those of the valid rows, y is 0 behind them,
@@ -52,10 +54,11 @@ pub struct BatchNormInference {
     pub y: Tensor,
 }
 
-/// Gradient of [`BatchNorm`]: dx from dy masked where the ReLU gave 0, and d_affine = `[sum dy xhat; sum dy]`.
+/// Gradient of [`BatchNorm`]: dx from dy masked where the ReLU gave 0, and d_affine =
+/// `[sum dy xhat; sum dy]`.
 ///
-/// With a `residual`, dy is masked *in place*, which makes it the residual's gradient as well; without one, what dy holds
-/// afterwards is not defined. With `valid`, dy is 0 behind the valid rows, and so is dx.
+/// With a `residual`, dy is masked *in place*, which makes it the residual's gradient as well; without one,
+/// what dy holds afterwards is not defined. With `valid`, dy is 0 behind the valid rows, and so is dx.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNormGradient {
     pub rows: usize,
@@ -72,8 +75,9 @@ pub struct BatchNormGradient {
     pub dx: Tensor,
 }
 
-/// Partial statistics of x `[rows, channels]` that another kernel left in the workspace: f32 `[tiles, 2, channels]`, of every tile of
-/// rows and every channel the sum, and the sum of the squared deviations from the tile's own mean.
+/// Partial statistics of x `[rows, channels]` that another kernel left in the workspace: f32
+/// `[tiles, 2, channels]`, of every tile of rows and every channel the sum, and the sum of the squared
+/// deviations from the tile's own mean.
 pub struct PartialStatistics {
     pub address: Address,
     pub tiles: usize,
@@ -90,8 +94,8 @@ pub struct Epilogue {
     pub relu: bool,
 }
 
-/// Records training batchnorm over `rows` x `channels`, of the `valid` rows where the device decides how many there are; `affine`
-/// is a parameter.
+/// Records training batchnorm over `rows` x `channels`, of the `valid` rows where the device decides how many
+/// there are; `affine` is a parameter.
 pub fn batchnorm(
     tape: &mut Tape,
     [rows, channels]: [usize; 2],

@@ -41,7 +41,8 @@ pub struct ConvolutionWeightGradient {
     pub dw: Tensor,
 }
 
-/// Records the convolution of x `[N,H,W,Cin]` with a parameter `[Cout,kh,kw,Cin]`; returns y `[N,OH,OW,Cout]`.
+/// Records the convolution of x `[N,H,W,Cin]` with a parameter `[Cout,kh,kw,Cin]`; returns y
+/// `[N,OH,OW,Cout]`.
 pub fn convolution(tape: &mut Tape, shape: ConvolutionShape, x: Tensor, w: Tensor) -> Tensor {
     let y = tape.result(tape.activations(), shape.output_len());
     tape.record(Convolution { shape, x, w, y });
@@ -49,8 +50,8 @@ pub fn convolution(tape: &mut Tape, shape: ConvolutionShape, x: Tensor, w: Tenso
 }
 
 impl Convolution {
-    /// Whether the batchnorm normalises what this gives, so that its statistics can be summed where they are made: those of all
-    /// rows, as a convolution does not know how many are valid.
+    /// Whether the batchnorm normalises what this gives, so that its statistics can be summed where they are
+    /// made: those of all rows, as a convolution does not know how many are valid.
     fn is_normalised_by(&self, next: &BatchNorm) -> bool {
         let Self { shape, y, .. } = self;
         next.valid.is_none()

@@ -1,4 +1,5 @@
-//! What feeds a step and counts it: the samples of a batch, plain normalised images, rows kept for all samples.
+//! What feeds a step and counts it: the samples of a batch, plain normalised images, rows kept for all
+//! samples.
 
 mod cpu;
 mod gpu;
@@ -26,8 +27,9 @@ pub struct AdvanceStep {
     pub modulus: Option<usize>,
 }
 
-/// Un-augmented images first..first+batch, first = step * batch, of `images` u8 `[N,H,W,3]`, normalised into x f32
-/// `[B,H,W,3]`; past the end the last image is repeated. `normalisation` f32 `[6]`, mean then standard deviation.
+/// Un-augmented images first..first+batch, first = step * batch, of `images` u8 `[N,H,W,3]`, normalised into
+/// x f32 `[B,H,W,3]`; past the end the last image is repeated. `normalisation` f32 `[6]`, mean then standard
+/// deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormaliseImages {
     pub batch: usize,

@@ -1,4 +1,5 @@
-//! The fully connected layer: tiles of 32 x 32; the parameters' gradient is split over rows where its tiles are few.
+//! The fully connected layer: tiles of 32 x 32; the parameters' gradient is split over rows where its tiles
+//! are few.
 
 use anyhow::{Result, ensure};
 

@@ -35,7 +35,8 @@ pub struct LinearGradient {
     pub dx: Tensor,
 }
 
-/// Records the layer on x `[rows, inputs]` with a parameter `[W (outputs x inputs); b]`; returns `[rows, outputs]`, in f32.
+/// Records the layer on x `[rows, inputs]` with a parameter `[W (outputs x inputs); b]`; returns
+/// `[rows, outputs]`, in f32.
 pub fn linear(tape: &mut Tape, [rows, inputs, outputs]: [usize; 3], x: Tensor, parameters: Tensor) -> Tensor {
     let y = tape.result(Element::F32, rows * outputs);
     tape.record(Linear { rows, inputs, outputs, x, parameters, y });

@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-/// out `[R,len]` = weight x + (1 - weight) x', x' the partner that `permutation` `[B]` names within the row's group of
-/// B; with `index`, rows are named by it. In f32, 1 - weight, both products and the sum rounded in this order.
+/// out `[R,len]` = weight x + (1 - weight) x', x' the partner that `permutation` `[B]` names within the row's
+/// group of B; with `index`, rows are named by it. In f32, 1 - weight, both products and the sum rounded in
+/// this order.
 pub(super) fn mixup(
     len: usize,
     weight: f32,
@@ -22,7 +23,8 @@ pub(super) fn mixup(
     });
 }
 
-/// out`[i]` = weight x`[rows[i]]` + (1 - weight) x`[partners[i]]` for the first `count` rows, in the roundings of [`mixup`]; 0 behind.
+/// out`[i]` = weight x`[rows[i]]` + (1 - weight) x`[partners[i]]` for the first `count` rows, in the
+/// roundings of [`mixup`]; 0 behind.
 pub(super) fn mixup_chosen(
     len: usize,
     weight: f32,

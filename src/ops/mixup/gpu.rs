@@ -20,7 +20,8 @@ fn by_rows<P: Parameters>(
         Element::Bf16 => (bf16, 8),
         _ => (f32, 4),
     };
-    // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long for a block.
+    // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long
+    // for a block.
     let units = if len.is_multiple_of(vector) { len / vector } else { len };
     let threads = units.next_multiple_of(32).min(THREADS);
     let mut launch = kernel.linear(rows, threads, parameters);

@@ -20,9 +20,9 @@ pub struct Draws {
     pub step: Tensor,
 }
 
-/// out `[R,len]` = w x + (1 - w) x', row by row: w and each row's partner x' are this step's draws. The R rows are groups of B
-/// (weak views, strong views), which share both. With `index` i32 `[B]`, R is B and x is a store `[N,len]` whose rows `index` are
-/// mixed: confidences. `out` has the type of x.
+/// out `[R,len]` = w x + (1 - w) x', row by row: w and each row's partner x' are this step's draws. The R
+/// rows are groups of B (weak views, strong views), which share both. With `index` i32 `[B]`, R is B and x is
+/// a store `[N,len]` whose rows `index` are mixed: confidences. `out` has the type of x.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixup {
     /// Samples B.
@@ -48,8 +48,9 @@ pub struct AppendMixup {
     pub x: Tensor,
 }
 
-/// Mixup of rows that the device chose: out`[i]` = w x`[rows[i]]` + (1 - w) x`[partners[i]]` for i < count, 0 behind. w is this
-/// step's, from `weights` f32 `[steps]`; `rows` and `partners` i32 `[B]`, `count` i32 `[1]`; x and `out` `[B,len]`.
+/// Mixup of rows that the device chose: out`[i]` = w x`[rows[i]]` + (1 - w) x`[partners[i]]` for i < count, 0
+/// behind. w is this step's, from `weights` f32 `[steps]`; `rows` and `partners` i32 `[B]`, `count` i32
+/// `[1]`; x and `out` `[B,len]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MixupChosen {
     /// B.

@@ -1,7 +1,7 @@
 //! Products of pixels with packed weights: the forward pass and the data gradient.
 //!
-//! A problem is a grid of target pixels an image. Target pixel (r, c) of the grid sums, over taps, the source pixel
-//! (r stride + tap row, c stride + tap column) times the tap's weights; outside the source is zero.
+//! A problem is a grid of target pixels an image. Target pixel (r, c) of the grid sums, over taps, the source
+//! pixel (r stride + tap row, c stride + tap column) times the tap's weights; outside the source is zero.
 
 use rayon::prelude::*;
 
@@ -127,7 +127,8 @@ pub(super) fn run(
     );
 }
 
-/// Weights in panels of 16 target channels: panel, then tap and channel in the order of the slices, then 16 values.
+/// Weights in panels of 16 target channels: panel, then tap and channel in the order of the slices, then 16
+/// values.
 fn pack(
     taps: &[Tap],
     in_channels: usize,

@@ -1,5 +1,5 @@
-//! The register tile: up to 6 rows by 16 columns of a matrix product, AVX2 + FMA where the processor has them, else plain
-//! Rust that the compiler vectorises. Which of the two runs is decided once, at run time.
+//! The register tile: up to 6 rows by 16 columns of a matrix product, AVX2 + FMA where the processor has
+//! them, else plain Rust that the compiler vectorises. Which of the two runs is decided once, at run time.
 
 use crate::device::cpu::instructions::avx2_and_fma;
 
@@ -11,7 +11,8 @@ pub(super) const COLUMNS: usize = 16;
 /// A tile's sums.
 pub(super) type Tile = [[f32; COLUMNS]; ROWS];
 
-/// sum over taps t and channels c of rows`[t]``[i]``[c]` * b`[(t * channels + c) * 16 + j]`: rows read where they lie.
+/// sum over taps t and channels c of rows`[t]``[i]``[c]` * b`[(t * channels + c) * 16 + j]`: rows read where
+/// they lie.
 ///
 /// # Panics
 /// If a row is shorter than `channels` or `b` too short: each is checked before any pointer is formed.
@@ -98,7 +99,8 @@ mod avx2 {
         for rows in rows {
             let [r0, r1, r2, r3, r4, r5] = rows.map(<[f32]>::as_ptr);
             for c in 0..channels {
-                // SAFETY: c < channels bounds the rows; b advances 16 values a channel, as the caller promises.
+                // SAFETY: c < channels bounds the rows; b advances 16 values a channel, as the caller
+                // promises.
                 unsafe {
                     let columns: [__m256; VECTORS] = std::array::from_fn(|v| _mm256_loadu_ps(b.add(8 * v)));
                     let row = [r0.add(c), r1.add(c), r2.add(c), r3.add(c), r4.add(c), r5.add(c)];

@@ -1,13 +1,15 @@
 //! Convolution on the CPU: implicit GEMM over NHWC, without an im2col buffer.
 //!
-//! A tile of 6 pixels by 16 channels is kept in twelve AVX2 registers. Forward and data gradient (`gather.rs`) read each pixel's
-//! channels where they lie, through one pointer a pixel and tap (a row of zeros outside the image), against weights packed
-//! once a call. The weight gradient (`weight.rs`) packs blocks of pixels. A stride-2 data gradient is four dense problems,
-//! one for each parity of the row and column, so no zeros are multiplied.
+//! A tile of 6 pixels by 16 channels is kept in twelve AVX2 registers. Forward and data gradient
+//! (`gather.rs`) read each pixel's channels where they lie, through one pointer a pixel and tap (a row of
+//! zeros outside the image), against weights packed once a call. The weight gradient (`weight.rs`) packs
+//! blocks of pixels. A stride-2 data gradient is four dense problems, one for each parity of the row and
+//! column, so no zeros are multiplied.
 //!
-//! Why not a GEMM library: it would need the im2col matrix (9 times the input) written, read and packed again, and its
-//! packages doubled the build time. Results do not depend on the number of threads: each output value is one sum in a fixed
-//! order, and the weight gradient's partial sums are cut and added by shape alone.
+//! Why not a GEMM library: it would need the im2col matrix (9 times the input) written, read and packed
+//! again, and its packages doubled the build time. Results do not depend on the number of threads: each
+//! output value is one sum in a fixed order, and the weight gradient's partial sums are cut and added by
+//! shape alone.
 
 mod gather;
 mod kernel;
@@ -68,8 +70,8 @@ pub fn backward_data(
 ) {
     assert_eq!((dx.len(), w.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
     let (kernel, stride, padding) = (shape.kernel, shape.stride, shape.padding() as isize);
-    // dx[i] takes dy[o] through tap k where i = o stride + k - padding: for i = parity + stride g, o = g + (parity +
-    // padding - k) / stride where that divides.
+    // dx[i] takes dy[o] through tap k where i = o stride + k - padding: for i = parity + stride g, o = g +
+    // (parity + padding - k) / stride where that divides.
     let offset = |parity: usize, tap: usize| {
         let distance = parity as isize + padding - tap as isize;
         (distance.rem_euclid(stride as isize) == 0).then(|| distance.div_euclid(stride as isize))
@@ -152,7 +154,8 @@ mod tests {
         }
     }
 
-    /// f32 sums of up to n terms of size 1 against f64: n times the rounding of f32, times the size of the sum.
+    /// f32 sums of up to n terms of size 1 against f64: n times the rounding of f32, times the size of the
+    /// sum.
     fn assert_near(what: &str, s: &ConvolutionShape, got: &[f32], want: &[f64], terms: usize) {
         let tolerance =
             2.0 * f64::from(f32::EPSILON) * (terms as f64).sqrt() * (terms as f64).sqrt().max(4.0);

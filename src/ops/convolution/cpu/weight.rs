@@ -1,8 +1,8 @@
 //! The weight gradient: dw`[n, tap, c]` = sum over pixels of dy`[pixel, n]` x`[source(pixel, tap), c]`.
 //!
-//! The sum is long and the result small, so pixels are cut into parts, each with a partial result of its own, added in
-//! order; where the result is large there are fewer parts and the output channels are cut instead. Both cuts depend on the
-//! shape alone.
+//! The sum is long and the result small, so pixels are cut into parts, each with a partial result of its own,
+//! added in order; where the result is large there are fewer parts and the output channels are cut instead.
+//! Both cuts depend on the shape alone.
 
 use rayon::prelude::*;
 
@@ -127,7 +127,8 @@ impl Task {
     }
 }
 
-/// Copies `columns.len()` channels from `channel` of each pixel into the columns of its packed line; zeros outside.
+/// Copies `columns.len()` channels from `channel` of each pixel into the columns of its packed line; zeros
+/// outside.
 fn pack_columns(
     x: &[f32],
     starts: &[Option<usize>],

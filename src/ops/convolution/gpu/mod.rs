@@ -1,4 +1,5 @@
-//! Convolutions. `kernels/convolution*.cu` and this file share the names; `tiles.rs` decides how the work is cut.
+//! Convolutions. `kernels/convolution*.cu` and this file share the names; `tiles.rs` decides how the work is
+//! cut.
 //!
 //! | operands | forward, data gradient | weight gradient |
 //! |---|---|---|
@@ -91,7 +92,8 @@ impl<K: Copy> Gathering<K> {
     }
 }
 
-/// y = convolution of x with w; operands are x, w, y. With `statistics` the kernel leaves those of y in the workspace, too.
+/// y = convolution of x with w; operands are x, w, y. With `statistics` the kernel leaves those of y in the
+/// workspace, too.
 ///
 /// # Errors
 /// Where no kernel does the shape.

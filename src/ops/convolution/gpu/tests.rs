@@ -1,5 +1,5 @@
-//! Every tile's kernels, forced onto small shapes that fill none of them, for which the choice would take the smallest only.
-//! RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
+//! Every tile's kernels, forced onto small shapes that fill none of them, for which the choice would take the
+//! smallest only. RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
 
 use half::bf16;
 

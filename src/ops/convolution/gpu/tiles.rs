@@ -1,7 +1,9 @@
-//! How a convolution's matrix product is cut into tiles: the tiles there are kernels for, and which one a shape gets.
+//! How a convolution's matrix product is cut into tiles: the tiles there are kernels for, and which one a
+//! shape gets.
 //!
-//! The choice weighs, in multiply-adds of one multiprocessor, what the busiest multiprocessor computes against what it loads and
-//! what partial sums cost afterwards. The weights are estimates for an RTX 3090 that no measurement has confirmed.
+//! The choice weighs, in multiply-adds of one multiprocessor, what the busiest multiprocessor computes
+//! against what it loads and what partial sums cost afterwards. The weights are estimates for an RTX 3090
+//! that no measurement has confirmed.
 
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::{
@@ -11,11 +13,11 @@ use crate::device::gpu::kernels::{
 use crate::device::gpu::launch::KernelOf;
 use crate::ops::convolution::ConvolutionShape;
 
-/// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds a cycle on a multiprocessor's tensor cores
-/// against 14 bytes a cycle, its share of the L2 cache.
+/// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds a cycle on a
+/// multiprocessor's tensor cores against 14 bytes a cycle, its share of the L2 cache.
 const LOAD: usize = 36;
-/// Multiply-adds that cost as much as writing and reading again one value of a partial sum: 8 bytes against 550 a cycle for the
-/// whole GPU.
+/// Multiply-adds that cost as much as writing and reading again one value of a partial sum: 8 bytes against
+/// 550 a cycle for the whole GPU.
 const PARTIAL: usize = 4;
 /// Multiply-adds that cost as much as launching the kernel that adds partial sums.
 const LAUNCH: usize = 1_000_000;
@@ -181,8 +183,8 @@ pub fn weight(shape: &ConvolutionShape, tiles: &[WeightTile], multiprocessors: u
         .expect("there are tiles")
 }
 
-/// What one value along the summed index costs for a tile: the longer of multiplying and loading, and a third of the shorter one,
-/// as much as is assumed not to overlap.
+/// What one value along the summed index costs for a tile: the longer of multiplying and loading, and a third
+/// of the shorter one, as much as is assumed not to overlap.
 fn step_cost(rows: usize, columns: usize) -> usize {
     let (multiply, load) = (rows * columns, LOAD * (rows + columns));
     multiply.max(load) + multiply.min(load) / 3
