@@ -20,16 +20,17 @@ fn gather_kernels() {
     println!("cargo::rerun-if-changed=kernels");
     let root =
         PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets the package's folder"));
-    let mut files: Vec<PathBuf> = std::fs::read_dir(root.join("kernels"))
-        .expect("the folder kernels/ is part of the package")
-        .map(|entry| entry.expect("an entry of kernels/").path())
-        .collect();
-    files.sort();
     let mut text = String::new();
-    for (list, extension, about) in [
-        ("HEADERS", "cuh", "What the kernels include."),
-        ("KERNELS", "cu", "Every file of kernels; each is compiled on its own."),
+    for (list, folder, extension, about) in [
+        ("HEADERS", "kernels", "cuh", "What the kernels include."),
+        ("KERNELS", "kernels", "cu", "Every file of kernels; each is compiled on its own."),
+        ("STUDY", "kernels/study", "cu", "The kernels to learn from; none includes anything."),
     ] {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(root.join(folder))
+            .expect("the folder is part of the package")
+            .map(|entry| entry.expect("an entry of the folder").path())
+            .collect();
+        files.sort();
         let _ = writeln!(text, "/// {about}\npub const {list}: &[Source] = &[");
         for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == extension)) {
             let name =

@@ -34,6 +34,8 @@ pub mod random;
 pub mod report;
 pub mod settings;
 #[warn(missing_docs)]
+pub mod study;
+#[warn(missing_docs)]
 pub mod text;
 #[allow(clippy::too_many_lines, reason = "a replay's keys stand in one place")]
 pub mod train;

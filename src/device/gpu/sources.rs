@@ -13,7 +13,7 @@ include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// The file called `name`.
 pub fn find(name: &str) -> Option<&'static Source> {
-    KERNELS.iter().find(|source| source.name == name)
+    KERNELS.iter().chain(STUDY).find(|source| source.name == name)
 }
 
 /// The headers as NVRTC takes them.
