@@ -84,7 +84,7 @@ fn the_ladders_climb() {
         }
     }
     assert_eq!(limits(convolution), ["L2", "shared memory", "shared memory", "tensor cores"]);
-    assert_eq!(limits(loss_row), ["L2", "DRAM", "DRAM"]);
+    assert_eq!(limits(loss_row), ["L2", "L2", "DRAM"]);
     let conflicts = |rung: usize| convolution["rungs"][rung]["cost"]["bank_conflicts"].as_u64().unwrap();
     assert!(conflicts(2) > 0);
     assert_eq!([0, 1, 3].map(conflicts), [0; 3]);

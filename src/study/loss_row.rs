@@ -157,7 +157,8 @@ fn operands(batch: usize, classes: usize) -> Vec<Value> {
 
 /// The ladder over rows and classes.
 pub(super) fn ladder([batch, classes]: [usize; 2]) -> Ladder {
-    // Sums of K exponentials; a logit, a logarithm and an exponential, each within a few units of its last place.
+    // Sums of K exponentials, each within a few units of its last place; an argument of size 6, rounded, is magnified by its size.
+    // In a gradient p and c cancel.
     let relative = F32 * (classes + 32) as f64;
     let compared = |name, tensor, absolute| Compared { name, tensor: Tensor(tensor), relative, absolute };
     Ladder {
@@ -165,9 +166,8 @@ pub(super) fn ladder([batch, classes]: [usize; 2]) -> Ladder {
             "cross-entropy of {batch} rows of {classes} classes against confidences, its gradient, and the renewal of \
              the confidences, f32"
         ),
-        tolerance: "2^-24 of a value for each class, as sums in f32 depend on their order, and for 32 more, as an \
-                    exponential of size e^6 magnifies the rounding of its argument; of a gradient's size too, as p and \
-                    c cancel",
+        tolerance: "2^-24 of a value (of a gradient, of its size) for each class, as sums in f32 depend on their order, and \
+                    32 times more for the exponentials",
         rungs: rungs(batch, classes),
         operands: operands(batch, classes),
         results: vec![
