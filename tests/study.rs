@@ -1,5 +1,5 @@
-//! The kernels to learn from: each agrees with the CPU, has no finding of the interpreter, and is predicted faster than the one
-//! before; the command that shows them; the table in their README.
+//! The kernels to learn from: each agrees with the CPU, has no finding of the interpreter, and is predicted
+//! faster than the one before; the command that shows them; the table in their README.
 
 use std::process::{Command, Output};
 
@@ -29,7 +29,8 @@ fn climb(ladders: impl IntoIterator<Item = Ladder>, rungs: usize) {
     }
 }
 
-/// Images, height, width, input and output channels: one pixel, one row, tiles and slices of channels that are not full, several.
+/// Images, height, width, input and output channels: one pixel, one row, tiles and slices of channels that are not
+/// full, several.
 #[test]
 fn every_convolution_agrees_with_the_cpu() {
     let shapes = [
@@ -99,7 +100,8 @@ fn the_readme_shows_what_the_command_prints() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         let printed = text(&output.stdout);
         assert!(printed.lines().count() > 6);
-        for line in printed.lines() {
+        // The difference itself depends on the processor's arithmetic.
+        for line in printed.lines().filter(|line| !line.starts_with("Every rung agrees")) {
             assert!(
                 readme.contains(line),
                 "kernels/study/README.md lacks what `study {ladder}` prints: {line}"

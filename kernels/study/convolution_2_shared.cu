@@ -50,8 +50,8 @@ __device__ void put(float (*tile)[66], int row, int column, uint2 four) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-    convolution_2_shared(const bf16* x, const bf16* weights, bf16* y, int images, int height, int width, int in_channels,
-                         int out_channels) {
+    convolution_2_shared(const bf16* x, const bf16* weights, bf16* y, int images, int height, int width,
+                         int in_channels, int out_channels) {
     __shared__ float x_tile[16][66], w_tile[16][66];
     const int pixels = images * height * width, tiles = (out_channels + 63) / 64;
     const int first_pixel = blockIdx.x / tiles * 64, first_n = blockIdx.x % tiles * 64;

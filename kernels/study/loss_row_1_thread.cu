@@ -11,8 +11,9 @@
 // et al., ICML 2020). logits, confidence and d_logits f32 [rows, classes], loss_rows f32 [rows]. Every row has a class
 // with c > 0.
 //
-// exp(z) overflows from z = 89 on, so the row's largest logit m is taken off first: p_k = exp(z_k - m) / sum_j exp(z_j - m)
-// is the same, and ln p_k = (z_k - m) - ln(that sum).
+// exp(z) overflows from z = 89 on, so the row's largest logit m is taken off first:
+//
+//   p_k = exp(z_k - m) / sum_j exp(z_j - m)    is the same, and    ln p_k = (z_k - m) - ln(that sum)
 //
 // This rung is the formula: one thread goes through its row three times (the largest, the sum, the results), and in a
 // second launch three times again for the renewal.
@@ -31,7 +32,8 @@
 // And a batch of a few hundred rows gives a few hundred threads; a GPU has room for a hundred thousand.
 
 extern "C" __global__ void __launch_bounds__(128)
-    loss_1_thread(const float* logits, const float* confidence, float* d_logits, float* loss_rows, int rows, int classes) {
+    loss_1_thread(const float* logits, const float* confidence, float* d_logits, float* loss_rows, int rows,
+                  int classes) {
     const int row = blockIdx.x * 128 + threadIdx.x;
     if (row >= rows) return;
     const float* z = logits + row * classes;

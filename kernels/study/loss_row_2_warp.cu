@@ -38,7 +38,8 @@ __device__ float warp_max(float value) {
 #define MINUS_INFINITY __int_as_float(0xff800000)
 
 extern "C" __global__ void __launch_bounds__(128)
-    loss_2_warp(const float* logits, const float* confidence, float* d_logits, float* loss_rows, int rows, int classes) {
+    loss_2_warp(const float* logits, const float* confidence, float* d_logits, float* loss_rows, int rows,
+                int classes) {
     const int row = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= rows) return;  // whole warps, so that no shuffle misses a lane
     const float* z = logits + row * classes;

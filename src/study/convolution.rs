@@ -95,11 +95,11 @@ pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 
     let terms = (9 * in_channels).max(16);
     Ladder {
         problem: format!(
-            "3x3 convolution of {batch} images of {height} x {width}, {in_channels} to {out_channels} channels, \
-             bf16 with f32 sums"
+            "3x3 convolution of {batch} images of {height} x {width}, {in_channels} to {out_channels} \
+             channels, bf16 with f32 sums"
         ),
-        tolerance: "2^-8 of a value, as it is rounded to bf16, and 2^-24 of the values' size for each term of a sum, \
-                    as sums in f32 depend on their order",
+        tolerance: "2^-8 of a value, as it is rounded to bf16, and 2^-24 of the values' size for each \
+                    term of a sum, as sums in f32 depend on their order",
         rungs: RUNGS.iter().map(|&rung| Arc::new(ByRung { rung, of: of.clone() }) as _).collect(),
         operands,
         results: vec![Compared {

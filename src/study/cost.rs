@@ -10,7 +10,8 @@ use crate::device::gpu::sim::{Costs, MODELLED, SimDriver};
 use crate::device::gpu::{self, DriverKind, GpuDevice, Precision};
 use crate::device::{Buffer, Device, Operation, Plan, Program};
 
-/// Multiprocessors of the GPU's part that times are predicted for: so many as a problem of a second's interpreting fills.
+/// Multiprocessors of the GPU's part that times are predicted for: so many as a problem of a second's interpreting
+/// fills.
 pub const MULTIPROCESSORS: usize = 4;
 
 /// What a rung cost.
@@ -67,8 +68,8 @@ impl Meter {
             let counted = Some(driver.costs());
             let whole = modelled(1.0);
             let about = format!(
-                "counted by the interpreter; times predicted for {MULTIPROCESSORS} of the {} multiprocessors of a {} and \
-                 their share of its bandwidths",
+                "counted by the interpreter; times predicted for {MULTIPROCESSORS} of the {} \
+                 multiprocessors of a {} and their share of its bandwidths",
                 whole.sms, whole.name
             );
             return Ok(Self {

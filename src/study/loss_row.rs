@@ -1,4 +1,5 @@
-//! The ladder of the loss of a row: cross-entropy against a confidence row with its gradient, and the renewal of that row.
+//! The ladder of the loss of a row: cross-entropy against a confidence row with its gradient, and the renewal of
+//! that row.
 
 use std::sync::Arc;
 
@@ -128,8 +129,8 @@ fn rungs(batch: usize, classes: usize) -> Vec<Arc<dyn Operation>> {
     RUNGS.iter().map(|rung| Arc::new(by(rung)) as _).collect()
 }
 
-/// Logits within -3..3 and confidence rows of some of the classes that sum to 1; the last three are for the CPU's operations,
-/// which choose rows of a store.
+/// Logits within -3..3 and confidence rows of some of the classes that sum to 1; the last three are for the CPU's
+/// operations, which choose rows of a store.
 fn operands(batch: usize, classes: usize) -> Vec<Value> {
     let mut stream = stream(&[batch, classes]);
     let logits = (0..batch * classes).map(|_| stream.uniform(-3.0, 3.0) as f32).collect();
@@ -157,17 +158,17 @@ fn operands(batch: usize, classes: usize) -> Vec<Value> {
 
 /// The ladder over rows and classes.
 pub(super) fn ladder([batch, classes]: [usize; 2]) -> Ladder {
-    // Sums of K exponentials, each within a few units of its last place; an argument of size 6, rounded, is magnified by its size.
-    // In a gradient p and c cancel.
+    // Sums of K exponentials, each within a few units of its last place; an argument of size 6, rounded, is
+    // magnified by its size. In a gradient p and c cancel.
     let relative = F32 * (classes + 32) as f64;
     let compared = |name, tensor, absolute| Compared { name, tensor: Tensor(tensor), relative, absolute };
     Ladder {
         problem: format!(
-            "cross-entropy of {batch} rows of {classes} classes against confidences, its gradient, and the renewal of \
-             the confidences, f32"
+            "cross-entropy of {batch} rows of {classes} classes against confidences, its gradient, and the \
+             renewal of the confidences, f32"
         ),
-        tolerance: "2^-24 of a value (of a gradient, of its size) for each class, as sums in f32 depend on their order, and \
-                    32 times more for the exponentials",
+        tolerance: "2^-24 of a value (of a gradient, of its size) for each class, as sums in f32 depend on \
+                    their order, and 32 times more for the exponentials",
         rungs: rungs(batch, classes),
         operands: operands(batch, classes),
         results: vec![

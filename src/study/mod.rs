@@ -1,5 +1,6 @@
-//! Ladders of kernels to learn from (`kernels/study/`): one problem each, solved rung by rung. Every rung is run, compared with
-//! the engine's own operation on the CPU, and its cost is counted by the interpreter or measured on a GPU.
+//! Ladders of kernels to learn from (`kernels/study/`): one problem each, solved rung by rung. Every rung is run,
+//! compared with the engine's own operation on the CPU, and its cost is counted by the interpreter or measured on
+//! a GPU.
 //!
 //! A rung is an [`Operation`] whose kernels are its own and whose CPU twin is the engine's.
 
@@ -129,7 +130,8 @@ impl Ladder {
         Ok((buffers, results))
     }
 
-    /// The operands on a device. Outputs hold nothing for the interpreter, which finds what is not written, NaN elsewhere.
+    /// The operands on a device. Outputs hold nothing for the interpreter, which finds what is not written, NaN
+    /// elsewhere.
     fn upload(&self, device: &mut dyn Device) -> Result<Vec<Buffer>> {
         let mut upload = |value: &Value| {
             let element = if value.element == Element::Bf16 { device.activations() } else { value.element };
