@@ -97,7 +97,8 @@ fn report(ladder: &Ladder, steps: &[Step], meter: &Meter) -> String {
     }
     let worst = steps.iter().map(|step| step.difference).fold(0.0, f64::max);
     format!(
-        "{}\n{}\n\n{}\nEvery rung agrees with the CPU: the largest difference is {worst:.2} of what is allowed,\n{}.\n\n",
+        "{}\n{}\n\n{}\n\
+         Every rung agrees with the CPU: the largest difference is {worst:.2} of what is allowed,\n{}.\n\n",
         ladder.problem,
         meter.about,
         output::table(&rows),

@@ -10,8 +10,8 @@ use crate::device::gpu::sim::{Costs, MODELLED, SimDriver};
 use crate::device::gpu::{self, DriverKind, GpuDevice, Precision};
 use crate::device::{Buffer, Device, Operation, Plan, Program};
 
-/// Multiprocessors of the GPU's part that times are predicted for: so many as a problem of a second's interpreting
-/// fills.
+/// Multiprocessors of the GPU's part that times are predicted for: so many as a problem fills that the interpreter
+/// does in a second.
 pub const MULTIPROCESSORS: usize = 4;
 
 /// What a rung cost.
@@ -64,7 +64,7 @@ impl Meter {
     pub fn open(kind: DriverKind) -> Result<Self> {
         #[cfg(feature = "sim")]
         if kind == DriverKind::Sim {
-            let driver = SimDriver::open(0)?;
+            let driver = SimDriver::open(gpu::warp_seed()?)?;
             let counted = Some(driver.costs());
             let whole = modelled(1.0);
             let about = format!(
