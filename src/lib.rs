@@ -4,7 +4,7 @@
 //! The layers, each of which only uses those after it:
 //! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`], [`files`],
 //! [`memory`], [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
-//! [`data::augment`].
+//! [`data::augment`]. [`study`] runs kernels to learn from beside the operations; only [`cli`] uses it.
 
 #![allow(
     missing_docs,
