@@ -1,10 +1,11 @@
 //! `records` trains image classifiers from long-tailed data whose labels are candidate sets (LT-PLL), with the
 //! method RECORDS (ICLR 2023) and its peers.
 //!
-//! The layers, each of which only uses those after it:
-//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`declaration`],
-//! [`random`], [`files`], [`memory`], [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
-//! [`data::augment`].
+//! The layers, each of which only uses those after it: [`cli`] → [`report`] → [`train`] → [`settings`] → ([`pll`], [`optim`],
+//! [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. [`declaration`], [`random`], [`files`], [`memory`], [`text`] and
+//! [`error`] are used by all of them; [`study`] runs kernels to learn from beside the operations, and only [`cli`] uses it.
+//! One arrow points back: augmentation as an operation runs the arithmetic of [`data::augment`]. `docs/architecture.md` draws
+//! the layers and the data flow of a step.
 
 #![allow(
     missing_docs,
@@ -34,6 +35,8 @@ pub mod random;
 #[warn(missing_docs)]
 pub mod report;
 pub mod settings;
+#[warn(missing_docs)]
+pub mod study;
 #[warn(missing_docs)]
 pub mod text;
 #[allow(clippy::too_many_lines, reason = "a replay's keys stand in one place")]

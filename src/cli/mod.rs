@@ -15,6 +15,7 @@ pub mod parse;
 pub mod progress;
 pub mod reference;
 pub mod replay;
+pub mod study;
 pub mod table;
 pub mod train;
 
@@ -59,6 +60,8 @@ pub enum Command {
     Augment(augment::AugmentArguments),
     /// Measure speed
     Bench(bench::BenchArguments),
+    /// Run the kernels to learn from, rung by rung: checked against the CPU, with what each costs
+    Study(study::StudyArguments),
     /// Show what this machine offers and what is missing; always ends with 0
     Doctor(doctor::DoctorArguments),
     /// Check and time the kernels on this machine's GPU, beside the CPU and PyTorch; tools/gpu_check builds what it needs
@@ -74,6 +77,7 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Data(arguments) => data::run(arguments),
         Command::Augment(arguments) => augment::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Study(arguments) => study::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::GpuCheck(arguments) => gpu_check::run(arguments),
     }

@@ -71,8 +71,11 @@ pub fn open_driver(kind: DriverKind) -> anyhow::Result<Box<dyn driver::Driver>> 
 }
 
 /// The order in which the interpreter runs warps: `RECORDS_WARP_SEED`, which tests vary; 0 without it.
+///
+/// # Errors
+/// A usage error where it is no number.
 #[cfg(feature = "sim")]
-fn warp_seed() -> anyhow::Result<u64> {
+pub fn warp_seed() -> anyhow::Result<u64> {
     let Some(word) = std::env::var_os("RECORDS_WARP_SEED") else { return Ok(0) };
     let word = word.to_string_lossy();
     word.parse().map_err(|_| {

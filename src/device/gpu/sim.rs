@@ -22,7 +22,7 @@ use crate::device::Limits;
 const ARCHITECTURE: u32 = 80;
 
 /// The GPU that stands for all where work is cut by its size and times are predicted.
-const MODELLED: &str = "rtx3090";
+pub const MODELLED: &str = "rtx3090";
 
 /// What the launches of each kernel cost together, filled while the driver runs.
 #[derive(Clone, Default)]

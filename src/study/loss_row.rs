@@ -1,0 +1,176 @@
+//! The ladder of the loss of a row: cross-entropy against a confidence row with its gradient, and the renewal of
+//! that row.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{Compared, F32, Given, Ladder, Value, sources, stream};
+use crate::device::cpu::Call;
+use crate::device::gpu::launch::{Arguments, Kernel, Launch};
+use crate::device::gpu::lower::Lowering;
+use crate::device::{Element, Operand, Operation, Tensor};
+use crate::ops::confidence::Disambiguate;
+use crate::ops::control;
+use crate::ops::loss::{Loss, Term};
+use crate::pll::proden;
+
+/// A rung: its kernels and how many rows their blocks of 128 threads do.
+#[derive(Clone, Copy, Debug)]
+struct Rung {
+    name: &'static str,
+    loss: Kernel,
+    /// The renewal, where the loss has not done it.
+    renewal: Option<Kernel>,
+    rows: usize,
+}
+
+/// The slowest first.
+const RUNGS: [Rung; 3] = [
+    Rung {
+        name: "loss_row_1_thread",
+        loss: Kernel { source: &sources::LOSS_ROW_1, name: "loss_1_thread" },
+        renewal: Some(Kernel { source: &sources::LOSS_ROW_1, name: "renew_1_thread" }),
+        rows: 128,
+    },
+    Rung {
+        name: "loss_row_2_warp",
+        loss: Kernel { source: &sources::LOSS_ROW_2, name: "loss_2_warp" },
+        renewal: Some(Kernel { source: &sources::LOSS_ROW_2, name: "renew_2_warp" }),
+        rows: 4,
+    },
+    Rung {
+        name: "loss_row_3_fused",
+        loss: Kernel { source: &sources::LOSS_ROW_3, name: "loss_3_fused" },
+        renewal: None,
+        rows: 4,
+    },
+];
+
+/// PRODEN's loss and renewal of the same rows, by the kernels of a rung.
+#[derive(Clone, Debug)]
+struct ByRung {
+    rung: Rung,
+    loss: Loss,
+    renewal: Disambiguate,
+}
+
+impl Operation for ByRung {
+    fn name(&self) -> &'static str {
+        self.rung.name
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let Loss { logits, target, d_logits, loss_rows, .. } = self.loss;
+        vec![
+            Operand::read(logits),
+            Operand::update(target),
+            Operand::write(d_logits),
+            Operand::write(loss_rows),
+        ]
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        self.loss.run(cpu)?;
+        self.renewal.run(cpu)
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let Loss { batch, classes, logits, target, d_logits, loss_rows, .. } = self.loss;
+        let mut launch = |kernel: Kernel, tensors: &[Tensor]| {
+            let arguments = tensors.iter().fold(Arguments::new(), |a, &t| a.pointer(gpu.address(t)));
+            let blocks = batch.div_ceil(self.rung.rows);
+            gpu.launch(Launch::linear(kernel, blocks, 128, arguments.count(batch).count(classes)));
+        };
+        launch(self.rung.loss, &[logits, target, d_logits, loss_rows]);
+        if let Some(renewal) = self.rung.renewal {
+            launch(renewal, &[logits, target]);
+        }
+        Ok(())
+    }
+}
+
+/// The operation of every rung, over the tensors of [`operands`].
+fn rungs(batch: usize, classes: usize) -> Vec<Arc<dyn Operation>> {
+    let method = proden::method();
+    let [logits, confidence, d_logits, loss_rows, candidates, index, control] = std::array::from_fn(Tensor);
+    let loss = Loss {
+        row_loss: method.row_loss,
+        term: Term::Plain,
+        joint: None,
+        batch,
+        classes,
+        views: 1,
+        first: 0,
+        logits,
+        target: confidence,
+        candidates,
+        index: None,
+        d_logits,
+        loss_rows,
+    };
+    let renewal = Disambiguate {
+        disambiguation: method.disambiguation,
+        joint: None,
+        batch,
+        classes,
+        logits,
+        log_prior: None,
+        candidates,
+        index,
+        control,
+        confidence,
+    };
+    let by = |&rung: &Rung| ByRung { rung, loss: loss.clone(), renewal: renewal.clone() };
+    RUNGS.iter().map(|rung| Arc::new(by(rung)) as _).collect()
+}
+
+/// Logits within -3..3 and confidence rows of some of the classes that sum to 1; the last three are for the CPU's
+/// operations, which choose rows of a store.
+fn operands(batch: usize, classes: usize) -> Vec<Value> {
+    let mut stream = stream(&[batch, classes]);
+    let logits = (0..batch * classes).map(|_| stream.uniform(-3.0, 3.0) as f32).collect();
+    let mut confidence = Vec::with_capacity(batch * classes);
+    for row in 0..batch {
+        let believed = |k: usize, u: f64| if k == row % classes || u < 0.4 { 0.1 + u } else { 0.0 };
+        let weights: Vec<f64> = (0..classes).map(|k| believed(k, stream.unit())).collect();
+        let total: f64 = weights.iter().sum();
+        confidence.extend(weights.iter().map(|weight| (weight / total) as f32));
+    }
+    let mut control = vec![0.0; control::LEN];
+    control[control::UPDATE] = 1.0;
+    let bytes = Given::Bytes(vec![1; batch * classes]);
+    let index = Given::Integers((0..batch as i32).collect());
+    vec![
+        Value::floats(Element::F32, logits),
+        Value::floats(Element::F32, confidence),
+        Value::output(Element::F32, batch * classes),
+        Value::output(Element::F32, batch),
+        Value { element: Element::U8, len: batch * classes, given: Some(bytes) },
+        Value { element: Element::I32, len: batch, given: Some(index) },
+        Value::floats(Element::F32, control),
+    ]
+}
+
+/// The ladder over rows and classes.
+pub(super) fn ladder([batch, classes]: [usize; 2]) -> Ladder {
+    // Sums of K exponentials, each within a few units of its last place; an argument of size 6, rounded, is
+    // magnified by its size. In a gradient p and c cancel.
+    let relative = F32 * (classes + 32) as f64;
+    let compared = |name, tensor, absolute| Compared { name, tensor: Tensor(tensor), relative, absolute };
+    Ladder {
+        problem: format!(
+            "cross-entropy of {batch} rows of {classes} classes against confidences, its gradient, and the \
+             renewal of the confidences, f32"
+        ),
+        tolerance: "2^-24 of a value (of a gradient, of its size) for each class, as sums in f32 depend on \
+                    their order, and 32 times more for the exponentials",
+        rungs: rungs(batch, classes),
+        operands: operands(batch, classes),
+        results: vec![
+            compared("confidence", 1, 0.0),
+            compared("d_logits", 2, relative),
+            compared("loss_rows", 3, 0.0),
+        ],
+    }
+}
