@@ -507,6 +507,7 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
         (&["data", "fetch"], &["cifar10", "--data-dir=d"]),
         (&["augment"], &["a.png", "--output=o.png"]),
         (&["bench", "step"], &["--steps=1", "--batch-size=2", "--width=1", "--device=cpu", "--threads=1"]),
+        (&["study"], &["loss-row"]),
         (&["doctor"], &[]),
         (&["gpu-check"], &["--tests=none", "--work=w", "--out=r.json"]),
     ];
