@@ -39,7 +39,15 @@ struct LossRows {
     float* loss_rows;  // f32 [B]
 };
 
-template <LossKind KIND> __device__ __forceinline__ void loss(const LossRows& rows, const BlockTeam& team) {
+// A loss of loss_row.cuh; others have the same function.
+template <LossKind KIND> struct Of {
+    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float* c,
+                                                const u8* s, float beta, float scale, float* d) {
+        return row_loss<KIND>(team, classes, z, c, s, beta, scale, d);
+    }
+};
+
+template <typename Loss> __device__ __forceinline__ void loss(const LossRows& rows, const BlockTeam& team) {
     const int batch = gridDim.x, b = blockIdx.x, classes = rows.classes;
     const size_t sample = rows.index != nullptr ? rows.index[b] : b;
     const float weight = rows.control != nullptr ? rows.control[MIXUP] : 1.0f;
@@ -54,8 +62,8 @@ template <LossKind KIND> __device__ __forceinline__ void loss(const LossRows& ro
             for (int k = team.thread(); k < classes; k += team.threads()) d[k] = 0.0f;
             continue;
         }
-        sum += row_loss<KIND>(team, classes, rows.logits + at, rows.target + sample * classes,
-                              rows.candidates + sample * classes, rows.beta, scale, d);
+        sum += Loss::row(team, classes, rows.logits + at, rows.target + sample * classes,
+                         rows.candidates + sample * classes, rows.beta, scale, d);
     }
     if (team.thread() != 0 || weight == 0.0f) return;
     rows.loss_rows[b] = rows.control != nullptr ? rows.loss_rows[b] + weight * sum : sum;
@@ -131,17 +139,17 @@ __device__ __forceinline__ void disambiguate(const ConfidenceRows& rows, const B
 // Blocks of a multiprocessor: bounds registers to 64.
 constexpr int BLOCKS = 4;
 
-#define LOSS(NAME, KIND)                                                                       \
+#define LOSS(NAME, OF)                                                                         \
     extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(LossRows rows) { \
         __shared__ float scratch[ROW_WARPS];                                                   \
-        loss<KIND>(rows, {scratch});                                                           \
+        loss<OF>(rows, {scratch});                                                             \
     }
 
-LOSS(loss_consistency, CONSISTENCY)
-LOSS(loss_cross_entropy, CROSS_ENTROPY)
-LOSS(loss_leveraged_sigmoid, LEVERAGED_SIGMOID)
-LOSS(loss_leveraged_cross_entropy, LEVERAGED_CROSS_ENTROPY)
-LOSS(loss_candidate_sum, CANDIDATE_SUM)
+LOSS(loss_consistency, Of<CONSISTENCY>)
+LOSS(loss_cross_entropy, Of<CROSS_ENTROPY>)
+LOSS(loss_leveraged_sigmoid, Of<LEVERAGED_SIGMOID>)
+LOSS(loss_leveraged_cross_entropy, Of<LEVERAGED_CROSS_ENTROPY>)
+LOSS(loss_candidate_sum, Of<CANDIDATE_SUM>)
 
 #define DISAMBIGUATE(NAME, RULE)                                                                     \
     extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(ConfidenceRows rows) { \
@@ -159,7 +167,7 @@ DISAMBIGUATE(disambiguate_activation_value, ACTIVATION_VALUE)
 template <LossKind KIND, Rule RULE>
 __device__ __forceinline__ void loss_and_disambiguate(const ConfidenceRows& rows, float beta, float* d_logits,
                                                       float* loss_rows, const BlockTeam& team) {
-    loss<KIND>({rows.classes, 1, 0, beta, rows.logits, rows.index, rows.confidence, rows.candidates, nullptr,
+    loss<Of<KIND>>({rows.classes, 1, 0, beta, rows.logits, rows.index, rows.confidence, rows.candidates, nullptr,
                 d_logits, loss_rows},
                team);
     disambiguate<RULE>(rows, team);

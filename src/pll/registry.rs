@@ -7,8 +7,15 @@ use super::{cavl, cc, corr, lw, proden, solar};
 use crate::declaration::{Field, Own, OwnSettings, Shape, Value, Values};
 
 /// All methods, in the order in which they are listed.
-pub static METHODS: [&Entry; 6] =
-    [&corr::ENTRY, &proden::ENTRY, &lw::ENTRY, &cavl::ENTRY, &cc::ENTRY, &solar::ENTRY];
+#[rustfmt::skip]
+pub static METHODS: &[&Entry] = &[
+    &corr::ENTRY,
+    &proden::ENTRY,
+    &lw::ENTRY,
+    &cavl::ENTRY,
+    &cc::ENTRY,
+    &solar::ENTRY,
+];
 
 /// What is given of the methods' own settings, and the data set, on which what is not given may depend.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +101,7 @@ pub fn names() -> Vec<&'static str> {
 
 /// The method of a word.
 pub fn find(word: &str) -> Option<&'static Entry> {
-    METHODS.into_iter().find(|entry| entry.word == word)
+    METHODS.iter().copied().find(|entry| entry.word == word)
 }
 
 /// A method by name, as settings hold it: its word in TOML, as a flag's value and in print.
@@ -104,7 +111,7 @@ pub struct MethodName(pub &'static Entry);
 impl MethodName {
     /// All methods.
     pub fn all() -> impl Iterator<Item = Self> {
-        METHODS.into_iter().map(Self)
+        METHODS.iter().copied().map(Self)
     }
 
     /// The method of a word, `None` for a word that is not known.

@@ -28,9 +28,9 @@ const CONTROL: Tensor = Tensor(7);
 const DENSE: Tensor = Tensor(8);
 
 /// The methods of one view whose losses and disambiguations these are: PRODEN, CAVL, LW twice, CC.
-fn methods() -> [LabelMethod; 5] {
+fn methods() -> Vec<LabelMethod> {
     let lw = |loss| LwSettings { loss, beta: 2.0 }.method();
-    [proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()]
+    vec![proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()]
 }
 
 /// Their losses, and that of a mixed view of CORR.

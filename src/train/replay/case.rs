@@ -179,7 +179,7 @@ const KEYS: &[&str] = &[
 
 /// The methods' own settings that a single step reads.
 fn step_settings() -> impl Iterator<Item = &'static str> {
-    registry::METHODS.into_iter().flat_map(|entry| entry.step_settings).copied()
+    registry::METHODS.iter().flat_map(|entry| entry.step_settings).copied()
 }
 
 /// The metadata strings that a case may have (docs/replay.md).
