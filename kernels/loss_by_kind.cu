@@ -1,7 +1,7 @@
 // Losses of one or two views by kind, disambiguation of confidence rows by rule from one view, and both of
 // the same rows in one launch.
 //
-// The losses are those of loss_row.cuh. A disambiguation takes p from the logits less the log-prior where
+// The losses are those of loss_row.cuh and, of MSE and EXP, those below. A disambiguation takes p from the logits less the log-prior where
 // there is one:
 //   positive          PRODEN   c <- [c>0] p / sum
 //   candidates        CC       c <- s p / sum                     SoLar as well
@@ -20,7 +20,8 @@
 // Deterministic: sums are over threads by number.
 // Source: PRODEN: Lv et al., "Progressive identification of true labels", ICML 2020; CC: Feng et al.,
 //   "Provably consistent partial-label learning", NeurIPS 2020; SoLar: Wang et al., NeurIPS 2022; LW: Wen et
-//   al., "Leveraged weighted loss", ICML 2021; CAVL: Zhang et al., ICLR 2022.
+//   al., "Leveraged weighted loss", ICML 2021; CAVL: Zhang et al., ICLR 2022; MSE, EXP: Feng et al.,
+//   "Learning with multiple complementary labels", ICML 2020.
 #include "control.cuh"
 #include "loss_row.cuh"
 
@@ -44,6 +45,21 @@ template <LossKind KIND> struct Of {
     static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float* c,
                                                 const u8* s, float beta, float scale, float* d) {
         return row_loss<KIND>(team, classes, z, c, s, beta, scale, d);
+    }
+};
+
+// EXP: e^(-A) with A = sum_{k in s} p_k;  dz_k = -e^(-A) p_k ([k in s] - A).
+struct Exponential {
+    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float*,
+                                                const u8* s, float, float scale, float* d) {
+        const Normaliser n = normaliser(team, classes, [&](int k) { return z[k]; });
+        float inside = 0.0f, outside = 0.0f;
+        for (int k = team.thread(); k < classes; k += team.threads()) (s[k] != 0 ? inside : outside) += n.p(z[k]);
+        inside = team.sum(inside), outside = team.sum(outside);
+        const float loss = expf(-inside);
+        for (int k = team.thread(); k < classes; k += team.threads())
+            d[k] = scale * loss * n.p(z[k]) * (s[k] != 0 ? -outside : inside);
+        return loss;
     }
 };
 
@@ -150,6 +166,7 @@ LOSS(loss_cross_entropy, Of<CROSS_ENTROPY>)
 LOSS(loss_leveraged_sigmoid, Of<LEVERAGED_SIGMOID>)
 LOSS(loss_leveraged_cross_entropy, Of<LEVERAGED_CROSS_ENTROPY>)
 LOSS(loss_candidate_sum, Of<CANDIDATE_SUM>)
+LOSS(loss_exponential, Exponential)
 
 #define DISAMBIGUATE(NAME, RULE)                                                                     \
     extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(ConfidenceRows rows) { \

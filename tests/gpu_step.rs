@@ -141,7 +141,7 @@ fn a_step_of_records_in_f32_is_the_cpu_s() {
 }
 
 /// The methods beside CORR, and mixup with it.
-const METHODS: [&[(&str, &str)]; 10] = [
+const METHODS: &[&[(&str, &str)]] = &[
     &[("method", "corr"), ("debias", "records"), ("mixup", "true")],
     &[("method", "corr"), ("debias", "oracle")],
     &[("method", "proden"), ("debias", "records")],
@@ -150,6 +150,7 @@ const METHODS: [&[(&str, &str)]; 10] = [
     &[("method", "lw"), ("lw_loss", "cross-entropy"), ("lw_beta", "2")],
     &[("method", "cavl"), ("debias", "records"), ("mixup", "true")],
     &[("method", "cc"), ("debias", "records")],
+    &[("method", "exp"), ("debias", "records")],
     // Some of the batch are chosen and mixed; then none.
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0.3"), ("rho", "0.2"), ("tau", "0.9")],
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0"), ("rho", "0.2")],

@@ -16,6 +16,7 @@
 //! | [`lw_settings`], [`solar_settings`] | the settings that are LW's and SoLar's own |
 //! | [`cavl`] | CAVL: cross-entropy with the candidate of largest activation value |
 //! | [`cc`] | CC: the candidate set's probability |
+//! | [`exp`] | EXP: the exponential of the same |
 //! | [`solar`] | SoLar: pseudo-labels by Sinkhorn, chosen samples, queue and class prior |
 //!
 //! A new method is one file or folder here and its line in [`registry`]; `examples/own_method.rs` has one
@@ -26,6 +27,7 @@ pub mod cc;
 pub mod confidence;
 pub mod corr;
 pub mod debias;
+pub mod exp;
 pub mod label_method;
 pub mod lw;
 pub mod lw_settings;

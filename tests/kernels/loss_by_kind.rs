@@ -12,7 +12,7 @@ use records::ops::loss::{Loss, RowLoss, Term};
 use records::pll::cavl::{self, ActivationValue};
 use records::pll::corr::Consistency;
 use records::pll::lw_settings::LwSettings;
-use records::pll::{LabelMethod, cc, proden};
+use records::pll::{LabelMethod, cc, exp, proden};
 use records::settings::LwLoss;
 
 use crate::pair::{Outcome, Pair, Random, Value};
@@ -33,9 +33,9 @@ fn methods() -> Vec<LabelMethod> {
     vec![proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()]
 }
 
-/// Their losses, and that of a mixed view of CORR.
+/// Their losses, those of methods that have no kernel for both, and that of a mixed view of CORR.
 fn losses() -> Vec<Arc<dyn RowLoss>> {
-    let of_methods = methods().into_iter().map(|method| method.row_loss);
+    let of_methods = methods().into_iter().chain([exp::method()]).map(|method| method.row_loss);
     of_methods.chain([Arc::new(Consistency) as Arc<dyn RowLoss>]).collect()
 }
 
