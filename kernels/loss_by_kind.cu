@@ -48,6 +48,33 @@ template <LossKind KIND> struct Of {
     }
 };
 
+// MSE: 1 + P - 2 A + w (1 - A) with A = sum_{k in s} p_k, P = sum p^2, c candidates, w = 2 (c - 1) / (K - c);
+// dz_k = 2 p_k (p_k - P) - (2 + w) p_k ([k in s] - A). 0 where all classes are candidates.
+struct SquaredError {
+    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float*,
+                                                const u8* s, float, float scale, float* d) {
+        const Normaliser n = normaliser(team, classes, [&](int k) { return z[k]; });
+        float inside = 0.0f, outside = 0.0f, squares = 0.0f, candidates = 0.0f;
+        for (int k = team.thread(); k < classes; k += team.threads()) {
+            const float p = n.p(z[k]);
+            squares += p * p;
+            (s[k] != 0 ? inside : outside) += p;
+            if (s[k] != 0) candidates += 1.0f;
+        }
+        inside = team.sum(inside), outside = team.sum(outside);
+        squares = team.sum(squares), candidates = team.sum(candidates);
+        const float others = (float)classes - candidates;
+        // Nothing, but a row that is not finite shows.
+        const float factor = others == 0.0f ? 0.0f * inside : 1.0f;
+        const float weight = others == 0.0f ? 0.0f : 2.0f * (candidates - 1.0f) / others;
+        for (int k = team.thread(); k < classes; k += team.threads()) {
+            const float p = n.p(z[k]), slope = s[k] != 0 ? -outside : inside;
+            d[k] = factor * scale * p * (2.0f * (p - squares) + (2.0f + weight) * slope);
+        }
+        return factor * (1.0f + squares - 2.0f * inside + weight * outside);
+    }
+};
+
 // EXP: e^(-A) with A = sum_{k in s} p_k;  dz_k = -e^(-A) p_k ([k in s] - A).
 struct Exponential {
     static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float*,
@@ -167,6 +194,7 @@ LOSS(loss_leveraged_sigmoid, Of<LEVERAGED_SIGMOID>)
 LOSS(loss_leveraged_cross_entropy, Of<LEVERAGED_CROSS_ENTROPY>)
 LOSS(loss_candidate_sum, Of<CANDIDATE_SUM>)
 LOSS(loss_exponential, Exponential)
+LOSS(loss_squared_error, SquaredError)
 
 #define DISAMBIGUATE(NAME, RULE)                                                                     \
     extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, BLOCKS) NAME(ConfidenceRows rows) { \

@@ -150,6 +150,7 @@ const METHODS: &[&[(&str, &str)]] = &[
     &[("method", "lw"), ("lw_loss", "cross-entropy"), ("lw_beta", "2")],
     &[("method", "cavl"), ("debias", "records"), ("mixup", "true")],
     &[("method", "cc"), ("debias", "records")],
+    &[("method", "mse"), ("debias", "records")],
     &[("method", "exp"), ("debias", "records")],
     // Some of the batch are chosen and mixed; then none.
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0.3"), ("rho", "0.2"), ("tau", "0.9")],

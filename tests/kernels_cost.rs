@@ -26,7 +26,7 @@ use records::pll::corr::Consistency;
 use records::pll::lw_settings::LwSettings;
 use records::pll::solar;
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
-use records::pll::{LabelMethod, cavl, cc, exp, proden};
+use records::pll::{LabelMethod, cavl, cc, exp, mse, proden};
 use records::random::philox::{Purpose, Stream};
 use records::settings::{Debias, LwLoss, Method, PriorFrom, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
@@ -161,7 +161,7 @@ fn losses(rows: &mut Vec<Row>) {
         device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
         device.execute(&alone, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     }
-    for alone in [Arc::new(Consistency) as Arc<dyn RowLoss>, exp::method().row_loss] {
+    for alone in [Arc::new(Consistency) as Arc<dyn RowLoss>, mse::method().row_loss, exp::method().row_loss] {
         device.execute(&loss(alone, None), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     }
     add(rows, "losses and renewals, 256 rows of 100 classes", costs.take());

@@ -29,6 +29,7 @@ const METHODS: &[MethodCase] = &[
     (&[("method", "lw"), ("lw_loss", "cross-entropy"), ("lw_beta", "2")], &["logits.weak"]),
     (&[("method", "cavl"), ("debias", "records"), ("mixup", "true")], &["logits.weak_mixed"]),
     (&[("method", "cc"), ("debias", "records")], &["feat_mean"]),
+    (&[("method", "mse"), ("debias", "records")], &["feat_mean"]),
     (&[("method", "exp"), ("debias", "records")], &["feat_mean"]),
     (SOLAR, &["logits.weak_mixed", "refined", "chosen", "queue", "class_prior", "sinkhorn"]),
 ];

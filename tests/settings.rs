@@ -294,6 +294,7 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
         (&["--method", "lw"], false, 0),
         (&["--method", "cavl"], false, 0),
         (&["--method", "cc"], false, 1),
+        (&["--method", "mse"], false, 1),
         (&["--method", "exp"], false, 1),
         (&["--method", "solar"], true, 1),
         // What is given wins, on either side of the method.
@@ -316,7 +317,7 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
 #[test]
 fn methods_debias_and_mixup_combine_but_for_a_few() {
     use Debias::{Oracle, OraclePost, Records};
-    for method in ["corr", "proden", "lw", "cavl", "cc", "exp", "solar"] {
+    for method in ["corr", "proden", "lw", "cavl", "cc", "mse", "exp", "solar"] {
         for debias in ["none", "oracle", "oracle-post", "records"] {
             for mixup in ["--mixup=false", "--mixup=true"] {
                 let resolved = settings_of(&["--method", method, "--debias", debias, mixup]);
@@ -325,7 +326,7 @@ fn methods_debias_and_mixup_combine_but_for_a_few() {
                     ("solar", "oracle" | "records") => {
                         Some(format!("--debias {debias}: does not go with --method solar"))
                     }
-                    ("lw" | "cc" | "exp", _) if mixed => {
+                    ("lw" | "cc" | "mse" | "exp", _) if mixed => {
                         Some(format!("--mixup true: does not go with --method {method}"))
                     }
                     _ => None,

@@ -16,6 +16,7 @@
 //! | [`lw_settings`], [`solar_settings`] | the settings that are LW's and SoLar's own |
 //! | [`cavl`] | CAVL: cross-entropy with the candidate of largest activation value |
 //! | [`cc`] | CC: the candidate set's probability |
+//! | [`mse`] | MSE: squared error, estimated from complementary labels |
 //! | [`exp`] | EXP: the exponential of the same |
 //! | [`solar`] | SoLar: pseudo-labels by Sinkhorn, chosen samples, queue and class prior |
 //!
@@ -33,6 +34,7 @@ pub mod lw;
 pub mod lw_settings;
 pub mod method;
 pub mod mixup;
+pub mod mse;
 pub mod proden;
 pub mod recorder;
 pub mod registry;

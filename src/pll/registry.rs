@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::method::Method;
-use super::{cavl, cc, corr, exp, lw, proden, solar};
+use super::{cavl, cc, corr, exp, lw, mse, proden, solar};
 use crate::declaration::{Field, Own, OwnSettings, Shape, Value, Values};
 
 /// All methods, in the order in which they are listed.
@@ -14,6 +14,7 @@ pub static METHODS: &[&Entry] = &[
     &lw::ENTRY,
     &cavl::ENTRY,
     &cc::ENTRY,
+    &mse::ENTRY,
     &exp::ENTRY,
     &solar::ENTRY,
 ];

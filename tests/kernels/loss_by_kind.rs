@@ -12,7 +12,7 @@ use records::ops::loss::{Loss, RowLoss, Term};
 use records::pll::cavl::{self, ActivationValue};
 use records::pll::corr::Consistency;
 use records::pll::lw_settings::LwSettings;
-use records::pll::{LabelMethod, cc, exp, proden};
+use records::pll::{LabelMethod, cc, exp, mse, proden};
 use records::settings::LwLoss;
 
 use crate::pair::{Outcome, Pair, Random, Value};
@@ -35,7 +35,8 @@ fn methods() -> Vec<LabelMethod> {
 
 /// Their losses, those of methods that have no kernel for both, and that of a mixed view of CORR.
 fn losses() -> Vec<Arc<dyn RowLoss>> {
-    let of_methods = methods().into_iter().chain([exp::method()]).map(|method| method.row_loss);
+    let of_methods =
+        methods().into_iter().chain([exp::method(), mse::method()]).map(|method| method.row_loss);
     of_methods.chain([Arc::new(Consistency) as Arc<dyn RowLoss>]).collect()
 }
 
