@@ -2,8 +2,8 @@
 //! method RECORDS (ICLR 2023) and its peers.
 //!
 //! The layers, each of which only uses those after it:
-//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`random`], [`files`],
-//! [`memory`], [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
+//! [`cli`] → [`report`] → [`train`] → ([`pll`], [`nn`], [`data`]) → [`autograd`] → [`device`]; [`settings`], [`declaration`],
+//! [`random`], [`files`], [`memory`], [`text`] and [`error`] are used by all of them. One arrow points back: the CPU device runs the augmentation arithmetic of
 //! [`data::augment`].
 
 #![allow(
@@ -16,6 +16,7 @@ pub mod autograd;
 pub mod cli;
 #[warn(missing_docs)]
 pub mod data;
+pub mod declaration;
 #[allow(clippy::too_many_lines, reason = "the operations are one match")]
 pub mod device;
 #[warn(missing_docs)]

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ptx_sim::{Counters, Gpu};
+use records::declaration::Values;
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
@@ -22,7 +23,7 @@ use records::ops::convolution::{
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::ops::mixup::{Draws, Mixup};
 use records::pll::corr::Consistency;
-use records::pll::lw::LwSettings;
+use records::pll::lw_settings::LwSettings;
 use records::pll::solar;
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
 use records::pll::{LabelMethod, cavl, cc, proden};
@@ -80,10 +81,11 @@ fn step_of_solar(rows: &mut Vec<Row>) {
         partial_rate: 0.3,
         method: Method(&solar::ENTRY),
         mixup: true,
-        est_epochs: Some(0),
-        queue_length: Some(2),
-        warmup_epoch: Some(1),
-        prior_from: Some(PriorFrom::Steps),
+        own: Values::default()
+            .with("est-epochs", 0_usize)
+            .with("queue-length", 2_usize)
+            .with("warmup-epoch", 1_usize)
+            .with("prior-from", PriorFrom::Steps),
         batch_size: 8,
         width: 16,
         ..Settings::default()

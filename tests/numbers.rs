@@ -12,12 +12,12 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::CommandFactory;
-use records::cli::parse::{Parsed, parse};
+use records::cli::parse::{Parsed, allowed, parse};
 use records::cli::train::{TrainArguments, resolve};
 use records::cli::{self, Cli};
 use records::device::cpu::CpuDevice;
 use records::error::{exit_code, one_line};
-use records::settings::{GivenSettings, Settings, allowed, config_toml};
+use records::settings::{GivenSettings, Settings, config_toml};
 use records::train::replay::{keys, replay};
 use records::train::tensor_file::{TensorFile, Values};
 

@@ -8,12 +8,12 @@ use proptest::prelude::*;
 use records::cli::Command;
 use records::cli::parse::{Parsed, parse};
 use records::cli::train::resolve;
+use records::declaration::{Group, Values};
 use records::error::UsageError;
 use records::nn::registry;
-use records::settings::choices::ARCHITECTURES;
 use records::settings::presets::{self, PRESETS};
 use records::settings::{
-    Debias, GivenSettings, Method, PriorFrom, Schedule, Settings, allowed, config_toml, flags,
+    Debias, GivenSettings, Method, PriorFrom, Schedule, Settings, allowed, config_toml, document, flags,
 };
 use records::train::grid::{Benchmark, Column, Grid, ROWS};
 
@@ -253,9 +253,10 @@ fn presets_are_those_of_the_paper() {
             epochs: 800,
             seed: 123,
             upd_start: 1,
-            est_epochs: solar.map(|(est, _, _)| est),
-            rho_range: solar.map(|(_, rho, _)| rho.to_vec()),
-            gamma: solar.map(|(_, _, gamma)| gamma.to_vec()),
+            own: Values::default()
+                .with("est-epochs", solar.map(|(est, _, _)| est))
+                .with("rho-range", solar.map(|(_, rho, _)| rho))
+                .with("gamma", solar.map(|(_, _, gamma)| gamma)),
             ..Settings::default()
         };
         assert_eq!(presets::find(name).unwrap().settings(), expected, "{name}");
@@ -271,7 +272,7 @@ fn presets_are_those_of_the_paper() {
 /// The settings take the networks there are, and each of them can be made.
 #[test]
 fn every_network_can_be_chosen() {
-    for arch in ARCHITECTURES {
+    for arch in registry::NAMES {
         let settings = settings_of(&["--arch", arch]).unwrap();
         assert_eq!(registry::find(&settings.arch).unwrap()(settings.width, 10).name(), arch);
         assert!(allowed("arch").unwrap().contains(arch), "the help names it");
@@ -391,8 +392,7 @@ fn flags_give_the_same_settings_back() {
         method: method("solar"),
         name: Some("with 'quotes'".into()),
         data_dir: Some("a b/c".into()),
-        gamma: Some(vec![0.1 + 0.2, 1.0]),
-        prior_from: Some(PriorFrom::Steps),
+        own: Values::default().with("gamma", [0.1 + 0.2, 1.0]).with("prior-from", PriorFrom::Steps),
         reverse: true,
         seed: i64::MAX as u64,
         ..Settings::default()
@@ -435,22 +435,21 @@ fn the_cells_of_a_table_are_the_presets() {
     let oracle = Settings { debias: Debias::Oracle, ..presets::find("corr-cifar10").unwrap().settings() };
     assert_eq!(of(&ten, "oracle"), oracle);
 
-    let given = GivenSettings {
-        epochs: Some(7),
-        upd_start: Some(3),
-        alpha: Some(2.0),
-        m: Some(0.5),
-        est_epochs: Some(4),
-        rho_range: Some(vec![0.1, 0.2]),
-        gamma: Some(vec![0.3, 0.4]),
-        queue_length: Some(5),
-        lamd: Some(6.0),
-        eta: Some(0.8),
-        tau: Some(0.7),
-        warmup_epoch: Some(9),
-        prior_from: Some("steps".into()),
-        ..plain
-    };
+    let own = Values::default()
+        .with("est-epochs", 4_usize)
+        .with("rho-range", [0.1, 0.2])
+        .with("gamma", [0.3, 0.4])
+        .with("queue-length", 5_usize)
+        .with("lamd", 6.0)
+        .with("eta", 0.8)
+        .with("tau", 0.7)
+        .with("warmup-epoch", 9_usize)
+        .with("prior-from", PriorFrom::Steps);
+    let mut given =
+        plain.with("epochs", 7_usize).with("upd-start", 3_usize).with("alpha", 2.0).with("m", 0.5);
+    for (name, value) in own.iter() {
+        given.values.set(name, Some(value.clone()));
+    }
     let ten = grid(Benchmark::Cifar10, 0.3, &given);
     ten.validate().unwrap();
     let preset = |name: &str| Settings { epochs: 7, ..presets::find(name).unwrap().settings() };
@@ -460,18 +459,7 @@ fn the_cells_of_a_table_are_the_presets() {
         of(&ten, "records-mixup"),
         Settings { upd_start: 3, m: 0.5, alpha: 2.0, ..preset("records-mixup-cifar10") }
     );
-    let solar = Settings {
-        est_epochs: Some(4),
-        rho_range: given.rho_range.clone(),
-        gamma: given.gamma.clone(),
-        queue_length: Some(5),
-        lamd: Some(6.0),
-        eta: Some(0.8),
-        tau: Some(0.7),
-        warmup_epoch: Some(9),
-        prior_from: Some(PriorFrom::Steps),
-        ..preset("solar-cifar10")
-    };
+    let solar = Settings { own, ..preset("solar-cifar10") };
     assert_eq!(of(&ten, "solar"), solar);
     // Five runs, five folders.
     let mut names: Vec<String> = ten.runs().iter().map(|run| run.name().to_string()).collect();
@@ -490,6 +478,55 @@ fn validate_names_flag_value_and_what_is_allowed() {
     for name in GivenSettings::names() {
         assert!(allowed(&name).is_some(), "--{name} does not say what is allowed");
     }
+}
+
+/// Each name stands for one setting, and none of the settings of one method is another's.
+#[test]
+fn names_are_unique() {
+    let mut names = GivenSettings::names();
+    names.sort();
+    assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+}
+
+/// Every declaration takes its default, and none of another type.
+#[test]
+fn defaults_are_allowed() {
+    for method in Method::all() {
+        let settings = Settings { method, ..Settings::default() }.computation();
+        assert_eq!(settings.out_of_range(), [], "{method}");
+        assert_eq!(settings.problems(), [], "{method}");
+    }
+}
+
+/// A value of another type, or of a setting that there is not, is told where values are laid over settings.
+#[test]
+fn what_a_setting_cannot_hold_is_told() {
+    for (given, problem) in [
+        (GivenSettings::default().with("width", 2.0), "--width 2: must be a whole number from 1 to 1024"),
+        (
+            GivenSettings::default().with("debias", "magic".to_string()),
+            "--debias magic: must be one of none, oracle",
+        ),
+        (
+            GivenSettings::default().with("prior-from", "guess".to_string()),
+            "--prior-from guess: must be one of pass",
+        ),
+        (GivenSettings::default().with("widht", 2_usize), "--widht 2: there is no such setting"),
+    ] {
+        let error = given.apply(&mut Settings::default()).unwrap_err().to_string();
+        assert!(error.starts_with(problem), "{error}");
+    }
+}
+
+/// The documented table is what the declarations give.
+#[test]
+fn documentation_is_of_the_declarations() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+    if std::env::var_os("RECORDS_WRITE_DOCS").is_some() {
+        fs::write(path, document()).unwrap();
+    }
+    let remedy = "write it anew: RECORDS_WRITE_DOCS=1 cargo test --test settings documentation";
+    assert!(fs::read_to_string(path).unwrap_or_default() == document(), "{path} is not up to date; {remedy}");
 }
 
 const NUMBERS: [&str; 24] = [

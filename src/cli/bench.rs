@@ -116,12 +116,10 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
         let takes_none = registry::find(&arguments.method).is_some_and(|entry| entry.no_debias.is_some());
         if takes_none { Debias::None.to_string() } else { Debias::Records.to_string() }
     });
-    let given = GivenSettings {
-        method: Some(arguments.method.clone()),
-        debias: Some(debias),
-        mixup: arguments.mixup,
-        ..GivenSettings::default()
-    };
+    let given = GivenSettings::default()
+        .with("method", arguments.method.clone())
+        .with("debias", debias)
+        .with("mixup", arguments.mixup);
     given.apply(&mut settings).map_err(|problem| usage!("{problem}"))?;
     // The data of a batch of one sample are fine here.
     if let Some(problem) = settings.problems().into_iter().find(|problem| problem.name != "batch-size") {

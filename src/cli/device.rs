@@ -30,7 +30,7 @@ impl DeviceArguments {
     pub fn open(&self) -> Result<Box<dyn Device>> {
         let refuse = |flag: &'static str, word: &str| {
             let word = quoted_where_odd(word);
-            usage!("--{flag} {word}: must be {}", allowed(flag).unwrap_or("a word that is known"))
+            usage!("--{flag} {word}: must be {}", allowed(flag).unwrap_or_default())
         };
         if self.threads > MOST_THREADS {
             return Err(refuse("threads", &self.threads.to_string()));

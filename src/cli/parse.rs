@@ -7,9 +7,9 @@ use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
-use super::table::SET_BY_THE_GRID;
-use super::{Cli, Command};
-use crate::settings::{Settings, allowed, flag_value, quoted_where_odd};
+use super::{Cli, Command, reference, table};
+use crate::settings::written::flag_value;
+use crate::settings::{self, Settings, quoted_where_odd};
 use crate::train::grid::{Benchmark, ROWS};
 use crate::usage;
 
@@ -68,6 +68,7 @@ fn command() -> clap::Command {
     for (name, default) in [("dataset", "DATA"), ("exp-dir", "runs/table-DATA")] {
         of_table.insert(name.into(), default.into());
     }
+    let not_taken = table::not_taken();
     // As in the reference trainer, the last of repeated flags counts.
     let overriding = |command: clap::Command| command.args_override_self(true);
     Cli::command()
@@ -75,9 +76,8 @@ fn command() -> clap::Command {
         .mut_subcommand("train", |train| train.mut_args(|argument| with_help_of_setting(argument, &of_train)))
         .mut_subcommand("table", |table| {
             table.mut_args(|argument| {
-                let set_by_the_grid =
-                    SET_BY_THE_GRID.iter().any(|(name, ..)| argument.get_long() == Some(name));
-                with_help_of_setting(argument, &of_table).hide(set_by_the_grid)
+                let is_taken = !not_taken.iter().any(|(name, _)| argument.get_long() == Some(name));
+                with_help_of_setting(argument, &of_table).hide(!is_taken)
             })
         })
 }
@@ -92,13 +92,21 @@ fn with_help_of_setting(argument: clap::Arg, defaults: &toml::Table) -> clap::Ar
         argument = argument.allow_hyphen_values(true);
     }
     let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    if let Some(allowed) = allowed(&name).filter(|allowed| *allowed != "a folder") {
+    if let Some(allowed) = allowed(&name).filter(|allowed| allowed != "a folder") {
         help.push_str(&format!(" ({allowed})"));
     }
     if let Some(default) = defaults.get(&name) {
         help.push_str(&format!(" [default: {}]", flag_value(default)));
     }
     argument.help(help)
+}
+
+/// What the value of a flag may be, to follow "must be": a setting, or another flag of a command that has settings.
+pub fn allowed(flag: &str) -> Option<String> {
+    let of_reference = || reference::ALLOWED.iter().find(|(name, _)| *name == flag);
+    settings::allowed(flag)
+        .or_else(|| table::allowed(flag))
+        .or_else(|| of_reference().map(|(_, allowed)| (*allowed).into()))
 }
 
 fn takes_number(argument: &clap::Arg) -> bool {

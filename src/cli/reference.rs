@@ -5,8 +5,15 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::data::registry;
-use crate::settings::{Debias, GivenSettings, MOST, Schedule, Settings, allowed, number};
+use crate::declaration::{MOST, number};
+use crate::settings::{Debias, GivenSettings, Schedule, Settings};
 use crate::usage;
+
+/// What its flags with a value may be, to follow "must be".
+pub const ALLOWED: &[(&str, &str)] = &[
+    ("imb-ratio", "a number from 1 to 1e30"),
+    ("num-class", "the number of classes of the data set: 10, 20 or 100"),
+];
 
 /// Flags of the reference trainer.
 #[derive(Args, Clone, Debug, Default)]
@@ -58,22 +65,20 @@ impl ReferenceFlags {
     /// # Errors
     /// A usage error where a flag contradicts another one or does not fit the data set.
     pub fn apply(&self, given: &GivenSettings, settings: &mut Settings) -> Result<()> {
+        let other_word = |name, word| given.values.get::<String>(name).filter(|given| given != word);
         if self.cosine {
-            let other = given.schedule.as_deref().filter(|word| *word != Schedule::Cosine.word());
-            agree("--cosine", "schedule", other)?;
+            agree("--cosine", "schedule", other_word("schedule", Schedule::Cosine.word()))?;
             settings.schedule = Schedule::Cosine;
         }
         if self.records {
-            let other = given.debias.as_deref().filter(|word| *word != Debias::Records.word());
-            agree("--records", "debias", other)?;
+            agree("--records", "debias", other_word("debias", Debias::Records.word()))?;
             settings.debias = Debias::Records;
         }
         if let Some(ratio) = self.imb_ratio {
-            let other = given.imb_factor.map(|factor| factor.to_string());
-            agree(&format!("--imb-ratio {ratio}"), "imb-factor", other.as_deref())?;
+            let other = given.values.get::<f64>("imb-factor").map(|factor| factor.to_string());
+            agree(&format!("--imb-ratio {ratio}"), "imb-factor", other)?;
             if !(1.0..=MOST).contains(&ratio) {
-                let (ratio, allowed) = (number(ratio), allowed("imb-ratio").unwrap_or_default());
-                return Err(usage!("--imb-ratio {ratio}: must be {allowed}"));
+                return Err(usage!("--imb-ratio {}: must be {}", number(ratio), ALLOWED[0].1));
             }
             settings.imb_factor = 1.0 / ratio;
         }
@@ -135,7 +140,7 @@ impl ReferenceFlags {
     }
 }
 
-fn agree(flag: &str, name: &str, other: Option<&str>) -> Result<()> {
+fn agree(flag: &str, name: &str, other: Option<String>) -> Result<()> {
     match other {
         None => Ok(()),
         Some(other) => Err(usage!("{flag}: contradicts --{name} {other}; must be one of the two")),

@@ -7,28 +7,51 @@ use clap::{ArgAction, Args};
 
 use super::output;
 use crate::data::registry::{self, Candidates};
+use crate::declaration::{Group, LEAST, MOST, number};
 use crate::files::{is_file, write_atomically};
 use crate::report::published;
 use crate::report::results::{Results, Shown};
-use crate::settings::{self, GivenSettings, Settings, allowed};
+use crate::settings::{GivenSettings, Method, Settings, choices};
 use crate::train::grid::{Benchmark, Column, Grid, ROWS, Row, Run, State, commands, execute};
 use crate::usage;
 
-/// A setting that the grid gives its runs, whether it is given nevertheless, and the way to choose it.
-type SetByTheGrid = (&'static str, fn(&GivenSettings) -> bool, &'static str);
-
-/// Settings that the grid gives its runs; `table` takes no flag for them.
-pub const SET_BY_THE_GRID: &[SetByTheGrid] = &[
-    ("method", |given| given.method.is_some(), "choose rows with --methods"),
-    ("debias", |given| given.debias.is_some(), "choose rows with --methods"),
-    ("mixup", |given| given.mixup.is_some(), "choose rows with --methods"),
-    ("partial-rate", |given| given.partial_rate.is_some(), "choose columns with --q"),
-    ("imb-factor", |given| given.imb_factor.is_some(), "choose columns with --rho"),
-    ("seed", |given| given.seed.is_some(), "choose seeds with --seeds"),
-    ("name", |given| given.name.is_some(), "choose the folder of all runs with --exp-dir"),
-    ("lw-loss", |given| given.lw_loss.is_some(), "LW is no row of the table"),
-    ("lw-beta", |given| given.lw_beta.is_some(), "LW is no row of the table"),
+/// What its flags with a value may be, to follow "must be"; `--methods` takes the words of [`ROWS`].
+const ALLOWED: &[(&str, &str)] = &[
+    ("q", "numbers of at least 0 and below 1, as in 0.3,0.5; not below 1e-30 but for 0"),
+    ("rho", "numbers from 1 to 1e30, as in 50,100"),
+    ("seeds", "whole numbers from 0 to 9223372036854775807, as in 123,124"),
+    ("show", "best or last"),
+    ("format", "text, markdown or csv"),
 ];
+
+/// What a flag of `table` that is no setting may be.
+pub fn allowed(flag: &str) -> Option<String> {
+    if flag == "methods" {
+        return Some(format!("among {}", ROWS.map(|row| row.word).join(", ")));
+    }
+    ALLOWED.iter().find(|(name, _)| *name == flag).map(|(_, allowed)| (*allowed).into())
+}
+
+/// Settings that the grid gives its runs, and the way to choose them.
+const SET_BY_THE_GRID: &[(&str, &str)] = &[
+    ("method", "choose rows with --methods"),
+    ("debias", "choose rows with --methods"),
+    ("mixup", "choose rows with --methods"),
+    ("partial-rate", "choose columns with --q"),
+    ("imb-factor", "choose columns with --rho"),
+    ("seed", "choose seeds with --seeds"),
+    ("name", "choose the folder of all runs with --exp-dir"),
+];
+
+/// Settings that `table` takes no flag for, and why: those that the grid gives its runs, and those of methods that are no row.
+pub fn not_taken() -> Vec<(&'static str, String)> {
+    let mut all: Vec<_> = SET_BY_THE_GRID.iter().map(|&(name, remedy)| (name, remedy.to_string())).collect();
+    for method in Method::all().filter(|method| ROWS.iter().all(|row| row.method != *method)) {
+        let reason = format!("{} is no row of the table", method.title());
+        all.extend(choices::declared_by(method).iter().map(|setting| (setting.name, reason.clone())));
+    }
+    all
+}
 
 /// Runs that a table may have at most.
 const MOST_RUNS: usize = 10_000;
@@ -93,7 +116,7 @@ enum Format {
 }
 
 fn must_be(flag: &str, value: &str) -> anyhow::Error {
-    usage!("--{flag} {value}: must be {}", allowed(flag).unwrap_or("a value that is known"))
+    usage!("--{flag} {value}: must be {}", allowed(flag).unwrap_or_default())
 }
 
 /// The values of a list, which must hold none twice.
@@ -125,20 +148,21 @@ impl TableArguments {
     fn columns(&self, benchmark: Benchmark) -> Result<Vec<Column>> {
         let rhos = once("rho", self.rho.as_deref().unwrap_or(&published::RHOS))?;
         let qs = once("q", self.q.as_deref().unwrap_or(&published::qs(benchmark)))?;
-        if let Some(rho) = rhos.iter().find(|rho| !(1.0..=settings::MOST).contains(*rho)) {
-            return Err(must_be("rho", &settings::number(*rho)));
+        if let Some(rho) = rhos.iter().find(|rho| !(1.0..=MOST).contains(*rho)) {
+            return Err(must_be("rho", &number(*rho)));
         }
         // The names of the runs' folders hold both numbers without an exponent.
-        let fine = |q: f64| q == 0.0 || (settings::LEAST..1.0).contains(&q);
+        let fine = |q: f64| q == 0.0 || (LEAST..1.0).contains(&q);
         if let Some(q) = qs.iter().find(|q| !fine(**q)) {
-            return Err(must_be("q", &settings::number(*q)));
+            return Err(must_be("q", &number(*q)));
         }
         Ok(rhos.iter().flat_map(|&rho| qs.iter().map(move |&q| Column { rho, q })).collect())
     }
 
     /// Refuses settings that the grid sets, and values out of their range, also those that none of the rows reads.
     fn check_given(&self) -> Result<()> {
-        if let Some((name, _, remedy)) = SET_BY_THE_GRID.iter().find(|(_, is_given, _)| is_given(&self.given))
+        if let Some((name, remedy)) =
+            not_taken().iter().find(|(name, _)| self.given.values.value(name).is_some())
         {
             return Err(usage!("--{name}: the table does not take it; {remedy}"));
         }
@@ -190,14 +214,14 @@ impl TableArguments {
             ));
         }
         let default = Path::new("runs").join(format!("table-{}", benchmark.word()));
-        let exp_dir = self.given.exp_dir.clone().unwrap_or(default);
+        let exp_dir: PathBuf = self.given.values.get("exp-dir").unwrap_or(default);
         if exp_dir.exists() && !exp_dir.is_dir() {
             return Err(usage!(
                 "--exp-dir {}: is no folder; name the one of the table's runs",
                 exp_dir.display()
             ));
         }
-        let given = GivenSettings { exp_dir: Some(exp_dir), ..self.given.clone() };
+        let given = self.given.clone().with("exp-dir", exp_dir);
         let mut grid = Grid::new(benchmark, rows, columns, seeds, given)?;
         if self.report {
             grid = grid.as_found()?;

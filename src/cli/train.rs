@@ -55,7 +55,10 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     let mut without_effect = arguments.reference.without_effect();
     if arguments.resume.is_some() {
         let given = &arguments.given;
-        let ours = [("--name", given.name.is_some()), ("--exp-dir", given.exp_dir.is_some())];
+        let ours = [
+            ("--name", given.values.value("name").is_some()),
+            ("--exp-dir", given.values.value("exp-dir").is_some()),
+        ];
         without_effect.extend(ours.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag));
     }
     if !without_effect.is_empty() {
@@ -83,8 +86,9 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
     };
     let mut settings = match &arguments.preset {
         None => {
-            let of_file = file.as_ref().and_then(|file| file.given.dataset.as_deref());
-            Settings::defaults_for(arguments.given.dataset.as_deref().or(of_file))
+            let dataset = |given: &GivenSettings| given.values.get::<String>("dataset");
+            let of_file = || file.as_ref().and_then(|file| dataset(&file.given));
+            Settings::defaults_for(dataset(&arguments.given).or_else(of_file).as_deref())
         }
         Some(name) if arguments.resume.is_some() => {
             return Err(usage!("--preset {name}: must be left out with --resume"));

@@ -2,22 +2,19 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-use super::lw::{self, LwSettings};
 use super::method::Method;
-use super::{cavl, cc, corr, proden, solar};
-use crate::settings::SolarSettings;
+use super::{cavl, cc, corr, lw, proden, solar};
+use crate::declaration::{Field, Own, OwnSettings, Shape, Value, Values};
 
 /// All methods, in the order in which they are listed.
 pub static METHODS: [&Entry; 6] =
     [&corr::ENTRY, &proden::ENTRY, &lw::ENTRY, &cavl::ENTRY, &cc::ENTRY, &solar::ENTRY];
 
-/// The settings that belong to one method each.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OwnSettings {
-    pub lw: LwSettings,
-    pub solar: SolarSettings,
+/// What is given of the methods' own settings, and the data set, on which what is not given may depend.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnGiven<'a> {
+    pub values: &'a Values,
+    pub dataset: &'a str,
 }
 
 /// A scalar of a method's own that changes from epoch to epoch: what a replay calls it, where it may be given
@@ -37,8 +34,12 @@ pub struct Entry {
     pub title: &'static str,
     /// What it is, in a line.
     pub about: &'static str,
-    /// Makes it of its settings.
-    pub make: fn(&OwnSettings) -> Box<dyn Method>,
+    /// Makes it of what is given of its own settings.
+    pub make: fn(&OwnGiven<'_>) -> Box<dyn Method>,
+    /// Its own settings, if it has any.
+    pub own: Option<OwnSettings>,
+    /// Those of its own settings that a single step reads, which a replay takes.
+    pub step_settings: &'static [&'static str],
     /// Whether mixed views belong to it: it mixes unless told otherwise.
     pub mixes: bool,
     /// The first epoch in which it updates confidences unless told otherwise.
@@ -52,24 +53,37 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A method that goes with every debias and mixup and begins to update confidences in epoch 1.
+    /// A method without settings of its own that goes with every debias and mixup and begins to update confidences in
+    /// epoch 1.
     pub const fn new(
         word: &'static str,
         title: &'static str,
         about: &'static str,
-        make: fn(&OwnSettings) -> Box<dyn Method>,
+        make: fn(&OwnGiven<'_>) -> Box<dyn Method>,
     ) -> Self {
         Self {
             word,
             title,
             about,
             make,
+            own: None,
+            step_settings: &[],
             mixes: false,
             first_update: 1,
             no_debias: None,
             no_mixup: None,
             scalars: &[],
         }
+    }
+
+    /// The same of a method that is made of settings of its own.
+    pub const fn with_settings<G: Own + Method + 'static>(
+        word: &'static str,
+        title: &'static str,
+        about: &'static str,
+    ) -> Self {
+        let own = Some(OwnSettings::of::<G>());
+        Self { own, ..Self::new(word, title, about, |given| Box::new(G::of(given.values, given.dataset))) }
     }
 }
 
@@ -88,6 +102,11 @@ pub fn find(word: &str) -> Option<&'static Entry> {
 pub struct MethodName(pub &'static Entry);
 
 impl MethodName {
+    /// All methods.
+    pub fn all() -> impl Iterator<Item = Self> {
+        METHODS.into_iter().map(Self)
+    }
+
     /// The method of a word, `None` for a word that is not known.
     pub fn from_word(word: &str) -> Option<Self> {
         find(word).map(Self)
@@ -134,19 +153,15 @@ impl fmt::Display for MethodName {
     }
 }
 
-impl Serialize for MethodName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
-    }
-}
+impl Field for MethodName {
+    const SHAPE: Shape = Shape::Text;
 
-impl<'de> Deserialize<'de> for MethodName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        Self::from_word(&word).ok_or_else(|| {
-            let words = names().join("`, `");
-            de::Error::custom(format!("unknown variant `{word}`, expected one of `{words}`"))
-        })
+    fn value(&self) -> Option<Value> {
+        Some(Value::Text(self.word().into()))
+    }
+
+    fn of(value: Option<Value>) -> Option<Self> {
+        Self::from_word(&String::of(value)?)
     }
 }
 
@@ -154,28 +169,18 @@ impl<'de> Deserialize<'de> for MethodName {
 mod tests {
     use super::*;
     use crate::pll::method::{MOST_STAGES, OWN_SCALARS};
-    use crate::settings::Settings;
 
     #[test]
     fn what_the_engine_relies_on_holds_for_every_method() {
-        let own = Settings::default().own_settings();
+        let nothing = OwnGiven { values: &Values::default(), dataset: "cifar10-lt" };
         for (number, entry) in METHODS.iter().enumerate() {
             let word = entry.word;
             assert!(std::ptr::eq(find(word).unwrap(), METHODS[number]), "two methods called {word}");
             assert!(entry.scalars.len() <= OWN_SCALARS, "{word}");
             assert!(!(entry.mixes && entry.no_mixup.is_some()), "{word}");
-            let stages = (entry.make)(&own).stages(3);
+            let stages = (entry.make)(&nothing).stages(3);
             assert!((1..=MOST_STAGES).contains(&stages.len()), "{word}");
             assert_eq!(stages.last().unwrap().epochs, 3, "{word}");
         }
-    }
-
-    #[test]
-    fn a_method_is_written_as_its_word() {
-        let name: MethodName = serde_json::from_str("\"proden\"").unwrap();
-        assert_eq!((name.word(), name.to_string().as_str()), ("proden", "proden"));
-        assert_eq!(serde_json::to_string(&name).unwrap(), "\"proden\"");
-        let error = serde_json::from_str::<MethodName>("\"pico\"").unwrap_err().to_string();
-        assert!(error.contains("`pico`, expected one of `corr`, `proden`"), "{error}");
     }
 }

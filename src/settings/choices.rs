@@ -1,49 +1,40 @@
-//! The words a setting may take.
+//! The words a setting may take, and what data sets and methods bring.
 
-use serde::{Deserialize, Serialize};
-
+use crate::data;
+use crate::declaration::Declaration;
+use crate::nn::registry::NAMES;
+use crate::pll::registry;
 pub use crate::pll::registry::MethodName as Method;
 
 /// Networks that can be trained.
-pub use crate::nn::registry::NAMES as ARCHITECTURES;
-
-/// An enum of words: each variant with its word, in TOML, as a flag's value and in print.
-macro_rules! words {
-    ($(#[$about:meta])* $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_about])* #[serde(rename = $word)] $variant,)*
-        }
-
-        impl $name {
-            /// The variant of a word, `None` for a word that is not known.
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word {
-                    $($word => Some($name::$variant),)*
-                    _ => None,
-                }
-            }
-
-            /// The word of the variant.
-            pub fn word(self) -> &'static str {
-                match self {
-                    $($name::$variant => $word,)*
-                }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.word())
-            }
-        }
-    };
+pub fn network_names() -> Vec<&'static str> {
+    NAMES.to_vec()
 }
 
-words! {
+/// Methods by the word that settings use.
+pub fn method_names() -> Vec<&'static str> {
+    registry::names()
+}
+
+/// The declarations of a method's own settings.
+pub fn declared_by(method: Method) -> Vec<Declaration> {
+    let own = method.0.own;
+    own.map(|own| own.declared("method", method.word(), method.title())).unwrap_or_default()
+}
+
+/// The declarations of all methods' own settings.
+pub fn methods_own_settings() -> Vec<Declaration> {
+    Method::all().flat_map(declared_by).collect()
+}
+
+/// Data sets by the name that settings use.
+pub fn dataset_names() -> Vec<&'static str> {
+    data::registry::names().collect()
+}
+
+crate::declare_words! {
     /// Shape of the class counts (SPEC 2).
-    ImbalanceType {
+    pub enum ImbalanceType {
         /// Falling exponentially from class to class: n_k = n_max * mu^(k/(K-1)).
         Exp = "exp",
         /// The first K/2 classes keep n_max samples, the others n_max * mu.
@@ -53,9 +44,9 @@ words! {
     }
 }
 
-words! {
+crate::declare_words! {
     /// What is subtracted from the logits that disambiguation and evaluation read.
-    Debias {
+    pub enum Debias {
         /// Nothing.
         None = "none",
         /// The log of the true class frequencies, in disambiguation and at test (Oracle-LA).
@@ -67,29 +58,9 @@ words! {
     }
 }
 
-words! {
-    /// The loss of a label in LW (SPEC 6).
-    LwLoss {
-        /// psi(z) = 1 / (1 + e^z).
-        Sigmoid = "sigmoid",
-        /// -ln p inside the candidate set, -ln(1 - p) outside.
-        CrossEntropy = "cross-entropy",
-    }
-}
-
-words! {
-    /// What SoLar counts its class prior from after an epoch (SPEC 7).
-    PriorFrom {
-        /// An extra pass over all training images, as SoLar does.
-        Pass = "pass",
-        /// The forwards that the epoch's steps made anyway.
-        Steps = "steps",
-    }
-}
-
-words! {
+crate::declare_words! {
     /// How the learning rate falls (SPEC 5).
-    Schedule {
+    pub enum Schedule {
         /// Half a cosine from `lr` to `lr * lr-decay-rate^3`, set once an epoch.
         Cosine = "cosine",
         /// Times `lr-decay-rate` after each of `lr-decay-epochs`.
@@ -97,9 +68,9 @@ words! {
     }
 }
 
-words! {
+crate::declare_words! {
     /// How activations are stored.
-    Precision {
+    pub enum Precision {
         /// bf16 on a GPU, f32 on the CPU.
         Auto = "auto",
         /// bf16 with f32 sums, on the tensor cores of a GPU.
@@ -109,9 +80,9 @@ words! {
     }
 }
 
-words! {
+crate::declare_words! {
     /// Where to compute.
-    DeviceChoice {
+    pub enum DeviceChoice {
         /// The best there is.
         Auto = "auto",
         /// The CPU.
@@ -120,12 +91,5 @@ words! {
         Cuda = "cuda",
         /// The CUDA kernels on the CPU, through the simulator.
         Sim = "sim",
-    }
-}
-
-#[allow(clippy::derivable_impls, reason = "the enum is made by a macro")]
-impl Default for Precision {
-    fn default() -> Self {
-        Self::Auto
     }
 }

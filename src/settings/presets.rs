@@ -1,6 +1,7 @@
 //! Named settings: the published runs (SPEC 10) and two small ones that need no data.
 
-use super::{Debias, Method, Schedule, Settings};
+use super::{Debias, Method, Schedule, Settings, SolarSettings};
+use crate::declaration::{Own, Values};
 use crate::pll;
 
 /// A named set of settings.
@@ -62,14 +63,18 @@ fn records_cifar100_nu() -> Settings {
     Settings { dataset: "cifar100-lt-nu".into(), ..records_cifar100() }
 }
 
+/// What the published runs of SoLar are given.
+fn solar(dataset: &str) -> Values {
+    let SolarSettings { estimation_epochs, rho, gamma, .. } = SolarSettings::defaults(dataset);
+    Values::default().with("est-epochs", estimation_epochs).with("rho-range", rho).with("gamma", gamma)
+}
+
 fn solar_cifar10() -> Settings {
     Settings {
         method: Method(&pll::solar::ENTRY),
         // SoLar always mixes the chosen rows (SPEC 7, step 6).
         mixup: true,
-        est_epochs: Some(100),
-        rho_range: Some(vec![0.2, 0.6]),
-        gamma: Some(vec![0.1, 0.01]),
+        own: solar("cifar10-lt"),
         ..corr_cifar10()
     }
 }
@@ -78,9 +83,7 @@ fn solar_cifar100() -> Settings {
     Settings {
         dataset: "cifar100-lt".into(),
         partial_rate: 0.03,
-        est_epochs: Some(20),
-        rho_range: Some(vec![0.2, 0.5]),
-        gamma: Some(vec![0.05, 0.01]),
+        own: solar("cifar100-lt"),
         ..solar_cifar10()
     }
 }

@@ -5,13 +5,14 @@ use anyhow::Result;
 use crate::device::Device;
 use crate::pll::debias::Oracle;
 use crate::pll::method::Stage;
+use crate::pll::registry::OwnGiven;
 use crate::pll::{ClassPrior, Debias, Method};
 use crate::settings::{self, Settings};
 use crate::usage;
 
 /// The method that settings name, with what they say of it.
 pub fn method(settings: &Settings) -> Box<dyn Method> {
-    (settings.method.0.make)(&settings.own_settings())
+    (settings.method.0.make)(&OwnGiven { values: &settings.own, dataset: &settings.dataset })
 }
 
 /// The stages of a run.

@@ -9,47 +9,8 @@ use super::checkpoint::Checkpoint;
 use super::run_folder;
 use crate::data::fingerprint::{FileOf, Fingerprint, Outline};
 use crate::data::recipe::TestData;
-use crate::pll;
-use crate::settings::{self, DeviceChoice, Settings, SolarSettings, differences};
+use crate::settings::{self, Settings, differences};
 use crate::usage;
-
-/// The settings without those that do not change what a run computes, which may differ on resuming; what SoLar takes where it is
-/// told nothing is written out.
-pub fn computation(settings: &Settings) -> Settings {
-    let mut computation = Settings {
-        device: DeviceChoice::Auto,
-        threads: 0,
-        exp_dir: "".into(),
-        name: None,
-        data_dir: None,
-        checkpoint_every: 1,
-        eval_every: 1,
-        ..settings.clone()
-    };
-    if settings.method.0.word == pll::solar::ENTRY.word {
-        let SolarSettings {
-            estimation_epochs,
-            rho,
-            gamma,
-            queue_length,
-            lambda,
-            eta,
-            tau,
-            warmup_epochs,
-            prior_from,
-        } = settings.solar();
-        computation.est_epochs = Some(estimation_epochs);
-        computation.rho_range = Some(rho.to_vec());
-        computation.gamma = Some(gamma.to_vec());
-        computation.queue_length = Some(queue_length);
-        computation.lamd = Some(lambda);
-        computation.eta = Some(eta);
-        computation.tau = Some(tau);
-        computation.warmup_epoch = Some(warmup_epochs);
-        computation.prior_from = Some(prior_from);
-    }
-    computation
-}
 
 /// Refuses settings that compute something else than those of `checkpoint`; `given` is what --resume names, or the checkpoint. The
 /// config.toml beside it may have been edited.
@@ -59,7 +20,7 @@ pub fn computation(settings: &Settings) -> Settings {
 pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> Result<()> {
     let made_with: Settings = toml::from_str(&checkpoint.config)
         .map_err(|error| usage!("--resume {}: the checkpoint's settings: {error}", given.display()))?;
-    let differing = differences(&computation(&made_with), &computation(now))?;
+    let differing = differences(&made_with.computation(), &now.computation())?;
     if differing.is_empty() {
         return Ok(());
     }
@@ -67,7 +28,7 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> 
     let config = if given.is_dir() { given.join("config.toml") } else { given.with_file_name("config.toml") };
     let written = run_folder::settings_of(&config).ok();
     let edited = match &written {
-        Some(written) => differences(&computation(&made_with), &computation(written))?,
+        Some(written) => differences(&made_with.computation(), &written.computation())?,
         None => Vec::new(),
     };
     let (mut told, mut flags, mut lines) = (Vec::new(), Vec::new(), Vec::new());

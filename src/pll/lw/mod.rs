@@ -1,7 +1,7 @@
-//! LW (Wen et al., "Leveraged weighted loss for partial label learning", ICML 2021; SPEC 6): one view, sum_{k
-//! in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k), the weights c being two softmaxes of z, one over
-//! the candidates and one over the other classes. They are refreshed by every step from its own logits, for
-//! the next epoch; the authors' code makes a second forward after the step for them.
+//! LW (Wen et al., "Leveraged weighted loss for partial label learning", ICML 2021; SPEC 6): one view,
+//! sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k), the weights c being two softmaxes of z, one over the candidates
+//! and one over the other classes. They are refreshed by every step from its own logits, for the next epoch; the authors' code
+//! makes a second forward after the step for them.
 
 mod disambiguation;
 mod losses;
@@ -12,11 +12,11 @@ pub use self::disambiguation::TwoSoftmaxes;
 pub use self::losses::{LeveragedCrossEntropy, LeveragedSigmoid};
 use super::confidence::Start;
 use super::label_method::LabelMethod;
+use super::lw_settings::{LwLoss, LwSettings};
 use super::method::{Learner, Method, Room};
 use super::registry::Entry;
 use crate::device::Device;
 use crate::device::gpu::kernels::loss_by_kind;
-use crate::settings::LwLoss;
 
 /// LW for the registry.
 pub static ENTRY: Entry = Entry {
@@ -25,20 +25,12 @@ pub static ENTRY: Entry = Entry {
     no_mixup: Some(
         "its loss asks which classes are candidates, and a mixture of two samples has no candidate set",
     ),
-    ..Entry::new("lw", "LW", "Leveraged weighted loss", |own| Box::new(own.lw.clone()))
+    step_settings: &["lw-loss", "lw-beta"],
+    ..Entry::with_settings::<LwSettings>("lw", "LW", "Leveraged weighted loss")
 };
 
 /// A factor of the other classes' losses above this is far from what is usual.
 const LARGE_BETA: f64 = 10.0;
-
-/// The settings of LW, which make the method.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LwSettings {
-    /// The loss psi of a label.
-    pub loss: LwLoss,
-    /// Weight beta of the classes that are no candidates.
-    pub beta: f64,
-}
 
 impl LwSettings {
     /// The method that they make.

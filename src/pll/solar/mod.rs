@@ -34,7 +34,7 @@ use super::registry::{Entry, Scalar};
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::StateDict;
 use crate::ops::confidence::Disambiguate;
-use crate::settings::{PriorFrom, SolarSettings};
+use crate::pll::solar_settings::{PriorFrom, SolarSettings};
 
 /// SoLar for the registry.
 pub static ENTRY: Entry = Entry {
@@ -45,7 +45,8 @@ pub static ENTRY: Entry = Entry {
     ),
     // As ramps() has them; eta 0 chooses nothing.
     scalars: &[Scalar { name: "eta", default: 0.0 }, Scalar { name: "rho", default: 0.2 }],
-    ..Entry::new("solar", "SoLar", "Sinkhorn label refinery", |own| Box::new(own.solar.clone()))
+    step_settings: &["queue-length", "lamd", "tau"],
+    ..Entry::with_settings::<SolarSettings>("solar", "SoLar", "Sinkhorn label refinery")
 };
 
 /// Names of the state in files.

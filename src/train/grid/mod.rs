@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::resume_checks::computation;
+use crate::declaration::{Group, Values};
 use crate::pll;
 use crate::settings::presets::{self, Preset};
 use crate::settings::{Debias, GivenSettings, Method, Settings, differences};
@@ -23,32 +23,18 @@ use crate::usage;
 pub use state::State;
 use state::config;
 
-/// Clears the options that only SoLar has.
-macro_rules! clear_options_of_solar {
-    ($settings:ident) => {
-        $settings.est_epochs = None;
-        $settings.rho_range = None;
-        $settings.gamma = None;
-        $settings.queue_length = None;
-        $settings.lamd = None;
-        $settings.eta = None;
-        $settings.tau = None;
-        $settings.warmup_epoch = None;
-        $settings.prior_from = None;
-    };
-}
-
-/// The settings that decide the number a run ends with, SoLar's as it takes them, given or not.
+/// The settings that decide the number a run ends with, the method's own as it takes them, given or not.
 pub fn comparable(settings: &Settings) -> Settings {
     // How often a network is evaluated does not change it, but which one is the best.
-    Settings { eval_every: settings.eval_every, ..computation(settings) }
+    Settings { eval_every: settings.eval_every, ..settings.computation() }
 }
 
 /// The settings that rows of one table have in common.
 fn shared_by_rows(settings: &Settings) -> Settings {
     let Settings { method, debias, mixup, upd_start, alpha, m, imb_factor, partial_rate, seed, .. } =
         Settings::default();
-    let mut shared = Settings {
+    let own = Values::default();
+    Settings {
         method,
         debias,
         mixup,
@@ -58,10 +44,9 @@ fn shared_by_rows(settings: &Settings) -> Settings {
         imb_factor,
         partial_rate,
         seed,
+        own,
         ..comparable(settings)
-    };
-    clear_options_of_solar!(shared);
-    shared
+    }
 }
 
 /// Differences between the settings of a run and others, in words.
@@ -143,18 +128,14 @@ impl Row {
 
     /// What is given, less what means nothing to this row.
     fn relevant(&self, given: &GivenSettings) -> GivenSettings {
+        let of_row = |setting: &str| match setting {
+            "method" => Some(self.method.to_string()),
+            "debias" => Some(self.debias.to_string()),
+            "mixup" => Some(self.mixup.to_string()),
+            _ => None,
+        };
         let mut given = given.clone();
-        if self.method == SOLAR {
-            given.upd_start = None;
-        } else {
-            clear_options_of_solar!(given);
-        }
-        if !self.mixup || self.method.mixes() {
-            given.alpha = None;
-        }
-        if self.debias != Debias::Records {
-            given.m = None;
-        }
+        given.values.retain(|name| Settings::declaration(name).is_none_or(|setting| setting.is_read(of_row)));
         given
     }
 }

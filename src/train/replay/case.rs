@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::declaration::{Group, Shape};
 use crate::pll::method::{EpochControl, OWN_SCALARS};
 use crate::pll::registry;
 use crate::settings::given::nearest;
@@ -98,27 +99,22 @@ impl Case<'_> {
     pub(super) fn settings(&self, batch: usize) -> Result<Settings> {
         let word = |key: &str, default: &str| self.text(key).unwrap_or(default).to_owned();
         let mixes = self.text("method").and_then(registry::find).is_some_and(|entry| entry.mixes);
-        let given = GivenSettings {
-            method: Some(word("method", "corr")),
-            debias: Some(word("debias", "none")),
-            mixup: Some(self.number("mixup", mixes)?),
-            arch: Some(word("arch", "resnet18")),
-            lw_loss: self.text("lw_loss").map(str::to_owned),
-            lw_beta: self.optional_number("lw_beta")?,
-            queue_length: self.optional_number("queue_length")?,
-            lamd: self.optional_number("lamd")?,
-            tau: self.optional_number("tau")?,
-            alpha: Some(self.number("alpha", 1.0)?),
-            m: Some(self.number("m", 0.9)?),
-            width: Some(self.number("width", 64)?),
+        let given = GivenSettings::default()
+            .with("method", word("method", "corr"))
+            .with("debias", word("debias", "none"))
+            .with("mixup", self.number("mixup", mixes)?)
+            .with("arch", word("arch", "resnet18"));
+        let given = self
+            .own_settings(given)?
+            .with("alpha", self.number("alpha", 1.0)?)
+            .with("m", self.number("m", 0.9)?)
+            .with("width", self.number("width", 64_usize)?)
             // A step without a step of the weights has a meaning here.
-            lr: Some(self.number("lr", 0.01)?).filter(|&lr: &f64| lr != 0.0),
-            momentum: Some(self.number("momentum", 0.9)?),
-            weight_decay: Some(self.number("weight_decay", 0.0)?),
+            .with("lr", Some(self.number("lr", 0.01)?).filter(|&lr: &f64| lr != 0.0))
+            .with("momentum", self.number("momentum", 0.9)?)
+            .with("weight-decay", self.number("weight_decay", 0.0)?)
             // A batch may have any number of samples.
-            batch_size: Some(2),
-            ..GivenSettings::default()
-        };
+            .with("batch-size", 2_usize);
         let in_file = |problem: BadSetting| {
             let BadSetting { name, value, reason } = problem;
             usage!("metadata '{}': '{}': {reason}", name.replace('-', "_"), excerpt(&value))
@@ -130,6 +126,19 @@ impl Case<'_> {
             None => Ok(Settings { batch_size: batch, ..settings }),
             Some(problem) => Err(in_file(problem)),
         }
+    }
+
+    /// `given` with the methods' own settings that the case has.
+    fn own_settings(&self, mut given: GivenSettings) -> Result<GivenSettings> {
+        for name in step_settings() {
+            let key = name.replace('-', "_");
+            given = match Settings::declaration(name).map(|declaration| declaration.shape) {
+                Some(Shape::F64) => given.with(name, self.optional_number::<f64>(&key)?),
+                Some(Shape::Usize) => given.with(name, self.optional_number::<usize>(&key)?),
+                _ => given.with(name, self.text(&key).map(str::to_owned)),
+            };
+        }
+        Ok(given)
     }
 
     /// The keys that mean nothing to a replay.
@@ -166,15 +175,16 @@ const KEYS: &[&str] = &[
     "momentum",
     "weight_decay",
     "m",
-    "lw_loss",
-    "lw_beta",
-    "queue_length",
-    "lamd",
-    "tau",
 ];
+
+/// The methods' own settings that a single step reads.
+fn step_settings() -> impl Iterator<Item = &'static str> {
+    registry::METHODS.into_iter().flat_map(|entry| entry.step_settings).copied()
+}
 
 /// The metadata strings that a case may have (docs/replay.md).
 pub fn keys() -> Vec<String> {
-    let scalars = registry::METHODS.iter().flat_map(|entry| entry.scalars).map(|scalar| scalar.name);
-    KEYS.iter().copied().chain(scalars).map(String::from).collect()
+    let scalars = registry::METHODS.iter().flat_map(|entry| entry.scalars).map(|scalar| scalar.name.into());
+    let own = step_settings().map(|name| name.replace('-', "_"));
+    KEYS.iter().map(ToString::to_string).chain(own).chain(scalars).collect()
 }
