@@ -17,6 +17,7 @@
 //! | [`cavl`] | CAVL: cross-entropy with the candidate of largest activation value |
 //! | [`cc`] | CC: the candidate set's probability |
 //! | [`solar`] | SoLar: pseudo-labels by Sinkhorn, chosen samples, queue and class prior |
+//! | [`pico`] | PiCO: contrastive loss, momentum encoder, prototypes |
 //!
 //! A new method is one file or folder here and its line in [`registry`]; `examples/own_method.rs` has one
 //! outside the crate.
@@ -31,6 +32,7 @@ pub mod lw;
 pub mod lw_settings;
 pub mod method;
 pub mod mixup;
+pub mod pico;
 pub mod proden;
 pub mod recorder;
 pub mod registry;

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use super::method::Method;
-use super::{cavl, cc, corr, lw, proden, solar};
+use super::{cavl, cc, corr, lw, pico, proden, solar};
 use crate::declaration::{Field, Own, OwnSettings, Shape, Value, Values};
 
 /// All methods, in the order in which they are listed.
-pub static METHODS: [&Entry; 6] =
-    [&corr::ENTRY, &proden::ENTRY, &lw::ENTRY, &cavl::ENTRY, &cc::ENTRY, &solar::ENTRY];
+pub static METHODS: [&Entry; 7] =
+    [&corr::ENTRY, &proden::ENTRY, &lw::ENTRY, &cavl::ENTRY, &cc::ENTRY, &solar::ENTRY, &pico::ENTRY];
 
 /// What is given of the methods' own settings, and the data set, on which what is not given may depend.
 #[derive(Clone, Copy, Debug)]
