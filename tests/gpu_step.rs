@@ -141,7 +141,7 @@ fn a_step_of_records_in_f32_is_the_cpu_s() {
 }
 
 /// The methods beside CORR, and mixup with it.
-const METHODS: [&[(&str, &str)]; 10] = [
+const METHODS: [&[(&str, &str)]; 12] = [
     &[("method", "corr"), ("debias", "records"), ("mixup", "true")],
     &[("method", "corr"), ("debias", "oracle")],
     &[("method", "proden"), ("debias", "records")],
@@ -150,6 +150,8 @@ const METHODS: [&[(&str, &str)]; 10] = [
     &[("method", "lw"), ("lw_loss", "cross-entropy"), ("lw_beta", "2")],
     &[("method", "cavl"), ("debias", "records"), ("mixup", "true")],
     &[("method", "cc"), ("debias", "records")],
+    &[("method", "pico"), ("moco_queue", "14"), ("low_dim", "32"), ("debias", "records")],
+    &[("method", "pico"), ("moco_queue", "7"), ("low_dim", "20"), ("update", "false")],
     // Some of the batch are chosen and mixed; then none.
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0.3"), ("rho", "0.2"), ("tau", "0.9")],
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0"), ("rho", "0.2")],
@@ -203,6 +205,18 @@ const BF16_LIMITS: [(&str, f64); 7] = [
 #[test]
 fn a_step_of_records_in_bf16_is_the_rounded_cpu_s() {
     compare(Precision::Bf16, "records", 6, 10, &BF16_LIMITS);
+}
+
+/// With the momentum encoder's copy in bf16 as well; embeddings and keys are features' directions in f32.
+#[test]
+fn a_step_of_pico_in_bf16_is_the_rounded_cpu_s() {
+    let mut case = case("resnet18", 1, [6, 16], 10, "records");
+    for (key, value) in [("method", "pico"), ("moco_queue", "12"), ("low_dim", "32")] {
+        case.metadata.insert(key.into(), value.into());
+    }
+    let mut limits = BF16_LIMITS.to_vec();
+    limits.extend([("embeddings", 5e-3), ("keys", 5e-3), ("pseudo_labels", 0.0), ("key_encoder", 1e-6)]);
+    compare_step(Precision::Bf16, &case, &limits);
 }
 
 /// Through fifty layers f32 is off by 1e-5, and among a hundred thousand ReLUs one may then lie on the other side of 0: a single

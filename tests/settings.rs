@@ -314,7 +314,7 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
 #[test]
 fn methods_debias_and_mixup_combine_but_for_a_few() {
     use Debias::{Oracle, OraclePost, Records};
-    for method in ["corr", "proden", "lw", "cavl", "cc", "solar"] {
+    for method in ["corr", "proden", "lw", "cavl", "cc", "solar", "pico"] {
         for debias in ["none", "oracle", "oracle-post", "records"] {
             for mixup in ["--mixup=false", "--mixup=true"] {
                 let resolved = settings_of(&["--method", method, "--debias", debias, mixup]);
@@ -323,7 +323,7 @@ fn methods_debias_and_mixup_combine_but_for_a_few() {
                     ("solar", "oracle" | "records") => {
                         Some(format!("--debias {debias}: does not go with --method solar"))
                     }
-                    ("lw" | "cc", _) if mixed => {
+                    ("lw" | "cc" | "pico", _) if mixed => {
                         Some(format!("--mixup true: does not go with --method {method}"))
                     }
                     _ => None,

@@ -1,4 +1,4 @@
-//! PiCO (Wang et al., "PiCO: contrastive label disambiguation for partial label learning", ICLR 2022; SPEC 11).
+//! PiCO (Wang et al., "PiCO: contrastive label disambiguation for partial label learning", ICLR 2022; SPEC 13).
 //!
 //! A step: the weak views give logits and embeddings q, from which follow a pseudo-label of each sample, its
 //! confidence row's step towards the candidate of the nearest prototype, and the prototypes' own step; the
