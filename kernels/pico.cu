@@ -194,8 +194,9 @@ __device__ __forceinline__ bool is_positive(const Contrasted& c, bool labelled, 
 // figures [B,FIGURES] of every anchor, and loss_rows [B] += weight L_i.
 // Launch: grid ceil(B / ANCHORS), block THREADS: a warp has every WARPS-th row for the block's anchors, whose
 // sum of exponentials is kept above the largest so far; the warps' are then merged in order.
-// Cost: 2 B (2 B + Q) D FLOPs, and as many bytes from L2 as there are blocks times rows: for 256 anchors, 8192
-// keys of 128 values 0.57 GFLOP and 0.57 GB, predicted to take 0.3 ms on an RTX 3090. No B x (2 B + Q) is kept.
+// Cost: 2 B (2 B + Q) D FLOPs; from L2 the rows once a block: for 256 anchors and 8192 keys of 128 values 0.57
+// GFLOP and 0.57 GB. Counted are some 120 warp instructions an anchor and row, 1.2 ms predicted of that case on an
+// RTX 3090: instruction issue limits it, by the sums over lanes. No B x (2 B + Q) is kept.
 // A term of the sums passes (2 B + Q) / WARPS + WARPS additions.
 extern "C" __global__ void __launch_bounds__(THREADS)
     contrast_figures(Contrasted c, float weight, float* figures, float* loss_rows) {

@@ -297,7 +297,7 @@ fn the_gradient_is_the_loss_s() {
             }
             f64::from(run(&case)["loss"].1[0])
         };
-        let slope = (loss_at(2e-3) - loss_at(-2e-3)) / 4e-3;
+        let slope = (loss_at(2e-4) - loss_at(-2e-4)) / 4e-4;
         assert!((slope / length - 1.0).abs() < 0.01, "{update}: slope {slope}, gradient of length {length}");
     }
 }

@@ -182,7 +182,18 @@ fn every_flag_reaches_its_setting() {
         ("warmup-epoch", "7"),
         ("prior-from", "steps"),
     ];
-    let passes = [&common[..], &lw, &solar];
+    let pico = [
+        ("method", "pico"),
+        ("mixup", "false"),
+        ("moco-queue", "64"),
+        ("moco-m", "0.5"),
+        ("proto-m", "0.75"),
+        ("conf-ema-range", "[0.75, 0.5]"),
+        ("loss-weight", "0.25"),
+        ("low-dim", "32"),
+        ("temperature", "0.125"),
+    ];
+    let passes = [&common[..], &lw, &solar, &pico];
     let mut names: Vec<&str> = passes.iter().flat_map(|pass| pass.iter().map(|(name, _)| *name)).collect();
     let mut all = GivenSettings::names();
     names.sort_unstable();
