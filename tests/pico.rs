@@ -272,7 +272,8 @@ fn a_step_is_what_the_definition_says() {
 }
 
 /// Of every parameter together: along the gradient the loss rises with the slope of its length. Keys are constant, which a momentum of
-/// 1 makes them.
+/// 1 makes them. So small a network has ReLUs that turn within a step of 5e-5, so one of the two sides must fit: a sum in f32 is off by 4e-4
+/// of the rise.
 #[test]
 fn the_gradient_is_the_loss_s() {
     for update in [true, false] {
@@ -297,7 +298,9 @@ fn the_gradient_is_the_loss_s() {
             }
             f64::from(run(&case)["loss"].1[0])
         };
-        let slope = (loss_at(2e-4) - loss_at(-2e-4)) / 4e-4;
-        assert!((slope / length - 1.0).abs() < 0.01, "{update}: slope {slope}, gradient of length {length}");
+        let h = 5e-5;
+        let [below, here, above] = [-h, 0.0, h].map(&mut loss_at);
+        let off = [above - here, here - below].map(|rise| (rise / (h * length) - 1.0).abs());
+        assert!(off[0].min(off[1]) < 2e-3, "{update}: off by {off:?}");
     }
 }

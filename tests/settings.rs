@@ -184,7 +184,6 @@ fn every_flag_reaches_its_setting() {
     ];
     let pico = [
         ("method", "pico"),
-        ("mixup", "false"),
         ("moco-queue", "64"),
         ("moco-m", "0.5"),
         ("proto-m", "0.75"),
