@@ -39,6 +39,12 @@ struct LaneRow {
         for (int i = 0; i < LANE_COLUMNS; ++i) sum = fmaf(values[i], other.values[i], sum);
         return warp_sum(sum);
     }
+
+    // += factor x.
+    __device__ __forceinline__ void add(float factor, const LaneRow& x) {
+#pragma unroll
+        for (int i = 0; i < LANE_COLUMNS; ++i) values[i] = fmaf(factor, x.values[i], values[i]);
+    }
 };
 
 // y [R,D] = x / max(|x|, LEAST_NORM), row by row.
@@ -71,14 +77,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
     for (int i = 0; i < LANE_COLUMNS; ++i) {
         const int column = threadIdx.x % 32 + 32 * i;
-        if (column < columns)
-            dx[(size_t)row * columns + column] = (gradient.values[i] - values.values[i] / norm * along) / norm;
+        const float across = gradient.values[i] - values.values[i] / norm * along;
+        if (column < columns) dx[(size_t)row * columns + column] = across / norm;
     }
 }
 
 // average [len] = m average + (1 - m) values, and its rounded copy bf16, which may be null.
-// Launch: grid ceil(len / THREADS), block THREADS; an element a thread. Cost: 12 bytes an element and 2 of the
-// copy, the least. The bits are the CPU's: each product and the sum are rounded.
+// Launch: grid ceil(len / THREADS), block THREADS; an element a thread. Cost: 12 bytes an element and 2 of
+// the copy, the least. The bits are the CPU's: each product and the sum are rounded.
 extern "C" __global__ void __launch_bounds__(THREADS)
     move_average(int len, float momentum, const float* values, float* average, bf16* copy) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
@@ -158,8 +164,8 @@ constexpr int FIGURES = 2;
 
 // The loss of anchor i over rows z = [q; k; queue], s_ij = q_i z_j / T:
 //   L_i = ln sum_{j in A(i)} exp s_ij  -  1 / |P(i)| sum_{j in P(i)} s_ij
-// Where control[UPDATE] is not 0, A(i) are all but i itself and P(i) those of them with the label of i, always
-// with its own key. Else A(i) are its own key and the queue, and P(i) its own key.
+// Where control[UPDATE] is not 0, A(i) are all but i itself and P(i) those of them with the label of i,
+// always with its own key. Else A(i) are its own key and the queue, and P(i) its own key.
 struct Contrasted {
     int batch;
     int columns;
@@ -194,15 +200,17 @@ __device__ __forceinline__ bool is_positive(const Contrasted& c, bool labelled, 
 // figures [B,FIGURES] of every anchor, and loss_rows [B] += weight L_i.
 // Launch: grid ceil(B / ANCHORS), block THREADS: a warp has every WARPS-th row for the block's anchors, whose
 // sum of exponentials is kept above the largest so far; the warps' are then merged in order.
-// Cost: 2 B (2 B + Q) D FLOPs; from L2 the rows once a block: for 256 anchors and 8192 keys of 128 values 0.57
-// GFLOP and 0.57 GB. Counted are some 120 warp instructions an anchor and row, 1.2 ms predicted of that case on an
-// RTX 3090: instruction issue limits it, by the sums over lanes. No B x (2 B + Q) is kept.
+// Cost: 2 B (2 B + Q) D FLOPs; from L2 the rows once a block: for 256 anchors and 8192 keys of 128 values
+// 0.57 GFLOP and 0.57 GB. Some 110 warp instructions an anchor and row are counted, so 1.2 ms of that case
+// are predicted on an RTX 3090: instruction issue limits it, the sums over lanes above all. No B x (2 B + Q)
+// is kept.
 // A term of the sums passes (2 B + Q) / WARPS + WARPS additions.
 extern "C" __global__ void __launch_bounds__(THREADS)
     contrast_figures(Contrasted c, float weight, float* figures, float* loss_rows) {
     __shared__ float merged[ANCHORS][4][WARPS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = blockIdx.x * ANCHORS;
     const bool labelled = c.control[UPDATE] != 0.0f;
+    const float sharpness = 1.0f / c.temperature;
     LaneRow q[ANCHORS];
     float own[ANCHORS], most[ANCHORS], sum[ANCHORS], positive[ANCHORS], count[ANCHORS];
 #pragma unroll
@@ -218,7 +226,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         for (int a = 0; a < ANCHORS; ++a) {
             const int i = min(first + a, c.batch - 1);
             if (!is_held_against(c, labelled, i, j)) continue;
-            const float s = q[a].dot(z) / c.temperature;
+            const float s = q[a].dot(z) * sharpness;
             const float above = fmaxf(most[a], s);
             sum[a] = sum[a] * expf(most[a] - above) + expf(s - above);
             most[a] = above;
@@ -256,6 +264,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __shared__ float parts[WARPS][32 * LANE_COLUMNS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = blockIdx.x * ANCHORS;
     const bool labelled = c.control[UPDATE] != 0.0f;
+    const float sharpness = 1.0f / c.temperature;
     LaneRow q[ANCHORS], sums[ANCHORS];
     float own[ANCHORS];
 #pragma unroll
@@ -273,14 +282,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         for (int a = 0; a < ANCHORS; ++a) {
             const int i = min(first + a, c.batch - 1);
             if (!is_held_against(c, labelled, i, j)) continue;
-            const float s = q[a].dot(z) / c.temperature;
+            const float s = q[a].dot(z) * sharpness;
             const bool positive = is_positive(c, labelled, i, own[a], j);
             float g = expf(s - figures[i * FIGURES]) - (positive ? figures[i * FIGURES + 1] : 0.0f);
             if (j < c.batch)
                 g += expf(s - figures[j * FIGURES]) - (positive ? figures[j * FIGURES + 1] : 0.0f);
-#pragma unroll
-            for (int column = 0; column < LANE_COLUMNS; ++column)
-                sums[a].values[column] = fmaf(g, z.values[column], sums[a].values[column]);
+            sums[a].add(g, z);
         }
     }
     const float scale = weight / ((float)c.batch * c.temperature);

@@ -18,14 +18,14 @@ pub(super) fn check_columns(columns: usize) -> Result<()> {
     Ok(())
 }
 
-/// The loss of each embedding q_i over rows z = `[q; keys; queue]`, s_ij = q_i z_j / T: L_i = ln sum over A(i) of
-/// exp s_ij - mean over P(i) of s_ij.
+/// The loss of each embedding q_i over rows z = `[q; keys; queue]`, s_ij = q_i z_j / T: L_i = ln sum over
+/// A(i) of exp s_ij - mean over P(i) of s_ij.
 ///
-/// Where control`[UPDATE]` is not 0, A(i) are all rows but i itself, P(i) those of them with the label of i and
-/// its own key. Else A(i) are its own key and the queue, P(i) its own key: MoCo's loss.
+/// Where control`[UPDATE]` is not 0, A(i) are all rows but i itself, P(i) those of them with the label of i
+/// and its own key. Else A(i) are its own key and the queue, P(i) its own key: MoCo's loss.
 ///
-/// `loss_rows` `[B]` += `weight` L_i; `gradient` `[B,D]` = that of `weight` times the mean of L_i by q, which is
-/// differentiated wherever it stands, keys and queue being constant.
+/// `loss_rows` `[B]` += `weight` L_i; `gradient` `[B,D]` = that of `weight` times the mean of L_i by q,
+/// which is differentiated wherever it stands, keys and queue being constant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contrast {
     pub batch: usize,
@@ -109,7 +109,7 @@ impl Operation for Contrast {
         let (weight, blocks) = (self.weight, self.batch.div_ceil(ANCHORS));
         let figures = gpu.workspace(self.batch * FIGURES * size_of::<f32>());
         let loss_rows = gpu.address(self.loss_rows);
-        let parameters = kernels::ContrastFigures { c: contrasted.clone(), weight, figures, loss_rows };
+        let parameters = kernels::ContrastFigures { c: contrasted, weight, figures, loss_rows };
         gpu.launch(kernels::CONTRAST_FIGURES.linear(blocks, THREADS, parameters));
         let gradient = gpu.address(self.gradient);
         let parameters = kernels::ContrastGradient { c: contrasted, weight, figures, gradient };

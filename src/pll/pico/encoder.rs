@@ -10,8 +10,8 @@ use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
 use crate::nn::{Outputs, Parameters};
 use crate::pll::StepRecorder;
 
-/// The momentum encoder on a device. Its batchnorm takes the statistics of each batch, so its running ones are
-/// no state.
+/// The momentum encoder on a device. Its batchnorm takes the statistics of each batch, so its running ones
+/// are no state.
 pub struct MomentumEncoder {
     pub parameters: Parameters,
     /// The values of the network in training.

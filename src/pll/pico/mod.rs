@@ -1,10 +1,12 @@
-//! PiCO (Wang et al., "PiCO: contrastive label disambiguation for partial label learning", ICLR 2022; SPEC 13).
+//! PiCO (Wang et al., "PiCO: contrastive label disambiguation for partial label learning", ICLR 2022; SPEC
+//! section 13).
 //!
 //! A step: the weak views give logits and embeddings q, from which follow a pseudo-label of each sample, its
 //! confidence row's step towards the candidate of the nearest prototype, and the prototypes' own step; the
 //! strong views give keys k by the momentum encoder. The loss is the cross-entropy of the weak views with the
 //! confidence rows, and a contrastive one of q against q, k and a queue of earlier keys, those of the same
-//! pseudo-label being positives. Until disambiguation starts it is MoCo's, and rows and labels are not read.
+//! pseudo-label being positives. Until disambiguation starts it is MoCo's, which asks for no labels, and the
+//! rows stay.
 //!
 //! | file | what |
 //! |---|---|
@@ -96,8 +98,8 @@ impl Pico {
         Ok(Self { settings: settings.clone(), batch: room.batch, encoder, prototypes, queue })
     }
 
-    /// Records pseudo-labels `[B]`, the confidence rows' step, and that of the prototypes, which the former do
-    /// not see.
+    /// Records pseudo-labels `[B]`, the confidence rows' step, and that of the prototypes, which the former
+    /// do not see.
     fn record_labels(&self, step: &mut StepRecorder<'_>, weak: &Outputs, embeddings: Tensor) -> Tensor {
         let log_prior = step.log_prior(step.batch, weak);
         let Rows { classes, confidence, candidates, index, control } = step.rows;
@@ -123,8 +125,8 @@ impl Pico {
         labels
     }
 
-    /// Records the loss of the logits `[B,K]` against the confidence rows; returns their gradient and the losses
-    /// `[B]`.
+    /// Records the loss of the logits `[B,K]` against the confidence rows; returns their gradient and the
+    /// losses `[B]`.
     fn record_classification(&self, step: &mut StepRecorder<'_>, logits: Tensor) -> [Tensor; 2] {
         let Rows { classes, confidence, candidates, index, .. } = step.rows;
         let batch = step.batch;
@@ -275,8 +277,8 @@ impl Learner for Pico {
     }
 }
 
-/// The share of the past in the confidence rows of an epoch: as the authors' code has it, that of epoch e lies (e -
-/// 1) / E of the way from the first value to the second.
+/// The share of the past in the confidence rows of an epoch: as the authors' code has it, that of epoch e
+/// lies (e - 1) / E of the way from the first value to the second.
 pub fn phi(settings: &PicoSettings, at: StageEpoch) -> f64 {
     let [from, to] = settings.confidence_momentum;
     from + (to - from) * at.epoch.saturating_sub(1) as f64 / at.epochs.max(1) as f64

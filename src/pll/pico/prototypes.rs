@@ -11,10 +11,10 @@ use crate::device::{Operand, Operation, Tensor};
 use crate::ops::control;
 use crate::ops::linear::dot;
 
-/// `labels` f32 `[B]`: of each sample its candidate of largest logit, less `log_prior` `[K]` where there is one;
-/// -1 if all are NaN. And, where control`[UPDATE]` is not 0, the confidence row s <- phi s + (1 - phi) e with
-/// phi = control`[PHI]`, e being 1 at the candidate whose prototype has the largest product with q. The first
-/// where equal.
+/// `labels` f32 `[B]`: of each sample its candidate of largest logit, less `log_prior` `[K]` where there is
+/// one; -1 if all are NaN. And, where control`[UPDATE]` is not 0, the confidence row s <- phi s + (1 - phi)
+/// e with phi = control`[PHI]`, e being 1 at the candidate whose prototype has the largest product with q.
+/// The first where equal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PseudoLabels {
     pub batch: usize,
@@ -38,8 +38,8 @@ pub struct PseudoLabels {
     pub confidence: Tensor,
 }
 
-/// prototypes `[K,D]`: mu_label <- m mu_label + (1 - m) q of every sample of the batch in its order, then each row
-/// divided by its length.
+/// prototypes `[K,D]`: mu_label <- m mu_label + (1 - m) q of every sample of the batch in its order, then
+/// each row divided by its length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MovePrototypes {
     pub batch: usize,

@@ -13,7 +13,8 @@ crate::declare_settings! {
             /// share of the past in the prototypes.
             "proto-m" prototype_momentum: f64 = 0.99, "SHARE", Number(0.0, 1.0);
             /// share of the past in the confidence, at the first epoch and at the last.
-            "conf-ema-range" confidence_momentum: [f64; 2] = [0.95, 0.8], "FROM,TO", Pair(LEAST, 1.0, "0.95,0.8");
+            "conf-ema-range" confidence_momentum: [f64; 2] = [0.95, 0.8], "FROM,TO",
+                Pair(LEAST, 1.0, "0.95,0.8");
             /// weight of the contrastive loss.
             "loss-weight" weight: f64 = 0.5, "WEIGHT", Number(0.0, MOST);
             /// length of an embedding.
