@@ -259,7 +259,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // gradient [B,D] of q: of weight times the mean of L_i. An anchor's q is also what others are held against:
 //   dq_i = weight / (B T) sum_j (g_ij + [j < B] g_ji) z_j,  g_ij = exp(s_ij - ln sum) - [j in P(i)] / |P(i)|
 // Launch and cost: as contrast_figures, and as many FLOPs again; the sums of the warps are added in order.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 3)
     contrast_gradient(Contrasted c, float weight, const float* figures, float* gradient) {
     __shared__ float parts[WARPS][32 * LANE_COLUMNS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = blockIdx.x * ANCHORS;
