@@ -66,6 +66,7 @@ impl Learner for AveragingLearner {
         tape.push(CountLargest { rows: batch, classes, x: logits, counts });
         Ok(RecordedStep {
             logits: vec![(logits, d_logits)],
+            seeds: Vec::new(),
             loss_rows,
             names: vec!["logits.weak"],
             exposed: Vec::new(),

@@ -92,7 +92,11 @@ fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
     let rows = store.rows(&mut tape, index_tensor, state.control);
     let log_prior = {
         let features = features.map_or(logits, |buffer| tape.persistent(buffer));
-        debias.record_training(&mut tape, shown * batch, &Outputs { features, logits, classifier })
+        debias.record_training(
+            &mut tape,
+            shown * batch,
+            &Outputs { features, logits, classifier, projection: None },
+        )
     };
     let target = case.mixup.then(|| {
         let step = device.allocate(Element::I32, 1, "step").unwrap();

@@ -20,10 +20,15 @@ use records::ops::control;
 use records::ops::convolution::{
     Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
 };
+use records::ops::elementwise::{Relu, ReluGradient};
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::ops::mixup::{Draws, Mixup};
 use records::pll::corr::Consistency;
 use records::pll::lw_settings::LwSettings;
+use records::pll::pico::contrast::Contrast;
+use records::pll::pico::encoder::MoveAverage;
+use records::pll::pico::projection::{NormaliseRows, NormaliseRowsGradient};
+use records::pll::pico::prototypes::{MovePrototypes, PseudoLabels};
 use records::pll::solar;
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
 use records::pll::{LabelMethod, cavl, cc, exp, mse, proden};
@@ -100,6 +105,92 @@ fn step_of_solar(rows: &mut Vec<Row>) {
     let mut launched = costs.take();
     launched.retain(|kernel, _| rows.iter().all(|row| row.kernel != *kernel));
     add(rows, "step of SoLar, 8 samples, width 16", launched);
+}
+
+/// What PiCO does beside the network, for a batch of 64 of 100 classes and a queue of 256.
+fn contrast(rows: &mut Vec<Row>) {
+    let (mut device, costs) = device();
+    let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
+    let (batch, classes, columns, queue_rows) = (64, 100, 128, 256);
+    let mut filled = |len: usize| {
+        let buffer = device.allocate(Element::F32, len, "an operand").unwrap();
+        let values: Vec<f32> = (0..len).map(|_| stream.uniform(0.01, 0.1) as f32).collect();
+        device.write_f32(buffer, &values).unwrap();
+        buffer
+    };
+    let rows_of = |rows: usize| rows * columns;
+    let mut buffers: Vec<_> = [
+        rows_of(batch),
+        rows_of(batch),
+        rows_of(queue_rows),
+        queue_rows,
+        control::LEN,
+        batch * classes,
+        rows_of(classes),
+        batch * classes,
+        batch,
+        rows_of(batch),
+        batch,
+    ]
+    .map(&mut filled)
+    .into();
+    let candidates = device.allocate(Element::U8, batch * classes, "an operand").unwrap();
+    let sets: Vec<u8> = (0..batch * classes).map(|i| u8::from(i % 3 == 0)).collect();
+    device.write_u8(candidates, &sets).unwrap();
+    let index = device.allocate(Element::I32, batch, "an operand").unwrap();
+    device.write_i32(index, &(0..batch as i32).rev().collect::<Vec<_>>()).unwrap();
+    let copy = device.allocate(Element::Bf16, rows_of(queue_rows), "an operand").unwrap();
+    buffers.extend([candidates, index, copy]);
+    let [embeddings, keys, queue, queue_labels, control, logits, prototypes] = std::array::from_fn(Tensor);
+    let [confidence, labels, gradient, loss_rows, candidates, index, copy] =
+        std::array::from_fn(|i| Tensor(7 + i));
+    let temperature = 0.07;
+    for operation in operations![
+        NormaliseRows { rows: batch, columns, x: keys, y: embeddings },
+        NormaliseRowsGradient { rows: batch, columns, x: keys, dy: embeddings, dx: gradient },
+        Relu { len: rows_of(batch), x: keys, y: gradient },
+        ReluGradient { len: rows_of(batch), y: keys, dy: embeddings, dx: gradient },
+        MoveAverage {
+            len: rows_of(queue_rows),
+            momentum: 0.9,
+            values: queue,
+            average: queue,
+            copy: Some(copy)
+        },
+        PseudoLabels {
+            batch,
+            classes,
+            columns,
+            logits,
+            log_prior: None,
+            candidates,
+            index,
+            embeddings,
+            prototypes,
+            control,
+            labels,
+            confidence
+        },
+        MovePrototypes { batch, classes, columns, momentum: 0.9, embeddings, labels, prototypes },
+        Contrast {
+            batch,
+            columns,
+            queue_rows,
+            temperature,
+            weight: 0.5,
+            embeddings,
+            keys,
+            labels,
+            queue,
+            queue_labels,
+            control,
+            gradient,
+            loss_rows
+        },
+    ] {
+        device.execute(&*operation, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    add(rows, "PiCO, 64 rows of 128 of 100 classes, a queue of 256", costs.take());
 }
 
 /// The losses and disambiguations of all methods of one view, and a method's two in one.
@@ -325,6 +416,7 @@ fn the_kernels_cost_what_was_reviewed() {
     losses(&mut rows);
     convolutions(&mut rows);
     refinery_and_mixup(&mut rows);
+    contrast(&mut rows);
     let text = table(&rows);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/costs.txt");
     if std::env::var_os("RECORDS_UPDATE_COSTS").is_some() {

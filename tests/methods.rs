@@ -18,6 +18,8 @@ type MethodCase = (&'static [(&'static str, &'static str)], &'static [&'static s
 const SOLAR: &[(&str, &str)] =
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0.3"), ("rho", "0.4"), ("tau", "0.9")];
 
+const PICO: &[(&str, &str)] = &[("method", "pico"), ("moco_queue", "8"), ("low_dim", "8")];
+
 const METHODS: &[MethodCase] = &[
     (&[("method", "corr")], &["logits.weak", "logits.strong"]),
     (&[("method", "corr"), ("debias", "oracle")], &["logits.strong"]),
@@ -31,6 +33,8 @@ const METHODS: &[MethodCase] = &[
     (&[("method", "cc"), ("debias", "records")], &["feat_mean"]),
     (&[("method", "mse"), ("debias", "records")], &["feat_mean"]),
     (&[("method", "exp"), ("debias", "records")], &["feat_mean"]),
+    (PICO, &["logits.weak", "embeddings", "keys", "pseudo_labels", "prototypes", "key_queue", "key_encoder"]),
+    (&[PICO[0], PICO[1], PICO[2], ("debias", "records")], &["feat_mean", "prototypes"]),
     (SOLAR, &["logits.weak_mixed", "refined", "chosen", "queue", "class_prior", "sinkhorn"]),
 ];
 
@@ -151,6 +155,11 @@ fn what_a_method_needs_is_named() {
         &["'mixup.permutation'", "step 0", "permutation of 0 to 3"],
     );
     refuse(&[("method", "lw"), ("mixup", "true")], &|_| (), &["'mixup'", "candidate set"]);
+    refuse(&[("method", "pico"), ("mixup", "true")], &|_| (), &["'mixup'", "prototype"]);
+    let narrow = |case: &mut TensorFile| {
+        case.tensors.insert("prototypes".into(), (vec![3, 4], Values::F32(vec![0.0; 12])));
+    };
+    refuse(PICO, &narrow, &["'prototypes'", "[3, 8]"]);
     refuse(&[("method", "solar"), ("debias", "records")], &|_| (), &["'debias'", "Sinkhorn"]);
     refuse(&[("debias", "oracle")], &|case| _ = case.tensors.remove("prior"), &["'prior' is missing"]);
     let short = |case: &mut TensorFile| {
@@ -248,6 +257,7 @@ fn runs_of_every_kind_resume_to_the_same_bits() {
         ("oracle", &["--debias", "oracle", "--epochs", "2"]),
         ("lw", &["--method", "lw", "--epochs", "2"]),
         ("cavl", &["--method", "cavl", "--mixup", "--epochs", "3"]),
+        ("pico", &["--method", "pico", "--moco-queue", "48", "--low-dim", "16", "--epochs", "3"]),
         ("boundary", &["--method", "solar", "--est-epochs", "2", "--epochs", "1", "--queue-length", "3"]),
         ("filling", &["--method", "solar", "--est-epochs", "1", "--epochs", "3", "--queue-length", "64"]),
         (

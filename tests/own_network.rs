@@ -62,7 +62,7 @@ impl Network for Small {
         let z = layers.batchnorm("second.batchnorm", z, Epilogue { residual: Some(y.tensor), relu: true });
         let features = layers.average_pool(z);
         let (logits, classifier) = layers.linear("head", features, [CLASSES, FEATURES]);
-        Outputs { features, logits, classifier }
+        Outputs { features, logits, classifier, projection: None }
     }
 }
 

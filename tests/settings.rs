@@ -183,7 +183,17 @@ fn every_flag_reaches_its_setting() {
         ("warmup-epoch", "7"),
         ("prior-from", "steps"),
     ];
-    let passes = [&common[..], &lw, &solar];
+    let pico = [
+        ("method", "pico"),
+        ("moco-queue", "64"),
+        ("moco-m", "0.5"),
+        ("proto-m", "0.75"),
+        ("conf-ema-range", "[0.75, 0.5]"),
+        ("loss-weight", "0.25"),
+        ("low-dim", "32"),
+        ("temperature", "0.125"),
+    ];
+    let passes = [&common[..], &lw, &solar, &pico];
     let mut names: Vec<&str> = passes.iter().flat_map(|pass| pass.iter().map(|(name, _)| *name)).collect();
     let mut all = GivenSettings::names();
     names.sort_unstable();
@@ -317,7 +327,7 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
 #[test]
 fn methods_debias_and_mixup_combine_but_for_a_few() {
     use Debias::{Oracle, OraclePost, Records};
-    for method in ["corr", "proden", "lw", "cavl", "cc", "mse", "exp", "solar"] {
+    for method in ["corr", "proden", "lw", "cavl", "cc", "mse", "exp", "solar", "pico"] {
         for debias in ["none", "oracle", "oracle-post", "records"] {
             for mixup in ["--mixup=false", "--mixup=true"] {
                 let resolved = settings_of(&["--method", method, "--debias", debias, mixup]);
@@ -326,7 +336,7 @@ fn methods_debias_and_mixup_combine_but_for_a_few() {
                     ("solar", "oracle" | "records") => {
                         Some(format!("--debias {debias}: does not go with --method solar"))
                     }
-                    ("lw" | "cc" | "mse" | "exp", _) if mixed => {
+                    ("lw" | "cc" | "mse" | "exp" | "pico", _) if mixed => {
                         Some(format!("--mixup true: does not go with --method {method}"))
                     }
                     _ => None,

@@ -12,6 +12,7 @@ use crate::data::recipe::{file_of, open_test_if};
 use crate::settings::Settings;
 use crate::text::printable;
 use crate::train::checkpoint::Checkpoint;
+use crate::train::choice;
 use crate::train::divergence;
 use crate::train::engine::model;
 use crate::train::evaluate::{self, Evaluation, Shot, TestMetrics};
@@ -61,7 +62,8 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         ));
     };
     let mut device = arguments.device.open()?;
-    let mut model = model(&settings, source.classes.len(), counts, &mut *device)?;
+    let method = choice::method(&settings);
+    let mut model = model(&settings, &*method, source.classes.len(), counts, &mut *device)?;
     checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
     let evaluation = Evaluation::of_set(&model, &test, source.normalisation, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;

@@ -63,4 +63,6 @@ pub struct Outputs {
     pub logits: Tensor,
     /// The classifier's parameters `[W (classes x features); b]`.
     pub classifier: Tensor,
+    /// What layers of a method's own give beside the classifier, where there are such.
+    pub projection: Option<Tensor>,
 }

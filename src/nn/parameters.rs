@@ -99,6 +99,38 @@ impl Parameters {
         Ok(parameters)
     }
 
+    /// The values as they are now in memory of their own, with fresh running statistics. It has no gradients:
+    /// where they would go, the values lie.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn copied(&self, device: &mut dyn Device) -> Result<Self> {
+        let mut allocate = |buffer: Buffer| device.allocate(buffer.element, buffer.len, "copied parameters");
+        let (values, running) = (allocate(self.values)?, allocate(self.running)?);
+        let copied = Self {
+            entries: self.entries.clone(),
+            running_entries: self.running_entries.clone(),
+            values,
+            gradients: values,
+            further_gradients: Vec::new(),
+            copy: self.copy.map(allocate).transpose()?,
+            running,
+            batches_tracked: 0,
+        };
+        let current = device.read_f32(self.values)?;
+        copied.write(&current, device)?;
+        Ok(copied)
+    }
+
+    /// Overwrites all values, in the order of the arena.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn write(&self, values: &[f32], device: &mut dyn Device) -> Result<()> {
+        device.write_f32(self.values, values)?;
+        self.round(device)
+    }
+
     /// Room for the gradients of `passes` forwards a step.
     ///
     /// # Errors

@@ -93,6 +93,7 @@ impl Learner for LabelLearner {
         let names = [["logits.weak", "logits.strong"], ["logits.weak_mixed", "logits.strong_mixed"]];
         Ok(RecordedStep {
             logits: vec![(outputs.logits, loss.d_logits)],
+            seeds: Vec::new(),
             loss_rows: loss.loss_rows,
             names: names[..images_per_view(target)].iter().flat_map(|set| &set[..views]).copied().collect(),
             exposed: Vec::new(),

@@ -10,7 +10,7 @@ use super::confidence::Start;
 use super::mixup::Mixup;
 use super::recorder::{RecordedStep, StepRecorder};
 use crate::device::{Buffer, Device};
-use crate::nn::StateDict;
+use crate::nn::{Network, Parameters, StateDict};
 use crate::ops::control;
 
 /// Stages that a run has at most.
@@ -36,6 +36,8 @@ pub struct StageEpoch {
     pub stage: usize,
     /// Epoch of the stage, from 0.
     pub epoch: usize,
+    /// Epochs of the stage.
+    pub epochs: usize,
 }
 
 impl StageEpoch {
@@ -44,11 +46,11 @@ impl StageEpoch {
         let last = stages.len().saturating_sub(1);
         for (stage, of_stage) in stages.iter().enumerate() {
             if epoch < of_stage.epochs || stage == last {
-                return Self { stage, epoch };
+                return Self { stage, epoch, epochs: of_stage.epochs };
             }
             epoch -= of_stage.epochs;
         }
-        Self { stage: last, epoch }
+        Self { stage: last, epoch, epochs: 0 }
     }
 }
 
@@ -65,8 +67,8 @@ pub struct EpochControl {
 }
 
 /// What a method is given room for.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
+#[derive(Clone, Copy)]
+pub struct Room<'a> {
     /// Samples B of a step.
     pub batch: usize,
     /// Classes K.
@@ -77,9 +79,11 @@ pub struct Room {
     pub step: Buffer,
     /// Whether mixed views are trained on as well.
     pub mixup: bool,
+    /// Those of the network, once it lies on the device.
+    pub parameters: Option<&'a Parameters>,
 }
 
-impl Room {
+impl Room<'_> {
     /// Weights and permutations for every step of an epoch.
     ///
     /// # Errors
@@ -110,6 +114,11 @@ pub trait Method: Send + Sync {
     /// diverged may have done so because of them.
     fn large_settings(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
+    }
+
+    /// The network that it trains: `network`, or one with layers of its own beside the classifier.
+    fn network(&self, network: Box<dyn Network>) -> Box<dyn Network> {
+        network
     }
 
     /// The method in training, with its state.
@@ -218,7 +227,7 @@ mod tests {
             epochs.iter().map(|&epochs| Stage { name: None, epochs }).collect()
         };
         let at = |stages: &[Stage], epoch| {
-            let StageEpoch { stage, epoch } = StageEpoch::of(stages, epoch);
+            let StageEpoch { stage, epoch, .. } = StageEpoch::of(stages, epoch);
             (stage, epoch)
         };
         let two = stages(&[2, 3]);

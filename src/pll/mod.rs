@@ -19,6 +19,7 @@
 //! | [`mse`] | MSE: squared error, estimated from complementary labels |
 //! | [`exp`] | EXP: the exponential of the same |
 //! | [`solar`] | SoLar: pseudo-labels by Sinkhorn, chosen samples, queue and class prior |
+//! | [`pico`] | PiCO: contrastive loss, momentum encoder, prototypes |
 //!
 //! A new method is one file or folder here and its line in [`registry`]; `examples/own_method.rs` has one
 //! outside the crate.
@@ -35,6 +36,7 @@ pub mod lw_settings;
 pub mod method;
 pub mod mixup;
 pub mod mse;
+pub mod pico;
 pub mod proden;
 pub mod recorder;
 pub mod registry;

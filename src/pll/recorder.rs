@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::debias::Debias;
 use crate::autograd::Tape;
 use crate::device::{Device, Tensor};
-use crate::nn::{Outputs, Pass};
+use crate::nn::{Outputs, Parameters, Pass};
 
 /// Where the views of a step come from.
 pub trait ViewSource {
@@ -40,6 +40,21 @@ pub trait Forward {
         tape: &mut Tape,
         device: &mut dyn Device,
     ) -> Result<Outputs>;
+
+    /// Records a forward pass, in training mode, with other `parameters` of the same network, which nothing
+    /// differentiates.
+    ///
+    /// # Errors
+    /// Where the network is bound to its parameters.
+    fn record_with(
+        &mut self,
+        _parameters: &Parameters,
+        _images: usize,
+        _x: Tensor,
+        _tape: &mut Tape,
+    ) -> Result<Outputs> {
+        bail!("this network takes no other parameters")
+    }
 }
 
 /// The confidence store and the control block on a tape.
@@ -123,6 +138,16 @@ impl<'a> StepRecorder<'a> {
         self.pass(x, Some(count))
     }
 
+    /// A forward pass over all images of `x` with other parameters of the same network: batchnorm takes the
+    /// batch's statistics, no gradient comes back. It is not counted among the forwards.
+    ///
+    /// # Errors
+    /// As [`Forward::record_with`].
+    pub fn forward_with(&mut self, parameters: &Parameters, x: Tensor) -> Result<Outputs> {
+        let images = self.tape.len_of(x) / self.image_len;
+        self.network.record_with(parameters, images, x, self.tape)
+    }
+
     fn pass(&mut self, x: Tensor, count: Option<Tensor>) -> Result<Outputs> {
         let images = self.tape.len_of(x) / self.image_len;
         let pass = Pass { number: self.forwards, count };
@@ -164,6 +189,8 @@ pub struct RecordedStep {
     /// Logits of each forward, f32 `[R,K]`, with their gradients; at least one. The first B rows of the first are
     /// those of the weak views. Of the first three it is watched whether they are finite.
     pub logits: Vec<(Tensor, Tensor)>,
+    /// Further tensors that the loss reads, with their gradients.
+    pub seeds: Vec<(Tensor, Tensor)>,
     /// f32 `[B]`; their mean is the loss.
     pub loss_rows: Tensor,
     /// What a replay calls the logits, B rows after B rows.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::method::Method;
-use super::{cavl, cc, corr, exp, lw, mse, proden, solar};
+use super::{cavl, cc, corr, exp, lw, mse, pico, proden, solar};
 use crate::declaration::{Field, Own, OwnSettings, Shape, Value, Values};
 
 /// All methods, in the order in which they are listed.
@@ -17,6 +17,7 @@ pub static METHODS: &[&Entry] = &[
     &mse::ENTRY,
     &exp::ENTRY,
     &solar::ENTRY,
+    &pico::ENTRY,
 ];
 
 /// What is given of the methods' own settings, and the data set, on which what is not given may depend.

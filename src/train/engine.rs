@@ -22,7 +22,7 @@ use crate::usage;
 pub struct Parts<'a> {
     pub method: &'a dyn Method,
     pub model: Model,
-    pub room: Room,
+    pub room: Room<'a>,
     /// Candidate sets u8 `[N,K]` and labels `[N]`.
     pub candidates: &'a [u8],
     pub labels: &'a [i32],
@@ -54,7 +54,7 @@ impl Engine {
         let Parts { method, mut model, room, candidates, labels, settings, keeps_step } = parts;
         let store = ConfidenceStore::new(room.classes, candidates, labels, method.start(), device)?;
         let state = StepState::new(device)?;
-        let learner = method.on_device(&room, device)?;
+        let learner = method.on_device(&Room { parameters: Some(&model.parameters), ..room }, device)?;
         let mut tape = Tape::new(device.activations());
         let trained = Trained { model: &mut model, learner: &*learner, store: &store, state: &state };
         let step = step::record(&mut tape, &settings, trained, inputs, device)?;
@@ -114,14 +114,14 @@ impl Engine {
     }
 }
 
-/// The network that settings name, over `classes` classes.
+/// The network that settings name, over `classes` classes, with what `method` adds to it.
 ///
 /// # Errors
 /// A usage error for an unknown name.
-pub fn network(settings: &Settings, classes: usize) -> Result<Box<dyn Network>> {
+pub fn network(settings: &Settings, method: &dyn Method, classes: usize) -> Result<Box<dyn Network>> {
     let constructor = registry::find(&settings.arch)
         .ok_or_else(|| usage!("--arch {}: must be one of {}", settings.arch, registry::NAMES.join(", ")))?;
-    Ok(constructor(settings.width, classes))
+    Ok(method.network(constructor(settings.width, classes)))
 }
 
 /// The optimiser of a run and its constants.
@@ -131,17 +131,18 @@ pub fn optimiser(settings: &Settings) -> (optim::registry::Constructor, Hyperpar
     (optim::registry::find(optim::registry::DEFAULT).expect("the default is listed"), constants)
 }
 
-/// The network of a run over `classes` classes, whose training samples are `counts` where they are known.
+/// The network of a run of `method` over `classes` classes, whose training samples are `counts` where they are known.
 ///
 /// # Errors
 /// A usage error for an unknown architecture; when the device has not enough memory.
 pub fn model(
     settings: &Settings,
+    method: &dyn Method,
     classes: usize,
     counts: Option<&[usize]>,
     device: &mut dyn Device,
 ) -> Result<Model> {
-    let network = network(settings, classes)?;
+    let network = network(settings, method, classes)?;
     let debias = choice::debias(settings, counts, [network.features(), classes], device)?;
     Model::new(network, optimiser(settings), settings.seed, debias, device)
 }

@@ -88,6 +88,17 @@ impl Forward for Trainee<'_> {
         let mode = Mode::Training(pass);
         Ok(self.network.record(tape, self.parameters, mode, [images, self.size], x))
     }
+
+    fn record_with(
+        &mut self,
+        parameters: &Parameters,
+        images: usize,
+        x: Tensor,
+        tape: &mut Tape,
+    ) -> Result<Outputs> {
+        let mode = Mode::Training(Pass::default());
+        Ok(self.network.record(tape, parameters, mode, [images, self.size], x))
+    }
 }
 
 /// What a step trains.
@@ -138,7 +149,7 @@ pub fn record(
     tape.push(StepStatistics { batch, classes, logits, labels, index, loss_rows, counters });
     record_watch(tape, model, &recorded, batch, counters);
 
-    tape.backward(&recorded.logits);
+    tape.backward(&[&recorded.logits[..], &recorded.seeds].concat());
     model.record_update(tape, rows.control);
     Ok(Step { recorded, forwards, images })
 }

@@ -70,13 +70,20 @@ impl Training {
             ));
         }
         let steps = samples / batch;
-        let model = engine::model(settings, classes, data.counts().as_deref(), device)?;
+        let model = engine::model(settings, method, classes, data.counts().as_deref(), device)?;
         let resident = ResidentData::new(data, device)?;
         let step_settings = StepSettings { batch, size: settings.image_size };
         let parts = Parts {
             method,
             model,
-            room: Room { batch, classes, steps, step: resident.step, mixup: settings.mixup },
+            room: Room {
+                batch,
+                classes,
+                steps,
+                step: resident.step,
+                mixup: settings.mixup,
+                parameters: None,
+            },
             candidates: &data.candidates.rows,
             labels: &data.device_labels(),
             settings: step_settings,

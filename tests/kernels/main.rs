@@ -11,6 +11,7 @@ mod loss;
 mod loss_by_kind;
 mod optimizer;
 mod pair;
+mod pico;
 mod pooling;
 mod prior;
 mod sinkhorn;

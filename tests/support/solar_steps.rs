@@ -32,7 +32,7 @@ impl Forward for Linear {
     ) -> Result<Outputs> {
         let classifier = tape.parameter(self.values, self.gradients[pass.number]);
         let logits = records::ops::linear::linear(tape, [images, self.len, self.classes], x, classifier);
-        Ok(Outputs { features: x, logits, classifier })
+        Ok(Outputs { features: x, logits, classifier, projection: None })
     }
 }
 
@@ -88,7 +88,7 @@ impl SolarSteps {
         let velocity = zeros(Element::F32, parameters);
         let views = [(); 2].map(|()| zeros(Element::F32, batch * len));
         let (index, step) = (zeros(Element::I32, batch), zeros(Element::I32, 1));
-        let room = Room { batch, classes, steps, step, mixup: true };
+        let room = Room { batch, classes, steps, step, mixup: true, parameters: None };
         let solar = Solar::new(settings, &room, device).unwrap();
 
         let mut tape = Tape::new(Element::F32);

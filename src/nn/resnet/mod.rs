@@ -62,7 +62,7 @@ impl Network for ResNet {
         }
         let features = layers.average_pool(x);
         let (logits, classifier) = layers.linear("fc", features, [self.classes, self.features]);
-        Outputs { features, logits, classifier }
+        Outputs { features, logits, classifier, projection: None }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::Convert;
+use super::{Convert, Relu, ReluGradient};
 use crate::device::Element;
 use crate::device::gpu::kernels::optimizer::{self as kernels, ELEMENTS, THREADS};
 use crate::device::gpu::lower::Lowering;
@@ -33,6 +33,19 @@ pub(super) fn convert(gpu: &mut Lowering<'_>, operation: &Convert) -> Result<()>
     let [from, to] = [from, to].map(|tensor| gpu.address(tensor));
     gpu.launch_over(kernel, [THREADS, ELEMENTS], len, kernels::Convert { len, from, to });
     Ok(())
+}
+
+/// Lowers a ReLU.
+pub(super) fn relu(gpu: &mut Lowering<'_>, &Relu { len, x, y }: &Relu) {
+    let [x, y] = [x, y].map(|tensor| gpu.address(tensor));
+    gpu.launch_over(kernels::RELU, [THREADS, 1], len, kernels::Relu { len, x, y });
+}
+
+/// Lowers its gradient.
+pub(super) fn relu_gradient(gpu: &mut Lowering<'_>, operation: &ReluGradient) {
+    let &ReluGradient { len, y, dy, dx } = operation;
+    let [y, dy, dx] = [y, dy, dx].map(|tensor| gpu.address(tensor));
+    gpu.launch_over(kernels::RELU_GRADIENT, [THREADS, 1], len, kernels::ReluGradient { len, y, dy, dx });
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ mod gpu;
 
 use anyhow::Result;
 
+use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
-use crate::device::{Operand, Operation, Tensor};
+use crate::device::{Element, Operand, Operation, Tensor};
 pub(crate) use gpu::check_parameters;
 
 /// `to` `[len]` = `from` `[len]`, rounded to the type of `to`.
@@ -33,5 +34,87 @@ impl Operation for Convert {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         gpu::convert(gpu, self)
+    }
+}
+
+/// y `[len]` = max(x, 0), f32; a NaN stays one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relu {
+    pub len: usize,
+    pub x: Tensor,
+    pub y: Tensor,
+}
+
+/// dx `[len]` = dy where y > 0, else 0; f32.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReluGradient {
+    pub len: usize,
+    pub y: Tensor,
+    pub dy: Tensor,
+    pub dx: Tensor,
+}
+
+/// Records max(x, 0) of an f32 tensor.
+pub fn relu(tape: &mut Tape, x: Tensor) -> Tensor {
+    let len = tape.len_of(x);
+    let y = tape.result(Element::F32, len);
+    tape.record(Relu { len, x, y });
+    y
+}
+
+impl Operation for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.x), Operand::write(self.y)]
+    }
+
+    fn flops(&self) -> f64 {
+        self.len as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let (x, mut y) = (cpu.f32(self.x)?, cpu.f32_mut(self.y)?);
+        // Not `max`, which would lose a NaN.
+        y.iter_mut().zip(x.iter()).for_each(|(y, &x)| *y = if x < 0.0 { 0.0 } else { x });
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::relu(gpu, self);
+        Ok(())
+    }
+}
+
+impl Differentiable for Relu {
+    fn gradient(&self, gradients: &mut Gradients<'_>) {
+        let Self { len, x, y } = *self;
+        let Some(dy) = gradients.of(y).filter(|_| gradients.wants(x)) else { return };
+        let dx = gradients.write(x);
+        gradients.push(ReluGradient { len, y, dy, dx });
+    }
+}
+
+impl Operation for ReluGradient {
+    fn name(&self) -> &'static str {
+        "relu gradient"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.y), Operand::read(self.dy), Operand::write(self.dx)]
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let (y, dy, mut dx) = (cpu.f32(self.y)?, cpu.f32(self.dy)?, cpu.f32_mut(self.dx)?);
+        let values = y.iter().zip(dy.iter()).map(|(&y, &dy)| if y > 0.0 { dy } else { 0.0 });
+        dx.iter_mut().zip(values).for_each(|(dx, value)| *dx = value);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::relu_gradient(gpu, self);
+        Ok(())
     }
 }

@@ -196,6 +196,7 @@ impl Learner for Solar {
         Ok(RecordedStep {
             names: names[..logits.len()].to_vec(),
             logits,
+            seeds: Vec::new(),
             loss_rows,
             exposed: vec![
                 Exposed { name: "refined", tensor: refined.labels, shape: vec![batch, classes] },

@@ -50,7 +50,7 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
 /// The network with the parameters that the case gives.
 fn model(case: &Case<'_>, settings: &Settings, classes: usize, device: &mut dyn Device) -> Result<Model> {
     let seed = case.number("seed", 0)?;
-    let network = engine::network(settings, classes)?;
+    let network = engine::network(settings, &*choice::method(settings), classes)?;
     let debias = debias(case.file, settings, &*network, device)?;
     let mut model = Model::new(network, engine::optimiser(settings), seed, debias, device)?;
     model.import(&case.file.state_dict(), device)?;
@@ -73,7 +73,7 @@ fn assemble(
     let parts = Parts {
         method: &*choice::method(settings),
         model,
-        room: Room { batch, classes, steps, step, mixup: settings.mixup },
+        room: Room { batch, classes, steps, step, mixup: settings.mixup, parameters: None },
         candidates: rows,
         labels: &vec![0; samples],
         settings: StepSettings { batch, size },

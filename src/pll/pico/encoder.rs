@@ -1,0 +1,97 @@
+//! The momentum encoder: a moving average of all the network's parameters, which the keys are made with.
+
+use anyhow::{Result, ensure};
+use rayon::prelude::*;
+
+use crate::device::cpu::Call;
+use crate::device::gpu::kernels::pico::{self as kernels, THREADS};
+use crate::device::gpu::lower::Lowering;
+use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
+use crate::nn::{Outputs, Parameters};
+use crate::pll::StepRecorder;
+
+/// The momentum encoder on a device. Its batchnorm takes the statistics of each batch, so its running ones
+/// are no state.
+pub struct MomentumEncoder {
+    pub parameters: Parameters,
+    /// The values of the network in training.
+    followed: Buffer,
+    momentum: f32,
+}
+
+impl MomentumEncoder {
+    /// One that begins as the network stands.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(followed: &Parameters, momentum: f64, device: &mut dyn Device) -> Result<Self> {
+        let parameters = followed.copied(device)?;
+        Ok(Self { parameters, followed: followed.values, momentum: momentum as f32 })
+    }
+
+    /// Records a step towards the network, then the forward pass of `images`.
+    ///
+    /// # Errors
+    /// As [`StepRecorder::forward_with`].
+    pub fn record(&self, step: &mut StepRecorder<'_>, images: Tensor) -> Result<Outputs> {
+        let Parameters { values, copy, .. } = self.parameters;
+        let [from, average] = [self.followed, values].map(|buffer| step.tape.persistent(buffer));
+        let copy = copy.map(|buffer| step.tape.persistent(buffer));
+        step.tape.push(MoveAverage { len: values.len, momentum: self.momentum, values: from, average, copy });
+        step.forward_with(&self.parameters, images)
+    }
+}
+
+/// average `[len]` = m average + (1 - m) values, f32. `copy` = the new average, rounded to its type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MoveAverage {
+    pub len: usize,
+    pub momentum: f32,
+    pub values: Tensor,
+    pub average: Tensor,
+    pub copy: Option<Tensor>,
+}
+
+/// Values that a thread of the CPU moves at a time.
+const CHUNK: usize = 1 << 14;
+
+impl Operation for MoveAverage {
+    fn name(&self) -> &'static str {
+        "move average"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let mut operands = vec![Operand::read(self.values), Operand::update(self.average)];
+        operands.extend(self.copy.map(Operand::write));
+        operands
+    }
+
+    fn flops(&self) -> f64 {
+        3.0 * self.len as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let (values, mut average) = (cpu.f32(self.values)?, cpu.f32_mut(self.average)?);
+        let momentum = self.momentum;
+        average.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(average, values)| {
+            average.iter_mut().zip(values).for_each(|(a, v)| *a = momentum * *a + (1.0 - momentum) * v);
+        });
+        if let Some(copy) = self.copy {
+            cpu.f32_mut(copy)?.copy_from_slice(&average);
+        }
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let Self { len, momentum, .. } = *self;
+        ensure!(
+            self.copy.is_none_or(|copy| gpu.element(copy) == Element::Bf16),
+            "the momentum encoder keeps a rounded copy in bf16 only"
+        );
+        let [values, average] = [self.values, self.average].map(|tensor| gpu.address(tensor));
+        let parameters =
+            kernels::MoveAverage { len, momentum, values, average, copy: gpu.optional(self.copy) };
+        gpu.launch_over(kernels::MOVE_AVERAGE, [THREADS, 1], len, parameters);
+        Ok(())
+    }
+}
