@@ -18,7 +18,6 @@ pub mod cli;
 #[warn(missing_docs)]
 pub mod data;
 pub mod declaration;
-#[allow(clippy::too_many_lines, reason = "the operations are one match")]
 pub mod device;
 #[warn(missing_docs)]
 pub mod error;
@@ -39,5 +38,4 @@ pub mod settings;
 pub mod study;
 #[warn(missing_docs)]
 pub mod text;
-#[allow(clippy::too_many_lines, reason = "a replay's keys stand in one place")]
 pub mod train;

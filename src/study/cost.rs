@@ -50,7 +50,7 @@ pub struct Meter {
     device: GpuDevice,
     /// What the times are of.
     pub about: String,
-    /// Times [`MULTIPROCESSORS`] that it has.
+    /// How many times the multiprocessors that are modelled the device has.
     pub times: usize,
     #[cfg(feature = "sim")]
     counted: Option<Costs>,

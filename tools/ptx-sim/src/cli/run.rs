@@ -214,7 +214,7 @@ impl Run {
     }
 
     /// Which buffers go into which files afterwards.
-    fn dumps(&self, buffers: &[Buffer]) -> Result<Vec<((u64, usize), &str)>, Failure> {
+    fn dumps(&self, buffers: &[Buffer]) -> Result<Vec<Dump<'_>>, Failure> {
         let mut dumps = Vec::new();
         for text in &self.dump {
             let wrong = || Failure::usage(format!("--dump {text}: K=FILE, where argument K is a buffer"));
@@ -230,8 +230,11 @@ impl Run {
 /// Address and bytes of an argument, if it is a buffer.
 type Buffer = Option<(u64, usize)>;
 
+/// A buffer and the file that it goes into.
+type Dump<'a> = ((u64, usize), &'a str);
+
 /// Writes buffers to files.
-fn write_dumps(machine: &Machine, dumps: &[((u64, usize), &str)]) -> Result<(), Failure> {
+fn write_dumps(machine: &Machine, dumps: &[Dump<'_>]) -> Result<(), Failure> {
     for ((address, bytes), path) in dumps {
         let mut contents = Vec::new();
         let room = contents.try_reserve_exact(*bytes);
