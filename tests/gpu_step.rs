@@ -260,7 +260,7 @@ fn pass(network: ResNet, [images, size]: [usize; 2], device: &mut dyn Device) ->
     block[control::LEARNING_RATE] = 0.05;
     device.write_f32(control_buffer, &block).unwrap();
     let sgd = optim::registry::find("sgd").unwrap();
-    let constants = Hyperparameters { momentum: 0.9, weight_decay: 1e-3 };
+    let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 1e-3 };
     let model = Model::new(Box::new(network), (sgd, constants), 5, pll::Debias::None, device).unwrap();
     let mut tape = Tape::new(activations);
     let [x, d_logits, control] = [x, d_logits, control_buffer].map(|buffer| tape.persistent(buffer));
