@@ -9,8 +9,10 @@ use crate::device::Device;
 /// Makes an optimiser of so many parameters; fails where the device has not enough memory.
 pub type Constructor = fn(Hyperparameters, usize, &mut dyn Device) -> Result<Box<dyn Optimiser>>;
 
-const OPTIMISERS: &[(&str, Constructor)] =
-    &[("sgd", |constants, len, device| Ok(Box::new(SgdOptimiser::new(constants, len, device)?)))];
+const OPTIMISERS: &[(&str, Constructor)] = &[
+    ("sgd", |constants, len, device| Ok(Box::new(SgdOptimiser::new(constants, len, device)?))),
+    ("nesterov", |constants, len, device| Ok(Box::new(SgdOptimiser::nesterov(constants, len, device)?))),
+];
 
 /// The names of the optimisers.
 pub fn names() -> Vec<&'static str> {

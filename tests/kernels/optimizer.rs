@@ -12,7 +12,7 @@ const LENGTHS: [usize; 8] = [1, 3, 4, 5, 255, 1024, 1025, 5003];
 
 fn sgd(len: usize, gradients: Tensor, copy: Option<Tensor>) -> Sgd {
     let [control, velocity, parameters] = [0, 1, 2].map(Tensor);
-    Sgd { len, momentum: 0.9, weight_decay: 1e-3, control, gradients, velocity, parameters, copy }
+    Sgd { len, momentum: 0.9, weight_decay: 1e-3, nesterov: false, control, gradients, velocity, parameters, copy }
 }
 
 /// Control, velocity, parameters, and the gradients of three steps.
@@ -28,10 +28,12 @@ fn sgd_over_several_steps() {
     let mut pair = Pair::new(Precision::F32);
     for len in LENGTHS {
         let values = operands(&mut Random::new(&format!("sgd {len}")), len);
-        let steps: Vec<Sgd> = (3..6).map(|gradients| sgd(len, Tensor(gradients), None)).collect();
-        let outcome = pair.run(&steps, &values);
-        outcome.assert_equal(&format!("velocity of {len}"), Tensor(1));
-        outcome.assert_equal(&format!("parameters of {len}"), Tensor(2));
+        for nesterov in [false, true] {
+            let step = |gradients| Sgd { nesterov, ..sgd(len, Tensor(gradients), None) };
+            let outcome = pair.run(&[3, 4, 5].map(step), &values);
+            outcome.assert_equal(&format!("velocity of {len}, {nesterov}"), Tensor(1));
+            outcome.assert_equal(&format!("parameters of {len}, {nesterov}"), Tensor(2));
+        }
     }
 }
 
