@@ -3,6 +3,7 @@
 //! One optimiser has one folder with its operation, CPU twin and kernel launches, and one word in
 //! [`registry`].
 
+pub mod adamw;
 pub mod registry;
 pub mod sgd;
 

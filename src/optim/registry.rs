@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::adamw::AdamWOptimiser;
 use super::sgd::SgdOptimiser;
 use super::{Hyperparameters, Optimiser};
 use crate::device::Device;
@@ -12,6 +13,7 @@ pub type Constructor = fn(Hyperparameters, usize, &mut dyn Device) -> Result<Box
 const OPTIMISERS: &[(&str, Constructor)] = &[
     ("sgd", |constants, len, device| Ok(Box::new(SgdOptimiser::new(constants, len, device)?))),
     ("nesterov", |constants, len, device| Ok(Box::new(SgdOptimiser::nesterov(constants, len, device)?))),
+    ("adamw", |constants, len, device| Ok(Box::new(AdamWOptimiser::new(constants, len, device)?))),
 ];
 
 /// The names of the optimisers.

@@ -1,9 +1,10 @@
-//! SGD, addition and conversion: the same bits as the CPU's.
+//! SGD, AdamW, addition and conversion: the same bits as the CPU's.
 
 use records::autograd::Add;
 use records::device::Tensor;
 use records::device::gpu::Precision;
 use records::ops::elementwise::Convert;
+use records::optim::adamw::{AdamW, AdvanceCorrections};
 use records::optim::sgd::Sgd;
 
 use crate::pair::{Pair, Random, Value};
@@ -49,6 +50,50 @@ fn sgd_writes_the_rounded_copy() {
         outcome.assert_equal(&format!("parameters of {len}"), Tensor(2));
         let rounded: Vec<f32> = outcome.cpu[2].iter().map(|&p| half::bf16::from_f32(p).to_f32()).collect();
         assert_eq!(outcome.kernels[4], rounded, "copy of {len}");
+    }
+}
+
+/// Three steps and the rounded copy of the last.
+#[test]
+fn adamw_over_several_steps() {
+    let mut pair = Pair::new(Precision::Bf16);
+    for len in LENGTHS {
+        let mut random = Random::new(&format!("adamw {len}"));
+        let [control, corrections, mean, square, parameters, copy] = std::array::from_fn(Tensor);
+        let mut values = vec![Value::F32(vec![0.0173, 1.0]), Value::F32(vec![0.0; 2])];
+        values.extend([0.0; 2].map(|zero| Value::F32(vec![zero; len])));
+        values.extend([Value::F32(random.normal(len, 1.0)), Value::ActivationOutput(len)]);
+        values.extend((0..3).map(|_| Value::F32(random.normal(len, 0.1))));
+        let betas = [0.9, 0.999];
+        let steps: Vec<_> = (6..9)
+            .flat_map(|gradients| {
+                let gradients = Tensor(gradients);
+                let (weight_decay, copy) = (0.01, Some(copy));
+                records::operations![
+                    AdvanceCorrections { betas, corrections },
+                    AdamW {
+                        len,
+                        betas,
+                        weight_decay,
+                        control,
+                        corrections,
+                        gradients,
+                        mean,
+                        square,
+                        parameters,
+                        copy
+                    }
+                ]
+            })
+            .collect();
+        let outcome = pair.run_each(&steps, &values);
+        for (tensor, what) in [(corrections, "corrections"), (mean, "mean"), (square, "square")] {
+            outcome.assert_equal(&format!("{what} of {len}"), tensor);
+        }
+        outcome.assert_equal(&format!("parameters of {len}"), parameters);
+        let rounded: Vec<f32> =
+            outcome.cpu[parameters.0].iter().map(|&p| half::bf16::from_f32(p).to_f32()).collect();
+        assert_eq!(outcome.kernels[copy.0], rounded, "copy of {len}");
     }
 }
 
