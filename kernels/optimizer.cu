@@ -136,6 +136,49 @@ __device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restr
 ADD(add_bf16, bf16)
 ADD(add_f32, float)
 
+// out [len] = a [len] + b [len], each sum in f32, rounded once; and to [len] = from [len]. 16-byte aligned, `len`
+// arbitrary. Grid and block as add; the least bytes; the CPU's bits.
+template <typename T>
+__device__ __forceinline__ void sum(int len, const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ out) {
+    constexpr int LEN = Vector<T>::LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first + LEN <= len) {
+        float x[LEN], y[LEN];
+        Vector<T>::load(a + first, x);
+        Vector<T>::load(b + first, y);
+#pragma unroll
+        for (int i = 0; i < LEN; ++i) x[i] += y[i];
+        Vector<T>::store(out + first, x);
+    } else {
+        for (size_t i = first; i < len; ++i) out[i] = from_float<T>(to_float(a[i]) + to_float(b[i]));
+    }
+}
+
+#define SUM(NAME, T)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* a, const T* b, T* out) { \
+        sum(len, a, b, out);                                                                               \
+    }
+
+SUM(sum_bf16, bf16)
+SUM(sum_f32, float)
+
+template <typename T> __device__ __forceinline__ void copy(int len, const T* __restrict__ from, T* __restrict__ to) {
+    constexpr int LEN = Vector<T>::LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first + LEN <= len)
+        *reinterpret_cast<uint4*>(to + first) = *reinterpret_cast<const uint4*>(from + first);
+    else
+        for (size_t i = first; i < len; ++i) to[i] = from[i];
+}
+
+#define COPY(NAME, T)                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* from, T* to) { \
+        copy(len, from, to);                                                                   \
+    }
+
+COPY(copy_bf16, bf16)
+COPY(copy_f32, float)
+
 // y [len] = max(x, 0), f32, a NaN staying one; and its gradient, dx = dy where y > 0, else 0. Arrays begin
 // anywhere.
 //

@@ -3,7 +3,7 @@
 use records::autograd::Add;
 use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::ops::elementwise::Convert;
+use records::ops::elementwise::{Convert, Copy, Sum};
 use records::optim::adamw::{AdamW, AdvanceCorrections};
 use records::optim::sgd::Sgd;
 
@@ -171,5 +171,35 @@ fn conversion() {
             }
             outcome.assert_equal(&what, Tensor(1));
         }
+    }
+}
+
+/// Sums of both types, each rounded once, and copies.
+#[test]
+fn sums_and_copies() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        for len in LENGTHS {
+            let mut random = Random::new(&format!("sum {precision:?} {len}"));
+            let values = [
+                Value::Activations(random.normal(len, 1.0)),
+                Value::Activations(random.normal(len, 1.0)),
+                Value::ActivationOutput(len),
+                Value::ActivationOutput(len),
+            ];
+            let sum = Sum { len, terms: [Tensor(0), Tensor(1)], out: Tensor(2) };
+            let copy = Copy { len, from: Tensor(0), to: Tensor(3) };
+            let mut outcome = pair.run_each(&records::operations![sum, copy], &values);
+            outcome.cpu[2].iter_mut().for_each(|sum| *sum = rounded_as(precision, *sum));
+            outcome.assert_equal(&format!("{precision:?}: sum of {len}"), Tensor(2));
+            outcome.assert_equal(&format!("{precision:?}: copy of {len}"), Tensor(3));
+        }
+    }
+}
+
+fn rounded_as(precision: Precision, value: f32) -> f32 {
+    match precision {
+        Precision::F32 => value,
+        Precision::Bf16 => half::bf16::from_f32(value).to_f32(),
     }
 }
