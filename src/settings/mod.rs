@@ -70,7 +70,7 @@ crate::declare_settings! {
                 Only("dataset", "synthetic");
         }
         "Network" {
-            /// Network; resnet50 and resnet101 are made of bottleneck blocks.
+            /// Network; resnet50 and resnet101 are made of bottleneck blocks, wideresnet28 is WRN-28-k of width 16 k.
             "arch" arch: String = "resnet18".into(), "NAME", OneOf(choices::network_names), Short('a');
             /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide.
             "width" width: usize = 64, "CHANNELS", Whole(1, 1024);
