@@ -1,7 +1,7 @@
 // SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat
 // arrays.
 //
-//   g <- g + wd p        v <- mu v + g        p <- p - lr v        copy = p, rounded
+//   g <- g + wd p    v <- mu v + g    p <- p - lr v, or with Nesterov's momentum p - lr (g + mu v)    copy = p, rounded
 //
 // Tensors: gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len`
 //   arbitrary. lr = control[LEARNING_RATE] lies in device memory, so that one recorded step serves all
@@ -13,7 +13,7 @@
 // Cost: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
 // Deterministic: the bits are the CPU's. Every product and sum is rounded on its own, as Rust compiles them,
 //   never contracted into an fma.
-// Source: PyTorch's form (momentum without dampening, no Nesterov): I. Sutskever et al., "On the importance
+// Source: PyTorch's form (momentum without dampening): I. Sutskever et al., "On the importance
 //   of initialization and momentum in deep learning", 2013, section 2, with the learning rate applied to the
 //   velocity when it is used.
 #include "common.cuh"
@@ -33,17 +33,20 @@ __device__ __forceinline__ void store4(bf16* to, const float (&values)[ELEMENTS]
         make_uint2(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]));
 }
 
+template <bool NESTEROV>
 __device__ __forceinline__ void update(float rate, float momentum, float weight_decay, float gradient,
                                        float& velocity, float& parameter) {
     const float decayed = __fadd_rn(gradient, __fmul_rn(weight_decay, parameter));
     velocity = __fadd_rn(__fmul_rn(momentum, velocity), decayed);
-    parameter = __fsub_rn(parameter, __fmul_rn(rate, velocity));
+    const float step = NESTEROV ? __fadd_rn(decayed, __fmul_rn(momentum, velocity)) : velocity;
+    parameter = __fsub_rn(parameter, __fmul_rn(rate, step));
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    sgd(int len, float momentum, float weight_decay, const float* __restrict__ control,
-        const float* __restrict__ gradients, float* __restrict__ velocity, float* __restrict__ parameters,
-        bf16* __restrict__ copy) {
+template <bool NESTEROV>
+__device__ __forceinline__ void descend(int len, float momentum, float weight_decay,
+                                        const float* __restrict__ control, const float* __restrict__ gradients,
+                                        float* __restrict__ velocity, float* __restrict__ parameters,
+                                        bf16* __restrict__ copy) {
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
     if (first >= len) return;
     const float rate = control[LEARNING_RATE];
@@ -53,20 +56,30 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         Vector<float>::load(velocity + first, v);
         Vector<float>::load(parameters + first, p);
 #pragma unroll
-        for (int i = 0; i < ELEMENTS; ++i) update(rate, momentum, weight_decay, g[i], v[i], p[i]);
+        for (int i = 0; i < ELEMENTS; ++i) update<NESTEROV>(rate, momentum, weight_decay, g[i], v[i], p[i]);
         store4(velocity + first, v);
         store4(parameters + first, p);
         if (copy) store4(copy + first, p);
     } else {
         for (size_t i = first; i < len; ++i) {
             float v = velocity[i], p = parameters[i];
-            update(rate, momentum, weight_decay, gradients[i], v, p);
+            update<NESTEROV>(rate, momentum, weight_decay, gradients[i], v, p);
             velocity[i] = v;
             parameters[i] = p;
             if (copy) copy[i] = to_bf16(p);
         }
     }
 }
+
+#define SGD(NAME, NESTEROV)                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                   \
+        NAME(int len, float momentum, float weight_decay, const float* control, const float* gradients,     \
+             float* velocity, float* parameters, bf16* copy) {                                              \
+        descend<NESTEROV>(len, momentum, weight_decay, control, gradients, velocity, parameters, copy);     \
+    }
+
+SGD(sgd, false)
+SGD(sgd_nesterov, true)
 
 // to [len] = from [len], rounded to the nearest T. Grid and block as sgd; each element read and written once.
 template <typename T>
@@ -122,6 +135,49 @@ __device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restr
 
 ADD(add_bf16, bf16)
 ADD(add_f32, float)
+
+// out [len] = a [len] + b [len], each sum in f32, rounded once; and to [len] = from [len]. 16-byte aligned, `len`
+// arbitrary. Grid and block as add; the least bytes; the CPU's bits.
+template <typename T>
+__device__ __forceinline__ void sum(int len, const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ out) {
+    constexpr int LEN = Vector<T>::LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first + LEN <= len) {
+        float x[LEN], y[LEN];
+        Vector<T>::load(a + first, x);
+        Vector<T>::load(b + first, y);
+#pragma unroll
+        for (int i = 0; i < LEN; ++i) x[i] += y[i];
+        Vector<T>::store(out + first, x);
+    } else {
+        for (size_t i = first; i < len; ++i) out[i] = from_float<T>(to_float(a[i]) + to_float(b[i]));
+    }
+}
+
+#define SUM(NAME, T)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* a, const T* b, T* out) { \
+        sum(len, a, b, out);                                                                               \
+    }
+
+SUM(sum_bf16, bf16)
+SUM(sum_f32, float)
+
+template <typename T> __device__ __forceinline__ void copy(int len, const T* __restrict__ from, T* __restrict__ to) {
+    constexpr int LEN = Vector<T>::LEN;
+    const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
+    if (first + LEN <= len)
+        *reinterpret_cast<uint4*>(to + first) = *reinterpret_cast<const uint4*>(from + first);
+    else
+        for (size_t i = first; i < len; ++i) to[i] = from[i];
+}
+
+#define COPY(NAME, T)                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* from, T* to) { \
+        copy(len, from, to);                                                                   \
+    }
+
+COPY(copy_bf16, bf16)
+COPY(copy_f32, float)
 
 // y [len] = max(x, 0), f32, a NaN staying one; and its gradient, dx = dy where y > 0, else 0. Arrays begin
 // anywhere.

@@ -114,7 +114,10 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         (&["train", "--dataset", "voc", "--num-class", "10"], &["--num-class 10", "20"]),
         (&["train", "--arch", "vgg"], &["--arch vgg", "resnet18, resnet34, resnet50, resnet101"]),
         (&["train", "-a", "resnet152"], &["--arch resnet152", "resnet101"]),
-        (&["train", "--method", "dino"], &["--method dino", "corr, proden, lw, cavl, cc, mse, exp, solar, pico"]),
+        (
+            &["train", "--method", "dino"],
+            &["--method dino", "corr, proden, lw, cavl, cc, mse, exp, solar, pico"],
+        ),
         (
             &["train", "--method", "solar", "--records"],
             &["--debias records", "--method solar", "none or oracle-post"],

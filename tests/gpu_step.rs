@@ -13,7 +13,7 @@ use records::device::gpu::driver::Activity;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element};
 use records::nn::resnet::BlockKind;
-use records::nn::{self, Mode, Parameters, ResNet, StateDict};
+use records::nn::{self, Mode, Network, Parameters, ResNet, StateDict, WideResNet};
 use records::ops::control;
 use records::optim::{self, Hyperparameters};
 use records::pll;
@@ -243,8 +243,8 @@ fn a_step_of_resnet50_in_f32_is_the_cpu_s() {
 }
 
 /// Forward, backward and SGD of a network on random images: logits, gradients, and the parameters after the step.
-fn pass(network: ResNet, [images, size]: [usize; 2], device: &mut dyn Device) -> StateDict {
-    let classes = network.classes;
+fn pass(network: Box<dyn Network>, [images, size]: [usize; 2], device: &mut dyn Device) -> StateDict {
+    let classes = network.classes();
     let mut stream = Stream::new(43, Purpose::Initialisation, 0, 0, 0);
     let mut random = |len: usize| (0..len).map(|_| stream.normal() as f32).collect::<Vec<f32>>();
     let activations = device.activations();
@@ -260,8 +260,8 @@ fn pass(network: ResNet, [images, size]: [usize; 2], device: &mut dyn Device) ->
     block[control::LEARNING_RATE] = 0.05;
     device.write_f32(control_buffer, &block).unwrap();
     let sgd = optim::registry::find("sgd").unwrap();
-    let constants = Hyperparameters { momentum: 0.9, weight_decay: 1e-3 };
-    let model = Model::new(Box::new(network), (sgd, constants), 5, pll::Debias::None, device).unwrap();
+    let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 1e-3 };
+    let model = Model::new(network, (sgd, constants), 5, pll::Debias::None, device).unwrap();
     let mut tape = Tape::new(activations);
     let [x, d_logits, control] = [x, d_logits, control_buffer].map(|buffer| tape.persistent(buffer));
     let mode = Mode::Training(Default::default());
@@ -285,16 +285,21 @@ fn pass(network: ResNet, [images, size]: [usize; 2], device: &mut dyn Device) ->
 }
 
 /// A bottleneck a stage.
-fn bottlenecks() -> ResNet {
-    ResNet::new("bottlenecks", BlockKind::Bottleneck, [1; 4], 8, 10)
+fn bottlenecks() -> Box<dyn Network> {
+    Box::new(ResNet::new("bottlenecks", BlockKind::Bottleneck, [1; 4], 8, 10))
+}
+
+/// A wide block with a projection and one without in each group.
+fn wide() -> Box<dyn Network> {
+    Box::new(WideResNet::new("wide", 2, 8, 10))
 }
 
 /// Sums in another order: 1e-6 behind a dozen layers there and back.
 #[test]
-fn bottlenecks_in_f32_are_the_cpu_s() {
-    for shape in [[6, 20], [3, 36]] {
-        let cpu = pass(bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
-        let kernels = pass(bottlenecks(), shape, &mut kernels(Precision::F32));
+fn networks_in_f32_are_the_cpu_s() {
+    for (network, shape) in [(bottlenecks as fn() -> _, [6, 20]), (bottlenecks, [3, 36]), (wide, [4, 12])] {
+        let cpu = pass(network(), shape, &mut CpuDevice::new(0).unwrap());
+        let kernels = pass(network(), shape, &mut kernels(Precision::F32));
         let (distance, name) = worst("", &kernels, &cpu);
         println!("{shape:?}: {name} {distance:.2e}");
         assert!(distance <= 2e-5, "{shape:?} {name}: distance {distance:.2e}");
@@ -306,12 +311,16 @@ fn bottlenecks_in_f32_are_the_cpu_s() {
 /// that does not, up to 0.6 in a gradient. A mistake moves it by more than that. (Through the fifty layers of a ResNet-50 of so
 /// few values rounding leaves nothing of a gradient.)
 #[test]
-fn bottlenecks_in_bf16_are_the_rounded_cpu_s() {
-    for shape in [[8, 20], [3, 36]] {
-        let exact = pass(bottlenecks(), shape, &mut CpuDevice::new(0).unwrap());
-        let cpu = pass(bottlenecks(), shape, &mut RoundedCpu(CpuDevice::new(0).unwrap()));
-        let kernels = pass(bottlenecks(), shape, &mut kernels(Precision::Bf16));
-        for prefix in ["logits", "grad", "encoder", "fc"] {
+fn networks_in_bf16_are_the_rounded_cpu_s() {
+    for (network, shape, body) in [
+        (bottlenecks as fn() -> _, [8, 20], "encoder"),
+        (bottlenecks, [3, 36], "encoder"),
+        (wide, [8, 12], "block"),
+    ] {
+        let exact = pass(network(), shape, &mut CpuDevice::new(0).unwrap());
+        let cpu = pass(network(), shape, &mut RoundedCpu(CpuDevice::new(0).unwrap()));
+        let kernels = pass(network(), shape, &mut kernels(Precision::Bf16));
+        for prefix in ["logits", "grad", body, "fc"] {
             let (distance, name) = worst(prefix, &kernels, &cpu);
             let (rounding, _) = worst(prefix, &exact, &cpu);
             println!("{shape:?}: {name} {distance:.2e}, rounding {rounding:.2e}");

@@ -7,7 +7,7 @@ use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element};
 use records::nn::resnet::BlockKind;
-use records::nn::{Mode, Network, Parameters, Pass, ResNet, StateDict, registry};
+use records::nn::{Mode, Network, Parameters, Pass, ResNet, StateDict, WideResNet, registry};
 use records::random::philox::{Purpose, Stream};
 use support::assert_close;
 
@@ -75,26 +75,30 @@ fn convolution(
     Activation { channels: out_channels, size: out_size, values: y }
 }
 
-impl Definition {
-    fn batchnorm(&self, values: &Values, name: &str, mut x: Activation) -> Activation {
-        let pixels = x.size * x.size;
-        for channel in 0..x.channels {
-            let of = |what: &str| values[&format!("{name}.{what}")].1[channel];
-            let (mean, variance) = match self.mode {
-                Mode::Evaluation => (of("running_mean"), of("running_var")),
-                Mode::Training(_) => {
-                    let images = x.values.chunks_exact(pixels).skip(channel).step_by(x.channels);
-                    let n = (images.len() * pixels) as f64;
-                    let mean = images.clone().flatten().sum::<f64>() / n;
-                    (mean, images.flatten().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
-                }
-            };
-            let (scale, offset) = (of("weight") / (variance + 1e-5).sqrt(), of("bias"));
-            for image in x.values.chunks_exact_mut(pixels).skip(channel).step_by(x.channels) {
-                image.iter_mut().for_each(|v| *v = scale * (*v - mean) + offset);
+fn batchnorm(mode: Mode, values: &Values, name: &str, mut x: Activation) -> Activation {
+    let pixels = x.size * x.size;
+    for channel in 0..x.channels {
+        let of = |what: &str| values[&format!("{name}.{what}")].1[channel];
+        let (mean, variance) = match mode {
+            Mode::Evaluation => (of("running_mean"), of("running_var")),
+            Mode::Training(_) => {
+                let images = x.values.chunks_exact(pixels).skip(channel).step_by(x.channels);
+                let n = (images.len() * pixels) as f64;
+                let mean = images.clone().flatten().sum::<f64>() / n;
+                (mean, images.flatten().map(|v| (v - mean).powi(2)).sum::<f64>() / n)
             }
+        };
+        let (scale, offset) = (of("weight") / (variance + 1e-5).sqrt(), of("bias"));
+        for image in x.values.chunks_exact_mut(pixels).skip(channel).step_by(x.channels) {
+            image.iter_mut().for_each(|v| *v = scale * (*v - mean) + offset);
         }
-        x
+    }
+    x
+}
+
+impl Definition {
+    fn batchnorm(&self, values: &Values, name: &str, x: Activation) -> Activation {
+        batchnorm(self.mode, values, name, x)
     }
 
     fn block(&self, values: &Values, name: &str, width: usize, stride: usize, x: Activation) -> Activation {
@@ -138,21 +142,59 @@ impl Definition {
                 x = self.block(values, &name, self.width << stage, stride, x);
             }
         }
-        let pixels = x.size * x.size;
-        let features: Vec<f64> = x
-            .values
-            .chunks_exact(pixels)
-            .map(|channel| channel.iter().sum::<f64>() / pixels as f64)
-            .collect();
-        let (w, b) = (&values["fc.weight"].1, &values["fc.bias"].1);
-        let logits = features
-            .chunks_exact(x.channels)
-            .flat_map(|f| {
-                let product = |w: &[f64]| f.iter().zip(w).map(|(f, w)| f * w).sum::<f64>();
-                w.chunks_exact(x.channels).zip(b).map(move |(w, b)| product(w) + b)
-            })
-            .collect();
-        (features, logits)
+        classify(values, &x)
+    }
+}
+
+/// Features and logits of the last activation.
+fn classify(values: &Values, x: &Activation) -> (Vec<f64>, Vec<f64>) {
+    let pixels = x.size * x.size;
+    let features: Vec<f64> =
+        x.values.chunks_exact(pixels).map(|channel| channel.iter().sum::<f64>() / pixels as f64).collect();
+    let (w, b) = (&values["fc.weight"].1, &values["fc.bias"].1);
+    let logits = features
+        .chunks_exact(x.channels)
+        .flat_map(|f| {
+            let product = |w: &[f64]| f.iter().zip(w).map(|(f, w)| f * w).sum::<f64>();
+            w.chunks_exact(x.channels).zip(b).map(move |(w, b)| product(w) + b)
+        })
+        .collect();
+    (features, logits)
+}
+
+/// A WideResNet by the letter of its definition: pre-activation blocks in three groups.
+struct WideDefinition {
+    blocks: usize,
+    width: usize,
+    mode: Mode,
+}
+
+impl WideDefinition {
+    fn activated(&self, values: &Values, name: &str, x: Activation) -> Activation {
+        batchnorm(self.mode, values, name, x).relu()
+    }
+
+    fn forward(&self, values: &Values) -> (Vec<f64>, Vec<f64>) {
+        let (shape, input) = &values[INPUT];
+        let images = Activation { channels: 3, size: shape[2], values: input.clone() };
+        let mut x = convolution(values, "conv1", [16, 3, 1], &images);
+        for group in 0..3 {
+            for number in 0..self.blocks {
+                let (name, width) = (format!("block{}.layer.{number}", group + 1), self.width << group);
+                let stride = if group > 0 && number == 0 { 2 } else { 1 };
+                let o = self.activated(values, &format!("{name}.bn1"), x.clone());
+                let y = convolution(values, &format!("{name}.conv1"), [width, 3, stride], &o);
+                let y = self.activated(values, &format!("{name}.bn2"), y);
+                let mut y = convolution(values, &format!("{name}.conv2"), [width, 3, 1], &y);
+                let shortcut = match values.contains_key(&format!("{name}.convShortcut.weight")) {
+                    true => convolution(values, &format!("{name}.convShortcut"), [width, 1, stride], &o),
+                    false => x,
+                };
+                y.values.iter_mut().zip(shortcut.values).for_each(|(y, shortcut)| *y += shortcut);
+                x = y;
+            }
+        }
+        classify(values, &self.activated(values, "bn1", x))
     }
 }
 
@@ -238,11 +280,15 @@ fn rounded(values: &[f64]) -> Vec<f32> {
 
 /// Forward in both modes; a mistake of the network shows as about 1. Evaluation rounds by 1e-7 a layer, not all to one side.
 /// In training the batchnorms of deep layers stand on few values, and what is rounded before grows in each of them: `training`.
-fn assert_forward(what: &str, engine: &mut Engine, definition: &mut Definition, training: f64) {
+fn assert_forward(
+    what: &str,
+    engine: &mut Engine,
+    forward: impl Fn(Mode, &Values) -> (Vec<f64>, Vec<f64>),
+    training: f64,
+) {
     // Evaluation first: training moves the running statistics.
     for (mode, tolerance) in [(Mode::Evaluation, 5e-6), (TRAINING, training)] {
-        definition.mode = mode;
-        let (features, logits) = definition.forward(&engine.exact());
+        let (features, logits) = forward(mode, &engine.exact());
         let (our_features, our_logits, _) = engine.run(mode, None);
         assert_close(&format!("{what}: features, {mode:?}"), &our_features, &rounded(&features), tolerance);
         assert_close(&format!("{what}: logits, {mode:?}"), &our_logits, &rounded(&logits), tolerance);
@@ -265,14 +311,49 @@ fn the_networks_are_the_definition_s() {
         ("resnet50", BlockKind::Bottleneck, [3, 4, 6, 3]),
         ("resnet101", BlockKind::Bottleneck, [3, 4, 23, 3]),
     ] {
-        let mut definition = Definition { kind, depths, width: WIDTH, mode: TRAINING };
+        let forward = |mode, values: &Values| Definition { kind, depths, width: WIDTH, mode }.forward(values);
         // Twenty layers are off by 2e-6, a hundred by 6e-5.
-        assert_forward(name, &mut engine(name, [4, 16]), &mut definition, 3e-4);
+        assert_forward(name, &mut engine(name, [4, 16]), forward, 3e-4);
     }
 }
 
-/// The gradient of every parameter and of the input, along a random direction each: blocks with and without a projection,
-/// with and without a stride.
+/// The gradient of every parameter and of the input, along a random direction each.
+fn assert_gradients(what: &str, engine: &mut Engine, forward: impl Fn(&Values) -> (Vec<f64>, Vec<f64>)) {
+    let mut stream = Stream::new(29, Purpose::Initialisation, 0, 0, 0);
+    let d_logits: Vec<f32> =
+        (0..engine.values[INPUT].0[0] * CLASSES).map(|_| stream.normal() as f32).collect();
+    let (_, _, gradients) = engine.run(TRAINING, Some(&d_logits));
+    let mut values = engine.exact();
+    let mut worst = (0.0, String::new());
+    for (tensor, (_, gradient)) in &gradients {
+        let own = values[tensor].1.clone();
+        let size = (own.iter().map(|v| v * v).sum::<f64>() / own.len() as f64).sqrt();
+        let direction: Vec<f64> = own.iter().map(|_| stream.normal()).collect();
+        let mut loss = |step: f64| {
+            let moved = own.iter().zip(&direction).map(|(v, d)| v + step * d).collect();
+            values.get_mut(tensor).unwrap().1 = moved;
+            let (_, logits) = forward(&values);
+            logits.iter().zip(&d_logits).map(|(z, &d)| z * f64::from(d)).sum::<f64>()
+        };
+        // So small that no ReLU changes sides, which would show as 1e-2. The losses' rounding, 1e-14, is 1e-5 of a
+        // derivative of 1, and most are larger.
+        let step = 1e-9 * size;
+        let difference = (loss(step) - loss(-step)) / (2.0 * step);
+        values.get_mut(tensor).unwrap().1 = own;
+        let ours: f64 = gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d).sum();
+        // Along independent normal values the derivative is about as large as the gradient's norm.
+        let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+        let error = (ours - difference).abs() / norm;
+        if error.is_nan() || error > worst.0 {
+            worst = (error, tensor.clone());
+        }
+    }
+    println!("{what}: {} tensors, worst {worst:?}", gradients.len());
+    // The differences' rounding, and f32 through batchnorms of which some stand on 12 values: 3e-5 at worst.
+    assert!(worst.0 <= 3e-4, "{what}: the gradient of {} is off by {:.1e} of its norm", worst.1, worst.0);
+}
+
+/// Blocks with and without a projection, with and without a stride.
 #[test]
 fn gradients_are_differences_of_the_definition() {
     let depths = [2, 1, 1, 2];
@@ -282,37 +363,23 @@ fn gradients_are_differences_of_the_definition() {
         let what = format!("{kind:?} at {}", shape[1]);
         let mut engine = Engine::new(Box::new(ResNet::new("small", kind, depths, WIDTH, CLASSES)), shape);
         let definition = Definition { kind, depths, width: WIDTH, mode: TRAINING };
-        let mut stream = Stream::new(29, Purpose::Initialisation, 0, 0, 0);
-        let d_logits: Vec<f32> = (0..shape[0] * CLASSES).map(|_| stream.normal() as f32).collect();
-        let (_, _, gradients) = engine.run(TRAINING, Some(&d_logits));
-        let mut values = engine.exact();
-        let mut worst = (0.0, String::new());
-        for (tensor, (_, gradient)) in &gradients {
-            let own = values[tensor].1.clone();
-            let size = (own.iter().map(|v| v * v).sum::<f64>() / own.len() as f64).sqrt();
-            let direction: Vec<f64> = own.iter().map(|_| stream.normal()).collect();
-            let mut loss = |step: f64| {
-                let moved = own.iter().zip(&direction).map(|(v, d)| v + step * d).collect();
-                values.get_mut(tensor).unwrap().1 = moved;
-                let (_, logits) = definition.forward(&values);
-                logits.iter().zip(&d_logits).map(|(z, &d)| z * f64::from(d)).sum::<f64>()
-            };
-            // So small that no ReLU changes sides, which would show as 1e-2. The losses' rounding, 1e-14, is 1e-5 of a
-            // derivative of 1, and most are larger.
-            let step = 1e-9 * size;
-            let difference = (loss(step) - loss(-step)) / (2.0 * step);
-            values.get_mut(tensor).unwrap().1 = own;
-            let ours: f64 = gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d).sum();
-            // Along independent normal values the derivative is about as large as the gradient's norm.
-            let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            let error = (ours - difference).abs() / norm;
-            if error.is_nan() || error > worst.0 {
-                worst = (error, tensor.clone());
-            }
-        }
-        println!("{what}: {} tensors, worst {worst:?}", gradients.len());
-        // The differences' rounding, and f32 through batchnorms of which some stand on 12 values: 3e-5 at worst.
-        assert!(worst.0 <= 3e-4, "{what}: the gradient of {} is off by {:.1e} of its norm", worst.1, worst.0);
+        assert_gradients(&what, &mut engine, |values| definition.forward(values));
+    }
+}
+
+#[test]
+fn wide_networks_are_the_definition_s() {
+    for (blocks, width, shape) in [(4, 8, [4, 16]), (1, 16, [3, 9]), (2, 4, [2, 20])] {
+        let what = format!("{blocks} wide blocks of {width} at {}", shape[1]);
+        let network = Box::new(WideResNet::new("small", blocks, width, CLASSES));
+        let forward = |mode, values: &Values| WideDefinition { blocks, width, mode }.forward(values);
+        assert_forward(&what, &mut Engine::new(network, shape), forward, 3e-4);
+    }
+    for (width, shape) in [(4, [4, 8]), (16, [3, 9])] {
+        let network = Box::new(WideResNet::new("small", 2, width, CLASSES));
+        let definition = WideDefinition { blocks: 2, width, mode: TRAINING };
+        let what = format!("wide blocks of {width}");
+        assert_gradients(&what, &mut Engine::new(network, shape), |values| definition.forward(values));
     }
 }
 
@@ -330,7 +397,7 @@ fn every_image_size_is_the_definition_s() {
     ] {
         let network = Box::new(ResNet::new("small", kind, depths, 4, 5));
         let mut engine = Engine::new(network, [images, size]);
-        let mut definition = Definition { kind, depths, width: 4, mode: TRAINING };
-        assert_forward(&format!("{kind:?} at {size}"), &mut engine, &mut definition, 5e-6);
+        let forward = |mode, values: &Values| Definition { kind, depths, width: 4, mode }.forward(values);
+        assert_forward(&format!("{kind:?} at {size}"), &mut engine, forward, 5e-6);
     }
 }

@@ -70,7 +70,7 @@ impl Network for Small {
 #[test]
 fn a_network_of_one_s_own_is_trained() {
     let mut device = CpuDevice::new(1).unwrap();
-    let constants = Hyperparameters { momentum: 0.9, weight_decay: 0.0 };
+    let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 0.0 };
     let sgd = registry::find("sgd").unwrap();
     let model = Model::new(Box::new(Small), (sgd, constants), 3, Debias::None, &mut device).unwrap();
     let names: Vec<&str> = model.parameters.names().collect();

@@ -156,6 +156,8 @@ fn every_flag_reaches_its_setting() {
         ("batch-size", "10"),
         ("lr", "0.5"),
         ("momentum", "0.25"),
+        ("optimizer", "adamw"),
+        ("beta2", "0.75"),
         ("weight-decay", "0.125"),
         ("schedule", "cosine"),
         ("lr-decay-epochs", "[1, 2]"),

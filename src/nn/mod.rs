@@ -8,6 +8,7 @@
 //! | the layers that networks are recorded from | `layers.rs` |
 //! | the networks by name | `registry.rs` |
 //! | ResNet for CIFAR-sized images | `resnet/` |
+//! | WideResNet | `wideresnet.rs` |
 
 pub mod layers;
 pub mod layout;
@@ -15,8 +16,10 @@ pub mod network;
 pub mod parameters;
 pub mod registry;
 pub mod resnet;
+pub mod wideresnet;
 
 pub use layout::Layout;
 pub use network::{Mode, Network, Outputs, Pass};
 pub use parameters::{Parameters, StateDict};
 pub use resnet::ResNet;
+pub use wideresnet::WideResNet;

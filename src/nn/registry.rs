@@ -1,15 +1,16 @@
 //! The networks by name: the one list of them.
 
-use super::{Network, ResNet};
+use super::{Network, ResNet, WideResNet};
 
 /// Makes a network of a width and of so many classes.
 pub type Constructor = fn(width: usize, classes: usize) -> Box<dyn Network>;
 
-const NETWORKS: [(&str, Constructor); 4] = [
+const NETWORKS: [(&str, Constructor); 5] = [
     ("resnet18", |width, classes| Box::new(ResNet::resnet18(width, classes))),
     ("resnet34", |width, classes| Box::new(ResNet::resnet34(width, classes))),
     ("resnet50", |width, classes| Box::new(ResNet::resnet50(width, classes))),
     ("resnet101", |width, classes| Box::new(ResNet::resnet101(width, classes))),
+    ("wideresnet28", |width, classes| Box::new(WideResNet::wideresnet28(width, classes))),
 ];
 
 /// The names of the networks.

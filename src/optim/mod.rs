@@ -3,6 +3,7 @@
 //! One optimiser has one folder with its operation, CPU twin and kernel launches, and one word in
 //! [`registry`].
 
+pub mod adamw;
 pub mod registry;
 pub mod sgd;
 
@@ -16,6 +17,8 @@ use crate::device::{Buffer, Device, Tensor};
 pub struct Hyperparameters {
     /// The share of the past in the moving mean of the gradients.
     pub momentum: f32,
+    /// The same of their squares, for those that keep it.
+    pub beta2: f32,
     /// What every parameter's gradient gets of the parameter itself.
     pub weight_decay: f32,
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::adamw::AdamWOptimiser;
 use super::sgd::SgdOptimiser;
 use super::{Hyperparameters, Optimiser};
 use crate::device::Device;
@@ -9,19 +10,16 @@ use crate::device::Device;
 /// Makes an optimiser of so many parameters; fails where the device has not enough memory.
 pub type Constructor = fn(Hyperparameters, usize, &mut dyn Device) -> Result<Box<dyn Optimiser>>;
 
-const OPTIMISERS: [(&str, Constructor); 1] =
-    [("sgd", |constants, len, device| Ok(Box::new(SgdOptimiser::new(constants, len, device)?)))];
+const OPTIMISERS: &[(&str, Constructor)] = &[
+    ("sgd", |constants, len, device| Ok(Box::new(SgdOptimiser::new(constants, len, device)?))),
+    ("nesterov", |constants, len, device| Ok(Box::new(SgdOptimiser::nesterov(constants, len, device)?))),
+    ("adamw", |constants, len, device| Ok(Box::new(AdamWOptimiser::new(constants, len, device)?))),
+];
 
 /// The names of the optimisers.
-pub const NAMES: [&str; OPTIMISERS.len()] = {
-    let mut names = [""; OPTIMISERS.len()];
-    let mut i = 0;
-    while i < names.len() {
-        names[i] = OPTIMISERS[i].0;
-        i += 1;
-    }
-    names
-};
+pub fn names() -> Vec<&'static str> {
+    OPTIMISERS.iter().map(|&(name, _)| name).collect()
+}
 
 /// The optimiser that is taken where none is named.
 pub const DEFAULT: &str = "sgd";
@@ -39,12 +37,12 @@ mod tests {
     #[test]
     fn names_are_known_and_others_not() {
         let mut device = CpuDevice::new(1).unwrap();
-        for name in NAMES {
-            let constants = Hyperparameters { momentum: 0.9, weight_decay: 0.0 };
+        for name in names() {
+            let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 0.0 };
             let optimiser = find(name).unwrap()(constants, 3, &mut device).unwrap();
             assert!(optimiser.state().iter().all(|state| state.buffer().len <= 3), "{name}");
         }
         assert!(find("sdg").is_none());
-        assert!(NAMES.contains(&DEFAULT));
+        assert!(names().contains(&DEFAULT));
     }
 }

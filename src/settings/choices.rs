@@ -3,12 +3,18 @@
 use crate::data;
 use crate::declaration::Declaration;
 use crate::nn;
+use crate::optim;
 use crate::pll::registry;
 pub use crate::pll::registry::MethodName as Method;
 
 /// Networks that can be trained.
 pub fn network_names() -> Vec<&'static str> {
     nn::registry::NAMES.to_vec()
+}
+
+/// Optimisers by the word that settings use.
+pub fn optimizer_names() -> Vec<&'static str> {
+    optim::registry::names()
 }
 
 /// Methods by the word that settings use.

@@ -20,6 +20,7 @@ pub use crate::declaration::BadSetting;
 pub(crate) use crate::declaration::MOST_EPOCHS;
 use crate::declaration::{Check, Declaration, Group, LEAST, MOST, More, Own, Value};
 pub(crate) use crate::declaration::{number, quoted_where_odd};
+use crate::optim;
 use crate::pll::corr;
 pub use crate::pll::lw_settings::{LwLoss, LwSettings};
 pub use crate::pll::solar_settings::{PriorFrom, SolarSettings};
@@ -69,7 +70,7 @@ crate::declare_settings! {
                 Only("dataset", "synthetic");
         }
         "Network" {
-            /// Network; resnet50 and resnet101 are made of bottleneck blocks.
+            /// Network; resnet50 and resnet101 are made of bottleneck blocks, wideresnet28 is WRN-28-k of width 16 k.
             "arch" arch: String = "resnet18".into(), "NAME", OneOf(choices::network_names), Short('a');
             /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide.
             "width" width: usize = 64, "CHANNELS", Whole(1, 1024);
@@ -98,9 +99,13 @@ crate::declare_settings! {
             "batch-size" batch_size: usize = 256, "SAMPLES", Whole(2, 65_536), Short('b');
             /// Learning rate of the first epoch.
             "lr" lr: f64 = 0.02, "RATE", Number(LEAST, MOST), Alias("learning-rate");
-            /// Momentum of SGD.
+            /// How the gradients renew the parameters.
+            "optimizer" optimizer: String = optim::registry::DEFAULT.into(), "WORD", OneOf(choices::optimizer_names);
+            /// Momentum of SGD, and the first beta of AdamW.
             "momentum" momentum: f64 = 0.9, "MOMENTUM", Momentum;
-            /// Weight decay of SGD, on every parameter.
+            /// The second beta of AdamW: the share of the past in the moving mean of the squared gradients.
+            "beta2" beta2: f64 = 0.999, "BETA", Momentum, Only("optimizer", "adamw");
+            /// Weight decay, on every parameter.
             "weight-decay" weight_decay: f64 = 1e-5, "DECAY", Number(0.0, MOST), Alias("wd");
             /// How the learning rate falls from epoch to epoch.
             "schedule" schedule: Schedule = Schedule::Step, "WORD", OneOf(Schedule::words);

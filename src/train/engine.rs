@@ -125,10 +125,18 @@ pub fn network(settings: &Settings, method: &dyn Method, classes: usize) -> Resu
 }
 
 /// The optimiser of a run and its constants.
-pub fn optimiser(settings: &Settings) -> (optim::registry::Constructor, Hyperparameters) {
+///
+/// # Errors
+/// A usage error for an unknown name.
+pub fn optimiser(settings: &Settings) -> Result<(optim::registry::Constructor, Hyperparameters)> {
+    let Settings { momentum, beta2, weight_decay, .. } = *settings;
     let constants =
-        Hyperparameters { momentum: settings.momentum as f32, weight_decay: settings.weight_decay as f32 };
-    (optim::registry::find(optim::registry::DEFAULT).expect("the default is listed"), constants)
+        Hyperparameters { momentum: momentum as f32, beta2: beta2 as f32, weight_decay: weight_decay as f32 };
+    let name = &settings.optimizer;
+    let constructor = optim::registry::find(name).ok_or_else(|| {
+        usage!("--optimizer {name}: must be one of {}", optim::registry::names().join(", "))
+    })?;
+    Ok((constructor, constants))
 }
 
 /// The network of a run of `method` over `classes` classes, whose training samples are `counts` where they are known.
@@ -144,5 +152,5 @@ pub fn model(
 ) -> Result<Model> {
     let network = network(settings, method, classes)?;
     let debias = choice::debias(settings, counts, [network.features(), classes], device)?;
-    Model::new(network, optimiser(settings), settings.seed, debias, device)
+    Model::new(network, optimiser(settings)?, settings.seed, debias, device)
 }

@@ -233,7 +233,7 @@ mod tests {
     fn large_images_are_evaluated_in_smaller_batches() {
         let mut device = CpuDevice::new(1).unwrap();
         let network = Box::new(ResNet::resnet50(2, 3));
-        let constants = Hyperparameters { momentum: 0.9, weight_decay: 0.0 };
+        let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 0.0 };
         let optimiser = (registry::find("sgd").unwrap(), constants);
         let model = Model::new(network, optimiser, 1, crate::pll::Debias::None, &mut device).unwrap();
         let size = 64;

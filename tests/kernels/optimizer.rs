@@ -1,9 +1,10 @@
-//! SGD, addition and conversion: the same bits as the CPU's.
+//! SGD, AdamW, addition and conversion: the same bits as the CPU's.
 
 use records::autograd::Add;
 use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::ops::elementwise::Convert;
+use records::ops::elementwise::{Convert, Copy, Sum};
+use records::optim::adamw::{AdamW, AdvanceCorrections};
 use records::optim::sgd::Sgd;
 
 use crate::pair::{Pair, Random, Value};
@@ -12,7 +13,17 @@ const LENGTHS: [usize; 8] = [1, 3, 4, 5, 255, 1024, 1025, 5003];
 
 fn sgd(len: usize, gradients: Tensor, copy: Option<Tensor>) -> Sgd {
     let [control, velocity, parameters] = [0, 1, 2].map(Tensor);
-    Sgd { len, momentum: 0.9, weight_decay: 1e-3, control, gradients, velocity, parameters, copy }
+    Sgd {
+        len,
+        momentum: 0.9,
+        weight_decay: 1e-3,
+        nesterov: false,
+        control,
+        gradients,
+        velocity,
+        parameters,
+        copy,
+    }
 }
 
 /// Control, velocity, parameters, and the gradients of three steps.
@@ -28,10 +39,12 @@ fn sgd_over_several_steps() {
     let mut pair = Pair::new(Precision::F32);
     for len in LENGTHS {
         let values = operands(&mut Random::new(&format!("sgd {len}")), len);
-        let steps: Vec<Sgd> = (3..6).map(|gradients| sgd(len, Tensor(gradients), None)).collect();
-        let outcome = pair.run(&steps, &values);
-        outcome.assert_equal(&format!("velocity of {len}"), Tensor(1));
-        outcome.assert_equal(&format!("parameters of {len}"), Tensor(2));
+        for nesterov in [false, true] {
+            let step = |gradients| Sgd { nesterov, ..sgd(len, Tensor(gradients), None) };
+            let outcome = pair.run(&[3, 4, 5].map(step), &values);
+            outcome.assert_equal(&format!("velocity of {len}, {nesterov}"), Tensor(1));
+            outcome.assert_equal(&format!("parameters of {len}, {nesterov}"), Tensor(2));
+        }
     }
 }
 
@@ -47,6 +60,50 @@ fn sgd_writes_the_rounded_copy() {
         outcome.assert_equal(&format!("parameters of {len}"), Tensor(2));
         let rounded: Vec<f32> = outcome.cpu[2].iter().map(|&p| half::bf16::from_f32(p).to_f32()).collect();
         assert_eq!(outcome.kernels[4], rounded, "copy of {len}");
+    }
+}
+
+/// Three steps and the rounded copy of the last.
+#[test]
+fn adamw_over_several_steps() {
+    let mut pair = Pair::new(Precision::Bf16);
+    for len in LENGTHS {
+        let mut random = Random::new(&format!("adamw {len}"));
+        let [control, corrections, mean, square, parameters, copy] = std::array::from_fn(Tensor);
+        let mut values = vec![Value::F32(vec![0.0173, 1.0]), Value::F32(vec![0.0; 2])];
+        values.extend([0.0; 2].map(|zero| Value::F32(vec![zero; len])));
+        values.extend([Value::F32(random.normal(len, 1.0)), Value::ActivationOutput(len)]);
+        values.extend((0..3).map(|_| Value::F32(random.normal(len, 0.1))));
+        let betas = [0.9, 0.999];
+        let steps: Vec<_> = (6..9)
+            .flat_map(|gradients| {
+                let gradients = Tensor(gradients);
+                let (weight_decay, copy) = (0.01, Some(copy));
+                records::operations![
+                    AdvanceCorrections { betas, corrections },
+                    AdamW {
+                        len,
+                        betas,
+                        weight_decay,
+                        control,
+                        corrections,
+                        gradients,
+                        mean,
+                        square,
+                        parameters,
+                        copy
+                    }
+                ]
+            })
+            .collect();
+        let outcome = pair.run_each(&steps, &values);
+        for (tensor, what) in [(corrections, "corrections"), (mean, "mean"), (square, "square")] {
+            outcome.assert_equal(&format!("{what} of {len}"), tensor);
+        }
+        outcome.assert_equal(&format!("parameters of {len}"), parameters);
+        let rounded: Vec<f32> =
+            outcome.cpu[parameters.0].iter().map(|&p| half::bf16::from_f32(p).to_f32()).collect();
+        assert_eq!(outcome.kernels[copy.0], rounded, "copy of {len}");
     }
 }
 
@@ -124,5 +181,35 @@ fn conversion() {
             }
             outcome.assert_equal(&what, Tensor(1));
         }
+    }
+}
+
+/// Sums of both types, each rounded once, and copies.
+#[test]
+fn sums_and_copies() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut pair = Pair::new(precision);
+        for len in LENGTHS {
+            let mut random = Random::new(&format!("sum {precision:?} {len}"));
+            let values = [
+                Value::Activations(random.normal(len, 1.0)),
+                Value::Activations(random.normal(len, 1.0)),
+                Value::ActivationOutput(len),
+                Value::ActivationOutput(len),
+            ];
+            let sum = Sum { len, terms: [Tensor(0), Tensor(1)], out: Tensor(2) };
+            let copy = Copy { len, from: Tensor(0), to: Tensor(3) };
+            let mut outcome = pair.run_each(&records::operations![sum, copy], &values);
+            outcome.cpu[2].iter_mut().for_each(|sum| *sum = rounded_as(precision, *sum));
+            outcome.assert_equal(&format!("{precision:?}: sum of {len}"), Tensor(2));
+            outcome.assert_equal(&format!("{precision:?}: copy of {len}"), Tensor(3));
+        }
+    }
+}
+
+fn rounded_as(precision: Precision, value: f32) -> f32 {
+    match precision {
+        Precision::F32 => value,
+        Precision::Bf16 => half::bf16::from_f32(value).to_f32(),
     }
 }

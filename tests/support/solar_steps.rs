@@ -119,6 +119,7 @@ impl SolarSteps {
             len: parameters,
             momentum,
             weight_decay,
+            nesterov: false,
             control: rows.control,
             gradients: first,
             velocity,

@@ -2,10 +2,11 @@
 
 use anyhow::{Result, bail};
 
-use super::{Convert, Relu, ReluGradient};
+use super::{Convert, Copy, Relu, ReluGradient, Sum};
 use crate::device::Element;
 use crate::device::gpu::kernels::optimizer::{self as kernels, ELEMENTS, THREADS};
 use crate::device::gpu::lower::Lowering;
+use crate::device::operation::by_type;
 use crate::usage;
 
 /// Whether the kernels can number `len` parameters.
@@ -32,6 +33,24 @@ pub(super) fn convert(gpu: &mut Lowering<'_>, operation: &Convert) -> Result<()>
     check_parameters(len)?;
     let [from, to] = [from, to].map(|tensor| gpu.address(tensor));
     gpu.launch_over(kernel, [THREADS, ELEMENTS], len, kernels::Convert { len, from, to });
+    Ok(())
+}
+
+/// Lowers a sum.
+pub(super) fn sum(gpu: &mut Lowering<'_>, &Sum { len, terms, out }: &Sum) -> Result<()> {
+    let element = gpu.element(out);
+    let kernel = by_type(element, kernels::SUM_BF16, kernels::SUM_F32)?;
+    let [a, b, out] = [terms[0], terms[1], out].map(|tensor| gpu.address(tensor));
+    gpu.launch_over(kernel, [THREADS, 16 / element.bytes()], len, kernels::Sum { len, a, b, out });
+    Ok(())
+}
+
+/// Lowers a copy.
+pub(super) fn copy(gpu: &mut Lowering<'_>, &Copy { len, from, to }: &Copy) -> Result<()> {
+    let element = gpu.element(to);
+    let kernel = by_type(element, kernels::COPY_BF16, kernels::COPY_F32)?;
+    let [from, to] = [from, to].map(|tensor| gpu.address(tensor));
+    gpu.launch_over(kernel, [THREADS, 16 / element.bytes()], len, kernels::Copy { len, from, to });
     Ok(())
 }
 

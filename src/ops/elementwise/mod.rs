@@ -3,6 +3,7 @@
 mod gpu;
 
 use anyhow::Result;
+use rayon::prelude::*;
 
 use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::Call;
@@ -34,6 +35,91 @@ impl Operation for Convert {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         gpu::convert(gpu, self)
+    }
+}
+
+/// out `[len]` = a + b, all f32 or all activations; each sum is rounded once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sum {
+    pub len: usize,
+    pub terms: [Tensor; 2],
+    pub out: Tensor,
+}
+
+/// to `[len]` = from, of one type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Copy {
+    pub len: usize,
+    pub from: Tensor,
+    pub to: Tensor,
+}
+
+/// Records the sum of two tensors of one type and length.
+pub fn sum(tape: &mut Tape, terms: [Tensor; 2]) -> Tensor {
+    let (len, element) = (tape.len_of(terms[0]), tape.element_of(terms[0]));
+    let out = tape.result(element, len);
+    tape.record(Sum { len, terms, out });
+    out
+}
+
+impl Operation for Sum {
+    fn name(&self) -> &'static str {
+        "sum"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        let [a, b] = self.terms;
+        vec![Operand::read(a), Operand::read(b), Operand::write(self.out)]
+    }
+
+    fn flops(&self) -> f64 {
+        self.len as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let [a, b] = self.terms;
+        let (a, b, mut out) = (cpu.f32(a)?, cpu.f32(b)?, cpu.f32_mut(self.out)?);
+        let terms = a.par_iter().zip(&b[..]);
+        out.par_iter_mut().zip(terms).with_min_len(1 << 14).for_each(|(out, (a, b))| *out = a + b);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::sum(gpu, self)
+    }
+}
+
+impl Differentiable for Sum {
+    /// The gradient is that of both terms. One takes the memory over; the other gets a copy, as more may be added to either.
+    fn gradient(&self, gradients: &mut Gradients<'_>) {
+        let Some(dy) = gradients.of(self.out) else { return };
+        let [a, b] = self.terms;
+        if gradients.wants(b) {
+            let db = gradients.write(b);
+            gradients.push(Copy { len: self.len, from: dy, to: db });
+        }
+        if gradients.wants(a) {
+            gradients.hand_over(a, dy);
+        }
+    }
+}
+
+impl Operation for Copy {
+    fn name(&self) -> &'static str {
+        "copy"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.from), Operand::write(self.to)]
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        cpu.f32_mut(self.to)?.copy_from_slice(&cpu.f32(self.from)?);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::copy(gpu, self)
     }
 }
 

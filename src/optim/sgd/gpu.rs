@@ -10,7 +10,8 @@ use crate::ops::elementwise::check_parameters;
 
 /// Lowers a step.
 pub(super) fn lower(gpu: &mut Lowering<'_>, operation: &Sgd) -> Result<()> {
-    let &Sgd { len, momentum, weight_decay, control, gradients, velocity, parameters, copy } = operation;
+    let &Sgd { len, momentum, weight_decay, nesterov, control, gradients, velocity, parameters, copy } =
+        operation;
     ensure!(
         copy.is_none_or(|copy| gpu.element(copy) == Element::Bf16),
         "SGD keeps a rounded copy of the weights in bf16 only"
@@ -26,6 +27,7 @@ pub(super) fn lower(gpu: &mut Lowering<'_>, operation: &Sgd) -> Result<()> {
         parameters: gpu.address(parameters),
         copy: gpu.optional(copy),
     };
-    gpu.launch_over(kernels::SGD, [THREADS, ELEMENTS], len, given);
+    let kernel = if nesterov { kernels::SGD_NESTEROV } else { kernels::SGD };
+    gpu.launch_over(kernel, [THREADS, ELEMENTS], len, given);
     Ok(())
 }

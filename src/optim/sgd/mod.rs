@@ -1,4 +1,4 @@
-//! SGD with momentum and weight decay, as PyTorch's.
+//! SGD with momentum, plain or Nesterov's, and weight decay, as PyTorch's.
 
 mod cpu;
 mod gpu;
@@ -15,6 +15,7 @@ use crate::ops::control;
 /// SGD and its velocities.
 pub struct SgdOptimiser {
     constants: Hyperparameters,
+    nesterov: bool,
     velocity: Buffer,
 }
 
@@ -24,18 +25,37 @@ impl SgdOptimiser {
     /// # Errors
     /// When the device has not enough memory.
     pub fn new(constants: Hyperparameters, len: usize, device: &mut dyn Device) -> Result<Self> {
-        Ok(Self { constants, velocity: device.allocate(Element::F32, len, "the momentum")? })
+        Ok(Self { constants, nesterov: false, velocity: device.allocate(Element::F32, len, "the momentum")? })
+    }
+
+    /// The same with Nesterov's momentum.
+    ///
+    /// # Errors
+    /// As [`SgdOptimiser::new`].
+    pub fn nesterov(constants: Hyperparameters, len: usize, device: &mut dyn Device) -> Result<Self> {
+        Ok(Self { nesterov: true, ..Self::new(constants, len, device)? })
     }
 }
 
 impl Optimiser for SgdOptimiser {
     fn record(&self, tape: &mut Tape, arenas: &Arenas, control: Tensor) {
-        let Hyperparameters { momentum, weight_decay } = self.constants;
+        let Hyperparameters { momentum, weight_decay, .. } = self.constants;
+        let nesterov = self.nesterov;
         let [gradients, velocity, parameters] =
             [arenas.gradients, self.velocity, arenas.values].map(|buffer| tape.persistent(buffer));
         let copy = arenas.copy.map(|buffer| tape.persistent(buffer));
         let len = arenas.values.len;
-        tape.push(Sgd { len, momentum, weight_decay, control, gradients, velocity, parameters, copy });
+        tape.push(Sgd {
+            len,
+            momentum,
+            weight_decay,
+            nesterov,
+            control,
+            gradients,
+            velocity,
+            parameters,
+            copy,
+        });
     }
 
     fn state(&self) -> Vec<State> {
@@ -43,12 +63,14 @@ impl Optimiser for SgdOptimiser {
     }
 }
 
-/// g += wd p; v = mu v + g; p -= lr v, lr from `control`. `copy` = the new p, rounded to its type.
+/// g += wd p; v = mu v + g; p -= lr v, or lr (g + mu v) with Nesterov's momentum; lr from `control`. `copy` = the new p, rounded
+/// to its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sgd {
     pub len: usize,
     pub momentum: f32,
     pub weight_decay: f32,
+    pub nesterov: bool,
     pub control: Tensor,
     pub gradients: Tensor,
     pub velocity: Tensor,
@@ -73,9 +95,9 @@ impl Operation for Sgd {
     }
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
-        let Self { momentum, weight_decay, .. } = *self;
-        let settings =
-            cpu::Settings { rate: cpu.f32(self.control)?[control::LEARNING_RATE], momentum, weight_decay };
+        let Self { momentum, weight_decay, nesterov, .. } = *self;
+        let rate = cpu.f32(self.control)?[control::LEARNING_RATE];
+        let settings = cpu::Settings { rate, momentum, weight_decay, nesterov };
         let (mut velocity, mut parameters) = (cpu.f32_mut(self.velocity)?, cpu.f32_mut(self.parameters)?);
         cpu::sgd(settings, &cpu.f32(self.gradients)?, &mut velocity, &mut parameters);
         if let Some(copy) = self.copy {

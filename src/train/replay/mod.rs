@@ -52,7 +52,7 @@ fn model(case: &Case<'_>, settings: &Settings, classes: usize, device: &mut dyn 
     let seed = case.number("seed", 0)?;
     let network = engine::network(settings, &*choice::method(settings), classes)?;
     let debias = debias(case.file, settings, &*network, device)?;
-    let mut model = Model::new(network, engine::optimiser(settings), seed, debias, device)?;
+    let mut model = Model::new(network, engine::optimiser(settings)?, seed, debias, device)?;
     model.import(&case.file.state_dict(), device)?;
     model.parameters.batches_tracked = case.file.batch_counter(&model.parameters)?.unwrap_or(0);
     Ok(model)

@@ -1,0 +1,48 @@
+// AdamW over a flat arena of all parameters, and the corrections of its moving means.
+//
+//   c1 <- b1 c1 + (1 - b1)    c2 <- b2 c2 + (1 - b2)       from 0: c = 1 - b^t after t steps
+//   p <- p (1 - lr wd)        m <- b1 m + (1 - b1) g       v <- b2 v + (1 - b2) g^2
+//   p <- p - (lr / c1) m / (sqrt(v / c2) + eps)            copy = p, rounded
+//
+// Tensors: gradients, mean m, square v, parameters p [len] f32, copy [len] bf16 or null; corrections [2] f32:
+//   c1, c2. lr = control[LEARNING_RATE] lies in device memory, so that one recorded step serves all epochs.
+// Launch: adamw_corrections: one block of one warp, of which two threads work. adamw: grid ceil(len / THREADS),
+//   block THREADS: a thread owns one element.
+// Cost: reads g, m, v, p, writes m, v, p (28 bytes a parameter) and the copy (2): the least. 14 FLOPs a parameter.
+// Deterministic: the bits are the CPU's. Every product, sum, root and quotient is rounded on its own.
+// Source: I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2; eps
+//   outside the root of the corrected mean, as PyTorch has it.
+#include "common.cuh"
+#include "control.cuh"
+
+// Threads of a block.
+constexpr int THREADS = 256;
+// Keeps the quotient finite where no gradient was seen.
+constexpr float ADAM_EPSILON = 1e-8f;
+
+// (1 - share) of `value` and `share` of what was there.
+__device__ __forceinline__ float moved(float share, float old, float value) {
+    return __fadd_rn(__fmul_rn(share, old), __fmul_rn(__fsub_rn(1.0f, share), value));
+}
+
+extern "C" __global__ void adamw_corrections(float beta1, float beta2, float* corrections) {
+    if (threadIdx.x == 0) corrections[0] = moved(beta1, corrections[0], 1.0f);
+    if (threadIdx.x == 1) corrections[1] = moved(beta2, corrections[1], 1.0f);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    adamw(int len, float beta1, float beta2, float weight_decay, const float* control, const float* corrections,
+          const float* gradients, float* mean, float* square, float* parameters, bf16* copy) {
+    const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i >= len) return;
+    const float rate = control[LEARNING_RATE], g = gradients[i];
+    const float m = moved(beta1, mean[i], g), v = moved(beta2, square[i], __fmul_rn(g, g));
+    const float root = __fsqrt_rn(__fdiv_rn(v, corrections[1]));
+    const float step = __fdiv_rn(m, __fadd_rn(root, ADAM_EPSILON));
+    const float kept = __fmul_rn(parameters[i], __fsub_rn(1.0f, __fmul_rn(rate, weight_decay)));
+    const float p = __fsub_rn(kept, __fmul_rn(__fdiv_rn(rate, corrections[0]), step));
+    mean[i] = m;
+    square[i] = v;
+    parameters[i] = p;
+    if (copy) copy[i] = to_bf16(p);
+}
