@@ -58,6 +58,8 @@ pub enum More {
     Except(&'static str, &'static str),
     /// It changes nothing that a run computes, so that it may be another on resuming.
     Free,
+    /// Runs of an earlier version know nothing of it: where their files lack it, it has its default.
+    Newer,
 }
 
 impl Declaration {

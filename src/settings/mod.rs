@@ -100,11 +100,11 @@ crate::declare_settings! {
             /// Learning rate of the first epoch.
             "lr" lr: f64 = 0.02, "RATE", Number(LEAST, MOST), Alias("learning-rate");
             /// How the gradients renew the parameters.
-            "optimizer" optimizer: String = optim::registry::DEFAULT.into(), "WORD", OneOf(choices::optimizer_names);
+            "optimizer" optimizer: String = optim::registry::DEFAULT.into(), "WORD", OneOf(choices::optimizer_names), Newer;
             /// Momentum of SGD, and the first beta of AdamW.
             "momentum" momentum: f64 = 0.9, "MOMENTUM", Momentum;
             /// The second beta of AdamW: the share of the past in the moving mean of the squared gradients.
-            "beta2" beta2: f64 = 0.999, "BETA", Momentum, Only("optimizer", "adamw");
+            "beta2" beta2: f64 = 0.999, "BETA", Momentum, Only("optimizer", "adamw"), Newer;
             /// Weight decay, on every parameter.
             "weight-decay" weight_decay: f64 = 1e-5, "DECAY", Number(0.0, MOST), Alias("wd");
             /// How the learning rate falls from epoch to epoch.
@@ -123,7 +123,7 @@ crate::declare_settings! {
             /// Where to compute.
             "device" device: DeviceChoice = DeviceChoice::Auto, "WORD", OneOf(DeviceChoice::words), Free;
             /// How activations are stored: bf16 on a GPU and f32 on the CPU unless said otherwise.
-            "precision" precision: Precision = Precision::Auto, "WORD", OneOf(Precision::words);
+            "precision" precision: Precision = Precision::Auto, "WORD", OneOf(Precision::words), Newer;
             /// CPU threads; 0 takes all; no more than four for each core are started, or 16.
             "threads" threads: usize = 0, "THREADS", Whole(0, MOST_THREADS), Free;
             /// Folder that holds the folders of runs.

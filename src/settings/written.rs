@@ -6,7 +6,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{GivenSettings, Method, Settings};
-use crate::declaration::{Declaration, Group, document};
+use crate::declaration::{Declaration, Group, More, document};
 use crate::usage;
 
 impl Serialize for Settings {
@@ -16,11 +16,22 @@ impl Serialize for Settings {
     }
 }
 
-/// What is left out has its default.
+/// All settings must be there, but those that a run may leave out and those that are newer than it: nothing else is
+/// taken from the defaults.
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let given = GivenSettings::deserialize(from)?.values;
         let mut settings = Settings::default();
-        settings.lay(&GivenSettings::deserialize(from)?.values).map_err(D::Error::custom)?;
+        let is_missing = |declaration: &&Declaration| {
+            let may_be_missing = declaration.more.iter().any(|more| matches!(more, More::Newer));
+            !may_be_missing
+                && settings.value(declaration.name).is_some()
+                && given.value(declaration.name).is_none()
+        };
+        if let Some(missing) = Settings::declarations().iter().find(is_missing) {
+            return Err(D::Error::missing_field(missing.name));
+        }
+        settings.lay(&given).map_err(D::Error::custom)?;
         Ok(settings)
     }
 }
