@@ -162,22 +162,14 @@ __device__ __forceinline__ void sum(int len, const T* __restrict__ a, const T* _
 SUM(sum_bf16, bf16)
 SUM(sum_f32, float)
 
-template <typename T> __device__ __forceinline__ void copy(int len, const T* __restrict__ from, T* __restrict__ to) {
-    constexpr int LEN = Vector<T>::LEN;
+extern "C" __global__ void __launch_bounds__(THREADS) copy_bf16(int len, const bf16* from, bf16* to) {
+    constexpr int LEN = Vector<bf16>::LEN;
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
     if (first + LEN <= len)
         *reinterpret_cast<uint4*>(to + first) = *reinterpret_cast<const uint4*>(from + first);
     else
         for (size_t i = first; i < len; ++i) to[i] = from[i];
 }
-
-#define COPY(NAME, T)                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* from, T* to) { \
-        copy(len, from, to);                                                                   \
-    }
-
-COPY(copy_bf16, bf16)
-COPY(copy_f32, float)
 
 // y [len] = max(x, 0), f32, a NaN staying one; and its gradient, dx = dy where y > 0, else 0. Arrays begin
 // anywhere.

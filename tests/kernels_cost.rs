@@ -24,7 +24,7 @@ use records::ops::elementwise::{Relu, ReluGradient};
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::ops::mixup::{Draws, Mixup};
 use records::pll::corr::Consistency;
-use records::pll::lw_settings::LwSettings;
+use records::pll::lw::settings::LwSettings;
 use records::pll::pico::contrast::Contrast;
 use records::pll::pico::encoder::MoveAverage;
 use records::pll::pico::projection::{NormaliseRows, NormaliseRowsGradient};

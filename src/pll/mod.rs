@@ -13,7 +13,6 @@
 //! | [`corr`] | CORR: pair loss, confidence from the product of two views |
 //! | [`proden`] | PRODEN: cross-entropy, confidence from the probabilities |
 //! | [`lw`] | LW: weighted losses inside and outside the candidate set |
-//! | [`lw_settings`], [`solar_settings`] | the settings that are LW's and SoLar's own |
 //! | [`cavl`] | CAVL: cross-entropy with the candidate of largest activation value |
 //! | [`cc`] | CC: the candidate set's probability |
 //! | [`mse`] | MSE: squared error, estimated from complementary labels |
@@ -32,7 +31,6 @@ pub mod debias;
 pub mod exp;
 pub mod label_method;
 pub mod lw;
-pub mod lw_settings;
 pub mod method;
 pub mod mixup;
 pub mod mse;
@@ -41,7 +39,6 @@ pub mod proden;
 pub mod recorder;
 pub mod registry;
 pub mod solar;
-pub mod solar_settings;
 
 pub use confidence::{ConfidenceStore, Start};
 pub use debias::{ClassPrior, Debias};

@@ -22,8 +22,8 @@ use crate::declaration::{Check, Declaration, Group, LEAST, MOST, More, Own, Valu
 pub(crate) use crate::declaration::{number, quoted_where_odd};
 use crate::optim;
 use crate::pll::corr;
-pub use crate::pll::lw_settings::{LwLoss, LwSettings};
-pub use crate::pll::solar_settings::{PriorFrom, SolarSettings};
+pub use crate::pll::lw::settings::{LwLoss, LwSettings};
+pub use crate::pll::solar::settings::{PriorFrom, SolarSettings};
 use crate::usage;
 pub use choices::{Debias, DeviceChoice, ImbalanceType, Method, Precision, Schedule};
 pub use given::GivenSettings;

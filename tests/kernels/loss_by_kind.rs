@@ -11,7 +11,7 @@ use records::ops::control;
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::pll::cavl::{self, ActivationValue};
 use records::pll::corr::Consistency;
-use records::pll::lw_settings::LwSettings;
+use records::pll::lw::settings::LwSettings;
 use records::pll::{LabelMethod, cc, exp, mse, proden};
 use records::settings::LwLoss;
 

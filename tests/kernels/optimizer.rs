@@ -3,7 +3,7 @@
 use records::autograd::Add;
 use records::device::Tensor;
 use records::device::gpu::Precision;
-use records::ops::elementwise::{Convert, Copy, Sum};
+use records::ops::elementwise::{Convert, Sum};
 use records::optim::adamw::{AdamW, AdvanceCorrections};
 use records::optim::sgd::Sgd;
 
@@ -198,7 +198,7 @@ fn sums_and_copies() {
                 Value::ActivationOutput(len),
             ];
             let sum = Sum { len, terms: [Tensor(0), Tensor(1)], out: Tensor(2) };
-            let copy = Copy { len, from: Tensor(0), to: Tensor(3) };
+            let copy = Convert { len, from: Tensor(0), to: Tensor(3) };
             let mut outcome = pair.run_each(&records::operations![sum, copy], &values);
             outcome.cpu[2].iter_mut().for_each(|sum| *sum = rounded_as(precision, *sum));
             outcome.assert_equal(&format!("{precision:?}: sum of {len}"), Tensor(2));

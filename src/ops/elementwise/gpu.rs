@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Convert, Copy, Relu, ReluGradient, Sum};
+use super::{Convert, Relu, ReluGradient, Sum};
 use crate::device::Element;
 use crate::device::gpu::kernels::optimizer::{self as kernels, ELEMENTS, THREADS};
 use crate::device::gpu::lower::Lowering;
@@ -22,12 +22,18 @@ pub(crate) fn check_parameters(len: usize) -> Result<()> {
     }
 }
 
-/// Lowers a conversion: of a network's parameters, the only arrays that are converted whole.
+/// Lowers a conversion: of a network's parameters, or a copy of activations.
 pub(super) fn convert(gpu: &mut Lowering<'_>, operation: &Convert) -> Result<()> {
     let &Convert { len, from, to } = operation;
     let kernel = match (gpu.element(from), gpu.element(to)) {
         (Element::F32, Element::Bf16) => kernels::CONVERT_BF16,
         (Element::F32, Element::F32) => kernels::CONVERT_F32,
+        (Element::Bf16, Element::Bf16) => {
+            let [from, to] = [from, to].map(|tensor| gpu.address(tensor));
+            let each = 16 / Element::Bf16.bytes();
+            gpu.launch_over(kernels::COPY_BF16, [THREADS, each], len, kernels::CopyBf16 { len, from, to });
+            return Ok(());
+        }
         (from, to) => bail!("no conversion of {from:?} to {to:?}"),
     };
     check_parameters(len)?;
@@ -42,15 +48,6 @@ pub(super) fn sum(gpu: &mut Lowering<'_>, &Sum { len, terms, out }: &Sum) -> Res
     let kernel = by_type(element, kernels::SUM_BF16, kernels::SUM_F32)?;
     let [a, b, out] = [terms[0], terms[1], out].map(|tensor| gpu.address(tensor));
     gpu.launch_over(kernel, [THREADS, 16 / element.bytes()], len, kernels::Sum { len, a, b, out });
-    Ok(())
-}
-
-/// Lowers a copy.
-pub(super) fn copy(gpu: &mut Lowering<'_>, &Copy { len, from, to }: &Copy) -> Result<()> {
-    let element = gpu.element(to);
-    let kernel = by_type(element, kernels::COPY_BF16, kernels::COPY_F32)?;
-    let [from, to] = [from, to].map(|tensor| gpu.address(tensor));
-    gpu.launch_over(kernel, [THREADS, 16 / element.bytes()], len, kernels::Copy { len, from, to });
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
 pub(crate) use gpu::check_parameters;
 
-/// `to` `[len]` = `from` `[len]`, rounded to the type of `to`.
+/// `to` `[len]` = `from` `[len]`: f32 rounded to the type of `to`, or of one type and copied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Convert {
     pub len: usize,
@@ -44,14 +44,6 @@ pub struct Sum {
     pub len: usize,
     pub terms: [Tensor; 2],
     pub out: Tensor,
-}
-
-/// to `[len]` = from, of one type.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Copy {
-    pub len: usize,
-    pub from: Tensor,
-    pub to: Tensor,
 }
 
 /// Records the sum of two tensors of one type and length.
@@ -96,30 +88,11 @@ impl Differentiable for Sum {
         let [a, b] = self.terms;
         if gradients.wants(b) {
             let db = gradients.write(b);
-            gradients.push(Copy { len: self.len, from: dy, to: db });
+            gradients.push(Convert { len: self.len, from: dy, to: db });
         }
         if gradients.wants(a) {
             gradients.hand_over(a, dy);
         }
-    }
-}
-
-impl Operation for Copy {
-    fn name(&self) -> &'static str {
-        "copy"
-    }
-
-    fn operands(&self) -> Vec<Operand> {
-        vec![Operand::read(self.from), Operand::write(self.to)]
-    }
-
-    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
-        cpu.f32_mut(self.to)?.copy_from_slice(&cpu.f32(self.from)?);
-        Ok(())
-    }
-
-    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        gpu::copy(gpu, self)
     }
 }
 

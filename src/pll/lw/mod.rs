@@ -5,14 +5,15 @@
 
 mod disambiguation;
 mod losses;
+pub mod settings;
 
 use anyhow::Result;
 
 pub use self::disambiguation::TwoSoftmaxes;
 pub use self::losses::{LeveragedCrossEntropy, LeveragedSigmoid};
+use self::settings::{LwLoss, LwSettings};
 use super::confidence::Start;
 use super::label_method::LabelMethod;
-use super::lw_settings::{LwLoss, LwSettings};
 use super::method::{Learner, Method, Room};
 use super::registry::Entry;
 use crate::device::Device;

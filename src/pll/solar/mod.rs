@@ -18,6 +18,7 @@
 pub mod choice;
 pub mod operations;
 pub mod refinery;
+pub mod settings;
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ use super::registry::{Entry, Scalar};
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::StateDict;
 use crate::ops::confidence::Disambiguate;
-use crate::pll::solar_settings::{PriorFrom, SolarSettings};
+use crate::pll::solar::settings::{PriorFrom, SolarSettings};
 
 /// SoLar for the registry.
 pub static ENTRY: Entry = Entry {

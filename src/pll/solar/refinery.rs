@@ -8,7 +8,7 @@ use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::input::{AdvanceStep, StoreRows};
 use crate::pll::recorder::StepRecorder;
-use crate::pll::solar_settings::SolarSettings;
+use crate::pll::solar::settings::SolarSettings;
 
 /// The refinery's state, on the device, and its constants.
 pub struct Refinery {
