@@ -114,7 +114,7 @@ pub fn train(
     let mut losses = Vec::new();
     for epoch in 0..settings.epochs {
         training.begin_epoch(epoch, device)?;
-        let counters = training.run_epoch(device, || ())?;
+        let counters = training.run_epoch(device, || Ok(()))?;
         training.end_epoch(epoch, device)?;
         losses.push(f64::from(counters[counter::LOSS]) / training.steps as f64);
     }

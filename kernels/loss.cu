@@ -292,6 +292,23 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     if (steps >= 0.0f) counters[slot] = spoiled == 0 ? steps + 1.0f : -(steps + 1.0f);
 }
 
+// counts[slot] += how many of `values` f32 [len] are infinite or NaN: after an epoch, over the network's
+// parameters, the optimiser's state, the running statistics and the confidence rows.
+//
+// Blocks of 32 warps, at most two for each multiprocessor, which go over the values together. Reads 4 len bytes
+// once: bound by memory. Sums of integers have no order, so the atomic addition is deterministic; a block that
+// found nothing, which is the rule, adds nothing. 128 bytes of shared memory.
+extern "C" __global__ void __launch_bounds__(STEP_THREADS)
+    count_not_finite(int len, int slot, const float* values, int* counts) {
+    __shared__ int found[STEP_WARPS];
+    int mine = 0;
+#pragma unroll 4
+    for (size_t i = blockIdx.x * STEP_THREADS + threadIdx.x; i < len; i += gridDim.x * STEP_THREADS)
+        mine += (__float_as_uint(values[i]) & 0x7f800000u) == 0x7f800000u ? 1 : 0;
+    const int all = block_sum<STEP_WARPS>(mine, found);
+    if (threadIdx.x == 0 && all > 0) atomicAdd(counts + slot, all);
+}
+
 // Warps of a block of confidence_statistics, each of which takes 32 rows at a time.
 constexpr int CONFIDENCE_WARPS = 8;
 

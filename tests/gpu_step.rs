@@ -359,7 +359,7 @@ fn an_epoch_copies_nothing_and_allocates_nothing() {
         // Order, augmentation parameters, step, counters, learning rate and flag.
         assert_eq!(begun.copies_to_device - start.copies_to_device, 5);
         assert_eq!(begun.copies_from_device, start.copies_from_device);
-        let counters = training.run_epoch(&mut device, || ()).unwrap_or_else(|error| panic!("{error:#}"));
+        let counters = training.run_epoch(&mut device, || Ok(())).unwrap_or_else(|error| panic!("{error:#}"));
         let end = device.activity();
         let expected = Activity {
             copies_from_device: begun.copies_from_device + 1,

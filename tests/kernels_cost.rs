@@ -68,6 +68,8 @@ fn step(rows: &mut Vec<Row>) {
     add(rows, "step, 8 samples, width 16", costs.take());
     training.confidence_statistics(&mut device).unwrap();
     add(rows, "confidence statistics, 27 rows", costs.take());
+    training.not_finite(&mut device).unwrap();
+    add(rows, "search of the state for values that are not finite, width 16", costs.take());
     let test = data.test.as_ref().unwrap();
     let images = ResidentImages::new(test, data.test_normalisation, &mut device).unwrap();
     let evaluation = Evaluation::new(&training.engine.model, images, 16, &mut device).unwrap();

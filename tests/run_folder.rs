@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -401,6 +402,34 @@ fn what_is_whole_is_offered_when_checkpoints_are_lost() {
     );
     fs::remove_dir_all(run.join("superseded")).unwrap();
     assert_same(&run, &whole(), "after a checkpoint under another name");
+}
+
+/// They are written once. Damage in place, which nothing here does, then is damage of both, and is reported.
+#[test]
+fn the_best_and_its_checkpoint_are_one_file() {
+    let made = six_epochs().join("runs/a");
+    let number = |path: &Path| fs::metadata(path).unwrap().ino();
+    assert_eq!(number(&made.join("best.safetensors")), number(&checkpoint(&made, 2)));
+    assert_ne!(number(&checkpoint(&made, 5)), number(&checkpoint(&made, 6)));
+
+    let (folder, run) = copy();
+    fs::remove_file(checkpoint(&run, 2)).unwrap();
+    fs::hard_link(run.join("best.safetensors"), checkpoint(&run, 2)).unwrap();
+    fs::write(checkpoint(&run, 2), "x").unwrap();
+    let printed = succeed(&resume(folder.path(), "runs/a"));
+    assert!(printed.contains("best.safetensors: not a whole safetensors file"), "{printed}");
+    assert!(printed.contains("(epoch 1, its state is in no file) |"), "{printed}");
+}
+
+/// Where links cannot be made, the checkpoint is written.
+#[test]
+fn a_file_system_without_links_gets_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let no_links = [("FAIL_LINKS", "1")];
+    succeed(&failing(&mut train(folder.path(), &["--epochs=6"]), &no_links).output().unwrap());
+    let run = folder.path().join("runs/a");
+    assert_same(&run, &whole(), "without links");
+    assert_eq!(fs::metadata(run.join("best.safetensors")).unwrap().nlink(), 1);
 }
 
 #[test]

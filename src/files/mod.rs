@@ -13,7 +13,7 @@ pub use own::{NotOwn, open_own};
 pub use read::{open_for_reading_without_links, open_regular, read_whole};
 pub use target::is_file;
 pub use temporary::remove_leftovers;
-pub use write::{unwritable, write_atomically, write_private};
+pub use write::{link_whole, unwritable, write_atomically, write_private};
 
 /// Flags for opening a path of which it is not known what lies there: never waits for the other end of a pipe, never makes a
 /// terminal the process's own.

@@ -42,6 +42,15 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Gives a whole file a second name in the same folder, under which nothing is yet, and flushes the folder.
+///
+/// # Errors
+/// Where the file system has no such links, or the name is taken.
+pub fn link_whole(file: &Path, name: &Path) -> io::Result<()> {
+    fs::hard_link(file, name)?;
+    sync_folder(folder_of(name))
+}
+
 /// The error for a path that cannot be written: a failed run where the machine is at fault (no room, too many open files, a
 /// broken disk), else a usage error.
 pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {

@@ -130,8 +130,9 @@ crate::declare_settings! {
             "exp-dir" exp_dir: PathBuf = "runs".into(), "FOLDER", Folder, Free;
             /// Name of the run's folder; without it, made from the settings and the time.
             "name" name: Option<String> = None, "NAME", FOLDER_NAME, Free;
-            /// Epochs from one checkpoint to the next.
-            "checkpoint-every" checkpoint_every: usize = 1, "EPOCHS", Whole(1, MOST_EPOCHS), Free;
+            /// Epochs from one checkpoint to the next; the best epoch and the last always get one. 0 chooses: every
+            /// epoch, but up to ten on a GPU where they are short.
+            "checkpoint-every" checkpoint_every: usize = 0, "EPOCHS", Whole(0, MOST_EPOCHS), Free;
             /// Epochs from one evaluation to the next.
             "eval-every" eval_every: usize = 1, "EPOCHS", Whole(1, MOST_EPOCHS), Free;
         }

@@ -1,8 +1,8 @@
 //! Divergence: values that are no longer finite end a run before anything of that epoch is written.
 //!
 //! The device notes the first step of an epoch whose logits, losses or running statistics are not finite (see
-//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is looked at after
-//! each epoch. Large finite values are no divergence: batchnorm takes their scale out again.
+//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is counted there after
+//! each epoch ([`StateWatch`]). Large finite values are no divergence: batchnorm takes their scale out again.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use super::choice;
 use super::engine::Engine;
 use super::metrics::EpochMetrics;
 use super::model::Model;
-
-use crate::device::Device;
+use crate::autograd::Tape;
+use crate::device::{Buffer, Device, Element, Plan};
 use crate::nn::StateDict;
-use crate::ops::statistics::counter;
+use crate::ops::statistics::{CountNotFinite, counter};
 use crate::settings::Settings;
 use crate::text::printable;
 
@@ -50,24 +50,62 @@ pub fn first_of_dict(dict: &StateDict) -> Option<String> {
     first_tensor(dict.iter().map(|(name, (_, values))| (name, &values[..])))
 }
 
-/// What of the state after an epoch is not finite, if anything is.
-pub fn in_state(engine: &Engine, device: &mut dyn Device) -> Result<Option<String>> {
-    let Engine { model, store, learner, .. } = engine;
-    let parameters = &model.parameters;
-    let optimiser = model.optimiser.state().into_iter().map(|state| state.buffer());
-    for arena in [parameters.values, parameters.running].into_iter().chain(optimiser) {
-        if !all_finite(&device.read_f32(arena)?) {
-            return Ok(first_of_dict(&model.export(device)?));
+/// Counts on the device what of the state after an epoch is not finite: weights, the optimiser's state,
+/// running statistics, the mean feature, what the method keeps, and the confidence rows. Only a few counts are
+/// read back, and the state itself where one of them is not 0.
+pub struct StateWatch {
+    plan: Plan,
+    /// i32: values that are not finite, of each buffer.
+    counts: Buffer,
+    /// What the buffers are, where their values have no names of their own.
+    names: Vec<Option<&'static str>>,
+}
+
+impl StateWatch {
+    /// Records it for an engine.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    pub fn new(engine: &Engine, device: &mut dyn Device) -> Result<Self> {
+        let Engine { model, store, learner, .. } = engine;
+        let parameters = &model.parameters;
+        let optimiser = model.optimiser.state().into_iter().map(|state| state.buffer());
+        let arenas = [parameters.values, parameters.running].into_iter().chain(optimiser);
+        let mean = model.debias.estimate().map(|prior| ("the mean feature", prior.mean_feature));
+        let others =
+            mean.into_iter().chain(learner.watched()).chain([("the confidence rows", store.confidence)]);
+        let watched: Vec<(Option<&'static str>, Buffer)> = arenas
+            .map(|buffer| (None, buffer))
+            .chain(others.map(|(name, buffer)| (Some(name), buffer)))
+            .filter(|(_, buffer)| buffer.len > 0)
+            .collect();
+        let counts =
+            device.allocate(Element::I32, watched.len(), "the counts of values that are not finite")?;
+        let mut tape = Tape::new(device.activations());
+        let out = tape.persistent(counts);
+        for (slot, &(_, buffer)) in watched.iter().enumerate() {
+            let values = tape.persistent(buffer);
+            tape.push(CountNotFinite { len: buffer.len, slot, values, counts: out });
         }
+        let names = watched.into_iter().map(|(name, _)| name).collect();
+        Ok(Self { plan: tape.finish(device)?, counts, names })
     }
-    let mean = model.debias.estimate().map(|prior| ("the mean feature", prior.mean_feature));
-    let others = mean.into_iter().chain(learner.watched()).chain([("the confidence rows", store.confidence)]);
-    for (name, buffer) in others {
-        if !all_finite(&device.read_f32(buffer)?) {
-            return Ok(Some(format!("values of {name} are not finite")));
-        }
+
+    /// What of the state is not finite, if anything is; the first in the order above.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn first(&self, engine: &Engine, device: &mut dyn Device) -> Result<Option<String>> {
+        device.write_i32(self.counts, &vec![0; self.names.len()])?;
+        device.replay(&self.plan)?;
+        let counts = device.read_i32(self.counts)?;
+        let found = self.names.iter().zip(counts).find(|(_, count)| *count > 0);
+        Ok(match found {
+            None => None,
+            Some((Some(name), _)) => Some(format!("values of {name} are not finite")),
+            Some((None, _)) => first_of_dict(&engine.model.export(device)?),
+        })
     }
-    Ok(None)
 }
 
 /// Where logits `[N,K]` of images (`what`: training or test) are not finite, if they are anywhere.

@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::checkpoint::{Checkpoint, Progress};
+use super::checkpoint::{self, Checkpoint, Progress};
 use super::choice::epochs;
 use super::evaluate::{self, Evaluation, TestMetrics};
 use super::metrics::{self, EpochMetrics, EpochTimes};
-use super::run_folder::{self, RunFolder};
+use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
 use super::training::Training;
 use super::{device_choice, divergence, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
@@ -128,7 +128,9 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
     if let Err(error) = &result
         && exit_code(error) == 1
     {
-        run.folder.note_failure(error);
+        // What has been handed over is written first, so that the reason is the log's last line.
+        let _ = run.writer.wait();
+        run.writer.log().note_failure(error);
     }
     result
 }
@@ -147,7 +149,7 @@ struct Run<'a> {
     training: Training,
     /// The pass over the test images, where there are any.
     evaluation: Option<Evaluation>,
-    folder: RunFolder,
+    writer: Writer,
     progress: Progress,
     /// What the state belongs to.
     fingerprint: Fingerprint,
@@ -172,7 +174,7 @@ impl<'a> Run<'a> {
             }
         };
         let config = settings::config_toml(settings)?;
-        let folder = open_folder(settings, &config, resume)?;
+        let writer = Writer::new(open_folder(settings, &config, resume)?);
         let progress = Progress {
             epochs_done: 0,
             best_top1: NO_BEST,
@@ -189,7 +191,7 @@ impl<'a> Run<'a> {
             counts,
             training,
             evaluation,
-            folder,
+            writer,
             progress,
             fingerprint,
             has_grown: false,
@@ -205,12 +207,12 @@ impl<'a> Run<'a> {
         for epoch in self.progress.epochs_done..epochs {
             bar.set_message(format!("epoch {epoch}/{epochs}"));
             let (metrics, times) = self.epoch(epoch, &bar)?;
-            self.record(&metrics, &times)?;
-            bar.suspend(|| self.folder.say(&metrics.row(&times)));
+            bar.suspend(|| self.writer.log().say(&metrics.row(&times)));
+            self.record(metrics, times)?;
         }
+        self.writer.wait()?;
         bar.finish_and_clear();
-        self.finish();
-        Ok(())
+        self.finish()
     }
 
     /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a
@@ -221,29 +223,32 @@ impl<'a> Run<'a> {
             Some(folder) if folder.is_dir() => self.restore_newest()?,
             Some(file) => {
                 self.restore_from(Checkpoint::read(file)?, file)?;
-                self.folder.go_back(self.progress.epochs_done)?;
+                self.writer.folder()?.go_back(self.progress.epochs_done)?;
             }
         }
-        self.folder.begin(self.progress.epochs_done, self.epochs_to_best())
+        let best = self.epochs_to_best();
+        self.writer.folder()?.begin(self.progress.epochs_done, best)
     }
 
     fn restore_newest(&mut self) -> Result<()> {
         let mut first_error = None;
-        for (done, path) in self.folder.checkpoints() {
+        for (done, path) in self.writer.folder()?.checkpoints() {
             match run_folder::read(done, &path).and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
-                Ok(()) => return self.folder.set_later_aside(done).map(|_| ()),
+                Ok(()) => return self.writer.folder()?.set_later_aside(done).map(|_| ()),
                 Err(error) => {
-                    self.folder.say(&format!("passing over {}", one_line(&error)));
+                    self.writer.log().say(&format!("passing over {}", one_line(&error)));
                     first_error.get_or_insert(error);
                 }
             }
         }
-        match (first_error, self.folder.offer_best()) {
+        let interval = self.checkpoint_interval();
+        let folder = self.writer.folder()?;
+        match (first_error, folder.offer_best()) {
             (Some(error), Some(offer)) => Err(usage!("{}; {offer}", one_line(&error))),
             (Some(error), None) => Err(error),
             (None, _) => {
-                self.folder.refuse_lost_checkpoints(self.settings.checkpoint_every)?;
-                self.folder.say("no checkpoint yet: starting again from the beginning");
+                folder.refuse_lost_checkpoints(interval)?;
+                folder.say("no checkpoint yet: starting again from the beginning");
                 Ok(())
             }
         }
@@ -257,7 +262,7 @@ impl<'a> Run<'a> {
         checkpoint
             .restore(&mut self.training, &mut *self.device)
             .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
-        self.folder.restore_config(&checkpoint.config)?;
+        self.writer.folder()?.restore_config(&checkpoint.config)?;
         self.progress = checkpoint.progress;
         Ok(())
     }
@@ -274,10 +279,11 @@ impl<'a> Run<'a> {
     }
 
     /// Says what is about to be trained, on what and how.
-    fn introduce(&mut self) {
-        let Self { settings, device, data, counts, training, folder, progress, .. } = self;
-        folder.say(&format!("device {} ({})", device.describe(), self.device_reason));
-        folder.say(&format!(
+    fn introduce(&self) {
+        let Self { settings, device, data, counts, training, writer, progress, .. } = self;
+        let log = writer.log();
+        log.say(&format!("device {} ({})", device.describe(), self.device_reason));
+        log.say(&format!(
             "data {}: {} training samples of {} classes ({}), {} test images",
             settings.dataset,
             data.train.len(),
@@ -286,10 +292,10 @@ impl<'a> Run<'a> {
             data.test.as_ref().map_or("no".into(), |test| test.len().to_string()),
         ));
         for line in data.remarks(Some(settings.batch_size)) {
-            folder.say(&line);
+            log.say(&line);
         }
         let plan = &training.engine.plan;
-        folder.say(&format!(
+        log.say(&format!(
             "{} on {} of width {}, {} parameters; a step of {} samples: {:.1} GFLOP, {} MiB of temporaries ({} without \
              sharing)",
             settings.method_title(),
@@ -302,9 +308,9 @@ impl<'a> Run<'a> {
             plan.temporaries().unshared_bytes >> 20,
         ));
         if progress.epochs_done > 0 {
-            folder.say(&format!("resuming after {} epochs", progress.epochs_done));
+            log.say(&format!("resuming after {} epochs", progress.epochs_done));
         }
-        folder.say(metrics::HEADER);
+        log.say(metrics::HEADER);
     }
 
     /// Trains and evaluates one epoch.
@@ -312,7 +318,7 @@ impl<'a> Run<'a> {
         let settings = self.settings;
         let at = self.training.at(epoch);
         if let Some(name) = self.training.stage_name(at) {
-            bar.suspend(|| self.folder.say(name));
+            bar.suspend(|| self.writer.log().say(name));
         }
         if at.epoch == 0 {
             // What an earlier stage reached is not the run's result.
@@ -320,7 +326,10 @@ impl<'a> Run<'a> {
         }
         let started = Instant::now();
         let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
-        let counters = self.training.run_epoch(&mut *self.device, || bar.inc(1))?;
+        let counters = self.training.run_epoch(&mut *self.device, || {
+            bar.inc(1);
+            self.writer.check()
+        })?;
         let trained = started.elapsed().as_secs_f64();
         let samples = (settings.batch_size * self.training.steps) as f64;
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
@@ -363,13 +372,13 @@ impl<'a> Run<'a> {
     /// ends the epoch for the method.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
         if let Some((step, what)) = divergence::first_step(counters) {
-            let now = divergence::in_state(&self.training.engine, &mut *self.device)?;
+            let now = self.training.not_finite(&mut *self.device)?;
             let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
             let steps = self.training.steps;
             let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
             return Err(self.diverged(epoch, &sign));
         }
-        if let Some(sign) = divergence::in_state(&self.training.engine, &mut *self.device)? {
+        if let Some(sign) = self.training.not_finite(&mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
         }
         if let Some(sign) = self.training.end_epoch(epoch, &mut *self.device)? {
@@ -379,14 +388,14 @@ impl<'a> Run<'a> {
             && let Some(growth) = divergence::growth(&self.training.engine.model, &mut *self.device)?
         {
             self.has_grown = true;
-            self.folder.say(&format!("epoch {epoch}: {growth}; lower --lr if the loss does not fall"));
+            self.writer.log().say(&format!("epoch {epoch}: {growth}; lower --lr if the loss does not fall"));
         }
         Ok(())
     }
 
     /// The failure of this run in `epoch` with its first sign.
     fn diverged(&self, epoch: usize, sign: &str) -> anyhow::Error {
-        divergence::failure(self.settings, epoch, sign, self.folder.path())
+        divergence::failure(self.settings, epoch, sign, self.writer.path())
     }
 
     /// Test metrics and the estimated class prior after `epoch`, each where there is one.
@@ -400,7 +409,7 @@ impl<'a> Run<'a> {
                 return Err(self.diverged(epoch, &sign));
             }
             if evaluate::are_all_the_same(&logits, classes) {
-                self.folder.say(&format!("epoch {epoch}: {}", divergence::SAME_LOGITS));
+                self.writer.log().say(&format!("epoch {epoch}: {}", divergence::SAME_LOGITS));
             }
             test = Some(evaluate::metrics(&logits, &images.labels, classes, counts));
             log_prior = prior;
@@ -411,22 +420,21 @@ impl<'a> Run<'a> {
         Ok((test, class_prior))
     }
 
-    /// Writes down a finished epoch: what a later part names, first.
-    fn record(&mut self, metrics: &EpochMetrics, times: &EpochTimes) -> Result<()> {
+    /// Hands a finished epoch over to be written.
+    fn record(&mut self, metrics: EpochMetrics, times: EpochTimes) -> Result<()> {
         let epoch = metrics.epoch;
         self.progress.epochs_done = epoch + 1;
         let top1 = metrics.test.as_ref().map(|test| test.top1);
         // Without test images the last is taken for the best.
-        let best = match top1 {
+        let is_best = match top1 {
             Some(top1) => top1 > self.progress.best_top1,
             None => self.is_last(epoch) && self.data.test.is_none(),
         };
-        if let (true, Some(top1)) = (best, top1) {
+        if let (true, Some(top1)) = (is_best, top1) {
             (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
-        let is_due =
-            self.is_last(epoch) || best || (epoch + 1).is_multiple_of(self.settings.checkpoint_every);
-        let mut checkpoint = match is_due {
+        let is_due = self.is_last(epoch) || is_best || (epoch + 1).is_multiple_of(self.checkpoint_interval());
+        let checkpoint = match is_due {
             true => Some(Checkpoint::collect(
                 &self.training.engine,
                 self.progress.clone(),
@@ -436,17 +444,16 @@ impl<'a> Run<'a> {
             )?),
             false => None,
         };
-        if let (true, Some(checkpoint)) = (best, &mut checkpoint) {
-            self.folder.save_best(checkpoint)?;
+        let epochs_to_best = self.epochs_to_best();
+        self.writer.write(FinishedEpoch { metrics, times, checkpoint, is_best, epochs_to_best })
+    }
+
+    /// Epochs between two checkpoints.
+    fn checkpoint_interval(&self) -> usize {
+        match self.settings.checkpoint_every {
+            0 => checkpoint::interval(self.device.name(), self.training.epoch_flops()),
+            every => every,
         }
-        self.folder.add(metrics, times)?;
-        if let Some(checkpoint) = &mut checkpoint {
-            self.folder.save(checkpoint)?;
-        }
-        let (done, best) = (epoch + 1, self.epochs_to_best());
-        self.folder.settle_best(done, best)?;
-        self.folder.rotate(done, best);
-        Ok(())
     }
 
     fn is_last(&self, epoch: usize) -> bool {
@@ -454,11 +461,11 @@ impl<'a> Run<'a> {
     }
 
     /// Shows what came out.
-    fn finish(&mut self) {
+    fn finish(&mut self) -> Result<()> {
         let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
-        let kept = if self.folder.has_best() { "" } else { ", its state is in no file" };
+        let folder = self.writer.folder()?;
+        let kept = if folder.has_best() { "" } else { ", its state is in no file" };
         let best = format!("{best_top1:.2} % (epoch {best_epoch}{kept})");
-        let folder = &mut self.folder;
         let lines = run_folder::metrics(folder.path());
         match lines.iter().find(|line| line.epoch + 1 == epochs_done) {
             Some(last) => folder.say(&metrics::final_table(last, &best)),
@@ -470,5 +477,6 @@ impl<'a> Run<'a> {
         folder.say(&format!(
             "run folder {shown}: config.toml, metrics.jsonl, times.jsonl, log.txt, checkpoints"
         ));
+        Ok(())
     }
 }

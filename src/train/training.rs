@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::divergence::StateWatch;
 use super::engine::{self, Engine, Parts};
 use super::evaluate::{EVALUATION_BATCH, Evaluation, ResidentImages};
 use super::resident::ResidentData;
@@ -35,6 +36,7 @@ pub struct Training {
     pub engine: Engine,
     data: ResidentData,
     statistics: ConfidenceStatistics,
+    watch: StateWatch,
     /// The pass over all training images after an epoch, where the method reads their logits.
     training_images: Option<Evaluation>,
     candidates: Vec<u8>,
@@ -100,6 +102,7 @@ impl Training {
                 true => Some(training_images(&engine, &resident, data, device)?),
                 false => None,
             },
+            watch: StateWatch::new(&engine, device)?,
             engine,
             data: resident,
             candidates: data.candidates.rows.clone(),
@@ -156,13 +159,33 @@ impl Training {
         Ok(learning_rate)
     }
 
+    /// FLOPs of an epoch's steps.
+    pub fn epoch_flops(&self) -> f64 {
+        self.steps as f64 * self.engine.plan.flops()
+    }
+
     /// Runs the steps of a begun epoch, `done` called after each, and reads the counters back once.
-    pub fn run_epoch(&mut self, device: &mut dyn Device, mut done: impl FnMut()) -> Result<Vec<f32>> {
+    ///
+    /// # Errors
+    /// When the device fails, or `done` does.
+    pub fn run_epoch(
+        &mut self,
+        device: &mut dyn Device,
+        mut done: impl FnMut() -> Result<()>,
+    ) -> Result<Vec<f32>> {
         for _ in 0..self.steps {
             self.engine.run_step(device)?;
-            done();
+            done()?;
         }
         self.engine.counters(device)
+    }
+
+    /// What of the state is not finite, if anything is.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn not_finite(&self, device: &mut dyn Device) -> Result<Option<String>> {
+        self.watch.first(&self.engine, device)
     }
 
     /// Ends `epoch` for the method, which may move what it has learnt of all classes. Returns what is not

@@ -7,7 +7,9 @@ use records::device::{Operation, Tensor};
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
 use records::ops::loss::{CrossEntropy, Loss, Term};
-use records::ops::statistics::{ConfidenceStatistics, CountFiniteSteps, StepStatistics, counter};
+use records::ops::statistics::{
+    ConfidenceStatistics, CountFiniteSteps, CountNotFinite, StepStatistics, counter,
+};
 use records::pll::corr::{Consistency, ViewProduct};
 
 use crate::pair::{Outcome, Pair, Random, Value};
@@ -437,5 +439,25 @@ fn statistics_of_confidence_rows() {
             outcome.assert_close(&what, Tensor(2), f64::from(f32::EPSILON), 0.0);
             assert_eq!(outcome.cpu[2][1], outcome.kernels[2][1], "{what}: hits");
         }
+    }
+}
+
+/// Lengths below and above what one pass of all blocks reaches; every place a bad value can be.
+#[test]
+fn values_that_are_not_finite_are_counted() {
+    let mut pair = Pair::new(Precision::F32);
+    for len in [1, 31, 1024, 20_000, 300_001] {
+        let mut random = Random::new(&format!("not finite {len}"));
+        let mut values = random.normal(len, 1e30);
+        for (at, bad) in [(0, f32::NAN), (len / 2, f32::INFINITY), (len - 1, f32::NEG_INFINITY)] {
+            values[at] = bad;
+        }
+        let count =
+            |len: usize, slot: usize| CountNotFinite { len, slot, values: Tensor(0), counts: Tensor(1) };
+        let operands = [Value::F32(values), Value::I32(vec![0, 40, 0])];
+        let outcome = pair.run(&[count(len, 1), count(len.div_ceil(3), 2)], &operands);
+        outcome.assert_equal(&format!("counts of {len}"), Tensor(1));
+        let expected = 40.0 + len.min(3) as f32;
+        assert_eq!(outcome.kernels[1], [0.0, expected, 1.0], "{len}");
     }
 }

@@ -1,6 +1,7 @@
 //! A library to preload (LD_PRELOAD) that counts what a process does to the files under FAIL_UNDER, log.txt left out, and at number
 //! FAIL_AT (from 1, of those whose path holds FAIL_MATCH) ends it as kill -9 would (FAIL_HOW=kill; a write gets half done) or
-//! has no room from then on (FAIL_HOW=full; a write gets half done once). FAIL_FLOCK=1 makes a file system without locks.
+//! has no room from then on (FAIL_HOW=full; a write gets half done once). FAIL_FLOCK=1 makes a file system without locks,
+//! FAIL_LINKS=1 one without hard links.
 
 #![allow(clippy::missing_safety_doc)]
 
@@ -16,6 +17,7 @@ unsafe extern "C" {
     fn readlink(path: *const c_char, buffer: *mut c_char, size: usize) -> isize;
 }
 
+const EPERM: c_int = 1;
 const ENOSPC: c_int = 28;
 const EOPNOTSUPP: c_int = 95;
 const O_CREAT: c_int = 0o100;
@@ -26,6 +28,7 @@ struct Plan {
     at: usize,
     full: bool,
     no_flock: bool,
+    no_links: bool,
 }
 
 fn plan() -> &'static Plan {
@@ -37,6 +40,7 @@ fn plan() -> &'static Plan {
         at: text("FAIL_AT").parse().unwrap_or(usize::MAX),
         full: text("FAIL_HOW") == "full",
         no_flock: text("FAIL_FLOCK") == "1",
+        no_links: text("FAIL_LINKS") == "1",
     })
 }
 
@@ -143,6 +147,31 @@ interposed!(mkdir, c"mkdir", (path: *const c_char, mode: c_uint), { let _ = mode
 interposed!(fsync, c"fsync", (file: c_int), path_of(file), false);
 interposed!(fdatasync, c"fdatasync", (file: c_int), path_of(file), false);
 interposed!(ftruncate64, c"ftruncate64", (file: c_int, size: i64), { let _ = size; path_of(file) }, false);
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn linkat(
+    from_folder: c_int,
+    from: *const c_char,
+    to_folder: c_int,
+    to: *const c_char,
+    flags: c_int,
+) -> c_int {
+    if plan().no_links {
+        return fail(EPERM);
+    }
+    let does = step(&text(to), true);
+    if does == Do::Half && !plan().full {
+        end();
+    }
+    if does != Do::Go {
+        return fail(ENOSPC);
+    }
+    let next = next!(
+        c"linkat",
+        unsafe extern "C" fn(c_int, *const c_char, c_int, *const c_char, c_int) -> c_int
+    );
+    unsafe { next(from_folder, from, to_folder, to, flags) }
+}
 
 macro_rules! opening {
     ($name:ident, $text:literal) => {

@@ -2,12 +2,14 @@
 
 mod cpu;
 mod gpu;
+mod not_finite;
 
 use anyhow::Result;
 
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
+pub use not_finite::CountNotFinite;
 
 /// Positions in the counters a training plan sums over an epoch, f32.
 pub mod counter {

@@ -11,6 +11,8 @@
 //! | `lock` | nothing; see the file lock.rs | when the folder is opened |
 //! | `superseded/`, `superseded-2/`, ... | what a resume found and could not go on from | by that resume |
 //!
+//! The thread of `writer.rs` writes these while the next epoch trains.
+//!
 //! Every file is whole or absent, but for a last line that a kill cut short. So at any instant: best.safetensors is never older
 //! than what a line of metrics or a checkpoint says, and at most one epoch newer; a checkpoint's epochs all have their lines;
 //! metrics.jsonl may have lines of epochs that no checkpoint holds yet. Then old checkpoints are removed: the two newest stay,
@@ -25,10 +27,12 @@
 
 mod lines;
 mod lock;
+mod log;
 mod states;
+mod writer;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
@@ -45,8 +49,10 @@ pub use lines::metrics;
 use lines::{Lines, append};
 use lock::RunLock;
 pub use lock::is_running;
+pub use log::RunLog;
 use states::Best;
 pub use states::{newest, progress, read};
+pub use writer::{FinishedEpoch, Writer};
 
 /// What to do about a `config.toml` that cannot be used.
 const MOVE_AWAY: &str = "move it away and resume again: the run's checkpoints hold its settings, too";
@@ -188,7 +194,7 @@ fn cannot_make(path: &Path, error: io::Error) -> anyhow::Error {
 /// An open run folder.
 pub struct RunFolder {
     path: PathBuf,
-    log: File,
+    log: RunLog,
     /// Held for the life of the run.
     lock: RunLock,
     lines: Lines,
@@ -244,9 +250,9 @@ impl RunFolder {
             return Err(usage!("{shown}: no such run folder"));
         }
         let (lock, warning) = RunLock::take(path)?;
-        let log = open_log(&path.join("log.txt"))?;
+        let log = RunLog::open(&path.join("log.txt"))?;
         remove_leftovers(path);
-        let mut folder = Self {
+        let folder = Self {
             path: path.into(),
             log,
             lock,
@@ -278,15 +284,14 @@ impl RunFolder {
         printable(&self.path.display().to_string())
     }
 
-    /// Prints a line and keeps it in log.txt. A closed terminal or a full disk does not end a run for its log.
-    pub fn say(&mut self, text: &str) {
-        let _ = writeln!(std::io::stdout(), "{text}");
-        let _ = writeln!(self.log, "{text}");
+    /// The run's log.
+    pub fn log(&self) -> RunLog {
+        self.log.clone()
     }
 
-    /// Keeps the reason why the run failed in log.txt; the program's last line shows it on the terminal.
-    pub fn note_failure(&mut self, error: &anyhow::Error) {
-        let _ = writeln!(self.log, "{FAILED}{}", one_line(error));
+    /// Prints a line and keeps it in log.txt.
+    pub fn say(&self, text: &str) {
+        self.log.say(text);
     }
 
     /// An error of a run under way: a failed run, whatever the reason, with the way to go on.
@@ -351,11 +356,30 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Writes down a finished epoch: what a later part names, first.
+    ///
+    /// # Errors
+    /// A failed run where a file cannot be written.
+    pub fn record(&mut self, epoch: FinishedEpoch) -> Result<()> {
+        let FinishedEpoch { metrics, times, mut checkpoint, is_best, epochs_to_best } = epoch;
+        if let (true, Some(checkpoint)) = (is_best, &mut checkpoint) {
+            self.save_best(checkpoint)?;
+        }
+        self.add(&metrics, &times)?;
+        if let Some(checkpoint) = &mut checkpoint {
+            self.save(checkpoint, is_best)?;
+        }
+        let done = metrics.epoch + 1;
+        self.settle_best(done, epochs_to_best)?;
+        self.rotate(done, epochs_to_best);
+        Ok(())
+    }
+
     /// Adds an epoch to metrics.jsonl, or compares it with its line where that is there, and to times.jsonl.
     ///
     /// # Errors
     /// A failed run when they cannot be written.
-    pub fn add(&mut self, metrics: &EpochMetrics, times: &EpochTimes) -> Result<()> {
+    fn add(&mut self, metrics: &EpochMetrics, times: &EpochTimes) -> Result<()> {
         self.check_place()?;
         if !self.lines.is_untouched() {
             self.say("metrics.jsonl was changed by something else while the run was going on; it is added to as it is");
@@ -423,12 +447,6 @@ fn refuse_irregular(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn open_log(path: &Path) -> Result<File> {
-    end_last_line(path)?;
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    opened.map_err(|error| unwritable(path, error))
 }
 
 /// Ends a last line that a kill cut short, so that the next begins on one of its own.

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::RunFolder;
 use crate::error::one_line;
-use crate::files::write_atomically;
+use crate::files::{link_whole, write_atomically};
 use crate::train::checkpoint::{Checkpoint, Progress};
 use crate::usage;
 
@@ -190,26 +190,30 @@ impl RunFolder {
     ///
     /// # Errors
     /// A failed run when it cannot be written; the one before is still there then.
-    pub fn save_best(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
+    pub(super) fn save_best(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
         self.check_place()?;
         checkpoint.write(&self.path.join("best.safetensors")).map_err(|error| self.failed(error))?;
         self.best = Best::Fits;
         Ok(())
     }
 
-    /// Writes the numbered checkpoint; after everything that it says was done.
+    /// Writes the numbered checkpoint; after everything that it says was done. Where the best has just been
+    /// written, it is that file under a second name, on file systems that have such.
     ///
     /// # Errors
     /// A failed run when it cannot be written; the earlier ones are all still there then.
-    pub fn save(&mut self, checkpoint: &mut Checkpoint) -> Result<()> {
+    pub(super) fn save(&mut self, checkpoint: &mut Checkpoint, is_best: bool) -> Result<()> {
         self.check_place()?;
         let path = self.path.join(name(checkpoint.progress.epochs_done));
+        if is_best && link_whole(&self.path.join("best.safetensors"), &path).is_ok() {
+            return Ok(());
+        }
         checkpoint.write(&path).map_err(|error| self.failed(error))
     }
 
     /// Whether a best that was ahead is of an epoch that has been run again now and is not the best any more; what
     /// progress names instead is made again.
-    pub fn settle_best(&mut self, done: usize, wanted: Option<usize>) -> Result<()> {
+    pub(super) fn settle_best(&mut self, done: usize, wanted: Option<usize>) -> Result<()> {
         if let (Best::Ahead(ahead), Some(wanted)) = (self.best, wanted)
             && ahead <= done
         {

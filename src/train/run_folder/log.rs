@@ -1,0 +1,45 @@
+//! log.txt: what a run says, on the terminal and in its folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{FAILED, end_last_line};
+use crate::error::one_line;
+use crate::files::unwritable;
+
+/// The log of a run. Copies write to the same file: the run and the thread that writes its checkpoints both
+/// have things to say.
+#[derive(Clone)]
+pub struct RunLog(Arc<File>);
+
+impl RunLog {
+    /// Opens the file to add to it.
+    ///
+    /// # Errors
+    /// When it is no regular file or cannot be written.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        end_last_line(path)?;
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map(|file| Self(Arc::new(file))).map_err(|error| unwritable(path, error))
+    }
+
+    /// Prints a line and keeps it in log.txt. A closed terminal or a full disk does not end a run for its log.
+    pub fn say(&self, text: &str) {
+        let _ = writeln!(std::io::stdout(), "{text}");
+        self.keep(text);
+    }
+
+    /// Keeps the reason why the run failed; the program's last line shows it on the terminal.
+    pub fn note_failure(&self, error: &anyhow::Error) {
+        self.keep(&format!("{FAILED}{}", one_line(error)));
+    }
+
+    /// Adds a line in one write, so that lines of two threads do not mix.
+    fn keep(&self, text: &str) {
+        let _ = (&*self.0).write_all(format!("{text}\n").as_bytes());
+    }
+}
