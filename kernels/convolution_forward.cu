@@ -14,18 +14,18 @@
 //
 // Launch: one block a tile, ceil(M / rows) * ceil(Cout / columns) blocks, columns fastest.
 // tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks an SM  FLOP a byte copied
-// 128 x 128  256      3       48 KB             126                2             64
-// 128 x 64   256      4       48 KB             90                 2             43
-//  64 x 64   128      4       32 KB             92                 3             32
-// 128 x 32   128      4       40 KB             96                 2             26
+// 128 x 128  256      3       48 KB             122                2             64
+// 128 x 64   256      4       48 KB             80                 2             43
+//  64 x 64   128      4       32 KB             79                 3             32
+// 128 x 32   128      4       40 KB             90                 2             26
 // A stage is 32 channels of one tap. Channels that are no multiple of 32 are filled up with zeros: 8 channels
 // cost as 32.
 //
 // Cost: 2 M N K FLOPs (none wasted but on the fill), least traffic x + w + y; x is asked for kernel^2 times,
 // by rows of 64 bytes, neighbouring taps one after the other, so most of it should come from the L1 cache or
-// the L2 (prediction). A step of a warp of the 128 x 128 tile is 32 mma, 12 ldmatrix and about 95 other
-// instructions (SASS of sm_86), no bank conflict. Predicted limit on an RTX 3090: the tensor cores (71
-// TFLOP/s: 32 mma are 1024 cycles of one against 139 issue slots) for 64 channels and more, the L2 cache for
+// the L2 (prediction). A step of a warp of the 128 x 128 tile is 32 mma, 12 ldmatrix and 85 other
+// instructions (SASS of sm_86), no bank conflict; the first mma stands 12 instructions behind the barrier. Predicted limit on an RTX 3090: the tensor cores (71
+// TFLOP/s: 32 mma are 1024 cycles of one against 129 issue slots) for 64 channels and more, the L2 cache for
 // fewer.
 //
 // Deterministic: a value is summed by one thread group in one order, tap after tap within a slice of

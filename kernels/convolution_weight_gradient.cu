@@ -12,10 +12,10 @@
 //
 // Launch: grid [ceil(Cout / rows) * ceil(kernel^2 Cin / columns), shares].
 // tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks an SM  FLOP a byte copied
-// 128 x 128  256      3       48 KB             126                2             64
-//  64 x 192  256      3       48 KB             124                2             48
-//  64 x 64   128      4       32 KB              99                3             32
-//  32 x 128  128      4       40 KB             108                2             26
+// 128 x 128  256      3       48 KB             124                2             64
+//  64 x 192  256      3       48 KB             112                2             48
+//  64 x 64   128      4       32 KB              84                3             32
+//  32 x 128  128      4       40 KB              95                2             26
 // A stage is 32 pixels.
 //
 // Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is asked for once for every

@@ -112,9 +112,11 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     static __device__ __forceinline__ int row(int i, int half) { return row(i) + 8 * half + lane() / 4; }
     static __device__ __forceinline__ int pair(int j) { return column(j / 2) + j % 2 * 8 + lane() % 4 * 2; }
 
-    // c += the product of an A tile and a B tile. ldmatrix gives a fragment's lane two neighbours along a
+    // c += the product of an A tile and a B tile; `between` is called once, when the first 16 of the K values
+    // along the summed index are under way. ldmatrix gives a fragment's lane two neighbours along a
     // tile's row, which mma wants along k; where k runs down the rows, the transposing form does it.
-    __device__ __forceinline__ void add(u32 a_tile, u32 b_tile) {
+    template <typename Between>
+    __device__ __forceinline__ void add(u32 a_tile, u32 b_tile, Between between) {
         // Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the other
         // two.
         const int low = lane() % 16, high = lane() / 16;
@@ -142,7 +144,12 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
                 for (int j = 0; j < FN; ++j)
                     multiply_fragments(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
             }
+            if (k == 0) between();
         }
+    }
+
+    __device__ __forceinline__ void add(u32 a_tile, u32 b_tile) {
+        add(a_tile, b_tile, [] {});
     }
 
     // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(visit_pair) then
@@ -162,7 +169,9 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
 
 // product += the products of `steps` tiles of A and B, which `copy(tiles)` brings one after the other: it
 // starts the copies of the next step's A tile to the address `tiles` and of its B tile behind that. A ring of
-// STAGES stages lies from `ring` on; while one is multiplied the copies of the others are under way.
+// STAGES stages lies from `ring` on; while one is multiplied the copies of the others are under way. The copies
+// of a step are issued behind its first tensor instructions: in front of them, the tensor cores would wait for
+// some sixty instructions of address arithmetic after every barrier, which a compiler may not reorder.
 template <int STAGES, class P, typename Copy>
 __device__ __forceinline__ void multiply_pipelined(P& product, u32 ring, int steps, Copy copy) {
     const int STAGE_BYTES = P::A_BYTES + P::B_BYTES;
@@ -177,10 +186,11 @@ __device__ __forceinline__ void multiply_pipelined(P& product, u32 ring, int ste
         // read the stage that is now overwritten.
         wait_for_copies<STAGES - 2>();
         __syncthreads();
-        if (step + STAGES - 1 < steps) copy(ring + writing * STAGE_BYTES);
-        commit_copies();
         const u32 a_tile = ring + reading * STAGE_BYTES;
-        product.add(a_tile, a_tile + P::A_BYTES);
+        product.add(a_tile, a_tile + P::A_BYTES, [&] {
+            if (step + STAGES - 1 < steps) copy(ring + writing * STAGE_BYTES);
+            commit_copies();
+        });
         reading = reading + 1 == STAGES ? 0 : reading + 1;
         writing = writing + 1 == STAGES ? 0 : writing + 1;
     }
