@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::tape::Storage;
+use super::tape::TensorStorage;
 use crate::device::{Device, Element, Operand, Operation, Plan, Program, Temporaries, Tensor};
 
 struct Slot {
@@ -21,7 +21,7 @@ struct Slot {
 /// Gives every temporary a slot and allocates the slots.
 pub(super) fn plan(
     operations: Vec<Arc<dyn Operation>>,
-    tensors: &[Storage],
+    tensors: &[TensorStorage],
     kept: &[Tensor],
     device: &mut dyn Device,
 ) -> Result<Plan> {
@@ -36,7 +36,8 @@ pub(super) fn plan(
     for (position, operation) in operations.iter().enumerate() {
         let operands = operation.operands();
         for &Operand { tensor, .. } in &operands {
-            if let (Storage::Temporary { element, len }, None) = (tensors[tensor.0], slot_of[tensor.0]) {
+            if let (TensorStorage::Temporary { element, len }, None) = (tensors[tensor.0], slot_of[tensor.0])
+            {
                 slot_of[tensor.0] = Some(take(&mut slots, element, len));
             }
         }
@@ -49,15 +50,15 @@ pub(super) fn plan(
 
     let requests: Vec<(Element, usize)> = slots.iter().map(|slot| (slot.element, slot.len)).collect();
     let allocations = device.allocate_all(&requests, "the step's temporaries")?;
-    let buffer = |(number, &storage): (usize, &Storage)| match (storage, slot_of[number]) {
-        (Storage::Persistent(buffer), _) => Ok(buffer),
-        (Storage::Temporary { len, .. }, Some(slot)) => Ok(allocations[slot].part(0, len)),
-        (Storage::Temporary { .. }, None) => bail!("no operation names the temporary {number}"),
+    let buffer = |(number, &storage): (usize, &TensorStorage)| match (storage, slot_of[number]) {
+        (TensorStorage::Persistent(buffer), _) => Ok(buffer),
+        (TensorStorage::Temporary { len, .. }, Some(slot)) => Ok(allocations[slot].part(0, len)),
+        (TensorStorage::Temporary { .. }, None) => bail!("no operation names the temporary {number}"),
     };
     let buffers = tensors.iter().enumerate().map(buffer).collect::<Result<_>>()?;
     let unshared = tensors.iter().map(|&storage| match storage {
-        Storage::Temporary { element, len } => len * element.bytes(),
-        Storage::Persistent(_) => 0,
+        TensorStorage::Temporary { element, len } => len * element.bytes(),
+        TensorStorage::Persistent(_) => 0,
     });
     let temporaries = Temporaries {
         allocations: allocations.iter().map(|buffer| buffer.allocation).collect(),

@@ -11,7 +11,7 @@ use crate::device::{Buffer, Device, Element, Operation, Plan, Tensor};
 
 /// Where a tensor's memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Storage {
+pub(super) enum TensorStorage {
     /// Memory that outlives the plan: parameters, data, confidences, state.
     Persistent(Buffer),
     /// Planned by the tape; lives from its first write to its last use.
@@ -20,7 +20,7 @@ pub(super) enum Storage {
 
 /// An operation on the tape.
 #[derive(Clone)]
-enum Entry {
+enum TapeEntry {
     Plain(Arc<dyn Operation>),
     Differentiable(Arc<dyn Differentiable>),
 }
@@ -33,8 +33,8 @@ enum Entry {
 pub struct Tape {
     /// How activations and their gradients are stored.
     activations: Element,
-    entries: Vec<Entry>,
-    tensors: Vec<Storage>,
+    entries: Vec<TapeEntry>,
+    tensors: Vec<TensorStorage>,
     /// Parameters by the memory of their values and gradients: one that is used twice is one tensor.
     parameters: HashMap<[Buffer; 2], Tensor>,
     /// The gradient buffer of each parameter.
@@ -64,7 +64,7 @@ impl Tape {
         self.activations
     }
 
-    fn tensor(&mut self, storage: Storage) -> Tensor {
+    fn tensor(&mut self, storage: TensorStorage) -> Tensor {
         self.tensors.push(storage);
         self.differentiable.push(false);
         Tensor(self.tensors.len() - 1)
@@ -72,7 +72,7 @@ impl Tape {
 
     /// A tensor in memory that outlives the plan.
     pub fn persistent(&mut self, buffer: Buffer) -> Tensor {
-        self.tensor(Storage::Persistent(buffer))
+        self.tensor(TensorStorage::Persistent(buffer))
     }
 
     /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. Asked for twice, it
@@ -100,7 +100,7 @@ impl Tape {
 
     /// A new temporary of `len` elements.
     pub fn temporary(&mut self, element: Element, len: usize) -> Tensor {
-        self.tensor(Storage::Temporary { element, len })
+        self.tensor(TensorStorage::Temporary { element, len })
     }
 
     /// A new temporary of the type and length of `tensor`.
@@ -111,16 +111,16 @@ impl Tape {
     /// Elements of a tensor.
     pub fn len_of(&self, tensor: Tensor) -> usize {
         match self.tensors[tensor.0] {
-            Storage::Persistent(buffer) => buffer.len,
-            Storage::Temporary { len, .. } => len,
+            TensorStorage::Persistent(buffer) => buffer.len,
+            TensorStorage::Temporary { len, .. } => len,
         }
     }
 
     /// Type of a tensor's elements.
     pub fn element_of(&self, tensor: Tensor) -> Element {
         match self.tensors[tensor.0] {
-            Storage::Persistent(buffer) => buffer.element,
-            Storage::Temporary { element, .. } => element,
+            TensorStorage::Persistent(buffer) => buffer.element,
+            TensorStorage::Temporary { element, .. } => element,
         }
     }
 
@@ -131,12 +131,12 @@ impl Tape {
 
     /// Appends an operation that takes no part in differentiation.
     pub fn push(&mut self, operation: impl Operation) {
-        self.entries.push(Entry::Plain(Arc::new(operation)));
+        self.entries.push(TapeEntry::Plain(Arc::new(operation)));
     }
 
     /// Appends an operation that [`Tape::backward`] differentiates.
     pub fn record(&mut self, operation: impl Differentiable) {
-        self.entries.push(Entry::Differentiable(Arc::new(operation)));
+        self.entries.push(TapeEntry::Differentiable(Arc::new(operation)));
     }
 
     /// A new temporary that holds the result of a differentiable operation.
@@ -156,7 +156,7 @@ impl Tape {
         let recorded = self.entries.clone();
         let mut gradients = Gradients::new(self, seeds);
         for entry in recorded.iter().rev() {
-            if let Entry::Differentiable(operation) = entry {
+            if let TapeEntry::Differentiable(operation) = entry {
                 operation.gradient(&mut gradients);
                 gradients.add_pending();
             }
@@ -170,8 +170,8 @@ impl Tape {
     /// When the device has not enough memory.
     pub fn finish(self, device: &mut dyn Device) -> Result<Plan> {
         let operation = |entry| match entry {
-            Entry::Plain(operation) => operation,
-            Entry::Differentiable(operation) => operation as Arc<dyn Operation>,
+            TapeEntry::Plain(operation) => operation,
+            TapeEntry::Differentiable(operation) => operation as Arc<dyn Operation>,
         };
         let operations = self.entries.into_iter().map(operation).collect();
         memory::plan(operations, &self.tensors, &self.kept, device)

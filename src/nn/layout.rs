@@ -46,12 +46,12 @@ pub struct RunningSpec {
 /// All tensors of a network. What lies side by side here does on the device: a batchnorm's weight and bias, a
 /// classifier's too.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Layout {
+pub struct NetworkLayout {
     pub parameters: Vec<ParameterSpec>,
     pub running: Vec<RunningSpec>,
 }
 
-impl Layout {
+impl NetworkLayout {
     fn parameter(&mut self, name: String, shape: Vec<usize>, initialisation: Initialisation) {
         self.parameters.push(ParameterSpec { name, shape, initialisation });
     }

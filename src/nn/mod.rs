@@ -18,7 +18,7 @@ pub mod registry;
 pub mod resnet;
 pub mod wideresnet;
 
-pub use layout::Layout;
+pub use layout::NetworkLayout;
 pub use network::{Mode, Network, Outputs, Pass};
 pub use parameters::{Parameters, StateDict};
 pub use resnet::ResNet;

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::{Layout, Parameters};
+use super::{NetworkLayout, Parameters};
 use crate::autograd::Tape;
 use crate::device::Tensor;
 
@@ -13,7 +13,7 @@ pub trait Network: Debug + Send + Sync {
     fn name(&self) -> &str;
 
     /// Its tensors in state_dict order.
-    fn layout(&self) -> Layout;
+    fn layout(&self) -> NetworkLayout;
 
     /// Length of the feature vector.
     fn features(&self) -> usize;

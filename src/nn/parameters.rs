@@ -11,7 +11,7 @@ use std::ops::Range;
 use anyhow::Result;
 
 use super::Network;
-use super::layout::{Initialisation, Layout, ParameterSpec, RunningSpec};
+use super::layout::{Initialisation, NetworkLayout, ParameterSpec, RunningSpec};
 use crate::autograd::{Add, Tape};
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::elementwise::Convert;
@@ -23,12 +23,12 @@ pub type StateDict = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// A parameter in the arena.
 #[derive(Clone, Debug)]
-struct Entry {
+struct PlacedParameter {
     spec: ParameterSpec,
     offset: usize,
 }
 
-impl Entry {
+impl PlacedParameter {
     /// Its part of an arena.
     fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.spec.len()
@@ -42,7 +42,7 @@ impl Entry {
 
 /// One batchnorm buffer, running mean or variance.
 #[derive(Clone, Debug)]
-struct Running {
+struct PlacedStatistic {
     name: String,
     channels: usize,
     offset: usize,
@@ -51,8 +51,8 @@ struct Running {
 
 /// The network's values on a device.
 pub struct Parameters {
-    entries: Vec<Entry>,
-    running_entries: Vec<Running>,
+    entries: Vec<PlacedParameter>,
+    running_entries: Vec<PlacedStatistic>,
     /// Values and their gradients, one arena each.
     pub values: Buffer,
     pub gradients: Buffer,
@@ -317,18 +317,23 @@ impl Parameters {
 }
 
 /// The places of a layout's tensors: one behind the other.
-fn place(layout: Layout) -> (Vec<Entry>, Vec<Running>) {
+fn place(layout: NetworkLayout) -> (Vec<PlacedParameter>, Vec<PlacedStatistic>) {
     let mut end = 0;
     let entries = layout.parameters.into_iter().map(|spec| {
         let offset = end;
         end += spec.len();
-        Entry { spec, offset }
+        PlacedParameter { spec, offset }
     });
     let entries = entries.collect();
     let (mut running, mut end) = (Vec::new(), 0);
     for RunningSpec { name, channels } in layout.running {
         for (statistic, initial) in [("running_mean", 0.0), ("running_var", 1.0)] {
-            running.push(Running { name: format!("{name}.{statistic}"), channels, offset: end, initial });
+            running.push(PlacedStatistic {
+                name: format!("{name}.{statistic}"),
+                channels,
+                offset: end,
+                initial,
+            });
             end += channels;
         }
     }

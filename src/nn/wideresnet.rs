@@ -6,7 +6,7 @@
 //! widths differ. Tensor names are those of the usual PyTorch port: `conv1`, `block1.layer.0.bn1`, `convShortcut`, `fc`.
 
 use super::layers::{Activation, Layers};
-use super::{Layout, Mode, Network, Outputs, Parameters};
+use super::{Mode, Network, NetworkLayout, Outputs, Parameters};
 use crate::autograd::Tape;
 use crate::device::Tensor;
 use crate::ops::batchnorm::Epilogue;
@@ -27,7 +27,7 @@ pub struct WideResNet {
 }
 
 /// A block's place in the network.
-struct Block {
+struct WideBlock {
     name: String,
     in_channels: usize,
     channels: usize,
@@ -45,7 +45,7 @@ impl WideResNet {
         Self::new("wideresnet28", 4, width, classes)
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Block> {
+    fn blocks(&self) -> impl Iterator<Item = WideBlock> {
         let (blocks, width) = (self.blocks, self.width);
         (0..3 * blocks).map(move |at| {
             let (group, number) = (at / blocks, at % blocks);
@@ -56,12 +56,12 @@ impl WideResNet {
                 _ => channels,
             };
             let stride = if group > 0 && number == 0 { 2 } else { 1 };
-            Block { name: format!("block{}.layer.{number}", group + 1), in_channels, channels, stride }
+            WideBlock { name: format!("block{}.layer.{number}", group + 1), in_channels, channels, stride }
         })
     }
 
-    fn record_block(layers: &mut Layers<'_>, block: &Block, x: Activation) -> Activation {
-        let Block { name, in_channels, channels, stride } = block;
+    fn record_block(layers: &mut Layers<'_>, block: &WideBlock, x: Activation) -> Activation {
+        let WideBlock { name, in_channels, channels, stride } = block;
         let relu = Epilogue { residual: None, relu: true };
         let o = layers.batchnorm(&format!("{name}.bn1"), x, relu);
         let shortcut = if in_channels == channels {
@@ -81,10 +81,10 @@ impl Network for WideResNet {
         &self.name
     }
 
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::default();
+    fn layout(&self) -> NetworkLayout {
+        let mut layout = NetworkLayout::default();
         layout.convolution("conv1", [STEM, 3, 3]);
-        for Block { name, in_channels, channels, .. } in self.blocks() {
+        for WideBlock { name, in_channels, channels, .. } in self.blocks() {
             layout.batchnorm(&format!("{name}.bn1"), in_channels);
             layout.convolution(&format!("{name}.conv1"), [channels, in_channels, 3]);
             layout.batchnorm(&format!("{name}.bn2"), channels);

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{Arenas, Hyperparameters, Optimiser, State};
+use super::{Arenas, Hyperparameters, Optimiser, OptimiserState};
 use crate::autograd::Tape;
 use crate::device::cpu::Call;
 use crate::device::gpu::kernels::adamw::{self as kernels, ADAM_EPSILON, THREADS};
@@ -59,11 +59,11 @@ impl Optimiser for AdamWOptimiser {
         });
     }
 
-    fn state(&self) -> Vec<State> {
+    fn state(&self) -> Vec<OptimiserState> {
         vec![
-            State::PerParameter { prefix: "adamw.mean.", arena: self.mean },
-            State::PerParameter { prefix: "adamw.square.", arena: self.square },
-            State::Whole { name: "adamw.corrections", values: self.corrections },
+            OptimiserState::PerParameter { prefix: "adamw.mean.", arena: self.mean },
+            OptimiserState::PerParameter { prefix: "adamw.square.", arena: self.square },
+            OptimiserState::Whole { name: "adamw.corrections", values: self.corrections },
         ]
     }
 }

@@ -34,19 +34,19 @@ pub struct Arenas {
 
 /// What an optimiser keeps from step to step, zero at first.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum State {
+pub enum OptimiserState {
     /// A value for every parameter: saved under `prefix` and the parameter's name, in its shape.
     PerParameter { prefix: &'static str, arena: Buffer },
     /// Values of their own, saved under `name`.
     Whole { name: &'static str, values: Buffer },
 }
 
-impl State {
+impl OptimiserState {
     /// Its memory, f32.
     pub fn buffer(&self) -> Buffer {
         match *self {
-            State::PerParameter { arena, .. } => arena,
-            State::Whole { values, .. } => values,
+            OptimiserState::PerParameter { arena, .. } => arena,
+            OptimiserState::Whole { values, .. } => values,
         }
     }
 }
@@ -58,14 +58,14 @@ pub trait Optimiser: Send + Sync {
     fn record(&self, tape: &mut Tape, arenas: &Arenas, control: Tensor);
 
     /// What it keeps.
-    fn state(&self) -> Vec<State>;
+    fn state(&self) -> Vec<OptimiserState>;
 
     /// Forgets what it kept.
     ///
     /// # Errors
     /// Where the device fails.
     fn reset(&self, device: &mut dyn Device) -> Result<()> {
-        let zero = |state: State| device.write_f32(state.buffer(), &vec![0.0; state.buffer().len]);
+        let zero = |state: OptimiserState| device.write_f32(state.buffer(), &vec![0.0; state.buffer().len]);
         self.state().into_iter().try_for_each(zero)
     }
 }

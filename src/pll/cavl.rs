@@ -5,17 +5,17 @@
 use anyhow::Result;
 
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind;
 use crate::device::gpu::lower::Lowering;
-use crate::ops::confidence::{Disambiguate, Disambiguation, View};
+use crate::ops::confidence::{Disambiguate, Disambiguation, ViewPrediction};
 use crate::ops::loss::CrossEntropy;
 
 /// CAVL for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     // Each row is renewed from the first step on.
     first_update: 0,
-    ..Entry::new("cavl", "CAVL", "Class activation value learning", |_| Box::new(method()))
+    ..MethodEntry::new("cavl", "CAVL", "Class activation value learning", |_| Box::new(method()))
 };
 
 /// CAVL.
@@ -31,7 +31,7 @@ pub fn method() -> LabelMethod {
 pub struct ActivationValue;
 
 impl Disambiguation for ActivationValue {
-    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[ViewPrediction]) {
         let z = &views[0].logits;
         let value = |k: usize| (z[k] - 1.0).abs() * z[k];
         let inside = (0..z.len()).filter(|&k| candidates[k] != 0);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::recorder::Rows;
+use super::recorder::StepRows;
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
 
@@ -84,8 +84,8 @@ impl ConfidenceStore {
     }
 
     /// Its tensors on a tape, for the samples `index`, with the step's control block.
-    pub fn rows(&self, tape: &mut Tape, index: Tensor, control: Buffer) -> Rows {
-        Rows {
+    pub fn rows(&self, tape: &mut Tape, index: Tensor, control: Buffer) -> StepRows {
+        StepRows {
             classes: self.classes,
             confidence: tape.persistent(self.confidence),
             candidates: tape.persistent(self.candidates),

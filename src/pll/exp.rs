@@ -6,16 +6,18 @@
 
 use super::cc::CandidateSoftmax;
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
-use crate::ops::loss::{Row, RowLoss};
+use crate::ops::loss::{LossRow, RowLoss};
 use crate::ops::rows::Softmax;
 
 /// EXP for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     no_mixup: Some("its loss reads candidate sets, which cannot be mixed as soft labels can"),
-    ..Entry::new("exp", "EXP", "Exponential loss of the candidate set's probability", |_| Box::new(method()))
+    ..MethodEntry::new("exp", "EXP", "Exponential loss of the candidate set's probability", |_| {
+        Box::new(method())
+    })
 };
 
 /// EXP.
@@ -29,7 +31,7 @@ pub struct Exponential;
 
 impl RowLoss for Exponential {
     /// dz_k = -e^(-A) p_k (`[k in s]` - A), where 1 - A is summed over the other classes.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let p = &softmax.of(row.logits).p;
         let of = |member| p.iter().zip(row.candidates).filter(move |&(_, &s)| (s != 0) == member);
         let [inside, outside] = [true, false].map(|member| of(member).map(|(&p, _)| p).sum::<f32>());

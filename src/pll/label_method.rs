@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::confidence::Start;
 use super::method::{Learner, Method, Room};
-use super::mixup::Mixup;
-use super::recorder::{RecordedStep, Rows, StepRecorder};
+use super::mixup::MixupBuffers;
+use super::recorder::{RecordedStep, StepRecorder, StepRows};
 use crate::autograd::Tape;
 use crate::device::gpu::kernels::loss_by_kind::LossAndDisambiguate;
 use crate::device::gpu::launch::KernelOf;
@@ -74,7 +74,7 @@ impl Method for LabelMethod {
 /// A label method in training; its state is the confidence rows alone.
 struct LabelLearner {
     method: LabelMethod,
-    mixup: Option<Mixup>,
+    mixup: Option<MixupBuffers>,
 }
 
 impl Learner for LabelLearner {
@@ -100,7 +100,7 @@ impl Learner for LabelLearner {
         })
     }
 
-    fn mixup(&self) -> Option<&Mixup> {
+    fn mixup(&self) -> Option<&MixupBuffers> {
         self.mixup.as_ref()
     }
 }
@@ -119,11 +119,11 @@ impl LabelMethod {
         tape: &mut Tape,
         batch: usize,
         logits: Tensor,
-        rows: Rows,
+        rows: StepRows,
         log_prior: Option<Tensor>,
         mixed: Option<Tensor>,
     ) -> LabelLoss {
-        let Rows { classes, confidence, candidates, index, control } = rows;
+        let StepRows { classes, confidence, candidates, index, control } = rows;
         let views = self.views;
         let d_logits = tape.temporary(Element::F32, images_per_view(mixed) * views * batch * classes);
         let loss_rows = tape.temporary(Element::F32, batch);

@@ -7,7 +7,7 @@
 use anyhow::Result;
 
 use super::confidence::Start;
-use super::mixup::Mixup;
+use super::mixup::MixupBuffers;
 use super::recorder::{RecordedStep, StepRecorder};
 use crate::device::{Buffer, Device};
 use crate::nn::{Network, Parameters, StateDict};
@@ -62,7 +62,7 @@ pub struct EpochControl {
     pub update: bool,
     /// Weight of the mixed views' loss, once confidences are renewed.
     pub alpha: f64,
-    /// The method's own, in the order of [`super::registry::Entry::scalars`].
+    /// The method's own, in the order of [`super::registry::MethodEntry::scalars`].
     pub own: [f64; OWN_SCALARS],
 }
 
@@ -88,8 +88,8 @@ impl Room<'_> {
     ///
     /// # Errors
     /// When the device has not enough memory.
-    pub fn mixup(&self, device: &mut dyn Device) -> Result<Mixup> {
-        Mixup::new(self.steps, self.batch, self.step, device)
+    pub fn mixup(&self, device: &mut dyn Device) -> Result<MixupBuffers> {
+        MixupBuffers::new(self.steps, self.batch, self.step, device)
     }
 }
 
@@ -106,7 +106,7 @@ pub trait Method: Send + Sync {
     }
 
     /// Whether confidences are renewed in every step, whatever the epoch.
-    fn always_renews(&self) -> bool {
+    fn always_disambiguates(&self) -> bool {
         false
     }
 
@@ -147,7 +147,7 @@ pub trait Learner {
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep>;
 
     /// Weights and permutations of mixed views, which are drawn anew for every epoch.
-    fn mixup(&self) -> Option<&Mixup> {
+    fn mixup(&self) -> Option<&MixupBuffers> {
         None
     }
 

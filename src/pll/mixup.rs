@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::recorder::Rows;
+use super::recorder::StepRows;
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::mixup::{self, AppendMixup, Draws};
@@ -11,7 +11,7 @@ use crate::random::philox::{Purpose, Stream};
 
 /// Weights and permutations of the steps of an epoch, on the device.
 #[derive(Clone, Copy, Debug)]
-pub struct Mixup {
+pub struct MixupBuffers {
     /// f32 `[steps]`.
     pub weights: Buffer,
     /// i32 `[steps, B]`.
@@ -20,7 +20,7 @@ pub struct Mixup {
     pub step: Buffer,
 }
 
-impl Mixup {
+impl MixupBuffers {
     /// Room for `steps` steps of `batch` samples that are counted in `step`.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Mixup {
     }
 
     /// Records the mixed confidence rows `[B,K]`, from the rows as they are before their renewal.
-    pub fn record_rows(&self, tape: &mut Tape, rows: Rows) -> Tensor {
+    pub fn record_rows(&self, tape: &mut Tape, rows: StepRows) -> Tensor {
         let batch = self.batch();
         let out = tape.temporary(Element::F32, batch * rows.classes);
         let draws = self.tensors(tape);

@@ -41,7 +41,7 @@ pub mod registry;
 pub mod solar;
 
 pub use confidence::{ConfidenceStore, Start};
-pub use debias::{ClassPrior, Debias};
+pub use debias::{ClassPrior, ClassPriorSource};
 pub use label_method::LabelMethod;
 pub use method::{Learner, Method};
 pub use recorder::{RecordedStep, StepRecorder};

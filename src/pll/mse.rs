@@ -11,16 +11,18 @@
 
 use super::cc::CandidateSoftmax;
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
-use crate::ops::loss::{Row, RowLoss};
+use crate::ops::loss::{LossRow, RowLoss};
 use crate::ops::rows::Softmax;
 
 /// MSE for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     no_mixup: Some("its loss reads candidate sets, which cannot be mixed as soft labels can"),
-    ..Entry::new("mse", "MSE", "Squared error, estimated from complementary labels", |_| Box::new(method()))
+    ..MethodEntry::new("mse", "MSE", "Squared error, estimated from complementary labels", |_| {
+        Box::new(method())
+    })
 };
 
 /// MSE.
@@ -35,7 +37,7 @@ pub struct SquaredError;
 impl RowLoss for SquaredError {
     /// dz_k = 2 p_k (p_k - P) - (2 + w) p_k (`[k in s]` - A) with w = 2 (c - 1) / (K - c); 1 - A is summed over the
     /// other classes.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let p = &softmax.of(row.logits).p;
         let candidates = row.candidates.iter().filter(|&&s| s != 0).count();
         let others = row.candidates.len() - candidates;

@@ -4,15 +4,15 @@
 use anyhow::Result;
 
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind;
 use crate::device::gpu::lower::Lowering;
-use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax};
+use crate::ops::confidence::{Disambiguate, Disambiguation, ViewPrediction, partial_softmax};
 use crate::ops::loss::CrossEntropy;
 
 /// PRODEN for the registry.
-pub static ENTRY: Entry =
-    Entry::new("proden", "PRODEN", "Progressive identification of true labels", |_| Box::new(method()));
+pub static ENTRY: MethodEntry =
+    MethodEntry::new("proden", "PRODEN", "Progressive identification of true labels", |_| Box::new(method()));
 
 /// PRODEN.
 pub fn method() -> LabelMethod {
@@ -27,7 +27,7 @@ pub fn method() -> LabelMethod {
 pub struct PositiveSoftmax;
 
 impl Disambiguation for PositiveSoftmax {
-    fn row(&self, confidence: &mut [f32], _: &[u8], views: &[View]) {
+    fn row(&self, confidence: &mut [f32], _: &[u8], views: &[ViewPrediction]) {
         let positive: Vec<bool> = confidence.iter().map(|&c| c > 0.0).collect();
         partial_softmax(confidence, &views[0].softmax.log_p, |k| positive[k]);
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use anyhow::{Result, bail};
 
-use super::debias::Debias;
+use super::debias::ClassPriorSource;
 use crate::autograd::Tape;
 use crate::device::{Device, Tensor};
 use crate::nn::{Outputs, Parameters, Pass};
@@ -59,7 +59,7 @@ pub trait Forward {
 
 /// The confidence store and the control block on a tape.
 #[derive(Clone, Copy)]
-pub struct Rows {
+pub struct StepRows {
     pub classes: usize,
     /// f32 `[N,K]`.
     pub confidence: Tensor,
@@ -79,8 +79,8 @@ pub struct StepRecorder<'a> {
     pub batch: usize,
     /// Values of an image.
     pub image_len: usize,
-    pub rows: Rows,
-    debias: &'a Debias,
+    pub rows: StepRows,
+    debias: &'a ClassPriorSource,
     views: &'a mut dyn ViewSource,
     network: &'a mut dyn Forward,
     forwards: usize,
@@ -91,8 +91,8 @@ impl<'a> StepRecorder<'a> {
     /// A recorder on `tape` for `batch` samples whose images have `image_len` values.
     pub fn new(
         [batch, image_len]: [usize; 2],
-        rows: Rows,
-        debias: &'a Debias,
+        rows: StepRows,
+        debias: &'a ClassPriorSource,
         views: &'a mut dyn ViewSource,
         network: &'a mut dyn Forward,
         tape: &'a mut Tape,

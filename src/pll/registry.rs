@@ -8,7 +8,7 @@ use crate::declaration::{Field, Own, OwnSettings, Shape, Value, Values};
 
 /// All methods, in the order in which they are listed.
 #[rustfmt::skip]
-pub static METHODS: &[&Entry] = &[
+pub static METHODS: &[&MethodEntry] = &[
     &corr::ENTRY,
     &proden::ENTRY,
     &lw::ENTRY,
@@ -37,7 +37,7 @@ pub struct Scalar {
 }
 
 /// A method and what is known of it before it is made.
-pub struct Entry {
+pub struct MethodEntry {
     /// The word that settings use.
     pub word: &'static str,
     /// The name that tables and papers use.
@@ -62,7 +62,7 @@ pub struct Entry {
     pub scalars: &'static [Scalar],
 }
 
-impl Entry {
+impl MethodEntry {
     /// A method without settings of its own that goes with every debias and mixup and begins to update confidences in
     /// epoch 1.
     pub const fn new(
@@ -103,13 +103,13 @@ pub fn names() -> Vec<&'static str> {
 }
 
 /// The method of a word.
-pub fn find(word: &str) -> Option<&'static Entry> {
+pub fn find(word: &str) -> Option<&'static MethodEntry> {
     METHODS.iter().copied().find(|entry| entry.word == word)
 }
 
 /// A method by name, as settings hold it: its word in TOML, as a flag's value and in print.
 #[derive(Clone, Copy)]
-pub struct MethodName(pub &'static Entry);
+pub struct MethodName(pub &'static MethodEntry);
 
 impl MethodName {
     /// All methods.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Compared, F32, Ladder, Value, sources, stream};
+use super::{Compared, F32, Ladder, OperandSpec, sources, stream};
 use crate::device::cpu::Call;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::gpu::lower::Lowering;
@@ -14,7 +14,7 @@ use crate::ops::convolution::{Convolution, ConvolutionShape};
 
 /// A rung: its kernel, and how that is launched.
 #[derive(Clone, Copy, Debug)]
-struct Rung {
+struct ConvolutionRung {
     kernel: Kernel,
     /// Pixels and output channels of a block's tile.
     tile: [usize; 2],
@@ -24,7 +24,7 @@ struct Rung {
 }
 
 /// The slowest first. Rung 1 has no tile: its blocks take 256 values in a row, whatever they are.
-const RUNGS: [Rung; 4] = [
+const RUNGS: [ConvolutionRung; 4] = [
     rung(&sources::CONVOLUTION_1, "convolution_1_naive", [256, 1], 256, 0),
     rung(&sources::CONVOLUTION_2, "convolution_2_shared", [64, 64], 256, 0),
     rung(&sources::CONVOLUTION_3, "convolution_3_tensor_cores", [64, 64], 128, 0),
@@ -37,18 +37,18 @@ const fn rung(
     tile: [usize; 2],
     threads: u32,
     shared_bytes: u32,
-) -> Rung {
-    Rung { kernel: Kernel { source, name }, tile, threads, shared_bytes }
+) -> ConvolutionRung {
+    ConvolutionRung { kernel: Kernel { source, name }, tile, threads, shared_bytes }
 }
 
 /// The engine's convolution by the kernel of a rung.
 #[derive(Clone, Debug)]
-struct ByRung {
-    rung: Rung,
+struct ConvolutionByRung {
+    rung: ConvolutionRung,
     of: Convolution,
 }
 
-impl Operation for ByRung {
+impl Operation for ConvolutionByRung {
     fn name(&self) -> &'static str {
         self.rung.kernel.name
     }
@@ -63,7 +63,7 @@ impl Operation for ByRung {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let Convolution { shape, x, w, y } = self.of;
-        let Rung { kernel, tile: [rows, columns], threads, shared_bytes } = self.rung;
+        let ConvolutionRung { kernel, tile: [rows, columns], threads, shared_bytes } = self.rung;
         let pixels = shape.batch * shape.height * shape.width;
         let blocks = match columns {
             1 => (pixels * shape.out_channels).div_ceil(rows),
@@ -86,9 +86,9 @@ pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 
         (0..len).map(|_| half::bf16::from_f64(stream.normal()).to_f32()).collect()
     };
     let operands = vec![
-        Value::floats(Element::Bf16, normal(shape.input_len())),
-        Value::floats(Element::Bf16, normal(shape.weight_len())),
-        Value::output(Element::Bf16, shape.output_len()),
+        OperandSpec::floats(Element::Bf16, normal(shape.input_len())),
+        OperandSpec::floats(Element::Bf16, normal(shape.weight_len())),
+        OperandSpec::output(Element::Bf16, shape.output_len()),
     ];
     let of = Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) };
     // Of the smallest sums too, the products are rounded.
@@ -100,7 +100,7 @@ pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 
         ),
         tolerance: "2^-8 of a value, as it is rounded to bf16, and 2^-24 of the values' size for each \
                     term of a sum, as sums in f32 depend on their order",
-        rungs: RUNGS.iter().map(|&rung| Arc::new(ByRung { rung, of: of.clone() }) as _).collect(),
+        rungs: RUNGS.iter().map(|&rung| Arc::new(ConvolutionByRung { rung, of: of.clone() }) as _).collect(),
         operands,
         results: vec![Compared {
             name: "y",

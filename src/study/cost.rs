@@ -16,7 +16,7 @@ pub const MULTIPROCESSORS: usize = 4;
 
 /// What a rung cost.
 #[derive(Clone, Debug, Serialize)]
-pub struct Cost {
+pub struct RungCost {
     /// Predicted from the counts, or measured.
     pub seconds: f64,
     /// What was counted, by the interpreter.
@@ -97,14 +97,14 @@ impl Meter {
     }
 
     /// What an operation cost that was the last to run on these buffers; where it is measured, it runs again.
-    pub(super) fn cost(&mut self, operation: &Arc<dyn Operation>, buffers: Vec<Buffer>) -> Result<Cost> {
+    pub(super) fn cost(&mut self, operation: &Arc<dyn Operation>, buffers: Vec<Buffer>) -> Result<RungCost> {
         #[cfg(feature = "sim")]
         if let Some(costs) = &self.counted {
             return Ok(predict(costs.take().into_values()));
         }
         let plan = Plan::record(Program::new([operation.clone()], buffers), &mut self.device)?;
         let seconds = self.device.kernel_times(&plan)?.iter().map(|time| time.seconds).sum();
-        Ok(Cost { seconds, counted: None })
+        Ok(RungCost { seconds, counted: None })
     }
 }
 
@@ -124,7 +124,7 @@ fn modelled(share: f64) -> ptx_sim::Gpu {
 
 /// The cost of launches one after the other.
 #[cfg(feature = "sim")]
-fn predict(launches: impl Iterator<Item = ptx_sim::Counters>) -> Cost {
+fn predict(launches: impl Iterator<Item = ptx_sim::Counters>) -> RungCost {
     let part = modelled(MULTIPROCESSORS as f64 / f64::from(modelled(1.0).sms));
     let (mut all, mut seconds, mut longest) = (ptx_sim::Counters::default(), 0.0, (0.0, String::new()));
     for counters in launches {
@@ -145,5 +145,5 @@ fn predict(launches: impl Iterator<Item = ptx_sim::Counters>) -> Cost {
         bank_conflicts: all.bank_conflicts,
         limit: longest.1,
     };
-    Cost { seconds, counted: Some(counted) }
+    RungCost { seconds, counted: Some(counted) }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Compared, F32, Given, Ladder, Value, sources, stream};
+use super::{Compared, F32, InitialValues, Ladder, OperandSpec, sources, stream};
 use crate::device::cpu::Call;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::gpu::lower::Lowering;
@@ -17,7 +17,7 @@ use crate::pll::proden;
 
 /// A rung: its kernels and how many rows their blocks of 128 threads do.
 #[derive(Clone, Copy, Debug)]
-struct Rung {
+struct LossRowRung {
     name: &'static str,
     loss: Kernel,
     /// The renewal, where the loss has not done it.
@@ -26,20 +26,20 @@ struct Rung {
 }
 
 /// The slowest first.
-const RUNGS: [Rung; 3] = [
-    Rung {
+const RUNGS: [LossRowRung; 3] = [
+    LossRowRung {
         name: "loss_row_1_thread",
         loss: Kernel { source: &sources::LOSS_ROW_1, name: "loss_1_thread" },
         renewal: Some(Kernel { source: &sources::LOSS_ROW_1, name: "renew_1_thread" }),
         rows: 128,
     },
-    Rung {
+    LossRowRung {
         name: "loss_row_2_warp",
         loss: Kernel { source: &sources::LOSS_ROW_2, name: "loss_2_warp" },
         renewal: Some(Kernel { source: &sources::LOSS_ROW_2, name: "renew_2_warp" }),
         rows: 4,
     },
-    Rung {
+    LossRowRung {
         name: "loss_row_3_fused",
         loss: Kernel { source: &sources::LOSS_ROW_3, name: "loss_3_fused" },
         renewal: None,
@@ -49,13 +49,13 @@ const RUNGS: [Rung; 3] = [
 
 /// PRODEN's loss and renewal of the same rows, by the kernels of a rung.
 #[derive(Clone, Debug)]
-struct ByRung {
-    rung: Rung,
+struct LossRowByRung {
+    rung: LossRowRung,
     loss: Loss,
     renewal: Disambiguate,
 }
 
-impl Operation for ByRung {
+impl Operation for LossRowByRung {
     fn name(&self) -> &'static str {
         self.rung.name
     }
@@ -121,13 +121,13 @@ fn rungs(batch: usize, classes: usize) -> Vec<Arc<dyn Operation>> {
         control,
         confidence,
     };
-    let by = |&rung: &Rung| ByRung { rung, loss: loss.clone(), renewal: renewal.clone() };
+    let by = |&rung: &LossRowRung| LossRowByRung { rung, loss: loss.clone(), renewal: renewal.clone() };
     RUNGS.iter().map(|rung| Arc::new(by(rung)) as _).collect()
 }
 
 /// Logits within -3..3 and confidence rows of some of the classes that sum to 1; the last three are for the CPU's
 /// operations, which choose rows of a store.
-fn operands(batch: usize, classes: usize) -> Vec<Value> {
+fn operands(batch: usize, classes: usize) -> Vec<OperandSpec> {
     let mut stream = stream(&[batch, classes]);
     let logits = (0..batch * classes).map(|_| stream.uniform(-3.0, 3.0) as f32).collect();
     let mut confidence = Vec::with_capacity(batch * classes);
@@ -139,16 +139,16 @@ fn operands(batch: usize, classes: usize) -> Vec<Value> {
     }
     let mut control = vec![0.0; control::LEN];
     control[control::UPDATE] = 1.0;
-    let bytes = Given::Bytes(vec![1; batch * classes]);
-    let index = Given::Integers((0..batch as i32).collect());
+    let bytes = InitialValues::Bytes(vec![1; batch * classes]);
+    let index = InitialValues::Integers((0..batch as i32).collect());
     vec![
-        Value::floats(Element::F32, logits),
-        Value::floats(Element::F32, confidence),
-        Value::output(Element::F32, batch * classes),
-        Value::output(Element::F32, batch),
-        Value { element: Element::U8, len: batch * classes, given: Some(bytes) },
-        Value { element: Element::I32, len: batch, given: Some(index) },
-        Value::floats(Element::F32, control),
+        OperandSpec::floats(Element::F32, logits),
+        OperandSpec::floats(Element::F32, confidence),
+        OperandSpec::output(Element::F32, batch * classes),
+        OperandSpec::output(Element::F32, batch),
+        OperandSpec { element: Element::U8, len: batch * classes, given: Some(bytes) },
+        OperandSpec { element: Element::I32, len: batch, given: Some(index) },
+        OperandSpec::floats(Element::F32, control),
     ]
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
-pub use self::cost::{Cost, Counted, Meter};
+pub use self::cost::{Counted, Meter, RungCost};
 use crate::device::cpu::CpuDevice;
 use crate::device::{Buffer, Device, Element, Operation, Tensor};
 use crate::random::philox::{Purpose, Stream};
@@ -31,26 +31,26 @@ pub struct Ladder {
     /// Each is called like its file, without `.cu`.
     pub rungs: Vec<Arc<dyn Operation>>,
     /// Tensor by tensor.
-    operands: Vec<Value>,
+    operands: Vec<OperandSpec>,
     results: Vec<Compared>,
 }
 
 /// A tensor before a rung runs: its values, or none where it is only written.
-struct Value {
+struct OperandSpec {
     element: Element,
     len: usize,
-    given: Option<Given>,
+    given: Option<InitialValues>,
 }
 
-enum Given {
+enum InitialValues {
     Floats(Vec<f32>),
     Integers(Vec<i32>),
     Bytes(Vec<u8>),
 }
 
-impl Value {
+impl OperandSpec {
     fn floats(element: Element, values: Vec<f32>) -> Self {
-        Self { element, len: values.len(), given: Some(Given::Floats(values)) }
+        Self { element, len: values.len(), given: Some(InitialValues::Floats(values)) }
     }
 
     fn output(element: Element, len: usize) -> Self {
@@ -68,13 +68,13 @@ struct Compared {
 
 /// What came of a rung.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct RungResult {
     /// The rung's name.
     pub rung: &'static str,
     /// Its largest difference from the CPU in units of the tolerance.
     pub difference: f64,
     /// What it cost.
-    pub cost: Cost,
+    pub cost: RungCost,
 }
 
 impl Ladder {
@@ -104,7 +104,7 @@ impl Ladder {
     ///
     /// # Errors
     /// A rung that does not agree with the CPU; what the interpreter or the GPU found wrong with it.
-    pub fn climb(&self, meter: &mut Meter) -> Result<Vec<Step>> {
+    pub fn climb(&self, meter: &mut Meter) -> Result<Vec<RungResult>> {
         let mut cpu = CpuDevice::new(0)?;
         let (_, expected) = self.run(&*self.rungs[0], &mut cpu)?;
         let step = |rung: &Arc<dyn Operation>| {
@@ -113,7 +113,7 @@ impl Ladder {
             for (compared, (cpu, got)) in self.results.iter().zip(expected.iter().zip(&got)) {
                 difference = difference.max(compared.difference(rung.name(), cpu, got)?);
             }
-            Ok(Step { rung: rung.name(), difference, cost: meter.cost(rung, buffers)? })
+            Ok(RungResult { rung: rung.name(), difference, cost: meter.cost(rung, buffers)? })
         };
         self.rungs.iter().map(step).collect()
     }
@@ -134,13 +134,13 @@ impl Ladder {
     /// The operands on a device. Outputs hold nothing for the interpreter, which finds what is not written, NaN
     /// elsewhere.
     fn upload(&self, device: &mut dyn Device) -> Result<Vec<Buffer>> {
-        let mut upload = |value: &Value| {
+        let mut upload = |value: &OperandSpec| {
             let element = if value.element == Element::Bf16 { device.activations() } else { value.element };
             let buffer = device.allocate_all(&[(element, value.len)], "an operand")?[0];
             match &value.given {
-                Some(Given::Floats(values)) => device.write_f32(buffer, values)?,
-                Some(Given::Integers(values)) => device.write_i32(buffer, values)?,
-                Some(Given::Bytes(values)) => device.write_u8(buffer, values)?,
+                Some(InitialValues::Floats(values)) => device.write_f32(buffer, values)?,
+                Some(InitialValues::Integers(values)) => device.write_i32(buffer, values)?,
+                Some(InitialValues::Bytes(values)) => device.write_u8(buffer, values)?,
                 None if device.name() == "sim" => {}
                 None => device.write_f32(buffer, &vec![f32::NAN; value.len])?,
             }

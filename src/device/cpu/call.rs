@@ -6,24 +6,28 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::memory::Memory;
+use super::memory::MainMemory;
 use crate::device::{Buffer, Tensor};
 
 /// What operations keep from call to call, one value per type.
 #[derive(Default)]
-pub(super) struct Scratch(HashMap<TypeId, Box<dyn Any + Send>>);
+pub(super) struct OperationScratch(HashMap<TypeId, Box<dyn Any + Send>>);
 
 /// The memory of an operation's operands.
 ///
 /// A slice that is borrowed for writing overlaps no other borrowed one: that is an error, as is a tensor of another type.
 pub struct Call<'a> {
-    memory: &'a Memory,
+    memory: &'a MainMemory,
     buffers: &'a [Buffer],
-    scratch: &'a mut Scratch,
+    scratch: &'a mut OperationScratch,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(memory: &'a Memory, buffers: &'a [Buffer], scratch: &'a mut Scratch) -> Self {
+    pub(super) fn new(
+        memory: &'a MainMemory,
+        buffers: &'a [Buffer],
+        scratch: &'a mut OperationScratch,
+    ) -> Self {
         Self { memory, buffers, scratch }
     }
 

@@ -11,16 +11,16 @@ mod memory;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::memory::Memory;
+use self::memory::MainMemory;
 use super::{Buffer, Device, Element, Operation};
 pub use call::Call;
-use call::Scratch;
+use call::OperationScratch;
 
 /// The processor's cores and main memory.
 pub struct CpuDevice {
-    memory: Memory,
+    memory: MainMemory,
     pool: rayon::ThreadPool,
-    scratch: Scratch,
+    scratch: OperationScratch,
 }
 
 impl CpuDevice {
@@ -37,7 +37,7 @@ impl CpuDevice {
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;
-        Ok(Self { memory: Memory::default(), pool, scratch: Scratch::default() })
+        Ok(Self { memory: MainMemory::default(), pool, scratch: OperationScratch::default() })
     }
 
     /// Number of threads.

@@ -17,7 +17,7 @@ pub struct ConvolutionLayer {
 /// A residual block: convolutions in a row, each with its batchnorm and a ReLU; before the last ReLU the
 /// shortcut of the block's input is added, the identity where it is `None`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Block {
+pub struct ResidualBlock {
     /// Two of a basic block, three of a bottleneck.
     pub convolutions: Vec<ConvolutionLayer>,
     pub shortcut: Option<ConvolutionLayer>,
@@ -58,7 +58,7 @@ pub struct ResNet {
     pub width: usize,
     pub classes: usize,
     pub stem: ConvolutionLayer,
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<ResidualBlock>,
     /// Length of the feature vector.
     pub features: usize,
 }
@@ -117,7 +117,7 @@ impl ResNet {
 
 /// A block of a width on `in_channels` channels; `name` is the beginning of its layers' names. The shortcut
 /// is a projection where the block changes the shape.
-fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: usize) -> Block {
+fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: usize) -> ResidualBlock {
     let out_channels = width * kind.expansion();
     let parts = kind.convolutions(stride);
     let last = parts.len() - 1;
@@ -137,7 +137,7 @@ fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: 
         kernel: 1,
         stride,
     });
-    Block { convolutions: parts.into_iter().enumerate().map(layer).collect(), shortcut }
+    ResidualBlock { convolutions: parts.into_iter().enumerate().map(layer).collect(), shortcut }
 }
 
 #[cfg(test)]

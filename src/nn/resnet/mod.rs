@@ -2,10 +2,10 @@
 
 mod architecture;
 
-pub use architecture::{Block, BlockKind, ConvolutionLayer, ResNet};
+pub use architecture::{BlockKind, ConvolutionLayer, ResNet, ResidualBlock};
 
 use super::layers::{Activation, Layers};
-use super::{Layout, Mode, Network, Outputs, Parameters};
+use super::{Mode, Network, NetworkLayout, Outputs, Parameters};
 use crate::autograd::Tape;
 use crate::device::Tensor;
 use crate::ops::batchnorm::Epilogue;
@@ -15,8 +15,8 @@ impl Network for ResNet {
         &self.name
     }
 
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::default();
+    fn layout(&self) -> NetworkLayout {
+        let mut layout = NetworkLayout::default();
         for layer in self.layers() {
             layout.convolution(&layer.convolution, [layer.out_channels, layer.in_channels, layer.kernel]);
             layout.batchnorm(&layer.batchnorm, layer.out_channels);

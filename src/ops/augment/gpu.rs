@@ -19,7 +19,7 @@ const TABLE_BYTES: usize = NORMALISATION_LEN * 4;
 
 /// How the images are cut: what the launch depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cut {
+struct LaunchShape {
     /// Threads of a block.
     threads: usize,
     /// Most inputs that an output of the resize takes from one axis.
@@ -28,7 +28,7 @@ struct Cut {
     half: usize,
 }
 
-impl Cut {
+impl LaunchShape {
     fn new([height, width]: [usize; 2], size: usize) -> Self {
         let taps = (2 * height.max(width).max(size)).div_ceil(size);
         let weights = 2 * size * (1 + taps) * 4;
@@ -45,7 +45,7 @@ impl Cut {
 
 /// The largest size of a view that a block has memory for.
 fn largest_size(source: [usize; 2], shared: usize) -> usize {
-    let fits = |size: &usize| Cut::new(source, *size).shared_bytes() + SHARED_RESERVED <= shared;
+    let fits = |size: &usize| LaunchShape::new(source, *size).shared_bytes() + SHARED_RESERVED <= shared;
     (1..=512).rev().find(fits).unwrap_or(0)
 }
 
@@ -56,7 +56,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, operation: &Augment) -> Result<
     ensure!(count > 0 && first + count <= 2, "{count} views from {first}: there are two");
     let samples = lowering.len(images) / (source[0] * source[1] * 3);
     ensure!(lowering.len(parameters) == samples * 2 * VIEW_BYTES, "one set of parameters a sample and view");
-    let cut = Cut::new(source, size);
+    let cut = LaunchShape::new(source, size);
     let shared = lowering.gpu().shared_bytes;
     if cut.shared_bytes() + SHARED_RESERVED > shared {
         return Err(crate::usage!(
@@ -111,12 +111,12 @@ mod tests {
     fn views_up_to_128_fit_an_rtx_3090() {
         for size in [8, 32, 40, 48, 64, 96, 128] {
             for source in [[32, 32], [96, 128], [256, 256]] {
-                let cut = Cut::new(source, size);
+                let cut = LaunchShape::new(source, size);
                 assert!(cut.shared_bytes() + SHARED_RESERVED <= SHARED, "{source:?} to {size}");
                 assert!((128..=1024).contains(&cut.threads) && cut.threads.is_multiple_of(32));
             }
         }
-        assert_eq!(Cut::new([32, 32], 32), Cut { threads: 128, taps: 2, half: 3072 });
+        assert_eq!(LaunchShape::new([32, 32], 32), LaunchShape { threads: 128, taps: 2, half: 3072 });
         assert_eq!(largest_size([256, 256], SHARED), 129);
     }
 }

@@ -17,11 +17,11 @@ const GROUP: usize = 16;
 
 /// Partial sums, reused from call to call.
 #[derive(Default)]
-pub(super) struct Workspace {
+pub(super) struct PartialSums {
     partial: Vec<f64>,
 }
 
-impl Workspace {
+impl PartialSums {
     fn partial(&mut self, blocks: usize, channels: usize) -> &mut [f64] {
         let len = blocks * 2 * channels;
         if self.partial.len() < len {
@@ -67,7 +67,7 @@ pub(super) fn statistics(
     x: &[f32],
     running: &mut [f32],
     batch: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut PartialSums,
 ) {
     let blocks = rows.div_ceil(BLOCK);
     let partial = workspace.partial(blocks, channels);
@@ -153,7 +153,7 @@ pub(super) fn mask_and_sum(
     batch: &[f32],
     dy: &mut [f32],
     d_affine: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut PartialSums,
 ) {
     let partial = workspace.partial(rows.div_ceil(BLOCK), channels);
     let block = BLOCK * channels;
@@ -183,7 +183,7 @@ pub(super) fn sum(
     batch: &[f32],
     dy: &[f32],
     d_affine: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut PartialSums,
 ) {
     let partial = workspace.partial(rows.div_ceil(BLOCK), channels);
     let block = BLOCK * channels;
@@ -291,7 +291,7 @@ mod tests {
                 .collect();
             let affine = values(2 * channels, 3);
             let weight = values(rows * channels, 4);
-            let mut workspace = Workspace::default();
+            let mut workspace = PartialSums::default();
             let (mut running, mut batch) = (vec![0.0; 2 * channels], vec![0.0; 2 * channels]);
             statistics([rows, channels], &x, &mut running, &mut batch, &mut workspace);
             let mut y = vec![0.0; x.len()];

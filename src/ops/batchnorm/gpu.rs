@@ -19,7 +19,7 @@ const LEAST_ROWS: usize = 4;
 
 /// How a pass over `[rows, channels]` is cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cut {
+struct BlockGrid {
     /// Vectors of 16 bytes side by side in a block, and rows under each other.
     width: usize,
     lanes: usize,
@@ -29,7 +29,7 @@ struct Cut {
     tile_rows: usize,
 }
 
-impl Cut {
+impl BlockGrid {
     /// About as many equal blocks as the GPU holds at once with `resident` on a multiprocessor.
     fn new(gpu: &Gpu, rows: usize, channels: usize, element: Element, resident: usize) -> Self {
         let vectors = channels * element.bytes() / 16;
@@ -96,7 +96,7 @@ fn apply(
     relu: bool,
     valid: Option<ValidRows>,
 ) {
-    let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
+    let cut = BlockGrid::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let (images, rows_each) = valid_rows(lowering, valid);
     let parameters = kernels::Apply {
         rows,
@@ -127,7 +127,7 @@ pub(super) fn forward(
     let (partial, tiles, tile_rows) = match sums {
         Some(sums) => (sums.address, sums.tiles, sums.rows_per_tile),
         None => {
-            let cut = Cut::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
+            let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
             let kernel =
                 by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
@@ -160,7 +160,7 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
         operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
-    let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
+    let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
     let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
 
     let (sums, apply) = gradient_kernels(element, relu, residual)?;
@@ -240,7 +240,7 @@ mod tests {
         for element in [Element::Bf16, Element::F32] {
             for rows in [1, 2, 31, 33, 1000, 8192, 524_288] {
                 for channels in [8, 16, 24, 40, 64, 264, 512, 1000, 2048] {
-                    let cut = Cut::new(&gpu, rows, channels, element, FORWARD_BLOCKS);
+                    let cut = BlockGrid::new(&gpu, rows, channels, element, FORWARD_BLOCKS);
                     let vectors = channels * element.bytes() / 16;
                     assert!(cut.width * cut.lanes <= THREADS && cut.width <= WIDTH, "{cut:?}");
                     assert!(
@@ -255,7 +255,7 @@ mod tests {
             }
         }
         for (rows, channels) in [(524_288, 64), (131_072, 128), (32_768, 256), (8192, 512)] {
-            let cut = Cut::new(&gpu, rows, channels, Element::Bf16, FORWARD_BLOCKS);
+            let cut = BlockGrid::new(&gpu, rows, channels, Element::Bf16, FORWARD_BLOCKS);
             let blocks = cut.slices * cut.tiles;
             assert!((270..=328).contains(&blocks), "{rows} x {channels}: {blocks} blocks, {cut:?}");
         }

@@ -29,7 +29,7 @@ pub trait Disambiguation: Any + Debug + Send + Sync {
     }
 
     /// Disambiguates c on the CPU.
-    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]);
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[ViewPrediction]);
 
     /// Floating-point operations for each class of a view.
     fn flops_per_class(&self) -> f64 {
@@ -66,7 +66,7 @@ impl dyn Disambiguation {
 
 /// What a view says of a sample.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct ViewPrediction {
     /// z, less the log-prior where there is one.
     pub logits: Vec<f32>,
     /// Of z.

@@ -1,12 +1,13 @@
 //! What the test of a [`RowLoss`] checks: values worked out by hand, and that the gradient is the derivative.
 
-use super::{Row, RowLoss};
+use super::{LossRow, RowLoss};
 use crate::ops::rows::Softmax;
 
 /// Loss and gradient of a row.
 pub(crate) fn of(loss: &dyn RowLoss, logits: &[f32], target: &[f32], candidates: &[u8]) -> (f64, Vec<f32>) {
     let mut d = vec![0.0; logits.len()];
-    let value = loss.row(&Row { logits, target, candidates }, &mut Softmax::new(logits.len()), 1.0, &mut d);
+    let value =
+        loss.row(&LossRow { logits, target, candidates }, &mut Softmax::new(logits.len()), 1.0, &mut d);
     (value, d)
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{Loss, Row, Term};
+use super::{Loss, LossRow, Term};
 use crate::device::cpu::Call;
 use crate::ops::control::MIXUP;
 use crate::ops::rows::{EPSILON, Softmax};
@@ -49,7 +49,7 @@ pub(super) fn run(of: &Loss, cpu: &Call<'_>) -> Result<()> {
             |softmax, (row, ((logits, d_logits), loss))| {
                 let sample = index.map_or(row % batch, |index| index[row % batch] as usize);
                 let at = sample * classes..(sample + 1) * classes;
-                let row = Row {
+                let row = LossRow {
                     logits,
                     target: target.map_or(&[], |target| &target[at.clone()]),
                     candidates: candidates.map_or(&[], |candidates| &candidates[at]),

@@ -28,7 +28,7 @@ use crate::device::{Operand, Operation, Tensor};
 /// The loss of one row of logits z, p = softmax(z), against a row c of weights and the candidates s (SPEC 6).
 pub trait RowLoss: Any + Debug + Send + Sync {
     /// The loss of a row on the CPU; writes its gradient times `scale` to `d_logits`.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64;
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64;
 
     /// Whether it reads c.
     fn reads_target(&self) -> bool {
@@ -72,7 +72,7 @@ impl dyn RowLoss {
 
 /// What a [`RowLoss`] is of. A row that it does not read may be empty.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub struct LossRow<'a> {
     /// z.
     pub logits: &'a [f32],
     /// c.

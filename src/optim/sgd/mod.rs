@@ -5,7 +5,7 @@ mod gpu;
 
 use anyhow::Result;
 
-use super::{Arenas, Hyperparameters, Optimiser, State};
+use super::{Arenas, Hyperparameters, Optimiser, OptimiserState};
 use crate::autograd::Tape;
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
@@ -58,8 +58,8 @@ impl Optimiser for SgdOptimiser {
         });
     }
 
-    fn state(&self) -> Vec<State> {
-        vec![State::PerParameter { prefix: "momentum.", arena: self.velocity }]
+    fn state(&self) -> Vec<OptimiserState> {
+        vec![OptimiserState::PerParameter { prefix: "momentum.", arena: self.velocity }]
     }
 }
 
@@ -97,7 +97,7 @@ impl Operation for Sgd {
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let Self { momentum, weight_decay, nesterov, .. } = *self;
         let rate = cpu.f32(self.control)?[control::LEARNING_RATE];
-        let settings = cpu::Settings { rate, momentum, weight_decay, nesterov };
+        let settings = cpu::SgdScalars { rate, momentum, weight_decay, nesterov };
         let (mut velocity, mut parameters) = (cpu.f32_mut(self.velocity)?, cpu.f32_mut(self.parameters)?);
         cpu::sgd(settings, &cpu.f32(self.gradients)?, &mut velocity, &mut parameters);
         if let Some(copy) = self.copy {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Consistency, pair};
 use crate::device::gpu::lower::Lowering;
-use crate::ops::confidence::{Disambiguate, Disambiguation, View};
+use crate::ops::confidence::{Disambiguate, Disambiguation, ViewPrediction};
 use crate::ops::loss::Loss;
 use crate::ops::rows::EPSILON;
 
@@ -24,7 +24,7 @@ impl Disambiguation for ViewProduct {
         2
     }
 
-    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[ViewPrediction]) {
         let products = views[0].softmax.p.iter().zip(&views[1].softmax.p);
         match self {
             ViewProduct::OverPositive => {

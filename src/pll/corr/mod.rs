@@ -14,11 +14,11 @@ use std::sync::Arc;
 pub use self::consistency::Consistency;
 pub use self::disambiguation::ViewProduct;
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 
 /// CORR for the registry.
-pub static ENTRY: Entry =
-    Entry::new("corr", "CORR", "Consistency regularisation of two views", |_| Box::new(method()));
+pub static ENTRY: MethodEntry =
+    MethodEntry::new("corr", "CORR", "Consistency regularisation of two views", |_| Box::new(method()));
 
 /// CORR.
 pub fn method() -> LabelMethod {

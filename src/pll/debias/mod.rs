@@ -15,7 +15,7 @@ use crate::nn::Outputs;
 use crate::ops::rows::EPSILON;
 
 /// Where the class prior comes from, if there is one.
-pub enum Debias {
+pub enum ClassPriorSource {
     /// Nothing is subtracted.
     None,
     /// A constant prior.
@@ -45,23 +45,23 @@ impl Oracle {
     }
 }
 
-impl Debias {
+impl ClassPriorSource {
     /// Records what a training step does for it on the first `rows` rows of the features; returns the log-prior that
     /// disambiguation reads.
     pub fn record_training(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Option<Tensor> {
         match self {
-            Debias::None => None,
-            Debias::Oracle(oracle) => oracle.in_training.then(|| tape.persistent(oracle.log_prior)),
-            Debias::Records(prior) => Some(prior.record(tape, rows, outputs)),
+            ClassPriorSource::None => None,
+            ClassPriorSource::Oracle(oracle) => oracle.in_training.then(|| tape.persistent(oracle.log_prior)),
+            ClassPriorSource::Records(prior) => Some(prior.record(tape, rows, outputs)),
         }
     }
 
     /// Records what evaluation needs; returns where the log-prior lies afterwards.
     pub fn record_test(&self, tape: &mut Tape, classifier: Tensor) -> Option<Buffer> {
         match self {
-            Debias::None => None,
-            Debias::Oracle(oracle) => Some(oracle.log_prior),
-            Debias::Records(prior) => {
+            ClassPriorSource::None => None,
+            ClassPriorSource::Oracle(oracle) => Some(oracle.log_prior),
+            ClassPriorSource::Records(prior) => {
                 let mean = tape.persistent(prior.mean_feature);
                 prior.record_estimate(tape, mean, classifier);
                 Some(prior.log_prior)
@@ -78,7 +78,7 @@ impl Debias {
     /// RECORDS' estimate, if that is what it is.
     pub fn estimate(&self) -> Option<&ClassPrior> {
         match self {
-            Debias::Records(prior) => Some(prior),
+            ClassPriorSource::Records(prior) => Some(prior),
             _ => None,
         }
     }

@@ -15,19 +15,19 @@ use self::settings::{LwLoss, LwSettings};
 use super::confidence::Start;
 use super::label_method::LabelMethod;
 use super::method::{Learner, Method, Room};
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::Device;
 use crate::device::gpu::kernels::loss_by_kind;
 
 /// LW for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     // A row is refreshed after every step.
     first_update: 0,
     no_mixup: Some(
         "its loss asks which classes are candidates, and a mixture of two samples has no candidate set",
     ),
     step_settings: &["lw-loss", "lw-beta"],
-    ..Entry::with_settings::<LwSettings>("lw", "LW", "Leveraged weighted loss")
+    ..MethodEntry::with_settings::<LwSettings>("lw", "LW", "Leveraged weighted loss")
 };
 
 /// A factor of the other classes' losses above this is far from what is usual.

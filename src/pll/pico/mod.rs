@@ -33,8 +33,8 @@ use self::projection::Projected;
 use self::prototypes::{MovePrototypes, PseudoLabels};
 use self::settings::PicoSettings;
 use super::method::{Learner, Method, OWN_SCALARS, Room, StageEpoch, StateTensor};
-use super::recorder::{Exposed, RecordedStep, Rows, StepRecorder};
-use super::registry::{Entry, Scalar};
+use super::recorder::{Exposed, RecordedStep, StepRecorder, StepRows};
+use super::registry::{MethodEntry, Scalar};
 use crate::device::gpu::kernels::pico::NO_LABEL;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::{Network, Outputs, StateDict};
@@ -43,11 +43,11 @@ use crate::ops::loss::{CrossEntropy, Loss, Term};
 use crate::random::philox::{Purpose, Stream};
 
 /// PiCO for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     no_mixup: Some("a mixture of two samples has neither one pseudo-label nor one prototype"),
     scalars: &[Scalar { name: "phi", default: 0.95 }],
     step_settings: &["moco-queue", "moco-m", "proto-m", "loss-weight", "low-dim", "temperature"],
-    ..Entry::with_settings::<PicoSettings>("pico", "PiCO", "Contrastive label disambiguation")
+    ..MethodEntry::with_settings::<PicoSettings>("pico", "PiCO", "Contrastive label disambiguation")
 };
 
 impl Method for PicoSettings {
@@ -102,7 +102,7 @@ impl Pico {
     /// do not see.
     fn record_labels(&self, step: &mut StepRecorder<'_>, weak: &Outputs, embeddings: Tensor) -> Tensor {
         let log_prior = step.log_prior(step.batch, weak);
-        let Rows { classes, confidence, candidates, index, control } = step.rows;
+        let StepRows { classes, confidence, candidates, index, control } = step.rows;
         let (batch, columns) = (step.batch, self.settings.columns);
         let prototypes = step.tape.persistent(self.prototypes);
         let labels = step.tape.temporary(Element::F32, batch);
@@ -128,7 +128,7 @@ impl Pico {
     /// Records the loss of the logits `[B,K]` against the confidence rows; returns their gradient and the
     /// losses `[B]`.
     fn record_classification(&self, step: &mut StepRecorder<'_>, logits: Tensor) -> [Tensor; 2] {
-        let Rows { classes, confidence, candidates, index, .. } = step.rows;
+        let StepRows { classes, confidence, candidates, index, .. } = step.rows;
         let batch = step.batch;
         let d_logits = step.tape.temporary(Element::F32, batch * classes);
         let loss_rows = step.tape.temporary(Element::F32, batch);

@@ -10,7 +10,7 @@ use crate::device::gpu::kernels::pico::{self as kernels, LANE_COLUMNS, LEAST_NOR
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
 use crate::nn::layers::Layers;
-use crate::nn::{Layout, Mode, Network, Outputs, Parameters};
+use crate::nn::{Mode, Network, NetworkLayout, Outputs, Parameters};
 use crate::ops::elementwise::relu;
 use crate::ops::linear::dot;
 
@@ -35,7 +35,7 @@ impl Network for Projected {
         self.network.name()
     }
 
-    fn layout(&self) -> Layout {
+    fn layout(&self) -> NetworkLayout {
         let (mut layout, features) = (self.network.layout(), self.features());
         layout.linear(HIDDEN, [features, features]);
         layout.linear(OUTPUT, [self.columns, features]);

@@ -9,7 +9,7 @@ use super::Solar;
 use super::operations::{ChooseSamples, MixedLoss};
 use crate::device::{Element, Tensor};
 use crate::ops::mixup::MixupChosen;
-use crate::pll::mixup::Mixup;
+use crate::pll::mixup::MixupBuffers;
 use crate::pll::recorder::StepRecorder;
 
 /// Which samples of a step are chosen.
@@ -59,7 +59,7 @@ impl Choice {
     pub fn record_mixed(
         &self,
         step: &mut StepRecorder<'_>,
-        mixup: &Mixup,
+        mixup: &MixupBuffers,
         images: Tensor,
         refined: Tensor,
     ) -> Result<MixedLoss> {
@@ -75,7 +75,7 @@ impl Choice {
     fn record_mixup(
         &self,
         step: &mut StepRecorder<'_>,
-        mixup: &Mixup,
+        mixup: &MixupBuffers,
         x: Tensor,
         len: usize,
         element: Element,

@@ -25,20 +25,20 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use self::choice::Choice;
-use self::operations::{CountLargest, MixedLoss, SolarLoss, outcome};
+use self::operations::{CountArgmax, MixedLoss, SolarLoss, outcome};
 use self::refinery::Refinery;
 use super::cc::CandidateSoftmax;
 use super::method::{EpochControl, Learner, Method, OWN_SCALARS, Room, Stage, StageEpoch, StateTensor};
-use super::mixup::Mixup;
-use super::recorder::{Exposed, RecordedStep, Rows, StepRecorder};
-use super::registry::{Entry, Scalar};
+use super::mixup::MixupBuffers;
+use super::recorder::{Exposed, RecordedStep, StepRecorder, StepRows};
+use super::registry::{MethodEntry, Scalar};
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::StateDict;
 use crate::ops::confidence::Disambiguate;
 use crate::pll::solar::settings::{PriorFrom, SolarSettings};
 
 /// SoLar for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     mixes: true,
     no_debias: Some(
         "Sinkhorn's result is the same when predictions are rescaled class by class, so a debias would not change its \
@@ -47,7 +47,7 @@ pub static ENTRY: Entry = Entry {
     // As ramps() has them; eta 0 chooses nothing.
     scalars: &[Scalar { name: "eta", default: 0.0 }, Scalar { name: "rho", default: 0.2 }],
     step_settings: &["queue-length", "lamd", "tau"],
-    ..Entry::with_settings::<SolarSettings>("solar", "SoLar", "Sinkhorn label refinery")
+    ..MethodEntry::with_settings::<SolarSettings>("solar", "SoLar", "Sinkhorn label refinery")
 };
 
 /// Names of the state in files.
@@ -66,7 +66,7 @@ impl Method for SolarSettings {
         ]
     }
 
-    fn always_renews(&self) -> bool {
+    fn always_disambiguates(&self) -> bool {
         true
     }
 
@@ -86,7 +86,7 @@ pub struct Solar {
     /// Predictions counted by class over the steps of an epoch, f32 `[K]`; `None` where they are not counted.
     pub counts: Option<Buffer>,
     /// Its permutations order the chosen samples, so it is there without mixed views as well.
-    mixup: Mixup,
+    mixup: MixupBuffers,
     /// Whether the chosen samples are mixed and forwarded a third time.
     mixes: bool,
 }
@@ -121,9 +121,13 @@ impl Solar {
 
     /// Records the losses of a step and the renewal of the rows; returns the gradients of the logits and the
     /// losses.
-    fn record_losses(&self, step: &mut StepRecorder<'_>, parts: Parts) -> (Vec<(Tensor, Tensor)>, Tensor) {
-        let Parts { weak, strong, refined, choice, mixed } = parts;
-        let Rows { classes, confidence, candidates, index, control } = step.rows;
+    fn record_losses(
+        &self,
+        step: &mut StepRecorder<'_>,
+        parts: LossInputs,
+    ) -> (Vec<(Tensor, Tensor)>, Tensor) {
+        let LossInputs { weak, strong, refined, choice, mixed } = parts;
+        let StepRows { classes, confidence, candidates, index, control } = step.rows;
         let (batch, len) = (step.batch, step.batch * classes);
         let tape = &mut *step.tape;
         let [d_weak, d_strong] = [(); 2].map(|()| tape.temporary(Element::F32, len));
@@ -164,7 +168,7 @@ impl Solar {
 }
 
 /// What the losses of a step read.
-struct Parts {
+struct LossInputs {
     weak: Tensor,
     strong: Tensor,
     refined: Tensor,
@@ -183,14 +187,14 @@ impl Learner for Solar {
         let refined = self.refinery.record(step.tape, predictions);
         if let Some(counts) = self.counts {
             let counts = step.tape.persistent(counts);
-            step.tape.push(CountLargest { rows: batch, classes, x: predictions, counts });
+            step.tape.push(CountArgmax { rows: batch, classes, x: predictions, counts });
         }
         let choice = Choice::record(step, self, weak, refined.labels);
         let mixed = match self.mixes {
             true => Some(choice.record_mixed(step, &self.mixup, weak_images, refined.labels)?),
             false => None,
         };
-        let parts = Parts { weak, strong, refined: refined.labels, choice, mixed };
+        let parts = LossInputs { weak, strong, refined: refined.labels, choice, mixed };
         let chosen = parts.choice.chosen;
         let (logits, loss_rows) = self.record_losses(step, parts);
         let names = ["logits.weak", "logits.strong", "logits.weak_mixed"];
@@ -207,7 +211,7 @@ impl Learner for Solar {
         })
     }
 
-    fn mixup(&self) -> Option<&Mixup> {
+    fn mixup(&self) -> Option<&MixupBuffers> {
         Some(&self.mixup)
     }
 

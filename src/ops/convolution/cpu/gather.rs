@@ -101,7 +101,7 @@ pub(super) fn run(
     let images = PIXELS.div_ceil(height * width).max(1);
     let image_len = height * width * out_channels;
     target.par_chunks_mut(images * image_len).enumerate().for_each_init(
-        Task::default,
+        GatherTask::default,
         |task, (number, target)| {
             let first = number * images;
             let count = target.len() / image_len;
@@ -160,14 +160,14 @@ fn pack(
 
 /// A thread's scratch.
 #[derive(Default)]
-struct Task {
+struct GatherTask {
     /// Start of each source pixel, by tap and pixel of the block; `None` outside the image.
     sources: Vec<Option<usize>>,
     /// Start of each target pixel.
     targets: Vec<usize>,
 }
 
-impl Task {
+impl GatherTask {
     /// The grid pixels `range` (counted over the task's images) of one problem.
     #[expect(clippy::too_many_arguments, reason = "the sizes and the four arrays of a matrix product")]
     fn block(

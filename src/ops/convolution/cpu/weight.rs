@@ -30,14 +30,14 @@ pub(super) fn run(
     let part_pixels = pixels.div_ceil(parts);
     let filter = shape.weight_len() / shape.out_channels;
     let channels = if shape.out_channels > CHANNELS { CHANNELS } else { shape.out_channels };
-    let work = |part: usize, cut: usize, dw: &mut [f32], task: &mut Task| {
+    let work = |part: usize, cut: usize, dw: &mut [f32], task: &mut WeightTask| {
         let range = part * part_pixels..pixels.min((part + 1) * part_pixels);
         task.run(shape, x, dy, range, cut * channels, dw);
     };
     if parts == 1 {
         dw.par_chunks_mut(channels * filter)
             .enumerate()
-            .for_each_init(Task::default, |task, (cut, dw)| work(0, cut, dw, task));
+            .for_each_init(WeightTask::default, |task, (cut, dw)| work(0, cut, dw, task));
         return;
     }
     let partial = scratch(&mut workspace.partial, parts * dw.len());
@@ -48,7 +48,7 @@ pub(super) fn run(
     tasks
         .into_par_iter()
         .with_max_len(1)
-        .for_each_init(Task::default, |task, (part, cut, dw)| work(part, cut, dw, task));
+        .for_each_init(WeightTask::default, |task, (part, cut, dw)| work(part, cut, dw, task));
     let len = dw.len();
     dw.par_chunks_mut(4096).enumerate().for_each(|(chunk, dw)| {
         for part in 0..parts {
@@ -64,13 +64,13 @@ pub(super) fn run(
 
 /// A thread's packed blocks.
 #[derive(Default)]
-struct Task {
+struct WeightTask {
     dy: Vec<f32>,
     x: Vec<f32>,
     sources: Vec<Option<usize>>,
 }
 
-impl Task {
+impl WeightTask {
     /// dw of the output channels from `first_channel`, as many as `dw` holds, over the output pixels `range`.
     fn run(
         &mut self,

@@ -68,7 +68,7 @@ impl Operation for ChooseSamples {
         let permutations = cpu.i32(self.permutations)?;
         let batch = self.batch;
         ensure!((now + 1) * batch <= permutations.len(), "step past the end of the permutations");
-        let choice = Choice {
+        let choice = ChoiceInputs {
             classes: self.classes,
             threshold: self.threshold,
             rho: control[RHO],
@@ -77,7 +77,7 @@ impl Operation for ChooseSamples {
             class_prior: &cpu.f32(self.class_prior)?,
             permutation: &permutations[now * batch..][..batch],
         };
-        let out = Chosen {
+        let out = ChoiceOutputs {
             chosen: &mut cpu.i32_mut(self.chosen)?,
             rows: &mut cpu.i32_mut(self.rows)?,
             partners: &mut cpu.i32_mut(self.partners)?,
@@ -112,7 +112,7 @@ impl Operation for ChooseSamples {
 }
 
 /// What the choice is made from.
-struct Choice<'a> {
+struct ChoiceInputs<'a> {
     classes: usize,
     threshold: f32,
     rho: f32,
@@ -124,7 +124,7 @@ struct Choice<'a> {
 }
 
 /// Where the choice is written.
-struct Chosen<'a> {
+struct ChoiceOutputs<'a> {
     chosen: &'a mut [i32],
     rows: &'a mut [i32],
     partners: &'a mut [i32],
@@ -132,8 +132,8 @@ struct Chosen<'a> {
 }
 
 /// Chooses; with `choice` absent, nothing is chosen.
-fn choose(choice: Option<&Choice<'_>>, out: Chosen<'_>) {
-    let Chosen { chosen, rows, partners, count } = out;
+fn choose(choice: Option<&ChoiceInputs<'_>>, out: ChoiceOutputs<'_>) {
+    let ChoiceOutputs { chosen, rows, partners, count } = out;
     chosen.fill(0);
     if let Some(choice) = choice {
         mark(choice, chosen);
@@ -150,8 +150,8 @@ fn choose(choice: Option<&Choice<'_>>, out: Chosen<'_>) {
 }
 
 /// Sets `chosen` to 1 for the chosen rows.
-fn mark(choice: &Choice<'_>, chosen: &mut [i32]) {
-    let Choice { classes, threshold, rho, logits, pseudo_labels, class_prior, .. } = *choice;
+fn mark(choice: &ChoiceInputs<'_>, chosen: &mut [i32]) {
+    let ChoiceInputs { classes, threshold, rho, logits, pseudo_labels, class_prior, .. } = *choice;
     let batch = chosen.len();
     let mut softmax = Softmax::new(classes);
     let mut members: Vec<Vec<(f32, usize)>> = vec![Vec::new(); classes];
@@ -183,7 +183,7 @@ mod tests {
     ) -> [Vec<i32>; 4] {
         let batch = pseudo_labels.len() / 2;
         let permutation: Vec<i32> = (0..batch as i32).rev().collect();
-        let choice = Choice {
+        let choice = ChoiceInputs {
             classes: 2,
             threshold,
             rho,
@@ -194,7 +194,7 @@ mod tests {
         };
         let mut out = [vec![9; batch], vec![9; batch], vec![9; batch], vec![9; 1]];
         let [chosen, rows, partners, count] = &mut out;
-        choose(Some(&choice), Chosen { chosen, rows, partners, count });
+        choose(Some(&choice), ChoiceOutputs { chosen, rows, partners, count });
         out
     }
 

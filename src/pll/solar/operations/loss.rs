@@ -7,7 +7,7 @@ use crate::device::cpu::Call;
 use crate::device::gpu::kernels::solar::{SOLAR_LOSS, SolarLoss as Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
-use crate::ops::loss::{CrossEntropy, Row, RowLoss};
+use crate::ops::loss::{CrossEntropy, LossRow, RowLoss};
 use crate::ops::rows::{Softmax, row_threads};
 
 /// The loss of SoLar (SPEC 7, step 6). With A the chosen rows, U the others, H(q, z) = -sum q ln softmax(z),
@@ -75,7 +75,7 @@ impl Operation for SolarLoss {
             cpu.optional(self.mixed.map(|mixed| mixed.logits))?,
             cpu.optional(self.mixed.map(|mixed| mixed.target))?,
         );
-        let operands = Operands {
+        let operands = LossOperands {
             classes: self.classes,
             eta: cpu.f32(self.control)?[ETA],
             weak: &cpu.f32(self.weak)?,
@@ -88,7 +88,7 @@ impl Operation for SolarLoss {
             count: cpu.i32(self.count)?[0] as usize,
         };
         let mut d_mixed = self.mixed.map(|mixed| cpu.f32_mut(mixed.d_logits)).transpose()?;
-        let results = Results {
+        let results = LossOutputs {
             d_weak: &mut cpu.f32_mut(self.d_weak)?,
             d_strong: &mut cpu.f32_mut(self.d_strong)?,
             d_mixed: d_mixed.as_deref_mut(),
@@ -123,7 +123,7 @@ impl Operation for SolarLoss {
 }
 
 /// The operands of [`loss`].
-struct Operands<'a> {
+struct LossOperands<'a> {
     classes: usize,
     eta: f32,
     weak: &'a [f32],
@@ -138,7 +138,7 @@ struct Operands<'a> {
 }
 
 /// The gradients and losses that [`loss`] writes.
-struct Results<'a> {
+struct LossOutputs<'a> {
     d_weak: &'a mut [f32],
     d_strong: &'a mut [f32],
     d_mixed: Option<&'a mut [f32]>,
@@ -146,17 +146,17 @@ struct Results<'a> {
 }
 
 /// The loss of a batch of B rows; `loss_rows` sum to B times it.
-fn loss(operands: &Operands<'_>, results: Results<'_>) {
-    let Operands { classes, eta, weak, strong, pseudo_labels, mixed, confidence, index, chosen, count } =
+fn loss(operands: &LossOperands<'_>, results: LossOutputs<'_>) {
+    let LossOperands { classes, eta, weak, strong, pseudo_labels, mixed, confidence, index, chosen, count } =
         *operands;
-    let Results { d_weak, d_strong, mut d_mixed, loss_rows } = results;
+    let LossOutputs { d_weak, d_strong, mut d_mixed, loss_rows } = results;
     let batch = index.len();
     // Weights of a chosen and of another row; a batch without chosen rows learns from all alike.
     let inside = if count == 0 { 0.0 } else { eta / count as f32 };
     let outside = if count == 0 { 1.0 / batch as f32 } else { (1.0 - eta) / (batch - count).max(1) as f32 };
     let mut softmax = Softmax::new(classes);
     let mut term = |weight: f32, logits: &[f32], target: &[f32], d_logits: &mut [f32]| {
-        let row = Row { logits, target, candidates: &[] };
+        let row = LossRow { logits, target, candidates: &[] };
         f64::from(weight) * CrossEntropy.row(&row, &mut softmax, weight, d_logits)
     };
     d_strong.fill(0.0);
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn without_chosen_rows_every_row_counts_alike() {
         let (mut d_weak, mut d_strong, mut rows) = ([9.0; 4], [9.0; 4], [9.0; 2]);
-        let operands = Operands {
+        let operands = LossOperands {
             classes: 2,
             eta: 0.9,
             weak: &[0.0; 4],
@@ -202,7 +202,7 @@ mod tests {
             count: 0,
         };
         let results =
-            Results { d_weak: &mut d_weak, d_strong: &mut d_strong, d_mixed: None, loss_rows: &mut rows };
+            LossOutputs { d_weak: &mut d_weak, d_strong: &mut d_strong, d_mixed: None, loss_rows: &mut rows };
         loss(&operands, results);
         // p = 1/2: the gradient (p - c) / B, the loss ln 2 a row.
         assert_eq!(d_weak, [0.25, -0.25, -0.25, 0.25]);

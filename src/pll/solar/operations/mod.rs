@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 pub use self::choice::ChooseSamples;
 pub use self::loss::{MixedLoss, SolarLoss};
-pub use self::predictions::{CountLargest, MaskedSoftmax};
+pub use self::predictions::{CountArgmax, MaskedSoftmax};
 pub use self::sinkhorn::{Sinkhorn, SinkhornSettings, outcome};
 use crate::device::gpu::kernels::solar::CHOICE_THREADS;
 pub use crate::device::gpu::kernels::solar::{ETA, RHO};

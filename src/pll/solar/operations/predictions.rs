@@ -23,7 +23,7 @@ pub struct MaskedSoftmax {
 
 /// counts `[K]` += for each class the rows of x `[R,K]` whose first maximum it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CountLargest {
+pub struct CountArgmax {
     pub rows: usize,
     pub classes: usize,
     pub x: Tensor,
@@ -76,7 +76,7 @@ impl Operation for MaskedSoftmax {
     }
 }
 
-impl Operation for CountLargest {
+impl Operation for CountArgmax {
     fn name(&self) -> &'static str {
         "count largest"
     }
