@@ -1,8 +1,8 @@
-//! Planning memory: temporaries whose lifetimes do not overlap share an allocation.
+//! Memory planning: temporaries whose lifetimes do not overlap share an allocation.
 //!
-//! A lifetime runs from the first operation that names a tensor to the last. Going through the operations in
-//! order, a tensor takes the smallest free allocation that holds it, else the largest free one, grown, else a
-//! new one. An allocation is one slot, never split, so that a device can check that no operation reads and
+//! A lifetime runs from the first operation that names a tensor to the last. In the order of the operations,
+//! a tensor takes the smallest free allocation that holds it; failing that, the largest free one, enlarged;
+//! failing that, a new one. An allocation is never split, so a device can check that no operation reads and
 //! writes the same memory.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ struct Slot {
     free: bool,
 }
 
-/// Gives every temporary a slot and allocates the slots.
+/// Assigns a slot to every temporary, allocates the slots and has the device prepare the program.
 pub(super) fn plan(
     operations: Vec<Arc<dyn Operation>>,
     tensors: &[TensorStorage],
@@ -68,7 +68,7 @@ pub(super) fn plan(
     Plan::record(Program { operations, buffers, temporaries }, device)
 }
 
-/// A slot for a tensor: the smallest free one that fits, else the largest free one, grown, else a new one.
+/// A slot for a tensor: the smallest free one that fits, else the largest free one, enlarged, else a new one.
 fn take(slots: &mut Vec<Slot>, element: Element, len: usize) -> usize {
     let free = || slots.iter().enumerate().filter(|(_, slot)| slot.free && slot.element == element);
     let fitting = free().filter(|(_, slot)| slot.len >= len).min_by_key(|(_, slot)| slot.len);
@@ -89,7 +89,7 @@ mod tests {
     use crate::device::cpu::CpuDevice;
     use crate::ops::pooling::average_pool;
 
-    /// A chain of pools: each temporary lives for two primitives, so two slots serve any length.
+    /// A chain of pools: each temporary lives for two operations, so two slots serve any length.
     #[test]
     fn a_chain_needs_two_slots() {
         let mut device = CpuDevice::new(1).unwrap();

@@ -28,20 +28,20 @@ enum TapeEntry {
 /// A step being recorded.
 ///
 /// [`Tape::push`] appends an operation, [`Tape::record`] one that has a gradient; [`Tape::backward`] appends
-/// the gradients of everything differentiable recorded before it; [`Tape::finish`] plans the memory. Shapes
-/// are the caller's promise: each operation carries its own, and the device checks lengths.
+/// the gradients of everything differentiable recorded before it; [`Tape::finish`] plans the memory. The
+/// caller is responsible for shapes: each operation carries its own, and the device checks lengths.
 pub struct Tape {
     /// How activations and their gradients are stored.
     activations: Element,
     entries: Vec<TapeEntry>,
     tensors: Vec<TensorStorage>,
-    /// Parameters by the memory of their values and gradients: one that is used twice is one tensor.
+    /// Parameters by the memory of their values and gradients, so that one used twice is one tensor.
     parameters: HashMap<[Buffer; 2], Tensor>,
     /// The gradient buffer of each parameter.
     pub(super) parameter_gradients: HashMap<Tensor, Tensor>,
-    /// Tensors that a gradient must reach: results of parameters.
+    /// Tensors whose gradient is needed: parameters and whatever depends on them.
     differentiable: Vec<bool>,
-    /// Temporaries whose values are read after the plan has run, so nothing may share their memory.
+    /// Temporaries that are read after the plan has run, so nothing may share their memory.
     kept: Vec<Tensor>,
 }
 
@@ -75,8 +75,8 @@ impl Tape {
         self.tensor(TensorStorage::Persistent(buffer))
     }
 
-    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. Asked for twice, it
-    /// is the same tensor.
+    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. The same buffers
+    /// always give the same tensor.
     pub fn parameter(&mut self, values: Buffer, gradient: Buffer) -> Tensor {
         if let Some(&known) = self.parameters.get(&[values, gradient]) {
             return known;
@@ -93,7 +93,7 @@ impl Tape {
         self.differentiable[input.0] = true;
     }
 
-    /// Whether a gradient must reach `tensor`.
+    /// Whether the gradient of `tensor` is needed.
     pub fn is_differentiable(&self, tensor: Tensor) -> bool {
         self.differentiable[tensor.0]
     }
@@ -129,7 +129,7 @@ impl Tape {
         self.kept.push(tensor);
     }
 
-    /// Appends an operation that takes no part in differentiation.
+    /// Appends an operation without a gradient.
     pub fn push(&mut self, operation: impl Operation) {
         self.entries.push(TapeEntry::Plain(Arc::new(operation)));
     }
@@ -146,12 +146,12 @@ impl Tape {
         tensor
     }
 
-    /// Appends the gradients of everything recorded so far, in reverse, starting from the gradients given as
-    /// (tensor, its gradient). Gradients of parameters land in the memory given with them.
+    /// Appends the gradients of everything recorded so far, in reverse order, starting from `seeds`: pairs of
+    /// a tensor and its gradient. Gradients of parameters are written to the memory given with them.
     ///
     /// A tensor that is used several times gets the sum of its gradients, whatever the operations and their
-    /// order. Returns the tensor that each gradient was written to; after the plan has run it holds the
-    /// gradient only where no operation has reused that memory.
+    /// order. Returns the gradient of each tensor; after the plan has run, its memory still holds the
+    /// gradient only if no later operation reuses it.
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> HashMap<Tensor, Tensor> {
         let recorded = self.entries.clone();
         let mut gradients = Gradients::new(self, seeds);

@@ -1,9 +1,10 @@
-//! WideResNet (Zagoruyko and Komodakis, "Wide residual networks", BMVC 2016) for CIFAR-sized images: a stem of 16
-//! channels, three groups of blocks of widths 16 k, 32 k and 64 k, batchnorm and ReLU *before* each convolution, and once
-//! more at the end.
+//! WideResNet (Zagoruyko and Komodakis, "Wide residual networks", BMVC 2016) for CIFAR-sized images: a stem
+//! of 16 channels and three groups of blocks of widths 16 k, 32 k and 64 k. Batchnorm and ReLU come *before*
+//! each convolution, and once more at the end.
 //!
-//! A block: o = ReLU(bn1(x)); y = conv2(ReLU(bn2(conv1(o)))) + x, where x is replaced by a 1x1 convolution of o if the
-//! widths differ. Tensor names are those of the usual PyTorch port: `conv1`, `block1.layer.0.bn1`, `convShortcut`, `fc`.
+//! A block computes o = ReLU(bn1(x)), y = conv2(ReLU(bn2(conv1(o)))) + x; where the widths differ, a 1x1
+//! convolution of o replaces the summand x. Tensor names are those of the usual PyTorch port: `conv1`,
+//! `block1.layer.0.bn1`, `convShortcut`, `fc`.
 
 use super::layers::{Activation, Layers};
 use super::{Mode, Network, NetworkLayout, Outputs, Parameters};
@@ -15,11 +16,11 @@ use crate::ops::elementwise::sum;
 /// Channels of the stem.
 const STEM: usize = 16;
 
-/// A WideResNet of depth 6 n + 4: n blocks a group.
+/// A WideResNet of depth 6 n + 4: n blocks per group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WideResNet {
     name: String,
-    /// Blocks of a group.
+    /// Blocks per group, n.
     blocks: usize,
     /// Channels of the first group, 16 k.
     width: usize,
@@ -35,12 +36,12 @@ struct WideBlock {
 }
 
 impl WideResNet {
-    /// A network of `blocks` blocks a group whose first group has `width` channels.
+    /// A network with `blocks` blocks per group whose first group has `width` channels.
     pub fn new(name: &str, blocks: usize, width: usize, classes: usize) -> Self {
         Self { name: name.into(), blocks, width, classes }
     }
 
-    /// WideResNet-28-k of `width` = 16 k channels in the first group.
+    /// WideResNet-28-k with `width` = 16 k channels in the first group.
     pub fn wideresnet28(width: usize, classes: usize) -> Self {
         Self::new("wideresnet28", 4, width, classes)
     }
@@ -133,7 +134,8 @@ impl Network for WideResNet {
 mod tests {
     use super::*;
 
-    /// The sizes that the paper gives, 1.5 M of WRN-28-2 and 36.5 M of WRN-28-10, counted out for ten classes.
+    /// The sizes given in the paper, 1.5 M for WRN-28-2 and 36.5 M for WRN-28-10, as exact counts for ten
+    /// classes.
     #[test]
     fn sizes_are_those_of_the_paper() {
         for (k, expected) in [(2, 1_467_610), (10, 36_479_194)] {

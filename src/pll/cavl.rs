@@ -1,6 +1,6 @@
-//! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022; SPEC 6):
-//! one view, cross-entropy with the candidate of largest class activation value |z_k - 1| z_k; in the first
-//! epoch with all candidates alike.
+//! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022;
+//! docs/spec.md, section 6): one view, cross-entropy with the candidate of largest class activation value
+//! |z_k - 1| z_k. In the first epoch all candidates have the same weight.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::ops::loss::CrossEntropy;
 
 /// CAVL for the registry.
 pub static ENTRY: MethodEntry = MethodEntry {
-    // Each row is renewed from the first step on.
+    // Rows are updated from the first step on.
     first_update: 0,
     ..MethodEntry::new("cavl", "CAVL", "Class activation value learning", |_| Box::new(method()))
 };
@@ -26,7 +26,7 @@ pub fn method() -> LabelMethod {
     }
 }
 
-/// c <- one-hot at the first candidate of largest class activation value |z - 1| z.
+/// c <- one-hot at the first candidate with the largest class activation value |z - 1| z.
 #[derive(Clone, Copy, Debug)]
 pub struct ActivationValue;
 

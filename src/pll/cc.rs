@@ -1,8 +1,8 @@
-//! CC (Feng et al., "Provably consistent partial-label learning", NeurIPS 2020; SPEC 6): one view, -ln sum_{k
-//! in s} p_k.
+//! CC (Feng et al., "Provably consistent partial-label learning", NeurIPS 2020; docs/spec.md, section 6): one
+//! view, -ln sum_{k in s} p_k.
 //!
 //! The loss reads no confidence row, so a debias acts at test only. The rows hold what the loss implies, s p
-//! / sum, for the figures on disambiguation alone.
+//! / sum, only for the statistics on disambiguation.
 
 use anyhow::Result;
 

@@ -1,5 +1,6 @@
-//! PRODEN (Lv et al., "Progressive identification of true labels for partial-label learning", ICML 2020; SPEC
-//! 6): one view, -sum c_k ln p_k; c <- `[c>0]` p / sum, of debiased logits where there is a debias.
+//! PRODEN (Lv et al., "Progressive identification of true labels for partial-label learning", ICML 2020;
+//! docs/spec.md, section 6): one view, -sum c_k ln p_k; c <- `[c>0]` p / sum, from debiased logits if there
+//! is a debias.
 
 use anyhow::Result;
 
@@ -22,7 +23,7 @@ pub fn method() -> LabelMethod {
     }
 }
 
-/// c <- `[c>0]` p / sum, which is the softmax of z over the classes of positive confidence.
+/// c <- `[c>0]` p / sum, that is the softmax of z over the classes of positive confidence.
 #[derive(Clone, Copy, Debug)]
 pub struct PositiveSoftmax;
 

@@ -12,18 +12,18 @@ use crate::device::gpu::sources::Source;
 use crate::device::{Element, Operand, Operation, Tensor};
 use crate::ops::convolution::{Convolution, ConvolutionShape};
 
-/// A rung: its kernel, and how that is launched.
+/// A rung: its kernel and the shape of its launch.
 #[derive(Clone, Copy, Debug)]
 struct ConvolutionRung {
     kernel: Kernel,
-    /// Pixels and output channels of a block's tile.
+    /// Pixels and output channels of a tile, one per block.
     tile: [usize; 2],
     threads: u32,
-    /// Dynamic shared memory, bytes a block.
+    /// Dynamic shared memory, bytes per block.
     shared_bytes: u32,
 }
 
-/// The slowest first. Rung 1 has no tile: its blocks take 256 values in a row, whatever they are.
+/// Slowest first. Rung 1 has no tile: a block computes 256 consecutive values.
 const RUNGS: [ConvolutionRung; 4] = [
     rung(&sources::CONVOLUTION_1, "convolution_1_naive", [256, 1], 256, 0),
     rung(&sources::CONVOLUTION_2, "convolution_2_shared", [64, 64], 256, 0),
@@ -41,7 +41,7 @@ const fn rung(
     ConvolutionRung { kernel: Kernel { source, name }, tile, threads, shared_bytes }
 }
 
-/// The engine's convolution by the kernel of a rung.
+/// The engine's convolution, computed by the kernel of a rung.
 #[derive(Clone, Debug)]
 struct ConvolutionByRung {
     rung: ConvolutionRung,
@@ -78,7 +78,7 @@ impl Operation for ConvolutionByRung {
     }
 }
 
-/// The ladder over images, height, width, input and output channels.
+/// The ladder for the given numbers of images, rows, columns, input and output channels.
 pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 5]) -> Ladder {
     let shape = ConvolutionShape { batch, height, width, in_channels, out_channels, kernel: 3, stride: 1 };
     let mut stream = stream(&[batch, height, width, in_channels, out_channels]);
@@ -91,7 +91,7 @@ pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 
         OperandSpec::output(Element::Bf16, shape.output_len()),
     ];
     let of = Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) };
-    // Of the smallest sums too, the products are rounded.
+    // At least 16, because even the smallest sums round their products.
     let terms = (9 * in_channels).max(16);
     Ladder {
         problem: format!(

@@ -1,5 +1,5 @@
-//! Main memory as the CPU device hands it out. Each allocation is borrow-checked while the program runs, so a primitive that
-//! would read memory it writes is an error, not a silent race.
+//! The CPU device's allocations in main memory. Each is borrow-checked at run time, so an operation that
+//! reads memory while writing it is an error instead of a silent race.
 
 use std::cell::{Ref, RefCell, RefMut};
 
@@ -21,10 +21,10 @@ pub(super) struct MainMemory {
     allocations: Vec<RefCell<Allocation>>,
 }
 
-/// What helps where a network or its step does not fit.
+/// The remedy named when a network or its step does not fit.
 pub(super) const REMEDY: &str = "take a smaller --batch-size, --width or --image-size, or another --arch";
 
-/// `len` zeros, or an error where an ordinary allocation would abort the program or have it killed.
+/// `len` zeros, or an error where an ordinary allocation would abort the program or have the system kill it.
 fn zeros<T: Clone + Default>(len: usize, label: &str) -> Result<Vec<T>> {
     let bytes = memory::product(&[len, size_of::<T>()]);
     memory::ensure_room(bytes, label, REMEDY)?;

@@ -1,4 +1,5 @@
-//! ResNet for CIFAR-sized images: a stem without pooling, four stages of residual blocks (SPEC 1).
+//! ResNet for CIFAR-sized images: a stem without pooling, then four stages of residual blocks (docs/spec.md,
+//! section 1).
 
 mod architecture;
 
@@ -51,9 +52,9 @@ impl Network for ResNet {
         for block in &self.blocks {
             let (last, before) = block.convolutions.split_last().expect("a block has convolutions");
             let inner = before.iter().fold(x, |x, next| layer(&mut layers, next, x, relu));
-            // Next to where it is added, so that it is kept no longer than it must be. All other uses of x
-            // are recorded before the last batchnorm: backward, what comes through an identity reaches x
-            // first, and the convolutions add to it.
+            // Recorded just before it is added, so that it is kept no longer than needed. All other uses of x
+            // are recorded before the last batchnorm: in the backward pass the gradient through an identity
+            // shortcut then reaches x first, and the convolutions add to it.
             let shortcut = match &block.shortcut {
                 None => x.tensor,
                 Some(projection) => layer(&mut layers, projection, x, none).tensor,
@@ -66,7 +67,7 @@ impl Network for ResNet {
     }
 }
 
-/// Convolution, batchnorm, then what is asked for: a residual to add, a ReLU.
+/// Convolution and batchnorm with its epilogue: an optional residual and ReLU.
 fn layer(layers: &mut Layers<'_>, layer: &ConvolutionLayer, x: Activation, epilogue: Epilogue) -> Activation {
     let y = layers.convolution(&layer.convolution, x, [layer.out_channels, layer.kernel, layer.stride]);
     layers.batchnorm(&layer.batchnorm, y, epilogue)

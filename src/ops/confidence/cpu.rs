@@ -32,8 +32,9 @@ pub(super) fn run(of: &Disambiguate, cpu: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// c = the softmax over the classes that are `inside`, from log-probabilities over all: taking their own
-/// largest out first, no sum underflows. Classes outside keep their c.
+/// Writes the softmax over the classes that are `inside`, from log-probabilities over all classes.
+/// Subtracting the largest of these classes keeps the sum from underflowing. Classes outside keep their
+/// values.
 pub fn partial_softmax(row: &mut [f32], log_p: &[f32], inside: impl Fn(usize) -> bool) {
     let most = (0..row.len()).filter(|&k| inside(k)).map(|k| log_p[k]).fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;

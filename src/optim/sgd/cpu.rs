@@ -1,4 +1,5 @@
-//! SGD with momentum and weight decay, as PyTorch's: one pass over the flat arena of all parameters.
+//! SGD with momentum and weight decay, with PyTorch's formulas: one pass over the flat arena of all
+//! parameters.
 
 use rayon::prelude::*;
 
@@ -11,8 +12,8 @@ pub(super) struct SgdScalars {
     pub nesterov: bool,
 }
 
-/// g += wd p; v = mu v + g; p -= rate v, or with Nesterov's momentum p -= rate (g + mu v). With v = 0 at first this is
-/// PyTorch's first step, v = g.
+/// g += wd p; v = mu v + g; p -= rate v, or with Nesterov's momentum p -= rate (g + mu v). As v is initially
+/// 0, this includes PyTorch's first step, v = g.
 pub(super) fn sgd(settings: SgdScalars, gradients: &[f32], velocity: &mut [f32], parameters: &mut [f32]) {
     const CHUNK: usize = 1 << 14;
     let SgdScalars { rate, momentum, weight_decay, nesterov } = settings;

@@ -1,4 +1,4 @@
-//! SGD with momentum, plain or Nesterov's, and weight decay, as PyTorch's.
+//! SGD with plain or Nesterov momentum and weight decay, with PyTorch's formulas.
 
 mod cpu;
 mod gpu;
@@ -12,7 +12,7 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
 use crate::ops::control;
 
-/// SGD and its velocities.
+/// SGD with its velocities.
 pub struct SgdOptimiser {
     constants: Hyperparameters,
     nesterov: bool,
@@ -20,7 +20,7 @@ pub struct SgdOptimiser {
 }
 
 impl SgdOptimiser {
-    /// SGD of `len` parameters.
+    /// SGD for `len` parameters, with plain momentum.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -28,7 +28,7 @@ impl SgdOptimiser {
         Ok(Self { constants, nesterov: false, velocity: device.allocate(Element::F32, len, "the momentum")? })
     }
 
-    /// The same with Nesterov's momentum.
+    /// SGD with Nesterov's momentum.
     ///
     /// # Errors
     /// As [`SgdOptimiser::new`].
@@ -63,18 +63,27 @@ impl Optimiser for SgdOptimiser {
     }
 }
 
-/// g += wd p; v = mu v + g; p -= lr v, or lr (g + mu v) with Nesterov's momentum; lr from `control`. `copy` = the new p, rounded
-/// to its type.
+/// g += wd p; v = mu v + g; p -= lr v, or p -= lr (g + mu v) with Nesterov's momentum; lr comes from
+/// `control`. `copy` receives the new p, rounded to its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sgd {
+    /// Parameters.
     pub len: usize,
+    /// mu.
     pub momentum: f32,
+    /// wd, applied to the gradient.
     pub weight_decay: f32,
+    /// Whether the momentum is Nesterov's.
     pub nesterov: bool,
+    /// The step's control block, f32 ([`control`]).
     pub control: Tensor,
+    /// g, f32 `[len]`.
     pub gradients: Tensor,
+    /// v, f32 `[len]`.
     pub velocity: Tensor,
+    /// p, f32 `[len]`.
     pub parameters: Tensor,
+    /// The rounded parameters, `[len]`, where convolutions read them.
     pub copy: Option<Tensor>,
 }
 

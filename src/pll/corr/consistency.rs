@@ -27,7 +27,7 @@ impl RowLoss for Consistency {
                 let (negative, slope) = negative(p);
                 loss += negative;
                 *g = slope;
-                // 0 ln 0 = 0, but 0 times a NaN log-probability must show.
+                // 0 ln 0 = 0, but 0 times a NaN log-probability must stay visible.
                 loss += f64::from(c * log_p);
             } else {
                 loss += f64::from(c * c.ln() - c * log_p);

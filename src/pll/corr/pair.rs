@@ -1,5 +1,5 @@
-//! Launches of the pair kernels of `loss.cu`: the loss of two views, the disambiguation of the rows it is
-//! against, or both at once.
+//! Launches of the pair kernels of `loss.cu`: the loss of two views, the disambiguation of the rows that the
+//! loss reads, or both at once.
 
 use super::ViewProduct;
 use crate::device::Tensor;
@@ -8,7 +8,7 @@ use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::Disambiguate;
 use crate::ops::loss::{Loss, Term};
 
-/// The rows of a launch.
+/// The operands that loss and disambiguation share.
 struct PairRows {
     batch: usize,
     classes: usize,
@@ -24,7 +24,7 @@ impl PairRows {
     }
 }
 
-/// Lowers a loss, if it is that of plain views, both of each sample, against the store; returns whether.
+/// Lowers a loss if it is of both plain views of each sample against the store; returns whether it did.
 pub(super) fn lower_loss(of: &Loss, gpu: &mut Lowering<'_>) -> bool {
     let Loss { batch, classes, logits, target: confidence, .. } = *of;
     match of.index {

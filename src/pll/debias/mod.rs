@@ -1,7 +1,8 @@
-//! What is subtracted from the logits that disambiguation and test read: the logarithm of a class prior.
+//! Debias: the log of a class prior is subtracted from the logits that disambiguation and test read.
 //!
-//! RECORDS (Hong et al., ICLR 2023): the class prior that the model has learnt so far is the softmax of its classifier on the
-//! moving mean feature. Oracle-LA, its published rival: the true class frequencies, constant.
+//! RECORDS (Hong et al., ICLR 2023) estimates the prior that the model has learnt so far: the softmax of its
+//! classifier applied to the moving mean feature. Oracle-LA, the published baseline, uses the true class
+//! frequencies throughout.
 
 mod operations;
 
@@ -14,13 +15,13 @@ use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::Outputs;
 use crate::ops::rows::EPSILON;
 
-/// Where the class prior comes from, if there is one.
+/// The source of the class prior, if there is one.
 pub enum ClassPriorSource {
-    /// Nothing is subtracted.
+    /// No debias.
     None,
     /// A constant prior.
     Oracle(Oracle),
-    /// RECORDS' estimate.
+    /// The estimate of RECORDS.
     Records(ClassPrior),
 }
 
@@ -28,12 +29,12 @@ pub enum ClassPriorSource {
 pub struct Oracle {
     /// ln(pi + eps), f32 `[classes]`.
     pub log_prior: Buffer,
-    /// Whether disambiguation reads it too, or the test alone.
+    /// Whether disambiguation is debiased as well, or only the test.
     pub in_training: bool,
 }
 
 impl Oracle {
-    /// The class frequencies `prior`.
+    /// The prior is the class frequencies `prior`.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -46,7 +47,7 @@ impl Oracle {
 }
 
 impl ClassPriorSource {
-    /// Records what a training step does for it on the first `rows` rows of the features; returns the log-prior that
+    /// Records the training step's part on the first `rows` rows of the features; returns the log-prior that
     /// disambiguation reads.
     pub fn record_training(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Option<Tensor> {
         match self {
@@ -56,7 +57,7 @@ impl ClassPriorSource {
         }
     }
 
-    /// Records what evaluation needs; returns where the log-prior lies afterwards.
+    /// Records the evaluation's part; returns the buffer of the log-prior.
     pub fn record_test(&self, tape: &mut Tape, classifier: Tensor) -> Option<Buffer> {
         match self {
             ClassPriorSource::None => None,
@@ -69,13 +70,14 @@ impl ClassPriorSource {
         }
     }
 
-    /// The class prior that RECORDS estimated, if that is what it is, from the log-prior that evaluation subtracted.
+    /// The class prior that RECORDS estimated, if it is in use, from the log-prior that evaluation
+    /// subtracted.
     pub fn estimated_prior(&self, log_prior: Option<&[f32]>) -> Option<Vec<f64>> {
         self.estimate()?;
         Some(log_prior?.iter().map(|&log| f64::from(log).exp()).collect())
     }
 
-    /// RECORDS' estimate, if that is what it is.
+    /// The estimate of RECORDS, if it is in use.
     pub fn estimate(&self) -> Option<&ClassPrior> {
         match self {
             ClassPriorSource::Records(prior) => Some(prior),
@@ -90,12 +92,12 @@ pub struct ClassPrior {
     pub mean_feature: Buffer,
     /// ln(pi + eps), f32 `[classes]`.
     pub log_prior: Buffer,
-    /// m of SPEC 6: the weight of the old mean.
+    /// m of docs/spec.md, section 6: the weight of the old mean.
     pub momentum: f32,
 }
 
 impl ClassPrior {
-    /// State for a network of `features` features and `classes` classes.
+    /// Allocates the state for a network of `features` features and `classes` classes.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -107,7 +109,7 @@ impl ClassPrior {
         })
     }
 
-    /// Records F <- m F + (1-m) mean of the first `rows` rows of the features, then the estimate from it. Returns the
+    /// Records F <- m F + (1-m) mean of the first `rows` rows of the features, then the estimate; returns the
     /// log-prior.
     pub fn record(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Tensor {
         let mean = tape.persistent(self.mean_feature);

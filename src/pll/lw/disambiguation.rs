@@ -6,7 +6,7 @@ use crate::device::gpu::kernels::loss_by_kind;
 use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::{Disambiguate, Disambiguation, ViewPrediction, partial_softmax};
 
-/// c <- the softmax of z over the candidates, and beside it that over the other classes.
+/// c <- the softmax of z over the candidates, and separately that over the other classes.
 #[derive(Clone, Copy, Debug)]
 pub struct TwoSoftmaxes;
 

@@ -1,4 +1,4 @@
-//! The leveraged weighted loss with either loss of a label.
+//! The leveraged weighted loss with either of the two losses of a label.
 
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
@@ -9,12 +9,14 @@ use crate::ops::rows::Softmax;
 /// psi(-z_k).
 #[derive(Clone, Copy, Debug)]
 pub struct LeveragedSigmoid {
+    /// Weight of the non-candidates' losses.
     pub beta: f32,
 }
 
 /// With cross-entropy: sum_{k in s} -c_k ln p_k + beta sum_{k not in s} -c_k ln(|1-p_k|+eps).
 #[derive(Clone, Copy, Debug)]
 pub struct LeveragedCrossEntropy {
+    /// Weight of the non-candidates' losses.
     pub beta: f32,
 }
 

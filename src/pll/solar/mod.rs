@@ -1,12 +1,13 @@
 //! SoLar (Wang et al., "SoLar: Sinkhorn label refinery for imbalanced partial-label learning", NeurIPS 2022;
-//! SPEC 7).
+//! docs/spec.md, section 7).
 //!
-//! A step: predictions M = p^w s of the weak views; pseudo-labels Q from Sinkhorn over M and a queue of
-//! earlier predictions, with the class prior r as marginal; of each class the samples of least loss against Q
-//! are chosen, their share rising over the warm-up, and every sample that agrees with its Q; the chosen ones
-//! learn Q from the weak, the strong and a mixed view, the others their confidence row, which is then renewed
-//! to M / sum M. Weak, strong and mixed views are forwarded separately, so each pass has a batchnorm batch of
-//! its own, the mixed one of the chosen samples only. After each epoch r moves towards counted predictions.
+//! In a step, Sinkhorn computes pseudo-labels Q from the predictions M = p^w s of the weak views and a queue
+//! of earlier predictions, with the class prior r as marginal. Of each class, the samples with the least loss
+//! against Q are chosen, a share that rises over the warm-up, and every sample that agrees with its Q. The
+//! chosen samples learn Q from the weak, the strong and a mixed view, the others their confidence row, which
+//! is then updated to M / sum M. Weak, strong and mixed views have separate forward passes, so each is a
+//! batch of its own for batchnorm, the mixed one of the chosen samples only. After each epoch r moves towards
+//! the counts of predictions.
 //!
 //! | file | what |
 //! |---|---|
@@ -41,10 +42,10 @@ use crate::pll::solar::settings::{PriorFrom, SolarSettings};
 pub static ENTRY: MethodEntry = MethodEntry {
     mixes: true,
     no_debias: Some(
-        "Sinkhorn's result is the same when predictions are rescaled class by class, so a debias would not change its \
-         pseudo-labels",
+        "Sinkhorn's result is the same when predictions are rescaled class by class, so a debias would not \
+         change its pseudo-labels",
     ),
-    // As ramps() has them; eta 0 chooses nothing.
+    // See [`ramps`]; with eta = 0 nothing is chosen.
     scalars: &[Scalar { name: "eta", default: 0.0 }, Scalar { name: "rho", default: 0.2 }],
     step_settings: &["queue-length", "lamd", "tau"],
     ..MethodEntry::with_settings::<SolarSettings>("solar", "SoLar", "Sinkhorn label refinery")
@@ -54,11 +55,11 @@ pub static ENTRY: MethodEntry = MethodEntry {
 const CLASS_PRIOR: &str = "class_prior";
 const QUEUE: &str = "queue";
 
-/// A power of the predictions above this is far from what is usual.
+/// A power of the predictions above this is unusual.
 const LARGE_POWER: f64 = 100.0;
 
 impl Method for SolarSettings {
-    /// The first stage estimates the class prior, which the second begins with.
+    /// The first stage estimates the class prior with which the second begins.
     fn stages(&self, epochs: usize) -> Vec<Stage> {
         vec![
             Stage { name: Some("estimating the class prior"), epochs: self.estimation_epochs },
@@ -82,17 +83,18 @@ impl Method for SolarSettings {
 /// SoLar in training.
 pub struct Solar {
     settings: SolarSettings,
+    /// Pseudo-labels, their queue and the class prior.
     pub refinery: Refinery,
-    /// Predictions counted by class over the steps of an epoch, f32 `[K]`; `None` where they are not counted.
+    /// Predictions counted by class over the steps of an epoch, f32 `[K]`; `None` if steps do not count them.
     pub counts: Option<Buffer>,
-    /// Its permutations order the chosen samples, so it is there without mixed views as well.
+    /// Its permutations order the chosen samples, so it exists without mixed views as well.
     mixup: MixupBuffers,
     /// Whether the chosen samples are mixed and forwarded a third time.
     mixes: bool,
 }
 
 impl Solar {
-    /// State of a stage: an empty queue and a uniform class prior.
+    /// The initial state: an empty queue and a uniform class prior.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -112,15 +114,15 @@ impl Solar {
         })
     }
 
-    /// r moves towards predictions counted by class.
+    /// Moves r towards the counts of predictions by class.
     fn move_class_prior(&self, at: StageEpoch, counted: &[f64], device: &mut dyn Device) -> Result<()> {
         let [estimating, training] = self.settings.gamma;
         let gamma = if at.stage == 0 { estimating } else { training };
         self.refinery.update_prior(counted, gamma, device)
     }
 
-    /// Records the losses of a step and the renewal of the rows; returns the gradients of the logits and the
-    /// losses.
+    /// Records the losses of a step and the disambiguation of the rows; returns the gradients of the logits
+    /// and the losses.
     fn record_losses(
         &self,
         step: &mut StepRecorder<'_>,
@@ -148,7 +150,8 @@ impl Solar {
             d_strong,
             loss_rows,
         });
-        // The reference renews after SGD, from these same logits; the loss above has read the old rows.
+        // The reference updates the rows after SGD, from these same logits; the loss above has read the old
+        // rows.
         tape.push(Disambiguate {
             disambiguation: Arc::new(CandidateSoftmax),
             joint: None,
@@ -167,7 +170,7 @@ impl Solar {
     }
 }
 
-/// What the losses of a step read.
+/// The inputs of a step's losses.
 struct LossInputs {
     weak: Tensor,
     strong: Tensor,
@@ -215,7 +218,7 @@ impl Learner for Solar {
         Some(&self.mixup)
     }
 
-    /// Nothing is chosen, so nothing mixed, where eta is 0; otherwise every batch has chosen samples.
+    /// With eta = 0 nothing is chosen and so nothing mixed; otherwise every batch has chosen samples.
     fn forwards_with_images(&self, forwards: usize, control: &EpochControl) -> usize {
         let [eta, _] = control.own;
         if eta == 0.0 { forwards.min(2) } else { forwards }
@@ -287,8 +290,8 @@ impl Learner for Solar {
     }
 }
 
-/// Predictions by class: argmax of p s over the logits `[N,K]` of all training samples, whose softmax has the
-/// order of the logits themselves.
+/// Counts predictions by class: the argmax of p s over the logits `[N,K]` of all training samples. The
+/// softmax is not needed, because it preserves the order of the logits.
 pub fn count_predictions(logits: &[f32], candidates: &[u8], classes: usize) -> Vec<f64> {
     let mut counts = vec![0.0; classes];
     for (row, set) in logits.chunks_exact(classes).zip(candidates.chunks_exact(classes)) {
@@ -299,8 +302,8 @@ pub fn count_predictions(logits: &[f32], candidates: &[u8], classes: usize) -> V
     counts
 }
 
-/// eta and rho of an epoch of a stage (SPEC 7): eta rises from 0, rho from its first value to its second,
-/// over the warm-up. In epoch 0 nothing is chosen, which eta = 0 says.
+/// eta and rho of an epoch of a stage (docs/spec.md, section 7): over the warm-up eta rises from 0, and rho
+/// from its first value to its second. Epoch 0 chooses nothing, which eta = 0 expresses.
 pub fn ramps(settings: &SolarSettings, epoch: usize) -> [f64; 2] {
     let ramp = match settings.warmup_epochs {
         0 => 1.0,

@@ -1,8 +1,8 @@
 //! The weight gradient: dw`[n, tap, c]` = sum over pixels of dy`[pixel, n]` x`[source(pixel, tap), c]`.
 //!
-//! The sum is long and the result small, so pixels are cut into parts, each with a partial result of its own,
-//! added in order; where the result is large there are fewer parts and the output channels are cut instead.
-//! Both cuts depend on the shape alone.
+//! The sum is long and the result small, so the pixels are cut into parts, each with its own partial result,
+//! which are added in order. Where the result is large there are fewer parts, and the output channels are cut
+//! instead. Both cuts depend on the shape alone.
 
 use rayon::prelude::*;
 
@@ -13,9 +13,9 @@ use crate::ops::convolution::ConvolutionShape;
 
 /// Pixels packed at a time: 256 steps of 16 inputs are 16 KB.
 const PIXELS: usize = 256;
-/// Output channels of a task, where they are cut: a multiple of the tile's six rows.
+/// Output channels per task if they are cut: a multiple of the tile's six rows.
 const CHANNELS: usize = 66;
-/// Partial results in all, in values.
+/// Values of all partial results together.
 const PARTIAL: usize = 1 << 20;
 
 pub(super) fn run(
@@ -62,7 +62,7 @@ pub(super) fn run(
     });
 }
 
-/// A thread's packed blocks.
+/// The packed blocks of a thread.
 #[derive(Default)]
 struct WeightTask {
     dy: Vec<f32>,
@@ -71,7 +71,8 @@ struct WeightTask {
 }
 
 impl WeightTask {
-    /// dw of the output channels from `first_channel`, as many as `dw` holds, over the output pixels `range`.
+    /// Computes dw of as many output channels from `first_channel` as `dw` holds, over the output pixels
+    /// `range`.
     fn run(
         &mut self,
         shape: &ConvolutionShape,
@@ -100,7 +101,7 @@ impl WeightTask {
                 }
             }
             sources(shape, start, pixels, &mut self.sources);
-            // Panels of 16 columns of the flattened filter (tap, input channel), which may span taps.
+            // Panels of 16 columns of the flattened filter (tap, input channel); a panel may span taps.
             for first in (0..filter).step_by(COLUMNS) {
                 let columns = COLUMNS.min(filter - first);
                 let packed_x = scratch(&mut self.x, pixels * COLUMNS);
@@ -128,7 +129,7 @@ impl WeightTask {
 }
 
 /// Copies `columns.len()` channels from `channel` of each pixel into the columns of its packed line; zeros
-/// outside.
+/// outside the image.
 fn pack_columns(
     x: &[f32],
     starts: &[Option<usize>],
@@ -152,7 +153,8 @@ fn pack_columns(
     }
 }
 
-/// Where the input pixels of output pixels start..start+pixels lie, tap by tap; `None` outside the image.
+/// Offsets of the input pixels of the output pixels start..start+pixels, tap by tap; `None` outside the
+/// image.
 fn sources(shape: &ConvolutionShape, start: usize, pixels: usize, out: &mut Vec<Option<usize>>) {
     let (rows, columns, padding) = (shape.out_height(), shape.out_width(), shape.padding());
     out.clear();

@@ -11,30 +11,38 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::rows::{Softmax, argmax};
 
-/// SoLar's choice of samples (SPEC 7, step 5) from weak logits `[B,K]`, pseudo-labels Q `[B,K]` and the class
-/// prior r `[K]`: for each class j the max(1, min(ceil(B r_j rho), n_j)) of least -sum Q ln p among the n_j
-/// rows whose first maximum of Q is j, the earlier row where equal, a NaN last; and each row with sum Q p >
-/// `threshold`. None where control`[ETA]` is 0.
+/// SoLar's choice of samples (docs/spec.md, section 7, step 5) from weak logits `[B,K]`, pseudo-labels Q
+/// `[B,K]` and the class prior r `[K]`. For each class j it takes max(1, min(ceil(B r_j rho), n_j)) of the
+/// n_j rows whose argmax of Q is j: those with the least -sum Q ln p, of equals the earlier row, NaN last. It
+/// also takes each row with sum Q p > `threshold`. If control`[ETA]` is 0 it takes none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChooseSamples {
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// tau: the agreement sum Q p above which a row is chosen whatever its loss.
     pub threshold: f32,
+    /// Logits of the weak views, f32 `[B,K]`.
     pub logits: Tensor,
+    /// Q, f32 `[B,K]`.
     pub pseudo_labels: Tensor,
+    /// r, f32 `[K]`.
     pub class_prior: Tensor,
+    /// The step's control block, f32, with eta at [`ETA`] and rho at [`RHO`].
     pub control: Tensor,
-    /// i32 `[steps,B]`.
+    /// Permutations of the batch for the steps of an epoch, i32 `[steps,B]`.
     pub permutations: Tensor,
+    /// The step of the epoch, i32 `[1]`.
     pub step: Tensor,
     /// i32 `[B]`: 1 for a chosen row, else 0.
     pub chosen: Tensor,
-    /// i32 `[B]`: the chosen rows ascending, -1 behind.
+    /// i32 `[B]`: the chosen rows in ascending order, then -1.
     pub rows: Tensor,
-    /// i32 `[B]`: rows in another order, -1 behind: with n chosen, those of the numbers of this step's
-    /// permutation below n, in its order.
+    /// i32 `[B]`: the chosen rows in another order, then -1: with n chosen rows, entries of this step's
+    /// permutation below n, in its order, index them.
     pub partners: Tensor,
-    /// i32 `[1]`: how many.
+    /// Number of chosen rows, i32 `[1]`.
     pub count: Tensor,
 }
 
@@ -89,7 +97,7 @@ impl Operation for ChooseSamples {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let steps = gpu.len(self.permutations) / self.batch;
-        ensure!(steps > 0, "choose samples: no permutation of the batch");
+        ensure!(steps > 0, "choose samples: needs a permutation of the batch for every step");
         let parameters = Parameters {
             batch: self.batch,
             classes: self.classes,
@@ -111,7 +119,7 @@ impl Operation for ChooseSamples {
     }
 }
 
-/// What the choice is made from.
+/// The inputs of the choice.
 struct ChoiceInputs<'a> {
     classes: usize,
     threshold: f32,
@@ -123,7 +131,7 @@ struct ChoiceInputs<'a> {
     permutation: &'a [i32],
 }
 
-/// Where the choice is written.
+/// The outputs of the choice.
 struct ChoiceOutputs<'a> {
     chosen: &'a mut [i32],
     rows: &'a mut [i32],
@@ -131,7 +139,7 @@ struct ChoiceOutputs<'a> {
     count: &'a mut [i32],
 }
 
-/// Chooses; with `choice` absent, nothing is chosen.
+/// Writes the choice; without `choice`, nothing is chosen.
 fn choose(choice: Option<&ChoiceInputs<'_>>, out: ChoiceOutputs<'_>) {
     let ChoiceOutputs { chosen, rows, partners, count } = out;
     chosen.fill(0);
@@ -158,12 +166,12 @@ fn mark(choice: &ChoiceInputs<'_>, chosen: &mut [i32]) {
     for (b, (z, q)) in logits.chunks_exact(classes).zip(pseudo_labels.chunks_exact(classes)).enumerate() {
         let Softmax { log_p, p } = softmax.of(z);
         let sum = |values: &[f32]| q.iter().zip(values).map(|(&q, &v)| f64::from(q * v)).sum::<f64>() as f32;
-        // A NaN comes last, as infinity does: sorting needs a total order.
+        // A NaN becomes infinity and so comes last; sorting needs a total order.
         members[argmax(q)].push(((-sum(log_p)).min(f32::INFINITY), b));
         chosen[b] = i32::from(sum(p) > threshold);
     }
     for (members, &prior) in members.iter_mut().zip(class_prior) {
-        // Both products in f32, as the reference rounds them; a NaN or a negative number is no count.
+        // Both products in f32, as the reference rounds them; a NaN or a negative number becomes 0.
         let wanted = (batch as f32 * prior * rho).ceil() as usize;
         members.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
         members.iter().take(wanted.max(1)).for_each(|&(_, b)| chosen[b] = 1);
@@ -199,7 +207,7 @@ mod tests {
     }
 
     /// Rows 0, 1, 2 are of class 0 with equal losses, row 3 of class 1. B r_0 rho = 4 * 0.5 * 0.5 = 1 gives
-    /// class 0 one row, the first of equals; class 1 with r = 0 still one.
+    /// class 0 one row, the first of equals; class 1 still gets one with r = 0.
     #[test]
     fn each_class_gives_its_share_and_at_least_one() {
         let pseudo_labels = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
@@ -222,8 +230,7 @@ mod tests {
         assert_eq!(chosen, [0, 0, 1]);
     }
 
-    /// Every third of 60 rows of one class has a NaN loss; sorting by a comparison that is no order may
-    /// panic.
+    /// Every third of 60 rows of one class has a NaN loss; sorting with an inconsistent comparison may panic.
     #[test]
     fn rows_of_nan_come_last() {
         let pseudo_labels = [1.0, 0.0].repeat(60);
