@@ -13,8 +13,8 @@ use records::nn::StateDict;
 use records::ops::loss::{CrossEntropy, Loss, Term};
 use records::ops::statistics::counter;
 use records::pll::method::{OWN_SCALARS, Room, StageEpoch, StateTensor};
-use records::pll::recorder::Rows;
-use records::pll::solar::operations::CountLargest;
+use records::pll::recorder::StepRows;
+use records::pll::solar::operations::CountArgmax;
 use records::pll::{Learner, Method, RecordedStep, StepRecorder};
 use records::settings::{Debias, Settings, presets};
 use records::train::run::recipe;
@@ -42,7 +42,7 @@ impl Learner for AveragingLearner {
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
         let images = step.view(0)?;
         let logits = step.forward(images)?.logits;
-        let Rows { classes, confidence, candidates, index, .. } = step.rows;
+        let StepRows { classes, confidence, candidates, index, .. } = step.rows;
         let batch = step.batch;
         let tape = &mut *step.tape;
         let d_logits = tape.temporary(Element::F32, batch * classes);
@@ -63,7 +63,7 @@ impl Learner for AveragingLearner {
             loss_rows,
         });
         let counts = tape.persistent(self.counts);
-        tape.push(CountLargest { rows: batch, classes, x: logits, counts });
+        tape.push(CountArgmax { rows: batch, classes, x: logits, counts });
         Ok(RecordedStep {
             logits: vec![(logits, d_logits)],
             seeds: Vec::new(),

@@ -6,21 +6,22 @@
 //
 // Tensors: gradients, mean m, square v, parameters p [len] f32, copy [len] bf16 or null; corrections [2] f32:
 //   c1, c2. lr = control[LEARNING_RATE] lies in device memory, so that one recorded step serves all epochs.
-// Launch: adamw_corrections: one block of one warp, of which two threads work. adamw: grid ceil(len / THREADS),
-//   block THREADS: a thread owns one element.
-// Cost: reads g, m, v, p, writes m, v, p (28 bytes a parameter) and the copy (2): the least. 14 FLOPs a parameter.
+// Launch: adamw_corrections: one block of one warp, two threads of which work. adamw: grid ceil(len /
+//   THREADS), block THREADS: one thread per element.
+// Cost: reads g, m, v, p, writes m, v, p (28 bytes per parameter) and the copy (2): the least possible. 14
+//   FLOPs per parameter.
 // Deterministic: the bits are the CPU's. Every product, sum, root and quotient is rounded on its own.
 // Source: I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2; eps
-//   outside the root of the corrected mean, as PyTorch has it.
+//   outside the root of the corrected mean, as in PyTorch.
 #include "common.cuh"
 #include "control.cuh"
 
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 256;
 // Keeps the quotient finite where no gradient was seen.
 constexpr float ADAM_EPSILON = 1e-8f;
 
-// (1 - share) of `value` and `share` of what was there.
+// share old + (1 - share) value, each operation rounded on its own.
 __device__ __forceinline__ float moved(float share, float old, float value) {
     return __fadd_rn(__fmul_rn(share, old), __fmul_rn(__fsub_rn(1.0f, share), value));
 }
@@ -31,8 +32,9 @@ extern "C" __global__ void adamw_corrections(float beta1, float beta2, float* co
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    adamw(int len, float beta1, float beta2, float weight_decay, const float* control, const float* corrections,
-          const float* gradients, float* mean, float* square, float* parameters, bf16* copy) {
+    adamw(int len, float beta1, float beta2, float weight_decay, const float* control,
+          const float* corrections, const float* gradients, float* mean, float* square, float* parameters,
+          bf16* copy) {
     const size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= len) return;
     const float rate = control[LEARNING_RATE], g = gradients[i];

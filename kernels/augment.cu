@@ -2,28 +2,28 @@
 // normalised.
 //
 // Maths: crop and antialiased bilinear resize; flip; jitter (brightness, contrast, saturation, hue in the
-// view's own order); grayscale; three operations of RandAugment; cutout; (v/255 - mean)/std. All that is
-// random was drawn on the host: the kernel reads each view's parameters. The parts are in the headers named
-// for them, cut as the CPU's are.
+// view's own order); grayscale; three operations of RandAugment; cutout; (v/255 - mean)/std. All random
+// numbers are drawn on the host: the kernel reads each view's parameters. Each header holds one part, divided
+// as on the CPU.
 //
 // Tensors: images u8 [N, H, W, 3]; parameters u8 [N, 2, 172 = one ViewParameters], weak before strong; index
-//   i32 [B], below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [VB, S, S, 3], the
-//   samples' view `first` (0 weak, 1 strong) in the first B rows, the next one behind.
-// Launch: one block a view, grid VB; 128 to 1024 threads a block, whole warps, about eight pixels a thread.
-//   Equalize needs three warps.
-// Shared memory: two halves of `half` bytes (dynamic), each an image uint8 [S, S, 3] or tables of 3 KB or the
-//   resize weights: 6 KB a block at S = 32, 96 KB at S = 128, and 256 bytes of parameters and sums. 53
-//   registers on sm_86: nine blocks of 128 threads a multiprocessor at S = 32, so that 512 views are one wave
-//   on 82; one block at S = 128. The launch bound allows 64 registers; without its second number the compiler
-//   keeps to 32 on sm_80, and spills.
-// Cost: at the least an image is read once a view and the view written once, with bf16 at 32x32 3,072 + 172 +
+//   i32 [B], below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [VB, S, S, 3], view
+//   `first` (0 weak, 1 strong) of the samples in the first B rows, the next view behind it.
+// Launch: one block per view, grid VB; 128 to 1024 threads per block, whole warps, about eight pixels per
+//   thread. Equalize needs three warps.
+// Shared memory: two halves of `half` bytes (dynamic), each holding an image uint8 [S, S, 3], tables of 3 KB
+//   or the resize weights: 6 KB per block at S = 32, 96 KB at S = 128; and 256 bytes of parameters and sums.
+//   53 registers on sm_86: nine blocks of 128 threads per multiprocessor at S = 32, so that 82
+//   multiprocessors hold 512 views in one wave; one block at S = 128. The launch bound allows 64 registers;
+//   without its second argument the compiler keeps to 32 registers on sm_80, and spills.
+// Cost: at least, an image is read once per view and the view written once, for bf16 at 32x32 3,072 + 172 +
 //   6,144 bytes, 4.8 MB for 512 views. Stores, of 128 bits, reach that; resizing reads each byte of the crop
-//   about four times, which is left to the L1 cache. What lies between is in shared memory. As the
-//   interpreter counts it on drawn parameters, 15.6 thousand warp instructions a view at S = 32 (7.1 thousand
-//   for resize, normalisation and their tables; 35 to 145 a pixel for an operation), 222 thousand at S = 128.
-//   By issue slots alone 512 views at S = 32 are predicted to take 15 microseconds of an RTX 3090, under a
-//   thousandth of a step. Of f64 there are autocontrast's tables alone.
-// Deterministic: no result depends on an order; sums and histograms are of integers.
+//   about four times, which is left to the L1 cache. Intermediate results stay in shared memory. The
+//   interpreter counts, on drawn parameters, 15.6 thousand warp instructions per view at S = 32 (7.1 thousand
+//   for resize, normalisation and their tables; 35 to 145 per pixel for an operation), 222 thousand at S =
+//   128. By issue slots alone 512 views at S = 32 are predicted to take 15 microseconds of an RTX 3090, under
+//   a thousandth of a step. Only autocontrast's tables need f64.
+// Deterministic: no result depends on an order; sums and histograms are over integers.
 // Source: RECORDS (Hong et al., ICLR 2023), the transforms of its experiments; RandAugment (Cubuk et al.,
 //   CVPR Workshops 2020); the arithmetic is Pillow's.
 #include "augment_affine.cuh"
@@ -32,7 +32,7 @@
 #include "augment_resize.cuh"
 #include "normalisation.cuh"
 
-// The operations by number, as the parameters give them, and two more that are no one's number.
+// The operations by their number in the parameters, and two more that the parameters never name.
 enum Operation {
     AUTOCONTRAST,
     BRIGHTNESS,
@@ -70,11 +70,11 @@ struct ViewParameters {
     int cutout[4];  // x0, y0, x1, y1, inclusive
 };
 
-// Words of a view's parameters.
+// Length of a view's parameters in words.
 constexpr int VIEW_WORDS = 43;
-// Bytes of shared memory that a launch leaves to what the block shares beside its two halves.
+// Bytes of shared memory that a launch reserves for `Shared`, beside the two halves.
 constexpr int SHARED_RESERVED = 512;
-// Most threads of a block.
+// Most threads per block.
 constexpr int THREADS = 1024;
 static_assert(sizeof(ViewParameters) == 4 * VIEW_WORDS, "the layout that the host writes");
 
@@ -86,7 +86,7 @@ struct Shared {
 };
 static_assert(sizeof(Shared) <= SHARED_RESERVED, "what lowering reserves");
 
-// A crop brought inside the source.
+// A crop, clipped to the source.
 __device__ __forceinline__ Crop inside(const int (&crop)[4], int height, int width) {
     const int top = min(max(crop[0], 0), height - 1), left = min(max(crop[1], 0), width - 1);
     return {top, left, min(max(crop[2], 1), height - top), min(max(crop[3], 1), width - left)};
@@ -111,11 +111,11 @@ __device__ __forceinline__ void apply(View& view, int kind, float factor, const 
         case TRANSLATE_Y: translate(view, integers); break;
         case HUE: hue(view, integers[0]); break;
         case GRAYSCALE: grayscale(view); break;
-        default: break;  // identity, and numbers that no operation has
+        default: break;  // identity, and unknown numbers
     }
 }
 
-// The colour of the reference's cutout over columns x0..x1, rows y0..y1 as far as they lie inside.
+// The colour of the reference's cutout over columns x0..x1, rows y0..y1 clipped to the image.
 __device__ __forceinline__ void cutout(const View& view, const int (&rectangle)[4]) {
     const int x0 = rectangle[0], y0 = rectangle[1], x1 = rectangle[2], y1 = rectangle[3];
     if (x1 < x0 || y1 < y0) return;

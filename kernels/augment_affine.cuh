@@ -1,9 +1,9 @@
-// Affine transforms with the nearest neighbour and black outside, their coefficients worked out on the host:
+// Affine transforms with the nearest neighbour and black outside, with coefficients computed on the host:
 // 16.16 fixed point for rotation and shear, whole pixels for translation. Sums wrap, as the reference's do.
 #pragma once
 #include "augment_view.cuh"
 
-// Pixel (row, column) takes that of the image at `source(row, column)` = (x, y).
+// Pixel (row, column) becomes the image's pixel at `source(row, column)` = (x, y).
 template <typename F> __device__ __forceinline__ void gather(View& view, F source) {
     __syncthreads();
     const u32 size = view.size;
@@ -19,7 +19,7 @@ template <typename F> __device__ __forceinline__ void gather(View& view, F sourc
     view.exchange();
 }
 
-// Start, step a column and step a row, (x, y) each.
+// `coefficients`: start, step per column and step per row, (x, y) each.
 __device__ __forceinline__ void transform(View& view, const int* coefficients) {
     const u32 x = coefficients[0], y = coefficients[1], x_column = coefficients[2],
               y_column = coefficients[3];
@@ -30,7 +30,7 @@ __device__ __forceinline__ void transform(View& view, const int* coefficients) {
     });
 }
 
-// Whole pixels (x, y). A sum beyond 31 bits turns negative, which is outside as well.
+// `shift`: whole pixels (x, y). A sum beyond 31 bits becomes negative, which is outside as well.
 __device__ __forceinline__ void translate(View& view, const int* shift) {
     const u32 x = shift[0], y = shift[1];
     gather(view, [&](int row, int column) { return make_int2((int)(x + column), (int)(y + row)); });

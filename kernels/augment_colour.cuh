@@ -1,5 +1,5 @@
-// Colour operations: blends with a degenerate image, hue, grayscale. Factors are f32 as in the reference; no
-// f64.
+// Colour operations: blends with a degenerate image, hue, grayscale. Factors are f32 as in the reference, and
+// nothing needs f64.
 #pragma once
 #include "augment_view.cuh"
 
@@ -9,7 +9,7 @@ __device__ __forceinline__ u32 luma(Pixel p) {
 }
 
 // a + f (b - a) in f32 with two roundings, truncated, then clipped to 0..255; NaN gives 0. The reference
-// returns a at f = 0 and b at f = 1: so does the formula, exactly.
+// returns a at f = 0 and b at f = 1; so does the formula, exactly.
 __device__ __forceinline__ u32 blend(u32 a, u32 b, float factor) {
     const float low = (float)(int)a, high = (float)(int)b;
     return min(__float2uint_rz(__fadd_rn(low, __fmul_rn(factor, __fsub_rn(high, low)))), 255u);
@@ -31,8 +31,8 @@ __device__ __forceinline__ void saturation(const View& view, float factor) {
 }
 
 // Towards the image's mean luma, trunc(sum / n + 1/2). In integers it is (2 sum + n) / 2n: the reference's
-// f64 quotient reaches a half exactly or stays 1/2n away from it. Integer addition has no order, so the
-// atomics leave the sum determined.
+// f64 quotient reaches a half exactly or stays 1/2n away from it. Integer addition has no order, so the sum
+// does not depend on the order of the atomics.
 __device__ __forceinline__ void contrast(const View& view, float factor, u32& total) {
     __syncthreads();
     if (threadIdx.x == 0) total = 0;
@@ -85,7 +85,7 @@ __device__ __forceinline__ void grayscale(const View& view) {
 
 // To HSV in uint8, hue += shift modulo 256, and back.
 //
-// The reference divides in f32, goes on in f64 and truncates. With c = (max - middle) / (max - min) its
+// The reference divides in f32, continues in f64 and truncates. With c = (max - middle) / (max - min) its
 // sector is one f32 addition of c and a whole number, hue = frac(sector / 6 + 1), and uint8 = trunc(255 hue).
 // For all 32,895 pairs (max - min, max - middle) in all six orders of the channels, f32 division, addition
 // and product alone give its uint8; likewise for the saturation. On the way back everything is a quotient of
@@ -94,7 +94,7 @@ __device__ __forceinline__ void grayscale(const View& view) {
 // definition exhaustively.
 __device__ __forceinline__ Pixel shift_hue(Pixel p, u32 shift) {
     const u32 most = max(p.r, max(p.g, p.b)), least = min(p.r, min(p.g, p.b));
-    // A gray pixel comes back as it was.
+    // A gray pixel is unchanged.
     if (most == least) return p;
     const float range = (float)(int)(most - least);
     const u32 middle = p.r + p.g + p.b - most - least;

@@ -1,20 +1,20 @@
-// Operations that map each channel's value by itself: through a table of 256 values made from the image, or
-// by a formula of it.
+// Operations that map each channel's value on its own: through a table of 256 values computed from the image,
+// or by a formula.
 #pragma once
 #include "augment_view.cuh"
 
-// What the block shares while an autocontrast is prepared.
+// What the block shares while it prepares an autocontrast.
 struct Extremes {
     double gain[3], offset[3];
     u32 low[3], high[3];
 };
 
-// Each channel through its table of [3, 256] words.
+// Maps each channel through its table; `tables` holds [3, 256] words.
 __device__ __forceinline__ void map_tables(const View& view, const u32* tables) {
     map_pixels(view, [&](Pixel p) -> Pixel { return {tables[p.r], tables[256 + p.g], tables[512 + p.b]}; });
 }
 
-// Least and greatest over a warp's lanes, then over the warps.
+// Minimum and maximum over a warp's lanes, then over the warps.
 __device__ __forceinline__ void extend(u32 low, u32 high, u32& lowest, u32& highest) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
@@ -29,11 +29,10 @@ __device__ __forceinline__ void extend(u32 low, u32 high, u32& lowest, u32& high
 
 // Stretches each channel's used range to 0..255: v -> clip(trunc(v g - low g)), g = 255 / (high - low) in
 // f64. Where 255 (v - low) is a multiple of high - low, the f64 roundings decide between that quotient and
-// the value below it (which 12,094 of the 190,950 cases get): so this part stays in f64. It is 3 divisions
-// and 2 x 768 operations an image; at the RTX 3090's two f64 operations a cycle about 800 cycles of a
-// multiprocessor.
+// the value below it (12,094 of the 190,950 cases), so this part stays in f64. It is 3 divisions and 2 x 768
+// operations per image; at the RTX 3090's two f64 operations per cycle about 800 cycles of a multiprocessor.
 __device__ __forceinline__ void autocontrast(const View& view, Extremes& extremes) {
-    // Whoever read the extremes of an earlier autocontrast passed a barrier after that.
+    // Threads that read the extremes of an earlier autocontrast have passed a barrier since.
     if (threadIdx.x < 3) {
         extremes.low[threadIdx.x] = 255;
         extremes.high[threadIdx.x] = 0;
@@ -61,7 +60,7 @@ __device__ __forceinline__ void autocontrast(const View& view, Extremes& extreme
         const int channel = i / 256, value = i % 256;
         const double stretched =
             __dadd_rn(__dmul_rn((double)value, extremes.gain[channel]), extremes.offset[channel]);
-        // A channel of one value is left alone; what lies outside low..high does not occur.
+        // A channel with a single value is unchanged; values outside low..high do not occur.
         const bool flat = extremes.high[channel] <= extremes.low[channel];
         tables[i] = flat ? value : min(max(__double2int_rz(stretched), 0), 255);
     }
@@ -71,8 +70,8 @@ __device__ __forceinline__ void autocontrast(const View& view, Extremes& extreme
 
 // Equalises each channel's histogram with Pillow's integer steps: step = (n - count of the highest used
 // value) / 255, value v -> min(255, (step / 2 + counts below v) / step); unchanged where the step is 0, which
-// it also is with one used value. The histogram takes shared-memory atomics on integers, whose order does not
-// matter; warp c < 3 turns that of channel c into its table, eight values a lane.
+// is also the case with a single used value. The histogram uses shared-memory atomics on integers, whose
+// order does not matter; warp c < 3 turns that of channel c into its table, eight values per lane.
 __device__ __forceinline__ void equalize(const View& view) {
     __syncthreads();
     u32* counts = reinterpret_cast<u32*>(view.other);
@@ -122,7 +121,7 @@ __device__ __forceinline__ void posterize(const View& view, int bits) {
     map_pixels(view, [&](Pixel p) -> Pixel { return {p.r & mask, p.g & mask, p.b & mask}; });
 }
 
-// Inverts values from `threshold` on.
+// Inverts values of `threshold` and above.
 __device__ __forceinline__ void solarize(const View& view, int threshold) {
     map_pixels(view, [&](Pixel p) -> Pixel {
         return {(int)p.r < threshold ? p.r : 255 - p.r, (int)p.g < threshold ? p.g : 255 - p.g,

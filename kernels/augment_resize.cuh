@@ -1,16 +1,17 @@
-// Pillow's antialiased bilinear resize of a crop, with weights in 22-bit fixed point, from integers alone.
+// Pillow's antialiased bilinear resize of a crop, with weights in 22-bit fixed point, with integer arithmetic
+// only.
 //
-// An axis of L input and S output positions: scale L/S, support max(1, L/S), M = max(L, S). Input k has at
-// output x the triangle's weight 1 - |k + 1/2 - (x + 1/2) L/S| / support, which times 2M is the integer
+// An axis of L input and S output positions: scale L/S, support max(1, L/S), M = max(L, S). Input k
+// contributes to output x with the triangle's weight 1 - |k + 1/2 - (x + 1/2) L/S| / support, which times 2M
+// is the integer
 //     n_k = 2M - |(2k + 1) S - (2x + 1) L|,
 // and its fixed-point weight is floor(2^22 n_k / N + 1/2) with N = sum of the window's n_k. The reference
-// does this in f64; no quotient comes near enough to a half for its roundings to matter, and the inputs with
-// n_k <= 0 that its rounded window may hold get the weight 0. A test compares all weights for L up to 256, S
-// up to 160.
+// does this in f64; no quotient is so near a half that its rounding matters, and inputs with n_k <= 0 in its
+// rounded window get the weight 0. A test compares all weights for L up to 256, S up to 160.
 #pragma once
 #include "augment_view.cuh"
 
-// Bits of a weight behind the point.
+// Fractional bits of a weight.
 constexpr int WEIGHT_BITS = 22;
 
 // A crop of the source.
@@ -30,8 +31,8 @@ struct Axes {
     }
 };
 
-// All threads; a barrier must follow. 2M <= 2^13 and N < 2^20, which lowering checks, keep the quotient
-// within 32 bits: it is worked out in two steps, 12 bits of the 23 before the other 11.
+// Called by all threads; a barrier must follow. 2M <= 2^13 and N < 2^20, which lowering checks, keep the
+// quotient within 32 bits: it is computed in two steps, 12 bits of the 23 before the other 11.
 __device__ __forceinline__ void make_axes(const Axes& axes, const Crop& crop) {
     const int size = axes.size;
     for (int i = threadIdx.x; i < 2 * size; i += blockDim.x) {
@@ -66,11 +67,12 @@ __device__ __forceinline__ u32 round_weighted(int sum) {
     return min(max((sum + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS, 0), 255);
 }
 
-// The view's image = the crop of the source u8 [.., source_width, 3], resized, mirrored where `flip` is set.
+// The view's image = the crop of the source u8 [.., source_width, 3], resized, and mirrored if `flip` is set.
 // Each row's weighted sum is rounded to uint8 before the rows are weighted, as the reference's horizontal
 // pass does. An axis that keeps its size has the one weight 2^22, which changes nothing: the reference skips
-// it. Both passes are done for each pixel anew: with at most two taps a direction (four pixels) where nothing
-// shrinks, that is no more work than to keep the horizontal pass's result, and needs no memory for it.
+// it. Both passes are computed for each pixel: with at most two taps per direction (four pixels) where
+// nothing shrinks, this takes no more work than keeping the result of the horizontal pass, and no memory for
+// it.
 __device__ __forceinline__ void resize_crop(const View& view, const u8* __restrict__ source, int source_width,
                                             const Crop& crop, bool flip, const Axes& axes) {
     for_positions(view, [&](int index, int row, int column) {

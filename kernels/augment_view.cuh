@@ -1,15 +1,14 @@
-// The image that a block makes, and the loops over its pixels.
+// The image that a block computes, and the loops over its pixels.
 //
-// A thread owns the pixels threadIdx.x, threadIdx.x + blockDim.x, ... in every loop, so operations that look
-// at nothing but the pixel itself follow one another without a barrier. An operation that reads other pixels
-// or the second half of the memory begins with a barrier, and by that rule leaves nothing to be waited for
-// behind it.
+// A thread owns the pixels threadIdx.x, threadIdx.x + blockDim.x, ... in every loop, so operations that read
+// only the pixel itself need no barrier between them. An operation that reads other pixels or the second half
+// of the memory begins with a barrier, so that none is needed after an operation.
 #pragma once
 #include "common.cuh"
 
 struct View {
     u8* image;  // uint8 [size, size, 3], shared memory
-    u8* other;  // as much memory again, and no less than three tables of 256 words: tables, or the next image
+    u8* other;  // the other half, at least three tables of 256 words: tables, or the next image
     int size;
     int pixels;
     int row, column;  // of the thread's first pixel
@@ -24,7 +23,7 @@ struct View {
         column_step = blockDim.x - row_step * width;
     }
 
-    // The next image becomes the image.
+    // Makes the next image the current one.
     __device__ void exchange() {
         u8* before = image;
         image = other;
@@ -48,14 +47,14 @@ __device__ __forceinline__ void store_pixel(u8* image, int index, Pixel pixel) {
     to[2] = pixel.b;
 }
 
-// Each of the thread's pixels becomes f(pixel).
+// Replaces each of the thread's pixels by f(pixel).
 template <typename F> __device__ __forceinline__ void map_pixels(const View& view, F f) {
     for (int i = threadIdx.x; i < view.pixels; i += blockDim.x) {
         store_pixel(view.image, i, f(load_pixel(view.image, i)));
     }
 }
 
-// f(index, row, column) for each of the thread's pixels.
+// Calls f(index, row, column) for each of the thread's pixels.
 template <typename F> __device__ __forceinline__ void for_positions(const View& view, F f) {
     int row = view.row, column = view.column;
     for (int i = threadIdx.x; i < view.pixels; i += blockDim.x) {

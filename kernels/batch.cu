@@ -1,21 +1,20 @@
-// What feeds a step beside augmentation: the step's samples, plain normalised images, logits put aside, and
-// mixup.
+// The input of a step beside augmentation: its samples, normalised images, stored rows, and mixup.
 //
-// `step` i32 [1] lies in device memory and counts from 0; `advance_step` is the one kernel that moves it, so
-// a recorded step is replayed without the host. The CPU refuses a step beyond what was uploaded. A kernel
-// cannot refuse: it reads what belongs to the last step instead (for a negative one, to step 0) and stores
-// nothing, so nothing outside the buffers is touched and the samples of a batch stay distinct.
+// `step` i32 [1] lies in device memory and counts from 0; only `advance_step` changes it, so a recorded step
+// is replayed without the host. The CPU refuses a step beyond the uploaded ones. A kernel cannot: it reads
+// the data of the last step instead (of step 0 if negative) and stores nothing, so that it stays inside the
+// buffers and the samples of a batch stay distinct.
 //
-// Cost: all are copies of little or no arithmetic, bounded by memory: each byte is moved once.
+// Cost: all are copies with little or no arithmetic, bound by memory: each byte is moved once.
 // Deterministic: no sums, so nothing depends on an order.
-// Source: mixup is Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; as RECORDS applies
-//   it to a pair of views.
+// Source: mixup is Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; applied to pairs of
+//   views as in RECORDS.
 #include "normalisation.cuh"
 
-// Threads of a block at most.
+// Most threads per block.
 constexpr int THREADS = 256;
 
-// index [B] = order [step B + b], all i32; `steps` whole batches lie in `order`.
+// index [B] = order [step B + b], all i32; `order` holds `steps` whole batches.
 // Launch: B threads in blocks of 256. 8 B bytes.
 extern "C" __global__ void select_batch(int batch, int steps, const int* __restrict__ order,
                                         const int* __restrict__ step, int* __restrict__ index) {
@@ -23,17 +22,17 @@ extern "C" __global__ void select_batch(int batch, int steps, const int* __restr
     if (b < batch) index[b] = order[bounded_step(step, steps) * batch + b];
 }
 
-// step += 1, and 0 where that is `modulus` or more; a modulus of 0 is none. One thread.
+// step += 1, and 0 if that is `modulus` or more; a modulus of 0 means none. One thread.
 extern "C" __global__ void advance_step(int modulus, int* step) {
     const int next = *step + 1;
     *step = modulus > 0 && next >= modulus ? 0 : next;
 }
 
-// x [B, P, 3] = (v/255 - mean)/std of images u8 [N, P, 3] from step B on, the last image repeated past the
+// x [B, P, 3] = (v/255 - mean)/std of images u8 [N, P, 3] from step B, with the last image repeated past the
 // end; three roundings to f32, then one to the activations' type. normalisation f32 [6].
-// Launch: blocks of 256 threads, one an image or, with fewer blocks, several images in turn, so that the
-// table of 768 values (3 KB of shared memory) is made once a block. 9 P (bf16) or 15 P (f32) bytes an image:
-// loads of 64 or 32 bits, stores of 128, where 3 P is a multiple of 8 (bf16) or 4.
+// Launch: blocks of 256 threads, one per image or, with fewer blocks, several images in turn, so that each
+// block builds the table of 768 values (3 KB of shared memory) once. 9 P (bf16) or 15 P (f32) bytes per
+// image: loads of 64 or 32 bits, stores of 128, where 3 P is a multiple of 8 (bf16) or 4.
 template <typename T>
 __device__ __forceinline__ void normalise_images(int batch, int pixels, int count,
                                                  const u8* __restrict__ images, const int* __restrict__ step,
@@ -59,10 +58,10 @@ __device__ __forceinline__ void normalise_images(int batch, int pixels, int coun
 NORMALISE_IMAGES(normalise_images_bf16, bf16)
 NORMALISE_IMAGES(normalise_images_f32, float)
 
-// store [M, K] from row step B on = rows [B, K], f32; `steps` times B rows fit, and of a step beyond them
-// nothing is stored.
-// Launch: B K threads in blocks of 256. 8 B K bytes; rows of any length and alignment, so a value a thread: a
-//   warp's addresses are contiguous.
+// store [M, K] from row step B = rows [B, K], f32. The store holds `steps` times B rows; a step beyond them
+// stores nothing.
+// Launch: B K threads in blocks of 256. 8 B K bytes; rows have any length and alignment, so each thread
+//   copies one value; a warp's addresses are contiguous.
 extern "C" __global__ void store_rows(int len, int steps, const float* __restrict__ rows,
                                       const int* __restrict__ step, float* __restrict__ store) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -70,10 +69,10 @@ extern "C" __global__ void store_rows(int len, int steps, const float* __restric
     if (i < len && now >= 0 && now < steps) store[(size_t)now * len + i] = rows[i];
 }
 
-// A row: to = weight own + (1 - weight) other. Four roundings in f32 (1 - weight, both products, the sum;
-// never contracted), so f32 has the CPU's bits; bf16 is read as it is and rounded once. By the threads of all
-// blocks with the same blockIdx.x: grid.y parts of a row. Loads and stores of 128 bits where a row is a
-// multiple of them.
+// Mixes one row: to = weight own + (1 - weight) other. Four roundings in f32 (1 - weight, both products, the
+// sum; never contracted), so f32 has the CPU's bits; bf16 is widened exactly and rounded once. The threads of
+// all blocks with the same blockIdx.x share a row: grid.y parts of a row. Loads and stores of 128 bits where
+// a row is a multiple of them.
 template <typename T>
 __device__ __forceinline__ void mix_rows(int len, float weight, const T* __restrict__ own,
                                          const T* __restrict__ other, T* __restrict__ to) {
@@ -97,11 +96,11 @@ __device__ __forceinline__ void mix_rows(int len, float weight, const T* __restr
     }
 }
 
-// out [R, len]: row r of a group of B takes w x_r + (1 - w) x_p, p the row of its group that `permutations`
-// i32 [steps, B] names at the step, w = weights f32 [steps] at the step. x [R, len]; or, with `index` i32 [B]
-// and R = B, rows of x [N, len]: row r is then index[r]. Four roundings in f32 (1 - w, both products, the
+// out [R, len]: row r of a group of B becomes w x_r + (1 - w) x_p, where `permutations` i32 [steps, B] names
+// the row p of its group and weights f32 [steps] holds w, both at the step. x [R, len]; or, with `index` i32
+// [B] and R = B, rows of x [N, len]: row r is then index[r]. Four roundings in f32 (1 - w, both products, the
 // sum; never contracted), so f32 has the CPU's bits; bf16 is read as it is and rounded once.
-// Launch: grid (R, parts of a row), 32 to 256 threads. Row r is read by itself and by the row that it is
+// Launch: grid (R, parts of a row), 32 to 256 threads. Row r is read for itself and for the row that it is
 // mixed into: R len values read twice, the second time from L2 where they fit, and written once. Loads and
 // stores of 128 bits where a row is a multiple of them.
 template <typename T>
@@ -130,9 +129,9 @@ __device__ __forceinline__ void mixup(int batch, int len, int steps, const float
 MIXUP(mixup_bf16, bf16)
 MIXUP(mixup_f32, float)
 
-// out [B, len]: row i < count takes w x_r + (1 - w) x_p, r = rows[i], p = partners[i], both i32 [B]; rows
-// behind are 0. w = weights f32 [steps] at the step; count i32 [1]; x [B, len]. Launch as mixup's with R = B.
-// 2 n len values read, the rows of partners from L2 where they fit, and B len written.
+// out [B, len]: row i < count becomes w x_r + (1 - w) x_p, r = rows[i], p = partners[i], both i32 [B]; the
+// other rows are 0. w = weights f32 [steps] at the step; count i32 [1]; x [B, len]. Launch as mixup's with R
+// = B. 2 n len values read, the rows of partners from L2 where they fit, and B len written.
 template <typename T>
 __device__ __forceinline__ void mixup_chosen(int len, int steps, const float* __restrict__ weights,
                                              const int* __restrict__ step, const int* __restrict__ rows,

@@ -14,35 +14,35 @@
 // 4 (f32). affine [2][C] = g, b; running [2][C] = mean, var; batch [2][C] = mean, 1/sqrt(var + eps); d_affine
 // [2][C]: all f32.
 //
-// How the passes over [M][C] are cut. A thread owns one vector of 16 bytes, 8 or 4 channels, of every row it
-// visits, so the channels' coefficients and sums stay in its registers. A block is `width` vectors by `lanes`
-// rows, at most 256 threads; blockIdx.x is a slice of `width` vectors of the channels, blockIdx.y a tile of
-// `tile_rows` rows, through which the block steps `lanes` rows at a time. Narrow layers have one slice and
-// many tiles, wide ones several slices and few tiles. A warp reads 512 contiguous bytes where the slice is 32
-// vectors wide or the whole row.
+// How the passes over [M][C] are divided. A thread owns one vector of 16 bytes, 8 or 4 channels, of every row
+// it visits, so the channels' coefficients and sums stay in its registers. A block is `width` vectors by
+// `lanes` rows, at most 256 threads; blockIdx.x is a slice of `width` vectors of the channels, blockIdx.y a
+// tile of `tile_rows` rows, through which the block steps `lanes` rows at a time. Narrow layers have one
+// slice and many tiles, wide ones several slices and few tiles. A warp reads 512 contiguous bytes where the
+// slice is 32 vectors wide or the whole row.
 //
-// `images` is for batches of which the device decides how many rows are valid: those of the first *images
-// images, `rows_each` each. The rows behind are not read and take part in nothing; their y and dx are 0. A
-// null pointer means that all rows are valid.
+// `images` is for batches with a number of valid rows that the device decides: those of the first *images
+// images, `rows_each` per image. The rows behind are not read and not counted; their y and dx are 0. A null
+// pointer means that all rows are valid.
 //
-// Cost (predicted): no pass has reuse, all are bound by memory; 3 to 9 FLOPs an element. Passes over a tensor
-// of M C elements: training forward 3 (1 where the convolution's epilogue left the partial sums: read, write;
-// else one read more), inference 2, each plus 1 with a residual; gradient 5 without residual (dy, x; dy, x,
-// dx) and 7 with (dy, x, y, dy; dy, x, dx). Without residual the ReLU's mask is recomputed from x, with the
-// forward's own expression, so y is not read and the masked dy not written. The least without fusing into a
-// neighbour's kernel is the same: statistics must be complete before the first output. Partial sums add 2 C /
+// Cost (predicted): no pass reuses data, so all are bound by memory; 3 to 9 FLOPs per element. Passes over a
+// tensor of M C elements: training forward 3 (2 if the convolution's epilogue left the partial sums: read,
+// write), inference 2, each plus 1 with a residual; gradient 5 without residual (dy, x; dy, x, dx) and 7 with
+// (dy, x, y, dy; dy, x, dx). Without residual the ReLU's mask is recomputed from x with the forward pass's
+// own expression, so y is not read and the masked dy not written. Without fusing into a neighbour's kernel
+// this is the least possible: statistics must be complete before the first output. Partial sums add 2 C /
 // tile_rows of a pass of f32.
 //
 // Deterministic: no atomics. Each thread adds its rows in order, a block its lanes in order, the finishing
-// kernels the tiles in a tree that depends on their number alone; the cut is a function of the shape and the
-// GPU's description.
+// kernels the tiles in a tree that depends on their number alone; the tiling depends only on the shape and
+// the GPU's description.
 #include "common.cuh"
 
-// Threads of a block of the passes over activations.
+// Threads per block of the passes over activations.
 constexpr int THREADS = 256;
-// Bounds registers to 64 (forward) and 80 (gradient) a thread: 32 and 24 warps a multiprocessor. With two
-// rows' loads in flight a thread these keep 24 KB and more under way, where the memory's latency asks for 936
-// GB/s x 0.6 us / 82 = 7 KB on an RTX 3090 and 16 KB on an H100.
+// Bounds registers to 64 (forward) and 80 (gradient) per thread: 32 and 24 warps per multiprocessor. With the
+// loads of two rows in flight per thread these keep 24 KB and more in flight, where the memory's latency
+// requires 936 GB/s x 0.6 us / 82 = 7 KB on an RTX 3090 and 16 KB on an H100.
 constexpr int FORWARD_BLOCKS = 4;
 constexpr int GRADIENT_BLOCKS = 3;
 
@@ -52,15 +52,15 @@ constexpr float MOMENTUM = 0.1f;
 
 // The rows and channels of a thread.
 struct Place {
-    // First channel; the thread has none where this is C or more.
+    // First channel; the thread has none if this is C or more.
     int channel;
-    // Rows first, first + step, ... below end.
+    // Rows first, first + step, ..., below end.
     int first;
     int end;
     int step;
 };
 
-// How many of `rows` are valid.
+// The number of valid rows.
 __device__ __forceinline__ int valid_rows(int rows, int rows_each, const int* __restrict__ images) {
     return images == nullptr ? rows : (int)min((size_t)max(*images, 0) * rows_each, (size_t)rows);
 }
@@ -76,7 +76,7 @@ template <int N> struct Count {
     static constexpr int value = N;
 };
 
-// Calls body(Count<N>, row) for N rows row, row + step, ... at a time, whose loads can then be under way
+// Calls body(Count<N>, row) for N rows row, row + step, ... at a time, so that their loads are in flight
 // together, and body(Count<1>, row) for each of the rest.
 template <int N, typename Body> __device__ __forceinline__ void for_rows(const Place& at, Body body) {
     int row = at.first;
@@ -97,7 +97,7 @@ __device__ __forceinline__ void store_rows(T* to, size_t step, const float (&val
     for (int n = 0; n < N; ++n) Vector<T>::store(to + n * step, values[n]);
 }
 
-// Zeros in those of `rows` rows of the thread's tile that are not valid.
+// Writes zeros to the rows of the thread's tile that are not valid.
 template <typename T>
 __device__ __forceinline__ void zero_behind(const Place& at, int rows, int valid, int tile_rows, int channels,
                                             T* to) {
@@ -108,7 +108,7 @@ __device__ __forceinline__ void zero_behind(const Place& at, int rows, int valid
         if (row >= valid) Vector<T>::store(to + (size_t)row * channels + at.channel, zeros);
 }
 
-// `LEN` coefficients from channel c on; the rows of affine, batch and running are 16-byte aligned.
+// Loads `LEN` coefficients; the rows of affine, batch and running are 16-byte aligned.
 template <int LEN> __device__ __forceinline__ void load_channels(const float* from, float (&values)[LEN]) {
 #pragma unroll
     for (int i = 0; i < LEN; i += 4) {
@@ -122,20 +122,21 @@ __device__ __forceinline__ float inverse_deviation(float variance) {
     return 1.0f / sqrtf(variance + EPSILON);
 }
 
-// The forward's value before residual and ReLU, and the gradient's mask: one expression, so that both agree
-// in every bit. Subtracting the mean first keeps the digits where |mean| is large against the deviation.
+// The forward pass's value before residual and ReLU, and the gradient's mask: one expression, so that both
+// agree in every bit. Subtracting the mean first keeps precision if |mean| is large compared with the
+// deviation.
 __device__ __forceinline__ float normalised(float x, float mean, float scale, float offset) {
     return __fmaf_rn(__fsub_rn(x, mean), scale, offset);
 }
 
-// A NaN stays one: a diverged run must not look alive.
+// A NaN stays NaN: a diverged run must not look healthy.
 __device__ __forceinline__ float relu(float value) { return value < 0.0f ? 0.0f : value; }
 
-// Adds two sums a channel over the lanes of a block, lane after lane, and writes them to `partial`
-// [tile][2][C]. `finish(c, first, second)` may change the pair before it is stored. Shared memory: 2 x LEN x
-// (256 + 32 / LEN) floats, 16.25 KB with bf16, element i of every thread's vector in row i: neighbouring
-// threads write neighbouring words, and reading in the order of channels, i running fastest, meets every bank
-// once, as rows are 32 / LEN banks apart.
+// Adds two sums per channel over the lanes of a block, in order, and writes them to `partial` [tile][2][C].
+// `finish(c, first, second)` may change the pair before it is stored. Shared memory: 2 x LEN x (256 + 32 /
+// LEN) floats, 16.25 KB with bf16, element i of every thread's vector in row i: neighbouring threads write
+// neighbouring words, and reading in the order of channels, i running fastest, touches every bank once,
+// because rows are 32 / LEN banks apart.
 template <int LEN, typename Finish>
 __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float (&second)[LEN], int channels,
                                           float* __restrict__ partial, Finish finish) {
@@ -166,10 +167,11 @@ __device__ __forceinline__ void sum_lanes(const float (&first)[LEN], const float
 // Partial statistics of x: partial [tile][0] = sum over the tile's rows, [tile][1] = M2, the squared
 // deviations from the tile's own mean.
 //
-// In one pass, of deviations from the tile's first row p: sum = n p + sum (x - p), M2 = sum (x - p)^2 - (sum
-// (x - p))^2 / n. What cancels is n (mean - p)^2. With p within k standard deviations of the mean it is k^2
-// M2: k^2 2^-24 of M2's digits are lost, whatever the mean. As p is one of the tile's own values it is never
-// above (n - 1) M2, however odd they are. Grid: slices x tiles; block: width x lanes. Shared 16.25 KB.
+// Computed in one pass from deviations from the tile's first row p: sum = n p + sum (x - p), M2 = sum (x -
+// p)^2 - (sum (x - p))^2 / n. The term that cancels is n (mean - p)^2. If p is within k standard deviations
+// of the mean, that is k^2 M2, so M2 loses a fraction k^2 2^-24, whatever the mean. As p is one of the tile's
+// own values, the term is never above (n - 1) M2. Grid: slices x tiles; block: width x lanes. Shared 16.25
+// KB.
 template <typename T>
 __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows, int rows_each,
                                            const T* __restrict__ x, const int* __restrict__ images,
@@ -178,7 +180,7 @@ __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows
     const Place at = place<T>(valid_rows(rows, rows_each, images), tile_rows);
     const size_t step = (size_t)at.step * channels;
     const int start = blockIdx.y * tile_rows;
-    // Nobody reads the sums of a tile without rows.
+    // The sums of a tile without rows are never read.
     if (at.end <= start) return;
     float sum[LEN] = {}, squares[LEN] = {};
     if (at.channel < channels) {
@@ -201,7 +203,7 @@ __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows
     sum_lanes<LEN>(sum, squares, channels, partial, [&](int channel, float& total, float& square) {
         const float pivot = to_float(x[(size_t)start * channels + channel]);
         const float m2 = square - total * (total / n);
-        // Rounding may leave a little below 0; a NaN passes.
+        // Rounding may leave a value slightly below 0; a NaN passes.
         square = m2 < 0.0f ? 0.0f : m2;
         total = n * pivot + total;
     });
@@ -217,12 +219,12 @@ __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows
 STATISTICS(batchnorm_statistics_bf16, bf16)
 STATISTICS(batchnorm_statistics_f32, float)
 
-// Channels of a block of the finishing kernels: 32 bytes, one sector of the partial sums' rows.
+// Channels per block of the finishing kernels: 32 bytes, one sector of the partial sums' rows.
 constexpr int FINISH_CHANNELS = 8;
-// Most tile lanes of a block of the finishing kernels: 1024 threads.
+// Most tile lanes per block of the finishing kernels: 1024 threads.
 constexpr int FINISH_LANES = 128;
 
-// Count, mean (as the deviation from a value common to all) and M2 of some rows.
+// Count, mean (as the deviation from a common value) and M2 of a set of rows.
 struct Moments {
     float count;
     float mean;
@@ -238,14 +240,14 @@ __device__ __forceinline__ Moments merged(Moments a, Moments b) {
     return {count, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
 }
 
-// Statistics of all rows from those of the tiles; batch and running statistics, these as PyTorch's: running =
-// 0.9 running + 0.1 new, with the variance n/(n-1) (of one row: 0). Without rows the running statistics stay,
-// and `batch` is 0.
+// Statistics of all rows from those of the tiles; batch and running statistics, the latter as PyTorch's:
+// running = 0.9 running + 0.1 new, with the variance n/(n-1) (of one row: 0). Without valid rows the running
+// statistics stay, and `batch` is 0.
 //
-// Means enter as deviations from the first tile's mean, so that f32 loses nothing where |mean| is large
-// against the deviation. Grid: ceil(C / 8); block: 8 channels x `lanes` (a power of two, at most 128). Lane l
+// Means enter as deviations from the first tile's mean, so that f32 loses nothing if |mean| is large compared
+// with the deviation. Grid: ceil(C / 8); block: 8 channels x `lanes` (a power of two, at most 128). Lane l
 // merges tiles l, l + lanes, ... in order, then lanes are merged pairwise. partial [tiles][2][C] as above,
-// read once; 6 FLOPs and a division a tile and channel. Shared memory 12 KB; registers bounded to 64 by the
+// read once; 6 FLOPs and a division per tile and channel. Shared memory 12 KB; registers bounded to 64 by the
 // block's 1024 threads.
 extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     batchnorm_finish(int rows, int channels, int tiles, int tile_rows, int rows_each,
@@ -288,7 +290,7 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     running[channels + channel] = (1.0f - MOMENTUM) * running[channels + channel] + MOMENTUM * unbiased;
 }
 
-// y = relu?(g (x - mean) / std + b + residual?), `statistics` [2][C] being the batch's mean and 1/std, or,
+// y = relu?(g (x - mean) / std + b + residual?), where `statistics` [2][C] is the batch's mean and 1/std or,
 // for inference, the running mean and variance. Grid: slices x tiles; block: width x lanes. Reads x (and
 // residual), writes y.
 template <typename T, bool INFERENCE, bool RESIDUAL>
@@ -347,9 +349,9 @@ APPLY(batchnorm_inference_f32, float, true)
 enum Mask {
     // There is no ReLU, or dy is masked already.
     NONE,
-    // The forward's value, recomputed from x: right where no residual was added to it.
+    // The forward pass's value, recomputed from x: correct if no residual was added to it.
     FROM_X,
-    // y; the masked dy is written back, as it is the residual's gradient too.
+    // y; the masked dy is written back, because it is the residual's gradient too.
     FROM_Y,
 };
 
@@ -413,7 +415,7 @@ GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, FROM_Y)
 GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, FROM_Y)
 
 // d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the
-// sum. Grid and block as batchnorm_finish; shared memory 8 KB; 2 FLOPs a tile and channel.
+// sum. Grid and block as batchnorm_finish; shared memory 8 KB; 2 FLOPs per tile and channel.
 extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     batchnorm_gradient_finish(int channels, int tiles, const float* __restrict__ partial,
                               const float* __restrict__ batch, float* __restrict__ d_affine) {
@@ -444,7 +446,7 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
 }
 
 // dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = scale dy + slope (x - mean) + intercept, one set of
-// coefficients a channel. Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
+// coefficients per channel. Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
 template <typename T, Mask MASK>
 __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_rows, int rows_each,
                                                const T* __restrict__ x, const float* __restrict__ affine,

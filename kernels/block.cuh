@@ -1,6 +1,5 @@
-// Sums, maxima and first maxima over a warp or a block, as the loss kernels, the class prior and Sinkhorn use
-// them. The order of every sum is fixed by thread numbers alone, so the result has the same bits in every
-// run.
+// Sums, maxima and argmax over a warp or a block, for the loss kernels, the class prior and Sinkhorn. The
+// order of every sum is fixed by thread numbers alone, so the result has the same bits in every run.
 #pragma once
 #include "common.cuh"
 
@@ -21,7 +20,7 @@ __device__ __forceinline__ int warp_sum(int value) {
 }
 
 // Sum and maximum over a block of WARPS full warps, the same value in every thread; `scratch` holds WARPS
-// values and may be used again at once.
+// values and may be reused immediately.
 template <int WARPS, typename T> __device__ __forceinline__ T block_sum(T value, T* scratch) {
     value = warp_sum(value);
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
@@ -50,7 +49,7 @@ struct Argmax {
     int at;
 };
 
-// The largest of the lanes' values, the first where equal, in every lane.
+// The argmax over the lanes, the first of equals, in every lane.
 __device__ __forceinline__ Argmax warp_argmax(Argmax best) {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
@@ -61,23 +60,23 @@ __device__ __forceinline__ Argmax warp_argmax(Argmax best) {
     return best;
 }
 
-// The largest value of a row and its first position, by one warp; every lane returns it. As the CPU decides:
-// a NaN is never larger, and nothing is larger than a NaN that stands first.
+// The largest value of a row and its first position, computed by one warp; every lane returns it. As on the
+// CPU, a NaN is never larger, and nothing is larger than a NaN at position 0.
 __device__ __forceinline__ Argmax warp_argmax(const float* row, int classes, int lane) {
     Argmax best = {-infinity(), 0x7fffffff};
     for (int k = lane; k < classes; k += 32) {
         const float value = row[k];
         if (value > best.value || k == 0) best = {value, k};
     }
-    // Lane 0 keeps a NaN of position 0, against which no comparison succeeds: then that position is the
+    // Lane 0 keeps a NaN at position 0, because no comparison with it succeeds; then that position is the
     // answer.
     const float first = __shfl_sync(0xffffffffu, best.value, 0);
     if (first != first) return {first, 0};
     return warp_argmax(best);
 }
 
-// The same among the classes of `set` alone, where a NaN is larger than nothing: {-inf, none} if there is no
-// other.
+// The argmax among the classes of `set`, where a NaN is never chosen: {-inf, 0x7fffffff} if there is no
+// candidate.
 __device__ __forceinline__ Argmax warp_argmax_among(const float* row, const u8* set, int classes, int lane) {
     Argmax best = {-infinity(), 0x7fffffff};
     for (int k = lane; k < classes; k += 32)

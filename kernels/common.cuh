@@ -1,5 +1,4 @@
-// Types and small functions that every kernel file shares. No toolkit header is needed: NVRTC alone compiles
-// this.
+// Types and small functions shared by all kernels. They need no toolkit header, so NVRTC alone compiles them.
 //
 // Activations are stored as bf16 (or as f32 on the checking path) and computed in f32. A kernel that exists
 // for both is a template over the stored type `T`, instantiated by name: `name_bf16`, `name_f32`.
@@ -88,7 +87,7 @@ __device__ __forceinline__ float warp_max(float value) {
 
 __device__ __forceinline__ int ceiling_divide(int a, int b) { return (a + b - 1) / b; }
 
-// A step, brought within 0..steps: a kernel cannot refuse one beyond what was uploaded.
+// A step, clamped to 0..steps: a kernel cannot refuse a step beyond the uploaded ones.
 __device__ __forceinline__ int bounded_step(const int* step, int steps) {
     return min(max(*step, 0), steps - 1);
 }

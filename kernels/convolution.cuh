@@ -1,10 +1,10 @@
-// What all convolution kernels share: the shape, the geometry of forward and data gradient as one gathering
-// of taps, and how pixels are numbered.
+// Shared by all convolution kernels: the shape, the geometry of forward pass and data gradient as a gather
+// over taps, and the numbering of pixels.
 #pragma once
 
 #include "common.cuh"
 
-// Channels (weight gradient: pixels) of a stage of the tensor-core kernels' pipeline.
+// Channels (weight gradient: pixels) per stage of the tensor-core kernels' pipeline.
 constexpr int SLICE = 32;
 
 // x [batch, height, width, in_channels], w [out_channels, kernel, kernel, in_channels],
@@ -13,23 +13,23 @@ struct ConvolutionShape {
     int batch, height, width, in_channels, out_channels, kernel, stride, out_height, out_width;
 };
 
-// One direction, down or across, of a gathering: grid position g takes, through its tap i, what lies at g *
-// stride + origin + direction * i of the source, times the weights of tap tap_first + tap_step * i, and is
-// itself position target_first + target_step * g of the target.
+// One axis, rows or columns, of a gather: through its tap i, grid position g reads the source at g * stride +
+// origin + direction * i, times the weights of tap tap_first + tap_step * i; in the target it is position
+// target_first + target_step * g.
 struct Axis {
     int grid, taps;
     int source, stride, origin, direction;
     int tap_first, tap_step;
     int target, target_first, target_step;
 
-    // y[o] takes x[o stride + k - padding].
+    // y[o] reads x[o stride + k - padding].
     static __device__ __forceinline__ Axis forward(int in, int out, int kernel, int stride) {
         return {out, kernel, in, stride, -(kernel / 2), 1, 0, 1, out, 0, 1};
     }
 
-    // x[i] takes y[o] where i = o stride + k - padding. For i = parity + stride g that holds for every
-    // stride-th tap k, so each parity is a dense gathering of its own, and no zero is multiplied. A parity
-    // may have no tap.
+    // x[i] reads y[o] where i = o stride + k - padding. For i = parity + stride g that holds for every
+    // stride-th tap k, so each parity is a dense gather of its own, and no zero is multiplied. A parity may
+    // have no tap.
     static __device__ __forceinline__ Axis gradient(int in, int out, int kernel, int stride, int parity) {
         const int from = parity + kernel / 2, first = from % stride;
         const int taps = ceiling_divide(kernel - first, stride);
@@ -55,9 +55,9 @@ struct Gather {
     __device__ __forceinline__ int points() const { return batch * rows.grid * columns.grid; }
     __device__ __forceinline__ int taps() const { return rows.taps * columns.taps; }
 
-    // Elements from the target's start to the `width` values of a point.
+    // Offset in the target, in elements, of the `width` values of a point.
     __device__ __forceinline__ int target(int point, int width) const {
-        // Where the grid is the whole target the points lie one after the other.
+        // If the grid is the whole target, the points are contiguous.
         if (rows.target_step == 1) return point * width;
         const int column = point % columns.grid, line = point / columns.grid;
         const int row = line % rows.grid, image = line / rows.grid;
@@ -73,7 +73,7 @@ __device__ __forceinline__ Gather forward_gather(const ConvolutionShape& shape) 
             shape.in_channels, shape.kernel};
 }
 
-// Of stride * stride parities, blockIdx.z picks one: the ones with most taps first, so that the long blocks
+// Of stride * stride parities, blockIdx.z picks one: those with the most taps first, so that the long blocks
 // start first.
 __device__ __forceinline__ Gather gradient_gather(const ConvolutionShape& shape) {
     const int parity = gridDim.z - 1 - blockIdx.z;
@@ -82,9 +82,9 @@ __device__ __forceinline__ Gather gradient_gather(const ConvolutionShape& shape)
             shape.batch, shape.out_channels, shape.kernel};
 }
 
-// The rows of a source tile that one thread copies: where each lies for tap (0, 0), and as a bit a tap,
-// whether that tap is inside the image. Bits cost one register a row; bounds checked anew at every step would
-// cost an instruction or two a copy in the inner loop.
+// The rows of a source tile that one thread copies: the offset of each for tap (0, 0), and for each tap a bit
+// that says whether it is inside the image. The bits cost one register per row; bounds checks at every step
+// would cost an instruction or two per copy in the inner loop.
 template <int ROWS> struct SourceRows {
     int offset[ROWS];
     u32 inside[ROWS];
@@ -112,8 +112,8 @@ template <int ROWS> struct SourceRows {
     }
 };
 
-// Walks the summed index: taps inside, slices of channels outside, so that neighbouring taps, which read
-// nearly the same pixels, follow each other while those are still in the L1 cache.
+// Walks the summed index: taps inside, slices of channels outside, so that consecutive steps read
+// neighbouring taps, whose pixels are nearly the same and still in the L1 cache.
 struct Cursor {
     int r = 0, s = 0, channel = 0;
 
@@ -127,20 +127,20 @@ struct Cursor {
 
     // The tap as a bit of SourceRows::inside.
     __device__ __forceinline__ int bit(const Gather& gather) const { return r * gather.columns.taps + s; }
-    // Elements from tap (0, 0), channel 0 of a point.
+    // Offset in elements from tap (0, 0), channel 0 of a point.
     __device__ __forceinline__ int offset(const Gather& gather) const {
         const int pixels = gather.rows.direction * r * gather.columns.source + gather.columns.direction * s;
         return pixels * gather.channels + channel;
     }
-    // The tap among the weights'.
+    // The number of the tap in the weights.
     __device__ __forceinline__ int weight(const Gather& gather) const {
         return (gather.rows.tap_first + gather.rows.tap_step * r) * gather.kernel + gather.columns.tap_first +
                gather.columns.tap_step * s;
     }
 };
 
-// The pixel of the output that a row of a tile stands for, moved on by a constant without dividing: the
-// constant's three digits (images, rows, columns) are added with at most one carry each.
+// The output pixel of a row of a tile, advanced by a constant without division: the constant's three digits
+// (images, rows, columns) are added with at most one carry each.
 struct Pixel {
     int index, image, row, column;
 

@@ -6,19 +6,20 @@
 // dy [images, OH, OW, Cout], w [Cout, kernel, kernel, Cin], dx [images, H, W, Cin], all bf16, channels
 // multiples of 8; summed in f32, rounded once. With `accumulate`, dx += the gradient, also with one rounding.
 //
-// The same product as the forward pass: M = pixels of dx, N = Cin, K = taps x Cout. The weights are read as
-// they are, no transposed copy: a tile of them is [Cout slice][Cin], and ldmatrix transposes it on the way to
-// the registers. With stride 2 only every second tap reaches a pixel, which ones depends on the parities of
-// its row and column; blockIdx.z is one of the four parities, each a dense product over its 4, 2, 2 and 1
-// taps of a 3x3 kernel (1, 0, 0, 0 of a 1x1): no zero is multiplied. Parities without taps get zeros, or are
-// left alone when accumulating.
+// The same product as the forward pass: M = pixels of dx, N = Cin, K = taps x Cout. The weights are read in
+// place, without a transposed copy: a tile of them is [Cout slice][Cin], and ldmatrix transposes it on the
+// way to the registers. With stride 2 only every second tap reaches a pixel, and the parities of its row and
+// column decide which; blockIdx.z is one of the four parities, each a dense product over its 4, 2, 2 and 1
+// taps of a 3x3 kernel (1, 0, 0, 0 of a 1x1): no zero is multiplied. Parities without taps get zeros, or stay
+// unchanged when accumulating.
 //
-// Launch: grid [ceil(M / rows) * ceil(Cin / columns), 1, stride^2], M the pixels of the largest parity,
-// longest first. Tiles, threads and shared memory as in convolution_forward.cu; registers (sm_86) 123, 84,
-// 86, 96.
+// Launch: grid [ceil(M / rows) * ceil(Cin / columns), 1, stride^2], where M is the pixels of the
+// largest parity; parities with most taps run first. Tiles, threads and shared memory as in
+// convolution_forward.cu; registers (sm_86) 123, 84, 86, 96.
 //
-// Cost: 2 images OH OW N K FLOPs, as forward (fewer at the border); least traffic dy + w + dx, dx twice when
-// accumulating. Limits as forward, predicted. Deterministic: as forward; every dx belongs to one block.
+// Cost: 2 images OH OW N K FLOPs, as in the forward pass (fewer at the border); least traffic dy + w + dx,
+// dx twice when accumulating. Limits as in the forward pass, predicted. Deterministic: as the forward pass;
+// every dx belongs to one block.
 #include "convolution_product.cuh"
 
 #define DATA_GRADIENT(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                         \

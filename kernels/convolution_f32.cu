@@ -4,22 +4,22 @@
 // Formulas, tensors (all f32 here), statistics, partial sums and parities as in convolution_forward.cu,
 // convolution_data_gradient.cu and convolution_weight_gradient.cu; any number of channels.
 //
-// Tiles of 64 x 64, 256 threads, 16 values deep, sixteen sums a thread: 8.5 KB of static shared memory
-// (forward with the statistics' tile 25.5 KB), at most 73 registers. A step is 256 FMA a thread against 32
+// Tiles of 64 x 64, 256 threads, 16 values deep, sixteen sums per thread: 8.5 KB of static shared memory
+// (forward with the statistics' tile 25.5 KB), at most 73 registers. A step is 256 FMA per thread against 32
 // loads from shared memory of 16 bytes; the weights of the data gradient are read with a stride. It is meant
-// to be plain, not to be fast.
+// to be simple, not fast.
 //
-// Deterministic: a value is one sum in one order; shares as in convolution_weight_gradient.cu.
+// Deterministic: each value is one sum in a fixed order; shares as in convolution_weight_gradient.cu.
 #include "convolution.cuh"
 
 // Rows and columns of a tile.
 constexpr int TILE = 64;
-// Values of a step along the summed index.
+// Values per step along the summed index.
 constexpr int DEPTH = 16;
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 256;
 
-// The 64 x 64 tile of a block's product, sixteen values a thread, and the two slices it is made from. A
+// The 64 x 64 tile of a block's product, sixteen values per thread, and the two slices it is computed from. A
 // thread holds rows 4 (thread / 16).. and columns 4 (thread % 16)...
 struct Tile {
     float (&a)[DEPTH][TILE + 4];
@@ -46,9 +46,9 @@ struct Tile {
     }
 };
 
-// Of every column of the tile, over its first `rows` rows: the sum and the sum of squared deviations from the
-// tile's mean, into out[0][column] and out[1][column], `width` apart, for the columns below `columns`. A
-// quarter of the threads each takes every fourth row downwards; then the quarters are added in order.
+// For every column of the tile, over its first `rows` rows: writes the sum and the sum of squared deviations
+// from the tile's mean to out[0][column] and out[1][column], `width` apart, for the columns below `columns`.
+// Each quarter of the threads takes every fourth row; then the quarters are added in order.
 __device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, float* out, int columns,
                                                 int width) {
     __shared__ float values[TILE][TILE], sums[4][TILE];
@@ -73,9 +73,8 @@ __device__ __forceinline__ void tile_statistics(const Tile& tile, int rows, floa
     }
 }
 
-// target = (or +=) the gathering of `source` with w; see convolution_product.cuh, of which this is the plain
-// form. The summed index runs over (tap, channel) without padding, so that three channels cost no more than
-// their share.
+// target = (or +=) the gather of `source` with w: the simple form of convolution_product.cuh. The summed
+// index runs over (tap, channel) without padding, so that three channels cost no more than their share.
 template <bool FORWARD>
 __device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape,
                                                bool accumulate, int width, const float* source,

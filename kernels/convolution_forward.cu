@@ -2,34 +2,34 @@
 //
 //   y[p, n] = sum over taps (r, s) and channels c of x[p stride + (r, s) - padding, c] w[n, r, s, c]
 //
-// with zeros outside the image, as a matrix product that is never laid out (implicit GEMM): M = the pixels p
-// of all images, N = Cout, summed over K = kernel^2 Cin. x [images, H, W, Cin], w [Cout, kernel, kernel,
-// Cin], y [images, OH, OW, Cout], all bf16, channels multiples of 8; products are summed in f32 and rounded
-// once. Source: Chetlur et al., "cuDNN: efficient primitives for deep learning", 2014, section 3 (the
-// lowering); the cuts are our own.
+// with zeros outside the image, as a matrix product whose left matrix is never stored (implicit GEMM): M =
+// the pixels p of all images, N = Cout, summed over K = kernel^2 Cin. x [images, H, W, Cin], w [Cout, kernel,
+// kernel, Cin], y [images, OH, OW, Cout], all bf16, channels multiples of 8; products are summed in f32 and
+// rounded once. Source: Chetlur et al., "cuDNN: efficient primitives for deep learning", 2014, section 3 (the
+// lowering); the tiling is our own.
 //
-// `statistics`, null or f32 [ceil(M / tile rows), 2, Cout]: of every tile of rows and every channel the sum
-// of y as rounded, and the sum of squared deviations from the tile's mean, for the batchnorm that follows; it
-// saves it a pass over y.
+// `statistics`, null or f32 [ceil(M / tile rows), 2, Cout]: for every tile of rows and every channel, the sum
+// of y as rounded and the sum of squared deviations from the tile's mean. This saves a pass over y
+// in the batchnorm that follows.
 //
-// Launch: one block a tile, ceil(M / rows) * ceil(Cout / columns) blocks, columns fastest.
-// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks an SM  FLOP a byte copied
+// Launch: one block per tile, ceil(M / rows) * ceil(Cout / columns) blocks, columns fastest.
+// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks/SM     FLOP/byte copied
 // 128 x 128  256      3       48 KB             122                2             64
 // 128 x 64   256      4       48 KB             80                 2             43
 //  64 x 64   128      4       32 KB             79                 3             32
 // 128 x 32   128      4       40 KB             90                 2             26
-// A stage is 32 channels of one tap. Channels that are no multiple of 32 are filled up with zeros: 8 channels
-// cost as 32.
+// A stage is 32 channels of one tap. Channels are padded with zeros to a multiple of 32: 8 channels cost as
+// much as 32.
 //
-// Cost: 2 M N K FLOPs (none wasted but on the fill), least traffic x + w + y; x is asked for kernel^2 times,
-// by rows of 64 bytes, neighbouring taps one after the other, so most of it should come from the L1 cache or
-// the L2 (prediction). A step of a warp of the 128 x 128 tile is 32 mma, 12 ldmatrix and 85 other
-// instructions (SASS of sm_86), no bank conflict; the first mma stands 12 instructions behind the barrier. Predicted limit on an RTX 3090: the tensor cores (71
-// TFLOP/s: 32 mma are 1024 cycles of one against 129 issue slots) for 64 channels and more, the L2 cache for
-// fewer.
+// Cost: 2 M N K FLOPs (wasted only on padding), least traffic x + w + y; x is requested kernel^2 times, in
+// rows of 64 bytes, neighbouring taps in succession, so most of it should come from the L1 or L2 cache
+// (prediction). A step of a warp of the 128 x 128 tile is 32 mma, 12 ldmatrix and 85 other instructions (SASS
+// of sm_86), no bank conflict, the first mma 12 instructions after the barrier. Predicted limit on an RTX
+// 3090: the tensor cores (71 TFLOP/s: 32 mma take 1024 of their cycles against 129 issue slots) for 64
+// channels and more, the L2 cache for fewer.
 //
-// Deterministic: a value is summed by one thread group in one order, tap after tap within a slice of
-// channels.
+// Deterministic: each value is summed by one thread group in a fixed order, tap by tap within a slice
+// of channels.
 #include "convolution_product.cuh"
 
 #define FORWARD(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                             \

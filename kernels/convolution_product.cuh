@@ -1,13 +1,13 @@
-// The body of forward and data gradient on the tensor cores: an implicit matrix product over a gathering of
+// The body of forward pass and data gradient on the tensor cores: an implicit matrix product over a gather of
 // taps, a cp.async pipeline over shared memory, and an epilogue through shared memory.
 #pragma once
 
 #include "convolution.cuh"
 #include "tile.cuh"
 
-// Copies the weights' tile of a step, w [out, taps, in]. Forward: rows n (output channels), contiguous along
-// the summed input channel. Gradient: rows k (summed output channels), contiguous along n (input channels):
-// read as they are, the fragments are transposed on their way to the registers.
+// Copies the tile of weights of a step, w [out, taps, in]. Forward: rows n (output channels), contiguous
+// along the summed input channel. Gradient: rows k (summed output channels), contiguous along n (input
+// channels): read in place; the fragments are transposed on their way to the registers.
 template <class P, bool FORWARD> struct Weights {
     static constexpr int CHUNKS = (FORWARD ? P::K : P::N) / 8, ROWS = FORWARD ? P::N : P::K;
     static constexpr int ROW_STEP = P::THREADS / CHUNKS, LOADS = ROWS / ROW_STEP;
@@ -36,8 +36,8 @@ template <class P, bool FORWARD> struct Weights {
     }
 };
 
-// Sums term(value, row, pair j, which of the two) over the rows of a tile, into sums[warp row][column]: each
-// lane its rows downwards, then the lanes that hold the same columns as a tree.
+// Sums term(value, row, pair j, which of the two) over the rows of a tile into sums[warp row][column]: first
+// each lane its rows in order, then the lanes with the same columns as a tree.
 template <class P, typename Term>
 __device__ __forceinline__ void sum_columns(const P& product, float* sums, Term term) {
     float sum[P::FN][2] = {};
@@ -71,8 +71,8 @@ template <class P> __device__ __forceinline__ float column_total(const float* su
     return total;
 }
 
-// The part of the target that a block's tile becomes: rows of `width` values, of which the tile has P::N from
-// `first` on. Sixteen bytes a lane, a warp's along the target's rows.
+// The part of the target that a block's tile covers: rows of `width` values, of which the tile has P::N,
+// starting at `first`. A lane moves sixteen bytes, a warp consecutive ones along the target's rows.
 template <class P> struct TargetTile {
     typedef Swizzled<P::N> Tile;
     static constexpr int CHUNKS = P::N / 8, STEP = P::THREADS / CHUNKS;
@@ -80,7 +80,7 @@ template <class P> struct TargetTile {
     const Gather& gather;
     bf16* target;
     int base, first, width;
-    int rows;  // of the tile that there are
+    int rows;  // valid rows of the tile
 
     __device__ __forceinline__ TargetTile(const Gather& gather, bf16* target, int base, int first, int width)
         : gather(gather),
@@ -90,7 +90,7 @@ template <class P> struct TargetTile {
           width(width),
           rows(min(P::M, gather.points() - base)) {}
 
-    // Calls visit(a chunk in shared memory, the same in the target) for each of the thread's chunks.
+    // Calls visit(chunk in shared memory, its place in the target) for each of the thread's chunks.
     template <typename Visit> __device__ __forceinline__ void each_chunk(u8* shared, Visit visit) const {
         const int chunk = threadIdx.x % CHUNKS, column = first + chunk * 8;
         const int last_row = column < width ? rows : 0;
@@ -108,8 +108,8 @@ template <class P> struct TargetTile {
         each_chunk(shared, [](const uint4* tile, uint4* target) { *target = *tile; });
     }
 
-    // Rounds the product into shared memory, added to what lies there if `accumulate`; the product is what
-    // was rounded to.
+    // Rounds the product into shared memory, added to the contents if `accumulate`; the product keeps the
+    // rounded values.
     __device__ __forceinline__ void round(P& product, u8* shared, bool accumulate) const {
         product.each_row([&](int row, auto each_pair) {
             each_pair([&](int column, float& low, float& high) {
@@ -124,9 +124,9 @@ template <class P> struct TargetTile {
     }
 };
 
-// Of every column of a tile: the sum of its values, and the sum of their squared deviations from the tile's
-// own mean, which lose nothing to cancellation and can be merged (Chan, Golub, LeVeque 1979). Every sum has
-// one order, so the bits are always the same.
+// For every column of a tile: the sum of its values, and the sum of their squared deviations from the tile's
+// own mean, which lose nothing to cancellation and can be merged (Chan, Golub, LeVeque 1979). Every sum has a
+// fixed order, so the bits are always the same.
 template <class P> struct TileStatistics {
     float* sums;  // [WARPS_M][N] of shared memory
     float* squares;  // likewise
@@ -139,11 +139,11 @@ template <class P> struct TileStatistics {
         sum_columns(product, sums, [](float value, int, int, int) { return value; });
     }
 
-    // The second sums, and both into `statistics` [2][width] of the tile, from its first column on.
+    // Computes the second sums and writes both to `statistics` [2][width] of the tile, from its first column.
     __device__ __forceinline__ void store(const P& product, int rows, int columns, int width,
                                           float* statistics) const {
         float mean[P::FN][2];
-        // An error of the mean enters the squares squared, so the quick division serves.
+        // An error of the mean enters the squares squared, so fast division is accurate enough.
         const float share = __fdividef(1.0f, (float)rows);
 #pragma unroll
         for (int j = 0; j < P::FN; ++j)
@@ -161,8 +161,8 @@ template <class P> struct TileStatistics {
     }
 };
 
-// Rounds the product into shared memory (added to what the target held, if `accumulate`) and stores it; and
-// with `statistics` [tiles, 2, width] those of the tile, of the rounded values. `base` is the tile's first
+// Rounds the product into shared memory (added to the target if `accumulate`) and stores it; also writes the
+// tile's `statistics` [tiles, 2, width], of the rounded values, unless null. `base` is the tile's first
 // point, `first` its first column, `width` the target's channels.
 template <class P>
 __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gather, int base, int first,
@@ -181,8 +181,8 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
         of_tile.store(product, tile.rows, width - first, width, statistics + base / P::M * 2 * width + first);
 }
 
-// target = (or +=) the gathering of `source` with w, tile by tile: this block's is number blockIdx.x, columns
-// fastest, so that blocks running together share their rows of the source. `statistics` may be null.
+// target = (or +=) the gather of `source` with w, tile by tile. This block's tile is number blockIdx.x,
+// columns fastest, so that blocks running together share rows of the source. `statistics` may be null.
 template <class P, bool FORWARD, int STAGES>
 __device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape,
                                                bool accumulate, int width, const bf16* source, const bf16* w,

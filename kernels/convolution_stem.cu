@@ -1,36 +1,37 @@
 // Convolution of few channels (the first layer), forward and gradient of the weights, on the tensor cores. It
-// has no data gradient: nothing is learned below it.
+// has no data gradient, because nothing is learned below it.
 //
 //   y[p, n] = sum over k of patch[p, k] w[n, k]          dw[n, k] = sum over p of dy[p, n] patch[p, k]
 //
-// k = (r, s, c) flattened, kernel^2 Cin <= 32 values (27 of a colour image), one step of the tensor cores
-// filled up with zeros. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y and dy [images, OH, OW, Cout]
+// k = (r, s, c) flattened, kernel^2 Cin <= 32 values (27 of a colour image), padded with zeros to one step of
+// the tensor cores. x [images, H, W, Cin], w [Cout, kernel, kernel, Cin], y and dy [images, OH, OW, Cout]
 // bf16, Cout a multiple of 8; dw, partial sums [shares, Cout, kernel^2 Cin] and `statistics` f32, as in
 // convolution_forward.cu and convolution_weight_gradient.cu.
 //
-// A pixel has 6 bytes, too few for cp.async: a warp gathers patches, one pixel at a time and a value a lane,
-// from lines that the L1 cache holds.
+// A pixel has 6 bytes, too few for cp.async: a warp gathers patches one pixel at a time, one value per lane,
+// from lines in the L1 cache.
 //
 // forward          grid [ceil(pixels / 128) * ceil(Cout / 64)], 256 threads, 18 KB of shared, 76 registers
-// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers; 128 pixels a step
+// weight gradient  grid [ceil(Cout / 64), shares], 256 threads, 24 KB, 78 registers; 128 pixels per step
 //
-// Cost: 2 pixels Cout kernel^2 Cin FLOPs, 26 FLOP a byte at 64 channels: bound by writing y, or reading dy
-// (prediction; in forward the instructions are close, about 1,400 a warp and tile against 16 KB of y).
+// Cost: 2 pixels Cout kernel^2 Cin FLOPs, 26 FLOP per byte at 64 channels: bound by writing y, or reading dy
+// (prediction; in the forward pass instruction issue is close, about 1,400 per warp and tile against 16 KB of
+// y).
 // Deterministic: as the other convolutions.
 #include "convolution_product.cuh"
 
 // Values of the largest patch of a pixel.
 constexpr int PATCH = 32;
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 256;
 // Pixels and channels of a tile of the forward pass.
 constexpr int ROWS = 128;
 constexpr int COLUMNS = 64;
-// Channels of a tile of the weight gradient, and pixels of a step.
+// Channels of a tile of the weight gradient, and pixels per step.
 constexpr int WEIGHT_ROWS = 64;
 constexpr int WEIGHT_PIXELS = 128;
 
-// Where in the patch of a pixel this lane's element lies: k = (tap row, tap column, channel) = lane.
+// The position of this lane's element in the patch of a pixel: k = (tap row, tap column, channel) = lane.
 struct PatchElement {
     int row, column, offset;
     bool present;
@@ -44,9 +45,9 @@ struct PatchElement {
     }
 };
 
-// Lays the patches of ROWS pixels from `first` on into a tile [ROWS][32], zeros outside the image, after the
-// last element and from pixel `end` on. A warp takes neighbouring pixels, a lane one element of each, so that
-// all but the two comparisons with the image's edges is the same for the whole warp.
+// Writes the patches of ROWS pixels from `first` into a tile [ROWS][32], with zeros outside the image, after
+// the last element and from pixel `end`. A warp takes neighbouring pixels, a lane one element of each, so
+// that everything but the two comparisons with the image's edges is uniform over the warp.
 template <int ROWS, int THREADS>
 __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& shape,
                                             const PatchElement& element, const bf16* x, int first, int end) {

@@ -4,32 +4,32 @@
 //
 // with zeros outside the image; x [images, H, W, Cin], dy [images, OH, OW, Cout] bf16, channels multiples of
 // 8; dw [Cout, kernel, kernel, Cin] f32, overwritten. A product with M = Cout, N = (r, s, c) flattened, so
-// that no tap leaves a tile half empty, and K = the pixels: both operands lie with the summed index along
+// that no tap leaves a tile half empty, and K = the pixels: in both operands the summed index runs along
 // rows, so ldmatrix transposes both.
 //
 // K is long and M x N small: blockIdx.y takes a share of the pixels and writes its own partial sum [Cout,
-// kernel^2 Cin] in f32, or dw itself where there is one share; convolution_sum_partials adds them.
+// kernel^2 Cin] in f32, or dw itself if there is one share; convolution_sum_partials adds them.
 //
 // Launch: grid [ceil(Cout / rows) * ceil(kernel^2 Cin / columns), shares].
-// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks an SM  FLOP a byte copied
+// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks/SM     FLOP/byte copied
 // 128 x 128  256      3       48 KB             124                2             64
 //  64 x 192  256      3       48 KB             112                2             48
 //  64 x 64   128      4       32 KB              84                3             32
 //  32 x 128  128      4       40 KB              95                2             26
 // A stage is 32 pixels.
 //
-// Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is asked for once for every
-// tile of columns, x once for every tile of rows and tap; partial sums add 8 bytes a weight and share.
+// Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is requested once for every
+// tile of columns, x once for every tile of rows and tap; partial sums add 8 bytes per weight and share.
 // Predicted limit on an RTX 3090: the tensor cores.
 //
-// Deterministic: a share is cut by shape and multiprocessors alone, summed in one order, and the partial sums
-// are added in one.
+// Deterministic: the shares depend only on the shape and the multiprocessors; each is summed in a fixed
+// order, and so are the partial sums.
 #include "convolution.cuh"
 #include "tile.cuh"
 
-// Where a tap looks from a pixel, in 16 bits each to save registers.
+// The offset of a tap from a pixel, row and column in 16 bits each to save registers.
 struct Tap {
-    // A row that is inside no image, from whatever pixel.
+    // A row offset that is outside every image, for any pixel.
     static constexpr int OUTSIDE = -32768;
 
     int packed;
@@ -40,7 +40,7 @@ struct Tap {
     __device__ __forceinline__ int column() const { return (short)packed; }
 };
 
-// partial[blockIdx.y] = the part of dw that this block's share of the pixels gives, for the tile blockIdx.x.
+// partials[blockIdx.y] = the contribution of this block's share of the pixels to dw, for the tile blockIdx.x.
 template <class P, int STAGES>
 __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, int share, const bf16* x,
                                                 const bf16* dy, float* partials) {
@@ -57,7 +57,7 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, i
     static_assert(P::K % (P::THREADS / 8) == 0 && P::N % 64 == 0, "every thread copies as much");
     const int line = threadIdx.x / 8, chunk = threadIdx.x % 8;
     Tap tap[B_COLUMNS];
-    // A column's elements from the pixel's first.
+    // Offset of a column's elements from the pixel's first element.
     int tap_offset[B_COLUMNS];
 #pragma unroll
     for (int i = 0; i < B_COLUMNS; ++i) {
@@ -129,11 +129,11 @@ WEIGHT_GRADIENT(convolution_weight_gradient_64x192, 64, 192, 2, 4, 3, 2)
 WEIGHT_GRADIENT(convolution_weight_gradient_64x64, 64, 64, 2, 2, 4, 3)
 WEIGHT_GRADIENT(convolution_weight_gradient_32x128, 32, 128, 1, 4, 4, 2)
 
-// Groups of a block of convolution_sum_partials at most, and values that a thread sums.
+// Most groups per block of convolution_sum_partials, and values that a thread sums.
 constexpr int SUM_GROUPS = 8;
 constexpr int SUM_VALUES = 4;
 
-// out[i] = sum over s of partials[s][i], s in steps of blockDim.y and those sums in order. Block [32,
+// out[i] = sum over s of partials[s][i], s in steps of blockDim.y, then those sums in order. Block [32,
 // groups]; a thread sums SUM_VALUES neighbours, of which `len` is a multiple.
 extern "C" __global__ void __launch_bounds__(32 * SUM_GROUPS)
     convolution_sum_partials(int splits, int len, const float* partials, float* out) {

@@ -1,5 +1,5 @@
-// What keeps logarithms and quotients of the losses, of disambiguation and of the class prior finite.
+// Keeps logarithms and quotients of the losses, the disambiguation and the class prior finite.
 #pragma once
 
-// eps: added to what a logarithm is taken of, and to sums that are divided by.
+// eps: added to the argument of logarithms and to sums used as divisors.
 constexpr float EPSILON = 1e-9f;

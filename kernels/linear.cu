@@ -3,33 +3,33 @@
 //   Y = X W^T + b        dX = dY W        dW = dY^T X        db = sum over the rows of dY
 //
 // Tensors: X [R][D], parameters = [W [K][D]; b [K]], Y and dY [R][K], dX [R][D], d_parameters = [dW; db]. Any
-//   R, D and K; only the buffers' starts are aligned, so operands are read four bytes a lane, a warp's 32
-//   lanes side by side.
-// Launch: all three products are one, C [m][n] = sum_k A [m][k] B [k][n], in tiles of 32 x 32. A block of 256
-//   threads keeps 32 k of A and B in shared memory while the next 32 are on their way into registers; a
-//   thread sums 2 x 2 elements. db is a column more of dW: the product of dY^T with a column of ones. Shared
-//   memory 2 x 32 x 34 floats = 8.5 KB; below 50 registers a thread, so five blocks a multiprocessor. The 34:
-//   pairs stay 8-byte aligned, and transposing stores meet two to a bank, not 32.
-// Cost: 2 R D K FLOPs each; bytes from L2: each operand once for every 32 of the other's lines. Forward of
-//   512 x 512 x 100: 64 blocks, 52 MFLOP, 1.5 MB at least and 7.5 MB from L2, small next to a convolution, so
-//   no tensor cores and no loss of digits.
-// Deterministic: one thread sums an element over k in order; where dW's rows are split over blockIdx.z, the
-//   parts are added in order by linear_sum.
+//   R, D and K; only the buffers' starts are aligned, so each lane reads four bytes, a warp 32 neighbours.
+// Launch: all three products have the form C [m][n] = sum_k A [m][k] B [k][n], in tiles of 32 x 32. A block
+//   of 256 threads keeps 32 k of A and B in shared memory while the next 32 are loaded into registers; a
+//   thread sums 2 x 2 elements. db is an extra column of dW: the product of dY^T with a column of ones.
+//   Shared memory 2 x 32 x 34 floats = 8.5 KB; below 50 registers per thread, so five blocks per
+//   multiprocessor. A pitch of 34 keeps pairs 8-byte aligned, and transposing stores have two-way instead of
+//   32-way bank conflicts.
+// Cost: 2 R D K FLOPs each; traffic from L2: each operand once for every 32 lines of the other. Forward of
+//   512 x 512 x 100: 64 blocks, 52 MFLOP, 1.5 MB at least and 7.5 MB from L2, small compared with a
+//   convolution, so tensor cores, which would lose precision, are not used.
+// Deterministic: one thread sums an element over k in order; if dW's rows are split over blockIdx.z,
+//   linear_sum adds the parts in order.
 #include "common.cuh"
 
 // Rows and columns of a tile.
 constexpr int TILE = 32;
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 256;
-// Floats from row to row of a tile in shared memory.
+// Distance in floats between rows of a tile in shared memory.
 constexpr int PITCH = TILE + 2;
-// Elements of a shared tile that a thread brings.
+// Elements of a shared tile that each thread loads.
 constexpr int SHARE = TILE * TILE / THREADS;
 
 // A matrix [rows][columns] as an operand, element (i, k) at i * along + k or, transposed, at k * along + i.
 template <bool TRANSPOSED, bool ONES> struct Operand {
     const float* values;
-    // Elements between rows of what lies in memory.
+    // Distance in elements between rows in memory.
     int along;
     // Extent of i; with ONES, i = size is a line of ones.
     int size;
@@ -40,7 +40,7 @@ template <bool TRANSPOSED, bool ONES> struct Operand {
         return ONES && i == size ? 1.0f : 0.0f;
     }
 
-    // A thread's share of the tile of lines i0.. and k0..; lanes run along memory.
+    // Loads a thread's share of the tile of lines i0.. and k0..; lanes run along memory.
     __device__ __forceinline__ void load(int i0, int k0, int k_end, float (&share)[SHARE]) const {
         const int lane = threadIdx.x % TILE;
 #pragma unroll
@@ -63,8 +63,8 @@ template <bool TRANSPOSED, bool ONES> struct Operand {
     }
 };
 
-// Two rows and two columns of sums over k_begin..k_end: rows m0 + 2 (thread / 16) and the next, columns
-// likewise from thread % 16.
+// Computes two rows and two columns of sums over k_begin..k_end: rows m0 + 2 (thread / 16) and the next,
+// columns likewise from thread % 16.
 template <typename A, typename B>
 __device__ __forceinline__ void product(const A& a, const B& b, int m0, int n0, int k_begin, int k_end,
                                         float (&sums)[2][2]) {
@@ -127,8 +127,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// [dW; db] over rows z * part_rows..; part z lies at to + z (K D + K). Grid: ceil((D + 1) / 32) x ceil(K /
-// 32) x parts.
+// [dW; db] over rows z * part_rows..; part z is stored at to + z (K D + K). Grid: ceil((D + 1) / 32) x ceil(K
+// / 32) x parts.
 extern "C" __global__ void __launch_bounds__(THREADS)
     linear_parameter_gradient(int rows, int inputs, int outputs, int part_rows, const float* __restrict__ x,
                               const float* __restrict__ dy, float* __restrict__ to) {

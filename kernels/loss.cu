@@ -1,4 +1,4 @@
-// The pair loss of CORR with its gradient, the disambiguation of confidence rows, and the counters of both.
+// The pair loss of CORR with its gradient, the disambiguation of confidence rows, and the statistics of both.
 //
 // Letters as in RECORDS (Hong et al., ICLR 2023) and CORR: B samples of K classes, views v = w (weak), s
 // (strong), logits z^v, p^v = softmax(z^v), confidence row c, candidate row s, log-prior ln(pi + eps), eps =
@@ -21,11 +21,11 @@ struct Pair {
     int debiased;  // which disambiguation
     const float* logits;  // z f32 [2B,K], weak rows first
     const int* index;  // i32 [B], distinct
-    const float* control;  // f32 [CONTROL_LEN]; null: no disambiguation is asked for
+    const float* control;  // f32 [CONTROL_LEN]; null: no disambiguation
     const u8* candidates;  // s u8 [N,K], read by the debiased disambiguation
     const float* log_prior;  // ln(pi+eps) f32 [K], read by the debiased disambiguation; may be null
     float* confidence;  // c f32 [N,K]: rows `index` are read, and overwritten by a disambiguation
-    float* d_logits;  // dz f32 [2B,K]; null: no loss is asked for
+    float* d_logits;  // dz f32 [2B,K]; null: no loss
     float* loss_rows;  // f32 [B]
 };
 
@@ -33,11 +33,11 @@ __device__ __forceinline__ bool updates(const Pair& pair) {
     return pair.control != nullptr && pair.control[UPDATE] != 0.0f;
 }
 
-// Warps of a block of the kernels that give a row to a warp.
+// Warps per block of the kernels that process one row per warp.
 constexpr int PAIR_WARPS = 2;
 
-// The classes of a row in a warp's registers: class k in register k / 32 of lane k % 32. do(i, k) for those
-// that there are.
+// The classes of a row in a warp's registers: class k is in register k / 32 of lane k % 32. Calls apply(i, k)
+// for each existing class.
 template <int N, typename Do> __device__ __forceinline__ void for_classes(int classes, Do apply) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
@@ -46,7 +46,7 @@ template <int N, typename Do> __device__ __forceinline__ void for_classes(int cl
     }
 }
 
-// Sum of a warp's registers.
+// Sum over a warp's registers.
 template <int N> __device__ __forceinline__ float warp_total(const float (&values)[N]) {
     float sum = 0.0f;
 #pragma unroll
@@ -70,7 +70,7 @@ __device__ __forceinline__ void warp_softmax(const float (&z)[N], float (&p)[N],
     for (int i = 0; i < N; ++i) p[i] /= sum;
 }
 
-// This lane's part of the loss of a view, whose softmax is p; d = the gradient.
+// This lane's part of the loss of a view, whose softmax is p; d receives the gradient.
 template <int N>
 __device__ __forceinline__ float view_loss(int classes, float scale, const float (&z)[N], const float (&p)[N],
                                            float most, float log_sum, const float (&c)[N], float total,
@@ -90,7 +90,7 @@ __device__ __forceinline__ float view_loss(int classes, float scale, const float
     return loss;
 }
 
-// The new confidence row from r = p^w p^s (debiased: q^w q^s) and the old row c.
+// Stores the new confidence row from r = p^w p^s (debiased: q^w q^s) and the old row c.
 template <int N>
 __device__ __forceinline__ void store_confidence(const Pair& pair, size_t sample, float (&r)[N],
                                                  const float (&c)[N]) {
@@ -115,16 +115,16 @@ __device__ __forceinline__ void store_confidence(const Pair& pair, size_t sample
 
 // Loss, disambiguation or both for rows of at most 32 N classes.
 //
-// Launch: one warp a sample; blocks of PAIR_WARPS warps, ceil(B / PAIR_WARPS) of them; no shared memory.
+// Launch: one warp per sample; ceil(B / PAIR_WARPS) blocks of PAIR_WARPS warps; no shared memory.
 // Cost: doing both at once reads the logits and the row once: 12 BK + 4 BK (+ BK candidates) bytes in, 8 BK +
-// 4 BK + 4 B out, which is the least possible. About 120 BK operations, 8 logarithms, exponentials, divisions
-// and roots among them a class: a batch of 256 fills a third of a large GPU's warp slots once, so the time is
-// that of one row's chain of loads and shuffles.
-// Accuracy: the loss of a row is summed in f32; at most N + 5 additions lie on the way of a term, an error
-// below (N + 5) 2^-24 of the sum of the terms' sizes, about what storing the row as f32 rounds away, without
+// 4 BK + 4 B out, which is the least possible. About 120 BK operations, per class, 8 of them logarithms,
+// exponentials, divisions and roots: a batch of 256 fills a third of a large GPU's warp slots once, so the
+// time is that of one row's chain of loads and shuffles.
+// Accuracy: the loss of a row is summed in f32; each term passes at most N + 5 additions, so the error is
+// below (N + 5) 2^-24 of the sum of the terms' magnitudes, about the error of storing the row as f32, without
 // the slow f64 units.
 // Deterministic: sums are over lanes in a fixed order. The old row is in registers before the new one is
-// stored, so the loss reads the old.
+// stored, so the loss reads the old one.
 template <int N> __device__ __forceinline__ void pair_rows(const Pair& pair) {
     const int batch = pair.batch, classes = pair.classes;
     const int b = blockIdx.x * PAIR_WARPS + threadIdx.x / 32;
@@ -179,7 +179,7 @@ PAIR(pair_64, 2)
 PAIR(pair_128, 4)
 PAIR(pair_256, 8)
 
-// The loss of a sample by a block.
+// The loss of a sample, computed by a block.
 __device__ __forceinline__ void wide_loss(const BlockTeam& team, const Pair& pair, const float* row) {
     const int b = blockIdx.x, classes = pair.classes;
     const size_t view_len = pair.batch * (size_t)classes, at = b * (size_t)classes;
@@ -191,7 +191,7 @@ __device__ __forceinline__ void wide_loss(const BlockTeam& team, const Pair& pai
     if (threadIdx.x == 0) pair.loss_rows[b] = loss;
 }
 
-// The disambiguation of a confidence row by a block.
+// The disambiguation of a confidence row, computed by a block.
 __device__ __forceinline__ void wide_confidence(const BlockTeam& team, const Pair& pair, size_t sample,
                                                 float* row) {
     const int classes = pair.classes, step = team.threads();
@@ -218,16 +218,16 @@ __device__ __forceinline__ void wide_confidence(const BlockTeam& team, const Pai
     for (int k = threadIdx.x; k < classes; k += step) row[k] = root(k) / sum;
 }
 
-// Threads of a block of pair_wide.
+// Threads per block of pair_wide.
 constexpr int WIDE_THREADS = 32 * ROW_WARPS;
 
-// The same for any number of classes.
+// Loss, disambiguation or both for any number of classes.
 //
-// Launch: one block a sample, thread t takes classes t, t + WIDE_THREADS, ...; 32 bytes of shared memory.
-// Cost: nothing is kept between the passes: a row of 10,000 classes stays in the L1 cache and its
-// exponentials are computed anew, about five times a view. A term of the loss passes K/256 + 12 additions.
-// Deterministic: each thread reads and overwrites its own classes of the row only, after every sum over the
-// old row is made.
+// Launch: one block per sample; thread t takes classes t, t + WIDE_THREADS, ...; 32 bytes of shared memory.
+// Cost: nothing is kept between the passes: a row of 10,000 classes stays in the L1 cache, and its
+// exponentials are recomputed, about five times per view. A term of the loss passes K/256 + 12 additions.
+// Deterministic: each thread reads and overwrites only its own classes of the row, after every sum over the
+// old row is complete.
 
 extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 3) pair_wide(Pair pair) {
     __shared__ float scratch[ROW_WARPS];
@@ -238,17 +238,17 @@ extern "C" __global__ void __launch_bounds__(WIDE_THREADS, 3) pair_wide(Pair pai
     if (updates(pair)) wide_confidence(team, pair, sample, row);
 }
 
-// Threads of the one block that sums up a step.
+// Threads of the single block that sums up a step.
 constexpr int STEP_THREADS = 1024;
 constexpr int STEP_WARPS = STEP_THREADS / 32;
 
-// Counters of a step: counters[0] = mean of loss_rows; counters[1] += that; counters[2] += rows whose largest
-// weak logit is the true class. `logits` f32 [2B,K], weak rows first, `labels` i32 [N], `index` i32 [B],
-// `loss_rows` f32 [B], `counters` f32 [3].
+// Counters of a step: counters[0] = mean of loss_rows; counters[1] += that; counters[2] += rows whose argmax
+// of the weak logits is the true class. `logits` f32 [2B,K], weak rows first, `labels` i32 [N], `index` i32
+// [B], `loss_rows` f32 [B], `counters` f32 [3].
 //
-// One block of 32 warps: a warp takes rows w, w+32, ... The losses are added in f64, as the CPU does, by one
-// warp alone: a small GPU has few f64 units, and the other warps are at their rows meanwhile. The order is
-// fixed. Reads 4BK + 8B bytes. 128 bytes of shared memory.
+// One block of 32 warps: a warp takes rows w, w+32, ... One warp alone adds the losses in f64, as the CPU
+// does: a small GPU has few f64 units, and the other warps work on their rows meanwhile. The order is fixed.
+// Reads 4BK + 8B bytes. 128 bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     step_statistics(int batch, int classes, const float* logits, const int* labels, const int* index,
                     const float* loss_rows, float* counters) {
@@ -274,8 +274,7 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 }
 
 // Whether all of `values` f32 [len] are finite: counters[slot] = n >= 0 becomes n + 1 if they are, -(n + 1)
-// if not; a negative one stays. So the first step of an epoch that went wrong is known without a word to the
-// host.
+// if not; a negative one stays. This identifies the first bad step of an epoch without involving the host.
 //
 // One block of 32 warps reads 4 len bytes once, some ten thousand values: bound by latency. 128 bytes of
 // shared memory.
@@ -309,17 +308,17 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     if (threadIdx.x == 0 && all > 0) atomicAdd(counts + slot, all);
 }
 
-// Warps of a block of confidence_statistics, each of which takes 32 rows at a time.
+// Warps per block of confidence_statistics, each of which takes 32 rows at a time.
 constexpr int CONFIDENCE_WARPS = 8;
 
-// Sums of a slice of the rows: sums f64 [blocks] of the rows' first maxima, hits i32 [blocks] of rows whose
-// first maximum is the true class. `confidence` f32 [N,K], `labels` i32 [N]. `candidates` u8 [N,K] may be
-// null; where it is not, maxima are among them.
+// Sums over slices of the rows: sums f64 [blocks] of the rows' maxima, hits i32 [blocks] of rows whose argmax
+// is the true class. `confidence` f32 [N,K], `labels` i32 [N]. `candidates` u8 [N,K] may be null; otherwise
+// the maxima are over candidates only.
 //
 // Blocks of 8 warps; a warp takes 32 consecutive rows at a time, groups w, w + 8 * blocks, ...; lane r keeps
-// the figures of row r, so that the f64 units, 1/64 as fast as the f32 ones on small GPUs, add once in 32
-// rows. Reads 4NK + 4N bytes once: bound by memory. Groups belong to warps by number, so the order of all
-// sums is fixed. 96 bytes of shared memory.
+// the result of row r, so that the f64 units, 1/64 as fast as the f32 units on small GPUs, add once per 32
+// rows. Reads 4NK + 4N bytes once: bound by memory. Groups are assigned to warps by number, so the order of
+// all sums is fixed. 96 bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(32 * CONFIDENCE_WARPS)
     confidence_statistics(int rows, int classes, const float* confidence, const u8* candidates,
                           const int* labels, double* sums, int* hits) {

@@ -1,23 +1,23 @@
-// Losses of one or two views by kind, disambiguation of confidence rows by rule from one view, and both of
+// Losses of one or two views by kind, disambiguation of confidence rows by rule from one view, and both for
 // the same rows in one launch.
 //
-// The losses are those of loss_row.cuh and, of MSE and EXP, those below. A disambiguation takes p from the logits less the log-prior where
-// there is one:
+// The losses are those of loss_row.cuh and, for MSE and EXP, those below. A disambiguation takes p from the
+// logits less the log-prior if there is one:
 //   positive          PRODEN   c <- [c>0] p / sum
 //   candidates        CC       c <- s p / sum                     SoLar as well
 //   leveraged         LW       p / sum over s, and over the rest
-//   activation value  CAVL     one-hot at the first candidate of largest |z - 1| z
-// The softmax over some of the classes is taken from log-probabilities over all, less their own largest: no
-// sum underflows, and a NaN anywhere in the row shows.
+//   activation value  CAVL     one-hot at the first candidate with the largest |z - 1| z
+// The softmax over a subset of the classes is computed from log-probabilities over all classes, less the
+// subset's largest: no sum underflows, and a NaN anywhere in the row stays visible.
 //
 // Tensors: in LossRows and ConfidenceRows below.
-// Launch: grid B, a block a sample, of one warp for up to 128 classes, of eight from 897 on. 32 bytes of
-// shared memory.
-// Cost: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) a sample, and writes 4 VK (+ 4
-//   K), the least; passes after the first find them in the L1 cache. A loss costs about 60 operations a class
-//   and view: 256 samples are a few microseconds of one chain of loads, exponentials and shuffles, whatever
-//   the GPU.
-// Deterministic: sums are over threads by number.
+// Launch: grid B, a block per sample, of one warp for up to 128 classes, of eight warps for more than 896. 32
+// bytes of shared memory.
+// Cost: a launch reads the rows once from memory, 4 VK + 4 K (+ K candidates) per sample, and writes 4 VK (+
+//   4 K), the least; passes after the first find them in the L1 cache. A loss costs about 60 operations per
+//   class and view: 256 samples take a few microseconds of one chain of loads, exponentials and shuffles on
+//   any GPU.
+// Deterministic: sums run over threads in a fixed order.
 // Source: PRODEN: Lv et al., "Progressive identification of true labels", ICML 2020; CC: Feng et al.,
 //   "Provably consistent partial-label learning", NeurIPS 2020; SoLar: Wang et al., NeurIPS 2022; LW: Wen et
 //   al., "Leveraged weighted loss", ICML 2021; CAVL: Zhang et al., ICLR 2022; MSE, EXP: Feng et al.,
@@ -34,16 +34,17 @@ struct LossRows {
     const float* logits;  // z f32 [R,K]: view v of sample b in row first + v B + b
     const int* index;  // i32 [B]: rows of target and candidates; null: row b
     const float* target;  // c f32 [N,K], or [B,K] without index
-    const u8* candidates;  // s u8 [N,K], of the kinds that read it
-    const float* control;  // null: the loss is written as it is; else multiplied by control[MIXUP] and added
+    const u8* candidates;  // s u8 [N,K], for the kinds that read it
+    const float* control;  // null: the loss is written; otherwise multiplied by control[MIXUP] and added
     float* d_logits;  // dz f32 [R,K], the rows of logits
     float* loss_rows;  // f32 [B]
 };
 
-// A loss of loss_row.cuh; others have the same function.
+// A loss of loss_row.cuh; the structures below have the same interface.
 template <LossKind KIND> struct Of {
-    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float* c,
-                                                const u8* s, float beta, float scale, float* d) {
+    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z,
+                                                const float* c, const u8* s, float beta, float scale,
+                                                float* d) {
         return row_loss<KIND>(team, classes, z, c, s, beta, scale, d);
     }
 };
@@ -51,8 +52,8 @@ template <LossKind KIND> struct Of {
 // MSE: 1 + P - 2 A + w (1 - A) with A = sum_{k in s} p_k, P = sum p^2, c candidates, w = 2 (c - 1) / (K - c);
 // dz_k = 2 p_k (p_k - P) - (2 + w) p_k ([k in s] - A). 0 where all classes are candidates.
 struct SquaredError {
-    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float*,
-                                                const u8* s, float, float scale, float* d) {
+    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z,
+                                                const float*, const u8* s, float, float scale, float* d) {
         const Normaliser n = normaliser(team, classes, [&](int k) { return z[k]; });
         float inside = 0.0f, outside = 0.0f, squares = 0.0f, candidates = 0.0f;
         for (int k = team.thread(); k < classes; k += team.threads()) {
@@ -64,7 +65,7 @@ struct SquaredError {
         inside = team.sum(inside), outside = team.sum(outside);
         squares = team.sum(squares), candidates = team.sum(candidates);
         const float others = (float)classes - candidates;
-        // Nothing, but a row that is not finite shows.
+        // 0 for a finite row; a row that is not finite stays visible.
         const float factor = others == 0.0f ? 0.0f * inside : 1.0f;
         const float weight = others == 0.0f ? 0.0f : 2.0f * (candidates - 1.0f) / others;
         for (int k = team.thread(); k < classes; k += team.threads()) {
@@ -77,11 +78,12 @@ struct SquaredError {
 
 // EXP: e^(-A) with A = sum_{k in s} p_k;  dz_k = -e^(-A) p_k ([k in s] - A).
 struct Exponential {
-    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z, const float*,
-                                                const u8* s, float, float scale, float* d) {
+    static __device__ __forceinline__ float row(const BlockTeam& team, int classes, const float* z,
+                                                const float*, const u8* s, float, float scale, float* d) {
         const Normaliser n = normaliser(team, classes, [&](int k) { return z[k]; });
         float inside = 0.0f, outside = 0.0f;
-        for (int k = team.thread(); k < classes; k += team.threads()) (s[k] != 0 ? inside : outside) += n.p(z[k]);
+        for (int k = team.thread(); k < classes; k += team.threads())
+            (s[k] != 0 ? inside : outside) += n.p(z[k]);
         inside = team.sum(inside), outside = team.sum(outside);
         const float loss = expf(-inside);
         for (int k = team.thread(); k < classes; k += team.threads())
@@ -101,7 +103,7 @@ template <typename Loss> __device__ __forceinline__ void loss(const LossRows& ro
         const size_t at = (size_t)(rows.first + view * batch + b) * classes;
         float* d = rows.d_logits + at;
         if (weight == 0.0f) {
-            // Not a product: the logits may be anything then.
+            // Not a product, because the logits may be anything.
             for (int k = team.thread(); k < classes; k += team.threads()) d[k] = 0.0f;
             continue;
         }
@@ -119,7 +121,7 @@ struct ConfidenceRows {
     const int* index;  // i32 [B], distinct: rows of candidates and confidence
     const float* log_prior;  // f32 [K]; may be null
     const u8* candidates;  // s u8 [N,K]
-    const float* control;  // nothing is updated where control[UPDATE] is 0
+    const float* control;  // nothing is updated if control[UPDATE] is 0
     float* confidence;  // c f32 [N,K]
 };
 
@@ -133,8 +135,8 @@ __device__ __forceinline__ void partial_softmax(const BlockTeam& team, int class
         if (inside(k)) row[k] = n.p(log_p(k));
 }
 
-// The first class of the largest value(k) among those inside(k), by one warp, in every lane; -1 where none is
-// inside. A NaN is never larger, and nothing is larger than a NaN that stands first.
+// The first class with the largest value(k) among those inside(k), computed by one warp, in every lane; -1 if
+// none is inside. A NaN is never larger, and nothing is larger than a NaN of the first class inside.
 template <typename Value, typename Inside>
 __device__ __forceinline__ int warp_argmax_inside(int classes, Value value, Inside inside) {
     const int lane = threadIdx.x % 32, none = 0x7fffffff;
@@ -163,7 +165,7 @@ __device__ __forceinline__ void disambiguate(const ConfidenceRows& rows, const B
     const auto z = [&](int k) { return prior != nullptr ? logits[k] - prior[k] : logits[k]; };
     const auto candidate = [&](int k) { return candidates[k] != 0; };
     if (RULE == ACTIVATION_VALUE) {
-        // Every warp looks for itself: no exchange between them.
+        // Every warp searches on its own, so none waits for another.
         const auto value = [&](int k) { return fabsf(z(k) - 1.0f) * z(k); };
         const int best = warp_argmax_inside(classes, value, candidate);
         for (int k = team.thread(); k < classes; k += step) row[k] = k == best ? 1.0f : 0.0f;
@@ -179,7 +181,7 @@ __device__ __forceinline__ void disambiguate(const ConfidenceRows& rows, const B
             if (!candidate(k)) row[k] = 0.0f;
 }
 
-// Blocks of a multiprocessor: bounds registers to 64.
+// Blocks per multiprocessor: bounds registers to 64.
 constexpr int BLOCKS = 4;
 
 #define LOSS(NAME, OF)                                                                         \
@@ -208,13 +210,13 @@ DISAMBIGUATE(disambiguate_leveraged, LEVERAGED)
 DISAMBIGUATE(disambiguate_activation_value, ACTIVATION_VALUE)
 
 // The loss of one view against the old confidence rows, then their disambiguation: a thread reads and
-// overwrites its own classes only, so the loss has read them all when the first is written.
+// overwrites its own classes only, so the loss has read them all before the first is written.
 template <LossKind KIND, Rule RULE>
 __device__ __forceinline__ void loss_and_disambiguate(const ConfidenceRows& rows, float beta, float* d_logits,
                                                       float* loss_rows, const BlockTeam& team) {
-    loss<Of<KIND>>({rows.classes, 1, 0, beta, rows.logits, rows.index, rows.confidence, rows.candidates, nullptr,
-                d_logits, loss_rows},
-               team);
+    loss<Of<KIND>>({rows.classes, 1, 0, beta, rows.logits, rows.index, rows.confidence, rows.candidates,
+                    nullptr, d_logits, loss_rows},
+                   team);
     disambiguate<RULE>(rows, team);
 }
 

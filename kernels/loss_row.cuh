@@ -1,26 +1,26 @@
-// The losses of one row of logits z against a target row c and a candidate row s, with their gradients: by a
-// warp or by a block.
+// The losses of one row of logits z against a target row c and a candidate row s, with their gradients,
+// computed by a warp or by a block.
 //
 // Letters: K classes, p = softmax(z), eps = 1e-9, sums over k.
 //   consistency               sum_{c_k=0} -ln(|1-p_k|+eps)  +  sum_{c_k!=0} c_k ln c_k - c_k ln p_k
 //   cross-entropy             -sum c_k ln p_k
 //   leveraged, cross-entropy  sum_{k in s} -c_k ln p_k  +  beta sum_{k not in s} -c_k ln(|1-p_k|+eps)
 //     these three: dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - c_k over the classes that are pulled up (c_k !=
-//     0, all, s), C their sum; g_k = w_k sign(1-p_k) / (|1-p_k|+eps) of the classes that are pushed down, 0
-//     at p_k = 1, with w_k = 1 or beta c_k
+//     0, all, s), C the sum of their c_k; g_k = w_k sign(1-p_k) / (|1-p_k|+eps) of the classes that are
+//     pushed down, 0 at p_k = 1, with w_k = 1 or beta c_k
 //   leveraged, sigmoid        sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k);
 //                             psi(z) = 1 / (1 + e^z)
 //   candidate sum             -ln sum_{k in s} p_k;  dz_k = p_k - [k in s] p_k / sum_s p
 //
-// Thread t of T takes classes t, t + T, ...: of every array it touches its own elements only. Nothing is kept
-// from pass to pass: a row lies in the L1 cache, and its exponentials are computed anew, two or three times.
-// A term passes K/T + 12 additions at most, in an order that T and K fix. The branches are those of the
-// definition: 0 ln 0 = 0, but 0 times an infinite or NaN logarithm shows as NaN.
+// Thread t of T takes classes t, t + T, ...: it touches only its own elements of every array. Nothing is kept
+// between passes: a row lies in the L1 cache, and its exponentials are recomputed two or three times. A term
+// passes K/T + 12 additions at most, in an order that T and K fix. The branches are those of the definition:
+// 0 ln 0 = 0, but 0 times an infinite or NaN logarithm gives NaN.
 #pragma once
 #include "block.cuh"
 #include "epsilon.cuh"
 
-// A row is done by a warp.
+// A warp that processes a row.
 struct WarpTeam {
     __device__ __forceinline__ int thread() const { return threadIdx.x % 32; }
     __device__ __forceinline__ int threads() const { return 32; }
@@ -28,10 +28,10 @@ struct WarpTeam {
     __device__ __forceinline__ float max(float value) const { return warp_max(value); }
 };
 
-// Warps of a block that does a row, at most.
+// Most warps of a block that processes a row.
 constexpr int ROW_WARPS = 8;
 
-// A row is done by a block of one to ROW_WARPS whole warps; `scratch` holds ROW_WARPS values of shared
+// A block of one to ROW_WARPS whole warps that processes a row; `scratch` holds ROW_WARPS values of shared
 // memory.
 struct BlockTeam {
     float* scratch;
@@ -59,7 +59,7 @@ struct BlockTeam {
     }
 };
 
-// Maximum of the values, and sum of the exponentials of what they are above it.
+// Maximum of the values, and the sum of exp(value - maximum).
 struct Normaliser {
     float most, sum, log_sum;
 
@@ -88,7 +88,7 @@ __device__ __forceinline__ Normaliser normaliser(const Team& team, int classes, 
 
 enum LossKind { CONSISTENCY, CROSS_ENTROPY, LEVERAGED_SIGMOID, LEVERAGED_CROSS_ENTROPY, CANDIDATE_SUM };
 
-// Part of one class: its loss, g, and how much of the target it pulls with.
+// The part of one class: its loss, g, and the weight that pulls it up.
 struct Part {
     float loss, g, pull;
 };
@@ -114,7 +114,8 @@ __device__ __forceinline__ Part class_part(float c, bool candidate, float beta, 
     return {-(c * log_p), 0.0f, c};
 }
 
-// The loss, in every thread; d = its gradient times `scale`. `c` and `s` are read where the kind has them.
+// Returns the loss in every thread; d receives its gradient times `scale`. `c` and `s` are read only by the
+// kinds that need them.
 template <LossKind KIND, typename Team>
 __device__ __forceinline__ float row_loss(const Team& team, int classes, const float* z, const float* c,
                                           const u8* s, float beta, float scale, float* d) {

@@ -1,15 +1,15 @@
 // From uint8 pixels to normalised activations: (v/255 - mean) / std, each of the three operations rounded
-// once to f32, as the reference does. A table of 256 values a channel in shared memory holds all the
-// divisions, so a value costs one lookup. Values are random, so lanes meet in a bank: about 3 to 4 passes a
-// lookup are expected.
+// once to f32, as the reference does. A table of 256 values per channel in shared memory holds the results,
+// so a value costs one lookup. As pixel values are irregular, lanes collide in banks: about 3 to 4 wavefronts
+// per lookup are expected.
 #pragma once
 #include "common.cuh"
 
 // Values of the table.
 constexpr int NORMALISATION_LEN = 3 * 256;
 
-// table [3, 256] from normalisation [6] = mean, standard deviation. All threads of the block; a barrier must
-// follow.
+// table [3, 256] from normalisation [6] = mean, standard deviation. Called by all threads of the block; a
+// barrier must follow.
 __device__ __forceinline__ void make_normalisation_table(const float* __restrict__ normalisation,
                                                          float* table) {
     for (int i = threadIdx.x; i < NORMALISATION_LEN; i += blockDim.x) {
@@ -19,7 +19,7 @@ __device__ __forceinline__ void make_normalisation_table(const float* __restrict
     }
 }
 
-// `Vector<T>::LEN` bytes at an address aligned to as many.
+// Loads `Vector<T>::LEN` bytes from an address aligned to that many.
 __device__ __forceinline__ void load_bytes(const u8* from, u32 (&bytes)[4]) {
     const u32 word = *reinterpret_cast<const u32*>(from);
 #pragma unroll
@@ -47,8 +47,8 @@ __device__ __forceinline__ void normalise(const u8* pixels, int len, const float
         return;
     }
     for (int i = threadIdx.x * LEN; i < len; i += blockDim.x * LEN) {
-        // The channels of a vector's values follow from that of its first; the tables of three values in a
-        // row.
+        // The channel of the first value determines those of the others: the tables for three consecutive
+        // values.
         const int channel = i % 3;
         const float* tables[3];
         tables[0] = table + channel * 256;

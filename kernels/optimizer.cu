@@ -1,16 +1,17 @@
 // SGD with momentum and weight decay over a flat arena of all parameters; addition and conversion of flat
 // arrays.
 //
-//   g <- g + wd p    v <- mu v + g    p <- p - lr v, or with Nesterov's momentum p - lr (g + mu v)    copy = p, rounded
+//   g <- g + wd p    v <- mu v + g    p <- p - lr v (Nesterov: p - lr (g + mu v))    copy = p, rounded
 //
 // Tensors: gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len`
 //   arbitrary. lr = control[LEARNING_RATE] lies in device memory, so that one recorded step serves all
 //   epochs.
-// Launch: grid ceil(ceil(len / ELEMENTS) / THREADS), block THREADS; no shared memory, 26 registers. A thread
-//   owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are contiguous, and
-//   eight bytes of the copy. The last len % 4 elements are done one by one by the thread after the last full
-//   vector.
-// Cost: reads g, v, p, writes v, p (20 bytes a parameter) and the copy (2): the least. 6 FLOPs a parameter.
+// Launch: grid ceil(ceil(len / ELEMENTS) / THREADS), block THREADS; no shared memory, 26 registers. Each
+//   thread owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are
+//   contiguous, and eight bytes of the copy. The thread after the last full vector processes the last len % 4
+//   elements one by one.
+// Cost: reads g, v, p, writes v, p (20 bytes per parameter) and the copy (2): the least possible. 6 FLOPs per
+//   parameter.
 // Deterministic: the bits are the CPU's. Every product and sum is rounded on its own, as Rust compiles them,
 //   never contracted into an fma.
 // Source: PyTorch's form (momentum without dampening): I. Sutskever et al., "On the importance
@@ -19,9 +20,9 @@
 #include "common.cuh"
 #include "control.cuh"
 
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 256;
-// Elements of a thread.
+// Elements per thread.
 constexpr int ELEMENTS = 4;
 
 __device__ __forceinline__ void store4(float* to, const float (&values)[ELEMENTS]) {
@@ -44,9 +45,9 @@ __device__ __forceinline__ void update(float rate, float momentum, float weight_
 
 template <bool NESTEROV>
 __device__ __forceinline__ void descend(int len, float momentum, float weight_decay,
-                                        const float* __restrict__ control, const float* __restrict__ gradients,
-                                        float* __restrict__ velocity, float* __restrict__ parameters,
-                                        bf16* __restrict__ copy) {
+                                        const float* __restrict__ control,
+                                        const float* __restrict__ gradients, float* __restrict__ velocity,
+                                        float* __restrict__ parameters, bf16* __restrict__ copy) {
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
     if (first >= len) return;
     const float rate = control[LEARNING_RATE];
@@ -105,9 +106,9 @@ CONVERT(convert_f32, float)
 
 // into [len] += x [len], each sum in f32, rounded once.
 //
-// Launch: grid ceil(ceil(len / (16 / size)) / THREADS), block THREADS. A thread has 16 bytes, the last
-//   one the rest; arrays that are not aligned to 16 bytes are parts of an arena, and done one by one.
-// Cost: 3 elements' bytes an element, the least.
+// Launch: grid ceil(ceil(len / (16 / size)) / THREADS), block THREADS. Each thread adds 16 bytes, the last
+//   one the rest; arrays not aligned to 16 bytes, which are parts of an arena, are added element by element.
+// Cost: three accesses per element, the least possible.
 // Deterministic: the CPU's bits.
 template <typename T>
 __device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restrict__ into) {
@@ -136,10 +137,11 @@ __device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restr
 ADD(add_bf16, bf16)
 ADD(add_f32, float)
 
-// out [len] = a [len] + b [len], each sum in f32, rounded once; and to [len] = from [len]. 16-byte aligned, `len`
-// arbitrary. Grid and block as add; the least bytes; the CPU's bits.
+// out [len] = a [len] + b [len], each sum in f32, rounded once; and to [len] = from [len]. 16-byte aligned,
+// `len` arbitrary. Grid and block as add; least traffic; the CPU's bits.
 template <typename T>
-__device__ __forceinline__ void sum(int len, const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ out) {
+__device__ __forceinline__ void sum(int len, const T* __restrict__ a, const T* __restrict__ b,
+                                    T* __restrict__ out) {
     constexpr int LEN = Vector<T>::LEN;
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;
     if (first + LEN <= len) {
@@ -171,11 +173,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) copy_bf16(int len, const b
         for (size_t i = first; i < len; ++i) to[i] = from[i];
 }
 
-// y [len] = max(x, 0), f32, a NaN staying one; and its gradient, dx = dy where y > 0, else 0. Arrays begin
-// anywhere.
+// y [len] = max(x, 0), f32, where a NaN stays NaN; and its gradient, dx = dy where y > 0, else 0. Arrays may
+// start anywhere.
 //
-// Launch: grid ceil(len / THREADS), block THREADS; an element a thread.
-// Cost: 8 and 12 bytes an element, the least.
+// Launch: grid ceil(len / THREADS), block THREADS; one element per thread.
+// Cost: 8 and 12 bytes per element, the least possible.
 // Deterministic: the CPU's bits.
 extern "C" __global__ void __launch_bounds__(THREADS) relu(int len, const float* x, float* y) {
     const int i = blockIdx.x * THREADS + threadIdx.x;

@@ -1,27 +1,27 @@
-// What PiCO (Wang et al., ICLR 2022) does beside a network's forward: embeddings on the unit sphere, the
-// momentum encoder, pseudo-labels and prototypes, and the contrastive loss.
+// The operations of PiCO (Wang et al., ICLR 2022) beside a network's forward pass: embeddings on the unit
+// sphere, the momentum encoder, pseudo-labels and prototypes, and the contrastive loss.
 //
 // Letters: B samples of K classes, embeddings q and keys k [B,D], prototypes mu [K,D], a queue z of Q earlier
-// keys, D <= LANE_COLUMNS * 32. Classes as labels are whole numbers in f32, NO_LABEL where there is none.
+// keys, D <= LANE_COLUMNS * 32. Labels are classes as whole numbers in f32, NO_LABEL if there is none.
 //
-// Deterministic: no float atomics; sums are over lanes, warps and rows by number.
+// Deterministic: no float atomics; sums run over lanes, warps and rows in a fixed order.
 #include "block.cuh"
 #include "control.cuh"
 
-// Threads of a block that has a warp a row, or an element a thread.
+// Threads per block, with one row per warp or one element per thread.
 constexpr int THREADS = 256;
-// Its warps.
+// Warps per block.
 constexpr int WARPS = THREADS / 32;
-// Columns of an embedding that a lane has at most: lane, lane + 32, ...
+// Most columns of an embedding per lane: lane, lane + 32, ...
 constexpr int LANE_COLUMNS = 8;
-// What has no label has this.
+// The label of a row without one.
 constexpr float NO_LABEL = -1.0f;
-// A row shorter than this is divided by this.
+// Lower bound of the norm that a row is divided by.
 constexpr float LEAST_NORM = 1e-12f;
-// Where the share of the old confidence row lies in the step's control block.
+// Position of phi, the weight of the old confidence row, in the step's control block.
 constexpr int PHI = OWN;
 
-// A row of embeddings by a warp: this lane's columns, 0 past the end.
+// This lane's columns of a row that a warp holds, 0 past the end.
 struct LaneRow {
     float values[LANE_COLUMNS];
 
@@ -48,7 +48,8 @@ struct LaneRow {
 };
 
 // y [R,D] = x / max(|x|, LEAST_NORM), row by row.
-// Launch: grid ceil(R / WARPS), block THREADS, a warp a row. Cost: 8 bytes an element, the least.
+// Launch: grid ceil(R / WARPS), block THREADS, one warp per row. Cost: 8 bytes per element, the least
+//   possible.
 extern "C" __global__ void __launch_bounds__(THREADS)
     normalise_rows(int rows, int columns, const float* x, float* y) {
     const int row = blockIdx.x * WARPS + threadIdx.x / 32;
@@ -64,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // dx [R,D] = (dy - y (y dy)) / max(|x|, LEAST_NORM) with y of normalise_rows, row by row.
-// Launch: as normalise_rows. Cost: 12 bytes an element, the least.
+// Launch: as normalise_rows. Cost: 12 bytes per element, the least possible.
 extern "C" __global__ void __launch_bounds__(THREADS)
     normalise_rows_gradient(int rows, int columns, const float* x, const float* dy, float* dx) {
     const int row = blockIdx.x * WARPS + threadIdx.x / 32;
@@ -83,8 +84,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // average [len] = m average + (1 - m) values, and its rounded copy bf16, which may be null.
-// Launch: grid ceil(len / THREADS), block THREADS; an element a thread. Cost: 12 bytes an element and 2 of
-// the copy, the least. The bits are the CPU's: each product and the sum are rounded.
+// Launch: grid ceil(len / THREADS), block THREADS; one element per thread. Cost: 12 bytes per element and 2
+// for the copy, the least possible. The bits are the CPU's: each product and the sum are rounded.
 extern "C" __global__ void __launch_bounds__(THREADS)
     move_average(int len, float momentum, const float* values, float* average, bf16* copy) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
@@ -94,14 +95,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (copy) copy[i] = to_bf16(moved);
 }
 
-// Of each sample: label = its candidate of largest logit less log-prior, NO_LABEL if all are NaN; and, where
-// control[UPDATE] is not 0, confidence row s <- phi s + (1 - phi) e, e being 1 at the candidate whose
-// prototype has the largest product with q; the first where equal.
+// For each sample: label = its candidate with the largest logit less log-prior, NO_LABEL if all are NaN; and,
+// if control[UPDATE] is not 0, confidence row s <- phi s + (1 - phi) e, where e is 1 at the candidate whose
+// prototype has the largest product with q. Of equals, the first counts.
 //
 // logits [B,K], log_prior [K] or null, candidates u8 [N,K], index i32 [B], embeddings q [B,D], prototypes
 // [K,D], control; labels f32 [B], confidence f32 [N,K].
-// Launch: grid ceil(B / WARPS), block THREADS, a warp a sample.
-// Cost: 2 K D FLOPs a sample over its candidates; the prototypes, 51 KB for 100 classes, stay in L2.
+// Launch: grid ceil(B / WARPS), block THREADS, one warp per sample.
+// Cost: 2 D FLOPs per candidate of a sample; the prototypes, 51 KB for 100 classes, stay in L2.
 extern "C" __global__ void __launch_bounds__(THREADS)
     pseudo_labels(int batch, int classes, int columns, const float* logits, const float* log_prior,
                   const u8* candidates, const int* index, const float* embeddings, const float* prototypes,
@@ -139,8 +140,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // prototypes [K,D]: mu_label <- m mu_label + (1 - m) q of every sample in the order of the batch, then each
 // row / max(|row|, LEAST_NORM).
-// Launch: grid K, block THREADS: a class a block, a column a thread, D <= THREADS. Cost: the labels by every
-// class, the embeddings once. Before the norm the bits are the CPU's.
+// Launch: grid K, block THREADS: one class per block, one column per thread, D <= THREADS. Cost: every block
+// reads the labels; the embeddings are read once. Before the norm the bits are the CPU's.
 extern "C" __global__ void __launch_bounds__(THREADS)
     move_prototypes(int batch, int columns, float momentum, const float* embeddings, const float* labels,
                     float* prototypes) {
@@ -157,15 +158,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (column < columns) row[column] = value / norm;
 }
 
-// Anchors of a block: each row that is read serves so many.
+// Anchors per block: each row that is read serves this many.
 constexpr int ANCHORS = 2;
-// Figures of an anchor: ln of the sum over what it is held against, 1 / number of its positives.
+// Figures per anchor: ln of the sum over A(i), 1 / number of its positives.
 constexpr int FIGURES = 2;
 
 // The loss of anchor i over rows z = [q; k; queue], s_ij = q_i z_j / T:
 //   L_i = ln sum_{j in A(i)} exp s_ij  -  1 / |P(i)| sum_{j in P(i)} s_ij
-// Where control[UPDATE] is not 0, A(i) are all but i itself and P(i) those of them with the label of i,
-// always with its own key. Else A(i) are its own key and the queue, and P(i) its own key.
+// If control[UPDATE] is not 0, A(i) is all rows but i itself, and P(i) is its own key and those rows of A(i)
+// with the label of i. Otherwise A(i) is its own key and the queue, and P(i) its own key.
 struct Contrasted {
     int batch;
     int columns;
@@ -198,13 +199,12 @@ __device__ __forceinline__ bool is_positive(const Contrasted& c, bool labelled, 
 }
 
 // figures [B,FIGURES] of every anchor, and loss_rows [B] += weight L_i.
-// Launch: grid ceil(B / ANCHORS), block THREADS: a warp has every WARPS-th row for the block's anchors, whose
-// sum of exponentials is kept above the largest so far; the warps' are then merged in order.
-// Cost: 2 B (2 B + Q) D FLOPs; from L2 the rows once a block: for 256 anchors and 8192 keys of 128 values
-// 0.57 GFLOP and 0.57 GB. Some 110 warp instructions an anchor and row are counted, so 1.2 ms of that case
-// are predicted on an RTX 3090: instruction issue limits it, the sums over lanes above all. No B x (2 B + Q)
-// is kept.
-// A term of the sums passes (2 B + Q) / WARPS + WARPS additions.
+// Launch: grid ceil(B / ANCHORS), block THREADS: a warp takes every WARPS-th row for the block's anchors and
+// keeps the sum of exponentials relative to the largest so far; the warps' sums are then merged in order.
+// Cost: 2 B (2 B + Q) D FLOPs; from L2 the rows once per block: for 256 anchors and 8192 keys of 128 values
+// 0.57 GFLOP and 0.57 GB. The interpreter counts about 110 warp instructions per anchor and row, so 1.2 ms
+// are predicted for that case on an RTX 3090: instruction issue limits it, mostly in the sums over lanes. No
+// B x (2 B + Q) matrix is stored. A term of the sums passes (2 B + Q) / WARPS + WARPS additions.
 extern "C" __global__ void __launch_bounds__(THREADS)
     contrast_figures(Contrasted c, float weight, float* figures, float* loss_rows) {
     __shared__ float merged[ANCHORS][4][WARPS];
@@ -256,7 +256,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     loss_rows[i] += weight * (log_sum - positives / number);
 }
 
-// gradient [B,D] of q: of weight times the mean of L_i. An anchor's q is also what others are held against:
+// gradient [B,D] of q: of weight times the mean of L_i. An anchor's q is also a row z_j of other anchors:
 //   dq_i = weight / (B T) sum_j (g_ij + [j < B] g_ji) z_j,  g_ij = exp(s_ij - ln sum) - [j in P(i)] / |P(i)|
 // Launch and cost: as contrast_figures, and as many FLOPs again; the sums of the warps are added in order.
 extern "C" __global__ void __launch_bounds__(THREADS, 3)

@@ -4,18 +4,18 @@
 //
 // Tensors: x, dx [N][P][C] of T (bf16 or f32), C a multiple of 8 (bf16) or 4 (f32); y, dy [N][C] f32. Buffers
 //   start 16-byte aligned.
-// Launch: grid ceil(N C / (LEN x 256)), block 256: a thread owns a vector of 16 bytes of channels of one
-//   image and goes through its positions, so neighbouring threads read neighbouring vectors; N C / LEN
-//   threads (32,768 for 512 images of 512 channels in bf16), no shared memory, at most 40 registers.
-// Cost: x once and y once, the least; one addition an element.
-// Deterministic: each sum runs over the positions in order, which the CPU does as well: in f32 the bits are
-// the same.
+// Launch: grid ceil(N C / (LEN x 256)), block 256: each thread owns a vector of 16 bytes of channels of one
+//   image and loops over its positions, so neighbouring threads read neighbouring vectors; N C / LEN threads
+//   (32,768 for 512 images of 512 channels in bf16), no shared memory, at most 40 registers.
+// Cost: x once and y once, the least possible; one addition per element.
+// Deterministic: each sum runs over the positions in order, as on the CPU: in f32 the bits are the
+// same.
 #include "common.cuh"
 
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 256;
 
-// The images' vector of a thread: image and first channel, or none.
+// The vector of a thread: image and first channel, if it is inside.
 struct Place {
     bool inside;
     size_t image;

@@ -6,22 +6,22 @@
 #include "block.cuh"
 #include "epsilon.cuh"
 
-// Threads of a block of mean_feature and log_class_prior.
+// Threads per block of mean_feature and log_class_prior.
 constexpr int THREADS = 256;
 // Columns of features that a block averages.
 constexpr int COLUMNS = 8;
 constexpr int GROUPS = THREADS / COLUMNS;
-// Classes of a block of class_scores, one a warp.
+// Classes per block of class_scores, one per warp.
 constexpr int CLASSES = 4;
 
 // The moving mean: features f32 [R,D] row-major, mean F f32 [D], read and overwritten.
 //
-// A block of 256 threads takes 8 columns, one 32-byte sector of each row, so that even 64 features spread
-// over 8 blocks and the usual 512 over 64: thread (g, d) adds rows g, g+32, ... of column d in f32, then one
-// thread a column adds the 32 sums in order. The R/32 + 32 additions on the way of a value keep the mean
-// within (R/32 + 32) 2^-24 of the mean size; no f64, of which small GPUs do 1/64 as much. Reads 4RD + 4D
-// bytes once, writes 4D: bound by memory, and the features were just written. 1 KB of shared memory. No
-// thread's rows depend on timing: same bits every run.
+// A block of 256 threads takes 8 columns, one 32-byte sector of each row, so that even 64 features occupy 8
+// blocks and the usual 512 occupy 64: thread (g, d) adds rows g, g+32, ... of column d in f32, then one
+// thread per column adds the 32 sums in order. Each value passes R/32 + 32 additions, so the mean is accurate
+// to (R/32 + 32) 2^-24 of the mean magnitude, without f64, which is 1/64 as fast on small GPUs. Reads 4RD +
+// 4D bytes once, writes 4D: bound by memory; the features were just written. 1 KB of shared memory. The rows
+// of a thread do not depend on timing, so every run has the same bits.
 extern "C" __global__ void __launch_bounds__(THREADS)
     mean_feature(int rows, int inputs, float momentum, const float* features, float* mean) {
     __shared__ float sums[GROUPS][COLUMNS];
@@ -43,7 +43,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // The classifier on F: parameters f32 [W (K x D); b (K)], mean F f32 [D], scores f32 [K] of workspace.
 //
-// One warp a class, blocks of 4 warps; 128-bit loads where D is a multiple of 4 (W and F start 16-byte
+// One warp per class, blocks of 4 warps; 128-bit loads if D is a multiple of 4 (W and F start 16-byte
 // aligned). Reads W once, 4KD bytes, bound by memory or, for few classes, by the latency of D/128 loads; F
 // comes from the cache. A product passes D/32 + 5 additions (D/128 + 7 with 128-bit loads). No shared memory.
 extern "C" __global__ void __launch_bounds__(32 * CLASSES)
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(32 * CLASSES)
     if (lane == 0) scores[k] = sum + parameters[classes * (size_t)inputs + k];
 }
 
-// log_prior f32 [K] = ln(softmax(scores) + eps): one block of 256 threads, three passes over at most some
+// log_prior f32 [K] = ln(softmax(scores) + eps): one block of 256 threads, three passes over at most a few
 // thousand numbers. 32 bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(THREADS)
     log_class_prior(int classes, const float* scores, float* log_prior) {

@@ -1,53 +1,53 @@
 // The label refinery of SoLar (Wang et al., NeurIPS 2022) in one cooperative launch.
 //
-//   A = P^power (the paper's lambda), P = [queue; M] f32 [n,K] of predicted candidates' probabilities, or M
-//   alone while the queue is not full
+//   A = P^power (the paper's lambda), P = [queue; M] f32 [n,K] of the candidates' predicted probabilities, or
+//   M alone while the queue is not full
 //   b = 1/n;  rounds of  a_k = r_k / sum_j A_jk b_j,   b_j = (1/n) / sum_k A_jk a_k
 //   result of row j: A_jk b_j a_k n
-// The error sum a + sum b is looked at every so many rounds; NaN, or a result that is not finite, starts one
-// relaxed attempt, where zeros of P count as `relaxation` and the result is 0 there.
+// The error sum a + sum b is checked every `check_every` rounds. NaN, or a result that is not finite,
+// triggers a single relaxed attempt, in which zeros of P count as `relaxation` and the result is 0 there.
 //
 // Tensors: predictions M f32 [B,K], queue f32 [L,K] (null if L = 0), class_prior r f32 [K], all row-major;
 //   pseudo_labels f32 [B,K], the rows of M; outcome f32 [OUTCOME_LEN]; barrier u32 [2], both 0 before the
 //   first launch; partials f32 [2][blocks][K+1] of workspace.
-// Launch: at most one block of THREADS threads a multiprocessor, all resident: they meet at a barrier of
-//   their own once a round. Block i owns the rows i*m ... (i+1)*m of P, m = ceil(n / blocks).
+// Launch: at most one block of THREADS threads per multiprocessor, all resident: they synchronise at a
+//   barrier of their own once per round. Block i owns the rows i*m ... (i+1)*m of P, m = ceil(n / blocks).
 //   `sinkhorn_resident` keeps the block's slice of A in shared memory for all rounds, with a column of ones
 //   whose sum with b is sum b: (m + 2)(K + 1) + m + 512 floats, 86 KB of the 99 KB for 16,640 x 100 on 82
-//   multiprocessors. `sinkhorn_streaming`, for what does not fit, reads P twice a round instead. One barrier
-//   a round: a block scales its rows by a, then sums its new A b and b at once, and hands K + 1 partial sums
-//   to all; the partial sums have two buffers in turn, so a fast block never overwrites what a slow one still
-//   reads.
+//   multiprocessors. `sinkhorn_streaming`, for larger problems, reads P twice per round instead. One barrier
+//   per round: a block scales its rows by a, then computes its new A^T b and sum b in one pass and publishes
+//   K + 1 partial sums. These alternate between two buffers, so a fast block never overwrites what a slow one
+//   still reads.
 // Cost: resident, P is read once from memory, 4nK bytes, the least possible, and a round costs two passes
 //   over the slice and 4(K+1) bytes from every block to every block through L2: 2.7 MB in all for K = 100 and
-//   82 blocks. 4nK FLOPs a round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 52
+//   82 blocks. 4nK FLOPs per round, 0.33 GFLOP in 50 rounds of 16,640 x 100: with A on the chip, the 52
 //   barriers and the chains of additions set the time, not FLOPs or bytes.
-// Deterministic: every block adds the same partial sums in the same order, so all of them compute the same a,
-//   the same error and take the same decisions; sums within a block are over rows cut by thread number. The
-//   same GPU gives the same bits.
+// Deterministic: every block adds the same partial sums in the same order, so all of them compute the same a
+//   and the same error and take the same decisions; sums within a block run over rows assigned by thread
+//   number. The same GPU gives the same bits.
 // Accuracy: sums in f32; a term passes at most ceil(m/g) + g + ceil(blocks/g) + g additions, g =
 //   floor(512/(K+1)) but at least 1.
 #include "block.cuh"
 
-// Threads of a block.
+// Threads per block.
 constexpr int THREADS = 512;
 constexpr int WARPS = THREADS / 32;
-// The error before it is first looked at.
+// The error before it is first checked.
 constexpr float FIRST_ERROR = 1e6f;
-// Positions in the outcome: rounds made, and 1 where the relaxed attempt was needed, else 0.
+// Positions in the outcome: rounds made, and 1 if the relaxed attempt was needed, else 0.
 constexpr int OUTCOME_ROUNDS = 0;
 constexpr int OUTCOME_RELAXED = 1;
 // Length of the outcome.
 constexpr int OUTCOME_LEN = 2;
 
-// All blocks of the grid wait for each other; what any thread wrote before is seen by all after it. state[0]
-// counts arrivals and is 0 between barriers, state[1] counts barriers and is never reset: any later launch
-// may use the same state, whatever its grid.
+// All blocks of the grid wait for each other; writes of any thread before the barrier are visible to all
+// after it. state[0] counts arrivals and is 0 between barriers, state[1] counts barriers and is never reset:
+// any later launch can use the same state, whatever its grid.
 __device__ void grid_barrier(u32* state) {
     __syncthreads();
     if (threadIdx.x == 0) {
         volatile u32* generation = state + 1;
-        // Read before arriving: the last to arrive may open the barrier at once.
+        // Read before arriving: the last block to arrive may open the barrier immediately.
         const u32 before = *generation;
         __threadfence();
         if (atomicAdd(state, 1u) == gridDim.x - 1) {
@@ -62,9 +62,9 @@ __device__ void grid_barrier(u32* state) {
     __syncthreads();
 }
 
-// store(k, sum over rows j of term(j, k)) for k < width. For narrow matrices several threads share a column:
-// thread (g, k) adds rows g, g + groups, ..., then one thread a column adds the groups in order. `scratch`
-// holds THREADS floats.
+// Calls store(k, sum over rows j of term(j, k)) for k < width. For narrow matrices several threads share a
+// column: thread (g, k) adds rows g, g + groups, ..., then one thread per column adds the groups in order.
+// `scratch` holds THREADS floats.
 template <typename Term, typename Store>
 __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch, Term term, Store store) {
     const int groups = THREADS / width;
@@ -93,8 +93,8 @@ __device__ __forceinline__ void sum_columns(int rows, int width, float* scratch,
     }
 }
 
-// What a launch reads and writes, as above. `slice_rows` >= m for every n that can be: how much shared memory
-// is set aside.
+// The parameters of a launch, as above. `slice_rows` is at least m for every possible n; it determines the
+// shared memory.
 struct Sinkhorn {
     int batch, queue_rows, classes, rounds, check_every, slice_rows;
     float power, tolerance, relaxation;
@@ -107,7 +107,7 @@ struct Sinkhorn {
     float* outcome;
 };
 
-// Whether the queue takes part: once its last row is filled. Every warp looks for itself.
+// Whether the queue takes part, that is whether its last row is filled. Every warp tests this on its own.
 __device__ __forceinline__ bool queue_is_filled(const Sinkhorn& given) {
     if (given.queue_rows == 0) return false;
     const float* last = given.queue + (given.queue_rows - 1) * (size_t)given.classes;
@@ -122,8 +122,8 @@ template <bool RESIDENT> struct Block {
     int classes, width;  // K, K + 1
     int n;  // rows of P
     float inverse;  // 1/n
-    int first, count;  // the slice in [queue; M], counted from the queue's first row in any case
-    int lanes;  // of a row where the rows are scaled; which row and lane a thread has there
+    int first, count;  // the slice in [queue; M], always counted from the queue's first row
+    int lanes;  // lanes per row when rows are scaled; team and lane of this thread
     int team, lane;
     bool relaxed = false;
     int buffer = 0;  // which of the two buffers of partial sums is next
@@ -138,8 +138,8 @@ template <bool RESIDENT> struct Block {
         classes = given.classes, width = classes + 1;
         const int start = queue_is_filled(given) ? 0 : given.queue_rows, end = given.queue_rows + given.batch;
         n = end - start, inverse = 1.0f / (float)n;
-        // As many lanes a row as keep three or four products each: rows of 10 classes are not to idle most
-        // of a warp.
+        // As many lanes per row as have three or four products each, so that rows of 10 classes do not idle
+        // most of a warp.
         for (lanes = 1; lanes < 32 && lanes * 4 < classes;) lanes *= 2;
         team = threadIdx.x / lanes, lane = threadIdx.x % lanes;
         const int share = ceiling_divide(n, (int)gridDim.x);
@@ -159,7 +159,7 @@ template <bool RESIDENT> struct Block {
         return given.power == 3.0f ? value * value * value : powf(value, given.power);
     }
 
-    // A_jk, and 1 in the column behind.
+    // A_jk, and 1 in the last column.
     __device__ __forceinline__ float value(int j, int k) const {
         if (RESIDENT) return powers[j * width + k];
         return k < classes ? power(j, k) : 1.0f;
@@ -169,7 +169,7 @@ template <bool RESIDENT> struct Block {
         return value(j, k) * b[j] * a[k] * (float)n;
     }
 
-    // Lays A into shared memory if it stays there; b = 1/n.
+    // Stores A in shared memory if resident; b = 1/n.
     __device__ __forceinline__ void start() {
         if (RESIDENT) {
             for (int i = threadIdx.x; i < count * width; i += THREADS) {
@@ -181,12 +181,12 @@ template <bool RESIDENT> struct Block {
         __syncthreads();
     }
 
-    // This block's partial sums, or block 0's, behind which those of the others lie.
+    // The partial sums of a block; those of the next block follow.
     __device__ __forceinline__ float* partials(int block) const {
         return given.partials + (buffer * gridDim.x + block) * width;
     }
 
-    // sums = A^T b and sum b over all blocks.
+    // Computes sums = A^T b and sum b over all blocks.
     __device__ __forceinline__ void exchange() {
         float* mine = partials(blockIdx.x);
         sum_columns(
@@ -210,7 +210,7 @@ template <bool RESIDENT> struct Block {
 
     // a = r / A^T b
     __device__ __forceinline__ void scale_columns() {
-        // The error must be read before a is written anew.
+        // The error must be read before a is overwritten.
         __syncthreads();
         for (int k = threadIdx.x; k < classes; k += THREADS) a[k] = given.class_prior[k] / sums[k];
         __syncthreads();
@@ -233,7 +233,8 @@ template <bool RESIDENT> struct Block {
         __syncthreads();
     }
 
-    // Rounds until the error is below the tolerance or all are made; whether it stayed a number.
+    // Iterates until the error is below the tolerance or all rounds are made; returns whether the error
+    // stayed a number.
     __device__ __forceinline__ bool iterate(int& made) {
         float latest = FIRST_ERROR;
         for (int round = 0;; ++round) {
@@ -270,13 +271,13 @@ template <bool RESIDENT> struct Block {
         return __any_sync(0xffffffffu, any) != 0;
     }
 
-    // The results of the slice's rows of M.
+    // Stores the results of the slice's rows of M.
     __device__ __forceinline__ void store() const {
         for (int i = threadIdx.x; i < count * classes; i += THREADS) {
             const int j = i / classes, k = i - j * classes, row = first + j - given.queue_rows;
             if (row < 0) continue;
             const size_t at = row * (size_t)classes + k;
-            // A product, not a choice: a NaN shows also where the prediction is 0.
+            // A product instead of a branch, so that a NaN stays visible even where the prediction is 0.
             const float mask = relaxed && given.predictions[at] == 0.0f ? 0.0f : 1.0f;
             given.pseudo_labels[at] = result(j, k) * mask;
         }

@@ -1,26 +1,26 @@
-// What SoLar (Wang et al., NeurIPS 2022) does beside its Sinkhorn: predictions masked by the candidates, the
-// choice of reliable samples, the loss over chosen and other samples, and the count that the class prior is
-// estimated from.
+// The operations of SoLar (Wang et al., NeurIPS 2022) beside Sinkhorn: predictions masked by the candidates,
+// the choice of reliable samples, the loss over chosen and other samples, and the count that the class prior
+// is estimated from.
 //
 // Letters: B samples of K classes, weak and strong logits z^w, z^s, p = softmax(z), candidate row s,
 // pseudo-labels Q, old confidence row c, class prior r, H(q, z) = -sum q ln softmax(z).
 //
-// Cost: all read their rows once from memory, the least; what later passes over a row read lies in the L1
-//   cache. A batch of 256 rows of 100 classes is 100 KB: predicted to take some microseconds each of latency,
-//   not of bandwidth or arithmetic.
-// Deterministic: no float atomics; sums are over threads by number, counts are of integers.
+// Cost: all read their rows once from memory, the least possible; later passes over a row hit the L1 cache. A
+//   batch of 256 rows of 100 classes is 100 KB: each is predicted to take a few microseconds, bound by
+//   latency, not by bandwidth or arithmetic.
+// Deterministic: no float atomics; sums run over threads in a fixed order, counts are integers.
 #include "control.cuh"
 #include "loss_row.cuh"
 
-// Where eta lies in the step's control block: the weight of the losses of the chosen samples. 0: none are
-// chosen.
+// Position of eta in the step's control block: the weight of the losses of the chosen samples; 0 chooses
+// none.
 constexpr int ETA = OWN;
-// Where rho does: the share of a class's expected samples that is chosen.
+// Position of rho: the share of a class's expected samples that is chosen.
 constexpr int RHO = OWN + 1;
 
 // M [B,K] = s softmax(z) of logits f32 [B,K] and the rows `index` i32 [B] of candidates u8 [N,K].
-// Launch: grid B, a block a row as in loss_by_kind.cu; 32 bytes of shared memory. 8 K + K bytes a row, a
-// dozen FLOPs a class.
+// Launch: grid B, a block per row as in loss_by_kind.cu; 32 bytes of shared memory. 8 K + K bytes per row, a
+// dozen FLOPs per class.
 extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
     masked_softmax(int classes, const float* logits, const u8* candidates, const int* index, float* out) {
     __shared__ float scratch[ROW_WARPS];
@@ -33,13 +33,13 @@ extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
         out[row * classes + k] = s[k] != 0 ? n.p(z[k]) : 0.0f;
 }
 
-// Threads of the one block that chooses or counts.
+// Threads of the single block that chooses or counts.
 constexpr int CHOICE_THREADS = 1024;
 constexpr int CHOICE_WARPS = CHOICE_THREADS / 32;
 
 // counts f32 [K] += the rows of x f32 [R,K] whose argmax is each class.
-// Launch: one block, a warp a row at a time; K integers of dynamic shared memory, to which one lane a row
-// adds. 4 R K bytes once.
+// Launch: one block, one row per warp at a time; K integers of dynamic shared memory, to which one lane adds
+// per row. 4 R K bytes once.
 extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
     count_argmax(int rows, int classes, const float* x, float* counts) {
     extern __shared__ int histogram[];
@@ -54,9 +54,9 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
     for (int k = threadIdx.x; k < classes; k += CHOICE_THREADS) counts[k] += (float)histogram[k];
 }
 
-// Calls store(slot, i) for each i < len that is wanted(i), slots being numbered in the order of i; returns
-// how many there are. By a whole block of CHOICE_THREADS; `counts` holds CHOICE_WARPS integers. A thread is
-// asked for i = thread, thread + CHOICE_THREADS, ...
+// Calls store(slot, i) for each i < len that is wanted(i), with slots numbered in the order of i; returns
+// their number. Called by a whole block of CHOICE_THREADS; `counts` holds CHOICE_WARPS integers. A thread
+// evaluates i = thread, thread + CHOICE_THREADS, ...
 template <typename Wanted, typename Store>
 __device__ __forceinline__ int select(int len, int* counts, Wanted wanted, Store store) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -78,19 +78,18 @@ __device__ __forceinline__ int select(int len, int* counts, Wanted wanted, Store
     return total;
 }
 
-// The choice: for each class j the max(1, min(ceil(B r_j rho), n_j)) rows of least loss -sum Q ln p^w among
-// the n_j whose first maximum of Q is j, the earlier where equal, a NaN last; and each row with sum Q p^w >
-// threshold. None where control[ETA] is 0.
+// The choice: for each class j, of the n_j rows whose argmax of Q is j, the max(1, min(ceil(B r_j rho), n_j))
+// with the least loss -sum Q ln p^w, of equals the earlier, NaN last; and each row with sum Q p^w >
+// threshold. None if control[ETA] is 0.
 //
 // logits z^w, pseudo_labels Q f32 [B,K], class_prior r f32 [K], permutations i32 [steps,B], step i32 [1];
-// chosen i32 [B], 1 or 0; rows i32 [B], the chosen ones ascending, -1 behind; partners i32 [B], those of the
-// numbers of the step's permutation below n, in its order, as positions in `rows`, -1 behind; count n i32
-// [1].
+// chosen i32 [B], 1 or 0; rows i32 [B], the chosen ones ascending, then -1; partners i32 [B]: entries of the
+// step's permutation below n, in its order, as positions in `rows`, then -1; count n i32 [1].
 //
-// Launch: one block. A warp a row finds class and loss, then a thread a row counts the rows of its class that
-// come before it: B^2 comparisons of shared memory, 64 a thread for 256 rows. 8 B bytes of dynamic shared
-// memory and 128 static. Losses are sums in f32: a term passes K/32 + 5 additions. Rows that are equal in
-// every bit have losses that are, so the earlier one wins on every device.
+// Launch: one block. First one warp per row finds class and loss, then one thread per row counts the rows of
+// its class that precede it: B^2 comparisons in shared memory, 64 per thread for 256 rows. 8 B bytes of
+// dynamic shared memory and 128 static. Losses are sums in f32: a term passes K/32 + 5 additions. Rows with
+// equal bits have equal losses, so the earlier one wins on every device.
 extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
     choose_samples(int batch, int classes, int steps, float threshold, const float* logits,
                    const float* pseudo_labels, const float* class_prior, const float* control,
@@ -133,8 +132,8 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
             const bool before = losses[other] < loss || (losses[other] == loss && other < b);
             rank += before && classes_of[other] / 2 == own ? 1 : 0;
         }
-        // Both products in f32, each rounded, as the reference has it; a NaN or a negative number asks for
-        // none but the first.
+        // Both products in f32, each rounded, as in the reference; a NaN or a negative number selects only
+        // the first row.
         const float wanted = ceilf(__fmul_rn(__fmul_rn((float)batch, class_prior[own]), control[RHO]));
         return rank == 0 || (float)rank < wanted;
     };
@@ -160,14 +159,14 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
 // The loss: with A the n chosen rows, U the others, eta = control[ETA],
 //   eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the first n mixed rows of H(Q', z')) + (1 - eta)
 //   mean_U H(c, z^w),
-// a mean over nothing being 0; mean H(c, z^w) where A is empty. dz = weight (p sum q - q), 0 in rows that
-// take no part.
+// where an empty mean is 0; mean H(c, z^w) if A is empty. dz = weight (p sum q - q), 0 in rows that do not
+// contribute.
 //
-// weak, strong, mixed z', pseudo_labels Q, mixed_target Q' f32 [B,K], the mixed ones null where there are
-// none; confidence c f32 [N,K], rows `index` i32 [B]; chosen i32 [B], count i32 [1]; d_weak, d_strong,
-// d_mixed f32 [B,K]; loss_rows f32 [B], whose sum over B is the loss.
-// Launch: grid B, a block a row as in loss_by_kind.cu; 32 bytes of shared memory. 36 K bytes a chosen row at
-// most.
+// weak, strong, mixed z', pseudo_labels Q, mixed_target Q' f32 [B,K], the mixed ones null if there are none;
+// confidence c f32 [N,K], rows `index` i32 [B]; chosen i32 [B], count i32 [1]; d_weak, d_strong, d_mixed f32
+// [B,K]; loss_rows f32 [B], whose sum divided by B is the loss.
+// Launch: grid B, a block per row as in loss_by_kind.cu; 32 bytes of shared memory. At most 36 K bytes per
+// chosen row.
 extern "C" __global__ void __launch_bounds__(32 * ROW_WARPS, 4)
     solar_loss(int classes, const float* weak, const float* strong, const float* pseudo_labels,
                const float* mixed, const float* mixed_target, const float* confidence, const int* index,

@@ -1,5 +1,5 @@
-// The vocabulary of the tensor-core kernels: asynchronous copies, swizzled tiles in shared memory, fragments,
-// and the multiplication of two tiles by one warp.
+// The building blocks of the tensor-core kernels: asynchronous copies, swizzled tiles in shared memory,
+// fragments, and the multiplication of two tiles by one warp.
 //
 // Sources: PTX ISA, "cp.async", "ldmatrix", "Matrix fragments for mma.m16n8k16".
 #pragma once
@@ -10,14 +10,14 @@ __device__ __forceinline__ u32 shared_address(const void* pointer) {
     return (u32)__cvta_generic_to_shared(pointer);
 }
 
-// Sixteen bytes from global to shared memory without passing through registers; where not `valid`, zeros, and
-// `from` is not read. Past the L1 cache: for what the block reads once.
+// Copies sixteen bytes from global to shared memory without passing through registers; if not `valid`, writes
+// zeros and does not read `from`. Bypasses the L1 cache: for data that the block reads once.
 __device__ __forceinline__ void copy_async(u32 to, const void* from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
                  : "memory");
 }
 
-// The same through the L1 cache: for what the block reads again soon.
+// The same through the L1 cache: for data that the block reads again soon.
 __device__ __forceinline__ void copy_async_cached(u32 to, const void* from, bool valid) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
                  : "memory");
@@ -26,14 +26,14 @@ __device__ __forceinline__ void copy_async_cached(u32 to, const void* from, bool
 // Closes the group of copies started since the last call.
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-// Waits until at most `PENDING` of this thread's newest groups are under way.
+// Waits until at most `PENDING` of this thread's newest groups are in flight.
 template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
 // Rows of COLUMNS bf16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are
-// permuted by an exclusive or with the row's number, so that eight rows' chunks at one column, which is what
-// an ldmatrix phase or eight lanes of a fragment touch, lie in eight different 16-byte columns of the 32
+// permuted by an exclusive or with the row's number, so that the chunks of eight rows at one column, which an
+// ldmatrix phase or eight lanes of a fragment read together, lie in eight different 16-byte columns of the 32
 // banks.
 template <int COLUMNS> struct Swizzled {
     static constexpr int CHUNKS = COLUMNS / 8;
@@ -42,13 +42,13 @@ template <int COLUMNS> struct Swizzled {
     static_assert(COLUMNS % 8 == 0 && (CHUNKS == 2 || CHUNKS == 4 || CHUNKS % 8 == 0),
                   "rows fill or divide 128 bytes");
 
-    // Bytes from the tile's start to a chunk.
+    // Offset of a chunk in bytes from the tile's start.
     static __device__ __forceinline__ int at(int row, int chunk) {
         return (row * CHUNKS + (chunk & ~MASK) + ((chunk ^ row >> SHIFT) & MASK)) * 16;
     }
 };
 
-// Four 8x8 matrices; lane l gives the address of row l % 8 of matrix l / 8.
+// Loads four 8x8 matrices; lane l supplies the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_matrices(u32 address, u32 (&to)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -71,13 +71,13 @@ __device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// How a matrix product is cut. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x
+// How a matrix product is tiled. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x
 // WARPS_N warps share it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K]
 // ([N][K]), or the rows, [K][M] ([K][N]).
 template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> struct Product {
     static constexpr int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
     static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
-    // Fragments of a warp: 16 rows each, 8 columns each.
+    // Fragments per warp: of 16 rows each, of 8 columns each.
     static constexpr int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
     static constexpr int A_BYTES = M * K * 2, B_BYTES = N * K * 2;
     static_assert(M % (16 * WARPS_M) == 0 && N % (16 * WARPS_N) == 0 && K % 16 == 0,
@@ -101,9 +101,9 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
 
     static __device__ __forceinline__ int lane() { return threadIdx.x % 32; }
     static __device__ __forceinline__ int warp_row() { return threadIdx.x / 32 % WARPS_M; }
-    // Where in the block's product the warp's fragment i of 16 rows, and its j-th 16 columns, start: the
-    // warps take turns, so that from one to the next it is a constant distance in a swizzled tile wherever
-    // that can be.
+    // The first row of the warp's fragment i, and the first of its j-th 16 columns, in the block's product.
+    // The warps' fragments alternate, so that consecutive fragments of a warp have a constant distance in a
+    // swizzled tile where possible.
     static __device__ __forceinline__ int row(int i) { return (warp_row() + WARPS_M * i) * 16; }
     static __device__ __forceinline__ int column(int j) {
         return (threadIdx.x / 32 / WARPS_M + WARPS_N * j) * 16;
@@ -112,9 +112,9 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     static __device__ __forceinline__ int row(int i, int half) { return row(i) + 8 * half + lane() / 4; }
     static __device__ __forceinline__ int pair(int j) { return column(j / 2) + j % 2 * 8 + lane() % 4 * 2; }
 
-    // c += the product of an A tile and a B tile; `between` is called once, when the first 16 of the K values
-    // along the summed index are under way. ldmatrix gives a fragment's lane two neighbours along a
-    // tile's row, which mma wants along k; where k runs down the rows, the transposing form does it.
+    // c += the product of an A tile and a B tile; `between` is called once, when the first 16 values along k
+    // are being multiplied. ldmatrix gives each lane two neighbours along a row of the tile, and mma needs
+    // neighbours along k; if k runs down the rows, the transposing form supplies them.
     template <typename Between>
     __device__ __forceinline__ void add(u32 a_tile, u32 b_tile, Between between) {
         // Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the other
@@ -152,8 +152,8 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
         add(a_tile, b_tile, [] {});
     }
 
-    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(visit_pair) then
-    // calls visit_pair(column, value, value of the next column) for every two of them.
+    // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(visit_pair) calls
+    // visit_pair(column, value, value of the next column) for each pair of them.
     template <typename Visit> __device__ __forceinline__ void each_row(Visit visit) {
 #pragma unroll
         for (int i = 0; i < FM; ++i)
@@ -167,11 +167,11 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     }
 };
 
-// product += the products of `steps` tiles of A and B, which `copy(tiles)` brings one after the other: it
-// starts the copies of the next step's A tile to the address `tiles` and of its B tile behind that. A ring of
-// STAGES stages lies from `ring` on; while one is multiplied the copies of the others are under way. The copies
-// of a step are issued behind its first tensor instructions: in front of them, the tensor cores would wait for
-// some sixty instructions of address arithmetic after every barrier, which a compiler may not reorder.
+// product += the products of `steps` tiles of A and B. `copy(tiles)` starts the copies of the next step's A
+// tile to the address `tiles` and of its B tile behind that. The ring of STAGES stages starts at `ring`;
+// while one stage is multiplied, the copies of the others are in flight. A step's copies are issued behind
+// its first tensor instructions: in front of them, the tensor cores would wait after every barrier for some
+// sixty instructions of address arithmetic, which the compiler may not move past the copies.
 template <int STAGES, class P, typename Copy>
 __device__ __forceinline__ void multiply_pipelined(P& product, u32 ring, int steps, Copy copy) {
     const int STAGE_BYTES = P::A_BYTES + P::B_BYTES;
@@ -182,8 +182,8 @@ __device__ __forceinline__ void multiply_pipelined(P& product, u32 ring, int ste
     }
     int reading = 0, writing = STAGES - 1;
     for (int step = 0; step < steps; ++step) {
-        // This thread's copies of the stage have arrived; after the barrier everyone's have, and everyone has
-        // read the stage that is now overwritten.
+        // This thread's copies of the stage have arrived; after the barrier everyone's have, and every thread
+        // has read the stage that is now overwritten.
         wait_for_copies<STAGES - 2>();
         __syncthreads();
         const u32 a_tile = ring + reading * STAGE_BYTES;

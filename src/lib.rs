@@ -12,12 +12,14 @@
     reason = "fields of operations and of the engine are described together at their struct; whole folders ask for more"
 )]
 
+#[warn(missing_docs)]
 pub mod autograd;
 #[warn(missing_docs)]
 pub mod cli;
 #[warn(missing_docs)]
 pub mod data;
 pub mod declaration;
+#[warn(missing_docs)]
 pub mod device;
 #[warn(missing_docs)]
 pub mod error;
@@ -25,9 +27,13 @@ pub mod error;
 pub mod files;
 #[warn(missing_docs)]
 pub mod memory;
+#[warn(missing_docs)]
 pub mod nn;
+#[warn(missing_docs)]
 pub mod ops;
+#[warn(missing_docs)]
 pub mod optim;
+#[warn(missing_docs)]
 pub mod pll;
 #[warn(missing_docs)]
 pub mod random;

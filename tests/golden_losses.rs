@@ -9,8 +9,8 @@ use records::nn::Outputs;
 use records::ops::statistics::{StepStatistics, counter};
 use records::pll::debias::Oracle;
 use records::pll::method::EpochControl;
-use records::pll::mixup::Mixup;
-use records::pll::{ClassPrior, ConfidenceStore, Debias, LabelMethod, Start, corr, proden};
+use records::pll::mixup::MixupBuffers;
+use records::pll::{ClassPrior, ClassPriorSource, ConfidenceStore, LabelMethod, Start, corr, proden};
 use records::train::evaluate;
 use records::train::step::StepState;
 use records::train::tensor_file::{TensorFile, Values};
@@ -78,12 +78,12 @@ fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
         Some((_, mean)) => {
             let prior = ClassPrior::new(512, classes, number("m") as f32, &mut device).unwrap();
             device.write_f32(prior.mean_feature, mean).unwrap();
-            Debias::Records(prior)
+            ClassPriorSource::Records(prior)
         }
         None if case.oracle => {
-            Debias::Oracle(Oracle::new(file.f32("prior").unwrap().1, true, &mut device).unwrap())
+            ClassPriorSource::Oracle(Oracle::new(file.f32("prior").unwrap().1, true, &mut device).unwrap())
         }
-        None => Debias::None,
+        None => ClassPriorSource::None,
     };
 
     let mut tape = Tape::new(Element::F32);
@@ -100,7 +100,7 @@ fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
     };
     let target = case.mixup.then(|| {
         let step = device.allocate(Element::I32, 1, "step").unwrap();
-        let mixup = Mixup::new(1, batch, step, &mut device).unwrap();
+        let mixup = MixupBuffers::new(1, batch, step, &mut device).unwrap();
         device.write_f32(mixup.weights, &[number("mixup_lambda") as f32]).unwrap();
         let permutation: Vec<i32> = file.i64("mix.perm").unwrap().1.iter().map(|&i| i as i32).collect();
         device.write_i32(mixup.permutations, &permutation).unwrap();

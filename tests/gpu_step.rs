@@ -261,7 +261,7 @@ fn pass(network: Box<dyn Network>, [images, size]: [usize; 2], device: &mut dyn 
     device.write_f32(control_buffer, &block).unwrap();
     let sgd = optim::registry::find("sgd").unwrap();
     let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 1e-3 };
-    let model = Model::new(network, (sgd, constants), 5, pll::Debias::None, device).unwrap();
+    let model = Model::new(network, (sgd, constants), 5, pll::ClassPriorSource::None, device).unwrap();
     let mut tape = Tape::new(activations);
     let [x, d_logits, control] = [x, d_logits, control_buffer].map(|buffer| tape.persistent(buffer));
     let mode = Mode::Training(Default::default());

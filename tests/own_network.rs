@@ -4,11 +4,11 @@ use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element, Tensor};
 use records::nn::layers::{Activation, Layers};
-use records::nn::{Layout, Mode, Network, Outputs, Parameters, Pass};
+use records::nn::{Mode, Network, NetworkLayout, Outputs, Parameters, Pass};
 use records::ops::batchnorm::Epilogue;
 use records::ops::control;
 use records::optim::{Hyperparameters, registry};
-use records::pll::Debias;
+use records::pll::ClassPriorSource;
 use records::random::philox::{Purpose, Stream};
 use records::train::model::Model;
 
@@ -24,8 +24,8 @@ impl Network for Small {
         "small"
     }
 
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::default();
+    fn layout(&self) -> NetworkLayout {
+        let mut layout = NetworkLayout::default();
         for (name, in_channels) in [("first", 3), ("second", FEATURES)] {
             layout.convolution(&format!("{name}.convolution"), [FEATURES, in_channels, 3]);
             layout.batchnorm(&format!("{name}.batchnorm"), FEATURES);
@@ -72,7 +72,8 @@ fn a_network_of_one_s_own_is_trained() {
     let mut device = CpuDevice::new(1).unwrap();
     let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 0.0 };
     let sgd = registry::find("sgd").unwrap();
-    let model = Model::new(Box::new(Small), (sgd, constants), 3, Debias::None, &mut device).unwrap();
+    let model =
+        Model::new(Box::new(Small), (sgd, constants), 3, ClassPriorSource::None, &mut device).unwrap();
     let names: Vec<&str> = model.parameters.names().collect();
     assert_eq!(names[..3], ["first.convolution.weight", "first.batchnorm.weight", "first.batchnorm.bias"]);
     assert_eq!(names[6..], ["head.weight", "head.bias"]);
@@ -109,7 +110,8 @@ fn a_network_of_one_s_own_is_trained() {
 
     let saved = model.export(&mut device).unwrap();
     assert!(saved.contains_key("momentum.head.bias") && saved.contains_key("second.batchnorm.running_var"));
-    let other = Model::new(Box::new(Small), (sgd, constants), 4, Debias::None, &mut device).unwrap();
+    let other =
+        Model::new(Box::new(Small), (sgd, constants), 4, ClassPriorSource::None, &mut device).unwrap();
     assert_ne!(other.export(&mut device).unwrap(), saved);
     assert_eq!(other.import(&saved, &mut device).unwrap(), 12);
     assert_eq!(other.export(&mut device).unwrap(), saved);

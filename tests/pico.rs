@@ -6,7 +6,7 @@ use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element, Tensor};
 use records::nn::layers::Layers;
-use records::nn::{Layout, Mode, Network, Outputs, Parameters, Pass};
+use records::nn::{Mode, Network, NetworkLayout, Outputs, Parameters, Pass};
 use records::pll::method::StageEpoch;
 use records::pll::pico::phi;
 use records::pll::pico::projection::Projected;
@@ -33,8 +33,8 @@ impl Network for Flat {
         "flat"
     }
 
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::default();
+    fn layout(&self) -> NetworkLayout {
+        let mut layout = NetworkLayout::default();
         layout.linear("fc", [CLASSES, FEATURES]);
         layout
     }

@@ -1,26 +1,26 @@
-// The convolution, rung 1 of 4: a thread for each value.
+// The convolution, rung 1 of 4: one thread per value.
 //
 //   y[i, h, w, n] = sum over taps r, s = 0, 1, 2 and channels c of
 //                   x[i, h + r - 1, w + s - 1, c] * weights[n, r, s, c],        x = 0 outside the image
 //
-// x [images, height, width, in_channels], weights [out_channels, 3, 3, in_channels], y [images, height, width,
-// out_channels], all bf16. Products are summed in f32 and rounded once, at the end.
+// x [images, height, width, in_channels], weights [out_channels, 3, 3, in_channels], y [images, height,
+// width, out_channels], all bf16. Products are summed in f32 and rounded once, at the end.
 //
-// This rung is the formula. Nobody shares anything: of the 2 * 9 * in_channels numbers that a thread reads, its
-// neighbours read half as well, and each asks memory for them anew.
+// This rung is the formula. Nothing is shared: a thread's neighbours read half of the 2 * 9 * in_channels
+// numbers that it reads as well, and each requests them from memory again.
 //
 // Launch: blocks of 256 threads, enough for images * height * width * out_channels of them.
 //
-// What limits it: memory, by the way it is asked. A warp's 32 threads have the same pixel and 32 neighbouring n. They
-// want one number of x, which is one request for all; but their weights lie 9 * in_channels numbers apart, in 32
-// different sectors of 32 bytes, of which each gives 2 bytes:
+// What limits it: the pattern of memory accesses. A warp's 32 threads have the same pixel and 32 neighbouring
+// n. They need one number of x, which is one request for all; but their weights lie 9 * in_channels numbers
+// apart, in 32 different sectors of 32 bytes, each of which supplies 2 bytes:
 //
 //   thread 0   [w.............................]      one load of a warp: 32 sectors, 1024 bytes moved,
 //   thread 1   [w.............................]      64 bytes used
 //   ...
 //   thread 31  [w.............................]
 //
-// A cache takes the edge off that (the next 15 channels lie in the same sectors), the requests remain.
+// A cache reduces the traffic to memory (the next 15 channels lie in the same sectors), but not the requests.
 
 struct bf16 {
     unsigned short bits;  // the upper half of an f32
@@ -35,8 +35,8 @@ __device__ bf16 to_bf16(float value) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-    convolution_1_naive(const bf16* x, const bf16* weights, bf16* y, int images, int height, int width, int in_channels,
-                        int out_channels) {
+    convolution_1_naive(const bf16* x, const bf16* weights, bf16* y, int images, int height, int width,
+                        int in_channels, int out_channels) {
     const int value = blockIdx.x * 256 + threadIdx.x;
     if (value >= images * height * width * out_channels) return;
     const int n = value % out_channels, pixel = value / out_channels;

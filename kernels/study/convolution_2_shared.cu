@@ -2,13 +2,14 @@
 //
 //   y[p, n] = sum over k of X[p, k] * W[n, k],     k = (tap r, s; channel c), 9 * in_channels of them
 //
-// The formula of rung 1, read as a product of two matrices: a row of X for each pixel p of all images, with the nine
-// neighbours' channels side by side. X is never laid out; where a number of it is wanted, the pixel and the tap say
-// where in x it lies. x [images, height, width, in_channels], weights [out_channels, 3, 3, in_channels], y [pixels,
-// out_channels], all bf16; in_channels a multiple of 8.
+// The formula of rung 1, read as a product of two matrices: X has a row for each pixel p of all images, with
+// the channels of its nine neighbours side by side. X is never stored; pixel and tap determine where in x
+// each of its numbers lies. x [images, height, width, in_channels], weights [out_channels, 3, 3,
+// in_channels], y [pixels, out_channels], all bf16; in_channels is a multiple of 8.
 //
-// What this rung changes: 256 threads work together on a tile of 64 pixels by 64 output channels. Step by step, 16 k's
-// at a time, they copy what the tile needs into shared memory, each number once, and then all of them read it there.
+// What this rung changes: 256 threads work together on a tile of 64 pixels by 64 output channels. In steps of
+// 16 k's they copy what the tile needs into shared memory, each number once, and then all of them read it
+// there.
 //
 //                    64 channels n               A number of X serves 64 sums, one of W serves 64 sums:
 //                  +---------------+             64 times less is asked of memory than before.
@@ -20,16 +21,17 @@
 //    p     |    |  |               |
 //          +----+  +---------------+
 //
-// The sums of thread (tx, ty) are pixels ty, ty + 16, ... and channels tx, tx + 16, ...: so the 16 threads of one ty
-// read 16 neighbouring words of w_tile, and one word of x_tile for all. Shared memory has 32 banks, a word (4 bytes)
-// wide each, word i in bank i % 32; a warp's read is one pass if no bank must give two different words.
-// The tiles' rows have 66 words, not 64: when the tiles are filled, a warp writes 8 neighbours of 4 rows that are 4 k's
-// apart. 4 * 64 words are the same bank for all four rows, 4 * 66 are 8 banks further.
+// The sums of thread (tx, ty) are pixels ty, ty + 16, ... and channels tx, tx + 16, ..., so the 16 threads
+// with the same ty read 16 neighbouring words of w_tile and one common word of x_tile. Shared memory has 32
+// banks, each one word (4 bytes) wide, with word i in bank i % 32; a warp's read takes one pass unless a bank
+// must supply two different words. The tiles' rows have 66 words instead of 64: when the tiles are filled, a
+// warp writes 8 neighbours of 4 rows that are 4 k's apart. With a pitch of 64 words all four rows would start
+// in the same bank; with 66 each starts 8 banks further.
 //
 // Launch: blocks of 256 threads, ceil(pixels / 64) * ceil(out_channels / 64) of them.
 //
-// What limits it: shared memory. 8 reads for 16 multiplications is still one for two, and a multiprocessor multiplies
-// for four warps in a cycle but reads shared memory for one.
+// What limits it: shared memory. 8 reads for 16 multiplications is still one for two, and in one cycle a
+// multiprocessor multiplies for four warps but reads shared memory for one.
 
 struct bf16 {
     unsigned short bits;
@@ -41,7 +43,7 @@ __device__ bf16 to_bf16(float value) {
     return rounded;
 }
 
-// Puts four bf16, as they lie in memory, into four rows of a tile, as f32.
+// Writes four bf16, packed as in memory, into four rows of a tile as f32.
 __device__ void put(float (*tile)[66], int row, int column, uint2 four) {
     tile[row][column] = __uint_as_float(four.x << 16);
     tile[row + 1][column] = __uint_as_float(four.x & 0xffff0000u);
@@ -71,9 +73,10 @@ extern "C" __global__ void __launch_bounds__(256)
             uint2 of_x = make_uint2(0, 0), of_w = make_uint2(0, 0);
             if (inside && c < in_channels)
                 of_x = *(const uint2*)(x + (pixel + (r - 1) * width + (s - 1)) * in_channels + c);
-            if (n < out_channels && c < in_channels) of_w = *(const uint2*)(weights + (n * 9 + tap) * in_channels + c);
+            if (n < out_channels && c < in_channels)
+                of_w = *(const uint2*)(weights + (n * 9 + tap) * in_channels + c);
 
-            __syncthreads();  // everyone has read the tiles of the step before
+            __syncthreads();  // everyone has read the tiles of the previous step
             put(x_tile, quarter, line, of_x);
             put(w_tile, quarter, line, of_w);
             __syncthreads();  // the tiles are full

@@ -1,14 +1,15 @@
-// The convolution, rung 4 of 4: no bank conflict, and copies under way while the tensor cores work.
+// The convolution, rung 4 of 4: no bank conflicts, and copies in flight while the tensor cores work.
 //
 //   y[p, n] = sum over k of X[p, k] * W[n, k],     k = (tap r, s; channel c), 9 * in_channels of them
 //
-// as in rungs 2 and 3: X has a row for each pixel, never laid out. x [images, height, width, in_channels], weights
-// [out_channels, 3, 3, in_channels], y [pixels, out_channels], all bf16; channels are multiples of 8.
+// as in rungs 2 and 3: X has a row for each pixel and is never stored. x [images, height, width,
+// in_channels], weights [out_channels, 3, 3, in_channels], y [pixels, out_channels], all bf16; channels are
+// multiples of 8.
 //
-// What this rung changes, four things:
+// This rung changes four things:
 //
-// 1. Swizzle. A tile's row is 8 chunks of 16 bytes. Chunk q of row p is put at place q ^ (p % 8) of the row. Then the
-//    same chunk of eight rows is in eight different places, which together are all 32 banks:
+// 1. Swizzle. A tile's row is 8 chunks of 16 bytes. Chunk q of row p is stored at place q ^ (p % 8) of the
+//    row. Then the same chunk of eight rows is in eight different places, which together are all 32 banks:
 //
 //      place      0   1   2   3   4   5   6   7        the number is the chunk q that lies there;
 //      row 0      0   1   2   3   4   5   6   7        a place is four banks
@@ -18,26 +19,30 @@
 //      row 4      4   5   6   7   0   1   2   3
 //      ...
 //
-// 2. ldmatrix. One instruction reads four 8 x 8 matrices, whose 32 rows' addresses the 32 lanes give, and spreads them
-//    over the warp as mma wants them: a whole A, or two B's. Rung 3 needed four reads for that.
+// 2. ldmatrix. One instruction reads four 8 x 8 matrices, with row addresses supplied by the 32 lanes, and
+//    distributes them over the warp as mma needs them: a whole A, or two B's. Rung 3 needed four reads for
+//    that.
 //
-// 3. cp.async. Sixteen bytes go from global to shared memory by themselves; no register holds them, and the thread does
-//    not wait. So there are STAGES tiles: while one is multiplied, those of the next two steps are being filled.
+// 3. cp.async. Sixteen bytes are copied from global to shared memory without passing through registers, and
+//    the thread does not wait. So there are STAGES tiles: while one is multiplied, those of the next two
+//    steps are being filled.
 //
 //      step        0       1       2       3
 //      stage 0   multiply  fill 3 ......  multiply          "fill 3": copies for step 3 are started,
 //      stage 1   ........ multiply fill 4 ......            and have two steps' time to arrive
 //      stage 2   fill 2 ......... multiply fill 5
 //
-// 4. A larger tile, 128 pixels by 64 channels, 32 x 64 for each of the four warps. Loaded into shared memory once, a
-//    number of W now serves 128 sums; read into registers once, an A serves 8 products and a B serves 2.
+// 4. A larger tile, 128 pixels by 64 channels, 32 x 64 for each of the four warps. Loaded into shared memory
+//    once, a number of W now serves 128 sums; read into registers once, an A serves 8 products and a B
+//    serves 2.
 //
-// Launch: blocks of 128 threads, ceil(pixels / 128) * ceil(out_channels / 64) of them, with 72 KB of dynamic shared
-// memory each.
+// Launch: blocks of 128 threads, ceil(pixels / 128) * ceil(out_channels / 64) of them, with 72 KB of dynamic
+// shared memory each.
 //
-// What limits it: the tensor cores. It can only be made to multiply less for nothing: in_channels that are no multiple
-// of 64 are filled up with zeros, and so are tiles at the end. The engine's kernel (convolution_forward.cu) has tiles
-// of several sizes for that, steps of 32 k's, and its statistics for the layer that follows.
+// What limits it: the tensor cores. All that is left is to avoid multiplications by padding: in_channels are
+// padded with zeros to a multiple of 64, and so are tiles at the end. The engine's kernel
+// (convolution_forward.cu) has tiles of several sizes for that, steps of 32 k's, and computes the statistics
+// for the layer that follows.
 
 struct bf16 {
     unsigned short bits;
@@ -48,12 +53,15 @@ struct bf16 {
 #define X_BYTES (128 * ROW_BYTES)  // 128 pixels
 #define W_BYTES (64 * ROW_BYTES)   // 64 output channels
 
-// Bytes from a tile's start to a chunk.
-__device__ __forceinline__ int swizzled(int row, int chunk) { return row * ROW_BYTES + (chunk ^ row % 8) * 16; }
+// Offset of a chunk in bytes from the tile's start.
+__device__ __forceinline__ int swizzled(int row, int chunk) {
+    return row * ROW_BYTES + (chunk ^ row % 8) * 16;
+}
 
-// Starts a copy of 16 bytes; where not `inside`, zeros are written and `from` is not read.
+// Starts a copy of 16 bytes; if not `inside`, zeros are written and `from` is not read.
 __device__ __forceinline__ void copy_async(unsigned to, const bf16* from, bool inside) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(inside ? 16 : 0)
+                 : "memory");
 }
 
 __device__ __forceinline__ void load_matrices(unsigned address, unsigned (&to)[4]) {
@@ -85,8 +93,8 @@ extern "C" __global__ void __launch_bounds__(128)
     const int pixels = images * height * width, tiles = (out_channels + 63) / 64;
     const int first_pixel = blockIdx.x / tiles * 128, first_n = blockIdx.x % tiles * 64;
 
-    // What this thread copies: chunk `chunk` of rows line, line + 16, ... Which of a pixel's nine taps lie inside the
-    // image is found out once, a bit each, so that no step divides.
+    // This thread copies chunk `chunk` of rows line, line + 16, ... Which of a pixel's nine taps lie inside
+    // the image is determined once, one bit each, so that no step divides.
     const int line = threadIdx.x / 8, chunk = threadIdx.x % 8;
     unsigned taps_inside[8];
 #pragma unroll
@@ -115,13 +123,14 @@ extern "C" __global__ void __launch_bounds__(128)
         for (int i = 0; i < 4; ++i) {
             const int row = line + 16 * i, n = first_n + row;
             const bool inside = n < out_channels && c < in_channels;
-            copy_async(w_tile + swizzled(row, chunk), weights + (inside ? (n * 9 + tap) * in_channels + c : 0), inside);
+            copy_async(w_tile + swizzled(row, chunk),
+                       weights + (inside ? (n * 9 + tap) * in_channels + c : 0), inside);
         }
     };
 
-    // What it multiplies: its warp's 32 pixels. Lane l gives ldmatrix the address of row l % 8 of matrix l / 8. The
-    // matrices of an A are (upper, lower) rows of the left k's, then of the right; those of two B's are (left, right)
-    // k's of the first eight n, then of the next.
+    // It multiplies its warp's 32 pixels. Lane l supplies ldmatrix with the address of row l % 8 of matrix l
+    // / 8. The matrices of an A are (upper, lower) rows of the left k's, then of the right; those of two B's
+    // are (left, right) k's of the first eight n, then of the next.
     const int lane = threadIdx.x % 32, warp_p = threadIdx.x / 32 * 32;
     const int a_row = warp_p + lane % 16, a_chunk = lane / 16;
     const int b_row = lane / 16 * 8 + lane % 8, b_chunk = lane / 8 % 2;
@@ -132,8 +141,9 @@ extern "C" __global__ void __launch_bounds__(128)
         asm volatile("cp.async.commit_group;" ::: "memory");
     }
     for (int step = 0; step < steps; ++step) {
-        // All copies but those of the newest step have arrived: this thread's, then, behind the barrier, everyone's.
-        // The barrier also says that everyone has multiplied the step before, whose stage is filled anew.
+        // All copies except those of the newest step have arrived: first this thread's, then, after the
+        // barrier, everyone's. After the barrier everyone has also multiplied the previous step, whose stage
+        // is now refilled.
         asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 2) : "memory");
         __syncthreads();
         if (step + STAGES - 1 < steps) fill(step + STAGES - 1);

@@ -1,31 +1,34 @@
-// The loss of a row, rung 2 of 3: a warp for each row.
+// The loss of a row, rung 2 of 3: one warp per row.
 //
 //   p = softmax(z);   loss -sum_k c_k ln p_k;   dz_k = (p_k sum_j c_j - c_k) / rows;
-//   renewal c_k <- p_k / (sum of p_j where c_j > 0) where c_k > 0
+//   disambiguation c_k <- p_k / (sum of p_j where c_j > 0) where c_k > 0
 //
-// as in rung 1, which explains it. logits z, confidence c and d_logits f32 [rows, classes], loss_rows f32 [rows].
+// as in rung 1, which explains it. logits z, confidence c and d_logits f32 [rows, classes], loss_rows f32
+// [rows].
 //
 // What this rung changes: the 32 lanes of a warp share a row, lane l takes classes l, l + 32, ...
 //
 //              class  0    1    2   ...  31                one load of a warp: 128 bytes in a row, 4 sectors,
 //                   [ l0 ][ l1 ][ l2 ] ... [ l31 ]         all of it used
 //
-// Each lane has the maximum and the sums of its own classes then. To merge 32 of them no memory is needed: a shuffle
-// gives a lane what another lane has in a register. At each of five steps every lane adds what the lane at a distance
-// of 16, 8, 4, 2, 1 has, and at the end all of them have the whole sum:
+// Each lane then has the maximum and the sums of its own classes. Merging the 32 lanes needs no memory: a
+// shuffle gives a lane the register of another lane. In each of five steps every lane adds the value of the
+// lane at a distance of 16, 8, 4, 2, 1, and at the end all of them have the whole sum:
 //
 //   lanes        0   1   2   3   4   5   6   7      (eight of them)
 //   distance 4   0+4 1+5 2+6 3+7 4+0 5+1 6+2 7+3
 //   distance 2   0+4+2+6 ...
 //   distance 1   0+4+2+6+1+5+3+7 ...                everywhere
 //
-// Launch: blocks of 128 threads, a row for each warp: ceil(rows / 4) of them, both kernels, the loss first.
+// Launch: blocks of 128 threads, one row per warp: ceil(rows / 4) of them, for both kernels, the loss first.
 //
-// What limits it: memory, by how often it is asked. Every pass reads the row again, six times z and five times c in
-// all. A row stays in the cache between the passes of one launch, but from one launch to the next DRAM is asked again.
+// What limits it: the number of memory accesses. Every pass reads the row again, z six times and c five times
+// in total. A row stays in the cache between the passes of one launch, but the second launch reads it from
+// DRAM again.
 
 __device__ float warp_sum(float value) {
-    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
     return value;
 }
 
@@ -68,7 +71,7 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 extern "C" __global__ void __launch_bounds__(128)
-    renew_2_warp(const float* logits, float* confidence, int rows, int classes) {
+    disambiguate_2_warp(const float* logits, float* confidence, int rows, int classes) {
     const int row = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= rows) return;
     const float* z = logits + row * classes;

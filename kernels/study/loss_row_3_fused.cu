@@ -1,30 +1,32 @@
-// The loss of a row, rung 3 of 3: one pass in registers, with the renewal in the same launch.
+// The loss of a row, rung 3 of 3: one pass in registers, with the disambiguation in the same launch.
 //
 //   p = softmax(z);   loss -sum_k c_k ln p_k;   dz_k = (p_k sum_j c_j - c_k) / rows;
-//   renewal c_k <- p_k / (sum of p_j where c_j > 0) where c_k > 0
+//   disambiguation c_k <- p_k / (sum of p_j where c_j > 0) where c_k > 0
 //
-// as in rung 1, which explains it. logits z, confidence c and d_logits f32 [rows, classes], loss_rows f32 [rows]; at
-// most 128 classes.
+// as in rung 1, which explains it. logits z, confidence c and d_logits f32 [rows, classes], loss_rows f32
+// [rows]; at most 128 classes.
 //
-// What this rung changes: a warp still has a row and lane l classes l, l + 32, l + 64, l + 96, but it keeps them. What
-// were five passes over memory are five loops over four registers, unrolled, since registers have no addresses:
+// What this rung changes: a warp still has a row and lane l classes l, l + 32, l + 64, l + 96, but it keeps
+// them in registers. The five passes over memory become five loops over four registers, unrolled because
+// registers cannot be indexed:
 //
 //   lane l    z[0] = class l     z[1] = class l + 32     z[2] = class l + 64     z[3] = class l + 96
 //             c[0]               c[1]                    c[2]                    c[3]
 //
-// Places behind the row's end hold what adds nothing: z = minus infinity, whose exponential is 0, and c = 0.
-// And the renewal needs just what the loss has read, so both are one kernel. Its own order matters: c is overwritten
-// when everything that reads it has been computed.
+// Elements behind the end of the row have no effect: z is minus infinity, whose exponential is 0, and c is 0.
+// Disambiguation needs exactly what the loss has read, so both are one kernel; c is overwritten only after
+// everything that reads it has been computed.
 //
-// Launch: blocks of 128 threads, a row for each warp: ceil(rows / 4) of them.
+// Launch: blocks of 128 threads, one row per warp: ceil(rows / 4) of them.
 //
-// What limits it: DRAM, at the least there can be: z and c are read once, dz and c written once. More classes would
-// want more registers (the engine's pair kernels exist for 32, 64, 128 and 256 classes) and then a block for each row.
-// On a large GPU a batch of a few hundred rows is over before that limit is felt; then the launch itself is the cost,
-// which is one more reason to have one of them and not two.
+// What limits it: DRAM, with the least possible traffic: z and c are read once, dz and c written once. More
+// classes would need more registers (the engine's pair kernels exist for 32, 64, 128 and 256 classes) and
+// eventually one block per row. On a large GPU a batch of a few hundred rows finishes before that limit
+// matters; then the launch itself is the cost, which is another reason for having one launch instead of two.
 
 __device__ float warp_sum(float value) {
-    for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
     return value;
 }
 
@@ -38,7 +40,8 @@ __device__ float warp_max(float value) {
 #define EACH for (int i = 0; i < 4; ++i)
 
 extern "C" __global__ void __launch_bounds__(128)
-    loss_3_fused(const float* logits, float* confidence, float* d_logits, float* loss_rows, int rows, int classes) {
+    loss_3_fused(const float* logits, float* confidence, float* d_logits, float* loss_rows, int rows,
+                 int classes) {
     const int row = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= rows) return;
 
@@ -50,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(128)
         c[i] = k < classes ? confidence[row * classes + k] : 0.0f;
     }
 
-    // The largest logit of all classes, and of those that are believed.
+    // The largest logit of all classes, and of those with c > 0.
     float most = MINUS_INFINITY, most_believed = MINUS_INFINITY;
 #pragma unroll
     EACH {
@@ -60,11 +63,11 @@ extern "C" __global__ void __launch_bounds__(128)
     most = warp_max(most);
     most_believed = warp_max(most_believed);
 
-    float p[4], renewed[4], sum = 0.0f, sum_believed = 0.0f, believed = 0.0f;
+    float p[4], updated[4], sum = 0.0f, sum_believed = 0.0f, believed = 0.0f;
 #pragma unroll
     EACH {
         sum += p[i] = expf(z[i] - most);
-        sum_believed += renewed[i] = c[i] > 0.0f ? expf(z[i] - most_believed) : 0.0f;
+        sum_believed += updated[i] = c[i] > 0.0f ? expf(z[i] - most_believed) : 0.0f;
         believed += c[i];
     }
     sum = warp_sum(sum);
@@ -79,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(128)
         if (k >= classes) continue;
         loss -= c[i] * ((z[i] - most) - log_sum);
         d_logits[row * classes + k] = (p[i] / sum * believed - c[i]) / rows;
-        confidence[row * classes + k] = renewed[i] / sum_believed;
+        confidence[row * classes + k] = updated[i] / sum_believed;
     }
     loss = warp_sum(loss);
     if (lane == 0) loss_rows[row] = loss;

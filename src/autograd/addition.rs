@@ -1,4 +1,4 @@
-//! The one operation that differentiation itself needs: the sum of the gradients of a tensor that is used
+//! The one operation that differentiation itself needs: it adds up the gradients of a tensor that is used
 //! several times.
 
 use anyhow::Result;
@@ -13,8 +13,11 @@ use crate::device::{Operand, Operation, Tensor};
 /// into `[len]` += x `[len]`, both f32 or both activations; each sum is rounded once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Add {
+    /// Elements of both tensors.
     pub len: usize,
+    /// The summand, of the type of `into`.
     pub x: Tensor,
+    /// The tensor that x is added to, in place.
     pub into: Tensor,
 }
 

@@ -8,19 +8,20 @@ use crate::device::{Operation, Tensor};
 
 /// An operation with a gradient.
 pub trait Differentiable: Operation {
-    /// Appends the operations that carry the gradient of the result, if it has one, to the operands.
+    /// Appends the operations that compute the gradients of the operands from that of the result, if it has
+    /// one.
     fn gradient(&self, gradients: &mut Gradients<'_>);
 }
 
-/// The gradients known so far on the way back through a tape.
+/// The gradients known so far in the backward pass over a tape.
 pub struct Gradients<'a> {
     tape: &'a mut Tape,
     of: HashMap<Tensor, Tensor>,
-    /// Gradients that the caller gave: nothing is added into them.
+    /// Gradients given by the caller: nothing is added to them.
     seeds: HashSet<Tensor>,
     /// Gradients of parameters that some operation has written.
     written: HashSet<Tensor>,
-    /// What is to be added into an earlier gradient once the operation that makes it stands on the tape.
+    /// Pairs (x, into): x is added to `into` after the operation that computes x.
     pending: Vec<(Tensor, Tensor)>,
 }
 
@@ -31,12 +32,12 @@ impl<'a> Gradients<'a> {
         Self { tape, of, seeds, written: HashSet::new(), pending: Vec::new() }
     }
 
-    /// The gradient of an operation's result; `None` where nothing that is differentiated reads it.
+    /// The gradient of an operation's result; `None` if nothing differentiable reads the result.
     pub fn of(&self, result: Tensor) -> Option<Tensor> {
         self.of.get(&result).copied()
     }
 
-    /// Whether the gradient of an operand is asked for.
+    /// Whether the gradient of an operand is needed.
     pub fn wants(&self, operand: Tensor) -> bool {
         self.tape.is_differentiable(operand)
     }
@@ -51,16 +52,16 @@ impl<'a> Gradients<'a> {
         self.tape.temporary_like(tensor)
     }
 
-    /// Where an operation writes the gradient of `operand`. What is there is overwritten: where the operand
-    /// has a gradient from another use, the two are added afterwards.
+    /// The tensor an operation writes the gradient of `operand` to, overwriting it. If the operand has a
+    /// gradient from another use, the two are added afterwards.
     pub fn write(&mut self, operand: Tensor) -> Tensor {
         let into = self.tape.temporary_like(operand);
         self.hand_over(operand, into);
         into
     }
 
-    /// Where an operation that can add to what is there puts the gradient of `operand`, and whether it is to
-    /// add.
+    /// For an operation that can add to its output: the tensor for the gradient of `operand`, and whether the
+    /// operation must add to it.
     pub fn accumulate(&mut self, operand: Tensor) -> (Tensor, bool) {
         match self.of(operand) {
             Some(earlier) if !self.seeds.contains(&earlier) => (earlier, true),
@@ -68,8 +69,9 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Says that `gradient`, once the operations appended now have run, is what a use of `operand`
-    /// contributes. The memory is the operand's from then on: nothing else may read it as something else.
+    /// Declares that `gradient` will hold the contribution of one use of `operand` once the operations
+    /// appended so far have run. The memory belongs to the operand from then on: nothing else may read it as
+    /// anything else.
     pub fn hand_over(&mut self, operand: Tensor, gradient: Tensor) {
         match self.of(operand) {
             Some(earlier) if !self.seeds.contains(&earlier) => self.pending.push((gradient, earlier)),
@@ -80,8 +82,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Where an operation writes the gradient of a parameter; of one that is used several times they are
-    /// added.
+    /// The tensor an operation writes the gradient of a parameter to. The gradients of a parameter that is
+    /// used several times are added.
     ///
     /// # Panics
     /// If `parameter` was not made by [`Tape::parameter`]: a mistake of the caller, never of a user.
@@ -95,7 +97,7 @@ impl<'a> Gradients<'a> {
         further
     }
 
-    /// Appends the additions that the last operation left open.
+    /// Appends the additions that the last operation requires.
     pub(super) fn add_pending(&mut self) {
         for (x, into) in std::mem::take(&mut self.pending) {
             let len = self.tape.len_of(into);

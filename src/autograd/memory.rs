@@ -1,15 +1,15 @@
-//! Planning memory: temporaries whose lifetimes do not overlap share an allocation.
+//! Memory planning: temporaries whose lifetimes do not overlap share an allocation.
 //!
-//! A lifetime runs from the first operation that names a tensor to the last. Going through the operations in
-//! order, a tensor takes the smallest free allocation that holds it, else the largest free one, grown, else a
-//! new one. An allocation is one slot, never split, so that a device can check that no operation reads and
+//! A lifetime runs from the first operation that names a tensor to the last. In the order of the operations,
+//! a tensor takes the smallest free allocation that holds it; failing that, the largest free one, enlarged;
+//! failing that, a new one. An allocation is never split, so a device can check that no operation reads and
 //! writes the same memory.
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::tape::Storage;
+use super::tape::TensorStorage;
 use crate::device::{Device, Element, Operand, Operation, Plan, Program, Temporaries, Tensor};
 
 struct Slot {
@@ -18,10 +18,10 @@ struct Slot {
     free: bool,
 }
 
-/// Gives every temporary a slot and allocates the slots.
+/// Assigns a slot to every temporary, allocates the slots and has the device prepare the program.
 pub(super) fn plan(
     operations: Vec<Arc<dyn Operation>>,
-    tensors: &[Storage],
+    tensors: &[TensorStorage],
     kept: &[Tensor],
     device: &mut dyn Device,
 ) -> Result<Plan> {
@@ -36,7 +36,8 @@ pub(super) fn plan(
     for (position, operation) in operations.iter().enumerate() {
         let operands = operation.operands();
         for &Operand { tensor, .. } in &operands {
-            if let (Storage::Temporary { element, len }, None) = (tensors[tensor.0], slot_of[tensor.0]) {
+            if let (TensorStorage::Temporary { element, len }, None) = (tensors[tensor.0], slot_of[tensor.0])
+            {
                 slot_of[tensor.0] = Some(take(&mut slots, element, len));
             }
         }
@@ -49,15 +50,15 @@ pub(super) fn plan(
 
     let requests: Vec<(Element, usize)> = slots.iter().map(|slot| (slot.element, slot.len)).collect();
     let allocations = device.allocate_all(&requests, "the step's temporaries")?;
-    let buffer = |(number, &storage): (usize, &Storage)| match (storage, slot_of[number]) {
-        (Storage::Persistent(buffer), _) => Ok(buffer),
-        (Storage::Temporary { len, .. }, Some(slot)) => Ok(allocations[slot].part(0, len)),
-        (Storage::Temporary { .. }, None) => bail!("no operation names the temporary {number}"),
+    let buffer = |(number, &storage): (usize, &TensorStorage)| match (storage, slot_of[number]) {
+        (TensorStorage::Persistent(buffer), _) => Ok(buffer),
+        (TensorStorage::Temporary { len, .. }, Some(slot)) => Ok(allocations[slot].part(0, len)),
+        (TensorStorage::Temporary { .. }, None) => bail!("no operation names the temporary {number}"),
     };
     let buffers = tensors.iter().enumerate().map(buffer).collect::<Result<_>>()?;
     let unshared = tensors.iter().map(|&storage| match storage {
-        Storage::Temporary { element, len } => len * element.bytes(),
-        Storage::Persistent(_) => 0,
+        TensorStorage::Temporary { element, len } => len * element.bytes(),
+        TensorStorage::Persistent(_) => 0,
     });
     let temporaries = Temporaries {
         allocations: allocations.iter().map(|buffer| buffer.allocation).collect(),
@@ -67,7 +68,7 @@ pub(super) fn plan(
     Plan::record(Program { operations, buffers, temporaries }, device)
 }
 
-/// A slot for a tensor: the smallest free one that fits, else the largest free one, grown, else a new one.
+/// A slot for a tensor: the smallest free one that fits, else the largest free one, enlarged, else a new one.
 fn take(slots: &mut Vec<Slot>, element: Element, len: usize) -> usize {
     let free = || slots.iter().enumerate().filter(|(_, slot)| slot.free && slot.element == element);
     let fitting = free().filter(|(_, slot)| slot.len >= len).min_by_key(|(_, slot)| slot.len);
@@ -88,7 +89,7 @@ mod tests {
     use crate::device::cpu::CpuDevice;
     use crate::ops::pooling::average_pool;
 
-    /// A chain of pools: each temporary lives for two primitives, so two slots serve any length.
+    /// A chain of pools: each temporary lives for two operations, so two slots serve any length.
     #[test]
     fn a_chain_needs_two_slots() {
         let mut device = CpuDevice::new(1).unwrap();

@@ -1,6 +1,7 @@
 //! The tape: a step is recorded once as operations over tensors, differentiated, given memory, and replayed.
 //!
-//! `tape` records, `gradients` differentiates, `addition` sums gradients, `memory` plans which temporaries share memory.
+//! `tape` records, `gradients` differentiates, `addition` sums gradients, `memory` decides which temporaries
+//! share memory.
 
 mod addition;
 mod gradients;

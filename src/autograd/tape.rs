@@ -11,7 +11,7 @@ use crate::device::{Buffer, Device, Element, Operation, Plan, Tensor};
 
 /// Where a tensor's memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Storage {
+pub(super) enum TensorStorage {
     /// Memory that outlives the plan: parameters, data, confidences, state.
     Persistent(Buffer),
     /// Planned by the tape; lives from its first write to its last use.
@@ -20,7 +20,7 @@ pub(super) enum Storage {
 
 /// An operation on the tape.
 #[derive(Clone)]
-enum Entry {
+enum TapeEntry {
     Plain(Arc<dyn Operation>),
     Differentiable(Arc<dyn Differentiable>),
 }
@@ -28,20 +28,20 @@ enum Entry {
 /// A step being recorded.
 ///
 /// [`Tape::push`] appends an operation, [`Tape::record`] one that has a gradient; [`Tape::backward`] appends
-/// the gradients of everything differentiable recorded before it; [`Tape::finish`] plans the memory. Shapes
-/// are the caller's promise: each operation carries its own, and the device checks lengths.
+/// the gradients of everything differentiable recorded before it; [`Tape::finish`] plans the memory. The
+/// caller is responsible for shapes: each operation carries its own, and the device checks lengths.
 pub struct Tape {
     /// How activations and their gradients are stored.
     activations: Element,
-    entries: Vec<Entry>,
-    tensors: Vec<Storage>,
-    /// Parameters by the memory of their values and gradients: one that is used twice is one tensor.
+    entries: Vec<TapeEntry>,
+    tensors: Vec<TensorStorage>,
+    /// Parameters by the memory of their values and gradients, so that one used twice is one tensor.
     parameters: HashMap<[Buffer; 2], Tensor>,
     /// The gradient buffer of each parameter.
     pub(super) parameter_gradients: HashMap<Tensor, Tensor>,
-    /// Tensors that a gradient must reach: results of parameters.
+    /// Tensors whose gradient is needed: parameters and whatever depends on them.
     differentiable: Vec<bool>,
-    /// Temporaries whose values are read after the plan has run, so nothing may share their memory.
+    /// Temporaries that are read after the plan has run, so nothing may share their memory.
     kept: Vec<Tensor>,
 }
 
@@ -64,7 +64,7 @@ impl Tape {
         self.activations
     }
 
-    fn tensor(&mut self, storage: Storage) -> Tensor {
+    fn tensor(&mut self, storage: TensorStorage) -> Tensor {
         self.tensors.push(storage);
         self.differentiable.push(false);
         Tensor(self.tensors.len() - 1)
@@ -72,11 +72,11 @@ impl Tape {
 
     /// A tensor in memory that outlives the plan.
     pub fn persistent(&mut self, buffer: Buffer) -> Tensor {
-        self.tensor(Storage::Persistent(buffer))
+        self.tensor(TensorStorage::Persistent(buffer))
     }
 
-    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. Asked for twice, it
-    /// is the same tensor.
+    /// A parameter and the memory of its gradient, which [`Tape::backward`] overwrites. The same buffers
+    /// always give the same tensor.
     pub fn parameter(&mut self, values: Buffer, gradient: Buffer) -> Tensor {
         if let Some(&known) = self.parameters.get(&[values, gradient]) {
             return known;
@@ -93,14 +93,14 @@ impl Tape {
         self.differentiable[input.0] = true;
     }
 
-    /// Whether a gradient must reach `tensor`.
+    /// Whether the gradient of `tensor` is needed.
     pub fn is_differentiable(&self, tensor: Tensor) -> bool {
         self.differentiable[tensor.0]
     }
 
     /// A new temporary of `len` elements.
     pub fn temporary(&mut self, element: Element, len: usize) -> Tensor {
-        self.tensor(Storage::Temporary { element, len })
+        self.tensor(TensorStorage::Temporary { element, len })
     }
 
     /// A new temporary of the type and length of `tensor`.
@@ -111,16 +111,16 @@ impl Tape {
     /// Elements of a tensor.
     pub fn len_of(&self, tensor: Tensor) -> usize {
         match self.tensors[tensor.0] {
-            Storage::Persistent(buffer) => buffer.len,
-            Storage::Temporary { len, .. } => len,
+            TensorStorage::Persistent(buffer) => buffer.len,
+            TensorStorage::Temporary { len, .. } => len,
         }
     }
 
     /// Type of a tensor's elements.
     pub fn element_of(&self, tensor: Tensor) -> Element {
         match self.tensors[tensor.0] {
-            Storage::Persistent(buffer) => buffer.element,
-            Storage::Temporary { element, .. } => element,
+            TensorStorage::Persistent(buffer) => buffer.element,
+            TensorStorage::Temporary { element, .. } => element,
         }
     }
 
@@ -129,14 +129,14 @@ impl Tape {
         self.kept.push(tensor);
     }
 
-    /// Appends an operation that takes no part in differentiation.
+    /// Appends an operation without a gradient.
     pub fn push(&mut self, operation: impl Operation) {
-        self.entries.push(Entry::Plain(Arc::new(operation)));
+        self.entries.push(TapeEntry::Plain(Arc::new(operation)));
     }
 
     /// Appends an operation that [`Tape::backward`] differentiates.
     pub fn record(&mut self, operation: impl Differentiable) {
-        self.entries.push(Entry::Differentiable(Arc::new(operation)));
+        self.entries.push(TapeEntry::Differentiable(Arc::new(operation)));
     }
 
     /// A new temporary that holds the result of a differentiable operation.
@@ -146,17 +146,17 @@ impl Tape {
         tensor
     }
 
-    /// Appends the gradients of everything recorded so far, in reverse, starting from the gradients given as
-    /// (tensor, its gradient). Gradients of parameters land in the memory given with them.
+    /// Appends the gradients of everything recorded so far, in reverse order, starting from `seeds`: pairs of
+    /// a tensor and its gradient. Gradients of parameters are written to the memory given with them.
     ///
     /// A tensor that is used several times gets the sum of its gradients, whatever the operations and their
-    /// order. Returns the tensor that each gradient was written to; after the plan has run it holds the
-    /// gradient only where no operation has reused that memory.
+    /// order. Returns the gradient of each tensor; after the plan has run, its memory still holds the
+    /// gradient only if no later operation reuses it.
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> HashMap<Tensor, Tensor> {
         let recorded = self.entries.clone();
         let mut gradients = Gradients::new(self, seeds);
         for entry in recorded.iter().rev() {
-            if let Entry::Differentiable(operation) = entry {
+            if let TapeEntry::Differentiable(operation) = entry {
                 operation.gradient(&mut gradients);
                 gradients.add_pending();
             }
@@ -170,8 +170,8 @@ impl Tape {
     /// When the device has not enough memory.
     pub fn finish(self, device: &mut dyn Device) -> Result<Plan> {
         let operation = |entry| match entry {
-            Entry::Plain(operation) => operation,
-            Entry::Differentiable(operation) => operation as Arc<dyn Operation>,
+            TapeEntry::Plain(operation) => operation,
+            TapeEntry::Differentiable(operation) => operation as Arc<dyn Operation>,
         };
         let operations = self.entries.into_iter().map(operation).collect();
         memory::plan(operations, &self.tensors, &self.kept, device)

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::output;
 use crate::device::gpu::DriverKind;
 use crate::settings::quoted_where_odd;
-use crate::study::{LADDERS, Ladder, Meter, Step};
+use crate::study::{LADDERS, Ladder, Meter, RungResult};
 use crate::usage;
 
 /// Arguments of `records study`.
@@ -55,12 +55,12 @@ pub fn run(arguments: &StudyArguments) -> Result<()> {
 }
 
 /// How many times faster each step is than the one before; none for the first.
-fn speed_ups(steps: &[Step]) -> impl Iterator<Item = Option<f64>> {
+fn speed_ups(steps: &[RungResult]) -> impl Iterator<Item = Option<f64>> {
     let gains = steps.windows(2).map(|pair| Some(pair[0].cost.seconds / pair[1].cost.seconds));
     std::iter::once(None).chain(gains)
 }
 
-fn report(ladder: &Ladder, steps: &[Step], meter: &Meter) -> String {
+fn report(ladder: &Ladder, steps: &[RungResult], meter: &Meter) -> String {
     let mut rows = vec![
         [
             "rung",
@@ -106,7 +106,7 @@ fn report(ladder: &Ladder, steps: &[Step], meter: &Meter) -> String {
     )
 }
 
-fn json_line(name: &str, ladder: &Ladder, steps: &[Step], meter: &Meter) -> String {
+fn json_line(name: &str, ladder: &Ladder, steps: &[RungResult], meter: &Meter) -> String {
     let rungs = steps.iter().zip(speed_ups(steps)).map(|(step, gain)| {
         json!({
             "rung": step.rung, "difference_in_tolerances": step.difference, "cost": step.cost,

@@ -1,14 +1,14 @@
-//! What a device can do, and the devices.
+//! The interface of a device, and the devices.
 //!
-//! A device owns memory and runs [`Operation`]s. The tape ([`crate::autograd`]) records operations over [`Tensor`]s once,
-//! plans their memory and hands the device a [`Program`] to prepare for replays. Everything that changes from step to step
-//! lies in device memory, so a plan never changes.
+//! A device owns memory and runs [`Operation`]s. The tape ([`crate::autograd`]) records operations over
+//! [`Tensor`]s once, plans their memory and gives the device a [`Program`] to prepare for replays. Everything
+//! that changes between steps lies in device memory, so a plan never changes.
 //!
 //! | layer | file |
 //! |---|---|
-//! | what an operation is: operands, costs, CPU twin, kernels | `operation.rs` |
+//! | the interface of an operation: operands, costs, CPU twin, kernels | `operation.rs` |
 //! | a recorded step | `plan.rs` |
-//! | what a machine can do at most | `limits.rs` |
+//! | the limits of a machine | `limits.rs` |
 //! | the CPU: f32, threads, the reference of every kernel | `cpu/` |
 //! | the GPU kernels behind a driver | `gpu/` |
 
@@ -30,7 +30,7 @@ pub use plan::{Plan, Program, Recording, Temporaries};
 pub enum Element {
     /// IEEE single precision.
     F32,
-    /// The upper half of an f32: what a GPU stores activations and weight copies as.
+    /// The upper half of an f32, in which a GPU stores activations and its copies of the weights.
     Bf16,
     /// Signed 32-bit integers: classes, positions, counts.
     I32,
@@ -49,7 +49,7 @@ impl Element {
     }
 }
 
-/// A range of device memory: `len` elements from `offset` of one allocation. Plain data; the device checks it.
+/// A range of device memory: `len` elements from `offset` of one allocation. The device checks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Buffer {
     /// Which allocation of the device.
@@ -82,17 +82,18 @@ pub struct KernelTime {
     pub seconds: f64,
 }
 
-/// What a device answers: memory, transfers, and running operations.
+/// A device: memory, transfers, and running operations.
 pub trait Device {
     /// `cpu`, `cuda` or `sim`.
     fn name(&self) -> &'static str;
 
-    /// How activations, their gradients and the convolutions' copies of the weights are stored. Everything else is f32.
+    /// The type of activations, their gradients and the convolutions' copies of the weights. Everything else
+    /// is f32.
     fn activations(&self) -> Element {
         Element::F32
     }
 
-    /// What the channels of every activation must be a multiple of.
+    /// The channels of every activation must be a multiple of this.
     fn channel_multiple(&self) -> usize {
         1
     }
@@ -102,29 +103,29 @@ pub trait Device {
         false
     }
 
-    /// One line for people: what it is and what of it is used.
+    /// One line that describes the device and how it is used.
     fn describe(&self) -> String;
 
-    /// New memory of `len` zeros. `label` appears in errors. Fails when memory is exhausted.
+    /// Allocates `len` zeros. `label` names the memory in errors. Fails when memory is exhausted.
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer>;
 
-    /// Memory for several buffers at once, their contents undefined: the temporaries of a plan.
+    /// Allocates several buffers at once, contents undefined: the temporaries of a plan.
     fn allocate_all(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
         requests.iter().map(|&(element, len)| self.allocate(element, len, label)).collect()
     }
 
-    /// Copies host values in, rounded where the buffer is bf16; lengths must agree.
+    /// Copies host values in, rounding them if the buffer is bf16; lengths must agree.
     fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
     /// Copies host values in; lengths must agree.
     fn write_i32(&mut self, buffer: Buffer, values: &[i32]) -> Result<()>;
     /// Copies host values in; lengths must agree.
     fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()>;
-    /// Copies values out, bf16 widened.
+    /// Copies values out, widening bf16.
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>>;
     /// Copies values out.
     fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>>;
 
-    /// Runs one operation whose tensor `i` lies in `buffers[i]`.
+    /// Runs one operation; its tensor `i` lies in `buffers[i]`.
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()>;
 
     /// Prepares a program for replays: [`Plan::record`] calls it once.
@@ -132,18 +133,18 @@ pub trait Device {
         Ok(Recording::default())
     }
 
-    /// What the machine can do at most, measured or of a data sheet; `None` where that is not known.
+    /// The limits of the machine, measured or from its data sheet; `None` if unknown.
     fn limits(&mut self) -> Option<Limits> {
         None
     }
 
-    /// Waits until everything asked for has been done.
+    /// Waits until all submitted work has finished.
     fn synchronise(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// The launches of a recorded plan with their times; none where a device has no kernels. Runs the plan, several times on a
-    /// GPU.
+    /// The launches of a recorded plan with their times; empty for a device without kernels. Runs the plan,
+    /// on a GPU several times.
     fn kernel_times(&mut self, _plan: &Plan) -> Result<Vec<KernelTime>> {
         Ok(Vec::new())
     }

@@ -1,8 +1,8 @@
-//! What a device can be asked to run: an operation over tensors, as plain data.
+//! What a device runs: an operation over tensors, as plain data.
 //!
-//! The operations themselves live above the device, in `ops/` and beside the methods that they belong to; one from outside
-//! this crate is as good as any. Matrices are row-major; images and activations are NHWC; convolution weights are
-//! `[Cout, kh, kw, Cin]`.
+//! The operations themselves lie above the device, in `ops/` and beside the methods they belong to; other
+//! crates can define their own. Matrices are row-major; images and activations are NHWC; convolution weights
+//! are `[Cout, kh, kw, Cin]`.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -20,18 +20,22 @@ pub struct Tensor(pub usize);
 /// What an operation does to an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Reads what it holds and leaves it unchanged.
     Read,
+    /// Overwrites it without reading it.
     Write,
-    /// Reads what was there and leaves something new: accumulation, state.
+    /// Reads it and writes it: accumulation, state.
     Update,
 }
 
 /// A tensor that an operation names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operand {
+    /// The tensor, by its number on the tape.
     pub tensor: Tensor,
+    /// What the operation does to it.
     pub access: Access,
-    /// Elements that are touched, where that is not all of them: the rows of a batch in a store of all samples.
+    /// How many elements are accessed, if not all: the rows of a batch in a store of all samples.
     pub touched: Option<usize>,
 }
 
@@ -56,7 +60,7 @@ impl Operand {
         Self { touched: Some(elements), ..self }
     }
 
-    /// The least bytes moved for it: once for reading, once for writing.
+    /// The least traffic in bytes: one read, one write, or both.
     fn least_bytes(&self, buffer: Buffer) -> f64 {
         let elements = self.touched.unwrap_or(buffer.len);
         let times = if self.access == Access::Update { 2 } else { 1 };
@@ -66,40 +70,41 @@ impl Operand {
 
 /// One operation: its operands and costs, its CPU twin, and the kernels that a GPU runs for it.
 ///
-/// An operation never changes: everything that differs from step to step lies in device memory, so it is recorded once and
-/// replayed.
+/// An operation never changes: everything that differs between steps lies in device memory, so it is recorded
+/// once and replayed.
 pub trait Operation: Any + Debug + Send + Sync {
     /// A short name, for errors and profiles.
     fn name(&self) -> &'static str;
 
-    /// The tensors it names, in a fixed order. The memory planner keeps each alive from the first operation that names it to
-    /// the last.
+    /// Its tensors, in a fixed order. The memory planner keeps each alive from the first operation that names
+    /// it to the last.
     fn operands(&self) -> Vec<Operand>;
 
-    /// Floating-point operations: a multiply-add counts two. Matrix work is exact; of the rest, the arithmetic of the
-    /// formula. Where the number of rounds depends on the data, the most there can be.
+    /// Floating-point operations; a multiply-add counts as two. Exact for matrix products, the arithmetic of
+    /// the formula for the rest. If the number of rounds depends on the data, an upper bound.
     fn flops(&self) -> f64 {
         0.0
     }
 
-    /// The least memory traffic in bytes: each operand once for reading and once for writing.
+    /// The least memory traffic in bytes: each operand is read once, written once, or both.
     fn least_bytes(&self, buffers: &[Buffer]) -> f64 {
         self.operands().iter().map(|operand| operand.least_bytes(buffers[operand.tensor.0])).sum()
     }
 
-    /// Runs it on the CPU: the reference of its kernels.
+    /// Runs it on the CPU; the kernels are compared with this.
     ///
     /// # Errors
-    /// Where operands do not fit.
+    /// If an operand has the wrong type or length.
     fn run(&self, cpu: &mut Call<'_>) -> Result<()>;
 
     /// Appends its kernel launches.
     ///
     /// # Errors
-    /// Where a shape or a type is beyond what the kernels do.
+    /// If no kernel supports the shape or the type.
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()>;
 
-    /// Appends launches that do this operation and `next`, which follows it, together, if there are such; returns whether.
+    /// Appends launches that do this operation and its successor `next` together, if there are such kernels;
+    /// returns whether it did.
     ///
     /// # Errors
     /// As [`Operation::lower`].
@@ -115,10 +120,10 @@ impl dyn Operation {
     }
 }
 
-/// The name of a kernel that exists for both types of activations.
+/// Selects between the two versions of a kernel by the type of the activations.
 ///
 /// # Errors
-/// For any other type.
+/// For a type other than bf16 and f32.
 pub fn by_type<T>(element: Element, bf16: T, f32: T) -> Result<T> {
     match element {
         Element::Bf16 => Ok(bf16),

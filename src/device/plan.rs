@@ -13,14 +13,14 @@ pub struct Program {
     pub operations: Vec<Arc<dyn Operation>>,
     /// The memory of tensor `i`; tensors may share memory where their lifetimes do not overlap.
     pub buffers: Vec<Buffer>,
-    /// The memory among them that outlives no replay.
+    /// Which of this memory is temporary.
     pub temporaries: Temporaries,
 }
 
-/// The allocations that temporaries share; what they hold outlives no replay, but for kept tensors.
+/// The allocations that temporaries share; apart from kept tensors, their contents do not survive a replay.
 #[derive(Clone, Debug, Default)]
 pub struct Temporaries {
-    /// Which allocations of the device.
+    /// Numbers of the device's allocations.
     pub allocations: Vec<usize>,
     /// Bytes allocated.
     pub bytes: usize,
@@ -29,13 +29,13 @@ pub struct Temporaries {
 }
 
 impl Program {
-    /// Operations over memory that outlives them.
+    /// A program without temporaries.
     pub fn new(operations: impl Into<Vec<Arc<dyn Operation>>>, buffers: Vec<Buffer>) -> Self {
         Self { operations: operations.into(), buffers, temporaries: Temporaries::default() }
     }
 }
 
-/// What a device made of a program, by its number: only [`Device::record`] makes one.
+/// The device's number for a prepared program; only [`Device::record`] makes one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recording(pub(super) usize);
 
@@ -50,13 +50,13 @@ impl Plan {
     /// Has `device` prepare `program`.
     ///
     /// # Errors
-    /// Where an operation is beyond what the device can do, or its memory is exhausted.
+    /// If the device cannot run an operation, or its memory is exhausted.
     pub fn record(program: Program, device: &mut dyn Device) -> Result<Self> {
         let recording = device.record(&program)?;
         Ok(Self { program, recording })
     }
 
-    /// What is run, in this order.
+    /// The operations, in the order in which they run.
     pub fn operations(&self) -> &[Arc<dyn Operation>] {
         &self.program.operations
     }
@@ -87,7 +87,7 @@ impl Plan {
         self.program.operations.iter().map(bytes).sum()
     }
 
-    /// What the device made of it.
+    /// The device's number for it.
     pub(super) fn recording(&self) -> Recording {
         self.recording
     }

@@ -1,4 +1,4 @@
-//! The layers that networks are recorded from: each finds its parameters by their names.
+//! The layers that networks are built from; each finds its parameters by name.
 
 use super::{Mode, Parameters, Pass};
 use crate::autograd::Tape;
@@ -10,24 +10,29 @@ use crate::ops::pooling::average_pool;
 
 /// A network being recorded for one batch size.
 pub struct Layers<'a> {
+    /// The tape that the layers are appended to.
     pub tape: &'a mut Tape,
+    /// Where the layers find their parameters, by state_dict name.
     pub parameters: &'a Parameters,
+    /// Which statistics batchnorm uses, and which pass this is.
     pub mode: Mode,
-    /// Images.
+    /// Images B.
     pub batch: usize,
 }
 
 /// An activation `[batch, size, size, channels]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Activation {
+    /// Its values, of the tape's activation type.
     pub tensor: Tensor,
     /// Height and width.
     pub size: usize,
+    /// Channels of a pixel.
     pub channels: usize,
 }
 
 impl Layers<'_> {
-    /// Where this forward's gradients go.
+    /// The arena for the gradients of this forward pass.
     fn gradients(&self) -> Buffer {
         match self.mode {
             Mode::Training(pass) => self.parameters.gradients_of(pass.number),
@@ -35,7 +40,7 @@ impl Layers<'_> {
         }
     }
 
-    /// `len` values from the parameter `name` on, f32.
+    /// The `len` values that begin with the parameter `name`, f32.
     ///
     /// # Panics
     /// If the network has no such parameter.
@@ -44,7 +49,7 @@ impl Layers<'_> {
         self.tape.parameter(p.part(p.values, name, len), p.part(self.gradients(), name, len))
     }
 
-    /// A convolution's weights as it reads them: the rounded copy where there is one.
+    /// A convolution's weights in the form it reads: the rounded copy if there is one.
     fn weights(&mut self, name: &str, len: usize) -> Tensor {
         let p = self.parameters;
         let values = p.part(p.copy.unwrap_or(p.values), name, len);
@@ -66,7 +71,7 @@ impl Layers<'_> {
         Activation { tensor, size: shape.out_height(), channels: out_channels }
     }
 
-    /// The batchnorm `name` of x, and what follows it.
+    /// The batchnorm `name` of x, with its epilogue.
     pub fn batchnorm(&mut self, name: &str, x: Activation, epilogue: Epilogue) -> Activation {
         let affine = self.parameter(&format!("{name}.weight"), 2 * x.channels);
         let running = self.tape.persistent(self.parameters.running_part(name));
@@ -87,7 +92,7 @@ impl Layers<'_> {
         average_pool(self.tape, [self.batch, x.size * x.size, x.channels], x.tensor)
     }
 
-    /// The fully connected layer `name` of x `[batch, inputs]`, and its parameters.
+    /// The fully connected layer `name` of x `[batch, inputs]`: its result, and its parameters.
     pub fn linear(&mut self, name: &str, x: Tensor, [outputs, inputs]: [usize; 2]) -> (Tensor, Tensor) {
         let parameters = self.parameter(&format!("{name}.weight"), outputs * (inputs + 1));
         (linear(self.tape, [self.batch, inputs, outputs], x, parameters), parameters)

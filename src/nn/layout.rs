@@ -1,14 +1,14 @@
-//! The tensors that a network names, in state_dict order.
+//! The tensors of a network, in state_dict order.
 
 /// A parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterSpec {
     /// Its state_dict name.
     pub name: String,
-    /// PyTorch's shape. One of four dimensions is a convolution's weights, `[Cout, Cin, kh, kw]`: on the
-    /// device they are `[Cout, kh, kw, Cin]`.
+    /// PyTorch's shape. Four dimensions mean convolution weights, `[Cout, Cin, kh, kw]`; on the device they
+    /// are stored as `[Cout, kh, kw, Cin]`.
     pub shape: Vec<usize>,
-    /// Its first values.
+    /// How it is initialised.
     pub initialisation: Initialisation,
 }
 
@@ -24,34 +24,43 @@ impl ParameterSpec {
     }
 }
 
-/// First values of a parameter.
+/// The distribution a parameter is initialised from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Initialisation {
     /// Normal of mean 0.
-    Normal { deviation: f64 },
+    Normal {
+        /// Standard deviation.
+        deviation: f64,
+    },
     /// Uniform in +-`bound`.
-    Uniform { bound: f64 },
-    /// The same everywhere.
+    Uniform {
+        /// Largest magnitude.
+        bound: f64,
+    },
+    /// The same value everywhere.
     Constant(f32),
 }
 
-/// A batchnorm's running statistics: `name.running_mean`, at first 0, and `name.running_var`, at first 1.
+/// A batchnorm's running statistics: `name.running_mean`, initially 0, and `name.running_var`, initially 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunningSpec {
     /// The batchnorm's state_dict name.
     pub name: String,
+    /// Channels of the batchnorm: the length of each of the two vectors.
     pub channels: usize,
 }
 
-/// All tensors of a network. What lies side by side here does on the device: a batchnorm's weight and bias, a
-/// classifier's too.
+/// All tensors of a network. Neighbours here are neighbours on the device: the weight and bias of a batchnorm
+/// and of a classifier form one range.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Layout {
+pub struct NetworkLayout {
+    /// Trainable parameters, in state_dict order.
     pub parameters: Vec<ParameterSpec>,
+    /// Running statistics of the batchnorms, in state_dict order.
     pub running: Vec<RunningSpec>,
 }
 
-impl Layout {
+impl NetworkLayout {
     fn parameter(&mut self, name: String, shape: Vec<usize>, initialisation: Initialisation) {
         self.parameters.push(ParameterSpec { name, shape, initialisation });
     }

@@ -1,11 +1,11 @@
-//! Networks: what one is, its parameters with their names and initialisation, and the networks there are.
+//! Networks: the trait, their parameters with names and initialisation, and the built-in networks.
 //!
 //! | what | file |
 //! |---|---|
-//! | the trait, the modes of a forward pass and what it gives | `network.rs` |
-//! | the tensors that a network names, and their first values | `layout.rs` |
+//! | the trait, the modes of a forward pass and its outputs | `network.rs` |
+//! | the tensors of a network and their initialisation | `layout.rs` |
 //! | their values on a device, under state_dict names | `parameters.rs` |
-//! | the layers that networks are recorded from | `layers.rs` |
+//! | the layers that networks are built from | `layers.rs` |
 //! | the networks by name | `registry.rs` |
 //! | ResNet for CIFAR-sized images | `resnet/` |
 //! | WideResNet | `wideresnet.rs` |
@@ -18,7 +18,7 @@ pub mod registry;
 pub mod resnet;
 pub mod wideresnet;
 
-pub use layout::Layout;
+pub use layout::NetworkLayout;
 pub use network::{Mode, Network, Outputs, Pass};
 pub use parameters::{Parameters, StateDict};
 pub use resnet::ResNet;

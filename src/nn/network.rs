@@ -1,19 +1,19 @@
-//! What a network is.
+//! The interface of a network.
 
 use std::fmt::Debug;
 
-use super::{Layout, Parameters};
+use super::{NetworkLayout, Parameters};
 use crate::autograd::Tape;
 use crate::device::Tensor;
 
-/// A network over images: its tensors, and how its forward pass is recorded. One from outside this crate is
-/// as good as any.
+/// A network over images: its tensors, and how its forward pass is recorded. Other crates can implement it as
+/// well.
 pub trait Network: Debug + Send + Sync {
-    /// The word it is known by.
+    /// The word it is registered under.
     fn name(&self) -> &str;
 
     /// Its tensors in state_dict order.
-    fn layout(&self) -> Layout;
+    fn layout(&self) -> NetworkLayout;
 
     /// Length of the feature vector.
     fn features(&self) -> usize;
@@ -21,12 +21,12 @@ pub trait Network: Debug + Send + Sync {
     /// Classes K.
     fn classes(&self) -> usize;
 
-    /// What the channels of all its activations are multiples of: its width, as a rule. A device whose
-    /// kernels take multiples of n channels needs a multiple of n.
+    /// A common divisor of the channels of all its activations, usually its width. A device whose kernels
+    /// need multiples of n channels needs this to be a multiple of n.
     fn channel_multiple(&self) -> usize;
 
-    /// Records the forward pass of `batch` normalised images x `[batch, size, size, 3]`; `parameters` are
-    /// those of its layout.
+    /// Records the forward pass of `batch` normalised images x `[batch, size, size, 3]`; `shape` is `[batch,
+    /// size]`, and `parameters` are those of its layout.
     fn record(
         &self,
         tape: &mut Tape,
@@ -37,7 +37,7 @@ pub trait Network: Debug + Send + Sync {
     ) -> Outputs;
 }
 
-/// How batchnorm behaves.
+/// Which statistics batchnorm uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Batch statistics, running statistics updated, differentiable.
@@ -46,16 +46,16 @@ pub enum Mode {
     Evaluation,
 }
 
-/// One of the forwards of a training step.
+/// One forward pass of a training step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
-    /// From 0; the gradients of each have memory of their own ([`Parameters::gradients_of`]).
+    /// Counted from 0; each pass has its own memory for gradients ([`Parameters::gradients_of`]).
     pub number: usize,
-    /// How many images are valid, i32 `[1]`, where the device decides it: the first ones, and zeros behind.
+    /// How many images are valid, i32 `[1]`, if the device decides it: the first ones; the rest are zeros.
     pub count: Option<Tensor>,
 }
 
-/// What a forward pass gives.
+/// The results of a forward pass.
 pub struct Outputs {
     /// Pooled features `[batch, features]`.
     pub features: Tensor,
@@ -63,6 +63,6 @@ pub struct Outputs {
     pub logits: Tensor,
     /// The classifier's parameters `[W (classes x features); b]`.
     pub classifier: Tensor,
-    /// What layers of a method's own give beside the classifier, where there are such.
+    /// What a method's own layers compute beside the classifier, if it has any.
     pub projection: Option<Tensor>,
 }

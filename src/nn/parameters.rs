@@ -1,9 +1,9 @@
-//! Parameters and batchnorm buffers: flat arenas on a device in state_dict order, and their exchange under
-//! the reference's names.
+//! Parameters and batchnorm statistics: flat arenas on a device in state_dict order, exported and imported
+//! under the reference's names.
 //!
-//! On the device a convolution's weights are `[Cout, kh, kw, Cin]` (what an NHWC convolution reads in order);
-//! outside they are PyTorch's `[Cout, Cin, kh, kw]`. A batchnorm's weight and bias lie side by side, as do
-//! the classifier's.
+//! On the device, convolution weights are `[Cout, kh, kw, Cin]`, the order in which an NHWC convolution reads
+//! them; in files they are PyTorch's `[Cout, Cin, kh, kw]`. The weight and bias of a batchnorm are
+//! neighbours, and so are those of the classifier.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::ops::Range;
 use anyhow::Result;
 
 use super::Network;
-use super::layout::{Initialisation, Layout, ParameterSpec, RunningSpec};
+use super::layout::{Initialisation, NetworkLayout, ParameterSpec, RunningSpec};
 use crate::autograd::{Add, Tape};
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::elementwise::Convert;
@@ -21,28 +21,28 @@ use crate::{memory, usage};
 /// Named f32 tensors in PyTorch's layouts, in any order.
 pub type StateDict = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// A parameter in the arena.
+/// A parameter and its offset in the arena.
 #[derive(Clone, Debug)]
-struct Entry {
+struct PlacedParameter {
     spec: ParameterSpec,
     offset: usize,
 }
 
-impl Entry {
-    /// Its part of an arena.
+impl PlacedParameter {
+    /// Its range in an arena.
     fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.spec.len()
     }
 
-    /// Whether it is a convolution's weights, which the device has in another order.
+    /// Whether it holds convolution weights, which the device stores in another order.
     fn is_convolution(&self) -> bool {
         self.spec.shape.len() == 4
     }
 }
 
-/// One batchnorm buffer, running mean or variance.
+/// A running mean or variance and its offset.
 #[derive(Clone, Debug)]
-struct Running {
+struct PlacedStatistic {
     name: String,
     channels: usize,
     offset: usize,
@@ -51,18 +51,19 @@ struct Running {
 
 /// The network's values on a device.
 pub struct Parameters {
-    entries: Vec<Entry>,
-    running_entries: Vec<Running>,
-    /// Values and their gradients, one arena each.
+    entries: Vec<PlacedParameter>,
+    running_entries: Vec<PlacedStatistic>,
+    /// All values, f32, in one arena.
     pub values: Buffer,
+    /// The gradients of the first forward pass, f32, in the order of `values`.
     pub gradients: Buffer,
-    /// Gradients of further forwards of the same step, which are added to the first.
+    /// Gradients of the further forward passes of a step, which are added to the first.
     pub further_gradients: Vec<Buffer>,
-    /// The values rounded for the convolutions, where the device stores activations as bf16.
+    /// The values rounded for the convolutions, if the device stores activations as bf16.
     pub copy: Option<Buffer>,
     /// Running means and variances.
     pub running: Buffer,
-    /// Training-mode forwards so far: every batchnorm's `num_batches_tracked`.
+    /// Forward passes in training mode so far: every batchnorm's `num_batches_tracked`.
     pub batches_tracked: i64,
 }
 
@@ -75,7 +76,8 @@ impl Parameters {
         let (entries, running_entries) = place(network.layout());
         let len: usize = entries.iter().map(|entry| entry.spec.len()).sum();
         let running_len: usize = running_entries.iter().map(|running| running.channels).sum();
-        // Values, gradients and the optimiser's momentum on the device; the first of each on the host.
+        // Two host arrays while values are written or read; and, on a device in main memory, values,
+        // gradients and the optimiser's momentum.
         let copies = if device.in_main_memory() { 5 } else { 2 };
         memory::ensure_room(
             memory::product(&[copies, 4, len]),
@@ -99,8 +101,8 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// The values as they are now in memory of their own, with fresh running statistics. It has no gradients:
-    /// where they would go, the values lie.
+    /// A copy of the current values with fresh running statistics. It has no gradients: that field refers to
+    /// the values.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -122,16 +124,16 @@ impl Parameters {
         Ok(copied)
     }
 
-    /// Overwrites all values, in the order of the arena.
+    /// Overwrites all values, given in the order of the arena.
     ///
     /// # Errors
-    /// Where the device fails.
+    /// If the device fails.
     pub fn write(&self, values: &[f32], device: &mut dyn Device) -> Result<()> {
         device.write_f32(self.values, values)?;
         self.round(device)
     }
 
-    /// Room for the gradients of `passes` forwards a step.
+    /// Allocates gradients for `passes` forward passes per step.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -142,12 +144,12 @@ impl Parameters {
         Ok(())
     }
 
-    /// Where the gradients of forward `pass` of a step are written.
+    /// The arena for the gradients of forward pass `pass` of a step.
     pub fn gradients_of(&self, pass: usize) -> Buffer {
         if pass == 0 { self.gradients } else { self.further_gradients[pass - 1] }
     }
 
-    /// Records the sum of the gradients of all forwards, which the first's arena then holds.
+    /// Records the sum of the gradients of all forward passes into the arena of the first.
     pub fn record_sum_of_gradients(&self, tape: &mut Tape) {
         let into = tape.persistent(self.gradients);
         for &further in &self.further_gradients {
@@ -156,7 +158,7 @@ impl Parameters {
         }
     }
 
-    /// Fresh values from (`seed`, `stage`), fresh running statistics.
+    /// Draws new values from (`seed`, `stage`) and resets the running statistics.
     pub fn initialise(&self, seed: u64, stage: u32, device: &mut dyn Device) -> Result<()> {
         let mut values = vec![0.0; self.len()];
         for (number, entry) in self.entries.iter().enumerate() {
@@ -179,7 +181,7 @@ impl Parameters {
         device.write_f32(self.running, &running)
     }
 
-    /// Brings the rounded copy up to date after the values were written.
+    /// Updates the rounded copy after the values were written.
     fn round(&self, device: &mut dyn Device) -> Result<()> {
         let Some(copy) = self.copy else { return Ok(()) };
         let convert = Convert { len: self.len(), from: Tensor(0), to: Tensor(1) };
@@ -201,7 +203,7 @@ impl Parameters {
         self.entries.iter().map(|entry| entry.spec.name.as_str())
     }
 
-    /// The range of an arena that holds the `len` values from the parameter `name` on.
+    /// The range of an arena that holds the `len` values beginning with the parameter `name`.
     ///
     /// # Panics
     /// If the network has no such parameter.
@@ -222,7 +224,7 @@ impl Parameters {
         self.running.part(running.offset, 2 * running.channels)
     }
 
-    /// The values of an arena (values, gradients, an optimiser's state) under their names, in PyTorch's
+    /// The contents of an arena (values, gradients or an optimiser's state) under their names, in PyTorch's
     /// layouts.
     pub fn export(&self, arena: Buffer, device: &mut dyn Device) -> Result<StateDict> {
         let values = device.read_f32(arena)?;
@@ -252,11 +254,11 @@ impl Parameters {
         means.map(|batchnorm| format!("{batchnorm}.num_batches_tracked"))
     }
 
-    /// Takes over those parameters of `dict` (keys `prefix` + name) that are there, into `arena`; returns how
-    /// many.
+    /// Copies the parameters that `dict` holds (under `prefix` + name) into `arena`; returns how many it
+    /// found.
     ///
     /// # Errors
-    /// A usage error for a wrong shape; nothing has been changed then.
+    /// A usage error for a wrong shape; nothing has been changed in that case.
     pub fn import(
         &self,
         arena: Buffer,
@@ -287,7 +289,7 @@ impl Parameters {
         Ok(found)
     }
 
-    /// Takes over the running statistics of `dict` that are there; returns how many.
+    /// Copies the running statistics that `dict` holds; returns how many it found.
     ///
     /// # Errors
     /// A usage error for a wrong shape.
@@ -310,25 +312,30 @@ impl Parameters {
         Ok(found)
     }
 
-    /// Number of parameters plus running statistics: what a complete state_dict names besides its counters.
+    /// Number of parameters and running statistics: what a complete state_dict holds besides its counters.
     pub fn tensor_count(&self) -> usize {
         self.entries.len() + self.running_entries.len()
     }
 }
 
-/// The places of a layout's tensors: one behind the other.
-fn place(layout: Layout) -> (Vec<Entry>, Vec<Running>) {
+/// Assigns offsets to the tensors of a layout, one after another.
+fn place(layout: NetworkLayout) -> (Vec<PlacedParameter>, Vec<PlacedStatistic>) {
     let mut end = 0;
     let entries = layout.parameters.into_iter().map(|spec| {
         let offset = end;
         end += spec.len();
-        Entry { spec, offset }
+        PlacedParameter { spec, offset }
     });
     let entries = entries.collect();
     let (mut running, mut end) = (Vec::new(), 0);
     for RunningSpec { name, channels } in layout.running {
         for (statistic, initial) in [("running_mean", 0.0), ("running_var", 1.0)] {
-            running.push(Running { name: format!("{name}.{statistic}"), channels, offset: end, initial });
+            running.push(PlacedStatistic {
+                name: format!("{name}.{statistic}"),
+                channels,
+                offset: end,
+                initial,
+            });
             end += channels;
         }
     }
@@ -391,7 +398,7 @@ mod tests {
         assert!(error.to_string().starts_with("fc.bias: shape [4]"), "{error}");
     }
 
-    /// SPEC 1: names in state_dict order, and the figures of the four networks of width 64.
+    /// Section 1 of docs/spec.md: names in state_dict order, and the sizes of the four networks of width 64.
     #[test]
     fn the_networks_have_the_reference_s_tensors() {
         #[rustfmt::skip]
@@ -410,7 +417,7 @@ mod tests {
                     "{name}, {classes} classes"
                 );
                 assert_eq!(entries.len(), tensors, "{name}");
-                // Every batchnorm has mean, variance and, of one element, num_batches_tracked.
+                // Every batchnorm has a mean, a variance and a `num_batches_tracked` of one element.
                 let counters = running.len() / 2;
                 assert_eq!(entries.len() + running.len() + counters, entries_of_dict, "{name}");
                 let statistics: usize = running.iter().map(|running| running.channels).sum();
@@ -456,8 +463,8 @@ mod tests {
         assert_eq!(statistics, expected);
     }
 
-    /// The standard deviation of 36,864 normal values lies within 2 % of the formula (5 sigma of its own
-    /// spread).
+    /// The standard deviation of 36,864 normal values lies within 2 % of the formula, which is five standard
+    /// errors.
     #[test]
     fn initialisation_has_the_right_spread() {
         let mut device = CpuDevice::new(1).unwrap();

@@ -2,7 +2,7 @@
 
 use super::{Network, ResNet, WideResNet};
 
-/// Makes a network of a width and of so many classes.
+/// Makes a network with the given width and number of classes.
 pub type Constructor = fn(width: usize, classes: usize) -> Box<dyn Network>;
 
 const NETWORKS: [(&str, Constructor); 5] = [
@@ -24,7 +24,7 @@ pub const NAMES: [&str; NETWORKS.len()] = {
     names
 };
 
-/// The constructor of a name; `None` if there is no network of this name.
+/// The constructor of the network `name`, if there is one.
 pub fn find(name: &str) -> Option<Constructor> {
     NETWORKS.iter().find(|(known, _)| *known == name).map(|&(_, constructor)| constructor)
 }

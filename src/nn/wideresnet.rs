@@ -1,12 +1,13 @@
-//! WideResNet (Zagoruyko and Komodakis, "Wide residual networks", BMVC 2016) for CIFAR-sized images: a stem of 16
-//! channels, three groups of blocks of widths 16 k, 32 k and 64 k, batchnorm and ReLU *before* each convolution, and once
-//! more at the end.
+//! WideResNet (Zagoruyko and Komodakis, "Wide residual networks", BMVC 2016) for CIFAR-sized images: a stem
+//! of 16 channels and three groups of blocks of widths 16 k, 32 k and 64 k. Batchnorm and ReLU come *before*
+//! each convolution, and once more at the end.
 //!
-//! A block: o = ReLU(bn1(x)); y = conv2(ReLU(bn2(conv1(o)))) + x, where x is replaced by a 1x1 convolution of o if the
-//! widths differ. Tensor names are those of the usual PyTorch port: `conv1`, `block1.layer.0.bn1`, `convShortcut`, `fc`.
+//! A block computes o = ReLU(bn1(x)), y = conv2(ReLU(bn2(conv1(o)))) + x; where the widths differ, a 1x1
+//! convolution of o replaces the summand x. Tensor names are those of the usual PyTorch port: `conv1`,
+//! `block1.layer.0.bn1`, `convShortcut`, `fc`.
 
 use super::layers::{Activation, Layers};
-use super::{Layout, Mode, Network, Outputs, Parameters};
+use super::{Mode, Network, NetworkLayout, Outputs, Parameters};
 use crate::autograd::Tape;
 use crate::device::Tensor;
 use crate::ops::batchnorm::Epilogue;
@@ -15,11 +16,11 @@ use crate::ops::elementwise::sum;
 /// Channels of the stem.
 const STEM: usize = 16;
 
-/// A WideResNet of depth 6 n + 4: n blocks a group.
+/// A WideResNet of depth 6 n + 4: n blocks per group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WideResNet {
     name: String,
-    /// Blocks of a group.
+    /// Blocks per group, n.
     blocks: usize,
     /// Channels of the first group, 16 k.
     width: usize,
@@ -27,7 +28,7 @@ pub struct WideResNet {
 }
 
 /// A block's place in the network.
-struct Block {
+struct WideBlock {
     name: String,
     in_channels: usize,
     channels: usize,
@@ -35,17 +36,17 @@ struct Block {
 }
 
 impl WideResNet {
-    /// A network of `blocks` blocks a group whose first group has `width` channels.
+    /// A network with `blocks` blocks per group whose first group has `width` channels.
     pub fn new(name: &str, blocks: usize, width: usize, classes: usize) -> Self {
         Self { name: name.into(), blocks, width, classes }
     }
 
-    /// WideResNet-28-k of `width` = 16 k channels in the first group.
+    /// WideResNet-28-k with `width` = 16 k channels in the first group.
     pub fn wideresnet28(width: usize, classes: usize) -> Self {
         Self::new("wideresnet28", 4, width, classes)
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Block> {
+    fn blocks(&self) -> impl Iterator<Item = WideBlock> {
         let (blocks, width) = (self.blocks, self.width);
         (0..3 * blocks).map(move |at| {
             let (group, number) = (at / blocks, at % blocks);
@@ -56,12 +57,12 @@ impl WideResNet {
                 _ => channels,
             };
             let stride = if group > 0 && number == 0 { 2 } else { 1 };
-            Block { name: format!("block{}.layer.{number}", group + 1), in_channels, channels, stride }
+            WideBlock { name: format!("block{}.layer.{number}", group + 1), in_channels, channels, stride }
         })
     }
 
-    fn record_block(layers: &mut Layers<'_>, block: &Block, x: Activation) -> Activation {
-        let Block { name, in_channels, channels, stride } = block;
+    fn record_block(layers: &mut Layers<'_>, block: &WideBlock, x: Activation) -> Activation {
+        let WideBlock { name, in_channels, channels, stride } = block;
         let relu = Epilogue { residual: None, relu: true };
         let o = layers.batchnorm(&format!("{name}.bn1"), x, relu);
         let shortcut = if in_channels == channels {
@@ -81,10 +82,10 @@ impl Network for WideResNet {
         &self.name
     }
 
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::default();
+    fn layout(&self) -> NetworkLayout {
+        let mut layout = NetworkLayout::default();
         layout.convolution("conv1", [STEM, 3, 3]);
-        for Block { name, in_channels, channels, .. } in self.blocks() {
+        for WideBlock { name, in_channels, channels, .. } in self.blocks() {
             layout.batchnorm(&format!("{name}.bn1"), in_channels);
             layout.convolution(&format!("{name}.conv1"), [channels, in_channels, 3]);
             layout.batchnorm(&format!("{name}.bn2"), channels);
@@ -133,7 +134,8 @@ impl Network for WideResNet {
 mod tests {
     use super::*;
 
-    /// The sizes that the paper gives, 1.5 M of WRN-28-2 and 36.5 M of WRN-28-10, counted out for ten classes.
+    /// The sizes given in the paper, 1.5 M for WRN-28-2 and 36.5 M for WRN-28-10, as exact counts for ten
+    /// classes.
     #[test]
     fn sizes_are_those_of_the_paper() {
         for (k, expected) in [(2, 1_467_610), (10, 36_479_194)] {

@@ -1,10 +1,10 @@
-//! The operations: one folder per family, with operands, costs and gradient in `mod.rs`, the CPU twin in
-//! `cpu.rs` and the kernel launches in `gpu.rs`. Their kernels lie in `kernels/`.
+//! The operations, one folder per family: operands, costs and gradient in `mod.rs`, the CPU twin in `cpu.rs`
+//! and the kernel launches in `gpu.rs`. Their kernels are in `kernels/`.
 //!
-//! An operation is a struct that implements [`Operation`](crate::device::Operation) and, where it has a
-//! gradient, [`Differentiable`](crate::autograd::Differentiable). What belongs to one method alone lies
-//! beside that method in `pll/`: [`loss::Loss`] and [`confidence::Disambiguate`] go over the rows of a batch,
-//! and a method brings what is done to a row.
+//! An operation is a struct that implements [`Operation`](crate::device::Operation) and, if it has a
+//! gradient, [`Differentiable`](crate::autograd::Differentiable). Operations of a single method lie beside
+//! that method in `pll/`. [`loss::Loss`] and [`confidence::Disambiguate`] loop over the rows of a batch; each
+//! method supplies the arithmetic of a row.
 
 pub mod augment;
 pub mod batchnorm;

@@ -1,23 +1,25 @@
-//! What operations over rows of classes have in common: the softmax of a row and its first maximum on the
-//! CPU, and the threads that take a row on a GPU.
+//! Shared by operations over rows of classes: the softmax and the argmax of a row on the CPU, and the number
+//! of threads per row on a GPU.
 
 pub use crate::device::gpu::kernels::epsilon::EPSILON;
 use crate::device::gpu::kernels::loss_row::ROW_WARPS;
 
-/// The softmax p of a row and its logarithm, in memory that is used for row after row.
+/// The softmax p of a row and its logarithm, in memory that is reused for every row.
 #[derive(Clone, Debug)]
 pub struct Softmax {
+    /// ln p, `[K]`.
     pub log_p: Vec<f32>,
+    /// p, `[K]`.
     pub p: Vec<f32>,
 }
 
 impl Softmax {
-    /// Room for a row of `classes`.
+    /// Allocates memory for a row of `classes`.
     pub fn new(classes: usize) -> Self {
         Self { log_p: vec![0.0; classes], p: vec![0.0; classes] }
     }
 
-    /// The softmax of `logits`.
+    /// Computes the softmax of `logits`.
     pub fn of(&mut self, logits: &[f32]) -> &Self {
         let Self { log_p, p } = self;
         log_p.copy_from_slice(logits);
@@ -40,10 +42,10 @@ pub fn argmax(values: &[f32]) -> usize {
     values.iter().enumerate().fold(0, |best, (i, &value)| if value > values[best] { i } else { best })
 }
 
-/// Classes of a warp of a block.
+/// Classes per warp of a block.
 const WARP_CLASSES: usize = 128;
 
-/// Threads of a block that does a row of `classes`.
+/// Threads of a block that handles a row of `classes`.
 pub fn row_threads(classes: usize) -> usize {
     32 * classes.div_ceil(WARP_CLASSES).min(ROW_WARPS)
 }

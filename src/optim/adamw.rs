@@ -1,9 +1,10 @@
-//! AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019), as PyTorch's.
+//! AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019), with PyTorch's
+//! formulas.
 
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{Arenas, Hyperparameters, Optimiser, State};
+use super::{Arenas, Hyperparameters, Optimiser, OptimiserState};
 use crate::autograd::Tape;
 use crate::device::cpu::Call;
 use crate::device::gpu::kernels::adamw::{self as kernels, ADAM_EPSILON, THREADS};
@@ -12,7 +13,7 @@ use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
 use crate::ops::control;
 use crate::ops::elementwise::check_parameters;
 
-/// AdamW and its moving means; `momentum` of the constants is its first beta.
+/// AdamW with its state; `momentum` of the hyperparameters is its first beta.
 pub struct AdamWOptimiser {
     constants: Hyperparameters,
     mean: Buffer,
@@ -21,7 +22,7 @@ pub struct AdamWOptimiser {
 }
 
 impl AdamWOptimiser {
-    /// AdamW of `len` parameters.
+    /// AdamW for `len` parameters.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -59,39 +60,51 @@ impl Optimiser for AdamWOptimiser {
         });
     }
 
-    fn state(&self) -> Vec<State> {
+    fn state(&self) -> Vec<OptimiserState> {
         vec![
-            State::PerParameter { prefix: "adamw.mean.", arena: self.mean },
-            State::PerParameter { prefix: "adamw.square.", arena: self.square },
-            State::Whole { name: "adamw.corrections", values: self.corrections },
+            OptimiserState::PerParameter { prefix: "adamw.mean.", arena: self.mean },
+            OptimiserState::PerParameter { prefix: "adamw.square.", arena: self.square },
+            OptimiserState::Whole { name: "adamw.corrections", values: self.corrections },
         ]
     }
 }
 
-/// corrections `[2]` = 1 - beta^t after t steps, from 0: c <- beta c + (1 - beta).
+/// The bias corrections 1 - beta^t of both moving means after t steps, from 0: c <- beta c + (1 - beta).
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdvanceCorrections {
+    /// beta1 and beta2.
     pub betas: [f32; 2],
+    /// c1 and c2, f32 `[2]`, advanced in place.
     pub corrections: Tensor,
 }
 
-/// p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= (lr / c1) m / (sqrt(v / c2) + eps), lr from
-/// `control`, c1 and c2 from `corrections`. `copy` = the new p, rounded to its type.
+/// p *= 1 - lr wd; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= (lr / c1) m / (sqrt(v / c2) + eps),
+/// with lr from `control` and c1, c2 from `corrections`. `copy` receives the new p, rounded to its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdamW {
+    /// Parameters.
     pub len: usize,
+    /// b1 and b2: the share of the past in the moving means of g and of g^2.
     pub betas: [f32; 2],
+    /// wd, applied to the parameter itself (decoupled from the gradient).
     pub weight_decay: f32,
+    /// The step's control block, f32 ([`control`]).
     pub control: Tensor,
+    /// c1 and c2, f32 `[2]`, of [`AdvanceCorrections`].
     pub corrections: Tensor,
+    /// g, f32 `[len]`.
     pub gradients: Tensor,
+    /// m, f32 `[len]`.
     pub mean: Tensor,
+    /// v, f32 `[len]`.
     pub square: Tensor,
+    /// p, f32 `[len]`.
     pub parameters: Tensor,
+    /// The rounded parameters, `[len]`, where convolutions read them.
     pub copy: Option<Tensor>,
 }
 
-/// (1 - share) of `value` and `share` of what was there.
+/// share old + (1 - share) value.
 fn moved(share: f32, old: f32, value: f32) -> f32 {
     share * old + (1.0 - share) * value
 }
@@ -187,8 +200,8 @@ mod tests {
     use super::*;
     use crate::device::cpu::CpuDevice;
 
-    /// Twenty steps of one recorded plan against the formula of the paper in f64: f32 rounds about ten times a step, 2^-24 each, and
-    /// steps are at most lr = 0.1.
+    /// Twenty steps of one recorded plan against the formula of the paper in f64. A step rounds to f32 about
+    /// ten times, 2^-24 each, and changes a parameter by at most about lr = 0.1.
     #[test]
     fn steps_follow_the_paper() {
         let mut device = CpuDevice::new(1).unwrap();

@@ -7,7 +7,7 @@ use super::sgd::SgdOptimiser;
 use super::{Hyperparameters, Optimiser};
 use crate::device::Device;
 
-/// Makes an optimiser of so many parameters; fails where the device has not enough memory.
+/// Makes an optimiser for the given number of parameters; fails if the device has not enough memory.
 pub type Constructor = fn(Hyperparameters, usize, &mut dyn Device) -> Result<Box<dyn Optimiser>>;
 
 const OPTIMISERS: &[(&str, Constructor)] = &[
@@ -21,10 +21,10 @@ pub fn names() -> Vec<&'static str> {
     OPTIMISERS.iter().map(|&(name, _)| name).collect()
 }
 
-/// The optimiser that is taken where none is named.
+/// The default optimiser.
 pub const DEFAULT: &str = "sgd";
 
-/// The constructor of a name; `None` if there is no optimiser of this name.
+/// The constructor of the optimiser `name`, if there is one.
 pub fn find(name: &str) -> Option<Constructor> {
     OPTIMISERS.iter().find(|(known, _)| *known == name).map(|&(_, constructor)| constructor)
 }

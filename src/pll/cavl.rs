@@ -1,21 +1,21 @@
-//! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022; SPEC 6):
-//! one view, cross-entropy with the candidate of largest class activation value |z_k - 1| z_k; in the first
-//! epoch with all candidates alike.
+//! CAVL (Zhang et al., "Exploiting class activation value for partial-label learning", ICLR 2022;
+//! docs/spec.md, section 6): one view, cross-entropy with the candidate of largest class activation value
+//! |z_k - 1| z_k. In the first epoch all candidates have the same weight.
 
 use anyhow::Result;
 
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind;
 use crate::device::gpu::lower::Lowering;
-use crate::ops::confidence::{Disambiguate, Disambiguation, View};
+use crate::ops::confidence::{Disambiguate, Disambiguation, ViewPrediction};
 use crate::ops::loss::CrossEntropy;
 
 /// CAVL for the registry.
-pub static ENTRY: Entry = Entry {
-    // Each row is renewed from the first step on.
+pub static ENTRY: MethodEntry = MethodEntry {
+    // Rows are updated from the first step on.
     first_update: 0,
-    ..Entry::new("cavl", "CAVL", "Class activation value learning", |_| Box::new(method()))
+    ..MethodEntry::new("cavl", "CAVL", "Class activation value learning", |_| Box::new(method()))
 };
 
 /// CAVL.
@@ -26,12 +26,12 @@ pub fn method() -> LabelMethod {
     }
 }
 
-/// c <- one-hot at the first candidate of largest class activation value |z - 1| z.
+/// c <- one-hot at the first candidate with the largest class activation value |z - 1| z.
 #[derive(Clone, Copy, Debug)]
 pub struct ActivationValue;
 
 impl Disambiguation for ActivationValue {
-    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[ViewPrediction]) {
         let z = &views[0].logits;
         let value = |k: usize| (z[k] - 1.0).abs() * z[k];
         let inside = (0..z.len()).filter(|&k| candidates[k] != 0);

@@ -1,24 +1,24 @@
-//! CC (Feng et al., "Provably consistent partial-label learning", NeurIPS 2020; SPEC 6): one view, -ln sum_{k
-//! in s} p_k.
+//! CC (Feng et al., "Provably consistent partial-label learning", NeurIPS 2020; docs/spec.md, section 6): one
+//! view, -ln sum_{k in s} p_k.
 //!
 //! The loss reads no confidence row, so a debias acts at test only. The rows hold what the loss implies, s p
-//! / sum, for the figures on disambiguation alone.
+//! / sum, only for the statistics on disambiguation.
 
 use anyhow::Result;
 
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
-use crate::ops::confidence::{Disambiguate, Disambiguation, View, partial_softmax};
-use crate::ops::loss::{Row, RowLoss};
+use crate::ops::confidence::{Disambiguate, Disambiguation, ViewPrediction, partial_softmax};
+use crate::ops::loss::{LossRow, RowLoss};
 use crate::ops::rows::Softmax;
 
 /// CC for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     no_mixup: Some("its loss reads candidate sets, which cannot be mixed as soft labels can"),
-    ..Entry::new("cc", "CC", "Classifier-consistent loss of the candidate set's probability", |_| {
+    ..MethodEntry::new("cc", "CC", "Classifier-consistent loss of the candidate set's probability", |_| {
         Box::new(method())
     })
 };
@@ -38,7 +38,7 @@ pub struct CandidateSum;
 
 impl RowLoss for CandidateSum {
     /// dz_k = p_k - `[k in s]` p_k / sum_s p.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let Softmax { log_p, p } = softmax.of(row.logits);
         let inside = || log_p.iter().zip(row.candidates).filter(|&(_, &s)| s != 0).map(|(&log_p, _)| log_p);
         let most = inside().fold(f32::NEG_INFINITY, f32::max);
@@ -67,7 +67,7 @@ impl RowLoss for CandidateSum {
 pub struct CandidateSoftmax;
 
 impl Disambiguation for CandidateSoftmax {
-    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[ViewPrediction]) {
         confidence.fill(0.0);
         partial_softmax(confidence, &views[0].softmax.log_p, |k| candidates[k] != 0);
     }

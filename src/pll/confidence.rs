@@ -1,27 +1,27 @@
-//! The confidence store: one soft label row a training sample, on the device.
+//! The confidence store: one soft label row per training sample, on the device.
 
 use anyhow::Result;
 
-use super::recorder::Rows;
+use super::recorder::StepRows;
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
 
-/// Confidence rows before the first renewal.
+/// The confidence rows before the first update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// c = s / sum s (SPEC 3).
+    /// c = s / sum s (docs/spec.md, section 3).
     Uniform,
-    /// The same, and beside it (1 - s) / sum (1 - s): LW weighs the other classes too.
+    /// The same inside the candidate set, and (1 - s) / sum (1 - s) outside: LW weighs the other classes too.
     UniformInsideAndOutside,
 }
 
 impl Start {
-    /// Whether a row weighs the classes outside its candidate set as well.
+    /// Whether a row also weighs the classes outside its candidate set.
     pub fn weighs_others(self) -> bool {
         self == Start::UniformInsideAndOutside
     }
 
-    /// The rows `[N,K]` of candidate sets `[N,K]`.
+    /// The rows `[N,K]` for candidate sets `[N,K]`.
     pub fn rows(self, classes: usize, candidates: &[u8]) -> Vec<f32> {
         let share = |size: usize| if size == 0 { 0.0 } else { 1.0 / size as f32 };
         let row = |set: &[u8]| {
@@ -36,23 +36,25 @@ impl Start {
     }
 }
 
-/// Candidate sets and confidences of N samples over K classes, with the true labels where they are known (for
-/// metrics only).
+/// Candidate sets and confidence rows of N samples over K classes, with the true labels if they are known
+/// (for metrics only).
 pub struct ConfidenceStore {
+    /// Samples N.
     pub samples: usize,
+    /// Classes K.
     pub classes: usize,
     /// u8 `[N,K]`, 1 where a class is a candidate.
     pub candidates: Buffer,
     /// f32 `[N,K]`.
     pub confidence: Buffer,
-    /// i32 `[N]`.
+    /// i32 `[N]`, -1 where unknown.
     pub labels: Buffer,
-    /// What the rows hold at first, f32 `[N,K]`.
+    /// The initial rows, f32 `[N,K]`.
     first: Vec<f32>,
 }
 
 impl ConfidenceStore {
-    /// Uploads `candidates` `[N,K]` and `labels` `[N]`; confidences start as `start` says.
+    /// Uploads `candidates` `[N,K]` and `labels` `[N]`; `start` gives the initial rows.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -78,14 +80,14 @@ impl ConfidenceStore {
         Ok(store)
     }
 
-    /// Sets all confidences back to what they were at first.
+    /// Resets all confidence rows to their initial values.
     pub fn restart(&self, device: &mut dyn Device) -> Result<()> {
         device.write_f32(self.confidence, &self.first)
     }
 
-    /// Its tensors on a tape, for the samples `index`, with the step's control block.
-    pub fn rows(&self, tape: &mut Tape, index: Tensor, control: Buffer) -> Rows {
-        Rows {
+    /// Its tensors on a tape, with the samples `index` of the step and its control block.
+    pub fn rows(&self, tape: &mut Tape, index: Tensor, control: Buffer) -> StepRows {
+        StepRows {
             classes: self.classes,
             confidence: tape.persistent(self.confidence),
             candidates: tape.persistent(self.candidates),

@@ -1,21 +1,23 @@
 //! EXP (Feng et al., "Learning with multiple complementary labels", ICML 2020): one view, e^(-A) with the
-//! probability A = sum_{k in s} p_k of the candidate set, an upper bound of the risk that is bounded itself.
+//! probability A = sum_{k in s} p_k of the candidate set, a bounded upper bound of the risk.
 //!
-//! The loss reads no confidence row, so a debias acts at test only. The rows hold what the loss implies, s p
-//! / sum, for the figures on disambiguation alone, as CC's.
+//! The loss reads no confidence row, so a debias acts at test only. As with CC, the rows hold what the loss
+//! implies, s p / sum, only for the statistics on disambiguation.
 
 use super::cc::CandidateSoftmax;
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
-use crate::ops::loss::{Row, RowLoss};
+use crate::ops::loss::{LossRow, RowLoss};
 use crate::ops::rows::Softmax;
 
 /// EXP for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     no_mixup: Some("its loss reads candidate sets, which cannot be mixed as soft labels can"),
-    ..Entry::new("exp", "EXP", "Exponential loss of the candidate set's probability", |_| Box::new(method()))
+    ..MethodEntry::new("exp", "EXP", "Exponential loss of the candidate set's probability", |_| {
+        Box::new(method())
+    })
 };
 
 /// EXP.
@@ -28,8 +30,8 @@ pub fn method() -> LabelMethod {
 pub struct Exponential;
 
 impl RowLoss for Exponential {
-    /// dz_k = -e^(-A) p_k (`[k in s]` - A), where 1 - A is summed over the other classes.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    /// dz_k = -e^(-A) p_k (`[k in s]` - A), where 1 - A is the sum over the other classes.
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let p = &softmax.of(row.logits).p;
         let of = |member| p.iter().zip(row.candidates).filter(move |&(_, &s)| (s != 0) == member);
         let [inside, outside] = [true, false].map(|member| of(member).map(|(&p, _)| p).sum::<f32>());

@@ -1,5 +1,6 @@
-//! What CORR, PRODEN, LW, CAVL and CC have in common: a loss of each view against the confidence rows, and a disambiguation of
-//! the rows from the same logits. All views go through one forward. The files of the methods say which.
+//! The common part of CORR, PRODEN, LW, CAVL, CC, MSE and EXP: a loss of each view against the confidence
+//! rows or candidate sets, and a disambiguation of the rows from the same logits. All views go through one
+//! forward pass. Each method's file supplies its loss and disambiguation.
 
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use anyhow::Result;
 
 use super::confidence::Start;
 use super::method::{Learner, Method, Room};
-use super::mixup::Mixup;
-use super::recorder::{RecordedStep, Rows, StepRecorder};
+use super::mixup::MixupBuffers;
+use super::recorder::{RecordedStep, StepRecorder, StepRows};
 use crate::autograd::Tape;
 use crate::device::gpu::kernels::loss_by_kind::LossAndDisambiguate;
 use crate::device::gpu::launch::KernelOf;
@@ -19,24 +20,25 @@ use crate::ops::loss::{Loss, RowLoss, Term};
 /// A method's loss and disambiguation.
 #[derive(Clone, Debug)]
 pub struct LabelMethod {
-    /// Views of a sample that the network sees: 1 is the weak one, 2 the weak and the strong.
+    /// Views of a sample that the network sees: 1 is the weak view, 2 the weak and the strong.
     pub views: usize,
     /// Loss of a view.
     pub row_loss: Arc<dyn RowLoss>,
-    /// Without and with a debias.
+    /// The rule without a debias.
     pub disambiguation: Arc<dyn Disambiguation>,
+    /// The rule with a debias.
     pub debiased_disambiguation: Arc<dyn Disambiguation>,
-    /// The kernel of `loss_by_kind.cu` that does loss and disambiguation at once, if there is one.
+    /// The kernel of `loss_by_kind.cu` that computes loss and disambiguation at once, if there is one.
     pub joint: Option<KernelOf<LossAndDisambiguate>>,
-    /// Whether the disambiguation reads debiased logits. Where it does not, a debias acts at test only.
+    /// Whether the disambiguation reads debiased logits. If not, a debias acts at test only.
     pub reads_debias: bool,
-    /// What the confidence rows hold at first.
+    /// The initial confidence rows.
     pub start: Start,
 }
 
 impl LabelMethod {
-    /// The loss of each view that `disambiguation` reads. That takes debiased logits where there are such, rows
-    /// start uniform, and no kernel does both.
+    /// A method whose loss takes as many views as `disambiguation` reads. By default the disambiguation reads
+    /// debiased logits if there is a debias, rows start uniform, and no kernel does both.
     pub fn new(row_loss: impl RowLoss, disambiguation: impl Disambiguation) -> Self {
         let disambiguation: Arc<dyn Disambiguation> = Arc::new(disambiguation);
         Self {
@@ -51,7 +53,7 @@ impl LabelMethod {
     }
 }
 
-/// Gradient and losses of logits.
+/// Gradient and losses of a step's logits.
 #[derive(Clone, Copy)]
 pub struct LabelLoss {
     /// f32 `[R,K]`, of the logits.
@@ -71,10 +73,10 @@ impl Method for LabelMethod {
     }
 }
 
-/// A label method in training; its state is the confidence rows alone.
+/// A label method in training; its only state is the confidence rows.
 struct LabelLearner {
     method: LabelMethod,
-    mixup: Option<Mixup>,
+    mixup: Option<MixupBuffers>,
 }
 
 impl Learner for LabelLearner {
@@ -87,7 +89,8 @@ impl Learner for LabelLearner {
             mixup.record_rows(step.tape, step.rows)
         });
         let outputs = step.forward(images)?;
-        // The estimate first, so that loss and disambiguation, which read the same rows, stand side by side.
+        // The class-prior estimate comes first, so that loss and disambiguation, which read the same rows,
+        // are neighbours.
         let log_prior = step.log_prior(shown, &outputs);
         let loss = self.method.record(step.tape, step.batch, outputs.logits, step.rows, log_prior, target);
         let names = [["logits.weak", "logits.strong"], ["logits.weak_mixed", "logits.strong_mixed"]];
@@ -100,30 +103,31 @@ impl Learner for LabelLearner {
         })
     }
 
-    fn mixup(&self) -> Option<&Mixup> {
+    fn mixup(&self) -> Option<&MixupBuffers> {
         self.mixup.as_ref()
     }
 }
 
-/// 2 where there are mixed targets: every view is forwarded plain and mixed.
+/// 2 if there are mixed targets, because every view is forwarded plain and mixed.
 fn images_per_view(mixed: Option<Tensor>) -> usize {
     if mixed.is_some() { 2 } else { 1 }
 }
 
 impl LabelMethod {
-    /// Records the loss and the disambiguation on logits `[R,K]` whose first rows are the views of `batch` samples, `log_prior` being
-    /// what the debias subtracts. With `mixed` target rows `[B,K]`, as many rows again are mixed views, whose loss against them
-    /// is added with the weight in the control block. The loss reads the rows before they are renewed.
+    /// Records the loss and the disambiguation on logits `[R,K]` whose first rows are the views of `batch`
+    /// samples; the debias subtracts `log_prior`. With `mixed` target rows `[B,K]`, as many rows again are
+    /// mixed views; their loss is added with the weight in the control block. The loss reads the rows before
+    /// disambiguation updates them.
     pub fn record(
         &self,
         tape: &mut Tape,
         batch: usize,
         logits: Tensor,
-        rows: Rows,
+        rows: StepRows,
         log_prior: Option<Tensor>,
         mixed: Option<Tensor>,
     ) -> LabelLoss {
-        let Rows { classes, confidence, candidates, index, control } = rows;
+        let StepRows { classes, confidence, candidates, index, control } = rows;
         let views = self.views;
         let d_logits = tape.temporary(Element::F32, images_per_view(mixed) * views * batch * classes);
         let loss_rows = tape.temporary(Element::F32, batch);
@@ -145,7 +149,7 @@ impl LabelMethod {
         let log_prior = log_prior.filter(|_| self.reads_debias);
         let debiased = log_prior.is_some();
         let disambiguation = if debiased { &self.debiased_disambiguation } else { &self.disambiguation };
-        // Side by side, loss and disambiguation of the same rows are one kernel.
+        // As neighbours, loss and disambiguation of the same rows become one kernel.
         tape.push(plain.clone());
         tape.push(Disambiguate {
             disambiguation: disambiguation.clone(),

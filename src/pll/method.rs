@@ -1,47 +1,49 @@
-//! What a method is: a value made of its settings ([`Method`]), and the same on a device with hooks into
-//! training ([`Learner`]).
+//! The interface of a method: a value made of its settings ([`Method`]), and the same on a device with hooks
+//! into training ([`Learner`]).
 //!
-//! The engine asks for nothing else: how many forwards a step makes and which views they read is seen from
-//! what [`Learner::record`] records, so that nothing has to be declared twice.
+//! The engine needs nothing else: how many forward passes a step makes and which views they read follows from
+//! what [`Learner::record`] records, so nothing is declared twice.
 
 use anyhow::Result;
 
 use super::confidence::Start;
-use super::mixup::Mixup;
+use super::mixup::MixupBuffers;
 use super::recorder::{RecordedStep, StepRecorder};
 use crate::device::{Buffer, Device};
 use crate::nn::{Network, Parameters, StateDict};
 use crate::ops::control;
 
-/// Stages that a run has at most.
+/// The most stages of a run.
 pub const MOST_STAGES: usize = 2;
 
-/// Scalars of a method's own in the control block of a step ([`control::OWN`] and those behind it).
+/// How many scalars of its own a method has in the control block ([`control::OWN`] and the positions behind
+/// it).
 pub const OWN_SCALARS: usize = control::LEN - control::OWN;
 
-/// A stage of a run. The network, its confidence rows and the learning rate begin each one anew; what the
-/// method has learnt stays, but for what [`Learner::begin_stage`] forgets.
+/// A stage of a run. Network, confidence rows and learning rate start anew in each; what the method has
+/// learnt stays, except what [`Learner::begin_stage`] resets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
-    /// What is said when it begins, if there is more than one.
+    /// Its name in the log, if a run has several stages.
     pub name: Option<&'static str>,
-    /// Its epochs; a stage of none is left out.
+    /// Its epochs; a stage of 0 epochs is skipped.
     pub epochs: usize,
 }
 
-/// Where an epoch of a run stands.
+/// The position of an epoch in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageEpoch {
-    /// From 0.
+    /// Stage, counted from 0.
     pub stage: usize,
-    /// Epoch of the stage, from 0.
+    /// Epoch of the stage, counted from 0.
     pub epoch: usize,
     /// Epochs of the stage.
     pub epochs: usize,
 }
 
 impl StageEpoch {
-    /// Of epoch `epoch` (from 0) of a run of `stages`; what lies behind the last stage is counted with it.
+    /// The position of epoch `epoch` (from 0) in a run of `stages`; epochs behind the last stage count as its
+    /// own.
     pub fn of(stages: &[Stage], mut epoch: usize) -> Self {
         let last = stages.len().saturating_sub(1);
         for (stage, of_stage) in stages.iter().enumerate() {
@@ -54,19 +56,20 @@ impl StageEpoch {
     }
 }
 
-/// What changes from epoch to epoch.
+/// The values that change between epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EpochControl {
+    /// Learning rate of every step of the epoch.
     pub learning_rate: f64,
-    /// Whether confidences are renewed.
+    /// Whether confidence rows are updated.
     pub update: bool,
-    /// Weight of the mixed views' loss, once confidences are renewed.
+    /// Weight of the mixed views' loss in epochs that update confidence rows.
     pub alpha: f64,
-    /// The method's own, in the order of [`super::registry::Entry::scalars`].
+    /// The method's own scalars, in the order of [`super::registry::MethodEntry::scalars`].
     pub own: [f64; OWN_SCALARS],
 }
 
-/// What a method is given room for.
+/// The extents and buffers with which a method allocates its state.
 #[derive(Clone, Copy)]
 pub struct Room<'a> {
     /// Samples B of a step.
@@ -75,48 +78,48 @@ pub struct Room<'a> {
     pub classes: usize,
     /// Steps of an epoch.
     pub steps: usize,
-    /// i32 `[1]`, the step of the epoch.
+    /// The step of the epoch, i32 `[1]`.
     pub step: Buffer,
-    /// Whether mixed views are trained on as well.
+    /// Whether training uses mixed views as well.
     pub mixup: bool,
-    /// Those of the network, once it lies on the device.
+    /// The network's parameters, once it lies on the device.
     pub parameters: Option<&'a Parameters>,
 }
 
 impl Room<'_> {
-    /// Weights and permutations for every step of an epoch.
+    /// Allocates mixup weights and permutations for every step of an epoch.
     ///
     /// # Errors
     /// When the device has not enough memory.
-    pub fn mixup(&self, device: &mut dyn Device) -> Result<Mixup> {
-        Mixup::new(self.steps, self.batch, self.step, device)
+    pub fn mixup(&self, device: &mut dyn Device) -> Result<MixupBuffers> {
+        MixupBuffers::new(self.steps, self.batch, self.step, device)
     }
 }
 
-/// A method with its settings, before anything of it lies on a device.
+/// A method with its settings, before it lies on a device.
 pub trait Method: Send + Sync {
-    /// The stages of a run of `epochs` epochs, [`MOST_STAGES`] at most.
+    /// The stages of a run of `epochs` epochs, at most [`MOST_STAGES`].
     fn stages(&self, epochs: usize) -> Vec<Stage> {
         vec![Stage { name: None, epochs }]
     }
 
-    /// What the confidence rows hold at first.
+    /// The initial confidence rows.
     fn start(&self) -> Start {
         Start::Uniform
     }
 
-    /// Whether confidences are renewed in every step, whatever the epoch.
-    fn always_renews(&self) -> bool {
+    /// Whether every step updates the confidence rows, whatever the epoch.
+    fn always_disambiguates(&self) -> bool {
         false
     }
 
-    /// Those of its settings that are far above what is usual, as flags, with their values: a run that
-    /// diverged may have done so because of them.
+    /// Its settings with unusually large values, as flags: a run that diverged may have done so because of
+    /// them.
     fn large_settings(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
 
-    /// The network that it trains: `network`, or one with layers of its own beside the classifier.
+    /// The network that it trains: `network`, possibly with layers of the method's own beside the classifier.
     fn network(&self, network: Box<dyn Network>) -> Box<dyn Network> {
         network
     }
@@ -133,8 +136,9 @@ pub trait Method: Send + Sync {
 pub struct StateTensor {
     /// Its name in files.
     pub name: &'static str,
+    /// Its shape in files; all values are f32.
     pub shape: Vec<usize>,
-    /// Whether all values are 0 to 1; those of a given case are checked.
+    /// Whether all values must lie in 0..=1; checked when a case is read.
     pub shares: bool,
 }
 
@@ -143,43 +147,43 @@ pub trait Learner {
     /// Records a step up to the gradients of the logits.
     ///
     /// # Errors
-    /// When the device has not enough memory, and where the views that it asks for are not there.
+    /// If the device has not enough memory, or the views that it needs do not exist.
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep>;
 
-    /// Weights and permutations of mixed views, which are drawn anew for every epoch.
-    fn mixup(&self) -> Option<&Mixup> {
+    /// The weights and permutations of mixed views, which are drawn anew for every epoch.
+    fn mixup(&self) -> Option<&MixupBuffers> {
         None
     }
 
-    /// How many of the step's `forwards` have images in an epoch with these scalars: each is a batch for
-    /// batchnorm's counter.
+    /// How many of the step's `forwards` passes have images in an epoch with these scalars. Each one advances
+    /// batchnorm's `num_batches_tracked`.
     fn forwards_with_images(&self, forwards: usize, _control: &EpochControl) -> usize {
         forwards
     }
 
-    /// A further stage begins.
+    /// Called when a further stage begins.
     fn begin_stage(&self, _device: &mut dyn Device) -> Result<()> {
         Ok(())
     }
 
-    /// An epoch begins; returns its scalars of the method's own.
+    /// Called when an epoch begins; returns the method's own scalars.
     fn begin_epoch(&self, _at: StageEpoch, _device: &mut dyn Device) -> Result<[f64; OWN_SCALARS]> {
         Ok([0.0; OWN_SCALARS])
     }
 
-    /// An epoch has ended with finite state.
+    /// Called after an epoch whose state is finite.
     fn end_epoch(&self, _at: StageEpoch, _device: &mut dyn Device) -> Result<()> {
         Ok(())
     }
 
-    /// Whether [`Learner::take_training_logits`] is to be called after every epoch, which costs a pass over
-    /// the training images.
+    /// Whether the engine should call [`Learner::take_training_logits`] after every epoch, which costs a pass
+    /// over the training images.
     fn reads_training_logits(&self) -> bool {
         false
     }
 
-    /// The logits `[N,K]` of all training images in evaluation mode after an epoch, and the candidate sets
-    /// `[N,K]`.
+    /// Takes the logits `[N,K]` of all training images in evaluation mode after an epoch, and the candidate
+    /// sets `[N,K]`.
     fn take_training_logits(
         &self,
         _at: StageEpoch,
@@ -190,17 +194,17 @@ pub trait Learner {
         Ok(())
     }
 
-    /// The class prior `[K]` that the method estimates, if it does.
+    /// The class prior `[K]`, if the method estimates one.
     fn class_prior(&self, _device: &mut dyn Device) -> Result<Option<Vec<f64>>> {
         Ok(None)
     }
 
-    /// State that must be finite after an epoch, f32, each with what a message calls it.
+    /// State that must be finite after an epoch, f32, with its name in messages.
     fn watched(&self) -> Vec<(&'static str, Buffer)> {
         Vec::new()
     }
 
-    /// The tensors that [`Learner::export`] and [`Learner::import`] speak of.
+    /// The tensors that [`Learner::export`] and [`Learner::import`] exchange.
     fn state(&self) -> Vec<StateTensor> {
         Vec::new()
     }
@@ -210,8 +214,8 @@ pub trait Learner {
         Ok(Vec::new())
     }
 
-    /// Takes over what is there of [`Learner::state`], of the right shapes, as it was after `steps` steps of
-    /// the stage; `None` where that is not known.
+    /// Restores those tensors of [`Learner::state`] that `state` holds, as they were after `steps` steps of
+    /// the stage (`None` if unknown). Their shapes have been checked.
     fn import(&self, _state: &StateDict, _steps: Option<usize>, _device: &mut dyn Device) -> Result<()> {
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! Mixup (Zhang et al., ICLR 2018) as RECORDS and SoLar use it: one weight lambda = max(l, 1 - l), l ~
-//! Beta(4,4), and one permutation of the batch a step.
+//! Mixup (Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018) as RECORDS and SoLar use it:
+//! for each step one weight lambda = max(l, 1 - l), l ~ Beta(4,4), and one permutation of the batch.
 
 use anyhow::Result;
 
-use super::recorder::Rows;
+use super::recorder::StepRows;
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::mixup::{self, AppendMixup, Draws};
@@ -11,17 +11,17 @@ use crate::random::philox::{Purpose, Stream};
 
 /// Weights and permutations of the steps of an epoch, on the device.
 #[derive(Clone, Copy, Debug)]
-pub struct Mixup {
+pub struct MixupBuffers {
     /// f32 `[steps]`.
     pub weights: Buffer,
     /// i32 `[steps, B]`.
     pub permutations: Buffer,
-    /// i32 `[1]`, the step of the epoch.
+    /// The step of the epoch, i32 `[1]`.
     pub step: Buffer,
 }
 
-impl Mixup {
-    /// Room for `steps` steps of `batch` samples that are counted in `step`.
+impl MixupBuffers {
+    /// Allocates memory for `steps` steps of `batch` samples; `step` is the step counter.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -33,12 +33,12 @@ impl Mixup {
         })
     }
 
-    /// Samples of a step.
+    /// Samples per step.
     pub fn batch(&self) -> usize {
         self.permutations.len / self.weights.len
     }
 
-    /// Draws and uploads those of an epoch.
+    /// Draws and uploads the weights and permutations of an epoch.
     pub fn draw(&self, seed: u64, epoch: u32, device: &mut dyn Device) -> Result<()> {
         let steps = self.weights.len;
         let batch = self.batch();
@@ -52,14 +52,15 @@ impl Mixup {
         device.write_i32(self.permutations, &permutations)
     }
 
-    /// Records mixed views: the first `rows` images of `len` values are mixed into the rows behind them.
+    /// Records the mixing of views: the first `rows` images of `len` values are mixed into the rows behind
+    /// them.
     pub fn record_views(&self, tape: &mut Tape, [rows, len]: [usize; 2], views: Tensor) {
         let draws = self.tensors(tape);
         tape.push(AppendMixup { batch: self.batch(), rows, len, draws, x: views });
     }
 
-    /// Records the mixed confidence rows `[B,K]`, from the rows as they are before their renewal.
-    pub fn record_rows(&self, tape: &mut Tape, rows: Rows) -> Tensor {
+    /// Records the mixed confidence rows `[B,K]`, from the rows before disambiguation updates them.
+    pub fn record_rows(&self, tape: &mut Tape, rows: StepRows) -> Tensor {
         let batch = self.batch();
         let out = tape.temporary(Element::F32, batch * rows.classes);
         let draws = self.tensors(tape);
@@ -78,7 +79,7 @@ impl Mixup {
     }
 }
 
-/// max(l, 1 - l) for l ~ Beta(4,4), which is the middle one of seven uniform numbers.
+/// max(l, 1 - l) for l ~ Beta(4,4), which is the median of seven uniform numbers.
 fn weight(stream: &mut Stream) -> f32 {
     let mut uniform: [f64; 7] = std::array::from_fn(|_| stream.unit());
     uniform.sort_by(f64::total_cmp);
@@ -89,8 +90,8 @@ fn weight(stream: &mut Stream) -> f32 {
 mod tests {
     use super::*;
 
-    /// Beta(4,4) has mean 1/2 and variance 1/36; of 20,000 draws the mean square deviation of max(l, 1-l)
-    /// from 1/2 lies within 3 % of it (five standard errors), and none is below 1/2.
+    /// Beta(4,4) has mean 1/2 and variance 1/36. Over 20,000 draws, the mean square deviation of max(l, 1-l)
+    /// from 1/2 lies within 3 % of it (five standard errors), and no weight is below 1/2.
     #[test]
     fn weights_are_those_of_beta_4_4() {
         let mut stream = Stream::new(1, Purpose::Mixup, 0, 0, 0);

@@ -1,22 +1,22 @@
-//! Partial-label learning: a method is a loss, a disambiguation of the confidence rows, and what it learns
-//! besides; a debias goes with most of them.
+//! Partial-label learning: a method is a loss, a disambiguation of the confidence rows, and further state
+//! that it learns; most methods can be combined with a debias.
 //!
 //! | file | what |
 //! |---|---|
-//! | [`method`] | what a method is to the engine: [`Method`], made of settings, and [`Learner`], the same in training |
-//! | [`recorder`] | what a method records its step with |
-//! | [`registry`] | the list of methods: word, title, and what each goes with |
+//! | [`method`] | the interface: [`Method`], made of settings, and [`Learner`], the same in training |
+//! | [`recorder`] | how a method records its step |
+//! | [`registry`] | the list of methods: word, title, and what each can be combined with |
 //! | [`confidence`] | the N x K store of confidence rows and the candidate sets |
 //! | [`mixup`] | weights and permutations of mixed views |
-//! | [`debias`] | RECORDS: moving mean feature, class-prior estimate, log-debias; and the oracle's constant prior |
-//! | [`label_method`] | what the next five have in common |
+//! | [`debias`] | RECORDS: mean feature, class-prior estimate, log-debias; the oracle's constant prior |
+//! | [`label_method`] | the common part of the next seven |
 //! | [`corr`] | CORR: pair loss, confidence from the product of two views |
 //! | [`proden`] | PRODEN: cross-entropy, confidence from the probabilities |
 //! | [`lw`] | LW: weighted losses inside and outside the candidate set |
 //! | [`cavl`] | CAVL: cross-entropy with the candidate of largest activation value |
 //! | [`cc`] | CC: the candidate set's probability |
 //! | [`mse`] | MSE: squared error, estimated from complementary labels |
-//! | [`exp`] | EXP: the exponential of the same |
+//! | [`exp`] | EXP: the exponential of the candidate set's probability |
 //! | [`solar`] | SoLar: pseudo-labels by Sinkhorn, chosen samples, queue and class prior |
 //! | [`pico`] | PiCO: contrastive loss, momentum encoder, prototypes |
 //!
@@ -41,7 +41,7 @@ pub mod registry;
 pub mod solar;
 
 pub use confidence::{ConfidenceStore, Start};
-pub use debias::{ClassPrior, Debias};
+pub use debias::{ClassPrior, ClassPriorSource};
 pub use label_method::LabelMethod;
 pub use method::{Learner, Method};
 pub use recorder::{RecordedStep, StepRecorder};

@@ -1,26 +1,28 @@
-//! MSE (Feng et al., "Learning with multiple complementary labels", ICML 2020): one view, the squared error of p
-//! against a label, made into an unbiased estimate over candidate sets by what the complementary labels take away.
+//! MSE (Feng et al., "Learning with multiple complementary labels", ICML 2020): one view, the squared error
+//! of p against a label, turned into an unbiased estimate over candidate sets with the complementary labels.
 //!
-//! With l(p, y) = sum_k (`[k = y]` - p_k)^2 = 1 - 2 p_y + P, P = sum p^2, and c candidates of K classes, their
+//! With l(p, y) = sum_k (`[k = y]` - p_k)^2 = 1 - 2 p_y + P, P = sum p^2, and c candidates of K classes, the
 //! estimate is sum_{y in s} l(p, y) - (c - 1) / (K - c) sum_{y not in s} l(p, y), which is
 //!
 //!   1 + P - 2 A + 2 (c - 1) / (K - c) (1 - A),    A = sum_{k in s} p_k.
 //!
-//! For one candidate it is the squared error itself. A set of all classes has no complementary label and says
-//! nothing: its loss is 0. As CC's, the loss reads no confidence row.
+//! For one candidate it is the squared error itself. A set of all classes has no complementary label and
+//! carries no information: its loss is 0. As with CC, the loss reads no confidence row.
 
 use super::cc::CandidateSoftmax;
 use super::label_method::LabelMethod;
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
-use crate::ops::loss::{Row, RowLoss};
+use crate::ops::loss::{LossRow, RowLoss};
 use crate::ops::rows::Softmax;
 
 /// MSE for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     no_mixup: Some("its loss reads candidate sets, which cannot be mixed as soft labels can"),
-    ..Entry::new("mse", "MSE", "Squared error, estimated from complementary labels", |_| Box::new(method()))
+    ..MethodEntry::new("mse", "MSE", "Squared error, estimated from complementary labels", |_| {
+        Box::new(method())
+    })
 };
 
 /// MSE.
@@ -33,14 +35,14 @@ pub fn method() -> LabelMethod {
 pub struct SquaredError;
 
 impl RowLoss for SquaredError {
-    /// dz_k = 2 p_k (p_k - P) - (2 + w) p_k (`[k in s]` - A) with w = 2 (c - 1) / (K - c); 1 - A is summed over the
-    /// other classes.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    /// dz_k = 2 p_k (p_k - P) - (2 + w) p_k (`[k in s]` - A) with w = 2 (c - 1) / (K - c); 1 - A is the sum
+    /// over the other classes.
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let p = &softmax.of(row.logits).p;
         let candidates = row.candidates.iter().filter(|&&s| s != 0).count();
         let others = row.candidates.len() - candidates;
         if others == 0 {
-            // A row that is not finite shows.
+            // 0 for a finite row; a row that is not finite stays visible.
             let nothing = 0.0 * p.iter().sum::<f32>();
             d_logits.fill(nothing);
             return f64::from(nothing);

@@ -1,22 +1,22 @@
-//! What a method records its step with: it asks for views and forwards, and the recorder records them where
-//! and when they are asked for.
+//! How a method records its step: it asks for views and forward passes, and the recorder records them on
+//! demand.
 
 use std::ops::Range;
 
 use anyhow::{Result, bail};
 
-use super::debias::Debias;
+use super::debias::ClassPriorSource;
 use crate::autograd::Tape;
 use crate::device::{Device, Tensor};
 use crate::nn::{Outputs, Parameters, Pass};
 
-/// Where the views of a step come from.
+/// The source of a step's views.
 pub trait ViewSource {
-    /// Records the views `views` (0 weak, 1 strong) of the batch, one behind the other, as the first of
-    /// `images` images of a new tensor.
+    /// Records the views `views` (0 weak, 1 strong) of the batch, one after another, as the first of `images`
+    /// images of a new tensor.
     ///
     /// # Errors
-    /// When the device has not enough memory, and where there are no such views.
+    /// If the device has not enough memory, or there are no such views.
     fn record(
         &mut self,
         views: Range<usize>,
@@ -41,11 +41,11 @@ pub trait Forward {
         device: &mut dyn Device,
     ) -> Result<Outputs>;
 
-    /// Records a forward pass, in training mode, with other `parameters` of the same network, which nothing
-    /// differentiates.
+    /// Records a forward pass in training mode with other `parameters` of the same network; it is not
+    /// differentiated.
     ///
     /// # Errors
-    /// Where the network is bound to its parameters.
+    /// If the network is bound to its parameters.
     fn record_with(
         &mut self,
         _parameters: &Parameters,
@@ -59,7 +59,8 @@ pub trait Forward {
 
 /// The confidence store and the control block on a tape.
 #[derive(Clone, Copy)]
-pub struct Rows {
+pub struct StepRows {
+    /// Classes K.
     pub classes: usize,
     /// f32 `[N,K]`.
     pub confidence: Tensor,
@@ -67,20 +68,23 @@ pub struct Rows {
     pub candidates: Tensor,
     /// The samples of the step, i32 `[B]`.
     pub index: Tensor,
-    /// See [`crate::ops::control`].
+    /// The step's control block, f32 ([`control`](crate::ops::control)).
     pub control: Tensor,
 }
 
-/// A step that is being recorded, in the hands of a method.
+/// A step while a method records it.
 pub struct StepRecorder<'a> {
+    /// The tape that the step is recorded on.
     pub tape: &'a mut Tape,
+    /// The device that the step will run on.
     pub device: &'a mut dyn Device,
     /// Samples B of the step.
     pub batch: usize,
-    /// Values of an image.
+    /// Values per image.
     pub image_len: usize,
-    pub rows: Rows,
-    debias: &'a Debias,
+    /// The tensors of the confidence store and the control block.
+    pub rows: StepRows,
+    debias: &'a ClassPriorSource,
     views: &'a mut dyn ViewSource,
     network: &'a mut dyn Forward,
     forwards: usize,
@@ -91,8 +95,8 @@ impl<'a> StepRecorder<'a> {
     /// A recorder on `tape` for `batch` samples whose images have `image_len` values.
     pub fn new(
         [batch, image_len]: [usize; 2],
-        rows: Rows,
-        debias: &'a Debias,
+        rows: StepRows,
+        debias: &'a ClassPriorSource,
         views: &'a mut dyn ViewSource,
         network: &'a mut dyn Forward,
         tape: &'a mut Tape,
@@ -101,9 +105,9 @@ impl<'a> StepRecorder<'a> {
         Self { tape, device, batch, image_len, rows, debias, views, network, forwards: 0, images: 0 }
     }
 
-    /// The first `count` views of each sample in one tensor `[R, size, size, 3]`, view after view of B
-    /// images, with as many images behind them for mixed views where there is `room_for_mixed`: what one
-    /// forward takes is one batch for batchnorm.
+    /// The first `count` views of each sample in one tensor `[R, size, size, 3]`, B images per view. With
+    /// `room_for_mixed`, as many images follow for mixed views: everything in one forward pass is one batch
+    /// for batchnorm.
     ///
     /// # Errors
     /// As [`ViewSource::record`].
@@ -121,7 +125,7 @@ impl<'a> StepRecorder<'a> {
         self.views.record(number..number + 1, self.batch, self.tape, self.device)
     }
 
-    /// A forward pass over all images of `x`.
+    /// Records a forward pass over all images of `x`.
     ///
     /// # Errors
     /// As [`Forward::record`].
@@ -129,8 +133,8 @@ impl<'a> StepRecorder<'a> {
         self.pass(x, None)
     }
 
-    /// A forward pass over the first images of `x`, zeros lying behind; the device decides in `count`, i32
-    /// `[1]`, how many there are.
+    /// Records a forward pass over the first images of `x`, which zeros follow; the device decides in
+    /// `count`, i32 `[1]`, how many there are.
     ///
     /// # Errors
     /// As [`Forward::record`].
@@ -138,8 +142,9 @@ impl<'a> StepRecorder<'a> {
         self.pass(x, Some(count))
     }
 
-    /// A forward pass over all images of `x` with other parameters of the same network: batchnorm takes the
-    /// batch's statistics, no gradient comes back. It is not counted among the forwards.
+    /// Records a forward pass over all images of `x` with other parameters of the same network. Batchnorm
+    /// uses the batch's statistics, and there is no gradient. The pass does not count as one of
+    /// [`StepRecorder::forwards`].
     ///
     /// # Errors
     /// As [`Forward::record_with`].
@@ -156,45 +161,47 @@ impl<'a> StepRecorder<'a> {
         self.network.record(pass, images, x, self.tape, self.device)
     }
 
-    /// Records what the debias does on the first `rows` rows of a forward; returns the log-prior that
-    /// disambiguation reads, if there is one. A method calls it once, on what the weak and strong views gave.
+    /// Records the debias on the first `rows` rows of a forward pass; returns the log-prior that
+    /// disambiguation reads, if there is one. A method calls it once, with the output of the weak and strong
+    /// views.
     pub fn log_prior(&mut self, rows: usize, outputs: &Outputs) -> Option<Tensor> {
         self.debias.record_training(self.tape, rows, outputs)
     }
 
-    /// Forward passes so far.
+    /// Forward passes recorded so far.
     pub fn forwards(&self) -> usize {
         self.forwards
     }
 
-    /// Images in them.
+    /// Images in these passes, including padding.
     pub fn images(&self) -> usize {
         self.images
     }
 }
 
-/// A tensor of the last step that a replay shows.
+/// A tensor of the last step that a replay writes to its output.
 #[derive(Clone, Debug)]
 pub struct Exposed {
     /// Its name in the output.
     pub name: &'static str,
     /// f32 or i32.
     pub tensor: Tensor,
+    /// Its shape in the output.
     pub shape: Vec<usize>,
 }
 
-/// What a method has recorded.
+/// The tensors of a recorded step.
 #[derive(Clone, Debug)]
 pub struct RecordedStep {
-    /// Logits of each forward, f32 `[R,K]`, with their gradients; at least one. The first B rows of the first are
-    /// those of the weak views. Of the first three it is watched whether they are finite.
+    /// Logits of each forward pass, f32 `[R,K]`, with their gradients; at least one. The first B rows of the
+    /// first are the weak views. The engine checks that the first three are finite.
     pub logits: Vec<(Tensor, Tensor)>,
-    /// Further tensors that the loss reads, with their gradients.
+    /// Further tensors that the loss depends on, with their gradients.
     pub seeds: Vec<(Tensor, Tensor)>,
     /// f32 `[B]`; their mean is the loss.
     pub loss_rows: Tensor,
-    /// What a replay calls the logits, B rows after B rows.
+    /// Names of the logits in a replay's output, B rows each.
     pub names: Vec<&'static str>,
-    /// What else a replay shows.
+    /// Further tensors in a replay's output.
     pub exposed: Vec<Exposed>,
 }

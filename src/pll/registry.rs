@@ -1,4 +1,4 @@
-//! The methods by the words that settings use. A method is a file or folder of `pll/` and a line here.
+//! The methods by the words that settings use. Each is a file or folder of `pll/` and a line here.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use super::method::Method;
 use super::{cavl, cc, corr, exp, lw, mse, pico, proden, solar};
 use crate::declaration::{Field, Own, OwnSettings, Shape, Value, Values};
 
-/// All methods, in the order in which they are listed.
+/// All methods, in the order of listings.
 #[rustfmt::skip]
-pub static METHODS: &[&Entry] = &[
+pub static METHODS: &[&MethodEntry] = &[
     &corr::ENTRY,
     &proden::ENTRY,
     &lw::ENTRY,
@@ -20,51 +20,53 @@ pub static METHODS: &[&Entry] = &[
     &pico::ENTRY,
 ];
 
-/// What is given of the methods' own settings, and the data set, on which what is not given may depend.
+/// The given settings of all methods, and the data set, on which defaults may depend.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnGiven<'a> {
+    /// The settings that were given, by name.
     pub values: &'a Values,
+    /// The word of the data set.
     pub dataset: &'a str,
 }
 
-/// A scalar of a method's own that changes from epoch to epoch: what a replay calls it, where it may be given
-/// for each step, from 0 to 1.
+/// A scalar of a method's own that changes between epochs, 0 to 1. A replay may give it for each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalar {
+    /// Its name in a replay's case and output.
     pub name: &'static str,
-    /// What a replay takes where it is not given.
+    /// Its value in a replay that does not give it.
     pub default: f64,
 }
 
-/// A method and what is known of it before it is made.
-pub struct Entry {
+/// A method and what is known about it before it is made.
+pub struct MethodEntry {
     /// The word that settings use.
     pub word: &'static str,
     /// The name that tables and papers use.
     pub title: &'static str,
-    /// What it is, in a line.
+    /// A description of one line.
     pub about: &'static str,
-    /// Makes it of what is given of its own settings.
+    /// Makes the method from its given settings.
     pub make: fn(&OwnGiven<'_>) -> Box<dyn Method>,
     /// Its own settings, if it has any.
     pub own: Option<OwnSettings>,
-    /// Those of its own settings that a single step reads, which a replay takes.
+    /// Those of its own settings that a single step reads, and so a replay accepts.
     pub step_settings: &'static [&'static str],
-    /// Whether mixed views belong to it: it mixes unless told otherwise.
+    /// Whether mixed views are part of the method, so that it mixes by default.
     pub mixes: bool,
-    /// The first epoch in which it updates confidences unless told otherwise.
+    /// The first epoch in which it updates confidence rows, by default.
     pub first_update: usize,
-    /// Why no debias that disambiguation reads goes with it, if none does.
+    /// Why the method's disambiguation cannot be debiased, if it cannot.
     pub no_debias: Option<&'static str>,
-    /// Why no mixup goes with it, if none does.
+    /// Why the method cannot be combined with mixup, if it cannot.
     pub no_mixup: Option<&'static str>,
     /// Its own scalars, in the order of [`super::method::EpochControl::own`].
     pub scalars: &'static [Scalar],
 }
 
-impl Entry {
-    /// A method without settings of its own that goes with every debias and mixup and begins to update confidences in
-    /// epoch 1.
+impl MethodEntry {
+    /// A method without settings of its own, compatible with every debias and mixup, that starts to update
+    /// confidence rows in epoch 1.
     pub const fn new(
         word: &'static str,
         title: &'static str,
@@ -86,7 +88,7 @@ impl Entry {
         }
     }
 
-    /// The same of a method that is made of settings of its own.
+    /// The same for a method with settings of its own.
     pub const fn with_settings<G: Own + Method + 'static>(
         word: &'static str,
         title: &'static str,
@@ -102,14 +104,14 @@ pub fn names() -> Vec<&'static str> {
     METHODS.iter().map(|entry| entry.word).collect()
 }
 
-/// The method of a word.
-pub fn find(word: &str) -> Option<&'static Entry> {
+/// The method called `word`, if there is one.
+pub fn find(word: &str) -> Option<&'static MethodEntry> {
     METHODS.iter().copied().find(|entry| entry.word == word)
 }
 
-/// A method by name, as settings hold it: its word in TOML, as a flag's value and in print.
+/// A method as a setting: its word in TOML, on the command line and in output.
 #[derive(Clone, Copy)]
-pub struct MethodName(pub &'static Entry);
+pub struct MethodName(pub &'static MethodEntry);
 
 impl MethodName {
     /// All methods.
@@ -117,7 +119,7 @@ impl MethodName {
         METHODS.iter().copied().map(Self)
     }
 
-    /// The method of a word, `None` for a word that is not known.
+    /// The method called `word`, if there is one.
     pub fn from_word(word: &str) -> Option<Self> {
         find(word).map(Self)
     }
@@ -132,12 +134,12 @@ impl MethodName {
         self.0.title
     }
 
-    /// Whether mixed views belong to it.
+    /// Whether mixed views are part of the method.
     pub fn mixes(self) -> bool {
         self.0.mixes
     }
 
-    /// The first epoch in which it updates confidences unless told otherwise.
+    /// The first epoch in which it updates confidence rows, by default.
     pub fn first_update(self) -> usize {
         self.0.first_update
     }

@@ -1,11 +1,11 @@
-//! Random numbers: our own counter-based stream ([`philox`]) and the two streams the reference draws its data from
-//! ([`numpy`], [`python`]).
+//! Random numbers: a counter-based stream ([`philox`]) and the two streams from which the reference draws its
+//! data ([`numpy`], [`python`]).
 //!
-//! All three are generators of the crate `rand` ([`rand::Rng`], [`rand::SeedableRng`]), so whatever is written for those draws from
-//! them, its distributions among it. What runs draw keeps to the methods of the streams themselves: their bits are part of what a seed
-//! means, and `rand` may change its own between versions.
+//! All three are generators of the crate `rand` ([`rand::Rng`], [`rand::SeedableRng`]), so they work with its
+//! distributions. Runs use only the streams' own methods: their bits are part of what a seed means, whereas
+//! `rand` may change its algorithms between versions.
 
-/// Makes a stream that has a method `word`, its next 32 bits, a generator of `rand`.
+/// Implements `rand`'s generator trait for a stream whose method `word` returns the next 32 bits.
 macro_rules! generator {
     ($stream:ty) => {
         impl rand::TryRng for $stream {
@@ -40,7 +40,7 @@ mod tests {
     use super::philox::{Purpose, Stream};
     use super::python::PythonRandom;
 
-    /// Words, longer words and bytes of a generator are the same stream, and what `rand` offers draws from it.
+    /// Words, double words and bytes come from the same stream, and `rand`'s methods draw from it.
     fn is_one_stream(generator: impl Rng + Clone) {
         let words: Vec<u32> = std::iter::repeat_with({
             let mut generator = generator.clone();

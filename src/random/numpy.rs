@@ -1,5 +1,6 @@
-//! NumPy's legacy generator (`numpy.random.seed` and friends): the stream the reference draws its subsets, candidate sets
-//! and mixup weights from (SPEC 2 and 3). Bit-exact, so that subsets and candidate sets are those of the reference.
+//! NumPy's legacy generator (`numpy.random.seed` and friends), from which the reference draws its subsets,
+//! candidate sets and mixup weights (docs/spec.md, sections 2 and 3). Bit-exact, so subsets and candidate
+//! sets equal the reference's.
 
 use rand::SeedableRng;
 use rand_mt::Mt as MersenneTwister;
@@ -8,12 +9,12 @@ use rand_mt::Mt as MersenneTwister;
 #[derive(Clone, Debug)]
 pub struct NumpyLegacy {
     words: MersenneTwister,
-    /// The second normal deviate of a polar pair, not yet given out.
+    /// The second normal deviate of a polar pair, until it is returned.
     cached_gauss: Option<f64>,
 }
 
 impl NumpyLegacy {
-    /// The stream's beginning for an integer seed.
+    /// The start of the stream for an integer seed.
     pub fn new(seed: u32) -> Self {
         Self { words: MersenneTwister::new(seed), cached_gauss: None }
     }
@@ -49,7 +50,7 @@ impl NumpyLegacy {
         }
     }
 
-    /// Standard normal, by Marsaglia's polar method; every second call gives the other deviate of the pair.
+    /// Standard normal, by Marsaglia's polar method; every second call returns the other deviate of the pair.
     pub fn gauss(&mut self) -> f64 {
         if let Some(second) = self.cached_gauss.take() {
             return second;
@@ -66,8 +67,9 @@ impl NumpyLegacy {
         }
     }
 
-    /// Gamma deviate of scale 1 (Marsaglia and Tsang, "A simple method for generating gamma variables", 2000).
-    /// `shape` is above 1: smaller shapes take another method in NumPy, which nothing here needs.
+    /// Gamma deviate of scale 1 (Marsaglia and Tsang, "A simple method for generating gamma variables",
+    /// 2000). `shape` must be above 1: NumPy uses another method for smaller shapes, which nothing here
+    /// needs.
     pub fn gamma(&mut self, shape: f64) -> f64 {
         assert!(shape > 1.0, "gamma deviates are defined here for a shape above 1, not {shape}");
         let d = shape - 1.0 / 3.0;
@@ -87,7 +89,8 @@ impl NumpyLegacy {
         }
     }
 
-    /// Beta deviate from two gamma deviates; `a` and `b` are above 1 (the reference's mixup draws Beta(4, 4)).
+    /// Beta deviate from two gamma deviates; `a` and `b` must be above 1 (the reference's mixup draws Beta(4,
+    /// 4)).
     pub fn beta(&mut self, a: f64, b: f64) -> f64 {
         let first = self.gamma(a);
         let second = self.gamma(b);
@@ -106,7 +109,8 @@ impl SeedableRng for NumpyLegacy {
     }
 }
 
-/// The 53-bit double of two 32-bit words, as NumPy and Python build it: 27 high bits of the first, 26 of the second.
+/// The 53-bit double that NumPy and Python build from two 32-bit words: 27 high bits of the first, 26 of the
+/// second.
 pub(super) fn unit_from_words(first: u32, second: u32) -> f64 {
     (f64::from(first >> 5) * 67_108_864.0 + f64::from(second >> 6)) / 9_007_199_254_740_992.0
 }
@@ -117,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// The first figures of the reference (NumPy) for seed 0.
+    /// The first numbers of NumPy's stream for seed 0.
     #[test]
     fn stated_vectors() {
         let mut stream = NumpyLegacy::new(0);

@@ -1,15 +1,16 @@
-//! Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a counter-based generator.
+//! Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a
+//! counter-based generator.
 //!
-//! Every random number of a run is a function of what it is for — (seed, purpose, epoch, sample, view, draw) — and of
-//! nothing else: not of batch position, thread or what was drawn before. A resumed run, another batch size or another
-//! device therefore sees the same numbers.
+//! Every random number of a run is a function of its purpose, (seed, purpose, epoch, sample, view, draw), and
+//! of nothing else: neither batch position nor thread nor earlier draws. A resumed run, another batch size or
+//! another device therefore sees the same numbers.
 
 use rand::SeedableRng;
 use rand::rand_core::utils::read_words;
 
 use super::numpy::unit_from_words;
 
-/// What a stream of random numbers is for. The values are part of the format of a run: never renumber.
+/// The purpose of a stream of random numbers. The values are part of the format of a run: never renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
@@ -25,7 +26,7 @@ pub enum Purpose {
     Synthetic = 5,
 }
 
-/// One round key bump and the two multipliers of Philox4x32.
+/// The key increment of a round and the two multipliers of Philox4x32.
 const BUMP: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const MULTIPLIER: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 
@@ -45,7 +46,8 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// The stream of one (seed, purpose, epoch, sample, view). Counter words: draw block, sample, epoch, purpose and view.
+/// The stream of one (seed, purpose, epoch, sample, view). Its counter words are draw block, sample, epoch,
+/// and purpose with view.
 #[derive(Clone, Debug)]
 pub struct Stream {
     key: [u32; 2],
@@ -55,7 +57,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream's beginning. `view` is below 2^24.
+    /// The start of the stream. `view` must be below 2^24.
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, sample: u32, view: u32) -> Self {
         let counter = [0, sample, epoch, (purpose as u32) << 24 | (view & 0x00FF_FFFF)];
         Self::at([seed as u32, (seed >> 32) as u32], counter)
@@ -96,13 +98,13 @@ impl Stream {
         }
     }
 
-    /// Standard normal, by Box and Muller.
+    /// Standard normal, by the Box-Muller method.
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// A uniformly random order of 0..n (Fisher and Yates).
+    /// A uniformly random permutation of 0..n (Fisher-Yates).
     pub fn permutation(&mut self, n: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..n as u32).collect();
         for i in (1..n).rev() {
@@ -114,7 +116,7 @@ impl Stream {
 
 generator!(Stream);
 
-/// The seed is key and first counter, six little-endian words.
+/// The seed holds key and first counter, six little-endian words.
 impl SeedableRng for Stream {
     type Seed = [u8; 24];
 

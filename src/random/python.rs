@@ -1,4 +1,5 @@
-//! Python's `random` module: the stream that shuffles the class counts of the NU data sets (SPEC 2).
+//! Python's `random` module, whose stream shuffles the class counts of the NU data sets (docs/spec.md,
+//! section 2).
 
 use rand::SeedableRng;
 use rand_mt::Mt as MersenneTwister;
@@ -12,7 +13,8 @@ pub struct PythonRandom {
 }
 
 impl PythonRandom {
-    /// The stream's beginning: key-array initialisation from the seed's 32-bit words, least significant first.
+    /// The start of the stream: key-array initialisation from the seed's 32-bit words, least significant
+    /// first.
     pub fn new(seed: u64) -> Self {
         let (low, high) = (seed as u32, (seed >> 32) as u32);
         let words = if high == 0 {
@@ -32,7 +34,8 @@ impl PythonRandom {
         unit_from_words(self.word(), self.word())
     }
 
-    /// Uniform integer in 0..`bound` (`bound` > 0): as many high bits of a word as `bound` has, until below it.
+    /// Uniform integer in 0..`bound` (`bound` > 0): the high bits of a word, as many as `bound` has, until
+    /// they are below it.
     pub fn below(&mut self, bound: u32) -> u32 {
         assert!(bound > 0, "there is no integer below 0");
         let unused_bits = bound.leading_zeros();
@@ -73,7 +76,7 @@ impl SeedableRng for PythonRandom {
 mod tests {
     use super::*;
 
-    /// The figures of the reference (Python and its class counts) for seed 123.
+    /// Python's stream for seed 123, and the reference's class counts shuffled with it.
     #[test]
     fn stated_vectors() {
         assert_eq!(PythonRandom::new(123).random(), 0.052_363_598_850_944_326);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Compared, F32, Ladder, Value, sources, stream};
+use super::{Compared, F32, Ladder, OperandSpec, sources, stream};
 use crate::device::cpu::Call;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::gpu::lower::Lowering;
@@ -12,19 +12,19 @@ use crate::device::gpu::sources::Source;
 use crate::device::{Element, Operand, Operation, Tensor};
 use crate::ops::convolution::{Convolution, ConvolutionShape};
 
-/// A rung: its kernel, and how that is launched.
+/// A rung: its kernel and the shape of its launch.
 #[derive(Clone, Copy, Debug)]
-struct Rung {
+struct ConvolutionRung {
     kernel: Kernel,
-    /// Pixels and output channels of a block's tile.
+    /// Pixels and output channels of a tile, one per block.
     tile: [usize; 2],
     threads: u32,
-    /// Dynamic shared memory, bytes a block.
+    /// Dynamic shared memory, bytes per block.
     shared_bytes: u32,
 }
 
-/// The slowest first. Rung 1 has no tile: its blocks take 256 values in a row, whatever they are.
-const RUNGS: [Rung; 4] = [
+/// Slowest first. Rung 1 has no tile: a block computes 256 consecutive values.
+const RUNGS: [ConvolutionRung; 4] = [
     rung(&sources::CONVOLUTION_1, "convolution_1_naive", [256, 1], 256, 0),
     rung(&sources::CONVOLUTION_2, "convolution_2_shared", [64, 64], 256, 0),
     rung(&sources::CONVOLUTION_3, "convolution_3_tensor_cores", [64, 64], 128, 0),
@@ -37,18 +37,18 @@ const fn rung(
     tile: [usize; 2],
     threads: u32,
     shared_bytes: u32,
-) -> Rung {
-    Rung { kernel: Kernel { source, name }, tile, threads, shared_bytes }
+) -> ConvolutionRung {
+    ConvolutionRung { kernel: Kernel { source, name }, tile, threads, shared_bytes }
 }
 
-/// The engine's convolution by the kernel of a rung.
+/// The engine's convolution, computed by the kernel of a rung.
 #[derive(Clone, Debug)]
-struct ByRung {
-    rung: Rung,
+struct ConvolutionByRung {
+    rung: ConvolutionRung,
     of: Convolution,
 }
 
-impl Operation for ByRung {
+impl Operation for ConvolutionByRung {
     fn name(&self) -> &'static str {
         self.rung.kernel.name
     }
@@ -63,7 +63,7 @@ impl Operation for ByRung {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let Convolution { shape, x, w, y } = self.of;
-        let Rung { kernel, tile: [rows, columns], threads, shared_bytes } = self.rung;
+        let ConvolutionRung { kernel, tile: [rows, columns], threads, shared_bytes } = self.rung;
         let pixels = shape.batch * shape.height * shape.width;
         let blocks = match columns {
             1 => (pixels * shape.out_channels).div_ceil(rows),
@@ -78,7 +78,7 @@ impl Operation for ByRung {
     }
 }
 
-/// The ladder over images, height, width, input and output channels.
+/// The ladder for the given numbers of images, rows, columns, input and output channels.
 pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 5]) -> Ladder {
     let shape = ConvolutionShape { batch, height, width, in_channels, out_channels, kernel: 3, stride: 1 };
     let mut stream = stream(&[batch, height, width, in_channels, out_channels]);
@@ -86,12 +86,12 @@ pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 
         (0..len).map(|_| half::bf16::from_f64(stream.normal()).to_f32()).collect()
     };
     let operands = vec![
-        Value::floats(Element::Bf16, normal(shape.input_len())),
-        Value::floats(Element::Bf16, normal(shape.weight_len())),
-        Value::output(Element::Bf16, shape.output_len()),
+        OperandSpec::floats(Element::Bf16, normal(shape.input_len())),
+        OperandSpec::floats(Element::Bf16, normal(shape.weight_len())),
+        OperandSpec::output(Element::Bf16, shape.output_len()),
     ];
     let of = Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) };
-    // Of the smallest sums too, the products are rounded.
+    // At least 16, because even the smallest sums round their products.
     let terms = (9 * in_channels).max(16);
     Ladder {
         problem: format!(
@@ -100,7 +100,7 @@ pub(super) fn ladder([batch, height, width, in_channels, out_channels]: [usize; 
         ),
         tolerance: "2^-8 of a value, as it is rounded to bf16, and 2^-24 of the values' size for each \
                     term of a sum, as sums in f32 depend on their order",
-        rungs: RUNGS.iter().map(|&rung| Arc::new(ByRung { rung, of: of.clone() }) as _).collect(),
+        rungs: RUNGS.iter().map(|&rung| Arc::new(ConvolutionByRung { rung, of: of.clone() }) as _).collect(),
         operands,
         results: vec![Compared {
             name: "y",

@@ -1,4 +1,5 @@
-//! What a rung costs: counted by the interpreter with a time predicted from that, or measured on a GPU.
+//! The cost of a rung: counted by the interpreter, with a time predicted from the counts, or measured on a
+//! GPU.
 
 use std::sync::Arc;
 
@@ -10,57 +11,57 @@ use crate::device::gpu::sim::{Costs, MODELLED, SimDriver};
 use crate::device::gpu::{self, DriverKind, GpuDevice, Precision};
 use crate::device::{Buffer, Device, Operation, Plan, Program};
 
-/// Multiprocessors of the GPU's part that times are predicted for: so many as a problem fills that the interpreter
-/// does in a second.
+/// Times are predicted for this many multiprocessors: the interpreter simulates a problem that fills them in
+/// about a second.
 pub const MULTIPROCESSORS: usize = 4;
 
-/// What a rung cost.
+/// The cost of a rung.
 #[derive(Clone, Debug, Serialize)]
-pub struct Cost {
+pub struct RungCost {
     /// Predicted from the counts, or measured.
     pub seconds: f64,
-    /// What was counted, by the interpreter.
+    /// The interpreter's counts; `None` for a measurement.
     #[serde(flatten)]
     pub counted: Option<Counted>,
 }
 
-/// What the interpreter counted of a rung's launches.
+/// The interpreter's counts over a rung's launches.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Counted {
-    /// Instructions of warps.
+    /// Warp instructions.
     pub instructions: u64,
-    /// Floating-point operations, on the tensor cores and off.
+    /// Floating-point operations, including those of the tensor cores.
     pub flops: u64,
-    /// Instructions of the tensor cores.
+    /// Tensor-core instructions.
     pub mma: u64,
-    /// Bytes of the sectors that loads and stores asked for.
+    /// Bytes of the sectors requested by loads and stores.
     pub requested_bytes: u64,
-    /// Bytes of the distinct sectors of each launch: what a cache that forgets nothing leaves to DRAM.
+    /// Bytes of the distinct sectors of each launch: the DRAM traffic behind an unlimited cache.
     pub dram_bytes: u64,
-    /// Passes through shared memory.
+    /// Wavefronts of shared-memory accesses.
     pub shared_wavefronts: u64,
-    /// Those of them that bank conflicts cost.
+    /// The additional wavefronts caused by bank conflicts.
     pub bank_conflicts: u64,
-    /// What the predicted time is bound by.
+    /// The resource that bounds the predicted time.
     pub limit: String,
 }
 
-/// A device and how costs are found on it.
+/// A device on which costs are counted or measured.
 pub struct Meter {
     device: GpuDevice,
-    /// What the times are of.
+    /// A description of the times, for reports.
     pub about: String,
-    /// How many times the multiprocessors that are modelled the device has.
+    /// The device's multiprocessors as a multiple of the four that are modelled, rounded up.
     pub times: usize,
     #[cfg(feature = "sim")]
     counted: Option<Costs>,
 }
 
 impl Meter {
-    /// Opens it.
+    /// Opens the device of the given kind.
     ///
     /// # Errors
-    /// A usage error that says what is missing and how to get it.
+    /// A usage error that names what is missing and how to get it.
     pub fn open(kind: DriverKind) -> Result<Self> {
         #[cfg(feature = "sim")]
         if kind == DriverKind::Sim {
@@ -96,19 +97,19 @@ impl Meter {
         &mut self.device
     }
 
-    /// What an operation cost that was the last to run on these buffers; where it is measured, it runs again.
-    pub(super) fn cost(&mut self, operation: &Arc<dyn Operation>, buffers: Vec<Buffer>) -> Result<Cost> {
+    /// The cost of the operation that last ran on these buffers; a GPU runs it again to measure it.
+    pub(super) fn cost(&mut self, operation: &Arc<dyn Operation>, buffers: Vec<Buffer>) -> Result<RungCost> {
         #[cfg(feature = "sim")]
         if let Some(costs) = &self.counted {
             return Ok(predict(costs.take().into_values()));
         }
         let plan = Plan::record(Program::new([operation.clone()], buffers), &mut self.device)?;
         let seconds = self.device.kernel_times(&plan)?.iter().map(|time| time.seconds).sum();
-        Ok(Cost { seconds, counted: None })
+        Ok(RungCost { seconds, counted: None })
     }
 }
 
-/// The GPU that is modelled, with `share` of all that it has.
+/// The modelled GPU, reduced to `share` of its resources.
 #[cfg(feature = "sim")]
 fn modelled(share: f64) -> ptx_sim::Gpu {
     let whole = ptx_sim::Gpu::built_in(MODELLED).expect("the interpreter knows the GPU it stands for");
@@ -122,9 +123,9 @@ fn modelled(share: f64) -> ptx_sim::Gpu {
     }
 }
 
-/// The cost of launches one after the other.
+/// The cost of consecutive launches.
 #[cfg(feature = "sim")]
-fn predict(launches: impl Iterator<Item = ptx_sim::Counters>) -> Cost {
+fn predict(launches: impl Iterator<Item = ptx_sim::Counters>) -> RungCost {
     let part = modelled(MULTIPROCESSORS as f64 / f64::from(modelled(1.0).sms));
     let (mut all, mut seconds, mut longest) = (ptx_sim::Counters::default(), 0.0, (0.0, String::new()));
     for counters in launches {
@@ -145,5 +146,5 @@ fn predict(launches: impl Iterator<Item = ptx_sim::Counters>) -> Cost {
         bank_conflicts: all.bank_conflicts,
         limit: longest.1,
     };
-    Cost { seconds, counted: Some(counted) }
+    RungCost { seconds, counted: Some(counted) }
 }

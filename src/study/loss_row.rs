@@ -1,11 +1,11 @@
-//! The ladder of the loss of a row: cross-entropy against a confidence row with its gradient, and the renewal of
-//! that row.
+//! The ladder of the loss of a row: cross-entropy against a confidence row with its gradient, and the
+//! disambiguation of that row.
 
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{Compared, F32, Given, Ladder, Value, sources, stream};
+use super::{Compared, F32, InitialValues, Ladder, OperandSpec, sources, stream};
 use crate::device::cpu::Call;
 use crate::device::gpu::launch::{Arguments, Kernel, Launch};
 use crate::device::gpu::lower::Lowering;
@@ -15,47 +15,47 @@ use crate::ops::control;
 use crate::ops::loss::{Loss, Term};
 use crate::pll::proden;
 
-/// A rung: its kernels and how many rows their blocks of 128 threads do.
+/// A rung: its kernels, and how many rows a block of 128 threads handles.
 #[derive(Clone, Copy, Debug)]
-struct Rung {
+struct LossRowRung {
     name: &'static str,
     loss: Kernel,
-    /// The renewal, where the loss has not done it.
-    renewal: Option<Kernel>,
+    /// The disambiguation, unless the loss kernel includes it.
+    disambiguation: Option<Kernel>,
     rows: usize,
 }
 
-/// The slowest first.
-const RUNGS: [Rung; 3] = [
-    Rung {
+/// Slowest first.
+const RUNGS: [LossRowRung; 3] = [
+    LossRowRung {
         name: "loss_row_1_thread",
         loss: Kernel { source: &sources::LOSS_ROW_1, name: "loss_1_thread" },
-        renewal: Some(Kernel { source: &sources::LOSS_ROW_1, name: "renew_1_thread" }),
+        disambiguation: Some(Kernel { source: &sources::LOSS_ROW_1, name: "disambiguate_1_thread" }),
         rows: 128,
     },
-    Rung {
+    LossRowRung {
         name: "loss_row_2_warp",
         loss: Kernel { source: &sources::LOSS_ROW_2, name: "loss_2_warp" },
-        renewal: Some(Kernel { source: &sources::LOSS_ROW_2, name: "renew_2_warp" }),
+        disambiguation: Some(Kernel { source: &sources::LOSS_ROW_2, name: "disambiguate_2_warp" }),
         rows: 4,
     },
-    Rung {
+    LossRowRung {
         name: "loss_row_3_fused",
         loss: Kernel { source: &sources::LOSS_ROW_3, name: "loss_3_fused" },
-        renewal: None,
+        disambiguation: None,
         rows: 4,
     },
 ];
 
-/// PRODEN's loss and renewal of the same rows, by the kernels of a rung.
+/// PRODEN's loss and disambiguation of the same rows, computed by the kernels of a rung.
 #[derive(Clone, Debug)]
-struct ByRung {
-    rung: Rung,
+struct LossRowByRung {
+    rung: LossRowRung,
     loss: Loss,
-    renewal: Disambiguate,
+    disambiguation: Disambiguate,
 }
 
-impl Operation for ByRung {
+impl Operation for LossRowByRung {
     fn name(&self) -> &'static str {
         self.rung.name
     }
@@ -72,7 +72,7 @@ impl Operation for ByRung {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         self.loss.run(cpu)?;
-        self.renewal.run(cpu)
+        self.disambiguation.run(cpu)
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
@@ -83,8 +83,8 @@ impl Operation for ByRung {
             gpu.launch(Launch::linear(kernel, blocks, 128, arguments.count(batch).count(classes)));
         };
         launch(self.rung.loss, &[logits, target, d_logits, loss_rows]);
-        if let Some(renewal) = self.rung.renewal {
-            launch(renewal, &[logits, target]);
+        if let Some(kernel) = self.rung.disambiguation {
+            launch(kernel, &[logits, target]);
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ fn rungs(batch: usize, classes: usize) -> Vec<Arc<dyn Operation>> {
         d_logits,
         loss_rows,
     };
-    let renewal = Disambiguate {
+    let disambiguation = Disambiguate {
         disambiguation: method.disambiguation,
         joint: None,
         batch,
@@ -121,13 +121,17 @@ fn rungs(batch: usize, classes: usize) -> Vec<Arc<dyn Operation>> {
         control,
         confidence,
     };
-    let by = |&rung: &Rung| ByRung { rung, loss: loss.clone(), renewal: renewal.clone() };
+    let by = |&rung: &LossRowRung| LossRowByRung {
+        rung,
+        loss: loss.clone(),
+        disambiguation: disambiguation.clone(),
+    };
     RUNGS.iter().map(|rung| Arc::new(by(rung)) as _).collect()
 }
 
-/// Logits within -3..3 and confidence rows of some of the classes that sum to 1; the last three are for the CPU's
-/// operations, which choose rows of a store.
-fn operands(batch: usize, classes: usize) -> Vec<Value> {
+/// Logits within -3..3 and confidence rows that are positive in some classes and sum to 1. Only the CPU's
+/// operations read the last three tensors, as they choose rows of a store.
+fn operands(batch: usize, classes: usize) -> Vec<OperandSpec> {
     let mut stream = stream(&[batch, classes]);
     let logits = (0..batch * classes).map(|_| stream.uniform(-3.0, 3.0) as f32).collect();
     let mut confidence = Vec::with_capacity(batch * classes);
@@ -139,29 +143,29 @@ fn operands(batch: usize, classes: usize) -> Vec<Value> {
     }
     let mut control = vec![0.0; control::LEN];
     control[control::UPDATE] = 1.0;
-    let bytes = Given::Bytes(vec![1; batch * classes]);
-    let index = Given::Integers((0..batch as i32).collect());
+    let bytes = InitialValues::Bytes(vec![1; batch * classes]);
+    let index = InitialValues::Integers((0..batch as i32).collect());
     vec![
-        Value::floats(Element::F32, logits),
-        Value::floats(Element::F32, confidence),
-        Value::output(Element::F32, batch * classes),
-        Value::output(Element::F32, batch),
-        Value { element: Element::U8, len: batch * classes, given: Some(bytes) },
-        Value { element: Element::I32, len: batch, given: Some(index) },
-        Value::floats(Element::F32, control),
+        OperandSpec::floats(Element::F32, logits),
+        OperandSpec::floats(Element::F32, confidence),
+        OperandSpec::output(Element::F32, batch * classes),
+        OperandSpec::output(Element::F32, batch),
+        OperandSpec { element: Element::U8, len: batch * classes, given: Some(bytes) },
+        OperandSpec { element: Element::I32, len: batch, given: Some(index) },
+        OperandSpec::floats(Element::F32, control),
     ]
 }
 
-/// The ladder over rows and classes.
+/// The ladder for the given numbers of rows and classes.
 pub(super) fn ladder([batch, classes]: [usize; 2]) -> Ladder {
-    // Sums of K exponentials, each within a few units of its last place; an argument of size 6, rounded, is
-    // magnified by its size. In a gradient p and c cancel.
+    // Sums of K exponentials, each accurate to a few units in the last place; rounding an argument of size 6
+    // is magnified by its size. In a gradient, p and c cancel.
     let relative = F32 * (classes + 32) as f64;
     let compared = |name, tensor, absolute| Compared { name, tensor: Tensor(tensor), relative, absolute };
     Ladder {
         problem: format!(
-            "cross-entropy of {batch} rows of {classes} classes against confidences, its gradient, and the \
-             renewal of the confidences, f32"
+            "cross-entropy of {batch} rows of {classes} classes against confidence rows, its gradient, and \
+             the disambiguation of the rows, f32"
         ),
         tolerance: "2^-24 of a value (of a gradient, of its size) for each class, as sums in f32 depend on \
                     their order, and 32 times more for the exponentials",

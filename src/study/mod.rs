@@ -1,8 +1,8 @@
-//! Ladders of kernels to learn from (`kernels/study/`): one problem each, solved rung by rung. Every rung is run,
-//! compared with the engine's own operation on the CPU, and its cost is counted by the interpreter or measured on
-//! a GPU.
+//! Ladders of kernels to learn from (`kernels/study/`): each solves one problem rung by rung. Every rung is
+//! run and compared with the engine's own operation on the CPU, and its cost is counted by the interpreter or
+//! measured on a GPU.
 //!
-//! A rung is an [`Operation`] whose kernels are its own and whose CPU twin is the engine's.
+//! A rung is an [`Operation`] with kernels of its own and the engine's CPU twin.
 
 mod convolution;
 mod cost;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
-pub use self::cost::{Cost, Counted, Meter};
+pub use self::cost::{Counted, Meter, RungCost};
 use crate::device::cpu::CpuDevice;
 use crate::device::{Buffer, Device, Element, Operation, Tensor};
 use crate::random::philox::{Purpose, Stream};
@@ -22,35 +22,35 @@ use crate::usage;
 /// The names of the ladders.
 pub const LADDERS: [&str; 2] = ["convolution", "loss-row"];
 
-/// One problem and the rungs that solve it, the slowest first.
+/// One problem and the rungs that solve it, slowest first.
 pub struct Ladder {
     /// The problem with its size.
     pub problem: String,
-    /// How far a rung may be from the CPU, and why so far.
+    /// How far a rung may differ from the CPU, and the reason.
     pub tolerance: &'static str,
-    /// Each is called like its file, without `.cu`.
+    /// Each is named after its file, without `.cu`.
     pub rungs: Vec<Arc<dyn Operation>>,
-    /// Tensor by tensor.
-    operands: Vec<Value>,
+    /// The operands, by tensor number.
+    operands: Vec<OperandSpec>,
     results: Vec<Compared>,
 }
 
-/// A tensor before a rung runs: its values, or none where it is only written.
-struct Value {
+/// A tensor before a rung runs: its values, or `None` if it is only written.
+struct OperandSpec {
     element: Element,
     len: usize,
-    given: Option<Given>,
+    given: Option<InitialValues>,
 }
 
-enum Given {
+enum InitialValues {
     Floats(Vec<f32>),
     Integers(Vec<i32>),
     Bytes(Vec<u8>),
 }
 
-impl Value {
+impl OperandSpec {
     fn floats(element: Element, values: Vec<f32>) -> Self {
-        Self { element, len: values.len(), given: Some(Given::Floats(values)) }
+        Self { element, len: values.len(), given: Some(InitialValues::Floats(values)) }
     }
 
     fn output(element: Element, len: usize) -> Self {
@@ -58,7 +58,7 @@ impl Value {
     }
 }
 
-/// A tensor that must agree: |rung - cpu| <= relative |cpu| + absolute (root mean square of the CPU's values).
+/// A tensor to compare: |rung - cpu| <= relative |cpu| + absolute (root mean square of the CPU's values).
 struct Compared {
     name: &'static str,
     tensor: Tensor,
@@ -66,19 +66,19 @@ struct Compared {
     absolute: f64,
 }
 
-/// What came of a rung.
+/// The result of a rung.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct RungResult {
     /// The rung's name.
     pub rung: &'static str,
-    /// Its largest difference from the CPU in units of the tolerance.
+    /// Its largest difference from the CPU, in units of the tolerance.
     pub difference: f64,
-    /// What it cost.
-    pub cost: Cost,
+    /// Its cost.
+    pub cost: RungCost,
 }
 
 impl Ladder {
-    /// The ladder of that name, in the size to learn from: for so many times four multiprocessors.
+    /// The ladder `name`, sized for `times` times four multiprocessors.
     ///
     /// # Errors
     /// A usage error for another name.
@@ -90,21 +90,21 @@ impl Ladder {
         }
     }
 
-    /// The ladder of the convolution: images, height, width, input and output channels, these multiples of 8.
+    /// The ladder of the convolution, from images, rows, columns, input and output channels (multiples of 8).
     pub fn convolution(shape: [usize; 5]) -> Self {
         convolution::ladder(shape)
     }
 
-    /// The ladder of the loss of a row: rows and classes, at most 128.
+    /// The ladder of the loss of a row, from rows and classes (at most 128).
     pub fn loss_row(shape: [usize; 2]) -> Self {
         loss_row::ladder(shape)
     }
 
-    /// Runs every rung.
+    /// Runs every rung and compares its results with the CPU's.
     ///
     /// # Errors
-    /// A rung that does not agree with the CPU; what the interpreter or the GPU found wrong with it.
-    pub fn climb(&self, meter: &mut Meter) -> Result<Vec<Step>> {
+    /// If a rung disagrees with the CPU, or the interpreter or the GPU reports an error in it.
+    pub fn climb(&self, meter: &mut Meter) -> Result<Vec<RungResult>> {
         let mut cpu = CpuDevice::new(0)?;
         let (_, expected) = self.run(&*self.rungs[0], &mut cpu)?;
         let step = |rung: &Arc<dyn Operation>| {
@@ -113,12 +113,12 @@ impl Ladder {
             for (compared, (cpu, got)) in self.results.iter().zip(expected.iter().zip(&got)) {
                 difference = difference.max(compared.difference(rung.name(), cpu, got)?);
             }
-            Ok(Step { rung: rung.name(), difference, cost: meter.cost(rung, buffers)? })
+            Ok(RungResult { rung: rung.name(), difference, cost: meter.cost(rung, buffers)? })
         };
         self.rungs.iter().map(step).collect()
     }
 
-    /// Runs an operation once: its buffers, and what it left in the tensors that are compared.
+    /// Runs an operation once; returns its buffers and the values of the tensors that are compared.
     fn run(
         &self,
         operation: &dyn Operation,
@@ -131,16 +131,16 @@ impl Ladder {
         Ok((buffers, results))
     }
 
-    /// The operands on a device. Outputs hold nothing for the interpreter, which finds what is not written, NaN
-    /// elsewhere.
+    /// Uploads the operands. Outputs stay uninitialised on the interpreter, which reports reads of unwritten
+    /// memory; elsewhere they are NaN.
     fn upload(&self, device: &mut dyn Device) -> Result<Vec<Buffer>> {
-        let mut upload = |value: &Value| {
+        let mut upload = |value: &OperandSpec| {
             let element = if value.element == Element::Bf16 { device.activations() } else { value.element };
             let buffer = device.allocate_all(&[(element, value.len)], "an operand")?[0];
             match &value.given {
-                Some(Given::Floats(values)) => device.write_f32(buffer, values)?,
-                Some(Given::Integers(values)) => device.write_i32(buffer, values)?,
-                Some(Given::Bytes(values)) => device.write_u8(buffer, values)?,
+                Some(InitialValues::Floats(values)) => device.write_f32(buffer, values)?,
+                Some(InitialValues::Integers(values)) => device.write_i32(buffer, values)?,
+                Some(InitialValues::Bytes(values)) => device.write_u8(buffer, values)?,
                 None if device.name() == "sim" => {}
                 None => device.write_f32(buffer, &vec![f32::NAN; value.len])?,
             }
@@ -159,7 +159,7 @@ impl Compared {
         for (at, (&cpu, &got)) in cpu.iter().zip(got).enumerate() {
             let allowed = self.relative * f64::from(cpu).abs() + self.absolute * size;
             let gap = (f64::from(cpu) - f64::from(got)).abs();
-            // Not the other way round: a NaN is no agreement.
+            // Written so that a NaN does not agree.
             let agrees = gap <= allowed;
             ensure!(
                 agrees,
@@ -174,13 +174,13 @@ impl Compared {
     }
 }
 
-/// Random values: the same for a problem's name and size, every time.
+/// A random stream that depends on the sizes alone.
 fn stream(sizes: &[usize]) -> Stream {
     let key = sizes.iter().fold(7u64, |key, &size| key.wrapping_mul(1_000_003).wrapping_add(size as u64));
     Stream::new(key, Purpose::Initialisation, 0, 0, 0)
 }
 
-/// 2^-24: what rounding to f32 loses, relative.
+/// 2^-24: the relative error of rounding to f32.
 const F32: f64 = 1.0 / (1 << 24) as f64;
 
 #[cfg(test)]

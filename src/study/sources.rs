@@ -1,4 +1,4 @@
-//! The sources of the rungs, part of the program; none includes anything.
+//! The sources of the rungs, compiled into the program; none includes another file.
 
 use crate::device::gpu::sources::Source;
 

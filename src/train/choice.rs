@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::pll::debias::Oracle;
 use crate::pll::method::Stage;
 use crate::pll::registry::OwnGiven;
-use crate::pll::{ClassPrior, Debias, Method};
+use crate::pll::{ClassPrior, ClassPriorSource, Method};
 use crate::settings::{self, Settings};
 use crate::usage;
 
@@ -35,7 +35,7 @@ pub fn debias(
     counts: Option<&[usize]>,
     [features, classes]: [usize; 2],
     device: &mut dyn Device,
-) -> Result<Debias> {
+) -> Result<ClassPriorSource> {
     let word = settings.debias;
     let mut oracle = |in_training| {
         let counts = counts.ok_or_else(|| {
@@ -46,14 +46,14 @@ pub fn debias(
         })?;
         let total: usize = counts.iter().sum();
         let frequencies: Vec<f32> = counts.iter().map(|&count| count as f32 / total as f32).collect();
-        Ok(Debias::Oracle(Oracle::new(&frequencies, in_training, device)?))
+        Ok(ClassPriorSource::Oracle(Oracle::new(&frequencies, in_training, device)?))
     };
     match word {
-        settings::Debias::None => Ok(Debias::None),
+        settings::Debias::None => Ok(ClassPriorSource::None),
         settings::Debias::Oracle => oracle(true),
         settings::Debias::OraclePost => oracle(false),
         settings::Debias::Records => {
-            Ok(Debias::Records(ClassPrior::new(features, classes, settings.m as f32, device)?))
+            Ok(ClassPriorSource::Records(ClassPrior::new(features, classes, settings.m as f32, device)?))
         }
     }
 }

@@ -235,7 +235,8 @@ mod tests {
         let network = Box::new(ResNet::resnet50(2, 3));
         let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 0.0 };
         let optimiser = (registry::find("sgd").unwrap(), constants);
-        let model = Model::new(network, optimiser, 1, crate::pll::Debias::None, &mut device).unwrap();
+        let model =
+            Model::new(network, optimiser, 1, crate::pll::ClassPriorSource::None, &mut device).unwrap();
         let size = 64;
         let images = (0..5 * size * size * 3).map(|i: usize| (i * i / 7) as u8).collect();
         let set = ImageSet { images, labels: vec![0, 1, 2, 0, 1], height: size, width: size };

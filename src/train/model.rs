@@ -6,8 +6,8 @@ use anyhow::Result;
 use crate::autograd::Tape;
 use crate::device::{Device, Tensor};
 use crate::nn::{Network, Parameters, StateDict};
-use crate::optim::{self, Arenas, Hyperparameters, Optimiser, State};
-use crate::pll::Debias;
+use crate::optim::{self, Arenas, Hyperparameters, Optimiser, OptimiserState};
+use crate::pll::ClassPriorSource;
 use crate::usage;
 
 /// Name of the moving mean feature in files.
@@ -19,7 +19,7 @@ pub struct Model {
     pub parameters: Parameters,
     pub optimiser: Box<dyn Optimiser>,
     /// What disambiguation and test subtract from the logits.
-    pub debias: Debias,
+    pub debias: ClassPriorSource,
 }
 
 impl Model {
@@ -31,7 +31,7 @@ impl Model {
         network: Box<dyn Network>,
         (optimiser, constants): (optim::registry::Constructor, Hyperparameters),
         seed: u64,
-        debias: Debias,
+        debias: ClassPriorSource,
         device: &mut dyn Device,
     ) -> Result<Self> {
         let (width, multiple) = (network.channel_multiple(), device.channel_multiple());
@@ -65,11 +65,11 @@ impl Model {
         dict.extend(self.parameters.export_running(device)?);
         for state in self.optimiser.state() {
             match state {
-                State::PerParameter { prefix, arena } => {
+                OptimiserState::PerParameter { prefix, arena } => {
                     let named = self.parameters.export(arena, device)?;
                     dict.extend(named.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
                 }
-                State::Whole { name, values } => {
+                OptimiserState::Whole { name, values } => {
                     dict.insert(name.into(), (vec![values.len], device.read_f32(values)?));
                 }
             }
@@ -90,10 +90,10 @@ impl Model {
         let found = p.import(p.values, "", dict, device)? + p.import_running(dict, device)?;
         for state in self.optimiser.state() {
             match state {
-                State::PerParameter { prefix, arena } => {
+                OptimiserState::PerParameter { prefix, arena } => {
                     p.import(arena, prefix, dict, device)?;
                 }
-                State::Whole { name, values } => {
+                OptimiserState::Whole { name, values } => {
                     let Some((shape, given)) = dict.get(name) else { continue };
                     if given.len() != values.len {
                         let len = values.len;

@@ -96,7 +96,7 @@ impl Training {
             settings: settings.clone(),
             schedule: schedule(settings),
             stages: method.stages(settings.epochs),
-            always_renews: method.always_renews(),
+            always_renews: method.always_disambiguates(),
             statistics: ConfidenceStatistics::new(&engine.store, method.start(), device)?,
             training_images: match engine.learner.reads_training_logits() {
                 true => Some(training_images(&engine, &resident, data, device)?),

@@ -8,7 +8,7 @@ use records::ops::statistics::counter;
 use records::pll::Learner;
 use records::pll::method::EpochControl;
 use records::pll::solar::operations::{
-    ChooseSamples, CountLargest, ETA, MaskedSoftmax, MixedLoss, RHO, SolarLoss,
+    ChooseSamples, CountArgmax, ETA, MaskedSoftmax, MixedLoss, RHO, SolarLoss,
 };
 use records::settings::{PriorFrom, Settings, SolarSettings};
 
@@ -73,7 +73,7 @@ fn counts_by_largest_class() {
             }
         }
         let before: Vec<f32> = random.below(classes, 1000).iter().map(|&v| v as f32).collect();
-        let count = CountLargest { rows, classes, x: Tensor(0), counts: Tensor(1) };
+        let count = CountArgmax { rows, classes, x: Tensor(0), counts: Tensor(1) };
         let values = [Value::F32(x), Value::F32(before.clone())];
         let outcome = pair.run(&[count.clone(), count], &values);
         outcome.assert_equal(&format!("{rows} x {classes}"), Tensor(1));

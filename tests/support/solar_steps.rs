@@ -9,7 +9,7 @@ use records::nn::{Outputs, Pass};
 use records::pll::method::Room;
 use records::pll::recorder::{Exposed, Forward, ViewSource};
 use records::pll::solar::Solar;
-use records::pll::{ConfidenceStore, Debias, Learner, Start, StepRecorder};
+use records::pll::{ClassPriorSource, ConfidenceStore, Learner, Start, StepRecorder};
 use records::settings::SolarSettings;
 use records::train::step::StepState;
 
@@ -96,8 +96,15 @@ impl SolarSteps {
         let rows = store.rows(&mut tape, index_tensor, state.control);
         let mut network = Linear { classes, len, values, gradients };
         let mut given = Given(views);
-        let mut recorder =
-            StepRecorder::new([batch, len], rows, &Debias::None, &mut given, &mut network, &mut tape, device);
+        let mut recorder = StepRecorder::new(
+            [batch, len],
+            rows,
+            &ClassPriorSource::None,
+            &mut given,
+            &mut network,
+            &mut tape,
+            device,
+        );
         let recorded = solar.record(&mut recorder).unwrap();
         let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
         tape.push(records::ops::statistics::StepStatistics {

@@ -1,4 +1,4 @@
-//! One operation on its way through the CPU: the memory of its operands, and scratch memory.
+//! What an operation sees of the CPU device: the memory of its operands, and scratch memory.
 
 use std::any::{Any, TypeId};
 use std::cell::{Ref, RefMut};
@@ -6,68 +6,73 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::memory::Memory;
+use super::memory::MainMemory;
 use crate::device::{Buffer, Tensor};
 
-/// What operations keep from call to call, one value per type.
+/// Memory that operations keep between calls, one value per type.
 #[derive(Default)]
-pub(super) struct Scratch(HashMap<TypeId, Box<dyn Any + Send>>);
+pub(super) struct OperationScratch(HashMap<TypeId, Box<dyn Any + Send>>);
 
 /// The memory of an operation's operands.
 ///
-/// A slice that is borrowed for writing overlaps no other borrowed one: that is an error, as is a tensor of another type.
+/// A slice borrowed for writing must not overlap any other borrowed slice, and a tensor must be read as its
+/// own type; either mistake is an error.
 pub struct Call<'a> {
-    memory: &'a Memory,
+    memory: &'a MainMemory,
     buffers: &'a [Buffer],
-    scratch: &'a mut Scratch,
+    scratch: &'a mut OperationScratch,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(memory: &'a Memory, buffers: &'a [Buffer], scratch: &'a mut Scratch) -> Self {
+    pub(super) fn new(
+        memory: &'a MainMemory,
+        buffers: &'a [Buffer],
+        scratch: &'a mut OperationScratch,
+    ) -> Self {
         Self { memory, buffers, scratch }
     }
 
-    /// The values of a tensor, to read.
+    /// The values of an f32 tensor, for reading.
     ///
     /// # Errors
-    /// Where the tensor is of another type, or being written.
+    /// If the tensor is of another type, or is being written.
     pub fn f32(&self, tensor: Tensor) -> Result<Ref<'a, [f32]>> {
         self.memory.f32(self.buffers[tensor.0])
     }
 
-    /// The values of a tensor, to write.
+    /// The values of an f32 tensor, for writing.
     ///
     /// # Errors
-    /// Where the tensor is of another type, or in use.
+    /// If the tensor is of another type, or is in use.
     pub fn f32_mut(&self, tensor: Tensor) -> Result<RefMut<'a, [f32]>> {
         self.memory.f32_mut(self.buffers[tensor.0])
     }
 
-    /// As [`Call::f32`].
+    /// The values of an i32 tensor, for reading.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Call::f32`].
     pub fn i32(&self, tensor: Tensor) -> Result<Ref<'a, [i32]>> {
         self.memory.i32(self.buffers[tensor.0])
     }
 
-    /// As [`Call::f32_mut`].
+    /// The values of an i32 tensor, for writing.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Call::f32_mut`].
     pub fn i32_mut(&self, tensor: Tensor) -> Result<RefMut<'a, [i32]>> {
         self.memory.i32_mut(self.buffers[tensor.0])
     }
 
-    /// As [`Call::f32`].
+    /// The values of a u8 tensor, for reading.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Call::f32`].
     pub fn u8(&self, tensor: Tensor) -> Result<Ref<'a, [u8]>> {
         self.memory.u8(self.buffers[tensor.0])
     }
 
-    /// The values of a tensor that may be missing.
+    /// The values of an optional tensor, for reading.
     ///
     /// # Errors
     /// As [`Call::f32`].
@@ -75,7 +80,7 @@ impl<'a> Call<'a> {
         tensor.map(|tensor| self.f32(tensor)).transpose()
     }
 
-    /// Memory that an operation keeps from call to call to save its allocation; what it holds means nothing.
+    /// Memory that an operation keeps between calls to avoid reallocating it; its contents are undefined.
     pub fn scratch<T: Default + Send + 'static>(&mut self) -> &mut T {
         let value = self.scratch.0.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(T::default()));
         value.downcast_mut().expect("the entry of a type holds a value of that type")

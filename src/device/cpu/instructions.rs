@@ -1,4 +1,4 @@
-//! The instructions of this processor that the CPU twins may use, found once, when they are first asked for.
+//! Which vector instructions the CPU twins may use, detected on first use.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
-//! The processor's own limits, measured on all threads of a pool at once: multiply-adds that stay in registers, and a copy
-//! through main memory. The best of a few rounds counts, since whatever else runs only takes away.
+//! The processor's limits, measured on all threads of a pool at once: multiply-adds that stay in registers,
+//! and a copy through main memory. The best of a few rounds counts, because other programs can only slow a
+//! round down.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -10,15 +11,16 @@ use crate::device::limits::Limits;
 
 /// Rounds of which the best counts.
 const ROUNDS: usize = 5;
-/// Multiply-adds that do not wait for each other: latency times width of today's processors, of 8 lanes each.
+/// Independent multiply-adds: their latency times how many start per cycle on current processors, 8 lanes
+/// each.
 const CHAINS: usize = 12;
 const LANES: usize = 8;
 /// Length of each chain: about a millisecond.
 const LENGTH: usize = 1 << 19;
-/// What the threads copy in a round together, bytes: more than caches hold.
+/// Bytes that all threads copy in a round, more than the caches hold.
 const COPIED: usize = 256 << 20;
 
-/// Measures; takes about half a second.
+/// Measures both limits, in about half a second.
 pub(super) fn measure(pool: &ThreadPool) -> Limits {
     let threads = pool.current_num_threads();
     let best =
@@ -48,7 +50,7 @@ fn seconds(round: &mut dyn FnMut()) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// Chains of s = s a + b; their last values, so that none can be left out.
+/// Chains of s = s a + b; returns their last values, so that the compiler cannot drop any.
 fn chains(a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
@@ -72,7 +74,7 @@ unsafe fn fused(a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
     let (a, b) = (_mm256_set1_ps(a), _mm256_set1_ps(b));
     let mut sums = [_mm256_set1_ps(1.0); CHAINS];
     for _ in 0..LENGTH {
-        // Twelve sums and two factors: they stay in the sixteen registers.
+        // Twelve sums and two factors fit the sixteen vector registers.
         sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(*sum, a, b));
     }
     let mut last = [[0.0; LANES]; CHAINS];

@@ -1,5 +1,5 @@
-//! Main memory as the CPU device hands it out. Each allocation is borrow-checked while the program runs, so a primitive that
-//! would read memory it writes is an error, not a silent race.
+//! The CPU device's allocations in main memory. Each is borrow-checked at run time, so an operation that
+//! reads memory while writing it is an error instead of a silent race.
 
 use std::cell::{Ref, RefCell, RefMut};
 
@@ -9,7 +9,7 @@ use crate::device::{Buffer, Element};
 use crate::{memory, usage};
 
 #[derive(Debug)]
-enum Storage {
+enum Allocation {
     F32(Vec<f32>),
     I32(Vec<i32>),
     U8(Vec<u8>),
@@ -17,14 +17,14 @@ enum Storage {
 
 /// All allocations, by number.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    allocations: Vec<RefCell<Storage>>,
+pub(super) struct MainMemory {
+    allocations: Vec<RefCell<Allocation>>,
 }
 
-/// What helps where a network or its step does not fit.
+/// The remedy named when a network or its step does not fit.
 pub(super) const REMEDY: &str = "take a smaller --batch-size, --width or --image-size, or another --arch";
 
-/// `len` zeros, or an error where an ordinary allocation would abort the program or have it killed.
+/// `len` zeros, or an error where an ordinary allocation would abort the program or have the system kill it.
 fn zeros<T: Clone + Default>(len: usize, label: &str) -> Result<Vec<T>> {
     let bytes = memory::product(&[len, size_of::<T>()]);
     memory::ensure_room(bytes, label, REMEDY)?;
@@ -41,7 +41,7 @@ macro_rules! accessors {
         pub(super) fn $read(&self, buffer: Buffer) -> Result<Ref<'_, [$type]>> {
             let storage = self.cell(buffer)?.try_borrow().context("the memory read here is being written")?;
             Ref::filter_map(storage, |storage| match storage {
-                Storage::$variant(values) => values.get(buffer.offset..buffer.offset + buffer.len),
+                Allocation::$variant(values) => values.get(buffer.offset..buffer.offset + buffer.len),
                 _ => None,
             })
             .map_err(|_| anyhow!("{buffer:?} does not fit its allocation"))
@@ -50,7 +50,7 @@ macro_rules! accessors {
         pub(super) fn $write(&self, buffer: Buffer) -> Result<RefMut<'_, [$type]>> {
             let storage = self.cell(buffer)?.try_borrow_mut().context("the memory written here is in use")?;
             RefMut::filter_map(storage, |storage| match storage {
-                Storage::$variant(values) => values.get_mut(buffer.offset..buffer.offset + buffer.len),
+                Allocation::$variant(values) => values.get_mut(buffer.offset..buffer.offset + buffer.len),
                 _ => None,
             })
             .map_err(|_| anyhow!("{buffer:?} does not fit its allocation"))
@@ -58,19 +58,19 @@ macro_rules! accessors {
     };
 }
 
-impl Memory {
+impl MainMemory {
     pub(super) fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
         let storage = match element {
-            Element::F32 => Storage::F32(zeros(len, label)?),
+            Element::F32 => Allocation::F32(zeros(len, label)?),
             Element::Bf16 => bail!("the CPU device computes in f32: no bf16 memory for {label}"),
-            Element::I32 => Storage::I32(zeros(len, label)?),
-            Element::U8 => Storage::U8(zeros(len, label)?),
+            Element::I32 => Allocation::I32(zeros(len, label)?),
+            Element::U8 => Allocation::U8(zeros(len, label)?),
         };
         self.allocations.push(RefCell::new(storage));
         Ok(Buffer { allocation: self.allocations.len() - 1, offset: 0, len, element })
     }
 
-    fn cell(&self, buffer: Buffer) -> Result<&RefCell<Storage>> {
+    fn cell(&self, buffer: Buffer) -> Result<&RefCell<Allocation>> {
         let Some(cell) = self.allocations.get(buffer.allocation) else {
             bail!("{buffer:?} was never allocated")
         };
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_write_beside_a_read_of_the_same_allocation_is_an_error() {
-        let mut memory = Memory::default();
+        let mut memory = MainMemory::default();
         let buffer = memory.allocate(Element::F32, 8, "test").unwrap();
         let other = memory.allocate(Element::F32, 8, "test").unwrap();
         let read = memory.f32(buffer).unwrap();
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_buffer_of_another_type_or_length_is_an_error() {
-        let mut memory = Memory::default();
+        let mut memory = MainMemory::default();
         let buffer = memory.allocate(Element::I32, 8, "test").unwrap();
         assert!(memory.f32(buffer).is_err());
         assert!(memory.i32(Buffer { len: 9, ..buffer }).is_err());
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn exhausted_memory_is_an_error() {
         let error =
-            Memory::default().allocate(Element::F32, usize::MAX / 16, "a test").unwrap_err().to_string();
+            MainMemory::default().allocate(Element::F32, usize::MAX / 16, "a test").unwrap_err().to_string();
         assert!(error.contains("a test") && error.contains("--batch-size"), "{error}");
     }
 }

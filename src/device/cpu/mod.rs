@@ -1,8 +1,8 @@
 //! The CPU device: f32, all cores, the executable specification that kernels are compared with.
 //!
-//! An operation asks the [`Call`] for its operands' slices and computes over them. Work is
-//! cut into pieces whose size does not depend on the number of threads, and partial sums are added in order, so results
-//! have the same bits on one core and on sixty.
+//! An operation asks the [`Call`] for its operands' slices and computes on them. The pieces that work is cut
+//! into do not depend on the number of threads, and partial sums are added in order, so results have the same
+//! bits for any number of cores.
 
 mod call;
 pub mod instructions;
@@ -11,21 +11,21 @@ mod memory;
 
 use anyhow::{Context as _, Result, ensure};
 
-use self::memory::Memory;
+use self::memory::MainMemory;
 use super::{Buffer, Device, Element, Operation};
 pub use call::Call;
-use call::Scratch;
+use call::OperationScratch;
 
 /// The processor's cores and main memory.
 pub struct CpuDevice {
-    memory: Memory,
+    memory: MainMemory,
     pool: rayon::ThreadPool,
-    scratch: Scratch,
+    scratch: OperationScratch,
 }
 
 impl CpuDevice {
-    /// A device of `threads` threads; 0 takes every core. Where that is far more than there are cores, fewer are started: results have
-    /// the same bits, and threads that wait for each other's cores take all the time.
+    /// A device of `threads` threads; 0 means one per core. Far more threads than cores are not started: the
+    /// results would be the same, and the threads would only wait for each other.
     ///
     /// # Errors
     /// When the threads cannot be started.
@@ -37,7 +37,7 @@ impl CpuDevice {
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;
-        Ok(Self { memory: Memory::default(), pool, scratch: Scratch::default() })
+        Ok(Self { memory: MainMemory::default(), pool, scratch: OperationScratch::default() })
     }
 
     /// Number of threads.
@@ -61,7 +61,7 @@ impl Device for CpuDevice {
     }
 
     fn allocate_all(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
-        // Together, before the first of them is filled.
+        // Checked together: each one alone might fit.
         let bytes = |&(element, len): &(Element, usize)| crate::memory::product(&[len, element.bytes()]);
         let all = requests.iter().map(bytes).fold(0, u64::saturating_add);
         crate::memory::ensure_room(all, label, memory::REMEDY)?;
@@ -101,9 +101,10 @@ impl Device for CpuDevice {
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
         let Self { memory, pool, scratch } = self;
         pool.install(move || {
-            // The pool's thread has the memory to itself; operations share slices of it, never the cells.
+            // One pool thread borrows from the cells; the threads of an operation share the borrowed slices
+            // only.
             let mut call = Call::new(memory, buffers, scratch);
-            operation.run(&mut call).with_context(|| format!("in the primitive '{}'", operation.name()))
+            operation.run(&mut call).with_context(|| format!("in the operation '{}'", operation.name()))
         })
     }
 

@@ -1,4 +1,5 @@
-//! ResNet as a list of layers (SPEC 1): names, shapes and strides, from which parameters and tape are made.
+//! ResNet as a list of layers (docs/spec.md, section 1): the names, shapes and strides from which parameters
+//! and tape are built.
 
 /// A convolution without bias and the batchnorm after it.
 #[derive(Clone, Debug, PartialEq)]
@@ -7,23 +8,27 @@ pub struct ConvolutionLayer {
     pub convolution: String,
     /// state_dict name of the batchnorm, without `.weight` and the like.
     pub batchnorm: String,
+    /// Channels of the input, Cin.
     pub in_channels: usize,
+    /// Channels of the output, Cout.
     pub out_channels: usize,
     /// 1 or 3; the padding is kernel / 2.
     pub kernel: usize,
+    /// 1 or 2.
     pub stride: usize,
 }
 
-/// A residual block: convolutions in a row, each with its batchnorm and a ReLU; before the last ReLU the
-/// shortcut of the block's input is added, the identity where it is `None`.
+/// A residual block: consecutive convolutions, each with its batchnorm and a ReLU. The shortcut of the
+/// block's input is added before the last ReLU.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Block {
-    /// Two of a basic block, three of a bottleneck.
+pub struct ResidualBlock {
+    /// Two in a basic block, three in a bottleneck.
     pub convolutions: Vec<ConvolutionLayer>,
+    /// The 1x1 projection of the shortcut where the block changes the shape, otherwise `None`.
     pub shortcut: Option<ConvolutionLayer>,
 }
 
-/// What the blocks of a network are made of.
+/// The kind of a network's residual blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
     /// 3x3 with the stride, 3x3.
@@ -33,7 +38,7 @@ pub enum BlockKind {
 }
 
 impl BlockKind {
-    /// Output channels of a block over its width.
+    /// Output channels of a block divided by its width.
     fn expansion(self) -> usize {
         match self {
             BlockKind::Basic => 1,
@@ -53,19 +58,23 @@ impl BlockKind {
 /// The whole network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResNet {
+    /// The word it is registered under: `resnet18` and so on.
     pub name: String,
     /// Channels of the first stage, 64 in the reference.
     pub width: usize,
+    /// Classes K, outputs of the classifier.
     pub classes: usize,
+    /// The first layer: 3x3 on the image, stride 1.
     pub stem: ConvolutionLayer,
-    pub blocks: Vec<Block>,
+    /// The residual blocks of all four stages, in order.
+    pub blocks: Vec<ResidualBlock>,
     /// Length of the feature vector.
     pub features: usize,
 }
 
 impl ResNet {
-    /// A network of four stages of `depths` blocks, of widths w, 2w, 4w, 8w and with strides 1, 2, 2, 2 of
-    /// their first blocks.
+    /// A network of four stages with `depths` blocks each. The stages have widths w, 2w, 4w, 8w, and their
+    /// first blocks have strides 1, 2, 2, 2.
     pub fn new(name: &str, kind: BlockKind, depths: [usize; 4], width: usize, classes: usize) -> Self {
         let stem = ConvolutionLayer {
             convolution: "encoder.conv1".into(),
@@ -115,9 +124,8 @@ impl ResNet {
     }
 }
 
-/// A block of a width on `in_channels` channels; `name` is the beginning of its layers' names. The shortcut
-/// is a projection where the block changes the shape.
-fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: usize) -> Block {
+/// A block of the given width on `in_channels` channels; `name` is the prefix of its layers' names.
+fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: usize) -> ResidualBlock {
     let out_channels = width * kind.expansion();
     let parts = kind.convolutions(stride);
     let last = parts.len() - 1;
@@ -137,7 +145,7 @@ fn block(kind: BlockKind, name: &str, in_channels: usize, width: usize, stride: 
         kernel: 1,
         stride,
     });
-    Block { convolutions: parts.into_iter().enumerate().map(layer).collect(), shortcut }
+    ResidualBlock { convolutions: parts.into_iter().enumerate().map(layer).collect(), shortcut }
 }
 
 #[cfg(test)]
@@ -150,7 +158,7 @@ mod tests {
         [layer.out_channels, layer.in_channels, layer.kernel, layer.stride]
     }
 
-    /// SPEC 1: where the strides and the projections are.
+    /// Section 1 of docs/spec.md: where the strides and the projections are.
     #[test]
     fn basic_blocks() {
         for (net, layers, last) in [(ResNet::resnet18(64, 10), 20, 1), (ResNet::resnet34(64, 10), 36, 2)] {

@@ -1,11 +1,12 @@
-//! ResNet for CIFAR-sized images: a stem without pooling, four stages of residual blocks (SPEC 1).
+//! ResNet for CIFAR-sized images: a stem without pooling, then four stages of residual blocks (docs/spec.md,
+//! section 1).
 
 mod architecture;
 
-pub use architecture::{Block, BlockKind, ConvolutionLayer, ResNet};
+pub use architecture::{BlockKind, ConvolutionLayer, ResNet, ResidualBlock};
 
 use super::layers::{Activation, Layers};
-use super::{Layout, Mode, Network, Outputs, Parameters};
+use super::{Mode, Network, NetworkLayout, Outputs, Parameters};
 use crate::autograd::Tape;
 use crate::device::Tensor;
 use crate::ops::batchnorm::Epilogue;
@@ -15,8 +16,8 @@ impl Network for ResNet {
         &self.name
     }
 
-    fn layout(&self) -> Layout {
-        let mut layout = Layout::default();
+    fn layout(&self) -> NetworkLayout {
+        let mut layout = NetworkLayout::default();
         for layer in self.layers() {
             layout.convolution(&layer.convolution, [layer.out_channels, layer.in_channels, layer.kernel]);
             layout.batchnorm(&layer.batchnorm, layer.out_channels);
@@ -51,9 +52,9 @@ impl Network for ResNet {
         for block in &self.blocks {
             let (last, before) = block.convolutions.split_last().expect("a block has convolutions");
             let inner = before.iter().fold(x, |x, next| layer(&mut layers, next, x, relu));
-            // Next to where it is added, so that it is kept no longer than it must be. All other uses of x
-            // are recorded before the last batchnorm: backward, what comes through an identity reaches x
-            // first, and the convolutions add to it.
+            // Recorded just before it is added, so that it is kept no longer than needed. All other uses of x
+            // are recorded before the last batchnorm: in the backward pass the gradient through an identity
+            // shortcut then reaches x first, and the convolutions add to it.
             let shortcut = match &block.shortcut {
                 None => x.tensor,
                 Some(projection) => layer(&mut layers, projection, x, none).tensor,
@@ -66,7 +67,7 @@ impl Network for ResNet {
     }
 }
 
-/// Convolution, batchnorm, then what is asked for: a residual to add, a ReLU.
+/// Convolution and batchnorm with its epilogue: an optional residual and ReLU.
 fn layer(layers: &mut Layers<'_>, layer: &ConvolutionLayer, x: Activation, epilogue: Epilogue) -> Activation {
     let y = layers.convolution(&layer.convolution, x, [layer.out_channels, layer.kernel, layer.stride]);
     layers.batchnorm(&layer.batchnorm, y, epilogue)

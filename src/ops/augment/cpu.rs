@@ -1,4 +1,4 @@
-//! Augmented, normalised views: a view per thread at a time.
+//! Augmented, normalised views; threads take one view at a time.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -10,11 +10,11 @@ use crate::data::augment::view::{NormalisationTable, Scratch, augment_normalised
 use crate::ops::input::constants;
 
 thread_local! {
-    /// Resize weights and pixel buffers of a thread, kept from step to step.
+    /// Resize weights and pixel buffers of a thread, kept between steps.
     static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
 }
 
-/// Views of the samples `index`.
+/// Writes the views of the samples `index`; see [`Augment`].
 pub(super) fn augment(
     operation: &Augment,
     images: &[u8],
@@ -27,7 +27,7 @@ pub(super) fn augment(
     let bytes = source[0] * source[1] * 3;
     ensure!(
         parameters.len() == images.len() / bytes * 2 * VIEW_BYTES,
-        "one set of parameters a sample and view"
+        "not one set of parameters per sample and view"
     );
     let table = NormalisationTable::new(constants(normalisation));
     let rows = views.par_chunks_exact_mut(size * size * 3).take(count * batch);

@@ -1,4 +1,4 @@
-//! Augmented views of a step's samples, from images that lie on the device.
+//! Augmented views of a step's samples, computed from images resident on the device.
 
 mod cpu;
 mod gpu;
@@ -9,25 +9,31 @@ use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// Views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8 [N, 2,
-/// bytes of ViewParameters], index i32 `[B]` -> the first V B rows of `views` `[R,S,S,3]`, the samples' view
-/// `first` in the first B, V = `count`. `normalisation` f32 `[6]`, mean then standard deviation.
+/// Views of this step's samples, augmented and normalised: `images` u8 `[N,H,W,3]`, `parameters` u8
+/// `[N,2,VIEW_BYTES]` and `index` i32 `[B]` give the first V B rows of `views` `[R,S,S,3]`, V = `count`. View
+/// `first` of the samples fills the first B rows. `normalisation` f32 `[6]` holds mean, then standard
+/// deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Augment {
     /// Samples B.
     pub batch: usize,
     /// The view in the first B rows: 0 weak, 1 strong.
     pub first: usize,
-    /// How many views there are.
+    /// Views V.
     pub count: usize,
     /// Height and width of the source images.
     pub source: [usize; 2],
     /// Height and width of a view.
     pub size: usize,
+    /// The source images, u8 `[N,H,W,3]`.
     pub images: Tensor,
+    /// The drawn augmentation parameters, u8 `[N,2,VIEW_BYTES]`: weak view, then strong.
     pub parameters: Tensor,
+    /// The samples of the step, i32 `[B]`.
     pub index: Tensor,
+    /// Mean and standard deviation of each channel, f32 `[6]`.
     pub normalisation: Tensor,
+    /// The result, activations `[R,S,S,3]` with R at least V B.
     pub views: Tensor,
 }
 

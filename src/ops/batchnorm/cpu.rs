@@ -1,7 +1,7 @@
 //! Batchnorm over rows of channels (NHWC: a row is a pixel), forward and backward.
 //!
-//! Statistics: sums of 16 rows in f32, those added in f64, per block of rows; blocks added in order. So the
-//! variance as E`[x²]` - E`[x]`² loses nothing that an f32 result could show, and the bits do not depend on
+//! Statistics: 16 rows are summed in f32, these sums in f64 per block of rows, and the blocks in order. The
+//! variance E`[x²]` - E`[x]`² then loses nothing that an f32 result could show, and the bits do not depend on
 //! the number of threads.
 
 use rayon::prelude::*;
@@ -10,18 +10,18 @@ use rayon::prelude::*;
 const EPSILON: f64 = 1e-5;
 /// The weight of the new batch in the running statistics.
 const MOMENTUM: f64 = 0.1;
-/// Rows of a block: the unit of work of a thread.
+/// Rows per block, the unit of work of a thread.
 const BLOCK: usize = 512;
 /// Rows summed in f32 before they are added in f64.
 const GROUP: usize = 16;
 
-/// Partial sums, reused from call to call.
+/// Partial sums, reused between calls.
 #[derive(Default)]
-pub(super) struct Workspace {
+pub(super) struct PartialSums {
     partial: Vec<f64>,
 }
 
-impl Workspace {
+impl PartialSums {
     fn partial(&mut self, blocks: usize, channels: usize) -> &mut [f64] {
         let len = blocks * 2 * channels;
         if self.partial.len() < len {
@@ -31,7 +31,7 @@ impl Workspace {
     }
 }
 
-/// Adds up 2C partial sums of all blocks, in order; returns `[first sums; second sums]`.
+/// Adds up the 2C partial sums of all blocks, in order; returns `[first sums; second sums]`.
 fn total(partial: &[f64], channels: usize) -> Vec<f64> {
     let mut sums = vec![0.0; 2 * channels];
     for block in partial.chunks_exact(2 * channels) {
@@ -40,8 +40,8 @@ fn total(partial: &[f64], channels: usize) -> Vec<f64> {
     sums
 }
 
-/// Sums two terms a channel over the rows of a block: `terms(row, first sums, second sums)` adds one row's in
-/// f32.
+/// Sums two terms per channel over the rows of a block: `terms(row, first sums, second sums)` adds those of
+/// one row in f32.
 fn sum_block(
     rows: usize,
     channels: usize,
@@ -60,14 +60,14 @@ fn sum_block(
     }
 }
 
-/// `batch` = `[mean; 1/sqrt(var + eps)]` of x `[rows, channels]`; updates `running` = `[mean; var]` as PyTorch does, with the
-/// variance n/(n-1).
+/// Writes `batch` = `[mean; 1/sqrt(var + eps)]` of x `[rows, channels]` and updates `running` = `[mean; var]`
+/// as PyTorch does, with the unbiased variance, n / (n - 1) times the batch's.
 pub(super) fn statistics(
     [rows, channels]: [usize; 2],
     x: &[f32],
     running: &mut [f32],
     batch: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut PartialSums,
 ) {
     let blocks = rows.div_ceil(BLOCK);
     let partial = workspace.partial(blocks, channels);
@@ -103,7 +103,7 @@ pub(super) fn running_statistics(channels: usize, running: &[f32]) -> Vec<f32> {
     mean.iter().copied().chain(inverse).collect()
 }
 
-/// y = relu?(x scale + shift + residual?), scale = g / std, shift = b - mean scale.
+/// y = x scale + shift (+ residual), then ReLU if asked; scale = g / std, shift = b - mean scale.
 pub(super) fn apply(
     channels: usize,
     x: &[f32],
@@ -114,10 +114,11 @@ pub(super) fn apply(
     y: &mut [f32],
 ) {
     let scale: Vec<f32> = (0..channels).map(|c| affine[c] * statistics[channels + c]).collect();
-    // In f32, as PyTorch forms it: the five-step trajectory is chaotic enough to show the difference.
+    // In f32, as PyTorch computes it: the five-step trajectory of the golden data is chaotic enough to show
+    // the difference.
     let shift: Vec<f32> = (0..channels).map(|c| affine[channels + c] - statistics[c] * scale[c]).collect();
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    // A NaN must stay one: f32::max would turn it into the floor, and a diverged run would look alive.
+    // A NaN must stay NaN: f32::max would turn it into the floor, and a diverged run would look healthy.
     let clamp = |value: f32| if value < floor { floor } else { value };
     let block = BLOCK * channels;
     y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
@@ -153,7 +154,7 @@ pub(super) fn mask_and_sum(
     batch: &[f32],
     dy: &mut [f32],
     d_affine: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut PartialSums,
 ) {
     let partial = workspace.partial(rows.div_ceil(BLOCK), channels);
     let block = BLOCK * channels;
@@ -176,14 +177,14 @@ pub(super) fn mask_and_sum(
     finish_sums(partial, channels, batch, d_affine);
 }
 
-/// The sums of [`mask_and_sum`] where there is no ReLU.
+/// The sums of [`mask_and_sum`] without a ReLU.
 pub(super) fn sum(
     [rows, channels]: [usize; 2],
     x: &[f32],
     batch: &[f32],
     dy: &[f32],
     d_affine: &mut [f32],
-    workspace: &mut Workspace,
+    workspace: &mut PartialSums,
 ) {
     let partial = workspace.partial(rows.div_ceil(BLOCK), channels);
     let block = BLOCK * channels;
@@ -213,7 +214,7 @@ fn finish_sums(partial: &[f64], channels: usize, batch: &[f32], d_affine: &mut [
     }
 }
 
-/// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = a dy + b x + c with one a, b, c a channel.
+/// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = a dy + b (x - mean) + c with one a, b and c per channel.
 pub(super) fn input_gradient(
     [rows, channels]: [usize; 2],
     x: &[f32],
@@ -278,8 +279,8 @@ mod tests {
         y
     }
 
-    /// Gradients against central differences of the f64 reference; 1e-3 absolute of values near 1, which is
-    /// what f32 inputs and a step of 1e-2 leave (ReLU kinks are kept away by the shift of the residual).
+    /// Gradients against central differences of the f64 reference, within 1e-3 of values near 1: the error
+    /// that f32 inputs and a step of 1e-2 leave. The residual's shift keeps away from the ReLU's kink.
     #[test]
     fn forward_and_gradient_match_the_definition() {
         for (rows, channels, relu) in [(7, 3, false), (33, 5, true), (1300, 2, true)] {
@@ -291,7 +292,7 @@ mod tests {
                 .collect();
             let affine = values(2 * channels, 3);
             let weight = values(rows * channels, 4);
-            let mut workspace = Workspace::default();
+            let mut workspace = PartialSums::default();
             let (mut running, mut batch) = (vec![0.0; 2 * channels], vec![0.0; 2 * channels]);
             statistics([rows, channels], &x, &mut running, &mut batch, &mut workspace);
             let mut y = vec![0.0; x.len()];

@@ -1,4 +1,5 @@
-//! Batchnorm: partial sums of tiles of rows, finished by a small kernel, then one pass that applies them.
+//! Launches of `batchnorm.cu`: partial sums over tiles of rows, a small kernel that combines them, then one
+//! pass that applies the result.
 
 use anyhow::{Result, ensure};
 
@@ -12,15 +13,15 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::operation::by_type;
 use crate::device::{Element, Tensor};
 
-/// Vectors of channels side by side in a block of the passes over activations at most: a warp's worth.
+/// Most vectors of channels side by side in a block of a pass over activations: a warp's worth.
 const WIDTH: usize = 32;
-/// Rows a thread should have at least: the sums of a block cost about as much as reading so many.
+/// Fewest rows per thread: a block's reduction costs about as much as reading this many.
 const LEAST_ROWS: usize = 4;
 
-/// How a pass over `[rows, channels]` is cut into blocks.
+/// The blocks that a pass over `[rows, channels]` is cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cut {
-    /// Vectors of 16 bytes side by side in a block, and rows under each other.
+struct BlockGrid {
+    /// Vectors of 16 bytes side by side in a block, and rows below each other.
     width: usize,
     lanes: usize,
     /// Blocks across the channels and down the rows.
@@ -29,8 +30,8 @@ struct Cut {
     tile_rows: usize,
 }
 
-impl Cut {
-    /// About as many equal blocks as the GPU holds at once with `resident` on a multiprocessor.
+impl BlockGrid {
+    /// About as many equal blocks as the GPU runs at once with `resident` blocks per multiprocessor.
     fn new(gpu: &Gpu, rows: usize, channels: usize, element: Element, resident: usize) -> Self {
         let vectors = channels * element.bytes() / 16;
         let slices = vectors.div_ceil(WIDTH);
@@ -51,7 +52,7 @@ impl Cut {
     }
 }
 
-/// A launch of a finishing kernel, which adds up `tiles` partial sums of each channel.
+/// A launch of a finishing kernel, which adds up the `tiles` partial sums of each channel.
 fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, parameters: P) -> Launch {
     let lanes = tiles.div_ceil(4).next_power_of_two().min(FINISH_LANES);
     Launch {
@@ -60,7 +61,7 @@ fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, par
     }
 }
 
-/// Whether the kernels can take `channels` of `element`: whole vectors of 16 bytes.
+/// Checks that `channels` of `element` are whole vectors of 16 bytes.
 fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     let vector = 16 / element.bytes();
     ensure!(
@@ -70,7 +71,7 @@ fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     Ok(())
 }
 
-/// What every pass is given of the rows that are valid: where the number of images is, or null, and the rows of each.
+/// The address of the number of valid images, null if all are valid, and the rows of each image.
 fn valid_rows(lowering: &Lowering<'_>, valid: Option<ValidRows>) -> (Address, usize) {
     let images = lowering.optional(valid.map(|valid| valid.count));
     (images, valid.map_or(0, |valid| valid.rows_each))
@@ -86,7 +87,7 @@ pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInfere
     Ok(())
 }
 
-/// One pass: y from x with the statistics in `[x, affine, statistics, y]`.
+/// Launches one pass that computes y from x and the statistics.
 fn apply(
     lowering: &mut Lowering<'_>,
     kernel: KernelOf<kernels::Apply>,
@@ -96,7 +97,7 @@ fn apply(
     relu: bool,
     valid: Option<ValidRows>,
 ) {
-    let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
+    let cut = BlockGrid::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let (images, rows_each) = valid_rows(lowering, valid);
     let parameters = kernels::Apply {
         rows,
@@ -114,7 +115,8 @@ fn apply(
     lowering.launch(cut.launch(kernel, parameters));
 }
 
-/// Lowers training batchnorm; `sums` are a convolution's partial statistics of x, else a kernel makes them.
+/// Lowers training batchnorm; `sums` are a convolution's partial statistics of x. Without them a kernel
+/// computes them.
 pub(super) fn forward(
     lowering: &mut Lowering<'_>,
     operation: &BatchNorm,
@@ -127,7 +129,7 @@ pub(super) fn forward(
     let (partial, tiles, tile_rows) = match sums {
         Some(sums) => (sums.address, sums.tiles, sums.rows_per_tile),
         None => {
-            let cut = Cut::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
+            let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
             let kernel =
                 by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
@@ -154,13 +156,13 @@ pub(super) fn forward(
     Ok(())
 }
 
-/// The reduction over rows, its finish, and the pass that gives dx.
+/// Lowers the gradient: the reduction over rows, its finish, and the pass that writes dx.
 pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradient) -> Result<()> {
     let &BatchNormGradient { rows, channels, x, y, relu, residual, valid, affine, batch, dy, d_affine, dx } =
         operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
-    let cut = Cut::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
+    let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
     let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
 
     let (sums, apply) = gradient_kernels(element, relu, residual)?;
@@ -202,8 +204,8 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
     Ok(())
 }
 
-/// The kernels of the gradient's sums and of its last pass. With a residual the ReLU's mask comes from y and is left in dy; without,
-/// both passes recompute it from x.
+/// The kernels of the gradient's sums and of its last pass. With a residual, the ReLU's mask is taken from y
+/// and the masked gradient is left in dy; without one, both passes recompute the mask from x.
 fn gradient_kernels(
     element: Element,
     relu: bool,
@@ -232,7 +234,7 @@ mod tests {
         Gpu { name: "RTX 3090".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376 }
     }
 
-    /// Every shape is covered by whole tiles of at most 256 threads, and the layers of a ResNet fill the
+    /// The tiles cover every shape with at most 256 threads per block, and the layers of a ResNet fill the
     /// multiprocessors once, none twice.
     #[test]
     fn cuts_cover_every_row_and_fill_the_gpu() {
@@ -240,7 +242,7 @@ mod tests {
         for element in [Element::Bf16, Element::F32] {
             for rows in [1, 2, 31, 33, 1000, 8192, 524_288] {
                 for channels in [8, 16, 24, 40, 64, 264, 512, 1000, 2048] {
-                    let cut = Cut::new(&gpu, rows, channels, element, FORWARD_BLOCKS);
+                    let cut = BlockGrid::new(&gpu, rows, channels, element, FORWARD_BLOCKS);
                     let vectors = channels * element.bytes() / 16;
                     assert!(cut.width * cut.lanes <= THREADS && cut.width <= WIDTH, "{cut:?}");
                     assert!(
@@ -255,7 +257,7 @@ mod tests {
             }
         }
         for (rows, channels) in [(524_288, 64), (131_072, 128), (32_768, 256), (8192, 512)] {
-            let cut = Cut::new(&gpu, rows, channels, Element::Bf16, FORWARD_BLOCKS);
+            let cut = BlockGrid::new(&gpu, rows, channels, Element::Bf16, FORWARD_BLOCKS);
             let blocks = cut.slices * cut.tiles;
             assert!((270..=328).contains(&blocks), "{rows} x {channels}: {blocks} blocks, {cut:?}");
         }

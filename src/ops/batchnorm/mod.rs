@@ -1,4 +1,4 @@
-//! Batchnorm over rows of channels, with the residual and the ReLU that a network puts behind it.
+//! Batchnorm over rows of channels, with the residual and the ReLU that may follow it.
 
 mod cpu;
 mod gpu;
@@ -11,91 +11,123 @@ use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
 
-/// The valid rows of a batch where the device decides how many there are: the rows of the first `count[0]`
-/// images, `rows_each` of each. What lies behind is padding: zero in activations and gradients, and stays
-/// zero.
+/// The valid rows of a batch whose size the device decides: those of the first `count[0]` images, `rows_each`
+/// rows per image. The rows behind are padding: zero in activations and gradients, and they stay zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValidRows {
     /// i32 `[1]`.
     pub count: Tensor,
+    /// Rows (pixels) of one image.
     pub rows_each: usize,
 }
 
 /// Training batchnorm over `rows` of `channels`: y = g (x - mean) / sqrt(var + eps) + b (+ residual), then
 /// ReLU if asked.
 ///
-/// `affine` = `[g; b]`, `running` = `[mean; var]` updated with momentum 0.1 and the unbiased variance, `batch` =
-/// `[mean; 1/sqrt(var + eps)]` kept for the gradient. With `valid`, statistics are those of the valid rows, y is 0 behind them,
-/// and without any row nothing is learnt: `running` stays, `batch` is 0.
+/// `affine` = `[g; b]`; `running` = `[mean; var]` is updated with momentum 0.1 and the unbiased variance;
+/// `batch` = `[mean; 1/sqrt(var + eps)]` is kept for the gradient. With `valid`, the statistics are those of
+/// the valid rows and y is 0 behind them; without any valid row `running` stays and `batch` is 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm {
+    /// Rows of x: images times pixels.
     pub rows: usize,
+    /// Channels C of a row.
     pub channels: usize,
+    /// The input, activations `[rows, C]`.
     pub x: Tensor,
+    /// The parameters `[g; b]`, f32 `[2C]`.
     pub affine: Tensor,
+    /// Running mean and variance, f32 `[2C]`, updated.
     pub running: Tensor,
+    /// Mean and inverse standard deviation of the batch, f32 `[2C]`, for the gradient.
     pub batch: Tensor,
+    /// Activations `[rows, C]` added before the ReLU.
     pub residual: Option<Tensor>,
+    /// Whether a ReLU follows.
     pub relu: bool,
+    /// The valid rows, where the device decides how many there are.
     pub valid: Option<ValidRows>,
+    /// The result, activations `[rows, C]`.
     pub y: Tensor,
 }
 
-/// Batchnorm with the running statistics; has no gradient.
+/// Batchnorm with the running statistics, without a gradient; y as in [`BatchNorm`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNormInference {
+    /// Rows of x: images times pixels.
     pub rows: usize,
+    /// Channels C of a row.
     pub channels: usize,
+    /// The input, activations `[rows, C]`.
     pub x: Tensor,
+    /// The parameters `[g; b]`, f32 `[2C]`.
     pub affine: Tensor,
+    /// Running mean and variance, f32 `[2C]`, only read.
     pub running: Tensor,
+    /// Activations `[rows, C]` added before the ReLU.
     pub residual: Option<Tensor>,
+    /// Whether a ReLU follows.
     pub relu: bool,
+    /// The result, activations `[rows, C]`.
     pub y: Tensor,
 }
 
-/// Gradient of [`BatchNorm`]: dx from dy masked where the ReLU gave 0, and d_affine =
-/// `[sum dy xhat; sum dy]`.
+/// Gradient of [`BatchNorm`]. With dy masked where the ReLU gave 0 and xhat = (x - mean) / std: d_affine =
+/// `[sum dy xhat; sum dy]`, dx = g/std (dy - mean(dy) - xhat mean(dy xhat)).
 ///
-/// With a `residual`, dy is masked *in place*, which makes it the residual's gradient as well; without one,
-/// what dy holds afterwards is not defined. With `valid`, dy is 0 behind the valid rows, and so is dx.
+/// With a `residual`, dy is masked *in place*, so that it is the residual's gradient as well; otherwise its
+/// contents are undefined afterwards. With `valid`, dy must be 0 behind the valid rows, and dx is 0 there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNormGradient {
+    /// Rows of x: images times pixels.
     pub rows: usize,
+    /// Channels C of a row.
     pub channels: usize,
+    /// The input of the forward pass, `[rows, C]`.
     pub x: Tensor,
+    /// The result of the forward pass, `[rows, C]`: the ReLU's mask is y > 0.
     pub y: Tensor,
+    /// Whether the forward pass had a ReLU.
     pub relu: bool,
+    /// Whether the forward pass had a residual.
     pub residual: bool,
+    /// As in the forward pass.
     pub valid: Option<ValidRows>,
+    /// The parameters `[g; b]`, f32 `[2C]`.
     pub affine: Tensor,
+    /// `[mean; 1/sqrt(var + eps)]` of the forward pass, f32 `[2C]`.
     pub batch: Tensor,
+    /// Gradient of y, `[rows, C]`; masked in place where there is a ReLU.
     pub dy: Tensor,
+    /// Gradient of the parameters, f32 `[2C]`.
     pub d_affine: Tensor,
+    /// Gradient of x, `[rows, C]`.
     pub dx: Tensor,
 }
 
-/// Partial statistics of x `[rows, channels]` that another kernel left in the workspace: f32
-/// `[tiles, 2, channels]`, of every tile of rows and every channel the sum, and the sum of the squared
-/// deviations from the tile's own mean.
+/// Partial statistics of x `[rows, channels]` that another kernel left in the workspace: f32 `[tiles, 2,
+/// channels]`, for every tile of rows and every channel the sum and the sum of squared deviations from the
+/// tile's mean.
 pub struct PartialStatistics {
+    /// Where they lie, f32 `[tiles, 2, channels]`.
     pub address: Address,
+    /// Tiles that the rows are cut into.
     pub tiles: usize,
-    /// Rows (pixels) of a tile; the last one has the rest.
+    /// Rows (pixels) per tile; the last tile may have fewer.
     pub rows_per_tile: usize,
 }
 
-/// What follows a batchnorm, done in the same pass.
+/// What follows a batchnorm in the same pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Epilogue {
-    /// Added to what is normalised.
+    /// Added to the normalised value.
     pub residual: Option<Tensor>,
     /// ReLU, after the residual.
     pub relu: bool,
 }
 
-/// Records training batchnorm over `rows` x `channels`, of the `valid` rows where the device decides how many
-/// there are; `affine` is a parameter.
+/// Records training batchnorm over `rows` x `channels` and returns y; `affine` is a parameter. `valid`
+/// restricts it to rows whose number the device decides.
 pub fn batchnorm(
     tape: &mut Tape,
     [rows, channels]: [usize; 2],
@@ -110,7 +142,7 @@ pub fn batchnorm(
     y
 }
 
-/// Records batchnorm with running statistics; it has no gradient.
+/// Records batchnorm with running statistics, which has no gradient; returns y.
 pub fn batchnorm_inference(
     tape: &mut Tape,
     [rows, channels]: [usize; 2],
@@ -123,19 +155,19 @@ pub fn batchnorm_inference(
     y
 }
 
-/// How many of `rows` are valid.
+/// The number of valid rows.
 fn valid_rows(cpu: &Call<'_>, rows: usize, valid: Option<ValidRows>) -> Result<usize> {
     let Some(ValidRows { count, rows_each }) = valid else { return Ok(rows) };
     Ok((cpu.i32(count)?[0] as usize * rows_each).min(rows))
 }
 
-/// Arithmetic of a pass: `each` for every value, and one for a residual and a ReLU.
+/// The arithmetic of a pass: `each` operations per value, and one each for a residual and a ReLU.
 fn flops(each: usize, [rows, channels]: [usize; 2], residual: Option<Tensor>, relu: bool) -> f64 {
     (rows * channels * (each + usize::from(residual.is_some()) + usize::from(relu))) as f64
 }
 
 impl BatchNorm {
-    /// Lowers it where another operation has summed the statistics; makes them itself if there are none.
+    /// Lowers it with the statistics that another operation has summed; without them it sums them itself.
     pub(super) fn lower_with_statistics(
         &self,
         gpu: &mut Lowering<'_>,

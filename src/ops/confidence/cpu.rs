@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Disambiguate, View};
+use super::{Disambiguate, ViewPrediction};
 use crate::device::cpu::Call;
 use crate::ops::control::UPDATE;
 use crate::ops::rows::Softmax;
@@ -16,10 +16,10 @@ pub(super) fn run(of: &Disambiguate, cpu: &Call<'_>) -> Result<()> {
     let (logits, log_prior) = (cpu.f32(of.logits)?, cpu.optional(of.log_prior)?);
     let (candidates, index) = (cpu.u8(of.candidates)?, cpu.i32(of.index)?);
     let mut confidence = cpu.f32_mut(of.confidence)?;
-    let room = View { logits: vec![0.0; classes], softmax: Softmax::new(classes) };
+    let room = ViewPrediction { logits: vec![0.0; classes], softmax: Softmax::new(classes) };
     let mut views = vec![room; of.disambiguation.views()];
     for (b, &sample) in index.iter().enumerate() {
-        for (number, View { logits: z, softmax }) in views.iter_mut().enumerate() {
+        for (number, ViewPrediction { logits: z, softmax }) in views.iter_mut().enumerate() {
             z.copy_from_slice(&logits[(number * batch + b) * classes..][..classes]);
             if let Some(log_prior) = &log_prior {
                 z.iter_mut().zip(log_prior.iter()).for_each(|(z, shift)| *z -= shift);
@@ -32,8 +32,9 @@ pub(super) fn run(of: &Disambiguate, cpu: &Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// c = the softmax over the classes that are `inside`, from log-probabilities over all: taking their own
-/// largest out first, no sum underflows. Classes outside keep their c.
+/// Writes the softmax over the classes that are `inside`, from log-probabilities over all classes.
+/// Subtracting the largest of these classes keeps the sum from underflowing. Classes outside keep their
+/// values.
 pub fn partial_softmax(row: &mut [f32], log_p: &[f32], inside: impl Fn(usize) -> bool) {
     let most = (0..row.len()).filter(|&k| inside(k)).map(|k| log_p[k]).fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;

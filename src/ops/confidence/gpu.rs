@@ -1,4 +1,4 @@
-//! Launches of the disambiguations in `loss_by_kind.cu`: a block for each row.
+//! Launches of the disambiguations in `loss_by_kind.cu`: one block per row.
 
 use super::Disambiguate;
 use crate::device::gpu::kernels::loss_by_kind::ConfidenceRows;
@@ -7,7 +7,7 @@ use crate::device::gpu::lower::Lowering;
 use crate::ops::rows::row_threads;
 
 impl Disambiguate {
-    /// What the kernels are given of it.
+    /// The parameters of the kernels.
     pub(in crate::ops) fn kernel_rows(&self, gpu: &Lowering<'_>) -> ConfidenceRows {
         ConfidenceRows {
             classes: self.classes,
@@ -20,7 +20,7 @@ impl Disambiguate {
         }
     }
 
-    /// Launches a kernel that does it, one of `loss_by_kind.cu` or another with the same parameters.
+    /// Launches `kernel`, one of `loss_by_kind.cu` or another with the same parameters.
     pub fn lower_rows(&self, kernel: KernelOf<ConfidenceRows>, gpu: &mut Lowering<'_>) {
         let rows = self.kernel_rows(gpu);
         gpu.launch(kernel.linear(self.batch, row_threads(self.classes), rows));

@@ -1,6 +1,6 @@
-//! Disambiguation of confidence rows by what the network says of a sample's views.
+//! Disambiguation: updating confidence rows from the network's predictions for a sample's views.
 //!
-//! How a row is disambiguated, a [`Disambiguation`] says: a value of the method that it belongs to.
+//! The update rule is a [`Disambiguation`], which each method supplies.
 
 mod cpu;
 mod gpu;
@@ -20,31 +20,32 @@ use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// How a confidence row c is disambiguated by the logits z of a sample's views, less the log-prior where
-/// there is one; p is their softmax, s the candidate row.
+/// The rule that updates a confidence row c from the logits z of a sample's views, less the log-prior if
+/// there is one. p is their softmax, s the candidate row.
 pub trait Disambiguation: Any + Debug + Send + Sync {
-    /// Views of a sample that it reads.
+    /// How many views of a sample it reads.
     fn views(&self) -> usize {
         1
     }
 
-    /// Disambiguates c on the CPU.
-    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]);
+    /// Updates c on the CPU.
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[ViewPrediction]);
 
-    /// Floating-point operations for each class of a view.
+    /// Floating-point operations per class of a view.
     fn flops_per_class(&self) -> f64 {
         10.0
     }
 
-    /// Appends the launches of `of`, which it is part of: [`Disambiguate::lower_rows`], where its kernel is
-    /// in `loss_by_kind.cu`.
+    /// Appends the launches of `of`, whose rule this is: [`Disambiguate::lower_rows`] if its kernel is one of
+    /// `loss_by_kind.cu`.
     ///
     /// # Errors
-    /// Where a shape is beyond what the kernel does.
+    /// If the kernel does not support the shape.
     fn lower(&self, of: &Disambiguate, gpu: &mut Lowering<'_>) -> Result<()>;
 
-    /// Appends launches that do `loss` and then `of`, which it is part of, on the same rows together, if
-    /// there are such; returns whether: the kernel of `loss_by_kind.cu` that both name.
+    /// Appends launches that compute `loss` and then `of`, whose rule this is, on the same rows, if there is
+    /// a kernel for both; returns whether it did. By default that is the kernel of `loss_by_kind.cu` that
+    /// both name.
     ///
     /// # Errors
     /// As [`Disambiguation::lower`].
@@ -64,31 +65,38 @@ impl dyn Disambiguation {
     }
 }
 
-/// What a view says of a sample.
+/// The prediction for a view of a sample.
 #[derive(Clone, Debug)]
-pub struct View {
-    /// z, less the log-prior where there is one.
+pub struct ViewPrediction {
+    /// z, less the log-prior if there is one.
     pub logits: Vec<f32>,
-    /// Of z.
+    /// The softmax of z.
     pub softmax: Softmax,
 }
 
-/// Disambiguates the rows `index` of `confidence` `[N,K]` from the first rows of logits `[R,K]`, view after
-/// view of B, where control`[UPDATE]` is not 0. `candidates` u8 `[N,K]`; `log_prior` `[K]` is subtracted from
-/// the logits.
+/// Updates the rows `index` of `confidence` `[N,K]` from the first rows of logits `[R,K]`, B rows per view,
+/// if control`[UPDATE]` is not 0. `candidates` u8 `[N,K]`; `log_prior` `[K]` is subtracted from the logits.
 #[derive(Clone, Debug)]
 pub struct Disambiguate {
+    /// The rule by which a row is updated.
     pub disambiguation: Arc<dyn Disambiguation>,
     /// See [`Loss::joint`].
     pub joint: Option<KernelOf<LossAndDisambiguate>>,
+    /// Samples B of the step.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// f32 `[R,K]`, the views first.
     pub logits: Tensor,
+    /// f32 `[K]`, subtracted from every row of the logits.
     pub log_prior: Option<Tensor>,
+    /// u8 `[N,K]`, nonzero where a class is a candidate.
     pub candidates: Tensor,
     /// i32 `[B]`, distinct.
     pub index: Tensor,
+    /// The step's control block, f32 ([`control`](crate::ops::control)).
     pub control: Tensor,
+    /// f32 `[N,K]`; the rows `index` are updated.
     pub confidence: Tensor,
 }
 

@@ -16,28 +16,41 @@ pub use shape::ConvolutionShape;
 /// y `[N,OH,OW,Cout]` = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Convolution {
+    /// Extents of x, w and y.
     pub shape: ConvolutionShape,
+    /// The input, `[N,H,W,Cin]`.
     pub x: Tensor,
+    /// The weights, `[Cout,kh,kw,Cin]`.
     pub w: Tensor,
+    /// The result, `[N,OH,OW,Cout]`.
     pub y: Tensor,
 }
 
 /// dx = (or +=, if `accumulate`) the gradient of [`Convolution`] with respect to its input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConvolutionDataGradient {
+    /// Extents of the forward pass.
     pub shape: ConvolutionShape,
+    /// Gradient of y, `[N,OH,OW,Cout]`.
     pub dy: Tensor,
+    /// The weights, `[Cout,kh,kw,Cin]`.
     pub w: Tensor,
+    /// Gradient of x, `[N,H,W,Cin]`.
     pub dx: Tensor,
+    /// Whether the gradient is added to what `dx` holds.
     pub accumulate: bool,
 }
 
 /// dw = the gradient of [`Convolution`] with respect to its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConvolutionWeightGradient {
+    /// Extents of the forward pass.
     pub shape: ConvolutionShape,
+    /// The input of the forward pass, `[N,H,W,Cin]`.
     pub x: Tensor,
+    /// Gradient of y, `[N,OH,OW,Cout]`.
     pub dy: Tensor,
+    /// Gradient of w, f32 `[Cout,kh,kw,Cin]`.
     pub dw: Tensor,
 }
 
@@ -50,8 +63,8 @@ pub fn convolution(tape: &mut Tape, shape: ConvolutionShape, x: Tensor, w: Tenso
 }
 
 impl Convolution {
-    /// Whether the batchnorm normalises what this gives, so that its statistics can be summed where they are
-    /// made: those of all rows, as a convolution does not know how many are valid.
+    /// Whether the batchnorm normalises this convolution's result, so that the convolution's kernel can sum
+    /// its statistics. These are over all rows, because a convolution does not know how many are valid.
     fn is_normalised_by(&self, next: &BatchNorm) -> bool {
         let Self { shape, y, .. } = self;
         next.valid.is_none()
@@ -84,7 +97,7 @@ impl Operation for Convolution {
         gpu::forward(gpu, &self.shape, [self.x, self.w, self.y], false).map(|_| ())
     }
 
-    /// With its batchnorm: the convolution's epilogue leaves the partial statistics.
+    /// Fuses with the batchnorm of its result: the convolution's epilogue leaves the partial statistics.
     fn lower_with(&self, next: &dyn Operation, gpu: &mut Lowering<'_>) -> Result<bool> {
         let Some(next) = next.downcast::<BatchNorm>().filter(|next| self.is_normalised_by(next)) else {
             return Ok(false);
@@ -190,7 +203,7 @@ mod tests {
         assert!(!convolution.is_normalised_by(&batchnorm(2 * 3 * 2, 16, Tensor(0))));
         assert!(!convolution.is_normalised_by(&batchnorm(2 * 3 * 2 * 2, 8, Tensor(2))));
         assert!(!convolution.is_normalised_by(&batchnorm(2 * 3, 16, Tensor(2))));
-        // A convolution's sums are of all rows.
+        // A convolution sums over all rows.
         let valid = Some(ValidRows { count: Tensor(7), rows_each: 6 });
         assert!(!convolution.is_normalised_by(&BatchNorm { valid, ..batchnorm(2 * 3 * 2, 16, Tensor(2)) }));
     }

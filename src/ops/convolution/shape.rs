@@ -50,8 +50,7 @@ impl ConvolutionShape {
         self.out_channels * self.kernel * self.kernel * self.in_channels
     }
 
-    /// Floating-point operations of the forward pass; each gradient takes as many. Border taps count, as in
-    /// KERNELS budgets.
+    /// Floating-point operations of the forward pass; each gradient takes as many. Taps in the padding count.
     pub fn flops(&self) -> f64 {
         2.0 * self.output_len() as f64 * (self.kernel * self.kernel * self.in_channels) as f64
     }

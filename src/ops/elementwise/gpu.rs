@@ -1,4 +1,4 @@
-//! Launches of `optimizer.cu`: four elements per thread.
+//! Launches of the elementwise kernels of `optimizer.cu`.
 
 use anyhow::{Result, bail};
 
@@ -9,20 +9,21 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::operation::by_type;
 use crate::usage;
 
-/// Whether the kernels can number `len` parameters.
+/// Checks that the kernels can index `len` parameters.
 ///
 /// # Errors
-/// A usage error where they cannot.
+/// A usage error if there are too many.
 pub(crate) fn check_parameters(len: usize) -> Result<()> {
     match i32::try_from(len) {
         Ok(_) => Ok(()),
         Err(_) => Err(usage!(
-            "the network has {len} parameters, the kernels number 2147483647; use a smaller --width"
+            "the network has {len} parameters, more than the 2147483647 that the kernels index; \
+             use a smaller --width"
         )),
     }
 }
 
-/// Lowers a conversion: of a network's parameters, or a copy of activations.
+/// Lowers a conversion of a network's parameters, or a copy of activations.
 pub(super) fn convert(gpu: &mut Lowering<'_>, operation: &Convert) -> Result<()> {
     let &Convert { len, from, to } = operation;
     let kernel = match (gpu.element(from), gpu.element(to)) {
@@ -71,7 +72,7 @@ mod tests {
     use crate::device::{Buffer, Tensor};
     use crate::error::UsageError;
 
-    /// ResNet-101 of width 1024 has ten thousand million parameters.
+    /// A ResNet-101 of width 1024 has about ten billion parameters.
     #[test]
     fn more_parameters_than_the_kernels_number_are_refused() {
         let gpu = Gpu { name: "a GPU".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376 };

@@ -1,4 +1,4 @@
-//! Passes over flat arrays.
+//! Elementwise operations on flat arrays.
 
 mod gpu;
 
@@ -11,11 +11,14 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
 pub(crate) use gpu::check_parameters;
 
-/// `to` `[len]` = `from` `[len]`: f32 rounded to the type of `to`, or of one type and copied.
+/// `to` `[len]` = `from` `[len]`: f32 rounded to the type of `to`, or a copy between equal types.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Convert {
+    /// Elements of both tensors.
     pub len: usize,
+    /// The source.
     pub from: Tensor,
+    /// The destination; its element type decides the conversion.
     pub to: Tensor,
 }
 
@@ -41,8 +44,11 @@ impl Operation for Convert {
 /// out `[len]` = a + b, all f32 or all activations; each sum is rounded once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sum {
+    /// Elements of each tensor.
     pub len: usize,
+    /// a and b.
     pub terms: [Tensor; 2],
+    /// The result, of the type of both terms.
     pub out: Tensor,
 }
 
@@ -82,7 +88,8 @@ impl Operation for Sum {
 }
 
 impl Differentiable for Sum {
-    /// The gradient is that of both terms. One takes the memory over; the other gets a copy, as more may be added to either.
+    /// Both terms have the gradient of the sum. One takes over its memory; the other gets a copy, because
+    /// further gradients may be added to either.
     fn gradient(&self, gradients: &mut Gradients<'_>) {
         let Some(dy) = gradients.of(self.out) else { return };
         let [a, b] = self.terms;
@@ -96,20 +103,27 @@ impl Differentiable for Sum {
     }
 }
 
-/// y `[len]` = max(x, 0), f32; a NaN stays one.
+/// y `[len]` = max(x, 0), f32; a NaN stays NaN.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relu {
+    /// Elements of both tensors.
     pub len: usize,
+    /// The input.
     pub x: Tensor,
+    /// The result.
     pub y: Tensor,
 }
 
 /// dx `[len]` = dy where y > 0, else 0; f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReluGradient {
+    /// Elements of each tensor.
     pub len: usize,
+    /// The result of the forward pass, whose sign is the mask.
     pub y: Tensor,
+    /// Gradient of y.
     pub dy: Tensor,
+    /// Gradient of the input.
     pub dx: Tensor,
 }
 

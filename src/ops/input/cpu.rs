@@ -1,11 +1,11 @@
-//! Plain normalised images.
+//! Normalised images without augmentation.
 
 use rayon::prelude::*;
 
 use crate::data::Normalisation;
 use crate::data::augment::view::NormalisationTable;
 
-/// x `[B,P,3]` = (u8/255 - mean) / std of images first.., the last image repeated past the end.
+/// x `[B,P,3]` = (u8/255 - mean) / std of the images from `first`; past the end the last image is repeated.
 pub(super) fn normalise(pixels: usize, first: usize, images: &[u8], normalisation: &[f32], x: &mut [f32]) {
     let bytes = pixels * 3;
     let last = images.len() / bytes - 1;

@@ -7,24 +7,24 @@ use crate::device::Element;
 use crate::device::gpu::kernels::batch::{self as kernels, THREADS};
 use crate::device::gpu::lower::Lowering;
 
-/// Launches of [`THREADS`] threads that a multiprocessor holds at once: 1536 threads of an RTX 3090's.
+/// Blocks of [`THREADS`] threads that a multiprocessor holds at once: 1536 threads on an RTX 3090.
 const RESIDENT_BLOCKS: usize = 6;
 
-/// Lowers the choice of a batch.
+/// Lowers the selection of a batch.
 pub(super) fn select_batch(lowering: &mut Lowering<'_>, operation: &SelectBatch) -> Result<()> {
     let &SelectBatch { batch, order, step, index } = operation;
     let steps = lowering.len(order) / batch;
-    ensure!(steps > 0, "an order of fewer samples than a batch");
+    ensure!(steps > 0, "the order has fewer samples than a batch");
     let [order, step, index] = [order, step, index].map(|tensor| lowering.address(tensor));
     let parameters = kernels::SelectBatch { batch, steps, order, step, index };
     lowering.launch(kernels::SELECT_BATCH.linear(batch.div_ceil(THREADS), THREADS, parameters));
     Ok(())
 }
 
-/// Lowers the counting of a step.
+/// Lowers the step counter.
 pub(super) fn advance_step(lowering: &mut Lowering<'_>, operation: &AdvanceStep) -> Result<()> {
     let &AdvanceStep { step, modulus } = operation;
-    ensure!(modulus != Some(0), "a step is of at least one");
+    ensure!(modulus != Some(0), "the modulus of a step counter is 0");
     let parameters = kernels::AdvanceStep { modulus: modulus.unwrap_or(0), step: lowering.address(step) };
     lowering.launch(kernels::ADVANCE_STEP.linear(1, 1, parameters));
     Ok(())

@@ -1,5 +1,4 @@
-//! What feeds a step and counts it: the samples of a batch, plain normalised images, rows kept for all
-//! samples.
+//! The input of a step and its counter: the samples of a batch, normalised images, rows kept for all samples.
 
 mod cpu;
 mod gpu;
@@ -14,41 +13,56 @@ pub(super) use cpu::constants;
 /// index`[b]` = order`[step * batch + b]`: the samples of this step. `step` i32 `[1]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SelectBatch {
+    /// Samples B of a step.
     pub batch: usize,
+    /// The epoch's permutation of the samples, i32 `[M]` with M at least steps times B.
     pub order: Tensor,
+    /// The step of the epoch, i32 `[1]`.
     pub step: Tensor,
+    /// The result, i32 `[B]`.
     pub index: Tensor,
 }
 
-/// step += 1, back to 0 at `modulus`.
+/// step += 1, modulo `modulus`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdvanceStep {
+    /// The counter, i32 `[1]`.
     pub step: Tensor,
+    /// Where the counter wraps to 0; `None` if it never does.
     pub modulus: Option<usize>,
 }
 
-/// Un-augmented images first..first+batch, first = step * batch, of `images` u8 `[N,H,W,3]`, normalised into
-/// x f32 `[B,H,W,3]`; past the end the last image is repeated. `normalisation` f32 `[6]`, mean then standard
-/// deviation.
+/// Normalises images without augmentation: x `[B,H,W,3]` holds images first..first+B of `images` u8
+/// `[N,H,W,3]`, first = step B; past the end the last image is repeated. `normalisation` f32 `[6]` holds
+/// mean, then standard deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormaliseImages {
+    /// Images B of a step.
     pub batch: usize,
     /// H times W.
     pub pixels: usize,
+    /// The source images, u8 `[N,H,W,3]`.
     pub images: Tensor,
+    /// The step of the pass, i32 `[1]`.
     pub step: Tensor,
+    /// Mean and standard deviation of each channel, f32 `[6]`.
     pub normalisation: Tensor,
+    /// The result, activations `[B,H,W,3]`.
     pub x: Tensor,
 }
 
-/// Rows of `rows` `[B,K]` copied into `store` `[M,K]` from row step * B.
+/// Copies `rows` `[B,K]` into `store` `[M,K]`, from row step B.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoreRows {
+    /// Rows B of a step.
     pub batch: usize,
     /// K.
     pub columns: usize,
+    /// The rows of this step, f32 `[B,K]`.
     pub rows: Tensor,
+    /// The block of B rows that is written, i32 `[1]`.
     pub step: Tensor,
+    /// All rows, f32 `[M,K]`.
     pub store: Tensor,
 }
 
@@ -130,7 +144,7 @@ impl Operation for StoreRows {
     }
 
     fn operands(&self) -> Vec<Operand> {
-        // Of the store, these rows alone are touched.
+        // Only these rows of the store are written.
         let store = Operand::write(self.store).touching(self.batch * self.columns);
         vec![Operand::read(self.rows), Operand::read(self.step), store]
     }

@@ -1,8 +1,9 @@
-//! The fully connected layer: small next to a convolution, so plain loops in f32 with sums of eight lanes.
+//! The fully connected layer. It is small compared with a convolution, so these are plain loops in f32 with
+//! sums in eight lanes.
 
 use rayon::prelude::*;
 
-/// Sum of products in eight lanes, added in a fixed order.
+/// The dot product, summed in eight lanes that are added in a fixed order.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a_rest, b_rest) = (a.chunks_exact(8).remainder(), b.chunks_exact(8).remainder());

@@ -1,5 +1,5 @@
-//! The fully connected layer: tiles of 32 x 32; the parameters' gradient is split over rows where its tiles
-//! are few.
+//! Launches of `linear.cu`: tiles of 32 x 32. The parameters' gradient is split over rows if it has few
+//! tiles.
 
 use anyhow::{Result, ensure};
 
@@ -8,10 +8,10 @@ use crate::device::gpu::kernels::linear::{self as kernels, THREADS, TILE};
 use crate::device::gpu::launch::{KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 
-/// Rows of a part of the parameters' gradient at least: shorter ones give linear_sum more to add than they save.
+/// Fewest rows per part of the parameters' gradient: shorter parts cost `linear_sum` more than they save.
 const LEAST_PART: usize = 4 * TILE;
 
-/// A launch of tiles over `columns` x `rows` of the result, `parts` deep.
+/// A launch of tiles over `columns` x `rows` of the result; `parts` is the depth of the grid.
 fn tiles<P: Parameters>(
     kernel: KernelOf<P>,
     [columns, rows]: [usize; 2],

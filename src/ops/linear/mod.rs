@@ -14,24 +14,38 @@ pub(crate) use cpu::dot;
 /// y `[R,K]` = x `[R,D]` W^T + b; `parameters` = `[W (K x D); b (K)]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
+    /// Rows R of x.
     pub rows: usize,
+    /// Inputs D.
     pub inputs: usize,
+    /// Outputs K.
     pub outputs: usize,
+    /// The input, f32 `[R,D]`.
     pub x: Tensor,
+    /// W and b, f32 `[K D + K]`.
     pub parameters: Tensor,
+    /// The result, f32 `[R,K]`.
     pub y: Tensor,
 }
 
-/// d_parameters = `[dy^T x; column sums of dy]`, dx = dy W.
+/// Gradient of [`Linear`]: d_parameters = `[dy^T x; column sums of dy]`, dx = dy W.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinearGradient {
+    /// Rows R of x.
     pub rows: usize,
+    /// Inputs D.
     pub inputs: usize,
+    /// Outputs K.
     pub outputs: usize,
+    /// The input of the forward pass, f32 `[R,D]`.
     pub x: Tensor,
+    /// W and b, f32 `[K D + K]`.
     pub parameters: Tensor,
+    /// Gradient of y, f32 `[R,K]`.
     pub dy: Tensor,
+    /// Gradient of W and b, f32 `[K D + K]`.
     pub d_parameters: Tensor,
+    /// Gradient of x, f32 `[R,D]`.
     pub dx: Tensor,
 }
 

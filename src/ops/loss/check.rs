@@ -1,12 +1,14 @@
-//! What the test of a [`RowLoss`] checks: values worked out by hand, and that the gradient is the derivative.
+//! Checks for tests of a [`RowLoss`]: its value against one worked out by hand, and its gradient against the
+//! derivative.
 
-use super::{Row, RowLoss};
+use super::{LossRow, RowLoss};
 use crate::ops::rows::Softmax;
 
 /// Loss and gradient of a row.
 pub(crate) fn of(loss: &dyn RowLoss, logits: &[f32], target: &[f32], candidates: &[u8]) -> (f64, Vec<f32>) {
     let mut d = vec![0.0; logits.len()];
-    let value = loss.row(&Row { logits, target, candidates }, &mut Softmax::new(logits.len()), 1.0, &mut d);
+    let value =
+        loss.row(&LossRow { logits, target, candidates }, &mut Softmax::new(logits.len()), 1.0, &mut d);
     (value, d)
 }
 
@@ -18,7 +20,7 @@ pub(crate) fn assert_value(loss: &dyn RowLoss, expected: f64) {
     assert!((value - expected).abs() < 1e-6, "{loss:?}: {value}, by hand {expected}");
 }
 
-/// Central differences over 2h: their own error is h^2/6 of the third derivative and 2^-24 / h of rounding,
+/// Central differences over 2h. Their error is h^2/6 times the third derivative plus 2^-24 / h from rounding,
 /// both below 1e-4 at h = 1e-2 for losses of a few units.
 pub(crate) fn assert_gradient(loss: &dyn RowLoss) {
     let z = [0.3f32, -1.2, 0.9, 1.7, -0.4];

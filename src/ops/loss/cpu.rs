@@ -3,13 +3,13 @@
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{Loss, Row, Term};
+use super::{Loss, LossRow, Term};
 use crate::device::cpu::Call;
 use crate::ops::control::MIXUP;
 use crate::ops::rows::{EPSILON, Softmax};
 
-/// -ln(|1-p|+eps) and its derivative by p: what pushes a class down. A wrong class at p = 1 exactly gets no
-/// gradient, as |x| has none at 0 in the reference.
+/// -ln(|1-p|+eps), which pushes a class down, and its derivative with respect to p. A wrong class at p = 1
+/// exactly gets no gradient, as the reference's |x| has none at 0.
 pub fn negative(p: f32) -> (f64, f32) {
     let rest = 1.0 - p;
     let distance = rest.abs() + EPSILON;
@@ -34,7 +34,7 @@ pub(super) fn run(of: &Loss, cpu: &Call<'_>) -> Result<()> {
     let target = cpu.optional(of.row_loss.reads_target().then_some(of.target))?;
     let candidates = of.row_loss.reads_candidates().then(|| cpu.u8(of.candidates)).transpose()?;
     let index = of.index.map(|index| cpu.i32(index)).transpose()?;
-    // Plain slices: threads share those, not the guards of the memory.
+    // Threads share the slices, not the guards of the memory.
     let (target, candidates, index) = (target.as_deref(), candidates.as_deref(), index.as_deref());
     let scale = factor / batch as f32;
     let mut losses = vec![0.0; views * batch];
@@ -49,7 +49,7 @@ pub(super) fn run(of: &Loss, cpu: &Call<'_>) -> Result<()> {
             |softmax, (row, ((logits, d_logits), loss))| {
                 let sample = index.map_or(row % batch, |index| index[row % batch] as usize);
                 let at = sample * classes..(sample + 1) * classes;
-                let row = Row {
+                let row = LossRow {
                     logits,
                     target: target.map_or(&[], |target| &target[at.clone()]),
                     candidates: candidates.map_or(&[], |candidates| &candidates[at]),

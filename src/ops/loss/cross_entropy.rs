@@ -1,6 +1,6 @@
 //! Cross-entropy against a row of weights.
 
-use super::{Row, RowLoss};
+use super::{LossRow, RowLoss};
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
 use crate::ops::rows::Softmax;
@@ -11,7 +11,7 @@ pub struct CrossEntropy;
 
 impl RowLoss for CrossEntropy {
     /// dz_k = p_k C - c_k, C = sum c.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let Softmax { log_p, p } = softmax.of(row.logits);
         let total: f32 = row.target.iter().sum();
         for ((d, &p), &c) in d_logits.iter_mut().zip(p).zip(row.target) {

@@ -1,4 +1,4 @@
-//! Launches of `loss_by_kind.cu`: a block for each row.
+//! Launches of `loss_by_kind.cu`: one block per row.
 
 use super::{Loss, Term};
 use crate::device::gpu::kernels::loss_by_kind::{LossAndDisambiguate, LossRows};
@@ -7,7 +7,7 @@ use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::Disambiguate;
 use crate::ops::rows::row_threads;
 
-/// Lowers a loss alone.
+/// Lowers a loss without a disambiguation.
 pub(super) fn lower(of: &Loss, gpu: &mut Lowering<'_>) {
     let control = match of.term {
         Term::Plain => None,

@@ -1,6 +1,6 @@
-//! Losses of views against rows of classes, row by row.
+//! Losses of views against rows of class weights, row by row.
 //!
-//! What a row's loss is, a [`RowLoss`] says: a value of the method that it belongs to.
+//! The loss of a row is a [`RowLoss`], which each method supplies.
 
 #[cfg(test)]
 pub(crate) mod check;
@@ -25,10 +25,11 @@ use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// The loss of one row of logits z, p = softmax(z), against a row c of weights and the candidates s (SPEC 6).
+/// The loss of one row of logits z, p = softmax(z), against a row c of weights and the candidates s
+/// (docs/spec.md, section 6).
 pub trait RowLoss: Any + Debug + Send + Sync {
-    /// The loss of a row on the CPU; writes its gradient times `scale` to `d_logits`.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64;
+    /// Computes the loss of a row on the CPU and writes its gradient times `scale` to `d_logits`.
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64;
 
     /// Whether it reads c.
     fn reads_target(&self) -> bool {
@@ -40,7 +41,7 @@ pub trait RowLoss: Any + Debug + Send + Sync {
         false
     }
 
-    /// Floating-point operations for each class of a row.
+    /// Floating-point operations per class of a row.
     fn flops_per_class(&self) -> f64 {
         20.0
     }
@@ -48,15 +49,15 @@ pub trait RowLoss: Any + Debug + Send + Sync {
     /// Its kernel: one of `loss_by_kind.cu`, or its own with the same parameters.
     fn kernel(&self) -> KernelOf<LossRows>;
 
-    /// The constant that its kernel is given, where it has one.
+    /// The kernel's constant parameter, if it uses one.
     fn constant(&self) -> f32 {
         0.0
     }
 
-    /// Appends the launch of `of`, which it is part of.
+    /// Appends the launch of `of`, whose row loss this is.
     ///
     /// # Errors
-    /// Where a shape is beyond what the kernel does.
+    /// If the kernel does not support the shape.
     fn lower(&self, of: &Loss, gpu: &mut Lowering<'_>) -> Result<()> {
         of.lower_rows(gpu);
         Ok(())
@@ -70,9 +71,9 @@ impl dyn RowLoss {
     }
 }
 
-/// What a [`RowLoss`] is of. A row that it does not read may be empty.
+/// The input of a [`RowLoss`]. Slices that it does not read may be empty.
 #[derive(Clone, Copy, Debug)]
-pub struct Row<'a> {
+pub struct LossRow<'a> {
     /// z.
     pub logits: &'a [f32],
     /// c.
@@ -81,37 +82,53 @@ pub struct Row<'a> {
     pub candidates: &'a [u8],
 }
 
-/// What a loss is to its step.
+/// The role of a loss in its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Term {
     /// The loss of the views as they are.
     Plain,
     /// The loss of mixed views, a further term: gradient and loss are multiplied by control`[MIXUP]`, and the
-    /// loss is added to what `loss_rows` holds. A weight of 0 gives 0 whatever the logits are.
-    Mixed { control: Tensor },
+    /// loss is added to `loss_rows`. A weight of 0 gives 0 whatever the logits are.
+    Mixed {
+        /// The step's control block, f32 ([`control`](crate::ops::control)).
+        control: Tensor,
+    },
 }
 
-/// The losses of `views` views of B samples: view v of sample b has row first + v B + b of `logits` `[R,K]`.
-/// The target of sample b is row index`[b]` of a store `target` `[N,K]`, or row b of `target` `[B,K]` without
-/// `index`; `candidates` u8 `[N,K]` likewise.
+/// The losses of `views` views of B samples. View v of sample b is row first + v B + b of `logits` `[R,K]`.
+/// Its target is row index`[b]` of a store `target` `[N,K]`, or without `index` row b of `target` `[B,K]`;
+/// the same holds for `candidates`, u8 `[N,K]`.
 ///
-/// The same rows of `d_logits` `[R,K]` = the gradient of the mean over B; `loss_rows` `[B]` = each sample's
-/// sum over its views.
+/// The same rows of `d_logits` `[R,K]` receive the gradient of the mean over B; `loss_rows` `[B]` receives
+/// the sum over the views of each sample.
 #[derive(Clone, Debug)]
 pub struct Loss {
+    /// The loss of one row.
     pub row_loss: Arc<dyn RowLoss>,
+    /// Whether this is the loss of the plain views or a further term.
     pub term: Term,
-    /// The kernel that does this loss and, of the same rows, the disambiguation behind it, where that names the same one.
+    /// The kernel that computes this loss and the disambiguation of the same rows. It is used if the
+    /// disambiguation that follows names it too.
     pub joint: Option<KernelOf<LossAndDisambiguate>>,
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// Views V of each sample.
     pub views: usize,
+    /// The row of `logits` that view 0 of sample 0 has.
     pub first: usize,
+    /// f32 `[R,K]`.
     pub logits: Tensor,
+    /// The weights c, f32 `[N,K]` with `index`, otherwise `[B,K]`.
     pub target: Tensor,
+    /// The candidate sets s, u8 `[N,K]`.
     pub candidates: Tensor,
+    /// The samples of the step, i32 `[B]`; `None` if targets are in batch order.
     pub index: Option<Tensor>,
+    /// Gradient of the logits, f32 `[R,K]`.
     pub d_logits: Tensor,
+    /// Loss of each sample, f32 `[B]`.
     pub loss_rows: Tensor,
 }
 
@@ -121,7 +138,7 @@ impl Loss {
         gpu::lower(self, gpu);
     }
 
-    /// Whether it is the loss of the very rows that `next` disambiguates.
+    /// Whether it reads exactly the rows that `next` disambiguates.
     fn is_of_rows_of(&self, next: &Disambiguate) -> bool {
         let here = (self.batch, self.classes, self.views, self.logits, self.index);
         (self.term, self.first) == (Term::Plain, 0)

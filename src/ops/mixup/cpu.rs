@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-/// out `[R,len]` = weight x + (1 - weight) x', x' the partner that `permutation` `[B]` names within the row's
-/// group of B; with `index`, rows are named by it. In f32, 1 - weight, both products and the sum rounded in
-/// this order.
+/// out `[R,len]` = weight x + (1 - weight) x', where `permutation` `[B]` names the partner x' within the
+/// row's group of B. With `index`, it names the rows of x. In f32: 1 - weight, both products and the sum are
+/// rounded in this order.
 pub(super) fn mixup(
     len: usize,
     weight: f32,
@@ -23,8 +23,8 @@ pub(super) fn mixup(
     });
 }
 
-/// out`[i]` = weight x`[rows[i]]` + (1 - weight) x`[partners[i]]` for the first `count` rows, in the
-/// roundings of [`mixup`]; 0 behind.
+/// out`[i]` = weight x`[rows[i]]` + (1 - weight) x`[partners[i]]` for the first `count` rows, rounded as in
+/// [`mixup`]; 0 behind them.
 pub(super) fn mixup_chosen(
     len: usize,
     weight: f32,

@@ -1,4 +1,4 @@
-//! Launches of `batch.cu`: a block per row, or several where rows are long.
+//! Launches of the mixup kernels of `batch.cu`.
 
 use anyhow::{Result, ensure};
 
@@ -8,7 +8,7 @@ use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Tensor};
 
-/// A launch over rows of `len` of the type `element`: a block per row, or several where rows are long.
+/// A launch over rows of `len` values of the type `element`: one block per row, or several if rows are long.
 fn by_rows<P: Parameters>(
     [bf16, f32]: [KernelOf<P>; 2],
     element: Element,
@@ -20,8 +20,8 @@ fn by_rows<P: Parameters>(
         Element::Bf16 => (bf16, 8),
         _ => (f32, 4),
     };
-    // A thread has one vector of a row, or one value where rows are no whole vectors; four in rows too long
-    // for a block.
+    // A thread handles one vector of a row, or one value if rows are not whole vectors; four if a row is too
+    // long for a block.
     let units = if len.is_multiple_of(vector) { len / vector } else { len };
     let threads = units.next_multiple_of(32).min(THREADS);
     let mut launch = kernel.linear(rows, threads, parameters);
@@ -37,7 +37,7 @@ pub(super) fn mixup(lowering: &mut Lowering<'_>, operation: &Mixup) -> Result<()
     launch(lowering, [batch, rows, len], draws, index, x, lowering.address(out))
 }
 
-/// Lowers a mixup into the rows behind those that are mixed.
+/// Lowers a mixup that appends its result to its input.
 pub(super) fn append(lowering: &mut Lowering<'_>, operation: &AppendMixup) -> Result<()> {
     let &AppendMixup { batch, rows, len, draws, x } = operation;
     ensure!(lowering.len(x) == 2 * rows * len, "no room for mixed rows behind those given");

@@ -1,4 +1,4 @@
-//! Mixup: rows as convex combinations of pairs of rows.
+//! Mixup: convex combinations of pairs of rows.
 
 mod cpu;
 mod gpu;
@@ -9,30 +9,35 @@ use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// What was drawn for the steps of an epoch: of each a weight and a permutation of its batch.
+/// The random draws for the steps of an epoch: a weight and a permutation of the batch for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
     /// f32 `[steps]`.
     pub weights: Tensor,
-    /// i32 `[steps,B]`, of 0..B each.
+    /// i32 `[steps,B]`, each a permutation of 0..B.
     pub permutations: Tensor,
-    /// i32 `[1]`: which step this is.
+    /// The step of the epoch, i32 `[1]`.
     pub step: Tensor,
 }
 
-/// out `[R,len]` = w x + (1 - w) x', row by row: w and each row's partner x' are this step's draws. The R
-/// rows are groups of B (weak views, strong views), which share both. With `index` i32 `[B]`, R is B and x is
-/// a store `[N,len]` whose rows `index` are mixed: confidences. `out` has the type of x.
+/// out `[R,len]` = w x + (1 - w) x', row by row; the weight w and each row's partner x' are this step's
+/// draws. The R rows are groups of B (weak views, strong views), which share both. With `index` i32 `[B]`, R
+/// is B and x is a store `[N,len]` whose rows `index` are mixed: confidence rows. `out` has the type of x.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mixup {
     /// Samples B.
     pub batch: usize,
     /// R.
     pub rows: usize,
+    /// Values of a row.
     pub len: usize,
+    /// Weights and permutations of the epoch.
     pub draws: Draws,
+    /// The rows of the store, i32 `[B]`; `None` if x is `[R,len]`.
     pub index: Option<Tensor>,
+    /// The rows that are mixed.
     pub x: Tensor,
+    /// The result, `[R,len]`.
     pub out: Tensor,
 }
 
@@ -43,25 +48,36 @@ pub struct AppendMixup {
     pub batch: usize,
     /// R.
     pub rows: usize,
+    /// Values of a row.
     pub len: usize,
+    /// Weights and permutations of the epoch.
     pub draws: Draws,
+    /// `[2R,len]`: the first R rows are read, the others written.
     pub x: Tensor,
 }
 
 /// Mixup of rows that the device chose: out`[i]` = w x`[rows[i]]` + (1 - w) x`[partners[i]]` for i < count, 0
-/// behind. w is this step's, from `weights` f32 `[steps]`; `rows` and `partners` i32 `[B]`, `count` i32
+/// behind them. w is this step's, from `weights` f32 `[steps]`; `rows` and `partners` i32 `[B]`, `count` i32
 /// `[1]`; x and `out` `[B,len]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MixupChosen {
     /// B.
     pub batch: usize,
+    /// Values of a row.
     pub len: usize,
+    /// Mixup weights of the epoch, f32 `[steps]`.
     pub weights: Tensor,
+    /// The step of the epoch, i32 `[1]`.
     pub step: Tensor,
+    /// The chosen rows, i32 `[B]`.
     pub rows: Tensor,
+    /// The row that each is mixed with, i32 `[B]`.
     pub partners: Tensor,
+    /// How many rows are valid, i32 `[1]`.
     pub count: Tensor,
+    /// The rows that are mixed, `[B,len]`.
     pub x: Tensor,
+    /// The result, `[B,len]`, of the type of x.
     pub out: Tensor,
 }
 
@@ -94,7 +110,7 @@ impl Operation for Mixup {
     fn operands(&self) -> Vec<Operand> {
         let mut list = self.draws.operands(self.batch).to_vec();
         list.extend(self.index.map(Operand::read));
-        // Of a store, the rows of the batch.
+        // Of a store, only the rows of the batch are read.
         list.push(Operand::read(self.x).touching(self.rows * self.len));
         list.push(Operand::write(self.out));
         list

@@ -8,13 +8,13 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::operation::by_type;
 use crate::device::{Element, Operation};
 
-/// Blocks over a shape of images, positions and channels of `element`.
+/// Blocks for a shape of images, positions and channels of `element`.
 fn blocks(of: &dyn Operation, [images, positions, channels]: [usize; 3], element: Element) -> Result<usize> {
     let vector = if element == Element::Bf16 { 8 } else { 4 };
     ensure!(
         images > 0 && positions > 0 && channels > 0 && channels.is_multiple_of(vector),
-        "'{}' of {images} images of {positions} positions of {channels} channels: needs a multiple of {vector} \
-         channels",
+        "'{}' of {images} images of {positions} positions of {channels} channels: needs a multiple of \
+         {vector} channels",
         of.name()
     );
     Ok((images * (channels / vector)).div_ceil(THREADS))

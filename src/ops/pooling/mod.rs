@@ -15,7 +15,9 @@ use crate::device::{Element, Operand, Operation, Tensor};
 pub struct AveragePool {
     /// N, P and C.
     pub shape: [usize; 3],
+    /// The input, activations `[N,P,C]`.
     pub x: Tensor,
+    /// The result, f32 `[N,C]`.
     pub y: Tensor,
 }
 
@@ -24,7 +26,9 @@ pub struct AveragePool {
 pub struct AveragePoolGradient {
     /// N, P and C.
     pub shape: [usize; 3],
+    /// Gradient of y, f32 `[N,C]`.
     pub dy: Tensor,
+    /// Gradient of x, activations `[N,P,C]`.
     pub dx: Tensor,
 }
 

@@ -21,7 +21,7 @@ pub(super) fn count_step(
     counters[counter::CORRECT] += correct as f32;
 }
 
-/// Counts a step whose values are all finite, or marks the first that is not; see
+/// Counts a step if its values are all finite, or marks the first that is not; see
 /// [`super::CountFiniteSteps`].
 pub(super) fn count_finite_step(finite: bool, steps: &mut f32) {
     if *steps >= 0.0 {
@@ -29,8 +29,8 @@ pub(super) fn count_finite_step(finite: bool, steps: &mut f32) {
     }
 }
 
-/// `[mean of the rows' maxima; fraction of rows whose first maximum is the true class]`, of `candidates`
-/// alone where given.
+/// `[mean of the rows' maxima; fraction of rows whose argmax is the true class]`, over `candidates` alone if
+/// given.
 pub(super) fn confidence(
     [rows, classes]: [usize; 2],
     confidence: &[f32],

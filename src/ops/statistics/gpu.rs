@@ -4,7 +4,7 @@ use super::{ConfidenceStatistics, CountFiniteSteps, StepStatistics};
 use crate::device::gpu::kernels::loss::{self as kernels, CONFIDENCE_WARPS, STEP_THREADS};
 use crate::device::gpu::lower::Lowering;
 
-/// Rows of confidence that a block of the statistics takes at a time: 32 for each of its warps.
+/// Confidence rows that a block takes at a time: 32 for each of its warps.
 const BLOCK_ROWS: usize = 32 * CONFIDENCE_WARPS;
 
 pub(super) fn lower_step(of: &StepStatistics, gpu: &mut Lowering<'_>) {

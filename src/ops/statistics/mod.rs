@@ -1,4 +1,4 @@
-//! What is counted and watched: of a step, and of the confidence rows after an epoch.
+//! Statistics of a step, and of the confidence rows after an epoch.
 
 mod cpu;
 mod gpu;
@@ -11,58 +11,71 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 pub use not_finite::CountNotFinite;
 
-/// Positions in the counters a training plan sums over an epoch, f32.
+/// Positions in the counters, f32, that a training plan sums over an epoch.
 pub mod counter {
     pub use crate::device::gpu::kernels::counter::{CORRECT, LAST_LOSS, LOSS, WATCHED};
 
-    /// Logits of a step's forwards, of which there are up to three.
+    /// Counts of steps with finite logits, one for each forward pass; there are up to three.
     pub const LOGITS: [usize; 3] = [3, 4, 5];
-    /// Losses of the samples.
+    /// Count of steps whose losses are finite.
     pub const LOSS_ROWS: usize = 6;
-    /// Running statistics of the batchnorms.
+    /// Count of steps after which the batchnorms' running statistics are finite.
     pub const RUNNING: usize = 7;
-    /// What is watched.
+    /// The names of what is watched, from counter [`WATCHED`] on.
     pub const WATCHED_NAMES: [&str; 5] = ["logits", "logits", "logits", "losses", "running statistics"];
-    /// Length of the block.
+    /// Number of counters.
     pub const LEN: usize = 8;
 }
 
-/// counters += the step's mean loss and its correct weak-view predictions, of the first rows of `logits`
-/// `[R,K]`; see [`counter`].
+/// Adds the step's mean loss and its correct weak-view predictions to the counters; the weak views are the
+/// first rows of `logits` `[R,K]`. See [`counter`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepStatistics {
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// f32 `[R,K]`; the weak views are its first B rows.
     pub logits: Tensor,
     /// i32 `[N]`.
     pub labels: Tensor,
     /// i32 `[B]`: the samples of the step.
     pub index: Tensor,
+    /// Loss of each sample, f32 `[B]`.
     pub loss_rows: Tensor,
+    /// The epoch's counters, f32 `[LEN]` of [`counter`].
     pub counters: Tensor,
 }
 
-/// Whether the first `len` of `values` f32 are all finite: counters`[slot]` = n >= 0 becomes n + 1 if they
-/// are, -(n + 1) if not; a negative one stays.
+/// Tests whether the first `len` of `values` f32 are all finite: counters`[slot]` = n >= 0 becomes n + 1 if
+/// they are, -(n + 1) if not; a negative one stays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CountFiniteSteps {
+    /// How many values are tested.
     pub len: usize,
+    /// Which counter is advanced.
     pub slot: usize,
+    /// The values, f32, at least `len` of them.
     pub values: Tensor,
+    /// The epoch's counters, f32 `[LEN]` of [`counter`].
     pub counters: Tensor,
 }
 
-/// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose first maximum is the
-/// true class]; over the candidates u8 `[N,K]` alone where they are given, no NaN being larger than anything
-/// then.
+/// out `[2]` = [mean of the rows' maxima of confidence `[N,K]`; fraction of rows whose argmax is the true
+/// class]. With candidates u8 `[N,K]` only these classes take part, and a NaN never counts as the largest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConfidenceStatistics {
+    /// Samples N.
     pub rows: usize,
+    /// Classes K.
     pub classes: usize,
+    /// f32 `[N,K]`.
     pub confidence: Tensor,
+    /// u8 `[N,K]`; `None` if every class takes part.
     pub candidates: Option<Tensor>,
-    /// i32 `[N]`, -1 where it is not known.
+    /// True labels, i32 `[N]`, -1 where unknown.
     pub labels: Tensor,
+    /// The result, f32 `[2]`.
     pub out: Tensor,
 }
 

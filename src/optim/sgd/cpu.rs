@@ -1,21 +1,22 @@
-//! SGD with momentum and weight decay, as PyTorch's: one pass over the flat arena of all parameters.
+//! SGD with momentum and weight decay, with PyTorch's formulas: one pass over the flat arena of all
+//! parameters.
 
 use rayon::prelude::*;
 
 /// The scalars of a step.
 #[derive(Clone, Copy)]
-pub(super) struct Settings {
+pub(super) struct SgdScalars {
     pub rate: f32,
     pub momentum: f32,
     pub weight_decay: f32,
     pub nesterov: bool,
 }
 
-/// g += wd p; v = mu v + g; p -= rate v, or with Nesterov's momentum p -= rate (g + mu v). With v = 0 at first this is
-/// PyTorch's first step, v = g.
-pub(super) fn sgd(settings: Settings, gradients: &[f32], velocity: &mut [f32], parameters: &mut [f32]) {
+/// g += wd p; v = mu v + g; p -= rate v, or with Nesterov's momentum p -= rate (g + mu v). As v is initially
+/// 0, this includes PyTorch's first step, v = g.
+pub(super) fn sgd(settings: SgdScalars, gradients: &[f32], velocity: &mut [f32], parameters: &mut [f32]) {
     const CHUNK: usize = 1 << 14;
-    let Settings { rate, momentum, weight_decay, nesterov } = settings;
+    let SgdScalars { rate, momentum, weight_decay, nesterov } = settings;
     let chunks =
         gradients.par_chunks(CHUNK).zip(velocity.par_chunks_mut(CHUNK)).zip(parameters.par_chunks_mut(CHUNK));
     chunks.for_each(|((gradients, velocity), parameters)| {
@@ -33,7 +34,7 @@ mod tests {
 
     #[test]
     fn two_steps_by_hand() {
-        let settings = Settings { rate: 0.5, momentum: 0.5, weight_decay: 0.25, nesterov: false };
+        let settings = SgdScalars { rate: 0.5, momentum: 0.5, weight_decay: 0.25, nesterov: false };
         let (mut v, mut p) = ([0.0], [4.0]);
         sgd(settings, &[1.0], &mut v, &mut p); // g = 1 + 1 = 2, v = 2, p = 3
         assert_eq!((v[0], p[0]), (2.0, 3.0));
@@ -43,7 +44,7 @@ mod tests {
 
     #[test]
     fn nesterov_looks_a_step_ahead() {
-        let settings = Settings { rate: 0.5, momentum: 0.5, weight_decay: 0.25, nesterov: true };
+        let settings = SgdScalars { rate: 0.5, momentum: 0.5, weight_decay: 0.25, nesterov: true };
         let (mut v, mut p) = ([0.0], [4.0]);
         sgd(settings, &[1.0], &mut v, &mut p); // g = 2, v = 2, p = 4 - 0.5 (2 + 1)
         assert_eq!((v[0], p[0]), (2.0, 2.5));

@@ -1,18 +1,18 @@
-//! SGD with momentum, plain or Nesterov's, and weight decay, as PyTorch's.
+//! SGD with plain or Nesterov momentum and weight decay, with PyTorch's formulas.
 
 mod cpu;
 mod gpu;
 
 use anyhow::Result;
 
-use super::{Arenas, Hyperparameters, Optimiser, State};
+use super::{Arenas, Hyperparameters, Optimiser, OptimiserState};
 use crate::autograd::Tape;
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
 use crate::ops::control;
 
-/// SGD and its velocities.
+/// SGD with its velocities.
 pub struct SgdOptimiser {
     constants: Hyperparameters,
     nesterov: bool,
@@ -20,7 +20,7 @@ pub struct SgdOptimiser {
 }
 
 impl SgdOptimiser {
-    /// SGD of `len` parameters.
+    /// SGD for `len` parameters, with plain momentum.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -28,7 +28,7 @@ impl SgdOptimiser {
         Ok(Self { constants, nesterov: false, velocity: device.allocate(Element::F32, len, "the momentum")? })
     }
 
-    /// The same with Nesterov's momentum.
+    /// SGD with Nesterov's momentum.
     ///
     /// # Errors
     /// As [`SgdOptimiser::new`].
@@ -58,23 +58,32 @@ impl Optimiser for SgdOptimiser {
         });
     }
 
-    fn state(&self) -> Vec<State> {
-        vec![State::PerParameter { prefix: "momentum.", arena: self.velocity }]
+    fn state(&self) -> Vec<OptimiserState> {
+        vec![OptimiserState::PerParameter { prefix: "momentum.", arena: self.velocity }]
     }
 }
 
-/// g += wd p; v = mu v + g; p -= lr v, or lr (g + mu v) with Nesterov's momentum; lr from `control`. `copy` = the new p, rounded
-/// to its type.
+/// g += wd p; v = mu v + g; p -= lr v, or p -= lr (g + mu v) with Nesterov's momentum; lr comes from
+/// `control`. `copy` receives the new p, rounded to its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sgd {
+    /// Parameters.
     pub len: usize,
+    /// mu.
     pub momentum: f32,
+    /// wd, applied to the gradient.
     pub weight_decay: f32,
+    /// Whether the momentum is Nesterov's.
     pub nesterov: bool,
+    /// The step's control block, f32 ([`control`]).
     pub control: Tensor,
+    /// g, f32 `[len]`.
     pub gradients: Tensor,
+    /// v, f32 `[len]`.
     pub velocity: Tensor,
+    /// p, f32 `[len]`.
     pub parameters: Tensor,
+    /// The rounded parameters, `[len]`, where convolutions read them.
     pub copy: Option<Tensor>,
 }
 
@@ -97,7 +106,7 @@ impl Operation for Sgd {
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let Self { momentum, weight_decay, nesterov, .. } = *self;
         let rate = cpu.f32(self.control)?[control::LEARNING_RATE];
-        let settings = cpu::Settings { rate, momentum, weight_decay, nesterov };
+        let settings = cpu::SgdScalars { rate, momentum, weight_decay, nesterov };
         let (mut velocity, mut parameters) = (cpu.f32_mut(self.velocity)?, cpu.f32_mut(self.parameters)?);
         cpu::sgd(settings, &cpu.f32(self.gradients)?, &mut velocity, &mut parameters);
         if let Some(copy) = self.copy {

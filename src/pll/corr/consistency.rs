@@ -6,7 +6,7 @@ use super::pair;
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
 use crate::device::gpu::lower::Lowering;
-use crate::ops::loss::{Loss, Row, RowLoss, negative};
+use crate::ops::loss::{Loss, LossRow, RowLoss, negative};
 use crate::ops::rows::Softmax;
 
 /// sum_{k: c_k=0} -ln(|1-p_k|+eps) + sum_k c_k (ln c_k - ln p_k), eps = 1e-9.
@@ -16,7 +16,7 @@ pub struct Consistency;
 impl RowLoss for Consistency {
     /// dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - c_k with g_k = `[c_k=0]` sign(1-p_k) / (|1-p_k|+eps), C =
     /// sum c.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let Softmax { log_p, p } = softmax.of(row.logits);
         let c = row.target;
         let mut loss = 0.0;
@@ -27,7 +27,7 @@ impl RowLoss for Consistency {
                 let (negative, slope) = negative(p);
                 loss += negative;
                 *g = slope;
-                // 0 ln 0 = 0, but 0 times a NaN log-probability must show.
+                // 0 ln 0 = 0, but 0 times a NaN log-probability must stay visible.
                 loss += f64::from(c * log_p);
             } else {
                 loss += f64::from(c * c.ln() - c * log_p);

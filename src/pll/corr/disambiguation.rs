@@ -4,18 +4,18 @@ use anyhow::Result;
 
 use super::{Consistency, pair};
 use crate::device::gpu::lower::Lowering;
-use crate::ops::confidence::{Disambiguate, Disambiguation, View};
+use crate::ops::confidence::{Disambiguate, Disambiguation, ViewPrediction};
 use crate::ops::loss::Loss;
 use crate::ops::rows::EPSILON;
 
-/// The root of the product p^w p^s of both views' probabilities.
+/// The square root of the product p^w p^s of both views' probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViewProduct {
     /// r = sqrt(`[c>0]` p^w p^s); c <- r / (sum r + eps). A product that underflows drops its class for good
-    /// (SPEC 6).
+    /// (docs/spec.md, section 6).
     OverPositive,
-    /// With a debias: r = s p^w p^s; r <- r / (sum r + eps); c <- sqrt(r) / (sum sqrt(r) + eps). Masked by
-    /// the candidate set, so a dropped class can come back. Both eps act when all products are tiny.
+    /// With a debias: r = s p^w p^s; r <- r / (sum r + eps); c <- sqrt(r) / (sum sqrt(r) + eps). The mask is
+    /// the candidate set, so a dropped class can come back. Both eps matter when all products are tiny.
     OverCandidates,
 }
 
@@ -24,7 +24,7 @@ impl Disambiguation for ViewProduct {
         2
     }
 
-    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[View]) {
+    fn row(&self, confidence: &mut [f32], candidates: &[u8], views: &[ViewPrediction]) {
         let products = views[0].softmax.p.iter().zip(&views[1].softmax.p);
         match self {
             ViewProduct::OverPositive => {

@@ -1,5 +1,5 @@
-//! Launches of the pair kernels of `loss.cu`: the loss of two views, the disambiguation of the rows it is
-//! against, or both at once.
+//! Launches of the pair kernels of `loss.cu`: the loss of two views, the disambiguation of the rows that the
+//! loss reads, or both at once.
 
 use super::ViewProduct;
 use crate::device::Tensor;
@@ -8,8 +8,8 @@ use crate::device::gpu::lower::Lowering;
 use crate::ops::confidence::Disambiguate;
 use crate::ops::loss::{Loss, Term};
 
-/// The rows of a launch.
-struct Rows {
+/// The operands that loss and disambiguation share.
+struct PairRows {
     batch: usize,
     classes: usize,
     logits: Tensor,
@@ -17,19 +17,19 @@ struct Rows {
     confidence: Tensor,
 }
 
-impl Rows {
+impl PairRows {
     fn of(next: &Disambiguate) -> Self {
         let Disambiguate { batch, classes, logits, index, confidence, .. } = *next;
         Self { batch, classes, logits, index, confidence }
     }
 }
 
-/// Lowers a loss, if it is that of plain views, both of each sample, against the store; returns whether.
+/// Lowers a loss if it is of both plain views of each sample against the store; returns whether it did.
 pub(super) fn lower_loss(of: &Loss, gpu: &mut Lowering<'_>) -> bool {
     let Loss { batch, classes, logits, target: confidence, .. } = *of;
     match of.index {
         Some(index) if (of.term, of.views, of.first) == (Term::Plain, 2, 0) => {
-            launch(&Rows { batch, classes, logits, index, confidence }, Some(of), None, gpu);
+            launch(&PairRows { batch, classes, logits, index, confidence }, Some(of), None, gpu);
             true
         }
         _ => false,
@@ -38,21 +38,21 @@ pub(super) fn lower_loss(of: &Loss, gpu: &mut Lowering<'_>) -> bool {
 
 /// Lowers a disambiguation.
 pub(super) fn lower_disambiguation(of: &Disambiguate, product: ViewProduct, gpu: &mut Lowering<'_>) {
-    launch(&Rows::of(of), None, Some((of, product)), gpu);
+    launch(&PairRows::of(of), None, Some((of, product)), gpu);
 }
 
 /// Lowers a loss and the disambiguation of its rows as one launch.
 pub(super) fn lower_both(loss: &Loss, next: &Disambiguate, product: ViewProduct, gpu: &mut Lowering<'_>) {
-    launch(&Rows::of(next), Some(loss), Some((next, product)), gpu);
+    launch(&PairRows::of(next), Some(loss), Some((next, product)), gpu);
 }
 
 fn launch(
-    rows: &Rows,
+    rows: &PairRows,
     loss: Option<&Loss>,
     next: Option<(&Disambiguate, ViewProduct)>,
     gpu: &mut Lowering<'_>,
 ) {
-    let &Rows { batch, classes, .. } = rows;
+    let &PairRows { batch, classes, .. } = rows;
     let parameters = kernels::Pair {
         batch,
         classes,

@@ -1,7 +1,8 @@
-//! What is subtracted from the logits that disambiguation and test read: the logarithm of a class prior.
+//! Debias: the log of a class prior is subtracted from the logits that disambiguation and test read.
 //!
-//! RECORDS (Hong et al., ICLR 2023): the class prior that the model has learnt so far is the softmax of its classifier on the
-//! moving mean feature. Oracle-LA, its published rival: the true class frequencies, constant.
+//! RECORDS (Hong et al., ICLR 2023) estimates the prior that the model has learnt so far: the softmax of its
+//! classifier applied to the moving mean feature. Oracle-LA, the published baseline, uses the true class
+//! frequencies throughout.
 
 mod operations;
 
@@ -14,13 +15,13 @@ use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::Outputs;
 use crate::ops::rows::EPSILON;
 
-/// Where the class prior comes from, if there is one.
-pub enum Debias {
-    /// Nothing is subtracted.
+/// The source of the class prior, if there is one.
+pub enum ClassPriorSource {
+    /// No debias.
     None,
     /// A constant prior.
     Oracle(Oracle),
-    /// RECORDS' estimate.
+    /// The estimate of RECORDS.
     Records(ClassPrior),
 }
 
@@ -28,12 +29,12 @@ pub enum Debias {
 pub struct Oracle {
     /// ln(pi + eps), f32 `[classes]`.
     pub log_prior: Buffer,
-    /// Whether disambiguation reads it too, or the test alone.
+    /// Whether disambiguation is debiased as well, or only the test.
     pub in_training: bool,
 }
 
 impl Oracle {
-    /// The class frequencies `prior`.
+    /// The prior is the class frequencies `prior`.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -45,23 +46,23 @@ impl Oracle {
     }
 }
 
-impl Debias {
-    /// Records what a training step does for it on the first `rows` rows of the features; returns the log-prior that
+impl ClassPriorSource {
+    /// Records the training step's part on the first `rows` rows of the features; returns the log-prior that
     /// disambiguation reads.
     pub fn record_training(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Option<Tensor> {
         match self {
-            Debias::None => None,
-            Debias::Oracle(oracle) => oracle.in_training.then(|| tape.persistent(oracle.log_prior)),
-            Debias::Records(prior) => Some(prior.record(tape, rows, outputs)),
+            ClassPriorSource::None => None,
+            ClassPriorSource::Oracle(oracle) => oracle.in_training.then(|| tape.persistent(oracle.log_prior)),
+            ClassPriorSource::Records(prior) => Some(prior.record(tape, rows, outputs)),
         }
     }
 
-    /// Records what evaluation needs; returns where the log-prior lies afterwards.
+    /// Records the evaluation's part; returns the buffer of the log-prior.
     pub fn record_test(&self, tape: &mut Tape, classifier: Tensor) -> Option<Buffer> {
         match self {
-            Debias::None => None,
-            Debias::Oracle(oracle) => Some(oracle.log_prior),
-            Debias::Records(prior) => {
+            ClassPriorSource::None => None,
+            ClassPriorSource::Oracle(oracle) => Some(oracle.log_prior),
+            ClassPriorSource::Records(prior) => {
                 let mean = tape.persistent(prior.mean_feature);
                 prior.record_estimate(tape, mean, classifier);
                 Some(prior.log_prior)
@@ -69,16 +70,17 @@ impl Debias {
         }
     }
 
-    /// The class prior that RECORDS estimated, if that is what it is, from the log-prior that evaluation subtracted.
+    /// The class prior that RECORDS estimated, if it is in use, from the log-prior that evaluation
+    /// subtracted.
     pub fn estimated_prior(&self, log_prior: Option<&[f32]>) -> Option<Vec<f64>> {
         self.estimate()?;
         Some(log_prior?.iter().map(|&log| f64::from(log).exp()).collect())
     }
 
-    /// RECORDS' estimate, if that is what it is.
+    /// The estimate of RECORDS, if it is in use.
     pub fn estimate(&self) -> Option<&ClassPrior> {
         match self {
-            Debias::Records(prior) => Some(prior),
+            ClassPriorSource::Records(prior) => Some(prior),
             _ => None,
         }
     }
@@ -90,12 +92,12 @@ pub struct ClassPrior {
     pub mean_feature: Buffer,
     /// ln(pi + eps), f32 `[classes]`.
     pub log_prior: Buffer,
-    /// m of SPEC 6: the weight of the old mean.
+    /// m of docs/spec.md, section 6: the weight of the old mean.
     pub momentum: f32,
 }
 
 impl ClassPrior {
-    /// State for a network of `features` features and `classes` classes.
+    /// Allocates the state for a network of `features` features and `classes` classes.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -107,7 +109,7 @@ impl ClassPrior {
         })
     }
 
-    /// Records F <- m F + (1-m) mean of the first `rows` rows of the features, then the estimate from it. Returns the
+    /// Records F <- m F + (1-m) mean of the first `rows` rows of the features, then the estimate; returns the
     /// log-prior.
     pub fn record(&self, tape: &mut Tape, rows: usize, outputs: &Outputs) -> Tensor {
         let mean = tape.persistent(self.mean_feature);

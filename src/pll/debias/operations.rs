@@ -13,11 +13,13 @@ use crate::ops::rows::{EPSILON, Softmax};
 /// F <- m F + (1 - m) mean over the first `rows` rows of features `[R,D]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MoveMeanFeature {
+    /// Rows that the mean is over; those behind are mixed views.
     pub rows: usize,
     /// D.
     pub inputs: usize,
     /// m.
     pub momentum: f32,
+    /// Features, f32 `[R,D]`.
     pub features: Tensor,
     /// F, f32 `[D]`.
     pub mean: Tensor,
@@ -34,6 +36,7 @@ pub struct EstimateClassPrior {
     pub mean: Tensor,
     /// The classifier, `[W (K x D); b (K)]`.
     pub parameters: Tensor,
+    /// The result, f32 `[K]`.
     pub log_prior: Tensor,
 }
 

@@ -1,26 +1,28 @@
-//! The leveraged weighted loss with either loss of a label.
+//! The leveraged weighted loss with either of the two losses of a label.
 
 use crate::device::gpu::kernels::loss_by_kind::{self, LossRows};
 use crate::device::gpu::launch::KernelOf;
-use crate::ops::loss::{Row, RowLoss, negative};
+use crate::ops::loss::{LossRow, RowLoss, negative};
 use crate::ops::rows::Softmax;
 
 /// With the sigmoid loss psi(z) = 1 / (1 + e^z): sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k
 /// psi(-z_k).
 #[derive(Clone, Copy, Debug)]
 pub struct LeveragedSigmoid {
+    /// Weight of the non-candidates' losses.
     pub beta: f32,
 }
 
 /// With cross-entropy: sum_{k in s} -c_k ln p_k + beta sum_{k not in s} -c_k ln(|1-p_k|+eps).
 #[derive(Clone, Copy, Debug)]
 pub struct LeveragedCrossEntropy {
+    /// Weight of the non-candidates' losses.
     pub beta: f32,
 }
 
 impl RowLoss for LeveragedSigmoid {
     /// psi' = -psi(z) psi(-z).
-    fn row(&self, row: &Row<'_>, _: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    fn row(&self, row: &LossRow<'_>, _: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let beta = self.beta;
         let mut loss = 0.0;
         let rows = row.target.iter().zip(row.candidates);
@@ -50,7 +52,7 @@ impl RowLoss for LeveragedSigmoid {
 impl RowLoss for LeveragedCrossEntropy {
     /// dz_k = p_k (g_k - sum_j p_j g_j) + p_k C - `[k in s]` c_k with g_k = `[k not in s]` beta c_k
     /// sign(1-p_k) / (|1-p_k|+eps), C = sum of c over s.
-    fn row(&self, row: &Row<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
+    fn row(&self, row: &LossRow<'_>, softmax: &mut Softmax, scale: f32, d_logits: &mut [f32]) -> f64 {
         let beta = self.beta;
         let Softmax { log_p, p } = softmax.of(row.logits);
         let mut loss = 0.0;

@@ -1,7 +1,7 @@
-//! LW (Wen et al., "Leveraged weighted loss for partial label learning", ICML 2021; SPEC 6): one view,
-//! sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k), the weights c being two softmaxes of z, one over the candidates
-//! and one over the other classes. They are refreshed by every step from its own logits, for the next epoch; the authors' code
-//! makes a second forward after the step for them.
+//! LW (Wen et al., "Leveraged weighted loss for partial label learning", ICML 2021; docs/spec.md, section 6):
+//! one view, sum_{k in s} c_k psi(z_k) + beta sum_{k not in s} c_k psi(-z_k). The weights c are two softmaxes
+//! of z, one over the candidates and one over the other classes. Every step updates them from its own logits,
+//! for the next epoch; the authors' code makes a second forward pass after the step for this.
 
 mod disambiguation;
 mod losses;
@@ -15,26 +15,26 @@ use self::settings::{LwLoss, LwSettings};
 use super::confidence::Start;
 use super::label_method::LabelMethod;
 use super::method::{Learner, Method, Room};
-use super::registry::Entry;
+use super::registry::MethodEntry;
 use crate::device::Device;
 use crate::device::gpu::kernels::loss_by_kind;
 
 /// LW for the registry.
-pub static ENTRY: Entry = Entry {
-    // A row is refreshed after every step.
+pub static ENTRY: MethodEntry = MethodEntry {
+    // Rows are updated from the first step on.
     first_update: 0,
     no_mixup: Some(
         "its loss asks which classes are candidates, and a mixture of two samples has no candidate set",
     ),
     step_settings: &["lw-loss", "lw-beta"],
-    ..Entry::with_settings::<LwSettings>("lw", "LW", "Leveraged weighted loss")
+    ..MethodEntry::with_settings::<LwSettings>("lw", "LW", "Leveraged weighted loss")
 };
 
-/// A factor of the other classes' losses above this is far from what is usual.
+/// A weight of the other classes' losses above this is unusual.
 const LARGE_BETA: f64 = 10.0;
 
 impl LwSettings {
-    /// The method that they make.
+    /// The method with these settings.
     pub fn method(&self) -> LabelMethod {
         let beta = self.beta as f32;
         let (method, joint) = match self.loss {

@@ -1,9 +1,9 @@
-//! Settings of LW's own.
+//! The settings of LW.
 
 use crate::declaration::{MOST, Own};
 
 crate::declare_settings! {
-    /// The choices of LW (SPEC 6).
+    /// The settings of LW (docs/spec.md, section 6).
     pub struct LwSettings {
         "Method" {
             /// the loss of a label.
@@ -17,7 +17,7 @@ crate::declare_settings! {
 impl Own for LwSettings {}
 
 crate::declare_words! {
-    /// The loss of a label in LW (SPEC 6).
+    /// The loss of a label in LW (docs/spec.md, section 6).
     pub enum LwLoss {
         /// psi(z) = 1 / (1 + e^z).
         Sigmoid = "sigmoid",

@@ -18,34 +18,41 @@ pub(super) fn check_columns(columns: usize) -> Result<()> {
     Ok(())
 }
 
-/// The loss of each embedding q_i over rows z = `[q; keys; queue]`, s_ij = q_i z_j / T: L_i = ln sum over
-/// A(i) of exp s_ij - mean over P(i) of s_ij.
+/// The loss of each embedding q_i over the rows z = `[q; keys; queue]`, with s_ij = q_i z_j / T: L_i = ln sum
+/// over A(i) of exp s_ij - mean over P(i) of s_ij.
 ///
-/// Where control`[UPDATE]` is not 0, A(i) are all rows but i itself, P(i) those of them with the label of i
-/// and its own key. Else A(i) are its own key and the queue, P(i) its own key: MoCo's loss.
+/// If control`[UPDATE]` is not 0, A(i) is all rows but i itself, and P(i) is its own key and those rows of
+/// A(i) with the label of i. Otherwise A(i) is its own key and the queue, and P(i) its own key: MoCo's loss.
 ///
-/// `loss_rows` `[B]` += `weight` L_i; `gradient` `[B,D]` = that of `weight` times the mean of L_i by q,
-/// which is differentiated wherever it stands, keys and queue being constant.
+/// `loss_rows` `[B]` += `weight` L_i. `gradient` `[B,D]` is that of `weight` times the mean of L_i with
+/// respect to q, including the terms where q_i is another embedding's z_j; keys and queue are constant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contrast {
+    /// Samples B.
     pub batch: usize,
     /// D.
     pub columns: usize,
+    /// Keys Q in the queue.
     pub queue_rows: usize,
+    /// T.
     pub temperature: f32,
+    /// Weight of this loss in the step's.
     pub weight: f32,
     /// q, f32 `[B,D]`.
     pub embeddings: Tensor,
-    /// f32 `[B,D]`.
+    /// Keys of the same samples, f32 `[B,D]`.
     pub keys: Tensor,
-    /// Of embeddings and keys, f32 `[B]`: whole numbers, -1 for none.
+    /// Labels of embeddings and keys, f32 `[B]`: whole numbers, -1 for none.
     pub labels: Tensor,
-    /// f32 `[Q,D]`.
+    /// Keys of earlier batches, f32 `[Q,D]`.
     pub queue: Tensor,
-    /// f32 `[Q]`.
+    /// Their labels, f32 `[Q]`.
     pub queue_labels: Tensor,
+    /// The step's control block, f32 ([`control`]).
     pub control: Tensor,
+    /// Gradient of the embeddings, f32 `[B,D]`.
     pub gradient: Tensor,
+    /// Loss of each sample, f32 `[B]`, added to.
     pub loss_rows: Tensor,
 }
 
@@ -67,7 +74,7 @@ impl Operation for Contrast {
         operands
     }
 
-    /// The products are formed twice, and their weighted sum once.
+    /// The products are computed twice, their weighted sum once.
     fn flops(&self) -> f64 {
         6.0 * (self.batch * self.rows() * self.columns) as f64
     }
@@ -118,7 +125,7 @@ impl Operation for Contrast {
     }
 }
 
-/// What a loss is of, on the CPU.
+/// The inputs of the loss on the CPU.
 struct Contrasted<'a> {
     of: &'a Contrast,
     labelled: bool,
@@ -129,11 +136,11 @@ struct Contrasted<'a> {
     queue_labels: &'a [f32],
 }
 
-/// Of an anchor.
+/// The sums of an anchor.
 struct Figures {
     /// ln of the sum of exponentials.
     log_sum: f32,
-    /// Of its positives, at least 1.
+    /// Number of its positives, at least 1.
     count: f32,
     loss: f32,
 }
@@ -150,7 +157,7 @@ impl Contrasted<'_> {
         (&rows[at * columns..][..columns], labels[at])
     }
 
-    /// Each row that anchor i is held against: its number, its values, s and whether it is a positive.
+    /// Each row of A(i): its number, its values, s and whether it is a positive.
     fn held_against(&self, i: usize) -> impl Iterator<Item = (usize, &[f32], f32, bool)> {
         let &Contrast { batch, temperature, .. } = self.of;
         let (q, own) = self.row(i);
@@ -180,7 +187,7 @@ impl Contrasted<'_> {
         }
     }
 
-    /// Writes the gradient of q_i: of its own loss, and of those that it is held against.
+    /// Writes the gradient of q_i: of its own loss, and of the losses in which it is one of the z_j.
     fn gradient(&self, i: usize, figures: &[Figures], gradient: &mut [f32]) {
         let &Contrast { batch, temperature, weight, .. } = self.of;
         gradient.fill(0.0);

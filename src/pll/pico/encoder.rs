@@ -1,4 +1,5 @@
-//! The momentum encoder: a moving average of all the network's parameters, which the keys are made with.
+//! The momentum encoder: a network whose parameters are a moving average of those in training; it computes
+//! the keys.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -10,9 +11,10 @@ use crate::device::{Buffer, Device, Element, Operand, Operation, Tensor};
 use crate::nn::{Outputs, Parameters};
 use crate::pll::StepRecorder;
 
-/// The momentum encoder on a device. Its batchnorm takes the statistics of each batch, so its running ones
-/// are no state.
+/// The momentum encoder on a device. Its batchnorm uses the statistics of each batch, so running statistics
+/// are not part of its state.
 pub struct MomentumEncoder {
+    /// The encoder's own parameters.
     pub parameters: Parameters,
     /// The values of the network in training.
     followed: Buffer,
@@ -20,7 +22,7 @@ pub struct MomentumEncoder {
 }
 
 impl MomentumEncoder {
-    /// One that begins as the network stands.
+    /// An encoder with the current parameters of the network.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -29,7 +31,7 @@ impl MomentumEncoder {
         Ok(Self { parameters, followed: followed.values, momentum: momentum as f32 })
     }
 
-    /// Records a step towards the network, then the forward pass of `images`.
+    /// Records a step of the moving average, then the forward pass of `images`.
     ///
     /// # Errors
     /// As [`StepRecorder::forward_with`].
@@ -42,17 +44,22 @@ impl MomentumEncoder {
     }
 }
 
-/// average `[len]` = m average + (1 - m) values, f32. `copy` = the new average, rounded to its type.
+/// average `[len]` = m average + (1 - m) values, f32. `copy` receives the new average, rounded to its type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MoveAverage {
+    /// Values of each tensor.
     pub len: usize,
+    /// m, the share of the old average.
     pub momentum: f32,
+    /// The values of the network in training, f32 `[len]`.
     pub values: Tensor,
+    /// The moving average, f32 `[len]`, updated.
     pub average: Tensor,
+    /// The rounded average, `[len]`, where convolutions read it.
     pub copy: Option<Tensor>,
 }
 
-/// Values that a thread of the CPU moves at a time.
+/// Values per task of the CPU twin.
 const CHUNK: usize = 1 << 14;
 
 impl Operation for MoveAverage {

@@ -1,17 +1,17 @@
-//! PiCO (Wang et al., "PiCO: contrastive label disambiguation for partial label learning", ICLR 2022; SPEC
-//! section 13).
+//! PiCO (Wang et al., "PiCO: contrastive label disambiguation for partial label learning", ICLR 2022;
+//! docs/spec.md, section 13).
 //!
-//! A step: the weak views give logits and embeddings q, from which follow a pseudo-label of each sample, its
-//! confidence row's step towards the candidate of the nearest prototype, and the prototypes' own step; the
-//! strong views give keys k by the momentum encoder. The loss is the cross-entropy of the weak views with the
-//! confidence rows, and a contrastive one of q against q, k and a queue of earlier keys, those of the same
-//! pseudo-label being positives. Until disambiguation starts it is MoCo's, which asks for no labels, and the
-//! rows stay.
+//! In a step, the weak views give logits and embeddings q. From these follow the pseudo-label of each sample,
+//! the update of its confidence row towards the candidate with the nearest prototype, and the update of the
+//! prototypes. The momentum encoder computes keys k from the strong views. The loss is the cross-entropy of
+//! the weak views with the confidence rows, plus a contrastive loss of q against q, k and a queue of earlier
+//! keys, whose positives are the rows with the same pseudo-label. Until disambiguation starts, the
+//! contrastive loss is MoCo's, which needs no labels, and the confidence rows stay.
 //!
 //! | file | what |
 //! |---|---|
 //! | here | the method's hooks, the order of a step, the queue |
-//! | [`settings`] | its own settings |
+//! | [`settings`] | its settings |
 //! | [`projection`] | embeddings: the layers on a network's features |
 //! | [`encoder`] | the momentum encoder |
 //! | [`prototypes`] | pseudo-labels, confidence rows and prototypes |
@@ -33,8 +33,8 @@ use self::projection::Projected;
 use self::prototypes::{MovePrototypes, PseudoLabels};
 use self::settings::PicoSettings;
 use super::method::{Learner, Method, OWN_SCALARS, Room, StageEpoch, StateTensor};
-use super::recorder::{Exposed, RecordedStep, Rows, StepRecorder};
-use super::registry::{Entry, Scalar};
+use super::recorder::{Exposed, RecordedStep, StepRecorder, StepRows};
+use super::registry::{MethodEntry, Scalar};
 use crate::device::gpu::kernels::pico::NO_LABEL;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::{Network, Outputs, StateDict};
@@ -43,11 +43,11 @@ use crate::ops::loss::{CrossEntropy, Loss, Term};
 use crate::random::philox::{Purpose, Stream};
 
 /// PiCO for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     no_mixup: Some("a mixture of two samples has neither one pseudo-label nor one prototype"),
     scalars: &[Scalar { name: "phi", default: 0.95 }],
     step_settings: &["moco-queue", "moco-m", "proto-m", "loss-weight", "low-dim", "temperature"],
-    ..Entry::with_settings::<PicoSettings>("pico", "PiCO", "Contrastive label disambiguation")
+    ..MethodEntry::with_settings::<PicoSettings>("pico", "PiCO", "Contrastive label disambiguation")
 };
 
 impl Method for PicoSettings {
@@ -60,13 +60,13 @@ impl Method for PicoSettings {
     }
 }
 
-/// Earlier keys, a ring of blocks of a batch.
+/// Earlier keys, a ring of blocks of one batch each.
 struct Queue {
     /// f32 `[Q,D]`.
     keys: Buffer,
     /// f32 `[Q]`: pseudo-labels.
     labels: Buffer,
-    /// i32 `[1]`: the block that is written next, the oldest.
+    /// The oldest block, which is overwritten next, i32 `[1]`.
     position: Buffer,
 }
 
@@ -81,7 +81,8 @@ struct Pico {
 }
 
 impl Pico {
-    /// The state before the first step: prototypes of 0, and random directions without a label in the queue.
+    /// The state before the first step: prototypes are 0, and the queue holds random directions without
+    /// labels.
     fn new(settings: &PicoSettings, room: &Room, device: &mut dyn Device) -> Result<Self> {
         let columns = settings.columns;
         let rows = settings.queue.div_ceil(room.batch) * room.batch;
@@ -98,11 +99,11 @@ impl Pico {
         Ok(Self { settings: settings.clone(), batch: room.batch, encoder, prototypes, queue })
     }
 
-    /// Records pseudo-labels `[B]`, the confidence rows' step, and that of the prototypes, which the former
-    /// do not see.
+    /// Records pseudo-labels `[B]`, the update of the confidence rows, and then that of the prototypes, which
+    /// the former do not see.
     fn record_labels(&self, step: &mut StepRecorder<'_>, weak: &Outputs, embeddings: Tensor) -> Tensor {
         let log_prior = step.log_prior(step.batch, weak);
-        let Rows { classes, confidence, candidates, index, control } = step.rows;
+        let StepRows { classes, confidence, candidates, index, control } = step.rows;
         let (batch, columns) = (step.batch, self.settings.columns);
         let prototypes = step.tape.persistent(self.prototypes);
         let labels = step.tape.temporary(Element::F32, batch);
@@ -128,7 +129,7 @@ impl Pico {
     /// Records the loss of the logits `[B,K]` against the confidence rows; returns their gradient and the
     /// losses `[B]`.
     fn record_classification(&self, step: &mut StepRecorder<'_>, logits: Tensor) -> [Tensor; 2] {
-        let Rows { classes, confidence, candidates, index, .. } = step.rows;
+        let StepRows { classes, confidence, candidates, index, .. } = step.rows;
         let batch = step.batch;
         let d_logits = step.tape.temporary(Element::F32, batch * classes);
         let loss_rows = step.tape.temporary(Element::F32, batch);
@@ -150,8 +151,8 @@ impl Pico {
         [d_logits, loss_rows]
     }
 
-    /// Records the contrastive loss, which is added to `loss_rows`, and that the keys then take the oldest
-    /// block's place in the queue; returns the gradient of the embeddings `[B,D]`.
+    /// Records the contrastive loss, which is added to `loss_rows`, and then overwrites the oldest block of
+    /// the queue with the keys; returns the gradient of the embeddings `[B,D]`.
     fn record_contrast(
         &self,
         step: &mut StepRecorder<'_>,
@@ -194,9 +195,9 @@ fn random_directions([rows, columns]: [usize; 2]) -> Vec<f32> {
     values
 }
 
-/// What a projected network gives beside its logits.
+/// The embeddings of a projected network.
 fn projection_of(outputs: &Outputs) -> Result<Tensor> {
-    outputs.projection.context("the network projects no features")
+    outputs.projection.context("the network has no projection")
 }
 
 impl Learner for Pico {
@@ -277,8 +278,8 @@ impl Learner for Pico {
     }
 }
 
-/// The share of the past in the confidence rows of an epoch: as the authors' code has it, that of epoch e
-/// lies (e - 1) / E of the way from the first value to the second.
+/// The weight of the old value in the confidence rows: as in the authors' code, that of epoch e lies (e - 1)
+/// / E of the way from the first value to the second.
 pub fn phi(settings: &PicoSettings, at: StageEpoch) -> f64 {
     let [from, to] = settings.confidence_momentum;
     from + (to - from) * at.epoch.saturating_sub(1) as f64 / at.epochs.max(1) as f64

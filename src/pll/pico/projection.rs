@@ -1,4 +1,4 @@
-//! Embeddings: two fully connected layers on a network's features, and the direction of what they give.
+//! Embeddings: two fully connected layers on a network's features, normalised to length 1.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -10,17 +10,18 @@ use crate::device::gpu::kernels::pico::{self as kernels, LANE_COLUMNS, LEAST_NOR
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
 use crate::nn::layers::Layers;
-use crate::nn::{Layout, Mode, Network, Outputs, Parameters};
+use crate::nn::{Mode, Network, NetworkLayout, Outputs, Parameters};
 use crate::ops::elementwise::relu;
 use crate::ops::linear::dot;
 
-/// Values of an embedding at most, for the kernels.
+/// The most values of an embedding that the kernels support.
 pub const MOST_COLUMNS: usize = 32 * LANE_COLUMNS;
 
-/// A network whose features F are also projected, in training: Linear(F, F), ReLU, Linear(F, `columns`), each
+/// A network whose F features are also projected in training: Linear(F, F), ReLU, Linear(F, `columns`), each
 /// row divided by its length.
 #[derive(Debug)]
 pub struct Projected {
+    /// The network whose features are projected.
     pub network: Box<dyn Network>,
     /// At most [`MOST_COLUMNS`].
     pub columns: usize,
@@ -35,7 +36,7 @@ impl Network for Projected {
         self.network.name()
     }
 
-    fn layout(&self) -> Layout {
+    fn layout(&self) -> NetworkLayout {
         let (mut layout, features) = (self.network.layout(), self.features());
         layout.linear(HIDDEN, [features, features]);
         layout.linear(OUTPUT, [self.columns, features]);
@@ -78,23 +79,32 @@ impl Network for Projected {
 /// y `[R,D]` = x / max(|x|, 1e-12), row by row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormaliseRows {
+    /// Rows R.
     pub rows: usize,
+    /// Values D of a row, at most [`MOST_COLUMNS`].
     pub columns: usize,
+    /// The input, f32 `[R,D]`.
     pub x: Tensor,
+    /// The result, f32 `[R,D]`.
     pub y: Tensor,
 }
 
-/// dx `[R,D]` = (dy - y (y dy)) / max(|x|, 1e-12) with y of [`NormaliseRows`], row by row.
+/// Gradient of [`NormaliseRows`]: dx `[R,D]` = (dy - y (y dy)) / max(|x|, 1e-12), row by row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NormaliseRowsGradient {
+    /// Rows R.
     pub rows: usize,
+    /// Values D of a row, at most [`MOST_COLUMNS`].
     pub columns: usize,
+    /// The input of the forward pass, f32 `[R,D]`.
     pub x: Tensor,
+    /// Gradient of y, f32 `[R,D]`.
     pub dy: Tensor,
+    /// Gradient of x, f32 `[R,D]`.
     pub dx: Tensor,
 }
 
-/// Records the directions of the rows of x `[R,D]`.
+/// Records the rows of x `[R,D]` divided by their lengths.
 pub fn normalise_rows(tape: &mut Tape, [rows, columns]: [usize; 2], x: Tensor) -> Tensor {
     let y = tape.result(Element::F32, rows * columns);
     tape.record(NormaliseRows { rows, columns, x, y });

@@ -1,4 +1,5 @@
-//! Prototypes of the classes: what they say of a sample's candidates, and how they follow the embeddings.
+//! Prototypes of the classes: how they select among a sample's candidates, and how they follow the
+//! embeddings.
 
 use anyhow::Result;
 
@@ -11,18 +12,21 @@ use crate::device::{Operand, Operation, Tensor};
 use crate::ops::control;
 use crate::ops::linear::dot;
 
-/// `labels` f32 `[B]`: of each sample its candidate of largest logit, less `log_prior` `[K]` where there is
-/// one; -1 if all are NaN. And, where control`[UPDATE]` is not 0, the confidence row s <- phi s + (1 - phi)
-/// e with phi = control`[PHI]`, e being 1 at the candidate whose prototype has the largest product with q.
-/// The first where equal.
+/// `labels` f32 `[B]`: each sample's candidate with the largest logit, less `log_prior` `[K]` if there is
+/// one; -1 if all are NaN. If control`[UPDATE]` is not 0, the confidence row also becomes s <- phi s + (1 -
+/// phi) e with phi = control`[PHI]`, where e is 1 at the candidate whose prototype has the largest product
+/// with q. Of equals, the first counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PseudoLabels {
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
     /// D.
     pub columns: usize,
     /// f32 `[B,K]`.
     pub logits: Tensor,
+    /// ln pi, f32 `[K]`, of the debias.
     pub log_prior: Option<Tensor>,
     /// u8 `[N,K]`.
     pub candidates: Tensor,
@@ -32,28 +36,35 @@ pub struct PseudoLabels {
     pub embeddings: Tensor,
     /// f32 `[K,D]`.
     pub prototypes: Tensor,
+    /// The step's control block, f32 ([`control`]).
     pub control: Tensor,
+    /// The pseudo-labels, f32 `[B]`: whole numbers, as f32 so that the queue can store them.
     pub labels: Tensor,
     /// f32 `[N,K]`.
     pub confidence: Tensor,
 }
 
-/// prototypes `[K,D]`: mu_label <- m mu_label + (1 - m) q of every sample of the batch in its order, then
-/// each row divided by its length.
+/// prototypes `[K,D]`: mu_label <- m mu_label + (1 - m) q for every sample in the order of the batch, then
+/// each row is divided by its length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MovePrototypes {
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// D.
     pub columns: usize,
+    /// m, the share of the old prototype.
     pub momentum: f32,
     /// q, f32 `[B,D]`.
     pub embeddings: Tensor,
     /// f32 `[B]`.
     pub labels: Tensor,
+    /// f32 `[K,D]`, updated.
     pub prototypes: Tensor,
 }
 
-/// The first candidate whose value is largest; `None` if all are NaN or -infinity.
+/// The first candidate with the largest value; `None` if all are NaN or -infinity.
 fn largest(candidates: &[u8], value: impl Fn(usize) -> f32) -> Option<usize> {
     let mut best = (f32::NEG_INFINITY, None);
     for k in (0..candidates.len()).filter(|&k| candidates[k] != 0) {

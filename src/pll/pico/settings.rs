@@ -1,9 +1,9 @@
-//! Settings of PiCO's own.
+//! The settings of PiCO.
 
 use crate::declaration::{LEAST, MOST, Own};
 
 crate::declare_settings! {
-    /// The constants of PiCO. Where its disambiguation starts, `--upd-start` says.
+    /// The settings of PiCO. `--upd-start` says when its disambiguation starts.
     pub struct PicoSettings {
         "Method" {
             /// keys of earlier batches that embeddings are held against, rounded up to whole batches.

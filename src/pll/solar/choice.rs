@@ -1,7 +1,7 @@
 //! The chosen samples of a step and their mixed views.
 //!
-//! How many samples are chosen is decided on the device: their rows are moved to the front of a batch of
-//! fixed size, and the count goes along to every primitive that must not see the rest.
+//! The device decides how many samples are chosen: their rows are moved to the front of a batch of fixed
+//! size, and every operation that must not see the rest gets the count.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use super::Solar;
 use super::operations::{ChooseSamples, MixedLoss};
 use crate::device::{Element, Tensor};
 use crate::ops::mixup::MixupChosen;
-use crate::pll::mixup::Mixup;
+use crate::pll::mixup::MixupBuffers;
 use crate::pll::recorder::StepRecorder;
 
 /// Which samples of a step are chosen.
@@ -17,10 +17,10 @@ use crate::pll::recorder::StepRecorder;
 pub struct Choice {
     /// i32 `[B]`: 1 for a chosen sample.
     pub chosen: Tensor,
-    /// i32 `[B]`: the chosen ones' rows in order, and whom each is mixed with.
+    /// i32 `[B]`: the rows of the chosen samples in order, and the row each is mixed with.
     rows: Tensor,
     partners: Tensor,
-    /// How many there are, i32 `[1]`.
+    /// Number of chosen samples, i32 `[1]`.
     pub count: Tensor,
 }
 
@@ -51,7 +51,7 @@ impl Choice {
         Self { chosen, rows, partners, count }
     }
 
-    /// Records the forward of the chosen samples' mixed views, of `images` `[B, ..]` and pseudo-labels
+    /// Records the forward pass of the chosen samples' mixed views, from `images` `[B, ..]` and pseudo-labels
     /// `[B,K]`.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Choice {
     pub fn record_mixed(
         &self,
         step: &mut StepRecorder<'_>,
-        mixup: &Mixup,
+        mixup: &MixupBuffers,
         images: Tensor,
         refined: Tensor,
     ) -> Result<MixedLoss> {
@@ -75,7 +75,7 @@ impl Choice {
     fn record_mixup(
         &self,
         step: &mut StepRecorder<'_>,
-        mixup: &Mixup,
+        mixup: &MixupBuffers,
         x: Tensor,
         len: usize,
         element: Element,

@@ -1,12 +1,13 @@
 //! SoLar (Wang et al., "SoLar: Sinkhorn label refinery for imbalanced partial-label learning", NeurIPS 2022;
-//! SPEC 7).
+//! docs/spec.md, section 7).
 //!
-//! A step: predictions M = p^w s of the weak views; pseudo-labels Q from Sinkhorn over M and a queue of
-//! earlier predictions, with the class prior r as marginal; of each class the samples of least loss against Q
-//! are chosen, their share rising over the warm-up, and every sample that agrees with its Q; the chosen ones
-//! learn Q from the weak, the strong and a mixed view, the others their confidence row, which is then renewed
-//! to M / sum M. Weak, strong and mixed views are forwarded separately, so each pass has a batchnorm batch of
-//! its own, the mixed one of the chosen samples only. After each epoch r moves towards counted predictions.
+//! In a step, Sinkhorn computes pseudo-labels Q from the predictions M = p^w s of the weak views and a queue
+//! of earlier predictions, with the class prior r as marginal. Of each class, the samples with the least loss
+//! against Q are chosen, a share that rises over the warm-up, and every sample that agrees with its Q. The
+//! chosen samples learn Q from the weak, the strong and a mixed view, the others their confidence row, which
+//! is then updated to M / sum M. Weak, strong and mixed views have separate forward passes, so each is a
+//! batch of its own for batchnorm, the mixed one of the chosen samples only. After each epoch r moves towards
+//! the counts of predictions.
 //!
 //! | file | what |
 //! |---|---|
@@ -25,40 +26,40 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use self::choice::Choice;
-use self::operations::{CountLargest, MixedLoss, SolarLoss, outcome};
+use self::operations::{CountArgmax, MixedLoss, SolarLoss, outcome};
 use self::refinery::Refinery;
 use super::cc::CandidateSoftmax;
 use super::method::{EpochControl, Learner, Method, OWN_SCALARS, Room, Stage, StageEpoch, StateTensor};
-use super::mixup::Mixup;
-use super::recorder::{Exposed, RecordedStep, Rows, StepRecorder};
-use super::registry::{Entry, Scalar};
+use super::mixup::MixupBuffers;
+use super::recorder::{Exposed, RecordedStep, StepRecorder, StepRows};
+use super::registry::{MethodEntry, Scalar};
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::StateDict;
 use crate::ops::confidence::Disambiguate;
 use crate::pll::solar::settings::{PriorFrom, SolarSettings};
 
 /// SoLar for the registry.
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: MethodEntry = MethodEntry {
     mixes: true,
     no_debias: Some(
-        "Sinkhorn's result is the same when predictions are rescaled class by class, so a debias would not change its \
-         pseudo-labels",
+        "Sinkhorn's result is the same when predictions are rescaled class by class, so a debias would not \
+         change its pseudo-labels",
     ),
-    // As ramps() has them; eta 0 chooses nothing.
+    // See [`ramps`]; with eta = 0 nothing is chosen.
     scalars: &[Scalar { name: "eta", default: 0.0 }, Scalar { name: "rho", default: 0.2 }],
     step_settings: &["queue-length", "lamd", "tau"],
-    ..Entry::with_settings::<SolarSettings>("solar", "SoLar", "Sinkhorn label refinery")
+    ..MethodEntry::with_settings::<SolarSettings>("solar", "SoLar", "Sinkhorn label refinery")
 };
 
 /// Names of the state in files.
 const CLASS_PRIOR: &str = "class_prior";
 const QUEUE: &str = "queue";
 
-/// A power of the predictions above this is far from what is usual.
+/// A power of the predictions above this is unusual.
 const LARGE_POWER: f64 = 100.0;
 
 impl Method for SolarSettings {
-    /// The first stage estimates the class prior, which the second begins with.
+    /// The first stage estimates the class prior with which the second begins.
     fn stages(&self, epochs: usize) -> Vec<Stage> {
         vec![
             Stage { name: Some("estimating the class prior"), epochs: self.estimation_epochs },
@@ -66,7 +67,7 @@ impl Method for SolarSettings {
         ]
     }
 
-    fn always_renews(&self) -> bool {
+    fn always_disambiguates(&self) -> bool {
         true
     }
 
@@ -82,17 +83,18 @@ impl Method for SolarSettings {
 /// SoLar in training.
 pub struct Solar {
     settings: SolarSettings,
+    /// Pseudo-labels, their queue and the class prior.
     pub refinery: Refinery,
-    /// Predictions counted by class over the steps of an epoch, f32 `[K]`; `None` where they are not counted.
+    /// Predictions counted by class over the steps of an epoch, f32 `[K]`; `None` if steps do not count them.
     pub counts: Option<Buffer>,
-    /// Its permutations order the chosen samples, so it is there without mixed views as well.
-    mixup: Mixup,
+    /// Its permutations order the chosen samples, so it exists without mixed views as well.
+    mixup: MixupBuffers,
     /// Whether the chosen samples are mixed and forwarded a third time.
     mixes: bool,
 }
 
 impl Solar {
-    /// State of a stage: an empty queue and a uniform class prior.
+    /// The initial state: an empty queue and a uniform class prior.
     ///
     /// # Errors
     /// When the device has not enough memory.
@@ -112,18 +114,22 @@ impl Solar {
         })
     }
 
-    /// r moves towards predictions counted by class.
+    /// Moves r towards the counts of predictions by class.
     fn move_class_prior(&self, at: StageEpoch, counted: &[f64], device: &mut dyn Device) -> Result<()> {
         let [estimating, training] = self.settings.gamma;
         let gamma = if at.stage == 0 { estimating } else { training };
         self.refinery.update_prior(counted, gamma, device)
     }
 
-    /// Records the losses of a step and the renewal of the rows; returns the gradients of the logits and the
-    /// losses.
-    fn record_losses(&self, step: &mut StepRecorder<'_>, parts: Parts) -> (Vec<(Tensor, Tensor)>, Tensor) {
-        let Parts { weak, strong, refined, choice, mixed } = parts;
-        let Rows { classes, confidence, candidates, index, control } = step.rows;
+    /// Records the losses of a step and the disambiguation of the rows; returns the gradients of the logits
+    /// and the losses.
+    fn record_losses(
+        &self,
+        step: &mut StepRecorder<'_>,
+        parts: LossInputs,
+    ) -> (Vec<(Tensor, Tensor)>, Tensor) {
+        let LossInputs { weak, strong, refined, choice, mixed } = parts;
+        let StepRows { classes, confidence, candidates, index, control } = step.rows;
         let (batch, len) = (step.batch, step.batch * classes);
         let tape = &mut *step.tape;
         let [d_weak, d_strong] = [(); 2].map(|()| tape.temporary(Element::F32, len));
@@ -144,7 +150,8 @@ impl Solar {
             d_strong,
             loss_rows,
         });
-        // The reference renews after SGD, from these same logits; the loss above has read the old rows.
+        // The reference updates the rows after SGD, from these same logits; the loss above has read the old
+        // rows.
         tape.push(Disambiguate {
             disambiguation: Arc::new(CandidateSoftmax),
             joint: None,
@@ -163,8 +170,8 @@ impl Solar {
     }
 }
 
-/// What the losses of a step read.
-struct Parts {
+/// The inputs of a step's losses.
+struct LossInputs {
     weak: Tensor,
     strong: Tensor,
     refined: Tensor,
@@ -183,14 +190,14 @@ impl Learner for Solar {
         let refined = self.refinery.record(step.tape, predictions);
         if let Some(counts) = self.counts {
             let counts = step.tape.persistent(counts);
-            step.tape.push(CountLargest { rows: batch, classes, x: predictions, counts });
+            step.tape.push(CountArgmax { rows: batch, classes, x: predictions, counts });
         }
         let choice = Choice::record(step, self, weak, refined.labels);
         let mixed = match self.mixes {
             true => Some(choice.record_mixed(step, &self.mixup, weak_images, refined.labels)?),
             false => None,
         };
-        let parts = Parts { weak, strong, refined: refined.labels, choice, mixed };
+        let parts = LossInputs { weak, strong, refined: refined.labels, choice, mixed };
         let chosen = parts.choice.chosen;
         let (logits, loss_rows) = self.record_losses(step, parts);
         let names = ["logits.weak", "logits.strong", "logits.weak_mixed"];
@@ -207,11 +214,11 @@ impl Learner for Solar {
         })
     }
 
-    fn mixup(&self) -> Option<&Mixup> {
+    fn mixup(&self) -> Option<&MixupBuffers> {
         Some(&self.mixup)
     }
 
-    /// Nothing is chosen, so nothing mixed, where eta is 0; otherwise every batch has chosen samples.
+    /// With eta = 0 nothing is chosen and so nothing mixed; otherwise every batch has chosen samples.
     fn forwards_with_images(&self, forwards: usize, control: &EpochControl) -> usize {
         let [eta, _] = control.own;
         if eta == 0.0 { forwards.min(2) } else { forwards }
@@ -283,8 +290,8 @@ impl Learner for Solar {
     }
 }
 
-/// Predictions by class: argmax of p s over the logits `[N,K]` of all training samples, whose softmax has the
-/// order of the logits themselves.
+/// Counts predictions by class: the argmax of p s over the logits `[N,K]` of all training samples. The
+/// softmax is not needed, because it preserves the order of the logits.
 pub fn count_predictions(logits: &[f32], candidates: &[u8], classes: usize) -> Vec<f64> {
     let mut counts = vec![0.0; classes];
     for (row, set) in logits.chunks_exact(classes).zip(candidates.chunks_exact(classes)) {
@@ -295,8 +302,8 @@ pub fn count_predictions(logits: &[f32], candidates: &[u8], classes: usize) -> V
     counts
 }
 
-/// eta and rho of an epoch of a stage (SPEC 7): eta rises from 0, rho from its first value to its second,
-/// over the warm-up. In epoch 0 nothing is chosen, which eta = 0 says.
+/// eta and rho of an epoch of a stage (docs/spec.md, section 7): over the warm-up eta rises from 0, and rho
+/// from its first value to its second. Epoch 0 chooses nothing, which eta = 0 expresses.
 pub fn ramps(settings: &SolarSettings, epoch: usize) -> [f64; 2] {
     let ramp = match settings.warmup_epochs {
         0 => 1.0,

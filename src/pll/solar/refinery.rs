@@ -1,5 +1,5 @@
-//! The label refinery: pseudo-labels from Sinkhorn over this step's predictions and a queue of earlier ones,
-//! whose columns are balanced to the class prior.
+//! The label refinery: Sinkhorn computes pseudo-labels from this step's predictions and a queue of earlier
+//! ones, balanced to the class prior.
 
 use anyhow::Result;
 
@@ -17,7 +17,7 @@ pub struct Refinery {
     lambda: f32,
     /// Earlier predictions, f32 `[L B, K]`, a ring of L blocks; `None` without a queue.
     pub queue: Option<Buffer>,
-    /// i32 `[1]`: the block that is written next, the oldest.
+    /// The oldest block, which is overwritten next, i32 `[1]`.
     position: Buffer,
     /// r, f32 `[K]`.
     pub class_prior: Buffer,
@@ -70,7 +70,7 @@ impl Refinery {
         Ok(refinery)
     }
 
-    /// Values of a block of the queue.
+    /// Values per block of the queue.
     fn block_len(&self) -> usize {
         self.batch * self.classes
     }
@@ -80,7 +80,7 @@ impl Refinery {
         self.queue.map_or(0, |queue| queue.len / self.block_len())
     }
 
-    /// A new stage begins with nothing in the queue.
+    /// Empties the queue, for a new stage.
     pub fn empty_queue(&self, device: &mut dyn Device) -> Result<()> {
         if let Some(queue) = self.queue {
             device.write_f32(queue, &vec![0.0; queue.len])?;
@@ -88,7 +88,7 @@ impl Refinery {
         device.write_i32(self.position, &[0])
     }
 
-    /// The queue, newest block first as in the reference, zeros where there is none yet.
+    /// The queue, newest block first as in the reference; blocks not yet filled are zeros.
     pub fn export_queue(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
         let Some(queue) = self.queue else { return Ok(Vec::new()) };
         let ring = device.read_f32(queue)?;
@@ -98,8 +98,8 @@ impl Refinery {
         Ok((0..blocks).flat_map(|age| &ring[block(age) * len..][..len]).copied().collect())
     }
 
-    /// Takes over a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums
-    /// depend on where in the ring a block lies.
+    /// Restores a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums
+    /// depend on the position of each block in the ring.
     pub fn import_queue(&self, newest_first: &[f32], steps: usize, device: &mut dyn Device) -> Result<()> {
         let Some(queue) = self.queue else { return Ok(()) };
         let (blocks, len) = (self.blocks(), self.block_len());
@@ -112,7 +112,7 @@ impl Refinery {
         device.write_i32(self.position, &[next as i32])
     }
 
-    /// Blocks of a queue, newest first, that hold something: one that is not full yet ends in zeros.
+    /// The number of filled blocks of a queue, newest first; a queue that is not full ends in zeros.
     pub fn filled_blocks(&self, newest_first: &[f32]) -> usize {
         let blocks = newest_first.chunks_exact(self.block_len());
         blocks.take_while(|block| block.iter().any(|&value| value != 0.0)).count()
@@ -129,8 +129,8 @@ impl Refinery {
         device.write_f32(self.class_prior, &new)
     }
 
-    /// Records the pseudo-labels of predictions M `[B,K]`, and that these then take the oldest block's place
-    /// in the queue.
+    /// Records the pseudo-labels of predictions M `[B,K]`, and then overwrites the oldest block of the queue
+    /// with M.
     pub fn record(&self, tape: &mut Tape, predictions: Tensor) -> Refined {
         let Self { batch, classes, .. } = *self;
         let class_prior = tape.persistent(self.class_prior);

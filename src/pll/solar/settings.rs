@@ -1,9 +1,9 @@
-//! Settings of SoLar's own.
+//! The settings of SoLar.
 
 use crate::declaration::{LEAST, MOST, MOST_EPOCHS, Own};
 
 crate::declare_settings! {
-    /// The constants of SoLar (SPEC 7).
+    /// The settings of SoLar (docs/spec.md, section 7).
     pub struct SolarSettings {
         "Method" {
             /// epochs of the stage that estimates the class prior.
@@ -31,7 +31,7 @@ crate::declare_settings! {
 }
 
 impl Own for SolarSettings {
-    /// The values of the published runs (SPEC 7).
+    /// The values of the published runs (docs/spec.md, section 7).
     fn defaults(dataset: &str) -> Self {
         let ten = Self::default();
         if dataset.starts_with("cifar100") {
@@ -43,7 +43,7 @@ impl Own for SolarSettings {
 }
 
 crate::declare_words! {
-    /// What SoLar counts its class prior from after an epoch (SPEC 7).
+    /// What SoLar's class prior is counted from after an epoch (docs/spec.md, section 7).
     pub enum PriorFrom {
         /// An extra pass over all training images, as SoLar does.
         Pass = "pass",

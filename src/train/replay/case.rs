@@ -75,7 +75,7 @@ impl Case<'_> {
         }
         // Checked with the settings, which have none of 0.
         let learning_rate = self.number("lr", 0.01)?;
-        let always = choice::method(settings).always_renews();
+        let always = choice::method(settings).always_disambiguates();
         let control = |(update, own)| EpochControl {
             learning_rate,
             update: update || always,

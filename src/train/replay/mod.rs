@@ -19,10 +19,10 @@ use super::tensor_file::{TensorFile, Values};
 use crate::device::{Device, Element};
 use crate::nn::{Network, StateDict};
 use crate::ops::statistics::counter;
-use crate::pll::Debias;
+use crate::pll::ClassPriorSource;
 use crate::pll::debias::Oracle;
 use crate::pll::method::{EpochControl, Room};
-use crate::pll::mixup::Mixup;
+use crate::pll::mixup::MixupBuffers;
 use crate::settings::{self, Settings};
 use crate::usage;
 
@@ -137,7 +137,7 @@ fn debias(
     settings: &Settings,
     network: &dyn Network,
     device: &mut dyn Device,
-) -> Result<Debias> {
+) -> Result<ClassPriorSource> {
     let classes = network.classes();
     let dimensions = [network.features(), classes];
     if settings.debias != settings::Debias::Oracle {
@@ -146,7 +146,7 @@ fn debias(
     let (shape, prior) = input.f32("prior")?;
     expect_shape("prior", shape, &[Some(classes)])?;
     expect_shares("prior", prior)?;
-    Ok(Debias::Oracle(Oracle::new(prior, true, device)?))
+    Ok(ClassPriorSource::Oracle(Oracle::new(prior, true, device)?))
 }
 
 /// Confidences and the method's state where the case has them.
@@ -173,7 +173,7 @@ fn import_state(input: &TensorFile, engine: &Engine, device: &mut dyn Device) ->
 /// Weights and permutations of the steps; a method that mixes needs both.
 fn import_mixup(
     input: &TensorFile,
-    mixup: &Mixup,
+    mixup: &MixupBuffers,
     steps: usize,
     mixes: bool,
     device: &mut dyn Device,

@@ -1,14 +1,17 @@
-//! Products of pixels with packed weights: the forward pass and the data gradient.
+//! Products of gathered pixels with packed weights: the forward pass and the data gradient.
 //!
-//! A problem is a grid of target pixels an image. Target pixel (r, c) of the grid sums, over taps, the source
-//! pixel (r stride + tap row, c stride + tap column) times the tap's weights; outside the source is zero.
+//! A problem is a grid of target pixels per image. Target pixel (r, c) of the grid is a sum over taps: the
+//! source pixel (r stride + tap row, c stride + tap column) times the tap's weights. Pixels outside the
+//! source are zero.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::kernel::{self, COLUMNS, ROWS};
 use super::{Workspace, scratch};
 
-/// The sizes of one problem.
+/// The extents of one problem.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
     /// Rows, columns, channels of the source.
@@ -19,12 +22,12 @@ pub(super) struct Geometry {
     pub grid: [usize; 2],
     /// Rows, columns, channels of the target.
     pub target: [usize; 3],
-    /// The target pixel of the grid's first, and the pixels between neighbours.
+    /// The target pixel of the first grid position, and the distance between neighbours.
     pub target_first: [usize; 2],
     pub target_step: usize,
 }
 
-/// One tap: where it reads, relative to the grid position, and which weights it takes.
+/// A tap: its offset in the source, and which weights it takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tap {
     pub row: isize,
@@ -32,17 +35,17 @@ pub(super) struct Tap {
     pub weight: usize,
 }
 
-/// Pixels a task takes at a time: its source rows stay in the second-level cache while the weights pass by.
+/// Pixels per task: their source rows stay in the second-level cache while the weights stream past.
 const PIXELS: usize = 16 * ROWS;
-/// Products a tile sums before it is added to the target: 512 steps of 16 weights are 32 KB.
+/// Products that a tile sums before it is added to the target: 512 steps of 16 weights are 32 KB.
 const DEPTH: usize = 512;
 
-/// Consecutive taps, and a range of channels of each, that a tile sums in one go.
+/// Consecutive taps with a range of their channels, which a tile sums in one go.
 struct Slice {
-    taps: std::ops::Range<usize>,
+    taps: Range<usize>,
     first_channel: usize,
     channels: usize,
-    /// First packed step of the slice within a panel.
+    /// The slice's first packed step within a panel.
     start: usize,
 }
 
@@ -50,7 +53,7 @@ struct Slice {
 fn slices(taps: usize, channels: usize) -> Vec<Slice> {
     let mut slices = Vec::new();
     let mut start = 0;
-    let mut push = |taps: std::ops::Range<usize>, first_channel: usize, channels: usize| {
+    let mut push = |taps: Range<usize>, first_channel: usize, channels: usize| {
         let steps = taps.len() * channels;
         slices.push(Slice { taps, first_channel, channels, start });
         start += steps;
@@ -70,7 +73,8 @@ fn slices(taps: usize, channels: usize) -> Vec<Slice> {
     slices
 }
 
-/// Runs the problems, which share source, target and weights: `weight(tap, source channel, target channel)`.
+/// Solves the problems, which share source, target and weights: `weight(tap, source channel, target
+/// channel)`.
 pub(super) fn run(
     problems: &[(Geometry, Vec<Tap>)],
     weight: impl Fn(usize, usize, usize) -> f32 + Sync,
@@ -87,48 +91,40 @@ pub(super) fn run(
     let lengths = problems.iter().map(|(_, taps)| panels * taps.len() * in_channels * COLUMNS);
     let packed = scratch(packed, lengths.clone().sum());
     let mut rest = &mut *packed;
-    let mut weights: Vec<&[f32]> = Vec::new();
-    for ((_, taps), len) in problems.iter().zip(lengths) {
+    let mut prepared = Vec::new();
+    for ((geometry, taps), len) in problems.iter().zip(lengths) {
         let (part, next) = rest.split_at_mut(len);
         pack(taps, in_channels, out_channels, &weight, part);
-        weights.push(part);
+        prepared.push(Prepared { geometry, taps, slices: slices(taps.len(), in_channels), weights: part });
         rest = next;
     }
-    let prepared: Vec<_> =
-        problems.iter().map(|(g, taps)| (g, taps, slices(taps.len(), in_channels))).collect();
 
-    // Whole images a task, enough of them for a block of pixels.
+    // Whole images per task, enough of them for a block of pixels.
     let images = PIXELS.div_ceil(height * width).max(1);
     let image_len = height * width * out_channels;
     target.par_chunks_mut(images * image_len).enumerate().for_each_init(
-        Task::default,
+        GatherTask::default,
         |task, (number, target)| {
             let first = number * images;
             let count = target.len() / image_len;
-            if !accumulate {
-                // Parities without a tap get nothing below; the others are overwritten, which costs one pass.
-                if prepared.iter().any(|(_, taps, _)| taps.is_empty()) {
-                    target.fill(0.0);
-                }
+            // Parities without a tap are not written below. The others are overwritten, so clearing them
+            // costs one pass.
+            if !accumulate && prepared.iter().any(|problem| problem.taps.is_empty()) {
+                target.fill(0.0);
             }
-            for ((geometry, taps, slices), weights) in prepared.iter().zip(&weights) {
-                if taps.is_empty() {
-                    continue;
-                }
-                let pixels = count * geometry.grid[0] * geometry.grid[1];
+            for problem in prepared.iter().filter(|problem| !problem.taps.is_empty()) {
+                let pixels = count * problem.geometry.grid[0] * problem.geometry.grid[1];
                 for start in (0..pixels).step_by(PIXELS) {
                     let range = start..pixels.min(start + PIXELS);
-                    task.block(
-                        geometry, taps, slices, weights, source, zeros, first, range, target, accumulate,
-                    );
+                    task.block(problem, [source, zeros], first, range, target, accumulate);
                 }
             }
         },
     );
 }
 
-/// Weights in panels of 16 target channels: panel, then tap and channel in the order of the slices, then 16
-/// values.
+/// Packs the weights into panels of 16 target channels: panel, then tap and channel in the order of the
+/// slices, then 16 values.
 fn pack(
     taps: &[Tap],
     in_channels: usize,
@@ -158,31 +154,61 @@ fn pack(
     });
 }
 
-/// A thread's scratch.
+/// A problem with its slices and packed weights.
+struct Prepared<'a> {
+    geometry: &'a Geometry,
+    taps: &'a [Tap],
+    slices: Vec<Slice>,
+    weights: &'a [f32],
+}
+
+/// The scratch memory of a thread.
 #[derive(Default)]
-struct Task {
-    /// Start of each source pixel, by tap and pixel of the block; `None` outside the image.
+struct GatherTask {
+    /// Offset of each source pixel, by tap and pixel of the block; `None` outside the image.
     sources: Vec<Option<usize>>,
-    /// Start of each target pixel.
+    /// Offset of each target pixel.
     targets: Vec<usize>,
 }
 
-impl Task {
-    /// The grid pixels `range` (counted over the task's images) of one problem.
-    #[expect(clippy::too_many_arguments, reason = "the sizes and the four arrays of a matrix product")]
+impl GatherTask {
+    /// Computes the grid pixels `range` (counted over the task's images) of one problem from `source` and a
+    /// row of zeros.
     fn block(
         &mut self,
-        geometry: &Geometry,
-        taps: &[Tap],
-        slices: &[Slice],
-        weights: &[f32],
-        source: &[f32],
-        zeros: &[f32],
+        problem: &Prepared<'_>,
+        source: [&[f32]; 2],
         first_image: usize,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         target: &mut [f32],
         accumulate: bool,
     ) {
+        let Prepared { geometry, taps, slices, weights } = problem;
+        let ([_, _, in_channels], [_, _, out_channels]) = (geometry.source, geometry.target);
+        self.locate(geometry, taps, first_image, range);
+        let steps = taps.len() * in_channels;
+        let mut rows: Vec<[&[f32]; ROWS]> =
+            Vec::with_capacity(taps.len() * self.targets.len().div_ceil(ROWS));
+        for (number, slice) in slices.iter().enumerate() {
+            self.gather(slice, source, &mut rows);
+            let len = slice.taps.len() * slice.channels * COLUMNS;
+            let add = accumulate || number > 0;
+            for (panel, weights) in weights.chunks_exact(steps * COLUMNS).enumerate() {
+                let first = panel * COLUMNS;
+                let columns = COLUMNS.min(out_channels - first);
+                let weights = &weights[slice.start * COLUMNS..][..len];
+                for (group, rows) in rows.chunks_exact(slice.taps.len()).enumerate() {
+                    let tile = kernel::gathered(rows, slice.channels, weights, columns);
+                    for (sums, &start) in tile.iter().zip(&self.targets[group * ROWS..]) {
+                        write_row(&mut target[start + first..][..columns], sums, add);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds the source and target pixels of the grid pixels `range`.
+    fn locate(&mut self, geometry: &Geometry, taps: &[Tap], first_image: usize, range: Range<usize>) {
         let Geometry { source: [height, width, in_channels], stride, grid: [rows, columns], .. } = *geometry;
         let [target_height, target_width, out_channels] = geometry.target;
         let pixels = range.len();
@@ -203,40 +229,28 @@ impl Task {
                 }
             }
         }
-        let steps = taps.len() * in_channels;
-        let mut pointers: Vec<[&[f32]; ROWS]> = Vec::with_capacity(taps.len() * pixels.div_ceil(ROWS));
-        for (number, slice) in slices.iter().enumerate() {
-            // The source rows of every group of six pixels and tap of the slice.
-            pointers.clear();
-            for group in (0..pixels).step_by(ROWS) {
-                for tap in slice.taps.clone() {
-                    pointers.push(std::array::from_fn(|i| {
-                        let place =
-                            (group + i < pixels).then(|| self.sources[tap * pixels + group + i]).flatten();
-                        place.map_or(&zeros[..slice.channels], |start| {
-                            &source[start + slice.first_channel..][..slice.channels]
-                        })
-                    }));
-                }
-            }
-            let len = slice.taps.len() * slice.channels * COLUMNS;
-            let add = accumulate || number > 0;
-            for (panel, weights) in weights.chunks_exact(steps * COLUMNS).enumerate() {
-                let first = panel * COLUMNS;
-                let columns = COLUMNS.min(out_channels - first);
-                let weights = &weights[slice.start * COLUMNS..][..len];
-                for (group, rows) in pointers.chunks_exact(slice.taps.len()).enumerate() {
-                    let tile = kernel::gathered(rows, slice.channels, weights, columns);
-                    for (sums, &start) in tile.iter().zip(&self.targets[group * ROWS..]) {
-                        write_row(&mut target[start + first..][..columns], sums, add);
-                    }
-                }
+    }
+
+    /// Fills `rows` with the source rows of every tap of the slice, for every group of six pixels.
+    fn gather<'a>(&self, slice: &Slice, [source, zeros]: [&'a [f32]; 2], rows: &mut Vec<[&'a [f32]; ROWS]>) {
+        let pixels = self.targets.len();
+        rows.clear();
+        for group in (0..pixels).step_by(ROWS) {
+            for tap in slice.taps.clone() {
+                rows.push(std::array::from_fn(|i| {
+                    let start =
+                        (group + i < pixels).then(|| self.sources[tap * pixels + group + i]).flatten();
+                    start.map_or(&zeros[..slice.channels], |start| {
+                        &source[start + slice.first_channel..][..slice.channels]
+                    })
+                }));
             }
         }
     }
 }
 
-/// Adds or stores a tile's row; the full width is a constant so that it compiles to two vector stores.
+/// Adds or stores a row of a tile. For the full width the length is a constant, so it compiles to two vector
+/// stores.
 #[inline]
 pub(super) fn write_row(target: &mut [f32], sums: &[f32; COLUMNS], add: bool) {
     let put = |target: &mut [f32], sums: &[f32]| {

@@ -1,5 +1,5 @@
-//! The register tile: up to 6 rows by 16 columns of a matrix product, AVX2 + FMA where the processor has
-//! them, else plain Rust that the compiler vectorises. Which of the two runs is decided once, at run time.
+//! The register tile: up to 6 rows by 16 columns of a matrix product, with AVX2 and FMA if the processor has
+//! them, else in plain Rust that the compiler vectorises. The choice is made once, at run time.
 
 use crate::device::cpu::instructions::avx2_and_fma;
 
@@ -11,11 +11,11 @@ pub(super) const COLUMNS: usize = 16;
 /// A tile's sums.
 pub(super) type Tile = [[f32; COLUMNS]; ROWS];
 
-/// sum over taps t and channels c of rows`[t]``[i]``[c]` * b`[(t * channels + c) * 16 + j]`: rows read where
-/// they lie.
+/// The sum over taps t and channels c of rows`[t]``[i]``[c]` * b`[(t * channels + c) * 16 + j]`. The rows are
+/// read in place.
 ///
 /// # Panics
-/// If a row is shorter than `channels` or `b` too short: each is checked before any pointer is formed.
+/// If a row is shorter than `channels`, or `b` is too short: checked before any pointer is formed.
 #[inline]
 pub(super) fn gathered(rows: &[[&[f32]; ROWS]], channels: usize, b: &[f32], columns: usize) -> Tile {
     assert!(b.len() >= rows.len() * channels * COLUMNS);
@@ -43,7 +43,7 @@ pub(super) fn gathered(rows: &[[&[f32]; ROWS]], channels: usize, b: &[f32], colu
     tile
 }
 
-/// sum over k of a`[k * 6 + i]` * b`[k * 16 + j]`: both packed.
+/// The sum over k of a`[k * 6 + i]` * b`[k * 16 + j]`, both packed.
 ///
 /// # Panics
 /// If `a` and `b` do not hold the same number of steps.
@@ -87,7 +87,8 @@ mod avx2 {
     }
 
     /// # Safety
-    /// The processor has AVX2 and FMA; every row holds `channels` values, `b` taps * channels * 16.
+    /// The processor must have AVX2 and FMA; every row must hold `channels` values, and `b` taps * channels *
+    /// 16.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn gathered<const VECTORS: usize>(
         rows: &[[&[f32]; ROWS]],
@@ -99,7 +100,7 @@ mod avx2 {
         for rows in rows {
             let [r0, r1, r2, r3, r4, r5] = rows.map(<[f32]>::as_ptr);
             for c in 0..channels {
-                // SAFETY: c < channels bounds the rows; b advances 16 values a channel, as the caller
+                // SAFETY: c < channels bounds the rows; b advances 16 values per channel, as the caller
                 // promises.
                 unsafe {
                     let columns: [__m256; VECTORS] = std::array::from_fn(|v| _mm256_loadu_ps(b.add(8 * v)));
@@ -118,13 +119,13 @@ mod avx2 {
     }
 
     /// # Safety
-    /// The processor has AVX2 and FMA; `b` holds 16 values for every 6 of `a`.
+    /// The processor must have AVX2 and FMA; `b` must hold 16 values for every 6 of `a`.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn packed(a: &[f32], b: &[f32]) -> Tile {
         let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
         let (mut pa, mut pb) = (a.as_ptr(), b.as_ptr());
         for _ in 0..a.len() / ROWS {
-            // SAFETY: both pointers advance one step of the packed blocks a turn.
+            // SAFETY: both pointers advance by one step of the packed blocks per iteration.
             unsafe {
                 let columns = [_mm256_loadu_ps(pb), _mm256_loadu_ps(pb.add(8))];
                 for (i, sums) in sums.iter_mut().enumerate() {
@@ -144,7 +145,7 @@ mod avx2 {
 mod tests {
     use super::*;
 
-    /// Small integers: exact in f32 whatever the order and fusing.
+    /// Small integers: exact in f32 whatever the order, fused or not.
     #[test]
     fn tiles_of_integers_are_exact() {
         let value = |i: usize| (i * 7 % 11) as f32 - 5.0;

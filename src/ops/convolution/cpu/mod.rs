@@ -1,14 +1,14 @@
 //! Convolution on the CPU: implicit GEMM over NHWC, without an im2col buffer.
 //!
-//! A tile of 6 pixels by 16 channels is kept in twelve AVX2 registers. Forward and data gradient
-//! (`gather.rs`) read each pixel's channels where they lie, through one pointer a pixel and tap (a row of
-//! zeros outside the image), against weights packed once a call. The weight gradient (`weight.rs`) packs
-//! blocks of pixels. A stride-2 data gradient is four dense problems, one for each parity of the row and
-//! column, so no zeros are multiplied.
+//! A tile of 6 pixels by 16 channels is kept in twelve AVX2 registers. Forward pass and data gradient
+//! (`gather.rs`) read each pixel's channels in place, through one pointer per pixel and tap (to a row of
+//! zeros outside the image), and multiply them by weights packed once per call. The weight gradient
+//! (`weight.rs`) packs blocks of pixels. A data gradient of stride 2 is four dense problems, one for each
+//! parity of row and column, so no zeros are multiplied.
 //!
-//! Why not a GEMM library: it would need the im2col matrix (9 times the input) written, read and packed
-//! again, and its packages doubled the build time. Results do not depend on the number of threads: each
-//! output value is one sum in a fixed order, and the weight gradient's partial sums are cut and added by
+//! Why not a GEMM library: the im2col matrix (9 times the input) would have to be written, read and packed
+//! again, and such libraries doubled the build time. Results do not depend on the number of threads: each
+//! output value is one sum in a fixed order, and the partial sums of the weight gradient are cut and added by
 //! shape alone.
 
 mod gather;
@@ -18,7 +18,7 @@ mod weight;
 use super::ConvolutionShape;
 use gather::{Geometry, Tap};
 
-/// Packed weights and partial sums, reused from call to call.
+/// Packed weights and partial sums, reused between calls.
 #[derive(Default)]
 pub struct Workspace {
     packed: Vec<f32>,
@@ -26,7 +26,7 @@ pub struct Workspace {
     zeros: Vec<f32>,
 }
 
-/// The first `len` values of a scratch vector, grown if need be.
+/// The first `len` values of a scratch vector, grown if necessary.
 fn scratch(values: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if values.len() < len {
         values.resize(len, 0.0);
@@ -54,7 +54,7 @@ pub fn forward(shape: &ConvolutionShape, x: &[f32], w: &[f32], y: &mut [f32], wo
         target_first: [0, 0],
         target_step: 1,
     };
-    // The value of input channel c and output channel n of a tap.
+    // The weight of input channel c and output channel n at a tap.
     let weight = |tap: usize, c: usize, n: usize| w[(n * kernel * kernel + tap) * channels + c];
     gather::run(&[(geometry, taps)], weight, x, y, false, workspace);
 }
@@ -70,8 +70,8 @@ pub fn backward_data(
 ) {
     assert_eq!((dx.len(), w.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
     let (kernel, stride, padding) = (shape.kernel, shape.stride, shape.padding() as isize);
-    // dx[i] takes dy[o] through tap k where i = o stride + k - padding: for i = parity + stride g, o = g +
-    // (parity + padding - k) / stride where that divides.
+    // dx[i] receives dy[o] through tap k where i = o stride + k - padding. For i = parity + stride g this is
+    // o = g + (parity + padding - k) / stride, if the division is exact.
     let offset = |parity: usize, tap: usize| {
         let distance = parity as isize + padding - tap as isize;
         (distance.rem_euclid(stride as isize) == 0).then(|| distance.div_euclid(stride as isize))
@@ -154,8 +154,8 @@ mod tests {
         }
     }
 
-    /// f32 sums of up to n terms of size 1 against f64: n times the rounding of f32, times the size of the
-    /// sum.
+    /// f32 sums of up to n terms of size 1 against f64. Rounding errors add up at random: sqrt(n) of them,
+    /// each 2^-23 of a sum of size sqrt(n), times 2.
     fn assert_near(what: &str, s: &ConvolutionShape, got: &[f32], want: &[f64], terms: usize) {
         let tolerance =
             2.0 * f64::from(f32::EPSILON) * (terms as f64).sqrt() * (terms as f64).sqrt().max(4.0);

@@ -1,8 +1,8 @@
 //! The weight gradient: dw`[n, tap, c]` = sum over pixels of dy`[pixel, n]` x`[source(pixel, tap), c]`.
 //!
-//! The sum is long and the result small, so pixels are cut into parts, each with a partial result of its own,
-//! added in order; where the result is large there are fewer parts and the output channels are cut instead.
-//! Both cuts depend on the shape alone.
+//! The sum is long and the result small, so the pixels are cut into parts, each with its own partial result,
+//! which are added in order. Where the result is large there are fewer parts, and the output channels are cut
+//! instead. Both cuts depend on the shape alone.
 
 use rayon::prelude::*;
 
@@ -13,9 +13,9 @@ use crate::ops::convolution::ConvolutionShape;
 
 /// Pixels packed at a time: 256 steps of 16 inputs are 16 KB.
 const PIXELS: usize = 256;
-/// Output channels of a task, where they are cut: a multiple of the tile's six rows.
+/// Output channels per task if they are cut: a multiple of the tile's six rows.
 const CHANNELS: usize = 66;
-/// Partial results in all, in values.
+/// Values of all partial results together.
 const PARTIAL: usize = 1 << 20;
 
 pub(super) fn run(
@@ -30,14 +30,14 @@ pub(super) fn run(
     let part_pixels = pixels.div_ceil(parts);
     let filter = shape.weight_len() / shape.out_channels;
     let channels = if shape.out_channels > CHANNELS { CHANNELS } else { shape.out_channels };
-    let work = |part: usize, cut: usize, dw: &mut [f32], task: &mut Task| {
+    let work = |part: usize, cut: usize, dw: &mut [f32], task: &mut WeightTask| {
         let range = part * part_pixels..pixels.min((part + 1) * part_pixels);
         task.run(shape, x, dy, range, cut * channels, dw);
     };
     if parts == 1 {
         dw.par_chunks_mut(channels * filter)
             .enumerate()
-            .for_each_init(Task::default, |task, (cut, dw)| work(0, cut, dw, task));
+            .for_each_init(WeightTask::default, |task, (cut, dw)| work(0, cut, dw, task));
         return;
     }
     let partial = scratch(&mut workspace.partial, parts * dw.len());
@@ -48,7 +48,7 @@ pub(super) fn run(
     tasks
         .into_par_iter()
         .with_max_len(1)
-        .for_each_init(Task::default, |task, (part, cut, dw)| work(part, cut, dw, task));
+        .for_each_init(WeightTask::default, |task, (part, cut, dw)| work(part, cut, dw, task));
     let len = dw.len();
     dw.par_chunks_mut(4096).enumerate().for_each(|(chunk, dw)| {
         for part in 0..parts {
@@ -62,16 +62,17 @@ pub(super) fn run(
     });
 }
 
-/// A thread's packed blocks.
+/// The packed blocks of a thread.
 #[derive(Default)]
-struct Task {
+struct WeightTask {
     dy: Vec<f32>,
     x: Vec<f32>,
     sources: Vec<Option<usize>>,
 }
 
-impl Task {
-    /// dw of the output channels from `first_channel`, as many as `dw` holds, over the output pixels `range`.
+impl WeightTask {
+    /// Computes dw of as many output channels from `first_channel` as `dw` holds, over the output pixels
+    /// `range`.
     fn run(
         &mut self,
         shape: &ConvolutionShape,
@@ -100,7 +101,7 @@ impl Task {
                 }
             }
             sources(shape, start, pixels, &mut self.sources);
-            // Panels of 16 columns of the flattened filter (tap, input channel), which may span taps.
+            // Panels of 16 columns of the flattened filter (tap, input channel); a panel may span taps.
             for first in (0..filter).step_by(COLUMNS) {
                 let columns = COLUMNS.min(filter - first);
                 let packed_x = scratch(&mut self.x, pixels * COLUMNS);
@@ -128,7 +129,7 @@ impl Task {
 }
 
 /// Copies `columns.len()` channels from `channel` of each pixel into the columns of its packed line; zeros
-/// outside.
+/// outside the image.
 fn pack_columns(
     x: &[f32],
     starts: &[Option<usize>],
@@ -152,7 +153,8 @@ fn pack_columns(
     }
 }
 
-/// Where the input pixels of output pixels start..start+pixels lie, tap by tap; `None` outside the image.
+/// Offsets of the input pixels of the output pixels start..start+pixels, tap by tap; `None` outside the
+/// image.
 fn sources(shape: &ConvolutionShape, start: usize, pixels: usize, out: &mut Vec<Option<usize>>) {
     let (rows, columns, padding) = (shape.out_height(), shape.out_width(), shape.padding());
     out.clear();

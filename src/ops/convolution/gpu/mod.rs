@@ -1,10 +1,9 @@
-//! Convolutions. `kernels/convolution*.cu` and this file share the names; `tiles.rs` decides how the work is
-//! cut.
+//! Launches of the convolution kernels, `kernels/convolution*.cu`; `tiles.rs` decides how the work is cut.
 //!
 //! | operands | forward, data gradient | weight gradient |
 //! |---|---|---|
 //! | bf16 | `convolution_forward.cu`, `convolution_data_gradient.cu` | `convolution_weight_gradient.cu` |
-//! | bf16, a patch of at most 32 values (the first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
+//! | bf16, patch of at most 32 values (first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
 //! | f32 | `convolution_f32.cu` | `convolution_f32.cu` |
 
 #[cfg(all(test, feature = "sim"))]
@@ -25,7 +24,7 @@ use crate::ops::batchnorm::PartialStatistics;
 use crate::usage;
 use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
 
-/// Which kernels do a convolution.
+/// Which kernels compute a convolution.
 #[derive(Clone, Copy)]
 enum Path {
     TensorCores,
@@ -76,7 +75,7 @@ impl<K: Copy> Gathering<K> {
         Self { kernel: kernel(tile.kernel), rows, columns, threads, shared_bytes }
     }
 
-    /// A launch over `rows` pixels of `columns` channels, `repeats` deep.
+    /// A launch over `rows` pixels of `columns` channels; `repeats` is the depth of the grid.
     fn launch<P: Parameters>(
         &self,
         kernel: KernelOf<P>,
@@ -92,11 +91,11 @@ impl<K: Copy> Gathering<K> {
     }
 }
 
-/// y = convolution of x with w; operands are x, w, y. With `statistics` the kernel leaves those of y in the
-/// workspace, too.
+/// y = convolution of x with w; the operands are x, w, y. With `statistics`, the kernel also leaves the
+/// partial statistics of y in the workspace.
 ///
 /// # Errors
-/// Where no kernel does the shape.
+/// If no kernel supports the shape.
 pub(super) fn forward(
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
@@ -151,7 +150,7 @@ fn forward_by(
     statistics
 }
 
-/// dx = (or +=) the data gradient; operands are dy, w, dx.
+/// dx = (or +=) the data gradient; the operands are dy, w, dx.
 pub(super) fn data_gradient(
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
@@ -163,7 +162,7 @@ pub(super) fn data_gradient(
         Path::F32 => f32_gathering(DataGradientKernel::F32),
         Path::Stem => {
             return Err(usage!(
-                "the data gradient of a convolution with {} input channels is not there in bf16; use --precision f32",
+                "the data gradient of a convolution with {} input channels has no bf16 kernel; use --precision f32",
                 shape.in_channels
             ));
         }
@@ -202,7 +201,7 @@ fn data_gradient_by(
     });
 }
 
-/// dw = the weight gradient; operands are x, dy, dw.
+/// dw = the weight gradient; the operands are x, dy, dw.
 pub(super) fn weight_gradient(
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
@@ -270,7 +269,8 @@ fn path(shape: &ConvolutionShape, element: Element) -> Result<Path> {
     for (len, what) in [(shape.input_len(), "input"), (shape.output_len(), "output")] {
         if i32::try_from(len).is_err() {
             return Err(usage!(
-                "the {what} of a convolution has {len} values, the kernels address 2147483647; use a smaller --batch-size"
+                "the {what} of a convolution has {len} values, more than the 2147483647 that the kernels \
+                 address; use a smaller --batch-size"
             ));
         }
     }
@@ -278,7 +278,7 @@ fn path(shape: &ConvolutionShape, element: Element) -> Result<Path> {
     let multiple = if element == Element::F32 { 4 } else { 8 };
     if !out_channels.is_multiple_of(multiple) {
         return Err(usage!(
-            "a convolution has {out_channels} output channels, the kernels do multiples of {multiple}"
+            "a convolution has {out_channels} output channels, but the kernels need a multiple of {multiple}"
         ));
     }
     match element {
@@ -286,7 +286,8 @@ fn path(shape: &ConvolutionShape, element: Element) -> Result<Path> {
         _ if in_channels.is_multiple_of(8) => Ok(Path::TensorCores),
         _ if kernel * kernel * in_channels <= convolution_stem::PATCH => Ok(Path::Stem),
         _ => Err(usage!(
-            "a convolution has {in_channels} input channels, the bf16 kernels do multiples of 8; use --precision f32"
+            "a convolution has {in_channels} input channels, but the bf16 kernels need a multiple of 8; \
+             use --precision f32"
         )),
     }
 }
@@ -296,7 +297,7 @@ fn pixels(shape: &ConvolutionShape) -> usize {
     shape.batch * shape.out_height() * shape.out_width()
 }
 
-/// Pixels of the input by the parities of their row and column, of which the kernels make one gathering each.
+/// Pixels of the input for each parity of row and column; the kernels gather once for each.
 fn parities(shape: &ConvolutionShape) -> Vec<usize> {
     let stride = shape.stride;
     let grid = |size: usize, parity: usize| (size + stride - 1 - parity) / stride;
@@ -305,7 +306,7 @@ fn parities(shape: &ConvolutionShape) -> Vec<usize> {
         .collect()
 }
 
-/// A shape as the kernels take it.
+/// The shape as the kernels' parameter.
 fn kernel_shape(shape: &ConvolutionShape) -> kernels::ConvolutionShape {
     let ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride } = *shape;
     let (out_height, out_width) = (shape.out_height(), shape.out_width());

@@ -1,5 +1,5 @@
-//! Every tile's kernels, forced onto small shapes that fill none of them, for which the choice would take the
-//! smallest only. RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
+//! Every tile's kernels on small shapes that fill none of the tiles, for which the tile choice would only
+//! ever take the smallest. RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
 
 use half::bf16;
 
@@ -10,11 +10,11 @@ use crate::device::gpu::driver::{Driver, Memory};
 use crate::ops::convolution::cpu;
 use crate::random::philox::{Purpose, Stream};
 
-/// Rounding to f32 and to bf16 (8 significant bits), relative.
+/// Relative rounding error of f32 and of bf16 (8 significant bits).
 const F32: f64 = 1.0 / (1 << 24) as f64;
 const BF16: f64 = 1.0 / (1 << 8) as f64;
 
-/// Three operands in device memory, the third one's the kernel's to write, and memory for partial sums.
+/// Three operands in device memory, of which the kernel writes the third, and memory for partial sums.
 struct Bench {
     driver: Box<dyn Driver>,
     memory: Vec<Memory>,
@@ -43,7 +43,7 @@ impl Bench {
         Self { driver, memory, buffers }
     }
 
-    /// Launches what `lower` asks for; the third operand, and what `lower` gave.
+    /// Launches what `lower` appends; returns the third operand, and the result of `lower`.
     fn run<R>(&mut self, lower: impl FnOnce(&mut Lowering<'_>) -> R) -> (Vec<f32>, R) {
         let addresses: Vec<u64> = self.memory.iter().map(|memory| memory.address).collect();
         let gpu = self.driver.gpu().clone();
@@ -74,7 +74,7 @@ impl Bench {
     }
 }
 
-/// Normal values around `mean` that bf16 holds.
+/// Normal values around `mean`, rounded to bf16.
 fn random(len: usize, mean: f64, sample: u32) -> Vec<f32> {
     let mut stream = Stream::new(17, Purpose::Initialisation, 0, sample, 0);
     (0..len).map(|_| bf16::from_f32((mean + stream.normal()) as f32).to_f32()).collect()
@@ -102,7 +102,7 @@ fn forward_and_statistics_of_every_tile() {
         for stride in [1, 2] {
             let what = format!("{element:?} {}x{} stride {stride}", gathering.rows, gathering.columns);
             let shape = shape([in_channels, 136], stride);
-            // Means of y far from 0, so that sums of squares would cancel.
+            // The mean of y is far from 0, so sums of squares would cancel.
             let (x, w) = (random(shape.input_len(), 2.0, 0), random(shape.weight_len(), 1.0, 1));
             let poison = vec![f32::NAN; shape.output_len()];
             let mut bench = Bench::new([(element, &x), (element, &w), (element, &poison)]);
@@ -111,7 +111,7 @@ fn forward_and_statistics_of_every_tile() {
 
             let mut want = poison;
             cpu::forward(&shape, &x, &w, &mut want, &mut cpu::Workspace::default());
-            // Up to 360 products of about 2, in another order: each sum on the way is below 2000.
+            // Up to 360 products of about 2, in another order: every partial sum is below 2000.
             let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
             assert_near(&what, &y, &want, stored, 360.0 * F32 * 2000.0);
 
@@ -132,7 +132,7 @@ fn forward_and_statistics_of_every_tile() {
                     // Each of at most 128 additions rounds once.
                     let allowed = 128.0 * F32;
                     assert!((got_sum - sum).abs() <= allowed * size, "{what}: sum {got_sum}, float64 {sum}");
-                    // The mean's error squared vanishes; a value's deviation is rounded where the value is.
+                    // The mean's error enters squared; each deviation is rounded as its value is.
                     let mean_error = allowed * size / n;
                     let allowed = 2.0 * allowed * m2 + 2.0 * n * mean_error * mean_error;
                     assert!((got_m2 - m2).abs() <= allowed, "{what}: M2 {got_m2}, float64 {m2}");
@@ -161,7 +161,7 @@ fn data_gradient_of_every_tile() {
             let (dx, ()) =
                 bench.run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate));
             cpu::backward_data(&shape, &dy, &w, &mut want, accumulate, &mut cpu::Workspace::default());
-            // Up to 360 products of 1, in another order: each sum on the way is below 100.
+            // Up to 360 products of 1, in another order: every partial sum is below 100.
             let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
             assert_near(&what, &dx, &want, stored, 360.0 * F32 * 100.0);
         }
@@ -190,7 +190,7 @@ fn weight_gradient_of_every_tile_and_cut() {
             let (dw, ()) = bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS));
             let mut want = poison;
             cpu::backward_weight(&shape, &x, &dy, &mut want, &mut cpu::Workspace::default());
-            // Up to 175 products of 1, in another order: each sum on the way is below 64.
+            // Up to 175 products of 1, in another order: every partial sum is below 64.
             assert_near(&what, &dw, &want, 0.0, 175.0 * F32 * 64.0);
         }
     }

@@ -1,9 +1,8 @@
-//! How a convolution's matrix product is cut into tiles: the tiles there are kernels for, and which one a
-//! shape gets.
+//! How a convolution's matrix product is cut into tiles: the tiles with kernels, and which one a shape gets.
 //!
-//! The choice weighs, in multiply-adds of one multiprocessor, what the busiest multiprocessor computes
-//! against what it loads and what partial sums cost afterwards. The weights are estimates for an RTX 3090
-//! that no measurement has confirmed.
+//! The choice weighs what the busiest multiprocessor computes against what it loads and what partial sums
+//! cost afterwards, all in multiply-adds of one multiprocessor. The weights are estimates for an RTX 3090,
+//! not confirmed by measurements.
 
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::{
@@ -13,18 +12,18 @@ use crate::device::gpu::kernels::{
 use crate::device::gpu::launch::KernelOf;
 use crate::ops::convolution::ConvolutionShape;
 
-/// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds a cycle on a
-/// multiprocessor's tensor cores against 14 bytes a cycle, its share of the L2 cache.
+/// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds per cycle on a
+/// multiprocessor's tensor cores against 14 bytes per cycle, its share of the L2 bandwidth.
 const LOAD: usize = 36;
-/// Multiply-adds that cost as much as writing and reading again one value of a partial sum: 8 bytes against
-/// 550 a cycle for the whole GPU.
+/// Multiply-adds that take as long as writing one value of a partial sum and reading it again: 8 bytes, at
+/// 550 bytes per cycle for the whole GPU.
 const PARTIAL: usize = 4;
-/// Multiply-adds that cost as much as launching the kernel that adds partial sums.
+/// Multiply-adds that take as long as launching the kernel that adds partial sums.
 const LAUNCH: usize = 1_000_000;
 /// Largest workspace for partial sums, bytes.
 const LARGEST_WORKSPACE: usize = 64 << 20;
 
-/// A tile of forward or data gradient: pixels by channels.
+/// A tile of the forward pass or of the data gradient: pixels by channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<K> {
     pub rows: usize,
@@ -34,30 +33,31 @@ pub struct Tile<K> {
     pub kernel: K,
 }
 
-/// Bytes of the tile of results and of the sums of its statistics.
+/// Bytes for the tile of results and for the sums of its statistics.
 pub const fn result_bytes(rows: usize, columns: usize, threads: usize) -> usize {
     rows * columns * 2 + threads * 8
 }
 
-/// Bytes of the stages of a pipeline.
+/// Bytes for the stages of a pipeline.
 const fn pipeline_bytes(stages: usize, rows: usize, columns: usize) -> usize {
     stages * (rows + columns) * SLICE * 2
 }
 
 impl<K> Tile<K> {
-    /// The pipeline's stages, or the tile of results and the sums of its statistics.
+    /// Shared memory in bytes: the pipeline's stages and the epilogue's results and sums use the same memory
+    /// in turn.
     pub fn shared_bytes(&self) -> usize {
         let stages = pipeline_bytes(self.stages, self.rows, self.columns);
         stages.max(result_bytes(self.rows, self.columns, self.threads))
     }
 
-    /// Tiles of a product of so many rows and columns.
+    /// The number of tiles of a product of `rows` by `columns`.
     pub fn count(&self, rows: usize, columns: usize) -> usize {
         rows.div_ceil(self.rows) * columns.div_ceil(self.columns)
     }
 }
 
-/// The tiles of the forward pass, the largest first.
+/// The tiles of the forward pass, largest first.
 pub fn forward() -> [Tile<KernelOf<convolution_forward::Forward>>; convolution_forward::FORWARD.len()] {
     convolution_forward::FORWARD.map(|row| Tile {
         rows: row.rows,
@@ -68,7 +68,7 @@ pub fn forward() -> [Tile<KernelOf<convolution_forward::Forward>>; convolution_f
     })
 }
 
-/// The tiles of the data gradient, the largest first.
+/// The tiles of the data gradient, largest first.
 pub fn data_gradient()
 -> [Tile<KernelOf<convolution_data_gradient::DataGradient>>; convolution_data_gradient::DATA_GRADIENT.len()] {
     convolution_data_gradient::DATA_GRADIENT.map(|row| Tile {
@@ -80,8 +80,8 @@ pub fn data_gradient()
     })
 }
 
-/// The tile for gatherings onto `rows` pixels each (one for the forward pass, one a parity for a data gradient) and `columns`
-/// channels.
+/// The tile for gathering onto `columns` channels of `rows` pixels: one number of pixels for the forward
+/// pass, one per parity for a data gradient.
 pub fn gather<K: Copy>(tiles: &[Tile<K>], rows: &[usize], columns: usize, multiprocessors: usize) -> Tile<K> {
     let cost = |tile: &&Tile<K>| {
         let tiles: usize = rows.iter().map(|&rows| tile.count(rows, columns)).sum();
@@ -103,7 +103,7 @@ pub enum WeightKernel {
 pub struct WeightTile {
     pub rows: usize,
     pub columns: usize,
-    /// Pixels of a step: shares are a multiple of it.
+    /// Pixels per step; a share is a multiple of it.
     pub slice: usize,
     pub threads: usize,
     /// Dynamic shared memory, bytes.
@@ -111,7 +111,7 @@ pub struct WeightTile {
     pub kernel: WeightKernel,
 }
 
-/// The tiles of the weight gradient, the largest first. 192 columns divide the 576 of 64 channels.
+/// The tiles of the weight gradient, largest first. 192 columns divide the 576 of a 3x3 layer of 64 channels.
 pub fn weight_gradient() -> [WeightTile; convolution_weight_gradient::WEIGHT_GRADIENT.len()] {
     convolution_weight_gradient::WEIGHT_GRADIENT.map(|row| WeightTile {
         rows: row.rows,
@@ -123,7 +123,7 @@ pub fn weight_gradient() -> [WeightTile; convolution_weight_gradient::WEIGHT_GRA
     })
 }
 
-/// The weight gradient of few channels.
+/// The weight gradient of a layer with few input channels.
 pub const STEM_WEIGHT_TILE: WeightTile = {
     use convolution_stem::{PATCH, THREADS, WEIGHT_PIXELS, WEIGHT_ROWS};
     WeightTile {
@@ -155,13 +155,13 @@ pub struct WeightCut {
     pub tile: WeightTile,
     /// Tiles of the gradient.
     pub blocks: usize,
-    /// Pixels of a block.
+    /// Pixels per block.
     pub share: usize,
-    /// Shares of the pixels: partial sums to add.
+    /// Shares that the pixels are cut into, each giving a partial sum.
     pub splits: usize,
 }
 
-/// The tile among `tiles` for a weight gradient, and into how many shares its pixels are cut.
+/// The best of `tiles` for a weight gradient, and the number of shares that its pixels are cut into.
 pub fn weight(shape: &ConvolutionShape, tiles: &[WeightTile], multiprocessors: usize) -> WeightCut {
     let columns = shape.weight_len() / shape.out_channels;
     let pixels = shape.output_len() / shape.out_channels;
@@ -183,8 +183,8 @@ pub fn weight(shape: &ConvolutionShape, tiles: &[WeightTile], multiprocessors: u
         .expect("there are tiles")
 }
 
-/// What one value along the summed index costs for a tile: the longer of multiplying and loading, and a third
-/// of the shorter one, as much as is assumed not to overlap.
+/// The cost of one step along the summed index: the longer of multiplying and loading plus a third of the
+/// shorter, the part assumed not to overlap.
 fn step_cost(rows: usize, columns: usize) -> usize {
     let (multiply, load) = (rows * columns, LOAD * (rows + columns));
     multiply.max(load) + multiply.min(load) / 3
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(tile(512 * 32 * 32, 64), (128, 64));
         assert_eq!(tile(512 * 16 * 16, 128), (128, 128));
         assert_eq!(tile(512 * 8 * 8, 256), (128, 128));
-        // 256 tiles of 128 x 128 would keep 82 multiprocessors busy for 4 turns where 3.1 are work.
+        // 256 tiles of 128 x 128 would keep 82 multiprocessors busy for 4 rounds with 3.1 rounds of work.
         assert_eq!(tile(512 * 4 * 4, 512), (128, 64));
         assert_eq!(tile(512 * 32 * 32, 24), (128, 32));
     }
@@ -227,7 +227,7 @@ mod tests {
             assert!(cut.splits * 4 * shape.weight_len() <= LARGEST_WORKSPACE, "{cut:?}");
             assert!(cut.splits * cut.share >= 512 * size * size, "{cut:?}");
             assert!((cut.splits - 1) * cut.share < 512 * size * size, "{cut:?}");
-            // Work over what the busiest multiprocessor's turns could have done.
+            // The work divided by the capacity of all rounds.
             let work = 512 * size * size * shape.out_channels * columns;
             let done = (cut.blocks * cut.splits).div_ceil(RTX_3090)
                 * RTX_3090

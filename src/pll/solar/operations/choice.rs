@@ -11,30 +11,38 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::rows::{Softmax, argmax};
 
-/// SoLar's choice of samples (SPEC 7, step 5) from weak logits `[B,K]`, pseudo-labels Q `[B,K]` and the class
-/// prior r `[K]`: for each class j the max(1, min(ceil(B r_j rho), n_j)) of least -sum Q ln p among the n_j
-/// rows whose first maximum of Q is j, the earlier row where equal, a NaN last; and each row with sum Q p >
-/// `threshold`. None where control`[ETA]` is 0.
+/// SoLar's choice of samples (docs/spec.md, section 7, step 5) from weak logits `[B,K]`, pseudo-labels Q
+/// `[B,K]` and the class prior r `[K]`. For each class j it takes max(1, min(ceil(B r_j rho), n_j)) of the
+/// n_j rows whose argmax of Q is j: those with the least -sum Q ln p, of equals the earlier row, NaN last. It
+/// also takes each row with sum Q p > `threshold`. If control`[ETA]` is 0 it takes none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChooseSamples {
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// tau: the agreement sum Q p above which a row is chosen whatever its loss.
     pub threshold: f32,
+    /// Logits of the weak views, f32 `[B,K]`.
     pub logits: Tensor,
+    /// Q, f32 `[B,K]`.
     pub pseudo_labels: Tensor,
+    /// r, f32 `[K]`.
     pub class_prior: Tensor,
+    /// The step's control block, f32, with eta at [`ETA`] and rho at [`RHO`].
     pub control: Tensor,
-    /// i32 `[steps,B]`.
+    /// Permutations of the batch for the steps of an epoch, i32 `[steps,B]`.
     pub permutations: Tensor,
+    /// The step of the epoch, i32 `[1]`.
     pub step: Tensor,
     /// i32 `[B]`: 1 for a chosen row, else 0.
     pub chosen: Tensor,
-    /// i32 `[B]`: the chosen rows ascending, -1 behind.
+    /// i32 `[B]`: the chosen rows in ascending order, then -1.
     pub rows: Tensor,
-    /// i32 `[B]`: rows in another order, -1 behind: with n chosen, those of the numbers of this step's
-    /// permutation below n, in its order.
+    /// i32 `[B]`: the chosen rows in another order, then -1: with n chosen rows, entries of this step's
+    /// permutation below n, in its order, index them.
     pub partners: Tensor,
-    /// i32 `[1]`: how many.
+    /// Number of chosen rows, i32 `[1]`.
     pub count: Tensor,
 }
 
@@ -68,7 +76,7 @@ impl Operation for ChooseSamples {
         let permutations = cpu.i32(self.permutations)?;
         let batch = self.batch;
         ensure!((now + 1) * batch <= permutations.len(), "step past the end of the permutations");
-        let choice = Choice {
+        let choice = ChoiceInputs {
             classes: self.classes,
             threshold: self.threshold,
             rho: control[RHO],
@@ -77,7 +85,7 @@ impl Operation for ChooseSamples {
             class_prior: &cpu.f32(self.class_prior)?,
             permutation: &permutations[now * batch..][..batch],
         };
-        let out = Chosen {
+        let out = ChoiceOutputs {
             chosen: &mut cpu.i32_mut(self.chosen)?,
             rows: &mut cpu.i32_mut(self.rows)?,
             partners: &mut cpu.i32_mut(self.partners)?,
@@ -89,7 +97,7 @@ impl Operation for ChooseSamples {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let steps = gpu.len(self.permutations) / self.batch;
-        ensure!(steps > 0, "choose samples: no permutation of the batch");
+        ensure!(steps > 0, "choose samples: needs a permutation of the batch for every step");
         let parameters = Parameters {
             batch: self.batch,
             classes: self.classes,
@@ -111,8 +119,8 @@ impl Operation for ChooseSamples {
     }
 }
 
-/// What the choice is made from.
-struct Choice<'a> {
+/// The inputs of the choice.
+struct ChoiceInputs<'a> {
     classes: usize,
     threshold: f32,
     rho: f32,
@@ -123,17 +131,17 @@ struct Choice<'a> {
     permutation: &'a [i32],
 }
 
-/// Where the choice is written.
-struct Chosen<'a> {
+/// The outputs of the choice.
+struct ChoiceOutputs<'a> {
     chosen: &'a mut [i32],
     rows: &'a mut [i32],
     partners: &'a mut [i32],
     count: &'a mut [i32],
 }
 
-/// Chooses; with `choice` absent, nothing is chosen.
-fn choose(choice: Option<&Choice<'_>>, out: Chosen<'_>) {
-    let Chosen { chosen, rows, partners, count } = out;
+/// Writes the choice; without `choice`, nothing is chosen.
+fn choose(choice: Option<&ChoiceInputs<'_>>, out: ChoiceOutputs<'_>) {
+    let ChoiceOutputs { chosen, rows, partners, count } = out;
     chosen.fill(0);
     if let Some(choice) = choice {
         mark(choice, chosen);
@@ -150,20 +158,20 @@ fn choose(choice: Option<&Choice<'_>>, out: Chosen<'_>) {
 }
 
 /// Sets `chosen` to 1 for the chosen rows.
-fn mark(choice: &Choice<'_>, chosen: &mut [i32]) {
-    let Choice { classes, threshold, rho, logits, pseudo_labels, class_prior, .. } = *choice;
+fn mark(choice: &ChoiceInputs<'_>, chosen: &mut [i32]) {
+    let ChoiceInputs { classes, threshold, rho, logits, pseudo_labels, class_prior, .. } = *choice;
     let batch = chosen.len();
     let mut softmax = Softmax::new(classes);
     let mut members: Vec<Vec<(f32, usize)>> = vec![Vec::new(); classes];
     for (b, (z, q)) in logits.chunks_exact(classes).zip(pseudo_labels.chunks_exact(classes)).enumerate() {
         let Softmax { log_p, p } = softmax.of(z);
         let sum = |values: &[f32]| q.iter().zip(values).map(|(&q, &v)| f64::from(q * v)).sum::<f64>() as f32;
-        // A NaN comes last, as infinity does: sorting needs a total order.
+        // A NaN becomes infinity and so comes last; sorting needs a total order.
         members[argmax(q)].push(((-sum(log_p)).min(f32::INFINITY), b));
         chosen[b] = i32::from(sum(p) > threshold);
     }
     for (members, &prior) in members.iter_mut().zip(class_prior) {
-        // Both products in f32, as the reference rounds them; a NaN or a negative number is no count.
+        // Both products in f32, as the reference rounds them; a NaN or a negative number becomes 0.
         let wanted = (batch as f32 * prior * rho).ceil() as usize;
         members.sort_by(|a, b| a.0.partial_cmp(&b.0).unwrap_or(Ordering::Equal));
         members.iter().take(wanted.max(1)).for_each(|&(_, b)| chosen[b] = 1);
@@ -183,7 +191,7 @@ mod tests {
     ) -> [Vec<i32>; 4] {
         let batch = pseudo_labels.len() / 2;
         let permutation: Vec<i32> = (0..batch as i32).rev().collect();
-        let choice = Choice {
+        let choice = ChoiceInputs {
             classes: 2,
             threshold,
             rho,
@@ -194,12 +202,12 @@ mod tests {
         };
         let mut out = [vec![9; batch], vec![9; batch], vec![9; batch], vec![9; 1]];
         let [chosen, rows, partners, count] = &mut out;
-        choose(Some(&choice), Chosen { chosen, rows, partners, count });
+        choose(Some(&choice), ChoiceOutputs { chosen, rows, partners, count });
         out
     }
 
     /// Rows 0, 1, 2 are of class 0 with equal losses, row 3 of class 1. B r_0 rho = 4 * 0.5 * 0.5 = 1 gives
-    /// class 0 one row, the first of equals; class 1 with r = 0 still one.
+    /// class 0 one row, the first of equals; class 1 still gets one with r = 0.
     #[test]
     fn each_class_gives_its_share_and_at_least_one() {
         let pseudo_labels = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
@@ -222,8 +230,7 @@ mod tests {
         assert_eq!(chosen, [0, 0, 1]);
     }
 
-    /// Every third of 60 rows of one class has a NaN loss; sorting by a comparison that is no order may
-    /// panic.
+    /// Every third of 60 rows of one class has a NaN loss; sorting with an inconsistent comparison may panic.
     #[test]
     fn rows_of_nan_come_last() {
         let pseudo_labels = [1.0, 0.0].repeat(60);

@@ -7,39 +7,54 @@ use crate::device::cpu::Call;
 use crate::device::gpu::kernels::solar::{SOLAR_LOSS, SolarLoss as Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
-use crate::ops::loss::{CrossEntropy, Row, RowLoss};
+use crate::ops::loss::{CrossEntropy, LossRow, RowLoss};
 use crate::ops::rows::{Softmax, row_threads};
 
-/// The loss of SoLar (SPEC 7, step 6). With A the chosen rows, U the others, H(q, z) = -sum q ln softmax(z),
-/// eta from `control`: eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the first |A| mixed rows of H(Q',
-/// z')) + (1 - eta) mean_U H(c, z^w), a mean over nothing being 0; and mean H(c, z^w) where A is empty.
-/// Logits, their gradients and Q, Q' are `[B,K]`, c the rows `index` of `confidence`. `loss_rows` `[B]`:
-/// their sum over B is the loss.
+/// The loss of SoLar (docs/spec.md, section 7, step 6). With A the chosen rows, U the others, H(q, z) = -sum
+/// q ln softmax(z) and eta from `control`, it is eta (mean_A H(Q, z^w) + mean_A H(Q, z^s) + mean over the
+/// first |A| mixed rows of H(Q', z')) + (1 - eta) mean_U H(c, z^w), where an empty mean is 0. If A is empty
+/// it is mean H(c, z^w). Logits, their gradients, Q and Q' are `[B,K]`; c is the rows `index` of
+/// `confidence`. The sum of `loss_rows` `[B]`, divided by B, is the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SolarLoss {
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// z^w, f32 `[B,K]`.
     pub weak: Tensor,
+    /// z^s, f32 `[B,K]`.
     pub strong: Tensor,
+    /// Q, f32 `[B,K]`.
     pub pseudo_labels: Tensor,
+    /// The mixed rows, if views are mixed.
     pub mixed: Option<MixedLoss>,
+    /// The store of confidence rows c, f32 `[N,K]`.
     pub confidence: Tensor,
+    /// The samples of the step, i32 `[B]`.
     pub index: Tensor,
     /// i32 `[B]`: 1 for a chosen row, else 0.
     pub chosen: Tensor,
     /// i32 `[1]`: how many are chosen.
     pub count: Tensor,
+    /// The step's control block, f32, with eta at [`ETA`].
     pub control: Tensor,
+    /// Gradient of z^w, f32 `[B,K]`.
     pub d_weak: Tensor,
+    /// Gradient of z^s, f32 `[B,K]`.
     pub d_strong: Tensor,
+    /// f32 `[B]`.
     pub loss_rows: Tensor,
 }
 
 /// The mixed rows of [`SolarLoss`]: z', Q' and the gradient of z'.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MixedLoss {
+    /// z', f32 `[B,K]`.
     pub logits: Tensor,
+    /// Q', f32 `[B,K]`.
     pub target: Tensor,
+    /// Gradient of z', f32 `[B,K]`.
     pub d_logits: Tensor,
 }
 
@@ -75,7 +90,7 @@ impl Operation for SolarLoss {
             cpu.optional(self.mixed.map(|mixed| mixed.logits))?,
             cpu.optional(self.mixed.map(|mixed| mixed.target))?,
         );
-        let operands = Operands {
+        let operands = LossOperands {
             classes: self.classes,
             eta: cpu.f32(self.control)?[ETA],
             weak: &cpu.f32(self.weak)?,
@@ -88,7 +103,7 @@ impl Operation for SolarLoss {
             count: cpu.i32(self.count)?[0] as usize,
         };
         let mut d_mixed = self.mixed.map(|mixed| cpu.f32_mut(mixed.d_logits)).transpose()?;
-        let results = Results {
+        let results = LossOutputs {
             d_weak: &mut cpu.f32_mut(self.d_weak)?,
             d_strong: &mut cpu.f32_mut(self.d_strong)?,
             d_mixed: d_mixed.as_deref_mut(),
@@ -123,7 +138,7 @@ impl Operation for SolarLoss {
 }
 
 /// The operands of [`loss`].
-struct Operands<'a> {
+struct LossOperands<'a> {
     classes: usize,
     eta: f32,
     weak: &'a [f32],
@@ -138,7 +153,7 @@ struct Operands<'a> {
 }
 
 /// The gradients and losses that [`loss`] writes.
-struct Results<'a> {
+struct LossOutputs<'a> {
     d_weak: &'a mut [f32],
     d_strong: &'a mut [f32],
     d_mixed: Option<&'a mut [f32]>,
@@ -146,17 +161,17 @@ struct Results<'a> {
 }
 
 /// The loss of a batch of B rows; `loss_rows` sum to B times it.
-fn loss(operands: &Operands<'_>, results: Results<'_>) {
-    let Operands { classes, eta, weak, strong, pseudo_labels, mixed, confidence, index, chosen, count } =
+fn loss(operands: &LossOperands<'_>, results: LossOutputs<'_>) {
+    let LossOperands { classes, eta, weak, strong, pseudo_labels, mixed, confidence, index, chosen, count } =
         *operands;
-    let Results { d_weak, d_strong, mut d_mixed, loss_rows } = results;
+    let LossOutputs { d_weak, d_strong, mut d_mixed, loss_rows } = results;
     let batch = index.len();
-    // Weights of a chosen and of another row; a batch without chosen rows learns from all alike.
+    // Weights of a chosen and of another row; a batch without chosen rows learns from all rows equally.
     let inside = if count == 0 { 0.0 } else { eta / count as f32 };
     let outside = if count == 0 { 1.0 / batch as f32 } else { (1.0 - eta) / (batch - count).max(1) as f32 };
     let mut softmax = Softmax::new(classes);
     let mut term = |weight: f32, logits: &[f32], target: &[f32], d_logits: &mut [f32]| {
-        let row = Row { logits, target, candidates: &[] };
+        let row = LossRow { logits, target, candidates: &[] };
         f64::from(weight) * CrossEntropy.row(&row, &mut softmax, weight, d_logits)
     };
     d_strong.fill(0.0);
@@ -189,7 +204,7 @@ mod tests {
     #[test]
     fn without_chosen_rows_every_row_counts_alike() {
         let (mut d_weak, mut d_strong, mut rows) = ([9.0; 4], [9.0; 4], [9.0; 2]);
-        let operands = Operands {
+        let operands = LossOperands {
             classes: 2,
             eta: 0.9,
             weak: &[0.0; 4],
@@ -202,9 +217,9 @@ mod tests {
             count: 0,
         };
         let results =
-            Results { d_weak: &mut d_weak, d_strong: &mut d_strong, d_mixed: None, loss_rows: &mut rows };
+            LossOutputs { d_weak: &mut d_weak, d_strong: &mut d_strong, d_mixed: None, loss_rows: &mut rows };
         loss(&operands, results);
-        // p = 1/2: the gradient (p - c) / B, the loss ln 2 a row.
+        // p = 1/2: the gradient is (p - c) / B, the loss ln 2 for each row.
         assert_eq!(d_weak, [0.25, -0.25, -0.25, 0.25]);
         assert_eq!(d_strong, [0.0; 4]);
         assert!(rows.iter().all(|row| (row - 2f32.ln()).abs() < 1e-6));

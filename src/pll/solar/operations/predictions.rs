@@ -1,4 +1,4 @@
-//! Predictions among the candidates, and how many there are of each class.
+//! Predictions among the candidates, and their counts by class.
 
 use anyhow::Result;
 
@@ -9,24 +9,34 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::rows::{Softmax, argmax, row_threads};
 
-/// M `[B,K]` = softmax(z) s of logits `[B,K]` and the rows `index` of `candidates` u8 `[N,K]`: SoLar's
-/// predictions.
+/// SoLar's predictions M `[B,K]` = softmax(z) s, from logits z `[B,K]` and the rows `index` of `candidates`
+/// s, u8 `[N,K]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskedSoftmax {
+    /// Samples B.
     pub batch: usize,
+    /// Classes K.
     pub classes: usize,
+    /// z, f32 `[B,K]`.
     pub logits: Tensor,
+    /// s, u8 `[N,K]`.
     pub candidates: Tensor,
+    /// The samples of the step, i32 `[B]`.
     pub index: Tensor,
+    /// M, f32 `[B,K]`.
     pub out: Tensor,
 }
 
-/// counts `[K]` += for each class the rows of x `[R,K]` whose first maximum it is.
+/// Adds to `counts` `[K]`, for each class, the number of rows of x `[R,K]` whose argmax it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CountLargest {
+pub struct CountArgmax {
+    /// Rows R.
     pub rows: usize,
+    /// Classes K.
     pub classes: usize,
+    /// f32 `[R,K]`.
     pub x: Tensor,
+    /// f32 `[K]`, added to.
     pub counts: Tensor,
 }
 
@@ -76,7 +86,7 @@ impl Operation for MaskedSoftmax {
     }
 }
 
-impl Operation for CountLargest {
+impl Operation for CountArgmax {
     fn name(&self) -> &'static str {
         "count largest"
     }

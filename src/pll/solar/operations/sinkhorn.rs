@@ -9,29 +9,36 @@ use crate::device::gpu::launch::Launch;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// The label refinery of SoLar (SPEC 7): pseudo-labels `[B,K]` of `predictions` M `[B,K]` whose class
-/// frequencies over P = [`queue` `[L,K]`; M] follow `class_prior` r `[K]`. The queue takes part once it is
-/// full, which is when its last row is not all zero: read on the device, so that the shapes and the launch
-/// stay the same throughout a run.
+/// The label refinery of SoLar (docs/spec.md, section 7): pseudo-labels `[B,K]` from `predictions` M `[B,K]`,
+/// such that the class frequencies over P = [`queue` `[L,K]`; M] follow `class_prior` r `[K]`. The queue
+/// takes part once it is full, that is when its last row is not all zero. This is tested on the device, so
+/// that shapes and launch stay the same throughout a run.
 ///
-/// Of n rows with A = P^power: b = 1/n; then rounds of a = r / (A^T b), b = (1/n) / (A a); the result is n
-/// a_k A_jk b_j. After every `check_every`-th round the error is sum a + sum b (at first 1e6); no round is
-/// begun below `tolerance`. A NaN error, or a result that is not finite, starts the one relaxed attempt:
-/// zeros of P become `relaxation`, and the result is 0 there. Vectors are f32: overflow is what makes an
-/// infeasible problem show.
+/// For n rows with A = P^power: b = 1/n, then rounds of a = r / (A^T b), b = (1/n) / (A a); the result is n
+/// a_k A_jk b_j. After every `check_every`-th round the error is sum a + sum b (initially 1e6); rounds stop
+/// once it is below `tolerance`. A NaN error, or a result that is not finite, triggers a single relaxed
+/// attempt: zeros of P become `relaxation`, and the result is 0 there. Vectors are f32 on purpose: their
+/// overflow reveals an infeasible problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sinkhorn {
+    /// Samples B.
     pub batch: usize,
     /// L.
     pub queue_rows: usize,
+    /// Classes K.
     pub classes: usize,
+    /// Power, number of rounds and tolerance.
     pub settings: SinkhornSettings,
+    /// M, f32 `[B,K]`.
     pub predictions: Tensor,
+    /// Earlier predictions, f32 `[L,K]`; `None` without a queue.
     pub queue: Option<Tensor>,
+    /// r, f32 `[K]`.
     pub class_prior: Tensor,
-    /// i32 `[2]` that belongs to devices that meet at a barrier within the operation: zero before the first
-    /// run, never touched by others.
+    /// i32 `[2]`, used by devices that synchronise blocks within the operation: zero before the first run,
+    /// never touched by others.
     pub barrier: Tensor,
+    /// The result, f32 `[B,K]`.
     pub pseudo_labels: Tensor,
     /// f32, see [`outcome`].
     pub outcome: Tensor,
@@ -44,29 +51,29 @@ pub struct SinkhornSettings {
     pub power: f32,
     /// Most rounds of one attempt.
     pub rounds: usize,
-    /// The error is looked at after every so many rounds.
+    /// The error is checked after every this many rounds.
     pub check_every: usize,
-    /// Rounds end where the error is below.
+    /// Rounds stop once the error is below this.
     pub tolerance: f32,
-    /// What the relaxed attempt takes for predictions of 0.
+    /// The value that replaces predictions of 0 in the relaxed attempt.
     pub relaxation: f32,
 }
 
 impl Default for SinkhornSettings {
-    /// SoLar's.
+    /// The constants of SoLar.
     fn default() -> Self {
         Self { power: 3.0, rounds: 50, check_every: 10, tolerance: 0.1, relaxation: 1e-5 }
     }
 }
 
-/// Positions in what [`Sinkhorn`] tells of itself, f32.
+/// Positions in the figures that [`Sinkhorn`] reports, f32.
 pub mod outcome {
     pub use crate::device::gpu::kernels::sinkhorn::{
         OUTCOME_LEN as LEN, OUTCOME_RELAXED as RELAXED, OUTCOME_ROUNDS as ROUNDS,
     };
 }
 
-/// Fewer rows than this are not worth another block at the barrier.
+/// Fewer rows than this do not justify another block at the barrier.
 const LEAST_ROWS: usize = 64;
 
 impl Operation for Sinkhorn {
@@ -108,10 +115,7 @@ impl Operation for Sinkhorn {
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let Self { batch, queue_rows, classes, settings, .. } = *self;
         let SinkhornSettings { power, rounds, check_every, tolerance, relaxation } = settings;
-        ensure!(
-            rounds > 0 && check_every > 0,
-            "sinkhorn: no rounds, or none after which the error is looked at"
-        );
+        ensure!(rounds > 0 && check_every > 0, "sinkhorn: no rounds, or the error is never checked");
         let rows = batch + queue_rows;
         let blocks = rows.div_ceil(LEAST_ROWS).min(gpu.gpu().multiprocessors);
         let slice_rows = rows.div_ceil(blocks);
@@ -120,7 +124,7 @@ impl Operation for Sinkhorn {
         let vectors = size_of::<f32>() * (2 * classes + 1 + THREADS + slice_rows);
         ensure!(
             vectors <= limit,
-            "sinkhorn: {classes} classes and {rows} rows are more than {limit} bytes hold"
+            "sinkhorn: {classes} classes and {rows} rows do not fit {limit} bytes of shared memory"
         );
         let with_slice = vectors + size_of::<f32>() * slice_rows * (classes + 1);
         let (kernel, shared_bytes) = if with_slice <= limit {
@@ -154,10 +158,11 @@ impl Operation for Sinkhorn {
     }
 }
 
-/// Rows whose column sums are made together. A fixed cut, so that the bits do not depend on threads.
+/// Rows per partial column sum. The cut is fixed, so that the bits do not depend on threads.
 const BLOCK: usize = 256;
 
-/// Fills `pseudo_labels` and returns the figures of [`outcome`]; see [`Sinkhorn`]. An empty `queue` is none.
+/// Fills `pseudo_labels` and returns the figures of [`outcome`]; see [`Sinkhorn`]. An empty `queue` means
+/// none.
 fn refine(
     classes: usize,
     settings: &SinkhornSettings,
@@ -184,7 +189,7 @@ fn refine(
     }
     let result = solved.result(queue.len() / classes);
     for ((label, &prediction), result) in pseudo_labels.iter_mut().zip(predictions).zip(result) {
-        // A product, not a choice: a NaN shows also where the prediction is 0.
+        // A product instead of a branch, so that a NaN stays visible even where the prediction is 0.
         let mask = if relaxed && prediction == 0.0 { 0.0 } else { 1.0 };
         *label = result * mask;
     }
@@ -194,7 +199,7 @@ fn refine(
     figures
 }
 
-/// x^lambda; SoLar's cube by two products, as PyTorch forms it.
+/// x^lambda; SoLar's cube is two products, as PyTorch computes it.
 fn power(value: f32, lambda: f32) -> f32 {
     if lambda == 3.0 { value * value * value } else { value.powf(lambda) }
 }
@@ -205,7 +210,7 @@ struct Scaling {
     columns: Vec<f32>,
     rows: Vec<f32>,
     rounds: usize,
-    /// The error was NaN when it was looked at.
+    /// Whether the error was NaN when it was checked.
     failed: bool,
 }
 
@@ -227,8 +232,8 @@ impl Scaling {
         scaling
     }
 
-    /// a = r / (A^T b), b = (1/n) / (A a). The sums are in f64 and rounded: only their results can overflow,
-    /// as in any order of f32 additions.
+    /// a = r / (A^T b), b = (1/n) / (A a). The sums are in f64 and then rounded: only their results can
+    /// overflow, whatever the order of additions.
     fn round(&mut self, class_prior: &[f32], share: f32) {
         let classes = class_prior.len();
         let blocks: Vec<Vec<f64>> = self
@@ -258,7 +263,7 @@ impl Scaling {
         self.rounds += 1;
     }
 
-    /// n a_k A_jk b_j, row after row from row `first`.
+    /// n a_k A_jk b_j, row by row from row `first`.
     fn result(&self, first: usize) -> impl Iterator<Item = f32> {
         let count = self.rows.len() as f32;
         let classes = self.columns.len();
