@@ -36,6 +36,7 @@
 // Deterministic: no atomics. Each thread adds its rows in order, a block its lanes in order, the finishing
 // kernels the tiles in a tree that depends on their number alone; the tiling depends only on the shape and
 // the GPU's description.
+#include "batchnorm_value.cuh"
 #include "common.cuh"
 
 // Threads per block of the passes over activations.
@@ -46,8 +47,7 @@ constexpr int THREADS = 256;
 constexpr int FORWARD_BLOCKS = 4;
 constexpr int GRADIENT_BLOCKS = 3;
 
-// PyTorch's defaults: added to the variance, and the weight of the new statistics in the running ones.
-constexpr float EPSILON = 1e-5f;
+// PyTorch's default: the weight of the new statistics in the running ones.
 constexpr float MOMENTUM = 0.1f;
 
 // The rows and channels of a thread.
@@ -107,30 +107,6 @@ __device__ __forceinline__ void zero_behind(const Place& at, int rows, int valid
     for (int row = at.first; row < end; row += at.step)
         if (row >= valid) Vector<T>::store(to + (size_t)row * channels + at.channel, zeros);
 }
-
-// Loads `LEN` coefficients; the rows of affine, batch and running are 16-byte aligned.
-template <int LEN> __device__ __forceinline__ void load_channels(const float* from, float (&values)[LEN]) {
-#pragma unroll
-    for (int i = 0; i < LEN; i += 4) {
-        const float4 four = *reinterpret_cast<const float4*>(from + i);
-        values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
-    }
-}
-
-// 1/sqrt(var + eps), each operation rounded to nearest.
-__device__ __forceinline__ float inverse_deviation(float variance) {
-    return 1.0f / sqrtf(variance + EPSILON);
-}
-
-// The forward pass's value before residual and ReLU, and the gradient's mask: one expression, so that both
-// agree in every bit. Subtracting the mean first keeps precision if |mean| is large compared with the
-// deviation.
-__device__ __forceinline__ float normalised(float x, float mean, float scale, float offset) {
-    return __fmaf_rn(__fsub_rn(x, mean), scale, offset);
-}
-
-// A NaN stays NaN: a diverged run must not look healthy.
-__device__ __forceinline__ float relu(float value) { return value < 0.0f ? 0.0f : value; }
 
 // Adds two sums per channel over the lanes of a block, in order, and writes them to `partial` [tile][2][C].
 // `finish(c, first, second)` may change the pair before it is stored. Shared memory: 2 x LEN x (256 + 32 /
@@ -345,19 +321,10 @@ APPLY(batchnorm_apply_f32, float, false)
 APPLY(batchnorm_inference_bf16, bf16, true)
 APPLY(batchnorm_inference_f32, float, true)
 
-// Where the gradient's ReLU mask comes from.
-enum Mask {
-    // There is no ReLU, or dy is masked already.
-    NONE,
-    // The forward pass's value, recomputed from x: correct if no residual was added to it.
-    FROM_X,
-    // y; the masked dy is written back, because it is the residual's gradient too.
-    FROM_Y,
-};
-
 // Partial sums of the gradient: partial [tile][0] = sum dy (x - mean), [tile][1] = sum dy, dy masked.
-// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB. Reads dy and x (FROM_Y: and y, writes dy).
-template <typename T, Mask MASK>
+// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB. Reads dy and x (MASK_FROM_Y: and y, writes
+// dy).
+template <typename T, int MASK>
 __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, int rows_each,
                                               const T* __restrict__ x, const T* __restrict__ y,
                                               const float* __restrict__ affine,
@@ -369,7 +336,7 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
     if (at.channel < channels) {
         float mean[LEN], scale[LEN], offset[LEN];
         load_channels(batch + at.channel, mean);
-        if (MASK == FROM_X) {
+        if (MASK == MASK_FROM_X) {
             float inverse_std[LEN];
             load_channels(batch + channels + at.channel, inverse_std);
             load_channels(affine + at.channel, scale);
@@ -384,16 +351,17 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
             float gradient[N][LEN], values[N][LEN], outputs[N][LEN];
             load_rows(dy + index, step, gradient);
             load_rows(x + index, step, values);
-            if (MASK == FROM_Y) load_rows(y + index, step, outputs);
+            if (MASK == MASK_FROM_Y) load_rows(y + index, step, outputs);
 #pragma unroll
             for (int j = 0; j < N * LEN; ++j) {
                 const int n = j / LEN, i = j % LEN;
-                if (MASK == FROM_X) outputs[n][i] = normalised(values[n][i], mean[i], scale[i], offset[i]);
-                if (MASK != NONE) gradient[n][i] = outputs[n][i] > 0.0f ? gradient[n][i] : 0.0f;
+                if (MASK == MASK_FROM_X)
+                    outputs[n][i] = normalised(values[n][i], mean[i], scale[i], offset[i]);
+                if (MASK != MASK_NONE) gradient[n][i] = outputs[n][i] > 0.0f ? gradient[n][i] : 0.0f;
                 products[i] += gradient[n][i] * (values[n][i] - mean[i]);
                 sums[i] += gradient[n][i];
             }
-            if (MASK == FROM_Y) store_rows(dy + index, step, gradient);
+            if (MASK == MASK_FROM_Y) store_rows(dy + index, step, gradient);
         });
     }
     sum_lanes<LEN>(products, sums, channels, partial, [](int, float&, float&) {});
@@ -407,12 +375,12 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
                                partial);                                                              \
     }
 
-GRADIENT_SUMS(batchnorm_gradient_sums_bf16, bf16, NONE)
-GRADIENT_SUMS(batchnorm_gradient_sums_f32, float, NONE)
-GRADIENT_SUMS(batchnorm_gradient_sums_relu_bf16, bf16, FROM_X)
-GRADIENT_SUMS(batchnorm_gradient_sums_relu_f32, float, FROM_X)
-GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, FROM_Y)
-GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, FROM_Y)
+GRADIENT_SUMS(batchnorm_gradient_sums_bf16, bf16, MASK_NONE)
+GRADIENT_SUMS(batchnorm_gradient_sums_f32, float, MASK_NONE)
+GRADIENT_SUMS(batchnorm_gradient_sums_relu_bf16, bf16, MASK_FROM_X)
+GRADIENT_SUMS(batchnorm_gradient_sums_relu_f32, float, MASK_FROM_X)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, MASK_FROM_Y)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, MASK_FROM_Y)
 
 // d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the
 // sum. Grid and block as batchnorm_finish; shared memory 8 KB; 2 FLOPs per tile and channel.
@@ -447,7 +415,7 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
 
 // dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = scale dy + slope (x - mean) + intercept, one set of
 // coefficients per channel. Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
-template <typename T, Mask MASK>
+template <typename T, int MASK>
 __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_rows, int rows_each,
                                                const T* __restrict__ x, const float* __restrict__ affine,
                                                const float* __restrict__ batch, const T* __restrict__ dy,
@@ -463,7 +431,7 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
         load_channels(batch + at.channel, mean);
         load_channels(batch + channels + at.channel, inverse_std);
         load_channels(affine + at.channel, scale);
-        if (MASK == FROM_X) load_channels(affine + channels + at.channel, offset);
+        if (MASK == MASK_FROM_X) load_channels(affine + channels + at.channel, offset);
         load_channels(d_affine + at.channel, slope);
         load_channels(d_affine + channels + at.channel, intercept);
         const float share = -1.0f / (float)valid;
@@ -485,7 +453,7 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
         for (int j = 0; j < N * LEN; ++j) {
             const int n = j / LEN, i = j % LEN;
             float masked = gradient[n][i];
-            if (MASK == FROM_X)
+            if (MASK == MASK_FROM_X)
                 masked = normalised(values[n][i], mean[i], scale[i], offset[i]) > 0.0f ? masked : 0.0f;
             values[n][i] = scale[i] * masked + (slope[i] * (values[n][i] - mean[i]) + intercept[i]);
         }
@@ -502,7 +470,7 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
                                 images, dx);                                                          \
     }
 
-GRADIENT_APPLY(batchnorm_gradient_apply_bf16, bf16, NONE)
-GRADIENT_APPLY(batchnorm_gradient_apply_f32, float, NONE)
-GRADIENT_APPLY(batchnorm_gradient_apply_relu_bf16, bf16, FROM_X)
-GRADIENT_APPLY(batchnorm_gradient_apply_relu_f32, float, FROM_X)
+GRADIENT_APPLY(batchnorm_gradient_apply_bf16, bf16, MASK_NONE)
+GRADIENT_APPLY(batchnorm_gradient_apply_f32, float, MASK_NONE)
+GRADIENT_APPLY(batchnorm_gradient_apply_relu_bf16, bf16, MASK_FROM_X)
+GRADIENT_APPLY(batchnorm_gradient_apply_relu_f32, float, MASK_FROM_X)

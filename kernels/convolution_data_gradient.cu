@@ -13,9 +13,14 @@
 // taps of a 3x3 kernel (1, 0, 0, 0 of a 1x1): no zero is multiplied. Parities without taps get zeros, or stay
 // unchanged when accumulating.
 //
+// `partial`, null or f32 [stride^2 tiles, 2, Cin]: if x is the result of a batchnorm, dx is the dy of its
+// gradient, and its two sums are made here for every tile of rows, while dx is stored, masked by the ReLU
+// (`mask`, batchnorm_value.cuh). That saves the batchnorm a pass over dy; its x (and y) are read here instead,
+// beside the arithmetic. Then parities without taps are read and written as well.
+//
 // Launch: grid [ceil(M / rows) * ceil(Cin / columns), 1, stride^2], where M is the pixels of the
 // largest parity; parities with most taps run first. Tiles, threads and shared memory as in
-// convolution_forward.cu; registers (sm_86) 123, 84, 86, 96.
+// convolution_forward.cu; registers (sm_86) 124, 115, 115, 125.
 //
 // Cost: 2 images OH OW N K FLOPs, as in the forward pass (fewer at the border); least traffic dy + w + dx,
 // dx twice when accumulating. Limits as in the forward pass, predicted. Deterministic: as the forward pass;
@@ -24,11 +29,13 @@
 
 #define DATA_GRADIENT(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                         \
     extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                     \
-        NAME(ConvolutionShape shape, int accumulate, const bf16* dy, const bf16* w, bf16* dx) {              \
+        NAME(ConvolutionShape shape, int accumulate, int mask, const bf16* dy, const bf16* w, const bf16* x, \
+             const bf16* y, const float* affine, const float* batch, bf16* dx, float* partial) {             \
         const Gather gather = gradient_gather(shape);                                                        \
-        if (accumulate && gather.taps() == 0) return;                                                        \
+        if (accumulate && gather.taps() == 0 && partial == nullptr) return;                                  \
         gather_product<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false>, false, STAGES>( \
-            gather, shape, accumulate, shape.in_channels, dy, w, dx, nullptr);                               \
+            gather, shape, accumulate, shape.in_channels, dy, w, dx, nullptr,                                \
+            {mask, x, y, affine, batch, partial});                                                           \
     }
 
 DATA_GRADIENT(convolution_data_gradient_128x128, 128, 128, 2, 4, 3, 2)

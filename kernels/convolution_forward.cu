@@ -14,18 +14,18 @@
 //
 // Launch: one block per tile, ceil(M / rows) * ceil(Cout / columns) blocks, columns fastest.
 // tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks/SM     FLOP/byte copied
-// 128 x 128  256      3       48 KB             122                2             64
+// 128 x 128  256      3       48 KB             112                2             64
 // 128 x 64   256      4       48 KB             80                 2             43
-//  64 x 64   128      4       32 KB             79                 3             32
-// 128 x 32   128      4       40 KB             90                 2             26
+//  64 x 64   128      4       32 KB             80                 3             32
+// 128 x 32   128      4       40 KB             87                 2             26
 // A stage is 32 channels of one tap. Channels are padded with zeros to a multiple of 32: 8 channels cost as
 // much as 32.
 //
 // Cost: 2 M N K FLOPs (wasted only on padding), least traffic x + w + y; x is requested kernel^2 times, in
 // rows of 64 bytes, neighbouring taps in succession, so most of it should come from the L1 or L2 cache
-// (prediction). A step of a warp of the 128 x 128 tile is 32 mma, 12 ldmatrix and 85 other instructions (SASS
-// of sm_86), no bank conflict, the first mma 12 instructions after the barrier. Predicted limit on an RTX
-// 3090: the tensor cores (71 TFLOP/s: 32 mma take 1024 of their cycles against 129 issue slots) for 64
+// (prediction). A step of a warp of the 128 x 128 tile is 32 mma, 12 ldmatrix and 77 other instructions (SASS
+// of sm_86), no bank conflict, the first mma 13 instructions after the barrier. Predicted limit on an RTX
+// 3090: the tensor cores (71 TFLOP/s: 32 mma take 1024 of their cycles against 121 issue slots) for 64
 // channels and more, the L2 cache for fewer.
 //
 // Deterministic: each value is summed by one thread group in a fixed order, tap by tap within a slice
@@ -36,7 +36,7 @@
     extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                   \
         NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {           \
         gather_product<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true>, true, STAGES>( \
-            forward_gather(shape), shape, false, shape.out_channels, x, w, y, statistics);                 \
+            forward_gather(shape), shape, false, shape.out_channels, x, w, y, statistics, {});                 \
     }
 
 FORWARD(convolution_forward_128x128, 128, 128, 2, 4, 3, 2)

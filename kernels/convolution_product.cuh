@@ -2,6 +2,7 @@
 // taps, a cp.async pipeline over shared memory, and an epilogue through shared memory.
 #pragma once
 
+#include "batchnorm_value.cuh"
 #include "convolution.cuh"
 #include "tile.cuh"
 
@@ -12,10 +13,13 @@ template <class P, bool FORWARD> struct Weights {
     static constexpr int CHUNKS = (FORWARD ? P::K : P::N) / 8, ROWS = FORWARD ? P::N : P::K;
     static constexpr int ROW_STEP = P::THREADS / CHUNKS, LOADS = ROWS / ROW_STEP;
     static_assert(P::THREADS % CHUNKS == 0 && ROWS % ROW_STEP == 0, "every thread copies as much");
+    static_assert(LOADS == 1 || ROW_STEP % 16 == 0, "the rows of a thread are permuted alike");
 
     const bf16* w;
     int taps, in_channels, out_channels, first;
     int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    // Where the thread's first chunk goes in a tile.
+    u32 into = kept(P::B::at(row, chunk));
 
     // `first`: the tile's first column n.
     __device__ __forceinline__ Weights(const ConvolutionShape& shape, const bf16* w, int first)
@@ -30,7 +34,7 @@ template <class P, bool FORWARD> struct Weights {
         for (int i = 0; i < LOADS; ++i) {
             const int line = row + i * ROW_STEP;
             const int out = (FORWARD ? first : channel) + line, in = (FORWARD ? channel : first) + chunk * 8;
-            copy_async(tile + P::B::at(line, chunk), w + (out * taps + tap) * in_channels + in,
+            copy_async(P::B::moved(tile + into, i * ROW_STEP, 0), w + (out * taps + tap) * in_channels + in,
                        out < out_channels && in < in_channels);
         }
     }
@@ -161,12 +165,90 @@ template <class P> struct TileStatistics {
     }
 };
 
+// A batchnorm whose result is the target's position in the forward pass: the target is its dy, and its backward
+// pass needs two sums of every channel before anything else. Left out where `partial` is null.
+struct GradientSums {
+    // MASK_NONE, MASK_FROM_X or MASK_FROM_Y.
+    int mask;
+    // Its input and its result [points][width], and [2][width]: g, b; mean, 1/sqrt(var + eps).
+    const bf16 *x, *y;
+    const float *affine, *batch;
+    // [tiles, 2, width]: sum dy (x - mean), sum dy, dy masked; tiles of rows, those of one parity together.
+    float* partial;
+};
+
+// The sums over a tile that lies rounded in shared memory, made while it is stored, masked: dy is not read
+// again, and needs no mask later.
+template <class P> struct SumsOfTile {
+    static constexpr int CHUNKS = TargetTile<P>::CHUNKS, WARPS = P::THREADS / 32;
+
+    const GradientSums& of;
+    float* warps;  // [WARPS][2][N] of shared memory, behind the tile
+    float mean[8], scale[8], offset[8], products[8], sums[8];
+
+    __device__ __forceinline__ SumsOfTile(const GradientSums& of, u8* shared, int first, int width)
+        : of(of), warps(reinterpret_cast<float*>(shared + P::M * P::N * 2)), products(), sums() {
+        const int channel = first + threadIdx.x % CHUNKS * 8;
+        if (channel >= width) return;
+        load_channels(of.batch + channel, mean);
+        load_channels(of.batch + width + channel, scale);
+        load_channels(of.affine + width + channel, offset);
+        float gain[8];
+        load_channels(of.affine + channel, gain);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) scale[i] *= gain[i];
+    }
+
+    // Adds eight channels of dy that lie at offset `at` in the target.
+    __device__ __forceinline__ void add(float (&dy)[8], int at) {
+        float x[8], y[8];
+        Vector<bf16>::load(of.x + at, x);
+        if (of.mask == MASK_FROM_Y) Vector<bf16>::load(of.y + at, y);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const float value = of.mask == MASK_FROM_Y ? y[i] : normalised(x[i], mean[i], scale[i], offset[i]);
+            dy[i] = of.mask == MASK_NONE || value > 0.0f ? dy[i] : 0.0f;
+            products[i] += dy[i] * (x[i] - mean[i]);
+            sums[i] += dy[i];
+        }
+    }
+
+    // Adds the lanes that hold the same channels as a tree, then the warps in order; writes [2][width] of the
+    // tile from its column `first` on. A block-wide call.
+    __device__ __forceinline__ void store(int first, int width, float* partial) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+#pragma unroll
+            for (int distance = CHUNKS; distance < 32; distance *= 2) {
+                products[i] += __shfl_xor_sync(0xffffffffu, products[i], distance);
+                sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], distance);
+            }
+        float* own = warps + threadIdx.x / 32 * 2 * P::N + threadIdx.x % CHUNKS * 8;
+        if (threadIdx.x % 32 < CHUNKS) {
+            Vector<float>::store(own, {products[0], products[1], products[2], products[3]});
+            Vector<float>::store(own + 4, {products[4], products[5], products[6], products[7]});
+            Vector<float>::store(own + P::N, {sums[0], sums[1], sums[2], sums[3]});
+            Vector<float>::store(own + P::N + 4, {sums[4], sums[5], sums[6], sums[7]});
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < 2 * P::N; i += P::THREADS) {
+            const int which = i / P::N, column = i % P::N;
+            if (first + column >= width) continue;
+            float total = 0.0f;
+#pragma unroll
+            for (int warp = 0; warp < WARPS; ++warp) total += warps[warp * 2 * P::N + i];
+            partial[which * width + first + column] = total;
+        }
+    }
+};
+
 // Rounds the product into shared memory (added to the target if `accumulate`) and stores it; also writes the
 // tile's `statistics` [tiles, 2, width], of the rounded values, unless null. `base` is the tile's first
-// point, `first` its first column, `width` the target's channels.
+// point, `first` its first column, `width` the target's channels. `sums`: see GradientSums.
 template <class P>
 __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gather, int base, int first,
-                                       int width, bool accumulate, bf16* target, float* statistics) {
+                                       int width, bool accumulate, bf16* target, float* statistics,
+                                       const GradientSums& sums) {
     const TargetTile<P> tile(gather, target, base, first, width);
     if (accumulate) {
         tile.load(shared);
@@ -176,25 +258,39 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
     const TileStatistics<P> of_tile(shared);
     if (statistics) of_tile.add(product);
     __syncthreads();
+    if (sums.partial) {
+        SumsOfTile<P> of_tile(sums, shared, first, width);
+        tile.each_chunk(shared, [&](uint4* chunk, uint4* to) {
+            float dy[8];
+            Vector<bf16>::load(reinterpret_cast<const bf16*>(chunk), dy);
+            of_tile.add(dy, (int)(reinterpret_cast<bf16*>(to) - target));
+            Vector<bf16>::store(reinterpret_cast<bf16*>(to), dy);
+        });
+        const int tiles = gridDim.x / ceiling_divide(width, P::N), number = blockIdx.z * tiles + base / P::M;
+        of_tile.store(first, width, sums.partial + (size_t)number * 2 * width);
+        return;
+    }
     tile.store(shared);
     if (statistics)
         of_tile.store(product, tile.rows, width - first, width, statistics + base / P::M * 2 * width + first);
 }
 
 // target = (or +=) the gather of `source` with w, tile by tile. This block's tile is number blockIdx.x,
-// columns fastest, so that blocks running together share rows of the source. `statistics` may be null.
+// columns fastest, so that blocks running together share rows of the source. `statistics` and `sums.partial`
+// may be null, and one of them is.
 template <class P, bool FORWARD, int STAGES>
 __device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape,
                                                bool accumulate, int width, const bf16* source, const bf16* w,
-                                               bf16* target, float* statistics) {
+                                               bf16* target, float* statistics, const GradientSums& sums) {
     extern __shared__ __align__(128) u8 shared[];
     const int tiles = ceiling_divide(width, P::N);
     const int base = blockIdx.x / tiles * P::M, first = blockIdx.x % tiles * P::N;
     if (base >= gather.points()) return;
 
     const int CHUNKS = P::K / 8, ROW_STEP = P::THREADS / CHUNKS, LOADS = P::M / ROW_STEP;
-    static_assert(P::M % (P::THREADS / (P::K / 8)) == 0, "every thread copies as much");
+    static_assert(P::M % ROW_STEP == 0 && ROW_STEP % 16 == 0, "every thread copies as much, to rows permuted alike");
     const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    const u32 into = kept(P::A::at(row, chunk));
     const SourceRows<LOADS> rows(gather, base + row, ROW_STEP);
     const Weights<P, FORWARD> weights(shape, w, first);
 
@@ -205,7 +301,7 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
         const int bit = cursor.bit(gather);
 #pragma unroll
         for (int i = 0; i < LOADS; ++i)
-            copy_async_cached(a_tile + P::A::at(row + i * ROW_STEP, chunk), from + rows.offset[i],
+            copy_async_cached(P::A::moved(a_tile + into, i * ROW_STEP, 0), from + rows.offset[i],
                               inside && (rows.inside[i] >> bit & 1));
         weights.copy(a_tile + P::A_BYTES, cursor.weight(gather), cursor.channel);
         cursor.advance(gather, P::K);
@@ -217,5 +313,5 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
     multiply_pipelined<STAGES>(product, shared_address(shared), steps, copy);
     wait_for_copies<0>();
     __syncthreads();
-    finish(product, shared, gather, base, first, width, accumulate, target, statistics);
+    finish(product, shared, gather, base, first, width, accumulate, target, statistics, sums);
 }

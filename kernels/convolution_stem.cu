@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
     product.clear();
     product.add(shared_address(shared), shared_address(weights));
     __syncthreads();
-    finish(product, shared, gather, base, first, shape.out_channels, false, y, statistics);
+    finish(product, shared, gather, base, first, shape.out_channels, false, y, statistics, {});
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 3)

@@ -12,10 +12,10 @@
 //
 // Launch: grid [ceil(Cout / rows) * ceil(kernel^2 Cin / columns), shares].
 // tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks/SM     FLOP/byte copied
-// 128 x 128  256      3       48 KB             124                2             64
-//  64 x 192  256      3       48 KB             112                2             48
-//  64 x 64   128      4       32 KB              84                3             32
-//  32 x 128  128      4       40 KB              95                2             26
+// 128 x 128  256      3       48 KB             118                2             64
+//  64 x 192  256      3       48 KB             104                2             48
+//  64 x 64   128      4       32 KB              80                3             32
+//  32 x 128  128      4       40 KB              86                2             26
 // A stage is 32 pixels.
 //
 // Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is requested once for every
@@ -56,6 +56,7 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, i
               B_COLUMNS = P::N / 64;
     static_assert(P::K % (P::THREADS / 8) == 0 && P::N % 64 == 0, "every thread copies as much");
     const int line = threadIdx.x / 8, chunk = threadIdx.x % 8;
+    const u32 into_a = kept(P::A::at(line, chunk)), into_b = kept(P::B::at(line, chunk));
     Tap tap[B_COLUMNS];
     // Offset of a column's elements from the pixel's first element.
     int tap_offset[B_COLUMNS];
@@ -77,13 +78,12 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, i
         const u32 b_tile = a_tile + P::A_BYTES;
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-            const int row = line + r * LINES;
             const bool present = pixel[r].index < end;
 #pragma unroll
             for (int i = 0; i < A_COLUMNS; ++i) {
                 const int out = first_out + (chunk + 8 * i) * 8;
                 if (P::M % 64 == 0 || chunk + 8 * i < P::M / 8)
-                    copy_async(a_tile + P::A::at(row, chunk + 8 * i),
+                    copy_async(P::A::moved(a_tile + into_a, r * LINES, 8 * i),
                                dy + pixel[r].index * shape.out_channels + out,
                                present & (out < shape.out_channels));
             }
@@ -94,7 +94,7 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, i
             for (int i = 0; i < B_COLUMNS; ++i) {
                 const bool row_inside = (u32)(y + tap[i].row()) < (u32)shape.height;
                 const bool column_inside = (u32)(z + tap[i].column()) < (u32)shape.width;
-                copy_async_cached(b_tile + P::B::at(row, chunk + 8 * i), from + tap_offset[i],
+                copy_async_cached(P::B::moved(b_tile + into_b, r * LINES, 8 * i), from + tap_offset[i],
                                   present & row_inside & column_inside);
             }
             pixel[r].advance(shape, slice);

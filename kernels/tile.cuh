@@ -31,6 +31,13 @@ template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
+// The value, opaque to the compiler: left to itself, it computes what depends on the thread's number alone anew in
+// every step of a loop rather than keep it in a register.
+__device__ __forceinline__ u32 kept(u32 value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
 // Rows of COLUMNS bf16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are
 // permuted by an exclusive or with the row's number, so that the chunks of eight rows at one column, which an
 // ldmatrix phase or eight lanes of a fragment read together, lie in eight different 16-byte columns of the 32
@@ -45,6 +52,14 @@ template <int COLUMNS> struct Swizzled {
     // Offset of a chunk in bytes from the tile's start.
     static __device__ __forceinline__ int at(int row, int chunk) {
         return (row * CHUNKS + (chunk & ~MASK) + ((chunk ^ row >> SHIFT) & MASK)) * 16;
+    }
+
+    // From the address of chunk (row, chunk) to that of (row + rows, chunk + chunks), where `rows` is a
+    // multiple of 16, which does not change the permutation, and `chunks` has no bit in common with `chunk`:
+    // an exclusive or and an addition, both of constants where the distances are. The tile starts at a
+    // multiple of 128 bytes.
+    static __device__ __forceinline__ u32 moved(u32 address, int rows, int chunks) {
+        return (address ^ (chunks & MASK) * 16) + (rows * CHUNKS + (chunks & ~MASK)) * 16;
     }
 };
 
@@ -112,34 +127,45 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     static __device__ __forceinline__ int row(int i, int half) { return row(i) + 8 * half + lane() / 4; }
     static __device__ __forceinline__ int pair(int j) { return column(j / 2) + j % 2 * 8 + lane() % 4 * 2; }
 
-    // c += the product of an A tile and a B tile; `between` is called once, when the first 16 values along k
-    // are being multiplied. ldmatrix gives each lane two neighbours along a row of the tile, and mma needs
-    // neighbours along k; if k runs down the rows, the transposing form supplies them.
-    template <typename Between>
-    __device__ __forceinline__ void add(u32 a_tile, u32 b_tile, Between between) {
-        // Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the other
-        // two.
+    // Where a lane's first fragments lie in the tiles, in bytes. ldmatrix gives each lane two neighbours along
+    // a row of the tile, and mma needs neighbours along k; if k runs down the rows, the transposing form
+    // supplies them. Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the
+    // other two.
+    struct Lanes {
+        u32 a, b;
+    };
+    static __device__ __forceinline__ Lanes lanes() {
         const int low = lane() % 16, high = lane() / 16;
         const int quarter_row = lane() / 16 * 8 + lane() % 8, quarter_chunk = lane() / 8 % 2;
+        const int m = row(0), n = column(0);
+        return {kept(KA ? A::at(m + low, high) : A::at(quarter_row, m / 8 + quarter_chunk)),
+                kept(KB ? B::at(n + quarter_row, quarter_chunk) : B::at(low, n / 8 + high))};
+    }
+
+    // c += the product of an A tile and a B tile; `between` is called once, when the first 16 values along k
+    // are being multiplied.
+    template <typename Between>
+    __device__ __forceinline__ void add(u32 a_tile, u32 b_tile, const Lanes& lanes, Between between) {
+        const u32 first_a = a_tile + lanes.a, first_b = b_tile + lanes.b;
 #pragma unroll
         for (int k = 0; k < K; k += 16) {
             u32 b[FN / 2][4];
 #pragma unroll
             for (int j = 0; j < FN / 2; ++j) {
-                const int n = column(j);
+                const int n = WARPS_N * j * 16;
                 if (KB)
-                    load_matrices(b_tile + B::at(n + quarter_row, k / 8 + quarter_chunk), b[j]);
+                    load_matrices(B::moved(first_b, n, k / 8), b[j]);
                 else
-                    load_matrices_transposed(b_tile + B::at(k + low, n / 8 + high), b[j]);
+                    load_matrices_transposed(B::moved(first_b, k, n / 8), b[j]);
             }
 #pragma unroll
             for (int i = 0; i < FM; ++i) {
-                const int m = row(i);
+                const int m = WARPS_M * i * 16;
                 u32 a[4];
                 if (KA)
-                    load_matrices(a_tile + A::at(m + low, k / 8 + high), a);
+                    load_matrices(A::moved(first_a, m, k / 8), a);
                 else
-                    load_matrices_transposed(a_tile + A::at(k + quarter_row, m / 8 + quarter_chunk), a);
+                    load_matrices_transposed(A::moved(first_a, k, m / 8), a);
 #pragma unroll
                 for (int j = 0; j < FN; ++j)
                     multiply_fragments(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
@@ -149,7 +175,7 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     }
 
     __device__ __forceinline__ void add(u32 a_tile, u32 b_tile) {
-        add(a_tile, b_tile, [] {});
+        add(a_tile, b_tile, lanes(), [] {});
     }
 
     // Calls visit(row, each_pair) for every row of which this lane holds values; each_pair(visit_pair) calls
@@ -180,6 +206,7 @@ __device__ __forceinline__ void multiply_pipelined(P& product, u32 ring, int ste
         if (stage < steps) copy(ring + stage * STAGE_BYTES);
         commit_copies();
     }
+    const typename P::Lanes lanes = P::lanes();
     int reading = 0, writing = STAGES - 1;
     for (int step = 0; step < steps; ++step) {
         // This thread's copies of the stage have arrived; after the barrier everyone's have, and every thread
@@ -187,7 +214,7 @@ __device__ __forceinline__ void multiply_pipelined(P& product, u32 ring, int ste
         wait_for_copies<STAGES - 2>();
         __syncthreads();
         const u32 a_tile = ring + reading * STAGE_BYTES;
-        product.add(a_tile, a_tile + P::A_BYTES, [&] {
+        product.add(a_tile, a_tile + P::A_BYTES, lanes, [&] {
             if (step + STAGES - 1 < steps) copy(ring + writing * STAGE_BYTES);
             commit_copies();
         });

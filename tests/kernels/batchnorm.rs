@@ -13,7 +13,7 @@ use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Buffer, Device as _, Element, Operation, Plan, Program, Tensor};
 use records::operations;
 use records::ops::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference, ValidRows};
-use records::ops::convolution::{Convolution, ConvolutionShape};
+use records::ops::convolution::{Convolution, ConvolutionDataGradient, ConvolutionShape};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -568,6 +568,87 @@ fn statistics_from_the_convolution() {
                 let tolerance = (2.0 * relative + 16.0 * F32) * f64::from(alone.abs()) + 16.0 * F32;
                 let difference = f64::from((alone - together).abs());
                 assert!(difference <= tolerance, "{what}: {name} {at}: alone {alone}, together {together}");
+            }
+        }
+    }
+}
+
+/// A data gradient and the batchnorm gradient that it is the dy of, recorded together: the convolution leaves the sums, dy is
+/// not read for them, and the results are those of the two on their own. With stride 2 the parities of odd sizes have
+/// different numbers of tiles, and the batchnorm makes its sums itself.
+#[test]
+fn gradient_sums_from_the_data_gradient() {
+    let device = || {
+        let driver = SimDriver::open(0).unwrap();
+        let costs = driver.costs();
+        (GpuDevice::new(Box::new(driver), Precision::Bf16), costs)
+    };
+    // Image, channels in and out, kernel, stride, accumulate; whether the sums come from the convolution.
+    type Case = ([usize; 2], [usize; 2], [usize; 2], bool, bool);
+    let cases: [Case; 7] = [
+        ([9, 7], [16, 24], [3, 1], false, true),
+        ([8, 8], [64, 64], [3, 1], true, true),
+        ([8, 8], [136, 40], [3, 1], false, true),
+        ([16, 16], [24, 16], [3, 2], false, true),
+        // Three of the four parities have no tap: what lies there counts all the same.
+        ([16, 16], [64, 128], [1, 2], true, true),
+        ([8, 12], [40, 8], [1, 2], false, true),
+        ([27, 19], [16, 16], [3, 2], true, false),
+    ];
+    for (image, [in_channels, out_channels], [kernel, stride], accumulate, fused) in cases {
+        for (residual, relu) in [(false, false), (false, true), (true, true)] {
+            let [batch, height, width] = [3, image[0], image[1]];
+            let convolution =
+                ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride };
+            let what = format!("{convolution:?}, residual {residual}, relu {relu}");
+            let mut random = Random::new(&format!("batchnorm gradient before {what}"));
+            let shape @ [rows, channels] = [batch * height * width, in_channels];
+            let mut values = operands(&mut random, rows, channels);
+            if !accumulate {
+                values[DY.0] = Value::ActivationOutput(rows * channels);
+            }
+            let [dy, w] = [values.len(), values.len() + 1].map(Tensor);
+            values.push(Value::Activations(random.normal(convolution.output_len(), 1.0)));
+            values.push(Value::Activations(random.normal(convolution.weight_len(), 0.1)));
+            let backward = ConvolutionDataGradient { shape: convolution, dy, w, dx: DY, accumulate };
+            let operations =
+                operations![forward(shape, residual, relu), backward, gradient(shape, residual, relu)];
+
+            let (mut device, costs) = device();
+            let alone = upload(&mut device, &values);
+            for operation in &operations {
+                device.execute(&**operation, &alone).unwrap();
+            }
+            costs.take();
+            let plan =
+                Plan::record(Program::new(operations, upload(&mut device, &values)), &mut device).unwrap();
+            device.replay(&plan).unwrap();
+            let summed = costs.take().keys().any(|kernel| kernel.name.contains("gradient_sums"));
+            assert_eq!(summed, !fused, "{what}");
+
+            let mut read = |buffers: &[Buffer], tensor: Tensor| device.read_f32(buffers[tensor.0]).unwrap();
+            // The convolution masks what it stores; alone, the batchnorm does so only where the residual needs it.
+            let masked = read(&alone, Y).into_iter().map(|y| relu && fused && y <= 0.0);
+            let pairs = read(&alone, DY).into_iter().zip(masked).zip(read(plan.buffers(), DY));
+            for (at, ((alone, masked), together)) in pairs.enumerate() {
+                let alone = if masked { 0.0 } else { alone };
+                assert!(alone == together, "{what}: dy {at}: alone {alone}, together {together}");
+            }
+            // The same sums over other tiles, of up to `rows` products whose deviation is at most 10; dx may round to the
+            // other side in bf16.
+            let sums = 16.0 * F32 * 10.0 * (rows as f64).sqrt();
+            for (name, tensor, stored, absolute) in
+                [("d_affine", D_AFFINE, 0.0, sums), ("dx", DX, BF16, 64.0 * F32)]
+            {
+                let pairs = read(&alone, tensor).into_iter().zip(read(plan.buffers(), tensor));
+                for (at, (alone, together)) in pairs.enumerate() {
+                    let tolerance = (2.0 * stored + 16.0 * F32) * f64::from(alone.abs()) + absolute;
+                    let difference = f64::from((alone - together).abs());
+                    assert!(
+                        difference <= tolerance,
+                        "{what}: {name} {at}: alone {alone}, together {together}"
+                    );
+                }
             }
         }
     }

@@ -3,10 +3,12 @@
 
 use anyhow::{Result, ensure};
 
-use super::{BatchNorm, BatchNormGradient, BatchNormInference, PartialStatistics, ValidRows};
+use super::{
+    BatchNorm, BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics, ValidRows,
+};
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::kernels::batchnorm::{
-    self as kernels, FINISH_CHANNELS, FINISH_LANES, FORWARD_BLOCKS, GRADIENT_BLOCKS, THREADS,
+    self as kernels, FINISH_CHANNELS, FINISH_LANES, FORWARD_BLOCKS, THREADS,
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
@@ -156,41 +158,29 @@ pub(super) fn forward(
     Ok(())
 }
 
-/// Lowers the gradient: the reduction over rows, its finish, and the pass that writes dx.
-pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradient) -> Result<()> {
-    let &BatchNormGradient { rows, channels, x, y, relu, residual, valid, affine, batch, dy, d_affine, dx } =
-        operation;
+/// Lowers the gradient: partial sums over rows unless they are there, their finish, and the pass that writes dx.
+pub(super) fn gradient(
+    lowering: &mut Lowering<'_>,
+    operation: &BatchNormGradient,
+    sums: Option<PartialGradientSums>,
+) -> Result<()> {
+    let &BatchNormGradient { rows, channels, x, valid, affine, batch, dy, d_affine, dx, .. } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
     let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
-    let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
-
-    let (sums, apply) = gradient_kernels(element, relu, residual)?;
-    let (images, rows_each) = valid_rows(lowering, valid);
-    let [x, y, affine, batch, dy, d_affine, dx] =
-        [x, y, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
-    let tile_rows = cut.tile_rows;
-    let parameters = kernels::GradientSums {
-        rows,
-        channels,
-        tile_rows,
-        rows_each,
-        x,
-        y,
-        affine,
-        batch,
-        images,
-        dy,
-        partial,
+    let PartialGradientSums { address: partial, tiles } = match sums {
+        Some(sums) => sums,
+        None => gradient_sums(lowering, operation, &cut)?,
     };
-    lowering.launch(cut.launch(sums, parameters));
-    let tiles = cut.tiles;
+    let (images, rows_each) = valid_rows(lowering, valid);
+    let [x, affine, batch, dy, d_affine, dx] =
+        [x, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
     let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
     lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters));
     let parameters = kernels::GradientApply {
         rows,
         channels,
-        tile_rows,
+        tile_rows: cut.tile_rows,
         rows_each,
         x,
         affine,
@@ -200,30 +190,40 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
         images,
         dx,
     };
-    lowering.launch(cut.launch(apply, parameters));
+    use kernels::*;
+    let (bf16, f32) = match operation.mask() {
+        // Sums that another operation made have left dy masked.
+        MASK_FROM_X if sums.is_none() => {
+            (BATCHNORM_GRADIENT_APPLY_RELU_BF16, BATCHNORM_GRADIENT_APPLY_RELU_F32)
+        }
+        _ => (BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F32),
+    };
+    lowering.launch(cut.launch(by_type(element, bf16, f32)?, parameters));
     Ok(())
 }
 
-/// The kernels of the gradient's sums and of its last pass. With a residual, the ReLU's mask is taken from y
-/// and the masked gradient is left in dy; without one, both passes recompute the mask from x.
-fn gradient_kernels(
-    element: Element,
-    relu: bool,
-    residual: bool,
-) -> Result<(KernelOf<kernels::GradientSums>, KernelOf<kernels::GradientApply>)> {
+/// Lowers the partial sums over rows by themselves.
+fn gradient_sums(
+    lowering: &mut Lowering<'_>,
+    operation: &BatchNormGradient,
+    cut: &BlockGrid,
+) -> Result<PartialGradientSums> {
     use kernels::*;
-    let plain = (BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F32);
-    let (sums, apply) = match (relu, residual) {
-        (false, _) => ((BATCHNORM_GRADIENT_SUMS_BF16, BATCHNORM_GRADIENT_SUMS_F32), plain),
-        (true, false) => (
-            (BATCHNORM_GRADIENT_SUMS_RELU_BF16, BATCHNORM_GRADIENT_SUMS_RELU_F32),
-            (BATCHNORM_GRADIENT_APPLY_RELU_BF16, BATCHNORM_GRADIENT_APPLY_RELU_F32),
-        ),
-        (true, true) => {
-            ((BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16, BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32), plain)
-        }
+    let &BatchNormGradient { rows, channels, x, y, valid, affine, batch, dy, .. } = operation;
+    let (bf16, f32) = match operation.mask() {
+        MASK_FROM_X => (BATCHNORM_GRADIENT_SUMS_RELU_BF16, BATCHNORM_GRADIENT_SUMS_RELU_F32),
+        MASK_FROM_Y => (BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16, BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32),
+        _ => (BATCHNORM_GRADIENT_SUMS_BF16, BATCHNORM_GRADIENT_SUMS_F32),
     };
-    Ok((by_type(element, sums.0, sums.1)?, by_type(element, apply.0, apply.1)?))
+    let kernel = by_type(lowering.element(x), bf16, f32)?;
+    let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
+    let (images, rows_each) = valid_rows(lowering, valid);
+    let [x, y, affine, batch, dy] = [x, y, affine, batch, dy].map(|tensor| lowering.address(tensor));
+    let tile_rows = cut.tile_rows;
+    let parameters =
+        GradientSums { rows, channels, tile_rows, rows_each, x, y, affine, batch, images, dy, partial };
+    lowering.launch(cut.launch(kernel, parameters));
+    Ok(PartialGradientSums { address: partial, tiles: cut.tiles })
 }
 
 #[cfg(test)]

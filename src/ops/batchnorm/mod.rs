@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::Call;
+use crate::device::gpu::kernels::batchnorm_value::{MASK_FROM_X, MASK_FROM_Y, MASK_NONE};
 use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Operand, Operation, Tensor};
@@ -103,6 +104,16 @@ pub struct BatchNormGradient {
     pub d_affine: Tensor,
     /// Gradient of x, `[rows, C]`.
     pub dx: Tensor,
+}
+
+/// Sums of the gradient that a kernel has left in the workspace: f32 `[tiles, 2, C]`, sum dy (x - mean) and
+/// sum dy of every tile of rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartialGradientSums {
+    /// Where they lie.
+    pub address: Address,
+    /// How many tiles.
+    pub tiles: usize,
 }
 
 /// Partial statistics of x `[rows, channels]` that another kernel left in the workspace: f32 `[tiles, 2,
@@ -276,6 +287,28 @@ impl Operation for BatchNormInference {
     }
 }
 
+impl BatchNormGradient {
+    /// Lowers it with the sums that another operation has made while it wrote dy, masked where
+    /// [`BatchNormGradient::mask`] asks for that; without them it makes them itself.
+    pub(super) fn lower_with_sums(
+        &self,
+        gpu: &mut Lowering<'_>,
+        sums: Option<PartialGradientSums>,
+    ) -> Result<()> {
+        gpu::gradient(gpu, self, sums)
+    }
+
+    /// Where the kernels find the ReLU's mask. With a residual it comes from y and is left in dy; without,
+    /// it is recomputed from x whenever it is needed.
+    pub(super) fn mask(&self) -> usize {
+        match (self.relu, self.residual) {
+            (false, _) => MASK_NONE,
+            (true, false) => MASK_FROM_X,
+            (true, true) => MASK_FROM_Y,
+        }
+    }
+}
+
 impl Operation for BatchNormGradient {
     fn name(&self) -> &'static str {
         "batchnorm gradient"
@@ -319,6 +352,6 @@ impl Operation for BatchNormGradient {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        gpu::gradient(gpu, self)
+        gpu::gradient(gpu, self, None)
     }
 }

@@ -6,7 +6,7 @@ mod shape;
 
 use anyhow::Result;
 
-use super::batchnorm::BatchNorm;
+use super::batchnorm::{BatchNorm, BatchNormGradient};
 use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
@@ -121,6 +121,18 @@ impl Differentiable for Convolution {
     }
 }
 
+impl ConvolutionDataGradient {
+    /// Whether this writes the dy of a batchnorm, so that the sums of that gradient can be made on the way:
+    /// those of all rows, as a convolution does not know how many are valid.
+    fn is_gradient_for(&self, next: &BatchNormGradient) -> bool {
+        let Self { shape, dx, .. } = self;
+        next.valid.is_none()
+            && next.dy == *dx
+            && next.channels == shape.in_channels
+            && next.rows * next.channels == shape.input_len()
+    }
+}
+
 impl Operation for ConvolutionDataGradient {
     fn name(&self) -> &'static str {
         "convolution data gradient"
@@ -142,7 +154,20 @@ impl Operation for ConvolutionDataGradient {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        gpu::data_gradient(gpu, &self.shape, [self.dy, self.w, self.dx], self.accumulate)
+        gpu::data_gradient(gpu, &self.shape, [self.dy, self.w, self.dx], self.accumulate, None).map(|_| ())
+    }
+
+    /// With the gradient of the batchnorm whose result the convolution had as input: the data gradient's
+    /// epilogue leaves the partial sums.
+    fn lower_with(&self, next: &dyn Operation, gpu: &mut Lowering<'_>) -> Result<bool> {
+        let Some(next) = next.downcast::<BatchNormGradient>().filter(|next| self.is_gradient_for(next))
+        else {
+            return Ok(false);
+        };
+        let operands = [self.dy, self.w, self.dx];
+        let sums = gpu::data_gradient(gpu, &self.shape, operands, self.accumulate, Some(next))?;
+        next.lower_with_sums(gpu, sums)?;
+        Ok(true)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::device::gpu::kernels::{
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Tensor};
-use crate::ops::batchnorm::PartialStatistics;
+use crate::ops::batchnorm::{BatchNormGradient, PartialGradientSums, PartialStatistics};
 use crate::usage;
 use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
 
@@ -150,13 +150,18 @@ fn forward_by(
     statistics
 }
 
-/// dx = (or +=) the data gradient; the operands are dy, w, dx.
+/// dx = (or +=) the data gradient; the operands are dy, w, dx. If x is the result of a batchnorm, dx is the dy
+/// of its gradient `normalised`, whose sums the kernel leaves in the workspace where it can.
+///
+/// # Errors
+/// Where no kernel does the shape.
 pub(super) fn data_gradient(
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
     accumulate: bool,
-) -> Result<()> {
+    normalised: Option<&BatchNormGradient>,
+) -> Result<Option<PartialGradientSums>> {
     let multiprocessors = lowering.gpu().multiprocessors;
     let gathering = match path(shape, lowering.element(operands[0]))? {
         Path::F32 => f32_gathering(DataGradientKernel::F32),
@@ -172,8 +177,7 @@ pub(super) fn data_gradient(
             Gathering::of(tile, DataGradientKernel::Tile)
         }
     };
-    data_gradient_by(&gathering, lowering, shape, operands, accumulate);
-    Ok(())
+    Ok(data_gradient_by(&gathering, lowering, shape, operands, accumulate, normalised))
 }
 
 fn data_gradient_by(
@@ -182,23 +186,47 @@ fn data_gradient_by(
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
     accumulate: bool,
-) {
+    normalised: Option<&BatchNormGradient>,
+) -> Option<PartialGradientSums> {
     let parities = parities(shape);
     let most = parities.iter().copied().max().expect("a stride has parities");
     let (extent, shape) = ([most, shape.in_channels, parities.len()], kernel_shape(shape));
     let [dy, w, dx] = operands.map(|operand| lowering.address(operand));
     let accumulate = usize::from(accumulate);
-    lowering.launch(match gathering.kernel {
+    match gathering.kernel {
         DataGradientKernel::Tile(kernel) => {
-            let parameters = convolution_data_gradient::DataGradient { shape, accumulate, dy, w, dx };
-            gathering.launch(kernel, extent, parameters)
+            let tiles = most.div_ceil(gathering.rows);
+            // Every tile of rows has its place among the sums, so all parities must have as many.
+            let of =
+                normalised.filter(|_| parities.iter().all(|rows| rows.div_ceil(gathering.rows) == tiles));
+            let sums = of.map(|_| {
+                let tiles = tiles * parities.len();
+                let address = lowering.workspace(tiles * 2 * shape.in_channels * 4);
+                PartialGradientSums { address, tiles }
+            });
+            let parameters = convolution_data_gradient::DataGradient {
+                shape,
+                accumulate,
+                mask: of.map_or(0, BatchNormGradient::mask),
+                dy,
+                w,
+                x: lowering.optional(of.map(|of| of.x)),
+                y: lowering.optional(of.map(|of| of.y)),
+                affine: lowering.optional(of.map(|of| of.affine)),
+                batch: lowering.optional(of.map(|of| of.batch)),
+                dx,
+                partial: sums.map_or(Address::NULL, |sums| sums.address),
+            };
+            lowering.launch(gathering.launch(kernel, extent, parameters));
+            sums
         }
         DataGradientKernel::F32 => {
             use convolution_f32::{CONVOLUTION_DATA_GRADIENT_F32, ConvolutionDataGradientF32};
             let parameters = ConvolutionDataGradientF32 { shape, accumulate, dy, w, dx };
-            gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters)
+            lowering.launch(gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters));
+            None
         }
-    });
+    }
 }
 
 /// dw = the weight gradient; the operands are x, dy, dw.

@@ -158,8 +158,9 @@ fn data_gradient_of_every_tile() {
                 want.fill(f32::NAN);
             }
             let mut bench = Bench::new([(element, &dy), (element, &w), (element, &want)]);
-            let (dx, ()) =
-                bench.run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate));
+            let (dx, sums) = bench
+                .run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate, None));
+            assert!(sums.is_none(), "nobody asked for sums");
             cpu::backward_data(&shape, &dy, &w, &mut want, accumulate, &mut cpu::Workspace::default());
             // Up to 360 products of 1, in another order: every partial sum is below 100.
             let stored = if element == Element::Bf16 { BF16 } else { 0.0 };

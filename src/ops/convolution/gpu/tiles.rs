@@ -48,7 +48,9 @@ impl<K> Tile<K> {
     /// in turn.
     pub fn shared_bytes(&self) -> usize {
         let stages = pipeline_bytes(self.stages, self.rows, self.columns);
-        stages.max(result_bytes(self.rows, self.columns, self.threads))
+        // In the data gradient every warp has two sums for each column.
+        let sums = self.rows * self.columns * 2 + self.threads / 32 * self.columns * 8;
+        stages.max(result_bytes(self.rows, self.columns, self.threads)).max(sums)
     }
 
     /// The number of tiles of a product of `rows` by `columns`.

@@ -1,0 +1,38 @@
+// What batchnorm does to one value, shared by its own kernels and by those that do a part of it beside their
+// own work.
+#pragma once
+#include "common.cuh"
+
+// PyTorch's default: added to the variance.
+constexpr float EPSILON = 1e-5f;
+
+// Where the gradient's ReLU mask comes from. There is no ReLU, or dy is masked already.
+constexpr int MASK_NONE = 0;
+// The forward pass's value, recomputed from x: correct if no residual was added to it.
+constexpr int MASK_FROM_X = 1;
+// y; the masked dy is written back, because it is the residual's gradient too.
+constexpr int MASK_FROM_Y = 2;
+
+// Loads `LEN` coefficients; the rows of affine, batch and running are 16-byte aligned.
+template <int LEN> __device__ __forceinline__ void load_channels(const float* from, float (&values)[LEN]) {
+#pragma unroll
+    for (int i = 0; i < LEN; i += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(from + i);
+        values[i] = four.x, values[i + 1] = four.y, values[i + 2] = four.z, values[i + 3] = four.w;
+    }
+}
+
+// 1/sqrt(var + eps), each operation rounded to nearest.
+__device__ __forceinline__ float inverse_deviation(float variance) {
+    return 1.0f / sqrtf(variance + EPSILON);
+}
+
+// The forward pass's value before residual and ReLU, and the gradient's mask: one expression, so that both
+// agree in every bit. Subtracting the mean first keeps precision if |mean| is large compared with the
+// deviation.
+__device__ __forceinline__ float normalised(float x, float mean, float scale, float offset) {
+    return __fmaf_rn(__fsub_rn(x, mean), scale, offset);
+}
+
+// A NaN stays NaN: a diverged run must not look healthy.
+__device__ __forceinline__ float relu(float value) { return value < 0.0f ? 0.0f : value; }
