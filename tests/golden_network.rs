@@ -55,8 +55,8 @@ fn golden_parameters(network: &ResNet, file: &TensorFile, device: &mut CpuDevice
 
 /// Compares the gradients with PyTorch's f64 run, if the file has it; returns whether it has.
 ///
-/// In these cases one ReLU lies within rounding of 0, and PyTorch's f32 and f64 runs take different sides: its
-/// f32 gradients differ by up to 1.1e-2 from its own f64 run (layer3.1.bn1.bias), ours do not. So the f64
+/// In these cases one ReLU lies within rounding of 0, and PyTorch's f32 and f64 runs take different sides:
+/// its f32 gradients differ by up to 1.1e-2 from its own f64 run (layer3.1.bn1.bias), ours do not. So the f64
 /// gradients are the reference. The files of tests/golden hold them for both seeds; the full set has no f64
 /// gradients, but the same two cases, whose forward values and buffers are still compared.
 ///
