@@ -1,8 +1,9 @@
-//! An operation of one's own, outside the crate: its arithmetic on the CPU, its gradient, and its CUDA kernels.
+//! An operation defined outside the crate: its arithmetic on the CPU, its gradient, and its CUDA kernels.
 //!
 //! SiLU, y = x s(x) with s(x) = 1 / (1 + e^-x), whose derivative is s(x) (1 + x (1 - s(x))).
 //!
-//! `cargo run --release --example own_kernel` runs it and its gradient on the CPU; `-- sim` through the interpreter, `-- cuda` on a GPU.
+//! `cargo run --release --example own_kernel` runs it and its gradient on the CPU; `-- sim` on the
+//! interpreter, `-- cuda` on a GPU.
 
 use anyhow::{Result, anyhow};
 use records::autograd::{Differentiable, Gradients, Tape};
@@ -33,7 +34,7 @@ extern "C" __global__ void silu_gradient(int len, const float* x, const float* d
 "#,
 };
 
-/// Threads of a block.
+/// Threads per block.
 const THREADS: usize = 256;
 
 fn sigmoid(x: f32) -> f32 {

@@ -1,5 +1,5 @@
-//! A method of one's own, outside the crate: it learns the mean of its candidates' labels and never
-//! disambiguates. Beside that it counts what its network predicts, as an estimate of the class prior.
+//! A method defined outside the crate: it learns the mean of its candidates' labels and never disambiguates.
+//! It also counts its network's predictions, as an estimate of the class prior.
 //!
 //! `cargo run --release --example own_method` trains it for two epochs on made-up images.
 
@@ -37,8 +37,8 @@ struct AveragingLearner {
 }
 
 impl Learner for AveragingLearner {
-    /// One weak view, whose loss is the cross-entropy with the confidence row: uniform over the candidates,
-    /// as it began.
+    /// One weak view, whose loss is the cross-entropy with the confidence row, which stays uniform over the
+    /// candidates.
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
         let images = step.view(0)?;
         let logits = step.forward(images)?.logits;
@@ -97,13 +97,13 @@ impl Learner for AveragingLearner {
     }
 }
 
-/// What it is trained on: a few made-up images.
+/// Settings for training on a few made-up images.
 pub fn settings() -> Result<Settings> {
     let tiny = presets::find("tiny").ok_or_else(|| anyhow!("no such preset"))?;
     Ok(Settings { debias: Debias::None, ..tiny.settings() })
 }
 
-/// Trains a method for the settings' epochs; returns the mean loss of each, and what training leaves.
+/// Trains a method for the settings' epochs; returns the mean loss of each, and the state after training.
 pub fn train(
     settings: &Settings,
     method: &dyn Method,

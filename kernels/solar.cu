@@ -89,7 +89,8 @@ __device__ __forceinline__ int select(int len, int* counts, Wanted wanted, Store
 // Launch: one block. First one warp per row finds class and loss, then one thread per row counts the rows of
 // its class that precede it: B^2 comparisons in shared memory, 64 per thread for 256 rows. 8 B bytes of
 // dynamic shared memory and 128 static. Losses are sums in f32: a term passes K/32 + 5 additions. Rows with
-// equal bits have equal losses, so the earlier one wins on every device.
+// equal bits have equal losses, so the earlier one wins on every device. One function, because
+// its three phases share the losses and classes in shared memory.
 extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
     choose_samples(int batch, int classes, int steps, float threshold, const float* logits,
                    const float* pseudo_labels, const float* class_prior, const float* control,

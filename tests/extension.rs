@@ -1,4 +1,4 @@
-//! What the crate can be extended with from outside: a method, and an operation with its kernels.
+//! Extending the crate from outside: a method, and an operation with its kernels.
 
 #[allow(dead_code, reason = "its main function")]
 #[path = "../examples/own_method.rs"]
@@ -13,15 +13,15 @@ use records::pll::proden;
 use records::settings::Settings;
 use records::train::tensor_file::{TensorFile, Values};
 
-/// The loss of the method in `examples/own_method.rs` is that of PRODEN as long as PRODEN renews no row: the
-/// same bits, of every loss and of every weight after two epochs.
+/// The method in `examples/own_method.rs` equals PRODEN while PRODEN updates no row: the same bits of every
+/// loss and of every weight after two epochs.
 #[test]
 fn a_method_from_outside_trains() {
     let mut device = CpuDevice::new(1).unwrap();
     let settings = own_method::settings().unwrap();
     let (own, training) = own_method::train(&settings, &own_method::Averaging, &mut device).unwrap();
     assert_eq!(own.len(), 2);
-    // Ten classes: a network that knows nothing yet is near ln 10, whatever the rows are.
+    // Ten classes: the loss of an untrained network is near ln 10, whatever the rows are.
     assert!(own.iter().all(|loss| (2.0..3.0).contains(loss)) && own[0] != own[1], "{own:?}");
     let mut ours = TensorFile::default();
     training.engine.export(&mut ours, &mut device).unwrap();
@@ -34,17 +34,18 @@ fn a_method_from_outside_trains() {
     let (_, predictions) = ours.tensors.remove("predictions").expect("its state is saved");
     assert!(ours == theirs, "another state than PRODEN's");
 
-    // The last epoch's predictions, of every sample that was stepped on.
+    // The last epoch's predictions for every sample in a step.
     let Values::F32(counts) = predictions else { panic!("{predictions:?}") };
     assert_eq!(counts.iter().sum::<f32>(), (training.steps * never.batch_size) as f32);
 }
 
-/// Values, some of them far out, and one more than whole blocks of them.
+/// Values, some of them extreme, one more than whole blocks of them.
 fn inputs() -> Vec<f32> {
     (0..513).map(|i| (i - 256) as f32 / 16.0).collect()
 }
 
-/// The gradient on the tape against central differences in f64; f32 rounds the operation's few steps to 1e-6 of values up to 16.
+/// The gradient on the tape against central differences in f64; f32 rounds the operation's few steps to 1e-6
+/// of values up to 16.
 #[test]
 fn an_operation_from_outside_is_differentiated() {
     let values = inputs();
@@ -59,7 +60,8 @@ fn an_operation_from_outside_is_differentiated() {
     }
 }
 
-/// Its kernels through the interpreter: `__expf` is good to 2 ulp + 1.2e-7 of its argument, which up to 16 moves y by less than 1e-5.
+/// Its kernels on the interpreter: `__expf` has an error of 2 ulp + 1.2e-7 of its argument, which for
+/// arguments up to 16 moves y by less than 1e-5.
 #[cfg(feature = "sim")]
 #[test]
 fn a_kernel_from_outside_agrees_with_its_cpu_twin() {

@@ -19,7 +19,8 @@ fn same(what: &str, got: &[u8], want: &[u8]) {
     }
 }
 
-/// Applies `operation` to every image for every value and compares with the golden tensor `name` [value, image, y, x, rgb].
+/// Applies `operation` to every image for every value and compares with the golden tensor `name` [value,
+/// image, y, x, rgb].
 fn check(path: &str, file: &TensorFile, name: &str, values: &[f64], operation: impl Fn(f64, &mut [u8])) {
     let (_, images) = file.u8("images").unwrap();
     let (_, want) = file.u8(name).unwrap();

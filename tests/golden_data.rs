@@ -21,7 +21,7 @@ fn integers(values: &Values) -> Vec<i64> {
     }
 }
 
-/// What decides a long-tailed subset and its candidate sets.
+/// The parameters of a long-tailed subset and its candidate sets.
 struct Profile<'a> {
     classes: usize,
     imbalance: ImbalanceType,
@@ -33,7 +33,8 @@ struct Profile<'a> {
     q: f64,
 }
 
-/// Positions in the balanced set of `targets`, their labels, and the candidate sets packed as NumPy's packbits does.
+/// Positions in the balanced set of `targets`, their labels, and the candidate sets packed like NumPy's
+/// packbits.
 fn draw(profile: &Profile, targets: &[u8]) -> (Vec<i32>, Vec<u8>, Vec<u8>) {
     let Profile { classes, imbalance, imb_factor, reverse, shuffle, kind, q } = *profile;
     let mut counts = class_counts(imbalance, targets.len() / classes, classes, imb_factor, reverse);
@@ -76,8 +77,9 @@ fn subsets_and_candidates_are_identical() {
     }
 }
 
-/// The profiles whose golden files are too large to keep here, by the CRC-32C of the golden `index` (i32, little endian) and
-/// `candidates_packed`. They were drawn from the same balanced sets as the files that are kept.
+/// The profiles whose golden files are too large to keep here, by the CRC-32C of the golden `index` (i32,
+/// little endian) and `candidates_packed`. They were drawn from the same balanced sets as the files kept
+/// here.
 #[test]
 fn subsets_and_candidates_have_the_golden_checksums() {
     use ImbalanceType::{Exp, Step};
@@ -147,7 +149,7 @@ fn streams_are_identical() {
             let mut rng = NumpyLegacy::new(seed);
             let Values::F64(betas) = tensor("beta44_32") else { panic!("beta") };
             for (i, want) in betas.iter().enumerate() {
-                // Logarithm and square root of the C library: the last bit may differ.
+                // Logarithm and square root come from the C library, so the last bit may differ.
                 let got = rng.beta(4.0, 4.0);
                 assert!((got - want).abs() <= 1e-15, "{path}: np{seed} beta {i}: {got} {want}");
             }

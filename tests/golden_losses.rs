@@ -1,4 +1,5 @@
-//! Losses, gradients, confidence rows and the mean feature of one step of every method against the reference; and its metrics.
+//! Losses, gradients, confidence rows and the mean feature of one step of every method against the reference;
+//! and its metrics.
 
 mod support;
 
@@ -23,7 +24,7 @@ const TOLERANCE: f64 = 1e-5;
 struct Case<'a> {
     tag: &'static str,
     method: LabelMethod,
-    /// Names of the features that the mean feature takes in, and the mean before.
+    /// Names of the features that enter the mean feature, and the mean before.
     records: Option<(&'static str, &'a [f32])>,
     /// Whether the file's `prior` is subtracted.
     oracle: bool,
@@ -42,7 +43,7 @@ fn upload_integers(device: &mut CpuDevice, values: &[i64]) -> Buffer {
     buffer
 }
 
-/// The tensors `name.w`, and with two views `name.s`, one behind the other.
+/// The tensors `name.w` and, for two views, `name.s` behind it.
 fn views(file: &TensorFile, views: usize, name: &str, suffix: &str) -> Vec<f32> {
     ["w", "s"][..views]
         .iter()
@@ -50,7 +51,35 @@ fn views(file: &TensorFile, views: usize, name: &str, suffix: &str) -> Vec<f32> 
         .collect()
 }
 
-fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
+impl Case<'_> {
+    fn debias(&self, file: &TensorFile, classes: usize, device: &mut CpuDevice) -> ClassPriorSource {
+        match self.records {
+            Some((_, mean)) => {
+                let m: f64 = file.metadata["m"].parse().unwrap();
+                let prior = ClassPrior::new(512, classes, m as f32, device).unwrap();
+                device.write_f32(prior.mean_feature, mean).unwrap();
+                ClassPriorSource::Records(prior)
+            }
+            None if self.oracle => {
+                ClassPriorSource::Oracle(Oracle::new(file.f32("prior").unwrap().1, true, device).unwrap())
+            }
+            None => ClassPriorSource::None,
+        }
+    }
+}
+
+/// The results of one step.
+struct Outcome {
+    loss: f32,
+    /// Gradients of all logits, view by view.
+    gradient: Vec<f32>,
+    /// All rows of the store.
+    confidence: Vec<f32>,
+    mean_feature: Option<Vec<f32>>,
+}
+
+/// Runs one step of a case; `update` says whether it disambiguates.
+fn run_case(file: &TensorFile, case: &Case<'_>, update: bool) -> Outcome {
     let mut device = CpuDevice::new(2).unwrap();
     let (shape, candidates) = file.u8("candidates").unwrap();
     let (samples, classes) = (shape[0], shape[1]);
@@ -74,30 +103,15 @@ fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
     let classifier = upload(&mut device, &classifier);
     let features = case.records.map(|(name, _)| upload(&mut device, &views(file, shown, name, "")));
     let index_buffer = upload_integers(&mut device, index);
-    let debias = match case.records {
-        Some((_, mean)) => {
-            let prior = ClassPrior::new(512, classes, number("m") as f32, &mut device).unwrap();
-            device.write_f32(prior.mean_feature, mean).unwrap();
-            ClassPriorSource::Records(prior)
-        }
-        None if case.oracle => {
-            ClassPriorSource::Oracle(Oracle::new(file.f32("prior").unwrap().1, true, &mut device).unwrap())
-        }
-        None => ClassPriorSource::None,
-    };
+    let debias = case.debias(file, classes, &mut device);
 
     let mut tape = Tape::new(Element::F32);
     let [logits, classifier, index_tensor] =
         [logits, classifier, index_buffer].map(|buffer| tape.persistent(buffer));
     let rows = store.rows(&mut tape, index_tensor, state.control);
-    let log_prior = {
-        let features = features.map_or(logits, |buffer| tape.persistent(buffer));
-        debias.record_training(
-            &mut tape,
-            shown * batch,
-            &Outputs { features, logits, classifier, projection: None },
-        )
-    };
+    let features = features.map_or(logits, |buffer| tape.persistent(buffer));
+    let outputs = Outputs { features, logits, classifier, projection: None };
+    let log_prior = debias.record_training(&mut tape, shown * batch, &outputs);
     let target = case.mixup.then(|| {
         let step = device.allocate(Element::I32, 1, "step").unwrap();
         let mixup = MixupBuffers::new(1, batch, step, &mut device).unwrap();
@@ -115,31 +129,45 @@ fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
     let plan = tape.finish(&mut device).unwrap();
     device.replay(&plan).unwrap();
 
+    Outcome {
+        loss: device.read_f32(state.counters).unwrap()[counter::LAST_LOSS],
+        gradient: device.read_f32(plan.buffer(d_logits)).unwrap(),
+        confidence: device.read_f32(store.confidence).unwrap(),
+        mean_feature: debias.estimate().map(|prior| device.read_f32(prior.mean_feature).unwrap()),
+    }
+}
+
+fn check_case(path: &str, file: &TensorFile, case: &Case<'_>, update: bool) {
+    let Outcome { loss, gradient, confidence, mean_feature } = run_case(file, case, update);
+    let (samples, classes) = {
+        let (shape, _) = file.u8("candidates").unwrap();
+        (shape[0], shape[1])
+    };
+    let index = file.i64("index").unwrap().1;
     let tag = format!("{}.update{}", case.tag, u8::from(update));
     let check = |what: &str, got: &[f32]| {
         let want = file.f32(&format!("{tag}.{what}")).unwrap().1;
         assert_close(&format!("{path}: {tag}.{what}"), got, want, TOLERANCE);
     };
-    check("loss", &[device.read_f32(state.counters).unwrap()[counter::LAST_LOSS]]);
-    let gradient = device.read_f32(plan.buffer(d_logits)).unwrap();
-    let names = match (shown, case.mixup) {
+    check("loss", &[loss]);
+    let names = match (case.method.views, case.mixup) {
         (1, _) => &["grad.w"][..],
         (_, false) => &["grad.w", "grad.s"],
         (_, true) => &["grad.w", "grad.s", "grad.w_mix", "grad.s_mix"],
     };
-    assert_eq!(gradient.len(), names.len() * batch * classes);
-    for (name, rows) in names.iter().zip(gradient.chunks_exact(batch * classes)) {
+    let len = index.len() * classes;
+    assert_eq!(gradient.len(), names.len() * len);
+    for (name, rows) in names.iter().zip(gradient.chunks_exact(len)) {
         check(name, rows);
     }
-    let confidence = device.read_f32(store.confidence).unwrap();
     let rows: Vec<f32> =
         index.iter().flat_map(|&i| &confidence[i as usize * classes..][..classes]).copied().collect();
     check("confidence", &rows);
     let want = file.f32(&format!("{tag}.confidence")).unwrap().1;
     let zeros_agree = rows.iter().zip(want).all(|(got, want)| (*got == 0.0) == (*want == 0.0));
     assert!(zeros_agree, "{path}: {tag}: a zero confidence decides later losses and must be zero in both");
-    if let Some(prior) = debias.estimate() {
-        check("feat_mean", &device.read_f32(prior.mean_feature).unwrap());
+    if let Some(mean_feature) = mean_feature {
+        check("feat_mean", &mean_feature);
     }
     let untouched = (0..samples).filter(|i| !index.contains(&(*i as i64)));
     let before = file.f32("confidence").unwrap().1;

@@ -12,7 +12,7 @@ use records::train::replay::replay;
 use records::train::tensor_file::{TensorFile, Values};
 use support::{assert_close, golden, hash_parameter, hash_unit, relative_error};
 
-/// Every parameter of ResNet-18 (K=10) by the golden files' hash fill.
+/// Every parameter of ResNet-18 (K=10), filled by the golden files' hash.
 fn hash_filled(names: &[String], shapes: &StateDict, seed: u32) -> StateDict {
     let fill = |(number, name): (usize, &String)| {
         let shape = shapes[name].0.clone();
@@ -40,8 +40,70 @@ fn channels_first(images: &[f32], pixels: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Forward in both modes and running statistics within 1e-3 relative of PyTorch's f32, and the gradient of sum(logits *
-/// weight) within 1e-3 of PyTorch's f64 (both engines' own rounding is near 1e-5).
+/// The parameters of `network`, filled by the golden files' hash; their order is that of the file.
+fn golden_parameters(network: &ResNet, file: &TensorFile, device: &mut CpuDevice) -> Parameters {
+    let parameters = Parameters::new(network, 0, device).unwrap();
+    let names: Vec<String> = parameters.names().map(String::from).collect();
+    let order: Vec<String> =
+        (0..names.len()).map(|i| file.metadata[&format!("order.{i:03}")].clone()).collect();
+    assert_eq!(names, order, "state_dict order");
+    let shapes = parameters.export(parameters.values, device).unwrap();
+    let filled = hash_filled(&names, &shapes, seed_of(file));
+    assert_eq!(parameters.import(parameters.values, "", &filled, device).unwrap(), 62);
+    parameters
+}
+
+/// Compares the gradients with PyTorch's f64 run, if the file has it; returns whether it has.
+///
+/// In these cases one ReLU lies within rounding of 0, and PyTorch's f32 and f64 runs take different sides:
+/// its f32 gradients differ by up to 1.1e-2 from its own f64 run (layer3.1.bn1.bias), ours do not. So the f64
+/// gradients are the reference. The files of tests/golden hold them for both seeds; the full set has no f64
+/// gradients, but the same two cases, whose forward values and buffers are still compared.
+///
+/// A flipped ReLU moves single tensors of any f32 engine: no tensor may be farther from f64 than PyTorch's
+/// worst, and at least as many as PyTorch's must lie within 1e-3. An arithmetic error would move them all.
+fn check_gradients(path: &str, file: &TensorFile, d_input: &[f32], gradients: &StateDict) -> bool {
+    let has_exact = file.tensors.contains_key("grad64.input");
+    let mut errors: Vec<(f64, f64, String)> = Vec::new();
+    let mut compare = |kind: &str, name: &str, got: &[f32]| {
+        if has_exact {
+            let of = |kind: &str| file.f32(&format!("{kind}.{name}")).unwrap().1;
+            let exact = of(&format!("{kind}64"));
+            let label = format!("{kind} of {name}");
+            errors.push((relative_error(got, exact), relative_error(of(kind), exact), label));
+        }
+    };
+    compare("grad", "input", d_input);
+    let mut whole = 0;
+    for (name, (_, gradient)) in gradients {
+        let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+        compare("gradnorm", name, &[norm as f32]);
+        compare("gradhead", name, &gradient[..gradient.len().min(64)]);
+        if file.tensors.contains_key(&format!("grad.{name}")) {
+            compare("grad", name, gradient);
+            whole += 1;
+        }
+    }
+    assert!(whole > 10, "{path} has only {whole} whole gradients");
+    if has_exact {
+        let own = errors.iter().map(|(_, own, _)| *own).fold(0.0, f64::max);
+        let within = errors.iter().filter(|(ours, ..)| *ours <= 1e-3).count();
+        let theirs = errors.iter().filter(|(_, own, _)| *own <= 1e-3).count();
+        let (ours, _, label) = errors.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+        println!(
+            "{path}: within 1e-3: {within} of {}, PyTorch {theirs}; worst {ours:.2e} ({label}), PyTorch \
+             {own:.2e}",
+            errors.len()
+        );
+        assert!(*ours <= own, "{path}: {label}: {ours:.2e} of f64, PyTorch's worst tensor {own:.2e}");
+        assert!(within >= theirs, "{path}: {within} tensors within 1e-3 of f64, PyTorch's f32 has {theirs}");
+    }
+    has_exact
+}
+
+/// The forward pass in both modes and the running statistics are within 1e-3 relative of PyTorch's f32, and
+/// the gradient of sum(logits * weight) within 1e-3 of PyTorch's f64 (the rounding of both engines is near
+/// 1e-5).
 #[test]
 fn resnet18_matches_pytorch() {
     let mut exact_cases = 0;
@@ -49,29 +111,18 @@ fn resnet18_matches_pytorch() {
         let (batch, size, classes) = (4, 32, 10);
         let mut device = CpuDevice::new(0).unwrap();
         let network = ResNet::resnet18(64, classes);
-        let parameters = Parameters::new(&network, 0, &mut device).unwrap();
-        let names: Vec<String> = parameters.names().map(String::from).collect();
-        let order: Vec<String> =
-            (0..names.len()).map(|i| file.metadata[&format!("order.{i:03}")].clone()).collect();
-        assert_eq!(names, order, "state_dict order");
-        let shapes = parameters.export(parameters.values, &mut device).unwrap();
-        let filled = hash_filled(&names, &shapes, seed_of(&file));
-        assert_eq!(parameters.import(parameters.values, "", &filled, &mut device).unwrap(), 62);
-
+        let parameters = golden_parameters(&network, &file, &mut device);
         let (_, input) = file.f32("input").unwrap();
         for (i, &value) in input.iter().enumerate().step_by(1001) {
-            assert_eq!(
-                value,
-                (4.0 * hash_unit(1000, i as u32, seed_of(&file))) as f32,
-                "hash fill of the input"
-            );
+            let expected = (4.0 * hash_unit(1000, i as u32, seed_of(&file))) as f32;
+            assert_eq!(value, expected, "hash fill of the input");
         }
         let (_, loss_weight) = file.f32("loss_weight").unwrap();
         let x = device.allocate(Element::F32, input.len(), "input").unwrap();
         device.write_f32(x, &channels_last(input, size * size)).unwrap();
         let seed_gradient = device.allocate(Element::F32, loss_weight.len(), "gradient").unwrap();
         device.write_f32(seed_gradient, loss_weight).unwrap();
-        // The input as a parameter, so that its gradient is asked for too.
+        // The input is a parameter, so that its gradient is computed too.
         let mut tape = Tape::new(Element::F32);
         let x_tensor = tape.persistent(x);
         tape.differentiate(x_tensor);
@@ -94,53 +145,9 @@ fn resnet18_matches_pytorch() {
         check("features", &device.read_f32(plan.buffer(outputs.features)).unwrap(), "feat");
         let loss: f64 = logits.iter().zip(loss_weight).map(|(l, w)| f64::from(l * w)).sum();
         check("loss", &[loss as f32], "loss");
-        // A ReLU of these cases lies within rounding of 0, and PyTorch's f32 takes the other side of it than its f64 does: its
-        // f32 gradients are up to 1.1e-2 from its own f64 run (layer3.1.bn1.bias), ours are not. So the f64 gradients are the
-        // measure. The files of tests/golden hold them for both seeds; the full set, without them, has the same
-        // two cases and its forward values and buffers are still compared.
-        let has_exact = file.tensors.contains_key("grad64.input");
-        exact_cases += usize::from(has_exact);
-        // A flipped ReLU moves single tensors of any f32 engine: no tensor may be farther from f64 than PyTorch's worst is,
-        // and as many as PyTorch's must lie within 1e-3. An error of arithmetic would move them all.
-        let mut errors: Vec<(f64, f64, String)> = Vec::new();
-        let mut check_gradient = |kind: &str, name: &str, got: &[f32]| {
-            if has_exact {
-                let of = |kind: &str| file.f32(&format!("{kind}.{name}")).unwrap().1;
-                let exact = of(&format!("{kind}64"));
-                let label = format!("{kind} of {name}");
-                errors.push((relative_error(got, exact), relative_error(of(kind), exact), label));
-            }
-        };
-        let d_input = device.read_f32(plan.buffer(d_input)).unwrap();
-        check_gradient("grad", "input", &channels_first(&d_input, size * size));
+        let d_input = channels_first(&device.read_f32(plan.buffer(d_input)).unwrap(), size * size);
         let gradients = parameters.export(parameters.gradients, &mut device).unwrap();
-        let mut whole = 0;
-        for (name, (_, gradient)) in &gradients {
-            let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            check_gradient("gradnorm", name, &[norm as f32]);
-            check_gradient("gradhead", name, &gradient[..gradient.len().min(64)]);
-            if file.tensors.contains_key(&format!("grad.{name}")) {
-                check_gradient("grad", name, gradient);
-                whole += 1;
-            }
-        }
-        if has_exact {
-            let worst = |errors: &mut dyn Iterator<Item = f64>| errors.fold(0.0, f64::max);
-            let own = worst(&mut errors.iter().map(|(_, own, _)| *own));
-            let within = errors.iter().filter(|(ours, ..)| *ours <= 1e-3).count();
-            let theirs = errors.iter().filter(|(_, own, _)| *own <= 1e-3).count();
-            let (ours, _, label) = errors.iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
-            println!(
-                "{path}: within 1e-3: {within} of {}, PyTorch {theirs}; worst {ours:.2e} ({label}), PyTorch {own:.2e}",
-                errors.len()
-            );
-            assert!(*ours <= own, "{path}: {label}: {ours:.2e} of f64, PyTorch's worst tensor {own:.2e}");
-            assert!(
-                within >= theirs,
-                "{path}: {within} tensors within 1e-3 of f64, PyTorch's f32 has {theirs}"
-            );
-        }
-        assert!(whole > 10, "{path} has only {whole} whole gradients");
+        exact_cases += usize::from(check_gradients(&path, &file, &d_input, &gradients));
         for (name, (_, values)) in parameters.export_running(&mut device).unwrap() {
             check(&name, &values, &format!("buffer.{name}"));
         }
@@ -158,17 +165,17 @@ fn resnet18_matches_pytorch() {
     assert_eq!(exact_cases, 2, "gradients of both seeds");
 }
 
-/// Rows of the trajectory's batches (8) in four orders. Feeding a batch in another order changes rounding and nothing else, so the
-/// runs are draws of the same quantity, as PyTorch's eight are.
+/// Rows of the trajectory's batches (8) in four orders. The order of a batch changes nothing but rounding, so
+/// the runs are samples of the same quantity, as PyTorch's eight are.
 const ORDERS: [[usize; 8]; 4] =
     [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0], [3, 4, 5, 6, 7, 0, 1, 2], [0, 4, 1, 5, 2, 6, 3, 7]];
 
 /// Seed of the first golden trajectory, whose number in the spread is 0.
 const FIRST_SEED: u32 = 1;
 
-/// How far the median of our runs, and any one of them, may lie above PyTorch's largest error of eight. That largest error is a
-/// draw itself: of the quantities here, those that vary little (running means) differ by 15 % among PyTorch's own runs, the loss
-/// tenfold.
+/// How far the median of our runs, and any one of them, may lie above PyTorch's largest error of eight. That
+/// largest error is a random sample itself: of the quantities here, those that vary little (running means)
+/// differ by 15 % among PyTorch's own runs, the loss by a factor of ten.
 const MEDIAN: f64 = 1.25;
 const SINGLE_RUN: f64 = 2.0;
 
@@ -204,7 +211,7 @@ fn trajectory_case(file: &TensorFile, order: &[usize; 8], device: &mut CpuDevice
     case
 }
 
-/// Relative error against the f64 run of every tensor that the golden file has, by name.
+/// The relative error against the f64 run for every tensor of the golden file, by name.
 fn trajectory_errors(case: &TensorFile, file: &TensorFile, device: &mut CpuDevice) -> BTreeMap<String, f64> {
     let output = replay(case, device).unwrap();
     assert_eq!(output.tensors["encoder.bn1.num_batches_tracked"].1, Values::I64(vec![5]));
@@ -213,9 +220,9 @@ fn trajectory_errors(case: &TensorFile, file: &TensorFile, device: &mut CpuDevic
     exact.map(|(name, want)| (name.into(), relative_error(output.f32(name).unwrap().1, want))).collect()
 }
 
-/// The names whose errors are beyond PyTorch's own spread: `limits` are its largest errors of eight f32 runs that differ in
-/// rounding only. The median of our runs must not lie above [`MEDIAN`] times that, nor any run above [`SINGLE_RUN`] times: one draw
-/// decides nothing, an error of arithmetic moves them all.
+/// The names whose errors exceed PyTorch's own spread: `limits` are its largest errors over eight f32 runs
+/// that differ in rounding only. The median of our runs may lie at most [`MEDIAN`] times above, and any run
+/// at most [`SINGLE_RUN`] times: a single run proves nothing, but an arithmetic error moves them all.
 fn beyond(runs: &[BTreeMap<String, f64>], limits: &BTreeMap<String, f64>) -> Vec<String> {
     let mut found = Vec::new();
     for (name, &limit) in limits {
@@ -232,14 +239,15 @@ fn beyond(runs: &[BTreeMap<String, f64>], limits: &BTreeMap<String, f64>) -> Vec
     found
 }
 
-/// Five SGD steps of CORR+RECORDS lie as near to the f64 run as PyTorch's f32 runs do, taken over runs that differ in rounding.
+/// Five SGD steps of CORR+RECORDS are as close to the f64 run as PyTorch's f32 runs, over runs that differ in
+/// rounding.
 #[test]
 fn five_steps_stay_near_the_f64_trajectory() {
     let text =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/trajectory_spread.json"));
     let spread: BTreeMap<String, BTreeMap<String, f64>> = serde_json::from_str(&text.unwrap()).unwrap();
     let mut device = CpuDevice::new(0).unwrap();
-    // The full set repeats the file that the repository holds.
+    // The full set repeats the file kept in the repository.
     let files: BTreeMap<u32, TensorFile> =
         golden("trajectory_").into_iter().map(|(_, file)| (seed_of(&file), file)).collect();
     for (seed, file) in &files {
@@ -252,7 +260,7 @@ fn five_steps_stay_near_the_f64_trajectory() {
         let found = beyond(&runs, limits);
         assert!(found.is_empty(), "seed {seed}: {found:#?}");
     }
-    // A learning rate that is wrong by a thousandth is seen.
+    // A learning rate that is wrong by a thousandth is detected.
     let (seed, file) = files.first_key_value().unwrap();
     let mut wrong = trajectory_case(file, &ORDERS[0], &mut device);
     wrong.metadata.insert("lr".into(), "0.002002".into());

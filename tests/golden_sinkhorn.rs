@@ -1,4 +1,5 @@
-//! The label refinery of SoLar against the reference: pseudo-labels, rounds made, the relaxed attempt; and its queue.
+//! The label refinery of SoLar against the reference: pseudo-labels, rounds made, the relaxed attempt; and
+//! its queue.
 
 mod support;
 
@@ -7,10 +8,12 @@ use records::device::{Device, Element, Tensor};
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings, outcome};
 use support::{assert_close, golden, hash_unit};
 
-/// f32 against PyTorch's f32 over fifty rounds: the error of one round does not grow, since each round starts from A anew.
+/// f32 against PyTorch's f32 over fifty rounds: the error of a round does not grow, because each round starts
+/// from A again.
 const TOLERANCE: f64 = 1e-4;
 
-/// Refines `predictions` `[n,K]`, after `queue` if that is not empty; returns the pseudo-labels and the outcome.
+/// Refines `predictions` `[n,K]`, behind `queue` if that is not empty; returns the pseudo-labels and the
+/// outcome.
 fn refine(queue: &[f32], predictions: &[f32], class_prior: &[f32], threads: usize) -> (Vec<f32>, Vec<f32>) {
     let mut device = CpuDevice::new(threads).unwrap();
     let classes = class_prior.len();
@@ -69,7 +72,8 @@ fn pseudo_labels_match_the_reference() {
     }
 }
 
-/// Rows p s of random probabilities and candidate sets that hold class `row % classes` and about half of the rest.
+/// Rows p s of random probabilities and candidate sets that hold class `row % classes` and about half of the
+/// others.
 fn masked_rows(rows: usize, classes: usize, salt: u32) -> Vec<f32> {
     let unit = |row: usize, k: usize, salt: u32| hash_unit(row as u32, k as u32, salt) + 0.5;
     (0..rows)
@@ -94,7 +98,7 @@ fn a_queue_takes_part_once_its_last_row_is_filled() {
     for threads in [1, 3] {
         assert_eq!(refine(&queue, &batch, &prior, threads).0, last, "full queue, {threads} threads");
     }
-    // Rows sum to 1: the rounds end with the rows' scaling.
+    // Rows sum to 1, because a round ends with the scaling of the rows.
     for row in last.chunks_exact(classes) {
         assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{row:?}");
     }
@@ -102,7 +106,8 @@ fn a_queue_takes_part_once_its_last_row_is_filled() {
     assert_eq!(refine(&queue, &batch, &prior, 1).0, alone, "a queue that is not full");
 }
 
-/// A class of positive prior without support: the reference's relaxed attempt. A NaN prediction: shown, after one relaxed attempt.
+/// A class of positive prior without support triggers the reference's relaxed attempt. A NaN prediction stays
+/// visible, after one relaxed attempt.
 #[test]
 fn infeasible_problems_are_relaxed_once() {
     let classes = 5;

@@ -1,4 +1,5 @@
-//! Steps of SoLar against the reference: losses, weights, confidences, the queue and which samples are chosen, on a linear network.
+//! Steps of SoLar against the reference: losses, weights, confidence rows, the queue and the chosen samples,
+//! on a linear network.
 
 #[path = "support/solar_steps.rs"]
 mod solar_steps;
@@ -22,6 +23,19 @@ fn number(file: &TensorFile, key: &str) -> f64 {
     file.metadata[key].parse().unwrap_or_else(|_| panic!("{key}: {}", file.metadata[key]))
 }
 
+fn solar_settings(file: &TensorFile) -> SolarSettings {
+    let rho: Vec<f64> = file.metadata["rho"].split(',').map(|word| word.parse().unwrap()).collect();
+    SolarSettings {
+        queue_length: number(file, "queue_batches") as usize,
+        lambda: number(file, "lamd"),
+        eta: number(file, "eta"),
+        tau: number(file, "tau"),
+        rho: [rho[0], rho[1]],
+        warmup_epochs: number(file, "warmup") as usize,
+        ..Settings::default().solar()
+    }
+}
+
 #[test]
 fn steps_match_the_reference() {
     for (path, file) in golden("solar_") {
@@ -30,16 +44,7 @@ fn steps_match_the_reference() {
         let classes = shape[1];
         let (shape, _) = file.f32("step00.weak").unwrap();
         let (batch, len) = (shape[0], shape[1..].iter().product::<usize>());
-        let rho: Vec<f64> = file.metadata["rho"].split(',').map(|word| word.parse().unwrap()).collect();
-        let settings = SolarSettings {
-            queue_length: number(&file, "queue_batches") as usize,
-            lambda: number(&file, "lamd"),
-            eta: number(&file, "eta"),
-            tau: number(&file, "tau"),
-            rho: [rho[0], rho[1]],
-            warmup_epochs: number(&file, "warmup") as usize,
-            ..Settings::default().solar()
-        };
+        let settings = solar_settings(&file);
         let optimiser = ["momentum", "weight_decay"].map(|key| number(&file, key) as f32);
         let on = SolarSteps::new(&settings, [batch, len, classes, 1], candidates, optimiser, &mut device);
         let (refinery, mixup) = (&on.solar.refinery, on.solar.mixup().unwrap());
@@ -64,7 +69,7 @@ fn steps_match_the_reference() {
             let learning_rate = number(&file, "lr");
             let control = EpochControl { learning_rate, update: true, alpha: 0.0, own };
             on.state.set(&mut device, control).unwrap();
-            // The file has l as drawn.
+            // The file holds l as drawn.
             let drawn = tensor("lambda")[0];
             device.write_f32(mixup.weights, &[drawn.max(1.0 - drawn)]).unwrap();
             let mut permutation = match epoch {

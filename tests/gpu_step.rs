@@ -1,4 +1,4 @@
-//! Whole training steps on the kernels' device against the CPU, and what the driver does during an epoch.
+//! Whole training steps on the device under test against the CPU, and the driver calls of an epoch.
 //!
 //! RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
 
@@ -34,7 +34,8 @@ fn kernels(precision: Precision) -> GpuDevice {
         .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"))
 }
 
-/// A replay case of `steps` steps of `batch` samples of size x size on a network of width 8, all values random.
+/// A replay case of `steps` steps of `batch` samples of size x size on a network of width 8, all values
+/// random.
 fn case(arch: &str, steps: usize, [batch, size]: [usize; 2], classes: usize, debias: &str) -> TensorFile {
     let mut stream = Stream::new(41, Purpose::Initialisation, 0, 0, 0);
     let mut file = TensorFile::default();
@@ -71,7 +72,8 @@ fn case(arch: &str, steps: usize, [batch, size]: [usize; 2], classes: usize, deb
     file
 }
 
-/// The largest relative distance (2-norm of the difference over the 2-norm) of the tensors whose names begin with `prefix`.
+/// The largest relative distance (2-norm of the difference over the 2-norm) of the tensors whose names begin
+/// with `prefix`.
 fn worst(prefix: &str, ours: &StateDict, theirs: &StateDict) -> (f64, String) {
     let mut worst = (0.0, String::new());
     for (name, (_, a)) in ours.iter().filter(|(name, _)| name.starts_with(prefix)) {
@@ -87,7 +89,7 @@ fn worst(prefix: &str, ours: &StateDict, theirs: &StateDict) -> (f64, String) {
     worst
 }
 
-/// One step on the kernels and on the CPU that rounds where they do, of ResNet-18 on images of 16 x 16.
+/// One step with the kernels and on the CPU that rounds where they do, for ResNet-18 on images of 16 x 16.
 fn compare(precision: Precision, debias: &str, batch: usize, classes: usize, limits: &[(&str, f64)]) {
     compare_step(precision, &case("resnet18", 1, [batch, 16], classes, debias), limits);
 }
@@ -111,8 +113,8 @@ fn compare_step(precision: Precision, case: &TensorFile, limits: &[(&str, f64)])
     }
 }
 
-/// f32 against f32: sums in another order, 1e-6 a layer, over some forty layers there and back; a ReLU at rounding distance from 0
-/// would show as far more.
+/// f32 against f32: sums in another order, 1e-6 per layer, over some forty layers forward and backward; a
+/// ReLU within rounding of 0 would show as much more.
 const F32_LIMITS: [(&str, f64); 7] = [
     ("loss", 1e-5),
     ("logits", 1e-4),
@@ -140,7 +142,7 @@ fn a_step_of_records_in_f32_is_the_cpu_s() {
     compare(Precision::F32, "records", 3, 100, &F32_LIMITS);
 }
 
-/// The methods beside CORR, and mixup with it.
+/// The other methods, and CORR with mixup.
 const METHODS: &[&[(&str, &str)]] = &[
     &[("method", "corr"), ("debias", "records"), ("mixup", "true")],
     &[("method", "corr"), ("debias", "oracle")],
@@ -154,7 +156,7 @@ const METHODS: &[&[(&str, &str)]] = &[
     &[("method", "exp"), ("debias", "records")],
     &[("method", "pico"), ("moco_queue", "14"), ("low_dim", "32"), ("debias", "records")],
     &[("method", "pico"), ("moco_queue", "7"), ("low_dim", "20"), ("update", "false")],
-    // Some of the batch are chosen and mixed; then none.
+    // First part of the batch is chosen and mixed; then none.
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0.3"), ("rho", "0.2"), ("tau", "0.9")],
     &[("method", "solar"), ("queue_length", "2"), ("eta", "0"), ("rho", "0.2")],
 ];
@@ -182,7 +184,7 @@ fn a_step_of_every_method_in_f32_is_the_cpu_s() {
         }
         let (cpu, kernels) = (cpu.state_dict(), kernels.state_dict());
         assert_eq!(cpu.keys().collect::<Vec<_>>(), kernels.keys().collect::<Vec<_>>());
-        // Last all of them, whatever a method has besides.
+        // Finally all of them, whatever else a method has.
         for prefix in ["loss", "logits", "confidence", "encoder", "grad", "fc", ""] {
             let (distance, name) = worst(prefix, &kernels, &cpu);
             let limit = F32_LIMITS.iter().find(|(of, _)| *of == prefix).map_or(1e-3, |(_, limit)| *limit);
@@ -191,9 +193,10 @@ fn a_step_of_every_method_in_f32_is_the_cpu_s() {
     }
 }
 
-/// bf16 against the CPU that rounds where the kernels do. What is left is the order of sums, which now and then moves a value to the
-/// neighbouring bf16, 2^-8 of it. Forward few move; a gradient goes through forty layers, in each of which a move is spread over the whole
-/// output, and batchnorm takes differences of nearly equal sums. After the step a bias, which was 0, is its gradient.
+/// bf16 against the CPU that rounds where the kernels do. What remains is the order of sums, which now and
+/// then moves a value to the neighbouring bf16, by 2^-8 of it. In the forward pass few values move; a
+/// gradient passes forty layers, in each of which a move spreads over the whole output, and batchnorm
+/// subtracts nearly equal sums. After the step a bias, which was 0, is its gradient.
 const BF16_LIMITS: [(&str, f64); 7] = [
     ("loss", 1e-3),
     ("logits", 2e-3),
@@ -209,8 +212,8 @@ fn a_step_of_records_in_bf16_is_the_rounded_cpu_s() {
     compare(Precision::Bf16, "records", 6, 10, &BF16_LIMITS);
 }
 
-/// With the momentum encoder's copy in bf16 as well. Its temperature sharpens what rounding does to a gradient, so the distance is held
-/// against the rounding itself, as that of the bottlenecks below.
+/// Here the momentum encoder's copy is bf16 as well. The temperature amplifies the effect of rounding on a
+/// gradient, so the distance is compared with the effect of rounding itself, as for the bottlenecks below.
 #[test]
 fn a_step_of_pico_in_bf16_is_the_rounded_cpu_s() {
     let mut case = case("resnet18", 1, [16, 16], 10, "records");
@@ -234,15 +237,17 @@ fn a_step_of_pico_in_bf16_is_the_rounded_cpu_s() {
     }
 }
 
-/// Through fifty layers f32 is off by 1e-5, and among a hundred thousand ReLUs one may then lie on the other side of 0: a single
-/// gradient moves by a few hundredths, what comes forward does not. The gradients' digits are compared below.
+/// Over fifty layers f32 has an error of 1e-5, and one of a hundred thousand ReLUs may then lie on the other
+/// side of 0: a single gradient moves by a few hundredths, the forward pass does not. The gradients are
+/// compared more closely below.
 #[test]
 fn a_step_of_resnet50_in_f32_is_the_cpu_s() {
     let limits = F32_LIMITS.map(|(p, l)| if ["grad", "encoder"].contains(&p) { (p, 0.1) } else { (p, l) });
     compare_step(Precision::F32, &case("resnet50", 1, [4, 12], 10, "records"), &limits);
 }
 
-/// Forward, backward and SGD of a network on random images: logits, gradients, and the parameters after the step.
+/// Forward pass, backward pass and SGD of a network on random images: logits, gradients, and the parameters
+/// after the step.
 fn pass(network: Box<dyn Network>, [images, size]: [usize; 2], device: &mut dyn Device) -> StateDict {
     let classes = network.classes();
     let mut stream = Stream::new(43, Purpose::Initialisation, 0, 0, 0);
@@ -284,7 +289,7 @@ fn pass(network: Box<dyn Network>, [images, size]: [usize; 2], device: &mut dyn 
     values
 }
 
-/// A bottleneck a stage.
+/// One bottleneck per stage.
 fn bottlenecks() -> Box<dyn Network> {
     Box::new(ResNet::new("bottlenecks", BlockKind::Bottleneck, [1; 4], 8, 10))
 }
@@ -294,7 +299,7 @@ fn wide() -> Box<dyn Network> {
     Box::new(WideResNet::new("wide", 2, 8, 10))
 }
 
-/// Sums in another order: 1e-6 behind a dozen layers there and back.
+/// Sums in another order: 1e-6 over a dozen layers forward and backward.
 #[test]
 fn networks_in_f32_are_the_cpu_s() {
     for (network, shape) in [(bottlenecks as fn() -> _, [6, 20]), (bottlenecks, [3, 36]), (wide, [4, 12])] {
@@ -306,10 +311,11 @@ fn networks_in_f32_are_the_cpu_s() {
     }
 }
 
-/// How far the order of sums moves a result depends on how many values it tips to the neighbouring bf16, here
-/// between a sixth and a twentieth of what rounding to bf16 moves it at all: the distance of the CPU that rounds from the CPU
-/// that does not, up to 0.6 in a gradient. A mistake moves it by more than that. (Through the fifty layers of a ResNet-50 of so
-/// few values rounding leaves nothing of a gradient.)
+/// How far the order of sums moves a result depends on how many values it moves to the neighbouring bf16.
+/// Here that is between a sixth and a twentieth of the effect of rounding to bf16 itself: the distance
+/// between the CPU that rounds and the CPU that does not, up to 0.6 in a gradient. A mistake moves it by more
+/// than that. (Over the fifty layers of a ResNet-50 with so few values, rounding leaves nothing of a
+/// gradient.)
 #[test]
 fn networks_in_bf16_are_the_rounded_cpu_s() {
     for (network, shape, body) in [
@@ -333,7 +339,7 @@ fn networks_in_bf16_are_the_rounded_cpu_s() {
     }
 }
 
-/// What an epoch asks of the driver: recorded steps and one read-back, nothing else.
+/// The driver calls of an epoch: recorded steps and one read-back, nothing else.
 #[test]
 fn an_epoch_copies_nothing_and_allocates_nothing() {
     let settings = Settings {
@@ -372,7 +378,7 @@ fn an_epoch_copies_nothing_and_allocates_nothing() {
     }
 }
 
-/// The same seed gives the same bits, also with the interpreter's warps in another order.
+/// The same seed gives the same bits, even with the interpreter's warps in another order.
 #[test]
 fn the_same_step_has_the_same_bits() {
     let case = case("resnet18", 2, [4, 16], 10, "records");

@@ -1,8 +1,9 @@
-//! Every kernel compiles for every supported architecture, without spills, within the budgets of kernels/budgets.txt; the machine code
-//! holds the instructions that the kernels are written for; and what build.rs tells the host of the kernels is what the compiler says.
+//! Every kernel compiles for every supported architecture, without spills, within the budgets of
+//! kernels/budgets.txt; the machine code holds the instructions that the kernels are written for; and the
+//! signatures that build.rs derives from the kernels agree with the compiler.
 //!
-//! tools/test provides the compiler and the disassembler (RECORDS_NVRTC, RECORDS_NVDISASM). RECORDS_UPDATE_COSTS=1 writes the
-//! budgets anew, to be reviewed as a diff.
+//! tools/test provides the compiler and the disassembler (RECORDS_NVRTC, RECORDS_NVDISASM).
+//! RECORDS_UPDATE_COSTS=1 regenerates the budgets for review as a diff.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,14 +15,14 @@ use records::device::gpu::kernels::{CONSTANTS, Kind, SIGNATURES};
 use records::device::gpu::nvrtc::Target;
 use records::device::gpu::sources::{self, Source};
 
-/// Its unit tests run here; a build script has none.
+/// Its unit tests run here, because a build script has none.
 #[allow(dead_code)]
 #[path = "../build/kernels.rs"]
 mod build_kernels;
 
 const ARCHITECTURES: [u32; 4] = [80, 86, 89, 90];
 
-/// What the assembler reports of a kernel.
+/// The assembler's report on a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Usage {
     registers: u32,
@@ -40,7 +41,8 @@ fn number_before(line: &str, unit: &str) -> Option<u32> {
     before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The kernels of a report: "Compiling entry function 'name'", "... bytes stack frame, ... spill ...", "Used ... registers".
+/// The kernels of a report: "Compiling entry function 'name'", "... bytes stack frame, ... spill ...", "Used
+/// ... registers".
 fn usages(log: &str) -> BTreeMap<String, Usage> {
     let mut kernels = BTreeMap::new();
     let mut entry: Option<String> = None;
@@ -85,7 +87,8 @@ fn every_kernel_compiles_without_spills_and_within_its_budget() {
     }
     let (major, minor) = cache.compiler().found.version;
     let mut text = format!(
-        "Registers a thread / static shared memory in bytes / stack in bytes, as NVRTC {major}.{minor} reports them.\n{:<60}{:>16}{:>16}{:>16}{:>16}\n",
+        "Registers per thread / static shared memory in bytes / stack in bytes, as NVRTC {major}.{minor} \
+         reports them.\n{:<60}{:>16}{:>16}{:>16}{:>16}\n",
         "kernel", "sm_80", "sm_86", "sm_89", "sm_90a"
     );
     for ((file, kernel), usages) in &all {
@@ -105,13 +108,14 @@ fn every_kernel_compiles_without_spills_and_within_its_budget() {
     for (ours, theirs) in text.lines().zip(reviewed.lines()) {
         assert_eq!(
             ours, theirs,
-            "kernels/budgets.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1"
+            "kernels/budgets.txt differs; review and regenerate it with RECORDS_UPDATE_COSTS=1"
         );
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/budgets.txt lists other kernels");
 }
 
-/// The parameters of every kernel of a PTX file, as the compiler lays them out: `.param .u64 .ptr .align 1 pool_param_3,`.
+/// The parameters of every kernel of a PTX file, in the compiler's notation: `.param .u64 .ptr .align 1
+/// pool_param_3,`.
 fn ptx_parameters(ptx: &str) -> BTreeMap<String, Vec<String>> {
     let mut kernels = BTreeMap::new();
     for entry in ptx.split(".visible .entry ").skip(1) {
@@ -148,7 +152,7 @@ fn layout(kind: &Kind) -> (usize, usize) {
     }
 }
 
-/// As the compiler would write the parameter.
+/// The parameter in the compiler's notation.
 fn written(kind: &Kind) -> String {
     match kind {
         Kind::Pointer => ".u64".into(),
@@ -194,7 +198,7 @@ fn the_generated_constants_are_those_of_the_kernels() {
             })
             .collect();
         if !checks.is_empty() {
-            // Kept to the end of the test, as sources are.
+            // Kept until the end of the test, as sources are.
             let text = String::leak(file.text.replace("#pragma once", "") + &checks);
             let checked = Source { name: "constants.cu", text };
             cache
@@ -211,10 +215,10 @@ fn the_generated_constants_are_those_of_the_kernels() {
     assert!(cache.compiled(&wrong, Target::Ptx(80)).is_err(), "a wrong constant does not compile");
 }
 
-/// What must stand in the machine code of a kernel, and how often at least.
+/// Instructions that the machine code of a kernel must contain.
 ///
-/// Tensor-core products (HMMA with bf16 in and f32 sums), asynchronous copies of 16 bytes, matrix loads, and loads and stores of 16
-/// bytes a thread where a kernel streams memory.
+/// Tensor-core products (HMMA with bf16 inputs and f32 sums), asynchronous copies of 16 bytes, matrix loads,
+/// and loads and stores of 16 bytes per thread in kernels that stream memory.
 const MEANT: [(&str, &str, &[&str]); 9] = [
     (
         "convolution_forward.cu",

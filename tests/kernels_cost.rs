@@ -1,7 +1,8 @@
-//! What each kernel costs, counted by the interpreter for fixed cases and compared with kernels/costs.txt.
+//! The cost of each kernel, counted by the interpreter for fixed cases and compared with kernels/costs.txt.
 //!
-//! The counts depend on kernel, compiler and input alone, so a change of a kernel shows up as a diff of that file.
-//! RECORDS_UPDATE_COSTS=1 writes it anew, to be reviewed. The times are predictions of a roofline, nothing measured.
+//! The counts depend only on kernel, compiler and input, so a change of a kernel shows up as a diff of that
+//! file. RECORDS_UPDATE_COSTS=1 regenerates it for review. The times are predictions of a roofline model, not
+//! measurements.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use records::declaration::Values;
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
-use records::device::{Device, Element, Plan, Program, Tensor};
+use records::device::{Buffer, Device, Element, Operation, Plan, Program, Tensor};
 use records::operations;
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
@@ -38,14 +39,15 @@ use records::train::evaluate::{Evaluation, ResidentImages};
 use records::train::run::recipe;
 use records::train::training::Training;
 
-/// A device in bf16 and what its launches cost.
+/// A device in bf16, and the costs of its launches.
 fn device() -> (GpuDevice, Costs) {
     let driver = SimDriver::open(0).unwrap_or_else(|error| panic!("{error:#}"));
     let costs = driver.costs();
     (GpuDevice::new(Box::new(driver), Precision::Bf16), costs)
 }
 
-/// A training step of CORR+RECORDS of 8 samples at width 16, then the statistics of the confidences and an evaluation of 16 images.
+/// A training step of CORR+RECORDS with 8 samples at width 16, then the statistics of the confidence rows and
+/// an evaluation of 16 images.
 fn step(rows: &mut Vec<Row>) {
     let settings = Settings {
         dataset: "synthetic".into(),
@@ -78,7 +80,7 @@ fn step(rows: &mut Vec<Row>) {
     add(rows, "evaluation, 20 images in batches of 16", costs.take());
 }
 
-/// What a step of SoLar launches beside the kernels of the step above.
+/// The launches of a step of SoLar beside the kernels of the step above.
 fn step_of_solar(rows: &mut Vec<Row>) {
     let settings = Settings {
         dataset: "synthetic".into(),
@@ -109,17 +111,12 @@ fn step_of_solar(rows: &mut Vec<Row>) {
     add(rows, "step of SoLar, 8 samples, width 16", launched);
 }
 
-/// What PiCO does beside the network, for a batch of 64 of 100 classes and a queue of 256.
+/// The operations of PiCO beside the network, for a batch of 64 with 100 classes and a queue of 256.
 fn contrast(rows: &mut Vec<Row>) {
     let (mut device, costs) = device();
     let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
     let (batch, classes, columns, queue_rows) = (64, 100, 128, 256);
-    let mut filled = |len: usize| {
-        let buffer = device.allocate(Element::F32, len, "an operand").unwrap();
-        let values: Vec<f32> = (0..len).map(|_| stream.uniform(0.01, 0.1) as f32).collect();
-        device.write_f32(buffer, &values).unwrap();
-        buffer
-    };
+    let filled = |len: usize| filled(&mut device, &mut stream, len, 0.1);
     let rows_of = |rows: usize| rows * columns;
     let mut buffers: Vec<_> = [
         rows_of(batch),
@@ -134,20 +131,25 @@ fn contrast(rows: &mut Vec<Row>) {
         rows_of(batch),
         batch,
     ]
-    .map(&mut filled)
+    .map(filled)
     .into();
-    let candidates = device.allocate(Element::U8, batch * classes, "an operand").unwrap();
-    let sets: Vec<u8> = (0..batch * classes).map(|i| u8::from(i % 3 == 0)).collect();
-    device.write_u8(candidates, &sets).unwrap();
-    let index = device.allocate(Element::I32, batch, "an operand").unwrap();
-    device.write_i32(index, &(0..batch as i32).rev().collect::<Vec<_>>()).unwrap();
+    let [candidates, index] = candidates_and_index(&mut device, batch, classes);
     let copy = device.allocate(Element::Bf16, rows_of(queue_rows), "an operand").unwrap();
     buffers.extend([candidates, index, copy]);
+    for operation in pico_operations([batch, classes, columns, queue_rows]) {
+        device.execute(&*operation, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    add(rows, "PiCO, 64 rows of 128 of 100 classes, a queue of 256", costs.take());
+}
+
+/// PiCO's operations, over the tensors of [`contrast`].
+fn pico_operations([batch, classes, columns, queue_rows]: [usize; 4]) -> Vec<Arc<dyn Operation>> {
+    let rows_of = |rows: usize| rows * columns;
     let [embeddings, keys, queue, queue_labels, control, logits, prototypes] = std::array::from_fn(Tensor);
     let [confidence, labels, gradient, loss_rows, candidates, index, copy] =
         std::array::from_fn(|i| Tensor(7 + i));
     let temperature = 0.07;
-    for operation in operations![
+    let operations = operations![
         NormaliseRows { rows: batch, columns, x: keys, y: embeddings },
         NormaliseRowsGradient { rows: batch, columns, x: keys, dy: embeddings, dx: gradient },
         Relu { len: rows_of(batch), x: keys, y: gradient },
@@ -189,32 +191,37 @@ fn contrast(rows: &mut Vec<Row>) {
             gradient,
             loss_rows
         },
-    ] {
-        device.execute(&*operation, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
-    }
-    add(rows, "PiCO, 64 rows of 128 of 100 classes, a queue of 256", costs.take());
+    ];
+    operations.into()
 }
 
-/// The losses and disambiguations of all methods of one view, and a method's two in one.
-fn losses(rows: &mut Vec<Row>) {
-    let (mut device, costs) = device();
-    let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
-    let (batch, classes) = (256, 100);
-    let mut filled = |device: &mut GpuDevice, len: usize| {
-        let buffer = device.allocate(Element::F32, len, "an operand").unwrap();
-        let values: Vec<f32> = (0..len).map(|_| stream.uniform(0.01, 1.0) as f32).collect();
-        device.write_f32(buffer, &values).unwrap();
-        buffer
-    };
-    let mut buffers: Vec<_> = [classes * batch, classes * batch, control::LEN, classes * batch, batch]
-        .map(|len| filled(&mut device, len))
-        .into();
+/// `len` values from 0.01 to `high`.
+fn filled(device: &mut GpuDevice, stream: &mut Stream, len: usize, high: f64) -> Buffer {
+    let buffer = device.allocate(Element::F32, len, "an operand").unwrap();
+    let values: Vec<f32> = (0..len).map(|_| stream.uniform(0.01, high) as f32).collect();
+    device.write_f32(buffer, &values).unwrap();
+    buffer
+}
+
+/// Candidate sets of every third class, and the samples of a batch in reverse order.
+fn candidates_and_index(device: &mut GpuDevice, batch: usize, classes: usize) -> [Buffer; 2] {
     let candidates = device.allocate(Element::U8, batch * classes, "an operand").unwrap();
     let sets: Vec<u8> = (0..batch * classes).map(|i| u8::from(i % 3 == 0)).collect();
     device.write_u8(candidates, &sets).unwrap();
     let index = device.allocate(Element::I32, batch, "an operand").unwrap();
     device.write_i32(index, &(0..batch as i32).rev().collect::<Vec<_>>()).unwrap();
-    buffers.extend([candidates, index]);
+    [candidates, index]
+}
+
+/// The losses and disambiguations of all one-view methods, and the joint kernels.
+fn losses(rows: &mut Vec<Row>) {
+    let (mut device, costs) = device();
+    let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
+    let (batch, classes) = (256, 100);
+    let mut buffers: Vec<_> = [classes * batch, classes * batch, control::LEN, classes * batch, batch]
+        .map(|len| filled(&mut device, &mut stream, len, 1.0))
+        .into();
+    buffers.extend(candidates_and_index(&mut device, batch, classes));
     let [logits, confidence, control, d_logits, loss_rows, candidates, index] = std::array::from_fn(Tensor);
     let loss = |row_loss: Arc<dyn RowLoss>, joint| Loss {
         row_loss,
@@ -248,7 +255,7 @@ fn losses(rows: &mut Vec<Row>) {
         [proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()];
     for method in &methods {
         let alone = loss(method.row_loss.clone(), method.joint);
-        // Apart, and side by side.
+        // As separate launches, and as neighbours in one.
         let operations = operations![disambiguate(method), alone.clone(), disambiguate(method)];
         let plan = Plan::record(Program::new(operations, buffers.clone()), &mut device).unwrap();
         device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
@@ -257,10 +264,10 @@ fn losses(rows: &mut Vec<Row>) {
     for alone in [Arc::new(Consistency) as Arc<dyn RowLoss>, mse::method().row_loss, exp::method().row_loss] {
         device.execute(&loss(alone, None), &buffers).unwrap_or_else(|error| panic!("{error:#}"));
     }
-    add(rows, "losses and renewals, 256 rows of 100 classes", costs.take());
+    add(rows, "losses and disambiguations, 256 rows of 100 classes", costs.take());
 }
 
-/// The convolutions of ResNet-18's stages at full width, two images each.
+/// The convolutions of ResNet-18's stages at full width, for two images each.
 fn convolutions(rows: &mut Vec<Row>) {
     for (channels, size) in [(64, 32), (128, 16), (256, 8), (512, 4)] {
         let shape = ConvolutionShape {
@@ -365,8 +372,9 @@ fn table(rows: &[Row]) -> String {
     let gpu = Gpu::built_in("rtx3090").unwrap();
     let version = records::device::gpu::nvrtc_search::find().unwrap().version;
     let mut text = format!(
-        "Counted by the interpreter on PTX of NVRTC {}.{}: warp instructions; tensor-core MFLOP; 32-byte sectors loaded and stored, with the\n\
-         least that could hold the bytes; passes lost to bank conflicts; barriers. Predicted time on an RTX 3090, in us, and what limits it.\n",
+        "Counted by the interpreter on PTX of NVRTC {}.{}: warp instructions; tensor-core MFLOP; 32-byte\n\
+         sectors loaded and stored, with the least that could hold the bytes; passes lost to bank\n\
+         conflicts; barriers. Predicted time on an RTX 3090, in us, and what limits it.\n",
         version.0, version.1
     );
     let mut case = "";
@@ -428,7 +436,7 @@ fn the_kernels_cost_what_was_reviewed() {
     for (ours, theirs) in text.lines().zip(reviewed.lines()) {
         assert_eq!(
             ours, theirs,
-            "kernels/costs.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1"
+            "kernels/costs.txt differs; review and regenerate it with RECORDS_UPDATE_COSTS=1"
         );
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/costs.txt has other rows");

@@ -1,7 +1,7 @@
-//! Every method through replay and through the binary: what is written, that a run goes on where it stopped, that a batch that is
-//! partly occupied computes as a smaller one, that a NaN shows.
+//! Every method through replay and through the binary: what is written, that a run resumes where it stopped,
+//! that a partly valid batch computes like a smaller one, and that a NaN stays visible.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use records::autograd::Tape;
@@ -12,7 +12,7 @@ use records::random::philox::{Purpose, Stream};
 use records::train::replay::replay;
 use records::train::tensor_file::{TensorFile, Values};
 
-/// Metadata of a replay and names of tensors that its output must hold.
+/// Metadata of a replay, and names of tensors that its output must hold.
 type MethodCase = (&'static [(&'static str, &'static str)], &'static [&'static str]);
 
 const SOLAR: &[(&str, &str)] =
@@ -38,7 +38,7 @@ const METHODS: &[MethodCase] = &[
     (SOLAR, &["logits.weak_mixed", "refined", "chosen", "queue", "class_prior", "sinkhorn"]),
 ];
 
-/// `steps` steps of four samples of a batch of three classes and a network of width 4.
+/// `steps` steps of four samples each, for three classes and a network of width 4.
 fn case(metadata: &[(&str, &str)], steps: usize) -> TensorFile {
     let mut stream = Stream::new(3, Purpose::Initialisation, 0, 0, 0);
     let mut case = TensorFile::default();
@@ -65,7 +65,7 @@ fn case(metadata: &[(&str, &str)], steps: usize) -> TensorFile {
     case
 }
 
-/// The part of a case's steps from `from` on.
+/// The steps of a case from `from` on.
 fn steps_from(case: &TensorFile, from: usize) -> TensorFile {
     let mut part = case.clone();
     for name in ["batch.weak", "batch.strong", "batch.index", "mixup.permutation", "mixup.weight"] {
@@ -85,7 +85,7 @@ fn run(case: &TensorFile) -> TensorFile {
     replay(case, &mut CpuDevice::new(1).unwrap()).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Three steps at once, and one, then two more from what it wrote: the same bits.
+/// Three steps at once, and one step followed by two from its output: the same bits.
 #[test]
 fn every_method_replays_and_goes_on_from_its_own_output() {
     for (metadata, names) in METHODS {
@@ -175,8 +175,8 @@ fn what_a_method_needs_is_named() {
     refuse(&[("method", "corr")], &empty, &["'candidates'", "row 1 has no candidate"]);
 }
 
-/// The first images of a batch with zeros behind them: logits, running statistics and gradients are those of a batch of these
-/// images alone, whatever the number; and of none, nothing is learnt.
+/// The first images of a batch with zeros behind them: logits, running statistics and gradients are those of
+/// a batch of these images alone, whatever their number; with none, nothing is learnt.
 #[test]
 fn a_partly_occupied_batch_computes_as_a_smaller_one() {
     let (batch, size, classes) = (6, 8, 3);
@@ -184,7 +184,7 @@ fn a_partly_occupied_batch_computes_as_a_smaller_one() {
     let mut stream = Stream::new(8, Purpose::Initialisation, 0, 0, 0);
     let images: Vec<f32> = (0..batch * len).map(|_| stream.normal() as f32).collect();
     let seeds: Vec<f32> = (0..batch * classes).map(|_| stream.normal() as f32).collect();
-    // Logits, gradients and running statistics of a batch of `rows` images, of which `there` are there.
+    // Logits, gradients and running statistics of a batch of `rows` images, of which `there` are valid.
     let run = |rows: usize, there: Option<usize>| {
         let mut device = CpuDevice::new(2).unwrap();
         let network = ResNet::resnet18(4, classes);
@@ -207,7 +207,7 @@ fn a_partly_occupied_batch_computes_as_a_smaller_one() {
         let (x, seed) = (tape.persistent(x), tape.persistent(seed));
         let mode = Mode::Training(Pass { number: 0, count });
         let outputs = network.record(&mut tape, &parameters, mode, [rows, size], x);
-        // The gradient of the logits is used up where its memory is shared, so it is copied first.
+        // The gradient of the logits is copied first, because its memory may be reused.
         tape.backward(&[(outputs.logits, seed)]);
         tape.keep(outputs.logits);
         let plan = tape.finish(&mut device).unwrap();
@@ -219,7 +219,8 @@ fn a_partly_occupied_batch_computes_as_a_smaller_one() {
     };
     let close = |a: &[f32], b: &[f32]| {
         let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
-        // The bias row of the classifier and all sums are over the same rows; blocks of rows are cut alike.
+        // All sums, including that of the classifier's bias row, are over the same rows, and blocks of rows
+        // are cut alike.
         a.len() == b.len()
             && norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) <= 1e-6 * norm(&mut b.iter().copied())
     };
@@ -237,19 +238,29 @@ fn a_partly_occupied_batch_computes_as_a_smaller_one() {
     assert_eq!(running, device.read_f32(fresh.running).unwrap());
 }
 
-/// `records train --preset tiny` with `more`, or what else is asked for, in `folder`.
+/// Runs `records train --preset tiny` with `more` arguments, or another command, in `folder`.
 fn train(folder: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
     command.current_dir(folder).args(["train"]).args(more);
     command.output().unwrap()
 }
 
+/// The checkpoints of a run folder, oldest first.
+fn checkpoints(run: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
+    let is_checkpoint =
+        |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("checkpoint-");
+    let mut checkpoints: Vec<_> = files.filter(is_checkpoint).collect();
+    checkpoints.sort();
+    checkpoints
+}
+
 fn succeed(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The last epoch again from the checkpoint before it: all tensors have the same bits. SoLar's cases cut before its second stage,
-/// in it while the queue is filling, and where it is full.
+/// Repeats the last epoch from the checkpoint before it: all tensors have the same bits. SoLar's cases stop
+/// before its second stage, in it while the queue is filling, and where it is full.
 #[test]
 fn runs_of_every_kind_resume_to_the_same_bits() {
     let kinds: &[(&str, &[&str])] = &[
@@ -286,13 +297,8 @@ fn runs_of_every_kind_resume_to_the_same_bits() {
             .collect();
         succeed(&train(folder.path(), &[&common[..], flags].concat()));
         let run = folder.path().join("runs").join(name);
-        let mut checkpoints: Vec<_> = std::fs::read_dir(&run)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("checkpoint-"))
-            .collect();
-        checkpoints.sort();
-        // The two newest; before them may be that of the best epoch.
+        let checkpoints = checkpoints(&run);
+        // The two newest; that of the best epoch may precede them.
         let [.., before, last] = &checkpoints[..] else { panic!("{name}: {checkpoints:?}") };
         let first = TensorFile::read(last).unwrap();
         std::fs::remove_file(last).unwrap();

@@ -1,5 +1,5 @@
-//! The networks against their definition (SPEC 1) in f64, written as plain loops: logits and features in both modes, and
-//! gradients against central differences. No image size is special.
+//! The networks against their definition (docs/spec.md, section 1) in f64, written as plain loops: logits and
+//! features in both modes, and gradients against central differences, for image sizes of all kinds.
 
 mod support;
 
@@ -16,10 +16,10 @@ type Values = std::collections::BTreeMap<String, (Vec<usize>, Vec<f64>)>;
 
 const INPUT: &str = "input";
 
-/// A single forward of a whole batch.
+/// A single forward pass of a whole batch.
 const TRAINING: Mode = Mode::Training(Pass { number: 0, count: None });
 
-/// A network by the letter of its definition.
+/// A network written exactly as its definition.
 struct Definition {
     kind: BlockKind,
     depths: [usize; 4],
@@ -162,7 +162,7 @@ fn classify(values: &Values, x: &Activation) -> (Vec<f64>, Vec<f64>) {
     (features, logits)
 }
 
-/// A WideResNet by the letter of its definition: pre-activation blocks in three groups.
+/// A WideResNet written exactly as its definition: pre-activation blocks in three groups.
 struct WideDefinition {
     blocks: usize,
     width: usize,
@@ -198,7 +198,7 @@ impl WideDefinition {
     }
 }
 
-/// A network on the CPU device, with values that leave nothing at its initial 0 or 1, and an input.
+/// A network on the CPU device, without any value at its initial 0 or 1, and an input.
 struct Engine {
     device: CpuDevice,
     network: Box<dyn Network>,
@@ -232,7 +232,8 @@ impl Engine {
         self.values.iter().map(|(name, (shape, v))| (name.clone(), (shape.clone(), exact(v)))).collect()
     }
 
-    /// Features and logits; with `d_logits` also the gradients of sum(logits d_logits), that of the input among them.
+    /// Features and logits; with `d_logits` also the gradients of sum(logits d_logits), including that of the
+    /// input.
     fn run(&mut self, mode: Mode, d_logits: Option<&[f32]>) -> (Vec<f32>, Vec<f32>, StateDict) {
         let Self { device, network, parameters, values } = self;
         let (shape, input) = &values[INPUT];
@@ -278,15 +279,16 @@ fn rounded(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&v| v as f32).collect()
 }
 
-/// Forward in both modes; a mistake of the network shows as about 1. Evaluation rounds by 1e-7 a layer, not all to one side.
-/// In training the batchnorms of deep layers stand on few values, and what is rounded before grows in each of them: `training`.
+/// The forward pass in both modes; a mistake in the network would show as a difference of about 1. Evaluation
+/// rounds by 1e-7 per layer, in both directions. In training the batchnorms of deep layers have few values,
+/// and each amplifies earlier rounding errors: `training`.
 fn assert_forward(
     what: &str,
     engine: &mut Engine,
     forward: impl Fn(Mode, &Values) -> (Vec<f64>, Vec<f64>),
     training: f64,
 ) {
-    // Evaluation first: training moves the running statistics.
+    // Evaluation comes first, because training moves the running statistics.
     for (mode, tolerance) in [(Mode::Evaluation, 5e-6), (TRAINING, training)] {
         let (features, logits) = forward(mode, &engine.exact());
         let (our_features, our_logits, _) = engine.run(mode, None);
@@ -312,12 +314,12 @@ fn the_networks_are_the_definition_s() {
         ("resnet101", BlockKind::Bottleneck, [3, 4, 23, 3]),
     ] {
         let forward = |mode, values: &Values| Definition { kind, depths, width: WIDTH, mode }.forward(values);
-        // Twenty layers are off by 2e-6, a hundred by 6e-5.
+        // The error is 2e-6 for twenty layers and 6e-5 for a hundred.
         assert_forward(name, &mut engine(name, [4, 16]), forward, 3e-4);
     }
 }
 
-/// The gradient of every parameter and of the input, along a random direction each.
+/// The gradient of every parameter and of the input, each along a random direction.
 fn assert_gradients(what: &str, engine: &mut Engine, forward: impl Fn(&Values) -> (Vec<f64>, Vec<f64>)) {
     let mut stream = Stream::new(29, Purpose::Initialisation, 0, 0, 0);
     let d_logits: Vec<f32> =
@@ -335,13 +337,14 @@ fn assert_gradients(what: &str, engine: &mut Engine, forward: impl Fn(&Values) -
             let (_, logits) = forward(&values);
             logits.iter().zip(&d_logits).map(|(z, &d)| z * f64::from(d)).sum::<f64>()
         };
-        // So small that no ReLU changes sides, which would show as 1e-2. The losses' rounding, 1e-14, is 1e-5 of a
-        // derivative of 1, and most are larger.
+        // So small that no ReLU changes sides, which would show as 1e-2. The rounding of the losses, 1e-14,
+        // is 1e-5 of a derivative of 1, and most are larger.
         let step = 1e-9 * size;
         let difference = (loss(step) - loss(-step)) / (2.0 * step);
         values.get_mut(tensor).unwrap().1 = own;
         let ours: f64 = gradient.iter().zip(&direction).map(|(&g, d)| f64::from(g) * d).sum();
-        // Along independent normal values the derivative is about as large as the gradient's norm.
+        // Along a direction of independent normal values the derivative is about as large as the gradient's
+        // norm.
         let norm = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
         let error = (ours - difference).abs() / norm;
         if error.is_nan() || error > worst.0 {
@@ -349,7 +352,7 @@ fn assert_gradients(what: &str, engine: &mut Engine, forward: impl Fn(&Values) -
         }
     }
     println!("{what}: {} tensors, worst {worst:?}", gradients.len());
-    // The differences' rounding, and f32 through batchnorms of which some stand on 12 values: 3e-5 at worst.
+    // The rounding of the differences, and f32 through batchnorms with as few as 12 values: 3e-5 at worst.
     assert!(worst.0 <= 3e-4, "{what}: the gradient of {} is off by {:.1e} of its norm", worst.1, worst.0);
 }
 
@@ -383,7 +386,8 @@ fn wide_networks_are_the_definition_s() {
     }
 }
 
-/// Sizes of input whose stages are odd, or of no power of two, and the largest of the data sets: one block a stage.
+/// Input sizes whose stages are odd or no power of two, and the largest of the data sets, with one block per
+/// stage.
 #[test]
 fn every_image_size_is_the_definition_s() {
     let depths = [1, 1, 1, 1];

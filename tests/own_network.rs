@@ -1,4 +1,4 @@
-//! A network from outside the crate: everything that trains the crate's own networks takes it.
+//! A network from outside the crate works with everything that trains the crate's own networks.
 
 use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
@@ -12,7 +12,7 @@ use records::pll::ClassPriorSource;
 use records::random::philox::{Purpose, Stream};
 use records::train::model::Model;
 
-/// Two convolutions, the second around a residual.
+/// Two convolutions, the second with a residual.
 #[derive(Debug)]
 struct Small;
 
@@ -66,7 +66,7 @@ impl Network for Small {
     }
 }
 
-/// Steps of SGD along a fixed gradient of the logits: each lowers the sum that the gradient is of.
+/// Steps of SGD along a fixed gradient of the logits: each lowers the sum whose gradient it is.
 #[test]
 fn a_network_of_one_s_own_is_trained() {
     let mut device = CpuDevice::new(1).unwrap();

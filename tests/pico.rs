@@ -6,7 +6,7 @@ use records::autograd::Tape;
 use records::device::cpu::CpuDevice;
 use records::device::{Device, Element, Tensor};
 use records::nn::layers::Layers;
-use records::nn::{Mode, Network, NetworkLayout, Outputs, Parameters, Pass};
+use records::nn::{Mode, Network, NetworkLayout, Outputs, Parameters, Pass, StateDict};
 use records::pll::method::StageEpoch;
 use records::pll::pico::phi;
 use records::pll::pico::projection::Projected;
@@ -92,7 +92,7 @@ fn assert_near(what: &str, values: &[f32], expected: &[f64], tolerance: f64) {
     }
 }
 
-/// Linear, ReLU, Linear, direction; in evaluation nothing.
+/// Linear, ReLU, Linear, normalisation; nothing in evaluation.
 #[test]
 fn a_network_s_features_are_projected_in_training() {
     let mut device = CpuDevice::new(1).unwrap();
@@ -124,7 +124,7 @@ fn a_network_s_features_are_projected_in_training() {
     assert_near("projection", &found, &expected, 1e-6);
 }
 
-/// 0.95 in the first two epochs, then a straight line that would reach 0.8 one epoch behind the last.
+/// 0.95 in the first two epochs, then a straight line that would reach 0.8 one epoch after the last.
 #[test]
 fn the_confidence_s_momentum_falls() {
     let settings = PicoSettings::default();
@@ -134,7 +134,7 @@ fn the_confidence_s_momentum_falls() {
     }
 }
 
-/// A step of ResNet-18 of width 4; three batches in the queue.
+/// A step of ResNet-18 of width 4, with three batches in the queue.
 fn case(update: bool, debias: &str) -> TensorFile {
     let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
     let mut case = TensorFile::default();
@@ -169,7 +169,7 @@ fn run(case: &TensorFile) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     replay(case, &mut CpuDevice::new(1).unwrap()).unwrap_or_else(|error| panic!("{error:#}")).state_dict()
 }
 
-/// The state after two steps, as the case of a third.
+/// The state after two steps, as the case for a third.
 fn continued(update: bool, debias: &str) -> TensorFile {
     let mut next = case(update, debias);
     for _ in 0..2 {
@@ -198,7 +198,15 @@ fn contrast(q: &[f64], keys: &[f64], queue: &[f64], [own, queued]: [&[f32]; 2], 
     (0..BATCH).map(of_anchor).sum::<f64>() / BATCH as f64
 }
 
-/// What a third step makes of its logits, embeddings and keys, with and without RECORDS, and before disambiguation starts.
+/// RECORDS' log-prior ln(softmax(W F + b) + eps) of a mean feature F.
+fn log_prior(mean_feature: &[f64], state: &StateDict) -> Vec<f64> {
+    let z = affine(mean_feature, &state["fc.weight"].1, &state["fc.bias"].1);
+    let sum: f64 = z.iter().map(|z| z.exp()).sum();
+    z.iter().map(|z| (z.exp() / sum + 1e-9).ln()).collect()
+}
+
+/// The results of a third step for its logits, embeddings and keys, with and without RECORDS, and before
+/// disambiguation starts.
 #[test]
 fn a_step_is_what_the_definition_says() {
     for (update, debias) in [(true, "none"), (true, "records"), (false, "none")] {
@@ -210,11 +218,7 @@ fn a_step_is_what_the_definition_says() {
 
         let prior = match debias {
             "none" => vec![0.0; CLASSES],
-            _ => {
-                let z = affine(&new("feat_mean"), &before["fc.weight"].1, &before["fc.bias"].1);
-                let sum: f64 = z.iter().map(|z| z.exp()).sum();
-                z.iter().map(|z| (z.exp() / sum + 1e-9).ln()).collect()
-            }
+            _ => log_prior(&new("feat_mean"), &before),
         };
         let (mut confidence, mut prototypes) = (old("confidence"), old("prototypes"));
         let (mut labels, mut cross_entropy) = (Vec::new(), 0.0);
@@ -250,30 +254,32 @@ fn a_step_is_what_the_definition_says() {
             prototypes.chunks(COLUMNS).flat_map(|row| direction(row.to_vec())).collect();
         assert_near("prototypes", &after["prototypes"].1, &prototypes, 1e-6);
 
-        // Two blocks were written before; this is the third, behind which the ring begins again.
-        assert_eq!((old("key_queue_position"), new("key_queue_position")), (vec![2.0], vec![0.0]));
-        let cut = 2 * BATCH;
-        assert_eq!(
-            after["key_queue"].1,
-            [&before["key_queue"].1[..cut * COLUMNS], &after["keys"].1].concat()
-        );
-        assert_eq!(after["key_queue_labels"].1, [&queued[..cut], &labels].concat());
-
-        // The projection is the arena's end, in the order of its names.
-        let names = ["projection.0.weight", "projection.0.bias", "projection.2.weight", "projection.2.bias"];
-        let followed: Vec<f64> = names.iter().flat_map(|name| old(name)).collect();
-        let encoder = old("key_encoder");
-        let first = encoder.len() - followed.len();
-        let moved: Vec<f64> =
-            encoder[first..].iter().zip(&followed).map(|(k, v)| 0.9 * k + 0.1 * v).collect();
-        assert!(encoder[first..] != followed, "the encoder lags behind");
-        assert_near("key encoder", &after["key_encoder"].1[first..], &moved, 1e-6);
+        check_queue_and_encoder(&before, &after, &labels);
     }
 }
 
-/// Of every parameter together: along the gradient the loss rises with the slope of its length. Keys are constant, which a momentum of
-/// 1 makes them. So small a network has ReLUs that turn within a step of 5e-5, so one of the two sides must fit: a sum in f32 is off by 4e-4
-/// of the rise.
+/// The queue and the momentum encoder after a third step with these pseudo-labels.
+fn check_queue_and_encoder(before: &StateDict, after: &StateDict, labels: &[f32]) {
+    let old = |name: &str| wide(&before[name].1);
+    // Two blocks were written before; this is the third, after which the ring starts again.
+    assert_eq!((old("key_queue_position"), wide(&after["key_queue_position"].1)), (vec![2.0], vec![0.0]));
+    let cut = 2 * BATCH;
+    assert_eq!(after["key_queue"].1, [&before["key_queue"].1[..cut * COLUMNS], &after["keys"].1].concat());
+    assert_eq!(after["key_queue_labels"].1, [&before["key_queue_labels"].1[..cut], labels].concat());
+
+    // The projection is at the end of the arena, in the order of its names.
+    let names = ["projection.0.weight", "projection.0.bias", "projection.2.weight", "projection.2.bias"];
+    let followed: Vec<f64> = names.iter().flat_map(|name| old(name)).collect();
+    let encoder = old("key_encoder");
+    let first = encoder.len() - followed.len();
+    let moved: Vec<f64> = encoder[first..].iter().zip(&followed).map(|(k, v)| 0.9 * k + 0.1 * v).collect();
+    assert!(encoder[first..] != followed, "the encoder lags behind");
+    assert_near("key encoder", &after["key_encoder"].1[first..], &moved, 1e-6);
+}
+
+/// For all parameters together: along the gradient the loss rises with the slope of the gradient's length. A
+/// momentum of 1 makes the keys constant. A network this small has ReLUs that change sides within a step of
+/// 5e-5, so only one of the two sides must match; the rounding of a sum in f32 is 4e-4 of the rise.
 #[test]
 fn the_gradient_is_the_loss_s() {
     for update in [true, false] {

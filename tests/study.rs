@@ -1,5 +1,5 @@
 //! The kernels to learn from: each agrees with the CPU, has no finding of the interpreter, and is predicted
-//! faster than the one before; the command that shows them; the table in their README.
+//! to be faster than the one before; the command that shows them; the tables in their README.
 
 use std::process::{Command, Output};
 
@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs every rung; a finding of the interpreter is an error, and so is a difference from the CPU.
+/// Runs every rung; a finding of the interpreter or a difference from the CPU is an error.
 fn climb(ladders: impl IntoIterator<Item = Ladder>, rungs: usize) {
     let mut meter = Meter::open(DriverKind::Sim).unwrap_or_else(|error| panic!("{error:#}"));
     for ladder in ladders {
@@ -28,8 +28,8 @@ fn climb(ladders: impl IntoIterator<Item = Ladder>, rungs: usize) {
     }
 }
 
-/// Images, height, width, input and output channels: one pixel, one row, tiles and slices of channels that are not
-/// full, several.
+/// Images, height, width, input and output channels: one pixel, one row, partial tiles and slices of
+/// channels, several of them.
 #[test]
 fn every_convolution_agrees_with_the_cpu() {
     let shapes = [
@@ -43,7 +43,7 @@ fn every_convolution_agrees_with_the_cpu() {
     climb(shapes.map(Ladder::convolution), 4);
 }
 
-/// Rows and classes: one, blocks that are not full, the most classes there may be.
+/// Rows and classes: one, partial blocks, the largest number of classes.
 #[test]
 fn every_loss_agrees_with_the_cpu() {
     let shapes = [[1, 1], [1, 10], [3, 7], [130, 33], [17, 100], [5, 127], [6, 128]];
@@ -70,7 +70,7 @@ fn limits(ladder: &Value) -> Vec<&str> {
     ladder["rungs"].as_array().unwrap().iter().map(|rung| rung["cost"]["limit"].as_str().unwrap()).collect()
 }
 
-/// The claims of the files' heads.
+/// The claims in the files' header comments.
 #[test]
 fn the_ladders_climb() {
     let output = records(&["study", "--json"]).output().unwrap();
@@ -90,7 +90,7 @@ fn the_ladders_climb() {
     assert_eq!([0, 1, 3].map(conflicts), [0; 3]);
 }
 
-/// What the README shows is what the command prints.
+/// The README shows what the command prints.
 #[test]
 fn the_readme_shows_what_the_command_prints() {
     let readme = include_str!("../kernels/study/README.md");

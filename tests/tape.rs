@@ -1,6 +1,6 @@
-//! The tape differentiates any graph of its operations: gradients of a tensor that is used several times are added, whatever the
-//! operations that use it and whatever their order. On the CPU against differences, with the kernels against the CPU
-//! (RECORDS_TEST_DEVICE names the device, `sim` or `cuda`).
+//! The tape differentiates any graph of its operations: the gradients of a tensor that is used several times
+//! are added, whatever the operations that use it and their order. Compared with differences on the CPU, and
+//! the kernels with the CPU (RECORDS_TEST_DEVICE names the device, `sim` or `cuda`).
 
 #[path = "support/rounded.rs"]
 mod rounded;
@@ -25,7 +25,7 @@ const S: usize = 4;
 const C: usize = 8;
 const ROWS: usize = N * S * S;
 
-/// Parameters of every graph below, and its input.
+/// The parameters of every graph below, and its input.
 struct Values {
     x: Vec<f32>,
     w: Vec<f32>,
@@ -45,7 +45,7 @@ impl Values {
     }
 }
 
-/// The operands that a graph is made of.
+/// The operands of a graph.
 #[derive(Clone, Copy)]
 struct Leaves {
     x: Tensor,
@@ -78,7 +78,7 @@ impl Leaves {
 /// Records a graph; returns its results.
 type Graph = fn(Leaves, &mut Tape) -> Vec<Tensor>;
 
-/// Sum of the logits, each weighted, and the gradients of x and the parameters.
+/// The weighted sum of the logits, and the gradients of x and the parameters.
 fn run(values: &Values, graph: Graph, device: &mut dyn Device) -> (f64, Vec<Vec<f32>>) {
     let activations = device.activations();
     let mut upload = |element: Element, values: &[f32]| -> Buffer {
@@ -90,7 +90,7 @@ fn run(values: &Values, graph: Graph, device: &mut dyn Device) -> (f64, Vec<Vec<
     running[C..].fill(1.0);
     let mut parameter =
         |element, values: &[f32]| (upload(element, values), upload(Element::F32, &vec![0.0; values.len()]));
-    // Convolutions read weights as activations are stored.
+    // Convolutions read weights in the type of activations.
     let w = parameter(activations, &values.w);
     let [affine, fc] = [&values.affine, &values.fc].map(|values| parameter(Element::F32, values));
     let (x, running) = (upload(activations, &values.x), upload(Element::F32, &running));
@@ -112,7 +112,7 @@ fn run(values: &Values, graph: Graph, device: &mut dyn Device) -> (f64, Vec<Vec<
     let dx = gradients[&leaves.x];
     tape.keep(dx);
     let plan = tape.finish(device).unwrap();
-    // Twice: gradients are overwritten, not added to those of the step before.
+    // Twice, because gradients are overwritten, not added to those of the previous step.
     device.replay(&plan).unwrap();
     device.replay(&plan).unwrap();
     let mut read = |buffer| device.read_f32(buffer).unwrap();
@@ -170,8 +170,8 @@ const GRAPHS: [(&str, Graph); 8] = [
     }),
 ];
 
-/// Every gradient of every graph against central differences. Of f32 sums of about 1 the differences over 2 x 0.01 are exact to
-/// about 1e-4; the graphs' curvature adds less than a hundredth of the largest gradient.
+/// Every gradient of every graph against central differences. For f32 sums of about 1, differences over 2 x
+/// 0.01 are accurate to about 1e-4; the graphs' curvature adds less than a hundredth of the largest gradient.
 #[test]
 fn gradients_of_tensors_used_several_times_are_added() {
     let mut device = CpuDevice::new(1).unwrap();
@@ -200,7 +200,8 @@ fn gradients_of_tensors_used_several_times_are_added() {
     }
 }
 
-/// The distance of the kernels' gradients from those of `cpu`, at most `tolerance` in the 2-norm of each.
+/// Asserts that the kernels' gradients differ from those of `cpu` by at most `tolerance`, in the 2-norm of
+/// each.
 fn compare(precision: Precision, cpu: &mut dyn Device, tolerance: f64) {
     let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
     let kernels = name.parse().and_then(|kind| gpu::open(kind, precision));
@@ -216,14 +217,14 @@ fn compare(precision: Precision, cpu: &mut dyn Device, tolerance: f64) {
     }
 }
 
-/// Sums in another order, through a batchnorm or two: a few dozen roundings of f32.
+/// Sums in another order, through one or two batchnorms: a few dozen roundings of f32.
 #[test]
 fn gradients_of_the_kernels_in_f32_are_the_cpu_s() {
     compare(Precision::F32, &mut CpuDevice::new(1).unwrap(), 3e-6);
 }
 
-/// The CPU rounds where the kernels do; where the order of their sums tips a value, it moves by a rounding of
-/// bf16, 2^-8 of itself. Were one value in twenty tipped, a gradient would move by 2^-8 / sqrt(20) = 9e-4.
+/// The CPU rounds where the kernels do; where the order of their sums changes a rounding, a value moves by
+/// 2^-8 of itself. If that happened to one value in twenty, a gradient would move by 2^-8 / sqrt(20) = 9e-4.
 #[test]
 fn gradients_of_the_kernels_in_bf16_are_the_rounded_cpu_s() {
     compare(Precision::Bf16, &mut RoundedCpu(CpuDevice::new(1).unwrap()), 1e-3);

@@ -1,5 +1,5 @@
-//! The CPU device, operation by operation and as a whole step, on one thread: `cargo bench`. With `cargo test --bench cpu` each
-//! runs once, unmeasured.
+//! The CPU device, operation by operation and as a whole step, on one thread: `cargo bench`. With `cargo test
+//! --bench cpu` each benchmark runs once without timing.
 
 mod operations;
 
@@ -8,17 +8,18 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use operations::{Ready, Step};
 
-/// The convolutions of ResNet-18's first stage and last stage, and its stem: (name, Cin, Cout, height and width).
+/// The convolutions of ResNet-18's first stage and last stage, and its stem: (name, Cin, Cout, height and
+/// width).
 const CONVOLUTIONS: [(&str, usize, usize, usize); 3] =
     [("stem", 3, 64, 32), ("first stage", 64, 64, 32), ("last stage", 512, 512, 4)];
 
-/// Times operations whose rate is that of their arithmetic, in FLOP/s.
+/// Times operations bound by arithmetic, in FLOP/s.
 fn by_arithmetic(criterion: &mut Criterion, group: &str, cases: Vec<(&str, Ready)>) {
     let rate = |ready: &Ready| Throughput::Elements(ready.flops() as u64);
     run(criterion, group, cases, rate);
 }
 
-/// Times operations whose rate is that of memory, in bytes/s of the least traffic there can be.
+/// Times operations bound by memory, in bytes/s of the least possible traffic.
 fn by_memory(criterion: &mut Criterion, group: &str, cases: Vec<(&str, Ready)>) {
     let rate = |ready: &Ready| Throughput::Bytes(ready.least_bytes() as u64);
     run(criterion, group, cases, rate);
@@ -63,7 +64,7 @@ fn augmentation(criterion: &mut Criterion) {
 fn sinkhorn(criterion: &mut Criterion) {
     let cases = [("batch alone", 0), ("with the queue", 64 * 256)];
     let cases = cases.map(|(name, queue)| (name, operations::sinkhorn(queue)));
-    // The number of rounds depends on the data, so the arithmetic there can be is no measure.
+    // The number of rounds depends on the data, so the upper bound of the arithmetic is no measure.
     by_memory(criterion, "sinkhorn", cases.into());
 }
 

@@ -1,5 +1,5 @@
-//! What is timed, each ready on the device with operands as a training step has them: the only part of the benches that knows how
-//! an operation and a step are made.
+//! The benchmarked operations, each ready on the device with operands as in a training step: the only part of
+//! the benches that knows how an operation and a step are built.
 
 use records::data::augment::{View, ViewParameters};
 use records::data::recipe::prepare;
@@ -16,14 +16,14 @@ use records::settings::Settings;
 use records::train::run::recipe;
 use records::train::training::Training;
 
-/// Images of an operation's batch.
+/// Images in a batch.
 const BATCH: usize = 16;
 
 /// One operand, before the operation runs.
 enum Operand {
     /// Standard normal values.
     Normal(usize),
-    /// Rows over `classes`, positive, each of sum 1.
+    /// Positive rows over `classes`, each with sum 1.
     Rows {
         rows: usize,
         classes: usize,

@@ -106,29 +106,60 @@ pub trait Device {
     /// One line that describes the device and how it is used.
     fn describe(&self) -> String;
 
-    /// Allocates `len` zeros. `label` names the memory in errors. Fails when memory is exhausted.
+    /// Allocates `len` zeros. `label` names the memory in errors.
+    ///
+    /// # Errors
+    /// If memory is exhausted; the message names `label`.
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer>;
 
     /// Allocates several buffers at once, contents undefined: the temporaries of a plan.
+    ///
+    /// # Errors
+    /// As [`Device::allocate`], for all requests together.
     fn allocate_all(&mut self, requests: &[(Element, usize)], label: &str) -> Result<Vec<Buffer>> {
         requests.iter().map(|&(element, len)| self.allocate(element, len, label)).collect()
     }
 
     /// Copies host values in, rounding them if the buffer is bf16; lengths must agree.
+    ///
+    /// # Errors
+    /// If lengths or types differ, or the device fails.
     fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()>;
+
     /// Copies host values in; lengths must agree.
+    ///
+    /// # Errors
+    /// As [`Device::write_f32`].
     fn write_i32(&mut self, buffer: Buffer, values: &[i32]) -> Result<()>;
+
     /// Copies host values in; lengths must agree.
+    ///
+    /// # Errors
+    /// As [`Device::write_f32`].
     fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()>;
+
     /// Copies values out, widening bf16.
+    ///
+    /// # Errors
+    /// If the buffer has another type, or the device fails.
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>>;
+
     /// Copies values out.
+    ///
+    /// # Errors
+    /// As [`Device::read_f32`].
     fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>>;
 
     /// Runs one operation; its tensor `i` lies in `buffers[i]`.
+    ///
+    /// # Errors
+    /// If an operand has the wrong type or length, no kernel supports the operation, or the device fails.
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()>;
 
     /// Prepares a program for replays: [`Plan::record`] calls it once.
+    ///
+    /// # Errors
+    /// If an operation cannot be lowered, or memory is exhausted.
     fn record(&mut self, _program: &Program) -> Result<Recording> {
         Ok(Recording::default())
     }
@@ -139,17 +170,26 @@ pub trait Device {
     }
 
     /// Waits until all submitted work has finished.
+    ///
+    /// # Errors
+    /// If submitted work has failed.
     fn synchronise(&mut self) -> Result<()> {
         Ok(())
     }
 
     /// The launches of a recorded plan with their times; empty for a device without kernels. Runs the plan,
     /// on a GPU several times.
+    ///
+    /// # Errors
+    /// As [`Device::replay`].
     fn kernel_times(&mut self, _plan: &Plan) -> Result<Vec<KernelTime>> {
         Ok(Vec::new())
     }
 
     /// Runs a whole plan. A device that can record a plan once and launch it as a unit overrides this.
+    ///
+    /// # Errors
+    /// As [`Device::execute`].
     fn replay(&mut self, plan: &Plan) -> Result<()> {
         plan.operations().iter().try_for_each(|operation| self.execute(&**operation, plan.buffers()))
     }

@@ -159,6 +159,9 @@ impl Parameters {
     }
 
     /// Draws new values from (`seed`, `stage`) and resets the running statistics.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn initialise(&self, seed: u64, stage: u32, device: &mut dyn Device) -> Result<()> {
         let mut values = vec![0.0; self.len()];
         for (number, entry) in self.entries.iter().enumerate() {
@@ -226,6 +229,9 @@ impl Parameters {
 
     /// The contents of an arena (values, gradients or an optimiser's state) under their names, in PyTorch's
     /// layouts.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn export(&self, arena: Buffer, device: &mut dyn Device) -> Result<StateDict> {
         let values = device.read_f32(arena)?;
         let named = self.entries.iter().map(|entry| {
@@ -238,6 +244,9 @@ impl Parameters {
     }
 
     /// The running statistics under their names.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn export_running(&self, device: &mut dyn Device) -> Result<StateDict> {
         let values = device.read_f32(self.running)?;
         let named = self

@@ -81,6 +81,9 @@ impl ConfidenceStore {
     }
 
     /// Resets all confidence rows to their initial values.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn restart(&self, device: &mut dyn Device) -> Result<()> {
         device.write_f32(self.confidence, &self.first)
     }

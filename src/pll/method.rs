@@ -162,16 +162,25 @@ pub trait Learner {
     }
 
     /// Called when a further stage begins.
+    ///
+    /// # Errors
+    /// If the device fails.
     fn begin_stage(&self, _device: &mut dyn Device) -> Result<()> {
         Ok(())
     }
 
     /// Called when an epoch begins; returns the method's own scalars.
+    ///
+    /// # Errors
+    /// If the device fails.
     fn begin_epoch(&self, _at: StageEpoch, _device: &mut dyn Device) -> Result<[f64; OWN_SCALARS]> {
         Ok([0.0; OWN_SCALARS])
     }
 
     /// Called after an epoch whose state is finite.
+    ///
+    /// # Errors
+    /// If the device fails.
     fn end_epoch(&self, _at: StageEpoch, _device: &mut dyn Device) -> Result<()> {
         Ok(())
     }
@@ -184,6 +193,9 @@ pub trait Learner {
 
     /// Takes the logits `[N,K]` of all training images in evaluation mode after an epoch, and the candidate
     /// sets `[N,K]`.
+    ///
+    /// # Errors
+    /// If the device fails.
     fn take_training_logits(
         &self,
         _at: StageEpoch,
@@ -195,6 +207,9 @@ pub trait Learner {
     }
 
     /// The class prior `[K]`, if the method estimates one.
+    ///
+    /// # Errors
+    /// If the device fails.
     fn class_prior(&self, _device: &mut dyn Device) -> Result<Option<Vec<f64>>> {
         Ok(None)
     }
@@ -210,12 +225,18 @@ pub trait Learner {
     }
 
     /// The values of [`Learner::state`], in its order.
+    ///
+    /// # Errors
+    /// If the device fails.
     fn export(&self, _device: &mut dyn Device) -> Result<Vec<Vec<f32>>> {
         Ok(Vec::new())
     }
 
     /// Restores those tensors of [`Learner::state`] that `state` holds, as they were after `steps` steps of
     /// the stage (`None` if unknown). Their shapes have been checked.
+    ///
+    /// # Errors
+    /// If the device fails.
     fn import(&self, _state: &StateDict, _steps: Option<usize>, _device: &mut dyn Device) -> Result<()> {
         Ok(())
     }

@@ -39,6 +39,9 @@ impl MixupBuffers {
     }
 
     /// Draws and uploads the weights and permutations of an epoch.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn draw(&self, seed: u64, epoch: u32, device: &mut dyn Device) -> Result<()> {
         let steps = self.weights.len;
         let batch = self.batch();

@@ -1,5 +1,5 @@
-//! Augmentation: integer work, so the same bits everywhere. f32 views equal the CPU's; bf16 views are the CPU's,
-//! rounded to nearest even.
+//! Augmentation is integer arithmetic, so the bits are the same everywhere. f32 views equal the CPU's; bf16
+//! views are the CPU's, rounded to nearest even.
 
 use records::data::augment::operation::{OPERATIONS, OperationParameters};
 use records::data::augment::parameters::VIEW_BYTES;
@@ -14,7 +14,7 @@ use super::pair::{Pair, Random, Value};
 
 const VIEWS: Tensor = Tensor(4);
 
-/// Images of one source size and what becomes of them: views 2i and 2i + 1 are the weak and the strong one of image i.
+/// Images of one source size and their views: views 2i and 2i + 1 are the weak and the strong one of image i.
 struct Case<'a> {
     what: &'a str,
     source: [usize; 2],
@@ -31,7 +31,7 @@ fn check(pair: &mut Pair, case: &Case<'_>, random: &mut Random) {
     let values = [
         Value::U8(images.concat()),
         Value::U8(bytemuck::cast_slice(views).to_vec()),
-        // In any order, so that a view that takes another sample's image or parameters is seen.
+        // In any order, so that a view computed from another sample's image or parameters is detected.
         Value::I32(random.distinct(samples, samples)),
         Value::F32(vec![0.4914, 0.4822, 0.4465, 0.247, 0.243, 0.261]),
         Value::ActivationOutput(2 * samples * size * size * 3),
@@ -121,7 +121,7 @@ fn every_operation_alone() {
     }
 }
 
-/// Every operation on 128 x 128 pixels, sixteen a thread, at both ends of its range and between them.
+/// Every operation on 128 x 128 pixels, sixteen per thread, at both ends of its range and between them.
 #[test]
 fn every_operation_on_large_views() {
     let mut random = Random::new("large views");
@@ -169,7 +169,7 @@ fn views_that_are_too_large_are_refused() {
     );
 }
 
-/// Every operation before and after every other and itself: none may leave anything that the next one trips over.
+/// Every operation before and after every other and itself: none may leave state that breaks the next.
 #[test]
 fn every_operation_after_every_other() {
     let mut random = Random::new("pairs of operations");
@@ -191,7 +191,7 @@ fn every_operation_after_every_other() {
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
 
-/// Autocontrast's table is the one place where f64 roundings decide: many ranges, each with all its values in it.
+/// Autocontrast's table is the only place where f64 rounding matters: many ranges, each with all its values.
 #[test]
 fn autocontrast_over_many_ranges() {
     let mut random = Random::new("autocontrast ranges");
@@ -218,7 +218,7 @@ fn histograms_of_few_levels() {
     let mut images = Vec::new();
     for levels in [[0u8, 0, 0], [255, 255, 255], [7, 8, 9], [0, 255, 128], [254, 255, 0], [1, 1, 2]] {
         images.push(levels.repeat(32 * 32));
-        // One pixel that differs, then half of them, then so few that equalize's step is 0 or 1.
+        // One pixel that differs, then half of them, then few enough that equalize's step is 0 or 1.
         for count in [1, 512, 769, 770] {
             let mut pixels = levels.repeat(32 * 32);
             pixels[..3 * count].chunks_exact_mut(3).for_each(|p| p.copy_from_slice(&[9, 200, 255]));
@@ -256,7 +256,7 @@ fn every_order_of_the_jitter() {
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
 
-/// 40 levels of each channel in all combinations: every order of the channels, every tie between them.
+/// 40 levels of each channel in all combinations: every order of the channels, and every tie.
 #[test]
 fn hue_over_the_colour_cube() {
     let mut random = Random::new("hue");
@@ -278,7 +278,7 @@ fn hue_over_the_colour_cube() {
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
 
-/// Colours whose luma lies on the edge of its rounding, which random ones almost never do.
+/// Colours whose luma lies on a rounding boundary, which random ones almost never do.
 #[test]
 fn gray_of_colours_on_the_edge() {
     let mut random = Random::new("gray");
@@ -296,7 +296,7 @@ fn gray_of_colours_on_the_edge() {
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
 
-/// Whole views as training draws them.
+/// Whole views with parameters as training draws them.
 #[test]
 fn whole_views() {
     for (precision, samples) in [(Precision::F32, 104), (Precision::Bf16, 41)] {
@@ -312,7 +312,8 @@ fn whole_views() {
     }
 }
 
-/// Sources and views of all shapes: not square, shrunk, enlarged, odd widths, values an image no multiple of a vector.
+/// Sources and views of all shapes: not square, shrunk, enlarged, odd widths, images whose length is no
+/// multiple of a vector.
 #[test]
 fn every_shape() {
     let mut random = Random::new("shapes");
@@ -327,7 +328,7 @@ fn every_shape() {
         ([96, 128], 128, 2),
         ([128, 96], 128, 2),
         ([128, 128], 128, 2),
-        // The largest view that a block of the interpreter's GPU has memory for.
+        // The largest view that fits a block of the interpreter's GPU.
         ([64, 100], 129, 1),
     ];
     for precision in [Precision::F32, Precision::Bf16] {
@@ -359,7 +360,7 @@ fn extreme_crops_and_cutouts() {
         [0, 0, 32, 27],
         [3, 2, 29, 1],
         [5, 0, 1, 27],
-        // Beyond the image: brought inside.
+        // Beyond the image: clipped.
         [-4, -9, 40, 50],
         [100, 100, 3, 3],
         [7, 7, 0, -3],
@@ -390,7 +391,7 @@ fn extreme_crops_and_cutouts() {
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
 
-/// Numbers that no host writes do what they do on the CPU.
+/// Parameters that no host writes behave as on the CPU.
 #[test]
 fn parameters_of_any_value() {
     let mut random = Random::new("any value");
@@ -419,7 +420,7 @@ fn parameters_of_any_value() {
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }
 
-/// One view of each sample, weak or strong, into rows that may be followed by others: those stay.
+/// One view of each sample, weak or strong, into rows that others may follow: those stay unchanged.
 #[test]
 fn one_view_at_a_time() {
     let size = 32;

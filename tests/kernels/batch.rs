@@ -1,5 +1,5 @@
-//! What feeds a step: copies and products whose bits must be the CPU's. bf16 results are the CPU's f32 values, rounded
-//! once.
+//! The input of a step: copies and products whose bits must be the CPU's. bf16 results are the CPU's f32
+//! values, rounded once.
 
 use records::device::gpu::Precision;
 use records::device::{Element, Tensor};
@@ -11,7 +11,7 @@ use super::pair::{Outcome, Pair, Random, Value};
 
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
 
-/// Asserts the same bits, after the one rounding that activations of bf16 have.
+/// Asserts equal bits, after the single rounding of bf16 activations.
 fn assert_rounded(pair: &Pair, outcome: &mut Outcome, what: &str, tensor: Tensor) {
     if pair.precision == Precision::Bf16 {
         outcome.cpu[tensor.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
@@ -19,7 +19,7 @@ fn assert_rounded(pair: &Pair, outcome: &mut Outcome, what: &str, tensor: Tensor
     outcome.assert_equal(what, tensor);
 }
 
-/// The samples of three steps, seen through rows picked by their numbers (a mixup with weight 1 copies them).
+/// The samples of three steps, made visible by copying the selected rows (a mixup with weight 1).
 #[test]
 fn batches_follow_the_order() {
     let mut pair = Pair::new(Precision::F32);
@@ -54,7 +54,7 @@ fn batches_follow_the_order() {
 fn images_are_normalised_and_the_last_repeated() {
     for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
-        // 3 pixels an image: no whole vectors; 20: whole vectors of four values only; 64: of eight.
+        // 3 pixels per image: no whole vectors; 20: whole vectors of four values only; 64: of eight.
         for (batch, pixels, count, first) in
             [(5, 3, 11, 0), (4, 20, 10, 2), (7, 64, 16, 2), (3, 21, 2, 5), (600, 8, 700, 1)]
         {
@@ -115,7 +115,7 @@ fn rows_are_stored_at_their_step() {
     }
 }
 
-/// A step that begins anew after its last, as the position in a ring does: seen through what is stored there.
+/// A step that wraps around, as the position in a ring does, made visible by what is stored there.
 #[test]
 fn steps_begin_anew_at_their_modulus() {
     let mut pair = Pair::new(Precision::F32);
@@ -133,7 +133,7 @@ fn steps_begin_anew_at_their_modulus() {
     }
 }
 
-/// The mixed views behind those they are mixed from, in one buffer.
+/// Mixed views behind the views they are mixed from, in one buffer.
 #[test]
 fn views_are_mixed_in_place() {
     for precision in PRECISIONS {
@@ -181,7 +181,7 @@ fn views_are_mixed() {
     }
 }
 
-/// Confidence rows of a batch, picked from the store by number: f32 whatever the activations are.
+/// Confidence rows of a batch, selected from the store by index: f32 whatever the activations are.
 #[test]
 fn confidence_rows_are_mixed() {
     for precision in PRECISIONS {
@@ -208,7 +208,7 @@ fn confidence_rows_are_mixed() {
     }
 }
 
-/// The CPU refuses a step beyond what was uploaded; kernels read the last step's and store nothing.
+/// The CPU refuses a step beyond the uploaded ones; kernels read the last step's data and store nothing.
 #[test]
 fn steps_beyond_the_end_stay_inside() {
     let mut pair = Pair::new(Precision::F32);

@@ -1,7 +1,7 @@
 //! Batchnorm: training forward, inference and gradient.
 //!
-//! The interpreter stands in for a GPU of 82 multiprocessors, so a tensor of a thousand rows is already cut into many
-//! tiles, few of them of full length.
+//! The interpreter simulates a GPU of 82 multiprocessors, so a tensor of a thousand rows is already cut into
+//! many tiles, few of them of full length.
 
 use records::device::gpu::driver::Driver as _;
 use records::device::gpu::kernels::batchnorm::{
@@ -33,7 +33,7 @@ const D_AFFINE: Tensor = Tensor(7);
 const DX: Tensor = Tensor(8);
 const COUNT: Tensor = Tensor(9);
 
-/// How stored activations are rounded.
+/// Relative rounding error of stored activations.
 fn stored(precision: Precision) -> f64 {
     match precision {
         Precision::Bf16 => BF16,
@@ -58,10 +58,11 @@ fn rounded(values: impl Iterator<Item = f32>) -> Vec<f32> {
     values.map(|value| half::bf16::from_f32(value).to_f32()).collect()
 }
 
-/// Operands whose values before the ReLU keep a distance from 0: xhat lies near +1 or -1 (rows alternate), so that
-/// g xhat + b with g in 0.8..1.2 and |b| in 0.1..0.2 is beyond 0.1 for every number of rows, and a residual pushes the same
-/// way. Means and deviations differ from channel to channel. x is of values that bf16 holds at every precision: the CPU forms
-/// the variance from squares in f32, which are exact then; the digits of the kernels' are judged by float64 below.
+/// Operands whose values before the ReLU keep a distance from 0: xhat lies near +1 or -1 (rows alternate), so
+/// that g xhat + b with g in 0.8..1.2 and |b| in 0.1..0.2 is beyond 0.1 for every number of rows, and a
+/// residual pushes the same way. Means and deviations differ between channels. x holds values that bf16
+/// represents, at every precision: the CPU computes the variance from squares in f32, which are exact then;
+/// the accuracy of the kernels is compared with f64 below.
 fn operands(random: &mut Random, rows: usize, channels: usize) -> Vec<Value> {
     let signs: Vec<f32> = (0..rows * channels)
         .map(|i| if (i / channels + i % channels).is_multiple_of(2) { 1.0 } else { -1.0 })
@@ -121,7 +122,7 @@ fn gradient([rows, channels]: [usize; 2], residual: bool, relu: bool) -> BatchNo
     }
 }
 
-/// Forward and gradient after it, of every combination of residual and ReLU.
+/// Forward pass and gradient for every combination of residual and ReLU.
 fn training(precision: Precision, shapes: &[[usize; 2]]) {
     let mut pair = Pair::new(precision);
     let stored = stored(precision);
@@ -133,22 +134,22 @@ fn training(precision: Precision, shapes: &[[usize; 2]]) {
             let operations = operations![forward(shape, residual, relu), gradient(shape, residual, relu)];
             let outcome = pair.run_each(&operations, &values);
 
-            // Values are near 1. Sums run over at most a few dozen rows in a thread, then over lanes and tiles in trees:
-            // a few roundings of f32; sixteen leave room.
+            // Values are near 1. Sums run over at most a few dozen rows in a thread, then over lanes and
+            // tiles in trees: a few roundings of f32; sixteen leave a margin.
             outcome.assert_close(&format!("{what}: statistics"), BATCH, 16.0 * F32, 16.0 * F32);
             outcome.assert_close(&format!("{what}: running"), RUNNING, 16.0 * F32, 16.0 * F32);
-            // The CPU forms x scale + (b - mean scale): what cancels is up to |x| scale = 8 x 1.2 / 0.4 in general; one row has no
-            // variance, and scale is 1.2 / sqrt(eps) = 380.
+            // The CPU computes x scale + (b - mean scale): what cancels is up to |x| scale = 8 x 1.2 / 0.4 in
+            // general; one row has no variance, and scale is 1.2 / sqrt(eps) = 380.
             let cancelled = if rows == 1 { 380.0 * 8.0 } else { 24.0 };
             assert_within(&format!("{what}: y"), &outcome, Y, stored + 16.0 * F32, 4.0 * cancelled * F32);
             if relu && residual {
                 outcome.assert_equal(&format!("{what}: the residual's gradient"), DY);
             }
-            // Sums of `rows` products of size 1 with random signs are of the size of the root of the rows, and their rounding
-            // likewise. The devices' means differ by a rounding or two of |x|, up to 12 deviations, which moves sum dy xhat
-            // by as many roundings of sum dy.
+            // Sums of `rows` products of size 1 with random signs, and their rounding errors, grow with the
+            // root of the rows. The devices' means differ by one or two roundings of |x|, up to 12
+            // deviations, which moves sum dy xhat by as many roundings of sum dy.
             outcome.assert_close(&format!("{what}: d_affine"), D_AFFINE, 32.0 * F32, 32.0 * F32);
-            // scale (dy - mean(dy) - xhat mean(dy xhat)) cancels, with two rows to nothing; dy is below 5.
+            // scale (dy - mean(dy) - xhat mean(dy xhat)) cancels, with two rows completely; dy is below 5.
             let scale = if rows == 1 { 380.0 } else { 3.0 };
             assert_within(
                 &format!("{what}: dx"),
@@ -201,8 +202,8 @@ fn training_in_bf16() {
     );
 }
 
-/// Batches of which the device decides how many rows are valid: what lies behind is not read, and 0 where it is written. None, one, some and
-/// all of the images, and more than there is room for.
+/// Batches with a number of valid rows that the device decides: rows behind are not read, and 0 in the
+/// results. None, one, some and all of the images, and more than fit.
 fn partly_valid(precision: Precision, shapes: &[[usize; 3]]) {
     let mut pair = Pair::new(precision);
     let stored = stored(precision);
@@ -269,8 +270,9 @@ fn partly_valid_batches_in_bf16() {
     partly_valid(Precision::Bf16, &[[2, 1, 8], [5, 9, 24], [40, 13, 64], [7, 16, 264]]);
 }
 
-/// Training statistics and y against float64, where the mean is a thousand deviations: x in f32 around 100 with deviation 0.1
-/// (in bf16, whose steps there are 0.5, deviation 3). A variance from E[x^2] - E[x]^2 in f32 would be off by percents.
+/// Training statistics and y against f64 for a mean of a thousand deviations: x in f32 around 100 with
+/// deviation 0.1 (in bf16, whose steps there are 0.5, deviation 3). A variance from E[x^2] - E[x]^2 in f32
+/// would be wrong by several percent.
 #[test]
 fn a_large_mean_costs_no_digits() {
     for (precision, deviation) in [(Precision::F32, 0.1), (Precision::Bf16, 3.0)] {
@@ -303,7 +305,7 @@ fn a_large_mean_costs_no_digits() {
                         "{what}: {name} of channel {channel}: {got}, float64 {want}"
                     );
                 };
-                // A tile's sum and the mean itself are rounded where they are near 100 (times the rows): 2 roundings of 100,
+                // A tile's sum and the mean itself are rounded near 100 (times the rows): 2 roundings of 100,
                 // doubled for the division and the merging.
                 let mean_error = 4.0 * F32 * 100.0;
                 near("mean", kernels[BATCH.0][channel], mean, mean_error);
@@ -313,8 +315,8 @@ fn a_large_mean_costs_no_digits() {
                     0.9 * f64::from(running[channel]) + 0.1 * mean,
                     mean_error,
                 );
-                // Deviations from a tile's first row are exact. The tiles' means, 100 F32 off, enter squared deviations
-                // of about variance / 4 at most (tiles hold 16 rows and more): relative 2 x 100 F32 / (4 deviation).
+                // Deviations from a tile's first row are exact. The tiles' means, wrong by 100 F32, enter
+                // squared deviations of at most about variance / 4: relative 2 x 100 F32 / (4 deviation).
                 let relative = 32.0 * F32 + 50.0 * F32 / deviation;
                 near("1/std", kernels[BATCH.0][channels + channel], inverse, relative * inverse);
                 let new = 0.9 * f64::from(running[channels + channel]) + 0.1 * variance * n / (n - 1.0);
@@ -367,14 +369,46 @@ fn inference() {
                     y: Y,
                 };
                 let outcome = pair.run(&[inference], &values[..=Y.0]);
-                // |x| scale, of which the CPU's form cancels a part, is below 8 x 1.2 / sqrt(0.1) = 30.
+                // |x| scale, part of which cancels in the CPU's formula, is below 8 x 1.2 / sqrt(0.1) = 30.
                 assert_within(&what, &outcome, Y, stored(precision) + 8.0 * F32, 4.0 * 30.0 * F32);
             }
         }
     }
 }
 
-/// The finishing kernels alone, with as many tiles as convolutions of large inputs leave, the last one short.
+/// Runs both finishing kernels on partial sums; returns the running statistics, those of the batch, and the
+/// gradient of the parameters.
+fn finish(
+    driver: &mut SimDriver,
+    [rows, channels, tiles, tile_rows]: [usize; 4],
+    partial: &[f32],
+    running: &[f32],
+) -> [Vec<f32>; 3] {
+    let bytes = 2 * channels * 4;
+    let memory = driver.allocate(&[partial.len() * 4, bytes, bytes, bytes], "a test operand").unwrap();
+    driver.write(memory[0].address, bytemuck::cast_slice(partial)).unwrap();
+    driver.write(memory[1].address, bytemuck::cast_slice(running)).unwrap();
+    let [partial, running, batch, d_affine] =
+        [0, 1, 2, 3].map(|at: usize| Address::Device(memory[at].address));
+    let blocks = channels.div_ceil(FINISH_CHANNELS);
+    let block = [FINISH_CHANNELS as u32, tiles.div_ceil(4).next_power_of_two().min(128) as u32, 1];
+    let images = Address::NULL;
+    let parameters =
+        BatchnormFinish { rows, channels, tiles, tile_rows, rows_each: 0, partial, images, running, batch };
+    let launch = kernels::BATCHNORM_FINISH.linear(blocks, 1, parameters);
+    driver.launch(&Launch { block, ..launch }).unwrap();
+    let parameters = BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
+    let launch = kernels::BATCHNORM_GRADIENT_FINISH.linear(blocks, 1, parameters);
+    driver.launch(&Launch { block, ..launch }).unwrap();
+    [1, 2, 3].map(|at: usize| {
+        let mut values = vec![0f32; 2 * channels];
+        driver.read(memory[at].address, bytemuck::cast_slice_mut(&mut values)).unwrap();
+        values
+    })
+}
+
+/// The finishing kernels alone, with as many tiles as convolutions of large inputs leave; the last one is
+/// short.
 #[test]
 fn thousands_of_tiles_are_merged() {
     let mut driver = SimDriver::open(0).unwrap();
@@ -385,7 +419,7 @@ fn thousands_of_tiles_are_merged() {
         let mut random = Random::new(&what);
         let rows = (tiles - 1) * tile_rows + last_rows;
         let count = |tile: usize| if tile + 1 == tiles { last_rows } else { tile_rows } as f64;
-        // Tiles whose means differ by about 1 around 20, each with M2 of about its rows.
+        // Tiles whose means differ by about 1 around 20, each with an M2 of about its number of rows.
         let means = random.normal(tiles * channels, 1.0);
         let squares = random.uniform(tiles * channels, 0.5, 1.5);
         let mut partial = vec![0f32; tiles * 2 * channels];
@@ -396,47 +430,9 @@ fn thousands_of_tiles_are_merged() {
                 partial[(tile * 2 + 1) * channels + channel] = (f64::from(squares[at]) * count(tile)) as f32;
             }
         }
-        let lengths = [partial.len() * 4, 2 * channels * 4, 2 * channels * 4];
-        let memory = driver.allocate(&lengths, "a test operand").unwrap();
-        driver.write(memory[0].address, bytemuck::cast_slice(&partial)).unwrap();
         let running = random.uniform(2 * channels, 0.1, 2.0);
-        driver.write(memory[1].address, bytemuck::cast_slice(&running)).unwrap();
-        let [partial_sums, running_statistics, batch_statistics] =
-            [0, 1, 2].map(|at: usize| Address::Device(memory[at].address));
-        let blocks = channels.div_ceil(FINISH_CHANNELS);
-        let block = [FINISH_CHANNELS as u32, tiles.div_ceil(4).next_power_of_two().min(128) as u32, 1];
-        let parameters = BatchnormFinish {
-            rows,
-            channels,
-            tiles,
-            tile_rows,
-            rows_each: 0,
-            partial: partial_sums,
-            images: Address::NULL,
-            running: running_statistics,
-            batch: batch_statistics,
-        };
-        let launch = kernels::BATCHNORM_FINISH.linear(blocks, 1, parameters);
-        driver.launch(&Launch { block, ..launch }).unwrap();
-        let read = |driver: &mut SimDriver, address| {
-            let mut values = vec![0f32; 2 * channels];
-            driver.read(address, bytemuck::cast_slice_mut(&mut values)).unwrap();
-            values
-        };
-        let (new_running, batch) =
-            (read(&mut driver, memory[1].address), read(&mut driver, memory[2].address));
-
-        let d_affine = driver.allocate(&[2 * channels * 4], "a test output").unwrap()[0].address;
-        let parameters = BatchnormGradientFinish {
-            channels,
-            tiles,
-            partial: partial_sums,
-            batch: batch_statistics,
-            d_affine: d_affine.into(),
-        };
-        let launch = kernels::BATCHNORM_GRADIENT_FINISH.linear(blocks, 1, parameters);
-        driver.launch(&Launch { block, ..launch }).unwrap();
-        let d_affine = read(&mut driver, d_affine);
+        let [new_running, batch, d_affine] =
+            finish(&mut driver, [rows, channels, tiles, tile_rows], &partial, &running);
 
         for channel in 0..channels {
             let part =
@@ -446,7 +442,8 @@ fn thousands_of_tiles_are_merged() {
             let mean = sums[0] / n;
             let between = |tile: usize| count(tile) * (part(tile, 0) / count(tile) - mean).powi(2);
             let m2 = sums[1] + (0..tiles).map(between).sum::<f64>();
-            // Means are about 20 and their deviations about 1, each rounded once; then 40 tiles in a lane and 7 levels.
+            // Means are about 20 and their deviations about 1, each rounded once; then 40 tiles in a lane and
+            // 7 levels.
             let near = |name: &str, got: f32, want: f64| {
                 let error = (f64::from(got) / want - 1.0).abs();
                 assert!(error <= 32.0 * F32, "{what}: {name} of channel {channel}: {got}, float64 {want}");
@@ -467,7 +464,7 @@ fn thousands_of_tiles_are_merged() {
     }
 }
 
-/// Buffers of a device of bf16 activations that hold `values`.
+/// Buffers that hold `values`, on a device with bf16 activations.
 fn upload(device: &mut GpuDevice, values: &[Value]) -> Vec<Buffer> {
     let mut buffer = |value: &Value| {
         let (element, len, values) = match value {
@@ -484,8 +481,8 @@ fn upload(device: &mut GpuDevice, values: &[Value]) -> Vec<Buffer> {
     values.iter().map(&mut buffer).collect()
 }
 
-/// The traffic with a perfect cache is the passes that the kernels' header counts: 3 forward without a convolution's partial
-/// sums and 1 more with a residual; 5 backward, 7 with a residual.
+/// With a perfect cache, the traffic is that of the passes counted in the kernels' header: 3 forward without
+/// a convolution's partial sums and 1 more with a residual; 5 backward, 7 with a residual.
 #[test]
 fn traffic_is_the_predicted_passes() {
     let driver = SimDriver::open(0).unwrap();
@@ -509,7 +506,8 @@ fn traffic_is_the_predicted_passes() {
                 .map(|counted| counted.unique_load_sectors + counted.unique_store_sectors)
                 .sum();
             let bytes = 32.0 * sectors as f64;
-            // Beside the tensors: 32 tiles' partial sums, written and read, and the channels' coefficients.
+            // Beside the tensors: the partial sums of 32 tiles, written and read, and the channels'
+            // coefficients.
             let excess = bytes / tensor - passes;
             assert!(
                 (0.0..0.1).contains(&excess),
@@ -521,8 +519,8 @@ fn traffic_is_the_predicted_passes() {
     }
 }
 
-/// A convolution and the batchnorm of what it gives, recorded together: the convolution leaves the partial sums, no pass reads y
-/// for them, and the results are those of the two on their own.
+/// A convolution and the batchnorm of its result, recorded together: the convolution leaves the partial sums,
+/// no pass reads y for them, and the results are those of both operations on their own.
 #[test]
 fn statistics_from_the_convolution() {
     for (image, [in_channels, out_channels], batch) in [([9, 7], [16, 24], 3), ([8, 8], [64, 64], 9)] {
@@ -561,7 +559,7 @@ fn statistics_from_the_convolution() {
 
         let mut read = |buffers: &[Buffer], tensor: Tensor| device.read_f32(buffers[tensor.0]).unwrap();
         assert_eq!(read(&alone, X), read(plan.buffers(), X), "{what}: the convolution's output");
-        // The same sums over other tiles; y may round to the other side in bf16.
+        // The same sums over other tiles; in bf16, y may round to the other side.
         for (name, tensor, relative) in [("batch", BATCH, 0.0), ("running", RUNNING, 0.0), ("y", Y, BF16)] {
             let pairs = read(&alone, tensor).into_iter().zip(read(plan.buffers(), tensor));
             for (at, (alone, together)) in pairs.enumerate() {

@@ -1,5 +1,5 @@
-//! Convolution: forward, data gradient, weight gradient. The kernels of every tile are forced in the unit tests of
-//! `src/ops/convolution/gpu/`; here the shapes choose.
+//! Convolution: forward pass, data gradient, weight gradient. Here the shape selects the tile; the unit tests
+//! of `src/ops/convolution/gpu/` run every tile's kernels.
 
 use records::device::gpu::Precision;
 use records::device::{Buffer, Element, Plan, Program, Tensor};
@@ -11,7 +11,7 @@ use records::ops::convolution::{
 
 use crate::pair::{Pair, Random, Value};
 
-/// Rounding to f32 and to bf16 (8 significant bits), relative.
+/// Relative rounding error of f32 and of bf16 (8 significant bits).
 const F32: f64 = 1.0 / (1 << 24) as f64;
 const BF16: f64 = 1.0 / (1 << 8) as f64;
 
@@ -27,8 +27,8 @@ fn shape([batch, height, width, in_channels, out_channels, kernel, stride]: [usi
     ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride }
 }
 
-/// Sums of `terms` products, of the CPU and of the kernels in different orders: at worst each adds its rounding of a sum as large as
-/// the result. The smallest sums still round their products.
+/// Sums of `terms` products, in different orders on the CPU and in the kernels: at worst each addition rounds
+/// a sum as large as the result. Even the smallest sums round their products.
 fn summation(terms: usize) -> f64 {
     F32 * terms.max(16) as f64
 }
@@ -55,7 +55,8 @@ fn check(precision: Precision, rows: &[[usize; 7]]) {
             ConvolutionWeightGradient { shape: s, x: X, dy: DY, dw: DW },
         ]
         .to_vec();
-        // The bf16 kernels have no data gradient of the first layer's few channels: nothing needs it.
+        // The bf16 kernels have no data gradient for the few channels of the first layer, where none is
+        // needed.
         let gradient = s.in_channels >= 8 || precision == Precision::F32;
         if gradient {
             let gradient =
@@ -102,7 +103,7 @@ fn odd_shapes_in_f32() {
     check(Precision::F32, &[[2, 5, 4, 3, 12, 3, 1], [1, 7, 6, 5, 4, 3, 2], [3, 4, 4, 10, 20, 1, 1]]);
 }
 
-/// Every shape of ResNet-18's layers, fewer images of them.
+/// Every shape of ResNet-18's layers, with fewer images.
 #[test]
 fn layers_of_resnet18_in_bf16() {
     check(
@@ -135,7 +136,8 @@ fn layers_of_resnet18_in_f32() {
     );
 }
 
-/// Layers of ResNet-50's bottlenecks at full width: 1x1 that widen and narrow by four, shortcuts with and without stride.
+/// Layers of ResNet-50's bottlenecks at full width: 1x1 convolutions that widen and narrow by four, shortcuts
+/// with and without stride.
 const BOTTLENECKS: [[usize; 7]; 7] = [
     [1, 9, 9, 64, 64, 1, 1],
     [1, 9, 9, 64, 256, 1, 1],
@@ -156,7 +158,7 @@ fn bottlenecks_in_f32() {
     check(Precision::F32, &BOTTLENECKS[..4]);
 }
 
-/// Images of the sizes beyond 32, and those whose halves are odd, narrow: among them rows as long as a tile of pixels.
+/// Image sizes beyond 32, including odd halves; narrow channels; among them rows as long as a tile of pixels.
 const SIZES: [[usize; 7]; 6] = [
     [1, 128, 128, 8, 8, 3, 1],
     [1, 128, 128, 8, 16, 3, 2],
@@ -198,7 +200,24 @@ fn many_pixels_in_bf16() {
     check(Precision::Bf16, &[[41, 16, 16, 8, 128, 1, 1], [11, 31, 33, 8, 64, 1, 1]]);
 }
 
-/// A convolution and the batchnorm after it, recorded together: the batchnorm takes its sums from the convolution's epilogue.
+/// Batchnorm of tensor 2 into tensor 6, with its parameters and statistics in 3, 4 and 5.
+fn batchnorm_of_the_output(rows: usize, channels: usize) -> BatchNorm {
+    BatchNorm {
+        rows,
+        channels,
+        x: Tensor(2),
+        affine: Tensor(3),
+        running: Tensor(4),
+        batch: Tensor(5),
+        residual: None,
+        relu: true,
+        valid: None,
+        y: Tensor(6),
+    }
+}
+
+/// A convolution and the batchnorm after it, recorded together: the batchnorm takes its sums from the
+/// convolution's epilogue.
 #[test]
 fn statistics_of_the_epilogue() {
     for (precision, element) in [(Precision::Bf16, Element::Bf16), (Precision::F32, Element::F32)] {
@@ -219,7 +238,7 @@ fn statistics_of_the_epilogue() {
                 device.write_f32(buffer, &values).unwrap();
                 buffer
             };
-            // Means far from 0 would show what E[y^2] - E[y]^2 loses.
+            // Means far from 0, which reveal cancellation in E[y^2] - E[y]^2.
             let x = random.normal(s.input_len(), 1.0).iter().map(|v| v + 3.0).collect();
             let buffers: Vec<Buffer> = vec![
                 buffer(element, x),
@@ -231,20 +250,8 @@ fn statistics_of_the_epilogue() {
                 buffer(element, vec![f32::NAN; s.output_len()]),
             ];
             let [y, batch] = [buffers[2], buffers[5]];
-            let batchnorm = BatchNorm {
-                rows,
-                channels,
-                x: Tensor(2),
-                affine: Tensor(3),
-                running: Tensor(4),
-                batch: Tensor(5),
-                residual: None,
-                relu: true,
-                valid: None,
-                y: Tensor(6),
-            };
             let convolution = Convolution { shape: s, x: X, w: W, y: Y };
-            let operations = operations![convolution, batchnorm];
+            let operations = operations![convolution, batchnorm_of_the_output(rows, channels)];
             let plan = Plan::record(Program::new(operations, buffers), device).unwrap();
             device.replay(&plan).unwrap();
             let (y, batch) = (device.read_f32(y).unwrap(), device.read_f32(batch).unwrap());
@@ -253,7 +260,8 @@ fn statistics_of_the_epilogue() {
                 let mean = values().sum::<f64>() / rows as f64;
                 let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / rows as f64;
                 let inverse = 1.0 / (variance + 1e-5).sqrt();
-                // Tiles have at most 128 rows, in groups of at least two threads; then a few roundings of merging.
+                // Tiles have at most 128 rows, in groups of at least two threads; then a few roundings of
+                // merging.
                 let near = |got: f32, want: f64| (f64::from(got) / want - 1.0).abs() <= 80.0 * F32;
                 assert!(near(batch[channel], mean), "{row:?}: mean {}, float64 {mean}", batch[channel]);
                 let got = batch[channels + channel];

@@ -6,8 +6,8 @@ use records::ops::linear::{Linear, LinearGradient};
 
 use crate::pair::{Pair, Random, Value};
 
-/// Rows, inputs, outputs: odd ones, the data sets' numbers of classes, enough rows that the parameters' gradient is split
-/// into parts, and the features of bottleneck networks.
+/// Rows, inputs, outputs: odd ones, the data sets' numbers of classes, enough rows that the parameters'
+/// gradient is split into parts, and the features of bottleneck networks.
 const SHAPES: [[usize; 3]; 11] = [
     [1, 1, 2],
     [3, 5, 2],
@@ -25,10 +25,11 @@ const SHAPES: [[usize; 3]; 11] = [
 /// Two roundings of a result by each device.
 const LAST: f64 = 4.0 / (1 << 24) as f64;
 
-/// Sums of `terms` products of size 1 in f32, in an order of each device's own. Partial sums are up to the root of the terms, and
-/// each is rounded once: random steps, 2^-24 x 0.3 x terms in all, relative to a result of the root of the terms. Five
-/// standard deviations for each of two devices are 2^-24 x 3 x root; 8 x root is allowed. Of two hundred thousand sums some are
-/// several times the root of the terms, and the last additions on either side round by their size: [`LAST`] of the value.
+/// Sums of `terms` products of size 1 in f32, in a different order on each device. Partial sums are up to the
+/// root of the terms, and each is rounded once: a random walk of 2^-24 x 0.3 x terms in total, relative to a
+/// result of the root of the terms. Five standard deviations for each of two devices are 2^-24 x 3 x root; 8
+/// x root is allowed. Of two hundred thousand sums some are several times the root of the terms, and the last
+/// additions on either side round by their size: [`LAST`] of the value.
 fn tolerance(terms: usize) -> f64 {
     (terms as f64).sqrt() / f64::from(1 << 21)
 }

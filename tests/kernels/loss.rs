@@ -23,7 +23,8 @@ const LOG_PRIOR: Tensor = Tensor(5);
 const CANDIDATES: Tensor = Tensor(6);
 const CONTROL: Tensor = Tensor(7);
 
-/// Batch and classes. Every kernel's first and last number of classes, odd ones, and batches of no multiple.
+/// Batch and classes: every kernel's first and last number of classes, odd ones, and batches that are no
+/// multiple of a block.
 const SHAPES: [[usize; 2]; 14] = [
     [1, 10],
     [256, 10],
@@ -41,7 +42,7 @@ const SHAPES: [[usize; 2]; 14] = [
     [1, 10_000],
 ];
 
-/// What stands in the rows that no sample of the batch owns.
+/// The value in rows that belong to no sample of the batch.
 const UNTOUCHED: f32 = -7.25;
 
 /// A batch's tensors.
@@ -71,7 +72,7 @@ impl Case {
                 .enumerate()
                 .map(|(k, u)| u8::from(k == row % classes || *u < 0.4))
                 .collect();
-            // A fifth of the candidates have lost their confidence, but for the first.
+            // A fifth of the candidates, but never the first, have lost their confidence.
             let kept = |k: usize| set[k] != 0 && (k == row % classes || weights[row * classes + k] > 0.2);
             let row_weights: Vec<f32> =
                 (0..classes).map(|k| if kept(k) { 0.1 + weights[row * classes + k] } else { 0.0 }).collect();
@@ -137,7 +138,7 @@ impl Case {
         }
     }
 
-    /// The three disambiguations there can be.
+    /// The three possible disambiguations.
     fn disambiguations(&self) -> [Disambiguate; 3] {
         [
             self.disambiguate(ViewProduct::OverPositive, None),
@@ -146,7 +147,7 @@ impl Case {
         ]
     }
 
-    /// Rows that are in no batch hold what they held, bit for bit, and the renewed ones are 0 in the same places.
+    /// Rows outside the batch keep their bits, and updated rows are 0 in the same places as on the CPU.
     fn check_rows(&self, what: &str, outcome: &Outcome) {
         let (cpu, kernels) = (&outcome.cpu[CONFIDENCE.0], &outcome.kernels[CONFIDENCE.0]);
         for (row, (ours, theirs)) in cpu.chunks(self.classes).zip(kernels.chunks(self.classes)).enumerate() {
@@ -159,14 +160,15 @@ impl Case {
     }
 }
 
-/// Renewed rows: two exponentials, four roundings and a root a class, each sum in another order than the CPU's. The CPU adds K
-/// terms in a row in f32, K/2 2^-24 relative at worst: 1.5e-5 for 500 classes; a tenth of the bound is seen for 10,000.
+/// Updated rows: two exponentials, four roundings and a root per class, and each sum in another order than
+/// the CPU's. The CPU adds K terms sequentially in f32, K/2 2^-24 relative at worst: 1.5e-5 for 500 classes;
+/// the observed error for 10,000 is a tenth of the bound.
 fn rows_tolerance(classes: usize) -> f64 {
     2e-6 + classes as f64 * 3e-9
 }
 
-/// 1 - p loses six bits where p is within 1/68 of 1, and the gradient's terms of size up to 68 cancel to about 1: 68 * 2^-23 absolute.
-/// The loss' logarithm of 1 - p as well.
+/// 1 - p loses six bits if p is within 1/68 of 1, and the gradient's terms of size up to 68 cancel to about
+/// 1: 68 * 2^-23 absolute. The same holds for the logarithm of 1 - p in the loss.
 fn loss_tolerance(classes: usize) -> (f64, f64) {
     (5e-6 + classes as f64 * 3e-9, 1e-5)
 }
@@ -227,7 +229,7 @@ fn loss_and_disambiguation_in_one_launch() {
     }
 }
 
-/// Neighbours on the same rows become one launch, others two.
+/// Neighbouring operations on the same rows become one launch, others two.
 #[test]
 fn only_a_loss_and_the_disambiguation_of_its_rows_are_joined() {
     let case = Case::new([3, 10]);
@@ -242,18 +244,18 @@ fn only_a_loss_and_the_disambiguation_of_its_rows_are_joined() {
     }
 }
 
-/// What is done to a sample's weak logits, strong logits and confidence row.
+/// Changes a sample's weak logits, strong logits and confidence row.
 type Kind<'a> = &'a dyn Fn(&mut [f32], &mut [f32], &mut [f32]);
 
-/// Saturated, huge, infinite and NaN logits, and rows of confidence without any weight, one kind a sample.
+/// Saturated, huge, infinite and NaN logits, and confidence rows of zeros, one kind per sample.
 fn extreme(classes: usize) -> Case {
     let kinds: [Kind<'_>; 15] = [
-        // Class 0 saturated in both views: right, and wrong.
+        // Class 0 saturated in both views: once correct, once wrong.
         &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 1.0),
         &|w, s, c| (w[0], s[0], c[0]) = (90.0, 90.0, 0.0),
-        // Wrong with p = 1 where the others are not 0: they would feel a gradient of 1 / eps.
+        // Wrong with p = 1 where the others are not 0: their gradient would be 1 / eps.
         &|w, s, c| (w[0], s[0], c[0]) = (26.0, 26.0, 0.0),
-        // Views that exclude each other: all products underflow or nearly so.
+        // Contradictory views: all products underflow or nearly so.
         &|w, s, _| (w[0], s[1]) = (104.0, 104.0),
         &|w, s, _| (w[0], s[1]) = (60.0, 60.0),
         &|w, s, _| (w[2], s[2]) = (1e30, 1e30),
@@ -278,8 +280,8 @@ fn extreme(classes: usize) -> Case {
     case
 }
 
-/// NaN stands where the CPU has NaN, and saturation gives what it gives there. Products of tiny probabilities leave few bits
-/// in a denormal number: 2^-24 of the row's size.
+/// NaN appears exactly where the CPU has NaN, and saturation gives the same results. Products of tiny
+/// probabilities keep few bits in a denormal number: 2^-24 of the row's size.
 #[test]
 fn extreme_logits() {
     let mut pair = Pair::new(Precision::F32);
@@ -296,7 +298,8 @@ fn extreme_logits() {
     }
 }
 
-/// The counts are exact; losses are summed in f64 in another order and rounded once: one unit in the last place.
+/// The counts are exact; losses are summed in f64 in another order and rounded once: one unit in the last
+/// place.
 #[test]
 fn counters_of_a_step() {
     let mut pair = Pair::new(Precision::F32);
@@ -316,7 +319,7 @@ fn counters_of_a_step() {
                 _ => {}
             }
         }
-        // Half of the labels are the first position of a largest value, so that there is something to count.
+        // Half of the labels are the argmax, so that there is something to count.
         let index = random.distinct(batch, samples);
         let mut labels: Vec<i32> = random.below(samples, classes as u32).iter().map(|&k| k as i32).collect();
         for (b, &sample) in index.iter().enumerate().step_by(2) {
@@ -356,7 +359,7 @@ fn counters_of_a_step() {
     }
 }
 
-/// Every position and every kind of value that is not finite is seen; the first such step stays marked.
+/// Every position and every kind of non-finite value is detected; the first such step stays marked.
 #[test]
 fn steps_are_finite_up_to_the_first_that_is_not() {
     let mut pair = Pair::new(Precision::F32);
@@ -407,14 +410,14 @@ fn statistics_of_confidence_rows() {
         if rows > 31 {
             confidence[5 * classes + 1] = f32::NAN;
         }
-        // Nothing is larger than a NaN that stands first: the sum shows it, the hits do not.
+        // Nothing is larger than a NaN at position 0: it appears in the sum, but not in the hits.
         let mut spoiled = confidence.clone();
         spoiled[rows / 2 * classes] = f32::NAN;
-        // One label is unknown; the spoiled row's is its position.
+        // One label is unknown; the label of the spoiled row is its NaN's position.
         let mut labels: Vec<i32> = random.below(rows, classes as u32).iter().map(|&k| k as i32).collect();
         labels[rows / 3] = -1;
         labels[rows / 2] = 0;
-        // The first maximum is a candidate in some rows and none in others; every row has one.
+        // The argmax is a candidate in some rows and not in others; every row has a candidate.
         let mut sets: Vec<u8> = random.below(rows * classes, 2).iter().map(|&bit| bit as u8).collect();
         sets.chunks_exact_mut(classes).enumerate().for_each(|(row, set)| set[row % classes] = 1);
         let cases = [

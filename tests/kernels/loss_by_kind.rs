@@ -1,4 +1,4 @@
-//! The losses and disambiguations of the methods, row by row: a block for each.
+//! The losses and disambiguations of the methods, one block per row.
 
 use std::sync::Arc;
 
@@ -27,25 +27,25 @@ const CANDIDATES: Tensor = Tensor(6);
 const CONTROL: Tensor = Tensor(7);
 const DENSE: Tensor = Tensor(8);
 
-/// The methods of one view whose losses and disambiguations these are: PRODEN, CAVL, LW twice, CC.
+/// The one-view methods with these losses and disambiguations: PRODEN, CAVL, LW twice, CC.
 fn methods() -> Vec<LabelMethod> {
     let lw = |loss| LwSettings { loss, beta: 2.0 }.method();
     vec![proden::method(), cavl::method(), lw(LwLoss::Sigmoid), lw(LwLoss::CrossEntropy), cc::method()]
 }
 
-/// Their losses, those of methods that have no kernel for both, and that of a mixed view of CORR.
+/// Their losses, those of methods without a joint kernel, and CORR's loss for a mixed view.
 fn losses() -> Vec<Arc<dyn RowLoss>> {
     let of_methods =
         methods().into_iter().chain([exp::method(), mse::method()]).map(|method| method.row_loss);
     of_methods.chain([Arc::new(Consistency) as Arc<dyn RowLoss>]).collect()
 }
 
-/// Whether a method's rows are one-hot: CAVL's.
+/// Whether a method's rows are one-hot, as CAVL's are.
 fn is_one_hot(method: &LabelMethod) -> bool {
     method.disambiguation.downcast::<ActivationValue>().is_some()
 }
 
-/// Batch and classes: one warp, several, all eight with one class a thread and more, and odd ones.
+/// Batch and classes: one warp, several, all eight with one class per thread and more, and odd ones.
 const SHAPES: [[usize; 2]; 12] = [
     [1, 10],
     [65, 10],
@@ -61,7 +61,7 @@ const SHAPES: [[usize; 2]; 12] = [
     [1, 5000],
 ];
 
-/// What stands in rows that nothing writes.
+/// The value in rows that nothing writes.
 const UNTOUCHED: f32 = -7.25;
 
 /// A batch's tensors. Logits and their gradient hold two views and `spare` rows before and behind them.
@@ -85,7 +85,7 @@ impl Case {
         let index = random.distinct(batch, samples);
         let sets = random.uniform(samples * classes, 0.0, 1.0);
         let mut candidates: Vec<u8> = sets.iter().map(|u| u8::from(*u < 0.4)).collect();
-        // Whatever was drawn, a candidate and a class that is none.
+        // Always at least one candidate and one other class.
         for (row, set) in candidates.chunks_mut(classes).enumerate() {
             (set[row % classes], set[(row + 1) % classes]) = (1, 0);
         }
@@ -132,7 +132,7 @@ impl Case {
         ]
     }
 
-    /// Of one view from the first row.
+    /// The loss of one view, from the first row.
     fn loss(&self, row_loss: &Arc<dyn RowLoss>, joint: Option<KernelOf<LossAndDisambiguate>>) -> Loss {
         Loss {
             row_loss: row_loss.clone(),
@@ -166,17 +166,18 @@ impl Case {
         }
     }
 
-    /// A method's two, side by side.
+    /// A method's loss and disambiguation as neighbours.
     fn both(&self, method: &LabelMethod, log_prior: Option<Tensor>) -> [Arc<dyn Operation>; 2] {
         let loss = self.loss(&method.row_loss, method.joint);
         records::operations![loss, self.disambiguate(method, log_prior)]
     }
 
     fn check_loss(&self, what: &str, outcome: &Outcome) {
-        // 1 - p loses six bits where p is within 1/68 of 1, and terms of size up to 68 beta cancel to about 1: 136 * 2^-23.
+        // 1 - p loses six bits if p is within 1/68 of 1, and terms of size up to 68 beta cancel to about 1:
+        // 136 * 2^-23.
         let relative = 5e-6 + self.classes as f64 * 3e-9;
         outcome.assert_close(&format!("{what}: loss"), LOSS_ROWS, relative, 2e-5);
-        // The rows that are written alone decide what is small.
+        // The scale of the tolerance is that of the written rows only.
         let written = |values: &Vec<Vec<f32>>| {
             let mut rows = values[D_LOGITS.0].clone();
             rows.retain(|d| *d != UNTOUCHED);
@@ -186,9 +187,10 @@ impl Case {
         gradient.assert_close(&format!("{what}: gradient"), Tensor(0), relative, 2e-5);
     }
 
-    /// Two exponentials, a logarithm and three roundings a class, each sum in another order than the CPU's, who adds K terms in a row in
-    /// f32: K/2 2^-24 relative at worst. A log-probability of size 16 is rounded to 2^-21, and with it the exponential. One-hot
-    /// rows are exact; rows of no sample of the batch hold what they held.
+    /// Two exponentials, a logarithm and three roundings per class, and each sum in another order than the
+    /// CPU's, which adds K terms sequentially in f32: K/2 2^-24 relative at worst. A log-probability of size
+    /// 16 is rounded to 2^-21, and with it the exponential. One-hot rows are exact; rows outside the batch
+    /// keep their values.
     fn check_rows(&self, what: &str, method: &LabelMethod, outcome: &Outcome) {
         if is_one_hot(method) {
             outcome.assert_equal(what, CONFIDENCE);
@@ -204,7 +206,8 @@ impl Case {
     }
 }
 
-/// Every loss over one view and two, from the first row and from a later one, against the store and against rows of the batch.
+/// Every loss over one view and two, from the first row and from a later one, against rows of the store and
+/// of the batch.
 #[test]
 fn losses_and_their_gradients() {
     let mut pair = Pair::new(Precision::F32);
@@ -213,7 +216,7 @@ fn losses_and_their_gradients() {
         for row_loss in losses() {
             for (views, first) in [(1, 0), (2, 0), (1, case.spare), (2, 2 * case.spare)] {
                 for is_dense in [false, true] {
-                    // Candidates are rows of the store, so losses that read them are compared with it.
+                    // Candidates are rows of the store, so losses that read them use the store.
                     if is_dense && row_loss.reads_candidates() {
                         continue;
                     }
@@ -235,7 +238,7 @@ fn losses_and_their_gradients() {
     }
 }
 
-/// With a weight, the loss is added to what a loss before it left; a weight of 0 hides even NaN.
+/// With a weight, the loss is added to that of an earlier operation; a weight of 0 hides even NaN.
 #[test]
 fn weighted_losses_are_added() {
     let mut pair = Pair::new(Precision::F32);
@@ -285,7 +288,7 @@ fn disambiguated_confidence_rows() {
     }
 }
 
-/// The loss reads the old rows. Without the update flag, nothing is renewed.
+/// The loss reads the old rows. Without the update flag, no row changes.
 #[test]
 fn loss_and_disambiguation_in_one_launch() {
     let mut pair = Pair::new(Precision::F32);
@@ -306,7 +309,7 @@ fn loss_and_disambiguation_in_one_launch() {
     }
 }
 
-/// Neighbours of one method on the same rows become one launch; others two.
+/// Neighbouring operations of one method on the same rows become one launch; others two.
 #[test]
 fn only_a_loss_and_the_disambiguation_of_its_rows_are_joined() {
     let case = Case::new([3, 10]);
@@ -339,11 +342,11 @@ fn only_a_loss_and_the_disambiguation_of_its_rows_are_joined() {
     }
 }
 
-/// What is done to a sample's logits, confidence row and candidate row.
+/// Changes a sample's logits, confidence row and candidate row.
 type Change<'a> = &'a dyn Fn(&mut [f32], &mut [f32], &mut [u8]);
 
-/// Saturated, huge, infinite and NaN logits, rows without weight, sets of none and of all: NaN stands where the CPU has NaN. Of
-/// probabilities below 2^-126 few bits are left: 2^-24 of the row's size.
+/// Saturated, huge, infinite and NaN logits, rows of zeros, empty and full candidate sets: NaN appears
+/// exactly where the CPU has NaN. Probabilities below 2^-126 keep few bits: 2^-24 of the row's size.
 #[test]
 fn extreme_rows() {
     let mut pair = Pair::new(Precision::F32);

@@ -1,6 +1,7 @@
-//! Every kernel against its CPU twin, through the interpreter, or through a GPU where RECORDS_TEST_DEVICE=cuda says so.
+//! Every kernel against its CPU twin, on the interpreter, or on a GPU with RECORDS_TEST_DEVICE=cuda.
 //!
-//! Each family states its tolerance with its reason. Inputs are random and fresh in every case, outputs are poisoned.
+//! Each family states its tolerance and the reason for it. Inputs are random and differ between cases;
+//! outputs are poisoned.
 
 mod augment;
 mod batch;

@@ -48,7 +48,7 @@ fn sgd_over_several_steps() {
     }
 }
 
-/// The copy is the new parameters, rounded; writing it changes nothing else.
+/// The copy equals the new parameters, rounded; writing it changes nothing else.
 #[test]
 fn sgd_writes_the_rounded_copy() {
     let mut pair = Pair::new(Precision::Bf16);
@@ -107,7 +107,7 @@ fn adamw_over_several_steps() {
     }
 }
 
-/// Of gradients in f32 and of those of activations, each sum rounded once.
+/// For gradients in f32 and for those of activations; each sum is rounded once.
 #[test]
 fn addition() {
     for precision in [Precision::F32, Precision::Bf16] {
@@ -121,13 +121,13 @@ fn addition() {
             if precision == Precision::Bf16 {
                 outcome.cpu[1].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
             }
-            // No tolerance; but a NaN that is rounded to bf16 has other bits on a GPU.
+            // Exact; but a NaN rounded to bf16 has other bits on a GPU.
             outcome.assert_close(&format!("{precision:?} {len}"), Tensor(1), 0.0, 0.0);
         }
     }
 }
 
-/// Parameters' gradients are parts of an arena that begin anywhere; what lies around them stays.
+/// Parameters' gradients are parts of an arena and may start anywhere; their neighbours stay unchanged.
 #[test]
 fn addition_of_parts_of_an_arena() {
     for precision in [Precision::F32, Precision::Bf16] {

@@ -1,4 +1,4 @@
-//! One primitive on two devices: the CPU, and the kernels' device under test.
+//! One operation on two devices: the CPU and the device under test.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use records::device::gpu::lower::Lowering;
 use records::device::{Access, Buffer, Device, Element, Operation, Plan, Program, Tensor};
 use records::random::philox::{Purpose, Stream};
 
-/// An operand's values before the primitive runs. `Activations` are bf16 on a device of that precision (and
-/// rounded to bf16 for the CPU as well, so that both start from the same numbers).
+/// An operand's values before the operation runs. `Activations` are bf16 on a device of that precision, and
+/// are rounded to bf16 for the CPU as well, so that both start from the same numbers.
 #[derive(Clone, Debug)]
 pub enum Value {
     F32(Vec<f32>),
     Activations(Vec<f32>),
     I32(Vec<i32>),
     U8(Vec<u8>),
-    /// An output of so many elements, poisoned: NaN on a GPU, never written for the interpreter.
+    /// An output of that many elements, poisoned: NaN on a GPU, uninitialised for the interpreter.
     Output(usize),
     /// An output stored as activations are.
     ActivationOutput(usize),
@@ -33,8 +33,8 @@ pub struct Pair {
     pub precision: Precision,
 }
 
-/// What both devices left in every operand, integers as f32 (of which those below 2^24 are exact); of u8
-/// nothing.
+/// The contents of every operand on both devices afterwards. Integers are converted to f32 (exact below
+/// 2^24); u8 operands are omitted.
 pub struct Outcome {
     pub cpu: Vec<Vec<f32>>,
     pub kernels: Vec<Vec<f32>>,
@@ -58,7 +58,7 @@ impl Pair {
         }
     }
 
-    /// What both devices start from.
+    /// The values that both devices start from.
     fn rounded(&self, values: &[Value]) -> Vec<Value> {
         let round = |value: &Value| match value {
             Value::Activations(values) => Value::Activations(self.activations(values)),
@@ -107,8 +107,7 @@ impl Pair {
         Ok(buffer)
     }
 
-    /// Runs operations, whose tensor `i` holds `values[i]`, on both devices, one after the other as they
-    /// come.
+    /// Runs operations, whose tensor `i` holds `values[i]`, on both devices, one after another.
     pub fn run<T: Operation>(&mut self, operations: &[T], values: &[Value]) -> Outcome {
         let outcome = self.run_both(values, |device, buffers| {
             operations
@@ -127,7 +126,7 @@ impl Pair {
         })
     }
 
-    /// The same as one recorded plan, where neighbours that one kernel does together are lowered together.
+    /// The same as one recorded plan, in which neighbours with a common kernel are lowered together.
     pub fn run_recorded(&mut self, operations: &[Arc<dyn Operation>], values: &[Value]) -> Outcome {
         self.run_both(values, |device, buffers| {
             let plan = Plan::record(Program::new(operations.to_vec(), buffers.to_vec()), device)?;
@@ -145,7 +144,7 @@ impl Pair {
         let cpu = Self::run_on(&mut self.cpu, &run, &rounded, Element::F32);
         let kernels = Self::run_on(&mut *self.kernels, &run, &rounded, activations);
         Outcome {
-            cpu: cpu.expect("the CPU runs the primitives"),
+            cpu: cpu.expect("the CPU runs the operations"),
             kernels: kernels.unwrap_or_else(|error| panic!("{error:#}")),
         }
     }
@@ -168,8 +167,8 @@ impl Pair {
     }
 }
 
-/// The buffers that an operation may see: on the CPU those of its operands alone. The others are no memory
-/// there, so that to touch one that is not stated is an error.
+/// The buffers that an operation may see: on the CPU only those of its operands. The others do not exist
+/// there, so accessing an undeclared operand is an error.
 fn visible(device: &dyn Device, operation: &dyn Operation, buffers: &[Buffer]) -> Vec<Buffer> {
     let stated = operation.operands();
     let see = |(number, &buffer): (usize, &Buffer)| match stated.iter().any(|o| o.tensor == Tensor(number)) {
@@ -179,14 +178,13 @@ fn visible(device: &dyn Device, operation: &dyn Operation, buffers: &[Buffer]) -
     buffers.iter().enumerate().map(see).collect()
 }
 
-/// The operands that an operation says it writes.
+/// The operands that an operation declares as written.
 fn written(operation: &dyn Operation) -> impl Iterator<Item = Tensor> {
     operation.operands().into_iter().filter(|o| o.access != Access::Read).map(|o| o.tensor)
 }
 
 impl Outcome {
-    /// Asserts that what began as `values` and is not `written` has the same bits on both devices as it began
-    /// with.
+    /// Asserts that tensors not in `written` still have the bits of `values` on both devices.
     fn assert_read_only(&self, values: &[Value], written: &[Tensor]) {
         for (number, value) in values.iter().enumerate().filter(|(n, _)| !written.contains(&Tensor(*n))) {
             let before: Vec<u32> = match value {
@@ -206,7 +204,7 @@ impl Outcome {
     }
 
     /// Asserts that an operand agrees: |kernels - cpu| <= relative * |cpu| + absolute * (root mean square of
-    /// the CPU's values). NaN must stand where the CPU has NaN. The message names the worst place.
+    /// the CPU's values). NaN must appear exactly where the CPU has NaN. The message names the worst element.
     pub fn assert_close(&self, what: &str, tensor: Tensor, relative: f64, absolute: f64) {
         let (cpu, kernels) = (&self.cpu[tensor.0], &self.kernels[tensor.0]);
         assert_eq!(cpu.len(), kernels.len(), "{what}: length");
@@ -252,7 +250,7 @@ impl Outcome {
     }
 }
 
-/// How many launches operations over `tensors` tensors become.
+/// The number of launches for operations over `tensors` tensors.
 pub fn launches(operations: &[Arc<dyn Operation>], tensors: usize) -> usize {
     let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
     let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };

@@ -1,4 +1,5 @@
-//! PiCO's operations: kernels against the CPU, and the CPU against the definitions in f64; gradients against differences.
+//! PiCO's operations: kernels against the CPU, the CPU against the definitions in f64, and gradients against
+//! differences.
 
 use records::device::gpu::Precision;
 use records::device::{Operation, Tensor};
@@ -13,7 +14,7 @@ use crate::pair::{Outcome, Pair, Random, Value};
 
 const COLUMNS: [usize; 6] = [1, 5, 32, 33, 128, 256];
 
-/// |values - expected| <= `tolerance` times the root mean square of what is expected.
+/// |values - expected| <= `tolerance` times the root mean square of the expected values.
 fn assert_near(what: &str, values: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(values.len(), expected.len(), "{what}");
     let scale = (expected.iter().map(|v| v * v).sum::<f64>() / expected.len() as f64).sqrt();
@@ -46,7 +47,7 @@ fn unit_rows(random: &mut Random, rows: usize, columns: usize) -> Vec<f32> {
     directions(&random.normal(rows * columns, 1.0), columns).iter().map(|&v| v as f32).collect()
 }
 
-/// The bits of the CPU; a NaN stays one, and 0 has no gradient.
+/// The bits of the CPU; a NaN stays NaN, and 0 has no gradient.
 #[test]
 fn rectification() {
     let mut pair = Pair::new(Precision::F32);
@@ -76,8 +77,8 @@ fn rectification() {
     }
 }
 
-/// The norm is a sum of D squares in another order, the rest a division each: D/8 2^-24 at most. Beside the definition, the
-/// gradient is compared with differences of it in f64.
+/// The norm is a sum of D squares in another order, the rest one division per element: D/8 2^-24 at most. The
+/// gradient is also compared with differences of the definition in f64.
 #[test]
 fn directions_and_their_gradient() {
     let mut pair = Pair::new(Precision::F32);
@@ -99,9 +100,9 @@ fn directions_and_their_gradient() {
         outcome.assert_close(&format!("{columns}: y"), y, 4e-6, 0.0);
         assert_near("y", &outcome.cpu[y.0], &directions(&x, columns), 4e-6);
 
-        // A row of length 0 has the gradient of x / 1e-12, beside which all others vanish.
+        // A row of length 0 has the gradient of x / 1e-12, compared with which all others vanish.
         x[..columns].copy_from_slice(&random.normal(columns, 1.0));
-        // No row is so short that a step of the differences turns it round.
+        // No row is so short that a step of the differences reverses it.
         x.iter_mut().for_each(|x| *x += 0.1f32.copysign(*x));
         values[0] = Value::F32(x.clone());
         let outcome = pair.run_each(&operations, &values);
@@ -124,7 +125,7 @@ fn directions_and_their_gradient() {
     }
 }
 
-/// Each product and sum is rounded: the bits are the same; the copy is the average, rounded.
+/// Each product and sum is rounded separately, so the bits are the same; the copy is the average, rounded.
 #[test]
 fn moving_averages() {
     for precision in [Precision::F32, Precision::Bf16] {
@@ -154,8 +155,27 @@ fn moving_averages() {
     }
 }
 
-/// The labels and which candidate is nearest are decided by values that random ones never bring within rounding of each other
-/// here, so labels and rows have the same bits. They are what the definition says, in f64; a row without a step stays.
+/// The operation over tensors 0 to 8, in the order of its fields.
+fn labelling([batch, classes, columns]: [usize; 3], debiased: bool) -> PseudoLabels {
+    PseudoLabels {
+        batch,
+        classes,
+        columns,
+        logits: Tensor(0),
+        log_prior: debiased.then_some(Tensor(1)),
+        candidates: Tensor(2),
+        index: Tensor(3),
+        embeddings: Tensor(4),
+        prototypes: Tensor(5),
+        control: Tensor(6),
+        labels: Tensor(7),
+        confidence: Tensor(8),
+    }
+}
+
+/// Labels and nearest candidates depend on comparisons of values that are never within rounding of each other
+/// here, so labels and rows have the same bits. They match the definition in f64; a row without an update
+/// stays.
 #[test]
 fn labels_and_confidence_rows() {
     let mut pair = Pair::new(Precision::F32);
@@ -189,21 +209,7 @@ fn labels_and_confidence_rows() {
             Value::Output(batch),
             Value::F32(confidence.clone()),
         ];
-        let operation = PseudoLabels {
-            batch,
-            classes,
-            columns,
-            logits: Tensor(0),
-            log_prior: debiased.then_some(Tensor(1)),
-            candidates: Tensor(2),
-            index: Tensor(3),
-            embeddings: Tensor(4),
-            prototypes: Tensor(5),
-            control: Tensor(6),
-            labels: Tensor(7),
-            confidence: Tensor(8),
-        };
-        let outcome = pair.run(&[operation], &values);
+        let outcome = pair.run(&[labelling([batch, classes, columns], debiased)], &values);
         outcome.assert_equal("labels", Tensor(7));
         outcome.assert_equal("confidence", Tensor(8));
 
@@ -228,7 +234,8 @@ fn labels_and_confidence_rows() {
     }
 }
 
-/// Where products are equal, as with prototypes that are still 0, the first candidate is the nearest on both devices.
+/// If products are equal, as with prototypes that are still 0, the first candidate is the nearest on both
+/// devices.
 #[test]
 fn equal_prototypes_go_to_the_first_candidate() {
     let (batch, classes, columns) = (2, 4, 8);
@@ -267,7 +274,7 @@ fn equal_prototypes_go_to_the_first_candidate() {
     }
 }
 
-/// Before the norm the bits are the same; that is a sum of D squares in another order.
+/// Before the norm the bits are the same; the norm is a sum of D squares in another order.
 #[test]
 fn prototypes_follow_in_the_order_of_the_batch() {
     let mut pair = Pair::new(Precision::F32);
@@ -290,7 +297,8 @@ fn prototypes_follow_in_the_order_of_the_batch() {
             prototypes: Tensor(2),
         };
         let outcome = pair.run(&[operation.clone(), operation], &values);
-        // 0.9 m + 0.1 q cancels: up to twenty updates of a row, each off by 2^-24 of values of the rows' size.
+        // 0.9 m + 0.1 q cancels: up to twenty updates of a row, each with an error of 2^-24 of the rows'
+        // size.
         outcome.assert_close("prototypes", Tensor(2), 1e-5, 2e-6);
 
         let mut moved = wide(&prototypes);
@@ -406,11 +414,12 @@ impl Case {
 const GRADIENT: Tensor = Tensor(6);
 const LOSS_ROWS: Tensor = Tensor(7);
 
-/// s = q.z / T is a sum of D products whose sizes add up to at most 1, each rounded by 2^-24: D/2 2^-24 / T at worst, 1.1e-4 for
-/// D = 256 and T = 0.07, and about a tenth of that as not all are rounded one way. It is the relative error of an exponential, and
-/// where one weight is nearly all, the gradient is the ratio of two of them. With T = 0.01 all is seven times that. A gradient's row
-/// is a sum of unit rows, each times a weight less its share of the positives, over T: where the two are nearly the same, what is
-/// left is off by 2^-24 of them, and so is the gradient of 1/T, however small it is.
+/// s = q.z / T is a sum of D products whose sizes add up to at most 1, each rounded by 2^-24: D/2 2^-24 / T
+/// at worst, 1.1e-4 for D = 256 and T = 0.07, and about a tenth of that as the roundings have both signs. It
+/// is the relative error of an exponential, and where one weight is nearly 1, the gradient is the ratio of
+/// two of them. With T = 0.01 everything is seven times larger. A gradient's row is a sum of unit rows, each
+/// times a weight less its share of the positives, over T: where the two nearly cancel, the remainder has an
+/// error of 2^-24 of them, and so does the gradient of 1/T, however small it is.
 #[test]
 fn contrastive_losses_and_gradients() {
     let mut pair = Pair::new(Precision::F32);

@@ -1,5 +1,5 @@
-//! Global average pooling and its gradient. Both devices add the positions in the same order in f32, so the bits are the
-//! same; bf16 only rounds what is stored.
+//! Global average pooling and its gradient. Both devices add the positions in the same order in f32, so the
+//! bits are the same; bf16 only rounds what is stored.
 
 use records::device::Tensor;
 use records::device::gpu::Precision;
@@ -14,7 +14,7 @@ const SHAPES: [[usize; 3]; 8] = [
     [5, 4, 520],
     [33, 16, 64],
     [2, 9, 2048],
-    // 16 x 16 positions of an image of 128 x 128, and 5 x 5 of one of 36 x 36.
+    // 16 x 16 positions for an image of 128 x 128, and 5 x 5 for one of 36 x 36.
     [2, 256, 72],
     [3, 25, 2048],
 ];
@@ -30,8 +30,8 @@ fn forward() {
                 Value::Activations(random.normal(images * positions * channels, 1.0)),
                 Value::Output(images * channels),
             ];
-            let primitive = AveragePool { shape: [images, positions, channels], x: Tensor(0), y: Tensor(1) };
-            pair.run(&[primitive], &values).assert_equal(&what, Tensor(1));
+            let operation = AveragePool { shape: [images, positions, channels], x: Tensor(0), y: Tensor(1) };
+            pair.run(&[operation], &values).assert_equal(&what, Tensor(1));
         }
     }
 }
@@ -47,9 +47,9 @@ fn gradient() {
                 Value::F32(random.normal(images * channels, 1.0)),
                 Value::ActivationOutput(images * positions * channels),
             ];
-            let primitive =
+            let operation =
                 AveragePoolGradient { shape: [images, positions, channels], dy: Tensor(0), dx: Tensor(1) };
-            let mut outcome = pair.run(&[primitive], &values);
+            let mut outcome = pair.run(&[operation], &values);
             if precision == Precision::Bf16 {
                 let round = |v: &mut f32| *v = half::bf16::from_f32(*v).to_f32();
                 outcome.cpu[1].iter_mut().for_each(round);

@@ -6,8 +6,8 @@ use records::pll::debias::{EstimateClassPrior, MoveMeanFeature};
 
 use crate::pair::{Pair, Random, Value};
 
-/// At most R/32 + 32 f32 additions lie on a value's way, of numbers of one sign, where the CPU adds in f64: 48 * 2^-24 = 3e-6 relative
-/// at worst for 512 rows.
+/// A value passes at most R/32 + 32 f32 additions of numbers of one sign, where the CPU adds in f64: 48 *
+/// 2^-24 = 3e-6 relative at worst for 512 rows.
 #[test]
 fn the_mean_feature() {
     let mut pair = Pair::new(Precision::F32);
@@ -19,10 +19,10 @@ fn the_mean_feature() {
             let operation = MoveMeanFeature { rows, inputs, momentum, features: Tensor(0), mean: Tensor(1) };
             let mut features = random.uniform(rows * inputs, 0.0, 2.0);
             features[rows * inputs - 1] = f32::NAN;
-            // Rows of mixed views behind take no part.
+            // Rows of mixed views, which follow, do not contribute.
             features.extend(vec![f32::NAN; 3 * inputs]);
             let values = [Value::F32(features), Value::F32(random.uniform(inputs, 0.0, 2.0))];
-            // Twice: the mean moves.
+            // Twice, so that the mean moves.
             let outcome = pair.run(&[operation.clone(), operation], &values);
             outcome.assert_close(&format!("{rows} x {inputs}"), Tensor(1), 3e-6, 0.0);
             assert_eq!(outcome.kernels[1].iter().filter(|v| v.is_nan()).count(), 1, "{rows} x {inputs}");
@@ -30,8 +30,8 @@ fn the_mean_feature() {
     }
 }
 
-/// Scores are sums of D products in f32 in another order than the CPU's, of size up to 4: an error of 4 sqrt(D) 2^-24 = 1e-5 for
-/// 2048 features adds to every logarithm.
+/// Scores are sums of D products in f32 in another order than the CPU's, of size up to 4: an error of 4
+/// sqrt(D) 2^-24 = 1e-5 for 2048 features, which carries over to every logarithm.
 #[test]
 fn the_class_prior() {
     let mut pair = Pair::new(Precision::F32);

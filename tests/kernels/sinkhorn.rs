@@ -6,12 +6,12 @@ use records::pll::solar::operations::{Sinkhorn, SinkhornSettings, outcome};
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
-/// Sums in f32, where the CPU's are in f64: fewer than 100 additions lie on a term's way, 6e-6 relative at worst for either vector. A
-/// round begins from A anew, so fifty of them are no worse than the last.
+/// Sums in f32, where the CPU's are in f64: a term passes fewer than 100 additions, 6e-6 relative at worst
+/// for either vector. Every round starts from A again, so fifty rounds are no worse than the last.
 const TOLERANCE: f64 = 1e-5;
 
-/// Rows p s: softmaxes of random logits where a random set holds class `row % classes` and a part of the rest; of few rows all of the
-/// rest, so that every class has support.
+/// Rows p s: softmaxes of random logits, masked by a random set that holds class `row % classes` and part of
+/// the others; for few rows all of the others, so that every class has support.
 fn masked_rows(random: &mut Random, rows: usize, classes: usize) -> Vec<f32> {
     let logits = random.normal(rows * classes, 1.5);
     let sets = random.uniform(rows * classes, 0.0, 1.0);
@@ -50,7 +50,7 @@ impl Case {
         }
     }
 
-    /// Runs it twice on the same barrier, as a step that is replayed does.
+    /// Runs it twice on the same barrier, as a replayed step does.
     fn run(&self, pair: &mut Pair) -> Outcome {
         let operation = Sinkhorn {
             batch: self.predictions.len() / self.classes,
@@ -117,7 +117,8 @@ fn a_queue_takes_part_once_it_is_full() {
     }
 }
 
-/// The stop: SoLar's tolerance is never reached, a large one after ten rounds; a power without a shortcut; other rounds.
+/// Stopping: SoLar's tolerance is never reached, a large one after ten rounds; a power without a shortcut;
+/// other numbers of rounds.
 #[test]
 fn settings_are_followed() {
     let mut pair = Pair::new(Precision::F32);
@@ -128,7 +129,8 @@ fn settings_are_followed() {
     case.check("power and rounds", &mut pair, 7.0, 0.0);
 }
 
-/// A class without support, NaN in the predictions, and a result that overflows where the error was not looked at.
+/// A class without support, NaN in the predictions, and a result that overflows after the last check of the
+/// error.
 #[test]
 fn failed_attempts_are_relaxed_once() {
     let mut pair = Pair::new(Precision::F32);

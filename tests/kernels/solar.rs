@@ -1,4 +1,5 @@
-//! SoLar's masked predictions, counts, choice of samples and loss; and steps of the whole method as one recorded plan.
+//! SoLar's masked predictions, counts, choice of samples and loss; and steps of the whole method as one
+//! recorded plan.
 
 use records::device::cpu::CpuDevice;
 use records::device::gpu::Precision;
@@ -15,7 +16,7 @@ use records::settings::{PriorFrom, Settings, SolarSettings};
 use crate::pair::{Pair, Random, Value};
 use crate::solar_steps::SolarSteps;
 
-/// A logit that is no number, an infinite one, one that saturates, and rows without anything: in the first rows.
+/// NaN, infinite and saturating logits and rows of zeros, in the first rows.
 fn spoil(logits: &mut [f32], classes: usize) {
     let mut rows = logits.chunks_mut(classes);
     rows.next().unwrap()[classes - 1] = f32::NAN;
@@ -25,8 +26,8 @@ fn spoil(logits: &mut [f32], classes: usize) {
     rows.next().unwrap().fill(f32::NEG_INFINITY);
 }
 
-/// Two roundings and an exponential of an argument that is rounded a class; the sum's order differs from the CPU's, which adds K terms
-/// in a row in f32: K/2 2^-24 relative at worst.
+/// Two roundings and the exponential of a rounded argument per class; the sum's order differs from the CPU's,
+/// which adds K terms sequentially in f32: K/2 2^-24 relative at worst.
 #[test]
 fn masked_predictions() {
     let mut pair = Pair::new(Precision::F32);
@@ -56,7 +57,8 @@ fn masked_predictions() {
     }
 }
 
-/// Whole numbers: exact. Few values, so that most rows have ties; NaN in places where it counts and where it does not.
+/// Whole numbers, so exact. Few values, so that most rows have ties; NaN where it matters and where it does
+/// not.
 #[test]
 fn counts_by_largest_class() {
     let mut pair = Pair::new(Precision::F32);
@@ -82,7 +84,7 @@ fn counts_by_largest_class() {
     }
 }
 
-/// Of a row of logits and pseudo-labels, in f64: class, loss, and agreement sum Q p.
+/// For a row of logits and pseudo-labels, in f64: class, loss, and agreement sum Q p.
 fn judged(z: &[f32], q: &[f32]) -> (usize, f64, f64) {
     let most = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let lifted = || z.iter().map(|&z| f64::from(z) - f64::from(most));
@@ -93,8 +95,8 @@ fn judged(z: &[f32], q: &[f32]) -> (usize, f64, f64) {
     (class, loss, agreement)
 }
 
-/// Logits and pseudo-labels whose order is no matter of a last bit: any two rows of a class are equal in every bit, or their losses
-/// differ by a hundred-thousandth at least. Every fifth row repeats the one three before it.
+/// Logits and pseudo-labels whose order does not depend on a last bit: any two rows of a class either have
+/// equal bits, or their losses differ by at least 1e-5. Every fifth row repeats the one three before it.
 fn distinguishable(random: &mut Random, batch: usize, classes: usize) -> (Vec<f32>, Vec<f32>) {
     let (mut logits, mut pseudo_labels) = (Vec::<f32>::new(), Vec::<f32>::new());
     let mut kept: Vec<(usize, f64)> = Vec::new();
@@ -137,7 +139,7 @@ const ROWS: Tensor = Tensor(7);
 const PARTNERS: Tensor = Tensor(8);
 const COUNT: Tensor = Tensor(9);
 
-/// Runs the choice at step 1 of 2; returns the chosen rows' flags, which are the CPU's as everything else.
+/// Runs the choice at step 1 of 2 and asserts that it equals the CPU's; returns the flags of the chosen rows.
 fn choose(
     pair: &mut Pair,
     what: &str,
@@ -187,11 +189,11 @@ fn choose(
     outcome.kernels[CHOSEN.0].clone()
 }
 
-/// Batches of one row to more than the block has threads.
+/// Batches from one row to more rows than the block has threads.
 #[test]
 fn samples_are_chosen() {
     let mut pair = Pair::new(Precision::F32);
-    // Shapes where a share or the threshold chooses more than the best of each class.
+    // Shapes in which a share or the threshold chooses more than the best of each class.
     let mut more = [0; 2];
     for [batch, classes] in [[9, 3], [33, 7], [64, 10], [100, 20], [97, 100], [40, 200], [1100, 10]] {
         let mut random = Random::new(&format!("choice {batch} {classes}"));
@@ -217,7 +219,7 @@ fn samples_are_chosen() {
         assert!(seen[1] >= seen[3] && seen[2] >= seen[3], "{seen:?}");
         more[0] += usize::from(seen[1] > seen[3]);
         more[1] += usize::from(seen[2] > seen[3]);
-        // Numbers that count nothing, and one that counts all.
+        // Numbers that select nothing, and one that selects everything.
         (class_prior[0], class_prior[1], class_prior[2]) = (f32::NAN, -1.0, f32::INFINITY);
         choose(&mut pair, &format!("{batch} x {classes}, odd prior"), 2.0, rows, &class_prior, [0.9, 0.4]);
     }
@@ -251,9 +253,37 @@ fn rows_without_a_loss_come_last() {
     assert!(seen[0].1 == 0 && seen[3].1 > 10, "{seen:?}");
 }
 
-/// A probability is off by two roundings, an exponential and a sum of another order than the CPU's, as everywhere here. Where p sum q and
-/// q cancel, that is what is left of the gradient: in parts of q, which is at most some four times the root mean square of the
-/// gradients.
+/// Rows of weights of which about a third are 0 and that sum to nearly 1.
+fn weight_rows(random: &mut Random, count: usize, classes: usize) -> Vec<f32> {
+    let weights = random.uniform(count * classes, -0.5, 1.0);
+    let sum = |row: &[f32]| 1e-3 + row.iter().map(|w| w.max(0.0)).sum::<f32>();
+    weights.chunks(classes).flat_map(|r| r.iter().map(|w| w.max(0.0) / sum(r)).collect::<Vec<_>>()).collect()
+}
+
+/// The loss over tensors 0 to 13.
+fn solar_loss([batch, classes]: [usize; 2], mixes: bool) -> SolarLoss {
+    let mixed = MixedLoss { logits: Tensor(3), target: Tensor(4), d_logits: Tensor(5) };
+    SolarLoss {
+        batch,
+        classes,
+        weak: Tensor(0),
+        strong: Tensor(1),
+        pseudo_labels: Tensor(2),
+        mixed: mixes.then_some(mixed),
+        confidence: Tensor(6),
+        index: Tensor(7),
+        chosen: Tensor(8),
+        count: Tensor(9),
+        control: Tensor(10),
+        d_weak: Tensor(11),
+        d_strong: Tensor(12),
+        loss_rows: Tensor(13),
+    }
+}
+
+/// A probability has the error of two roundings, an exponential and a sum in another order than the CPU's, as
+/// elsewhere. Where p sum q and q cancel, that error remains in the gradient: relative to q, which is at most
+/// about four times the root mean square of the gradients.
 #[test]
 fn the_loss_over_chosen_and_other_samples() {
     let mut pair = Pair::new(Precision::F32);
@@ -261,15 +291,8 @@ fn the_loss_over_chosen_and_other_samples() {
         let mut random = Random::new(&format!("solar loss {batch} {classes}"));
         let samples = batch + 4;
         let len = batch * classes;
-        let mut row = |count: usize| -> Vec<f32> {
-            let weights = random.uniform(count * classes, -0.5, 1.0);
-            let sum = |row: &[f32]| 1e-3 + row.iter().map(|w| w.max(0.0)).sum::<f32>();
-            weights
-                .chunks(classes)
-                .flat_map(|r| r.iter().map(|w| w.max(0.0) / sum(r)).collect::<Vec<_>>())
-                .collect()
-        };
-        let (pseudo_labels, target, confidence) = (row(batch), row(batch), row(samples));
+        let [pseudo_labels, target, confidence] =
+            [batch, batch, samples].map(|count| weight_rows(&mut random, count, classes));
         let logits: [Vec<f32>; 3] = std::array::from_fn(|_| random.normal(len, 2.0));
         let half: Vec<i32> = (0..batch as i32).map(|b| i32::from(b % 2 == 0)).collect();
         let index = random.distinct(batch, samples);
@@ -283,7 +306,7 @@ fn the_loss_over_chosen_and_other_samples() {
                     let [mut weak, strong, mut z] = logits.clone();
                     if spoiled {
                         spoil(&mut weak, classes);
-                        // What lies behind the chosen ones is never read.
+                        // Rows behind the chosen ones are never read.
                         z[found as usize * classes..].fill(f32::NAN);
                     }
                     let values = [
@@ -302,24 +325,7 @@ fn the_loss_over_chosen_and_other_samples() {
                         Value::Output(len),
                         Value::Output(batch),
                     ];
-                    let mixed = MixedLoss { logits: Tensor(3), target: Tensor(4), d_logits: Tensor(5) };
-                    let loss = SolarLoss {
-                        batch,
-                        classes,
-                        weak: Tensor(0),
-                        strong: Tensor(1),
-                        pseudo_labels: Tensor(2),
-                        mixed: mixes.then_some(mixed),
-                        confidence: Tensor(6),
-                        index: Tensor(7),
-                        chosen: Tensor(8),
-                        count: Tensor(9),
-                        control: Tensor(10),
-                        d_weak: Tensor(11),
-                        d_strong: Tensor(12),
-                        loss_rows: Tensor(13),
-                    };
-                    let outcome = pair.run(&[loss], &values);
+                    let outcome = pair.run(&[solar_loss([batch, classes], mixes)], &values);
                     let relative = 4e-6 + classes as f64 * 3e-9;
                     let mut names = vec![("weak", 11), ("strong", 12), ("losses", 13)];
                     if mixes {
@@ -339,7 +345,7 @@ fn the_loss_over_chosen_and_other_samples() {
     }
 }
 
-/// Mixed rows and zeros behind, in the CPU's bits; bf16 is rounded once.
+/// Mixed rows, and zeros behind them, in the CPU's bits; bf16 is rounded once.
 #[test]
 fn chosen_rows_are_mixed() {
     for precision in [Precision::F32, Precision::Bf16] {
@@ -394,7 +400,7 @@ const SAMPLES: usize = 60;
 const LEN: usize = 48;
 const STEPS: usize = 9;
 
-/// What a step leaves.
+/// The results of a step.
 #[derive(Debug)]
 struct Step {
     chosen: Vec<i32>,
@@ -406,7 +412,8 @@ struct Step {
     sinkhorn: Vec<f32>,
 }
 
-/// Steps of SoLar on a linear network, from a queue that is filled on the way. The inputs are those of every device.
+/// Steps of SoLar on a linear network, with a queue that fills on the way. The inputs are the same for every
+/// device.
 fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
     let mut random = Random::new("steps of SoLar");
     let prior_from = PriorFrom::Steps;
@@ -426,7 +433,7 @@ fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
             device.write_f32(on.views[0], &random.normal(BATCH * LEN, 1.0)).unwrap();
             device.write_f32(on.views[1], &random.normal(BATCH * LEN, 1.0)).unwrap();
             device.write_i32(on.index, &random.distinct(BATCH, SAMPLES)).unwrap();
-            // In the first step nothing is chosen, in others ever more.
+            // Nothing is chosen in the first step, and more and more in the others.
             let own = [[0.0, 0.2], [0.3, 0.3], [0.9, 0.6]][n.min(2)];
             let epoch = EpochControl { learning_rate: 0.05, update: true, alpha: 0.0, own };
             on.state.set(device, epoch).unwrap();
@@ -444,8 +451,9 @@ fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
         .collect()
 }
 
-/// |a - b| <= 1e-4 of |b| and of the root mean square: each step adds a few roundings of sums of 48 products to weights that the next
-/// ones start from, and fifty rounds of Sinkhorn multiply a difference of its predictions by three.
+/// |a - b| <= 1e-4 of |b| and of the root mean square: each step adds a few roundings of sums of 48 products
+/// to weights that the next one starts from, and fifty rounds of Sinkhorn amplify a difference of its
+/// predictions threefold.
 fn assert_near(what: &str, kernels: &[f32], cpu: &[f32]) {
     let scale = (cpu.iter().map(|v| v * v).sum::<f32>() / cpu.len() as f32).sqrt();
     for (at, (a, b)) in kernels.iter().zip(cpu).enumerate() {
@@ -453,8 +461,8 @@ fn assert_near(what: &str, kernels: &[f32], cpu: &[f32]) {
     }
 }
 
-/// Sinkhorn with a ring of a queue that fills, the choice, mixed images and pseudo-labels, the loss, the renewal, three gradients added,
-/// SGD: one plan, replayed.
+/// Sinkhorn with a queue that fills, the choice, mixed images and pseudo-labels, the loss, the
+/// disambiguation, the sum of three gradients, and SGD: one plan, replayed.
 #[test]
 fn steps_of_the_whole_method() {
     let cpu = steps_of_solar(&mut CpuDevice::new(1).unwrap());

@@ -65,8 +65,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, operation: &Augment) -> Result<
     let shared = lowering.gpu().shared_bytes;
     if cut.shared_bytes() + SHARED_RESERVED > shared {
         return Err(crate::usage!(
-            "views of {size}x{size}: augmentation keeps a view in the {} KB of shared memory that a block of {} \
-             has, which is enough up to {}; take a smaller --image-size or --device cpu",
+            "views of {size}x{size}: augmentation keeps a view in the {} KB of shared memory that a block \
+             of {} has, which is enough up to {}; take a smaller --image-size or --device cpu",
             shared / 1024,
             lowering.gpu().name,
             largest_size(source, shared)

@@ -21,7 +21,7 @@ pub mod counter {
     pub const LOSS_ROWS: usize = 6;
     /// Count of steps after which the batchnorms' running statistics are finite.
     pub const RUNNING: usize = 7;
-    /// The names of what is watched, from counter [`WATCHED`] on.
+    /// The names of the watched values, from counter [`WATCHED`] on.
     pub const WATCHED_NAMES: [&str; 5] = ["logits", "logits", "logits", "losses", "running statistics"];
     /// Number of counters.
     pub const LEN: usize = 8;

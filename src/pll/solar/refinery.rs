@@ -81,6 +81,9 @@ impl Refinery {
     }
 
     /// Empties the queue, for a new stage.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn empty_queue(&self, device: &mut dyn Device) -> Result<()> {
         if let Some(queue) = self.queue {
             device.write_f32(queue, &vec![0.0; queue.len])?;
@@ -89,6 +92,9 @@ impl Refinery {
     }
 
     /// The queue, newest block first as in the reference; blocks not yet filled are zeros.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn export_queue(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
         let Some(queue) = self.queue else { return Ok(Vec::new()) };
         let ring = device.read_f32(queue)?;
@@ -100,6 +106,9 @@ impl Refinery {
 
     /// Restores a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums
     /// depend on the position of each block in the ring.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn import_queue(&self, newest_first: &[f32], steps: usize, device: &mut dyn Device) -> Result<()> {
         let Some(queue) = self.queue else { return Ok(()) };
         let (blocks, len) = (self.blocks(), self.block_len());
@@ -119,6 +128,9 @@ impl Refinery {
     }
 
     /// r <- gamma counted + (1 - gamma) r.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn update_prior(&self, counted: &[f64], gamma: f64, device: &mut dyn Device) -> Result<()> {
         let total: f64 = counted.iter().sum();
         let old = device.read_f32(self.class_prior)?;

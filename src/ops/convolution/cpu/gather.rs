@@ -95,7 +95,12 @@ pub(super) fn run(
     for ((geometry, taps), len) in problems.iter().zip(lengths) {
         let (part, next) = rest.split_at_mut(len);
         pack(taps, in_channels, out_channels, &weight, part);
-        prepared.push(Prepared { geometry, taps, slices: slices(taps.len(), in_channels), weights: part });
+        prepared.push(PackedProblem {
+            geometry,
+            taps,
+            slices: slices(taps.len(), in_channels),
+            weights: part,
+        });
         rest = next;
     }
 
@@ -155,7 +160,7 @@ fn pack(
 }
 
 /// A problem with its slices and packed weights.
-struct Prepared<'a> {
+struct PackedProblem<'a> {
     geometry: &'a Geometry,
     taps: &'a [Tap],
     slices: Vec<Slice>,
@@ -176,14 +181,14 @@ impl GatherTask {
     /// row of zeros.
     fn block(
         &mut self,
-        problem: &Prepared<'_>,
+        problem: &PackedProblem<'_>,
         source: [&[f32]; 2],
         first_image: usize,
         range: Range<usize>,
         target: &mut [f32],
         accumulate: bool,
     ) {
-        let Prepared { geometry, taps, slices, weights } = problem;
+        let PackedProblem { geometry, taps, slices, weights } = problem;
         let ([_, _, in_channels], [_, _, out_channels]) = (geometry.source, geometry.target);
         self.locate(geometry, taps, first_image, range);
         let steps = taps.len() * in_channels;

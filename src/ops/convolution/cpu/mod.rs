@@ -240,7 +240,8 @@ mod tests {
         #[test]
         fn random_shapes_match_the_definition(
             batch in 1usize..4, height in 1usize..12, width in 1usize..12,
-            in_channels in 1usize..20, out_channels in 1usize..40, three in any::<bool>(), stride in 1usize..3,
+            in_channels in 1usize..20, out_channels in 1usize..40,
+            three in any::<bool>(), stride in 1usize..3,
         ) {
             let kernel = if three { 3 } else { 1 };
             check(&shape([batch, height, width, in_channels, out_channels, kernel, stride]));

@@ -167,7 +167,8 @@ pub(super) fn data_gradient(
         Path::F32 => f32_gathering(DataGradientKernel::F32),
         Path::Stem => {
             return Err(usage!(
-                "the data gradient of a convolution with {} input channels has no bf16 kernel; use --precision f32",
+                "the data gradient of a convolution with {} input channels has no bf16 kernel; \
+                 use --precision f32",
                 shape.in_channels
             ));
         }
