@@ -326,7 +326,7 @@ fn help_gives_units_defaults_and_what_is_allowed() {
     for heading in ["Data:", "Network:", "Method:", "Optimisation:", "Run:"] {
         assert!(help.contains(heading), "{heading}");
     }
-    for unit in ["in pixels", "in epochs", "Samples a step", "CPU threads"] {
+    for unit in ["in pixels", "in epochs", "Samples per step", "CPU threads"] {
         assert!(help.contains(unit), "{unit}");
     }
     // Every default that a run would take stands in the help of its flag. A flag's help goes from the line that begins

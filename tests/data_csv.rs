@@ -11,7 +11,7 @@ use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry::csv::LISTED_IMAGES;
 use records::data::registry::folder::FOLDER;
 use records::error::{UsageError, exit_code, one_line};
-use records::settings::ImbalanceType;
+use records::data::longtail::ImbalanceType;
 use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
 
@@ -208,7 +208,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         ("path,candidates\na.png,cat|dog\nc.png, \n", &["train.csv:3:", "candidate set is empty"]),
         ("path,candidates\na.png,cat||dog\n", &["train.csv:2:", "empty name"]),
         ("path,candidates\na.png,cat|\n", &["train.csv:2:", "empty name"]),
-        ("path,candidates\na.png,cat|dog| cat\n", &["train.csv:2:", "\"cat\" stands twice", "keep one"]),
+        ("path,candidates\na.png,cat|dog| cat\n", &["train.csv:2:", "\"cat\" occurs twice", "keep one"]),
         (
             "path,candidates,label\na.png,cat|dog,cow\n",
             &["train.csv:2:", "\"cow\" is not in its candidate set", "correct it"],
@@ -232,7 +232,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         ("path,candidates\nlong.png,cat|dog\n", &["train.csv:2:", "long.png", "16384x1 pixels", "padded"]),
         ("path,candidates\na.png,cat|do\u{7}g\n", &["train.csv:2:", "control character"]),
         ("path,candidates\n\"a\n.png\",cat|dog\n", &["train.csv:2:", "control character"]),
-        ("path,candidates\na.png,cat|cat\n", &["train.csv:2:", "stands twice"]),
+        ("path,candidates\na.png,cat|cat\n", &["train.csv:2:", "occurs twice"]),
     ];
     let outside = TempDir::new().unwrap();
     plain(&outside.path().join("x.png"), 2, 2, 1);
@@ -256,7 +256,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         ("test.csv", b"path,label\n", &["test.csv: lists no image"]),
         ("classes.txt", b"cat\ndog\n", &["train.csv:3:", "\"red panda\" is unknown", "classes.txt"]),
         ("classes.txt", b"cat\ndog\nred panda\ncow\n", &["train.csv", "no candidate set holds", "\"cow\""]),
-        ("classes.txt", b"cat\ndog\n\ncat\n", &["classes.txt:4:", "\"cat\" stands on line 1"]),
+        ("classes.txt", b"cat\ndog\n\ncat\n", &["classes.txt:4:", "\"cat\" is on line 1"]),
         ("classes.txt", b"cat\ndog|cow\n", &["classes.txt:2:", "dog|cow"]),
         ("classes.txt", b"cat\n\xfe\n", &["classes.txt:2:", "not UTF-8"]),
         ("classes.txt", b"\n", &["classes.txt", "0 class", "at least 2"]),
@@ -394,7 +394,7 @@ fn paths_that_lead_nowhere_come_with_a_hint() {
         ("sub\\x.png", &["with / for each backslash"]),
         ("C:\\data\\b.png", &["with / for each backslash"]),
         ("https://example.org/a.png", &["download the image"]),
-        ("~/a.png", &["~ stands for nothing"]),
+        ("~/a.png", &["~ has no meaning"]),
         ("A.PNG", &["did you mean a.png?"]),
         ("Sub/B.png", &["did you mean sub/b.png?"]),
         ("a", &["did you mean a.png?"]),
@@ -662,7 +662,7 @@ fn statistics_of_unknown_classes_count_candidates() {
     let arguments = [&arguments[..], &[out.to_str().unwrap()]].concat();
     write_brightness(data.path(), |i| if i == 0 { "dark".into() } else { String::new() });
     let printed = succeed(&arguments);
-    for part in ["unknown but for 1 of 12", "mean 2.0000, 2 to 2", "how often each class is a candidate"] {
+    for part in ["known for 1 of 12", "mean 2.0000, 2 to 2", "how often each class is a candidate"] {
         assert!(printed.contains(part), "{part:?} is not in {printed}");
     }
     let last: Vec<&str> =

@@ -614,7 +614,7 @@ fn what_lies_in_the_folder_is_used_or_left_alone() {
     // A file where the folder should be, at either level.
     let file = data.path().join("file");
     fs::write(&file, b"").unwrap();
-    assert_failed("a file", fetch(&archive, &file, &keeping), 2, &["--data-dir", "cannot be made"]);
+    assert_failed("a file", fetch(&archive, &file, &keeping), 2, &["--data-dir", "cannot be created"]);
 
     // Another process is at it.
     let data = TempDir::new().unwrap();

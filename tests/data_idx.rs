@@ -10,9 +10,9 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry;
-use records::data::registry::idx::Values;
+use records::data::registry::idx::IdxItems;
 use records::error::exit_code;
-use records::settings::ImbalanceType;
+use records::data::longtail::ImbalanceType;
 
 const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
 const TRAIN_LABELS: &str = "train-labels-idx1-ubyte";
@@ -230,7 +230,7 @@ proptest! {
         cut: bool,
         packed: bool,
     ) {
-        const SMALL: Values = Values { item: &[2, 3], most: 9 };
+        const SMALL: IdxItems = IdxItems { item: &[2, 3], most: 9 };
         let check = |bytes: &[u8]| {
             let fine = match SMALL.read(bytes) {
                 Ok(values) => values.len() % 6 == 0 && (6..=54).contains(&values.len()),

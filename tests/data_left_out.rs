@@ -9,7 +9,7 @@ use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry::folder::CLASS_FOLDERS;
 use records::data::registry::synthetic::MADE_UP;
 use records::error::exit_code;
-use records::settings::ImbalanceType;
+use records::data::longtail::ImbalanceType;
 use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
 
@@ -222,7 +222,7 @@ fn what_may_be_meant_otherwise_is_told() {
     let lines = remarks(dir.path());
     let expected: [&[&str]; 3] = [
         &["note: classes that look alike: \"Cat\" (train/Cat) and \"cat\" (train/cat)", "case"],
-        &["note: 3 images are, by links,", "train/hound/0.png (train/dog/0.png)"],
+        &["note: 3 images are links to files", "train/hound/0.png (train/dog/0.png)"],
         &["note: 3 classes have no test image (Cat, dog, hound): their accuracy is unknown"],
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:?}");
@@ -247,7 +247,7 @@ fn class_folders_that_look_the_same_are_refused() {
         (["train/caf\u{e9}/0.png", "test/cafe\u{301}/0.png"], &["did you mean", "U+0065 U+0301 for U+00E9"]),
         (
             ["train/cat/sub/0.png", "test/dog/0.png"],
-            &["train/cat/sub: is no image but a folder", "move them up"],
+            &["train/cat/sub: is a folder", "move them up"],
         ),
     ] {
         let dir = TempDir::new().unwrap();

@@ -8,7 +8,7 @@ use image::{DynamicImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 use records::data::registry::cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100};
 use records::data::registry::folder::{self, FOLDER};
-use records::data::source::Source;
+use records::data::source::LoadedData;
 use records::data::{CIFAR10, CIFAR100};
 use records::error::{UsageError, exit_code, one_line};
 use tempfile::TempDir;
@@ -96,7 +96,7 @@ fn cifar100_takes_the_fine_label_and_the_names_beside_it() {
 }
 
 /// The error is one line, of bad usage, and says each of `parts`.
-fn assert_refused(case: &str, result: anyhow::Result<Source>, parts: &[&str]) {
+fn assert_refused(case: &str, result: anyhow::Result<LoadedData>, parts: &[&str]) {
     let error = match result {
         Ok(_) => panic!("{case}: was accepted"),
         Err(error) => error,

@@ -194,15 +194,15 @@ fn png_of_long_text() -> Vec<u8> {
 fn sizes_beyond_the_limits_or_the_bytes_are_refused() {
     let folder = TempDir::new().unwrap();
     for (what, file, part) in [
-        ("a wide JPEG", claiming_jpeg(16_385, 8, false, 0), "limit is 16384 a side"),
-        ("a high JPEG", claiming_jpeg(8, 65_500, true, 0), "limit is 16384 a side"),
+        ("a wide JPEG", claiming_jpeg(16_385, 8, false, 0), "limit is 16384 on each side"),
+        ("a high JPEG", claiming_jpeg(8, 65_500, true, 0), "limit is 16384 on each side"),
         ("a large JPEG", claiming_jpeg(16_384, 16_384, false, 0), "limit is 256 MiB"),
         // Three bytes a pixel would fit, with two for each coefficient they do not.
         ("a large progressive JPEG", claiming_jpeg(6000, 6000, true, 0), "limit is 256 MiB"),
         ("a JPEG of few bytes", claiming_jpeg(5000, 16_384, false, 500), "too few for 5000x16384"),
         ("a progressive JPEG of few bytes", claiming_jpeg(5000, 5000, true, 500), "too few for 5000x5000"),
         ("a JPEG without height", claiming_jpeg(8, 0, false, 0), "mpty"),
-        ("a wide PNG", claiming_png(16_385, 1), "limit is 16384 a side"),
+        ("a wide PNG", claiming_png(16_385, 1), "limit is 16384 on each side"),
         ("a large PNG", claiming_png(16_384, 16_384), "limit is 256 MiB"),
         ("a PNG of few bytes", claiming_png(5000, 16_384), "too few for 5000x16384"),
         ("a PNG without height", claiming_png(5, 0), "image dimensions"),

@@ -10,7 +10,8 @@ use records::ops::statistics::counter;
 use records::pll::Learner;
 use records::pll::method::EpochControl;
 use records::pll::solar::ramps;
-use records::settings::{Settings, SolarSettings};
+use records::pll::solar::settings::SolarSettings;
+use records::settings::Settings;
 use records::train::tensor_file::TensorFile;
 use solar_steps::SolarSteps;
 use support::{assert_close, golden};
@@ -38,7 +39,7 @@ fn steps_match_the_reference() {
             tau: number(&file, "tau"),
             rho: [rho[0], rho[1]],
             warmup_epochs: number(&file, "warmup") as usize,
-            ..Settings::default().solar()
+            ..Settings::default().of_method()
         };
         let optimiser = ["momentum", "weight_decay"].map(|key| number(&file, key) as f32);
         let on = SolarSteps::new(&settings, [batch, len, classes, 1], candidates, optimiser, &mut device);

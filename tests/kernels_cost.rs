@@ -24,7 +24,8 @@ use records::ops::elementwise::{Relu, ReluGradient};
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::ops::mixup::{Draws, Mixup};
 use records::pll::corr::Consistency;
-use records::pll::lw::settings::LwSettings;
+use records::pll::lw::settings::{LwLoss, LwSettings};
+use records::pll::solar::settings::PriorFrom;
 use records::pll::pico::contrast::Contrast;
 use records::pll::pico::encoder::MoveAverage;
 use records::pll::pico::projection::{NormaliseRows, NormaliseRowsGradient};
@@ -33,7 +34,7 @@ use records::pll::solar;
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
 use records::pll::{LabelMethod, cavl, cc, exp, mse, proden};
 use records::random::philox::{Purpose, Stream};
-use records::settings::{Debias, LwLoss, Method, PriorFrom, Settings};
+use records::settings::{DebiasChoice, Method, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
 use records::train::run::recipe;
 use records::train::training::Training;
@@ -53,7 +54,7 @@ fn step(rows: &mut Vec<Row>) {
         synthetic_test_per_class: 2,
         imb_factor: 0.5,
         partial_rate: 0.3,
-        debias: Debias::Records,
+        debias: DebiasChoice::Records,
         upd_start: 0,
         batch_size: 8,
         width: 16,

@@ -15,7 +15,7 @@ use super::output;
 use crate::data::recipe::prepare;
 use crate::device::{Device, KernelTime, Limits, Plan, Program};
 use crate::pll::registry;
-use crate::settings::{Debias, GivenSettings, Settings};
+use crate::settings::{DebiasChoice, GivenSettings, Settings};
 use crate::train::run::recipe;
 use crate::train::training::Training;
 use crate::usage;
@@ -24,11 +24,11 @@ use crate::usage;
 #[derive(Args, Clone, Debug)]
 pub struct BenchArguments {
     #[command(subcommand)]
-    what: Benchmark,
+    what: BenchCommand,
 }
 
 #[derive(Subcommand, Clone, Debug)]
-enum Benchmark {
+enum BenchCommand {
     /// Time whole training steps on made-up images, and each primitive in them
     Step(StepArguments),
 }
@@ -65,7 +65,7 @@ struct StepArguments {
 /// # Errors
 /// A usage error for bad numbers and devices.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
-    let Benchmark::Step(step) = &arguments.what;
+    let BenchCommand::Step(step) = &arguments.what;
     bench_step(step)
 }
 
@@ -77,7 +77,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let mut device = arguments.device.open()?;
     let data = prepare(&recipe(&settings)?)?;
     let mut training = Training::new(&settings, &data, &mut *device)?;
-    let step = Step {
+    let step = StepReport {
         title: settings.method_title(),
         batch_size: settings.batch_size,
         width: settings.width,
@@ -114,7 +114,7 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
     };
     let debias = arguments.debias.clone().unwrap_or_else(|| {
         let takes_none = registry::find(&arguments.method).is_some_and(|entry| entry.no_debias.is_some());
-        if takes_none { Debias::None.to_string() } else { Debias::Records.to_string() }
+        if takes_none { DebiasChoice::None.to_string() } else { DebiasChoice::Records.to_string() }
     });
     let given = GivenSettings::default()
         .with("method", arguments.method.clone())
@@ -150,7 +150,7 @@ fn median_step(training: &mut Training, steps: usize, device: &mut dyn Device) -
 
 /// What the operations of one kind take in a step.
 #[derive(Clone, Copy, Default)]
-struct Cost {
+struct OperationCost {
     calls: usize,
     seconds: f64,
     flops: f64,
@@ -159,10 +159,10 @@ struct Cost {
 }
 
 /// The costs of each kind of operation, the longest first; every operation runs by itself.
-fn operations(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, Cost)>> {
+fn operations(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, OperationCost)>> {
     training.begin_epoch(EPOCH, device)?;
     let plan = &training.engine.plan;
-    let mut costs: BTreeMap<&str, Cost> = BTreeMap::new();
+    let mut costs: BTreeMap<&str, OperationCost> = BTreeMap::new();
     for operation in plan.operations() {
         let seconds = if is_predicted(device) {
             let alone = Program::new([operation.clone()], plan.buffers().to_vec());
@@ -204,7 +204,7 @@ fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'st
 }
 
 /// A measured step.
-struct Step {
+struct StepReport {
     title: String,
     batch_size: usize,
     width: usize,
@@ -214,12 +214,12 @@ struct Step {
     /// Images that go forward in a step.
     images: usize,
     flops: f64,
-    operations: Vec<(&'static str, Cost)>,
+    operations: Vec<(&'static str, OperationCost)>,
     kernels: Vec<(&'static str, (f64, usize))>,
     limits: Option<Limits>,
 }
 
-impl Step {
+impl StepReport {
     fn json(&self, device: &dyn Device) -> String {
         let line = json!({
             "device": device.name(),
@@ -284,7 +284,7 @@ impl Step {
             "GB/s",
             "of possible"
         );
-        for &(name, Cost { calls, seconds, flops, bytes }) in &self.operations {
+        for &(name, OperationCost { calls, seconds, flops, bytes }) in &self.operations {
             let possible = self.limits.as_ref().map_or_else(
                 || "?".into(),
                 |limits| format!("{:.1}%", 100.0 * limits.least_seconds(flops, bytes) / seconds),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::device::Device;
-use crate::settings::{DeviceChoice, MOST_THREADS, Precision, allowed, quoted_where_odd};
+use crate::settings::{DeviceChoice, MOST_THREADS, PrecisionChoice, allowed, quoted_where_odd};
 use crate::train::device_choice;
 use crate::usage;
 
@@ -37,7 +37,7 @@ impl DeviceArguments {
         }
         let device = DeviceChoice::from_word(&self.device).ok_or_else(|| refuse("device", &self.device))?;
         let precision =
-            Precision::from_word(&self.precision).ok_or_else(|| refuse("precision", &self.precision))?;
+            PrecisionChoice::from_word(&self.precision).ok_or_else(|| refuse("precision", &self.precision))?;
         Ok(device_choice::open(device, precision, self.threads)?.device)
     }
 }

@@ -2,13 +2,13 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::data::progress::{Progress, Unit, Work};
+use crate::data::progress::{WorkProgress, Unit, Work};
 
 /// A bar that is cleared where it ends.
 struct Bar(ProgressBar);
 
 /// Draws a piece of work on standard error, where that is a terminal.
-pub fn draw(work: Work<'_>) -> Box<dyn Progress> {
+pub fn draw(work: Work<'_>) -> Box<dyn WorkProgress> {
     let bar = ProgressBar::new(work.total).with_message(work.what.to_string());
     let template = match work.unit {
         Unit::Items => "{msg} {wide_bar} {pos}/{len} {eta}",
@@ -20,7 +20,7 @@ pub fn draw(work: Work<'_>) -> Box<dyn Progress> {
     Box::new(Bar(bar))
 }
 
-impl Progress for Bar {
+impl WorkProgress for Bar {
     fn advance(&self, by: u64) {
         self.0.inc(by);
     }

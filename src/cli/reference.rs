@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::data::registry;
 use crate::declaration::{MOST, number};
-use crate::settings::{Debias, GivenSettings, Schedule, Settings};
+use crate::settings::{DebiasChoice, GivenSettings, ScheduleChoice, Settings};
 use crate::usage;
 
 /// What its flags with a value may be, to follow "must be".
@@ -67,12 +67,12 @@ impl ReferenceFlags {
     pub fn apply(&self, given: &GivenSettings, settings: &mut Settings) -> Result<()> {
         let other_word = |name, word| given.values.get::<String>(name).filter(|given| given != word);
         if self.cosine {
-            agree("--cosine", "schedule", other_word("schedule", Schedule::Cosine.word()))?;
-            settings.schedule = Schedule::Cosine;
+            agree("--cosine", "schedule", other_word("schedule", ScheduleChoice::Cosine.word()))?;
+            settings.schedule = ScheduleChoice::Cosine;
         }
         if self.records {
-            agree("--records", "debias", other_word("debias", Debias::Records.word()))?;
-            settings.debias = Debias::Records;
+            agree("--records", "debias", other_word("debias", DebiasChoice::Records.word()))?;
+            settings.debias = DebiasChoice::Records;
         }
         if let Some(ratio) = self.imb_ratio {
             let other = given.values.get::<f64>("imb-factor").map(|factor| factor.to_string());

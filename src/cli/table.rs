@@ -10,9 +10,9 @@ use crate::data::registry::{self, Candidates};
 use crate::declaration::{Group, LEAST, MOST, number};
 use crate::files::{is_file, write_atomically};
 use crate::report::published;
-use crate::report::results::{Results, Shown};
+use crate::report::results::{ResultsTable, Shown};
 use crate::settings::{GivenSettings, Method, Settings, choices};
-use crate::train::grid::{Benchmark, Column, Grid, ROWS, Row, Run, State, commands, execute};
+use crate::train::grid::{Benchmark, Column, Grid, ROWS, MethodRow, GridRun, RunState, commands, execute};
 use crate::usage;
 
 /// What its flags with a value may be, to follow "must be"; `--methods` takes the words of [`ROWS`].
@@ -137,7 +137,7 @@ impl TableArguments {
             .ok_or_else(|| usage!("table {}: must be cifar10 or cifar100", self.data))
     }
 
-    fn rows(&self) -> Result<Vec<Row>> {
+    fn rows(&self) -> Result<Vec<MethodRow>> {
         let Some(words) = &self.methods else { return Ok(ROWS.to_vec()) };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let row = |word: &str| ROWS.iter().find(|row| row.word == word).copied();
@@ -253,7 +253,7 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
     let (shown, format) = (arguments.shown()?, arguments.format()?);
     let grid = arguments.grid()?;
     let runs = grid.runs();
-    let mut states = State::of_all(&runs)?;
+    let mut states = RunState::of_all(&runs)?;
     if arguments.commands {
         let lines = commands::command_lines(&runs, &states)?;
         if lines.is_empty() {
@@ -270,8 +270,8 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
             )),
         };
     }
-    let table = |states: &[State]| -> Result<String> {
-        let results = Results::new(&grid, &runs, states, shown)?;
+    let table = |states: &[RunState]| -> Result<String> {
+        let results = ResultsTable::new(&grid, &runs, states, shown)?;
         Ok(match format {
             Format::Text => results.text(),
             Format::Markdown => results.markdown(),
@@ -280,7 +280,7 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
     };
     if !arguments.report {
         // A file that cannot be written is told now, not after days of training.
-        let changed = |states: &[State]| match &arguments.output {
+        let changed = |states: &[RunState]| match &arguments.output {
             // A pipe or device gets the table once, at the end.
             Some(path) if is_file(path)? => write_atomically(path, table(states)?.as_bytes()),
             _ => Ok(()),
@@ -306,7 +306,7 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
     }
 }
 
-fn failed<'a>(runs: &'a [Run], states: &[State]) -> Vec<&'a str> {
-    let failed = runs.iter().zip(states).filter(|(_, state)| matches!(state, State::Failed { .. }));
+fn failed<'a>(runs: &'a [GridRun], states: &[RunState]) -> Vec<&'a str> {
+    let failed = runs.iter().zip(states).filter(|(_, state)| matches!(state, RunState::Failed { .. }));
     failed.map(|(run, _)| run.name()).collect()
 }

@@ -10,7 +10,7 @@ use records::pll::method::Room;
 use records::pll::recorder::{Exposed, Forward, ViewSource};
 use records::pll::solar::Solar;
 use records::pll::{ConfidenceStore, Debias, Learner, Start, StepRecorder};
-use records::settings::SolarSettings;
+use records::pll::solar::settings::SolarSettings;
 use records::train::step::StepState;
 
 /// W x + b, with gradients for each of the three forwards.

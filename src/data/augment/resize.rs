@@ -1,6 +1,6 @@
-//! Pillow's bilinear resize with antialiasing: horizontal pass to uint8, then vertical; weights in 22-bit fixed point.
+//! Pillow's bilinear resize with antialiasing: a horizontal pass to uint8, then a vertical one, with weights in 22-bit fixed point.
 
-/// Bits of the weights' fraction.
+/// Fraction bits of the weights.
 const PRECISION: u32 = 22;
 
 /// The windows and weights of one axis.
@@ -49,7 +49,7 @@ impl Axis {
     }
 }
 
-/// Half of the last place, then shift and clip.
+/// Rounds a sum to the nearest integer and clips it to a byte.
 fn round(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
@@ -68,7 +68,7 @@ pub struct Crop {
 }
 
 /// Resizes the crop of an image of `source_width` columns to out_height x out_width. `axes` are (horizontal, vertical);
-/// a pass whose size does not change is skipped. `between` is scratch.
+/// a pass whose size does not change is skipped. `between` is scratch memory.
 pub fn resize_crop(
     source: &[u8],
     source_width: usize,

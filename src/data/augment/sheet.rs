@@ -4,7 +4,7 @@ use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};
 
 use super::parameters::{View, ViewParameters};
-use super::view::{Scratch, augment};
+use super::view::{ViewScratch, augment};
 use crate::data::progress::{self, Unit};
 use crate::{memory, usage};
 
@@ -14,10 +14,10 @@ const MARGIN: u32 = 4;
 /// Pixels of the largest sheet.
 const MOST_PIXELS: u64 = 100_000_000;
 
-/// Columns and rows in pixels of a sheet of `rows` rows of cells.
+/// Width and height in pixels of a sheet with `rows` rows of cells.
 ///
 /// # Errors
-/// A usage error where that is more than a sheet may have, or than fits into memory.
+/// A usage error if the sheet would be too large, or does not fit into memory.
 fn sheet_size(rows: u32, cell: u32, size: usize) -> Result<[u32; 2]> {
     let side = |cells: u32| u64::from(cells) * u64::from(cell) + u64::from(MARGIN);
     let (width, height) = (side(1 + 2 * rows), side(rows));
@@ -46,7 +46,7 @@ pub fn contact_sheet(image: &RgbImage, rows: u32, size: usize, seed: u64) -> Res
     let [width, height] = sheet_size(rows, cell, size)?;
     let mut sheet = RgbImage::from_pixel(width, height, Rgb([255, 255, 255]));
     let progress = progress::begin("", u64::from(rows), Unit::Items);
-    let mut scratch = Scratch::default();
+    let mut scratch = ViewScratch::default();
     let mut pixels = vec![0; size * size * 3];
     for row in 0..rows {
         for column in 0..columns {

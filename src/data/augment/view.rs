@@ -1,22 +1,22 @@
-//! A whole view from its parameters: crop and resize, flip, colours, operations, cutout; then normalisation.
+//! Making a view from its parameters: crop and resize, flip, colours, operations, cutout; then normalisation.
 
 use super::parameters::ViewParameters;
 use super::resize::{Axis, Crop, resize_crop};
 use super::{colour, cutout, flip};
 use crate::data::Normalisation;
 
-/// Memory and resize weights reused from view to view.
+/// Memory and resize weights that are reused from view to view.
 #[derive(Default)]
-pub struct Scratch {
-    /// Resize weights by (input, output) length, made when first needed.
+pub struct ViewScratch {
+    /// Resize weights by (input, output) length, computed when first needed.
     axes: Vec<Vec<Option<Box<Axis>>>>,
     between: Vec<u8>,
     before: Vec<u8>,
     pixels: Vec<u8>,
 }
 
-impl Scratch {
-    /// Makes the weights from `input` to `output` if they are not there yet.
+impl ViewScratch {
+    /// Computes the weights from `input` to `output`, if not done yet.
     fn prepare(&mut self, input: usize, output: usize) {
         if self.axes.len() <= input {
             self.axes.resize_with(input + 1, Vec::new);
@@ -29,14 +29,13 @@ impl Scratch {
     }
 }
 
-/// Makes a view `out` `[size, size, 3]` of an image `[height, width, 3]`. Parameters that name pixels outside the image are
-/// brought inside.
+/// Makes a view `out` `[size, size, 3]` of an image `[height, width, 3]`. Parameters that name pixels outside the image are clamped.
 pub fn augment(
     image: &[u8],
     [height, width]: [usize; 2],
     parameters: &ViewParameters,
     size: usize,
-    scratch: &mut Scratch,
+    scratch: &mut ViewScratch,
     out: &mut [u8],
 ) {
     let [top, left, h, w] = parameters.crop.map(|value| value.max(0) as usize);
@@ -76,7 +75,7 @@ pub fn augment(
 pub struct NormalisationTable([[f32; 256]; 3]);
 
 impl NormalisationTable {
-    /// The table of some constants.
+    /// The table for the constants of a normalisation.
     pub fn new(Normalisation { mean, std }: Normalisation) -> Self {
         let value = |channel: usize, value: usize| (value as f32 / 255.0 - mean[channel]) / std[channel];
         Self(std::array::from_fn(|channel| std::array::from_fn(|v| value(channel, v))))
@@ -99,7 +98,7 @@ pub fn augment_normalised(
     parameters: &ViewParameters,
     size: usize,
     table: &NormalisationTable,
-    scratch: &mut Scratch,
+    scratch: &mut ViewScratch,
     out: &mut [f32],
 ) {
     let mut pixels = std::mem::take(&mut scratch.pixels);
@@ -119,7 +118,7 @@ mod tests {
         #[test]
         fn any_view_of_any_image_is_made(seed: u64, height in 1usize..70, width in 1usize..70, size in 1usize..70) {
             let image: Vec<u8> = (0..height * width * 3).map(|i| (i * 37 % 251) as u8).collect();
-            let mut scratch = Scratch::default();
+            let mut scratch = ViewScratch::default();
             let mut out = vec![0; size * size * 3];
             for view in [View::Weak, View::Strong] {
                 let parameters = ViewParameters::of_sample(seed, 0, 0, view, [height, width], size);
@@ -128,19 +127,19 @@ mod tests {
         }
     }
 
-    /// A view does not depend on the views made before it with the same scratch.
+    /// A view does not depend on views made earlier with the same scratch memory.
     #[test]
     fn scratch_leaves_no_trace() {
         let image: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7 % 256) as u8).collect();
-        let view = |sample, scratch: &mut Scratch| {
+        let view = |sample, scratch: &mut ViewScratch| {
             let parameters = ViewParameters::of_sample(9, 1, sample, View::Strong, [32, 32], 32);
             let mut out = vec![0; 32 * 32 * 3];
             augment(&image, [32, 32], &parameters, 32, scratch, &mut out);
             out
         };
-        let mut shared = Scratch::default();
+        let mut shared = ViewScratch::default();
         for sample in 0..50 {
-            assert_eq!(view(sample, &mut shared), view(sample, &mut Scratch::default()), "sample {sample}");
+            assert_eq!(view(sample, &mut shared), view(sample, &mut ViewScratch::default()), "sample {sample}");
         }
     }
 }
