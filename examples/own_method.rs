@@ -16,7 +16,7 @@ use records::pll::method::{OWN_SCALARS, Room, StageEpoch, StateTensor};
 use records::pll::recorder::Rows;
 use records::pll::solar::operations::CountLargest;
 use records::pll::{Learner, Method, RecordedStep, StepRecorder};
-use records::settings::{DebiasChoice, Settings, presets};
+use records::settings::{Debias, Settings, presets};
 use records::train::run::recipe;
 use records::train::training::Training;
 
@@ -100,7 +100,7 @@ impl Learner for AveragingLearner {
 /// What it is trained on: a few made-up images.
 pub fn settings() -> Result<Settings> {
     let tiny = presets::find("tiny").ok_or_else(|| anyhow!("no such preset"))?;
-    Ok(Settings { debias: DebiasChoice::None, ..tiny.settings() })
+    Ok(Settings { debias: Debias::None, ..tiny.settings() })
 }
 
 /// Trains a method for the settings' epochs; returns the mean loss of each, and what training leaves.

@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry::csv::LISTED_IMAGES;
 use records::data::registry::folder::FOLDER;
 use records::error::{UsageError, exit_code, one_line};
-use records::data::longtail::ImbalanceType;
 use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
 
@@ -223,7 +223,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
             "path,candidates\na.png,cat|dog\nnone.png,cat\n",
             &["train.csv:3:", "none.png", "cannot be read", "remove the row"],
         ),
-        ("path,candidates\nsub,cat|dog\n", &["train.csv:2:", "is no file"]),
+        ("path,candidates\nsub,cat|dog\n", &["train.csv:2:", "is not a file"]),
         ("path,candidates\ntrain.csv,cat|dog\n", &["train.csv:2:", "not a readable JPEG or PNG"]),
         ("path,candidates\nout.png,cat|dog\n", &["train.csv:2:", "out.png", "a link leads out"]),
         ("path,candidates\nlinked/x.png,cat|dog\n", &["train.csv:2:", "a link leads out"]),

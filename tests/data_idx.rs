@@ -8,11 +8,11 @@ use std::process::Command;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry;
 use records::data::registry::idx::IdxItems;
 use records::error::exit_code;
-use records::data::longtail::ImbalanceType;
 
 const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
 const TRAIN_LABELS: &str = "train-labels-idx1-ubyte";

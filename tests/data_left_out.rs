@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry::folder::CLASS_FOLDERS;
 use records::data::registry::synthetic::MADE_UP;
 use records::error::exit_code;
-use records::data::longtail::ImbalanceType;
 use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
 
@@ -245,10 +245,7 @@ fn class_folders_that_look_the_same_are_refused() {
             &["no class Cat; did you mean \"cat\"? They differ only in upper"],
         ),
         (["train/caf\u{e9}/0.png", "test/cafe\u{301}/0.png"], &["did you mean", "U+0065 U+0301 for U+00E9"]),
-        (
-            ["train/cat/sub/0.png", "test/dog/0.png"],
-            &["train/cat/sub: is a folder", "move them up"],
-        ),
+        (["train/cat/sub/0.png", "test/dog/0.png"], &["train/cat/sub: is a folder", "move them up"]),
     ] {
         let dir = TempDir::new().unwrap();
         for path in names.into_iter().chain(["train/dog/0.png", "test/dog/0.png"]) {

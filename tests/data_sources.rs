@@ -333,12 +333,12 @@ fn damaged_folders_are_refused_by_name() {
         (
             "text file",
             |dir| fs::write(dir.join("train/ant/notes.txt"), "x").unwrap(),
-            &["train/ant/notes.txt", "no image"],
+            &["train/ant/notes.txt", "not an image"],
         ),
         (
             "no extension",
             |dir| fs::write(dir.join("train/ant/notes"), "x").unwrap(),
-            &["train/ant/notes", "no image"],
+            &["train/ant/notes", "not an image"],
         ),
         (
             "text named png",
@@ -393,12 +393,12 @@ fn damaged_folders_are_refused_by_name() {
         (
             "folder in a class",
             |dir| fs::create_dir(dir.join("train/ant/d.png")).unwrap(),
-            &["train/ant/d.png", "no image"],
+            &["train/ant/d.png", "not an image"],
         ),
         (
             "file beside classes",
             |dir| save(&dir.join("train/a.png"), pattern(8, 8)),
-            &["train/a.png", "no folder"],
+            &["train/a.png", "not a folder"],
         ),
         ("no test", |dir| fs::remove_dir_all(dir.join("test")).unwrap(), &["test", "cannot be read"]),
         ("empty test", |dir| fs::remove_dir_all(dir.join("test/bee")).unwrap(), &["test", "holds no class"]),

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use records::data::augment::resize::resize;
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, prepare};
 use records::data::registry::voc::{VOC, VOC_CLASSES, VOC2007};
 use records::error::{UsageError, one_line};
-use records::data::longtail::ImbalanceType;
 use tempfile::TempDir;
 
 /// Training images: one of each class in order, and one of odd differences more; sizes of both orientations.

@@ -18,7 +18,7 @@ use records::ops::control;
 use records::optim::{self, Hyperparameters};
 use records::pll;
 use records::random::philox::{Purpose, Stream};
-use records::settings::{DebiasChoice, Settings};
+use records::settings::{Debias, Settings};
 use records::train::model::Model;
 use records::train::replay::replay;
 use records::train::run::recipe;
@@ -261,7 +261,7 @@ fn pass(network: Box<dyn Network>, [images, size]: [usize; 2], device: &mut dyn 
     device.write_f32(control_buffer, &block).unwrap();
     let sgd = optim::registry::find("sgd").unwrap();
     let constants = Hyperparameters { momentum: 0.9, beta2: 0.999, weight_decay: 1e-3 };
-    let model = Model::new(network, (sgd, constants), 5, pll::DebiasChoice::None, device).unwrap();
+    let model = Model::new(network, (sgd, constants), 5, pll::Debias::None, device).unwrap();
     let mut tape = Tape::new(activations);
     let [x, d_logits, control] = [x, d_logits, control_buffer].map(|buffer| tape.persistent(buffer));
     let mode = Mode::Training(Default::default());
@@ -342,7 +342,7 @@ fn an_epoch_copies_nothing_and_allocates_nothing() {
         synthetic_test_per_class: 1,
         imb_factor: 0.5,
         partial_rate: 0.3,
-        debias: DebiasChoice::Records,
+        debias: Debias::Records,
         upd_start: 0,
         batch_size: 8,
         width: 8,

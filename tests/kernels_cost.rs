@@ -25,16 +25,16 @@ use records::ops::loss::{Loss, RowLoss, Term};
 use records::ops::mixup::{Draws, Mixup};
 use records::pll::corr::Consistency;
 use records::pll::lw::settings::{LwLoss, LwSettings};
-use records::pll::solar::settings::PriorFrom;
 use records::pll::pico::contrast::Contrast;
 use records::pll::pico::encoder::MoveAverage;
 use records::pll::pico::projection::{NormaliseRows, NormaliseRowsGradient};
 use records::pll::pico::prototypes::{MovePrototypes, PseudoLabels};
 use records::pll::solar;
 use records::pll::solar::operations::{Sinkhorn, SinkhornSettings};
+use records::pll::solar::settings::PriorFrom;
 use records::pll::{LabelMethod, cavl, cc, exp, mse, proden};
 use records::random::philox::{Purpose, Stream};
-use records::settings::{DebiasChoice, Method, Settings};
+use records::settings::{Debias, Method, Settings};
 use records::train::evaluate::{Evaluation, ResidentImages};
 use records::train::run::recipe;
 use records::train::training::Training;
@@ -54,7 +54,7 @@ fn step(rows: &mut Vec<Row>) {
         synthetic_test_per_class: 2,
         imb_factor: 0.5,
         partial_rate: 0.3,
-        debias: DebiasChoice::Records,
+        debias: Debias::Records,
         upd_start: 0,
         batch_size: 8,
         width: 16,

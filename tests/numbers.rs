@@ -617,7 +617,7 @@ fn what_does_not_fit_is_refused_before_it_is_taken() {
         ("data --dataset csv --data-dir csv", "not enough memory: 600000 images"),
         ("bench step --device cpu --width 1024", "not enough memory: a network of"),
         ("bench step --device cpu --batch-size 4096 --threads 1", "not enough memory"),
-        (&format!("{train} --synthetic-train-per-class 100000"), "not enough memory: the made-up images"),
+        (&format!("{train} --synthetic-train-per-class 100000"), "not enough memory: the built-in images"),
         (&format!("{train} --arch resnet101 --width 1024"), "not enough memory: a network of"),
         (&format!("{train} --batch-size 4096 --threads 1"), "not enough memory: the step's temporaries"),
     ];

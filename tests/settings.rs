@@ -11,10 +11,11 @@ use records::cli::train::resolve;
 use records::declaration::{Group, Values};
 use records::error::UsageError;
 use records::nn::registry;
+use records::pll::solar::settings::PriorFrom;
 use records::settings::choices::network_names;
 use records::settings::presets::{self, PRESETS};
 use records::settings::{
-    DebiasChoice, GivenSettings, Method, ScheduleChoice, Settings, allowed, config_toml, document, flags,
+    Debias, GivenSettings, Method, ScheduleChoice, Settings, allowed, config_toml, document, flags,
 };
 use records::train::grid::{Benchmark, Column, Grid, ROWS};
 
@@ -39,7 +40,10 @@ fn defaults_are_the_references() {
         (settings.partial_rate, settings.imb_factor, settings.m, settings.alpha),
         (0.1, 0.01, 0.9, 1.0)
     );
-    assert_eq!((settings.schedule, settings.debias, settings.mixup), (ScheduleChoice::Step, DebiasChoice::None, false));
+    assert_eq!(
+        (settings.schedule, settings.debias, settings.mixup),
+        (ScheduleChoice::Step, Debias::None, false)
+    );
     assert_eq!((settings.lr_decay_epochs, settings.lr_decay_rate), (vec![700, 800, 900], 0.1));
     assert_eq!((settings.data_seed, settings.width, settings.image_size), (0, 64, 32));
 }
@@ -69,7 +73,7 @@ fn flags_beat_file_beats_preset_beats_defaults() {
     assert!(!settings_of(&["--preset", "records-mixup-cifar10", "--mixup=false"]).unwrap().mixup);
     assert_eq!(
         settings_of(&["--preset", "records-cifar10", "--debias", "none"]).unwrap().debias,
-        DebiasChoice::None
+        Debias::None
     );
 }
 
@@ -232,8 +236,8 @@ fn method(word: &str) -> Method {
 fn presets_are_those_of_the_paper() {
     // SPEC 10: name, data, q, mu, method, debias, mixup, SoLar's est, rho and gamma.
     type SolarValues = (usize, [f64; 2], [f64; 2]);
-    type Row = (&'static str, &'static str, f64, Method, DebiasChoice, bool, Option<SolarValues>);
-    use DebiasChoice::{None as Plain, Records};
+    type Row = (&'static str, &'static str, f64, Method, Debias, bool, Option<SolarValues>);
+    use Debias::{None as Plain, Records};
     let [corr, solar_method] = ["corr", "solar"].map(method);
     let rows: [Row; 7] = [
         ("corr-cifar10", "cifar10-lt", 0.3, corr, Plain, false, None),
@@ -328,7 +332,7 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
 /// Every method with every debias, mixed or not: refused are the combinations without a meaning, and no other.
 #[test]
 fn methods_debias_and_mixup_combine_but_for_a_few() {
-    use DebiasChoice::{Oracle, OraclePost, Records};
+    use Debias::{Oracle, OraclePost, Records};
     for method in ["corr", "proden", "lw", "cavl", "cc", "mse", "exp", "solar", "pico"] {
         for debias in ["none", "oracle", "oracle-post", "records"] {
             for mixup in ["--mixup=false", "--mixup=true"] {
@@ -361,7 +365,7 @@ fn methods_debias_and_mixup_combine_but_for_a_few() {
     assert_eq!(title(method("corr"), Oracle, false), "CORR+Oracle-LA");
     assert_eq!(title(method("proden"), OraclePost, false), "PRODEN+Oracle-LA (at test)");
     assert_eq!(
-        (title(method("solar"), DebiasChoice::None, true), title(method("solar"), DebiasChoice::None, false)),
+        (title(method("solar"), Debias::None, true), title(method("solar"), Debias::None, false)),
         ("SoLar".into(), "SoLar without mixup".into())
     );
 }
@@ -447,7 +451,7 @@ fn the_cells_of_a_table_are_the_presets() {
     ] {
         assert_eq!(of(grid, word), presets::find(preset).unwrap().settings(), "{preset}");
     }
-    let oracle = Settings { debias: DebiasChoice::Oracle, ..presets::find("corr-cifar10").unwrap().settings() };
+    let oracle = Settings { debias: Debias::Oracle, ..presets::find("corr-cifar10").unwrap().settings() };
     assert_eq!(of(&ten, "oracle"), oracle);
 
     let own = Values::default()

@@ -1,13 +1,13 @@
-//! Bars for long work on data.
+//! Progress bars for long work on data.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::data::progress::{WorkProgress, Unit, Work};
+use crate::data::progress::{Unit, Work, WorkProgress};
 
-/// A bar that is cleared where it ends.
+/// A bar that disappears when it is dropped.
 struct Bar(ProgressBar);
 
-/// Draws a piece of work on standard error, where that is a terminal.
+/// Draws a piece of work on standard error, if that is a terminal.
 pub fn draw(work: Work<'_>) -> Box<dyn WorkProgress> {
     let bar = ProgressBar::new(work.total).with_message(work.what.to_string());
     let template = match work.unit {
@@ -26,7 +26,7 @@ impl WorkProgress for Bar {
     }
 
     fn set(&self, position: u64) {
-        // A position that was not reached by work is no measure of speed.
+        // A jump of the position, not reached by work, says nothing about the speed.
         if position < self.0.position() || self.0.position() == 0 {
             self.0.reset_eta();
         }

@@ -46,7 +46,8 @@ pub fn draw_with(draw: Draw) {
 
 /// Begins a piece of work, which ends when the value is dropped.
 pub fn begin(what: &str, total: u64, unit: Unit) -> Box<dyn WorkProgress> {
-    DRAW.get().map_or_else(|| Box::new(Undrawn) as Box<dyn WorkProgress>, |draw| draw(Work { what, total, unit }))
+    DRAW.get()
+        .map_or_else(|| Box::new(Undrawn) as Box<dyn WorkProgress>, |draw| draw(Work { what, total, unit }))
 }
 
 struct Undrawn;

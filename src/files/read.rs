@@ -56,10 +56,7 @@ fn is_regular(path: &Path, metadata: &Metadata) -> Result<()> {
 pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, size) = open_regular(path)?;
     let too_large = |size: u64| {
-        usage!(
-            "{}: {size} bytes; at most {limit} are expected here, so name another file",
-            path.display()
-        )
+        usage!("{}: {size} bytes; at most {limit} are expected here, so name another file", path.display())
     };
     if size > limit {
         return Err(too_large(size));

@@ -3,7 +3,7 @@
 //! Source: the results tables of Hong et al., "Long-tailed partial label learning via dynamic rebalancing" (ICLR 2023), as the
 //! readme of its published code gives them (SPEC 11): the best of 800 epochs, ResNet-18 of width 64.
 
-use crate::train::grid::{Benchmark, Column, ROWS, MethodRow};
+use crate::train::grid::{Benchmark, Column, MethodRow, ROWS};
 
 /// Imbalance ratios of the tables.
 pub const RHOS: [f64; 2] = [50.0, 100.0];

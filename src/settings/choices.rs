@@ -40,7 +40,7 @@ pub fn dataset_names() -> Vec<&'static str> {
 
 crate::declare_words! {
     /// The debias: what is subtracted from the logits that disambiguation and evaluation read.
-    pub enum DebiasChoice {
+    pub enum Debias {
         /// Nothing.
         None = "none",
         /// The log of the true class frequencies, in disambiguation and at test (Oracle-LA).

@@ -24,7 +24,7 @@ pub(crate) use crate::declaration::{number, quoted_where_odd};
 use crate::optim;
 use crate::pll::corr;
 use crate::usage;
-pub use choices::{DebiasChoice, DeviceChoice, Method, PrecisionChoice, ScheduleChoice};
+pub use choices::{Debias, DeviceChoice, Method, PrecisionChoice, ScheduleChoice};
 pub use given::GivenSettings;
 pub use written::{config_toml, differences, document, flags};
 
@@ -79,7 +79,7 @@ crate::declare_settings! {
             "method" method: Method = Method(&corr::ENTRY), "WORD", OneOf(choices::method_names);
             /// What is subtracted from the logits: nothing; the log of the true class frequencies (oracle;
             /// oracle-post: at test only); or the log of RECORDS' class-prior estimate.
-            "debias" debias: DebiasChoice = DebiasChoice::None, "WORD", OneOf(DebiasChoice::words);
+            "debias" debias: Debias = Debias::None, "WORD", OneOf(Debias::words);
             /// Momentum of the mean feature, from which RECORDS estimates the class prior.
             "m" m: f64 = 0.9, "MOMENTUM", Momentum, Only("debias", "records");
             /// Train on mixed views as well.
@@ -127,11 +127,11 @@ crate::declare_settings! {
             "threads" threads: usize = 0, "THREADS", Whole(0, MOST_THREADS), Free;
             /// Folder that holds the folders of runs.
             "exp-dir" exp_dir: PathBuf = "runs".into(), "FOLDER", Folder, Free;
-            /// Name of the run's folder; by default made from the settings and the time.
+            /// Name of the run's folder; without it, made from the settings and the time.
             "name" name: Option<String> = None, "NAME", FOLDER_NAME, Free;
-            /// Epochs between checkpoints.
+            /// Epochs from one checkpoint to the next.
             "checkpoint-every" checkpoint_every: usize = 1, "EPOCHS", Whole(1, MOST_EPOCHS), Free;
-            /// Epochs between evaluations.
+            /// Epochs from one evaluation to the next.
             "eval-every" eval_every: usize = 1, "EPOCHS", Whole(1, MOST_EPOCHS), Free;
         }
     }
@@ -226,7 +226,7 @@ impl Settings {
         };
         let entry = self.method.0;
         if let Some(why) = entry.no_debias
-            && matches!(self.debias, DebiasChoice::Oracle | DebiasChoice::Records)
+            && matches!(self.debias, Debias::Oracle | Debias::Records)
         {
             refuse("debias", &self.debias, why, "none or oracle-post");
         }
@@ -267,10 +267,10 @@ impl Settings {
     /// named.
     pub fn method_title(&self) -> String {
         let debias = match self.debias {
-            DebiasChoice::None => "",
-            DebiasChoice::Oracle => "+Oracle-LA",
-            DebiasChoice::OraclePost => "+Oracle-LA (at test)",
-            DebiasChoice::Records => "+RECORDS",
+            Debias::None => "",
+            Debias::Oracle => "+Oracle-LA",
+            Debias::OraclePost => "+Oracle-LA (at test)",
+            Debias::Records => "+RECORDS",
         };
         let mixup = match (self.mixup, self.method.mixes()) {
             (true, false) => "+mixup",
@@ -284,7 +284,7 @@ impl Settings {
     /// the method is not named.
     pub fn method_words(&self) -> String {
         let mut words = self.method.word().to_string();
-        if self.debias != DebiasChoice::None {
+        if self.debias != Debias::None {
             words += &format!("-{}", self.debias);
         }
         if self.mixup && !self.method.mixes() {

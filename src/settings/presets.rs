@@ -1,6 +1,6 @@
 //! Presets, named sets of settings: the published runs (SPEC 10) and two small runs that need no data.
 
-use super::{DebiasChoice, Method, ScheduleChoice, Settings};
+use super::{Debias, Method, ScheduleChoice, Settings};
 use crate::declaration::{Own, Values};
 use crate::pll;
 use crate::pll::solar::settings::SolarSettings;
@@ -30,8 +30,8 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "solar-cifar100", about: "published run", settings: solar_cifar100 },
     Preset { name: "records-mixup-cifar10", about: "published run", settings: records_mixup_cifar10 },
     Preset { name: "records-cifar100", about: "row of the published table", settings: records_cifar100 },
-    Preset { name: "quick", about: "minutes on a CPU, made-up images", settings: quick },
-    Preset { name: "tiny", about: "seconds, made-up images, learns nothing", settings: tiny },
+    Preset { name: "quick", about: "minutes on a CPU, built-in images", settings: quick },
+    Preset { name: "tiny", about: "seconds, built-in images, learns nothing", settings: tiny },
 ];
 
 /// The preset called `name`.
@@ -41,7 +41,13 @@ pub fn find(name: &str) -> Option<&'static Preset> {
 
 /// The settings that all published runs share.
 fn published() -> Settings {
-    Settings { lr: 0.01, weight_decay: 1e-3, schedule: ScheduleChoice::Cosine, seed: 123, ..Settings::default() }
+    Settings {
+        lr: 0.01,
+        weight_decay: 1e-3,
+        schedule: ScheduleChoice::Cosine,
+        seed: 123,
+        ..Settings::default()
+    }
 }
 
 fn corr_cifar10() -> Settings {
@@ -49,7 +55,7 @@ fn corr_cifar10() -> Settings {
 }
 
 fn records_cifar10() -> Settings {
-    Settings { debias: DebiasChoice::Records, ..corr_cifar10() }
+    Settings { debias: Debias::Records, ..corr_cifar10() }
 }
 
 fn records_mixup_cifar10() -> Settings {
@@ -95,7 +101,7 @@ fn quick() -> Settings {
         imb_factor: 0.02,
         partial_rate: 0.3,
         width: 8,
-        debias: DebiasChoice::Records,
+        debias: Debias::Records,
         epochs: 12,
         batch_size: 64,
         lr: 0.05,

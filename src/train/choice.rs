@@ -49,10 +49,10 @@ pub fn debias(
         Ok(Debias::Oracle(Oracle::new(&frequencies, in_training, device)?))
     };
     match word {
-        settings::DebiasChoice::None => Ok(Debias::None),
-        settings::DebiasChoice::Oracle => oracle(true),
-        settings::DebiasChoice::OraclePost => oracle(false),
-        settings::DebiasChoice::Records => {
+        settings::Debias::None => Ok(Debias::None),
+        settings::Debias::Oracle => oracle(true),
+        settings::Debias::OraclePost => oracle(false),
+        settings::Debias::Records => {
             Ok(Debias::Records(ClassPrior::new(features, classes, settings.m as f32, device)?))
         }
     }

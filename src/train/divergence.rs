@@ -1,8 +1,8 @@
-//! Divergence: a value that is not finite ends the run before anything of that epoch is written.
+//! Divergence: values that are no longer finite end a run before anything of that epoch is written.
 //!
 //! The device notes the first step of an epoch whose logits, losses or running statistics are not finite (see
-//! [`counter::WATCHED`]). Weights, the optimiser's state, confidence rows and class-prior estimate are checked after each
-//! epoch. Large finite values are not divergence, since batchnorm removes their scale.
+//! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is looked at after
+//! each epoch. Large finite values are no divergence: batchnorm takes their scale out again.
 
 use std::path::Path;
 
@@ -49,10 +49,7 @@ pub fn first_of_dict(dict: &StateDict) -> Option<String> {
     first_tensor(dict.iter().map(|(name, (_, values))| (name, &values[..])))
 }
 
-/// Which part of the state after an epoch is not finite, if any.
-///
-/// # Errors
-/// If the device fails.
+/// What of the state after an epoch is not finite, if anything is.
 pub fn in_state(engine: &Engine, device: &mut dyn Device) -> Result<Option<String>> {
     let Engine { model, store, learner, .. } = engine;
     let parameters = &model.parameters;

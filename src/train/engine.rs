@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::choice;
 use super::model::Model;
-use super::step::{self, TrainingStep, StepInputs, StepSettings, StepState, Trained};
+use super::step::{self, StepInputs, StepSettings, StepState, Trained, TrainingStep};
 use super::tensor_file::{TensorFile, Values};
 use crate::autograd::Tape;
 use crate::device::{Device, Plan};
@@ -58,7 +58,11 @@ impl Engine {
     ///
     /// # Errors
     /// If the device has not enough memory, or an input is missing.
-    pub fn assemble(parts: EngineParts<'_>, inputs: &mut dyn StepInputs, device: &mut dyn Device) -> Result<Self> {
+    pub fn assemble(
+        parts: EngineParts<'_>,
+        inputs: &mut dyn StepInputs,
+        device: &mut dyn Device,
+    ) -> Result<Self> {
         let EngineParts { method, mut model, room, candidates, labels, settings, keeps_step } = parts;
         let store = ConfidenceStore::new(room.classes, candidates, labels, method.start(), device)?;
         let state = StepState::new(device)?;

@@ -22,7 +22,9 @@ fn schedule(settings: &Settings) -> Schedule {
     let decay = settings.lr_decay_rate;
     match settings.schedule {
         settings::ScheduleChoice::Cosine => Schedule::Cosine { epochs: settings.epochs, decay },
-        settings::ScheduleChoice::Step => Schedule::Step { milestones: settings.lr_decay_epochs.clone(), decay },
+        settings::ScheduleChoice::Step => {
+            Schedule::Step { milestones: settings.lr_decay_epochs.clone(), decay }
+        }
     }
 }
 
@@ -160,10 +162,7 @@ impl Training {
         Ok(learning_rate)
     }
 
-    /// Runs the steps of an epoch that has begun, calls `done` after each, and reads the counters back at the end.
-    ///
-    /// # Errors
-    /// If the device fails.
+    /// Runs the steps of a begun epoch, `done` called after each, and reads the counters back once.
     pub fn run_epoch(&mut self, device: &mut dyn Device, mut done: impl FnMut()) -> Result<Vec<f32>> {
         for _ in 0..self.steps {
             self.engine.run_step(device)?;

@@ -230,8 +230,9 @@ fn histograms_of_few_levels() {
         view.operations[2] = OperationParameters::new(operation, 0.0, [32, 32]);
         view
     };
-    let views =
-        (0..images.len()).flat_map(|_| [with(ImageOperation::Equalize), with(ImageOperation::Autocontrast)]).collect();
+    let views = (0..images.len())
+        .flat_map(|_| [with(ImageOperation::Equalize), with(ImageOperation::Autocontrast)])
+        .collect();
     let case = Case { what: "few levels", source: [32, 32], size: 32, images, views };
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }

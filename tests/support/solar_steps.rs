@@ -9,8 +9,8 @@ use records::nn::{Outputs, Pass};
 use records::pll::method::Room;
 use records::pll::recorder::{Exposed, Forward, ViewSource};
 use records::pll::solar::Solar;
-use records::pll::{ConfidenceStore, Debias, Learner, Start, StepRecorder};
 use records::pll::solar::settings::SolarSettings;
+use records::pll::{ConfidenceStore, Debias, Learner, Start, StepRecorder};
 use records::train::step::StepState;
 
 /// W x + b, with gradients for each of the three forwards.

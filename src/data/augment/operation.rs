@@ -94,7 +94,10 @@ impl OperationParameters {
     pub fn new(operation: ImageOperation, value: f64, [width, height]: [usize; 2]) -> Self {
         let mut parameters = Self { kind: operation as i32, ..Self::IDENTITY };
         let affine = match operation {
-            ImageOperation::Brightness | ImageOperation::Color | ImageOperation::Contrast | ImageOperation::Sharpness => {
+            ImageOperation::Brightness
+            | ImageOperation::Color
+            | ImageOperation::Contrast
+            | ImageOperation::Sharpness => {
                 parameters.factor = value as f32;
                 return parameters;
             }
@@ -106,7 +109,9 @@ impl OperationParameters {
                 parameters.integers[0] = value.ceil() as i32;
                 return parameters;
             }
-            ImageOperation::Autocontrast | ImageOperation::Equalize | ImageOperation::Identity => return parameters,
+            ImageOperation::Autocontrast | ImageOperation::Equalize | ImageOperation::Identity => {
+                return parameters;
+            }
             ImageOperation::Rotate => Affine::rotate(value, [width, height]),
             ImageOperation::ShearX => Some(Affine::shear_x(value)),
             ImageOperation::ShearY => Some(Affine::shear_y(value)),

@@ -156,8 +156,11 @@ mod tests {
         near("jitter", weak.iter().filter(|p| p.jitter == 1).count(), total, 0.8);
         near("grayscale", weak.iter().filter(|p| p.grayscale == 1).count(), total, 0.2);
         near("hue first", weak.iter().filter(|p| p.jitter_order[0] == 3).count(), total, 0.25);
-        let equalize =
-            strong.iter().flat_map(|p| p.operations).filter(|o| o.kind == ImageOperation::Equalize as i32).count();
+        let equalize = strong
+            .iter()
+            .flat_map(|p| p.operations)
+            .filter(|o| o.kind == ImageOperation::Equalize as i32)
+            .count();
         near("equalize", equalize, 3 * total, 1.0 / 14.0);
         // Above 3/4 an area fits only some aspects, so the accepted mean lies below that of U(0.2, 1): 0.538 without rounding
         // to pixels, a little more with it (sides up to 32.5 count as 32); the spread over n draws is 0.2 / sqrt(n) = 0.003.

@@ -139,7 +139,11 @@ mod tests {
         };
         let mut shared = ViewScratch::default();
         for sample in 0..50 {
-            assert_eq!(view(sample, &mut shared), view(sample, &mut ViewScratch::default()), "sample {sample}");
+            assert_eq!(
+                view(sample, &mut shared),
+                view(sample, &mut ViewScratch::default()),
+                "sample {sample}"
+            );
         }
     }
 }

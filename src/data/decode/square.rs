@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{MAX_BYTES, decode, shown};
 use crate::data::augment::resize::resize;
-use crate::data::progress::{self, WorkProgress, Unit};
+use crate::data::progress::{self, Unit, WorkProgress};
 use crate::usage;
 
 /// How to make an image square.

@@ -156,6 +156,7 @@ fn download(
                 archive.sha256
             );
         }
-        progress.line(&format!("{}: wrong checksum; starting again from the beginning", part.path().display()));
+        progress
+            .line(&format!("{}: wrong checksum; starting again from the beginning", part.path().display()));
     }
 }

@@ -148,8 +148,12 @@ const LAYOUT10: CifarLayout = CifarLayout {
     label_values: &[10],
 };
 
-const LAYOUT100: CifarLayout =
-    CifarLayout { official: &CIFAR100_ARCHIVE, train: &["train.bin"], test: "test.bin", label_values: &[20, 100] };
+const LAYOUT100: CifarLayout = CifarLayout {
+    official: &CIFAR100_ARCHIVE,
+    train: &["train.bin"],
+    test: "test.bin",
+    label_values: &[20, 100],
+};
 
 /// Class names of CIFAR-10 by class id, which is their alphabetical order.
 pub const CIFAR10_CLASSES: [&str; 10] =

@@ -15,7 +15,7 @@ use crate::random::philox::{Purpose, Stream};
 /// The built-in set; `--data-seed` also decides its images.
 pub static MADE_UP: DataSet = DataSet {
     name: "synthetic",
-    about: "made-up textures of ten classes, candidate sets drawn",
+    about: "built-in textures of ten classes, candidate sets drawn",
     reads: "nothing",
     open: |recipe, _, _| {
         let (train, test) = (recipe.synthetic_train_per_class, recipe.synthetic_test_per_class);
@@ -104,7 +104,7 @@ pub fn generate(seed: u64, train_per_class: usize, test_per_class: usize) -> Res
     let images = train_per_class.saturating_mul(3).saturating_add(test_per_class.saturating_mul(2));
     memory::ensure_room(
         memory::product(&[images, CLASSES.len(), SIZE * SIZE * 3]),
-        "the made-up images",
+        "the built-in images",
         "take a smaller --synthetic-train-per-class or --synthetic-test-per-class",
     )?;
     Ok(LoadedData {

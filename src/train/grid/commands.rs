@@ -27,7 +27,10 @@ fn folder_of(run: &GridRun) -> String {
 }
 
 /// The runs that are neither complete nor running now.
-fn left<'a>(runs: &'a [GridRun], states: &'a [RunState]) -> impl Iterator<Item = (&'a GridRun, &'a RunState)> {
+fn left<'a>(
+    runs: &'a [GridRun],
+    states: &'a [RunState],
+) -> impl Iterator<Item = (&'a GridRun, &'a RunState)> {
     runs.iter()
         .zip(states)
         .filter(|(_, state)| !matches!(state, RunState::Complete { .. } | RunState::Running { .. }))

@@ -57,7 +57,8 @@ fn state_after(ended: &Result<()>, found: RunState, idle: bool) -> RunState {
             RunState::Failed { reason: one_line(error) }
         }
         (Ok(()), RunState::Begun { .. }) if idle => RunState::Failed {
-            reason: "its metrics.jsonl lacks epochs that its checkpoint has done; move the folder away".into(),
+            reason: "its metrics.jsonl lacks epochs that its checkpoint has done; move the folder away"
+                .into(),
         },
         (_, found) => found,
     }

@@ -19,7 +19,7 @@ use anyhow::Result;
 use crate::declaration::{Group, Values};
 use crate::pll;
 use crate::settings::presets::{self, Preset};
-use crate::settings::{DebiasChoice, GivenSettings, Method, Settings, differences};
+use crate::settings::{Debias, GivenSettings, Method, Settings, differences};
 use crate::usage;
 pub use state::RunState;
 use state::config;
@@ -103,7 +103,7 @@ pub struct MethodRow {
     /// The method.
     pub method: Method,
     /// What is subtracted from the logits.
-    pub debias: DebiasChoice,
+    pub debias: Debias,
     /// Whether it trains on mixed views.
     pub mixup: bool,
 }
@@ -114,11 +114,11 @@ const SOLAR: Method = Method(&pll::solar::ENTRY);
 
 /// The rows, as published.
 pub static ROWS: [MethodRow; 5] = [
-    MethodRow { word: "corr", method: CORR, debias: DebiasChoice::None, mixup: false },
-    MethodRow { word: "oracle", method: CORR, debias: DebiasChoice::Oracle, mixup: false },
-    MethodRow { word: "records", method: CORR, debias: DebiasChoice::Records, mixup: false },
-    MethodRow { word: "solar", method: SOLAR, debias: DebiasChoice::None, mixup: true },
-    MethodRow { word: "records-mixup", method: CORR, debias: DebiasChoice::Records, mixup: true },
+    MethodRow { word: "corr", method: CORR, debias: Debias::None, mixup: false },
+    MethodRow { word: "oracle", method: CORR, debias: Debias::Oracle, mixup: false },
+    MethodRow { word: "records", method: CORR, debias: Debias::Records, mixup: false },
+    MethodRow { word: "solar", method: SOLAR, debias: Debias::None, mixup: true },
+    MethodRow { word: "records-mixup", method: CORR, debias: Debias::Records, mixup: true },
 ];
 
 impl MethodRow {

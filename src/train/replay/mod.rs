@@ -139,7 +139,7 @@ fn debias(
 ) -> Result<Debias> {
     let classes = network.classes();
     let dimensions = [network.features(), classes];
-    if settings.debias != settings::DebiasChoice::Oracle {
+    if settings.debias != settings::Debias::Oracle {
         return choice::debias(settings, Some(&vec![1; classes]), dimensions, device);
     }
     let (shape, prior) = input.f32("prior")?;
