@@ -4,7 +4,7 @@ use anyhow::Result;
 use image::{Rgb, RgbImage, imageops};
 
 use super::parameters::{View, ViewParameters};
-use super::view::{ViewScratch, augment};
+use super::view::{Scratch, augment};
 use crate::data::progress::{self, Unit};
 use crate::{memory, usage};
 
@@ -46,7 +46,7 @@ pub fn contact_sheet(image: &RgbImage, rows: u32, size: usize, seed: u64) -> Res
     let [width, height] = sheet_size(rows, cell, size)?;
     let mut sheet = RgbImage::from_pixel(width, height, Rgb([255, 255, 255]));
     let progress = progress::begin("", u64::from(rows), Unit::Items);
-    let mut scratch = ViewScratch::default();
+    let mut scratch = Scratch::default();
     let mut pixels = vec![0; size * size * 3];
     for row in 0..rows {
         for column in 0..columns {

@@ -7,7 +7,7 @@ use crate::data::Normalisation;
 
 /// Memory and resize weights that are reused from view to view.
 #[derive(Default)]
-pub struct ViewScratch {
+pub struct Scratch {
     /// Resize weights by (input, output) length, computed when first needed.
     axes: Vec<Vec<Option<Box<Axis>>>>,
     between: Vec<u8>,
@@ -15,7 +15,7 @@ pub struct ViewScratch {
     pixels: Vec<u8>,
 }
 
-impl ViewScratch {
+impl Scratch {
     /// Computes the weights from `input` to `output`, if not done yet.
     fn prepare(&mut self, input: usize, output: usize) {
         if self.axes.len() <= input {
@@ -35,7 +35,7 @@ pub fn augment(
     [height, width]: [usize; 2],
     parameters: &ViewParameters,
     size: usize,
-    scratch: &mut ViewScratch,
+    scratch: &mut Scratch,
     out: &mut [u8],
 ) {
     let [top, left, h, w] = parameters.crop.map(|value| value.max(0) as usize);
@@ -98,7 +98,7 @@ pub fn augment_normalised(
     parameters: &ViewParameters,
     size: usize,
     table: &NormalisationTable,
-    scratch: &mut ViewScratch,
+    scratch: &mut Scratch,
     out: &mut [f32],
 ) {
     let mut pixels = std::mem::take(&mut scratch.pixels);
@@ -118,7 +118,7 @@ mod tests {
         #[test]
         fn any_view_of_any_image_is_made(seed: u64, height in 1usize..70, width in 1usize..70, size in 1usize..70) {
             let image: Vec<u8> = (0..height * width * 3).map(|i| (i * 37 % 251) as u8).collect();
-            let mut scratch = ViewScratch::default();
+            let mut scratch = Scratch::default();
             let mut out = vec![0; size * size * 3];
             for view in [View::Weak, View::Strong] {
                 let parameters = ViewParameters::of_sample(seed, 0, 0, view, [height, width], size);
@@ -131,17 +131,17 @@ mod tests {
     #[test]
     fn scratch_leaves_no_trace() {
         let image: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7 % 256) as u8).collect();
-        let view = |sample, scratch: &mut ViewScratch| {
+        let view = |sample, scratch: &mut Scratch| {
             let parameters = ViewParameters::of_sample(9, 1, sample, View::Strong, [32, 32], 32);
             let mut out = vec![0; 32 * 32 * 3];
             augment(&image, [32, 32], &parameters, 32, scratch, &mut out);
             out
         };
-        let mut shared = ViewScratch::default();
+        let mut shared = Scratch::default();
         for sample in 0..50 {
             assert_eq!(
                 view(sample, &mut shared),
-                view(sample, &mut ViewScratch::default()),
+                view(sample, &mut Scratch::default()),
                 "sample {sample}"
             );
         }

@@ -6,12 +6,12 @@ use rayon::prelude::*;
 use super::Augment;
 use crate::data::augment::ViewParameters;
 use crate::data::augment::parameters::VIEW_BYTES;
-use crate::data::augment::view::{NormalisationTable, ViewScratch, augment_normalised};
+use crate::data::augment::view::{NormalisationTable, Scratch, augment_normalised};
 use crate::ops::input::constants;
 
 thread_local! {
     /// Resize weights and pixel buffers of a thread, kept from step to step.
-    static SCRATCH: std::cell::RefCell<ViewScratch> = std::cell::RefCell::default();
+    static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
 }
 
 /// Views of the samples `index`.
