@@ -1,11 +1,11 @@
-//! `records` trains image classifiers on long-tailed data whose labels are candidate sets (LT-PLL), with the method RECORDS
-//! (ICLR 2023) and its peers. `docs/glossary.md` explains the field's terms.
+//! `records` trains image classifiers on long-tailed data whose labels are candidate sets (LT-PLL), with the
+//! method RECORDS (ICLR 2023) and its peers. `docs/glossary.md` explains the field's terms.
 //!
-//! The layers, each of which uses only those after it: [`cli`] → [`report`] → [`train`] → [`settings`] → ([`pll`],
-//! [`optim`], [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. All of them use [`declaration`], [`random`],
-//! [`files`], [`memory`], [`text`] and [`error`]; [`study`] has kernels to learn from, and only [`cli`] uses it. One arrow
-//! points back: the augmentation operation runs the arithmetic of [`data::augment`]. `docs/architecture.md` draws the
-//! layers and the data flow of a step.
+//! The layers, each of which uses only those after it: [`cli`] → [`report`] → [`train`] → [`settings`] →
+//! ([`pll`], [`optim`], [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. All of them use
+//! [`declaration`], [`random`], [`files`], [`memory`], [`text`] and [`error`]; [`study`] has kernels to learn
+//! from, and only [`cli`] uses it. One arrow points back: the augmentation operation runs the arithmetic of
+//! [`data::augment`]. `docs/architecture.md` draws the layers and the data flow of a step.
 
 #![allow(
     missing_docs,

@@ -1,4 +1,5 @@
-//! Free main memory, which is checked before a large allocation: on Linux an allocation may succeed although there is not enough memory, and the process is killed when it fills it.
+//! Free main memory, which is checked before a large allocation: on Linux an allocation may succeed although
+//! there is not enough memory, and the process is killed when it fills it.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +11,8 @@ use crate::usage;
 /// Smaller requests are not checked, since the check would cost more.
 const SMALL: u64 = 4 << 20;
 
-/// Refuses an allocation that does not fit into main memory. The message begins with `what` it is for and ends with `remedy`.
+/// Refuses an allocation that does not fit into main memory. The message begins with `what` it is for and
+/// ends with `remedy`.
 ///
 /// # Errors
 /// A usage error with the requested and the free memory.
@@ -39,7 +41,8 @@ fn in_words(bytes: u64) -> String {
     if bytes < GIB { format!("{} MiB", bytes >> 20) } else { format!("{:.1} GiB", bytes as f64 / GIB as f64) }
 }
 
-/// Bytes that this process can still use, limited by the machine, its control groups (containers, cluster jobs) and its own address-space limit. `None` if the system does not say.
+/// Bytes that this process can still use, limited by the machine, its control groups (containers, cluster
+/// jobs) and its own address-space limit. `None` if the system does not say.
 pub fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| of_machine(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").ok();
@@ -59,7 +62,8 @@ fn of_machine(meminfo: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-/// What is left in the tightest of the control groups (version 1 or 2) that /proc/self/cgroup names; `None` if none has a limit.
+/// What is left in the tightest of the control groups (version 1 or 2) that /proc/self/cgroup names; `None`
+/// if none has a limit.
 fn of_groups(cgroup: &str, root: &Path) -> Option<u64> {
     let left_of = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);

@@ -1,7 +1,7 @@
 //! Making text from files and names safe to print on a terminal.
 
-/// `text` with every control character (escape sequences, line breaks, Unicode's direction marks) written as an escape such as
-/// `\u{1b}`: a name from a file must not steer the terminal it is shown on.
+/// `text` with every control character (escape sequences, line breaks, Unicode's direction marks) written as
+/// an escape such as `\u{1b}`: a name from a file must not steer the terminal it is shown on.
 pub fn printable(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()

@@ -1,5 +1,5 @@
-//! The command line through the real binary: bad usage is one line and exit code 2, the reference's spellings work,
-//! help and doctor say what they must.
+//! The command line through the real binary: bad usage is one line and exit code 2, the reference's spellings
+//! work, help and doctor say what they must.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -329,8 +329,8 @@ fn help_gives_units_defaults_and_what_is_allowed() {
     for unit in ["in pixels", "in epochs", "Samples per step", "CPU threads"] {
         assert!(help.contains(unit), "{unit}");
     }
-    // Every default that a run would take stands in the help of its flag. A flag's help goes from the line that begins
-    // with it to the next that begins with a flag.
+    // Every default that a run would take stands in the help of its flag. A flag's help goes from the line
+    // that begins with it to the next that begins with a flag.
     let mut entries: Vec<String> = Vec::new();
     for line in help.lines() {
         match entries.last_mut() {

@@ -1,5 +1,5 @@
-//! A user's own lists of images: what they become, that lies in them are refused by file and line, and training where nothing
-//! is known of the true classes.
+//! A user's own lists of images: what they become, that lies in them are refused by file and line, and
+//! training where nothing is known of the true classes.
 
 use std::fs;
 use std::path::Path;
@@ -525,7 +525,8 @@ fn succeed(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Twelve images of three classes that differ in brightness; the sets are ambiguous, `label` writes the label of image `i`.
+/// Twelve images of three classes that differ in brightness; the sets are ambiguous, `label` writes the label
+/// of image `i`.
 fn write_brightness(dir: &Path, label: impl Fn(usize) -> String) {
     let names = ["dark", "grey", "light"];
     let (mut train, mut test) = ("path,candidates,label\n".to_string(), "path,label\n".to_string());

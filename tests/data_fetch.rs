@@ -1,4 +1,5 @@
-//! `records data fetch`: transfers from a server that misbehaves, archives that lie, and what is left in the folder.
+//! `records data fetch`: transfers from a server that misbehaves, archives that lie, and what is left in the
+//! folder.
 #![cfg(feature = "fetch")]
 
 #[path = "support/scripted_server.rs"]

@@ -221,7 +221,8 @@ fn files_that_do_not_go_together_are_refused() {
 }
 
 proptest! {
-    /// Bytes of any kind, and a good file with some of its bytes changed or its end cut, give the values claimed or an error.
+    /// Bytes of any kind, and a good file with some of its bytes changed or its end cut, give the values
+    /// claimed or an error.
     #[test]
     fn any_bytes_are_read_or_refused(
         noise in prop::collection::vec(any::<u8>(), 0..200),

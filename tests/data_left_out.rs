@@ -1,4 +1,5 @@
-//! No sample is dropped silently: which images of a data set are trained on, and the lines that tell of the others.
+//! No sample is dropped silently: which images of a data set are trained on, and the lines that tell of the
+//! others.
 
 use std::fs;
 use std::path::Path;
@@ -68,7 +69,8 @@ fn folders_that_are_imbalanced_themselves_train_whole() {
     }
 }
 
-/// 39 images are the mean class size. A profile that is asked for says what it leaves out, and where a class has fewer.
+/// 39 images are the mean class size. A profile that is asked for says what it leaves out, and where a class
+/// has fewer.
 #[test]
 fn a_profile_says_what_it_leaves_out() {
     let dir = TempDir::new().unwrap();
@@ -137,7 +139,8 @@ fn data_tells_what_is_left_out_and_keeps_it_in_the_file() {
     assert!(file.metadata["left_out"].starts_with("96 of 156 training images: "));
 }
 
-/// The log tells what a run leaves out of the data and of every epoch; `records table --report` shows it with the columns.
+/// The log tells what a run leaves out of the data and of every epoch; `records table --report` shows it with
+/// the columns.
 #[test]
 fn log_and_report_tell_what_is_left_out() {
     let runs = TempDir::new().unwrap();

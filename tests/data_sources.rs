@@ -1,5 +1,6 @@
-//! Sources of images: the official CIFAR files and class folders, whole and damaged. All files are made here, but for one
-//! test of all of CIFAR-10 as JPEG, ignored unless asked for, which tools/test does where RECORDS_CIFAR10_JPEG names it.
+//! Sources of images: the official CIFAR files and class folders, whole and damaged. All files are made here,
+//! but for one test of all of CIFAR-10 as JPEG, ignored unless asked for, which tools/test does where
+//! RECORDS_CIFAR10_JPEG names it.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,8 @@ const PLANE: usize = 1024;
 const RECORD10: usize = 1 + 3 * PLANE;
 const RECORD100: usize = 2 + 3 * PLANE;
 
-/// Byte of channel `channel` at `position` in the image numbered `seed`: differs between images, channels and positions.
+/// Byte of channel `channel` at `position` in the image numbered `seed`: differs between images, channels and
+/// positions.
 fn pixel(seed: usize, channel: usize, position: usize) -> u8 {
     ((seed * 31 + channel * 85 + position * 7 + position / 32) % 251) as u8
 }
@@ -416,7 +418,8 @@ fn damaged_folders_are_refused_by_name() {
     assert_refused("size", folder::load(dir.path(), usize::MAX / 2), &["smaller image size"]);
 }
 
-/// Every proper prefix of a JPEG is refused, so that nothing is filled with grey; bytes after its end do no harm.
+/// Every proper prefix of a JPEG is refused, so that nothing is filled with grey; bytes after its end do no
+/// harm.
 #[test]
 fn no_prefix_of_a_jpeg_is_accepted() {
     let dir = TempDir::new().unwrap();
@@ -487,8 +490,9 @@ proptest! {
     }
 }
 
-/// All of CIFAR-10 as JPEG. The sums over all pixels are Pillow's (13.0.0 with libjpeg-turbo 3.2.0), which has the same bytes for each
-/// of the 60,000 images; the mean over the training set is CIFAR-10's own to 0.002.
+/// All of CIFAR-10 as JPEG. The sums over all pixels are Pillow's (13.0.0 with libjpeg-turbo 3.2.0), which
+/// has the same bytes for each of the 60,000 images; the mean over the training set is CIFAR-10's own to
+/// 0.002.
 #[test]
 #[ignore = "needs the real images that RECORDS_CIFAR10_JPEG names"]
 fn all_of_cifar10_as_jpeg() {

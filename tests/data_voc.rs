@@ -1,4 +1,5 @@
-//! PASCAL VOC 2007 with candidate sets: its layout, the padding of its images pixel by pixel, and a run through the binary.
+//! PASCAL VOC 2007 with candidate sets: its layout, the padding of its images pixel by pixel, and a run
+//! through the binary.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,8 @@ fn picture(number: usize) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([1 + 20 * x as u8, 1 + 20 * y as u8, 1 + 12 * number as u8]))
 }
 
-/// Writes the layout under `root`: training image i is of class i, with the class after it as another candidate.
+/// Writes the layout under `root`: training image i is of class i, with the class after it as another
+/// candidate.
 fn write_voc(root: &Path) {
     let mut train = String::from(",name,label,label set\n");
     let mut test = String::from("name,label,label set\r\n");
@@ -63,8 +65,8 @@ fn recipe(data_dir: &Path, image_size: usize) -> Recipe {
     }
 }
 
-/// The picture padded as SPEC 9 says, pixel by pixel: W > H puts (W - H) div 2 black rows on top, H > W (H - W) div 2 black
-/// columns to the left.
+/// The picture padded as SPEC 9 says, pixel by pixel: W > H puts (W - H) div 2 black rows on top, H > W (H -
+/// W) div 2 black columns to the left.
 fn padded(picture: &RgbImage) -> (usize, Vec<u8>) {
     let (w, h) = (i64::from(picture.width()), i64::from(picture.height()));
     let side = w.max(h);
@@ -103,8 +105,8 @@ fn lists_and_images_become_a_training_set() {
     assert_eq!((VOC.mean, VOC.std), ([0.2554, 0.2243, 0.2070], [0.2414, 0.2207, 0.2104]));
 }
 
-/// Where the padded image has the size already its pixels are seen as they are: 8x8, 8x3 (two rows above, three below), 5x8
-/// (one column to the left, two to the right).
+/// Where the padded image has the size already its pixels are seen as they are: 8x8, 8x3 (two rows above,
+/// three below), 5x8 (one column to the left, two to the right).
 #[test]
 fn images_are_padded_to_a_square() {
     let dir = TempDir::new().unwrap();

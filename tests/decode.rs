@@ -1,5 +1,5 @@
-//! Images against Pillow's own pixels: a matrix of JPEG and PNG layouts that tools/decode_cases.py made, then damage, headers that
-//! lie, and the memory that decoding takes.
+//! Images against Pillow's own pixels: a matrix of JPEG and PNG layouts that tools/decode_cases.py made, then
+//! damage, headers that lie, and the memory that decoding takes.
 
 mod support;
 
@@ -115,7 +115,8 @@ fn refusals_say_what_is_wrong() {
     }
 }
 
-/// Cut anywhere, also with an end marker behind, a file is refused; or nothing was lost, as where only padding was cut.
+/// Cut anywhere, also with an end marker behind, a file is refused; or nothing was lost, as where only
+/// padding was cut.
 #[test]
 fn what_is_cut_short_is_refused() {
     let folder = TempDir::new().unwrap();
@@ -260,7 +261,8 @@ fn peak_memory_is_what_the_image_needs() {
     for (what, file, decoded, most) in [
         ("1 KB that claim 5000x16384", claiming_jpeg(5000, 16_384, false, 500), false, 4),
         ("1 KB that claim 4000x4000 in progressive scans", claiming_jpeg(4000, 4000, true, 500), false, 4),
-        // Enough bytes to pass for 80 million pixels, and no scan that holds them: only what is read is filled.
+        // Enough bytes to pass for 80 million pixels, and no scan that holds them: only what is read is
+        // filled.
         ("2 MB that claim 5000x16384", claiming_jpeg(5000, 16_384, false, 2_000_000), false, 250),
         ("a PNG that claims 5000x16384", claiming_png(5000, 16_384), false, 4),
         ("a PNG whose text unpacks to 64 MiB", png_of_long_text(), true, 8),

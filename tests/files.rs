@@ -1,4 +1,5 @@
-//! Files that are not what they seem, through the real program: links, pipes, devices, left-overs, other users' folders.
+//! Files that are not what they seem, through the real program: links, pipes, devices, left-overs, other
+//! users' folders.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};

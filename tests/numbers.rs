@@ -1,8 +1,10 @@
-//! Numbers at the end of every range, for every flag, setting, metadata string and file header there is: each is taken or refused
-//! with one line that names it; nothing panics, overflows, takes memory out of proportion or runs for ever.
+//! Numbers at the end of every range, for every flag, setting, metadata string and file header there is: each
+//! is taken or refused with one line that names it; nothing panics, overflows, takes memory out of proportion
+//! or runs for ever.
 //!
-//! Flags come from the command line's own definition and settings from their serialised names, so a new one is tried without a line
-//! here. `RECORDS_ALL_NUMBERS=1` tries all values through the program instead of a part of them, which takes minutes.
+//! Flags come from the command line's own definition and settings from their serialised names, so a new one
+//! is tried without a line here. `RECORDS_ALL_NUMBERS=1` tries all values through the program instead of a
+//! part of them, which takes minutes.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -572,7 +574,8 @@ fn every_operation_on_images_takes_or_refuses_every_number() {
     }
 }
 
-/// What each asks for does not fit, and is refused before it is taken: exit code 2 and a line with the size or the flag.
+/// What each asks for does not fit, and is refused before it is taken: exit code 2 and a line with the size
+/// or the flag.
 #[test]
 fn what_does_not_fit_is_refused_before_it_is_taken() {
     let folder = tempfile::tempdir().unwrap();
@@ -645,7 +648,8 @@ fn a_number_of_the_environment_is_checked() {
     }
 }
 
-/// The table reads what lies in run folders: numbers in metrics.jsonl at the end of their range, lines without end, escape bytes.
+/// The table reads what lies in run folders: numbers in metrics.jsonl at the end of their range, lines
+/// without end, escape bytes.
 #[test]
 fn the_table_reads_any_run_folder() {
     let folder = tempfile::tempdir().unwrap();

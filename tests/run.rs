@@ -88,7 +88,8 @@ fn a_run_leaves_everything_and_eval_works_from_the_checkpoint_alone() {
     let kept = names.iter().filter(|name| name.starts_with("checkpoint-")).count();
     assert_eq!(kept, 2, "{names:?}");
 
-    // The reference's names and shapes, and nothing that PyTorch's load_state_dict(strict=False) would choke on.
+    // The reference's names and shapes, and nothing that PyTorch's load_state_dict(strict=False) would choke
+    // on.
     let file = tensors(&run, 6);
     assert_eq!(file.f32("encoder.layer2.0.shortcut.0.weight").unwrap().0, [16, 8, 1, 1]);
     assert_eq!(file.f32("fc.weight").unwrap().0, [10, 64]);
@@ -109,8 +110,8 @@ fn a_run_leaves_everything_and_eval_works_from_the_checkpoint_alone() {
     assert!(printed.contains(&format!("top-1 {top1:.2} %")), "{printed} does not show {top1}");
 }
 
-/// Kills a run with SIGKILL at five moments spread over its length (tests/run_folder.rs: at every step of its files), resumes
-/// each, and compares every bit of the final checkpoint with that of a run never stopped.
+/// Kills a run with SIGKILL at five moments spread over its length (tests/run_folder.rs: at every step of its
+/// files), resumes each, and compares every bit of the final checkpoint with that of a run never stopped.
 #[test]
 fn killed_runs_resume_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +131,8 @@ fn killed_runs_resume_to_the_same_bits() {
         killed += usize::from(!child.wait().unwrap().success());
         let run = folder.path().join(&name);
         if !run.join("config.toml").exists() {
-            // Killed before the run had written its settings: there is nothing to resume, and the message says so.
+            // Killed before the run had written its settings: there is nothing to resume, and the message
+            // says so.
             assert_refused(&resume(&run), &[&name]);
             continue;
         }

@@ -1,5 +1,5 @@
-//! Settings: who beats whom, the presets against SPEC 10, the way to TOML and back, and that no number gets through
-//! unchecked.
+//! Settings: who beats whom, the presets against SPEC 10, the way to TOML and back, and that no number gets
+//! through unchecked.
 
 use std::ffi::OsString;
 use std::fs;
@@ -101,7 +101,8 @@ fn voc_brings_its_image_size() {
     assert_eq!(settings_of(&["--config", file, "--dataset", "voc"]).unwrap().image_size, 64);
 }
 
-/// A user's own folders keep all images unless a place that is in force asks for a subset: flag, file or preset.
+/// A user's own folders keep all images unless a place that is in force asks for a subset: flag, file or
+/// preset.
 #[test]
 fn folders_keep_all_images_unless_told_otherwise() {
     let dir = tempfile::tempdir().unwrap();
@@ -296,8 +297,8 @@ fn every_network_can_be_chosen() {
     }
 }
 
-/// SoLar mixes; LW and CAVL update from the first epoch. A method that is set already brings nothing, so that a run's
-/// own configuration stays as it is.
+/// SoLar mixes; LW and CAVL update from the first epoch. A method that is set already brings nothing, so that
+/// a run's own configuration stays as it is.
 #[test]
 fn a_chosen_method_brings_its_mixup_and_first_update() {
     let folder = tempfile::tempdir().unwrap();
@@ -329,7 +330,8 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
     }
 }
 
-/// Every method with every debias, mixed or not: refused are the combinations without a meaning, and no other.
+/// Every method with every debias, mixed or not: refused are the combinations without a meaning, and no
+/// other.
 #[test]
 fn methods_debias_and_mixup_combine_but_for_a_few() {
     use Debias::{Oracle, OraclePost, Records};
@@ -584,8 +586,8 @@ proptest! {
     // A failing case is printed whole; no file of old failures is kept.
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any number for any flag that takes one gives settings that are checked and finite, or a usage error of one line
-    /// that names the flag.
+    /// Any number for any flag that takes one gives settings that are checked and finite, or a usage error of
+    /// one line that names the flag.
     #[test]
     fn any_number_is_taken_or_told(flag in prop::sample::select(NUMBERS.to_vec()), value in any_number(), joined in any::<bool>()) {
         let flag = format!("--{flag}");

@@ -1,4 +1,5 @@
-//! A run's state belongs to its data and settings, and to a network whose values are finite: whatever else is refused by name.
+//! A run's state belongs to its data and settings, and to a network whose values are finite: whatever else is
+//! refused by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -158,7 +159,8 @@ fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, old.replacen(from, to, 1)).unwrap();
 }
 
-/// What is changed, how, words of the refusal of a resume, and those of an evaluation's where it is refused as well.
+/// What is changed, how, words of the refusal of a resume, and those of an evaluation's where it is refused
+/// as well.
 type Case = (&'static str, fn(&Path), &'static [&'static str], &'static [&'static str]);
 
 fn check_cases(setting: &Setting, cases: &[Case]) {

@@ -1,5 +1,5 @@
-//! `records table` through the real binary on tiny grids of the synthetic data: running, stopping and going on, failures,
-//! reports, the same runs as command lines and as an array job.
+//! `records table` through the real binary on tiny grids of the synthetic data: running, stopping and going
+//! on, failures, reports, the same runs as command lines and as an array job.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -138,7 +138,8 @@ fn a_grid_runs_once_and_is_shown_beside_the_published_numbers() {
     let epochs = |name: &str| top1(&folder.path().join(name)).len();
     assert_eq!([epochs("corr-records-rho10-q0.3-seed1"), epochs("solar-rho10-q0.3-seed1")], [2, 3]);
 
-    // The run ends with the table that a report without any setting shows, and neither a report nor a second call writes.
+    // The run ends with the table that a report without any setting shows, and neither a report nor a second
+    // call writes.
     let before = files(folder.path());
     let table_text = succeed(table(folder.path(), report));
     assert!(printed.ends_with(&table_text), "{printed}\n{table_text}");

@@ -35,8 +35,8 @@ pub struct AugmentArguments {
     /// The operation's value, in its own unit; several numbers separated by commas where it takes several
     #[arg(long, value_name = "V", allow_hyphen_values = true)]
     value: Option<String>,
-    /// Draw a contact sheet of N rows: the image, then N weak and N strong views (1 to 32; the sheet has at most 100
-    /// megapixels)
+    /// Draw a contact sheet of N rows: the image, then N weak and N strong views (1 to 32; the sheet has at
+    /// most 100 megapixels)
     #[arg(long, value_name = "N")]
     grid: Option<u32>,
     /// Seed of the contact sheet's views
@@ -71,7 +71,8 @@ fn numbers<const N: usize>(name: &str, value: Option<&str>) -> Result<[f64; N]> 
 /// The largest factor of a blend: up to here results stay finite in f32.
 const FACTOR: f64 = 1e30;
 
-/// The largest absolute value for which an operation's arithmetic is right on an image of `side` rows or columns.
+/// The largest absolute value for which an operation's arithmetic is right on an image of `side` rows or
+/// columns.
 fn most(operation: ImageOperation, side: usize) -> f64 {
     match operation {
         ImageOperation::Posterize => 8.0,
@@ -117,7 +118,7 @@ fn resized_crop(
 
 /// Applies one of [`OPERATIONS`], those that a strong view draws from.
 fn apply_drawn(
-    pixels: &mut Vec<u8>,
+    pixels: &mut [u8],
     [width, height]: [usize; 2],
     name: &str,
     value: Option<&str>,

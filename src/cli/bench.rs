@@ -1,4 +1,5 @@
-//! `records bench step`: the time of a training step, its parts, and how much of the machine's arithmetic and memory bandwidth each operation uses.
+//! `records bench step`: the time of a training step, its parts, and how much of the machine's arithmetic and
+//! memory bandwidth each operation uses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -271,7 +272,8 @@ impl StepReport {
         text
     }
 
-    /// A row for each kind of operation: its rates in FLOP/s and in bytes of least traffic, and the share of its time that it would take at the machine's limit.
+    /// A row for each kind of operation: its rates in FLOP/s and in bytes of least traffic, and the share of
+    /// its time that it would take at the machine's limit.
     fn add_operations(&self, how: &str, text: &mut String) {
         let total: f64 = self.operations.iter().map(|(_, cost)| cost.seconds).sum();
         let _ = writeln!(

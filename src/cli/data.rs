@@ -28,7 +28,8 @@ pub struct DataArguments {
     command: Option<DataCommand>,
     #[arg(long, value_name = "NAME", required = true, help = one_of())]
     dataset: Option<String>,
-    /// Folder of the data set: the official archives unpacked, class folders under train and test, or train.csv
+    /// Folder of the data set: the official archives unpacked, class folders under train and test, or
+    /// train.csv
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     #[arg(long, value_name = "F", help = format!(

@@ -26,7 +26,8 @@ pub struct FetchArguments {
     /// Folder to download to and unpack in
     #[arg(long, value_name = "FOLDER", default_value = "data")]
     data_dir: PathBuf,
-    /// Download from another source: the URL of the archive, or of a folder that holds it under its official name
+    /// Download from another source: the URL of the archive, or of a folder that holds it under its official
+    /// name
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
     /// Keep the archive beside the unpacked folder
@@ -76,7 +77,8 @@ fn fetch_and_report(
     })
 }
 
-/// Offers to download the data set of a run, if it is missing and a user can be asked. No is not an error here, since the run itself reports the missing data.
+/// Offers to download the data set of a run, if it is missing and a user can be asked. No is not an error
+/// here, since the run itself reports the missing data.
 ///
 /// # Errors
 /// If the download fails.

@@ -1,4 +1,6 @@
-//! `records gpu-check`: checks and times the kernels on this machine's GPU. The kernel tests, a short training compared with the CPU's, timings of steps and, if PyTorch is installed, its timings go into one JSON file, which is written whether or not all checks pass.
+//! `records gpu-check`: checks and times the kernels on this machine's GPU. The kernel tests, a short
+//! training compared with the CPU's, timings of steps and, if PyTorch is installed, its timings go into one
+//! JSON file, which is written whether or not all checks pass.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -39,7 +41,8 @@ pub struct GpuCheckArguments {
 /// Runs everything and writes the file.
 ///
 /// # Errors
-/// A usage error if no GPU can be used or there are no tests; after the file is written, an error if a check failed.
+/// A usage error if no GPU can be used or there are no tests; after the file is written, an error if a check
+/// failed.
 pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
     let programs = test_programs(&arguments.tests)?;
     let driver = probe::usable().map_err(|missing| usage!("no GPU to use: {missing}"))?;
@@ -174,13 +177,15 @@ fn training(arguments: &GpuCheckArguments, device: &str, failed: &mut Vec<String
     }
 }
 
-/// Whether the final losses agree. With the same views, order and weights, bf16 and f32 differ only by rounding: after a few epochs by far less than a tenth of the loss.
+/// Whether the final losses agree. With the same views, order and weights, bf16 and f32 differ only by
+/// rounding: after a few epochs by far less than a tenth of the loss.
 fn losses_agree([gpu, cpu]: &[Value; 2]) -> bool {
     let last = |training: &Value| training["epochs"].as_array()?.last()?["loss"].as_f64();
     matches!((last(gpu), last(cpu)), (Some(gpu), Some(cpu)) if cpu > 0.0 && (gpu - cpu).abs() <= 0.1 * cpu)
 }
 
-/// (batch size, width) of the timed steps: the published one (256 samples, 512 views, width 64), and smaller ones.
+/// (batch size, width) of the timed steps: the published one (256 samples, 512 views, width 64), and smaller
+/// ones.
 fn step_sizes(smallest: bool) -> impl Iterator<Item = (usize, usize)> {
     let sizes: &[(usize, usize)] = if smallest { &[(4, 8)] } else { &[(256, 64), (64, 64), (256, 16)] };
     sizes.iter().copied()
@@ -204,7 +209,8 @@ fn step((batch_size, width): (usize, usize), failed: &mut Vec<String>) -> Value 
     })
 }
 
-/// PyTorch's timings on the same GPU; null if PyTorch is missing or sees no GPU, for which its script has exit status 2.
+/// PyTorch's timings on the same GPU; null if PyTorch is missing or sees no GPU, for which its script has
+/// exit status 2.
 fn pytorch(script: &Path, failed: &mut Vec<String>) -> Value {
     let mut command = Command::new("python3");
     command.arg(script).args(["--batch-size", "256", "--json"]).stdin(Stdio::null());

@@ -64,7 +64,8 @@ pub enum Command {
     Study(study::StudyArguments),
     /// Show what this machine offers and what is missing
     Doctor(doctor::DoctorArguments),
-    /// Check the kernels on this machine's GPU against the CPU, and time them beside PyTorch; start it with tools/gpu_check
+    /// Check the kernels on this machine's GPU against the CPU, and time them beside PyTorch; start it with
+    /// tools/gpu_check
     GpuCheck(gpu_check::GpuCheckArguments),
 }
 
@@ -99,13 +100,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A write beyond the limit of file sizes (`ulimit -f`) would end the process by a signal, without a message. With the signal ignored, the write fails as on a full disk.
+/// A write beyond the limit of file sizes (`ulimit -f`) would end the process by a signal, without a message.
+/// With the signal ignored, the write fails as on a full disk.
 fn let_large_writes_fail() {
     // SAFETY: no handler is installed, and no other thread runs yet.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// Checks the environment variables that decide how many threads decode images; any number in them would be started.
+/// Checks the environment variables that decide how many threads decode images; any number in them would be
+/// started.
 fn check_environment() -> Result<()> {
     for name in ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"] {
         let Some(value) = std::env::var_os(name) else { continue };

@@ -60,7 +60,8 @@ fn with_hyphens(argument: OsString) -> OsString {
     }
 }
 
-/// The command line, where the help of `train` and `table` also gives the allowed values and the default of each setting.
+/// The command line, where the help of `train` and `table` also gives the allowed values and the default of
+/// each setting.
 fn command() -> clap::Command {
     let defaults = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
     let of_train = defaults(&Settings::default());
@@ -101,8 +102,8 @@ fn with_help_of_setting(argument: clap::Arg, defaults: &toml::Table) -> clap::Ar
     argument.help(help)
 }
 
-/// The allowed values of a flag, in words that follow "must be"; the flag is a setting or belongs to a command that has
-/// settings.
+/// The allowed values of a flag, in words that follow "must be"; the flag is a setting or belongs to a
+/// command that has settings.
 pub fn allowed(flag: &str) -> Option<String> {
     let of_reference = || reference::ALLOWED.iter().find(|(name, _)| *name == flag);
     settings::allowed(flag)

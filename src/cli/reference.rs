@@ -1,4 +1,5 @@
-//! Flags of the reference trainer that have other names here, so that its published commands work (SPEC 10). [`super::parse`] handles underscores and other spellings.
+//! Flags of the reference trainer that have other names here, so that its published commands work (SPEC 10).
+//! [`super::parse`] handles underscores and other spellings.
 
 use anyhow::Result;
 use clap::Args;

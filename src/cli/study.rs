@@ -27,7 +27,8 @@ pub struct StudyArguments {
 /// Runs `records study`.
 ///
 /// # Errors
-/// A usage error for unknown words or a device that cannot be used; an error if a rung does not agree with the CPU.
+/// A usage error for unknown words or a device that cannot be used; an error if a rung does not agree with
+/// the CPU.
 pub fn run(arguments: &StudyArguments) -> Result<()> {
     let names = match &arguments.ladder {
         Some(name) => vec![name.as_str()],

@@ -43,7 +43,8 @@ const SET_BY_THE_GRID: &[(&str, &str)] = &[
     ("name", "choose the folder of all runs with --exp-dir"),
 ];
 
-/// Settings without a flag of `table`, and why: those that the grid decides, and those of methods that are not a row.
+/// Settings without a flag of `table`, and why: those that the grid decides, and those of methods that are
+/// not a row.
 pub fn not_taken() -> Vec<(&'static str, String)> {
     let mut all: Vec<_> = SET_BY_THE_GRID.iter().map(|&(name, remedy)| (name, remedy.to_string())).collect();
     for method in Method::all().filter(|method| ROWS.iter().all(|row| row.method != *method)) {

@@ -13,7 +13,8 @@ use crate::settings::{GivenSettings, Settings, config_toml};
 use crate::train::run_folder::settings_to_resume;
 use crate::usage;
 
-/// Arguments of `records train`. Flags override --config, which overrides --preset, which overrides the defaults.
+/// Arguments of `records train`. Flags override --config, which overrides --preset, which overrides the
+/// defaults.
 #[derive(Args, Clone, Debug, Default)]
 #[command(
     after_help = "Flags override --config, which overrides --preset, which overrides the defaults. Flags may be written \
@@ -23,7 +24,8 @@ pub struct TrainArguments {
     /// Start from the named settings; --list-presets shows them
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Read settings from a TOML file whose keys are the names of the flags, such as the config.toml of another run
+    /// Read settings from a TOML file whose keys are the names of the flags, such as the config.toml of
+    /// another run
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// Resume a run, named by its folder or by one of its checkpoints, with the settings in its config.toml
@@ -111,7 +113,8 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
     arguments.reference.apply(&arguments.given, &mut settings)?;
     match settings.problems().into_iter().next() {
         None => Ok(settings),
-        // A flag may have replaced a bad value of the file; one that is still there is reported with its line.
+        // A flag may have replaced a bad value of the file; one that is still there is reported with its
+        // line.
         Some(problem) => Err(match &file {
             Some(file) if problems_of_file.contains(&problem) => file.usage_error(&problem),
             _ => usage!("{problem}"),

@@ -86,7 +86,8 @@ impl Archive {
         format!("records data fetch {} --data-dir {}", self.word, data_dir.display())
     }
 
-    /// Whether the files are in `data_dir`, which contains the archive's folder or is that folder, as for the reader.
+    /// Whether the files are in `data_dir`, which contains the archive's folder or is that folder, as for the
+    /// reader.
     pub fn presence(&self, data_dir: &Path) -> Presence {
         let inside = data_dir.join(self.folder);
         let folder = if fs::symlink_metadata(&inside).is_ok() {
@@ -102,7 +103,8 @@ impl Archive {
         }
     }
 
-    /// What is wrong with the first file that the reader needs and that is missing from `folder` or has another size.
+    /// What is wrong with the first file that the reader needs and that is missing from `folder` or has
+    /// another size.
     pub fn first_wrong(&self, folder: &Path) -> Option<String> {
         self.needed().find_map(|(name, expected)| {
             match fs::metadata(folder.join(name)).ok().filter(fs::Metadata::is_file) {

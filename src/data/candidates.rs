@@ -1,4 +1,5 @@
-//! Candidate sets, the ambiguous labels of the training samples (SPEC 3). They are drawn from the same random stream as the subset, after it.
+//! Candidate sets, the ambiguous labels of the training samples (SPEC 3). They are drawn from the same random
+//! stream as the subset, after it.
 
 use anyhow::{Result, ensure};
 
@@ -7,7 +8,8 @@ use crate::random::numpy::NumpyLegacy;
 /// How much likelier a class of the true class's superclass is to be a candidate in the NU data sets.
 pub const NON_UNIFORM_RATIO: f64 = 8.0;
 
-/// One candidate set for each sample, as rows of zeros and ones. The true class of a sample is always in its set.
+/// One candidate set for each sample, as rows of zeros and ones. The true class of a sample is always in its
+/// set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateSets {
     /// K.
@@ -37,7 +39,8 @@ impl CandidateSets {
         })
     }
 
-    /// One draw for each sample and class, row by row. The true class has a draw too, although it is not used.
+    /// One draw for each sample and class, row by row. The true class has a draw too, although it is not
+    /// used.
     fn draw(
         labels: &[u8],
         classes: usize,
@@ -84,7 +87,8 @@ impl CandidateSets {
         frequencies
     }
 
-    /// The properties that all users of candidate sets rely on: one row for each label, only zeros and ones, with the true class in the set.
+    /// The properties that all users of candidate sets rely on: one row for each label, only zeros and ones,
+    /// with the true class in the set.
     pub fn check(&self, labels: &[u8]) -> Result<()> {
         ensure!(
             self.rows.len() == labels.len() * self.classes,

@@ -1,6 +1,11 @@
-//! Fingerprints of data, to check that a run is resumed on the same data: confidence rows belong to samples by position, weights to class ids.
+//! Fingerprints of data, to check that a run is resumed on the same data: confidence rows belong to samples
+//! by position, weights to class ids.
 //!
-//! An [`Outline`], class names and numbers of images, is known before any image is read. A [`Fingerprint`] holds the outline and digests of everything that a run reads, in the order of reading: decoded pixels, true classes, candidate sets. File names, times and the folder are not part of it, since they change no result. Digests are SHA-256: one of all rows together, and the first 32 bits of one for each block of rows, which locate a change.
+//! An [`Outline`], class names and numbers of images, is known before any image is read. A [`Fingerprint`]
+//! holds the outline and digests of everything that a run reads, in the order of reading: decoded pixels,
+//! true classes, candidate sets. File names, times and the folder are not part of it, since they change no
+//! result. Digests are SHA-256: one of all rows together, and the first 32 bits of one for each block of
+//! rows, which locate a change.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -222,7 +227,8 @@ impl Part {
     }
 }
 
-/// "training sample 3 (now dog/7.jpg)" or "training samples 512 to 543", at most three and how many more. Files are named if the ranges are `exact`, not of whole blocks.
+/// "training sample 3 (now dog/7.jpg)" or "training samples 512 to 543", at most three and how many more.
+/// Files are named if the ranges are `exact`, not of whole blocks.
 fn shown(part: Part, ranges: &[[usize; 2]], exact: bool, file_of: FileOf<'_>) -> String {
     let rows: usize = ranges.iter().map(|[first, last]| last - first + 1).sum();
     let first_rows = ranges.iter().flat_map(|[first, last]| *first..=*last).take(if exact { 3 } else { 0 });
@@ -351,7 +357,8 @@ impl Fingerprint {
         &self.outline
     }
 
-    /// The changes from `self` to `now`, each as a phrase; empty if both are of the same data. `file_of` names files of `now`.
+    /// The changes from `self` to `now`, each as a phrase; empty if both are of the same data. `file_of`
+    /// names files of `now`.
     pub fn changes(&self, now: &Self, file_of: FileOf<'_>) -> Vec<String> {
         let mut changes = self.outline.changes(&now.outline);
         if !changes.is_empty() {

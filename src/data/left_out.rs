@@ -1,4 +1,5 @@
-//! What training leaves out of a data set: how many samples, and why. Nothing is left out without such a line.
+//! What training leaves out of a data set: how many samples, and why. Nothing is left out without such a
+//! line.
 
 use std::fmt;
 
@@ -29,7 +30,8 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// What each epoch leaves out if `samples` do not fill batches of `batch`: all steps have the same size, so the last samples in the epoch's order, others in each epoch, are not used.
+/// What each epoch leaves out if `samples` do not fill batches of `batch`: all steps have the same size, so
+/// the last samples in the epoch's order, others in each epoch, are not used.
 pub fn incomplete_batch(samples: usize, batch: usize) -> Option<LeftOut> {
     let count = samples % batch;
     (count > 0).then(|| LeftOut {

@@ -1,4 +1,5 @@
-//! Images listed in CSV files with their candidate sets by name: the common part of PASCAL VOC and a user's own lists.
+//! Images listed in CSV files with their candidate sets by name: the common part of PASCAL VOC and a user's
+//! own lists.
 //!
 //! The lists are the training set: no subset and no candidates are drawn.
 
@@ -90,8 +91,10 @@ impl List {
     /// Reads the list in `file`, whose images are in `folder`.
     ///
     /// # Errors
-    /// A usage error with file and line: whatever [`Table::read`] and [`TableRows::next_row`](super::table::TableRows::next_row) refuse, a
-    /// missing column, no row, an image's path that is empty, leads out of the folder or occurs twice, a candidate set that is empty or names a class twice, a true class that is missing or not in its set.
+    /// A usage error with file and line: whatever [`Table::read`] and
+    /// [`TableRows::next_row`](super::table::TableRows::next_row) refuse, a missing column, no row, an
+    /// image's path that is empty, leads out of the folder or occurs twice, a candidate set that is empty or
+    /// names a class twice, a true class that is missing or not in its set.
     pub fn read(file: &Path, folder: &Path, columns: &Columns) -> Result<Self> {
         let table = Table::read(file)?;
         let reader = RowReader::new(file, &table, columns)?;
@@ -360,8 +363,8 @@ impl ListedSource {
     /// Reads all images as RGB of `size` x `size`.
     ///
     /// # Errors
-    /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too large or outside its
-    /// folder. One without line for a class that no candidate set holds.
+    /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too
+    /// large or outside its folder. One without line for a class that no candidate set holds.
     pub fn training_data(self, size: usize) -> Result<TrainingData> {
         let outline = self.outline()?;
         let Self { classes, train, test, normalisation, notes } = self;

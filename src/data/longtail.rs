@@ -4,8 +4,8 @@ use crate::random::numpy::NumpyLegacy;
 use crate::random::python::PythonRandom;
 
 crate::declare_words! {
-    /// How the class counts fall from the most to the least frequent class (SPEC 2), with K classes, n_max samples of
-    /// the most frequent one and mu = n_min / n_max.
+    /// How the class counts fall from the most to the least frequent class (SPEC 2), with K classes, n_max
+    /// samples of the most frequent one and mu = n_min / n_max.
     pub enum ImbalanceType {
         /// Exponentially from class to class: n_k = n_max * mu^(k/(K-1)).
         Exp = "exp",
@@ -18,8 +18,8 @@ crate::declare_words! {
 
 /// Number of samples of each class, `[classes]`: f64 arithmetic, truncated to integers as in the reference.
 ///
-/// `n_max` is the size of the most frequent class and `imb_factor` mu = n_min / n_max. `reverse` makes class 0 the rarest;
-/// in the reference it works for `exp` only, here for `step` too.
+/// `n_max` is the size of the most frequent class and `imb_factor` mu = n_min / n_max. `reverse` makes class
+/// 0 the rarest; in the reference it works for `exp` only, here for `step` too.
 pub fn class_counts(
     imbalance: ImbalanceType,
     n_max: usize,
@@ -38,14 +38,17 @@ pub fn class_counts(
     (0..classes).map(|class| count(if reverse { classes - 1 - class } else { class })).collect()
 }
 
-/// Shuffles the class counts among the classes, as for the NU data sets: with Python's `random`, seeded by the run's seed.
+/// Shuffles the class counts among the classes, as for the NU data sets: with Python's `random`, seeded by
+/// the run's seed.
 pub fn shuffle_counts(counts: &mut [usize], seed: u64) {
     PythonRandom::new(seed).shuffle(counts);
 }
 
 /// Draws the subset: positions of the balanced set, class after class, `[sum of counts]`.
 ///
-/// All positions of a class are shuffled although only the first `counts[class]` are kept, so the random stream afterwards does not depend on the counts. `counts[class]` is at most the number of labels of that class.
+/// All positions of a class are shuffled although only the first `counts[class]` are kept, so the random
+/// stream afterwards does not depend on the counts. `counts[class]` is at most the number of labels of that
+/// class.
 pub fn draw_subset(labels: &[u8], counts: &[usize], rng: &mut NumpyLegacy) -> Vec<i32> {
     let mut positions: Vec<Vec<i32>> = vec![Vec::new(); counts.len()];
     for (position, &label) in (0i32..).zip(labels) {

@@ -1,6 +1,8 @@
 //! Names of classes, columns and files that look alike but differ in their bytes.
 //!
-//! Two spellings that look identical (a letter composed in two ways, marks without width, blanks) must be one class spelt in two ways, which is refused. Spellings that look different but may be meant as one class (upper and lower case, full-width forms, letters of another script with the same shape) get a warning.
+//! Two spellings that look identical (a letter composed in two ways, marks without width, blanks) must be one
+//! class spelt in two ways, which is refused. Spellings that look different but may be meant as one class
+//! (upper and lower case, full-width forms, letters of another script with the same shape) get a warning.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -27,12 +29,14 @@ fn is_invisible(c: char) -> bool {
         | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether an invisible character changes the shape of others: joiners of scripts and emoji, and variation selectors.
+/// Whether an invisible character changes the shape of others: joiners of scripts and emoji, and variation
+/// selectors.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// A key that is equal for names that look identical: canonically composed, without invisible characters, one blank between words.
+/// A key that is equal for names that look identical: canonically composed, without invisible characters, one
+/// blank between words.
 fn visible(name: &str) -> String {
     let shown: String = name.nfd().filter(|&c| !is_invisible(c)).nfc().collect();
     shown.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -60,7 +64,8 @@ pub fn are_alike(a: &str, b: &str) -> bool {
     a != b && (caseless(a) == caseless(b) || same_shape())
 }
 
-/// The first of `names` that looks like `name`, and how they differ, to follow the message that `name` is unknown.
+/// The first of `names` that looks like `name`, and how they differ, to follow the message that `name` is
+/// unknown.
 pub fn did_you_mean<'a>(name: &str, mut names: impl Iterator<Item = &'a str>) -> Option<String> {
     let alike = names.find(|known| are_alike(name, known))?;
     Some(format!("did you mean {alike:?}? They {}", difference(name, alike)))
@@ -86,7 +91,8 @@ fn code_points(text: &[char]) -> String {
     }
 }
 
-/// Checks the names of the classes of the data in `folder`; `classes` has each name once. Returns a warning about names that may be one class, and one about names with invisible characters.
+/// Checks the names of the classes of the data in `folder`; `classes` has each name once. Returns a warning
+/// about names that may be one class, and one about names with invisible characters.
 ///
 /// # Errors
 /// A usage error with both places for two names that look identical.

@@ -1,4 +1,5 @@
-//! Progress of long work on data. This layer reports it; the command line sets, once, how it is drawn ([`draw_with`]).
+//! Progress of long work on data. This layer reports it; the command line sets, once, how it is drawn
+//! ([`draw_with`]).
 
 use std::sync::OnceLock;
 

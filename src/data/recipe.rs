@@ -15,7 +15,8 @@ use crate::random::numpy::NumpyLegacy;
 use crate::text::printable;
 use crate::usage;
 
-/// The settings that decide the data of a run. Data sets with [`Candidates::Own`] read `dataset`, `data_dir` and `image_size` only.
+/// The settings that decide the data of a run. Data sets with [`Candidates::Own`] read `dataset`, `data_dir`
+/// and `image_size` only.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     pub dataset: &'static DataSet,
@@ -65,7 +66,8 @@ impl TrainingData {
         self.train.labels.iter().copied().collect()
     }
 
-    /// The true class of each training sample in the format for devices, `[N]`: -1, which no prediction equals, if unknown.
+    /// The true class of each training sample in the format for devices, `[N]`: -1, which no prediction
+    /// equals, if unknown.
     pub fn device_labels(&self) -> Vec<i32> {
         self.train.labels.iter().map(|label| label.map_or(-1, i32::from)).collect()
     }
@@ -77,7 +79,8 @@ impl TrainingData {
         Some(counts)
     }
 
-    /// What is left out of the data (and of each epoch, if its steps take `batch` samples), and what else a user should know: one line each.
+    /// What is left out of the data (and of each epoch, if its steps take `batch` samples), and what else a
+    /// user should know: one line each.
     pub fn remarks(&self, batch: Option<usize>) -> Vec<String> {
         let per_epoch = batch.and_then(|batch| incomplete_batch(self.train.len(), batch));
         let left_out = self.left_out.iter().chain(&per_epoch).map(|left_out| format!("{PREFIX}{left_out}"));
@@ -148,7 +151,8 @@ pub fn open_test(recipe: &Recipe) -> Result<TestData> {
     open_test_if(recipe, &|_| Ok(()))
 }
 
-/// The file of the image at `position` in its data set; `None` if images have no files of their own, or it cannot be found.
+/// The file of the image at `position` in its data set; `None` if images have no files of their own, or it
+/// cannot be found.
 pub fn file_of(recipe: &Recipe, part: Part, position: usize) -> Option<String> {
     (recipe.dataset.file)(folder_of(recipe), part, position)
 }
@@ -171,7 +175,8 @@ pub fn open_test_if(recipe: &Recipe, look: Look<'_>) -> Result<TestData> {
 
 /// Opens the data set, and draws the subset and the candidate sets (SPEC 2 and 3) unless it brings them.
 ///
-/// A set of class folders may itself be imbalanced. If a profile is requested, n_max is the mean class size, and a class with fewer images than its count keeps all of them.
+/// A set of class folders may itself be imbalanced. If a profile is requested, n_max is the mean class size,
+/// and a class with fewer images than its count keeps all of them.
 ///
 /// # Errors
 /// Usage errors that name the flag, file or folder at fault.

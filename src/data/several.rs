@@ -1,6 +1,9 @@
-//! Names that are really several names: the result of a candidate set whose classes are not separated by the list's separator.
+//! Names that are really several names: the result of a candidate set whose classes are not separated by the
+//! list's separator.
 //!
-//! `cat,dog` beside `cat` is not a class. Where that is certain, it is refused; where a name merely contains the words of another ("hot dog" beside "dog"), there is a warning. None of this applies to a data set that declares its classes.
+//! `cat,dog` beside `cat` is not a class. Where that is certain, it is refused; where a name merely contains
+//! the words of another ("hot dog" beside "dog"), there is a warning. None of this applies to a data set that
+//! declares its classes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -21,7 +24,9 @@ const MISSING: [&str; 8] = ["nan", "null", "na", "n/a", "<na>", "#n/a", "nat", "
 /// The names in a list, each with the line of its first occurrence.
 pub type Names<'a> = BTreeMap<&'a str, usize>;
 
-/// Checks the names in candidate sets. `known` are names that are certainly single, such as labels; `ambiguous` says whether any set of the list has two names, so that its separator is in use. Returns warnings about doubtful names.
+/// Checks the names in candidate sets. `known` are names that are certainly single, such as labels;
+/// `ambiguous` says whether any set of the list has two names, so that its separator is in use. Returns
+/// warnings about doubtful names.
 ///
 /// # Errors
 /// The line and the problem of a name that is several.
@@ -96,7 +101,8 @@ pub fn is_several(name: &str, classes: &HashSet<String>, shared: &HashSet<&str>)
 /// The remedy for a name that is several.
 const REMEDY: &str = "separate classes with |, or if it is one class list all classes in classes.txt";
 
-/// The parts of a name between separators, without quotes and without empty parts; none if there is no separator.
+/// The parts of a name between separators, without quotes and without empty parts; none if there is no
+/// separator.
 fn split(name: &str, separator: char) -> Vec<&str> {
     if !name.contains(separator) {
         return Vec::new();
@@ -139,7 +145,8 @@ pub fn words(name: &str) -> Vec<&str> {
     name.split(between).filter(|word| !word.is_empty()).collect()
 }
 
-/// The classes that a name consists of, if its words form classes without a rest: "red panda dog" is "red panda" and "dog". "and" and "or" in between are ignored.
+/// The classes that a name consists of, if its words form classes without a rest: "red panda dog" is "red
+/// panda" and "dog". "and" and "or" in between are ignored.
 fn made_of_words<'a>(name: &'a str, is_class: &impl Fn(&str) -> bool) -> Option<Vec<&'a str>> {
     let starts: Vec<(usize, &str)> =
         name.split_whitespace().map(|word| (word.as_ptr() as usize - name.as_ptr() as usize, word)).collect();
@@ -297,7 +304,8 @@ mod tests {
                     .for_each(|part| assert!(lines[0].contains(part), "{lines:?} does not say {part}"));
             }
         }
-        // Names with commas where the list uses its separator are names; where no set has two classes they may be sets.
+        // Names with commas where the list uses its separator are names; where no set has two classes they
+        // may be sets.
         let names = ["tench, Tinca tinca", "goldfish, Carassius auratus"];
         assert_eq!(check_names(&names, true), Ok(vec![]));
         let lines = check_names(&names, false).unwrap();

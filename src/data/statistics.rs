@@ -8,7 +8,8 @@ use crate::text::printable;
 /// Characters of the longest bar.
 const BAR: usize = 40;
 
-/// A table: sizes, ambiguity, and a bar for each class: its samples or, if true classes are unknown, the candidate sets that contain it.
+/// A table: sizes, ambiguity, and a bar for each class: its samples or, if true classes are unknown, the
+/// candidate sets that contain it.
 pub fn table(data: &TrainingData) -> String {
     let counts = data.counts();
     let (samples, classes) = (data.train.len(), data.classes.len());

@@ -1,4 +1,5 @@
-//! CSV files with a header (RFC 4180), read strictly: damage by a spreadsheet or a script is reported with its line, not guessed at.
+//! CSV files with a header (RFC 4180), read strictly: damage by a spreadsheet or a script is reported with
+//! its line, not guessed at.
 
 use std::path::{Path, PathBuf};
 
@@ -21,10 +22,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a file. Fields are separated by commas; a field with a comma, a quote or a line break is quoted, and quotes inside it are doubled. A byte-order mark, any kind of line end and empty lines are allowed.
+    /// Reads a file. Fields are separated by commas; a field with a comma, a quote or a line break is quoted,
+    /// and quotes inside it are doubled. A byte-order mark, any kind of line end and empty lines are allowed.
     ///
     /// # Errors
-    /// A usage error with the file and, if it applies, the line: the file cannot be read, is too large, not UTF-8 or empty, or its header has wrong quotes.
+    /// A usage error with the file and, if it applies, the line: the file cannot be read, is too large, not
+    /// UTF-8 or empty, or its header has wrong quotes.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
         let mut rows = TableRows::new(path, &text, None);
@@ -35,7 +38,8 @@ impl Table {
         Ok(Self { path: path.into(), text, header_line, header })
     }
 
-    /// The position of the column called `name`; `None` if there is no such column. Other columns may have any names.
+    /// The position of the column called `name`; `None` if there is no such column. Other columns may have
+    /// any names.
     ///
     /// # Errors
     /// A usage error if two columns have the name, or if one has nearly the name and would be ignored.
@@ -119,7 +123,8 @@ impl<'a> TableRows<'a> {
         Self { path, text, reader, record: StringRecord::new(), start: 0, line: 1, fields }
     }
 
-    /// Line, counted from 1, and fields of the next row, as many as the header has; `None` after the last row.
+    /// Line, counted from 1, and fields of the next row, as many as the header has; `None` after the last
+    /// row.
     ///
     /// # Errors
     /// A usage error with file and line for wrong quotes or another number of fields.
@@ -155,7 +160,8 @@ impl<'a> TableRows<'a> {
     }
 }
 
-/// Number of line ends in a part of a text: LF, CR, or CR LF together, also if the part begins between these two.
+/// Number of line ends in a part of a text: LF, CR, or CR LF together, also if the part begins between these
+/// two.
 fn line_ends(text: &[u8], part: std::ops::Range<usize>) -> usize {
     let ends = |&at: &usize| match text[at] {
         b'\r' => true,
@@ -165,7 +171,8 @@ fn line_ends(text: &[u8], part: std::ops::Range<usize>) -> usize {
     part.filter(ends).count()
 }
 
-/// Whether `written` is a correct notation of `record`. The parser accepts any text; its reading was right only if writing the record again gives the same text.
+/// Whether `written` is a correct notation of `record`. The parser accepts any text; its reading was right
+/// only if writing the record again gives the same text.
 fn is_written_as(record: &StringRecord, written: &str) -> bool {
     let mut rest = Some(written);
     for (i, field) in record.iter().enumerate() {
@@ -188,7 +195,8 @@ pub fn numbered_lines(text: &str) -> Vec<(usize, String)> {
 /// The text of a file without its byte-order mark.
 ///
 /// # Errors
-/// A usage error with the file: it cannot be read, is too large, is not text, or is not UTF-8 (with the line).
+/// A usage error with the file: it cannot be read, is too large, is not text, or is not UTF-8 (with the
+/// line).
 pub fn read_text(path: &Path) -> Result<String> {
     let mut bytes = read_whole(path, MAX_BYTES)?;
     let wrong = |at: usize, problem: &str| {
@@ -322,7 +330,8 @@ mod tests {
         assert!(table.required_column("y").is_err_and(|error| error.to_string().contains("no column \"y\"")));
     }
 
-    /// A column that is nearly called as it must be is not passed over, and a header in another format is recognised.
+    /// A column that is nearly called as it must be is not passed over, and a header in another format is
+    /// recognised.
     #[test]
     fn headers_that_are_nearly_right_are_told() {
         let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,8 @@
 
 use super::{Declaration, Value, number};
 
-/// The smallest value of a positive number that has no natural bounds. Devices compute in f32, where a product of a few
-/// such numbers must neither vanish nor overflow.
+/// The smallest value of a positive number that has no natural bounds. Devices compute in f32, where a
+/// product of a few such numbers must neither vanish nor overflow.
 pub const LEAST: f64 = 1e-30;
 /// The largest value of such a number, see [`LEAST`].
 pub const MOST: f64 = 1e30;
@@ -28,7 +28,8 @@ pub enum Check {
     Share,
     /// At least 0 and below 1.
     Chance,
-    /// At least 0 and below 1, also in f32: the f64 next to 1 becomes 1 there, and a mean with momentum 1 never moves.
+    /// At least 0 and below 1, also in f32: the f64 next to 1 becomes 1 there, and a mean with momentum 1
+    /// never moves.
     Momentum,
     /// Two numbers from the first to the second; then an example.
     Pair(f64, f64, &'static str),

@@ -2,8 +2,8 @@
 
 use super::{Declaration, More};
 
-/// The declarations as Markdown, with a table under each heading; `default` returns the default of a setting in words,
-/// empty if there is none.
+/// The declarations as Markdown, with a table under each heading; `default` returns the default of a setting
+/// in words, empty if there is none.
 pub fn tables(declarations: &[Declaration], default: impl Fn(&Declaration) -> String) -> String {
     let mut text = String::new();
     let mut heading = "";

@@ -1,5 +1,5 @@
-//! The values of a group of settings that one place gives: flags or a TOML file. Others stay unset, so that one place can
-//! override another.
+//! The values of a group of settings that one place gives: flags or a TOML file. Others stay unset, so that
+//! one place can override another.
 
 use std::fmt;
 use std::marker::PhantomData;

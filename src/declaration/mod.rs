@@ -1,6 +1,6 @@
 //! Settings, each declared once. A group of settings is a struct made by
-//! [`declare_settings!`](crate::declare_settings), where each setting is one entry: help, name, type, default, allowed
-//! values, and when it is read. All else follows from the entry:
+//! [`declare_settings!`](crate::declare_settings), where each setting is one entry: help, name, type,
+//! default, allowed values, and when it is read. All else follows from the entry:
 //!
 //! | file | what |
 //! |---|---|
@@ -62,8 +62,8 @@ pub enum More {
 }
 
 impl Declaration {
-    /// Whether it is read, given the values of other settings by `of`. A setting whose value `of` does not know is no
-    /// obstacle.
+    /// Whether it is read, given the values of other settings by `of`. A setting whose value `of` does not
+    /// know is no obstacle.
     pub fn is_read(&self, of: impl Fn(&str) -> Option<String>) -> bool {
         self.more.iter().all(|more| match more {
             More::Only(setting, word) => of(setting).is_none_or(|value| value == *word),
@@ -109,8 +109,8 @@ pub trait Group: Clone + Default {
     /// The value of a setting; `None` if it is absent, or not in this group.
     fn value(&self, name: &str) -> Option<Value>;
 
-    /// Sets or, with `None`, removes a value. Returns `false` if the setting cannot have this value, cannot be absent, or
-    /// is not in this group.
+    /// Sets or, with `None`, removes a value. Returns `false` if the setting cannot have this value, cannot
+    /// be absent, or is not in this group.
     fn put(&mut self, name: &str, value: Option<Value>) -> bool;
 
     /// The setting called `name`.
@@ -118,7 +118,8 @@ pub trait Group: Clone + Default {
         Self::declarations().iter().find(|declaration| declaration.name == name)
     }
 
-    /// Overrides the settings with `given`. Only types and words are checked; [`Group::out_of_range`] checks the rest.
+    /// Overrides the settings with `given`. Only types and words are checked; [`Group::out_of_range`] checks
+    /// the rest.
     ///
     /// # Errors
     /// The first value that its setting cannot have, or an unknown setting.
@@ -160,12 +161,13 @@ pub fn together(mut all: Vec<Declaration>, brought: Vec<Declaration>) -> Vec<Dec
 
 /// Declares a group of settings: a struct whose fields are declared once, with everything about them.
 ///
-/// An entry is `"name" field: Type = default, "VALUE", check, more...;` below a doc comment, which becomes the setting's
-/// help; `check` is a [`Check`], `more` are [`More`]. The type implements [`Field`]; an `Option` is a setting that may be
-/// absent.
+/// An entry is `"name" field: Type = default, "VALUE", check, more...;` below a doc comment, which becomes
+/// the setting's help; `check` is a [`Check`], `more` are [`More`]. The type implements [`Field`]; an
+/// `Option` is a setting that may be absent.
 ///
-/// After the headings, `brought { field: settings }` adds a field of type [`Values`] for the given values of settings that
-/// are declared elsewhere; `settings` is a function that returns their declarations. They come last under their headings.
+/// After the headings, `brought { field: settings }` adds a field of type [`Values`] for the given values of
+/// settings that are declared elsewhere; `settings` is a function that returns their declarations. They come
+/// last under their headings.
 ///
 /// ```
 /// use records::declaration::{Given, Group};

@@ -1,5 +1,6 @@
-//! Groups of settings that belong to one word of another setting, such as a method's own settings. A registry brings them,
-//! and their given values are kept by name, so that the struct of all settings need not know them.
+//! Groups of settings that belong to one word of another setting, such as a method's own settings. A registry
+//! brings them, and their given values are kept by name, so that the struct of all settings need not know
+//! them.
 
 use super::{Declaration, Group, More, Values};
 
@@ -35,7 +36,8 @@ impl OwnSettings {
         Self { declarations: G::declarations, written_out: written_out::<G> }
     }
 
-    /// Its declarations, as settings that are read only where `setting` is `word`; `title` is the word's name in print.
+    /// Its declarations, as settings that are read only where `setting` is `word`; `title` is the word's name
+    /// in print.
     pub fn declared(&self, setting: &'static str, word: &'static str, title: &str) -> Vec<Declaration> {
         let mut all = (self.declarations)().to_vec();
         for own in &mut all {

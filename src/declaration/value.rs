@@ -55,7 +55,8 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// The value on one line, quoted if it is empty or has blanks or control characters, so that it is visible in a message.
+/// The value on one line, quoted if it is empty or has blanks or control characters, so that it is visible in
+/// a message.
 pub(crate) fn quoted_where_odd(value: &str) -> String {
     if value.is_empty() || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
         printable(&format!("{value:?}"))
@@ -95,11 +96,13 @@ pub trait Field: Sized {
     /// The value; `None` if the setting is absent.
     fn value(&self) -> Option<Value>;
 
-    /// The field with a value, or of an absent setting; `None` if the field cannot have this value, or cannot be absent.
+    /// The field with a value, or of an absent setting; `None` if the field cannot have this value, or cannot
+    /// be absent.
     fn of(value: Option<Value>) -> Option<Self>;
 }
 
-/// Implements [`Field`] for types: each with its [`Shape`], its variant of [`Value`], and the ways to and from it.
+/// Implements [`Field`] for types: each with its [`Shape`], its variant of [`Value`], and the ways to and
+/// from it.
 macro_rules! fields {
     ($($kind:ty: $shape:ident, $variant:ident, $to:expr, $from:expr;)*) => {
         $(impl Field for $kind {
@@ -184,8 +187,8 @@ impl Values {
     }
 }
 
-/// Declares an enum that is a [`Field`]: each variant has a word, which stands for it in TOML, as a flag's value and in
-/// print.
+/// Declares an enum that is a [`Field`]: each variant has a word, which stands for it in TOML, as a flag's
+/// value and in print.
 #[macro_export]
 macro_rules! declare_words {
     (

@@ -23,7 +23,8 @@ pub enum LockError {
     Held,
     /// The file system has no locks.
     Unsupported(io::Error),
-    /// Something is there that this program did not make: a link, a device, another user's file. Says what it is.
+    /// Something is there that this program did not make: a link, a device, another user's file. Says what it
+    /// is.
     Foreign(String),
     /// The file cannot be opened or created.
     Io(io::Error),
@@ -57,7 +58,8 @@ impl Lock {
     /// # Errors
     /// See [`LockError`].
     pub fn take(path: &Path) -> Result<Self, LockError> {
-        // The previous holder may have removed the file in between; then this lock is on a file that nobody else can find.
+        // The previous holder may have removed the file in between; then this lock is on a file that nobody
+        // else can find.
         for _ in 0..100 {
             let lock = Self { path: path.into(), file: open_own(path)? };
             lock.file.try_lock().map_err(refused)?;
@@ -81,7 +83,8 @@ impl Lock {
         Ok(Self { path: path.into(), file })
     }
 
-    /// Whether the path still leads to the locked file or folder. If it was replaced, another process can lock the new one.
+    /// Whether the path still leads to the locked file or folder. If it was replaced, another process can
+    /// lock the new one.
     pub fn still_holds(&self) -> bool {
         let identity = |found: io::Result<fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
         let is_folder = self.file.metadata().is_ok_and(|held| held.is_dir());
@@ -90,7 +93,8 @@ impl Lock {
         held.is_some() && held == identity(now)
     }
 
-    /// Whether a process holds the lock of `path`, a file or a folder; creates nothing. A lock that cannot be examined counts as free.
+    /// Whether a process holds the lock of `path`, a file or a folder; creates nothing. A lock that cannot be
+    /// examined counts as free.
     pub fn is_held(path: &Path) -> bool {
         let is_folder = fs::metadata(path).is_ok_and(|found| found.is_dir());
         if !is_folder && !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
@@ -117,7 +121,8 @@ fn refused(error: TryLockError) -> LockError {
     match error {
         TryLockError::WouldBlock => LockError::Held,
         TryLockError::Error(error) => match Errno::from_io_error(&error) {
-            // EBADF: some network file systems lock only files that are open for writing, which a folder never is.
+            // EBADF: some network file systems lock only files that are open for writing, which a folder
+            // never is.
             Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF) => {
                 LockError::Unsupported(error)
             }

@@ -1,4 +1,5 @@
-//! All reading and writing of files: those that a user names, and those that the program makes for itself in folders that others may write to.
+//! All reading and writing of files: those that a user names, and those that the program makes for itself in
+//! folders that others may write to.
 
 mod lock;
 mod own;
@@ -14,7 +15,8 @@ pub use target::is_file;
 pub use temporary::remove_leftovers;
 pub use write::{unwritable, write_atomically, write_private};
 
-/// Flags for opening a path of unknown kind: opening never waits for the other end of a pipe and never makes a terminal the controlling one.
+/// Flags for opening a path of unknown kind: opening never waits for the other end of a pipe and never makes
+/// a terminal the controlling one.
 fn careful() -> i32 {
     use rustix::fs::OFlags;
     (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32

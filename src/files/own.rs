@@ -1,4 +1,5 @@
-//! Files that the program makes for itself and finds again, in folders that others may write to. It follows no link and uses no file of another user.
+//! Files that the program makes for itself and finds again, in folders that others may write to. It follows
+//! no link and uses no file of another user.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -39,7 +40,8 @@ impl From<io::Error> for NotOwn {
 
 /// Opens a file for reading and writing, creating it if it does not exist; its contents stay.
 ///
-/// It must be a regular file with a single name, and belong to this user or to the owner of its folder (who could replace it anyway). If only the owner may write to the folder, the same must hold for the file.
+/// It must be a regular file with a single name, and belong to this user or to the owner of its folder (who
+/// could replace it anyway). If only the owner may write to the folder, the same must hold for the file.
 ///
 /// # Errors
 /// What the file is instead, or why it cannot be opened. Never waits.
@@ -50,7 +52,8 @@ pub fn open_own(path: &Path) -> Result<File, NotOwn> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error.into()),
     }
-    // Checked before it is opened, since opening some devices has effects, and after, since it may have been replaced.
+    // Checked before it is opened, since opening some devices has effects, and after, since it may have been
+    // replaced.
     is_plain(&fs::symlink_metadata(path)?)?;
     let file = OpenOptions::new().read(true).write(true).custom_flags(careful_without_links()).open(path)?;
     let found = file.metadata()?;

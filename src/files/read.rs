@@ -13,7 +13,9 @@ use crate::usage;
 /// Opens a regular file (links are followed) for reading; also returns its size in bytes.
 ///
 /// # Errors
-/// A usage error that names the file if it is missing, cannot be read, or is a folder, pipe, socket or device. Never waits: such things are refused before they are opened, and one that took the file's place in between is opened without waiting.
+/// A usage error that names the file if it is missing, cannot be read, or is a folder, pipe, socket or
+/// device. Never waits: such things are refused before they are opened, and one that took the file's place in
+/// between is opened without waiting.
 pub fn open_regular(path: &Path) -> Result<(File, u64)> {
     let shown = path.display();
     let unreadable = |error| usage!("{shown}: cannot be read: {error}");

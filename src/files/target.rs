@@ -1,4 +1,5 @@
-//! Where a path to write to leads: links are followed, and files are distinguished from pipes, devices and folders.
+//! Where a path to write to leads: links are followed, and files are distinguished from pipes, devices and
+//! folders.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -31,7 +32,8 @@ const MOST_LINKS: usize = 40;
 /// Follows `path` to its target.
 ///
 /// # Errors
-/// A usage error if the path cannot be a file: a folder, a block device, a socket, a loop of links, or in a missing folder.
+/// A usage error if the path cannot be a file: a folder, a block device, a socket, a loop of links, or in a
+/// missing folder.
 pub(super) fn resolve(path: &Path) -> Result<WriteTarget> {
     let mut at = path.to_path_buf();
     for _ in 0..=MOST_LINKS {
@@ -55,7 +57,8 @@ pub(super) fn resolve(path: &Path) -> Result<WriteTarget> {
     Err(usage!("{}: cannot be written: its symbolic links form a loop; name a file", path.display()))
 }
 
-/// Whether a path to write to is, or will be, a file. Unlike a pipe or device, a file can be written again and again.
+/// Whether a path to write to is, or will be, a file. Unlike a pipe or device, a file can be written again
+/// and again.
 ///
 /// # Errors
 /// As [`write_atomically`](super::write_atomically) for a path that cannot be a file.
@@ -68,7 +71,8 @@ pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether the last part is the name of a file. `Path::file_name` ignores a final `/` and `/.`, which mean a folder.
+/// Whether the last part is the name of a file. `Path::file_name` ignores a final `/` and `/.`, which mean a
+/// folder.
 fn ends_in_a_name(path: &Path) -> bool {
     let last = path.as_os_str().as_bytes().rsplit(|&byte| byte == b'/').next();
     !matches!(last, None | Some(b"" | b"." | b".."))
@@ -113,7 +117,8 @@ fn what_is_there(path: &Path, at: PathBuf, found: &Metadata) -> Result<WriteTarg
     }
 }
 
-/// The target of a link `at` in `/proc/PID/fd`, which leads to the open file whatever its text says (`/dev/stdout` and `/dev/fd/N` are such links). `None` for any other link.
+/// The target of a link `at` in `/proc/PID/fd`, which leads to the open file whatever its text says
+/// (`/dev/stdout` and `/dev/fd/N` are such links). `None` for any other link.
 fn descriptor(path: &Path, at: &Path) -> Result<Option<WriteTarget>> {
     let failed = |error: io::Error| unwritable(path, error);
     let folder = fs::canonicalize(folder_of(at)).map_err(failed)?;
@@ -132,7 +137,8 @@ fn descriptor(path: &Path, at: &Path) -> Result<Option<WriteTarget>> {
         _ => {
             let found = fs::metadata(at).map_err(failed)?;
             match what_is_there(path, at.to_path_buf(), &found)? {
-                // Bytes written to this descriptor earlier must stay, so it is not replaced as a file would be.
+                // Bytes written to this descriptor earlier must stay, so it is not replaced as a file would
+                // be.
                 WriteTarget::File { path, .. } => Ok(Some(WriteTarget::Stream(path))),
                 other => Ok(Some(other)),
             }

@@ -1,6 +1,8 @@
-//! Temporary files, in which new contents are written, with names by which a later run recognises what a killed run left behind.
+//! Temporary files, in which new contents are written, with names by which a later run recognises what a
+//! killed run left behind.
 //!
-//! A temporary file of `NAME` is called `.NAME.records-PROCESS-NUMBER.tmp`. Its writer holds a lock on it, which ends with the process: a temporary file whose lock nobody holds is left over.
+//! A temporary file of `NAME` is called `.NAME.records-PROCESS-NUMBER.tmp`. Its writer holds a lock on it,
+//! which ends with the process: a temporary file whose lock nobody holds is left over.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -33,7 +35,8 @@ pub(super) fn create(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(Path
         let path = folder.join(OsString::from_vec(hidden));
         let file = match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
             Ok(file) => file,
-            // A process with the same number in another container, or its left-over, has this name: take the next one.
+            // A process with the same number in another container, or its left-over, has this name: take the
+            // next one.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
             Err(error) => return Err(error),
         };
@@ -45,7 +48,8 @@ pub(super) fn create(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(Path
     }
 }
 
-/// The beginning of the names of a target's temporary files. A long name is cut and gets a checksum of the whole.
+/// The beginning of the names of a target's temporary files. A long name is cut and gets a checksum of the
+/// whole.
 fn beginning(name: &OsStr) -> Vec<u8> {
     let name = name.as_bytes();
     let mut text = vec![b'.'];
@@ -93,7 +97,8 @@ fn process_of(name: &[u8]) -> Option<i32> {
     process.parse().ok()
 }
 
-/// Removes a temporary file, if it is a regular file of this user with a single name and no process is writing it.
+/// Removes a temporary file, if it is a regular file of this user with a single name and no process is
+/// writing it.
 fn remove_if_left_over(path: &Path, process: i32) -> io::Result<()> {
     let file = open_for_reading_without_links(path)?;
     let opened = file.metadata()?;

@@ -17,12 +17,20 @@ use crate::usage;
 /// How long to wait for the reader of a pipe.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Writes `bytes` to `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder.
+/// Writes `bytes` to `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of
+/// the folder.
 ///
-/// Symbolic links stay, and their target is written, or created if it does not exist. A new file has the permissions that the umask leaves; a replaced file keeps its permissions and, where the system allows it, its owner and group. Its other names (hard links) keep the old contents. A pipe with a reader, a character device and `/dev/fd/N` are written to as they are, without the guarantee. Temporary files that a killed process left of the same file are removed.
+/// Symbolic links stay, and their target is written, or created if it does not exist. A new file has the
+/// permissions that the umask leaves; a replaced file keeps its permissions and, where the system allows it,
+/// its owner and group. Its other names (hard links) keep the old contents. A pipe with a reader, a character
+/// device and `/dev/fd/N` are written to as they are, without the guarantee. Temporary files that a killed
+/// process left of the same file are removed.
 ///
 /// # Errors
-/// A usage error, with nothing written, if the folder is missing, is not a folder or is not writable; if the file is read-only; or if `path` is a folder, socket, block device, pipe without reader or loop of links. A failure of the machine (a full disk) is a failed run. In any case an existing file stays as it was and no temporary file is left behind.
+/// A usage error, with nothing written, if the folder is missing, is not a folder or is not writable; if the
+/// file is read-only; or if `path` is a folder, socket, block device, pipe without reader or loop of links. A
+/// failure of the machine (a full disk) is a failed run. In any case an existing file stays as it was and no
+/// temporary file is left behind.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let cannot = || format!("{}: cannot be written", path.display());
     match resolve(path)? {
@@ -36,7 +44,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// The error for a path that cannot be written: a failed run if the machine is at fault (no room, too many open files, a broken disk), else a usage error.
+/// The error for a path that cannot be written: a failed run if the machine is at fault (no room, too many
+/// open files, a broken disk), else a usage error.
 pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
     refusal(format!("{}: cannot be written", path.display()), error)
 }
@@ -71,7 +80,8 @@ fn replace(path: &Path, file: &Path, is_there: bool, bytes: &[u8]) -> Result<()>
     place(path, folder, name, mode, replaced.as_ref(), bytes)
 }
 
-/// Writes `bytes` to `path` whole or not at all, readable by this user only; whatever is at `path`, also a link, is replaced.
+/// Writes `bytes` to `path` whole or not at all, readable by this user only; whatever is at `path`, also a
+/// link, is replaced.
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -104,7 +114,8 @@ fn place(
     sync_folder(folder).with_context(|| format!("{}: its folder cannot be flushed to disk", path.display()))
 }
 
-/// The metadata of an existing file, if it is writable: a read-only file is not replaced, although a rename would succeed.
+/// The metadata of an existing file, if it is writable: a read-only file is not replaced, although a rename
+/// would succeed.
 fn writable_file(path: &Path, file: &Path) -> Result<Metadata> {
     let opened = OpenOptions::new().write(true).custom_flags(careful_without_links()).open(file);
     let metadata = opened.and_then(|opened| opened.metadata()).map_err(|error| unwritable(path, error))?;

@@ -1,7 +1,8 @@
 //! The published numbers: top-1 test accuracy in percent.
 //!
-//! Source: the results tables of Hong et al., "Long-tailed partial label learning via dynamic rebalancing" (ICLR 2023), as the
-//! readme of its published code gives them (SPEC 11): the best of 800 epochs, ResNet-18 of width 64.
+//! Source: the results tables of Hong et al., "Long-tailed partial label learning via dynamic rebalancing"
+//! (ICLR 2023), as the readme of its published code gives them (SPEC 11): the best of 800 epochs, ResNet-18
+//! of width 64.
 
 use crate::train::grid::{Benchmark, Column, MethodRow, ROWS};
 

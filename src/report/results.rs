@@ -30,8 +30,8 @@ pub struct Cell {
     pub deviation: Option<f64>,
     /// The published top-1, percent.
     pub published: Option<f64>,
-    /// `complete`; `failed` if any run is, else `running` if any is, else `incomplete` if any was begun or is complete, else
-    /// `missing`.
+    /// `complete`; `failed` if any run is, else `running` if any is, else `incomplete` if any was begun or is
+    /// complete, else `missing`.
     pub state: &'static str,
 }
 

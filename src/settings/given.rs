@@ -14,7 +14,8 @@ use crate::usage;
 pub type GivenSettings = Given<Settings>;
 
 impl Given<Settings> {
-    /// Overrides `settings` with the given values. Only words are checked here; [`Settings::problems`] checks the rest.
+    /// Overrides `settings` with the given values. Only words are checked here; [`Settings::problems`] checks
+    /// the rest.
     ///
     /// # Errors
     /// The first unknown word.
@@ -22,7 +23,8 @@ impl Given<Settings> {
         let mut given = self.values.clone();
         if let Some(set) = given.get::<String>("dataset").and_then(|word| registry::find(&word)) {
             let before = registry::find(&settings.dataset).map(|before| before.image_size);
-            // A data set with images of another size brings its size along, unless a size is given, which wins below.
+            // A data set with images of another size brings its size along, unless a size is given, which
+            // wins below.
             if before != Some(set.image_size) {
                 settings.image_size = set.image_size;
             }

@@ -1,9 +1,9 @@
 //! The settings of a run: [`Settings`], where each is declared once, and the TOML that a run writes.
 //!
-//! A run's settings come from four places, each of which overrides those after it: flags, `--config FILE.toml`,
-//! `--preset NAME`, the defaults. [`given`] holds the values from one place, [`presets`] the named sets of values,
-//! [`choices`] the words that a setting may be, [`written`] the ways back to flags and TOML. [`crate::declaration`] says
-//! what a setting is.
+//! A run's settings come from four places, each of which overrides those after it: flags,
+//! `--config FILE.toml`, `--preset NAME`, the defaults. [`given`] holds the values from one place,
+//! [`presets`] the named sets of values, [`choices`] the words that a setting may be, [`written`] the ways
+//! back to flags and TOML. [`crate::declaration`] says what a setting is.
 
 pub mod choices;
 pub mod given;
@@ -43,8 +43,8 @@ crate::declare_settings! {
             /// Folder that holds the data set; without it, ./data (folder and csv need it).
             "data-dir" data_dir: Option<PathBuf> = None, "FOLDER", Folder,
                 Except("dataset", "synthetic"), Free;
-            /// Images of the smallest class as a share of those of the largest, 1 over the imbalance ratio rho; 1
-            /// keeps all images and is the default for folder; not read for voc and csv.
+            /// Images of the smallest class as a share of those of the largest, 1 over the imbalance ratio
+            /// rho; 1 keeps all images and is the default for folder; not read for voc and csv.
             "imb-factor" imb_factor: f64 = 0.01, "MU", Share,
                 Except("dataset", "voc"), Except("dataset", "csv");
             /// How the class counts fall: exponentially, in one step, or not at all (none keeps all images).
@@ -69,13 +69,15 @@ crate::declare_settings! {
                 Only("dataset", "synthetic");
         }
         "Network" {
-            /// Network; resnet50 and resnet101 have bottleneck blocks, wideresnet28 is WRN-28-k of width 16 k.
+            /// Network; resnet50 and resnet101 have bottleneck blocks, wideresnet28 is WRN-28-k of width 16
+            /// k.
             "arch" arch: String = "resnet18".into(), "NAME", OneOf(choices::network_names), Short('a');
             /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide.
             "width" width: usize = 64, "CHANNELS", Whole(1, 1024);
         }
         "Method" {
-            /// Loss and disambiguation. A method brings its own --mixup and --upd-start unless they are given.
+            /// Loss and disambiguation. A method brings its own --mixup and --upd-start unless they are
+            /// given.
             "method" method: Method = Method(&corr::ENTRY), "WORD", OneOf(choices::method_names);
             /// What is subtracted from the logits: nothing; the log of the true class frequencies (oracle;
             /// oracle-post: at test only); or the log of RECORDS' class-prior estimate.
@@ -111,13 +113,14 @@ crate::declare_settings! {
             /// Epochs after which the step schedule lowers the learning rate.
             "lr-decay-epochs" lr_decay_epochs: Vec<usize> = vec![700, 800, 900], "EPOCHS",
                 Wholes(MOST_EPOCHS, 1000, "700,800,900"), Only("schedule", "step");
-            /// Factor by which the step schedule lowers the learning rate; the cosine schedule ends at its third power.
+            /// Factor by which the step schedule lowers the learning rate; the cosine schedule ends at its
+            /// third power.
             "lr-decay-rate" lr_decay_rate: f64 = 0.1, "FACTOR", Share;
         }
         "Run" {
             /// Seed of the initial weights, the views, the order of samples and the shuffle of class counts.
-            // i64::MAX is TOML's largest integer, and config.toml must hold the seed. The reference has no default
-            // seed, which makes a run unrepeatable; 123 is the seed of its published runs.
+            // i64::MAX is TOML's largest integer, and config.toml must hold the seed. The reference has no
+            // default seed, which makes a run unrepeatable; 123 is the seed of its published runs.
             "seed" seed: u64 = 123, "N", Whole(0, i64::MAX as usize);
             /// Where to compute.
             "device" device: DeviceChoice = DeviceChoice::Auto, "WORD", OneOf(DeviceChoice::words), Free;
@@ -170,8 +173,8 @@ impl Settings {
         G::of(&self.own, &self.dataset)
     }
 
-    /// The settings that decide what a run computes: the others have their defaults, and the method's own settings are
-    /// written out, given or not.
+    /// The settings that decide what a run computes: the others have their defaults, and the method's own
+    /// settings are written out, given or not.
     pub fn computation(&self) -> Settings {
         let mut computation = self.clone();
         let free = |declaration: &&Declaration| declaration.more.contains(&More::Free);
@@ -184,7 +187,8 @@ impl Settings {
         computation
     }
 
-    /// All problems: the values that are not allowed, in the order of the declarations, then the contradictions.
+    /// All problems: the values that are not allowed, in the order of the declarations, then the
+    /// contradictions.
     pub fn problems(&self) -> Vec<BadSetting> {
         let mut found = self.out_of_range();
         found.extend(self.contradictions());
@@ -263,8 +267,8 @@ impl Settings {
         }
     }
 
-    /// The method's name in tables, such as `CORR+RECORDS+mixup`. Where mixup is part of the method, only its absence is
-    /// named.
+    /// The method's name in tables, such as `CORR+RECORDS+mixup`. Where mixup is part of the method, only its
+    /// absence is named.
     pub fn method_title(&self) -> String {
         let debias = match self.debias {
             Debias::None => "",
@@ -280,8 +284,8 @@ impl Settings {
         format!("{}{debias}{mixup}", self.method.title())
     }
 
-    /// The words of method, debias and mixup for names of folders, such as `corr-records-mixup`. Mixup that is part of
-    /// the method is not named.
+    /// The words of method, debias and mixup for names of folders, such as `corr-records-mixup`. Mixup that
+    /// is part of the method is not named.
     pub fn method_words(&self) -> String {
         let mut words = self.method.word().to_string();
         if self.debias != Debias::None {

@@ -15,8 +15,8 @@ impl Serialize for Settings {
     }
 }
 
-/// Reads the settings of a run. All must be there, except the optional ones and those newer than the run: only these take
-/// their defaults.
+/// Reads the settings of a run. All must be there, except the optional ones and those newer than the run:
+/// only these take their defaults.
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let given = GivenSettings::deserialize(from)?.values;
@@ -75,8 +75,8 @@ pub fn flags(settings: &Settings) -> Result<Vec<String>> {
     Ok(flags.into_iter().map(|(_, flag)| flag).collect())
 }
 
-/// The names of the settings that differ between `a` and `b`, with both values as written after flags; the value of an
-/// absent setting is "none".
+/// The names of the settings that differ between `a` and `b`, with both values as written after flags; the
+/// value of an absent setting is "none".
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
@@ -107,7 +107,8 @@ pub fn config_toml(settings: &Settings) -> Result<String> {
 /// The documentation of all settings, which `docs/settings.md` holds.
 pub fn document() -> String {
     let table = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
-    // Defaults of a method's own settings may depend on the data set; those for the published data sets are shown.
+    // Defaults of a method's own settings may depend on the data set; those for the published data sets are
+    // shown.
     let [ten, hundred] = ["cifar10-lt", "cifar100-lt"].map(|dataset| {
         let of = |method| Settings { method, dataset: dataset.into(), ..Settings::default() }.computation();
         let mut all: toml::Table = Method::all().flat_map(|method| table(&of(method))).collect();
@@ -125,11 +126,11 @@ pub fn document() -> String {
 const INTRODUCTION: &str = "\
 # Settings
 
-Every setting is a flag of `records train` and, under the same name without `--`, a key of the TOML file of `--config`.
-Flags override `--config`, which overrides `--preset`, which overrides the defaults. Data sets and methods bring
-defaults of their own. `records table` takes the settings that its grid does not choose; `records table --help` lists
-them.
+Every setting is a flag of `records train` and, under the same name without `--`, a key of the TOML file of
+`--config`. Flags override `--config`, which overrides `--preset`, which overrides the defaults. Data sets and
+methods bring defaults of their own. `records table` takes the settings that its grid does not choose;
+`records table --help` lists them.
 
-The [glossary](glossary.md) explains the terms. This file is generated from the declarations in the source; after a
-change there, generate it again with `RECORDS_WRITE_DOCS=1 cargo test --test settings documentation`.
+The [glossary](glossary.md) explains the terms. This file is generated from the declarations in the source;
+after a change there, generate it again with `RECORDS_WRITE_DOCS=1 cargo test --test settings documentation`.
 ";

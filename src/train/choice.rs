@@ -25,8 +25,8 @@ pub fn epochs(settings: &Settings) -> usize {
     stages(settings).iter().map(|stage| stage.epochs).sum()
 }
 
-/// The debias of a network of `features` features over `classes` classes. `counts` are the training samples of each class,
-/// where all true labels are known.
+/// The debias of a network of `features` features over `classes` classes. `counts` are the training samples
+/// of each class, where all true labels are known.
 ///
 /// # Errors
 /// A usage error for an oracle without `counts`; if the device has not enough memory.

@@ -19,8 +19,8 @@ use crate::ops::statistics::counter;
 use crate::settings::Settings;
 use crate::text::printable;
 
-/// The first step (from 1) of an epoch in which a watched value was not finite, and which values these were; `None` where
-/// all steps were finite.
+/// The first step (from 1) of an epoch in which a watched value was not finite, and which values these were;
+/// `None` where all steps were finite.
 pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     let slots = &counters[counter::WATCHED..];
     let first = slots.iter().filter(|&&slot| slot < 0.0).map(|slot| -slot as usize).min()?;
@@ -35,7 +35,8 @@ pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     Some((first, all))
 }
 
-/// The first of `tensors` that holds a value that is not finite, in words: its name, the value and its position.
+/// The first of `tensors` that holds a value that is not finite, in words: its name, the value and its
+/// position.
 pub fn first_tensor<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f32])>) -> Option<String> {
     let mut tensors = tensors.into_iter();
     tensors.find_map(|(name, values)| {
@@ -100,8 +101,8 @@ pub fn all_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
 
-/// Running variances of healthy runs lie between 1e-4 and 1e3; above this they are worth a warning. They do not end a
-/// run, since batchnorm removes the scale.
+/// Running variances of healthy runs lie between 1e-4 and 1e3; above this they are worth a warning. They do
+/// not end a run, since batchnorm removes the scale.
 const LARGE_VARIANCE: f32 = 1e6;
 
 /// The warning about running variances that have grown out of proportion, if any has.
@@ -138,8 +139,8 @@ pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> 
 fn remedy(settings: &Settings) -> String {
     let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
     let Settings { weight_decay, lr, momentum, alpha, .. } = *settings;
-    // With momentum m, weight decay alone changes a weight by the share decay * lr / (1 - m) of itself in the long run;
-    // far above 1 the weights oscillate.
+    // With momentum m, weight decay alone changes a weight by the share decay * lr / (1 - m) of itself in the
+    // long run; far above 1 the weights oscillate.
     if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
         remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
     }

@@ -1,5 +1,5 @@
-//! The engine: network, method, confidence rows and the recorded step, assembled in one place for training, replays and
-//! benchmarks.
+//! The engine: network, method, confidence rows and the recorded step, assembled in one place for training,
+//! replays and benchmarks.
 
 use anyhow::Result;
 
@@ -112,7 +112,8 @@ impl Engine {
         self.learner.begin_stage(device)
     }
 
-    /// Adds to `file` all state from which a run continues: the model's, the confidence rows and the method's.
+    /// Adds to `file` all state from which a run continues: the model's, the confidence rows and the
+    /// method's.
     pub fn export(&self, file: &mut TensorFile, device: &mut dyn Device) -> Result<()> {
         file.extend(self.model.export(device)?);
         file.add_batch_counters(&self.model.parameters);
@@ -151,11 +152,12 @@ pub fn optimiser(settings: &Settings) -> Result<(optim::registry::Constructor, H
     Ok((constructor, constants))
 }
 
-/// The model of a run of `method` over `classes` classes. `counts` are the training samples of each class, where all true
-/// labels are known.
+/// The model of a run of `method` over `classes` classes. `counts` are the training samples of each class,
+/// where all true labels are known.
 ///
 /// # Errors
-/// A usage error for an unknown network or optimiser, or an oracle without `counts`; if the device has not enough memory.
+/// A usage error for an unknown network or optimiser, or an oracle without `counts`; if the device has not
+/// enough memory.
 pub fn model(
     settings: &Settings,
     method: &dyn Method,

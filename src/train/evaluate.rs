@@ -16,11 +16,11 @@ use crate::ops::input::{AdvanceStep, NormaliseImages, StoreRows};
 pub struct TestMetrics {
     /// Share of the images whose largest logit is the true class's.
     pub top1: f64,
-    /// Share of the images whose true class is among the five largest logits; `None` for up to five classes, where it
-    /// would be 100 for any network.
+    /// Share of the images whose true class is among the five largest logits; `None` for up to five classes,
+    /// where it would be 100 for any network.
     pub top5: Option<f64>,
-    /// Mean accuracy of the many-shot classes that have test images; `None` if there is none, or if the class counts of
-    /// the training set are not known.
+    /// Mean accuracy of the many-shot classes that have test images; `None` if there is none, or if the class
+    /// counts of the training set are not known.
     pub many: Option<f64>,
     /// The same of the medium-shot classes.
     pub medium: Option<f64>,
@@ -56,8 +56,9 @@ pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
     train_counts.iter().map(shot).collect()
 }
 
-/// Metrics of `logits` `[N,K]` against `labels` `[N]`, N at least 1. A row predicts the first of its largest logits; a row
-/// with a NaN counts as wrong. `train_counts` `[K]` is `None` where the training samples' classes are not known.
+/// Metrics of `logits` `[N,K]` against `labels` `[N]`, N at least 1. A row predicts the first of its largest
+/// logits; a row with a NaN counts as wrong. `train_counts` `[K]` is `None` where the training samples'
+/// classes are not known.
 pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Option<&[usize]>) -> TestMetrics {
     let (mut hits, mut hits5, mut sizes) = (vec![0usize; classes], 0usize, vec![0usize; classes]);
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -89,7 +90,8 @@ pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Opti
     }
 }
 
-/// Whether logits `[N,K]` have two or more rows and all are the same: the network's output does not depend on its input.
+/// Whether logits `[N,K]` have two or more rows and all are the same: the network's output does not depend on
+/// its input.
 pub fn are_all_the_same(logits: &[f32], classes: usize) -> bool {
     logits.len() > classes && logits.chunks_exact(classes).all(|row| row == &logits[..classes])
 }
@@ -165,8 +167,8 @@ impl Evaluation {
         Self::new(model, images, EVALUATION_BATCH, device)
     }
 
-    /// Records a forward pass over `batch` images at a time. Images larger than 32x32 come in smaller batches with as many
-    /// pixels, so that they need no more memory.
+    /// Records a forward pass over `batch` images at a time. Images larger than 32x32 come in smaller batches
+    /// with as many pixels, so that they need no more memory.
     ///
     /// # Errors
     /// If the device has not enough memory.
@@ -292,7 +294,8 @@ mod tests {
         let result = metrics(&logits, &[0, 1], 3, Some(&[5, 5, 5]));
         assert_eq!((result.many, result.medium, result.few), (None, Some(50.0), None));
         assert_eq!(result.per_class, [Some(100.0), Some(0.0), None]);
-        // Each group is one class; the few-shot class 2 has no test image, so its accuracy is unknown and not 0 %.
+        // Each group is one class; the few-shot class 2 has no test image, so its accuracy is unknown and not
+        // 0 %.
         let result = metrics(&logits, &[0, 1], 3, Some(&[9, 5, 1]));
         assert_eq!((result.many, result.medium, result.few), (Some(100.0), Some(0.0), None));
         // With up to five classes, top-5 would always be 100 %.

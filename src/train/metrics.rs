@@ -1,12 +1,13 @@
-//! The results of an epoch: a line of metrics.jsonl, one of times.jsonl, a row on the terminal, the final table.
+//! The results of an epoch: a line of metrics.jsonl, one of times.jsonl, a row on the terminal, the final
+//! table.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::TestMetrics;
 
-/// The results of one epoch, which the settings decide to the bit. Accuracies are in percent, priors and confidences in
-/// 0..=1. Lines of earlier versions also hold the fields of [`EpochTimes`].
+/// The results of one epoch, which the settings decide to the bit. Accuracies are in percent, priors and
+/// confidences in 0..=1. Lines of earlier versions also hold the fields of [`EpochTimes`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// From 0.
@@ -15,16 +16,16 @@ pub struct EpochMetrics {
     pub learning_rate: f64,
     /// Mean training loss of its steps.
     pub loss: f64,
-    /// Accuracy of the weak view's logits in the training batches, over the samples whose true label is known; `None`
-    /// where no label is known.
+    /// Accuracy of the weak view's logits in the training batches, over the samples whose true label is
+    /// known; `None` where no label is known.
     pub train_accuracy: Option<f64>,
     /// Mean over the training samples of the largest confidence (MMC).
     pub mean_max_confidence: f64,
-    /// Label accuracy: how often the argmax of a confidence row is the true label, over the samples whose true label is
-    /// known.
+    /// Label accuracy: how often the argmax of a confidence row is the true label, over the samples whose
+    /// true label is known.
     pub label_accuracy: Option<f64>,
-    /// Total-variation distance between the estimated and the true class prior, where there is an estimate and all true
-    /// labels are known.
+    /// Total-variation distance between the estimated and the true class prior, where there is an estimate
+    /// and all true labels are known.
     pub prior_distance: Option<f64>,
     /// The class-prior estimate; without test images, as the last step used it.
     pub class_prior: Option<Vec<f64>>,
@@ -95,7 +96,8 @@ impl EpochMetrics {
     }
 }
 
-/// The table at the end of a run; a dash stands for a value that cannot be known. `best` is top-1 and epoch in words.
+/// The table at the end of a run; a dash stands for a value that cannot be known. `best` is top-1 and epoch
+/// in words.
 pub fn final_table(last: &EpochMetrics, best: &str) -> String {
     let percentage = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
     let mut rows: Vec<(&str, String)> = Vec::new();

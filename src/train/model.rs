@@ -1,5 +1,5 @@
-//! The network with all state that training changes, apart from the confidence rows: parameters, the optimiser's state,
-//! batchnorm statistics, and the mean feature of the class-prior estimate.
+//! The network with all state that training changes, apart from the confidence rows: parameters, the
+//! optimiser's state, batchnorm statistics, and the mean feature of the class-prior estimate.
 
 use anyhow::Result;
 
@@ -29,7 +29,8 @@ impl Model {
     /// A freshly initialised network, and an optimiser before its first step.
     ///
     /// # Errors
-    /// If the device has not enough memory; a usage error if its kernels do not take the network's number of channels.
+    /// If the device has not enough memory; a usage error if its kernels do not take the network's number of
+    /// channels.
     pub fn new(
         network: Box<dyn Network>,
         (optimiser, constants): (optim::registry::Constructor, Hyperparameters),
@@ -55,14 +56,16 @@ impl Model {
         self.optimiser.reset(device)
     }
 
-    /// Records the optimiser's step from the summed gradients of all forward passes; the learning rate lies in `control`.
+    /// Records the optimiser's step from the summed gradients of all forward passes; the learning rate lies
+    /// in `control`.
     pub fn record_update(&self, tape: &mut Tape, control: Tensor) {
         let Parameters { values, gradients, copy, .. } = self.parameters;
         self.parameters.record_sum_of_gradients(tape);
         self.optimiser.record(tape, &Arenas { values, gradients, copy }, control);
     }
 
-    /// All state under its names in files: parameters, running statistics, the optimiser's state, `feat_mean`.
+    /// All state under its names in files: parameters, running statistics, the optimiser's state,
+    /// `feat_mean`.
     pub fn export(&self, device: &mut dyn Device) -> Result<StateDict> {
         let mut dict = self.parameters.export(self.parameters.values, device)?;
         dict.extend(self.parameters.export_running(device)?);

@@ -54,7 +54,8 @@ impl ResidentData {
         Ok(resident)
     }
 
-    /// Uploads the order of an epoch's samples and the augmentation parameters of their views of `size` x `size`.
+    /// Uploads the order of an epoch's samples and the augmentation parameters of their views of `size` x
+    /// `size`.
     ///
     /// # Errors
     /// If the device fails.

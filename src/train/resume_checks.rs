@@ -1,5 +1,5 @@
-//! Checks before a run is resumed or a checkpoint evaluated: settings and data must be those of the checkpoint. A refusal
-//! names what changed and the remedy.
+//! Checks before a run is resumed or a checkpoint evaluated: settings and data must be those of the
+//! checkpoint. A refusal names what changed and the remedy.
 
 use std::path::Path;
 
@@ -12,8 +12,9 @@ use crate::data::recipe::TestData;
 use crate::settings::{self, Settings, differences};
 use crate::usage;
 
-/// Refuses settings with which a run would compute something else than with those of `checkpoint`: the config.toml beside
-/// it may have been edited. `given` is the path that --resume names, or that of the checkpoint.
+/// Refuses settings with which a run would compute something else than with those of `checkpoint`: the
+/// config.toml beside it may have been edited. `given` is the path that --resume names, or that of the
+/// checkpoint.
 ///
 /// # Errors
 /// A usage error that names every setting that differs, with both values and the remedy.
@@ -73,7 +74,8 @@ fn changed(shown: &Path, changes: &[String], remedy: &str) -> Result<()> {
 const RESUME_REMEDY: &str =
     "its state belongs to the samples as they were, so put the data back or start a new run without --resume";
 
-/// Refuses data whose class names or sizes differ from those that `checkpoint` was trained on, before images are read.
+/// Refuses data whose class names or sizes differ from those that `checkpoint` was trained on, before images
+/// are read.
 ///
 /// # Errors
 /// A usage error that names what changed.
@@ -81,7 +83,8 @@ pub fn check_outline(now: &Outline, checkpoint: &Checkpoint, given: &Path) -> Re
     changed(given, &checkpoint.data.outline().changes(now), RESUME_REMEDY)
 }
 
-/// Refuses data that differ from those that `checkpoint` was trained on. `file_of` names the current file of a sample.
+/// Refuses data that differ from those that `checkpoint` was trained on. `file_of` names the current file of
+/// a sample.
 ///
 /// # Errors
 /// A usage error that names what changed.
@@ -96,8 +99,8 @@ pub fn check_data(
 
 const EVAL_REMEDY: &str = "put them back, or evaluate on these with --other-test-images";
 
-/// Refuses classes other than those that `checkpoint` (at `path`) was trained on and, unless `others` allows other test
-/// images, another number of them, before images are read.
+/// Refuses classes other than those that `checkpoint` (at `path`) was trained on and, unless `others` allows
+/// other test images, another number of them, before images are read.
 ///
 /// # Errors
 /// A usage error that names what changed.

@@ -124,9 +124,9 @@ pub struct TrainingStep {
     pub images: usize,
 }
 
-/// Records a training step on `tape`: forward, loss, class-prior estimate, disambiguation, counters, backward, optimiser.
-/// Estimate and disambiguation read the weights as they are before the optimiser's step; the loss reads the confidence
-/// rows as they are before disambiguation.
+/// Records a training step on `tape`: forward, loss, class-prior estimate, disambiguation, counters,
+/// backward, optimiser. Estimate and disambiguation read the weights as they are before the optimiser's step;
+/// the loss reads the confidence rows as they are before disambiguation.
 ///
 /// # Errors
 /// If the device has not enough memory, or views are missing.
@@ -160,8 +160,9 @@ pub fn record(
     Ok(TrainingStep { recorded, forwards, images })
 }
 
-/// Records the first step whose logits, losses or running statistics are not finite. The figures at the end of an epoch
-/// can hide such a step, because batchnorm's moving statistics forget it and an argmax exists even among NaN.
+/// Records the first step whose logits, losses or running statistics are not finite. The figures at the end
+/// of an epoch can hide such a step, because batchnorm's moving statistics forget it and an argmax exists
+/// even among NaN.
 fn record_watch(tape: &mut Tape, model: &Model, recorded: &RecordedStep, batch: usize, counters: Tensor) {
     let watch = |tape: &mut Tape, slot, values, len| {
         tape.push(CountFiniteSteps { len, slot, values, counters });

@@ -138,8 +138,8 @@ impl Training {
         self.order(epoch).iter().take(stepped).filter(|&&i| self.known[i as usize]).count()
     }
 
-    /// Uploads an epoch's order of samples, augmentation parameters, mixup weights, learning rate and other scalars. Where
-    /// a stage other than the first begins, training starts over. Returns the learning rate.
+    /// Uploads an epoch's order of samples, augmentation parameters, mixup weights, learning rate and other
+    /// scalars. Where a stage other than the first begins, training starts over. Returns the learning rate.
     ///
     /// # Errors
     /// If the device fails.
@@ -171,9 +171,9 @@ impl Training {
         self.engine.counters(device)
     }
 
-    /// Ends `epoch` for the method, which may update what it estimates over all samples, such as a class prior. For a
-    /// method that reads the logits of the training images, returns which of these are not finite, if any; the method
-    /// does not see such logits.
+    /// Ends `epoch` for the method, which may update what it estimates over all samples, such as a class
+    /// prior. For a method that reads the logits of the training images, returns which of these are not
+    /// finite, if any; the method does not see such logits.
     ///
     /// # Errors
     /// If the device fails.
@@ -191,7 +191,8 @@ impl Training {
         Ok(None)
     }
 
-    /// The class-prior estimate, if there is one: the method's own, or that of the log-prior that evaluation subtracted.
+    /// The class-prior estimate, if there is one: the method's own, or that of the log-prior that evaluation
+    /// subtracted.
     ///
     /// # Errors
     /// If the device fails.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use records::train::tensor_file::TensorFile;
 
-/// The golden files whose names start with `prefix`: those in tests/golden, and all of the full set where it is there
-/// (the folder that RECORDS_GOLDEN names, else ../shared/golden).
+/// The golden files whose names start with `prefix`: those in tests/golden, and all of the full set where it
+/// is there (the folder that RECORDS_GOLDEN names, else ../shared/golden).
 ///
 /// # Panics
 /// If there is none: a test without data has not passed.

@@ -1,5 +1,6 @@
-//! The CPU device made to round where a GPU with bf16 activations does: every activation a primitive writes is rounded to bf16 before
-//! the next one reads it. What is left between it and the kernels is the order of sums.
+//! The CPU device made to round where a GPU with bf16 activations does: every activation a primitive writes
+//! is rounded to bf16 before the next one reads it. What is left between it and the kernels is the order of
+//! sums.
 
 use anyhow::Result;
 use records::device::cpu::CpuDevice;

@@ -27,7 +27,8 @@ pub enum Turn {
     Closes,
     /// Sends exactly that and closes: the head without its last empty line, and the body.
     Says(String, Vec<u8>),
-    /// Sends the first bytes, then the second over and over with that pause, for as long as the client listens.
+    /// Sends the first bytes, then the second over and over with that pause, for as long as the client
+    /// listens.
     Endless(Vec<u8>, Vec<u8>, Duration),
 }
 
@@ -52,7 +53,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `file` by `script`; a connection after the end of the script is closed, and counts as asked for too.
+    /// Serves `file` by `script`; a connection after the end of the script is closed, and counts as asked for
+    /// too.
     pub fn start(file: Vec<u8>, script: &[Turn]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

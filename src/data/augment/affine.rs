@@ -1,4 +1,5 @@
-//! Affine transforms with nearest-neighbour sampling and black outside, in the two ways of Pillow: 16.16 fixed point for shear and rotation, floating point for pure translation.
+//! Affine transforms with nearest-neighbour sampling and black outside, in the two ways of Pillow: 16.16
+//! fixed point for shear and rotation, floating point for pure translation.
 
 /// An affine map from output to input pixels, with coefficients computed on the host.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -39,7 +39,8 @@ pub fn saturation(pixels: &mut [u8], factor: f32) {
     }
 }
 
-/// Blends with the image smoothed by (1 1 1; 1 5 1; 1 1 1) / 13, where border pixels are kept. `before` is scratch memory.
+/// Blends with the image smoothed by (1 1 1; 1 5 1; 1 1 1) / 13, where border pixels are kept. `before` is
+/// scratch memory.
 pub fn sharpness(pixels: &mut [u8], width: usize, factor: f32, before: &mut Vec<u8>) {
     let height = pixels.len() / (3 * width);
     before.clear();
@@ -68,7 +69,8 @@ pub fn hue_shift(factor: f64) -> u8 {
     ((factor * 255.0) as i32).rem_euclid(256) as u8
 }
 
-/// Converts to HSV in uint8, adds the shift to the hue modulo 256, and converts back. Lossy even for a shift of 0, as in the reference.
+/// Converts to HSV in uint8, adds the shift to the hue modulo 256, and converts back. Lossy even for a shift
+/// of 0, as in the reference.
 pub fn hue(pixels: &mut [u8], shift: u8) {
     for pixel in pixels.chunks_exact_mut(3) {
         let [h, s, v] = to_hsv([pixel[0], pixel[1], pixel[2]]);
@@ -119,7 +121,8 @@ fn from_hsv([h, s, v]: [u8; 3]) -> [u8; 3] {
     }
 }
 
-/// The kernels compute without f64: these tests show for every input that their formulas are the definitions above.
+/// The kernels compute without f64: these tests show for every input that their formulas are the definitions
+/// above.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +178,8 @@ mod tests {
         }
     }
 
-    /// The mean luma in integers: all sums where they are few, and those about every rounding where they are many.
+    /// The mean luma in integers: all sums where they are few, and those about every rounding where they are
+    /// many.
     #[test]
     fn mean_luma_needs_no_f64() {
         let definition = |sum: u64, count: u64| (sum as f64 / count as f64 + 0.5) as u8;

@@ -38,7 +38,8 @@ pub fn cutout(pixels: &mut [u8], width: usize, [x0, y0, x1, y1]: [i32; 4]) {
     }
 }
 
-/// The inclusive rectangle `[x0, y0, x1, y1]` of a cutout of `size` about a centre; `None` if the size is not above 0.
+/// The inclusive rectangle `[x0, y0, x1, y1]` of a cutout of `size` about a centre; `None` if the size is not
+/// above 0.
 pub fn cutout_rectangle(size: f64, [x, y]: [f64; 2], [width, height]: [usize; 2]) -> Option<[i32; 4]> {
     if size <= 0.0 {
         return None;

@@ -81,8 +81,8 @@ pub struct OperationParameters {
     pub kind: i32,
     /// The factor of a blend.
     pub factor: f32,
-    /// Posterize: bits. Solarize: threshold. Translations: whole pixels (x, y). Rotation and shears: 16.16 start, column step
-    /// and row step, (x, y) each.
+    /// Posterize: bits. Solarize: threshold. Translations: whole pixels (x, y). Rotation and shears: 16.16
+    /// start, column step and row step, (x, y) each.
     pub integers: [i32; 6],
 }
 
@@ -90,7 +90,8 @@ impl OperationParameters {
     /// The operation that leaves the image alone.
     pub const IDENTITY: Self = Self { kind: ImageOperation::Identity as i32, factor: 0.0, integers: [0; 6] };
 
-    /// An operation of strength `value` (its unit is the operation's own, see [`OPERATIONS`]) on images of width x height.
+    /// An operation of strength `value` (its unit is the operation's own, see [`OPERATIONS`]) on images of
+    /// width x height.
     pub fn new(operation: ImageOperation, value: f64, [width, height]: [usize; 2]) -> Self {
         let mut parameters = Self { kind: operation as i32, ..Self::IDENTITY };
         let affine = match operation {
@@ -133,7 +134,8 @@ impl OperationParameters {
         }
     }
 
-    /// Applies the operation in place. `before` is scratch memory. The number of no operation leaves the image alone.
+    /// Applies the operation in place. `before` is scratch memory. The number of no operation leaves the
+    /// image alone.
     pub fn apply(&self, pixels: &mut [u8], width: usize, before: &mut Vec<u8>) {
         let Some((operation, ..)) = usize::try_from(self.kind).ok().and_then(|kind| OPERATIONS.get(kind))
         else {

@@ -97,7 +97,8 @@ impl ViewParameters {
                 }
                 let side = size as f64;
                 let cut = 0.5 * stream.unit() * side;
-                // The reference draws the centre from (1, W], since its library is given only one bound (SPEC 4).
+                // The reference draws the centre from (1, W], since its library is given only one bound (SPEC
+                // 4).
                 let centre = [0, 1].map(|_| side + (1.0 - side) * stream.unit());
                 if let Some(rectangle) = cutout_rectangle(cut, centre, [size, size]) {
                     parameters.cutout = rectangle;
@@ -108,7 +109,8 @@ impl ViewParameters {
     }
 }
 
-/// RandomResizedCrop: up to ten tries of area U(0.2,1) and aspect exp U(ln 3/4, ln 4/3), else the central crop.
+/// RandomResizedCrop: up to ten tries of area U(0.2,1) and aspect exp U(ln 3/4, ln 4/3), else the central
+/// crop.
 fn random_crop(stream: &mut Stream, height: usize, width: usize) -> Crop {
     let area = (height * width) as f64;
     for _ in 0..10 {
@@ -162,8 +164,9 @@ mod tests {
             .filter(|o| o.kind == ImageOperation::Equalize as i32)
             .count();
         near("equalize", equalize, 3 * total, 1.0 / 14.0);
-        // Above 3/4 an area fits only some aspects, so the accepted mean lies below that of U(0.2, 1): 0.538 without rounding
-        // to pixels, a little more with it (sides up to 32.5 count as 32); the spread over n draws is 0.2 / sqrt(n) = 0.003.
+        // Above 3/4 an area fits only some aspects, so the accepted mean lies below that of U(0.2, 1): 0.538
+        // without rounding to pixels, a little more with it (sides up to 32.5 count as 32); the spread over n
+        // draws is 0.2 / sqrt(n) = 0.003.
         let area = weak.iter().map(|p| f64::from(p.crop[2] * p.crop[3]) / 1024.0).sum::<f64>() / f64::from(n);
         assert!((0.535..0.575).contains(&area), "{area}");
         assert!(weak.iter().all(|p| p.jitter_factors.iter().all(|f| (0.6..=1.4).contains(f))));

@@ -33,8 +33,8 @@ fn sheet_size(rows: u32, cell: u32, size: usize) -> Result<[u32; 2]> {
     Ok([width as u32, height as u32])
 }
 
-/// A sheet of `rows` rows: the image resized, `rows` weak views, `rows` strong views, each size x size, enlarged so that small
-/// views can be seen.
+/// A sheet of `rows` rows: the image resized, `rows` weak views, `rows` strong views, each size x size,
+/// enlarged so that small views can be seen.
 ///
 /// # Errors
 /// A usage error for a sheet that is too large.

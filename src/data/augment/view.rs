@@ -29,7 +29,8 @@ impl Scratch {
     }
 }
 
-/// Makes a view `out` `[size, size, 3]` of an image `[height, width, 3]`. Parameters that name pixels outside the image are clamped.
+/// Makes a view `out` `[size, size, 3]` of an image `[height, width, 3]`. Parameters that name pixels outside
+/// the image are clamped.
 pub fn augment(
     image: &[u8],
     [height, width]: [usize; 2],
@@ -71,7 +72,8 @@ pub fn augment(
     cutout(out, size, parameters.cutout);
 }
 
-/// The 256 normalised values of each channel, each rounded three times as the reference does: (v/255 - mean) / std.
+/// The 256 normalised values of each channel, each rounded three times as the reference does: (v/255 - mean)
+/// / std.
 pub struct NormalisationTable([[f32; 256]; 3]);
 
 impl NormalisationTable {
@@ -139,11 +141,7 @@ mod tests {
         };
         let mut shared = Scratch::default();
         for sample in 0..50 {
-            assert_eq!(
-                view(sample, &mut shared),
-                view(sample, &mut Scratch::default()),
-                "sample {sample}"
-            );
+            assert_eq!(view(sample, &mut shared), view(sample, &mut Scratch::default()), "sample {sample}");
         }
     }
 }

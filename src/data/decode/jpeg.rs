@@ -1,4 +1,5 @@
-//! JPEG by libjpeg, with its slow integer transform and smooth colour upsampling, so that pixels equal Pillow's bit for bit.
+//! JPEG by libjpeg, with its slow integer transform and smooth colour upsampling, so that pixels equal
+//! Pillow's bit for bit.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::marker::PhantomData;
@@ -86,7 +87,8 @@ impl<'a> Decoder<'a> {
 
     /// `row` has the image's width times the colours that [`Self::start`] was called with.
     fn read_row(&mut self, row: &mut [u8]) -> Result<(), Problem> {
-        // SAFETY: the row is as long as libjpeg writes, which start has checked against the number of colours.
+        // SAFETY: the row is as long as libjpeg writes, which start has checked against the number of
+        // colours.
         self.check(unsafe { records_jpeg_read_row(self.handle, row.as_mut_ptr()) })
     }
 

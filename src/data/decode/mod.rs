@@ -1,6 +1,9 @@
-//! Decoding JPEG and PNG files into the pixels that Pillow's `exif_transpose(Image.open(file)).convert("RGB")` gives, or a refusal that names the file. All images are read here.
+//! Decoding JPEG and PNG files into the pixels that Pillow's
+//! `exif_transpose(Image.open(file)).convert("RGB")` gives, or a refusal that names the file. All images are
+//! read here.
 //!
-//! `jpeg` and `png` decode one format each, `orientation` turns images upright, `square` resizes them to one size.
+//! `jpeg` and `png` decode one format each, `orientation` turns images upright, `square` resizes them to one
+//! size.
 
 mod jpeg;
 mod orientation;
@@ -20,7 +23,8 @@ use crate::usage;
 
 /// The most rows or columns of an image.
 const MAX_SIDE: u32 = 16_384;
-/// The most bytes that decoding an image may take: its file, the decoder's memory, and the pixels with their copies.
+/// The most bytes that decoding an image may take: its file, the decoder's memory, and the pixels with their
+/// copies.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// What is wrong with a file, without its name.
@@ -35,7 +39,8 @@ struct Decoded {
     orientation: Orientation,
 }
 
-/// Decodes a JPEG or PNG file (its first bytes say which) into upright RGB, within limits of size and memory; alpha is dropped.
+/// Decodes a JPEG or PNG file (its first bytes say which) into upright RGB, within limits of size and memory;
+/// alpha is dropped.
 ///
 /// # Errors
 /// A usage error that names the file and what is wrong with it.

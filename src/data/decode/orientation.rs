@@ -1,4 +1,5 @@
-//! The orientation that cameras write beside the pixels (EXIF tag 274), applied as by Pillow's `exif_transpose`.
+//! The orientation that cameras write beside the pixels (EXIF tag 274), applied as by Pillow's
+//! `exif_transpose`.
 
 /// EXIF's values 1 to 8: which edges of the scene the first row and the first column of the file show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +31,8 @@ impl Orientation {
                 pixels.as_chunks_mut::<3>().0.reverse();
                 flip_columns(&mut pixels);
             }
-            // The transposed image has `width` rows of `height` pixels; if rows or columns run backwards, each pixel is read from the other end.
+            // The transposed image has `width` rows of `height` pixels; if rows or columns run backwards,
+            // each pixel is read from the other end.
             5..=8 => {
                 let source = pixels.as_chunks::<3>().0;
                 let (last_row, last_column) = (height - 1, width - 1);
@@ -51,12 +53,14 @@ impl Orientation {
     }
 }
 
-/// The orientation according to EXIF (a TIFF header and its first directory), or else XMP. Malformed metadata are ignored.
+/// The orientation according to EXIF (a TIFF header and its first directory), or else XMP. Malformed metadata
+/// are ignored.
 pub fn of_metadata(exif: &[u8], xmp: &[u8]) -> Orientation {
     of_exif(exif).or_else(|| of_xmp(xmp)).map_or(Orientation(1), Orientation::new)
 }
 
-/// The value of tag 274 in the first directory, which has entries of 12 bytes: tag, type, count, then the value or its position.
+/// The value of tag 274 in the first directory, which has entries of 12 bytes: tag, type, count, then the
+/// value or its position.
 fn of_exif(bytes: &[u8]) -> Option<u64> {
     const ORIENTATION: u64 = 274;
     // Some programs write JPEG's prefix twice, or before a PNG chunk.

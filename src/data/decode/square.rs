@@ -24,10 +24,12 @@ pub fn loading(images: usize) -> Box<dyn WorkProgress> {
     progress::begin("loading images", images as u64, Unit::Items)
 }
 
-/// Fills `[count, size, size, 3]` on all threads: `load(i, out)` writes image `i`. Each image has its own place, so the result does not depend on the threads.
+/// Fills `[count, size, size, 3]` on all threads: `load(i, out)` writes image `i`. Each image has its own
+/// place, so the result does not depend on the threads.
 ///
 /// # Errors
-/// The first error in the order of the images, whichever thread has one first; a usage error for a size of 0, or if the images do not fit into memory.
+/// The first error in the order of the images, whichever thread has one first; a usage error for a size of 0,
+/// or if the images do not fit into memory.
 pub fn decode_all(
     count: usize,
     size: usize,
@@ -96,7 +98,8 @@ fn resize_into(pixels: &[u8], shape: [usize; 2], size: usize, out: &mut [u8]) {
     }
 }
 
-/// An image `[height, width, 3]` padded with zeros to `[side, side, 3]`, where side is the larger of both. Half of the padding, rounded down, is above a wide image or left of a tall one.
+/// An image `[height, width, 3]` padded with zeros to `[side, side, 3]`, where side is the larger of both.
+/// Half of the padding, rounded down, is above a wide image or left of a tall one.
 fn pad_to_square(pixels: &[u8], [height, width]: [usize; 2]) -> Vec<u8> {
     let side = height.max(width);
     let (top, left) = ((side - height) / 2, (side - width) / 2);

@@ -1,6 +1,8 @@
-//! Downloads of the official archives, which are checked against their known length and SHA-256 and unpacked whole or not at all.
+//! Downloads of the official archives, which are checked against their known length and SHA-256 and unpacked
+//! whole or not at all.
 //!
-//! In the folder for data, a download is written to `<archive>.part`, which a later call continues, and unpacked to `.<folder>.part`, which one rename makes the folder.
+//! In the folder for data, a download is written to `<archive>.part`, which a later call continues, and
+//! unpacked to `.<folder>.part`, which one rename makes the folder.
 
 mod part_file;
 mod transfer;
@@ -23,7 +25,8 @@ pub use transfer::Patience;
 /// The settings of a download.
 #[derive(Clone, Debug, Default)]
 pub struct FetchSettings {
-    /// A URL to use instead of the official one: that of the archive, or of a folder that holds it under its official name.
+    /// A URL to use instead of the official one: that of the archive, or of a folder that holds it under its
+    /// official name.
     pub mirror: Option<String>,
     /// Whether the archive stays beside the unpacked folder.
     pub keep_archive: bool,
@@ -47,7 +50,9 @@ pub enum Fetched {
 /// If the archive is already in `data_dir`, it is used instead of a download. Blocks as long as bytes arrive.
 ///
 /// # Errors
-/// A usage error for a bad mirror, a folder that cannot be used or holds only part of the data set, or an archive in it with another checksum. A failed run if the download fails or is not the archive; the message says what is kept for the next call.
+/// A usage error for a bad mirror, a folder that cannot be used or holds only part of the data set, or an
+/// archive in it with another checksum. A failed run if the download fails or is not the archive; the message
+/// says what is kept for the next call.
 pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Result<Fetched> {
     let url = source_url(archive, settings.mirror.as_deref())?;
     if let Some(folder) = there(archive, data_dir)? {
@@ -148,7 +153,8 @@ fn download(
             return unpack::unpack(part.file(), archive, data_dir);
         }
         part.clear()?;
-        // Bytes kept by an earlier run may belong to another file, so only a download of this run alone is final.
+        // Bytes kept by an earlier run may belong to another file, so only a download of this run alone is
+        // final.
         if !resumed {
             bail!(
                 "{url}: its SHA-256 is {found}, but that of {} is {}; it was thrown away, and another --mirror may have it",

@@ -11,7 +11,8 @@ use crate::files::{Lock, LockError, open_own, unwritable};
 use crate::text::hex;
 use crate::usage;
 
-/// A file to which one process at a time appends. The lock ends with the process; the bytes it has written stay.
+/// A file to which one process at a time appends. The lock ends with the process; the bytes it has written
+/// stay.
 pub struct PartFile {
     path: PathBuf,
     file: File,
@@ -22,7 +23,8 @@ impl PartFile {
     /// Opens `path` and locks it; the bytes of an earlier run are kept.
     ///
     /// # Errors
-    /// A usage error if the folder cannot be written to, if another process has the lock, or if `path` is a link or another thing that no earlier run made.
+    /// A usage error if the folder cannot be written to, if another process has the lock, or if `path` is a
+    /// link or another thing that no earlier run made.
     pub fn open(path: &Path) -> Result<Self> {
         let unusable = |error: io::Error| unwritable(path, error);
         let foreign = |what: String| usage!("{}: {what}; move it away", path.display());

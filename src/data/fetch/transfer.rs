@@ -27,9 +27,11 @@ pub struct Patience {
     pub connect: Duration,
     /// The wait for the next bytes.
     pub read: Duration,
-    /// The pause before each further attempt after a broken transfer; after the last attempt the transfer fails.
+    /// The pause before each further attempt after a broken transfer; after the last attempt the transfer
+    /// fails.
     pub waits: Vec<Duration>,
-    /// After an attempt that gets at least this many bytes further than any before, the pauses start again with the first.
+    /// After an attempt that gets at least this many bytes further than any before, the pauses start again
+    /// with the first.
     pub progress: u64,
     /// The fewest bytes within [`Patience::slow_for`]; a slower attempt is broken off.
     pub least_bytes: u64,
@@ -50,7 +52,8 @@ impl Default for Patience {
     }
 }
 
-/// The URL of an archive: its official one, or that of a mirror, which may be given as a folder or as the file itself.
+/// The URL of an archive: its official one, or that of a mirror, which may be given as a folder or as the
+/// file itself.
 ///
 /// # Errors
 /// A usage error for a mirror that is not an http or https URL.
@@ -98,7 +101,8 @@ impl Transfer<'_> {
     /// Continues after the bytes in `part` until it has the archive's length.
     ///
     /// # Errors
-    /// If the server cannot be reached, refuses, answers with something other than the archive, or breaks off too often. Bytes that arrived before stay in `part`, unless they cannot belong to the archive.
+    /// If the server cannot be reached, refuses, answers with something other than the archive, or breaks off
+    /// too often. Bytes that arrived before stay in `part`, unless they cannot belong to the archive.
     pub fn run(mut self) -> Result<()> {
         if self.part.len() > self.archive.bytes {
             self.part.clear()?;
@@ -106,7 +110,8 @@ impl Transfer<'_> {
         let agent = agent(self.url, self.patience);
         let mut server = Server { reached: false, version: Version::default(), ranges_fit: true };
         let mut waits = self.patience.waits.iter();
-        // Only bytes beyond the furthest position so far are progress; otherwise a server that always breaks off would be asked forever.
+        // Only bytes beyond the furthest position so far are progress; otherwise a server that always breaks
+        // off would be asked forever.
         let mut furthest = self.part.len();
         while self.part.len() < self.archive.bytes {
             match self.attempt(&agent, &mut server) {
@@ -174,7 +179,8 @@ impl Transfer<'_> {
     /// Waits for the head of an answer.
     fn head(&self, arriving: &Receiver<Arrival>, server: &Server) -> Result<Head, Failure> {
         let Patience { connect, read, slow_for, .. } = *self.patience;
-        // Name lookup, connection, request and answer have their own limits; beyond them only redirects take time.
+        // Name lookup, connection, request and answer have their own limits; beyond them only redirects take
+        // time.
         let limit = 2 * connect + 2 * read + slow_for;
         match arriving.recv_timeout(limit) {
             Ok(Arrival::Head(head)) => Ok(*head),
@@ -205,7 +211,8 @@ impl Transfer<'_> {
         }
     }
 
-    /// Refuses a part that does not begin where the kept bytes end, or belongs to another version of the file.
+    /// Refuses a part that does not begin where the kept bytes end, or belongs to another version of the
+    /// file.
     fn check_range(&self, head: &Head, kept: u64, server: &Server) -> Result<(), String> {
         let total = self.archive.bytes;
         let text = head.parts.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
@@ -274,7 +281,8 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Whether another attempt is worthwhile. A server that was never reached in this run is reported at once.
+    /// Whether another attempt is worthwhile. A server that was never reached in this run is reported at
+    /// once.
     fn failure(&self, error: ureq::Error, server: &Server) -> Failure {
         let Patience { connect, read, .. } = self.patience;
         let (reason, unreached) = match error {
@@ -337,7 +345,9 @@ struct Head {
 
 /// Sends a request; the end of the answer closes the channel.
 ///
-/// It runs in its own thread, so that the time limits hold whatever the library is waiting for: the length of a chunk that comes digit by digit, or the endless body of a redirect. A thread whose channel is closed ends with its next piece.
+/// It runs in its own thread, so that the time limits hold whatever the library is waiting for: the length of
+/// a chunk that comes digit by digit, or the endless body of a redirect. A thread whose channel is closed
+/// ends with its next piece.
 fn arriving(request: RequestBuilder<WithoutBody>) -> Receiver<Arrival> {
     /// The most pieces waiting to be written.
     const MOST_WAITING: usize = 16;

@@ -1,6 +1,7 @@
 //! Unpacking a checked archive into the folder of the data set: whole or not at all.
 //!
-//! The archive has no say in where files are written: they get the names in [`Archive`]. Further plain files in the archive's folder are skipped; any other entry ends the unpacking.
+//! The archive has no say in where files are written: they get the names in [`Archive`]. Further plain files
+//! in the archive's folder are skipped; any other entry ends the unpacking.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,12 +20,15 @@ use crate::usage;
 /// The most bytes of an archive beyond the files: headers, padding and end.
 const MOST_OVERHEAD: u64 = 1 << 20;
 
-/// Unpacks the gzipped tar archive in `packed` and returns the folder in `data_dir`, complete and flushed to disk.
+/// Unpacks the gzipped tar archive in `packed` and returns the folder in `data_dir`, complete and flushed to
+/// disk.
 ///
-/// Until it is complete it has another name in `data_dir`; what a killed run left under that name is removed first. The caller makes sure that no other process does the same.
+/// Until it is complete it has another name in `data_dir`; what a killed run left under that name is removed
+/// first. The caller makes sure that no other process does the same.
 ///
 /// # Errors
-/// If the archive is damaged or has unexpected entries, if a folder is in the way, or if a file cannot be written; `data_dir` then is as before.
+/// If the archive is damaged or has unexpected entries, if a folder is in the way, or if a file cannot be
+/// written; `data_dir` then is as before.
 pub fn unpack(packed: &mut File, archive: &Archive, data_dir: &Path) -> Result<PathBuf> {
     let folder = data_dir.join(archive.folder);
     let growing = data_dir.join(format!(".{}.part", archive.folder));

@@ -1,7 +1,8 @@
 //! CIFAR-10 and CIFAR-100 in their official binary layout (SPEC 1).
 //!
-//! A file is a whole number of records without header: label bytes, then 3,072 bytes as three 32x32 planes (red, green,
-//! blue), each row-major. CIFAR-10 has one label byte; CIFAR-100 has two, the coarse and the fine class, and the fine one is used.
+//! A file is a whole number of records without header: label bytes, then 3,072 bytes as three 32x32 planes
+//! (red, green, blue), each row-major. CIFAR-10 has one label byte; CIFAR-100 has two, the coarse and the
+//! fine class, and the fine one is used.
 
 use std::path::{Path, PathBuf};
 
@@ -74,8 +75,9 @@ const TEXT: FileSize = FileSize::AtMost(1 << 16);
 
 /// The binary version of CIFAR-10.
 ///
-/// Size and SHA-256 are those of the checksum file `url_checksums/cifar10.txt` of TensorFlow Datasets. The authors' page,
-/// <https://www.cs.toronto.edu/~kriz/cifar.html>, gives the MD5 c32a1d4ab5d03f1284b67883e8d87530 and 162 MB.
+/// Size and SHA-256 are those of the checksum file `url_checksums/cifar10.txt` of TensorFlow Datasets. The
+/// authors' page, <https://www.cs.toronto.edu/~kriz/cifar.html>, gives the MD5
+/// c32a1d4ab5d03f1284b67883e8d87530 and 162 MB.
 pub static CIFAR10_ARCHIVE: Archive = Archive {
     word: "cifar10",
     title: "CIFAR-10",
@@ -98,8 +100,8 @@ pub static CIFAR10_ARCHIVE: Archive = Archive {
 
 /// The binary version of CIFAR-100.
 ///
-/// Size and SHA-256 are those of the checksum file `url_checksums/cifar100.txt` of TensorFlow Datasets. The authors' page
-/// gives the MD5 03b5dce01913d631647c71ecec9e9cb8 and 161 MB.
+/// Size and SHA-256 are those of the checksum file `url_checksums/cifar100.txt` of TensorFlow Datasets. The
+/// authors' page gives the MD5 03b5dce01913d631647c71ecec9e9cb8 and 161 MB.
 pub static CIFAR100_ARCHIVE: Archive = Archive {
     word: "cifar100",
     title: "CIFAR-100",
@@ -176,11 +178,12 @@ pub const CIFAR100_CLASSES: [&str; 100] = [
 
 /// Loads CIFAR-10 from `data_dir`, which holds `cifar-10-batches-bin/` or is that folder.
 ///
-/// Training images are those of `data_batch_1.bin` to `data_batch_5.bin` one after another, 32x32. Test images are normalised
-/// with the statistics of CIFAR-100, as the reference does (SPEC 12).
+/// Training images are those of `data_batch_1.bin` to `data_batch_5.bin` one after another, 32x32. Test
+/// images are normalised with the statistics of CIFAR-100, as the reference does (SPEC 12).
 ///
 /// # Errors
-/// A usage error that names the file and, if it applies, the byte: a file is missing, empty or ends inside a record, a label is out of range, or a class has no training image.
+/// A usage error that names the file and, if it applies, the byte: a file is missing, empty or ends inside a
+/// record, a label is out of range, or a class has no training image.
 pub fn load_cifar10(data_dir: &Path) -> Result<LoadedData> {
     let folder = LAYOUT10.find(data_dir)?;
     let (train, test) = LAYOUT10.load(&folder)?;
@@ -199,7 +202,8 @@ pub fn load_cifar10(data_dir: &Path) -> Result<LoadedData> {
 
 /// Loads CIFAR-100 with its fine classes from `data_dir`, which holds `cifar-100-binary/` or is that folder.
 ///
-/// Class names come from `fine_label_names.txt` beside the images, if it names 100 classes, else from [`CIFAR100_CLASSES`].
+/// Class names come from `fine_label_names.txt` beside the images, if it names 100 classes, else from
+/// [`CIFAR100_CLASSES`].
 ///
 /// # Errors
 /// As [`load_cifar10`].
@@ -222,7 +226,8 @@ pub fn load_cifar100(data_dir: &Path) -> Result<LoadedData> {
 /// The official file has about 1,000 bytes.
 const MOST_NAMES_BYTES: u64 = 1 << 16;
 
-/// The 100 names in `fine_label_names.txt`, one on each line; `None` if the file is missing or has another number of names.
+/// The 100 names in `fine_label_names.txt`, one on each line; `None` if the file is missing or has another
+/// number of names.
 fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
     let bytes = read_whole(&folder.join("fine_label_names.txt"), MOST_NAMES_BYTES).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -232,7 +237,8 @@ fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
 }
 
 impl CifarLayout {
-    /// The folder with the files: the official one inside `data_dir`, or `data_dir` itself if it has one of the files.
+    /// The folder with the files: the official one inside `data_dir`, or `data_dir` itself if it has one of
+    /// the files.
     fn find(&self, data_dir: &Path) -> Result<PathBuf> {
         let inside = data_dir.join(self.official.folder);
         if inside.is_dir() {

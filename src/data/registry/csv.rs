@@ -1,4 +1,5 @@
-//! A user's own ambiguous data: `train.csv` lists images with their candidate sets, `test.csv` images with their true classes. docs/data.md describes the format.
+//! A user's own ambiguous data: `train.csv` lists images with their candidate sets, `test.csv` images with
+//! their true classes. docs/data.md describes the format.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -49,11 +50,13 @@ fn split(set: &str) -> Vec<&str> {
 
 /// Reads `train.csv` in `data_dir`, and `test.csv` and `classes.txt` if they exist.
 ///
-/// Class ids are the positions in `classes.txt`, else the alphabetical order of all names in the candidate sets. Without
-/// `test.csv` there are no test images. Images are normalised by [`FOLDER`].
+/// Class ids are the positions in `classes.txt`, else the alphabetical order of all names in the candidate
+/// sets. Without `test.csv` there are no test images. Images are normalised by [`FOLDER`].
 ///
 /// # Errors
-/// A usage error with file and line: those of [`List::read`]; a name in `classes.txt` that occurs twice or cannot be in a set; fewer than two classes or more than 256; a name that is several, or looks identical to another.
+/// A usage error with file and line: those of [`List::read`]; a name in `classes.txt` that occurs twice or
+/// cannot be in a set; fewer than two classes or more than 256; a name that is several, or looks identical to
+/// another.
 pub fn open(data_dir: &Path) -> Result<ListedSource> {
     let file = |name: &str| data_dir.join(name);
     // A dangling link counts as existing, and is an error below.
@@ -84,7 +87,8 @@ fn declared(data_dir: &Path) -> Result<(Classes, Vec<String>)> {
     Ok((Classes::new(names, &file, "add it to classes.txt")?, notes))
 }
 
-/// The classes in the candidate sets of `train`, and warnings about their names. `certain` are names that occur elsewhere as single names.
+/// The classes in the candidate sets of `train`, and warnings about their names. `certain` are names that
+/// occur elsewhere as single names.
 fn found(data_dir: &Path, train: &List, certain: &HashSet<&str>) -> Result<(Classes, Vec<String>)> {
     let file = train.file();
     let names = train.names();

@@ -64,10 +64,17 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 
 /// Loads the images under `data_dir/train` and `data_dir/test` as RGB of `size` x `size`.
 ///
-/// Class ids are the alphabetical order of the folders in `train`; `test` may lack classes. Images are in order of class, then of file name, both in byte order. Hidden files and folders, and files that operating systems leave in folders, are skipped, and images among them are counted as left out. An image of another size is resized with Pillow's bilinear filter, without keeping its aspect ratio; transparency is dropped. If the classes are those of CIFAR-10, images are normalised as for CIFAR-10, the test images with the statistics of CIFAR-100 (SPEC 12); otherwise with [`FOLDER`].
+/// Class ids are the alphabetical order of the folders in `train`; `test` may lack classes. Images are in
+/// order of class, then of file name, both in byte order. Hidden files and folders, and files that operating
+/// systems leave in folders, are skipped, and images among them are counted as left out. An image of another
+/// size is resized with Pillow's bilinear filter, without keeping its aspect ratio; transparency is dropped.
+/// If the classes are those of CIFAR-10, images are normalised as for CIFAR-10, the test images with the
+/// statistics of CIFAR-100 (SPEC 12); otherwise with [`FOLDER`].
 ///
 /// # Errors
-/// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that look identical, a test class that `train` lacks, files other than JPEG and PNG, and the first image that cannot be read, is damaged, has more than 16,384 pixels on a side or takes more than 256 MiB to decode.
+/// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that
+/// look identical, a test class that `train` lacks, files other than JPEG and PNG, and the first image that
+/// cannot be read, is damaged, has more than 16,384 pixels on a side or takes more than 256 MiB to decode.
 pub fn load(data_dir: &Path, size: usize) -> Result<LoadedData> {
     list(data_dir)?.load(size)
 }
@@ -166,7 +173,8 @@ impl Split {
         Self { root: data_dir.join(name), what, images: Vec::new(), hidden: 0, first_hidden: None }
     }
 
-    /// Names in `folder` that are not hidden, ascending. Counts hidden images, including those directly in a hidden folder.
+    /// Names in `folder` that are not hidden, ascending. Counts hidden images, including those directly in a
+    /// hidden folder.
     fn names_in(&mut self, folder: &Path) -> Result<Vec<OsString>> {
         let unreadable = |error| {
             usage!(

@@ -1,6 +1,9 @@
 //! MNIST, Fashion-MNIST and Kuzushiji-MNIST in their official files: IDX, plain or compressed by gzip.
 //!
-//! An IDX file of bytes consists of two zeros, the type 8, the number of dimensions, the sizes as big-endian u32, and the values, the last dimension fastest. Images are `[N, 28, 28]` grey levels, labels `[N]`. The network's first convolution reads three channels, so a grey level is copied to all three, with the same normalisation.
+//! An IDX file of bytes consists of two zeros, the type 8, the number of dimensions, the sizes as big-endian
+//! u32, and the values, the last dimension fastest. Images are `[N, 28, 28]` grey levels, labels `[N]`. The
+//! network's first convolution reads three channels, so a grey level is copied to all three, with the same
+//! normalisation.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -91,7 +94,8 @@ const CLOTHES: Files = Files {
     mean_std: [0.2860, 0.3530],
 };
 
-/// Mean and standard deviation of the training images; the figures 0.1904 and 0.3475, also in use, include the test images.
+/// Mean and standard deviation of the training images; the figures 0.1904 and 0.3475, also in use, include
+/// the test images.
 const HIRAGANA: Files = Files {
     title: "Kuzushiji-MNIST",
     folders: ["KMNIST/raw", "kmnist"],
@@ -133,7 +137,9 @@ impl File {
 }
 
 impl IdxItems {
-    /// The values `[items, item...]` of a file with these bytes, plain or gzip according to the first bytes. The header's claims are checked before memory is allocated, and at most one byte more than they say is unpacked.
+    /// The values `[items, item...]` of a file with these bytes, plain or gzip according to the first bytes.
+    /// The header's claims are checked before memory is allocated, and at most one byte more than they say is
+    /// unpacked.
     ///
     /// # Errors
     /// What is wrong with the file, without its name.

@@ -1,6 +1,8 @@
 //! The list of data sets.
 //!
-//! A data set is a [`DataSet`] in a file of this folder, and an entry of [`ALL`]. Settings, messages, the doctor, downloads and [`recipe`](super::recipe) read its properties from there; nothing else knows a data set by name.
+//! A data set is a [`DataSet`] in a file of this folder, and an entry of [`ALL`]. Settings, messages, the
+//! doctor, downloads and [`recipe`](super::recipe) read its properties from there; nothing else knows a data
+//! set by name.
 
 pub mod cifar;
 pub mod csv;
@@ -60,7 +62,8 @@ pub struct DataSet {
     pub archive: Option<&'static Archive>,
     /// Opens it in a folder.
     pub open: Open,
-    /// The file of an image by its position; `None` if images have no files of their own, or it cannot be found.
+    /// The file of an image by its position; `None` if images have no files of their own, or it cannot be
+    /// found.
     pub file: fn(&Path, Part, usize) -> Option<String>,
     /// Recognises it in a folder: what it is, and a remark to follow the folder's name.
     pub recognise: fn(&Path) -> Option<(String, String)>,
@@ -69,7 +72,8 @@ pub struct DataSet {
 /// Examines the outline of a data set before its images are read, and may refuse it.
 pub type Look<'a> = &'a dyn Fn(&Outline) -> Result<()>;
 
-/// Opens the data set of a recipe in a folder. A data set that reads its images one by one calls `Look` first.
+/// Opens the data set of a recipe in a folder. A data set that reads its images one by one calls `Look`
+/// first.
 ///
 /// # Errors
 /// Usage errors that name the flag, file or folder at fault.
@@ -80,7 +84,8 @@ pub type Open = fn(&Recipe, &Path, Look<'_>) -> Result<Opened>;
 pub enum Candidates {
     /// Drawn, every wrong class with the same probability.
     Uniform,
-    /// Drawn, classes of the same superclass (given for each class) with a higher probability; the run's seed shuffles the class counts, as in the reference.
+    /// Drawn, classes of the same superclass (given for each class) with a higher probability; the run's seed
+    /// shuffles the class counts, as in the reference.
     BySuperclass(&'static [u8]),
     /// Given in its lists, which are the training set: neither subset nor candidates are drawn.
     Own,

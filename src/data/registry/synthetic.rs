@@ -1,6 +1,11 @@
 //! The built-in procedural set, for runs without any data: textures of ten classes as 32x32 RGB images.
 //!
-//! A class is a hue and a texture: five hues, each with stripes (the first five classes) and with spots (the last five). Neighbouring hues overlap. Orientation, wavelength, phase, saturation, brightness, contrast, noise, the covered patch and its background are random and independent of the class. So each class at the end of the long tail shares its colour with one of the head and differs only in texture: a prior learnt from the head hurts the tail, which is where methods for long-tailed ambiguous labels differ. Both cues are local and survive cropping.
+//! A class is a hue and a texture: five hues, each with stripes (the first five classes) and with spots (the
+//! last five). Neighbouring hues overlap. Orientation, wavelength, phase, saturation, brightness, contrast,
+//! noise, the covered patch and its background are random and independent of the class. So each class at the
+//! end of the long tail shares its colour with one of the head and differs only in texture: a prior learnt
+//! from the head hurts the tail, which is where methods for long-tailed ambiguous labels differ. Both cues
+//! are local and survive cropping.
 
 use anyhow::Result;
 use rand::Rng;

@@ -49,7 +49,8 @@ const TRAIN_COLUMNS: Columns = Columns {
 };
 const TEST_COLUMNS: Columns = Columns { candidates: None, ..TRAIN_COLUMNS };
 
-/// The classes between blanks. A class that occurs twice, as for two objects in a photograph, is in the set once.
+/// The classes between blanks. A class that occurs twice, as for two objects in a photograph, is in the set
+/// once.
 fn split(set: &str) -> Vec<&str> {
     let mut names: Vec<&str> = set.split_whitespace().collect();
     names.sort_unstable();
@@ -57,7 +58,8 @@ fn split(set: &str) -> Vec<&str> {
     names
 }
 
-/// Reads the lists under `data_dir`, which is the folder with `train_var` and `test`, or holds it as `PLL` or `VOC2017/PLL`.
+/// Reads the lists under `data_dir`, which is the folder with `train_var` and `test`, or holds it as `PLL` or
+/// `VOC2017/PLL`.
 ///
 /// # Errors
 /// A usage error if that folder is not found, and those of [`List::read`].

@@ -36,8 +36,8 @@ fn left<'a>(
         .filter(|(_, state)| !matches!(state, RunState::Complete { .. } | RunState::Running { .. }))
 }
 
-/// A command line for each run that is neither complete nor running: `records train` with all its settings, or with
-/// `--resume` where it was begun.
+/// A command line for each run that is neither complete nor running: `records train` with all its settings,
+/// or with `--resume` where it was begun.
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
@@ -51,8 +51,8 @@ pub fn command_lines(runs: &[GridRun], states: &[RunState]) -> Result<String> {
     left(runs, states).map(line).collect()
 }
 
-/// The same as a script for `sbatch`: an array job with a task for each run, where a restarted task resumes its run. `None`
-/// if no run is left.
+/// The same as a script for `sbatch`: an array job with a task for each run, where a restarted task resumes
+/// its run. `None` if no run is left.
 ///
 /// # Errors
 /// Only where a path is not UTF-8.

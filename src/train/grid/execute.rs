@@ -49,8 +49,8 @@ fn start_or_resume(run: &GridRun) -> Result<()> {
     run::run(&run.settings, resume)
 }
 
-/// The state of a run after an attempt that ended as `ended` and left the folder in the state `found`; `idle` is an
-/// attempt that did no epoch.
+/// The state of a run after an attempt that ended as `ended` and left the folder in the state `found`; `idle`
+/// is an attempt that did no epoch.
 fn state_after(ended: &Result<()>, found: RunState, idle: bool) -> RunState {
     match (ended, found) {
         (Err(error), RunState::Missing | RunState::Begun { .. }) => {
@@ -74,12 +74,12 @@ fn outcome(state: &RunState) -> String {
     }
 }
 
-/// Runs or resumes every run that is neither complete nor running elsewhere, in order. Keeps `states` up to date and
-/// passes them to `changed` after each run. A failed run does not stop the others.
+/// Runs or resumes every run that is neither complete nor running elsewhere, in order. Keeps `states` up to
+/// date and passes them to `changed` after each run. A failed run does not stop the others.
 ///
 /// # Errors
-/// A usage error of the first run if it leaves nothing behind (with wrong data or the wrong device the others would end
-/// the same way), a folder with other settings, or an error of `changed`.
+/// A usage error of the first run if it leaves nothing behind (with wrong data or the wrong device the others
+/// would end the same way), a folder with other settings, or an error of `changed`.
 pub fn run_missing(
     grid: &Grid,
     runs: &[GridRun],

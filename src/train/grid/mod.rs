@@ -1,5 +1,5 @@
-//! The runs of a table of results: every method at every imbalance ratio, ambiguity and seed. Each run is an ordinary run
-//! folder, all under one parent.
+//! The runs of a table of results: every method at every imbalance ratio, ambiguity and seed. Each run is an
+//! ordinary run folder, all under one parent.
 //!
 //! | file | what |
 //! |---|---|
@@ -212,8 +212,8 @@ impl Grid {
         Ok(grid)
     }
 
-    /// The grid with the settings of the runs found in its folder, overridden by the given ones; rows without a run keep
-    /// theirs.
+    /// The grid with the settings of the runs found in its folder, overridden by the given ones; rows without
+    /// a run keep theirs.
     ///
     /// # Errors
     /// A usage error if a folder cannot be read, or if rows were run with different settings.
@@ -267,7 +267,8 @@ impl Grid {
         format!("{}, rho {rho}, q {q}, seed {}", row.title(), run.settings.seed)
     }
 
-    /// All runs in the order in which they are run: seed by seed, then column by column, so that a table fills up evenly.
+    /// All runs in the order in which they are run: seed by seed, then column by column, so that a table
+    /// fills up evenly.
     pub fn runs(&self) -> Vec<GridRun> {
         let mut runs = Vec::new();
         for &seed in &self.seeds {

@@ -95,7 +95,8 @@ impl RunState {
             if metrics.len() == done {
                 return Ok(RunState::Complete { best, last: last.top1 });
             }
-            // The best epoch's line may be one that is missing or unreadable; the checkpoint knows its result.
+            // The best epoch's line may be one that is missing or unreadable; the checkpoint knows its
+            // result.
             return Ok(match run_folder::progress(&folder).filter(|progress| progress.epochs_done == done) {
                 Some(progress) => RunState::Complete { best: progress.best_top1.max(best), last: last.top1 },
                 None => {

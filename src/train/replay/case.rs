@@ -36,7 +36,8 @@ impl Case<'_> {
         self.text(key).map(parse).transpose()
     }
 
-    /// One value for each step, comma-separated. A single value is for all steps; so is `default`, where the key is absent.
+    /// One value for each step, comma-separated. A single value is for all steps; so is `default`, where the
+    /// key is absent.
     fn each_step<T: Clone>(
         &self,
         key: &str,
@@ -94,7 +95,8 @@ impl Case<'_> {
         self.each_step(key, steps, default, share, "a number from 0 to 1")
     }
 
-    /// The settings of method and optimiser, checked like those of a run, including those that the method does not read.
+    /// The settings of method and optimiser, checked like those of a run, including those that the method
+    /// does not read.
     pub(super) fn settings(&self, batch: usize) -> Result<Settings> {
         let word = |key: &str, default: &str| self.text(key).unwrap_or(default).to_owned();
         let mixes = self.text("method").and_then(registry::find).is_some_and(|entry| entry.mixes);
@@ -143,7 +145,8 @@ impl Case<'_> {
     /// The metadata keys that a replay does not read.
     ///
     /// # Errors
-    /// A usage error for a key that is nearly a known one: probably a typing mistake, whose value would be ignored.
+    /// A usage error for a key that is nearly a known one: probably a typing mistake, whose value would be
+    /// ignored.
     pub(super) fn unread_keys(&self) -> Result<Vec<String>> {
         let known = keys();
         let unknown = self.file.metadata.keys().filter(|key| !known.contains(key));

@@ -201,8 +201,8 @@ fn import_mixup(
     device.write_i32(mixup.permutations, &permutations.iter().map(|&i| i as i32).collect::<Vec<_>>())
 }
 
-/// [`replay`] from file to file; the output is written whole or not at all. Returns the metadata keys that a replay does
-/// not read.
+/// [`replay`] from file to file; the output is written whole or not at all. Returns the metadata keys that a
+/// replay does not read.
 ///
 /// # Errors
 /// A usage error that names the file and the tensor or metadata string at fault.
