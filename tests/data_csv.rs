@@ -1,5 +1,5 @@
-//! A user's own lists of images: what they become, that lies in them are refused by file and line, and
-//! training where nothing is known of the true classes.
+//! A user's own lists of images: the data they give, contradictions refused with file and line, and training
+//! without any known true class.
 
 use std::fs;
 use std::path::Path;
@@ -76,7 +76,7 @@ fn lists_become_images_candidate_sets_and_labels() {
     assert_eq!((test.labels.clone(), test.image(0)[0], test.image(1)[0]), (vec![1, 0], 40, 10));
     assert_eq!((data.train_normalisation, data.test_normalisation), (FOLDER, FOLDER));
 
-    // The test images alone need no training image.
+    // Reading only the test images needs no training image.
     fs::remove_file(dir.path().join("sub/b.png")).unwrap();
     let alone = open_test(&recipe(dir.path())).unwrap();
     assert_eq!((alone.classes, alone.test.unwrap().images), (data.classes, test.images));
@@ -137,7 +137,7 @@ fn classes_txt_fixes_the_order_of_classes() {
     assert_eq!((data.train.labels, data.test.unwrap().labels), (vec![Some(2), None, Some(0)], vec![1, 2]));
 }
 
-/// The lists are the training set: what draws subsets and candidate sets elsewhere changes nothing.
+/// The lists are the training set: settings for drawn subsets and candidate sets change nothing.
 #[test]
 fn no_subset_and_no_candidates_are_drawn() {
     let dir = lists();
@@ -156,7 +156,7 @@ fn no_subset_and_no_candidates_are_drawn() {
     assert_eq!(other.candidates, expected.candidates);
 }
 
-/// 256 classes are the most that labels of a byte can tell apart.
+/// Labels are bytes, so there can be 256 classes.
 #[test]
 fn two_to_256_classes() {
     let dir = lists();
@@ -174,7 +174,7 @@ fn two_to_256_classes() {
     assert_refused("1 class", list(1), &["train.csv", "1 class", "at least 2"]);
 }
 
-/// The error is one line, of bad usage, and says each of `parts`.
+/// The error is a usage error of one line that contains all of `parts`.
 fn assert_refused(case: &str, result: anyhow::Result<TrainingData>, parts: &[&str]) {
     let error = match result {
         Ok(_) => panic!("{case}: was accepted"),
@@ -189,7 +189,7 @@ fn assert_refused(case: &str, result: anyhow::Result<TrainingData>, parts: &[&st
 
 #[test]
 fn lists_that_lie_are_refused_by_file_and_line() {
-    // Text of train.csv, and what the message says.
+    // The text of train.csv, and parts of the message.
     let texts: &[(&str, &[&str])] = &[
         ("", &["train.csv: is empty", "name the columns"]),
         ("path,candidates\n", &["train.csv: lists no image", "add a row"]),
@@ -242,7 +242,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         assert_refused(text, prepare(&recipe(dir.path())), parts);
     }
 
-    // File, its content, and what the message says.
+    // A file, its contents, and parts of the message.
     let files: &[(&str, &[u8], &[&str])] = &[
         ("train.csv", b"path,candidates\na.png,cat|\xff\n", &["train.csv:2:", "not UTF-8", "save"]),
         ("test.csv", b"path\nt.png\n", &["test.csv:1:", "no column \"label\""]),
@@ -312,7 +312,7 @@ fn sets_with_another_separator_are_refused_with_line_and_remedy() {
         fs::write(dir.path().join("train.csv"), text).unwrap();
         prepare(&recipe(dir.path()))
     };
-    // Words are refused only where all of them are classes; where one is, a line says so.
+    // A name of several words is refused only if all words are classes; if one is, there is a note.
     assert_refused(
         "words",
         list("path,candidates\na.png,cat dog\nc.png,cat\nt.png,dog\n"),
@@ -323,14 +323,14 @@ fn sets_with_another_separator_are_refused_with_line_and_remedy() {
         assert_eq!(data.classes.len(), 2);
         assert!(data.remarks(None)[0].contains("separate them with |"), "{:?}", data.remarks(None));
     }
-    // Declared names are names.
+    // Declared names are not questioned.
     fs::write(dir.path().join("classes.txt"), "cat,dog\rcat\r").unwrap();
     let data = list("path,candidates\na.png,\"cat,dog\"\nc.png,cat\n").unwrap();
     assert_eq!(
         (data.classes.clone(), data.remarks(None)),
         (vec!["cat,dog".to_string(), "cat".to_string()], vec![])
     );
-    // Labels, of this list and of the test list, know better, too.
+    // Nor are names that are labels in this list or the test list.
     fs::remove_file(dir.path().join("classes.txt")).unwrap();
     let labelled = "path,candidates,label\na.png,\"cat,dog\",cat\nc.png,bird,bird\n";
     assert_refused(
@@ -346,7 +346,7 @@ fn sets_with_another_separator_are_refused_with_line_and_remedy() {
     );
 }
 
-/// Lines are those of an editor, whichever line ends a list has.
+/// Line numbers are those of an editor, whatever the line ends of the list.
 #[test]
 fn lines_are_counted_for_every_line_end() {
     let dir = lists();
@@ -416,7 +416,7 @@ fn paths_that_lead_nowhere_come_with_a_hint() {
     }
 }
 
-/// The lists of [`write_lists`] beside images that nobody should read.
+/// The lists of [`write_lists`] beside images that must not be read.
 fn lists_with_traps(outside: &Path) -> TempDir {
     let dir = lists();
     let at = |name: &str| dir.path().join(name);
@@ -429,7 +429,7 @@ fn lists_with_traps(outside: &Path) -> TempDir {
     dir
 }
 
-/// A link that stays inside is fine, and so is a folder of data that is a link itself.
+/// A link that stays inside the folder is allowed, and so is a data folder that is itself a link.
 #[test]
 fn links_inside_are_followed() {
     let dir = lists();
@@ -439,13 +439,13 @@ fn links_inside_are_followed() {
     let link = other.path().join("data");
     std::os::unix::fs::symlink(dir.path(), &link).unwrap();
     assert_eq!(values(&prepare(&recipe(&link)).unwrap()), [10, 20, 20]);
-    // A link that leads nowhere is not taken for a list that is not there.
+    // A dangling link is not treated as a missing list.
     fs::remove_file(dir.path().join("test.csv")).unwrap();
     std::os::unix::fs::symlink("nowhere", dir.path().join("test.csv")).unwrap();
     assert_refused("broken link", prepare(&recipe(dir.path())), &["test.csv: cannot be read"]);
 }
 
-/// Text that is nearly a list.
+/// Text that resembles a list.
 fn nearly_a_list() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&[u8]> = vec![
         b"path",
@@ -484,7 +484,7 @@ fn nearly_a_list() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the bytes, there are data that hold together or a usage error that names a file.
+    /// Any bytes give consistent data or a usage error that names a file.
     #[test]
     fn random_bytes_never_panic_as_lists(
         name in prop::sample::select(vec!["train.csv", "train.csv", "test.csv", "classes.txt"]),
@@ -591,7 +591,7 @@ fn training_without_labels_and_without_test_images_says_what_can_be_known() {
     }
     assert!(!printed.contains("test accuracy") && !printed.contains("best top-1"), "{printed}");
 
-    // The last checkpoint is the best one, and resuming it finds nothing left to do.
+    // The last checkpoint is the best one, and resuming it finds nothing to do.
     let run = runs.path().join("blind");
     let best = run.join("best.safetensors");
     let last = run.join("checkpoint-0001.safetensors");
@@ -602,7 +602,7 @@ fn training_without_labels_and_without_test_images_says_what_can_be_known() {
     assert_eq!(output.status.code(), Some(2), "{line}");
     assert!(line.contains("no test images") && line.contains("test.csv"), "{line}");
 
-    // Test images that come later can be evaluated; groups by training counts stay unknown.
+    // Test images that are added later can be evaluated; the groups by training counts stay unknown.
     write_brightness(data.path(), |_| String::new());
     let printed = succeed(&["eval", "--checkpoint", best.to_str().unwrap()]);
     assert!(printed.contains("12 test images") && printed.contains("many -  medium -  few -"), "{printed}");
@@ -612,7 +612,7 @@ fn training_without_labels_and_without_test_images_says_what_can_be_known() {
 #[test]
 fn accuracies_are_over_the_samples_whose_class_is_known() {
     let (data, runs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    // Every second label is known; with all of them the same run knows everything.
+    // Every second label is known; with all labels the same run has all metrics.
     let names = ["dark", "grey", "light"];
     write_brightness(data.path(), |i| if i % 2 == 0 { names[i % 3].into() } else { String::new() });
     let (printed, some) = train(data.path(), runs.path(), "some");
@@ -622,7 +622,7 @@ fn accuracies_are_over_the_samples_whose_class_is_known() {
     assert_eq!(some["test"]["per_class"], all["test"]["per_class"]);
     assert!(some["test"]["many"].is_null() && some["prior_distance"].is_null(), "{some}");
     assert!(all["test"]["medium"].is_number() && all["prior_distance"].is_number(), "{all}");
-    // Classes of equal size are all medium: the other groups are empty, and three classes have no top five.
+    // Classes of equal size are all medium: the other groups are empty, and three classes have no top-5.
     for group in ["many", "few", "top5"] {
         assert!(all["test"][group].is_null(), "{group}: {all}");
     }

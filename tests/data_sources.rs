@@ -1,6 +1,6 @@
-//! Sources of images: the official CIFAR files and class folders, whole and damaged. All files are made here,
-//! but for one test of all of CIFAR-10 as JPEG, ignored unless asked for, which tools/test does where
-//! RECORDS_CIFAR10_JPEG names it.
+//! The official CIFAR files and class folders, complete and damaged. All files are made here, except in one
+//! test with all of CIFAR-10 as JPEG, which is ignored by default and which tools/test runs if
+//! RECORDS_CIFAR10_JPEG names the folder.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,8 @@ fn record(labels: &[u8], seed: usize) -> Vec<u8> {
     labels.iter().copied().chain(planes).collect()
 }
 
-/// Writes CIFAR-10 with two images a training file and three test images; training image `i` has label `i`.
+/// Writes CIFAR-10 with two images in each training file and three test images; training image `i` has label
+/// `i`.
 fn write_cifar10(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     for file in 0..5 {
@@ -42,7 +43,7 @@ fn write_cifar10(folder: &Path) {
     fs::write(folder.join("test_batch.bin"), test).unwrap();
 }
 
-/// Writes CIFAR-100 with one training image a class in falling order, and two test images.
+/// Writes CIFAR-100 with one training image of each class in falling order, and two test images.
 fn write_cifar100(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let train: Vec<u8> =
@@ -97,7 +98,7 @@ fn cifar100_takes_the_fine_label_and_the_names_beside_it() {
     assert_eq!(load_cifar100(&inside).unwrap().classes, CIFAR100_CLASSES);
 }
 
-/// The error is one line, of bad usage, and says each of `parts`.
+/// The error is a usage error of one line that contains all of `parts`.
 fn assert_refused(case: &str, result: anyhow::Result<LoadedData>, parts: &[&str]) {
     let error = match result {
         Ok(_) => panic!("{case}: was accepted"),
@@ -117,7 +118,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(path, bytes).unwrap();
 }
 
-/// What a row of a table does to a whole data set.
+/// The damage that a row of a table does to a data set.
 type Damage = fn(&Path);
 
 #[test]
@@ -256,7 +257,7 @@ fn folders_are_read_by_class_and_name() {
     assert_eq!((&source.train.labels[..], &source.test.labels[..]), (&[0, 0, 0, 1][..], &[1, 1][..]));
     assert_eq!((source.train.height, source.train.width), (8, 8));
     assert_eq!((source.train_normalisation, source.test_normalisation), (FOLDER, FOLDER));
-    // One colour survives JPEG but for rounding between colour spaces: two steps a channel.
+    // A single colour survives JPEG except for rounding between colour spaces: two steps in each channel.
     for (i, colour) in [(0, [200u8, 100, 50]), (2, [10, 20, 30])] {
         for pixel in source.train.image(i).chunks_exact(3) {
             assert!(pixel.iter().zip(colour).all(|(&a, b)| a.abs_diff(b) <= 2), "image {i}: {pixel:?}");
@@ -282,7 +283,7 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
     };
     let (one, four) = (load(1), load(4));
     assert_eq!((one.train.images, one.train.labels), (four.train.images, four.train.labels));
-    // Of several damaged files, the first in order is named.
+    // The first of several damaged files is named.
     for i in [7, 11, 30] {
         fs::write(dir.path().join(format!("train/bee/{i:02}.png")), "damaged").unwrap();
     }
@@ -418,8 +419,8 @@ fn damaged_folders_are_refused_by_name() {
     assert_refused("size", folder::load(dir.path(), usize::MAX / 2), &["smaller image size"]);
 }
 
-/// Every proper prefix of a JPEG is refused, so that nothing is filled with grey; bytes after its end do no
-/// harm.
+/// Every proper prefix of a JPEG is refused, so that nothing is filled with grey; bytes after its end are
+/// ignored.
 #[test]
 fn no_prefix_of_a_jpeg_is_accepted() {
     let dir = TempDir::new().unwrap();
@@ -435,7 +436,7 @@ fn no_prefix_of_a_jpeg_is_accepted() {
     assert!(folder::load(dir.path(), 8).is_ok());
 }
 
-/// Arbitrary bytes, alone or over part of a valid file.
+/// Arbitrary bytes, alone or replacing part of a valid file.
 fn spoil(valid: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut spoiled = valid.to_vec();
     let at = at % (valid.len() + 1);
@@ -447,7 +448,7 @@ fn spoil(valid: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the bytes, loading gives images or a usage error.
+    /// For any bytes, loading gives images or a usage error.
     #[test]
     fn random_bytes_never_panic_as_cifar(
         at in 0usize..2 * RECORD10,

@@ -13,7 +13,8 @@ use records::data::registry::voc::{VOC, VOC_CLASSES, VOC2007};
 use records::error::{UsageError, one_line};
 use tempfile::TempDir;
 
-/// Training images: one of each class in order, and one of odd differences more; sizes of both orientations.
+/// Sizes of the training images: one of each class in order, and one more; both orientations, with odd
+/// differences.
 const SIZES: [(u32, u32); 4] = [(8, 8), (8, 3), (5, 8), (11, 6)];
 
 /// An image whose pixels all differ, and differ between images; none is black.
@@ -28,7 +29,7 @@ fn write_voc(root: &Path) {
     let mut train = String::from(",name,label,label set\n");
     let mut test = String::from("name,label,label set\r\n");
     for (i, class) in VOC_CLASSES.iter().enumerate() {
-        // Its own class twice: the set holds it once.
+        // Its own class occurs twice, but is in the set once.
         train += &format!("{i},{i:02}.png,{class},{} {class} {class}\n", VOC_CLASSES[(i + 1) % 20]);
         save(&root.join(format!("train_var/images/{i:02}.png")), &picture(i));
     }
@@ -65,7 +66,7 @@ fn recipe(data_dir: &Path, image_size: usize) -> Recipe {
     }
 }
 
-/// The picture padded as SPEC 9 says, pixel by pixel: W > H puts (W - H) div 2 black rows on top, H > W (H -
+/// The image padded as in SPEC 9, pixel by pixel: W > H puts (W - H) div 2 black rows on top, H > W (H -
 /// W) div 2 black columns to the left.
 fn padded(picture: &RgbImage) -> (usize, Vec<u8>) {
     let (w, h) = (i64::from(picture.width()), i64::from(picture.height()));
@@ -85,7 +86,7 @@ fn padded(picture: &RgbImage) -> (usize, Vec<u8>) {
 #[test]
 fn lists_and_images_become_a_training_set() {
     let dir = TempDir::new().unwrap();
-    // The root itself, its parent, and the data folder that the reference takes.
+    // The root itself, its parent, and the data folder of the reference.
     write_voc(&dir.path().join("VOC2017/PLL"));
     for given in ["VOC2017/PLL", "VOC2017", ""] {
         let data = load(&dir.path().join(given), 8).unwrap();
@@ -105,7 +106,7 @@ fn lists_and_images_become_a_training_set() {
     assert_eq!((VOC.mean, VOC.std), ([0.2554, 0.2243, 0.2070], [0.2414, 0.2207, 0.2104]));
 }
 
-/// Where the padded image has the size already its pixels are seen as they are: 8x8, 8x3 (two rows above,
+/// If the padded image already has the size, its pixels stay as they are: 8x8, 8x3 (two rows above,
 /// three below), 5x8 (one column to the left, two to the right).
 #[test]
 fn images_are_padded_to_a_square() {
@@ -139,7 +140,7 @@ fn images_are_padded_to_a_square() {
     );
 }
 
-/// Shrinking to half averages in a triangle of four positions; the weights by hand, in exact fractions of 8.
+/// Shrinking to half averages four positions with triangle weights, here computed by hand in eighths.
 #[test]
 fn padded_images_are_resized_with_antialiasing() {
     let dir = TempDir::new().unwrap();
@@ -191,8 +192,8 @@ fn no_subset_and_no_candidates_are_drawn() {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_file_and_line() {
-    /// File, text to replace in it, its replacement, and what the message says.
+fn what_is_wrong_is_reported_by_file_and_line() {
+    /// A file, a text in it, its replacement, and parts of the message.
     type Row = (&'static str, &'static str, &'static str, &'static [&'static str]);
     let rows: &[Row] = &[
         ("train_var/images_PLL.csv", "label set", "set", &["images_PLL.csv:1:", "no column \"label set\""]),
@@ -257,7 +258,7 @@ fn what_is_wrong_is_told_by_file_and_line() {
         assert!(text.contains(from), "{from:?} is not in {file}");
         let mut changed = text.replacen(from, to, 1);
         if to.is_empty() {
-            // The class is then a candidate of the row before it, which shall lose it.
+            // The class would otherwise still be a candidate of the row before.
             changed = changed.replace("tvmonitor train train", "train");
         }
         fs::write(&path, changed).unwrap();
@@ -326,7 +327,7 @@ fn the_binary_trains_on_it() {
         "{printed}"
     );
 
-    // Its own image size where none is given.
+    // Its default image size.
     let out = runs.path().join("voc.safetensors");
     let printed = records(&["data", "--dataset", "voc", "--data-dir", &data, "--out", out.to_str().unwrap()]);
     assert!(printed.contains("1.0 (1 to 1)") && printed.contains("mean 2.0000, 2 to 2"), "{printed}");
