@@ -396,7 +396,7 @@ fn damaged_folders_are_refused_by_name() {
         (
             "folder in a class",
             |dir| fs::create_dir(dir.join("train/ant/d.png")).unwrap(),
-            &["train/ant/d.png", "not an image"],
+            &["train/ant/d.png", "is a folder"],
         ),
         (
             "file beside classes",
