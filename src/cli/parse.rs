@@ -147,7 +147,7 @@ fn bad_value(error: &clap::Error, flag: &str) -> String {
     }
 }
 
-/// One line for a word that is no command; `first` is the first argument.
+/// One line for a word that is not a command; `first` is the first argument.
 fn unknown_command(error: &clap::Error, first: Option<&OsString>) -> String {
     let word = quoted_where_odd(&context(error, ContextKind::InvalidSubcommand).unwrap_or_default());
     match context(error, ContextKind::SuggestedSubcommand) {

@@ -165,7 +165,7 @@ fn hex_of(digests: &[RowDigest]) -> String {
     hex(&context.finalize())
 }
 
-/// Rows of a block where there are `rows`.
+/// Rows in a block of a set of `rows` rows.
 fn block_rows(rows: usize) -> usize {
     rows.div_ceil(BLOCKS).max(1)
 }

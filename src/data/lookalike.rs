@@ -158,8 +158,15 @@ fn unseen(classes: &[Named]) -> Option<String> {
         _ => code_points(&characters),
     };
     let number = odd.len();
-    let more = if number == 1 { String::new() } else { format!(", as do {} other names", number - 1) };
-    Some(format!("class {:?} ({}) holds what cannot be seen ({what}){more}", first.name, first.place))
+    let more = match number - 1 {
+        0 => String::new(),
+        1 => ", as does 1 other name".into(),
+        others => format!(", as do {others} other names"),
+    };
+    Some(format!(
+        "class {:?} ({}) has characters that cannot be seen ({what}){more}",
+        first.name, first.place
+    ))
 }
 
 #[cfg(test)]
@@ -251,7 +258,9 @@ mod tests {
         let lines = check_names(&["do\u{200b}g", "cat "]).unwrap();
         assert_eq!(
             lines,
-            ["class \"do\\u{200b}g\" (list:1) holds what cannot be seen (U+200B), as do 1 other names"]
+            [
+                "class \"do\\u{200b}g\" (list:1) has characters that cannot be seen (U+200B), as does 1 other name"
+            ]
         );
     }
 }

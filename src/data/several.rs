@@ -283,7 +283,7 @@ mod tests {
                 .unwrap_err()
                 .contains("[\"red panda\", \"dog\"]")
         );
-        // No name stands alone, but parts come again.
+        // No name occurs alone, but parts occur repeatedly.
         assert!(check_names(&["cat,dog", "dog,bird", "bird,cat"], false).unwrap_err().contains("shares"));
     }
 

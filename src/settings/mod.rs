@@ -47,7 +47,7 @@ crate::declare_settings! {
             /// rho; 1 keeps all images and is the default for folder; not read for voc and csv.
             "imb-factor" imb_factor: f64 = 0.01, "MU", Share,
                 Except("dataset", "voc"), Except("dataset", "csv");
-            /// How the class counts fall: exponentially, in one step, or not at all (none keeps all images).
+            /// How the class counts fall: exponentially, in one step, or not at all, so that all images are kept.
             "imb-type" imb_type: ImbalanceType = ImbalanceType::Exp, "WORD", OneOf(ImbalanceType::words),
                 Except("dataset", "voc"), Except("dataset", "csv");
             /// Make the last class the largest instead of the first.

@@ -24,7 +24,7 @@ pub struct EpochMetrics {
     /// Label accuracy: how often the argmax of a confidence row is the true label, over the samples whose
     /// true label is known.
     pub label_accuracy: Option<f64>,
-    /// Total-variation distance between the estimated and the true class prior, where there is an estimate
+    /// Total-variation distance between the estimated and the true class prior, if there is an estimate
     /// and all true labels are known.
     pub prior_distance: Option<f64>,
     /// The class-prior estimate; without test images, as the last step used it.

@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    /// The mean luma in integers: all sums where they are few, and those about every rounding where they are
+    /// The mean luma in integers: all sums if they are few, and those about every rounding where they are
     /// many.
     #[test]
     fn mean_luma_needs_no_f64() {

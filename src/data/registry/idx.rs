@@ -167,7 +167,7 @@ impl IdxItems {
         let (magic, wanted) = (words.next().unwrap_or(0), 0x800 | dimensions as u32);
         if magic != wanted {
             return Err(format!(
-                "begins with {magic:08x} instead of {wanted:08x}, so it is no such IDX file"
+                "begins with {magic:08x} instead of {wanted:08x}, so it is not such an IDX file"
             ));
         }
         let count = words.next().unwrap_or(0);

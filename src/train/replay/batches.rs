@@ -123,7 +123,10 @@ fn batch_index(input: &TensorFile, steps: usize, batch: usize, samples: usize) -
     let (index_shape, index) = input.i64("batch.index")?;
     expect_shape("batch.index", index_shape, &[Some(steps), Some(batch)])?;
     if let Some(bad) = index.iter().find(|&&i| i < 0 || i as usize >= samples) {
-        return Err(usage!("tensor 'batch.index': {bad} is no row of 'candidates' (0 to {})", samples - 1));
+        return Err(usage!(
+            "tensor 'batch.index': {bad} is not a row of 'candidates' (0 to {})",
+            samples - 1
+        ));
     }
     for row in index.chunks_exact(batch) {
         let mut sorted = row.to_vec();

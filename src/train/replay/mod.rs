@@ -192,7 +192,7 @@ fn import_mixup(
         sorted.sort_unstable();
         if sorted.iter().enumerate().any(|(i, &number)| number != i as i64) {
             return Err(usage!(
-                "tensor 'mixup.permutation': step {step} is no permutation of 0 to {}",
+                "tensor 'mixup.permutation': step {step} is not a permutation of 0 to {}",
                 batch - 1
             ));
         }
