@@ -98,7 +98,7 @@ static int create(struct records_jpeg *jpeg, const uint8_t *bytes, size_t length
  */
 #define LARGEST_SAMPLE 511.0
 
-/* Whether a sample of the block exceeds the largest. Coefficients are in rows, before the quantisers. */
+/* Whether a sample of the block exceeds the largest. Coefficients are in rows, still quantised. */
 static int is_impossible(const struct records_jpeg *jpeg, JCOEFPTR coefficients, const UINT16 *quantisers) {
   double values[DCTSIZE2], columns[DCTSIZE2], sum = 0.0;
   for (int k = 0; k < DCTSIZE2; k++) {
