@@ -1,7 +1,6 @@
-//! A library to preload (LD_PRELOAD) that counts what a process does to the files under FAIL_UNDER, log.txt
-//! left out, and at number FAIL_AT (from 1, of those whose path holds FAIL_MATCH) ends it as kill -9 would
-//! (FAIL_HOW=kill; a write gets half done) or has no room from then on (FAIL_HOW=full; a write gets half done
-//! once). FAIL_FLOCK=1 makes a file system without locks.
+//! A library to preload (LD_PRELOAD) that counts what a process does to the files under FAIL_UNDER, log.txt left out, and at number
+//! FAIL_AT (from 1, of those whose path holds FAIL_MATCH) ends it as kill -9 would (FAIL_HOW=kill; a write gets half done) or
+//! has no room from then on (FAIL_HOW=full; a write gets half done once). FAIL_FLOCK=1 makes a file system without locks.
 
 #![allow(clippy::missing_safety_doc)]
 
