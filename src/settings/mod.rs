@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::data::longtail::ImbalanceType;
+pub use crate::data::longtail::ImbalanceType;
 use crate::data::registry;
 pub use crate::declaration::BadSetting;
 pub(crate) use crate::declaration::MOST_EPOCHS;
