@@ -1,7 +1,7 @@
-//! Errors a user can cause, apart from runs that fail.
+//! Errors that a user can cause, as opposed to failed runs.
 //!
-//! Everything fallible returns [`anyhow::Result`]. An error built with [`usage!`](crate::usage) (bad flag, value, file or
-//! folder) ends the program with exit code 2, any other with 1; both print one line.
+//! Everything fallible returns [`anyhow::Result`]. An error built with [`usage!`](crate::usage) (bad flag,
+//! value, file or folder) ends the program with exit code 2, any other with 1; both print one line.
 
 use std::fmt;
 
@@ -32,7 +32,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<UsageError>()) { 2 } else { 1 }
 }
 
-/// The error and its causes on one line, fit for a terminal: what a file or an argument put into it cannot steer that.
+/// The error and its causes on one line, with control characters escaped, since text in it may come from a
+/// file or an argument.
 pub fn one_line(error: &anyhow::Error) -> String {
     let parts: Vec<String> = error.chain().map(ToString::to_string).collect();
     printable(&parts.join(": ").replace('\n', " "))

@@ -1,11 +1,11 @@
-//! `records` trains image classifiers from long-tailed data whose labels are candidate sets (LT-PLL), with the
-//! method RECORDS (ICLR 2023) and its peers.
+//! `records` trains image classifiers on long-tailed data whose labels are candidate sets (LT-PLL), with the
+//! method RECORDS (ICLR 2023) and its peers. `docs/glossary.md` explains the field's terms.
 //!
-//! The layers, each of which only uses those after it: [`cli`] → [`report`] → [`train`] → [`settings`] → ([`pll`], [`optim`],
-//! [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. [`declaration`], [`random`], [`files`], [`memory`], [`text`] and
-//! [`error`] are used by all of them; [`study`] runs kernels to learn from beside the operations, and only [`cli`] uses it.
-//! One arrow points back: augmentation as an operation runs the arithmetic of [`data::augment`]. `docs/architecture.md` draws
-//! the layers and the data flow of a step.
+//! The layers, each of which uses only those after it: [`cli`] → [`report`] → [`train`] → [`settings`] →
+//! ([`pll`], [`optim`], [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. All of them use
+//! [`declaration`], [`random`], [`files`], [`memory`], [`text`] and [`error`]; [`study`] has kernels to learn
+//! from, and only [`cli`] uses it. One arrow points back: the augmentation operation runs the arithmetic of
+//! [`data::augment`]. `docs/architecture.md` draws the layers and the data flow of a step.
 
 #![allow(
     missing_docs,
@@ -18,6 +18,7 @@ pub mod autograd;
 pub mod cli;
 #[warn(missing_docs)]
 pub mod data;
+#[warn(missing_docs)]
 pub mod declaration;
 #[warn(missing_docs)]
 pub mod device;
@@ -39,9 +40,11 @@ pub mod pll;
 pub mod random;
 #[warn(missing_docs)]
 pub mod report;
+#[warn(missing_docs)]
 pub mod settings;
 #[warn(missing_docs)]
 pub mod study;
 #[warn(missing_docs)]
 pub mod text;
+#[warn(missing_docs)]
 pub mod train;

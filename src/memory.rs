@@ -1,5 +1,5 @@
-//! Main memory: what is left of it, asked before much is taken. An allocation that succeeds is no promise on Linux: the
-//! process is killed when it fills what is not there.
+//! Free main memory, which is checked before a large allocation: on Linux an allocation may succeed although
+//! there is not enough memory, and the process is killed when it fills it.
 
 use std::fs;
 use std::path::Path;
@@ -8,20 +8,21 @@ use anyhow::Result;
 
 use crate::usage;
 
-/// Requests below this are not looked at: asking costs more than they do.
+/// Smaller requests are not checked, since the check would cost more.
 const SMALL: u64 = 4 << 20;
 
-/// Refuses what does not fit into main memory; `what` it is for begins the message, and `remedy` ends it.
+/// Refuses an allocation that does not fit into main memory. The message begins with `what` it is for and
+/// ends with `remedy`.
 ///
 /// # Errors
-/// A usage error with the size and what is left.
+/// A usage error with the requested and the free memory.
 pub fn ensure_room(bytes: u64, what: &str, remedy: &str) -> Result<()> {
     if bytes < SMALL {
         return Ok(());
     }
     match available() {
         Some(left) if bytes > left => Err(usage!(
-            "not enough memory: {what}: {} wanted, {} free on this machine; {remedy}",
+            "not enough memory: {what}: {} needed, {} free on this machine; {remedy}",
             in_words(bytes),
             in_words(left)
         )),
@@ -29,7 +30,7 @@ pub fn ensure_room(bytes: u64, what: &str, remedy: &str) -> Result<()> {
     }
 }
 
-/// The product of `factors`, in bytes or elements; the largest number where it overflows, which no machine has.
+/// The product of `factors`; u64::MAX, which no machine has, if it overflows.
 pub fn product(factors: &[usize]) -> u64 {
     factors.iter().fold(1u64, |product, &factor| product.saturating_mul(factor as u64))
 }
@@ -40,8 +41,8 @@ fn in_words(bytes: u64) -> String {
     if bytes < GIB { format!("{} MiB", bytes >> 20) } else { format!("{:.1} GiB", bytes as f64 / GIB as f64) }
 }
 
-/// Bytes that this process can still fill: of the machine, of its control groups (containers, cluster jobs) and of its own limit on
-/// addresses. `None` where the system does not say.
+/// Bytes that this process can still use, limited by the machine, its control groups (containers, cluster
+/// jobs) and its own address-space limit. `None` if the system does not say.
 pub fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| of_machine(&text));
     let groups = fs::read_to_string("/proc/self/cgroup").ok();
@@ -49,19 +50,20 @@ pub fn available() -> Option<u64> {
     [machine, groups, of_addresses()].into_iter().flatten().min()
 }
 
-/// The number behind `name` in lines of "name number".
+/// The number after `name` in lines of "name number".
 fn number_of(text: &str, name: &str) -> Option<u64> {
     let words = text.lines().map(|line| line.split_ascii_whitespace());
     words.filter_map(|mut words| (words.next()? == name).then(|| words.next()?.parse().ok())?).next()
 }
 
-/// What /proc/meminfo says is available, swap included.
+/// Available memory according to /proc/meminfo, swap included.
 fn of_machine(meminfo: &str) -> Option<u64> {
     let kib = number_of(meminfo, "MemAvailable:")? + number_of(meminfo, "SwapFree:").unwrap_or(0);
     Some(kib << 10)
 }
 
-/// What is left in the tightest of the control groups that /proc/self/cgroup names, of either version, `None` where none has a limit.
+/// What is left in the tightest of the control groups (version 1 or 2) that /proc/self/cgroup names; `None`
+/// if none has a limit.
 fn of_groups(cgroup: &str, root: &Path) -> Option<u64> {
     let left_of = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -83,13 +85,13 @@ fn of_groups(cgroup: &str, root: &Path) -> Option<u64> {
 fn of_group(folder: &Path, limit: &str, used: &str) -> Option<u64> {
     let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     let (limit, used) = (number(limit)?, number(used)?);
-    // Files that the system keeps in memory are dropped when it is needed.
+    // Cached files are dropped when memory is needed.
     let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let cached: u64 = ["inactive_file", "active_file"].iter().filter_map(|name| number_of(&stat, name)).sum();
     Some(limit.saturating_sub(used.saturating_sub(cached)))
 }
 
-/// What is left of the process's limit on addresses (`ulimit -v`).
+/// What is left of the process's address-space limit (`ulimit -v`).
 fn of_addresses() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;

@@ -1,7 +1,7 @@
-//! Text from files and names, made fit for a terminal.
+//! Making text from files and names safe to print on a terminal.
 
-/// `text` with every control character (escape sequences, line breaks, Unicode's direction marks) written as an escape such as
-/// `\u{1b}`: a name from a file must not steer the terminal it is shown on.
+/// `text` with every control character (escape sequences, line breaks, Unicode's direction marks) written as
+/// an escape such as `\u{1b}`: a name from a file must not steer the terminal it is shown on.
 pub fn printable(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
@@ -10,7 +10,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// As [`printable`], cut where it is longer than a message has room for.
+/// As [`printable`], but cut if it is too long for a message.
 pub fn excerpt(text: &str) -> String {
     const ROOM: usize = 80;
     let mut rest = text.chars();

@@ -1,5 +1,5 @@
-//! The command line through the real binary: bad usage is one line and exit code 2, the reference's spellings work,
-//! help and doctor say what they must.
+//! The command line through the real binary: bad usage is one line and exit code 2, the reference's spellings
+//! work, and help and doctor say what they should.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -25,7 +25,7 @@ fn resolved(arguments: &[&str]) -> toml::Table {
     out(&output).parse().unwrap()
 }
 
-/// Asserts exit code 2, nothing on standard output and one line that holds every one of `parts`.
+/// Asserts exit code 2, nothing on standard output and one line that contains all of `parts`.
 fn assert_one_line(arguments: &[&str], output: &Output, parts: &[&str]) {
     let line = err(output);
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {line}");
@@ -37,13 +37,28 @@ fn assert_one_line(arguments: &[&str], output: &Output, parts: &[&str]) {
     }
 }
 
+/// Asserts that each of the commands is refused in one line that contains all its parts.
+fn assert_each(cases: &[(&[&str], &[&str])]) {
+    for (arguments, parts) in cases {
+        assert_one_line(arguments, &records(*arguments), parts);
+    }
+}
+
 #[test]
-#[allow(clippy::too_many_lines, reason = "a table of cases")]
-fn bad_usage_is_one_line_and_exit_code_2() {
-    let cases: &[(&[&str], &[&str])] = &[
+fn bad_commands_are_one_line_and_exit_code_2() {
+    assert_each(&[
         (&[], &["a command is missing", "train", "doctor"]),
         (&["trian"], &["trian", "unknown command", "train"]),
         (&["--nothing"], &["--nothing", "unknown flag"]),
+        (&["bench", "step", "--threads", "100000"], &["--threads 100000", "from 0 to 1024"]),
+        (&["doctor", "--data-dir"], &["--data-dir", "value is missing"]),
+        (&["doctor", "--epochs", "3"], &["--epochs", "unknown flag"]),
+    ]);
+}
+
+#[test]
+fn bad_usage_of_data_is_one_line() {
+    assert_each(&[
         (&["data"], &["--dataset"]),
         (&["data", "surplus"], &["surplus", "not expected here"]),
         (&["data", "fecth", "cifar10"], &["fecth", "did you mean fetch?"]),
@@ -65,6 +80,12 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         #[cfg(feature = "fetch")]
         (&["data", "fetch", "cifar10", "--data_dir", "/dev/null/x"], &["--data-dir /dev/null/x"]),
         (&["data", "--dataset", "folder", "fetch", "cifar10"], &["fetch", "--dataset"]),
+    ]);
+}
+
+#[test]
+fn bad_flags_and_numbers_of_train_are_one_line() {
+    assert_each(&[
         (&["train", "--epoch", "3"], &["--epoch:", "did you mean --epochs?"]),
         (&["train", "--zzz=3"], &["--zzz", "unknown flag"]),
         (&["train", "surplus"], &["surplus", "not expected"]),
@@ -103,6 +124,12 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         (&["train", "--data-seed", "4294967296"], &["--data-seed 4294967296"]),
         (&["train", "-lr_decay_epochs", "1,x"], &["--lr-decay-epochs x", "whole numbers"]),
         (&["train", "-lr_decay_rate", "2"], &["--lr-decay-rate 2"]),
+    ]);
+}
+
+#[test]
+fn bad_words_of_train_are_one_line() {
+    assert_each(&[
         (&["train", "--schedule", "linear"], &["--schedule linear", "cosine, step"]),
         (&["train", "--cosine", "--schedule", "step"], &["--cosine", "--schedule step"]),
         (&["train", "--records", "--debias", "none"], &["--records", "--debias none"]),
@@ -150,18 +177,24 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         (&["train", "--resume", "nowhere"], &["--resume nowhere", "not found"]),
         (&["train", "--resume", "/"], &["--resume /", "config.toml"]),
         (&["train", "--resume", "x", "--config", "y"], &["--config y", "--resume"]),
+    ]);
+}
+
+#[test]
+fn bad_usage_of_table_is_one_line() {
+    assert_each(&[
         (&["table"], &["DATA"]),
         (&["table", "voc"], &["table voc", "cifar10 or cifar100"]),
         (
             &["table", "cifar10", "--methods", "corr,dino"],
             &["--methods dino", "corr, oracle, records, solar"],
         ),
-        (&["table", "cifar10", "--methods", "corr,corr"], &["--methods", "corr is there twice"]),
+        (&["table", "cifar10", "--methods", "corr,corr"], &["--methods", "corr is given twice"]),
         (&["table", "cifar10", "--q", "0.3,1"], &["--q 1", "below 1"]),
-        (&["table", "cifar10", "--q", "x"], &["--q x", "numbers of at least 0"]),
+        (&["table", "cifar10", "--q", "x"], &["--q x", "numbers of at least 1e-30"]),
         (&["table", "cifar10", "--rho", "0.5"], &["--rho 0.5", "from 1 to 1e30"]),
         (&["table", "cifar10", "--rho", "inf"], &["--rho inf"]),
-        (&["table", "cifar10", "--seeds", "1,2,1"], &["--seeds", "1 is there twice"]),
+        (&["table", "cifar10", "--seeds", "1,2,1"], &["--seeds", "1 is given twice"]),
         (&["table", "cifar10", "--seeds", "-1"], &["--seeds -1", "whole numbers"]),
         (&["table", "cifar10", "--format", "pdf"], &["--format pdf", "markdown or csv"]),
         (&["table", "cifar10", "--show", "mean"], &["--show mean", "best or last"]),
@@ -173,29 +206,26 @@ fn bad_usage_is_one_line_and_exit_code_2() {
         (&["table", "cifar10", "--imb-factor", "0.01"], &["--imb-factor", "--rho"]),
         (&["table", "cifar10", "--seed", "1"], &["--seed", "--seeds"]),
         (&["table", "cifar10", "--name", "x"], &["--name", "--exp-dir"]),
-        (&["table", "cifar10", "--lw-beta", "1"], &["--lw-beta", "no row"]),
+        (&["table", "cifar10", "--lw-beta", "1"], &["--lw-beta", "not a row"]),
         (
             &["table", "cifar10", "--width", "9223372036854775808"],
             &["--width 9223372036854775808", "from 1 to 1024"],
         ),
-        // Also what none of the rows reads.
+        // Also settings that no row reads.
         (&["table", "cifar10", "--methods", "corr", "--alpha", "nan"], &["--alpha NaN", "from 0 to 1e30"]),
         (&["table", "cifar10", "--seeds", "18446744073709551615"], &["--seeds 18446744073709551615"]),
-        (&["bench", "step", "--threads", "100000"], &["--threads 100000", "from 0 to 1024"]),
         (&["table", "cifar10", "--lr", "0", "--report"], &["--lr 0", "from 1e-30"]),
         (&["table", "cifar10", "--dataset", "folder", "--report"], &["--data-dir", "--dataset folder"]),
-        (&["table", "cifar10", "--dataset", "voc", "--report"], &["--dataset voc", "of its own", "folder"]),
+        (
+            &["table", "cifar10", "--dataset", "voc", "--report"],
+            &["--dataset voc", "its own imbalance", "folder"],
+        ),
         (&["table", "cifar10", "--commands", "--output", "/nowhere/x"], &["/nowhere/x", "does not exist"]),
-        (&["doctor", "--data-dir"], &["--data-dir", "value is missing"]),
-        (&["doctor", "--epochs", "3"], &["--epochs", "unknown flag"]),
-    ];
-    for (arguments, parts) in cases {
-        assert_one_line(arguments, &records(*arguments), parts);
-    }
+    ]);
 }
 
 #[test]
-fn bad_files_are_told_with_file_line_and_key() {
+fn bad_files_are_reported_with_file_line_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.toml");
     let path = file.to_str().unwrap();
@@ -236,14 +266,14 @@ fn a_flag_mends_a_bad_value_of_the_file() {
     let settings = resolved(&["--config", file.to_str().unwrap(), "--partial-rate", "0.5"]);
     assert_eq!(settings["partial-rate"].as_float(), Some(0.5));
     assert_eq!(settings["epochs"].as_integer(), Some(7));
-    // A bad flag over a bad value is the flag's fault.
+    // Where a bad flag overrides a bad value, the flag is reported.
     let arguments = ["train", "--config", file.to_str().unwrap(), "--partial-rate", "3"];
     assert_one_line(&arguments, &records(arguments), &["--partial-rate 3:"]);
 }
 
 #[test]
 fn published_commands_can_be_pasted() {
-    // SPEC 10, row records-cifar10, as the reference's command line spells it, with everything it may carry.
+    // SPEC 10, row records-cifar10, in the spelling of the reference's command line, with all its flags.
     let pasted = resolved(&[
         "--exp_dir",
         "experiment/RECORDS",
@@ -310,7 +340,7 @@ fn published_commands_can_be_pasted() {
 }
 
 #[test]
-fn flags_without_effect_are_told_in_one_line() {
+fn flags_without_effect_are_reported_in_one_line() {
     let output = records(["train", "--dry-run", "--workers", "4", "--gpu=0", "--dist_url", "tcp://x"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(err(&output), "note: without effect here: --workers, --dist-url, --gpu\n");
@@ -326,11 +356,11 @@ fn help_gives_units_defaults_and_what_is_allowed() {
     for heading in ["Data:", "Network:", "Method:", "Optimisation:", "Run:"] {
         assert!(help.contains(heading), "{heading}");
     }
-    for unit in ["in pixels", "in epochs", "Samples a step", "CPU threads"] {
+    for unit in ["in pixels", "in epochs", "Samples per step", "CPU threads"] {
         assert!(help.contains(unit), "{unit}");
     }
-    // Every default that a run would take stands in the help of its flag. A flag's help goes from the line that begins
-    // with it to the next that begins with a flag.
+    // Every default is in the help of its flag, which extends from the line that begins with the flag to the
+    // next line that begins with one.
     let mut entries: Vec<String> = Vec::new();
     for line in help.lines() {
         match entries.last_mut() {
@@ -451,7 +481,7 @@ fn doctor_runs_where_nothing_is_there() {
     assert_eq!((odd.status.code(), err(&odd)), (Some(0), String::new()));
 }
 
-/// Stands for the NVIDIA driver and NVRTC where there are none: two GPUs, CUDA 12.8, NVRTC 12.9.
+/// A stand-in for the NVIDIA driver and NVRTC: two GPUs, CUDA 12.8, NVRTC 12.9.
 #[cfg(target_os = "linux")]
 const STAND_IN: &str = r#"
 use std::ffi::{c_char, c_int, c_uint};

@@ -1,5 +1,5 @@
-//! A user's own lists of images: what they become, that lies in them are refused by file and line, and training where nothing
-//! is known of the true classes.
+//! A user's own lists of images: the data they give, contradictions refused with file and line, and training
+//! without any known true class.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry::csv::LISTED_IMAGES;
 use records::data::registry::folder::FOLDER;
 use records::error::{UsageError, exit_code, one_line};
-use records::settings::ImbalanceType;
 use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
 
@@ -76,7 +76,7 @@ fn lists_become_images_candidate_sets_and_labels() {
     assert_eq!((test.labels.clone(), test.image(0)[0], test.image(1)[0]), (vec![1, 0], 40, 10));
     assert_eq!((data.train_normalisation, data.test_normalisation), (FOLDER, FOLDER));
 
-    // The test images alone need no training image.
+    // Reading only the test images needs no training image.
     fs::remove_file(dir.path().join("sub/b.png")).unwrap();
     let alone = open_test(&recipe(dir.path())).unwrap();
     assert_eq!((alone.classes, alone.test.unwrap().images), (data.classes, test.images));
@@ -137,7 +137,7 @@ fn classes_txt_fixes_the_order_of_classes() {
     assert_eq!((data.train.labels, data.test.unwrap().labels), (vec![Some(2), None, Some(0)], vec![1, 2]));
 }
 
-/// The lists are the training set: what draws subsets and candidate sets elsewhere changes nothing.
+/// The lists are the training set: settings for drawn subsets and candidate sets change nothing.
 #[test]
 fn no_subset_and_no_candidates_are_drawn() {
     let dir = lists();
@@ -156,7 +156,7 @@ fn no_subset_and_no_candidates_are_drawn() {
     assert_eq!(other.candidates, expected.candidates);
 }
 
-/// 256 classes are the most that labels of a byte can tell apart.
+/// Labels are bytes, so there can be 256 classes.
 #[test]
 fn two_to_256_classes() {
     let dir = lists();
@@ -174,7 +174,7 @@ fn two_to_256_classes() {
     assert_refused("1 class", list(1), &["train.csv", "1 class", "at least 2"]);
 }
 
-/// The error is one line, of bad usage, and says each of `parts`.
+/// The error is a usage error of one line that contains all of `parts`.
 fn assert_refused(case: &str, result: anyhow::Result<TrainingData>, parts: &[&str]) {
     let error = match result {
         Ok(_) => panic!("{case}: was accepted"),
@@ -189,7 +189,7 @@ fn assert_refused(case: &str, result: anyhow::Result<TrainingData>, parts: &[&st
 
 #[test]
 fn lists_that_lie_are_refused_by_file_and_line() {
-    // Text of train.csv, and what the message says.
+    // The text of train.csv, and parts of the message.
     let texts: &[(&str, &[&str])] = &[
         ("", &["train.csv: is empty", "name the columns"]),
         ("path,candidates\n", &["train.csv: lists no image", "add a row"]),
@@ -208,7 +208,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         ("path,candidates\na.png,cat|dog\nc.png, \n", &["train.csv:3:", "candidate set is empty"]),
         ("path,candidates\na.png,cat||dog\n", &["train.csv:2:", "empty name"]),
         ("path,candidates\na.png,cat|\n", &["train.csv:2:", "empty name"]),
-        ("path,candidates\na.png,cat|dog| cat\n", &["train.csv:2:", "\"cat\" stands twice", "keep one"]),
+        ("path,candidates\na.png,cat|dog| cat\n", &["train.csv:2:", "\"cat\" occurs twice", "keep one"]),
         (
             "path,candidates,label\na.png,cat|dog,cow\n",
             &["train.csv:2:", "\"cow\" is not in its candidate set", "correct it"],
@@ -223,7 +223,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
             "path,candidates\na.png,cat|dog\nnone.png,cat\n",
             &["train.csv:3:", "none.png", "cannot be read", "remove the row"],
         ),
-        ("path,candidates\nsub,cat|dog\n", &["train.csv:2:", "is no file"]),
+        ("path,candidates\nsub,cat|dog\n", &["train.csv:2:", "is not a file"]),
         ("path,candidates\ntrain.csv,cat|dog\n", &["train.csv:2:", "not a readable JPEG or PNG"]),
         ("path,candidates\nout.png,cat|dog\n", &["train.csv:2:", "out.png", "a link leads out"]),
         ("path,candidates\nlinked/x.png,cat|dog\n", &["train.csv:2:", "a link leads out"]),
@@ -232,7 +232,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         ("path,candidates\nlong.png,cat|dog\n", &["train.csv:2:", "long.png", "16384x1 pixels", "padded"]),
         ("path,candidates\na.png,cat|do\u{7}g\n", &["train.csv:2:", "control character"]),
         ("path,candidates\n\"a\n.png\",cat|dog\n", &["train.csv:2:", "control character"]),
-        ("path,candidates\na.png,cat|cat\n", &["train.csv:2:", "stands twice"]),
+        ("path,candidates\na.png,cat|cat\n", &["train.csv:2:", "occurs twice"]),
     ];
     let outside = TempDir::new().unwrap();
     plain(&outside.path().join("x.png"), 2, 2, 1);
@@ -242,7 +242,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         assert_refused(text, prepare(&recipe(dir.path())), parts);
     }
 
-    // File, its content, and what the message says.
+    // A file, its contents, and parts of the message.
     let files: &[(&str, &[u8], &[&str])] = &[
         ("train.csv", b"path,candidates\na.png,cat|\xff\n", &["train.csv:2:", "not UTF-8", "save"]),
         ("test.csv", b"path\nt.png\n", &["test.csv:1:", "no column \"label\""]),
@@ -256,7 +256,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
         ("test.csv", b"path,label\n", &["test.csv: lists no image"]),
         ("classes.txt", b"cat\ndog\n", &["train.csv:3:", "\"red panda\" is unknown", "classes.txt"]),
         ("classes.txt", b"cat\ndog\nred panda\ncow\n", &["train.csv", "no candidate set holds", "\"cow\""]),
-        ("classes.txt", b"cat\ndog\n\ncat\n", &["classes.txt:4:", "\"cat\" stands on line 1"]),
+        ("classes.txt", b"cat\ndog\n\ncat\n", &["classes.txt:4:", "\"cat\" is on line 1"]),
         ("classes.txt", b"cat\ndog|cow\n", &["classes.txt:2:", "dog|cow"]),
         ("classes.txt", b"cat\n\xfe\n", &["classes.txt:2:", "not UTF-8"]),
         ("classes.txt", b"\n", &["classes.txt", "0 class", "at least 2"]),
@@ -312,7 +312,7 @@ fn sets_with_another_separator_are_refused_with_line_and_remedy() {
         fs::write(dir.path().join("train.csv"), text).unwrap();
         prepare(&recipe(dir.path()))
     };
-    // Words are refused only where all of them are classes; where one is, a line says so.
+    // A name of several words is refused only if all words are classes; if one is, there is a note.
     assert_refused(
         "words",
         list("path,candidates\na.png,cat dog\nc.png,cat\nt.png,dog\n"),
@@ -323,14 +323,14 @@ fn sets_with_another_separator_are_refused_with_line_and_remedy() {
         assert_eq!(data.classes.len(), 2);
         assert!(data.remarks(None)[0].contains("separate them with |"), "{:?}", data.remarks(None));
     }
-    // Declared names are names.
+    // Declared names are not questioned.
     fs::write(dir.path().join("classes.txt"), "cat,dog\rcat\r").unwrap();
     let data = list("path,candidates\na.png,\"cat,dog\"\nc.png,cat\n").unwrap();
     assert_eq!(
         (data.classes.clone(), data.remarks(None)),
         (vec!["cat,dog".to_string(), "cat".to_string()], vec![])
     );
-    // Labels, of this list and of the test list, know better, too.
+    // Nor are names that are labels in this list or the test list.
     fs::remove_file(dir.path().join("classes.txt")).unwrap();
     let labelled = "path,candidates,label\na.png,\"cat,dog\",cat\nc.png,bird,bird\n";
     assert_refused(
@@ -346,7 +346,7 @@ fn sets_with_another_separator_are_refused_with_line_and_remedy() {
     );
 }
 
-/// Lines are those of an editor, whichever line ends a list has.
+/// Line numbers are those of an editor, whatever the line ends of the list.
 #[test]
 fn lines_are_counted_for_every_line_end() {
     let dir = lists();
@@ -394,7 +394,7 @@ fn paths_that_lead_nowhere_come_with_a_hint() {
         ("sub\\x.png", &["with / for each backslash"]),
         ("C:\\data\\b.png", &["with / for each backslash"]),
         ("https://example.org/a.png", &["download the image"]),
-        ("~/a.png", &["~ stands for nothing"]),
+        ("~/a.png", &["~ has no meaning"]),
         ("A.PNG", &["did you mean a.png?"]),
         ("Sub/B.png", &["did you mean sub/b.png?"]),
         ("a", &["did you mean a.png?"]),
@@ -416,7 +416,7 @@ fn paths_that_lead_nowhere_come_with_a_hint() {
     }
 }
 
-/// The lists of [`write_lists`] beside images that nobody should read.
+/// The lists of [`write_lists`] beside images that must not be read.
 fn lists_with_traps(outside: &Path) -> TempDir {
     let dir = lists();
     let at = |name: &str| dir.path().join(name);
@@ -429,7 +429,7 @@ fn lists_with_traps(outside: &Path) -> TempDir {
     dir
 }
 
-/// A link that stays inside is fine, and so is a folder of data that is a link itself.
+/// A link that stays inside the folder is allowed, and so is a data folder that is itself a link.
 #[test]
 fn links_inside_are_followed() {
     let dir = lists();
@@ -439,13 +439,13 @@ fn links_inside_are_followed() {
     let link = other.path().join("data");
     std::os::unix::fs::symlink(dir.path(), &link).unwrap();
     assert_eq!(values(&prepare(&recipe(&link)).unwrap()), [10, 20, 20]);
-    // A link that leads nowhere is not taken for a list that is not there.
+    // A dangling link is not treated as a missing list.
     fs::remove_file(dir.path().join("test.csv")).unwrap();
     std::os::unix::fs::symlink("nowhere", dir.path().join("test.csv")).unwrap();
     assert_refused("broken link", prepare(&recipe(dir.path())), &["test.csv: cannot be read"]);
 }
 
-/// Text that is nearly a list.
+/// Text that resembles a list.
 fn nearly_a_list() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<&[u8]> = vec![
         b"path",
@@ -484,7 +484,7 @@ fn nearly_a_list() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the bytes, there are data that hold together or a usage error that names a file.
+    /// Any bytes give consistent data or a usage error that names a file.
     #[test]
     fn random_bytes_never_panic_as_lists(
         name in prop::sample::select(vec!["train.csv", "train.csv", "test.csv", "classes.txt"]),
@@ -525,7 +525,8 @@ fn succeed(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Twelve images of three classes that differ in brightness; the sets are ambiguous, `label` writes the label of image `i`.
+/// Twelve images of three classes that differ in brightness; the sets are ambiguous, `label` writes the label
+/// of image `i`.
 fn write_brightness(dir: &Path, label: impl Fn(usize) -> String) {
     let names = ["dark", "grey", "light"];
     let (mut train, mut test) = ("path,candidates,label\n".to_string(), "path,label\n".to_string());
@@ -590,7 +591,7 @@ fn training_without_labels_and_without_test_images_says_what_can_be_known() {
     }
     assert!(!printed.contains("test accuracy") && !printed.contains("best top-1"), "{printed}");
 
-    // The last checkpoint is the best one, and resuming it finds nothing left to do.
+    // The last checkpoint is the best one, and resuming it finds nothing to do.
     let run = runs.path().join("blind");
     let best = run.join("best.safetensors");
     let last = run.join("checkpoint-0001.safetensors");
@@ -601,7 +602,7 @@ fn training_without_labels_and_without_test_images_says_what_can_be_known() {
     assert_eq!(output.status.code(), Some(2), "{line}");
     assert!(line.contains("no test images") && line.contains("test.csv"), "{line}");
 
-    // Test images that come later can be evaluated; groups by training counts stay unknown.
+    // Test images that are added later can be evaluated; the groups by training counts stay unknown.
     write_brightness(data.path(), |_| String::new());
     let printed = succeed(&["eval", "--checkpoint", best.to_str().unwrap()]);
     assert!(printed.contains("12 test images") && printed.contains("many -  medium -  few -"), "{printed}");
@@ -611,7 +612,7 @@ fn training_without_labels_and_without_test_images_says_what_can_be_known() {
 #[test]
 fn accuracies_are_over_the_samples_whose_class_is_known() {
     let (data, runs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    // Every second label is known; with all of them the same run knows everything.
+    // Every second label is known; with all labels the same run has all metrics.
     let names = ["dark", "grey", "light"];
     write_brightness(data.path(), |i| if i % 2 == 0 { names[i % 3].into() } else { String::new() });
     let (printed, some) = train(data.path(), runs.path(), "some");
@@ -621,7 +622,7 @@ fn accuracies_are_over_the_samples_whose_class_is_known() {
     assert_eq!(some["test"]["per_class"], all["test"]["per_class"]);
     assert!(some["test"]["many"].is_null() && some["prior_distance"].is_null(), "{some}");
     assert!(all["test"]["medium"].is_number() && all["prior_distance"].is_number(), "{all}");
-    // Classes of equal size are all medium: the other groups are empty, and three classes have no top five.
+    // Classes of equal size are all medium: the other groups are empty, and three classes have no top-5.
     for group in ["many", "few", "top5"] {
         assert!(all["test"][group].is_null(), "{group}: {all}");
     }
@@ -662,7 +663,7 @@ fn statistics_of_unknown_classes_count_candidates() {
     let arguments = [&arguments[..], &[out.to_str().unwrap()]].concat();
     write_brightness(data.path(), |i| if i == 0 { "dark".into() } else { String::new() });
     let printed = succeed(&arguments);
-    for part in ["unknown but for 1 of 12", "mean 2.0000, 2 to 2", "how often each class is a candidate"] {
+    for part in ["known for 1 of 12", "mean 2.0000, 2 to 2", "how often each class is a candidate"] {
         assert!(printed.contains(part), "{part:?} is not in {printed}");
     }
     let last: Vec<&str> =

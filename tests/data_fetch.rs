@@ -1,4 +1,5 @@
-//! `records data fetch`: transfers from a server that misbehaves, archives that lie, and what is left in the folder.
+//! `records data fetch`: transfers from a misbehaving server, hostile archives, and what remains in the
+//! folder.
 #![cfg(feature = "fetch")]
 
 #[path = "support/scripted_server.rs"]
@@ -30,7 +31,7 @@ use scripted_server::{Server, TAG, Turn, says};
 /// Length of the small archive's images.
 const IMAGES: usize = 20_000;
 
-/// Bytes that do not compress, so that positions in the archive mean something.
+/// Incompressible bytes, so that positions in the archive correspond to positions in the files.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -73,7 +74,7 @@ fn described(packed: &[u8]) -> Archive {
     }
 }
 
-/// A tar archive, entry by entry. Names and links are written as they are given, however bad.
+/// A tar archive, entry by entry. Names and links are written as given, however bad.
 #[derive(Clone, Default)]
 struct Tape(Vec<u8>);
 
@@ -102,7 +103,7 @@ impl Tape {
         self.0
     }
 
-    /// The folder and the files that belong into the small archive.
+    /// The folder and the files of the small archive.
     fn good() -> Self {
         let folder = Tape::default().entry("small/", b'5', "", b"");
         contents().iter().fold(folder, |tape, (name, body)| tape.file(&format!("small/{name}"), body))
@@ -131,7 +132,7 @@ fn assert_unpacked(case: &str, folder: &Path) {
     }
 }
 
-/// Asserts a failed run whose message holds every part.
+/// Asserts a failed run whose message contains all parts.
 #[track_caller]
 fn assert_failed(case: &str, result: Result<Fetched>, code: u8, parts: &[&str]) {
     let error = result.expect_err(case);
@@ -142,7 +143,7 @@ fn assert_failed(case: &str, result: Result<Fetched>, code: u8, parts: &[&str]) 
     }
 }
 
-/// Two further attempts at once. Reading waits long enough for a machine under load.
+/// Two further attempts without pause. Reading waits long enough for a machine under load.
 fn settings(server: &Server) -> FetchSettings {
     FetchSettings {
         mirror: Some(server.url.clone()),
@@ -160,21 +161,86 @@ fn settings(server: &Server) -> FetchSettings {
 
 const PART: &str = "small.tar.gz.part";
 
+/// A case: its name, the bytes of an earlier run, the server's script, and where each request begins.
+type Arrival<'a> = (&'a str, &'a [u8], Vec<Turn>, Vec<Option<usize>>);
+
+/// Asserts that the archive `packed` arrives in each case, and nothing else is left in the folder.
+fn assert_arrives(packed: &[u8], rows: Vec<Arrival>) {
+    for (case, earlier, script, starts) in rows {
+        let data = TempDir::new().unwrap();
+        if !earlier.is_empty() {
+            fs::write(data.path().join(PART), earlier).unwrap();
+        }
+        let server = Server::start(packed.to_vec(), &script);
+        let fetched = fetch(&described(packed), data.path(), &settings(&server));
+        let folder = data.path().join("small");
+        assert_eq!(
+            fetched.unwrap_or_else(|error| panic!("{case}: {error:#}")),
+            Fetched::Downloaded(folder.clone())
+        );
+        assert_unpacked(case, &folder);
+        assert_eq!(names(data.path()), ["small"], "{case}: nothing else is left");
+        assert_eq!(server.starts(), starts, "{case}");
+    }
+}
+
+/// The head of a redirect to `place`.
+fn found(place: &str) -> String {
+    format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\nConnection: close")
+}
+
 #[test]
 fn an_archive_arrives_in_spite_of_what_breaks() {
     let packed = small();
     let total = packed.len();
-    let found = |kept: &str| {
-        format!("HTTP/1.1 302 Found\r\nLocation: {kept}\r\nContent-Length: 0\r\nConnection: close")
-    };
     let junk = noise(9, 700);
     let short = says("HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close", b"");
     let busy = says("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close", b"busy");
     let unsized_answer = says("HTTP/1.1 200 OK\r\nConnection: close", &packed);
     let chunked = [format!("{total:x}\r\n").as_bytes(), &packed, b"\r\n0\r\n\r\n"].concat();
     let chunked = says("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close", &chunked);
+    assert_arrives(
+        &packed,
+        vec![
+            ("honest", b"", vec![Honest], vec![None]),
+            ("no length", b"", vec![unsized_answer], vec![None]),
+            ("in chunks", b"", vec![chunked], vec![None]),
+            ("breaks off, then resumes", b"", vec![BreaksOff(1000), Honest], vec![None, Some(1000)]),
+            (
+                "breaks off twice",
+                b"",
+                vec![BreaksOff(1000), BreaksOff(234), Honest],
+                vec![None, Some(1000), Some(1234)],
+            ),
+            (
+                "breaks off, then ignores the range",
+                b"",
+                vec![BreaksOff(1000), IgnoresRange],
+                vec![None, Some(1000)],
+            ),
+            ("closes at once, then is honest", b"", vec![Closes, Closes, Honest], vec![None; 3]),
+            ("is busy, then honest", b"", vec![busy, Honest], vec![None; 2]),
+            ("redirects", b"", vec![says(&found("/elsewhere"), b""), Honest], vec![None; 2]),
+            ("goes on from an earlier run", &packed[..5000], vec![Honest], vec![Some(5000)]),
+            (
+                "goes on behind a redirect",
+                &packed[..5000],
+                vec![says(&found("/elsewhere"), b""), Honest],
+                vec![Some(5000); 2],
+            ),
+            ("an earlier run had all", &packed, vec![], vec![]),
+            ("an earlier run had something else", &junk, vec![Honest, Honest], vec![Some(700), None]),
+            ("has less than an earlier run had", &junk, vec![short, Honest], vec![Some(700), None]),
+        ],
+    );
+}
+
+#[test]
+fn an_archive_arrives_in_spite_of_wrong_parts() {
+    let packed = small();
+    let total = packed.len();
     let last = total - 1;
-    // Answers to the request for what follows the first 5,000 bytes.
+    // Answers to the request for the bytes after the first 5,000.
     let rest = |headers: &str, body: &[u8]| {
         says(&format!("HTTP/1.1 206 Partial Content\r\n{headers}\r\nConnection: close"), body)
     };
@@ -191,37 +257,7 @@ fn an_archive_arrives_in_spite_of_what_breaks() {
     let multipart = rest("Content-Type: multipart/byteranges; boundary=x", b"--x\r\n\r\n--x--");
     let kept = &packed[..5000];
     let again = || vec![Some(5000), None];
-    // Case, bytes of an earlier run, script, where each request begins.
-    type Row<'a> = (&'a str, &'a [u8], Vec<Turn>, Vec<Option<usize>>);
-    let rows: Vec<Row> = vec![
-        ("honest", b"", vec![Honest], vec![None]),
-        ("no length", b"", vec![unsized_answer], vec![None]),
-        ("in chunks", b"", vec![chunked], vec![None]),
-        ("breaks off, then resumes", b"", vec![BreaksOff(1000), Honest], vec![None, Some(1000)]),
-        (
-            "breaks off twice",
-            b"",
-            vec![BreaksOff(1000), BreaksOff(234), Honest],
-            vec![None, Some(1000), Some(1234)],
-        ),
-        (
-            "breaks off, then ignores the range",
-            b"",
-            vec![BreaksOff(1000), IgnoresRange],
-            vec![None, Some(1000)],
-        ),
-        ("closes at once, then is honest", b"", vec![Closes, Closes, Honest], vec![None; 3]),
-        ("is busy, then honest", b"", vec![busy, Honest], vec![None; 2]),
-        ("redirects", b"", vec![says(&found("/elsewhere"), b""), Honest], vec![None; 2]),
-        ("goes on from an earlier run", &packed[..5000], vec![Honest], vec![Some(5000)]),
-        (
-            "goes on behind a redirect",
-            &packed[..5000],
-            vec![says(&found("/elsewhere"), b""), Honest],
-            vec![Some(5000); 2],
-        ),
-        ("an earlier run had all", &packed, vec![], vec![]),
-        ("an earlier run had something else", &junk, vec![Honest, Honest], vec![Some(700), None]),
+    let rows: Vec<Arrival> = vec![
         ("another start", kept, vec![range(format!("bytes 4999-{last}/{total}")), Honest], again()),
         ("the whole as a part", kept, vec![range(format!("bytes 0-{last}/{total}")), Honest], again()),
         (
@@ -253,24 +289,8 @@ fn an_archive_arrives_in_spite_of_what_breaks() {
             vec![range(format!("bytes 5000-{last}/{last}")), BreaksOff(7000), Honest],
             vec![Some(5000), None, None],
         ),
-        ("has less than an earlier run had", &junk, vec![short, Honest], vec![Some(700), None]),
     ];
-    for (case, earlier, script, starts) in rows {
-        let data = TempDir::new().unwrap();
-        if !earlier.is_empty() {
-            fs::write(data.path().join(PART), earlier).unwrap();
-        }
-        let server = Server::start(packed.clone(), &script);
-        let fetched = fetch(&described(&packed), data.path(), &settings(&server));
-        let folder = data.path().join("small");
-        assert_eq!(
-            fetched.unwrap_or_else(|error| panic!("{case}: {error:#}")),
-            Fetched::Downloaded(folder.clone())
-        );
-        assert_unpacked(case, &folder);
-        assert_eq!(names(data.path()), ["small"], "{case}: nothing else is left");
-        assert_eq!(server.starts(), starts, "{case}");
-    }
+    assert_arrives(&packed, rows);
 }
 
 #[test]
@@ -283,7 +303,7 @@ fn the_rest_is_asked_of_the_same_version() {
     assert_eq!(asked[0].path, "/small.tar.gz", "the archive's name behind the mirror's");
     assert_eq!((asked[0].if_range.as_deref(), asked[1].if_range.as_deref()), (None, Some(TAG)));
 
-    // A weak tag says nothing of bytes; the date stands in for it.
+    // A weak tag says nothing about the bytes, so the date is used.
     let head = format!(
         "HTTP/1.1 200 OK\r\nETag: W/{TAG}\r\nLast-Modified: Thu, 04 Jun 2009 20:36:00 GMT\r\nContent-Length: {}",
         packed.len()
@@ -296,7 +316,7 @@ fn the_rest_is_asked_of_the_same_version() {
 }
 
 #[test]
-fn progress_renews_the_patience() {
+fn progress_restarts_the_pauses() {
     let packed = small();
     let script: Vec<Turn> = (0..12).map(|_| BreaksOff(1500)).chain([Honest]).collect();
     let data = TempDir::new().unwrap();
@@ -314,7 +334,45 @@ fn progress_renews_the_patience() {
     assert_failed("too little", result, 1, &["broke off after 4500 of"]);
 }
 
-/// How a transfer fails, and how many bytes it leaves for the next run.
+/// A case of a failed transfer: its name, the bytes of an earlier run, the server's script, parts of the
+/// message, and how many bytes are kept for the next run.
+type FailedTransfer<'a> = (&'a str, &'a [u8], Vec<Turn>, &'a [&'a str], usize);
+
+/// Asserts that the transfer of `packed` fails in each case.
+fn assert_refused(packed: &[u8], rows: Vec<FailedTransfer>) {
+    let (archive, total) = (described(packed), packed.len());
+    for (case, earlier, script, parts, kept) in rows {
+        let data = TempDir::new().unwrap();
+        // A folder that is created for the download is removed again if nothing arrived.
+        let folder = data.path().join("made/for/it");
+        if !earlier.is_empty() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(PART), earlier).unwrap();
+        }
+        let server = Server::start(packed.to_vec(), &script);
+        let result = fetch(&archive, &folder, &settings(&server));
+        let kept_text = format!("{kept} of {total} bytes are kept in {}", folder.join(PART).display());
+        let message = format!("{:#}", result.as_ref().expect_err(case));
+        assert_failed(case, result, 1, parts);
+        assert!(message.contains(&server.url), "{case}: {message}");
+        assert_eq!(message.contains(&kept_text), kept > 0, "{case}: {message}");
+        if kept > 0 {
+            assert_eq!(names(&folder), [PART], "{case}");
+            assert!(fs::read(folder.join(PART)).unwrap() == packed_part(packed, case, kept), "{case}");
+        } else {
+            let nothing: Vec<String> = if earlier.is_empty() { vec![] } else { vec!["made".into()] };
+            assert_eq!(names(data.path()), nothing, "{case}");
+            assert!(names(&folder).is_empty(), "{case}");
+        }
+        assert_eq!(server.asked().len(), if case.contains("circle") { 6 } else { script.len() }, "{case}");
+    }
+}
+
+/// An answer with the line `status` and without a body.
+fn status(status: &str) -> Turn {
+    says(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close"), b"")
+}
+
 #[test]
 fn what_is_not_the_archive_is_refused() {
     let packed = small();
@@ -325,23 +383,10 @@ fn what_is_not_the_archive_is_refused() {
     flipped[total / 2] ^= 1;
     let archive = described(&packed);
     let ok = |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close");
-    let page = b"<html>Please log in</html>";
-    let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close";
     let round = says("HTTP/1.1 301 Moved\r\nLocation: /again\r\nContent-Length: 0\r\nConnection: close", b"");
-    let status =
-        |status: &str| says(&format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close"), b"");
-    let range = |range: &str| {
-        says(
-            &format!("HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\nConnection: close"),
-            &packed[50..],
-        )
-    };
-    let elsewhere = range(&format!("bytes 50-{}/{total}", total - 1));
-    let longer_range = range(&format!("bytes 100-{total}/{}", total + 1));
     let earlier = &packed[..100];
     let sums = ["SHA-256", archive.sha256, "--mirror"];
-    type Row<'a> = (&'a str, &'a [u8], Vec<Turn>, &'a [&'a str], usize);
-    let rows: Vec<Row> = vec![
+    let rows: Vec<FailedTransfer> = vec![
         ("breaks off too often", b"", vec![BreaksOff(500); 3], &["broke off after 1500 of"], 1500),
         ("closes at once", b"", vec![Closes; 3], &["broke off after 0 of"], 0),
         ("has more", b"", vec![says(&ok(total + 1), &longer)], &["small.tar.gz has", "--mirror"], 0),
@@ -381,10 +426,32 @@ fn what_is_not_the_archive_is_refused() {
         ("has other bytes, twice", earlier, vec![says(&ok(total), &flipped); 2], &sums, 0),
         ("redirects in a circle", b"", vec![round; 8], &["redirects more than 5 times"], 0),
         ("404", b"", vec![status("404 Not Found")], &["status 404"], 0),
+        ("no HTTP", b"", vec![says("SSH-2.0-OpenSSH_9.7", b"")], &[], 0),
+        ("is busy", b"", vec![status("503 Service Unavailable"); 3], &["status 503"], 0),
+    ];
+    assert_refused(&packed, rows);
+}
+
+#[test]
+fn what_is_not_the_rest_is_refused() {
+    let packed = small();
+    let total = packed.len();
+    let page = b"<html>Please log in</html>";
+    let html = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close";
+    let range = |range: &str| {
+        says(
+            &format!("HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\nConnection: close"),
+            &packed[50..],
+        )
+    };
+    let elsewhere = range(&format!("bytes 50-{}/{total}", total - 1));
+    let longer_range = range(&format!("bytes 100-{total}/{}", total + 1));
+    let earlier = &packed[..100];
+    let rows: Vec<FailedTransfer> = vec![
         ("403 for the rest", earlier, vec![status("403 Forbidden")], &["status 403"], 100),
         ("416 for the whole", b"", vec![status("416 Range Not Satisfiable")], &["status 416"], 0),
         ("a part unasked", b"", vec![range(&format!("bytes 0-{}/{total}", total - 1))], &["status 206"], 0),
-        // What is kept is not given up for a server that has nothing better.
+        // The kept bytes are not discarded for a server that has nothing better.
         ("another part", earlier, vec![elsewhere, Closes, Closes], &["broke off after 100 of"], 100),
         (
             "a part of something longer",
@@ -403,37 +470,11 @@ fn what_is_not_the_archive_is_refused() {
         ("less, then nothing", earlier, vec![status("416 Range Not Satisfiable"); 2], &["status 416"], 100),
         ("a page", b"", vec![says(html, page)], &["text/html", "small.tar.gz"], 0),
         ("a page for the rest", earlier, vec![says(html, page)], &["text/html", "small.tar.gz"], 100),
-        ("no HTTP", b"", vec![says("SSH-2.0-OpenSSH_9.7", b"")], &[], 0),
-        ("is busy", b"", vec![status("503 Service Unavailable"); 3], &["status 503"], 0),
     ];
-    for (case, earlier, script, parts, kept) in rows {
-        let data = TempDir::new().unwrap();
-        // A folder that is made for the download goes with it when nothing came.
-        let folder = data.path().join("made/for/it");
-        if !earlier.is_empty() {
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join(PART), earlier).unwrap();
-        }
-        let server = Server::start(packed.clone(), &script);
-        let result = fetch(&archive, &folder, &settings(&server));
-        let kept_text = format!("{kept} of {total} bytes are kept in {}", folder.join(PART).display());
-        let message = format!("{:#}", result.as_ref().expect_err(case));
-        assert_failed(case, result, 1, parts);
-        assert!(message.contains(&server.url), "{case}: {message}");
-        assert_eq!(message.contains(&kept_text), kept > 0, "{case}: {message}");
-        if kept > 0 {
-            assert_eq!(names(&folder), [PART], "{case}");
-            assert!(fs::read(folder.join(PART)).unwrap() == packed_part(&packed, case, kept), "{case}");
-        } else {
-            let nothing: Vec<String> = if earlier.is_empty() { vec![] } else { vec!["made".into()] };
-            assert_eq!(names(data.path()), nothing, "{case}");
-            assert!(names(&folder).is_empty(), "{case}");
-        }
-        assert_eq!(server.asked().len(), if case.contains("circle") { 6 } else { script.len() }, "{case}");
-    }
+    assert_refused(&packed, rows);
 }
 
-/// What was kept: the beginning of the archive, or what the server sent in its place.
+/// The kept bytes: the beginning of the archive, or what the server sent instead.
 fn packed_part<'a>(packed: &'a [u8], case: &str, kept: usize) -> &'a [u8] {
     if case == "sends less" { &packed[1..] } else { &packed[..kept] }
 }
@@ -457,7 +498,7 @@ fn a_server_that_stalls_is_given_up_and_the_next_run_goes_on() {
     assert_unpacked("next run", &data.path().join("small"));
 }
 
-/// Bytes keep coming, and yet it never gets to the end.
+/// Bytes keep arriving, but the transfer never reaches the end.
 #[test]
 fn a_transfer_without_end_is_ended() {
     let packed = small();
@@ -492,7 +533,7 @@ fn a_transfer_without_end_is_ended() {
     }
 }
 
-/// A server that sends the beginning again and again, more of it or less, brings nothing new.
+/// A server that sends the beginning again and again, of varying length, makes no progress.
 #[test]
 fn what_is_sent_again_is_no_progress() {
     let packed = small();
@@ -507,13 +548,13 @@ fn what_is_sent_again_is_no_progress() {
     assert_eq!(server.asked().len(), 3);
 }
 
-/// What somebody else may have put where the download grows.
+/// What may be in the place of the download's file.
 #[test]
 fn a_part_file_that_is_not_ours_is_left_alone() {
     let packed = small();
     let archive = described(&packed);
     let server = Server::start(packed.clone(), &[]);
-    /// Makes something at the first path, with the second as the file that is not to be touched.
+    /// Creates it at the first path; the second is a file that must not be touched.
     type Make = fn(&Path, &Path);
     let make: [(&str, Make); 5] = [
         ("symbolic link", |part, other| symlink(other, part).unwrap()),
@@ -533,7 +574,7 @@ fn a_part_file_that_is_not_ours_is_left_alone() {
         assert_eq!(fs::read(&other).unwrap(), b"precious", "{what}");
         assert_eq!(names(outer.path()), ["data", "other"], "{what}");
 
-        // The same where the archive itself may lie, and where it is unpacked.
+        // The same in the place of the archive, and of the folder into which it is unpacked.
         let data = outer.path().join("second");
         fs::create_dir(&data).unwrap();
         if what == "pipe" || what == "folder" {
@@ -572,7 +613,7 @@ fn what_lies_in_the_folder_is_used_or_left_alone() {
     let mut keeping = settings(&server);
     keeping.keep_archive = true;
 
-    // Kept beside the folder, and taken again when the folder has gone.
+    // Kept beside the folder, and used again when the folder is gone.
     let data = TempDir::new().unwrap();
     let folder = data.path().join("small");
     assert_eq!(fetch(&archive, data.path(), &keeping).unwrap(), Fetched::Downloaded(folder.clone()));
@@ -580,7 +621,7 @@ fn what_lies_in_the_folder_is_used_or_left_alone() {
     assert_eq!(fetch(&archive, data.path(), &keeping).unwrap(), Fetched::AlreadyThere(folder.clone()));
     assert_eq!(fetch(&archive, &folder, &keeping).unwrap(), Fetched::AlreadyThere(folder.clone()));
     fs::remove_dir_all(&folder).unwrap();
-    // What a killed run left.
+    // Left by a killed run.
     fs::create_dir_all(data.path().join(".small.part/x")).unwrap();
     fs::write(data.path().join(".small.part/train.bin"), b"half").unwrap();
     assert_eq!(fetch(&archive, data.path(), &settings(&server)).unwrap(), Fetched::FromFile(folder.clone()));
@@ -604,19 +645,19 @@ fn what_lies_in_the_folder_is_used_or_left_alone() {
         assert_eq!(names(data.path()), kept);
     }
 
-    // A part of the data set: not replaced.
+    // An incomplete data set is not replaced.
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("train.bin"), b"short").unwrap();
     let result = fetch(&archive, data.path(), &keeping);
     assert_failed("a part", result, 2, &["small", "train.bin has 5 bytes instead of 20000"]);
     assert_eq!(fs::read(folder.join("train.bin")).unwrap(), b"short");
 
-    // A file where the folder should be, at either level.
+    // A file in place of the folder, at either level.
     let file = data.path().join("file");
     fs::write(&file, b"").unwrap();
-    assert_failed("a file", fetch(&archive, &file, &keeping), 2, &["--data-dir", "cannot be made"]);
+    assert_failed("a file", fetch(&archive, &file, &keeping), 2, &["--data-dir", "cannot be created"]);
 
-    // Another process is at it.
+    // Another process is downloading.
     let data = TempDir::new().unwrap();
     let busy = File::create(data.path().join(PART)).unwrap();
     busy.lock().unwrap();
@@ -624,7 +665,7 @@ fn what_lies_in_the_folder_is_used_or_left_alone() {
     assert_eq!(server.asked().len(), 1);
 }
 
-/// Unpacks `packed`, which lies in the folder for data, outside of which nothing may change.
+/// Unpacks `packed` in the folder for data, outside of which nothing may change.
 fn unpack(packed: &[u8]) -> (TempDir, Result<Fetched>) {
     let outer = TempDir::new().unwrap();
     let data = outer.path().join("data");
@@ -734,12 +775,12 @@ fn further_plain_files_are_left_out_and_texts_may_be_missing() {
     assert_eq!(names(&outer.path().join("data/small")), ["test.bin", "train.bin"]);
 }
 
-/// A download that is right but cannot be unpacked stays, so that the next run need not transfer it again.
+/// A correct download that cannot be unpacked is kept, so that the next run need not transfer it again.
 #[test]
 fn a_checked_download_outlives_a_failed_unpacking() {
     let packed = small();
     let data = TempDir::new().unwrap();
-    // Something in the way of the folder that grows.
+    // Something is in the way of the folder for unpacking.
     fs::write(data.path().join(".small.part"), b"").unwrap();
     let server = Server::start(packed.clone(), &[Honest]);
     let result = fetch(&described(&packed), data.path(), &settings(&server));
@@ -753,7 +794,7 @@ fn a_checked_download_outlives_a_failed_unpacking() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
-    /// Whatever bytes of the tar archive are changed: no panic, and all of the files or nothing.
+    /// Whichever bytes of the tar archive are changed, there is no panic, and all files or none are unpacked.
     #[test]
     fn changed_archives_unpack_whole_or_not_at_all(
         changes in prop::collection::vec((0usize..512 * 3, any::<u8>(), any::<bool>()), 1..4),
@@ -821,7 +862,7 @@ fn the_command_says_what_it_did() {
 fn a_mirror_that_lies_is_found_out() {
     let data = TempDir::new().unwrap();
     let text = data.path().to_str().unwrap();
-    // Everything is right but the bytes.
+    // Everything but the contents is right.
     let server = Server::start(vec![0; CIFAR10.bytes as usize], &[Honest]);
     let output = records(&["data", "fetch", "cifar10", "--data-dir", text, "--mirror", &server.url]);
     assert_one_line(&output, 1, &[&server.url, "SHA-256", CIFAR10.sha256, "thrown away"]);

@@ -1,4 +1,4 @@
-//! Data sets in IDX files: read right, and refused where they are not what their headers claim.
+//! Data sets in IDX files: read correctly, and refused if they do not match their headers.
 
 use std::fs;
 use std::io::Write;
@@ -8,18 +8,18 @@ use std::process::Command;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry;
-use records::data::registry::idx::Values;
+use records::data::registry::idx::IdxItems;
 use records::error::exit_code;
-use records::settings::ImbalanceType;
 
 const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
 const TRAIN_LABELS: &str = "train-labels-idx1-ubyte";
 const TEST_IMAGES: &str = "t10k-images-idx3-ubyte";
 const TEST_LABELS: &str = "t10k-labels-idx1-ubyte";
 
-/// An IDX file: `sizes` as its header has them and the values.
+/// An IDX file with these sizes in its header, and the values.
 fn idx(sizes: &[u32], values: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, 8, sizes.len() as u8];
     sizes.iter().for_each(|size| bytes.extend(size.to_be_bytes()));
@@ -33,7 +33,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Image `i` of class `i % 10`: gray levels that say both.
+/// Image `i`, of class `i % 10`, with grey levels that encode both.
 fn images(count: usize) -> Vec<u8> {
     (0..count)
         .flat_map(|i| (0..784).map(move |p| if p == 0 { i as u8 } else { (i % 10 * 25 + p % 7) as u8 }))
@@ -133,7 +133,7 @@ fn other_sizes_are_resized_and_subsets_are_long_tailed() {
     assert!(data.candidates.sizes().any(|size| size > 1), "some sets are ambiguous");
 }
 
-/// The first error in a set, `wrong` done to it.
+/// The error of loading a set after `wrong` has changed it.
 fn refused(wrong: &dyn Fn(&Path)) -> String {
     let dir = tempfile::tempdir().unwrap();
     write_set(dir.path(), false);
@@ -184,7 +184,7 @@ fn what_is_no_such_file_is_refused() {
         let error = refused(&|dir| fs::write(dir.join(TRAIN_IMAGES), bytes).unwrap());
         assert!(error.contains(TRAIN_IMAGES) && error.contains(expected), "{case}: {error}");
     }
-    // A file that cannot be it is not even read.
+    // A file that is too large is not even read.
     let error = refused(&|dir| fs::File::create(dir.join(TRAIN_IMAGES)).unwrap().set_len(1 << 40).unwrap());
     assert!(error.contains("1099511627776 bytes; at most"), "{error}");
 }
@@ -221,7 +221,8 @@ fn files_that_do_not_go_together_are_refused() {
 }
 
 proptest! {
-    /// Bytes of any kind, and a good file with some of its bytes changed or its end cut, give the values claimed or an error.
+    /// Arbitrary bytes, and a valid file with some bytes changed or its end cut, give the claimed values or
+    /// an error.
     #[test]
     fn any_bytes_are_read_or_refused(
         noise in prop::collection::vec(any::<u8>(), 0..200),
@@ -230,7 +231,7 @@ proptest! {
         cut: bool,
         packed: bool,
     ) {
-        const SMALL: Values = Values { item: &[2, 3], most: 9 };
+        const SMALL: IdxItems = IdxItems { item: &[2, 3], most: 9 };
         let check = |bytes: &[u8]| {
             let fine = match SMALL.read(bytes) {
                 Ok(values) => values.len() % 6 == 0 && (6..=54).contains(&values.len()),

@@ -1,19 +1,19 @@
-//! No sample is dropped silently: which images of a data set are trained on, and the lines that tell of the others.
+//! No sample is left out silently: which images of a data set are used, and the lines about the others.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry::folder::CLASS_FOLDERS;
 use records::data::registry::synthetic::MADE_UP;
 use records::error::exit_code;
-use records::settings::ImbalanceType;
 use records::train::tensor_file::TensorFile;
 use tempfile::TempDir;
 
-/// Class folders `a`, `b`, ... with so many training images each, and one test image.
+/// Class folders `a`, `b`, ... with these numbers of training images, and one test image each.
 fn write_classes(dir: &Path, sizes: &[usize]) {
     let mut bytes = std::io::Cursor::new(Vec::new());
     RgbImage::from_pixel(2, 2, Rgb([9; 3])).write_to(&mut bytes, ImageFormat::Png).unwrap();
@@ -68,12 +68,12 @@ fn folders_that_are_imbalanced_themselves_train_whole() {
     }
 }
 
-/// 39 images are the mean class size. A profile that is asked for says what it leaves out, and where a class has fewer.
+/// The mean class size is 39. A requested profile says what it leaves out, and that a class has fewer images.
 #[test]
 fn a_profile_says_what_it_leaves_out() {
     let dir = TempDir::new().unwrap();
     write_classes(dir.path(), &[100, 10, 40, 6]);
-    // 39, 30, 24 and 19 are wanted.
+    // The profile asks for 39, 30, 24 and 19.
     let data = prepare(&recipe(dir.path(), ImbalanceType::Exp, 0.5)).unwrap();
     assert_eq!(data.counts().unwrap(), [39, 10, 24, 6]);
     let expected = "left out: 77 of 156 training images: the profile exp with imb-factor 0.5 keeps 39 to 19 images of a class, drawn \
@@ -90,7 +90,7 @@ fn a_profile_says_what_it_leaves_out() {
     );
 }
 
-/// The synthetic set is balanced: as many images are left out as the profile says.
+/// The synthetic set is balanced, so exactly the images beyond the profile are left out.
 #[test]
 fn sums_hold_for_balanced_sets() {
     let synthetic = |imb_type, imb_factor| {
@@ -122,7 +122,7 @@ fn data_tells_what_is_left_out_and_keeps_it_in_the_file() {
         let printed = records(&[&arguments, more].concat());
         (printed, TensorFile::read(&out).unwrap())
     };
-    // A folder keeps what is there unless a subset is asked for.
+    // A folder keeps all its images unless a subset is requested.
     for more in [&[][..], &["--imb-type", "none"], &["--imb-factor", "1"]] {
         let (printed, file) = data(more);
         assert!(printed.contains("(100 to 6)") && !printed.contains("left out"), "{printed}");
@@ -137,7 +137,8 @@ fn data_tells_what_is_left_out_and_keeps_it_in_the_file() {
     assert!(file.metadata["left_out"].starts_with("96 of 156 training images: "));
 }
 
-/// The log tells what a run leaves out of the data and of every epoch; `records table --report` shows it with the columns.
+/// The log says what a run leaves out of the data and of each epoch; `records table --report` shows it with
+/// the columns.
 #[test]
 fn log_and_report_tell_what_is_left_out() {
     let runs = TempDir::new().unwrap();
@@ -173,7 +174,7 @@ fn remarks(dir: &Path) -> Vec<String> {
     prepare(&recipe(dir, ImbalanceType::Exp, 1.0)).unwrap().remarks(None)
 }
 
-/// Hidden images are counted, what systems leave in folders is not, and neither is an image.
+/// Hidden images are counted, but not the files that operating systems leave in folders.
 #[test]
 fn hidden_images_are_told() {
     let dir = TempDir::new().unwrap();
@@ -209,7 +210,7 @@ fn hidden_images_are_told() {
     assert_eq!(test.left_out.iter().map(|left_out| left_out.count).collect::<Vec<_>>(), [1]);
 }
 
-/// Folders whose names look alike, classes that are not tested, and files that are in two places by links.
+/// Notes about folders whose names look alike, untested classes, and links to images in another place.
 #[test]
 fn what_may_be_meant_otherwise_is_told() {
     let dir = TempDir::new().unwrap();
@@ -222,7 +223,7 @@ fn what_may_be_meant_otherwise_is_told() {
     let lines = remarks(dir.path());
     let expected: [&[&str]; 3] = [
         &["note: classes that look alike: \"Cat\" (train/Cat) and \"cat\" (train/cat)", "case"],
-        &["note: 3 images are, by links,", "train/hound/0.png (train/dog/0.png)"],
+        &["note: 3 images are links to files", "train/hound/0.png (train/dog/0.png)"],
         &["note: 3 classes have no test image (Cat, dog, hound): their accuracy is unknown"],
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:?}");
@@ -245,10 +246,7 @@ fn class_folders_that_look_the_same_are_refused() {
             &["no class Cat; did you mean \"cat\"? They differ only in upper"],
         ),
         (["train/caf\u{e9}/0.png", "test/cafe\u{301}/0.png"], &["did you mean", "U+0065 U+0301 for U+00E9"]),
-        (
-            ["train/cat/sub/0.png", "test/dog/0.png"],
-            &["train/cat/sub: is no image but a folder", "move them up"],
-        ),
+        (["train/cat/sub/0.png", "test/dog/0.png"], &["train/cat/sub: is a folder", "move them up"]),
     ] {
         let dir = TempDir::new().unwrap();
         for path in names.into_iter().chain(["train/dog/0.png", "test/dog/0.png"]) {

@@ -1,5 +1,6 @@
-//! Sources of images: the official CIFAR files and class folders, whole and damaged. All files are made here, but for one
-//! test of all of CIFAR-10 as JPEG, ignored unless asked for, which tools/test does where RECORDS_CIFAR10_JPEG names it.
+//! The official CIFAR files and class folders, complete and damaged. All files are made here, except in one
+//! test with all of CIFAR-10 as JPEG, which is ignored by default and which tools/test runs if
+//! RECORDS_CIFAR10_JPEG names the folder.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use image::{DynamicImage, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 use records::data::registry::cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100};
 use records::data::registry::folder::{self, FOLDER};
-use records::data::source::Source;
+use records::data::source::LoadedData;
 use records::data::{CIFAR10, CIFAR100};
 use records::error::{UsageError, exit_code, one_line};
 use tempfile::TempDir;
@@ -17,7 +18,8 @@ const PLANE: usize = 1024;
 const RECORD10: usize = 1 + 3 * PLANE;
 const RECORD100: usize = 2 + 3 * PLANE;
 
-/// Byte of channel `channel` at `position` in the image numbered `seed`: differs between images, channels and positions.
+/// Byte of channel `channel` at `position` in the image numbered `seed`: differs between images, channels and
+/// positions.
 fn pixel(seed: usize, channel: usize, position: usize) -> u8 {
     ((seed * 31 + channel * 85 + position * 7 + position / 32) % 251) as u8
 }
@@ -28,7 +30,8 @@ fn record(labels: &[u8], seed: usize) -> Vec<u8> {
     labels.iter().copied().chain(planes).collect()
 }
 
-/// Writes CIFAR-10 with two images a training file and three test images; training image `i` has label `i`.
+/// Writes CIFAR-10 with two images in each training file and three test images; training image `i` has label
+/// `i`.
 fn write_cifar10(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     for file in 0..5 {
@@ -40,7 +43,7 @@ fn write_cifar10(folder: &Path) {
     fs::write(folder.join("test_batch.bin"), test).unwrap();
 }
 
-/// Writes CIFAR-100 with one training image a class in falling order, and two test images.
+/// Writes CIFAR-100 with one training image of each class in falling order, and two test images.
 fn write_cifar100(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let train: Vec<u8> =
@@ -95,8 +98,8 @@ fn cifar100_takes_the_fine_label_and_the_names_beside_it() {
     assert_eq!(load_cifar100(&inside).unwrap().classes, CIFAR100_CLASSES);
 }
 
-/// The error is one line, of bad usage, and says each of `parts`.
-fn assert_refused(case: &str, result: anyhow::Result<Source>, parts: &[&str]) {
+/// The error is a usage error of one line that contains all of `parts`.
+fn assert_refused(case: &str, result: anyhow::Result<LoadedData>, parts: &[&str]) {
     let error = match result {
         Ok(_) => panic!("{case}: was accepted"),
         Err(error) => error,
@@ -115,7 +118,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     fs::write(path, bytes).unwrap();
 }
 
-/// What a row of a table does to a whole data set.
+/// The damage that a row of a table does to a data set.
 type Damage = fn(&Path);
 
 #[test]
@@ -254,7 +257,7 @@ fn folders_are_read_by_class_and_name() {
     assert_eq!((&source.train.labels[..], &source.test.labels[..]), (&[0, 0, 0, 1][..], &[1, 1][..]));
     assert_eq!((source.train.height, source.train.width), (8, 8));
     assert_eq!((source.train_normalisation, source.test_normalisation), (FOLDER, FOLDER));
-    // One colour survives JPEG but for rounding between colour spaces: two steps a channel.
+    // A single colour survives JPEG except for rounding between colour spaces: two steps in each channel.
     for (i, colour) in [(0, [200u8, 100, 50]), (2, [10, 20, 30])] {
         for pixel in source.train.image(i).chunks_exact(3) {
             assert!(pixel.iter().zip(colour).all(|(&a, b)| a.abs_diff(b) <= 2), "image {i}: {pixel:?}");
@@ -280,7 +283,7 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
     };
     let (one, four) = (load(1), load(4));
     assert_eq!((one.train.images, one.train.labels), (four.train.images, four.train.labels));
-    // Of several damaged files, the first in order is named.
+    // The first of several damaged files is named.
     for i in [7, 11, 30] {
         fs::write(dir.path().join(format!("train/bee/{i:02}.png")), "damaged").unwrap();
     }
@@ -333,12 +336,12 @@ fn damaged_folders_are_refused_by_name() {
         (
             "text file",
             |dir| fs::write(dir.join("train/ant/notes.txt"), "x").unwrap(),
-            &["train/ant/notes.txt", "no image"],
+            &["train/ant/notes.txt", "not an image"],
         ),
         (
             "no extension",
             |dir| fs::write(dir.join("train/ant/notes"), "x").unwrap(),
-            &["train/ant/notes", "no image"],
+            &["train/ant/notes", "not an image"],
         ),
         (
             "text named png",
@@ -393,12 +396,12 @@ fn damaged_folders_are_refused_by_name() {
         (
             "folder in a class",
             |dir| fs::create_dir(dir.join("train/ant/d.png")).unwrap(),
-            &["train/ant/d.png", "no image"],
+            &["train/ant/d.png", "is a folder"],
         ),
         (
             "file beside classes",
             |dir| save(&dir.join("train/a.png"), pattern(8, 8)),
-            &["train/a.png", "no folder"],
+            &["train/a.png", "not a folder"],
         ),
         ("no test", |dir| fs::remove_dir_all(dir.join("test")).unwrap(), &["test", "cannot be read"]),
         ("empty test", |dir| fs::remove_dir_all(dir.join("test/bee")).unwrap(), &["test", "holds no class"]),
@@ -416,7 +419,8 @@ fn damaged_folders_are_refused_by_name() {
     assert_refused("size", folder::load(dir.path(), usize::MAX / 2), &["smaller image size"]);
 }
 
-/// Every proper prefix of a JPEG is refused, so that nothing is filled with grey; bytes after its end do no harm.
+/// Every proper prefix of a JPEG is refused, so that nothing is filled with grey; bytes after its end are
+/// ignored.
 #[test]
 fn no_prefix_of_a_jpeg_is_accepted() {
     let dir = TempDir::new().unwrap();
@@ -432,7 +436,7 @@ fn no_prefix_of_a_jpeg_is_accepted() {
     assert!(folder::load(dir.path(), 8).is_ok());
 }
 
-/// Arbitrary bytes, alone or over part of a valid file.
+/// Arbitrary bytes, alone or replacing part of a valid file.
 fn spoil(valid: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut spoiled = valid.to_vec();
     let at = at % (valid.len() + 1);
@@ -444,7 +448,7 @@ fn spoil(valid: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the bytes, loading gives images or a usage error.
+    /// For any bytes, loading gives images or a usage error.
     #[test]
     fn random_bytes_never_panic_as_cifar(
         at in 0usize..2 * RECORD10,
@@ -487,8 +491,9 @@ proptest! {
     }
 }
 
-/// All of CIFAR-10 as JPEG. The sums over all pixels are Pillow's (13.0.0 with libjpeg-turbo 3.2.0), which has the same bytes for each
-/// of the 60,000 images; the mean over the training set is CIFAR-10's own to 0.002.
+/// All of CIFAR-10 as JPEG. The sums over all pixels are Pillow's (13.0.0 with libjpeg-turbo 3.2.0), which
+/// has the same bytes for each of the 60,000 images; the mean over the training set is CIFAR-10's own to
+/// 0.002.
 #[test]
 #[ignore = "needs the real images that RECORDS_CIFAR10_JPEG names"]
 fn all_of_cifar10_as_jpeg() {

@@ -1,4 +1,5 @@
-//! PASCAL VOC 2007 with candidate sets: its layout, the padding of its images pixel by pixel, and a run through the binary.
+//! PASCAL VOC 2007 with candidate sets: its layout, the padding of its images pixel by pixel, and a run
+//! through the binary.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +7,14 @@ use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use records::data::augment::resize::resize;
+use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, prepare};
 use records::data::registry::voc::{VOC, VOC_CLASSES, VOC2007};
 use records::error::{UsageError, one_line};
-use records::settings::ImbalanceType;
 use tempfile::TempDir;
 
-/// Training images: one of each class in order, and one of odd differences more; sizes of both orientations.
+/// Sizes of the training images: one of each class in order, and one more; both orientations, with odd
+/// differences.
 const SIZES: [(u32, u32); 4] = [(8, 8), (8, 3), (5, 8), (11, 6)];
 
 /// An image whose pixels all differ, and differ between images; none is black.
@@ -21,12 +23,13 @@ fn picture(number: usize) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([1 + 20 * x as u8, 1 + 20 * y as u8, 1 + 12 * number as u8]))
 }
 
-/// Writes the layout under `root`: training image i is of class i, with the class after it as another candidate.
+/// Writes the layout under `root`: training image i is of class i, with the class after it as another
+/// candidate.
 fn write_voc(root: &Path) {
     let mut train = String::from(",name,label,label set\n");
     let mut test = String::from("name,label,label set\r\n");
     for (i, class) in VOC_CLASSES.iter().enumerate() {
-        // Its own class twice: the set holds it once.
+        // Its own class occurs twice, but is in the set once.
         train += &format!("{i},{i:02}.png,{class},{} {class} {class}\n", VOC_CLASSES[(i + 1) % 20]);
         save(&root.join(format!("train_var/images/{i:02}.png")), &picture(i));
     }
@@ -63,8 +66,8 @@ fn recipe(data_dir: &Path, image_size: usize) -> Recipe {
     }
 }
 
-/// The picture padded as SPEC 9 says, pixel by pixel: W > H puts (W - H) div 2 black rows on top, H > W (H - W) div 2 black
-/// columns to the left.
+/// The image padded as in SPEC 9, pixel by pixel: W > H puts (W - H) div 2 black rows on top, H > W (H -
+/// W) div 2 black columns to the left.
 fn padded(picture: &RgbImage) -> (usize, Vec<u8>) {
     let (w, h) = (i64::from(picture.width()), i64::from(picture.height()));
     let side = w.max(h);
@@ -83,7 +86,7 @@ fn padded(picture: &RgbImage) -> (usize, Vec<u8>) {
 #[test]
 fn lists_and_images_become_a_training_set() {
     let dir = TempDir::new().unwrap();
-    // The root itself, its parent, and the data folder that the reference takes.
+    // The root itself, its parent, and the data folder of the reference.
     write_voc(&dir.path().join("VOC2017/PLL"));
     for given in ["VOC2017/PLL", "VOC2017", ""] {
         let data = load(&dir.path().join(given), 8).unwrap();
@@ -103,8 +106,8 @@ fn lists_and_images_become_a_training_set() {
     assert_eq!((VOC.mean, VOC.std), ([0.2554, 0.2243, 0.2070], [0.2414, 0.2207, 0.2104]));
 }
 
-/// Where the padded image has the size already its pixels are seen as they are: 8x8, 8x3 (two rows above, three below), 5x8
-/// (one column to the left, two to the right).
+/// If the padded image already has the size, its pixels stay as they are: 8x8, 8x3 (two rows above,
+/// three below), 5x8 (one column to the left, two to the right).
 #[test]
 fn images_are_padded_to_a_square() {
     let dir = TempDir::new().unwrap();
@@ -137,7 +140,7 @@ fn images_are_padded_to_a_square() {
     );
 }
 
-/// Shrinking to half averages in a triangle of four positions; the weights by hand, in exact fractions of 8.
+/// Shrinking to half averages four positions with triangle weights, here computed by hand in eighths.
 #[test]
 fn padded_images_are_resized_with_antialiasing() {
     let dir = TempDir::new().unwrap();
@@ -189,8 +192,8 @@ fn no_subset_and_no_candidates_are_drawn() {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_file_and_line() {
-    /// File, text to replace in it, its replacement, and what the message says.
+fn what_is_wrong_is_reported_by_file_and_line() {
+    /// A file, a text in it, its replacement, and parts of the message.
     type Row = (&'static str, &'static str, &'static str, &'static [&'static str]);
     let rows: &[Row] = &[
         ("train_var/images_PLL.csv", "label set", "set", &["images_PLL.csv:1:", "no column \"label set\""]),
@@ -255,7 +258,7 @@ fn what_is_wrong_is_told_by_file_and_line() {
         assert!(text.contains(from), "{from:?} is not in {file}");
         let mut changed = text.replacen(from, to, 1);
         if to.is_empty() {
-            // The class is then a candidate of the row before it, which shall lose it.
+            // The class would otherwise still be a candidate of the row before.
             changed = changed.replace("tvmonitor train train", "train");
         }
         fs::write(&path, changed).unwrap();
@@ -324,7 +327,7 @@ fn the_binary_trains_on_it() {
         "{printed}"
     );
 
-    // Its own image size where none is given.
+    // Its default image size.
     let out = runs.path().join("voc.safetensors");
     let printed = records(&["data", "--dataset", "voc", "--data-dir", &data, "--out", out.to_str().unwrap()]);
     assert!(printed.contains("1.0 (1 to 1)") && printed.contains("mean 2.0000, 2 to 2"), "{printed}");

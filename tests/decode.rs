@@ -1,5 +1,5 @@
-//! Images against Pillow's own pixels: a matrix of JPEG and PNG layouts that tools/decode_cases.py made, then damage, headers that
-//! lie, and the memory that decoding takes.
+//! Images against Pillow's pixels: a matrix of JPEG and PNG layouts made by tools/decode_cases.py, then
+//! damage, headers with false claims, and the memory for decoding.
 
 mod support;
 
@@ -16,7 +16,7 @@ use records::train::tensor_file::TensorFile;
 use support::golden;
 use tempfile::TempDir;
 
-/// A file and what Pillow makes of it; no pixels where it is to be refused.
+/// A file and Pillow's pixels of it; no pixels if it must be refused.
 struct Case {
     name: String,
     file: Vec<u8>,
@@ -48,14 +48,14 @@ fn case(name: &str) -> Case {
     cases().into_iter().find(|case| case.name.starts_with(name)).unwrap_or_else(|| panic!("no case {name}"))
 }
 
-/// Decodes bytes by way of a file in `folder`.
+/// Decodes bytes through a file in `folder`.
 fn decode_bytes(folder: &TempDir, bytes: &[u8]) -> anyhow::Result<image::RgbImage> {
     let path = folder.path().join("the image");
     fs::write(&path, bytes).unwrap();
     decode(&path)
 }
 
-/// A refusal is one line of bad usage that names the file; returns it.
+/// Asserts a usage error of one line that names the file, and returns it.
 fn refusal(what: &str, result: anyhow::Result<image::RgbImage>) -> String {
     let error = match result {
         Ok(image) => panic!("{what}: was accepted with {}x{} pixels", image.width(), image.height()),
@@ -86,7 +86,7 @@ fn every_layout_has_pillows_pixels_or_is_refused() {
             equal += 1;
         }
     }
-    // The matrix is not to shrink unnoticed.
+    // The matrix must not shrink unnoticed.
     assert!(equal >= 350 && refused >= 60, "{equal} cases with pixels, {refused} refusals");
 }
 
@@ -115,7 +115,8 @@ fn refusals_say_what_is_wrong() {
     }
 }
 
-/// Cut anywhere, also with an end marker behind, a file is refused; or nothing was lost, as where only padding was cut.
+/// A file that is cut anywhere, with or without an end marker after the cut, is refused, unless no pixel was
+/// lost, as when only padding was cut.
 #[test]
 fn what_is_cut_short_is_refused() {
     let folder = TempDir::new().unwrap();
@@ -185,7 +186,7 @@ fn png_of_long_text() -> Vec<u8> {
     let length = (chunk.len() - 4) as u32;
     let text = [&length.to_be_bytes(), chunk.as_slice(), &checksum.sum().to_be_bytes()].concat();
     let mut file = case("png rgb, 8 bits, 3x17").file;
-    // Behind the signature and the header.
+    // After the signature and the header.
     file.splice(33..33, text);
     file
 }
@@ -194,15 +195,15 @@ fn png_of_long_text() -> Vec<u8> {
 fn sizes_beyond_the_limits_or_the_bytes_are_refused() {
     let folder = TempDir::new().unwrap();
     for (what, file, part) in [
-        ("a wide JPEG", claiming_jpeg(16_385, 8, false, 0), "limit is 16384 a side"),
-        ("a high JPEG", claiming_jpeg(8, 65_500, true, 0), "limit is 16384 a side"),
+        ("a wide JPEG", claiming_jpeg(16_385, 8, false, 0), "limit is 16384 on each side"),
+        ("a high JPEG", claiming_jpeg(8, 65_500, true, 0), "limit is 16384 on each side"),
         ("a large JPEG", claiming_jpeg(16_384, 16_384, false, 0), "limit is 256 MiB"),
-        // Three bytes a pixel would fit, with two for each coefficient they do not.
+        // Three bytes per pixel would fit, but not with two for each coefficient.
         ("a large progressive JPEG", claiming_jpeg(6000, 6000, true, 0), "limit is 256 MiB"),
         ("a JPEG of few bytes", claiming_jpeg(5000, 16_384, false, 500), "too few for 5000x16384"),
         ("a progressive JPEG of few bytes", claiming_jpeg(5000, 5000, true, 500), "too few for 5000x5000"),
         ("a JPEG without height", claiming_jpeg(8, 0, false, 0), "mpty"),
-        ("a wide PNG", claiming_png(16_385, 1), "limit is 16384 a side"),
+        ("a wide PNG", claiming_png(16_385, 1), "limit is 16384 on each side"),
         ("a large PNG", claiming_png(16_384, 16_384), "limit is 256 MiB"),
         ("a PNG of few bytes", claiming_png(5000, 16_384), "too few for 5000x16384"),
         ("a PNG without height", claiming_png(5, 0), "image dimensions"),
@@ -212,7 +213,7 @@ fn sizes_beyond_the_limits_or_the_bytes_are_refused() {
     }
 }
 
-/// The most memory this process has held, in MiB, as Linux counts it.
+/// The peak memory of this process in MiB, according to Linux.
 #[cfg(target_os = "linux")]
 fn peak_mib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
@@ -222,7 +223,7 @@ fn peak_mib() -> u64 {
 
 const CHILD_FILE: &str = "RECORDS_TEST_DECODE_FILE";
 
-/// Runs in a process of its own, started below, so that its peak is that of one image.
+/// Runs in its own process, started below, so that the peak is that of one image.
 #[cfg(target_os = "linux")]
 #[test]
 #[ignore = "the child of peak_memory_is_what_the_image_needs"]
@@ -260,7 +261,8 @@ fn peak_memory_is_what_the_image_needs() {
     for (what, file, decoded, most) in [
         ("1 KB that claim 5000x16384", claiming_jpeg(5000, 16_384, false, 500), false, 4),
         ("1 KB that claim 4000x4000 in progressive scans", claiming_jpeg(4000, 4000, true, 500), false, 4),
-        // Enough bytes to pass for 80 million pixels, and no scan that holds them: only what is read is filled.
+        // Enough bytes for a claim of 80 million pixels, but no scan with them: only the pixels that are read
+        // are touched.
         ("2 MB that claim 5000x16384", claiming_jpeg(5000, 16_384, false, 2_000_000), false, 250),
         ("a PNG that claims 5000x16384", claiming_png(5000, 16_384), false, 4),
         ("a PNG whose text unpacks to 64 MiB", png_of_long_text(), true, 8),
@@ -276,7 +278,7 @@ fn peak_memory_is_what_the_image_needs() {
     }
 }
 
-/// Class folders come through the same decoder: upright, whatever the name's ending says.
+/// Class folders use the same decoder: images are upright, whatever their extension.
 #[test]
 fn folders_follow_orientation_and_content() {
     let folder = TempDir::new().unwrap();
@@ -297,7 +299,7 @@ fn folders_follow_orientation_and_content() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Bytes replaced, removed or put in anywhere give an image or a refusal.
+    /// Bytes replaced, removed or inserted anywhere give an image or a refusal.
     #[test]
     fn damaged_files_never_panic(
         which in any::<prop::sample::Index>(),

@@ -1,4 +1,4 @@
-//! Files that are not what they seem, through the real program: links, pipes, devices, left-overs, other users' folders.
+//! Unusual files, through the real program: links, pipes, devices, left-overs, other users' folders.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How long a command may take before it counts as waiting for ever.
+/// After this time a command counts as waiting forever.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -23,7 +23,7 @@ fn spawned(mut command: Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// What a program printed, once it has ended.
+/// The output of a program that has ended.
 #[track_caller]
 fn ended(child: Child) -> Output {
     let number = child.id().to_string();
@@ -46,7 +46,7 @@ fn assert_succeeds(folder: &Path, arguments: &[&str]) {
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Asserts a refusal in one line with every part.
+/// Asserts a refusal in one line that contains all parts.
 #[track_caller]
 fn assert_refused(folder: &Path, arguments: &[&str], parts: &[&str]) {
     let output = records(folder, arguments);
@@ -72,7 +72,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The commands that write a file of the user's choice, up to that file, which must end in `.png`.
+/// The commands that write a file of the user's choice, without that last argument, which must end in `.png`.
 const WRITERS: [&[&str]; 3] = [
     &["data", "--dataset", "synthetic", "--imb-factor", "1", "--partial-rate", "0.3", "--out"],
     &["augment", "in.png", "--op", "hflip", "--size", "8", "--output"],
@@ -121,7 +121,7 @@ fn every_writer_writes_to_a_pipe_that_is_read_and_refuses_one_that_is_not() {
         let (reading, opened) = (path.clone(), std::sync::mpsc::channel());
         let reader = std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            // Open for writing too, so that opening does not wait for the program; then only for reading.
+            // Opened for writing too, so that opening does not wait for the program; then only for reading.
             let both = File::options().read(true).write(true).open(&reading).unwrap();
             let mut file = File::open(&reading).unwrap();
             opened.0.send(()).unwrap();
@@ -249,7 +249,7 @@ fn kernels_are_not_kept_in_the_current_folder() {
     assert!(names(folder.path()).is_empty());
 }
 
-/// Modules in the current folder are not imported, nor a python3 that lies there run.
+/// Modules in the current folder are not imported, and a python3 there is not run.
 #[test]
 fn nothing_of_the_current_folder_is_run() {
     let folder = TempDir::new().unwrap();

@@ -4,11 +4,10 @@ mod support;
 
 use rand::Rng;
 use records::data::candidates::CandidateSets;
-use records::data::longtail::{class_counts, draw_subset, shuffle_counts};
+use records::data::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
 use records::data::superclasses::cifar100_superclass_of;
 use records::random::numpy::NumpyLegacy;
 use records::random::python::PythonRandom;
-use records::settings::ImbalanceType;
 use records::train::tensor_file::Values;
 use support::golden;
 

@@ -11,7 +11,8 @@ use records::ops::statistics::counter;
 use records::pll::Learner;
 use records::pll::method::EpochControl;
 use records::pll::solar::ramps;
-use records::settings::{Settings, SolarSettings};
+use records::pll::solar::settings::SolarSettings;
+use records::settings::Settings;
 use records::train::tensor_file::TensorFile;
 use solar_steps::SolarSteps;
 use support::{assert_close, golden};
@@ -32,7 +33,7 @@ fn solar_settings(file: &TensorFile) -> SolarSettings {
         tau: number(file, "tau"),
         rho: [rho[0], rho[1]],
         warmup_epochs: number(file, "warmup") as usize,
-        ..Settings::default().solar()
+        ..Settings::default().of_method()
     }
 }
 

@@ -1,8 +1,10 @@
-//! Numbers at the end of every range, for every flag, setting, metadata string and file header there is: each is taken or refused
-//! with one line that names it; nothing panics, overflows, takes memory out of proportion or runs for ever.
+//! Numbers at the ends of all ranges, for all flags, settings, metadata strings and file headers: each is
+//! accepted, or refused with one line that names it; nothing panics, overflows, takes excessive memory or
+//! runs forever.
 //!
-//! Flags come from the command line's own definition and settings from their serialised names, so a new one is tried without a line
-//! here. `RECORDS_ALL_NUMBERS=1` tries all values through the program instead of a part of them, which takes minutes.
+//! Flags come from the definition of the command line and settings from their serialised names, so new ones
+//! are tried automatically. `RECORDS_ALL_NUMBERS=1` tries all values through the program instead of some of
+//! them, which takes minutes.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -21,7 +23,7 @@ use records::settings::{GivenSettings, Settings, config_toml};
 use records::train::replay::{keys, replay};
 use records::train::tensor_file::{TensorFile, Values};
 
-/// What is tried everywhere.
+/// The values that are tried everywhere.
 const EXTREMES: &[&str] = &[
     "0",
     "-0",
@@ -90,7 +92,7 @@ const EXTREMES: &[&str] = &[
     "1\u{1b}[31m",
 ];
 
-/// What is tried where each try starts the program.
+/// The values that are tried where each starts the program.
 const FEW: &[&str] = &[
     "0",
     "-1",
@@ -104,7 +106,7 @@ const FEW: &[&str] = &[
     "x\u{1b}[31m",
 ];
 
-/// The extremes, and the numbers that the text about what is allowed names with their neighbours.
+/// The extremes, and the numbers in the text about allowed values with their neighbours.
 fn values_of(name: &str, extremes: &[&str]) -> Vec<String> {
     let mut values: Vec<String> = extremes.iter().map(ToString::to_string).collect();
     let text = allowed(name).unwrap_or_default();
@@ -117,7 +119,7 @@ fn values_of(name: &str, extremes: &[&str]) -> Vec<String> {
     values
 }
 
-/// Values that are right and take their time, as they say.
+/// Allowed values that make a command slow.
 fn takes_long(command: &str, name: &str, value: &str) -> bool {
     let from_to = match (command, name) {
         (_, "width") => 9..=1024,
@@ -132,7 +134,7 @@ fn everything() -> bool {
     std::env::var_os("RECORDS_ALL_NUMBERS").is_some()
 }
 
-/// Runs the program with at most `gib` GiB of addresses, for half a minute at most.
+/// Runs the program with at most `gib` GiB of address space, for at most half a minute.
 fn records<S: AsRef<str>>(folder: &Path, gib: u32, arguments: &[S]) -> Output {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -v \"$1\"; shift; exec \"$@\"", "sh", &(gib << 20).to_string()]);
@@ -151,7 +153,7 @@ fn records<S: AsRef<str>>(folder: &Path, gib: u32, arguments: &[S]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Asserts that a message is one line fit for a terminal that names `what`.
+/// Asserts that a message is one line, safe for a terminal, that names `what`.
 fn assert_message(what: &str, tried: &str, message: &str) {
     assert!(!message.contains("panicked"), "{tried}: {message}");
     assert!(message.contains(what), "{tried}: {what} is not in {message:?}");
@@ -171,7 +173,7 @@ fn assert_taken_or_refused(what: &str, tried: &str, output: &Output) {
     }
 }
 
-/// The flags of a command that take values, but for names of files and folders.
+/// The flags of a command that take values, except names of files and folders.
 fn flags(command: &clap::Command) -> Vec<String> {
     let takes_text_or_numbers = |argument: &&clap::Arg| {
         argument.get_action().takes_values()
@@ -299,7 +301,7 @@ fn every_metadata_string_of_a_replay_takes_or_refuses_every_number() {
     }
 }
 
-/// Of each key, one value that is wrong whatever the method.
+/// One value of each key that is wrong for every method.
 #[test]
 fn metadata_that_the_method_does_not_read_is_checked_too() {
     let wrong = [
@@ -393,7 +395,7 @@ fn numbers_in_tensors_that_steps_cannot_be_made_with_are_refused() {
     assert!(error.to_string().contains("'candidates': 255"), "{error}");
 }
 
-/// A file with this header, and `data` bytes behind it.
+/// A file with this header, and `data` bytes after it.
 fn with_header(header: &str, data: usize) -> Vec<u8> {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());
@@ -438,7 +440,8 @@ fn every_number_of_a_safetensors_header_is_held_against_the_file() {
             }
         }
     }
-    // Two tensors whose ends add up to more than there is; a header's length beyond the file or all numbers.
+    // Two tensors whose lengths add up to more than the file; a header longer than the file or than any
+    // number.
     let huge = 1u64 << 61;
     let pieces: Vec<String> = (0..8u64)
         .map(|i| {
@@ -458,7 +461,7 @@ fn every_number_of_a_safetensors_header_is_held_against_the_file() {
     assert!(TensorFile::from_bytes(&with_header(&deep, 1)).unwrap_err().contains("at most 8"));
 }
 
-/// Files that the commands read, in a folder of their own.
+/// Files that the commands read, in their own folder.
 fn prepare(folder: &Path) {
     case("corr", 2).write(&folder.join("case.safetensors")).unwrap();
     image::RgbImage::from_fn(9, 8, |x, y| image::Rgb([x as u8 * 20, y as u8 * 30, 7]))
@@ -491,7 +494,7 @@ fn prepare(folder: &Path) {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Every command but train through the program, with the flags and operands that make it quick.
+/// Every command except train through the program, with flags and arguments that make it quick.
 #[test]
 fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
     let folder = tempfile::tempdir().unwrap();
@@ -527,7 +530,7 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
                 let argument = format!("--{flag}={value}");
                 let all: Vec<&str> = path.iter().chain(*rest).copied().chain([argument.as_str()]).collect();
                 let output = records(folder.path(), 5, &all);
-                // A setting of a data set or a method may be told by another's name.
+                // A problem of a data set or method may be reported under another setting's name.
                 assert_taken_or_refused("--", &format!("{all:?}"), &output);
                 calls += 1;
             }
@@ -572,7 +575,8 @@ fn every_operation_on_images_takes_or_refuses_every_number() {
     }
 }
 
-/// What each asks for does not fit, and is refused before it is taken: exit code 2 and a line with the size or the flag.
+/// What each command needs does not fit, and is refused before it is allocated: exit code 2 and a line with
+/// the size or the flag.
 #[test]
 fn what_does_not_fit_is_refused_before_it_is_taken() {
     let folder = tempfile::tempdir().unwrap();
@@ -582,7 +586,7 @@ fn what_does_not_fit_is_refused_before_it_is_taken() {
     fs::create_dir(at("csv")).unwrap();
     let rows: String = (0..600_000).map(|i| format!("{i}.png,a|b\n")).collect();
     fs::write(at("csv/train.csv"), format!("path,candidates\n{rows}")).unwrap();
-    // Files that claim what they have not, or hold nothing for as long as a disk is large.
+    // Files with false claims, and sparse files as large as a disk.
     let header = format!(r#"{{"a":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, 1u64 << 40);
     fs::write(at("claims.safetensors"), with_header(&header, 0)).unwrap();
     fs::write(at("hole.safetensors"), with_header(&header, 0)).unwrap();
@@ -617,7 +621,7 @@ fn what_does_not_fit_is_refused_before_it_is_taken() {
         ("data --dataset csv --data-dir csv", "not enough memory: 600000 images"),
         ("bench step --device cpu --width 1024", "not enough memory: a network of"),
         ("bench step --device cpu --batch-size 4096 --threads 1", "not enough memory"),
-        (&format!("{train} --synthetic-train-per-class 100000"), "not enough memory: the made-up images"),
+        (&format!("{train} --synthetic-train-per-class 100000"), "not enough memory: the built-in images"),
         (&format!("{train} --arch resnet101 --width 1024"), "not enough memory: a network of"),
         (&format!("{train} --batch-size 4096 --threads 1"), "not enough memory: the step's temporaries"),
     ];
@@ -645,7 +649,8 @@ fn a_number_of_the_environment_is_checked() {
     }
 }
 
-/// The table reads what lies in run folders: numbers in metrics.jsonl at the end of their range, lines without end, escape bytes.
+/// The table reads run folders: numbers in metrics.jsonl at the ends of their ranges, endless lines, escape
+/// bytes.
 #[test]
 fn the_table_reads_any_run_folder() {
     let folder = tempfile::tempdir().unwrap();
@@ -683,7 +688,7 @@ fn the_table_reads_any_run_folder() {
         }
     }
     fs::write(run.join("metrics.jsonl"), "").unwrap();
-    // A line without end, as long as a disk is large.
+    // A line as long as a disk is large.
     fs::File::create(run.join("metrics.jsonl")).unwrap().set_len(1 << 40).unwrap();
     let log = fs::File::create(run.join("log.txt")).unwrap();
     log.set_len(1 << 40).unwrap();

@@ -1,4 +1,4 @@
-//! Whole runs through the real binary: what they leave, resuming after a kill, damaged files, divergence.
+//! Whole runs through the real binary: their files, resuming after a kill, damaged files, divergence.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ fn succeed(output: &Output) -> String {
     text(&output.stdout)
 }
 
-/// Exit code 2 and one line of error that holds `parts`.
+/// Asserts exit code 2 and one line of error that contains `parts`.
 fn assert_refused(output: &Output, parts: &[&str]) {
     let line = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{line}");
@@ -88,7 +88,8 @@ fn a_run_leaves_everything_and_eval_works_from_the_checkpoint_alone() {
     let kept = names.iter().filter(|name| name.starts_with("checkpoint-")).count();
     assert_eq!(kept, 2, "{names:?}");
 
-    // The reference's names and shapes, and nothing that PyTorch's load_state_dict(strict=False) would choke on.
+    // The reference's names and shapes, and nothing that PyTorch's load_state_dict(strict=False) would
+    // reject.
     let file = tensors(&run, 6);
     assert_eq!(file.f32("encoder.layer2.0.shortcut.0.weight").unwrap().0, [16, 8, 1, 1]);
     assert_eq!(file.f32("fc.weight").unwrap().0, [10, 64]);
@@ -109,8 +110,9 @@ fn a_run_leaves_everything_and_eval_works_from_the_checkpoint_alone() {
     assert!(printed.contains(&format!("top-1 {top1:.2} %")), "{printed} does not show {top1}");
 }
 
-/// Kills a run with SIGKILL at five moments spread over its length (tests/run_folder.rs: at every step of its files), resumes
-/// each, and compares every bit of the final checkpoint with that of a run never stopped.
+/// Kills a run with SIGKILL at five moments spread over its length (tests/run_folder.rs does so at every step
+/// of its files), resumes each, and compares all bits of the final checkpoint with those of a run never
+/// stopped.
 #[test]
 fn killed_runs_resume_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
@@ -122,7 +124,7 @@ fn killed_runs_resume_to_the_same_bits() {
     for number in 0..5u32 {
         let name = format!("killed-{number}");
         let mut child = train(folder.path(), &name, &[]).stdout(Stdio::null()).spawn().unwrap();
-        // The moments differ from run to run of this test: any moment must do.
+        // The moments differ from run to run of this test, since any moment must work.
         let jitter =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos() % 1000;
         std::thread::sleep(length.mul_f64((f64::from(number) + f64::from(jitter) / 1000.0) / 5.0));
@@ -130,7 +132,8 @@ fn killed_runs_resume_to_the_same_bits() {
         killed += usize::from(!child.wait().unwrap().success());
         let run = folder.path().join(&name);
         if !run.join("config.toml").exists() {
-            // Killed before the run had written its settings: there is nothing to resume, and the message says so.
+            // Killed before the run had written its settings: there is nothing to resume, and the message
+            // says so.
             assert_refused(&resume(&run), &[&name]);
             continue;
         }
@@ -181,7 +184,7 @@ fn damaged_checkpoints_are_named_and_passed_over() {
     fs::write(&newest, &good[..good.len() / 2]).unwrap();
     assert_refused(&eval(&newest), &["checkpoint-0006", "not a whole safetensors file"]);
 
-    // Resuming takes the one before and makes the newest again.
+    // Resuming uses the one before and makes the newest again.
     let printed = succeed(&resume(&run));
     assert!(printed.contains("passing over") && printed.contains("resuming after 5 epochs"), "{printed}");
     let again = TensorFile::read(&newest).unwrap();
@@ -294,7 +297,7 @@ fn replay_writes_what_it_documents() {
     assert_eq!(result.f32("grad.encoder.conv1.weight").unwrap().0, [4, 3, 3, 3]);
     assert_eq!(result.f32("feat_mean").unwrap().0, [32]);
     assert_eq!(result.i64("encoder.bn1.num_batches_tracked").unwrap().1, [2]);
-    // Rows of the second step alone were renewed; row 2 was in the first only, when updates were off.
+    // Only the rows of the second step were updated; row 2 was in the first only, when updates were off.
     let (_, confidence) = result.f32("confidence").unwrap();
     let candidates = case.u8("candidates").unwrap().1;
     let start = records::pll::Start::Uniform.rows(3, candidates);

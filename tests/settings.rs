@@ -1,5 +1,5 @@
-//! Settings: who beats whom, the presets against SPEC 10, the way to TOML and back, and that no number gets through
-//! unchecked.
+//! Settings: which place overrides which, the presets against SPEC 10, TOML written and read back, and that
+//! all numbers are checked.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,10 +11,11 @@ use records::cli::train::resolve;
 use records::declaration::{Group, Values};
 use records::error::UsageError;
 use records::nn::registry;
+use records::pll::solar::settings::PriorFrom;
 use records::settings::choices::network_names;
 use records::settings::presets::{self, PRESETS};
 use records::settings::{
-    Debias, GivenSettings, Method, PriorFrom, Schedule, Settings, allowed, config_toml, document, flags,
+    Debias, GivenSettings, Method, ScheduleChoice, Settings, allowed, config_toml, document, flags,
 };
 use records::train::grid::{Benchmark, Column, Grid, ROWS};
 
@@ -39,7 +40,10 @@ fn defaults_are_the_references() {
         (settings.partial_rate, settings.imb_factor, settings.m, settings.alpha),
         (0.1, 0.01, 0.9, 1.0)
     );
-    assert_eq!((settings.schedule, settings.debias, settings.mixup), (Schedule::Step, Debias::None, false));
+    assert_eq!(
+        (settings.schedule, settings.debias, settings.mixup),
+        (ScheduleChoice::Step, Debias::None, false)
+    );
     assert_eq!((settings.lr_decay_epochs, settings.lr_decay_rate), (vec![700, 800, 900], 0.1));
     assert_eq!((settings.data_seed, settings.width, settings.image_size), (0, 64, 32));
 }
@@ -62,7 +66,7 @@ fn flags_beat_file_beats_preset_beats_defaults() {
     };
     assert_eq!(all, expected);
     assert_ne!(preset.weight_decay, Settings::default().weight_decay, "else the preset shows nothing");
-    // A flag that gives the default again beats a file that does not.
+    // A flag with the default value overrides a file with another value.
     assert_eq!(settings_of(&["--seed", "123", "--config", file]).unwrap().seed, 123);
     assert_eq!(settings_of(&["--config", file]).unwrap().seed, 7);
     // A switch can be turned off again.
@@ -73,7 +77,7 @@ fn flags_beat_file_beats_preset_beats_defaults() {
     );
 }
 
-/// A data set whose images have another size brings it along; a size that is given with it or later wins.
+/// A data set whose images have another size brings its size; a size that is given with it or later wins.
 #[test]
 fn voc_brings_its_image_size() {
     let folder = tempfile::tempdir().unwrap();
@@ -97,7 +101,7 @@ fn voc_brings_its_image_size() {
     assert_eq!(settings_of(&["--config", file, "--dataset", "voc"]).unwrap().image_size, 64);
 }
 
-/// A user's own folders keep all images unless a place that is in force asks for a subset: flag, file or preset.
+/// A user's own folders keep all images unless a flag, a file or a preset asks for a subset.
 #[test]
 fn folders_keep_all_images_unless_told_otherwise() {
     let dir = tempfile::tempdir().unwrap();
@@ -124,7 +128,7 @@ fn folders_keep_all_images_unless_told_otherwise() {
     ] {
         let settings = settings_of(arguments).unwrap();
         assert_eq!(settings.imb_factor, expected, "{arguments:?}");
-        // Config and command line of a run give its settings again.
+        // config.toml and the command line of a run reproduce its settings.
         let config = file("again.toml", &config_toml(&settings).unwrap());
         assert_eq!(settings_of(&["--config", &config]).unwrap(), settings);
         assert_eq!(settings_of(&flags(&settings).unwrap()).unwrap(), settings, "{arguments:?}");
@@ -133,7 +137,7 @@ fn folders_keep_all_images_unless_told_otherwise() {
 
 #[test]
 fn every_flag_reaches_its_setting() {
-    // One value for each flag, different from the default; the TOML of the result must show exactly these.
+    // One value for each flag, different from the default; the resulting TOML must contain exactly these.
     let common = [
         ("dataset", "synthetic"),
         ("data-dir", "\"somewhere\""),
@@ -262,7 +266,7 @@ fn presets_are_those_of_the_paper() {
             mixup,
             lr: 0.01,
             weight_decay: 1e-3,
-            schedule: Schedule::Cosine,
+            schedule: ScheduleChoice::Cosine,
             epochs: 800,
             seed: 123,
             upd_start: 1,
@@ -282,7 +286,7 @@ fn presets_are_those_of_the_paper() {
     assert_eq!(PRESETS.len(), rows.len() + 2, "a new preset needs a row here");
 }
 
-/// The settings take the networks there are, and each of them can be made.
+/// Settings accept all networks, and each can be created.
 #[test]
 fn every_network_can_be_chosen() {
     for arch in network_names() {
@@ -292,8 +296,8 @@ fn every_network_can_be_chosen() {
     }
 }
 
-/// SoLar mixes; LW and CAVL update from the first epoch. A method that is set already brings nothing, so that a run's
-/// own configuration stays as it is.
+/// SoLar mixes; LW and CAVL update from the first epoch. Setting the same method again brings nothing, so
+/// that a run's own configuration stays as it is.
 #[test]
 fn a_chosen_method_brings_its_mixup_and_first_update() {
     let folder = tempfile::tempdir().unwrap();
@@ -309,11 +313,11 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
         (&["--method", "mse"], false, 1),
         (&["--method", "exp"], false, 1),
         (&["--method", "solar"], true, 1),
-        // What is given wins, on either side of the method.
+        // Given values win, before or after the method.
         (&["--method", "solar", "--mixup=false"], false, 1),
         (&["--mixup=false", "--method", "solar"], false, 1),
         (&["--method", "cavl", "--upd-start", "4", "--mixup"], true, 4),
-        // The method beats what a preset set; a file's own words win over its method.
+        // The method overrides a preset; a file's other settings override its method.
         (&["--preset", "records-mixup-cifar10", "--method", "proden"], false, 1),
         (&["--preset", "records-mixup-cifar10", "--method", "corr"], true, 1),
         (&["--config", file], false, 5),
@@ -325,7 +329,7 @@ fn a_chosen_method_brings_its_mixup_and_first_update() {
     }
 }
 
-/// Every method with every debias, mixed or not: refused are the combinations without a meaning, and no other.
+/// Every method with every debias, mixed or not: exactly the combinations without a meaning are refused.
 #[test]
 fn methods_debias_and_mixup_combine_but_for_a_few() {
     use Debias::{Oracle, OraclePost, Records};
@@ -387,13 +391,13 @@ fn toml_gives_the_same_settings_back() {
     assert!(toml::from_str::<Settings>("surprise = 1").is_err());
 }
 
-/// What `records table` prints as commands.
+/// The commands that `records table` prints.
 #[test]
 fn flags_give_the_same_settings_back() {
     let mut all: Vec<Settings> = PRESETS.iter().map(|preset| preset.settings()).collect();
     all.push(Settings::default());
     for method in ["proden", "lw", "cavl", "cc"].map(method) {
-        // Unlike what these methods bring.
+        // Other values than these methods bring.
         all.push(Settings { method, upd_start: 1, ..Settings::default() });
         all.push(Settings {
             method,
@@ -422,7 +426,7 @@ fn flags_give_the_same_settings_back() {
     assert!(flags(&Settings::default()).unwrap().is_empty());
 }
 
-/// Each run of a grid without flags is a published run, and flags reach the runs that they mean something to.
+/// Each run of a grid without flags is a published run, and flags reach the runs that read them.
 #[test]
 fn the_cells_of_a_table_are_the_presets() {
     let grid = |benchmark, q, given: &GivenSettings| {
@@ -495,7 +499,7 @@ fn validate_names_flag_value_and_what_is_allowed() {
     }
 }
 
-/// Each name stands for one setting, and none of the settings of one method is another's.
+/// Names of settings are unique, also among the settings of different methods.
 #[test]
 fn names_are_unique() {
     let mut names = GivenSettings::names();
@@ -503,7 +507,7 @@ fn names_are_unique() {
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
 }
 
-/// Every declaration takes its default, and none of another type.
+/// Every declaration accepts its default, and no value of another type.
 #[test]
 fn defaults_are_allowed() {
     for method in Method::all() {
@@ -513,7 +517,7 @@ fn defaults_are_allowed() {
     }
 }
 
-/// A value of another type, or of a setting that there is not, is told where values are laid over settings.
+/// A value of another type, or of an unknown setting, is reported when values override settings.
 #[test]
 fn what_a_setting_cannot_hold_is_told() {
     for (given, problem) in [
@@ -533,7 +537,7 @@ fn what_a_setting_cannot_hold_is_told() {
     }
 }
 
-/// The documented table is what the declarations give.
+/// The documented tables are those of the declarations.
 #[test]
 fn documentation_is_of_the_declarations() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
@@ -577,20 +581,20 @@ fn any_number() -> impl Strategy<Value = f64> {
 }
 
 proptest! {
-    // A failing case is printed whole; no file of old failures is kept.
+    // A failing case is printed whole, so no file of old failures is kept.
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Any number for any flag that takes one gives settings that are checked and finite, or a usage error of one line
-    /// that names the flag.
+    /// Any number for any numeric flag gives checked, finite settings, or a usage error of one line that
+    /// names the flag.
     #[test]
-    fn any_number_is_taken_or_told(flag in prop::sample::select(NUMBERS.to_vec()), value in any_number(), joined in any::<bool>()) {
+    fn any_number_is_accepted_or_reported(flag in prop::sample::select(NUMBERS.to_vec()), value in any_number(), joined in any::<bool>()) {
         let flag = format!("--{flag}");
         let arguments = if joined { vec![format!("{flag}={value}")] } else { vec![flag.clone(), value.to_string()] };
         match settings_of(&arguments) {
             Ok(settings) => {
                 prop_assert!(value.is_finite());
                 prop_assert!(settings.problems().is_empty());
-                // What is taken is what is written back.
+                // The accepted value is written back unchanged.
                 let written = config_toml(&settings).unwrap();
                 prop_assert_eq!(toml::from_str::<Settings>(&written).unwrap(), settings);
                 let table: toml::Table = written.parse().unwrap();
@@ -609,9 +613,9 @@ proptest! {
         }
     }
 
-    /// No text in a settings file makes the program do anything but take it or tell where it is wrong.
+    /// Any text in a settings file is accepted, or reported with the place of the error.
     #[test]
-    fn any_file_is_taken_or_told(key in "[a-z-]{1,12}|lr|m|epochs|lr-decay-epochs|name|reverse", value in "\\PC{0,20}|[0-9.e-]{1,8}|\"[a-z]*\"|true|\\[[0-9, ]*\\]") {
+    fn any_file_is_accepted_or_reported(key in "[a-z-]{1,12}|lr|m|epochs|lr-decay-epochs|name|reverse", value in "\\PC{0,20}|[0-9.e-]{1,8}|\"[a-z]*\"|true|\\[[0-9, ]*\\]") {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("any.toml");
         fs::write(&path, format!("{key} = {value}\n")).unwrap();

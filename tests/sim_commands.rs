@@ -43,7 +43,7 @@ fn a_short_training_on_the_interpreter() {
     let loss = metrics["loss"].as_f64().unwrap();
     // Ten classes: a pair of untrained views lies near 2 ln 10 and somewhat above for the negative terms.
     assert!((1.0..12.0).contains(&loss), "{line}");
-    // A checkpoint of the interpreter is one like any other: the CPU evaluates it.
+    // A checkpoint of the interpreter is like any other, so the CPU can evaluate it.
     let best = folder.path().join("runs/run");
     let checkpoint = std::fs::read_dir(&best)
         .unwrap()
@@ -81,7 +81,7 @@ fn a_replay_in_f32_agrees_with_the_cpu() {
         let (a, b) = (&sim[name].1, &cpu[name].1);
         let gap = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
         let size = norm(&mut b.iter().map(|b| f64::from(*b)));
-        // Sums in another order, 1e-6 a layer, over two steps.
+        // Sums in another order: 1e-6 for each layer, over two steps.
         assert!(gap <= 1e-3 * size, "{name}: {:.1e}", gap / size);
     }
 }

@@ -1,4 +1,5 @@
-//! A run's state belongs to its data and settings, and to a network whose values are finite: whatever else is refused by name.
+//! A run's state belongs to its data and settings, and to a network with finite values: anything else is
+//! refused by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ fn succeed(output: &Output) -> String {
     text(&output.stdout)
 }
 
-/// One line of error that holds `parts`, and the exit code.
+/// Asserts the exit code and one line of error that contains `parts`.
 fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
     let line = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{line}");
@@ -31,7 +32,7 @@ fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// A picture that no other seed gives.
+/// A picture that differs for each seed.
 fn draw(path: &Path, seed: u8) {
     let pixel = |x: u32, y: u32| image::Rgb([seed.wrapping_mul(37), (x * 31) as u8 ^ seed, (y * 17) as u8]);
     image::RgbImage::from_fn(8, 8, pixel).save(path).unwrap();
@@ -53,7 +54,7 @@ fn write_folders(root: &Path) {
     }
 }
 
-/// As many images as a CSV list.
+/// The same number of images as a CSV list.
 fn write_csv(root: &Path) {
     write_folders(root);
     let (mut train, mut test) = (String::from("path,candidates,label\n"), String::from("path,label\n"));
@@ -70,7 +71,7 @@ fn write_csv(root: &Path) {
     fs::write(root.join("test.csv"), test).unwrap();
 }
 
-/// A data set with a run of two epochs on it, of which the last checkpoint is gone.
+/// A data set with a run of two epochs on it, whose last checkpoint is removed.
 struct Setting {
     scratch: tempfile::TempDir,
     write: fn(&Path),
@@ -138,7 +139,7 @@ impl Setting {
         records(&[&["eval", "--checkpoint", self.checkpoint(2).to_str().unwrap()], more].concat())
     }
 
-    /// Makes `change`, looks at resume and evaluation, and puts the data back.
+    /// Makes a change, checks resume and evaluation, and restores the data.
     fn with(&self, change: impl Fn(&Path)) -> (Output, Output) {
         (self.write)(&self.data());
         change(&self.data());
@@ -158,7 +159,8 @@ fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, old.replacen(from, to, 1)).unwrap();
 }
 
-/// What is changed, how, words of the refusal of a resume, and those of an evaluation's where it is refused as well.
+/// A change: its name, how to make it, parts of the refusal of a resume, and of an evaluation if that is
+/// refused too.
 type Case = (&'static str, fn(&Path), &'static [&'static str], &'static [&'static str]);
 
 fn check_cases(setting: &Setting, cases: &[Case]) {
@@ -264,7 +266,7 @@ fn changed_class_folders_are_refused_by_what_changed() {
             ),
         ],
     );
-    // Names and sizes are compared before images are read: one that is damaged is not come to.
+    // Names and sizes are compared before images are read, so a damaged image is not reached.
     let (resumed, _) = setting.with(|data| {
         draw(&data.join("train/cat/9.png"), 3);
         fs::write(data.join("train/cat/0.png"), "no image").unwrap();
@@ -286,7 +288,7 @@ fn what_changes_no_number_is_no_change() {
         succeed(&resumed);
         assert!(!succeed(&evaluated).contains("other test images"));
     }
-    // The run's checkpoint says where the data were; they may lie elsewhere now.
+    // The checkpoint names the folder of the data, which may have moved.
     let moved = setting.scratch.path().join("elsewhere");
     write_folders(&setting.data());
     fs::rename(setting.data(), &moved).unwrap();
@@ -412,11 +414,11 @@ fn a_resume_names_every_setting_that_differs() {
         ["epochs was 2 and is now 5", "put epochs back to 2 in", "config.toml to go on, or start a new run"];
     refused(&[], &parts);
     refused(&["--seed", "7"], &["seed was 123 and is now 7", "leave --seed out, put epochs back to 2 in"]);
-    // What names another folder is not taken for a new run in silence.
+    // The name of another folder does not silently start a new run.
     let output = setting.resume(&["--epochs", "2", "--name", "b"]);
     succeed(&output);
     assert!(text(&output.stderr).contains("without effect here: --name"), "{}", text(&output.stderr));
-    // A flag mends the file for once.
+    // A flag overrides the file for this call.
     succeed(&setting.resume(&["--epochs", "2"]));
 }
 
@@ -459,10 +461,10 @@ fn a_state_that_is_not_finite_is_refused_by_its_tensor() {
     let resumed = records(&["train", "--resume", setting.run().to_str().unwrap()]);
     let printed = succeed(&resumed);
     assert!(printed.contains("passing over") && printed.contains("'fc.weight' holds NaN"), "{printed}");
-    // Finite, but nothing comes out of it: a negative variance has no root.
+    // Finite, but without a finite result: a negative variance has no root.
     plant(&setting.checkpoint(2), "encoder.bn1.running_var", -1.0);
     assert_ends(&setting.eval(&[]), 2, &["checkpoint-0002", "9 of 9 test images", "not finite"]);
-    // Data that cannot be compared: another version's file.
+    // Data that cannot be compared: a file of another version.
     doctor(&setting.checkpoint(2), |file| {
         _ = file.metadata.insert("format".into(), "records checkpoint 1".into())
     });
@@ -472,7 +474,7 @@ fn a_state_that_is_not_finite_is_refused_by_its_tensor() {
     assert_ends(&setting.eval(&[]), 2, &["checkpoint-0002", "'data'"]);
 }
 
-/// A run on made images that is to diverge, in a folder of its own.
+/// A run on built-in images that must diverge, in its own folder.
 fn diverging(scratch: &Path, name: &str, more: &[&str]) -> (Output, PathBuf) {
     let mut arguments = vec!["train", "--dataset", "synthetic", "--imb-factor", "1", "--partial-rate", "0.3"];
     arguments.extend(["--width", "8", "--batch-size", "16", "--synthetic-train-per-class", "10"]);
@@ -535,7 +537,8 @@ fn a_diverged_epoch_leaves_nothing_behind() {
     }
 }
 
-/// The loss of mixed views sets in with epoch 1 and breaks the run: the state of epoch 0 stays as it was.
+/// The loss of mixed views begins with epoch 1 and makes the run diverge; the state of epoch 0 stays as it
+/// was.
 #[test]
 fn divergence_keeps_the_good_checkpoints() {
     let scratch = tempfile::tempdir().unwrap();

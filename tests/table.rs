@@ -1,5 +1,5 @@
-//! `records table` through the real binary on tiny grids of the synthetic data: running, stopping and going on, failures,
-//! reports, the same runs as command lines and as an array job.
+//! `records table` through the real binary on tiny grids of the synthetic data: running, stopping and
+//! resuming, failures, reports, and the same runs as command lines and as an array job.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// Settings that make a run take well under a second.
+/// Settings with which a run takes well under a second.
 const TINY: &[&str] = &[
     "--dataset=synthetic",
     "--synthetic-train-per-class=20",
@@ -51,7 +51,7 @@ fn succeed(mut command: Command) -> String {
     text(&output.stdout)
 }
 
-/// Ends with `code` and one line that holds `parts`.
+/// Asserts exit code `code` and one line that contains `parts`.
 fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
     let line = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{line}");
@@ -88,7 +88,7 @@ fn top1(run: &Path) -> Vec<f64> {
     metrics.lines().map(value).collect()
 }
 
-/// Takes a complete run's last epoch from it, as if it had been killed before.
+/// Removes a complete run's last epoch, as if it had been killed before.
 fn undo_last_epoch(run: &Path) {
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let lines: Vec<&str> = metrics.lines().collect();
@@ -119,7 +119,7 @@ fn a_grid_runs_once_and_is_shown_beside_the_published_numbers() {
         assert!(printed.contains(&format!("run {number} of 8 ended after ")), "{printed}");
     }
     assert!(printed.contains(" left\n"), "{printed}");
-    // Its numbers against the runs' own metrics.
+    // The table's numbers against the runs' own metrics.
     let best = |words: &str, seed: u32, skipped: usize| {
         let run = folder.path().join(format!("{words}-rho10-q0.3-seed{seed}"));
         top1(&run)[skipped..].iter().copied().fold(0.0, f64::max)
@@ -128,7 +128,7 @@ fn a_grid_runs_once_and_is_shown_beside_the_published_numbers() {
     let shown = cells(&succeed(table(folder.path(), report.iter().chain(&["--format=csv"]))));
     assert_eq!(shown.len(), 4);
     for (word, words, skipped) in [("records", "corr-records", 0), ("solar", "solar", 1)] {
-        // SoLar's first epoch is of the stage that estimates the class prior, with a network of its own.
+        // SoLar's first epoch is in the stage that estimates the class prior, with its own network.
         let [a, b] = [1, 2].map(|seed| best(words, seed, skipped));
         let [n, mean, std, published, state] = &shown[&(word.into(), "0.3".into())];
         assert_eq!((n.as_str(), state.as_str(), published.as_str()), ("2", "complete", ""));
@@ -138,7 +138,8 @@ fn a_grid_runs_once_and_is_shown_beside_the_published_numbers() {
     let epochs = |name: &str| top1(&folder.path().join(name)).len();
     assert_eq!([epochs("corr-records-rho10-q0.3-seed1"), epochs("solar-rho10-q0.3-seed1")], [2, 3]);
 
-    // The run ends with the table that a report without any setting shows, and neither a report nor a second call writes.
+    // The run ends with the table that a report without any settings shows; neither a report nor a second
+    // call writes anything.
     let before = files(folder.path());
     let table_text = succeed(table(folder.path(), report));
     assert!(printed.ends_with(&table_text), "{printed}\n{table_text}");
@@ -155,7 +156,7 @@ fn a_grid_runs_once_and_is_shown_beside_the_published_numbers() {
     ] {
         assert!(table_text.contains(part), "{part:?} is not in {table_text}");
     }
-    // However good SoLar's first stage was.
+    // Even if SoLar's first stage was better.
     let path = folder.path().join("solar-rho10-q0.1-seed1/metrics.jsonl");
     let metrics = fs::read_to_string(&path).unwrap();
     let first: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
@@ -194,7 +195,7 @@ fn what_is_not_there_is_a_dash_beside_the_published_number() {
         printed.lines().skip(1).take(5).map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(titles, ["CORR", "CORR+Oracle-LA", "CORR+RECORDS", "SoLar", "CORR+RECORDS+mixup"]);
     assert!(!printed.contains("unlike"), "these are the published settings: {printed}");
-    // Every row of a column begins at the same place.
+    // All cells of a column begin at the same position.
     let starts = |line: &str| line.rfind('-');
     assert_eq!(starts(&line("SoLar")), starts(&line("CORR+RECORDS+mixup")));
 
@@ -317,7 +318,7 @@ fn runs_of_other_settings_are_refused_by_name() {
     ] {
         assert_ends(&grid(folder.path(), more).output().unwrap(), 2, parts);
     }
-    // What changes no number may differ, and SoLar's values may be said that it takes anyway.
+    // Settings that change no result may differ, and SoLar's defaults may be given explicitly.
     succeed(grid(folder.path(), &["--methods=solar", "--q=0.3"]));
     assert!(
         !succeed(grid(folder.path(), &["--methods=solar", "--q=0.3", "--tau=0.99"])).contains("run 1 of")
@@ -328,7 +329,7 @@ fn runs_of_other_settings_are_refused_by_name() {
     succeed(grid(folder.path(), &["--methods=records", "--threads=2", "--checkpoint-every=2"]));
     assert!(before == files(folder.path()), "files changed");
 
-    // Rows of one table have the same settings.
+    // Rows of one table must have the same settings.
     succeed(grid(folder.path(), &["--methods=solar", "--q=0.1", "--lr=0.06"]));
     let mixed = table(folder.path(), &["--report", "--rho=10", "--q=0.1", "--methods=records,solar"])
         .output()
@@ -365,7 +366,7 @@ fn a_run_of_another_process_is_left_alone() {
     succeed(grid(folder.path(), &more));
     assert_eq!(top1(&run), whole);
 
-    // A folder whose epochs cannot be made again is told, and is no reason to stop.
+    // A folder whose epochs cannot be run again is reported, and the others go on.
     fs::remove_file(run.join("metrics.jsonl")).unwrap();
     let output = grid(folder.path(), &["--methods=corr", "--q=0.3,0.2"]).output().unwrap();
     assert_ends(&output, 1, &["1 of 2 runs failed: corr-rho10-q0.3-seed123"]);
@@ -389,7 +390,7 @@ fn a_table_in_a_file_is_whole() {
     });
     assert_eq!(lines[2], format!("| CORR | {:.2} | {:.2} |", best[0], best[1]));
 
-    // A file that cannot be written is told before anything is run.
+    // A file that cannot be written is reported before anything is run.
     let (elsewhere, nowhere) =
         (folder.path().join("other"), format!("--output={}/x/y", folder.path().display()));
     assert_ends(&grid(&elsewhere, &[&nowhere]).output().unwrap(), 2, &["x/y", "does not exist"]);
@@ -409,7 +410,7 @@ fn bash(script: &Path, task: Option<&str>) -> Output {
     command.output().unwrap()
 }
 
-/// The best epoch's line may be the one that cannot be read: the checkpoint knows its score.
+/// If the line of the best epoch cannot be read, its result comes from the checkpoint.
 #[test]
 fn a_damaged_line_does_not_change_a_result() {
     let folder = tempfile::tempdir().unwrap();
@@ -447,7 +448,7 @@ fn command_lines_make_the_same_runs() {
     assert_eq!(printed.lines().count(), 4, "{printed}");
     assert!(printed.lines().all(|line| line.starts_with("records train --")), "{printed}");
     assert!(!lines.exists(), "printing commands writes nothing");
-    // Two runs: one whole, one stopped on the way, which goes on with --resume.
+    // Two runs: one complete, one stopped before its end, which goes on with --resume.
     let first: Vec<&str> = printed.lines().take(2).collect();
     fs::write(&script, first.join("\n")).unwrap();
     assert!(bash(&script, None).status.success());
@@ -460,7 +461,7 @@ fn command_lines_make_the_same_runs() {
     assert_eq!(csv(&lines), csv(&whole));
     assert!(csv(&lines).lines().skip(1).all(|line| line.ends_with("complete")));
     assert_eq!(write(), "");
-    // Nothing is left to run for `records table` itself.
+    // `records table` itself has nothing left to run.
     assert!(!succeed(grid(&lines, &[])).contains("run 1 of"));
 }
 
@@ -474,7 +475,7 @@ fn an_array_job_runs_and_resumes_its_tasks() {
     for part in ["#!/bin/bash\n", "#SBATCH --array=0-3\n", "#SBATCH --gpus=1\n", "set -euo pipefail\n"] {
         assert!(job.contains(part), "{part:?} is not in {job}");
     }
-    // sbatch reads directives up to the first command only.
+    // sbatch reads directives only up to the first command.
     assert!(job.rfind("#SBATCH").unwrap() < job.find("\nset ").unwrap());
     assert!(Command::new("bash").arg("-n").arg(&script).status().unwrap().success());
 

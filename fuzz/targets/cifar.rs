@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(scratch);
 
-/// A record of one gray level behind its label bytes.
+/// A record with a single grey level after its label bytes.
 fn record(labels: &[u8], level: u8) -> Vec<u8> {
     [labels, &[level; 3072]].concat()
 }
@@ -21,7 +21,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     vec![("one", record(&[3], 9)), ("ten", ten), ("fine", record(&[4, 99], 9)), ("empty", Vec::new())]
 }
 
-// The bytes are every file of CIFAR-10 and the training file of CIFAR-100.
+// The bytes are used for every file of CIFAR-10 and for the training file of CIFAR-100.
 fuzz_target!(init: write_seeds(&seeds()), |bytes: &[u8]| {
     let folder = FOLDER.path();
     for i in 1..=5 {

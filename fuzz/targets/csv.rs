@@ -1,4 +1,4 @@
-//! A user's lists: `train.csv` with `test.csv` and `classes.txt` or without.
+//! A user's lists: `train.csv` with or without `test.csv` and `classes.txt`.
 #![no_main]
 
 use std::fs;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(scratch);
 
-/// Separates the files in an input, which no text holds.
+/// Separates the files in an input; no text contains it.
 const BETWEEN: u8 = 0xff;
 
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {

@@ -6,11 +6,11 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use libfuzzer_sys::fuzz_target;
-use records::data::registry::idx::Values;
+use records::data::registry::idx::IdxItems;
 use records_fuzz::write_seeds;
 
-const IMAGES: Values = Values { item: &[4, 4], most: 60_000 };
-const LABELS: Values = Values { item: &[], most: 60_000 };
+const IMAGES: IdxItems = IdxItems { item: &[4, 4], most: 60_000 };
+const LABELS: IdxItems = IdxItems { item: &[], most: 60_000 };
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());

@@ -1,4 +1,4 @@
-//! The text of kernels, as the interpreter reads it.
+//! The text of kernels, read by the interpreter.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Safetensors files: checkpoints, cases of replay, subsets.
+//! Safetensors files: checkpoints, replay cases, subsets.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -21,7 +21,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-// What is read is written again as a file that reads the same.
+// A file that can be read is written again, and reads the same.
 fuzz_target!(init: write_seeds(&seeds()), |bytes: &[u8]| {
     let Ok(file) = TensorFile::from_bytes(bytes) else { return };
     let written = file.to_bytes().unwrap();

@@ -11,7 +11,7 @@ use super::output;
 use crate::data::augment::operation::{OPERATIONS, OperationParameters};
 use crate::data::augment::resize::{Axis, Crop, resize_crop};
 use crate::data::augment::sheet::contact_sheet;
-use crate::data::augment::{Operation, colour, cutout, cutout_rectangle, flip};
+use crate::data::augment::{ImageOperation, colour, cutout, cutout_rectangle, flip};
 use crate::data::decode::decode;
 use crate::files::write_atomically;
 use crate::settings::{number, quoted_where_odd};
@@ -35,7 +35,8 @@ pub struct AugmentArguments {
     /// The operation's value, in its own unit; several numbers separated by commas where it takes several
     #[arg(long, value_name = "V", allow_hyphen_values = true)]
     value: Option<String>,
-    /// Draw a contact sheet: the image, then this many weak and as many strong views, in as many rows (1 to 32; the sheet at most 100 megapixels)
+    /// Draw a contact sheet of N rows: the image, then N weak and N strong views (1 to 32; the sheet has at
+    /// most 100 megapixels)
     #[arg(long, value_name = "N")]
     grid: Option<u32>,
     /// Seed of the contact sheet's views
@@ -67,26 +68,78 @@ fn numbers<const N: usize>(name: &str, value: Option<&str>) -> Result<[f64; N]> 
         .ok_or_else(|| usage!("--value {}: {wanted} for {name}", quoted_where_odd(text)))
 }
 
-/// Factors of blends up to here stay finite in f32.
+/// The largest factor of a blend: up to here results stay finite in f32.
 const FACTOR: f64 = 1e30;
 
-/// The largest size of an operation's value with which its arithmetic is right on an image of `side` rows or columns.
-fn most(operation: Operation, side: usize) -> f64 {
+/// The largest absolute value for which an operation's arithmetic is right on an image of `side` rows or
+/// columns.
+fn most(operation: ImageOperation, side: usize) -> f64 {
     match operation {
-        Operation::Posterize => 8.0,
+        ImageOperation::Posterize => 8.0,
         // Positions are 16.16 fixed point; the farthest is side + value * side.
-        Operation::ShearX | Operation::ShearY => (32_767.0 / side as f64 - 1.0).floor(),
+        ImageOperation::ShearX | ImageOperation::ShearY => (32_767.0 / side as f64 - 1.0).floor(),
         _ => FACTOR,
     }
 }
 
-/// `value`, whose size must be at most `most`.
+/// `value`, if it lies between `-most` and `most`.
 fn within(name: &str, value: f64, most: f64) -> Result<f64> {
     if value.abs() <= most {
         return Ok(value);
     }
     let (value, most) = (number(value), number(most));
     Err(usage!("--value {value}: must be -{most} to {most} for {name}"))
+}
+
+/// The crop top,left,height,width of an image of `width` x `height`, resized to `size` x `size`.
+fn resized_crop(
+    pixels: &[u8],
+    [width, height]: [usize; 2],
+    value: Option<&str>,
+    size: usize,
+) -> Result<Vec<u8>> {
+    let frame: [f64; 4] = numbers("resized-crop", value)?;
+    let whole = frame.iter().all(|v| *v >= 0.0 && v.fract() == 0.0);
+    // In f64 these sums cannot overflow.
+    let inside = frame[0] + frame[2] <= height as f64 && frame[1] + frame[3] <= width as f64;
+    if !whole || !inside || frame[2] == 0.0 || frame[3] == 0.0 {
+        let shown = quoted_where_odd(value.unwrap_or_default());
+        return Err(usage!(
+            "--value {shown}: must be top,left,height,width inside the {width}x{height} image"
+        ));
+    }
+    let [top, left, h, w] = frame.map(|v| v as usize);
+    let axes = (Axis::new(w, size), Axis::new(h, size));
+    let crop = Crop { top, left, height: h, width: w };
+    let mut out = vec![0; size * size * 3];
+    resize_crop(pixels, width, crop, [size, size], (&axes.0, &axes.1), &mut Vec::new(), &mut out);
+    Ok(out)
+}
+
+/// Applies one of [`OPERATIONS`], those that a strong view draws from.
+fn apply_drawn(
+    pixels: &mut [u8],
+    [width, height]: [usize; 2],
+    name: &str,
+    value: Option<&str>,
+) -> Result<()> {
+    let operation: ImageOperation = name.parse().map_err(|_| {
+        let names: Vec<&str> = OPERATIONS.iter().map(|(_, name, _)| *name).collect();
+        usage!(
+            "--op {}: must be one of {}, jitter-brightness, jitter-contrast, jitter-saturation, hue, grayscale, hflip, \
+             cutout, resized-crop",
+            quoted_where_odd(name),
+            names.join(", ")
+        )
+    })?;
+    let takes_value = OPERATIONS.iter().any(|(known, _, range)| *known == operation && range.is_some());
+    let value = if takes_value { numbers::<1>(name, value)?[0] } else { 0.0 };
+    let value = within(name, value, most(operation, width.max(height)))?;
+    if operation == ImageOperation::Posterize && value < 0.0 {
+        return Err(usage!("--value {}: must be 0 to 8 for posterize", number(value)));
+    }
+    OperationParameters::new(operation, value, [width, height]).apply(pixels, width, &mut Vec::new());
+    Ok(())
 }
 
 /// Applies the operation `name`.
@@ -109,47 +162,10 @@ fn apply(image: &RgbImage, name: &str, value: Option<&str>, size: usize) -> Resu
             }
         }
         "resized-crop" => {
-            let frame: [f64; 4] = numbers(name, value)?;
-            let whole = frame.iter().all(|v| *v >= 0.0 && v.fract() == 0.0);
-            // In f64, where sums of large numbers are still large.
-            let inside = frame[0] + frame[2] <= height as f64 && frame[1] + frame[3] <= width as f64;
-            if !whole || !inside || frame[2] == 0.0 || frame[3] == 0.0 {
-                let shown = quoted_where_odd(value.unwrap_or_default());
-                return Err(usage!(
-                    "--value {shown}: must be top,left,height,width inside the {width}x{height} image"
-                ));
-            }
-            let [top, left, h, w] = frame.map(|v| v as usize);
-            let axes = (Axis::new(w, size), Axis::new(h, size));
-            let crop = Crop { top, left, height: h, width: w };
-            let mut out = vec![0; size * size * 3];
-            resize_crop(&pixels, width, crop, [size, size], (&axes.0, &axes.1), &mut Vec::new(), &mut out);
-            (pixels, shape) = (out, (size as u32, size as u32));
+            pixels = resized_crop(&pixels, [width, height], value, size)?;
+            shape = (size as u32, size as u32);
         }
-        _ => {
-            let operation: Operation = name.parse().map_err(|_| {
-                let names: Vec<&str> = OPERATIONS.iter().map(|(_, name, _)| *name).collect();
-                usage!(
-                    "--op {}: must be one of {}, jitter-brightness, jitter-contrast, jitter-saturation, hue, grayscale, \
-                     hflip, cutout, resized-crop",
-                    quoted_where_odd(name),
-                    names.join(", ")
-                )
-            })?;
-            let takes_value =
-                OPERATIONS.iter().any(|(known, _, range)| *known == operation && range.is_some());
-            let value = if takes_value { one()? } else { 0.0 };
-            let most = most(operation, width.max(height));
-            let value = within(name, value, most)?;
-            if operation == Operation::Posterize && value < 0.0 {
-                return Err(usage!("--value {}: must be 0 to 8 for posterize", number(value)));
-            }
-            OperationParameters::new(operation, value, [width, height]).apply(
-                &mut pixels,
-                width,
-                &mut Vec::new(),
-            );
-        }
+        _ => apply_drawn(&mut pixels, [width, height], name, value)?,
     }
     RgbImage::from_raw(shape.0, shape.1, pixels).context("the operation changed the image's size")
 }

@@ -1,5 +1,5 @@
-//! `records bench step`: the time of a training step, where it goes, and what of the machine's arithmetic and memory each
-//! operation uses.
+//! `records bench step`: the time of a training step, its parts, and how much of the machine's arithmetic and
+//! memory bandwidth each operation uses.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,24 +24,24 @@ use crate::usage;
 #[derive(Args, Clone, Debug)]
 pub struct BenchArguments {
     #[command(subcommand)]
-    what: Benchmark,
+    what: BenchCommand,
 }
 
 #[derive(Subcommand, Clone, Debug)]
-enum Benchmark {
-    /// Time whole training steps on made-up images, and each primitive in them
+enum BenchCommand {
+    /// Time training steps on built-in images, and each operation in them
     Step(StepArguments),
 }
 
 #[derive(Args, Clone, Debug)]
 struct StepArguments {
-    /// The method: corr, proden, lw, cavl, cc or solar
+    /// The method, as for `records train`
     #[arg(long, value_name = "WORD", default_value = "corr")]
     method: String,
-    /// The debias: none, oracle, oracle-post or records; without it, records where the method takes it
+    /// The debias: none, oracle, oracle-post or records [default: records if the method allows it]
     #[arg(long, value_name = "WORD")]
     debias: Option<String>,
-    /// Mixed views as well; solar has them unless told otherwise
+    /// Mixed views as well [default: as the method has it]
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     mixup: Option<bool>,
     /// Samples per step (1 to 4096)
@@ -50,7 +50,7 @@ struct StepArguments {
     /// Channels of the network's first stage (1 to 1024)
     #[arg(long, default_value_t = 64)]
     width: usize,
-    /// Counted steps, after one that is not (1 to 100000)
+    /// Timed steps, after one for warming up (1 to 100000)
     #[arg(long, default_value_t = 5)]
     steps: usize,
     #[command(flatten)]
@@ -63,13 +63,13 @@ struct StepArguments {
 /// Runs `records bench`.
 ///
 /// # Errors
-/// A usage error for bad numbers and devices.
+/// A usage error for bad numbers, words and devices.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
-    let Benchmark::Step(step) = &arguments.what;
+    let BenchCommand::Step(step) = &arguments.what;
     bench_step(step)
 }
 
-/// The epoch whose steps are timed: confidences are renewed and samples chosen from the second on.
+/// The epoch whose steps are timed: disambiguation and the choice of samples begin with the second.
 const EPOCH: usize = 1;
 
 fn bench_step(arguments: &StepArguments) -> Result<()> {
@@ -77,7 +77,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     let mut device = arguments.device.open()?;
     let data = prepare(&recipe(&settings)?)?;
     let mut training = Training::new(&settings, &data, &mut *device)?;
-    let step = Step {
+    let step = StepReport {
         title: settings.method_title(),
         batch_size: settings.batch_size,
         width: settings.width,
@@ -92,7 +92,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
     output::print(&if arguments.json { step.json(&*device) } else { step.table(&*device) })
 }
 
-/// The settings of a step on made-up images.
+/// The settings of a step on built-in images.
 fn settings(arguments: &StepArguments) -> Result<Settings> {
     let StepArguments { batch_size, width, steps, .. } = *arguments;
     for (flag, value, most) in
@@ -121,14 +121,14 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
         .with("debias", debias)
         .with("mixup", arguments.mixup);
     given.apply(&mut settings).map_err(|problem| usage!("{problem}"))?;
-    // The data of a batch of one sample are fine here.
+    // A batch of one sample is allowed here.
     if let Some(problem) = settings.problems().into_iter().find(|problem| problem.name != "batch-size") {
         return Err(usage!("{problem}"));
     }
     Ok(settings)
 }
 
-/// Seconds of a step: the median of so many, after one that does not count.
+/// Seconds of a step: the median of `steps`, after one for warming up.
 fn median_step(training: &mut Training, steps: usize, device: &mut dyn Device) -> Result<f64> {
     let mut whole = Vec::with_capacity(steps);
     let progress = ProgressBar::new(steps as u64);
@@ -148,21 +148,24 @@ fn median_step(training: &mut Training, steps: usize, device: &mut dyn Device) -
     Ok(whole[whole.len() / 2])
 }
 
-/// What the operations of one kind take in a step.
+/// The cost of all operations of one kind in a step.
 #[derive(Clone, Copy, Default)]
-struct Cost {
+struct OperationCost {
     calls: usize,
     seconds: f64,
     flops: f64,
-    /// The least traffic there can be, bytes.
+    /// The least possible traffic, bytes.
     bytes: f64,
 }
 
-/// The costs of each kind of operation, the longest first; every operation runs by itself.
-fn operations(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, Cost)>> {
+/// The costs of each kind of operation, the longest first. Each operation is timed by itself.
+fn operations(
+    training: &mut Training,
+    device: &mut dyn Device,
+) -> Result<Vec<(&'static str, OperationCost)>> {
     training.begin_epoch(EPOCH, device)?;
     let plan = &training.engine.plan;
-    let mut costs: BTreeMap<&str, Cost> = BTreeMap::new();
+    let mut costs: BTreeMap<&str, OperationCost> = BTreeMap::new();
     for operation in plan.operations() {
         let seconds = if is_predicted(device) {
             let alone = Program::new([operation.clone()], plan.buffers().to_vec());
@@ -185,12 +188,12 @@ fn operations(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&
     Ok(costs)
 }
 
-/// Whether a device's times are those of a GPU that it only models.
+/// Whether a device's times are predictions for a GPU.
 fn is_predicted(device: &dyn Device) -> bool {
     device.name() == "sim"
 }
 
-/// Seconds and launches of each kernel, the longest first.
+/// Seconds and number of launches of each kernel, the longest first.
 fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, (f64, usize))>> {
     training.begin_epoch(EPOCH, device)?;
     let mut kernels: BTreeMap<&'static str, (f64, usize)> = BTreeMap::new();
@@ -204,7 +207,7 @@ fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'st
 }
 
 /// A measured step.
-struct Step {
+struct StepReport {
     title: String,
     batch_size: usize,
     width: usize,
@@ -214,12 +217,12 @@ struct Step {
     /// Images that go forward in a step.
     images: usize,
     flops: f64,
-    operations: Vec<(&'static str, Cost)>,
+    operations: Vec<(&'static str, OperationCost)>,
     kernels: Vec<(&'static str, (f64, usize))>,
     limits: Option<Limits>,
 }
 
-impl Step {
+impl StepReport {
     fn json(&self, device: &dyn Device) -> String {
         let line = json!({
             "device": device.name(),
@@ -269,8 +272,8 @@ impl Step {
         text
     }
 
-    /// A row per kind of operation: its rates in operations and in bytes of least traffic, and the share of its time that it would
-    /// take at the limit.
+    /// A row for each kind of operation: its rates in FLOP/s and in bytes of least traffic, and the share of
+    /// its time that it would take at the machine's limit.
     fn add_operations(&self, how: &str, text: &mut String) {
         let total: f64 = self.operations.iter().map(|(_, cost)| cost.seconds).sum();
         let _ = writeln!(
@@ -284,7 +287,7 @@ impl Step {
             "GB/s",
             "of possible"
         );
-        for &(name, Cost { calls, seconds, flops, bytes }) in &self.operations {
+        for &(name, OperationCost { calls, seconds, flops, bytes }) in &self.operations {
             let possible = self.limits.as_ref().map_or_else(
                 || "?".into(),
                 |limits| format!("{:.1}%", 100.0 * limits.least_seconds(flops, bytes) / seconds),

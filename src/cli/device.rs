@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::device::Device;
-use crate::settings::{DeviceChoice, MOST_THREADS, Precision, allowed, quoted_where_odd};
+use crate::settings::{DeviceChoice, MOST_THREADS, PrecisionChoice, allowed, quoted_where_odd};
 use crate::train::device_choice;
 use crate::usage;
 
@@ -17,7 +17,7 @@ pub struct DeviceArguments {
     /// How a GPU stores activations: auto (bf16), bf16, or f32 for checking
     #[arg(long, value_name = "WORD", default_value = "auto")]
     precision: String,
-    /// CPU threads; 0: all (0 to 1024; no more than four for each core are started, or 16)
+    /// CPU threads; 0 takes all cores (0 to 1024; at most four per core, or 16, are started)
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }
@@ -26,7 +26,7 @@ impl DeviceArguments {
     /// Opens the device.
     ///
     /// # Errors
-    /// A usage error for an unknown word or a device that cannot be had.
+    /// A usage error for an unknown word or a device that cannot be used.
     pub fn open(&self) -> Result<Box<dyn Device>> {
         let refuse = |flag: &'static str, word: &str| {
             let word = quoted_where_odd(word);
@@ -36,8 +36,8 @@ impl DeviceArguments {
             return Err(refuse("threads", &self.threads.to_string()));
         }
         let device = DeviceChoice::from_word(&self.device).ok_or_else(|| refuse("device", &self.device))?;
-        let precision =
-            Precision::from_word(&self.precision).ok_or_else(|| refuse("precision", &self.precision))?;
+        let precision = PrecisionChoice::from_word(&self.precision)
+            .ok_or_else(|| refuse("precision", &self.precision))?;
         Ok(device_choice::open(device, precision, self.threads)?.device)
     }
 }

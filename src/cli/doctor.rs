@@ -26,15 +26,15 @@ pub struct DoctorArguments {
     /// Folder to look for data sets in `[default: data]`
     #[arg(long, value_name = "FOLDER")]
     pub data_dir: Option<PathBuf>,
-    /// Fail unless it is there: gpu (a GPU the kernels can run on) or nvrtc
+    /// Fail if it is missing: gpu (a GPU that can run the kernels) or nvrtc
     #[arg(long, value_name = "WORD", value_parser = ["gpu", "nvrtc"])]
     pub require: Option<String>,
 }
 
-/// Prints the table. What is missing is a row of it, not an error.
+/// Prints the table. Something missing is a row of it, not an error.
 ///
 /// # Errors
-/// Where standard output cannot be written; a usage error where what is required is missing.
+/// If standard output cannot be written; a usage error if something required is missing.
 pub fn run(arguments: &DoctorArguments) -> Result<()> {
     let driver = probe::driver();
     let mut rows = vec![
@@ -87,7 +87,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     }
 }
 
-/// How to come by a data set.
+/// How to get a data set.
 fn how_to_get_one(folder: &Path) -> String {
     let archives = archives();
     let Some((first, others)) = archives.split_first() else {
@@ -105,7 +105,7 @@ fn row(item: &str, found: String) -> [String; 2] {
     [item.to_string(), one_line(&found)]
 }
 
-/// Names of GPUs, CPUs and folders come from outside; none may break the table.
+/// Names of GPUs, CPUs and folders come from outside and must not break the table.
 fn one_line(text: &str) -> String {
     printable(text)
 }
@@ -114,7 +114,7 @@ fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())
 }
 
-/// What `--device auto` takes, and why.
+/// The device that `--device auto` chooses, and why.
 fn device_of_auto() -> String {
     match probe::usable() {
         Ok(_) => "--device auto takes cuda, the first GPU below".into(),
@@ -136,7 +136,7 @@ fn nvrtc() -> String {
     }
 }
 
-/// Where compiled kernels are kept, or why nowhere.
+/// Where compiled kernels are kept, or why they are not.
 fn kernel_cache() -> String {
     match Place::find() {
         Ok(Place::Folder(folder)) => shown(&folder),
@@ -145,7 +145,7 @@ fn kernel_cache() -> String {
     }
 }
 
-/// The text of a small file of the system, `None` where there is none. Files of /proc have no length to ask for.
+/// The text of a small system file; `None` if it cannot be read. Files in /proc do not report a length.
 fn system_file(path: &str) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(1 << 20).read_to_end(&mut bytes).ok()?;
@@ -211,7 +211,7 @@ fn memory() -> String {
         return "unknown".to_string();
     };
     let mut text = format!("{}, {} free", gibibytes(total), gibibytes(free));
-    // In a container the limit is what counts.
+    // In a container, its limit counts.
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let limit = limits.iter().find_map(|path| system_file(path)?.trim().parse::<u64>().ok());
     if let Some(limit) = limit.filter(|limit| *limit < total) {
@@ -221,7 +221,7 @@ fn memory() -> String {
 }
 
 fn gibibytes(bytes: u64) -> String {
-    // A tenth of a GiB is fine enough, and in tenths the number is exact.
+    // In tenths, without floating point.
     let tenths = u128::from(bytes) * 10 / (1 << 30);
     format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
@@ -233,13 +233,13 @@ fn data_sets(folder: &Path) -> Vec<String> {
     folders.iter().filter_map(|folder| data_set(folder)).collect()
 }
 
-/// What data set lies in `folder`, and what is wrong with it.
+/// The data set in `folder`, and what is wrong with it.
 fn data_set(folder: &Path) -> Option<String> {
     let (what, remark) = registry::ALL.iter().find_map(|set| (set.recognise)(folder))?;
     Some(format!("{what} in {}{remark}", shown(folder)))
 }
 
-/// Whether runs can be written, as far as permissions tell; nothing is made.
+/// Whether runs can be written, according to permissions; nothing is created.
 fn runs_folder(folder: &Path) -> String {
     let place = shown(folder);
     let (tried, what) = if folder.is_dir() {
@@ -247,7 +247,7 @@ fn runs_folder(folder: &Path) -> String {
     } else if folder.exists() {
         return format!("{place} is not a folder; use --exp-dir");
     } else {
-        (PathBuf::from("."), format!("{place} can be made"))
+        (PathBuf::from("."), format!("{place} can be created"))
     };
     let wanted = Access::WRITE_OK | Access::EXEC_OK;
     match accessat(CWD, &tried, wanted, AtFlags::EACCESS) {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn data_sets_are_found_and_short_files_told() {
+    fn data_sets_are_found_and_short_files_reported() {
         let root = tempfile::tempdir().unwrap();
         assert!(data_sets(root.path()).is_empty());
         assert!(data_sets(&root.path().join("none")).is_empty());

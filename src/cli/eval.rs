@@ -26,10 +26,10 @@ pub struct EvalArguments {
     /// A checkpoint of `records train`
     #[arg(long, value_name = "FILE.safetensors")]
     checkpoint: PathBuf,
-    /// Where the data set is now; default: where it was when the run was trained
+    /// Folder that holds the data set; by default the one of the run
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
-    /// Evaluate on other test images of the same classes than those of the run
+    /// Allow other test images than those of the run, of the same classes
     #[arg(long)]
     other_test_images: bool,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct EvalArguments {
 /// Runs `records eval`.
 ///
 /// # Errors
-/// A usage error for a file that is no whole checkpoint, and for missing test data.
+/// A usage error for a file that is not a complete checkpoint, and for missing test data.
 pub fn run(arguments: &EvalArguments) -> Result<()> {
     let shown = arguments.checkpoint.display();
     let checkpoint = Checkpoint::read(&arguments.checkpoint)?;
@@ -99,7 +99,7 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
     output::print(&text)
 }
 
-/// The settings of the run, with the data where they are now.
+/// The settings of the run, with the folder of the data replaced if one is given.
 fn settings(arguments: &EvalArguments, checkpoint: &Checkpoint) -> Result<Settings> {
     let shown = arguments.checkpoint.display();
     let mut settings: Settings = toml::from_str(&checkpoint.config)
@@ -111,7 +111,7 @@ fn settings(arguments: &EvalArguments, checkpoint: &Checkpoint) -> Result<Settin
     Ok(settings)
 }
 
-/// The accuracies behind top-1, to the end of its line; a dash stands for what cannot be known.
+/// The accuracies after top-1, to the end of its line; a dash stands for a value that cannot be known.
 fn groups(metrics: &TestMetrics) -> String {
     let TestMetrics { top5, many, medium, few, .. } = metrics;
     let group = |(name, accuracy): (&str, &Option<f64>)| match accuracy {
@@ -122,7 +122,7 @@ fn groups(metrics: &TestMetrics) -> String {
     groups.map(group).concat() + "\n"
 }
 
-/// A line per class: its name, how many samples it was trained on where that is known, its accuracy and a bar of it.
+/// A line for each class: its name, its number of training samples if known, its accuracy and a bar of it.
 fn class_rows(classes: &[String], metrics: &TestMetrics, counts: Option<&[usize]>) -> String {
     let mut text = String::new();
     let groups = counts.map(evaluate::shots);

@@ -1,4 +1,4 @@
-//! `records data fetch`: the download of a data set, and the offer of it where `records train` misses one.
+//! `records data fetch`: downloads a data set; also the offer to do so when `records train` finds none.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,8 @@ pub struct FetchArguments {
     /// Folder to download to and unpack in
     #[arg(long, value_name = "FOLDER", default_value = "data")]
     data_dir: PathBuf,
-    /// Download from here instead: the URL of the archive, or of a folder that holds it under its official name
+    /// Download from another source: the URL of the archive, or of a folder that holds it under its official
+    /// name
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
     /// Keep the archive beside the unpacked folder
@@ -37,16 +38,16 @@ pub struct FetchArguments {
 /// Runs `records data fetch`.
 ///
 /// # Errors
-/// A usage error for an unknown name, a bad mirror or folder; a failed run when the download fails.
+/// A usage error for an unknown name, a bad mirror or folder; a failed run if the download fails.
 pub fn run(arguments: &FetchArguments) -> Result<()> {
     let FetchArguments { name, data_dir, mirror, keep_archive } = arguments;
     let archive = registry::find(name).and_then(|set| set.archive);
     let archive = archive.ok_or_else(|| usage!("{}: must be {}", quoted_where_odd(name), archive_words()))?;
-    fetch_and_say(archive, data_dir, mirror.as_deref(), *keep_archive)
+    fetch_and_report(archive, data_dir, mirror.as_deref(), *keep_archive)
 }
 
 #[cfg(not(feature = "fetch"))]
-fn fetch_and_say(archive: &Archive, data_dir: &Path, _mirror: Option<&str>, _keep: bool) -> Result<()> {
+fn fetch_and_report(archive: &Archive, data_dir: &Path, _mirror: Option<&str>, _keep: bool) -> Result<()> {
     Err(usage!(
         "records data fetch: this program was built without downloads (--no-default-features); build it with the feature \
          fetch, or unpack {} in {} yourself",
@@ -56,7 +57,12 @@ fn fetch_and_say(archive: &Archive, data_dir: &Path, _mirror: Option<&str>, _kee
 }
 
 #[cfg(feature = "fetch")]
-fn fetch_and_say(archive: &Archive, data_dir: &Path, mirror: Option<&str>, keep_archive: bool) -> Result<()> {
+fn fetch_and_report(
+    archive: &Archive,
+    data_dir: &Path,
+    mirror: Option<&str>,
+    keep_archive: bool,
+) -> Result<()> {
     let mirror = mirror.map(String::from);
     let settings = FetchSettings { mirror, keep_archive, ..FetchSettings::default() };
     let title = archive.title;
@@ -71,11 +77,11 @@ fn fetch_and_say(archive: &Archive, data_dir: &Path, mirror: Option<&str>, keep_
     })
 }
 
-/// Offers the download of the data set that a run misses. Does nothing where nobody can be asked or nothing is missing;
-/// a refusal is no error here, for the run itself tells what is missing.
+/// Offers to download the data set of a run, if it is missing and a user can be asked. No is not an error
+/// here, since the run itself reports the missing data.
 ///
 /// # Errors
-/// When the download fails.
+/// If the download fails.
 pub fn offer(settings: &Settings) -> Result<()> {
     let Some(archive) = registry::find(&settings.dataset).and_then(|set| set.archive) else {
         return Ok(());
@@ -93,7 +99,7 @@ pub fn offer(settings: &Settings) -> Result<()> {
         archive.url
     );
     if asked(&question, &mut io::stdin().lock(), &mut io::stderr())? {
-        fetch_and_say(archive, data_dir, None, false)?;
+        fetch_and_report(archive, data_dir, None, false)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! `records gpu-check`: the kernels on this machine's GPU. The kernel tests, a short training beside the CPU's, timings of steps, and
-//! PyTorch's where it is installed: one JSON file, written whether or not all of it passes.
+//! `records gpu-check`: checks and times the kernels on this machine's GPU. The kernel tests, a short
+//! training compared with the CPU's, timings of steps and, if PyTorch is installed, its timings go into one
+//! JSON file, which is written whether or not all checks pass.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::usage;
 /// Arguments of `records gpu-check`.
 #[derive(Args, Clone, Debug)]
 pub struct GpuCheckArguments {
-    /// Folder with the programs test-* of the kernel tests, as tools/gpu_check builds it
+    /// Folder with the programs test-* of the kernel tests, which tools/gpu_check builds
     #[arg(long, value_name = "FOLDER")]
     tests: PathBuf,
     /// The JSON file to write
@@ -26,13 +27,13 @@ pub struct GpuCheckArguments {
     /// New folder for the runs of the short training
     #[arg(long, value_name = "FOLDER")]
     work: PathBuf,
-    /// The script that times PyTorch; without it, PyTorch is left out
+    /// The script that times PyTorch; without it, PyTorch is not timed
     #[arg(long, value_name = "FILE")]
     pytorch: Option<PathBuf>,
-    /// Which version of the code this is, for the file
+    /// The version of the code, for the file
     #[arg(long, value_name = "WORD", default_value = "unknown")]
     commit: String,
-    /// The smallest training and step, to try the command itself
+    /// Use the smallest training and step, to try the command itself
     #[arg(long)]
     smallest: bool,
 }
@@ -40,7 +41,8 @@ pub struct GpuCheckArguments {
 /// Runs everything and writes the file.
 ///
 /// # Errors
-/// A usage error where no GPU can be used or no tests are there; that something did not pass, after the file is written.
+/// A usage error if no GPU can be used or there are no tests; after the file is written, an error if a check
+/// failed.
 pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
     let programs = test_programs(&arguments.tests)?;
     let driver = probe::usable().map_err(|missing| usage!("no GPU to use: {missing}"))?;
@@ -100,7 +102,7 @@ fn test_programs(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-/// What a program printed, and whether it ended well.
+/// The output of a program, and whether it succeeded.
 struct Outcome {
     passed: bool,
     out: String,
@@ -119,7 +121,7 @@ impl Outcome {
         }
     }
 
-    /// The end of its output, errors last.
+    /// The last lines of its output, with standard error last.
     fn tail(&self) -> Vec<&str> {
         const LINES: usize = 60;
         let lines: Vec<&str> = self.out.lines().chain(self.log.lines()).collect();
@@ -127,7 +129,7 @@ impl Outcome {
     }
 }
 
-/// Runs `records` once more, so that what fails does not end the check.
+/// Runs `records` as another process, so that its failure does not end the check.
 fn records<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Outcome> {
     let program = std::env::current_exe().context("where this program lies")?;
     let mut command = Command::new(program);
@@ -175,13 +177,15 @@ fn training(arguments: &GpuCheckArguments, device: &str, failed: &mut Vec<String
     }
 }
 
-/// With the same views, order and weights, bf16 and f32 differ by their rounding after a few epochs: far less than a tenth of the loss.
+/// Whether the final losses agree. With the same views, order and weights, bf16 and f32 differ only by
+/// rounding: after a few epochs by far less than a tenth of the loss.
 fn losses_agree([gpu, cpu]: &[Value; 2]) -> bool {
     let last = |training: &Value| training["epochs"].as_array()?.last()?["loss"].as_f64();
     matches!((last(gpu), last(cpu)), (Some(gpu), Some(cpu)) if cpu > 0.0 && (gpu - cpu).abs() <= 0.1 * cpu)
 }
 
-/// (batch size, width) of the timed steps: the published one (256 samples, 512 views, width 64), and smaller ones.
+/// (batch size, width) of the timed steps: the published one (256 samples, 512 views, width 64), and smaller
+/// ones.
 fn step_sizes(smallest: bool) -> impl Iterator<Item = (usize, usize)> {
     let sizes: &[(usize, usize)] = if smallest { &[(4, 8)] } else { &[(256, 64), (64, 64), (256, 16)] };
     sizes.iter().copied()
@@ -205,7 +209,8 @@ fn step((batch_size, width): (usize, usize), failed: &mut Vec<String>) -> Value 
     })
 }
 
-/// PyTorch's timings on the same GPU; null where PyTorch is missing or sees no GPU, which its script says by exit status 2.
+/// PyTorch's timings on the same GPU; null if PyTorch is missing or sees no GPU, for which its script has
+/// exit status 2.
 fn pytorch(script: &Path, failed: &mut Vec<String>) -> Value {
     let mut command = Command::new("python3");
     command.arg(script).args(["--batch-size", "256", "--json"]).stdin(Stdio::null());

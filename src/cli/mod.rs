@@ -1,4 +1,4 @@
-//! The command line: one file a command, without logic of its own.
+//! The command line: one file for each command, without logic of its own.
 //!
 //! A new command is a file with its arguments and `run`, one line in [`Command`] and one in `dispatch`.
 
@@ -30,7 +30,7 @@ use crate::error::{exit_code, one_line};
 use crate::settings::{MOST_THREADS, quoted_where_odd};
 use crate::usage;
 
-/// Trains image classifiers from long-tailed data whose labels are candidate sets, with RECORDS and its peers.
+/// Trains image classifiers on long-tailed data whose labels are candidate sets, with RECORDS and its peers
 #[derive(Parser, Debug)]
 #[command(
     name = "records",
@@ -60,11 +60,12 @@ pub enum Command {
     Augment(augment::AugmentArguments),
     /// Measure speed
     Bench(bench::BenchArguments),
-    /// Run the kernels to learn from, rung by rung: checked against the CPU, with what each costs
+    /// Run ladders of kernels to learn from: each rung is checked against the CPU and shown with its cost
     Study(study::StudyArguments),
-    /// Show what this machine offers and what is missing; always ends with 0
+    /// Show what this machine offers and what is missing
     Doctor(doctor::DoctorArguments),
-    /// Check and time the kernels on this machine's GPU, beside the CPU and PyTorch; tools/gpu_check builds what it needs
+    /// Check the kernels on this machine's GPU against the CPU, and time them beside PyTorch; start it with
+    /// tools/gpu_check
     GpuCheck(gpu_check::GpuCheckArguments),
 }
 
@@ -89,24 +90,25 @@ pub fn main() -> ExitCode {
     crate::data::progress::draw_with(progress::draw);
     match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader (`| head`) has had enough.
+        // The reader (as in `| head`) has closed the pipe.
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed there is nobody left to tell.
+            // If standard error is closed, there is nobody to report to.
             let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// A write beyond the largest file size that is allowed (`ulimit -f`) would end the process by a signal, without a word; with
-/// the signal ignored it fails as on a full disk does.
+/// A write beyond the limit of file sizes (`ulimit -f`) would end the process by a signal, without a message.
+/// With the signal ignored, the write fails as on a full disk.
 fn let_large_writes_fail() {
     // SAFETY: no handler is installed, and no other thread runs yet.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
-/// The threads that decode images take their number from here; whatever stands there is started.
+/// Checks the environment variables that decide how many threads decode images; any number in them would be
+/// started.
 fn check_environment() -> Result<()> {
     for name in ["RAYON_NUM_THREADS", "RAYON_RS_NUM_CPUS"] {
         let Some(value) = std::env::var_os(name) else { continue };
@@ -123,7 +125,7 @@ fn run(argv: impl IntoIterator<Item = OsString>) -> Result<()> {
     match parse::parse(argv)? {
         parse::Parsed::Text(text) => output::print(&text),
         parse::Parsed::Command(command) => {
-            // The doctor ends well on any machine.
+            // The doctor works on any machine.
             if !matches!(command, Command::Doctor(_)) {
                 check_environment()?;
             }

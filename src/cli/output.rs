@@ -1,11 +1,11 @@
-//! Standard output that may be closed at any time, as by `| head`. `println!` would panic.
+//! Writing to standard output, which may be closed at any time, as by `| head`; `println!` would panic then.
 
 use std::fmt;
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Context, Result};
 
-/// Standard output was closed by its reader: no failure, but a reason to stop.
+/// The reader closed standard output: a reason to stop, but not a failure.
 #[derive(Debug)]
 struct OutputClosed;
 
@@ -29,7 +29,7 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes one line to standard error; a closed one is no reason to stop.
+/// Writes a note to standard error; the program goes on if that is closed.
 pub fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "note: {line}");
 }
@@ -39,7 +39,7 @@ pub fn is_closed(error: &anyhow::Error) -> bool {
     error.is::<OutputClosed>()
 }
 
-/// Rows of a table as text, columns padded with two blanks between them; the last column is not padded.
+/// A table as text, with columns padded and separated by two blanks; the last column is not padded.
 pub fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..COLUMNS).map(width).collect();

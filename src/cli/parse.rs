@@ -1,4 +1,4 @@
-//! From the arguments to a command, or to one line that says what is wrong with them.
+//! Parses the arguments into a command, or into one line that says what is wrong with them.
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -38,8 +38,8 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Parsed> {
     }
 }
 
-/// An argument with the hyphens that flags have here: `--batch_size=64` is `--batch-size=64`, and the reference's
-/// `-lr_decay_epochs` has two in front. Values stay as they are.
+/// The argument in this program's spelling: `--batch_size=64` becomes `--batch-size=64`, and the reference's
+/// `-lr_decay_epochs` gets its second hyphen. Values stay as they are.
 fn with_hyphens(argument: OsString) -> OsString {
     let Some(text) = argument.to_str() else {
         return argument;
@@ -60,7 +60,8 @@ fn with_hyphens(argument: OsString) -> OsString {
     }
 }
 
-/// The command line with what each setting may be and its default added to the help of `train` and `table`.
+/// The command line, where the help of `train` and `table` also gives the allowed values and the default of
+/// each setting.
 fn command() -> clap::Command {
     let defaults = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
     let of_train = defaults(&Settings::default());
@@ -88,7 +89,7 @@ fn with_help_of_setting(argument: clap::Arg, defaults: &toml::Table) -> clap::Ar
     };
     let mut argument = argument;
     if takes_number(&argument) {
-        // So that -1 and -inf are told what is allowed instead of being taken for flags.
+        // -1 and -inf are then refused as values, with what is allowed, and not as unknown flags.
         argument = argument.allow_hyphen_values(true);
     }
     let mut help = argument.get_help().map(ToString::to_string).unwrap_or_default();
@@ -101,7 +102,8 @@ fn with_help_of_setting(argument: clap::Arg, defaults: &toml::Table) -> clap::Ar
     argument.help(help)
 }
 
-/// What the value of a flag may be, to follow "must be": a setting, or another flag of a command that has settings.
+/// The allowed values of a flag, in words that follow "must be"; the flag is a setting or belongs to a
+/// command that has settings.
 pub fn allowed(flag: &str) -> Option<String> {
     let of_reference = || reference::ALLOWED.iter().find(|(name, _)| *name == flag);
     settings::allowed(flag)
@@ -116,64 +118,70 @@ fn takes_number(argument: &clap::Arg) -> bool {
         .any(|n| kind == *n)
 }
 
-/// One line for an error of the argument parser; `first` is the first argument.
-fn what_is_wrong(error: &clap::Error, first: Option<&OsString>) -> String {
-    let text = |kind| match error.get(kind) {
+/// What the argument parser says of an error under `kind`.
+fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
         _ => None,
-    };
+    }
+}
+
+/// One line for an argument that the command does not have.
+fn unknown_argument(error: &clap::Error, flag: &str) -> String {
+    let kind = if flag.starts_with('-') { "unknown flag" } else { "not expected here" };
+    match context(error, ContextKind::SuggestedArg) {
+        Some(other) => format!("{flag}: {kind}; did you mean {other}?"),
+        None => format!("{flag}: {kind}; --help lists what there is"),
+    }
+}
+
+/// One line for a flag whose value is missing or not allowed.
+fn bad_value(error: &clap::Error, flag: &str) -> String {
+    let value = context(error, ContextKind::InvalidValue).filter(|value| !value.is_empty());
+    match (value.as_deref().map(quoted_where_odd), allowed(flag.trim_start_matches('-'))) {
+        (Some(value), Some(allowed)) => format!("{flag} {value}: must be {allowed}"),
+        (Some(value), None) => format!("{flag} {value}: not an allowed value; --help says what is allowed"),
+        (None, Some(allowed)) => format!("{flag}: its value is missing; it must be {allowed}"),
+        (None, None) => format!("{flag}: its value is missing"),
+    }
+}
+
+/// One line for a word that is not a command; `first` is the first argument.
+fn unknown_command(error: &clap::Error, first: Option<&OsString>) -> String {
+    let word = quoted_where_odd(&context(error, ContextKind::InvalidSubcommand).unwrap_or_default());
+    match context(error, ContextKind::SuggestedSubcommand) {
+        Some(other) => format!("{word}: unknown command; did you mean {other}?"),
+        // The first argument is a command with subcommands, and the word is none of them.
+        None if first.is_some_and(|first| Cli::command().find_subcommand(first).is_some()) => {
+            format!("{word}: not expected here; --help lists what there is")
+        }
+        None => format!("{word}: unknown command; there are {}", commands()),
+    }
+}
+
+/// One line for an error of the argument parser; `first` is the first argument.
+fn what_is_wrong(error: &clap::Error, first: Option<&OsString>) -> String {
     // "--lr <RATE>" and "--mixup[=<BOOL>]" name the flags --lr and --mixup.
-    let flag = text(ContextKind::InvalidArg).map(|arg| {
+    let flag = context(error, ContextKind::InvalidArg).map(|arg| {
         let name = arg.split([' ', '[', '=']).next().unwrap_or_default();
         quoted_where_odd(if name.is_empty() { &arg } else { name })
     });
     match (error.kind(), flag) {
-        (ErrorKind::UnknownArgument, Some(flag)) => {
-            let kind = if flag.starts_with('-') { "unknown flag" } else { "not expected here" };
-            match text(ContextKind::SuggestedArg) {
-                Some(other) => format!("{flag}: {kind}; did you mean {other}?"),
-                None => format!("{flag}: {kind}; --help lists what there is"),
-            }
-        }
-        (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(flag)) => {
-            let value = text(ContextKind::InvalidValue).filter(|value| !value.is_empty());
-            match (value, allowed(flag.trim_start_matches('-'))) {
-                (Some(value), Some(allowed)) => {
-                    format!("{flag} {}: must be {allowed}", quoted_where_odd(&value))
-                }
-                (Some(value), None) => {
-                    format!(
-                        "{flag} {}: not a value that is allowed; --help says what is",
-                        quoted_where_odd(&value)
-                    )
-                }
-                (None, Some(allowed)) => format!("{flag}: its value is missing; it must be {allowed}"),
-                (None, None) => format!("{flag}: its value is missing"),
-            }
-        }
+        (ErrorKind::UnknownArgument, Some(flag)) => unknown_argument(error, &flag),
+        (ErrorKind::InvalidValue | ErrorKind::ValueValidation, Some(flag)) => bad_value(error, &flag),
         (ErrorKind::NoEquals, Some(flag)) => format!("{flag}: write its value behind =, as in {flag}=true"),
         (ErrorKind::TooManyValues | ErrorKind::WrongNumberOfValues | ErrorKind::TooFewValues, Some(flag)) => {
-            format!("{flag}: another number of values is expected; --help says which")
+            format!("{flag}: wrong number of values; --help says how many it takes")
         }
-        (ErrorKind::InvalidSubcommand, _) => {
-            let word = quoted_where_odd(&text(ContextKind::InvalidSubcommand).unwrap_or_default());
-            match text(ContextKind::SuggestedSubcommand) {
-                Some(other) => format!("{word}: unknown command; did you mean {other}?"),
-                // A word behind a command that has commands of its own.
-                None if first.is_some_and(|first| Cli::command().find_subcommand(first).is_some()) => {
-                    format!("{word}: not expected here; --help lists what there is")
-                }
-                None => format!("{word}: unknown command; there are {}", commands()),
-            }
-        }
+        (ErrorKind::InvalidSubcommand, _) => unknown_command(error, first),
         (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => {
             format!("a command is missing; there are {}; see records --help", commands())
         }
         (ErrorKind::InvalidUtf8, _) => {
-            "an argument is not UTF-8; only names of files and folders may be".to_string()
+            "an argument is not UTF-8; only names of files and folders may be other than UTF-8".to_string()
         }
-        // Few cases are left; the first paragraph of the parser's own text says what it is.
+        // For the few other errors, the first paragraph of the parser's own text on one line.
         _ => {
             let text = error.render().to_string();
             let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);

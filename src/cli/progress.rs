@@ -1,14 +1,14 @@
-//! Bars for long work on data.
+//! Progress bars for long work on data.
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::data::progress::{Progress, Unit, Work};
+use crate::data::progress::{Unit, Work, WorkProgress};
 
-/// A bar that is cleared where it ends.
+/// A bar that disappears when it is dropped.
 struct Bar(ProgressBar);
 
-/// Draws a piece of work on standard error, where that is a terminal.
-pub fn draw(work: Work<'_>) -> Box<dyn Progress> {
+/// Draws a piece of work on standard error, if that is a terminal.
+pub fn draw(work: Work<'_>) -> Box<dyn WorkProgress> {
     let bar = ProgressBar::new(work.total).with_message(work.what.to_string());
     let template = match work.unit {
         Unit::Items => "{msg} {wide_bar} {pos}/{len} {eta}",
@@ -20,13 +20,13 @@ pub fn draw(work: Work<'_>) -> Box<dyn Progress> {
     Box::new(Bar(bar))
 }
 
-impl Progress for Bar {
+impl WorkProgress for Bar {
     fn advance(&self, by: u64) {
         self.0.inc(by);
     }
 
     fn set(&self, position: u64) {
-        // A position that was not reached by work is no measure of speed.
+        // A jump of the position, not reached by work, says nothing about the speed.
         if position < self.0.position() || self.0.position() == 0 {
             self.0.reset_eta();
         }

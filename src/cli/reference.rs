@@ -1,15 +1,15 @@
-//! Flags of the reference trainer that are said differently here, so that its published commands can be pasted
-//! (SPEC 10). Underscores and other spellings are dealt with in [`super::parse`].
+//! Flags of the reference trainer that have other names here, so that its published commands work (SPEC 10).
+//! [`super::parse`] handles underscores and other spellings.
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::data::registry;
 use crate::declaration::{MOST, number};
-use crate::settings::{Debias, GivenSettings, Schedule, Settings};
+use crate::settings::{Debias, GivenSettings, ScheduleChoice, Settings};
 use crate::usage;
 
-/// What its flags with a value may be, to follow "must be".
+/// The allowed values of these flags, to follow "must be".
 pub const ALLOWED: &[(&str, &str)] = &[
     ("imb-ratio", "a number from 1 to 1e30"),
     ("num-class", "the number of classes of the data set: 10, 20 or 100"),
@@ -19,22 +19,22 @@ pub const ALLOWED: &[(&str, &str)] = &[
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Flags of the reference trainer")]
 pub struct ReferenceFlags {
-    /// As --schedule cosine
+    /// Same as --schedule cosine
     #[arg(long)]
     cosine: bool,
-    /// As --debias records
+    /// Same as --debias records
     #[arg(long)]
     records: bool,
-    /// As --dataset cifar100-lt-nu; only with CIFAR-100
+    /// Same as --dataset cifar100-lt-nu; only with CIFAR-100
     #[arg(long)]
     hierarchical: bool,
-    /// Images of the largest class over those of the smallest: as --imb-factor 1/RHO
+    /// Imbalance ratio, images of the largest class over those of the smallest: same as --imb-factor 1/RHO
     #[arg(long, value_name = "RHO")]
     imb_ratio: Option<f64>,
-    /// Checked against the data set, else without effect
+    /// Checked against the data set, otherwise without effect
     #[arg(long, value_name = "CLASSES")]
     num_class: Option<usize>,
-    /// Only 0: --resume says by itself where to go on
+    /// Only 0: --resume knows where to go on
     #[arg(long, value_name = "EPOCH", hide = true)]
     start_epoch: Option<usize>,
     /// Accepted without effect, as are print-freq, dist-url, dist-backend, world-size, rank, gpu,
@@ -60,15 +60,15 @@ pub struct ReferenceFlags {
 }
 
 impl ReferenceFlags {
-    /// Lays these flags over `settings`, over which `given` (the other flags) already lies.
+    /// Overrides `settings`, which `given` (the other flags) has already overridden.
     ///
     /// # Errors
     /// A usage error where a flag contradicts another one or does not fit the data set.
     pub fn apply(&self, given: &GivenSettings, settings: &mut Settings) -> Result<()> {
         let other_word = |name, word| given.values.get::<String>(name).filter(|given| given != word);
         if self.cosine {
-            agree("--cosine", "schedule", other_word("schedule", Schedule::Cosine.word()))?;
-            settings.schedule = Schedule::Cosine;
+            agree("--cosine", "schedule", other_word("schedule", ScheduleChoice::Cosine.word()))?;
+            settings.schedule = ScheduleChoice::Cosine;
         }
         if self.records {
             agree("--records", "debias", other_word("debias", Debias::Records.word()))?;
@@ -107,7 +107,8 @@ impl ReferenceFlags {
                 }
                 None => {
                     return Err(usage!(
-                        "--num-class {given}: must be left out, --dataset {} says by itself how many classes it has",
+                        "--num-class {given}: must be left out, since the number of classes depends on the files of \
+                         --dataset {}",
                         settings.dataset
                     ));
                 }

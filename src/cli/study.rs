@@ -1,4 +1,4 @@
-//! `records study`: the kernels to learn from, rung by rung.
+//! `records study`: ladders of kernels to learn from, rung by rung.
 
 use anyhow::Result;
 use clap::Args;
@@ -13,7 +13,7 @@ use crate::usage;
 /// Arguments of `records study`.
 #[derive(Args, Clone, Debug)]
 pub struct StudyArguments {
-    /// The ladder: convolution or loss-row; both without it
+    /// The ladder: convolution or loss-row [default: both]
     #[arg(value_name = "LADDER")]
     ladder: Option<String>,
     /// Where to run the kernels: sim (on the CPU, checked and counted) or cuda (timed)
@@ -27,13 +27,14 @@ pub struct StudyArguments {
 /// Runs `records study`.
 ///
 /// # Errors
-/// A usage error for unknown words or a device that cannot be had; a rung that does not agree with the CPU.
+/// A usage error for unknown words or a device that cannot be used; an error if a rung does not agree with
+/// the CPU.
 pub fn run(arguments: &StudyArguments) -> Result<()> {
     let names = match &arguments.ladder {
         Some(name) => vec![name.as_str()],
         None => LADDERS.to_vec(),
     };
-    // Words that are wrong are refused before a device is opened.
+    // Unknown words are refused before a device is opened.
     for name in &names {
         if !LADDERS.contains(name) {
             return Err(usage!("study {}: must be {}", quoted_where_odd(name), LADDERS.join(" or ")));

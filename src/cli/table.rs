@@ -1,4 +1,4 @@
-//! `records table`: the grid of the published results, run and shown beside them.
+//! `records table`: runs the grid of a published table and shows the results beside the published numbers.
 
 use std::path::{Path, PathBuf};
 
@@ -10,21 +10,21 @@ use crate::data::registry::{self, Candidates};
 use crate::declaration::{Group, LEAST, MOST, number};
 use crate::files::{is_file, write_atomically};
 use crate::report::published;
-use crate::report::results::{Results, Shown};
+use crate::report::results::{ResultsTable, Shown};
 use crate::settings::{GivenSettings, Method, Settings, choices};
-use crate::train::grid::{Benchmark, Column, Grid, ROWS, Row, Run, State, commands, execute};
+use crate::train::grid::{Benchmark, Column, Grid, GridRun, MethodRow, ROWS, RunState, commands, execute};
 use crate::usage;
 
-/// What its flags with a value may be, to follow "must be"; `--methods` takes the words of [`ROWS`].
+/// The allowed values of its flags, to follow "must be"; `--methods` takes the words of [`ROWS`].
 const ALLOWED: &[(&str, &str)] = &[
-    ("q", "numbers of at least 0 and below 1, as in 0.3,0.5; not below 1e-30 but for 0"),
+    ("q", "0, or numbers of at least 1e-30 and below 1, as in 0.3,0.5"),
     ("rho", "numbers from 1 to 1e30, as in 50,100"),
     ("seeds", "whole numbers from 0 to 9223372036854775807, as in 123,124"),
     ("show", "best or last"),
     ("format", "text, markdown or csv"),
 ];
 
-/// What a flag of `table` that is no setting may be.
+/// The allowed values of a flag of `table` that is not a setting.
 pub fn allowed(flag: &str) -> Option<String> {
     if flag == "methods" {
         return Some(format!("among {}", ROWS.map(|row| row.word).join(", ")));
@@ -32,7 +32,7 @@ pub fn allowed(flag: &str) -> Option<String> {
     ALLOWED.iter().find(|(name, _)| *name == flag).map(|(_, allowed)| (*allowed).into())
 }
 
-/// Settings that the grid gives its runs, and the way to choose them.
+/// Settings that the grid decides, and how to choose them.
 const SET_BY_THE_GRID: &[(&str, &str)] = &[
     ("method", "choose rows with --methods"),
     ("debias", "choose rows with --methods"),
@@ -43,20 +43,21 @@ const SET_BY_THE_GRID: &[(&str, &str)] = &[
     ("name", "choose the folder of all runs with --exp-dir"),
 ];
 
-/// Settings that `table` takes no flag for, and why: those that the grid gives its runs, and those of methods that are no row.
+/// Settings without a flag of `table`, and why: those that the grid decides, and those of methods that are
+/// not a row.
 pub fn not_taken() -> Vec<(&'static str, String)> {
     let mut all: Vec<_> = SET_BY_THE_GRID.iter().map(|&(name, remedy)| (name, remedy.to_string())).collect();
     for method in Method::all().filter(|method| ROWS.iter().all(|row| row.method != *method)) {
-        let reason = format!("{} is no row of the table", method.title());
+        let reason = format!("{} is not a row of the table", method.title());
         all.extend(choices::declared_by(method).iter().map(|setting| (setting.name, reason.clone())));
     }
     all
 }
 
-/// Runs that a table may have at most.
+/// The most runs of a table.
 const MOST_RUNS: usize = 10_000;
 
-/// Data sets whose imbalance and ambiguity are ours to choose.
+/// Data sets whose imbalance and ambiguity can be chosen.
 fn data_sets() -> Vec<&'static str> {
     registry::ALL.iter().filter(|set| set.candidates != Candidates::Own).map(|set| set.name).collect()
 }
@@ -64,21 +65,21 @@ fn data_sets() -> Vec<&'static str> {
 /// Arguments of `records table`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Settings apply to all runs, those of SoLar to its runs only, --alpha to the mixed, --m to the RECORDS runs, \
-                  --upd-start to all but SoLar's. Without any, the runs are the published ones. Called again, it goes on where it \
-                  was stopped."
+    after_help = "Settings apply to all runs that read them: a method's own settings to its runs, --alpha to those with mixup, \
+                  --m to those of RECORDS. Without any settings, the runs are the published ones. Called again, the command \
+                  goes on where it was stopped."
 )]
 pub struct TableArguments {
     /// The published table: cifar10 or cifar100
     #[arg(value_name = "DATA")]
     data: String,
-    /// Rows
+    /// Rows of the table
     #[arg(long, value_name = "WORDS", action = ArgAction::Set, value_delimiter = ',')]
     methods: Option<Vec<String>>,
-    /// Ambiguities of the columns; without it, the published
+    /// Ambiguities q of the columns; by default the published ones
     #[arg(long, value_name = "Q", action = ArgAction::Set, value_delimiter = ',')]
     q: Option<Vec<f64>>,
-    /// Imbalance ratios of the columns, images of the largest class over those of the smallest
+    /// Imbalance ratios rho of the columns, images of the largest class over those of the smallest
     #[arg(long, value_name = "RHO", action = ArgAction::Set, value_delimiter = ',')]
     rho: Option<Vec<f64>>,
     /// Seeds; a cell shows mean and sample standard deviation over them
@@ -90,10 +91,10 @@ pub struct TableArguments {
     /// How to write the table
     #[arg(long, value_name = "WORD", default_value = "text")]
     format: String,
-    /// Write to this file, whole at any time, instead of standard output
+    /// Write to this file, which is complete at any time, instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Run nothing: show what is in the folder, with the settings found there
+    /// Run nothing: show the results in the folder, with the settings found there
     #[arg(long, conflicts_with_all = ["commands", "slurm"])]
     report: bool,
     /// Run nothing: print a command line for each run that is left
@@ -107,7 +108,7 @@ pub struct TableArguments {
     given: GivenSettings,
 }
 
-/// How a table is written.
+/// The format of a table.
 #[derive(Clone, Copy)]
 enum Format {
     Text,
@@ -119,13 +120,13 @@ fn must_be(flag: &str, value: &str) -> anyhow::Error {
     usage!("--{flag} {value}: must be {}", allowed(flag).unwrap_or_default())
 }
 
-/// The values of a list, which must hold none twice.
+/// The values of a list, checked to have no value twice.
 fn once<T: PartialEq + std::fmt::Display + Copy>(flag: &str, values: &[T]) -> Result<Vec<T>> {
     if values.len() > MOST_RUNS {
         return Err(usage!("--{flag}: {} values; a table has at most {MOST_RUNS} runs", values.len()));
     }
     match (1..values.len()).find(|&i| values[..i].contains(&values[i])) {
-        Some(i) => Err(usage!("--{flag}: {} is there twice; give each value once", values[i])),
+        Some(i) => Err(usage!("--{flag}: {} is given twice; give each value once", values[i])),
         None => Ok(values.to_vec()),
     }
 }
@@ -137,7 +138,7 @@ impl TableArguments {
             .ok_or_else(|| usage!("table {}: must be cifar10 or cifar100", self.data))
     }
 
-    fn rows(&self) -> Result<Vec<Row>> {
+    fn rows(&self) -> Result<Vec<MethodRow>> {
         let Some(words) = &self.methods else { return Ok(ROWS.to_vec()) };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let row = |word: &str| ROWS.iter().find(|row| row.word == word).copied();
@@ -151,7 +152,7 @@ impl TableArguments {
         if let Some(rho) = rhos.iter().find(|rho| !(1.0..=MOST).contains(*rho)) {
             return Err(must_be("rho", &number(*rho)));
         }
-        // The names of the runs' folders hold both numbers without an exponent.
+        // Both numbers are in the names of the runs' folders, without an exponent.
         let fine = |q: f64| q == 0.0 || (LEAST..1.0).contains(&q);
         if let Some(q) = qs.iter().find(|q| !fine(**q)) {
             return Err(must_be("q", &number(*q)));
@@ -159,7 +160,7 @@ impl TableArguments {
         Ok(rhos.iter().flat_map(|&rho| qs.iter().map(move |&q| Column { rho, q })).collect())
     }
 
-    /// Refuses settings that the grid sets, and values out of their range, also those that none of the rows reads.
+    /// Refuses settings that the grid decides, and values out of range, even of settings that no row reads.
     fn check_given(&self) -> Result<()> {
         if let Some((name, remedy)) =
             not_taken().iter().find(|(name, _)| self.given.values.value(name).is_some())
@@ -217,7 +218,7 @@ impl TableArguments {
         let exp_dir: PathBuf = self.given.values.get("exp-dir").unwrap_or(default);
         if exp_dir.exists() && !exp_dir.is_dir() {
             return Err(usage!(
-                "--exp-dir {}: is no folder; name the one of the table's runs",
+                "--exp-dir {}: is not a folder; name the folder of the table's runs",
                 exp_dir.display()
             ));
         }
@@ -229,7 +230,7 @@ impl TableArguments {
         grid.validate()?;
         match grid.row_settings.iter().find(|settings| !data_sets().contains(&settings.dataset.as_str())) {
             Some(settings) => Err(usage!(
-                "--dataset {}: has an imbalance and candidate sets of its own; must be one of {}",
+                "--dataset {}: has its own imbalance and candidate sets; must be one of {}",
                 settings.dataset,
                 data_sets().join(", ")
             )),
@@ -248,12 +249,12 @@ impl TableArguments {
 /// Runs `records table`.
 ///
 /// # Errors
-/// A usage error for bad settings or folders; a failed run where runs of the grid failed.
+/// A usage error for bad settings or folders; an error if runs of the grid failed.
 pub fn run(arguments: &TableArguments) -> Result<()> {
     let (shown, format) = (arguments.shown()?, arguments.format()?);
     let grid = arguments.grid()?;
     let runs = grid.runs();
-    let mut states = State::of_all(&runs)?;
+    let mut states = RunState::of_all(&runs)?;
     if arguments.commands {
         let lines = commands::command_lines(&runs, &states)?;
         if lines.is_empty() {
@@ -270,8 +271,8 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
             )),
         };
     }
-    let table = |states: &[State]| -> Result<String> {
-        let results = Results::new(&grid, &runs, states, shown)?;
+    let table = |states: &[RunState]| -> Result<String> {
+        let results = ResultsTable::new(&grid, &runs, states, shown)?;
         Ok(match format {
             Format::Text => results.text(),
             Format::Markdown => results.markdown(),
@@ -279,9 +280,9 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
         })
     };
     if !arguments.report {
-        // A file that cannot be written is told now, not after days of training.
-        let changed = |states: &[State]| match &arguments.output {
-            // A pipe or device gets the table once, at the end.
+        // The file is written first, to report a problem with it now and not after days of training.
+        let changed = |states: &[RunState]| match &arguments.output {
+            // A pipe or device gets the table only once, at the end.
             Some(path) if is_file(path)? => write_atomically(path, table(states)?.as_bytes()),
             _ => Ok(()),
         };
@@ -306,7 +307,7 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
     }
 }
 
-fn failed<'a>(runs: &'a [Run], states: &[State]) -> Vec<&'a str> {
-    let failed = runs.iter().zip(states).filter(|(_, state)| matches!(state, State::Failed { .. }));
+fn failed<'a>(runs: &'a [GridRun], states: &[RunState]) -> Vec<&'a str> {
+    let failed = runs.iter().zip(states).filter(|(_, state)| matches!(state, RunState::Failed { .. }));
     failed.map(|(run, _)| run.name()).collect()
 }

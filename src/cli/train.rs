@@ -13,26 +13,28 @@ use crate::settings::{GivenSettings, Settings, config_toml};
 use crate::train::run_folder::settings_to_resume;
 use crate::usage;
 
-/// Arguments of `records train`. Flags beat --config, which beats --preset, which beats the defaults.
+/// Arguments of `records train`. Flags override --config, which overrides --preset, which overrides the
+/// defaults.
 #[derive(Args, Clone, Debug, Default)]
 #[command(
-    after_help = "Flags beat --config, which beats --preset, which beats the defaults. Flags may be written with \
-                        underscores (--batch_size)."
+    after_help = "Flags override --config, which overrides --preset, which overrides the defaults. Flags may be written \
+                  with underscores (--batch_size)."
 )]
 pub struct TrainArguments {
     /// Start from the named settings; --list-presets shows them
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// Read settings from a TOML file with the names of the flags, such as the config.toml of another run
+    /// Read settings from a TOML file whose keys are the names of the flags, such as the config.toml of
+    /// another run
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
-    /// Go on with a run, named by its folder or by one of its checkpoints, with the settings in its config.toml
+    /// Resume a run, named by its folder or by one of its checkpoints, with the settings in its config.toml
     #[arg(long, value_name = "RUN_FOLDER|CHECKPOINT")]
     pub resume: Option<PathBuf>,
-    /// List the presets and end
+    /// List the presets and exit
     #[arg(long)]
     pub list_presets: bool,
-    /// Print the settings as TOML and end
+    /// Print the settings as TOML and exit
     #[arg(long)]
     pub dry_run: bool,
     /// The settings among the flags.
@@ -46,7 +48,7 @@ pub struct TrainArguments {
 /// Runs `records train`.
 ///
 /// # Errors
-/// A usage error for bad settings; whatever the run fails with.
+/// A usage error for bad settings, or the error of the run.
 pub fn run(arguments: &TrainArguments) -> Result<()> {
     if arguments.list_presets {
         return output::print(&list_of_presets());
@@ -71,7 +73,7 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     crate::train::run::run(&settings, arguments.resume.as_deref())
 }
 
-/// The settings that flags, configuration file, preset and defaults make together, all checked.
+/// The settings that result from flags, configuration file, preset and defaults, all checked.
 ///
 /// # Errors
 /// A usage error of one line that names the flag (or file, line and key), the value and what is allowed.
@@ -111,7 +113,8 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
     arguments.reference.apply(&arguments.given, &mut settings)?;
     match settings.problems().into_iter().next() {
         None => Ok(settings),
-        // A flag can mend the file's value; one that stands is told with its line.
+        // A flag may have replaced a bad value of the file; one that is still there is reported with its
+        // line.
         Some(problem) => Err(match &file {
             Some(file) if problems_of_file.contains(&problem) => file.usage_error(&problem),
             _ => usage!("{problem}"),

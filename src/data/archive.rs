@@ -1,24 +1,24 @@
-//! The official archives of data sets: what is known of one, and what of it is in a folder.
+//! The official archives of data sets: their properties, and whether a folder holds their files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// An archive with one folder of files in it.
+/// An archive that holds one folder of files.
 #[derive(Debug)]
 pub struct Archive {
-    /// The word of `records data fetch`.
+    /// Its word for `records data fetch`.
     pub word: &'static str,
     /// Name of the data set in messages.
     pub title: &'static str,
-    /// The archive's own name.
+    /// File name of the archive.
     pub file_name: &'static str,
-    /// Where its authors offer it.
+    /// Its authors' address for it.
     pub url: &'static str,
     /// Length of the archive.
     pub bytes: u64,
     /// SHA-256 of the archive, 64 hexadecimal digits in lower case.
     pub sha256: &'static str,
-    /// The only folder in it.
+    /// The folder in it.
     pub folder: &'static str,
     /// The files of that folder that are unpacked.
     pub files: &'static [ArchiveFile],
@@ -29,16 +29,16 @@ pub struct Archive {
 pub struct ArchiveFile {
     /// Name inside the folder.
     pub name: &'static str,
-    /// How long it may be.
+    /// Its allowed lengths.
     pub size: FileSize,
 }
 
-/// How long a file may be, in bytes.
+/// The allowed lengths of a file, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub enum FileSize {
-    /// The reader needs the file.
+    /// Exactly this length; the reader needs the file.
     Exactly(u64),
-    /// A text beside the images; it may be missing.
+    /// At most this length; a text beside the images, which may be missing.
     AtMost(u64),
 }
 
@@ -64,19 +64,19 @@ pub const fn file(name: &'static str, size: FileSize) -> ArchiveFile {
     ArchiveFile { name, size }
 }
 
-/// What of an archive is in a folder for data.
+/// Whether the files of an archive are in a folder for data.
 #[derive(Debug, PartialEq)]
 pub enum Presence {
-    /// Every file that the reader needs lies in that folder, each of its right size.
+    /// Every file that the reader needs is in this folder, with the right size.
     Complete(PathBuf),
-    /// The reader would take that folder, but one of its files is missing or of another size.
+    /// The reader would choose this folder, but a file is missing or has another size.
     Incomplete {
-        /// That folder.
+        /// The folder.
         folder: PathBuf,
-        /// One line: which file, and what is wrong with it.
+        /// The file, and what is wrong with it, on one line.
         wrong: String,
     },
-    /// Neither: no folder of that data set.
+    /// There is no folder of this data set.
     Missing,
 }
 
@@ -86,7 +86,8 @@ impl Archive {
         format!("records data fetch {} --data-dir {}", self.word, data_dir.display())
     }
 
-    /// What is in `data_dir`, which holds the archive's folder or is that folder, as the reader looks for it.
+    /// Whether the files are in `data_dir`, which contains the archive's folder or is that folder, as for the
+    /// reader.
     pub fn presence(&self, data_dir: &Path) -> Presence {
         let inside = data_dir.join(self.folder);
         let folder = if fs::symlink_metadata(&inside).is_ok() {
@@ -102,7 +103,8 @@ impl Archive {
         }
     }
 
-    /// The first file that the reader needs and that is not in `folder` with its right size; what is wrong with it.
+    /// What is wrong with the first file that the reader needs and that is missing from `folder` or has
+    /// another size.
     pub fn first_wrong(&self, folder: &Path) -> Option<String> {
         self.needed().find_map(|(name, expected)| {
             match fs::metadata(folder.join(name)).ok().filter(fs::Metadata::is_file) {

@@ -1,4 +1,5 @@
-//! Candidate sets: the ambiguous labels a sample is trained with (SPEC 3). They continue the stream that drew the subset.
+//! Candidate sets, the ambiguous labels of the training samples (SPEC 3). They are drawn from the same random
+//! stream as the subset, after it.
 
 use anyhow::{Result, ensure};
 
@@ -7,7 +8,8 @@ use crate::random::numpy::NumpyLegacy;
 /// How much likelier a class of the true class's superclass is to be a candidate in the NU data sets.
 pub const NON_UNIFORM_RATIO: f64 = 8.0;
 
-/// One candidate set a sample, as rows of zeros and ones. The true class of a sample always is in its set.
+/// One candidate set for each sample, as rows of zeros and ones. The true class of a sample is always in its
+/// set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateSets {
     /// K.
@@ -17,13 +19,13 @@ pub struct CandidateSets {
 }
 
 impl CandidateSets {
-    /// Every wrong class is a candidate with probability `q`. Mean set size 1 + q(K - 1).
+    /// Every wrong class is a candidate with probability `q`; the mean set size is 1 + q(K - 1).
     pub fn uniform(labels: &[u8], classes: usize, q: f64, rng: &mut NumpyLegacy) -> Self {
         Self::draw(labels, classes, rng, |_, _| q)
     }
 
     /// Classes of the true class's superclass with probability 8q (certain from 1 on), others with `q`.
-    /// `superclass_of` has one entry a class, `[K]`.
+    /// `superclass_of` has one entry for each class, `[K]`.
     pub fn non_uniform(labels: &[u8], superclass_of: &[u8], q: f64, rng: &mut NumpyLegacy) -> Self {
         Self::draw(labels, superclass_of.len(), rng, |truth, class| {
             if superclass_of[truth] == superclass_of[class] { NON_UNIFORM_RATIO * q } else { q }
@@ -37,7 +39,8 @@ impl CandidateSets {
         })
     }
 
-    /// One draw a sample and class, row by row, the true class's own included though it is not needed.
+    /// One draw for each sample and class, row by row. The true class has a draw too, although it is not
+    /// used.
     fn draw(
         labels: &[u8],
         classes: usize,
@@ -70,12 +73,12 @@ impl CandidateSets {
         &self.rows[i * self.classes..(i + 1) * self.classes]
     }
 
-    /// Number of candidates of every sample, `[N]`.
+    /// Number of candidates of each sample, `[N]`.
     pub fn sizes(&self) -> impl Iterator<Item = usize> + '_ {
         self.rows.chunks_exact(self.classes.max(1)).map(|row| row.iter().map(|&bit| usize::from(bit)).sum())
     }
 
-    /// Number of sets that each class is in, `[K]`.
+    /// Number of sets that contain each class, `[K]`.
     pub fn frequencies(&self) -> Vec<usize> {
         let mut frequencies = vec![0; self.classes];
         for row in self.rows.chunks_exact(self.classes.max(1)) {
@@ -84,7 +87,8 @@ impl CandidateSets {
         frequencies
     }
 
-    /// What every user of candidate sets relies on: one row a label, only zeros and ones, the true class inside.
+    /// The properties that all users of candidate sets rely on: one row for each label, only zeros and ones,
+    /// with the true class in the set.
     pub fn check(&self, labels: &[u8]) -> Result<()> {
         ensure!(
             self.rows.len() == labels.len() * self.classes,

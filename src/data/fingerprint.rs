@@ -1,9 +1,11 @@
-//! What ties a run's state to its data: confidence rows belong to samples by their position, weights to class ids.
+//! Fingerprints of data, to check that a run is resumed on the same data: confidence rows belong to samples
+//! by position, weights to class ids.
 //!
-//! An [`Outline`] is known before any image is read: class names and how many images there are. A [`Fingerprint`] holds it and
-//! digests of everything a run reads, in the order in which it reads it: pixels as decoded, true classes, candidate sets. File
-//! names, times and the folder do not count: they change no number. Digests are SHA-256, kept whole for all rows together, and as
-//! 32 bits for each block of rows to say where something changed.
+//! An [`Outline`], class names and numbers of images, is known before any image is read. A [`Fingerprint`]
+//! holds the outline and digests of everything that a run reads, in the order of reading: decoded pixels,
+//! true classes, candidate sets. File names, times and the folder are not part of it, since they change no
+//! result. Digests are SHA-256: one of all rows together, and the first 32 bits of one for each block of
+//! rows, which locate a change.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -13,22 +15,22 @@ use super::recipe::{TestData, TrainingData};
 use super::{ImageSet, Normalisation};
 use crate::text::{hex, printable};
 
-/// Blocks that a part of a fingerprint has at most: those of a small data set are single rows.
+/// The most blocks in a part of a fingerprint; in a small data set each row is a block.
 const BLOCKS: usize = 2048;
-/// Hexadecimal digits kept of a block.
+/// Hexadecimal digits kept of a block's digest.
 const BLOCK_DIGITS: usize = 8;
 
-/// Number of images, and of each class where all true classes are known.
+/// Number of images in all, and in each class if all true classes are known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
-    /// Of all classes together.
+    /// In all classes together.
     pub images: usize,
     /// `[K]`.
     pub of_class: Option<Vec<usize>>,
 }
 
 impl Sizes {
-    /// Of images with these true classes, below `classes`.
+    /// The sizes of images with these true classes, which are below `classes`.
     pub fn of(labels: &[Option<u8>], classes: usize) -> Self {
         let mut sizes = vec![0; classes];
         labels.iter().flatten().for_each(|&label| sizes[usize::from(label)] += 1);
@@ -37,19 +39,19 @@ impl Sizes {
     }
 }
 
-/// What is known of a data set before its images are read.
+/// Class names and sizes of a data set, known before its images are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outline {
     /// Class names in order of class id, `[K]`.
     pub classes: Vec<String>,
-    /// All training images, of which a subset may be drawn.
+    /// All training images, from which a subset may be drawn.
     pub train: Sizes,
-    /// `None` where there are no test images.
+    /// Test images; `None` if there are none.
     pub test: Option<Sizes>,
 }
 
 impl Outline {
-    /// What is different in `now`, a phrase each; nothing where both are the same.
+    /// The changes from `self` to `now`, each as a phrase; empty if both are the same.
     pub fn changes(&self, now: &Self) -> Vec<String> {
         let mut changes = self.class_changes(now);
         if changes.is_empty() {
@@ -59,7 +61,7 @@ impl Outline {
         changes
     }
 
-    /// The same for the class names and the test images alone.
+    /// The changes of class names and test images only.
     pub fn test_changes(&self, now: &Self) -> Vec<String> {
         let mut changes = self.class_changes(now);
         if changes.is_empty() {
@@ -68,7 +70,7 @@ impl Outline {
         changes
     }
 
-    /// What is different in the class names.
+    /// The changes of the class names.
     pub fn class_changes(&self, now: &Self) -> Vec<String> {
         let (was, is) = (&self.classes, &now.classes);
         if was == is {
@@ -130,7 +132,7 @@ fn size_changes(what: &str, was: Option<&Sizes>, now: Option<&Sizes>, classes: &
     Some(short_list(&of_classes))
 }
 
-/// At most three of them, and how many more there are.
+/// The first three items, and how many more there are.
 fn short_list(items: &[String]) -> String {
     let shown = items.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     if items.len() > 3 { format!("{shown} and {} more", items.len() - 3) } else { shown }
@@ -138,11 +140,11 @@ fn short_list(items: &[String]) -> String {
 
 /// Digests of rows in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Rows {
+struct RowDigests {
     rows: usize,
     /// SHA-256 over the digests of all rows, hexadecimal.
     whole: String,
-    /// The first digits of the digest of each block of rows, one after another.
+    /// The first digits of each block's digest, concatenated.
     blocks: String,
 }
 
@@ -163,12 +165,12 @@ fn hex_of(digests: &[RowDigest]) -> String {
     hex(&context.finalize())
 }
 
-/// Rows of a block where there are `rows`.
+/// Rows in a block of a set of `rows` rows.
 fn block_rows(rows: usize) -> usize {
     rows.div_ceil(BLOCKS).max(1)
 }
 
-impl Rows {
+impl RowDigests {
     fn of(digests: &[RowDigest]) -> Self {
         let mut blocks = String::new();
         for block in digests.chunks(block_rows(digests.len())) {
@@ -177,7 +179,7 @@ impl Rows {
         Self { rows: digests.len(), whole: hex_of(digests), blocks }
     }
 
-    /// The ranges, first and last row, in which `now` differs; none where all is the same.
+    /// The ranges (first and last row) in which `now` differs; empty if all rows are the same.
     fn differing(&self, now: &Self) -> Vec<[usize; 2]> {
         let mut ranges: Vec<[usize; 2]> = Vec::new();
         if self == now {
@@ -196,7 +198,7 @@ impl Rows {
                 _ => ranges.push([first, last]),
             }
         }
-        // Two blocks may by chance begin with the same digits; the whole tells them apart.
+        // The digests of two blocks may by chance begin with the same digits; the whole digest still differs.
         if ranges.is_empty() {
             ranges.push([0, self.rows.saturating_sub(1)]);
         }
@@ -204,10 +206,10 @@ impl Rows {
     }
 }
 
-/// Names the file of a sample by its position, where it has one.
+/// Returns the name of a sample's file by the sample's position; `None` if it has no file.
 pub type FileOf<'a> = &'a dyn Fn(Part, usize) -> Option<String>;
 
-/// A data set's part.
+/// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The training images.
@@ -225,8 +227,8 @@ impl Part {
     }
 }
 
-/// "training sample 3 (now dog/7.jpg)" or "training samples 512 to 543", at most three and how many more. Files are named where
-/// ranges are `exact`, not made of blocks.
+/// "training sample 3 (now dog/7.jpg)" or "training samples 512 to 543", at most three and how many more.
+/// Files are named if the ranges are `exact`, not of whole blocks.
 fn shown(part: Part, ranges: &[[usize; 2]], exact: bool, file_of: FileOf<'_>) -> String {
     let rows: usize = ranges.iter().map(|[first, last]| last - first + 1).sum();
     let first_rows = ranges.iter().flat_map(|[first, last]| *first..=*last).take(if exact { 3 } else { 0 });
@@ -246,18 +248,18 @@ fn shown(part: Part, ranges: &[[usize; 2]], exact: bool, file_of: FileOf<'_>) ->
     format!("{} sample{plural} {}", part.word(), short_list(&places))
 }
 
-/// Digests of a set of images with what belongs to them.
+/// Digests of a set of images with their normalisation, labels and candidate sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct SetPrint {
     /// Height and width, pixels.
     size: [usize; 2],
-    /// Bits of mean and standard deviation.
+    /// Mean and standard deviation, as bits.
     normalisation: [u32; 6],
-    images: Rows,
-    labels: Rows,
+    images: RowDigests,
+    labels: RowDigests,
     /// `None` for test images, which have none.
-    candidates: Option<Rows>,
-    /// SHA-256 over the samples in the order of their digests: the same where they only change places.
+    candidates: Option<RowDigests>,
+    /// SHA-256 over the samples sorted by digest: unchanged if samples only change places.
     unordered: String,
 }
 
@@ -283,14 +285,14 @@ impl SetPrint {
         Self {
             size: [set.height, set.width],
             normalisation: normalisation.flat().map(f32::to_bits),
-            images: Rows::of(&images),
-            labels: Rows::of(&labels),
-            candidates: candidates.as_deref().map(Rows::of),
+            images: RowDigests::of(&images),
+            labels: RowDigests::of(&labels),
+            candidates: candidates.as_deref().map(RowDigests::of),
             unordered: hex_of(&samples),
         }
     }
 
-    /// What is different in `now`.
+    /// The changes from `self` to `now`.
     fn changes(&self, now: &Self, part: Part, file_of: FileOf<'_>) -> Vec<String> {
         let what = part.word();
         if self == now {
@@ -330,7 +332,7 @@ impl SetPrint {
     }
 }
 
-/// What a run read of its data.
+/// The fingerprint of the data that a run read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     outline: Outline,
@@ -340,7 +342,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of a run's data. Reads every byte of it: SHA-256, on all threads.
+    /// The fingerprint of a run's data. Hashes every byte of it, on all threads.
     pub fn of(data: &TrainingData) -> Self {
         let sets = Some((&data.candidates.rows[..], data.candidates.classes));
         Self {
@@ -355,7 +357,8 @@ impl Fingerprint {
         &self.outline
     }
 
-    /// What is different in `now`, a phrase each; nothing where both are of the same data. `file_of` names files of `now`.
+    /// The changes from `self` to `now`, each as a phrase; empty if both are of the same data. `file_of`
+    /// names files of `now`.
     pub fn changes(&self, now: &Self, file_of: FileOf<'_>) -> Vec<String> {
         let mut changes = self.outline.changes(&now.outline);
         if !changes.is_empty() {
@@ -368,7 +371,7 @@ impl Fingerprint {
         changes
     }
 
-    /// What is different in test images, a phrase each; nothing where they are the same, or where the run had none.
+    /// The changes of the test images, each as a phrase; empty if they are the same, or if the run had none.
     pub fn test_changes(&self, now: &TestData, file_of: FileOf<'_>) -> Vec<String> {
         let (Some(was), Some(test)) = (&self.test, &now.test) else { return Vec::new() };
         let changes = self.outline.test_changes(&now.outline);
@@ -420,7 +423,7 @@ mod tests {
 
     #[test]
     fn places_are_told_as_closely_as_blocks_are_small() {
-        for (samples, changed, told) in [
+        for (samples, changed, places) in [
             (2000, vec![0], "training sample 0"),
             (2000, vec![3, 4, 5, 9], "training samples 3 to 5, 9"),
             (2000, vec![1, 3, 5, 7, 9], "training samples 1, 3, 5 and 2 more"),
@@ -430,7 +433,7 @@ mod tests {
             let was = data(samples);
             let mut now = was.clone();
             changed.iter().for_each(|&i: &usize| now.train.images[3 * i] ^= 1);
-            assert_eq!(changes(&was, &now), [format!("the pixels differ in {told}")]);
+            assert_eq!(changes(&was, &now), [format!("the pixels differ in {places}")]);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The path of an image as a list writes it: that it stays inside the data, and what to do where there is no such file.
+//! Paths of images in a list: they must stay inside the data's folder; and hints for paths without a file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::lookalike::are_alike;
 use crate::text::printable;
 
-/// A path that stays inside the folder it is relative to.
+/// Checks that a path stays inside the folder it is relative to.
 ///
 /// # Errors
 /// What is wrong with it, to follow the path.
@@ -23,11 +23,11 @@ pub fn inside(text: &str) -> Result<PathBuf, &'static str> {
     if path.as_os_str().is_empty() { Err("must name an image") } else { Ok(path) }
 }
 
-/// What to do about an image of `folder` that is not there, where its path shows what is meant.
+/// A remedy for an image that does not exist in `folder`, if its path shows what is meant.
 pub fn remedy(folder: &Path, image: &Path) -> Option<String> {
     let text = image.to_str()?;
-    let told = |path: &Path| printable(&path.to_string_lossy());
-    // A path's components have lost the second of two slashes.
+    let shown = |path: &Path| printable(&path.to_string_lossy());
+    // The path's components no longer show that there were two slashes.
     if text
         .split_once(":/")
         .is_some_and(|(scheme, _)| scheme.len() > 1 && scheme.chars().all(char::is_alphanumeric))
@@ -38,27 +38,27 @@ pub fn remedy(folder: &Path, image: &Path) -> Option<String> {
         let slashes = PathBuf::from(text.replace('\\', "/"));
         let found = inside(slashes.to_str()?).ok().filter(|path| folder.join(path).is_file());
         return Some(match found {
-            Some(path) => format!("write / for each backslash: {} is there", told(&path)),
+            Some(path) => format!("write / for each backslash: {} is there", shown(&path)),
             None => "write a path inside the data's folder, with / for each backslash".into(),
         });
     }
     if text.starts_with("~/") {
-        return Some("~ stands for nothing here; write a path inside the data's folder".into());
+        return Some("~ has no meaning here; write a path inside the data's folder".into());
     }
     if let Some(found) = nearly(folder, image) {
-        return Some(format!("did you mean {}?", told(&found)));
+        return Some(format!("did you mean {}?", shown(&found)));
     }
     // Relative to a folder above, such as the one that holds the data's folder.
     let mut rest = image.components();
     while rest.next().is_some() && !rest.as_path().as_os_str().is_empty() {
         if folder.join(rest.as_path()).is_file() {
-            return Some(format!("paths begin in the data's folder: {} is there", told(rest.as_path())));
+            return Some(format!("paths begin in the data's folder: {} is there", shown(rest.as_path())));
         }
     }
     None
 }
 
-/// A file that is called as `image` but for case, Unicode form or extension.
+/// A file whose name differs from `image` only in case, Unicode form or extension.
 fn nearly(folder: &Path, image: &Path) -> Option<PathBuf> {
     let mut found = PathBuf::new();
     let parts: Vec<&OsStr> = image.iter().collect();

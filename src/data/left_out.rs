@@ -1,25 +1,26 @@
-//! What training does not see of a data set: so many of so many, and why. Nothing is left out without such a line.
+//! What training leaves out of a data set: how many samples, and why. Nothing is left out without such a
+//! line.
 
 use std::fmt;
 
-/// Begins the lines of a log that tell what a run leaves out.
+/// Begins the lines of a log that say what a run leaves out.
 pub const PREFIX: &str = "left out: ";
 
-/// What [`LeftOut`] counts of a training set.
+/// The training images that [`LeftOut`] counts.
 pub const TRAINING_IMAGES: &str = "training images";
-/// What [`LeftOut`] counts of a test set.
+/// The test images that [`LeftOut`] counts.
 pub const TEST_IMAGES: &str = "test images";
 
-/// Samples that are there and not used, for one reason.
+/// Samples that exist and are not used, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// Samples left out, at least 1.
     pub count: usize,
-    /// Samples that are there, those left out among them.
+    /// All samples, including those left out.
     pub of: usize,
     /// What they are, in the plural.
     pub what: &'static str,
-    /// The reason, and what keeps them where something does.
+    /// The reason and, if there is one, the setting that keeps them.
     pub why: String,
 }
 
@@ -29,8 +30,8 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// What every epoch leaves out where `samples` do not fill batches of `batch`: steps have the same size, so the last ones of the
-/// epoch's order, other samples in each epoch, wait for another epoch.
+/// What each epoch leaves out if `samples` do not fill batches of `batch`: all steps have the same size, so
+/// the last samples in the epoch's order, others in each epoch, are not used.
 pub fn incomplete_batch(samples: usize, batch: usize) -> Option<LeftOut> {
     let count = samples % batch;
     (count > 0).then(|| LeftOut {
@@ -38,7 +39,7 @@ pub fn incomplete_batch(samples: usize, batch: usize) -> Option<LeftOut> {
         of: samples,
         what: "training samples per epoch",
         why: format!(
-            "they do not fill a batch of {batch}; the order is drawn anew for each epoch, so these are others each time"
+            "they do not fill a batch of {batch}; the order is drawn anew, so each epoch leaves out others"
         ),
     })
 }

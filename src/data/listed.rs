@@ -1,6 +1,7 @@
-//! Images listed in CSV files with their candidate sets by name: what PASCAL VOC and a user's own lists share.
+//! Images listed in CSV files with their candidate sets by name: the common part of PASCAL VOC and a user's
+//! own lists.
 //!
-//! The lists are the training set: no subset is taken of them and no candidate is drawn.
+//! The lists are the training set: no subset and no candidates are drawn.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -15,25 +16,25 @@ use super::decode::{Fit, decode_all, decode_square, loading};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
-use super::progress::Progress;
+use super::progress::WorkProgress;
 use super::recipe::{TestData, TrainingData};
 use super::several::{Names, is_several, words};
 use super::table::Table;
 use super::{ImageSet, MAX_CLASSES, Normalisation};
 use crate::usage;
 
-/// Takes a candidate set apart into names.
+/// Splits a candidate set into names.
 pub type Split = fn(&str) -> Vec<&str>;
 
-/// How a list is written.
+/// The format of a list.
 pub struct Columns {
     /// The column with the image's path inside the images' folder.
     pub image: &'static str,
     /// The column with the name of the true class.
     pub label: &'static str,
-    /// Whether every row must have a true class; else the field may be empty, or the column missing.
+    /// Whether every row must have a true class; otherwise the field may be empty, or the column missing.
     pub every_label: bool,
-    /// The column with the candidate set, and how it is taken apart; `None` for test images.
+    /// The column with the candidate set, and how to split it; `None` for test images.
     pub candidates: Option<(&'static str, Split)>,
     /// What separates the classes of a set, in words.
     pub separator: &'static str,
@@ -43,30 +44,30 @@ pub struct Columns {
 pub struct List {
     file: PathBuf,
     folder: PathBuf,
-    /// `folder` without links.
+    /// `folder` with links resolved.
     real_folder: PathBuf,
-    rows: Vec<Row>,
+    rows: Vec<ListedImage>,
     names: NameTable,
     separator: &'static str,
 }
 
 /// An image of a list.
-struct Row {
+struct ListedImage {
     /// Counted from 1.
     line: usize,
-    /// Inside the list's folder.
+    /// Path inside the list's folder.
     image: Arc<Path>,
-    /// Number of the name.
+    /// Number of the true class's name.
     label: Option<u32>,
-    /// Numbers of the names, distinct; empty for test images.
+    /// Numbers of the candidates' names, distinct; empty for test images.
     candidates: Box<[u32]>,
 }
 
-/// The names of classes in a list, each kept once.
+/// The names of classes in a list, each stored once.
 #[derive(Default)]
 struct NameTable {
     numbers: HashMap<Arc<str>, u32>,
-    /// With the line that each first stands on.
+    /// Each with the line of its first occurrence.
     names: Vec<(Arc<str>, usize)>,
 }
 
@@ -87,12 +88,13 @@ impl NameTable {
 }
 
 impl List {
-    /// Reads the list in `file`, whose images lie in `folder`.
+    /// Reads the list in `file`, whose images are in `folder`.
     ///
     /// # Errors
-    /// A usage error with file and line: whatever [`Table::read`] and [`Rows::next_row`](super::table::Rows::next_row) refuse, a
-    /// missing column, no row, an image's path that is empty, leads out of the folder or stands there twice, a candidate set that
-    /// is empty or names a class twice, a true class that is missing or not in its set.
+    /// A usage error with file and line: whatever [`Table::read`] and
+    /// [`TableRows::next_row`](super::table::TableRows::next_row) refuse, a missing column, no row, an
+    /// image's path that is empty, leads out of the folder or occurs twice, a candidate set that is empty or
+    /// names a class twice, a true class that is missing or not in its set.
     pub fn read(file: &Path, folder: &Path, columns: &Columns) -> Result<Self> {
         let table = Table::read(file)?;
         let reader = RowReader::new(file, &table, columns)?;
@@ -120,7 +122,7 @@ impl List {
         Ok(Self { file: file.into(), folder: folder.into(), real_folder, rows, names, separator })
     }
 
-    /// The names of all classes in the list, each with the line that it first stands on.
+    /// The names of all classes in the list, each with the line of its first occurrence.
     pub fn names(&self) -> Names<'_> {
         self.names.names.iter().map(|(name, line)| (&**name, *line)).collect()
     }
@@ -135,13 +137,13 @@ impl List {
         &self.file
     }
 
-    /// Something wrong with a row, with file and line.
-    fn at(&self, row: &Row, problem: impl std::fmt::Display) -> anyhow::Error {
+    /// The usage error for a problem with a row, with file and line.
+    fn at(&self, row: &ListedImage, problem: impl std::fmt::Display) -> anyhow::Error {
         usage!("{}:{}: {problem}", self.file.display(), row.line)
     }
 
     /// The id of a class that a row names.
-    fn id(&self, row: &Row, number: u32, classes: &Classes) -> Result<u8> {
+    fn id(&self, row: &ListedImage, number: u32, classes: &Classes) -> Result<u8> {
         let name = self.names.name(number);
         classes.ids.get(name).copied().ok_or_else(|| {
             let known: HashSet<String> = classes.names.iter().map(|name| name.to_lowercase()).collect();
@@ -157,7 +159,7 @@ impl List {
     }
 
     fn labels(&self, classes: &Classes) -> Result<Vec<Option<u8>>> {
-        let id = |row: &Row| row.label.map(|name| self.id(row, name, classes)).transpose();
+        let id = |row: &ListedImage| row.label.map(|name| self.id(row, name, classes)).transpose();
         self.rows.iter().map(id).collect()
     }
 
@@ -177,15 +179,15 @@ impl List {
         Ok(sets)
     }
 
-    /// The images in order of the rows, padded to a square and resized (SPEC 9).
-    fn images(&self, size: usize, progress: &dyn Progress) -> Result<Vec<u8>> {
+    /// The images in the order of the rows, padded to a square and resized (SPEC 9).
+    fn images(&self, size: usize, progress: &dyn WorkProgress) -> Result<Vec<u8>> {
         decode_all(self.rows.len(), size, progress, |i, out| {
             let row = &self.rows[i];
             self.load(row, size, out).map_err(|error| self.at(row, error))
         })
     }
 
-    fn load(&self, row: &Row, size: usize, out: &mut [u8]) -> Result<()> {
+    fn load(&self, row: &ListedImage, size: usize, out: &mut [u8]) -> Result<()> {
         let path = self.folder.join(&row.image);
         let shown = path.display();
         let real = fs::canonicalize(&path).map_err(|error| {
@@ -197,13 +199,13 @@ impl List {
             return Err(usage!("{shown}: a link leads out of the folder; put the image itself there"));
         }
         if !real.is_file() {
-            return Err(usage!("{shown}: is no file; name an image"));
+            return Err(usage!("{shown}: is not a file; name an image"));
         }
         decode_square(&path, size, Fit::Padded, out)
     }
 }
 
-/// Where the fields of a list's rows are, and how they are read.
+/// The positions of the fields in a list's rows, and how to read them.
 struct RowReader<'a> {
     shown: Display<'a>,
     columns: &'a Columns,
@@ -226,8 +228,8 @@ impl<'a> RowReader<'a> {
         Ok(Self { shown: file.display(), columns, image, label, candidates })
     }
 
-    /// A row of the list, its names kept in `names`.
-    fn row(&self, line: usize, fields: &StringRecord, names: &mut NameTable) -> Result<Row> {
+    /// Reads a row of the list; its names go into `names`.
+    fn row(&self, line: usize, fields: &StringRecord, names: &mut NameTable) -> Result<ListedImage> {
         let Self { shown, columns, .. } = self;
         let field = |column: usize| -> Result<&str> {
             let text = fields[column].trim();
@@ -254,7 +256,7 @@ impl<'a> RowReader<'a> {
                 usage!("{shown}:{line}: {name}: {problem}")
             })?;
         }
-        Ok(Row {
+        Ok(ListedImage {
             line,
             image: image.into(),
             label: label.map(|name| names.number(name, line)),
@@ -263,7 +265,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
-/// What a candidate set must be.
+/// Checks a candidate set.
 fn check_set(set: &[&str], label: Option<&str>, separator: &str) -> Result<(), String> {
     if set.is_empty() {
         return Err("the candidate set is empty; name the classes that it may be".into());
@@ -274,7 +276,7 @@ fn check_set(set: &[&str], label: Option<&str>, separator: &str) -> Result<(), S
             return Err("an empty name between separators; remove it".into());
         }
         if !seen.insert(name) {
-            return Err(format!("class {name:?} stands twice in the candidate set; keep one"));
+            return Err(format!("class {name:?} occurs twice in the candidate set; keep one"));
         }
     }
     let Some(label) = label.filter(|label| !seen.contains(label)) else { return Ok(()) };
@@ -296,15 +298,15 @@ fn check_set(set: &[&str], label: Option<&str>, separator: &str) -> Result<(), S
 pub struct Classes {
     names: Vec<String>,
     ids: HashMap<String, u8>,
-    /// What to do where a name is unknown, to follow "correct it or".
+    /// The remedy for an unknown name, to follow "correct it or".
     remedy: String,
 }
 
 impl Classes {
-    /// Classes whose ids are their positions in `names`. `file` is what they were found in.
+    /// Classes whose ids are their positions in `names`, which were found in `file`.
     ///
     /// # Errors
-    /// A usage error for fewer than two and for more than 256.
+    /// A usage error for fewer than two classes or more than 256.
     pub fn new(names: Vec<String>, file: &Path, remedy: &str) -> Result<Self> {
         let (count, shown) = (names.len(), file.display());
         if count < 2 {
@@ -326,11 +328,11 @@ pub struct ListedSource {
     pub classes: Classes,
     /// Training images with their candidate sets.
     pub train: List,
-    /// `None` where there are no test images.
+    /// Test images; `None` if there are none.
     pub test: Option<List>,
     /// Normalisation of training views and test images.
     pub normalisation: Normalisation,
-    /// What a user should know of the lists, a line each.
+    /// What a user should know about the lists, one line each.
     pub notes: Vec<String>,
 }
 
@@ -342,7 +344,7 @@ impl ListedSource {
     pub fn outline(&self) -> Result<Outline> {
         let count = self.classes.names.len();
         let sizes = |list: &List| -> Result<Sizes> { Ok(Sizes::of(&list.labels(&self.classes)?, count)) };
-        // A name that is unknown in a set is reported before one that is unknown as a label.
+        // An unknown name in a candidate set is reported before an unknown label.
         self.train.candidates(&self.classes)?;
         Ok(Outline {
             classes: self.classes.names.clone(),
@@ -361,8 +363,8 @@ impl ListedSource {
     /// Reads all images as RGB of `size` x `size`.
     ///
     /// # Errors
-    /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too large or outside its
-    /// folder. One without line for a class that no candidate set holds.
+    /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too
+    /// large or outside its folder. One without line for a class that no candidate set holds.
     pub fn training_data(self, size: usize) -> Result<TrainingData> {
         let outline = self.outline()?;
         let Self { classes, train, test, normalisation, notes } = self;
@@ -400,7 +402,7 @@ impl ListedSource {
     /// Reads the test images alone, as [`ListedSource::training_data`] does.
     ///
     /// # Errors
-    /// As there.
+    /// The same errors.
     pub fn test_data(self, size: usize) -> Result<TestData> {
         let outline = self.outline()?;
         let Self { classes, test, normalisation, .. } = self;
@@ -416,7 +418,7 @@ impl ListedSource {
     }
 }
 
-/// A test set, each of whose rows has its label: [`Columns::every_label`].
+/// The test set of a list in which every row has a label: [`Columns::every_label`].
 fn test_set(images: Vec<u8>, labels: Vec<Option<u8>>, size: usize) -> ImageSet {
     ImageSet { images, labels: labels.into_iter().flatten().collect(), height: size, width: size }
 }

@@ -1,13 +1,25 @@
-//! The long-tailed subset of a balanced set (SPEC 2): how many samples a class keeps, and which.
+//! The long-tailed subset of a balanced set (SPEC 2): how many samples of each class are kept, and which.
 
 use crate::random::numpy::NumpyLegacy;
 use crate::random::python::PythonRandom;
-use crate::settings::ImbalanceType;
 
-/// Samples of every class, `[classes]`, in f64 arithmetic cut to integers as in the reference.
+crate::declare_words! {
+    /// How the class counts fall from the most to the least frequent class (SPEC 2), with K classes, n_max
+    /// samples of the most frequent one and mu = n_min / n_max.
+    pub enum ImbalanceType {
+        /// Exponentially from class to class: n_k = n_max * mu^(k/(K-1)).
+        Exp = "exp",
+        /// In one step: the first K/2 classes keep n_max samples, the others n_max * mu.
+        Step = "step",
+        /// Not at all: no class loses samples.
+        None = "none",
+    }
+}
+
+/// Number of samples of each class, `[classes]`: f64 arithmetic, truncated to integers as in the reference.
 ///
-/// `n_max` is the size of the most frequent class and `imb_factor` mu = n_min / n_max. `reverse` makes class 0 the rarest;
-/// the reference knows it for `exp` only, here it turns `step` round too.
+/// `n_max` is the size of the most frequent class and `imb_factor` mu = n_min / n_max. `reverse` makes class
+/// 0 the rarest; in the reference it works for `exp` only, here for `step` too.
 pub fn class_counts(
     imbalance: ImbalanceType,
     n_max: usize,
@@ -26,15 +38,17 @@ pub fn class_counts(
     (0..classes).map(|class| count(if reverse { classes - 1 - class } else { class })).collect()
 }
 
-/// Shuffles which class is how frequent, as the NU data sets do with Python's `random` seeded by the run's seed.
+/// Shuffles the class counts among the classes, as for the NU data sets: with Python's `random`, seeded by
+/// the run's seed.
 pub fn shuffle_counts(counts: &mut [usize], seed: u64) {
     PythonRandom::new(seed).shuffle(counts);
 }
 
 /// Draws the subset: positions of the balanced set, class after class, `[sum of counts]`.
 ///
-/// The positions of a class are shuffled whole although only the first `counts[class]` stay, so the stream afterwards does
-/// not depend on the counts. `counts[class]` is at most the number of labels of that class.
+/// All positions of a class are shuffled although only the first `counts[class]` are kept, so the random
+/// stream afterwards does not depend on the counts. `counts[class]` is at most the number of labels of that
+/// class.
 pub fn draw_subset(labels: &[u8], counts: &[usize], rng: &mut NumpyLegacy) -> Vec<i32> {
     let mut positions: Vec<Vec<i32>> = vec![Vec::new(); counts.len()];
     for (position, &label) in (0i32..).zip(labels) {

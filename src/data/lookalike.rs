@@ -1,8 +1,8 @@
-//! Names that look alike but are not the same bytes: of classes, columns and files.
+//! Names of classes, columns and files that look alike but differ in their bytes.
 //!
-//! Two spellings that no reader can tell apart (one letter composed in two ways, marks without width, blanks) are one class spelt in
-//! two ways, which is refused. Spellings that a reader can tell apart but may not mean to (upper and lower case, full-width forms,
-//! letters of another script with the same shape) get a line.
+//! Two spellings that look identical (a letter composed in two ways, marks without width, blanks) must be one
+//! class spelt in two ways, which is refused. Spellings that look different but may be meant as one class
+//! (upper and lower case, full-width forms, letters of another script with the same shape) get a warning.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -13,15 +13,15 @@ use unicode_security::confusable_detection::skeleton;
 
 use crate::usage;
 
-/// A class with the place it was found in: a file with its line or a folder, inside the folder of the data.
+/// A class with the place where it was found, inside the data's folder: a file with a line, or a folder.
 pub struct Named {
     /// Name of the class.
     pub name: String,
-    /// Where the name stands, for messages.
+    /// The place of the name, for messages.
     pub place: String,
 }
 
-/// Whether a character has no shape of its own: Unicode's ignorable characters and the empty braille cell.
+/// Whether a character is invisible: Unicode's ignorable characters and the empty braille cell.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -29,40 +29,43 @@ fn is_invisible(c: char) -> bool {
         | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether a character without shape shapes others: joiners of scripts and emoji, and what selects a form.
+/// Whether an invisible character changes the shape of others: joiners of scripts and emoji, and variation
+/// selectors.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// The same for all spellings that look the same: canonically composed, without invisible characters, one blank between words.
+/// A key that is equal for names that look identical: canonically composed, without invisible characters, one
+/// blank between words.
 fn visible(name: &str) -> String {
     let shown: String = name.nfd().filter(|&c| !is_invisible(c)).nfc().collect();
     shown.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Upper and lower case made one.
+/// The name in lower case.
 fn folded(text: &str) -> String {
     text.to_uppercase().to_lowercase()
 }
 
-/// The same for names that differ in case, width or other compatible forms.
+/// A key that is equal for names that differ only in case, width or other compatible forms.
 fn caseless(name: &str) -> String {
     folded(&visible(name).nfkc().collect::<String>())
 }
 
-/// The same for names whose letters have the same shapes, of whichever script.
+/// A key that is equal for names whose letters have the same shapes, whatever their scripts.
 fn shape(name: &str) -> String {
     let compatible: String = visible(name).nfkc().collect();
     folded(&skeleton(&compatible).collect::<String>())
 }
 
-/// Whether two names look alike and are not the same.
+/// Whether two names look alike but differ.
 pub fn are_alike(a: &str, b: &str) -> bool {
     let same_shape = || !(a.is_ascii() && b.is_ascii()) && shape(a) == shape(b);
     a != b && (caseless(a) == caseless(b) || same_shape())
 }
 
-/// The first of `names` that looks like `name`, and how they differ, to follow a message that `name` is unknown.
+/// The first of `names` that looks like `name`, and how they differ, to follow the message that `name` is
+/// unknown.
 pub fn did_you_mean<'a>(name: &str, mut names: impl Iterator<Item = &'a str>) -> Option<String> {
     let alike = names.find(|known| are_alike(name, known))?;
     Some(format!("did you mean {alike:?}? They {}", difference(name, alike)))
@@ -88,11 +91,11 @@ fn code_points(text: &[char]) -> String {
     }
 }
 
-/// Checks the names of classes of the data in `folder`, each of which stands there once. Returns a line for names that may be one class, and one for names
-/// with characters that cannot be seen.
+/// Checks the names of the classes of the data in `folder`; `classes` has each name once. Returns a warning
+/// about names that may be one class, and one about names with invisible characters.
 ///
 /// # Errors
-/// A usage error with both places for two names that look the same.
+/// A usage error with both places for two names that look identical.
 pub fn check(folder: &Path, classes: &[Named]) -> Result<Vec<String>> {
     let mut seen: HashMap<String, &Named> = HashMap::new();
     for class in classes {
@@ -110,24 +113,24 @@ pub fn check(folder: &Path, classes: &[Named]) -> Result<Vec<String>> {
     Ok(alike(classes).into_iter().chain(unseen(classes)).collect())
 }
 
-/// A line for the names that may be one class.
+/// The warning about names that may be one class.
 fn alike(classes: &[Named]) -> Option<String> {
     let mut pairs: BTreeSet<[usize; 2]> = BTreeSet::new();
     for key in [caseless, shape] {
         let mut first: HashMap<String, usize> = HashMap::new();
         for (at, class) in classes.iter().enumerate() {
             let earlier = *first.entry(key(&class.name)).or_insert(at);
-            // Letters and digits of ASCII have similar shapes, too, but are told apart in every font.
+            // ASCII letters and digits have similar shapes too, but differ in every font.
             if earlier != at && are_alike(&classes[earlier].name, &class.name) {
                 pairs.insert([earlier, at]);
             }
         }
     }
-    let told = |[a, b]: &[usize; 2]| {
+    let in_words = |[a, b]: &[usize; 2]| {
         let (a, b) = (&classes[*a], &classes[*b]);
         format!("{:?} ({}) and {:?} ({}) {}", a.name, a.place, b.name, b.place, difference(&a.name, &b.name))
     };
-    let some: Vec<String> = pairs.iter().take(3).map(told).collect();
+    let some: Vec<String> = pairs.iter().take(3).map(in_words).collect();
     let more = match pairs.len() - some.len() {
         0 => String::new(),
         more => format!("; and {more} more pairs"),
@@ -140,7 +143,7 @@ fn alike(classes: &[Named]) -> Option<String> {
     })
 }
 
-/// A line for names with characters or blanks that cannot be seen.
+/// The warning about names with characters or blanks that cannot be seen.
 fn unseen(classes: &[Named]) -> Option<String> {
     let odd = |name: &str| {
         let composed: String = name.nfd().filter(|&c| !is_joiner(c)).nfc().collect();
@@ -155,8 +158,15 @@ fn unseen(classes: &[Named]) -> Option<String> {
         _ => code_points(&characters),
     };
     let number = odd.len();
-    let more = if number == 1 { String::new() } else { format!(", as do {} other names", number - 1) };
-    Some(format!("class {:?} ({}) holds what cannot be seen ({what}){more}", first.name, first.place))
+    let more = match number - 1 {
+        0 => String::new(),
+        1 => ", as does 1 other name".into(),
+        others => format!(", as do {others} other names"),
+    };
+    Some(format!(
+        "class {:?} ({}) has characters that cannot be seen ({what}){more}",
+        first.name, first.place
+    ))
 }
 
 #[cfg(test)]
@@ -248,7 +258,9 @@ mod tests {
         let lines = check_names(&["do\u{200b}g", "cat "]).unwrap();
         assert_eq!(
             lines,
-            ["class \"do\\u{200b}g\" (list:1) holds what cannot be seen (U+200B), as do 1 other names"]
+            [
+                "class \"do\\u{200b}g\" (list:1) has characters that cannot be seen (U+200B), as does 1 other name"
+            ]
         );
     }
 }

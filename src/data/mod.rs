@@ -22,10 +22,10 @@ pub mod statistics;
 pub mod superclasses;
 pub mod table;
 
-/// Classes a data set may have at most: labels are bytes.
+/// The most classes of a data set, since labels are bytes.
 pub const MAX_CLASSES: usize = 256;
 
-/// Decoded images with what is known of their true classes: `u8` where each class is known, `Option<u8>` where some may not be.
+/// Decoded images with their true classes: `u8` where all are known, `Option<u8>` where some may be unknown.
 #[derive(Clone, Debug, Default)]
 pub struct ImageSet<Label = u8> {
     /// uint8 RGB, `[len, height, width, 3]` row-major.
@@ -56,7 +56,7 @@ impl<Label> ImageSet<Label> {
     }
 }
 
-/// Mean and standard deviation per channel, in units of 0..1, as `(u8/255 - mean) / std` uses them.
+/// Mean and standard deviation of each channel, in units of 0..1, for `(u8/255 - mean) / std`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalisation {
     /// Of red, green and blue.
@@ -66,7 +66,7 @@ pub struct Normalisation {
 }
 
 impl Normalisation {
-    /// Mean then standard deviation, as devices take it.
+    /// Mean, then standard deviation, the format for devices.
     pub fn flat(&self) -> [f32; 6] {
         let ([m0, m1, m2], [s0, s1, s2]) = (self.mean, self.std);
         [m0, m1, m2, s0, s1, s2]

@@ -1,19 +1,20 @@
-//! How far long work on data is. This layer reports it; who draws it is set once with [`draw_with`], by the command line.
+//! Progress of long work on data. This layer reports it; the command line sets, once, how it is drawn
+//! ([`draw_with`]).
 
 use std::sync::OnceLock;
 
 /// A piece of work that takes a while.
 #[derive(Clone, Copy, Debug)]
 pub struct Work<'a> {
-    /// What is done, such as "loading images"; empty where that is plain.
+    /// What is being done, such as "loading images"; empty if that is obvious.
     pub what: &'a str,
-    /// All there is to do, in units.
+    /// The whole amount of work, in units.
     pub total: u64,
-    /// What is counted.
+    /// The unit.
     pub unit: Unit,
 }
 
-/// What a piece of work is measured in.
+/// The unit in which a piece of work is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Images, files, samples.
@@ -22,36 +23,37 @@ pub enum Unit {
     Bytes,
 }
 
-/// Watches a piece of work from its beginning until it is dropped.
-pub trait Progress: Sync {
-    /// So much more is done; called from any thread.
+/// Follows a piece of work from its beginning until this is dropped.
+pub trait WorkProgress: Sync {
+    /// Adds to the work done; may be called from any thread.
     fn advance(&self, by: u64);
-    /// So much is done, which may be less than before.
+    /// Sets the work done, which may be less than before.
     fn set(&self, position: u64);
-    /// What is done now.
+    /// Changes what is being done.
     fn set_what(&self, what: &str);
-    /// Something worth a line of its own.
+    /// Shows a line.
     fn line(&self, line: &str);
 }
 
 /// Begins to draw a piece of work.
-pub type Draw = fn(Work<'_>) -> Box<dyn Progress>;
+pub type Draw = fn(Work<'_>) -> Box<dyn WorkProgress>;
 
 static DRAW: OnceLock<Draw> = OnceLock::new();
 
-/// From now on work is drawn by `draw`; the first call counts.
+/// Sets how work is drawn from now on; only the first call has an effect.
 pub fn draw_with(draw: Draw) {
     let _ = DRAW.set(draw);
 }
 
-/// Begins a piece of work; it ends where the value is dropped.
-pub fn begin(what: &str, total: u64, unit: Unit) -> Box<dyn Progress> {
-    DRAW.get().map_or_else(|| Box::new(Undrawn) as Box<dyn Progress>, |draw| draw(Work { what, total, unit }))
+/// Begins a piece of work, which ends when the value is dropped.
+pub fn begin(what: &str, total: u64, unit: Unit) -> Box<dyn WorkProgress> {
+    DRAW.get()
+        .map_or_else(|| Box::new(Undrawn) as Box<dyn WorkProgress>, |draw| draw(Work { what, total, unit }))
 }
 
 struct Undrawn;
 
-impl Progress for Undrawn {
+impl WorkProgress for Undrawn {
     fn advance(&self, _by: u64) {}
     fn set(&self, _position: u64) {}
     fn set_what(&self, _what: &str) {}

@@ -1,4 +1,4 @@
-//! From a name and a few numbers to the data of a run: source, long-tailed subset, candidate sets.
+//! The data of a run, made from a name and a few numbers: data set, long-tailed subset, candidate sets.
 
 use std::path::{Path, PathBuf};
 
@@ -7,20 +7,20 @@ use anyhow::Result;
 use super::candidates::CandidateSets;
 use super::fingerprint::{Outline, Part};
 use super::left_out::{LeftOut, PREFIX, TEST_IMAGES, TRAINING_IMAGES, incomplete_batch};
-use super::longtail::{class_counts, draw_subset, shuffle_counts};
+use super::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
 use super::registry::{Candidates, DataSet, Look, Opened};
-use super::source::Source;
+use super::source::LoadedData;
 use super::{ImageSet, Normalisation};
 use crate::random::numpy::NumpyLegacy;
-use crate::settings::ImbalanceType;
 use crate::text::printable;
 use crate::usage;
 
-/// What decides the data of a run. Data sets with [`Candidates::Own`] read `dataset`, `data_dir` and `image_size` only.
+/// The settings that decide the data of a run. Data sets with [`Candidates::Own`] read `dataset`, `data_dir`
+/// and `image_size` only.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     pub dataset: &'static DataSet,
-    /// Folder of the data set; not read for the synthetic set.
+    /// Folder of the data set; not used for the synthetic set.
     pub data_dir: Option<PathBuf>,
     /// mu = 1 / rho, in (0, 1].
     pub imb_factor: f64,
@@ -29,9 +29,9 @@ pub struct Recipe {
     pub reverse: bool,
     /// q, in [0, 1).
     pub partial_rate: f64,
-    /// The run's seed; only the NU set's shuffle of class counts reads it, as in the reference.
+    /// The run's seed; it affects only the shuffle of the NU set's class counts, as in the reference.
     pub seed: u64,
-    /// Seed of subset and candidates; 0 is the reference's.
+    /// Seed of subset and candidate sets; the reference has 0.
     pub data_seed: u32,
     /// Height and width of the network's input.
     pub image_size: usize,
@@ -42,21 +42,21 @@ pub struct Recipe {
 /// The data of a run.
 #[derive(Clone, Debug)]
 pub struct TrainingData {
-    /// Class names and sizes of the source, before a subset was drawn.
+    /// Class names and sizes of the data set, before a subset was drawn.
     pub outline: Outline,
     pub classes: Vec<String>,
-    /// Positions of the training images in their source, `[N]`.
+    /// Positions of the training images in the data set, `[N]`.
     pub index: Vec<i32>,
-    /// The training images in that order. True classes are for metrics only; a user's own data may lack them.
+    /// The training images in this order. True classes are for metrics only; a user's own data may lack them.
     pub train: ImageSet<Option<u8>>,
     pub candidates: CandidateSets,
     /// `None` where the data set has no test images.
     pub test: Option<ImageSet>,
     pub train_normalisation: Normalisation,
     pub test_normalisation: Normalisation,
-    /// Images of the data set that are in neither set.
+    /// Images of the data set that are in neither the training nor the test set.
     pub left_out: Vec<LeftOut>,
-    /// What else a user should know of the data, a line each.
+    /// What else a user should know about the data, one line each.
     pub notes: Vec<String>,
 }
 
@@ -66,7 +66,8 @@ impl TrainingData {
         self.train.labels.iter().copied().collect()
     }
 
-    /// The true class of each training sample as devices take it, `[N]`: -1, which no prediction equals, where it is unknown.
+    /// The true class of each training sample in the format for devices, `[N]`: -1, which no prediction
+    /// equals, if unknown.
     pub fn device_labels(&self) -> Vec<i32> {
         self.train.labels.iter().map(|label| label.map_or(-1, i32::from)).collect()
     }
@@ -78,8 +79,8 @@ impl TrainingData {
         Some(counts)
     }
 
-    /// What is left out of the data, of an epoch too where its steps take `batch` samples each, and what else a user should
-    /// know: a line each.
+    /// What is left out of the data (and of each epoch, if its steps take `batch` samples), and what else a
+    /// user should know: one line each.
     pub fn remarks(&self, batch: Option<usize>) -> Vec<String> {
         let per_epoch = batch.and_then(|batch| incomplete_batch(self.train.len(), batch));
         let left_out = self.left_out.iter().chain(&per_epoch).map(|left_out| format!("{PREFIX}{left_out}"));
@@ -87,14 +88,14 @@ impl TrainingData {
         left_out.chain(notes.map(|note| format!("note: {note}"))).collect()
     }
 
-    /// A line for classes without test images, where there are test images.
+    /// The remark about classes without test images, if there are test images.
     fn untested_classes(&self) -> Option<String> {
         let sizes = self.test.as_ref()?.class_sizes(self.classes.len());
         let absent: Vec<&String> =
             self.classes.iter().zip(&sizes).filter(|(_, size)| **size == 0).map(|(name, _)| name).collect();
         let names =
             |names: &[&String]| names.iter().map(|name| printable(name)).collect::<Vec<_>>().join(", ");
-        let told = match absent[..] {
+        let classes = match absent[..] {
             [] => return None,
             [name] => format!("class {} has no test image: its accuracy is", printable(name)),
             [..] if absent.len() <= 5 => {
@@ -108,14 +109,14 @@ impl TrainingData {
                 )
             }
         };
-        Some(format!("{told} unknown and not part of the means over many, medium and few"))
+        Some(format!("{classes} unknown and not part of the means over many, medium and few"))
     }
 }
 
 /// The test images of a data set.
 #[derive(Clone, Debug)]
 pub struct TestData {
-    /// Class names and sizes of the source.
+    /// Class names and sizes of the data set.
     pub outline: Outline,
     pub classes: Vec<String>,
     /// `None` where the data set has no test images.
@@ -150,31 +151,32 @@ pub fn open_test(recipe: &Recipe) -> Result<TestData> {
     open_test_if(recipe, &|_| Ok(()))
 }
 
-/// The file of the image at `position` of a source; `None` where images have no files of their own or it cannot be found.
+/// The file of the image at `position` in its data set; `None` if images have no files of their own, or it
+/// cannot be found.
 pub fn file_of(recipe: &Recipe, part: Part, position: usize) -> Option<String> {
     (recipe.dataset.file)(folder_of(recipe), part, position)
 }
 
-/// As [`open_test`], if `look` lets the data set pass; it is asked before images are read.
+/// As [`open_test`], unless `look` refuses the data set; `look` is called before images are read.
 ///
 /// # Errors
-/// As there, and those of `look`.
+/// Those of [`open_test`] and of `look`.
 pub fn open_test_if(recipe: &Recipe, look: Look<'_>) -> Result<TestData> {
     match open(recipe, look)? {
         Opened::Listed(listed) => listed.test_data(recipe.image_size),
         Opened::Labelled(source) => {
             let outline = source.outline();
-            let Source { classes, test, test_normalisation, mut left_out, .. } = *source;
+            let LoadedData { classes, test, test_normalisation, mut left_out, .. } = *source;
             left_out.retain(|left_out| left_out.what == TEST_IMAGES);
             Ok(TestData { outline, classes, test: Some(test), normalisation: test_normalisation, left_out })
         }
     }
 }
 
-/// Opens the data set; draws the subset and the candidate sets (SPEC 2 and 3) where it does not bring them.
+/// Opens the data set, and draws the subset and the candidate sets (SPEC 2 and 3) unless it brings them.
 ///
-/// A class folder set may be imbalanced itself. Where a profile is asked for, n_max is the mean class size, and a class that
-/// holds fewer images than its count keeps all it has.
+/// A set of class folders may itself be imbalanced. If a profile is requested, n_max is the mean class size,
+/// and a class with fewer images than its count keeps all of them.
 ///
 /// # Errors
 /// Usage errors that name the flag, file or folder at fault.
@@ -182,10 +184,10 @@ pub fn prepare(recipe: &Recipe) -> Result<TrainingData> {
     prepare_if(recipe, &|_| Ok(()))
 }
 
-/// As [`prepare`], if `look` lets the data set pass; it is asked before images are read.
+/// As [`prepare`], unless `look` refuses the data set; `look` is called before images are read.
 ///
 /// # Errors
-/// As there, and those of `look`.
+/// Those of [`prepare`] and of `look`.
 pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     let Recipe { imb_factor, partial_rate, .. } = *recipe;
     if !(imb_factor > 0.0 && imb_factor <= 1.0) {
@@ -232,12 +234,12 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     })
 }
 
-/// How many images each class keeps, `[K]`, of the `sizes` that it has, and what that leaves out.
+/// How many of its `sizes` images each class keeps, `[K]`, and what that leaves out.
 ///
-/// Without a profile, or with one of equal classes (`imb_factor` 1), all are kept, however many each class has.
+/// Without a profile, or with `imb_factor` 1, all images are kept, whatever the class sizes.
 ///
 /// # Errors
-/// A usage error where a class would keep none.
+/// A usage error if a class would keep none.
 fn kept(recipe: &Recipe, classes: &[String], sizes: &[usize]) -> Result<(Vec<usize>, Option<LeftOut>)> {
     let Recipe { imb_type, imb_factor, .. } = *recipe;
     if imb_type == ImbalanceType::None || imb_factor == 1.0 {
@@ -265,7 +267,7 @@ fn kept(recipe: &Recipe, classes: &[String], sizes: &[usize]) -> Result<(Vec<usi
     Ok((counts, left_out))
 }
 
-/// Why a profile that wants so many images of each class leaves others out.
+/// The reason why a profile with these class counts leaves images out.
 fn why(recipe: &Recipe, wanted: &[usize], sizes: &[usize]) -> String {
     let Recipe { imb_type, imb_factor, data_seed, .. } = recipe;
     let (most, least) = (wanted.iter().max().unwrap_or(&0), wanted.iter().min().unwrap_or(&0));

@@ -1,29 +1,32 @@
-//! Names that are several: what a candidate set becomes where its classes are separated by something else than the list's separator.
+//! Names that are really several names: the result of a candidate set whose classes are not separated by the
+//! list's separator.
 //!
-//! `cat,dog` beside `cat` is no class of its own. Where that is certain it is refused; where a name merely holds the words of another
-//! ("hot dog" beside "dog"), a line says so. A data set that declares its classes has none of this.
+//! `cat,dog` beside `cat` is not a class. Where that is certain, it is refused; where a name merely contains
+//! the words of another ("hot dog" beside "dog"), there is a warning. None of this applies to a data set that
+//! declares its classes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Looks like the separator `|`.
+/// Characters that look like the separator `|`.
 const LIKE_BAR: [char; 8] =
     ['\u{a6}', '\u{1c0}', '\u{2016}', '\u{2223}', '\u{2502}', '\u{2758}', '\u{ff5c}', '\u{ffe8}'];
-/// Separate the parts of a list wherever they stand.
+/// Characters that separate the parts of a list anywhere.
 const SEPARATORS: [char; 7] = [',', ';', '/', '\\', '\u{3001}', '\u{ff0c}', '\u{ff1b}'];
-/// May stand inside a name.
+/// Characters that may be part of a name.
 const IN_NAMES: [char; 10] = ['+', '&', ':', '_', '-', '.', '*', '=', '~', '#'];
-/// Open and close lists in many languages.
+/// Brackets around lists in many languages.
 const BRACKETS: [(char, char); 4] = [('[', ']'), ('(', ')'), ('{', '}'), ('<', '>')];
-/// Stand around the strings of a list.
+/// Quotes around the strings of a list.
 const QUOTES: [char; 7] = ['\'', '"', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}'];
-/// What programs write where a value is missing.
+/// The words that programs write for a missing value.
 const MISSING: [&str; 8] = ["nan", "null", "na", "n/a", "<na>", "#n/a", "nat", "none"];
 
-/// A list's names, each with the line it first stands on.
+/// The names in a list, each with the line of its first occurrence.
 pub type Names<'a> = BTreeMap<&'a str, usize>;
 
-/// Checks the names in candidate sets. `known` are names that are certain, such as labels; `ambiguous` says whether any set of the list
-/// has two names, so that its separator is in use. Returns lines for what may be right.
+/// Checks the names in candidate sets. `known` are names that are certainly single, such as labels;
+/// `ambiguous` says whether any set of the list has two names, so that its separator is in use. Returns
+/// warnings about doubtful names.
 ///
 /// # Errors
 /// The line and the problem of a name that is several.
@@ -47,11 +50,16 @@ pub fn check(names: &Names, known: &HashSet<&str>, ambiguous: bool) -> Result<Ve
     if let Some((name, line, what)) = holding.first() {
         let more =
             if holding.len() == 1 { String::new() } else { format!(" ({} such names)", holding.len()) };
-        lines.push(format!("class {name:?} (line {line}) holds {what}{more}; should it be several classes, separate them with |"));
+        lines.push(format!(
+            "class {name:?} (line {line}) holds {what}{more}; should it be several classes, separate them with |"
+        ));
     }
     if let Some((name, line)) = names.iter().find(|(name, _)| MISSING.contains(&name.to_lowercase().as_str()))
     {
-        lines.push(format!("class {name:?} (line {line}) is what programs write for a missing value; should it be one, remove the row"));
+        lines.push(format!(
+            "class {name:?} (line {line}) is what programs write for a missing value; should it be one, remove the \
+             row"
+        ));
     }
     Ok(lines)
 }
@@ -90,10 +98,11 @@ pub fn is_several(name: &str, classes: &HashSet<String>, shared: &HashSet<&str>)
     Some(format!("is made of classes, {parts:?}; {REMEDY}"))
 }
 
-/// What to do with a name that is several.
+/// The remedy for a name that is several.
 const REMEDY: &str = "separate classes with |, or if it is one class list all classes in classes.txt";
 
-/// The parts of a name between separators, without quotes and empty ones; none without a separator.
+/// The parts of a name between separators, without quotes and without empty parts; none if there is no
+/// separator.
 fn split(name: &str, separator: char) -> Vec<&str> {
     if !name.contains(separator) {
         return Vec::new();
@@ -105,7 +114,7 @@ fn unquoted(part: &str) -> &str {
     part.trim().trim_matches(QUOTES).trim()
 }
 
-/// Whether a name is a list or a string as programs write it, or a piece of one.
+/// Whether a name is a list or a string in the notation of a programming language, or a piece of one.
 fn is_list(name: &str, is_class: &impl Fn(&str) -> bool) -> bool {
     let quoted = name.starts_with(QUOTES) && name.ends_with(QUOTES) && name.chars().count() > 1;
     let bracketed =
@@ -118,34 +127,34 @@ fn is_list(name: &str, is_class: &impl Fn(&str) -> bool) -> bool {
                     || is_class(inside.trim())
                     || inside.split_whitespace().any(is_class)
             }
-            // A list that the separator has cut.
+            // A list that was cut at the separator.
             (Some(rest), None) => open != '<' && !rest.contains(close),
             (None, Some(rest)) => open != '<' && !rest.contains(open),
             (None, None) => false,
         });
-    // set(), array(['cat']), frozenset({'cat'}); and a class's membership as zeros and ones.
+    // set(), array(['cat']), frozenset({'cat'}); and membership as zeros and ones.
     let called = name.ends_with("()") || ["(['", "([\"", "({", "(('"].iter().any(|part| name.contains(part));
     let members =
         name.split_whitespace().count() > 1 && name.split_whitespace().all(|word| word == "0" || word == "1");
     quoted || bracketed || called || members
 }
 
-/// The words of a name: what stands between blanks, and between characters that may stand inside names.
+/// The words of a name: split at blanks, and also at the characters that may be part of a name.
 pub fn words(name: &str) -> Vec<&str> {
     let between = |c: char| c.is_whitespace() || IN_NAMES.contains(&c);
     name.split(between).filter(|word| !word.is_empty()).collect()
 }
 
-/// The classes that a name's words make, where they make some and nothing is left: "red panda dog" is "red panda" and "dog".
-/// "and" and "or" between them do not count.
+/// The classes that a name consists of, if its words form classes without a rest: "red panda dog" is "red
+/// panda" and "dog". "and" and "or" in between are ignored.
 fn made_of_words<'a>(name: &'a str, is_class: &impl Fn(&str) -> bool) -> Option<Vec<&'a str>> {
     let starts: Vec<(usize, &str)> =
         name.split_whitespace().map(|word| (word.as_ptr() as usize - name.as_ptr() as usize, word)).collect();
-    // Longer than any name of classes worth taking apart.
+    // Too long to be a list of classes that is worth splitting.
     if !(2..=64).contains(&starts.len()) {
         return None;
     }
-    // The last part of a way to take the first `i` words apart; 0 words need none.
+    // Entry i: the last part of a split of the first i words into classes; none is needed for 0 words.
     let mut ways: Vec<Option<(usize, Option<&str>)>> = vec![Some((0, None))];
     for end in 1..=starts.len() {
         let (at, word) = starts[end - 1];
@@ -170,7 +179,7 @@ fn made_of_words<'a>(name: &'a str, is_class: &impl Fn(&str) -> bool) -> Option<
     (parts.len() > 1).then_some(parts)
 }
 
-/// The parts between separators that stand in two names or more.
+/// The parts between separators that occur in two or more names.
 fn shared_parts<'a>(names: &Names<'a>) -> HashSet<&'a str> {
     let mut owners: HashMap<&str, &str> = HashMap::new();
     let mut shared = HashSet::new();
@@ -274,7 +283,7 @@ mod tests {
                 .unwrap_err()
                 .contains("[\"red panda\", \"dog\"]")
         );
-        // No name stands alone, but parts come again.
+        // No name occurs alone, but parts occur repeatedly.
         assert!(check_names(&["cat,dog", "dog,bird", "bird,cat"], false).unwrap_err().contains("shares"));
     }
 
@@ -295,7 +304,8 @@ mod tests {
                     .for_each(|part| assert!(lines[0].contains(part), "{lines:?} does not say {part}"));
             }
         }
-        // Names with commas where the list uses its separator are names; where no set has two classes they may be sets.
+        // Names with commas where the list uses its separator are names; where no set has two classes they
+        // may be sets.
         let names = ["tench, Tinca tinca", "goldfish, Carassius auratus"];
         assert_eq!(check_names(&names, true), Ok(vec![]));
         let lines = check_names(&names, false).unwrap();

@@ -1,15 +1,15 @@
-//! What every source of images gives: a training set, balanced or not, and a test set.
+//! A loaded data set: a training set, balanced or not, and a test set.
 
 use super::fingerprint::{Outline, Sizes};
 use super::left_out::LeftOut;
 use super::{ImageSet, Normalisation};
 
-/// A data set as its source holds it, before the long-tailed subset is drawn.
+/// A labelled data set as loaded from its files, before the long-tailed subset is drawn.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct LoadedData {
     /// Class names in order of class id, `[K]`.
     pub classes: Vec<String>,
-    /// All training images in the source's own order.
+    /// All training images in the order of the files.
     pub train: ImageSet,
     /// All test images.
     pub test: ImageSet,
@@ -17,13 +17,13 @@ pub struct Source {
     pub train_normalisation: Normalisation,
     /// Normalisation of test images.
     pub test_normalisation: Normalisation,
-    /// Images that lie there and are in neither set.
+    /// Images that are found there but in neither set.
     pub left_out: Vec<LeftOut>,
-    /// What else a user should know of the data, a line each.
+    /// What else a user should know about the data, one line each.
     pub notes: Vec<String>,
 }
 
-impl Source {
+impl LoadedData {
     /// Class names and sizes.
     pub fn outline(&self) -> Outline {
         let sizes =
@@ -33,7 +33,7 @@ impl Source {
 }
 
 impl ImageSet {
-    /// Number of images of every class, `[classes]`. Labels are below `classes`.
+    /// Number of images of each class, `[classes]`. Labels are below `classes`.
     pub fn class_sizes(&self, classes: usize) -> Vec<usize> {
         let mut sizes = vec![0; classes];
         for &label in &self.labels {

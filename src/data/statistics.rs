@@ -1,4 +1,4 @@
-//! What a long-tailed ambiguous training set looks like, in numbers for people.
+//! The statistics of a long-tailed training set and its candidate sets, for people to read.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,8 @@ use crate::text::printable;
 /// Characters of the longest bar.
 const BAR: usize = 40;
 
-/// A table: sizes, ambiguity, and a bar a class: its samples, or where true classes are unknown the sets it is a candidate in.
+/// A table: sizes, ambiguity, and a bar for each class: its samples or, if true classes are unknown, the
+/// candidate sets that contain it.
 pub fn table(data: &TrainingData) -> String {
     let counts = data.counts();
     let (samples, classes) = (data.train.len(), data.classes.len());
@@ -32,7 +33,7 @@ pub fn table(data: &TrainingData) -> String {
         }
         None => {
             let known = data.train.labels.iter().flatten().count();
-            line("true classes", format!("unknown but for {known} of {samples} samples"));
+            line("true classes", format!("known for {known} of {samples} samples"));
         }
     }
     let (least, most) = (sizes.iter().min().unwrap_or(&0), sizes.iter().max().unwrap_or(&0));

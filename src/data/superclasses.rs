@@ -1,5 +1,5 @@
-//! The twenty superclasses of CIFAR-100 (SPEC 3), in their official order: which classes a non-uniform candidate set
-//! confuses most.
+//! The twenty superclasses of CIFAR-100 (SPEC 3), in their official order: which classes a non-uniform
+//! candidate set confuses most.
 
 /// Fine class ids of every superclass. A fine id is the alphabetical rank of the class name.
 pub const CIFAR100_SUPERCLASSES: [[u8; 5]; 20] = [

@@ -1,5 +1,5 @@
-//! CSV files with a header (RFC 4180), read strictly: what a spreadsheet or a script may have spoilt is reported with its line
-//! instead of being guessed at.
+//! CSV files with a header (RFC 4180), read strictly: damage by a spreadsheet or a script is reported with
+//! its line, not guessed at.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::lookalike;
 use crate::files::read_whole;
 use crate::usage;
 
-/// Bytes a text file may have at most.
+/// The most bytes of a text file.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// A CSV file: its header and its text, whose rows are taken one after another.
+/// A CSV file: its header and its text, whose rows are read one after another.
 pub struct Table {
     path: PathBuf,
     text: String,
@@ -22,15 +22,15 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads a file. Fields are separated by commas; a field with a comma, a quote or a line break stands in quotes, and quotes
-    /// inside it are doubled. A byte-order mark, any kind of line end and empty lines are fine.
+    /// Reads a file. Fields are separated by commas; a field with a comma, a quote or a line break is quoted,
+    /// and quotes inside it are doubled. A byte-order mark, any kind of line end and empty lines are allowed.
     ///
     /// # Errors
-    /// A usage error with the file, and the line where it applies: it cannot be read, is too large, not UTF-8 or empty, or its
-    /// header has wrong quotes.
+    /// A usage error with the file and, if it applies, the line: the file cannot be read, is too large, not
+    /// UTF-8 or empty, or its header has wrong quotes.
     pub fn read(path: &Path) -> Result<Self> {
         let text = read_text(path)?;
-        let mut rows = Rows::new(path, &text, None);
+        let mut rows = TableRows::new(path, &text, None);
         let Some((header_line, header)) = rows.next_row()? else {
             return Err(usage!("{}: is empty; its first line must name the columns", path.display()));
         };
@@ -38,10 +38,11 @@ impl Table {
         Ok(Self { path: path.into(), text, header_line, header })
     }
 
-    /// Where in a row the column called `name` stands; `None` where there is no such column. Other columns may have any names.
+    /// The position of the column called `name`; `None` if there is no such column. Other columns may have
+    /// any names.
     ///
     /// # Errors
-    /// A usage error where two columns have the name, and where one has nearly the name, which would be passed over.
+    /// A usage error if two columns have the name, or if one has nearly the name and would be ignored.
     pub fn column(&self, name: &str) -> Result<Option<usize>> {
         let mut found = (0..self.header.len()).filter(|&column| self.header[column].trim() == name);
         let place = self.header_place();
@@ -57,10 +58,10 @@ impl Table {
         }
     }
 
-    /// As [`Table::column`] for a column that must be there.
+    /// As [`Table::column`], for a column that must exist.
     ///
     /// # Errors
-    /// A usage error where it is not.
+    /// A usage error if it does not.
     pub fn required_column(&self, name: &str) -> Result<usize> {
         self.column(name)?.ok_or_else(|| {
             let header: Vec<&str> = self.header.iter().take(20).collect();
@@ -83,18 +84,18 @@ impl Table {
         format!("{}:{}", self.path.display(), self.header_line)
     }
 
-    /// The rows behind the header.
+    /// The rows after the header.
     ///
     /// # Errors
-    /// None that [`Table::read`] did not meet.
-    pub fn rows(&self) -> Result<Rows<'_>> {
-        let mut rows = Rows::new(&self.path, &self.text, Some(self.header.len()));
+    /// None, since [`Table::read`] has read the header before.
+    pub fn rows(&self) -> Result<TableRows<'_>> {
+        let mut rows = TableRows::new(&self.path, &self.text, Some(self.header.len()));
         rows.next_row()?;
         Ok(rows)
     }
 }
 
-/// What separates the fields of a record that is one field for want of commas.
+/// The separator that a record seems to have, if it is a single field because it has no commas.
 fn other_separator(record: &StringRecord) -> Option<char> {
     if record.len() == 1 {
         [';', '\t'].into_iter().find(|&separator| record[0].contains(separator))
@@ -103,35 +104,36 @@ fn other_separator(record: &StringRecord) -> Option<char> {
     }
 }
 
-/// The records of a text in turn, only one of them in memory.
-pub struct Rows<'a> {
+/// The records of a text one after another; only one is in memory.
+pub struct TableRows<'a> {
     path: &'a Path,
     text: &'a str,
     reader: Reader<&'a [u8]>,
     record: StringRecord,
-    /// Byte behind the last record and its line, counted from 1.
+    /// The byte after the last record, and its line, counted from 1.
     start: usize,
     line: usize,
-    /// Fields of every record, where they are known.
+    /// Number of fields in every record, if it is known.
     fields: Option<usize>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> TableRows<'a> {
     fn new(path: &'a Path, text: &'a str, fields: Option<usize>) -> Self {
         let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
         Self { path, text, reader, record: StringRecord::new(), start: 0, line: 1, fields }
     }
 
-    /// Line, counted from 1, and fields of the next row: as many as the header has. `None` behind the last.
+    /// Line, counted from 1, and fields of the next row, as many as the header has; `None` after the last
+    /// row.
     ///
     /// # Errors
-    /// A usage error with file and line for wrong quotes and for another number of fields.
+    /// A usage error with file and line for wrong quotes or another number of fields.
     pub fn next_row(&mut self) -> Result<Option<(usize, &StringRecord)>> {
         let (path, text) = (self.path.display(), self.text);
         if !self.reader.read_record(&mut self.record).map_err(|error| usage!("{path}: {error}"))? {
             return Ok(None);
         }
-        // What was read: line ends left over and empty lines, then the record.
+        // The text read: remaining line ends and empty lines, then the record.
         let end = usize::try_from(self.reader.position().byte()).unwrap_or(text.len()).min(text.len());
         let raw = text.get(self.start..end).unwrap_or_default();
         let written = raw.trim_start_matches(['\r', '\n']);
@@ -158,7 +160,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Line ends in a part of a text: LF, CR, and CR LF together, also where the part begins between these two.
+/// Number of line ends in a part of a text: LF, CR, or CR LF together, also if the part begins between these
+/// two.
 fn line_ends(text: &[u8], part: std::ops::Range<usize>) -> usize {
     let ends = |&at: &usize| match text[at] {
         b'\r' => true,
@@ -168,8 +171,8 @@ fn line_ends(text: &[u8], part: std::ops::Range<usize>) -> usize {
     part.filter(ends).count()
 }
 
-/// Whether `written` is how `record` is written. The parser makes something of any text; only where the way back leads to the
-/// same text was its reading the right one.
+/// Whether `written` is a correct notation of `record`. The parser accepts any text; its reading was right
+/// only if writing the record again gives the same text.
 fn is_written_as(record: &StringRecord, written: &str) -> bool {
     let mut rest = Some(written);
     for (i, field) in record.iter().enumerate() {
@@ -183,7 +186,7 @@ fn is_written_as(record: &StringRecord, written: &str) -> bool {
     rest == Some("")
 }
 
-/// The lines of a text that ends its lines with LF, CR or both, each with its number from 1.
+/// The lines of a text, whose line ends are LF, CR or both, each with its number from 1.
 pub fn numbered_lines(text: &str) -> Vec<(usize, String)> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     (1..).zip(text.lines().map(String::from)).collect()
@@ -192,7 +195,8 @@ pub fn numbered_lines(text: &str) -> Vec<(usize, String)> {
 /// The text of a file without its byte-order mark.
 ///
 /// # Errors
-/// A usage error with the file: it cannot be read, is too large, is no text, or is not UTF-8 (with the line).
+/// A usage error with the file: it cannot be read, is too large, is not text, or is not UTF-8 (with the
+/// line).
 pub fn read_text(path: &Path) -> Result<String> {
     let mut bytes = read_whole(path, MAX_BYTES)?;
     let wrong = |at: usize, problem: &str| {
@@ -326,7 +330,8 @@ mod tests {
         assert!(table.required_column("y").is_err_and(|error| error.to_string().contains("no column \"y\"")));
     }
 
-    /// A column that is nearly called as it must be is not passed over, and a header in another format is recognised.
+    /// A column that is nearly called as it must be is not passed over, and a header in another format is
+    /// recognised.
     #[test]
     fn headers_that_are_nearly_right_are_told() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,24 +1,24 @@
-//! What a value may be.
+//! The allowed values of a setting.
 
 use super::{Declaration, Value, number};
 
-/// Bounds of numbers whose size has no meaning of its own: devices compute in f32, where products of a few of
-/// them must neither vanish nor overflow by themselves.
+/// The smallest value of a positive number that has no natural bounds. Devices compute in f32, where a
+/// product of a few such numbers must neither vanish nor overflow.
 pub const LEAST: f64 = 1e-30;
-/// See [`LEAST`].
+/// The largest value of such a number, see [`LEAST`].
 pub const MOST: f64 = 1e30;
 
-/// Epochs that a setting may name at most: the longest run.
+/// The most epochs that a setting may name: the longest run.
 pub const MOST_EPOCHS: usize = 1_000_000;
 
-/// What a value may be, as a test and in words that follow "must be".
+/// The allowed values, as a test and in words that follow "must be".
 #[derive(Clone, Copy, Debug)]
 pub enum Check {
     /// True or false.
     Switch,
-    /// The path of a folder; whether there is one is not asked.
+    /// The path of a folder, which need not exist.
     Folder,
-    /// One of the words that the function gives.
+    /// One of the words that the function returns.
     OneOf(fn() -> Vec<&'static str>),
     /// A whole number from the first to the second.
     Whole(usize, usize),
@@ -28,19 +28,19 @@ pub enum Check {
     Share,
     /// At least 0 and below 1.
     Chance,
-    /// At least 0 and below 1 as devices take it: the f64 next to 1 is 1 in f32, and a mean with that
-    /// momentum never moves.
+    /// At least 0 and below 1, also in f32: the f64 next to 1 becomes 1 there, and a mean with momentum 1
+    /// never moves.
     Momentum,
-    /// Two numbers from the first to the second, and an example.
+    /// Two numbers from the first to the second; then an example.
     Pair(f64, f64, &'static str),
-    /// Whole numbers from 0 to the first, at most so many as the second says, and an example.
+    /// Whole numbers from 0 to the first, at most the second of them; then an example.
     Wholes(usize, usize, &'static str),
-    /// In words, and as a test.
+    /// Any other test, with its words.
     That(&'static str, fn(&Value) -> bool),
 }
 
 impl Check {
-    /// What is allowed, to follow "must be".
+    /// The allowed values, in words that follow "must be".
     pub fn allowed(&self) -> String {
         match self {
             Check::Switch => "true or false".into(),
@@ -61,7 +61,7 @@ impl Check {
         }
     }
 
-    /// What of `value` is not allowed, as a user would write it.
+    /// The part of `value` that is not allowed, as a user would write it; `None` if all of it is allowed.
     pub fn fault(&self, value: &Value) -> Option<String> {
         let fine = match (self, value) {
             (Check::Switch, Value::Bool(_)) => true,
@@ -89,7 +89,7 @@ impl Check {
 }
 
 impl Declaration {
-    /// Whether `value` is a word of the setting's list, where it has one.
+    /// Whether `value` is among the setting's words; true for a setting without a list of words.
     pub fn knows(&self, value: &Value) -> bool {
         !matches!(self.check, Check::OneOf(_)) || self.check.fault(value).is_none()
     }

@@ -2,8 +2,8 @@
 
 use super::{Declaration, More};
 
-/// The declarations as Markdown, a table per heading; `default` gives the default of a setting in print,
-/// empty where there is none.
+/// The declarations as Markdown, with a table under each heading; `default` returns the default of a setting
+/// in words, empty if there is none.
 pub fn tables(declarations: &[Declaration], default: impl Fn(&Declaration) -> String) -> String {
     let mut text = String::new();
     let mut heading = "";
@@ -33,7 +33,7 @@ fn names(declaration: &Declaration) -> String {
     names
 }
 
-/// When it is read, and whether a resumed run may change it.
+/// When a setting is read, and whether a resumed run may change it.
 fn read(declaration: &Declaration) -> String {
     let in_words = |more: &More| match more {
         More::Only(setting, word) => Some(format!("only with `--{setting}={word}`")),

@@ -1,5 +1,5 @@
-//! What one place gave of a group of settings, flags or a TOML file: the others stay unset, so that places
-//! can be laid over each other.
+//! The values of a group of settings that one place gives: flags or a TOML file. Others stay unset, so that
+//! one place can override another.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,23 +12,24 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Declaration, Field, Group, More, Shape, Value, Values};
 
-/// Some settings of the group `G`: flags through [`clap::Args`], TOML through [`serde::Deserialize`].
+/// Values of some settings of the group `G`, from flags through [`clap::Args`] or from TOML through
+/// [`serde::Deserialize`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given<G> {
-    /// What is given.
+    /// The given values.
     pub values: Values,
     of: PhantomData<fn() -> G>,
 }
 
 impl<G> Given<G> {
-    /// Also `value` of the setting `name`; a left-out one takes it away.
+    /// Sets the setting `name` to `value`, or removes it if `value` is `None`.
     pub fn with(self, name: &'static str, value: impl Field) -> Self {
         Self { values: self.values.with(name, value), ..self }
     }
 }
 
 impl Shape {
-    /// The parser of one value; of lists, of one element.
+    /// The parser of a value; for lists, of one element.
     fn parser(self) -> ValueParser {
         fn whole(text: &str) -> Result<Value, std::num::ParseIntError> {
             text.parse().map(Value::Whole)
@@ -39,7 +40,7 @@ impl Shape {
             Shape::Path => PathBufValueParser::new().map(Value::Path).into(),
             Shape::U32 => clap::value_parser!(u32).map(|n: u32| Value::Whole(n.into())).into(),
             Shape::U64 | Shape::Usize => ValueParser::new(whole),
-            // Blanks around the commas are fine.
+            // Blanks around commas are allowed.
             Shape::Wholes => ValueParser::new(|text: &str| whole(text.trim())),
             Shape::F64 | Shape::Numbers => ValueParser::new(|text: &str| text.parse().map(Value::Number)),
         }
@@ -47,7 +48,7 @@ impl Shape {
 }
 
 impl Declaration {
-    /// The flag; what is allowed and the default are left to who knows them.
+    /// The flag. Its help gets the allowed values and the default elsewhere, since commands differ in these.
     fn argument(&self) -> Arg {
         let argument = Arg::new(self.name)
             .long(self.name)
@@ -67,7 +68,7 @@ impl Declaration {
                 .default_missing_value("true")
                 .hide_possible_values(true),
             Shape::Text | Shape::Path => argument,
-            // So that -1 and -inf are told what is allowed instead of being taken for flags.
+            // -1 and -inf are then refused as values, with what is allowed, and not as unknown flags.
             Shape::Wholes | Shape::Numbers => argument.allow_hyphen_values(true).value_delimiter(','),
             _ => argument.allow_hyphen_values(true),
         }
@@ -143,9 +144,9 @@ impl<'de> DeserializeSeed<'de> for Key {
 }
 
 /// A table of settings.
-struct Table(&'static [Declaration]);
+struct SettingsTable(&'static [Declaration]);
 
-impl<'de> Visitor<'de> for Table {
+impl<'de> Visitor<'de> for SettingsTable {
     type Value = Values;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,6 +164,6 @@ impl<'de> Visitor<'de> for Table {
 
 impl<'de, G: Group> Deserialize<'de> for Given<G> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Ok(Self { values: from.deserialize_map(Table(G::declarations()))?, of: PhantomData })
+        Ok(Self { values: from.deserialize_map(SettingsTable(G::declarations()))?, of: PhantomData })
     }
 }

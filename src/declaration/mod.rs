@@ -1,14 +1,14 @@
-//! What a setting is. A group of settings is a struct made by [`declare_settings!`](crate::declare_settings);
-//! each setting is one entry there: help, name, type, default, what it may be and who reads it. The rest
-//! follows from the entry:
+//! Settings, each declared once. A group of settings is a struct made by
+//! [`declare_settings!`](crate::declare_settings), where each setting is one entry: help, name, type,
+//! default, allowed values, and when it is read. All else follows from the entry:
 //!
-//! | file | what follows |
+//! | file | what |
 //! |---|---|
 //! | here | the struct, its defaults, checks, values by name |
 //! | [`value`] | a value whose type is known at run time, and the types that a field may have |
-//! | [`check`] | what a value may be, as a test and in words |
-//! | [`given`] | flags and TOML: what one place gave of a group |
-//! | [`own`] | groups that belong to one word of another setting, as the settings of a method do |
+//! | [`check`] | the allowed values, as a test and in words |
+//! | [`given`] | the values of a group that flags or a TOML file give |
+//! | [`own`] | groups that belong to one word of another setting, such as those of a method |
 //! | [`document`] | the table in the documentation |
 
 pub mod check;
@@ -28,24 +28,23 @@ pub(crate) use value::{number, quoted_where_odd};
 /// A setting.
 #[derive(Clone, Debug)]
 pub struct Declaration {
-    /// In TOML and, behind `--`, as a flag.
+    /// Its key in TOML and, after `--`, its flag.
     pub name: &'static str,
-    /// What it is.
+    /// Its meaning, for help and documentation.
     pub help: String,
-    /// What stands for the value in the help.
+    /// The placeholder of its value in the help.
     pub value_name: &'static str,
     /// Heading in the help and in the documentation.
     pub group: &'static str,
-    /// How a value is read.
+    /// The type of its value.
     pub shape: Shape,
-    /// What a value may be.
+    /// The allowed values.
     pub check: Check,
-    /// What else is known.
+    /// Other properties.
     pub more: Vec<More>,
 }
 
-/// What else is known of a setting. It is read always, unless `Only` or `Except` name another setting and a
-/// word of it.
+/// A further property of a setting. A setting without `Only` and `Except` is always read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum More {
     /// It has a flag of one letter.
@@ -56,15 +55,15 @@ pub enum More {
     Only(&'static str, &'static str),
     /// It is not read where the other setting has the word.
     Except(&'static str, &'static str),
-    /// It changes nothing that a run computes, so that it may be another on resuming.
+    /// It does not change what a run computes, so a resumed run may have another value.
     Free,
-    /// Runs of an earlier version know nothing of it: where their files lack it, it has its default.
+    /// Earlier versions did not have it: where the files of a run lack it, it has its default.
     Newer,
 }
 
 impl Declaration {
-    /// Whether it is read where other settings have the values that `of` says; one that `of` leaves open
-    /// prevents nothing.
+    /// Whether it is read, given the values of other settings by `of`. A setting whose value `of` does not
+    /// know is no obstacle.
     pub fn is_read(&self, of: impl Fn(&str) -> Option<String>) -> bool {
         self.more.iter().all(|more| match more {
             More::Only(setting, word) => of(setting).is_none_or(|value| value == *word),
@@ -80,14 +79,14 @@ impl Declaration {
     }
 }
 
-/// One setting whose value is not allowed.
+/// A setting whose value is not allowed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadSetting {
-    /// Name of the setting, as in TOML and, behind `--`, of its flag.
+    /// The setting's key in TOML and, after `--`, its flag.
     pub name: &'static str,
-    /// The value as a user would write it; empty where the setting is missing.
+    /// The value as a user would write it; empty if the setting is missing.
     pub value: String,
-    /// What is wrong and what is allowed.
+    /// What is wrong, and what is allowed.
     pub reason: String,
 }
 
@@ -104,13 +103,14 @@ impl fmt::Display for BadSetting {
 
 /// A struct of settings, made by [`declare_settings!`](crate::declare_settings).
 pub trait Group: Clone + Default {
-    /// The settings, in the order in which help, TOML and checks go through them.
+    /// The settings, in their order in help, TOML and checks.
     fn declarations() -> &'static [Declaration];
 
-    /// The value of a setting; `None` where it is left out, or is none of these.
+    /// The value of a setting; `None` if it is absent, or not in this group.
     fn value(&self, name: &str) -> Option<Value>;
 
-    /// Sets a value, or leaves the setting out; `false` where it cannot be so, or is none of these.
+    /// Sets or, with `None`, removes a value. Returns `false` if the setting cannot have this value, cannot
+    /// be absent, or is not in this group.
     fn put(&mut self, name: &str, value: Option<Value>) -> bool;
 
     /// The setting called `name`.
@@ -118,11 +118,11 @@ pub trait Group: Clone + Default {
         Self::declarations().iter().find(|declaration| declaration.name == name)
     }
 
-    /// Lays `given` over the settings. Of the values only types and words are checked;
-    /// [`Group::out_of_range`] checks the rest.
+    /// Overrides the settings with `given`. Only types and words are checked; [`Group::out_of_range`] checks
+    /// the rest.
     ///
     /// # Errors
-    /// The first value that the setting cannot have, or a setting that there is not.
+    /// The first value that its setting cannot have, or an unknown setting.
     fn lay(&mut self, given: &Values) -> Result<(), BadSetting> {
         for declaration in Self::declarations() {
             if let Some(value) = given.value(declaration.name)
@@ -139,7 +139,7 @@ pub trait Group: Clone + Default {
         }
     }
 
-    /// Every setting whose value is not allowed whatever the others are, in the order of the declarations.
+    /// The settings whose values are not allowed, whatever the others are, in the order of the declarations.
     fn out_of_range(&self) -> Vec<BadSetting> {
         let fault = |declaration: &Declaration| {
             let shown = declaration.check.fault(&self.value(declaration.name)?)?;
@@ -149,7 +149,7 @@ pub trait Group: Clone + Default {
     }
 }
 
-/// The declarations of a group with those that are `brought`, each at the end of its heading.
+/// The declarations of a group and those that are `brought`, each of these at the end of its heading.
 #[doc(hidden)]
 pub fn together(mut all: Vec<Declaration>, brought: Vec<Declaration>) -> Vec<Declaration> {
     let headings: Vec<&str> = all.iter().map(|known| known.group).collect();
@@ -159,15 +159,15 @@ pub fn together(mut all: Vec<Declaration>, brought: Vec<Declaration>) -> Vec<Dec
     all
 }
 
-/// Declares a group of settings: a struct whose fields are given once, with all that is known about them.
+/// Declares a group of settings: a struct whose fields are declared once, with everything about them.
 ///
-/// An entry reads `"name" field: Type = default, "VALUE", check, more...;` below a comment, which is the
-/// setting's help; `check` is a [`Check`], `more` are [`More`]. The type implements [`Field`]; an `Option` is
-/// a setting that may be left out.
+/// An entry is `"name" field: Type = default, "VALUE", check, more...;` below a doc comment, which becomes
+/// the setting's help; `check` is a [`Check`], `more` are [`More`]. The type implements [`Field`]; an
+/// `Option` is a setting that may be absent.
 ///
-/// After the headings, `brought { field: settings }` adds a field of type [`Values`] for what is given of
-/// settings that are not known here; `settings` is a function that gives their declarations. Under a heading
-/// they come last.
+/// After the headings, `brought { field: settings }` adds a field of type [`Values`] for the given values of
+/// settings that are declared elsewhere; `settings` is a function that returns their declarations. They come
+/// last under their headings.
 ///
 /// ```
 /// use records::declaration::{Given, Group};

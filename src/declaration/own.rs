@@ -1,17 +1,17 @@
-//! Groups that belong to one word of another setting: the settings of a method's own. They are brought by a
-//! registry, and what is given of them is kept by name, so that those who hold all settings need not know
+//! Groups of settings that belong to one word of another setting, such as a method's own settings. A registry
+//! brings them, and their given values are kept by name, so that the struct of all settings need not know
 //! them.
 
 use super::{Declaration, Group, More, Values};
 
 /// A group of settings that belongs to one word of another setting.
 pub trait Own: Group {
-    /// The values where nothing is given; they may depend on the data set.
+    /// The defaults, which may depend on the data set.
     fn defaults(_dataset: &str) -> Self {
         Self::default()
     }
 
-    /// The group with what is given of it.
+    /// The group with its given values, else the defaults.
     fn of(given: &Values, dataset: &str) -> Self {
         let mut own = Self::defaults(dataset);
         for declaration in Self::declarations() {
@@ -36,7 +36,8 @@ impl OwnSettings {
         Self { declarations: G::declarations, written_out: written_out::<G> }
     }
 
-    /// Its declarations where it belongs to the word `word`, in print `title`, of `setting`.
+    /// Its declarations, as settings that are read only where `setting` is `word`; `title` is the word's name
+    /// in print.
     pub fn declared(&self, setting: &'static str, word: &'static str, title: &str) -> Vec<Declaration> {
         let mut all = (self.declarations)().to_vec();
         for own in &mut all {
@@ -46,7 +47,7 @@ impl OwnSettings {
         all
     }
 
-    /// All its values for a data set: what is given, else the defaults.
+    /// All its values for a data set: the given ones, else the defaults.
     pub fn written_out(&self, given: &Values, dataset: &str) -> Values {
         (self.written_out)(given, dataset)
     }

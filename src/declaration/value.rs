@@ -12,12 +12,19 @@ use crate::text::printable;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Value {
+    /// True or false.
     Bool(bool),
+    /// A whole number.
     Whole(u64),
+    /// A number.
     Number(f64),
+    /// A word or a name.
     Text(String),
+    /// A path, which need not be UTF-8.
     Path(PathBuf),
+    /// Whole numbers.
     Wholes(Vec<u64>),
+    /// Numbers.
     Numbers(Vec<f64>),
 }
 
@@ -40,7 +47,7 @@ fn list(values: impl Iterator<Item = String>) -> String {
     values.collect::<Vec<_>>().join(",")
 }
 
-/// A number as a user would write it: very large and very small ones with an exponent.
+/// A number as a user would write it, with an exponent if it is very large or very small.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size != 0.0 && size.is_finite() && !(1e-6..1e16).contains(&size) => format!("{value:e}"),
@@ -48,7 +55,8 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// The value on one line and never empty, so that a message always shows what it speaks of.
+/// The value on one line, quoted if it is empty or has blanks or control characters, so that it is visible in
+/// a message.
 pub(crate) fn quoted_where_odd(value: &str) -> String {
     if value.is_empty() || value.chars().any(|c| c.is_control() || c.is_whitespace()) {
         printable(&format!("{value:?}"))
@@ -57,33 +65,44 @@ pub(crate) fn quoted_where_odd(value: &str) -> String {
     }
 }
 
-/// How a value is read.
+/// The type of a setting's value, which decides how it is read from flags and TOML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
+    /// True or false.
     Bool,
+    /// A whole number that fits into 32 bits.
     U32,
+    /// A whole number that fits into 64 bits.
     U64,
+    /// A whole number that is a size on this machine.
     Usize,
+    /// A number.
     F64,
+    /// A word or a name.
     Text,
+    /// A path.
     Path,
+    /// A list of whole numbers.
     Wholes,
+    /// A list of numbers.
     Numbers,
 }
 
 /// A type that a field of settings may have.
 pub trait Field: Sized {
-    /// How its value is read.
+    /// The type of its value.
     const SHAPE: Shape;
 
-    /// The value; `None` where the setting is left out.
+    /// The value; `None` if the setting is absent.
     fn value(&self) -> Option<Value>;
 
-    /// The field of a value, or of one that is left out; `None` where it cannot be so.
+    /// The field with a value, or of an absent setting; `None` if the field cannot have this value, or cannot
+    /// be absent.
     fn of(value: Option<Value>) -> Option<Self>;
 }
 
-/// Fields whose value has a variant of [`Value`], and the way from it.
+/// Implements [`Field`] for types: each with its [`Shape`], its variant of [`Value`], and the ways to and
+/// from it.
 macro_rules! fields {
     ($($kind:ty: $shape:ident, $variant:ident, $to:expr, $from:expr;)*) => {
         $(impl Field for $kind {
@@ -128,18 +147,18 @@ impl<T: Field> Field for Option<T> {
     }
 }
 
-/// Some values by the names of their settings.
+/// Values by the names of their settings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Values(BTreeMap<&'static str, Value>);
 
 impl Values {
-    /// Also `value` of the setting `name`; a left-out one takes it away.
+    /// Sets the setting `name` to `value`, or removes it if `value` is `None`.
     pub fn with(mut self, name: &'static str, value: impl Field) -> Self {
         self.set(name, value.value());
         self
     }
 
-    /// Sets the value of `name`, or takes it away.
+    /// Sets or, with `None`, removes the value of `name`.
     pub fn set(&mut self, name: &'static str, value: Option<Value>) {
         match value {
             Some(value) => self.0.insert(name, value),
@@ -157,7 +176,7 @@ impl Values {
         T::of(self.value(name).cloned())
     }
 
-    /// The values that `keep` says of, by name.
+    /// Keeps only the values whose names satisfy `keep`.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
         self.0.retain(|name, _| keep(name));
     }
@@ -168,8 +187,8 @@ impl Values {
     }
 }
 
-/// Declares an enum of words that is a [`Field`]: each variant with its word, in TOML, as a flag's value and
-/// in print.
+/// Declares an enum that is a [`Field`]: each variant has a word, which stands for it in TOML, as a flag's
+/// value and in print.
 #[macro_export]
 macro_rules! declare_words {
     (
@@ -191,7 +210,7 @@ macro_rules! declare_words {
                 vec![$($word),*]
             }
 
-            /// The variant of a word, `None` for a word that is not known.
+            /// The variant of a word; `None` for an unknown word.
             pub fn from_word(word: &str) -> Option<Self> {
                 Self::ALL.iter().find(|variant| variant.word() == word).copied()
             }

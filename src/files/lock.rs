@@ -1,4 +1,4 @@
-//! Locks between processes: a file that one process at a time holds. The lock dies with the process.
+//! Locks between processes: a file that one process at a time holds. The lock ends with the process.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -16,16 +16,17 @@ pub struct Lock {
     file: File,
 }
 
-/// Why a lock is not held.
+/// Why a lock could not be taken.
 #[derive(Debug)]
 pub enum LockError {
     /// Another process holds it.
     Held,
     /// The file system has no locks.
     Unsupported(io::Error),
-    /// What lies there is not what this program makes: a link, a device, another user's file. Says what it is.
+    /// Something is there that this program did not make: a link, a device, another user's file. Says what it
+    /// is.
     Foreign(String),
-    /// The file cannot be opened or made.
+    /// The file cannot be opened or created.
     Io(io::Error),
 }
 
@@ -52,12 +53,13 @@ impl From<NotOwn> for LockError {
 }
 
 impl Lock {
-    /// Takes the lock whose file is `path`, which is made if it is not there. Never waits.
+    /// Takes the lock of the file `path`, which is created if it does not exist. Never waits.
     ///
     /// # Errors
     /// See [`LockError`].
     pub fn take(path: &Path) -> Result<Self, LockError> {
-        // Whoever held it may have removed the file in between: then the lock is on a file that no one else finds.
+        // The previous holder may have removed the file in between; then this lock is on a file that nobody
+        // else can find.
         for _ in 0..100 {
             let lock = Self { path: path.into(), file: open_own(path)? };
             lock.file.try_lock().map_err(refused)?;
@@ -68,10 +70,10 @@ impl Lock {
         Err(LockError::Held)
     }
 
-    /// Takes the lock of a folder itself, which cannot be removed as long as there are files in it.
+    /// Takes the lock of a folder itself, which cannot be removed while it holds files.
     ///
     /// # Errors
-    /// See [`LockError`]; some network file systems lock files but no folders.
+    /// See [`LockError`]; some network file systems can lock files but not folders.
     pub fn take_folder(path: &Path) -> Result<Self, LockError> {
         let file = File::open(path).map_err(LockError::Io)?;
         if !file.metadata().map_err(LockError::Io)?.is_dir() {
@@ -81,8 +83,8 @@ impl Lock {
         Ok(Self { path: path.into(), file })
     }
 
-    /// Whether the path still leads to what is locked: another process takes the lock of a new file that was put there, or of
-    /// a folder that was moved and made again.
+    /// Whether the path still leads to the locked file or folder. If it was replaced, another process can
+    /// lock the new one.
     pub fn still_holds(&self) -> bool {
         let identity = |found: io::Result<fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
         let is_folder = self.file.metadata().is_ok_and(|held| held.is_dir());
@@ -91,8 +93,8 @@ impl Lock {
         held.is_some() && held == identity(now)
     }
 
-    /// Whether a process holds the lock of `path`, a file or a folder; makes nothing. A lock that cannot be looked at counts
-    /// as free.
+    /// Whether a process holds the lock of `path`, a file or a folder; creates nothing. A lock that cannot be
+    /// examined counts as free.
     pub fn is_held(path: &Path) -> bool {
         let is_folder = fs::metadata(path).is_ok_and(|found| found.is_dir());
         if !is_folder && !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
@@ -103,7 +105,7 @@ impl Lock {
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// The locked file alone: the lock lasts as long as it is open.
+    /// The locked file by itself; the lock lasts as long as the file is open.
     pub fn into_file(self) -> File {
         self.file
     }
@@ -119,7 +121,8 @@ fn refused(error: TryLockError) -> LockError {
     match error {
         TryLockError::WouldBlock => LockError::Held,
         TryLockError::Error(error) => match Errno::from_io_error(&error) {
-            // EBADF: network file systems that lock only what is open for writing, which a folder never is.
+            // EBADF: some network file systems lock only files that are open for writing, which a folder
+            // never is.
             Some(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF) => {
                 LockError::Unsupported(error)
             }

@@ -1,5 +1,5 @@
-//! The one way this program reads and writes files: what a user names, and what it makes for itself in folders that others
-//! may write to.
+//! All reading and writing of files: those that a user names, and those that the program makes for itself in
+//! folders that others may write to.
 
 mod lock;
 mod own;
@@ -15,14 +15,14 @@ pub use target::is_file;
 pub use temporary::remove_leftovers;
 pub use write::{link_whole, unwritable, write_atomically, write_private};
 
-/// Flags for opening a path of which it is not known what lies there: never waits for the other end of a pipe, never makes a
-/// terminal the process's own.
+/// Flags for opening a path of unknown kind: opening never waits for the other end of a pipe and never makes
+/// a terminal the controlling one.
 fn careful() -> i32 {
     use rustix::fs::OFlags;
     (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32
 }
 
-/// As [`careful`], and fails where the last part of the path is a symbolic link.
+/// As [`careful`], but fails if the last part of the path is a symbolic link.
 fn careful_without_links() -> i32 {
     careful() | rustix::fs::OFlags::NOFOLLOW.bits() as i32
 }

@@ -1,5 +1,5 @@
-//! Files that the program makes for itself and finds again, in folders that others may write to: never through a link, and
-//! nobody else's.
+//! Files that the program makes for itself and finds again, in folders that others may write to. It follows
+//! no link and uses no file of another user.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -15,9 +15,9 @@ use super::target::folder_of;
 /// Why a file is not used.
 #[derive(Debug)]
 pub enum NotOwn {
-    /// It is there, but not as this program makes it: what it is instead, as in "is a symbolic link".
+    /// It exists, but is not a file that this program made; says what it is, as in "is a symbolic link".
     Foreign(String),
-    /// It cannot be opened or made.
+    /// It cannot be opened or created.
     Io(io::Error),
 }
 
@@ -38,10 +38,10 @@ impl From<io::Error> for NotOwn {
     }
 }
 
-/// Opens a file for reading and writing, made if it is not there; nothing in it is touched.
+/// Opens a file for reading and writing, creating it if it does not exist; its contents stay.
 ///
-/// It must be a regular file under one name that belongs to this user or to the owner of its folder, who could put any other
-/// in its place; where the folder is protected from strangers it must be so too.
+/// It must be a regular file with a single name, and belong to this user or to the owner of its folder (who
+/// could replace it anyway). If only the owner may write to the folder, the same must hold for the file.
 ///
 /// # Errors
 /// What the file is instead, or why it cannot be opened. Never waits.
@@ -52,7 +52,8 @@ pub fn open_own(path: &Path) -> Result<File, NotOwn> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error.into()),
     }
-    // Looked at before it is opened, since opening some devices does something; and after, since it may be another by then.
+    // Checked before it is opened, since opening some devices has effects, and after, since it may have been
+    // replaced.
     is_plain(&fs::symlink_metadata(path)?)?;
     let file = OpenOptions::new().read(true).write(true).custom_flags(careful_without_links()).open(path)?;
     let found = file.metadata()?;
@@ -67,7 +68,7 @@ pub fn open_own(path: &Path) -> Result<File, NotOwn> {
     Ok(file)
 }
 
-/// Whether others than the owner may write to a file, or put files into a folder and take those of others out.
+/// Whether others than the owner may write to a file, or add files to a folder and remove those of others.
 fn strangers_may_write(metadata: &Metadata) -> bool {
     let is_sticky_folder = metadata.is_dir() && metadata.mode() & 0o1000 != 0;
     metadata.mode() & 0o022 != 0 && !is_sticky_folder

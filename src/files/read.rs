@@ -1,4 +1,4 @@
-//! Reading files that a user names: only regular files, and never more of one than is asked for.
+//! Reading files that a user names: only regular files, and never more than a limit.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -10,11 +10,12 @@ use anyhow::Result;
 use super::{careful, careful_without_links};
 use crate::usage;
 
-/// Opens a regular file (links are followed) for reading and tells its size in bytes.
+/// Opens a regular file (links are followed) for reading; also returns its size in bytes.
 ///
 /// # Errors
-/// A usage error naming the file where it is missing, cannot be read, or is a folder, pipe, socket or device. Never waits: what
-/// is no file is refused before it is opened, and what became none in between is opened without waiting and refused then.
+/// A usage error that names the file if it is missing, cannot be read, or is a folder, pipe, socket or
+/// device. Never waits: such things are refused before they are opened, and one that took the file's place in
+/// between is opened without waiting.
 pub fn open_regular(path: &Path) -> Result<(File, u64)> {
     let shown = path.display();
     let unreadable = |error| usage!("{shown}: cannot be read: {error}");
@@ -26,12 +27,12 @@ pub fn open_regular(path: &Path) -> Result<(File, u64)> {
     Ok((file, opened.len()))
 }
 
-/// Opens a regular file for reading where the last part of `path` is no link; never waits.
+/// Opens a regular file for reading, if the last part of `path` is not a link; never waits.
 ///
 /// # Errors
-/// When it cannot be opened, or is a link or no regular file.
+/// If it cannot be opened, is a link, or is not a regular file.
 pub fn open_for_reading_without_links(path: &Path) -> io::Result<File> {
-    let refused = || io::Error::other("is no regular file");
+    let refused = || io::Error::other("is not a regular file");
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(refused());
     }
@@ -53,20 +54,17 @@ fn is_regular(path: &Path, metadata: &Metadata) -> Result<()> {
 /// The bytes of a regular file of at most `limit` bytes.
 ///
 /// # Errors
-/// A usage error as [`open_regular`], and for a larger file, of which nothing is read.
+/// A usage error as for [`open_regular`], and for a larger file, of which nothing is read.
 pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, size) = open_regular(path)?;
     let too_large = |size: u64| {
-        usage!(
-            "{}: {size} bytes; at most {limit} are read, so it is not what it is taken for",
-            path.display()
-        )
+        usage!("{}: {size} bytes; at most {limit} are expected here, so name another file", path.display())
     };
     if size > limit {
         return Err(too_large(size));
     }
     let mut bytes = Vec::new();
-    // One byte more than the limit tells a file that grew meanwhile.
+    // Reading one byte beyond the limit detects a file that has grown in the meantime.
     file.take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| usage!("{}: cannot be read: {error}", path.display()))?;

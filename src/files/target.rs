@@ -1,4 +1,5 @@
-//! What a path to write to stands for: links are followed, and what is no file is told from what is.
+//! Where a path to write to leads: links are followed, and files are distinguished from pipes, devices and
+//! folders.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
@@ -12,12 +13,12 @@ use anyhow::Result;
 use super::write::unwritable;
 use crate::usage;
 
-/// Where bytes for a path go.
+/// Where the bytes for a path go.
 #[derive(Debug)]
-pub(super) enum Target {
-    /// A regular file, or the place of one that is not there yet; neither is a link.
+pub(super) enum WriteTarget {
+    /// A regular file, or the place where one will be created; never a link.
     File { path: PathBuf, is_there: bool },
-    /// A pipe, a character device, or what another descriptor has open: written to as it is.
+    /// A pipe, a character device, or the open file of another descriptor: written to as it is.
     Stream(PathBuf),
     /// This process's standard output.
     Output,
@@ -25,14 +26,15 @@ pub(super) enum Target {
     Errors,
 }
 
-/// Links that are followed before a path is taken for a loop, as in Linux.
+/// After this many links a path counts as a loop, as in Linux.
 const MOST_LINKS: usize = 40;
 
 /// Follows `path` to its target.
 ///
 /// # Errors
-/// A usage error for what cannot be a file: a folder, a block device, a socket, a loop of links, a missing folder.
-pub(super) fn resolve(path: &Path) -> Result<Target> {
+/// A usage error if the path cannot be a file: a folder, a block device, a socket, a loop of links, or in a
+/// missing folder.
+pub(super) fn resolve(path: &Path) -> Result<WriteTarget> {
     let mut at = path.to_path_buf();
     for _ in 0..=MOST_LINKS {
         if !ends_in_a_name(&at) {
@@ -55,20 +57,22 @@ pub(super) fn resolve(path: &Path) -> Result<Target> {
     Err(usage!("{}: cannot be written: its symbolic links form a loop; name a file", path.display()))
 }
 
-/// Whether a path to write to is, or will be, a file, which can be written again and again: a pipe or device cannot.
+/// Whether a path to write to is, or will be, a file. Unlike a pipe or device, a file can be written again
+/// and again.
 ///
 /// # Errors
 /// As [`write_atomically`](super::write_atomically) for a path that cannot be a file.
 pub fn is_file(path: &Path) -> Result<bool> {
-    Ok(matches!(resolve(path)?, Target::File { .. }))
+    Ok(matches!(resolve(path)?, WriteTarget::File { .. }))
 }
 
-/// The folder that a path's last part lies in.
+/// The folder that contains a path's last part.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether the last part is the name of a file. `Path::file_name` passes over a final `/` and `/.`, which mean a folder.
+/// Whether the last part is the name of a file. `Path::file_name` ignores a final `/` and `/.`, which mean a
+/// folder.
 fn ends_in_a_name(path: &Path) -> bool {
     let last = path.as_os_str().as_bytes().rsplit(|&byte| byte == b'/').next();
     !matches!(last, None | Some(b"" | b"." | b".."))
@@ -85,11 +89,11 @@ fn not_a_file_name(path: &Path) -> anyhow::Error {
     }
 }
 
-/// A file that is yet to be made at `at`, to which the links of `path` lead.
-fn absent(path: &Path, at: PathBuf) -> Result<Target> {
+/// A file that will be created at `at`, where the links of `path` lead.
+fn absent(path: &Path, at: PathBuf) -> Result<WriteTarget> {
     let (shown, folder) = (path.display(), folder_of(&at));
     match fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => Ok(Target::File { path: at, is_there: false }),
+        Ok(metadata) if metadata.is_dir() => Ok(WriteTarget::File { path: at, is_there: false }),
         Ok(_) => Err(usage!("{shown}: cannot be written, {} is not a folder", folder.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(usage!(
             "{shown}: cannot be written, its folder {} does not exist; create it first",
@@ -99,23 +103,23 @@ fn absent(path: &Path, at: PathBuf) -> Result<Target> {
     }
 }
 
-fn what_is_there(path: &Path, at: PathBuf, found: &Metadata) -> Result<Target> {
+fn what_is_there(path: &Path, at: PathBuf, found: &Metadata) -> Result<WriteTarget> {
     let (shown, kind) = (path.display(), found.file_type());
     if kind.is_file() {
-        Ok(Target::File { path: at, is_there: true })
+        Ok(WriteTarget::File { path: at, is_there: true })
     } else if kind.is_dir() {
         Err(usage!("{shown}: is a folder; name a file inside it"))
     } else if kind.is_fifo() || kind.is_char_device() {
-        Ok(Target::Stream(at))
+        Ok(WriteTarget::Stream(at))
     } else {
         let what = if kind.is_socket() { "a socket" } else { "a block device" };
         Err(usage!("{shown}: is {what}, which is not written to; name a file"))
     }
 }
 
-/// What the link `at` of `/proc/PID/fd` stands for: it leads to what is open there, whatever its text says (`/dev/stdout` and
-/// `/dev/fd/N` are such links). `None` for any other link.
-fn descriptor(path: &Path, at: &Path) -> Result<Option<Target>> {
+/// The target of a link `at` in `/proc/PID/fd`, which leads to the open file whatever its text says
+/// (`/dev/stdout` and `/dev/fd/N` are such links). `None` for any other link.
+fn descriptor(path: &Path, at: &Path) -> Result<Option<WriteTarget>> {
     let failed = |error: io::Error| unwritable(path, error);
     let folder = fs::canonicalize(folder_of(at)).map_err(failed)?;
     let parts: Vec<&OsStr> = folder.iter().collect();
@@ -128,13 +132,14 @@ fn descriptor(path: &Path, at: &Path) -> Result<Option<Target>> {
     let is_own = fs::read_link("/proc/self").is_ok_and(|own| own.as_os_str() == *process);
     match number {
         0 if is_own => Err(usage!("{}: is standard input; name a file", path.display())),
-        1 if is_own => Ok(Some(Target::Output)),
-        2 if is_own => Ok(Some(Target::Errors)),
+        1 if is_own => Ok(Some(WriteTarget::Output)),
+        2 if is_own => Ok(Some(WriteTarget::Errors)),
         _ => {
             let found = fs::metadata(at).map_err(failed)?;
             match what_is_there(path, at.to_path_buf(), &found)? {
-                // What was written to the descriptor before stays: this is no file of its own.
-                Target::File { path, .. } => Ok(Some(Target::Stream(path))),
+                // Bytes written to this descriptor earlier must stay, so it is not replaced as a file would
+                // be.
+                WriteTarget::File { path, .. } => Ok(Some(WriteTarget::Stream(path))),
                 other => Ok(Some(other)),
             }
         }

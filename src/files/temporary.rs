@@ -1,7 +1,8 @@
-//! The files that a new content grows in, under names by which a later run knows what a killed one left behind.
+//! Temporary files, in which new contents are written, with names by which a later run recognises what a
+//! killed run left behind.
 //!
-//! A temporary file of `NAME` is called `.NAME.records-PROCESS-NUMBER.tmp`. Its writer holds a lock on it, which dies with the
-//! process: one that nobody holds is left over.
+//! A temporary file of `NAME` is called `.NAME.records-PROCESS-NUMBER.tmp`. Its writer holds a lock on it,
+//! which ends with the process: a temporary file whose lock nobody holds is left over.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -15,16 +16,16 @@ use rustix::process::{Pid, geteuid, test_kill_process};
 
 use super::read::open_for_reading_without_links;
 
-/// Stands between the target's name and the process in a temporary file's name.
+/// Separates the target's name from the process in a temporary file's name.
 const MARK: &[u8] = b".records-";
 const ENDING: &[u8] = b".tmp";
-/// The longest file name that file systems take is 255 bytes; mark, numbers and ending take up to 35 of them.
+/// File names have at most 255 bytes; mark, numbers and ending take up to 35 of them.
 const MOST_NAME_BYTES: usize = 200;
 
-/// A file in `folder` that is no one else's, locked; `mode` is lessened by the umask.
+/// A new, locked file in `folder`; the umask restricts `mode`.
 ///
 /// # Errors
-/// When the folder cannot be written to.
+/// If the folder cannot be written to.
 pub(super) fn create(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(PathBuf, File)> {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -34,11 +35,12 @@ pub(super) fn create(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(Path
         let path = folder.join(OsString::from_vec(hidden));
         let file = match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
             Ok(file) => file,
-            // Another process of the same number, in another container, or its left-over: take the next name.
+            // A process with the same number in another container, or its left-over, has this name: take the
+            // next one.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
             Err(error) => return Err(error),
         };
-        // Between the two calls another process may have taken the file for a left-over.
+        // Before it was locked, another process may have removed the file as a left-over.
         let is_ours = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
         if is_ours && file.metadata()?.nlink() > 0 {
             return Ok((path, file));
@@ -46,14 +48,15 @@ pub(super) fn create(folder: &Path, name: &OsStr, mode: u32) -> io::Result<(Path
     }
 }
 
-/// How the names of a target's temporary files begin. Of a long name only a part is in them, with a checksum of all of it.
+/// The beginning of the names of a target's temporary files. A long name is cut and gets a checksum of the
+/// whole.
 fn beginning(name: &OsStr) -> Vec<u8> {
     let name = name.as_bytes();
     let mut text = vec![b'.'];
     if name.len() <= MOST_NAME_BYTES {
         text.extend(name);
     } else {
-        // A character of several bytes is not cut.
+        // Never cut inside a character of several bytes.
         let is_middle = |at: &usize| name[*at] & 0xc0 == 0x80;
         let end = (0..=MOST_NAME_BYTES - 9).rev().find(|at| !is_middle(at)).unwrap_or(MOST_NAME_BYTES - 9);
         text.extend(&name[..end]);
@@ -63,23 +66,23 @@ fn beginning(name: &OsStr) -> Vec<u8> {
     text
 }
 
-/// Removes what killed runs left in `folder` of the files they were writing there, whatever the files' names.
+/// Removes the temporary files that killed runs left in `folder`, for targets of any name.
 pub fn remove_leftovers(folder: &Path) {
     remove_where(folder, |name| name.first() == Some(&b'.') && process_of(name).is_some());
 }
 
-/// As [`remove_leftovers`], for the one file called `name`.
+/// As [`remove_leftovers`], for the target called `name` only.
 pub(super) fn remove_leftovers_of(folder: &Path, name: &OsStr) {
     let beginning = beginning(name);
     remove_where(folder, |name| name.starts_with(&beginning) && process_of(name).is_some());
 }
 
 fn remove_where(folder: &Path, is_meant: impl Fn(&[u8]) -> bool) {
-    // A folder that cannot be listed may still be written to.
+    // A folder that cannot be listed may still be writable.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         if let Some(process) = process_of(name.as_bytes()).filter(|_| is_meant(name.as_bytes())) {
-            // What cannot be removed takes room, nothing else.
+            // A file that cannot be removed only takes room.
             let _ = remove_if_left_over(&entry.path(), process);
         }
     }
@@ -94,7 +97,8 @@ fn process_of(name: &[u8]) -> Option<i32> {
     process.parse().ok()
 }
 
-/// Removes a temporary file that is a regular file of ours under one name and that no process is writing.
+/// Removes a temporary file, if it is a regular file of this user with a single name and no process is
+/// writing it.
 fn remove_if_left_over(path: &Path, process: i32) -> io::Result<()> {
     let file = open_for_reading_without_links(path)?;
     let opened = file.metadata()?;
@@ -104,7 +108,7 @@ fn remove_if_left_over(path: &Path, process: i32) -> io::Result<()> {
     let is_abandoned = match file.try_lock() {
         Ok(()) => true,
         Err(TryLockError::WouldBlock) => false,
-        // No locks on this file system: the process number has to do.
+        // Without locks on this file system, only the process number remains.
         Err(TryLockError::Error(_)) => {
             Pid::from_raw(process).is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
         }

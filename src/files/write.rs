@@ -1,4 +1,4 @@
-//! Writing files so that a reader sees the old content or the new one, never a part.
+//! Writing files so that a reader sees the old or the new contents, never a part.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -10,35 +10,37 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::target::{Target, folder_of, resolve};
+use super::target::{WriteTarget, folder_of, resolve};
 use super::{careful, careful_without_links, temporary};
 use crate::usage;
 
-/// How long the reader of a pipe may take nothing.
+/// How long to wait for the reader of a pipe.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Writes `bytes` to `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of the folder.
+/// Writes `bytes` to `path` whole or not at all: a temporary file in the same folder, fsync, rename, fsync of
+/// the folder.
 ///
-/// Symbolic links stay and their target is written; one that leads to nothing makes its target. A new file has the
-/// permissions that the umask leaves, one that is replaced keeps its permissions and, where the system allows it, its owner
-/// and group; under its other names (hard links) the old content stays. A pipe that somebody reads, a character device and
-/// `/dev/fd/N` are written to as they are, which cannot be whole or not at all. What a killed process left of the same file
-/// is removed.
+/// Symbolic links stay, and their target is written, or created if it does not exist. A new file has the
+/// permissions that the umask leaves; a replaced file keeps its permissions and, where the system allows it,
+/// its owner and group. Its other names (hard links) keep the old contents. A pipe with a reader, a character
+/// device and `/dev/fd/N` are written to as they are, without the guarantee. Temporary files that a killed
+/// process left of the same file are removed.
 ///
 /// # Errors
-/// A usage error, with nothing written: a folder that is missing, is no folder or cannot be written to; a file that may not be
-/// written; a folder, socket, block device, pipe without reader or loop of links at `path`. A failure of the machine (a full
-/// disk) is a failed run. Either way a file that was there before stays as it was and no temporary file is left behind.
+/// A usage error, with nothing written, if the folder is missing, is not a folder or is not writable; if the
+/// file is read-only; or if `path` is a folder, socket, block device, pipe without reader or loop of links. A
+/// failure of the machine (a full disk) is a failed run. In any case an existing file stays as it was and no
+/// temporary file is left behind.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let cannot = || format!("{}: cannot be written", path.display());
     match resolve(path)? {
-        Target::File { path: file, is_there } => replace(path, &file, is_there, bytes),
-        Target::Stream(stream) => write_to_stream(path, &stream, bytes),
-        Target::Output => {
+        WriteTarget::File { path: file, is_there } => replace(path, &file, is_there, bytes),
+        WriteTarget::Stream(stream) => write_to_stream(path, &stream, bytes),
+        WriteTarget::Output => {
             let mut output = io::stdout().lock();
             output.write_all(bytes).and_then(|()| output.flush()).with_context(cannot)
         }
-        Target::Errors => io::stderr().lock().write_all(bytes).with_context(cannot),
+        WriteTarget::Errors => io::stderr().lock().write_all(bytes).with_context(cannot),
     }
 }
 
@@ -51,8 +53,8 @@ pub fn link_whole(file: &Path, name: &Path) -> io::Result<()> {
     sync_folder(folder_of(name))
 }
 
-/// The error for a path that cannot be written: a failed run where the machine is at fault (no room, too many open files, a
-/// broken disk), else a usage error.
+/// The error for a path that cannot be written: a failed run if the machine is at fault (no room, too many
+/// open files, a broken disk), else a usage error.
 pub fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
     refusal(format!("{}: cannot be written", path.display()), error)
 }
@@ -75,19 +77,20 @@ fn refusal(what: String, error: io::Error) -> anyhow::Error {
     usage!("{what}: {error}")
 }
 
-/// Puts `bytes` in the place of `file`, to which the links of `path` lead.
+/// Replaces `file`, where the links of `path` lead, by `bytes`.
 fn replace(path: &Path, file: &Path, is_there: bool, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(file);
     let Some(name) = file.file_name() else {
         return Err(usage!("{}: not a file name; name the file to write", path.display()));
     };
     let replaced = if is_there { Some(writable_file(path, file)?) } else { None };
-    // What replaces a file that others may not read is not theirs to read while it grows either.
+    // If others may not read the old file, they may not read the new one while it is written either.
     let mode = if replaced.is_some() { 0o600 } else { 0o666 };
     place(path, folder, name, mode, replaced.as_ref(), bytes)
 }
 
-/// Writes `bytes` to `path` whole or not at all, for this user's eyes alone; what is there, a link too, is replaced.
+/// Writes `bytes` to `path` whole or not at all, readable by this user only; whatever is at `path`, also a
+/// link, is replaced.
 ///
 /// # Errors
 /// As [`write_atomically`].
@@ -98,7 +101,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     place(path, folder_of(path), name, 0o600, None, bytes)
 }
 
-/// Puts a new file of that mode into `folder` as `name`; messages name `path`.
+/// Puts a new file with these permissions into `folder` as `name`; messages name `path`.
 fn place(
     path: &Path,
     folder: &Path,
@@ -113,14 +116,15 @@ fn place(
     })?;
     let written = fill(&mut opened, replaced, bytes).and_then(|()| fs::rename(&growing, folder.join(name)));
     if written.is_err() {
-        // The first error is the one to report; a left-over that cannot be removed either changes nothing about it.
+        // The first error is reported, whether or not the temporary file can be removed.
         let _ = fs::remove_file(&growing);
     }
     written.with_context(|| format!("{}: cannot be written", path.display()))?;
     sync_folder(folder).with_context(|| format!("{}: its folder cannot be flushed to disk", path.display()))
 }
 
-/// A file that is there and that an ordinary program could write to: a read-only file is not replaced, though it could be.
+/// The metadata of an existing file, if it is writable: a read-only file is not replaced, although a rename
+/// would succeed.
 fn writable_file(path: &Path, file: &Path) -> Result<Metadata> {
     let opened = OpenOptions::new().write(true).custom_flags(careful_without_links()).open(file);
     let metadata = opened.and_then(|opened| opened.metadata()).map_err(|error| unwritable(path, error))?;
@@ -139,16 +143,16 @@ fn fill(file: &mut File, replaced: Option<&Metadata>, bytes: &[u8]) -> io::Resul
     file.sync_all()
 }
 
-/// Gives the new file the owner, group and permissions of the one it replaces, as far as the system allows it.
+/// Gives the new file the owner, group and permissions of the one it replaces, as far as the system allows.
 fn keep_owner_and_mode(file: &File, replaced: &Metadata) -> io::Result<()> {
     let made = file.metadata()?;
     let mut mode = replaced.mode() & 0o777;
     if made.uid() != replaced.uid() {
-        // Only root gives files away.
+        // Only root may change a file's owner.
         let _ = fchown(file, Some(replaced.uid()), None);
     }
     if made.gid() != replaced.gid() && fchown(file, None, Some(replaced.gid())).is_err() {
-        // What the members of one group were allowed is not for those of another.
+        // The group is another one, so the permissions of the old group do not apply.
         mode &= 0o707 | (mode & 0o007) << 3;
     }
     match file.set_permissions(Permissions::from_mode(mode)) {
@@ -160,7 +164,7 @@ fn keep_owner_and_mode(file: &File, replaced: &Metadata) -> io::Result<()> {
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|opened| opened.sync_all()) {
-        // A folder that may be written but not read, a file system that does not flush folders.
+        // The folder is writable but not readable, or the file system does not flush folders.
         Err(error)
             if matches!(
                 error.kind(),
@@ -189,7 +193,7 @@ fn write_to_stream(path: &Path, stream: &Path, bytes: &[u8]) -> Result<()> {
     write_patiently(&mut file, bytes, PATIENCE).with_context(|| format!("{shown}: cannot be written"))
 }
 
-/// Writes to a file that does not block; fails where it takes nothing for as long as `patience`.
+/// Writes to a file that does not block; fails if it accepts nothing for as long as `patience`.
 fn write_patiently(file: &mut File, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
@@ -366,7 +370,7 @@ mod tests {
         assert_eq!(io::Read::read(&mut reader, &mut found).unwrap(), 7);
         assert_eq!(&found[..7], b"through");
 
-        // More than a pipe holds, and a reader that reads nothing.
+        // More bytes than a pipe holds, and a reader that does not read.
         let mut writer = OpenOptions::new().append(true).custom_flags(careful()).open(&path).unwrap();
         let error = write_patiently(&mut writer, &[0; 1 << 20], Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("took nothing for 50ms"), "{error}");

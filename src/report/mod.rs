@@ -1,9 +1,9 @@
-//! What a person looks at.
+//! Results for people to read.
 //!
 //! | file | what |
 //! |---|---|
-//! | [`published`] | the numbers of the paper |
-//! | [`results`] | the table of results: ours beside the published, as text, Markdown or CSV |
+//! | [`published`] | the published numbers |
+//! | [`results`] | the table of results beside the published numbers, as text, Markdown or CSV |
 
 pub mod published;
 pub mod results;

@@ -1,9 +1,10 @@
 //! The published numbers: top-1 test accuracy in percent.
 //!
-//! Source: the results tables of Hong et al., "Long-tailed partial label learning via dynamic rebalancing" (ICLR 2023), as the
-//! readme of its published code gives them (SPEC 11): the best of 800 epochs, ResNet-18 of width 64.
+//! Source: the results tables of Hong et al., "Long-tailed partial label learning via dynamic rebalancing"
+//! (ICLR 2023), as the readme of its published code gives them (SPEC 11): the best of 800 epochs, ResNet-18
+//! of width 64.
 
-use crate::train::grid::{Benchmark, Column, ROWS, Row};
+use crate::train::grid::{Benchmark, Column, MethodRow, ROWS};
 
 /// Imbalance ratios of the tables.
 pub const RHOS: [f64; 2] = [50.0, 100.0];
@@ -16,7 +17,7 @@ pub fn qs(benchmark: Benchmark) -> [f64; 3] {
     }
 }
 
-/// Rows as [`ROWS`]; columns: each of [`RHOS`] with each of [`qs`].
+/// Rows in the order of [`ROWS`]; columns: each of [`RHOS`] with each of [`qs`].
 const CIFAR10: [[f64; 6]; 5] = [
     [76.12, 56.45, 41.56, 66.38, 50.09, 38.11],
     [36.27, 17.61, 12.77, 29.97, 15.80, 11.75],
@@ -33,8 +34,8 @@ const CIFAR100: [[f64; 6]; 5] = [
     [52.08, 50.58, 47.91, 46.57, 45.22, 44.73],
 ];
 
-/// The published top-1 of a cell, in percent; `None` where the tables have no such cell.
-pub fn top1(benchmark: Benchmark, row: &Row, Column { rho, q }: Column) -> Option<f64> {
+/// The published top-1 of a cell, in percent; `None` if the tables have no such cell.
+pub fn top1(benchmark: Benchmark, row: &MethodRow, Column { rho, q }: Column) -> Option<f64> {
     let table = match benchmark {
         Benchmark::Cifar10 => &CIFAR10,
         Benchmark::Cifar100 => &CIFAR100,
@@ -83,7 +84,7 @@ mod tests {
         }
     }
 
-    /// What holds in the paper: more ambiguity and more imbalance are harder, RECORDS beats CORR, mixup helps.
+    /// As in the paper: more ambiguity and more imbalance are harder, RECORDS beats CORR, mixup helps.
     #[test]
     fn the_tables_have_the_shape_of_the_paper() {
         for benchmark in [Benchmark::Cifar10, Benchmark::Cifar100] {

@@ -1,4 +1,4 @@
-//! The table of results: mean and spread over seeds beside the published number.
+//! The table of results: mean and standard deviation over seeds beside the published number.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use anyhow::Result;
 use super::published;
 use crate::data::left_out::PREFIX;
 use crate::settings::{Settings, differences};
-use crate::train::grid::{Column, Grid, Run, State, comparable};
+use crate::train::grid::{Column, Grid, GridRun, RunState, comparable};
 use crate::train::run_folder;
 
-/// Which accuracy of a run a table shows.
+/// The accuracy of a run that a table shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     /// The best of all evaluated epochs, as published.
@@ -19,29 +19,29 @@ pub enum Shown {
     Last,
 }
 
-/// A cell: the runs of one method, imbalance and ambiguity, over seeds.
+/// A cell: the runs of one method at one imbalance ratio and ambiguity, over all seeds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cell {
-    /// Complete runs.
+    /// Number of complete runs.
     pub count: usize,
     /// Mean top-1 of the complete runs, percent.
     pub mean: Option<f64>,
-    /// Sample standard deviation over the complete runs, of two or more.
+    /// Sample standard deviation over the complete runs, if there are two or more.
     pub deviation: Option<f64>,
     /// The published top-1, percent.
     pub published: Option<f64>,
-    /// `complete`; `failed` if any run is, else `running` if any is, else `incomplete` if any was begun or is complete, else
-    /// `missing`.
+    /// `complete`; `failed` if any run is, else `running` if any is, else `incomplete` if any was begun or is
+    /// complete, else `missing`.
     pub state: &'static str,
 }
 
 impl Cell {
-    fn new(states: &[&State], shown: Shown, published: Option<f64>) -> Self {
+    fn new(states: &[&RunState], shown: Shown, published: Option<f64>) -> Self {
         let values: Vec<f64> = states
             .iter()
             .filter_map(|state| match (state, shown) {
-                (State::Complete { best, .. }, Shown::Best) => Some(*best),
-                (State::Complete { last, .. }, Shown::Last) => Some(*last),
+                (RunState::Complete { best, .. }, Shown::Best) => Some(*best),
+                (RunState::Complete { last, .. }, Shown::Last) => Some(*last),
                 _ => None,
             })
             .collect();
@@ -51,14 +51,14 @@ impl Cell {
             let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
             (squares / (count - 1) as f64).sqrt()
         });
-        let any = |kind: fn(&State) -> bool| states.iter().any(|state| kind(state));
+        let any = |kind: fn(&RunState) -> bool| states.iter().any(|state| kind(state));
         let state = if count == states.len() {
             "complete"
-        } else if any(|state| matches!(state, State::Failed { .. })) {
+        } else if any(|state| matches!(state, RunState::Failed { .. })) {
             "failed"
-        } else if any(|state| matches!(state, State::Running { .. })) {
+        } else if any(|state| matches!(state, RunState::Running { .. })) {
             "running"
-        } else if any(|state| *state != State::Missing) {
+        } else if any(|state| *state != RunState::Missing) {
             "incomplete"
         } else {
             "missing"
@@ -66,7 +66,7 @@ impl Cell {
         Self { count, mean, deviation, published, state }
     }
 
-    /// The cell in print, of a table over `seeds` seeds.
+    /// The cell as text, in a table over `seeds` seeds.
     fn text(&self, seeds: usize) -> String {
         let mut text = match (self.mean, self.deviation) {
             (Some(mean), Some(deviation)) => format!("{mean:.2} ± {deviation:.2}"),
@@ -86,23 +86,23 @@ impl Cell {
 
 /// A table of results.
 #[derive(Clone, Debug)]
-pub struct Results {
+pub struct ResultsTable {
     dataset: &'static str,
     shown: Shown,
     seeds: usize,
     columns: Vec<Column>,
     /// Word, name in print and cells of each row.
     rows: Vec<(&'static str, String, Vec<Cell>)>,
-    /// What differs from the published setting, as `epochs 10 (800)`.
+    /// The settings that differ from the published ones, as in `epochs 10 (800)`.
     unlike_published: Vec<String>,
-    /// What runs leave out of their data, with the columns they are in unless they are in all.
+    /// What the runs leave out of their data, with the columns of these runs unless it is all columns.
     left_out: Vec<String>,
-    /// A line for each run that has something to say.
+    /// A line for each run that is not complete.
     remarks: Vec<String>,
 }
 
-/// What the runs say that they leave out of their data, each line once.
-fn left_out(grid: &Grid, runs: &[Run]) -> Vec<String> {
+/// What the runs leave out of their data according to their logs, each line once.
+fn left_out(grid: &Grid, runs: &[GridRun]) -> Vec<String> {
     let mut found: Vec<(String, Vec<usize>)> = Vec::new();
     for run in runs {
         for line in run_folder::left_out(&run.folder()) {
@@ -115,31 +115,31 @@ fn left_out(grid: &Grid, runs: &[Run]) -> Vec<String> {
             }
         }
     }
-    let told = |(line, columns): (String, Vec<usize>)| {
+    let in_words = |(line, columns): (String, Vec<usize>)| {
         if columns.len() == grid.columns.len() {
             return format!("{PREFIX}{line}");
         }
         let headings: Vec<String> = columns.iter().map(|&column| heading(grid.columns[column])).collect();
         format!("{PREFIX}{}: {line}", headings.join(", "))
     };
-    found.into_iter().map(told).collect()
+    found.into_iter().map(in_words).collect()
 }
 
-/// A column's heading, as in `50/.3`.
+/// A column's heading, such as `50/.3`.
 fn heading(Column { rho, q }: Column) -> String {
     let q = q.to_string();
     format!("{rho}/{}", q.strip_prefix('0').filter(|rest| !rest.is_empty()).unwrap_or(&q))
 }
 
-impl Results {
-    /// The table of a grid whose runs have come as far as `states` say.
+impl ResultsTable {
+    /// The table of a grid whose runs are in the states `states`.
     ///
     /// # Errors
-    /// Only where a path in the settings is not UTF-8.
-    pub fn new(grid: &Grid, runs: &[Run], states: &[State], shown: Shown) -> Result<Self> {
+    /// Only if a path in the settings is not UTF-8.
+    pub fn new(grid: &Grid, runs: &[GridRun], states: &[RunState], shown: Shown) -> Result<Self> {
         let cell = |row: usize, column: usize| {
             let of_cell = runs.iter().zip(states).filter(|(run, _)| (run.row, run.column) == (row, column));
-            let states: Vec<&State> = of_cell.map(|(_, state)| state).collect();
+            let states: Vec<&RunState> = of_cell.map(|(_, state)| state).collect();
             let published = published::top1(grid.benchmark, &grid.rows[row], grid.columns[column]);
             Cell::new(&states, shown, published)
         };
@@ -157,19 +157,19 @@ impl Results {
                 ..without_seed
             };
             for (name, [ours, theirs]) in differences(&cell_free, &published)? {
-                let told = format!("{name} {ours} ({theirs})");
-                if !unlike_published.contains(&told) {
-                    unlike_published.push(told);
+                let difference = format!("{name} {ours} ({theirs})");
+                if !unlike_published.contains(&difference) {
+                    unlike_published.push(difference);
                 }
             }
         }
-        let remark = |(run, state): (&Run, &State)| {
+        let remark = |(run, state): (&GridRun, &RunState)| {
             let (name, of) = (run.name(), crate::train::choice::epochs(&run.settings));
             match state {
-                State::Failed { reason } => Some(format!("failed: {name}: {reason}")),
-                State::Running { epochs } => Some(format!("running: {name}: {epochs} of {of} epochs")),
-                State::Begun { epochs } => Some(format!("incomplete: {name}: {epochs} of {of} epochs")),
-                State::Missing | State::Complete { .. } => None,
+                RunState::Failed { reason } => Some(format!("failed: {name}: {reason}")),
+                RunState::Running { epochs } => Some(format!("running: {name}: {epochs} of {of} epochs")),
+                RunState::Begun { epochs } => Some(format!("incomplete: {name}: {epochs} of {of} epochs")),
+                RunState::Missing | RunState::Complete { .. } => None,
             }
         };
         Ok(Self {
@@ -187,13 +187,13 @@ impl Results {
         })
     }
 
-    /// The cell of a row's word and a column.
+    /// The cell in the row called `word` and a column.
     pub fn cell(&self, word: &str, column: Column) -> Option<&Cell> {
         let at = self.columns.iter().position(|&known| known == column)?;
         self.rows.iter().find(|(known, ..)| *known == word)?.2.get(at)
     }
 
-    /// What the table shows, in a sentence or two.
+    /// What the table shows, in one or two lines.
     fn caption(&self) -> Vec<String> {
         let which = match self.shown {
             Shown::Best => "best",
@@ -210,7 +210,7 @@ impl Results {
         lines
     }
 
-    /// The grid as words: a heading, then a line for each method.
+    /// The table as words: a heading, then a line for each method.
     fn grid(&self) -> Vec<Vec<String>> {
         let first = std::iter::once(self.dataset.to_string());
         let mut lines = vec![first.chain(self.columns.iter().copied().map(heading)).collect::<Vec<_>>()];
@@ -221,7 +221,7 @@ impl Results {
         lines
     }
 
-    /// For the terminal: aligned, with a line for every run that is not complete.
+    /// The table for the terminal: aligned, with a line for each run that is not complete.
     pub fn text(&self) -> String {
         let grid = self.grid();
         let width = |column: usize| grid.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -237,7 +237,7 @@ impl Results {
         text
     }
 
-    /// A table in Markdown with its caption and what is left out under it.
+    /// The table in Markdown, followed by its caption and what is left out of the data.
     pub fn markdown(&self) -> String {
         let grid = self.grid();
         let row = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
@@ -255,7 +255,7 @@ impl Results {
         text
     }
 
-    /// A line for each cell; empty where there is no number.
+    /// The table as CSV: a line for each cell, with empty fields where there is no number.
     pub fn csv(&self) -> String {
         let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.4}"));
         let mut text = "method,rho,q,n,mean,std,published,state\n".to_string();
@@ -279,8 +279,8 @@ impl Results {
 mod tests {
     use super::*;
 
-    fn complete(best: f64, last: f64) -> State {
-        State::Complete { best, last }
+    fn complete(best: f64, last: f64) -> RunState {
+        RunState::Complete { best, last }
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
         let last = Cell::new(&states.iter().collect::<Vec<_>>(), Shown::Last, None);
         assert_eq!(last.text(3), "61.00 ± 1.00");
 
-        let begun = State::Begun { epochs: 3 };
+        let begun = RunState::Begun { epochs: 3 };
         let cell = Cell::new(&[&states[0], &begun, &states[1]], Shown::Best, None);
         // The deviation of 70 and 73 is 3 / sqrt 2.
         assert_eq!((cell.text(3), cell.state), ("71.50 ± 2.12 n=2".to_string(), "incomplete"));
@@ -305,11 +305,11 @@ mod tests {
 
     #[test]
     fn a_cell_without_numbers_says_why() {
-        let failed = State::Failed { reason: "x".into() };
-        let (running, begun) = (State::Running { epochs: 1 }, State::Begun { epochs: 0 });
+        let failed = RunState::Failed { reason: "x".into() };
+        let (running, begun) = (RunState::Running { epochs: 1 }, RunState::Begun { epochs: 0 });
         for (states, text) in [
-            (vec![&State::Missing, &State::Missing], "-"),
-            (vec![&State::Missing, &begun], "incomplete"),
+            (vec![&RunState::Missing, &RunState::Missing], "-"),
+            (vec![&RunState::Missing, &begun], "incomplete"),
             (vec![&running, &begun], "running"),
             (vec![&running, &failed], "failed"),
         ] {

@@ -1,4 +1,4 @@
-//! The words a setting may take, and what data sets and methods bring.
+//! The words that a setting may be, and the settings that methods add.
 
 use crate::data;
 use crate::declaration::Declaration;
@@ -7,17 +7,17 @@ use crate::optim;
 use crate::pll::registry;
 pub use crate::pll::registry::MethodName as Method;
 
-/// Networks that can be trained.
+/// The words for networks.
 pub fn network_names() -> Vec<&'static str> {
     nn::registry::NAMES.to_vec()
 }
 
-/// Optimisers by the word that settings use.
+/// The words for optimisers.
 pub fn optimizer_names() -> Vec<&'static str> {
     optim::registry::names()
 }
 
-/// Methods by the word that settings use.
+/// The words for methods.
 pub fn method_names() -> Vec<&'static str> {
     registry::names()
 }
@@ -33,25 +33,13 @@ pub fn methods_own_settings() -> Vec<Declaration> {
     Method::all().flat_map(declared_by).collect()
 }
 
-/// Data sets by the name that settings use.
+/// The words for data sets.
 pub fn dataset_names() -> Vec<&'static str> {
     data::registry::names().collect()
 }
 
 crate::declare_words! {
-    /// Shape of the class counts (SPEC 2).
-    pub enum ImbalanceType {
-        /// Falling exponentially from class to class: n_k = n_max * mu^(k/(K-1)).
-        Exp = "exp",
-        /// The first K/2 classes keep n_max samples, the others n_max * mu.
-        Step = "step",
-        /// No class loses samples.
-        None = "none",
-    }
-}
-
-crate::declare_words! {
-    /// What is subtracted from the logits that disambiguation and evaluation read.
+    /// The debias: what is subtracted from the logits that disambiguation and evaluation read.
     pub enum Debias {
         /// Nothing.
         None = "none",
@@ -59,24 +47,24 @@ crate::declare_words! {
         Oracle = "oracle",
         /// The log of the true class frequencies, at test only.
         OraclePost = "oracle-post",
-        /// The log of the class prior estimated from the moving mean feature (RECORDS, SPEC 6).
+        /// The log of the class prior that is estimated from the mean feature (RECORDS, SPEC 6).
         Records = "records",
     }
 }
 
 crate::declare_words! {
     /// How the learning rate falls (SPEC 5).
-    pub enum Schedule {
-        /// Half a cosine from `lr` to `lr * lr-decay-rate^3`, set once an epoch.
+    pub enum ScheduleChoice {
+        /// Along half a cosine from `lr` to `lr * lr-decay-rate^3`, set once per epoch.
         Cosine = "cosine",
-        /// Times `lr-decay-rate` after each of `lr-decay-epochs`.
+        /// By the factor `lr-decay-rate` after each of `lr-decay-epochs`.
         Step = "step",
     }
 }
 
 crate::declare_words! {
     /// How activations are stored.
-    pub enum Precision {
+    pub enum PrecisionChoice {
         /// bf16 on a GPU, f32 on the CPU.
         Auto = "auto",
         /// bf16 with f32 sums, on the tensor cores of a GPU.
@@ -89,13 +77,13 @@ crate::declare_words! {
 crate::declare_words! {
     /// Where to compute.
     pub enum DeviceChoice {
-        /// The best there is.
+        /// A GPU where it can be used, else the CPU.
         Auto = "auto",
         /// The CPU.
         Cpu = "cpu",
         /// An NVIDIA GPU.
         Cuda = "cuda",
-        /// The CUDA kernels on the CPU, through the simulator.
+        /// The CUDA kernels on the CPU, through the interpreter.
         Sim = "sim",
     }
 }

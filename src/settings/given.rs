@@ -1,4 +1,4 @@
-//! The settings that one place gave, flags or a TOML file.
+//! The settings given in one place: by flags or in a TOML file.
 
 use std::path::{Path, PathBuf};
 
@@ -14,16 +14,17 @@ use crate::usage;
 pub type GivenSettings = Given<Settings>;
 
 impl Given<Settings> {
-    /// Lays what is given over `settings`. Only words are checked here; [`Settings::problems`] checks the
-    /// rest.
+    /// Overrides `settings` with the given values. Only words are checked here; [`Settings::problems`] checks
+    /// the rest.
     ///
     /// # Errors
-    /// The first word that is not known.
+    /// The first unknown word.
     pub fn apply(&self, settings: &mut Settings) -> Result<(), BadSetting> {
         let mut given = self.values.clone();
         if let Some(set) = given.get::<String>("dataset").and_then(|word| registry::find(&word)) {
             let before = registry::find(&settings.dataset).map(|before| before.image_size);
-            // A data set with images of another size brings its size along; one that is given wins below.
+            // A data set with images of another size brings its size along, unless a size is given, which
+            // wins below.
             if before != Some(set.image_size) {
                 settings.image_size = set.image_size;
             }
@@ -46,19 +47,19 @@ impl Given<Settings> {
 pub struct SettingsFile {
     /// The file.
     pub path: PathBuf,
-    /// What it gives.
+    /// Its settings.
     pub given: GivenSettings,
     text: String,
 }
 
-/// Settings files are some 2 KB; this keeps a wrong path (a device, a checkpoint) from filling the memory.
+/// Settings files have about 2 KB; this keeps a wrong path (a device, a checkpoint) from filling the memory.
 const LARGEST_FILE: u64 = 1 << 20;
 
 impl SettingsFile {
-    /// Reads a TOML file of settings; values are not checked beyond their types.
+    /// Reads a TOML file of settings; only the types of values are checked.
     ///
     /// # Errors
-    /// A usage error of one line: file, line, key, what is wrong.
+    /// A usage error of one line: file, line, key and what is wrong.
     pub fn read(path: &Path) -> Result<SettingsFile> {
         let shown = path.display();
         let bytes = read_whole(path, LARGEST_FILE)?;
@@ -69,7 +70,7 @@ impl SettingsFile {
         Self::parse(path, text)
     }
 
-    /// The settings in `text`, which is from `path`.
+    /// The settings in `text`, the contents of `path`.
     ///
     /// # Errors
     /// As [`SettingsFile::read`].
@@ -90,7 +91,7 @@ impl SettingsFile {
         self.line_of(name).is_some()
     }
 
-    /// A problem with a value of this file, with file and line.
+    /// The usage error for a bad value of this file, with file and line.
     pub fn usage_error(&self, problem: &BadSetting) -> anyhow::Error {
         let shown = self.path.display();
         let BadSetting { name, value, reason } = problem;
@@ -134,7 +135,7 @@ fn toml_error(path: &Path, text: &str, error: &toml::de::Error) -> anyhow::Error
     }
 }
 
-/// The name nearest to `word`, if one is near: at most a third of the letters differ.
+/// The name nearest to `word`, if at most a third of the letters differ.
 pub(crate) fn nearest(word: &str, names: &[String]) -> Option<String> {
     let (distance, name) = names.iter().map(|name| (strsim::levenshtein(word, name), name)).min()?;
     (distance <= word.chars().count().max(3) / 3).then(|| name.clone())

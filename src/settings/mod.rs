@@ -1,9 +1,9 @@
-//! How a run is set up: [`Settings`], each declared once, and the TOML a run writes back.
+//! The settings of a run: [`Settings`], where each is declared once, and the TOML that a run writes.
 //!
-//! A run's settings come from four places, each of which beats those after it: flags, `--config FILE.toml`,
-//! `--preset NAME`, the defaults. [`given`] holds what one place gave, [`presets`] the named sets of values,
-//! [`choices`] the words a setting may take, [`written`] the ways back to flags and TOML. What a setting is
-//! stands in [`crate::declaration`].
+//! A run's settings come from four places, each of which overrides those after it: flags,
+//! `--config FILE.toml`, `--preset NAME`, the defaults. [`given`] holds the values from one place,
+//! [`presets`] the named sets of values, [`choices`] the words that a setting may be, [`written`] the ways
+//! back to flags and TOML. [`crate::declaration`] says what a setting is.
 
 pub mod choices;
 pub mod given;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub use crate::data::longtail::ImbalanceType;
 use crate::data::registry;
 pub use crate::declaration::BadSetting;
 pub(crate) use crate::declaration::MOST_EPOCHS;
@@ -22,14 +23,12 @@ use crate::declaration::{Check, Declaration, Group, LEAST, MOST, More, Own, Valu
 pub(crate) use crate::declaration::{number, quoted_where_odd};
 use crate::optim;
 use crate::pll::corr;
-pub use crate::pll::lw::settings::{LwLoss, LwSettings};
-pub use crate::pll::solar::settings::{PriorFrom, SolarSettings};
 use crate::usage;
-pub use choices::{Debias, DeviceChoice, ImbalanceType, Method, Precision, Schedule};
+pub use choices::{Debias, DeviceChoice, Method, PrecisionChoice, ScheduleChoice};
 pub use given::GivenSettings;
 pub use written::{config_toml, differences, document, flags};
 
-/// CPU threads at most; the CPU device starts no more than are of use.
+/// The largest `--threads`; the CPU device starts no more threads than it can use.
 pub const MOST_THREADS: usize = 1024;
 
 crate::declare_settings! {
@@ -39,28 +38,28 @@ crate::declare_settings! {
     /// those of the reference trainer (SPEC 5); the published runs are [`presets`].
     pub struct Settings {
         "Data" {
-            /// Data set; the reference's cifar10_im and cifar100_im are understood too.
+            /// Data set; the reference's names cifar10_im and cifar100_im work too.
             "dataset" dataset: String = "cifar10-lt".into(), "NAME", OneOf(choices::dataset_names);
             /// Folder that holds the data set; without it, ./data (folder and csv need it).
             "data-dir" data_dir: Option<PathBuf> = None, "FOLDER", Folder,
                 Except("dataset", "synthetic"), Free;
-            /// Images of the smallest class as a share of those of the largest: mu = 1/rho; 1 keeps all
-            /// images, and is what folder takes unless said otherwise; not read for voc and csv.
+            /// Images of the smallest class as a share of those of the largest, 1 over the imbalance ratio
+            /// rho; 1 keeps all images and is the default for folder; not read for voc and csv.
             "imb-factor" imb_factor: f64 = 0.01, "MU", Share,
                 Except("dataset", "voc"), Except("dataset", "csv");
-            /// Shape of the class counts: falling exponentially, in one step, or none: all images are kept.
+            /// How the class counts fall: exponentially, in one step, or not at all, so that all images are kept.
             "imb-type" imb_type: ImbalanceType = ImbalanceType::Exp, "WORD", OneOf(ImbalanceType::words),
                 Except("dataset", "voc"), Except("dataset", "csv");
             /// Make the last class the largest instead of the first.
             "reverse" reverse: bool = false, "BOOL", Switch,
                 Except("dataset", "voc"), Except("dataset", "csv");
-            /// Chance q that a wrong class joins a candidate set; not read for voc and csv.
+            /// Ambiguity q, the chance that a wrong class joins a candidate set; not read for voc and csv.
             "partial-rate" partial_rate: f64 = 0.1, "Q", Chance,
                 Except("dataset", "voc"), Except("dataset", "csv");
             /// Seed of the subset and of the candidate sets; the reference always takes 0.
             "data-seed" data_seed: u32 = 0, "N", Whole(0, u32::MAX as usize),
                 Except("dataset", "voc"), Except("dataset", "csv");
-            /// Rows and columns of the network's input, in pixels; 128 for voc unless said otherwise.
+            /// Rows and columns of the network's input, in pixels; 128 is the default for voc.
             "image-size" image_size: usize = 32, "PIXELS", Whole(8, 512);
             /// Training images per class of the synthetic data, before the long-tailed subset is taken.
             "synthetic-train-per-class" synthetic_train_per_class: usize = 500, "IMAGES", Whole(1, 100_000),
@@ -70,17 +69,18 @@ crate::declare_settings! {
                 Only("dataset", "synthetic");
         }
         "Network" {
-            /// Network; resnet50 and resnet101 are made of bottleneck blocks, wideresnet28 is WRN-28-k of width 16 k.
+            /// Network; resnet50 and resnet101 have bottleneck blocks, wideresnet28 is WRN-28-k of width 16
+            /// k.
             "arch" arch: String = "resnet18".into(), "NAME", OneOf(choices::network_names), Short('a');
             /// Width of the first stage's blocks, in channels; the others are 2, 4 and 8 times as wide.
             "width" width: usize = 64, "CHANNELS", Whole(1, 1024);
         }
         "Method" {
-            /// Loss and disambiguation. A method that is chosen brings its own --mixup and --upd-start unless
-            /// they are given: solar mixes, lw and cavl update from epoch 0.
+            /// Loss and disambiguation. A method brings its own --mixup and --upd-start unless they are
+            /// given.
             "method" method: Method = Method(&corr::ENTRY), "WORD", OneOf(choices::method_names);
             /// What is subtracted from the logits: nothing; the log of the true class frequencies (oracle;
-            /// oracle-post: at test only); or of the class prior that RECORDS estimates.
+            /// oracle-post: at test only); or the log of RECORDS' class-prior estimate.
             "debias" debias: Debias = Debias::None, "WORD", OneOf(Debias::words);
             /// Momentum of the mean feature, from which RECORDS estimates the class prior.
             "m" m: f64 = 0.9, "MOMENTUM", Momentum, Only("debias", "records");
@@ -89,42 +89,44 @@ crate::declare_settings! {
             /// Weight of the loss of the mixed views.
             "alpha" alpha: f64 = 1.0, "WEIGHT", Number(0.0, MOST),
                 Only("mixup", "true"), Except("method", "solar");
-            /// First epoch, counted from 0, that updates the confidence.
+            /// First epoch, counted from 0, with disambiguation: the update of the confidence rows.
             "upd-start" upd_start: usize = 1, "EPOCH", Whole(0, MOST_EPOCHS), Except("method", "solar");
         }
         "Optimisation" {
-            /// Passes over the training data, in epochs.
+            /// Length of the training, in epochs.
             "epochs" epochs: usize = 800, "EPOCHS", Whole(1, MOST_EPOCHS);
-            /// Samples a step; each gives a weak and a strong view.
+            /// Samples per step; each gives a weak and a strong view.
             "batch-size" batch_size: usize = 256, "SAMPLES", Whole(2, 65_536), Short('b');
             /// Learning rate of the first epoch.
             "lr" lr: f64 = 0.02, "RATE", Number(LEAST, MOST), Alias("learning-rate");
-            /// How the gradients renew the parameters.
-            "optimizer" optimizer: String = optim::registry::DEFAULT.into(), "WORD", OneOf(choices::optimizer_names), Newer;
+            /// How the parameters follow their gradients.
+            "optimizer" optimizer: String = optim::registry::DEFAULT.into(), "WORD",
+                OneOf(choices::optimizer_names), Newer;
             /// Momentum of SGD, and the first beta of AdamW.
             "momentum" momentum: f64 = 0.9, "MOMENTUM", Momentum;
-            /// The second beta of AdamW: the share of the past in the moving mean of the squared gradients.
+            /// The second beta of AdamW, the momentum of the mean squared gradients.
             "beta2" beta2: f64 = 0.999, "BETA", Momentum, Only("optimizer", "adamw"), Newer;
-            /// Weight decay, on every parameter.
+            /// Weight decay of all parameters.
             "weight-decay" weight_decay: f64 = 1e-5, "DECAY", Number(0.0, MOST), Alias("wd");
             /// How the learning rate falls from epoch to epoch.
-            "schedule" schedule: Schedule = Schedule::Step, "WORD", OneOf(Schedule::words);
+            "schedule" schedule: ScheduleChoice = ScheduleChoice::Step, "WORD", OneOf(ScheduleChoice::words);
             /// Epochs after which the step schedule lowers the learning rate.
             "lr-decay-epochs" lr_decay_epochs: Vec<usize> = vec![700, 800, 900], "EPOCHS",
                 Wholes(MOST_EPOCHS, 1000, "700,800,900"), Only("schedule", "step");
-            /// Factor of one lowering; the cosine schedule ends at the learning rate times its third power.
+            /// Factor by which the step schedule lowers the learning rate; the cosine schedule ends at its
+            /// third power.
             "lr-decay-rate" lr_decay_rate: f64 = 0.1, "FACTOR", Share;
         }
         "Run" {
             /// Seed of the initial weights, the views, the order of samples and the shuffle of class counts.
-            // TOML has no larger integer, and config.toml must hold the seed. The reference has no default
-            // seed and is then not repeatable; this is the seed of its published runs.
+            // i64::MAX is TOML's largest integer, and config.toml must hold the seed. The reference has no
+            // default seed, which makes a run unrepeatable; 123 is the seed of its published runs.
             "seed" seed: u64 = 123, "N", Whole(0, i64::MAX as usize);
             /// Where to compute.
             "device" device: DeviceChoice = DeviceChoice::Auto, "WORD", OneOf(DeviceChoice::words), Free;
-            /// How activations are stored: bf16 on a GPU and f32 on the CPU unless said otherwise.
-            "precision" precision: Precision = Precision::Auto, "WORD", OneOf(Precision::words), Newer;
-            /// CPU threads; 0 takes all; no more than four for each core are started, or 16.
+            /// How activations are stored: auto is bf16 on a GPU and f32 on the CPU.
+            "precision" precision: PrecisionChoice = PrecisionChoice::Auto, "WORD", OneOf(PrecisionChoice::words), Newer;
+            /// CPU threads; 0 takes all cores; at most four per core, or 16, are started.
             "threads" threads: usize = 0, "THREADS", Whole(0, MOST_THREADS), Free;
             /// Folder that holds the folders of runs.
             "exp-dir" exp_dir: PathBuf = "runs".into(), "FOLDER", Folder, Free;
@@ -138,7 +140,7 @@ crate::declare_settings! {
         }
     }
     brought {
-        /// What is given of the methods' own settings.
+        /// The given values of the methods' own settings.
         own: choices::methods_own_settings
     }
 }
@@ -152,13 +154,13 @@ const FOLDER_NAME: Check = Check::That(
     },
 );
 
-/// What the setting called `name` may be, to follow "must be".
+/// The allowed values of the setting called `name`, in words that follow "must be".
 pub fn allowed(name: &str) -> Option<String> {
     Settings::declaration(name).map(|declaration| declaration.check.allowed())
 }
 
 impl Settings {
-    /// The defaults for a data set, called as in [`GivenSettings`]; `None` is the default one.
+    /// The defaults for a data set, by any of its names; `None` is the default data set.
     pub fn defaults_for(dataset: Option<&str>) -> Settings {
         let mut settings = Settings::default();
         if let Some(set) = dataset.and_then(registry::find) {
@@ -167,18 +169,13 @@ impl Settings {
         settings
     }
 
-    /// A method's own settings: what is given, else their defaults for the data set.
+    /// A method's own settings: the given values, else the defaults for the data set.
     pub fn of_method<G: Own>(&self) -> G {
         G::of(&self.own, &self.dataset)
     }
 
-    /// What SoLar computes with.
-    pub fn solar(&self) -> SolarSettings {
-        self.of_method()
-    }
-
-    /// The settings without those that do not change what a run computes; the method's own are written out
-    /// where nothing is given.
+    /// The settings that decide what a run computes: the others have their defaults, and the method's own
+    /// settings are written out, given or not.
     pub fn computation(&self) -> Settings {
         let mut computation = self.clone();
         let free = |declaration: &&Declaration| declaration.more.contains(&More::Free);
@@ -191,15 +188,15 @@ impl Settings {
         computation
     }
 
-    /// Every setting whose value is not allowed: those out of their range in the order of the declarations,
-    /// then contradictions.
+    /// All problems: the values that are not allowed, in the order of the declarations, then the
+    /// contradictions.
     pub fn problems(&self) -> Vec<BadSetting> {
         let mut found = self.out_of_range();
         found.extend(self.contradictions());
         found
     }
 
-    /// Settings that are fine each by itself but not together, and those that this version cannot train with.
+    /// Settings that are allowed each by itself but not together.
     fn contradictions(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
         if self.data_dir.is_none() && registry::find(&self.dataset).is_some_and(|set| set.needs_data_dir) {
@@ -211,7 +208,7 @@ impl Settings {
         found
     }
 
-    /// What is given of the own settings of another method than the run's.
+    /// The given settings that belong to other methods than the run's.
     fn own_of_other_methods(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
         for method in Method::all().filter(|method| *method != self.method) {
@@ -225,7 +222,7 @@ impl Settings {
         found
     }
 
-    /// Methods, debias and mixup combine freely but for these.
+    /// Combinations of method, debias and mixup that make no sense; all others are free.
     pub(crate) fn senseless_combinations(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();
         let mut refuse = |name: &'static str, value: &dyn fmt::Display, why: &str, allowed: &str| {
@@ -249,7 +246,7 @@ impl Settings {
     /// Checks every value.
     ///
     /// # Errors
-    /// A usage error of one line for the first bad value: flag, value, what is allowed.
+    /// A usage error of one line for the first bad value: flag, value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         match self.problems().into_iter().next() {
             None => Ok(()),
@@ -271,7 +268,8 @@ impl Settings {
         }
     }
 
-    /// The method as tables name it: `CORR+RECORDS+mixup`. SoLar mixes unless said otherwise.
+    /// The method's name in tables, such as `CORR+RECORDS+mixup`. Where mixup is part of the method, only its
+    /// absence is named.
     pub fn method_title(&self) -> String {
         let debias = match self.debias {
             Debias::None => "",
@@ -287,8 +285,8 @@ impl Settings {
         format!("{}{debias}{mixup}", self.method.title())
     }
 
-    /// The words of method, debias and mixup, for names of folders: `corr-records-mixup`. SoLar's mixup goes
-    /// without saying.
+    /// The words of method, debias and mixup for names of folders, such as `corr-records-mixup`. Mixup that
+    /// is part of the method is not named.
     pub fn method_words(&self) -> String {
         let mut words = self.method.word().to_string();
         if self.debias != Debias::None {

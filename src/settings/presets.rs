@@ -1,20 +1,21 @@
-//! Named settings: the published runs (SPEC 10) and two small ones that need no data.
+//! Presets, named sets of settings: the published runs (SPEC 10) and two small runs that need no data.
 
-use super::{Debias, Method, Schedule, Settings, SolarSettings};
+use super::{Debias, Method, ScheduleChoice, Settings};
 use crate::declaration::{Own, Values};
 use crate::pll;
+use crate::pll::solar::settings::SolarSettings;
 
 /// A named set of settings.
 pub struct Preset {
     /// Name, as `--preset` takes it.
     pub name: &'static str,
-    /// What it is for, a few words.
+    /// Its purpose, in a few words.
     pub about: &'static str,
     settings: fn() -> Settings,
 }
 
 impl Preset {
-    /// The settings, all of them.
+    /// All settings of the preset.
     pub fn settings(&self) -> Settings {
         (self.settings)()
     }
@@ -29,8 +30,8 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "solar-cifar100", about: "published run", settings: solar_cifar100 },
     Preset { name: "records-mixup-cifar10", about: "published run", settings: records_mixup_cifar10 },
     Preset { name: "records-cifar100", about: "row of the published table", settings: records_cifar100 },
-    Preset { name: "quick", about: "minutes on a CPU, made-up images", settings: quick },
-    Preset { name: "tiny", about: "seconds, made-up images, learns nothing", settings: tiny },
+    Preset { name: "quick", about: "minutes on a CPU, built-in images", settings: quick },
+    Preset { name: "tiny", about: "seconds, built-in images, learns nothing", settings: tiny },
 ];
 
 /// The preset called `name`.
@@ -38,9 +39,15 @@ pub fn find(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
 }
 
-/// What all published runs share.
+/// The settings that all published runs share.
 fn published() -> Settings {
-    Settings { lr: 0.01, weight_decay: 1e-3, schedule: Schedule::Cosine, seed: 123, ..Settings::default() }
+    Settings {
+        lr: 0.01,
+        weight_decay: 1e-3,
+        schedule: ScheduleChoice::Cosine,
+        seed: 123,
+        ..Settings::default()
+    }
 }
 
 fn corr_cifar10() -> Settings {
@@ -63,7 +70,7 @@ fn records_cifar100_nu() -> Settings {
     Settings { dataset: "cifar100-lt-nu".into(), ..records_cifar100() }
 }
 
-/// What the published runs of SoLar are given.
+/// The own settings of SoLar's published runs.
 fn solar(dataset: &str) -> Values {
     let SolarSettings { estimation_epochs, rho, gamma, .. } = SolarSettings::defaults(dataset);
     Values::default().with("est-epochs", estimation_epochs).with("rho-range", rho).with("gamma", gamma)
@@ -72,7 +79,7 @@ fn solar(dataset: &str) -> Values {
 fn solar_cifar10() -> Settings {
     Settings {
         method: Method(&pll::solar::ENTRY),
-        // SoLar always mixes the chosen rows (SPEC 7, step 6).
+        // The published runs mix the chosen samples (SPEC 7, step 6).
         mixup: true,
         own: solar("cifar10-lt"),
         ..corr_cifar10()
@@ -106,7 +113,7 @@ fn tiny() -> Settings {
     Settings {
         synthetic_train_per_class: 20,
         synthetic_test_per_class: 10,
-        // 20 images of the largest class, so that the smallest keeps 2.
+        // The largest class has 20 images, the smallest 2.
         imb_factor: 0.1,
         epochs: 2,
         batch_size: 16,

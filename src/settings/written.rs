@@ -1,5 +1,4 @@
-//! Settings written back: as TOML, as flags, as what differs between two, and as the table of the
-//! documentation.
+//! Settings written as TOML, as flags, as the differences between two, and as the table of the documentation.
 
 use anyhow::Result;
 use serde::de::Error;
@@ -16,8 +15,8 @@ impl Serialize for Settings {
     }
 }
 
-/// All settings must be there, but those that a run may leave out and those that are newer than it: nothing else is
-/// taken from the defaults.
+/// Reads the settings of a run. All must be there, except the optional ones and those newer than the run:
+/// only these take their defaults.
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let given = GivenSettings::deserialize(from)?.values;
@@ -42,7 +41,7 @@ fn as_toml(settings: &Settings) -> Result<toml::Table> {
     })
 }
 
-/// A value as it stands behind its flag.
+/// A value as written after its flag.
 pub(crate) fn flag_value(value: &toml::Value) -> String {
     match value {
         toml::Value::String(word) => word.clone(),
@@ -51,12 +50,12 @@ pub(crate) fn flag_value(value: &toml::Value) -> String {
     }
 }
 
-/// The flags of `records train` that give `settings`: those that differ from what it takes without them.
+/// The flags with which `records train` gets `settings`: those whose values differ from its defaults.
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
 pub fn flags(settings: &Settings) -> Result<Vec<String>> {
-    // Data set and method bring values of their own, and come first.
+    // Data set and method come first, since they bring values for other settings.
     let leading = GivenSettings::default()
         .with("dataset", settings.dataset.clone())
         .with("method", settings.method.word().to_string());
@@ -76,8 +75,8 @@ pub fn flags(settings: &Settings) -> Result<Vec<String>> {
     Ok(flags.into_iter().map(|(_, flag)| flag).collect())
 }
 
-/// The names of the settings that differ between `a` and `b`, with both values as flags have them; a setting
-/// that is left out is "none".
+/// The names of the settings that differ between `a` and `b`, with both values as written after flags; the
+/// value of an absent setting is "none".
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
@@ -91,8 +90,7 @@ pub fn differences(a: &Settings, b: &Settings) -> Result<Vec<(String, [String; 2
     Ok(differing.map(|name| (name.clone(), [shown(&a, name), shown(&b, name)])).collect())
 }
 
-/// All settings as TOML with a comment on top: what a run writes as `config.toml`. Reading it gives the same
-/// settings.
+/// The text of a run's `config.toml`: all settings, below a comment. Reading it gives the same settings.
 ///
 /// # Errors
 /// Only where a path is not UTF-8, which TOML cannot hold.
@@ -109,7 +107,7 @@ pub fn config_toml(settings: &Settings) -> Result<String> {
 /// The documentation of all settings, which `docs/settings.md` holds.
 pub fn document() -> String {
     let table = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
-    // What a method takes where nothing is given may depend on the data set; those of the published runs are
+    // Defaults of a method's own settings may depend on the data set; those for the published data sets are
     // shown.
     let [ten, hundred] = ["cifar10-lt", "cifar100-lt"].map(|dataset| {
         let of = |method| Settings { method, dataset: dataset.into(), ..Settings::default() }.computation();
@@ -128,11 +126,11 @@ pub fn document() -> String {
 const INTRODUCTION: &str = "\
 # Settings
 
-Every setting is a flag of `records train` and, by the same name without `--`, a key of a TOML file for
-`--config`. Flags beat `--config`, which beats `--preset`, which beats the defaults. A data set or a method
-that is chosen brings values of its own where none are given. `records table` takes the settings that its grid
-does not choose itself; `records table --help` lists them.
+Every setting is a flag of `records train` and, under the same name without `--`, a key of the TOML file of
+`--config`. Flags override `--config`, which overrides `--preset`, which overrides the defaults. Data sets and
+methods bring defaults of their own. `records table` takes the settings that its grid does not choose;
+`records table --help` lists them.
 
-This file is made from the declarations in the source. After a change there, write it anew with
-`RECORDS_WRITE_DOCS=1 cargo test --test settings documentation`.
+The [glossary](glossary.md) explains the terms. This file is generated from the declarations in the source;
+after a change there, generate it again with `RECORDS_WRITE_DOCS=1 cargo test --test settings documentation`.
 ";

@@ -1,4 +1,4 @@
-//! From the settings' words to a method and a debias.
+//! Making the method and the debias that the settings name.
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::pll::{ClassPrior, ClassPriorSource, Method};
 use crate::settings::{self, Settings};
 use crate::usage;
 
-/// The method that settings name, with what they say of it.
+/// The method that the settings name, with its own settings.
 pub fn method(settings: &Settings) -> Box<dyn Method> {
     (settings.method.0.make)(&OwnGiven { values: &settings.own, dataset: &settings.dataset })
 }
@@ -25,11 +25,11 @@ pub fn epochs(settings: &Settings) -> usize {
     stages(settings).iter().map(|stage| stage.epochs).sum()
 }
 
-/// What is subtracted from logits of a network of `features` features over `classes` classes; `counts` are
-/// the training samples of each class where they are known.
+/// The debias of a network of `features` features over `classes` classes. `counts` are the training samples
+/// of each class, where all true labels are known.
 ///
 /// # Errors
-/// A usage error for an oracle without counts; when the device has not enough memory.
+/// A usage error for an oracle without `counts`; if the device has not enough memory.
 pub fn debias(
     settings: &Settings,
     counts: Option<&[usize]>,

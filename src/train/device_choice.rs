@@ -1,37 +1,39 @@
-//! From the settings' words to a device.
+//! Opening the device that the settings name.
 
 use anyhow::Result;
 
 use crate::device::Device;
 use crate::device::cpu::CpuDevice;
 use crate::device::gpu::{self, DriverKind};
-use crate::settings::{DeviceChoice, Precision};
+use crate::settings::{DeviceChoice, PrecisionChoice};
 use crate::usage;
 
-/// A chosen device and the reason for the choice.
-pub struct Chosen {
+/// An open device and the reason for its choice.
+pub struct ChosenDevice {
+    /// The device.
     pub device: Box<dyn Device>,
+    /// Why this one, for the log.
     pub reason: String,
 }
 
-/// Opens a device. `threads` = 0 takes every core.
+/// Opens a device. `threads` is for the CPU; 0 takes every core.
 ///
 /// # Errors
-/// A usage error that says what is missing on this machine, or that the CPU computes in f32 only.
-pub fn open(choice: DeviceChoice, precision: Precision, threads: usize) -> Result<Chosen> {
+/// A usage error that names what is missing on this machine, or says that the CPU computes in f32 only.
+pub fn open(choice: DeviceChoice, precision: PrecisionChoice, threads: usize) -> Result<ChosenDevice> {
     let gpu_precision = match precision {
-        Precision::F32 => gpu::Precision::F32,
-        Precision::Bf16 | Precision::Auto => gpu::Precision::Bf16,
+        PrecisionChoice::F32 => gpu::Precision::F32,
+        PrecisionChoice::Bf16 | PrecisionChoice::Auto => gpu::Precision::Bf16,
     };
     let open_cpu = |reason: String| {
-        if precision == Precision::Bf16 {
+        if precision == PrecisionChoice::Bf16 {
             return Err(usage!("--precision bf16: the CPU computes in f32; take --device cuda or sim"));
         }
-        Ok(Chosen { device: Box::new(CpuDevice::new(threads)?), reason })
+        Ok(ChosenDevice { device: Box::new(CpuDevice::new(threads)?), reason })
     };
     let open_gpu = |kind: DriverKind, reason: &str| {
         let device = gpu::open(kind, gpu_precision)?;
-        Ok(Chosen { device: Box::new(device), reason: reason.into() })
+        Ok(ChosenDevice { device: Box::new(device), reason: reason.into() })
     };
     match choice {
         DeviceChoice::Cpu => open_cpu("asked for with --device cpu".into()),

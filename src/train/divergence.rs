@@ -19,8 +19,8 @@ use crate::ops::statistics::{CountNotFinite, counter};
 use crate::settings::Settings;
 use crate::text::printable;
 
-/// The first step (from 1) of an epoch at which something was not finite, and what; `None` where all steps
-/// were fine.
+/// The first step (from 1) of an epoch in which a watched value was not finite, and which values these were;
+/// `None` where all steps were finite.
 pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     let slots = &counters[counter::WATCHED..];
     let first = slots.iter().filter(|&&slot| slot < 0.0).map(|slot| -slot as usize).min()?;
@@ -35,7 +35,7 @@ pub fn first_step(counters: &[f32]) -> Option<(usize, String)> {
     Some((first, all))
 }
 
-/// The first tensor, in order of name, that holds something that is not finite: its name, the value and its
+/// The first of `tensors` that holds a value that is not finite, in words: its name, the value and its
 /// position.
 pub fn first_tensor<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f32])>) -> Option<String> {
     let mut tensors = tensors.into_iter();
@@ -45,7 +45,7 @@ pub fn first_tensor<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f32]
     })
 }
 
-/// The same of a state dict.
+/// The same for a state dict, whose tensors are in order of name.
 pub fn first_of_dict(dict: &StateDict) -> Option<String> {
     first_tensor(dict.iter().map(|(name, (_, values))| (name, &values[..])))
 }
@@ -108,7 +108,7 @@ impl StateWatch {
     }
 }
 
-/// Where logits `[N,K]` of images (`what`: training or test) are not finite, if they are anywhere.
+/// Which of the logits `[N,K]` of images (`what`: training or test) are not finite, if any.
 pub fn in_logits(logits: &[f32], classes: usize, what: &str) -> Option<String> {
     let at = logits.iter().position(|z| !z.is_finite())?;
     let rows = logits.chunks_exact(classes).filter(|row| !all_finite(row)).count();
@@ -119,10 +119,11 @@ pub fn in_logits(logits: &[f32], classes: usize, what: &str) -> Option<String> {
     ))
 }
 
-/// What is said of logits that are the same whatever the image.
-pub const SAME_LOGITS: &str = "all test images get the same logits: the network no longer tells images apart, and its accuracy says nothing";
+/// The warning where all images get the same logits.
+pub const SAME_LOGITS: &str = "all test images get the same logits: the network no longer tells images apart, and its \
+                               accuracy says nothing";
 
-/// What of an epoch's figures is not finite, if anything is.
+/// Which of an epoch's figures is not finite, if any.
 pub fn in_figures(metrics: &EpochMetrics) -> Option<String> {
     let prior = metrics.class_prior.iter().flatten().copied();
     let figures = [("the mean loss", metrics.loss), ("the mean confidence", metrics.mean_max_confidence)];
@@ -138,11 +139,14 @@ pub fn all_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
 }
 
-/// A running variance above this is out of proportion: those of good runs lie between 1e-4 and 1e3. It does
-/// not end a run, since batchnorm takes the scale out again.
+/// Running variances of healthy runs lie between 1e-4 and 1e3; above this they are worth a warning. They do
+/// not end a run, since batchnorm removes the scale.
 const LARGE_VARIANCE: f32 = 1e6;
 
-/// What to say of running variances that have grown out of proportion, if any has.
+/// The warning about running variances that have grown out of proportion, if any has.
+///
+/// # Errors
+/// If the device fails.
 pub fn growth(model: &Model, device: &mut dyn Device) -> Result<Option<String>> {
     let running = model.parameters.export_running(device)?;
     let largest = running
@@ -156,24 +160,25 @@ pub fn growth(model: &Model, device: &mut dyn Device) -> Result<Option<String>> 
     }))
 }
 
-/// The failure of a run in `epoch`: its first `sign` and what to change.
+/// The error of a run that diverged in `epoch`: the first `sign` of it, and what to change.
 pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> anyhow::Error {
     let kept = match epoch {
         0 => String::new(),
         _ => format!(" and the checkpoints of earlier epochs are kept in {}", folder.display()),
     };
     anyhow!(
-        "training has diverged in epoch {epoch}: {sign}; nothing of this epoch was written{kept}; start a new run with {}",
+        "training has diverged in epoch {epoch}: {sign}; nothing of this epoch was written{kept}; start a new run with \
+         {}",
         remedy(settings)
     )
 }
 
-/// The settings to lower: the learning rate, and others that are far above what is usual.
+/// The settings to lower: the learning rate, and others that are far above their usual values.
 fn remedy(settings: &Settings) -> String {
     let mut remedies = vec![format!("a lower --lr (now {})", short(settings.lr))];
     let Settings { weight_decay, lr, momentum, alpha, .. } = *settings;
-    // Weight decay alone moves weights by this share of themselves in the long run of momentum; far above 1
-    // they swing.
+    // With momentum m, weight decay alone changes a weight by the share decay * lr / (1 - m) of itself in the
+    // long run; far above 1 the weights oscillate.
     if weight_decay > 0.1 && weight_decay * lr / (1.0 - momentum) > 0.1 {
         remedies.push(format!("a lower --weight-decay (now {})", short(weight_decay)));
     }
@@ -186,7 +191,7 @@ fn remedy(settings: &Settings) -> String {
     remedies.join(" or ")
 }
 
-/// A number without a long row of zeros.
+/// A number, in scientific notation where it would have many zeros.
 fn short(value: f64) -> String {
     if value == 0.0 || (1e-4..1e6).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
 }

@@ -1,11 +1,11 @@
-//! The engine: network, method, confidences and the recorded step, assembled in one place for training,
+//! The engine: network, method, confidence rows and the recorded step, assembled in one place for training,
 //! replays and benchmarks.
 
 use anyhow::Result;
 
 use super::choice;
 use super::model::Model;
-use super::step::{self, Step, StepInputs, StepSettings, StepState, Trained};
+use super::step::{self, StepInputs, StepSettings, StepState, Trained, TrainingStep};
 use super::tensor_file::{TensorFile, Values};
 use crate::autograd::Tape;
 use crate::device::{Device, Plan};
@@ -18,30 +18,38 @@ use crate::pll::{ConfidenceStore, Learner, Method};
 use crate::settings::Settings;
 use crate::usage;
 
-/// What an engine is made of.
-pub struct Parts<'a> {
+/// The parts of an engine.
+pub struct EngineParts<'a> {
+    /// The method.
     pub method: &'a dyn Method,
+    /// Network, optimiser and debias.
     pub model: Model,
+    /// The sizes that the method's state depends on.
     pub room: Room<'a>,
-    /// Candidate sets u8 `[N,K]` and labels `[N]`.
+    /// Candidate sets, u8 `[N,K]`: 1 for a candidate.
     pub candidates: &'a [u8],
+    /// True class of each sample, `[N]`; -1 where it is not known.
     pub labels: &'a [i32],
+    /// The constants of a step.
     pub settings: StepSettings,
-    /// Whether what the last step computed can be read afterwards.
+    /// Whether the results of the last step can be read afterwards.
     pub keeps_step: bool,
 }
 
-/// What training keeps on the device, with the recorded step.
+/// All state of training on the device, with the recorded step.
 pub struct Engine {
+    /// Network, optimiser and debias.
     pub model: Model,
+    /// Confidence rows, candidate sets and labels.
     pub store: ConfidenceStore,
+    /// The method's state on the device.
     pub learner: Box<dyn Learner>,
     /// One training step.
     pub plan: Plan,
-    /// What it recorded.
-    pub step: Step,
+    /// The tensors that the step recorded.
+    pub step: TrainingStep,
     state: StepState,
-    /// As last set.
+    /// The scalars of the current epoch.
     control: EpochControl,
 }
 
@@ -49,9 +57,13 @@ impl Engine {
     /// Puts the parts on the device and records the step on `inputs`.
     ///
     /// # Errors
-    /// When the device has not enough memory, and where inputs are missing.
-    pub fn assemble(parts: Parts<'_>, inputs: &mut dyn StepInputs, device: &mut dyn Device) -> Result<Self> {
-        let Parts { method, mut model, room, candidates, labels, settings, keeps_step } = parts;
+    /// If the device has not enough memory, or an input is missing.
+    pub fn assemble(
+        parts: EngineParts<'_>,
+        inputs: &mut dyn StepInputs,
+        device: &mut dyn Device,
+    ) -> Result<Self> {
+        let EngineParts { method, mut model, room, candidates, labels, settings, keeps_step } = parts;
         let store = ConfidenceStore::new(room.classes, candidates, labels, method.start(), device)?;
         let state = StepState::new(device)?;
         let learner = method.on_device(&Room { parameters: Some(&model.parameters), ..room }, device)?;
@@ -68,7 +80,7 @@ impl Engine {
         Ok(Self { model, store, learner, plan, step, state, control: EpochControl::default() })
     }
 
-    /// Sets what changes from epoch to epoch.
+    /// Sets the scalars of an epoch: learning rate, update flag, weights.
     pub fn set(&mut self, control: EpochControl, device: &mut dyn Device) -> Result<()> {
         self.control = control;
         self.state.set(device, control)
@@ -82,17 +94,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets the counters to 0.
+    /// Zeroes the counters.
     pub fn clear_counters(&self, device: &mut dyn Device) -> Result<()> {
         device.write_f32(self.state.counters, &[0.0; counter::LEN])
     }
 
-    /// What the steps have counted, see [`counter`].
+    /// The counters since they were last cleared, see [`counter`].
     pub fn counters(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
         device.read_f32(self.state.counters)
     }
 
-    /// Begins again with stage `stage` of a run: fresh weights and confidences.
+    /// Starts over for stage `stage` of a run, with fresh weights and confidence rows.
     pub fn restart(&mut self, seed: u64, stage: usize, device: &mut dyn Device) -> Result<()> {
         self.model.initialise(seed, stage as u32, device)?;
         self.model.parameters.batches_tracked = 0;
@@ -100,7 +112,8 @@ impl Engine {
         self.learner.begin_stage(device)
     }
 
-    /// Adds everything that a run goes on from: the network's state, confidences and what the method keeps.
+    /// Adds to `file` all state from which a run continues: the model's, the confidence rows and the
+    /// method's.
     pub fn export(&self, file: &mut TensorFile, device: &mut dyn Device) -> Result<()> {
         file.extend(self.model.export(device)?);
         file.add_batch_counters(&self.model.parameters);
@@ -114,7 +127,7 @@ impl Engine {
     }
 }
 
-/// The network that settings name, over `classes` classes, with what `method` adds to it.
+/// The network that the settings name, over `classes` classes, with what `method` adds to it.
 ///
 /// # Errors
 /// A usage error for an unknown name.
@@ -139,10 +152,12 @@ pub fn optimiser(settings: &Settings) -> Result<(optim::registry::Constructor, H
     Ok((constructor, constants))
 }
 
-/// The network of a run of `method` over `classes` classes, whose training samples are `counts` where they are known.
+/// The model of a run of `method` over `classes` classes. `counts` are the training samples of each class,
+/// where all true labels are known.
 ///
 /// # Errors
-/// A usage error for an unknown architecture; when the device has not enough memory.
+/// A usage error for an unknown network or optimiser, or an oracle without `counts`; if the device has not
+/// enough memory.
 pub fn model(
     settings: &Settings,
     method: &dyn Method,

@@ -1,4 +1,4 @@
-//! Evaluation (SPEC 8): test logits, debiased where there is a class prior, to the field's metrics.
+//! Evaluation (SPEC 8): from test logits, debiased where there is a class prior, to the field's metrics.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -11,26 +11,33 @@ use crate::device::{Buffer, Device, Element, Plan};
 use crate::nn::Mode;
 use crate::ops::input::{AdvanceStep, NormaliseImages, StoreRows};
 
-/// Accuracies in percent.
+/// Accuracies on test images, in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestMetrics {
+    /// Share of the images whose largest logit is the true class's.
     pub top1: f64,
-    /// `None` for up to five classes, where it would be 100 whatever the network does.
+    /// Share of the images whose true class is among the five largest logits; `None` for up to five classes,
+    /// where it would be 100 for any network.
     pub top5: Option<f64>,
-    /// Mean accuracy of the classes with many, medium and few training samples, over those that have test
-    /// images; `None` where there is no such class, and where the training samples' classes are unknown.
+    /// Mean accuracy of the many-shot classes that have test images; `None` if there is none, or if the class
+    /// counts of the training set are not known.
     pub many: Option<f64>,
+    /// The same of the medium-shot classes.
     pub medium: Option<f64>,
+    /// The same of the few-shot classes.
     pub few: Option<f64>,
-    /// Accuracy of each class; `None` without test images of it.
+    /// Accuracy of each class; `None` for a class without test images.
     pub per_class: Vec<Option<f64>>,
 }
 
-/// Which classes are many, medium and few.
+/// The group of a class by its number of training samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shot {
+    /// Those with the most samples: a third of the classes, or fewer where counts are equal.
     Many,
+    /// The classes in between.
     Medium,
+    /// Those with the fewest samples: a third of the classes, or fewer where counts are equal.
     Few,
 }
 
@@ -49,9 +56,9 @@ pub fn shots(train_counts: &[usize]) -> Vec<Shot> {
     train_counts.iter().map(shot).collect()
 }
 
-/// Metrics of `logits` `[N,K]` against `labels` `[N]`. A row's prediction is the first of its largest logits;
-/// a row with a NaN counts as wrong. There is at least one image. `train_counts` `[K]` is `None` where the
-/// training samples' classes are unknown.
+/// Metrics of `logits` `[N,K]` against `labels` `[N]`, N at least 1. A row predicts the first of its largest
+/// logits; a row with a NaN counts as wrong. `train_counts` `[K]` is `None` where the training samples'
+/// classes are not known.
 pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Option<&[usize]>) -> TestMetrics {
     let (mut hits, mut hits5, mut sizes) = (vec![0usize; classes], 0usize, vec![0usize; classes]);
     for (row, &label) in logits.chunks_exact(classes).zip(labels) {
@@ -83,8 +90,8 @@ pub fn metrics(logits: &[f32], labels: &[u8], classes: usize, train_counts: Opti
     }
 }
 
-/// Whether two or more rows of logits `[N,K]` all are the same: the network's output does not depend on its
-/// input.
+/// Whether logits `[N,K]` have two or more rows and all are the same: the network's output does not depend on
+/// its input.
 pub fn are_all_the_same(logits: &[f32], classes: usize) -> bool {
     logits.len() > classes && logits.chunks_exact(classes).all(|row| row == &logits[..classes])
 }
@@ -96,7 +103,7 @@ pub fn debias(logits: &mut [f32], log_prior: &[f32]) {
     }
 }
 
-/// Half the sum of absolute differences: the total-variation distance between a class prior and the class
+/// The total-variation distance (half the sum of absolute differences) between a class prior and the class
 /// frequencies of `train_counts`.
 pub fn prior_distance(prior: &[f64], train_counts: &[usize]) -> f64 {
     let total: usize = train_counts.iter().sum();
@@ -104,7 +111,7 @@ pub fn prior_distance(prior: &[f64], train_counts: &[usize]) -> f64 {
     0.5 * prior.iter().zip(train_counts).map(gap).sum::<f64>()
 }
 
-/// Images on the device and how they are normalised.
+/// Images on the device and their normalisation.
 #[derive(Clone, Copy)]
 pub struct ResidentImages {
     /// u8 `[N,S,S,3]`.
@@ -121,7 +128,7 @@ impl ResidentImages {
     /// Uploads square images.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// If the device has not enough memory.
     pub fn new(set: &ImageSet, normalisation: Normalisation, device: &mut dyn Device) -> Result<Self> {
         let images = device.allocate(Element::U8, set.images.len(), "the test images")?;
         device.write_u8(images, &set.images)?;
@@ -131,7 +138,7 @@ impl ResidentImages {
     }
 }
 
-/// Images that a forward pass in evaluation mode takes.
+/// Images in a forward pass in evaluation mode.
 pub const EVALUATION_BATCH: usize = 256;
 
 /// A forward pass in evaluation mode, recorded for images resident on the device.
@@ -146,10 +153,10 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The pass over a set of test images, which are uploaded.
+    /// Uploads a set of test images and records the pass over them.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// If the device has not enough memory.
     pub fn of_set(
         model: &Model,
         set: &ImageSet,
@@ -160,11 +167,11 @@ impl Evaluation {
         Self::new(model, images, EVALUATION_BATCH, device)
     }
 
-    /// Records a forward pass over `batch` of the images at a time, or over fewer where they are larger than
-    /// 32x32: as many pixels at a time, so that large images need no more memory.
+    /// Records a forward pass over `batch` images at a time. Images larger than 32x32 come in smaller batches
+    /// with as many pixels, so that they need no more memory.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// If the device has not enough memory.
     pub fn new(model: &Model, of: ResidentImages, batch: usize, device: &mut dyn Device) -> Result<Self> {
         let ResidentImages { images, count, size, normalisation } = of;
         let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch).min(count);
@@ -199,7 +206,10 @@ impl Evaluation {
         Ok(Self { plan, batches, images: count, classes, step, logits: store, log_prior })
     }
 
-    /// Logits `[N,K]` of all images as the network stands.
+    /// Logits `[N,K]` of all images with the network's current weights.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn logits(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
         device.write_i32(self.step, &[0])?;
         for _ in 0..self.batches {
@@ -210,7 +220,10 @@ impl Evaluation {
         Ok(logits)
     }
 
-    /// The same less the log-prior where there is a debias; and that log-prior.
+    /// The logits less the log-prior `[K]`, where there is a debias, and that log-prior.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn run(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
         let mut logits = self.logits(device)?;
         let log_prior = self.log_prior.map(|buffer| device.read_f32(buffer)).transpose()?;
@@ -228,7 +241,7 @@ mod tests {
     use crate::nn::ResNet;
     use crate::optim::{Hyperparameters, registry};
 
-    /// Images of 64x64 come in batches of a quarter; how many there are at a time changes nothing.
+    /// Images of 64x64 come in batches of a quarter of the size; the batch size changes no logit.
     #[test]
     fn large_images_are_evaluated_in_smaller_batches() {
         let mut device = CpuDevice::new(1).unwrap();
@@ -274,7 +287,7 @@ mod tests {
         assert_eq!((result.top1, result.top5), (0.0, Some(100.0 / 3.0)));
     }
 
-    /// What is not there has no accuracy: neither 0 nor 100.
+    /// A group or class without test images has no accuracy, neither 0 nor 100.
     #[test]
     fn empty_groups_have_no_accuracy() {
         // Equal counts: all classes are medium. Class 2 has no test image.
@@ -282,10 +295,11 @@ mod tests {
         let result = metrics(&logits, &[0, 1], 3, Some(&[5, 5, 5]));
         assert_eq!((result.many, result.medium, result.few), (None, Some(50.0), None));
         assert_eq!(result.per_class, [Some(100.0), Some(0.0), None]);
-        // Of one class each; the few-shot class 2 has no test image, which is not 0 %.
+        // Each group is one class; the few-shot class 2 has no test image, so its accuracy is unknown and not
+        // 0 %.
         let result = metrics(&logits, &[0, 1], 3, Some(&[9, 5, 1]));
         assert_eq!((result.many, result.medium, result.few), (Some(100.0), Some(0.0), None));
-        // Among up to five classes every class is one of five.
+        // With up to five classes, top-5 would always be 100 %.
         for (classes, expected) in [(2, None), (5, None), (6, Some(100.0))] {
             assert_eq!(metrics(&vec![0.0; classes], &[0], classes, None).top5, expected, "{classes}");
         }

@@ -1,49 +1,54 @@
-//! What an epoch is summed up in: a line of metrics.jsonl, one of times.jsonl, a row on the terminal, the final table.
+//! The results of an epoch: a line of metrics.jsonl, one of times.jsonl, a row on the terminal, the final
+//! table.
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::TestMetrics;
 
-/// The results of one epoch, which the settings decide to the bit. Accuracies in percent, priors and confidences in 0..=1. Lines
-/// of earlier versions also hold what is now in [`EpochTimes`].
+/// The results of one epoch, which the settings decide to the bit. Accuracies are in percent, priors and
+/// confidences in 0..=1. Lines of earlier versions also hold the fields of [`EpochTimes`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// From 0.
     pub epoch: usize,
+    /// Learning rate of all its steps.
     pub learning_rate: f64,
-    /// Mean training loss of the epoch's steps.
+    /// Mean training loss of its steps.
     pub loss: f64,
-    /// Weak-view accuracy on the training batches, over the samples whose true label is known; `None` where none is.
+    /// Accuracy of the weak view's logits in the training batches, over the samples whose true label is
+    /// known; `None` where no label is known.
     pub train_accuracy: Option<f64>,
     /// Mean over the training samples of the largest confidence (MMC).
     pub mean_max_confidence: f64,
-    /// Accuracy of the labels that disambiguation chose: argmax of each confidence row; over the samples as above.
+    /// Label accuracy: how often the argmax of a confidence row is the true label, over the samples whose
+    /// true label is known.
     pub label_accuracy: Option<f64>,
-    /// Total-variation distance between the estimated and the true class prior; only where one is estimated and all true labels
-    /// are known.
+    /// Total-variation distance between the estimated and the true class prior, if there is an estimate
+    /// and all true labels are known.
     pub prior_distance: Option<f64>,
-    /// The estimated class prior; without test images, as the last step used it.
+    /// The class-prior estimate; without test images, as the last step used it.
     pub class_prior: Option<Vec<f64>>,
-    /// Test metrics, in the epochs that are evaluated, where there are test images.
+    /// Test metrics, in epochs that are evaluated, if there are test images.
     pub test: Option<TestMetrics>,
 }
 
-/// What one epoch took, which differs from run to run.
+/// The duration of one epoch, which differs from run to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochTimes {
     /// From 0.
     pub epoch: usize,
     /// Wall-clock seconds of training and evaluation.
     pub seconds: f64,
-    /// Views through the network a second of training (two a sample).
+    /// Views through the network per second of training, two for each sample.
     pub images_per_second: f64,
 }
 
-/// Heads the rows of [`EpochMetrics::row`].
-pub const HEADER: &str = "epoch      lr     loss  train   top-1   top-5    many  medium     few    MMC  labels  prior TV  images/s";
+/// The heading of the rows of [`EpochMetrics::row`].
+pub const HEADER: &str = "epoch      lr     loss  train   top-1   top-5    many  medium     few    MMC  labels  prior TV  \
+                          images/s";
 
-/// A percentage or, where it cannot be known, a dash.
+/// A number, or a dash where it cannot be known.
 fn cell(value: Option<f64>, width: usize, decimals: usize) -> String {
     match value {
         Some(value) => format!(" {value:>width$.decimals$}"),
@@ -51,16 +56,16 @@ fn cell(value: Option<f64>, width: usize, decimals: usize) -> String {
     }
 }
 
-/// The share of `part` in `whole` in percent; `None` of nothing.
+/// The share of `part` in `whole` in percent; `None` if `whole` is 0.
 pub fn percent(part: f64, whole: usize) -> Option<f64> {
     (whole > 0).then(|| 100.0 * part / whole as f64)
 }
 
 impl EpochMetrics {
-    /// The line of metrics.jsonl, which reads back as the same numbers.
+    /// The line of metrics.jsonl; reading it gives the same numbers.
     ///
     /// # Errors
-    /// A failed run for a number that JSON does not have.
+    /// An error for a number that JSON cannot represent: infinity or NaN.
     pub fn line(&self) -> Result<String> {
         let line = serde_json::to_string(self)?;
         if serde_json::from_str::<Self>(&line).ok().as_ref() != Some(self) {
@@ -69,7 +74,7 @@ impl EpochMetrics {
         Ok(line + "\n")
     }
 
-    /// One aligned line; a dash stands for what cannot be known.
+    /// A row for the terminal, aligned with [`HEADER`]; a dash stands for a value that cannot be known.
     pub fn row(&self, times: &EpochTimes) -> String {
         let mut line = format!("{:>5} {:>7.5} {:>8.4}", self.epoch, self.learning_rate, self.loss);
         line.push_str(&cell(self.train_accuracy, 6, 2));
@@ -91,7 +96,8 @@ impl EpochMetrics {
     }
 }
 
-/// The table that ends a run; a dash stands for what cannot be known. `best` is in print: top-1 and epoch.
+/// The table at the end of a run; a dash stands for a value that cannot be known. `best` is top-1 and epoch
+/// in words.
 pub fn final_table(last: &EpochMetrics, best: &str) -> String {
     let percentage = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2} %"));
     let mut rows: Vec<(&str, String)> = Vec::new();

@@ -3,25 +3,26 @@
 //! | file | what |
 //! |---|---|
 //! | [`schedule`] | learning rate and update flag of an epoch |
-//! | [`engine`] | network, method, confidences and the recorded step, assembled in one place |
+//! | [`engine`] | network, method, confidence rows and the recorded step, assembled in one place |
 //! | [`step`] | recording the training step and its state |
-//! | [`resident`] | the training set on the device and the views of a step |
-//! | [`evaluate`] | test logits to the field's metrics |
-//! | [`metrics`] | what an epoch is summed up in |
-//! | [`model`] | network, optimiser and class-prior state together, in and out of files |
-//! | [`divergence`] | values that are no longer finite, and what then |
-//! | [`resume_checks`] | the settings and data that a checkpoint goes with |
+//! | [`resident`] | the training set on the device, and the views of a step |
+//! | [`evaluate`] | from test logits to the field's metrics |
+//! | [`metrics`] | the results of an epoch, as a line of a file and on the terminal |
+//! | [`model`] | network, optimiser and class-prior estimate together, saved and restored |
+//! | [`divergence`] | finding values that are no longer finite, and the error that ends the run |
+//! | [`resume_checks`] | whether settings and data are those of a checkpoint |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
-//! | [`device_choice`] | the device that the settings ask for |
-//! | [`choice`] | the method and debias that the settings ask for |
-//! | [`training`] | the engine on resident data, and an epoch of it |
-//! | [`statistics`] | what the confidence rows say of themselves |
-//! | [`replay`] | given steps on given tensors, for checking against other engines |
+//! | [`device_choice`] | opening the device that the settings name |
+//! | [`choice`] | making the method and the debias that the settings name |
+//! | [`training`] | the engine with resident data, and how an epoch runs |
+//! | [`statistics`] | confidence and label accuracy of the confidence rows |
+//! | [`replay`] | given steps on given tensors, to check against other engines |
 //! | [`tensor_file`] | safetensors files with metadata |
 //! | [`run`] | a whole run |
 //! | [`run_folder`] | what a run leaves on disk |
 //! | [`grid`] | the runs of a table of results, and how far each is |
 
+#[allow(missing_docs, reason = "two fields are not described yet")]
 pub mod checkpoint;
 pub mod choice;
 pub mod device_choice;
@@ -39,5 +40,6 @@ pub mod run_folder;
 pub mod schedule;
 pub mod statistics;
 pub mod step;
+#[allow(missing_docs, reason = "tensors and element types are not described yet")]
 pub mod tensor_file;
 pub mod training;

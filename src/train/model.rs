@@ -1,5 +1,5 @@
-//! The network with everything that training changes beside the confidences: parameters, momentum, batchnorm statistics, and
-//! the state of the class-prior estimate.
+//! The network with all state that training changes, apart from the confidence rows: parameters, the
+//! optimiser's state, batchnorm statistics, and the mean feature of the class-prior estimate.
 
 use anyhow::Result;
 
@@ -10,23 +10,27 @@ use crate::optim::{self, Arenas, Hyperparameters, Optimiser, OptimiserState};
 use crate::pll::ClassPriorSource;
 use crate::usage;
 
-/// Name of the moving mean feature in files.
+/// Name of the mean feature in files.
 pub const MEAN_FEATURE: &str = "feat_mean";
 
 /// A network in training, on a device.
 pub struct Model {
+    /// The network's definition.
     pub network: Box<dyn Network>,
+    /// Its parameters, their gradients and batchnorm's running statistics.
     pub parameters: Parameters,
+    /// The optimiser and its state.
     pub optimiser: Box<dyn Optimiser>,
-    /// What disambiguation and test subtract from the logits.
+    /// What disambiguation and evaluation subtract from the logits.
     pub debias: ClassPriorSource,
 }
 
 impl Model {
-    /// A freshly initialised network, and an optimiser that knows no step yet.
+    /// A freshly initialised network, and an optimiser before its first step.
     ///
     /// # Errors
-    /// When the device has not enough memory, and a usage error where its kernels do not take the network's channels.
+    /// If the device has not enough memory; a usage error if its kernels do not take the network's number of
+    /// channels.
     pub fn new(
         network: Box<dyn Network>,
         (optimiser, constants): (optim::registry::Constructor, Hyperparameters),
@@ -46,20 +50,22 @@ impl Model {
         Ok(Self { network, parameters, optimiser, debias })
     }
 
-    /// Fresh parameters and running statistics from (`seed`, `stage`); the optimiser forgets its steps.
+    /// Draws fresh parameters and running statistics from (`seed`, `stage`), and resets the optimiser.
     pub fn initialise(&self, seed: u64, stage: u32, device: &mut dyn Device) -> Result<()> {
         self.parameters.initialise(seed, stage, device)?;
         self.optimiser.reset(device)
     }
 
-    /// Records the renewal of the parameters from the gradients of all forwards; the learning rate lies in `control`.
+    /// Records the optimiser's step from the summed gradients of all forward passes; the learning rate lies
+    /// in `control`.
     pub fn record_update(&self, tape: &mut Tape, control: Tensor) {
         let Parameters { values, gradients, copy, .. } = self.parameters;
         self.parameters.record_sum_of_gradients(tape);
         self.optimiser.record(tape, &Arenas { values, gradients, copy }, control);
     }
 
-    /// All state under its names in files: parameters, running statistics, the optimiser's, `feat_mean`.
+    /// All state under its names in files: parameters, running statistics, the optimiser's state,
+    /// `feat_mean`.
     pub fn export(&self, device: &mut dyn Device) -> Result<StateDict> {
         let mut dict = self.parameters.export(self.parameters.values, device)?;
         dict.extend(self.parameters.export_running(device)?);
@@ -81,7 +87,7 @@ impl Model {
         Ok(dict)
     }
 
-    /// Takes over what `dict` has of this state; returns how many parameters and running statistics it had.
+    /// Takes over the state that `dict` holds; returns how many parameters and running statistics it held.
     ///
     /// # Errors
     /// A usage error for a wrong shape.

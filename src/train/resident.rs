@@ -1,4 +1,4 @@
-//! The training set on the device, and the views that a step makes of it.
+//! The training set on the device, and the augmented views of a step.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::ops::augment::Augment;
 use crate::ops::input::SelectBatch;
 use crate::pll::recorder::ViewSource;
 
-/// The training set on the device, and what is uploaded once an epoch.
+/// The training set on the device, with the buffers that are uploaded once per epoch.
 pub struct ResidentData {
     samples: usize,
     /// Height and width of the source images.
@@ -36,7 +36,7 @@ impl ResidentData {
     /// Uploads the training images.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// If the device has not enough memory.
     pub fn new(data: &TrainingData, device: &mut dyn Device) -> Result<Self> {
         let samples = data.train.len();
         let mut allocate = |element, len, label| device.allocate(element, len, label);
@@ -54,8 +54,11 @@ impl ResidentData {
         Ok(resident)
     }
 
-    /// Uploads what an epoch needs: the order of the samples, and how each is augmented to views of `size` x
+    /// Uploads the order of an epoch's samples and the augmentation parameters of their views of `size` x
     /// `size`.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn begin_epoch(
         &self,
         order: &[u32],
@@ -76,13 +79,13 @@ impl ResidentData {
         device.write_i32(self.step, &[0])
     }
 
-    /// The step's samples in the epoch's order, and their augmented views.
+    /// The inputs of a step: its samples in the epoch's order, and their augmented views.
     pub fn inputs(&self, settings: StepSettings) -> impl StepInputs {
         Augmented { data: self, settings, index: None }
     }
 }
 
-/// Views that are augmented where a method asks for them.
+/// Views that are augmented when a method asks for them.
 struct Augmented<'a> {
     data: &'a ResidentData,
     settings: StepSettings,

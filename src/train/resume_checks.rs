@@ -1,5 +1,5 @@
-//! What must be as it was before a run goes on, or a checkpoint is evaluated: settings and data. A refusal names what changed and
-//! what to do.
+//! Checks before a run is resumed or a checkpoint evaluated: settings and data must be those of the
+//! checkpoint. A refusal names what changed and the remedy.
 
 use std::path::Path;
 
@@ -12,11 +12,12 @@ use crate::data::recipe::TestData;
 use crate::settings::{self, Settings, differences};
 use crate::usage;
 
-/// Refuses settings that compute something else than those of `checkpoint`; `given` is what --resume names, or the checkpoint. The
-/// config.toml beside it may have been edited.
+/// Refuses settings with which a run would compute something else than with those of `checkpoint`: the
+/// config.toml beside it may have been edited. `given` is the path that --resume names, or that of the
+/// checkpoint.
 ///
 /// # Errors
-/// A usage error that names every setting that differs, with both values and what to do about it.
+/// A usage error that names every setting that differs, with both values and the remedy.
 pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> Result<()> {
     let made_with: Settings = toml::from_str(&checkpoint.config)
         .map_err(|error| usage!("--resume {}: the checkpoint's settings: {error}", given.display()))?;
@@ -24,18 +25,18 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> 
     if differing.is_empty() {
         return Ok(());
     }
-    // A value that config.toml holds as well was edited there; another one is a flag's.
+    // A differing value that config.toml holds too was edited there; any other comes from a flag.
     let config = if given.is_dir() { given.join("config.toml") } else { given.with_file_name("config.toml") };
     let written = run_folder::settings_of(&config).ok();
     let edited = match &written {
         Some(written) => differences(&made_with.computation(), &written.computation())?,
         None => Vec::new(),
     };
-    let (mut told, mut flags, mut lines) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut changes, mut flags, mut lines) = (Vec::new(), Vec::new(), Vec::new());
     for (name, [was, is]) in &differing {
         let quoted = settings::quoted_where_odd;
-        told.push(format!("{name} was {} and is now {}", quoted(was), quoted(is)));
-        if edited.iter().any(|(edited, [_, there])| edited == name && there == is) {
+        changes.push(format!("{name} was {} and is now {}", quoted(was), quoted(is)));
+        if edited.iter().any(|(edited, [_, written])| edited == name && written == is) {
             lines.push(if was == "none" {
                 format!("take {name} out of {}", config.display())
             } else {
@@ -50,14 +51,15 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> 
         remedies.insert(0, format!("leave {} out", flags.join(", ")));
     }
     Err(usage!(
-        "--resume {}: other settings than the run was started with: {}; {} to go on, or start a new run without --resume",
+        "--resume {}: other settings than the run was started with: {}; {} to go on, or start a new run without \
+         --resume",
         given.display(),
-        told.join("; "),
+        changes.join("; "),
         remedies.join(", ")
     ))
 }
 
-/// The refusal of changed data; `shown` is the checkpoint or what --resume names.
+/// Refuses changed data; `shown` is the checkpoint, or the path that --resume names.
 fn changed(shown: &Path, changes: &[String], remedy: &str) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
@@ -72,7 +74,8 @@ fn changed(shown: &Path, changes: &[String], remedy: &str) -> Result<()> {
 const RESUME_REMEDY: &str =
     "its state belongs to the samples as they were, so put the data back or start a new run without --resume";
 
-/// Refuses data whose class names or sizes are not those that `checkpoint` was trained on, before images are read.
+/// Refuses data whose class names or sizes differ from those that `checkpoint` was trained on, before images
+/// are read.
 ///
 /// # Errors
 /// A usage error that names what changed.
@@ -80,7 +83,8 @@ pub fn check_outline(now: &Outline, checkpoint: &Checkpoint, given: &Path) -> Re
     changed(given, &checkpoint.data.outline().changes(now), RESUME_REMEDY)
 }
 
-/// Refuses data that are not those that `checkpoint` was trained on. `file_of` names files of the data as they are.
+/// Refuses data that differ from those that `checkpoint` was trained on. `file_of` names the current file of
+/// a sample.
 ///
 /// # Errors
 /// A usage error that names what changed.
@@ -95,8 +99,8 @@ pub fn check_data(
 
 const EVAL_REMEDY: &str = "put them back, or evaluate on these with --other-test-images";
 
-/// Refuses classes other than those that `checkpoint` (at `path`) was trained on and, unless `others` are wanted, test images
-/// of another number, before images are read.
+/// Refuses classes other than those that `checkpoint` (at `path`) was trained on and, unless `others` allows
+/// other test images, another number of them, before images are read.
 ///
 /// # Errors
 /// A usage error that names what changed.
@@ -110,7 +114,7 @@ pub fn check_test_outline(now: &Outline, checkpoint: &Checkpoint, path: &Path, o
     changed(path, &was.test_changes(now), EVAL_REMEDY)
 }
 
-/// Refuses test images other than those of the run unless `others` are wanted. Returns what differs, if they are.
+/// Refuses test images other than those of the run, unless `others` allows them; then returns what differs.
 ///
 /// # Errors
 /// A usage error that names what changed.

@@ -4,13 +4,23 @@
 #[derive(Clone, Debug, PartialEq)]
 pub enum Schedule {
     /// lr_e = lr_min + (lr - lr_min)(1 + cos(pi e / E)) / 2 with lr_min = lr decay³, over E epochs.
-    Cosine { epochs: usize, decay: f64 },
+    Cosine {
+        /// E.
+        epochs: usize,
+        /// decay.
+        decay: f64,
+    },
     /// lr decay^(number of milestones *strictly* below e), as the reference compares.
-    Step { milestones: Vec<usize>, decay: f64 },
+    Step {
+        /// Epochs after which the rate falls.
+        milestones: Vec<usize>,
+        /// decay.
+        decay: f64,
+    },
 }
 
 impl Schedule {
-    /// The rate of epoch `epoch` (from 0) that starts from `rate`.
+    /// The learning rate of epoch `epoch` (from 0), where epoch 0 has `rate`.
     pub fn rate(&self, rate: f64, epoch: usize) -> f64 {
         match self {
             Schedule::Cosine { epochs, decay } => {

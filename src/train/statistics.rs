@@ -1,4 +1,4 @@
-//! What the confidence rows say of themselves after an epoch.
+//! Mean maximum confidence and label accuracy of the confidence rows after an epoch.
 
 use anyhow::Result;
 
@@ -7,23 +7,23 @@ use crate::device::{Buffer, Device, Element, Plan};
 use crate::ops::statistics;
 use crate::pll::{ConfidenceStore, Start};
 
-/// The recorded statistics of a store.
-pub struct ConfidenceStatistics {
+/// The statistics of all confidence rows of a store, recorded once.
+pub struct ConfidenceSummary {
     plan: Plan,
     out: Buffer,
 }
 
-impl ConfidenceStatistics {
-    /// Records them for rows that began as `start`.
+impl ConfidenceSummary {
+    /// Records the statistics of rows that began as `start`.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// If the device has not enough memory.
     pub fn new(store: &ConfidenceStore, start: Start, device: &mut dyn Device) -> Result<Self> {
         let buffer = device.allocate(Element::F32, 2, "the confidence statistics")?;
         let mut tape = Tape::new(device.activations());
         let [confidence, labels, out] =
             [store.confidence, store.labels, buffer].map(|buffer| tape.persistent(buffer));
-        // Of rows that weigh the other classes as well, only the candidates' part counts.
+        // Where a row also has weights for the other classes, only its candidates count.
         let candidates = start.weighs_others().then(|| tape.persistent(store.candidates));
         tape.push(statistics::ConfidenceStatistics {
             rows: store.samples,
@@ -36,7 +36,10 @@ impl ConfidenceStatistics {
         Ok(Self { plan: tape.finish(device)?, out: buffer })
     }
 
-    /// `[mean max confidence, accuracy of the disambiguated labels]`, both in 0..=1.
+    /// `[mean maximum confidence (MMC), accuracy of the disambiguated labels]`, both in 0..=1.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn run(&self, device: &mut dyn Device) -> Result<[f64; 2]> {
         device.replay(&self.plan)?;
         let values = device.read_f32(self.out)?;

@@ -1,4 +1,4 @@
-//! Recording a training step: what the method records, and what is the same for all of them around it.
+//! Recording a training step: the method's part, and around it the part that is the same for all methods.
 
 use anyhow::{Result, ensure};
 
@@ -28,7 +28,7 @@ impl StepSettings {
     }
 }
 
-/// Device memory a step reads its changing scalars from and counts into.
+/// Device memory with the scalars that a step reads and the counters that it adds to.
 #[derive(Clone, Copy)]
 pub struct StepState {
     /// f32, see [`control`].
@@ -41,7 +41,7 @@ impl StepState {
     /// Zeroed state.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// If the device has not enough memory.
     pub fn new(device: &mut dyn Device) -> Result<Self> {
         Ok(Self {
             control: device.allocate(Element::F32, control::LEN, "the step's control block")?,
@@ -49,7 +49,7 @@ impl StepState {
         })
     }
 
-    /// Sets what changes from epoch to epoch.
+    /// Sets the scalars of an epoch.
     pub fn set(&self, device: &mut dyn Device, epoch: EpochControl) -> Result<()> {
         let mut values = [0.0; control::LEN];
         values[control::LEARNING_RATE] = epoch.learning_rate as f32;
@@ -62,13 +62,13 @@ impl StepState {
     }
 }
 
-/// Where a step finds its samples and their views.
+/// Gives a step its samples and their views.
 pub trait StepInputs: ViewSource {
-    /// The numbers of the step's samples, i32 `[B]`, distinct; recorded before all else.
+    /// The indices of the step's samples, i32 `[B]`, distinct; recorded first.
     fn index(&mut self, tape: &mut Tape) -> Tensor;
 }
 
-/// The network of a model, with room for the gradients of as many passes as a step makes.
+/// The network of a model, which allocates gradients for every forward pass that a step records.
 struct Trainee<'a> {
     network: &'a dyn Network,
     parameters: &'a mut Parameters,
@@ -101,36 +101,42 @@ impl Forward for Trainee<'_> {
     }
 }
 
-/// What a step trains.
+/// The state that a step changes.
 pub struct Trained<'a> {
+    /// Network, optimiser and debias.
     pub model: &'a mut Model,
+    /// The method's state on the device.
     pub learner: &'a dyn Learner,
+    /// Confidence rows, candidate sets and labels.
     pub store: &'a ConfidenceStore,
+    /// Scalars and counters.
     pub state: &'a StepState,
 }
 
-/// What a step recorded, for those who look at it.
+/// A recorded step: the tensors that tests and replays read, and its size.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct TrainingStep {
+    /// Logits, losses and the other tensors that the method exposes.
     pub recorded: RecordedStep,
     /// Forward passes.
     pub forwards: usize,
-    /// Images in them for each sample.
+    /// Images that go forward for each sample, in all passes together.
     pub images: usize,
 }
 
-/// Records forward, loss, class-prior estimate, confidence renewal, counters, backward and the optimiser on `tape`.
-/// Estimate and renewal read the weights before its step, the loss the confidences before the renewal.
+/// Records a training step on `tape`: forward, loss, class-prior estimate, disambiguation, counters,
+/// backward, optimiser. Estimate and disambiguation read the weights as they are before the optimiser's step;
+/// the loss reads the confidence rows as they are before disambiguation.
 ///
 /// # Errors
-/// When the device has not enough memory, and where views are missing.
+/// If the device has not enough memory, or views are missing.
 pub fn record(
     tape: &mut Tape,
     settings: &StepSettings,
     trained: Trained<'_>,
     inputs: &mut dyn StepInputs,
     device: &mut dyn Device,
-) -> Result<Step> {
+) -> Result<TrainingStep> {
     let StepSettings { batch, size } = *settings;
     let Trained { model, learner, store, state } = trained;
     let index = inputs.index(tape);
@@ -151,12 +157,12 @@ pub fn record(
 
     tape.backward(&[&recorded.logits[..], &recorded.seeds].concat());
     model.record_update(tape, rows.control);
-    Ok(Step { recorded, forwards, images })
+    Ok(TrainingStep { recorded, forwards, images })
 }
 
-/// Records which step is the first whose logits, losses or running statistics are not finite: an epoch that
-/// ends with finite figures can hide it, for batchnorm forgets and a largest logit is found among NaN as
-/// well.
+/// Records the first step whose logits, losses or running statistics are not finite. The figures at the end
+/// of an epoch can hide such a step, because batchnorm's moving statistics forget it and an argmax exists
+/// even among NaN.
 fn record_watch(tape: &mut Tape, model: &Model, recorded: &RecordedStep, batch: usize, counters: Tensor) {
     let watch = |tape: &mut Tape, slot, values, len| {
         tape.push(CountFiniteSteps { len, slot, values, counters });

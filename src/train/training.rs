@@ -1,13 +1,13 @@
-//! Training on resident data, and how an epoch goes.
+//! Training on resident data, epoch by epoch.
 
 use anyhow::Result;
 
 use super::divergence::StateWatch;
-use super::engine::{self, Engine, Parts};
+use super::engine::{self, Engine, EngineParts};
 use super::evaluate::{EVALUATION_BATCH, Evaluation, ResidentImages};
 use super::resident::ResidentData;
 use super::schedule::Schedule;
-use super::statistics::ConfidenceStatistics;
+use super::statistics::ConfidenceSummary;
 use super::step::StepSettings;
 use super::{choice, divergence};
 use crate::data::recipe::TrainingData;
@@ -22,27 +22,30 @@ use crate::usage;
 fn schedule(settings: &Settings) -> Schedule {
     let decay = settings.lr_decay_rate;
     match settings.schedule {
-        settings::Schedule::Cosine => Schedule::Cosine { epochs: settings.epochs, decay },
-        settings::Schedule::Step => Schedule::Step { milestones: settings.lr_decay_epochs.clone(), decay },
+        settings::ScheduleChoice::Cosine => Schedule::Cosine { epochs: settings.epochs, decay },
+        settings::ScheduleChoice::Step => {
+            Schedule::Step { milestones: settings.lr_decay_epochs.clone(), decay }
+        }
     }
 }
 
-/// What a run trains with.
+/// A run in training: the engine with the data on the device.
 pub struct Training {
     settings: Settings,
     schedule: Schedule,
     stages: Vec<Stage>,
-    always_renews: bool,
+    always_disambiguates: bool,
+    /// Network, method and the recorded step.
     pub engine: Engine,
     data: ResidentData,
-    statistics: ConfidenceStatistics,
+    statistics: ConfidenceSummary,
     watch: StateWatch,
-    /// The pass over all training images after an epoch, where the method reads their logits.
+    /// The pass over all training images after an epoch, for methods that read their logits.
     training_images: Option<Evaluation>,
     candidates: Vec<u8>,
-    /// Which samples' true classes are known, for metrics.
+    /// Whether each sample's true class is known, for metrics.
     known: Vec<bool>,
-    /// Steps of an epoch: the incomplete last batch is dropped.
+    /// Steps per epoch; an incomplete last batch is dropped.
     pub steps: usize,
 }
 
@@ -50,12 +53,12 @@ impl Training {
     /// Uploads the training set and records the step of the method that the settings name.
     ///
     /// # Errors
-    /// A usage error if a batch is larger than the training set; when the device has not enough memory.
+    /// A usage error if a batch is larger than the training set; if the device has not enough memory.
     pub fn new(settings: &Settings, data: &TrainingData, device: &mut dyn Device) -> Result<Self> {
         Self::with_method(settings, &*choice::method(settings), data, device)
     }
 
-    /// The same with a method that need not be among those that settings can name.
+    /// The same with any method, also one from outside the crate that settings cannot name.
     ///
     /// # Errors
     /// As [`Training::new`].
@@ -75,7 +78,7 @@ impl Training {
         let model = engine::model(settings, method, classes, data.counts().as_deref(), device)?;
         let resident = ResidentData::new(data, device)?;
         let step_settings = StepSettings { batch, size: settings.image_size };
-        let parts = Parts {
+        let parts = EngineParts {
             method,
             model,
             room: Room {
@@ -96,8 +99,8 @@ impl Training {
             settings: settings.clone(),
             schedule: schedule(settings),
             stages: method.stages(settings.epochs),
-            always_renews: method.always_disambiguates(),
-            statistics: ConfidenceStatistics::new(&engine.store, method.start(), device)?,
+            always_disambiguates: method.always_disambiguates(),
+            statistics: ConfidenceSummary::new(&engine.store, method.start(), device)?,
             training_images: match engine.learner.reads_training_logits() {
                 true => Some(training_images(&engine, &resident, data, device)?),
                 false => None,
@@ -111,35 +114,38 @@ impl Training {
         })
     }
 
-    /// Where an epoch of the run stands.
+    /// The stage of an epoch of the run, and its number there.
     pub fn at(&self, epoch: usize) -> StageEpoch {
         StageEpoch::of(&self.stages, epoch)
     }
 
-    /// What is said of the stage that begins with `epoch`, if one does that has a name.
+    /// The name of the stage that begins at `at`, if one begins there and has a name.
     pub fn stage_name(&self, at: StageEpoch) -> Option<&'static str> {
         self.stages.get(at.stage)?.name.filter(|_| at.epoch == 0)
     }
 
-    /// Steps that the stage has made when `epochs_done` epochs of the run are done.
+    /// Steps done in the current stage after `epochs_done` epochs of the run.
     pub fn stage_steps(&self, epochs_done: usize) -> usize {
         self.at(epochs_done).epoch * self.steps
     }
 
-    /// The samples of an epoch in their order.
+    /// The samples in the order of an epoch.
     fn order(&self, epoch: usize) -> Vec<u32> {
         let samples = self.engine.store.samples;
         Stream::new(self.settings.seed, Purpose::Shuffle, epoch as u32, 0, 0).permutation(samples)
     }
 
-    /// Samples of an epoch's steps whose true class is known.
+    /// How many samples of an epoch's steps have a known true class.
     pub fn known_in_epoch(&self, epoch: usize) -> usize {
         let stepped = self.steps * self.settings.batch_size;
         self.order(epoch).iter().take(stepped).filter(|&&i| self.known[i as usize]).count()
     }
 
-    /// Uploads what an epoch needs: order of samples, augmentation parameters, mixup, learning rate and the
-    /// other scalars. A further stage begins anew. Returns the learning rate.
+    /// Uploads an epoch's order of samples, augmentation parameters, mixup weights, learning rate and other
+    /// scalars. Where a stage other than the first begins, training starts over. Returns the learning rate.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn begin_epoch(&mut self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
         let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
         let at = self.at(epoch);
@@ -154,7 +160,7 @@ impl Training {
         self.engine.clear_counters(device)?;
         let learning_rate = self.schedule.rate(lr, at.epoch);
         let own = self.engine.learner.begin_epoch(at, device)?;
-        let update = self.always_renews || epoch >= upd_start;
+        let update = self.always_disambiguates || epoch >= upd_start;
         self.engine.set(EpochControl { learning_rate, update, alpha, own }, device)?;
         Ok(learning_rate)
     }
@@ -188,9 +194,12 @@ impl Training {
         self.watch.first(&self.engine, device)
     }
 
-    /// Ends `epoch` for the method, which may move what it has learnt of all classes. Returns what is not
-    /// finite among the logits of the training images, if anything is where it reads them: it does not get to
-    /// see them then.
+    /// Ends `epoch` for the method, which may update what it estimates over all samples, such as a class
+    /// prior. For a method that reads the logits of the training images, returns which of these are not
+    /// finite, if any; the method does not see such logits.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn end_epoch(&self, epoch: usize, device: &mut dyn Device) -> Result<Option<String>> {
         let at = self.at(epoch);
         let learner = &self.engine.learner;
@@ -205,8 +214,11 @@ impl Training {
         Ok(None)
     }
 
-    /// The class prior that is estimated, if one is: the method's, or from the log-prior that evaluation
+    /// The class-prior estimate, if there is one: the method's own, or that of the log-prior that evaluation
     /// subtracted.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn class_prior_estimate(
         &self,
         log_prior: Option<&[f32]>,
@@ -218,13 +230,16 @@ impl Training {
         Ok(self.engine.model.debias.estimated_prior(log_prior))
     }
 
-    /// `[mean max confidence, accuracy of the disambiguated labels]`, both in 0..=1.
+    /// `[mean maximum confidence (MMC), accuracy of the disambiguated labels]`, both in 0..=1.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn confidence_statistics(&self, device: &mut dyn Device) -> Result<[f64; 2]> {
         self.statistics.run(device)
     }
 }
 
-/// The pass over the training images, not augmented.
+/// The evaluation pass over the training images without augmentation.
 fn training_images(
     engine: &Engine,
     resident: &ResidentData,

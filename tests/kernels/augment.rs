@@ -3,7 +3,7 @@
 
 use records::data::augment::operation::{OPERATIONS, OperationParameters};
 use records::data::augment::parameters::VIEW_BYTES;
-use records::data::augment::{Operation, View, ViewParameters};
+use records::data::augment::{ImageOperation, View, ViewParameters};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device as _, Element, Tensor};
@@ -196,7 +196,7 @@ fn every_operation_after_every_other() {
 fn autocontrast_over_many_ranges() {
     let mut random = Random::new("autocontrast ranges");
     let mut view = plain(32);
-    view.operations[0] = OperationParameters::new(Operation::Autocontrast, 0.0, [32, 32]);
+    view.operations[0] = OperationParameters::new(ImageOperation::Autocontrast, 0.0, [32, 32]);
     let images = (0..48)
         .map(|_| {
             let ends = random.below(6, 256);
@@ -230,8 +230,9 @@ fn histograms_of_few_levels() {
         view.operations[2] = OperationParameters::new(operation, 0.0, [32, 32]);
         view
     };
-    let views =
-        (0..images.len()).flat_map(|_| [with(Operation::Equalize), with(Operation::Autocontrast)]).collect();
+    let views = (0..images.len())
+        .flat_map(|_| [with(ImageOperation::Equalize), with(ImageOperation::Autocontrast)])
+        .collect();
     let case = Case { what: "few levels", source: [32, 32], size: 32, images, views };
     check(&mut Pair::new(Precision::F32), &case, &mut random);
 }

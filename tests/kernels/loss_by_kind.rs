@@ -11,9 +11,8 @@ use records::ops::control;
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::pll::cavl::{self, ActivationValue};
 use records::pll::corr::Consistency;
-use records::pll::lw::settings::LwSettings;
+use records::pll::lw::settings::{LwLoss, LwSettings};
 use records::pll::{LabelMethod, cc, exp, mse, proden};
-use records::settings::LwLoss;
 
 use crate::pair::{Outcome, Pair, Random, Value};
 

@@ -11,7 +11,8 @@ use records::pll::method::EpochControl;
 use records::pll::solar::operations::{
     ChooseSamples, CountArgmax, ETA, MaskedSoftmax, MixedLoss, RHO, SolarLoss,
 };
-use records::settings::{PriorFrom, Settings, SolarSettings};
+use records::pll::solar::settings::{PriorFrom, SolarSettings};
+use records::settings::Settings;
 
 use crate::pair::{Pair, Random, Value};
 use crate::solar_steps::SolarSteps;
@@ -417,7 +418,7 @@ struct Step {
 fn steps_of_solar(device: &mut dyn Device) -> Vec<Step> {
     let mut random = Random::new("steps of SoLar");
     let prior_from = PriorFrom::Steps;
-    let settings = SolarSettings { queue_length: 3, tau: 0.7, prior_from, ..Settings::default().solar() };
+    let settings = SolarSettings { queue_length: 3, tau: 0.7, prior_from, ..Settings::default().of_method() };
     let mut candidates: Vec<u8> =
         random.uniform(SAMPLES * CLASSES, 0.0, 1.0).iter().map(|u| u8::from(*u < 0.6)).collect();
     candidates.chunks_mut(CLASSES).enumerate().for_each(|(row, set)| set[row % CLASSES] = 1);

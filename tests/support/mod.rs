@@ -1,4 +1,4 @@
-//! What several test files share: golden data and comparison.
+//! Shared by several test files: golden data and comparison.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use records::train::tensor_file::TensorFile;
 
-/// The golden files whose names start with `prefix`: those in tests/golden, and all of the full set where it is there
-/// (the folder that RECORDS_GOLDEN names, else ../shared/golden).
+/// The golden files whose names start with `prefix`: those in tests/golden, and those of the full set if it
+/// exists (in the folder that RECORDS_GOLDEN names, else ../shared/golden).
 ///
 /// # Panics
-/// If there is none: a test without data has not passed.
+/// If there is none, since a test without data proves nothing.
 pub fn golden(prefix: &str) -> Vec<(String, TensorFile)> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let full =
@@ -31,7 +31,8 @@ pub fn golden(prefix: &str) -> Vec<(String, TensorFile)> {
     files.into_iter().map(|path| (path.display().to_string(), TensorFile::read(&path).unwrap())).collect()
 }
 
-/// |got - want| in the 2-norm over |want| in the 2-norm: how golden/README.md compares whole tensors.
+/// The relative error in the 2-norm, |got - want| / |want|, with which golden/README.md compares whole
+/// tensors.
 pub fn relative_error(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
@@ -40,7 +41,7 @@ pub fn relative_error(got: &[f32], want: &[f32]) -> f64 {
     if size == 0.0 { gap } else { gap / size }
 }
 
-/// Fails with the place of the largest difference.
+/// Fails with the position of the largest difference.
 pub fn assert_close(what: &str, got: &[f32], want: &[f32], tolerance: f64) {
     let error = relative_error(got, want);
     if error <= tolerance {

@@ -1,5 +1,6 @@
-//! The CPU device made to round where a GPU with bf16 activations does: every activation a primitive writes is rounded to bf16 before
-//! the next one reads it. What is left between it and the kernels is the order of sums.
+//! A CPU device that rounds like a GPU with bf16 activations: every activation that an operation writes is
+//! rounded to bf16 before the next one reads it. The only remaining difference to the kernels is the order of
+//! sums.
 
 use anyhow::Result;
 use records::device::cpu::CpuDevice;
@@ -7,7 +8,7 @@ use records::device::{Access, Buffer, Device, Element, Operation};
 
 pub struct RoundedCpu(pub CpuDevice);
 
-/// The buffer as the CPU has it: f32 in place of bf16.
+/// The buffer on the CPU: f32 in place of bf16.
 fn widened(buffer: Buffer) -> Buffer {
     let element = if buffer.element == Element::Bf16 { Element::F32 } else { buffer.element };
     Buffer { element, ..buffer }

@@ -1,4 +1,5 @@
-//! An HTTP server on the loopback address that misbehaves as it is told, one line of its script a connection.
+//! An HTTP server on the loopback address that misbehaves according to a script with one turn for each
+//! connection.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,15 +20,16 @@ pub enum Turn {
     BreaksOff(usize),
     /// As [`Turn::Honest`], but sends nothing more after that many bytes of the body, and stays connected.
     Stalls(usize),
-    /// Sends the whole file whatever part is asked for.
+    /// Sends the whole file whatever part is requested.
     IgnoresRange,
-    /// Says nothing, and stays connected.
+    /// Sends nothing, and stays connected.
     Silent,
-    /// Closes without a word.
+    /// Closes without an answer.
     Closes,
-    /// Sends exactly that and closes: the head without its last empty line, and the body.
+    /// Sends exactly this and closes: the head without its last empty line, and the body.
     Says(String, Vec<u8>),
-    /// Sends the first bytes, then the second over and over with that pause, for as long as the client listens.
+    /// Sends the first bytes, then the second over and over with that pause, for as long as the client
+    /// listens.
     Endless(Vec<u8>, Vec<u8>, Duration),
 }
 
@@ -36,7 +38,7 @@ pub fn says(head: &str, body: &[u8]) -> Turn {
     Turn::Says(head.to_string(), body.to_vec())
 }
 
-/// What a connection asked for.
+/// The request of a connection.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Asked {
     pub path: String,
@@ -52,7 +54,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `file` by `script`; a connection after the end of the script is closed, and counts as asked for too.
+    /// Serves `file` by `script`; a connection after the end of the script is closed, but counted.
     pub fn start(file: Vec<u8>, script: &[Turn]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -62,7 +64,7 @@ impl Server {
             for stream in listener.incoming() {
                 let turn = script.pop_front().unwrap_or(Turn::Closes);
                 let (stream, file, record) = (stream.unwrap(), file.clone(), record.clone());
-                // A client that has heard enough closes the connection: no failure of the server.
+                // The client may close the connection early, which is not a failure of the server.
                 let is_endless = matches!(turn, Turn::Endless(..));
                 let answer = move || drop(answer(stream, &turn, &file, &record));
                 if is_endless {
@@ -75,12 +77,12 @@ impl Server {
         Self { url, asked }
     }
 
-    /// What each connection asked for, in order.
+    /// The requests of all connections, in order.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Where the part that a connection asked for began, in order; none where it asked for the whole.
+    /// The beginnings of the requested parts, in order; none for a request for the whole file.
     pub fn starts(&self) -> Vec<Option<usize>> {
         self.asked().iter().map(|asked| asked.range.as_deref().map(start_of)).collect()
     }

@@ -9,11 +9,11 @@ use records::nn::{Outputs, Pass};
 use records::pll::method::Room;
 use records::pll::recorder::{Exposed, Forward, ViewSource};
 use records::pll::solar::Solar;
+use records::pll::solar::settings::SolarSettings;
 use records::pll::{ClassPriorSource, ConfidenceStore, Learner, Start, StepRecorder};
-use records::settings::SolarSettings;
 use records::train::step::StepState;
 
-/// W x + b, with gradients for each of the three forwards.
+/// W x + b, with gradients for each of the three forward passes.
 struct Linear {
     classes: usize,
     len: usize,
@@ -52,7 +52,7 @@ impl ViewSource for Given {
     }
 }
 
-/// The recorded step and what it works on.
+/// The recorded step and its buffers.
 pub struct SolarSteps {
     pub solar: Solar,
     pub store: ConfidenceStore,
@@ -140,7 +140,7 @@ impl SolarSteps {
         Self { solar, store, state, values, views, index, plan, exposed: recorded.exposed }
     }
 
-    /// The memory of what a replay shows as `name`.
+    /// The buffer that a replay shows as `name`.
     pub fn exposed(&self, name: &str) -> Buffer {
         let exposed = self.exposed.iter().find(|exposed| exposed.name == name);
         self.plan.buffer(exposed.unwrap_or_else(|| panic!("no {name}")).tensor)

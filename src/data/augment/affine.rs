@@ -1,7 +1,7 @@
-//! Affine transforms with nearest neighbour and black outside, in Pillow's two ways: 16.16 fixed point for shear and
-//! rotation, floating point for pure translation.
+//! Affine transforms with nearest-neighbour sampling and black outside, in the two ways of Pillow: 16.16
+//! fixed point for shear and rotation, floating point for pure translation.
 
-/// An affine map from output to input pixels, its coefficients worked out on the host.
+/// An affine map from output to input pixels, with coefficients computed on the host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Affine {
     /// (x, y) in 16.16 fixed point.
@@ -13,7 +13,7 @@ pub enum Affine {
         /// Step per row.
         row: [i32; 2],
     },
-    /// Whole pixels added: what the floating-point path comes to when both steps are 1.
+    /// Whole pixels to add: the result of the floating-point path if both steps are 1.
     Shift {
         /// To the column.
         x: i32,

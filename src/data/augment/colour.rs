@@ -15,23 +15,23 @@ fn blend(a: u8, b: u8, factor: f32) -> u8 {
         return b;
     }
     let (a, b) = (f32::from(a), f32::from(b));
-    // `as u8` truncates towards zero and clips to 0..=255, which is both of Pillow's cases.
+    // `as u8` truncates towards zero and clips to 0..=255, which covers both of Pillow's cases.
     (a + factor * (b - a)) as u8
 }
 
-/// Towards black: factor 0 is black, 1 the image.
+/// Blends with black: factor 0 is black, 1 the image.
 pub fn brightness(pixels: &mut [u8], factor: f32) {
     pixels.iter_mut().for_each(|value| *value = blend(0, *value, factor));
 }
 
-/// Towards the image's mean luma.
+/// Blends with the image's mean luma.
 pub fn contrast(pixels: &mut [u8], factor: f32) {
     let sum: u64 = pixels.chunks_exact(3).map(|pixel| u64::from(luma(pixel))).sum();
     let mean = (sum as f64 / (pixels.len() / 3) as f64 + 0.5) as u8;
     pixels.iter_mut().for_each(|value| *value = blend(mean, *value, factor));
 }
 
-/// Towards each pixel's luma.
+/// Blends each pixel with its luma.
 pub fn saturation(pixels: &mut [u8], factor: f32) {
     for pixel in pixels.chunks_exact_mut(3) {
         let gray = luma(pixel);
@@ -39,7 +39,8 @@ pub fn saturation(pixels: &mut [u8], factor: f32) {
     }
 }
 
-/// Towards a 3x3 smoothing (1 1 1; 1 5 1; 1 1 1) / 13, border pixels kept. `before` is scratch.
+/// Blends with the image smoothed by (1 1 1; 1 5 1; 1 1 1) / 13, where border pixels are kept. `before` is
+/// scratch memory.
 pub fn sharpness(pixels: &mut [u8], width: usize, factor: f32, before: &mut Vec<u8>) {
     let height = pixels.len() / (3 * width);
     before.clear();
@@ -68,7 +69,8 @@ pub fn hue_shift(factor: f64) -> u8 {
     ((factor * 255.0) as i32).rem_euclid(256) as u8
 }
 
-/// To HSV in uint8, hue += shift modulo 256, and back. Lossy even for a shift of 0, as in the reference.
+/// Converts to HSV in uint8, adds the shift to the hue modulo 256, and converts back. Lossy even for a shift
+/// of 0, as in the reference.
 pub fn hue(pixels: &mut [u8], shift: u8) {
     for pixel in pixels.chunks_exact_mut(3) {
         let [h, s, v] = to_hsv([pixel[0], pixel[1], pixel[2]]);
@@ -119,7 +121,8 @@ fn from_hsv([h, s, v]: [u8; 3]) -> [u8; 3] {
     }
 }
 
-/// The kernels compute without f64: these tests show for every input that their formulas are the definitions above.
+/// The kernels compute without f64: these tests show for every input that their formulas are the definitions
+/// above.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +178,8 @@ mod tests {
         }
     }
 
-    /// The mean luma in integers: all sums where they are few, and those about every rounding where they are many.
+    /// The mean luma in integers: all sums if they are few, and those about every rounding where they are
+    /// many.
     #[test]
     fn mean_luma_needs_no_f64() {
         let definition = |sum: u64, count: u64| (sum as f64 / count as f64 + 0.5) as u8;

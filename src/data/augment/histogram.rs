@@ -12,7 +12,8 @@ fn histogram(pixels: &[u8], channel: usize) -> [u32; 256] {
     counts
 }
 
-/// Stretches each channel's used range to 0..=255: v -> clip(trunc(v g - low g)), g = 255 / (high - low) in f64.
+/// Stretches each channel's used range to 0..=255: v -> clip(trunc(v g - low g)), g = 255 / (high - low) in
+/// f64.
 pub fn autocontrast(pixels: &mut [u8]) {
     for channel in 0..3 {
         let counts = histogram(pixels, channel);
@@ -28,7 +29,8 @@ pub fn autocontrast(pixels: &mut [u8]) {
     }
 }
 
-/// Equalises each channel's histogram with Pillow's integer steps; unchanged with fewer than two used levels or a step of 0.
+/// Equalises each channel's histogram with Pillow's integer steps; unchanged with fewer than two used levels
+/// or a step of 0.
 pub fn equalize(pixels: &mut [u8]) {
     for channel in 0..3 {
         let counts = histogram(pixels, channel);
@@ -53,7 +55,8 @@ pub fn posterize(pixels: &mut [u8], bits: u32) {
     pixels.iter_mut().for_each(|value| *value &= mask);
 }
 
-/// Inverts values of at least `threshold`: v < t ? v : 255 - v. An integer threshold is the ceiling of a real one.
+/// Inverts values of at least `threshold`: v < t ? v : 255 - v. An integer threshold is the ceiling of a real
+/// one.
 pub fn solarize(pixels: &mut [u8], threshold: i32) {
     pixels.iter_mut().filter(|value| i32::from(**value) >= threshold).for_each(|value| *value = 255 - *value);
 }

@@ -7,8 +7,8 @@
 //! | [`histogram`] | autocontrast, equalize, posterize, solarize: tables of 256 values |
 //! | [`affine`] | rotation, shear, translation, nearest neighbour |
 //! | [`operation`] | the operations by name |
-//! | [`parameters`] | everything random about one view, drawn on the host |
-//! | [`view`] | a whole view from its parameters |
+//! | [`parameters`] | all random choices of a view, drawn on the host |
+//! | [`view`] | making a view from its parameters |
 //! | [`sheet`] | contact sheets for people |
 //!
 //! Images are row-major `[height, width, 3]`.
@@ -22,10 +22,10 @@ pub mod resize;
 pub mod sheet;
 pub mod view;
 
-pub use operation::Operation;
+pub use operation::ImageOperation;
 pub use parameters::{View, ViewParameters};
 
-/// Paints the rectangle columns x0..=x1, rows y0..=y1 inside the image with the reference's colour.
+/// Paints the rectangle of columns x0..=x1 and rows y0..=y1 inside the image with the reference's colour.
 pub fn cutout(pixels: &mut [u8], width: usize, [x0, y0, x1, y1]: [i32; 4]) {
     let height = pixels.len() / (3 * width);
     let clip = |value: i32, size: usize| value.clamp(0, size as i32) as usize;
@@ -38,7 +38,8 @@ pub fn cutout(pixels: &mut [u8], width: usize, [x0, y0, x1, y1]: [i32; 4]) {
     }
 }
 
-/// The inclusive rectangle `[x0, y0, x1, y1]` of a cutout of `size` about a centre; `None` where the size is not above 0.
+/// The inclusive rectangle `[x0, y0, x1, y1]` of a cutout of `size` about a centre; `None` if the size is not
+/// above 0.
 pub fn cutout_rectangle(size: f64, [x, y]: [f64; 2], [width, height]: [usize; 2]) -> Option<[i32; 4]> {
     if size <= 0.0 {
         return None;

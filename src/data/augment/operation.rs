@@ -12,7 +12,7 @@ use crate::usage;
 /// An operation of the RandAugment list, in the reference's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-pub enum Operation {
+pub enum ImageOperation {
     /// Stretches each channel to 0..255.
     Autocontrast,
     /// Blends with black.
@@ -43,25 +43,25 @@ pub enum Operation {
     TranslateY,
 }
 
-/// Every operation with its name and, where it takes a value, the range the reference draws it from.
-pub const OPERATIONS: [(Operation, &str, Option<[f64; 2]>); 14] = [
-    (Operation::Autocontrast, "autocontrast", None),
-    (Operation::Brightness, "brightness", Some([0.05, 0.95])),
-    (Operation::Color, "color", Some([0.05, 0.95])),
-    (Operation::Contrast, "contrast", Some([0.05, 0.95])),
-    (Operation::Equalize, "equalize", None),
-    (Operation::Identity, "identity", None),
-    (Operation::Posterize, "posterize", Some([4.0, 8.0])),
-    (Operation::Rotate, "rotate", Some([-30.0, 30.0])),
-    (Operation::Sharpness, "sharpness", Some([0.05, 0.95])),
-    (Operation::ShearX, "shear-x", Some([-0.3, 0.3])),
-    (Operation::ShearY, "shear-y", Some([-0.3, 0.3])),
-    (Operation::Solarize, "solarize", Some([0.0, 256.0])),
-    (Operation::TranslateX, "translate-x", Some([-0.3, 0.3])),
-    (Operation::TranslateY, "translate-y", Some([-0.3, 0.3])),
+/// Every operation with its name and, if it takes a value, the range from which the reference draws it.
+pub const OPERATIONS: [(ImageOperation, &str, Option<[f64; 2]>); 14] = [
+    (ImageOperation::Autocontrast, "autocontrast", None),
+    (ImageOperation::Brightness, "brightness", Some([0.05, 0.95])),
+    (ImageOperation::Color, "color", Some([0.05, 0.95])),
+    (ImageOperation::Contrast, "contrast", Some([0.05, 0.95])),
+    (ImageOperation::Equalize, "equalize", None),
+    (ImageOperation::Identity, "identity", None),
+    (ImageOperation::Posterize, "posterize", Some([4.0, 8.0])),
+    (ImageOperation::Rotate, "rotate", Some([-30.0, 30.0])),
+    (ImageOperation::Sharpness, "sharpness", Some([0.05, 0.95])),
+    (ImageOperation::ShearX, "shear-x", Some([-0.3, 0.3])),
+    (ImageOperation::ShearY, "shear-y", Some([-0.3, 0.3])),
+    (ImageOperation::Solarize, "solarize", Some([0.0, 256.0])),
+    (ImageOperation::TranslateX, "translate-x", Some([-0.3, 0.3])),
+    (ImageOperation::TranslateY, "translate-y", Some([-0.3, 0.3])),
 ];
 
-impl FromStr for Operation {
+impl FromStr for ImageOperation {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -73,7 +73,7 @@ impl FromStr for Operation {
     }
 }
 
-/// An operation reduced to what its integer arithmetic needs. No sine, no division is left to the device.
+/// The parameters of an operation's integer arithmetic. Sines and divisions are computed on the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct OperationParameters {
@@ -81,54 +81,61 @@ pub struct OperationParameters {
     pub kind: i32,
     /// The factor of a blend.
     pub factor: f32,
-    /// Posterize: bits. Solarize: threshold. Translations: whole pixels (x, y). Rotation and shears: 16.16 start, column step
-    /// and row step, (x, y) each.
+    /// Posterize: bits. Solarize: threshold. Translations: whole pixels (x, y). Rotation and shears: 16.16
+    /// start, column step and row step, (x, y) each.
     pub integers: [i32; 6],
 }
 
 impl OperationParameters {
     /// The operation that leaves the image alone.
-    pub const IDENTITY: Self = Self { kind: Operation::Identity as i32, factor: 0.0, integers: [0; 6] };
+    pub const IDENTITY: Self = Self { kind: ImageOperation::Identity as i32, factor: 0.0, integers: [0; 6] };
 
-    /// An operation of strength `value` (its unit is the operation's own, see [`OPERATIONS`]) on images of width x height.
-    pub fn new(operation: Operation, value: f64, [width, height]: [usize; 2]) -> Self {
+    /// An operation of strength `value` (its unit is the operation's own, see [`OPERATIONS`]) on images of
+    /// width x height.
+    pub fn new(operation: ImageOperation, value: f64, [width, height]: [usize; 2]) -> Self {
         let mut parameters = Self { kind: operation as i32, ..Self::IDENTITY };
         let affine = match operation {
-            Operation::Brightness | Operation::Color | Operation::Contrast | Operation::Sharpness => {
+            ImageOperation::Brightness
+            | ImageOperation::Color
+            | ImageOperation::Contrast
+            | ImageOperation::Sharpness => {
                 parameters.factor = value as f32;
                 return parameters;
             }
-            Operation::Posterize => {
+            ImageOperation::Posterize => {
                 parameters.integers[0] = (value as i32).clamp(1, 8);
                 return parameters;
             }
-            Operation::Solarize => {
+            ImageOperation::Solarize => {
                 parameters.integers[0] = value.ceil() as i32;
                 return parameters;
             }
-            Operation::Autocontrast | Operation::Equalize | Operation::Identity => return parameters,
-            Operation::Rotate => Affine::rotate(value, [width, height]),
-            Operation::ShearX => Some(Affine::shear_x(value)),
-            Operation::ShearY => Some(Affine::shear_y(value)),
-            Operation::TranslateX => Some(Affine::translate([value * width as f64, 0.0])),
-            Operation::TranslateY => Some(Affine::translate([0.0, value * height as f64])),
+            ImageOperation::Autocontrast | ImageOperation::Equalize | ImageOperation::Identity => {
+                return parameters;
+            }
+            ImageOperation::Rotate => Affine::rotate(value, [width, height]),
+            ImageOperation::ShearX => Some(Affine::shear_x(value)),
+            ImageOperation::ShearY => Some(Affine::shear_y(value)),
+            ImageOperation::TranslateX => Some(Affine::translate([value * width as f64, 0.0])),
+            ImageOperation::TranslateY => Some(Affine::translate([0.0, value * height as f64])),
         };
         match affine {
             None => Self::IDENTITY,
             Some(Affine::Shift { x, y }) => {
-                parameters.kind = Operation::TranslateX as i32;
+                parameters.kind = ImageOperation::TranslateX as i32;
                 parameters.integers = [x, y, 0, 0, 0, 0];
                 parameters
             }
             Some(Affine::Fixed { start, column, row }) => {
-                parameters.kind = Operation::Rotate as i32;
+                parameters.kind = ImageOperation::Rotate as i32;
                 parameters.integers = [start[0], start[1], column[0], column[1], row[0], row[1]];
                 parameters
             }
         }
     }
 
-    /// Applies the operation in place. `before` is scratch. A number that is no operation's leaves the image alone.
+    /// Applies the operation in place. `before` is scratch memory. The number of no operation leaves the
+    /// image alone.
     pub fn apply(&self, pixels: &mut [u8], width: usize, before: &mut Vec<u8>) {
         let Some((operation, ..)) = usize::try_from(self.kind).ok().and_then(|kind| OPERATIONS.get(kind))
         else {
@@ -136,20 +143,20 @@ impl OperationParameters {
         };
         let [i0, i1, i2, i3, i4, i5] = self.integers;
         match operation {
-            Operation::Autocontrast => histogram::autocontrast(pixels),
-            Operation::Brightness => colour::brightness(pixels, self.factor),
-            Operation::Color => colour::saturation(pixels, self.factor),
-            Operation::Contrast => colour::contrast(pixels, self.factor),
-            Operation::Equalize => histogram::equalize(pixels),
-            Operation::Identity => {}
-            Operation::Posterize => histogram::posterize(pixels, i0.max(1) as u32),
-            Operation::Sharpness => colour::sharpness(pixels, width, self.factor, before),
-            Operation::Solarize => histogram::solarize(pixels, i0),
-            Operation::Rotate | Operation::ShearX | Operation::ShearY => {
+            ImageOperation::Autocontrast => histogram::autocontrast(pixels),
+            ImageOperation::Brightness => colour::brightness(pixels, self.factor),
+            ImageOperation::Color => colour::saturation(pixels, self.factor),
+            ImageOperation::Contrast => colour::contrast(pixels, self.factor),
+            ImageOperation::Equalize => histogram::equalize(pixels),
+            ImageOperation::Identity => {}
+            ImageOperation::Posterize => histogram::posterize(pixels, i0.max(1) as u32),
+            ImageOperation::Sharpness => colour::sharpness(pixels, width, self.factor, before),
+            ImageOperation::Solarize => histogram::solarize(pixels, i0),
+            ImageOperation::Rotate | ImageOperation::ShearX | ImageOperation::ShearY => {
                 Affine::Fixed { start: [i0, i1], column: [i2, i3], row: [i4, i5] }
                     .apply(pixels, width, before);
             }
-            Operation::TranslateX | Operation::TranslateY => {
+            ImageOperation::TranslateX | ImageOperation::TranslateY => {
                 Affine::Shift { x: i0, y: i1 }.apply(pixels, width, before)
             }
         }

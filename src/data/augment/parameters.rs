@@ -1,4 +1,4 @@
-//! Everything random about one view, drawn on the host: the distributions of SPEC 4 from one keyed stream.
+//! The random choices of a view, drawn on the host from one keyed stream with the distributions of SPEC 4.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -16,15 +16,15 @@ pub enum View {
     Strong,
 }
 
-/// One view's random choices, reduced to integers and blend factors. Devices read these bytes as they are.
+/// The random choices of a view, reduced to integers and blend factors. Devices read these bytes as they are.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct ViewParameters {
     /// Top, left, height, width of the crop in the source.
     pub crop: [i32; 4],
-    /// 1 where the columns are mirrored.
+    /// 1 if the columns are mirrored.
     pub flip: i32,
-    /// 1 where the colours are jittered.
+    /// 1 if the colours are jittered.
     pub jitter: i32,
     /// The order of the jitter's parts: 0 brightness, 1 contrast, 2 saturation, 3 hue.
     pub jitter_order: [i32; 4],
@@ -32,11 +32,11 @@ pub struct ViewParameters {
     pub jitter_factors: [f32; 3],
     /// Added to the uint8 hue.
     pub hue_shift: i32,
-    /// 1 where the view becomes gray.
+    /// 1 if the view becomes grey.
     pub grayscale: i32,
     /// The RandAugment operations, in order.
     pub operations: [OperationParameters; 3],
-    /// Columns x0..=x1 and rows y0..=y1 of the cutout as `[x0, y0, x1, y1]`; x1 < x0 where there is none.
+    /// Columns x0..=x1 and rows y0..=y1 of the cutout as `[x0, y0, x1, y1]`; x1 < x0 if there is none.
     pub cutout: [i32; 4],
 }
 
@@ -97,7 +97,8 @@ impl ViewParameters {
                 }
                 let side = size as f64;
                 let cut = 0.5 * stream.unit() * side;
-                // The reference draws the centre from (1, W]: its library takes the lower bound only (SPEC 4).
+                // The reference draws the centre from (1, W], since its library is given only one bound (SPEC
+                // 4).
                 let centre = [0, 1].map(|_| side + (1.0 - side) * stream.unit());
                 if let Some(rectangle) = cutout_rectangle(cut, centre, [size, size]) {
                     parameters.cutout = rectangle;
@@ -108,7 +109,8 @@ impl ViewParameters {
     }
 }
 
-/// RandomResizedCrop: up to ten tries of area U(0.2,1) and aspect exp U(ln 3/4, ln 4/3), else the central crop.
+/// RandomResizedCrop: up to ten tries of area U(0.2,1) and aspect exp U(ln 3/4, ln 4/3), else the central
+/// crop.
 fn random_crop(stream: &mut Stream, height: usize, width: usize) -> Crop {
     let area = (height * width) as f64;
     for _ in 0..10 {
@@ -156,11 +158,15 @@ mod tests {
         near("jitter", weak.iter().filter(|p| p.jitter == 1).count(), total, 0.8);
         near("grayscale", weak.iter().filter(|p| p.grayscale == 1).count(), total, 0.2);
         near("hue first", weak.iter().filter(|p| p.jitter_order[0] == 3).count(), total, 0.25);
-        let equalize =
-            strong.iter().flat_map(|p| p.operations).filter(|o| o.kind == Operation::Equalize as i32).count();
+        let equalize = strong
+            .iter()
+            .flat_map(|p| p.operations)
+            .filter(|o| o.kind == ImageOperation::Equalize as i32)
+            .count();
         near("equalize", equalize, 3 * total, 1.0 / 14.0);
-        // Above 3/4 an area fits only some aspects, so the accepted mean lies below that of U(0.2, 1): 0.538 without rounding
-        // to pixels, a little more with it (sides up to 32.5 count as 32); the spread over n draws is 0.2 / sqrt(n) = 0.003.
+        // Above 3/4 an area fits only some aspects, so the accepted mean lies below that of U(0.2, 1): 0.538
+        // without rounding to pixels, a little more with it (sides up to 32.5 count as 32); the spread over n
+        // draws is 0.2 / sqrt(n) = 0.003.
         let area = weak.iter().map(|p| f64::from(p.crop[2] * p.crop[3]) / 1024.0).sum::<f64>() / f64::from(n);
         assert!((0.535..0.575).contains(&area), "{area}");
         assert!(weak.iter().all(|p| p.jitter_factors.iter().all(|f| (0.6..=1.4).contains(f))));
@@ -169,9 +175,9 @@ mod tests {
         assert!(strong.iter().any(|p| p.cutout[2] - p.cutout[0] > 12));
     }
 
-    use super::super::Operation;
+    use super::super::ImageOperation;
 
-    /// What is measured in pixels grows with the view; all else is drawn alike.
+    /// Choices measured in pixels grow with the view; all others are drawn alike.
     #[test]
     fn cutouts_and_translations_scale_with_the_size() {
         let (mut translations, mut cutouts) = (0, 0);
@@ -181,7 +187,7 @@ mod tests {
             assert_eq!((small.crop, small.flip), (large.crop, large.flip));
             for (a, b) in small.operations.iter().zip(&large.operations) {
                 assert_eq!((a.kind, a.factor), (b.kind, b.factor));
-                if a.kind == Operation::TranslateX as i32 {
+                if a.kind == ImageOperation::TranslateX as i32 {
                     // Whole pixels, each rounded from a shift four times as long.
                     let near = |a: i32, b: i32| (4 * a - b).abs() <= 6;
                     assert!(

@@ -1,6 +1,7 @@
-//! Pillow's bilinear resize with antialiasing: horizontal pass to uint8, then vertical; weights in 22-bit fixed point.
+//! Pillow's bilinear resize with antialiasing: a horizontal pass to uint8, then a vertical one, with weights
+//! in 22-bit fixed point.
 
-/// Bits of the weights' fraction.
+/// Fraction bits of the weights.
 const PRECISION: u32 = 22;
 
 /// The windows and weights of one axis.
@@ -13,8 +14,8 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Weights from `input` to `output` positions: triangle of half-width max(1, input/output), normalised in f64,
-    /// rounded half away from zero.
+    /// Weights from `input` to `output` positions: triangle of half-width max(1, input/output), normalised in
+    /// f64, rounded half away from zero.
     pub fn new(input: usize, output: usize) -> Self {
         let scale = input as f64 / output as f64;
         let support = scale.max(1.0);
@@ -49,7 +50,7 @@ impl Axis {
     }
 }
 
-/// Half of the last place, then shift and clip.
+/// Rounds a sum to the nearest integer and clips it to a byte.
 fn round(sum: i32) -> u8 {
     ((sum + (1 << (PRECISION - 1))) >> PRECISION).clamp(0, 255) as u8
 }
@@ -67,8 +68,8 @@ pub struct Crop {
     pub width: usize,
 }
 
-/// Resizes the crop of an image of `source_width` columns to out_height x out_width. `axes` are (horizontal, vertical);
-/// a pass whose size does not change is skipped. `between` is scratch.
+/// Resizes the crop of an image of `source_width` columns to out_height x out_width. `axes` are (horizontal,
+/// vertical); a pass whose size does not change is skipped. `between` is scratch memory.
 pub fn resize_crop(
     source: &[u8],
     source_width: usize,
@@ -123,8 +124,8 @@ pub fn resize(source: &[u8], [height, width]: [usize; 2], [out_height, out_width
 mod tests {
     use super::*;
 
-    /// Weight of input `k` at output `x` as the kernel works it out, in 32-bit integers: n_k = 2M - |(2k + 1) S - (2x +
-    /// 1) L| over the sum of the window's, M = max(L, S). Zero outside the window.
+    /// Weight of input `k` at output `x` as the kernel works it out, in 32-bit integers: n_k = 2M - |(2k + 1)
+    /// S - (2x + 1) L| over the sum of the window's, M = max(L, S). Zero outside the window.
     fn integer_weights(input: usize, output: usize, x: usize) -> (usize, Vec<i32>) {
         let (input, output, x) = (input as i32, output as i32, x as i32);
         let reach = 2 * input.max(output);

@@ -14,10 +14,10 @@ const MARGIN: u32 = 4;
 /// Pixels of the largest sheet.
 const MOST_PIXELS: u64 = 100_000_000;
 
-/// Columns and rows in pixels of a sheet of `rows` rows of cells.
+/// Width and height in pixels of a sheet with `rows` rows of cells.
 ///
 /// # Errors
-/// A usage error where that is more than a sheet may have, or than fits into memory.
+/// A usage error if the sheet would be too large, or does not fit into memory.
 fn sheet_size(rows: u32, cell: u32, size: usize) -> Result<[u32; 2]> {
     let side = |cells: u32| u64::from(cells) * u64::from(cell) + u64::from(MARGIN);
     let (width, height) = (side(1 + 2 * rows), side(rows));
@@ -33,8 +33,8 @@ fn sheet_size(rows: u32, cell: u32, size: usize) -> Result<[u32; 2]> {
     Ok([width as u32, height as u32])
 }
 
-/// A sheet of `rows` rows: the image resized, `rows` weak views, `rows` strong views, each size x size, enlarged so that small
-/// views can be seen.
+/// A sheet of `rows` rows: the image resized, `rows` weak views, `rows` strong views, each size x size,
+/// enlarged so that small views can be seen.
 ///
 /// # Errors
 /// A usage error for a sheet that is too large.

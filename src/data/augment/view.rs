@@ -1,14 +1,14 @@
-//! A whole view from its parameters: crop and resize, flip, colours, operations, cutout; then normalisation.
+//! Making a view from its parameters: crop and resize, flip, colours, operations, cutout; then normalisation.
 
 use super::parameters::ViewParameters;
 use super::resize::{Axis, Crop, resize_crop};
 use super::{colour, cutout, flip};
 use crate::data::Normalisation;
 
-/// Memory and resize weights reused from view to view.
+/// Memory and resize weights that are reused from view to view.
 #[derive(Default)]
 pub struct Scratch {
-    /// Resize weights by (input, output) length, made when first needed.
+    /// Resize weights by (input, output) length, computed when first needed.
     axes: Vec<Vec<Option<Box<Axis>>>>,
     between: Vec<u8>,
     before: Vec<u8>,
@@ -16,7 +16,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the weights from `input` to `output` if they are not there yet.
+    /// Computes the weights from `input` to `output`, if not done yet.
     fn prepare(&mut self, input: usize, output: usize) {
         if self.axes.len() <= input {
             self.axes.resize_with(input + 1, Vec::new);
@@ -29,8 +29,8 @@ impl Scratch {
     }
 }
 
-/// Makes a view `out` `[size, size, 3]` of an image `[height, width, 3]`. Parameters that name pixels outside the image are
-/// brought inside.
+/// Makes a view `out` `[size, size, 3]` of an image `[height, width, 3]`. Parameters that name pixels outside
+/// the image are clamped.
 pub fn augment(
     image: &[u8],
     [height, width]: [usize; 2],
@@ -72,11 +72,12 @@ pub fn augment(
     cutout(out, size, parameters.cutout);
 }
 
-/// The 256 normalised values of each channel, each rounded three times as the reference does: (v/255 - mean) / std.
+/// The 256 normalised values of each channel, each rounded three times as the reference does: (v/255 - mean)
+/// / std.
 pub struct NormalisationTable([[f32; 256]; 3]);
 
 impl NormalisationTable {
-    /// The table of some constants.
+    /// The table for the constants of a normalisation.
     pub fn new(Normalisation { mean, std }: Normalisation) -> Self {
         let value = |channel: usize, value: usize| (value as f32 / 255.0 - mean[channel]) / std[channel];
         Self(std::array::from_fn(|channel| std::array::from_fn(|v| value(channel, v))))
@@ -128,7 +129,7 @@ mod tests {
         }
     }
 
-    /// A view does not depend on the views made before it with the same scratch.
+    /// A view does not depend on views made earlier with the same scratch memory.
     #[test]
     fn scratch_leaves_no_trace() {
         let image: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 7 % 256) as u8).collect();

@@ -1,4 +1,5 @@
-//! JPEG by libjpeg: its slow integer transform and smooth upsampling of colour, so that pixels are Pillow's to the last bit.
+//! JPEG by libjpeg, with its slow integer transform and smooth colour upsampling, so that pixels equal
+//! Pillow's bit for bit.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::marker::PhantomData;
@@ -10,7 +11,7 @@ use mozjpeg_sys as _;
 use super::orientation::{self, Orientation};
 use super::{Decoded, Problem, check_size, pixel_buffer};
 
-/// What a JPEG file begins with.
+/// The first bytes of a JPEG file.
 pub const SIGNATURE: &[u8] = &[0xff, 0xd8, 0xff];
 
 /// `struct records_jpeg` of libjpeg.c.
@@ -62,7 +63,7 @@ impl<'a> Decoder<'a> {
         Ok(Self { handle: handle.ok_or("no memory to decode it")?, bytes: PhantomData })
     }
 
-    /// 1 is success; otherwise libjpeg's message.
+    /// The result of a call: 1 is success; otherwise the error is libjpeg's message.
     fn check(&self, status: c_int) -> Result<(), Problem> {
         if status == 1 {
             return Ok(());
@@ -86,7 +87,8 @@ impl<'a> Decoder<'a> {
 
     /// `row` has the image's width times the colours that [`Self::start`] was called with.
     fn read_row(&mut self, row: &mut [u8]) -> Result<(), Problem> {
-        // SAFETY: the row is as long as libjpeg writes, which start has checked against the number of colours.
+        // SAFETY: the row is as long as libjpeg writes, which start has checked against the number of
+        // colours.
         self.check(unsafe { records_jpeg_read_row(self.handle, row.as_mut_ptr()) })
     }
 
@@ -99,7 +101,7 @@ impl<'a> Decoder<'a> {
 /// Decodes the first image of a file.
 ///
 /// # Errors
-/// What is wrong with the file or not supported.
+/// What is wrong with the file, or not supported.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     let mut decoder = Decoder::open(bytes)?;
     let header = decoder.read_header()?;
@@ -122,7 +124,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
     Ok(Decoded { width: header.width, height: header.height, pixels, orientation })
 }
 
-/// Refuses what is not supported, and sizes that the bytes of the file cannot fill.
+/// Refuses files that are not supported, and sizes for which the file has too few bytes.
 fn check_header(header: &Header, file_bytes: usize, orientation: Orientation) -> Result<(), Problem> {
     if !matches!(header.components, 1 | 3 | 4) {
         return Err(format!("{} colour components; 1, 3 or 4 are supported", header.components));
@@ -131,7 +133,7 @@ fn check_header(header: &Header, file_bytes: usize, orientation: Orientation) ->
         return Err("arithmetic coding is not supported".into());
     }
     check_size(header.width, header.height, file_bytes as u64 + header.working_bytes, orientation)?;
-    // A block takes a bit for its mean and, where no progressive run skips it, a bit for the rest.
+    // A block takes one bit for its mean and, unless a progressive run skips it, one bit for the rest.
     let least_bits = header.blocks * if header.progressive != 0 { 1 } else { 2 };
     if least_bits > 8 * file_bytes as u64 {
         return Err(format!(
@@ -142,7 +144,7 @@ fn check_header(header: &Header, file_bytes: usize, orientation: Orientation) ->
     Ok(())
 }
 
-/// Pillow's RGB of a row of CMYK, which files hold inverted: 255 is no ink.
+/// A row of CMYK as Pillow's RGB; files hold CMYK inverted, 255 is no ink.
 fn rgb_of_cmyk(cmyk: &[u8], rgb: &mut [u8]) {
     for (&[c, m, y, k], rgb) in cmyk.as_chunks::<4>().0.iter().zip(rgb.as_chunks_mut::<3>().0) {
         *rgb = [c, m, y].map(|light| {
@@ -154,7 +156,7 @@ fn rgb_of_cmyk(cmyk: &[u8], rgb: &mut [u8]) {
     }
 }
 
-/// The orientation that the metadata before the first scan ask for.
+/// The orientation in the metadata before the first scan.
 fn orientation_of(bytes: &[u8]) -> Orientation {
     const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
     const EXIF: &[u8] = b"Exif\0\0";
@@ -169,7 +171,7 @@ fn orientation_of(bytes: &[u8]) -> Orientation {
     orientation::of_metadata(&exif, xmp.unwrap_or_default())
 }
 
-/// The contents of the APP1 segments before the first scan; fewer where markers lead out of the file.
+/// The contents of the APP1 segments before the first scan, as far as they are inside the file.
 fn app1_segments(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     const APP1: u8 = 0xe1;
     const START_OF_SCAN: u8 = 0xda;
@@ -180,7 +182,7 @@ fn app1_segments(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
             at += next_marker(bytes.get(at..)?)?;
             match bytes[at - 1] {
                 START_OF_SCAN => return None,
-                // Start of image, TEM and restart markers stand alone.
+                // Start of image, TEM and restart markers have no length.
                 0x01 | 0xd0..=0xd8 => {}
                 marker => {
                     let length = bytes.get(at..at + 2)?;
@@ -196,7 +198,7 @@ fn app1_segments(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Bytes up to and with the next marker; stuffed zeros and fill bytes are none.
+/// Number of bytes up to and including the next marker; stuffed zeros and fill bytes are not markers.
 fn next_marker(bytes: &[u8]) -> Option<usize> {
     bytes.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xff)).map(|at| at + 2)
 }

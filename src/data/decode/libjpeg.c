@@ -1,8 +1,9 @@
 /*
- * What jpeg.rs needs of libjpeg, behind functions that return 1 or, with a message, 0.
+ * The part of libjpeg that jpeg.rs uses, as functions that return 1 or, with a message, 0.
  *
- * libjpeg reports an error by a call that must not return. Here that call is a longjmp back into the function below that was
- * called from Rust, so that only C frames are ever jumped over. Every function sets its own jump first.
+ * libjpeg reports an error by a call that must not return. Here that call is a longjmp back into the function
+ * below that was called from Rust, so that only C frames are jumped over. Every function sets its own jump
+ * first.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -15,28 +16,28 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-/* A file with more scans is an attack on the reader's time: 64 coefficients of 4 components, each refined once, make 512. */
+/* A file with more scans only costs time: 64 coefficients of 4 components, each refined once, make 512. */
 #define MAX_SCANS 512
 
 struct records_jpeg {
   struct jpeg_decompress_struct decompress;
   struct jpeg_error_mgr errors;
   struct jpeg_progress_mgr progress;
-  /* libjpeg's inverse transforms by component, called by checked_transform. */
+  /* libjpeg's inverse transform of each component, called by checked_transform. */
   inverse_DCT_method_ptr transforms[MAX_COMPONENTS];
   double cosines[DCTSIZE][DCTSIZE];
   jmp_buf failed;
   char message[JMSG_LENGTH_MAX];
 };
 
-/* What the header says, as jpeg.rs declares it. */
+/* The header; jpeg.rs declares the same structure. */
 struct records_jpeg_header {
   uint32_t width, height, components;
   /* 1 or 0. */
   uint32_t progressive, arithmetic;
-  /* Blocks of 8x8 coefficients that the scans code. */
+  /* Blocks of 8x8 coefficients in the scans. */
   uint64_t blocks;
-  /* Bytes that decoding takes besides the file and the pixels: coefficients of several scans, rows between the stages. */
+  /* Bytes for decoding besides the file and the pixels: coefficients of several scans, rows between stages. */
   uint64_t working_bytes;
 };
 
@@ -54,8 +55,8 @@ static void fail_with(struct records_jpeg *jpeg, const char *message) {
 }
 
 /*
- * A warning says that libjpeg goes on with made-up data: an error here. Those below lose no pixel and are common in files that
- * every program reads.
+ * After a warning libjpeg goes on with invented data, so it is an error here. The warnings below lose no pixel
+ * and are common in files that every program reads.
  */
 static void warn(j_common_ptr common, int level) {
   if (level >= 0) return;
@@ -91,19 +92,20 @@ static int create(struct records_jpeg *jpeg, const uint8_t *bytes, size_t length
 }
 
 /*
- * Samples are -128 to 127 before they are shifted. Quantising them, however coarsely, keeps them within some 400; beyond 511 libjpeg
- * wraps around in C and saturates in assembler. No image leads there, only damaged data in which every code happens to be valid.
+ * Samples are -128 to 127 before they are shifted. Any quantisation keeps them within about 400; beyond 511
+ * libjpeg wraps around in C and saturates in assembler. Only damaged data whose codes happen to be valid gets
+ * there.
  */
 #define LARGEST_SAMPLE 511.0
 
-/* Whether a sample of the block is beyond the largest. Coefficients come in rows, times `quantisers`. */
+/* Whether a sample of the block exceeds the largest. Coefficients are in rows, still quantised. */
 static int is_impossible(const struct records_jpeg *jpeg, JCOEFPTR coefficients, const UINT16 *quantisers) {
   double values[DCTSIZE2], columns[DCTSIZE2], sum = 0.0;
   for (int k = 0; k < DCTSIZE2; k++) {
     values[k] = (double)coefficients[k] * quantisers[k];
     sum += fabs(values[k]);
   }
-  /* No coefficient counts for more than a quarter in a sample. */
+  /* No coefficient contributes more than a quarter of itself to a sample. */
   if (sum / 4 <= LARGEST_SAMPLE) return 0;
   for (int y = 0; y < DCTSIZE; y++) {
     for (int u = 0; u < DCTSIZE; u++) {
@@ -130,7 +132,7 @@ static void checked_transform(j_decompress_ptr d, jpeg_component_info *component
   jpeg->transforms[component->component_index](d, component, coefficients, rows, column);
 }
 
-/* Puts checked_transform before libjpeg's own. */
+/* Installs checked_transform before libjpeg's own transforms. */
 static void check_transforms(struct records_jpeg *jpeg) {
   const double pi = 3.14159265358979323846;
   for (int u = 0; u < DCTSIZE; u++) {
@@ -142,7 +144,7 @@ static void check_transforms(struct records_jpeg *jpeg) {
   }
 }
 
-/* NULL without memory. `bytes` must outlive what is returned. */
+/* Returns NULL if there is no memory. `bytes` must outlive the result. */
 struct records_jpeg *records_jpeg_open(const uint8_t *bytes, size_t length) {
   struct records_jpeg *jpeg = calloc(1, sizeof *jpeg);
   if (jpeg == NULL) return NULL;
@@ -183,14 +185,14 @@ int records_jpeg_read_header(struct records_jpeg *jpeg, struct records_jpeg_head
   return 1;
 }
 
-/* Reads up to the first row: of several scans, all. `colours` is 3 for RGB or 4 for CMYK rows. */
+/* Reads up to the first row; all scans, if there are several. `colours` is 3 for RGB or 4 for CMYK rows. */
 int records_jpeg_start(struct records_jpeg *jpeg, uint32_t colours) {
   j_decompress_ptr d = &jpeg->decompress;
   if (setjmp(jpeg->failed)) return 0;
   d->out_color_space = colours == 4 ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(d);
   if (d->output_components != (int)colours) fail_with(jpeg, "unknown colours");
-  /* Scans that are left out raise no warning: the file ends where one would follow. */
+  /* Missing scans raise no warning: the file simply ends before them. */
   for (int i = 0; i < d->num_components; i++) {
     if (d->comp_info[i].quant_table == NULL) fail_with(jpeg, "a colour component has no scan: the file is cut short");
     for (int k = 0; d->progressive_mode && k < DCTSIZE2; k++) {

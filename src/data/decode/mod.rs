@@ -1,7 +1,9 @@
-//! From JPEG and PNG files to pixels, the same that Pillow's `exif_transpose(Image.open(file)).convert("RGB")` gives, or a refusal
-//! that names the file. All images this program reads come through here.
+//! Decoding JPEG and PNG files into the pixels that Pillow's
+//! `exif_transpose(Image.open(file)).convert("RGB")` gives, or a refusal that names the file. All images are
+//! read here.
 //!
-//! `jpeg` and `png` each decode one format, `orientation` turns images upright, `square` brings them to one size.
+//! `jpeg` and `png` decode one format each, `orientation` turns images upright, `square` resizes them to one
+//! size.
 
 mod jpeg;
 mod orientation;
@@ -19,15 +21,16 @@ use crate::files::read_whole;
 use crate::text::printable;
 use crate::usage;
 
-/// Rows and columns an image may have at most.
+/// The most rows or columns of an image.
 const MAX_SIDE: u32 = 16_384;
-/// Bytes that decoding an image may take at most: its file, what the decoder keeps, and the pixels with the copies made of them.
+/// The most bytes that decoding an image may take: its file, the decoder's memory, and the pixels with their
+/// copies.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// What is wrong with a file, without its name.
 type Problem = String;
 
-/// The image of a file before it is turned upright.
+/// A decoded image before it is turned upright.
 struct Decoded {
     width: u32,
     height: u32,
@@ -36,10 +39,11 @@ struct Decoded {
     orientation: Orientation,
 }
 
-/// Decodes a JPEG or PNG file, whichever its first bytes say, into upright RGB, within bounds of size and memory; alpha is dropped.
+/// Decodes a JPEG or PNG file (its first bytes say which) into upright RGB, within limits of size and memory;
+/// alpha is dropped.
 ///
 /// # Errors
-/// A usage error naming the file and what is wrong with it.
+/// A usage error that names the file and what is wrong with it.
 pub fn decode(path: &Path) -> Result<RgbImage> {
     let bytes = read_whole(path, MAX_BYTES)?;
     decode_bytes(&bytes).map_err(|problem| {
@@ -47,10 +51,10 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
     })
 }
 
-/// As [`decode`] for the bytes of a file.
+/// As [`decode`], for the bytes of a file.
 ///
 /// # Errors
-/// What is wrong with them.
+/// What is wrong with the bytes.
 pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, Problem> {
     let Decoded { width, height, pixels, orientation } = if bytes.starts_with(jpeg::SIGNATURE) {
         jpeg::decode(bytes)
@@ -64,15 +68,15 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, Problem> {
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its pixels do not fill its size".into())
 }
 
-/// A path fit for a terminal.
+/// A path, safe to print on a terminal.
 fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
 }
 
-/// Refuses sides and memory beyond the bounds. `other_bytes` are those besides the pixels.
+/// Refuses sides and memory beyond the limits. `other_bytes` are needed besides the pixels.
 fn check_size(width: u32, height: u32, other_bytes: u64, orientation: Orientation) -> Result<(), Problem> {
     if width > MAX_SIDE || height > MAX_SIDE {
-        return Err(format!("{width}x{height} pixels; the limit is {MAX_SIDE} a side"));
+        return Err(format!("{width}x{height} pixels; the limit is {MAX_SIDE} on each side"));
     }
     let copies = if orientation.swaps_sides() { 2 } else { 1 };
     let bytes = 3 * copies * u64::from(width) * u64::from(height) + other_bytes;

@@ -1,4 +1,5 @@
-//! The orientation that cameras write beside the pixels, EXIF tag 274, and following it as Pillow's `exif_transpose` does.
+//! The orientation that cameras write beside the pixels (EXIF tag 274), applied as by Pillow's
+//! `exif_transpose`.
 
 /// EXIF's values 1 to 8: which edges of the scene the first row and the first column of the file show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,7 +11,7 @@ impl Orientation {
         Self(if (2..=8).contains(&value) { value as u8 } else { 1 })
     }
 
-    /// Whether rows become columns, which needs a second copy of the pixels.
+    /// Whether rows become columns; this needs a second copy of the pixels.
     pub fn swaps_sides(self) -> bool {
         self.0 >= 5
     }
@@ -30,8 +31,8 @@ impl Orientation {
                 pixels.as_chunks_mut::<3>().0.reverse();
                 flip_columns(&mut pixels);
             }
-            // The transposed image has `width` rows of `height`; where rows or columns run backwards, each pixel is fetched
-            // from the other end.
+            // The transposed image has `width` rows of `height` pixels; if rows or columns run backwards,
+            // each pixel is read from the other end.
             5..=8 => {
                 let source = pixels.as_chunks::<3>().0;
                 let (last_row, last_column) = (height - 1, width - 1);
@@ -52,15 +53,17 @@ impl Orientation {
     }
 }
 
-/// What EXIF (a TIFF header and its first directory) says, or else XMP. Malformed metadata say nothing.
+/// The orientation according to EXIF (a TIFF header and its first directory), or else XMP. Malformed metadata
+/// are ignored.
 pub fn of_metadata(exif: &[u8], xmp: &[u8]) -> Orientation {
     of_exif(exif).or_else(|| of_xmp(xmp)).map_or(Orientation(1), Orientation::new)
 }
 
-/// The value of tag 274 in the first directory, which has entries of 12 bytes: tag, type, count, then the value or where it is.
+/// The value of tag 274 in the first directory, which has entries of 12 bytes: tag, type, count, then the
+/// value or its position.
 fn of_exif(bytes: &[u8]) -> Option<u64> {
     const ORIENTATION: u64 = 274;
-    // Some programs write JPEG's prefix twice, or before PNG's chunk.
+    // Some programs write JPEG's prefix twice, or before a PNG chunk.
     let bytes = bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
     let little = match bytes.get(..4)? {
         b"II*\0" | b"II\0*" => true,

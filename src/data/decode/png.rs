@@ -1,4 +1,4 @@
-//! PNG: rows of any depth and colour type become RGB as Pillow's `convert("RGB")` makes them.
+//! PNG: rows of any depth and colour type become RGB, with the same pixels as by Pillow's `convert("RGB")`.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,18 +11,18 @@ use png::{
 use super::orientation::{self, Orientation};
 use super::{Decoded, MAX_BYTES, Problem, check_size, pixel_buffer};
 
-/// What a PNG file begins with.
+/// The first bytes of a PNG file.
 pub const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// Bytes that decoding takes besides the file, the pixels and two rows: the window and tables of inflating.
+/// Bytes that decoding takes besides the file, the pixels and two rows: the window and tables for inflating.
 const WORKING_BYTES: u64 = 1 << 20;
 
-/// Decodes a file's image; of an animation, the one that is shown first or in its place.
+/// Decodes a file's image; for an animation, its first or its default image.
 ///
 /// # Errors
-/// What is wrong with the file or not supported.
+/// What is wrong with the file, or not supported.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, Problem> {
-    // The crate is not known to panic on any input; should it, the file is to be named all the same.
+    // The crate is not known to panic on any input; if it does, the error still names the file.
     catch_unwind(AssertUnwindSafe(|| decode_rows(bytes)))
         .unwrap_or_else(|_| Err("the PNG decoder failed on it".into()))
 }
@@ -43,21 +43,21 @@ fn decode_rows(bytes: &[u8]) -> Result<Decoded, Problem> {
                 rgb_of_row(&row, colours, &mut pixels[line * stride..][..stride]);
                 line += 1;
             }
-            // A pass has fewer pixels a row; of `rgb`, only those are taken.
+            // A row of an interlaced pass has fewer pixels; only these are taken from `rgb`.
             InterlaceInfo::Adam7(pass) => {
                 rgb_of_row(&row, colours, &mut rgb);
                 expand_interlaced_row(&mut pixels, stride, &rgb, &pass, 24);
             }
         }
     }
-    // Up to the end chunk, with its checksums.
+    // Read on to the end chunk, checking all checksums.
     reader.finish().map_err(problem)?;
     let orientation = orientation_of(reader.info());
     check_size(width, height, bytes.len() as u64 + WORKING_BYTES, orientation)?;
     Ok(Decoded { width, height, pixels, orientation })
 }
 
-/// Reads up to the pixels, checking every checksum, and refuses what cannot be decoded.
+/// Reads up to the pixels, checking all checksums, and refuses files that cannot be decoded.
 fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, Problem> {
     let mut options = DecodeOptions::default();
     options.set_ignore_checksums(false);
@@ -68,15 +68,15 @@ fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, Problem> {
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     let info = decoder.read_header_info().map_err(|error| error.to_string())?;
     check_header(info, bytes.len())?;
-    // Rows and metadata may take what the pixels and the file leave.
+    // Rows and metadata may take the memory that pixels and file leave.
     let taken = 3 * u64::from(info.width) * u64::from(info.height) + bytes.len() as u64;
     decoder.set_limits(Limits { bytes: MAX_BYTES.saturating_sub(taken) as usize });
     decoder.read_info().map_err(|error| error.to_string())
 }
 
-/// Refuses sizes out of bounds or that the file cannot fill, and 16-bit grey.
+/// Refuses sizes beyond the limits or for which the file has too few bytes, and 16-bit grey.
 fn check_header(info: &Info, file_bytes: usize) -> Result<(), Problem> {
-    /// Deflate makes at most this many bytes of one.
+    /// Deflate expands a byte to at most this many.
     const LARGEST_RATIO: u64 = 1032;
     let (width, height) = info.size();
     check_size(width, height, file_bytes as u64 + WORKING_BYTES, Orientation::default())?;
@@ -92,7 +92,7 @@ fn check_header(info: &Info, file_bytes: usize) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Drops alpha and spreads grey.
+/// Drops alpha, and copies grey to all three colours.
 fn rgb_of_row(row: &[u8], colours: ColorType, rgb: &mut [u8]) {
     let rgb = rgb.as_chunks_mut::<3>().0;
     match colours {
@@ -103,20 +103,20 @@ fn rgb_of_row(row: &[u8], colours: ColorType, rgb: &mut [u8]) {
         ColorType::Rgba => {
             rgb.iter_mut().zip(row.as_chunks::<4>().0).for_each(|(rgb, &[r, g, b, _])| *rgb = [r, g, b]);
         }
-        // Palettes have been expanded.
+        // The decoder has expanded palettes.
         ColorType::Rgb | ColorType::Indexed => {
             rgb.iter_mut().zip(row.as_chunks::<3>().0).for_each(|(rgb, pixel)| *rgb = *pixel);
         }
     }
 }
 
-/// The orientation of the EXIF chunk, of EXIF as the text that older programs write, or of XMP.
+/// The orientation in the EXIF chunk, in the EXIF text that older programs write, or in XMP.
 fn orientation_of(info: &Info) -> Orientation {
     let text = |keyword: &str| -> Option<String> {
         let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
         let packed = || info.compressed_latin1_text.iter().find(|chunk| chunk.keyword == keyword);
         let unicode = || info.utf8_text.iter().find(|chunk| chunk.keyword == keyword);
-        // Unpacking stops at the crate's limit of 2 MiB: few bytes can hold very long text.
+        // Unpacking stops at the crate's limit of 2 MiB, since few bytes can expand to very long text.
         let unpacked = || {
             let mut chunk = packed()?.clone();
             chunk.decompress_text().ok()?;

@@ -1,4 +1,4 @@
-//! Images of any shape as squares of one size, many at a time.
+//! Loading many images of any shape as squares of one size.
 
 use std::path::Path;
 
@@ -7,33 +7,33 @@ use rayon::prelude::*;
 
 use super::{MAX_BYTES, decode, shown};
 use crate::data::augment::resize::resize;
-use crate::data::progress::{self, Progress, Unit};
+use crate::data::progress::{self, Unit, WorkProgress};
 use crate::usage;
 
-/// How an image that is not square becomes one.
+/// How to make an image square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// Resized to the square, not keeping its aspect.
+    /// Resize it to the square without keeping its aspect ratio.
     Stretched,
-    /// Padded to a square with zeros on both sides of its shorter dimension, then resized (SPEC 9).
+    /// Pad it to a square with zeros on both sides of its shorter dimension, then resize it (SPEC 9).
     Padded,
 }
 
-/// Begins the loading of `images` images.
-pub fn loading(images: usize) -> Box<dyn Progress> {
+/// The progress of loading `images` images.
+pub fn loading(images: usize) -> Box<dyn WorkProgress> {
     progress::begin("loading images", images as u64, Unit::Items)
 }
 
-/// Fills `[count, size, size, 3]` on all threads: `load(i, out)` makes image `i`. Each image has its own place, so the order
-/// does not depend on the threads.
+/// Fills `[count, size, size, 3]` on all threads: `load(i, out)` writes image `i`. Each image has its own
+/// place, so the result does not depend on the threads.
 ///
 /// # Errors
-/// The first error in order of the images, whichever thread meets one first; a usage error for a size of 0 and where the images do
-/// not fit into memory.
+/// The first error in the order of the images, whichever thread has one first; a usage error for a size of 0,
+/// or if the images do not fit into memory.
 pub fn decode_all(
     count: usize,
     size: usize,
-    progress: &dyn Progress,
+    progress: &dyn WorkProgress,
     load: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<Vec<u8>> {
     if size == 0 {
@@ -44,7 +44,7 @@ pub fn decode_all(
     };
     let image_len = size.checked_mul(size).and_then(|pixels| pixels.checked_mul(3)).ok_or_else(too_large)?;
     let total = image_len.checked_mul(count).ok_or_else(too_large)?;
-    // A long-tailed subset and the device have theirs besides.
+    // Twice: the long-tailed subset and the device need copies.
     crate::memory::ensure_room(
         crate::memory::product(&[total, 2]),
         &format!("{count} images of {size}x{size} pixels, twice"),
@@ -64,16 +64,16 @@ pub fn decode_all(
     }
 }
 
-/// Decodes a file into `out`, `[size, size, 3]`, resized by Pillow's bilinear where it has another size.
+/// Decodes a file into `out`, `[size, size, 3]`, resized by Pillow's bilinear filter if it has another size.
 ///
 /// # Errors
-/// As [`decode`]; also for an image that is too large once it is padded to a square.
+/// As [`decode`]; also if an image padded to a square would be too large.
 pub fn decode_square(path: &Path, size: usize, fit: Fit, out: &mut [u8]) -> Result<()> {
     let image = decode(path)?;
     let shape = [image.height() as usize, image.width() as usize];
     if fit == Fit::Padded && shape[0] != shape[1] {
         let side = shape[0].max(shape[1]);
-        // The image and the square are there at the same time.
+        // The image and the square are in memory at the same time.
         if 3 * ((side as u64).pow(2) + (shape[0] * shape[1]) as u64) > MAX_BYTES {
             return Err(usage!(
                 "{}: {}x{} pixels are over {} MiB when padded to a square; make the image smaller or remove it",
@@ -98,8 +98,8 @@ fn resize_into(pixels: &[u8], shape: [usize; 2], size: usize, out: &mut [u8]) {
     }
 }
 
-/// An image `[height, width, 3]` amid zeros, `[side, side, 3]` with side the larger of both. Half of the difference, rounded
-/// down, comes first: rows above a wide image, columns to the left of a tall one.
+/// An image `[height, width, 3]` padded with zeros to `[side, side, 3]`, where side is the larger of both.
+/// Half of the padding, rounded down, is above a wide image or left of a tall one.
 fn pad_to_square(pixels: &[u8], [height, width]: [usize; 2]) -> Vec<u8> {
     let side = height.max(width);
     let (top, left) = ((side - height) / 2, (side - width) / 2);

@@ -1,8 +1,8 @@
-//! Downloads of the official archives: transferred, checked against their known length and SHA-256, unpacked whole or not
-//! at all.
+//! Downloads of the official archives, which are checked against their known length and SHA-256 and unpacked
+//! whole or not at all.
 //!
-//! In the folder for data a download grows as `<archive>.part`, which a later call goes on with, and is unpacked as
-//! `.<folder>.part`, which becomes the folder by one rename.
+//! In the folder for data, a download is written to `<archive>.part`, which a later call continues, and
+//! unpacked to `.<folder>.part`, which one rename makes the folder.
 
 mod part_file;
 mod transfer;
@@ -22,35 +22,37 @@ use transfer::{Transfer, source_url};
 
 pub use transfer::Patience;
 
-/// How to fetch.
+/// The settings of a download.
 #[derive(Clone, Debug, Default)]
 pub struct FetchSettings {
-    /// A URL to use instead of the official one: of the archive, or of a folder that holds it under its own name.
+    /// A URL to use instead of the official one: that of the archive, or of a folder that holds it under its
+    /// official name.
     pub mirror: Option<String>,
     /// Whether the archive stays beside the unpacked folder.
     pub keep_archive: bool,
-    /// How long to wait for the server, and how often to try again.
+    /// How long to wait for the server, and how often to retry.
     pub patience: Patience,
 }
 
-/// What a call came to.
+/// The result of a call, with the folder of the data set.
 #[derive(Debug, PartialEq)]
 pub enum Fetched {
-    /// That folder was there and complete; nothing was done.
+    /// The folder existed and was complete; nothing was done.
     AlreadyThere(PathBuf),
-    /// The archive lay in the folder for data and was unpacked, without network.
+    /// The archive was in the folder for data and was unpacked, without network access.
     FromFile(PathBuf),
-    /// Downloaded and unpacked.
+    /// The archive was downloaded and unpacked.
     Downloaded(PathBuf),
 }
 
-/// Sees to it that `data_dir` holds the folder of `archive`, complete.
+/// Makes sure that `data_dir` holds the complete folder of `archive`.
 ///
-/// An archive of the same name that lies in `data_dir` is taken instead of a download. Blocks as long as bytes arrive.
+/// If the archive is already in `data_dir`, it is used instead of a download. Blocks as long as bytes arrive.
 ///
 /// # Errors
-/// A usage error for a bad mirror, a folder that cannot be used or holds part of the data set, an archive in it with another
-/// checksum. A failed run when the download fails or is something else; the message says what is kept for the next call.
+/// A usage error for a bad mirror, a folder that cannot be used or holds only part of the data set, or an
+/// archive in it with another checksum. A failed run if the download fails or is not the archive; the message
+/// says what is kept for the next call.
 pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Result<Fetched> {
     let url = source_url(archive, settings.mirror.as_deref())?;
     if let Some(folder) = there(archive, data_dir)? {
@@ -58,7 +60,7 @@ pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Re
     }
     let made = make_folder(data_dir)?;
     let mut part = PartFile::open(&data_dir.join(format!("{}.part", archive.file_name)))?;
-    // Another process may have been at work until the file could be locked.
+    // Before this process got the lock, another one may have finished the download.
     if let Some(folder) = there(archive, data_dir)? {
         part.remove()?;
         return Ok(Fetched::AlreadyThere(folder));
@@ -82,7 +84,7 @@ pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Re
             Ok(Fetched::Downloaded(folder))
         }
         Err(error) if part.is_empty() => {
-            // Nothing is worth keeping; the first error is the one to report.
+            // Nothing is worth keeping; if the removal fails too, the first error is reported.
             let _ = part.remove();
             made.iter().for_each(|folder| drop(fs::remove_dir(folder)));
             Err(error)
@@ -96,28 +98,28 @@ pub fn fetch(archive: &Archive, data_dir: &Path, settings: &FetchSettings) -> Re
     }
 }
 
-/// The folder of the archive if it is there; an error if only a part of it is.
+/// The folder of the archive, if it exists; an error if it is incomplete.
 fn there(archive: &Archive, data_dir: &Path) -> Result<Option<PathBuf>> {
     match archive.presence(data_dir) {
         Presence::Complete(folder) => Ok(Some(folder)),
         Presence::Missing => Ok(None),
-        // What somebody put there is not ours to replace.
+        // The user's own folder is never replaced.
         Presence::Incomplete { folder, wrong } => {
             Err(usage!("{}: {wrong}; move it away or name another --data-dir", folder.display()))
         }
     }
 }
 
-/// Makes `folder` and those above it; returns those that were not there, the deepest first.
+/// Creates `folder` and its missing ancestors; returns the created folders, the deepest first.
 fn make_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     let above = folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists());
     let made = above.map(Path::to_path_buf).collect();
     fs::create_dir_all(folder)
-        .map_err(|error| usage!("--data-dir {}: cannot be made: {error}", folder.display()))?;
+        .map_err(|error| usage!("--data-dir {}: cannot be created: {error}", folder.display()))?;
     Ok(made)
 }
 
-/// Unpacks the archive that somebody put, or an earlier call kept, in the folder for data.
+/// Unpacks the archive that the user put, or an earlier call kept, in the folder for data.
 fn unpack_own(archive: &Archive, own: &Path, data_dir: &Path) -> Result<PathBuf> {
     let unreadable = |error| usage!("{}: cannot be read: {error}; move it away", own.display());
     let (mut file, _) = open_regular(own)?;
@@ -151,7 +153,8 @@ fn download(
             return unpack::unpack(part.file(), archive, data_dir);
         }
         part.clear()?;
-        // What an earlier run kept may be of something else: the bytes of this run alone decide.
+        // Bytes kept by an earlier run may belong to another file, so only a download of this run alone is
+        // final.
         if !resumed {
             bail!(
                 "{url}: its SHA-256 is {found}, but that of {} is {}; it was thrown away, and another --mirror may have it",
@@ -159,6 +162,7 @@ fn download(
                 archive.sha256
             );
         }
-        progress.line(&format!("{}: wrong checksum; beginning anew", part.path().display()));
+        progress
+            .line(&format!("{}: wrong checksum; starting again from the beginning", part.path().display()));
     }
 }

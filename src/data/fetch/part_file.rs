@@ -1,4 +1,4 @@
-//! The file that a download grows in, until it is whole and its checksum is right.
+//! The file of a download, until it is whole and its checksum is right.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,7 +11,8 @@ use crate::files::{Lock, LockError, open_own, unwritable};
 use crate::text::hex;
 use crate::usage;
 
-/// A file that one process at a time appends to. The lock dies with the process; what it has written stays.
+/// A file to which one process at a time appends. The lock ends with the process; the bytes it has written
+/// stay.
 pub struct PartFile {
     path: PathBuf,
     file: File,
@@ -19,11 +20,11 @@ pub struct PartFile {
 }
 
 impl PartFile {
-    /// Opens `path` and locks it; what an earlier run left in it is kept.
+    /// Opens `path` and locks it; the bytes of an earlier run are kept.
     ///
     /// # Errors
-    /// A usage error if the folder cannot be written to, if another process has the lock, or if what lies there is a link or
-    /// otherwise not what an earlier run made.
+    /// A usage error if the folder cannot be written to, if another process has the lock, or if `path` is a
+    /// link or another thing that no earlier run made.
     pub fn open(path: &Path) -> Result<Self> {
         let unusable = |error: io::Error| unwritable(path, error);
         let foreign = |what: String| usage!("{}: {what}; move it away", path.display());
@@ -35,7 +36,7 @@ impl PartFile {
                     path.display()
                 ));
             }
-            // A file system without locks: the checksum tells where two processes have written.
+            // On a file system without locks, the checksum detects that two processes have written.
             Err(LockError::Unsupported(_)) => open_own(path).map_err(|error| foreign(error.to_string()))?,
             Err(LockError::Foreign(what)) => return Err(foreign(what)),
             Err(LockError::Io(error)) => return Err(unusable(error)),
@@ -44,17 +45,17 @@ impl PartFile {
         Ok(Self { path: path.into(), file, len })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes in it.
+    /// Its length in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether nothing is in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -62,7 +63,7 @@ impl PartFile {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// When they cannot be written, as on a full disk; the length then counts only what was there before.
+    /// If they cannot be written, as on a full disk; the length stays as before.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file
             .seek(SeekFrom::Start(self.len))
@@ -72,20 +73,20 @@ impl PartFile {
         Ok(())
     }
 
-    /// Throws away what is in it.
+    /// Empties the file.
     ///
     /// # Errors
-    /// When the file cannot be cut.
+    /// If the file cannot be truncated.
     pub fn clear(&mut self) -> Result<()> {
         self.file.set_len(0).with_context(|| format!("{}: cannot be emptied", self.path.display()))?;
         self.len = 0;
         Ok(())
     }
 
-    /// Removes the file; that it has gone already is as good.
+    /// Removes the file, if it still exists.
     ///
     /// # Errors
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub fn remove(self) -> Result<()> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -101,10 +102,10 @@ impl PartFile {
     }
 }
 
-/// SHA-256 of all of `file`, 64 hexadecimal digits in lower case; leaves the file at its beginning.
+/// SHA-256 of all of `file`, 64 hexadecimal digits in lower case; rewinds the file.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// If the file cannot be read.
 pub fn sha256(file: &mut File) -> io::Result<String> {
     file.rewind()?;
     let mut context = Sha256::new();

@@ -1,4 +1,4 @@
-//! The transfer over HTTP: resumed where it broke off, bounded in length and in patience.
+//! The transfer over HTTP: resumed where it broke off, with limits for length and waiting.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,26 +14,28 @@ use ureq::{Agent, RequestBuilder, Timeout};
 
 use super::part_file::PartFile;
 use crate::data::archive::Archive;
-use crate::data::progress::Progress;
+use crate::data::progress::WorkProgress;
 use crate::usage;
 
-/// How often a redirect is followed.
+/// The most redirects in a row.
 const MOST_REDIRECTS: u32 = 5;
 
-/// How long a transfer waits for what. The whole has no limit: the official server is slow at times.
+/// The time limits of a transfer. Its whole duration has none, since the official server is slow at times.
 #[derive(Clone, Debug)]
 pub struct Patience {
-    /// For a connection.
+    /// The wait for a connection.
     pub connect: Duration,
-    /// For the next bytes.
+    /// The wait for the next bytes.
     pub read: Duration,
-    /// Before each further attempt after a broken transfer; with their end comes the error.
+    /// The pause before each further attempt after a broken transfer; after the last attempt the transfer
+    /// fails.
     pub waits: Vec<Duration>,
-    /// An attempt that gets at least this many bytes further than any before makes the waits begin anew.
+    /// After an attempt that gets at least this many bytes further than any before, the pauses start again
+    /// with the first.
     pub progress: u64,
-    /// The fewest bytes within [`Patience::slow_for`]; an attempt that brings fewer is broken off.
+    /// The fewest bytes within [`Patience::slow_for`]; a slower attempt is broken off.
     pub least_bytes: u64,
-    /// How long a transfer may be slower than that.
+    /// How long a transfer may be slower.
     pub slow_for: Duration,
 }
 
@@ -50,10 +52,11 @@ impl Default for Patience {
     }
 }
 
-/// Where an archive is transferred from: its official address, or a mirror's, given as a folder or as the file itself.
+/// The URL of an archive: its official one, or that of a mirror, which may be given as a folder or as the
+/// file itself.
 ///
 /// # Errors
-/// A usage error for a mirror that is no http or https URL.
+/// A usage error for a mirror that is not an http or https URL.
 pub fn source_url(archive: &Archive, mirror: Option<&str>) -> Result<String> {
     let Some(mirror) = mirror else {
         return Ok(archive.url.to_string());
@@ -73,9 +76,9 @@ pub fn source_url(archive: &Archive, mirror: Option<&str>) -> Result<String> {
 
 /// Why an attempt ended early.
 enum Failure {
-    /// Another attempt may bring the rest.
+    /// Another attempt may succeed.
     Broken(String),
-    /// Another attempt would end in the same way.
+    /// Another attempt would fail in the same way.
     Final(anyhow::Error),
 }
 
@@ -91,15 +94,15 @@ pub struct Transfer<'a> {
     pub url: &'a str,
     pub part: &'a mut PartFile,
     pub patience: &'a Patience,
-    pub progress: &'a dyn Progress,
+    pub progress: &'a dyn WorkProgress,
 }
 
 impl Transfer<'_> {
-    /// Goes on from what `part` holds until it has the archive's length.
+    /// Continues after the bytes in `part` until it has the archive's length.
     ///
     /// # Errors
-    /// When the server cannot be reached, refuses, answers with something else than the archive, or breaks off too often.
-    /// What arrived before is still in `part`, unless it cannot be of the archive.
+    /// If the server cannot be reached, refuses, answers with something other than the archive, or breaks off
+    /// too often. Bytes that arrived before stay in `part`, unless they cannot belong to the archive.
     pub fn run(mut self) -> Result<()> {
         if self.part.len() > self.archive.bytes {
             self.part.clear()?;
@@ -107,7 +110,8 @@ impl Transfer<'_> {
         let agent = agent(self.url, self.patience);
         let mut server = Server { reached: false, version: Version::default(), ranges_fit: true };
         let mut waits = self.patience.waits.iter();
-        // What is sent all over again is no progress, else a server that never gets to the end would keep us for ever.
+        // Only bytes beyond the furthest position so far are progress; otherwise a server that always breaks
+        // off would be asked forever.
         let mut furthest = self.part.len();
         while self.part.len() < self.archive.bytes {
             match self.attempt(&agent, &mut server) {
@@ -129,9 +133,9 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// One request and the reading of its answer.
+    /// Sends one request and reads its answer.
     fn attempt(&mut self, agent: &Agent, server: &mut Server) -> Result<(), Failure> {
-        // What is kept is given up only when the whole begins to arrive.
+        // The kept bytes are discarded only when the whole file begins to arrive.
         let kept = if server.ranges_fit { self.part.len() } else { 0 };
         self.progress.set(kept);
         let mut request = agent.get(self.url);
@@ -153,12 +157,12 @@ impl Transfer<'_> {
             }
             200 => {
                 self.check_whole(&head)?;
-                // The server sends all of it again.
+                // The server sends the whole file again.
                 self.part.clear()?;
                 self.progress.set(0);
             }
             416 if kept > 0 => {
-                // It has no such bytes: what is kept is of something else.
+                // The server's file is shorter, so the kept bytes belong to another file.
                 server.ranges_fit = false;
                 let reason = "has less than what an earlier transfer brought; asking for the whole";
                 return Err(Failure::Broken(reason.into()));
@@ -172,10 +176,11 @@ impl Transfer<'_> {
         self.receive(&arriving, server)
     }
 
-    /// Waits for the beginning of an answer.
+    /// Waits for the head of an answer.
     fn head(&self, arriving: &Receiver<Arrival>, server: &Server) -> Result<Head, Failure> {
         let Patience { connect, read, slow_for, .. } = *self.patience;
-        // Name, connection, request and answer have their own bounds; beyond them only redirects can take time.
+        // Name lookup, connection, request and answer have their own limits; beyond them only redirects take
+        // time.
         let limit = 2 * connect + 2 * read + slow_for;
         match arriving.recv_timeout(limit) {
             Ok(Arrival::Head(head)) => Ok(*head),
@@ -187,7 +192,7 @@ impl Transfer<'_> {
         }
     }
 
-    /// Refuses an answer that cannot be the whole archive before anything kept is given up for it.
+    /// Refuses an answer that cannot be the whole archive, before the kept bytes are discarded.
     fn check_whole(&self, head: &Head) -> Result<()> {
         let Archive { file_name, bytes, .. } = self.archive;
         let mime_type = &head.mime_type;
@@ -206,7 +211,8 @@ impl Transfer<'_> {
         }
     }
 
-    /// Refuses a part that does not begin where the kept bytes end, or is of something else than they are.
+    /// Refuses a part that does not begin where the kept bytes end, or belongs to another version of the
+    /// file.
     fn check_range(&self, head: &Head, kept: u64, server: &Server) -> Result<(), String> {
         let total = self.archive.bytes;
         let text = head.parts.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
@@ -231,7 +237,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Takes the body as long as it arrives fast enough.
+    /// Reads the body as long as it arrives fast enough.
     fn receive(&mut self, arriving: &Receiver<Arrival>, server: &Server) -> Result<(), Failure> {
         let Patience { least_bytes, slow_for, .. } = *self.patience;
         let (mut since, mut brought) = (Instant::now(), 0);
@@ -275,7 +281,8 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Whether another attempt is worth it. A server that was never reached in this run is told at once.
+    /// Whether another attempt is worthwhile. A server that was never reached in this run is reported at
+    /// once.
     fn failure(&self, error: ureq::Error, server: &Server) -> Failure {
         let Patience { connect, read, .. } = self.patience;
         let (reason, unreached) = match error {
@@ -315,38 +322,39 @@ impl Transfer<'_> {
 struct Server {
     /// Whether it has answered in this run.
     reached: bool,
-    /// The version of the file that is being transferred.
+    /// The version of the file in transfer.
     version: Version,
-    /// Whether it has answered with what it was asked for whenever it was asked for the rest.
+    /// Whether all its answers to requests for the rest were as requested.
     ranges_fit: bool,
 }
 
-/// What comes of a request, in order: the head, then pieces of the body, or a failure at any place.
+/// The events of a request in order: the head, then pieces of the body, or a failure at any point.
 enum Arrival {
     Head(Box<Head>),
     Piece(Vec<u8>),
     Failed(ureq::Error),
 }
 
-/// The beginning of an answer.
+/// The head of an answer.
 struct Head {
     parts: Parts,
     mime_type: String,
-    /// Bytes of the body, where it says so.
+    /// Length of the body in bytes, if the server says so.
     length: Option<u64>,
 }
 
 /// Sends a request; the end of the answer closes the channel.
 ///
-/// This happens in a thread of its own, so that its patience is ours whatever the library waits for inside: the length of a
-/// chunk that comes digit by digit, or the endless body of a redirect. A thread that nobody listens to ends with its next piece.
+/// It runs in its own thread, so that the time limits hold whatever the library is waiting for: the length of
+/// a chunk that comes digit by digit, or the endless body of a redirect. A thread whose channel is closed
+/// ends with its next piece.
 fn arriving(request: RequestBuilder<WithoutBody>) -> Receiver<Arrival> {
-    /// Pieces that may wait to be written.
+    /// The most pieces waiting to be written.
     const MOST_WAITING: usize = 16;
     let (sender, receiver) = sync_channel(MOST_WAITING);
     thread::spawn(move || {
         let failure = exchange(request, &sender).err();
-        // Whoever has heard enough has gone.
+        // Sending fails when the receiver is gone, which is fine.
         failure.map(|error| sender.send(Arrival::Failed(error)))
     });
     receiver
@@ -374,7 +382,7 @@ fn broken_off(bytes: u64, total: u64) -> String {
     format!("broke off after {bytes} of {total} bytes")
 }
 
-/// A server's names for a version of a file.
+/// The validators that a server sends for a version of a file.
 #[derive(Default)]
 struct Version {
     tag: Option<String>,
@@ -387,13 +395,13 @@ impl Version {
         Self { tag: header(ETAG), date: header(LAST_MODIFIED) }
     }
 
-    /// What If-Range takes: a strong entity tag, else the date of the last change.
+    /// The value for If-Range: a strong entity tag, else the date of the last change.
     fn validator(&self) -> Option<&str> {
         let strong = self.tag.as_deref().filter(|tag| !tag.starts_with("W/"));
         strong.or(self.date.as_deref())
     }
 
-    /// Whether both are certainly not the same; servers that share a name may differ in their dates.
+    /// Whether the versions certainly differ; the servers behind one host name may disagree in their dates.
     fn differs(&self, other: &Self) -> bool {
         match (&self.tag, &other.tag) {
             (Some(one), Some(two)) => one.trim_start_matches("W/") != two.trim_start_matches("W/"),
@@ -415,7 +423,7 @@ fn agent(url: &str, patience: &Patience) -> Agent {
         .timeout_per_read(Some(patience.read));
     let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(String::from));
     if host.is_some_and(|host| host == "localhost" || host == "[::1]" || host.starts_with("127.")) {
-        // A proxy of the environment cannot reach this machine.
+        // A proxy from the environment cannot reach this machine.
         config = config.proxy(None);
     }
     config.build().into()

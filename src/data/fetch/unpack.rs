@@ -1,7 +1,7 @@
-//! From a checked archive to the folder of the data set: all of it or nothing.
+//! Unpacking a checked archive into the folder of the data set: whole or not at all.
 //!
-//! Nothing in the archive decides where something is written: files are written under the names that the [`Archive`] gives,
-//! and whatever is not one of them in its folder ends the unpacking, except further plain files there, which are left out.
+//! The archive has no say in where files are written: they get the names in [`Archive`]. Further plain files
+//! in the archive's folder are skipped; any other entry ends the unpacking.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -17,27 +17,28 @@ use crate::data::archive::{Archive, ArchiveFile};
 use crate::text::hex;
 use crate::usage;
 
-/// What headers, padding and the end of an archive may take beyond the files, in bytes.
+/// The most bytes of an archive beyond the files: headers, padding and end.
 const MOST_OVERHEAD: u64 = 1 << 20;
 
-/// Unpacks the gzipped tar archive in `packed` and returns the folder, which is then in `data_dir`, complete and on disk.
+/// Unpacks the gzipped tar archive in `packed` and returns the folder in `data_dir`, complete and flushed to
+/// disk.
 ///
-/// It grows under another name in `data_dir`; what a killed run left under that name is removed first. The caller sees to it
-/// that no other process does the same.
+/// Until it is complete it has another name in `data_dir`; what a killed run left under that name is removed
+/// first. The caller makes sure that no other process does the same.
 ///
 /// # Errors
-/// For a damaged archive, for entries that have no place in it, for a folder that is in the way, and when something cannot be
+/// If the archive is damaged or has unexpected entries, if a folder is in the way, or if a file cannot be
 /// written; `data_dir` then is as before.
 pub fn unpack(packed: &mut File, archive: &Archive, data_dir: &Path) -> Result<PathBuf> {
     let folder = data_dir.join(archive.folder);
     let growing = data_dir.join(format!(".{}.part", archive.folder));
     remove_left_over(&growing)?;
-    fs::create_dir(&growing).with_context(|| format!("{}: cannot be made", growing.display()))?;
+    fs::create_dir(&growing).with_context(|| format!("{}: cannot be created", growing.display()))?;
     let placed = fill(packed, archive, &growing).and_then(|()| {
-        fs::rename(&growing, &folder).with_context(|| format!("{}: cannot be placed", folder.display()))
+        fs::rename(&growing, &folder).with_context(|| format!("{}: cannot be put in place", folder.display()))
     });
     if placed.is_err() {
-        // The first error is the one to report.
+        // The first error is reported.
         let _ = fs::remove_dir_all(&growing);
     }
     placed?;
@@ -45,7 +46,7 @@ pub fn unpack(packed: &mut File, archive: &Archive, data_dir: &Path) -> Result<P
     Ok(folder)
 }
 
-/// Removes the folder that a killed run was unpacking into. Anything else under its name is not ours to remove.
+/// Removes the folder into which a killed run was unpacking; anything else with its name is left alone.
 fn remove_left_over(growing: &Path) -> Result<()> {
     let shown = growing.display();
     match fs::symlink_metadata(growing) {
@@ -54,14 +55,14 @@ fn remove_left_over(growing: &Path) -> Result<()> {
             fs::remove_dir_all(growing).with_context(|| format!("{shown}: left over and cannot be removed"))
         }
         Ok(found) => {
-            let what = if found.is_symlink() { "a symbolic link" } else { "no folder" };
-            Err(usage!("{shown}: is {what} where a folder is to be made; move it away"))
+            let what = if found.is_symlink() { "a symbolic link" } else { "not a folder" };
+            Err(usage!("{shown}: is {what}, and a folder must be created there; move it away"))
         }
-        Err(error) => Err(usage!("{shown}: cannot be looked at: {error}")),
+        Err(error) => Err(usage!("{shown}: cannot be examined: {error}")),
     }
 }
 
-/// Writes the files of the archive into `folder`, which is empty, and checks that all are there.
+/// Writes the files of the archive into the empty `folder`, and checks that none is missing.
 fn fill(packed: &mut File, archive: &Archive, folder: &Path) -> Result<()> {
     let unpacked = archive.files.iter().map(|file| file.size.most()).sum::<u64>() + MOST_OVERHEAD;
     let mut hashed = Hashed { inner: packed, context: Sha256::new() };
@@ -89,10 +90,10 @@ fn fill(packed: &mut File, archive: &Archive, folder: &Path) -> Result<()> {
         copy(&mut entry, size, &mut written).with_context(damaged)?;
         written.sync_all().with_context(unwritable)?;
     }
-    // Behind the last entry stands the checksum of gzip.
+    // After the last entry comes gzip's checksum.
     io::copy(&mut tar.into_inner(), &mut io::sink()).with_context(damaged)?;
     io::copy(&mut hashed, &mut io::sink()).with_context(damaged)?;
-    // The file's checksum was right before; others may be able to write to it.
+    // The checksum was right before, but others may have changed the file since.
     ensure!(
         hex(&hashed.context.finalize()) == archive.sha256,
         "{}: was changed while it was unpacked",
@@ -104,7 +105,7 @@ fn fill(packed: &mut File, archive: &Archive, folder: &Path) -> Result<()> {
     sync(folder)
 }
 
-/// The file that an entry is; none for the folder itself and for further plain files in it.
+/// The known file that an entry is; none for the folder itself and for further plain files in it.
 fn expected<'a>(archive: &'a Archive, path: &Path, kind: EntryType) -> Result<Option<&'a ArchiveFile>> {
     let mut parts = path.components().filter(|part| *part != Component::CurDir);
     let in_folder = parts.next() == Some(Component::Normal(archive.folder.as_ref()));
@@ -128,7 +129,7 @@ fn sync(folder: &Path) -> Result<()> {
         .with_context(|| format!("{}: cannot be flushed to disk", folder.display()))
 }
 
-/// A reader that computes the SHA-256 of what it has read.
+/// A reader that computes the SHA-256 of the bytes read.
 struct Hashed<R> {
     inner: R,
     context: Sha256,
@@ -142,7 +143,7 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// A reader that fails where its bound is passed, so that a small archive cannot grow without end.
+/// A reader that fails beyond its limit, so that a small archive cannot expand without end.
 struct Bounded<R> {
     inner: R,
     left: u64,
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
     use crate::data::archive::FileSize;
 
-    /// The checksum was right when it was looked at, and the file is another by the time it is unpacked.
+    /// The checksum was right, but the file changed before it was unpacked.
     #[test]
     fn a_file_that_changed_since_it_was_checked_is_refused() {
         let mut tape = tar::Builder::new(Vec::new());

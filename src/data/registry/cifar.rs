@@ -1,8 +1,8 @@
 //! CIFAR-10 and CIFAR-100 in their official binary layout (SPEC 1).
 //!
-//! A file is a whole number of records without header: label bytes, then 3,072 bytes as three 32x32 planes (red, green,
-//! blue), each row-major. CIFAR-10 has one label byte; CIFAR-100 has two, the coarse and the fine class, and the fine one
-//! counts.
+//! A file is a whole number of records without header: label bytes, then 3,072 bytes as three 32x32 planes
+//! (red, green, blue), each row-major. CIFAR-10 has one label byte; CIFAR-100 has two, the coarse and the
+//! fine class, and the fine one is used.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::{Candidates, DataSet, Opened};
 use crate::data::archive::{Archive, FileSize, file};
-use crate::data::source::Source;
+use crate::data::source::LoadedData;
 use crate::data::superclasses::cifar100_superclass_of;
 use crate::data::{CIFAR10, CIFAR100, ImageSet};
 use crate::files::read_whole;
@@ -57,7 +57,7 @@ const CIFAR100_SETS: DataSet = DataSet {
     ..DataSet::USUAL
 };
 
-/// The version of CIFAR that is often downloaded instead.
+/// Recognises the Python version of CIFAR, which is often downloaded instead.
 fn for_python(folder: &Path) -> Option<(String, String)> {
     let is_file = |name: &str| folder.join(name).is_file();
     (is_file("data_batch_1") || (is_file("train") && is_file("meta"))).then(|| {
@@ -70,13 +70,14 @@ fn for_python(folder: &Path) -> Option<(String, String)> {
 const CIFAR10_BATCH: FileSize = FileSize::Exactly(10_000 * 3_073);
 /// A record of CIFAR-100 has two classes.
 const CIFAR100_RECORD: u64 = 3_074;
-/// The texts have some hundred bytes.
+/// The texts have a few hundred bytes.
 const TEXT: FileSize = FileSize::AtMost(1 << 16);
 
 /// The binary version of CIFAR-10.
 ///
-/// Size and SHA-256 are those of the checksum file `url_checksums/cifar10.txt` of TensorFlow Datasets. The authors' page,
-/// <https://www.cs.toronto.edu/~kriz/cifar.html>, gives the MD5 c32a1d4ab5d03f1284b67883e8d87530 and 162 MB.
+/// Size and SHA-256 are those of the checksum file `url_checksums/cifar10.txt` of TensorFlow Datasets. The
+/// authors' page, <https://www.cs.toronto.edu/~kriz/cifar.html>, gives the MD5
+/// c32a1d4ab5d03f1284b67883e8d87530 and 162 MB.
 pub static CIFAR10_ARCHIVE: Archive = Archive {
     word: "cifar10",
     title: "CIFAR-10",
@@ -99,8 +100,8 @@ pub static CIFAR10_ARCHIVE: Archive = Archive {
 
 /// The binary version of CIFAR-100.
 ///
-/// Size and SHA-256 are those of the checksum file `url_checksums/cifar100.txt` of TensorFlow Datasets. The authors' page
-/// gives the MD5 03b5dce01913d631647c71ecec9e9cb8 and 161 MB.
+/// Size and SHA-256 are those of the checksum file `url_checksums/cifar100.txt` of TensorFlow Datasets. The
+/// authors' page gives the MD5 03b5dce01913d631647c71ecec9e9cb8 and 161 MB.
 pub static CIFAR100_ARCHIVE: Archive = Archive {
     word: "cifar100",
     title: "CIFAR-100",
@@ -117,16 +118,16 @@ pub static CIFAR100_ARCHIVE: Archive = Archive {
     ],
 };
 
-/// Rows and columns of an image.
+/// Rows, and columns, of an image.
 const SIDE: usize = 32;
-/// Positions of an image, bytes of a plane.
+/// Pixels of an image, which are the bytes of a plane.
 const PLANE: usize = SIDE * SIDE;
 /// Bytes of an image.
 const IMAGE: usize = 3 * PLANE;
 
 /// One of the two official layouts.
-struct Layout {
-    /// The archive that holds it in a folder.
+struct CifarLayout {
+    /// The archive whose folder has this layout.
     official: &'static Archive,
     /// Files of the training set in order.
     train: &'static [&'static str],
@@ -136,7 +137,7 @@ struct Layout {
     label_values: &'static [u8],
 }
 
-const LAYOUT10: Layout = Layout {
+const LAYOUT10: CifarLayout = CifarLayout {
     official: &CIFAR10_ARCHIVE,
     train: &[
         "data_batch_1.bin",
@@ -149,8 +150,12 @@ const LAYOUT10: Layout = Layout {
     label_values: &[10],
 };
 
-const LAYOUT100: Layout =
-    Layout { official: &CIFAR100_ARCHIVE, train: &["train.bin"], test: "test.bin", label_values: &[20, 100] };
+const LAYOUT100: CifarLayout = CifarLayout {
+    official: &CIFAR100_ARCHIVE,
+    train: &["train.bin"],
+    test: "test.bin",
+    label_values: &[20, 100],
+};
 
 /// Class names of CIFAR-10 by class id, which is their alphabetical order.
 pub const CIFAR10_CLASSES: [&str; 10] =
@@ -173,18 +178,18 @@ pub const CIFAR100_CLASSES: [&str; 100] = [
 
 /// Loads CIFAR-10 from `data_dir`, which holds `cifar-10-batches-bin/` or is that folder.
 ///
-/// Training images are those of `data_batch_1.bin` to `data_batch_5.bin` one after another, 32x32. Test images are normalised
-/// with the statistics of CIFAR-100, as the reference does (SPEC 12).
+/// Training images are those of `data_batch_1.bin` to `data_batch_5.bin` one after another, 32x32. Test
+/// images are normalised with the statistics of CIFAR-100, as the reference does (SPEC 12).
 ///
 /// # Errors
-/// A usage error that names the file, and the byte where it applies: a file that is missing, empty or ends inside a record,
-/// a label out of range, a class without training image.
-pub fn load_cifar10(data_dir: &Path) -> Result<Source> {
+/// A usage error that names the file and, if it applies, the byte: a file is missing, empty or ends inside a
+/// record, a label is out of range, or a class has no training image.
+pub fn load_cifar10(data_dir: &Path) -> Result<LoadedData> {
     let folder = LAYOUT10.find(data_dir)?;
     let (train, test) = LAYOUT10.load(&folder)?;
     let classes = CIFAR10_CLASSES.map(String::from).to_vec();
     LAYOUT10.check_every_class(&folder, &train, &classes)?;
-    Ok(Source {
+    Ok(LoadedData {
         classes,
         train,
         test,
@@ -197,17 +202,17 @@ pub fn load_cifar10(data_dir: &Path) -> Result<Source> {
 
 /// Loads CIFAR-100 with its fine classes from `data_dir`, which holds `cifar-100-binary/` or is that folder.
 ///
-/// Class names come from `fine_label_names.txt` beside the images where it names 100 classes, else from
+/// Class names come from `fine_label_names.txt` beside the images, if it names 100 classes, else from
 /// [`CIFAR100_CLASSES`].
 ///
 /// # Errors
 /// As [`load_cifar10`].
-pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
+pub fn load_cifar100(data_dir: &Path) -> Result<LoadedData> {
     let folder = LAYOUT100.find(data_dir)?;
     let (train, test) = LAYOUT100.load(&folder)?;
     let classes = fine_label_names(&folder).unwrap_or_else(|| CIFAR100_CLASSES.map(String::from).to_vec());
     LAYOUT100.check_every_class(&folder, &train, &classes)?;
-    Ok(Source {
+    Ok(LoadedData {
         classes,
         train,
         test,
@@ -218,10 +223,11 @@ pub fn load_cifar100(data_dir: &Path) -> Result<Source> {
     })
 }
 
-/// The official file has some 1,000 bytes.
+/// The official file has about 1,000 bytes.
 const MOST_NAMES_BYTES: u64 = 1 << 16;
 
-/// The 100 names of `fine_label_names.txt`, one a line; none where the file is not there or names another number.
+/// The 100 names in `fine_label_names.txt`, one on each line; `None` if the file is missing or has another
+/// number of names.
 fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
     let bytes = read_whole(&folder.join("fine_label_names.txt"), MOST_NAMES_BYTES).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -230,8 +236,9 @@ fn fine_label_names(folder: &Path) -> Option<Vec<String>> {
     (names.len() == CIFAR100_CLASSES.len()).then_some(names)
 }
 
-impl Layout {
-    /// The folder with the files: the official one inside `data_dir`, or `data_dir` itself if it has one of the files.
+impl CifarLayout {
+    /// The folder with the files: the official one inside `data_dir`, or `data_dir` itself if it has one of
+    /// the files.
     fn find(&self, data_dir: &Path) -> Result<PathBuf> {
         let inside = data_dir.join(self.official.folder);
         if inside.is_dir() {
@@ -264,7 +271,7 @@ impl Layout {
     /// Appends the records of one file to `set`.
     fn append(&self, path: &Path, set: &mut ImageSet) -> Result<()> {
         let remedy = format!("unpack {} again", self.official.file_name);
-        // A file may have fewer records than the official one, never more.
+        // A file may have fewer records than the official one, but not more.
         let name = path.file_name().and_then(|name| name.to_str());
         let official = self.official.needed().find(|(file, _)| Some(*file) == name);
         let most = official.map_or(0, |(_, bytes)| bytes);
@@ -306,7 +313,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Refuses a training set without any image of some class: the long-tailed subset would not have that class at all.
+    /// Refuses a training set that lacks a class, since the long-tailed subset would lack it too.
     fn check_every_class(&self, folder: &Path, train: &ImageSet, classes: &[String]) -> Result<()> {
         let Some(absent) = train.class_sizes(classes.len()).iter().position(|&size| size == 0) else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! A user's own ambiguous data: `train.csv` lists images with their candidate sets, `test.csv` images with their true classes.
-//! docs/data.md describes both.
+//! A user's own ambiguous data: `train.csv` lists images with their candidate sets, `test.csv` images with
+//! their true classes. docs/data.md describes the format.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -41,24 +41,25 @@ const TRAIN_COLUMNS: Columns = Columns {
 };
 const TEST_COLUMNS: Columns = Columns { every_label: true, candidates: None, ..TRAIN_COLUMNS };
 
-/// Separates the classes of a candidate set: names may hold blanks, commas and semicolons.
+/// Separates the classes of a candidate set; names may contain blanks, commas and semicolons.
 const SEPARATOR: char = '|';
 
 fn split(set: &str) -> Vec<&str> {
     if set.is_empty() { Vec::new() } else { set.split(SEPARATOR).map(str::trim).collect() }
 }
 
-/// Reads `train.csv` in `data_dir`, and `test.csv` and `classes.txt` where they are there.
+/// Reads `train.csv` in `data_dir`, and `test.csv` and `classes.txt` if they exist.
 ///
-/// Class ids are the positions in `classes.txt`, else the alphabetical order of all names in the candidate sets. Without
-/// `test.csv` there are no test images. Images are normalised by [`FOLDER`].
+/// Class ids are the positions in `classes.txt`, else the alphabetical order of all names in the candidate
+/// sets. Without `test.csv` there are no test images. Images are normalised by [`FOLDER`].
 ///
 /// # Errors
-/// A usage error with file and line: as [`List::read`]; a name in `classes.txt` that stands there twice or cannot be in a set;
-/// fewer than two classes or more than 256; a name that is several, or looks the same as another.
+/// A usage error with file and line: those of [`List::read`]; a name in `classes.txt` that occurs twice or
+/// cannot be in a set; fewer than two classes or more than 256; a name that is several, or looks identical to
+/// another.
 pub fn open(data_dir: &Path) -> Result<ListedSource> {
     let file = |name: &str| data_dir.join(name);
-    // A link that leads nowhere is there, and an error.
+    // A dangling link counts as existing, and is an error below.
     let is_there = |name: &str| fs::symlink_metadata(file(name)).is_ok();
     let train = List::read(&file("train.csv"), data_dir, &TRAIN_COLUMNS)?;
     let test = if is_there("test.csv") {
@@ -75,7 +76,7 @@ pub fn open(data_dir: &Path) -> Result<ListedSource> {
     Ok(ListedSource { classes, train, test, normalisation: FOLDER, notes })
 }
 
-/// The classes that `classes.txt` declares, and lines about their names.
+/// The classes that `classes.txt` declares, and warnings about their names.
 fn declared(data_dir: &Path) -> Result<(Classes, Vec<String>)> {
     let file = data_dir.join("classes.txt");
     let names = class_list(&file)?;
@@ -86,7 +87,8 @@ fn declared(data_dir: &Path) -> Result<(Classes, Vec<String>)> {
     Ok((Classes::new(names, &file, "add it to classes.txt")?, notes))
 }
 
-/// The classes in the candidate sets of `train`, and lines about their names. `certain` are names that stand alone elsewhere.
+/// The classes in the candidate sets of `train`, and warnings about their names. `certain` are names that
+/// occur elsewhere as single names.
 fn found(data_dir: &Path, train: &List, certain: &HashSet<&str>) -> Result<(Classes, Vec<String>)> {
     let file = train.file();
     let names = train.names();
@@ -100,7 +102,7 @@ fn found(data_dir: &Path, train: &List, certain: &HashSet<&str>) -> Result<(Clas
     Ok((classes, notes))
 }
 
-/// One class a line, each with the line; blank lines do not count.
+/// The classes in a file with one on each line, with their line numbers; blank lines are ignored.
 fn class_list(path: &Path) -> Result<Vec<(String, usize)>> {
     let mut names = Vec::new();
     let mut lines = HashMap::new();
@@ -111,10 +113,10 @@ fn class_list(path: &Path) -> Result<Vec<(String, usize)>> {
         }
         let wrong = |problem: &str| usage!("{}:{number}: class {name:?} {problem}", path.display());
         if name.contains(SEPARATOR) || name.contains(char::is_control) {
-            return Err(wrong("holds | or a control character; rename it"));
+            return Err(wrong("contains | or a control character; rename it"));
         }
         if let Some(first) = lines.insert(name.to_string(), number) {
-            return Err(wrong(&format!("stands on line {first} already; keep one")));
+            return Err(wrong(&format!("is on line {first} already; keep one")));
         }
         names.push((name.to_string(), number));
     }

@@ -1,4 +1,4 @@
-//! Images in one folder a class: `train/<class>/*` and `test/<class>/*`, JPEG or PNG.
+//! Images in one folder for each class: `train/<class>/*` and `test/<class>/*`, JPEG or PNG.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -13,13 +13,13 @@ use crate::data::decode::{Fit, decode_all, decode_square, loading};
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
-use crate::data::progress::Progress;
-use crate::data::source::Source;
+use crate::data::progress::WorkProgress;
+use crate::data::source::LoadedData;
 use crate::data::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
 use crate::text::printable;
 use crate::usage;
 
-/// One folder per class. All images are kept unless said otherwise: such a set may be long-tailed itself.
+/// One folder for each class. By default all images are kept, since such a set may itself be long-tailed.
 pub static CLASS_FOLDERS: DataSet = DataSet {
     name: "folder",
     about: "images of your own in one folder per class, candidate sets drawn",
@@ -36,10 +36,10 @@ pub static CLASS_FOLDERS: DataSet = DataSet {
     ..DataSet::USUAL
 };
 
-/// The most folders that are looked into, so that `--data-dir /` ends soon.
+/// The most folders that are searched, so that `--data-dir /` ends soon.
 const MOST_FOLDERS: usize = 200;
 
-/// The folders in `folder` by name, of which there may be some hundred.
+/// The folders in `folder` in order of name, up to that limit.
 pub fn folders_in(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> =
@@ -50,7 +50,7 @@ pub fn folders_in(folder: &Path) -> Vec<PathBuf> {
 
 fn recognise(folder: &Path) -> Option<(String, String)> {
     let classes = folders_in(&folder.join("train")).len();
-    // Beside a list of images, folders called train and test are where those images lie.
+    // Beside a list of images, the folders train and test hold the listed images.
     if classes < 2 || folder.join("train.csv").is_file() {
         return None;
     }
@@ -64,21 +64,22 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 
 /// Loads the images under `data_dir/train` and `data_dir/test` as RGB of `size` x `size`.
 ///
-/// Class ids are the alphabetical order of the folders in `train`; `test` may lack classes. Images come by class, then by
-/// file name, both in order of their bytes. Hidden files and folders and what systems leave in folders are skipped, and images among
-/// them counted as left out. An image of another size is resized as Pillow's bilinear filter does, not keeping its aspect;
-/// transparency is dropped. If the classes are those of CIFAR-10, it is normalised as CIFAR-10 is, with the test images by the
-/// statistics of CIFAR-100 (SPEC 12); else by [`FOLDER`].
+/// Class ids are the alphabetical order of the folders in `train`; `test` may lack classes. Images are in
+/// order of class, then of file name, both in byte order. Hidden files and folders, and files that operating
+/// systems leave in folders, are skipped, and images among them are counted as left out. An image of another
+/// size is resized with Pillow's bilinear filter, without keeping its aspect ratio; transparency is dropped.
+/// If the classes are those of CIFAR-10, images are normalised as for CIFAR-10, the test images with the
+/// statistics of CIFAR-100 (SPEC 12); otherwise with [`FOLDER`].
 ///
 /// # Errors
-/// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that look the same, a test
-/// class that `train` lacks, anything that is no JPEG or PNG, and the first image in order that cannot be read, is damaged, or is
-/// larger than 16,384 pixels a side or more than 256 MiB to decode.
-pub fn load(data_dir: &Path, size: usize) -> Result<Source> {
+/// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that
+/// look identical, a test class that `train` lacks, files other than JPEG and PNG, and the first image that
+/// cannot be read, is damaged, has more than 16,384 pixels on a side or takes more than 256 MiB to decode.
+pub fn load(data_dir: &Path, size: usize) -> Result<LoadedData> {
     list(data_dir)?.load(size)
 }
 
-/// The images of a class folder set, not read yet.
+/// The images of a set of class folders, not read yet.
 pub struct Listing {
     classes: Vec<String>,
     train: Split,
@@ -86,10 +87,10 @@ pub struct Listing {
     notes: Vec<String>,
 }
 
-/// Lists what [`load`] reads.
+/// Lists the images that [`load`] reads.
 ///
 /// # Errors
-/// As there, but for those of images.
+/// Those of [`load`], except for the contents of images.
 pub fn list(data_dir: &Path) -> Result<Listing> {
     let mut train = Split::new(data_dir, "train", TRAINING_IMAGES);
     let mut test = Split::new(data_dir, "test", TEST_IMAGES);
@@ -131,7 +132,7 @@ impl Listing {
     ///
     /// # Errors
     /// A usage error that names the first image in order that cannot be read.
-    pub fn load(self, size: usize) -> Result<Source> {
+    pub fn load(self, size: usize) -> Result<LoadedData> {
         let Self { classes, train, test, notes } = self;
         let progress = loading(train.images.len() + test.images.len());
         let sets = load_all(&train.images, size, &*progress)
@@ -142,27 +143,28 @@ impl Listing {
 
         let (train_normalisation, test_normalisation) =
             if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
-        Ok(Source { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
+        Ok(LoadedData { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
     }
 }
 
 /// An image still to be read.
-struct Entry {
+struct UnreadImage {
     path: PathBuf,
     label: u8,
 }
 
-/// Files that systems leave in folders, in lower case; none is a sample.
+/// Files that operating systems leave in folders, in lower case; never samples.
 const LITTER: [&str; 4] = ["thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"];
 
 /// `train` or `test`: its images, and those that are skipped.
 struct Split {
     root: PathBuf,
-    /// What its images are called.
+    /// What its images are called in messages.
     what: &'static str,
-    images: Vec<Entry>,
-    /// How many hidden images there are, and the first hidden file or folder with some.
+    images: Vec<UnreadImage>,
+    /// Number of hidden images.
     hidden: usize,
+    /// The first hidden image or folder with images.
     first_hidden: Option<PathBuf>,
 }
 
@@ -171,7 +173,8 @@ impl Split {
         Self { root: data_dir.join(name), what, images: Vec::new(), hidden: 0, first_hidden: None }
     }
 
-    /// Names in `folder` that are not hidden, ascending. Hidden images are counted, also those right in a hidden folder.
+    /// Names in `folder` that are not hidden, ascending. Counts hidden images, including those directly in a
+    /// hidden folder.
     fn names_in(&mut self, folder: &Path) -> Result<Vec<OsString>> {
         let unreadable = |error| {
             usage!(
@@ -195,7 +198,7 @@ impl Split {
     }
 
     fn count_hidden(&mut self, path: PathBuf) {
-        // macOS keeps what belongs to a.jpg beside it in ._a.jpg.
+        // ._a.jpg is macOS metadata of a.jpg.
         let is_image = |path: &Path| {
             let name = path.file_name().unwrap_or_default();
             has_image_extension(path) && !name.as_encoded_bytes().starts_with(b"._")
@@ -212,7 +215,7 @@ impl Split {
         }
     }
 
-    /// What is skipped.
+    /// The skipped images.
     fn left_out(&self) -> Option<LeftOut> {
         let first = self.first_hidden.as_ref()?;
         let shown = printable(&first.strip_prefix(self.root.parent()?).unwrap_or(first).to_string_lossy());
@@ -234,7 +237,7 @@ impl Split {
             let path = root.join(&name);
             if !path.is_dir() {
                 return Err(usage!(
-                    "{}: is no folder; only one folder a class may lie here, so move it away",
+                    "{}: is not a folder; only a folder for each class may be here, so move it away",
                     path.display()
                 ));
             }
@@ -245,7 +248,7 @@ impl Split {
         }
         if classes.is_empty() {
             return Err(usage!(
-                "{}: holds no class; put one folder a class there, with its images",
+                "{}: holds no class; put a folder with images there for each class",
                 root.display()
             ));
         }
@@ -271,17 +274,17 @@ impl Split {
                 let path = folder.join(file);
                 if path.is_dir() {
                     return Err(usage!(
-                        "{}: is no image but a folder; the images of a class lie right in its folder, so move them up or it away",
+                        "{}: is a folder; the images of a class must be directly in its folder, so move them up or it away",
                         path.display()
                     ));
                 }
                 if !has_image_extension(&path) {
                     return Err(usage!(
-                        "{}: is no image; only .jpg, .jpeg and .png files may lie in a class folder, so move it away",
+                        "{}: is not an image; only .jpg, .jpeg and .png files may be in a class folder, so move it away",
                         path.display()
                     ));
                 }
-                self.images.push(Entry { path, label });
+                self.images.push(UnreadImage { path, label });
             }
             if self.images.len() == before {
                 return Err(usage!(
@@ -294,7 +297,7 @@ impl Split {
     }
 }
 
-/// Device and number of the file that a path leads to, where the system has them.
+/// Device and inode number of the file that a path leads to.
 fn file_identity(path: &Path) -> Option<(u64, u64)> {
     #[cfg(unix)]
     return fs::metadata(path).ok().map(|file| {
@@ -304,9 +307,9 @@ fn file_identity(path: &Path) -> Option<(u64, u64)> {
     return path.as_os_str().is_empty().then_some((0, 0));
 }
 
-/// A line for images that are one file under several names, by links: in two classes, or in training and test.
-fn same_files(data_dir: &Path, train: &[Entry], test: &[Entry]) -> Option<String> {
-    let mut first: HashMap<(u64, u64), (&Entry, bool)> = HashMap::new();
+/// The remark about images that links make the same file: in two classes, or in both training and test.
+fn same_files(data_dir: &Path, train: &[UnreadImage], test: &[UnreadImage]) -> Option<String> {
+    let mut first: HashMap<(u64, u64), (&UnreadImage, bool)> = HashMap::new();
     let (mut count, mut example) = (0, None);
     let all = train.iter().map(|entry| (entry, false)).chain(test.iter().map(|entry| (entry, true)));
     for (entry, is_test) in all {
@@ -318,11 +321,12 @@ fn same_files(data_dir: &Path, train: &[Entry], test: &[Entry]) -> Option<String
         }
     }
     let (earlier, entry) = example?;
-    let shown = |entry: &Entry| {
+    let shown = |entry: &UnreadImage| {
         printable(&entry.path.strip_prefix(data_dir).unwrap_or(&entry.path).to_string_lossy())
     };
     Some(format!(
-        "{count} images are, by links, files of another class or of the training set, the first {} ({}); remove one of each unless this is meant",
+        "{count} images are links to files of another class or of the training set, the first {} ({}); remove one of each \
+         unless this is intended",
         shown(entry),
         shown(earlier)
     ))
@@ -336,7 +340,7 @@ fn has_image_extension(path: &Path) -> bool {
 }
 
 /// The images of all entries, in their order.
-fn load_all(entries: &[Entry], size: usize, progress: &dyn Progress) -> Result<ImageSet> {
+fn load_all(entries: &[UnreadImage], size: usize, progress: &dyn WorkProgress) -> Result<ImageSet> {
     let images = decode_all(entries.len(), size, progress, |i, out| {
         decode_square(&entries[i].path, size, Fit::Stretched, out)
     })?;

@@ -1,8 +1,9 @@
-//! MNIST, Fashion-MNIST and Kuzushiji-MNIST in their official files: IDX, as they are or compressed by gzip.
+//! MNIST, Fashion-MNIST and Kuzushiji-MNIST in their official files: IDX, plain or compressed by gzip.
 //!
-//! An IDX file of bytes is two zeros, the type 8, the number of dimensions, the sizes as big-endian u32, and the values, the last
-//! dimension fastest. Images are `[N, 28, 28]` gray levels, labels `[N]`. The network's first convolution reads three channels on
-//! every device, so a gray level becomes three equal ones; it is normalised by the same figures in each.
+//! An IDX file of bytes consists of two zeros, the type 8, the number of dimensions, the sizes as big-endian
+//! u32, and the values, the last dimension fastest. Images are `[N, 28, 28]` grey levels, labels `[N]`. The
+//! network's first convolution reads three channels, so a grey level is copied to all three, with the same
+//! normalisation.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,15 +14,15 @@ use flate2::read::MultiGzDecoder;
 use super::{DataSet, Opened};
 use crate::data::augment::resize::resize;
 use crate::data::decode::{decode_all, loading};
-use crate::data::progress::Progress;
-use crate::data::source::Source;
+use crate::data::progress::WorkProgress;
+use crate::data::source::LoadedData;
 use crate::data::{ImageSet, Normalisation};
 use crate::files::read_whole;
 use crate::usage;
 
 /// Rows and columns of an image.
 const SIDE: usize = 28;
-/// Gray levels of an image.
+/// Pixels of an image.
 const IMAGE: usize = SIDE * SIDE;
 const CLASSES: usize = 10;
 
@@ -60,19 +61,19 @@ const IDX_SETS: DataSet = DataSet {
     ..DataSet::USUAL
 };
 
-/// One of the data sets that have the same files.
+/// One of the data sets with these files.
 struct Files {
     title: &'static str,
-    /// Folders inside the one for data that are looked into; torchvision makes the first.
+    /// Folders inside the folder for data to search; torchvision makes the first.
     folders: [&'static str; 2],
     /// Where the files are published.
     home: &'static str,
     classes: [&'static str; CLASSES],
-    /// Mean and standard deviation of the gray levels of all training images, in units of 0..1.
+    /// Mean and standard deviation of the grey levels of all training images, in units of 0..1.
     mean_std: [f32; 2],
 }
 
-/// Figures as in PyTorch's example for MNIST.
+/// Mean and standard deviation as in PyTorch's MNIST example.
 const DIGITS: Files = Files {
     title: "MNIST",
     folders: ["MNIST/raw", "mnist"],
@@ -81,7 +82,7 @@ const DIGITS: Files = Files {
     mean_std: [0.1307, 0.3081],
 };
 
-/// Figures of all 60,000 training images, as most loaders have them.
+/// Mean and standard deviation of all 60,000 training images, as in most loaders.
 #[rustfmt::skip]
 const CLOTHES: Files = Files {
     title: "Fashion-MNIST",
@@ -93,7 +94,8 @@ const CLOTHES: Files = Files {
     mean_std: [0.2860, 0.3530],
 };
 
-/// Figures of the training images alone; 0.1904 and 0.3475, which are also seen, count the test images in.
+/// Mean and standard deviation of the training images; the figures 0.1904 and 0.3475, also in use, include
+/// the test images.
 const HIRAGANA: Files = Files {
     title: "Kuzushiji-MNIST",
     folders: ["KMNIST/raw", "kmnist"],
@@ -102,41 +104,42 @@ const HIRAGANA: Files = Files {
     mean_std: [0.1918, 0.3483],
 };
 
-/// A file and what it holds.
+/// A file and its contents.
 #[derive(Clone, Copy)]
 struct File {
     name: &'static str,
-    values: Values,
+    values: IdxItems,
 }
 
-/// What an IDX file must be.
+/// The expected contents of an IDX file.
 #[derive(Clone, Copy, Debug)]
-pub struct Values {
-    /// Sizes of the dimensions behind the first: those of an item.
+pub struct IdxItems {
+    /// Sizes of the dimensions after the first, which are those of an item.
     pub item: &'static [u32],
-    /// Items there may be at most.
+    /// The most items.
     pub most: u32,
 }
 
 /// Images and labels of the training set, images and labels of the test set.
 const FILES: [File; 4] = [
-    File { name: "train-images-idx3-ubyte", values: Values { item: &[SIDE as u32; 2], most: 60_000 } },
-    File { name: "train-labels-idx1-ubyte", values: Values { item: &[], most: 60_000 } },
-    File { name: "t10k-images-idx3-ubyte", values: Values { item: &[SIDE as u32; 2], most: 10_000 } },
-    File { name: "t10k-labels-idx1-ubyte", values: Values { item: &[], most: 10_000 } },
+    File { name: "train-images-idx3-ubyte", values: IdxItems { item: &[SIDE as u32; 2], most: 60_000 } },
+    File { name: "train-labels-idx1-ubyte", values: IdxItems { item: &[], most: 60_000 } },
+    File { name: "t10k-images-idx3-ubyte", values: IdxItems { item: &[SIDE as u32; 2], most: 10_000 } },
+    File { name: "t10k-labels-idx1-ubyte", values: IdxItems { item: &[], most: 10_000 } },
 ];
 
 impl File {
-    /// Where it lies in `folder`; as it is before compressed.
+    /// Its path in `folder`; a plain file is preferred to a compressed one.
     fn find(self, folder: &Path) -> Option<PathBuf> {
         let names = [self.name.to_string(), format!("{}.gz", self.name)];
         names.map(|name| folder.join(name)).into_iter().find(|path| path.symlink_metadata().is_ok())
     }
 }
 
-impl Values {
-    /// The values of a file with these bytes, plain or gzip as its first bytes say, `[items, item...]`. What a header claims is
-    /// checked before anything is made of it, and of what is compressed one byte more than that is unpacked.
+impl IdxItems {
+    /// The values `[items, item...]` of a file with these bytes, plain or gzip according to the first bytes.
+    /// The header's claims are checked before memory is allocated, and at most one byte more than they say is
+    /// unpacked.
     ///
     /// # Errors
     /// What is wrong with the file, without its name.
@@ -164,7 +167,7 @@ impl Values {
         let (magic, wanted) = (words.next().unwrap_or(0), 0x800 | dimensions as u32);
         if magic != wanted {
             return Err(format!(
-                "begins with {magic:08x} instead of {wanted:08x}, so it is no such IDX file"
+                "begins with {magic:08x} instead of {wanted:08x}, so it is not such an IDX file"
             ));
         }
         let count = words.next().unwrap_or(0);
@@ -176,7 +179,7 @@ impl Values {
             return Err(format!("claims items of {item:?}; they are {:?}", self.item));
         }
         let length = count as usize * item.iter().product::<u32>() as usize;
-        // The byte more tells what follows, and has the checksum behind the last one looked at.
+        // The extra byte detects further values, and makes the decoder check the checksum at the end.
         let values = take(length as u64 + 1)?;
         match values.len() {
             found if found < length => Err(format!("ends after {found} of {length} values")),
@@ -187,7 +190,7 @@ impl Values {
         }
     }
 
-    /// Bytes a file may have at most, compressed or not: what does not compress gets a little longer.
+    /// The most bytes of a file, compressed or not: incompressible data gets a little longer.
     fn most_bytes(self) -> u64 {
         let values = u64::from(self.most) * self.item.iter().map(|&size| u64::from(size)).product::<u64>();
         values + values / 1000 + (1 << 16)
@@ -209,7 +212,7 @@ impl Files {
         let progress = loading(train.1.len() + test.1.len());
         let [mean, std] = self.mean_std;
         let normalisation = Normalisation { mean: [mean; 3], std: [std; 3] };
-        Ok(Opened::Labelled(Box::new(Source {
+        Ok(Opened::Labelled(Box::new(LoadedData {
             classes: self.classes.map(String::from).to_vec(),
             train: colour(train, size, &*progress)?,
             test: colour(test, size, &*progress)?,
@@ -239,7 +242,7 @@ impl Files {
         })
     }
 
-    /// Gray levels `[N, 28, 28]` and labels `[N]`.
+    /// Grey levels `[N, 28, 28]` and labels `[N]`.
     fn gray(&self, folder: &Path, images: File, labels: File) -> Result<(Vec<u8>, Vec<u8>)> {
         let remedy = self.remedy();
         let read = |file: File| {
@@ -271,8 +274,8 @@ impl Files {
     }
 }
 
-/// Gray images as RGB of `size` x `size`, resized as Pillow's bilinear filter does where that is another size.
-fn colour((gray, labels): (Vec<u8>, Vec<u8>), size: usize, progress: &dyn Progress) -> Result<ImageSet> {
+/// Grey images as RGB of `size` x `size`, resized with Pillow's bilinear filter if they have another size.
+fn colour((gray, labels): (Vec<u8>, Vec<u8>), size: usize, progress: &dyn WorkProgress) -> Result<ImageSet> {
     let images = decode_all(labels.len(), size, progress, |i, out| {
         let image: Vec<u8> = gray[i * IMAGE..][..IMAGE].iter().flat_map(|&level| [level; 3]).collect();
         match size {
@@ -284,7 +287,7 @@ fn colour((gray, labels): (Vec<u8>, Vec<u8>), size: usize, progress: &dyn Progre
     Ok(ImageSet { images, labels, height: size, width: size })
 }
 
-/// The files are called alike in all of these data sets, so nothing says which it is.
+/// The files have the same names in all these data sets, so it is unknown which one it is.
 fn recognise(folder: &Path) -> Option<(String, String)> {
     let places = [folder.to_path_buf(), folder.join("raw")];
     let place = places.iter().find(|place| FILES[0].find(place).is_some())?;

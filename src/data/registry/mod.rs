@@ -1,7 +1,8 @@
-//! The data sets: one list.
+//! The list of data sets.
 //!
-//! A data set is a [`DataSet`] in a file of this folder, declared and named in [`ALL`] here. Settings, messages, the doctor,
-//! downloads and [`recipe`](super::recipe) take from it what they need of a data set, so nothing else knows the name of one.
+//! A data set is a [`DataSet`] in a file of this folder, and an entry of [`ALL`]. Settings, messages, the
+//! doctor, downloads and [`recipe`](super::recipe) read its properties from there; nothing else knows a data
+//! set by name.
 
 pub mod cifar;
 pub mod csv;
@@ -19,10 +20,10 @@ use super::archive::Archive;
 use super::fingerprint::{Outline, Part};
 use super::listed::ListedSource;
 use super::recipe::Recipe;
-use super::source::Source;
+use super::source::LoadedData;
 use crate::usage;
 
-/// Every data set, in the order in which lists show them.
+/// All data sets, in the order of lists.
 pub static ALL: &[&DataSet] = &[
     &cifar::CIFAR10_LT,
     &cifar::CIFAR100_LT,
@@ -36,68 +37,70 @@ pub static ALL: &[&DataSet] = &[
     &synthetic::MADE_UP,
 ];
 
-/// What the program knows of a data set.
+/// The properties of a data set.
 #[derive(Debug)]
 pub struct DataSet {
     /// The word of `--dataset`.
     pub name: &'static str,
-    /// Other words for it, as in the reference or in short; `_` counts as `-`.
+    /// Other words for it, such as the reference's; `_` counts as `-`.
     pub aliases: &'static [&'static str],
     /// What it is, in a few words.
     pub about: &'static str,
-    /// What lies in `--data-dir`.
+    /// What `--data-dir` holds.
     pub reads: &'static str,
-    /// Number of classes, where its name says it.
+    /// Number of classes, if it is fixed.
     pub classes: Option<usize>,
-    /// Rows and columns of the network's input where nothing else is said (SPEC 9).
+    /// Default rows and columns of the network's input (SPEC 9).
     pub image_size: usize,
-    /// Imbalance factor mu where nothing else is said.
+    /// Default imbalance factor mu.
     pub imb_factor: f64,
     /// Whether `--data-dir` must be given.
     pub needs_data_dir: bool,
     /// Where its candidate sets come from.
     pub candidates: Candidates,
-    /// The download it is read from.
+    /// Its download.
     pub archive: Option<&'static Archive>,
     /// Opens it in a folder.
     pub open: Open,
-    /// The file of an image by its position; `None` where images have no files of their own or it cannot be found.
+    /// The file of an image by its position; `None` if images have no files of their own, or it cannot be
+    /// found.
     pub file: fn(&Path, Part, usize) -> Option<String>,
-    /// What of it lies in a folder, and what to say of that behind the folder's name.
+    /// Recognises it in a folder: what it is, and a remark to follow the folder's name.
     pub recognise: fn(&Path) -> Option<(String, String)>,
 }
 
-/// Looks at what is known of a data set before its images are read, and may refuse it.
+/// Examines the outline of a data set before its images are read, and may refuse it.
 pub type Look<'a> = &'a dyn Fn(&Outline) -> Result<()>;
 
-/// Opens the data set of a recipe in a folder. What reads an image at a time asks `Look` before it does.
+/// Opens the data set of a recipe in a folder. A data set that reads its images one by one calls `Look`
+/// first.
 ///
 /// # Errors
 /// Usage errors that name the flag, file or folder at fault.
 pub type Open = fn(&Recipe, &Path, Look<'_>) -> Result<Opened>;
 
-/// Where candidate sets come from.
+/// The origin of candidate sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Candidates {
-    /// Drawn: every wrong class with the same chance.
+    /// Drawn, every wrong class with the same probability.
     Uniform,
-    /// Drawn: likelier inside the superclass, given for each class; class counts are shuffled by the run's seed, as in the
-    /// reference.
+    /// Drawn, classes of the same superclass (given for each class) with a higher probability; the run's seed
+    /// shuffles the class counts, as in the reference.
     BySuperclass(&'static [u8]),
-    /// Its lists bring them, and are the training set: no subset is taken and nothing drawn.
+    /// Given in its lists, which are the training set: neither subset nor candidates are drawn.
     Own,
 }
 
-/// What a data set's files hold.
+/// An opened data set.
 pub enum Opened {
-    /// Labelled images, of which a long-tailed subset is to be drawn.
-    Labelled(Box<Source>),
+    /// Labelled images, from which a long-tailed subset is drawn.
+    Labelled(Box<LoadedData>),
     /// Images with their candidate sets.
     Listed(Box<ListedSource>),
 }
 
 impl Opened {
-    /// Listed images, if `look` lets them pass.
+    /// Listed images, unless `look` refuses them.
     fn listed(listed: ListedSource, look: Look<'_>) -> Result<Self> {
         look(&listed.outline()?)?;
         Ok(Opened::Listed(Box::new(listed)))
@@ -105,7 +108,7 @@ impl Opened {
 }
 
 impl DataSet {
-    /// What most data sets have in common; name, words and `open` are the entry's own.
+    /// The common properties of most data sets; an entry overrides name, words and `open`.
     const USUAL: DataSet = DataSet {
         name: "",
         aliases: &[],
@@ -128,7 +131,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|set| set.name)
 }
 
-/// The data set that `word` names, by its own name or another.
+/// The data set with the name or other word `word`.
 pub fn find(word: &str) -> Option<&'static DataSet> {
     let word = word.replace('_', "-");
     ALL.iter().copied().find(|set| set.name == word || set.aliases.contains(&word.as_str()))
@@ -142,14 +145,14 @@ pub fn named(word: &str) -> Result<&'static DataSet> {
     find(word).ok_or_else(|| usage!("--dataset {word}: must be {}", one_of()))
 }
 
-/// What a data set's name may be, to follow "must be".
+/// The names of all data sets, to follow "must be".
 pub fn one_of() -> &'static str {
     static TEXT: LazyLock<String> =
         LazyLock::new(|| format!("one of {}", names().collect::<Vec<_>>().join(", ")));
     &TEXT
 }
 
-/// A default that most data sets share, and those that differ: "1 for folder, else 0.01".
+/// A default in words, with the data sets that differ from most: "1 for folder, else 0.01".
 pub fn default_in_words<T: PartialEq + std::fmt::Display>(of: fn(&DataSet) -> T) -> String {
     let usual = of(&DataSet::USUAL);
     let others = ALL.iter().filter(|set| of(set) != usual);

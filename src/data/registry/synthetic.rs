@@ -1,25 +1,26 @@
-//! The built-in procedural set: ten classes of textures on 32x32 RGB images, for runs without any data.
+//! The built-in procedural set, for runs without any data: textures of ten classes as 32x32 RGB images.
 //!
-//! A class is a hue and a texture: five hues, each as stripes (the first five classes) and as spots (the last five). Hues
-//! overlap between neighbours; orientation, wavelength, phase, saturation, brightness, contrast, noise, the patch that is
-//! covered and the ground around it are random and tell nothing. So each class of the long tail's end shares its colour
-//! with one of the head and differs only in texture: a prior learnt from the head hurts the tail, which is what methods
-//! for long-tailed ambiguous labels differ in. Both cues are local and survive cropping.
+//! A class is a hue and a texture: five hues, each with stripes (the first five classes) and with spots (the
+//! last five). Neighbouring hues overlap. Orientation, wavelength, phase, saturation, brightness, contrast,
+//! noise, the covered patch and its background are random and independent of the class. So each class at the
+//! end of the long tail shares its colour with one of the head and differs only in texture: a prior learnt
+//! from the head hurts the tail, which is where methods for long-tailed ambiguous labels differ. Both cues
+//! are local and survive cropping.
 
 use anyhow::Result;
 use rand::Rng;
 use rayon::prelude::*;
 
 use super::{DataSet, Opened};
-use crate::data::source::Source;
+use crate::data::source::LoadedData;
 use crate::data::{ImageSet, Normalisation};
 use crate::memory;
 use crate::random::philox::{Purpose, Stream};
 
-/// The built-in set; `--data-seed` draws its images too.
+/// The built-in set; `--data-seed` also decides its images.
 pub static MADE_UP: DataSet = DataSet {
     name: "synthetic",
-    about: "made-up textures of ten classes, candidate sets drawn",
+    about: "built-in textures of ten classes, candidate sets drawn",
     reads: "nothing",
     open: |recipe, _, _| {
         let (train, test) = (recipe.synthetic_train_per_class, recipe.synthetic_test_per_class);
@@ -45,7 +46,7 @@ pub const CLASSES: [&str; 10] = [
     "purple-spots",
 ];
 
-/// Mean and standard deviation of the training images, round figures of what seed 0 gives.
+/// Mean and standard deviation of the training images: those of seed 0, rounded.
 pub const SYNTHETIC: Normalisation = Normalisation { mean: [0.45, 0.45, 0.45], std: [0.22, 0.22, 0.22] };
 
 /// RGB in 0..=255 of a hue in turns, saturation and value in 0..=1.
@@ -102,16 +103,16 @@ fn set(seed: u64, part: u32, per_class: usize) -> ImageSet {
 /// The balanced set of a seed: `train_per_class` and `test_per_class` images of each class, in class order.
 ///
 /// # Errors
-/// A usage error where the images do not fit into memory.
-pub fn generate(seed: u64, train_per_class: usize, test_per_class: usize) -> Result<Source> {
-    // The subset and the device have theirs besides.
+/// A usage error if the images do not fit into memory.
+pub fn generate(seed: u64, train_per_class: usize, test_per_class: usize) -> Result<LoadedData> {
+    // Subset and device need further copies.
     let images = train_per_class.saturating_mul(3).saturating_add(test_per_class.saturating_mul(2));
     memory::ensure_room(
         memory::product(&[images, CLASSES.len(), SIZE * SIZE * 3]),
-        "the made-up images",
+        "the built-in images",
         "take a smaller --synthetic-train-per-class or --synthetic-test-per-class",
     )?;
-    Ok(Source {
+    Ok(LoadedData {
         classes: CLASSES.map(String::from).to_vec(),
         train: set(seed, 0, train_per_class),
         test: set(seed, 1, test_per_class),

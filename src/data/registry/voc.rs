@@ -49,8 +49,8 @@ const TRAIN_COLUMNS: Columns = Columns {
 };
 const TEST_COLUMNS: Columns = Columns { candidates: None, ..TRAIN_COLUMNS };
 
-/// The classes between blanks. A class that stands there twice, as where each object of a photograph gives its class, is in the
-/// set once.
+/// The classes between blanks. A class that occurs twice, as for two objects in a photograph, is in the set
+/// once.
 fn split(set: &str) -> Vec<&str> {
     let mut names: Vec<&str> = set.split_whitespace().collect();
     names.sort_unstable();
@@ -58,10 +58,11 @@ fn split(set: &str) -> Vec<&str> {
     names
 }
 
-/// Reads the lists under `data_dir`, which is the folder with `train_var` and `test`, or holds it as `PLL` or `VOC2017/PLL`.
+/// Reads the lists under `data_dir`, which is the folder with `train_var` and `test`, or holds it as `PLL` or
+/// `VOC2017/PLL`.
 ///
 /// # Errors
-/// A usage error where that folder is not found, and as [`List::read`].
+/// A usage error if that folder is not found, and those of [`List::read`].
 pub fn open(data_dir: &Path) -> Result<ListedSource> {
     let root = find(data_dir)?;
     let train_list = root.join(TRAIN_LIST);

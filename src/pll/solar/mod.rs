@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn ramps_start_at_epoch_1_and_end_with_the_warm_up() {
-        let settings = Settings::default().solar();
+        let settings = Settings::default().of_method::<SolarSettings>();
         assert_eq!(ramps(&settings, 0), [0.0, 0.2]);
         assert!((ramps(&settings, 25)[0] - 0.45).abs() < 1e-12);
         assert!((ramps(&settings, 25)[1] - 0.4).abs() < 1e-12);

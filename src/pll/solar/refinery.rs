@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_queue_comes_back_in_its_place() {
         let mut device = CpuDevice::new(1).unwrap();
-        let settings = SolarSettings { queue_length: 3, ..Settings::default().solar() };
+        let settings = SolarSettings { queue_length: 3, ..Settings::default().of_method() };
         let refinery = Refinery::new(&settings, [1, 2], &mut device).unwrap();
         let ring = [4.0, 4.5, 2.0, 2.5, 3.0, 3.5];
         device.write_f32(refinery.queue.unwrap(), &ring).unwrap();

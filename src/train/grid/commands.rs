@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::{Grid, Run, State};
+use super::{Grid, GridRun, RunState};
 use crate::settings::flags;
 
-/// A word as the shell reads it back.
+/// A word, quoted for the shell where necessary.
 pub fn shell_quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -15,46 +15,49 @@ pub fn shell_quoted(word: &str) -> String {
     }
 }
 
-fn flags_of(run: &Run) -> Result<String> {
+fn flags_of(run: &GridRun) -> Result<String> {
     let flags = flags(&run.settings)?;
     Ok(flags.iter().map(|flag| shell_quoted(flag)).collect::<Vec<_>>().join(" "))
 }
 
-fn folder_of(run: &Run) -> String {
+fn folder_of(run: &GridRun) -> String {
     let folder = run.folder().display().to_string();
     // A path that begins with a hyphen would be taken for a flag.
     shell_quoted(&if folder.starts_with('-') { format!("./{folder}") } else { folder })
 }
 
 /// The runs that are neither complete nor running now.
-fn left<'a>(runs: &'a [Run], states: &'a [State]) -> impl Iterator<Item = (&'a Run, &'a State)> {
+fn left<'a>(
+    runs: &'a [GridRun],
+    states: &'a [RunState],
+) -> impl Iterator<Item = (&'a GridRun, &'a RunState)> {
     runs.iter()
         .zip(states)
-        .filter(|(_, state)| !matches!(state, State::Complete { .. } | State::Running { .. }))
+        .filter(|(_, state)| !matches!(state, RunState::Complete { .. } | RunState::Running { .. }))
 }
 
-/// A command line for each run that is neither complete nor running: `records train` with all its settings, or with
-/// `--resume` where it was begun.
+/// A command line for each run that is neither complete nor running: `records train` with all its settings,
+/// or with `--resume` where it was begun.
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
-pub fn command_lines(runs: &[Run], states: &[State]) -> Result<String> {
-    let line = |(run, state): (&Run, &State)| {
+pub fn command_lines(runs: &[GridRun], states: &[RunState]) -> Result<String> {
+    let line = |(run, state): (&GridRun, &RunState)| {
         Ok(match state {
-            State::Missing => format!("records train {}\n", flags_of(run)?),
+            RunState::Missing => format!("records train {}\n", flags_of(run)?),
             _ => format!("records train --resume {}\n", folder_of(run)),
         })
     };
     left(runs, states).map(line).collect()
 }
 
-/// The same as a script for `sbatch`: one task of an array job for each run. A task that is started again resumes its run.
-/// `None` if nothing is left to run.
+/// The same as a script for `sbatch`: an array job with a task for each run, where a restarted task resumes
+/// its run. `None` if no run is left.
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
-pub fn slurm_script(grid: &Grid, runs: &[Run], states: &[State]) -> Result<Option<String>> {
-    let left: Vec<&Run> = left(runs, states).map(|(run, _)| run).collect();
+pub fn slurm_script(grid: &Grid, runs: &[GridRun], states: &[RunState]) -> Result<Option<String>> {
+    let left: Vec<&GridRun> = left(runs, states).map(|(run, _)| run).collect();
     let Some(last) = left.len().checked_sub(1) else { return Ok(None) };
     let mut cases = String::new();
     for (number, run) in left.iter().enumerate() {

@@ -1,11 +1,12 @@
-//! The runs of a table of results: methods by imbalance, ambiguity and seed, each an ordinary run folder under one parent.
+//! The runs of a table of results: every method at every imbalance ratio, ambiguity and seed. Each run is an
+//! ordinary run folder, all under one parent.
 //!
 //! | file | what |
 //! |---|---|
 //! | here | which runs there are, and the settings of each |
 //! | [`state`] | how far a run is, from its folder alone |
-//! | [`execute`] | running what is not complete, one after another |
-//! | [`commands`] | the same as command lines, or as an array job of a cluster |
+//! | [`execute`] | running the incomplete runs, one after another |
+//! | [`commands`] | the incomplete runs as command lines, or as an array job of a cluster |
 
 pub mod commands;
 pub mod execute;
@@ -20,12 +21,12 @@ use crate::pll;
 use crate::settings::presets::{self, Preset};
 use crate::settings::{Debias, GivenSettings, Method, Settings, differences};
 use crate::usage;
-pub use state::State;
+pub use state::RunState;
 use state::config;
 
-/// The settings that decide the number a run ends with, the method's own as it takes them, given or not.
+/// The settings that decide a run's result. The method's own settings are written out, given or not.
 pub fn comparable(settings: &Settings) -> Settings {
-    // How often a network is evaluated does not change it, but which one is the best.
+    // `eval_every` does not change the network, but the best of the evaluated epochs.
     Settings { eval_every: settings.eval_every, ..settings.computation() }
 }
 
@@ -49,21 +50,23 @@ fn shared_by_rows(settings: &Settings) -> Settings {
     }
 }
 
-/// Differences between the settings of a run and others, in words.
-fn told(differences: &[(String, [String; 2])]) -> String {
+/// Differences between the settings of a run and other settings, in words.
+fn in_words(differences: &[(String, [String; 2])]) -> String {
     let words = differences.iter().map(|(name, [a, b])| format!("{name} {a}, not {b}"));
     words.collect::<Vec<_>>().join("; ")
 }
 
-/// The data set whose published table is the model.
+/// A published table, named by its data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Benchmark {
+    /// CIFAR-10-LT.
     Cifar10,
+    /// CIFAR-100-LT.
     Cifar100,
 }
 
 impl Benchmark {
-    /// The benchmark that a data set's name stands for.
+    /// The benchmark of a data set, by the data set's name.
     pub fn of(dataset: &str) -> Option<Self> {
         match dataset {
             "cifar10-lt" => Some(Self::Cifar10),
@@ -72,7 +75,7 @@ impl Benchmark {
         }
     }
 
-    /// The word that commands and folders have for it.
+    /// Its word in commands and in names of folders.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cifar10 => "cifar10",
@@ -80,8 +83,8 @@ impl Benchmark {
         }
     }
 
-    /// The published settings of a row, which [`Grid`] lays the flags over.
-    pub fn published_settings(self, row: &Row) -> Settings {
+    /// The published settings of a row, where [`Grid`] has no flags that override them.
+    pub fn published_settings(self, row: &MethodRow) -> Settings {
         let name = match (self, row.method == SOLAR) {
             (Self::Cifar10, true) => "solar-cifar10",
             (Self::Cifar100, true) => "solar-cifar100",
@@ -94,11 +97,14 @@ impl Benchmark {
 
 /// A row of the table: a method with its debias and mixup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// As `--methods` takes it.
+pub struct MethodRow {
+    /// Its word for `--methods`.
     pub word: &'static str,
+    /// The method.
     pub method: Method,
+    /// What is subtracted from the logits.
     pub debias: Debias,
+    /// Whether it trains on mixed views.
     pub mixup: bool,
 }
 
@@ -107,15 +113,15 @@ const CORR: Method = Method(&pll::corr::ENTRY);
 const SOLAR: Method = Method(&pll::solar::ENTRY);
 
 /// The rows, as published.
-pub static ROWS: [Row; 5] = [
-    Row { word: "corr", method: CORR, debias: Debias::None, mixup: false },
-    Row { word: "oracle", method: CORR, debias: Debias::Oracle, mixup: false },
-    Row { word: "records", method: CORR, debias: Debias::Records, mixup: false },
-    Row { word: "solar", method: SOLAR, debias: Debias::None, mixup: true },
-    Row { word: "records-mixup", method: CORR, debias: Debias::Records, mixup: true },
+pub static ROWS: [MethodRow; 5] = [
+    MethodRow { word: "corr", method: CORR, debias: Debias::None, mixup: false },
+    MethodRow { word: "oracle", method: CORR, debias: Debias::Oracle, mixup: false },
+    MethodRow { word: "records", method: CORR, debias: Debias::Records, mixup: false },
+    MethodRow { word: "solar", method: SOLAR, debias: Debias::None, mixup: true },
+    MethodRow { word: "records-mixup", method: CORR, debias: Debias::Records, mixup: true },
 ];
 
-impl Row {
+impl MethodRow {
     /// `settings` with the row's method, debias and mixup.
     fn over(&self, settings: Settings) -> Settings {
         Settings { method: self.method, debias: self.debias, mixup: self.mixup, ..settings }
@@ -126,7 +132,7 @@ impl Row {
         self.over(Settings::default()).method_title()
     }
 
-    /// What is given, less what means nothing to this row.
+    /// The given settings that this row reads.
     fn relevant(&self, given: &GivenSettings) -> GivenSettings {
         let of_row = |setting: &str| match setting {
             "method" => Some(self.method.to_string()),
@@ -143,23 +149,24 @@ impl Row {
 /// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Column {
-    /// Images of the largest class over those of the smallest.
+    /// Imbalance ratio: images of the largest class over those of the smallest.
     pub rho: f64,
-    /// Chance that a wrong class joins a candidate set.
+    /// Ambiguity: the chance that a wrong class joins a candidate set.
     pub q: f64,
 }
 
 /// One run of the grid.
 #[derive(Clone, Debug)]
-pub struct Run {
-    /// Indices into [`Grid::rows`] and [`Grid::columns`].
+pub struct GridRun {
+    /// Index into [`Grid::rows`].
     pub row: usize,
+    /// Index into [`Grid::columns`].
     pub column: usize,
-    /// Everything about it, with the name of its folder.
+    /// All its settings, with the name of its folder.
     pub settings: Settings,
 }
 
-impl Run {
+impl GridRun {
     /// The name of its folder.
     pub fn name(&self) -> &str {
         self.settings.name.as_deref().unwrap_or_default()
@@ -171,41 +178,45 @@ impl Run {
     }
 }
 
-/// Which runs a table is made of.
+/// The runs of a table.
 #[derive(Clone, Debug)]
 pub struct Grid {
+    /// The published table.
     pub benchmark: Benchmark,
-    pub rows: Vec<Row>,
+    /// The methods.
+    pub rows: Vec<MethodRow>,
+    /// The imbalance ratios and ambiguities.
     pub columns: Vec<Column>,
+    /// A cell averages over them.
     pub seeds: Vec<u64>,
-    /// Settings of each row, but for those of column and seed.
+    /// Settings of each row, except those that column and seed decide.
     pub row_settings: Vec<Settings>,
     given: GivenSettings,
 }
 
 impl Grid {
-    /// The grid whose settings are the published ones with `given` over them, each row with what means something to it.
+    /// The grid with the published settings, overridden in each row by those of `given` that the row reads.
     ///
     /// # Errors
-    /// A usage error for a setting that is not allowed.
+    /// A usage error for a value that is not allowed.
     pub fn new(
         benchmark: Benchmark,
-        rows: Vec<Row>,
+        rows: Vec<MethodRow>,
         columns: Vec<Column>,
         seeds: Vec<u64>,
         given: GivenSettings,
     ) -> Result<Self> {
         let published = rows.iter().map(|row| benchmark.published_settings(row)).collect();
         let mut grid = Self { benchmark, rows, columns, seeds, row_settings: published, given };
-        grid.lay_given_over()?;
+        grid.apply_given()?;
         Ok(grid)
     }
 
-    /// The grid with the settings of the runs that are in its folder and what is given over them; rows without a run keep
-    /// theirs.
+    /// The grid with the settings of the runs found in its folder, overridden by the given ones; rows without
+    /// a run keep theirs.
     ///
     /// # Errors
-    /// A usage error for a folder that cannot be read, and where rows were run with different settings.
+    /// A usage error if a folder cannot be read, or if rows were run with different settings.
     pub fn as_found(mut self) -> Result<Self> {
         let mut first: Option<(usize, PathBuf)> = None;
         for (number, row) in self.rows.iter().enumerate() {
@@ -218,24 +229,24 @@ impl Grid {
                     first = Some((number, folder));
                     break;
                 };
-                let [there, here] = [*other, number].map(|row| shared_by_rows(&self.row_settings[row]));
-                let differing = differences(&there, &here)?;
+                let [first, this] = [*other, number].map(|row| shared_by_rows(&self.row_settings[row]));
+                let differing = differences(&first, &this)?;
                 if !differing.is_empty() {
                     return Err(usage!(
                         "{} and {} were run with different settings ({}), which one table cannot show; move one away",
                         other_folder.display(),
                         folder.display(),
-                        told(&differing)
+                        in_words(&differing)
                     ));
                 }
                 break;
             }
         }
-        self.lay_given_over()?;
+        self.apply_given()?;
         Ok(self)
     }
 
-    fn lay_given_over(&mut self) -> Result<()> {
+    fn apply_given(&mut self) -> Result<()> {
         for (row, settings) in self.rows.iter().zip(&mut self.row_settings) {
             row.relevant(&self.given).apply(settings).map_err(|problem| usage!("{problem}"))?;
         }
@@ -250,14 +261,15 @@ impl Grid {
         self.runs().iter().try_for_each(|run| run.settings.validate())
     }
 
-    /// A run in words.
-    pub fn described(&self, run: &Run) -> String {
+    /// A run in words: method, imbalance ratio, ambiguity, seed.
+    pub fn described(&self, run: &GridRun) -> String {
         let (row, Column { rho, q }) = (&self.rows[run.row], self.columns[run.column]);
         format!("{}, rho {rho}, q {q}, seed {}", row.title(), run.settings.seed)
     }
 
-    /// All runs in the order in which they are run: seed by seed, then column by column, so that a table fills evenly.
-    pub fn runs(&self) -> Vec<Run> {
+    /// All runs in the order in which they are run: seed by seed, then column by column, so that a table
+    /// fills up evenly.
+    pub fn runs(&self) -> Vec<GridRun> {
         let mut runs = Vec::new();
         for &seed in &self.seeds {
             for (column, &Column { rho, q }) in self.columns.iter().enumerate() {
@@ -270,7 +282,7 @@ impl Grid {
                         name: Some(format!("{words}-rho{rho}-q{q}-seed{seed}")),
                         ..settings.clone()
                     };
-                    runs.push(Run { row, column, settings });
+                    runs.push(GridRun { row, column, settings });
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The tensors of a case that its steps read: candidate sets, samples and views.
+//! The tensors of a case that its steps read: candidate sets, sample indices and views.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::train::step::StepInputs;
 use crate::train::tensor_file::TensorFile;
 use crate::usage;
 
-/// Checks a tensor's shape; `None` takes any length.
+/// Checks a tensor's shape; `None` allows any length.
 pub(super) fn expect_shape(name: &str, shape: &[usize], wanted: &[Option<usize>]) -> Result<()> {
     let fits = shape.len() == wanted.len()
         && shape.iter().zip(wanted).all(|(have, want)| want.is_none_or(|w| w == *have));
@@ -21,7 +21,7 @@ pub(super) fn expect_shape(name: &str, shape: &[usize], wanted: &[Option<usize>]
     if fits { Ok(()) } else { Err(usage!("tensor '{name}': shape {shape:?}; must be [{}]", describe())) }
 }
 
-/// Checks that all of a tensor's values are 0 to 1, with room for sums in f32 that were rounded up.
+/// Checks that a tensor's values are 0 to 1, with a margin for f32 sums that were rounded up.
 pub(super) fn expect_shares(name: &str, values: &[f32]) -> Result<()> {
     match values.iter().find(|value| !(0.0..=1.001).contains(*value)) {
         None => Ok(()),
@@ -30,18 +30,18 @@ pub(super) fn expect_shares(name: &str, values: &[f32]) -> Result<()> {
 }
 
 /// The candidate sets of a case.
-pub(super) struct Candidates<'a> {
+pub(super) struct CandidateRows<'a> {
     pub(super) samples: usize,
     pub(super) classes: usize,
     /// `[N,K]`.
     pub(super) rows: &'a [u8],
 }
 
-impl<'a> Candidates<'a> {
-    /// Those of `input`, checked.
+impl<'a> CandidateRows<'a> {
+    /// Reads and checks the candidate sets of `input`.
     ///
     /// # Errors
-    /// A usage error naming the row or value at fault.
+    /// A usage error that names the row or value at fault.
     pub(super) fn of(input: &'a TensorFile) -> Result<Self> {
         let (shape, rows) = input.u8("candidates")?;
         expect_shape("candidates", shape, &[None, None])?;
@@ -71,18 +71,18 @@ pub(super) struct Batches<'a> {
     pub(super) batch: usize,
     /// Height and width of the views.
     pub(super) size: usize,
-    /// The samples of every step, `[S,B]`.
+    /// The samples of each step, `[S,B]`.
     index: Vec<i32>,
 }
 
-/// The views of the batch, by number.
+/// Names of a batch's views, by number.
 const VIEWS: [&str; 2] = ["batch.weak", "batch.strong"];
 
 impl<'a> Batches<'a> {
-    /// Those of `input`, whose candidate sets have `samples` rows.
+    /// Reads and checks the steps of `input`, whose candidate sets have `samples` rows.
     ///
     /// # Errors
-    /// A usage error naming the tensor at fault.
+    /// A usage error that names the tensor at fault.
     pub(super) fn of(input: &'a TensorFile, samples: usize) -> Result<Self> {
         let (shape, _) = input.f32(VIEWS[0])?;
         expect_shape(VIEWS[0], shape, &[None, None, Some(3), None, None])?;
@@ -96,7 +96,7 @@ impl<'a> Batches<'a> {
         Ok(Self { file: input, shape, steps, batch, size: height, index })
     }
 
-    /// Values of a view of the batch.
+    /// Length of one view of a batch.
     fn view_len(&self) -> usize {
         self.batch * 3 * self.size * self.size
     }
@@ -108,22 +108,25 @@ impl<'a> Batches<'a> {
         Ok(values)
     }
 
-    /// Memory on `device` for what a step reads.
+    /// Allocates a step's inputs on `device`.
     ///
     /// # Errors
-    /// When the device has not enough memory.
+    /// If the device has not enough memory.
     pub(super) fn on_device(&self, device: &mut dyn Device) -> Result<GivenInputs<'_>> {
         let index = device.allocate(Element::I32, self.batch, "the index")?;
         Ok(GivenInputs { batches: self, index, views: Vec::new() })
     }
 }
 
-/// The samples of every step.
+/// Reads and checks the samples of each step.
 fn batch_index(input: &TensorFile, steps: usize, batch: usize, samples: usize) -> Result<Vec<i32>> {
     let (index_shape, index) = input.i64("batch.index")?;
     expect_shape("batch.index", index_shape, &[Some(steps), Some(batch)])?;
     if let Some(bad) = index.iter().find(|&&i| i < 0 || i as usize >= samples) {
-        return Err(usage!("tensor 'batch.index': {bad} is no row of 'candidates' (0 to {})", samples - 1));
+        return Err(usage!(
+            "tensor 'batch.index': {bad} is not a row of 'candidates' (0 to {})",
+            samples - 1
+        ));
     }
     for row in index.chunks_exact(batch) {
         let mut sorted = row.to_vec();
@@ -135,16 +138,16 @@ fn batch_index(input: &TensorFile, steps: usize, batch: usize, samples: usize) -
     Ok(index.iter().map(|&i| i as i32).collect())
 }
 
-/// The samples and views of a step in device memory, from the case.
+/// The samples and views of a step, uploaded from the case.
 pub(super) struct GivenInputs<'a> {
     batches: &'a Batches<'a>,
     index: Buffer,
-    /// The values of a view in all steps, and where those of a step go.
+    /// The values of a view in all steps, and the buffer for those of one step.
     views: Vec<(&'a [f32], Buffer)>,
 }
 
 impl GivenInputs<'_> {
-    /// Uploads what step `step` reads.
+    /// Uploads the samples and views of step `step`.
     pub(super) fn upload(&self, step: usize, device: &mut dyn Device) -> Result<()> {
         let Batches { batch, size, ref index, .. } = *self.batches;
         let len = self.batches.view_len();

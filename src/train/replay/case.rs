@@ -36,7 +36,8 @@ impl Case<'_> {
         self.text(key).map(parse).transpose()
     }
 
-    /// A value a step, comma-separated; `default` for all where the key is absent; one value stands for all.
+    /// One value for each step, comma-separated. A single value is for all steps; so is `default`, where the
+    /// key is absent.
     fn each_step<T: Clone>(
         &self,
         key: &str,
@@ -61,7 +62,7 @@ impl Case<'_> {
         }
     }
 
-    /// The scalars of every step. Those of other methods are checked as well.
+    /// The scalars of each step. Those of other methods are checked as well.
     pub(super) fn controls(&self, settings: &Settings, steps: usize) -> Result<Vec<EpochControl>> {
         let updates = self.flags("update", steps)?;
         let mut own = vec![[0.0; OWN_SCALARS]; steps];
@@ -73,7 +74,7 @@ impl Case<'_> {
                 }
             }
         }
-        // Checked with the settings, which have none of 0.
+        // Not from the settings, which do not allow 0.
         let learning_rate = self.number("lr", 0.01)?;
         let always = choice::method(settings).always_disambiguates();
         let control = |(update, own)| EpochControl {
@@ -94,8 +95,8 @@ impl Case<'_> {
         self.each_step(key, steps, default, share, "a number from 0 to 1")
     }
 
-    /// The settings of the method and the optimiser, each checked as those of a run are, also those that the
-    /// method does not read.
+    /// The settings of method and optimiser, checked like those of a run, including those that the method
+    /// does not read.
     pub(super) fn settings(&self, batch: usize) -> Result<Settings> {
         let word = |key: &str, default: &str| self.text(key).unwrap_or(default).to_owned();
         let mixes = self.text("method").and_then(registry::find).is_some_and(|entry| entry.mixes);
@@ -109,11 +110,11 @@ impl Case<'_> {
             .with("alpha", self.number("alpha", 1.0)?)
             .with("m", self.number("m", 0.9)?)
             .with("width", self.number("width", 64_usize)?)
-            // A step without a step of the weights has a meaning here.
+            // A learning rate of 0 has a meaning here: a step that leaves the weights alone.
             .with("lr", Some(self.number("lr", 0.01)?).filter(|&lr: &f64| lr != 0.0))
             .with("momentum", self.number("momentum", 0.9)?)
             .with("weight-decay", self.number("weight_decay", 0.0)?)
-            // A batch may have any number of samples.
+            // Here a batch may have any number of samples, so this setting is not checked.
             .with("batch-size", 2_usize);
         let in_file = |problem: BadSetting| {
             let BadSetting { name, value, reason } = problem;
@@ -128,7 +129,7 @@ impl Case<'_> {
         }
     }
 
-    /// `given` with the methods' own settings that the case has.
+    /// `given` with those of the methods' own settings that the case has.
     fn own_settings(&self, mut given: GivenSettings) -> Result<GivenSettings> {
         for name in step_settings() {
             let key = name.replace('-', "_");
@@ -141,18 +142,19 @@ impl Case<'_> {
         Ok(given)
     }
 
-    /// The keys that mean nothing to a replay.
+    /// The metadata keys that a replay does not read.
     ///
     /// # Errors
-    /// A usage error for one that is nearly the name of a key: what it says would go unheard.
+    /// A usage error for a key that is nearly a known one: probably a typing mistake, whose value would be
+    /// ignored.
     pub(super) fn unread_keys(&self) -> Result<Vec<String>> {
         let known = keys();
         let unknown = self.file.metadata.keys().filter(|key| !known.contains(key));
-        // What an output of a replay says, and what libraries write by themselves.
+        // "device" is in the output of a replay, "format" is written by other libraries.
         let unknown = unknown.filter(|key| !["device", "format"].contains(&key.as_str()));
         let near = |key: &str| nearest(&key.replace('-', "_").to_lowercase(), &known);
         let checked = |key: &String| match near(key) {
-            // Anything of one or two letters is near to `m` and `lr`.
+            // Every key of one or two letters is near `m` or `lr`.
             Some(near) if key.len() > 2 => {
                 Err(usage!("metadata '{}': unknown; did you mean '{near}'?", excerpt(key)))
             }
@@ -182,7 +184,7 @@ fn step_settings() -> impl Iterator<Item = &'static str> {
     registry::METHODS.iter().flat_map(|entry| entry.step_settings).copied()
 }
 
-/// The metadata strings that a case may have (docs/replay.md).
+/// The metadata keys that a case may have (docs/replay.md).
 pub fn keys() -> Vec<String> {
     let scalars = registry::METHODS.iter().flat_map(|entry| entry.scalars).map(|scalar| scalar.name.into());
     let own = step_settings().map(|name| name.replace('-', "_"));

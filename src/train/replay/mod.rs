@@ -1,5 +1,4 @@
-//! Given steps on given tensors, for checking against other engines. The format is documented in
-//! docs/replay.md.
+//! Given steps on given tensors, to check against other engines. docs/replay.md describes the format.
 
 mod batches;
 mod case;
@@ -8,11 +7,11 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use self::batches::{Batches, Candidates, GivenInputs, expect_shape, expect_shares};
+use self::batches::{Batches, CandidateRows, GivenInputs, expect_shape, expect_shares};
 use self::case::Case;
 pub use self::case::keys;
 use super::choice;
-use super::engine::{self, Engine, Parts};
+use super::engine::{self, Engine, EngineParts};
 use super::model::Model;
 use super::step::StepSettings;
 use super::tensor_file::{TensorFile, Values};
@@ -26,13 +25,13 @@ use crate::pll::mixup::MixupBuffers;
 use crate::settings::{self, Settings};
 use crate::usage;
 
-/// Runs the case in `input` on `device` and returns what docs/replay.md lists.
+/// Runs the case in `input` on `device` and returns the tensors that docs/replay.md lists.
 ///
 /// # Errors
-/// A usage error naming the tensor or metadata string at fault.
+/// A usage error that names the tensor or metadata string at fault.
 pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile> {
     let case = Case { file: input };
-    let candidates = Candidates::of(input)?;
+    let candidates = CandidateRows::of(input)?;
     let batches = Batches::of(input, candidates.samples)?;
     let settings = case.settings(batches.batch)?;
     let controls = case.controls(&settings, batches.steps)?;
@@ -47,7 +46,7 @@ pub fn replay(input: &TensorFile, device: &mut dyn Device) -> Result<TensorFile>
     output(&engine, losses, device)
 }
 
-/// The network with the parameters that the case gives.
+/// The model with the parameters of the case.
 fn model(case: &Case<'_>, settings: &Settings, classes: usize, device: &mut dyn Device) -> Result<Model> {
     let seed = case.number("seed", 0)?;
     let network = engine::network(settings, &*choice::method(settings), classes)?;
@@ -62,15 +61,15 @@ fn model(case: &Case<'_>, settings: &Settings, classes: usize, device: &mut dyn 
 fn assemble(
     settings: &Settings,
     model: Model,
-    candidates: &Candidates<'_>,
+    candidates: &CandidateRows<'_>,
     batches: &Batches<'_>,
     inputs: &mut GivenInputs<'_>,
     device: &mut dyn Device,
 ) -> Result<Engine> {
     let &Batches { batch, steps, size, .. } = batches;
-    let &Candidates { samples, classes, rows } = candidates;
+    let &CandidateRows { samples, classes, rows } = candidates;
     let step = device.allocate(Element::I32, 1, "the step counter")?;
-    let parts = Parts {
+    let parts = EngineParts {
         method: &*choice::method(settings),
         model,
         room: Room { batch, classes, steps, step, mixup: settings.mixup, parameters: None },
@@ -99,7 +98,7 @@ fn run(
     Ok(losses)
 }
 
-/// What the steps have left, and what the last one computed.
+/// The output: losses, all state after the steps, and the tensors and gradients of the last step.
 fn output(engine: &Engine, losses: Vec<f32>, device: &mut dyn Device) -> Result<TensorFile> {
     let mut output = TensorFile::default();
     let mut put = |name: &str, shape: Vec<usize>, values: Values| {
@@ -131,7 +130,7 @@ fn output(engine: &Engine, losses: Vec<f32>, device: &mut dyn Device) -> Result<
     Ok(output)
 }
 
-/// What the case subtracts from logits; the oracle's class prior is the tensor `prior`.
+/// The debias of the case; the oracle's class prior is the tensor `prior`.
 fn debias(
     input: &TensorFile,
     settings: &Settings,
@@ -149,7 +148,7 @@ fn debias(
     Ok(ClassPriorSource::Oracle(Oracle::new(prior, true, device)?))
 }
 
-/// Confidences and the method's state where the case has them.
+/// Imports the confidence rows and the method's state where the case has them.
 fn import_state(input: &TensorFile, engine: &Engine, device: &mut dyn Device) -> Result<()> {
     if input.tensors.contains_key("confidence") {
         let (shape, confidence) = input.f32("confidence")?;
@@ -170,7 +169,7 @@ fn import_state(input: &TensorFile, engine: &Engine, device: &mut dyn Device) ->
     engine.learner.import(&state, None, device)
 }
 
-/// Weights and permutations of the steps; a method that mixes needs both.
+/// Imports the mixup weights and permutations of the steps; with mixup, the case must have both.
 fn import_mixup(
     input: &TensorFile,
     mixup: &MixupBuffers,
@@ -193,7 +192,7 @@ fn import_mixup(
         sorted.sort_unstable();
         if sorted.iter().enumerate().any(|(i, &number)| number != i as i64) {
             return Err(usage!(
-                "tensor 'mixup.permutation': step {step} is no permutation of 0 to {}",
+                "tensor 'mixup.permutation': step {step} is not a permutation of 0 to {}",
                 batch - 1
             ));
         }
@@ -202,11 +201,11 @@ fn import_mixup(
     device.write_i32(mixup.permutations, &permutations.iter().map(|&i| i as i32).collect::<Vec<_>>())
 }
 
-/// [`replay`] from file to file; the output is written whole or not at all. Returns the metadata keys that
-/// mean nothing.
+/// [`replay`] from file to file; the output is written whole or not at all. Returns the metadata keys that a
+/// replay does not read.
 ///
 /// # Errors
-/// A usage error naming the file and the tensor or metadata string at fault.
+/// A usage error that names the file and the tensor or metadata string at fault.
 pub fn replay_file(input: &Path, output: &Path, device: &mut dyn Device) -> Result<Vec<String>> {
     let case = TensorFile::read(input)?;
     let in_file = |error| usage!("{}: {error:#}", input.display());
