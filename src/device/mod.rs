@@ -13,7 +13,6 @@
 //! | the GPU kernels behind a driver | `gpu/` |
 
 pub mod cpu;
-#[warn(missing_docs)]
 pub mod gpu;
 pub mod limits;
 pub mod operation;

@@ -50,9 +50,9 @@ pub fn interval(device: &str, epoch_flops: f64) -> usize {
 pub struct Progress {
     /// Epochs completed.
     pub epochs_done: usize,
-    /// Best test top-1 so far, percent, and its epoch (from 0); below 0 where none has been evaluated yet in
-    /// the stage that the run is in.
+    /// Best test top-1 so far, percent; below 0 while none has been evaluated in the stage that the run is in.
     pub best_top1: f64,
+    /// The epoch, from 0, that reached it.
     pub best_epoch: usize,
     /// Names of the classes.
     pub classes: Vec<String>,
@@ -78,6 +78,7 @@ impl Progress {
 
 /// A checkpoint in memory.
 pub struct Checkpoint {
+    /// How far the run is.
     pub progress: Progress,
     /// The run's configuration as TOML.
     pub config: String,

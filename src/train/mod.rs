@@ -22,7 +22,6 @@
 //! | [`run_folder`] | what a run leaves on disk |
 //! | [`grid`] | the runs of a table of results, and how far each is |
 
-#[allow(missing_docs, reason = "two fields are not described yet")]
 pub mod checkpoint;
 pub mod choice;
 pub mod device_choice;
@@ -40,6 +39,5 @@ pub mod run_folder;
 pub mod schedule;
 pub mod statistics;
 pub mod step;
-#[allow(missing_docs, reason = "tensors and element types are not described yet")]
 pub mod tensor_file;
 pub mod training;

@@ -15,11 +15,17 @@ use crate::{memory, usage};
 /// Values of one element type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
+    /// IEEE single precision.
     F32(Vec<f32>),
+    /// IEEE double precision.
     F64(Vec<f64>),
+    /// Signed, 64 bits.
     I64(Vec<i64>),
+    /// Signed, 32 bits.
     I32(Vec<i32>),
+    /// Unsigned, 32 bits.
     U32(Vec<u32>),
+    /// Bytes.
     U8(Vec<u8>),
 }
 
@@ -61,7 +67,9 @@ impl Values {
 /// Named tensors and metadata strings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TensorFile {
+    /// Shape and row-major values of each tensor by its name.
     pub tensors: BTreeMap<String, (Vec<usize>, Values)>,
+    /// Free text by key.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -292,7 +300,7 @@ fn read_header(reader: &mut impl Read, size: u64) -> std::result::Result<Metadat
     if claimed != Some(size) {
         let tensors = header.data_len();
         return Err(format!(
-            "{NOT_WHOLE} (its header tells of {tensors} bytes of tensors, there are {})",
+            "{NOT_WHOLE} (its header announces {tensors} bytes of tensors, there are {})",
             size - 8 - length
         ));
     }
