@@ -13,6 +13,8 @@ pub struct LaunchState<'a> {
     pub memory: &'a Memory,
     pub params: &'a [u8],
     pub grid: [u32; 3],
+    /// Numbers of the blocks that run, if not all do.
+    pub chosen: Option<&'a [u64]>,
     pub block: [u32; 3],
     /// Static and dynamic.
     pub shared_bytes: u32,
@@ -42,9 +44,15 @@ pub struct LaunchState<'a> {
 }
 
 impl LaunchState<'_> {
-    /// How many there are.
+    /// How many blocks run.
     pub fn blocks(&self) -> u64 {
-        self.grid.iter().map(|size| u64::from(*size)).product()
+        let all = || self.grid.iter().map(|size| u64::from(*size)).product();
+        self.chosen.map_or_else(all, |chosen| chosen.len() as u64)
+    }
+
+    /// The number in the grid of one of them.
+    pub fn number_of(&self, place: u64) -> u64 {
+        self.chosen.map_or(place, |chosen| chosen[place as usize])
     }
 
     /// Of one block.

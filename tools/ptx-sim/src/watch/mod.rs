@@ -5,6 +5,7 @@
 //! | `bounds` | addresses outside memory or out of line, and uses that a state space does not have |
 //! | `initialised` | reads of bytes that nothing wrote |
 //! | `races` | accesses that nothing orders |
+//! | `launches` | accesses that nothing orders by launches that nothing orders |
 //! | `barriers` | lanes and warps that do not meet, or wait for ever |
 //! | `cost` | instructions, sectors, passes through shared memory |
 
@@ -13,11 +14,13 @@ mod bounds;
 mod cost;
 mod counters;
 mod finding;
+mod group;
 mod initialised;
+mod launches;
 mod races;
 mod report;
 mod shadow;
-mod shared;
+mod signals;
 
 use crate::isa::{Order, Scope};
 use crate::lanes::LANES;
@@ -28,14 +31,15 @@ use initialised::LocalShadow;
 use races::order::{Address, Ordering};
 use races::{Accessor, Suspect};
 use report::Report;
-use shared::{Defect, SharedShadow};
+use shadow::{Defect, SharedShadow};
 
 pub use counters::Counters;
 pub use finding::{Finding, FindingKind, Findings, SourceLine};
-pub use races::history::MOST_TAG;
-pub use races::signals::Signals;
+pub use group::{Group, MOST_MEMBERS};
 pub use report::Subject;
 pub use shadow::Shadow;
+pub use shadow::history::MOST_TAG;
+pub use signals::Signals;
 
 /// All monitors, for one host thread.
 pub struct Watch<'a> {
@@ -106,7 +110,7 @@ impl<'a> Watch<'a> {
         if change.changes {
             let held = order.holds(at.warp, address);
             if change.locks || held {
-                let signals = &self.report.subject.signals;
+                let signals = self.report.subject.signals;
                 order.note_lock(signals, at.warp, address, change.locks && !held, change.semantics);
             }
         }
@@ -160,8 +164,12 @@ impl Monitor for Watch<'_> {
         match range.place {
             Place::Global { allocation, offset } => {
                 let written = &self.report.subject.shadows[allocation].written;
-                written.check(&mut self.report, accessor.at, range, allocation, offset);
+                initialised::check(&mut self.report, written, accessor.at, range, (allocation, offset));
                 let place = (allocation, offset);
+                if let Some(group) = self.report.subject.group {
+                    let suspect = Suspect { accessor, range, writes: false, silent: &|| false };
+                    launches::check(&mut self.report, &mut block.order, group, place, (&suspect, false));
+                }
                 races::read_global(&mut self.report, &mut block.order, accessor, range, place);
             }
             Place::Shared(offset) => {
@@ -177,9 +185,14 @@ impl Monitor for Watch<'_> {
 
     fn read_only(&mut self, block: &mut Block, accessor: Accessor, range: Range) {
         if let Place::Global { allocation, offset } = range.place {
+            if let Some(group) = self.report.subject.group {
+                let suspect = Suspect { accessor, range, writes: false, silent: &|| false };
+                let place = (allocation, offset);
+                launches::check(&mut self.report, &mut block.order, group, place, (&suspect, true));
+            }
             races::read_only(&mut self.report, &block.order, accessor, range, (allocation, offset));
             let written = &self.report.subject.shadows[allocation].written;
-            written.check(&mut self.report, accessor.at, range, allocation, offset);
+            initialised::check(&mut self.report, written, accessor.at, range, (allocation, offset));
         }
     }
 
@@ -188,6 +201,10 @@ impl Monitor for Watch<'_> {
         match range.place {
             Place::Global { allocation, offset } => {
                 let place = (allocation, offset);
+                if let Some(group) = self.report.subject.group {
+                    let suspect = Suspect { accessor, range, writes: true, silent: &silent };
+                    launches::check(&mut self.report, &mut block.order, group, place, (&suspect, false));
+                }
                 races::write_global(&mut self.report, &mut block.order, accessor, range, place, silent);
             }
             Place::Shared(offset) => {
@@ -205,7 +222,7 @@ impl Monitor for Watch<'_> {
         match range.place {
             Place::Global { allocation, offset } => {
                 let written = &self.report.subject.shadows[allocation].written;
-                written.check(&mut self.report, at, range, allocation, offset);
+                initialised::check(&mut self.report, written, at, range, (allocation, offset));
             }
             Place::Shared(offset) | Place::Local(offset) => {
                 if let Some(defect) = block.shared.usable(offset, range.bytes) {
@@ -286,7 +303,7 @@ impl Monitor for Watch<'_> {
 
     #[inline]
     fn observe(&mut self, block: &mut Block, at: Position, semantics: Semantics, place: Place, lanes: u32) {
-        let signals = &self.report.subject.signals;
+        let signals = self.report.subject.signals;
         if !block.order.quiet() || !signals.quiet() {
             let address = self.address(block, place);
             block.order.observe(signals, at.warp, address, semantics, lanes);
@@ -297,13 +314,13 @@ impl Monitor for Watch<'_> {
     fn publish(&mut self, block: &mut Block, at: Position, semantics: Semantics, place: Place, lanes: u32) {
         if matches!(semantics.order, Order::Release | Order::Both) || !block.order.never_fenced(at.warp) {
             let address = self.address(block, place);
-            block.order.publish(&self.report.subject.signals, at.warp, address, semantics, lanes);
+            block.order.publish(self.report.subject.signals, at.warp, address, semantics, lanes);
         }
     }
 
     fn unlock(&mut self, block: &mut Block, at: Position, semantics: Semantics, place: Place) {
         let address = self.address(block, place);
-        block.order.note_lock(&self.report.subject.signals, at.warp, address, false, semantics);
+        block.order.note_lock(self.report.subject.signals, at.warp, address, false, semantics);
     }
 
     fn fence(&mut self, block: &mut Block, at: Position, scope: Scope, lanes: u32) {

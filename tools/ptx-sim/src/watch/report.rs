@@ -1,8 +1,9 @@
 //! Where findings are gathered, with all that their messages name.
 
 use super::finding::{Finding, FindingKind, Findings, SourceLine};
-use super::races::signals::Signals;
+use super::group::Group;
 use super::shadow::Shadow;
+use super::signals::Signals;
 use crate::isa::{Kernel, SharedLabel};
 use crate::memory::Memory;
 use crate::monitor::Position;
@@ -24,7 +25,9 @@ pub struct Subject<'a> {
     /// Which launch this is, for histories.
     pub tag: u64,
     /// What blocks publish to each other.
-    pub signals: Signals,
+    pub signals: &'a Signals,
+    /// The group of launches that it belongs to, and which of them it is in the order in which they run.
+    pub group: Option<(&'a Group, usize)>,
 }
 
 impl Subject<'_> {
@@ -48,7 +51,7 @@ impl Subject<'_> {
 }
 
 /// The three coordinates of a number that counts x first.
-fn place_in(size: [u32; 3], number: u64) -> [u32; 3] {
+pub fn place_in(size: [u32; 3], number: u64) -> [u32; 3] {
     let [x, y, _] = size.map(u64::from);
     [(number % x) as u32, (number / x % y) as u32, (number / (x * y)) as u32]
 }

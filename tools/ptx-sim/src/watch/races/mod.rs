@@ -1,20 +1,15 @@
 //! Races: whether an access may happen now, by who used the same bytes before and what orders the two.
 //!
-//! [`history`] remembers for each word who used it last and excludes most conflicts at once; [`order`] knows what each warp of
-//! a block knows of the others, and decides about the rest; [`signals`] is what blocks publish to each other.
+//! Histories (`shadow/history.rs`) remember for each word who used it last and exclude most conflicts at once; [`order`] knows
+//! what each warp of a block knows of the others, and decides about the rest, with what blocks publish (`signals.rs`).
 
-mod histories;
-pub mod history;
 pub mod order;
-pub mod signals;
-
-pub use histories::Histories;
 
 use super::finding::FindingKind;
 use super::report::Report;
+use super::shadow::history::{self, Bounds, Conflict, Stamp};
 use super::shadow::words;
 use crate::monitor::{Place, Position, Range};
-use history::{Bounds, Conflict, Stamp};
 use order::{Later, Ordering, Verdict};
 
 /// A warp in an access, as histories know it.
@@ -42,7 +37,7 @@ pub fn check(report: &mut Report<'_>, order: &mut Ordering, conflict: Conflict, 
     let Accessor { at, stamp, modifies, .. } = new.accessor;
     let stamp = stamp.by(new.range.lane);
     let later = Later { stamp, warp: at.warp, writes: new.writes, reads: !new.writes || modifies };
-    let verdict = order.verdict(&report.subject.signals, conflict, later, new.silent);
+    let verdict = order.verdict(report.subject.signals, conflict, later, new.silent);
     if verdict != Verdict::Fine {
         note(report, order, conflict, verdict, new);
     }
@@ -54,7 +49,7 @@ fn note(report: &mut Report<'_>, order: &Ordering, conflict: Conflict, verdict: 
     let (old, at, lane) = (conflict.old, new.accessor.at, new.range.lane);
     let does = if new.writes { "writes" } else { "reads" };
     let did = if conflict.read { "read" } else { "wrote" };
-    let other_block = old.block() != order.id();
+    let other_block = old.party() != order.id();
     let subject = report.subject;
     let (kind, address, place) = match new.range.place {
         Place::Global { allocation, offset } => {
@@ -170,7 +165,7 @@ pub fn read_only(
     let Some(writer) = writer else { return };
     let allocation = subject.memory.get(allocation);
     let other = subject.block_of(u64::from(writer.block()));
-    let near = writer.block() == order.id();
+    let near = writer.party() == order.id();
     let kind = if near { FindingKind::GlobalRace } else { FindingKind::BlockRace };
     report.note(accessor.at, range.lane as u32, kind, Some(allocation.base + offset as u64), || {
         let label = &allocation.label;

@@ -11,8 +11,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::history::{Bounds, Conflict, Kind, MOST_TIME, Stamp};
-use super::signals::{Early, Knowledge, Seen, Signals, join_seen};
+use super::super::shadow::history::{Bounds, Conflict, Kind, MOST_TIME, Stamp};
+use super::super::signals::{Early, Knowledge, Seen, Signals, join_seen};
 use crate::isa::{Order, Scope};
 use crate::monitor::Semantics;
 
@@ -101,7 +101,7 @@ impl Address {
         Self { key: address, global: true }
     }
 
-    /// In shared memory of a block, by its number in histories.
+    /// In shared memory of a block, by what stands for it in histories.
     pub fn shared(offset: u64, block: u32) -> Self {
         Self { key: 1 << 63 | u64::from(block) << 32 | offset, global: false }
     }
@@ -137,10 +137,10 @@ impl Ordering {
             (view.time, view.lanes_from) = (1, 1);
             view.stamp = Stamp::new(tag, block, warp as u32, 1);
         }
-        self.id = Stamp::new(tag, block, 0, 0).block();
+        self.id = Stamp::new(tag, block, 0, 0).party();
     }
 
-    /// The block as histories know it.
+    /// The launch and block as histories know them.
     pub fn id(&self) -> u32 {
         self.id
     }
@@ -399,6 +399,13 @@ impl Ordering {
         self.warps[warp as usize].held.iter().any(|held| held.lock == at.key)
     }
 
+    /// Whether a warp has observed anything that another block published.
+    pub fn learned(&self, warp: u32) -> bool {
+        let view = &self.warps[warp as usize];
+        let fresh = view.fresh.iter().any(|(_, knowledge)| !knowledge.seen.is_empty());
+        fresh || !view.known.seen.is_empty() || !view.observed_far.is_empty()
+    }
+
     /// A warp arrives at a barrier at which it does not wait.
     pub fn arrive(&mut self, warp: u32, id: u32) {
         let mut closed = self.closed(warp);
@@ -524,7 +531,7 @@ impl Ordering {
         silent: impl FnOnce() -> bool,
     ) -> Verdict {
         let old = conflict.old;
-        let near = old.block() == self.id;
+        let near = old.party() == self.id;
         if near && old.time() == MOST_TIME || tolerated(conflict, new.stamp, near, new.writes) {
             return Verdict::Fine;
         }
@@ -560,10 +567,10 @@ impl View {
         let known = if near {
             self.known.of_lane(old.warp(), old.lane())
         } else {
-            let certain = self.certain.entry((old.block(), old.warp())).or_default();
+            let certain = self.certain.entry((old.party(), old.warp())).or_default();
             if *certain <= old.time() {
                 let whole = (old.warp(), None);
-                *certain = signals.known(&self.known.seen, old.block(), whole, old.time()).max(*certain);
+                *certain = signals.known(&self.known.seen, old.party(), whole, old.time()).max(*certain);
             }
             if *certain > old.time() { *certain } else { known_through(signals, &self.known, old, near) }
         };
@@ -588,14 +595,14 @@ impl View {
     /// Whether `old` happened in a lock that the warp holds now, before a fence followed the taking of it.
     fn was_early(&self, signals: &Signals, old: Stamp, block: u32) -> bool {
         let (warp, time) = (old.warp(), old.time());
-        self.held.iter().any(|held| signals.was_early(held.lock, old.block(), warp, time, block))
+        self.held.iter().any(|held| signals.was_early(held.lock, old.party(), warp, time, block))
     }
 }
 
 fn known_through(signals: &Signals, knowledge: &Knowledge, old: Stamp, near: bool) -> u32 {
     match near {
         true => knowledge.of_lane(old.warp(), old.lane()),
-        false => signals.known(&knowledge.seen, old.block(), (old.warp(), Some(old.lane())), old.time()),
+        false => signals.known(&knowledge.seen, old.party(), (old.warp(), Some(old.lane())), old.time()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is known of a block's shared memory: which bytes were written, which a copy is still to fill, and who used them.
 
-use super::races::history::{self, Bounds, Conflict, SLOTS, Stamp};
+use super::history::{self, Bounds, Conflict, SLOTS, Stamp};
 
 /// What is known of a word.
 #[derive(Clone, Copy, Debug, Default)]

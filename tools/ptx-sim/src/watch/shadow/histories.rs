@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytemuck::allocation::try_zeroed_slice_box;
 
-use super::history::{self, SLOTS};
+use super::history::{self, SLOTS, Stamp};
 
 /// Who used an allocation's words last.
 pub struct Histories {
@@ -66,6 +66,19 @@ impl Histories {
         }
     }
 
+    /// A read or write of bytes of a word by launch `tag`, a launch before the current one, if it is still remembered.
+    pub fn used_by(&self, word: usize, mask: u8, tag: u64, read: bool) -> Option<Stamp> {
+        let whole = slots(&self.words, word)?;
+        if !history::is_fine(&whole, tag) {
+            return history::used_by(&whole, tag, read);
+        }
+        let fine = self.fine.get()?;
+        let bytes = (0..4).filter(|byte| mask >> byte & 1 != 0);
+        bytes
+            .filter_map(|byte| slots(fine, 4 * word + byte))
+            .find_map(|slots| history::used_by(&slots, tag, read))
+    }
+
     /// Stands for who last wrote a word in launch `tag`: it changes when anybody writes.
     pub fn last_write(&self, word: usize, tag: u64) -> u64 {
         let mut bytes = [None; 4];
@@ -82,7 +95,7 @@ impl Histories {
     }
 
     /// Forgets all: before launch tags are used again.
-    pub fn forget(&self) {
+    pub fn forget(&mut self) {
         for slot in self.words.iter().chain(self.fine.get().into_iter().flatten()) {
             // Looking first keeps pages that were never used out of memory.
             if slot.load(Relaxed) != 0 {

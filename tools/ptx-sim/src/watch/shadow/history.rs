@@ -80,6 +80,11 @@ impl Stamp {
         (self.0 >> BLOCK & MOST_BLOCK) as u32
     }
 
+    /// Its launch and block: what stands for the block where several launches meet.
+    pub fn party(self) -> u32 {
+        (self.0 >> BLOCK) as u32
+    }
+
     /// The warp's time then.
     #[inline(always)]
     pub fn time(self) -> u32 {
@@ -323,6 +328,22 @@ pub fn write(history: &mut impl History, new: Stamp, bounds: Bounds) -> [Option<
 pub fn written_in(history: &impl History, tag: u64) -> Option<Stamp> {
     let old = Stamp(history.get(WRITE));
     (old.tag() == tag).then_some(old)
+}
+
+/// A read or write by launch `tag` that is still remembered.
+pub fn used_by(history: &impl History, tag: u64, read: bool) -> Option<Stamp> {
+    let mark = history.get(WRITE);
+    let beside = mark & MANY != 0;
+    let slots: &[usize] = match (read, beside) {
+        (true, false) => &[LAST, OTHER],
+        (true, true) => &[LAST],
+        (false, false) => &[WRITE],
+        (false, true) => &[WRITE, OTHER],
+    };
+    let mut stamps = slots.iter().map(|slot| history.get(*slot)).filter(|value| value & FINE == 0);
+    stamps
+        .find(|value| value >> TAG == tag)
+        .map(|value| if read { Stamp(value) } else { Stamp(value).alone() })
 }
 
 /// Whether the word's bytes have histories of their own in this launch.
