@@ -198,7 +198,13 @@ pub fn parse(text: &str, index: usize) -> Result<Spec, String> {
         .ok()
         .filter(|length| *length <= 1 << 32)
         .ok_or_else(|| format!("--arg {text}: {length:?} is not a length in elements"))?;
-    let fill = match fill {
+    let fill = fill_of(text, (kind, &format), fill)?;
+    Ok(Spec::Buffer { format, length, fill })
+}
+
+/// What a buffer holds at first.
+fn fill_of(text: &str, (kind, format): (&str, &Format), fill: &str) -> Result<Fill, String> {
+    Ok(match fill {
         "random" => Fill::Random,
         "zeros" => Fill::Value(format.real(0.0)),
         "ones" => Fill::Value(format.real(1.0)),
@@ -217,6 +223,5 @@ pub fn parse(text: &str, index: usize) -> Result<Spec, String> {
                 ));
             }
         }
-    };
-    Ok(Spec::Buffer { format, length, fill })
+    })
 }

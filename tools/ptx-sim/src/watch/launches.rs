@@ -12,6 +12,7 @@ use super::races::order::{Later, Ordering, Verdict};
 use super::report::Report;
 use super::shadow::history::{Conflict, Kind, Stamp};
 use super::shadow::{Meeting, Use, words};
+use crate::monitor::Place;
 
 /// How an access uses memory, for other launches.
 fn way_of(stamp: Stamp, writes: bool) -> Use {
@@ -23,17 +24,11 @@ fn way_of(stamp: Stamp, writes: bool) -> Use {
     }
 }
 
-/// Checks and notes a lane's access of global memory; before anything else notes it. `cached`: it reads through the
+/// Checks and notes a lane's access of global memory, if its launch is one of several; before anything else notes it. `cached`: it reads through the
 /// read-only cache, which no flag makes see anything.
-#[cold]
-#[inline(never)]
-pub fn check(
-    report: &mut Report<'_>,
-    order: &mut Ordering,
-    (group, position): (&Group, usize),
-    (allocation, offset): (usize, usize),
-    (new, cached): (&Suspect<'_>, bool),
-) {
+pub fn check(report: &mut Report<'_>, order: &mut Ordering, new: &Suspect<'_>, cached: bool) {
+    let Some((group, position)) = report.subject.group else { return };
+    let Place::Global { allocation, offset } = new.range.place else { return };
     let member = &group.members[position];
     let (uses, shadow) = (&group.uses[allocation], &report.subject.shadows[allocation]);
     let (words, mask) = words(offset, new.range.bytes);

@@ -104,6 +104,37 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// A read of global memory that has to be looked at.
+    #[inline(never)]
+    fn read_global(
+        &mut self,
+        block: &mut Block,
+        accessor: Accessor,
+        range: Range,
+        (allocation, offset): (usize, usize),
+    ) {
+        let (report, order) = (&mut self.report, &mut block.order);
+        launches::check(report, order, &Suspect { accessor, range, writes: false, silent: &|| false }, false);
+        let written = &report.subject.shadows[allocation].written;
+        initialised::check(report, written, accessor.at, range, (allocation, offset));
+        races::read_global(report, order, accessor, range, (allocation, offset));
+    }
+
+    /// The same of a write.
+    #[inline(never)]
+    fn write_global(
+        &mut self,
+        block: &mut Block,
+        accessor: Accessor,
+        range: Range,
+        place: (usize, usize),
+        silent: &dyn Fn() -> bool,
+    ) {
+        let (report, order) = (&mut self.report, &mut block.order);
+        launches::check(report, order, &Suspect { accessor, range, writes: true, silent }, false);
+        races::write_global(report, order, accessor, range, place, silent);
+    }
+
     /// Who modifies a place, having noted whether that takes a lock or gives one back.
     fn modifier(&mut self, block: &mut Block, at: Position, address: Address, change: Change) -> Accessor {
         let order = &mut block.order;
@@ -163,14 +194,11 @@ impl Monitor for Watch<'_> {
     fn read(&mut self, block: &mut Block, accessor: Accessor, range: Range) {
         match range.place {
             Place::Global { allocation, offset } => {
-                let written = &self.report.subject.shadows[allocation].written;
-                initialised::check(&mut self.report, written, accessor.at, range, (allocation, offset));
-                let place = (allocation, offset);
-                if let Some(group) = self.report.subject.group {
-                    let suspect = Suspect { accessor, range, writes: false, silent: &|| false };
-                    launches::check(&mut self.report, &mut block.order, group, place, (&suspect, false));
+                let subject = self.report.subject;
+                let alone = subject.group.is_none();
+                if !(alone && races::plain_read(&subject.shadows[allocation], accessor, range, offset)) {
+                    self.read_global(block, accessor, range, (allocation, offset));
                 }
-                races::read_global(&mut self.report, &mut block.order, accessor, range, place);
             }
             Place::Shared(offset) => {
                 let stamp = accessor.stamp.by(range.lane);
@@ -185,11 +213,8 @@ impl Monitor for Watch<'_> {
 
     fn read_only(&mut self, block: &mut Block, accessor: Accessor, range: Range) {
         if let Place::Global { allocation, offset } = range.place {
-            if let Some(group) = self.report.subject.group {
-                let suspect = Suspect { accessor, range, writes: false, silent: &|| false };
-                let place = (allocation, offset);
-                launches::check(&mut self.report, &mut block.order, group, place, (&suspect, true));
-            }
+            let suspect = Suspect { accessor, range, writes: false, silent: &|| false };
+            launches::check(&mut self.report, &mut block.order, &suspect, true);
             races::read_only(&mut self.report, &block.order, accessor, range, (allocation, offset));
             let written = &self.report.subject.shadows[allocation].written;
             initialised::check(&mut self.report, written, accessor.at, range, (allocation, offset));
@@ -200,12 +225,11 @@ impl Monitor for Watch<'_> {
     fn write(&mut self, block: &mut Block, accessor: Accessor, range: Range, silent: impl Fn() -> bool) {
         match range.place {
             Place::Global { allocation, offset } => {
-                let place = (allocation, offset);
-                if let Some(group) = self.report.subject.group {
-                    let suspect = Suspect { accessor, range, writes: true, silent: &silent };
-                    launches::check(&mut self.report, &mut block.order, group, place, (&suspect, false));
+                let subject = self.report.subject;
+                let alone = subject.group.is_none();
+                if !(alone && races::plain_write(&subject.shadows[allocation], accessor, range, offset)) {
+                    self.write_global(block, accessor, range, (allocation, offset), &silent);
                 }
-                races::write_global(&mut self.report, &mut block.order, accessor, range, place, silent);
             }
             Place::Shared(offset) => {
                 let stamp = accessor.stamp.by(range.lane);

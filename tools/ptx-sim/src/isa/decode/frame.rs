@@ -264,50 +264,11 @@ impl<'a, 't> Builder<'a, 't> {
                 return Ok(Symbol::Register(*reg));
             }
             let names = &body.scopes[scope];
-            let declared = match names.registers.get(name) {
-                Some((type_name, None)) => Some(*type_name),
-                _ => {
-                    let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-                    let (prefix, number) = name.split_at(name.len() - digits);
-                    match (names.registers.get(prefix), number.parse::<u64>()) {
-                        (Some((type_name, Some(count))), Ok(number)) if number < *count => Some(*type_name),
-                        _ => None,
-                    }
-                }
-            };
-            if let Some(type_name) = declared {
-                let (file, bits) = match parse::type_bytes(type_name) {
-                    None => (RegisterFile::Predicate, 1),
-                    Some(8) => (RegisterFile::D, 64),
-                    Some(16) => {
-                        return Err(Error::new(format!("{name}: 128-bit registers are not supported")));
-                    }
-                    Some(bytes) => (RegisterFile::W, 8 * bytes as u8),
-                };
-                let reg = Reg { file, index: self.row(file), bits };
-                self.frame.registers.insert((scope, name), reg);
-                return Ok(Symbol::Register(reg));
+            if let Some(type_name) = names.type_of(name) {
+                return self.new_register(scope, name, type_name);
             }
             if let Some(variable) = names.variables.get(name) {
-                return Ok(match variable.space {
-                    parse::Space::Shared => Symbol::Shared(self.shared_place(variable)?),
-                    parse::Space::Local | parse::Space::Param => {
-                        let place = match self.frame.variables.get(&(scope, name)) {
-                            Some(place) => *place,
-                            None => {
-                                let place = self.local_place(variable.bytes, variable.align)?;
-                                self.frame.variables.insert((scope, name), place);
-                                place
-                            }
-                        };
-                        if variable.space == parse::Space::Local {
-                            Symbol::Local(place)
-                        } else {
-                            Symbol::Frame(place)
-                        }
-                    }
-                    _ => return Err(Error::new(format!("{name}: global variables inside functions"))),
-                });
+                return self.inner_variable(scope, name, variable);
             }
         }
         if let Some(place) = self.frame.params.get(name) {
@@ -325,6 +286,42 @@ impl<'a, 't> Builder<'a, 't> {
             parse::Space::Shared => Symbol::Shared(self.shared_place(variable)?),
             _ => Symbol::Variable(*index),
         })
+    }
+
+    fn new_register(&mut self, scope: usize, name: &'t str, type_name: &str) -> Result<Symbol> {
+        let (file, bits) = match parse::type_bytes(type_name) {
+            None => (RegisterFile::Predicate, 1),
+            Some(8) => (RegisterFile::D, 64),
+            Some(16) => return Err(Error::new(format!("{name}: 128-bit registers are not supported"))),
+            Some(bytes) => (RegisterFile::W, 8 * bytes as u8),
+        };
+        let reg = Reg { file, index: self.row(file), bits };
+        self.frame.registers.insert((scope, name), reg);
+        Ok(Symbol::Register(reg))
+    }
+
+    /// A variable that the body declares.
+    fn inner_variable(
+        &mut self,
+        scope: usize,
+        name: &'t str,
+        variable: &'a parse::Variable<'t>,
+    ) -> Result<Symbol> {
+        match variable.space {
+            parse::Space::Shared => return Ok(Symbol::Shared(self.shared_place(variable)?)),
+            parse::Space::Local | parse::Space::Param => {}
+            _ => return Err(Error::new(format!("{name}: global variables inside functions"))),
+        }
+        let place = match self.frame.variables.get(&(scope, name)) {
+            Some(place) => *place,
+            None => {
+                let place = self.local_place(variable.bytes, variable.align)?;
+                self.frame.variables.insert((scope, name), place);
+                place
+            }
+        };
+        let local = variable.space == parse::Space::Local;
+        Ok(if local { Symbol::Local(place) } else { Symbol::Frame(place) })
     }
 
     /// The address of a variable as `mov` gives it: in its own space.

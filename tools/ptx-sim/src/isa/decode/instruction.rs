@@ -268,30 +268,11 @@ impl<'t> Builder<'_, 't> {
         }
         let file = file_of(value);
         if let Operand::Vector(parts) = to {
-            let a = self.value(scope, from, file, 8 * value.bytes())?;
-            let registers = parts
-                .iter()
-                .map(|part| match part {
-                    Operand::Nothing => Ok(None),
-                    Operand::Name(name, 0) => self.named(scope, name).map(Some),
-                    _ => Err(Error::new("a result that is no register")),
-                })
-                .collect::<Result<Vec<_>>>()?;
-            self.check_parts(value, registers.len(), registers.iter().flatten().copied())?;
-            self.emit(Op::Unpack(Box::new((registers, a))));
-            return Ok(());
+            return self.unpack(scope, value, parts, from);
         }
         let d = self.result_of(scope, to, file, 8 * value.bytes())?;
         if let Operand::Vector(parts) = from {
-            let bits = 8 * value.bytes() / parts.len().max(1) as u32;
-            let part_file = if bits > 32 { RegisterFile::D } else { RegisterFile::W };
-            let registers = parts
-                .iter()
-                .map(|part| self.value(scope, part, part_file, bits.max(1)))
-                .collect::<Result<Vec<_>>>()?;
-            self.check_parts(value, registers.len(), [])?;
-            self.emit(Op::Pack(Box::new((d, registers))));
-            return Ok(());
+            return self.pack(scope, value, d, parts);
         }
         let clock = match from {
             Operand::Name("%clock" | "%clock_lo", 0) => Some(Clock::Low),
@@ -319,6 +300,31 @@ impl<'t> Builder<'_, 't> {
         let key = if file == RegisterFile::D { "mov.b64" } else { "mov.b32" };
         let mov = Unary::find(key).ok_or_else(|| Error::new("no such move"))?;
         self.emit(Op::Unary(mov, [d.index, a.index]));
+        Ok(())
+    }
+
+    /// `mov.b64 {a, b}, c`.
+    fn unpack(&mut self, scope: usize, value: Type, parts: &[Operand<'t>], from: &Operand<'t>) -> Result<()> {
+        let a = self.value(scope, from, file_of(value), 8 * value.bytes())?;
+        let register = |part: &Operand<'t>| match part {
+            Operand::Nothing => Ok(None),
+            Operand::Name(name, 0) => self.named(scope, name).map(Some),
+            _ => Err(Error::new("a result that is no register")),
+        };
+        let registers = parts.iter().map(register).collect::<Result<Vec<_>>>()?;
+        self.check_parts(value, registers.len(), registers.iter().flatten().copied())?;
+        self.emit(Op::Unpack(Box::new((registers, a))));
+        Ok(())
+    }
+
+    /// `mov.b64 c, {a, b}`.
+    fn pack(&mut self, scope: usize, value: Type, d: Reg, parts: &[Operand<'t>]) -> Result<()> {
+        let bits = 8 * value.bytes() / parts.len().max(1) as u32;
+        let file = if bits > 32 { RegisterFile::D } else { RegisterFile::W };
+        let register = |part: &Operand<'t>| self.value(scope, part, file, bits.max(1));
+        let registers = parts.iter().map(register).collect::<Result<Vec<_>>>()?;
+        self.check_parts(value, registers.len(), [])?;
+        self.emit(Op::Pack(Box::new((d, registers))));
         Ok(())
     }
 

@@ -50,30 +50,15 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
             }
             // A preprocessor's line marker.
             b'#' if text[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty()) => {
-                while at < bytes.len() && bytes[at] != b'\n' {
-                    at += 1;
-                }
+                at = line_end(bytes, at);
                 continue;
             }
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
-                while at < bytes.len() && bytes[at] != b'\n' {
-                    at += 1;
-                }
+                at = line_end(bytes, at);
                 continue;
             }
             b'/' if bytes.get(at + 1) == Some(&b'*') => {
-                let first = line;
-                at += 2;
-                loop {
-                    match bytes.get(at) {
-                        None => return Err(Error::at(first, "a comment that never ends")),
-                        Some(b'*') if bytes.get(at + 1) == Some(&b'/') => break,
-                        Some(b'\n') => line += 1,
-                        Some(_) => {}
-                    }
-                    at += 1;
-                }
-                at += 2;
+                at = comment_end(bytes, at, &mut line)?;
                 continue;
             }
             b'"' => {
@@ -109,6 +94,25 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
     }
     found.push((Token::End, line));
     Ok(found)
+}
+
+fn line_end(bytes: &[u8], start: usize) -> usize {
+    let length = bytes[start..].iter().position(|byte| *byte == b'\n');
+    length.map_or(bytes.len(), |length| start + length)
+}
+
+/// Behind a comment between marks, whose lines are counted.
+fn comment_end(bytes: &[u8], start: usize, line: &mut u32) -> Result<usize> {
+    let (first, mut at) = (*line, start + 2);
+    loop {
+        match bytes.get(at) {
+            None => return Err(Error::at(first, "a comment that never ends")),
+            Some(b'*') if bytes.get(at + 1) == Some(&b'/') => return Ok(at + 2),
+            Some(b'\n') => *line += 1,
+            Some(_) => {}
+        }
+        at += 1;
+    }
 }
 
 fn word_start(byte: u8) -> bool {

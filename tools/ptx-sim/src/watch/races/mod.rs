@@ -8,7 +8,7 @@ pub mod order;
 use super::finding::FindingKind;
 use super::report::Report;
 use super::shadow::history::{self, Bounds, Conflict, Stamp};
-use super::shadow::words;
+use super::shadow::{Shadow, words};
 use crate::monitor::{Place, Position, Range};
 use order::{Later, Ordering, Verdict};
 
@@ -84,8 +84,39 @@ fn note(report: &mut Report<'_>, order: &Ordering, conflict: Conflict, verdict: 
     });
 }
 
-/// Notes and checks one lane's read of global memory.
+/// Notes a lane's read of whole words that were written and where it conflicts with nothing; false if that is not certain,
+/// and then it is to be noted again.
 #[inline(always)]
+pub fn plain_read(shadow: &Shadow, accessor: Accessor, range: Range, offset: usize) -> bool {
+    let (new, bounds) = (accessor.stamp.by(range.lane), accessor.bounds);
+    let mut rest = (offset / 4, range.bytes);
+    while rest.1 >= 4 {
+        let Some(mut slots) = shadow.histories.of(rest.0) else { return false };
+        if shadow.written.of(rest.0) != 15 || !history::plain_read(&mut slots, new, bounds) {
+            return false;
+        }
+        rest = (rest.0 + 1, rest.1 - 4);
+    }
+    rest.1 == 0
+}
+
+/// The same of a write.
+#[inline(always)]
+pub fn plain_write(shadow: &Shadow, accessor: Accessor, range: Range, offset: usize) -> bool {
+    let (new, bounds) = (accessor.stamp.by(range.lane), accessor.bounds);
+    let mut rest = (offset / 4, range.bytes);
+    while rest.1 >= 4 {
+        let Some(mut slots) = shadow.histories.of(rest.0) else { return false };
+        shadow.written.add(rest.0, 15);
+        if !history::plain_write(&mut slots, new, bounds) {
+            return false;
+        }
+        rest = (rest.0 + 1, rest.1 - 4);
+    }
+    rest.1 == 0
+}
+
+/// Notes and checks one lane's read of global memory.
 pub fn read_global(
     report: &mut Report<'_>,
     order: &mut Ordering,
@@ -97,11 +128,6 @@ pub fn read_global(
     let (words, mask) = words(offset, range.bytes);
     let (new, mut reported) = (accessor.stamp.by(range.lane), false);
     for word in words {
-        if mask == 15
-            && histories.of(word).is_some_and(|mut h| history::plain_read(&mut h, new, accessor.bounds))
-        {
-            continue;
-        }
         histories.each(word, mask, new.tag(), |slots| {
             for conflict in history::read(slots, new, accessor.bounds).into_iter().flatten() {
                 if !reported {
@@ -114,14 +140,13 @@ pub fn read_global(
 }
 
 /// Notes and checks one lane's write of global memory.
-#[inline(always)]
 pub fn write_global(
     report: &mut Report<'_>,
     order: &mut Ordering,
     accessor: Accessor,
     range: Range,
     (allocation, offset): (usize, usize),
-    silent: impl Fn() -> bool,
+    silent: &dyn Fn() -> bool,
 ) {
     let shadow = &report.subject.shadows[allocation];
     let histories = &shadow.histories;
@@ -129,15 +154,10 @@ pub fn write_global(
     let (new, mut reported) = (accessor.stamp.by(range.lane), false);
     for word in words {
         shadow.written.add(word, mask);
-        if mask == 15
-            && histories.of(word).is_some_and(|mut h| history::plain_write(&mut h, new, accessor.bounds))
-        {
-            continue;
-        }
         histories.each(word, mask, new.tag(), |slots| {
             for conflict in history::write(slots, new, accessor.bounds).into_iter().flatten() {
                 if !reported {
-                    let suspect = Suspect { accessor, range, writes: true, silent: &silent };
+                    let suspect = Suspect { accessor, range, writes: true, silent };
                     reported = check(report, order, conflict, &suspect);
                 }
             }

@@ -64,20 +64,25 @@ pub struct Meeting {
 /// The uses of one allocation: for each word a row of four bytes, a number of a launch for each of its bytes, of every chain
 /// and way; and a row that marks bytes of which the group's launches made the first write ever.
 pub struct Uses {
-    rows: Box<[AtomicU32]>,
+    pieces: Vec<Box<[AtomicU32]>>,
     chains: usize,
 }
+
+/// Words of a piece: a system may refuse a single request for more memory than it has, though little of it will be touched.
+const PIECE: usize = 1 << 20;
 
 impl Uses {
     /// None yet of so many words; None if the host has not the memory.
     pub fn new(words: usize, chains: usize) -> Option<Self> {
-        let rows = words.checked_mul(ROWS * chains + 1)?;
-        Some(Self { rows: try_zeroed_slice_box(rows).ok()?, chains })
+        let each = ROWS * chains + 1;
+        let starts = (0..words).step_by(PIECE);
+        let pieces = starts.map(|start| try_zeroed_slice_box(each * (words - start).min(PIECE)).ok());
+        Some(Self { pieces: pieces.collect::<Option<_>>()?, chains })
     }
 
     fn rows(&self, word: usize) -> &[AtomicU32] {
-        let each = ROWS * self.chains + 1;
-        &self.rows[each * word..each * (word + 1)]
+        let (each, at) = (ROWS * self.chains + 1, word % PIECE);
+        &self.pieces[word / PIECE][each * at..each * (at + 1)]
     }
 
     /// Notes that a launch uses bytes of a word. `unwritten`: those that nothing had written.
