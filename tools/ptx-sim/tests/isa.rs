@@ -130,48 +130,6 @@ fn wmma_of_every_shape_type_and_layout() {
     }
 }
 
-/// `mma` of bytes and doubles, laid out as the PTX ISA documents it.
-#[test]
-fn products_of_bytes_and_doubles() {
-    let mut random = Random(5);
-    let (a, x) = matrix("s8", 16 * 32, &mut random);
-    let (b, y) = matrix("s8", 32 * 8, &mut random);
-    // Row-major a and column-major b: four neighbours along k are a word of memory.
-    let mut body = String::from(
-        "shr.u32 %r20, %t, 2;\nand.b32 %r21, %t, 3;\nmul.lo.u32 %r22, %r20, 8;\nadd.u32 %r22, %r22, %r21;\n",
-    );
-    let column_major: Vec<u8> = (0..256).map(|at| b[(at % 32) * 8 + at / 32]).collect();
-    for (reg, base) in [(0, 0), (1, 64), (2, 4), (3, 68)] {
-        body += &format!(
-            "add.u32 %r23, %r22, {base};\n{}ld.global.u32 %r{reg}, [%d1];\n",
-            element("%d1", "%p0", "%r23", 4)
-        );
-    }
-    for (reg, base) in [(4, 0), (5, 4)] {
-        body += &format!(
-            "add.u32 %r23, %r22, {base};\n{}ld.global.u32 %r{reg}, [%d1];\n",
-            element("%d1", "%p1", "%r23", 4)
-        );
-    }
-    body += "mov.b32 %r6, 1;\nmma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r8,%r9,%r10,%r11},{%r0,%r1,%r2,%r3},{%r4,%r5},{%r6,%r6,%r6,%r6};\n";
-    for reg in 0..4 {
-        body += &format!(
-            "mul.lo.u32 %r23, %t, 4;\nadd.u32 %r23, %r23, {reg};\n{}st.global.u32 [%d1], %r{};\n",
-            element("%d1", "%p2", "%r23", 4),
-            8 + reg
-        );
-    }
-    let buffers = [Buffer::Bytes(a), Buffer::Bytes(column_major), Buffer::Unwritten(512)];
-    let out = as_words(&Run::default().clean(&kernel(3, "", &body), &buffers)[2]);
-    for lane in 0..32 {
-        for reg in 0..4 {
-            let (row, column) = (lane / 4 + 8 * (reg / 2), 2 * (lane % 4) + reg % 2);
-            let wanted: f64 = (0..32).map(|k| x[row * 32 + k] * y[k * 8 + column]).sum();
-            assert_eq!(f64::from(out[lane * 4 + reg] as i32), wanted + 1.0, "lane {lane} register {reg}");
-        }
-    }
-}
-
 /// Warps hand shared memory over through an mbarrier, twice.
 const HAND_OVER: &str = "\
 setp.ne.u32 %q1, %t, 0;
