@@ -102,7 +102,6 @@ pub enum Fault<'a> {
     OutsideShared {
         what: &'a str,
         bytes: u32,
-        size: u64,
     },
     OutsideLocal {
         bytes: usize,

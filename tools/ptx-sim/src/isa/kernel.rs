@@ -63,6 +63,23 @@ pub struct SharedLabel {
     pub name: String,
 }
 
+/// Between two variables in shared memory, so that running over the end of one is seen. A multiple of the banks' 128 bytes:
+/// what conflicts on a GPU does here.
+pub const SHARED_GAP: u32 = 1024;
+
+/// Where a launch's shared memory lies.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedLayout {
+    /// Bytes on a GPU.
+    pub bytes: u32,
+    /// The dynamic ones of them.
+    pub dynamic_bytes: u32,
+    /// Where the dynamic part starts here.
+    pub dynamic: u32,
+    /// Where everything ends here.
+    pub end: u32,
+}
+
 /// A decoded kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -73,7 +90,9 @@ pub struct Kernel {
     pub constants: Vec<(Reg, Constant)>,
     pub parameters: Vec<Parameter>,
     pub parameter_bytes: u32,
+    /// Static shared memory on a GPU, and what the gaps between its variables add to their places here.
     pub shared_bytes: u32,
+    pub shared_gaps: u32,
     pub local_bytes: u32,
     /// Registers declared, as written: for listings.
     pub declared_registers: u64,
@@ -89,6 +108,18 @@ impl Kernel {
     /// Whether it calls a function that runs outside.
     pub fn calls(&self, function: HostFunction) -> bool {
         self.steps.iter().any(|step| matches!(&step.op, Op::Host(call) if call.function == function))
+    }
+
+    /// Its shared memory with so many dynamic bytes.
+    pub fn shared_layout(&self, dynamic_bytes: u32) -> SharedLayout {
+        let start = self.shared_bytes.next_multiple_of(16);
+        let gaps = self.shared_gaps + if self.shared_labels.is_empty() { 0 } else { SHARED_GAP };
+        let dynamic = start + gaps;
+        let (bytes, end) = match dynamic_bytes {
+            0 => (self.shared_bytes, self.shared_bytes + self.shared_gaps),
+            more => (start.saturating_add(more), dynamic.saturating_add(more)),
+        };
+        SharedLayout { bytes, dynamic_bytes, dynamic, end }
     }
 
     /// Whether it synchronises its grid as cooperative groups do.

@@ -17,15 +17,6 @@ const MOST_THREADS: u64 = 1024;
 const MOST_BLOCK: [u32; 3] = [1024, 1024, 64];
 const MOST_GRID: [u32; 3] = [i32::MAX as u32, 65535, 65535];
 
-/// Where the dynamic shared memory starts, and the bytes of both parts.
-fn shared_memory(kernel: &Kernel, launch: &Launch<'_>) -> (u32, u32) {
-    let dynamic = kernel.shared_bytes.next_multiple_of(16);
-    match launch.shared_bytes {
-        0 => (dynamic, kernel.shared_bytes),
-        bytes => (dynamic, dynamic.saturating_add(bytes)),
-    }
-}
-
 /// One launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
@@ -181,7 +172,7 @@ impl Machine {
         if grid[0] > MOST_GRID[0] || grid[1] > MOST_GRID[1] || grid[2] > MOST_GRID[2] {
             return wrong(format!("a grid of {grid:?}; the most is 2147483647, 65535, 65535"));
         }
-        let (_, shared) = shared_memory(kernel, launch);
+        let shared = kernel.shared_layout(launch.shared_bytes).bytes;
         let most = self.settings.most_shared;
         if shared > most {
             return wrong(format!("{shared} bytes of shared memory; the most is {most}"));
@@ -200,7 +191,7 @@ impl Machine {
     /// Runs a launch that is possible.
     pub(super) fn run(&mut self, prepared: &Prepared<'_>, role: Role<'_>) -> Report {
         let Prepared { kernel, program, launch, workspace, blocks } = *prepared;
-        let (dynamic, shared) = shared_memory(kernel, &launch);
+        let shared = kernel.shared_layout(launch.shared_bytes);
         let (threads, cooperative) = (self.settings.threads.clamp(1, 256), launch.cooperative);
         let subject = Subject {
             kernel,
@@ -208,8 +199,7 @@ impl Machine {
             shadows: &self.shadows,
             grid: launch.grid,
             block: launch.block,
-            shared_bytes: shared,
-            dynamic_shared: dynamic,
+            shared,
             tag: role.tag,
             signals: role.signals,
             group: role.group,
@@ -221,8 +211,7 @@ impl Machine {
             grid: launch.grid,
             chosen: blocks,
             block: launch.block,
-            shared_bytes: shared,
-            dynamic_shared: dynamic,
+            shared,
             cooperative,
             seed: self.settings.warp_seed,
             variables: self.modules.get(&program.id).map_or(&[], |list| list.as_slice()),

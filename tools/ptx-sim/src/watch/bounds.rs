@@ -24,8 +24,9 @@ pub fn describe(
             let label = &subject.memory.get(allocation).label;
             (OutOfBounds, format!("{what} of {bytes} bytes past the end of {label:?}"))
         }
-        Fault::OutsideShared { what, bytes, size } => {
-            (OutOfBounds, format!("{what} of {bytes} bytes at byte {address} of {size} of shared memory"))
+        Fault::OutsideShared { what, bytes } => {
+            let name = subject.shared_name(address as usize);
+            (OutOfBounds, format!("{what} of {bytes} bytes of shared memory at {name}"))
         }
         Fault::OutsideLocal { bytes, size } => {
             (OutOfBounds, format!("{bytes} bytes at byte {address} of {size} of local memory"))

@@ -33,9 +33,9 @@ fn unwritten(report: &mut Report<'_>, at: Position, range: Range, allocation: us
     });
 }
 
-/// Reports shared memory that holds nothing yet.
+/// Reports shared memory that holds nothing, or nothing yet.
 #[cold]
-pub fn empty_shared(
+pub fn unusable_shared(
     report: &mut Report<'_>,
     at: Position,
     range: Range,
@@ -45,6 +45,9 @@ pub fn empty_shared(
     let (bytes, does) = (range.bytes, if writes { "writes" } else { "reads" });
     let name = report.subject.shared_name(offset);
     let (kind, message) = match defect {
+        Defect::Outside => {
+            (FindingKind::OutOfBounds, format!("{does} {bytes} bytes of shared memory at {name}"))
+        }
         Defect::Pending => (
             FindingKind::PendingCopy,
             format!(

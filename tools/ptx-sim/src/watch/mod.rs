@@ -45,6 +45,8 @@ pub use signals::Signals;
 pub struct Watch<'a> {
     report: Report<'a>,
     cost: Cost,
+    /// Of shared memory.
+    gaps: Vec<std::ops::Range<usize>>,
 }
 
 /// What they keep of a block.
@@ -68,7 +70,7 @@ impl<'a> Watch<'a> {
     /// Nothing was seen yet.
     pub fn new(subject: &'a Subject<'a>) -> Self {
         let report = Report { subject, findings: Findings::default() };
-        Self { report, cost: Cost::new(subject.kernel) }
+        Self { report, cost: Cost::new(subject.kernel), gaps: subject.shared_gaps() }
     }
 
     /// What was found and counted.
@@ -98,7 +100,7 @@ impl<'a> Watch<'a> {
                 }
                 defect => {
                     let (at, defect) = (new.accessor.at, (*defect, new.writes));
-                    return initialised::empty_shared(&mut self.report, at, new.range, offset, defect);
+                    return initialised::unusable_shared(&mut self.report, at, new.range, offset, defect);
                 }
             }
         }
@@ -159,7 +161,7 @@ impl Monitor for Watch<'_> {
         let threads = subject.block.iter().map(|size| u64::from(*size)).product::<u64>();
         let warps = threads.div_ceil(LANES as u64) as usize;
         block.order.start(subject.tag, number, warps);
-        block.shared.reset(subject.shared_bytes as usize);
+        block.shared.reset(subject.shared.end as usize, &self.gaps);
         block.local.reset(warps, subject.kernel.local_bytes as usize);
         self.cost.counters.blocks += 1;
         self.cost.counters.threads += threads;
@@ -250,7 +252,10 @@ impl Monitor for Watch<'_> {
             }
             Place::Shared(offset) | Place::Local(offset) => {
                 if let Some(defect) = block.shared.usable(offset, range.bytes) {
-                    initialised::empty_shared(&mut self.report, at, range, offset, (defect, true));
+                    initialised::unusable_shared(&mut self.report, at, range, offset, (defect, true));
+                    if matches!(defect, Defect::Outside) {
+                        return;
+                    }
                 }
             }
         }

@@ -7,9 +7,12 @@ use crate::error::{Error, Result};
 use crate::isa::Class;
 use crate::isa::parse::{self, Base, Body, Module, Operand, Prototype};
 use crate::isa::{
-    Address, Constant, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, RegisterFile, SHARED_WINDOW, SharedLabel,
-    Space, Special, Step, Type,
+    Address, Constant, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, RegisterFile, SHARED_GAP, SHARED_WINDOW,
+    SharedLabel, Space, Special, Step, Type,
 };
+
+/// Shared variables of a kernel that lie apart from each other; more of them are neighbours.
+const MOST_APART: usize = 64;
 
 /// One copy of a function's body.
 pub struct Frame<'a, 't> {
@@ -60,6 +63,7 @@ pub struct Assembled {
     pub rows: [u32; 3],
     pub constants: Vec<(Reg, Constant)>,
     pub shared_bytes: u32,
+    pub shared_gaps: u32,
     pub local_bytes: u32,
     pub shared_labels: Vec<SharedLabel>,
 }
@@ -74,6 +78,8 @@ pub struct Builder<'a, 't> {
     shared: HashMap<*const parse::Variable<'t>, u32>,
     shared_labels: Vec<SharedLabel>,
     shared_bytes: u64,
+    /// What the gaps between shared variables add to their places.
+    shared_gaps: u64,
     local_bytes: u64,
     pub calls: Vec<&'t str>,
     pub frame: Frame<'a, 't>,
@@ -95,6 +101,7 @@ impl<'a, 't> Builder<'a, 't> {
             shared: HashMap::new(),
             shared_labels: Vec::new(),
             shared_bytes: 0,
+            shared_gaps: 0,
             local_bytes: 0,
             calls: Vec::new(),
             frame: Frame::new(&EMPTY, HashMap::new(), true),
@@ -125,6 +132,7 @@ impl<'a, 't> Builder<'a, 't> {
             rows: self.rows,
             constants,
             shared_bytes: self.shared_bytes as u32,
+            shared_gaps: self.shared_gaps as u32,
             local_bytes: self.local_bytes.next_multiple_of(16) as u32,
             shared_labels,
         })
@@ -238,12 +246,17 @@ impl<'a, 't> Builder<'a, 't> {
         if let Some(place) = self.shared.get(&std::ptr::from_ref(variable)) {
             return Ok(*place);
         }
-        let place = self.shared_bytes.next_multiple_of(variable.align);
-        self.shared_bytes = place + variable.bytes;
-        self.shared.insert(variable, place as u32);
+        let real = self.shared_bytes.next_multiple_of(variable.align);
+        self.shared_bytes = real + variable.bytes;
+        if (1..MOST_APART).contains(&self.shared_labels.len()) {
+            self.shared_gaps += u64::from(SHARED_GAP);
+        }
+        self.shared_gaps = self.shared_gaps.next_multiple_of(variable.align);
+        let place = (real + self.shared_gaps) as u32;
+        self.shared.insert(variable, place);
         let name = plain_name(variable.name).to_string();
-        self.shared_labels.push(SharedLabel { offset: place as u32, bytes: variable.bytes as u32, name });
-        Ok(place as u32)
+        self.shared_labels.push(SharedLabel { offset: place, bytes: variable.bytes as u32, name });
+        Ok(place)
     }
 
     /// Local memory of a thread, for a variable or a call's parameters.

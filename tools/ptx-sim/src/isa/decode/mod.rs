@@ -224,7 +224,7 @@ fn kernel(module: &Module<'_>, names: &Names<'_, '_>, function: &Function<'_>) -
     builder.function(Frame::new(body, places, true))?;
     // A body that runs off its end returns.
     builder.emit_end(function.line);
-    let Assembled { mut steps, rows, constants, shared_bytes, local_bytes, shared_labels } =
+    let Assembled { mut steps, rows, constants, shared_bytes, shared_gaps, local_bytes, shared_labels } =
         builder.finish()?;
     if shared_bytes > MOST_STATIC_SHARED {
         let message =
@@ -241,6 +241,7 @@ fn kernel(module: &Module<'_>, names: &Names<'_, '_>, function: &Function<'_>) -
         parameters,
         parameter_bytes: offset as u32,
         shared_bytes,
+        shared_gaps,
         local_bytes,
         declared_registers: body.registers,
         most_threads: function.most_threads,
