@@ -393,7 +393,8 @@ fn least(a_bits: u64, b_bits: u64, a: f32, b: f32) -> u64 {
     }
 }
 
-/// Whether `x` is `exact` rounded down: not above it, and the next is. `exact` must hold the sum or product exactly.
+/// Whether `x` is `exact` rounded down: not above it, and the next is. `exact` must hold the sum or product
+/// exactly.
 fn rounded_down(exact: f64) -> f32 {
     let near = exact as f32;
     if f64::from(near) > exact { near.next_down() } else { near }

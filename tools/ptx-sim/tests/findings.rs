@@ -5,7 +5,8 @@ mod support;
 use ptx_sim::{Finding, FindingKind, Report, Settings};
 use support::{Buffer, Run, assert_clean, element, kernel, line_of, only, words};
 
-/// Runs a body with and without its defect: the text between `<<` and `>>` is the defect, between `[[` and `]]` the cure.
+/// Runs a body with and without its defect: the text between `<<` and `>>` is the defect, between `[[` and
+/// `]]` the cure.
 struct Planted<'a> {
     run: Run,
     pointers: usize,

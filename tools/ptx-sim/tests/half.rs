@@ -1,5 +1,6 @@
-//! Arithmetic, comparisons and conversions of f16, to the bit, against integers: every f16 is a whole number of 2^-24, so that
-//! a product, and a product with something added, is a whole number of 2^-48, and is rounded here from that.
+//! Arithmetic, comparisons and conversions of f16, to the bit, against integers: every f16 is a whole number
+//! of 2^-24, so that a product, and a product with something added, is a whole number of 2^-48, and is
+//! rounded here from that.
 
 mod support;
 
@@ -34,7 +35,8 @@ fn units(bits: u64) -> i128 {
     (if exponent == 0 { mantissa } else { (1024 + mantissa) << (exponent - 1) }) << 24
 }
 
-/// So many units of 2^-48 as a half, and a little more or less than that if `rest` says so (then never a tie).
+/// So many units of 2^-48 as a half, and a little more or less than that if `rest` says so (then never a
+/// tie).
 fn rounded(value: i128, rest: i32, negative_zero: bool, mode: Mode) -> u64 {
     let negative = value < 0 || value == 0 && (rest < 0 || rest == 0 && negative_zero);
     let (size, rest) = if negative { (-value, -rest) } else { (value, rest) };
@@ -349,7 +351,8 @@ fn of_single(bits: u64, mode: Mode) -> u64 {
     rounded((whole as i128).clamp(-(1 << 100), 1 << 100), rest, value.is_sign_negative(), mode)
 }
 
-/// Around every half and every middle between two, all f32 that are next to them; infinities and NaNs; what is far too large or small.
+/// Around every half and every middle between two, all f32 that are next to them; infinities and NaNs; what
+/// is far too large or small.
 fn singles() -> Vec<[u64; 3]> {
     let mut all = Vec::new();
     for bits in 0..INFINITY {
@@ -547,7 +550,8 @@ fn classes_of_numbers() {
     }
 }
 
-/// Halves keep their bits on the way through `cp.async` and `ldmatrix`: every one of a random tile, NaNs and subnormals too.
+/// Halves keep their bits on the way through `cp.async` and `ldmatrix`: every one of a random tile, NaNs and
+/// subnormals too.
 #[test]
 fn tiles_of_halves_arrive_as_they_are() {
     let mut random = Random(12);

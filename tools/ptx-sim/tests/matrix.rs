@@ -1,4 +1,5 @@
-//! `ldmatrix` and `stmatrix`. The layouts are written down here as the PTX ISA gives them; `products.rs` has those of `mma`.
+//! `ldmatrix` and `stmatrix`. The layouts are written down here as the PTX ISA gives them; `products.rs` has
+//! those of `mma`.
 
 mod support;
 

@@ -7,7 +7,8 @@ use support::{Buffer, Run, as_words, kernel, only, words};
 
 const DECLARE: &str = ".shared .align 8 .b64 bar;\n.shared .align 16 .b8 place[16];\n.reg .b64 %s<9>;";
 
-/// Runs one thread, in whose text `say REGISTER;` writes a 32-bit register, and `ask PREDICATE;` a predicate, to the next word.
+/// Runs one thread, in whose text `say REGISTER;` writes a 32-bit register, and `ask PREDICATE;` a predicate,
+/// to the next word.
 fn answers(text: &str, copied: &[u32]) -> Vec<u32> {
     let mut count = 0;
     let mut body = String::new();

@@ -1,4 +1,5 @@
-//! Every `mma` of the decoder against sums worked out here, with the layouts of fragments as the PTX ISA documents them.
+//! Every `mma` of the decoder against sums worked out here, with the layouts of fragments as the PTX ISA
+//! documents them.
 
 mod support;
 
@@ -57,7 +58,8 @@ impl Kind {
         if self == Kind::F64 { 1 } else { 32 / self.bits() }
     }
 
-    /// A number of `exponent` and `mantissa` bits below its sign, with the usual bias and subnormals; no infinities.
+    /// A number of `exponent` and `mantissa` bits below its sign, with the usual bias and subnormals; no
+    /// infinities.
     fn small_float(bits: u64, exponent: u32, mantissa: u32) -> f64 {
         let bias = (1 << (exponent - 1)) - 1;
         let (e, m) =
@@ -110,10 +112,10 @@ impl Kind {
     }
 }
 
-/// Row and column of element `i` of a lane's part of a, b and c. PTX ISA, "Matrix Fragments for mma": with groupID = lane >> 2 and
-/// threadID = lane % 4, elements of one register are neighbours along k; of two registers of a the second holds the rows 8
-/// further down, and of four the last two hold the columns after those of all four threads; b's second register the rows
-/// after those of all four threads.
+/// Row and column of element `i` of a lane's part of a, b and c. PTX ISA, "Matrix Fragments for mma": with
+/// groupID = lane >> 2 and threadID = lane % 4, elements of one register are neighbours along k; of two
+/// registers of a the second holds the rows 8 further down, and of four the last two hold the columns after
+/// those of all four threads; b's second register the rows after those of all four threads.
 fn place(part: char, m: usize, each: usize, lane: usize, i: usize) -> (usize, usize) {
     let (group, thread, register, inside) = (lane >> 2, lane % 4, i / each, i % each);
     match part {
@@ -329,7 +331,8 @@ fn every_float_of_eight_bits() {
     for kind in [Kind::E4m3, Kind::E5m2] {
         let case = case([16, 8, 32], [kind, kind, Kind::F32], "");
         let one = if kind == Kind::E4m3 { 0x38 } else { 0x3C };
-        // Row i of a is one byte throughout, for an infinity times zero is no number: b has one row of ones, the others zero.
+        // Row i of a is one byte throughout, for an infinity times zero is no number: b has one row of ones,
+        // the others zero.
         for start in (0..256).step_by(16) {
             let a: Bits =
                 (0..16 * 32).map(|at| if at % 32 == 5 { start + at as u64 / 32 } else { 0 }).collect();
@@ -347,8 +350,9 @@ fn every_float_of_eight_bits() {
     }
 }
 
-/// Any finite halves, subnormals included: f32 sums are those of exact products added one by one in the order of k, each
-/// addition rounded to nearest; f16 sums are the same rounded once more, so that each `mma` rounds its sums to f16 once.
+/// Any finite halves, subnormals included: f32 sums are those of exact products added one by one in the order
+/// of k, each addition rounded to nearest; f16 sums are the same rounded once more, so that each `mma` rounds
+/// its sums to f16 once.
 #[test]
 fn halves_in_the_documented_order() {
     let mut random = Random(77);
@@ -388,7 +392,8 @@ fn halves_in_the_documented_order() {
                     _ => u64::from(ordered.to_bits()),
                 };
                 assert_eq!(found, wanted, "round {round} sum {at}");
-                // And near the exact sum, as any hardware's result is: f64 holds it, or all of it that matters.
+                // And near the exact sum, as any hardware's result is: f64 holds it, or all of it that
+                // matters.
                 let exact = terms.iter().fold(start, |sum, term| sum + term);
                 let size = terms.iter().fold(start.abs(), |sum, term| sum + term.abs());
                 let found = sum.value(found);

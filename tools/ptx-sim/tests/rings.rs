@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Parts of a folder, innermost first, each with those that it may use. What is not named puts them together: `lib.rs`, `mod.rs`.
+/// Parts of a folder, innermost first, each with those that it may use. What is not named puts them together:
+/// `lib.rs`, `mod.rs`.
 type Rings = &'static [(&'static str, &'static [&'static str])];
 
 const CRATE: Rings = &[
@@ -120,7 +121,8 @@ fn names(text: &str) -> Vec<String> {
     found
 }
 
-/// The modules, from the crate's root, that a module's code names by `crate::` or `super::`; comments may name any.
+/// The modules, from the crate's root, that a module's code names by `crate::` or `super::`; comments may
+/// name any.
 fn used(module: &[String], text: &str) -> BTreeSet<Vec<String>> {
     let code: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     // A file's own tests may use what they like.

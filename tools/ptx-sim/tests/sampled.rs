@@ -26,7 +26,8 @@ fn pages() -> usize {
     text.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// 4 GiB from and to: what a few blocks touch is what it costs, and what they count is what as many blocks of a small launch do.
+/// 4 GiB from and to: what a few blocks touch is what it costs, and what they count is what as many blocks of
+/// a small launch do.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_few_blocks_of_a_full_size_launch() {

@@ -1,4 +1,5 @@
-//! Arguments of a kernel as words: buffers `type:length:fill`, scalars `type=value`, and `@K` for an earlier buffer.
+//! Arguments of a kernel as words: buffers `type:length:fill`, scalars `type=value`, and `@K` for an earlier
+//! buffer.
 
 use std::path::PathBuf;
 
@@ -218,8 +219,8 @@ fn fill_of(text: &str, (kind, format): (&str, &Format), fill: &str) -> Result<Fi
                 Fill::Value(bytes.ok_or_else(|| format!("--arg {text}: {value:?} is not a {kind}"))?)
             } else {
                 return Err(format!(
-                    "--arg {text}: no fill {other:?}; the fills are random, zeros, ones, uninitialised, iota, \
-                     file=PATH, value=NUMBER"
+                    "--arg {text}: no fill {other:?}; the fills are random, zeros, ones, uninitialised, \
+                     iota, file=PATH, value=NUMBER"
                 ));
             }
         }

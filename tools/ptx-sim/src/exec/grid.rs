@@ -8,7 +8,8 @@ use super::site::Worker;
 use super::warp::Standing;
 use crate::monitor::Monitor;
 
-/// Runs a launch on `threads` host threads, each with a monitor of its own: those monitors, and what the kernel printed.
+/// Runs a launch on `threads` host threads, each with a monitor of its own: those monitors, and what the
+/// kernel printed.
 pub fn run<M: Monitor + Send>(
     launch: &LaunchState<'_>,
     threads: usize,

@@ -1,4 +1,5 @@
-//! What one lane does by itself and no table has: predicates, selections, packing, carries, rounding modes, clocks.
+//! What one lane does by itself and no table has: predicates, selections, packing, carries, rounding modes,
+//! clocks.
 
 use super::convert;
 use super::float;

@@ -29,8 +29,8 @@ pub struct Step {
 /// Beyond the last instruction: where paths meet that only meet at the end.
 pub const END: u32 = u32::MAX;
 
-/// Generic addresses of the windows onto a block's shared memory, a thread's local memory and the parameters. Each is
-/// 4 GB, far from any global address.
+/// Generic addresses of the windows onto a block's shared memory, a thread's local memory and the parameters.
+/// Each is 4 GB, far from any global address.
 pub const SHARED_WINDOW: u64 = 0x7F00_0000_0000;
 /// See [`SHARED_WINDOW`].
 pub const LOCAL_WINDOW: u64 = 0x7F01_0000_0000;
@@ -63,8 +63,8 @@ pub struct SharedLabel {
     pub name: String,
 }
 
-/// Between two variables in shared memory, so that running over the end of one is seen. A multiple of the banks' 128 bytes:
-/// what conflicts on a GPU does here.
+/// Between two variables in shared memory, so that running over the end of one is seen. A multiple of the
+/// banks' 128 bytes: what conflicts on a GPU does here.
 pub const SHARED_GAP: u32 = 1024;
 
 /// Where a launch's shared memory lies.
@@ -128,8 +128,9 @@ impl Kernel {
         self.constants.iter().any(|(_, constant)| *constant == low)
     }
 
-    /// Whether what comes out may depend on the order in which blocks run, races aside: it prints or allocates, rounds sums,
-    /// or looks at what an atomic operation found. Such a kernel runs on one host thread.
+    /// Whether what comes out may depend on the order in which blocks run, races aside: it prints or
+    /// allocates, rounds sums, or looks at what an atomic operation found. Such a kernel runs on one host
+    /// thread.
     pub fn needs_order(&self) -> bool {
         self.steps.iter().any(|step| match &step.op {
             Op::Host(_) => true,

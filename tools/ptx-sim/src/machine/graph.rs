@@ -15,23 +15,23 @@ pub struct GraphLaunch<'a> {
     pub kernel: &'a str,
     /// How it is launched.
     pub launch: Launch<'a>,
-    /// The launches that it comes after, by their numbers in the list: earlier ones only. What those come after it comes
-    /// after too.
+    /// The launches that it comes after, by their numbers in the list: earlier ones only. What those come
+    /// after it comes after too.
     pub after: &'a [usize],
 }
 
 impl Machine {
-    /// Runs launches of which each is ordered only after those that it names, and finds races between the others. The
-    /// reports are in the order of the list; a race between two launches ([`crate::FindingKind::LaunchRace`]) is in the
-    /// report of the one that ran later.
+    /// Runs launches of which each is ordered only after those that it names, and finds races between the
+    /// others. The reports are in the order of the list; a race between two launches
+    /// ([`crate::FindingKind::LaunchRace`]) is in the report of the one that ran later.
     ///
-    /// They run one at a time: in the order of the list with warp seed 0, otherwise in an order that the seed chooses of
-    /// those allowed. So the values are the same each time, races or not. A launch that waits for what another one writes
-    /// while it runs is a finding if that one's turn comes later, for launches are not promised to run at the same time.
+    /// They run one at a time: in the order of the list with warp seed 0, otherwise in an order that the seed
+    /// chooses of those allowed. So the values are the same each time, races or not. A launch that waits for
+    /// what another one writes while it runs is a finding if that one's turn comes later, for launches are
+    /// not promised to run at the same time.
     ///
-    /// # Errors
-    /// As [`Machine::launch`], before anything runs; a launch that names itself, a later one or none of the list; more than
-    /// 255 launches; the host has not the memory to note which launch used what.
+    /// # Errors As [`Machine::launch`], before anything runs; a launch that names itself, a later one or none
+    /// of the list; more than 255 launches; the host has not the memory to note which launch used what.
     pub fn launch_graph(&mut self, launches: &[GraphLaunch<'_>]) -> Result<Vec<Report>> {
         if launches.len() > MOST_MEMBERS {
             return Err(Error::new(format!(
@@ -43,7 +43,8 @@ impl Machine {
         for (number, it) in launches.iter().enumerate() {
             if let Some(wrong) = it.after.iter().find(|other| **other >= number) {
                 return Err(Error::new(format!(
-                    "launch {number} ({}) after launch {wrong}: it may come after earlier ones of the list only",
+                    "launch {number} ({}) after launch {wrong}: it may come after earlier ones of the list \
+                     only",
                     it.kernel
                 )));
             }

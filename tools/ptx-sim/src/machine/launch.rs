@@ -69,20 +69,20 @@ pub(super) struct Role<'a> {
 impl Machine {
     /// Runs a kernel.
     ///
-    /// # Errors
-    /// No such kernel, or a launch that no GPU would accept. What the kernel itself does wrong is in the report.
+    /// # Errors No such kernel, or a launch that no GPU would accept. What the kernel itself does wrong is in
+    /// the report.
     pub fn launch(&mut self, program: &Program, kernel: &str, launch: &Launch<'_>) -> Result<Report> {
         let prepared = self.prepare(program, kernel, launch, 0)?;
         Ok(self.run_alone(&prepared))
     }
 
-    /// Runs some blocks of a kernel's grid and leaves out the others, which costs what the chosen ones cost, however large the
-    /// grid. The report counts those blocks alone, and names what is wrong within them and between them: races with the
-    /// blocks left out are not seen, and what those would have written stays as it was.
+    /// Runs some blocks of a kernel's grid and leaves out the others, which costs what the chosen ones cost,
+    /// however large the grid. The report counts those blocks alone, and names what is wrong within them and
+    /// between them: races with the blocks left out are not seen, and what those would have written stays as
+    /// it was.
     ///
-    /// # Errors
-    /// As [`Machine::launch`]; a block that the grid does not have or that is named twice, or none; a cooperative launch, whose
-    /// blocks wait for each other.
+    /// # Errors As [`Machine::launch`]; a block that the grid does not have or that is named twice, or none;
+    /// a cooperative launch, whose blocks wait for each other.
     pub fn launch_blocks(
         &mut self,
         program: &Program,
@@ -113,8 +113,8 @@ impl Machine {
         (self.launches - count) % MOST_TAG + 1
     }
 
-    /// Refuses what cannot be launched, and loads the program. `nth`: how many launches with a grid's barrier run before it in
-    /// the same graph.
+    /// Refuses what cannot be launched, and loads the program. `nth`: how many launches with a grid's barrier
+    /// run before it in the same graph.
     pub(super) fn prepare<'a>(
         &mut self,
         program: &'a Program,

@@ -19,9 +19,11 @@ const MOST_SHARED: u32 = 227 << 10;
 /// How to run launches.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Host threads that blocks are spread over. Results and counters are the same for any number, if no blocks race.
+    /// Host threads that blocks are spread over. Results and counters are the same for any number, if no
+    /// blocks race.
     pub threads: usize,
-    /// 0: each warp runs until it must wait. Otherwise warps take turns of random length in random order, by this seed.
+    /// 0: each warp runs until it must wait. Otherwise warps take turns of random length in random order, by
+    /// this seed.
     pub warp_seed: u64,
     /// Warp instructions after which a launch is given up as one that never ends.
     pub max_instructions: u64,
@@ -74,7 +76,8 @@ impl Machine {
         }
     }
 
-    /// Uninitialised memory, aligned to 256 bytes and far from any other allocation. The label names it in findings.
+    /// Uninitialised memory, aligned to 256 bytes and far from any other allocation. The label names it in
+    /// findings.
     ///
     /// # Panics
     /// The host has not that much memory; [`Machine::try_allocate`] says so instead.

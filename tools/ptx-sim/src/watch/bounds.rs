@@ -43,8 +43,8 @@ pub fn describe(
         Fault::WrongPointer => (
             InvalidAccess,
             format!(
-                "a call to {address:#x}, which is no function of this signature (or one that calls itself so, \
-                 which is not supported)"
+                "a call to {address:#x}, which is no function of this signature (or one that calls itself \
+                 so, which is not supported)"
             ),
         ),
         Fault::Trap => (Trap, "the kernel stopped itself".into()),

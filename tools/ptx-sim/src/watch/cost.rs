@@ -160,7 +160,8 @@ struct Spread {
     sectors: u32,
 }
 
-/// Counts distinct addresses and sectors, and passes each sector once, of accesses that are aligned to their size.
+/// Counts distinct addresses and sectors, and passes each sector once, of accesses that are aligned to their
+/// size.
 fn spread(addresses: &[u64; LANES], mask: u32, mut sector: impl FnMut(u64)) -> Spread {
     let mut sorted = [0u64; LANES];
     let mut count = 0;
@@ -191,7 +192,8 @@ fn spread(addresses: &[u64; LANES], mask: u32, mut sector: impl FnMut(u64)) -> S
 
 /// Passes through shared memory of one group of lanes: the most distinct words in one bank.
 fn wavefronts(addresses: &[u64], words: u64) -> u32 {
-    // Most groups have one word a bank: the first word of each bank is kept, and others are looked at only then.
+    // Most groups have one word a bank: the first word of each bank is kept, and others are looked at only
+    // then.
     let mut first = [u64::MAX; 32];
     let mut conflict = false;
     for address in addresses {

@@ -23,7 +23,8 @@ pub enum FindingKind {
     BlockRace,
     /// The same between two launches that nothing orders.
     LaunchRace,
-    /// Use of shared memory that an asynchronous copy is still to fill, or a write of what it is still to read.
+    /// Use of shared memory that an asynchronous copy is still to fill, or a write of what it is still to
+    /// read.
     PendingCopy,
     /// A barrier that only a part of a warp reaches, or that the block's warps wait at for ever.
     DivergentBarrier,

@@ -28,8 +28,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// `launches`: kernel, number and grid of each, in the order in which they run, and `after` which of those before it comes.
-    /// None if the host has not the memory.
+    /// `launches`: kernel, number and grid of each, in the order in which they run, and `after` which of
+    /// those before it comes. None if the host has not the memory.
     pub fn new(
         launches: Vec<(String, usize, [u32; 3])>,
         after: &[Vec<usize>],
@@ -53,7 +53,8 @@ impl Group {
     }
 }
 
-/// Each launch's place, and the number of chains: a launch goes on with the first chain of which it comes after the end.
+/// Each launch's place, and the number of chains: a launch goes on with the first chain of which it comes
+/// after the end.
 fn places(after: &[Vec<usize>]) -> (Vec<Place>, usize) {
     let mut before: Vec<Vec<bool>> = Vec::new();
     for direct in after {

@@ -1,9 +1,9 @@
 //! Races between launches that nothing orders, and reads of what only such a launch has written.
 //!
-//! Which launches meet is known exactly, byte by byte (`shadow/uses.rs`). If two do, what blocks publish to each other may
-//! order them all the same: that is decided as it is between the blocks of one launch, as long as the history of the byte
-//! still holds the other launch's use. Where it does not, a warp that has learned anything from another block is believed to
-//! know that use too: rather a race missed than a false one.
+//! Which launches meet is known exactly, byte by byte (`shadow/uses.rs`). If two do, what blocks publish to
+//! each other may order them all the same: that is decided as it is between the blocks of one launch, as long
+//! as the history of the byte still holds the other launch's use. Where it does not, a warp that has learned
+//! anything from another block is believed to know that use too: rather a race missed than a false one.
 
 use super::finding::FindingKind;
 use super::group::{Group, Member};
@@ -24,8 +24,8 @@ fn way_of(stamp: Stamp, writes: bool) -> Use {
     }
 }
 
-/// Checks and notes a lane's access of global memory, if its launch is one of several; before anything else notes it. `cached`: it reads through the
-/// read-only cache, which no flag makes see anything.
+/// Checks and notes a lane's access of global memory, if its launch is one of several; before anything else
+/// notes it. `cached`: it reads through the read-only cache, which no flag makes see anything.
 pub fn check(report: &mut Report<'_>, order: &mut Ordering, new: &Suspect<'_>, cached: bool) {
     let Some((group, position)) = report.subject.group else { return };
     let Place::Global { allocation, offset } = new.range.place else { return };
@@ -55,7 +55,8 @@ pub fn check(report: &mut Report<'_>, order: &mut Ordering, new: &Suspect<'_>, c
     }
 }
 
-/// An earlier use by another launch: whose, its stamp if it is still known, whether it was a read, and what is missing.
+/// An earlier use by another launch: whose, its stamp if it is still known, whether it was a read, and what
+/// is missing.
 type Race<'a> = (&'a Member, (Option<Stamp>, bool), Verdict);
 
 /// Whether a meeting is a race.
@@ -104,11 +105,14 @@ fn note(
         });
         let missing = match verdict {
             Verdict::NoAcquire => "and published, but no fence follows the read of the flag",
-            Verdict::EarlyInLock => "inside the same lock, but with no fence between taking the lock and that",
+            Verdict::EarlyInLock => {
+                "inside the same lock, but with no fence between taking the lock and that"
+            }
             _ => "and nothing orders the two launches",
         };
         format!(
-            "block {:?} of launch {} {does} {:?} at byte {offset}, which {who}launch {} ({}) {did}, {missing}",
+            "block {:?} of launch {} {does} {:?} at byte {offset}, which {who}launch {} ({}) {did}, \
+             {missing}",
             subject.block_of(at.block),
             member.number,
             allocation.label,
@@ -125,8 +129,8 @@ fn note_unwritten(report: &mut Report<'_>, (allocation, offset): (usize, usize),
     report.note(new.accessor.at, new.range.lane as u32, FindingKind::Uninitialised, address, || {
         let (bytes, label) = (new.range.bytes, &allocation.label);
         format!(
-            "reads {bytes} bytes of {label:?} from byte {offset}, of which some were written only by launches that this one \
-             does not come after"
+            "reads {bytes} bytes of {label:?} from byte {offset}, of which some were written only by \
+             launches that this one does not come after"
         )
     });
 }

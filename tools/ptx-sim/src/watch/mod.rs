@@ -1,4 +1,5 @@
-//! What watches a launch: each monitor in a file or folder of its own, and [`Watch`], which is all of them at once.
+//! What watches a launch: each monitor in a file or folder of its own, and [`Watch`], which is all of them at
+//! once.
 //!
 //! | monitor | watches |
 //! |---|---|
@@ -319,7 +320,8 @@ impl Monitor for Watch<'_> {
                 self.report.note(at, to.lane as u32, kind, address, || {
                     let label = &allocation.label;
                     format!(
-                        "an asynchronous copy from {label:?} at byte {offset}, which was written before the copy was waited for"
+                        "an asynchronous copy from {label:?} at byte {offset}, which was written before \
+                         the copy was waited for"
                     )
                 });
             }

@@ -45,7 +45,8 @@ impl Subject<'_> {
         self.kernel.shared_labels.iter().map(label).chain((dynamic_bytes > 0).then_some(last))
     }
 
-    /// Bytes of shared memory that belong to nothing, and are there only so that running over the end of a part is seen.
+    /// Bytes of shared memory that belong to nothing, and are there only so that running over the end of a
+    /// part is seen.
     pub fn shared_gaps(&self) -> Vec<Range<usize>> {
         let (mut gaps, mut end) = (Vec::new(), 0);
         for (start, next, _) in self.shared_parts() {

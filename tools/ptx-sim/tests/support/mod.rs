@@ -5,8 +5,9 @@ use ptx_sim::{Finding, FindingKind, Launch, Machine, Program, Report, Settings};
 
 pub const HEAD: &str = ".version 7.0\n.target sm_80\n.address_size 64\n";
 
-/// One kernel `k` with pointer parameters p0, p1..., loaded into %p0, %p1... as global addresses, and registers of each kind:
-/// %r (b32), %f (f32), %d (b64), %e (f64), %h (b16), %q (predicates), 40 of each; %t is tid.x and %g the global thread.
+/// One kernel `k` with pointer parameters p0, p1..., loaded into %p0, %p1... as global addresses, and
+/// registers of each kind: %r (b32), %f (f32), %d (b64), %e (f64), %h (b16), %q (predicates), 40 of each; %t
+/// is tid.x and %g the global thread.
 pub fn kernel(pointers: usize, declarations: &str, body: &str) -> String {
     let params: Vec<_> = (0..pointers).map(|at| format!(".param .u64 p{at}")).collect();
     let loads: String = (0..pointers)
@@ -109,7 +110,8 @@ impl Run {
     }
 }
 
-/// Runs an instruction of {d} and {a} {b} {c} for every input, whose number is a multiple of 256. Kinds: w 32-bit, d 64-bit, h 16-bit.
+/// Runs an instruction of {d} and {a} {b} {c} for every input, whose number is a multiple of 256. Kinds: w
+/// 32-bit, d 64-bit, h 16-bit.
 pub fn execute(instruction: &str, kinds: &str, inputs: &[[u64; 3]]) -> Vec<u64> {
     let mut letters = kinds.chars();
     let result = letters.next().unwrap();

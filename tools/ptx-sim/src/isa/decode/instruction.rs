@@ -1,4 +1,5 @@
-//! Arithmetic, moves, predicates, conversions and control flow. Memory is in `memory`, warp-wide instructions in `warp`.
+//! Arithmetic, moves, predicates, conversions and control flow. Memory is in `memory`, warp-wide instructions
+//! in `warp`.
 
 use super::frame::{Builder, file_of, lane_type, special};
 use super::mods::Mods;
@@ -16,8 +17,8 @@ use crate::isa::{
 /// How a statement becomes a step.
 type Decode = for<'b, 'a, 't, 's> fn(&'b mut Builder<'a, 't>, &'s Statement<'t>) -> Result<()>;
 
-/// Instructions by mnemonic: the class they count in, and how they are decoded. Those not here are a row of `isa::tables`,
-/// or arithmetic with modifiers no row has.
+/// Instructions by mnemonic: the class they count in, and how they are decoded. Those not here are a row of
+/// `isa::tables`, or arithmetic with modifiers no row has.
 const INSTRUCTIONS: &[(&[&str], Class, Decode)] = &[
     (&["bra"], Class::Control, |it, statement| it.branch(statement)),
     (&["brx"], Class::Control, |it, statement| it.branch_table(statement)),

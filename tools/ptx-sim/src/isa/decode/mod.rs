@@ -1,4 +1,5 @@
-//! Names to numbers: kernels as flat lists of instructions, with called functions copied in where they are called.
+//! Names to numbers: kernels as flat lists of instructions, with called functions copied in where they are
+//! called.
 
 mod call;
 mod frame;
@@ -40,7 +41,8 @@ pub struct Program {
 impl Program {
     /// Parses and decodes PTX text.
     ///
-    /// A kernel that uses what is not supported does not keep the others from running: see [`Program::unsupported`].
+    /// A kernel that uses what is not supported does not keep the others from running: see
+    /// [`Program::unsupported`].
     ///
     /// # Errors
     /// The line and what is wrong there, if the text is wrong outside functions.
@@ -79,7 +81,8 @@ impl Program {
         })
     }
 
-    /// Why a kernel cannot be run: the line and what is not supported there. None if it can, or if there is no such kernel.
+    /// Why a kernel cannot be run: the line and what is not supported there. None if it can, or if there is
+    /// no such kernel.
     pub fn unsupported(&self, kernel: &str) -> Option<&Error> {
         self.kernel(kernel).and_then(|kernel| kernel.as_ref().err())
     }
@@ -152,8 +155,8 @@ impl<'a, 't> Names<'a, 't> {
     }
 }
 
-/// The module's variables with their initial values. Shared ones keep a place in the list, so that places are those of the
-/// parsed module.
+/// The module's variables with their initial values. Shared ones keep a place in the list, so that places are
+/// those of the parsed module.
 fn variables(module: &Module<'_>, names: &Names<'_, '_>) -> Result<Vec<ModuleVariable>> {
     let mut variables = Vec::new();
     for variable in &module.variables {

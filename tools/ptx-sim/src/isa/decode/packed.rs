@@ -249,7 +249,8 @@ fn scalar_part(selector: &str) -> Result<VideoPart> {
     })
 }
 
-/// Of a SIMD instruction: the two operands' parts of each lane, where its result goes, and a bit for each lane computed.
+/// Of a SIMD instruction: the two operands' parts of each lane, where its result goes, and a bit for each
+/// lane computed.
 type SimdParts = (Vec<[VideoPart; 2]>, Vec<VideoPart>, u32);
 
 /// The same of an instruction of one lane.

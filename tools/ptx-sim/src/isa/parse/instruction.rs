@@ -34,7 +34,8 @@ pub enum Operand<'t> {
     Vector(Vec<Operand<'t>>),
     /// `[base+offset]`
     Memory(Base<'t>, i64),
-    /// `[texture, {x, y}]` and other places of more than one part, which only textures, surfaces and bulk copies have.
+    /// `[texture, {x, y}]` and other places of more than one part, which only textures, surfaces and bulk
+    /// copies have.
     Place,
     /// `a|b`
     Pair(&'t str, &'t str),

@@ -119,8 +119,8 @@ fn word_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$' | b'%' | b'.')
 }
 
-/// Where the word that starts at `start` ends. An opcode keeps its dots; directives written without a blank between them
-/// (`.reg.b16`) are a word each, and a register's `%` starts a word of its own.
+/// Where the word that starts at `start` ends. An opcode keeps its dots; directives written without a blank
+/// between them (`.reg.b16`) are a word each, and a register's `%` starts a word of its own.
 fn word_end(bytes: &[u8], start: usize) -> usize {
     let directive = bytes[start] == b'.';
     let mut at = start + 1;

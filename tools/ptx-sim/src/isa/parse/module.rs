@@ -79,7 +79,8 @@ pub struct Function<'t> {
     pub most_threads: Option<u64>,
     /// `.reqntid`.
     pub required_threads: Option<[u64; 3]>,
-    /// Its statements, or why they cannot be understood: only who launches or calls the function needs to know.
+    /// Its statements, or why they cannot be understood: only who launches or calls the function needs to
+    /// know.
     pub body: Option<Result<Body<'t>>>,
     pub line: u32,
 }

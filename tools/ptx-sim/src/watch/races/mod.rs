@@ -1,7 +1,8 @@
 //! Races: whether an access may happen now, by who used the same bytes before and what orders the two.
 //!
-//! Histories (`shadow/history.rs`) remember for each word who used it last and exclude most conflicts at once; [`order`] knows
-//! what each warp of a block knows of the others, and decides about the rest, with what blocks publish (`signals.rs`).
+//! Histories (`shadow/history.rs`) remember for each word who used it last and exclude most conflicts at
+//! once; [`order`] knows what each warp of a block knows of the others, and decides about the rest, with what
+//! blocks publish (`signals.rs`).
 
 pub mod order;
 
@@ -84,8 +85,8 @@ fn note(report: &mut Report<'_>, order: &Ordering, conflict: Conflict, verdict: 
     });
 }
 
-/// Notes a lane's read of whole words that were written and where it conflicts with nothing; false if that is not certain,
-/// and then it is to be noted again.
+/// Notes a lane's read of whole words that were written and where it conflicts with nothing; false if that is
+/// not certain, and then it is to be noted again.
 #[inline(always)]
 pub fn plain_read(shadow: &Shadow, accessor: Accessor, range: Range, offset: usize) -> bool {
     let (new, bounds) = (accessor.stamp.by(range.lane), accessor.bounds);
@@ -190,7 +191,8 @@ pub fn read_only(
     report.note(accessor.at, range.lane as u32, kind, Some(allocation.base + offset as u64), || {
         let label = &allocation.label;
         format!(
-            "reads {label:?} at byte {offset} through the read-only cache, which block {other:?} wrote in the same launch"
+            "reads {label:?} at byte {offset} through the read-only cache, which block {other:?} wrote in \
+             the same launch"
         )
     });
 }

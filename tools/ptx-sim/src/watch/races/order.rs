@@ -1,12 +1,15 @@
 //! What each warp of a block knows of what others did, by the PTX memory model.
 //!
-//! A warp's *time* goes up whenever it synchronises. What others know of it is a time before which they know everything:
-//! - A **fence** closes what the warp did and knows so far. An atomic write after it (relaxed, volatile, a read-modify-write)
-//!   publishes that at its address: for the block, and for other blocks if fence and write both are for the device.
-//! - An atomic read of the address *observes* what was published there. Observing alone orders only the warp's volatile and
-//!   atomic reads; a fence after it, or an acquire, makes it knowledge.
+//! A warp's *time* goes up whenever it synchronises. What others know of it is a time before which they know
+//! everything:
+//! - A **fence** closes what the warp did and knows so far. An atomic write after it (relaxed, volatile, a
+//!   read-modify-write) publishes that at its address: for the block, and for other blocks if fence and write
+//!   both are for the device.
+//! - An atomic read of the address *observes* what was published there. Observing alone orders only the
+//!   warp's volatile and atomic reads; a fence after it, or an acquire, makes it knowledge.
 //! - A **barrier** makes all warps that take part know each other, and what each of them observed.
-//! - Lanes of a warp know each other after an instruction that all of them execute together (`bar.warp.sync`, shuffles...).
+//! - Lanes of a warp know each other after an instruction that all of them execute together (`bar.warp.sync`,
+//!   shuffles...).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +27,8 @@ pub enum Verdict {
     Race,
     /// The flag was read, but no fence followed.
     NoAcquire,
-    /// They are ordered by a lock, but the earlier one did not fence after taking it: in the other order they would race.
+    /// They are ordered by a lock, but the earlier one did not fence after taking it: in the other order they
+    /// would race.
     EarlyInLock,
 }
 
@@ -189,7 +193,8 @@ impl Ordering {
         closed
     }
 
-    /// All that lanes of a warp did and know: of their warp's other lanes what came before the last time they met.
+    /// All that lanes of a warp did and know: of their warp's other lanes what came before the last time they
+    /// met.
     fn closed_by(&self, warp: u32, lanes: u32) -> Knowledge {
         let view = &self.warps[warp as usize];
         let mut closed = view.known.clone();
@@ -263,7 +268,8 @@ impl Ordering {
         self.warps[warp as usize].fences.is_empty()
     }
 
-    /// An atomic read of a place by lanes: observes what was published there, or knows it at once if it acquires.
+    /// An atomic read of a place by lanes: observes what was published there, or knows it at once if it
+    /// acquires.
     pub fn observe(&mut self, signals: &Signals, warp: u32, at: Address, semantics: Semantics, lanes: u32) {
         let Semantics { order, scope, .. } = semantics;
         let acquires = matches!(order, Order::Acquire | Order::Both);
@@ -422,8 +428,9 @@ impl Ordering {
         join_seen(&mut knowledge.seen, &view.observed_far);
     }
 
-    /// The warps that waited at a barrier go on, and know each other and those that only arrived. But if it was used before
-    /// by others of whom one of these knows nothing, chance decided who met whom, and it orders nobody.
+    /// The warps that waited at a barrier go on, and know each other and those that only arrived. But if it
+    /// was used before by others of whom one of these knows nothing, chance decided who met whom, and it
+    /// orders nobody.
     pub fn barrier(&mut self, id: u32, waited: &[u32]) {
         let arrived = self.arrived.remove(&id).unwrap_or_default();
         let mut all = Knowledge::default();
@@ -562,7 +569,8 @@ impl Ordering {
 }
 
 impl View {
-    /// Before which time a lane knows everything of the lane that made `old`, or some later time than that use's.
+    /// Before which time a lane knows everything of the lane that made `old`, or some later time than that
+    /// use's.
     fn known_of(&mut self, signals: &Signals, old: Stamp, near: bool, lane: usize) -> u32 {
         let known = if near {
             self.known.of_lane(old.warp(), old.lane())
@@ -606,8 +614,8 @@ fn known_through(signals: &Signals, knowledge: &Knowledge, old: Stamp, near: boo
     }
 }
 
-/// Uses that conflict and may: atomic ones with each other if both are so for each other's threads, and volatile ones that
-/// wait for the other or that come after it because their thread has read it.
+/// Uses that conflict and may: atomic ones with each other if both are so for each other's threads, and
+/// volatile ones that wait for the other or that come after it because their thread has read it.
 fn tolerated(conflict: Conflict, new: Stamp, near: bool, writes: bool) -> bool {
     let old = conflict.old;
     let kinds = (old.kind(), new.kind());

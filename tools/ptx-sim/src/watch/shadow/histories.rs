@@ -7,8 +7,8 @@ use bytemuck::allocation::try_zeroed_slice_box;
 
 use super::history::{self, SLOTS, Stamp};
 
-/// Words of a piece. Pages that nobody touches cost nothing, but a system may refuse a single request for more memory than
-/// it has, and histories take six times that of what they are about.
+/// Words of a piece. Pages that nobody touches cost nothing, but a system may refuse a single request for
+/// more memory than it has, and histories take six times that of what they are about.
 const PIECE: usize = 1 << 26;
 /// Histories to be forgotten beyond which new memory of zeros is cheaper than a look at all of them.
 const MANY: usize = 1 << 20;
@@ -98,7 +98,8 @@ impl Histories {
         }
     }
 
-    /// A read or write of bytes of a word by launch `tag`, a launch before the current one, if it is still remembered.
+    /// A read or write of bytes of a word by launch `tag`, a launch before the current one, if it is still
+    /// remembered.
     pub fn used_by(&self, word: usize, mask: u8, tag: u64, read: bool) -> Option<Stamp> {
         let whole = self.of(word)?;
         if !history::is_fine(&whole, tag) {

@@ -1,10 +1,10 @@
 //! Who used a word last, packed into 64 bits, and which two uses have to be looked at more closely.
 //!
-//! A use is known by the launch, the block, the warp, the lane and the warp's time, which goes up by one whenever the warp
-//! synchronises with anybody. Two uses of the same byte by different lanes, one of them a write, conflict unless the later
-//! one's lane *knows* the earlier one (see `order`). Most conflicts are excluded here, by two bounds: of its own warp a lane
-//! knows all that was before the last time all lanes synchronised, of its block all that was before the last barrier of all
-//! warps.
+//! A use is known by the launch, the block, the warp, the lane and the warp's time, which goes up by one
+//! whenever the warp synchronises with anybody. Two uses of the same byte by different lanes, one of them a
+//! write, conflict unless the later one's lane *knows* the earlier one (see `order`). Most conflicts are
+//! excluded here, by two bounds: of its own warp a lane knows all that was before the last time all lanes
+//! synchronised, of its block all that was before the last barrier of all warps.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -97,7 +97,8 @@ impl Stamp {
         self.0 >> TAG
     }
 
-    /// Of a read: several lanes of the warp read. Of a write: another, atomic and unordered one is kept beside it.
+    /// Of a read: several lanes of the warp read. Of a write: another, atomic and unordered one is kept
+    /// beside it.
     pub fn many(self) -> bool {
         self.0 & MANY != 0
     }
@@ -156,7 +157,8 @@ pub struct Conflict {
     pub old: Stamp,
     /// It was a read.
     pub read: bool,
-    /// The later one's warp has read what is there by a volatile or atomic access since, or somebody waits on it.
+    /// The later one's warp has read what is there by a volatile or atomic access since, or somebody waits on
+    /// it.
     pub observed: bool,
 }
 
@@ -275,11 +277,12 @@ fn note_read(history: &mut impl History, new: Stamp, bounds: Bounds, two: bool) 
     history.set(LAST, new.0);
 }
 
-/// Notes a write; the earlier writes and read that it may not know. Reads before a write need no memory of their own: who
-/// comes after the write comes after them, or the write itself was a race.
+/// Notes a write; the earlier writes and read that it may not know. Reads before a write need no memory of
+/// their own: who comes after the write comes after them, or the write itself was a race.
 ///
-/// An atomic write may meet others that nothing orders, so that who may meet it need not come after what it comes after. One
-/// write stays known beside it: the plain one that it replaced, or an atomic one of another warp that nothing orders.
+/// An atomic write may meet others that nothing orders, so that who may meet it need not come after what it
+/// comes after. One write stays known beside it: the plain one that it replaced, or an atomic one of another
+/// warp that nothing orders.
 #[inline(never)]
 pub fn write(history: &mut impl History, new: Stamp, bounds: Bounds) -> [Option<Conflict>; 3] {
     let marked = Stamp(history.get(WRITE));

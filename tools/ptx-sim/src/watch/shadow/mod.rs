@@ -1,5 +1,5 @@
-//! What is remembered of memory: beside each allocation a shadow with a part for each monitor, and one beside a block's
-//! shared memory. Nothing is checked here.
+//! What is remembered of memory: beside each allocation a shadow with a part for each monitor, and one beside
+//! a block's shared memory. Nothing is checked here.
 
 mod histories;
 pub mod history;

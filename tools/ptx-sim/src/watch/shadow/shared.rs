@@ -1,4 +1,5 @@
-//! What is known of a block's shared memory: which bytes were written, which a copy is still to fill, and who used them.
+//! What is known of a block's shared memory: which bytes were written, which a copy is still to fill, and who
+//! used them.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! Which of a group of launches used each byte of an allocation, and how.
 //!
-//! The launches are divided into chains, in each of which every launch comes after the one before it. Of each byte, chain
-//! and way of use only the last launch has to be known: what comes after that one comes after those before it too. So
-//! nothing is forgotten, however many launches there are.
+//! The launches are divided into chains, in each of which every launch comes after the one before it. Of each
+//! byte, chain and way of use only the last launch has to be known: what comes after that one comes after
+//! those before it too. So nothing is forgotten, however many launches there are.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -61,14 +61,16 @@ pub struct Meeting {
     pub way: Use,
 }
 
-/// The uses of one allocation: for each word a row of four bytes, a number of a launch for each of its bytes, of every chain
-/// and way; and a row that marks bytes of which the group's launches made the first write ever.
+/// The uses of one allocation: for each word a row of four bytes, a number of a launch for each of its bytes,
+/// of every chain and way; and a row that marks bytes of which the group's launches made the first write
+/// ever.
 pub struct Uses {
     pieces: Vec<Box<[AtomicU32]>>,
     chains: usize,
 }
 
-/// Words of a piece: a system may refuse a single request for more memory than it has, though little of it will be touched.
+/// Words of a piece: a system may refuse a single request for more memory than it has, though little of it
+/// will be touched.
 const PIECE: usize = 1 << 20;
 
 impl Uses {
@@ -113,8 +115,8 @@ impl Uses {
         }
     }
 
-    /// Whether bytes were first written by launches of the group of which none comes before this one: had it run before
-    /// them, as it may, it would have found nothing there.
+    /// Whether bytes were first written by launches of the group of which none comes before this one: had it
+    /// run before them, as it may, it would have found nothing there.
     pub fn may_be_unwritten(&self, word: usize, mask: u8, by: &Place) -> bool {
         let rows = self.rows(word);
         let fresh = rows[ROWS * self.chains].load(Relaxed) & spread(mask);
