@@ -201,7 +201,7 @@ impl<'a, 't> Builder<'a, 't> {
     }
 
     /// A scope and those around it.
-    fn up(&self, scope: usize) -> impl Iterator<Item = usize> + use<'a, 't> {
+    pub fn up(&self, scope: usize) -> impl Iterator<Item = usize> + use<'a, 't> {
         let body = self.frame.body;
         std::iter::successors(Some(scope), |scope| body.scopes[*scope].parent)
     }

@@ -88,6 +88,7 @@ impl<'t> Builder<'_, 't> {
                 Guard(2 * reg.index + u32::from(guard.negated))
             }
         };
+        self.check_kinds(statement)?;
         let mnemonic = statement.mnemonic();
         let found = INSTRUCTIONS.iter().find(|(names, ..)| names.contains(&mnemonic));
         match found {
@@ -116,6 +117,7 @@ impl<'t> Builder<'_, 't> {
     /// `ret` and `exit`.
     fn leave(&mut self, statement: &Statement<'t>) -> Result<()> {
         Mods::of(statement.opcode).finish_after(&["uni"])?;
+        Self::count(statement, 0)?;
         if statement.mnemonic() == "ret" && !self.frame.entry {
             self.frame.returns.push(self.steps.len());
             self.emit(Op::Branch(0, END));

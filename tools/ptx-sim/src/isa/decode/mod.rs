@@ -4,6 +4,7 @@
 mod call;
 mod frame;
 mod instruction;
+mod kinds;
 mod matrix;
 mod mbarrier;
 mod memory;
