@@ -64,29 +64,26 @@ impl<'t> Builder<'_, 't> {
             let wanted = if wanted == Kind::Float { "floating-point numbers" } else { "integers" };
             Err(Error::new(format!("{what}: the instruction takes {wanted} here")))
         };
+        let is = |name: &str, kind: Kind| self.kind_of(scope, name) == Some(kind);
         match (operand, wanted) {
-            (Operand::Memory(Base::Name(name), _), _) => {
-                if self.kind_of(scope, name) == Some(Kind::Float) {
-                    return Err(Error::new(format!("{name}: a floating-point register as an address")));
-                }
+            (Operand::Memory(Base::Name(name), _), _) if is(name, Kind::Float) => {
+                Err(Error::new(format!("{name}: a floating-point register as an address")))
             }
             (Operand::Vector(parts), wanted) => {
-                for part in parts {
-                    self.check_kind(scope, part, wanted)?;
-                }
+                parts.iter().try_for_each(|part| self.check_kind(scope, part, wanted))
             }
-            (Operand::Name(name, _), Some(wanted)) => {
-                if self.kind_of(scope, name).is_some_and(|kind| kind != wanted) {
-                    return wrong(name, wanted);
-                }
+            (Operand::Name(name, _), Some(Kind::Float)) if is(name, Kind::Integer) => {
+                wrong(name, Kind::Float)
             }
-            (Operand::Integer(value), Some(Kind::Float)) => return wrong(&value.to_string(), Kind::Float),
+            (Operand::Name(name, _), Some(Kind::Integer)) if is(name, Kind::Float) => {
+                wrong(name, Kind::Integer)
+            }
+            (Operand::Integer(value), Some(Kind::Float)) => wrong(&value.to_string(), Kind::Float),
             (Operand::Float(_) | Operand::Double(_), Some(Kind::Integer)) => {
-                return wrong("a floating-point number", Kind::Integer);
+                wrong("a floating-point number", Kind::Integer)
             }
-            _ => {}
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Of a register, by its declaration.
