@@ -3,7 +3,7 @@
 mod support;
 
 use ptx_sim::{FindingKind, GraphLaunch, Launch, Machine, Program, Report, Settings};
-use support::{HEAD, assert_clean, only};
+use support::{HEAD, Random, assert_clean, only};
 
 /// A kernel `name` of one pointer, which is in %p, with %g the number of the thread in the grid.
 fn kernel(name: &str, body: &str) -> String {
@@ -259,4 +259,83 @@ fn graphs_that_cannot_be() {
     for _ in 0..5 {
         machine.launch_graph(&vec![one(&[]); 200]).unwrap();
     }
+}
+
+/// How a launch of a random graph uses a word.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Read,
+    Write,
+    Add,
+}
+
+/// Whether two launches may use a word in these ways with nothing between.
+fn compatible(a: Way, b: Way) -> bool {
+    a == b && a != Way::Write
+}
+
+/// Random graphs of up to nine launches, each of which uses a few of four words: there is a finding exactly
+/// if two that no path connects use one word in ways that conflict.
+#[test]
+fn random_graphs_race_exactly_where_no_path_orders() {
+    let (mut random, mut racy) = (Random(8), 0);
+    for round in 0..400 {
+        let count = 2 + random.next() as usize % 8;
+        let (mut text, mut uses, mut after) = (HEAD.to_string(), Vec::new(), Vec::new());
+        for launch in 0..count {
+            let mut used = Vec::new();
+            let mut body = String::new();
+            for _ in 0..1 + random.next() % 2 {
+                let (word, way) =
+                    (random.next() % 4, [Way::Read, Way::Write, Way::Add][random.next() as usize % 3]);
+                let place = format!("[%p+{}]", 4 * word);
+                // What a launch writes is there for the first time.
+                body += &match way {
+                    Way::Read => format!("ld.global.u32 %r1, {place};\n"),
+                    Way::Write => format!("st.global.u32 {place}, {};\n", 1000 * (launch + 1)),
+                    Way::Add => format!("red.global.add.u32 {place}, 1;\n"),
+                };
+                used.push((word, way));
+            }
+            text += &kernel(&format!("k{launch}"), &body);
+            uses.push(used);
+            after.push((0..launch).filter(|_| random.next().is_multiple_of(3)).collect::<Vec<_>>());
+        }
+        let mut before = vec![vec![false; count]; count];
+        for launch in 0..count {
+            for &earlier in &after[launch] {
+                before[launch][earlier] = true;
+                let more = before[earlier].clone();
+                before[launch].iter_mut().zip(more).for_each(|(known, more)| *known |= more);
+            }
+        }
+        let pairs = (0..count).flat_map(|b| (0..b).map(move |a| (a, b))).filter(|(a, b)| !before[*b][*a]);
+        let wanted = pairs.into_iter().any(|(a, b)| {
+            uses[a].iter().any(|x| uses[b].iter().any(|y| x.0 == y.0 && !compatible(x.1, y.1)))
+        });
+        racy += usize::from(wanted);
+        let program = Program::parse(&text).unwrap();
+        for seed in 0..3 {
+            let mut machine = Machine::new(Settings { warp_seed: seed, ..Settings::default() });
+            let data = machine.allocate(16, "data");
+            machine.fill(data, 16, 0).unwrap();
+            let arguments = data.to_le_bytes();
+            let one = Launch {
+                grid: [1; 3],
+                block: [1; 3],
+                shared_bytes: 0,
+                cooperative: false,
+                arguments: &arguments,
+            };
+            let names: Vec<String> = (0..count).map(|launch| format!("k{launch}")).collect();
+            let launches: Vec<_> = (names.iter().zip(&after))
+                .map(|(kernel, after)| GraphLaunch { program: &program, kernel, launch: one, after })
+                .collect();
+            let reports = machine.launch_graph(&launches).unwrap();
+            let found: Vec<_> = reports.iter().flat_map(|report| &report.findings).collect();
+            assert!(found.iter().all(|finding| finding.kind == RACE));
+            assert_eq!(!found.is_empty(), wanted, "round {round} seed {seed}: {after:?}");
+        }
+    }
+    assert!((50..350).contains(&racy), "{racy} of 400 race");
 }

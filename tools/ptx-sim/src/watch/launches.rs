@@ -69,7 +69,8 @@ fn judge<'g>(
 ) -> Option<Race<'g>> {
     let (other, tag) = group.of(meeting)?;
     let (at, read) = (new.accessor.at, meeting.way.reads());
-    let old = report.subject.shadows[allocation].histories.used_by(word, mask, tag, read);
+    let fits = |stamp| way_of(stamp, !read) == meeting.way;
+    let old = report.subject.shadows[allocation].histories.used_by((word, mask), tag, read, fits);
     if cached {
         return Some((other, (old, read), Verdict::Race));
     }

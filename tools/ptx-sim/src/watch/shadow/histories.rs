@@ -98,18 +98,24 @@ impl Histories {
         }
     }
 
-    /// A read or write of bytes of a word by launch `tag`, a launch before the current one, if it is still
+    /// A read or write of bytes of a word by launch `tag`, one before the current one, that fits, if it is still
     /// remembered.
-    pub fn used_by(&self, word: usize, mask: u8, tag: u64, read: bool) -> Option<Stamp> {
+    pub fn used_by(
+        &self,
+        (word, mask): (usize, u8),
+        tag: u64,
+        read: bool,
+        fits: impl Fn(Stamp) -> bool,
+    ) -> Option<Stamp> {
         let whole = self.of(word)?;
         if !history::is_fine(&whole, tag) {
-            return history::used_by(&whole, tag, read);
+            return history::used_by(&whole, tag, read, fits);
         }
         let (piece, word) = self.piece(word)?;
         let bytes = (0..4).filter(|byte| mask >> byte & 1 != 0);
         bytes
             .filter_map(|byte| slots(piece.fine(), 4 * word + byte))
-            .find_map(|slots| history::used_by(&slots, tag, read))
+            .find_map(|slots| history::used_by(&slots, tag, read, &fits))
     }
 
     /// Stands for who last wrote a word in launch `tag`: it changes when anybody writes.

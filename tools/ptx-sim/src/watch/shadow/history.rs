@@ -333,8 +333,8 @@ pub fn written_in(history: &impl History, tag: u64) -> Option<Stamp> {
     (old.tag() == tag).then_some(old)
 }
 
-/// A read or write by launch `tag` that is still remembered.
-pub fn used_by(history: &impl History, tag: u64, read: bool) -> Option<Stamp> {
+/// A read or write by launch `tag` that fits, if one is still remembered.
+pub fn used_by(history: &impl History, tag: u64, read: bool, fits: impl Fn(Stamp) -> bool) -> Option<Stamp> {
     let mark = history.get(WRITE);
     let beside = mark & MANY != 0;
     let slots: &[usize] = match (read, beside) {
@@ -343,10 +343,9 @@ pub fn used_by(history: &impl History, tag: u64, read: bool) -> Option<Stamp> {
         (false, false) => &[WRITE],
         (false, true) => &[WRITE, OTHER],
     };
-    let mut stamps = slots.iter().map(|slot| history.get(*slot)).filter(|value| value & FINE == 0);
-    stamps
-        .find(|value| value >> TAG == tag)
-        .map(|value| if read { Stamp(value) } else { Stamp(value).alone() })
+    let values = slots.iter().map(|slot| history.get(*slot)).filter(|value| value & FINE == 0);
+    let stamps = values.map(|value| if read { Stamp(value) } else { Stamp(value).alone() });
+    stamps.filter(|stamp| stamp.tag() == tag).find(|stamp| fits(*stamp))
 }
 
 /// Whether the word's bytes have histories of their own in this launch.
