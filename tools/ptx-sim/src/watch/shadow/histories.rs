@@ -98,8 +98,8 @@ impl Histories {
         }
     }
 
-    /// A read or write of bytes of a word by launch `tag`, one before the current one, that fits, if it is still
-    /// remembered.
+    /// A read or write of bytes of a word by launch `tag`, one before the current one, that fits, if it is
+    /// still remembered.
     pub fn used_by(
         &self,
         (word, mask): (usize, u8),
