@@ -38,7 +38,6 @@
 //! assert_eq!(u32::from_le_bytes(out), 14);
 //! # Ok::<(), ptx_sim::Error>(())
 //! ```
-#![allow(clippy::too_many_lines, reason = "an instruction set is long lists of cases")]
 
 mod error;
 mod exec;
@@ -52,7 +51,7 @@ mod watch;
 
 pub use error::Error;
 pub use isa::{Description, Parameter, Program};
-pub use machine::{Launch, Machine, Report, Settings};
+pub use machine::{GraphLaunch, Launch, Machine, Report, Settings};
 pub use roofline::{Gpu, Prediction};
 pub use watch::{Counters, Finding, FindingKind, SourceLine};
 

@@ -1,8 +1,9 @@
 //! What execution says of itself while it runs, and to whom.
 //!
-//! Execution computes results and nothing else. Whatever watches it (bounds, initialisation, races, barriers, cost) is a
-//! [`Monitor`]: execution calls it where something happens and never asks what it thinks of that. The compiler puts the
-//! monitor's code where the calls are, so that what a monitor does not watch costs nothing.
+//! Execution computes results and nothing else. Whatever watches it (bounds, initialisation, races, barriers,
+//! cost) is a [`Monitor`]: execution calls it where something happens and never asks what it thinks of that.
+//! The compiler puts the monitor's code where the calls are, so that what a monitor does not watch costs
+//! nothing.
 
 use crate::isa::{Order, Scope};
 use crate::lanes::LANES;
@@ -102,7 +103,6 @@ pub enum Fault<'a> {
     OutsideShared {
         what: &'a str,
         bytes: u32,
-        size: u64,
     },
     OutsideLocal {
         bytes: usize,
@@ -142,8 +142,8 @@ pub enum Fault<'a> {
     DividedMatrix {
         here: u32,
     },
-    /// The block's warps wait at barriers for ever: each with its barrier's number. Of the first one's barrier: its number,
-    /// the threads it waits for (None: all of them), and those that arrived.
+    /// The block's warps wait at barriers for ever: each with its barrier's number. Of the first one's
+    /// barrier: its number, the threads it waits for (None: all of them), and those that arrived.
     Stuck {
         waiting: &'a [(u32, u32)],
         id: u32,
@@ -158,8 +158,8 @@ pub enum Fault<'a> {
     BudgetUsed,
 }
 
-/// Watches a launch, or a host thread's part of one. Every method may do nothing; see [`crate::watch`] for what the
-/// checks and counters do.
+/// Watches a launch, or a host thread's part of one. Every method may do nothing; see [`crate::watch`] for
+/// what the checks and counters do.
 pub trait Monitor {
     /// What it keeps of each block.
     type Block: Default;

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Buffer, Random, Run, as_longs, element, kernel, longs};
+use support::{Random, execute};
 
 /// Values at the edges of integers and floats.
 fn inputs() -> Vec<[u64; 3]> {
@@ -66,53 +66,6 @@ fn inputs() -> Vec<[u64; 3]> {
             })
         })
         .collect()
-}
-
-/// Runs an instruction of {d} and {a} {b} {c} for every input. Kinds: w 32-bit, d 64-bit, h 16-bit.
-fn execute(instruction: &str, kinds: &str, inputs: &[[u64; 3]]) -> Vec<u64> {
-    let mut letters = kinds.chars();
-    let result = letters.next().unwrap();
-    let mut body = String::new();
-    body += &element("%d0", "%p0", "%g", 24);
-    let name = |kind: char, number: u32| match kind {
-        'w' => format!("%r{number}"),
-        'd' => format!("%d{}", number + 10),
-        'h' => format!("%h{number}"),
-        'p' => format!("%q{number}"),
-        other => panic!("kind {other}"),
-    };
-    let mut text = instruction.replace("{d}", &name(result, 0));
-    for (at, kind) in letters.enumerate() {
-        let register = name(kind, at as u32 + 1);
-        let width = match kind {
-            'w' => "b32",
-            'd' => "b64",
-            'h' => "b16",
-            _ => {
-                body += &format!("ld.global.b32 %r20, [%d0+{}];\nand.b32 %r20, %r20, 1;\n", 8 * at);
-                body += &format!("setp.ne.u32 {register}, %r20, 0;\n");
-                text = text.replace(["{a}", "{b}", "{c}"][at], &register);
-                continue;
-            }
-        };
-        body += &format!("ld.global.{width} {register}, [%d0+{}];\n", 8 * at);
-        text = text.replace(["{a}", "{b}", "{c}"][at], &register);
-    }
-    body += &format!("{text}\n");
-    body += &element("%d1", "%p1", "%g", 8);
-    body += match result {
-        'w' => "cvt.u64.u32 %d2, %r0;\n",
-        'h' => "cvt.u64.u16 %d2, %h0;\n",
-        'p' => "selp.b64 %d2, 1, 0, %q0;\n",
-        _ => "mov.b64 %d2, %d10;\n",
-    };
-    body += "st.global.u64 [%d1], %d2;\n";
-    let run = Run { grid: inputs.len() as u32 / 256, block: 256, ..Run::default() };
-    let out = run.clean(
-        &kernel(2, "", &body),
-        &[longs(inputs.iter().flatten().copied()), Buffer::Unwritten(8 * inputs.len())],
-    );
-    as_longs(&out[1])
 }
 
 type Reference = fn(u64, u64, u64) -> u64;
@@ -440,7 +393,8 @@ fn least(a_bits: u64, b_bits: u64, a: f32, b: f32) -> u64 {
     }
 }
 
-/// Whether `x` is `exact` rounded down: not above it, and the next is. `exact` must hold the sum or product exactly.
+/// Whether `x` is `exact` rounded down: not above it, and the next is. `exact` must hold the sum or product
+/// exactly.
 fn rounded_down(exact: f64) -> f32 {
     let near = exact as f32;
     if f64::from(near) > exact { near.next_down() } else { near }

@@ -126,7 +126,8 @@ fn bank_conflicts() {
 
 #[test]
 fn conflicts_of_matrix_rows() {
-    // Eight rows of 16 bytes: free in one stretch, all in one bank group at 128 bytes a row, free again with padding.
+    // Eight rows of 16 bytes: free in one stretch, all in one bank group at 128 bytes a row, free again with
+    // padding.
     for (pitch, passes) in [(16, 1), (32, 2), (128, 8), (144, 1)] {
         let body = format!(
             "mov.u32 %r1, buffer; mad.lo.u32 %r2, %t, {pitch}, %r1; st.shared.v4.u32 [%r2], {{0, 0, 0, 0}}; bar.sync 0;
@@ -140,7 +141,8 @@ fn conflicts_of_matrix_rows() {
     }
 }
 
-/// A kernel with everything that could depend on order: divergence, shared memory, barriers, atomics, local memory.
+/// A kernel with everything that could depend on order: divergence, shared memory, barriers, atomics, local
+/// memory.
 const MIXED: &str = "mul.wide.u32 %d1, %g, 4; add.s64 %d1, %p0, %d1; ld.global.u32 %r1, [%d1]; mov.u32 %r2, buffer;
      mad.lo.u32 %r3, %t, 4, %r2; st.shared.u32 [%r3], %r1; bar.sync 0; xor.b32 %r4, %t, 37; mad.lo.u32 %r4, %r4, 4, %r2;
      ld.shared.u32 %r5, [%r4]; and.b32 %r6, %r5, 15;

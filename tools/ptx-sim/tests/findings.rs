@@ -5,7 +5,8 @@ mod support;
 use ptx_sim::{Finding, FindingKind, Report, Settings};
 use support::{Buffer, Run, assert_clean, element, kernel, line_of, only, words};
 
-/// Runs a body with and without its defect: the text between `<<` and `>>` is the defect, between `[[` and `]]` the cure.
+/// Runs a body with and without its defect: the text between `<<` and `>>` is the defect, between `[[` and
+/// `]]` the cure.
 struct Planted<'a> {
     run: Run,
     pointers: usize,
@@ -106,6 +107,73 @@ fn shared_local_and_parameters_out_of_bounds() {
     let body = "mov.b64 %d1, p0; <<add.u64 %d1, %d1, 8;>>
                 ld.param.u64 %d2, [%d1]; // here\n";
     planted(32, 1, 1, "", body).found(FindingKind::OutOfBounds, "// here", || vec![words(0..8)]);
+}
+
+/// From one shared array into the next, by every kind of access.
+#[test]
+fn neighbours_in_shared_memory() {
+    const TWO: &str = ".shared .align 16 .b8 first[128];\n.shared .align 16 .b8 second[128];";
+    let start = "mov.u32 %r1, first; mov.u32 %r2, second; shl.b32 %r3, %t, 2; add.u32 %r1, %r1, %r3; add.u32 %r2, %r2, %r3;
+                 st.shared.u32 [%r1], %t; st.shared.u32 [%r2], %t; bar.sync 0;\n";
+    let accesses = [
+        "ld.shared.u32 %r4, [%r1];",
+        "st.shared.u32 [%r1], 1;",
+        "ld.shared.u8 %r4, [%r1];",
+        "atom.shared.add.u32 %r4, [%r1], 1;",
+        "cvt.u64.u32 %d1, %r1; cvta.shared.u64 %d1, %d1; ld.u32 %r4, [%d1];",
+    ];
+    for access in accesses {
+        let body = format!("{start}<<add.u32 %r1, %r1, 64;>>\n{access} // here\n");
+        let finding = planted(32, 1, 0, TWO, &body).found(FindingKind::OutOfBounds, "// here", Vec::new);
+        assert_eq!((finding.thread, finding.times), ([16, 0, 0], 16), "{access}");
+        assert!(finding.message.contains("shared memory at 0 bytes past the end of \"first\""), "{finding}");
+    }
+    let copy = "mov.u32 %r1, first; <<add.u32 %r1, %r1, 64;>> shl.b32 %r3, %t, 4; add.u32 %r1, %r1, %r3;
+                cvt.u64.u32 %d1, %r3; add.s64 %d1, %p0, %d1;
+                cp.async.cg.shared.global [%r1], [%d1], 16; // here
+                cp.async.wait_all;";
+    let finding =
+        planted(8, 1, 1, TWO, copy).found(FindingKind::OutOfBounds, "// here", || vec![words(0..32)]);
+    assert_eq!((finding.thread, finding.times), ([4, 0, 0], 4));
+    // The dynamic part is a neighbour too, and the bytes that alignment leaves free are nobody's.
+    let dynamic = "mov.u32 %r1, first; <<add.u32 %r1, %r1, 128;>> st.shared.u32 [%r1], 1; // here\n";
+    let mut planted_here = planted(1, 1, 0, ".shared .align 16 .b8 first[128];", dynamic);
+    planted_here.run.shared = 256;
+    planted_here.found(FindingKind::OutOfBounds, "// here", Vec::new);
+    let between = "mov.u32 %r1, first; <<add.u32 %r1, %r1, 1;>> st.shared.u8 [%r1+5], 1; // here\n";
+    let odd = ".shared .align 16 .b8 first[6];\n.shared .align 16 .b8 second[16];";
+    let odd = planted(1, 1, 0, odd, &format!("mov.u32 %r2, second; {between}")).found(
+        FindingKind::OutOfBounds,
+        "// here",
+        Vec::new,
+    );
+    assert!(odd.message.contains("0 bytes past the end of \"first\""), "{odd}");
+}
+
+/// Where arrays lie apart here, banks are those of a GPU all the same, and so are sizes.
+#[test]
+fn gaps_change_no_counter() {
+    // 100 bytes, 128-byte alignment none: words of both arrays share banks as they would side by side.
+    let two = ".shared .align 4 .b8 first[100];\n.shared .align 4 .b8 second[100];";
+    let one = ".shared .align 4 .b8 first[200];";
+    let body = |second: &str| {
+        format!(
+            "mov.u32 %r1, first; mov.u32 %r2, {second}; and.b32 %r3, %t, 1; setp.eq.u32 %q1, %r3, 0; selp.b32 %r1, %r1, %r2, %q1;
+             shr.u32 %r3, %t, 1; shl.b32 %r3, %r3, 2; add.u32 %r1, %r1, %r3; st.shared.u32 [%r1], %t;
+             mov.u32 %r4, %total_smem_size; mov.u32 %r5, %dynamic_smem_size;
+             {}st.global.v2.u32 [%d1], {{%r4, %r5}};",
+            element("%d1", "%p0", "%t", 8)
+        )
+    };
+    let run = |declarations: &str, second: &str| {
+        let run = Run { shared: 48, ..Run::default() };
+        let (out, report) = run.run(&kernel(1, declarations, &body(second)), &[Buffer::Unwritten(256)]);
+        assert_clean(&report);
+        (support::as_words(&out[0])[..2].to_vec(), report.counters)
+    };
+    let (apart, together) = (run(two, "second"), run(one, "first+100"));
+    assert_eq!(apart, together);
+    assert_eq!(apart.0, [208 + 48, 48]);
 }
 
 #[test]

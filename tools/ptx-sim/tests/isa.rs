@@ -130,48 +130,6 @@ fn wmma_of_every_shape_type_and_layout() {
     }
 }
 
-/// `mma` of bytes and doubles, laid out as the PTX ISA documents it.
-#[test]
-fn products_of_bytes_and_doubles() {
-    let mut random = Random(5);
-    let (a, x) = matrix("s8", 16 * 32, &mut random);
-    let (b, y) = matrix("s8", 32 * 8, &mut random);
-    // Row-major a and column-major b: four neighbours along k are a word of memory.
-    let mut body = String::from(
-        "shr.u32 %r20, %t, 2;\nand.b32 %r21, %t, 3;\nmul.lo.u32 %r22, %r20, 8;\nadd.u32 %r22, %r22, %r21;\n",
-    );
-    let column_major: Vec<u8> = (0..256).map(|at| b[(at % 32) * 8 + at / 32]).collect();
-    for (reg, base) in [(0, 0), (1, 64), (2, 4), (3, 68)] {
-        body += &format!(
-            "add.u32 %r23, %r22, {base};\n{}ld.global.u32 %r{reg}, [%d1];\n",
-            element("%d1", "%p0", "%r23", 4)
-        );
-    }
-    for (reg, base) in [(4, 0), (5, 4)] {
-        body += &format!(
-            "add.u32 %r23, %r22, {base};\n{}ld.global.u32 %r{reg}, [%d1];\n",
-            element("%d1", "%p1", "%r23", 4)
-        );
-    }
-    body += "mov.b32 %r6, 1;\nmma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%r8,%r9,%r10,%r11},{%r0,%r1,%r2,%r3},{%r4,%r5},{%r6,%r6,%r6,%r6};\n";
-    for reg in 0..4 {
-        body += &format!(
-            "mul.lo.u32 %r23, %t, 4;\nadd.u32 %r23, %r23, {reg};\n{}st.global.u32 [%d1], %r{};\n",
-            element("%d1", "%p2", "%r23", 4),
-            8 + reg
-        );
-    }
-    let buffers = [Buffer::Bytes(a), Buffer::Bytes(column_major), Buffer::Unwritten(512)];
-    let out = as_words(&Run::default().clean(&kernel(3, "", &body), &buffers)[2]);
-    for lane in 0..32 {
-        for reg in 0..4 {
-            let (row, column) = (lane / 4 + 8 * (reg / 2), 2 * (lane % 4) + reg % 2);
-            let wanted: f64 = (0..32).map(|k| x[row * 32 + k] * y[k * 8 + column]).sum();
-            assert_eq!(f64::from(out[lane * 4 + reg] as i32), wanted + 1.0, "lane {lane} register {reg}");
-        }
-    }
-}
-
 /// Warps hand shared memory over through an mbarrier, twice.
 const HAND_OVER: &str = "\
 setp.ne.u32 %q1, %t, 0;
@@ -242,7 +200,7 @@ fn bits_bytes_and_halves() {
         ("add.s16x2 %r2, %r6, %r6;", 0xFFFE_0000),
         ("cvt.rn.satfinite.e4m3x2.f32 %h1, 0f3FC00000, 0fC4800000;\ncvt.u32.u16 %r2, %h1;", 0x3CFE),
         ("mov.b16 %h1, 0x3CFE;\ncvt.rn.f16x2.e4m3x2 %r2, %h1;", 0x3E00_DF00),
-        ("set.eq.f16x2.f16x2 %r2, 0x3C004000, 0x3C003C00;", 0x3C00_0000),
+        ("mov.b32 %r7, 0x3C004000; mov.b32 %r8, 0x3C003C00; set.eq.f16x2.f16x2 %r2, %r7, %r8;", 0x3C00_0000),
     ];
     for (line, wanted) in cases {
         let body = format!(
@@ -331,4 +289,63 @@ fn limits_of_ptxas_and_of_the_launch() {
     assert!(program.unsupported("k").unwrap().to_string().contains("a register of 32 bits"));
     let mut machine = Machine::new(Settings::default());
     assert!(machine.try_allocate(usize::MAX / 8, "all").unwrap_err().to_string().contains("no memory"));
+}
+
+/// What ptxas 13.5 says of each line: `None`, or it is refused, here with these words.
+#[test]
+fn integers_and_floats_are_not_mixed_up() {
+    let integers = Some("the instruction takes integers here");
+    let floats = Some("the instruction takes floating-point numbers here");
+    let address = Some("a floating-point register as an address");
+    let cases = [
+        ("add.s32 %u1, %u2, %u3;", None),
+        ("add.f32 %f1, %f2, %r3;", None),
+        ("add.s32 %f1, %f2, %r3;", integers),
+        ("add.s32 %r1, %r2, %f3;", integers),
+        ("add.f32 %f1, %f2, %u3;", floats),
+        ("add.f32 %f1, %f2, 1;", floats),
+        ("add.u32 %u1, %u2, 0f3F800000;", integers),
+        ("add.f64 %e1, %e2, 0f3F800000;", None),
+        ("add.f16 %x1, %x2, %h3;", None),
+        ("add.f16 %x1, %x2, %v3;", floats),
+        ("fma.rn.f64 %e1, %e2, %d3, %e3;", None),
+        ("ex2.approx.f32 %f1, %u1;", floats),
+        ("and.b32 %u1, %f1, %u2;", None),
+        ("mov.b32 %u1, %f2;", None),
+        ("mov.u32 %u1, %f2;", integers),
+        ("mov.f32 %f1, 1;", floats),
+        ("mov.b32 %r1, 0f3F800000;", None),
+        ("mul.wide.u16 %u1, %h2, %h3;", None),
+        ("ld.shared.u32 %f1, [s];", integers),
+        ("ld.shared.b32 %f1, [s];", None),
+        ("st.shared.v2.u32 [s], {%u1, %f2};", integers),
+        ("st.shared.f32 [s], %u1;", floats),
+        ("ld.global.u32 %r1, [%f1];", address),
+        ("atom.shared.add.f32 %f1, [s], %u2;", floats),
+        ("red.shared.add.f32 [s], 0f3F800000;", None),
+        ("setp.lt.u32 %q1, %f1, %u2;", integers),
+        ("setp.lt.and.f32 %q1, %f1, %f2, %q2;", None),
+        ("set.lt.f32.s32 %f1, %u1, %u2;", None),
+        ("set.eq.u32.f32 %f1, %f1, %f2;", integers),
+        ("selp.f32 %f1, %f2, %f3, %q1;", None),
+        ("selp.f32 %f1, %u1, %f2, %q1;", floats),
+        ("testp.finite.f32 %q1, %u1;", floats),
+        ("cvt.rn.f32.u32 %f1, %u2;", None),
+        ("cvt.rn.f32.u32 %f1, %f2;", integers),
+        ("cvt.rn.f32.u32 %u1, %u2;", floats),
+        ("cvt.rn.f16x2.f32 %r1, %f1, %f2;", None),
+        ("cvt.f32.f16 %f1, %v1;", floats),
+        ("shfl.sync.bfly.b32 %f1, %f2, 1, 31, -1;", None),
+        ("ret %r1;", Some("1 operands where 0 belong")),
+    ];
+    let declare = ".reg .u32 %u<4>;\n.reg .f16 %x<4>;\n.reg .u16 %v<4>;\n.shared .align 16 .b8 s[64];";
+    for (line, wanted) in cases {
+        let program = Program::parse(&kernel(0, declare, line)).unwrap();
+        let found = program.unsupported("k").map(ToString::to_string);
+        match (wanted, &found) {
+            (None, None) => {}
+            (Some(words), Some(text)) if text.contains(words) => {}
+            _ => panic!("{line}: {found:?}"),
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! What orders accesses and what does not: small CUDA kernels with a defect, and the same without it.
 //!
-//! Each file of `order/` has the source and, beside it, the PTX that NVRTC made of it. Before a kernel stands how it is run
-//! and what must be found: `nothing`, `something`, or a part of the finding. The order in which warps run must not matter.
+//! Each file of `order/` has the source and, beside it, the PTX that NVRTC made of it. Before a kernel stands
+//! how it is run and what must be found: `nothing`, `something`, or a part of the finding. The order in which
+//! warps run must not matter.
 
 use std::path::Path;
 use std::process::Command;

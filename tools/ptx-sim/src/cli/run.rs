@@ -32,8 +32,8 @@ pub struct Run {
     /// Run all blocks at the same time, so that they may wait for each other
     #[arg(long)]
     cooperative: bool,
-    /// An argument, in order: type:length:fill (a buffer, as f32:512:random), type=value (a scalar, as i32=3), @K (the
-    /// address of the buffer that is argument K, counted from 0) or hex=00FF (bytes)
+    /// An argument, in order: type:length:fill (a buffer, as f32:512:random), type=value (a scalar, as
+    /// i32=3), @K (the address of the buffer that is argument K, counted from 0) or hex=00FF (bytes)
     #[arg(long = "arg", value_name = "SPEC")]
     args: Vec<String>,
     /// Write the buffer that is argument K to a file afterwards

@@ -1,4 +1,5 @@
-//! Arguments of a kernel as words: buffers `type:length:fill`, scalars `type=value`, and `@K` for an earlier buffer.
+//! Arguments of a kernel as words: buffers `type:length:fill`, scalars `type=value`, and `@K` for an earlier
+//! buffer.
 
 use std::path::PathBuf;
 
@@ -198,7 +199,13 @@ pub fn parse(text: &str, index: usize) -> Result<Spec, String> {
         .ok()
         .filter(|length| *length <= 1 << 32)
         .ok_or_else(|| format!("--arg {text}: {length:?} is not a length in elements"))?;
-    let fill = match fill {
+    let fill = fill_of(text, (kind, &format), fill)?;
+    Ok(Spec::Buffer { format, length, fill })
+}
+
+/// What a buffer holds at first.
+fn fill_of(text: &str, (kind, format): (&str, &Format), fill: &str) -> Result<Fill, String> {
+    Ok(match fill {
         "random" => Fill::Random,
         "zeros" => Fill::Value(format.real(0.0)),
         "ones" => Fill::Value(format.real(1.0)),
@@ -212,11 +219,10 @@ pub fn parse(text: &str, index: usize) -> Result<Spec, String> {
                 Fill::Value(bytes.ok_or_else(|| format!("--arg {text}: {value:?} is not a {kind}"))?)
             } else {
                 return Err(format!(
-                    "--arg {text}: no fill {other:?}; the fills are random, zeros, ones, uninitialised, iota, \
-                     file=PATH, value=NUMBER"
+                    "--arg {text}: no fill {other:?}; the fills are random, zeros, ones, uninitialised, \
+                     iota, file=PATH, value=NUMBER"
                 ));
             }
         }
-    };
-    Ok(Spec::Buffer { format, length, fill })
+    })
 }

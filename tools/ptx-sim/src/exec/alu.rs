@@ -1,7 +1,8 @@
 //! What the tables of `isa::tables` compute, for a whole warp.
 //!
-//! Every lane is computed and only those of the mask are written: a loop without branches is one the compiler vectorises.
-//! Each table is compiled twice, for any machine and for one with AVX2 and FMA, and gives the same bits.
+//! Every lane is computed and only those of the mask are written: a loop without branches is one the compiler
+//! vectorises. Each table is compiled twice, for any machine and for one with AVX2 and FMA, and gives the
+//! same bits.
 
 use super::float::{
     self, Half, both, copy_sign, flush, half, half_extreme, max, max_double, min, min_double,

@@ -80,8 +80,8 @@ struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// A lane finds `old`: what it leaves instead, and what that is to others. What takes a lock for sure is a
-    /// compare-and-swap that succeeds, or an exchange in a loop that waits.
+    /// A lane finds `old`: what it leaves instead, and what that is to others. What takes a lock for sure is
+    /// a compare-and-swap that succeeds, or an exchange in a loop that waits.
     fn change(&mut self, lane: usize, old: u64) -> (u64, Change) {
         let (it, operand) = (self.it, self.operands[lane] & self.kept);
         let new = combine(it, old, operand, self.seconds[lane] & self.kept) & self.kept;

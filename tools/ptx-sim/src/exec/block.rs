@@ -57,8 +57,8 @@ impl<M: Monitor> Block<M> {
         let count = threads.div_ceil(LANES as u32);
         let state = &mut self.state;
         state.number = number;
-        state.shared_bytes = u64::from(launch.shared_bytes);
-        state.shared.reset(launch.shared_bytes as usize);
+        state.shared_bytes = u64::from(launch.shared.end);
+        state.shared.reset(launch.shared.end as usize);
         state.barriers.fill(Arrivals::default());
         state.arrived.clear();
         state.landing.clear();

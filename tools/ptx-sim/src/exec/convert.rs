@@ -49,8 +49,8 @@ fn narrow_pair(it: &Convert, bits: u64) -> u64 {
     part(bits >> 16) << 8 | part(bits)
 }
 
-/// The e4m3 nearest to a magnitude, the even one of two. Its exponents reach one further than those of formats with
-/// infinities, so that `narrow` has no format for it.
+/// The e4m3 nearest to a magnitude, the even one of two. Its exponents reach one further than those of
+/// formats with infinities, so that `narrow` has no format for it.
 fn nearest_e4m3(size: f64) -> u8 {
     let above = (0..0x7E).find(|bits| float::from_e4m3(bits + 1) >= size);
     let Some(below) = above else { return 0x7E };

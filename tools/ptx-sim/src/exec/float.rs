@@ -1,8 +1,9 @@
-//! Floating-point arithmetic of one lane: rounding modes, narrow formats, and the corner cases in which PTX differs from Rust.
+//! Floating-point arithmetic of one lane: rounding modes, narrow formats, and the corner cases in which PTX
+//! differs from Rust.
 //!
-//! Everything that rounds goes through one idea. An exact result is kept as an f64 *rounded to odd*: if the f64 is not
-//! exact, its last bit is set. With at least two bits more than the target, rounding that once more, in any direction, is
-//! the same as rounding the exact value.
+//! Everything that rounds goes through one idea. An exact result is kept as an f64 *rounded to odd*: if the
+//! f64 is not exact, its last bit is set. With at least two bits more than the target, rounding that once
+//! more, in any direction, is the same as rounding the exact value.
 
 use super::registers::{Bf16, F16};
 use crate::isa::{Arithmetic, Round};
@@ -81,7 +82,8 @@ pub fn narrow(x: f64, format: Format, mode: Round) -> u32 {
     sign | biased
 }
 
-/// The f64 nearest to `value + error` by rounding to odd; |error| is less than half a unit in the last place of `value`.
+/// The f64 nearest to `value + error` by rounding to odd; |error| is less than half a unit in the last place
+/// of `value`.
 pub fn to_odd(value: f64, error: f64) -> f64 {
     if error == 0.0 || !value.is_finite() || error.is_nan() {
         return value;
@@ -90,7 +92,8 @@ pub fn to_odd(value: f64, error: f64) -> f64 {
     if bits & 1 == 1 {
         return value;
     }
-    // An even neighbour on the far side of the exact value: step towards the odd one on the exact value's side.
+    // An even neighbour on the far side of the exact value: step towards the odd one on the exact value's
+    // side.
     if (error > 0.0) == (value > 0.0) {
         f64::from_bits(bits | 1)
     } else {

@@ -1,7 +1,8 @@
-//! Matrices spread over a warp's registers: which lane holds what, `wmma` loads and stores, and products of any type.
+//! Matrices spread over a warp's registers: which lane holds what, `wmma` loads and stores, and products of
+//! any type.
 //!
-//! The layout is that of `mma`, which PTX documents; `wmma` leaves it open, and here it is put together of the same tiles:
-//! 16 by 8 for the sums.
+//! The layout is that of `mma`, which PTX documents; `wmma` leaves it open, and here it is put together of
+//! the same tiles: 16 by 8 for the sums.
 
 use super::float::{self, narrow};
 use super::matrix::everyone;
@@ -176,7 +177,8 @@ fn resolve<M: Monitor>(site: &mut Site<'_, M>, it: &FragmentMove, address: u64) 
     (Space::Shared, address - SHARED_WINDOW)
 }
 
-/// `wmma.load` and `wmma.store`: one access for each register, or for each element where its elements are not neighbours.
+/// `wmma.load` and `wmma.store`: one access for each register, or for each element where its elements are not
+/// neighbours.
 pub fn transfer<M: Monitor>(site: &mut Site<'_, M>, it: &FragmentMove) {
     everyone(site);
     let (fragment, mask, lane) = (&it.fragment, site.mask, site.first());

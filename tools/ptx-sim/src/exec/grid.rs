@@ -8,7 +8,8 @@ use super::site::Worker;
 use super::warp::Standing;
 use crate::monitor::Monitor;
 
-/// Runs a launch on `threads` host threads, each with a monitor of its own: those monitors, and what the kernel printed.
+/// Runs a launch on `threads` host threads, each with a monitor of its own: those monitors, and what the
+/// kernel printed.
 pub fn run<M: Monitor + Send>(
     launch: &LaunchState<'_>,
     threads: usize,
@@ -37,11 +38,11 @@ pub fn run<M: Monitor + Send>(
 fn run_blocks<M: Monitor>(launch: &LaunchState<'_>, worker: &mut Worker<M>) {
     let mut block = Block::new();
     loop {
-        let number = launch.next.fetch_add(1, Relaxed);
-        if number >= launch.blocks() || launch.stop.load(Relaxed) {
+        let place = launch.next.fetch_add(1, Relaxed);
+        if place >= launch.blocks() || launch.stop.load(Relaxed) {
             return;
         }
-        block.start(launch, worker, number);
+        block.start(launch, worker, launch.number_of(place));
         let mut changes = launch.changes.load(Relaxed);
         loop {
             match block.round(launch, worker) {

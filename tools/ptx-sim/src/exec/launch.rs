@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use crate::isa::{Constant, Kernel, Special};
+use crate::isa::{Constant, Kernel, SharedLayout, Special};
 use crate::lanes::{LANES, row};
 use crate::memory::Memory;
 
@@ -13,11 +13,10 @@ pub struct LaunchState<'a> {
     pub memory: &'a Memory,
     pub params: &'a [u8],
     pub grid: [u32; 3],
+    /// Numbers of the blocks that run, if not all do.
+    pub chosen: Option<&'a [u64]>,
     pub block: [u32; 3],
-    /// Static and dynamic.
-    pub shared_bytes: u32,
-    /// Where the dynamic part starts.
-    pub dynamic_shared: u32,
+    pub shared: SharedLayout,
     /// All blocks run at the same time.
     pub cooperative: bool,
     /// Of the order of warps.
@@ -42,9 +41,15 @@ pub struct LaunchState<'a> {
 }
 
 impl LaunchState<'_> {
-    /// How many there are.
+    /// How many blocks run.
     pub fn blocks(&self) -> u64 {
-        self.grid.iter().map(|size| u64::from(*size)).product()
+        let all = || self.grid.iter().map(|size| u64::from(*size)).product();
+        self.chosen.map_or_else(all, |chosen| chosen.len() as u64)
+    }
+
+    /// The number in the grid of one of them.
+    pub fn number_of(&self, place: u64) -> u64 {
+        self.chosen.map_or(place, |chosen| chosen[place as usize])
     }
 
     /// Of one block.
@@ -74,7 +79,7 @@ impl LaunchState<'_> {
                 [self.variables[variable].wrapping_add(addend as u64); LANES]
             }
             Constant::DynamicShared(addend) => {
-                [u64::from(self.dynamic_shared).wrapping_add(addend as u64); LANES]
+                [u64::from(self.shared.dynamic).wrapping_add(addend as u64); LANES]
             }
             Constant::Special(special) => {
                 let of =
@@ -110,8 +115,8 @@ impl LaunchState<'_> {
             Special::MaskLt => (1 << lane) - 1,
             Special::MaskGe => u32::MAX << lane,
             Special::MaskGt => u32::MAX << lane & !(1 << lane),
-            Special::DynamicShared => self.shared_bytes - self.dynamic_shared,
-            Special::TotalShared => self.shared_bytes,
+            Special::DynamicShared => self.shared.dynamic_bytes,
+            Special::TotalShared => self.shared.bytes,
             Special::WorkspaceHigh => (self.workspace >> 32) as u32,
             Special::WorkspaceLow => self.workspace as u32,
             Special::One => 1,

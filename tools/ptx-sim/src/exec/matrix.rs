@@ -1,9 +1,9 @@
 //! Matrix fragments: `ldmatrix`, `stmatrix` and `mma`, by the layouts of the PTX ISA.
 //!
-//! With g = lane / 4 and t = lane % 4, a 16x8 accumulator has (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1) in a lane's four
-//! values. 16-bit inputs come two a register: a's registers hold rows g and g+8 at columns 2t, 2t+1, then the same eight
-//! columns on; b's registers hold rows 2t, 2t+1 of column g, then eight rows on. tf32 inputs come one a register, with
-//! column t and then four columns on.
+//! With g = lane / 4 and t = lane % 4, a 16x8 accumulator has (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1) in a
+//! lane's four values. 16-bit inputs come two a register: a's registers hold rows g and g+8 at columns 2t,
+//! 2t+1, then the same eight columns on; b's registers hold rows 2t, 2t+1 of column g, then eight rows on.
+//! tf32 inputs come one a register, with column t and then four columns on.
 
 use super::float::{self, narrow};
 use super::memory::{self, Addresses};
@@ -127,7 +127,8 @@ impl Input for Tensors {
 /// Sums, row by row.
 type Sums = [[f32; 8]; 16];
 
-/// Adds a b to `sum`. Products are exact in f32 (at most 22 bits), so that a fused multiplication would give the same.
+/// Adds a b to `sum`. Products are exact in f32 (at most 22 bits), so that a fused multiplication would give
+/// the same.
 #[inline(always)]
 fn add_product<I: Input>(a: &[&RowW], b: &[&RowW], sum: &mut Sums) {
     let (mut left, mut right) = ([[0f32; 16]; 16], [[0f32; 8]; 16]);

@@ -142,7 +142,7 @@ pub fn shared_place<M: Monitor>(
     for lane in lanes(mask) {
         if addresses[lane].saturating_add(u64::from(bytes)) > size {
             kept &= !(1 << lane);
-            site.fault(lane, Some(addresses[lane]), Fault::OutsideShared { what, bytes, size });
+            site.fault(lane, Some(addresses[lane]), Fault::OutsideShared { what, bytes });
         }
     }
     kept

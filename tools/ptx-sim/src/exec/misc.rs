@@ -1,4 +1,5 @@
-//! What one lane does by itself and no table has: predicates, selections, packing, carries, rounding modes, clocks.
+//! What one lane does by itself and no table has: predicates, selections, packing, carries, rounding modes,
+//! clocks.
 
 use super::convert;
 use super::float;
@@ -40,15 +41,7 @@ pub fn run(warp: &mut Warp, op: &Op, mask: u32, now: u64) {
         }
         Op::Not([d, a]) => warp.set_predicate(*d, !warp.registers.p[*a as usize], mask),
         Op::MovPredicate([d, a]) => warp.set_predicate(*d, warp.registers.p[*a as usize], mask),
-        Op::TestNumber(it) => {
-            let (test, double, d, a) = **it;
-            let r = &warp.registers;
-            let bits = match double {
-                true => mask_of(|lane| wide_test(test, f64::from_bits(r.d[a as usize][lane]))),
-                false => mask_of(|lane| number_test(test, f32::from_bits(r.w[a as usize][lane]))),
-            };
-            warp.set_predicate(d, bits, mask);
-        }
+        Op::TestNumber(it) => test_number(warp, **it, mask),
         Op::Pack(it) => pack(warp, it.0, &it.1, mask),
         Op::Unpack(it) => unpack(warp, &it.0, it.1, mask),
         Op::Lop3(it) => {
@@ -62,11 +55,7 @@ pub fn run(warp: &mut Warp, op: &Op, mask: u32, now: u64) {
         Op::Carry(it) => carry(warp, it, mask),
         Op::Convert(it) => convert_row(warp, it, mask),
         Op::ActiveMask(d) => warp.set_word(*d, &[warp.mask; LANES], mask),
-        Op::Clock(clock, d) => {
-            let value = if *clock == Clock::High { now >> 32 } else { now };
-            let file = if d >> 31 == 0 { RegisterFile::W } else { RegisterFile::D };
-            warp.set(Reg { file, index: d & !(1 << 31), bits: file.bits() }, &[value; LANES], mask);
-        }
+        Op::Clock(clock, d) => show_clock(warp, *clock, *d, now, mask),
         Op::IsSpace(it) => {
             let (space, d, a) = **it;
             let addresses = &warp.registers.d[a as usize];
@@ -79,6 +68,23 @@ pub fn run(warp: &mut Warp, op: &Op, mask: u32, now: u64) {
         // Everything else is run by the warp's loop.
         _ => {}
     }
+}
+
+/// `testp`: the test, whether of an f64, and the registers of its result and operand.
+fn test_number(warp: &mut Warp, (test, double, d, a): (NumberTest, bool, u32, u32), mask: u32) {
+    let r = &warp.registers;
+    let bits = match double {
+        true => mask_of(|lane| wide_test(test, f64::from_bits(r.d[a as usize][lane]))),
+        false => mask_of(|lane| number_test(test, f32::from_bits(r.w[a as usize][lane]))),
+    };
+    warp.set_predicate(d, bits, mask);
+}
+
+/// The highest bit of the result's register says that it is one of 64 bits.
+fn show_clock(warp: &mut Warp, clock: Clock, d: u32, now: u64, mask: u32) {
+    let value = if clock == Clock::High { now >> 32 } else { now };
+    let file = if d >> 31 == 0 { RegisterFile::W } else { RegisterFile::D };
+    warp.set(Reg { file, index: d & !(1 << 31), bits: file.bits() }, &[value; LANES], mask);
 }
 
 /// A bit of the table for each combination of bits, a's the highest.

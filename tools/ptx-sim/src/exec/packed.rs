@@ -1,4 +1,5 @@
-//! Parts of registers: halves with modifiers, comparisons of halves, and the video instructions on bytes and 16-bit parts.
+//! Parts of registers: halves with modifiers, comparisons of halves, and the video instructions on bytes and
+//! 16-bit parts.
 
 use super::float::{self, Half, half, half_extreme};
 use super::registers::{Bf16, F16};

@@ -7,7 +7,8 @@ pub type RowW = [u32; LANES];
 /// A row of 64-bit registers.
 pub type RowD = [u64; LANES];
 
-/// The registers of one warp. Narrow registers (8 and 16 bits) lie zero-extended in 32-bit rows; a predicate is a bit a lane.
+/// The registers of one warp. Narrow registers (8 and 16 bits) lie zero-extended in 32-bit rows; a predicate
+/// is a bit a lane.
 #[derive(Clone, Debug, Default)]
 pub struct Registers {
     pub w: Vec<RowW>,

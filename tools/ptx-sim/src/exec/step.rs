@@ -31,11 +31,7 @@ pub fn run<M: Monitor>(
         let pc = warp.pc;
         // Only a path that ends with the last instruction gets beyond it.
         let Some(step) = steps.get(pc as usize) else { return Standing::Done };
-        let mut mask = warp.mask;
-        if step.guard != Guard::ALWAYS {
-            let bits = warp.registers.p[(step.guard.0 >> 1) as usize];
-            mask &= bits ^ (step.guard.0 & 1).wrapping_neg();
-        }
+        let mask = guarded(warp, step.guard);
         warp.ticks += 1;
         worker.monitor.issue(pc, mask.count_ones());
         warp.pc = pc + 1;
@@ -79,6 +75,16 @@ pub fn run<M: Monitor>(
             }
         }
     }
+}
+
+/// The lanes of the path for which a guard holds.
+#[inline(always)]
+fn guarded(warp: &Warp, guard: Guard) -> u32 {
+    if guard == Guard::ALWAYS {
+        return warp.mask;
+    }
+    let bits = warp.registers.p[(guard.0 >> 1) as usize];
+    warp.mask & (bits ^ (guard.0 & 1).wrapping_neg())
 }
 
 /// Executes an instruction that does more than arithmetic; how the warp stands after it.

@@ -6,8 +6,8 @@ use crate::isa::{AtomicKind, Match, Reduce, Shuffle, ShuffleMode, Vote, VoteMode
 use crate::lanes::{LANES, lanes, mask_of};
 use crate::monitor::{Fault, Monitor};
 
-/// Lanes that are named as members must take part unless they exited, and those that take part must be members. They
-/// synchronise.
+/// Lanes that are named as members must take part unless they exited, and those that take part must be
+/// members. They synchronise.
 fn meet<M: Monitor>(site: &mut Site<'_, M>, members: &RowW) {
     let mask = site.mask;
     let first = members[site.first()];

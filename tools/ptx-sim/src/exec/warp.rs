@@ -102,7 +102,8 @@ impl Warp {
         }
     }
 
-    /// Goes on to the next instruction, of another path where this one meets the others; false if there is none.
+    /// Goes on to the next instruction, of another path where this one meets the others; false if there is
+    /// none.
     #[inline(always)]
     pub fn settle(&mut self) -> bool {
         self.pc != self.join || self.pop()
@@ -137,8 +138,8 @@ impl Warp {
         }
     }
 
-    /// Splits at a table of branches: each lane goes to the target of its index, those not in `mask` on to the next
-    /// instruction. False if no path has a lane.
+    /// Splits at a table of branches: each lane goes to the target of its index, those not in `mask` on to
+    /// the next instruction. False if no path has a lane.
     pub fn spread(&mut self, table: &Table, mask: u32) -> bool {
         let index = *self.word(table.index);
         let most = table.targets.len() as u32 - 1;
@@ -247,7 +248,8 @@ impl Warp {
         }
     }
 
-    /// Lanes that have nothing left to do but exit: they wait at a return for the others, and count as exited.
+    /// Lanes that have nothing left to do but exit: they wait at a return for the others, and count as
+    /// exited.
     #[cold]
     pub fn leaving(&self, steps: &[Step]) -> u32 {
         let (mut elsewhere, mut leaving) = (self.mask, 0);

@@ -96,8 +96,8 @@ fn walk(predecessors: &[Vec<u32>], from: u32, seen: &mut [bool]) -> Vec<u32> {
     order
 }
 
-/// For each block the block that all paths from it reach first, None where they only meet at the end. After Cooper, Harvey
-/// and Kennedy, on the reversed graph.
+/// For each block the block that all paths from it reach first, None where they only meet at the end. After
+/// Cooper, Harvey and Kennedy, on the reversed graph.
 fn post_dominators(steps: &[Step], starts: &[u32], block_of: &[u32]) -> Vec<Option<u32>> {
     let end = starts.len();
     let mut successors = successors(steps, starts, block_of);

@@ -29,8 +29,8 @@ pub struct Step {
 /// Beyond the last instruction: where paths meet that only meet at the end.
 pub const END: u32 = u32::MAX;
 
-/// Generic addresses of the windows onto a block's shared memory, a thread's local memory and the parameters. Each is
-/// 4 GB, far from any global address.
+/// Generic addresses of the windows onto a block's shared memory, a thread's local memory and the parameters.
+/// Each is 4 GB, far from any global address.
 pub const SHARED_WINDOW: u64 = 0x7F00_0000_0000;
 /// See [`SHARED_WINDOW`].
 pub const LOCAL_WINDOW: u64 = 0x7F01_0000_0000;
@@ -63,6 +63,23 @@ pub struct SharedLabel {
     pub name: String,
 }
 
+/// Between two variables in shared memory, so that running over the end of one is seen. A multiple of the
+/// banks' 128 bytes: what conflicts on a GPU does here.
+pub const SHARED_GAP: u32 = 1024;
+
+/// Where a launch's shared memory lies.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedLayout {
+    /// Bytes on a GPU.
+    pub bytes: u32,
+    /// The dynamic ones of them.
+    pub dynamic_bytes: u32,
+    /// Where the dynamic part starts here.
+    pub dynamic: u32,
+    /// Where everything ends here.
+    pub end: u32,
+}
+
 /// A decoded kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -73,7 +90,9 @@ pub struct Kernel {
     pub constants: Vec<(Reg, Constant)>,
     pub parameters: Vec<Parameter>,
     pub parameter_bytes: u32,
+    /// Static shared memory on a GPU, and what the gaps between its variables add to their places here.
     pub shared_bytes: u32,
+    pub shared_gaps: u32,
     pub local_bytes: u32,
     /// Registers declared, as written: for listings.
     pub declared_registers: u64,
@@ -91,14 +110,27 @@ impl Kernel {
         self.steps.iter().any(|step| matches!(&step.op, Op::Host(call) if call.function == function))
     }
 
+    /// Its shared memory with so many dynamic bytes.
+    pub fn shared_layout(&self, dynamic_bytes: u32) -> SharedLayout {
+        let start = self.shared_bytes.next_multiple_of(16);
+        let gaps = self.shared_gaps + if self.shared_labels.is_empty() { 0 } else { SHARED_GAP };
+        let dynamic = start + gaps;
+        let (bytes, end) = match dynamic_bytes {
+            0 => (self.shared_bytes, self.shared_bytes + self.shared_gaps),
+            more => (start.saturating_add(more), dynamic.saturating_add(more)),
+        };
+        SharedLayout { bytes, dynamic_bytes, dynamic, end }
+    }
+
     /// Whether it synchronises its grid as cooperative groups do.
     pub fn needs_workspace(&self) -> bool {
         let low = Constant::Special(Special::WorkspaceLow);
         self.constants.iter().any(|(_, constant)| *constant == low)
     }
 
-    /// Whether what comes out may depend on the order in which blocks run, races aside: it prints or allocates, rounds sums,
-    /// or looks at what an atomic operation found. Such a kernel runs on one host thread.
+    /// Whether what comes out may depend on the order in which blocks run, races aside: it prints or
+    /// allocates, rounds sums, or looks at what an atomic operation found. Such a kernel runs on one host
+    /// thread.
     pub fn needs_order(&self) -> bool {
         self.steps.iter().any(|step| match &step.op {
             Op::Host(_) => true,

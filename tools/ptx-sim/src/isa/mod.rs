@@ -1,4 +1,5 @@
-//! The instruction set: from PTX text to kernels of numbered registers. Nothing here knows how instructions run.
+//! The instruction set: from PTX text to kernels of numbered registers. Nothing here knows how instructions
+//! run.
 
 mod class;
 mod decode;

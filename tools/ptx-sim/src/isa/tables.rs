@@ -1,8 +1,10 @@
-//! Arithmetic, logic and comparisons as tables: the instruction as PTX spells it, the types of its operands, and what one lane
-//! computes. The decoder looks instructions up by that spelling, so one that isn't here is refused.
+//! Arithmetic, logic and comparisons as tables: the instruction as PTX spells it, the types of its operands,
+//! and what one lane computes. The decoder looks instructions up by that spelling, so one that isn't here is
+//! refused.
 //!
-//! A row says all there is to know of its instruction, but only its spelling and types belong to the instruction set: each
-//! table is a macro that hands its rows to another one. Here that makes the enum; `exec::alu` makes the arithmetic of it.
+//! A row says all there is to know of its instruction, but only its spelling and types belong to the
+//! instruction set: each table is a macro that hands its rows to another one. Here that makes the enum;
+//! `exec::alu` makes the arithmetic of it.
 
 /// An enum of instructions, its look-up by spelling and its operand types, of the rows of a table.
 macro_rules! spellings {

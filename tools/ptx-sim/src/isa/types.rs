@@ -167,7 +167,8 @@ pub enum Special {
     MaskGt,
     DynamicShared,
     TotalShared,
-    /// Halves of the address of what cooperative groups keep for a grid; 0 in a launch that is not cooperative.
+    /// Halves of the address of what cooperative groups keep for a grid; 0 in a launch that is not
+    /// cooperative.
     WorkspaceHigh,
     WorkspaceLow,
     /// What no launch sets.

@@ -1,7 +1,7 @@
 //! Which loads wait: those whose value decides whether a loop around them goes on.
 //!
-//! A flag is read in a loop until it changes; data is read once. A volatile access can be either, and only the first may meet
-//! a write that nothing orders.
+//! A flag is read in a loop until it changes; data is read once. A volatile access can be either, and only
+//! the first may meet a write that nothing orders.
 
 use std::collections::HashSet;
 

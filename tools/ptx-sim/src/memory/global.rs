@@ -1,7 +1,7 @@
 //! Global memory: allocations far apart.
 //!
-//! Everything is atomic with relaxed order, which costs nothing over plain memory: blocks run on several host threads, and
-//! a kernel may race; it must not become a race of this program.
+//! Everything is atomic with relaxed order, which costs nothing over plain memory: blocks run on several host
+//! threads, and a kernel may race; it must not become a race of this program.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -14,8 +14,8 @@ use crate::lanes::LANES;
 
 /// Where the first allocation starts. No address below is ever valid.
 const FIRST: u64 = 0x1_0000_0000;
-/// Of the addresses left, the part that stays unused after an allocation, so that overruns hit nothing: 16 GB for the first
-/// thousand, gigabytes for the first twenty thousand.
+/// Of the addresses left, the part that stays unused after an allocation, so that overruns hit nothing: 16 GB
+/// for the first thousand, gigabytes for the first twenty thousand.
 const GAP_PART: u64 = 8192;
 const LEAST_GAP: u64 = 4096;
 const ALIGNMENT: u64 = 256;

@@ -1,4 +1,5 @@
-//! The bytes of global and of shared memory, and where they lie. What is known of them beyond their values is not here.
+//! The bytes of global and of shared memory, and where they lie. What is known of them beyond their values is
+//! not here.
 
 mod global;
 mod shared;

@@ -32,8 +32,8 @@ pub fn describe(fault: Fault<'_>) -> Option<(FindingKind, String)> {
             let how = if cooperative {
                 "no warp of the launch changes anything any more"
             } else {
-                "only another block could write it, which the launch does not promise to run at the same time (it is \
-                 not cooperative)"
+                "only another block could write it, which the launch does not promise to run at the same \
+                 time (it is not cooperative)"
             };
             (NeverEnds, format!("waits for a value to change: {how}"))
         }

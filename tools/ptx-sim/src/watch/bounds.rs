@@ -24,8 +24,9 @@ pub fn describe(
             let label = &subject.memory.get(allocation).label;
             (OutOfBounds, format!("{what} of {bytes} bytes past the end of {label:?}"))
         }
-        Fault::OutsideShared { what, bytes, size } => {
-            (OutOfBounds, format!("{what} of {bytes} bytes at byte {address} of {size} of shared memory"))
+        Fault::OutsideShared { what, bytes } => {
+            let name = subject.shared_name(address as usize);
+            (OutOfBounds, format!("{what} of {bytes} bytes of shared memory at {name}"))
         }
         Fault::OutsideLocal { bytes, size } => {
             (OutOfBounds, format!("{bytes} bytes at byte {address} of {size} of local memory"))
@@ -42,8 +43,8 @@ pub fn describe(
         Fault::WrongPointer => (
             InvalidAccess,
             format!(
-                "a call to {address:#x}, which is no function of this signature (or one that calls itself so, \
-                 which is not supported)"
+                "a call to {address:#x}, which is no function of this signature (or one that calls itself \
+                 so, which is not supported)"
             ),
         ),
         Fault::Trap => (Trap, "the kernel stopped itself".into()),

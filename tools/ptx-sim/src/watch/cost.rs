@@ -1,54 +1,11 @@
 //! What a launch costs: instructions, sectors of global memory, passes through shared memory.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-
-use bytemuck::allocation::try_zeroed_slice_box;
-
 use super::counters::Counters;
 use super::report::Subject;
 use crate::isa::{Class, Kernel, Op};
 use crate::lanes::{FULL, LANES, lanes};
 use crate::memory::Placed;
 use crate::monitor::Event;
-
-/// Which sectors of an allocation were touched: a bit for each of 32 bytes.
-pub struct Sectors {
-    read: Box<[AtomicU64]>,
-    stored: Box<[AtomicU64]>,
-    any: AtomicBool,
-}
-
-impl Sectors {
-    /// None of so many bytes; None if the host has not the memory.
-    pub fn new(bytes: usize) -> Option<Self> {
-        let words = bytes.div_ceil(32).div_ceil(64);
-        Some(Self {
-            read: try_zeroed_slice_box(words).ok()?,
-            stored: try_zeroed_slice_box(words).ok()?,
-            any: AtomicBool::new(false),
-        })
-    }
-
-    /// A sector is read or stored to.
-    #[inline(always)]
-    fn touch(&self, sector: usize, store: bool) {
-        let bits = if store { &self.stored } else { &self.read };
-        let (place, bit) = (&bits[sector / 64], 1u64 << (sector & 63));
-        if place.load(Relaxed) & bit == 0 {
-            place.fetch_or(bit, Relaxed);
-            self.any.store(true, Relaxed);
-        }
-    }
-
-    /// Distinct sectors read and written since the last call.
-    pub fn take(&self) -> (u64, u64) {
-        if !self.any.swap(false, Relaxed) {
-            return (0, 0);
-        }
-        let take = |bits: &[AtomicU64]| bits.iter().map(|b| u64::from(b.swap(0, Relaxed).count_ones())).sum();
-        (take(&self.read), take(&self.stored))
-    }
-}
 
 /// What one host thread's part of a launch costs.
 pub struct Cost {
@@ -203,7 +160,8 @@ struct Spread {
     sectors: u32,
 }
 
-/// Counts distinct addresses and sectors, and passes each sector once, of accesses that are aligned to their size.
+/// Counts distinct addresses and sectors, and passes each sector once, of accesses that are aligned to their
+/// size.
 fn spread(addresses: &[u64; LANES], mask: u32, mut sector: impl FnMut(u64)) -> Spread {
     let mut sorted = [0u64; LANES];
     let mut count = 0;
@@ -234,7 +192,8 @@ fn spread(addresses: &[u64; LANES], mask: u32, mut sector: impl FnMut(u64)) -> S
 
 /// Passes through shared memory of one group of lanes: the most distinct words in one bank.
 fn wavefronts(addresses: &[u64], words: u64) -> u32 {
-    // Most groups have one word a bank: the first word of each bank is kept, and others are looked at only then.
+    // Most groups have one word a bank: the first word of each bank is kept, and others are looked at only
+    // then.
     let mut first = [u64::MAX; 32];
     let mut conflict = false;
     for address in addresses {

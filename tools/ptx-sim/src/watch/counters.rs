@@ -8,8 +8,8 @@ use crate::isa::Class;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// What a launch cost. Every number is exact and, for a kernel without races and spinning, the same whatever the
-        /// number of threads and the order of warps.
+        /// What a launch cost. Every number is exact and, for a kernel without races and spinning, the same
+        /// whatever the number of threads and the order of warps.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct Counters { $($(#[$doc])* pub $name: u64),+ }
@@ -113,7 +113,8 @@ impl AddAssign for Counters {
 }
 
 impl Counters {
-    /// Instructions issued by warps, all classes together. One whose guard is false for every lane counts too.
+    /// Instructions issued by warps, all classes together. One whose guard is false for every lane counts
+    /// too.
     pub fn instructions(&self) -> u64 {
         self.integer
             + self.float

@@ -21,7 +21,10 @@ pub enum FindingKind {
     GlobalRace,
     /// The same between two blocks.
     BlockRace,
-    /// Use of shared memory that an asynchronous copy is still to fill, or a write of what it is still to read.
+    /// The same between two launches that nothing orders.
+    LaunchRace,
+    /// Use of shared memory that an asynchronous copy is still to fill, or a write of what it is still to
+    /// read.
     PendingCopy,
     /// A barrier that only a part of a warp reaches, or that the block's warps wait at for ever.
     DivergentBarrier,
@@ -44,6 +47,7 @@ impl fmt::Display for FindingKind {
             Self::SharedRace => "race on shared memory",
             Self::GlobalRace => "race on global memory within a block",
             Self::BlockRace => "race on global memory between blocks",
+            Self::LaunchRace => "race on global memory between launches",
             Self::PendingCopy => "use before an asynchronous copy arrived",
             Self::DivergentBarrier => "divergent barrier",
             Self::DivergentWarp => "divergent warp instruction",

@@ -1,10 +1,12 @@
-//! What watches a launch: each monitor in a file or folder of its own, and [`Watch`], which is all of them at once.
+//! What watches a launch: each monitor in a file or folder of its own, and [`Watch`], which is all of them at
+//! once.
 //!
 //! | monitor | watches |
 //! |---|---|
 //! | `bounds` | addresses outside memory or out of line, and uses that a state space does not have |
 //! | `initialised` | reads of bytes that nothing wrote |
 //! | `races` | accesses that nothing orders |
+//! | `launches` | accesses that nothing orders by launches that nothing orders |
 //! | `barriers` | lanes and warps that do not meet, or wait for ever |
 //! | `cost` | instructions, sectors, passes through shared memory |
 
@@ -13,11 +15,13 @@ mod bounds;
 mod cost;
 mod counters;
 mod finding;
+mod group;
 mod initialised;
+mod launches;
 mod races;
 mod report;
 mod shadow;
-mod shared;
+mod signals;
 
 use crate::isa::{Order, Scope};
 use crate::lanes::LANES;
@@ -28,19 +32,22 @@ use initialised::LocalShadow;
 use races::order::{Address, Ordering};
 use races::{Accessor, Suspect};
 use report::Report;
-use shared::{Defect, SharedShadow};
+use shadow::{Defect, SharedShadow};
 
 pub use counters::Counters;
 pub use finding::{Finding, FindingKind, Findings, SourceLine};
-pub use races::history::MOST_TAG;
-pub use races::signals::Signals;
+pub use group::{Group, MOST_MEMBERS};
 pub use report::Subject;
 pub use shadow::Shadow;
+pub use shadow::history::MOST_TAG;
+pub use signals::Signals;
 
 /// All monitors, for one host thread.
 pub struct Watch<'a> {
     report: Report<'a>,
     cost: Cost,
+    /// Of shared memory.
+    gaps: Vec<std::ops::Range<usize>>,
 }
 
 /// What they keep of a block.
@@ -64,7 +71,7 @@ impl<'a> Watch<'a> {
     /// Nothing was seen yet.
     pub fn new(subject: &'a Subject<'a>) -> Self {
         let report = Report { subject, findings: Findings::default() };
-        Self { report, cost: Cost::new(subject.kernel) }
+        Self { report, cost: Cost::new(subject.kernel), gaps: subject.shared_gaps() }
     }
 
     /// What was found and counted.
@@ -94,10 +101,41 @@ impl<'a> Watch<'a> {
                 }
                 defect => {
                     let (at, defect) = (new.accessor.at, (*defect, new.writes));
-                    return initialised::empty_shared(&mut self.report, at, new.range, offset, defect);
+                    return initialised::unusable_shared(&mut self.report, at, new.range, offset, defect);
                 }
             }
         }
+    }
+
+    /// A read of global memory that has to be looked at.
+    #[inline(never)]
+    fn read_global(
+        &mut self,
+        block: &mut Block,
+        accessor: Accessor,
+        range: Range,
+        (allocation, offset): (usize, usize),
+    ) {
+        let (report, order) = (&mut self.report, &mut block.order);
+        launches::check(report, order, &Suspect { accessor, range, writes: false, silent: &|| false }, false);
+        let written = &report.subject.shadows[allocation].written;
+        initialised::check(report, written, accessor.at, range, (allocation, offset));
+        races::read_global(report, order, accessor, range, (allocation, offset));
+    }
+
+    /// The same of a write.
+    #[inline(never)]
+    fn write_global(
+        &mut self,
+        block: &mut Block,
+        accessor: Accessor,
+        range: Range,
+        place: (usize, usize),
+        silent: &dyn Fn() -> bool,
+    ) {
+        let (report, order) = (&mut self.report, &mut block.order);
+        launches::check(report, order, &Suspect { accessor, range, writes: true, silent }, false);
+        races::write_global(report, order, accessor, range, place, silent);
     }
 
     /// Who modifies a place, having noted whether that takes a lock or gives one back.
@@ -106,7 +144,7 @@ impl<'a> Watch<'a> {
         if change.changes {
             let held = order.holds(at.warp, address);
             if change.locks || held {
-                let signals = &self.report.subject.signals;
+                let signals = self.report.subject.signals;
                 order.note_lock(signals, at.warp, address, change.locks && !held, change.semantics);
             }
         }
@@ -124,7 +162,7 @@ impl Monitor for Watch<'_> {
         let threads = subject.block.iter().map(|size| u64::from(*size)).product::<u64>();
         let warps = threads.div_ceil(LANES as u64) as usize;
         block.order.start(subject.tag, number, warps);
-        block.shared.reset(subject.shared_bytes as usize);
+        block.shared.reset(subject.shared.end as usize, &self.gaps);
         block.local.reset(warps, subject.kernel.local_bytes as usize);
         self.cost.counters.blocks += 1;
         self.cost.counters.threads += threads;
@@ -159,10 +197,11 @@ impl Monitor for Watch<'_> {
     fn read(&mut self, block: &mut Block, accessor: Accessor, range: Range) {
         match range.place {
             Place::Global { allocation, offset } => {
-                let written = &self.report.subject.shadows[allocation].written;
-                written.check(&mut self.report, accessor.at, range, allocation, offset);
-                let place = (allocation, offset);
-                races::read_global(&mut self.report, &mut block.order, accessor, range, place);
+                let subject = self.report.subject;
+                let alone = subject.group.is_none();
+                if !(alone && races::plain_read(&subject.shadows[allocation], accessor, range, offset)) {
+                    self.read_global(block, accessor, range, (allocation, offset));
+                }
             }
             Place::Shared(offset) => {
                 let stamp = accessor.stamp.by(range.lane);
@@ -177,9 +216,11 @@ impl Monitor for Watch<'_> {
 
     fn read_only(&mut self, block: &mut Block, accessor: Accessor, range: Range) {
         if let Place::Global { allocation, offset } = range.place {
+            let suspect = Suspect { accessor, range, writes: false, silent: &|| false };
+            launches::check(&mut self.report, &mut block.order, &suspect, true);
             races::read_only(&mut self.report, &block.order, accessor, range, (allocation, offset));
             let written = &self.report.subject.shadows[allocation].written;
-            written.check(&mut self.report, accessor.at, range, allocation, offset);
+            initialised::check(&mut self.report, written, accessor.at, range, (allocation, offset));
         }
     }
 
@@ -187,8 +228,11 @@ impl Monitor for Watch<'_> {
     fn write(&mut self, block: &mut Block, accessor: Accessor, range: Range, silent: impl Fn() -> bool) {
         match range.place {
             Place::Global { allocation, offset } => {
-                let place = (allocation, offset);
-                races::write_global(&mut self.report, &mut block.order, accessor, range, place, silent);
+                let subject = self.report.subject;
+                let alone = subject.group.is_none();
+                if !(alone && races::plain_write(&subject.shadows[allocation], accessor, range, offset)) {
+                    self.write_global(block, accessor, range, (allocation, offset), &silent);
+                }
             }
             Place::Shared(offset) => {
                 let stamp = accessor.stamp.by(range.lane);
@@ -205,11 +249,14 @@ impl Monitor for Watch<'_> {
         match range.place {
             Place::Global { allocation, offset } => {
                 let written = &self.report.subject.shadows[allocation].written;
-                written.check(&mut self.report, at, range, allocation, offset);
+                initialised::check(&mut self.report, written, at, range, (allocation, offset));
             }
             Place::Shared(offset) | Place::Local(offset) => {
                 if let Some(defect) = block.shared.usable(offset, range.bytes) {
-                    initialised::empty_shared(&mut self.report, at, range, offset, (defect, true));
+                    initialised::unusable_shared(&mut self.report, at, range, offset, (defect, true));
+                    if matches!(defect, Defect::Outside) {
+                        return;
+                    }
                 }
             }
         }
@@ -273,7 +320,8 @@ impl Monitor for Watch<'_> {
                 self.report.note(at, to.lane as u32, kind, address, || {
                     let label = &allocation.label;
                     format!(
-                        "an asynchronous copy from {label:?} at byte {offset}, which was written before the copy was waited for"
+                        "an asynchronous copy from {label:?} at byte {offset}, which was written before \
+                         the copy was waited for"
                     )
                 });
             }
@@ -286,7 +334,7 @@ impl Monitor for Watch<'_> {
 
     #[inline]
     fn observe(&mut self, block: &mut Block, at: Position, semantics: Semantics, place: Place, lanes: u32) {
-        let signals = &self.report.subject.signals;
+        let signals = self.report.subject.signals;
         if !block.order.quiet() || !signals.quiet() {
             let address = self.address(block, place);
             block.order.observe(signals, at.warp, address, semantics, lanes);
@@ -297,13 +345,13 @@ impl Monitor for Watch<'_> {
     fn publish(&mut self, block: &mut Block, at: Position, semantics: Semantics, place: Place, lanes: u32) {
         if matches!(semantics.order, Order::Release | Order::Both) || !block.order.never_fenced(at.warp) {
             let address = self.address(block, place);
-            block.order.publish(&self.report.subject.signals, at.warp, address, semantics, lanes);
+            block.order.publish(self.report.subject.signals, at.warp, address, semantics, lanes);
         }
     }
 
     fn unlock(&mut self, block: &mut Block, at: Position, semantics: Semantics, place: Place) {
         let address = self.address(block, place);
-        block.order.note_lock(&self.report.subject.signals, at.warp, address, false, semantics);
+        block.order.note_lock(self.report.subject.signals, at.warp, address, false, semantics);
     }
 
     fn fence(&mut self, block: &mut Block, at: Position, scope: Scope, lanes: u32) {

@@ -1,9 +1,12 @@
 //! Where findings are gathered, with all that their messages name.
 
+use std::ops::Range;
+
 use super::finding::{Finding, FindingKind, Findings, SourceLine};
-use super::races::signals::Signals;
+use super::group::Group;
 use super::shadow::Shadow;
-use crate::isa::{Kernel, SharedLabel};
+use super::signals::Signals;
+use crate::isa::{Kernel, SharedLabel, SharedLayout};
 use crate::memory::Memory;
 use crate::monitor::Position;
 
@@ -17,14 +20,13 @@ pub struct Subject<'a> {
     pub grid: [u32; 3],
     /// Threads of a block.
     pub block: [u32; 3],
-    /// Bytes of shared memory, static and dynamic.
-    pub shared_bytes: u32,
-    /// Where the dynamic part starts.
-    pub dynamic_shared: u32,
+    pub shared: SharedLayout,
     /// Which launch this is, for histories.
     pub tag: u64,
     /// What blocks publish to each other.
-    pub signals: Signals,
+    pub signals: &'a Signals,
+    /// The group of launches that it belongs to, and which of them it is in the order in which they run.
+    pub group: Option<(&'a Group, usize)>,
 }
 
 impl Subject<'_> {
@@ -33,22 +35,46 @@ impl Subject<'_> {
         place_in(self.grid, number)
     }
 
-    /// The shared variable at an offset, for messages.
+    /// The parts of shared memory: where each starts and ends, and its name.
+    fn shared_parts(&self) -> impl Iterator<Item = (usize, usize, String)> {
+        let label = |SharedLabel { offset, bytes, name }: &SharedLabel| {
+            (*offset as usize, (offset + bytes) as usize, format!("{name:?}"))
+        };
+        let SharedLayout { dynamic, dynamic_bytes, end, .. } = self.shared;
+        let last = (dynamic as usize, end as usize, "the dynamic part".to_string());
+        self.kernel.shared_labels.iter().map(label).chain((dynamic_bytes > 0).then_some(last))
+    }
+
+    /// Bytes of shared memory that belong to nothing, and are there only so that running over the end of a
+    /// part is seen.
+    pub fn shared_gaps(&self) -> Vec<Range<usize>> {
+        let (mut gaps, mut end) = (Vec::new(), 0);
+        for (start, next, _) in self.shared_parts() {
+            if end < start {
+                gaps.push(end..start);
+            }
+            end = end.max(next);
+        }
+        gaps
+    }
+
+    /// What lies at an offset in shared memory, for messages.
     pub fn shared_name(&self, offset: usize) -> String {
-        for SharedLabel { offset: start, bytes, name } in &self.kernel.shared_labels {
-            if offset >= *start as usize && offset < (*start + *bytes) as usize {
-                return format!("{name:?} byte {}", offset - *start as usize);
+        let mut before = None;
+        for (start, end, name) in self.shared_parts() {
+            if (start..end).contains(&offset) {
+                return format!("{name} byte {}", offset - start);
+            }
+            if start <= offset {
+                before = Some(format!("{} bytes past the end of {name}", offset - end));
             }
         }
-        if offset >= self.dynamic_shared as usize {
-            return format!("byte {} of the dynamic part", offset - self.dynamic_shared as usize);
-        }
-        format!("byte {offset}")
+        before.unwrap_or_else(|| format!("byte {offset}, where nothing lies"))
     }
 }
 
 /// The three coordinates of a number that counts x first.
-fn place_in(size: [u32; 3], number: u64) -> [u32; 3] {
+pub fn place_in(size: [u32; 3], number: u64) -> [u32; 3] {
     let [x, y, _] = size.map(u64::from);
     [(number % x) as u32, (number / x % y) as u32, (number / (x * y)) as u32]
 }

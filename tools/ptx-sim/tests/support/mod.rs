@@ -5,8 +5,9 @@ use ptx_sim::{Finding, FindingKind, Launch, Machine, Program, Report, Settings};
 
 pub const HEAD: &str = ".version 7.0\n.target sm_80\n.address_size 64\n";
 
-/// One kernel `k` with pointer parameters p0, p1..., loaded into %p0, %p1... as global addresses, and registers of each kind:
-/// %r (b32), %f (f32), %d (b64), %e (f64), %h (b16), %q (predicates), 40 of each; %t is tid.x and %g the global thread.
+/// One kernel `k` with pointer parameters p0, p1..., loaded into %p0, %p1... as global addresses, and
+/// registers of each kind: %r (b32), %f (f32), %d (b64), %e (f64), %h (b16), %q (predicates), 40 of each; %t
+/// is tid.x and %g the global thread.
 pub fn kernel(pointers: usize, declarations: &str, body: &str) -> String {
     let params: Vec<_> = (0..pointers).map(|at| format!(".param .u64 p{at}")).collect();
     let loads: String = (0..pointers)
@@ -107,6 +108,54 @@ impl Run {
         assert_clean(&report);
         contents
     }
+}
+
+/// Runs an instruction of {d} and {a} {b} {c} for every input, whose number is a multiple of 256. Kinds: w
+/// 32-bit, d 64-bit, h 16-bit.
+pub fn execute(instruction: &str, kinds: &str, inputs: &[[u64; 3]]) -> Vec<u64> {
+    let mut letters = kinds.chars();
+    let result = letters.next().unwrap();
+    let mut body = String::new();
+    body += &element("%d0", "%p0", "%g", 24);
+    let name = |kind: char, number: u32| match kind {
+        'w' => format!("%r{number}"),
+        'd' => format!("%d{}", number + 10),
+        'h' => format!("%h{number}"),
+        'p' => format!("%q{number}"),
+        other => panic!("kind {other}"),
+    };
+    let mut text = instruction.replace("{d}", &name(result, 0));
+    for (at, kind) in letters.enumerate() {
+        let register = name(kind, at as u32 + 1);
+        let width = match kind {
+            'w' => "b32",
+            'd' => "b64",
+            'h' => "b16",
+            _ => {
+                body += &format!("ld.global.b32 %r20, [%d0+{}];\nand.b32 %r20, %r20, 1;\n", 8 * at);
+                body += &format!("setp.ne.u32 {register}, %r20, 0;\n");
+                text = text.replace(["{a}", "{b}", "{c}"][at], &register);
+                continue;
+            }
+        };
+        body += &format!("ld.global.{width} {register}, [%d0+{}];\n", 8 * at);
+        text = text.replace(["{a}", "{b}", "{c}"][at], &register);
+    }
+    body += &format!("{text}\n");
+    body += &element("%d1", "%p1", "%g", 8);
+    body += match result {
+        'w' => "cvt.u64.u32 %d2, %r0;\n",
+        'h' => "cvt.u64.u16 %d2, %h0;\n",
+        'p' => "selp.b64 %d2, 1, 0, %q0;\n",
+        _ => "mov.b64 %d2, %d10;\n",
+    };
+    body += "st.global.u64 [%d1], %d2;\n";
+    let run = Run { grid: inputs.len() as u32 / 256, block: 256, ..Run::default() };
+    let out = run.clean(
+        &kernel(2, "", &body),
+        &[longs(inputs.iter().flatten().copied()), Buffer::Unwritten(8 * inputs.len())],
+    );
+    as_longs(&out[1])
 }
 
 fn numbered(text: &str) -> String {

@@ -1,4 +1,5 @@
-//! Calls: functions copied in where they are called, by name or through a pointer, and what the host does for a kernel.
+//! Calls: functions copied in where they are called, by name or through a pointer, and what the host does for
+//! a kernel.
 
 use std::collections::HashMap;
 

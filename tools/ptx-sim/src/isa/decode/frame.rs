@@ -7,9 +7,12 @@ use crate::error::{Error, Result};
 use crate::isa::Class;
 use crate::isa::parse::{self, Base, Body, Module, Operand, Prototype};
 use crate::isa::{
-    Address, Constant, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, RegisterFile, SHARED_WINDOW, SharedLabel,
-    Space, Special, Step, Type,
+    Address, Constant, Guard, LOCAL_WINDOW, Op, PARAM_WINDOW, Reg, RegisterFile, SHARED_GAP, SHARED_WINDOW,
+    SharedLabel, Space, Special, Step, Type,
 };
+
+/// Shared variables of a kernel that lie apart from each other; more of them are neighbours.
+const MOST_APART: usize = 64;
 
 /// One copy of a function's body.
 pub struct Frame<'a, 't> {
@@ -60,6 +63,7 @@ pub struct Assembled {
     pub rows: [u32; 3],
     pub constants: Vec<(Reg, Constant)>,
     pub shared_bytes: u32,
+    pub shared_gaps: u32,
     pub local_bytes: u32,
     pub shared_labels: Vec<SharedLabel>,
 }
@@ -74,6 +78,8 @@ pub struct Builder<'a, 't> {
     shared: HashMap<*const parse::Variable<'t>, u32>,
     shared_labels: Vec<SharedLabel>,
     shared_bytes: u64,
+    /// What the gaps between shared variables add to their places.
+    shared_gaps: u64,
     local_bytes: u64,
     pub calls: Vec<&'t str>,
     pub frame: Frame<'a, 't>,
@@ -95,6 +101,7 @@ impl<'a, 't> Builder<'a, 't> {
             shared: HashMap::new(),
             shared_labels: Vec::new(),
             shared_bytes: 0,
+            shared_gaps: 0,
             local_bytes: 0,
             calls: Vec::new(),
             frame: Frame::new(&EMPTY, HashMap::new(), true),
@@ -125,6 +132,7 @@ impl<'a, 't> Builder<'a, 't> {
             rows: self.rows,
             constants,
             shared_bytes: self.shared_bytes as u32,
+            shared_gaps: self.shared_gaps as u32,
             local_bytes: self.local_bytes.next_multiple_of(16) as u32,
             shared_labels,
         })
@@ -193,7 +201,7 @@ impl<'a, 't> Builder<'a, 't> {
     }
 
     /// A scope and those around it.
-    fn up(&self, scope: usize) -> impl Iterator<Item = usize> + use<'a, 't> {
+    pub fn up(&self, scope: usize) -> impl Iterator<Item = usize> + use<'a, 't> {
         let body = self.frame.body;
         std::iter::successors(Some(scope), |scope| body.scopes[*scope].parent)
     }
@@ -238,12 +246,17 @@ impl<'a, 't> Builder<'a, 't> {
         if let Some(place) = self.shared.get(&std::ptr::from_ref(variable)) {
             return Ok(*place);
         }
-        let place = self.shared_bytes.next_multiple_of(variable.align);
-        self.shared_bytes = place + variable.bytes;
-        self.shared.insert(variable, place as u32);
+        let real = self.shared_bytes.next_multiple_of(variable.align);
+        self.shared_bytes = real + variable.bytes;
+        if (1..MOST_APART).contains(&self.shared_labels.len()) {
+            self.shared_gaps += u64::from(SHARED_GAP);
+        }
+        self.shared_gaps = self.shared_gaps.next_multiple_of(variable.align);
+        let place = (real + self.shared_gaps) as u32;
+        self.shared.insert(variable, place);
         let name = plain_name(variable.name).to_string();
-        self.shared_labels.push(SharedLabel { offset: place as u32, bytes: variable.bytes as u32, name });
-        Ok(place as u32)
+        self.shared_labels.push(SharedLabel { offset: place, bytes: variable.bytes as u32, name });
+        Ok(place)
     }
 
     /// Local memory of a thread, for a variable or a call's parameters.
@@ -264,50 +277,11 @@ impl<'a, 't> Builder<'a, 't> {
                 return Ok(Symbol::Register(*reg));
             }
             let names = &body.scopes[scope];
-            let declared = match names.registers.get(name) {
-                Some((type_name, None)) => Some(*type_name),
-                _ => {
-                    let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-                    let (prefix, number) = name.split_at(name.len() - digits);
-                    match (names.registers.get(prefix), number.parse::<u64>()) {
-                        (Some((type_name, Some(count))), Ok(number)) if number < *count => Some(*type_name),
-                        _ => None,
-                    }
-                }
-            };
-            if let Some(type_name) = declared {
-                let (file, bits) = match parse::type_bytes(type_name) {
-                    None => (RegisterFile::Predicate, 1),
-                    Some(8) => (RegisterFile::D, 64),
-                    Some(16) => {
-                        return Err(Error::new(format!("{name}: 128-bit registers are not supported")));
-                    }
-                    Some(bytes) => (RegisterFile::W, 8 * bytes as u8),
-                };
-                let reg = Reg { file, index: self.row(file), bits };
-                self.frame.registers.insert((scope, name), reg);
-                return Ok(Symbol::Register(reg));
+            if let Some(type_name) = names.type_of(name) {
+                return self.new_register(scope, name, type_name);
             }
             if let Some(variable) = names.variables.get(name) {
-                return Ok(match variable.space {
-                    parse::Space::Shared => Symbol::Shared(self.shared_place(variable)?),
-                    parse::Space::Local | parse::Space::Param => {
-                        let place = match self.frame.variables.get(&(scope, name)) {
-                            Some(place) => *place,
-                            None => {
-                                let place = self.local_place(variable.bytes, variable.align)?;
-                                self.frame.variables.insert((scope, name), place);
-                                place
-                            }
-                        };
-                        if variable.space == parse::Space::Local {
-                            Symbol::Local(place)
-                        } else {
-                            Symbol::Frame(place)
-                        }
-                    }
-                    _ => return Err(Error::new(format!("{name}: global variables inside functions"))),
-                });
+                return self.inner_variable(scope, name, variable);
             }
         }
         if let Some(place) = self.frame.params.get(name) {
@@ -325,6 +299,42 @@ impl<'a, 't> Builder<'a, 't> {
             parse::Space::Shared => Symbol::Shared(self.shared_place(variable)?),
             _ => Symbol::Variable(*index),
         })
+    }
+
+    fn new_register(&mut self, scope: usize, name: &'t str, type_name: &str) -> Result<Symbol> {
+        let (file, bits) = match parse::type_bytes(type_name) {
+            None => (RegisterFile::Predicate, 1),
+            Some(8) => (RegisterFile::D, 64),
+            Some(16) => return Err(Error::new(format!("{name}: 128-bit registers are not supported"))),
+            Some(bytes) => (RegisterFile::W, 8 * bytes as u8),
+        };
+        let reg = Reg { file, index: self.row(file), bits };
+        self.frame.registers.insert((scope, name), reg);
+        Ok(Symbol::Register(reg))
+    }
+
+    /// A variable that the body declares.
+    fn inner_variable(
+        &mut self,
+        scope: usize,
+        name: &'t str,
+        variable: &'a parse::Variable<'t>,
+    ) -> Result<Symbol> {
+        match variable.space {
+            parse::Space::Shared => return Ok(Symbol::Shared(self.shared_place(variable)?)),
+            parse::Space::Local | parse::Space::Param => {}
+            _ => return Err(Error::new(format!("{name}: global variables inside functions"))),
+        }
+        let place = match self.frame.variables.get(&(scope, name)) {
+            Some(place) => *place,
+            None => {
+                let place = self.local_place(variable.bytes, variable.align)?;
+                self.frame.variables.insert((scope, name), place);
+                place
+            }
+        };
+        let local = variable.space == parse::Space::Local;
+        Ok(if local { Symbol::Local(place) } else { Symbol::Frame(place) })
     }
 
     /// The address of a variable as `mov` gives it: in its own space.

@@ -1,4 +1,5 @@
-//! Arithmetic, moves, predicates, conversions and control flow. Memory is in `memory`, warp-wide instructions in `warp`.
+//! Arithmetic, moves, predicates, conversions and control flow. Memory is in `memory`, warp-wide instructions
+//! in `warp`.
 
 use super::frame::{Builder, file_of, lane_type, special};
 use super::mods::Mods;
@@ -16,8 +17,8 @@ use crate::isa::{
 /// How a statement becomes a step.
 type Decode = for<'b, 'a, 't, 's> fn(&'b mut Builder<'a, 't>, &'s Statement<'t>) -> Result<()>;
 
-/// Instructions by mnemonic: the class they count in, and how they are decoded. Those not here are a row of `isa::tables`,
-/// or arithmetic with modifiers no row has.
+/// Instructions by mnemonic: the class they count in, and how they are decoded. Those not here are a row of
+/// `isa::tables`, or arithmetic with modifiers no row has.
 const INSTRUCTIONS: &[(&[&str], Class, Decode)] = &[
     (&["bra"], Class::Control, |it, statement| it.branch(statement)),
     (&["brx"], Class::Control, |it, statement| it.branch_table(statement)),
@@ -87,6 +88,7 @@ impl<'t> Builder<'_, 't> {
                 Guard(2 * reg.index + u32::from(guard.negated))
             }
         };
+        self.check_kinds(statement)?;
         let mnemonic = statement.mnemonic();
         let found = INSTRUCTIONS.iter().find(|(names, ..)| names.contains(&mnemonic));
         match found {
@@ -115,6 +117,7 @@ impl<'t> Builder<'_, 't> {
     /// `ret` and `exit`.
     fn leave(&mut self, statement: &Statement<'t>) -> Result<()> {
         Mods::of(statement.opcode).finish_after(&["uni"])?;
+        Self::count(statement, 0)?;
         if statement.mnemonic() == "ret" && !self.frame.entry {
             self.frame.returns.push(self.steps.len());
             self.emit(Op::Branch(0, END));
@@ -268,30 +271,11 @@ impl<'t> Builder<'_, 't> {
         }
         let file = file_of(value);
         if let Operand::Vector(parts) = to {
-            let a = self.value(scope, from, file, 8 * value.bytes())?;
-            let registers = parts
-                .iter()
-                .map(|part| match part {
-                    Operand::Nothing => Ok(None),
-                    Operand::Name(name, 0) => self.named(scope, name).map(Some),
-                    _ => Err(Error::new("a result that is no register")),
-                })
-                .collect::<Result<Vec<_>>>()?;
-            self.check_parts(value, registers.len(), registers.iter().flatten().copied())?;
-            self.emit(Op::Unpack(Box::new((registers, a))));
-            return Ok(());
+            return self.unpack(scope, value, parts, from);
         }
         let d = self.result_of(scope, to, file, 8 * value.bytes())?;
         if let Operand::Vector(parts) = from {
-            let bits = 8 * value.bytes() / parts.len().max(1) as u32;
-            let part_file = if bits > 32 { RegisterFile::D } else { RegisterFile::W };
-            let registers = parts
-                .iter()
-                .map(|part| self.value(scope, part, part_file, bits.max(1)))
-                .collect::<Result<Vec<_>>>()?;
-            self.check_parts(value, registers.len(), [])?;
-            self.emit(Op::Pack(Box::new((d, registers))));
-            return Ok(());
+            return self.pack(scope, value, d, parts);
         }
         let clock = match from {
             Operand::Name("%clock" | "%clock_lo", 0) => Some(Clock::Low),
@@ -319,6 +303,31 @@ impl<'t> Builder<'_, 't> {
         let key = if file == RegisterFile::D { "mov.b64" } else { "mov.b32" };
         let mov = Unary::find(key).ok_or_else(|| Error::new("no such move"))?;
         self.emit(Op::Unary(mov, [d.index, a.index]));
+        Ok(())
+    }
+
+    /// `mov.b64 {a, b}, c`.
+    fn unpack(&mut self, scope: usize, value: Type, parts: &[Operand<'t>], from: &Operand<'t>) -> Result<()> {
+        let a = self.value(scope, from, file_of(value), 8 * value.bytes())?;
+        let register = |part: &Operand<'t>| match part {
+            Operand::Nothing => Ok(None),
+            Operand::Name(name, 0) => self.named(scope, name).map(Some),
+            _ => Err(Error::new("a result that is no register")),
+        };
+        let registers = parts.iter().map(register).collect::<Result<Vec<_>>>()?;
+        self.check_parts(value, registers.len(), registers.iter().flatten().copied())?;
+        self.emit(Op::Unpack(Box::new((registers, a))));
+        Ok(())
+    }
+
+    /// `mov.b64 c, {a, b}`.
+    fn pack(&mut self, scope: usize, value: Type, d: Reg, parts: &[Operand<'t>]) -> Result<()> {
+        let bits = 8 * value.bytes() / parts.len().max(1) as u32;
+        let file = if bits > 32 { RegisterFile::D } else { RegisterFile::W };
+        let register = |part: &Operand<'t>| self.value(scope, part, file, bits.max(1));
+        let registers = parts.iter().map(register).collect::<Result<Vec<_>>>()?;
+        self.check_parts(value, registers.len(), [])?;
+        self.emit(Op::Pack(Box::new((d, registers))));
         Ok(())
     }
 

@@ -1,8 +1,10 @@
-//! Names to numbers: kernels as flat lists of instructions, with called functions copied in where they are called.
+//! Names to numbers: kernels as flat lists of instructions, with called functions copied in where they are
+//! called.
 
 mod call;
 mod frame;
 mod instruction;
+mod kinds;
 mod matrix;
 mod mbarrier;
 mod memory;
@@ -40,7 +42,8 @@ pub struct Program {
 impl Program {
     /// Parses and decodes PTX text.
     ///
-    /// A kernel that uses what is not supported does not keep the others from running: see [`Program::unsupported`].
+    /// A kernel that uses what is not supported does not keep the others from running: see
+    /// [`Program::unsupported`].
     ///
     /// # Errors
     /// The line and what is wrong there, if the text is wrong outside functions.
@@ -79,7 +82,8 @@ impl Program {
         })
     }
 
-    /// Why a kernel cannot be run: the line and what is not supported there. None if it can, or if there is no such kernel.
+    /// Why a kernel cannot be run: the line and what is not supported there. None if it can, or if there is
+    /// no such kernel.
     pub fn unsupported(&self, kernel: &str) -> Option<&Error> {
         self.kernel(kernel).and_then(|kernel| kernel.as_ref().err())
     }
@@ -152,8 +156,8 @@ impl<'a, 't> Names<'a, 't> {
     }
 }
 
-/// The module's variables with their initial values. Shared ones keep a place in the list, so that places are those of the
-/// parsed module.
+/// The module's variables with their initial values. Shared ones keep a place in the list, so that places are
+/// those of the parsed module.
 fn variables(module: &Module<'_>, names: &Names<'_, '_>) -> Result<Vec<ModuleVariable>> {
     let mut variables = Vec::new();
     for variable in &module.variables {
@@ -224,7 +228,7 @@ fn kernel(module: &Module<'_>, names: &Names<'_, '_>, function: &Function<'_>) -
     builder.function(Frame::new(body, places, true))?;
     // A body that runs off its end returns.
     builder.emit_end(function.line);
-    let Assembled { mut steps, rows, constants, shared_bytes, local_bytes, shared_labels } =
+    let Assembled { mut steps, rows, constants, shared_bytes, shared_gaps, local_bytes, shared_labels } =
         builder.finish()?;
     if shared_bytes > MOST_STATIC_SHARED {
         let message =
@@ -241,6 +245,7 @@ fn kernel(module: &Module<'_>, names: &Names<'_, '_>, function: &Function<'_>) -
         parameters,
         parameter_bytes: offset as u32,
         shared_bytes,
+        shared_gaps,
         local_bytes,
         declared_registers: body.registers,
         most_threads: function.most_threads,

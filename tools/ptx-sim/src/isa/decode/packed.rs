@@ -136,18 +136,7 @@ impl<'t> Builder<'_, 't> {
             _ => 1,
         };
         let kind = video_kind(mnemonic.trim_end_matches(['2', '4']), &mut mods).ok_or_else(unknown)?;
-        let types: Vec<bool> = mods.all_map(|part| match part {
-            "u32" => Some(false),
-            "s32" => Some(true),
-            _ => None,
-        });
-        while mods.take("u32") || mods.take("s32") {}
-        // Comparisons do not name the result's type.
-        let (d_signed, a_signed, b_signed) = match types[..] {
-            [d, a, b] => (d, a, b),
-            [a, b] if matches!(kind, VideoKind::Test(_)) => (false, a, b),
-            _ => return Err(unknown()),
-        };
+        let [d_signed, a_signed, b_signed] = video_signs(kind, &mut mods)?;
         let saturate = mods.take("sat");
         let wraps = !mods.take("clamp") && mods.take("wrap");
         let scale = mods.one_of(&[("shr7", 7), ("shr15", 15)]).unwrap_or(0);
@@ -169,12 +158,9 @@ impl<'t> Builder<'_, 't> {
             self.value(scope, &b, RegisterFile::W, 32)?.index,
             c.index,
         ];
-        let (parts, result, mask) = if lanes == 1 {
-            let of_b = |part: VideoPart| VideoPart { shift: part.shift + 32, ..part };
-            let result = scalar_part(d_select)?;
-            (vec![[scalar_part(a_select)?, of_b(scalar_part(b_select)?)]], vec![result], 1)
-        } else {
-            simd_parts(lanes, d_select, a_select, b_select)?
+        let (parts, result, mask) = match lanes {
+            1 => scalar_parts(d_select, a_select, b_select)?,
+            lanes => simd_parts(lanes, d_select, a_select, b_select)?,
         };
         let it = Video {
             kind,
@@ -223,6 +209,21 @@ fn video_kind(name: &str, mods: &mut Mods<'_>) -> Option<VideoKind> {
     })
 }
 
+/// Whether result and operands have a sign; comparisons do not name the result's type.
+fn video_signs(kind: VideoKind, mods: &mut Mods<'_>) -> Result<[bool; 3]> {
+    let types: Vec<bool> = mods.all_map(|part| match part {
+        "u32" => Some(false),
+        "s32" => Some(true),
+        _ => None,
+    });
+    while mods.take("u32") || mods.take("s32") {}
+    match types[..] {
+        [d, a, b] => Ok([d, a, b]),
+        [a, b] if matches!(kind, VideoKind::Test(_)) => Ok([false, a, b]),
+        _ => Err(unknown()),
+    }
+}
+
 /// A register and the selector after its dot.
 fn selected<'t>(operand: &Operand<'t>) -> Result<(Operand<'t>, &'t str)> {
     match operand {
@@ -248,8 +249,16 @@ fn scalar_part(selector: &str) -> Result<VideoPart> {
     })
 }
 
-/// Of a SIMD instruction: the two operands' parts of each lane, where its result goes, and a bit for each lane computed.
+/// Of a SIMD instruction: the two operands' parts of each lane, where its result goes, and a bit for each
+/// lane computed.
 type SimdParts = (Vec<[VideoPart; 2]>, Vec<VideoPart>, u32);
+
+/// The same of an instruction of one lane.
+fn scalar_parts(d: &str, a: &str, b: &str) -> Result<SimdParts> {
+    let second = scalar_part(b)?;
+    let second = VideoPart { shift: second.shift + 32, ..second };
+    Ok((vec![[scalar_part(a)?, second]], vec![scalar_part(d)?], 1))
+}
 
 /// Which parts each lane of a SIMD instruction takes: places from 0 to 3 (1) are a's, those above b's.
 fn simd_parts(lanes: u32, d: &str, a: &str, b: &str) -> Result<SimdParts> {

@@ -34,7 +34,8 @@ pub enum Operand<'t> {
     Vector(Vec<Operand<'t>>),
     /// `[base+offset]`
     Memory(Base<'t>, i64),
-    /// `[texture, {x, y}]` and other places of more than one part, which only textures, surfaces and bulk copies have.
+    /// `[texture, {x, y}]` and other places of more than one part, which only textures, surfaces and bulk
+    /// copies have.
     Place,
     /// `a|b`
     Pair(&'t str, &'t str),
@@ -51,17 +52,12 @@ impl<'t> Operand<'t> {
         }
         let (token, line) = cursor.next();
         Ok(match token {
-            Token::Word("_") => {
-                if cursor.take('|') {
-                    let other = cursor.word("a register after |")?;
-                    return Ok(Operand::Pair("_", other));
-                }
-                Operand::Nothing
-            }
             Token::Word(name) => {
                 if cursor.take('|') {
-                    let other = cursor.word("a register after |")?;
-                    return Ok(Operand::Pair(name, other));
+                    return Ok(Operand::Pair(name, cursor.word("a register after |")?));
+                }
+                if name == "_" {
+                    return Ok(Operand::Nothing);
                 }
                 let offset = match cursor.peek() {
                     Token::Mark('+' | '-') => signed_offset(cursor)?,
@@ -88,27 +84,30 @@ impl<'t> Operand<'t> {
             },
             Token::Mark('{') => Operand::Vector(list(cursor, '}', depth)?),
             Token::Mark('(') => Operand::List(list(cursor, ')', depth)?),
-            Token::Mark('[') => {
-                let base = match cursor.peek() {
-                    Token::Word(name) => {
-                        cursor.next();
-                        Base::Name(name)
-                    }
-                    _ => Base::Absolute,
-                };
-                let offset = match cursor.peek() {
-                    Token::Mark(']' | ',') => 0,
-                    _ => signed_offset(cursor)?,
-                };
-                if cursor.take(',') {
-                    list(cursor, ']', depth)?;
-                    return Ok(Operand::Place);
-                }
-                cursor.expect(']')?;
-                Operand::Memory(base, offset)
-            }
+            Token::Mark('[') => Self::memory(cursor, depth)?,
             other => return Err(Error::at(line, format!("{} where an operand should stand", other.shown()))),
         })
+    }
+
+    /// What follows a `[`.
+    fn memory(cursor: &mut Cursor<'_, 't>, depth: u32) -> Result<Self> {
+        let base = match cursor.peek() {
+            Token::Word(name) => {
+                cursor.next();
+                Base::Name(name)
+            }
+            _ => Base::Absolute,
+        };
+        let offset = match cursor.peek() {
+            Token::Mark(']' | ',') => 0,
+            _ => signed_offset(cursor)?,
+        };
+        if cursor.take(',') {
+            list(cursor, ']', depth)?;
+            return Ok(Operand::Place);
+        }
+        cursor.expect(']')?;
+        Ok(Operand::Memory(base, offset))
     }
 }
 

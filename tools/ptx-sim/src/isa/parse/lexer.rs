@@ -50,30 +50,15 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
             }
             // A preprocessor's line marker.
             b'#' if text[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty()) => {
-                while at < bytes.len() && bytes[at] != b'\n' {
-                    at += 1;
-                }
+                at = line_end(bytes, at);
                 continue;
             }
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
-                while at < bytes.len() && bytes[at] != b'\n' {
-                    at += 1;
-                }
+                at = line_end(bytes, at);
                 continue;
             }
             b'/' if bytes.get(at + 1) == Some(&b'*') => {
-                let first = line;
-                at += 2;
-                loop {
-                    match bytes.get(at) {
-                        None => return Err(Error::at(first, "a comment that never ends")),
-                        Some(b'*') if bytes.get(at + 1) == Some(&b'/') => break,
-                        Some(b'\n') => line += 1,
-                        Some(_) => {}
-                    }
-                    at += 1;
-                }
-                at += 2;
+                at = comment_end(bytes, at, &mut line)?;
                 continue;
             }
             b'"' => {
@@ -111,12 +96,31 @@ pub fn tokens(text: &str) -> Result<Vec<(Token<'_>, u32)>> {
     Ok(found)
 }
 
+fn line_end(bytes: &[u8], start: usize) -> usize {
+    let length = bytes[start..].iter().position(|byte| *byte == b'\n');
+    length.map_or(bytes.len(), |length| start + length)
+}
+
+/// Behind a comment between marks, whose lines are counted.
+fn comment_end(bytes: &[u8], start: usize, line: &mut u32) -> Result<usize> {
+    let (first, mut at) = (*line, start + 2);
+    loop {
+        match bytes.get(at) {
+            None => return Err(Error::at(first, "a comment that never ends")),
+            Some(b'*') if bytes.get(at + 1) == Some(&b'/') => return Ok(at + 2),
+            Some(b'\n') => *line += 1,
+            Some(_) => {}
+        }
+        at += 1;
+    }
+}
+
 fn word_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$' | b'%' | b'.')
 }
 
-/// Where the word that starts at `start` ends. An opcode keeps its dots; directives written without a blank between them
-/// (`.reg.b16`) are a word each, and a register's `%` starts a word of its own.
+/// Where the word that starts at `start` ends. An opcode keeps its dots; directives written without a blank
+/// between them (`.reg.b16`) are a word each, and a register's `%` starts a word of its own.
 fn word_end(bytes: &[u8], start: usize) -> usize {
     let directive = bytes[start] == b'.';
     let mut at = start + 1;

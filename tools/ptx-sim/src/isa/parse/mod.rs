@@ -1,4 +1,5 @@
-//! PTX text to a tree of names: what is declared and which instructions stand where. Nothing is interpreted here.
+//! PTX text to a tree of names: what is declared and which instructions stand where. Nothing is interpreted
+//! here.
 
 mod body;
 mod cursor;

@@ -79,7 +79,8 @@ pub struct Function<'t> {
     pub most_threads: Option<u64>,
     /// `.reqntid`.
     pub required_threads: Option<[u64; 3]>,
-    /// Its statements, or why they cannot be understood: only who launches or calls the function needs to know.
+    /// Its statements, or why they cannot be understood: only who launches or calls the function needs to
+    /// know.
     pub body: Option<Result<Body<'t>>>,
     pub line: u32,
 }
@@ -96,6 +97,20 @@ pub struct Scope<'t> {
     pub tables: HashMap<&'t str, Vec<&'t str>>,
     /// Signatures of calls through pointers.
     pub prototypes: HashMap<&'t str, Prototype>,
+}
+
+impl<'t> Scope<'t> {
+    /// The type of the register of a name that the scope declares.
+    pub fn type_of(&self, name: &str) -> Option<&'t str> {
+        if let Some((type_name, None)) = self.registers.get(name) {
+            return Some(type_name);
+        }
+        let (prefix, number) = name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+        match (self.registers.get(prefix), number.parse::<u64>()) {
+            (Some((type_name, Some(count))), Ok(number)) if number < *count => Some(type_name),
+            _ => None,
+        }
+    }
 }
 
 /// `.callprototype`: bytes of each result and each parameter. `.calltargets` gives names instead.
@@ -269,26 +284,7 @@ impl<'t> Cursor<'_, 't> {
             ".param" => Space::Param,
             other => return Err(self.error(&format!("{other}: not a state space"))),
         };
-        let mut align = None;
-        let (type_name, vector) = loop {
-            match self.word("a type")? {
-                // Handles of textures and surfaces: their names may be declared, only their use is refused.
-                ".texref" | ".samplerref" | ".surfref" => break (".b64", 1),
-                ".managed" | ".unified" => {}
-                ".align" => align = Some(self.integer("an alignment")?),
-                ".v2" => break (self.word("a type")?, 2),
-                ".v4" => break (self.word("a type")?, 4),
-                ".attribute" => {
-                    self.expect('(')?;
-                    while !self.take(')') {
-                        if self.next().0 == Token::End {
-                            return Err(self.error("an attribute that never ends"));
-                        }
-                    }
-                }
-                word => break (word, 1),
-            }
-        };
+        let (type_name, vector, align) = self.variable_type()?;
         let element = type_bytes(type_name)
             .ok_or_else(|| self.error(&format!("{type_name}: not a type a variable can have")))?;
         let align = self.checked_align(align.unwrap_or(element * vector))?;
@@ -324,6 +320,31 @@ impl<'t> Cursor<'_, 't> {
                 return self.expect(';');
             }
         }
+    }
+
+    /// The type that follows a state space, how many of it a vector has, and the alignment if one is given.
+    fn variable_type(&mut self) -> Result<(&'t str, u64, Option<u64>)> {
+        let mut align = None;
+        let (type_name, vector) = loop {
+            match self.word("a type")? {
+                // Handles of textures and surfaces: their names may be declared, only their use is refused.
+                ".texref" | ".samplerref" | ".surfref" => break (".b64", 1),
+                ".managed" | ".unified" => {}
+                ".align" => align = Some(self.integer("an alignment")?),
+                ".v2" => break (self.word("a type")?, 2),
+                ".v4" => break (self.word("a type")?, 4),
+                ".attribute" => {
+                    self.expect('(')?;
+                    while !self.take(')') {
+                        if self.next().0 == Token::End {
+                            return Err(self.error("an attribute that never ends"));
+                        }
+                    }
+                }
+                word => break (word, 1),
+            }
+        };
+        Ok((type_name, vector, align))
     }
 
     fn checked_align(&self, align: u64) -> Result<u64> {

@@ -1,20 +1,16 @@
 //! Races: whether an access may happen now, by who used the same bytes before and what orders the two.
 //!
-//! [`history`] remembers for each word who used it last and excludes most conflicts at once; [`order`] knows what each warp of
-//! a block knows of the others, and decides about the rest; [`signals`] is what blocks publish to each other.
+//! Histories (`shadow/history.rs`) remember for each word who used it last and exclude most conflicts at
+//! once; [`order`] knows what each warp of a block knows of the others, and decides about the rest, with what
+//! blocks publish (`signals.rs`).
 
-mod histories;
-pub mod history;
 pub mod order;
-pub mod signals;
-
-pub use histories::Histories;
 
 use super::finding::FindingKind;
 use super::report::Report;
-use super::shadow::words;
+use super::shadow::history::{self, Bounds, Conflict, Stamp};
+use super::shadow::{Shadow, words};
 use crate::monitor::{Place, Position, Range};
-use history::{Bounds, Conflict, Stamp};
 use order::{Later, Ordering, Verdict};
 
 /// A warp in an access, as histories know it.
@@ -42,7 +38,7 @@ pub fn check(report: &mut Report<'_>, order: &mut Ordering, conflict: Conflict, 
     let Accessor { at, stamp, modifies, .. } = new.accessor;
     let stamp = stamp.by(new.range.lane);
     let later = Later { stamp, warp: at.warp, writes: new.writes, reads: !new.writes || modifies };
-    let verdict = order.verdict(&report.subject.signals, conflict, later, new.silent);
+    let verdict = order.verdict(report.subject.signals, conflict, later, new.silent);
     if verdict != Verdict::Fine {
         note(report, order, conflict, verdict, new);
     }
@@ -54,7 +50,7 @@ fn note(report: &mut Report<'_>, order: &Ordering, conflict: Conflict, verdict: 
     let (old, at, lane) = (conflict.old, new.accessor.at, new.range.lane);
     let does = if new.writes { "writes" } else { "reads" };
     let did = if conflict.read { "read" } else { "wrote" };
-    let other_block = old.block() != order.id();
+    let other_block = old.party() != order.id();
     let subject = report.subject;
     let (kind, address, place) = match new.range.place {
         Place::Global { allocation, offset } => {
@@ -89,8 +85,39 @@ fn note(report: &mut Report<'_>, order: &Ordering, conflict: Conflict, verdict: 
     });
 }
 
-/// Notes and checks one lane's read of global memory.
+/// Notes a lane's read of whole words that were written and where it conflicts with nothing; false if that is
+/// not certain, and then it is to be noted again.
 #[inline(always)]
+pub fn plain_read(shadow: &Shadow, accessor: Accessor, range: Range, offset: usize) -> bool {
+    let (new, bounds) = (accessor.stamp.by(range.lane), accessor.bounds);
+    let mut rest = (offset / 4, range.bytes);
+    while rest.1 >= 4 {
+        let Some(mut slots) = shadow.histories.of(rest.0) else { return false };
+        if shadow.written.of(rest.0) != 15 || !history::plain_read(&mut slots, new, bounds) {
+            return false;
+        }
+        rest = (rest.0 + 1, rest.1 - 4);
+    }
+    rest.1 == 0
+}
+
+/// The same of a write.
+#[inline(always)]
+pub fn plain_write(shadow: &Shadow, accessor: Accessor, range: Range, offset: usize) -> bool {
+    let (new, bounds) = (accessor.stamp.by(range.lane), accessor.bounds);
+    let mut rest = (offset / 4, range.bytes);
+    while rest.1 >= 4 {
+        let Some(mut slots) = shadow.histories.of(rest.0) else { return false };
+        shadow.written.add(rest.0, 15);
+        if !history::plain_write(&mut slots, new, bounds) {
+            return false;
+        }
+        rest = (rest.0 + 1, rest.1 - 4);
+    }
+    rest.1 == 0
+}
+
+/// Notes and checks one lane's read of global memory.
 pub fn read_global(
     report: &mut Report<'_>,
     order: &mut Ordering,
@@ -102,11 +129,6 @@ pub fn read_global(
     let (words, mask) = words(offset, range.bytes);
     let (new, mut reported) = (accessor.stamp.by(range.lane), false);
     for word in words {
-        if mask == 15
-            && histories.of(word).is_some_and(|mut h| history::plain_read(&mut h, new, accessor.bounds))
-        {
-            continue;
-        }
         histories.each(word, mask, new.tag(), |slots| {
             for conflict in history::read(slots, new, accessor.bounds).into_iter().flatten() {
                 if !reported {
@@ -119,14 +141,13 @@ pub fn read_global(
 }
 
 /// Notes and checks one lane's write of global memory.
-#[inline(always)]
 pub fn write_global(
     report: &mut Report<'_>,
     order: &mut Ordering,
     accessor: Accessor,
     range: Range,
     (allocation, offset): (usize, usize),
-    silent: impl Fn() -> bool,
+    silent: &dyn Fn() -> bool,
 ) {
     let shadow = &report.subject.shadows[allocation];
     let histories = &shadow.histories;
@@ -134,15 +155,10 @@ pub fn write_global(
     let (new, mut reported) = (accessor.stamp.by(range.lane), false);
     for word in words {
         shadow.written.add(word, mask);
-        if mask == 15
-            && histories.of(word).is_some_and(|mut h| history::plain_write(&mut h, new, accessor.bounds))
-        {
-            continue;
-        }
         histories.each(word, mask, new.tag(), |slots| {
             for conflict in history::write(slots, new, accessor.bounds).into_iter().flatten() {
                 if !reported {
-                    let suspect = Suspect { accessor, range, writes: true, silent: &silent };
+                    let suspect = Suspect { accessor, range, writes: true, silent };
                     reported = check(report, order, conflict, &suspect);
                 }
             }
@@ -170,12 +186,13 @@ pub fn read_only(
     let Some(writer) = writer else { return };
     let allocation = subject.memory.get(allocation);
     let other = subject.block_of(u64::from(writer.block()));
-    let near = writer.block() == order.id();
+    let near = writer.party() == order.id();
     let kind = if near { FindingKind::GlobalRace } else { FindingKind::BlockRace };
     report.note(accessor.at, range.lane as u32, kind, Some(allocation.base + offset as u64), || {
         let label = &allocation.label;
         format!(
-            "reads {label:?} at byte {offset} through the read-only cache, which block {other:?} wrote in the same launch"
+            "reads {label:?} at byte {offset} through the read-only cache, which block {other:?} wrote in \
+             the same launch"
         )
     });
 }

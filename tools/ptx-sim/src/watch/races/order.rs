@@ -1,18 +1,21 @@
 //! What each warp of a block knows of what others did, by the PTX memory model.
 //!
-//! A warp's *time* goes up whenever it synchronises. What others know of it is a time before which they know everything:
-//! - A **fence** closes what the warp did and knows so far. An atomic write after it (relaxed, volatile, a read-modify-write)
-//!   publishes that at its address: for the block, and for other blocks if fence and write both are for the device.
-//! - An atomic read of the address *observes* what was published there. Observing alone orders only the warp's volatile and
-//!   atomic reads; a fence after it, or an acquire, makes it knowledge.
+//! A warp's *time* goes up whenever it synchronises. What others know of it is a time before which they know
+//! everything:
+//! - A **fence** closes what the warp did and knows so far. An atomic write after it (relaxed, volatile, a
+//!   read-modify-write) publishes that at its address: for the block, and for other blocks if fence and write
+//!   both are for the device.
+//! - An atomic read of the address *observes* what was published there. Observing alone orders only the
+//!   warp's volatile and atomic reads; a fence after it, or an acquire, makes it knowledge.
 //! - A **barrier** makes all warps that take part know each other, and what each of them observed.
-//! - Lanes of a warp know each other after an instruction that all of them execute together (`bar.warp.sync`, shuffles...).
+//! - Lanes of a warp know each other after an instruction that all of them execute together (`bar.warp.sync`,
+//!   shuffles...).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::history::{Bounds, Conflict, Kind, MOST_TIME, Stamp};
-use super::signals::{Early, Knowledge, Seen, Signals, join_seen};
+use super::super::shadow::history::{Bounds, Conflict, Kind, MOST_TIME, Stamp};
+use super::super::signals::{Early, Knowledge, Seen, Signals, join_seen};
 use crate::isa::{Order, Scope};
 use crate::monitor::Semantics;
 
@@ -24,7 +27,8 @@ pub enum Verdict {
     Race,
     /// The flag was read, but no fence followed.
     NoAcquire,
-    /// They are ordered by a lock, but the earlier one did not fence after taking it: in the other order they would race.
+    /// They are ordered by a lock, but the earlier one did not fence after taking it: in the other order they
+    /// would race.
     EarlyInLock,
 }
 
@@ -101,7 +105,7 @@ impl Address {
         Self { key: address, global: true }
     }
 
-    /// In shared memory of a block, by its number in histories.
+    /// In shared memory of a block, by what stands for it in histories.
     pub fn shared(offset: u64, block: u32) -> Self {
         Self { key: 1 << 63 | u64::from(block) << 32 | offset, global: false }
     }
@@ -137,10 +141,10 @@ impl Ordering {
             (view.time, view.lanes_from) = (1, 1);
             view.stamp = Stamp::new(tag, block, warp as u32, 1);
         }
-        self.id = Stamp::new(tag, block, 0, 0).block();
+        self.id = Stamp::new(tag, block, 0, 0).party();
     }
 
-    /// The block as histories know it.
+    /// The launch and block as histories know them.
     pub fn id(&self) -> u32 {
         self.id
     }
@@ -189,7 +193,8 @@ impl Ordering {
         closed
     }
 
-    /// All that lanes of a warp did and know: of their warp's other lanes what came before the last time they met.
+    /// All that lanes of a warp did and know: of their warp's other lanes what came before the last time they
+    /// met.
     fn closed_by(&self, warp: u32, lanes: u32) -> Knowledge {
         let view = &self.warps[warp as usize];
         let mut closed = view.known.clone();
@@ -263,7 +268,8 @@ impl Ordering {
         self.warps[warp as usize].fences.is_empty()
     }
 
-    /// An atomic read of a place by lanes: observes what was published there, or knows it at once if it acquires.
+    /// An atomic read of a place by lanes: observes what was published there, or knows it at once if it
+    /// acquires.
     pub fn observe(&mut self, signals: &Signals, warp: u32, at: Address, semantics: Semantics, lanes: u32) {
         let Semantics { order, scope, .. } = semantics;
         let acquires = matches!(order, Order::Acquire | Order::Both);
@@ -399,6 +405,13 @@ impl Ordering {
         self.warps[warp as usize].held.iter().any(|held| held.lock == at.key)
     }
 
+    /// Whether a warp has observed anything that another block published.
+    pub fn learned(&self, warp: u32) -> bool {
+        let view = &self.warps[warp as usize];
+        let fresh = view.fresh.iter().any(|(_, knowledge)| !knowledge.seen.is_empty());
+        fresh || !view.known.seen.is_empty() || !view.observed_far.is_empty()
+    }
+
     /// A warp arrives at a barrier at which it does not wait.
     pub fn arrive(&mut self, warp: u32, id: u32) {
         let mut closed = self.closed(warp);
@@ -415,8 +428,9 @@ impl Ordering {
         join_seen(&mut knowledge.seen, &view.observed_far);
     }
 
-    /// The warps that waited at a barrier go on, and know each other and those that only arrived. But if it was used before
-    /// by others of whom one of these knows nothing, chance decided who met whom, and it orders nobody.
+    /// The warps that waited at a barrier go on, and know each other and those that only arrived. But if it
+    /// was used before by others of whom one of these knows nothing, chance decided who met whom, and it
+    /// orders nobody.
     pub fn barrier(&mut self, id: u32, waited: &[u32]) {
         let arrived = self.arrived.remove(&id).unwrap_or_default();
         let mut all = Knowledge::default();
@@ -524,7 +538,7 @@ impl Ordering {
         silent: impl FnOnce() -> bool,
     ) -> Verdict {
         let old = conflict.old;
-        let near = old.block() == self.id;
+        let near = old.party() == self.id;
         if near && old.time() == MOST_TIME || tolerated(conflict, new.stamp, near, new.writes) {
             return Verdict::Fine;
         }
@@ -555,15 +569,16 @@ impl Ordering {
 }
 
 impl View {
-    /// Before which time a lane knows everything of the lane that made `old`, or some later time than that use's.
+    /// Before which time a lane knows everything of the lane that made `old`, or some later time than that
+    /// use's.
     fn known_of(&mut self, signals: &Signals, old: Stamp, near: bool, lane: usize) -> u32 {
         let known = if near {
             self.known.of_lane(old.warp(), old.lane())
         } else {
-            let certain = self.certain.entry((old.block(), old.warp())).or_default();
+            let certain = self.certain.entry((old.party(), old.warp())).or_default();
             if *certain <= old.time() {
                 let whole = (old.warp(), None);
-                *certain = signals.known(&self.known.seen, old.block(), whole, old.time()).max(*certain);
+                *certain = signals.known(&self.known.seen, old.party(), whole, old.time()).max(*certain);
             }
             if *certain > old.time() { *certain } else { known_through(signals, &self.known, old, near) }
         };
@@ -588,19 +603,19 @@ impl View {
     /// Whether `old` happened in a lock that the warp holds now, before a fence followed the taking of it.
     fn was_early(&self, signals: &Signals, old: Stamp, block: u32) -> bool {
         let (warp, time) = (old.warp(), old.time());
-        self.held.iter().any(|held| signals.was_early(held.lock, old.block(), warp, time, block))
+        self.held.iter().any(|held| signals.was_early(held.lock, old.party(), warp, time, block))
     }
 }
 
 fn known_through(signals: &Signals, knowledge: &Knowledge, old: Stamp, near: bool) -> u32 {
     match near {
         true => knowledge.of_lane(old.warp(), old.lane()),
-        false => signals.known(&knowledge.seen, old.block(), (old.warp(), Some(old.lane())), old.time()),
+        false => signals.known(&knowledge.seen, old.party(), (old.warp(), Some(old.lane())), old.time()),
     }
 }
 
-/// Uses that conflict and may: atomic ones with each other if both are so for each other's threads, and volatile ones that
-/// wait for the other or that come after it because their thread has read it.
+/// Uses that conflict and may: atomic ones with each other if both are so for each other's threads, and
+/// volatile ones that wait for the other or that come after it because their thread has read it.
 fn tolerated(conflict: Conflict, new: Stamp, near: bool, writes: bool) -> bool {
     let old = conflict.old;
     let kinds = (old.kind(), new.kind());

@@ -1,18 +1,31 @@
-//! What is known of a block's shared memory: which bytes were written, which a copy is still to fill, and who used them.
+//! What is known of a block's shared memory: which bytes were written, which a copy is still to fill, and who
+//! used them.
 
-use super::races::history::{self, Bounds, Conflict, SLOTS, Stamp};
+use std::ops::Range;
+
+use super::history::{self, Bounds, Conflict, SLOTS, Stamp};
 
 /// What is known of a word.
 #[derive(Clone, Copy, Debug, Default)]
 struct Word {
     history: [u64; SLOTS],
     written: u8,
+    /// Bytes that a copy is still to fill; the upper four bits: bytes that belong to nothing.
     pending: u8,
+}
+
+impl Word {
+    /// Whether some of the bytes belong to nothing.
+    fn outside(&self, mask: u8) -> bool {
+        self.pending >> 4 & mask != 0
+    }
 }
 
 /// Something wrong with an access.
 #[derive(Clone, Copy, Debug)]
 pub enum Defect {
+    /// Some of it belongs to no variable.
+    Outside,
     /// Nothing wrote all of it.
     Unwritten,
     /// An asynchronous copy is still to fill it.
@@ -30,11 +43,14 @@ pub struct SharedShadow {
 }
 
 impl SharedShadow {
-    /// Of that many bytes, of which nothing is known.
-    pub fn reset(&mut self, bytes: usize) {
+    /// Of that many bytes, of which nothing is known but that some belong to nothing.
+    pub fn reset(&mut self, bytes: usize, gaps: &[Range<usize>]) {
         self.words.clear();
         self.words.resize(bytes.div_ceil(4), Word::default());
         self.fine.clear();
+        for byte in gaps.iter().flat_map(Clone::clone) {
+            self.words[byte / 4].pending |= 16 << (byte % 4);
+        }
     }
 
     /// Notes a read of `bytes` bytes; what may be wrong with it.
@@ -58,7 +74,9 @@ impl SharedShadow {
         let Self { words, fine, .. } = self;
         each_word(offset, bytes, |at, mask| {
             let word = &mut words[at];
-            if word.pending & mask != 0 {
+            if word.outside(mask) {
+                return found.push(Defect::Outside);
+            } else if word.pending & mask != 0 {
                 found.push(Defect::Pending);
             } else if word.written & mask != mask {
                 found.push(Defect::Unwritten);
@@ -91,7 +109,9 @@ impl SharedShadow {
         let Self { words, fine, .. } = self;
         each_word(offset, bytes, |at, mask| {
             let word = &mut words[at];
-            if word.pending & mask != 0 {
+            if word.outside(mask) {
+                return found.push(Defect::Outside);
+            } else if word.pending & mask != 0 {
                 found.push(Defect::Pending);
             }
             word.written |= mask;
@@ -102,13 +122,15 @@ impl SharedShadow {
         found
     }
 
-    /// Whether every byte was written and no copy is still to fill it.
+    /// Whether every byte belongs to a variable, was written and no copy is still to fill it.
     pub fn usable(&self, offset: usize, bytes: u32) -> Option<Defect> {
         let mut found = None;
         each_word(offset, bytes, |at, mask| {
             let word = &self.words[at];
-            if word.pending & mask != 0 {
-                found = Some(Defect::Pending);
+            if word.outside(mask) {
+                found = Some(Defect::Outside);
+            } else if word.pending & mask != 0 {
+                found = found.or(Some(Defect::Pending));
             } else if word.written & mask != mask {
                 found = found.or(Some(Defect::Unwritten));
             }
@@ -129,7 +151,7 @@ impl SharedShadow {
         let found = self.write(offset, bytes, new, bounds);
         for (word, written) in known.into_iter().enumerate().take(bytes as usize / 4) {
             let word = &mut self.words[offset / 4 + word];
-            (word.written, word.pending) = (written, 15);
+            (word.written, word.pending) = (written, word.pending | 15);
         }
         found
     }
@@ -138,7 +160,7 @@ impl SharedShadow {
     pub fn end_copy(&mut self, offset: usize, bytes: u32, new: Stamp, bounds: Bounds) {
         self.write(offset, bytes, new, bounds);
         for word in offset / 4..offset / 4 + bytes as usize / 4 {
-            self.words[word].pending = 0;
+            self.words[word].pending &= 0xF0;
         }
     }
 }

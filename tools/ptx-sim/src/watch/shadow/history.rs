@@ -1,10 +1,10 @@
 //! Who used a word last, packed into 64 bits, and which two uses have to be looked at more closely.
 //!
-//! A use is known by the launch, the block, the warp, the lane and the warp's time, which goes up by one whenever the warp
-//! synchronises with anybody. Two uses of the same byte by different lanes, one of them a write, conflict unless the later
-//! one's lane *knows* the earlier one (see `order`). Most conflicts are excluded here, by two bounds: of its own warp a lane
-//! knows all that was before the last time all lanes synchronised, of its block all that was before the last barrier of all
-//! warps.
+//! A use is known by the launch, the block, the warp, the lane and the warp's time, which goes up by one
+//! whenever the warp synchronises with anybody. Two uses of the same byte by different lanes, one of them a
+//! write, conflict unless the later one's lane *knows* the earlier one (see `order`). Most conflicts are
+//! excluded here, by two bounds: of its own warp a lane knows all that was before the last time all lanes
+//! synchronised, of its block all that was before the last barrier of all warps.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -80,6 +80,11 @@ impl Stamp {
         (self.0 >> BLOCK & MOST_BLOCK) as u32
     }
 
+    /// Its launch and block: what stands for the block where several launches meet.
+    pub fn party(self) -> u32 {
+        (self.0 >> BLOCK) as u32
+    }
+
     /// The warp's time then.
     #[inline(always)]
     pub fn time(self) -> u32 {
@@ -92,7 +97,8 @@ impl Stamp {
         self.0 >> TAG
     }
 
-    /// Of a read: several lanes of the warp read. Of a write: another, atomic and unordered one is kept beside it.
+    /// Of a read: several lanes of the warp read. Of a write: another, atomic and unordered one is kept
+    /// beside it.
     pub fn many(self) -> bool {
         self.0 & MANY != 0
     }
@@ -151,7 +157,8 @@ pub struct Conflict {
     pub old: Stamp,
     /// It was a read.
     pub read: bool,
-    /// The later one's warp has read what is there by a volatile or atomic access since, or somebody waits on it.
+    /// The later one's warp has read what is there by a volatile or atomic access since, or somebody waits on
+    /// it.
     pub observed: bool,
 }
 
@@ -270,11 +277,12 @@ fn note_read(history: &mut impl History, new: Stamp, bounds: Bounds, two: bool) 
     history.set(LAST, new.0);
 }
 
-/// Notes a write; the earlier writes and read that it may not know. Reads before a write need no memory of their own: who
-/// comes after the write comes after them, or the write itself was a race.
+/// Notes a write; the earlier writes and read that it may not know. Reads before a write need no memory of
+/// their own: who comes after the write comes after them, or the write itself was a race.
 ///
-/// An atomic write may meet others that nothing orders, so that who may meet it need not come after what it comes after. One
-/// write stays known beside it: the plain one that it replaced, or an atomic one of another warp that nothing orders.
+/// An atomic write may meet others that nothing orders, so that who may meet it need not come after what it
+/// comes after. One write stays known beside it: the plain one that it replaced, or an atomic one of another
+/// warp that nothing orders.
 #[inline(never)]
 pub fn write(history: &mut impl History, new: Stamp, bounds: Bounds) -> [Option<Conflict>; 3] {
     let marked = Stamp(history.get(WRITE));
@@ -323,6 +331,21 @@ pub fn write(history: &mut impl History, new: Stamp, bounds: Bounds) -> [Option<
 pub fn written_in(history: &impl History, tag: u64) -> Option<Stamp> {
     let old = Stamp(history.get(WRITE));
     (old.tag() == tag).then_some(old)
+}
+
+/// A read or write by launch `tag` that fits, if one is still remembered.
+pub fn used_by(history: &impl History, tag: u64, read: bool, fits: impl Fn(Stamp) -> bool) -> Option<Stamp> {
+    let mark = history.get(WRITE);
+    let beside = mark & MANY != 0;
+    let slots: &[usize] = match (read, beside) {
+        (true, false) => &[LAST, OTHER],
+        (true, true) => &[LAST],
+        (false, false) => &[WRITE],
+        (false, true) => &[WRITE, OTHER],
+    };
+    let values = slots.iter().map(|slot| history.get(*slot)).filter(|value| value & FINE == 0);
+    let stamps = values.map(|value| if read { Stamp(value) } else { Stamp(value).alone() });
+    stamps.filter(|stamp| stamp.tag() == tag).find(|stamp| fits(*stamp))
 }
 
 /// Whether the word's bytes have histories of their own in this launch.

@@ -1,8 +1,9 @@
 //! What blocks publish to each other: vector clocks kept as logs.
 //!
-//! Every global address that is used to signal has a log of *releases*: the block, and up to which time of each of its warps
-//! the releasing warp knew. Who then reads the address atomically knows all releases before, and whatever the releasing warps
-//! knew of other blocks. Knowledge of other blocks is therefore one log position for each signalling address.
+//! Every global address that is used to signal has a log of *releases*: the block, and up to which time of
+//! each of its warps the releasing warp knew. Who then reads the address atomically knows all releases
+//! before, and whatever the releasing warps knew of other blocks. Knowledge of other blocks is therefore one
+//! log position for each signalling address.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,7 +15,8 @@ pub type Seen = Vec<(u64, u32)>;
 /// What is known of some lanes of a warp beyond what is known of all: warp, lanes, and the time before which.
 pub type OfLanes = (u32, u32, u32);
 
-/// What a warp knows: of each warp of its block the time before which it knows everything, and of other blocks.
+/// What a warp knows: of each warp of its block the time before which it knows everything, and of other
+/// blocks.
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
     pub own: Vec<u32>,
@@ -78,8 +80,8 @@ struct Log {
     inherited: Vec<(u32, u64, u32)>,
 }
 
-/// What a warp did inside a lock before a fence followed the taking of it: from the first time, up to the second before any
-/// fence, up to the third before one for the whole device.
+/// What a warp did inside a lock before a fence followed the taking of it: from the first time, up to the
+/// second before any fence, up to the third before one for the whole device.
 #[derive(Clone, Copy, Debug)]
 pub struct Early {
     pub block: u32,
@@ -128,8 +130,8 @@ impl Signals {
         log.len += 1;
     }
 
-    /// Before which time of a warp of another block, or of one lane of it, everything is known; or some later time than
-    /// `wanted`.
+    /// Before which time of a warp of another block, or of one lane of it, everything is known; or some later
+    /// time than `wanted`.
     pub fn known(
         &self,
         seen: &[(u64, u32)],

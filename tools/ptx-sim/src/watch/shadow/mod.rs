@@ -1,8 +1,18 @@
-//! What is known of global memory: beside each allocation, a shadow with a part for each monitor.
+//! What is remembered of memory: beside each allocation a shadow with a part for each monitor, and one beside
+//! a block's shared memory. Nothing is checked here.
 
-use super::cost::Sectors;
-use super::initialised::Written;
-use super::races::Histories;
+mod histories;
+pub mod history;
+mod sectors;
+mod shared;
+mod uses;
+mod written;
+
+pub use histories::Histories;
+pub use sectors::Sectors;
+pub use shared::{Defect, SharedShadow};
+pub use uses::{Meeting, Place, Use, Uses};
+pub use written::Written;
 
 /// What is known of an allocation.
 pub struct Shadow {
