@@ -33,9 +33,13 @@
              const bf16* y, const float* affine, const float* batch, bf16* dx, float* partial) {             \
         const Gather gather = gradient_gather(shape);                                                        \
         if (accumulate && gather.taps() == 0 && partial == nullptr) return;                                  \
-        gather_product<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false>, false, STAGES>( \
-            gather, shape, accumulate, shape.in_channels, dy, w, dx, nullptr,                                \
-            {mask, x, y, affine, batch, partial});                                                           \
+        typedef Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false> P;                      \
+        const int width = shape.in_channels;                                                                 \
+        gather_product<P, false, STAGES>(                                                                    \
+            gather, shape, width, dy, w, [&](P& product, u8* shared, int base, int first) {                  \
+                finish(product, shared, gather, base, first, width, accumulate, dx, nullptr,                 \
+                       {mask, x, y, affine, batch, partial});                                                \
+            });                                                                                              \
     }
 
 DATA_GRADIENT(convolution_data_gradient_128x128, 128, 128, 2, 4, 3, 2)

@@ -35,8 +35,13 @@
 #define FORWARD(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                             \
     extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                   \
         NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {           \
-        gather_product<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true>, true, STAGES>( \
-            forward_gather(shape), shape, false, shape.out_channels, x, w, y, statistics, {});                 \
+        typedef Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P;                     \
+        const Gather gather = forward_gather(shape);                                                       \
+        const int width = shape.out_channels;                                                              \
+        gather_product<P, true, STAGES>(                                                                   \
+            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {                 \
+                finish(product, shared, gather, base, first, width, false, y, statistics, {});             \
+            });                 \
     }
 
 FORWARD(convolution_forward_128x128, 128, 128, 2, 4, 3, 2)

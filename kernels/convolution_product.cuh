@@ -275,20 +275,60 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
         of_tile.store(product, tile.rows, width - first, width, statistics + base / P::M * 2 * width + first);
 }
 
-// target = (or +=) the gather of `source` with w, tile by tile. This block's tile is number blockIdx.x,
-// columns fastest, so that blocks running together share rows of the source. `statistics` and `sums.partial`
-// may be null, and one of them is.
-template <class P, bool FORWARD, int STAGES>
-__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape,
-                                               bool accumulate, int width, const bf16* source, const bf16* w,
-                                               bf16* target, float* statistics, const GradientSums& sums) {
+// The batchnorm with running statistics that follows a convolution, with the residual and the ReLU behind it.
+struct Inference {
+    int with_relu;
+    // [2][width]: g, b; running mean, variance.
+    const float *affine, *running;
+    // [points][width], or null.
+    const bf16* residual;
+};
+
+// Rounds the product into shared memory and stores what the batchnorm makes of it: the convolution's own result
+// is never written. The bits are those of the two kernels one after the other.
+template <class P>
+__device__ __forceinline__ void finish_normalised(P& product, u8* shared, const Gather& gather, int base,
+                                                  int first, int width, const Inference& of, bf16* target) {
+    const TargetTile<P> tile(gather, target, base, first, width);
+    tile.round(product, shared, false);
+    __syncthreads();
+    const int channel = first + threadIdx.x % TargetTile<P>::CHUNKS * 8;
+    if (channel >= width) return;
+    float mean[8], variance[8], scale[8], offset[8];
+    load_channels(of.running + channel, mean);
+    load_channels(of.running + width + channel, variance);
+    load_channels(of.affine + channel, scale);
+    load_channels(of.affine + width + channel, offset);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) scale[i] *= inverse_deviation(variance[i]);
+    tile.each_chunk(shared, [&](const uint4* chunk, uint4* to) {
+        float values[8], added[8] = {};
+        Vector<bf16>::load(reinterpret_cast<const bf16*>(chunk), values);
+        bf16* out = reinterpret_cast<bf16*>(to);
+        if (of.residual) Vector<bf16>::load(of.residual + (out - target), added);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            float value = normalised(values[i], mean[i], scale[i], offset[i]);
+            if (of.residual) value += added[i];
+            values[i] = of.with_relu ? relu(value) : value;
+        }
+        Vector<bf16>::store(out, values);
+    });
+}
+
+// The gather of `source` with w, tile by tile; finish(product, shared memory, first point, first column)
+// makes the target from a tile. This block's tile is number blockIdx.x, columns fastest, so that blocks running
+// together share rows of the source.
+template <class P, bool FORWARD, int STAGES, typename Finish>
+__device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, int width,
+                                               const bf16* source, const bf16* w, Finish finish) {
     extern __shared__ __align__(128) u8 shared[];
     const int tiles = ceiling_divide(width, P::N);
     const int base = blockIdx.x / tiles * P::M, first = blockIdx.x % tiles * P::N;
     if (base >= gather.points()) return;
 
     const int CHUNKS = P::K / 8, ROW_STEP = P::THREADS / CHUNKS, LOADS = P::M / ROW_STEP;
-    static_assert(P::M % ROW_STEP == 0 && ROW_STEP % 16 == 0, "every thread copies as much, to rows permuted alike");
+    static_assert(P::M % ROW_STEP == 0 && ROW_STEP % 16 == 0, "every thread copies as much, permuted alike");
     const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
     const u32 into = kept(P::A::at(row, chunk));
     const SourceRows<LOADS> rows(gather, base + row, ROW_STEP);
@@ -313,5 +353,5 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
     multiply_pipelined<STAGES>(product, shared_address(shared), steps, copy);
     wait_for_copies<0>();
     __syncthreads();
-    finish(product, shared, gather, base, first, width, accumulate, target, statistics, sums);
+    finish(product, shared, base, first);
 }

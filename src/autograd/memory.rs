@@ -64,6 +64,7 @@ pub(super) fn plan(
         allocations: allocations.iter().map(|buffer| buffer.allocation).collect(),
         bytes: slots.iter().map(|slot| slot.len * slot.element.bytes()).sum(),
         unshared_bytes: unshared.sum(),
+        kept: kept.to_vec(),
     };
     Plan::record(Program { operations, buffers, temporaries }, device)
 }

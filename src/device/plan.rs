@@ -26,12 +26,29 @@ pub struct Temporaries {
     pub bytes: usize,
     /// Bytes they would take without sharing.
     pub unshared_bytes: usize,
+    /// Tensors among them that are read after a replay.
+    pub kept: Vec<Tensor>,
 }
 
 impl Program {
     /// A program without temporaries.
     pub fn new(operations: impl Into<Vec<Arc<dyn Operation>>>, buffers: Vec<Buffer>) -> Self {
         Self { operations: operations.into(), buffers, temporaries: Temporaries::default() }
+    }
+
+    /// How many operations name each tensor; `None` for a tensor whose values outlive a replay, so that others
+    /// may read them.
+    pub(super) fn uses(&self) -> Vec<Option<usize>> {
+        let Temporaries { allocations, kept, .. } = &self.temporaries;
+        let mut uses: Vec<Option<usize>> =
+            self.buffers.iter().map(|buffer| allocations.contains(&buffer.allocation).then_some(0)).collect();
+        kept.iter().for_each(|tensor| uses[tensor.0] = None);
+        for operand in self.operations.iter().flat_map(|operation| operation.operands()) {
+            if let Some(count) = &mut uses[operand.tensor.0] {
+                *count += 1;
+            }
+        }
+        uses
     }
 }
 

@@ -138,8 +138,11 @@ impl ResidentImages {
     }
 }
 
-/// Images in a forward pass in evaluation mode.
-pub const EVALUATION_BATCH: usize = 256;
+/// Images in a forward pass in evaluation mode: on a GPU enough to fill it and to share out its launches, in main
+/// memory as many as a training step has. Each image's logits are the same in any batch.
+pub fn evaluation_batch(device: &dyn Device) -> usize {
+    if device.in_main_memory() { 256 } else { 1000 }
+}
 
 /// A forward pass in evaluation mode, recorded for images resident on the device.
 pub struct Evaluation {
@@ -164,7 +167,7 @@ impl Evaluation {
         device: &mut dyn Device,
     ) -> Result<Self> {
         let images = ResidentImages::new(set, normalisation, device)?;
-        Self::new(model, images, EVALUATION_BATCH, device)
+        Self::new(model, images, evaluation_batch(device), device)
     }
 
     /// Records a forward pass over `batch` images at a time. Images larger than 32x32 come in smaller batches

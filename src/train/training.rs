@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::divergence::StateWatch;
 use super::engine::{self, Engine, EngineParts};
-use super::evaluate::{EVALUATION_BATCH, Evaluation, ResidentImages};
+use super::evaluate::{Evaluation, ResidentImages, evaluation_batch};
 use super::resident::ResidentData;
 use super::schedule::Schedule;
 use super::statistics::ConfidenceSummary;
@@ -250,5 +250,5 @@ fn training_images(
     device.write_f32(normalisation, &data.test_normalisation.flat())?;
     let (count, size) = (data.train.len(), data.train.height);
     let images = ResidentImages { images: resident.images, count, size, normalisation };
-    Evaluation::new(&engine.model, images, EVALUATION_BATCH, device)
+    Evaluation::new(&engine.model, images, evaluation_batch(device), device)
 }

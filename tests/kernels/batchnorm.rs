@@ -3,6 +3,7 @@
 //! The interpreter simulates a GPU of 82 multiprocessors, so a tensor of a thousand rows is already cut into
 //! many tiles, few of them of full length.
 
+use records::autograd::Tape;
 use records::device::gpu::driver::Driver as _;
 use records::device::gpu::kernels::batchnorm::{
     self as kernels, BatchnormFinish, BatchnormGradientFinish, FINISH_CHANNELS,
@@ -14,6 +15,7 @@ use records::device::{Buffer, Device as _, Element, Operation, Plan, Program, Te
 use records::operations;
 use records::ops::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference, ValidRows};
 use records::ops::convolution::{Convolution, ConvolutionDataGradient, ConvolutionShape};
+use records::ops::elementwise::Convert;
 
 use crate::pair::{Outcome, Pair, Random, Value};
 
@@ -648,6 +650,75 @@ fn gradient_sums_from_the_data_gradient() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// A convolution and the batchnorm of an evaluation behind it, on a tape: one kernel does both, with the bits of the two on
+/// their own. A result that somebody reads afterwards is written all the same.
+#[test]
+fn inference_in_the_convolution() {
+    let cases: [([usize; 2], [usize; 2], [usize; 2]); 5] = [
+        ([9, 7], [16, 24], [3, 1]),
+        ([8, 8], [64, 64], [3, 1]),
+        ([16, 16], [24, 136], [3, 2]),
+        ([16, 12], [40, 8], [1, 2]),
+        ([33, 31], [8, 128], [1, 1]),
+    ];
+    for (image, [in_channels, out_channels], [kernel, stride]) in cases {
+        for (residual, relu, kept) in [(false, true, false), (true, true, false), (true, false, true)] {
+            let [batch, height, width] = [3, image[0], image[1]];
+            let s = ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride };
+            let what = format!("{s:?}, residual {residual}, relu {relu}, kept {kept}");
+            let mut random = Random::new(&format!("inference after {what}"));
+            let rows = s.output_len() / out_channels;
+            let values = [
+                Value::Activations(random.normal(s.input_len(), 1.0)),
+                Value::Activations(random.normal(s.weight_len(), 0.1)),
+                Value::F32(random.normal(2 * out_channels, 1.0)),
+                Value::F32(random.uniform(2 * out_channels, 0.1, 2.0)),
+                Value::Activations(random.normal(s.output_len(), 1.0)),
+                Value::ActivationOutput(s.output_len()),
+            ];
+            let driver = SimDriver::open(0).unwrap();
+            let costs = driver.costs();
+            let mut device = GpuDevice::new(Box::new(driver), Precision::Bf16);
+            let mut run = |together: bool| {
+                let buffers = upload(&mut device, &values);
+                let mut tape = Tape::new(Element::Bf16);
+                let [x, w, affine, running, added, out] =
+                    [0, 1, 2, 3, 4, 5].map(|i| tape.persistent(buffers[i]));
+                let y = tape.temporary(Element::Bf16, s.output_len());
+                tape.push(Convolution { shape: s, x, w, y });
+                if !together {
+                    // Something between them that changes nothing.
+                    tape.push(Convert { len: s.weight_len(), from: w, to: w });
+                }
+                tape.push(BatchNormInference {
+                    rows,
+                    channels: out_channels,
+                    x: y,
+                    affine,
+                    running,
+                    residual: residual.then_some(added),
+                    relu,
+                    y: out,
+                });
+                if kept {
+                    tape.keep(y);
+                }
+                let plan = tape.finish(&mut device).unwrap();
+                costs.take();
+                device.replay(&plan).unwrap();
+                let fused = costs.take().keys().any(|kernel| kernel.name.contains("convolution_inference"));
+                let read = |device: &mut GpuDevice, buffer| device.read_f32(buffer).unwrap();
+                (fused, read(&mut device, buffers[5]), kept.then(|| read(&mut device, plan.buffer(y))))
+            };
+            let (together, apart) = (run(true), run(false));
+            assert_eq!((together.0, apart.0), (!kept, false), "{what}");
+            assert!(together.1 == apart.1, "{what}: the results differ");
+            assert!(together.1.iter().any(|&value| value != 0.0), "{what}: nothing was computed");
+            assert!(together.2 == apart.2, "{what}: the convolution's own result differs");
         }
     }
 }

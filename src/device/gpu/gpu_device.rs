@@ -71,9 +71,14 @@ impl GpuDevice {
     }
 
     /// The launches of `operations`, with workspace for them.
-    fn lower(&mut self, operations: &[&dyn Operation], buffers: &[Buffer]) -> Result<Vec<Launch>> {
+    fn lower(
+        &mut self,
+        operations: &[&dyn Operation],
+        buffers: &[Buffer],
+        uses: Vec<Option<usize>>,
+    ) -> Result<Vec<Launch>> {
         let addresses: Vec<u64> = buffers.iter().map(|&b| self.address(b)).collect::<Result<_>>()?;
-        let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
+        let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses).with_uses(uses);
         lowering.lower(operations)?;
         let (mut launches, workspace) = lowering.finish();
         if workspace > self.workspace.bytes {
@@ -165,7 +170,7 @@ impl Device for GpuDevice {
     }
 
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
-        let launches = self.lower(&[operation], buffers)?;
+        let launches = self.lower(&[operation], buffers, Vec::new())?;
         for launch in &launches {
             self.driver.launch(launch).with_context(|| format!("in the primitive '{}'", operation.name()))?;
         }
@@ -182,7 +187,7 @@ impl Device for GpuDevice {
 
     fn record(&mut self, program: &Program) -> Result<Recording> {
         let operations: Vec<&dyn Operation> = program.operations.iter().map(|o| &**o).collect();
-        let launches = self.lower(&operations, &program.buffers)?;
+        let launches = self.lower(&operations, &program.buffers, program.uses())?;
         let sequence = self.driver.record(&launches)?;
         let allocations = &program.temporaries.allocations;
         let mut temporaries: Vec<Memory> = allocations.iter().map(|&i| self.allocations[i]).collect();

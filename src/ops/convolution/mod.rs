@@ -6,7 +6,7 @@ mod shape;
 
 use anyhow::Result;
 
-use super::batchnorm::{BatchNorm, BatchNormGradient};
+use super::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference};
 use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
@@ -74,6 +74,17 @@ impl Convolution {
     }
 }
 
+impl Convolution {
+    /// Whether the batchnorm with running statistics normalises what this gives, and all of it.
+    fn is_only_for(&self, next: &BatchNormInference) -> bool {
+        let Self { shape, y, .. } = self;
+        next.x == *y
+            && next.residual != Some(*y)
+            && next.channels == shape.out_channels
+            && next.rows * next.channels == shape.output_len()
+    }
+}
+
 impl Operation for Convolution {
     fn name(&self) -> &'static str {
         "convolution"
@@ -97,14 +108,21 @@ impl Operation for Convolution {
         gpu::forward(gpu, &self.shape, [self.x, self.w, self.y], false).map(|_| ())
     }
 
-    /// Fuses with the batchnorm of its result: the convolution's epilogue leaves the partial statistics.
+    /// Fuses with the batchnorm of its result. In training the convolution's epilogue leaves the partial
+    /// statistics; in an evaluation it normalises, and the convolution's own result is never written.
     fn lower_with(&self, next: &dyn Operation, gpu: &mut Lowering<'_>) -> Result<bool> {
-        let Some(next) = next.downcast::<BatchNorm>().filter(|next| self.is_normalised_by(next)) else {
-            return Ok(false);
-        };
-        let statistics = gpu::forward(gpu, &self.shape, [self.x, self.w, self.y], true)?;
-        next.lower_with_statistics(gpu, statistics)?;
-        Ok(true)
+        let operands = [self.x, self.w, self.y];
+        if let Some(next) = next.downcast::<BatchNorm>().filter(|next| self.is_normalised_by(next)) {
+            let statistics = gpu::forward(gpu, &self.shape, operands, true)?;
+            next.lower_with_statistics(gpu, statistics)?;
+            return Ok(true);
+        }
+        match next.downcast::<BatchNormInference>() {
+            Some(next) if self.is_only_for(next) && gpu.is_only_between(self.y) => {
+                gpu::forward_and_normalise(gpu, &self.shape, operands, next)
+            }
+            _ => Ok(false),
+        }
     }
 }
 

@@ -18,12 +18,24 @@ pub struct Lowering<'a> {
     used: usize,
     most_used: usize,
     launches: Vec<Launch>,
+    uses: Vec<Option<usize>>,
 }
 
 impl<'a> Lowering<'a> {
     /// Lowers over tensors in `buffers` at device addresses `addresses`.
     pub fn new(gpu: &'a Gpu, buffers: &'a [Buffer], addresses: &'a [u64]) -> Self {
-        Self { gpu, buffers, addresses, used: 0, most_used: 0, launches: Vec::new() }
+        Self { gpu, buffers, addresses, used: 0, most_used: 0, launches: Vec::new(), uses: Vec::new() }
+    }
+
+    /// With how often the operations of the program name each tensor; `None` for those whose values outlive it.
+    pub fn with_uses(self, uses: Vec<Option<usize>>) -> Self {
+        Self { uses, ..self }
+    }
+
+    /// Whether a tensor is named by no more than two operations of the program and read by nothing else, so that
+    /// two that one kernel does together need not write it.
+    pub fn is_only_between(&self, tensor: Tensor) -> bool {
+        self.uses.get(tensor.0) == Some(&Some(2))
     }
 
     /// The GPU that is lowered for.

@@ -15,12 +15,12 @@ use anyhow::Result;
 use super::ConvolutionShape;
 use crate::device::gpu::kernels::{
     convolution as kernels, convolution_data_gradient, convolution_f32, convolution_forward,
-    convolution_stem, convolution_weight_gradient,
+    convolution_inference, convolution_stem, convolution_weight_gradient,
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Element, Tensor};
-use crate::ops::batchnorm::{BatchNormGradient, PartialGradientSums, PartialStatistics};
+use crate::ops::batchnorm::{BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics};
 use crate::usage;
 use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
 
@@ -148,6 +148,37 @@ fn forward_by(
         }
     });
     statistics
+}
+
+/// The convolution's result normalised with running statistics, in one kernel; returns whether there is one for
+/// the shape. The operands of the convolution are x, w, y.
+///
+/// # Errors
+/// If no kernel supports the shape.
+pub(super) fn forward_and_normalise(
+    lowering: &mut Lowering<'_>,
+    shape: &ConvolutionShape,
+    [x, w, _]: [Tensor; 3],
+    next: &BatchNormInference,
+) -> Result<bool> {
+    if !matches!(path(shape, lowering.element(x))?, Path::TensorCores) {
+        return Ok(false);
+    }
+    let (tiles, rows) = (tiles::inference(), pixels(shape));
+    let tile = tiles::gather(&tiles, &[rows], shape.out_channels, lowering.gpu().multiprocessors);
+    let gathering = Gathering::of(tile, |kernel| kernel);
+    let parameters = convolution_inference::Inference {
+        shape: kernel_shape(shape),
+        with_relu: usize::from(next.relu),
+        x: lowering.address(x),
+        w: lowering.address(w),
+        affine: lowering.address(next.affine),
+        running: lowering.address(next.running),
+        residual: lowering.optional(next.residual),
+        y: lowering.address(next.y),
+    };
+    lowering.launch(gathering.launch(gathering.kernel, [rows, shape.out_channels, 1], parameters));
+    Ok(true)
 }
 
 /// dx = (or +=) the data gradient; the operands are dy, w, dx. If x is the result of a batchnorm, dx is the dy

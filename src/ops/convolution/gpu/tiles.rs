@@ -6,7 +6,7 @@
 
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::{
-    convolution_data_gradient, convolution_f32, convolution_forward, convolution_stem,
+    convolution_data_gradient, convolution_f32, convolution_forward, convolution_inference, convolution_stem,
     convolution_weight_gradient,
 };
 use crate::device::gpu::launch::KernelOf;
@@ -62,6 +62,18 @@ impl<K> Tile<K> {
 /// The tiles of the forward pass, largest first.
 pub fn forward() -> [Tile<KernelOf<convolution_forward::Forward>>; convolution_forward::FORWARD.len()] {
     convolution_forward::FORWARD.map(|row| Tile {
+        rows: row.rows,
+        columns: row.columns,
+        threads: 32 * row.warps_down * row.warps_across,
+        stages: row.stages,
+        kernel: row.kernel,
+    })
+}
+
+/// The tiles of the forward pass of an evaluation, largest first.
+pub fn inference()
+-> [Tile<KernelOf<convolution_inference::Inference>>; convolution_inference::INFERENCE.len()] {
+    convolution_inference::INFERENCE.map(|row| Tile {
         rows: row.rows,
         columns: row.columns,
         threads: 32 * row.warps_down * row.warps_across,
