@@ -1,45 +1,19 @@
-//! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what failures look like. The
-//! stand-in's kernels do nothing, so no number that comes out means anything; that is for a GPU to show.
+//! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what failures look like. Where
+//! only the calls matter, the stand-in checks and logs the kernels and does not run them; tests/cuda_stand_in.rs runs them.
 #![cfg(target_os = "linux")]
 
-use std::path::{Path, PathBuf};
+#[path = "support/stand_in.rs"]
+mod stand_in;
+
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
-use records::device::gpu::cache::KernelCache;
-use records::device::gpu::nvrtc::Target;
-use records::device::gpu::sources;
-
-/// The folder with the stand-in as libcuda.so.1 and libcuda.so.
-fn stand_in() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda-stand-in");
-        std::fs::create_dir_all(&folder).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cuda_stand_in.rs");
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let built = Command::new(rustc)
-            .args(["--edition", "2024", "--crate-type", "cdylib", "-o"])
-            .arg(folder.join("libcuda.so.1"))
-            .arg(&source)
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        std::fs::copy(folder.join("libcuda.so.1"), folder.join("libcuda.so")).unwrap();
-        // The compiler looks for a driver of its own accord and does not take the stand-in for one: what the program will load is
-        // compiled before, and found in the cache.
-        let cache = KernelCache::open_in(&folder.join("kernels")).unwrap_or_else(|error| panic!("{error:#}"));
-        for source in sources::KERNELS {
-            cache.compiled(source, Target::Cubin(86)).unwrap_or_else(|error| panic!("{error:#}"));
-        }
-        folder
-    })
-}
+use stand_in::stand_in;
 
 fn records(folder: &Path, arguments: &[&str], fail: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
     command.args(arguments).current_dir(folder);
-    command.env("RECORDS_KERNEL_CACHE", stand_in().join("kernels"));
+    command.env("RECORDS_GPU_CODE", "ptx").env("STAND_IN_SKIP", "1");
     command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_LOG", folder.join("calls"));
     if let Some(fail) = fail {
         command.env("STAND_IN_FAIL", fail);

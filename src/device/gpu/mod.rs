@@ -3,7 +3,7 @@
 //! | layer | file |
 //! |---|---|
 //! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
-//! | the kernels' sources, their compilation, what was compiled before | `sources.rs`, `nvrtc.rs`, `cache.rs` |
+//! | the kernels' sources, their compilation and for what, what was compiled before | `sources.rs`, `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; primitives to launches | `launch.rs`, `lower/` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
@@ -12,6 +12,7 @@
 pub mod cache;
 mod cuda;
 pub mod driver;
+pub mod gpu_code;
 mod gpu_device;
 pub mod kernels;
 pub mod launch;

@@ -1,31 +1,33 @@
-//! The CUDA driver: kernels compiled for the exact GPU, one stream, recorded sequences as graphs.
+//! The CUDA driver: compiled kernels, one stream, recorded sequences as graphs.
 //!
 //! | CUDA | here |
 //! |---|---|
 //! | primary context, one non-blocking stream | made in [`CudaDriver::open`], released when dropped |
-//! | module of a cubin | one a file under kernels/, loaded when a launch first names it |
+//! | module of a cubin or of PTX | one a file under kernels/, loaded when a launch first names it |
 //! | graph captured from the stream | [`Driver::record`] |
 //! | asynchronous errors | seen at the next call that waits, and reported with that call |
 //!
 //! Nothing here runs without the probe having found the driver, so the bindings never look for a library in vain.
 
-use std::collections::HashMap;
-use std::ffi::{CString, c_int, c_void};
+mod events;
+mod functions;
+
+use std::ffi::c_void;
 
 use anyhow::{Result, anyhow};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
+use events::Events;
+use functions::Functions;
+
 use super::cache::KernelCache;
 use super::driver::{Activity, Driver, Gpu, Memory};
-use super::launch::{Kernel, Launch};
+use super::gpu_code;
+use super::launch::Launch;
 use super::nvrtc::Target;
 use super::probe;
-use super::sources::Source;
 use crate::usage;
-
-/// Dynamic shared memory that a kernel may have without asking, bytes.
-const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
 
 /// Rounds over which [`Driver::time`] takes each launch's median.
 const TIMED_ROUNDS: usize = 11;
@@ -35,20 +37,30 @@ pub struct CudaDriver {
     gpu: Gpu,
     device: sys::CUdevice,
     stream: sys::CUstream,
-    cache: KernelCache,
-    modules: HashMap<&'static Source, sys::CUmodule>,
-    functions: HashMap<Kernel, Function>,
+    functions: Functions,
     sequences: Vec<sys::CUgraphExec>,
     arenas: Vec<sys::CUdeviceptr>,
     activity: Activity,
+    /// What is forgotten is overwritten.
+    poison: bool,
 }
 
-/// A loaded kernel.
-#[derive(Clone, Copy)]
-struct Function {
-    handle: sys::CUfunction,
-    /// Largest dynamic shared memory it was allowed so far.
-    shared_bytes: u32,
+/// Name of the variable that has memory overwritten where its contents may not be read any more.
+const POISON_VARIABLE: &str = "RECORDS_POISON";
+/// As floats of any width NaN, as integers -1.
+const POISON: u8 = 0xFF;
+
+/// Whether `RECORDS_POISON` is 1.
+///
+/// # Errors
+/// A usage error where it is anything else but 0 or empty.
+fn poison() -> Result<bool> {
+    let word = std::env::var_os(POISON_VARIABLE).unwrap_or_default();
+    match word.to_str() {
+        Some("1") => Ok(true),
+        Some("" | "0") => Ok(false),
+        _ => Err(usage!("{POISON_VARIABLE} {word:?}: must be 0 or 1")),
+    }
 }
 
 /// Puts what failed before the driver's own words.
@@ -57,6 +69,18 @@ fn explain(call: &str, error: DriverError) -> anyhow::Error {
         error.error_name().map_or_else(|_| format!("{:?}", error.0), |n| n.to_string_lossy().into_owned());
     let text = error.error_string().map(|t| t.to_string_lossy().into_owned()).unwrap_or_default();
     anyhow!("CUDA: {call} failed with {name}: {text}")
+}
+
+/// Whether a driver translates what the compiler makes: PTX of a newer CUDA than its own it does not know.
+fn translatable(target: Target, compiler: (u32, u32), driver: (u32, u32)) -> Result<()> {
+    if matches!(target, Target::Ptx(_)) && compiler > driver {
+        let [(major, minor), (newest, of_it)] = [compiler, driver];
+        return Err(usage!(
+            "PTX of NVRTC {major}.{minor} is newer than the driver's CUDA {newest}.{of_it}; update the driver, or {}",
+            "`pip install` an NVRTC that is not newer than the driver"
+        ));
+    }
+    Ok(())
 }
 
 impl CudaDriver {
@@ -70,7 +94,10 @@ impl CudaDriver {
             probe::usable().map_err(|missing| usage!("--device cuda: {missing}, or use --device cpu"))?;
         let first = found.gpus.first().ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
         let architecture = first.compute_capability.0 * 10 + first.compute_capability.1;
+        let poison = poison()?;
         let cache = KernelCache::open()?;
+        let target = gpu_code::target(architecture, cache.compiler())?;
+        translatable(target, cache.compiler().found.version, found.cuda_version)?;
         let device = result::device::get(0).map_err(|error| explain("cuDeviceGet", error))?;
         // SAFETY: the device was returned by the driver; the context is released in drop.
         let (stream, shared_bytes) = unsafe {
@@ -84,68 +111,28 @@ impl CudaDriver {
                 .map_err(|e| explain("cuDeviceGetAttribute", e))?;
             (stream, shared.unsigned_abs() as usize)
         };
+        let multiprocessors = first.multiprocessors as usize;
         let gpu = Gpu {
             name: first.name.clone(),
             architecture,
-            multiprocessors: first.multiprocessors as usize,
+            multiprocessors,
             shared_bytes,
         };
         Ok(Self {
             gpu,
             device,
             stream,
-            cache,
-            modules: HashMap::new(),
-            functions: HashMap::new(),
+            functions: Functions::new(cache, target, multiprocessors),
             sequences: Vec::new(),
             arenas: Vec::new(),
             activity: Activity::default(),
+            poison,
         })
-    }
-
-    /// The loaded kernel, allowed at least `shared_bytes` of dynamic shared memory.
-    fn function(&mut self, kernel: Kernel, shared_bytes: u32) -> Result<sys::CUfunction> {
-        if !self.functions.contains_key(&kernel) {
-            let module = self.module(kernel.source)?;
-            let name = CString::new(kernel.name).map_err(|_| anyhow!("a kernel's name has no zero byte"))?;
-            // SAFETY: the module is loaded and stays so until drop.
-            let handle = unsafe { result::module::get_function(module, name) }.map_err(|error| {
-                explain(&format!("finding {} in {}", kernel.name, kernel.source.name), error)
-            })?;
-            self.functions.insert(kernel, Function { handle, shared_bytes: SHARED_WITHOUT_ASKING });
-        }
-        let function = self.functions.get_mut(&kernel).ok_or_else(|| anyhow!("a kernel just loaded"))?;
-        if shared_bytes > function.shared_bytes {
-            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: a loaded function.
-            unsafe {
-                result::function::set_function_attribute(function.handle, attribute, shared_bytes as c_int)
-            }
-            .map_err(|error| {
-                explain(&format!("{shared_bytes} bytes of shared memory for {}", kernel.name), error)
-            })?;
-            function.shared_bytes = shared_bytes;
-        }
-        Ok(function.handle)
-    }
-
-    fn module(&mut self, source: &'static Source) -> Result<sys::CUmodule> {
-        if let Some(&module) = self.modules.get(source) {
-            return Ok(module);
-        }
-        let file = source.name;
-        let cubin = self.cache.compiled(source, Target::Cubin(self.gpu.architecture))?;
-        // SAFETY: a cubin as the compiler wrote it; the driver copies it.
-        let module = unsafe { result::module::load_data(cubin.code.as_ptr().cast()) }.map_err(|error| {
-            explain(&format!("loading {file} for sm_{}{}", self.gpu.architecture, cubin.origin()), error)
-        })?;
-        self.modules.insert(source, module);
-        Ok(module)
     }
 
     /// Puts a launch into the stream: runs it, or records it while the stream is being captured.
     fn submit(&mut self, launch: &Launch) -> Result<()> {
-        let function = self.function(launch.kernel, launch.shared_bytes)?;
+        let function = self.functions.get(launch)?;
         let bytes = launch.arguments.bytes();
         let mut parameters: Vec<*mut c_void> = launch
             .arguments
@@ -186,43 +173,6 @@ impl CudaDriver {
         self.activity.synchronisations += 1;
         // SAFETY: the driver's own stream.
         unsafe { result::stream::synchronize(self.stream) }.map_err(|error| explain(call, error))
-    }
-}
-
-/// Timing events of one stream.
-struct Events(Vec<sys::CUevent>);
-
-impl Events {
-    fn new(count: usize) -> Result<Self> {
-        let mut events = Self(Vec::with_capacity(count));
-        for _ in 0..count {
-            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
-                .map_err(|error| explain("cuEventCreate", error))?;
-            events.0.push(event);
-        }
-        Ok(events)
-    }
-
-    fn record(&mut self, number: usize, stream: sys::CUstream) -> Result<()> {
-        // SAFETY: an event and a stream that live.
-        unsafe { result::event::record(self.0[number], stream) }
-            .map_err(|error| explain("cuEventRecord", error))
-    }
-
-    fn seconds(&self, from: usize, to: usize) -> Result<f64> {
-        // SAFETY: both events live, were recorded and waited for.
-        let milliseconds = unsafe { result::event::elapsed(self.0[from], self.0[to]) }
-            .map_err(|error| explain("cuEventElapsedTime", error))?;
-        Ok(f64::from(milliseconds) / 1e3)
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        for &event in &self.0 {
-            // SAFETY: made by this object, used by nobody after it. An error here has nobody to go to.
-            let _ = unsafe { result::event::destroy(event) };
-        }
     }
 }
 
@@ -286,20 +236,24 @@ impl Driver for CudaDriver {
             .map_err(|error| explain("clearing memory", error))
     }
 
-    fn forget(&mut self, _memory: Memory) -> Result<()> {
-        Ok(())
+    fn forget(&mut self, memory: Memory) -> Result<()> {
+        if !self.poison {
+            return Ok(());
+        }
+        // SAFETY: a range of an allocation that lives as long as the driver.
+        unsafe { result::memset_d8_async(memory.address, POISON, memory.bytes, self.stream) }
+            .map_err(|error| explain("overwriting memory", error))
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
         self.activity.launches += 1;
+        self.functions.prepare(launch)?;
         self.submit(launch)
     }
 
     fn record(&mut self, launches: &[Launch]) -> Result<usize> {
-        // Loading is not allowed while the stream is captured.
-        for launch in launches {
-            self.function(launch.kernel, launch.shared_bytes)?;
-        }
+        // Loading and setting attributes are not allowed while the stream is captured.
+        launches.iter().try_for_each(|launch| self.functions.prepare(launch))?;
         // SAFETY: the driver's own stream; the graph is destroyed once instantiated, the executable graph in drop.
         unsafe {
             let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -369,9 +323,7 @@ impl Drop for CudaDriver {
             for &sequence in &self.sequences {
                 let _ = result::graph::exec_destroy(sequence);
             }
-            for &module in self.modules.values() {
-                let _ = result::module::unload(module);
-            }
+            self.functions.unload();
             for &arena in &self.arenas {
                 let _ = result::free_sync(arena);
             }

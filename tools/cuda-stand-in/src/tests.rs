@@ -1,0 +1,1 @@
+//! The calls as a program makes them.
