@@ -48,11 +48,34 @@ impl Wanted {
                 Ok(Target::Cubin(architecture))
             }
             (Self::Fitting | Self::Ptx, Some(newest)) => Ok(Target::Ptx(newest)),
-            (Self::Cubin, _) => {
-                Err(usage!("{VARIABLE}=cubin: NVRTC does not know sm_{architecture}; update NVRTC, or take ptx"))
-            }
+            (Self::Cubin, _) => Err(usage!(
+                "{VARIABLE}=cubin: NVRTC does not know sm_{architecture}; update NVRTC, or take ptx"
+            )),
             (_, None) => Err(usage!("NVRTC knows no architecture as old as sm_{architecture}")),
         }
+    }
+}
+
+/// For people: what the first GPU, of that compute capability, gets, and why; without one, what a GPU would get.
+pub fn describe(architecture: Option<u32>) -> String {
+    let wanted = match Wanted::find() {
+        Ok(wanted) => wanted,
+        Err(error) => return format!("unusable: {error}"),
+    };
+    let by = if wanted == Wanted::Fitting { "" } else { ", by RECORDS_GPU_CODE" };
+    let chosen = architecture.and_then(|architecture| {
+        let known = Nvrtc::open().and_then(|compiler| compiler.architectures()).ok()?;
+        Some((architecture, wanted.target(architecture, &known)))
+    });
+    match chosen {
+        Some((_, Err(error))) => format!("unusable: {error}"),
+        Some((_, Ok(target @ Target::Cubin(_)))) => format!("machine code for {}{by}", target.word()),
+        Some((newer, Ok(target))) if wanted == Wanted::Fitting => {
+            format!("PTX for {}, as NVRTC does not know sm_{newer}", target.word())
+        }
+        Some((_, Ok(target))) => format!("PTX for {}{by}", target.word()),
+        None if wanted == Wanted::Ptx => format!("PTX{by}"),
+        None => format!("machine code of the exact GPU{by}"),
     }
 }
 
