@@ -77,12 +77,7 @@ impl Functions {
         if !function.carved_out && function.static_bytes + launch.shared_bytes >= MUCH_SHARED {
             let most = sys::CUshared_carveout_enum::CU_SHAREDMEM_CARVEOUT_MAX_SHARED as c_int;
             let what = format!("shared memory instead of cache for {}", kernel.name);
-            set(
-                function.handle,
-                Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
-                most,
-                &what,
-            )?;
+            set(function.handle, Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, most, &what)?;
             function.carved_out = true;
         }
         self.functions.insert(kernel, function);
@@ -140,9 +135,8 @@ impl Functions {
         let module = self.module(kernel.source)?;
         let name = CString::new(kernel.name).map_err(|_| anyhow!("a kernel's name has no zero byte"))?;
         // SAFETY: the module is loaded and stays so while its functions are used.
-        let handle = unsafe { result::module::get_function(module, name) }.map_err(|error| {
-            explain(&format!("finding {} in {}", kernel.name, kernel.source.name), error)
-        })?;
+        let handle = unsafe { result::module::get_function(module, name) }
+            .map_err(|error| explain(&format!("finding {} in {}", kernel.name, kernel.source.name), error))?;
         let attribute = Attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
         // SAFETY: the module's function.
         let static_bytes = unsafe { result::function::get_function_attribute(handle, attribute) }

@@ -43,6 +43,8 @@ pub struct CudaDriver {
     activity: Activity,
     /// What is forgotten is overwritten.
     poison: bool,
+    /// The events at the ends of what is timed, once something was.
+    clock: Option<Events>,
 }
 
 /// Name of the variable that has memory overwritten where its contents may not be read any more.
@@ -112,12 +114,7 @@ impl CudaDriver {
             (stream, shared.unsigned_abs() as usize)
         };
         let multiprocessors = first.multiprocessors as usize;
-        let gpu = Gpu {
-            name: first.name.clone(),
-            architecture,
-            multiprocessors,
-            shared_bytes,
-        };
+        let gpu = Gpu { name: first.name.clone(), architecture, multiprocessors, shared_bytes };
         Ok(Self {
             gpu,
             device,
@@ -127,6 +124,7 @@ impl CudaDriver {
             arenas: Vec::new(),
             activity: Activity::default(),
             poison,
+            clock: None,
         })
     }
 
@@ -309,6 +307,24 @@ impl Driver for CudaDriver {
             .collect())
     }
 
+    fn start_clock(&mut self) -> Result<()> {
+        let mut events = Events::new(2)?;
+        events.record(0, self.stream)?;
+        self.clock = Some(events);
+        Ok(())
+    }
+
+    fn stop_clock(&mut self) -> Result<f64> {
+        let mut events = self.clock.take().ok_or_else(|| anyhow!("the clock was not started"))?;
+        events.record(1, self.stream)?;
+        self.wait("timing replays")?;
+        events.seconds(0, 1)
+    }
+
+    fn residency(&mut self, launch: &Launch) -> Result<Option<u32>> {
+        self.functions.residency(launch).map(Some)
+    }
+
     fn activity(&self) -> Activity {
         self.activity
     }
@@ -318,6 +334,7 @@ impl Drop for CudaDriver {
     fn drop(&mut self) {
         // Errors cannot be reported from here, and the context goes with the process anyway.
         // SAFETY: everything was made by this driver and is used by nobody after it; work in flight is waited for.
+        self.clock = None;
         unsafe {
             let _ = result::stream::synchronize(self.stream);
             for &sequence in &self.sequences {
