@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 
 use crate::code::{Code, Result};
+use crate::log;
 
 /// A GPU as the driver describes it.
 #[derive(Debug)]
@@ -91,31 +92,31 @@ impl Gpu {
     /// Invalid value where the attribute is not known here.
     pub fn attribute(&self, number: c_int) -> Result<c_int> {
         Ok(match number {
-            1 | 2 => THREADS,                      // threads of a block; its x
-            3 => THREADS,                          // its y
-            4 => 64,                               // its z
-            5 => c_int::MAX,                       // the grid's x
-            6 | 7 => 65535,                        // its y and z
-            8 => SHARED_WITHOUT_ASKING as c_int,   // shared memory of a block
-            9 => 64 << 10,                         // constant memory
-            10 => 32,                              // lanes of a warp
-            12 | 82 => REGISTERS,                  // registers of a block, of a multiprocessor
+            1 | 2 => THREADS,                    // threads of a block; its x
+            3 => THREADS,                        // its y
+            4 => 64,                             // its z
+            5 => c_int::MAX,                     // the grid's x
+            6 | 7 => 65535,                      // its y and z
+            8 => SHARED_WITHOUT_ASKING as c_int, // shared memory of a block
+            9 => 64 << 10,                       // constant memory
+            10 => 32,                            // lanes of a warp
+            12 | 82 => REGISTERS,                // registers of a block, of a multiprocessor
             13 => self.clock_khz,
             16 => self.multiprocessors,
-            31 | 95 | 99 => 1,                     // concurrent kernels, cooperative launches, host registration
+            31 | 95 | 99 => 1, // concurrent kernels, cooperative launches, host registration
             36 => self.memory_clock_khz,
             37 => self.memory_bus,
             38 => self.l2,
             39 => self.threads_of_multiprocessor,
-            40 => 2,                               // copy engines
-            41 => 1,                               // unified addresses
+            40 => 2, // copy engines
+            41 => 1, // unified addresses
             75 => self.capability[0],
             76 => self.capability[1],
             81 => self.shared,
             97 => self.shared_of_block,
             106 => self.blocks_of_multiprocessor,
             111 => SHARED_RESERVED,
-            115 => 1,                              // memory pools
+            115 => 1, // memory pools
             _ => return Err(Code::INVALID_VALUE),
         })
     }
@@ -129,6 +130,9 @@ impl Gpu {
         let by_warps = self.threads_of_multiprocessor.unsigned_abs() / 32 / warps;
         let taken = (shared + SHARED_RESERVED.unsigned_abs()).next_multiple_of(128);
         let by_shared = self.shared.unsigned_abs() / taken;
-        by_registers.min(by_warps).min(by_shared).min(self.blocks_of_multiprocessor.unsigned_abs())
+        let most = self.blocks_of_multiprocessor.unsigned_abs();
+        // What a partition of the GPU, or another program on it, leaves.
+        let left = log::number("STAND_IN_RESIDENT").map_or(most, |most| most as u32);
+        by_registers.min(by_warps).min(by_shared).min(most).min(left)
     }
 }

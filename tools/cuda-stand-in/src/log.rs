@@ -1,4 +1,4 @@
-//! The log, and calls made to fail.
+//! The log, and what the environment asks for.
 
 use std::ffi::c_int;
 use std::io::Write as _;
@@ -39,4 +39,9 @@ pub fn number(name: &str) -> Option<u64> {
 /// Whether a switch of the environment is on.
 pub fn on(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| value == "1")
+}
+
+/// Whether CUDA_MODULE_LOADING has kernels loaded with their modules.
+pub fn loads_at_once() -> bool {
+    std::env::var_os("CUDA_MODULE_LOADING").is_some_and(|value| value == "EAGER")
 }

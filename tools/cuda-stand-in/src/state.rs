@@ -126,7 +126,7 @@ impl State {
     pub fn initialise(&mut self) -> Result<()> {
         if self.gpu.is_none() {
             self.gpu = Some(Gpu::chosen().ok_or(Code::NOT_SUPPORTED)?);
-            self.lazy = std::env::var("CUDA_MODULE_LOADING").map_or(true, |word| word != "EAGER");
+            self.lazy = !log::loads_at_once();
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_int, c_uint};
 
 use super::{Out, put};
 use crate::code::Code;
+use crate::log;
 use crate::state;
 
 /// Newer than any compiler.
@@ -11,7 +12,12 @@ const CUDA_VERSION: c_int = 99_000;
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuInit(flags: c_uint) -> c_int {
-    state::driver("cuInit", "", |state| if flags == 0 { state.initialise() } else { Err(Code::INVALID_VALUE) })
+    let loading = if log::loads_at_once() { "eager" } else { "lazy" };
+    state::driver(
+        "cuInit",
+        loading,
+        |state| if flags == 0 { state.initialise() } else { Err(Code::INVALID_VALUE) },
+    )
 }
 
 #[unsafe(no_mangle)]
@@ -109,7 +115,9 @@ pub extern "C" fn cuCtxGetCurrent(context: Out<usize>) -> c_int {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxSynchronize() -> c_int {
-    state::context("cuCtxSynchronize", "", |context| context.captures.forbid(Code::STREAM_CAPTURE_UNSUPPORTED))
+    state::context("cuCtxSynchronize", "", |context| {
+        context.captures.forbid(Code::STREAM_CAPTURE_UNSUPPORTED)
+    })
 }
 
 /// NVIDIA's compiler asks the driver for its undocumented tables, and does without.

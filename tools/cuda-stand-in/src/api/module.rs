@@ -38,12 +38,17 @@ pub extern "C" fn cuModuleUnload(module: usize) -> c_int {
 /// # Safety
 /// `name` ends with a zero byte.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuModuleGetFunction(function: Out<usize>, module: usize, name: *const c_char) -> c_int {
+pub unsafe extern "C" fn cuModuleGetFunction(
+    function: Out<usize>,
+    module: usize,
+    name: *const c_char,
+) -> c_int {
     // SAFETY: the caller's promise.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
     state::context("cuModuleGetFunction", &name, |context| {
         let loaded = !context.lazy;
-        let found = context.modules.get(&module).ok_or(Code::INVALID_HANDLE)?.function(&name, module, loaded)?;
+        let found =
+            context.modules.get(&module).ok_or(Code::INVALID_HANDLE)?.function(&name, module, loaded)?;
         let handle = context.handle();
         context.functions.insert(handle, found);
         put(function, handle)
@@ -85,7 +90,8 @@ pub extern "C" fn cuOccupancyMaxActiveBlocksPerMultiprocessor(
 ) -> c_int {
     state::context("cuOccupancyMaxActiveBlocksPerMultiprocessor", "", |context| {
         let gpu = context.gpu;
-        let threads = u32::try_from(threads).ok().filter(|threads| *threads > 0).ok_or(Code::INVALID_VALUE)?;
+        let threads =
+            u32::try_from(threads).ok().filter(|threads| *threads > 0).ok_or(Code::INVALID_VALUE)?;
         let dynamic = u32::try_from(dynamic).map_err(|_| Code::INVALID_VALUE)?;
         put(blocks, context.load(function)?.residency(threads, dynamic, gpu) as c_int)
     })

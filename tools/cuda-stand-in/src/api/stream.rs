@@ -77,5 +77,7 @@ pub extern "C" fn cuStreamEndCapture(stream: usize, graph: Out<usize>) -> c_int 
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamIsCapturing(stream: usize, status: Out<c_int>) -> c_int {
-    state::context("cuStreamIsCapturing", "", |context| put(status, c_int::from(context.captures.has(stream))))
+    state::context("cuStreamIsCapturing", "", |context| {
+        put(status, c_int::from(context.captures.has(stream)))
+    })
 }
