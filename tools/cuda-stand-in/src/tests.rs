@@ -265,7 +265,8 @@ fn what_is_forbidden_while_capturing_ends_the_capture() {
         // SAFETY: four bytes.
         done(unsafe { cuMemcpyDtoH_v2(to, word, 4) })
     };
-    let cases: [(&dyn Fn() -> Result<(), Code>, Code); 7] = [
+    type Call<'a> = &'a dyn Fn() -> Result<(), Code>;
+    let cases: [(Call<'_>, Code); 7] = [
         (&|| done(cuStreamSynchronize(driver.stream)), Code::STREAM_CAPTURE_UNSUPPORTED),
         (&|| done(cuCtxSynchronize()), Code::STREAM_CAPTURE_UNSUPPORTED),
         (&|| made(|out| cuMemAlloc_v2(out, 4)).map(|_| ()), Code::STREAM_CAPTURE_UNSUPPORTED),

@@ -11,6 +11,7 @@
 
 mod events;
 mod functions;
+mod open;
 
 use std::ffi::c_void;
 
@@ -21,13 +22,8 @@ use cudarc::driver::sys;
 use events::Events;
 use functions::Functions;
 
-use super::cache::KernelCache;
 use super::driver::{Activity, Driver, Gpu, Memory};
-use super::gpu_code;
 use super::launch::Launch;
-use super::nvrtc::Target;
-use super::probe;
-use crate::usage;
 
 /// Rounds over which [`Driver::time`] takes each launch's median.
 const TIMED_ROUNDS: usize = 11;
@@ -47,23 +43,8 @@ pub struct CudaDriver {
     clock: Option<Events>,
 }
 
-/// Name of the variable that has memory overwritten where its contents may not be read any more.
-const POISON_VARIABLE: &str = "RECORDS_POISON";
-/// As floats of any width NaN, as integers -1.
+/// What forgotten memory is overwritten with: as floats of any width NaN, as integers -1.
 const POISON: u8 = 0xFF;
-
-/// Whether `RECORDS_POISON` is 1.
-///
-/// # Errors
-/// A usage error where it is anything else but 0 or empty.
-fn poison() -> Result<bool> {
-    let word = std::env::var_os(POISON_VARIABLE).unwrap_or_default();
-    match word.to_str() {
-        Some("1") => Ok(true),
-        Some("" | "0") => Ok(false),
-        _ => Err(usage!("{POISON_VARIABLE} {word:?}: must be 0 or 1")),
-    }
-}
 
 /// Puts what failed before the driver's own words.
 fn explain(call: &str, error: DriverError) -> anyhow::Error {
@@ -73,63 +54,9 @@ fn explain(call: &str, error: DriverError) -> anyhow::Error {
     anyhow!("CUDA: {call} failed with {name}: {text}")
 }
 
-/// Whether a driver translates what the compiler makes: PTX of a newer CUDA than its own it does not know.
-fn translatable(target: Target, compiler: (u32, u32), driver: (u32, u32)) -> Result<()> {
-    if matches!(target, Target::Ptx(_)) && compiler > driver {
-        let [(major, minor), (newest, of_it)] = [compiler, driver];
-        return Err(usage!(
-            "PTX of NVRTC {major}.{minor} is newer than the driver's CUDA {newest}.{of_it}; update the driver, or {}",
-            "`pip install` an NVRTC that is not newer than the driver"
-        ));
-    }
-    Ok(())
-}
-
 impl CudaDriver {
-    /// Opens the first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` chooses another).
-    ///
-    /// # Errors
-    /// Usage errors that say what to install or change: no driver, no GPU, a driver or GPU that is too old, no NVRTC, an NVRTC
-    /// newer than the driver.
-    pub fn open() -> Result<Self> {
-        let found =
-            probe::usable().map_err(|missing| usage!("--device cuda: {missing}, or use --device cpu"))?;
-        let first = found.gpus.first().ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
-        let architecture = first.compute_capability.0 * 10 + first.compute_capability.1;
-        let poison = poison()?;
-        let cache = KernelCache::open()?;
-        let target = gpu_code::target(architecture, cache.compiler())?;
-        translatable(target, cache.compiler().found.version, found.cuda_version)?;
-        let device = result::device::get(0).map_err(|error| explain("cuDeviceGet", error))?;
-        // SAFETY: the device was returned by the driver; the context is released in drop.
-        let (stream, shared_bytes) = unsafe {
-            let context =
-                result::primary_ctx::retain(device).map_err(|e| explain("cuDevicePrimaryCtxRetain", e))?;
-            result::ctx::set_current(context).map_err(|e| explain("cuCtxSetCurrent", e))?;
-            let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
-                .map_err(|e| explain("cuStreamCreate", e))?;
-            let most = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-            let shared = result::device::get_attribute(device, most)
-                .map_err(|e| explain("cuDeviceGetAttribute", e))?;
-            (stream, shared.unsigned_abs() as usize)
-        };
-        let multiprocessors = first.multiprocessors as usize;
-        let gpu = Gpu { name: first.name.clone(), architecture, multiprocessors, shared_bytes };
-        Ok(Self {
-            gpu,
-            device,
-            stream,
-            functions: Functions::new(cache, target, multiprocessors),
-            sequences: Vec::new(),
-            arenas: Vec::new(),
-            activity: Activity::default(),
-            poison,
-            clock: None,
-        })
-    }
-
-    /// Puts a launch into the stream: runs it, or records it while the stream is being captured.
-    fn submit(&mut self, launch: &Launch) -> Result<()> {
+    /// Puts a launch into a stream: runs it, or records it while the stream is being captured.
+    fn submit(&mut self, launch: &Launch, stream: sys::CUstream) -> Result<()> {
         let function = self.functions.get(launch)?;
         let bytes = launch.arguments.bytes();
         let mut parameters: Vec<*mut c_void> = launch
@@ -150,7 +77,7 @@ impl CudaDriver {
                     (gx, gy, gz),
                     (bx, by, bz),
                     launch.shared_bytes,
-                    self.stream,
+                    stream,
                     &mut parameters,
                 )
             } else {
@@ -159,12 +86,26 @@ impl CudaDriver {
                     (gx, gy, gz),
                     (bx, by, bz),
                     launch.shared_bytes,
-                    self.stream,
+                    stream,
                     &mut parameters,
                 )
             }
         }
         .map_err(|error| explain(&format!("launching {}", launch.kernel.name), error))
+    }
+
+    /// The graph of what `work` puts into the driver's stream, and into others that it forks from that by events and joins again.
+    fn capture(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<sys::CUgraph> {
+        let failed = |error| explain("recording the step", error);
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the driver's own stream.
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed)?;
+        let submitted = work(self);
+        // The capture has to end whatever happened in it.
+        // SAFETY: as above.
+        let graph = unsafe { result::stream::end_capture(self.stream) };
+        submitted?;
+        graph.map_err(failed)
     }
 
     fn wait(&mut self, call: &str) -> Result<()> {
@@ -246,24 +187,17 @@ impl Driver for CudaDriver {
     fn launch(&mut self, launch: &Launch) -> Result<()> {
         self.activity.launches += 1;
         self.functions.prepare(launch)?;
-        self.submit(launch)
+        self.submit(launch, self.stream)
     }
 
     fn record(&mut self, launches: &[Launch]) -> Result<usize> {
         // Loading and setting attributes are not allowed while the stream is captured.
         launches.iter().try_for_each(|launch| self.functions.prepare(launch))?;
-        // SAFETY: the driver's own stream; the graph is destroyed once instantiated, the executable graph in drop.
+        let graph = self
+            .capture(|driver| launches.iter().try_for_each(|launch| driver.submit(launch, driver.stream)))?;
+        // SAFETY: a graph just captured, destroyed once instantiated; the executable graph is destroyed in drop.
         unsafe {
-            let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-            result::stream::begin_capture(self.stream, mode)
-                .map_err(|error| explain("recording the step", error))?;
-            let submitted = launches.iter().try_for_each(|launch| self.submit(launch));
-            // The capture has to end whatever happened in it.
-            let graph = result::stream::end_capture(self.stream);
-            submitted?;
-            let graph = graph.map_err(|error| explain("recording the step", error))?;
-            let flags = sys::CUgraphInstantiate_flags(0);
-            let sequence = result::graph::instantiate(graph, flags);
+            let sequence = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
             result::graph::destroy(graph).map_err(|error| explain("recording the step", error))?;
             self.sequences.push(sequence.map_err(|error| explain("instantiating the step", error))?);
         }
@@ -287,7 +221,7 @@ impl Driver for CudaDriver {
         for round in 0..=TIMED_ROUNDS {
             events.record(0, self.stream)?;
             for (number, launch) in launches.iter().enumerate() {
-                self.submit(launch)?;
+                self.submit(launch, self.stream)?;
                 events.record(number + 1, self.stream)?;
             }
             self.wait("timing kernels")?;
@@ -332,9 +266,9 @@ impl Driver for CudaDriver {
 
 impl Drop for CudaDriver {
     fn drop(&mut self) {
+        self.clock = None;
         // Errors cannot be reported from here, and the context goes with the process anyway.
         // SAFETY: everything was made by this driver and is used by nobody after it; work in flight is waited for.
-        self.clock = None;
         unsafe {
             let _ = result::stream::synchronize(self.stream);
             for &sequence in &self.sequences {
