@@ -1,50 +1,31 @@
-//! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what failures look like. The
-//! stand-in's kernels do nothing, so no number that comes out means anything; that is for a GPU to show.
+//! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what failures look like. Where
+//! only the calls matter, the stand-in checks and logs the kernels and does not run them; tests/cuda_stand_in.rs runs them.
 #![cfg(target_os = "linux")]
 
-use std::path::{Path, PathBuf};
+#[path = "support/stand_in.rs"]
+mod stand_in;
+
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
-use records::device::gpu::cache::KernelCache;
-use records::device::gpu::nvrtc::Target;
-use records::device::gpu::sources;
+use stand_in::stand_in;
 
-/// The folder with the stand-in as libcuda.so.1 and libcuda.so.
-fn stand_in() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("cuda-stand-in");
-        std::fs::create_dir_all(&folder).unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cuda_stand_in.rs");
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let built = Command::new(rustc)
-            .args(["--edition", "2024", "--crate-type", "cdylib", "-o"])
-            .arg(folder.join("libcuda.so.1"))
-            .arg(&source)
-            .output()
-            .unwrap();
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        std::fs::copy(folder.join("libcuda.so.1"), folder.join("libcuda.so")).unwrap();
-        // The compiler looks for a driver of its own accord and does not take the stand-in for one: what the program will load is
-        // compiled before, and found in the cache.
-        let cache = KernelCache::open_in(&folder.join("kernels")).unwrap_or_else(|error| panic!("{error:#}"));
-        for source in sources::KERNELS {
-            cache.compiled(source, Target::Cubin(86)).unwrap_or_else(|error| panic!("{error:#}"));
-        }
-        folder
-    })
+/// Runs the program with the stand-in, and variables for both.
+fn records_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
+    command.args(arguments).current_dir(folder);
+    command.env("RECORDS_GPU_CODE", "ptx").env("STAND_IN_SKIP", "1");
+    command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_LOG", folder.join("calls"));
+    command.envs(variables.iter().copied()).output().unwrap()
 }
 
 fn records(folder: &Path, arguments: &[&str], fail: Option<&str>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
-    command.args(arguments).current_dir(folder);
-    command.env("RECORDS_KERNEL_CACHE", stand_in().join("kernels"));
-    command.env("LD_LIBRARY_PATH", stand_in()).env("STAND_IN_LOG", folder.join("calls"));
-    if let Some(fail) = fail {
-        command.env("STAND_IN_FAIL", fail);
-    }
-    command.output().unwrap()
+    let fail = fail.map(|fail| ("STAND_IN_FAIL", fail));
+    records_with(folder, arguments, fail.as_slice())
+}
+
+fn calls(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("calls")).unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -59,7 +40,8 @@ fn an_epoch_is_one_graph_launch_a_step() {
     let output = records(folder.path(), &TRAIN, None);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("Stand-in GPU"), "{}", text(&output.stdout));
-    let calls = std::fs::read_to_string(folder.path().join("calls")).unwrap();
+    let calls = calls(folder.path());
+    assert!(calls.starts_with("cuInit eager"), "kernels are loaded with their modules");
     let lines: Vec<&str> = calls.lines().collect();
     let is = |line: &&str, name: &str| line.split(' ').next() == Some(name);
     let count = |name: &str| lines.iter().filter(|line| is(line, name)).count();
@@ -86,11 +68,11 @@ fn an_epoch_is_one_graph_launch_a_step() {
 fn a_failing_driver_is_one_clear_line() {
     for (fail, words) in [
         ("cuMemAlloc_v2:2", ["not enough GPU memory", "try a smaller --batch-size"]),
-        ("cuModuleLoadData:218", ["loading", "sm_86"]),
-        ("cuCtxSetCurrent:201", ["cuCtxSetCurrent", "CUDA_ERROR_STAND_IN"]),
-        ("cuStreamSynchronize:700", ["CUDA", "made to fail"]),
-        ("cuGraphLaunch:700", ["launching the step", "made to fail"]),
-        ("cuStreamEndCapture:900", ["recording the step", "made to fail"]),
+        ("cuModuleLoadData:218", ["loading", "compute_86"]),
+        ("cuCtxSetCurrent:201", ["cuCtxSetCurrent", "CUDA_ERROR_INVALID_CONTEXT"]),
+        ("cuStreamSynchronize:700", ["CUDA", "illegal memory access"]),
+        ("cuGraphLaunch:700", ["launching the step", "illegal memory access"]),
+        ("cuStreamEndCapture:900", ["recording the step", "not permitted when stream is capturing"]),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let output = records(folder.path(), &TRAIN, Some(fail));
@@ -101,21 +83,95 @@ fn a_failing_driver_is_one_clear_line() {
     }
 }
 
+/// Where kernels are loaded when they are first needed, they are needed before launches are recorded: each is asked for its attributes.
+#[test]
+fn kernels_loaded_lazily_are_loaded_before_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = records_with(folder.path(), &TRAIN, &[("CUDA_MODULE_LOADING", "LAZY")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let calls = calls(folder.path());
+    assert!(calls.starts_with("cuInit lazy"));
+    let count = |name: &str| calls.lines().filter(|line| line.starts_with(name)).count();
+    // Attribute 1: static shared memory.
+    assert_eq!(count("cuFuncGetAttribute 1"), count("cuModuleGetFunction"), "once each");
+}
+
+#[test]
+fn doctor_asks_the_library_that_training_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = text(&records(folder.path(), &["doctor"], None).stdout);
+    for words in ["Stand-in GPU (RTX 3090), sm_86", "PTX for compute_86, by RECORDS_GPU_CODE"] {
+        assert!(shown.contains(words), "{shown}");
+    }
+    let future = [("STAND_IN_GPU", "future"), ("RECORDS_GPU_CODE", "")];
+    let shown = text(&records_with(folder.path(), &["doctor"], &future).stdout);
+    assert!(shown.contains("as NVRTC does not know sm_990"), "{shown}");
+    let shown = text(&records(folder.path(), &["doctor"], Some("cuInit:34")).stdout);
+    assert!(shown.contains("the CUDA toolkit's stub"), "{shown}");
+    let line = text(&records(folder.path(), &TRAIN, Some("cuInit:34")).stderr);
+    assert!(line.contains("take its folder `stubs` out of LD_LIBRARY_PATH"), "{line}");
+}
+
+/// All launches of every method's step, and of a network of full width, as both GPUs cut them: the stand-in holds shared memory, static
+/// and dynamic, block sizes and cooperative grids against what the GPU has.
+#[test]
+fn every_launch_fits_both_gpus() {
+    let methods = records::pll::registry::names();
+    let narrow = methods.into_iter().map(|method| (method, "8"));
+    for (method, width) in narrow.chain([("corr", "64")]) {
+        for gpu in ["rtx3090", "h100"] {
+            let folder = tempfile::tempdir().unwrap();
+            let step =
+                ["bench", "step", "--device", "cuda", "--method", method, "--width", width, "--steps", "1"];
+            let output = records_with(folder.path(), &step, &[("STAND_IN_GPU", gpu)]);
+            assert!(output.status.success(), "{method} on {gpu}: {}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn a_cooperative_launch_that_does_not_fit_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments: Vec<&str> = TRAIN.into_iter().chain(["--method", "solar", "--debias", "none"]).collect();
+    let output = records_with(folder.path(), &arguments, &[("STAND_IN_RESIDENT", "0")]);
+    let line = text(&output.stderr);
+    assert!(line.contains("blocks at once and the GPU holds 0"), "{line}");
+    assert_eq!((output.status.code(), line.trim_end().lines().count()), (Some(1), 1), "{line}");
+}
+
 #[test]
 fn a_step_is_timed_kernel_by_kernel() {
     let folder = tempfile::tempdir().unwrap();
-    let arguments =
-        ["bench", "step", "--device", "cuda", "--width", "8", "--batch-size", "4", "--steps", "1", "--json"];
+    let arguments = [
+        "bench",
+        "step",
+        "--device",
+        "cuda",
+        "--width",
+        "64",
+        "--batch-size",
+        "4",
+        "--steps",
+        "50",
+        "--json",
+    ];
     let output = records(folder.path(), &arguments, None);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let line: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let kernels = line["kernels"].as_array().unwrap();
     assert!(kernels.len() > 10, "{line}");
     assert!(kernels.iter().all(|kernel| kernel["seconds"].as_f64().unwrap() > 0.0), "{line}");
+    assert!(kernels.iter().all(|kernel| kernel["blocks_per_multiprocessor"].as_u64() > Some(0)), "{line}");
+    // Two rounds of 48 between two events each, beside the events of kernel after kernel.
+    assert_eq!([&line["steps"], &line["steps_in_a_row"]], [96, 48]);
+    let calls = calls(folder.path());
+    assert_eq!(calls.matches("cuGraphLaunch").count(), 2 * 49, "a step of each round is not counted");
+    // Of a convolution's 48 KiB two blocks fit only where the cache gives way to shared memory.
+    assert!(calls.contains("cuFuncSetAttribute 9 100"), "{calls}");
 }
 
-/// The whole check over the stand-in: what passes and what does not is in the file and in the exit status. Its kernels do nothing, so
-/// the loss cannot agree with the CPU's.
+/// The whole check over the stand-in: what passes and what does not is in the file and in the exit status. Its kernels are not run,
+/// so the loss cannot agree with the CPU's.
 #[test]
 fn a_gpu_check_writes_its_file_and_says_what_failed() {
     let folder = tempfile::tempdir().unwrap();
@@ -148,7 +204,7 @@ fn a_gpu_check_writes_its_file_and_says_what_failed() {
     assert!(line.starts_with("error: failed: test-bad; the loss after training"), "{line}");
     let result: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("result.json")).unwrap()).unwrap();
-    assert_eq!(result["gpu"]["name"], "Stand-in GPU");
+    assert_eq!(result["gpu"]["name"], "Stand-in GPU (RTX 3090)");
     assert_eq!((&result["commit"], &result["pytorch"]), (&"c0ffee".into(), &serde_json::Value::Null));
     let suite = |number: usize| result["tests"][number].clone();
     assert_eq!((&suite(0)["suite"], &suite(0)["passed"]), (&"bad".into(), &false.into()));

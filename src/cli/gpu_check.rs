@@ -55,7 +55,8 @@ pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
     if !agrees {
         failed.push("the loss after training, which differs from the CPU's".to_string());
     }
-    let steps: Vec<Value> = step_sizes(arguments.smallest).map(|size| step(size, &mut failed)).collect();
+    let smallest = arguments.smallest;
+    let steps: Vec<Value> = step_sizes(smallest).map(|size| step(smallest, size, &mut failed)).collect();
     let pytorch = arguments.pytorch.as_deref().map_or(Value::Null, |script| pytorch(script, &mut failed));
 
     let result = json!({
@@ -140,7 +141,7 @@ fn records<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Ou
 fn test(program: &Path, failed: &mut Vec<String>) -> Value {
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut command = Command::new(program);
-    command.args(["--test-threads", "1"]).env("RECORDS_TEST_DEVICE", "cuda");
+    command.args(["--test-threads", "1"]).env("RECORDS_TEST_DEVICE", "cuda").env("RECORDS_POISON", "1");
     let outcome = Outcome::of(command);
     output::note(&format!("{name} {}", if outcome.passed { "passed" } else { "failed" }));
     if !outcome.passed {
@@ -191,11 +192,12 @@ fn step_sizes(smallest: bool) -> impl Iterator<Item = (usize, usize)> {
     sizes.iter().copied()
 }
 
-fn step((batch_size, width): (usize, usize), failed: &mut Vec<String>) -> Value {
+fn step(smallest: bool, (batch_size, width): (usize, usize), failed: &mut Vec<String>) -> Value {
     let what = format!("a step of {batch_size} samples at width {width}");
     let (batch_size, width) = (batch_size.to_string(), width.to_string());
     let timed = || -> Result<Value> {
-        let words = ["bench", "step", "--device", "cuda", "--steps", "30", "--json"];
+        let steps = if smallest { "2" } else { "240" };
+        let words = ["bench", "step", "--device", "cuda", "--steps", steps, "--json"];
         let outcome = records(words.into_iter().chain(["--batch-size", &*batch_size, "--width", &*width]))?;
         if !outcome.passed {
             bail!("{}", outcome.tail().join("\n"));

@@ -18,6 +18,8 @@ pub mod limits;
 pub mod operation;
 pub mod plan;
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 pub use limits::Limits;
@@ -77,8 +79,10 @@ impl Buffer {
 pub struct KernelTime {
     /// Function name.
     pub kernel: &'static str,
-    /// Measured on a GPU, predicted by the interpreter.
+    /// Measured on a GPU, with the event that ends it; predicted by the interpreter.
     pub seconds: f64,
+    /// Blocks of it that a multiprocessor holds at once; `None` where that is not known.
+    pub resident_blocks: Option<u32>,
 }
 
 /// A device: memory, transfers, and running operations.
@@ -183,6 +187,15 @@ pub trait Device {
     /// As [`Device::replay`].
     fn kernel_times(&mut self, _plan: &Plan) -> Result<Vec<KernelTime>> {
         Ok(Vec::new())
+    }
+
+    /// Seconds of a replay: the mean of `count` that follow each other without a pause, by the device's own clock where it has one.
+    fn replay_seconds(&mut self, plan: &Plan, count: usize) -> Result<f64> {
+        self.synchronise()?;
+        let started = Instant::now();
+        (0..count).try_for_each(|_| self.replay(plan))?;
+        self.synchronise()?;
+        Ok(started.elapsed().as_secs_f64() / count as f64)
     }
 
     /// Runs a whole plan. A device that can record a plan once and launch it as a unit overrides this.

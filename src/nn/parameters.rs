@@ -74,6 +74,7 @@ impl Parameters {
     /// When the device has not enough memory.
     pub fn new(network: &dyn Network, seed: u64, device: &mut dyn Device) -> Result<Self> {
         let (entries, running_entries) = place(network.layout());
+        assert_aligned(&entries, device.channel_multiple());
         let len: usize = entries.iter().map(|entry| entry.spec.len()).sum();
         let running_len: usize = running_entries.iter().map(|running| running.channels).sum();
         // Two host arrays while values are written or read; and, on a device in main memory, values,
@@ -327,6 +328,22 @@ impl Parameters {
     }
 }
 
+/// Kernels load `multiple` values of a convolution's and a batchnorm's tensors at once: up to the last convolution
+/// each begins at a multiple of that. The tensors behind it, of a fully connected layer, are loaded one by one.
+///
+/// # Panics
+/// For a layout that breaks this: a mistake of the network, which a GPU would answer with a misaligned address.
+fn assert_aligned(entries: &[PlacedParameter], multiple: usize) {
+    let last = entries.iter().rposition(|entry| entry.spec.shape.len() == 4).map_or(0, |last| last + 1);
+    for PlacedParameter { spec, offset } in &entries[..last] {
+        assert!(
+            offset % multiple == 0,
+            "{} begins at element {offset}, no multiple of {multiple}",
+            spec.name
+        );
+    }
+}
+
 /// Assigns offsets to the tensors of a layout, one after another.
 fn place(layout: NetworkLayout) -> (Vec<PlacedParameter>, Vec<PlacedStatistic>) {
     let mut end = 0;
@@ -405,6 +422,23 @@ mod tests {
         dict.insert("fc.bias".into(), (vec![4], vec![0.0; 4]));
         let error = second.import(second.values, "", &dict, &mut device).unwrap_err();
         assert!(error.to_string().starts_with("fc.bias: shape [4]"), "{error}");
+    }
+
+    #[test]
+    #[should_panic(expected = "stage.weight begins at element 10, no multiple of 8")]
+    fn a_convolution_behind_an_odd_tensor_is_a_mistake() {
+        let entry = |name: &str, shape: &[usize], offset| PlacedParameter {
+            spec: ParameterSpec {
+                name: name.into(),
+                shape: shape.to_vec(),
+                initialisation: Initialisation::Constant(0.0),
+            },
+            offset,
+        };
+        let bias = || entry("stem.bias", &[10], 0);
+        assert_aligned(&[bias(), entry("fc.weight", &[5, 10], 10)], 8);
+        assert_aligned(&[bias(), entry("stage.weight", &[8, 8, 3, 3], 16)], 8);
+        assert_aligned(&[bias(), entry("stage.weight", &[8, 8, 3, 3], 10)], 8);
     }
 
     /// Section 1 of docs/spec.md: names in state_dict order, and the sizes of the four networks of width 64.

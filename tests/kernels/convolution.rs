@@ -33,6 +33,45 @@ fn summation(terms: usize) -> f64 {
     F32 * terms.max(16) as f64
 }
 
+/// `sum` and sixteen products as a tensor core adds them that keeps no further bits: each is cut to the digits of the largest, and so is
+/// what comes out.
+fn truncated(sum: f32, products: &[f64]) -> f32 {
+    let all = || products.iter().copied().chain([f64::from(sum)]);
+    let largest = all().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+    let cut = |value: f64, of: f64| {
+        let unit = 2f64.powi(of.log2().floor() as i32 - 23);
+        (value / unit).trunc() * unit
+    };
+    if largest == 0.0 {
+        return 0.0;
+    }
+    let total: f64 = all().map(|value| cut(value, largest)).sum();
+    if total == 0.0 { 0.0 } else { cut(total, total.abs()) as f32 }
+}
+
+/// Hardware may cut where the interpreter rounds: up to an ulp each product, and one each sixteen, towards 0. That stays within the
+/// tolerance, which is half an ulp of the largest sum for each product, so that it needs no other on a GPU.
+#[test]
+fn tensor_cores_that_truncate_stay_within_the_tolerance() {
+    let mut random = Random::new("truncation");
+    for terms in [16usize, 80, 576, 4608, 38_848] {
+        let sums = (if terms > 10_000 { 30 } else { 300 }) as usize;
+        let (mut exact, mut worst) = (0.0, 0.0f64);
+        for _ in 0..sums {
+            let [a, b] = [0, 1].map(|_| random.normal(terms, 1.0).into_iter().map(half::bf16::from_f32));
+            let products: Vec<f64> = a.zip(b).map(|(a, b)| a.to_f64() * b.to_f64()).collect();
+            let hardware = products.chunks(16).fold(0.0, truncated);
+            let cpu = products.iter().fold(0f32, |sum, &product| sum + product as f32);
+            exact += products.iter().sum::<f64>().powi(2);
+            worst = worst.max((f64::from(hardware) - f64::from(cpu)).abs());
+        }
+        let scale = (exact / sums as f64).sqrt();
+        let used = worst / (summation(terms) * scale);
+        println!("{terms} terms: {used:.3} of the tolerance");
+        assert!(used <= 1.0, "{terms} terms: {used:.2} times the tolerance");
+    }
+}
+
 /// All directions of the shapes against the CPU.
 fn check(precision: Precision, rows: &[[usize; 7]]) {
     let mut pair = Pair::new(precision);

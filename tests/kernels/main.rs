@@ -15,7 +15,9 @@ mod pair;
 mod pico;
 mod pooling;
 mod prior;
+mod shared_memory;
 mod sinkhorn;
 mod solar;
 #[path = "../support/solar_steps.rs"]
 mod solar_steps;
+mod temporaries;

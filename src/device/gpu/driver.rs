@@ -93,9 +93,20 @@ pub trait Driver {
     /// Waits until everything launched has ended.
     fn synchronise(&mut self) -> Result<()>;
 
-    /// Seconds that each launch takes, in this order and on the data as it stands: measured on a GPU, predicted from counts by
-    /// the interpreter.
+    /// Seconds that each launch takes, in this order and on the data as it stands: measured on a GPU, each with the event that
+    /// ends it (a microsecond or two); predicted from counts by the interpreter.
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>>;
+
+    /// Starts the clock, once what was asked for before has ended.
+    fn start_clock(&mut self) -> Result<()>;
+
+    /// Seconds from the clock's start to the end of what was asked for since: the GPU's own where there is one.
+    fn stop_clock(&mut self) -> Result<f64>;
+
+    /// Blocks of a launch that a multiprocessor holds at once; `None` where that is not known.
+    fn residency(&mut self, _launch: &Launch) -> Result<Option<u32>> {
+        Ok(None)
+    }
 
     /// What was asked for so far.
     fn activity(&self) -> Activity;

@@ -172,7 +172,7 @@ impl Device for GpuDevice {
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
         let launches = self.lower(&[operation], buffers, Vec::new())?;
         for launch in &launches {
-            self.driver.launch(launch).with_context(|| format!("in the primitive '{}'", operation.name()))?;
+            self.driver.launch(launch).with_context(|| format!("in the operation '{}'", operation.name()))?;
         }
         Ok(())
     }
@@ -200,8 +200,17 @@ impl Device for GpuDevice {
     fn kernel_times(&mut self, plan: &Plan) -> Result<Vec<KernelTime>> {
         let recording = self.recordings.get(plan.recording().0).context("a plan of another device")?;
         let seconds = self.driver.time(&recording.launches)?;
-        let time = |(launch, seconds): (&Launch, f64)| KernelTime { kernel: launch.kernel.name, seconds };
-        Ok(recording.launches.iter().zip(seconds).map(time).collect())
+        let mut time = |(launch, seconds): (&Launch, f64)| -> Result<KernelTime> {
+            let resident_blocks = self.driver.residency(launch)?;
+            Ok(KernelTime { kernel: launch.kernel.name, seconds, resident_blocks })
+        };
+        recording.launches.iter().zip(seconds).map(&mut time).collect()
+    }
+
+    fn replay_seconds(&mut self, plan: &Plan, count: usize) -> Result<f64> {
+        self.driver.start_clock()?;
+        (0..count).try_for_each(|_| self.replay(plan))?;
+        Ok(self.driver.stop_clock()? / count as f64)
     }
 
     fn replay(&mut self, plan: &Plan) -> Result<()> {

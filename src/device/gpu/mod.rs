@@ -1,17 +1,18 @@
-//! The GPU device: primitives to kernel launches over a small driver (CUDA, or the PTX interpreter).
+//! The GPU device: operations to kernel launches over a small driver (CUDA, or the PTX interpreter).
 //!
 //! | layer | file |
 //! |---|---|
 //! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
-//! | the kernels' sources, their compilation, what was compiled before | `sources.rs`, `nvrtc.rs`, `cache.rs` |
+//! | the kernels' sources, their compilation and for what, what was compiled before | `sources.rs`, `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
-//! | a launch as plain data; primitives to launches | `launch.rs`, `lower/` |
+//! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
 //! | the device over a driver | `gpu_device.rs` |
 
 pub mod cache;
 mod cuda;
 pub mod driver;
+pub mod gpu_code;
 mod gpu_device;
 pub mod kernels;
 pub mod launch;

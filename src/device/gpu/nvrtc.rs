@@ -12,7 +12,7 @@ use super::probe::INSTALL_NVRTC;
 /// What to compile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// PTX for a virtual architecture, `80` for compute_80: what the interpreter runs.
+    /// PTX for a virtual architecture, `80` for compute_80: what the interpreter runs, and what a driver translates for its GPU.
     Ptx(u32),
     /// Machine code for exactly this GPU, `86` for sm_86, so that no driver has to translate PTX newer than itself.
     /// 90 takes the architecture's own features too: sm_90a.
@@ -80,6 +80,26 @@ impl Nvrtc {
         }
         let library = open_library(&found.path)?;
         Ok(Self { library, found })
+    }
+
+    /// The virtual architectures that it compiles for, ascending: 86 for compute_86.
+    ///
+    /// # Errors
+    /// A failed call of the library.
+    pub fn architectures(&self) -> Result<Vec<u32>> {
+        type Count = unsafe extern "C" fn(*mut c_int) -> c_int;
+        type List = unsafe extern "C" fn(*mut c_int) -> c_int;
+        let mut count = 0;
+        // SAFETY: documented signatures; the list has the length that the library asked for.
+        let numbers = unsafe {
+            let code = self.function::<Count>(c"nvrtcGetNumSupportedArchs")?(&mut count);
+            self.check("nvrtcGetNumSupportedArchs", code)?;
+            let mut numbers = vec![0; usize::try_from(count).unwrap_or(0)];
+            let code = self.function::<List>(c"nvrtcGetSupportedArchs")?(numbers.as_mut_ptr());
+            self.check("nvrtcGetSupportedArchs", code)?;
+            numbers
+        };
+        Ok(numbers.into_iter().map(c_int::unsigned_abs).collect())
     }
 
     /// The options of a target, in order: part of a cached cubin's key.

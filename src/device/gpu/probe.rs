@@ -80,6 +80,10 @@ pub fn driver() -> Result<FoundDriver, String> {
 fn failed(call: &str, error: DriverError) -> String {
     let code = error.0 as c_int;
     match error.error_name() {
+        // What the toolkit installs for linking; it does nothing.
+        _ if error.0 == sys::CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "libcuda.so is the CUDA toolkit's stub and not the driver; take its folder `stubs` out of LD_LIBRARY_PATH".into()
+        }
         Ok(name) => format!("{call} failed with {} ({code})", name.to_string_lossy()),
         Err(_) => format!("{call} failed with error {code}"),
     }

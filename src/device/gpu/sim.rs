@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ptx_sim::{Counters, Machine, Program, Settings};
@@ -23,6 +24,9 @@ const ARCHITECTURE: u32 = 80;
 
 /// The GPU that stands for all where work is cut by its size and times are predicted.
 pub const MODELLED: &str = "rtx3090";
+
+/// Shared memory that a block of it may have, static and dynamic together.
+const SHARED_BYTES: u32 = 99 << 10;
 
 /// What the launches of each kernel cost together, filled while the driver runs.
 #[derive(Clone, Default)]
@@ -44,6 +48,7 @@ pub struct SimDriver {
     sequences: Vec<Vec<Launch>>,
     costs: Costs,
     activity: Activity,
+    clock: Instant,
 }
 
 impl SimDriver {
@@ -56,16 +61,17 @@ impl SimDriver {
             name: "PTX interpreter, checked, as an RTX 3090".into(),
             architecture: ARCHITECTURE,
             multiprocessors: 82,
-            shared_bytes: 99 << 10,
+            shared_bytes: SHARED_BYTES as usize,
         };
         Ok(Self {
             gpu,
-            machine: Machine::new(Settings { warp_seed, ..Settings::default() }),
+            machine: Machine::new(Settings { warp_seed, most_shared: SHARED_BYTES, ..Settings::default() }),
             cache: KernelCache::open()?,
             programs: HashMap::new(),
             sequences: Vec::new(),
             costs: Costs::default(),
             activity: Activity::default(),
+            clock: Instant::now(),
         })
     }
 
@@ -177,6 +183,15 @@ impl Driver for SimDriver {
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>> {
         let gpu = ptx_sim::Gpu::built_in(MODELLED).context("the interpreter knows this GPU")?;
         launches.iter().map(|launch| Ok(gpu.predict(&self.run(launch)?).seconds)).collect()
+    }
+
+    fn start_clock(&mut self) -> Result<()> {
+        self.clock = Instant::now();
+        Ok(())
+    }
+
+    fn stop_clock(&mut self) -> Result<f64> {
+        Ok(self.clock.elapsed().as_secs_f64())
     }
 
     fn limits(&self, precision: Precision) -> Option<Limits> {

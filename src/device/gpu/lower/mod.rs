@@ -63,7 +63,7 @@ impl<'a> Lowering<'a> {
         self.buffers[tensor.0].len
     }
 
-    /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the primitives lowered together: given to others after
+    /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the operations lowered together: given to others after
     /// them.
     pub fn workspace(&mut self, bytes: usize) -> Address {
         let address = Address::Workspace(self.used);

@@ -1,31 +1,29 @@
-//! The CUDA driver: kernels compiled for the exact GPU, one stream, recorded sequences as graphs.
+//! The CUDA driver: compiled kernels, one stream, recorded sequences as graphs.
 //!
 //! | CUDA | here |
 //! |---|---|
 //! | primary context, one non-blocking stream | made in [`CudaDriver::open`], released when dropped |
-//! | module of a cubin | one a file under kernels/, loaded when a launch first names it |
+//! | module of a cubin or of PTX | one a file under kernels/, loaded when a launch first names it |
 //! | graph captured from the stream | [`Driver::record`] |
 //! | asynchronous errors | seen at the next call that waits, and reported with that call |
 //!
 //! Nothing here runs without the probe having found the driver, so the bindings never look for a library in vain.
 
-use std::collections::HashMap;
-use std::ffi::{CString, c_int, c_void};
+mod events;
+mod functions;
+mod open;
+
+use std::ffi::c_void;
 
 use anyhow::{Result, anyhow};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use super::cache::KernelCache;
-use super::driver::{Activity, Driver, Gpu, Memory};
-use super::launch::{Kernel, Launch};
-use super::nvrtc::Target;
-use super::probe;
-use super::sources::Source;
-use crate::usage;
+use events::Events;
+use functions::Functions;
 
-/// Dynamic shared memory that a kernel may have without asking, bytes.
-const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
+use super::driver::{Activity, Driver, Gpu, Memory};
+use super::launch::Launch;
 
 /// Rounds over which [`Driver::time`] takes each launch's median.
 const TIMED_ROUNDS: usize = 11;
@@ -35,21 +33,18 @@ pub struct CudaDriver {
     gpu: Gpu,
     device: sys::CUdevice,
     stream: sys::CUstream,
-    cache: KernelCache,
-    modules: HashMap<&'static Source, sys::CUmodule>,
-    functions: HashMap<Kernel, Function>,
+    functions: Functions,
     sequences: Vec<sys::CUgraphExec>,
     arenas: Vec<sys::CUdeviceptr>,
     activity: Activity,
+    /// What is forgotten is overwritten.
+    poison: bool,
+    /// The events at the ends of what is timed, once something was.
+    clock: Option<Events>,
 }
 
-/// A loaded kernel.
-#[derive(Clone, Copy)]
-struct Function {
-    handle: sys::CUfunction,
-    /// Largest dynamic shared memory it was allowed so far.
-    shared_bytes: u32,
-}
+/// What forgotten memory is overwritten with: as floats of any width NaN, as integers -1.
+const POISON: u8 = 0xFF;
 
 /// Puts what failed before the driver's own words.
 fn explain(call: &str, error: DriverError) -> anyhow::Error {
@@ -60,92 +55,9 @@ fn explain(call: &str, error: DriverError) -> anyhow::Error {
 }
 
 impl CudaDriver {
-    /// Opens the first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` chooses another).
-    ///
-    /// # Errors
-    /// Usage errors that say what to install or change: no driver, no GPU, a driver or GPU that is too old, no NVRTC, an NVRTC
-    /// newer than the driver.
-    pub fn open() -> Result<Self> {
-        let found =
-            probe::usable().map_err(|missing| usage!("--device cuda: {missing}, or use --device cpu"))?;
-        let first = found.gpus.first().ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
-        let architecture = first.compute_capability.0 * 10 + first.compute_capability.1;
-        let cache = KernelCache::open()?;
-        let device = result::device::get(0).map_err(|error| explain("cuDeviceGet", error))?;
-        // SAFETY: the device was returned by the driver; the context is released in drop.
-        let (stream, shared_bytes) = unsafe {
-            let context =
-                result::primary_ctx::retain(device).map_err(|e| explain("cuDevicePrimaryCtxRetain", e))?;
-            result::ctx::set_current(context).map_err(|e| explain("cuCtxSetCurrent", e))?;
-            let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
-                .map_err(|e| explain("cuStreamCreate", e))?;
-            let most = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
-            let shared = result::device::get_attribute(device, most)
-                .map_err(|e| explain("cuDeviceGetAttribute", e))?;
-            (stream, shared.unsigned_abs() as usize)
-        };
-        let gpu = Gpu {
-            name: first.name.clone(),
-            architecture,
-            multiprocessors: first.multiprocessors as usize,
-            shared_bytes,
-        };
-        Ok(Self {
-            gpu,
-            device,
-            stream,
-            cache,
-            modules: HashMap::new(),
-            functions: HashMap::new(),
-            sequences: Vec::new(),
-            arenas: Vec::new(),
-            activity: Activity::default(),
-        })
-    }
-
-    /// The loaded kernel, allowed at least `shared_bytes` of dynamic shared memory.
-    fn function(&mut self, kernel: Kernel, shared_bytes: u32) -> Result<sys::CUfunction> {
-        if !self.functions.contains_key(&kernel) {
-            let module = self.module(kernel.source)?;
-            let name = CString::new(kernel.name).map_err(|_| anyhow!("a kernel's name has no zero byte"))?;
-            // SAFETY: the module is loaded and stays so until drop.
-            let handle = unsafe { result::module::get_function(module, name) }.map_err(|error| {
-                explain(&format!("finding {} in {}", kernel.name, kernel.source.name), error)
-            })?;
-            self.functions.insert(kernel, Function { handle, shared_bytes: SHARED_WITHOUT_ASKING });
-        }
-        let function = self.functions.get_mut(&kernel).ok_or_else(|| anyhow!("a kernel just loaded"))?;
-        if shared_bytes > function.shared_bytes {
-            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: a loaded function.
-            unsafe {
-                result::function::set_function_attribute(function.handle, attribute, shared_bytes as c_int)
-            }
-            .map_err(|error| {
-                explain(&format!("{shared_bytes} bytes of shared memory for {}", kernel.name), error)
-            })?;
-            function.shared_bytes = shared_bytes;
-        }
-        Ok(function.handle)
-    }
-
-    fn module(&mut self, source: &'static Source) -> Result<sys::CUmodule> {
-        if let Some(&module) = self.modules.get(source) {
-            return Ok(module);
-        }
-        let file = source.name;
-        let cubin = self.cache.compiled(source, Target::Cubin(self.gpu.architecture))?;
-        // SAFETY: a cubin as the compiler wrote it; the driver copies it.
-        let module = unsafe { result::module::load_data(cubin.code.as_ptr().cast()) }.map_err(|error| {
-            explain(&format!("loading {file} for sm_{}{}", self.gpu.architecture, cubin.origin()), error)
-        })?;
-        self.modules.insert(source, module);
-        Ok(module)
-    }
-
-    /// Puts a launch into the stream: runs it, or records it while the stream is being captured.
-    fn submit(&mut self, launch: &Launch) -> Result<()> {
-        let function = self.function(launch.kernel, launch.shared_bytes)?;
+    /// Puts a launch into a stream: runs it, or records it while the stream is being captured.
+    fn submit(&mut self, launch: &Launch, stream: sys::CUstream) -> Result<()> {
+        let function = self.functions.get(launch)?;
         let bytes = launch.arguments.bytes();
         let mut parameters: Vec<*mut c_void> = launch
             .arguments
@@ -165,7 +77,7 @@ impl CudaDriver {
                     (gx, gy, gz),
                     (bx, by, bz),
                     launch.shared_bytes,
-                    self.stream,
+                    stream,
                     &mut parameters,
                 )
             } else {
@@ -174,7 +86,7 @@ impl CudaDriver {
                     (gx, gy, gz),
                     (bx, by, bz),
                     launch.shared_bytes,
-                    self.stream,
+                    stream,
                     &mut parameters,
                 )
             }
@@ -182,47 +94,24 @@ impl CudaDriver {
         .map_err(|error| explain(&format!("launching {}", launch.kernel.name), error))
     }
 
+    /// The graph of what `work` puts into the driver's stream, and into others that it forks from that by events and joins again.
+    fn capture(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<sys::CUgraph> {
+        let failed = |error| explain("recording the step", error);
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the driver's own stream.
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed)?;
+        let submitted = work(self);
+        // The capture has to end whatever happened in it.
+        // SAFETY: as above.
+        let graph = unsafe { result::stream::end_capture(self.stream) };
+        submitted?;
+        graph.map_err(failed)
+    }
+
     fn wait(&mut self, call: &str) -> Result<()> {
         self.activity.synchronisations += 1;
         // SAFETY: the driver's own stream.
         unsafe { result::stream::synchronize(self.stream) }.map_err(|error| explain(call, error))
-    }
-}
-
-/// Timing events of one stream.
-struct Events(Vec<sys::CUevent>);
-
-impl Events {
-    fn new(count: usize) -> Result<Self> {
-        let mut events = Self(Vec::with_capacity(count));
-        for _ in 0..count {
-            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
-                .map_err(|error| explain("cuEventCreate", error))?;
-            events.0.push(event);
-        }
-        Ok(events)
-    }
-
-    fn record(&mut self, number: usize, stream: sys::CUstream) -> Result<()> {
-        // SAFETY: an event and a stream that live.
-        unsafe { result::event::record(self.0[number], stream) }
-            .map_err(|error| explain("cuEventRecord", error))
-    }
-
-    fn seconds(&self, from: usize, to: usize) -> Result<f64> {
-        // SAFETY: both events live, were recorded and waited for.
-        let milliseconds = unsafe { result::event::elapsed(self.0[from], self.0[to]) }
-            .map_err(|error| explain("cuEventElapsedTime", error))?;
-        Ok(f64::from(milliseconds) / 1e3)
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        for &event in &self.0 {
-            // SAFETY: made by this object, used by nobody after it. An error here has nobody to go to.
-            let _ = unsafe { result::event::destroy(event) };
-        }
     }
 }
 
@@ -286,32 +175,29 @@ impl Driver for CudaDriver {
             .map_err(|error| explain("clearing memory", error))
     }
 
-    fn forget(&mut self, _memory: Memory) -> Result<()> {
-        Ok(())
+    fn forget(&mut self, memory: Memory) -> Result<()> {
+        if !self.poison {
+            return Ok(());
+        }
+        // SAFETY: a range of an allocation that lives as long as the driver.
+        unsafe { result::memset_d8_async(memory.address, POISON, memory.bytes, self.stream) }
+            .map_err(|error| explain("overwriting memory", error))
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
         self.activity.launches += 1;
-        self.submit(launch)
+        self.functions.prepare(launch)?;
+        self.submit(launch, self.stream)
     }
 
     fn record(&mut self, launches: &[Launch]) -> Result<usize> {
-        // Loading is not allowed while the stream is captured.
-        for launch in launches {
-            self.function(launch.kernel, launch.shared_bytes)?;
-        }
-        // SAFETY: the driver's own stream; the graph is destroyed once instantiated, the executable graph in drop.
+        // Loading and setting attributes are not allowed while the stream is captured.
+        launches.iter().try_for_each(|launch| self.functions.prepare(launch))?;
+        let graph = self
+            .capture(|driver| launches.iter().try_for_each(|launch| driver.submit(launch, driver.stream)))?;
+        // SAFETY: a graph just captured, destroyed once instantiated; the executable graph is destroyed in drop.
         unsafe {
-            let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-            result::stream::begin_capture(self.stream, mode)
-                .map_err(|error| explain("recording the step", error))?;
-            let submitted = launches.iter().try_for_each(|launch| self.submit(launch));
-            // The capture has to end whatever happened in it.
-            let graph = result::stream::end_capture(self.stream);
-            submitted?;
-            let graph = graph.map_err(|error| explain("recording the step", error))?;
-            let flags = sys::CUgraphInstantiate_flags(0);
-            let sequence = result::graph::instantiate(graph, flags);
+            let sequence = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
             result::graph::destroy(graph).map_err(|error| explain("recording the step", error))?;
             self.sequences.push(sequence.map_err(|error| explain("instantiating the step", error))?);
         }
@@ -335,7 +221,7 @@ impl Driver for CudaDriver {
         for round in 0..=TIMED_ROUNDS {
             events.record(0, self.stream)?;
             for (number, launch) in launches.iter().enumerate() {
-                self.submit(launch)?;
+                self.submit(launch, self.stream)?;
                 events.record(number + 1, self.stream)?;
             }
             self.wait("timing kernels")?;
@@ -355,6 +241,24 @@ impl Driver for CudaDriver {
             .collect())
     }
 
+    fn start_clock(&mut self) -> Result<()> {
+        let mut events = Events::new(2)?;
+        events.record(0, self.stream)?;
+        self.clock = Some(events);
+        Ok(())
+    }
+
+    fn stop_clock(&mut self) -> Result<f64> {
+        let mut events = self.clock.take().ok_or_else(|| anyhow!("the clock was not started"))?;
+        events.record(1, self.stream)?;
+        self.wait("timing replays")?;
+        events.seconds(0, 1)
+    }
+
+    fn residency(&mut self, launch: &Launch) -> Result<Option<u32>> {
+        self.functions.residency(launch).map(Some)
+    }
+
     fn activity(&self) -> Activity {
         self.activity
     }
@@ -362,6 +266,7 @@ impl Driver for CudaDriver {
 
 impl Drop for CudaDriver {
     fn drop(&mut self) {
+        self.clock = None;
         // Errors cannot be reported from here, and the context goes with the process anyway.
         // SAFETY: everything was made by this driver and is used by nobody after it; work in flight is waited for.
         unsafe {
@@ -369,9 +274,7 @@ impl Drop for CudaDriver {
             for &sequence in &self.sequences {
                 let _ = result::graph::exec_destroy(sequence);
             }
-            for &module in self.modules.values() {
-                let _ = result::module::unload(module);
-            }
+            self.functions.unload();
             for &arena in &self.arenas {
                 let _ = result::free_sync(arena);
             }

@@ -1,0 +1,154 @@
+//! The whole path of `--device cuda` without a GPU: the program and the kernel tests run through cudarc on the stand-in for NVIDIA's
+//! driver, which runs the kernels' PTX and checks their memory. What comes out has the bits of `--device sim`.
+#![cfg(target_os = "linux")]
+
+#[path = "support/stand_in.rs"]
+mod stand_in;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use records::train::tensor_file::TensorFile;
+use serde_json::Value;
+use stand_in::stand_in;
+
+/// A program that finds the stand-in in the driver's place.
+fn with_stand_in(program: impl AsRef<std::ffi::OsStr>, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("LD_LIBRARY_PATH", stand_in()).env("RECORDS_GPU_CODE", "ptx");
+    command.env("STAND_IN_LOG", folder.join("calls")).current_dir(folder);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The calls, and what the interpreter found, for a message.
+fn notes(folder: &Path) -> String {
+    let calls = std::fs::read_to_string(folder.join("calls")).unwrap_or_default();
+    calls.lines().filter(|line| line.starts_with("note")).collect::<Vec<_>>().join("\n")
+}
+
+/// The preset `tiny` with fewer images: two epochs of three steps and an evaluation.
+const TRAIN: [&str; 12] = [
+    "train",
+    "--preset",
+    "tiny",
+    "--synthetic-train-per-class",
+    "4",
+    "--synthetic-test-per-class",
+    "1",
+    "--imb-factor",
+    "0.5",
+    "--batch-size",
+    "8",
+    "--device",
+];
+
+fn train(folder: &Path, device: &str, name: &str) -> Command {
+    let mut command = with_stand_in(env!("CARGO_BIN_EXE_records"), folder);
+    command.args(TRAIN).args([device, "--name", name]).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(child: Child, folder: &Path) {
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}\n{}", text(&output.stderr), notes(folder));
+}
+
+/// The newest checkpoint of a run.
+fn checkpoint(run: &Path) -> TensorFile {
+    let files = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
+    let newest = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("checkpoint-"));
+    TensorFile::read(&newest.max().expect("a checkpoint")).unwrap()
+}
+
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn assert_equal_runs(ours: &Path, theirs: &Path) {
+    let (ours_file, theirs_file) = (checkpoint(ours), checkpoint(theirs));
+    assert!(ours_file.tensors.len() > 150, "{} tensors", ours_file.tensors.len());
+    assert_eq!(ours_file.tensors.keys().collect::<Vec<_>>(), theirs_file.tensors.keys().collect::<Vec<_>>());
+    for (name, tensor) in &ours_file.tensors {
+        assert!(*tensor == theirs_file.tensors[name], "{name} differs");
+    }
+    assert_eq!(metrics(ours), metrics(theirs));
+}
+
+/// Poison changes nothing: no step reads what it has not written. The interpreter finds such a read by itself; on a GPU, where it
+/// cannot, the poison makes numbers NaN.
+#[test]
+fn training_through_the_driver_has_the_interpreter_s_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let sim = train(here, "sim", "sim").spawn().unwrap();
+    let cuda = train(here, "cuda", "cuda").env("RECORDS_POISON", "1").spawn().unwrap();
+    finish(sim, here);
+    finish(cuda, here);
+    let runs = here.join("runs");
+    assert_equal_runs(&runs.join("cuda"), &runs.join("sim"));
+    let calls = std::fs::read_to_string(here.join("calls")).unwrap();
+    assert!(calls.lines().filter(|line| line.starts_with("cuGraphLaunch")).count() >= 8, "{calls}");
+    assert!(calls.contains(" of 0xff"), "temporaries are poisoned");
+    assert_eq!(notes(here), "");
+}
+
+/// The kernel tests' program, built by cargo if it is not.
+fn kernel_tests() -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--no-run", "--offline", "--test", "kernels", "--message-format", "json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let messages = text(&output.stdout);
+    let mut messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == "kernels");
+    let program = messages.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    program.expect("cargo names the program")
+}
+
+fn assert_passed(output: &Output, folder: &Path) {
+    let (out, log) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}\n{log}\n{}", notes(folder));
+    let summary = out.lines().rev().find(|line| line.starts_with("test result: ok.")).unwrap_or_default();
+    assert!(!summary.contains(" 0 passed") && summary.contains(" 0 failed"), "{summary}");
+}
+
+/// All of them: each kernel beside its CPU twin, launched as on a GPU.
+#[test]
+fn the_kernel_tests_pass_through_the_driver() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = with_stand_in(kernel_tests(), folder.path());
+    assert_passed(
+        &command.env("RECORDS_TEST_DEVICE", "cuda").env("RECORDS_POISON", "1").output().unwrap(),
+        folder.path(),
+    );
+}
+
+/// For a GPU of an architecture that the compiler does not know, PTX of the newest that it knows; machine code is refused in one line.
+#[test]
+fn a_gpu_newer_than_the_compiler_gets_ptx() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |code: &str, name: &str| {
+        let mut command = train(folder.path(), "cuda", name);
+        command.env("STAND_IN_GPU", "future").env("STAND_IN_SKIP", "1").env("RECORDS_GPU_CODE", code);
+        command.output().unwrap()
+    };
+    let fitting = run("", "fitting");
+    assert!(fitting.status.success(), "{}\n{}", text(&fitting.stderr), notes(folder.path()));
+    let refused = run("cubin", "refused");
+    let line = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{line}");
+    assert!(line.contains("RECORDS_GPU_CODE=cubin: NVRTC does not know sm_990"), "{line}");
+    let odd = run("sass", "odd");
+    let line = text(&odd.stderr);
+    assert_eq!((odd.status.code(), line.trim_end().lines().count()), (Some(2), 1), "{line}");
+    assert!(line.contains("must be ptx or cubin"), "{line}");
+}
