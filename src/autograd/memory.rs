@@ -1,6 +1,7 @@
 //! Memory planning: temporaries whose lifetimes do not overlap share an allocation.
 //!
-//! A lifetime runs from the first operation that names a tensor to the last. In the order of the operations,
+//! A lifetime runs from the first operation that names a tensor to the last, or to the one behind it where a
+//! device may do both in one kernel. In the order of the operations,
 //! a tensor takes the smallest free allocation that holds it; failing that, the largest free one, enlarged;
 //! failing that, a new one. An allocation is never split, so a device can check that no operation reads and
 //! writes the same memory.
@@ -29,22 +30,33 @@ pub(super) fn plan(
     for (position, operation) in operations.iter().enumerate() {
         operation.operands().iter().for_each(|operand| last_use[operand.tensor.0] = position);
     }
+    for (position, pair) in operations.windows(2).enumerate() {
+        if pair[0].overlaps(&*pair[1]) {
+            let operands = pair[0].operands();
+            operands.iter().for_each(|Operand { tensor, .. }| {
+                last_use[tensor.0] = last_use[tensor.0].max(position + 1);
+            });
+        }
+    }
     kept.iter().for_each(|tensor| last_use[tensor.0] = usize::MAX);
+    let mut ending: Vec<Vec<usize>> = vec![Vec::new(); operations.len()];
+    for (tensor, &position) in last_use.iter().enumerate() {
+        if let Some(ending) = ending.get_mut(position) {
+            ending.push(tensor);
+        }
+    }
 
     let mut slots: Vec<Slot> = Vec::new();
     let mut slot_of: Vec<Option<usize>> = vec![None; tensors.len()];
     for (position, operation) in operations.iter().enumerate() {
-        let operands = operation.operands();
-        for &Operand { tensor, .. } in &operands {
+        for Operand { tensor, .. } in operation.operands() {
             if let (TensorStorage::Temporary { element, len }, None) = (tensors[tensor.0], slot_of[tensor.0])
             {
                 slot_of[tensor.0] = Some(take(&mut slots, element, len));
             }
         }
-        for Operand { tensor, .. } in operands {
-            if let (Some(slot), true) = (slot_of[tensor.0], last_use[tensor.0] == position) {
-                slots[slot].free = true;
-            }
+        for slot in ending[position].iter().filter_map(|&tensor| slot_of[tensor]) {
+            slots[slot].free = true;
         }
     }
 
@@ -88,6 +100,8 @@ mod tests {
     use super::*;
     use crate::autograd::Tape;
     use crate::device::cpu::CpuDevice;
+    use crate::ops::batchnorm::{Epilogue, batchnorm_inference};
+    use crate::ops::convolution::{ConvolutionShape, convolution};
     use crate::ops::pooling::average_pool;
 
     /// A chain of pools: each temporary lives for two operations, so two slots serve any length.
@@ -108,6 +122,38 @@ mod tests {
             let [x, y] = operation.operands()[..] else { panic!("two operands") };
             let [x, y] = [x, y].map(|operand| plan.buffer(operand.tensor).allocation);
             assert_ne!(x, y, "input and output share memory");
+        }
+    }
+
+    /// What a fused kernel still reads is not where it writes.
+    #[test]
+    fn operations_that_one_kernel_does_together_keep_their_memory_apart() {
+        let mut device = CpuDevice::new(1).unwrap();
+        let mut tape = Tape::new(Element::F32);
+        let shape = ConvolutionShape {
+            batch: 1,
+            height: 4,
+            width: 4,
+            in_channels: 4,
+            out_channels: 4,
+            kernel: 1,
+            stride: 1,
+        };
+        let mut persistent = |len: usize| device.allocate(Element::F32, len, "parameters").unwrap();
+        let [images, w, affine, running] = [64, 16, 8, 8].map(|len| tape.persistent(persistent(len)));
+        let mut x = images;
+        let mut layers = Vec::new();
+        for _ in 0..4 {
+            let y = convolution(&mut tape, shape, x, w);
+            let out = batchnorm_inference(&mut tape, [16, 4], y, [affine, running], Epilogue::default());
+            layers.push([x, y, out]);
+            x = out;
+        }
+        tape.keep(x);
+        let plan = tape.finish(&mut device).unwrap();
+        for [x, y, out] in layers {
+            let allocations = [x, y, out].map(|tensor| plan.buffer(tensor).allocation);
+            assert!(allocations[0] != allocations[2] && allocations[0] != allocations[1], "{allocations:?}");
         }
     }
 
