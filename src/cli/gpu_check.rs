@@ -1,5 +1,6 @@
-//! `records gpu-check`: the kernels on this machine's GPU. The kernel tests, a short training beside the CPU's, timings of steps, and
-//! PyTorch's where it is installed: one JSON file, written whether or not all of it passes.
+//! `records gpu-check`: the kernels on this machine's GPU. The kernel tests, a short training beside the
+//! CPU's, timings of steps, and PyTorch's where it is installed: one JSON file, written whether or not all of
+//! it passes.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ pub struct GpuCheckArguments {
 /// Runs everything and writes the file.
 ///
 /// # Errors
-/// A usage error where no GPU can be used or no tests are there; that something did not pass, after the file is written.
+/// A usage error where no GPU can be used or no tests are there; that something did not pass, after the file
+/// is written.
 pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
     let programs = test_programs(&arguments.tests)?;
     let driver = probe::usable().map_err(|missing| usage!("no GPU to use: {missing}"))?;
@@ -176,13 +178,15 @@ fn training(arguments: &GpuCheckArguments, device: &str, failed: &mut Vec<String
     }
 }
 
-/// With the same views, order and weights, bf16 and f32 differ by their rounding after a few epochs: far less than a tenth of the loss.
+/// With the same views, order and weights, bf16 and f32 differ by their rounding after a few epochs: far less
+/// than a tenth of the loss.
 fn losses_agree([gpu, cpu]: &[Value; 2]) -> bool {
     let last = |training: &Value| training["epochs"].as_array()?.last()?["loss"].as_f64();
     matches!((last(gpu), last(cpu)), (Some(gpu), Some(cpu)) if cpu > 0.0 && (gpu - cpu).abs() <= 0.1 * cpu)
 }
 
-/// (batch size, width) of the timed steps: the published one (256 samples, 512 views, width 64), and smaller ones.
+/// (batch size, width) of the timed steps: the published one (256 samples, 512 views, width 64), and smaller
+/// ones.
 fn step_sizes(smallest: bool) -> impl Iterator<Item = (usize, usize)> {
     let sizes: &[(usize, usize)] = if smallest { &[(4, 8)] } else { &[(256, 64), (64, 64), (256, 16)] };
     sizes.iter().copied()
@@ -207,7 +211,8 @@ fn step(smallest: bool, (batch_size, width): (usize, usize), failed: &mut Vec<St
     })
 }
 
-/// PyTorch's timings on the same GPU; null where PyTorch is missing or sees no GPU, which its script says by exit status 2.
+/// PyTorch's timings on the same GPU; null where PyTorch is missing or sees no GPU, which its script says by
+/// exit status 2.
 fn pytorch(script: &Path, failed: &mut Vec<String>) -> Value {
     let mut command = Command::new("python3");
     command.arg(script).args(["--batch-size", "256", "--json"]).stdin(Stdio::null());

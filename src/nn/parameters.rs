@@ -317,11 +317,12 @@ impl Parameters {
     }
 }
 
-/// Kernels load `multiple` values of a convolution's and a batchnorm's tensors at once: up to the last convolution each begins at a
-/// multiple of that. The tensors behind it, of a fully connected layer, are loaded one by one.
+/// Kernels load `multiple` values of a convolution's and a batchnorm's tensors at once: up to the last
+/// convolution each begins at a multiple of that. The tensors behind it, of a fully connected layer, are
+/// loaded one by one.
 ///
 /// # Panics
-/// For a layout that breaks this: a mistake of the network, which a GPU would answer with a misaligned address.
+/// For a layout that breaks this: a mistake of the network, which on a GPU would be a misaligned address.
 fn assert_aligned(entries: &[Entry], multiple: usize) {
     let last = entries.iter().rposition(|entry| entry.spec.shape.len() == 4).map_or(0, |last| last + 1);
     for Entry { spec, offset } in &entries[..last] {

@@ -1,5 +1,5 @@
-//! `records bench step`: the time of a training step, where it goes, and what of the machine's arithmetic and memory each
-//! operation uses.
+//! `records bench step`: the time of a training step, where it goes, and what of the machine's arithmetic and
+//! memory each operation uses.
 
 mod show;
 
@@ -104,8 +104,8 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
     }
     let mut settings = Settings {
         dataset: "synthetic".into(),
-        // Ten classes with an imbalance of 10 have 4.09 times the largest, less what is rounded off: an epoch has the steps of a
-        // round and one more.
+        // Ten classes with an imbalance of 10 have 4.09 times the largest, less what is rounded off: an epoch
+        // has the steps of a round and one more.
         synthetic_train_per_class: (batch_size * (steps.min(STEPS_IN_A_ROW) + 1)).div_ceil(4).max(7) + 3,
         synthetic_test_per_class: 1,
         imb_factor: 0.1,
@@ -130,8 +130,8 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
     Ok(settings)
 }
 
-/// How many steps follow each other without a pause on a GPU: enough for its clocks to settle, and for the launches of the host to
-/// hide behind the work.
+/// How many steps follow each other without a pause on a GPU: enough for its clocks to settle, and for the
+/// launches of the host to hide behind the work.
 const STEPS_IN_A_ROW: usize = 48;
 
 /// What timing steps gave.
@@ -213,8 +213,8 @@ struct KernelCost {
     resident_blocks: Option<u32>,
 }
 
-/// The costs of each kernel, the longest first. Every launch is timed by itself, which adds an event to each on a GPU: together they
-/// take longer than the step.
+/// The costs of each kernel, the longest first. Every launch is timed by itself, which adds an event to each
+/// on a GPU: together they take longer than the step.
 fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, KernelCost)>> {
     training.begin_epoch(EPOCH, device)?;
     let mut kernels: BTreeMap<&'static str, KernelCost> = BTreeMap::new();
