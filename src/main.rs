@@ -7,8 +7,8 @@ fn main() -> ExitCode {
     records::cli::main()
 }
 
-/// Has CUDA load kernels with their modules: by default recent drivers load one when it is first launched, and some refuse to while
-/// launches are recorded. Who sets the variable otherwise is obeyed.
+/// Has CUDA load kernels with their modules: by default recent drivers load one when it is first launched,
+/// and some refuse to while launches are recorded. Who sets the variable otherwise is obeyed.
 fn load_kernels_at_once() {
     const VARIABLE: &str = "CUDA_MODULE_LOADING";
     if std::env::var_os(VARIABLE).is_none() {

@@ -1,5 +1,6 @@
-//! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what failures look like. Where
-//! only the calls matter, the stand-in checks and logs the kernels and does not run them; tests/cuda_stand_in.rs runs them.
+//! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what
+//! failures look like. Where only the calls matter, the stand-in checks and logs the kernels and does not run
+//! them; tests/cuda_stand_in.rs runs them.
 #![cfg(target_os = "linux")]
 
 #[path = "support/stand_in.rs"]
@@ -83,7 +84,8 @@ fn a_failing_driver_is_one_clear_line() {
     }
 }
 
-/// Where kernels are loaded when they are first needed, they are needed before launches are recorded: each is asked for its attributes.
+/// Where kernels are loaded when they are first needed, they are needed before launches are recorded: each is
+/// asked for its attributes.
 #[test]
 fn kernels_loaded_lazily_are_loaded_before_recording() {
     let folder = tempfile::tempdir().unwrap();
@@ -112,8 +114,8 @@ fn doctor_asks_the_library_that_training_uses() {
     assert!(line.contains("take its folder `stubs` out of LD_LIBRARY_PATH"), "{line}");
 }
 
-/// All launches of every method's step, and of a network of full width, as both GPUs cut them: the stand-in holds shared memory, static
-/// and dynamic, block sizes and cooperative grids against what the GPU has.
+/// All launches of every method's step, and of a network of full width, as both GPUs cut them: the stand-in
+/// holds shared memory, static and dynamic, block sizes and cooperative grids against what the GPU has.
 #[test]
 fn every_launch_fits_both_gpus() {
     let methods = records::pll::registry::names();
@@ -170,8 +172,8 @@ fn a_step_is_timed_kernel_by_kernel() {
     assert!(calls.contains("cuFuncSetAttribute 9 100"), "{calls}");
 }
 
-/// The whole check over the stand-in: what passes and what does not is in the file and in the exit status. Its kernels are not run,
-/// so the loss cannot agree with the CPU's.
+/// The whole check over the stand-in: what passes and what does not is in the file and in the exit status.
+/// Its kernels are not run, so the loss cannot agree with the CPU's.
 #[test]
 fn a_gpu_check_writes_its_file_and_says_what_failed() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! The whole path of `--device cuda` without a GPU: the program and the kernel tests run through cudarc on the stand-in for NVIDIA's
-//! driver, which runs the kernels' PTX and checks their memory. What comes out has the bits of `--device sim`.
+//! The whole path of `--device cuda` without a GPU: the program and the kernel tests run through cudarc on
+//! the stand-in for NVIDIA's driver, which runs the kernels' PTX and checks their memory. What comes out has
+//! the bits of `--device sim`.
 #![cfg(target_os = "linux")]
 
 #[path = "support/stand_in.rs"]
@@ -79,8 +80,8 @@ fn assert_equal_runs(ours: &Path, theirs: &Path) {
     assert_eq!(metrics(ours), metrics(theirs));
 }
 
-/// Poison changes nothing: no step reads what it has not written. The interpreter finds such a read by itself; on a GPU, where it
-/// cannot, the poison makes numbers NaN.
+/// Poison changes nothing: no step reads what it has not written. The interpreter finds such a read by
+/// itself; on a GPU, where it cannot, the poison makes numbers NaN.
 #[test]
 fn training_through_the_driver_has_the_interpreter_s_bits() {
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +133,8 @@ fn the_kernel_tests_pass_through_the_driver() {
     );
 }
 
-/// For a GPU of an architecture that the compiler does not know, PTX of the newest that it knows; machine code is refused in one line.
+/// For a GPU of an architecture that the compiler does not know, PTX of the newest that it knows; machine
+/// code is refused in one line.
 #[test]
 fn a_gpu_newer_than_the_compiler_gets_ptx() {
     let folder = tempfile::tempdir().unwrap();

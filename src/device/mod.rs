@@ -189,7 +189,8 @@ pub trait Device {
         Ok(Vec::new())
     }
 
-    /// Seconds of a replay: the mean of `count` that follow each other without a pause, by the device's own clock where it has one.
+    /// Seconds of a replay: the mean of `count` that follow each other without a pause, by the device's own
+    /// clock where it has one.
     fn replay_seconds(&mut self, plan: &Plan, count: usize) -> Result<f64> {
         self.synchronise()?;
         let started = Instant::now();

@@ -33,8 +33,8 @@ fn summation(terms: usize) -> f64 {
     F32 * terms.max(16) as f64
 }
 
-/// `sum` and sixteen products as a tensor core adds them that keeps no further bits: each is cut to the digits of the largest, and so is
-/// what comes out.
+/// `sum` and sixteen products as a tensor core adds them that keeps no further bits: each is cut to the
+/// digits of the largest, and so is what comes out.
 fn truncated(sum: f32, products: &[f64]) -> f32 {
     let all = || products.iter().copied().chain([f64::from(sum)]);
     let largest = all().fold(0.0, |largest: f64, value| largest.max(value.abs()));
@@ -49,8 +49,9 @@ fn truncated(sum: f32, products: &[f64]) -> f32 {
     if total == 0.0 { 0.0 } else { cut(total, total.abs()) as f32 }
 }
 
-/// Hardware may cut where the interpreter rounds: up to an ulp each product, and one each sixteen, towards 0. That stays within the
-/// tolerance, which is half an ulp of the largest sum for each product, so that it needs no other on a GPU.
+/// Hardware may cut where the interpreter rounds: up to an ulp each product, and one each sixteen, towards 0.
+/// That stays within the tolerance, half an ulp of the results' size for each product, so a GPU needs no
+/// other one.
 #[test]
 fn tensor_cores_that_truncate_stay_within_the_tolerance() {
     let mut random = Random::new("truncation");

@@ -1,4 +1,5 @@
-//! Static and dynamic shared memory of a block count together against the 48 KiB that a kernel may have without asking.
+//! Static and dynamic shared memory of a block count together against the 48 KiB that a kernel may have
+//! without asking.
 
 use records::device::gpu::driver::Driver;
 use records::device::gpu::launch::{Arguments, Kernel, Launch};

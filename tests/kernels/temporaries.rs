@@ -1,5 +1,5 @@
-//! What a replay leaves in a temporary is gone for the next one. The interpreter reports a kernel that reads it; on a GPU, where
-//! nobody sees that, RECORDS_POISON=1 makes it NaN.
+//! What a replay leaves in a temporary is gone for the next one. The interpreter reports a kernel that reads
+//! it; on a GPU, where nobody sees that, RECORDS_POISON=1 makes it NaN.
 
 use records::device::gpu::Precision;
 use records::device::{Device, Element, Plan, Program, Temporaries, Tensor};
@@ -10,7 +10,8 @@ use crate::pair::Pair;
 
 const LEN: usize = 100;
 
-/// Of a temporary, a source and a result; the temporary is filled from the source before or after it is copied to the result.
+/// Of a temporary, a source and a result; the temporary is filled from the source before or after it is
+/// copied to the result.
 fn plan(fills_first: bool, device: &mut dyn Device) -> Plan {
     let buffers = ["a temporary", "a source", "a result"]
         .map(|label| device.allocate(Element::F32, LEN, label).unwrap())

@@ -74,15 +74,21 @@ pub fn run(arguments: &BenchArguments) -> Result<()> {
 const EPOCH: usize = 1;
 
 fn bench_step(arguments: &StepArguments) -> Result<()> {
-    let settings = settings(arguments)?;
+    let mut settings = settings(arguments)?;
     let mut device = arguments.device.open()?;
+    // A step of the CPU or the interpreter is long, and nothing is launched ahead there.
+    let in_a_row = if device.name() == "cuda" { arguments.steps.min(STEPS_IN_A_ROW) } else { 1 };
+    // Ten classes with an imbalance of 10 have 4.09 times the largest, less what is rounded off: an epoch has
+    // the steps of a round and one more.
+    let images = (settings.batch_size * (in_a_row + 1)).div_ceil(4) + 3;
+    settings.synthetic_train_per_class = settings.synthetic_train_per_class.max(images);
     let data = prepare(&recipe(&settings)?)?;
     let mut training = Training::new(&settings, &data, &mut *device)?;
     let step = StepReport {
         title: settings.method_title(),
         batch_size: settings.batch_size,
         width: settings.width,
-        timed: timed_steps(&mut training, arguments.steps, &mut *device)?,
+        timed: timed_steps(&mut training, [arguments.steps, in_a_row], &mut *device)?,
         images: training.engine.step.images * settings.batch_size,
         flops: training.engine.plan.flops(),
         operations: operations(&mut training, &mut *device)?,
@@ -104,9 +110,7 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
     }
     let mut settings = Settings {
         dataset: "synthetic".into(),
-        // Ten classes with an imbalance of 10 have 4.09 times the largest, less what is rounded off: an epoch has the steps of a
-        // round and one more.
-        synthetic_train_per_class: (batch_size * (steps.min(STEPS_IN_A_ROW) + 1)).div_ceil(4).max(7) + 3,
+        synthetic_train_per_class: batch_size.max(10),
         synthetic_test_per_class: 1,
         imb_factor: 0.1,
         partial_rate: 0.3,
@@ -130,8 +134,8 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
     Ok(settings)
 }
 
-/// How many steps follow each other without a pause on a GPU: enough for its clocks to settle, and for the launches of the host to
-/// hide behind the work.
+/// How many steps follow each other without a pause on a GPU: enough for its clocks to settle, and for the
+/// launches of the host to hide behind the work.
 const STEPS_IN_A_ROW: usize = 48;
 
 /// What timing steps gave.
@@ -143,11 +147,12 @@ struct Timed {
     in_a_row: usize,
 }
 
-/// Times at least so many steps in rounds, each after a step that does not count.
-fn timed_steps(training: &mut Training, steps: usize, device: &mut dyn Device) -> Result<Timed> {
-    // A step of the CPU or the interpreter is long, and nothing is launched ahead there.
-    let most = if device.name() == "cuda" { STEPS_IN_A_ROW } else { 1 };
-    let in_a_row = steps.min(most).min(training.steps - 1).max(1);
+/// Times at least `steps` steps in rounds of `in_a_row`, each round after a step that does not count.
+fn timed_steps(
+    training: &mut Training,
+    [steps, in_a_row]: [usize; 2],
+    device: &mut dyn Device,
+) -> Result<Timed> {
     let rounds = steps.div_ceil(in_a_row);
     let progress = ProgressBar::new(rounds as u64);
     let mut seconds = Vec::with_capacity(rounds);
@@ -216,8 +221,8 @@ struct KernelCost {
     resident_blocks: Option<u32>,
 }
 
-/// The costs of each kernel, the longest first. Every launch is timed by itself, which adds an event to each on a GPU: together they
-/// take longer than the step.
+/// The costs of each kernel, the longest first. Every launch is timed by itself, which adds an event to each
+/// on a GPU: together they take longer than the step.
 fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, KernelCost)>> {
     training.begin_epoch(EPOCH, device)?;
     let mut kernels: BTreeMap<&'static str, KernelCost> = BTreeMap::new();

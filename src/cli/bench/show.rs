@@ -79,8 +79,8 @@ impl StepReport {
         text
     }
 
-    /// A row per kind of operation: its rates in operations and in bytes of least traffic, and the share of its time that it would
-    /// take at the limit.
+    /// A row per kind of operation: its rates in operations and in bytes of least traffic, and the share of
+    /// its time that it would take at the limit.
     fn add_operations(&self, how: &str, text: &mut String) {
         let total: f64 = self.operations.iter().map(|(_, cost)| cost.seconds).sum();
         let _ = writeln!(

@@ -1,10 +1,11 @@
 //! Compiled kernels, kept on disk by what they were made from.
 //!
-//! The key covers the source, its headers, the compiler's options and version, so a kernel is compiled once on a machine
-//! and again whenever any of them changes. A file that is damaged is compiled anew.
+//! The key covers the source, its headers, the compiler's options and version, so a kernel is compiled once
+//! on a machine and again whenever any of them changes. A file that is damaged is compiled anew.
 //!
-//! What is read here runs on the GPU, so folder and file must belong to this user and be closed to others' writing, and neither
-//! may be a link: that is the defence against a planted file. The checksum only tells damage, since anyone can compute it.
+//! What is read here runs on the GPU, so folder and file must belong to this user and be closed to others'
+//! writing, and neither may be a link: that is the defence against a planted file. The checksum only tells
+//! damage, since anyone can compute it.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Metadata};
@@ -43,9 +44,9 @@ pub enum Place {
 }
 
 impl Place {
-    /// By the environment: `RECORDS_KERNEL_CACHE`, else `records/kernels` in `XDG_CACHE_HOME`, else in `.cache` of `HOME`. A
-    /// variable that is empty counts as not set, and so do relative paths, as the XDG specification says: they would lead to
-    /// whatever folder is the current one.
+    /// By the environment: `RECORDS_KERNEL_CACHE`, else `records/kernels` in `XDG_CACHE_HOME`, else in
+    /// `.cache` of `HOME`. A variable that is empty counts as not set, and so do relative paths, as the XDG
+    /// specification says: they would lead to whatever folder is the current one.
     ///
     /// # Errors
     /// A usage error for a `RECORDS_KERNEL_CACHE` that is relative or leads to something that is not trusted.
@@ -109,8 +110,8 @@ fn foreign(found: &Metadata) -> Option<String> {
 }
 
 impl KernelCache {
-    /// Opens NVRTC; compiled kernels are kept where [`Place::find`] says. Where nothing can be written, kernels are compiled
-    /// every time.
+    /// Opens NVRTC; compiled kernels are kept where [`Place::find`] says. Where nothing can be written,
+    /// kernels are compiled every time.
     ///
     /// # Errors
     /// A usage error that says what to install when there is no NVRTC, or as [`Place::find`].
@@ -163,7 +164,8 @@ impl KernelCache {
     }
 }
 
-/// The SHA-256 of a file's name and of what is in it behind the checksum: a file under another's name is damaged too.
+/// The SHA-256 of a file's name and of what is in it behind the checksum: a file under another's name is
+/// damaged too.
 fn checksum(path: &Path, body: &[u8]) -> Vec<u8> {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     Sha256::digest([name, b"\0", body].concat()).to_vec()

@@ -70,7 +70,8 @@ pub trait Driver {
     /// Sets every byte to 0.
     fn clear(&mut self, memory: Memory) -> Result<()>;
 
-    /// Makes the contents undefined, where the driver can tell: reading them before they are written again is a fault.
+    /// Makes the contents undefined, where the driver can tell: reading them before they are written again is
+    /// a fault.
     fn forget(&mut self, memory: Memory) -> Result<()>;
 
     /// Launches one kernel.
@@ -93,14 +94,15 @@ pub trait Driver {
     /// Waits until everything launched has ended.
     fn synchronise(&mut self) -> Result<()>;
 
-    /// Seconds that each launch takes, in this order and on the data as it stands: measured on a GPU, each with the event that
-    /// ends it (a microsecond or two); predicted from counts by the interpreter.
+    /// Seconds that each launch takes, in this order and on the data as it stands: measured on a GPU, each
+    /// with the event that ends it (a microsecond or two); predicted from counts by the interpreter.
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>>;
 
     /// Starts the clock, once what was asked for before has ended.
     fn start_clock(&mut self) -> Result<()>;
 
-    /// Seconds from the clock's start to the end of what was asked for since: the GPU's own where there is one.
+    /// Seconds from the clock's start to the end of what was asked for since: the GPU's own where there is
+    /// one.
     fn stop_clock(&mut self) -> Result<f64>;
 
     /// Blocks of a launch that a multiprocessor holds at once; `None` where that is not known.

@@ -1,7 +1,7 @@
 //! Which code a GPU gets: machine code of exactly its architecture, or PTX that its driver translates.
 //!
-//! Machine code needs a compiler that knows the GPU. For a newer GPU, PTX of the newest architecture that the compiler knows runs,
-//! with the instructions of that architecture. `RECORDS_GPU_CODE` forces either.
+//! Machine code needs a compiler that knows the GPU. For a newer GPU, PTX of the newest architecture that the
+//! compiler knows runs, with the instructions of that architecture. `RECORDS_GPU_CODE` forces either.
 
 use anyhow::Result;
 
@@ -40,7 +40,8 @@ impl Wanted {
     /// What to compile for a GPU of that compute capability (86 for 8.6), by a compiler that knows `known`.
     ///
     /// # Errors
-    /// A usage error where machine code is wanted of a compiler that does not know the GPU, or the compiler knows nothing as old.
+    /// A usage error where machine code is wanted of a compiler that does not know the GPU, or the compiler
+    /// knows nothing as old.
     pub fn target(self, architecture: u32, known: &[u32]) -> Result<Target> {
         let newest = known.iter().copied().filter(|&other| other <= architecture).max();
         match (self, newest) {
@@ -56,7 +57,8 @@ impl Wanted {
     }
 }
 
-/// For people: what the first GPU, of that compute capability, gets, and why; without one, what a GPU would get.
+/// For people: what the first GPU, of that compute capability, gets, and why; without one, what a GPU would
+/// get.
 pub fn describe(architecture: Option<u32>) -> String {
     let wanted = match Wanted::find() {
         Ok(wanted) => wanted,

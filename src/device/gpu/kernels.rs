@@ -1,6 +1,8 @@
-//! What host and kernels share, a module a file of `kernels/`: the parameters of every kernel as a struct, every constant.
+//! What host and kernels share, a module a file of `kernels/`: the parameters of every kernel as a struct,
+//! every constant.
 //!
-//! Both are written once, in the kernels' files; build.rs reads them there (`build/kernels.rs`). A launch names each parameter:
+//! Both are written once, in the kernels' files; build.rs reads them there (`build/kernels.rs`). A launch
+//! names each parameter:
 //!
 //! ```
 //! use records::device::gpu::kernels::pooling;

@@ -35,7 +35,8 @@ impl<P> PartialEq for KernelOf<P> {
     }
 }
 
-/// A kernel's parameters by name. build.rs writes the structures that implement it, from the kernels' own signatures.
+/// A kernel's parameters by name. build.rs writes the structures that implement it, from the kernels' own
+/// signatures.
 pub trait Parameters {
     /// The parameters in the order of the signature.
     fn pack(self) -> Arguments;
@@ -130,7 +131,8 @@ impl Launch {
     }
 }
 
-/// A kernel's parameters, packed as the driver wants them: each at its natural alignment, in the order of the signature.
+/// A kernel's parameters, packed as the driver wants them: each at its natural alignment, in the order of the
+/// signature.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arguments {
     bytes: Vec<u8>,
@@ -175,7 +177,8 @@ impl Arguments {
         self.parameter(&value.to_le_bytes(), 8)
     }
 
-    /// An `int` that counts or indexes; one above 2^31 - 1 shows in [`Arguments::beyond`], and such a launch must not be made.
+    /// An `int` that counts or indexes; one above 2^31 - 1 shows in [`Arguments::beyond`], and such a launch
+    /// must not be made.
     pub fn count(mut self, value: usize) -> Self {
         let bytes = self.int(value);
         self.parameter(&bytes, 4)

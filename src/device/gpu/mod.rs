@@ -3,10 +3,11 @@
 //! | layer | file |
 //! |---|---|
 //! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
-//! | the kernels' sources, their compilation and for what, what was compiled before | `sources.rs`, `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
+//! | the kernels' sources | `sources.rs` |
+//! | their compilation, for which target; what was compiled before | `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
-//! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
+//! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs` |
 //! | the device over a driver | `gpu_device.rs` |
 
 pub mod cache;

@@ -12,10 +12,11 @@ use super::probe::INSTALL_NVRTC;
 /// What to compile for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// PTX for a virtual architecture, `80` for compute_80: what the interpreter runs, and what a driver translates for its GPU.
+    /// PTX for a virtual architecture, `80` for compute_80: what the interpreter runs, and what a driver
+    /// translates for its GPU.
     Ptx(u32),
-    /// Machine code for exactly this GPU, `86` for sm_86, so that no driver has to translate PTX newer than itself.
-    /// 90 takes the architecture's own features too: sm_90a.
+    /// Machine code for exactly this GPU, `86` for sm_86, so that no driver has to translate PTX newer than
+    /// itself. 90 takes the architecture's own features too: sm_90a.
     Cubin(u32),
 }
 
@@ -145,8 +146,8 @@ impl Nvrtc {
             (pointers(&header_texts), pointers(&header_names), pointers(&options));
 
         let mut program: Program = std::ptr::null_mut();
-        // SAFETY: documented signatures; every pointer is to live, zero-terminated memory until the call returns, and the
-        // program is destroyed exactly once, after its last use.
+        // SAFETY: documented signatures; every pointer is to live, zero-terminated memory until the call
+        // returns, and the program is destroyed exactly once, after its last use.
         unsafe {
             let create = self.function::<Create>(c"nvrtcCreateProgram")?;
             let code = create(
@@ -219,6 +220,7 @@ impl Nvrtc {
 }
 
 fn open_library(path: &Path) -> Result<Library> {
-    // SAFETY: opening a library runs its initialisers; the search has opened this very one and asked its version.
+    // SAFETY: opening a library runs its initialisers; the search has opened this very one and asked its
+    // version.
     unsafe { Library::new(path) }.with_context(|| format!("cannot open {}", path.display()))
 }

@@ -1,5 +1,5 @@
-//! Where the run-time compiler NVRTC lies: an environment variable, toolkits, Python packages, the loader's path. Code is
-//! taken only from where a stranger could not have put it.
+//! Where the run-time compiler NVRTC lies: an environment variable, toolkits, Python packages, the loader's
+//! path. Code is taken only from where a stranger could not have put it.
 
 use std::ffi::{OsStr, OsString, c_int};
 use std::io::Read;
@@ -23,7 +23,8 @@ pub struct FoundNvrtc {
     pub found_by: String,
     /// Version: major, minor.
     pub version: (u32, u32),
-    /// Whether `libnvrtc-builtins`, which compiling needs, lies beside it; `None` where the folder is not known.
+    /// Whether `libnvrtc-builtins`, which compiling needs, lies beside it; `None` where the folder is not
+    /// known.
     pub has_builtins: Option<bool>,
 }
 
@@ -36,8 +37,8 @@ struct Place {
     named_by: String,
 }
 
-/// Finds NVRTC: `RECORDS_NVRTC` and nothing else where it is set; toolkits, packages of the active Python, the loader's path,
-/// in this order.
+/// Finds NVRTC: `RECORDS_NVRTC` and nothing else where it is set; toolkits, packages of the active Python,
+/// the loader's path, in this order.
 ///
 /// # Errors
 /// One line that says which libraries were found and could not be opened, if any.
@@ -100,8 +101,8 @@ pub fn find() -> Result<FoundNvrtc, String> {
 /// Environment variable that names the NVRTC library or its folder.
 const NVRTC_VARIABLE: &str = "RECORDS_NVRTC";
 
-/// Where NVRTC may be by the environment variables that `variable` answers and by the usual folders. Relative paths, which lead
-/// to whatever folder is the current one, count as not set, except that of `RECORDS_NVRTC`.
+/// Where NVRTC may be by the environment variables that `variable` answers and by the usual folders. Relative
+/// paths, which lead to whatever folder is the current one, count as not set, except that of `RECORDS_NVRTC`.
 fn named_places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Place> {
     let given = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut places = Vec::new();
@@ -166,9 +167,11 @@ const PYTHON_PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer that is read, bytes: what a pipe holds.
 const MOST_OF_ANSWER: usize = 1 << 16;
 
-/// The absolute folders of `sys.path` of `python` and of the user's own packages; `None` where it does not answer in time.
+/// The absolute folders of `sys.path` of `python` and of the user's own packages; `None` where it does not
+/// answer in time.
 ///
-/// It is asked in isolation: what lies in the current folder or where PYTHON variables lead is neither run nor believed.
+/// It is asked in isolation: what lies in the current folder or where PYTHON variables lead is neither run
+/// nor believed.
 fn python_path(python: &Path, patience: Duration) -> Option<Vec<PathBuf>> {
     const QUESTION: &str = "import sys, site; print('\\n'.join([*sys.path, site.getusersitepackages()]))";
     let mut command = Command::new(python);
@@ -182,7 +185,8 @@ fn python_path(python: &Path, patience: Duration) -> Option<Vec<PathBuf>> {
     Some(folders.collect())
 }
 
-/// What a program prints, less than [`MOST_OF_ANSWER`] bytes; `None` where it fails or takes longer than `patience`.
+/// What a program prints, less than [`MOST_OF_ANSWER`] bytes; `None` where it fails or takes longer than
+/// `patience`.
 fn answer_of(mut command: Command, patience: Duration) -> Option<String> {
     command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     let asked = Instant::now();
@@ -209,7 +213,8 @@ fn answer_of(mut command: Command, patience: Duration) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
-/// Whether code may be taken from a file: it and its folder belong to root or this user, and not everyone may write to them.
+/// Whether code may be taken from a file: it and its folder belong to root or this user, and not everyone may
+/// write to them.
 ///
 /// # Errors
 /// Says what is wrong.
@@ -229,8 +234,8 @@ fn trusted(file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A complaint where the loader would look for CUDA's libraries in the current folder, and one lies there: it searches a
-/// relative or empty part of LD_LIBRARY_PATH from there.
+/// A complaint where the loader would look for CUDA's libraries in the current folder, and one lies there: it
+/// searches a relative or empty part of LD_LIBRARY_PATH from there.
 pub(super) fn library_in_current_folder() -> Option<String> {
     stray_library(&std::env::var_os("LD_LIBRARY_PATH")?, Path::new("."))
 }
@@ -285,7 +290,8 @@ fn version_of(library: &Path) -> Result<(u32, u32), String> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both pointers are to live ints.
     let code = unsafe { function(&mut major, &mut minor) };
-    // CUDA's libraries start threads and do not survive being closed: it stays open to the end of the program.
+    // CUDA's libraries start threads and do not survive being closed: it stays open to the end of the
+    // program.
     std::mem::forget(library);
     if code != 0 {
         return Err(format!("nvrtcVersion failed with error {code}"));
@@ -302,7 +308,8 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Sorts by the numbers in the names, the largest first, then by name, so that the order never depends on the disk.
+/// Sorts by the numbers in the names, the largest first, then by name, so that the order never depends on the
+/// disk.
 fn newest_first(paths: &mut [PathBuf]) {
     let numbers = |path: &PathBuf| -> Vec<u64> {
         let name = name_of(path);

@@ -1,5 +1,6 @@
-//! What this machine has for the kernels: the NVIDIA driver and its GPUs, asked through cudarc, and whether they and the run-time
-//! compiler fit together. All of it is opened at run time: a machine without it gets a message that says what to install.
+//! What this machine has for the kernels: the NVIDIA driver and its GPUs, asked through cudarc, and whether
+//! they and the run-time compiler fit together. All of it is opened at run time: a machine without it gets a
+//! message that says what to install.
 
 use std::ffi::c_int;
 
@@ -82,7 +83,8 @@ fn failed(call: &str, error: DriverError) -> String {
     match error.error_name() {
         // What the toolkit installs for linking; it does nothing.
         _ if error.0 == sys::CUresult::CUDA_ERROR_STUB_LIBRARY => {
-            "libcuda.so is the CUDA toolkit's stub and not the driver; take its folder `stubs` out of LD_LIBRARY_PATH".into()
+            let what = "libcuda.so is the CUDA toolkit's stub and not the driver";
+            format!("{what}; take its folder `stubs` out of LD_LIBRARY_PATH")
         }
         Ok(name) => format!("{call} failed with {} ({code})", name.to_string_lossy()),
         Err(_) => format!("{call} failed with error {code}"),
@@ -136,7 +138,8 @@ const OLDEST_CUDA: (u32, u32) = (12, 0);
 /// The oldest compute capability the kernels are written for: Ampere.
 const OLDEST_CAPABILITY: (u32, u32) = (8, 0);
 
-/// Whether the kernels can run on this machine's first GPU: the driver, its GPUs, and an NVRTC that fits them.
+/// Whether the kernels can run on this machine's first GPU: the driver, its GPUs, and an NVRTC that fits
+/// them.
 ///
 /// # Errors
 /// The first thing that is missing, with its remedy.

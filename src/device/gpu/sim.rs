@@ -1,7 +1,8 @@
 //! The interpreter as a driver: the PTX that NVRTC makes of the kernels runs on the CPU, checked and counted.
 //!
-//! Every finding (a race, an access out of bounds, memory read before it was written...) is an error of the launch it
-//! was found in. Temporaries are forgotten before each replay, so a step that reads what the last one left is found too.
+//! Every finding (a race, an access out of bounds, memory read before it was written...) is an error of the
+//! launch it was found in. Temporaries are forgotten before each replay, so a step that reads what the last
+//! one left is found too.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -39,7 +40,8 @@ impl Costs {
     }
 }
 
-/// The interpreter behind the driver interface; it stands in for an RTX 3090 where work is cut by the GPU's size.
+/// The interpreter behind the driver interface; it stands in for an RTX 3090 where work is cut by the GPU's
+/// size.
 pub struct SimDriver {
     gpu: Gpu,
     machine: Machine,

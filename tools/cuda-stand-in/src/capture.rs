@@ -85,7 +85,8 @@ impl Captures {
     /// Ends the capture that began in a stream.
     ///
     /// # Errors
-    /// None began there; something forbidden was done meanwhile; work of another stream was not joined; another thread began it.
+    /// None began there; something forbidden was done meanwhile; work of another stream was not joined;
+    /// another thread began it.
     pub fn end(&mut self, stream: usize) -> Result<Graph> {
         let (number, capture) = self.of(stream).ok_or(Code::ILLEGAL_STATE)?;
         if capture.mode != Mode::Relaxed && capture.thread != std::thread::current().id() {
@@ -161,7 +162,8 @@ impl Captures {
         }
     }
 
-    /// A call that may not be made while this thread captures, or another one in global mode: it makes the capture invalid.
+    /// A call that may not be made while this thread captures, or another one in global mode: it makes the
+    /// capture invalid.
     ///
     /// # Errors
     /// `code` then.

@@ -121,10 +121,12 @@ impl Gpu {
         })
     }
 
-    /// Blocks of `threads` threads that a multiprocessor holds, each with so many registers a thread and bytes of shared memory.
+    /// Blocks of `threads` threads that a multiprocessor holds, each with so many registers a thread and
+    /// bytes of shared memory.
     pub fn residency(&self, threads: u32, registers: u32, shared: u32) -> u32 {
         let warps = threads.div_ceil(32).max(1);
-        // Registers are given to warps, 256 at a time; a quarter of the file and of the warps to each sub-core.
+        // Registers are given to warps, 256 at a time; a quarter of the file and of the warps to each
+        // sub-core.
         let of_warp = (registers.max(1) * 32).next_multiple_of(256);
         let by_registers = (REGISTERS.unsigned_abs() / 4 / of_warp) * 4 / warps;
         let by_warps = self.threads_of_multiprocessor.unsigned_abs() / 32 / warps;

@@ -25,8 +25,8 @@ impl Graph {
         self.nodes.len() - 1
     }
 
-    /// An order in which every node comes after those it depends on. `last_first`: of several that may run next, the one that
-    /// was captured last, so that what only the order of capture protects comes to light.
+    /// An order in which every node comes after those it depends on. `last_first`: of several that may run
+    /// next, the one that was captured last, so that what only the order of capture protects comes to light.
     pub fn order(&self, last_first: bool) -> Vec<usize> {
         let mut followers = vec![Vec::new(); self.nodes.len()];
         for (number, node) in self.nodes.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! A stand-in for NVIDIA's driver library: the calls that `records` makes through cudarc, with kernels given as PTX run by
-//! `ptx-sim` and their memory checked. The README says what is as on a GPU and what is not.
+//! A stand-in for NVIDIA's driver library: the calls that `records` makes through cudarc, with kernels given
+//! as PTX run by `ptx-sim` and their memory checked. The README says what is as on a GPU and what is not.
 //!
 //! | file | what |
 //! |---|---|
-//! | `api/` | the exported functions, a file a subject: they turn C's arguments into Rust's, and nothing else |
+//! | `api/` | the exported functions, a file a subject: they turn C's arguments into Rust's |
 //! | `state.rs` | the one GPU and its context: who may call what, and when |
 //! | `module.rs` | modules of PTX, their kernels, what a launch must satisfy |
 //! | `work.rs` | what can be put into a stream, and doing it |

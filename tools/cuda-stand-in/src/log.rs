@@ -11,7 +11,8 @@ pub fn call(name: &str, captured: bool, detail: &str) {
     append(&format!("{name}{note} {detail}"));
 }
 
-/// Writes down what only this library can say, such as what the interpreter found: into the log, else to standard error.
+/// Writes down what only this library can say, such as what the interpreter found: into the log, else to
+/// standard error.
 pub fn note(text: &str) {
     if !append(&format!("note {text}")) {
         eprintln!("cuda-stand-in: {text}");

@@ -84,7 +84,8 @@ fn least_blocks(text: &str, name: &str) -> Option<u32> {
     number.split_whitespace().next()?.parse().ok()
 }
 
-/// PTX has virtual registers. This is the most that ptxas may take: launch bounds limit it, else the largest block.
+/// PTX has virtual registers. This is the most that ptxas may take: launch bounds limit it, else the largest
+/// block.
 fn registers(most_threads: Option<u64>, least_blocks: Option<u32>) -> u32 {
     let threads = most_threads.map_or(THREADS.unsigned_abs(), |most| most as u32);
     let all = threads.max(1) * least_blocks.unwrap_or(1).max(1);

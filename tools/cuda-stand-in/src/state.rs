@@ -217,8 +217,8 @@ impl Context {
         self.allocations.values().sum()
     }
 
-    /// Puts work into a stream: does it, or records it where the stream is captured. What goes wrong in it is seen by the next
-    /// calls, not by this one.
+    /// Puts work into a stream: does it, or records it where the stream is captured. What goes wrong in it is
+    /// seen by the next calls, not by this one.
     ///
     /// # Errors
     /// As [`Context::stream`]; an invalid capture.

@@ -26,7 +26,8 @@ impl Work {
     /// Does it, and says how many seconds the GPU would need at least.
     ///
     /// # Errors
-    /// Launch failed where the interpreter finds something; an illegal address where a copy leaves its allocation.
+    /// Launch failed where the interpreter finds something; an illegal address where a copy leaves its
+    /// allocation.
     ///
     /// # Safety
     /// Host memory named in it must be valid for as many bytes.

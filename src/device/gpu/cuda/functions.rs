@@ -1,7 +1,8 @@
 //! Kernels on the GPU: compiled, loaded, and allowed what their launches need.
 //!
-//! Every kernel is asked for its attributes when it is loaded. A driver that loads kernels when they are first needed has to load it
-//! for that, so that none is loaded while a stream is captured, which some drivers refuse.
+//! Every kernel is asked for its attributes when it is loaded. A driver that loads kernels when they are
+//! first needed has to load it for that, so that none is loaded while a stream is captured, which some
+//! drivers refuse.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_int};
@@ -19,8 +20,8 @@ use crate::device::gpu::sources::Source;
 /// Shared memory that a block may have without asking, static and dynamic together, bytes.
 const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
 
-/// A kernel whose blocks take as many bytes has its multiprocessors give all they can to shared memory instead of the L1 cache: left to
-/// itself, a driver may choose so that only one block fits.
+/// A kernel whose blocks take as many bytes has its multiprocessors give all they can to shared memory
+/// instead of the L1 cache: left to itself, a driver may choose so that only one block fits.
 const MUCH_SHARED: u32 = 32 << 10;
 
 /// Dynamic shared memory that a kernel with so much static may have without asking, bytes.
@@ -115,8 +116,9 @@ impl Functions {
         let held = u64::from(self.residency(launch)?) * self.multiprocessors as u64;
         if blocks > held {
             bail!(
-                "the kernel {} needs {blocks} blocks at once and the GPU holds {held} of them; does MPS or a partition limit this program?",
-                launch.kernel.name
+                "the kernel {} needs {blocks} blocks at once and the GPU holds {held} of them; {}",
+                launch.kernel.name,
+                "does MPS or a partition limit this program?"
             );
         }
         Ok(())

@@ -7,7 +7,8 @@
 //! | graph captured from the stream | [`Driver::record`] |
 //! | asynchronous errors | seen at the next call that waits, and reported with that call |
 //!
-//! Nothing here runs without the probe having found the driver, so the bindings never look for a library in vain.
+//! Nothing here runs without the probe having found the driver, so the bindings never look for a library in
+//! vain.
 
 mod events;
 mod functions;
@@ -68,8 +69,9 @@ impl CudaDriver {
             .collect();
         let [gx, gy, gz] = launch.grid;
         let [bx, by, bz] = launch.block;
-        // SAFETY: a loaded function; one pointer a parameter into a block that outlives the call, laid out as the kernel's
-        // signature; the addresses in it are of this context's allocations, which live as long as the driver.
+        // SAFETY: a loaded function; one pointer a parameter into a block that outlives the call, laid out as
+        // the kernel's signature; the addresses in it are of this context's allocations, which live as long
+        // as the driver.
         unsafe {
             if launch.cooperative {
                 result::launch_cooperative_kernel(
@@ -94,7 +96,8 @@ impl CudaDriver {
         .map_err(|error| explain(&format!("launching {}", launch.kernel.name), error))
     }
 
-    /// The graph of what `work` puts into the driver's stream, and into others that it forks from that by events and joins again.
+    /// The graph of what `work` puts into the driver's stream, and into others that it forks from that by
+    /// events and joins again.
     fn capture(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<sys::CUgraph> {
         let failed = |error| explain("recording the step", error);
         let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -195,7 +198,8 @@ impl Driver for CudaDriver {
         launches.iter().try_for_each(|launch| self.functions.prepare(launch))?;
         let graph = self
             .capture(|driver| launches.iter().try_for_each(|launch| driver.submit(launch, driver.stream)))?;
-        // SAFETY: a graph just captured, destroyed once instantiated; the executable graph is destroyed in drop.
+        // SAFETY: a graph just captured, destroyed once instantiated; the executable graph is destroyed in
+        // drop.
         unsafe {
             let sequence = result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0));
             result::graph::destroy(graph).map_err(|error| explain("recording the step", error))?;
@@ -268,7 +272,8 @@ impl Drop for CudaDriver {
     fn drop(&mut self) {
         self.clock = None;
         // Errors cannot be reported from here, and the context goes with the process anyway.
-        // SAFETY: everything was made by this driver and is used by nobody after it; work in flight is waited for.
+        // SAFETY: everything was made by this driver and is used by nobody after it; work in flight is waited
+        // for.
         unsafe {
             let _ = result::stream::synchronize(self.stream);
             for &sequence in &self.sequences {

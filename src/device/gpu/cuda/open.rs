@@ -31,8 +31,8 @@ fn translatable(target: Target, compiler: (u32, u32), driver: (u32, u32)) -> Res
     if matches!(target, Target::Ptx(_)) && compiler > driver {
         let [(major, minor), (newest, of_it)] = [compiler, driver];
         return Err(usage!(
-            "PTX of NVRTC {major}.{minor} is newer than the driver's CUDA {newest}.{of_it}; update the driver, or {}",
-            "`pip install` an NVRTC that is not newer than the driver"
+            "PTX of NVRTC {major}.{minor} is newer than the driver's CUDA {newest}.{of_it}; {}",
+            "update the driver, or `pip install` an NVRTC that is not newer than it"
         ));
     }
     Ok(())
@@ -42,8 +42,8 @@ impl CudaDriver {
     /// Opens the first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` chooses another).
     ///
     /// # Errors
-    /// Usage errors that say what to install or change: no driver, no GPU, a driver or GPU that is too old, no NVRTC, an NVRTC
-    /// newer than the driver.
+    /// Usage errors that say what to install or change: no driver, no GPU, a driver or GPU that is too old,
+    /// no NVRTC, an NVRTC newer than the driver.
     pub fn open() -> Result<Self> {
         let found =
             probe::usable().map_err(|missing| usage!("--device cuda: {missing}, or use --device cpu"))?;

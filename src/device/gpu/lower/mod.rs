@@ -1,7 +1,7 @@
 //! Operations to launches: each appends its own; this collects them and hands out scratch memory.
 //!
-//! Lowering is a function of the operation, the types of its buffers and the GPU's description alone, so the same run
-//! gives the same launches.
+//! Lowering is a function of the operation, the types of its buffers and the GPU's description alone, so the
+//! same run gives the same launches.
 
 use anyhow::Result;
 
@@ -63,8 +63,8 @@ impl<'a> Lowering<'a> {
         self.buffers[tensor.0].len
     }
 
-    /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the operations lowered together: given to others after
-    /// them.
+    /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the operations lowered
+    /// together: given to others after them.
     pub fn workspace(&mut self, bytes: usize) -> Address {
         let address = Address::Workspace(self.used);
         self.used += bytes.next_multiple_of(256);
@@ -77,8 +77,8 @@ impl<'a> Lowering<'a> {
         self.launches.push(launch);
     }
 
-    /// Appends a launch of blocks of `threads` over flat arrays of `len` elements, `each` of them per thread; none where there are
-    /// no elements.
+    /// Appends a launch of blocks of `threads` over flat arrays of `len` elements, `each` of them per thread;
+    /// none where there are no elements.
     pub fn launch_over<P: Parameters>(
         &mut self,
         kernel: KernelOf<P>,
@@ -119,7 +119,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// The launches, and the bytes of workspace they need: each is to be told where that lies ([`Launch::place_workspace`]).
+    /// The launches, and the bytes of workspace they need: each is to be told where that lies
+    /// ([`Launch::place_workspace`]).
     pub fn finish(self) -> (Vec<Launch>, usize) {
         (self.launches, self.most_used)
     }

@@ -7,7 +7,8 @@ use crate::module::{Function, Shape};
 use crate::state;
 use crate::work::Work;
 
-/// Ends the list of a launch's extra words; a packed block of parameters, and its length, follow the other two.
+/// Ends the list of a launch's extra words; a packed block of parameters, and its length, follow the other
+/// two.
 const LAUNCH_PARAM_END: usize = 0;
 const LAUNCH_PARAM_BUFFER: usize = 1;
 const LAUNCH_PARAM_BUFFER_SIZE: usize = 2;

@@ -1,7 +1,7 @@
 //! The exported functions, under the names and with the signatures of CUDA's driver interface.
 //!
-//! Handles are numbers, so what C declares as a pointer to a hidden structure is a `usize` here, and a place for a result is an
-//! `Option<&mut MaybeUninit<_>>`, null being none.
+//! Handles are numbers, so what C declares as a pointer to a hidden structure is a `usize` here, and a place
+//! for a result is an `Option<&mut MaybeUninit<_>>`, null being none.
 
 #![allow(non_snake_case, reason = "the names are CUDA's")]
 

@@ -16,7 +16,8 @@ pub unsafe extern "C" fn cuModuleLoadData(module: Out<usize>, image: *const c_ch
         if image.is_null() {
             return Err(Code::INVALID_VALUE);
         }
-        // SAFETY: the caller's promise. Four letters and a byte that says 32 or 64 bits begin an ELF file, which is not read further.
+        // SAFETY: the caller's promise. Four letters and a byte that says 32 or 64 bits begin an ELF file,
+        // which is not read further.
         let text = unsafe { CStr::from_ptr(image) }.to_bytes();
         let loaded = Module::load(text, context.gpu)?;
         let handle = context.handle();
