@@ -30,6 +30,8 @@ pub mod ops;
 pub mod optim;
 pub mod pll;
 #[warn(missing_docs)]
+pub mod profile;
+#[warn(missing_docs)]
 pub mod random;
 #[warn(missing_docs)]
 pub mod report;

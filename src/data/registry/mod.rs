@@ -49,6 +49,8 @@ pub struct DataSet {
     pub reads: &'static str,
     /// Number of classes, where its name says it.
     pub classes: Option<usize>,
+    /// How many images it has, where that is known without reading it.
+    pub images: fn(&Recipe) -> Option<Images>,
     /// Rows and columns of the network's input where nothing else is said (SPEC 9).
     pub image_size: usize,
     /// Imbalance factor mu where nothing else is said.
@@ -65,6 +67,17 @@ pub struct DataSet {
     pub file: fn(&Path, Part, usize) -> Option<String>,
     /// What of it lies in a folder, and what to say of that behind the folder's name.
     pub recognise: fn(&Path) -> Option<(String, String)>,
+}
+
+/// How many images of how many classes a data set has, before a subset is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Classes.
+    pub classes: usize,
+    /// Training images.
+    pub train: usize,
+    /// Test images.
+    pub test: usize,
 }
 
 /// Looks at what is known of a data set before its images are read, and may refuse it.
@@ -112,6 +125,7 @@ impl DataSet {
         about: "",
         reads: "",
         classes: None,
+        images: |_| None,
         image_size: 32,
         imb_factor: 0.01,
         needs_data_dir: false,

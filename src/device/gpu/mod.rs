@@ -6,7 +6,8 @@
 //! | the kernels' sources, their compilation, what was compiled before | `sources.rs`, `nvrtc.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; primitives to launches | `launch.rs`, `lower/` |
-//! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
+//! | what a launch does, for predictions of its time | `work.rs` |
+//! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs`, `plan_driver.rs` |
 //! | the device over a driver | `gpu_device.rs` |
 
 pub mod cache;
@@ -18,10 +19,12 @@ pub mod launch;
 pub mod lower;
 pub mod nvrtc;
 pub mod nvrtc_search;
+pub mod plan_driver;
 pub mod probe;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod sources;
+pub mod work;
 
 pub use gpu_device::{GpuDevice, Precision};
 

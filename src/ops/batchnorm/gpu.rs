@@ -9,6 +9,7 @@ use crate::device::gpu::kernels::batchnorm::{
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::{Span, Work};
 use crate::device::operation::by_type;
 use crate::device::{Element, Tensor};
 
@@ -60,6 +61,11 @@ fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, par
     }
 }
 
+/// The partial sums of `tiles` tiles: two a channel.
+fn partials(address: Address, tiles: usize, channels: usize) -> Span {
+    Span::new(address, tiles * 2 * channels * 4)
+}
+
 /// Whether the kernels can take `channels` of `element`: whole vectors of 16 bytes.
 fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     let vector = 16 / element.bytes();
@@ -86,6 +92,11 @@ pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInfere
     Ok(())
 }
 
+/// What a pass over `[rows, channels]` of `x` does, with `flops` a value.
+fn pass(lowering: &Lowering<'_>, [rows, channels]: [usize; 2], x: Tensor, flops: usize) -> Work {
+    Work::of((flops * rows * channels) as f64).reading([lowering.span(x)])
+}
+
 /// One pass: y from x with the statistics in `[x, affine, statistics, y]`.
 fn apply(
     lowering: &mut Lowering<'_>,
@@ -98,6 +109,10 @@ fn apply(
 ) {
     let cut = Cut::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let (images, rows_each) = valid_rows(lowering, valid);
+    let work = pass(lowering, [rows, channels], x, if residual.is_some() { 4 } else { 3 })
+        .reading([affine, statistics].map(|tensor| lowering.span(tensor)))
+        .reading(lowering.optional_span(residual))
+        .writing([lowering.span(y)]);
     let parameters = kernels::Apply {
         rows,
         channels,
@@ -111,7 +126,7 @@ fn apply(
         images,
         y: lowering.address(y),
     };
-    lowering.launch(cut.launch(kernel, parameters));
+    lowering.launch(cut.launch(kernel, parameters).doing(work));
 }
 
 /// Lowers training batchnorm; `sums` are a convolution's partial statistics of x, else a kernel makes them.
@@ -131,12 +146,17 @@ pub(super) fn forward(
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
             let kernel =
                 by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
+            let work = pass(lowering, [rows, channels], x, 4).writing([partials(partial, cut.tiles, channels)]);
             let (x, tile_rows) = (lowering.address(x), cut.tile_rows);
             let parameters = kernels::Statistics { rows, channels, tile_rows, rows_each, x, images, partial };
-            lowering.launch(cut.launch(kernel, parameters));
+            lowering.launch(cut.launch(kernel, parameters).doing(work));
             (partial, cut.tiles, cut.tile_rows)
         }
     };
+    let [running_span, batch_span] = [running, batch].map(|tensor| lowering.span(tensor));
+    let work = Work::of((8 * tiles * channels) as f64)
+        .reading([partials(partial, tiles, channels), running_span])
+        .writing([running_span, batch_span]);
     let parameters = kernels::BatchnormFinish {
         rows,
         channels,
@@ -148,7 +168,7 @@ pub(super) fn forward(
         running: lowering.address(running),
         batch: lowering.address(batch),
     };
-    lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters));
+    lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters).doing(work));
     let kernel = by_type(element, kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F32)?;
     apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, valid);
     Ok(())
@@ -165,6 +185,21 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
 
     let (sums, apply) = gradient_kernels(element, relu, residual)?;
     let (images, rows_each) = valid_rows(lowering, valid);
+    let span = |tensor: Tensor| lowering.span(tensor);
+    // With a residual y gives the mask, which is left in dy.
+    let masked = relu && residual;
+    let sums_work = pass(lowering, [rows, channels], x, 5)
+        .reading([span(dy), span(batch)])
+        .reading((relu && !residual).then(|| span(affine)))
+        .reading(masked.then(|| span(y)))
+        .writing(masked.then(|| span(dy)))
+        .writing([partials(partial, cut.tiles, channels)]);
+    let finish_work = Work::of((2 * cut.tiles * channels) as f64)
+        .reading([partials(partial, cut.tiles, channels), span(batch)])
+        .writing([span(d_affine)]);
+    let apply_work = pass(lowering, [rows, channels], x, 5)
+        .reading([span(dy), span(affine), span(batch), span(d_affine)])
+        .writing([span(dx)]);
     let [x, y, affine, batch, dy, d_affine, dx] =
         [x, y, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
     let tile_rows = cut.tile_rows;
@@ -181,10 +216,10 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
         dy,
         partial,
     };
-    lowering.launch(cut.launch(sums, parameters));
+    lowering.launch(cut.launch(sums, parameters).doing(sums_work));
     let tiles = cut.tiles;
     let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
-    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters));
+    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters).doing(finish_work));
     let parameters = kernels::GradientApply {
         rows,
         channels,
@@ -198,7 +233,7 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
         images,
         dx,
     };
-    lowering.launch(cut.launch(apply, parameters));
+    lowering.launch(cut.launch(apply, parameters).doing(apply_work));
     Ok(())
 }
 

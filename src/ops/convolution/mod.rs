@@ -90,6 +90,7 @@ impl Operation for Convolution {
             return Ok(false);
         };
         let statistics = gpu::forward(gpu, &self.shape, [self.x, self.w, self.y], true)?;
+        gpu.begin(next);
         next.lower_with_statistics(gpu, statistics)?;
         Ok(true)
     }

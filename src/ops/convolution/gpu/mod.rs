@@ -10,6 +10,7 @@
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 mod tiles;
+mod work;
 
 use anyhow::Result;
 
@@ -20,10 +21,12 @@ use crate::device::gpu::kernels::{
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::{Span, Work};
 use crate::device::{Element, Tensor};
 use crate::ops::batchnorm::PartialStatistics;
 use crate::usage;
 use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
+use work::Gathered;
 
 /// Which kernels do a convolution.
 #[derive(Clone, Copy)]
@@ -67,6 +70,27 @@ const STEM: Gathering<ForwardKernel> = {
 const fn f32_gathering<K: Copy>(kernel: K) -> Gathering<K> {
     use convolution_f32::{THREADS, TILE};
     Gathering { kernel, rows: TILE, columns: TILE, threads: THREADS, shared_bytes: 0 }
+}
+
+impl Gathering<ForwardKernel> {
+    /// For what its blocks do.
+    fn gathered(&self) -> Gathered {
+        match self.kernel {
+            ForwardKernel::Tile(_) => Gathered::Tile { rows: self.rows, columns: self.columns },
+            ForwardKernel::Stem => Gathered::Patches,
+            ForwardKernel::F32 => Gathered::Plain,
+        }
+    }
+}
+
+impl Gathering<DataGradientKernel> {
+    /// For what its blocks do.
+    fn gathered(&self) -> Gathered {
+        match self.kernel {
+            DataGradientKernel::Tile(_) => Gathered::Tile { rows: self.rows, columns: self.columns },
+            DataGradientKernel::F32 => Gathered::Plain,
+        }
+    }
 }
 
 impl<K: Copy> Gathering<K> {
@@ -129,10 +153,12 @@ fn forward_by(
         let address = lowering.workspace(tiles * 2 * shape.out_channels * 4);
         PartialStatistics { address, tiles, rows_per_tile }
     });
+    let address = statistics.as_ref().map_or(Address::NULL, |statistics| statistics.address);
+    let left = statistics.as_ref().map(|_| Span::new(address, tiles * 2 * shape.out_channels * 4));
+    let work = work::forward(lowering, shape, operands, gathering.gathered(), left);
     let (extent, shape) = ([rows, shape.out_channels, 1], kernel_shape(shape));
     let [x, w, y] = operands.map(|operand| lowering.address(operand));
-    let address = statistics.as_ref().map_or(Address::NULL, |statistics| statistics.address);
-    lowering.launch(match gathering.kernel {
+    let launch = match gathering.kernel {
         ForwardKernel::Tile(kernel) => {
             let parameters = convolution_forward::Forward { shape, x, w, y, statistics: address };
             gathering.launch(kernel, extent, parameters)
@@ -147,7 +173,8 @@ fn forward_by(
             let parameters = ConvolutionForwardF32 { shape, x, w, y, statistics: address };
             gathering.launch(CONVOLUTION_FORWARD_F32, extent, parameters)
         }
-    });
+    };
+    lowering.launch(launch.doing(work));
     statistics
 }
 
@@ -184,12 +211,13 @@ fn data_gradient_by(
     operands: [Tensor; 3],
     accumulate: bool,
 ) {
+    let work = work::data_gradient(lowering, shape, operands, gathering.gathered(), accumulate);
     let parities = parities(shape);
     let most = parities.iter().copied().max().expect("a stride has parities");
     let (extent, shape) = ([most, shape.in_channels, parities.len()], kernel_shape(shape));
     let [dy, w, dx] = operands.map(|operand| lowering.address(operand));
     let accumulate = usize::from(accumulate);
-    lowering.launch(match gathering.kernel {
+    let launch = match gathering.kernel {
         DataGradientKernel::Tile(kernel) => {
             let parameters = convolution_data_gradient::DataGradient { shape, accumulate, dy, w, dx };
             gathering.launch(kernel, extent, parameters)
@@ -199,7 +227,8 @@ fn data_gradient_by(
             let parameters = ConvolutionDataGradientF32 { shape, accumulate, dy, w, dx };
             gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters)
         }
-    });
+    };
+    lowering.launch(launch.doing(work));
 }
 
 /// dw = the weight gradient; operands are x, dy, dw.
@@ -224,9 +253,12 @@ fn weight_gradient_by(
     shape: &ConvolutionShape,
     [x, dy, dw]: [Tensor; 3],
 ) {
-    let (len, shape, share) = (shape.weight_len(), kernel_shape(shape), cut.share);
-    let [x, dy, dw] = [x, dy, dw].map(|operand| lowering.address(operand));
+    let len = shape.weight_len();
+    let dw = lowering.address(dw);
     let partials = if cut.splits == 1 { dw } else { lowering.workspace(cut.splits * len * 4) };
+    let work = work::weight_gradient(lowering, shape, [x, dy], cut, partials);
+    let (shape, share) = (kernel_shape(shape), cut.share);
+    let [x, dy] = [x, dy].map(|operand| lowering.address(operand));
     let (blocks, threads) = (cut.blocks, cut.tile.threads);
     let launch = match cut.tile.kernel {
         WeightKernel::Tile(kernel) => {
@@ -244,11 +276,12 @@ fn weight_gradient_by(
             CONVOLUTION_WEIGHT_GRADIENT_F32.linear(blocks, threads, parameters)
         }
     };
-    lowering.launch(Launch {
+    let launch = Launch {
         grid: [cut.blocks as u32, cut.splits as u32, 1],
         shared_bytes: cut.tile.shared_bytes as u32,
         ..launch
-    });
+    };
+    lowering.launch(launch.doing(work));
     if cut.splits > 1 {
         lowering.launch(sum_partials(cut.splits, len, partials, dw));
     }
@@ -262,7 +295,10 @@ fn sum_partials(splits: usize, len: usize, partials: Address, out: Address) -> L
     let groups = splits.min(SUM_GROUPS);
     let parameters = ConvolutionSumPartials { splits, len, partials, out };
     let launch = CONVOLUTION_SUM_PARTIALS.linear(len.div_ceil(SUM_VALUES * 32), 32 * groups, parameters);
-    Launch { block: [32, groups as u32, 1], ..launch }
+    let work = Work::of((splits * len) as f64)
+        .reading([Span::new(partials, splits * len * 4)])
+        .writing([Span::new(out, len * 4)]);
+    Launch { block: [32, groups as u32, 1], ..launch }.doing(work)
 }
 
 /// The kernels for a shape.
