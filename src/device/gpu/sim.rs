@@ -82,6 +82,13 @@ impl SimDriver {
         })
     }
 
+    /// The same, standing for a GPU of so many multiprocessors: work is cut otherwise.
+    #[must_use]
+    pub fn with_multiprocessors(mut self, multiprocessors: usize) -> Self {
+        self.gpu.multiprocessors = multiprocessors;
+        self
+    }
+
     /// A handle on what the launches cost.
     pub fn costs(&self) -> Costs {
         self.costs.clone()
