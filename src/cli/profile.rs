@@ -6,13 +6,12 @@ use anyhow::Result;
 use clap::Args;
 
 use super::output;
-use super::reference::ReferenceFlags;
 use super::train::{self, TrainArguments};
 use crate::files::write_atomically;
+use crate::profile::Profile;
 use crate::profile::data::Given;
 use crate::profile::gpus::Gpu;
 use crate::profile::show::Format;
-use crate::profile::Profile;
 use crate::settings::{GivenSettings, quoted_where_odd};
 use crate::usage;
 
@@ -50,9 +49,6 @@ pub struct ProfileArguments {
     /// The settings among the flags.
     #[command(flatten)]
     given: GivenSettings,
-    /// The reference trainer's flags.
-    #[command(flatten)]
-    reference: ReferenceFlags,
 }
 
 /// Samples at most: positions are counted in 32 bits.
@@ -78,7 +74,6 @@ pub fn run(arguments: &ProfileArguments) -> Result<()> {
         preset: arguments.preset.clone(),
         config: arguments.config.clone(),
         given: arguments.given.clone(),
-        reference: arguments.reference.clone(),
         ..TrainArguments::default()
     })?;
     let profile = Profile::new(&settings, Given { samples, classes, test_samples }, &gpu)?;

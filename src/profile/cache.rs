@@ -202,3 +202,47 @@ fn pieces(span: &Span) -> Vec<(u64, f64)> {
     };
     (start / PIECE..end.div_ceil(PIECE)).map(part).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gather(kernel: isize, lines: usize) -> f64 {
+        let taps = (0..kernel * kernel).map(|i| [i / kernel - kernel / 2, i % kernel - kernel / 2]).collect();
+        let order = GatherOrder::Points { points: 128, bytes: 64, across: 1 };
+        let gather =
+            Gather { image: [32, 32], pixel_bytes: 64, points: [32, 32], stride: 1, taps, order };
+        let steps = (kernel * kernel) as usize;
+        l1_misses(&gather, Residents { blocks: 1, apart: 82, steps, lines })
+    }
+
+    /// A 1x1 asks for nothing twice; a 3x3 for nearly everything nine times: 6 rows of 32 pixels where 9 times 128 are asked for,
+    /// less what lies outside.
+    #[test]
+    fn l1_keeps_what_neighbouring_taps_share() {
+        assert_eq!(gather(1, 1 << 20), 1.0);
+        let kept = gather(3, 1 << 20);
+        assert!((0.12..0.18).contains(&kept), "{kept}");
+        let nothing = gather(3, 1);
+        assert!(nothing > 0.4, "{nothing}");
+        assert!(gather(3, 64) >= kept && gather(3, 64) <= nothing);
+    }
+
+    /// What is small and read again is still there, what is larger than the cache is not; what is overwritten is not saved twice.
+    #[test]
+    fn l2_keeps_what_is_small() {
+        let span = |mb: usize| Span::new(Address::Device(1 << 30), mb << 20);
+        for (mb, share) in [(1, 0.85..0.99), (64, 0.0..0.01)] {
+            let mut l2 = L2::new(10e6);
+            let read = Work::of(0.0).reading([span(mb)]);
+            let bytes = read.read_bytes();
+            assert_eq!(l2.run(&read).read, bytes);
+            let hits = 1.0 - l2.run(&read).read / bytes;
+            assert!(share.contains(&hits), "{mb} MB: {hits}");
+        }
+        let mut l2 = L2::new(100e6);
+        let write = Work::of(0.0).writing([span(1)]);
+        assert_eq!(l2.run(&write).written, write.written_bytes());
+        assert!(l2.run(&write).written < 0.05 * write.written_bytes());
+    }
+}

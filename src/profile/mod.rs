@@ -22,7 +22,7 @@ pub mod show;
 
 use anyhow::Result;
 
-use crate::settings::Settings;
+use crate::settings::{Precision, Settings};
 use data::Given;
 use gpus::{Gpu, Host};
 use model::{Model, Predicted, Time};
@@ -119,6 +119,11 @@ impl Profile {
         let begin_epoch = once(take(&mut plan.begin_epoch))?;
         let (settings, gpu, host) = (settings.clone(), gpu.clone(), Host::measured()?);
         Ok(Self { settings, gpu, host, plan, step, begin_epoch, end_epoch, evaluation })
+    }
+
+    /// How activations are stored on a GPU.
+    pub fn precision(&self) -> &'static str {
+        if self.settings.precision == Precision::F32 { "f32" } else { "bf16" }
     }
 
     /// Seconds of the whole run.

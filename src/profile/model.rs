@@ -15,7 +15,7 @@ use super::facts::{self, Facts};
 use super::gpus::Gpu;
 use super::plan::Planned;
 use crate::device::gpu::launch::Launch;
-use crate::device::gpu::work::{Gather, Product, Work};
+use crate::device::gpu::work::{Gather, GatherOrder, Product, Work};
 
 /// Sub-cores of a multiprocessor: each has its own tensor core and issues an instruction a cycle.
 const SUB_CORES: f64 = 4.0;
@@ -228,8 +228,8 @@ impl<'a> Model<'a> {
                 .entry((gather.clone(), side_by_side))
                 .or_insert_with(|| l1_misses(gather, side_by_side));
             let [through, around] = match gather.order {
-                crate::device::gpu::work::GatherOrder::Points { .. } => [rows, columns],
-                crate::device::gpu::work::GatherOrder::Columns { .. } => [columns, rows],
+                GatherOrder::Points { .. } => [rows, columns],
+                GatherOrder::Columns { .. } => [columns, rows],
             };
             asked += steps * slice * through as f64;
             missed += steps * slice * through as f64 * share;
@@ -271,16 +271,15 @@ fn resident_blocks(gpu: &Gpu, facts: &Facts, launch: &Launch) -> usize {
     by.into_iter().min().unwrap_or(1).max(1)
 }
 
-/// Turns a second of customers that need `demands` of servers and `think` besides, with `customers` of them; and each server's
-/// queue.
-fn mean_value_analysis(demands: [f64; 3], think: f64, customers: usize) -> (f64, [f64; 3]) {
+/// Turns a second of `customers` that need `demands` of three servers and `think` besides.
+fn mean_value_analysis(demands: [f64; 3], think: f64, customers: usize) -> f64 {
     let (mut rate, mut queues) = (0.0, [0.0; 3]);
     for present in 1..=customers {
         let waits: [f64; 3] = std::array::from_fn(|i| demands[i] * (1.0 + queues[i]));
         rate = present as f64 / (think + waits.iter().sum::<f64>());
         queues = waits.map(|wait| rate * wait);
     }
-    (rate, queues)
+    rate
 }
 
 /// What a warp needs of a sub-core for a step: cycles of its tensor core, issue slots, passes of the multiprocessor's shared memory;
@@ -297,7 +296,7 @@ impl Demand {
         let [tensor, issue, passes] = self.servers;
         // Shared memory is one server for four sub-cores: half of the others' passes stand in the way of one's own.
         let demands = [tensor, issue, passes * SUB_CORES / 2.0];
-        let (rate, _) = mean_value_analysis(demands, self.latency, warps.max(1));
+        let rate = mean_value_analysis(demands, self.latency, warps.max(1));
         let bounds = [tensor, issue, passes * SUB_CORES];
         let most = bounds.iter().fold(0.0f64, |most, &bound| most.max(bound));
         let rate = if most > 0.0 { rate.min(1.0 / most) } else { rate };
@@ -310,19 +309,44 @@ impl Demand {
     }
 }
 
-/// Cycles until the last multiprocessor is done with `blocks` of `steps` steps a warp, `residents` at a time.
-fn makespan(gpu: &Gpu, blocks: usize, steps: f64, warps: usize, residents: usize, demand: Demand) -> (f64, Limit) {
+/// Blocks and steps of the multiprocessor that is done last, where each block goes to the one with least to do.
+fn busiest(multiprocessors: usize, groups: &[(usize, f64)]) -> (usize, f64) {
+    let most: usize = groups.iter().map(|&(blocks, _)| blocks).sum();
+    let mut loads = vec![(0.0f64, 0usize); multiprocessors.min(most.max(1))];
+    for &(blocks, steps) in groups {
+        // What all get alike needs no search.
+        let alike = if loads.iter().all(|load| *load == loads[0]) { blocks / loads.len() } else { 0 };
+        loads.iter_mut().for_each(|load| *load = (load.0 + alike as f64 * steps, load.1 + alike));
+        for _ in alike * loads.len()..blocks {
+            let least = loads.iter_mut().min_by(|a, b| a.0.total_cmp(&b.0)).expect("a multiprocessor");
+            *least = (least.0 + steps, least.1 + 1);
+        }
+    }
+    let last = loads.iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("a multiprocessor");
+    (last.1, last.0)
+}
+
+/// Cycles until the last multiprocessor is done with groups of blocks of so many steps, `residents` at a time. `demand` is that of a
+/// step where blocks have so many.
+fn makespan(
+    gpu: &Gpu,
+    groups: &[(usize, f64)],
+    warps: usize,
+    residents: usize,
+    demand: impl Fn(f64) -> Demand,
+) -> (f64, Limit) {
+    let (blocks, steps) = busiest(gpu.multiprocessors, groups);
+    if blocks == 0 {
+        return (0.0, Limit::Latency);
+    }
+    let each = steps / blocks as f64;
     let turn = |together: usize| {
         let customers = (together * warps).div_ceil(SUB_CORES as usize);
-        let (rate, limit) = demand.rate(customers);
-        (customers as f64 * steps / rate, limit)
+        let (rate, limit) = demand(each).rate(customers);
+        (customers as f64 * each / rate, limit)
     };
-    let each = blocks.div_ceil(gpu.multiprocessors);
-    let (full, left) = (each / residents, each % residents);
-    let (mut cycles, mut limit) = (0.0, Limit::Latency);
-    if left > 0 {
-        (cycles, limit) = turn(left);
-    }
+    let (full, left) = (blocks / residents, blocks % residents);
+    let (mut cycles, mut limit) = if left > 0 { turn(left) } else { (0.0, Limit::Latency) };
     if full > 0 {
         let (one, of_full) = turn(residents);
         (cycles, limit) = (cycles + full as f64 * one, of_full);
@@ -343,25 +367,18 @@ fn product_cycles(
     // A loop that loads to registers waits for them: nothing is copied ahead.
     let (exposed, efficiency) =
         if main.ldg > 0 { (gpu.load_latency, gpu.issue_efficiency) } else { (0.0, 1.0) };
-    let (mut cycles, mut limit) = (0.0, (0.0, Limit::TensorCores));
-    for group in product.groups.iter().filter(|group| group.steps > 0) {
-        let steps = group.steps as f64;
-        let demand = Demand {
-            servers: [
-                f64::from(main.hmma) * gpu.hmma_cycles,
-                (f64::from(main.all - main.hmma) + outside / steps) / efficiency,
-                // A copy is written to shared memory; one through L1 is read there as well.
-                PASSES * f64::from(main.ldsm + main.ldgsts + main.cached),
-            ],
-            latency: gpu.step_latency + exposed + gpu.block_latency / steps,
-        };
-        let (of_group, bound) = makespan(gpu, group.blocks, steps, launch.warps(), residents, demand);
-        cycles += of_group;
-        if of_group > limit.0 {
-            limit = (of_group, bound);
-        }
-    }
-    (cycles, limit.1)
+    let demand = |steps: f64| Demand {
+        servers: [
+            f64::from(main.hmma) * gpu.hmma_cycles,
+            (f64::from(main.all - main.hmma) + outside / steps) / efficiency,
+            // A copy is written to shared memory; one through L1 is read there as well.
+            PASSES * f64::from(main.ldsm + main.ldgsts + main.cached),
+        ],
+        latency: gpu.step_latency + exposed + gpu.block_latency / steps,
+    };
+    let groups = product.groups.iter().filter(|group| group.steps > 0);
+    let groups: Vec<(usize, f64)> = groups.map(|group| (group.blocks, group.steps as f64)).collect();
+    makespan(gpu, &groups, launch.warps(), residents, demand)
 }
 
 /// Cycles of any other kernel: a warp's instructions, loads and passes as one step.
@@ -378,7 +395,33 @@ fn plain_cycles(gpu: &Gpu, facts: &Facts, launch: &Launch, residents: usize, wor
         ],
         latency: of(facts.loads) / under_way * gpu.load_latency,
     };
-    let (cycles, limit) = makespan(gpu, launch.blocks(), 1.0, launch.warps(), residents, demand);
+    let groups = [(launch.blocks(), 1.0)];
+    let (cycles, limit) = makespan(gpu, &groups, launch.warps(), residents, |_| demand);
     let arithmetic = work.flops / 2.0 / gpu.f32_lanes / gpu.multiprocessors as f64;
     if work.product.is_none() && arithmetic > cycles { (arithmetic, Limit::F32) } else { (cycles, limit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A customer alone never waits; many make the busiest server the limit.
+    #[test]
+    fn queues_have_their_limits() {
+        let alone = mean_value_analysis([10.0, 5.0, 1.0], 84.0, 1);
+        assert!((alone - 0.01).abs() < 1e-12, "{alone}");
+        let many = mean_value_analysis([10.0, 5.0, 1.0], 84.0, 1000);
+        assert!((many - 0.1).abs() < 1e-3 && many <= 0.1, "{many}");
+        let rates: Vec<f64> = (1..20).map(|n| mean_value_analysis([10.0, 5.0, 1.0], 84.0, n)).collect();
+        assert!(rates.is_sorted(), "{rates:?}");
+    }
+
+    /// Whole blocks: one more than all have is a turn of its own; long ones first leave the short ones to fill up.
+    #[test]
+    fn the_last_block_counts() {
+        assert_eq!(busiest(4, &[(8, 3.0)]), (2, 6.0));
+        assert_eq!(busiest(4, &[(9, 3.0)]), (3, 9.0));
+        assert_eq!(busiest(4, &[(2, 4.0), (4, 2.0)]), (1, 4.0));
+        assert_eq!(busiest(4, &[(3, 1.0)]), (1, 1.0));
+    }
 }

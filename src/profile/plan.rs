@@ -138,7 +138,17 @@ impl Names {
     /// What was launched since the last call, with the names of layers.
     fn name(&self, launched: &Launched) -> Vec<Planned> {
         let launches = launched.take().into_iter();
-        launches.map(|launch| Planned { layer: self.layer(&launch), launch }).collect()
+        let mut planned: Vec<Planned> =
+            launches.map(|launch| Planned { layer: self.layer(&launch), launch }).collect();
+        // What leaves parts for the next launch of the same operation to put together is of its layer.
+        for at in (1..planned.len()).rev() {
+            let (before, next) = planned.split_at_mut(at);
+            let (one, next) = (&mut before[at - 1], &next[0]);
+            if one.layer.is_empty() && one.launch.operation == next.launch.operation {
+                one.layer.clone_from(&next.layer);
+            }
+        }
+        planned
     }
 
     /// The layer whose parameters a launch touches, where they are not all.

@@ -35,7 +35,7 @@ pub fn show(profile: &Profile) -> String {
         profile.settings.arch,
         profile.settings.width,
         profile.settings.batch_size,
-        profile.settings.precision,
+        profile.precision(),
         profile.gpu.name
     );
     text(&mut svg, [20.0, 30.0], "t", "start", &title);

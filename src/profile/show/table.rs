@@ -34,7 +34,7 @@ fn head(profile: &Profile) -> String {
         settings.width,
         settings.batch_size,
         plan.images,
-        settings.precision,
+        profile.precision(),
         gpu.name,
         gpu.multiprocessors,
         1e-9 * gpu.clock,
