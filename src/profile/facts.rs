@@ -170,3 +170,19 @@ pub fn of(kernel: Kernel, architecture: u32) -> Result<&'static Facts> {
     })?;
     Ok(&all[column])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written is read back; every row has its budget; a row that is cut short is refused.
+    #[test]
+    fn the_table_is_read_as_it_was_written() {
+        let text = include_str!("../../kernels/facts.txt");
+        let table = read(text).unwrap();
+        assert_eq!(write(&table), text);
+        assert_eq!(ALL.len(), table.len());
+        let cut = text.rsplit_once(' ').unwrap().0;
+        assert!(read(cut).unwrap_err().to_string().contains("facts.txt"));
+    }
+}

@@ -20,6 +20,8 @@ pub mod parts;
 pub mod plan;
 pub mod show;
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 
 use crate::settings::{Precision, Settings};
@@ -86,7 +88,7 @@ pub struct Profile {
     pub gpu: Gpu,
     /// What the host does between epochs.
     pub host: Host,
-    /// The launches as they are planned; empty of launches itself, which the sequences have.
+    /// How large the run is; its launches stand in the sequences below.
     pub plan: Plan,
     /// A training step.
     pub step: Sequence,
@@ -145,7 +147,7 @@ impl Profile {
     /// The expected time of a part of the step, with the gaps behind its launches, as a share of the step.
     pub fn share(&self, part: &str) -> f64 {
         let launches = self.step.launches.iter().filter(|timed| timed.part == part);
-        let seconds: f64 = launches.map(|timed| timed.predicted.time.expected + self.gpu.gap).sum();
+        let seconds = launches.fold(0.0, |sum, timed| sum + timed.predicted.time.expected + self.gpu.gap);
         seconds / self.step.time.expected
     }
 }
@@ -175,6 +177,23 @@ impl Sequence {
         let mut time: Time = launches.iter().map(|timed| timed.predicted.time).sum();
         time += Time { best: gaps, expected: gaps, pessimistic: gaps };
         Self { launches, time }
+    }
+
+    /// Launches that are the same kernel for the same layer with the same grid, in the order of the first: how many, and the time of
+    /// all of them.
+    pub fn alike(&self) -> Vec<(&Timed, usize, Time)> {
+        let mut places = HashMap::new();
+        let mut alike: Vec<(&Timed, usize, Time)> = Vec::new();
+        for timed in &self.launches {
+            let launch = &timed.planned.launch;
+            let at = *places.entry((launch.kernel, &timed.planned.layer, launch.grid)).or_insert_with(|| {
+                alike.push((timed, 0, Time::default()));
+                alike.len() - 1
+            });
+            alike[at].1 += 1;
+            alike[at].2 += timed.predicted.time;
+        }
+        alike
     }
 
     /// Its parts, the longest first, and the gaps.

@@ -54,6 +54,16 @@ fn times(Time { best, expected, pessimistic }: Time, factor: f64, unit: &str) ->
 fn sequence(sequence: &Sequence) -> Value {
     let mut value = times(sequence.time, 1e3, "ms");
     value["launches"] = json!(sequence.launches.len());
+    let kernels = sequence.alike().into_iter().map(|(timed, launches, time)| {
+        let mut value = times(time, 1e3, "ms");
+        value["kernel"] = json!(timed.planned.launch.kernel.name);
+        value["layer"] = json!(timed.planned.layer);
+        value["operation"] = json!(timed.planned.launch.operation);
+        value["launches"] = json!(launches);
+        value["limit"] = json!(timed.predicted.limit.word());
+        value
+    });
+    value["kernels"] = kernels.collect();
     value
 }
 

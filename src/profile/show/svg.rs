@@ -29,16 +29,17 @@ pub fn show(profile: &Profile) -> String {
          aria-label=\"predicted time of a training step\">\n<style>{STYLE}</style>\n\
          <rect class=\"back\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n"
     );
-    let title = format!(
-        "{}, {} of width {}, batch {}, {} on {}: predicted, not measured",
+    let title = format!("A training step on {}: predicted, not measured", profile.gpu.name);
+    text(&mut svg, [20.0, 26.0], "t", "start", &title);
+    let of = format!(
+        "{}, {} of width {}, batches of {}, {}",
         profile.settings.method_title(),
         profile.settings.arch,
         profile.settings.width,
         profile.settings.batch_size,
-        profile.precision(),
-        profile.gpu.name
+        profile.precision()
     );
-    text(&mut svg, [20.0, 30.0], "t", "start", &title);
+    text(&mut svg, [20.0, 46.0], "", "start", &of);
     let parts = profile.step.parts(&profile.gpu);
     let colours = Colours::new(&parts);
     bars(profile, &parts, &colours, &mut svg);
@@ -81,6 +82,11 @@ fn short(value: f64) -> String {
     }
 }
 
+/// A round number at a mark of an axis.
+fn mark(value: f64) -> String {
+    ((1e3 * value).round() / 1e3).to_string()
+}
+
 /// Marks of a linear axis up to `most`: about six, at round numbers.
 fn marks(most: f64) -> Vec<f64> {
     let power = 10f64.powf((most / 6.0).log10().floor());
@@ -93,16 +99,16 @@ fn marks(most: f64) -> Vec<f64> {
 fn bars(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String) {
     let most = profile.step.time.pessimistic;
     let scale = (RIGHT - LEFT) / most;
-    for mark in marks(1e3 * most) {
-        let x = LEFT + mark * 1e-3 * scale;
-        let _ = writeln!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"50\" y2=\"182\"/>");
-        text(svg, [x, 198.0], "s", "middle", &short(mark).replace(".00", "").replace("0.000", "0"));
+    for at in marks(1e3 * most) {
+        let x = LEFT + at * 1e-3 * scale;
+        let _ = writeln!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"58\" y2=\"190\"/>");
+        text(svg, [x, 204.0], "s", "middle", &mark(at));
     }
-    text(svg, [(LEFT + RIGHT) / 2.0, 216.0], "s", "middle", "milliseconds of a step");
+    text(svg, [(LEFT + RIGHT) / 2.0, 222.0], "s", "middle", "milliseconds of a step");
     let kinds: [(&str, fn(&Time) -> f64); 3] =
         [("best", |t| t.best), ("expected", |t| t.expected), ("at worst", |t| t.pessimistic)];
     for (row, (name, of)) in kinds.into_iter().enumerate() {
-        let y = 56.0 + 42.0 * row as f64;
+        let y = 64.0 + 42.0 * row as f64;
         text(svg, [LEFT - 10.0, y + 21.0], "", "end", name);
         let mut x = LEFT;
         for part in parts {
@@ -126,7 +132,7 @@ fn legend(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String
     let named = parts.iter().filter(|part| colours.0.contains(&part.name));
     let rows = named.map(|part| (part.name, part.time.expected)).chain([("the rest, with launch gaps", rest)]);
     for (at, (name, seconds)) in rows.enumerate() {
-        let (x, y) = (LEFT + 275.0 * (at % 3) as f64, 242.0 + 24.0 * (at / 3) as f64);
+        let (x, y) = (20.0 + 310.0 * (at % 3) as f64, 250.0 + 24.0 * (at / 3) as f64);
         let _ = writeln!(
             svg,
             "<rect x=\"{x}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{}\"/>",
@@ -144,7 +150,7 @@ fn legend(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String
         profile.step.launches.len(),
         profile.run().total().expected / 60.0
     );
-    text(svg, [LEFT, 334.0], "", "start", &line);
+    text(svg, [20.0, 334.0], "", "start", &line);
 }
 
 /// Arithmetic a second against arithmetic a byte of DRAM traffic, both logarithmic.
@@ -199,13 +205,12 @@ impl Roofline {
         for power in self.across[0] as i32..=self.across[1] as i32 {
             let x = self.x(10f64.powi(power));
             let _ = writeln!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"/>");
-            text(svg, [x, BOTTOM + 17.0], "s", "middle", &short(10f64.powi(power)).replace(".00", "").replace(".0", ""));
+            text(svg, [x, BOTTOM + 17.0], "s", "middle", &mark(10f64.powi(power)));
         }
         for power in self.up[0] as i32..=self.up[1] as i32 {
             let y = self.y(10f64.powi(power));
             let _ = writeln!(svg, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
-            let rate = 10f64.powi(power - 12);
-            text(svg, [LEFT - 8.0, y + 4.0], "s", "end", rate.to_string().trim_end_matches(".0"));
+            text(svg, [LEFT - 8.0, y + 4.0], "s", "end", &mark(10f64.powi(power - 12)));
         }
         let _ = writeln!(svg, "<path class=\"axis\" d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\"/>");
         text(svg, [(LEFT + RIGHT) / 2.0, BOTTOM + 38.0], "s", "middle", "FLOP a byte between DRAM and L2");

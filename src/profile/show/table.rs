@@ -16,6 +16,7 @@ pub fn show(profile: &Profile, all: bool) -> String {
     run(profile, &mut text);
     if all {
         let _ = write!(text, "\n{}", launches(profile));
+        between(profile, &mut text);
     } else {
         slowest(profile, &mut text);
     }
@@ -126,6 +127,29 @@ fn slowest(profile: &Profile, text: &mut String) {
             timed.planned.launch.kernel.name,
             named(timed)
         );
+    }
+}
+
+/// What is launched outside of steps, a line for launches that are alike.
+fn between(profile: &Profile, text: &mut String) {
+    for (name, sequence) in [
+        ("before the steps of an epoch", &profile.begin_epoch),
+        ("after the steps of an epoch", &profile.end_epoch),
+        ("an evaluation", &profile.evaluation),
+    ] {
+        let count = sequence.launches.len();
+        let _ = writeln!(text, "\n{name}: {count} launches, {:.3} ms expected", 1e3 * sequence.time.expected);
+        for (timed, launches, time) in sequence.alike() {
+            let _ = writeln!(
+                text,
+                "{launches:>6} x {:<40}{:>11}{:>11.1} us  {:<15} {}",
+                timed.planned.launch.kernel.name,
+                extent(timed.planned.launch.grid),
+                1e6 * time.expected,
+                timed.predicted.limit.word(),
+                named(timed)
+            );
+        }
     }
 }
 
