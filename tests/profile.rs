@@ -1,5 +1,6 @@
-//! `records profile`: every configuration is listed and timed without a GPU, in every format; the times behave as times must; and
-//! those of the published run are the ones in kernels/times.txt, which RECORDS_UPDATE_COSTS=1 writes anew.
+//! `records profile`: every configuration is listed and timed without a GPU, in every format; the times
+//! behave as times must; and those of the published run are the ones in kernels/times.txt, which
+//! RECORDS_UPDATE_COSTS=1 writes anew.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -29,13 +30,15 @@ fn profile(settings: &Settings, gpu: &Gpu) -> Profile {
     Profile::new(settings, Given::default(), gpu).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Every preset, method and network, both precisions, each GPU in turn; narrow where that changes nothing but the time to list it.
+/// Every preset, method and network, both precisions, each GPU in turn; narrow where that changes nothing but
+/// the time to list it.
 #[test]
 fn everything_is_profiled_in_seconds() {
     let mut all: Vec<(String, Settings)> =
         PRESETS.iter().map(|preset| (preset.name.to_string(), preset.settings())).collect();
     for method in METHODS {
-        let mut settings = Settings { dataset: "synthetic".into(), epochs: 10, width: 16, ..Settings::default() };
+        let mut settings =
+            Settings { dataset: "synthetic".into(), epochs: 10, width: 16, ..Settings::default() };
         let given = GivenSettings::default().with("method", method.word.to_string());
         given.apply(&mut settings).unwrap_or_else(|problem| panic!("{problem}"));
         all.push((method.word.into(), settings.clone()));
@@ -83,7 +86,10 @@ fn the_published_run_takes_what_was_reviewed() {
     }
     let reviewed = std::fs::read_to_string(&path).unwrap_or_default();
     for (ours, theirs) in text.lines().zip(reviewed.lines()) {
-        assert_eq!(ours, theirs, "kernels/times.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1");
+        assert_eq!(
+            ours, theirs,
+            "kernels/times.txt differs; review and write it anew with RECORDS_UPDATE_COSTS=1"
+        );
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/times.txt has other launches");
 }
@@ -111,14 +117,17 @@ fn json_has_its_keys_and_launches_sum_to_the_step() {
         assert!((1e3 * parts - step).abs() < 1e-6 * step, "{kind}: {parts} of parts");
     }
     let minutes = number(&value, "run.expected_minutes");
-    let parts: f64 = value["run"]["parts"].as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum();
+    let parts: f64 =
+        value["run"]["parts"].as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum();
     assert!((minutes - parts).abs() < 1e-6 * minutes && number(&value, "run.epochs") == 800.0);
     for share in ["share.records", "share.augmentation"] {
         assert!((1e-6..0.1).contains(&number(&value, share)), "{share}");
     }
     let launch = &value["launches"][2];
     assert_eq!(launch["layer"], "encoder.conv1");
-    for key in ["kernel", "operation", "grid", "block", "shared_bytes", "registers", "flops", "read_bytes", "limit"] {
+    for key in
+        ["kernel", "operation", "grid", "block", "shared_bytes", "registers", "flops", "read_bytes", "limit"]
+    {
         assert!(!launch[key].is_null(), "{key}");
     }
 }
@@ -164,7 +173,13 @@ fn pictures_are_well_formed_and_say_what_they_show() {
     for word in gpus::names() {
         let svg = Format::Svg.show(&profile(&published(), &gpu(&word)), false);
         assert_well_formed(&svg);
-        for words in ["milliseconds of a step", "FLOP a byte", "TFLOP/s, expected", "predicted, not measured", "prefers-color-scheme"] {
+        for words in [
+            "milliseconds of a step",
+            "FLOP a byte",
+            "TFLOP/s, expected",
+            "predicted, not measured",
+            "prefers-color-scheme",
+        ] {
             assert!(svg.contains(words), "{word}: {words}");
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{word}");
@@ -227,16 +242,18 @@ fn product_rate(n: usize, gpu: &Gpu) -> f64 {
     let (blocks, steps) = ((n / 128).pow(2), n / 32);
     let flops = 2.0 * (n as f64).powi(3);
     let matrix = |number: u64| Span::new(Address::Device(number << 32), 2 * n * n);
-    let product = Product { tile: [128, 128], slice: 32, groups: vec![Group { blocks, steps, gather: None }] };
+    let product =
+        Product { tile: [128, 128], slice: 32, groups: vec![Group { blocks, steps, gather: None }] };
     let work = Work::of(flops).reading([matrix(1), matrix(2)]).writing([matrix(3)]).as_product(product);
-    let launch = Launch::linear(row.kernel.kernel, blocks, 32 * row.warps_down * row.warps_across, Arguments::new());
+    let launch =
+        Launch::linear(row.kernel.kernel, blocks, 32 * row.warps_down * row.warps_across, Arguments::new());
     let launch = Launch { shared_bytes: 49_152, ..launch }.doing(work);
     let times = Model::new(gpu).predict(&[Planned { launch, layer: String::new() }]).unwrap();
     1e-12 * flops / times[0].time.best
 }
 
-/// cuBLAS on a GeForce RTX 3090 Ti, f16 with f32 sums (mli/transformers-benchmarks, micro_bench.ipynb): 71.5 TFLOP/s of n = 2048, 81.3
-/// of n = 8192. Nothing was fitted to them but the judgement of the calibration.
+/// cuBLAS on a GeForce RTX 3090 Ti, f16 with f32 sums (mli/transformers-benchmarks, micro_bench.ipynb): 71.5
+/// TFLOP/s of n = 2048, 81.3 of n = 8192. Nothing was fitted to them but the judgement of the calibration.
 #[test]
 fn public_figures_of_matrix_products_are_near() {
     let base = gpu("rtx3090");
@@ -311,7 +328,11 @@ fn a_gpu_of_ones_own_is_read_and_its_slips_are_named() {
         ("l2-mb", "l2-mb = 6\nl3-mb = 60", &["l3-mb"]),
         ("name", "name = 5", &["name"]),
         ("shared-kb", "shared-kb = [100, 64]", &["shared-kb"]),
-        ("calibration.product-pessimistic", "calibration.product-pessimistic = 0.95", &["product-pessimistic", "0.9"]),
+        (
+            "calibration.product-pessimistic",
+            "calibration.product-pessimistic = 0.95",
+            &["product-pessimistic", "0.9"],
+        ),
         ("gap-us", "gap-us = ", &["own.toml:"]),
         ("compute-capability", "compute-capability = 75", &["compute-capability = 75", "80"]),
     ] {

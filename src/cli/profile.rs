@@ -17,7 +17,9 @@ use crate::usage;
 
 /// Arguments of `records profile`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Nothing is run and no data is read. How far to trust the times: docs/kernel-cost.md.")]
+#[command(
+    after_help = "Nothing is run and no data is read. How far to trust the times: docs/kernel-cost.md."
+)]
 pub struct ProfileArguments {
     /// The GPU: rtx3090, a100, h100, or a file of your own with the keys of one in src/profile/gpus.toml
     #[arg(long, value_name = "WORD|FILE.toml", default_value = "rtx3090")]
@@ -31,7 +33,8 @@ pub struct ProfileArguments {
     /// Show every launch of a step in the table, not the slowest alone
     #[arg(long)]
     launches: bool,
-    /// Training samples, instead of the data set's subset; needed where a data set's size is not known without reading it
+    /// Training samples, instead of the data set's subset; needed where a data set's size is not known
+    /// without reading it
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Classes, for the same

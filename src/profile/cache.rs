@@ -1,5 +1,5 @@
-//! How much of what kernels ask for the caches keep: the L1 of a multiprocessor by replaying the addresses that its blocks gather, the
-//! L2 by following what launches read and write in their order.
+//! How much of what kernels ask for the caches keep: the L1 of a multiprocessor by replaying the addresses
+//! that its blocks gather, the L2 by following what launches read and write in their order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -126,13 +126,15 @@ fn columns(gather: &Gather, block: usize, step: usize, cache: &mut LeastRecent) 
 /// Bytes of the pieces that the L2 cache is followed in.
 const PIECE: u64 = 64 << 10;
 
-/// The L2 cache of the whole GPU: a byte is still there after `m` others came in from DRAM with probability exp(-m / size), as if each
-/// took the place of one by chance. That lies between the cliff of a cache that forgets the oldest and the hashing of real ones.
+/// The L2 cache of the whole GPU: a byte is still there after `m` others came in from DRAM with probability
+/// exp(-m / size), as if each took the place of one by chance. That lies between the cliff of a cache that
+/// forgets the oldest and the hashing of real ones.
 pub struct L2 {
     bytes: f64,
     /// Bytes that came in so far.
     came: f64,
-    /// Of each piece of memory: what had come in when it was touched last, and how likely it holds what DRAM has not.
+    /// Of each piece of memory: what had come in when it was touched last, and how likely it holds what DRAM
+    /// has not.
     pieces: HashMap<u64, (f64, f64)>,
 }
 
@@ -151,7 +153,8 @@ impl L2 {
         Self { bytes, came: 0.0, pieces: HashMap::new() }
     }
 
-    /// What a launch moves between the cache and DRAM. Its operands are gone through side by side, as blocks do.
+    /// What a launch moves between the cache and DRAM. Its operands are gone through side by side, as blocks
+    /// do.
     pub fn run(&mut self, work: &Work) -> Traffic {
         let operands: Vec<(Vec<(u64, f64)>, bool)> = work
             .reads
@@ -210,14 +213,13 @@ mod tests {
     fn gather(kernel: isize, lines: usize) -> f64 {
         let taps = (0..kernel * kernel).map(|i| [i / kernel - kernel / 2, i % kernel - kernel / 2]).collect();
         let order = GatherOrder::Points { points: 128, bytes: 64, across: 1 };
-        let gather =
-            Gather { image: [32, 32], pixel_bytes: 64, points: [32, 32], stride: 1, taps, order };
+        let gather = Gather { image: [32, 32], pixel_bytes: 64, points: [32, 32], stride: 1, taps, order };
         let steps = (kernel * kernel) as usize;
         l1_misses(&gather, Residents { blocks: 1, apart: 82, steps, lines })
     }
 
-    /// A 1x1 asks for nothing twice; a 3x3 for nearly everything nine times: 6 rows of 32 pixels where 9 times 128 are asked for,
-    /// less what lies outside.
+    /// A 1x1 asks for nothing twice; a 3x3 for nearly everything nine times: 6 rows of 32 pixels where 9
+    /// times 128 are asked for, less what lies outside.
     #[test]
     fn l1_keeps_what_neighbouring_taps_share() {
         assert_eq!(gather(1, 1 << 20), 1.0);
@@ -228,7 +230,8 @@ mod tests {
         assert!(gather(3, 64) >= kept && gather(3, 64) <= nothing);
     }
 
-    /// What is small and read again is still there, what is larger than the cache is not; what is overwritten is not saved twice.
+    /// What is small and read again is still there, what is larger than the cache is not; what is overwritten
+    /// is not saved twice.
     #[test]
     fn l2_keeps_what_is_small() {
         let span = |mb: usize| Span::new(Address::Device(1 << 30), mb << 20);

@@ -1,4 +1,5 @@
-//! A training set of which only the shape is known: as many blank images as the run would have, none of them read.
+//! A training set of which only the shape is known: as many blank images as the run would have, none of them
+//! read.
 
 use anyhow::Result;
 
@@ -41,7 +42,8 @@ impl Shape {
         let name = recipe.dataset.name;
         let known = (recipe.dataset.images)(recipe);
         let classes = given.classes.or(known.map(|images| images.classes)).or(recipe.dataset.classes);
-        let missing = |flag: &str| usage!("--{flag}: must be given, the size of the data set {name} is not known");
+        let missing =
+            |flag: &str| usage!("--{flag}: must be given, the size of the data set {name} is not known");
         let classes = classes.ok_or_else(|| missing("classes"))?;
         if !(2..=256).contains(&classes) {
             return Err(usage!("--classes {classes}: must be 2 to 256"));
@@ -60,19 +62,26 @@ impl Shape {
         self.counts.iter().sum()
     }
 
-    /// Blank data of this shape, images of `size` x `size`. The pages of the images are never touched, so they take no
-    /// memory on systems that hand out zeros late.
+    /// Blank data of this shape, images of `size` x `size`. The pages of the images are never touched, so
+    /// they take no memory on systems that hand out zeros late.
     ///
     /// # Errors
     /// A usage error where the images are more than the machine could hold.
     pub fn blank(&self, size: usize) -> Result<TrainingData> {
         let (samples, classes) = (self.samples(), self.counts.len());
         let bytes = memory::product(&[samples.saturating_add(self.test), size, size, 3]);
-        memory::ensure_room(bytes, "blank images of the run's shape", "take fewer --samples or a smaller --image-size")?;
+        memory::ensure_room(
+            bytes,
+            "blank images of the run's shape",
+            "take fewer --samples or a smaller --image-size",
+        )?;
         let labels: Vec<u8> =
             self.counts.iter().enumerate().flat_map(|(class, &count)| vec![class as u8; count]).collect();
         let mut rows = vec![0; samples * classes];
-        labels.iter().zip(rows.chunks_exact_mut(classes)).for_each(|(&label, row)| row[usize::from(label)] = 1);
+        labels
+            .iter()
+            .zip(rows.chunks_exact_mut(classes))
+            .for_each(|(&label, row)| row[usize::from(label)] = 1);
         let names: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
         let train = ImageSet {
             images: vec![0; samples * size * size * 3],

@@ -1,5 +1,6 @@
-//! What is known of the kernels without running them: `kernels/facts.txt` and `kernels/budgets.txt`, which tests write and
-//! check with the compiler, the disassembler and the interpreter. They are part of the program, so that no compiler is needed.
+//! What is known of the kernels without running them: `kernels/facts.txt` and `kernels/budgets.txt`, which
+//! tests write and check with the compiler, the disassembler and the interpreter. They are part of the
+//! program, so that no compiler is needed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -89,7 +90,16 @@ pub fn write(table: &Table) -> String {
     let _ = writeln!(
         text,
         "{:<58}{:>11}{:>13}{:>11}{:>13}{:>11}{:>13}{:>21}{:>21}{:>21}",
-        "kernel", "instr/warp", "/item", "loads/warp", "/item", "passes/warp", "/item", "sm_80", "sm_86", "sm_90a"
+        "kernel",
+        "instr/warp",
+        "/item",
+        "loads/warp",
+        "/item",
+        "passes/warp",
+        "/item",
+        "sm_80",
+        "sm_86",
+        "sm_90a"
     );
     for ((file, kernel), counted) in table {
         let _ = write!(text, "{:<58}", format!("{file} {kernel}"));
@@ -124,8 +134,7 @@ pub fn read(text: &str) -> Result<Table> {
             };
             *place = Loop { all, hmma, ldsm, ldgsts, cached, ldg };
         }
-        let counted =
-            Counted { instructions: count(2)?, loads: count(4)?, wavefronts: count(6)?, loops };
+        let counted = Counted { instructions: count(2)?, loads: count(4)?, wavefronts: count(6)?, loops };
         table.insert((words[0].into(), words[1].into()), counted);
     }
     Ok(table)
@@ -136,8 +145,12 @@ static ALL: LazyLock<BTreeMap<(String, String), [Facts; ARCHITECTURES.len()]>> =
     let table = read(include_str!("../../kernels/facts.txt")).expect("facts.txt is as its test wrote it");
     let budgets = include_str!("../../kernels/budgets.txt").lines().skip(2);
     let rows = budgets.map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let usage: BTreeMap<_, _> = rows.map(|words| ((words[0].to_string(), words[1].to_string()), words)).collect();
-    table.into_iter().filter_map(|(key, counted)| Some((key.clone(), facts(&counted, usage.get(&key)?)?))).collect()
+    let usage: BTreeMap<_, _> =
+        rows.map(|words| ((words[0].to_string(), words[1].to_string()), words)).collect();
+    table
+        .into_iter()
+        .filter_map(|(key, counted)| Some((key.clone(), facts(&counted, usage.get(&key)?)?)))
+        .collect()
 });
 
 /// The facts of a kernel for each architecture, from its row of budgets.txt.
@@ -157,9 +170,10 @@ fn facts(counted: &Counted, budget: &[&str]) -> Option<[Facts; ARCHITECTURES.len
 /// # Errors
 /// A usage error for a kernel that facts.txt has not, and an architecture that is older than all.
 pub fn of(kernel: Kernel, architecture: u32) -> Result<&'static Facts> {
-    let column = ARCHITECTURES.iter().rposition(|&known| known <= architecture).ok_or_else(|| {
-        usage!("compute-capability {architecture}: the kernels run on 80 (8.0) and newer")
-    })?;
+    let column = ARCHITECTURES
+        .iter()
+        .rposition(|&known| known <= architecture)
+        .ok_or_else(|| usage!("compute-capability {architecture}: the kernels run on 80 (8.0) and newer"))?;
     let key = (kernel.source.name.to_string(), kernel.name.to_string());
     let all = ALL.get(&key).ok_or_else(|| {
         usage!(

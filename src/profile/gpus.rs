@@ -1,4 +1,5 @@
-//! Rates of GPUs and calibration factors, each with its source: `gpus.toml` for those built in, or a file of the user's own.
+//! Rates of GPUs and calibration factors, each with its source: `gpus.toml` for those built in, or a file of
+//! the user's own.
 
 use std::path::Path;
 
@@ -122,7 +123,11 @@ impl Gpu {
             threads: keys.number("threads", 512.0, 8192.0)? as usize,
             blocks: keys.number("blocks", 1.0, 128.0)? as usize,
             l1_bytes: keys.number("l1-kb", 16.0, 4096.0)? as usize * 1024,
-            shared_bytes: keys.numbers("shared-kb", 1.0, 4096.0)?.iter().map(|&kb| kb as usize * 1024).collect(),
+            shared_bytes: keys
+                .numbers("shared-kb", 1.0, 4096.0)?
+                .iter()
+                .map(|&kb| kb as usize * 1024)
+                .collect(),
             block_shared_bytes: keys.number("block-shared-kb", 48.0, 4096.0)? as usize * 1024,
             hmma_cycles: keys.number("hmma-cycles", 0.1, 1000.0)?,
             hmma_f16_cycles: keys.number("hmma-f16-cycles", 0.1, 1000.0)?,
@@ -203,10 +208,14 @@ impl<'a> Keys<'a> {
         self.read.push(key.into());
         let found = match key.split_once('.') {
             None => self.table.get(key),
-            Some((outer, inner)) => self.table.get(outer).and_then(Value::as_table).and_then(|of| of.get(inner)),
+            Some((outer, inner)) => {
+                self.table.get(outer).and_then(Value::as_table).and_then(|of| of.get(inner))
+            }
         };
         match found {
-            None => Err(usage!("{}: {key} is missing; copy it from a GPU in src/profile/gpus.toml", self.place)),
+            None => {
+                Err(usage!("{}: {key} is missing; copy it from a GPU in src/profile/gpus.toml", self.place))
+            }
             Some(Value::Table(sourced)) => {
                 if let Some(other) = sourced.keys().find(|key| !matches!(key.as_str(), "value" | "source")) {
                     return Err(usage!("{}: {key} has a value and a source, no {other}", self.place));
@@ -232,9 +241,9 @@ impl<'a> Keys<'a> {
 
     fn in_range(&self, key: &str, value: &Value, [least, most]: [f64; 2]) -> Result<f64> {
         let number = value.as_float().or_else(|| value.as_integer().map(|number| number as f64));
-        number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
-            usage!("{}: {key} = {value}: must be a number from {least} to {most}", self.place)
-        })
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| usage!("{}: {key} = {value}: must be a number from {least} to {most}", self.place))
     }
 
     fn number(&mut self, key: &str, least: f64, most: f64) -> Result<f64> {

@@ -5,7 +5,7 @@
 //! | which launches? | `plan.rs`, over a training set of which only the shape is known (`data.rs`) |
 //! | what is known of a kernel? | `facts.rs` |
 //! | what does a GPU do? | `gpus.rs`, `gpus.toml`; between epochs the host: `host.toml` |
-//! | how long does a launch take? | `model.rs`, with the caches of `cache.rs` |
+//! | how long does a launch take? | `model.rs`, with the queues of `queues.rs` and the caches of `cache.rs` |
 //! | which part of a step is it? | `parts.rs` |
 //! | how is it shown? | `show/` |
 //!
@@ -18,6 +18,7 @@ pub mod gpus;
 pub mod model;
 pub mod parts;
 pub mod plan;
+mod queues;
 pub mod show;
 
 use std::collections::HashMap;
@@ -101,7 +102,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The run that `settings` describe on `gpu`; `given` says how large the data set is where that is not known.
+    /// The run that `settings` describe on `gpu`; `given` says how large the data set is where that is not
+    /// known.
     ///
     /// # Errors
     /// A usage error for settings that no run can have, and for data sets of unknown size.
@@ -179,8 +181,8 @@ impl Sequence {
         Self { launches, time }
     }
 
-    /// Launches that are the same kernel for the same layer with the same grid, in the order of the first: how many, and the time of
-    /// all of them.
+    /// Launches that are the same kernel for the same layer with the same grid, in the order of the first:
+    /// how many, and the time of all of them.
     pub fn alike(&self) -> Vec<(&Timed, usize, Time)> {
         let mut places = HashMap::new();
         let mut alike: Vec<(&Timed, usize, Time)> = Vec::new();

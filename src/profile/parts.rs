@@ -1,4 +1,5 @@
-//! The parts of a step that times are summed over: a kernel belongs to the part of its file, or of its name where a file has several.
+//! The parts of a step that times are summed over: a kernel belongs to the part of its file, or of its name
+//! where a file has several.
 
 /// What is launched between steps belongs to these, whatever the kernel.
 pub const EVALUATION: &str = "evaluation";
@@ -56,7 +57,13 @@ mod tests {
     #[test]
     fn every_kernel_has_a_part() {
         for (kernel, _) in SIGNATURES {
-            assert_ne!(of(kernel.source.name, kernel.name), OTHER, "{} of {}", kernel.name, kernel.source.name);
+            assert_ne!(
+                of(kernel.source.name, kernel.name),
+                OTHER,
+                "{} of {}",
+                kernel.name,
+                kernel.source.name
+            );
         }
         assert_eq!(of("own.cu", "own"), OTHER);
     }

@@ -1,4 +1,5 @@
-//! Every launch of a run, listed without running any: the engine is assembled on a driver that writes launches down.
+//! Every launch of a run, listed without running any: the engine is assembled on a driver that writes
+//! launches down.
 
 use std::ops::Range;
 
@@ -41,7 +42,8 @@ pub struct Plan {
     pub step: Vec<Planned>,
     /// Before the steps of an epoch.
     pub begin_epoch: Vec<Planned>,
-    /// After the steps of an epoch: passes of the method over the training images, statistics of the confidences.
+    /// After the steps of an epoch: passes of the method over the training images, statistics of the
+    /// confidences.
     pub end_epoch: Vec<Planned>,
     /// Of a pass over the test images.
     pub evaluation: Vec<Planned>,
@@ -63,7 +65,8 @@ pub struct Plan {
 const EPOCH: usize = 1;
 
 impl Plan {
-    /// The launches of the run that `settings` describe, on `gpu`. `given` says how large the data set is where that is not known.
+    /// The launches of the run that `settings` describe, on `gpu`. `given` says how large the data set is
+    /// where that is not known.
     ///
     /// # Errors
     /// A usage error for settings that no run can have, and for data sets of unknown size.
@@ -112,8 +115,15 @@ impl Plan {
 
 /// Names of what lies where in device memory.
 struct Names {
-    /// Arenas: first address, and the addresses of each layer's part.
-    arenas: Vec<(Range<u64>, Vec<(String, Range<u64>)>)>,
+    arenas: Vec<Arena>,
+}
+
+/// A part of device memory that holds a value for each parameter.
+struct Arena {
+    /// Its addresses.
+    whole: Range<u64>,
+    /// Layers and the addresses of their parts.
+    parts: Vec<(String, Range<u64>)>,
 }
 
 impl Names {
@@ -124,11 +134,13 @@ impl Names {
             let (start, bytes) = (device.address(buffer)?, buffer.element.bytes() as u64);
             let at = |value: usize| start + value as u64 * bytes;
             let parts = entries.iter().map(|(name, range)| (layer(name), at(range.start)..at(range.end)));
-            arenas.push((start..at(buffer.len), parts.collect()));
+            arenas.push(Arena { whole: start..at(buffer.len), parts: parts.collect() });
             Ok(())
         };
         let further = parameters.further_gradients.iter().copied();
-        for arena in [parameters.values, parameters.gradients].into_iter().chain(parameters.copy).chain(further) {
+        for arena in
+            [parameters.values, parameters.gradients].into_iter().chain(parameters.copy).chain(further)
+        {
             add(arena, &entries)?;
         }
         add(parameters.running, &running)?;
@@ -154,15 +166,15 @@ impl Names {
     /// The layer whose parameters a launch touches, where they are not all.
     fn layer(&self, launch: &Launch) -> String {
         let spans = launch.work.iter().flat_map(|work| work.reads.iter().chain(&work.writes));
-        let named = spans.filter_map(|span| {
+        let mut named = spans.filter_map(|span| {
             let Address::Device(address) = span.address else { return None };
-            let (arena, parts) = self.arenas.iter().find(|(arena, _)| arena.contains(&address))?;
-            let whole = address == arena.start && span.bytes as u64 == arena.end - arena.start;
+            let Arena { whole, parts } = self.arenas.iter().find(|arena| arena.whole.contains(&address))?;
+            let whole = address == whole.start && span.bytes as u64 == whole.end - whole.start;
             let (name, _) = parts.iter().find(|(_, part)| part.contains(&address) && !whole)?;
             Some(name.clone())
         });
         // What is written last names it best: a pass over activations may read the parameters of several.
-        named.last().unwrap_or_default()
+        named.next_back().unwrap_or_default()
     }
 }
 

@@ -47,7 +47,7 @@ impl PlanDriver {
 
 impl Driver for PlanDriver {
     fn name(&self) -> &'static str {
-        "plan"
+        "gpu"
     }
 
     fn gpu(&self) -> &Gpu {
@@ -111,7 +111,10 @@ impl Driver for PlanDriver {
     }
 
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>> {
-        Err(usage!("{} launches were written down, none ran: records profile predicts their times", launches.len()))
+        Err(usage!(
+            "{} launches were written down, none ran: records profile predicts their times",
+            launches.len()
+        ))
     }
 
     fn activity(&self) -> Activity {

@@ -1,5 +1,6 @@
-//! What a launch does, as its lowering knows it: the memory it touches, its arithmetic, the steps of its main loop. Predictions
-//! of its time are made from this and from what the compiler made of its kernel, without running anything.
+//! What a launch does, as its lowering knows it: the memory it touches, its arithmetic, the steps of its main
+//! loop. Predictions of its time are made from this and from what the compiler made of its kernel, without
+//! running anything.
 
 use super::launch::Address;
 
@@ -78,7 +79,8 @@ pub enum GatherOrder {
         /// Neighbouring blocks that have the same points.
         across: usize,
     },
-    /// A block keeps its bytes of the taps' pixels laid side by side; a step is some points of its share of them.
+    /// A block keeps its bytes of the taps' pixels laid side by side; a step is some points of its share of
+    /// them.
     Columns {
         /// Bytes of a block.
         bytes: usize,
@@ -136,8 +138,8 @@ impl Work {
         2.0 * steps * (rows * columns * slice) as f64
     }
 
-    /// What a kernel's loops run over: the steps of a product in each of `warps` warps of a block, else floating-point
-    /// operations, else bytes.
+    /// What a kernel's loops run over: the steps of a product in each of `warps` warps of a block, else
+    /// floating-point operations, else bytes.
     pub fn items(&self, warps: usize) -> f64 {
         if let Some(product) = &self.product {
             product.groups.iter().map(|group| (group.blocks * group.steps * warps) as f64).sum()

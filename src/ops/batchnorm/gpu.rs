@@ -146,7 +146,8 @@ pub(super) fn forward(
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
             let kernel =
                 by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
-            let work = pass(lowering, [rows, channels], x, 4).writing([partials(partial, cut.tiles, channels)]);
+            let work =
+                pass(lowering, [rows, channels], x, 4).writing([partials(partial, cut.tiles, channels)]);
             let (x, tile_rows) = (lowering.address(x), cut.tile_rows);
             let parameters = kernels::Statistics { rows, channels, tile_rows, rows_each, x, images, partial };
             lowering.launch(cut.launch(kernel, parameters).doing(work));
@@ -219,7 +220,8 @@ pub(super) fn gradient(lowering: &mut Lowering<'_>, operation: &BatchNormGradien
     lowering.launch(cut.launch(sums, parameters).doing(sums_work));
     let tiles = cut.tiles;
     let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
-    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters).doing(finish_work));
+    lowering
+        .launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters).doing(finish_work));
     let parameters = kernels::GradientApply {
         rows,
         channels,

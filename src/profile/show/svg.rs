@@ -1,4 +1,5 @@
-//! The profile as a picture of its own: where the time of a step goes, and a roofline of its kernels. Readable on light and dark pages.
+//! The profile as a picture of its own: where the time of a step goes, and a roofline of its kernels.
+//! Readable on light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -69,7 +70,10 @@ fn escaped(text: &str) -> String {
 
 fn text(svg: &mut String, [x, y]: [f64; 2], class: &str, anchor: &str, words: &str) {
     let words = escaped(words);
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\" text-anchor=\"{anchor}\">{words}</text>");
+    let _ = writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\" text-anchor=\"{anchor}\">{words}</text>"
+    );
 }
 
 /// A number with three digits that matter.
@@ -95,6 +99,9 @@ fn marks(most: f64) -> Vec<f64> {
     (0..=(most / step) as usize).map(|i| i as f64 * step).collect()
 }
 
+/// Takes one of the three times.
+type OfTime = fn(&Time) -> f64;
+
 /// A stacked bar for each of the three times.
 fn bars(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String) {
     let most = profile.step.time.pessimistic;
@@ -105,7 +112,7 @@ fn bars(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String) 
         text(svg, [x, 204.0], "s", "middle", &mark(at));
     }
     text(svg, [(LEFT + RIGHT) / 2.0, 222.0], "s", "middle", "milliseconds of a step");
-    let kinds: [(&str, fn(&Time) -> f64); 3] =
+    let kinds: [(&str, OfTime); 3] =
         [("best", |t| t.best), ("expected", |t| t.expected), ("at worst", |t| t.pessimistic)];
     for (row, (name, of)) in kinds.into_iter().enumerate() {
         let y = 64.0 + 42.0 * row as f64;
@@ -130,7 +137,8 @@ fn legend(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String
     let rest: f64 =
         parts.iter().filter(|part| !colours.0.contains(&part.name)).map(|part| part.time.expected).sum();
     let named = parts.iter().filter(|part| colours.0.contains(&part.name));
-    let rows = named.map(|part| (part.name, part.time.expected)).chain([("the rest, with launch gaps", rest)]);
+    let rows =
+        named.map(|part| (part.name, part.time.expected)).chain([("the rest, with launch gaps", rest)]);
     for (at, (name, seconds)) in rows.enumerate() {
         let (x, y) = (20.0 + 310.0 * (at % 3) as f64, 250.0 + 24.0 * (at / 3) as f64);
         let _ = writeln!(
@@ -181,7 +189,13 @@ impl Roofline {
     }
 
     fn draw(&self, profile: &Profile, colours: &Colours, svg: &mut String) {
-        text(svg, [20.0, 372.0], "t", "start", "Roofline: a circle is a launch, its area the time that it takes");
+        text(
+            svg,
+            [20.0, 372.0],
+            "t",
+            "start",
+            "Roofline: a circle is a launch, its area the time that it takes",
+        );
         self.axes(svg);
         let dram = profile.gpu.dram;
         let ridge = self.peak / dram;
@@ -190,7 +204,12 @@ impl Roofline {
         let _ = writeln!(
             svg,
             "<polyline class=\"roof\" points=\"{:.1},{:.1} {:.1},{:.1} {:.1},{:.1}\"/>",
-            self.x(start), self.y(start * dram), self.x(ridge), self.y(self.peak), RIGHT, self.y(self.peak)
+            self.x(start),
+            self.y(start * dram),
+            self.x(ridge),
+            self.y(self.peak),
+            RIGHT,
+            self.y(self.peak)
         );
         let peak = format!("tensor cores {:.0} TFLOP/s", 1e-12 * self.peak);
         text(svg, [LEFT + 10.0, self.y(self.peak) + 4.0], "s", "start", &peak);
@@ -204,12 +223,18 @@ impl Roofline {
     fn axes(&self, svg: &mut String) {
         for power in self.across[0] as i32..=self.across[1] as i32 {
             let x = self.x(10f64.powi(power));
-            let _ = writeln!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"/>");
+            let _ = writeln!(
+                svg,
+                "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{BOTTOM}\"/>"
+            );
             text(svg, [x, BOTTOM + 17.0], "s", "middle", &mark(10f64.powi(power)));
         }
         for power in self.up[0] as i32..=self.up[1] as i32 {
             let y = self.y(10f64.powi(power));
-            let _ = writeln!(svg, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
+            let _ = writeln!(
+                svg,
+                "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
+            );
             text(svg, [LEFT - 8.0, y + 4.0], "s", "end", &mark(10f64.powi(power - 12)));
         }
         let _ = writeln!(svg, "<path class=\"axis\" d=\"M{LEFT} {TOP}V{BOTTOM}H{RIGHT}\"/>");

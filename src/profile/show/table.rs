@@ -71,13 +71,22 @@ fn step(profile: &Profile, text: &mut String) {
     let _ = writeln!(
         text,
         "{:<22}{:>8}{:>10.3}{:>10.3}{:>10.3}{:>8}",
-        "together", step.launches.len(), 1e3 * best, 1e3 * expected, 1e3 * pessimistic, "100.0%"
+        "together",
+        step.launches.len(),
+        1e3 * best,
+        1e3 * expected,
+        1e3 * pessimistic,
+        "100.0%"
     );
     let rate = |seconds: f64| plan.images as f64 / seconds;
     let _ = writeln!(
         text,
         "{:<22}{:>8}{:>10.0}{:>10.0}{:>10.0}",
-        "images/s", "", rate(best), rate(expected), rate(pessimistic)
+        "images/s",
+        "",
+        rate(best),
+        rate(expected),
+        rate(pessimistic)
     );
 }
 
@@ -89,7 +98,10 @@ fn run(profile: &Profile, text: &mut String) {
     let _ = writeln!(
         text,
         "\n{:<34}{:>10}{:>10}{:>10}",
-        format!("{} epochs of {} steps", plan.epochs, plan.steps), "best min", "expected", "at worst"
+        format!("{} epochs of {} steps", plan.epochs, plan.steps),
+        "best min",
+        "expected",
+        "at worst"
     );
     let alike = |seconds| Time { best: seconds, expected: seconds, pessimistic: seconds };
     for (name, time) in [
@@ -117,7 +129,11 @@ fn run(profile: &Profile, text: &mut String) {
 fn slowest(profile: &Profile, text: &mut String) {
     let mut order: Vec<&Timed> = profile.step.launches.iter().collect();
     order.sort_by(|a, b| b.predicted.time.expected.total_cmp(&a.predicted.time.expected));
-    let _ = writeln!(text, "\n{:>11}  {:<14}  {:<40}  slowest launches; --launches shows all", "expected us", "limit", "kernel");
+    let _ = writeln!(
+        text,
+        "\n{:>11}  {:<14}  {:<40}  slowest launches; --launches shows all",
+        "expected us", "limit", "kernel"
+    );
     for timed in order.into_iter().take(SLOWEST) {
         let _ = writeln!(
             text,
@@ -157,8 +173,21 @@ fn between(profile: &Profile, text: &mut String) {
 pub fn launches(profile: &Profile) -> String {
     let mut text = format!(
         "{:>4} {:<31}{:<40}{:>11}{:>8}{:>7}{:>5}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}  limit\n",
-        "", "layer", "kernel", "grid", "block", "shared", "regs", "an SM", "GFLOP", "read MB", "write MB",
-        "DRAM MB", "best us", "expected", "at worst"
+        "",
+        "layer",
+        "kernel",
+        "grid",
+        "block",
+        "shared",
+        "regs",
+        "an SM",
+        "GFLOP",
+        "read MB",
+        "write MB",
+        "DRAM MB",
+        "best us",
+        "expected",
+        "at worst"
     );
     let Sequence { launches, .. } = &profile.step;
     for (number, timed) in launches.iter().enumerate() {

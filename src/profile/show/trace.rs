@@ -1,4 +1,5 @@
-//! The expected step as trace events (the format that Chrome and ui.perfetto.dev open): a track of kernels and one of parts.
+//! The expected step as trace events (the format that Chrome and ui.perfetto.dev open): a track of kernels
+//! and one of parts.
 
 use serde_json::{Value, json};
 

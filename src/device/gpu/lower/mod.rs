@@ -65,8 +65,8 @@ impl<'a> Lowering<'a> {
         tensor.map(|tensor| self.span(tensor))
     }
 
-    /// What operations that are one launch do: each operand is read or written once, what one writes and another reads stays
-    /// in the kernel.
+    /// What operations that are one launch do: each operand is read or written once, what one writes and
+    /// another reads stays in the kernel.
     pub fn work_of(&self, operations: &[&dyn Operation]) -> Work {
         let mut work = Work::of(operations.iter().map(|operation| operation.flops()).sum());
         for operand in operations.iter().flat_map(|operation| operation.operands()) {
@@ -85,8 +85,8 @@ impl<'a> Lowering<'a> {
         work
     }
 
-    /// A launch that is all of the operations, the only one from `first` on, does what their operands say, unless its lowering
-    /// has said more exactly what it does.
+    /// A launch that is all of the operations, the only one from `first` on, does what their operands say,
+    /// unless its lowering has said more exactly what it does.
     fn complete(&mut self, first: usize, operations: &[&dyn Operation]) {
         if self.launches.len() == first + 1 && self.launches[first].work.is_none() {
             self.launches[first].work = Some(Box::new(self.work_of(operations)));

@@ -1,4 +1,5 @@
-//! What the launches of convolutions do: the pixels that a block gathers, the steps of its main loop, the memory touched.
+//! What the launches of convolutions do: the pixels that a block gathers, the steps of its main loop, the
+//! memory touched.
 
 use super::tiles::{WeightCut, WeightKernel};
 use crate::device::Tensor;
@@ -20,8 +21,8 @@ pub(super) enum Gathered {
     Plain,
 }
 
-/// One direction of a gathering: its points, and from a point to the positions that it takes, with `stride` from one point to
-/// the next. The kernels' `Axis`.
+/// One direction of a gathering: its points, and from a point to the positions that it takes, with `stride`
+/// from one point to the next. The kernels' `Axis`.
 struct Axis {
     points: usize,
     stride: usize,
@@ -54,7 +55,8 @@ fn group(
 ) -> Group {
     let points = batch * rows.points * columns.points;
     let across = width.div_ceil(tile_columns);
-    let taps: Vec<[isize; 2]> = rows.taps.iter().flat_map(|&r| columns.taps.iter().map(move |&s| [r, s])).collect();
+    let taps: Vec<[isize; 2]> =
+        rows.taps.iter().flat_map(|&r| columns.taps.iter().map(move |&s| [r, s])).collect();
     Group {
         blocks: points.div_ceil(tile_rows) * across,
         steps: taps.len() * channels.div_ceil(SLICE),
@@ -69,7 +71,8 @@ fn group(
     }
 }
 
-/// Pixels of the input that a convolution looks at, as a share of all: a 1x1 of stride 2 looks at every fourth.
+/// Pixels of the input that a convolution looks at, as a share of all: a 1x1 of stride 2 looks at every
+/// fourth.
 fn seen(shape: &ConvolutionShape) -> usize {
     match shape.kernel < shape.stride {
         true => shape.batch * shape.out_height() * shape.out_width() * shape.in_channels,
@@ -172,10 +175,8 @@ pub(super) fn weight_gradient(
 /// What the blocks of a weight gradient gather of x: a part of the taps' pixels, for a share of the points.
 fn columns(shape: &ConvolutionShape, cut: &WeightCut) -> Gather {
     let ConvolutionShape { height, width, in_channels, kernel, stride, .. } = *shape;
-    let (offsets, across) = (
-        Axis::forward(1, kernel, stride).taps,
-        (kernel * kernel * in_channels).div_ceil(cut.tile.columns),
-    );
+    let (offsets, across) =
+        (Axis::forward(1, kernel, stride).taps, (kernel * kernel * in_channels).div_ceil(cut.tile.columns));
     Gather {
         image: [height, width],
         pixel_bytes: in_channels * 2,
