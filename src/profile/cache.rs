@@ -21,13 +21,16 @@ struct LeastRecent {
     /// Lines by when they were used last.
     by_age: BTreeMap<u64, i64>,
     now: u64,
-    asked: u64,
-    missed: u64,
+    /// Bytes of all copies, those asked for, and those missed. Copies of what lies outside an image ask for
+    /// nothing: they are zeros.
+    copied: usize,
+    asked: usize,
+    missed: usize,
 }
 
 impl LeastRecent {
     fn new(lines: usize) -> Self {
-        Self { lines, held: HashMap::new(), by_age: BTreeMap::new(), now: 0, asked: 0, missed: 0 }
+        Self { lines, held: HashMap::new(), by_age: BTreeMap::new(), now: 0, copied: 0, asked: 0, missed: 0 }
     }
 
     /// Asks for the sectors of `bytes` from `address` on.
@@ -36,10 +39,10 @@ impl LeastRecent {
             let at = address + offset as i64;
             let (line, sector) = (at.div_euclid(LINE as i64), at.rem_euclid(LINE as i64) as usize / SECTOR);
             self.now += 1;
-            self.asked += 1;
+            self.asked += SECTOR;
             let (used, sectors) = self.held.get(&line).copied().unwrap_or((0, 0));
             if sectors >> sector & 1 == 0 {
-                self.missed += 1;
+                self.missed += SECTOR;
             }
             if sectors != 0 {
                 self.by_age.remove(&used);
@@ -68,8 +71,17 @@ pub struct Residents {
     pub lines: usize,
 }
 
-/// The share of the gathered bytes that the L1 cache has not: 1 where it keeps nothing.
-pub fn l1_misses(gather: &Gather, residents: Residents) -> f64 {
+/// What the L1 cache leaves of what blocks gather.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gathered {
+    /// Bytes that L2 is asked for, over those that are copied.
+    pub from_l2: f64,
+    /// Bytes that L1 has, over those that it is asked for.
+    pub hits: f64,
+}
+
+/// What the L1 cache leaves of what blocks gather side by side.
+pub fn gathered(gather: &Gather, residents: Residents) -> Gathered {
     let mut cache = LeastRecent::new(residents.lines);
     for step in 0..residents.steps.min(MOST_STEPS) {
         for resident in 0..residents.blocks {
@@ -79,7 +91,11 @@ pub fn l1_misses(gather: &Gather, residents: Residents) -> f64 {
             }
         }
     }
-    if cache.asked == 0 { 1.0 } else { cache.missed as f64 / cache.asked as f64 }
+    let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
+    Gathered {
+        from_l2: share(cache.missed, cache.copied),
+        hits: share(cache.asked - cache.missed, cache.asked),
+    }
 }
 
 /// The address of the pixel that a tap takes for a point; `None` outside the image.
@@ -99,6 +115,7 @@ fn points(gather: &Gather, block: usize, step: usize, cache: &mut LeastRecent) {
     let from = slice * bytes;
     let len = bytes.min(gather.pixel_bytes.saturating_sub(from));
     for point in block / across * points..(block / across + 1) * points {
+        cache.copied += bytes;
         if let Some(address) = pixel(gather, point, tap) {
             cache.ask(address + from as i64, len);
         }
@@ -111,6 +128,7 @@ fn columns(gather: &Gather, block: usize, step: usize, cache: &mut LeastRecent) 
     let first = block / (across * down) * share + step * points;
     let from = block % across * bytes;
     for point in first..first + points {
+        cache.copied += bytes;
         let mut at = from;
         while at < (from + bytes).min(gather.taps.len() * gather.pixel_bytes) {
             let (tap, offset) = (at / gather.pixel_bytes, at % gather.pixel_bytes);
@@ -210,24 +228,27 @@ fn pieces(span: &Span) -> Vec<(u64, f64)> {
 mod tests {
     use super::*;
 
-    fn gather(kernel: isize, lines: usize) -> f64 {
+    fn gather(kernel: isize, lines: usize) -> Gathered {
         let taps = (0..kernel * kernel).map(|i| [i / kernel - kernel / 2, i % kernel - kernel / 2]).collect();
         let order = GatherOrder::Points { points: 128, bytes: 64, across: 1 };
         let gather = Gather { image: [32, 32], pixel_bytes: 64, points: [32, 32], stride: 1, taps, order };
         let steps = (kernel * kernel) as usize;
-        l1_misses(&gather, Residents { blocks: 1, apart: 82, steps, lines })
+        gathered(&gather, Residents { blocks: 1, apart: 82, steps, lines })
     }
 
     /// A 1x1 asks for nothing twice; a 3x3 for nearly everything nine times: 6 rows of 32 pixels where 9
     /// times 128 are asked for, less what lies outside.
     #[test]
     fn l1_keeps_what_neighbouring_taps_share() {
-        assert_eq!(gather(1, 1 << 20), 1.0);
-        let kept = gather(3, 1 << 20);
-        assert!((0.12..0.18).contains(&kept), "{kept}");
+        assert_eq!(gather(1, 1 << 20), Gathered { from_l2: 1.0, hits: 0.0 });
+        let all = gather(3, 1 << 20);
+        assert!((0.12..0.18).contains(&all.from_l2) && (0.82..0.88).contains(&all.hits), "{all:?}");
         let nothing = gather(3, 1);
-        assert!(nothing > 0.4, "{nothing}");
-        assert!(gather(3, 64) >= kept && gather(3, 64) <= nothing);
+        assert!(nothing.hits < 0.6, "{nothing:?}");
+        let some = gather(3, 64);
+        assert!(some.hits <= all.hits && some.hits >= nothing.hits, "{some:?}");
+        // The first row of an image has no row above: less is asked for than copied.
+        assert!(nothing.from_l2 < 1.0 - nothing.hits);
     }
 
     /// What is small and read again is still there, what is larger than the cache is not; what is overwritten

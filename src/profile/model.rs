@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::cache::{L2, Residents, Traffic, l1_misses};
+use super::cache::{self, Gathered, L2, Residents, Traffic};
 use super::facts::{self, Facts};
 use super::gpus::Gpu;
 use super::plan::Planned;
@@ -129,14 +129,14 @@ pub struct Predicted {
 pub struct Model<'a> {
     gpu: &'a Gpu,
     l2: L2,
-    /// Shares of gathered bytes that were missed, by what is gathered and by whom.
-    misses: HashMap<(Gather, Residents), f64>,
+    /// What L1 leaves, by what is gathered and by whom.
+    gathered: HashMap<(Gather, Residents), Gathered>,
 }
 
 impl<'a> Model<'a> {
     /// A GPU with nothing in its caches.
     pub fn new(gpu: &'a Gpu) -> Self {
-        Self { gpu, l2: L2::new(gpu.l2_bytes), misses: HashMap::new() }
+        Self { gpu, l2: L2::new(gpu.l2_bytes), gathered: HashMap::new() }
     }
 
     /// The times of launches that run one after the other.
@@ -206,7 +206,7 @@ impl<'a> Model<'a> {
         let set_aside = shared_set_aside(gpu, residents * block_shared(facts, launch));
         let lines = gpu.l1_bytes.saturating_sub(set_aside) / 128;
         let [rows, columns] = product.tile;
-        let (mut bytes, mut asked, mut missed) = (0.0, 0.0, 0.0);
+        let (mut bytes, mut copied, mut hits) = (0.0, 0.0, 0.0);
         for group in &product.groups {
             let steps = (group.blocks * group.steps) as f64;
             let slice = (product.slice * 2) as f64;
@@ -220,19 +220,19 @@ impl<'a> Model<'a> {
                 steps: group.steps,
                 lines,
             };
-            let share = *self
-                .misses
+            let left = *self
+                .gathered
                 .entry((gather.clone(), side_by_side))
-                .or_insert_with(|| l1_misses(gather, side_by_side));
+                .or_insert_with(|| cache::gathered(gather, side_by_side));
             let [through, around] = match gather.order {
                 GatherOrder::Points { .. } => [rows, columns],
                 GatherOrder::Columns { .. } => [columns, rows],
             };
-            asked += steps * slice * through as f64;
-            missed += steps * slice * through as f64 * share;
-            bytes += steps * slice * (through as f64 * share + around as f64);
+            copied += steps * through as f64;
+            hits += steps * through as f64 * left.hits;
+            bytes += steps * slice * (through as f64 * left.from_l2 + around as f64);
         }
-        (bytes, (asked > 0.0).then(|| 1.0 - missed / asked))
+        (bytes, (copied > 0.0).then(|| hits / copied))
     }
 }
 
