@@ -1,7 +1,7 @@
 //! `records` trains image classifiers on long-tailed data whose labels are candidate sets (LT-PLL), with the
 //! method RECORDS (ICLR 2023) and its peers. `docs/glossary.md` explains the field's terms.
 //!
-//! The layers, each of which uses only those after it: [`cli`] → [`report`] → [`train`] → [`settings`] →
+//! The layers, each of which uses only those after it: [`cli`] → ([`report`], [`profile`]) → [`train`] → [`settings`] →
 //! ([`pll`], [`optim`], [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. All of them use
 //! [`declaration`], [`random`], [`files`], [`memory`], [`text`] and [`error`]; [`study`] has kernels to learn
 //! from, and only [`cli`] uses it. One arrow points back: the augmentation operation runs the arithmetic of
@@ -19,6 +19,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod pll;
+pub mod profile;
 pub mod random;
 pub mod report;
 pub mod settings;

@@ -8,17 +8,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 use records::device::gpu::cache::KernelCache;
 use records::device::gpu::kernels::{CONSTANTS, Kind, SIGNATURES};
 use records::device::gpu::nvrtc::Target;
 use records::device::gpu::sources::{self, Source};
+use sass::disassembled;
 
 /// Its unit tests run here, because a build script has none.
 #[allow(dead_code)]
 #[path = "../build/kernels.rs"]
 mod build_kernels;
+#[path = "support/sass.rs"]
+mod sass;
 
 const ARCHITECTURES: [u32; 4] = [80, 86, 89, 90];
 
@@ -243,34 +245,11 @@ const MEANT: [(&str, &str, &[&str]); 9] = [
     ("optimizer.cu", "sgd", &["LDG.E.128", "STG.E.128"]),
 ];
 
-/// The machine code of every kernel of a file, by name.
-fn disassembled(cache: &KernelCache, file: &str) -> BTreeMap<String, String> {
-    let source = sources::find(file).unwrap_or_else(|| panic!("no kernel file {file}"));
-    let cubin = cache.compiled(source, Target::Cubin(86)).unwrap_or_else(|error| panic!("{error:#}"));
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kernel.cubin");
-    std::fs::write(&path, cubin.code).unwrap();
-    let tool = std::env::var_os("RECORDS_NVDISASM").unwrap_or_else(|| "nvdisasm".into());
-    let output = Command::new(&tool)
-        .args(["-c"])
-        .arg(&path)
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; set RECORDS_NVDISASM", tool.to_string_lossy()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    let mut kernels = BTreeMap::new();
-    for section in text.split(".text.").skip(1) {
-        let name: String = section.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        *kernels.entry(name).or_insert_with(String::new) += section;
-    }
-    kernels
-}
-
 #[test]
 fn the_machine_code_holds_what_is_meant() {
     let cache = cache();
     for (file, prefix, instructions) in MEANT {
-        let kernels = disassembled(&cache, file);
+        let kernels = disassembled(&cache, file, 86);
         let mut seen = 0;
         for (name, code) in
             kernels.iter().filter(|(name, _)| name.starts_with(prefix) && !name.ends_with("_f32"))

@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod gpu_check;
 pub mod output;
 pub mod parse;
+pub mod profile;
 pub mod progress;
 pub mod reference;
 pub mod replay;
@@ -60,6 +61,8 @@ pub enum Command {
     Augment(augment::AugmentArguments),
     /// Measure speed
     Bench(bench::BenchArguments),
+    /// Predict what a run takes on a GPU that need not be there: every launch, its limit, the step, the run
+    Profile(Box<profile::ProfileArguments>),
     /// Run ladders of kernels to learn from: each rung is checked against the CPU and shown with its cost
     Study(study::StudyArguments),
     /// Show what this machine offers and what is missing
@@ -78,6 +81,7 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Data(arguments) => data::run(arguments),
         Command::Augment(arguments) => augment::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Profile(arguments) => profile::run(arguments),
         Command::Study(arguments) => study::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::GpuCheck(arguments) => gpu_check::run(arguments),

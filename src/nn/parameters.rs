@@ -207,6 +207,14 @@ impl Parameters {
         self.entries.iter().map(|entry| entry.spec.name.as_str())
     }
 
+    /// The trainable parameters with their ranges of an arena, then the batchnorm buffers with theirs of the running
+    /// statistics.
+    pub fn ranges(&self) -> [Vec<(&str, Range<usize>)>; 2] {
+        let entries = self.entries.iter().map(|entry| (entry.spec.name.as_str(), entry.range()));
+        let running = self.running_entries.iter().map(|r| (r.name.as_str(), r.offset..r.offset + r.channels));
+        [entries.collect(), running.collect()]
+    }
+
     /// The range of an arena that holds the `len` values beginning with the parameter `name`.
     ///
     /// # Panics

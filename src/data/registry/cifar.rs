@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::{Candidates, DataSet, Opened};
+use super::{Candidates, DataSet, Images, Opened};
 use crate::data::archive::{Archive, FileSize, file};
 use crate::data::source::LoadedData;
 use crate::data::superclasses::cifar100_superclass_of;
@@ -23,6 +23,7 @@ pub static CIFAR10_LT: DataSet = DataSet {
     about: "CIFAR-10, the long-tailed subset with drawn candidate sets",
     reads: "cifar-10-batches-bin/, the official binary version",
     classes: Some(10),
+    images: |_| Some(Images { classes: 10, train: 50_000, test: 10_000 }),
     archive: Some(&CIFAR10_ARCHIVE),
     open: |_, folder, _| Ok(Opened::Labelled(Box::new(load_cifar10(folder)?))),
     recognise: |folder| CIFAR10_ARCHIVE.recognise(folder),
@@ -51,6 +52,7 @@ static SUPERCLASS_OF: [u8; 100] = cifar100_superclass_of();
 const CIFAR100_SETS: DataSet = DataSet {
     reads: "cifar-100-binary/, the official binary version",
     classes: Some(100),
+    images: |_| Some(Images { classes: 100, train: 50_000, test: 10_000 }),
     archive: Some(&CIFAR100_ARCHIVE),
     open: |_, folder, _| Ok(Opened::Labelled(Box::new(load_cifar100(folder)?))),
     recognise: |folder| CIFAR100_ARCHIVE.recognise(folder).or_else(|| for_python(folder)),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use flate2::read::MultiGzDecoder;
 
-use super::{DataSet, Opened};
+use super::{DataSet, Images, Opened};
 use crate::data::augment::resize::resize;
 use crate::data::decode::{decode_all, loading};
 use crate::data::progress::WorkProgress;
@@ -57,6 +57,7 @@ pub static KMNIST: DataSet = DataSet {
 const IDX_SETS: DataSet = DataSet {
     reads: "train-images-idx3-ubyte and the three files beside it, .gz or not",
     classes: Some(CLASSES),
+    images: |_| Some(Images { classes: CLASSES, train: 60_000, test: 10_000 }),
     image_size: SIDE,
     ..DataSet::USUAL
 };

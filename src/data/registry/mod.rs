@@ -50,6 +50,8 @@ pub struct DataSet {
     pub reads: &'static str,
     /// Number of classes, if it is fixed.
     pub classes: Option<usize>,
+    /// How many images it has, where that is known without reading it.
+    pub images: fn(&Recipe) -> Option<Images>,
     /// Default rows and columns of the network's input (SPEC 9).
     pub image_size: usize,
     /// Default imbalance factor mu.
@@ -67,6 +69,17 @@ pub struct DataSet {
     pub file: fn(&Path, Part, usize) -> Option<String>,
     /// Recognises it in a folder: what it is, and a remark to follow the folder's name.
     pub recognise: fn(&Path) -> Option<(String, String)>,
+}
+
+/// How many images of how many classes a data set has, before a subset is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Classes.
+    pub classes: usize,
+    /// Training images.
+    pub train: usize,
+    /// Test images.
+    pub test: usize,
 }
 
 /// Examines the outline of a data set before its images are read, and may refuse it.
@@ -115,6 +128,7 @@ impl DataSet {
         about: "",
         reads: "",
         classes: None,
+        images: |_| None,
         image_size: 32,
         imb_factor: 0.01,
         needs_data_dir: false,

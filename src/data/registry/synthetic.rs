@@ -11,7 +11,7 @@ use anyhow::Result;
 use rand::Rng;
 use rayon::prelude::*;
 
-use super::{DataSet, Opened};
+use super::{DataSet, Images, Opened};
 use crate::data::source::LoadedData;
 use crate::data::{ImageSet, Normalisation};
 use crate::memory;
@@ -22,6 +22,11 @@ pub static MADE_UP: DataSet = DataSet {
     name: "synthetic",
     about: "built-in textures of ten classes, candidate sets drawn",
     reads: "nothing",
+    images: |recipe| {
+        let (train, test) = (recipe.synthetic_train_per_class, recipe.synthetic_test_per_class);
+        let classes = CLASSES.len();
+        Some(Images { classes, train: classes * train, test: classes * test })
+    },
     open: |recipe, _, _| {
         let (train, test) = (recipe.synthetic_train_per_class, recipe.synthetic_test_per_class);
         Ok(Opened::Labelled(Box::new(generate(u64::from(recipe.data_seed), train, test)?)))

@@ -49,7 +49,7 @@ pub struct Gpu {
 
 /// A driver. Launches run in the order they are given; a call that reads memory waits for them.
 pub trait Driver {
-    /// `cuda` or `sim`.
+    /// `cuda`, `sim`, or `gpu` for one that only plans.
     fn name(&self) -> &'static str;
 
     /// The GPU.

@@ -55,7 +55,11 @@ impl GpuDevice {
         Ok(requests.iter().enumerate().map(buffer).collect())
     }
 
-    fn address(&self, buffer: Buffer) -> Result<u64> {
+    /// Where a buffer lies in device memory.
+    ///
+    /// # Errors
+    /// For a buffer of another device.
+    pub fn address(&self, buffer: Buffer) -> Result<u64> {
         let memory = self.allocations.get(buffer.allocation).context("a buffer of another device")?;
         let (offset, bytes) = (buffer.offset * buffer.element.bytes(), buffer.len * buffer.element.bytes());
         ensure!(offset + bytes <= memory.bytes, "{buffer:?} does not fit its allocation");

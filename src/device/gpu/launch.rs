@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use super::sources::Source;
+use super::work::Work;
 
 /// A kernel: an `extern "C"` function of a CUDA C++ file, of this program's or of a caller's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,6 +111,10 @@ pub struct Launch {
     pub cooperative: bool,
     /// Its parameters, in order.
     pub arguments: Arguments,
+    /// What it does, for predictions; every launch of a lowered operation has it.
+    pub work: Option<Box<Work>>,
+    /// The operation that it was lowered from, or the first of two that it does together.
+    pub operation: &'static str,
 }
 
 impl Launch {
@@ -122,12 +127,33 @@ impl Launch {
             shared_bytes: 0,
             cooperative: false,
             arguments,
+            work: None,
+            operation: "",
         }
+    }
+
+    /// The same launch, with what it does.
+    #[must_use]
+    pub fn doing(self, work: Work) -> Self {
+        Self { work: Some(Box::new(work)), ..self }
+    }
+
+    /// Blocks of the grid.
+    pub fn blocks(&self) -> usize {
+        self.grid.iter().map(|&extent| extent as usize).product()
+    }
+
+    /// Warps of a block.
+    pub fn warps(&self) -> usize {
+        self.block.iter().map(|&extent| extent as usize).product::<usize>().div_ceil(32)
     }
 
     /// Puts the workspace at the address `start`.
     pub fn place_workspace(&mut self, start: u64) {
         self.arguments.place_workspace(start);
+        if let Some(work) = &mut self.work {
+            work.place_workspace(start);
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //! | their compilation, for which target; what was compiled before | `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
-//! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs` |
+//! | what a launch does, for predictions of its time | `work.rs` |
+//! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs`, `plan_driver.rs` |
 //! | the device over a driver | `gpu_device.rs` |
 
 pub mod cache;
@@ -20,10 +21,12 @@ pub mod launch;
 pub mod lower;
 pub mod nvrtc;
 pub mod nvrtc_search;
+pub mod plan_driver;
 pub mod probe;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod sources;
+pub mod work;
 
 pub use gpu_device::{GpuDevice, Precision};
 

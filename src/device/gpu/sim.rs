@@ -40,6 +40,17 @@ impl Costs {
     }
 }
 
+/// Every launch with what it cost, in order, filled while the driver runs and somebody looks.
+#[derive(Clone, Default)]
+pub struct Log(Rc<RefCell<Vec<(Launch, Counters)>>>);
+
+impl Log {
+    /// Takes out what was launched since the last call.
+    pub fn take(&self) -> Vec<(Launch, Counters)> {
+        self.0.take()
+    }
+}
+
 /// The interpreter behind the driver interface; it stands in for an RTX 3090 where work is cut by the GPU's
 /// size.
 pub struct SimDriver {
@@ -49,6 +60,7 @@ pub struct SimDriver {
     programs: HashMap<&'static Source, Program>,
     sequences: Vec<Vec<Launch>>,
     costs: Costs,
+    log: Option<Log>,
     activity: Activity,
     clock: Instant,
 }
@@ -72,14 +84,27 @@ impl SimDriver {
             programs: HashMap::new(),
             sequences: Vec::new(),
             costs: Costs::default(),
+            log: None,
             activity: Activity::default(),
             clock: Instant::now(),
         })
     }
 
+    /// The same, standing for a GPU of so many multiprocessors: work is cut otherwise.
+    #[must_use]
+    pub fn with_multiprocessors(mut self, multiprocessors: usize) -> Self {
+        self.gpu.multiprocessors = multiprocessors;
+        self
+    }
+
     /// A handle on what the launches cost.
     pub fn costs(&self) -> Costs {
         self.costs.clone()
+    }
+
+    /// A handle on a log of all launches from now on.
+    pub fn log(&mut self) -> Log {
+        self.log.get_or_insert_default().clone()
     }
 
     fn run(&mut self, launch: &Launch) -> Result<Counters> {
@@ -111,6 +136,9 @@ impl SimDriver {
             bail!("kernel {name}: {first} ({} findings in this launch)", report.findings_total);
         }
         *self.costs.0.borrow_mut().entry(launch.kernel).or_default() += &report.counters;
+        if let Some(log) = &self.log {
+            log.0.borrow_mut().push((launch.clone(), report.counters.clone()));
+        }
         Ok(report.counters)
     }
 }

@@ -5,6 +5,7 @@ mod gpu;
 
 use anyhow::Result;
 
+use crate::data::augment::parameters::VIEW_BYTES;
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
@@ -45,10 +46,10 @@ impl Operation for Augment {
     fn operands(&self) -> Vec<Operand> {
         vec![
             Operand::read(self.images).touching(self.batch * self.source[0] * self.source[1] * 3),
-            Operand::read(self.parameters),
+            Operand::read(self.parameters).touching(self.batch * self.count * VIEW_BYTES),
             Operand::read(self.index),
             Operand::read(self.normalisation),
-            Operand::write(self.views),
+            Operand::write(self.views).touching(self.batch * self.count * self.size * self.size * 3),
         ]
     }
 

@@ -12,6 +12,7 @@ use crate::device::gpu::kernels::batchnorm::{
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::{Span, Work};
 use crate::device::operation::by_type;
 use crate::device::{Element, Tensor};
 
@@ -63,6 +64,11 @@ fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, par
     }
 }
 
+/// The partial sums of `tiles` tiles: two a channel.
+fn partials(address: Address, tiles: usize, channels: usize) -> Span {
+    Span::new(address, tiles * 2 * channels * 4)
+}
+
 /// Checks that `channels` of `element` are whole vectors of 16 bytes.
 fn check(rows: usize, channels: usize, element: Element) -> Result<()> {
     let vector = 16 / element.bytes();
@@ -89,6 +95,11 @@ pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInfere
     Ok(())
 }
 
+/// What a pass over `[rows, channels]` of `x` does, with `flops` a value.
+fn pass(lowering: &Lowering<'_>, [rows, channels]: [usize; 2], x: Tensor, flops: usize) -> Work {
+    Work::of((flops * rows * channels) as f64).reading([lowering.span(x)])
+}
+
 /// Launches one pass that computes y from x and the statistics.
 fn apply(
     lowering: &mut Lowering<'_>,
@@ -101,6 +112,10 @@ fn apply(
 ) {
     let cut = BlockGrid::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let (images, rows_each) = valid_rows(lowering, valid);
+    let work = pass(lowering, [rows, channels], x, if residual.is_some() { 4 } else { 3 })
+        .reading([affine, statistics].map(|tensor| lowering.span(tensor)))
+        .reading(lowering.optional_span(residual))
+        .writing([lowering.span(y)]);
     let parameters = kernels::Apply {
         rows,
         channels,
@@ -114,7 +129,7 @@ fn apply(
         images,
         y: lowering.address(y),
     };
-    lowering.launch(cut.launch(kernel, parameters));
+    lowering.launch(cut.launch(kernel, parameters).doing(work));
 }
 
 /// Lowers training batchnorm; `sums` are a convolution's partial statistics of x. Without them a kernel
@@ -135,12 +150,18 @@ pub(super) fn forward(
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
             let kernel =
                 by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
+            let work =
+                pass(lowering, [rows, channels], x, 4).writing([partials(partial, cut.tiles, channels)]);
             let (x, tile_rows) = (lowering.address(x), cut.tile_rows);
             let parameters = kernels::Statistics { rows, channels, tile_rows, rows_each, x, images, partial };
-            lowering.launch(cut.launch(kernel, parameters));
+            lowering.launch(cut.launch(kernel, parameters).doing(work));
             (partial, cut.tiles, cut.tile_rows)
         }
     };
+    let [running_span, batch_span] = [running, batch].map(|tensor| lowering.span(tensor));
+    let work = Work::of((8 * tiles * channels) as f64)
+        .reading([partials(partial, tiles, channels), running_span])
+        .writing([running_span, batch_span]);
     let parameters = kernels::BatchnormFinish {
         rows,
         channels,
@@ -152,7 +173,7 @@ pub(super) fn forward(
         running: lowering.address(running),
         batch: lowering.address(batch),
     };
-    lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters));
+    lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters).doing(work));
     let kernel = by_type(element, kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F32)?;
     apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, valid);
     Ok(())
@@ -173,10 +194,18 @@ pub(super) fn gradient(
         None => gradient_sums(lowering, operation, &cut)?,
     };
     let (images, rows_each) = valid_rows(lowering, valid);
+    let span = |tensor: Tensor| lowering.span(tensor);
+    let finish_work = Work::of((2 * tiles * channels) as f64)
+        .reading([partials(partial, tiles, channels), span(batch)])
+        .writing([span(d_affine)]);
+    let apply_work = pass(lowering, [rows, channels], x, 5)
+        .reading([span(dy), span(affine), span(batch), span(d_affine)])
+        .writing([span(dx)]);
     let [x, affine, batch, dy, d_affine, dx] =
         [x, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
     let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
-    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters));
+    lowering
+        .launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters).doing(finish_work));
     let parameters = kernels::GradientApply {
         rows,
         channels,
@@ -198,7 +227,7 @@ pub(super) fn gradient(
         }
         _ => (BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F32),
     };
-    lowering.launch(cut.launch(by_type(element, bf16, f32)?, parameters));
+    lowering.launch(cut.launch(by_type(element, bf16, f32)?, parameters).doing(apply_work));
     Ok(())
 }
 
@@ -216,14 +245,32 @@ fn gradient_sums(
         _ => (BATCHNORM_GRADIENT_SUMS_BF16, BATCHNORM_GRADIENT_SUMS_F32),
     };
     let kernel = by_type(lowering.element(x), bf16, f32)?;
-    let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
+    let sums = PartialGradientSums::new(lowering, cut.tiles, channels);
     let (images, rows_each) = valid_rows(lowering, valid);
+    let (mask, span) = (operation.mask(), |tensor: Tensor| lowering.span(tensor));
+    let work = pass(lowering, [rows, channels], x, 5)
+        .reading([span(dy), span(batch)])
+        .reading((mask == MASK_FROM_X).then(|| span(affine)))
+        .reading((mask == MASK_FROM_Y).then(|| span(y)))
+        .writing((mask == MASK_FROM_Y).then(|| span(dy)))
+        .writing([sums.span(channels)]);
     let [x, y, affine, batch, dy] = [x, y, affine, batch, dy].map(|tensor| lowering.address(tensor));
     let tile_rows = cut.tile_rows;
-    let parameters =
-        GradientSums { rows, channels, tile_rows, rows_each, x, y, affine, batch, images, dy, partial };
-    lowering.launch(cut.launch(kernel, parameters));
-    Ok(PartialGradientSums { address: partial, tiles: cut.tiles })
+    let parameters = GradientSums {
+        rows,
+        channels,
+        tile_rows,
+        rows_each,
+        x,
+        y,
+        affine,
+        batch,
+        images,
+        dy,
+        partial: sums.address,
+    };
+    lowering.launch(cut.launch(kernel, parameters).doing(work));
+    Ok(sums)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::device::cpu::Call;
 use crate::device::gpu::kernels::batchnorm_value::{MASK_FROM_X, MASK_FROM_Y, MASK_NONE};
 use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::Span;
 use crate::device::{Element, Operand, Operation, Tensor};
 
 /// The valid rows of a batch whose size the device decides: those of the first `count[0]` images, `rows_each`
@@ -114,6 +115,18 @@ pub(super) struct PartialGradientSums {
     pub address: Address,
     /// How many tiles.
     pub tiles: usize,
+}
+
+impl PartialGradientSums {
+    /// Room in the workspace for those of `tiles` tiles.
+    pub fn new(lowering: &mut Lowering<'_>, tiles: usize, channels: usize) -> Self {
+        Self { address: lowering.workspace(tiles * 2 * channels * 4), tiles }
+    }
+
+    /// The memory that they take.
+    pub fn span(&self, channels: usize) -> Span {
+        Span::new(self.address, self.tiles * 2 * channels * 4)
+    }
 }
 
 /// Partial statistics of x `[rows, channels]` that another kernel left in the workspace: f32 `[tiles, 2,

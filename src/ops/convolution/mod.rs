@@ -114,6 +114,7 @@ impl Operation for Convolution {
         let operands = [self.x, self.w, self.y];
         if let Some(next) = next.downcast::<BatchNorm>().filter(|next| self.is_normalised_by(next)) {
             let statistics = gpu::forward(gpu, &self.shape, operands, true)?;
+            gpu.begin(next);
             next.lower_with_statistics(gpu, statistics)?;
             return Ok(true);
         }

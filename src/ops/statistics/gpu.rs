@@ -3,6 +3,7 @@
 use super::{ConfidenceStatistics, CountFiniteSteps, StepStatistics};
 use crate::device::gpu::kernels::loss::{self as kernels, CONFIDENCE_WARPS, STEP_THREADS};
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::{Span, Work};
 
 /// Confidence rows that a block takes at a time: 32 for each of its warps.
 const BLOCK_ROWS: usize = 32 * CONFIDENCE_WARPS;
@@ -35,6 +36,12 @@ pub(super) fn lower_confidence(of: &ConfidenceStatistics, gpu: &mut Lowering<'_>
     let blocks = of.rows.div_ceil(BLOCK_ROWS).min(4 * gpu.gpu().multiprocessors);
     let sums = gpu.workspace(blocks * size_of::<f64>());
     let hits = gpu.workspace(blocks * size_of::<i32>());
+    let (rows, elements) = (of.rows, of.rows * of.classes);
+    let partials = [Span::new(sums, blocks * size_of::<f64>()), Span::new(hits, blocks * size_of::<i32>())];
+    let work = Work::of(elements as f64)
+        .reading([of.confidence, of.labels].map(|tensor| gpu.span(tensor)))
+        .reading(gpu.optional_span(of.candidates))
+        .writing(partials);
     let parameters = kernels::ConfidenceStatistics {
         rows: of.rows,
         classes: of.classes,
@@ -44,8 +51,10 @@ pub(super) fn lower_confidence(of: &ConfidenceStatistics, gpu: &mut Lowering<'_>
         sums,
         hits,
     };
-    gpu.launch(kernels::CONFIDENCE_STATISTICS.linear(blocks, 32 * CONFIDENCE_WARPS, parameters));
-    let (rows, out) = (of.rows, gpu.address(of.out));
+    let launch = kernels::CONFIDENCE_STATISTICS.linear(blocks, 32 * CONFIDENCE_WARPS, parameters);
+    gpu.launch(launch.doing(work));
+    let work = Work::of(2.0 * blocks as f64).reading(partials).writing([gpu.span(of.out)]);
+    let out = gpu.address(of.out);
     let parameters = kernels::ConfidenceStatisticsTotal { blocks, rows, sums, hits, out };
-    gpu.launch(kernels::CONFIDENCE_STATISTICS_TOTAL.linear(1, 32, parameters));
+    gpu.launch(kernels::CONFIDENCE_STATISTICS_TOTAL.linear(1, 32, parameters).doing(work));
 }

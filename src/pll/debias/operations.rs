@@ -6,6 +6,7 @@ use anyhow::Result;
 use crate::device::cpu::Call;
 use crate::device::gpu::kernels::prior::{self as kernels, CLASSES, COLUMNS, THREADS};
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::{Span, Work};
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::linear::dot;
 use crate::ops::rows::{EPSILON, Softmax};
@@ -110,10 +111,14 @@ impl Operation for EstimateClassPrior {
         let scores = gpu.workspace(classes * size_of::<f32>());
         let [mean, parameters, log_prior] =
             [self.mean, self.parameters, self.log_prior].map(|tensor| gpu.address(tensor));
+        let (read, written) = ([self.mean, self.parameters].map(|t| gpu.span(t)), gpu.span(self.log_prior));
+        let between = Span::new(scores, classes * size_of::<f32>());
         let given = kernels::ClassScores { inputs, classes, mean, parameters, scores };
-        gpu.launch(kernels::CLASS_SCORES.linear(classes.div_ceil(CLASSES), 32 * CLASSES, given));
+        let launch = kernels::CLASS_SCORES.linear(classes.div_ceil(CLASSES), 32 * CLASSES, given);
+        gpu.launch(launch.doing(Work::of(self.flops()).reading(read).writing([between])));
         let given = kernels::LogClassPrior { classes, scores, log_prior };
-        gpu.launch(kernels::LOG_CLASS_PRIOR.linear(1, THREADS, given));
+        let work = Work::of(4.0 * classes as f64).reading([between]).writing([written]);
+        gpu.launch(kernels::LOG_CLASS_PRIOR.linear(1, THREADS, given).doing(work));
         Ok(())
     }
 }

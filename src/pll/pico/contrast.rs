@@ -7,6 +7,7 @@ use super::projection::MOST_COLUMNS;
 use crate::device::cpu::Call;
 use crate::device::gpu::kernels::pico::{self as kernels, ANCHORS, FIGURES, THREADS};
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::{Span, Work};
 use crate::device::{Operand, Operation, Tensor};
 use crate::ops::control;
 use crate::ops::linear::dot;
@@ -115,12 +116,24 @@ impl Operation for Contrast {
         };
         let (weight, blocks) = (self.weight, self.batch.div_ceil(ANCHORS));
         let figures = gpu.workspace(self.batch * FIGURES * size_of::<f32>());
+        let between = Span::new(figures, self.batch * FIGURES * size_of::<f32>());
+        let read = [self.embeddings, self.keys, self.labels, self.queue, self.queue_labels, self.control];
+        let work = |products: f64| {
+            let read = read.map(|tensor| gpu.span(tensor));
+            Work::of(products * 2.0 * (self.batch * self.rows() * self.columns) as f64).reading(read)
+        };
+        let losses = gpu.span(self.loss_rows);
+        let works = [
+            work(1.0).reading([losses]).writing([losses, between]),
+            work(2.0).reading([between]).writing([gpu.span(self.gradient)]),
+        ];
         let loss_rows = gpu.address(self.loss_rows);
         let parameters = kernels::ContrastFigures { c: contrasted, weight, figures, loss_rows };
-        gpu.launch(kernels::CONTRAST_FIGURES.linear(blocks, THREADS, parameters));
+        let [of_figures, of_gradient] = works;
+        gpu.launch(kernels::CONTRAST_FIGURES.linear(blocks, THREADS, parameters).doing(of_figures));
         let gradient = gpu.address(self.gradient);
         let parameters = kernels::ContrastGradient { c: contrasted, weight, figures, gradient };
-        gpu.launch(kernels::CONTRAST_GRADIENT.linear(blocks, THREADS, parameters));
+        gpu.launch(kernels::CONTRAST_GRADIENT.linear(blocks, THREADS, parameters).doing(of_gradient));
         Ok(())
     }
 }

@@ -7,6 +7,8 @@ use anyhow::Result;
 
 use super::driver::Gpu;
 use super::launch::{Address, KernelOf, Launch, Parameters};
+use super::work::{Span, Work};
+use crate::device::operation::Access;
 use crate::device::{Buffer, Element, Operation, Tensor};
 use crate::usage;
 
@@ -19,12 +21,23 @@ pub struct Lowering<'a> {
     most_used: usize,
     launches: Vec<Launch>,
     uses: Vec<Option<usize>>,
+    /// The operation that launches are appended for.
+    operation: &'static str,
 }
 
 impl<'a> Lowering<'a> {
     /// Lowers over tensors in `buffers` at device addresses `addresses`.
     pub fn new(gpu: &'a Gpu, buffers: &'a [Buffer], addresses: &'a [u64]) -> Self {
-        Self { gpu, buffers, addresses, used: 0, most_used: 0, launches: Vec::new(), uses: Vec::new() }
+        Self {
+            gpu,
+            buffers,
+            addresses,
+            used: 0,
+            most_used: 0,
+            launches: Vec::new(),
+            uses: Vec::new(),
+            operation: "",
+        }
     }
 
     /// With how often the operations of the program name each tensor; `None` for those whose values outlive it.
@@ -63,6 +76,49 @@ impl<'a> Lowering<'a> {
         self.buffers[tensor.0].len
     }
 
+    /// The memory of a tensor, whole.
+    pub fn span(&self, tensor: Tensor) -> Span {
+        Span::new(self.address(tensor), self.len(tensor) * self.element(tensor).bytes())
+    }
+
+    /// The memory of a tensor that may be missing: none then.
+    pub fn optional_span(&self, tensor: Option<Tensor>) -> Option<Span> {
+        tensor.map(|tensor| self.span(tensor))
+    }
+
+    /// What operations that are one launch do: each operand is read or written once, what one writes and
+    /// another reads stays in the kernel.
+    pub fn work_of(&self, operations: &[&dyn Operation]) -> Work {
+        let mut work = Work::of(operations.iter().map(|operation| operation.flops()).sum());
+        for operand in operations.iter().flat_map(|operation| operation.operands()) {
+            let elements = operand.touched.unwrap_or_else(|| self.len(operand.tensor));
+            let bytes = elements * self.element(operand.tensor).bytes();
+            let span = Span::new(self.address(operand.tensor), bytes);
+            let is_new = |spans: &[Span]| spans.iter().all(|other| other.address != span.address);
+            let (reads, writes) = (operand.access != Access::Write, operand.access != Access::Read);
+            if reads && is_new(&work.reads) && is_new(&work.writes) {
+                work = work.reading([span]);
+            }
+            if writes && is_new(&work.writes) {
+                work = work.writing([span]);
+            }
+        }
+        work
+    }
+
+    /// A launch that is all of the operations, the only one from `first` on, does what their operands say,
+    /// unless its lowering has said more exactly what it does.
+    fn complete(&mut self, first: usize, operations: &[&dyn Operation]) {
+        if self.launches.len() == first + 1 && self.launches[first].work.is_none() {
+            self.launches[first].work = Some(Box::new(self.work_of(operations)));
+        }
+    }
+
+    /// The launches that follow are `operation`'s: for two operations that are lowered together.
+    pub fn begin(&mut self, operation: &dyn Operation) {
+        self.operation = operation.name();
+    }
+
     /// Scratch memory, 256-byte aligned, contents undefined, for the launches of the operations lowered
     /// together: given to others after them.
     pub fn workspace(&mut self, bytes: usize) -> Address {
@@ -74,7 +130,7 @@ impl<'a> Lowering<'a> {
 
     /// Appends a launch.
     pub fn launch(&mut self, launch: Launch) {
-        self.launches.push(launch);
+        self.launches.push(Launch { operation: self.operation, ..launch });
     }
 
     /// Appends a launch of blocks of `threads` over flat arrays of `len` elements, `each` of them per thread;
@@ -99,14 +155,18 @@ impl<'a> Lowering<'a> {
         let mut rest = operations;
         while let [first, after @ ..] = rest {
             self.used = 0;
+            let from = self.launches.len();
+            self.begin(*first);
             let together = match after.first() {
                 Some(next) => first.lower_with(*next, self)?,
                 None => false,
             };
             rest = if together {
+                self.complete(from, &[*first, after[0]]);
                 &after[1..]
             } else {
                 first.lower(self)?;
+                self.complete(from, &[*first]);
                 after
             };
         }

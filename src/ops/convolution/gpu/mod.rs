@@ -9,6 +9,7 @@
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 mod tiles;
+mod work;
 
 use anyhow::Result;
 
@@ -19,10 +20,12 @@ use crate::device::gpu::kernels::{
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::{Span, Work};
 use crate::device::{Element, Tensor};
 use crate::ops::batchnorm::{BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics};
 use crate::usage;
 use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
+use work::Gathered;
 
 /// Which kernels compute a convolution.
 #[derive(Clone, Copy)]
@@ -66,6 +69,27 @@ const STEM: Gathering<ForwardKernel> = {
 const fn f32_gathering<K: Copy>(kernel: K) -> Gathering<K> {
     use convolution_f32::{THREADS, TILE};
     Gathering { kernel, rows: TILE, columns: TILE, threads: THREADS, shared_bytes: 0 }
+}
+
+impl Gathering<ForwardKernel> {
+    /// For what its blocks do.
+    fn gathered(&self) -> Gathered {
+        match self.kernel {
+            ForwardKernel::Tile(_) => Gathered::Tile { rows: self.rows, columns: self.columns },
+            ForwardKernel::Stem => Gathered::Patches,
+            ForwardKernel::F32 => Gathered::Plain,
+        }
+    }
+}
+
+impl Gathering<DataGradientKernel> {
+    /// For what its blocks do.
+    fn gathered(&self) -> Gathered {
+        match self.kernel {
+            DataGradientKernel::Tile(_) => Gathered::Tile { rows: self.rows, columns: self.columns },
+            DataGradientKernel::F32 => Gathered::Plain,
+        }
+    }
 }
 
 impl<K: Copy> Gathering<K> {
@@ -128,10 +152,12 @@ fn forward_by(
         let address = lowering.workspace(tiles * 2 * shape.out_channels * 4);
         PartialStatistics { address, tiles, rows_per_tile }
     });
+    let address = statistics.as_ref().map_or(Address::NULL, |statistics| statistics.address);
+    let left = statistics.as_ref().map(|_| Span::new(address, tiles * 2 * shape.out_channels * 4));
+    let work = work::forward(lowering, shape, operands, gathering.gathered(), left);
     let (extent, shape) = ([rows, shape.out_channels, 1], kernel_shape(shape));
     let [x, w, y] = operands.map(|operand| lowering.address(operand));
-    let address = statistics.as_ref().map_or(Address::NULL, |statistics| statistics.address);
-    lowering.launch(match gathering.kernel {
+    let launch = match gathering.kernel {
         ForwardKernel::Tile(kernel) => {
             let parameters = convolution_forward::Forward { shape, x, w, y, statistics: address };
             gathering.launch(kernel, extent, parameters)
@@ -146,7 +172,8 @@ fn forward_by(
             let parameters = ConvolutionForwardF32 { shape, x, w, y, statistics: address };
             gathering.launch(CONVOLUTION_FORWARD_F32, extent, parameters)
         }
-    });
+    };
+    lowering.launch(launch.doing(work));
     statistics
 }
 
@@ -177,7 +204,12 @@ pub(super) fn forward_and_normalise(
         residual: lowering.optional(next.residual),
         y: lowering.address(next.y),
     };
-    lowering.launch(gathering.launch(gathering.kernel, [rows, shape.out_channels, 1], parameters));
+    let gathered = Gathered::Tile { rows: gathering.rows, columns: gathering.columns };
+    let work = work::forward(lowering, shape, [x, w, next.y], gathered, None)
+        .reading([next.affine, next.running].map(|tensor| lowering.span(tensor)))
+        .reading(lowering.optional_span(next.residual));
+    let launch = gathering.launch(gathering.kernel, [rows, shape.out_channels, 1], parameters);
+    lowering.launch(launch.doing(work));
     Ok(true)
 }
 
@@ -222,7 +254,8 @@ fn data_gradient_by(
 ) -> Option<PartialGradientSums> {
     let parities = parities(shape);
     let most = parities.iter().copied().max().expect("a stride has parities");
-    let (extent, shape) = ([most, shape.in_channels, parities.len()], kernel_shape(shape));
+    let extent = [most, shape.in_channels, parities.len()];
+    let mut work = work::data_gradient(lowering, shape, operands, gathering.gathered(), accumulate);
     let [dy, w, dx] = operands.map(|operand| lowering.address(operand));
     let accumulate = usize::from(accumulate);
     match gathering.kernel {
@@ -231,13 +264,13 @@ fn data_gradient_by(
             // Every tile of rows has its place among the sums, so all parities must have as many.
             let of =
                 normalised.filter(|_| parities.iter().all(|rows| rows.div_ceil(gathering.rows) == tiles));
-            let sums = of.map(|_| {
-                let tiles = tiles * parities.len();
-                let address = lowering.workspace(tiles * 2 * shape.in_channels * 4);
-                PartialGradientSums { address, tiles }
+            let sums = of.map(|of| {
+                let sums = PartialGradientSums::new(lowering, tiles * parities.len(), shape.in_channels);
+                work = work::with_gradient_sums(lowering, std::mem::take(&mut work), of, sums);
+                sums
             });
             let parameters = convolution_data_gradient::DataGradient {
-                shape,
+                shape: kernel_shape(shape),
                 accumulate,
                 mask: of.map_or(0, BatchNormGradient::mask),
                 dy,
@@ -249,13 +282,15 @@ fn data_gradient_by(
                 dx,
                 partial: sums.map_or(Address::NULL, |sums| sums.address),
             };
-            lowering.launch(gathering.launch(kernel, extent, parameters));
+            lowering.launch(gathering.launch(kernel, extent, parameters).doing(work));
             sums
         }
         DataGradientKernel::F32 => {
             use convolution_f32::{CONVOLUTION_DATA_GRADIENT_F32, ConvolutionDataGradientF32};
+            let shape = kernel_shape(shape);
             let parameters = ConvolutionDataGradientF32 { shape, accumulate, dy, w, dx };
-            lowering.launch(gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters));
+            let launch = gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters);
+            lowering.launch(launch.doing(work));
             None
         }
     }
@@ -283,9 +318,12 @@ fn weight_gradient_by(
     shape: &ConvolutionShape,
     [x, dy, dw]: [Tensor; 3],
 ) {
-    let (len, shape, share) = (shape.weight_len(), kernel_shape(shape), cut.share);
-    let [x, dy, dw] = [x, dy, dw].map(|operand| lowering.address(operand));
+    let len = shape.weight_len();
+    let dw = lowering.address(dw);
     let partials = if cut.splits == 1 { dw } else { lowering.workspace(cut.splits * len * 4) };
+    let work = work::weight_gradient(lowering, shape, [x, dy], cut, partials);
+    let (shape, share) = (kernel_shape(shape), cut.share);
+    let [x, dy] = [x, dy].map(|operand| lowering.address(operand));
     let (blocks, threads) = (cut.blocks, cut.tile.threads);
     let launch = match cut.tile.kernel {
         WeightKernel::Tile(kernel) => {
@@ -303,11 +341,12 @@ fn weight_gradient_by(
             CONVOLUTION_WEIGHT_GRADIENT_F32.linear(blocks, threads, parameters)
         }
     };
-    lowering.launch(Launch {
+    let launch = Launch {
         grid: [cut.blocks as u32, cut.splits as u32, 1],
         shared_bytes: cut.tile.shared_bytes as u32,
         ..launch
-    });
+    };
+    lowering.launch(launch.doing(work));
     if cut.splits > 1 {
         lowering.launch(sum_partials(cut.splits, len, partials, dw));
     }
@@ -321,7 +360,10 @@ fn sum_partials(splits: usize, len: usize, partials: Address, out: Address) -> L
     let groups = splits.min(SUM_GROUPS);
     let parameters = ConvolutionSumPartials { splits, len, partials, out };
     let launch = CONVOLUTION_SUM_PARTIALS.linear(len.div_ceil(SUM_VALUES * 32), 32 * groups, parameters);
-    Launch { block: [32, groups as u32, 1], ..launch }
+    let work = Work::of((splits * len) as f64)
+        .reading([Span::new(partials, splits * len * 4)])
+        .writing([Span::new(out, len * 4)]);
+    Launch { block: [32, groups as u32, 1], ..launch }.doing(work)
 }
 
 /// The kernels for a shape.

@@ -7,6 +7,7 @@ use crate::device::cpu::Call;
 use crate::device::gpu::kernels::sinkhorn::{self as kernels, FIRST_ERROR, THREADS};
 use crate::device::gpu::launch::Launch;
 use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::work::Work;
 use crate::device::{Operand, Operation, Tensor};
 
 /// The label refinery of SoLar (docs/spec.md, section 7): pseudo-labels `[B,K]` from `predictions` M `[B,K]`,
@@ -152,7 +153,8 @@ impl Operation for Sinkhorn {
             pseudo_labels: gpu.address(self.pseudo_labels),
             outcome: gpu.address(self.outcome),
         };
-        let launch = kernel.linear(blocks, THREADS, parameters);
+        let work = Work { grid_barriers: rounds, ..gpu.work_of(&[self]) };
+        let launch = kernel.linear(blocks, THREADS, parameters).doing(work);
         gpu.launch(Launch { shared_bytes: shared_bytes as u32, cooperative: true, ..launch });
         Ok(())
     }

@@ -1,0 +1,88 @@
+//! `records profile`: what a run would take on a GPU that need not be there, kernel by kernel.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::output;
+use super::train::{self, TrainArguments};
+use crate::files::write_atomically;
+use crate::profile::Profile;
+use crate::profile::data::Given;
+use crate::profile::gpus::Gpu;
+use crate::profile::show::Format;
+use crate::settings::{GivenSettings, quoted_where_odd};
+use crate::usage;
+
+/// Arguments of `records profile`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Nothing is run and no data is read. How far to trust the times: docs/kernel-cost.md."
+)]
+pub struct ProfileArguments {
+    /// The GPU: rtx3090, a100, h100, or a file of your own with the keys of one in src/profile/gpus.toml
+    #[arg(long, value_name = "WORD|FILE.toml", default_value = "rtx3090")]
+    gpu: String,
+    /// How to show it: table, json, trace (for ui.perfetto.dev) or svg
+    #[arg(long, value_name = "WORD", default_value = "table")]
+    format: String,
+    /// Write it to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Show every launch of a step in the table, not the slowest alone
+    #[arg(long)]
+    launches: bool,
+    /// Training samples, instead of the data set's subset; needed where a data set's size is not known
+    /// without reading it
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Classes, for the same
+    #[arg(long, value_name = "K")]
+    classes: Option<usize>,
+    /// Test images, for the same
+    #[arg(long, value_name = "N")]
+    test_samples: Option<usize>,
+    /// Start from the named settings; `records train --list-presets` shows them
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Read settings from a TOML file, such as the config.toml of a run
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// The settings among the flags.
+    #[command(flatten)]
+    given: GivenSettings,
+}
+
+/// Samples at most: positions are counted in 32 bits.
+const MOST_SAMPLES: usize = 100_000_000;
+
+/// Runs `records profile`.
+///
+/// # Errors
+/// A usage error for bad settings, an unknown GPU or format, and a file that cannot be read or written.
+pub fn run(arguments: &ProfileArguments) -> Result<()> {
+    let ProfileArguments { samples, classes, test_samples, .. } = *arguments;
+    let format = Format::from_word(&arguments.format).ok_or_else(|| {
+        let words = Format::ALL.map(|format| format.to_string()).join(", ");
+        usage!("--format {}: must be one of {words}", quoted_where_odd(&arguments.format))
+    })?;
+    for (flag, value, least) in [("samples", samples, 2), ("test-samples", test_samples, 0)] {
+        if let Some(value) = value.filter(|value| !(least..=MOST_SAMPLES).contains(value)) {
+            return Err(usage!("--{flag} {value}: must be {least} to {MOST_SAMPLES}"));
+        }
+    }
+    let gpu = Gpu::find(&arguments.gpu)?;
+    let settings = train::resolve(&TrainArguments {
+        preset: arguments.preset.clone(),
+        config: arguments.config.clone(),
+        given: arguments.given.clone(),
+        ..TrainArguments::default()
+    })?;
+    let profile = Profile::new(&settings, Given { samples, classes, test_samples }, &gpu)?;
+    let shown = format.show(&profile, arguments.launches);
+    match &arguments.output {
+        None => output::print(&shown),
+        Some(path) => write_atomically(path, shown.as_bytes()),
+    }
+}

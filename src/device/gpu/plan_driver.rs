@@ -1,0 +1,133 @@
+//! A driver that computes nothing and writes every launch down: the plan of a run on a GPU that is not there.
+//!
+//! Memory is addresses alone, so a network of any size takes no room; what is read back are zeros.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::driver::{Activity, Driver, Gpu, Memory};
+use super::launch::Launch;
+use crate::usage;
+
+/// Launches in the order in which they would have run, filled while the driver is used.
+#[derive(Clone, Default)]
+pub struct Launched(Rc<RefCell<Vec<Launch>>>);
+
+impl Launched {
+    /// Takes out what was launched since the last call.
+    pub fn take(&self) -> Vec<Launch> {
+        self.0.take()
+    }
+}
+
+/// See the module.
+pub struct PlanDriver {
+    gpu: Gpu,
+    /// The first address that is free.
+    end: u64,
+    sequences: Vec<Vec<Launch>>,
+    launched: Launched,
+    activity: Activity,
+}
+
+impl PlanDriver {
+    /// A driver that stands for `gpu`.
+    pub fn new(gpu: Gpu) -> Self {
+        let (sequences, launched, activity) = (Vec::new(), Launched::default(), Activity::default());
+        Self { gpu, end: 1 << 20, sequences, launched, activity }
+    }
+
+    /// A handle on what is launched.
+    pub fn launched(&self) -> Launched {
+        self.launched.clone()
+    }
+}
+
+/// Nothing here takes time.
+fn not_run(launches: usize) -> anyhow::Error {
+    usage!("{launches} launches were written down, none ran: records profile predicts their times")
+}
+
+impl Driver for PlanDriver {
+    fn name(&self) -> &'static str {
+        "gpu"
+    }
+
+    fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    fn allocate(&mut self, bytes: &[usize], label: &str) -> Result<Vec<Memory>> {
+        self.activity.allocations += 1;
+        let mut one = |&bytes: &usize| {
+            let address = self.end;
+            let end = (bytes as u64).checked_next_multiple_of(256).and_then(|len| address.checked_add(len));
+            // What no 64-bit machine can address would make later sums of addresses overflow.
+            self.end = end.filter(|&end| end < 1 << 60).ok_or_else(|| {
+                usage!("{label}: {bytes} bytes are more than a GPU addresses; take a smaller --batch-size")
+            })?;
+            Ok(Memory { address, bytes })
+        };
+        bytes.iter().map(&mut one).collect()
+    }
+
+    fn write(&mut self, _: u64, _: &[u8]) -> Result<()> {
+        self.activity.copies_to_device += 1;
+        Ok(())
+    }
+
+    fn read(&mut self, _: u64, bytes: &mut [u8]) -> Result<()> {
+        self.activity.copies_from_device += 1;
+        self.activity.synchronisations += 1;
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn clear(&mut self, _: Memory) -> Result<()> {
+        Ok(())
+    }
+
+    fn forget(&mut self, _: Memory) -> Result<()> {
+        Ok(())
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        self.activity.launches += 1;
+        self.launched.0.borrow_mut().push(launch.clone());
+        Ok(())
+    }
+
+    fn record(&mut self, launches: &[Launch]) -> Result<usize> {
+        self.sequences.push(launches.to_vec());
+        Ok(self.sequences.len() - 1)
+    }
+
+    fn replay(&mut self, sequence: usize) -> Result<()> {
+        self.activity.sequence_launches += 1;
+        self.launched.0.borrow_mut().extend_from_slice(&self.sequences[sequence]);
+        Ok(())
+    }
+
+    fn synchronise(&mut self) -> Result<()> {
+        self.activity.synchronisations += 1;
+        Ok(())
+    }
+
+    fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>> {
+        Err(not_run(launches.len()))
+    }
+
+    fn start_clock(&mut self) -> Result<()> {
+        Err(not_run(0))
+    }
+
+    fn stop_clock(&mut self) -> Result<f64> {
+        Err(not_run(0))
+    }
+
+    fn activity(&self) -> Activity {
+        self.activity
+    }
+}

@@ -1,0 +1,221 @@
+//! The clock: what every launch of a run does, and how long it would take on a GPU that need not be there.
+//!
+//! | question | file |
+//! |---|---|
+//! | which launches? | `plan.rs`, over a training set of which only the shape is known (`data.rs`) |
+//! | what is known of a kernel? | `facts.rs` |
+//! | what does a GPU do? | `gpus.rs`, `gpus.toml`; between epochs the host: `host.toml` |
+//! | how long does a launch take? | `model.rs`, with the queues of `queues.rs` and the caches of `cache.rs` |
+//! | which part of a step is it? | `parts.rs` |
+//! | how is it shown? | `show/` |
+//!
+//! `docs/kernel-cost.md` says how far to trust it.
+
+pub mod cache;
+pub mod data;
+pub mod facts;
+pub mod gpus;
+pub mod model;
+pub mod parts;
+pub mod plan;
+mod queues;
+pub mod show;
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+
+use crate::settings::{PrecisionChoice, Settings};
+use data::Given;
+use gpus::{Gpu, Host};
+use model::{Model, Predicted, Time};
+use plan::{Plan, Planned};
+
+/// A launch with its time.
+#[derive(Clone, Debug)]
+pub struct Timed {
+    /// What is launched.
+    pub planned: Planned,
+    /// How long it takes.
+    pub predicted: Predicted,
+    /// The part of the step that it belongs to.
+    pub part: &'static str,
+}
+
+/// Launches that run one after the other, and their time with the gaps between them.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// In their order.
+    pub launches: Vec<Timed>,
+    /// Of all together.
+    pub time: Time,
+}
+
+/// What the launches of a part take.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its name.
+    pub name: &'static str,
+    /// Launches.
+    pub launches: usize,
+    /// Of all together, without gaps.
+    pub time: Time,
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Bytes that are read and written, each once a launch.
+    pub bytes: f64,
+}
+
+/// What a run takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// Steps of all epochs.
+    pub steps: Time,
+    /// Passes over the test images.
+    pub evaluation: Time,
+    /// Launches between the steps of an epoch and the next.
+    pub between: Time,
+    /// The host between epochs while the GPU waits.
+    pub host: f64,
+    /// Checkpoints.
+    pub checkpoints: f64,
+}
+
+/// A run on a GPU.
+pub struct Profile {
+    /// What the run is set up with.
+    pub settings: Settings,
+    /// The GPU.
+    pub gpu: Gpu,
+    /// What the host does between epochs.
+    pub host: Host,
+    /// How large the run is; its launches stand in the sequences below.
+    pub plan: Plan,
+    /// A training step.
+    pub step: Sequence,
+    /// What comes before the steps of an epoch.
+    pub begin_epoch: Sequence,
+    /// What comes after them.
+    pub end_epoch: Sequence,
+    /// A pass over the test images.
+    pub evaluation: Sequence,
+}
+
+impl Profile {
+    /// The run that `settings` describe on `gpu`; `given` says how large the data set is where that is not
+    /// known.
+    ///
+    /// # Errors
+    /// A usage error for settings that no run can have, and for data sets of unknown size.
+    pub fn new(settings: &Settings, given: Given, gpu: &Gpu) -> Result<Self> {
+        let mut plan = Plan::new(settings, given, gpu.description())?;
+        let mut model = Model::new(gpu);
+        let take = std::mem::take::<Vec<Planned>>;
+        let step = take(&mut plan.step);
+        let predicted = model.predict_repeated(&step)?;
+        let step = Sequence::new(gpu, step, predicted);
+        let mut once = |launches: Vec<Planned>| {
+            let predicted = model.predict(&launches)?;
+            Ok::<_, anyhow::Error>(Sequence::new(gpu, launches, predicted))
+        };
+        let end_epoch = once(take(&mut plan.end_epoch))?;
+        let evaluation = once(take(&mut plan.evaluation))?;
+        let begin_epoch = once(take(&mut plan.begin_epoch))?;
+        let (settings, gpu, host) = (settings.clone(), gpu.clone(), Host::measured()?);
+        Ok(Self { settings, gpu, host, plan, step, begin_epoch, end_epoch, evaluation })
+    }
+
+    /// How activations are stored on a GPU.
+    pub fn precision(&self) -> &'static str {
+        if self.settings.precision == PrecisionChoice::F32 { "f32" } else { "bf16" }
+    }
+
+    /// Seconds of the whole run.
+    pub fn run(&self) -> Run {
+        let epochs = self.plan.epochs;
+        let evaluated = times(epochs, self.settings.eval_every);
+        let kept = times(epochs, self.settings.checkpoint_every);
+        // Values and momentum in f32; confidences.
+        let bytes = 4.0 * (2 * self.plan.parameters + self.plan.samples * self.plan.classes) as f64;
+        Run {
+            steps: self.step.time * (epochs * self.plan.steps) as f64,
+            evaluation: self.evaluation.time * evaluated as f64,
+            between: [self.begin_epoch.time, self.end_epoch.time].into_iter().sum::<Time>() * epochs as f64,
+            host: self.host.epoch * (self.plan.samples * epochs) as f64,
+            checkpoints: self.host.checkpoint * bytes * kept as f64,
+        }
+    }
+
+    /// The expected time of a part of the step, with the gaps behind its launches, as a share of the step.
+    pub fn share(&self, part: &str) -> f64 {
+        let launches = self.step.launches.iter().filter(|timed| timed.part == part);
+        let seconds = launches.fold(0.0, |sum, timed| sum + timed.predicted.time.expected + self.gpu.gap);
+        seconds / self.step.time.expected
+    }
+}
+
+/// How often something happens in so many epochs that happens every so many, and after the last.
+fn times(epochs: usize, every: usize) -> usize {
+    epochs.div_ceil(every.max(1))
+}
+
+impl Run {
+    /// Seconds of all.
+    pub fn total(&self) -> Time {
+        let host = self.host + self.checkpoints;
+        let host = Time { best: host, expected: host, pessimistic: host };
+        [self.steps, self.evaluation, self.between, host].into_iter().sum()
+    }
+}
+
+impl Sequence {
+    fn new(gpu: &Gpu, launches: Vec<Planned>, predicted: Vec<Predicted>) -> Self {
+        let timed = launches.into_iter().zip(predicted).map(|(planned, predicted)| {
+            let kernel = planned.launch.kernel;
+            Timed { part: parts::of(kernel.source.name, kernel.name), planned, predicted }
+        });
+        let launches: Vec<Timed> = timed.collect();
+        let gaps = gpu.gap * launches.len() as f64;
+        let mut time: Time = launches.iter().map(|timed| timed.predicted.time).sum();
+        time += Time { best: gaps, expected: gaps, pessimistic: gaps };
+        Self { launches, time }
+    }
+
+    /// Launches that are the same kernel for the same layer with the same grid, in the order of the first:
+    /// how many, and the time of all of them.
+    pub fn alike(&self) -> Vec<(&Timed, usize, Time)> {
+        let mut places = HashMap::new();
+        let mut alike: Vec<(&Timed, usize, Time)> = Vec::new();
+        for timed in &self.launches {
+            let launch = &timed.planned.launch;
+            let at = *places.entry((launch.kernel, &timed.planned.layer, launch.grid)).or_insert_with(|| {
+                alike.push((timed, 0, Time::default()));
+                alike.len() - 1
+            });
+            alike[at].1 += 1;
+            alike[at].2 += timed.predicted.time;
+        }
+        alike
+    }
+
+    /// Its parts, the longest first, and the gaps.
+    pub fn parts(&self, gpu: &Gpu) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        for Timed { planned, predicted, part } in &self.launches {
+            let at = parts.iter().position(|known| known.name == *part).unwrap_or_else(|| {
+                parts.push(Part { name: part, launches: 0, time: Time::default(), flops: 0.0, bytes: 0.0 });
+                parts.len() - 1
+            });
+            let (work, part) = (planned.work(), &mut parts[at]);
+            part.launches += 1;
+            part.time += predicted.time;
+            part.flops += work.flops;
+            part.bytes += work.read_bytes() + work.written_bytes();
+        }
+        parts.sort_by(|a, b| b.time.expected.total_cmp(&a.time.expected));
+        let gaps = gpu.gap * self.launches.len() as f64;
+        let time = Time { best: gaps, expected: gaps, pessimistic: gaps };
+        parts.push(Part { name: parts::GAPS, launches: 0, time, flops: 0.0, bytes: 0.0 });
+        parts
+    }
+}

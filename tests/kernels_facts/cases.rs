@@ -1,0 +1,369 @@
+//! What is launched to learn what kernels cost: every kernel at two sizes or more.
+
+use std::sync::Arc;
+
+use ptx_sim::Counters;
+use records::autograd::Add;
+use records::device::gpu::launch::Launch;
+use records::device::gpu::sim::{Log, SimDriver};
+use records::device::gpu::{GpuDevice, Precision};
+use records::device::{Device, Element, Operation, Plan, Program, Tensor};
+use records::operations;
+use records::ops::batchnorm::BatchNorm;
+use records::ops::confidence::Disambiguate;
+use records::ops::control;
+use records::ops::convolution::{
+    Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
+};
+use records::ops::elementwise::{Convert, Sum};
+use records::ops::linear::LinearGradient;
+use records::ops::loss::{Loss, Term};
+use records::pll::corr::{self, Consistency};
+use records::pll::lw::settings::LwLoss;
+use records::pll::lw::settings::LwSettings;
+use records::pll::solar::operations::{CountArgmax, Sinkhorn, SinkhornSettings};
+use records::pll::{LabelMethod, cavl, cc, exp, mse, proden};
+use records::profile::data::Shape;
+use records::random::philox::{Purpose, Stream};
+use records::settings::{Debias, GivenSettings, Settings};
+use records::train::evaluate::{Evaluation, ResidentImages};
+use records::train::training::Training;
+
+/// A launch and what the interpreter counted of it.
+pub type Ran = (Launch, Counters);
+
+/// The interpreter standing for a GPU of so many multiprocessors, and its log.
+pub fn device(precision: Precision, multiprocessors: usize) -> (GpuDevice, Log) {
+    let driver = SimDriver::open(0).unwrap_or_else(|error| panic!("{error:#}"));
+    let mut driver = driver.with_multiprocessors(multiprocessors);
+    let log = driver.log();
+    (GpuDevice::new(Box::new(driver), precision), log)
+}
+
+/// Settings of a step of a method on small images, with its own settings small enough for the interpreter.
+pub fn settings(method: &str, batch_size: usize, width: usize) -> Settings {
+    let base = Settings {
+        dataset: "synthetic".into(),
+        imb_factor: 1.0,
+        partial_rate: 0.3,
+        upd_start: 0,
+        batch_size,
+        width,
+        image_size: 8,
+        ..Settings::default()
+    };
+    let mut settings = base;
+    let mut given = GivenSettings::default().with("method", method.to_string());
+    match method {
+        "solar" => {
+            given =
+                given.with("est-epochs", 0_usize).with("queue-length", 2_usize).with("warmup-epoch", 1_usize)
+        }
+        "pico" => given = given.with("moco-queue", 64 * batch_size),
+        _ => {}
+    }
+    given.apply(&mut settings).unwrap_or_else(|problem| panic!("{problem}"));
+    settings.upd_start = 0;
+    settings
+}
+
+/// What a step, the end of an epoch and an evaluation launch, over so many classes.
+fn run(settings: &Settings, precision: Precision, classes: usize) -> Vec<Ran> {
+    let (mut device, log) = device(precision, 82);
+    let samples = 2 * settings.batch_size.max(classes);
+    let shape = Shape { counts: vec![samples.div_ceil(classes); classes], test: settings.batch_size };
+    let data = shape.blank(settings.image_size).unwrap();
+    let mut training =
+        Training::new(settings, &data, &mut device).unwrap_or_else(|error| panic!("{error:#}"));
+    training.begin_epoch(1, &mut device).unwrap();
+    let failed = |error: anyhow::Error| panic!("{} {classes} classes: {error:#}", settings.method_title());
+    device.replay(&training.engine.plan).unwrap_or_else(failed);
+    training.confidence_statistics(&mut device).unwrap();
+    let images =
+        ResidentImages::new(data.test.as_ref().unwrap(), data.test_normalisation, &mut device).unwrap();
+    let evaluation =
+        Evaluation::new(&training.engine.model, images, settings.batch_size, &mut device).unwrap();
+    evaluation.run(&mut device).unwrap();
+    log.take()
+}
+
+/// Two sizes of a step: samples, width, classes.
+const SIZES: [[usize; 3]; 2] = [[4, 8, 10], [8, 16, 24]];
+
+/// Steps of the methods that have kernels of their own, at two sizes.
+fn steps(precision: Precision, methods: &[&str], optimizers: &[&str]) -> Vec<Ran> {
+    let mut ran = Vec::new();
+    for [batch, width, classes] in SIZES {
+        for method in methods {
+            let settings = settings(method, batch, width);
+            let with_steps = GivenSettings::default().with("prior-from", "steps".to_string());
+            let own = if *method == "solar" { with_steps } else { GivenSettings::default() };
+            ran.extend(run(&given(settings, own), precision, classes));
+        }
+        for optimizer in optimizers {
+            let mixed = Settings { mixup: true, debias: Debias::Records, ..settings("corr", batch, width) };
+            ran.extend(run(&Settings { optimizer: (*optimizer).into(), ..mixed }, precision, classes));
+        }
+    }
+    ran
+}
+
+fn given(mut settings: Settings, own: GivenSettings) -> Settings {
+    own.apply(&mut settings).unwrap_or_else(|problem| panic!("{problem}"));
+    settings
+}
+
+/// The losses and disambiguations of methods of one view, apart and a method's two in one; and CORR's over
+/// more classes than a warp has registers for.
+fn losses() -> Vec<Ran> {
+    let mut ran = Vec::new();
+    let lw = |loss| LwSettings { loss, beta: 1.0 }.method();
+    let methods = [
+        proden::method(),
+        cavl::method(),
+        lw(LwLoss::Sigmoid),
+        lw(LwLoss::CrossEntropy),
+        cc::method(),
+        mse::method(),
+        exp::method(),
+    ];
+    for (batch, classes) in [(32, 10), (64, 100)] {
+        for method in &methods {
+            ran.extend(rows(method, 1, batch, classes));
+        }
+        let single = LabelMethod { row_loss: Arc::new(Consistency), ..proden::method() };
+        ran.extend(rows(&single, 1, batch, classes));
+        ran.extend(rows(&corr::method(), 2, batch, 3 * classes + 270));
+    }
+    ran
+}
+
+/// A method's loss of so many views and its disambiguation, apart and side by side.
+fn rows(method: &LabelMethod, views: usize, batch: usize, classes: usize) -> Vec<Ran> {
+    let len = batch * classes;
+    let operands = [
+        (Element::F32, views * len),
+        (Element::F32, len),
+        (Element::F32, control::LEN),
+        (Element::F32, views * len),
+        (Element::F32, batch),
+        (Element::U8, len),
+        (Element::I32, batch),
+    ];
+    let [logits, confidence, control, d_logits, loss_rows, candidates, index] = std::array::from_fn(Tensor);
+    let loss = Loss {
+        row_loss: method.row_loss.clone(),
+        term: Term::Plain,
+        joint: method.joint,
+        batch,
+        classes,
+        views,
+        first: 0,
+        logits,
+        target: confidence,
+        candidates,
+        index: Some(index),
+        d_logits,
+        loss_rows,
+    };
+    let disambiguate = Disambiguate {
+        disambiguation: method.disambiguation.clone(),
+        joint: method.joint,
+        batch,
+        classes,
+        logits,
+        log_prior: None,
+        candidates,
+        index,
+        control,
+        confidence,
+    };
+    let both = operations![disambiguate.clone(), loss, disambiguate];
+    [
+        operate(82, &operands, &both[..2]),
+        operate(82, &operands, &both[1..]),
+        operate(82, &operands, &both[2..]),
+    ]
+    .concat()
+}
+
+/// Augmentation and the passes over activations at their usual size.
+fn usual_images() -> Vec<Ran> {
+    let of = |batch, width| Settings { image_size: 32, ..settings("corr", batch, width) };
+    [run(&of(4, 16), Precision::Bf16, 10), run(&of(8, 8), Precision::Bf16, 10)].concat()
+}
+
+/// CORR over many classes: a kernel for each number of registers that a row takes.
+fn wide_rows() -> Vec<Ran> {
+    let mut ran = Vec::new();
+    for classes in [48, 100, 200] {
+        for batch in [4, 8] {
+            ran.extend(run(&settings("corr", batch, 8), Precision::Bf16, classes));
+        }
+    }
+    ran
+}
+
+/// Runs operations over fresh operands of these types and lengths on a GPU of so many multiprocessors.
+fn operate(
+    multiprocessors: usize,
+    operands: &[(Element, usize)],
+    operations: &[Arc<dyn Operation>],
+) -> Vec<Ran> {
+    let (mut device, log) = device(Precision::Bf16, multiprocessors);
+    let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
+    let mut buffers = Vec::new();
+    for &(element, len) in operands {
+        let buffer = device.allocate(element, len, "an operand").unwrap();
+        match element {
+            Element::U8 => device.write_u8(buffer, &vec![1; len]).unwrap(),
+            // Distinct positions; a barrier, which begins with zeros, has two words.
+            Element::I32 if len > 2 => {
+                device.write_i32(buffer, &(0..len as i32).rev().collect::<Vec<_>>()).unwrap()
+            }
+            Element::I32 => {}
+            _ => {
+                let values: Vec<f32> = (0..len).map(|_| stream.uniform(0.01, 1.0) as f32).collect();
+                device.write_f32(buffer, &values).unwrap();
+            }
+        }
+        buffers.push(buffer);
+    }
+    let plan = Plan::record(Program::new(operations.to_vec(), buffers), &mut device).unwrap();
+    device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
+    log.take()
+}
+
+/// A convolution with its batchnorm, and its gradients.
+fn convolution(batch: usize, size: usize, channels: [usize; 2], stride: usize) -> Vec<Ran> {
+    let [in_channels, out_channels] = channels;
+    let shape =
+        ConvolutionShape { batch, height: size, width: size, in_channels, out_channels, kernel: 3, stride };
+    let rows = shape.output_len() / out_channels;
+    let operands = [
+        (Element::Bf16, shape.input_len()),
+        (Element::Bf16, shape.weight_len()),
+        (Element::Bf16, shape.output_len()),
+        (Element::Bf16, shape.input_len()),
+        (Element::F32, shape.weight_len()),
+        (Element::F32, 2 * out_channels),
+        (Element::F32, 2 * out_channels),
+        (Element::F32, 2 * out_channels),
+        (Element::Bf16, shape.output_len()),
+    ];
+    let [x, w, y, dx, dw, affine, running, batch, out] = std::array::from_fn(Tensor);
+    let batchnorm = BatchNorm {
+        rows,
+        channels: out_channels,
+        x: y,
+        affine,
+        running,
+        batch,
+        residual: None,
+        relu: true,
+        valid: None,
+        y: out,
+    };
+    let operations = operations![
+        Convolution { shape, x, w, y },
+        batchnorm,
+        ConvolutionWeightGradient { shape, x, dy: y, dw },
+        ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
+    ];
+    operate(1, &operands, &operations)
+}
+
+/// Every tile of the tensor-core kernels with two lengths of its main loop: on one multiprocessor the largest
+/// that fits is taken.
+fn tiles() -> Vec<Ran> {
+    let mut ran = Vec::new();
+    for (batch, size, channels) in [
+        (1, 16, [64, 128]),
+        (2, 16, [128, 128]),
+        (1, 16, [128, 64]),
+        (2, 16, [64, 64]),
+        (1, 16, [32, 32]),
+        (2, 16, [64, 32]),
+        (1, 8, [64, 64]),
+        (2, 4, [128, 128]),
+    ] {
+        ran.extend(convolution(batch, size, channels, 1));
+    }
+    ran.extend(convolution(1, 32, [64, 128], 2));
+    ran
+}
+
+/// Sinkhorn where its rows do not fit shared memory, and what only wide networks launch.
+fn the_rest() -> Vec<Ran> {
+    let mut ran = Vec::new();
+    for (batch, classes) in [(256, 100), (384, 100)] {
+        let operands = [
+            (Element::F32, batch * classes),
+            (Element::F32, classes),
+            (Element::I32, 2),
+            (Element::F32, batch * classes),
+            (Element::F32, 2),
+        ];
+        let [predictions, class_prior, barrier, pseudo_labels, outcome] = std::array::from_fn(Tensor);
+        let sinkhorn = Sinkhorn {
+            batch,
+            queue_rows: 0,
+            classes,
+            settings: SinkhornSettings::default(),
+            predictions,
+            queue: None,
+            class_prior,
+            barrier,
+            pseudo_labels,
+            outcome,
+        };
+        ran.extend(operate(1, &operands, &operations![sinkhorn]));
+    }
+    for len in [4096, 16_384] {
+        let bf16 = [(Element::Bf16, len); 3];
+        let [a, b, out] = std::array::from_fn(Tensor);
+        let sum = Sum { len, terms: [a, b], out };
+        ran.extend(operate(82, &bf16, &operations![sum.clone(), Convert { len, from: a, to: out }]));
+        let f32 = [(Element::F32, len); 3];
+        ran.extend(operate(82, &f32, &operations![sum, Convert { len, from: a, to: out }]));
+        let mixed = [(Element::F32, len), (Element::Bf16, len)];
+        ran.extend(operate(82, &mixed, &operations![Convert { len, from: a, to: b }]));
+        ran.extend(operate(82, &bf16, &operations![Add { len, x: a, into: out }]));
+    }
+    for (rows, inputs, outputs) in [(256, 64, 10), (512, 96, 20)] {
+        let len = outputs * (inputs + 1);
+        let operands =
+            [rows * inputs, len, rows * outputs, len, rows * inputs].map(|len| (Element::F32, len));
+        let [x, parameters, dy, d_parameters, dx] = std::array::from_fn(Tensor);
+        let gradient = LinearGradient { rows, inputs, outputs, x, parameters, dy, d_parameters, dx };
+        ran.extend(operate(82, &operands, &operations![gradient]));
+        let operands = [(Element::F32, rows * outputs), (Element::F32, outputs)];
+        let largest = CountArgmax { rows, classes: outputs, x: Tensor(0), counts: Tensor(1) };
+        ran.extend(operate(82, &operands, &operations![largest]));
+    }
+    ran
+}
+
+/// All launches of all cases.
+pub fn all() -> Vec<Ran> {
+    [
+        (
+            "steps in bf16",
+            (|| steps(Precision::Bf16, &["corr", "solar", "pico"], &["adamw", "nesterov"]))
+                as fn() -> Vec<Ran>,
+        ),
+        ("steps in f32", || steps(Precision::F32, &["solar"], &["sgd"])),
+        ("losses", losses),
+        ("usual images", usual_images),
+        ("wide rows", wide_rows),
+        ("tiles", tiles),
+        ("the rest", the_rest),
+    ]
+    .into_iter()
+    .flat_map(|(name, cases)| {
+        let ran = cases();
+        assert!(!ran.is_empty(), "{name}: nothing was launched");
+        ran
+    })
+    .collect()
+}
