@@ -117,7 +117,6 @@ fn bad_flags_and_numbers_of_train_are_one_line() {
         (&["train", "--image-size", "7"], &["--image-size 7"]),
         (&["train", "--width", "0"], &["--width 0"]),
         (&["train", "--threads", "5000"], &["--threads 5000"]),
-        (&["train", "--checkpoint-every", "0"], &["--checkpoint-every 0"]),
         (&["train", "--eval-every", "0"], &["--eval-every 0"]),
         (&["train", "--seed", "-1"], &["--seed -1", "whole number"]),
         (&["train", "--seed", "9223372036854775808"], &["--seed 9223372036854775808"]),

@@ -77,10 +77,12 @@ pub struct Calibration {
 pub struct Host {
     /// Seconds an epoch and training sample.
     pub epoch: f64,
-    /// Seconds a checkpoint and byte.
+    /// Seconds a byte of the state that is read back for a checkpoint.
+    pub read_back: f64,
+    /// Seconds a byte of a checkpoint that is written, while the GPU goes on.
     pub checkpoint: f64,
     /// Where the figures are from.
-    pub sources: [String; 2],
+    pub sources: [String; 3],
 }
 
 const BUILT_IN: &str = include_str!("gpus.toml");
@@ -181,8 +183,10 @@ impl Host {
         let mut keys = Keys { table: &table, place: "host.toml", read: Vec::new() };
         let epoch = 1e-6 * keys.number("epoch-us-a-sample", 0.0, 1e6)?;
         let checkpoint = 1e-9 * keys.number("checkpoint-ms-a-mb", 0.0, 1e6)?;
-        let sources = ["epoch-us-a-sample", "checkpoint-ms-a-mb"].map(|key| keys.source(key));
-        Ok(Self { epoch, checkpoint, sources })
+        let read_back = 1e-9 * keys.number("read-back-ms-a-mb", 0.0, 1e6)?;
+        let sources = ["epoch-us-a-sample", "read-back-ms-a-mb", "checkpoint-ms-a-mb"];
+        let sources = sources.map(|key| keys.source(key));
+        Ok(Self { epoch, read_back, checkpoint, sources })
     }
 }
 

@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use crate::settings::{PrecisionChoice, Settings};
+use crate::train::checkpoint;
 use data::Given;
 use gpus::{Gpu, Host};
 use model::{Model, Predicted, Time};
@@ -134,7 +135,13 @@ impl Profile {
     pub fn run(&self) -> Run {
         let epochs = self.plan.epochs;
         let evaluated = times(epochs, self.settings.eval_every);
-        let kept = times(epochs, self.settings.checkpoint_every);
+        let flops: f64 = self.step.launches.iter().map(|timed| timed.planned.work().flops).sum();
+        let epoch = self.step.time.expected * self.plan.steps as f64;
+        let interval = match self.settings.checkpoint_every {
+            0 => checkpoint::interval("cuda", flops * self.plan.steps as f64),
+            every => every,
+        };
+        let kept = times(epochs, interval);
         // Values and momentum in f32; confidences.
         let bytes = 4.0 * (2 * self.plan.parameters + self.plan.samples * self.plan.classes) as f64;
         Run {
@@ -142,7 +149,10 @@ impl Profile {
             evaluation: self.evaluation.time * evaluated as f64,
             between: [self.begin_epoch.time, self.end_epoch.time].into_iter().sum::<Time>() * epochs as f64,
             host: self.host.epoch * (self.plan.samples * epochs) as f64,
-            checkpoints: self.host.checkpoint * bytes * kept as f64,
+            // The state is read back; it is written while the next epochs train.
+            checkpoints: kept as f64
+                * (self.host.read_back * bytes
+                    + (self.host.checkpoint * bytes - epoch * interval as f64).max(0.0)),
         }
     }
 

@@ -12,6 +12,7 @@ pub const OTHER: &str = "other";
 /// Files of kernels, the beginnings of names in them, and their parts; the first that fits counts.
 const PARTS: &[(&str, &str, &str)] = &[
     ("convolution_forward.cu", "", "backbone forward"),
+    ("convolution_inference.cu", "", "backbone forward"),
     ("convolution_stem.cu", "convolution_stem_forward", "backbone forward"),
     ("convolution_stem.cu", "", "backward weight"),
     ("convolution_data_gradient.cu", "", "backward data"),
@@ -23,7 +24,7 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("batchnorm.cu", "", "batchnorm forward"),
     ("pooling.cu", "", "head"),
     ("linear.cu", "", "head"),
-    ("loss.cu", "count_finite_steps", "counters"),
+    ("loss.cu", "count", "counters"),
     ("loss.cu", "step_statistics", "counters"),
     ("loss.cu", "confidence_statistics", "counters"),
     ("loss.cu", "", "loss"),

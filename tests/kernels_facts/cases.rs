@@ -3,24 +3,24 @@
 use std::sync::Arc;
 
 use ptx_sim::Counters;
-use records::autograd::Add;
+use records::autograd::{Add, Tape};
 use records::device::gpu::launch::Launch;
 use records::device::gpu::sim::{Log, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element, Operation, Plan, Program, Tensor};
 use records::operations;
-use records::ops::batchnorm::BatchNorm;
+use records::ops::batchnorm::{BatchNorm, BatchNormGradient, Epilogue, batchnorm_inference};
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
 use records::ops::convolution::{
     Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
+    convolution as convolve,
 };
 use records::ops::elementwise::{Convert, Sum};
 use records::ops::linear::LinearGradient;
 use records::ops::loss::{Loss, Term};
 use records::pll::corr::{self, Consistency};
-use records::pll::lw::settings::LwLoss;
-use records::pll::lw::settings::LwSettings;
+use records::pll::lw::settings::{LwLoss, LwSettings};
 use records::pll::solar::operations::{CountArgmax, Sinkhorn, SinkhornSettings};
 use records::pll::{LabelMethod, cavl, cc, exp, mse, proden};
 use records::profile::data::Shape;
@@ -79,6 +79,7 @@ fn run(settings: &Settings, precision: Precision, classes: usize) -> Vec<Ran> {
     let failed = |error: anyhow::Error| panic!("{} {classes} classes: {error:#}", settings.method_title());
     device.replay(&training.engine.plan).unwrap_or_else(failed);
     training.confidence_statistics(&mut device).unwrap();
+    training.not_finite(&mut device).unwrap();
     let images =
         ResidentImages::new(data.test.as_ref().unwrap(), data.test_normalisation, &mut device).unwrap();
     let evaluation =
@@ -250,8 +251,28 @@ fn convolution(batch: usize, size: usize, channels: [usize; 2], stride: usize) -
         (Element::F32, 2 * out_channels),
         (Element::F32, 2 * out_channels),
         (Element::Bf16, shape.output_len()),
+        (Element::F32, 2 * in_channels),
+        (Element::F32, 2 * in_channels),
+        (Element::F32, 2 * in_channels),
+        (Element::Bf16, shape.input_len()),
+        (Element::Bf16, shape.input_len()),
     ];
-    let [x, w, y, dx, dw, affine, running, batch, out] = std::array::from_fn(Tensor);
+    let [
+        x,
+        w,
+        y,
+        dx,
+        dw,
+        affine,
+        running,
+        batch,
+        out,
+        affine_before,
+        batch_before,
+        d_affine,
+        y_before,
+        dx_before,
+    ] = std::array::from_fn(Tensor);
     let batchnorm = BatchNorm {
         rows,
         channels: out_channels,
@@ -269,8 +290,54 @@ fn convolution(batch: usize, size: usize, channels: [usize; 2], stride: usize) -
         batchnorm,
         ConvolutionWeightGradient { shape, x, dy: y, dw },
         ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
+        // Which the data gradient makes the sums of.
+        BatchNormGradient {
+            rows: shape.input_len() / in_channels,
+            channels: in_channels,
+            x,
+            y: y_before,
+            relu: true,
+            residual: true,
+            valid: None,
+            affine: affine_before,
+            batch: batch_before,
+            dy: dx,
+            d_affine,
+            dx: dx_before,
+        },
     ];
     operate(1, &operands, &operations)
+}
+
+/// A convolution and the batchnorm of an evaluation in one kernel.
+fn inference(batch: usize, size: usize, channels: [usize; 2]) -> Vec<Ran> {
+    let [in_channels, out_channels] = channels;
+    let shape = ConvolutionShape {
+        batch,
+        height: size,
+        width: size,
+        in_channels,
+        out_channels,
+        kernel: 3,
+        stride: 1,
+    };
+    let (mut device, log) = device(Precision::Bf16, 1);
+    let mut tape = Tape::new(Element::Bf16);
+    let mut operand = |element: Element, len: usize| {
+        let buffer = device.allocate(element, len, "an operand").unwrap();
+        tape.persistent(buffer)
+    };
+    let (x, w) = (operand(Element::Bf16, shape.input_len()), operand(Element::Bf16, shape.weight_len()));
+    let [affine, running] = [0, 1].map(|_| operand(Element::F32, 2 * out_channels));
+    let residual = operand(Element::Bf16, shape.output_len());
+    let y = convolve(&mut tape, shape, x, w);
+    let epilogue = Epilogue { residual: Some(residual), relu: true };
+    let rows = shape.output_len() / out_channels;
+    let out = batchnorm_inference(&mut tape, [rows, out_channels], y, [affine, running], epilogue);
+    tape.keep(out);
+    let plan = tape.finish(&mut device).unwrap();
+    device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
+    log.take()
 }
 
 /// Every tile of the tensor-core kernels with two lengths of its main loop: on one multiprocessor the largest
@@ -288,6 +355,7 @@ fn tiles() -> Vec<Ran> {
         (2, 4, [128, 128]),
     ] {
         ran.extend(convolution(batch, size, channels, 1));
+        ran.extend(inference(batch, size, channels));
     }
     ran.extend(convolution(1, 32, [64, 128], 2));
     ran
