@@ -296,6 +296,10 @@ impl RunFolder {
 
     /// An error of a run under way: a failed run, whatever the reason, with the way to go on.
     fn failed(&self, error: anyhow::Error) -> anyhow::Error {
+        // The folder may go away in the middle of writing, too.
+        if let Err(moved) = self.check_place() {
+            return moved;
+        }
         let is_full = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| {
             matches!(
                 error.kind(),
