@@ -5,10 +5,11 @@
 //! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
 //! | the kernels' sources, their compilation and for what, what was compiled before | `sources.rs`, `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
-//! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
+//! | a launch as plain data; operations to launches; which may run beside which | `launch.rs`, `lower/`, `branches.rs` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
 //! | the device over a driver | `gpu_device.rs` |
 
+pub mod branches;
 pub mod cache;
 mod cuda;
 pub mod driver;
@@ -52,7 +53,8 @@ impl std::str::FromStr for DriverKind {
 /// # Errors
 /// A usage error that says what is missing and how to get it.
 pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice> {
-    Ok(GpuDevice::new(open_driver(kind)?, precision))
+    let branches = branches::wanted()?;
+    Ok(GpuDevice::new(open_driver(kind)?, precision).with_branches(branches))
 }
 
 /// Opens the driver of a device.
