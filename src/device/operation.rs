@@ -117,6 +117,13 @@ pub trait Operation: Any + Debug + Send + Sync {
     fn lower_with(&self, _next: &dyn Operation, _gpu: &mut Lowering<'_>) -> Result<bool> {
         Ok(false)
     }
+
+    /// Whether a device may do this operation and its successor `next` in one kernel that writes `next`'s results
+    /// while this operation's operands are still being read. Then the memory planner does not let them share
+    /// memory.
+    fn overlaps(&self, _next: &dyn Operation) -> bool {
+        false
+    }
 }
 
 impl dyn Operation {

@@ -103,7 +103,7 @@ fn weight_gradients_run_beside_data_gradients_for_little_memory() {
         weights += usize::from(is_weight);
         // The first layer's has nothing after it but the optimiser.
         assert!(
-            !name.contains("weight_gradient") || name.contains("stem") || beside >= 2,
+            !name.contains("weight_gradient") || name.contains("stem") || beside >= 3,
             "{name}: {beside}"
         );
     }

@@ -124,6 +124,10 @@ impl Operation for Convolution {
             _ => Ok(false),
         }
     }
+
+    fn overlaps(&self, next: &dyn Operation) -> bool {
+        next.downcast::<BatchNormInference>().is_some_and(|next| self.is_only_for(next))
+    }
 }
 
 impl Differentiable for Convolution {
