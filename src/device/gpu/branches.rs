@@ -165,7 +165,7 @@ pub fn stretches(places: &[Place]) -> Vec<Stretch> {
         }
     }
     let rest = start..places.len();
-    found.extend((!rest.is_empty()).then(|| match last_aside {
+    found.extend((!rest.is_empty()).then_some(match last_aside {
         Some(_) => Stretch::Unordered(rest),
         None => Stretch::Ordered(rest),
     }));

@@ -5,7 +5,8 @@
 //! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
 //! | the kernels' sources, their compilation and for what, what was compiled before | `sources.rs`, `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
-//! | a launch as plain data; operations to launches; which may run beside which | `launch.rs`, `lower/`, `branches.rs` |
+//! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
+//! | which launches may run beside which | `branches.rs` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda.rs`, `sim.rs` |
 //! | the device over a driver | `gpu_device.rs` |
 
