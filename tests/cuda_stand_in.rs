@@ -79,9 +79,9 @@ fn assert_equal_runs(ours: &Path, theirs: &Path) {
     assert_eq!(metrics(ours), metrics(theirs));
 }
 
-/// With weight gradients beside the rest or in their turn, and of those that may run next any first: the same bits. Poison changes
-/// nothing either: no step reads what it has not written. The interpreter finds such a read by itself; on a GPU, where it cannot, the
-/// poison makes numbers NaN.
+/// With weight gradients beside the rest or in their turn, and of those that may run next any first: the same
+/// bits. Poison changes nothing either: no step reads what it has not written. The interpreter finds such a read
+/// by itself; on a GPU, where it cannot, the poison makes numbers NaN.
 #[test]
 fn training_through_the_driver_has_the_interpreter_s_bits() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
