@@ -59,8 +59,13 @@ fn an_epoch_is_one_graph_launch_a_step() {
         let last = lines.iter().rposition(|line| is(line, "cuGraphLaunch")).unwrap() - first;
         assert!(after.is_none_or(|at| at > last), "{name} while training");
     }
+    // Weight gradients fork and join.
+    let waits = lines.iter().filter(|line| line.starts_with("cuStreamWaitEvent captured")).count();
+    assert!(waits > 20, "{waits} waits of one branch for the other");
     // Everything taken is given back.
     assert_eq!(count("cuMemAlloc_v2"), count("cuMemFree_v2"));
+    assert_eq!(count("cuEventCreate"), count("cuEventDestroy_v2"));
+    assert_eq!(count("cuStreamCreate"), count("cuStreamDestroy_v2"));
     assert_eq!(count("cuModuleLoadData"), count("cuModuleUnload"));
     assert_eq!(count("cuGraphInstantiateWithFlags"), count("cuGraphExecDestroy"));
 }
@@ -110,6 +115,10 @@ fn doctor_asks_the_library_that_training_uses() {
     assert!(shown.contains("as NVRTC does not know sm_990"), "{shown}");
     let shown = text(&records(folder.path(), &["doctor"], Some("cuInit:34")).stdout);
     assert!(shown.contains("the CUDA toolkit's stub"), "{shown}");
+    let shown = text(&records_with(folder.path(), &["doctor"], &[("RECORDS_BRANCHES", "0")]).stdout);
+    assert!(shown.contains("off, by RECORDS_BRANCHES"), "{shown}");
+    let line = text(&records_with(folder.path(), &TRAIN, &[("RECORDS_BRANCHES", "no")]).stderr);
+    assert!(line.contains("RECORDS_BRANCHES \"no\": must be 0 or 1"), "{line}");
     let line = text(&records(folder.path(), &TRAIN, Some("cuInit:34")).stderr);
     assert!(line.contains("take its folder `stubs` out of LD_LIBRARY_PATH"), "{line}");
 }

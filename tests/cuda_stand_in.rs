@@ -80,22 +80,37 @@ fn assert_equal_runs(ours: &Path, theirs: &Path) {
     assert_eq!(metrics(ours), metrics(theirs));
 }
 
-/// Poison changes nothing: no step reads what it has not written. The interpreter finds such a read by
-/// itself; on a GPU, where it cannot, the poison makes numbers NaN.
+/// With weight gradients beside the rest or in their turn, and of those that may run next any first: the same
+/// bits. Poison changes nothing either: no step reads what it has not written. The interpreter finds such a read
+/// by itself; on a GPU, where it cannot, the poison makes numbers NaN.
 #[test]
 fn training_through_the_driver_has_the_interpreter_s_bits() {
-    let folder = tempfile::tempdir().unwrap();
-    let here = folder.path();
-    let sim = train(here, "sim", "sim").spawn().unwrap();
-    let cuda = train(here, "cuda", "cuda").env("RECORDS_POISON", "1").spawn().unwrap();
-    finish(sim, here);
-    finish(cuda, here);
-    let runs = here.join("runs");
-    assert_equal_runs(&runs.join("cuda"), &runs.join("sim"));
-    let calls = std::fs::read_to_string(here.join("calls")).unwrap();
-    assert!(calls.lines().filter(|line| line.starts_with("cuGraphLaunch")).count() >= 8, "{calls}");
-    assert!(calls.contains(" of 0xff"), "temporaries are poisoned");
-    assert_eq!(notes(here), "");
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [here, in_turn] = [0, 1].map(|number| folders[number].path());
+    let children = [
+        train(here, "sim", "sim").env("RECORDS_WARP_SEED", "5").spawn().unwrap(),
+        train(here, "cuda", "cuda")
+            .envs([("RECORDS_POISON", "1"), ("STAND_IN_LAST_FIRST", "1")])
+            .spawn()
+            .unwrap(),
+        train(in_turn, "sim", "sim").env("RECORDS_BRANCHES", "0").spawn().unwrap(),
+        train(in_turn, "cuda", "cuda").env("RECORDS_BRANCHES", "0").spawn().unwrap(),
+    ];
+    children
+        .into_iter()
+        .zip([here, here, in_turn, in_turn])
+        .for_each(|(child, folder)| finish(child, folder));
+    for run in [here.join("runs/sim"), here.join("runs/cuda"), in_turn.join("runs/cuda")] {
+        assert_equal_runs(&run, &in_turn.join("runs/sim"));
+    }
+    let calls = |folder: &Path| std::fs::read_to_string(folder.join("calls")).unwrap();
+    let count = |calls: &str, start: &str| calls.lines().filter(|line| line.starts_with(start)).count();
+    let [here_calls, in_turn_calls] = [here, in_turn].map(calls);
+    assert!(count(&here_calls, "cuGraphLaunch") >= 8, "{here_calls}");
+    assert!(here_calls.contains(" of 0xff"), "temporaries are poisoned");
+    assert!(count(&here_calls, "cuStreamWaitEvent captured") > 20, "{here_calls}");
+    assert_eq!(count(&in_turn_calls, "cuStreamWaitEvent"), 0);
+    assert_eq!([notes(here), notes(in_turn)], ["", ""]);
 }
 
 /// The kernel tests' program, built by cargo if it is not.

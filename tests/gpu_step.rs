@@ -378,11 +378,14 @@ fn an_epoch_copies_nothing_and_allocates_nothing() {
     }
 }
 
-/// The same seed gives the same bits, even with the interpreter's warps in another order.
+/// The same seed gives the same bits, even with the interpreter's warps in another order, and with weight gradients
+/// in their turn instead of beside the rest.
 #[test]
 fn the_same_step_has_the_same_bits() {
     let case = case("resnet18", 2, [4, 16], 10, "records");
     let first = replay(&case, &mut kernels(Precision::Bf16)).unwrap().state_dict();
     let second = replay(&case, &mut kernels(Precision::Bf16)).unwrap().state_dict();
     assert_eq!(first, second);
+    let mut in_turn = kernels(Precision::Bf16).with_branches(false);
+    assert_eq!(first, replay(&case, &mut in_turn).unwrap().state_dict());
 }

@@ -1,10 +1,11 @@
 //! Memory planning: temporaries whose lifetimes do not overlap share an allocation.
 //!
 //! A lifetime runs from the first operation that names a tensor to the last, or to the one behind it where a
-//! device may do both in one kernel. In the order of the operations,
-//! a tensor takes the smallest free allocation that holds it; failing that, the largest free one, enlarged;
-//! failing that, a new one. An allocation is never split, so a device can check that no operation reads and
-//! writes the same memory.
+//! device may do both in one kernel. On a device with branches, an operation that runs aside has its tensors
+//! until [`HELD`] more of them have begun: longer would cost memory; shorter, and what is given the memory next
+//! waits for it. In the order of the operations, a tensor takes the smallest free allocation that holds it;
+//! failing that, the largest free one, enlarged; failing that, a new one. An allocation is never split, so a
+//! device can check that no operation reads and writes the same memory.
 
 use std::sync::Arc;
 
@@ -12,6 +13,11 @@ use anyhow::{Result, bail};
 
 use super::tape::TensorStorage;
 use crate::device::{Device, Element, Operand, Operation, Plan, Program, Temporaries, Tensor};
+
+/// How many operations that run aside begin before the memory of one is given to others. With 2, the weight
+/// gradient of a layer has until two layers further down; that takes 4 % more memory for a ResNet-18 and
+/// none for a ResNet-50, with all of them in flight 4 % and 13 %.
+const HELD: usize = 2;
 
 struct Slot {
     element: Element,
@@ -26,40 +32,7 @@ pub(super) fn plan(
     kept: &[Tensor],
     device: &mut dyn Device,
 ) -> Result<Plan> {
-    let mut last_use = vec![0; tensors.len()];
-    for (position, operation) in operations.iter().enumerate() {
-        operation.operands().iter().for_each(|operand| last_use[operand.tensor.0] = position);
-    }
-    for (position, pair) in operations.windows(2).enumerate() {
-        if pair[0].overlaps(&*pair[1]) {
-            let operands = pair[0].operands();
-            operands.iter().for_each(|Operand { tensor, .. }| {
-                last_use[tensor.0] = last_use[tensor.0].max(position + 1);
-            });
-        }
-    }
-    kept.iter().for_each(|tensor| last_use[tensor.0] = usize::MAX);
-    let mut ending: Vec<Vec<usize>> = vec![Vec::new(); operations.len()];
-    for (tensor, &position) in last_use.iter().enumerate() {
-        if let Some(ending) = ending.get_mut(position) {
-            ending.push(tensor);
-        }
-    }
-
-    let mut slots: Vec<Slot> = Vec::new();
-    let mut slot_of: Vec<Option<usize>> = vec![None; tensors.len()];
-    for (position, operation) in operations.iter().enumerate() {
-        for Operand { tensor, .. } in operation.operands() {
-            if let (TensorStorage::Temporary { element, len }, None) = (tensors[tensor.0], slot_of[tensor.0])
-            {
-                slot_of[tensor.0] = Some(take(&mut slots, element, len));
-            }
-        }
-        for slot in ending[position].iter().filter_map(|&tensor| slot_of[tensor]) {
-            slots[slot].free = true;
-        }
-    }
-
+    let (slots, slot_of) = assign(&operations, tensors, &last_uses(&operations, tensors.len(), kept, device));
     let requests: Vec<(Element, usize)> = slots.iter().map(|slot| (slot.element, slot.len)).collect();
     let allocations = device.allocate_all(&requests, "the step's temporaries")?;
     let buffer = |(number, &storage): (usize, &TensorStorage)| match (storage, slot_of[number]) {
@@ -79,6 +52,59 @@ pub(super) fn plan(
         kept: kept.to_vec(),
     };
     Plan::record(Program { operations, buffers, temporaries }, device)
+}
+
+/// The operation after which each tensor's memory is free; `usize::MAX` for never.
+fn last_uses(
+    operations: &[Arc<dyn Operation>],
+    tensors: usize,
+    kept: &[Tensor],
+    device: &dyn Device,
+) -> Vec<usize> {
+    let has_branches = device.has_branches();
+    let aside: Vec<usize> =
+        (0..operations.len()).filter(|&at| has_branches && operations[at].runs_aside()).collect();
+    let mut last = vec![0; tensors];
+    for (position, operation) in operations.iter().enumerate() {
+        let until = match aside.binary_search(&position) {
+            Ok(number) => aside.get(number + HELD).copied().unwrap_or(operations.len() - 1),
+            Err(_) => match operations.get(position + 1) {
+                Some(next) if operation.overlaps(&**next) => position + 1,
+                _ => position,
+            },
+        };
+        operation
+            .operands()
+            .iter()
+            .for_each(|Operand { tensor, .. }| last[tensor.0] = until.max(last[tensor.0]));
+    }
+    kept.iter().for_each(|tensor| last[tensor.0] = usize::MAX);
+    last
+}
+
+/// A slot for every temporary that an operation names, and the slots.
+fn assign(
+    operations: &[Arc<dyn Operation>],
+    tensors: &[TensorStorage],
+    last_uses: &[usize],
+) -> (Vec<Slot>, Vec<Option<usize>>) {
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut slot_of: Vec<Option<usize>> = vec![None; tensors.len()];
+    let mut ends: Vec<Vec<usize>> = vec![Vec::new(); operations.len()];
+    for (position, operation) in operations.iter().enumerate() {
+        for Operand { tensor, .. } in operation.operands() {
+            if let (TensorStorage::Temporary { element, len }, None) = (tensors[tensor.0], slot_of[tensor.0])
+            {
+                let slot = take(&mut slots, element, len);
+                slot_of[tensor.0] = Some(slot);
+                if let Some(end) = ends.get_mut(last_uses[tensor.0]) {
+                    end.push(slot);
+                }
+            }
+        }
+        ends[position].iter().for_each(|&slot| slots[slot].free = true);
+    }
+    (slots, slot_of)
 }
 
 /// A slot for a tensor: the smallest free one that fits, else the largest free one, enlarged, else a new one.

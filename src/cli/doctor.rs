@@ -14,9 +14,9 @@ use super::output;
 use crate::data::registry::folder::folders_in;
 use crate::data::registry::{self, archives};
 use crate::device::gpu::cache::Place;
-use crate::device::gpu::gpu_code;
 use crate::device::gpu::nvrtc_search;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
+use crate::device::gpu::{branches, gpu_code};
 use crate::settings::Settings;
 use crate::text::printable;
 use crate::usage;
@@ -75,6 +75,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     let first = driver.as_ref().ok().and_then(|driver| driver.gpus.first());
     let architecture = first.map(|gpu| 10 * gpu.compute_capability.0 + gpu.compute_capability.1);
     rows.push(row("GPU code", gpu_code::describe(architecture)));
+    rows.push(row("branches", branches::describe()));
     rows.push(row("kernel cache", kernel_cache()));
     let folder = arguments.data_dir.as_deref().unwrap_or(Path::new("data"));
     let found = data_sets(folder);

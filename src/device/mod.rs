@@ -101,6 +101,12 @@ pub trait Device {
         1
     }
 
+    /// Whether operations that may ([`Operation::runs_aside`]) run beside those after them, so that their
+    /// memory is in use for longer than their turn.
+    fn has_branches(&self) -> bool {
+        false
+    }
+
     /// Whether the device's memory is the host's.
     fn in_main_memory(&self) -> bool {
         false

@@ -91,6 +91,12 @@ pub trait Operation: Any + Debug + Send + Sync {
         self.operands().iter().map(|operand| operand.least_bytes(buffers[operand.tensor.0])).sum()
     }
 
+    /// Whether a GPU may run it beside the operations after it, up to the first that needs its result: for one
+    /// whose result is needed late, such as the gradient of a weight. Nothing else changes, no bit of a result.
+    fn runs_aside(&self) -> bool {
+        false
+    }
+
     /// Runs it on the CPU; the kernels are compared with this.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use anyhow::Result;
 
 use super::Precision;
+use super::branches::Place;
 use super::launch::Launch;
 use crate::device::Limits;
 
@@ -80,8 +81,9 @@ pub trait Driver {
     /// What the GPU or the interpreter found wrong.
     fn launch(&mut self, launch: &Launch) -> Result<()>;
 
-    /// Prepares launches to be run as a unit: a captured graph on a GPU. Returns its number.
-    fn record(&mut self, launches: &[Launch]) -> Result<usize>;
+    /// Prepares launches to be run as a unit: a captured graph on a GPU. Each launch comes after those that its
+    /// place says, and before whatever the driver is asked for next. Returns its number.
+    fn record(&mut self, launches: &[Launch], places: &[Place]) -> Result<usize>;
 
     /// Runs a recorded sequence.
     fn replay(&mut self, sequence: usize) -> Result<()>;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::branches::Place;
 use super::driver::{Activity, Driver, Memory};
 use super::launch::Launch;
 use super::lower::Lowering;
@@ -23,6 +24,7 @@ pub struct GpuDevice {
     allocations: Vec<Memory>,
     workspace: Memory,
     recordings: Vec<Prepared>,
+    branches: bool,
 }
 
 /// A program made ready.
@@ -37,7 +39,14 @@ impl GpuDevice {
     /// A device over `driver`.
     pub fn new(driver: Box<dyn Driver>, precision: Precision) -> Self {
         let workspace = Memory { address: 0, bytes: 0 };
-        Self { driver, precision, allocations: Vec::new(), workspace, recordings: Vec::new() }
+        let (allocations, recordings) = (Vec::new(), Vec::new());
+        Self { driver, precision, allocations, workspace, recordings, branches: true }
+    }
+
+    /// With operations that may run aside on a branch of their own ([`Operation::runs_aside`]), as without this
+    /// call, or all in one order.
+    pub fn with_branches(self, branches: bool) -> Self {
+        Self { branches, ..self }
     }
 
     /// What the driver was asked to do so far.
@@ -74,23 +83,25 @@ impl GpuDevice {
         self.driver.write(address, bytes)
     }
 
-    /// The launches of `operations`, with workspace for them.
+    /// The launches of `operations`, with workspace for them, and their places.
     fn lower(
         &mut self,
         operations: &[&dyn Operation],
         buffers: &[Buffer],
         uses: Vec<Option<usize>>,
-    ) -> Result<Vec<Launch>> {
+    ) -> Result<(Vec<Launch>, Vec<Place>)> {
         let addresses: Vec<u64> = buffers.iter().map(|&b| self.address(b)).collect::<Result<_>>()?;
-        let mut lowering = Lowering::new(self.driver.gpu(), buffers, &addresses).with_uses(uses);
+        let lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
+        let mut lowering = lowering.with_uses(uses).with_branches(self.branches);
         lowering.lower(operations)?;
+        let places = lowering.places().to_vec();
         let (mut launches, workspace) = lowering.finish();
         if workspace > self.workspace.bytes {
             // Sequences recorded before keep the smaller workspace they were lowered for: it is never freed.
             self.workspace = self.driver.allocate(&[workspace], "the kernels' workspace")?[0];
         }
         launches.iter_mut().for_each(|launch| launch.place_workspace(self.workspace.address));
-        Ok(launches)
+        Ok((launches, places))
     }
 }
 
@@ -104,7 +115,8 @@ impl Device for GpuDevice {
             Precision::Bf16 => "bf16 with f32 sums",
             Precision::F32 => "f32",
         };
-        format!("{}: {}, {precision}", self.driver.name(), self.driver.gpu().name)
+        let branches = if self.branches { "" } else { ", without branches" };
+        format!("{}: {}, {precision}{branches}", self.driver.name(), self.driver.gpu().name)
     }
 
     fn activations(&self) -> Element {
@@ -112,6 +124,10 @@ impl Device for GpuDevice {
             Precision::Bf16 => Element::Bf16,
             Precision::F32 => Element::F32,
         }
+    }
+
+    fn has_branches(&self) -> bool {
+        self.branches
     }
 
     fn channel_multiple(&self) -> usize {
@@ -174,7 +190,7 @@ impl Device for GpuDevice {
     }
 
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
-        let launches = self.lower(&[operation], buffers, Vec::new())?;
+        let (launches, _) = self.lower(&[operation], buffers, Vec::new())?;
         for launch in &launches {
             self.driver.launch(launch).with_context(|| format!("in the operation '{}'", operation.name()))?;
         }
@@ -191,8 +207,8 @@ impl Device for GpuDevice {
 
     fn record(&mut self, program: &Program) -> Result<Recording> {
         let operations: Vec<&dyn Operation> = program.operations.iter().map(|o| &**o).collect();
-        let launches = self.lower(&operations, &program.buffers, program.uses())?;
-        let sequence = self.driver.record(&launches)?;
+        let (launches, places) = self.lower(&operations, &program.buffers, program.uses())?;
+        let sequence = self.driver.record(&launches, &places)?;
         let allocations = &program.temporaries.allocations;
         let mut temporaries: Vec<Memory> = allocations.iter().map(|&i| self.allocations[i]).collect();
         temporaries.push(self.workspace);

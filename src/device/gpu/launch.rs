@@ -148,6 +148,14 @@ impl Launch {
         self.block.iter().map(|&extent| extent as usize).product::<usize>().div_ceil(32)
     }
 
+    /// Moves what it uses of the workspace `bytes` further on.
+    pub fn shift_workspace(&mut self, bytes: usize) {
+        self.arguments.shift_workspace(bytes);
+        if let Some(work) = &mut self.work {
+            work.shift_workspace(bytes);
+        }
+    }
+
     /// Puts the workspace at the address `start`.
     pub fn place_workspace(&mut self, start: u64) {
         self.arguments.place_workspace(start);
@@ -226,12 +234,17 @@ impl Arguments {
         self
     }
 
-    fn place_workspace(&mut self, start: u64) {
-        for at in std::mem::take(&mut self.in_workspace) {
+    fn shift_workspace(&mut self, bytes: usize) {
+        for &at in &self.in_workspace {
             let place = &mut self.bytes[at..at + 8];
             let offset = u64::from_le_bytes(std::array::from_fn(|i| place[i]));
-            place.copy_from_slice(&(start + offset).to_le_bytes());
+            place.copy_from_slice(&(bytes as u64 + offset).to_le_bytes());
         }
+    }
+
+    fn place_workspace(&mut self, start: u64) {
+        self.shift_workspace(start as usize);
+        self.in_workspace.clear();
     }
 
     fn int(&mut self, value: usize) -> [u8; 4] {

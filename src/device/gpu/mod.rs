@@ -8,9 +8,11 @@
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
 //! | what a launch does, for predictions of its time | `work.rs` |
+//! | which launches may run beside which | `branches.rs` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs`, `plan_driver.rs` |
 //! | the device over a driver | `gpu_device.rs` |
 
+pub mod branches;
 pub mod cache;
 mod cuda;
 pub mod driver;
@@ -56,7 +58,8 @@ impl std::str::FromStr for DriverKind {
 /// # Errors
 /// A usage error that says what is missing and how to get it.
 pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice> {
-    Ok(GpuDevice::new(open_driver(kind)?, precision))
+    let branches = branches::wanted()?;
+    Ok(GpuDevice::new(open_driver(kind)?, precision).with_branches(branches))
 }
 
 /// Opens the driver of a device.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
+use super::branches::Place;
 use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::Launch;
 use crate::usage;
@@ -99,7 +100,7 @@ impl Driver for PlanDriver {
         Ok(())
     }
 
-    fn record(&mut self, launches: &[Launch]) -> Result<usize> {
+    fn record(&mut self, launches: &[Launch], _places: &[Place]) -> Result<usize> {
         self.sequences.push(launches.to_vec());
         Ok(self.sequences.len() - 1)
     }

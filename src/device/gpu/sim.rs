@@ -6,13 +6,15 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use ptx_sim::{Counters, Machine, Program, Settings};
+use ptx_sim::{Counters, GraphLaunch, Machine, Program, Report, Settings};
 
 use super::Precision;
+use super::branches::{self, Place, Stretch};
 use super::cache::KernelCache;
 use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::{Kernel, Launch};
@@ -51,6 +53,15 @@ impl Log {
     }
 }
 
+/// A recorded sequence.
+#[derive(Default)]
+struct Sequence {
+    launches: Vec<Launch>,
+    places: Vec<Place>,
+    /// Its parts: where launches are ordered, and where not all are.
+    stretches: Vec<Stretch>,
+}
+
 /// The interpreter behind the driver interface; it stands in for an RTX 3090 where work is cut by the GPU's
 /// size.
 pub struct SimDriver {
@@ -58,7 +69,7 @@ pub struct SimDriver {
     machine: Machine,
     cache: KernelCache,
     programs: HashMap<&'static Source, Program>,
-    sequences: Vec<Vec<Launch>>,
+    sequences: Vec<Sequence>,
     costs: Costs,
     log: Option<Log>,
     activity: Activity,
@@ -107,7 +118,8 @@ impl SimDriver {
         self.log.get_or_insert_default().clone()
     }
 
-    fn run(&mut self, launch: &Launch) -> Result<Counters> {
+    /// Has the launch's kernel ready, and checks its arguments against the kernel's parameters.
+    fn load(&mut self, launch: &Launch) -> Result<()> {
         let Kernel { source, name } = launch.kernel;
         if !self.programs.contains_key(source) {
             let file = source.name;
@@ -127,20 +139,55 @@ impl SimDriver {
                 launch.arguments.offsets()
             );
         }
-        let Launch { grid, block, shared_bytes, cooperative, .. } = *launch;
-        let arguments = launch.arguments.bytes();
-        let request = ptx_sim::Launch { grid, block, shared_bytes, cooperative, arguments };
-        let report =
-            self.machine.launch(program, name, &request).with_context(|| format!("kernel {name}"))?;
+        Ok(())
+    }
+
+    fn run(&mut self, launch: &Launch) -> Result<Counters> {
+        self.load(launch)?;
+        let Kernel { source, name } = launch.kernel;
+        let report = self
+            .machine
+            .launch(&self.programs[source], name, &request(launch))
+            .with_context(|| format!("kernel {name}"))?;
+        self.check(launch, &report)?;
+        Ok(report.counters)
+    }
+
+    /// Runs launches of which not all are ordered: what two of these do to the same memory is a race.
+    fn run_unordered(&mut self, sequence: &Sequence, stretch: Range<usize>) -> Result<()> {
+        let launches = &sequence.launches[stretch.clone()];
+        launches.iter().try_for_each(|launch| self.load(launch))?;
+        let after = branches::predecessors(&sequence.places, stretch);
+        let graph: Vec<GraphLaunch<'_>> = launches
+            .iter()
+            .zip(&after)
+            .map(|(launch, after)| {
+                let Kernel { source, name } = launch.kernel;
+                GraphLaunch { program: &self.programs[source], kernel: name, launch: request(launch), after }
+            })
+            .collect();
+        let reports = self.machine.launch_graph(&graph).context("launches on branches")?;
+        launches.iter().zip(&reports).try_for_each(|(launch, report)| self.check(launch, report))
+    }
+
+    /// What was found in a launch is an error; what it cost is kept.
+    fn check(&self, launch: &Launch, report: &Report) -> Result<()> {
         if let Some(first) = report.findings.first() {
+            let name = launch.kernel.name;
             bail!("kernel {name}: {first} ({} findings in this launch)", report.findings_total);
         }
         *self.costs.0.borrow_mut().entry(launch.kernel).or_default() += &report.counters;
         if let Some(log) = &self.log {
             log.0.borrow_mut().push((launch.clone(), report.counters.clone()));
         }
-        Ok(report.counters)
+        Ok(())
     }
+}
+
+/// A launch as the interpreter takes it.
+fn request(launch: &Launch) -> ptx_sim::Launch<'_> {
+    let Launch { grid, block, shared_bytes, cooperative, .. } = *launch;
+    ptx_sim::Launch { grid, block, shared_bytes, cooperative, arguments: launch.arguments.bytes() }
 }
 
 impl Driver for SimDriver {
@@ -192,16 +239,23 @@ impl Driver for SimDriver {
         self.run(launch).map(|_| ())
     }
 
-    fn record(&mut self, launches: &[Launch]) -> Result<usize> {
-        self.sequences.push(launches.to_vec());
+    fn record(&mut self, launches: &[Launch], places: &[Place]) -> Result<usize> {
+        let stretches = branches::stretches(places);
+        let (launches, places) = (launches.to_vec(), places.to_vec());
+        self.sequences.push(Sequence { launches, places, stretches });
         Ok(self.sequences.len() - 1)
     }
 
     fn replay(&mut self, sequence: usize) -> Result<()> {
         self.activity.sequence_launches += 1;
-        let launches = std::mem::take(&mut self.sequences[sequence]);
-        let result = launches.iter().try_for_each(|launch| self.run(launch).map(|_| ()));
-        self.sequences[sequence] = launches;
+        let recorded = std::mem::take(&mut self.sequences[sequence]);
+        let result = recorded.stretches.iter().try_for_each(|stretch| match stretch.clone() {
+            Stretch::Ordered(stretch) => {
+                recorded.launches[stretch].iter().try_for_each(|launch| self.run(launch).map(|_| ()))
+            }
+            Stretch::Unordered(stretch) => self.run_unordered(&recorded, stretch),
+        });
+        self.sequences[sequence] = recorded;
         result
     }
 

@@ -150,6 +150,15 @@ impl Work {
         }
     }
 
+    /// Moves what lies in the workspace `bytes` further on.
+    pub(super) fn shift_workspace(&mut self, bytes: usize) {
+        for Span { address, .. } in self.reads.iter_mut().chain(&mut self.writes) {
+            if let Address::Workspace(offset) = address {
+                *offset += bytes;
+            }
+        }
+    }
+
     /// Puts the workspace at the address `start`.
     pub(super) fn place_workspace(&mut self, start: u64) {
         for Span { address, .. } in self.reads.iter_mut().chain(&mut self.writes) {

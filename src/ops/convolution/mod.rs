@@ -207,6 +207,11 @@ impl Operation for ConvolutionWeightGradient {
         self.shape.flops()
     }
 
+    /// The optimiser needs dw, and nothing before it does: the rest of the backward pass goes on meanwhile.
+    fn runs_aside(&self) -> bool {
+        true
+    }
+
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let (x, dy, mut dw) = (cpu.f32(self.x)?, cpu.f32(self.dy)?, cpu.f32_mut(self.dw)?);
         cpu::backward_weight(&self.shape, &x, &dy, &mut dw, cpu.scratch());

@@ -1,11 +1,11 @@
-//! Events of a stream, for times.
+//! Events of streams: for times, and for the order between streams.
 
 use anyhow::Result;
 use cudarc::driver::{result, sys};
 
 use super::explain;
 
-/// Timing events of one stream.
+/// Events, all with times or all without.
 pub struct Events(Vec<sys::CUevent>);
 
 impl Events {
@@ -14,10 +14,21 @@ impl Events {
     /// # Errors
     /// The driver's.
     pub fn new(count: usize) -> Result<Self> {
+        Self::with(count, sys::CUevent_flags::CU_EVENT_DEFAULT)
+    }
+
+    /// As many that keep no time.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn untimed(count: usize) -> Result<Self> {
+        Self::with(count, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    fn with(count: usize, flags: sys::CUevent_flags) -> Result<Self> {
         let mut events = Self(Vec::with_capacity(count));
         for _ in 0..count {
-            let event = result::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT)
-                .map_err(|error| explain("cuEventCreate", error))?;
+            let event = result::event::create(flags).map_err(|error| explain("cuEventCreate", error))?;
             events.0.push(event);
         }
         Ok(events)
@@ -31,6 +42,17 @@ impl Events {
         // SAFETY: an event and a stream that live.
         unsafe { result::event::record(self.0[number], stream) }
             .map_err(|error| explain("cuEventRecord", error))
+    }
+
+    /// Has what is put into the stream next wait for one that was recorded.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn wait(&self, number: usize, stream: sys::CUstream) -> Result<()> {
+        let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: an event and a stream that live.
+        unsafe { result::stream::wait_event(stream, self.0[number], flags) }
+            .map_err(|error| explain("cuStreamWaitEvent", error))
     }
 
     /// Seconds between two that were recorded and waited for.

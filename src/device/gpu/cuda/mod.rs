@@ -1,15 +1,16 @@
-//! The CUDA driver: compiled kernels, one stream, recorded sequences as graphs.
+//! The CUDA driver: compiled kernels, one stream, recorded sequences as graphs of up to two branches.
 //!
 //! | CUDA | here |
 //! |---|---|
 //! | primary context, one non-blocking stream | made in [`CudaDriver::open`], released when dropped |
 //! | module of a cubin or of PTX | one a file under kernels/, loaded when a launch first names it |
-//! | graph captured from the stream | [`Driver::record`] |
+//! | graph captured from the stream, and from a second one between events | [`Driver::record`], `branches.rs` |
 //! | asynchronous errors | seen at the next call that waits, and reported with that call |
 //!
 //! Nothing here runs without the probe having found the driver, so the bindings never look for a library in
 //! vain.
 
+mod branches;
 mod events;
 mod functions;
 mod open;
@@ -20,9 +21,11 @@ use anyhow::{Result, anyhow};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
+use branches::Joints;
 use events::Events;
 use functions::Functions;
 
+use super::branches::Place;
 use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::Launch;
 
@@ -34,6 +37,8 @@ pub struct CudaDriver {
     gpu: Gpu,
     device: sys::CUdevice,
     stream: sys::CUstream,
+    /// Takes part in captures only.
+    aside: sys::CUstream,
     functions: Functions,
     sequences: Vec<sys::CUgraphExec>,
     arenas: Vec<sys::CUdeviceptr>,
@@ -193,11 +198,11 @@ impl Driver for CudaDriver {
         self.submit(launch, self.stream)
     }
 
-    fn record(&mut self, launches: &[Launch]) -> Result<usize> {
+    fn record(&mut self, launches: &[Launch], places: &[Place]) -> Result<usize> {
         // Loading and setting attributes are not allowed while the stream is captured.
         launches.iter().try_for_each(|launch| self.functions.prepare(launch))?;
-        let graph = self
-            .capture(|driver| launches.iter().try_for_each(|launch| driver.submit(launch, driver.stream)))?;
+        let mut joints = Joints::of(places)?;
+        let graph = self.capture(|driver| driver.submit_all(launches, places, &mut joints))?;
         // SAFETY: a graph just captured, destroyed once instantiated; the executable graph is destroyed in
         // drop.
         unsafe {
@@ -283,6 +288,7 @@ impl Drop for CudaDriver {
             for &arena in &self.arenas {
                 let _ = result::free_sync(arena);
             }
+            let _ = result::stream::destroy(self.aside);
             let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.device);
         }

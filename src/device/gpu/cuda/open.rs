@@ -55,16 +55,19 @@ impl CudaDriver {
         translatable(target, cache.compiler().found.version, found.cuda_version)?;
         let device = result::device::get(0).map_err(|error| explain("cuDeviceGet", error))?;
         // SAFETY: the device was returned by the driver; the context is released in drop.
-        let (stream, shared_bytes) = unsafe {
+        let (stream, aside, shared_bytes) = unsafe {
             let context =
                 result::primary_ctx::retain(device).map_err(|e| explain("cuDevicePrimaryCtxRetain", e))?;
             result::ctx::set_current(context).map_err(|e| explain("cuCtxSetCurrent", e))?;
-            let stream = result::stream::create(result::stream::StreamKind::NonBlocking)
-                .map_err(|e| explain("cuStreamCreate", e))?;
+            let stream = || {
+                let kind = result::stream::StreamKind::NonBlocking;
+                result::stream::create(kind).map_err(|e| explain("cuStreamCreate", e))
+            };
+            let (stream, aside) = (stream()?, stream()?);
             let most = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
             let shared = result::device::get_attribute(device, most)
                 .map_err(|e| explain("cuDeviceGetAttribute", e))?;
-            (stream, shared.unsigned_abs() as usize)
+            (stream, aside, shared.unsigned_abs() as usize)
         };
         let multiprocessors = first.multiprocessors as usize;
         let gpu = Gpu { name: first.name.clone(), architecture, multiprocessors, shared_bytes };
@@ -72,6 +75,7 @@ impl CudaDriver {
             gpu,
             device,
             stream,
+            aside,
             functions: Functions::new(cache, target, multiprocessors),
             sequences: Vec::new(),
             arenas: Vec::new(),

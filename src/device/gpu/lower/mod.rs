@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 
+use super::branches::{Place, Placing};
 use super::driver::Gpu;
 use super::launch::{Address, KernelOf, Launch, Parameters};
 use super::work::{Span, Work};
@@ -17,9 +18,14 @@ pub struct Lowering<'a> {
     gpu: &'a Gpu,
     buffers: &'a [Buffer],
     addresses: &'a [u64],
+    /// Workspace of the operations being lowered, bytes.
     used: usize,
-    most_used: usize,
+    /// The most workspace that operations of the main branch use, and those aside: a region for each.
+    most_used: [usize; 2],
     launches: Vec<Launch>,
+    /// Whether operations that may run aside do.
+    branches: bool,
+    placing: Placing,
     uses: Vec<Option<usize>>,
     /// The operation that launches are appended for.
     operation: &'static str,
@@ -33,8 +39,10 @@ impl<'a> Lowering<'a> {
             buffers,
             addresses,
             used: 0,
-            most_used: 0,
+            most_used: [0; 2],
             launches: Vec::new(),
+            branches: false,
+            placing: Placing::default(),
             uses: Vec::new(),
             operation: "",
         }
@@ -43,6 +51,11 @@ impl<'a> Lowering<'a> {
     /// With how often the operations of the program name each tensor; `None` for those whose values outlive it.
     pub fn with_uses(self, uses: Vec<Option<usize>>) -> Self {
         Self { uses, ..self }
+    }
+
+    /// With operations that may run aside on a branch of their own, if `branches`.
+    pub fn with_branches(self, branches: bool) -> Self {
+        Self { branches, ..self }
     }
 
     /// Whether a tensor is named by no more than two operations of the program and read by nothing else, so that
@@ -124,7 +137,6 @@ impl<'a> Lowering<'a> {
     pub fn workspace(&mut self, bytes: usize) -> Address {
         let address = Address::Workspace(self.used);
         self.used += bytes.next_multiple_of(256);
-        self.most_used = self.most_used.max(self.used);
         address
     }
 
@@ -147,28 +159,31 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Lowers `operations` in order; neighbours that one kernel does together are lowered together.
+    /// Lowers `operations` in order; neighbours of the same branch that one kernel does together are lowered
+    /// together.
     ///
     /// # Errors
     /// Where a shape is beyond what the kernels do.
     pub fn lower(&mut self, operations: &[&dyn Operation]) -> Result<()> {
         let mut rest = operations;
         while let [first, after @ ..] = rest {
-            self.used = 0;
-            let from = self.launches.len();
+            let (before, aside) = (self.launches.len(), self.branches && first.runs_aside());
             self.begin(*first);
-            let together = match after.first() {
+            let neighbour = after.first().filter(|next| aside == (self.branches && next.runs_aside()));
+            let together = match neighbour {
                 Some(next) => first.lower_with(*next, self)?,
                 None => false,
             };
-            rest = if together {
-                self.complete(from, &[*first, after[0]]);
-                &after[1..]
-            } else {
+            if !together {
                 first.lower(self)?;
-                self.complete(from, &[*first]);
-                after
-            };
+            }
+            let (done, left) = rest.split_at(1 + usize::from(together));
+            self.complete(before, done);
+            let launches = self.launches.len() - before;
+            let aside = self.placing.place(done, self.buffers, launches, aside);
+            let most = &mut self.most_used[usize::from(aside)];
+            *most = std::mem::take(&mut self.used).max(*most);
+            rest = left;
         }
         let beyond = |launch: &Launch| Some((launch.kernel.name, launch.arguments.beyond()?));
         match self.launches.iter().find_map(beyond) {
@@ -179,9 +194,19 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// What may run beside what: a place for each launch of the operations lowered so far.
+    pub fn places(&self) -> &[Place] {
+        self.placing.places()
+    }
+
     /// The launches, and the bytes of workspace they need: each is to be told where that lies
     /// ([`Launch::place_workspace`]).
-    pub fn finish(self) -> (Vec<Launch>, usize) {
-        (self.launches, self.most_used)
+    pub fn finish(mut self) -> (Vec<Launch>, usize) {
+        let [main, aside] = self.most_used;
+        let main = main.max(self.used);
+        for (launch, place) in self.launches.iter_mut().zip(self.placing.places()) {
+            launch.shift_workspace(if place.aside { main } else { 0 });
+        }
+        (self.launches, main + aside)
     }
 }
