@@ -15,8 +15,8 @@
 //
 // `partial`, null or f32 [stride^2 tiles, 2, Cin]: if x is the result of a batchnorm, dx is the dy of its
 // gradient, and its two sums are made here for every tile of rows, while dx is stored, masked by the ReLU
-// (`mask`, batchnorm_value.cuh). That saves the batchnorm a pass over dy; its x (and y) are read here instead,
-// beside the arithmetic. Then parities without taps are read and written as well.
+// (`mask`, batchnorm_value.cuh). That saves the batchnorm a pass over dy; its x (and y) are read here
+// instead, beside the arithmetic. Then parities without taps are read and written as well.
 //
 // Launch: grid [ceil(M / rows) * ceil(Cin / columns), 1, stride^2], where M is the pixels of the
 // largest parity; parities with most taps run first. Tiles, threads and shared memory as in

@@ -165,8 +165,8 @@ template <class P> struct TileStatistics {
     }
 };
 
-// A batchnorm whose result is the target's position in the forward pass: the target is its dy, and its backward
-// pass needs two sums of every channel before anything else. Left out where `partial` is null.
+// A batchnorm whose result is the target's position in the forward pass: the target is its dy, and its
+// backward pass needs two sums of every channel before anything else. Left out where `partial` is null.
 struct GradientSums {
     // MASK_NONE, MASK_FROM_X or MASK_FROM_Y.
     int mask;
@@ -206,7 +206,8 @@ template <class P> struct SumsOfTile {
         if (of.mask == MASK_FROM_Y) Vector<bf16>::load(of.y + at, y);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            const float value = of.mask == MASK_FROM_Y ? y[i] : normalised(x[i], mean[i], scale[i], offset[i]);
+            const float value =
+                of.mask == MASK_FROM_Y ? y[i] : normalised(x[i], mean[i], scale[i], offset[i]);
             dy[i] = of.mask == MASK_NONE || value > 0.0f ? dy[i] : 0.0f;
             products[i] += dy[i] * (x[i] - mean[i]);
             sums[i] += dy[i];
@@ -284,8 +285,8 @@ struct Inference {
     const bf16* residual;
 };
 
-// Rounds the product into shared memory and stores what the batchnorm makes of it: the convolution's own result
-// is never written. The bits are those of the two kernels one after the other.
+// Rounds the product into shared memory and stores what the batchnorm makes of it: the convolution's own
+// result is never written. The bits are those of the two kernels one after the other.
 template <class P>
 __device__ __forceinline__ void finish_normalised(P& product, u8* shared, const Gather& gather, int base,
                                                   int first, int width, const Inference& of, bf16* target) {
@@ -317,8 +318,8 @@ __device__ __forceinline__ void finish_normalised(P& product, u8* shared, const 
 }
 
 // The gather of `source` with w, tile by tile; finish(product, shared memory, first point, first column)
-// makes the target from a tile. This block's tile is number blockIdx.x, columns fastest, so that blocks running
-// together share rows of the source.
+// makes the target from a tile. This block's tile is number blockIdx.x, columns fastest, so that blocks
+// running together share rows of the source.
 template <class P, bool FORWARD, int STAGES, typename Finish>
 __device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, int width,
                                                const bf16* source, const bf16* w, Finish finish) {

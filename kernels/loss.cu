@@ -294,9 +294,9 @@ extern "C" __global__ void __launch_bounds__(STEP_THREADS)
 // counts[slot] += how many of `values` f32 [len] are infinite or NaN: after an epoch, over the network's
 // parameters, the optimiser's state, the running statistics and the confidence rows.
 //
-// Blocks of 32 warps, at most two for each multiprocessor, which go over the values together. Reads 4 len bytes
-// once: bound by memory. Sums of integers have no order, so the atomic addition is deterministic; a block that
-// found nothing, which is the rule, adds nothing. 128 bytes of shared memory.
+// Blocks of 32 warps, at most two for each multiprocessor, which go over the values together. Reads 4 len
+// bytes once: bound by memory. Sums of integers have no order, so the atomic addition is deterministic; a
+// block that found nothing, which is the rule, adds nothing. 128 bytes of shared memory.
 extern "C" __global__ void __launch_bounds__(STEP_THREADS)
     count_not_finite(int len, int slot, const float* values, int* counts) {
     __shared__ int found[STEP_WARPS];

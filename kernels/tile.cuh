@@ -31,8 +31,8 @@ template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// The value, opaque to the compiler: left to itself, it computes what depends on the thread's number alone anew in
-// every step of a loop rather than keep it in a register.
+// The value, opaque to the compiler: left to itself, it computes what depends on the thread's number alone
+// anew in every step of a loop rather than keep it in a register.
 __device__ __forceinline__ u32 kept(u32 value) {
     asm volatile("" : "+r"(value));
     return value;
@@ -127,10 +127,10 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
     static __device__ __forceinline__ int row(int i, int half) { return row(i) + 8 * half + lane() / 4; }
     static __device__ __forceinline__ int pair(int j) { return column(j / 2) + j % 2 * 8 + lane() % 4 * 2; }
 
-    // Where a lane's first fragments lie in the tiles, in bytes. ldmatrix gives each lane two neighbours along
-    // a row of the tile, and mma needs neighbours along k; if k runs down the rows, the transposing form
-    // supplies them. Half-warp order (k outside) for A along k and B along n, quarter order (k inside) for the
-    // other two.
+    // Where a lane's first fragments lie in the tiles, in bytes. ldmatrix gives each lane two neighbours
+    // along a row of the tile, and mma needs neighbours along k; if k runs down the rows, the transposing
+    // form supplies them. Half-warp order (k outside) for A along k and B along n, quarter order (k inside)
+    // for the other two.
     struct Lanes {
         u32 a, b;
     };

@@ -114,7 +114,7 @@ pub fn write(table: &Table) -> String {
     text
 }
 
-/// The table in a text as [`write`] makes it.
+/// The table in a text as [`write()`] makes it.
 ///
 /// # Errors
 /// Where it is no such text: with the line.

@@ -65,7 +65,7 @@ fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, par
 }
 
 /// The partial sums of `tiles` tiles: two a channel.
-fn partials(address: Address, tiles: usize, channels: usize) -> Span {
+pub(super) fn partials(address: Address, tiles: usize, channels: usize) -> Span {
     Span::new(address, tiles * 2 * channels * 4)
 }
 

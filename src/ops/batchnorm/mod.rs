@@ -125,7 +125,7 @@ impl PartialGradientSums {
 
     /// The memory that they take.
     pub fn span(&self, channels: usize) -> Span {
-        Span::new(self.address, self.tiles * 2 * channels * 4)
+        gpu::partials(self.address, self.tiles, channels)
     }
 }
 

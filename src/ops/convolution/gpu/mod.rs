@@ -14,6 +14,7 @@ mod work;
 use anyhow::Result;
 
 use super::ConvolutionShape;
+use crate::device::gpu::kernels::batchnorm_value::MASK_NONE;
 use crate::device::gpu::kernels::{
     convolution as kernels, convolution_data_gradient, convolution_f32, convolution_forward,
     convolution_inference, convolution_stem, convolution_weight_gradient,
@@ -272,7 +273,7 @@ fn data_gradient_by(
             let parameters = convolution_data_gradient::DataGradient {
                 shape: kernel_shape(shape),
                 accumulate,
-                mask: of.map_or(0, BatchNormGradient::mask),
+                mask: of.map_or(MASK_NONE, BatchNormGradient::mask),
                 dy,
                 w,
                 x: lowering.optional(of.map(|of| of.x)),
