@@ -197,7 +197,7 @@ impl Driver for SimDriver {
     fn limits(&self, precision: Precision) -> Option<Limits> {
         let gpu = ptx_sim::Gpu::built_in(MODELLED)?;
         let flops = match precision {
-            Precision::Bf16 => gpu.tensor_flops,
+            Precision::Bf16 | Precision::F16 => gpu.tensor_flops,
             Precision::F32 => gpu.f32_flops,
         };
         Some(Limits { flops, bytes: gpu.dram_bytes, source: "data sheet of an RTX 3090" })
