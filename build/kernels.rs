@@ -524,10 +524,14 @@ fn kernels(text: &mut String, family: &Family, file: &str) -> Result<(), Problem
     Ok(())
 }
 
-/// A macro whose arguments are all numbers: a table of its kernels with these.
+/// A macro whose arguments are all numbers, but for a type `T`: a table of its kernels with these.
 fn table(text: &mut String, family: &Family, struct_name: &str) {
-    let numbers = |values: &Vec<String>| values.iter().all(|value| value.parse::<usize>().is_ok());
-    if family.columns.is_empty() || !family.kernels.iter().all(|(_, values)| numbers(values)) {
+    let is_type = |column: &String| column == "T";
+    let numbers = |values: &Vec<String>| {
+        let mut pairs = family.columns.iter().zip(values);
+        pairs.all(|(column, value)| is_type(column) || value.parse::<usize>().is_ok())
+    };
+    if family.columns.iter().all(is_type) || !family.kernels.iter().all(|(_, values)| numbers(values)) {
         return;
     }
     let (name, row) = (&family.name, format!("{}Kernel", camel(&family.name)));
@@ -536,7 +540,9 @@ fn table(text: &mut String, family: &Family, struct_name: &str) {
         "    /// A kernel that `{name}` stamps out, and what it is stamped with.\n    #[derive(Clone, Copy, Debug)]\n    pub struct {row} {{\n        /// The kernel.\n        pub kernel: KernelOf<{struct_name}>,"
     );
     for column in &family.columns {
-        let _ = writeln!(text, "        /// `{column}`\n        pub {}: usize,", column.to_ascii_lowercase());
+        let kind = if is_type(column) { "&'static str" } else { "usize" };
+        let _ =
+            writeln!(text, "        /// `{column}`\n        pub {}: {kind},", column.to_ascii_lowercase());
     }
     let _ = writeln!(
         text,
@@ -546,6 +552,7 @@ fn table(text: &mut String, family: &Family, struct_name: &str) {
     for (kernel, values) in &family.kernels {
         let _ = write!(text, "        {row} {{ kernel: {}, ", kernel.to_ascii_uppercase());
         for (column, value) in family.columns.iter().zip(values) {
+            let value = if is_type(column) { format!("{value:?}") } else { value.clone() };
             let _ = write!(text, "{}: {value}, ", column.to_ascii_lowercase());
         }
         text.push_str("},\n");

@@ -7,7 +7,7 @@
 // as on the CPU.
 //
 // Tensors: images u8 [N, H, W, 3]; parameters u8 [N, 2, 172 = one ViewParameters], weak before strong; index
-//   i32 [B], below N; normalisation f32 [6] = mean, standard deviation; views bf16 or f32 [VB, S, S, 3], view
+//   i32 [B], below N; normalisation f32 [6] = mean, standard deviation; views of T [VB, S, S, 3], view
 //   `first` (0 weak, 1 strong) of the samples in the first B rows, the next view behind it.
 // Launch: one block per view, grid VB; 128 to 1024 threads per block, whole warps, about eight pixels per
 //   thread. Equalize needs three warps.
@@ -191,4 +191,5 @@ __device__ __forceinline__ void augment(int batch, int first, int height, int wi
     }
 
 AUGMENT(augment_bf16, bf16)
+AUGMENT(augment_f16, f16)
 AUGMENT(augment_f32, float)

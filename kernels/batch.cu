@@ -32,7 +32,7 @@ extern "C" __global__ void advance_step(int modulus, int* step) {
 // end; three roundings to f32, then one to the activations' type. normalisation f32 [6].
 // Launch: blocks of 256 threads, one per image or, with fewer blocks, several images in turn, so that each
 // block builds the table of 768 values (3 KB of shared memory) once. 9 P (bf16) or 15 P (f32) bytes per
-// image: loads of 64 or 32 bits, stores of 128, where 3 P is a multiple of 8 (bf16) or 4.
+// image: loads of 64 or 32 bits, stores of 128, where 3 P is a multiple of 8 (bf16, f16) or 4.
 template <typename T>
 __device__ __forceinline__ void normalise_images(int batch, int pixels, int count,
                                                  const u8* __restrict__ images, const int* __restrict__ step,
@@ -56,6 +56,7 @@ __device__ __forceinline__ void normalise_images(int batch, int pixels, int coun
     }
 
 NORMALISE_IMAGES(normalise_images_bf16, bf16)
+NORMALISE_IMAGES(normalise_images_f16, f16)
 NORMALISE_IMAGES(normalise_images_f32, float)
 
 // store [M, K] from row step B = rows [B, K], f32. The store holds `steps` times B rows; a step beyond them
@@ -127,6 +128,7 @@ __device__ __forceinline__ void mixup(int batch, int len, int steps, const float
     }
 
 MIXUP(mixup_bf16, bf16)
+MIXUP(mixup_f16, f16)
 MIXUP(mixup_f32, float)
 
 // out [B, len]: row i < count becomes w x_r + (1 - w) x_p, r = rows[i], p = partners[i], both i32 [B]; the
@@ -156,4 +158,5 @@ __device__ __forceinline__ void mixup_chosen(int len, int steps, const float* __
     }
 
 MIXUP_CHOSEN(mixup_chosen_bf16, bf16)
+MIXUP_CHOSEN(mixup_chosen_f16, f16)
 MIXUP_CHOSEN(mixup_chosen_f32, float)

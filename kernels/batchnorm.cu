@@ -10,8 +10,8 @@
 // below them). Merging of partial variances: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a
 // pairwise algorithm for computing sample variances", 1979, equation 2.1.
 //
-// Tensors: x, y, residual, dy, dx are [M][C] of T (bf16 or f32), 16-byte aligned, C a multiple of 8 (bf16) or
-// 4 (f32). affine [2][C] = g, b; running [2][C] = mean, var; batch [2][C] = mean, 1/sqrt(var + eps); d_affine
+// Tensors: x, y, residual, dy, dx are [M][C] of T (bf16, f16 or f32), 16-byte aligned, C a multiple
+// of 8, of 4 in f32. affine [2][C] = g, b; running [2][C] = mean, var; batch [2][C] = mean, 1/sqrt(var + eps); d_affine
 // [2][C]: all f32.
 //
 // How the passes over [M][C] are divided. A thread owns one vector of 16 bytes, 8 or 4 channels, of every row
@@ -193,6 +193,7 @@ __device__ __forceinline__ void statistics(int rows, int channels, int tile_rows
     }
 
 STATISTICS(batchnorm_statistics_bf16, bf16)
+STATISTICS(batchnorm_statistics_f16, f16)
 STATISTICS(batchnorm_statistics_f32, float)
 
 // Channels per block of the finishing kernels: 32 bytes, one sector of the partial sums' rows.
@@ -275,6 +276,7 @@ __device__ __forceinline__ void apply(int rows, int valid, int channels, int til
                                       const float* __restrict__ statistics, const T* __restrict__ residual,
                                       T* __restrict__ y) {
     constexpr int LEN = Vector<T>::LEN;
+    typedef typename Vector<T>::Raw Raw;
     const Place at = place<T>(valid, tile_rows);
     if (at.channel >= channels) return;
     float mean[LEN], scale[LEN], offset[LEN], second[LEN];
@@ -288,17 +290,26 @@ __device__ __forceinline__ void apply(int rows, int valid, int channels, int til
     for_rows<2>(at, [&](auto count, int row) {
         constexpr int N = decltype(count)::value;
         const size_t index = (size_t)row * channels + at.channel;
-        float values[N][LEN], added[N][LEN];
-        load_rows(x + index, step, values);
-        if (RESIDUAL) load_rows(residual + index, step, added);
+        // The rows are in flight together, and become floats one after the other.
+        Raw rows_of_x[N], rows_of_residual[N];
 #pragma unroll
-        for (int j = 0; j < N * LEN; ++j) {
-            const int n = j / LEN, i = j % LEN;
-            float value = normalised(values[n][i], mean[i], scale[i], offset[i]);
-            if (RESIDUAL) value += added[n][i];
-            values[n][i] = with_relu ? relu(value) : value;
+        for (int n = 0; n < N; ++n) {
+            rows_of_x[n] = *reinterpret_cast<const Raw*>(x + index + n * step);
+            if (RESIDUAL) rows_of_residual[n] = *reinterpret_cast<const Raw*>(residual + index + n * step);
         }
-        store_rows(y + index, step, values);
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+            float values[LEN], added[LEN];
+            Vector<T>::unpack(rows_of_x[n], values);
+            if (RESIDUAL) Vector<T>::unpack(rows_of_residual[n], added);
+#pragma unroll
+            for (int i = 0; i < LEN; ++i) {
+                float value = normalised(values[i], mean[i], scale[i], offset[i]);
+                if (RESIDUAL) value += added[i];
+                values[i] = with_relu ? relu(value) : value;
+            }
+            Vector<T>::store(y + index + n * step, values);
+        }
     });
     zero_behind(at, rows, valid, tile_rows, channels, y);
 }
@@ -317,8 +328,10 @@ __device__ __forceinline__ void apply(int rows, int valid, int channels, int til
     }
 
 APPLY(batchnorm_apply_bf16, bf16, false)
+APPLY(batchnorm_apply_f16, f16, false)
 APPLY(batchnorm_apply_f32, float, false)
 APPLY(batchnorm_inference_bf16, bf16, true)
+APPLY(batchnorm_inference_f16, f16, true)
 APPLY(batchnorm_inference_f32, float, true)
 
 // Partial sums of the gradient: partial [tile][0] = sum dy (x - mean), [tile][1] = sum dy, dy masked.
@@ -376,10 +389,13 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
     }
 
 GRADIENT_SUMS(batchnorm_gradient_sums_bf16, bf16, MASK_NONE)
+GRADIENT_SUMS(batchnorm_gradient_sums_f16, f16, MASK_NONE)
 GRADIENT_SUMS(batchnorm_gradient_sums_f32, float, MASK_NONE)
 GRADIENT_SUMS(batchnorm_gradient_sums_relu_bf16, bf16, MASK_FROM_X)
+GRADIENT_SUMS(batchnorm_gradient_sums_relu_f16, f16, MASK_FROM_X)
 GRADIENT_SUMS(batchnorm_gradient_sums_relu_f32, float, MASK_FROM_X)
 GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, MASK_FROM_Y)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_f16, f16, MASK_FROM_Y)
 GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, MASK_FROM_Y)
 
 // d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the
@@ -471,6 +487,8 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
     }
 
 GRADIENT_APPLY(batchnorm_gradient_apply_bf16, bf16, MASK_NONE)
+GRADIENT_APPLY(batchnorm_gradient_apply_f16, f16, MASK_NONE)
 GRADIENT_APPLY(batchnorm_gradient_apply_f32, float, MASK_NONE)
 GRADIENT_APPLY(batchnorm_gradient_apply_relu_bf16, bf16, MASK_FROM_X)
+GRADIENT_APPLY(batchnorm_gradient_apply_relu_f16, f16, MASK_FROM_X)
 GRADIENT_APPLY(batchnorm_gradient_apply_relu_f32, float, MASK_FROM_X)

@@ -30,21 +30,34 @@
 //
 // Deterministic: each value is summed by one thread group in a fixed order, tap by tap within a slice
 // of channels.
+//
+// bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
+// tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
+// roundings), and the steps in f32; a step's sum beyond 65504 becomes infinite. Registers of these (sm_86)
+// 127, 90, 93, 101.
 #include "convolution_product.cuh"
 
-#define FORWARD(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                             \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                   \
-        NAME(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y, float* statistics) {           \
-        typedef Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P;                     \
-        const Gather gather = forward_gather(shape);                                                       \
-        const int width = shape.out_channels;                                                              \
-        gather_product<P, true, STAGES>(                                                                   \
-            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {                 \
-                finish(product, shared, gather, base, first, width, false, y, statistics, {});             \
-            });                 \
+#define FORWARD(NAME, T, SHORT, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)         \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)         \
+        NAME(ConvolutionShape shape, const T* x, const T* w, T* y, float* statistics) {          \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P; \
+        const Gather gather = forward_gather(shape);                                             \
+        const int width = shape.out_channels;                                                    \
+        gather_product<P, true, STAGES>(                                                         \
+            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {       \
+                finish(product, shared, gather, base, first, width, false, y, statistics, {});   \
+            });                                                                                  \
     }
 
-FORWARD(convolution_forward_128x128, 128, 128, 2, 4, 3, 2)
-FORWARD(convolution_forward_128x64, 128, 64, 4, 2, 4, 2)
-FORWARD(convolution_forward_64x64, 64, 64, 2, 2, 4, 3)
-FORWARD(convolution_forward_128x32, 128, 32, 4, 1, 4, 2)
+FORWARD(convolution_forward_128x128, bf16, 0, 128, 128, 2, 4, 3, 2)
+FORWARD(convolution_forward_128x64, bf16, 0, 128, 64, 4, 2, 4, 2)
+FORWARD(convolution_forward_64x64, bf16, 0, 64, 64, 2, 2, 4, 3)
+FORWARD(convolution_forward_128x32, bf16, 0, 128, 32, 4, 1, 4, 2)
+FORWARD(convolution_forward_128x128_f16, f16, 0, 128, 128, 2, 4, 3, 2)
+FORWARD(convolution_forward_128x64_f16, f16, 0, 128, 64, 4, 2, 4, 2)
+FORWARD(convolution_forward_64x64_f16, f16, 0, 64, 64, 2, 2, 4, 3)
+FORWARD(convolution_forward_128x32_f16, f16, 0, 128, 32, 4, 1, 4, 2)
+FORWARD(convolution_forward_128x128_f16_short, f16, 1, 128, 128, 2, 4, 3, 2)
+FORWARD(convolution_forward_128x64_f16_short, f16, 1, 128, 64, 4, 2, 4, 2)
+FORWARD(convolution_forward_64x64_f16_short, f16, 1, 64, 64, 2, 2, 4, 3)
+FORWARD(convolution_forward_128x32_f16_short, f16, 1, 128, 32, 4, 1, 4, 2)

@@ -12,13 +12,18 @@
 // Cost: the forward pass's FLOPs and traffic, plus the residual, and nothing for the batchnorm: written by
 // itself, it reads and writes y once more. Limits as in the forward pass, predicted. Deterministic: as the
 // forward pass.
+//
+// bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
+// tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
+// roundings), and the steps in f32; a step's sum beyond 65504 becomes infinite. Registers of these (sm_86)
+// 128, 91, 93, 101.
 #include "convolution_product.cuh"
 
-#define INFERENCE(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                             \
+#define INFERENCE(NAME, T, SHORT, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                   \
     extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                     \
-        NAME(ConvolutionShape shape, int with_relu, const bf16* x, const bf16* w, const float* affine,       \
-             const float* running, const bf16* residual, bf16* y) {                                          \
-        typedef Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P;                       \
+        NAME(ConvolutionShape shape, int with_relu, const T* x, const T* w, const float* affine,             \
+             const float* running, const T* residual, T* y) {                                                \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P;             \
         const Gather gather = forward_gather(shape);                                                         \
         const int width = shape.out_channels;                                                                \
         gather_product<P, true, STAGES>(                                                                     \
@@ -28,7 +33,15 @@
             });                                                                                              \
     }
 
-INFERENCE(convolution_inference_128x128, 128, 128, 2, 4, 3, 2)
-INFERENCE(convolution_inference_128x64, 128, 64, 4, 2, 4, 2)
-INFERENCE(convolution_inference_64x64, 64, 64, 2, 2, 4, 3)
-INFERENCE(convolution_inference_128x32, 128, 32, 4, 1, 4, 2)
+INFERENCE(convolution_inference_128x128, bf16, 0, 128, 128, 2, 4, 3, 2)
+INFERENCE(convolution_inference_128x64, bf16, 0, 128, 64, 4, 2, 4, 2)
+INFERENCE(convolution_inference_64x64, bf16, 0, 64, 64, 2, 2, 4, 3)
+INFERENCE(convolution_inference_128x32, bf16, 0, 128, 32, 4, 1, 4, 2)
+INFERENCE(convolution_inference_128x128_f16, f16, 0, 128, 128, 2, 4, 3, 2)
+INFERENCE(convolution_inference_128x64_f16, f16, 0, 128, 64, 4, 2, 4, 2)
+INFERENCE(convolution_inference_64x64_f16, f16, 0, 64, 64, 2, 2, 4, 3)
+INFERENCE(convolution_inference_128x32_f16, f16, 0, 128, 32, 4, 1, 4, 2)
+INFERENCE(convolution_inference_128x128_f16_short, f16, 1, 128, 128, 2, 4, 3, 2)
+INFERENCE(convolution_inference_128x64_f16_short, f16, 1, 128, 64, 4, 2, 4, 2)
+INFERENCE(convolution_inference_64x64_f16_short, f16, 1, 64, 64, 2, 2, 4, 3)
+INFERENCE(convolution_inference_128x32_f16_short, f16, 1, 128, 32, 4, 1, 4, 2)

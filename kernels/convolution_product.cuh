@@ -15,14 +15,14 @@ template <class P, bool FORWARD> struct Weights {
     static_assert(P::THREADS % CHUNKS == 0 && ROWS % ROW_STEP == 0, "every thread copies as much");
     static_assert(LOADS == 1 || ROW_STEP % 16 == 0, "the rows of a thread are permuted alike");
 
-    const bf16* w;
+    const typename P::T* w;
     int taps, in_channels, out_channels, first;
     int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
     // Where the thread's first chunk goes in a tile.
     u32 into = kept(P::B::at(row, chunk));
 
     // `first`: the tile's first column n.
-    __device__ __forceinline__ Weights(const ConvolutionShape& shape, const bf16* w, int first)
+    __device__ __forceinline__ Weights(const ConvolutionShape& shape, const typename P::T* w, int first)
         : w(w),
           taps(shape.kernel * shape.kernel),
           in_channels(shape.in_channels),
@@ -79,14 +79,15 @@ template <class P> __device__ __forceinline__ float column_total(const float* su
 // starting at `first`. A lane moves sixteen bytes, a warp consecutive ones along the target's rows.
 template <class P> struct TargetTile {
     typedef Swizzled<P::N> Tile;
+    typedef typename P::T T;
     static constexpr int CHUNKS = P::N / 8, STEP = P::THREADS / CHUNKS;
 
     const Gather& gather;
-    bf16* target;
+    T* target;
     int base, first, width;
     int rows;  // valid rows of the tile
 
-    __device__ __forceinline__ TargetTile(const Gather& gather, bf16* target, int base, int first, int width)
+    __device__ __forceinline__ TargetTile(const Gather& gather, T* target, int base, int first, int width)
         : gather(gather),
           target(target),
           base(base),
@@ -119,10 +120,10 @@ template <class P> struct TargetTile {
             each_pair([&](int column, float& low, float& high) {
                 u32* pair = reinterpret_cast<u32*>(shared + Tile::at(row, column / 8) + column % 8 * 2);
                 if (accumulate && row < rows && first + column < width)
-                    low += low_bf16(*pair), high += high_bf16(*pair);
-                const u32 rounded = pack_bf16(low, high);
+                    low += Packed<T>::low(*pair), high += Packed<T>::high(*pair);
+                const u32 rounded = Packed<T>::pack(low, high);
                 *pair = rounded;
-                low = low_bf16(rounded), high = high_bf16(rounded);
+                low = Packed<T>::low(rounded), high = Packed<T>::high(rounded);
             });
         });
     }
@@ -167,11 +168,11 @@ template <class P> struct TileStatistics {
 
 // A batchnorm whose result is the target's position in the forward pass: the target is its dy, and its
 // backward pass needs two sums of every channel before anything else. Left out where `partial` is null.
-struct GradientSums {
+template <typename T> struct GradientSums {
     // MASK_NONE, MASK_FROM_X or MASK_FROM_Y.
     int mask;
     // Its input and its result [points][width], and [2][width]: g, b; mean, 1/sqrt(var + eps).
-    const bf16 *x, *y;
+    const T *x, *y;
     const float *affine, *batch;
     // [tiles, 2, width]: sum dy (x - mean), sum dy, dy masked; tiles of rows, those of one parity together.
     float* partial;
@@ -180,13 +181,14 @@ struct GradientSums {
 // The sums over a tile that lies rounded in shared memory, made while it is stored, masked: dy is not read
 // again, and needs no mask later.
 template <class P> struct SumsOfTile {
+    typedef typename P::T T;
     static constexpr int CHUNKS = TargetTile<P>::CHUNKS, WARPS = P::THREADS / 32;
 
-    const GradientSums& of;
+    const GradientSums<T>& of;
     float* warps;  // [WARPS][2][N] of shared memory, behind the tile
     float mean[8], scale[8], offset[8], products[8], sums[8];
 
-    __device__ __forceinline__ SumsOfTile(const GradientSums& of, u8* shared, int first, int width)
+    __device__ __forceinline__ SumsOfTile(const GradientSums<T>& of, u8* shared, int first, int width)
         : of(of), warps(reinterpret_cast<float*>(shared + P::M * P::N * 2)), products(), sums() {
         const int channel = first + threadIdx.x % CHUNKS * 8;
         if (channel >= width) return;
@@ -202,8 +204,8 @@ template <class P> struct SumsOfTile {
     // Adds eight channels of dy that lie at offset `at` in the target.
     __device__ __forceinline__ void add(float (&dy)[8], int at) {
         float x[8], y[8];
-        Vector<bf16>::load(of.x + at, x);
-        if (of.mask == MASK_FROM_Y) Vector<bf16>::load(of.y + at, y);
+        Vector<T>::load(of.x + at, x);
+        if (of.mask == MASK_FROM_Y) Vector<T>::load(of.y + at, y);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const float value =
@@ -248,8 +250,9 @@ template <class P> struct SumsOfTile {
 // point, `first` its first column, `width` the target's channels. `sums`: see GradientSums.
 template <class P>
 __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gather, int base, int first,
-                                       int width, bool accumulate, bf16* target, float* statistics,
-                                       const GradientSums& sums) {
+                                       int width, bool accumulate, typename P::T* target, float* statistics,
+                                       const GradientSums<typename P::T>& sums) {
+    typedef typename P::T T;
     const TargetTile<P> tile(gather, target, base, first, width);
     if (accumulate) {
         tile.load(shared);
@@ -263,9 +266,9 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
         SumsOfTile<P> of_tile(sums, shared, first, width);
         tile.each_chunk(shared, [&](uint4* chunk, uint4* to) {
             float dy[8];
-            Vector<bf16>::load(reinterpret_cast<const bf16*>(chunk), dy);
-            of_tile.add(dy, (int)(reinterpret_cast<bf16*>(to) - target));
-            Vector<bf16>::store(reinterpret_cast<bf16*>(to), dy);
+            Vector<T>::load(reinterpret_cast<const T*>(chunk), dy);
+            of_tile.add(dy, (int)(reinterpret_cast<T*>(to) - target));
+            Vector<T>::store(reinterpret_cast<T*>(to), dy);
         });
         const int tiles = gridDim.x / ceiling_divide(width, P::N), number = blockIdx.z * tiles + base / P::M;
         of_tile.store(first, width, sums.partial + (size_t)number * 2 * width);
@@ -277,19 +280,21 @@ __device__ __forceinline__ void finish(P& product, u8* shared, const Gather& gat
 }
 
 // The batchnorm with running statistics that follows a convolution, with the residual and the ReLU behind it.
-struct Inference {
+template <typename T> struct Inference {
     int with_relu;
     // [2][width]: g, b; running mean, variance.
     const float *affine, *running;
     // [points][width], or null.
-    const bf16* residual;
+    const T* residual;
 };
 
 // Rounds the product into shared memory and stores what the batchnorm makes of it: the convolution's own
 // result is never written. The bits are those of the two kernels one after the other.
 template <class P>
 __device__ __forceinline__ void finish_normalised(P& product, u8* shared, const Gather& gather, int base,
-                                                  int first, int width, const Inference& of, bf16* target) {
+                                                  int first, int width, const Inference<typename P::T>& of,
+                                                  typename P::T* target) {
+    typedef typename P::T T;
     const TargetTile<P> tile(gather, target, base, first, width);
     tile.round(product, shared, false);
     __syncthreads();
@@ -304,16 +309,16 @@ __device__ __forceinline__ void finish_normalised(P& product, u8* shared, const 
     for (int i = 0; i < 8; ++i) scale[i] *= inverse_deviation(variance[i]);
     tile.each_chunk(shared, [&](const uint4* chunk, uint4* to) {
         float values[8], added[8] = {};
-        Vector<bf16>::load(reinterpret_cast<const bf16*>(chunk), values);
-        bf16* out = reinterpret_cast<bf16*>(to);
-        if (of.residual) Vector<bf16>::load(of.residual + (out - target), added);
+        Vector<T>::load(reinterpret_cast<const T*>(chunk), values);
+        T* out = reinterpret_cast<T*>(to);
+        if (of.residual) Vector<T>::load(of.residual + (out - target), added);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             float value = normalised(values[i], mean[i], scale[i], offset[i]);
             if (of.residual) value += added[i];
             values[i] = of.with_relu ? relu(value) : value;
         }
-        Vector<bf16>::store(out, values);
+        Vector<T>::store(out, values);
     });
 }
 
@@ -322,7 +327,8 @@ __device__ __forceinline__ void finish_normalised(P& product, u8* shared, const 
 // running together share rows of the source.
 template <class P, bool FORWARD, int STAGES, typename Finish>
 __device__ __forceinline__ void gather_product(const Gather& gather, const ConvolutionShape& shape, int width,
-                                               const bf16* source, const bf16* w, Finish finish) {
+                                               const typename P::T* source, const typename P::T* w,
+                                               Finish finish) {
     extern __shared__ __align__(128) u8 shared[];
     const int tiles = ceiling_divide(width, P::N);
     const int base = blockIdx.x / tiles * P::M, first = blockIdx.x % tiles * P::N;
@@ -337,7 +343,7 @@ __device__ __forceinline__ void gather_product(const Gather& gather, const Convo
 
     Cursor cursor;
     auto copy = [&](u32 a_tile) {
-        const bf16* from = source + cursor.offset(gather) + chunk * 8;
+        const typename P::T* from = source + cursor.offset(gather) + chunk * 8;
         const bool inside = cursor.channel + chunk * 8 < gather.channels;
         const int bit = cursor.bit(gather);
 #pragma unroll

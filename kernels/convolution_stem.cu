@@ -18,6 +18,8 @@
 // (prediction; in the forward pass instruction issue is close, about 1,400 per warp and tile against 16 KB of
 // y).
 // Deterministic: as the other convolutions.
+//
+// bf16 above stands for f16 too; there are no short runs of sums in f16, as the arithmetic is no limit.
 #include "convolution_product.cuh"
 
 // Values of the largest patch of a pixel.
@@ -48,15 +50,15 @@ struct PatchElement {
 // Writes the patches of ROWS pixels from `first` into a tile [ROWS][32], with zeros outside the image, after
 // the last element and from pixel `end`. A warp takes neighbouring pixels, a lane one element of each, so
 // that everything but the two comparisons with the image's edges is uniform over the warp.
-template <int ROWS, int THREADS>
+template <int ROWS, int THREADS, typename T>
 __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& shape,
-                                            const PatchElement& element, const bf16* x, int first, int end) {
+                                            const PatchElement& element, const T* x, int first, int end) {
     const int SHARE = ROWS / (THREADS / 32), lane = threadIdx.x % 32, row = threadIdx.x / 32 * SHARE;
     const Pixel start = Pixel::at(shape, first + row);
     const int line_end = shape.out_width * shape.stride, image_end = shape.out_height * shape.stride;
     int y = start.row * shape.stride, z = start.column * shape.stride;
     int from = ((start.image * shape.height + y) * shape.width + z) * shape.in_channels + element.offset;
-    bf16 values[SHARE];
+    T values[SHARE];
 #pragma unroll
     for (int i = 0; i < SHARE; ++i) {
         const bool inside = element.present & (start.index + i < end) &
@@ -74,13 +76,13 @@ __device__ __forceinline__ void lay_patches(u8* tile, const ConvolutionShape& sh
     }
 #pragma unroll
     for (int i = 0; i < SHARE; ++i)
-        *reinterpret_cast<bf16*>(tile + Swizzled<32>::at(row + i, lane / 8) + lane % 8 * 2) = values[i];
+        *reinterpret_cast<T*>(tile + Swizzled<32>::at(row + i, lane / 8) + lane % 8 * 2) = values[i];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
-    convolution_stem_forward(ConvolutionShape shape, const bf16* x, const bf16* w, bf16* y,
-                             float* statistics) {
-    typedef Product<ROWS, COLUMNS, PATCH, 4, 2, true, true> P;
+template <typename T>
+__device__ __forceinline__ void stem_forward(const ConvolutionShape& shape, const T* x, const T* w, T* y,
+                                             float* statistics) {
+    typedef Product<T, false, ROWS, COLUMNS, PATCH, 4, 2, true, true> P;
     static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];
     const int tiles = ceiling_divide(shape.out_channels, P::N);
@@ -93,9 +95,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
 #pragma unroll
     for (int i = 0; i < P::N * PATCH / P::THREADS; ++i) {
         const int row = threadIdx.x / 32 + i * (P::THREADS / 32), k = threadIdx.x % 32;
-        bf16 value = {0};
+        T value = {0};
         if (k < length && first + row < shape.out_channels) value = w[(first + row) * length + k];
-        *reinterpret_cast<bf16*>(weights + P::B::at(row, k / 8) + k % 8 * 2) = value;
+        *reinterpret_cast<T*>(weights + P::B::at(row, k / 8) + k % 8 * 2) = value;
     }
     __syncthreads();
     P product;
@@ -105,10 +107,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
     finish(product, shared, gather, base, first, shape.out_channels, false, y, statistics, {});
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 3)
-    convolution_stem_weight_gradient(ConvolutionShape shape, int share, const bf16* x, const bf16* dy,
-                                     float* partials) {
-    typedef Product<WEIGHT_ROWS, PATCH, WEIGHT_PIXELS, 4, 2, false, false> P;
+#define CONVOLUTION_STEM_FORWARD(NAME, T)                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS, 3)                            \
+        NAME(ConvolutionShape shape, const T* x, const T* w, T* y, float* statistics) { \
+        stem_forward(shape, x, w, y, statistics);                                       \
+    }
+
+CONVOLUTION_STEM_FORWARD(convolution_stem_forward, bf16)
+CONVOLUTION_STEM_FORWARD(convolution_stem_forward_f16, f16)
+
+template <typename T>
+__device__ __forceinline__ void stem_weight_gradient(const ConvolutionShape& shape, int share, const T* x,
+                                                     const T* dy, float* partials) {
+    typedef Product<T, false, WEIGHT_ROWS, PATCH, WEIGHT_PIXELS, 4, 2, false, false> P;
     static_assert(P::THREADS == THREADS, "whole warps");
     extern __shared__ __align__(128) u8 shared[];
     u8* patches = shared + P::A_BYTES;
@@ -145,3 +156,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3)
         });
     });
 }
+
+#define CONVOLUTION_STEM_WEIGHT_GRADIENT(NAME, T)                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, 3)                                \
+        NAME(ConvolutionShape shape, int share, const T* x, const T* dy, float* partials) { \
+        stem_weight_gradient(shape, share, x, dy, partials);                                \
+    }
+
+CONVOLUTION_STEM_WEIGHT_GRADIENT(convolution_stem_weight_gradient, bf16)
+CONVOLUTION_STEM_WEIGHT_GRADIENT(convolution_stem_weight_gradient_f16, f16)

@@ -24,6 +24,12 @@
 //
 // Deterministic: the shares depend only on the shape and the multiprocessors; each is summed in a fixed
 // order, and so are the partial sums.
+//
+// bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
+// tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
+// roundings), and the steps in f32; a step's sum beyond 65504 becomes infinite. There is none of 128 x
+// 128, whose sums in f16 would not fit the registers of two blocks; registers of the others (sm_86) 126,
+// 96, 108.
 #include "convolution.cuh"
 #include "tile.cuh"
 
@@ -42,8 +48,9 @@ struct Tap {
 
 // partials[blockIdx.y] = the contribution of this block's share of the pixels to dw, for the tile blockIdx.x.
 template <class P, int STAGES>
-__device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, int share, const bf16* x,
-                                                const bf16* dy, float* partials) {
+__device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, int share,
+                                                const typename P::T* x, const typename P::T* dy,
+                                                float* partials) {
     extern __shared__ __align__(128) u8 shared[];
     const int columns = shape.kernel * shape.kernel * shape.in_channels;
     const int tiles = ceiling_divide(columns, P::N);
@@ -88,7 +95,7 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, i
                                present & (out < shape.out_channels));
             }
             const int y = pixel[r].row * shape.stride, z = pixel[r].column * shape.stride;
-            const bf16* from =
+            const typename P::T* from =
                 x + ((pixel[r].image * shape.height + y) * shape.width + z) * shape.in_channels;
 #pragma unroll
             for (int i = 0; i < B_COLUMNS; ++i) {
@@ -117,17 +124,24 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, i
     });
 }
 
-#define WEIGHT_GRADIENT(NAME, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                  \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                \
-        NAME(ConvolutionShape shape, int share, const bf16* x, const bf16* dy, float* partials) {       \
-        weight_gradient<Product<ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, false, false>, STAGES>( \
-            shape, share, x, dy, partials);                                                             \
+#define WEIGHT_GRADIENT(NAME, T, SHORT, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)   \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)           \
+        NAME(ConvolutionShape shape, int share, const T* x, const T* dy, float* partials) {        \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, false, false> P; \
+        weight_gradient<P, STAGES>(shape, share, x, dy, partials);                                 \
     }
 
-WEIGHT_GRADIENT(convolution_weight_gradient_128x128, 128, 128, 2, 4, 3, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x192, 64, 192, 2, 4, 3, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x64, 64, 64, 2, 2, 4, 3)
-WEIGHT_GRADIENT(convolution_weight_gradient_32x128, 32, 128, 1, 4, 4, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_128x128, bf16, 0, 128, 128, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x192, bf16, 0, 64, 192, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x64, bf16, 0, 64, 64, 2, 2, 4, 3)
+WEIGHT_GRADIENT(convolution_weight_gradient_32x128, bf16, 0, 32, 128, 1, 4, 4, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_128x128_f16, f16, 0, 128, 128, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x192_f16, f16, 0, 64, 192, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x64_f16, f16, 0, 64, 64, 2, 2, 4, 3)
+WEIGHT_GRADIENT(convolution_weight_gradient_32x128_f16, f16, 0, 32, 128, 1, 4, 4, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x192_f16_short, f16, 1, 64, 192, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x64_f16_short, f16, 1, 64, 64, 2, 2, 4, 3)
+WEIGHT_GRADIENT(convolution_weight_gradient_32x128_f16_short, f16, 1, 32, 128, 1, 4, 4, 2)
 
 // Most groups per block of convolution_sum_partials, and values that a thread sums.
 constexpr int SUM_GROUPS = 8;

@@ -3,9 +3,9 @@
 //
 //   g <- g + wd p    v <- mu v + g    p <- p - lr v (Nesterov: p - lr (g + mu v))    copy = p, rounded
 //
-// Tensors: gradients, velocity, parameters [len] f32, copy [len] bf16 or null; all 16-byte aligned, `len`
-//   arbitrary. lr = control[LEARNING_RATE] lies in device memory, so that one recorded step serves all
-//   epochs.
+// Tensors: gradients, velocity, parameters [len] f32, copy [len] bf16 or f16, or null; all 16-byte aligned,
+//   `len` arbitrary; scale, not_finite as in scaling.cuh, null without a loss scale. lr =
+//   control[LEARNING_RATE] lies in device memory, so that one recorded step serves all epochs.
 // Launch: grid ceil(ceil(len / ELEMENTS) / THREADS), block THREADS; no shared memory, 26 registers. Each
 //   thread owns four elements, one 16-byte vector of each f32 array, so that a warp's 512 bytes are
 //   contiguous, and eight bytes of the copy. The thread after the last full vector processes the last len % 4
@@ -19,6 +19,7 @@
 //   velocity when it is used.
 #include "common.cuh"
 #include "control.cuh"
+#include "scaling.cuh"
 
 // Threads per block.
 constexpr int THREADS = 256;
@@ -29,9 +30,9 @@ __device__ __forceinline__ void store4(float* to, const float (&values)[ELEMENTS
     Vector<float>::store(to, values);
 }
 
-__device__ __forceinline__ void store4(bf16* to, const float (&values)[ELEMENTS]) {
+template <typename T> __device__ __forceinline__ void store4(T* to, const float (&values)[ELEMENTS]) {
     *reinterpret_cast<uint2*>(to) =
-        make_uint2(pack_bf16(values[0], values[1]), pack_bf16(values[2], values[3]));
+        make_uint2(Packed<T>::pack(values[0], values[1]), Packed<T>::pack(values[2], values[3]));
 }
 
 template <bool NESTEROV>
@@ -43,44 +44,49 @@ __device__ __forceinline__ void update(float rate, float momentum, float weight_
     parameter = __fsub_rn(parameter, __fmul_rn(rate, step));
 }
 
-template <bool NESTEROV>
+template <bool NESTEROV, typename T>
 __device__ __forceinline__ void descend(int len, float momentum, float weight_decay,
                                         const float* __restrict__ control,
-                                        const float* __restrict__ gradients, float* __restrict__ velocity,
-                                        float* __restrict__ parameters, bf16* __restrict__ copy) {
+                                        const float* __restrict__ gradients, const float* scale,
+                                        const int* not_finite, float* __restrict__ velocity,
+                                        float* __restrict__ parameters, T* __restrict__ copy) {
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * ELEMENTS;
-    if (first >= len) return;
-    const float rate = control[LEARNING_RATE];
+    if (first >= len || left_out(not_finite)) return;
+    const float rate = control[LEARNING_RATE], unscale = unscaling(scale);
     if (first + ELEMENTS <= len) {
         float g[ELEMENTS], v[ELEMENTS], p[ELEMENTS];
         Vector<float>::load(gradients + first, g);
         Vector<float>::load(velocity + first, v);
         Vector<float>::load(parameters + first, p);
 #pragma unroll
-        for (int i = 0; i < ELEMENTS; ++i) update<NESTEROV>(rate, momentum, weight_decay, g[i], v[i], p[i]);
+        for (int i = 0; i < ELEMENTS; ++i)
+            update<NESTEROV>(rate, momentum, weight_decay, __fmul_rn(g[i], unscale), v[i], p[i]);
         store4(velocity + first, v);
         store4(parameters + first, p);
         if (copy) store4(copy + first, p);
     } else {
         for (size_t i = first; i < len; ++i) {
             float v = velocity[i], p = parameters[i];
-            update<NESTEROV>(rate, momentum, weight_decay, gradients[i], v, p);
+            update<NESTEROV>(rate, momentum, weight_decay, __fmul_rn(gradients[i], unscale), v, p);
             velocity[i] = v;
             parameters[i] = p;
-            if (copy) copy[i] = to_bf16(p);
+            if (copy) copy[i] = from_float<T>(p);
         }
     }
 }
 
-#define SGD(NAME, NESTEROV)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                   \
-        NAME(int len, float momentum, float weight_decay, const float* control, const float* gradients,     \
-             float* velocity, float* parameters, bf16* copy) {                                              \
-        descend<NESTEROV>(len, momentum, weight_decay, control, gradients, velocity, parameters, copy);     \
+#define SGD(NAME, T, NESTEROV)                                                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                               \
+        NAME(int len, float momentum, float weight_decay, const float* control, const float* gradients, \
+             const float* scale, const int* not_finite, float* velocity, float* parameters, T* copy) {  \
+        descend<NESTEROV>(len, momentum, weight_decay, control, gradients, scale, not_finite, velocity, \
+                          parameters, copy);                                                            \
     }
 
-SGD(sgd, false)
-SGD(sgd_nesterov, true)
+SGD(sgd, bf16, false)
+SGD(sgd_f16, f16, false)
+SGD(sgd_nesterov, bf16, true)
+SGD(sgd_nesterov_f16, f16, true)
 
 // to [len] = from [len], rounded to the nearest T. Grid and block as sgd; each element read and written once.
 template <typename T>
@@ -102,6 +108,7 @@ __device__ __forceinline__ void convert(int len, const float* __restrict__ from,
     }
 
 CONVERT(convert_bf16, bf16)
+CONVERT(convert_f16, f16)
 CONVERT(convert_f32, float)
 
 // into [len] += x [len], each sum in f32, rounded once.
@@ -135,6 +142,7 @@ __device__ __forceinline__ void add(int len, const T* __restrict__ x, T* __restr
     }
 
 ADD(add_bf16, bf16)
+ADD(add_f16, f16)
 ADD(add_f32, float)
 
 // out [len] = a [len] + b [len], each sum in f32, rounded once; and to [len] = from [len]. 16-byte aligned,
@@ -156,14 +164,16 @@ __device__ __forceinline__ void sum(int len, const T* __restrict__ a, const T* _
     }
 }
 
-#define SUM(NAME, T)                                                                                       \
+#define SUM(NAME, T)                                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS) NAME(int len, const T* a, const T* b, T* out) { \
-        sum(len, a, b, out);                                                                               \
+        sum(len, a, b, out);                                                                              \
     }
 
 SUM(sum_bf16, bf16)
+SUM(sum_f16, f16)
 SUM(sum_f32, float)
 
+// Two bytes an element, whatever they mean.
 extern "C" __global__ void __launch_bounds__(THREADS) copy_bf16(int len, const bf16* from, bf16* to) {
     constexpr int LEN = Vector<bf16>::LEN;
     const size_t first = ((size_t)blockIdx.x * THREADS + threadIdx.x) * LEN;

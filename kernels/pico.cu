@@ -83,17 +83,27 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// average [len] = m average + (1 - m) values, and its rounded copy bf16, which may be null.
+// average [len] = m average + (1 - m) values, and its rounded copy, which may be null.
 // Launch: grid ceil(len / THREADS), block THREADS; one element per thread. Cost: 12 bytes per element and 2
 // for the copy, the least possible. The bits are the CPU's: each product and the sum are rounded.
-extern "C" __global__ void __launch_bounds__(THREADS)
-    move_average(int len, float momentum, const float* values, float* average, bf16* copy) {
+template <typename T>
+__device__ __forceinline__ void moving_average(int len, float momentum, const float* values, float* average,
+                                               T* copy) {
     const int i = blockIdx.x * THREADS + threadIdx.x;
     if (i >= len) return;
     const float moved = __fadd_rn(__fmul_rn(momentum, average[i]), __fmul_rn(1.0f - momentum, values[i]));
     average[i] = moved;
-    if (copy) copy[i] = to_bf16(moved);
+    if (copy) copy[i] = from_float<T>(moved);
 }
+
+#define MOVE_AVERAGE(NAME, T)                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS)                             \
+        NAME(int len, float momentum, const float* values, float* average, T* copy) { \
+        moving_average(len, momentum, values, average, copy);                         \
+    }
+
+MOVE_AVERAGE(move_average, bf16)
+MOVE_AVERAGE(move_average_f16, f16)
 
 // For each sample: label = its candidate with the largest logit less log-prior, NO_LABEL if all are NaN; and,
 // if control[UPDATE] is not 0, confidence row s <- phi s + (1 - phi) e, where e is 1 at the candidate whose

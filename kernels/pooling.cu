@@ -2,7 +2,7 @@
 //
 //   y_nc = 1/P sum_p x_npc            dx_npc = dy_nc / P
 //
-// Tensors: x, dx [N][P][C] of T (bf16 or f32), C a multiple of 8 (bf16) or 4 (f32); y, dy [N][C] f32. Buffers
+// Tensors: x, dx [N][P][C] of T (bf16, f16 or f32), C a multiple of 8, of 4 in f32; y, dy [N][C] f32. Buffers
 //   start 16-byte aligned.
 // Launch: grid ceil(N C / (LEN x 256)), block 256: each thread owns a vector of 16 bytes of channels of one
 //   image and loops over its positions, so neighbouring threads read neighbouring vectors; N C / LEN threads
@@ -59,6 +59,7 @@ __device__ __forceinline__ void average_pool(int images, int positions, int chan
     }
 
 AVERAGE_POOL(average_pool_bf16, bf16)
+AVERAGE_POOL(average_pool_f16, f16)
 AVERAGE_POOL(average_pool_f32, float)
 
 template <typename T>
@@ -89,4 +90,5 @@ __device__ __forceinline__ void average_pool_gradient(int images, int positions,
     }
 
 AVERAGE_POOL_GRADIENT(average_pool_gradient_bf16, bf16)
+AVERAGE_POOL_GRADIENT(average_pool_gradient_f16, f16)
 AVERAGE_POOL_GRADIENT(average_pool_gradient_f32, float)

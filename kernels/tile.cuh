@@ -38,7 +38,7 @@ __device__ __forceinline__ u32 kept(u32 value) {
     return value;
 }
 
-// Rows of COLUMNS bf16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are
+// Rows of COLUMNS bf16 or f16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are
 // permuted by an exclusive or with the row's number, so that the chunks of eight rows at one column, which an
 // ldmatrix phase or eight lanes of a fragment read together, lie in eight different 16-byte columns of the 32
 // banks.
@@ -78,18 +78,44 @@ __device__ __forceinline__ void load_matrices_transposed(u32 address, u32 (&to)[
                  : "memory");
 }
 
-// c (16x8, f32) += a (16x16, bf16) b (16x8, bf16).
-__device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+// c (16x8, f32) += a (16x16, T) b (16x8, T).
+template <typename T>
+__device__ __forceinline__ void multiply_fragments(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1);
+
+template <>
+__device__ __forceinline__ void multiply_fragments<bf16>(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+template <>
+__device__ __forceinline__ void multiply_fragments<f16>(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// sum (16x8, f16 in pairs, the first and the last two of c above) += a (16x16, f16) b (16x8, f16): twice the
+// rate of f32 sums on GeForce chips of sm_86 and sm_89.
+__device__ __forceinline__ void multiply_fragments_in_f16(u32 (&sum)[2], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0, %1}, {%2, %3, %4, %5}, {%6, %7}, {%0, %1};"
+        : "+r"(sum[0]), "+r"(sum[1])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Products along k that are summed in f16 before the sum is added to one in f32.
+constexpr int SHORT_RUN = 32;
+
 // How a matrix product is tiled. The block's product is M x N, a stage of the pipeline K deep; WARPS_M x
 // WARPS_N warps share it. KA, KB: whether the summed index is the contiguous one of the A (B) tile, [M][K]
-// ([N][K]), or the rows, [K][M] ([K][N]).
-template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> struct Product {
+// ([N][K]), or the rows, [K][M] ([K][N]). T: bf16 or f16. SHORT: f16 products are summed in f16 over runs of
+// SHORT_RUN, and the runs in f32; a run beyond 65504 gives infinity.
+template <typename T_, bool SHORT, int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB>
+struct Product {
+    typedef T_ T;
     static constexpr int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
     static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
     // Fragments per warp: of 16 rows each, of 8 columns each.
@@ -142,35 +168,80 @@ template <int M_, int N_, int K_, int WARPS_M_, int WARPS_N_, bool KA, bool KB> 
                 kept(KB ? B::at(n + quarter_row, quarter_chunk) : B::at(low, n / 8 + high))};
     }
 
+    // Fragment i of A, and the fragments of B, of the 16 values along k from `k`.
+    static __device__ __forceinline__ void load_a(u32 first_a, int i, int k, u32 (&a)[4]) {
+        const int m = WARPS_M * i * 16;
+        if (KA)
+            load_matrices(A::moved(first_a, m, k / 8), a);
+        else
+            load_matrices_transposed(A::moved(first_a, k, m / 8), a);
+    }
+    static __device__ __forceinline__ void load_b(u32 first_b, int k, u32 (&b)[FN / 2][4]) {
+#pragma unroll
+        for (int j = 0; j < FN / 2; ++j) {
+            const int n = WARPS_N * j * 16;
+            if (KB)
+                load_matrices(B::moved(first_b, n, k / 8), b[j]);
+            else
+                load_matrices_transposed(B::moved(first_b, k, n / 8), b[j]);
+        }
+    }
+
     // c += the product of an A tile and a B tile; `between` is called once, when the first 16 values along k
-    // are being multiplied.
+    // are being multiplied (with SHORT, the first run).
     template <typename Between>
     __device__ __forceinline__ void add(u32 a_tile, u32 b_tile, const Lanes& lanes, Between between) {
         const u32 first_a = a_tile + lanes.a, first_b = b_tile + lanes.b;
+        if constexpr (SHORT) {
+            add_short(first_a, first_b, between);
+        } else {
 #pragma unroll
-        for (int k = 0; k < K; k += 16) {
-            u32 b[FN / 2][4];
+            for (int k = 0; k < K; k += 16) {
+                u32 b[FN / 2][4];
+                load_b(first_b, k, b);
 #pragma unroll
-            for (int j = 0; j < FN / 2; ++j) {
-                const int n = WARPS_N * j * 16;
-                if (KB)
-                    load_matrices(B::moved(first_b, n, k / 8), b[j]);
-                else
-                    load_matrices_transposed(B::moved(first_b, k, n / 8), b[j]);
+                for (int i = 0; i < FM; ++i) {
+                    u32 a[4];
+                    load_a(first_a, i, k, a);
+#pragma unroll
+                    for (int j = 0; j < FN; ++j)
+                        multiply_fragments<T>(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                }
+                if (k == 0) between();
             }
+        }
+    }
+
+    // The same in short runs: a row of fragments at a time, so that few sums in f16 are alive.
+    template <typename Between>
+    __device__ __forceinline__ void add_short(u32 first_a, u32 first_b, Between between) {
+        static_assert(K % SHORT_RUN == 0, "whole runs");
+#pragma unroll
+        for (int run = 0; run < K; run += SHORT_RUN) {
+            u32 b[SHORT_RUN / 16][FN / 2][4];
+#pragma unroll
+            for (int k = 0; k < SHORT_RUN; k += 16) load_b(first_b, run + k, b[k / 16]);
 #pragma unroll
             for (int i = 0; i < FM; ++i) {
-                const int m = WARPS_M * i * 16;
-                u32 a[4];
-                if (KA)
-                    load_matrices(A::moved(first_a, m, k / 8), a);
-                else
-                    load_matrices_transposed(A::moved(first_a, k, m / 8), a);
+                u32 sums[FN][2] = {};
+#pragma unroll
+                for (int k = 0; k < SHORT_RUN; k += 16) {
+                    u32 a[4];
+                    load_a(first_a, i, run + k, a);
+#pragma unroll
+                    for (int j = 0; j < FN; ++j)
+                        multiply_fragments_in_f16(sums[j], a, b[k / 16][j / 2][j % 2 * 2],
+                                                  b[k / 16][j / 2][j % 2 * 2 + 1]);
+                }
+                if (run == 0 && i == 0) between();
 #pragma unroll
                 for (int j = 0; j < FN; ++j)
-                    multiply_fragments(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+#pragma unroll
+                    for (int half = 0; half < 2; ++half) {
+                        c[i][j][2 * half] += Packed<f16>::low(sums[j][half]);
+                        c[i][j][2 * half + 1] += Packed<f16>::high(sums[j][half]);
+                    }
             }
-            if (k == 0) between();
         }
     }
 

@@ -145,6 +145,25 @@ fn killed_runs_resume_to_the_same_bits() {
     assert!(killed >= 2, "only {killed} of five runs were killed before they ended");
 }
 
+/// In f16, where the CPU rounds as a GPU does, the loss scale is part of the state; bf16 has none.
+#[test]
+fn a_run_in_f16_resumes_to_the_same_bits() {
+    use records::optim::loss_scale::{LOSS_SCALE, SKIPPED_STEPS, STEPS, STOPPED_AT};
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("half");
+    succeed(&train(folder.path(), "half", &["--device", "cpu", "--precision", "f16"]).output().unwrap());
+    let whole = tensors(&run, 6);
+    let Values::F32(scale) = &whole.tensors["loss_scale"].1 else { panic!("the scale is no f32") };
+    assert!(scale[STEPS] > scale[SKIPPED_STEPS] && scale[STOPPED_AT] == 0.0, "{scale:?}");
+    assert_eq!(scale[LOSS_SCALE], 65536.0 * 0.5f32.powi(scale[SKIPPED_STEPS] as i32), "{scale:?}");
+    let earlier = run.join("checkpoint-0005.safetensors");
+    succeed(&resume(&earlier));
+    assert_same_bits(&whole, &tensors(&run, 6), "resumed");
+    let output = train(folder.path(), "bf16", &["--device", "cpu", "--precision", "bf16"]).output().unwrap();
+    succeed(&output);
+    assert!(!tensors(&folder.path().join("bf16"), 6).tensors.contains_key("loss_scale"));
+}
+
 #[test]
 fn the_number_of_threads_does_not_change_a_bit() {
     let folder = tempfile::tempdir().unwrap();
@@ -253,7 +272,7 @@ fn devices_that_cannot_be_had_are_refused_before_anything_is_written() {
         false => &["--device sim", "no PTX interpreter", "--features sim"],
     };
     refused(&["--device", "sim"], sim_words);
-    refused(&["--device", "cpu", "--precision", "bf16"], &["--precision bf16", "--device cuda or sim"]);
+    refused(&["--device", "cpu", "--precision", "fp16"], &["--precision fp16", "bf16", "f16"]);
     let output = train(folder.path(), "run", &["--batch-size", "200"]).output().unwrap();
     assert_refused(&output, &["--batch-size 200", "78 samples"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

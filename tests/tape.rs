@@ -2,13 +2,11 @@
 //! are added, whatever the operations that use it and their order. Compared with differences on the CPU, and
 //! the kernels with the CPU (RECORDS_TEST_DEVICE names the device, `sim` or `cuda`).
 
-#[path = "support/rounded.rs"]
-mod rounded;
 #[path = "support/mod.rs"]
 mod support;
 
 use records::autograd::Tape;
-use records::device::cpu::CpuDevice;
+use records::device::cpu::{CpuDevice, RoundedCpu};
 use records::device::gpu::{self, Precision};
 use records::device::{Buffer, Device, Element, Tensor};
 use records::ops::batchnorm::{Epilogue, batchnorm};
@@ -16,7 +14,6 @@ use records::ops::convolution::{ConvolutionShape, convolution};
 use records::ops::linear::linear;
 use records::ops::pooling::average_pool;
 use records::random::philox::{Purpose, Stream};
-use rounded::RoundedCpu;
 use support::relative_error;
 
 /// Images, positions across, channels.
@@ -227,5 +224,5 @@ fn gradients_of_the_kernels_in_f32_are_the_cpu_s() {
 /// 2^-8 of itself. If that happened to one value in twenty, a gradient would move by 2^-8 / sqrt(20) = 9e-4.
 #[test]
 fn gradients_of_the_kernels_in_bf16_are_the_rounded_cpu_s() {
-    compare(Precision::Bf16, &mut RoundedCpu(CpuDevice::new(1).unwrap()), 1e-3);
+    compare(Precision::Bf16, &mut RoundedCpu::new(CpuDevice::new(1).unwrap(), Element::Bf16), 1e-3);
 }

@@ -44,7 +44,7 @@ impl Operation for Add {
         let Self { len, x, into } = *self;
         let element = gpu.element(into);
         anyhow::ensure!(gpu.element(x) == element, "no addition of {:?} to {element:?}", gpu.element(x));
-        let kernel = by_type(element, kernels::ADD_BF16, kernels::ADD_F32)?;
+        let kernel = by_type(element, [kernels::ADD_BF16, kernels::ADD_F16, kernels::ADD_F32])?;
         let [x, into] = [x, into].map(|tensor| gpu.address(tensor));
         let parameters = kernels::Add { len, x, into };
         gpu.launch_over(kernel, [THREADS, 16 / element.bytes()], len, parameters);

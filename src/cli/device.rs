@@ -14,7 +14,7 @@ pub struct DeviceArguments {
     /// Where to compute: auto, cpu, cuda, or sim (the CUDA kernels on the CPU, checked)
     #[arg(long, value_name = "WORD", default_value = "auto")]
     device: String,
-    /// How a GPU stores activations: auto (bf16), bf16, or f32 for checking
+    /// How activations are stored: auto (bf16 on a GPU, f32 on the CPU), bf16, f16, or f32
     #[arg(long, value_name = "WORD", default_value = "auto")]
     precision: String,
     /// CPU threads; 0 takes all cores (0 to 1024; at most four per core, or 16, are started)

@@ -33,6 +33,8 @@ pub enum Element {
     F32,
     /// The upper half of an f32, in which a GPU stores activations and its copies of the weights.
     Bf16,
+    /// IEEE half precision, for the same.
+    F16,
     /// Signed 32-bit integers: classes, positions, counts.
     I32,
     /// Bytes: images, and candidate sets as 0 or 1.
@@ -44,8 +46,18 @@ impl Element {
     pub fn bytes(self) -> usize {
         match self {
             Element::F32 | Element::I32 => 4,
-            Element::Bf16 => 2,
+            Element::Bf16 | Element::F16 => 2,
             Element::U8 => 1,
+        }
+    }
+
+    /// The value as a buffer of this type holds it: rounded to the nearest, ties to even; beyond the largest,
+    /// infinity.
+    pub fn rounded(self, value: f32) -> f32 {
+        match self {
+            Element::Bf16 => half::bf16::from_f32(value).to_f32(),
+            Element::F16 => half::f16::from_f32(value).to_f32(),
+            _ => value,
         }
     }
 }
@@ -129,7 +141,7 @@ pub trait Device {
         requests.iter().map(|&(element, len)| self.allocate(element, len, label)).collect()
     }
 
-    /// Copies host values in, rounding them if the buffer is bf16; lengths must agree.
+    /// Copies host values in, rounding them if the buffer is bf16 or f16; lengths must agree.
     ///
     /// # Errors
     /// If lengths or types differ, or the device fails.
@@ -147,7 +159,7 @@ pub trait Device {
     /// As [`Device::write_f32`].
     fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()>;
 
-    /// Copies values out, widening bf16.
+    /// Copies values out, widening bf16 and f16.
     ///
     /// # Errors
     /// If the buffer has another type, or the device fails.

@@ -133,13 +133,14 @@ impl dyn Operation {
     }
 }
 
-/// Selects between the two versions of a kernel by the type of the activations.
+/// Selects between the versions of a kernel by the type of the activations.
 ///
 /// # Errors
-/// For a type other than bf16 and f32.
-pub fn by_type<T>(element: Element, bf16: T, f32: T) -> Result<T> {
+/// For a type other than bf16, f16 and f32.
+pub fn by_type<T>(element: Element, [bf16, f16, f32]: [T; 3]) -> Result<T> {
     match element {
         Element::Bf16 => Ok(bf16),
+        Element::F16 => Ok(f16),
         Element::F32 => Ok(f32),
         other => anyhow::bail!("there is no kernel for activations of {other:?}"),
     }

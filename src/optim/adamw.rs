@@ -1,9 +1,10 @@
 //! AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019), with PyTorch's
 //! formulas.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 
+use super::loss_scale::Scaling;
 use super::{Arenas, Hyperparameters, Optimiser, OptimiserState};
 use crate::autograd::Tape;
 use crate::device::cpu::Call;
@@ -42,7 +43,8 @@ impl Optimiser for AdamWOptimiser {
         let Hyperparameters { momentum, beta2, weight_decay } = self.constants;
         let betas = [momentum, beta2];
         let corrections = tape.persistent(self.corrections);
-        tape.push(AdvanceCorrections { betas, corrections });
+        let scaling = arenas.scale.map(|scale| scale.tensors(tape));
+        tape.push(AdvanceCorrections { betas, scaling, corrections });
         let [gradients, mean, square, parameters] =
             [arenas.gradients, self.mean, self.square, arenas.values].map(|buffer| tape.persistent(buffer));
         let copy = arenas.copy.map(|buffer| tape.persistent(buffer));
@@ -53,6 +55,7 @@ impl Optimiser for AdamWOptimiser {
             control,
             corrections,
             gradients,
+            scaling,
             mean,
             square,
             parameters,
@@ -74,6 +77,8 @@ impl Optimiser for AdamWOptimiser {
 pub struct AdvanceCorrections {
     /// beta1 and beta2.
     pub betas: [f32; 2],
+    /// Whether the step counts.
+    pub scaling: Option<Scaling>,
     /// c1 and c2, f32 `[2]`, advanced in place.
     pub corrections: Tensor,
 }
@@ -94,6 +99,8 @@ pub struct AdamW {
     pub corrections: Tensor,
     /// g, f32 `[len]`.
     pub gradients: Tensor,
+    /// The scale of g, which is taken out first.
+    pub scaling: Option<Scaling>,
     /// m, f32 `[len]`.
     pub mean: Tensor,
     /// v, f32 `[len]`.
@@ -115,7 +122,8 @@ impl Operation for AdvanceCorrections {
     }
 
     fn operands(&self) -> Vec<Operand> {
-        vec![Operand::update(self.corrections)]
+        let not_finite = self.scaling.map(|scaling| Operand::read(scaling.not_finite));
+        not_finite.into_iter().chain([Operand::update(self.corrections)]).collect()
     }
 
     fn flops(&self) -> f64 {
@@ -123,6 +131,9 @@ impl Operation for AdvanceCorrections {
     }
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        if Scaling::unscaling(self.scaling, cpu)?.is_none() {
+            return Ok(());
+        }
         let mut corrections = cpu.f32_mut(self.corrections)?;
         corrections.iter_mut().zip(self.betas).for_each(|(c, beta)| *c = moved(beta, *c, 1.0));
         Ok(())
@@ -130,7 +141,9 @@ impl Operation for AdvanceCorrections {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let [beta1, beta2] = self.betas;
-        let given = kernels::AdamwCorrections { beta1, beta2, corrections: gpu.address(self.corrections) };
+        let [_, not_finite] = Scaling::addresses(self.scaling, gpu);
+        let corrections = gpu.address(self.corrections);
+        let given = kernels::AdamwCorrections { beta1, beta2, not_finite, corrections };
         gpu.launch(kernels::ADAMW_CORRECTIONS.linear(1, 32, given));
         Ok(())
     }
@@ -144,7 +157,8 @@ impl Operation for AdamW {
     fn operands(&self) -> Vec<Operand> {
         let read = [self.control, self.corrections, self.gradients].map(Operand::read);
         let update = [self.mean, self.square, self.parameters].map(Operand::update);
-        read.into_iter().chain(update).chain(self.copy.map(Operand::write)).collect()
+        let copy = self.copy.map(Operand::write);
+        read.into_iter().chain(Scaling::operands(self.scaling)).chain(update).chain(copy).collect()
     }
 
     fn flops(&self) -> f64 {
@@ -154,6 +168,7 @@ impl Operation for AdamW {
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         const CHUNK: usize = 1 << 14;
         let ([beta1, beta2], weight_decay) = (self.betas, self.weight_decay);
+        let Some(unscale) = Scaling::unscaling(self.scaling, cpu)? else { return Ok(()) };
         let rate = cpu.f32(self.control)?[control::LEARNING_RATE];
         let (corrections, gradients) = (cpu.f32(self.corrections)?, cpu.f32(self.gradients)?);
         let (c1, c2) = (corrections[0], corrections[1]);
@@ -163,6 +178,7 @@ impl Operation for AdamW {
         let chunks = gradients.par_chunks(CHUNK).zip(parameters.par_chunks_mut(CHUNK)).zip(state);
         chunks.for_each(|((gradients, parameters), (mean, square))| {
             for (((&g, p), m), v) in gradients.iter().zip(parameters).zip(mean).zip(square) {
+                let g = g * unscale;
                 (*m, *v) = (moved(beta1, *m, g), moved(beta2, *v, g * g));
                 let step = *m / ((*v / c2).sqrt() + ADAM_EPSILON);
                 *p = *p * (1.0 - rate * weight_decay) - rate / c1 * step;
@@ -177,6 +193,14 @@ impl Operation for AdamW {
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         check_parameters(self.len)?;
         let [beta1, beta2] = self.betas;
+        let kernel = match self.copy.map(|copy| gpu.element(copy)) {
+            None | Some(Element::Bf16) => kernels::ADAMW,
+            Some(Element::F16) => kernels::ADAMW_F16,
+            Some(other) => {
+                bail!("AdamW keeps a rounded copy of the weights in bf16 or f16, not in {other:?}")
+            }
+        };
+        let [scale, not_finite] = Scaling::addresses(self.scaling, gpu);
         let given = kernels::Adamw {
             len: self.len,
             beta1,
@@ -185,12 +209,14 @@ impl Operation for AdamW {
             control: gpu.address(self.control),
             corrections: gpu.address(self.corrections),
             gradients: gpu.address(self.gradients),
+            scale,
+            not_finite,
             mean: gpu.address(self.mean),
             square: gpu.address(self.square),
             parameters: gpu.address(self.parameters),
             copy: gpu.optional(self.copy),
         };
-        gpu.launch_over(kernels::ADAMW, [THREADS, 1], self.len, given);
+        gpu.launch_over(kernel, [THREADS, 1], self.len, given);
         Ok(())
     }
 }
@@ -218,7 +244,7 @@ mod tests {
         let optimiser = AdamWOptimiser::new(constants, 4, &mut device).unwrap();
         let mut tape = Tape::new(Element::F32);
         let control = tape.persistent(control);
-        optimiser.record(&mut tape, &Arenas { values, gradients, copy: None }, control);
+        optimiser.record(&mut tape, &Arenas { values, gradients, copy: None, scale: None }, control);
         let plan = tape.finish(&mut device).unwrap();
         let (mut p, mut m, mut v) = (start.map(f64::from), [0.0; 4], [0.0; 4]);
         for t in 1..=20 {

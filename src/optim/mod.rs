@@ -3,10 +3,13 @@
 //! Each has a file or folder with its operation, CPU twin and kernel launches, and one word in [`registry`].
 
 pub mod adamw;
+pub mod loss_scale;
 pub mod registry;
 pub mod sgd;
 
 use anyhow::Result;
+
+pub use loss_scale::LossScale;
 
 use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Tensor};
@@ -31,6 +34,8 @@ pub struct Arenas {
     pub gradients: Buffer,
     /// The rounded values, if the device's convolutions read a copy.
     pub copy: Option<Buffer>,
+    /// What the gradients are multiplied by, in f16.
+    pub scale: Option<LossScale>,
 }
 
 /// What an optimiser keeps between steps, initially zero.

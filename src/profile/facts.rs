@@ -34,6 +34,8 @@ pub struct Loop {
     pub all: u32,
     /// HMMA: products of the tensor cores.
     pub hmma: u32,
+    /// Those of them that are summed in f16.
+    pub short: u32,
     /// LDSM: matrix loads from shared memory.
     pub ldsm: u32,
     /// LDGSTS: asynchronous copies to shared memory.
@@ -78,7 +80,8 @@ pub struct Facts {
 const HEAD: &str = "\
 What predictions of a kernel's time are made from, by the disassembler and the interpreter; RECORDS_UPDATE_COSTS=1 cargo test --test
 kernels_facts writes it anew. Instructions (PTX, without moves), global loads and passes through shared memory: in each warp, and for an
-item (a step of a product and warp, else a FLOP, else a byte). Main loop in machine code: all/HMMA/LDSM/LDGSTS/of them cached/LDG.
+item (a step of a product and warp, else a FLOP, else a byte). Main loop in machine code: all/HMMA/of them summed in f16/LDSM/LDGSTS/of
+them cached/LDG.
 ";
 
 /// Kernels by file and name, in order.
@@ -106,8 +109,8 @@ pub fn write(table: &Table) -> String {
         for Count { warp, item } in [counted.instructions, counted.loads, counted.wavefronts] {
             let _ = write!(text, "{:>11}{:>13}", format!("{warp:.1}"), format!("{item:.4e}"));
         }
-        for Loop { all, hmma, ldsm, ldgsts, cached, ldg } in counted.loops {
-            let _ = write!(text, "{:>21}", format!("{all}/{hmma}/{ldsm}/{ldgsts}/{cached}/{ldg}"));
+        for Loop { all, hmma, short, ldsm, ldgsts, cached, ldg } in counted.loops {
+            let _ = write!(text, "{:>21}", format!("{all}/{hmma}/{short}/{ldsm}/{ldgsts}/{cached}/{ldg}"));
         }
         text.push('\n');
     }
@@ -129,10 +132,10 @@ pub fn read(text: &str) -> Result<Table> {
         for (place, word) in loops.iter_mut().zip(&words[8..]) {
             let parts: Result<Vec<u32>, _> = word.split('/').map(str::parse).collect();
             let parts = parts.with_context(|| format!("facts.txt: {line}"))?;
-            let [all, hmma, ldsm, ldgsts, cached, ldg] = parts[..] else {
+            let [all, hmma, short, ldsm, ldgsts, cached, ldg] = parts[..] else {
                 anyhow::bail!("facts.txt: {line}");
             };
-            *place = Loop { all, hmma, ldsm, ldgsts, cached, ldg };
+            *place = Loop { all, hmma, short, ldsm, ldgsts, cached, ldg };
         }
         let counted = Counted { instructions: count(2)?, loads: count(4)?, wavefronts: count(6)?, loops };
         table.insert((words[0].into(), words[1].into()), counted);

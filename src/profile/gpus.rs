@@ -33,7 +33,7 @@ pub struct Gpu {
     pub block_shared_bytes: usize,
     /// Cycles that a product of 16 x 8 x 16 keeps a sub-core's tensor core busy, with f32 sums.
     pub hmma_cycles: f64,
-    /// The same of f16 with f16 sums, which no kernel uses today.
+    /// The same of f16 with f16 sums.
     pub hmma_f16_cycles: f64,
     /// Lanes of f32 arithmetic of a multiprocessor.
     pub f32_lanes: f64,

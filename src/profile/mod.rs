@@ -128,7 +128,11 @@ impl Profile {
 
     /// How activations are stored on a GPU.
     pub fn precision(&self) -> &'static str {
-        if self.settings.precision == PrecisionChoice::F32 { "f32" } else { "bf16" }
+        match self.settings.precision {
+            PrecisionChoice::F32 => "f32",
+            PrecisionChoice::F16 => "f16",
+            PrecisionChoice::Bf16 | PrecisionChoice::Auto => "bf16",
+        }
     }
 
     /// Seconds of the whole run.

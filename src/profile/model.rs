@@ -283,7 +283,7 @@ fn product_cycles(
         if main.ldg > 0 { (gpu.load_latency, gpu.issue_efficiency) } else { (0.0, 1.0) };
     let demand = |steps: f64| Demand {
         servers: [
-            f64::from(main.hmma) * gpu.hmma_cycles,
+            f64::from(main.hmma - main.short) * gpu.hmma_cycles + f64::from(main.short) * gpu.hmma_f16_cycles,
             (f64::from(main.all - main.hmma) + outside / steps) / efficiency,
             // A copy is written to shared memory; one through L1 is read there as well.
             PASSES * f64::from(main.ldsm + main.ldgsts + main.cached),

@@ -41,6 +41,7 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("optimizer.cu", "convert", "optimiser"),
     ("optimizer.cu", "", "head"),
     ("adamw.cu", "", "optimiser"),
+    ("loss_scale.cu", "", "optimiser"),
 ];
 
 /// The part that a kernel belongs to.

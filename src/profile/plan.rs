@@ -77,6 +77,7 @@ impl Plan {
         let launched = driver.launched();
         let precision = match settings.precision {
             PrecisionChoice::F32 => gpu::Precision::F32,
+            PrecisionChoice::F16 => gpu::Precision::F16,
             PrecisionChoice::Bf16 | PrecisionChoice::Auto => gpu::Precision::Bf16,
         };
         let mut device = GpuDevice::new(Box::new(driver), precision);

@@ -124,7 +124,8 @@ crate::declare_settings! {
             "seed" seed: u64 = 123, "N", Whole(0, i64::MAX as usize);
             /// Where to compute.
             "device" device: DeviceChoice = DeviceChoice::Auto, "WORD", OneOf(DeviceChoice::words), Free;
-            /// How activations are stored: auto is bf16 on a GPU and f32 on the CPU.
+            /// How activations, their gradients and the convolutions' weights are stored: auto is bf16 on a GPU and f32 on
+            /// the CPU, which rounds as a GPU would where asked for bf16 or f16.
             "precision" precision: PrecisionChoice = PrecisionChoice::Auto, "WORD", OneOf(PrecisionChoice::words), Newer;
             /// CPU threads; 0 takes all cores; at most four per core, or 16, are started.
             "threads" threads: usize = 0, "THREADS", Whole(0, MOST_THREADS), Free;

@@ -2,11 +2,10 @@
 
 use anyhow::Result;
 
-use crate::device::Device;
-use crate::device::cpu::CpuDevice;
+use crate::device::cpu::{CpuDevice, RoundedCpu};
 use crate::device::gpu::{self, DriverKind};
+use crate::device::{Device, Element};
 use crate::settings::{DeviceChoice, PrecisionChoice};
-use crate::usage;
 
 /// An open device and the reason for its choice.
 pub struct ChosenDevice {
@@ -19,17 +18,21 @@ pub struct ChosenDevice {
 /// Opens a device. `threads` is for the CPU; 0 takes every core.
 ///
 /// # Errors
-/// A usage error that names what is missing on this machine, or says that the CPU computes in f32 only.
+/// A usage error that names what is missing on this machine.
 pub fn open(choice: DeviceChoice, precision: PrecisionChoice, threads: usize) -> Result<ChosenDevice> {
     let gpu_precision = match precision {
         PrecisionChoice::F32 => gpu::Precision::F32,
+        PrecisionChoice::F16 => gpu::Precision::F16,
         PrecisionChoice::Bf16 | PrecisionChoice::Auto => gpu::Precision::Bf16,
     };
     let open_cpu = |reason: String| {
-        if precision == PrecisionChoice::Bf16 {
-            return Err(usage!("--precision bf16: the CPU computes in f32; take --device cuda or sim"));
-        }
-        Ok(ChosenDevice { device: Box::new(CpuDevice::new(threads)?), reason })
+        let cpu = CpuDevice::new(threads)?;
+        let device: Box<dyn Device> = match precision {
+            PrecisionChoice::Auto | PrecisionChoice::F32 => Box::new(cpu),
+            PrecisionChoice::Bf16 => Box::new(RoundedCpu::new(cpu, Element::Bf16)),
+            PrecisionChoice::F16 => Box::new(RoundedCpu::new(cpu, Element::F16)),
+        };
+        Ok(ChosenDevice { device, reason })
     };
     let open_gpu = |kind: DriverKind, reason: &str| {
         let device = gpu::open(kind, gpu_precision)?;

@@ -4,9 +4,9 @@
 use anyhow::Result;
 
 use crate::autograd::Tape;
-use crate::device::{Device, Tensor};
+use crate::device::{Device, Element, Tensor};
 use crate::nn::{Network, Parameters, StateDict};
-use crate::optim::{self, Arenas, Hyperparameters, Optimiser, OptimiserState};
+use crate::optim::{self, Arenas, Hyperparameters, LossScale, Optimiser, OptimiserState, loss_scale};
 use crate::pll::ClassPriorSource;
 use crate::usage;
 
@@ -21,6 +21,8 @@ pub struct Model {
     pub parameters: Parameters,
     /// The optimiser and its state.
     pub optimiser: Box<dyn Optimiser>,
+    /// What the gradients are multiplied by, if the device stores activations as f16.
+    pub loss_scale: Option<LossScale>,
     /// What disambiguation and evaluation subtract from the logits.
     pub debias: ClassPriorSource,
 }
@@ -47,12 +49,15 @@ impl Model {
         }
         let parameters = Parameters::new(&*network, seed, device)?;
         let optimiser = optimiser(constants, parameters.len(), device)?;
-        Ok(Self { network, parameters, optimiser, debias })
+        let scaled = device.activations() == Element::F16;
+        let loss_scale = scaled.then(|| LossScale::new(device)).transpose()?;
+        Ok(Self { network, parameters, optimiser, loss_scale, debias })
     }
 
     /// Draws fresh parameters and running statistics from (`seed`, `stage`), and resets the optimiser.
     pub fn initialise(&self, seed: u64, stage: u32, device: &mut dyn Device) -> Result<()> {
         self.parameters.initialise(seed, stage, device)?;
+        self.loss_scale.map_or(Ok(()), |scale| scale.reset(device))?;
         self.optimiser.reset(device)
     }
 
@@ -61,15 +66,29 @@ impl Model {
     pub fn record_update(&self, tape: &mut Tape, control: Tensor) {
         let Parameters { values, gradients, copy, .. } = self.parameters;
         self.parameters.record_sum_of_gradients(tape);
-        self.optimiser.record(tape, &Arenas { values, gradients, copy }, control);
+        let scale = self.loss_scale;
+        if let Some(scale) = scale {
+            scale.record_count(tape, gradients);
+        }
+        self.optimiser.record(tape, &Arenas { values, gradients, copy, scale }, control);
+        if let Some(scale) = scale {
+            scale.record_move(tape);
+        }
+    }
+
+    /// The optimiser's state and the loss scale.
+    fn state(&self) -> impl Iterator<Item = OptimiserState> {
+        let whole = |scale: LossScale| OptimiserState::Whole { name: loss_scale::NAME, values: scale.state };
+        let scale = self.loss_scale.map(whole);
+        self.optimiser.state().into_iter().chain(scale)
     }
 
     /// All state under its names in files: parameters, running statistics, the optimiser's state,
-    /// `feat_mean`.
+    /// the loss scale, `feat_mean`.
     pub fn export(&self, device: &mut dyn Device) -> Result<StateDict> {
         let mut dict = self.parameters.export(self.parameters.values, device)?;
         dict.extend(self.parameters.export_running(device)?);
-        for state in self.optimiser.state() {
+        for state in self.state() {
             match state {
                 OptimiserState::PerParameter { prefix, arena } => {
                     let named = self.parameters.export(arena, device)?;
@@ -94,7 +113,7 @@ impl Model {
     pub fn import(&self, dict: &StateDict, device: &mut dyn Device) -> Result<usize> {
         let p = &self.parameters;
         let found = p.import(p.values, "", dict, device)? + p.import_running(dict, device)?;
-        for state in self.optimiser.state() {
+        for state in self.state() {
             match state {
                 OptimiserState::PerParameter { prefix, arena } => {
                     p.import(arena, prefix, dict, device)?;
@@ -121,8 +140,14 @@ impl Model {
         Ok(found)
     }
 
-    /// The gradients of the last step under the parameters' names.
+    /// The gradients of the last step under the parameters' names, without the loss scale (halved meanwhile, if
+    /// they are not finite).
     pub fn gradients(&self, device: &mut dyn Device) -> Result<StateDict> {
-        self.parameters.export(self.parameters.gradients, device)
+        let mut dict = self.parameters.export(self.parameters.gradients, device)?;
+        if let Some(scale) = self.loss_scale {
+            let scale = device.read_f32(scale.state)?[loss_scale::LOSS_SCALE];
+            dict.values_mut().flat_map(|(_, values)| values).for_each(|value| *value /= scale);
+        }
+        Ok(dict)
     }
 }

@@ -381,6 +381,11 @@ impl<'a> Run<'a> {
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
         }
+        if let Some(scale) = self.training.engine.model.loss_scale
+            && let Some(sign) = scale.problem(&mut *self.device)?
+        {
+            return Err(self.diverged(epoch, &sign));
+        }
         if let Some(sign) = self.training.end_epoch(epoch, &mut *self.device)? {
             return Err(self.diverged(epoch, &sign));
         }

@@ -155,7 +155,11 @@ pub fn record(
     tape.push(StepStatistics { batch, classes, logits, labels, index, loss_rows, counters });
     record_watch(tape, model, &recorded, batch, counters);
 
-    tape.backward(&[&recorded.logits[..], &recorded.seeds].concat());
+    let seeds = [&recorded.logits[..], &recorded.seeds].concat();
+    if let Some(scale) = &model.loss_scale {
+        scale.record_scaling(tape, seeds.iter().map(|&(_, gradient)| gradient));
+    }
+    tape.backward(&seeds);
     model.record_update(tape, rows.control);
     Ok(TrainingStep { recorded, forwards, images })
 }

@@ -1,5 +1,5 @@
 //! Augmentation is integer arithmetic, so the bits are the same everywhere. f32 views equal the CPU's; bf16
-//! views are the CPU's, rounded to nearest even.
+//! and f16 views are the CPU's, rounded to nearest even.
 
 use records::data::augment::operation::{OPERATIONS, OperationParameters};
 use records::data::augment::parameters::VIEW_BYTES;
@@ -10,7 +10,7 @@ use records::device::{Device as _, Element, Tensor};
 use records::error::UsageError;
 use records::ops::augment::Augment;
 
-use super::pair::{Pair, Random, Value};
+use super::pair::{PRECISIONS, Pair, Random, Value, rounded_as};
 
 const VIEWS: Tensor = Tensor(4);
 
@@ -49,9 +49,7 @@ fn check(pair: &mut Pair, case: &Case<'_>, random: &mut Random) {
         views: VIEWS,
     };
     let mut outcome = pair.run(&[augment], &values);
-    if pair.precision == Precision::Bf16 {
-        outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
-    }
+    outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = rounded_as(pair.precision, *v));
     outcome.assert_equal(what, VIEWS);
 }
 
@@ -300,7 +298,7 @@ fn gray_of_colours_on_the_edge() {
 /// Whole views with parameters as training draws them.
 #[test]
 fn whole_views() {
-    for (precision, samples) in [(Precision::F32, 104), (Precision::Bf16, 41)] {
+    for (precision, samples) in [(Precision::F32, 104), (Precision::Bf16, 41), (Precision::F16, 23)] {
         let mut random = Random::new("whole views");
         let views = (0..samples)
             .flat_map(|sample| {
@@ -332,7 +330,7 @@ fn every_shape() {
         // The largest view that fits a block of the interpreter's GPU.
         ([64, 100], 129, 1),
     ];
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
         for (source, size, samples) in table {
             let views = (0..samples)
@@ -426,7 +424,7 @@ fn parameters_of_any_value() {
 fn one_view_at_a_time() {
     let size = 32;
     let [images, parameters, index, normalisation, views] = std::array::from_fn(Tensor);
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
         let mut random = Random::new("one view at a time");
         let samples = 5;
@@ -462,9 +460,7 @@ fn one_view_at_a_time() {
                 views,
             };
             let mut outcome = pair.run(&[augment], &values);
-            if precision == Precision::Bf16 {
-                outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
-            }
+            outcome.cpu[VIEWS.0].iter_mut().for_each(|v| *v = rounded_as(precision, *v));
             outcome.assert_equal(&format!("{count} views from {first}, {precision:?}"), views);
             assert!(outcome.kernels[VIEWS.0][count * batch * len..].iter().all(|v| *v == 7.0));
         }

@@ -1,4 +1,4 @@
-//! The input of a step: copies and products whose bits must be the CPU's. bf16 results are the CPU's f32
+//! The input of a step: copies and products whose bits must be the CPU's. bf16 and f16 results are the CPU's f32
 //! values, rounded once.
 
 use records::device::gpu::Precision;
@@ -7,15 +7,11 @@ use records::operations;
 use records::ops::input::{AdvanceStep, NormaliseImages, SelectBatch, StoreRows};
 use records::ops::mixup::{AppendMixup, Draws, Mixup};
 
-use super::pair::{Outcome, Pair, Random, Value};
-
-const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Bf16];
+use super::pair::{Outcome, PRECISIONS, Pair, Random, Value, rounded_as};
 
 /// Asserts equal bits, after the single rounding of bf16 activations.
 fn assert_rounded(pair: &Pair, outcome: &mut Outcome, what: &str, tensor: Tensor) {
-    if pair.precision == Precision::Bf16 {
-        outcome.cpu[tensor.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
-    }
+    outcome.cpu[tensor.0].iter_mut().for_each(|v| *v = rounded_as(pair.precision, *v));
     outcome.assert_equal(what, tensor);
 }
 

@@ -17,7 +17,7 @@ use records::ops::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference, 
 use records::ops::convolution::{Convolution, ConvolutionDataGradient, ConvolutionShape};
 use records::ops::elementwise::Convert;
 
-use crate::pair::{Outcome, Pair, Random, Value};
+use crate::pair::{Outcome, PRECISIONS, Pair, Random, Value, stored};
 
 /// Rounding of one f32 operation, relative.
 const F32: f64 = 1.0 / (1 << 24) as f64;
@@ -34,14 +34,6 @@ const DY: Tensor = Tensor(6);
 const D_AFFINE: Tensor = Tensor(7);
 const DX: Tensor = Tensor(8);
 const COUNT: Tensor = Tensor(9);
-
-/// Relative rounding error of stored activations.
-fn stored(precision: Precision) -> f64 {
-    match precision {
-        Precision::Bf16 => BF16,
-        Precision::F32 => 0.0,
-    }
-}
 
 /// Asserts |kernels - cpu| <= relative |cpu| + absolute.
 fn assert_within(what: &str, outcome: &Outcome, tensor: Tensor, relative: f64, absolute: f64) {
@@ -268,16 +260,26 @@ fn partly_valid_batches_in_f32() {
 }
 
 #[test]
+fn training_in_f16() {
+    training(Precision::F16, &[[1, 8], [3, 24], [67, 40], [517, 64], [130, 264], [9, 2048], [16384, 8]]);
+}
+
+#[test]
+fn partly_valid_batches_in_f16() {
+    partly_valid(Precision::F16, &[[2, 1, 8], [5, 9, 24], [7, 16, 264]]);
+}
+
+#[test]
 fn partly_valid_batches_in_bf16() {
     partly_valid(Precision::Bf16, &[[2, 1, 8], [5, 9, 24], [40, 13, 64], [7, 16, 264]]);
 }
 
 /// Training statistics and y against f64 for a mean of a thousand deviations: x in f32 around 100 with
-/// deviation 0.1 (in bf16, whose steps there are 0.5, deviation 3). A variance from E[x^2] - E[x]^2 in f32
+/// deviation 0.1 (in bf16, whose steps there are 0.5, deviation 3; in f16, whose steps are 1/16, deviation 1). A variance from E[x^2] - E[x]^2 in f32
 /// would be wrong by several percent.
 #[test]
 fn a_large_mean_costs_no_digits() {
-    for (precision, deviation) in [(Precision::F32, 0.1), (Precision::Bf16, 3.0)] {
+    for (precision, deviation) in [(Precision::F32, 0.1), (Precision::Bf16, 3.0), (Precision::F16, 1.0)] {
         let mut pair = Pair::new(precision);
         for shape @ [rows, channels] in [[70, 8], [3001, 16], [409, 264]] {
             let what = format!("{precision:?} {rows} x {channels}");
@@ -286,6 +288,7 @@ fn a_large_mean_costs_no_digits() {
             let x = random.normal(rows * channels, deviation).into_iter().map(|v| 100.0 + v);
             let x: Vec<f32> = match precision {
                 Precision::Bf16 => rounded(x),
+                Precision::F16 => x.map(|v| half::f16::from_f32(v).to_f32()).collect(),
                 Precision::F32 => x.collect(),
             };
             values[X.0] = Value::Activations(x.clone());
@@ -339,7 +342,7 @@ fn a_large_mean_costs_no_digits() {
 
 #[test]
 fn a_nan_stays_in_its_channel_and_is_not_hidden() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut values = operands(&mut Random::new("batchnorm nan"), 50, 16);
         let Value::Activations(x) = &mut values[X.0] else { unreachable!() };
         x[33 * 16 + 5] = f32::NAN;
@@ -351,7 +354,7 @@ fn a_nan_stays_in_its_channel_and_is_not_hidden() {
 
 #[test]
 fn inference() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
         for [rows, channels] in [[1, 8], [77, 24], [1300, 16], [33, 520]] {
             for (residual, relu) in [(false, false), (false, true), (true, false), (true, true)] {

@@ -9,11 +9,10 @@ use records::ops::convolution::{
     Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
 };
 
-use crate::pair::{Pair, Random, Value};
+use crate::pair::{Pair, Random, Value, stored};
 
-/// Relative rounding error of f32 and of bf16 (8 significant bits).
+/// Relative rounding error of f32.
 const F32: f64 = 1.0 / (1 << 24) as f64;
-const BF16: f64 = 1.0 / (1 << 8) as f64;
 
 const X: Tensor = Tensor(0);
 const W: Tensor = Tensor(1);
@@ -76,7 +75,7 @@ fn tensor_cores_that_truncate_stay_within_the_tolerance() {
 /// All directions of the shapes against the CPU.
 fn check(precision: Precision, rows: &[[usize; 7]]) {
     let mut pair = Pair::new(precision);
-    let stored = if precision == Precision::Bf16 { BF16 } else { 0.0 };
+    let stored = stored(precision);
     for &row in rows {
         let s = shape(row);
         let what = format!("{precision:?} {row:?}");
@@ -95,7 +94,7 @@ fn check(precision: Precision, rows: &[[usize; 7]]) {
             ConvolutionWeightGradient { shape: s, x: X, dy: DY, dw: DW },
         ]
         .to_vec();
-        // The bf16 kernels have no data gradient for the few channels of the first layer, where none is
+        // The tensor-core kernels have no data gradient for the few channels of the first layer, where none is
         // needed.
         let gradient = s.in_channels >= 8 || precision == Precision::F32;
         if gradient {
@@ -131,6 +130,12 @@ const ODD: [[usize; 7]; 12] = [
     [1, 1, 17, 8, 200, 3, 1],
     [3, 5, 1, 200, 8, 1, 1],
 ];
+
+#[test]
+fn odd_shapes_in_f16() {
+    check(Precision::F16, &ODD);
+    check(Precision::F16, &[[1, 128, 128, 3, 8, 3, 1], [2, 36, 36, 3, 16, 3, 1], [11, 31, 33, 8, 64, 1, 1]]);
+}
 
 #[test]
 fn odd_shapes_in_bf16() {
@@ -260,7 +265,9 @@ fn batchnorm_of_the_output(rows: usize, channels: usize) -> BatchNorm {
 /// convolution's epilogue.
 #[test]
 fn statistics_of_the_epilogue() {
-    for (precision, element) in [(Precision::Bf16, Element::Bf16), (Precision::F32, Element::F32)] {
+    for (precision, element) in
+        [(Precision::Bf16, Element::Bf16), (Precision::F16, Element::F16), (Precision::F32, Element::F32)]
+    {
         let device = &mut *Pair::new(precision).kernels;
         for row in [
             [3, 7, 5, 16, 40, 3, 1],

@@ -10,8 +10,29 @@ use records::device::gpu::lower::Lowering;
 use records::device::{Access, Buffer, Device, Element, Operation, Plan, Program, Tensor};
 use records::random::philox::{Purpose, Stream};
 
-/// An operand's values before the operation runs. `Activations` are bf16 on a device of that precision, and
-/// are rounded to bf16 for the CPU as well, so that both start from the same numbers.
+/// All precisions of a GPU.
+pub const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::F16];
+
+/// The value as activations of a precision hold it, after one rounding.
+pub fn rounded_as(precision: Precision, value: f32) -> f32 {
+    match precision {
+        Precision::F32 => value,
+        Precision::Bf16 => half::bf16::from_f32(value).to_f32(),
+        Precision::F16 => half::f16::from_f32(value).to_f32(),
+    }
+}
+
+/// The relative error of that rounding: half a unit of the last of 8 or of 11 bits.
+pub fn stored(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 0.0,
+        Precision::Bf16 => 1.0 / (1 << 8) as f64,
+        Precision::F16 => 1.0 / (1 << 11) as f64,
+    }
+}
+
+/// An operand's values before the operation runs. `Activations` are stored in the precision of a device, and
+/// are rounded to it for the CPU as well, so that both start from the same numbers.
 #[derive(Clone, Debug)]
 pub enum Value {
     F32(Vec<f32>),
@@ -52,10 +73,7 @@ impl Pair {
     }
 
     fn activations(&self, values: &[f32]) -> Vec<f32> {
-        match self.precision {
-            Precision::Bf16 => values.iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect(),
-            Precision::F32 => values.to_vec(),
-        }
+        values.iter().map(|&value| rounded_as(self.precision, value)).collect()
     }
 
     /// The values that both devices start from.
@@ -159,7 +177,7 @@ impl Pair {
             values.iter().map(|v| Self::upload(device, v, activations)).collect::<Result<Vec<_>>>()?;
         run(device, &buffers)?;
         let read = |&buffer: &Buffer| match buffer.element {
-            Element::F32 | Element::Bf16 => device.read_f32(buffer),
+            Element::F32 | Element::Bf16 | Element::F16 => device.read_f32(buffer),
             Element::I32 => Ok(device.read_i32(buffer)?.into_iter().map(|v| v as f32).collect()),
             Element::U8 => Ok(Vec::new()),
         };

@@ -10,7 +10,7 @@ use records::pll::pico::encoder::MoveAverage;
 use records::pll::pico::projection::{NormaliseRows, NormaliseRowsGradient};
 use records::pll::pico::prototypes::{MovePrototypes, PseudoLabels};
 
-use crate::pair::{Outcome, Pair, Random, Value};
+use crate::pair::{Outcome, PRECISIONS, Pair, Random, Value, rounded_as};
 
 const COLUMNS: [usize; 6] = [1, 5, 32, 33, 128, 256];
 
@@ -128,11 +128,11 @@ fn directions_and_their_gradient() {
 /// Each product and sum is rounded separately, so the bits are the same; the copy is the average, rounded.
 #[test]
 fn moving_averages() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
         for len in [1, 255, 256, 1025] {
             let mut random = Random::new(&format!("moving average {len}"));
-            let copy = (precision == Precision::Bf16).then_some(Tensor(2));
+            let copy = (precision != Precision::F32).then_some(Tensor(2));
             let average = MoveAverage { len, momentum: 0.9, values: Tensor(0), average: Tensor(1), copy };
             let before = random.normal(len, 1.0);
             let mut values = vec![Value::F32(random.normal(len, 1.0)), Value::F32(before.clone())];
@@ -147,8 +147,7 @@ fn moving_averages() {
                 assert!(off <= 4.0 * 2f64.powi(-24) * (a.abs() + v.abs()), "{average}, not {}", a + v);
             }
             if copy.is_some() {
-                let rounded: Vec<f32> =
-                    outcome.cpu[1].iter().map(|&v| half::bf16::from_f32(v).to_f32()).collect();
+                let rounded: Vec<f32> = outcome.cpu[1].iter().map(|&v| rounded_as(precision, v)).collect();
                 assert_eq!(outcome.kernels[2], rounded);
             }
         }

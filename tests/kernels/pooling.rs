@@ -1,11 +1,10 @@
 //! Global average pooling and its gradient. Both devices add the positions in the same order in f32, so the
-//! bits are the same; bf16 only rounds what is stored.
+//! bits are the same; bf16 and f16 only round what is stored.
 
 use records::device::Tensor;
-use records::device::gpu::Precision;
 use records::ops::pooling::{AveragePool, AveragePoolGradient};
 
-use crate::pair::{Pair, Random, Value};
+use crate::pair::{PRECISIONS, Pair, Random, Value, rounded_as};
 
 const SHAPES: [[usize; 3]; 8] = [
     [1, 16, 8],
@@ -21,7 +20,7 @@ const SHAPES: [[usize; 3]; 8] = [
 
 #[test]
 fn forward() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
         for [images, positions, channels] in SHAPES {
             let what = format!("{precision:?} {images} x {positions} x {channels}");
@@ -38,7 +37,7 @@ fn forward() {
 
 #[test]
 fn gradient() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
         for [images, positions, channels] in SHAPES {
             let what = format!("{precision:?} {images} x {positions} x {channels}");
@@ -50,10 +49,7 @@ fn gradient() {
             let operation =
                 AveragePoolGradient { shape: [images, positions, channels], dy: Tensor(0), dx: Tensor(1) };
             let mut outcome = pair.run(&[operation], &values);
-            if precision == Precision::Bf16 {
-                let round = |v: &mut f32| *v = half::bf16::from_f32(*v).to_f32();
-                outcome.cpu[1].iter_mut().for_each(round);
-            }
+            outcome.cpu[1].iter_mut().for_each(|v| *v = rounded_as(precision, *v));
             outcome.assert_equal(&what, Tensor(1));
         }
     }

@@ -14,7 +14,7 @@ use records::pll::solar::operations::{
 use records::pll::solar::settings::{PriorFrom, SolarSettings};
 use records::settings::Settings;
 
-use crate::pair::{Pair, Random, Value};
+use crate::pair::{PRECISIONS, Pair, Random, Value, rounded_as};
 use crate::solar_steps::SolarSteps;
 
 /// NaN, infinite and saturating logits and rows of zeros, in the first rows.
@@ -349,7 +349,7 @@ fn the_loss_over_chosen_and_other_samples() {
 /// Mixed rows, and zeros behind them, in the CPU's bits; bf16 is rounded once.
 #[test]
 fn chosen_rows_are_mixed() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in PRECISIONS {
         let mut pair = Pair::new(precision);
         for (batch, len) in [(4, 3072), (5, 27), (3, 20), (1, 8), (2, 9000), (7, 100)] {
             for found in [0, batch / 2, batch] {
@@ -384,9 +384,7 @@ fn chosen_rows_are_mixed() {
                 };
                 let mut outcome = pair.run(&[mixup], &values);
                 let what = format!("{found} of {batch} rows of {len}, {precision:?}");
-                if precision == Precision::Bf16 {
-                    outcome.cpu[out.0].iter_mut().for_each(|v| *v = half::bf16::from_f32(*v).to_f32());
-                }
+                outcome.cpu[out.0].iter_mut().for_each(|v| *v = rounded_as(precision, *v));
                 outcome.assert_equal(&what, out);
                 let zeros = outcome.kernels[out.0].iter().filter(|v| **v == 0.0).count();
                 assert_eq!(zeros, (batch - found) * len, "{what}");

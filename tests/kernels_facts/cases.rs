@@ -19,6 +19,7 @@ use records::ops::convolution::{
 use records::ops::elementwise::{Convert, Sum};
 use records::ops::linear::LinearGradient;
 use records::ops::loss::{Loss, Term};
+use records::optim::loss_scale;
 use records::pll::corr::{self, Consistency};
 use records::pll::lw::settings::{LwLoss, LwSettings};
 use records::pll::solar::operations::{CountArgmax, Sinkhorn, SinkhornSettings};
@@ -34,10 +35,32 @@ pub type Ran = (Launch, Counters);
 
 /// The interpreter standing for a GPU of so many multiprocessors, and its log.
 pub fn device(precision: Precision, multiprocessors: usize) -> (GpuDevice, Log) {
+    device_as(precision, multiprocessors, 80)
+}
+
+/// The same with the kernels of compute capability `architecture` / 10.
+fn device_as(precision: Precision, multiprocessors: usize, architecture: u32) -> (GpuDevice, Log) {
     let driver = SimDriver::open(0).unwrap_or_else(|error| panic!("{error:#}"));
-    let mut driver = driver.with_multiprocessors(multiprocessors);
+    let mut driver = driver.with_multiprocessors(multiprocessors).with_architecture(architecture);
     let log = driver.log();
     (GpuDevice::new(Box::new(driver), precision), log)
+}
+
+/// What convolutions multiply, and for which GPUs.
+#[derive(Clone, Copy)]
+struct Numbers {
+    precision: Precision,
+    architecture: u32,
+}
+
+const BF16: Numbers = Numbers { precision: Precision::Bf16, architecture: 80 };
+const F16: Numbers = Numbers { precision: Precision::F16, architecture: 80 };
+const F16_SHORT: Numbers = Numbers { precision: Precision::F16, architecture: 86 };
+
+impl Numbers {
+    fn element(self) -> Element {
+        if self.precision == Precision::Bf16 { Element::Bf16 } else { Element::F16 }
+    }
 }
 
 /// Settings of a step of a method on small images, with its own settings small enough for the interpreter.
@@ -76,6 +99,12 @@ fn run(settings: &Settings, precision: Precision, classes: usize) -> Vec<Ran> {
     let mut training =
         Training::new(settings, &data, &mut device).unwrap_or_else(|error| panic!("{error:#}"));
     training.begin_epoch(1, &mut device).unwrap();
+    if let Some(scale) = training.engine.model.loss_scale {
+        // So small that no gradient overflows: the optimiser leaves nothing out.
+        let mut state = [0.0; loss_scale::LEN];
+        state[loss_scale::LOSS_SCALE] = 1.0;
+        device.write_f32(scale.state, &state).unwrap();
+    }
     let failed = |error: anyhow::Error| panic!("{} {classes} classes: {error:#}", settings.method_title());
     device.replay(&training.engine.plan).unwrap_or_else(failed);
     training.confidence_statistics(&mut device).unwrap();
@@ -211,7 +240,15 @@ fn operate(
     operands: &[(Element, usize)],
     operations: &[Arc<dyn Operation>],
 ) -> Vec<Ran> {
-    let (mut device, log) = device(Precision::Bf16, multiprocessors);
+    operate_on(device(Precision::Bf16, multiprocessors), operands, operations)
+}
+
+/// The same on a device with its log.
+fn operate_on(
+    (mut device, log): (GpuDevice, Log),
+    operands: &[(Element, usize)],
+    operations: &[Arc<dyn Operation>],
+) -> Vec<Ran> {
     let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
     let mut buffers = Vec::new();
     for &(element, len) in operands {
@@ -236,26 +273,26 @@ fn operate(
 }
 
 /// A convolution with its batchnorm, and its gradients.
-fn convolution(batch: usize, size: usize, channels: [usize; 2], stride: usize) -> Vec<Ran> {
-    let [in_channels, out_channels] = channels;
+fn convolution(numbers: Numbers, batch: usize, size: usize, channels: [usize; 2], stride: usize) -> Vec<Ran> {
+    let ([in_channels, out_channels], stored) = (channels, numbers.element());
     let shape =
         ConvolutionShape { batch, height: size, width: size, in_channels, out_channels, kernel: 3, stride };
     let rows = shape.output_len() / out_channels;
     let operands = [
-        (Element::Bf16, shape.input_len()),
-        (Element::Bf16, shape.weight_len()),
-        (Element::Bf16, shape.output_len()),
-        (Element::Bf16, shape.input_len()),
+        (stored, shape.input_len()),
+        (stored, shape.weight_len()),
+        (stored, shape.output_len()),
+        (stored, shape.input_len()),
         (Element::F32, shape.weight_len()),
         (Element::F32, 2 * out_channels),
         (Element::F32, 2 * out_channels),
         (Element::F32, 2 * out_channels),
-        (Element::Bf16, shape.output_len()),
+        (stored, shape.output_len()),
         (Element::F32, 2 * in_channels),
         (Element::F32, 2 * in_channels),
         (Element::F32, 2 * in_channels),
-        (Element::Bf16, shape.input_len()),
-        (Element::Bf16, shape.input_len()),
+        (stored, shape.input_len()),
+        (stored, shape.input_len()),
     ];
     let [
         x,
@@ -306,11 +343,11 @@ fn convolution(batch: usize, size: usize, channels: [usize; 2], stride: usize) -
             dx: dx_before,
         },
     ];
-    operate(1, &operands, &operations)
+    operate_on(device_as(numbers.precision, 1, numbers.architecture), &operands, &operations)
 }
 
 /// A convolution and the batchnorm of an evaluation in one kernel.
-fn inference(batch: usize, size: usize, channels: [usize; 2]) -> Vec<Ran> {
+fn inference(numbers: Numbers, batch: usize, size: usize, channels: [usize; 2]) -> Vec<Ran> {
     let [in_channels, out_channels] = channels;
     let shape = ConvolutionShape {
         batch,
@@ -321,15 +358,16 @@ fn inference(batch: usize, size: usize, channels: [usize; 2]) -> Vec<Ran> {
         kernel: 3,
         stride: 1,
     };
-    let (mut device, log) = device(Precision::Bf16, 1);
-    let mut tape = Tape::new(Element::Bf16);
+    let (mut device, log) = device_as(numbers.precision, 1, numbers.architecture);
+    let stored = numbers.element();
+    let mut tape = Tape::new(stored);
     let mut operand = |element: Element, len: usize| {
         let buffer = device.allocate(element, len, "an operand").unwrap();
         tape.persistent(buffer)
     };
-    let (x, w) = (operand(Element::Bf16, shape.input_len()), operand(Element::Bf16, shape.weight_len()));
+    let (x, w) = (operand(stored, shape.input_len()), operand(stored, shape.weight_len()));
     let [affine, running] = [0, 1].map(|_| operand(Element::F32, 2 * out_channels));
-    let residual = operand(Element::Bf16, shape.output_len());
+    let residual = operand(stored, shape.output_len());
     let y = convolve(&mut tape, shape, x, w);
     let epilogue = Epilogue { residual: Some(residual), relu: true };
     let rows = shape.output_len() / out_channels;
@@ -342,7 +380,7 @@ fn inference(batch: usize, size: usize, channels: [usize; 2]) -> Vec<Ran> {
 
 /// Every tile of the tensor-core kernels with two lengths of its main loop: on one multiprocessor the largest
 /// that fits is taken.
-fn tiles() -> Vec<Ran> {
+fn tiles(numbers: Numbers) -> Vec<Ran> {
     let mut ran = Vec::new();
     for (batch, size, channels) in [
         (1, 16, [64, 128]),
@@ -351,13 +389,15 @@ fn tiles() -> Vec<Ran> {
         (2, 16, [64, 64]),
         (1, 16, [32, 32]),
         (2, 16, [64, 32]),
+        (1, 16, [32, 64]),
+        (2, 16, [32, 64]),
         (1, 8, [64, 64]),
         (2, 4, [128, 128]),
     ] {
-        ran.extend(convolution(batch, size, channels, 1));
-        ran.extend(inference(batch, size, channels));
+        ran.extend(convolution(numbers, batch, size, channels, 1));
+        ran.extend(inference(numbers, batch, size, channels));
     }
-    ran.extend(convolution(1, 32, [64, 128], 2));
+    ran.extend(convolution(numbers, 1, 32, [64, 128], 2));
     ran
 }
 
@@ -388,15 +428,19 @@ fn the_rest() -> Vec<Ran> {
         ran.extend(operate(1, &operands, &operations![sinkhorn]));
     }
     for len in [4096, 16_384] {
-        let bf16 = [(Element::Bf16, len); 3];
         let [a, b, out] = std::array::from_fn(Tensor);
         let sum = Sum { len, terms: [a, b], out };
-        ran.extend(operate(82, &bf16, &operations![sum.clone(), Convert { len, from: a, to: out }]));
+        for numbers in [BF16, F16] {
+            let stored = [(numbers.element(), len); 3];
+            let device = || device_as(numbers.precision, 82, numbers.architecture);
+            let both = operations![sum.clone(), Convert { len, from: a, to: out }];
+            ran.extend(operate_on(device(), &stored, &both));
+            let mixed = [(Element::F32, len), (numbers.element(), len)];
+            ran.extend(operate_on(device(), &mixed, &operations![Convert { len, from: a, to: b }]));
+            ran.extend(operate_on(device(), &stored, &operations![Add { len, x: a, into: out }]));
+        }
         let f32 = [(Element::F32, len); 3];
         ran.extend(operate(82, &f32, &operations![sum, Convert { len, from: a, to: out }]));
-        let mixed = [(Element::F32, len), (Element::Bf16, len)];
-        ran.extend(operate(82, &mixed, &operations![Convert { len, from: a, to: b }]));
-        ran.extend(operate(82, &bf16, &operations![Add { len, x: a, into: out }]));
     }
     for (rows, inputs, outputs) in [(256, 64, 10), (512, 96, 20)] {
         let len = outputs * (inputs + 1);
@@ -420,11 +464,14 @@ pub fn all() -> Vec<Ran> {
             (|| steps(Precision::Bf16, &["corr", "solar", "pico"], &["adamw", "nesterov"]))
                 as fn() -> Vec<Ran>,
         ),
+        ("steps in f16", || steps(Precision::F16, &["solar", "pico"], &["adamw", "nesterov"])),
         ("steps in f32", || steps(Precision::F32, &["solar"], &["sgd"])),
         ("losses", losses),
         ("usual images", usual_images),
         ("wide rows", wide_rows),
-        ("tiles", tiles),
+        ("tiles in bf16", || tiles(BF16)),
+        ("tiles in f16", || tiles(F16)),
+        ("tiles in f16 with sums in f16", || tiles(F16_SHORT)),
         ("the rest", the_rest),
     ]
     .into_iter()

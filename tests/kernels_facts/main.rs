@@ -73,10 +73,12 @@ fn main_loop(code: &str) -> Loop {
                 |text: &&&str| text.split_whitespace().any(|word| word.split('.').next() == Some(name));
             part.iter().filter(is_it).count() as u32
         };
+        let short = part.iter().filter(|text| text.contains("HMMA.16816.F16 ")).count();
         let cached = part.iter().filter(|text| text.contains("LDGSTS") && !text.contains("BYPASS")).count();
         Loop {
             all: part.len() as u32,
             hmma: of("HMMA"),
+            short: short as u32,
             ldsm: of("LDSM"),
             ldgsts: of("LDGSTS"),
             cached: cached as u32,

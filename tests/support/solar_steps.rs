@@ -129,6 +129,7 @@ impl SolarSteps {
             nesterov: false,
             control: rows.control,
             gradients: first,
+            scaling: None,
             velocity,
             parameters: values_tensor,
             copy: None,

@@ -62,7 +62,9 @@ impl MainMemory {
     pub(super) fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
         let storage = match element {
             Element::F32 => Allocation::F32(zeros(len, label)?),
-            Element::Bf16 => bail!("the CPU device computes in f32: no bf16 memory for {label}"),
+            Element::Bf16 | Element::F16 => {
+                bail!("the CPU device computes in f32: no {element:?} memory for {label}")
+            }
             Element::I32 => Allocation::I32(zeros(len, label)?),
             Element::U8 => Allocation::U8(zeros(len, label)?),
         };

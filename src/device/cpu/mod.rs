@@ -8,6 +8,7 @@ mod call;
 pub mod instructions;
 mod limits;
 mod memory;
+mod rounded;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -15,6 +16,7 @@ use self::memory::MainMemory;
 use super::{Buffer, Device, Element, Operation};
 pub use call::Call;
 use call::OperationScratch;
+pub use rounded::RoundedCpu;
 
 /// The processor's cores and main memory.
 pub struct CpuDevice {

@@ -48,6 +48,14 @@ pub struct Gpu {
     pub shared_bytes: usize,
 }
 
+impl Gpu {
+    /// Whether its tensor cores are twice as fast with f16 products summed in f16 as in f32: the GeForce chips of
+    /// Ampere and Ada (NVIDIA, "Ampere GA102 GPU architecture", and Ada's counterpart, tables of rates).
+    pub fn sums_in_f16(&self) -> bool {
+        matches!(self.architecture, 86 | 89)
+    }
+}
+
 /// A driver. Launches run in the order they are given; a call that reads memory waits for them.
 pub trait Driver {
     /// `cuda`, `sim`, or `gpu` for one that only plans.

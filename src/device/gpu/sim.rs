@@ -108,6 +108,14 @@ impl SimDriver {
         self
     }
 
+    /// The same, standing for a GPU of compute capability `architecture` / 10: kernels are chosen as for it.
+    /// What is run is the PTX of the oldest that the kernels support.
+    #[must_use]
+    pub fn with_architecture(mut self, architecture: u32) -> Self {
+        self.gpu.architecture = architecture;
+        self
+    }
+
     /// A handle on what the launches cost.
     pub fn costs(&self) -> Costs {
         self.costs.clone()
@@ -281,7 +289,7 @@ impl Driver for SimDriver {
     fn limits(&self, precision: Precision) -> Option<Limits> {
         let gpu = ptx_sim::Gpu::built_in(MODELLED)?;
         let flops = match precision {
-            Precision::Bf16 => gpu.tensor_flops,
+            Precision::Bf16 | Precision::F16 => gpu.tensor_flops,
             Precision::F32 => gpu.f32_flops,
         };
         Some(Limits { flops, bytes: gpu.dram_bytes, source: "data sheet of an RTX 3090" })

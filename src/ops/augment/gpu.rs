@@ -4,12 +4,12 @@ use anyhow::{Result, ensure};
 
 use super::Augment;
 use crate::data::augment::parameters::VIEW_BYTES;
-use crate::device::Element;
 use crate::device::gpu::kernels::augment::{
     self as kernels, NORMALISATION_LEN, SHARED_RESERVED, THREADS, VIEW_WORDS,
 };
 use crate::device::gpu::launch::Launch;
 use crate::device::gpu::lower::Lowering;
+use crate::device::operation::by_type;
 
 // The kernel reads the parameters of a view with the same layout.
 const _: () = assert!(VIEW_BYTES == 4 * VIEW_WORDS);
@@ -82,10 +82,8 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, operation: &Augment) -> Result<
             source[0]
         ));
     }
-    let kernel = match lowering.element(views) {
-        Element::Bf16 => kernels::AUGMENT_BF16,
-        _ => kernels::AUGMENT_F32,
-    };
+    let kernels = [kernels::AUGMENT_BF16, kernels::AUGMENT_F16, kernels::AUGMENT_F32];
+    let kernel = by_type(lowering.element(views), kernels)?;
     let parameters = kernels::Augment {
         batch,
         first,

@@ -90,7 +90,14 @@ pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInfere
     let &BatchNormInference { rows, channels, x, affine, running, residual, relu, y } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
-    let kernel = by_type(element, kernels::BATCHNORM_INFERENCE_BF16, kernels::BATCHNORM_INFERENCE_F32)?;
+    let kernel = by_type(
+        element,
+        [
+            kernels::BATCHNORM_INFERENCE_BF16,
+            kernels::BATCHNORM_INFERENCE_F16,
+            kernels::BATCHNORM_INFERENCE_F32,
+        ],
+    )?;
     apply(lowering, kernel, [rows, channels], [x, affine, running, y], residual, relu, None);
     Ok(())
 }
@@ -148,8 +155,14 @@ pub(super) fn forward(
         None => {
             let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, FORWARD_BLOCKS);
             let partial = lowering.workspace(cut.tiles * 2 * channels * 4);
-            let kernel =
-                by_type(element, kernels::BATCHNORM_STATISTICS_BF16, kernels::BATCHNORM_STATISTICS_F32)?;
+            let kernel = by_type(
+                element,
+                [
+                    kernels::BATCHNORM_STATISTICS_BF16,
+                    kernels::BATCHNORM_STATISTICS_F16,
+                    kernels::BATCHNORM_STATISTICS_F32,
+                ],
+            )?;
             let work =
                 pass(lowering, [rows, channels], x, 4).writing([partials(partial, cut.tiles, channels)]);
             let (x, tile_rows) = (lowering.address(x), cut.tile_rows);
@@ -174,7 +187,10 @@ pub(super) fn forward(
         batch: lowering.address(batch),
     };
     lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters).doing(work));
-    let kernel = by_type(element, kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F32)?;
+    let kernel = by_type(
+        element,
+        [kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F16, kernels::BATCHNORM_APPLY_F32],
+    )?;
     apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, valid);
     Ok(())
 }
@@ -220,14 +236,16 @@ pub(super) fn gradient(
         dx,
     };
     use kernels::*;
-    let (bf16, f32) = match operation.mask() {
+    let kernels = match operation.mask() {
         // Sums that another operation made have left dy masked.
-        MASK_FROM_X if sums.is_none() => {
-            (BATCHNORM_GRADIENT_APPLY_RELU_BF16, BATCHNORM_GRADIENT_APPLY_RELU_F32)
-        }
-        _ => (BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F32),
+        MASK_FROM_X if sums.is_none() => [
+            BATCHNORM_GRADIENT_APPLY_RELU_BF16,
+            BATCHNORM_GRADIENT_APPLY_RELU_F16,
+            BATCHNORM_GRADIENT_APPLY_RELU_F32,
+        ],
+        _ => [BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F16, BATCHNORM_GRADIENT_APPLY_F32],
     };
-    lowering.launch(cut.launch(by_type(element, bf16, f32)?, parameters).doing(apply_work));
+    lowering.launch(cut.launch(by_type(element, kernels)?, parameters).doing(apply_work));
     Ok(())
 }
 
@@ -239,12 +257,20 @@ fn gradient_sums(
 ) -> Result<PartialGradientSums> {
     use kernels::*;
     let &BatchNormGradient { rows, channels, x, y, valid, affine, batch, dy, .. } = operation;
-    let (bf16, f32) = match operation.mask() {
-        MASK_FROM_X => (BATCHNORM_GRADIENT_SUMS_RELU_BF16, BATCHNORM_GRADIENT_SUMS_RELU_F32),
-        MASK_FROM_Y => (BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16, BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32),
-        _ => (BATCHNORM_GRADIENT_SUMS_BF16, BATCHNORM_GRADIENT_SUMS_F32),
+    let kernels = match operation.mask() {
+        MASK_FROM_X => [
+            BATCHNORM_GRADIENT_SUMS_RELU_BF16,
+            BATCHNORM_GRADIENT_SUMS_RELU_F16,
+            BATCHNORM_GRADIENT_SUMS_RELU_F32,
+        ],
+        MASK_FROM_Y => [
+            BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16,
+            BATCHNORM_GRADIENT_SUMS_RESIDUAL_F16,
+            BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32,
+        ],
+        _ => [BATCHNORM_GRADIENT_SUMS_BF16, BATCHNORM_GRADIENT_SUMS_F16, BATCHNORM_GRADIENT_SUMS_F32],
     };
-    let kernel = by_type(lowering.element(x), bf16, f32)?;
+    let kernel = by_type(lowering.element(x), kernels)?;
     let sums = PartialGradientSums::new(lowering, cut.tiles, channels);
     let (images, rows_each) = valid_rows(lowering, valid);
     let (mask, span) = (operation.mask(), |tensor: Tensor| lowering.span(tensor));
@@ -286,7 +312,7 @@ mod tests {
     #[test]
     fn cuts_cover_every_row_and_fill_the_gpu() {
         let gpu = rtx_3090();
-        for element in [Element::Bf16, Element::F32] {
+        for element in [Element::Bf16, Element::F16, Element::F32] {
             for rows in [1, 2, 31, 33, 1000, 8192, 524_288] {
                 for channels in [8, 16, 24, 40, 64, 264, 512, 1000, 2048] {
                     let cut = BlockGrid::new(&gpu, rows, channels, element, FORWARD_BLOCKS);

@@ -28,8 +28,9 @@ pub(super) fn convert(gpu: &mut Lowering<'_>, operation: &Convert) -> Result<()>
     let &Convert { len, from, to } = operation;
     let kernel = match (gpu.element(from), gpu.element(to)) {
         (Element::F32, Element::Bf16) => kernels::CONVERT_BF16,
+        (Element::F32, Element::F16) => kernels::CONVERT_F16,
         (Element::F32, Element::F32) => kernels::CONVERT_F32,
-        (Element::Bf16, Element::Bf16) => {
+        (Element::Bf16, Element::Bf16) | (Element::F16, Element::F16) => {
             let [from, to] = [from, to].map(|tensor| gpu.address(tensor));
             let each = 16 / Element::Bf16.bytes();
             gpu.launch_over(kernels::COPY_BF16, [THREADS, each], len, kernels::CopyBf16 { len, from, to });
@@ -46,7 +47,7 @@ pub(super) fn convert(gpu: &mut Lowering<'_>, operation: &Convert) -> Result<()>
 /// Lowers a sum.
 pub(super) fn sum(gpu: &mut Lowering<'_>, &Sum { len, terms, out }: &Sum) -> Result<()> {
     let element = gpu.element(out);
-    let kernel = by_type(element, kernels::SUM_BF16, kernels::SUM_F32)?;
+    let kernel = by_type(element, [kernels::SUM_BF16, kernels::SUM_F16, kernels::SUM_F32])?;
     let [a, b, out] = [terms[0], terms[1], out].map(|tensor| gpu.address(tensor));
     gpu.launch_over(kernel, [THREADS, 16 / element.bytes()], len, kernels::Sum { len, a, b, out });
     Ok(())

@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 
 use super::{AdvanceStep, NormaliseImages, SelectBatch, StoreRows};
-use crate::device::Element;
 use crate::device::gpu::kernels::batch::{self as kernels, THREADS};
 use crate::device::gpu::lower::Lowering;
+use crate::device::operation::by_type;
 
 /// Blocks of [`THREADS`] threads that a multiprocessor holds at once: 1536 threads on an RTX 3090.
 const RESIDENT_BLOCKS: usize = 6;
@@ -34,10 +34,9 @@ pub(super) fn advance_step(lowering: &mut Lowering<'_>, operation: &AdvanceStep)
 pub(super) fn normalise_images(lowering: &mut Lowering<'_>, operation: &NormaliseImages) -> Result<()> {
     let &NormaliseImages { batch, pixels, images, step, normalisation, x } = operation;
     let count = lowering.len(images) / (3 * pixels);
-    let kernel = match lowering.element(x) {
-        Element::Bf16 => kernels::NORMALISE_IMAGES_BF16,
-        _ => kernels::NORMALISE_IMAGES_F32,
-    };
+    use kernels::{NORMALISE_IMAGES_BF16, NORMALISE_IMAGES_F16, NORMALISE_IMAGES_F32};
+    let kernels = [NORMALISE_IMAGES_BF16, NORMALISE_IMAGES_F16, NORMALISE_IMAGES_F32];
+    let kernel = by_type(lowering.element(x), kernels)?;
     let parameters = kernels::NormaliseImages {
         batch,
         pixels,

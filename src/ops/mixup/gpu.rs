@@ -6,27 +6,25 @@ use super::{AppendMixup, Draws, Mixup, MixupChosen};
 use crate::device::gpu::kernels::batch::{self as kernels, THREADS};
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::Lowering;
+use crate::device::operation::by_type;
 use crate::device::{Element, Tensor};
 
 /// A launch over rows of `len` values of the type `element`: one block per row, or several if rows are long.
 fn by_rows<P: Parameters>(
-    [bf16, f32]: [KernelOf<P>; 2],
+    kernels: [KernelOf<P>; 3],
     element: Element,
     rows: usize,
     len: usize,
     parameters: P,
-) -> Launch {
-    let (kernel, vector) = match element {
-        Element::Bf16 => (bf16, 8),
-        _ => (f32, 4),
-    };
+) -> Result<Launch> {
+    let (kernel, vector) = (by_type(element, kernels)?, 16 / element.bytes());
     // A thread handles one vector of a row, or one value if rows are not whole vectors; four if a row is too
     // long for a block.
     let units = if len.is_multiple_of(vector) { len / vector } else { len };
     let threads = units.next_multiple_of(32).min(THREADS);
     let mut launch = kernel.linear(rows, threads, parameters);
     launch.grid[1] = units.div_ceil(4 * threads) as u32;
-    launch
+    Ok(launch)
 }
 
 /// Lowers a mixup.
@@ -70,8 +68,8 @@ fn launch(
         x: lowering.address(x),
         out,
     };
-    let kernels = [kernels::MIXUP_BF16, kernels::MIXUP_F32];
-    lowering.launch(by_rows(kernels, element, rows, len, parameters));
+    let kernels = [kernels::MIXUP_BF16, kernels::MIXUP_F16, kernels::MIXUP_F32];
+    lowering.launch(by_rows(kernels, element, rows, len, parameters)?);
     Ok(())
 }
 
@@ -92,7 +90,7 @@ pub(super) fn chosen(lowering: &mut Lowering<'_>, operation: &MixupChosen) -> Re
         x: lowering.address(x),
         out: lowering.address(out),
     };
-    let kernels = [kernels::MIXUP_CHOSEN_BF16, kernels::MIXUP_CHOSEN_F32];
-    lowering.launch(by_rows(kernels, element, batch, len, parameters));
+    let kernels = [kernels::MIXUP_CHOSEN_BF16, kernels::MIXUP_CHOSEN_F16, kernels::MIXUP_CHOSEN_F32];
+    lowering.launch(by_rows(kernels, element, batch, len, parameters)?);
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::device::{Element, Operation};
 
 /// Blocks for a shape of images, positions and channels of `element`.
 fn blocks(of: &dyn Operation, [images, positions, channels]: [usize; 3], element: Element) -> Result<usize> {
-    let vector = if element == Element::Bf16 { 8 } else { 4 };
+    let vector = 16 / element.bytes();
     ensure!(
         images > 0 && positions > 0 && channels > 0 && channels.is_multiple_of(vector),
         "'{}' of {images} images of {positions} positions of {channels} channels: needs a multiple of \
@@ -22,7 +22,8 @@ fn blocks(of: &dyn Operation, [images, positions, channels]: [usize; 3], element
 
 pub(super) fn lower(of: &AveragePool, gpu: &mut Lowering<'_>) -> Result<()> {
     let element = gpu.element(of.x);
-    let kernel = by_type(element, kernels::AVERAGE_POOL_BF16, kernels::AVERAGE_POOL_F32)?;
+    let kernel =
+        by_type(element, [kernels::AVERAGE_POOL_BF16, kernels::AVERAGE_POOL_F16, kernels::AVERAGE_POOL_F32])?;
     let ([images, positions, channels], blocks) = (of.shape, blocks(of, of.shape, element)?);
     let [x, y] = [of.x, of.y].map(|tensor| gpu.address(tensor));
     let parameters = kernels::AveragePool { images, positions, channels, x, y };
@@ -32,7 +33,14 @@ pub(super) fn lower(of: &AveragePool, gpu: &mut Lowering<'_>) -> Result<()> {
 
 pub(super) fn lower_gradient(of: &AveragePoolGradient, gpu: &mut Lowering<'_>) -> Result<()> {
     let element = gpu.element(of.dx);
-    let kernel = by_type(element, kernels::AVERAGE_POOL_GRADIENT_BF16, kernels::AVERAGE_POOL_GRADIENT_F32)?;
+    let kernel = by_type(
+        element,
+        [
+            kernels::AVERAGE_POOL_GRADIENT_BF16,
+            kernels::AVERAGE_POOL_GRADIENT_F16,
+            kernels::AVERAGE_POOL_GRADIENT_F32,
+        ],
+    )?;
     let ([images, positions, channels], blocks) = (of.shape, blocks(of, of.shape, element)?);
     let [dy, dx] = [of.dy, of.dx].map(|tensor| gpu.address(tensor));
     let parameters = kernels::AveragePoolGradient { images, positions, channels, dy, dx };

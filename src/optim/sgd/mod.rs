@@ -5,6 +5,7 @@ mod gpu;
 
 use anyhow::Result;
 
+use super::loss_scale::Scaling;
 use super::{Arenas, Hyperparameters, Optimiser, OptimiserState};
 use crate::autograd::Tape;
 use crate::device::cpu::Call;
@@ -45,6 +46,7 @@ impl Optimiser for SgdOptimiser {
             [arenas.gradients, self.velocity, arenas.values].map(|buffer| tape.persistent(buffer));
         let copy = arenas.copy.map(|buffer| tape.persistent(buffer));
         let len = arenas.values.len;
+        let scaling = arenas.scale.map(|scale| scale.tensors(tape));
         tape.push(Sgd {
             len,
             momentum,
@@ -52,6 +54,7 @@ impl Optimiser for SgdOptimiser {
             nesterov,
             control,
             gradients,
+            scaling,
             velocity,
             parameters,
             copy,
@@ -79,6 +82,8 @@ pub struct Sgd {
     pub control: Tensor,
     /// g, f32 `[len]`.
     pub gradients: Tensor,
+    /// The scale of g, which is taken out first.
+    pub scaling: Option<Scaling>,
     /// v, f32 `[len]`.
     pub velocity: Tensor,
     /// p, f32 `[len]`.
@@ -95,6 +100,7 @@ impl Operation for Sgd {
     fn operands(&self) -> Vec<Operand> {
         let mut list = vec![Operand::read(self.control), Operand::read(self.gradients)];
         list.extend([Operand::update(self.velocity), Operand::update(self.parameters)]);
+        list.extend(Scaling::operands(self.scaling));
         list.extend(self.copy.map(Operand::write));
         list
     }
@@ -106,7 +112,8 @@ impl Operation for Sgd {
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let Self { momentum, weight_decay, nesterov, .. } = *self;
         let rate = cpu.f32(self.control)?[control::LEARNING_RATE];
-        let settings = cpu::SgdScalars { rate, momentum, weight_decay, nesterov };
+        let Some(unscale) = Scaling::unscaling(self.scaling, cpu)? else { return Ok(()) };
+        let settings = cpu::SgdScalars { rate, momentum, weight_decay, nesterov, unscale };
         let (mut velocity, mut parameters) = (cpu.f32_mut(self.velocity)?, cpu.f32_mut(self.parameters)?);
         cpu::sgd(settings, &cpu.f32(self.gradients)?, &mut velocity, &mut parameters);
         if let Some(copy) = self.copy {

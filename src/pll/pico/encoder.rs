@@ -1,7 +1,7 @@
 //! The momentum encoder: a network whose parameters are a moving average of those in training; it computes
 //! the keys.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use crate::device::cpu::Call;
@@ -91,14 +91,15 @@ impl Operation for MoveAverage {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         let Self { len, momentum, .. } = *self;
-        ensure!(
-            self.copy.is_none_or(|copy| gpu.element(copy) == Element::Bf16),
-            "the momentum encoder keeps a rounded copy in bf16 only"
-        );
+        let kernel = match self.copy.map(|copy| gpu.element(copy)) {
+            None | Some(Element::Bf16) => kernels::MOVE_AVERAGE,
+            Some(Element::F16) => kernels::MOVE_AVERAGE_F16,
+            Some(other) => bail!("the momentum encoder keeps a copy in bf16 or f16, not in {other:?}"),
+        };
         let [values, average] = [self.values, self.average].map(|tensor| gpu.address(tensor));
         let parameters =
             kernels::MoveAverage { len, momentum, values, average, copy: gpu.optional(self.copy) };
-        gpu.launch_over(kernels::MOVE_AVERAGE, [THREADS, 1], len, parameters);
+        gpu.launch_over(kernel, [THREADS, 1], len, parameters);
         Ok(())
     }
 }

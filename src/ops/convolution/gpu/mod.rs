@@ -2,8 +2,8 @@
 //!
 //! | operands | forward, data gradient | weight gradient |
 //! |---|---|---|
-//! | bf16 | `convolution_forward.cu`, `convolution_data_gradient.cu` | `convolution_weight_gradient.cu` |
-//! | bf16, patch of at most 32 values (first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
+//! | bf16, f16 | `convolution_forward.cu`, `convolution_data_gradient.cu` | `convolution_weight_gradient.cu` |
+//! | bf16 or f16, patch of at most 32 values (first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
 //! | f32 | `convolution_f32.cu` | `convolution_f32.cu` |
 
 #[cfg(all(test, feature = "sim"))]
@@ -25,7 +25,7 @@ use crate::device::gpu::work::{Span, Work};
 use crate::device::{Element, Tensor};
 use crate::ops::batchnorm::{BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics};
 use crate::usage;
-use tiles::{F32_WEIGHT_TILE, STEM_WEIGHT_TILE, Tile, WeightCut, WeightKernel};
+use tiles::{F32_WEIGHT_TILE, Numbers, Tile, WeightCut, WeightKernel, WeightTile, stem_weight};
 use work::Gathered;
 
 /// Which kernels compute a convolution.
@@ -40,7 +40,7 @@ enum Path {
 #[derive(Clone, Copy)]
 enum ForwardKernel {
     Tile(KernelOf<convolution_forward::Forward>),
-    Stem,
+    Stem(KernelOf<convolution_stem::ConvolutionStemForward>),
     F32,
 }
 
@@ -61,11 +61,26 @@ struct Gathering<K> {
     shared_bytes: usize,
 }
 
-const STEM: Gathering<ForwardKernel> = {
+const fn stem(kernel: KernelOf<convolution_stem::ConvolutionStemForward>) -> Gathering<ForwardKernel> {
     use convolution_stem::{COLUMNS, ROWS, THREADS};
     let shared_bytes = tiles::result_bytes(ROWS, COLUMNS, THREADS);
-    Gathering { kernel: ForwardKernel::Stem, rows: ROWS, columns: COLUMNS, threads: THREADS, shared_bytes }
-};
+    let kernel = ForwardKernel::Stem(kernel);
+    Gathering { kernel, rows: ROWS, columns: COLUMNS, threads: THREADS, shared_bytes }
+}
+
+/// The stem's kernels for activations of `element`: forward, weight gradient.
+fn stems(element: Element) -> (Gathering<ForwardKernel>, WeightTile) {
+    use convolution_stem::*;
+    if element == Element::F16 {
+        return (stem(CONVOLUTION_STEM_FORWARD_F16), stem_weight(CONVOLUTION_STEM_WEIGHT_GRADIENT_F16));
+    }
+    (stem(CONVOLUTION_STEM_FORWARD), stem_weight(CONVOLUTION_STEM_WEIGHT_GRADIENT))
+}
+
+/// What the tensor cores multiply and add for activations of a tensor's type.
+fn numbers(lowering: &Lowering<'_>, tensor: Tensor) -> Numbers {
+    Numbers::of(lowering.element(tensor), lowering.gpu().sums_in_f16())
+}
 
 const fn f32_gathering<K: Copy>(kernel: K) -> Gathering<K> {
     use convolution_f32::{THREADS, TILE};
@@ -77,7 +92,7 @@ impl Gathering<ForwardKernel> {
     fn gathered(&self) -> Gathered {
         match self.kernel {
             ForwardKernel::Tile(_) => Gathered::Tile { rows: self.rows, columns: self.columns },
-            ForwardKernel::Stem => Gathered::Patches,
+            ForwardKernel::Stem(_) => Gathered::Patches,
             ForwardKernel::F32 => Gathered::Plain,
         }
     }
@@ -130,9 +145,9 @@ pub(super) fn forward(
     let multiprocessors = lowering.gpu().multiprocessors;
     let gathering = match path(shape, lowering.element(operands[0]))? {
         Path::F32 => f32_gathering(ForwardKernel::F32),
-        Path::Stem => STEM,
+        Path::Stem => stems(lowering.element(operands[0])).0,
         Path::TensorCores => {
-            let tiles = tiles::forward();
+            let tiles = tiles::forward(numbers(lowering, operands[0]));
             let tile = tiles::gather(&tiles, &[pixels(shape)], shape.out_channels, multiprocessors);
             Gathering::of(tile, ForwardKernel::Tile)
         }
@@ -163,10 +178,9 @@ fn forward_by(
             let parameters = convolution_forward::Forward { shape, x, w, y, statistics: address };
             gathering.launch(kernel, extent, parameters)
         }
-        ForwardKernel::Stem => {
-            use convolution_stem::{CONVOLUTION_STEM_FORWARD, ConvolutionStemForward};
-            let parameters = ConvolutionStemForward { shape, x, w, y, statistics: address };
-            gathering.launch(CONVOLUTION_STEM_FORWARD, extent, parameters)
+        ForwardKernel::Stem(kernel) => {
+            let parameters = convolution_stem::ConvolutionStemForward { shape, x, w, y, statistics: address };
+            gathering.launch(kernel, extent, parameters)
         }
         ForwardKernel::F32 => {
             use convolution_f32::{CONVOLUTION_FORWARD_F32, ConvolutionForwardF32};
@@ -192,7 +206,7 @@ pub(super) fn forward_and_normalise(
     if !matches!(path(shape, lowering.element(x))?, Path::TensorCores) {
         return Ok(false);
     }
-    let (tiles, rows) = (tiles::inference(), pixels(shape));
+    let (tiles, rows) = (tiles::inference(numbers(lowering, x)), pixels(shape));
     let tile = tiles::gather(&tiles, &[rows], shape.out_channels, lowering.gpu().multiprocessors);
     let gathering = Gathering::of(tile, |kernel| kernel);
     let parameters = convolution_inference::Inference {
@@ -231,13 +245,13 @@ pub(super) fn data_gradient(
         Path::F32 => f32_gathering(DataGradientKernel::F32),
         Path::Stem => {
             return Err(usage!(
-                "the data gradient of a convolution with {} input channels has no bf16 kernel; \
+                "the data gradient of a convolution with {} input channels has no kernel for the tensor cores; \
                  use --precision f32",
                 shape.in_channels
             ));
         }
         Path::TensorCores => {
-            let tiles = tiles::data_gradient();
+            let tiles = tiles::data_gradient(numbers(lowering, operands[0]));
             let tile = tiles::gather(&tiles, &parities(shape), shape.in_channels, multiprocessors);
             Gathering::of(tile, DataGradientKernel::Tile)
         }
@@ -306,8 +320,11 @@ pub(super) fn weight_gradient(
     let multiprocessors = lowering.gpu().multiprocessors;
     let cut = match path(shape, lowering.element(operands[0]))? {
         Path::F32 => tiles::weight(shape, &[F32_WEIGHT_TILE], multiprocessors),
-        Path::Stem => tiles::weight(shape, &[STEM_WEIGHT_TILE], multiprocessors),
-        Path::TensorCores => tiles::weight(shape, &tiles::weight_gradient(), multiprocessors),
+        Path::Stem => tiles::weight(shape, &[stems(lowering.element(operands[0])).1], multiprocessors),
+        Path::TensorCores => {
+            let tiles = tiles::weight_gradient(numbers(lowering, operands[0]));
+            tiles::weight(shape, &tiles, multiprocessors)
+        }
     };
     weight_gradient_by(&cut, lowering, shape, operands);
     Ok(())
@@ -331,10 +348,10 @@ fn weight_gradient_by(
             let parameters = convolution_weight_gradient::WeightGradient { shape, share, x, dy, partials };
             kernel.linear(blocks, threads, parameters)
         }
-        WeightKernel::Stem => {
-            use convolution_stem::{CONVOLUTION_STEM_WEIGHT_GRADIENT, ConvolutionStemWeightGradient};
-            let parameters = ConvolutionStemWeightGradient { shape, share, x, dy, partials };
-            CONVOLUTION_STEM_WEIGHT_GRADIENT.linear(blocks, threads, parameters)
+        WeightKernel::Stem(kernel) => {
+            let parameters =
+                convolution_stem::ConvolutionStemWeightGradient { shape, share, x, dy, partials };
+            kernel.linear(blocks, threads, parameters)
         }
         WeightKernel::F32 => {
             use convolution_f32::{CONVOLUTION_WEIGHT_GRADIENT_F32, ConvolutionWeightGradientF32};
@@ -389,7 +406,7 @@ fn path(shape: &ConvolutionShape, element: Element) -> Result<Path> {
         _ if in_channels.is_multiple_of(8) => Ok(Path::TensorCores),
         _ if kernel * kernel * in_channels <= convolution_stem::PATCH => Ok(Path::Stem),
         _ => Err(usage!(
-            "a convolution has {in_channels} input channels, but the bf16 kernels need a multiple of 8; \
+            "a convolution has {in_channels} input channels, but the tensor-core kernels need a multiple of 8; \
              use --precision f32"
         )),
     }

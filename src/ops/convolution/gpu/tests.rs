@@ -1,7 +1,7 @@
 //! Every tile's kernels on small shapes that fill none of the tiles, for which the tile choice would only
 //! ever take the smallest. RECORDS_TEST_DEVICE names the device, `sim` (default) or `cuda`.
 
-use half::bf16;
+use half::{bf16, f16};
 
 use super::*;
 use crate::device::Buffer;
@@ -10,9 +10,32 @@ use crate::device::gpu::driver::{Driver, Memory};
 use crate::ops::convolution::cpu;
 use crate::random::philox::{Purpose, Stream};
 
-/// Relative rounding error of f32 and of bf16 (8 significant bits).
+/// Relative rounding error of f32, and of f16, whose significand has 11 bits.
 const F32: f64 = 1.0 / (1 << 24) as f64;
-const BF16: f64 = 1.0 / (1 << 8) as f64;
+const F16: f64 = 1.0 / (1 << 11) as f64;
+
+/// Relative rounding error of a stored value; bf16 has 8 significant bits.
+fn stored(element: Element) -> f64 {
+    match element {
+        Element::Bf16 => 1.0 / (1 << 8) as f64,
+        Element::F16 => F16,
+        _ => 0.0,
+    }
+}
+
+/// What the tensor cores multiply and add, and the type of their operands.
+const NUMBERS: [(Numbers, Element); 3] =
+    [(Numbers::Bf16, Element::Bf16), (Numbers::F16, Element::F16), (Numbers::F16Short, Element::F16)];
+
+/// The rounding of sums, relative to the sum of the products' sizes: with short runs, a run of 32 products is rounded to
+/// f16 twice, once each sixteen, and every time the sum is at most that of the sizes of its products.
+fn of_runs(numbers: Option<Numbers>) -> f64 {
+    if numbers == Some(Numbers::F16Short) { 2.0 * F16 } else { 0.0 }
+}
+
+fn sizes(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|value| value.abs()).collect()
+}
 
 /// Three operands in device memory, of which the kernel writes the third, and memory for partial sums.
 struct Bench {
@@ -34,6 +57,7 @@ impl Bench {
         let buffers = operands.iter().enumerate().map(|(allocation, &(element, values))| {
             let bytes: Vec<u8> = match element {
                 Element::F32 => bytemuck::cast_slice(values).to_vec(),
+                Element::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
                 _ => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
             };
             driver.write(memory[allocation].address, &bytes).unwrap();
@@ -61,7 +85,11 @@ impl Bench {
             _ => {
                 let mut bits = vec![0u16; len];
                 self.driver.read(addresses[2], bytemuck::cast_slice_mut(&mut bits)).unwrap();
-                bits.into_iter().map(|bits| bf16::from_bits(bits).to_f32()).collect()
+                let widened = |bits| match element {
+                    Element::F16 => f16::from_bits(bits).to_f32(),
+                    _ => bf16::from_bits(bits).to_f32(),
+                };
+                bits.into_iter().map(widened).collect()
             }
         };
         (values, given)
@@ -80,11 +108,11 @@ fn random(len: usize, mean: f64, sample: u32) -> Vec<f32> {
     (0..len).map(|_| bf16::from_f32((mean + stream.normal()) as f32).to_f32()).collect()
 }
 
-/// |got - want| <= relative |want| + absolute.
-fn assert_near(what: &str, got: &[f32], want: &[f32], relative: f64, absolute: f64) {
-    assert_eq!(got.len(), want.len());
-    for (at, (&got, &want)) in got.iter().zip(want).enumerate() {
-        let allowed = relative * f64::from(want.abs()) + absolute;
+/// |got - want| <= relative |want| + absolute + runs times the sum of the products' sizes.
+fn assert_near(what: &str, [got, want, sizes]: [&[f32]; 3], relative: f64, absolute: f64, runs: f64) {
+    assert_eq!([got.len(), sizes.len()], [want.len(); 2]);
+    for (at, ((&got, &want), &size)) in got.iter().zip(want).zip(sizes).enumerate() {
+        let allowed = relative * f64::from(want.abs()) + absolute + runs * f64::from(size);
         let error = (f64::from(got) - f64::from(want)).abs();
         assert!(error <= allowed, "{what}, element {at}: {got}, CPU {want} (allowed {allowed:e})");
     }
@@ -96,11 +124,16 @@ fn shape([in_channels, out_channels]: [usize; 2], stride: usize) -> ConvolutionS
 
 #[test]
 fn forward_and_statistics_of_every_tile() {
-    let tiles = tiles::forward().map(|tile| (Element::Bf16, Gathering::of(tile, ForwardKernel::Tile), 40));
-    let others = [(Element::Bf16, STEM, 3), (Element::F32, f32_gathering(ForwardKernel::F32), 3)];
-    for (element, gathering, in_channels) in tiles.into_iter().chain(others) {
+    let tiles = NUMBERS.into_iter().flat_map(|(numbers, element)| {
+        let tiles = tiles::forward(numbers).into_iter();
+        tiles.map(move |tile| (Some(numbers), element, Gathering::of(tile, ForwardKernel::Tile), 40))
+    });
+    let stems = [Element::Bf16, Element::F16].map(|element| (None, element, stems(element).0, 3));
+    let f32 = (None, Element::F32, f32_gathering(ForwardKernel::F32), 3);
+    for (numbers, element, gathering, in_channels) in tiles.chain(stems).chain([f32]) {
         for stride in [1, 2] {
-            let what = format!("{element:?} {}x{} stride {stride}", gathering.rows, gathering.columns);
+            let what =
+                format!("{numbers:?} {element:?} {}x{} stride {stride}", gathering.rows, gathering.columns);
             let shape = shape([in_channels, 136], stride);
             // The mean of y is far from 0, so sums of squares would cancel.
             let (x, w) = (random(shape.input_len(), 2.0, 0), random(shape.weight_len(), 1.0, 1));
@@ -112,8 +145,10 @@ fn forward_and_statistics_of_every_tile() {
             let mut want = poison;
             cpu::forward(&shape, &x, &w, &mut want, &mut cpu::Workspace::default());
             // Up to 360 products of about 2, in another order: every partial sum is below 2000.
-            let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
-            assert_near(&what, &y, &want, stored, 360.0 * F32 * 2000.0);
+            let mut of_sizes = vec![0.0; y.len()];
+            cpu::forward(&shape, &sizes(&x), &sizes(&w), &mut of_sizes, &mut cpu::Workspace::default());
+            let absolute = 360.0 * F32 * 2000.0;
+            assert_near(&what, [&y, &want, &of_sizes], stored(element), absolute, of_runs(numbers));
 
             let PartialStatistics { address, tiles, rows_per_tile } = statistics.unwrap();
             let channels = shape.out_channels;
@@ -144,13 +179,15 @@ fn forward_and_statistics_of_every_tile() {
 
 #[test]
 fn data_gradient_of_every_tile() {
-    let tiles = tiles::data_gradient();
-    let tiles = tiles.map(|tile| (Element::Bf16, Gathering::of(tile, DataGradientKernel::Tile)));
-    let f32 = (Element::F32, f32_gathering(DataGradientKernel::F32));
-    for (element, gathering) in tiles.into_iter().chain([f32]) {
+    let tiles = NUMBERS.into_iter().flat_map(|(numbers, element)| {
+        let tiles = tiles::data_gradient(numbers).into_iter();
+        tiles.map(move |tile| (Some(numbers), element, Gathering::of(tile, DataGradientKernel::Tile)))
+    });
+    let f32 = (None, Element::F32, f32_gathering(DataGradientKernel::F32));
+    for (numbers, element, gathering) in tiles.chain([f32]) {
         for (stride, accumulate) in [(1, false), (1, true), (2, false), (2, true)] {
             let tile = [gathering.rows, gathering.columns];
-            let what = format!("{element:?} {tile:?} stride {stride} accumulate {accumulate}");
+            let what = format!("{numbers:?} {element:?} {tile:?} stride {stride} accumulate {accumulate}");
             let shape = shape([136, 40], stride);
             let (dy, w) = (random(shape.output_len(), 0.0, 2), random(shape.weight_len(), 0.0, 3));
             let mut want = random(shape.input_len(), 0.0, 4);
@@ -163,17 +200,24 @@ fn data_gradient_of_every_tile() {
             assert!(sums.is_none(), "nobody asked for sums");
             cpu::backward_data(&shape, &dy, &w, &mut want, accumulate, &mut cpu::Workspace::default());
             // Up to 360 products of 1, in another order: every partial sum is below 100.
-            let stored = if element == Element::Bf16 { BF16 } else { 0.0 };
-            assert_near(&what, &dx, &want, stored, 360.0 * F32 * 100.0);
+            let mut of_sizes = vec![0.0; dx.len()];
+            let [dy, w] = [sizes(&dy), sizes(&w)];
+            cpu::backward_data(&shape, &dy, &w, &mut of_sizes, false, &mut cpu::Workspace::default());
+            let absolute = 360.0 * F32 * 100.0;
+            assert_near(&what, [&dx, &want, &of_sizes], stored(element), absolute, of_runs(numbers));
         }
     }
 }
 
 #[test]
 fn weight_gradient_of_every_tile_and_cut() {
-    let tiles = tiles::weight_gradient().map(|tile| (Element::Bf16, tile, 40));
-    let others = [(Element::Bf16, STEM_WEIGHT_TILE, 3), (Element::F32, F32_WEIGHT_TILE, 3)];
-    for (element, tile, in_channels) in tiles.into_iter().chain(others) {
+    let tiles = NUMBERS.into_iter().flat_map(|(numbers, element)| {
+        tiles::weight_gradient(numbers).into_iter().map(move |tile| (Some(numbers), element, tile, 40))
+    });
+    let stems = [Element::Bf16, Element::F16].map(|element| (None, element, stems(element).1, 3));
+    for (numbers, element, tile, in_channels) in
+        tiles.chain(stems).chain([(None, Element::F32, F32_WEIGHT_TILE, 3)])
+    {
         for (stride, slices) in [(1, 1), (1, 3), (1, 100), (2, 1)] {
             let what = format!("{:?} stride {stride} shares of {slices} slices", tile.kernel);
             let shape = shape([in_channels, 136], stride);
@@ -192,7 +236,10 @@ fn weight_gradient_of_every_tile_and_cut() {
             let mut want = poison;
             cpu::backward_weight(&shape, &x, &dy, &mut want, &mut cpu::Workspace::default());
             // Up to 175 products of 1, in another order: every partial sum is below 64.
-            assert_near(&what, &dw, &want, 0.0, 175.0 * F32 * 64.0);
+            let mut of_sizes = vec![0.0; dw.len()];
+            let [x, dy] = [sizes(&x), sizes(&dy)];
+            cpu::backward_weight(&shape, &x, &dy, &mut of_sizes, &mut cpu::Workspace::default());
+            assert_near(&what, [&dw, &want, &of_sizes], 0.0, 175.0 * F32 * 64.0, of_runs(numbers));
         }
     }
 }

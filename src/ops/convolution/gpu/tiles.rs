@@ -4,6 +4,7 @@
 //! cost afterwards, all in multiply-adds of one multiprocessor. The weights are estimates for an RTX 3090,
 //! not confirmed by measurements.
 
+use crate::device::Element;
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::{
     convolution_data_gradient, convolution_f32, convolution_forward, convolution_inference, convolution_stem,
@@ -22,6 +23,36 @@ const PARTIAL: usize = 4;
 const LAUNCH: usize = 1_000_000;
 /// Largest workspace for partial sums, bytes.
 const LARGEST_WORKSPACE: usize = 64 << 20;
+
+/// The numbers that a tensor-core kernel multiplies and adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbers {
+    Bf16,
+    F16,
+    /// f16, whose products are summed in f16 over short runs (`SHORT_RUN`), and these in f32.
+    F16Short,
+}
+
+impl Numbers {
+    /// Those for activations of `element` on a GPU that is faster with sums in f16, or is not.
+    pub fn of(element: Element, sums_in_f16: bool) -> Self {
+        match (element, sums_in_f16) {
+            (Element::F16, true) => Self::F16Short,
+            (Element::F16, false) => Self::F16,
+            _ => Self::Bf16,
+        }
+    }
+
+    /// Whether a kernel with the type `t`, and sums in `short` runs if that is not 0, has these.
+    fn are(self, t: &str, short: usize) -> bool {
+        let own = match self {
+            Self::Bf16 => ("bf16", 0),
+            Self::F16 => ("f16", 0),
+            Self::F16Short => ("f16", 1),
+        };
+        own == (t, short)
+    }
+}
 
 /// A tile of the forward pass or of the data gradient: pixels by channels.
 #[derive(Clone, Copy, Debug)]
@@ -60,38 +91,42 @@ impl<K> Tile<K> {
 }
 
 /// The tiles of the forward pass, largest first.
-pub fn forward() -> [Tile<KernelOf<convolution_forward::Forward>>; convolution_forward::FORWARD.len()] {
-    convolution_forward::FORWARD.map(|row| Tile {
+pub fn forward(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_forward::Forward>>> {
+    let rows = convolution_forward::FORWARD.iter().filter(|row| numbers.are(row.t, row.short));
+    rows.map(|row| Tile {
         rows: row.rows,
         columns: row.columns,
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
         kernel: row.kernel,
     })
+    .collect()
 }
 
 /// The tiles of the forward pass of an evaluation, largest first.
-pub fn inference()
--> [Tile<KernelOf<convolution_inference::Inference>>; convolution_inference::INFERENCE.len()] {
-    convolution_inference::INFERENCE.map(|row| Tile {
+pub fn inference(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_inference::Inference>>> {
+    let rows = convolution_inference::INFERENCE.iter().filter(|row| numbers.are(row.t, row.short));
+    rows.map(|row| Tile {
         rows: row.rows,
         columns: row.columns,
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
         kernel: row.kernel,
     })
+    .collect()
 }
 
 /// The tiles of the data gradient, largest first.
-pub fn data_gradient()
--> [Tile<KernelOf<convolution_data_gradient::DataGradient>>; convolution_data_gradient::DATA_GRADIENT.len()] {
-    convolution_data_gradient::DATA_GRADIENT.map(|row| Tile {
+pub fn data_gradient(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_data_gradient::DataGradient>>> {
+    let rows = convolution_data_gradient::DATA_GRADIENT.iter().filter(|row| numbers.are(row.t, row.short));
+    rows.map(|row| Tile {
         rows: row.rows,
         columns: row.columns,
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
         kernel: row.kernel,
     })
+    .collect()
 }
 
 /// The tile for gathering onto `columns` channels of `rows` pixels: one number of pixels for the forward
@@ -108,7 +143,7 @@ pub fn gather<K: Copy>(tiles: &[Tile<K>], rows: &[usize], columns: usize, multip
 #[derive(Clone, Copy, Debug)]
 pub enum WeightKernel {
     Tile(KernelOf<convolution_weight_gradient::WeightGradient>),
-    Stem,
+    Stem(KernelOf<convolution_stem::ConvolutionStemWeightGradient>),
     F32,
 }
 
@@ -126,8 +161,10 @@ pub struct WeightTile {
 }
 
 /// The tiles of the weight gradient, largest first. 192 columns divide the 576 of a 3x3 layer of 64 channels.
-pub fn weight_gradient() -> [WeightTile; convolution_weight_gradient::WEIGHT_GRADIENT.len()] {
-    convolution_weight_gradient::WEIGHT_GRADIENT.map(|row| WeightTile {
+pub fn weight_gradient(numbers: Numbers) -> Vec<WeightTile> {
+    let rows =
+        convolution_weight_gradient::WEIGHT_GRADIENT.iter().filter(|row| numbers.are(row.t, row.short));
+    rows.map(|row| WeightTile {
         rows: row.rows,
         columns: row.columns,
         slice: SLICE,
@@ -135,10 +172,11 @@ pub fn weight_gradient() -> [WeightTile; convolution_weight_gradient::WEIGHT_GRA
         shared_bytes: pipeline_bytes(row.stages, row.rows, row.columns),
         kernel: WeightKernel::Tile(row.kernel),
     })
+    .collect()
 }
 
-/// The weight gradient of a layer with few input channels.
-pub const STEM_WEIGHT_TILE: WeightTile = {
+/// The weight gradient of a layer with few input channels, by a kernel for its numbers.
+pub const fn stem_weight(kernel: KernelOf<convolution_stem::ConvolutionStemWeightGradient>) -> WeightTile {
     use convolution_stem::{PATCH, THREADS, WEIGHT_PIXELS, WEIGHT_ROWS};
     WeightTile {
         rows: WEIGHT_ROWS,
@@ -146,9 +184,9 @@ pub const STEM_WEIGHT_TILE: WeightTile = {
         slice: WEIGHT_PIXELS,
         threads: THREADS,
         shared_bytes: (WEIGHT_ROWS + PATCH) * WEIGHT_PIXELS * 2,
-        kernel: WeightKernel::Stem,
+        kernel: WeightKernel::Stem(kernel),
     }
-};
+}
 
 /// The weight gradient in f32.
 pub const F32_WEIGHT_TILE: WeightTile = {
@@ -218,7 +256,7 @@ mod tests {
     #[test]
     fn resnet18_gets_tiles_that_fit() {
         let tile = |rows, columns| {
-            let tile = gather(&forward(), &[rows], columns, RTX_3090);
+            let tile = gather(&forward(Numbers::Bf16), &[rows], columns, RTX_3090);
             (tile.rows, tile.columns)
         };
         assert_eq!(tile(512 * 32 * 32, 64), (128, 64));
@@ -236,7 +274,7 @@ mod tests {
         let narrowing = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, 4 * c, c, 1));
         for shape in basic.into_iter().chain(widening).chain(narrowing) {
             let size = shape.height;
-            let cut = weight(&shape, &weight_gradient(), RTX_3090);
+            let cut = weight(&shape, &weight_gradient(Numbers::Bf16), RTX_3090);
             let columns = shape.kernel * shape.kernel * shape.in_channels;
             assert!(cut.splits * 4 * shape.weight_len() <= LARGEST_WORKSPACE, "{cut:?}");
             assert!(cut.splits * cut.share >= 512 * size * size, "{cut:?}");

@@ -171,7 +171,7 @@ pub(super) fn weight_gradient(
         .writing([Span::new(partials, cut.splits * shape.weight_len() * 4)]);
     let gather = match cut.tile.kernel {
         WeightKernel::F32 => return work,
-        WeightKernel::Stem => None,
+        WeightKernel::Stem(_) => None,
         WeightKernel::Tile(_) => Some(columns(shape, cut)),
     };
     let (share, slice) = (cut.share, cut.tile.slice);
