@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use records::autograd::Tape;
 use records::device::cpu::{CpuDevice, RoundedCpu};
 use records::device::gpu::driver::Activity;
+use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element};
 use records::nn::resnet::BlockKind;
@@ -232,6 +233,29 @@ fn steps_in_f16_are_the_rounded_cpu_s() {
                 "{method:?} {name}: {distance:.2e}, rounding {rounding:.2e}"
             );
         }
+    }
+}
+
+/// As on GeForce chips: products are summed in f16 over 32 of them, with two roundings, which adds the variance of
+/// two roundings to that of the stored result. Two devices that round independently, one of variance 1, one of
+/// 3, are twice the effect of rounding apart.
+#[test]
+fn a_step_in_f16_with_sums_in_f16_is_near_the_rounded_cpu_s() {
+    let case = case("resnet18", 1, [16, 16], 10, "records");
+    let exact = replay(&case, &mut CpuDevice::new(0).unwrap()).unwrap().state_dict();
+    let mut rounded = RoundedCpu::new(CpuDevice::new(0).unwrap(), Element::F16);
+    let cpu = replay(&case, &mut rounded).unwrap().state_dict();
+    let mut driver = SimDriver::open(0).unwrap().with_architecture(86);
+    let log = driver.log();
+    let mut device = GpuDevice::new(Box::new(driver), Precision::F16);
+    let kernels = replay(&case, &mut device).unwrap().state_dict();
+    let short = log.take().iter().filter(|(launch, _)| launch.kernel.name.ends_with("_f16_short")).count();
+    assert!(short > 50, "{short} launches sum in f16");
+    for prefix in ["logits", "grad", "encoder", "fc"] {
+        let (distance, name) = worst(prefix, &kernels, &cpu);
+        let (rounding, _) = worst(prefix, &exact, &cpu);
+        println!("{name} {distance:.2e}, rounding {rounding:.2e}");
+        assert!(distance <= 2.1 * rounding, "{name}: {distance:.2e}, rounding {rounding:.2e}");
     }
 }
 

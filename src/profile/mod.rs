@@ -6,6 +6,7 @@
 //! | what is known of a kernel? | `facts.rs` |
 //! | what does a GPU do? | `gpus.rs`, `gpus.toml`; between epochs the host: `host.toml` |
 //! | how long does a launch take? | `model.rs`, with the queues of `queues.rs` and the caches of `cache.rs` |
+//! | what do branches gain? | `overlap.rs` |
 //! | which part of a step is it? | `parts.rs` |
 //! | how is it shown? | `show/` |
 //!
@@ -16,6 +17,7 @@ pub mod data;
 pub mod facts;
 pub mod gpus;
 pub mod model;
+mod overlap;
 pub mod parts;
 pub mod plan;
 mod queues;
@@ -43,7 +45,7 @@ pub struct Timed {
     pub part: &'static str,
 }
 
-/// Launches that run one after the other, and their time with the gaps between them.
+/// Launches in their places among branches, and the time from the first to the last.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     /// In their order.
@@ -188,10 +190,11 @@ impl Sequence {
             let kernel = planned.launch.kernel;
             Timed { part: parts::of(kernel.source.name, kernel.name), planned, predicted }
         });
-        let launches: Vec<Timed> = timed.collect();
-        let gaps = gpu.gap * launches.len() as f64;
-        let mut time: Time = launches.iter().map(|timed| timed.predicted.time).sum();
-        time += Time { best: gaps, expected: gaps, pessimistic: gaps };
+        Self::of(gpu, timed.collect())
+    }
+
+    fn of(gpu: &Gpu, launches: Vec<Timed>) -> Self {
+        let time = overlap::time(gpu, &launches);
         Self { launches, time }
     }
 
@@ -212,7 +215,7 @@ impl Sequence {
         alike
     }
 
-    /// Its parts, the longest first, and the gaps.
+    /// Its parts, the longest first, then the gaps and what branches gain.
     pub fn parts(&self, gpu: &Gpu) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         for Timed { planned, predicted, part } in &self.launches {
@@ -227,9 +230,30 @@ impl Sequence {
             part.bytes += work.read_bytes() + work.written_bytes();
         }
         parts.sort_by(|a, b| b.time.expected.total_cmp(&a.time.expected));
-        let gaps = gpu.gap * self.launches.len() as f64;
-        let time = Time { best: gaps, expected: gaps, pessimistic: gaps };
-        parts.push(Part { name: parts::GAPS, launches: 0, time, flops: 0.0, bytes: 0.0 });
+        let own = |name, time| Part { name, launches: 0, time, flops: 0.0, bytes: 0.0 };
+        parts.push(own(parts::GAPS, gaps(gpu, self.launches.len())));
+        let gained = self.gained(gpu);
+        if gained != Time::default() {
+            parts.push(own(parts::OVERLAP, gained));
+        }
         parts
     }
+
+    /// What branches gain over launches one after the other, below 0.
+    pub fn gained(&self, gpu: &Gpu) -> Time {
+        self.time - in_turn(gpu, &self.launches)
+    }
+}
+
+/// The gaps after so many launches.
+fn gaps(gpu: &Gpu, launches: usize) -> Time {
+    let gaps = gpu.gap * launches as f64;
+    Time { best: gaps, expected: gaps, pessimistic: gaps }
+}
+
+/// The time of launches that run one after the other, with the gaps.
+fn in_turn(gpu: &Gpu, launches: &[Timed]) -> Time {
+    let mut time: Time = launches.iter().map(|timed| timed.predicted.time).sum();
+    time += gaps(gpu, launches.len());
+    time
 }

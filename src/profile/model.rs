@@ -11,7 +11,7 @@ use super::cache::{self, Gathered, L2, Residents, Traffic};
 use super::facts::{self, Facts};
 use super::gpus::Gpu;
 use super::plan::Planned;
-use super::queues::{Demand, makespan};
+use super::queues::{Demand, Makespan, makespan};
 use crate::device::gpu::launch::Launch;
 use crate::device::gpu::work::{Gather, GatherOrder, Product, Work};
 
@@ -92,6 +92,18 @@ impl std::iter::Sum for Time {
     }
 }
 
+impl std::ops::Sub for Time {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            best: self.best - other.best,
+            expected: self.expected - other.expected,
+            pessimistic: self.pessimistic - other.pessimistic,
+        }
+    }
+}
+
 impl std::ops::Mul<f64> for Time {
     type Output = Self;
 
@@ -123,6 +135,10 @@ pub struct Predicted {
     pub l1_hits: Option<f64>,
     /// Seconds of the multiprocessors, of L2 and of DRAM, each alone.
     pub alone: [f64; 3],
+    /// The same, of the multiprocessors without what the last turn of blocks leaves idle.
+    pub busy: [f64; 3],
+    /// Seconds of `time.best` that this idleness costs.
+    pub idle: f64,
 }
 
 /// Predicts launches in their order: what one leaves in L2 the next may find there.
@@ -165,19 +181,17 @@ impl<'a> Model<'a> {
         let dram = self.l2.run(work);
         let moved = work.read_bytes() + work.written_bytes();
         let pipelined = work.product.as_ref().filter(|_| facts.main_loop.hmma > 0);
-        let (cycles, bound, l2_bytes, l1_hits) = match pipelined {
+        let (Makespan { cycles, busy, limit: bound }, l2_bytes, l1_hits) = match pipelined {
             Some(product) => {
-                let (cycles, bound) = product_cycles(gpu, facts, launch, residents, product);
+                let makespan = product_cycles(gpu, facts, launch, residents, product);
                 let (bytes, hits) = self.gathered(launch, facts, residents, product);
-                (cycles, bound, bytes + work.written_bytes(), hits)
+                (makespan, bytes + work.written_bytes(), hits)
             }
-            None => {
-                let (cycles, bound) = plain_cycles(gpu, facts, launch, residents, work);
-                (cycles, bound, moved, None)
-            }
+            None => (plain_cycles(gpu, facts, launch, residents, work), moved, None),
         };
         let barriers = work.grid_barriers as f64 * gpu.grid_barrier;
         let alone = [cycles / gpu.clock + barriers, l2_bytes / gpu.l2, (dram.read + dram.written) / gpu.dram];
+        let busy = [busy / gpu.clock + barriers, alone[1], alone[2]];
         let (limit, mut seconds) =
             longest(alone, if barriers > 0.5 * alone[0] { Limit::Latency } else { bound });
         if pipelined.is_some() && matches!(limit, Limit::L2 | Limit::Dram) {
@@ -185,12 +199,13 @@ impl<'a> Model<'a> {
             ordered.sort_by(f64::total_cmp);
             seconds += UNHIDDEN * ordered[1];
         }
+        let idle = (seconds - busy.into_iter().fold(0.0, f64::max)).min(alone[0] - busy[0]).max(0.0);
         let best = seconds + gpu.ramp;
         let calibration = if work.product.is_some() { gpu.product } else { gpu.other };
         let time =
             Time { best, expected: best / calibration.expected, pessimistic: best / calibration.pessimistic };
         let registers = facts.registers;
-        Ok(Predicted { time, limit, registers, residents, dram, l2_bytes, l1_hits, alone })
+        Ok(Predicted { time, limit, registers, residents, dram, l2_bytes, l1_hits, alone, busy, idle })
     }
 
     /// Bytes that the blocks of a product ask L2 for, and the share of the gathered ones that L1 has: 0 of
@@ -275,7 +290,7 @@ fn product_cycles(
     launch: &Launch,
     residents: usize,
     product: &Product,
-) -> (f64, Limit) {
+) -> Makespan {
     let main = facts.main_loop;
     let outside = facts.instructions.warp * SASS_OF_PTX;
     // A loop that loads to registers waits for them: nothing is copied ahead.
@@ -296,7 +311,7 @@ fn product_cycles(
 }
 
 /// Cycles of any other kernel: a warp's instructions, loads and passes as one step.
-fn plain_cycles(gpu: &Gpu, facts: &Facts, launch: &Launch, residents: usize, work: &Work) -> (f64, Limit) {
+fn plain_cycles(gpu: &Gpu, facts: &Facts, launch: &Launch, residents: usize, work: &Work) -> Makespan {
     let warps = (launch.blocks() * launch.warps()) as f64;
     let items = work.items(launch.warps()) / warps;
     let of = |count: facts::Count| count.warp + count.item * items;
@@ -306,7 +321,11 @@ fn plain_cycles(gpu: &Gpu, facts: &Facts, launch: &Launch, residents: usize, wor
         latency: of(facts.loads) / under_way * gpu.load_latency,
     };
     let groups = [(launch.blocks(), 1.0)];
-    let (cycles, limit) = makespan(gpu, &groups, launch.warps(), residents, |_| demand);
+    let makespan = makespan(gpu, &groups, launch.warps(), residents, |_| demand);
     let arithmetic = work.flops / 2.0 / gpu.f32_lanes / gpu.multiprocessors as f64;
-    if work.product.is_none() && arithmetic > cycles { (arithmetic, Limit::F32) } else { (cycles, limit) }
+    if work.product.is_none() && arithmetic > makespan.cycles {
+        Makespan { cycles: arithmetic, busy: arithmetic, limit: Limit::F32 }
+    } else {
+        makespan
+    }
 }

@@ -5,6 +5,8 @@
 pub const EVALUATION: &str = "evaluation";
 /// Time between kernels.
 pub const GAPS: &str = "launch gaps";
+/// What branches gain by running side by side, below 0.
+pub const OVERLAP: &str = "side by side";
 
 /// What a kernel whose file is not in the list belongs to: one from outside the program.
 pub const OTHER: &str = "other";

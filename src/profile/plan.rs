@@ -6,6 +6,7 @@ use std::ops::Range;
 use anyhow::Result;
 
 use super::data::{Given, Shape};
+use crate::device::gpu::branches::Place;
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::launch::{Address, Launch};
 use crate::device::gpu::plan_driver::{Launched, PlanDriver};
@@ -26,6 +27,8 @@ pub struct Planned {
     pub launch: Launch,
     /// The layer's name in the network's state_dict; empty where it touches no parameter or all of them.
     pub layer: String,
+    /// Its place among the branches of its sequence; the number that it may hold counts from there.
+    pub place: Place,
 }
 
 impl Planned {
@@ -152,7 +155,7 @@ impl Names {
     fn name(&self, launched: &Launched) -> Vec<Planned> {
         let launches = launched.take().into_iter();
         let mut planned: Vec<Planned> =
-            launches.map(|launch| Planned { layer: self.layer(&launch), launch }).collect();
+            launches.map(|(launch, place)| Planned { layer: self.layer(&launch), launch, place }).collect();
         // What leaves parts for the next launch of the same operation to put together is of its layer.
         for at in (1..planned.len()).rev() {
             let (before, next) = planned.split_at_mut(at);

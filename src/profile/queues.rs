@@ -68,18 +68,29 @@ fn busiest(multiprocessors: usize, groups: &[(usize, f64)]) -> (usize, f64) {
     (last.1, last.0)
 }
 
-/// Cycles until the last multiprocessor is done with groups of blocks of so many steps, `residents` at a
-/// time. `demand` is that of a step where blocks have so many.
+/// How long a launch takes of the multiprocessors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Makespan {
+    /// Cycles until the last one is done.
+    pub cycles: f64,
+    /// Cycles if all were busy to the end.
+    pub busy: f64,
+    /// What holds it up.
+    pub limit: Limit,
+}
+
+/// The cycles of groups of blocks of so many steps, `residents` at a time. `demand` is that of a step where
+/// blocks have so many.
 pub(super) fn makespan(
     gpu: &Gpu,
     groups: &[(usize, f64)],
     warps: usize,
     residents: usize,
     demand: impl Fn(f64) -> Demand,
-) -> (f64, Limit) {
+) -> Makespan {
     let (blocks, steps) = busiest(gpu.multiprocessors, groups);
     if blocks == 0 {
-        return (0.0, Limit::Latency);
+        return Makespan { cycles: 0.0, busy: 0.0, limit: Limit::Latency };
     }
     let each = steps / blocks as f64;
     let turn = |together: usize| {
@@ -89,11 +100,13 @@ pub(super) fn makespan(
     };
     let (full, left) = (blocks / residents, blocks % residents);
     let (mut cycles, mut limit) = if left > 0 { turn(left) } else { (0.0, Limit::Latency) };
+    let (one, of_full) = turn(residents);
     if full > 0 {
-        let (one, of_full) = turn(residents);
         (cycles, limit) = (cycles + full as f64 * one, of_full);
     }
-    (cycles, limit)
+    let all: f64 = groups.iter().map(|&(blocks, steps)| blocks as f64 * steps).sum();
+    let busy = all / each / (gpu.multiprocessors * residents) as f64 * one;
+    Makespan { cycles, busy: busy.min(cycles), limit }
 }
 
 #[cfg(test)]

@@ -12,13 +12,14 @@ use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::Launch;
 use crate::usage;
 
-/// Launches in the order in which they would have run, filled while the driver is used.
+/// Launches with their places among branches, in the order in which they would have run, filled while the
+/// driver is used.
 #[derive(Clone, Default)]
-pub struct Launched(Rc<RefCell<Vec<Launch>>>);
+pub struct Launched(Rc<RefCell<Vec<(Launch, Place)>>>);
 
 impl Launched {
     /// Takes out what was launched since the last call.
-    pub fn take(&self) -> Vec<Launch> {
+    pub fn take(&self) -> Vec<(Launch, Place)> {
         self.0.take()
     }
 }
@@ -28,7 +29,7 @@ pub struct PlanDriver {
     gpu: Gpu,
     /// The first address that is free.
     end: u64,
-    sequences: Vec<Vec<Launch>>,
+    sequences: Vec<Vec<(Launch, Place)>>,
     launched: Launched,
     activity: Activity,
 }
@@ -96,12 +97,12 @@ impl Driver for PlanDriver {
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
         self.activity.launches += 1;
-        self.launched.0.borrow_mut().push(launch.clone());
+        self.launched.0.borrow_mut().push((launch.clone(), Place::default()));
         Ok(())
     }
 
-    fn record(&mut self, launches: &[Launch], _places: &[Place]) -> Result<usize> {
-        self.sequences.push(launches.to_vec());
+    fn record(&mut self, launches: &[Launch], places: &[Place]) -> Result<usize> {
+        self.sequences.push(launches.iter().cloned().zip(places.iter().copied()).collect());
         Ok(self.sequences.len() - 1)
     }
 

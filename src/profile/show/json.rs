@@ -13,6 +13,7 @@ pub fn show(profile: &Profile) -> String {
 fn object(profile: &Profile) -> Value {
     let Profile { settings, gpu, plan, step, begin_epoch, end_epoch, evaluation, host } = profile;
     let mut of_step = times(step.time, 1e3, "ms");
+    of_step["side_by_side"] = times(step.gained(gpu), 1e3, "ms");
     of_step["launches"] = json!(step.launches.len());
     of_step["images"] = json!(plan.images);
     of_step["images_per_second"] = json!(plan.images as f64 / step.time.expected);
@@ -102,6 +103,7 @@ fn launch(Timed { planned, predicted, part }: &Timed) -> Value {
         ("layer", json!(planned.layer)),
         ("operation", json!(launch.operation)),
         ("part", json!(part)),
+        ("branch", json!(if planned.place.aside { "aside" } else { "main" })),
         ("grid", json!(launch.grid)),
         ("block", json!(launch.block)),
         ("shared_bytes", json!(launch.shared_bytes)),

@@ -43,7 +43,7 @@ pub fn show(profile: &Profile) -> String {
     text(&mut svg, [20.0, 46.0], "", "start", &of);
     let parts = profile.step.parts(&profile.gpu);
     let colours = Colours::new(&parts);
-    bars(profile, &parts, &colours, &mut svg);
+    bars(&parts, &colours, &mut svg);
     legend(profile, &parts, &colours, &mut svg);
     Roofline::new(profile).draw(profile, &colours, &mut svg);
     svg.push_str("</svg>\n");
@@ -56,7 +56,7 @@ struct Colours(Vec<&'static str>);
 impl Colours {
     fn new(parts: &[Part]) -> Self {
         let own = COLOURS.len() - 1;
-        Self(parts.iter().filter(|part| part.name != parts::GAPS).take(own).map(|part| part.name).collect())
+        Self(parts.iter().filter(|part| part.launches > 0).take(own).map(|part| part.name).collect())
     }
 
     fn of(&self, part: &str) -> &'static str {
@@ -103,22 +103,30 @@ fn marks(most: f64) -> Vec<f64> {
 type OfTime = fn(&Time) -> f64;
 
 /// A stacked bar for each of the three times.
-fn bars(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String) {
-    let most = profile.step.time.pessimistic;
+fn bars(parts: &[Part], colours: &Colours, svg: &mut String) {
+    // A bar is as long as its parts one after the other: what branches gain has no length.
+    let parts: Vec<&Part> = parts.iter().filter(|part| part.name != parts::OVERLAP).collect();
+    let most = parts.iter().map(|part| part.time.pessimistic).sum::<f64>();
     let scale = (RIGHT - LEFT) / most;
     for at in marks(1e3 * most) {
         let x = LEFT + at * 1e-3 * scale;
         let _ = writeln!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"58\" y2=\"190\"/>");
         text(svg, [x, 204.0], "s", "middle", &mark(at));
     }
-    text(svg, [(LEFT + RIGHT) / 2.0, 222.0], "s", "middle", "milliseconds of a step");
+    text(
+        svg,
+        [(LEFT + RIGHT) / 2.0, 222.0],
+        "s",
+        "middle",
+        "milliseconds of a step, its launches one after the other",
+    );
     let kinds: [(&str, OfTime); 3] =
         [("best", |t| t.best), ("expected", |t| t.expected), ("at worst", |t| t.pessimistic)];
     for (row, (name, of)) in kinds.into_iter().enumerate() {
         let y = 64.0 + 42.0 * row as f64;
         text(svg, [LEFT - 10.0, y + 21.0], "", "end", name);
         let mut x = LEFT;
-        for part in parts {
+        for part in &parts {
             let width = of(&part.time) * scale;
             let milliseconds = short(1e3 * of(&part.time));
             let _ = writeln!(
@@ -134,11 +142,14 @@ fn bars(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String) 
 
 /// The parts with colour, time and share.
 fn legend(profile: &Profile, parts: &[Part], colours: &Colours, svg: &mut String) {
-    let rest: f64 =
-        parts.iter().filter(|part| !colours.0.contains(&part.name)).map(|part| part.time.expected).sum();
-    let named = parts.iter().filter(|part| colours.0.contains(&part.name));
-    let rows =
-        named.map(|part| (part.name, part.time.expected)).chain([("the rest, with launch gaps", rest)]);
+    let (named, others): (Vec<&Part>, Vec<&Part>) =
+        parts.iter().partition(|part| colours.0.contains(&part.name));
+    let (gained, rest): (Vec<&Part>, Vec<&Part>) =
+        others.into_iter().partition(|part| part.name == parts::OVERLAP);
+    let rest = rest.iter().map(|part| part.time.expected).sum();
+    let row = |part: &Part| (part.name, part.time.expected);
+    let rows = named.into_iter().map(row).chain([("the rest, with launch gaps", rest)]);
+    let rows = rows.chain(gained.into_iter().map(row));
     for (at, (name, seconds)) in rows.enumerate() {
         let (x, y) = (20.0 + 310.0 * (at % 3) as f64, 250.0 + 24.0 * (at / 3) as f64);
         let _ = writeln!(

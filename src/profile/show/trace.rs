@@ -1,4 +1,4 @@
-//! The expected step as trace events (the format that Chrome and ui.perfetto.dev open): a track of kernels
+//! The expected step, its launches one after the other, as trace events (the format that Chrome and ui.perfetto.dev open): a track of kernels
 //! and one of parts.
 
 use serde_json::{Value, json};
@@ -50,6 +50,7 @@ fn kernel(timed: &Timed, at: f64, duration: f64) -> Value {
         "name": launch.kernel.name, "cat": timed.part, "ph": "X", "pid": 1, "tid": KERNELS, "ts": at, "dur": duration,
         "args": {
             "what": named(timed),
+            "branch": if timed.planned.place.aside { "aside" } else { "main" },
             "limit": timed.predicted.limit.word(),
             "grid": launch.grid,
             "block": launch.block,
