@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use rayon::prelude::*;
 use records::device::gpu::cache::KernelCache;
 use records::device::gpu::kernels::{CONSTANTS, Kind, SIGNATURES};
 use records::device::gpu::nvrtc::Target;
@@ -73,18 +74,25 @@ fn usages(log: &str) -> BTreeMap<String, Usage> {
 fn every_kernel_compiles_without_spills_and_within_its_budget() {
     let cache = cache();
     assert!(!sources::KERNELS.is_empty());
+    let compiled = |source: &Source, target: Target| {
+        cache.compiled(source, target).unwrap_or_else(|error| panic!("{error:#}"))
+    };
+    let columns: Vec<(usize, u32)> = ARCHITECTURES.into_iter().enumerate().collect();
+    let of_source = |source: &'static Source| {
+        compiled(source, Target::Ptx(80));
+        columns.par_iter().map(move |&(column, architecture)| {
+            (source, column, compiled(source, Target::Cubin(architecture)))
+        })
+    };
+    let every: Vec<_> = sources::KERNELS.par_iter().flat_map(|source| of_source(source)).collect();
     let mut all: BTreeMap<(&str, String), [Option<Usage>; 4]> = BTreeMap::new();
-    for source in sources::KERNELS {
-        cache.compiled(source, Target::Ptx(80)).unwrap_or_else(|error| panic!("{error:#}"));
-        for (column, architecture) in ARCHITECTURES.into_iter().enumerate() {
-            let target = Target::Cubin(architecture);
-            let compiled = cache.compiled(source, target).unwrap_or_else(|error| panic!("{error:#}"));
-            let usages = usages(&compiled.log);
-            assert!(!usages.is_empty(), "{}: no report in {:?}", source.name, compiled.log);
-            for (kernel, usage) in usages {
-                assert_eq!(usage.spilled, 0, "{kernel} of {} spills for {}", source.name, target.word());
-                all.entry((source.name, kernel)).or_default()[column] = Some(usage);
-            }
+    for (source, column, compiled) in every {
+        let usages = usages(&compiled.log);
+        assert!(!usages.is_empty(), "{}: no report in {:?}", source.name, compiled.log);
+        for (kernel, usage) in usages {
+            let architecture = ARCHITECTURES[column];
+            assert_eq!(usage.spilled, 0, "{kernel} of {} spills for sm_{architecture}", source.name);
+            all.entry((source.name, kernel)).or_default()[column] = Some(usage);
         }
     }
     let (major, minor) = cache.compiler().found.version;

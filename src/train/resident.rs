@@ -3,12 +3,11 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use rayon::prelude::*;
 
 use super::step::{StepInputs, StepSettings};
+use super::view_parameters::{Ahead, Which};
 use crate::autograd::Tape;
 use crate::data::augment::parameters::VIEW_BYTES;
-use crate::data::augment::{View, ViewParameters};
 use crate::data::recipe::TrainingData;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::augment::Augment;
@@ -30,6 +29,7 @@ pub struct ResidentData {
     normalisation: Buffer,
     /// i32 `[1]`, the step of the epoch.
     pub step: Buffer,
+    ahead: Ahead,
 }
 
 impl ResidentData {
@@ -48,6 +48,7 @@ impl ResidentData {
             order: allocate(Element::I32, samples, "the order of the samples")?,
             normalisation: allocate(Element::F32, 6, "the normalisation")?,
             step: allocate(Element::I32, 1, "the step counter")?,
+            ahead: Ahead::default(),
         };
         device.write_u8(resident.images, &data.train.images)?;
         device.write_f32(resident.normalisation, &data.train_normalisation.flat())?;
@@ -60,7 +61,7 @@ impl ResidentData {
     /// # Errors
     /// If the device fails.
     pub fn begin_epoch(
-        &self,
+        &mut self,
         order: &[u32],
         (seed, epoch): (u64, u32),
         size: usize,
@@ -68,14 +69,12 @@ impl ResidentData {
     ) -> Result<()> {
         let order: Vec<i32> = order.iter().map(|&i| i as i32).collect();
         device.write_i32(self.order, &order)?;
-        let parameters: Vec<ViewParameters> = (0..self.samples as u32)
-            .into_par_iter()
-            .flat_map_iter(|sample| {
-                [View::Weak, View::Strong]
-                    .map(|view| ViewParameters::of_sample(seed, epoch, sample, view, self.source, size))
-            })
-            .collect();
+        let which = Which { seed, epoch, samples: self.samples, source: self.source, size };
+        let parameters = self.ahead.take(which);
         device.write_u8(self.parameters, bytemuck::cast_slice(&parameters))?;
+        if !device.in_main_memory() {
+            self.ahead.begin_next(which);
+        }
         device.write_i32(self.step, &[0])
     }
 

@@ -153,7 +153,8 @@ impl Training {
             self.engine.restart(seed, at.stage, device)?;
         }
         let number = epoch as u32;
-        self.data.begin_epoch(&self.order(epoch), (seed, number), image_size, device)?;
+        let order = self.order(epoch);
+        self.data.begin_epoch(&order, (seed, number), image_size, device)?;
         if let Some(mixup) = self.engine.learner.mixup() {
             mixup.draw(seed, number, device)?;
         }

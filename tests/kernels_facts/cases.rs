@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ptx_sim::Counters;
+use rayon::prelude::*;
 use records::autograd::{Add, Tape};
 use records::device::gpu::launch::Launch;
 use records::device::gpu::sim::{Log, SimDriver};
@@ -458,12 +459,8 @@ fn the_rest() -> Vec<Ran> {
 
 /// All launches of all cases.
 pub fn all() -> Vec<Ran> {
-    [
-        (
-            "steps in bf16",
-            (|| steps(Precision::Bf16, &["corr", "solar", "pico"], &["adamw", "nesterov"]))
-                as fn() -> Vec<Ran>,
-        ),
+    let cases: [(&str, fn() -> Vec<Ran>); 10] = [
+        ("steps in bf16", || steps(Precision::Bf16, &["corr", "solar", "pico"], &["adamw", "nesterov"])),
         ("steps in f16", || steps(Precision::F16, &["solar", "pico"], &["adamw", "nesterov"])),
         ("steps in f32", || steps(Precision::F32, &["solar"], &["sgd"])),
         ("losses", losses),
@@ -473,12 +470,11 @@ pub fn all() -> Vec<Ran> {
         ("tiles in f16", || tiles(F16)),
         ("tiles in f16 with sums in f16", || tiles(F16_SHORT)),
         ("the rest", the_rest),
-    ]
-    .into_iter()
-    .flat_map(|(name, cases)| {
-        let ran = cases();
+    ];
+    let run = |&(name, case): &(&str, fn() -> Vec<Ran>)| {
+        let ran = case();
         assert!(!ran.is_empty(), "{name}: nothing was launched");
         ran
-    })
-    .collect()
+    };
+    cases.par_iter().map(run).collect::<Vec<_>>().concat()
 }
