@@ -1,11 +1,13 @@
 //! Convolution on the CPU: implicit products over NHWC, without an im2col buffer.
 //!
 //! `direct.rs` and `weight.rs` multiply a block of pixels, copied with the zeros around it, by packed weights
-//! or by the output's gradient, in the register tiles of `tile.rs`. A data gradient of stride 2 is four
-//! dense problems, one for each parity of row and column, so no zeros are multiplied.
+//! or by the output's gradient, in the register tiles of `tile.rs`. `winograd/` does 3x3 convolutions of
+//! stride 1 with a quarter of the multiplications. A data gradient of stride 2 is four dense problems, one for
+//! each parity of row and column, so no zeros are multiplied.
 //!
 //! Results do not depend on the number of threads: each output value is one sum in a fixed order, and the
-//! partial sums of the weight gradient are cut and added by shape alone.  AVX2 and AVX-512 give the same bits.
+//! partial sums of the weight gradient are cut and added by shape alone. So is the choice between the
+//! algorithms. AVX2 and AVX-512 give the same bits.
 
 mod blocks;
 mod direct;
@@ -14,6 +16,7 @@ mod lanes;
 mod scratch;
 mod tile;
 mod weight;
+mod winograd;
 
 use super::ConvolutionShape;
 use crate::device::cpu::instructions::Simd;
@@ -94,6 +97,10 @@ pub fn backward_data(
     assert_eq!((dx.len(), w.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
     let geometry = gradient_geometry(shape);
     let filter = Filter::gradient(w, shape.kernel * shape.kernel, shape.in_channels);
+    if winograd::serves(shape) {
+        // The source pixel before the target pixel is reached by the last tap.
+        return winograd::run(simd, &geometry, filter.reversed(), dy, (dx, accumulate), workspace);
+    }
     direct::run(simd, &geometry, &gradient_problems(shape), filter, dy, (dx, accumulate), workspace);
 }
 
@@ -107,6 +114,9 @@ pub fn backward_weight(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), dw.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
+    if winograd::serves(shape) {
+        return winograd::weight_gradient(simd, shape, x, dy, dw, workspace);
+    }
     weight::run(simd, shape, x, dy, dw, workspace);
 }
 

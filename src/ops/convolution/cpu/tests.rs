@@ -157,6 +157,79 @@ fn levels_with_fused_multiply_add_agree_to_the_bit() {
     }
 }
 
+/// Root of the mean square of the gaps over that of `want`.
+fn relative_error(got: &[f32], want: &[f64]) -> f64 {
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+    let gaps = square(&mut got.iter().zip(want).map(|(got, want)| f64::from(*got) - want));
+    (gaps / square(&mut want.iter().copied())).sqrt()
+}
+
+/// The layers of ResNet-18 of widths 8 and 64 that Winograd's algorithm serves: channels, and rows and columns
+/// of the image.
+const LAYERS: [(usize, usize); 7] = [(16, 16), (32, 8), (64, 4), (64, 32), (128, 16), (256, 8), (512, 4)];
+
+/// How much larger the error may be than that of the direct sums, whose sums of products are as long or
+/// longer. Where inputs and weights are independent, the product at point i has the variance
+/// `|B_i|^2 |G_i|^2` of one term, and enters output k with A_ki: in each direction the relative error grows by
+/// `sqrt(sum over i of A_ki^2 |B_i|^2 |G_i|^2 / 3)`, whose mean square over the four outputs is 5.0 for the
+/// points of `winograd/transforms.rs`. In two directions the error grows by 5.0.
+const AMPLIFICATION: f64 = 5.0;
+
+#[test]
+fn rounding_of_winograd_is_near_that_of_the_direct_sums() {
+    for (channels, side) in LAYERS {
+        let batch = if channels * side > 1024 { 1 } else { 2 };
+        let s = shape([batch, side, side, channels, channels, 3, 1]);
+        assert!(winograd::serves(&s));
+        let inputs = inputs(&s);
+        let [_, dx64, dw64] = definition(&s, &inputs);
+        let [x, w, dy] = &inputs;
+        for simd in Simd::available() {
+            let mut workspace = Workspace::default();
+            let mut direct = [vec![0.0; x.len()], vec![0.0; w.len()]];
+            let mut fast = direct.clone();
+            let geometry = gradient_geometry(&s);
+            let filter = Filter::gradient(w, 9, channels);
+            let problems = gradient_problems(&s);
+            direct::run(simd, &geometry, &problems, filter, dy, (&mut direct[0], false), &mut workspace);
+            weight::run(simd, &s, x, dy, &mut direct[1], &mut workspace);
+            backward_data(simd, &s, dy, w, (&mut fast[0], false), &mut workspace);
+            backward_weight(simd, &s, x, dy, &mut fast[1], &mut workspace);
+            for (i, (what, want)) in [("data", &dx64), ("weight", &dw64)].into_iter().enumerate() {
+                let [direct, fast] = [&direct[i], &fast[i]].map(|got| relative_error(got, want));
+                println!(
+                    "{what} gradient of {channels} at {side}x{side}, {simd}: {fast:.2e}, direct {direct:.2e}"
+                );
+                assert!(
+                    fast > 0.0 && fast <= AMPLIFICATION * direct,
+                    "{what} gradient of {s:?}: {fast} {direct}"
+                );
+            }
+        }
+    }
+}
+
+/// A batch whose transformed input is not kept whole: image by image the same as alone.
+#[test]
+fn an_image_of_a_large_batch_is_as_alone() {
+    for row in [[40, 8, 8, 256, 256, 3, 1], [70, 4, 4, 512, 512, 3, 1]] {
+        let s = shape(row);
+        let one = ConvolutionShape { batch: 1, ..s };
+        let (w, dy) = (noise(s.weight_len(), 2), noise(s.output_len(), 3));
+        let simd = Simd::available().next_back().unwrap();
+        let run = |s: &ConvolutionShape, dy: &[f32]| {
+            let mut dx = vec![f32::NAN; s.input_len()];
+            backward_data(simd, s, dy, &w, (&mut dx, false), &mut Workspace::default());
+            dx
+        };
+        let all = run(&s, &dy);
+        for image in [0, s.batch / 2, s.batch - 1] {
+            let alone = run(&one, &dy[image * one.output_len()..][..one.output_len()]);
+            assert!(alone == all[image * one.input_len()..][..one.input_len()], "image {image} of {s:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(30))]
     #[test]
