@@ -8,10 +8,22 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use operations::{Ready, Step};
 
-/// The convolutions of ResNet-18's first stage and last stage, and its stem: (name, Cin, Cout, height and
-/// width).
-const CONVOLUTIONS: [(&str, usize, usize, usize); 3] =
-    [("stem", 3, 64, 32), ("first stage", 64, 64, 32), ("last stage", 512, 512, 4)];
+/// ResNet-18's convolutions at a width of 64 and of 8: name, input channels, output channels, rows and columns
+/// of the input, kernel, stride.
+const CONVOLUTIONS: [(&str, [usize; 5]); 12] = [
+    ("stem", [3, 64, 32, 3, 1]),
+    ("stage 1", [64, 64, 32, 3, 1]),
+    ("stage 2", [128, 128, 16, 3, 1]),
+    ("stage 3", [256, 256, 8, 3, 1]),
+    ("stage 4", [512, 512, 4, 3, 1]),
+    ("to stage 2", [64, 128, 32, 3, 2]),
+    ("shortcut to stage 2", [64, 128, 32, 1, 2]),
+    ("narrow stem", [3, 8, 32, 3, 1]),
+    ("narrow stage 1", [8, 8, 32, 3, 1]),
+    ("narrow stage 2", [16, 16, 16, 3, 1]),
+    ("narrow stage 3", [32, 32, 8, 3, 1]),
+    ("narrow to stage 2", [8, 16, 32, 3, 2]),
+];
 
 /// Times operations bound by arithmetic, in FLOP/s.
 fn by_arithmetic(criterion: &mut Criterion, group: &str, cases: Vec<(&str, Ready)>) {
@@ -39,9 +51,11 @@ fn run(
     group.finish();
 }
 
+/// Gelem/s are GFLOP/s of the direct sum: Winograd's algorithm can exceed the processor's limit.
 fn convolution(criterion: &mut Criterion) {
-    let cases = |make: fn(usize, usize, usize) -> Ready| {
-        CONVOLUTIONS.map(|(name, cin, cout, side)| (name, make(cin, cout, side))).into()
+    println!("{}", operations::limit());
+    let cases = |make: fn([usize; 5]) -> Ready| {
+        CONVOLUTIONS.map(|(name, extents)| (name, make(extents))).into_iter().collect()
     };
     by_arithmetic(criterion, "convolution", cases(operations::convolution));
     by_arithmetic(criterion, "convolution data gradient", cases(operations::convolution_data_gradient));

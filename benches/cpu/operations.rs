@@ -96,21 +96,20 @@ impl Ready {
     }
 }
 
-/// A 3 x 3 convolution of stride 1 over [`BATCH`] images.
-fn shape(in_channels: usize, out_channels: usize, side: usize) -> ConvolutionShape {
-    ConvolutionShape {
-        batch: BATCH,
-        height: side,
-        width: side,
-        in_channels,
-        out_channels,
-        kernel: 3,
-        stride: 1,
-    }
+/// A convolution over [`BATCH`] images.
+fn shape([in_channels, out_channels, side, kernel, stride]: [usize; 5]) -> ConvolutionShape {
+    ConvolutionShape { batch: BATCH, height: side, width: side, in_channels, out_channels, kernel, stride }
 }
 
-pub fn convolution(cin: usize, cout: usize, side: usize) -> Ready {
-    let shape = shape(cin, cout, side);
+/// The level of vector instructions, and how many multiply-adds one thread can do with it at most.
+pub fn limit() -> String {
+    let mut device = CpuDevice::new(1).unwrap();
+    let limits = device.limits().unwrap();
+    format!("{}: at most {:.1} GFLOP/s, measured", device.describe(), limits.flops / 1e9)
+}
+
+pub fn convolution(extents: [usize; 5]) -> Ready {
+    let shape = shape(extents);
     let operands = vec![
         Operand::Normal(shape.input_len()),
         Operand::Normal(shape.weight_len()),
@@ -119,8 +118,8 @@ pub fn convolution(cin: usize, cout: usize, side: usize) -> Ready {
     Ready::new(Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) }, operands)
 }
 
-pub fn convolution_data_gradient(cin: usize, cout: usize, side: usize) -> Ready {
-    let shape = shape(cin, cout, side);
+pub fn convolution_data_gradient(extents: [usize; 5]) -> Ready {
+    let shape = shape(extents);
     let operands = vec![
         Operand::Normal(shape.output_len()),
         Operand::Normal(shape.weight_len()),
@@ -130,8 +129,8 @@ pub fn convolution_data_gradient(cin: usize, cout: usize, side: usize) -> Ready 
     Ready::new(ConvolutionDataGradient { shape, dy, w, dx, accumulate: false }, operands)
 }
 
-pub fn convolution_weight_gradient(cin: usize, cout: usize, side: usize) -> Ready {
-    let shape = shape(cin, cout, side);
+pub fn convolution_weight_gradient(extents: [usize; 5]) -> Ready {
+    let shape = shape(extents);
     let operands = vec![
         Operand::Normal(shape.input_len()),
         Operand::Normal(shape.output_len()),

@@ -13,6 +13,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use super::output;
 use crate::data::registry::folder::folders_in;
 use crate::data::registry::{self, archives};
+use crate::device::cpu::instructions;
 use crate::device::gpu::cache::Place;
 use crate::device::gpu::nvrtc_search;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
@@ -203,7 +204,11 @@ fn simd() -> String {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let features: [(&str, bool); 0] = [];
     let found: Vec<&str> = features.into_iter().filter_map(|(name, found)| found.then_some(name)).collect();
-    if found.is_empty() { "none that is known".to_string() } else { found.join(" ") }
+    let found = if found.is_empty() { "none that is known".to_string() } else { found.join(" ") };
+    match instructions::chosen() {
+        Ok(level) => format!("{level} (of {found})"),
+        Err(error) => format!("{error} (of {found})"),
+    }
 }
 
 fn memory() -> String {

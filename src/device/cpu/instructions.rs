@@ -1,20 +1,117 @@
-//! Which vector instructions the CPU twins may use, detected on first use.
+//! Which vector instructions the CPU twins use: the best that the processor has, or what `RECORDS_SIMD` asks
+//! for.
 
+use std::fmt;
 use std::sync::LazyLock;
 
-static FUSED: LazyLock<bool> = LazyLock::new(|| {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
+use anyhow::Result;
+
+use crate::usage;
+
+/// The variable with the name of a [`Simd`].
+const VARIABLE: &str = "RECORDS_SIMD";
+
+/// A level of vector instructions, from the least to the best.
+///
+/// AVX2 and AVX-512 give the same bits: both add each product with one rounding, in the same order. Portable
+/// code does so only where the compiler's target has fused multiply-add (as on aarch64); elsewhere it rounds
+/// products, because without the instruction a fused multiply-add is a function call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Simd {
+    /// Plain Rust, which the compiler vectorises for the target that it builds for.
+    Portable,
+    /// 256-bit vectors and fused multiply-add.
+    Avx2,
+    /// 512-bit vectors, and 256-bit ones with 32 registers.
+    Avx512,
+}
+
+impl Simd {
+    /// All levels, from the least to the best.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The name in `RECORDS_SIMD`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
+
+    /// Whether the processor has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
     }
+
+    /// The levels that the processor has, from the least to the best.
+    pub fn available() -> impl DoubleEndedIterator<Item = Self> {
+        Self::ALL.into_iter().filter(|level| level.is_available())
+    }
+
+    /// The level named by `word`, or the best without one.
+    fn choose(word: Option<&str>) -> Result<Self, String> {
+        let names: Vec<&str> = Self::available().map(Self::name).collect();
+        let Some(word) = word else {
+            return Ok(Self::available().next_back().unwrap_or(Self::Portable));
+        };
+        match Self::ALL.into_iter().find(|level| level.name() == word) {
+            Some(level) if level.is_available() => Ok(level),
+            Some(_) => Err(format!("{VARIABLE}={word}: this processor has only {}", names.join(", "))),
+            None => Err(format!("{VARIABLE} {word:?}: must be portable, avx2 or avx512")),
+        }
+    }
+}
+
+impl fmt::Display for Simd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+static CHOSEN: LazyLock<Result<Simd, String>> = LazyLock::new(|| {
+    let word = std::env::var_os(VARIABLE);
+    Simd::choose(word.as_ref().map(|word| word.to_string_lossy()).as_deref())
 });
 
-/// Whether the processor has AVX2 and fused multiply-add.
-#[inline]
-pub fn avx2_and_fma() -> bool {
-    *FUSED
+/// The level that this process uses, found on first use.
+///
+/// # Errors
+/// A usage error if `RECORDS_SIMD` is no level, or one that the processor lacks.
+pub fn chosen() -> Result<Simd> {
+    CHOSEN.clone().map_err(|message| usage!("{message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_the_best_one_or_the_one_asked_for() {
+        let best = Simd::available().next_back().unwrap();
+        assert_eq!(Simd::choose(None), Ok(best));
+        for level in Simd::ALL {
+            match Simd::choose(Some(level.name())) {
+                Ok(chosen) => assert!(chosen == level && level.is_available()),
+                Err(message) => {
+                    assert!(!level.is_available());
+                    assert!(message.contains(level.name()) && message.contains("portable"), "{message}");
+                }
+            }
+        }
+        let message = Simd::choose(Some("AVX9")).unwrap_err();
+        assert!(message.contains("RECORDS_SIMD") && message.contains("AVX9"), "{message}");
+    }
 }

@@ -7,27 +7,29 @@ use std::time::Instant;
 
 use rayon::ThreadPool;
 
+use super::instructions::Simd;
 use crate::device::limits::Limits;
 
 /// Rounds of which the best counts.
 const ROUNDS: usize = 5;
-/// Independent multiply-adds: their latency times how many start per cycle on current processors, 8 lanes
-/// each.
+/// Independent multiply-adds: their latency times how many start per cycle on current processors.
 const CHAINS: usize = 12;
-const LANES: usize = 8;
+/// Lanes of the widest level; narrower ones take as many chains more.
+const LANES: usize = 16;
 /// Length of each chain: about a millisecond.
 const LENGTH: usize = 1 << 19;
 /// Bytes that all threads copy in a round, more than the caches hold.
 const COPIED: usize = 256 << 20;
 
 /// Measures both limits, in about half a second.
-pub(super) fn measure(pool: &ThreadPool) -> Limits {
+pub(super) fn measure(pool: &ThreadPool, simd: Simd) -> Limits {
     let threads = pool.current_num_threads();
     let best =
         |round: &mut dyn FnMut()| (0..ROUNDS).map(|_| seconds(&mut *round)).fold(f64::INFINITY, f64::min);
     let arithmetic = best(&mut || {
-        pool.broadcast(|_| black_box(chains(black_box(0.999), black_box(0.001))));
+        pool.broadcast(|_| black_box(chains(simd, black_box(0.999), black_box(0.001))));
     });
+    let values = if simd == Simd::Avx512 { CHAINS * LANES } else { CHAINS * LANES / 2 };
     let part = COPIED / threads / size_of::<f32>();
     let mut parts: Vec<[Vec<f32>; 2]> = (0..threads).map(|_| [vec![1.0; part], vec![0.0; part]]).collect();
     let copying = best(&mut || {
@@ -38,7 +40,7 @@ pub(super) fn measure(pool: &ThreadPool) -> Limits {
         });
     });
     Limits {
-        flops: (threads * 2 * CHAINS * LANES * LENGTH) as f64 / arithmetic,
+        flops: (threads * 2 * values * LENGTH) as f64 / arithmetic,
         bytes: (threads * part * 2 * size_of::<f32>()) as f64 / copying,
         source: "measured on these threads; data that stays in caches is faster",
     }
@@ -50,37 +52,52 @@ fn seconds(round: &mut dyn FnMut()) -> f64 {
     started.elapsed().as_secs_f64()
 }
 
-/// Chains of s = s a + b; returns their last values, so that the compiler cannot drop any.
-fn chains(a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-        // SAFETY: AVX2 and FMA were detected.
-        return unsafe { fused(a, b) };
-    }
+/// Chains of s = s a + b; returns their last values, so that the compiler cannot drop any. Levels under
+/// AVX-512 use half the lanes.
+fn chains(simd: Simd, a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
+    assert!(simd.is_available());
     let mut sums = [[1.0f32; LANES]; CHAINS];
-    for _ in 0..LENGTH {
-        sums.iter_mut().flatten().for_each(|sum| *sum = *sum * a + b);
+    match simd {
+        // SAFETY: the processor has the level.
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx2 => unsafe { avx2(a, b, &mut sums) },
+        // SAFETY: the processor has the level.
+        #[cfg(target_arch = "x86_64")]
+        Simd::Avx512 => unsafe { avx512(a, b, &mut sums) },
+        _ => {
+            for _ in 0..LENGTH {
+                sums.iter_mut().for_each(|sums| sums[..LANES / 2].iter_mut().for_each(|s| *s = *s * a + b));
+            }
+        }
     }
     sums
 }
 
-/// # Safety
-/// The processor has AVX2 and FMA.
+/// A level's chains: twelve sums and two factors fit sixteen registers.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn fused(a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm256_storeu_ps};
+macro_rules! level {
+    ($name:ident, $features:literal, $lanes:literal, $set:ident, $fma:ident, $store:ident) => {
+        /// # Safety
+        /// The processor has the instructions.
+        #[target_feature(enable = $features)]
+        unsafe fn $name(a: f32, b: f32, last: &mut [[f32; LANES]; CHAINS]) {
+            use std::arch::x86_64::{$fma, $set, $store};
 
-    let (a, b) = (_mm256_set1_ps(a), _mm256_set1_ps(b));
-    let mut sums = [_mm256_set1_ps(1.0); CHAINS];
-    for _ in 0..LENGTH {
-        // Twelve sums and two factors fit the sixteen vector registers.
-        sums.iter_mut().for_each(|sum| *sum = _mm256_fmadd_ps(*sum, a, b));
-    }
-    let mut last = [[0.0; LANES]; CHAINS];
-    for (last, sum) in last.iter_mut().zip(sums) {
-        // SAFETY: `last` holds eight values.
-        unsafe { _mm256_storeu_ps(last.as_mut_ptr(), sum) };
-    }
-    last
+            let (a, b) = ($set(a), $set(b));
+            let mut sums = [$set(1.0); CHAINS];
+            for _ in 0..LENGTH {
+                sums.iter_mut().for_each(|sum| *sum = $fma(*sum, a, b));
+            }
+            for (last, sum) in last.iter_mut().zip(sums) {
+                let part = &mut last[..$lanes];
+                // SAFETY: `part` holds as many values as a vector.
+                unsafe { $store(part.as_mut_ptr(), sum) };
+            }
+        }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+level!(avx2, "avx2,fma", 8, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
+#[cfg(target_arch = "x86_64")]
+level!(avx512, "avx512f", 16, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);

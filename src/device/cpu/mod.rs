@@ -12,6 +12,7 @@ mod rounded;
 
 use anyhow::{Context as _, Result, ensure};
 
+use self::instructions::Simd;
 use self::memory::MainMemory;
 use super::{Buffer, Device, Element, Operation};
 pub use call::Call;
@@ -20,6 +21,7 @@ pub use rounded::RoundedCpu;
 
 /// The processor's cores and main memory.
 pub struct CpuDevice {
+    simd: Simd,
     memory: MainMemory,
     pool: rayon::ThreadPool,
     scratch: OperationScratch,
@@ -30,8 +32,9 @@ impl CpuDevice {
     /// results would be the same, and the threads would only wait for each other.
     ///
     /// # Errors
-    /// When the threads cannot be started.
+    /// When the threads cannot be started; a usage error if `RECORDS_SIMD` asks for what the processor lacks.
     pub fn new(threads: usize) -> Result<Self> {
+        let simd = instructions::chosen()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.min((4 * cores).max(16));
         let pool = rayon::ThreadPoolBuilder::new()
@@ -39,7 +42,7 @@ impl CpuDevice {
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;
-        Ok(Self { memory: MainMemory::default(), pool, scratch: OperationScratch::default() })
+        Ok(Self { simd, memory: MainMemory::default(), pool, scratch: OperationScratch::default() })
     }
 
     /// Number of threads.
@@ -54,8 +57,7 @@ impl Device for CpuDevice {
     }
 
     fn describe(&self) -> String {
-        let convolutions = if instructions::avx2_and_fma() { "AVX2 and FMA" } else { "portable code" };
-        format!("cpu: {} threads, f32, convolutions with {convolutions}", self.threads())
+        format!("cpu: {} threads, f32, SIMD level {}", self.threads(), self.simd)
     }
 
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {
@@ -101,7 +103,7 @@ impl Device for CpuDevice {
     }
 
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
-        let Self { memory, pool, scratch } = self;
+        let Self { memory, pool, scratch, .. } = self;
         pool.install(move || {
             // One pool thread borrows from the cells; the threads of an operation share the borrowed slices
             // only.
@@ -111,6 +113,6 @@ impl Device for CpuDevice {
     }
 
     fn limits(&mut self) -> Option<super::Limits> {
-        Some(limits::measure(&self.pool))
+        Some(limits::measure(&self.pool, self.simd))
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference};
 use crate::autograd::{Differentiable, Gradients, Tape};
-use crate::device::cpu::Call;
+use crate::device::cpu::{Call, instructions};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 pub use shape::ConvolutionShape;
@@ -100,7 +100,7 @@ impl Operation for Convolution {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let (x, w, mut y) = (cpu.f32(self.x)?, cpu.f32(self.w)?, cpu.f32_mut(self.y)?);
-        cpu::forward(&self.shape, &x, &w, &mut y, cpu.scratch());
+        cpu::forward(instructions::chosen()?, &self.shape, &x, &w, &mut y, cpu.scratch());
         Ok(())
     }
 
@@ -172,7 +172,8 @@ impl Operation for ConvolutionDataGradient {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let (dy, w, mut dx) = (cpu.f32(self.dy)?, cpu.f32(self.w)?, cpu.f32_mut(self.dx)?);
-        cpu::backward_data(&self.shape, &dy, &w, &mut dx, self.accumulate, cpu.scratch());
+        let dx = (&mut *dx, self.accumulate);
+        cpu::backward_data(instructions::chosen()?, &self.shape, &dy, &w, dx, cpu.scratch());
         Ok(())
     }
 
@@ -214,7 +215,7 @@ impl Operation for ConvolutionWeightGradient {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let (x, dy, mut dw) = (cpu.f32(self.x)?, cpu.f32(self.dy)?, cpu.f32_mut(self.dw)?);
-        cpu::backward_weight(&self.shape, &x, &dy, &mut dw, cpu.scratch());
+        cpu::backward_weight(instructions::chosen()?, &self.shape, &x, &dy, &mut dw, cpu.scratch());
         Ok(())
     }
 

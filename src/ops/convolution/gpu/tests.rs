@@ -5,6 +5,7 @@ use half::{bf16, f16};
 
 use super::*;
 use crate::device::Buffer;
+use crate::device::cpu::instructions::{Simd, chosen};
 use crate::device::gpu;
 use crate::device::gpu::driver::{Driver, Memory};
 use crate::ops::convolution::cpu;
@@ -46,6 +47,10 @@ struct Bench {
 
 const OPERANDS: [Tensor; 3] = [Tensor(0), Tensor(1), Tensor(2)];
 const WORKSPACE: usize = 4 << 20;
+
+fn simd() -> Simd {
+    chosen().unwrap()
+}
 
 impl Bench {
     fn new(operands: [(Element, &[f32]); 3]) -> Self {
@@ -143,7 +148,7 @@ fn forward_and_statistics_of_every_tile() {
                 bench.run(|lowering| forward_by(&gathering, lowering, &shape, OPERANDS, true));
 
             let mut want = poison;
-            cpu::forward(&shape, &x, &w, &mut want, &mut cpu::Workspace::default());
+            cpu::forward(simd(), &shape, &x, &w, &mut want, &mut cpu::Workspace::default());
             // Up to 360 products of about 2, in another order: every partial sum is below 2000.
             let mut of_sizes = vec![0.0; y.len()];
             cpu::forward(&shape, &sizes(&x), &sizes(&w), &mut of_sizes, &mut cpu::Workspace::default());
@@ -198,7 +203,14 @@ fn data_gradient_of_every_tile() {
             let (dx, sums) = bench
                 .run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate, None));
             assert!(sums.is_none(), "nobody asked for sums");
-            cpu::backward_data(&shape, &dy, &w, &mut want, accumulate, &mut cpu::Workspace::default());
+            cpu::backward_data(
+                simd(),
+                &shape,
+                &dy,
+                &w,
+                (&mut want, accumulate),
+                &mut cpu::Workspace::default(),
+            );
             // Up to 360 products of 1, in another order: every partial sum is below 100.
             let mut of_sizes = vec![0.0; dx.len()];
             let [dy, w] = [sizes(&dy), sizes(&w)];
@@ -234,7 +246,7 @@ fn weight_gradient_of_every_tile_and_cut() {
             let mut bench = Bench::new([(element, &x), (element, &dy), (Element::F32, &poison)]);
             let (dw, ()) = bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS));
             let mut want = poison;
-            cpu::backward_weight(&shape, &x, &dy, &mut want, &mut cpu::Workspace::default());
+            cpu::backward_weight(simd(), &shape, &x, &dy, &mut want, &mut cpu::Workspace::default());
             // Up to 175 products of 1, in another order: every partial sum is below 64.
             let mut of_sizes = vec![0.0; dw.len()];
             let [x, dy] = [sizes(&x), sizes(&dy)];

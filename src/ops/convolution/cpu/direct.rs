@@ -1,0 +1,264 @@
+//! The forward pass and the data gradient as products of pixels with packed weights.
+//!
+//! A problem is a grid of target pixels per image. Target pixel (r, c) of the grid is a sum over taps: the
+//! source pixel (r stride + tap row, c stride + tap column) times the tap's weights. A block's source is
+//! copied with the zeros around it, so the taps of a row are one stretch of memory, the same for all pixels.
+
+use rayon::prelude::*;
+
+use super::blocks::{Block, Window, blocks, split};
+use super::filter::Filter;
+use super::scratch::{Task, Workspace};
+use super::tile::{Panel, Rows, Segment, panels};
+use crate::device::cpu::instructions::Simd;
+
+/// A tap: its offset in the source, and which weights it takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tap {
+    pub row: isize,
+    pub column: isize,
+    pub weight: usize,
+}
+
+/// Every `step`th target pixel of each direction from `first`, and the taps that reach them, ordered by row
+/// and column.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub first: [usize; 2],
+    pub taps: Vec<Tap>,
+}
+
+/// What all problems of a call share.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    pub batch: usize,
+    /// Rows, columns, channels of the source.
+    pub source: [usize; 3],
+    /// Rows, columns, channels of the target.
+    pub target: [usize; 3],
+    /// Source pixels between neighbours of the grid.
+    pub stride: usize,
+    /// Target pixels between neighbours of the grid.
+    pub step: usize,
+}
+
+/// Pixels of a block.
+const PIXELS: usize = 512;
+/// Products summed before the next panel of weights is taken: 256 rows of 32 weights are 32 KB.
+const DEPTH: usize = 256;
+
+/// Part of a sum: segments of a row, and the row of a panel that they begin with.
+struct Slice {
+    first: usize,
+    segments: Vec<Segment>,
+}
+
+/// The stretches of a pixel's window that the taps read, neighbours joined. `pitch` is a row of the window.
+fn segments(taps: &[Tap], [top, left]: [isize; 2], pitch: usize, channels: usize) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    for tap in taps {
+        let start = (tap.row - top).unsigned_abs() * pitch + (tap.column - left).unsigned_abs() * channels;
+        match segments.last_mut() {
+            Some(last) if last.start + last.len == start => last.len += channels,
+            _ => segments.push(Segment { start, len: channels }),
+        }
+    }
+    segments
+}
+
+/// Cuts segments into slices of at most [`DEPTH`] values.
+fn slices(segments: &[Segment]) -> Vec<Slice> {
+    let mut slices: Vec<Slice> = Vec::new();
+    let (mut row, mut room) = (0, 0);
+    for segment in segments {
+        let mut at = 0;
+        while at < segment.len {
+            if room == 0 {
+                slices.push(Slice { first: row, segments: Vec::new() });
+                room = DEPTH;
+            }
+            let len = room.min(segment.len - at);
+            if let Some(slice) = slices.last_mut() {
+                slice.segments.push(Segment { start: segment.start + at, len });
+            }
+            (at, row, room) = (at + len, row + len, room - len);
+        }
+    }
+    slices
+}
+
+/// Solves the problems; adds to the target if `accumulate`.
+pub(super) fn run(
+    simd: Simd,
+    geometry: &Geometry,
+    problems: &[Problem],
+    filter: Filter<'_>,
+    source: &[f32],
+    (target, accumulate): (&mut [f32], bool),
+    workspace: &mut Workspace,
+) {
+    let ([.., in_channels], [height, width, out_channels]) = (geometry.source, geometry.target);
+    let panels = panels(simd, out_channels);
+    let padded: usize = panels.iter().map(|panel| panel.padded).sum();
+    let depth = |problem: &Problem| problem.taps.len() * in_channels;
+    let packed = workspace.packed.take(problems.iter().map(|problem| depth(problem) * padded).sum());
+    pack(problems, &panels, in_channels, filter, packed);
+
+    let reach = Reach::of(problems);
+    let mut prepared = Vec::new();
+    let mut weights = &*packed;
+    for problem in problems {
+        let (now, later) = weights.split_at(depth(problem) * padded);
+        weights = later;
+        let segments = segments(&problem.taps, reach.first, reach.pitch(geometry), in_channels);
+        prepared.push(Prepared { problem, slices: slices(&segments), panels: &panels, weights: now });
+    }
+
+    let blocks = blocks(geometry.batch, [height, width], geometry.step, PIXELS);
+    let row = width * out_channels;
+    let threads = workspace.threads.prepare();
+    split(&blocks, height * row, row, target).into_par_iter().with_max_len(1).for_each(|(block, target)| {
+        let task = &mut *threads.mine();
+        // Parities without a tap are not written below.
+        if !accumulate && problems.iter().any(|problem| problem.taps.is_empty()) {
+            target.fill(0.0);
+        }
+        compute(simd, geometry, &reach, &prepared, block, source, (target, accumulate), task);
+    });
+}
+
+/// Packs the weights: problem, panel, tap and channel, then the columns of the panel.
+fn pack(problems: &[Problem], panels: &[Panel], channels: usize, filter: Filter<'_>, mut packed: &mut [f32]) {
+    let mut parts = Vec::new();
+    for problem in problems {
+        for panel in panels {
+            for tap in &problem.taps {
+                let (now, later) = packed.split_at_mut(channels * panel.padded);
+                packed = later;
+                parts.push((tap.weight, panel, now));
+            }
+        }
+    }
+    parts.into_par_iter().for_each(|(tap, panel, packed)| {
+        if panel.width < panel.padded {
+            packed.fill(0.0);
+        }
+        filter.copy(tap, [0, channels], [panel.first, panel.width], packed, panel.padded);
+    });
+}
+
+/// The smallest and largest offsets of the taps, in rows and columns.
+struct Reach {
+    first: [isize; 2],
+    last: [isize; 2],
+}
+
+impl Reach {
+    fn of(problems: &[Problem]) -> Self {
+        let mut reach = Self { first: [0; 2], last: [0; 2] };
+        for tap in problems.iter().flat_map(|problem| &problem.taps) {
+            for (i, offset) in [tap.row, tap.column].into_iter().enumerate() {
+                reach.first[i] = reach.first[i].min(offset);
+                reach.last[i] = reach.last[i].max(offset);
+            }
+        }
+        reach
+    }
+
+    /// Whether the taps stay on the pixel itself. Then the source is read in place.
+    fn is_nothing(&self) -> bool {
+        self.first == self.last
+    }
+
+    /// The window that `count` positions of the grid read, in the direction `i`.
+    fn extent(&self, i: usize, count: usize, stride: usize) -> usize {
+        (count.max(1) - 1) * stride + (self.last[i] - self.first[i]).unsigned_abs() + 1
+    }
+
+    fn columns(&self, geometry: &Geometry) -> usize {
+        if self.is_nothing() {
+            return geometry.source[1];
+        }
+        self.extent(1, geometry.target[1].div_ceil(geometry.step), geometry.stride)
+    }
+
+    /// Values of a row of the window.
+    fn pitch(&self, geometry: &Geometry) -> usize {
+        self.columns(geometry) * geometry.source[2]
+    }
+}
+
+/// A problem with its slices and packed weights.
+struct Prepared<'a> {
+    problem: &'a Problem,
+    slices: Vec<Slice>,
+    panels: &'a [Panel],
+    weights: &'a [f32],
+}
+
+/// Computes a block of the target.
+#[expect(clippy::too_many_arguments, reason = "the call's parts, which only this function joins")]
+fn compute(
+    simd: Simd,
+    geometry: &Geometry,
+    reach: &Reach,
+    problems: &[Prepared<'_>],
+    block: &Block,
+    source: &[f32],
+    (target, accumulate): (&mut [f32], bool),
+    task: &mut Task,
+) {
+    let Geometry { source: [height, width, in_channels], stride, step, .. } = *geometry;
+    let [_, target_width, out_channels] = geometry.target;
+    let first_row = block.rows.start / step * stride;
+    let columns = reach.columns(geometry);
+    let image_len = height * width * in_channels;
+    // The values read, those of an image, and the row of the source that they begin with.
+    let (a, a_image, a_row) = if reach.is_nothing() {
+        (&source[block.images.start * image_len..], image_len, 0)
+    } else {
+        let window = Window {
+            first: [first_row as isize + reach.first[0], reach.first[1]],
+            rows: reach.extent(0, block.rows.len().div_ceil(step), stride),
+            columns,
+        };
+        let len = window.len(in_channels);
+        let padded = task.padded.take(block.images.len() * len);
+        for (image, out) in block.images.clone().zip(padded.chunks_exact_mut(len)) {
+            window.copy(&source[image * image_len..][..image_len], [height, width, in_channels], out);
+        }
+        (&*padded, len, first_row)
+    };
+    for Prepared { problem, slices, panels, weights } in problems {
+        let [first_y, first_x] = problem.first;
+        task.sources.clear();
+        task.targets.clear();
+        for image in 0..block.images.len() {
+            for y in (block.rows.start + first_y..block.rows.end).step_by(step) {
+                let from = image * a_image + (y / step * stride - a_row) * columns * in_channels;
+                let to = (image * block.rows.len() + y - block.rows.start) * target_width;
+                for x in (first_x..target_width).step_by(step) {
+                    task.sources.push(from + x / step * stride * in_channels);
+                    task.targets.push((to + x) * out_channels);
+                }
+            }
+        }
+        let depth = problem.taps.len() * in_channels;
+        for (number, slice) in slices.iter().enumerate() {
+            let mut start = 0;
+            for &panel in *panels {
+                let rows = Rows {
+                    a,
+                    a_rows: &task.sources,
+                    segments: &slice.segments,
+                    b: &weights[start + slice.first * panel.padded..start + depth * panel.padded],
+                    c_rows: &task.targets,
+                    panel,
+                    add: accumulate || number > 0,
+                };
+                rows.run(simd, target);
+                start += depth * panel.padded;
+            }
+        }
+    }
+}

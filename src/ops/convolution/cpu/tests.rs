@@ -1,0 +1,244 @@
+//! Every level of instructions against the definition in f64, and against each other.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn shape([batch, height, width, in_channels, out_channels, kernel, stride]: [usize; 7]) -> ConvolutionShape {
+    ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride }
+}
+
+fn noise(len: usize, salt: u32) -> Vec<f32> {
+    let word = |i: usize| (i as u32 ^ salt.wrapping_mul(0x9E37_79B9)).wrapping_mul(2_654_435_761) >> 8;
+    (0..len).map(|i| word(i) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+/// Calls `visit(y index, x index, w index)` for every product of the convolution.
+fn products(s: &ConvolutionShape, mut visit: impl FnMut(usize, usize, usize)) {
+    let padding = s.padding();
+    for n in 0..s.batch {
+        for (oy, ox) in (0..s.out_height() * s.out_width()).map(|p| (p / s.out_width(), p % s.out_width())) {
+            for (ky, kx) in (0..s.kernel * s.kernel).map(|k| (k / s.kernel, k % s.kernel)) {
+                let (iy, ix) = (oy * s.stride + ky, ox * s.stride + kx);
+                if iy < padding || ix < padding || iy - padding >= s.height || ix - padding >= s.width {
+                    continue;
+                }
+                let x = ((n * s.height + iy - padding) * s.width + ix - padding) * s.in_channels;
+                let y = ((n * s.out_height() + oy) * s.out_width() + ox) * s.out_channels;
+                for m in 0..s.out_channels {
+                    let w = ((m * s.kernel + ky) * s.kernel + kx) * s.in_channels;
+                    (0..s.in_channels).for_each(|c| visit(y + m, x + c, w + c));
+                }
+            }
+        }
+    }
+}
+
+/// f32 sums of up to n terms of size 1 against f64. Rounding errors add up at random: sqrt(n) of them,
+/// each 2^-23 of a sum of size sqrt(n), times 2.
+fn assert_near(what: &str, s: &ConvolutionShape, got: &[f32], want: &[f64], terms: usize) {
+    let tolerance = 2.0 * f64::from(f32::EPSILON) * (terms as f64).sqrt() * (terms as f64).sqrt().max(4.0);
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        let gap = (f64::from(*got) - want).abs();
+        assert!(gap <= tolerance, "{what} of {s:?} at {i}: {got} for {want}, off by {gap:e} > {tolerance:e}");
+    }
+}
+
+/// Inputs x, w and dy.
+fn inputs(s: &ConvolutionShape) -> [Vec<f32>; 3] {
+    [noise(s.input_len(), 1), noise(s.weight_len(), 2), noise(s.output_len(), 3)]
+}
+
+/// y, dx and dw by their definition.
+fn definition(s: &ConvolutionShape, [x, w, dy]: &[Vec<f32>; 3]) -> [Vec<f64>; 3] {
+    let [mut y64, mut dx64, mut dw64] = [dy.len(), x.len(), w.len()].map(|len| vec![0.0; len]);
+    products(s, |iy, ix, iw| {
+        y64[iy] += f64::from(x[ix]) * f64::from(w[iw]);
+        dx64[ix] += f64::from(dy[iy]) * f64::from(w[iw]);
+        dw64[iw] += f64::from(dy[iy]) * f64::from(x[ix]);
+    });
+    [y64, dx64, dw64]
+}
+
+fn check(s: &ConvolutionShape) {
+    let inputs = inputs(s);
+    let [y64, dx64, dw64] = definition(s, &inputs);
+    let [x, w, dy] = &inputs;
+    let before = noise(s.input_len(), 4);
+    let sum64: Vec<f64> = dx64.iter().zip(&before).map(|(d, b)| d + f64::from(*b)).collect();
+    let taps = s.kernel * s.kernel;
+    for simd in Simd::available() {
+        let mut workspace = Workspace::default();
+        let mut y = vec![f32::NAN; dy.len()];
+        forward(simd, s, x, w, &mut y, &mut workspace);
+        assert_near("forward", s, &y, &y64, taps * s.in_channels);
+        let mut dx = vec![f32::NAN; x.len()];
+        backward_data(simd, s, dy, w, (&mut dx, false), &mut workspace);
+        assert_near("data gradient", s, &dx, &dx64, taps * s.out_channels);
+        let mut sum = before.clone();
+        backward_data(simd, s, dy, w, (&mut sum, true), &mut workspace);
+        assert_near("accumulated data gradient", s, &sum, &sum64, taps * s.out_channels + 1);
+        let mut dw = vec![f32::NAN; w.len()];
+        backward_weight(simd, s, x, dy, &mut dw, &mut workspace);
+        assert_near("weight gradient", s, &dw, &dw64, s.batch * s.out_height() * s.out_width());
+    }
+}
+
+#[test]
+fn all_directions_match_the_definition() {
+    for row in [
+        [1, 1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 1, 1, 3, 2],
+        [2, 5, 7, 3, 8, 3, 1],
+        [3, 8, 8, 8, 16, 3, 2],
+        [2, 9, 5, 16, 10, 3, 2],
+        [2, 7, 7, 10, 65, 1, 2],
+        [9, 4, 4, 64, 64, 3, 1],
+        [2, 16, 16, 65, 24, 1, 1],
+        [1, 33, 31, 4, 33, 3, 1],
+        [5, 2, 2, 128, 70, 3, 2],
+        [1, 32, 32, 3, 64, 3, 1],
+        [17, 4, 4, 130, 129, 3, 1],
+        [3, 8, 8, 48, 32, 3, 1],
+        [2, 7, 8, 16, 32, 3, 1],
+        [5, 4, 4, 160, 144, 3, 1],
+    ] {
+        check(&shape(row));
+    }
+}
+
+/// y, dx (added to x) and dw.
+fn all(simd: Simd, threads: usize, s: &ConvolutionShape) -> [Vec<f32>; 3] {
+    let (x, w, dy) = (noise(s.input_len(), 5), noise(s.weight_len(), 6), noise(s.output_len(), 7));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let mut workspace = Workspace::default();
+        let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
+        forward(simd, s, &x, &w, &mut y, &mut workspace);
+        backward_data(simd, s, &dy, &w, (&mut dx, true), &mut workspace);
+        backward_weight(simd, s, &x, &dy, &mut dw, &mut workspace);
+        [y, dx, dw]
+    })
+}
+
+/// Shapes with bands of rows, several images in a block, parts, cuts of channels, and every tile.
+const SHAPES: [[usize; 7]; 11] = [
+    [7, 9, 9, 24, 40, 3, 1],
+    [6, 8, 8, 64, 130, 3, 2],
+    [40, 4, 4, 72, 20, 3, 1],
+    [3, 70, 40, 3, 8, 3, 1],
+    [2, 33, 35, 8, 16, 3, 2],
+    [2, 32, 32, 16, 48, 1, 1],
+    [5, 16, 16, 32, 16, 3, 1],
+    [3, 8, 8, 48, 96, 3, 1],
+    [2, 7, 8, 64, 32, 3, 1],
+    [20, 16, 16, 160, 144, 3, 1],
+    [30, 4, 4, 272, 16, 3, 1],
+];
+
+#[test]
+fn the_number_of_threads_does_not_change_a_bit() {
+    for s in SHAPES.map(shape) {
+        for simd in Simd::available() {
+            let one = all(simd, 1, &s);
+            assert!(one == all(simd, 2, &s) && one == all(simd, 3, &s), "{simd}: {s:?}");
+        }
+    }
+}
+
+#[test]
+fn levels_with_fused_multiply_add_agree_to_the_bit() {
+    for s in SHAPES.map(shape) {
+        let fused: Vec<_> = Simd::available()
+            .filter(|&level| level != Simd::Portable)
+            .map(|level| all(level, 1, &s))
+            .collect();
+        assert!(fused.windows(2).all(|pair| pair[0] == pair[1]), "{s:?}");
+    }
+}
+
+/// Root of the mean square of the gaps over that of `want`.
+fn relative_error(got: &[f32], want: &[f64]) -> f64 {
+    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+    let gaps = square(&mut got.iter().zip(want).map(|(got, want)| f64::from(*got) - want));
+    (gaps / square(&mut want.iter().copied())).sqrt()
+}
+
+/// The layers of ResNet-18 of widths 8 and 64 that Winograd's algorithm serves: channels, and rows and columns
+/// of the image.
+const LAYERS: [(usize, usize); 7] = [(16, 16), (32, 8), (64, 4), (64, 32), (128, 16), (256, 8), (512, 4)];
+
+/// How much larger the error may be than that of the direct sums, whose sums of products are as long or
+/// longer. Where inputs and weights are independent, the product at point i has the variance
+/// `|B_i|^2 |G_i|^2` of one term, and enters output k with A_ki: in each direction the relative error grows by
+/// `sqrt(sum over i of A_ki^2 |B_i|^2 |G_i|^2 / 3)`, whose mean square over the four outputs is 5.0 for the
+/// points of `winograd/transforms.rs`. In two directions the error grows by 5.0.
+const AMPLIFICATION: f64 = 5.0;
+
+#[test]
+fn rounding_of_winograd_is_near_that_of_the_direct_sums() {
+    for (channels, side) in LAYERS {
+        let batch = if channels * side > 1024 { 1 } else { 2 };
+        let s = shape([batch, side, side, channels, channels, 3, 1]);
+        assert!(winograd::serves(&s));
+        let inputs = inputs(&s);
+        let [_, dx64, dw64] = definition(&s, &inputs);
+        let [x, w, dy] = &inputs;
+        for simd in Simd::available() {
+            let mut workspace = Workspace::default();
+            let mut direct = [vec![0.0; x.len()], vec![0.0; w.len()]];
+            let mut fast = direct.clone();
+            let geometry = gradient_geometry(&s);
+            let filter = Filter::gradient(w, 9, channels);
+            let problems = gradient_problems(&s);
+            direct::run(simd, &geometry, &problems, filter, dy, (&mut direct[0], false), &mut workspace);
+            weight::run(simd, &s, x, dy, &mut direct[1], &mut workspace);
+            backward_data(simd, &s, dy, w, (&mut fast[0], false), &mut workspace);
+            backward_weight(simd, &s, x, dy, &mut fast[1], &mut workspace);
+            for (i, (what, want)) in [("data", &dx64), ("weight", &dw64)].into_iter().enumerate() {
+                let [direct, fast] = [&direct[i], &fast[i]].map(|got| relative_error(got, want));
+                println!(
+                    "{what} gradient of {channels} at {side}x{side}, {simd}: {fast:.2e}, direct {direct:.2e}"
+                );
+                assert!(
+                    fast > 0.0 && fast <= AMPLIFICATION * direct,
+                    "{what} gradient of {s:?}: {fast} {direct}"
+                );
+            }
+        }
+    }
+}
+
+/// A batch whose transformed input is not kept whole: image by image the same as alone.
+#[test]
+fn an_image_of_a_large_batch_is_as_alone() {
+    for row in [[40, 8, 8, 256, 256, 3, 1], [70, 4, 4, 512, 512, 3, 1]] {
+        let s = shape(row);
+        let one = ConvolutionShape { batch: 1, ..s };
+        let (w, dy) = (noise(s.weight_len(), 2), noise(s.output_len(), 3));
+        let simd = Simd::available().next_back().unwrap();
+        let run = |s: &ConvolutionShape, dy: &[f32]| {
+            let mut dx = vec![f32::NAN; s.input_len()];
+            backward_data(simd, s, dy, &w, (&mut dx, false), &mut Workspace::default());
+            dx
+        };
+        let all = run(&s, &dy);
+        for image in [0, s.batch / 2, s.batch - 1] {
+            let alone = run(&one, &dy[image * one.output_len()..][..one.output_len()]);
+            assert!(alone == all[image * one.input_len()..][..one.input_len()], "image {image} of {s:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
+    #[test]
+    fn random_shapes_match_the_definition(
+        batch in 1usize..4, height in 1usize..12, width in 1usize..12,
+        in_channels in 1usize..20, out_channels in 1usize..40,
+        three in any::<bool>(), stride in 1usize..3,
+    ) {
+        let kernel = if three { 3 } else { 1 };
+        check(&shape([batch, height, width, in_channels, out_channels, kernel, stride]));
+    }
+}

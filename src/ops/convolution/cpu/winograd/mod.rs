@@ -1,0 +1,106 @@
+//! Winograd's algorithm F(4x4, 3x3) for 3x3 convolutions of stride 1: 36 multiplications for 16 outputs in
+//! place of 144.
+//!
+//! A block of tiles is transformed into a buffer that stays in the caches, multiplied point by point, and
+//! transformed back into its place; the products over channels are ordinary tiles of `tile.rs`. So nothing
+//! large is written to memory, except that many channels have their transformed input kept while the weights,
+//! which are then larger than the caches, stream past once.
+
+mod product;
+mod transforms;
+mod weight;
+
+use super::blocks::{Block, Window};
+use super::scratch::Aligned;
+use crate::device::cpu::instructions::Simd;
+use crate::ops::convolution::ConvolutionShape;
+pub(super) use product::run;
+use transforms::{Grid, OUTPUTS, POINTS, SIDE};
+pub(super) use weight::run as weight_gradient;
+
+/// Transformed inputs of a whole batch that are kept, in values, at most; more are transformed again.
+const KEPT: usize = 5 << 18;
+
+/// The distance between points whose values take `len` each: at powers of two all points of a tile would fall
+/// into the same few lines of a cache.
+fn pitch(len: usize) -> usize {
+    len.next_multiple_of(16) + 16
+}
+
+/// Whether the algorithm serves the gradients of a convolution: by its shape alone, so that results do not
+/// depend on the machine. Narrow layers would spend more on the transforms than they save, and images that do
+/// not fill their tiles would lose a part of the gain.
+///
+/// It does not serve the forward pass. There its error, twice that of the direct sum, decides on which side of
+/// zero a ReLU's input falls, and the golden networks have inputs that are zero within rounding.
+pub(super) fn serves(shape: &ConvolutionShape) -> bool {
+    let whole = |extent: usize| extent.next_multiple_of(OUTPUTS);
+    shape.kernel == 3
+        && shape.stride == 1
+        && shape.in_channels % 16 == 0
+        && shape.out_channels % 16 == 0
+        && 2 * whole(shape.height) * whole(shape.width) <= 3 * shape.height * shape.width
+}
+
+/// The tiles of a block of an image of `columns`: rows and columns of tiles.
+#[derive(Clone, Copy)]
+struct Tiles {
+    rows: usize,
+    columns: usize,
+}
+
+impl Tiles {
+    fn of(block: &Block, columns: usize) -> Self {
+        Self { rows: block.rows.len().div_ceil(OUTPUTS), columns: columns.div_ceil(OUTPUTS) }
+    }
+
+    /// Tiles of all images of the block.
+    fn count(self, block: &Block) -> usize {
+        block.images.len() * self.rows * self.columns
+    }
+}
+
+/// Values of a block's transformed tiles.
+fn transformed_len(block: &Block, columns: usize, channels: usize) -> usize {
+    POINTS * pitch(Tiles::of(block, columns).count(block) * channels)
+}
+
+/// Transforms the tiles of a block of images (rows, columns, channels) to `[point, tile, channels]`, the points
+/// at a [`pitch`].
+fn transform_block(
+    simd: Simd,
+    images: &[f32],
+    [rows, columns, channels]: [usize; 3],
+    block: &Block,
+    padded: &mut Aligned,
+    transformed: &mut [f32],
+) {
+    let tiles = Tiles::of(block, columns);
+    let window = Window {
+        first: [block.rows.start as isize - 1, -1],
+        rows: tiles.rows * OUTPUTS + 2,
+        columns: tiles.columns * OUTPUTS + 2,
+    };
+    let padded = padded.take(window.len(channels));
+    let row = window.columns * channels;
+    let image_len = rows * columns * channels;
+    let point = pitch(tiles.count(block) * channels);
+    let mut number = 0;
+    for image in block.images.clone() {
+        window.copy(&images[image * image_len..][..image_len], [rows, columns, channels], padded);
+        for y in 0..tiles.rows {
+            for x in 0..tiles.columns {
+                let from = &padded[y * OUTPUTS * row + x * OUTPUTS * channels..];
+                let from = (from, Grid { row, column: channels });
+                let to = Grid { row: SIDE * point, column: point };
+                transforms::transform_input(
+                    simd,
+                    channels,
+                    from,
+                    (&mut transformed[number * channels..], to),
+                );
+                number += 1;
+            }
+        }
+    }
+}
