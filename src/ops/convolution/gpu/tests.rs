@@ -151,7 +151,14 @@ fn forward_and_statistics_of_every_tile() {
             cpu::forward(simd(), &shape, &x, &w, &mut want, &mut cpu::Workspace::default());
             // Up to 360 products of about 2, in another order: every partial sum is below 2000.
             let mut of_sizes = vec![0.0; y.len()];
-            cpu::forward(&shape, &sizes(&x), &sizes(&w), &mut of_sizes, &mut cpu::Workspace::default());
+            cpu::forward(
+                simd(),
+                &shape,
+                &sizes(&x),
+                &sizes(&w),
+                &mut of_sizes,
+                &mut cpu::Workspace::default(),
+            );
             let absolute = 360.0 * F32 * 2000.0;
             assert_near(&what, [&y, &want, &of_sizes], stored(element), absolute, of_runs(numbers));
 
@@ -214,7 +221,14 @@ fn data_gradient_of_every_tile() {
             // Up to 360 products of 1, in another order: every partial sum is below 100.
             let mut of_sizes = vec![0.0; dx.len()];
             let [dy, w] = [sizes(&dy), sizes(&w)];
-            cpu::backward_data(&shape, &dy, &w, &mut of_sizes, false, &mut cpu::Workspace::default());
+            cpu::backward_data(
+                simd(),
+                &shape,
+                &dy,
+                &w,
+                (&mut of_sizes, false),
+                &mut cpu::Workspace::default(),
+            );
             let absolute = 360.0 * F32 * 100.0;
             assert_near(&what, [&dx, &want, &of_sizes], stored(element), absolute, of_runs(numbers));
         }
@@ -250,7 +264,7 @@ fn weight_gradient_of_every_tile_and_cut() {
             // Up to 175 products of 1, in another order: every partial sum is below 64.
             let mut of_sizes = vec![0.0; dw.len()];
             let [x, dy] = [sizes(&x), sizes(&dy)];
-            cpu::backward_weight(&shape, &x, &dy, &mut of_sizes, &mut cpu::Workspace::default());
+            cpu::backward_weight(simd(), &shape, &x, &dy, &mut of_sizes, &mut cpu::Workspace::default());
             assert_near(&what, [&dw, &want, &of_sizes], 0.0, 175.0 * F32 * 64.0, of_runs(numbers));
         }
     }
