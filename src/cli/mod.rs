@@ -6,12 +6,16 @@ pub mod augment;
 pub mod bench;
 pub mod data;
 pub mod device;
+pub mod disambiguate;
 pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod fetch;
 pub mod gpu_check;
+pub mod import;
 pub mod output;
 pub mod parse;
+pub mod predict;
 pub mod profile;
 pub mod progress;
 pub mod reference;
@@ -51,6 +55,14 @@ pub enum Command {
     Train(Box<train::TrainArguments>),
     /// Evaluate a checkpoint on its test set
     Eval(eval::EvalArguments),
+    /// Classes and probabilities of images by a trained network
+    Predict(predict::PredictArguments),
+    /// Write the labels that a run has made of its candidate sets
+    Disambiguate(disambiguate::DisambiguateArguments),
+    /// Write a trained network as ONNX, or its weights as safetensors
+    Export(export::ExportArguments),
+    /// Make a checkpoint of weights of the reference or of PyTorch
+    Import(Box<import::ImportArguments>),
     /// Run the grid of a published table of results and show it beside the published numbers
     Table(Box<table::TableArguments>),
     /// Run given steps on given tensors, to check against other engines
@@ -76,6 +88,10 @@ fn dispatch(command: &Command) -> Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Predict(arguments) => predict::run(arguments),
+        Command::Disambiguate(arguments) => disambiguate::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Table(arguments) => table::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Data(arguments) => data::run(arguments),

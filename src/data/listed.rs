@@ -360,6 +360,12 @@ impl ListedSource {
         Some(format!("{}, line {}", list.folder.join(&row.image).display(), row.line))
     }
 
+    /// The images' paths in the order of the rows, as the list has them.
+    pub fn paths(&self, part: Part) -> Vec<PathBuf> {
+        let list = if part == Part::Train { Some(&self.train) } else { self.test.as_ref() };
+        list.map(|list| list.rows.iter().map(|row| row.image.to_path_buf()).collect()).unwrap_or_default()
+    }
+
     /// Reads all images as RGB of `size` x `size`.
     ///
     /// # Errors

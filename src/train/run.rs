@@ -75,7 +75,7 @@ fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint
 
 /// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if
 /// there is one. Class names and sizes are compared before images are read.
-fn open_data(
+pub(crate) fn open_data(
     settings: &Settings,
     resumed: Option<&(Checkpoint, PathBuf)>,
 ) -> Result<(TrainingData, Fingerprint)> {

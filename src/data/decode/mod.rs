@@ -68,6 +68,16 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, Problem> {
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its pixels do not fill its size".into())
 }
 
+/// The endings of the names of image files, in words.
+pub const EXTENSIONS: &str = ".jpg, .jpeg or .png";
+
+/// Whether the name ends in one of [`EXTENSIONS`], in any case.
+pub fn has_image_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}
+
 /// A path, safe to print on a terminal.
 fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
