@@ -3,7 +3,7 @@
 //!
 //! The layers, each of which uses only those after it: [`cli`] → ([`report`], [`profile`], [`exchange`]) → [`train`] → [`settings`] →
 //! ([`pll`], [`optim`], [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. All of them use
-//! [`declaration`], [`random`], [`files`], [`memory`], [`text`], [`protobuf`] and [`error`]; [`study`] has kernels to learn
+//! [`declaration`], [`random`], [`files`], [`memory`], [`text`], [`svg`], [`protobuf`] and [`error`]; [`study`] has kernels to learn
 //! from, and only [`cli`] uses it. One arrow points back: the augmentation operation runs the arithmetic of
 //! [`data::augment`]. `docs/architecture.md` draws the layers and the data flow of a step.
 
@@ -26,5 +26,6 @@ pub mod random;
 pub mod report;
 pub mod settings;
 pub mod study;
+pub mod svg;
 pub mod text;
 pub mod train;

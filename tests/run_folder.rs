@@ -79,7 +79,7 @@ fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
-/// Every file of a run but those that say what happened and when.
+/// Every file of a run but those that say what happened and when, such as the report, which shows wall times.
 fn results(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(run).unwrap() {
@@ -89,7 +89,7 @@ fn results(run: &Path) -> BTreeMap<String, Vec<u8>> {
             for (inner, bytes) in results(&path) {
                 found.insert(format!("{name}/{inner}"), bytes);
             }
-        } else if !["log.txt", "times.jsonl"].contains(&name.as_str()) {
+        } else if !["log.txt", "times.jsonl", "report.html"].contains(&name.as_str()) {
             found.insert(name, fs::read(&path).unwrap());
         }
     }

@@ -20,9 +20,11 @@ pub mod profile;
 pub mod progress;
 pub mod reference;
 pub mod replay;
+pub mod report;
 pub mod study;
 pub mod table;
 pub mod train;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -65,6 +67,10 @@ pub enum Command {
     Import(Box<import::ImportArguments>),
     /// Run the grid of a published table of results and show it beside the published numbers
     Table(Box<table::TableArguments>),
+    /// Write the report of a run as a page for a browser, or compare several runs
+    Report(report::ReportArguments),
+    /// Follow a run from another terminal, or from a browser
+    Watch(watch::WatchArguments),
     /// Run given steps on given tensors, to check against other engines
     Replay(replay::ReplayArguments),
     /// Show a long-tailed ambiguous training set, write its subset and candidate sets, or fetch a data set
@@ -93,6 +99,8 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Export(arguments) => export::run(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Table(arguments) => table::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Augment(arguments) => augment::run(arguments),
@@ -108,6 +116,7 @@ fn dispatch(command: &Command) -> Result<()> {
 pub fn main() -> ExitCode {
     let_large_writes_fail();
     crate::data::progress::draw_with(progress::draw);
+    crate::train::observed::files::report_with(crate::report::page::maker);
     match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader (as in `| head`) has closed the pipe.

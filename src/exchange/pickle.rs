@@ -189,7 +189,7 @@ impl Reader<'_> {
 
     /// Adds pairs to the dict on top of the stack, or to what a call that makes a dict stands for.
     fn set_items(&mut self, items: &[Id]) -> Option<Step> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return None;
         }
         let target = *self.stack.last()?;

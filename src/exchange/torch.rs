@@ -9,6 +9,9 @@ use crate::text::excerpt;
 /// Where a state_dict may lie in what was saved; the first is the reference's.
 const PLACES: [&str; 4] = ["state_dict", "model", "model_state_dict", "net"];
 
+/// Shape and row-major values.
+type Tensor = (Vec<usize>, Vec<f32>);
+
 /// A storage of values.
 struct Storage<'a> {
     element: Element,
@@ -106,7 +109,7 @@ impl TorchFile<'_> {
     }
 
     /// The tensor with that number; `None` for another value.
-    fn tensor(&self, id: Id, room: &mut usize) -> Result<Option<(Vec<usize>, Vec<f32>)>, String> {
+    fn tensor(&self, id: Id, room: &mut usize) -> Result<Option<Tensor>, String> {
         let pickle = &self.pickle;
         // A parameter is a tensor that is trained.
         let id = match self.call(id) {

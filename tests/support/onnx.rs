@@ -43,7 +43,7 @@ fn all<'a>(message: &'a [u8], number: u64) -> impl Iterator<Item = Field<'a>> {
         .map(|(_, value)| value)
 }
 
-fn bytes<'a>(message: &'a [u8], number: u64) -> impl Iterator<Item = &'a [u8]> {
+fn bytes(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     all(message, number).map(move |field| match field {
         Field::Bytes(bytes) => bytes,
         other => panic!("field {number} is {other:?}"),
