@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::device::DeviceArguments;
 use super::output;
-use crate::data::decode::{EXTENSIONS, decode_square, has_image_extension, loading};
+use crate::data::decode::{EXTENSIONS, decode_square, has_image_extension, in_words, loading};
 use crate::device::Device;
 use crate::error::one_line;
 use crate::files::write_atomically;
@@ -56,9 +56,6 @@ pub struct PredictArguments {
     device: DeviceArguments,
 }
 
-/// Unreadable images that are named; of the rest, the number is given.
-const MOST_NAMED: usize = 20;
-
 /// Folders inside each other that are searched.
 const DEEPEST: usize = 32;
 
@@ -99,12 +96,7 @@ pub fn run(arguments: &PredictArguments) -> Result<()> {
 
 /// Says which images cannot be read, all in one go.
 fn report(unreadable: &[String], skip: bool, readable: usize) -> Result<()> {
-    let (count, all) = (unreadable.len(), unreadable.len() + readable);
-    let rest = count.saturating_sub(MOST_NAMED);
-    let mut named = unreadable[..count.min(MOST_NAMED)].join("; ");
-    if rest > 0 {
-        named.push_str(&format!("; and {rest} more"));
-    }
+    let (count, all, named) = (unreadable.len(), unreadable.len() + readable, in_words(unreadable));
     if !skip {
         return Err(usage!(
             "{count} of {all} images cannot be read (--skip-unreadable goes on without them): {named}"

@@ -12,7 +12,7 @@ use anyhow::Result;
 use csv::StringRecord;
 
 use super::candidates::CandidateSets;
-use super::decode::{Fit, decode_all, decode_square, loading};
+use super::decode::{Fit, decode_all, decode_square, loading, name_all};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
@@ -181,10 +181,12 @@ impl List {
 
     /// The images in the order of the rows, padded to a square and resized (SPEC 9).
     fn images(&self, size: usize, progress: &dyn WorkProgress) -> Result<Vec<u8>> {
-        decode_all(self.rows.len(), size, progress, |i, out| {
+        let load = |i: usize, out: &mut [u8]| {
             let row = &self.rows[i];
             self.load(row, size, out).map_err(|error| self.at(row, error))
-        })
+        };
+        let images = decode_all(self.rows.len(), size, progress, load);
+        images.map_err(|error| name_all(error, self.rows.len(), size, load))
     }
 
     fn load(&self, row: &ListedImage, size: usize, out: &mut [u8]) -> Result<()> {

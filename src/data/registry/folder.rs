@@ -9,7 +9,9 @@ use anyhow::Result;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::{DataSet, Opened};
-use crate::data::decode::{EXTENSIONS, Fit, decode_all, decode_square, has_image_extension, loading};
+use crate::data::decode::{
+    EXTENSIONS, Fit, decode_all, decode_square, has_image_extension, loading, name_all,
+};
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
@@ -23,7 +25,7 @@ use crate::usage;
 pub static CLASS_FOLDERS: DataSet = DataSet {
     name: "folder",
     about: "images of your own in one folder per class, candidate sets drawn",
-    reads: "train/<class>/* and test/<class>/*, JPEG or PNG",
+    reads: "train/<class>/* and test/<class>/*, JPEG, PNG, WebP, BMP, TIFF or GIF",
     imb_factor: 1.0,
     needs_data_dir: true,
     open: |recipe, folder, look| {
@@ -153,7 +155,10 @@ impl Listing {
             .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress)?)));
         drop(progress);
         let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
-        let (train, test) = sets?;
+        let (train, test) = sets.map_err(|error| {
+            let all: Vec<&UnreadImage> = train.images.iter().chain(&test.images).collect();
+            name_all(error, all.len(), size, |i, out| decode_square(&all[i].path, size, Fit::Stretched, out))
+        })?;
 
         let (train_normalisation, test_normalisation) = normalisations(&classes);
         Ok(LoadedData { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
