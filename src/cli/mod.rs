@@ -21,6 +21,7 @@ pub mod progress;
 pub mod reference;
 pub mod replay;
 pub mod report;
+pub mod shell;
 pub mod study;
 pub mod table;
 pub mod train;
@@ -83,6 +84,10 @@ pub enum Command {
     Profile(Box<profile::ProfileArguments>),
     /// Run ladders of kernels to learn from: each rung is checked against the CPU and shown with its cost
     Study(study::StudyArguments),
+    /// Print completions for a shell
+    Completions(shell::CompletionsArguments),
+    /// Print the manual page of the program or of one of its commands
+    Man(shell::ManArguments),
     /// Show what this machine offers and what is missing
     Doctor(doctor::DoctorArguments),
     /// Check the kernels on this machine's GPU against the CPU, and time them beside PyTorch; start it with
@@ -107,6 +112,8 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Bench(arguments) => bench::run(arguments),
         Command::Profile(arguments) => profile::run(arguments),
         Command::Study(arguments) => study::run(arguments),
+        Command::Completions(arguments) => shell::completions(arguments),
+        Command::Man(arguments) => shell::man(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::GpuCheck(arguments) => gpu_check::run(arguments),
     }
