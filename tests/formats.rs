@@ -1,4 +1,5 @@
-//! WebP, BMP, TIFF and GIF: the pixels of the first image, upright, as Pillow gives them; damage names the file.
+//! WebP, BMP, TIFF and GIF: the pixels of the first image, upright, as Pillow gives them; damage names the
+//! file.
 
 mod support {
     pub mod python;

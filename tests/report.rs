@@ -1,5 +1,5 @@
-//! What a run writes for people to look at: the report and the files beside it, checked against metrics.jsonl,
-//! and looked at in a real browser.
+//! What a run writes for people to look at: the report and the files beside it, checked against
+//! metrics.jsonl, and looked at in a real browser.
 
 mod support {
     pub mod browser;
@@ -364,6 +364,23 @@ fn a_folder_that_cannot_take_a_report_does_not_end_the_run() {
         printed.contains("not written, and the run goes on") && printed.contains("report.html"),
         "{printed}"
     );
+}
+
+#[test]
+fn a_run_that_failed_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = ["--exp-dir", folder.path().to_str().unwrap(), "--name=bad", "--epochs=5", "--lr=1e25"];
+    let output = records(&[TINY, &place].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let run = folder.path().join("bad");
+    // Where no epoch was finished, there is no report yet; it can be asked for.
+    let at = run.to_str().unwrap();
+    succeed(&records(&["report", at]));
+    let page = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains(">failed<") && page.contains("lower --lr"), "{page}");
+    assert!(!page.contains("refresh"));
+    let watched = succeed(&records(&["watch", at]));
+    assert!(watched.contains("failed: ") && watched.contains("records train --resume"), "{watched}");
 }
 
 #[test]

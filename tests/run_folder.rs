@@ -234,7 +234,7 @@ fn a_full_disk_is_a_failed_run_that_goes_on_when_there_is_room() {
 #[test]
 fn a_kill_while_going_back_loses_nothing() {
     let mut completed = false;
-    for step in (1..60).step_by(3) {
+    for step in (1..200).step_by(4) {
         let (folder, run) = copy();
         let step = step.to_string();
         let mut command = records(folder.path(), &["--resume", "runs/a/checkpoint-0002.safetensors"]);

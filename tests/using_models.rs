@@ -111,8 +111,8 @@ fn table(text: &str) -> Vec<BTreeMap<String, String>> {
     reader.records().map(|record| row(record.unwrap())).collect()
 }
 
-/// The share of the test images that are predicted right is the run's own top-1; CSV, JSON and the library say
-/// the same.
+/// The share of the test images that are predicted right is the run's own top-1; CSV, JSON and the library
+/// say the same.
 #[test]
 fn predictions_are_those_of_the_test() {
     let run = trained();
@@ -379,7 +379,8 @@ for batch in (images, images[:1]):
     assert_close(&lines[1], &own_logits(run, 1, true), "onnxruntime, one image");
 }
 
-/// WideResNet has batchnorm before its convolutions and sums of its own; PiCO has layers beside the classifier.
+/// WideResNet has batchnorm before its convolutions and sums of its own; PiCO has layers beside the
+/// classifier.
 #[test]
 fn other_networks_are_exported() {
     let folder = tempfile::tempdir().unwrap();
@@ -577,8 +578,8 @@ fn weights_that_do_not_fit_are_refused() {
     write(b"nothing of the kind".to_vec(), &[], &["neither a file of torch.save nor safetensors"]);
 }
 
-/// PyTorch itself writes the file, with tensors that share a storage and others that are transposed; and takes
-/// what is exported.
+/// PyTorch itself writes the file, with tensors that share a storage and others that are transposed; and
+/// takes what is exported.
 #[test]
 fn pytorch_s_own_files_are_read() {
     let run = trained();

@@ -109,8 +109,8 @@ fn report(unreadable: &[String], skip: bool, readable: usize) -> Result<()> {
     Ok(())
 }
 
-/// The images that are named, and those in named folders in the order of their paths. Hidden files and folders
-/// and links to folders are not searched.
+/// The images that are named, and those in named folders in the order of their paths. Hidden files and
+/// folders and links to folders are not searched.
 fn images(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in named {

@@ -38,8 +38,8 @@ pub struct TrainArguments {
     /// Print the settings as TOML and exit
     #[arg(long)]
     pub dry_run: bool,
-    /// How to show the run: auto (lines, and bars on a terminal), plain (lines), json (a line for each epoch and
-    /// for all else that is said) or quiet (errors alone; log.txt has the rest)
+    /// How to show the run: auto (lines, and bars on a terminal), plain (lines), json (a line for each epoch
+    /// and for all else that is said) or quiet (errors alone; log.txt has the rest)
     #[arg(long, value_name = "WORD", default_value = "auto")]
     pub progress: String,
     /// The settings among the flags.

@@ -12,7 +12,7 @@ use anyhow::Result;
 use csv::StringRecord;
 
 use super::candidates::CandidateSets;
-use super::decode::{Fit, decode_all, decode_square, loading, name_all};
+use super::decode::{Failed, Fit, decode_all, decode_square, loading};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
@@ -185,8 +185,9 @@ impl List {
             let row = &self.rows[i];
             self.load(row, size, out).map_err(|error| self.at(row, error))
         };
-        let images = decode_all(self.rows.len(), size, progress, load);
-        images.map_err(|error| name_all(error, self.rows.len(), size, load))
+        let failed = Failed::default();
+        let images = decode_all(self.rows.len(), size, progress, |i, out| failed.note(load(i, out)));
+        images.map_err(|error| failed.name_all(error, self.rows.len(), size, load))
     }
 
     fn load(&self, row: &ListedImage, size: usize, out: &mut [u8]) -> Result<()> {

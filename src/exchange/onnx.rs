@@ -312,8 +312,8 @@ impl Graph {
         Ok(())
     }
 
-    /// ModelProto: format version 1, producer 2 and 3, graph 7, operator sets 8, metadata 14. GraphProto: nodes
-    /// 1, name 2, constants 5, inputs 11, outputs 12.
+    /// ModelProto: format version 1, producer 2 and 3, graph 7, operator sets 8, metadata 14. GraphProto:
+    /// nodes 1, name 2, constants 5, inputs 11, outputs 12.
     fn into_model(self, size: usize, classes: usize, about: &BTreeMap<String, String>) -> Vec<u8> {
         let images = value("images", &[None, Some(3), Some(size), Some(size)]);
         let graph = Message::default()
@@ -335,8 +335,8 @@ impl Graph {
     }
 }
 
-/// ValueInfoProto: name 1, type 2; the type is a tensor (1) of f32 (1) with a shape (2) of dimensions (1), each
-/// a number (1) or a name (2).
+/// ValueInfoProto: name 1, type 2; the type is a tensor (1) of f32 (1) with a shape (2) of dimensions (1),
+/// each a number (1) or a name (2).
 fn value(name: &str, shape: &[Option<usize>]) -> Message {
     let dimension = |size: &Option<usize>| match size {
         Some(size) => Message::default().integer(1, *size as u64),

@@ -1,5 +1,5 @@
-//! The tensors in a file of `torch.save` (PyTorch 1.6 and later): a zip archive with a pickle of the structure
-//! and a file for each tensor's values.
+//! The tensors in a file of `torch.save` (PyTorch 1.6 and later): a zip archive with a pickle of the
+//! structure and a file for each tensor's values.
 
 use super::archive::Archive;
 use super::pickle::{Id, Pickle, Value};
@@ -155,8 +155,8 @@ impl TorchFile<'_> {
 }
 
 impl Storage<'_> {
-    /// The values of a tensor in row-major order; `None` where they do not lie in the storage, or are more than
-    /// `room`.
+    /// The values of a tensor in row-major order; `None` where they do not lie in the storage, or are more
+    /// than `room`.
     fn values(&self, offset: usize, shape: &[usize], strides: &[usize], room: usize) -> Option<Vec<f32>> {
         if shape.len() != strides.len() {
             return None;

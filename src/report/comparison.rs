@@ -1,4 +1,5 @@
-//! Several runs beside each other: runs that differ in nothing but the seed are a group, shown by mean and spread.
+//! Several runs beside each other: runs that differ in nothing but the seed are a group, shown by mean and
+//! spread.
 
 use std::fmt::Write as _;
 
@@ -125,8 +126,8 @@ impl RunGroup<'_> {
         Spread::of(&self.runs.iter().filter_map(|view| of(view)).collect::<Vec<_>>())
     }
 
-    /// A line of the mean of a number over the runs that have it, in epochs that all of them have, with a band
-    /// from the least to the largest.
+    /// A line of the mean of a number over the runs that have it, in epochs that all of them have, with a
+    /// band from the least to the largest.
     fn line(&self, colour: &str, of: OfEpoch) -> Series {
         let epochs = self.runs.iter().map(|view| view.metrics.len()).min().unwrap_or(0);
         let mut series = Series::new(&self.name, colour, std::iter::empty());

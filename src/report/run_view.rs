@@ -27,8 +27,8 @@ struct Tail {
 }
 
 impl Tail {
-    /// The whole lines that were added since, and whether the file has become another: then they are all of its
-    /// lines.
+    /// The whole lines that were added since, and whether the file has become another: then they are all of
+    /// its lines.
     fn new_lines(&mut self, path: &Path) -> (String, bool) {
         let Ok((mut file, size)) = open_regular(path) else { return (String::new(), false) };
         let is_other = size < self.read || !self.ended(&mut file);
@@ -157,7 +157,8 @@ impl RunView {
 
     /// The name of the folder.
     pub fn name(&self) -> String {
-        let name = self.folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         printable(&name.unwrap_or_else(|| self.folder.display().to_string()))
     }
 
@@ -171,10 +172,11 @@ impl RunView {
         let done = self.metrics.last().map_or(0, |metrics| metrics.epoch + 1);
         if done >= self.epochs() {
             Condition::Finished
+        } else if let Some(reason) = run_folder::failure(&self.folder) {
+            // The log ends with it only until the run is begun again.
+            Condition::Failed(reason)
         } else if run_folder::is_running(&self.folder) {
             Condition::Running
-        } else if let Some(reason) = run_folder::failure(&self.folder) {
-            Condition::Failed(reason)
         } else {
             Condition::Stopped
         }

@@ -75,8 +75,8 @@ fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// Whether a request is for the report, from a page of this address: a page from elsewhere that has its own name
-/// point here (DNS rebinding) asks with another `Host`.
+/// Whether a request is for the report, from a page of this address: a page from elsewhere that has its own
+/// name point here (DNS rebinding) asks with another `Host`.
 fn request(head: &str, address: SocketAddr) -> Result<(), &'static str> {
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');

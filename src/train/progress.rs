@@ -1,5 +1,5 @@
-//! How a run is shown while it goes on: bars and lines on a terminal, lines alone where output is piped, JSON for
-//! programs, or nothing.
+//! How a run is shown while it goes on: bars and lines on a terminal, lines alone where output is piped, JSON
+//! for programs, or nothing.
 
 use std::fmt;
 use std::io::Write;

@@ -123,6 +123,9 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
         // What has been handed over is written first, so that the reason is the log's last line.
         let _ = run.writer.wait();
         run.writer.log().note_failure(error);
+        if let Ok(folder) = run.writer.folder() {
+            folder.write_report();
+        }
     }
     result
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 /// The browser's names.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// What the script `script`, at the end of the page at `path`, puts into `answer` once the page is laid out, in a
-/// window of `width` pixels; and what the browser says on its console. `None`, which is said, where there is no
-/// browser: the check is skipped then.
+/// What the script `script`, at the end of the page at `path`, puts into `answer` once the page is laid out,
+/// in a window of `width` pixels; and what the browser says on its console. `None`, which is said, where
+/// there is no browser: the check is skipped then.
 pub fn ask(path: &Path, script: &str, width: u32) -> Option<(String, String)> {
     let Some(name) = NAMES.iter().find(|name| {
         let mut version = Command::new(name);

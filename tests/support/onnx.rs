@@ -1,5 +1,5 @@
-//! Reads ONNX models back and evaluates them with plain loops in f64, without the code that wrote them but its
-//! reader of fields.
+//! Reads ONNX models back and evaluates them with plain loops in f64, without the code that wrote them but
+//! its reader of fields.
 
 use std::collections::BTreeMap;
 

@@ -2,8 +2,8 @@
 //! `exif_transpose(Image.open(file)).convert("RGB")` gives, or a refusal that names the file. All images are
 //! read here.
 //!
-//! `jpeg` and `png` decode one format each, `other` the rest, `orientation` turns images upright, `square` resizes them to one
-//! size, `unreadable` names all files that are damaged.
+//! `jpeg` and `png` decode one format each, `other` the rest, `orientation` turns images upright, `square`
+//! resizes them to one size, `unreadable` names all files that are damaged.
 
 mod jpeg;
 mod orientation;
@@ -19,7 +19,7 @@ use image::RgbImage;
 
 use self::orientation::Orientation;
 pub use self::square::{Fit, decode_all, decode_square, loading};
-pub use self::unreadable::{in_words, name_all};
+pub use self::unreadable::{Failed, in_words};
 use crate::files::read_whole;
 use crate::text::printable;
 use crate::usage;
@@ -42,8 +42,8 @@ struct Decoded {
     orientation: Orientation,
 }
 
-/// Decodes an image file (its first bytes say which format it has) into upright RGB, within limits of size and memory;
-/// alpha is dropped.
+/// Decodes an image file (its first bytes say which format it has) into upright RGB, within limits of size
+/// and memory; alpha is dropped.
 ///
 /// # Errors
 /// A usage error that names the file and what is wrong with it.

@@ -71,7 +71,11 @@ fn pixels(decoder: ImageResult<impl ImageDecoder>, bytes: &[u8]) -> Result<Decod
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     limits.max_alloc = Some(MAX_BYTES);
     decoder.set_limits(limits).map_err(problem)?;
-    let exif = decoder.exif_metadata().ok().flatten().unwrap_or_default();
+    // A TIFF file is itself what EXIF data are.
+    let exif = match Format::of(bytes) {
+        Some(Format::Tiff) => bytes.to_vec(),
+        _ => decoder.exif_metadata().ok().flatten().unwrap_or_default(),
+    };
     let xmp = decoder.xmp_metadata().ok().flatten().unwrap_or_default();
     let orientation = of_metadata(&exif, &xmp);
     check_size(width, height, other, orientation)?;

@@ -9,9 +9,7 @@ use anyhow::Result;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::{DataSet, Opened};
-use crate::data::decode::{
-    EXTENSIONS, Fit, decode_all, decode_square, has_image_extension, loading, name_all,
-};
+use crate::data::decode::{EXTENSIONS, Failed, Fit, decode_all, decode_square, has_image_extension, loading};
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
@@ -151,13 +149,16 @@ impl Listing {
     pub fn load(self, size: usize) -> Result<LoadedData> {
         let Self { classes, train, test, notes } = self;
         let progress = loading(train.images.len() + test.images.len());
-        let sets = load_all(&train.images, size, &*progress)
-            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress)?)));
+        let failed = Failed::default();
+        let sets = load_all(&train.images, size, &*progress, &failed)
+            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress, &failed)?)));
         drop(progress);
         let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
         let (train, test) = sets.map_err(|error| {
             let all: Vec<&UnreadImage> = train.images.iter().chain(&test.images).collect();
-            name_all(error, all.len(), size, |i, out| decode_square(&all[i].path, size, Fit::Stretched, out))
+            failed.name_all(error, all.len(), size, |i, out| {
+                decode_square(&all[i].path, size, Fit::Stretched, out)
+            })
         })?;
 
         let (train_normalisation, test_normalisation) = normalisations(&classes);
@@ -351,9 +352,14 @@ fn same_files(data_dir: &Path, train: &[UnreadImage], test: &[UnreadImage]) -> O
 }
 
 /// The images of all entries, in their order.
-fn load_all(entries: &[UnreadImage], size: usize, progress: &dyn WorkProgress) -> Result<ImageSet> {
+fn load_all(
+    entries: &[UnreadImage],
+    size: usize,
+    progress: &dyn WorkProgress,
+    failed: &Failed,
+) -> Result<ImageSet> {
     let images = decode_all(entries.len(), size, progress, |i, out| {
-        decode_square(&entries[i].path, size, Fit::Stretched, out)
+        failed.note(decode_square(&entries[i].path, size, Fit::Stretched, out))
     })?;
     let labels = entries.iter().map(|entry| entry.label).collect();
     Ok(ImageSet { images, labels, height: size, width: size })

@@ -8,7 +8,7 @@ use crate::svg::{escaped, mark, marks, text};
 const MOST_POINTS: usize = 300;
 
 const WIDTH: f64 = 440.0;
-const HEIGHT: f64 = 230.0;
+const HEIGHT: f64 = 235.0;
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 428.0;
 const TOP: f64 = 12.0;
@@ -117,7 +117,8 @@ impl LineChart<'_> {
             // From zero unless the values lie far from it.
             let low = if least >= 0.0 && least < 0.5 * most { 0.0 } else { least };
             let room = if most > low { 0.05 * (most - low) } else { most.abs().max(1.0) * 0.5 };
-            [if low == 0.0 { 0.0 } else { low - room }, most + room]
+            let least = if low >= 0.0 { (low - room).max(0.0) } else { low - room };
+            [if low == 0.0 { 0.0 } else { least }, most + room]
         });
         Scales { across, up }
     }
@@ -131,9 +132,10 @@ fn marks_between([least, most]: [f64; 2]) -> Vec<f64> {
     (0..).map(|i| (first + f64::from(i)) * step).take_while(|&at| at <= most + 1e-9 * step).take(12).collect()
 }
 
-/// A number beside a mark: small ones need more decimals.
+/// A number beside a mark, with the decimals that steps of this size need.
 fn label(value: f64, step: f64) -> String {
-    if step < 0.002 { format!("{value:.1e}") } else { mark(value) }
+    let decimals = (-step.log10()).ceil().max(0.0) as usize;
+    if decimals > 5 { format!("{value:.1e}") } else { format!("{value:.decimals$}") }
 }
 
 fn axes(scales: &Scales, svg: &mut String) {
@@ -261,5 +263,6 @@ mod tests {
     fn marks_are_round_and_inside() {
         assert_eq!(marks_between([0.0, 100.0]), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
         assert_eq!(marks_between([3.1, 3.9]).first(), Some(&3.2));
+        assert_eq!([label(20.0, 20.0), label(0.4, 0.2), label(0.006, 0.001)], ["20", "0.4", "0.006"]);
     }
 }

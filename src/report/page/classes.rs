@@ -51,7 +51,7 @@ fn bars(view: &RunView) -> Option<String> {
     let counts = view.counts().filter(|counts| counts.len() == accuracies.len());
     let groups = counts.map(shots);
     let named = accuracies.len() <= MOST_NAMED;
-    let row = if named { 20.0 } else { (900.0 / accuracies.len() as f64).max(5.0) };
+    let row = if named { 20.0 } else { (600.0 / accuracies.len() as f64).max(4.0) };
     let (left, right) = (if named { 120.0 } else { 8.0 }, 390.0);
     let height = row * accuracies.len() as f64 + 6.0;
     let mut svg = format!(

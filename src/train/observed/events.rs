@@ -1,12 +1,12 @@
 //! The results of a run as TensorBoard reads them: a file of records, each an Event message.
 //!
 //! A record is a length (8 bytes), the masked CRC-32C of the length, the message, and the message's masked
-//! CRC-32C (TensorFlow's TFRecord format). An Event has wall time 1 (f64), step 2, file version 3 or summary 5;
-//! a summary has values 1, each with tag 1 and simple value 2 (f32) (event.proto, summary.proto).
+//! CRC-32C (TensorFlow's TFRecord format). An Event has wall time 1 (f64), step 2, file version 3 or summary
+//! 5; a summary has values 1, each with tag 1 and simple value 2 (f32) (event.proto, summary.proto).
 //!
 //! The wall time of an event is its epoch's number in seconds and not the time of day: the file is then the
-//! same after a kill and a resume, and a TensorBoard that is reading it reads on. Real times are in the file of
-//! wall times.
+//! same after a kill and a resume, and a TensorBoard that is reading it reads on. Real times are in the file
+//! of wall times.
 
 use crate::protobuf::Message;
 use crate::train::metrics::EpochMetrics;

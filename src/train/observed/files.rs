@@ -63,15 +63,21 @@ pub struct ObservedFiles {
 }
 
 impl ObservedFiles {
-    /// Makes the files fit a run of which the epochs `done` are done, and of which `tracked` samples are followed.
+    /// Makes the files fit a run of which `done` epochs are done, with these lines of results, and of which
+    /// `tracked` samples are followed.
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn begin(folder: &Path, done: &[EpochMetrics], tracked: &TrackedSamples) -> Result<Self> {
+    pub fn begin(
+        folder: &Path,
+        done: usize,
+        lines: &[EpochMetrics],
+        tracked: &TrackedSamples,
+    ) -> Result<Self> {
         let samples = folder.join("samples.jsonl");
-        let wanted = earlier_samples(&samples, tracked, done.len())?;
-        let table: String = done.iter().map(csv::row).collect();
-        let events: Vec<u8> = done.iter().flat_map(events::epoch).collect();
+        let wanted = earlier_samples(&samples, tracked, done)?;
+        let table: String = lines.iter().map(csv::row).collect();
+        let events: Vec<u8> = lines.iter().flat_map(events::epoch).collect();
         Ok(Self {
             folder: folder.into(),
             samples: Appended::make(samples, wanted.as_bytes())?,
@@ -81,7 +87,8 @@ impl ObservedFiles {
         })
     }
 
-    /// Adds what no other file holds. A checkpoint of the epoch comes after it: where that is there, so is this.
+    /// Adds what no other file holds. A checkpoint of the epoch comes after it: where that is there, so is
+    /// this.
     ///
     /// # Errors
     /// If a file cannot be written.

@@ -1,5 +1,5 @@
-//! The files of the folder for people to look at. The run needs none of them, so a problem with one is said and
-//! does not end it.
+//! The files of the folder for people to look at. The run needs none of them, so a problem with one is said
+//! and does not end it.
 
 use anyhow::Result;
 
@@ -18,7 +18,7 @@ impl RunFolder {
     pub fn observe(&mut self, done: usize, tracked: &TrackedSamples) {
         let mut lines = super::metrics(&self.path);
         lines.retain(|metrics| metrics.epoch < done);
-        let begun = ObservedFiles::begin(&self.path, &lines, tracked);
+        let begun = ObservedFiles::begin(&self.path, done, &lines, tracked);
         self.observed = self.said(begun);
         if done > 0 {
             self.write_report();
