@@ -27,14 +27,14 @@ impl RunFolder {
 
     /// Adds what no other file holds of an epoch, before its checkpoint.
     pub(super) fn add_observed(&self, observed: &Observed) {
-        if let Some(files) = &self.observed {
+        if let Some(files) = self.files() {
             self.said(files.add(observed));
         }
     }
 
     /// Adds an epoch to what follows from its results, and writes the report.
     pub(super) fn follow(&mut self, metrics: &EpochMetrics) {
-        if let Some(files) = &self.observed {
+        if let Some(files) = self.files() {
             self.said(files.follow(metrics));
             self.write_report();
         }
@@ -42,8 +42,15 @@ impl RunFolder {
 
     /// Writes the report as the folder is now.
     pub fn write_report(&mut self) {
-        let written = self.observed.as_mut().map_or(Ok(()), ObservedFiles::report);
-        self.said(written);
+        if self.files().is_some() {
+            let written = self.observed.as_mut().map_or(Ok(()), ObservedFiles::report);
+            self.said(written);
+        }
+    }
+
+    /// The files, unless the folder was moved: nothing is written into one that was made in its place.
+    fn files(&self) -> Option<&ObservedFiles> {
+        self.observed.as_ref().filter(|_| self.check_place().is_ok())
     }
 
     fn said<T>(&self, result: Result<T>) -> Option<T> {
