@@ -557,3 +557,35 @@ fn doctor_shows_driver_gpus_and_compiler() {
     assert_eq!(failed.status.code(), Some(0));
     assert!(out(&failed).contains("cuInit failed with CUDA_ERROR_STAND_IN (999)"), "{}", out(&failed));
 }
+
+/// Every command is in the completions, and has a manual page with its flags.
+#[test]
+fn completions_and_manual_pages_follow_the_commands() {
+    let help = out(&records(["--help"]));
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()))
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.contains(&"predict") && commands.len() > 15, "{commands:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = out(&records(["completions", shell]));
+        for name in commands.iter().chain(&["top-k", "partial-rate"]) {
+            assert!(script.contains(name), "{shell}: {name}");
+        }
+    }
+    let page = out(&records(["man"]));
+    assert!(page.starts_with(".ie") || page.contains(".TH records 1"), "{page}");
+    for name in &commands {
+        let page = out(&records(["man", name]));
+        assert!(page.contains(&format!("records-{name}").replace('-', "\\-")), "{name}: {page}");
+    }
+    assert!(out(&records(["man", "train"])).contains("partial\\-rate"));
+    assert_each(&[
+        (&["completions", "tcsh"], &["completions tcsh", "bash, zsh, fish"]),
+        (&["man", "nothing"], &["man nothing", "no such command"]),
+    ]);
+}

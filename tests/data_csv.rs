@@ -224,7 +224,7 @@ fn lists_that_lie_are_refused_by_file_and_line() {
             &["train.csv:3:", "none.png", "cannot be read", "remove the row"],
         ),
         ("path,candidates\nsub,cat|dog\n", &["train.csv:2:", "is not a file"]),
-        ("path,candidates\ntrain.csv,cat|dog\n", &["train.csv:2:", "not a readable JPEG or PNG"]),
+        ("path,candidates\ntrain.csv,cat|dog\n", &["train.csv:2:", "not a readable image"]),
         ("path,candidates\nout.png,cat|dog\n", &["train.csv:2:", "out.png", "a link leads out"]),
         ("path,candidates\nlinked/x.png,cat|dog\n", &["train.csv:2:", "a link leads out"]),
         ("path,candidates\ncut.png,cat|dog\n", &["train.csv:2:", "cut.png", "not a readable"]),

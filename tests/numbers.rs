@@ -511,6 +511,24 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
         (&["augment"], &["a.png", "--output=o.png"]),
         (&["bench", "step"], &["--steps=1", "--batch-size=2", "--width=1", "--device=cpu", "--threads=1"]),
         (&["profile"], &["--preset=tiny", "--width=8"]),
+        (
+            &["predict"],
+            &["a.png", "--checkpoint=runs/a/checkpoint-0001.safetensors", "--device=cpu", "--threads=1"],
+        ),
+        (&["disambiguate"], &["runs/a", "--device=cpu", "--threads=1"]),
+        (
+            &["export"],
+            &[
+                "--checkpoint=runs/a/checkpoint-0001.safetensors",
+                "--format=safetensors",
+                "--output=w.safetensors",
+            ],
+        ),
+        (&["import"], &["case.safetensors", "--output=i.safetensors", "--preset=tiny", "--width=1"]),
+        (&["report"], &["runs/a"]),
+        (&["watch"], &["runs/a"]),
+        (&["completions"], &["bash"]),
+        (&["man"], &[]),
         (&["study"], &["loss-row"]),
         (&["doctor"], &[]),
         (&["gpu-check"], &["--tests=none", "--work=w", "--out=r.json"]),
@@ -522,8 +540,9 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
     let mut calls = 0;
     let settings = flags(&command(&["train"]));
     for (path, rest) in commands {
-        // The settings that profile takes are train's, and tested with it.
-        let is_its_own = |flag: &String| path[0] != "profile" || !settings.contains(flag);
+        // The settings that profile and import take are train's, and tested with it.
+        let takes_settings = ["profile", "import"].contains(&path[0]);
+        let is_its_own = |flag: &String| !takes_settings || !settings.contains(flag);
         for flag in flags(&command(path)).into_iter().filter(is_its_own) {
             let values = if everything() {
                 values_of(&flag, EXTREMES)

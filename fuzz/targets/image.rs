@@ -1,4 +1,4 @@
-//! JPEG and PNG.
+//! JPEG, PNG, WebP, BMP, TIFF and GIF.
 #![no_main]
 
 use std::io::Cursor;
@@ -25,6 +25,10 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("deep.png", encoded(&DynamicImage::from(rgb.to_rgb16()), png)),
         ("rgb.jpg", encoded(&rgb, jpeg)),
         ("gray.jpg", encoded(&gray, jpeg)),
+        ("rgb.webp", encoded(&rgb, ImageFormat::WebP)),
+        ("rgb.bmp", encoded(&rgb, ImageFormat::Bmp)),
+        ("gray.tiff", encoded(&gray, ImageFormat::Tiff)),
+        ("rgb.gif", encoded(&rgb, ImageFormat::Gif)),
     ]
 }
 

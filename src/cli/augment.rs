@@ -27,7 +27,7 @@ use crate::usage;
                         grayscale hflip."
 )]
 pub struct AugmentArguments {
-    /// A JPEG or PNG file
+    /// An image file
     image: PathBuf,
     /// Apply one operation
     #[arg(long, value_name = "NAME", conflicts_with = "grid")]

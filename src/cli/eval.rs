@@ -12,9 +12,7 @@ use crate::data::recipe::{file_of, open_test_if};
 use crate::settings::Settings;
 use crate::text::printable;
 use crate::train::checkpoint::Checkpoint;
-use crate::train::choice;
 use crate::train::divergence;
-use crate::train::engine::model;
 use crate::train::evaluate::{self, Evaluation, Shot, TestMetrics};
 use crate::train::resume_checks;
 use crate::train::run::recipe;
@@ -53,18 +51,13 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         file_of(&recipe, part, image)
     })?;
     let counts = checkpoint.progress.train_counts.as_deref();
-    if counts.is_some_and(|counts| counts.len() != source.classes.len()) {
-        return Err(usage!("{shown}: its class counts do not fit its {} classes", source.classes.len()));
-    }
     let Some(test) = source.test else {
         return Err(usage!(
             "{shown}: its data set has no test images; list some in test.csv beside train.csv"
         ));
     };
     let mut device = arguments.device.open()?;
-    let method = choice::method(&settings);
-    let mut model = model(&settings, &*method, source.classes.len(), counts, &mut *device)?;
-    checkpoint.restore_model(&mut model, &mut *device).map_err(|error| usage!("{shown}: {error}"))?;
+    let model = checkpoint.model(&settings, path, &mut *device)?;
     let evaluation = Evaluation::of_set(&model, &test, source.normalisation, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;
     if let Some(sign) = divergence::in_logits(&logits, source.classes.len(), "test") {
@@ -101,10 +94,7 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
 
 /// The settings of the run, with the folder of the data replaced if one is given.
 fn settings(arguments: &EvalArguments, checkpoint: &Checkpoint) -> Result<Settings> {
-    let shown = arguments.checkpoint.display();
-    let mut settings: Settings = toml::from_str(&checkpoint.config)
-        .map_err(|error| usage!("{shown}: its configuration: {}", error.message()))?;
-    settings.validate().map_err(|error| usage!("{shown}: its configuration: {error}"))?;
+    let mut settings = checkpoint.settings(&arguments.checkpoint)?;
     if arguments.data_dir.is_some() {
         settings.data_dir.clone_from(&arguments.data_dir);
     }

@@ -6,19 +6,26 @@ pub mod augment;
 pub mod bench;
 pub mod data;
 pub mod device;
+pub mod disambiguate;
 pub mod doctor;
 pub mod eval;
+pub mod export;
 pub mod fetch;
 pub mod gpu_check;
+pub mod import;
 pub mod output;
 pub mod parse;
+pub mod predict;
 pub mod profile;
 pub mod progress;
 pub mod reference;
 pub mod replay;
+pub mod report;
+pub mod shell;
 pub mod study;
 pub mod table;
 pub mod train;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -51,8 +58,20 @@ pub enum Command {
     Train(Box<train::TrainArguments>),
     /// Evaluate a checkpoint on its test set
     Eval(eval::EvalArguments),
+    /// Classes and probabilities of images by a trained network
+    Predict(predict::PredictArguments),
+    /// Write the labels that a run has made of its candidate sets
+    Disambiguate(disambiguate::DisambiguateArguments),
+    /// Write a trained network as ONNX, or its weights as safetensors
+    Export(export::ExportArguments),
+    /// Make a checkpoint of weights of the reference or of PyTorch
+    Import(Box<import::ImportArguments>),
     /// Run the grid of a published table of results and show it beside the published numbers
     Table(Box<table::TableArguments>),
+    /// Write the report of a run as a page for a browser, or compare several runs
+    Report(report::ReportArguments),
+    /// Follow a run from another terminal, or from a browser
+    Watch(watch::WatchArguments),
     /// Run given steps on given tensors, to check against other engines
     Replay(replay::ReplayArguments),
     /// Show a long-tailed ambiguous training set, write its subset and candidate sets, or fetch a data set
@@ -65,6 +84,10 @@ pub enum Command {
     Profile(Box<profile::ProfileArguments>),
     /// Run ladders of kernels to learn from: each rung is checked against the CPU and shown with its cost
     Study(study::StudyArguments),
+    /// Print completions for a shell
+    Completions(shell::CompletionsArguments),
+    /// Print the manual page of the program or of one of its commands
+    Man(shell::ManArguments),
     /// Show what this machine offers and what is missing
     Doctor(doctor::DoctorArguments),
     /// Check the kernels on this machine's GPU against the CPU, and time them beside PyTorch; start it with
@@ -76,13 +99,21 @@ fn dispatch(command: &Command) -> Result<()> {
     match command {
         Command::Train(arguments) => train::run(arguments),
         Command::Eval(arguments) => eval::run(arguments),
+        Command::Predict(arguments) => predict::run(arguments),
+        Command::Disambiguate(arguments) => disambiguate::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Import(arguments) => import::run(arguments),
         Command::Table(arguments) => table::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
+        Command::Watch(arguments) => watch::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Augment(arguments) => augment::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Profile(arguments) => profile::run(arguments),
         Command::Study(arguments) => study::run(arguments),
+        Command::Completions(arguments) => shell::completions(arguments),
+        Command::Man(arguments) => shell::man(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::GpuCheck(arguments) => gpu_check::run(arguments),
     }
@@ -92,6 +123,7 @@ fn dispatch(command: &Command) -> Result<()> {
 pub fn main() -> ExitCode {
     let_large_writes_fail();
     crate::data::progress::draw_with(progress::draw);
+    crate::train::observed::files::report_with(crate::report::page::maker);
     match run(std::env::args_os()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader (as in `| head`) has closed the pipe.

@@ -62,7 +62,7 @@ fn with_hyphens(argument: OsString) -> OsString {
 
 /// The command line, where the help of `train` and `table` also gives the allowed values and the default of
 /// each setting.
-fn command() -> clap::Command {
+pub(super) fn command() -> clap::Command {
     let defaults = |settings: &Settings| toml::Table::try_from(settings).unwrap_or_default();
     let of_train = defaults(&Settings::default());
     let mut of_table = defaults(&Benchmark::Cifar10.published_settings(&ROWS[0]));

@@ -9,7 +9,8 @@ use super::output;
 use super::reference::ReferenceFlags;
 use crate::settings::given::SettingsFile;
 use crate::settings::presets::{self, PRESETS};
-use crate::settings::{GivenSettings, Settings, config_toml};
+use crate::settings::{GivenSettings, Settings, config_toml, quoted_where_odd};
+use crate::train::progress::{self, Show};
 use crate::train::run_folder::settings_to_resume;
 use crate::usage;
 
@@ -37,6 +38,10 @@ pub struct TrainArguments {
     /// Print the settings as TOML and exit
     #[arg(long)]
     pub dry_run: bool,
+    /// How to show the run: auto (lines, and bars on a terminal), plain (lines), json (a line for each epoch
+    /// and for all else that is said) or quiet (errors alone; log.txt has the rest)
+    #[arg(long, value_name = "WORD", default_value = "auto")]
+    pub progress: String,
     /// The settings among the flags.
     #[command(flatten)]
     pub given: GivenSettings,
@@ -53,6 +58,11 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     if arguments.list_presets {
         return output::print(&list_of_presets());
     }
+    let show = Show::from_word(&arguments.progress).ok_or_else(|| {
+        let words = Show::ALL.map(|show| show.to_string()).join(", ");
+        usage!("--progress {}: must be one of {words}", quoted_where_odd(&arguments.progress))
+    })?;
+    progress::show_as(show);
     let settings = resolve(arguments)?;
     let mut without_effect = arguments.reference.without_effect();
     if arguments.resume.is_some() {

@@ -12,7 +12,7 @@ use anyhow::Result;
 use csv::StringRecord;
 
 use super::candidates::CandidateSets;
-use super::decode::{Fit, decode_all, decode_square, loading};
+use super::decode::{Failed, Fit, decode_all, decode_square, loading};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
@@ -181,10 +181,13 @@ impl List {
 
     /// The images in the order of the rows, padded to a square and resized (SPEC 9).
     fn images(&self, size: usize, progress: &dyn WorkProgress) -> Result<Vec<u8>> {
-        decode_all(self.rows.len(), size, progress, |i, out| {
+        let load = |i: usize, out: &mut [u8]| {
             let row = &self.rows[i];
             self.load(row, size, out).map_err(|error| self.at(row, error))
-        })
+        };
+        let failed = Failed::default();
+        let images = decode_all(self.rows.len(), size, progress, |i, out| failed.note(load(i, out)));
+        images.map_err(|error| failed.name_all(error, self.rows.len(), size, load))
     }
 
     fn load(&self, row: &ListedImage, size: usize, out: &mut [u8]) -> Result<()> {
@@ -358,6 +361,12 @@ impl ListedSource {
         let list = if part == Part::Train { &self.train } else { self.test.as_ref()? };
         let row = list.rows.get(position)?;
         Some(format!("{}, line {}", list.folder.join(&row.image).display(), row.line))
+    }
+
+    /// The images' paths in the order of the rows, as the list has them.
+    pub fn paths(&self, part: Part) -> Vec<PathBuf> {
+        let list = if part == Part::Train { Some(&self.train) } else { self.test.as_ref() };
+        list.map(|list| list.rows.iter().map(|row| row.image.to_path_buf()).collect()).unwrap_or_default()
     }
 
     /// Reads all images as RGB of `size` x `size`.

@@ -139,6 +139,12 @@ fn open(recipe: &Recipe, look: Look<'_>) -> Result<Opened> {
     Ok(opened)
 }
 
+/// What a data set says of its images without being read, for `records predict`, is what it reads.
+fn check_form(recipe: &Recipe, classes: &[String], normalisation: Normalisation) {
+    let said = (recipe.dataset.normalisation)(classes);
+    debug_assert_eq!(said, normalisation, "{}", recipe.dataset.name);
+}
+
 fn folder_of(recipe: &Recipe) -> &Path {
     recipe.data_dir.as_deref().unwrap_or(Path::new("data"))
 }
@@ -157,6 +163,15 @@ pub fn file_of(recipe: &Recipe, part: Part, position: usize) -> Option<String> {
     (recipe.dataset.file)(folder_of(recipe), part, position)
 }
 
+/// The files of all images of a part in the order of the data set, relative to its folder; `None` where
+/// images have no files of their own.
+///
+/// # Errors
+/// A usage error for a folder or list that cannot be read.
+pub fn paths(recipe: &Recipe, part: Part) -> Result<Option<Vec<PathBuf>>> {
+    (recipe.dataset.paths)(folder_of(recipe), part)
+}
+
 /// As [`open_test`], unless `look` refuses the data set; `look` is called before images are read.
 ///
 /// # Errors
@@ -165,6 +180,7 @@ pub fn open_test_if(recipe: &Recipe, look: Look<'_>) -> Result<TestData> {
     match open(recipe, look)? {
         Opened::Listed(listed) => listed.test_data(recipe.image_size),
         Opened::Labelled(source) => {
+            check_form(recipe, &source.classes, source.test_normalisation);
             let outline = source.outline();
             let LoadedData { classes, test, test_normalisation, mut left_out, .. } = *source;
             left_out.retain(|left_out| left_out.what == TEST_IMAGES);
@@ -198,7 +214,11 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     }
     let source = match open(recipe, look)? {
         Opened::Labelled(source) => *source,
-        Opened::Listed(listed) => return listed.training_data(recipe.image_size),
+        Opened::Listed(listed) => {
+            let data = listed.training_data(recipe.image_size)?;
+            check_form(recipe, &data.classes, data.test_normalisation);
+            return Ok(data);
+        }
     };
     let classes = source.classes.len();
     if classes < 2 {

@@ -16,16 +16,19 @@ use std::path::Path;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::choice;
 use super::divergence;
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::model::Model;
 use super::tensor_file::TensorFile;
 use super::training::Training;
+use crate::data::MAX_CLASSES;
 use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
 use crate::nn::StateDict;
 use crate::pll::method::{MOST_STAGES, StateTensor};
 use crate::pll::{ConfidenceStore, Learner};
+use crate::settings::Settings;
 use crate::text::excerpt;
 use crate::{settings, usage};
 
@@ -151,6 +154,47 @@ impl Checkpoint {
         }
         let config = text("config")?.clone();
         Ok(Self { progress, config, data, file })
+    }
+
+    /// The settings of the run; `path` names the file in messages.
+    ///
+    /// # Errors
+    /// A usage error if they cannot be read or are out of range.
+    pub fn settings(&self, path: &Path) -> Result<Settings> {
+        let shown = path.display();
+        let settings: Settings = toml::from_str(&self.config)
+            .map_err(|error| usage!("{shown}: its configuration: {}", error.message()))?;
+        settings.validate().map_err(|error| usage!("{shown}: its configuration: {error}"))?;
+        Ok(settings)
+    }
+
+    /// The network with its state and the debias, on a device; `path` names the file in messages.
+    ///
+    /// # Errors
+    /// A usage error where the file's network, classes or class counts do not fit each other or `settings`;
+    /// if the device has not enough memory.
+    pub fn model(&self, settings: &Settings, path: &Path, device: &mut dyn Device) -> Result<Model> {
+        let shown = path.display();
+        let classes = self.progress.classes.len();
+        if !(2..=MAX_CLASSES).contains(&classes) {
+            return Err(usage!("{shown}: {classes} classes; must be 2 to {MAX_CLASSES}"));
+        }
+        let counts = self.progress.train_counts.as_deref();
+        if counts.is_some_and(|counts| counts.len() != classes) {
+            return Err(usage!("{shown}: its class counts do not fit its {classes} classes"));
+        }
+        let method = choice::method(settings);
+        let mut model = engine::model(settings, &*method, classes, counts, device)?;
+        self.restore_model(&mut model, device).map_err(|error| usage!("{shown}: {error}"))?;
+        Ok(model)
+    }
+
+    /// The confidence rows with their shape `[N,K]`.
+    ///
+    /// # Errors
+    /// A usage error if the file has none.
+    pub fn confidence(&self) -> Result<(&[usize], &[f32])> {
+        self.file.f32("confidence")
     }
 
     /// All f32 tensors.

@@ -40,6 +40,12 @@ pub struct EpochTimes {
     pub epoch: usize,
     /// Wall-clock seconds of training and evaluation.
     pub seconds: f64,
+    /// Of these, the seconds of the training steps; lines of earlier versions lack it.
+    #[serde(default)]
+    pub training_seconds: Option<f64>,
+    /// The seconds of the pass over the test images.
+    #[serde(default)]
+    pub evaluation_seconds: Option<f64>,
     /// Views through the network per second of training, two for each sample.
     pub images_per_second: f64,
 }

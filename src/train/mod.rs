@@ -14,6 +14,10 @@
 //! | [`resume_checks`] | whether settings and data are those of a checkpoint |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
 //! | [`device_choice`] | opening the device that the settings name |
+//! | [`predict`] | class probabilities of any images by a trained network |
+//! | [`labels`] | the labels that a run has made of candidate sets |
+//! | [`observed`] | what a run writes for people to look at |
+//! | [`progress`] | how a run is shown while it goes on |
 //! | [`choice`] | making the method and the debias that the settings name |
 //! | [`training`] | the engine with resident data, and how an epoch runs |
 //! | [`statistics`] | confidence and label accuracy of the confidence rows |
@@ -30,8 +34,12 @@ pub mod divergence;
 pub mod engine;
 pub mod evaluate;
 pub mod grid;
+pub mod labels;
 pub mod metrics;
 pub mod model;
+pub mod observed;
+pub mod predict;
+pub mod progress;
 pub mod replay;
 pub mod resident;
 pub mod resume_checks;

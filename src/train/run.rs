@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::checkpoint::{self, Checkpoint, Progress};
 use super::choice::epochs;
 use super::evaluate::{self, Evaluation, TestMetrics};
 use super::metrics::{self, EpochMetrics, EpochTimes};
+use super::observed::{Confusion, Observed, TrackedSamples};
+use super::progress::RunProgress;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
 use super::training::Training;
 use super::{device_choice, divergence, resume_checks};
@@ -75,7 +76,7 @@ fn peek(settings: &Settings, resume: Option<&Path>) -> Result<Option<(Checkpoint
 
 /// The data of a run and what they are known by again; those of `resumed`, a checkpoint and what names it, if
 /// there is one. Class names and sizes are compared before images are read.
-fn open_data(
+pub(crate) fn open_data(
     settings: &Settings,
     resumed: Option<&(Checkpoint, PathBuf)>,
 ) -> Result<(TrainingData, Fingerprint)> {
@@ -106,15 +107,6 @@ fn sizes(counts: Option<&[usize]>) -> String {
     })
 }
 
-fn progress_bar(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64);
-    let template = "{msg} [{bar:30}] {pos}/{len} steps, {per_sec}, {eta} left";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
-}
-
 /// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints).
 /// Why a run failed stands in its log, too.
 ///
@@ -131,6 +123,9 @@ pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
         // What has been handed over is written first, so that the reason is the log's last line.
         let _ = run.writer.wait();
         run.writer.log().note_failure(error);
+        if let Ok(folder) = run.writer.folder() {
+            folder.write_report();
+        }
     }
     result
 }
@@ -153,6 +148,10 @@ struct Run<'a> {
     progress: Progress,
     /// What the state belongs to.
     fingerprint: Fingerprint,
+    /// The samples whose confidence is written down.
+    tracked: TrackedSamples,
+    /// The confusion matrix of the epoch under way, once it is evaluated.
+    confusion: Option<Confusion>,
     /// Whether it has been said that the network's values grow out of proportion.
     has_grown: bool,
 }
@@ -182,7 +181,10 @@ impl<'a> Run<'a> {
             classes: data.classes.clone(),
             train_counts: counts.clone(),
         };
+        let tracked = TrackedSamples::choose(&data)?;
         Ok(Self {
+            tracked,
+            confusion: None,
             settings,
             config,
             device,
@@ -202,16 +204,19 @@ impl<'a> Run<'a> {
     fn train(&mut self) -> Result<()> {
         self.introduce();
         let epochs = epochs(self.settings);
-        let remaining = epochs.saturating_sub(self.progress.epochs_done);
-        let bar = progress_bar(remaining * self.training.steps);
+        let bars = RunProgress::new(self.progress.epochs_done, epochs, self.training.steps);
         for epoch in self.progress.epochs_done..epochs {
-            bar.set_message(format!("epoch {epoch}/{epochs}"));
-            let (metrics, times) = self.epoch(epoch, &bar)?;
-            bar.suspend(|| self.writer.log().say(&metrics.row(&times)));
+            bars.begin_epoch();
+            let (metrics, times) = self.epoch(epoch, &bars)?;
+            bars.suspend(|| self.writer.log().say_row(&metrics.row(&times)));
+            let (of_epoch, of_times) = (metrics.clone(), times.clone());
             self.record(metrics, times)?;
+            let Progress { best_top1, best_epoch, .. } = self.progress;
+            let best = (best_top1 >= 0.0).then_some((best_top1, best_epoch));
+            bars.end_epoch(&of_epoch, &of_times, best);
         }
         self.writer.wait()?;
-        bar.finish_and_clear();
+        bars.finish();
         self.finish()
     }
 
@@ -227,7 +232,10 @@ impl<'a> Run<'a> {
             }
         }
         let best = self.epochs_to_best();
-        self.writer.folder()?.begin(self.progress.epochs_done, best)
+        let folder = self.writer.folder()?;
+        folder.begin(self.progress.epochs_done, best)?;
+        folder.observe(self.progress.epochs_done, &self.tracked);
+        Ok(())
     }
 
     fn restore_newest(&mut self) -> Result<()> {
@@ -314,7 +322,7 @@ impl<'a> Run<'a> {
     }
 
     /// Trains and evaluates one epoch.
-    fn epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<(EpochMetrics, EpochTimes)> {
+    fn epoch(&mut self, epoch: usize, bar: &RunProgress) -> Result<(EpochMetrics, EpochTimes)> {
         let settings = self.settings;
         let at = self.training.at(epoch);
         if let Some(name) = self.training.stage_name(at) {
@@ -327,14 +335,16 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
         let counters = self.training.run_epoch(&mut *self.device, || {
-            bar.inc(1);
+            bar.step();
             self.writer.check()
         })?;
         let trained = started.elapsed().as_secs_f64();
         let samples = (settings.batch_size * self.training.steps) as f64;
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
         bar.suspend(|| self.check_epoch(epoch, &counters))?;
+        let evaluated = Instant::now();
         let (test, class_prior) = self.evaluate(epoch)?;
+        let evaluation_seconds = Some(evaluated.elapsed().as_secs_f64());
         let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
         let train = &self.data.train;
         let metrics = EpochMetrics {
@@ -360,6 +370,8 @@ impl<'a> Run<'a> {
         let times = EpochTimes {
             epoch,
             seconds: started.elapsed().as_secs_f64(),
+            training_seconds: Some(trained),
+            evaluation_seconds,
             images_per_second: samples * self.training.engine.step.images as f64 / trained,
         };
         match divergence::in_figures(&metrics) {
@@ -417,6 +429,7 @@ impl<'a> Run<'a> {
                 self.writer.log().say(&format!("epoch {epoch}: {}", divergence::SAME_LOGITS));
             }
             test = Some(evaluate::metrics(&logits, &images.labels, classes, counts));
+            self.confusion = Some(Confusion::of(epoch, &self.data.classes, &logits, &images.labels));
             log_prior = prior;
         } else if let (true, Some(prior)) = (evaluated, self.training.engine.model.debias.estimate()) {
             log_prior = Some(self.device.read_f32(prior.log_prior)?);
@@ -450,7 +463,9 @@ impl<'a> Run<'a> {
             false => None,
         };
         let epochs_to_best = self.epochs_to_best();
-        self.writer.write(FinishedEpoch { metrics, times, checkpoint, is_best, epochs_to_best })
+        let rows = self.tracked.rows(epoch, &self.training.engine.store, &mut *self.device)?;
+        let observed = Observed { samples: Some(rows), confusion: self.confusion.take() };
+        self.writer.write(FinishedEpoch { metrics, times, observed, checkpoint, is_best, epochs_to_best })
     }
 
     /// Epochs between two checkpoints.
@@ -480,7 +495,7 @@ impl<'a> Run<'a> {
         }
         let shown = printable(&folder.path().display().to_string());
         folder.say(&format!(
-            "run folder {shown}: config.toml, metrics.jsonl, times.jsonl, log.txt, checkpoints"
+            "run folder {shown}: report.html, config.toml, metrics.jsonl, times.jsonl, log.txt, checkpoints"
         ));
         Ok(())
     }

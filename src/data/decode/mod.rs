@@ -1,14 +1,16 @@
-//! Decoding JPEG and PNG files into the pixels that Pillow's
+//! Decoding JPEG, PNG, WebP, BMP, TIFF and GIF files into the pixels that Pillow's
 //! `exif_transpose(Image.open(file)).convert("RGB")` gives, or a refusal that names the file. All images are
 //! read here.
 //!
-//! `jpeg` and `png` decode one format each, `orientation` turns images upright, `square` resizes them to one
-//! size.
+//! `jpeg` and `png` decode one format each, `other` the rest, `orientation` turns images upright, `square`
+//! resizes them to one size, `unreadable` names all files that are damaged.
 
 mod jpeg;
 mod orientation;
+mod other;
 mod png;
 mod square;
+mod unreadable;
 
 use std::path::Path;
 
@@ -17,6 +19,7 @@ use image::RgbImage;
 
 use self::orientation::Orientation;
 pub use self::square::{Fit, decode_all, decode_square, loading};
+pub use self::unreadable::{Failed, in_words};
 use crate::files::read_whole;
 use crate::text::printable;
 use crate::usage;
@@ -39,16 +42,15 @@ struct Decoded {
     orientation: Orientation,
 }
 
-/// Decodes a JPEG or PNG file (its first bytes say which) into upright RGB, within limits of size and memory;
-/// alpha is dropped.
+/// Decodes an image file (its first bytes say which format it has) into upright RGB, within limits of size
+/// and memory; alpha is dropped.
 ///
 /// # Errors
 /// A usage error that names the file and what is wrong with it.
 pub fn decode(path: &Path) -> Result<RgbImage> {
     let bytes = read_whole(path, MAX_BYTES)?;
-    decode_bytes(&bytes).map_err(|problem| {
-        usage!("{}: not a readable JPEG or PNG image: {problem}; replace or remove it", shown(path))
-    })
+    decode_bytes(&bytes)
+        .map_err(|problem| usage!("{}: not a readable image: {problem}; replace or remove it", shown(path)))
 }
 
 /// As [`decode`], for the bytes of a file.
@@ -60,12 +62,26 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, Problem> {
         jpeg::decode(bytes)
     } else if bytes.starts_with(png::SIGNATURE) {
         png::decode(bytes)
+    } else if let Some(format) = other::Format::of(bytes) {
+        other::decode(bytes, format)
     } else {
-        Err("neither a JPEG nor a PNG signature at byte 0".into())
+        Err("no signature of JPEG, PNG, WebP, BMP, TIFF or GIF at byte 0".into())
     }?;
     let pixels = orientation.apply(pixels, [height as usize, width as usize]);
     let (width, height) = if orientation.swaps_sides() { (height, width) } else { (width, height) };
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its pixels do not fill its size".into())
+}
+
+/// The endings of the names of image files, in words.
+pub const EXTENSIONS: &str = ".jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff or .gif";
+
+/// Whether the name ends in one of [`EXTENSIONS`], in any case.
+pub fn has_image_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"]
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    })
 }
 
 /// A path, safe to print on a terminal.

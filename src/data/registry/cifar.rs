@@ -26,6 +26,8 @@ pub static CIFAR10_LT: DataSet = DataSet {
     images: |_| Some(Images { classes: 10, train: 50_000, test: 10_000 }),
     archive: Some(&CIFAR10_ARCHIVE),
     open: |_, folder, _| Ok(Opened::Labelled(Box::new(load_cifar10(folder)?))),
+    // As in the reference (SPEC 12).
+    normalisation: |_| CIFAR100,
     recognise: |folder| CIFAR10_ARCHIVE.recognise(folder),
     ..DataSet::USUAL
 };
@@ -55,6 +57,7 @@ const CIFAR100_SETS: DataSet = DataSet {
     images: |_| Some(Images { classes: 100, train: 50_000, test: 10_000 }),
     archive: Some(&CIFAR100_ARCHIVE),
     open: |_, folder, _| Ok(Opened::Labelled(Box::new(load_cifar100(folder)?))),
+    normalisation: |_| CIFAR100,
     recognise: |folder| CIFAR100_ARCHIVE.recognise(folder).or_else(|| for_python(folder)),
     ..DataSet::USUAL
 };

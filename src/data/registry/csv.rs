@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::folder::FOLDER;
 use super::{Candidates, DataSet, Opened};
+use crate::data::decode::Fit;
 use crate::data::listed::{Classes, Columns, List, ListedSource};
 use crate::data::lookalike::{self, Named};
 use crate::data::several;
@@ -24,6 +25,8 @@ pub static LISTED_IMAGES: DataSet = DataSet {
     candidates: Candidates::Own,
     open: |_, folder, look| Opened::listed(open(folder)?, look),
     file: |folder, part, position| open(folder).ok()?.file(part, position),
+    paths: |folder, part| Ok(Some(open(folder)?.paths(part))),
+    fit: Fit::Padded,
     recognise: |folder| {
         let is_file = |name: &str| folder.join(name).is_file();
         let tested = if is_file("test.csv") { "and test.csv" } else { "without test.csv" };

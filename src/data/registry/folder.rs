@@ -1,4 +1,4 @@
-//! Images in one folder for each class: `train/<class>/*` and `test/<class>/*`, JPEG or PNG.
+//! Images in one folder for each class: `train/<class>/*` and `test/<class>/*`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::{DataSet, Opened};
-use crate::data::decode::{Fit, decode_all, decode_square, loading};
+use crate::data::decode::{EXTENSIONS, Failed, Fit, decode_all, decode_square, has_image_extension, loading};
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
@@ -23,7 +23,7 @@ use crate::usage;
 pub static CLASS_FOLDERS: DataSet = DataSet {
     name: "folder",
     about: "images of your own in one folder per class, candidate sets drawn",
-    reads: "train/<class>/* and test/<class>/*, JPEG or PNG",
+    reads: "train/<class>/* and test/<class>/*, JPEG, PNG, WebP, BMP, TIFF or GIF",
     imb_factor: 1.0,
     needs_data_dir: true,
     open: |recipe, folder, look| {
@@ -32,6 +32,8 @@ pub static CLASS_FOLDERS: DataSet = DataSet {
         Ok(Opened::Labelled(Box::new(listing.load(recipe.image_size)?)))
     },
     file: |folder, part, position| list(folder).ok()?.file(part, position),
+    paths: |folder, part| Ok(Some(list(folder)?.paths(folder, part))),
+    normalisation: |classes| normalisations(classes).1,
     recognise,
     ..DataSet::USUAL
 };
@@ -73,7 +75,7 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 ///
 /// # Errors
 /// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that
-/// look identical, a test class that `train` lacks, files other than JPEG and PNG, and the first image that
+/// look identical, a test class that `train` lacks, files that are no images, and the first image that
 /// cannot be read, is damaged, has more than 16,384 pixels on a side or takes more than 256 MiB to decode.
 pub fn load(data_dir: &Path, size: usize) -> Result<LoadedData> {
     list(data_dir)?.load(size)
@@ -85,6 +87,11 @@ pub struct Listing {
     train: Split,
     test: Split,
     notes: Vec<String>,
+}
+
+/// Normalisation of training views and of test images: CIFAR-10's where the classes are its own.
+fn normalisations(classes: &[String]) -> (Normalisation, Normalisation) {
+    if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) }
 }
 
 /// Lists the images that [`load`] reads.
@@ -128,6 +135,13 @@ impl Listing {
         Some(split.images.get(position)?.path.display().to_string())
     }
 
+    /// The files of all images of a part, relative to `data_dir` where they are in it.
+    fn paths(&self, data_dir: &Path, part: Part) -> Vec<PathBuf> {
+        let split = if part == Part::Train { &self.train } else { &self.test };
+        let relative = |path: &PathBuf| path.strip_prefix(data_dir).unwrap_or(path).to_path_buf();
+        split.images.iter().map(|entry| relative(&entry.path)).collect()
+    }
+
     /// Reads the images; see [`load`].
     ///
     /// # Errors
@@ -135,14 +149,19 @@ impl Listing {
     pub fn load(self, size: usize) -> Result<LoadedData> {
         let Self { classes, train, test, notes } = self;
         let progress = loading(train.images.len() + test.images.len());
-        let sets = load_all(&train.images, size, &*progress)
-            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress)?)));
+        let failed = Failed::default();
+        let sets = load_all(&train.images, size, &*progress, &failed)
+            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress, &failed)?)));
         drop(progress);
         let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
-        let (train, test) = sets?;
+        let (train, test) = sets.map_err(|error| {
+            let all: Vec<&UnreadImage> = train.images.iter().chain(&test.images).collect();
+            failed.name_all(error, all.len(), size, |i, out| {
+                decode_square(&all[i].path, size, Fit::Stretched, out)
+            })
+        })?;
 
-        let (train_normalisation, test_normalisation) =
-            if classes == CIFAR10_CLASSES { (CIFAR10, CIFAR100) } else { (FOLDER, FOLDER) };
+        let (train_normalisation, test_normalisation) = normalisations(&classes);
         Ok(LoadedData { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
     }
 }
@@ -280,7 +299,7 @@ impl Split {
                 }
                 if !has_image_extension(&path) {
                     return Err(usage!(
-                        "{}: is not an image; only .jpg, .jpeg and .png files may be in a class folder, so move it away",
+                        "{}: is not an image; only {EXTENSIONS} files may be in a class folder, so move it away",
                         path.display()
                     ));
                 }
@@ -288,7 +307,7 @@ impl Split {
             }
             if self.images.len() == before {
                 return Err(usage!(
-                    "{}: holds no image; add .jpg, .jpeg or .png files or remove the folder",
+                    "{}: holds no image; add {EXTENSIONS} files or remove the folder",
                     folder.display()
                 ));
             }
@@ -332,17 +351,15 @@ fn same_files(data_dir: &Path, train: &[UnreadImage], test: &[UnreadImage]) -> O
     ))
 }
 
-/// Whether the name ends in .jpg, .jpeg or .png, in any case.
-fn has_image_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| {
-        ["jpg", "jpeg", "png"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-    })
-}
-
 /// The images of all entries, in their order.
-fn load_all(entries: &[UnreadImage], size: usize, progress: &dyn WorkProgress) -> Result<ImageSet> {
+fn load_all(
+    entries: &[UnreadImage],
+    size: usize,
+    progress: &dyn WorkProgress,
+    failed: &Failed,
+) -> Result<ImageSet> {
     let images = decode_all(entries.len(), size, progress, |i, out| {
-        decode_square(&entries[i].path, size, Fit::Stretched, out)
+        failed.note(decode_square(&entries[i].path, size, Fit::Stretched, out))
     })?;
     let labels = entries.iter().map(|entry| entry.label).collect();
     Ok(ImageSet { images, labels, height: size, width: size })

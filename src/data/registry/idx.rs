@@ -32,6 +32,7 @@ pub static MNIST: DataSet = DataSet {
     aliases: &["mnist-lt"],
     about: "MNIST, the long-tailed subset with drawn candidate sets",
     open: |recipe, folder, _| DIGITS.open(recipe.image_size, folder),
+    normalisation: |_| DIGITS.normalisation(),
     recognise,
     ..IDX_SETS
 };
@@ -42,6 +43,7 @@ pub static FASHION_MNIST: DataSet = DataSet {
     aliases: &["fashion-mnist-lt", "fashionmnist", "fmnist"],
     about: "Fashion-MNIST, the long-tailed subset with drawn candidate sets",
     open: |recipe, folder, _| CLOTHES.open(recipe.image_size, folder),
+    normalisation: |_| CLOTHES.normalisation(),
     ..IDX_SETS
 };
 
@@ -51,6 +53,7 @@ pub static KMNIST: DataSet = DataSet {
     aliases: &["kmnist-lt", "kuzushiji-mnist"],
     about: "Kuzushiji-MNIST, the long-tailed subset with drawn candidate sets",
     open: |recipe, folder, _| HIRAGANA.open(recipe.image_size, folder),
+    normalisation: |_| HIRAGANA.normalisation(),
     ..IDX_SETS
 };
 
@@ -211,8 +214,7 @@ impl Files {
             }
         }
         let progress = loading(train.1.len() + test.1.len());
-        let [mean, std] = self.mean_std;
-        let normalisation = Normalisation { mean: [mean; 3], std: [std; 3] };
+        let normalisation = self.normalisation();
         Ok(Opened::Labelled(Box::new(LoadedData {
             classes: self.classes.map(String::from).to_vec(),
             train: colour(train, size, &*progress)?,
@@ -222,6 +224,11 @@ impl Files {
             left_out: Vec::new(),
             notes: Vec::new(),
         })))
+    }
+
+    fn normalisation(&self) -> Normalisation {
+        let [mean, std] = self.mean_std;
+        Normalisation { mean: [mean; 3], std: [std; 3] }
     }
 
     fn remedy(&self) -> String {

@@ -11,12 +11,14 @@ pub mod idx;
 pub mod synthetic;
 pub mod voc;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use anyhow::Result;
 
+use super::Normalisation;
 use super::archive::Archive;
+use super::decode::Fit;
 use super::fingerprint::{Outline, Part};
 use super::listed::ListedSource;
 use super::recipe::Recipe;
@@ -67,6 +69,13 @@ pub struct DataSet {
     /// The file of an image by its position; `None` if images have no files of their own, or it cannot be
     /// found.
     pub file: fn(&Path, Part, usize) -> Option<String>,
+    /// The files of all images of a part in order, relative to the folder; `None` where images have no files
+    /// of their own.
+    pub paths: fn(&Path, Part) -> Result<Option<Vec<PathBuf>>>,
+    /// Normalisation of test images, for a set with these classes.
+    pub normalisation: fn(&[String]) -> Normalisation,
+    /// How an image of another shape becomes a square.
+    pub fit: Fit,
     /// Recognises it in a folder: what it is, and a remark to follow the folder's name.
     pub recognise: fn(&Path) -> Option<(String, String)>,
 }
@@ -136,6 +145,9 @@ impl DataSet {
         archive: None,
         open: |_, folder, _| Err(usage!("{}: nothing is read here", folder.display())),
         file: |_, _, _| None,
+        paths: |_, _| Ok(None),
+        normalisation: |_| folder::FOLDER,
+        fit: Fit::Stretched,
         recognise: |_| None,
     };
 }

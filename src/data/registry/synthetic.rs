@@ -31,6 +31,7 @@ pub static MADE_UP: DataSet = DataSet {
         let (train, test) = (recipe.synthetic_train_per_class, recipe.synthetic_test_per_class);
         Ok(Opened::Labelled(Box::new(generate(u64::from(recipe.data_seed), train, test)?)))
     },
+    normalisation: |_| SYNTHETIC,
     ..DataSet::USUAL
 };
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{Candidates, DataSet, Opened};
 use crate::data::Normalisation;
+use crate::data::decode::Fit;
 use crate::data::listed::{Classes, Columns, List, ListedSource};
 use crate::usage;
 
@@ -19,6 +20,9 @@ pub static VOC2007: DataSet = DataSet {
     candidates: Candidates::Own,
     open: |_, folder, look| Opened::listed(open(folder)?, look),
     file: |folder, part, position| open(folder).ok()?.file(part, position),
+    paths: |folder, part| Ok(Some(open(folder)?.paths(part))),
+    normalisation: |_| VOC,
+    fit: Fit::Padded,
     recognise: |folder| {
         let wrong = if folder.join(TEST_LIST).is_file() { "" } else { "; its test part is missing" };
         folder.join(TRAIN_LIST).is_file().then(|| ("PASCAL VOC".into(), wrong.into()))

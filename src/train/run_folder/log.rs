@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::{FAILED, end_last_line};
 use crate::error::one_line;
 use crate::files::unwritable;
+use crate::train::progress;
 
 /// The log of a run. Copies write to the same file: the run and the thread that writes its checkpoints both
 /// have things to say.
@@ -29,8 +30,16 @@ impl RunLog {
 
     /// Prints a line and keeps it in log.txt. A closed terminal or a full disk does not end a run for its log.
     pub fn say(&self, text: &str) {
-        let _ = writeln!(std::io::stdout(), "{text}");
+        progress::say(text);
         self.keep(text);
+    }
+
+    /// As [`RunLog::say`], for a row of the table of results: what reads JSON gets the results in another line.
+    pub fn say_row(&self, row: &str) {
+        if progress::shown_as() != progress::Show::Json {
+            progress::say(row);
+        }
+        self.keep(row);
     }
 
     /// Keeps the reason why the run failed; the program's last line shows it on the terminal.

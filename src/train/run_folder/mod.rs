@@ -28,6 +28,7 @@
 mod lines;
 mod lock;
 mod log;
+mod observe;
 mod states;
 mod writer;
 
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 
 use super::metrics::{EpochMetrics, EpochTimes};
+use super::observed::ObservedFiles;
 use crate::data::left_out;
 use crate::error::{exit_code, one_line};
 use crate::files::{open_regular, remove_leftovers, unwritable, write_atomically};
@@ -162,6 +164,7 @@ pub fn settings_to_resume(resume: &Path) -> Result<SettingsFile> {
     let ours = |name: &str| {
         name.ends_with(".safetensors")
             || ["metrics.jsonl", "times.jsonl", "log.txt", "lock", "owner"].contains(&name)
+            || observe::NAMES.contains(&name)
             || name.starts_with("superseded")
             || (name.starts_with('.') && name.ends_with(".tmp"))
     };
@@ -203,6 +206,8 @@ pub struct RunFolder {
     aside: Option<PathBuf>,
     /// Whether lines of epochs that will be run again are set aside as well.
     lines_go_back: bool,
+    /// The files for people to look at.
+    observed: Option<ObservedFiles>,
 }
 
 impl RunFolder {
@@ -260,6 +265,7 @@ impl RunFolder {
             best: Best::Fits,
             aside: None,
             lines_go_back: false,
+            observed: None,
         };
         if let Some(warning) = warning {
             folder.say(&warning);
@@ -365,17 +371,19 @@ impl RunFolder {
     /// # Errors
     /// A failed run where a file cannot be written.
     pub fn record(&mut self, epoch: FinishedEpoch) -> Result<()> {
-        let FinishedEpoch { metrics, times, mut checkpoint, is_best, epochs_to_best } = epoch;
+        let FinishedEpoch { metrics, times, observed, mut checkpoint, is_best, epochs_to_best } = epoch;
         if let (true, Some(checkpoint)) = (is_best, &mut checkpoint) {
             self.save_best(checkpoint)?;
         }
         self.add(&metrics, &times)?;
+        self.add_observed(&observed);
         if let Some(checkpoint) = &mut checkpoint {
             self.save(checkpoint, is_best)?;
         }
         let done = metrics.epoch + 1;
         self.settle_best(done, epochs_to_best)?;
         self.rotate(done, epochs_to_best);
+        self.follow(&metrics);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use anyhow::{Result, anyhow};
 use super::{RunFolder, RunLog};
 use crate::train::checkpoint::Checkpoint;
 use crate::train::metrics::{EpochMetrics, EpochTimes};
+use crate::train::observed::Observed;
 
 /// A finished epoch on its way into the folder.
 pub struct FinishedEpoch {
@@ -22,6 +23,8 @@ pub struct FinishedEpoch {
     pub metrics: EpochMetrics,
     /// Its line of wall times.
     pub times: EpochTimes,
+    /// What is seen of it besides.
+    pub observed: Observed,
     /// The state after it, where that is to be kept.
     pub checkpoint: Option<Checkpoint>,
     /// Whether it is the best epoch so far.
