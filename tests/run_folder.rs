@@ -171,7 +171,8 @@ fn at_every_step(more: &[&str], how: &str, stride: usize) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("whole");
     fs::create_dir(&at).unwrap();
-    succeed(&train(&at, more).output().unwrap());
+    let until_done: Vec<&str> = more.iter().copied().filter(|flag| !flag.starts_with("--max-min")).collect();
+    succeed(&train(&at, &until_done).output().unwrap());
     let whole = results(&at.join("runs/a"));
     let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
     let one = |number: usize| {
@@ -180,7 +181,8 @@ fn at_every_step(more: &[&str], how: &str, stride: usize) -> usize {
         let step = number.to_string();
         let output =
             failing(&mut train(&at, more), &[("FAIL_AT", &step), ("FAIL_HOW", how)]).output().unwrap();
-        if output.status.success() {
+        // 3: it was stopped by --max-minutes.
+        if [Some(0), Some(3)].contains(&output.status.code()) {
             ended.fetch_min(number, Ordering::SeqCst);
         } else if how == "full" {
             assert_ends(&output, 1, &["No space left"]);
@@ -190,7 +192,7 @@ fn at_every_step(more: &[&str], how: &str, stride: usize) -> usize {
             assert_holds(&run, &what);
         }
         let begun = run.join("config.toml").exists();
-        succeed(&if begun { resume(&at, "runs/a") } else { train(&at, more).output().unwrap() });
+        succeed(&if begun { resume(&at, "runs/a") } else { train(&at, &until_done).output().unwrap() });
         assert_same(&run, &whole, &what);
         fs::remove_dir_all(&at).unwrap();
     };
@@ -216,6 +218,59 @@ fn a_kill_at_any_step_and_a_resume_leave_the_same_bytes() {
     assert!((40..500).contains(&steps), "{steps} steps");
 }
 
+/// While the state inside an epoch is written, and while the run goes on from it.
+#[test]
+fn a_kill_at_any_step_of_stopping_leaves_the_same_bytes() {
+    let steps = at_every_step(&["--epochs=2", "--max-minutes=1e-9"], "kill", 1);
+    assert!((8..40).contains(&steps), "{steps} steps");
+
+    // A run that was stopped in its third epoch, gone on with and killed on the way.
+    let (folder, run) = copy();
+    fs::remove_dir_all(&run).unwrap();
+    let mut stopped = train(folder.path(), &["--epochs=6", "--max-minutes=1e-9"]).output().unwrap();
+    while lines(&run).len() < 2 {
+        stopped = records(folder.path(), &["--resume=runs/a", "--max-minutes=1e-9"]).output().unwrap();
+    }
+    assert_eq!(stopped.status.code(), Some(3));
+    stopped = records(folder.path(), &["--resume=runs/a", "--max-minutes=1e-9"]).output().unwrap();
+    assert!(text(&stopped.stderr).contains("in epoch 2 after 1 of"), "{}", text(&stopped.stderr));
+    for number in (1..60).step_by(2) {
+        let at = folder.path().join(number.to_string());
+        fs::create_dir_all(at.join("runs/a")).unwrap();
+        for (name, bytes) in results(&run) {
+            fs::write(at.join("runs/a").join(name), bytes).unwrap();
+        }
+        let step = number.to_string();
+        let mut command = records(&at, &["--resume", "runs/a"]);
+        let output = failing(&mut command, &[("FAIL_AT", &step), ("FAIL_HOW", "kill")]).output().unwrap();
+        succeed(&resume(&at, "runs/a"));
+        assert_same(&at.join("runs/a"), &whole(), &format!("kill {number} after a stop"));
+        if output.status.success() {
+            break;
+        }
+    }
+}
+
+/// An earlier checkpoint that is named goes before the later state of a stopped run, which is set aside.
+#[test]
+fn the_state_of_a_stopped_run_is_left_for_the_checkpoint_that_is_named() {
+    let (folder, run) = copy();
+    fs::remove_file(checkpoint(&run, 6)).unwrap();
+    let stopped = records(folder.path(), &["--resume=runs/a", "--max-minutes=1e-9"]).output().unwrap();
+    assert_eq!(stopped.status.code(), Some(3), "{}", text(&stopped.stderr));
+    let printed = succeed(&resume(folder.path(), "runs/a/checkpoint-0005.safetensors"));
+    assert!(printed.contains("stopped.safetensors moved to runs/a/superseded"), "{printed}");
+    fs::remove_dir_all(run.join("superseded")).unwrap();
+    assert_same(&run, &whole(), "after a named checkpoint");
+
+    // One that is damaged is passed over.
+    fs::remove_file(checkpoint(&run, 6)).unwrap();
+    fs::write(run.join("stopped.safetensors"), "x").unwrap();
+    let printed = succeed(&resume(folder.path(), "runs/a"));
+    assert!(printed.contains("passing over runs/a/stopped.safetensors: not a whole"), "{printed}");
+    assert!(run.join("superseded/stopped.safetensors").exists());
+}
+
 /// Over the boundary of SoLar's stages, where the best begins anew.
 #[test]
 fn a_kill_at_any_step_of_solar_leaves_the_same_bytes() {
@@ -234,7 +289,7 @@ fn a_full_disk_is_a_failed_run_that_goes_on_when_there_is_room() {
 #[test]
 fn a_kill_while_going_back_loses_nothing() {
     let mut completed = false;
-    for step in (1..60).step_by(3) {
+    for step in (1..90).step_by(3) {
         let (folder, run) = copy();
         let step = step.to_string();
         let mut command = records(folder.path(), &["--resume", "runs/a/checkpoint-0002.safetensors"]);

@@ -11,6 +11,7 @@ use crate::settings::given::SettingsFile;
 use crate::settings::presets::{self, PRESETS};
 use crate::settings::{GivenSettings, Settings, config_toml};
 use crate::train::run_folder::settings_to_resume;
+use crate::train::stop::Stop;
 use crate::usage;
 
 /// Arguments of `records train`. Flags override --config, which overrides --preset, which overrides the
@@ -31,6 +32,9 @@ pub struct TrainArguments {
     /// Resume a run, named by its folder or by one of its checkpoints, with the settings in its config.toml
     #[arg(long, value_name = "RUN_FOLDER|CHECKPOINT")]
     pub resume: Option<PathBuf>,
+    /// Stop after so many minutes, at a step from which --resume goes on with the same bits
+    #[arg(long, value_name = "MINUTES")]
+    pub max_minutes: Option<f64>,
     /// List the presets and exit
     #[arg(long)]
     pub list_presets: bool,
@@ -54,6 +58,7 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         return output::print(&list_of_presets());
     }
     let settings = resolve(arguments)?;
+    let stop = stop_after(arguments.max_minutes)?;
     let mut without_effect = arguments.reference.without_effect();
     if arguments.resume.is_some() {
         let given = &arguments.given;
@@ -70,7 +75,20 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         return output::print(&config_toml(&settings)?);
     }
     super::fetch::offer(&settings)?;
-    crate::train::run::run(&settings, arguments.resume.as_deref())
+    crate::train::run::run(&settings, arguments.resume.as_deref(), &stop)
+}
+
+/// What stops a run early: signals, and `--max-minutes` from now on.
+///
+/// # Errors
+/// A usage error for minutes that are not positive.
+pub fn stop_after(minutes: Option<f64>) -> Result<Stop> {
+    match minutes {
+        Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
+            Err(usage!("--max-minutes {minutes}: must be a positive number"))
+        }
+        minutes => Ok(Stop::after_minutes(minutes)),
+    }
 }
 
 /// The settings that result from flags, configuration file, preset and defaults, all checked.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::divergence;
 use super::engine::Engine;
 use super::model::Model;
+use super::part_of_epoch::PartOfEpoch;
 use super::tensor_file::TensorFile;
 use super::training::Training;
 use crate::data::fingerprint::Fingerprint;
@@ -58,6 +59,16 @@ pub struct Progress {
     pub classes: Vec<String>,
     /// Training samples of each class; `None` where true classes are unknown.
     pub train_counts: Option<Vec<usize>>,
+    /// Steps done of the epoch that follows; 0 in all checkpoints but those of a stopped run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub steps_done: usize,
+    /// Wall-clock seconds that these steps took.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub seconds: f64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Progress {
@@ -66,6 +77,9 @@ impl Progress {
         let most = MOST_STAGES * settings::MOST_EPOCHS;
         if self.epochs_done > most || self.best_epoch > most {
             return Err(format!("epochs {} and {}, at most {most}", self.epochs_done, self.best_epoch));
+        }
+        if !(0.0..=f64::MAX).contains(&self.seconds) {
+            return Err(format!("{} seconds", self.seconds));
         }
         let counts = self.train_counts.as_deref().unwrap_or(&[1]);
         let sum = counts.iter().try_fold(0usize, |sum, &count| sum.checked_add(count));
@@ -103,6 +117,15 @@ impl Checkpoint {
         file.metadata.insert("progress".into(), serde_json::to_string(&progress)?);
         file.metadata.insert("data".into(), serde_json::to_string(data)?);
         Ok(Self { progress, config: config.into(), data: data.clone(), file })
+    }
+
+    /// The same inside the epoch that follows: `part` of it is done.
+    pub fn with_part(mut self, part: &PartOfEpoch, engine: &Engine) -> Result<Self> {
+        self.progress.steps_done = part.steps;
+        self.progress.seconds = part.seconds;
+        self.file.metadata.insert("progress".into(), serde_json::to_string(&self.progress)?);
+        part.export(engine, &mut self.file);
+        Ok(self)
     }
 
     /// Writes the checkpoint whole or not at all.
@@ -158,15 +181,24 @@ impl Checkpoint {
         self.file.state_dict()
     }
 
-    /// Puts everything back into a run of the same settings.
+    /// Puts everything back into a run of the same settings. Returns what is done of the epoch that follows,
+    /// if the run was stopped inside it.
     ///
     /// # Errors
     /// A usage error when the file is of another network or training set.
-    pub fn restore(&self, training: &mut Training, device: &mut dyn Device) -> Result<()> {
+    pub fn restore(&self, training: &mut Training, device: &mut dyn Device) -> Result<Option<PartOfEpoch>> {
+        let Progress { epochs_done, steps_done, seconds, .. } = self.progress;
+        if steps_done > training.steps {
+            return Err(usage!("{steps_done} steps of an epoch are done, which has {}", training.steps));
+        }
         self.restore_model(&mut training.engine.model, device)?;
         self.restore_confidence(&training.engine.store, device)?;
-        let steps = training.stage_steps(self.progress.epochs_done);
-        self.restore_method(&*training.engine.learner, steps, device)
+        let steps = training.stage_steps(epochs_done) + steps_done;
+        self.restore_method(&*training.engine.learner, steps, device)?;
+        match steps_done {
+            0 => Ok(None),
+            _ => PartOfEpoch::read(&training.engine, steps_done, seconds, &self.file).map(Some),
+        }
     }
 
     /// Puts the network's part into `model`.

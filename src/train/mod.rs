@@ -14,6 +14,9 @@
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
 //! | [`device_choice`] | opening the device that the settings name |
 //! | [`choice`] | making the method and the debias that the settings name |
+//! | [`part_of_epoch`] | what a checkpoint inside an epoch holds besides |
+//! | [`stop`] | signals and time limits that stop a run |
+//! | [`looks`] | when to look at what the device has counted |
 //! | [`training`] | the engine with resident data, and how an epoch runs |
 //! | [`statistics`] | confidence and label accuracy of the confidence rows |
 //! | [`replay`] | given steps on given tensors, to check against other engines |
@@ -29,8 +32,10 @@ pub mod divergence;
 pub mod engine;
 pub mod evaluate;
 pub mod grid;
+pub mod looks;
 pub mod metrics;
 pub mod model;
+pub mod part_of_epoch;
 pub mod replay;
 pub mod resident;
 pub mod resume_checks;
@@ -39,5 +44,6 @@ pub mod run_folder;
 pub mod schedule;
 pub mod statistics;
 pub mod step;
+pub mod stop;
 pub mod tensor_file;
 pub mod training;

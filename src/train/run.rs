@@ -9,15 +9,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::checkpoint::{self, Checkpoint, Progress};
 use super::choice::epochs;
 use super::evaluate::{self, Evaluation, TestMetrics};
+use super::looks::Looks;
 use super::metrics::{self, EpochMetrics, EpochTimes};
+use super::part_of_epoch::PartOfEpoch;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
+use super::stop::{Reason, Stop};
 use super::training::Training;
 use super::{device_choice, divergence, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::data::registry;
 use crate::device::Device;
-use crate::error::{exit_code, one_line};
+use crate::error::{Stopped, exit_code, one_line};
 use crate::ops::statistics::counter;
 use crate::settings::{self, Settings};
 use crate::text::printable;
@@ -106,6 +109,14 @@ fn sizes(counts: Option<&[usize]>) -> String {
     })
 }
 
+/// The steps done of the epoch that follows those done, in words; nothing if there are none.
+fn and_steps(progress: &Progress) -> String {
+    match progress.steps_done {
+        0 => String::new(),
+        steps => format!(" and {steps} steps"),
+    }
+}
+
 fn progress_bar(steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);
     let template = "{msg} [{bar:30}] {pos}/{len} steps, {per_sec}, {eta} left";
@@ -120,9 +131,9 @@ fn progress_bar(steps: usize) -> ProgressBar {
 ///
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be
-/// written.
-pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
-    let mut run = Run::open(settings, resume)?;
+/// written; [`crate::error::Stopped`] where `stop` asked for it.
+pub fn run(settings: &Settings, resume: Option<&Path>, stop: &Stop) -> Result<()> {
+    let mut run = Run::open(settings, resume, stop)?;
     let result = run.restore(resume).and_then(|()| run.train());
     // A resume that is refused has not failed: the run is as it was.
     if let Err(error) = &result
@@ -155,12 +166,19 @@ struct Run<'a> {
     fingerprint: Fingerprint,
     /// Whether it has been said that the network's values grow out of proportion.
     has_grown: bool,
+    /// Whether the run is to stop early.
+    stop: &'a Stop,
+    /// What is done of the epoch to go on with.
+    part: Option<PartOfEpoch>,
+    looks: Looks,
+    /// Whether this process has done anything yet: however short its time, it does a step.
+    has_advanced: bool,
 }
 
 impl<'a> Run<'a> {
     /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the
     /// folder.
-    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<Self> {
+    fn open(settings: &'a Settings, resume: Option<&Path>, stop: &'a Stop) -> Result<Self> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
         let mut device = chosen.device;
@@ -181,6 +199,8 @@ impl<'a> Run<'a> {
             best_epoch: 0,
             classes: data.classes.clone(),
             train_counts: counts.clone(),
+            steps_done: 0,
+            seconds: 0.0,
         };
         Ok(Self {
             settings,
@@ -195,16 +215,25 @@ impl<'a> Run<'a> {
             progress,
             fingerprint,
             has_grown: false,
+            stop,
+            part: None,
+            looks: Looks::new(),
+            has_advanced: false,
         })
     }
 
     /// Runs the epochs that are left.
     fn train(&mut self) -> Result<()> {
         self.introduce();
+        self.stop.listen()?;
         let epochs = epochs(self.settings);
         let remaining = epochs.saturating_sub(self.progress.epochs_done);
         let bar = progress_bar(remaining * self.training.steps);
+        bar.inc(self.progress.steps_done as u64);
         for epoch in self.progress.epochs_done..epochs {
+            if let Some(reason) = self.stop.requested().filter(|_| self.has_advanced) {
+                return Err(self.stop_before(epoch, reason)?);
+            }
             bar.set_message(format!("epoch {epoch}/{epochs}"));
             let (metrics, times) = self.epoch(epoch, &bar)?;
             bar.suspend(|| self.writer.log().say(&metrics.row(&times)));
@@ -223,7 +252,7 @@ impl<'a> Run<'a> {
             Some(folder) if folder.is_dir() => self.restore_newest()?,
             Some(file) => {
                 self.restore_from(Checkpoint::read(file)?, file)?;
-                self.writer.folder()?.go_back(self.progress.epochs_done)?;
+                self.writer.folder()?.go_back(file, self.progress.epochs_done)?;
             }
         }
         let best = self.epochs_to_best();
@@ -232,9 +261,10 @@ impl<'a> Run<'a> {
 
     fn restore_newest(&mut self) -> Result<()> {
         let mut first_error = None;
-        for (done, path) in self.writer.folder()?.checkpoints() {
-            match run_folder::read(done, &path).and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
-                Ok(()) => return self.writer.folder()?.set_later_aside(done).map(|_| ()),
+        for (path, done) in run_folder::resumable(self.writer.path()) {
+            let read = run_folder::read_resumable(&path, done);
+            match read.and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
+                Ok(()) => return self.writer.folder()?.follow(&path, self.progress.epochs_done),
                 Err(error) => {
                     self.writer.log().say(&format!("passing over {}", one_line(&error)));
                     first_error.get_or_insert(error);
@@ -259,7 +289,7 @@ impl<'a> Run<'a> {
         let shown = printable(&path.display().to_string());
         resume_checks::check_settings(self.settings, &checkpoint, path)?;
         resume_checks::check_data(&self.fingerprint, &checkpoint, path, &|_, _| None)?;
-        checkpoint
+        self.part = checkpoint
             .restore(&mut self.training, &mut *self.device)
             .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
         self.writer.folder()?.restore_config(&checkpoint.config)?;
@@ -308,7 +338,9 @@ impl<'a> Run<'a> {
             plan.temporaries().unshared_bytes >> 20,
         ));
         if progress.epochs_done > 0 {
-            log.say(&format!("resuming after {} epochs", progress.epochs_done));
+            log.say(&format!("resuming after {} epochs{}", progress.epochs_done, and_steps(progress)));
+        } else if progress.steps_done > 0 {
+            log.say(&format!("resuming after {} steps", progress.steps_done));
         }
         log.say(metrics::HEADER);
     }
@@ -320,18 +352,17 @@ impl<'a> Run<'a> {
         if let Some(name) = self.training.stage_name(at) {
             bar.suspend(|| self.writer.log().say(name));
         }
-        if at.epoch == 0 {
-            // What an earlier stage reached is not the run's result.
-            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
-        }
         let started = Instant::now();
-        let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
-        let counters = self.training.run_epoch(&mut *self.device, || {
-            bar.inc(1);
-            self.writer.check()
-        })?;
+        let part = self.part.take();
+        let (from, before) = part.as_ref().map_or((0, 0.0), |part| (part.steps, part.seconds));
+        let learning_rate = match &part {
+            None => self.training.begin_epoch(epoch, &mut *self.device)?,
+            Some(part) => self.training.continue_epoch(epoch, part, &mut *self.device)?,
+        };
+        let seconds = || before + started.elapsed().as_secs_f64();
+        let counters = self.run_steps(epoch, from, &seconds, bar)?;
         let trained = started.elapsed().as_secs_f64();
-        let samples = (settings.batch_size * self.training.steps) as f64;
+        let samples = (settings.batch_size * (self.training.steps - from)) as f64;
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
         bar.suspend(|| self.check_epoch(epoch, &counters))?;
         let (test, class_prior) = self.evaluate(epoch)?;
@@ -359,7 +390,7 @@ impl<'a> Run<'a> {
         };
         let times = EpochTimes {
             epoch,
-            seconds: started.elapsed().as_secs_f64(),
+            seconds: seconds(),
             images_per_second: samples * self.training.engine.step.images as f64 / trained,
         };
         match divergence::in_figures(&metrics) {
@@ -368,16 +399,89 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Runs the steps of a begun epoch that are left after the first `from`, and reads the counters. `seconds`
+    /// is how long the epoch has taken.
+    fn run_steps(
+        &mut self,
+        epoch: usize,
+        from: usize,
+        seconds: &dyn Fn() -> f64,
+        bar: &ProgressBar,
+    ) -> Result<Vec<f32>> {
+        self.looks.restart();
+        for done in from + 1..=self.training.steps {
+            self.training.engine.run_step(&mut *self.device)?;
+            self.has_advanced = true;
+            bar.inc(1);
+            self.writer.check()?;
+            if self.looks.is_due(&*self.device) {
+                let counters = self.training.engine.counters(&mut *self.device)?;
+                self.looks.looked();
+                self.check_steps(epoch, &counters)?;
+            }
+            if let Some(reason) = self.stop.requested() {
+                return Err(self.stop_inside(epoch, [done, self.training.steps], seconds(), reason)?);
+            }
+        }
+        self.training.engine.counters(&mut *self.device)
+    }
+
+    /// Writes down the state inside an epoch, after `done` of its steps; returns what to end with.
+    fn stop_inside(
+        &mut self,
+        epoch: usize,
+        [done, of]: [usize; 2],
+        seconds: f64,
+        reason: Reason,
+    ) -> Result<anyhow::Error> {
+        let counters = self.training.engine.counters(&mut *self.device)?;
+        self.check_steps(epoch, &counters)?;
+        if let Some(sign) = self.training.not_finite(&mut *self.device)? {
+            return Err(self.diverged(epoch, &format!("after step {done} of {of}, {sign}")));
+        }
+        let part = PartOfEpoch::take(&self.training.engine, done, seconds, &mut *self.device)?;
+        let mut checkpoint = self.collect()?.with_part(&part, &self.training.engine)?;
+        self.writer.folder()?.save_stopped(&mut checkpoint)?;
+        self.stopped(&format!("in epoch {epoch} after {done} of {of} steps"), reason)
+    }
+
+    /// Writes down the state before `epoch`, unless a checkpoint holds it; returns what to end with.
+    fn stop_before(&mut self, epoch: usize, reason: Reason) -> Result<anyhow::Error> {
+        if epoch > 0 && !self.is_due(epoch - 1) {
+            let mut checkpoint = self.collect()?;
+            self.writer.folder()?.save_stopped(&mut checkpoint)?;
+        }
+        self.stopped(&format!("before epoch {epoch}"), reason)
+    }
+
+    /// What a run that stops early ends with, once everything is on the disk.
+    fn stopped(&mut self, place: &str, reason: Reason) -> Result<anyhow::Error> {
+        self.writer.wait()?;
+        let shown = printable(&self.writer.path().display().to_string());
+        let line = format!("stopped by {reason} {place}; go on with: records train --resume {shown}");
+        self.writer.log().note(&line);
+        Ok(Stopped { line, code: reason.exit_code() }.into())
+    }
+
+    /// The state of the run as it is now.
+    fn collect(&mut self) -> Result<Checkpoint> {
+        let (engine, progress) = (&self.training.engine, self.progress.clone());
+        Checkpoint::collect(engine, progress, &self.config, &self.fingerprint, &mut *self.device)
+    }
+
+    /// Ends a run whose counters say that a step of `epoch` had values that are not finite.
+    fn check_steps(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
+        let Some((step, what)) = divergence::first_step(counters) else { return Ok(()) };
+        let now = self.training.not_finite(&mut *self.device)?;
+        let now = now.map_or(String::new(), |now| format!(" (now {now})"));
+        let steps = self.training.steps;
+        Err(self.diverged(epoch, &format!("{what} are not finite from step {step} of {steps} on{now}")))
+    }
+
     /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from;
     /// ends the epoch for the method.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
-        if let Some((step, what)) = divergence::first_step(counters) {
-            let now = self.training.not_finite(&mut *self.device)?;
-            let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
-            let steps = self.training.steps;
-            let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
-            return Err(self.diverged(epoch, &sign));
-        }
+        self.check_steps(epoch, counters)?;
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
         }
@@ -423,7 +527,13 @@ impl<'a> Run<'a> {
     /// Hands a finished epoch over to be written.
     fn record(&mut self, metrics: EpochMetrics, times: EpochTimes) -> Result<()> {
         let epoch = metrics.epoch;
-        self.progress.epochs_done = epoch + 1;
+        self.has_advanced = true;
+        if self.training.at(epoch).epoch == 0 {
+            // What an earlier stage reached is not the run's result.
+            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
+        }
+        self.progress =
+            Progress { epochs_done: epoch + 1, steps_done: 0, seconds: 0.0, ..self.progress.clone() };
         let top1 = metrics.test.as_ref().map(|test| test.top1);
         // Without test images the last is taken for the best.
         let is_best = match top1 {
@@ -433,17 +543,7 @@ impl<'a> Run<'a> {
         if let (true, Some(top1)) = (is_best, top1) {
             (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
-        let is_due = self.is_last(epoch) || is_best || (epoch + 1).is_multiple_of(self.checkpoint_interval());
-        let checkpoint = match is_due {
-            true => Some(Checkpoint::collect(
-                &self.training.engine,
-                self.progress.clone(),
-                &self.config,
-                &self.fingerprint,
-                &mut *self.device,
-            )?),
-            false => None,
-        };
+        let checkpoint = if is_best || self.is_due(epoch) { Some(self.collect()?) } else { None };
         let epochs_to_best = self.epochs_to_best();
         self.writer.write(FinishedEpoch { metrics, times, checkpoint, is_best, epochs_to_best })
     }
@@ -454,6 +554,11 @@ impl<'a> Run<'a> {
             0 => checkpoint::interval(self.device.name(), self.training.epoch_flops()),
             every => every,
         }
+    }
+
+    /// Whether `epoch` gets a checkpoint even if it is not the best.
+    fn is_due(&self, epoch: usize) -> bool {
+        self.is_last(epoch) || (epoch + 1).is_multiple_of(self.checkpoint_interval())
     }
 
     fn is_last(&self, epoch: usize) -> bool {

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::divergence::StateWatch;
 use super::engine::{self, Engine, EngineParts};
 use super::evaluate::{Evaluation, ResidentImages, evaluation_batch};
+use super::part_of_epoch::PartOfEpoch;
 use super::resident::ResidentData;
 use super::schedule::Schedule;
 use super::statistics::ConfidenceSummary;
@@ -147,11 +148,33 @@ impl Training {
     /// # Errors
     /// If the device fails.
     pub fn begin_epoch(&mut self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
-        let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
         let at = self.at(epoch);
         if at.epoch == 0 && epoch > 0 {
-            self.engine.restart(seed, at.stage, device)?;
+            self.engine.restart(self.settings.seed, at.stage, device)?;
         }
+        self.set_up_epoch(epoch, device)
+    }
+
+    /// As [`Training::begin_epoch`], but goes on behind the steps done in `part`, after which the state on the
+    /// device is.
+    ///
+    /// # Errors
+    /// A usage error if an epoch has fewer steps; if the device fails.
+    pub fn continue_epoch(
+        &mut self,
+        epoch: usize,
+        part: &PartOfEpoch,
+        device: &mut dyn Device,
+    ) -> Result<f64> {
+        let learning_rate = self.set_up_epoch(epoch, device)?;
+        self.data.skip_to(part.steps, device)?;
+        part.restore(&self.engine, device)?;
+        Ok(learning_rate)
+    }
+
+    fn set_up_epoch(&mut self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
+        let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
+        let at = self.at(epoch);
         let number = epoch as u32;
         self.data.begin_epoch(&self.order(epoch), (seed, number), image_size, device)?;
         if let Some(mixup) = self.engine.learner.mixup() {

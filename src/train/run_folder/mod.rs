@@ -7,6 +7,7 @@
 //! | `metrics.jsonl` | a line of results per epoch | after every epoch, before its checkpoint |
 //! | `times.jsonl` | a line of wall times per epoch, each time it is run | after the epoch's line |
 //! | `checkpoint-NNNN.safetensors` | the state after so many epochs | after every `checkpoint-every` epochs, the best and the last |
+//! | `stopped.safetensors` | the state inside an epoch | when a signal or --max-minutes stops the run; see stopped.rs |
 //! | `log.txt` | what happened | all the time |
 //! | `lock` | nothing; see the file lock.rs | when the folder is opened |
 //! | `superseded/`, `superseded-2/`, ... | what a resume found and could not go on from | by that resume |
@@ -29,6 +30,7 @@ mod lines;
 mod lock;
 mod log;
 mod states;
+mod stopped;
 mod writer;
 
 use std::fs::{self, File};
@@ -52,6 +54,7 @@ pub use lock::is_running;
 pub use log::RunLog;
 use states::Best;
 pub use states::{newest, progress, read};
+pub use stopped::{STOPPED, read_resumable, resumable};
 pub use writer::{FinishedEpoch, Writer};
 
 /// What to do about a `config.toml` that cannot be used.
@@ -372,6 +375,7 @@ impl RunFolder {
         self.add(&metrics, &times)?;
         if let Some(checkpoint) = &mut checkpoint {
             self.save(checkpoint, is_best)?;
+            self.remove_stopped();
         }
         let done = metrics.epoch + 1;
         self.settle_best(done, epochs_to_best)?;
