@@ -271,6 +271,34 @@ fn the_state_of_a_stopped_run_is_left_for_the_checkpoint_that_is_named() {
     assert!(run.join("superseded/stopped.safetensors").exists());
 }
 
+/// Made again or gone on with, a branch is whole; the run that it comes from is not touched.
+#[test]
+fn a_kill_at_any_step_of_branching_leaves_a_whole_branch_or_none() {
+    let (folder, run) = copy();
+    let from = ["--resume=runs/a/checkpoint-0005.safetensors", "--branch=b", "--lr=0.001"];
+    succeed(&records(folder.path(), &from).output().unwrap());
+    let branch = folder.path().join("runs/b");
+    let wanted = results(&branch);
+    for number in 1..40 {
+        fs::remove_dir_all(&branch).unwrap();
+        let step = number.to_string();
+        let mut command = records(folder.path(), &from);
+        let how = [("FAIL_AT", step.as_str()), ("FAIL_HOW", "kill"), ("FAIL_UNDER", "runs/b")];
+        if failing(&mut command, &how).output().unwrap().status.success() {
+            fs::create_dir_all(&branch).unwrap();
+            break;
+        }
+        let again = records(folder.path(), &from).output().unwrap();
+        if !again.status.success() {
+            // It is there, and has its state.
+            succeed(&resume(folder.path(), "runs/b"));
+        }
+        // The settings of a checkpoint are those of the folder.
+        assert_same(&branch, &wanted, &format!("kill {number} of a branch"));
+    }
+    assert_same(&run, &whole(), "the run that was branched from");
+}
+
 /// Over the boundary of SoLar's stages, where the best begins anew.
 #[test]
 fn a_kill_at_any_step_of_solar_leaves_the_same_bytes() {

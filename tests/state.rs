@@ -399,27 +399,33 @@ fn a_resume_names_every_setting_that_differs() {
     let setting = Setting::new("folder", write_folders, &[]);
     let refused = |more: &[&str], parts: &[&str]| assert_ends(&setting.resume(more), 2, parts);
     refused(
-        &["--epochs", "5", "--lr=0.5", "--data-seed=3"],
+        &["--batch-size", "5", "--lr=0.5", "--data-seed=3"],
         &[
-            "epochs was 2 and is now 5",
+            "batch-size was 4 and is now 5",
             "lr was 0.02 and is now 0.5",
             "data-seed was 0 and is now 3",
-            "leave --data-seed, --epochs, --lr out to go on",
+            "leave --batch-size, --data-seed, --lr out to go on",
         ],
     );
     refused(&["--method", "lw"], &["method was corr and is now lw", "upd-start was 1 and is now 0"]);
     let config = setting.run().join("config.toml");
-    edit(&config, "epochs = 2", "epochs = 5");
-    let parts =
-        ["epochs was 2 and is now 5", "put epochs back to 2 in", "config.toml to go on, or start a new run"];
+    edit(&config, "batch-size = 4", "batch-size = 5");
+    let parts = [
+        "batch-size was 4 and is now 5",
+        "put batch-size back to 4 in",
+        "config.toml to go on, or make a new run of it",
+    ];
     refused(&[], &parts);
-    refused(&["--seed", "7"], &["seed was 123 and is now 7", "leave --seed out, put epochs back to 2 in"]);
+    refused(
+        &["--seed", "7"],
+        &["seed was 123 and is now 7", "leave --seed out, put batch-size back to 4 in"],
+    );
     // The name of another folder does not silently start a new run.
-    let output = setting.resume(&["--epochs", "2", "--name", "b"]);
+    let output = setting.resume(&["--batch-size", "4", "--name", "b"]);
     succeed(&output);
     assert!(text(&output.stderr).contains("without effect here: --name"), "{}", text(&output.stderr));
     // A flag overrides the file for this call.
-    succeed(&setting.resume(&["--epochs", "2"]));
+    succeed(&setting.resume(&["--batch-size", "4"]));
 }
 
 /// Changes a checkpoint and gives it the right checksum.

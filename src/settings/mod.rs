@@ -222,6 +222,15 @@ impl Settings {
         found
     }
 
+    /// Leaves out the own settings of other methods than the run's, except those that are `given`.
+    pub fn forget_other_methods(&mut self, given: &GivenSettings) {
+        for BadSetting { name, .. } in self.own_of_other_methods() {
+            if given.values.value(name).is_none() {
+                self.put(name, None);
+            }
+        }
+    }
+
     /// Combinations of method, debias and mixup that make no sense; all others are free.
     pub(crate) fn senseless_combinations(&self) -> Vec<BadSetting> {
         let mut found = Vec::new();

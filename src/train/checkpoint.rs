@@ -201,6 +201,50 @@ impl Checkpoint {
         }
     }
 
+    /// Puts back what fits of it into a run of other settings: the network, which must fit, and the state of
+    /// optimiser, debias and method where the file has it; the confidence rows if `same_samples`. Returns what
+    /// starts anew, in words.
+    ///
+    /// # Errors
+    /// A usage error when the file is of another network.
+    pub fn restore_what_fits(
+        &self,
+        training: &mut Training,
+        same_samples: bool,
+        device: &mut dyn Device,
+    ) -> Result<Vec<String>> {
+        let mut anew: Vec<String> = Vec::new();
+        let engine = &mut training.engine;
+        let dict = self.state_dict();
+        let (found, wanted) = (engine.model.import(&dict, device)?, engine.model.parameters.tensor_count());
+        if found != wanted {
+            return Err(usage!("the checkpoint holds {found} of the network's {wanted} tensors"));
+        }
+        engine.model.parameters.batches_tracked =
+            self.file.batch_counter(&engine.model.parameters)?.unwrap_or(0);
+        let lacks = |name: &String| !dict.contains_key(name);
+        if engine.model.export(device)?.keys().any(lacks) {
+            anew.push("the state of the optimiser or the debias".into());
+        }
+        if same_samples {
+            self.restore_confidence(&engine.store, device)?;
+        } else {
+            anew.push("the confidence rows, since the data differ".into());
+        }
+        let mut state = StateDict::new();
+        for StateTensor { name, shape: wanted, .. } in engine.learner.state() {
+            match self.file.f32(name) {
+                Ok((shape, values)) if shape == wanted => {
+                    _ = state.insert(name.into(), (wanted, values.to_vec()))
+                }
+                _ => anew.push(name.into()),
+            }
+        }
+        let steps = training.stage_steps(self.progress.epochs_done);
+        training.engine.learner.import(&state, Some(steps), device)?;
+        Ok(anew)
+    }
+
     /// Puts the network's part into `model`.
     ///
     /// # Errors

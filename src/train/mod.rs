@@ -11,6 +11,8 @@
 //! | [`model`] | network, optimiser and class-prior estimate together, saved and restored |
 //! | [`divergence`] | finding values that are no longer finite, and the error that ends the run |
 //! | [`resume_checks`] | whether settings and data are those of a checkpoint |
+//! | [`changes`] | settings that change on a resume, and what `config.toml` says of them |
+//! | [`branch`] | where a new run from a checkpoint begins |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
 //! | [`device_choice`] | opening the device that the settings name |
 //! | [`choice`] | making the method and the debias that the settings name |
@@ -25,6 +27,8 @@
 //! | [`run_folder`] | what a run leaves on disk |
 //! | [`grid`] | the runs of a table of results, and how far each is |
 
+pub mod branch;
+pub mod changes;
 pub mod checkpoint;
 pub mod choice;
 pub mod device_choice;

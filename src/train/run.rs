@@ -6,6 +6,8 @@ use std::time::Instant;
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::branch::Source;
+use super::changes;
 use super::checkpoint::{self, Checkpoint, Progress};
 use super::choice::epochs;
 use super::evaluate::{self, Evaluation, TestMetrics};
@@ -133,17 +135,38 @@ fn progress_bar(steps: usize) -> ProgressBar {
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be
 /// written; [`crate::error::Stopped`] where `stop` asked for it.
 pub fn run(settings: &Settings, resume: Option<&Path>, stop: &Stop) -> Result<()> {
-    let mut run = Run::open(settings, resume, stop)?;
-    let result = run.restore(resume).and_then(|()| run.train());
-    // A resume that is refused has not failed: the run is as it was.
-    if let Err(error) = &result
-        && exit_code(error) == 1
-    {
-        // What has been handed over is written first, so that the reason is the log's last line.
-        let _ = run.writer.wait();
-        run.writer.log().note_failure(error);
+    let mut run = Run::open(settings, resume, None, stop)?;
+    let restored = run.restore(resume);
+    run.end(restored)
+}
+
+/// Trains a new run as `settings` say, whose name is that of its folder, from the checkpoint `from`, or the newest
+/// of the run in that folder.
+///
+/// # Errors
+/// As [`run`].
+pub fn branch(settings: &Settings, from: &Path, stop: &Stop) -> Result<()> {
+    let source = Source::open(from)?;
+    let mut run = Run::open(settings, None, Some(&source), stop)?;
+    let begun = run.begin_branch(&source);
+    run.end(begun)
+}
+
+impl Run<'_> {
+    /// Trains if the run has `begun`, and sees to it that the log says how it ended.
+    fn end(mut self, begun: Result<()>) -> Result<()> {
+        let run = &mut self;
+        let result = begun.and_then(|()| run.train());
+        // A resume that is refused has not failed: the run is as it was.
+        if let Err(error) = &result
+            && exit_code(error) == 1
+        {
+            // What has been handed over is written first, so that the reason is the log's last line.
+            let _ = run.writer.wait();
+            run.writer.log().note_failure(error);
+        }
+        result
     }
-    result
 }
 
 /// A run under way: what it trains on, with and into.
@@ -178,7 +201,12 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the
     /// folder.
-    fn open(settings: &'a Settings, resume: Option<&Path>, stop: &'a Stop) -> Result<Self> {
+    fn open(
+        settings: &'a Settings,
+        resume: Option<&Path>,
+        branch: Option<&Source>,
+        stop: &'a Stop,
+    ) -> Result<Self> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
         let mut device = chosen.device;
@@ -192,7 +220,11 @@ impl<'a> Run<'a> {
             }
         };
         let config = settings::config_toml(settings)?;
-        let writer = Writer::new(open_folder(settings, &config, resume)?);
+        let folder = match (branch, &settings.name) {
+            (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name)?,
+            _ => open_folder(settings, &config, resume)?,
+        };
+        let writer = Writer::new(folder);
         let progress = Progress {
             epochs_done: 0,
             best_top1: NO_BEST,
@@ -256,7 +288,44 @@ impl<'a> Run<'a> {
             }
         }
         let best = self.epochs_to_best();
-        self.writer.folder()?.begin(self.progress.epochs_done, best)
+        self.writer.folder()?.begin(self.progress.epochs_done, best)?;
+        if resume.is_some() { self.note_changes() } else { Ok(()) }
+    }
+
+    /// Writes down what changed since the run's settings were written.
+    fn note_changes(&mut self) -> Result<()> {
+        let folder = self.writer.folder()?;
+        self.config = folder.config()?;
+        if let Some((config, notes)) = changes::on_resume(&self.config, self.settings, &self.progress)? {
+            folder.write_config(&config)?;
+            notes.iter().for_each(|note| folder.say(note));
+            self.config = config;
+        }
+        Ok(())
+    }
+
+    /// Takes over what fits of another run's state, and writes it down as this run's.
+    fn begin_branch(&mut self, source: &Source) -> Result<()> {
+        let Source { checkpoint, .. } = source;
+        let shown = source.shown();
+        let (config, said) =
+            changes::on_branch(&checkpoint.config, self.settings, &checkpoint.progress, &shown)?;
+        let data = checkpoint.data.changes(&self.fingerprint, &|_, _| None);
+        let anew = checkpoint
+            .restore_what_fits(&mut self.training, data.is_empty(), &mut *self.device)
+            .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
+        self.config = config;
+        self.progress.epochs_done = checkpoint.progress.epochs_done;
+        self.progress.best_epoch = checkpoint.progress.epochs_done;
+        let mut begun = self.collect()?;
+        let folder = self.writer.folder()?;
+        folder.begin_branch(&mut begun, source.folder())?;
+        folder.say(&said);
+        data.iter().for_each(|change| folder.say(&format!("other data: {change}")));
+        if !anew.is_empty() {
+            folder.say(&format!("starts anew: {}", anew.join(", ")));
+        }
+        Ok(())
     }
 
     fn restore_newest(&mut self) -> Result<()> {

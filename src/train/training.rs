@@ -30,6 +30,12 @@ fn schedule(settings: &Settings) -> Schedule {
     }
 }
 
+/// The learning rate of epoch `epoch` (from 0) of a run, counted over all its stages.
+pub fn learning_rate(settings: &Settings, epoch: usize) -> f64 {
+    let at = StageEpoch::of(&choice::stages(settings), epoch);
+    schedule(settings).rate(settings.lr, at.epoch)
+}
+
 /// A run in training: the engine with the data on the device.
 pub struct Training {
     settings: Settings,
