@@ -234,7 +234,7 @@ fn a_kill_at_any_step_of_stopping_leaves_the_same_bytes() {
     assert_eq!(stopped.status.code(), Some(3));
     stopped = records(folder.path(), &["--resume=runs/a", "--max-minutes=1e-9"]).output().unwrap();
     assert!(text(&stopped.stderr).contains("in epoch 2 after 1 of"), "{}", text(&stopped.stderr));
-    for number in (1..60).step_by(2) {
+    for number in (1..60).step_by(3) {
         let at = folder.path().join(number.to_string());
         fs::create_dir_all(at.join("runs/a")).unwrap();
         for (name, bytes) in results(&run) {
@@ -271,6 +271,42 @@ fn the_state_of_a_stopped_run_is_left_for_the_checkpoint_that_is_named() {
     assert!(run.join("superseded/stopped.safetensors").exists());
 }
 
+/// A run that diverges twice in its second epoch and goes back: killed at any moment, it goes back to the same
+/// state with the same learning rate.
+#[test]
+fn a_kill_at_any_step_of_going_back_after_a_divergence_leaves_the_same_bytes() {
+    let more = ["--epochs=3", "--mixup=true", "--lr=0.01", "--alpha=2000", "--on-divergence=rollback"];
+    let steps = at_every_step(&more, "kill", 9);
+    assert!((60..500).contains(&steps), "{steps} steps");
+
+    let folder = tempfile::tempdir().unwrap();
+    let printed = succeed(&train(folder.path(), &more).output().unwrap());
+    assert_eq!(printed.matches("training has diverged in epoch 1: the logits of ").count(), 2, "{printed}");
+    assert!(printed.contains("going back to 1 epochs, with learning rates times 0.25"), "{printed}");
+    let rates: Vec<f64> = lines(&folder.path().join("runs/a"))
+        .iter()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["learning_rate"].as_f64().unwrap()
+        })
+        .collect();
+    // The cosine over three epochs has fallen to 3/4 of its height in epoch 1.
+    assert!((rates[1] / (0.01 * (0.001 + 0.999 * 0.75)) - 0.25).abs() < 1e-9, "{rates:?}");
+    let last = Checkpoint::read(&checkpoint(&folder.path().join("runs/a"), 3)).unwrap();
+    assert_eq!(last.progress.rollbacks, 2);
+
+    // Without a checkpoint to go back to, and after five times, it has failed.
+    let hopeless = ["--lr=1e30", "--on-divergence=rollback", "--name=b"];
+    assert_ends(
+        &records(folder.path(), &[&TINY[..7], &hopeless].concat()).output().unwrap(),
+        1,
+        &["in epoch 0"],
+    );
+    let hopeless = ["--mixup=true", "--alpha=1e30", "--on-divergence=rollback", "--name=c"];
+    let ended = records(folder.path(), &[&TINY[..7], &hopeless].concat()).output().unwrap();
+    assert_ends(&ended, 1, &["after going back 5 times: ", "in epoch 1"]);
+    assert!(checkpoint(&folder.path().join("runs/c"), 1).exists());
+}
+
 /// Made again or gone on with, a branch is whole; the run that it comes from is not touched.
 #[test]
 fn a_kill_at_any_step_of_branching_leaves_a_whole_branch_or_none() {
@@ -279,7 +315,7 @@ fn a_kill_at_any_step_of_branching_leaves_a_whole_branch_or_none() {
     succeed(&records(folder.path(), &from).output().unwrap());
     let branch = folder.path().join("runs/b");
     let wanted = results(&branch);
-    for number in 1..40 {
+    for number in (1..40).step_by(2) {
         fs::remove_dir_all(&branch).unwrap();
         let step = number.to_string();
         let mut command = records(folder.path(), &from);

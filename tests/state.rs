@@ -498,23 +498,27 @@ fn checkpoints(run: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_diverged_epoch_leaves_nothing_behind() {
     let scratch = tempfile::tempdir().unwrap();
-    let always: &[&str] = &[
-        "training has diverged in epoch 0",
-        "not finite",
-        "nothing of this epoch was written",
-        "a lower --lr",
-    ];
+    let always: &[&str] =
+        &["training has diverged in epoch 0", "nothing of this epoch was written", "a lower --lr"];
     for (name, more, parts) in [
-        ("rate", &["--epochs", "1", "--lr", "100"][..], &["(now 100)", "100 of 100 test images"][..]),
+        (
+            "rate",
+            &["--epochs", "1", "--lr", "100"][..],
+            &["(now 100)", "after step 5 of 6, the loss has exploded to"][..],
+        ),
         (
             "rarely-evaluated",
             &["--epochs", "5", "--lr", "1000", "--eval-every", "5"],
-            &["running statistics", "from step", "of 6", "running_var"],
+            &["after step 4 of 6, the loss has exploded to"],
         ),
         (
             "in-one-step",
             &["--epochs", "1", "--lr", "1e30"],
-            &["logits, losses", "from step 2 of 6 on", "(now 1e30)"],
+            &[
+                "logits, losses",
+                "from step 2 of 6 on, first in layer encoder.bn1; its training samples",
+                "(now 1e30)",
+            ],
         ),
         (
             "decay",
@@ -524,12 +528,12 @@ fn a_diverged_epoch_leaves_nothing_behind() {
         (
             "solar",
             &["--epochs", "2", "--lr", "100", "--method", "solar", "--est-epochs", "1"],
-            &["training images"],
+            &["after step 5 of 6, the loss has exploded to"],
         ),
         (
             "beta",
             &["--epochs", "1", "--method", "lw", "--lw-beta", "1e30"],
-            &["a lower --lw-beta (now 1e30)"],
+            &["after step 1 of 6, the loss has exploded to 4.5e29", "a lower --lw-beta (now 1e30)"],
         ),
     ] {
         println!("{name}");
@@ -552,7 +556,12 @@ fn divergence_keeps_the_good_checkpoints() {
     assert_ends(
         &output,
         1,
-        &["diverged in epoch 1", "from step 2 of 6 on", "earlier epochs are kept in", "--alpha (now 1e30)"],
+        &[
+            "diverged in epoch 1",
+            "after step 1 of 6, the loss has exploded",
+            "earlier epochs are kept in",
+            "--alpha (now 1e30)",
+        ],
     );
     let kept = checkpoints(&run);
     assert_eq!(kept.len(), 2, "the first and the best: {kept:?}");
@@ -568,7 +577,7 @@ fn divergence_keeps_the_good_checkpoints() {
     assert_eq!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 1);
     // It diverges in the same place again.
     let again = records(&["train", "--resume", run.to_str().unwrap()]);
-    assert_ends(&again, 1, &["diverged in epoch 1", "from step 2 of 6 on"]);
+    assert_ends(&again, 1, &["diverged in epoch 1", "after step 1 of 6"]);
     assert_eq!(checkpoints(&run).len(), 2);
 }
 

@@ -140,6 +140,7 @@ mod tests {
             classes: Vec::new(),
             train_counts: None,
             steps_done: 0,
+            rollbacks: 0,
             seconds: 0.0,
         }
     }

@@ -20,7 +20,7 @@ use super::divergence;
 use super::engine::Engine;
 use super::model::Model;
 use super::part_of_epoch::PartOfEpoch;
-use super::tensor_file::TensorFile;
+use super::tensor_file::{TensorFile, Values};
 use super::training::Training;
 use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
@@ -62,6 +62,9 @@ pub struct Progress {
     /// Steps done of the epoch that follows; 0 in all checkpoints but those of a stopped run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub steps_done: usize,
+    /// How often the run has diverged and gone back; each time halves the learning rate.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollbacks: u32,
     /// Wall-clock seconds that these steps took.
     #[serde(default, skip_serializing_if = "is_default")]
     pub seconds: f64,
@@ -174,6 +177,14 @@ impl Checkpoint {
         }
         let config = text("config")?.clone();
         Ok(Self { progress, config, data, file })
+    }
+
+    /// The first tensor whose values have exploded, in words.
+    pub fn first_exploded(&self) -> Option<String> {
+        divergence::first_exploded(self.file.tensors.iter().filter_map(|(name, (_, values))| match values {
+            Values::F32(values) => Some((name, &values[..])),
+            _ => None,
+        }))
     }
 
     /// All f32 tensors.

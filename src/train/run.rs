@@ -10,6 +10,7 @@ use super::branch::Source;
 use super::changes;
 use super::checkpoint::{self, Checkpoint, Progress};
 use super::choice::epochs;
+use super::divergence::{self, Diverged};
 use super::evaluate::{self, Evaluation, TestMetrics};
 use super::looks::Looks;
 use super::metrics::{self, EpochMetrics, EpochTimes};
@@ -17,16 +18,19 @@ use super::part_of_epoch::PartOfEpoch;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
 use super::stop::{Reason, Stop};
 use super::training::Training;
-use super::{device_choice, divergence, resume_checks};
+use super::{device_choice, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::data::registry;
 use crate::device::Device;
 use crate::error::{Stopped, exit_code, one_line};
 use crate::ops::statistics::counter;
-use crate::settings::{self, Settings};
+use crate::settings::{self, OnDivergence, Settings};
 use crate::text::printable;
 use crate::usage;
+
+/// How often a run goes back after it has diverged: the last time with a thirty-second of the learning rate.
+const MOST_ROLLBACKS: u32 = 5;
 
 /// Stands for the best top-1 where no epoch has been evaluated yet, so that one of 0 % is better.
 const NO_BEST: f64 = -1.0;
@@ -232,6 +236,7 @@ impl<'a> Run<'a> {
             classes: data.classes.clone(),
             train_counts: counts.clone(),
             steps_done: 0,
+            rollbacks: 0,
             seconds: 0.0,
         };
         Ok(Self {
@@ -262,18 +267,65 @@ impl<'a> Run<'a> {
         let remaining = epochs.saturating_sub(self.progress.epochs_done);
         let bar = progress_bar(remaining * self.training.steps);
         bar.inc(self.progress.steps_done as u64);
-        for epoch in self.progress.epochs_done..epochs {
+        while self.progress.epochs_done < epochs {
+            let epoch = self.progress.epochs_done;
             if let Some(reason) = self.stop.requested().filter(|_| self.has_advanced) {
                 return Err(self.stop_before(epoch, reason)?);
             }
             bar.set_message(format!("epoch {epoch}/{epochs}"));
-            let (metrics, times) = self.epoch(epoch, &bar)?;
-            bar.suspend(|| self.writer.log().say(&metrics.row(&times)));
-            self.record(metrics, times)?;
+            if let Err(error) = self.run_epoch(epoch, &bar) {
+                bar.suspend(|| self.roll_back(error))?;
+                bar.inc_length(((epoch + 1 - self.progress.epochs_done) * self.training.steps) as u64);
+            }
         }
         self.writer.wait()?;
         bar.finish_and_clear();
         self.finish()
+    }
+
+    /// Trains and evaluates an epoch, and hands it over to be written.
+    fn run_epoch(&mut self, epoch: usize, bar: &ProgressBar) -> Result<()> {
+        let (metrics, times) = self.epoch(epoch, bar)?;
+        bar.suspend(|| self.writer.log().say(&metrics.row(&times)));
+        self.record(metrics, times)
+    }
+
+    /// Goes back to the last checkpoint of a run that has diverged, with half the learning rate, if the settings
+    /// say so; otherwise ends with `error`, as with all others.
+    ///
+    /// The checkpoint is replaced by one that knows of it before anything else: a run that is killed at any
+    /// moment goes back to the same state with the same rate.
+    fn roll_back(&mut self, error: anyhow::Error) -> Result<()> {
+        let sign = match error.downcast_ref::<Diverged>() {
+            Some(diverged) if self.settings.on_divergence == OnDivergence::Rollback => diverged.sign.clone(),
+            _ => return Err(error),
+        };
+        if self.progress.rollbacks >= MOST_ROLLBACKS {
+            return Err(error.context(format!("after going back {MOST_ROLLBACKS} times")));
+        }
+        self.writer.wait()?;
+        let newest = run_folder::resumable(self.writer.path()).into_iter().find_map(|(path, done)| {
+            run_folder::read_resumable(&path, done).ok().map(|checkpoint| (path, checkpoint))
+        });
+        let Some((path, checkpoint)) = newest else { return Err(error) };
+        self.writer.log().say(&printable(&sign));
+        self.restore_from(checkpoint, &path)?;
+        self.set_rollbacks(self.progress.rollbacks + 1);
+        let mut again = self.collect()?;
+        if let Some(part) = &self.part {
+            again = again.with_part(part, &self.training.engine)?;
+        }
+        let best = self.epochs_to_best();
+        let (done, factor) = (self.progress.epochs_done, self.training.rate_factor);
+        let folder = self.writer.folder()?;
+        folder.go_back_again(&mut again, best)?;
+        folder.say(&format!("going back to {done} epochs, with learning rates times {factor}"));
+        Ok(())
+    }
+
+    fn set_rollbacks(&mut self, rollbacks: u32) {
+        self.progress.rollbacks = rollbacks;
+        self.training.rate_factor = 0.5f64.powi(rollbacks as i32);
     }
 
     /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a
@@ -363,6 +415,7 @@ impl<'a> Run<'a> {
             .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
         self.writer.folder()?.restore_config(&checkpoint.config)?;
         self.progress = checkpoint.progress;
+        self.set_rollbacks(self.progress.rollbacks);
         Ok(())
     }
 
@@ -462,7 +515,7 @@ impl<'a> Run<'a> {
             seconds: seconds(),
             images_per_second: samples * self.training.engine.step.images as f64 / trained,
         };
-        match divergence::in_figures(&metrics) {
+        match divergence::in_figures(&metrics, self.data.classes.len()) {
             Some(sign) => Err(self.diverged(epoch, &sign)),
             None => Ok((metrics, times)),
         }
@@ -486,7 +539,7 @@ impl<'a> Run<'a> {
             if self.looks.is_due(&*self.device) {
                 let counters = self.training.engine.counters(&mut *self.device)?;
                 self.looks.looked();
-                self.check_steps(epoch, &counters)?;
+                self.check_steps(epoch, done, &counters)?;
             }
             if let Some(reason) = self.stop.requested() {
                 return Err(self.stop_inside(epoch, [done, self.training.steps], seconds(), reason)?);
@@ -504,7 +557,7 @@ impl<'a> Run<'a> {
         reason: Reason,
     ) -> Result<anyhow::Error> {
         let counters = self.training.engine.counters(&mut *self.device)?;
-        self.check_steps(epoch, &counters)?;
+        self.check_steps(epoch, done, &counters)?;
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after step {done} of {of}, {sign}")));
         }
@@ -538,19 +591,50 @@ impl<'a> Run<'a> {
         Checkpoint::collect(engine, progress, &self.config, &self.fingerprint, &mut *self.device)
     }
 
-    /// Ends a run whose counters say that a step of `epoch` had values that are not finite.
-    fn check_steps(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
-        let Some((step, what)) = divergence::first_step(counters) else { return Ok(()) };
+    /// Ends a run whose counters, after `done` steps of `epoch`, say that a step had values that are not finite,
+    /// or that its loss has exploded.
+    fn check_steps(&mut self, epoch: usize, done: usize, counters: &[f32]) -> Result<()> {
+        let Some((step, what)) = divergence::first_step(counters) else {
+            let Some(sign) = divergence::exploded_loss(counters) else { return Ok(()) };
+            return Err(
+                self.diverged(epoch, &format!("after step {done} of {}, {sign}", self.training.steps))
+            );
+        };
         let now = self.training.not_finite(&mut *self.device)?;
         let now = now.map_or(String::new(), |now| format!(" (now {now})"));
+        let layer = match self.layer_of(epoch, step, done) {
+            Ok(Some(layer)) => format!(", first in layer {}", printable(&layer)),
+            // What cannot be found out is left out: the run has ended anyway.
+            _ => String::new(),
+        };
+        let samples = divergence::samples_in_words(&self.training.samples_of(epoch, step));
         let steps = self.training.steps;
-        Err(self.diverged(epoch, &format!("{what} are not finite from step {step} of {steps} on{now}")))
+        let sign = format!(
+            "{what} are not finite from step {step} of {steps} on{layer}; its training samples are {samples}{now}"
+        );
+        Err(self.diverged(epoch, &sign))
+    }
+
+    /// The first layer with statistics that are not finite after step `step` of `epoch`. If more steps are
+    /// done by now, and the state before the epoch is in a checkpoint, they are run again up to this one, with
+    /// the same bits.
+    fn layer_of(&mut self, epoch: usize, step: usize, done: usize) -> Result<Option<String>> {
+        if done > step {
+            self.writer.wait()?;
+            let found =
+                run_folder::resumable(self.writer.path()).into_iter().find(|(_, at)| *at == Some(epoch));
+            let Some((path, at)) = found else { return Ok(None) };
+            run_folder::read_resumable(&path, at)?.restore(&mut self.training, &mut *self.device)?;
+            self.training.begin_epoch(epoch, &mut *self.device)?;
+            (0..step).try_for_each(|_| self.training.engine.run_step(&mut *self.device))?;
+        }
+        self.training.engine.model.parameters.first_layer_not_finite(&mut *self.device)
     }
 
     /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from;
     /// ends the epoch for the method.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
-        self.check_steps(epoch, counters)?;
+        self.check_steps(epoch, self.training.steps, counters)?;
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
         }
@@ -613,6 +697,9 @@ impl<'a> Run<'a> {
             (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
         let checkpoint = if is_best || self.is_due(epoch) { Some(self.collect()?) } else { None };
+        if let Some(sign) = checkpoint.as_ref().and_then(Checkpoint::first_exploded) {
+            return Err(self.diverged(epoch, &sign));
+        }
         let epochs_to_best = self.epochs_to_best();
         self.writer.write(FinishedEpoch { metrics, times, checkpoint, is_best, epochs_to_best })
     }

@@ -54,6 +54,8 @@ pub struct Training {
     known: Vec<bool>,
     /// Steps per epoch; an incomplete last batch is dropped.
     pub steps: usize,
+    /// What the schedule's learning rates are multiplied by; 1 but after a divergence.
+    pub rate_factor: f64,
 }
 
 impl Training {
@@ -118,6 +120,7 @@ impl Training {
             candidates: data.candidates.rows.clone(),
             known: data.train.labels.iter().map(Option::is_some).collect(),
             steps,
+            rate_factor: 1.0,
         })
     }
 
@@ -140,6 +143,12 @@ impl Training {
     fn order(&self, epoch: usize) -> Vec<u32> {
         let samples = self.engine.store.samples;
         Stream::new(self.settings.seed, Purpose::Shuffle, epoch as u32, 0, 0).permutation(samples)
+    }
+
+    /// The samples of step `step` (from 1) of an epoch, as their positions in the training set.
+    pub fn samples_of(&self, epoch: usize, step: usize) -> Vec<u32> {
+        let batch = self.settings.batch_size;
+        self.order(epoch).into_iter().skip((step - 1) * batch).take(batch).collect()
     }
 
     /// How many samples of an epoch's steps have a known true class.
@@ -187,7 +196,7 @@ impl Training {
             mixup.draw(seed, number, device)?;
         }
         self.engine.clear_counters(device)?;
-        let learning_rate = self.schedule.rate(lr, at.epoch);
+        let learning_rate = self.rate_factor * self.schedule.rate(lr, at.epoch);
         let own = self.engine.learner.begin_epoch(at, device)?;
         let update = self.always_disambiguates || epoch >= upd_start;
         self.engine.set(EpochControl { learning_rate, update, alpha, own }, device)?;

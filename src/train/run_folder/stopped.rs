@@ -55,6 +55,23 @@ impl RunFolder {
         checkpoint.write(&self.path.join(STOPPED)).map_err(|error| self.failed(error))
     }
 
+    /// Replaces the checkpoint that a run goes back to after it has diverged by `checkpoint`, the same state with
+    /// other progress, and sets the lines of later epochs aside.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn go_back_again(&mut self, checkpoint: &mut Checkpoint, best: Option<usize>) -> Result<()> {
+        let done = checkpoint.progress.epochs_done;
+        match checkpoint.progress.steps_done {
+            0 => self.save(checkpoint, false)?,
+            _ => self.save_stopped(checkpoint)?,
+        }
+        self.lines_go_back = true;
+        self.begin(done, best)?;
+        self.lines_go_back = false;
+        Ok(())
+    }
+
     /// Removes it once a numbered checkpoint of later epochs is on the disk.
     pub(super) fn remove_stopped(&self) {
         match fs::remove_file(self.path.join(STOPPED)) {
