@@ -27,9 +27,44 @@ macro_rules! usage {
     };
 }
 
-/// The exit code of a failed command: 2 for bad usage or input, 1 for a failed run.
+/// The exit code of a run whose `--max-minutes` are up before its end.
+pub const TIME_IS_UP: u8 = 3;
+
+/// The exit code of a run that `signal` stopped, which is what a shell says of a process that it ended.
+pub fn of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(1)
+}
+
+/// A run that was stopped before its end on request, and can be gone on with: no failure.
+#[derive(Debug)]
+pub struct Stopped {
+    /// What stopped it, where, and how to go on.
+    pub line: String,
+    /// [`TIME_IS_UP`] or that [`of_signal`].
+    pub code: u8,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// What stopped a run, if an error says that it was stopped.
+pub fn stopped(error: &anyhow::Error) -> Option<&Stopped> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+/// The exit code of a command that ended early: 2 for bad usage or input, 1 for a failed run, that of
+/// [`Stopped`] for one that was stopped.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<UsageError>()) { 2 } else { 1 }
+    match stopped(error) {
+        Some(stopped) => stopped.code,
+        None if error.chain().any(|cause| cause.is::<UsageError>()) => 2,
+        None => 1,
+    }
 }
 
 /// The error and its causes on one line, with control characters escaped, since text in it may come from a

@@ -47,6 +47,9 @@ const TRAIN: [&str; 12] = [
     "--device",
 ];
 
+/// Of these, an epoch of two steps.
+const SHORT: [&str; 2] = ["--epochs=1", "--synthetic-train-per-class=3"];
+
 fn train(folder: &Path, device: &str, name: &str) -> Command {
     let mut command = with_stand_in(env!("CARGO_BIN_EXE_records"), folder);
     command.args(TRAIN).args([device, "--name", name]).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -111,6 +114,26 @@ fn training_through_the_driver_has_the_interpreter_s_bits() {
     assert!(count(&here_calls, "cuStreamWaitEvent captured") > 20, "{here_calls}");
     assert_eq!(count(&in_turn_calls, "cuStreamWaitEvent"), 0);
     assert_eq!([notes(here), notes(in_turn)], ["", ""]);
+}
+
+/// Stopped inside an epoch on the driver and gone on with on the interpreter, which has the same bits: so has the run.
+#[test]
+fn a_run_that_is_stopped_inside_an_epoch_has_the_same_bits() {
+    let scratch = tempfile::tempdir().unwrap();
+    let whole = train(scratch.path(), "sim", "whole").args(SHORT).spawn().unwrap();
+    let mut command = train(scratch.path(), "cuda", "stopped");
+    let stopped = command.args(SHORT).arg("--max-minutes=1e-9").output().unwrap();
+    assert_eq!(stopped.status.code(), Some(3), "{}", notes(scratch.path()));
+    assert!(text(&stopped.stderr).contains("in epoch 0 after 1 of 2"), "{}", text(&stopped.stderr));
+    let mut resumed = with_stand_in(env!("CARGO_BIN_EXE_records"), scratch.path());
+    resumed
+        .args(["train", "--resume=runs/stopped", "--device=sim"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    finish(resumed.spawn().unwrap(), scratch.path());
+    finish(whole, scratch.path());
+    assert_equal_runs(&scratch.path().join("runs/stopped"), &scratch.path().join("runs/whole"));
+    assert_eq!(notes(scratch.path()), "");
 }
 
 /// The kernel tests' program, built by cargo if it is not.

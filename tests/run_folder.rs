@@ -171,7 +171,8 @@ fn at_every_step(more: &[&str], how: &str, stride: usize) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("whole");
     fs::create_dir(&at).unwrap();
-    succeed(&train(&at, more).output().unwrap());
+    let until_done: Vec<&str> = more.iter().copied().filter(|flag| !flag.starts_with("--max-min")).collect();
+    succeed(&train(&at, &until_done).output().unwrap());
     let whole = results(&at.join("runs/a"));
     let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
     let one = |number: usize| {
@@ -180,7 +181,8 @@ fn at_every_step(more: &[&str], how: &str, stride: usize) -> usize {
         let step = number.to_string();
         let output =
             failing(&mut train(&at, more), &[("FAIL_AT", &step), ("FAIL_HOW", how)]).output().unwrap();
-        if output.status.success() {
+        // 3: it was stopped by --max-minutes.
+        if [Some(0), Some(3)].contains(&output.status.code()) {
             ended.fetch_min(number, Ordering::SeqCst);
         } else if how == "full" {
             assert_ends(&output, 1, &["No space left"]);
@@ -190,7 +192,7 @@ fn at_every_step(more: &[&str], how: &str, stride: usize) -> usize {
             assert_holds(&run, &what);
         }
         let begun = run.join("config.toml").exists();
-        succeed(&if begun { resume(&at, "runs/a") } else { train(&at, more).output().unwrap() });
+        succeed(&if begun { resume(&at, "runs/a") } else { train(&at, &until_done).output().unwrap() });
         assert_same(&run, &whole, &what);
         fs::remove_dir_all(&at).unwrap();
     };
@@ -216,6 +218,123 @@ fn a_kill_at_any_step_and_a_resume_leave_the_same_bytes() {
     assert!((40..500).contains(&steps), "{steps} steps");
 }
 
+/// While the state inside an epoch is written, and while the run goes on from it.
+#[test]
+fn a_kill_at_any_step_of_stopping_leaves_the_same_bytes() {
+    let steps = at_every_step(&["--epochs=2", "--max-minutes=1e-9"], "kill", 1);
+    assert!((8..40).contains(&steps), "{steps} steps");
+
+    // A run that was stopped in its third epoch, gone on with and killed on the way.
+    let (folder, run) = copy();
+    fs::remove_dir_all(&run).unwrap();
+    let mut stopped = train(folder.path(), &["--epochs=6", "--max-minutes=1e-9"]).output().unwrap();
+    while lines(&run).len() < 2 {
+        stopped = records(folder.path(), &["--resume=runs/a", "--max-minutes=1e-9"]).output().unwrap();
+    }
+    assert_eq!(stopped.status.code(), Some(3));
+    stopped = records(folder.path(), &["--resume=runs/a", "--max-minutes=1e-9"]).output().unwrap();
+    assert!(text(&stopped.stderr).contains("in epoch 2 after 1 of"), "{}", text(&stopped.stderr));
+    for number in (1..60).step_by(3) {
+        let at = folder.path().join(number.to_string());
+        fs::create_dir_all(at.join("runs/a")).unwrap();
+        for (name, bytes) in results(&run) {
+            fs::write(at.join("runs/a").join(name), bytes).unwrap();
+        }
+        let step = number.to_string();
+        let mut command = records(&at, &["--resume", "runs/a"]);
+        let output = failing(&mut command, &[("FAIL_AT", &step), ("FAIL_HOW", "kill")]).output().unwrap();
+        succeed(&resume(&at, "runs/a"));
+        assert_same(&at.join("runs/a"), &whole(), &format!("kill {number} after a stop"));
+        if output.status.success() {
+            break;
+        }
+    }
+}
+
+/// An earlier checkpoint that is named goes before the later state of a stopped run, which is set aside.
+#[test]
+fn the_state_of_a_stopped_run_is_left_for_the_checkpoint_that_is_named() {
+    let (folder, run) = copy();
+    fs::remove_file(checkpoint(&run, 6)).unwrap();
+    let stopped = records(folder.path(), &["--resume=runs/a", "--max-minutes=1e-9"]).output().unwrap();
+    assert_eq!(stopped.status.code(), Some(3), "{}", text(&stopped.stderr));
+    let printed = succeed(&resume(folder.path(), "runs/a/checkpoint-0005.safetensors"));
+    assert!(printed.contains("stopped.safetensors moved to runs/a/superseded"), "{printed}");
+    fs::remove_dir_all(run.join("superseded")).unwrap();
+    assert_same(&run, &whole(), "after a named checkpoint");
+
+    // One that is damaged is passed over.
+    fs::remove_file(checkpoint(&run, 6)).unwrap();
+    fs::write(run.join("stopped.safetensors"), "x").unwrap();
+    let printed = succeed(&resume(folder.path(), "runs/a"));
+    assert!(printed.contains("passing over runs/a/stopped.safetensors: not a whole"), "{printed}");
+    assert!(run.join("superseded/stopped.safetensors").exists());
+}
+
+/// A run that diverges twice in its second epoch and goes back: killed at any moment, it goes back to the same
+/// state with the same learning rate.
+#[test]
+fn a_kill_at_any_step_of_going_back_after_a_divergence_leaves_the_same_bytes() {
+    let more = ["--epochs=3", "--mixup=true", "--lr=0.01", "--alpha=2000", "--on-divergence=rollback"];
+    let steps = at_every_step(&more, "kill", 9);
+    assert!((60..500).contains(&steps), "{steps} steps");
+
+    let folder = tempfile::tempdir().unwrap();
+    let printed = succeed(&train(folder.path(), &more).output().unwrap());
+    assert_eq!(printed.matches("training has diverged in epoch 1: the logits of ").count(), 2, "{printed}");
+    assert!(printed.contains("going back to 1 epochs, with learning rates times 0.25"), "{printed}");
+    let rates: Vec<f64> = lines(&folder.path().join("runs/a"))
+        .iter()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["learning_rate"].as_f64().unwrap()
+        })
+        .collect();
+    // The cosine over three epochs has fallen to 3/4 of its height in epoch 1.
+    assert!((rates[1] / (0.01 * (0.001 + 0.999 * 0.75)) - 0.25).abs() < 1e-9, "{rates:?}");
+    let last = Checkpoint::read(&checkpoint(&folder.path().join("runs/a"), 3)).unwrap();
+    assert_eq!(last.progress.rollbacks, 2);
+
+    // Without a checkpoint to go back to, and after five times, it has failed.
+    let hopeless = ["--lr=1e30", "--on-divergence=rollback", "--name=b"];
+    assert_ends(
+        &records(folder.path(), &[&TINY[..7], &hopeless].concat()).output().unwrap(),
+        1,
+        &["in epoch 0"],
+    );
+    let hopeless = ["--mixup=true", "--alpha=1e30", "--on-divergence=rollback", "--name=c"];
+    let ended = records(folder.path(), &[&TINY[..7], &hopeless].concat()).output().unwrap();
+    assert_ends(&ended, 1, &["after going back 5 times: ", "in epoch 1"]);
+    assert!(checkpoint(&folder.path().join("runs/c"), 1).exists());
+}
+
+/// Made again or gone on with, a branch is whole; the run that it comes from is not touched.
+#[test]
+fn a_kill_at_any_step_of_branching_leaves_a_whole_branch_or_none() {
+    let (folder, run) = copy();
+    let from = ["--resume=runs/a/checkpoint-0005.safetensors", "--branch=b", "--lr=0.001"];
+    succeed(&records(folder.path(), &from).output().unwrap());
+    let branch = folder.path().join("runs/b");
+    let wanted = results(&branch);
+    for number in (1..40).step_by(2) {
+        fs::remove_dir_all(&branch).unwrap();
+        let step = number.to_string();
+        let mut command = records(folder.path(), &from);
+        let how = [("FAIL_AT", step.as_str()), ("FAIL_HOW", "kill"), ("FAIL_UNDER", "runs/b")];
+        if failing(&mut command, &how).output().unwrap().status.success() {
+            fs::create_dir_all(&branch).unwrap();
+            break;
+        }
+        let again = records(folder.path(), &from).output().unwrap();
+        if !again.status.success() {
+            // It is there, and has its state.
+            succeed(&resume(folder.path(), "runs/b"));
+        }
+        // The settings of a checkpoint are those of the folder.
+        assert_same(&branch, &wanted, &format!("kill {number} of a branch"));
+    }
+    assert_same(&run, &whole(), "the run that was branched from");
+}
+
 /// Over the boundary of SoLar's stages, where the best begins anew.
 #[test]
 fn a_kill_at_any_step_of_solar_leaves_the_same_bytes() {
@@ -234,7 +353,7 @@ fn a_full_disk_is_a_failed_run_that_goes_on_when_there_is_room() {
 #[test]
 fn a_kill_while_going_back_loses_nothing() {
     let mut completed = false;
-    for step in (1..200).step_by(4) {
+    for step in (1..200).step_by(7) {
         let (folder, run) = copy();
         let step = step.to_string();
         let mut command = records(folder.path(), &["--resume", "runs/a/checkpoint-0002.safetensors"]);

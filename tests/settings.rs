@@ -174,6 +174,7 @@ fn every_flag_reaches_its_setting() {
         ("name", "\"mine\""),
         ("checkpoint-every", "4"),
         ("eval-every", "6"),
+        ("on-divergence", "rollback"),
     ];
     // Flags that go with one method only, and the method.
     let lw = [("method", "lw"), ("lw-loss", "cross-entropy"), ("lw-beta", "2.0")];

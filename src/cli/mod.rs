@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::error::{exit_code, one_line};
+use crate::error::{exit_code, one_line, stopped};
 use crate::settings::{MOST_THREADS, quoted_where_odd};
 use crate::usage;
 
@@ -43,7 +43,8 @@ use crate::usage;
 #[command(
     name = "records",
     version,
-    after_help = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input."
+    after_help = "Exit codes: 0 done, 1 the run failed, 2 bad usage or input, 3 --max-minutes were up, 128+N signal N \
+                  stopped it (130 Ctrl-C, 143 SIGTERM)."
 )]
 pub struct Cli {
     /// What to do.
@@ -130,7 +131,8 @@ pub fn main() -> ExitCode {
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // If standard error is closed, there is nobody to report to.
-            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&error));
+            let kind = if stopped(&error).is_some() { "" } else { "error: " };
+            let _ = writeln!(std::io::stderr(), "{kind}{}", one_line(&error));
             ExitCode::from(exit_code(&error))
         }
     }

@@ -103,6 +103,9 @@ pub struct TableArguments {
     /// Run nothing: print a script for sbatch, one task of an array job for each run that is left
     #[arg(long)]
     slurm: bool,
+    /// Stop after so many minutes; called again, the command goes on with the same bits
+    #[arg(long, value_name = "MINUTES")]
+    max_minutes: Option<f64>,
     /// Settings of all runs.
     #[command(flatten)]
     given: GivenSettings,
@@ -254,6 +257,7 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
     let (shown, format) = (arguments.shown()?, arguments.format()?);
     let grid = arguments.grid()?;
     let runs = grid.runs();
+    let stop = super::train::stop_after(arguments.max_minutes)?;
     let mut states = RunState::of_all(&runs)?;
     if arguments.commands {
         let lines = commands::command_lines(&runs, &states)?;
@@ -290,7 +294,7 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
         if let Some(run) = runs.first() {
             super::fetch::offer(&run.settings)?;
         }
-        execute::run_missing(&grid, &runs, &mut states, changed)?;
+        execute::run_missing(&grid, &runs, &mut states, &stop, changed)?;
     }
     arguments.write(&table(&states)?)?;
     if let Some(path) = &arguments.output {

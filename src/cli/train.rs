@@ -1,6 +1,6 @@
 //! `records train`: resolves the settings of a run and starts it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -11,7 +11,9 @@ use crate::settings::given::SettingsFile;
 use crate::settings::presets::{self, PRESETS};
 use crate::settings::{GivenSettings, Settings, config_toml, quoted_where_odd};
 use crate::train::progress::{self, Show};
-use crate::train::run_folder::settings_to_resume;
+use crate::train::run;
+use crate::train::run_folder::{is_unused, settings_to_resume};
+use crate::train::stop::Stop;
 use crate::usage;
 
 /// Arguments of `records train`. Flags override --config, which overrides --preset, which overrides the
@@ -29,9 +31,16 @@ pub struct TrainArguments {
     /// another run
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
-    /// Resume a run, named by its folder or by one of its checkpoints, with the settings in its config.toml
-    #[arg(long, value_name = "RUN_FOLDER|CHECKPOINT")]
+    /// Resume a run, named by its folder or by one of its checkpoints, with the settings in its config.toml; auto
+    /// resumes the run that --exp-dir and --name name, if there is one, and starts it otherwise
+    #[arg(long, value_name = "RUN_FOLDER|CHECKPOINT|auto")]
     pub resume: Option<PathBuf>,
+    /// With --resume: leave that run as it is, and make a new one of this name from its checkpoint, with any settings
+    #[arg(long, value_name = "NAME", requires = "resume")]
+    pub branch: Option<String>,
+    /// Stop after so many minutes, at a step from which --resume goes on with the same bits
+    #[arg(long, value_name = "MINUTES")]
+    pub max_minutes: Option<f64>,
     /// List the presets and exit
     #[arg(long)]
     pub list_presets: bool,
@@ -63,13 +72,21 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         usage!("--progress {}: must be one of {words}", quoted_where_odd(&arguments.progress))
     })?;
     progress::show_as(show);
-    let settings = resolve(arguments)?;
+    if arguments.resume.as_deref() == Some(Path::new("auto")) {
+        return start_or_resume(arguments);
+    }
+    let mut settings = resolve(arguments)?;
+    if let Some(name) = &arguments.branch {
+        settings.name = Some(name.clone());
+        settings.validate()?;
+    }
+    let stop = stop_after(arguments.max_minutes)?;
     let mut without_effect = arguments.reference.without_effect();
     if arguments.resume.is_some() {
         let given = &arguments.given;
         let ours = [
             ("--name", given.values.value("name").is_some()),
-            ("--exp-dir", given.values.value("exp-dir").is_some()),
+            ("--exp-dir", given.values.value("exp-dir").is_some() && arguments.branch.is_none()),
         ];
         without_effect.extend(ours.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag));
     }
@@ -80,7 +97,43 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         return output::print(&config_toml(&settings)?);
     }
     super::fetch::offer(&settings)?;
-    crate::train::run::run(&settings, arguments.resume.as_deref())
+    match (&arguments.resume, &arguments.branch) {
+        (Some(from), Some(_)) => run::branch(&settings, from, &stop),
+        (resume, _) => run::run(&settings, resume.as_deref(), &stop),
+    }
+}
+
+/// `--resume auto`: resumes the run in the folder that the settings name, if there is one, and starts it otherwise.
+fn start_or_resume(arguments: &TrainArguments) -> Result<()> {
+    let fresh = TrainArguments { resume: None, ..arguments.clone() };
+    let settings = resolve(&fresh)?;
+    let Some(name) = settings.name.as_ref().filter(|_| arguments.branch.is_none()) else {
+        return Err(usage!("--resume auto: needs the run's --name, and no --branch"));
+    };
+    let folder = settings.exp_dir.join(name);
+    if !folder.exists() || is_unused(&folder) {
+        return run(&fresh);
+    }
+    // Refuses a folder that is no run's.
+    settings_to_resume(&folder)?;
+    if arguments.dry_run {
+        return output::print(&config_toml(&settings)?);
+    }
+    let stop = stop_after(arguments.max_minutes)?;
+    run::run(&settings, Some(&folder), &stop)
+}
+
+/// What stops a run early: signals, and `--max-minutes` from now on.
+///
+/// # Errors
+/// A usage error for minutes that are not positive.
+pub fn stop_after(minutes: Option<f64>) -> Result<Stop> {
+    match minutes {
+        Some(minutes) if !(minutes > 0.0 && minutes.is_finite()) => {
+            Err(usage!("--max-minutes {minutes}: must be a positive number"))
+        }
+        minutes => Ok(Stop::after_minutes(minutes)),
+    }
 }
 
 /// The settings that result from flags, configuration file, preset and defaults, all checked.
@@ -121,6 +174,9 @@ pub fn resolve(arguments: &TrainArguments) -> Result<Settings> {
     }
     arguments.given.apply(&mut settings).map_err(|problem| usage!("{problem}"))?;
     arguments.reference.apply(&arguments.given, &mut settings)?;
+    if arguments.branch.is_some() {
+        settings.forget_other_methods(&arguments.given);
+    }
     match settings.problems().into_iter().next() {
         None => Ok(settings),
         // A flag may have replaced a bad value of the file; one that is still there is reported with its

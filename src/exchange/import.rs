@@ -95,6 +95,9 @@ pub fn import(
         );
     }
     let progress = Progress {
+        steps_done: 0,
+        rollbacks: 0,
+        seconds: 0.0,
         epochs_done: 0,
         best_top1: -1.0,
         best_epoch: 0,

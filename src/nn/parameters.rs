@@ -265,6 +265,17 @@ impl Parameters {
         Ok(named.collect())
     }
 
+    /// The first layer, in the network's order, whose running statistics are not finite.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn first_layer_not_finite(&self, device: &mut dyn Device) -> Result<Option<String>> {
+        let values = device.read_f32(self.running)?;
+        let is_finite = |r: &&PlacedStatistic| values[r.offset..][..r.channels].iter().all(|v| v.is_finite());
+        let first = self.running_entries.iter().find(|entry| !is_finite(entry));
+        Ok(first.map(|entry| entry.name.rsplit_once('.').map_or(&*entry.name, |(layer, _)| layer).into()))
+    }
+
     /// Names of the `num_batches_tracked` counters.
     pub fn counter_names(&self) -> impl Iterator<Item = String> {
         let means =

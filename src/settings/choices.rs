@@ -63,6 +63,16 @@ crate::declare_words! {
 }
 
 crate::declare_words! {
+    /// What a run does that diverges.
+    pub enum OnDivergence {
+        /// Ends as failed.
+        Stop = "stop",
+        /// Goes back to the last checkpoint, and on from there with half the learning rate.
+        Rollback = "rollback",
+    }
+}
+
+crate::declare_words! {
     /// How activations are stored.
     pub enum PrecisionChoice {
         /// bf16 on a GPU, f32 on the CPU.

@@ -24,7 +24,7 @@ pub(crate) use crate::declaration::{number, quoted_where_odd};
 use crate::optim;
 use crate::pll::corr;
 use crate::usage;
-pub use choices::{Debias, DeviceChoice, Method, PrecisionChoice, ScheduleChoice};
+pub use choices::{Debias, DeviceChoice, Method, OnDivergence, PrecisionChoice, ScheduleChoice};
 pub use given::GivenSettings;
 pub use written::{config_toml, differences, document, flags};
 
@@ -138,6 +138,10 @@ crate::declare_settings! {
             "checkpoint-every" checkpoint_every: usize = 0, "EPOCHS", Whole(0, MOST_EPOCHS), Free;
             /// Epochs from one evaluation to the next.
             "eval-every" eval_every: usize = 1, "EPOCHS", Whole(1, MOST_EPOCHS), Free;
+            /// What to do when training diverges: stop; or go back to the last checkpoint and on with half the
+            /// learning rate, up to five times.
+            "on-divergence" on_divergence: OnDivergence = OnDivergence::Stop, "WORD", OneOf(OnDivergence::words),
+                Free, Newer;
         }
     }
     brought {
@@ -221,6 +225,15 @@ impl Settings {
             }
         }
         found
+    }
+
+    /// Leaves out the own settings of other methods than the run's, except those that are `given`.
+    pub fn forget_other_methods(&mut self, given: &GivenSettings) {
+        for BadSetting { name, .. } in self.own_of_other_methods() {
+            if given.values.value(name).is_none() {
+                self.put(name, None);
+            }
+        }
     }
 
     /// Combinations of method, debias and mixup that make no sense; all others are free.

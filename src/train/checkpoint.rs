@@ -20,7 +20,8 @@ use super::choice;
 use super::divergence;
 use super::engine::{self, Engine};
 use super::model::Model;
-use super::tensor_file::TensorFile;
+use super::part_of_epoch::PartOfEpoch;
+use super::tensor_file::{TensorFile, Values};
 use super::training::Training;
 use crate::data::MAX_CLASSES;
 use crate::data::fingerprint::Fingerprint;
@@ -61,6 +62,19 @@ pub struct Progress {
     pub classes: Vec<String>,
     /// Training samples of each class; `None` where true classes are unknown.
     pub train_counts: Option<Vec<usize>>,
+    /// Steps done of the epoch that follows; 0 in all checkpoints but those of a stopped run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub steps_done: usize,
+    /// How often the run has diverged and gone back; each time halves the learning rate.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollbacks: u32,
+    /// Wall-clock seconds that these steps took.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub seconds: f64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Progress {
@@ -69,6 +83,9 @@ impl Progress {
         let most = MOST_STAGES * settings::MOST_EPOCHS;
         if self.epochs_done > most || self.best_epoch > most {
             return Err(format!("epochs {} and {}, at most {most}", self.epochs_done, self.best_epoch));
+        }
+        if !(0.0..=f64::MAX).contains(&self.seconds) {
+            return Err(format!("{} seconds", self.seconds));
         }
         let counts = self.train_counts.as_deref().unwrap_or(&[1]);
         let sum = counts.iter().try_fold(0usize, |sum, &count| sum.checked_add(count));
@@ -106,6 +123,15 @@ impl Checkpoint {
         file.metadata.insert("progress".into(), serde_json::to_string(&progress)?);
         file.metadata.insert("data".into(), serde_json::to_string(data)?);
         Ok(Self { progress, config: config.into(), data: data.clone(), file })
+    }
+
+    /// The same inside the epoch that follows: `part` of it is done.
+    pub fn with_part(mut self, part: &PartOfEpoch, engine: &Engine) -> Result<Self> {
+        self.progress.steps_done = part.steps;
+        self.progress.seconds = part.seconds;
+        self.file.metadata.insert("progress".into(), serde_json::to_string(&self.progress)?);
+        part.export(engine, &mut self.file);
+        Ok(self)
     }
 
     /// Writes the checkpoint whole or not at all.
@@ -197,20 +223,81 @@ impl Checkpoint {
         self.file.f32("confidence")
     }
 
+    /// The first tensor whose values have exploded, in words.
+    pub fn first_exploded(&self) -> Option<String> {
+        divergence::first_exploded(self.file.tensors.iter().filter_map(|(name, (_, values))| match values {
+            Values::F32(values) => Some((name, &values[..])),
+            _ => None,
+        }))
+    }
+
     /// All f32 tensors.
     pub fn state_dict(&self) -> StateDict {
         self.file.state_dict()
     }
 
-    /// Puts everything back into a run of the same settings.
+    /// Puts everything back into a run of the same settings. Returns what is done of the epoch that follows,
+    /// if the run was stopped inside it.
     ///
     /// # Errors
     /// A usage error when the file is of another network or training set.
-    pub fn restore(&self, training: &mut Training, device: &mut dyn Device) -> Result<()> {
+    pub fn restore(&self, training: &mut Training, device: &mut dyn Device) -> Result<Option<PartOfEpoch>> {
+        let Progress { epochs_done, steps_done, seconds, .. } = self.progress;
+        if steps_done > training.steps {
+            return Err(usage!("{steps_done} steps of an epoch are done, which has {}", training.steps));
+        }
         self.restore_model(&mut training.engine.model, device)?;
         self.restore_confidence(&training.engine.store, device)?;
+        let steps = training.stage_steps(epochs_done) + steps_done;
+        self.restore_method(&*training.engine.learner, steps, device)?;
+        match steps_done {
+            0 => Ok(None),
+            _ => PartOfEpoch::read(&training.engine, steps_done, seconds, &self.file).map(Some),
+        }
+    }
+
+    /// Puts back what fits of it into a run of other settings: the network, which must fit, and the state of
+    /// optimiser, debias and method where the file has it; the confidence rows if `same_samples`. Returns what
+    /// starts anew, in words.
+    ///
+    /// # Errors
+    /// A usage error when the file is of another network.
+    pub fn restore_what_fits(
+        &self,
+        training: &mut Training,
+        same_samples: bool,
+        device: &mut dyn Device,
+    ) -> Result<Vec<String>> {
+        let mut anew: Vec<String> = Vec::new();
+        let engine = &mut training.engine;
+        let dict = self.state_dict();
+        let (found, wanted) = (engine.model.import(&dict, device)?, engine.model.parameters.tensor_count());
+        if found != wanted {
+            return Err(usage!("the checkpoint holds {found} of the network's {wanted} tensors"));
+        }
+        engine.model.parameters.batches_tracked =
+            self.file.batch_counter(&engine.model.parameters)?.unwrap_or(0);
+        let lacks = |name: &String| !dict.contains_key(name);
+        if engine.model.export(device)?.keys().any(lacks) {
+            anew.push("the state of the optimiser or the debias".into());
+        }
+        if same_samples {
+            self.restore_confidence(&engine.store, device)?;
+        } else {
+            anew.push("the confidence rows, since the data differ".into());
+        }
+        let mut state = StateDict::new();
+        for StateTensor { name, shape: wanted, .. } in engine.learner.state() {
+            match self.file.f32(name) {
+                Ok((shape, values)) if shape == wanted => {
+                    _ = state.insert(name.into(), (wanted, values.to_vec()))
+                }
+                _ => anew.push(name.into()),
+            }
+        }
         let steps = training.stage_steps(self.progress.epochs_done);
-        self.restore_method(&*training.engine.learner, steps, device)
+        training.engine.learner.import(&state, Some(steps), device)?;
+        Ok(anew)
     }
 
     /// Puts the network's part into `model`.

@@ -1,12 +1,14 @@
-//! Divergence: values that are no longer finite end a run before anything of that epoch is written.
+//! Divergence: values that are no longer finite, have exploded or have collapsed end a run, or make it go back,
+//! before anything of that epoch is written.
 //!
 //! The device notes the first step of an epoch whose logits, losses or running statistics are not finite (see
 //! [`counter::WATCHED`]); what a step leaves in weights, momentum, confidences and prior is counted there after
-//! each epoch ([`StateWatch`]). Large finite values are no divergence: batchnorm takes their scale out again.
+//! each epoch ([`StateWatch`]). Large finite values are no divergence, since batchnorm takes their scale out
+//! again, up to [`EXPLODED`].
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use super::choice;
 use super::engine::Engine;
@@ -16,8 +18,60 @@ use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Plan};
 use crate::nn::StateDict;
 use crate::ops::statistics::{CountNotFinite, counter};
-use crate::settings::Settings;
+use crate::settings::{OnDivergence, Settings};
 use crate::text::printable;
+
+/// Losses and weights beyond this have exploded: numbers of this size are 64 apart in f32, more than any softmax
+/// tells apart. Running variances have beyond its square, and so have the logits of an evaluation: while running
+/// statistics lag behind in the first epochs, each layer multiplies what they are wrong by.
+pub const EXPLODED: f32 = 1e9;
+
+/// A class prior has collapsed where all classes but one have less than this together: debiasing by it decides
+/// every prediction.
+const COLLAPSED_PRIOR: f64 = 1e-6;
+
+/// The error of a run that has diverged.
+#[derive(Debug)]
+pub struct Diverged {
+    /// In which epoch, and how that showed.
+    pub sign: String,
+    /// What is left, and what to do.
+    remedy: String,
+}
+
+impl std::fmt::Display for Diverged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.sign, self.remedy)
+    }
+}
+
+impl std::error::Error for Diverged {}
+
+/// Whether the loss of the last step has exploded, in words.
+pub fn exploded_loss(counters: &[f32]) -> Option<String> {
+    let loss = counters[counter::LAST_LOSS];
+    (loss > EXPLODED).then(|| format!("the loss has exploded to {loss:.1e}"))
+}
+
+/// The first of `tensors` whose values have exploded, in words; of variances, see [`EXPLODED`].
+pub fn first_exploded<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f32])>) -> Option<String> {
+    tensors.into_iter().find_map(|(name, values)| {
+        let limit = if name.ends_with("running_var") { EXPLODED * EXPLODED } else { EXPLODED };
+        let value = values.iter().find(|value| value.abs() > limit)?;
+        Some(format!("tensor '{}' has exploded: it holds {value:.1e}", printable(name)))
+    })
+}
+
+/// Numbers of samples in words, the first few of them.
+pub fn samples_in_words(samples: &[u32]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = samples.iter().take(SHOWN).map(u32::to_string).collect();
+    let more = match samples.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", shown.join(", "))
+}
 
 /// The first step (from 1) of an epoch in which a watched value was not finite, and which values these were;
 /// `None` where all steps were finite.
@@ -110,7 +164,11 @@ impl StateWatch {
 
 /// Which of the logits `[N,K]` of images (`what`: training or test) are not finite, if any.
 pub fn in_logits(logits: &[f32], classes: usize, what: &str) -> Option<String> {
-    let at = logits.iter().position(|z| !z.is_finite())?;
+    let Some(at) = logits.iter().position(|z| !z.is_finite()) else {
+        let at = logits.iter().position(|z| z.abs() > EXPLODED * EXPLODED)?;
+        let (image, value) = (at / classes, logits[at]);
+        return Some(format!("the logits of {what} images have exploded: {value:.1e} of image {image}"));
+    };
     let rows = logits.chunks_exact(classes).filter(|row| !all_finite(row)).count();
     Some(format!(
         "the logits of {rows} of {} {what} images are not finite, first those of image {}",
@@ -123,8 +181,27 @@ pub fn in_logits(logits: &[f32], classes: usize, what: &str) -> Option<String> {
 pub const SAME_LOGITS: &str = "all test images get the same logits: the network no longer tells images apart, and its \
                                accuracy says nothing";
 
-/// Which of an epoch's figures is not finite, if any.
-pub fn in_figures(metrics: &EpochMetrics) -> Option<String> {
+/// Which of an epoch's figures is not finite, or says that confidence rows or class prior have collapsed.
+pub fn in_figures(metrics: &EpochMetrics, classes: usize) -> Option<String> {
+    not_finite_figure(metrics).or_else(|| collapsed(metrics, classes))
+}
+
+/// A row that sums to 1 has a largest confidence of at least 1 / K.
+fn collapsed(metrics: &EpochMetrics, classes: usize) -> Option<String> {
+    if metrics.mean_max_confidence < 0.5 / classes as f64 {
+        let mean = metrics.mean_max_confidence;
+        return Some(format!(
+            "the confidence rows have collapsed: their largest values have mean {mean:.1e}"
+        ));
+    }
+    let prior = metrics.class_prior.as_ref()?;
+    let (class, most) = prior.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let others: f64 = prior.iter().enumerate().filter(|(k, _)| *k != class).map(|(_, share)| share).sum();
+    (prior.len() > 1 && others < COLLAPSED_PRIOR)
+        .then(|| format!("the estimated class prior has collapsed: {most:.7} is class {class}"))
+}
+
+fn not_finite_figure(metrics: &EpochMetrics) -> Option<String> {
     let prior = metrics.class_prior.iter().flatten().copied();
     let figures = [("the mean loss", metrics.loss), ("the mean confidence", metrics.mean_max_confidence)];
     let figures = figures.into_iter().chain(prior.map(|share| ("the estimated class prior", share)));
@@ -166,11 +243,14 @@ pub fn failure(settings: &Settings, epoch: usize, sign: &str, folder: &Path) -> 
         0 => String::new(),
         _ => format!(" and the checkpoints of earlier epochs are kept in {}", folder.display()),
     };
-    anyhow!(
-        "training has diverged in epoch {epoch}: {sign}; nothing of this epoch was written{kept}; start a new run with \
-         {}",
-        remedy(settings)
-    )
+    let back = match (epoch, settings.on_divergence) {
+        (1.., OnDivergence::Stop) => ", or resume with --on-divergence rollback",
+        _ => "",
+    };
+    let sign = format!("training has diverged in epoch {epoch}: {sign}");
+    let lower = remedy(settings);
+    let remedy = format!("nothing of this epoch was written{kept}; start a new run with {lower}{back}");
+    Diverged { sign, remedy }.into()
 }
 
 /// The settings to lower: the learning rate, and others that are far above their usual values.
@@ -209,6 +289,43 @@ mod tests {
         counters[counter::LOSS_ROWS] = -3.0;
         let (step, what) = first_step(&counters).unwrap();
         assert_eq!((step, what.as_str()), (3, "losses and running statistics"));
+    }
+
+    #[test]
+    fn explosions_and_collapses_are_named() {
+        let mut counters = [0.0; counter::LEN];
+        assert_eq!(exploded_loss(&counters), None);
+        counters[counter::LAST_LOSS] = 2e9;
+        assert_eq!(exploded_loss(&counters).unwrap(), "the loss has exploded to 2.0e9");
+        assert_eq!(in_logits(&[1.0, -9e17], 2, "test"), None);
+        assert!(in_logits(&[0.0, 1.0, 0.0, -2e18], 2, "test").unwrap().contains("-2.0e18 of image 1"));
+        let (weight, variance) = ("fc.weight".to_string(), "bn.running_var".to_string());
+        let large = [3e9];
+        assert!(first_exploded([(&weight, &large[..])]).unwrap().contains("'fc.weight' has exploded"));
+        assert_eq!(first_exploded([(&variance, &large[..])]), None);
+
+        let figures = |confidence: f64, prior: Option<Vec<f64>>| EpochMetrics {
+            epoch: 0,
+            learning_rate: 0.1,
+            loss: 1.0,
+            train_accuracy: None,
+            mean_max_confidence: confidence,
+            label_accuracy: None,
+            prior_distance: None,
+            class_prior: prior,
+            test: None,
+        };
+        assert_eq!(in_figures(&figures(0.1, Some(vec![0.99999, 1e-5])), 10), None);
+        assert!(in_figures(&figures(0.01, None), 10).unwrap().contains("rows have collapsed"));
+        let prior = in_figures(&figures(0.5, Some(vec![1e-8, 1.0, 1e-8])), 3).unwrap();
+        assert!(prior.contains("prior has collapsed: 1.0000000 is class 1"), "{prior}");
+        assert!(in_figures(&figures(f64::NAN, None), 3).unwrap().contains("is NaN"));
+    }
+
+    #[test]
+    fn few_samples_are_shown() {
+        assert_eq!(samples_in_words(&[3, 1]), "3, 1");
+        assert_eq!(samples_in_words(&[7; 10]), "7, 7, 7, 7, 7, 7, 7, 7 and 2 more");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::model::Model;
 use super::step::{self, StepInputs, StepSettings, StepState, Trained, TrainingStep};
 use super::tensor_file::{TensorFile, Values};
 use crate::autograd::Tape;
-use crate::device::{Device, Plan};
+use crate::device::{Buffer, Device, Plan};
 use crate::nn::{Network, registry};
 use crate::ops::input::AdvanceStep;
 use crate::ops::statistics::counter;
@@ -102,6 +102,11 @@ impl Engine {
     /// The counters since they were last cleared, see [`counter`].
     pub fn counters(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
         device.read_f32(self.state.counters)
+    }
+
+    /// Where the counters lie.
+    pub fn counters_buffer(&self) -> Buffer {
+        self.state.counters
     }
 
     /// Starts over for stage `stage` of a run, with fresh weights and confidence rows.

@@ -12,6 +12,8 @@
 //! | [`model`] | network, optimiser and class-prior estimate together, saved and restored |
 //! | [`divergence`] | finding values that are no longer finite, and the error that ends the run |
 //! | [`resume_checks`] | whether settings and data are those of a checkpoint |
+//! | [`changes`] | settings that change on a resume, and what `config.toml` says of them |
+//! | [`branch`] | where a new run from a checkpoint begins |
 //! | [`checkpoint`] | the file format: safetensors with a checksum |
 //! | [`device_choice`] | opening the device that the settings name |
 //! | [`predict`] | class probabilities of any images by a trained network |
@@ -19,6 +21,9 @@
 //! | [`observed`] | what a run writes for people to look at |
 //! | [`progress`] | how a run is shown while it goes on |
 //! | [`choice`] | making the method and the debias that the settings name |
+//! | [`part_of_epoch`] | what a checkpoint inside an epoch holds besides |
+//! | [`stop`] | signals and time limits that stop a run |
+//! | [`looks`] | when to look at what the device has counted |
 //! | [`training`] | the engine with resident data, and how an epoch runs |
 //! | [`statistics`] | confidence and label accuracy of the confidence rows |
 //! | [`replay`] | given steps on given tensors, to check against other engines |
@@ -27,6 +32,8 @@
 //! | [`run_folder`] | what a run leaves on disk |
 //! | [`grid`] | the runs of a table of results, and how far each is |
 
+pub mod branch;
+pub mod changes;
 pub mod checkpoint;
 pub mod choice;
 pub mod device_choice;
@@ -35,9 +42,11 @@ pub mod engine;
 pub mod evaluate;
 pub mod grid;
 pub mod labels;
+pub mod looks;
 pub mod metrics;
 pub mod model;
 pub mod observed;
+pub mod part_of_epoch;
 pub mod predict;
 pub mod progress;
 pub mod replay;
@@ -48,6 +57,7 @@ pub mod run_folder;
 pub mod schedule;
 pub mod statistics;
 pub mod step;
+pub mod stop;
 pub mod tensor_file;
 pub mod training;
 mod view_parameters;

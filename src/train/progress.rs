@@ -100,9 +100,15 @@ impl RunProgress {
         Self { run, epoch, all, epochs, begun: (Instant::now(), done) }
     }
 
-    /// An epoch begins.
-    pub fn begin_epoch(&self) {
+    /// An epoch begins, of which so many steps are done.
+    pub fn begin_epoch(&self, steps: usize) {
         self.epoch.reset();
+        self.epoch.set_position(steps as u64);
+    }
+
+    /// The run has gone back to where so many epochs are done.
+    pub fn go_back(&self, done: usize) {
+        self.run.set_position(done as u64);
     }
 
     /// A step is done.

@@ -78,6 +78,14 @@ impl ResidentData {
         device.write_i32(self.step, &[0])
     }
 
+    /// Goes on with the epoch after `steps` of its steps.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn skip_to(&self, steps: usize, device: &mut dyn Device) -> Result<()> {
+        device.write_i32(self.step, &[steps as i32])
+    }
+
     /// The inputs of a step: its samples in the epoch's order, and their augmented views.
     pub fn inputs(&self, settings: StepSettings) -> impl StepInputs {
         Augmented { data: self, settings, index: None }

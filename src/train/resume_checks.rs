@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::changes;
 use super::checkpoint::Checkpoint;
 use super::run_folder;
 use crate::data::fingerprint::{FileOf, Fingerprint, Outline};
@@ -21,7 +22,10 @@ use crate::usage;
 pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> Result<()> {
     let made_with: Settings = toml::from_str(&checkpoint.config)
         .map_err(|error| usage!("--resume {}: the checkpoint's settings: {error}", given.display()))?;
-    let differing = differences(&made_with.computation(), &now.computation())?;
+    changes::check_length(now, &checkpoint.progress, &given.display().to_string())?;
+    // A run may be made longer or shorter.
+    let comparable = |settings: &Settings| Settings { epochs: now.epochs, ..settings.computation() };
+    let differing = differences(&comparable(&made_with), &comparable(now))?;
     if differing.is_empty() {
         return Ok(());
     }
@@ -29,7 +33,7 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> 
     let config = if given.is_dir() { given.join("config.toml") } else { given.with_file_name("config.toml") };
     let written = run_folder::settings_of(&config).ok();
     let edited = match &written {
-        Some(written) => differences(&made_with.computation(), &written.computation())?,
+        Some(written) => differences(&comparable(&made_with), &comparable(written))?,
         None => Vec::new(),
     };
     let (mut changes, mut flags, mut lines) = (Vec::new(), Vec::new(), Vec::new());
@@ -51,8 +55,8 @@ pub fn check_settings(now: &Settings, checkpoint: &Checkpoint, given: &Path) -> 
         remedies.insert(0, format!("leave {} out", flags.join(", ")));
     }
     Err(usage!(
-        "--resume {}: other settings than the run was started with: {}; {} to go on, or start a new run without \
-         --resume",
+        "--resume {}: other settings than the run was started with: {}; {} to go on, or make a new \
+         run of it with --branch NAME",
         given.display(),
         changes.join("; "),
         remedies.join(", ")

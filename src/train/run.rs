@@ -5,24 +5,33 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use super::branch::Source;
+use super::changes;
 use super::checkpoint::{self, Checkpoint, Progress};
 use super::choice::epochs;
+use super::divergence::{self, Diverged};
 use super::evaluate::{self, Evaluation, TestMetrics};
+use super::looks::Looks;
 use super::metrics::{self, EpochMetrics, EpochTimes};
 use super::observed::{Confusion, Observed, TrackedSamples};
+use super::part_of_epoch::PartOfEpoch;
 use super::progress::RunProgress;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
+use super::stop::{Reason, Stop};
 use super::training::Training;
-use super::{device_choice, divergence, resume_checks};
+use super::{device_choice, resume_checks};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::data::registry;
 use crate::device::Device;
-use crate::error::{exit_code, one_line};
+use crate::error::{Stopped, exit_code, one_line};
 use crate::ops::statistics::counter;
-use crate::settings::{self, Settings};
+use crate::settings::{self, OnDivergence, Settings};
 use crate::text::printable;
 use crate::usage;
+
+/// How often a run goes back after it has diverged: the last time with a thirty-second of the learning rate.
+const MOST_ROLLBACKS: u32 = 5;
 
 /// Stands for the best top-1 where no epoch has been evaluated yet, so that one of 0 % is better.
 const NO_BEST: f64 = -1.0;
@@ -107,27 +116,56 @@ fn sizes(counts: Option<&[usize]>) -> String {
     })
 }
 
+/// The steps done of the epoch that follows those done, in words; nothing if there are none.
+fn and_steps(progress: &Progress) -> String {
+    match progress.steps_done {
+        0 => String::new(),
+        steps => format!(" and {steps} steps"),
+    }
+}
+
 /// Trains as `settings` say, from the beginning or from `resume` (a run folder or one of its checkpoints).
 /// Why a run failed stands in its log, too.
 ///
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be
-/// written.
-pub fn run(settings: &Settings, resume: Option<&Path>) -> Result<()> {
-    let mut run = Run::open(settings, resume)?;
-    let result = run.restore(resume).and_then(|()| run.train());
-    // A resume that is refused has not failed: the run is as it was.
-    if let Err(error) = &result
-        && exit_code(error) == 1
-    {
-        // What has been handed over is written first, so that the reason is the log's last line.
-        let _ = run.writer.wait();
-        run.writer.log().note_failure(error);
-        if let Ok(folder) = run.writer.folder() {
-            folder.write_report();
+/// written; [`crate::error::Stopped`] where `stop` asked for it.
+pub fn run(settings: &Settings, resume: Option<&Path>, stop: &Stop) -> Result<()> {
+    let mut run = Run::open(settings, resume, None, stop)?;
+    let restored = run.restore(resume);
+    run.end(restored)
+}
+
+/// Trains a new run as `settings` say, whose name is that of its folder, from the checkpoint `from`, or the newest
+/// of the run in that folder.
+///
+/// # Errors
+/// As [`run`].
+pub fn branch(settings: &Settings, from: &Path, stop: &Stop) -> Result<()> {
+    let source = Source::open(from)?;
+    let mut run = Run::open(settings, None, Some(&source), stop)?;
+    let begun = run.begin_branch(&source);
+    run.end(begun)
+}
+
+impl Run<'_> {
+    /// Trains if the run has `begun`, and sees to it that log and report say how it ended.
+    fn end(mut self, begun: Result<()>) -> Result<()> {
+        let run = &mut self;
+        let result = begun.and_then(|()| run.train());
+        // A resume that is refused has not failed: the run is as it was.
+        if let Err(error) = &result
+            && exit_code(error) == 1
+        {
+            // What has been handed over is written first, so that the reason is the log's last line.
+            let _ = run.writer.wait();
+            run.writer.log().note_failure(error);
+            if let Ok(folder) = run.writer.folder() {
+                folder.write_report();
+            }
         }
+        result
     }
-    result
 }
 
 /// A run under way: what it trains on, with and into.
@@ -154,12 +192,24 @@ struct Run<'a> {
     confusion: Option<Confusion>,
     /// Whether it has been said that the network's values grow out of proportion.
     has_grown: bool,
+    /// Whether the run is to stop early.
+    stop: &'a Stop,
+    /// What is done of the epoch to go on with.
+    part: Option<PartOfEpoch>,
+    looks: Looks,
+    /// Whether this process has done anything yet: however short its time, it does a step.
+    has_advanced: bool,
 }
 
 impl<'a> Run<'a> {
     /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the
     /// folder.
-    fn open(settings: &'a Settings, resume: Option<&Path>) -> Result<Self> {
+    fn open(
+        settings: &'a Settings,
+        resume: Option<&Path>,
+        branch: Option<&Source>,
+        stop: &'a Stop,
+    ) -> Result<Self> {
         settings.validate()?;
         let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
         let mut device = chosen.device;
@@ -173,13 +223,20 @@ impl<'a> Run<'a> {
             }
         };
         let config = settings::config_toml(settings)?;
-        let writer = Writer::new(open_folder(settings, &config, resume)?);
+        let folder = match (branch, &settings.name) {
+            (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name)?,
+            _ => open_folder(settings, &config, resume)?,
+        };
+        let writer = Writer::new(folder);
         let progress = Progress {
             epochs_done: 0,
             best_top1: NO_BEST,
             best_epoch: 0,
             classes: data.classes.clone(),
             train_counts: counts.clone(),
+            steps_done: 0,
+            rollbacks: 0,
+            seconds: 0.0,
         };
         let tracked = TrackedSamples::choose(&data)?;
         Ok(Self {
@@ -197,27 +254,84 @@ impl<'a> Run<'a> {
             progress,
             fingerprint,
             has_grown: false,
+            stop,
+            part: None,
+            looks: Looks::new(),
+            has_advanced: false,
         })
     }
 
     /// Runs the epochs that are left.
     fn train(&mut self) -> Result<()> {
         self.introduce();
+        self.stop.listen()?;
         let epochs = epochs(self.settings);
         let bars = RunProgress::new(self.progress.epochs_done, epochs, self.training.steps);
-        for epoch in self.progress.epochs_done..epochs {
-            bars.begin_epoch();
-            let (metrics, times) = self.epoch(epoch, &bars)?;
-            bars.suspend(|| self.writer.log().say_row(&metrics.row(&times)));
-            let (of_epoch, of_times) = (metrics.clone(), times.clone());
-            self.record(metrics, times)?;
-            let Progress { best_top1, best_epoch, .. } = self.progress;
-            let best = (best_top1 >= 0.0).then_some((best_top1, best_epoch));
-            bars.end_epoch(&of_epoch, &of_times, best);
+        while self.progress.epochs_done < epochs {
+            let epoch = self.progress.epochs_done;
+            if let Some(reason) = self.stop.requested().filter(|_| self.has_advanced) {
+                return Err(self.stop_before(epoch, reason)?);
+            }
+            bars.begin_epoch(self.part.as_ref().map_or(0, |part| part.steps));
+            if let Err(error) = self.run_epoch(epoch, &bars) {
+                bars.suspend(|| self.roll_back(error))?;
+                bars.go_back(self.progress.epochs_done);
+            }
         }
         self.writer.wait()?;
         bars.finish();
         self.finish()
+    }
+
+    /// Trains and evaluates an epoch, and hands it over to be written.
+    fn run_epoch(&mut self, epoch: usize, bars: &RunProgress) -> Result<()> {
+        let (metrics, times) = self.epoch(epoch, bars)?;
+        bars.suspend(|| self.writer.log().say_row(&metrics.row(&times)));
+        let (of_epoch, of_times) = (metrics.clone(), times.clone());
+        self.record(metrics, times)?;
+        let Progress { best_top1, best_epoch, .. } = self.progress;
+        let best = (best_top1 >= 0.0).then_some((best_top1, best_epoch));
+        bars.end_epoch(&of_epoch, &of_times, best);
+        Ok(())
+    }
+
+    /// Goes back to the last checkpoint of a run that has diverged, with half the learning rate, if the settings
+    /// say so; otherwise ends with `error`, as with all others.
+    ///
+    /// The checkpoint is replaced by one that knows of it before anything else: a run that is killed at any
+    /// moment goes back to the same state with the same rate.
+    fn roll_back(&mut self, error: anyhow::Error) -> Result<()> {
+        let sign = match error.downcast_ref::<Diverged>() {
+            Some(diverged) if self.settings.on_divergence == OnDivergence::Rollback => diverged.sign.clone(),
+            _ => return Err(error),
+        };
+        if self.progress.rollbacks >= MOST_ROLLBACKS {
+            return Err(error.context(format!("after going back {MOST_ROLLBACKS} times")));
+        }
+        self.writer.wait()?;
+        let newest = run_folder::resumable(self.writer.path()).into_iter().find_map(|(path, done)| {
+            run_folder::read_resumable(&path, done).ok().map(|checkpoint| (path, checkpoint))
+        });
+        let Some((path, checkpoint)) = newest else { return Err(error) };
+        self.writer.log().say(&printable(&sign));
+        self.restore_from(checkpoint, &path)?;
+        self.set_rollbacks(self.progress.rollbacks + 1);
+        let mut again = self.collect()?;
+        if let Some(part) = &self.part {
+            again = again.with_part(part, &self.training.engine)?;
+        }
+        let best = self.epochs_to_best();
+        let (done, factor) = (self.progress.epochs_done, self.training.rate_factor);
+        let folder = self.writer.folder()?;
+        folder.go_back_again(&mut again, best)?;
+        folder.say(&format!("going back to {done} epochs, with learning rates times {factor}"));
+        folder.observe(done, &self.tracked);
+        Ok(())
+    }
+
+    fn set_rollbacks(&mut self, rollbacks: u32) {
+        self.progress.rollbacks = rollbacks;
+        self.training.rate_factor = 0.5f64.powi(rollbacks as i32);
     }
 
     /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a
@@ -228,21 +342,61 @@ impl<'a> Run<'a> {
             Some(folder) if folder.is_dir() => self.restore_newest()?,
             Some(file) => {
                 self.restore_from(Checkpoint::read(file)?, file)?;
-                self.writer.folder()?.go_back(self.progress.epochs_done)?;
+                self.writer.folder()?.go_back(file, self.progress.epochs_done)?;
             }
         }
         let best = self.epochs_to_best();
+        self.writer.folder()?.begin(self.progress.epochs_done, best)?;
+        if resume.is_some() {
+            self.note_changes()?;
+        }
+        self.writer.folder()?.observe(self.progress.epochs_done, &self.tracked);
+        Ok(())
+    }
+
+    /// Writes down what changed since the run's settings were written.
+    fn note_changes(&mut self) -> Result<()> {
         let folder = self.writer.folder()?;
-        folder.begin(self.progress.epochs_done, best)?;
+        self.config = folder.config()?;
+        if let Some((config, notes)) = changes::on_resume(&self.config, self.settings, &self.progress)? {
+            folder.write_config(&config)?;
+            notes.iter().for_each(|note| folder.say(note));
+            self.config = config;
+        }
+        Ok(())
+    }
+
+    /// Takes over what fits of another run's state, and writes it down as this run's.
+    fn begin_branch(&mut self, source: &Source) -> Result<()> {
+        let Source { checkpoint, .. } = source;
+        let shown = source.shown();
+        let (config, said) =
+            changes::on_branch(&checkpoint.config, self.settings, &checkpoint.progress, &shown)?;
+        let data = checkpoint.data.changes(&self.fingerprint, &|_, _| None);
+        let anew = checkpoint
+            .restore_what_fits(&mut self.training, data.is_empty(), &mut *self.device)
+            .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
+        self.config = config;
+        self.progress.epochs_done = checkpoint.progress.epochs_done;
+        self.progress.best_epoch = checkpoint.progress.epochs_done;
+        let mut begun = self.collect()?;
+        let folder = self.writer.folder()?;
+        folder.begin_branch(&mut begun, source.folder())?;
+        folder.say(&said);
+        data.iter().for_each(|change| folder.say(&format!("other data: {change}")));
+        if !anew.is_empty() {
+            folder.say(&format!("starts anew: {}", anew.join(", ")));
+        }
         folder.observe(self.progress.epochs_done, &self.tracked);
         Ok(())
     }
 
     fn restore_newest(&mut self) -> Result<()> {
         let mut first_error = None;
-        for (done, path) in self.writer.folder()?.checkpoints() {
-            match run_folder::read(done, &path).and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
-                Ok(()) => return self.writer.folder()?.set_later_aside(done).map(|_| ()),
+        for (path, done) in run_folder::resumable(self.writer.path()) {
+            let read = run_folder::read_resumable(&path, done);
+            match read.and_then(|checkpoint| self.restore_from(checkpoint, &path)) {
+                Ok(()) => return self.writer.folder()?.follow(&path, self.progress.epochs_done),
                 Err(error) => {
                     self.writer.log().say(&format!("passing over {}", one_line(&error)));
                     first_error.get_or_insert(error);
@@ -267,11 +421,12 @@ impl<'a> Run<'a> {
         let shown = printable(&path.display().to_string());
         resume_checks::check_settings(self.settings, &checkpoint, path)?;
         resume_checks::check_data(&self.fingerprint, &checkpoint, path, &|_, _| None)?;
-        checkpoint
+        self.part = checkpoint
             .restore(&mut self.training, &mut *self.device)
             .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
         self.writer.folder()?.restore_config(&checkpoint.config)?;
         self.progress = checkpoint.progress;
+        self.set_rollbacks(self.progress.rollbacks);
         Ok(())
     }
 
@@ -316,7 +471,9 @@ impl<'a> Run<'a> {
             plan.temporaries().unshared_bytes >> 20,
         ));
         if progress.epochs_done > 0 {
-            log.say(&format!("resuming after {} epochs", progress.epochs_done));
+            log.say(&format!("resuming after {} epochs{}", progress.epochs_done, and_steps(progress)));
+        } else if progress.steps_done > 0 {
+            log.say(&format!("resuming after {} steps", progress.steps_done));
         }
         log.say(metrics::HEADER);
     }
@@ -328,18 +485,17 @@ impl<'a> Run<'a> {
         if let Some(name) = self.training.stage_name(at) {
             bar.suspend(|| self.writer.log().say(name));
         }
-        if at.epoch == 0 {
-            // What an earlier stage reached is not the run's result.
-            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
-        }
         let started = Instant::now();
-        let learning_rate = self.training.begin_epoch(epoch, &mut *self.device)?;
-        let counters = self.training.run_epoch(&mut *self.device, || {
-            bar.step();
-            self.writer.check()
-        })?;
+        let part = self.part.take();
+        let (from, before) = part.as_ref().map_or((0, 0.0), |part| (part.steps, part.seconds));
+        let learning_rate = match &part {
+            None => self.training.begin_epoch(epoch, &mut *self.device)?,
+            Some(part) => self.training.continue_epoch(epoch, part, &mut *self.device)?,
+        };
+        let seconds = || before + started.elapsed().as_secs_f64();
+        let counters = self.run_steps(epoch, from, &seconds, bar)?;
         let trained = started.elapsed().as_secs_f64();
-        let samples = (settings.batch_size * self.training.steps) as f64;
+        let samples = (settings.batch_size * (self.training.steps - from)) as f64;
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
         bar.suspend(|| self.check_epoch(epoch, &counters))?;
         let evaluated = Instant::now();
@@ -369,27 +525,131 @@ impl<'a> Run<'a> {
         };
         let times = EpochTimes {
             epoch,
-            seconds: started.elapsed().as_secs_f64(),
+            seconds: seconds(),
             training_seconds: Some(trained),
             evaluation_seconds,
             images_per_second: samples * self.training.engine.step.images as f64 / trained,
         };
-        match divergence::in_figures(&metrics) {
+        match divergence::in_figures(&metrics, self.data.classes.len()) {
             Some(sign) => Err(self.diverged(epoch, &sign)),
             None => Ok((metrics, times)),
         }
     }
 
+    /// Runs the steps of a begun epoch that are left after the first `from`, and reads the counters. `seconds`
+    /// is how long the epoch has taken.
+    fn run_steps(
+        &mut self,
+        epoch: usize,
+        from: usize,
+        seconds: &dyn Fn() -> f64,
+        bar: &RunProgress,
+    ) -> Result<Vec<f32>> {
+        self.looks.restart();
+        for done in from + 1..=self.training.steps {
+            self.training.engine.run_step(&mut *self.device)?;
+            self.has_advanced = true;
+            bar.step();
+            self.writer.check()?;
+            if self.looks.is_due(&*self.device) {
+                let counters = self.training.engine.counters(&mut *self.device)?;
+                self.looks.looked();
+                self.check_steps(epoch, done, &counters)?;
+            }
+            if let Some(reason) = self.stop.requested() {
+                return Err(self.stop_inside(epoch, [done, self.training.steps], seconds(), reason)?);
+            }
+        }
+        self.training.engine.counters(&mut *self.device)
+    }
+
+    /// Writes down the state inside an epoch, after `done` of its steps; returns what to end with.
+    fn stop_inside(
+        &mut self,
+        epoch: usize,
+        [done, of]: [usize; 2],
+        seconds: f64,
+        reason: Reason,
+    ) -> Result<anyhow::Error> {
+        let counters = self.training.engine.counters(&mut *self.device)?;
+        self.check_steps(epoch, done, &counters)?;
+        if let Some(sign) = self.training.not_finite(&mut *self.device)? {
+            return Err(self.diverged(epoch, &format!("after step {done} of {of}, {sign}")));
+        }
+        let part = PartOfEpoch::take(&self.training.engine, done, seconds, &mut *self.device)?;
+        let mut checkpoint = self.collect()?.with_part(&part, &self.training.engine)?;
+        self.writer.folder()?.save_stopped(&mut checkpoint)?;
+        self.stopped(&format!("in epoch {epoch} after {done} of {of} steps"), reason)
+    }
+
+    /// Writes down the state before `epoch`, unless a checkpoint holds it; returns what to end with.
+    fn stop_before(&mut self, epoch: usize, reason: Reason) -> Result<anyhow::Error> {
+        if epoch > 0 && !self.is_due(epoch - 1) {
+            let mut checkpoint = self.collect()?;
+            self.writer.folder()?.save_stopped(&mut checkpoint)?;
+        }
+        self.stopped(&format!("before epoch {epoch}"), reason)
+    }
+
+    /// What a run that stops early ends with, once everything is on the disk.
+    fn stopped(&mut self, place: &str, reason: Reason) -> Result<anyhow::Error> {
+        self.writer.wait()?;
+        let shown = printable(&self.writer.path().display().to_string());
+        let line = format!("stopped by {reason} {place}; go on with: records train --resume {shown}");
+        self.writer.log().note(&line);
+        Ok(Stopped { line, code: reason.exit_code() }.into())
+    }
+
+    /// The state of the run as it is now.
+    fn collect(&mut self) -> Result<Checkpoint> {
+        let (engine, progress) = (&self.training.engine, self.progress.clone());
+        Checkpoint::collect(engine, progress, &self.config, &self.fingerprint, &mut *self.device)
+    }
+
+    /// Ends a run whose counters, after `done` steps of `epoch`, say that a step had values that are not finite,
+    /// or that its loss has exploded.
+    fn check_steps(&mut self, epoch: usize, done: usize, counters: &[f32]) -> Result<()> {
+        let Some((step, what)) = divergence::first_step(counters) else {
+            let Some(sign) = divergence::exploded_loss(counters) else { return Ok(()) };
+            return Err(
+                self.diverged(epoch, &format!("after step {done} of {}, {sign}", self.training.steps))
+            );
+        };
+        let now = self.training.not_finite(&mut *self.device)?;
+        let now = now.map_or(String::new(), |now| format!(" (now {now})"));
+        let layer = match self.layer_of(epoch, step, done) {
+            Ok(Some(layer)) => format!(", first in layer {}", printable(&layer)),
+            // What cannot be found out is left out: the run has ended anyway.
+            _ => String::new(),
+        };
+        let samples = divergence::samples_in_words(&self.training.samples_of(epoch, step));
+        let steps = self.training.steps;
+        let sign = format!(
+            "{what} are not finite from step {step} of {steps} on{layer}; its training samples are {samples}{now}"
+        );
+        Err(self.diverged(epoch, &sign))
+    }
+
+    /// The first layer with statistics that are not finite after step `step` of `epoch`. If more steps are
+    /// done by now, and the state before the epoch is in a checkpoint, they are run again up to this one, with
+    /// the same bits.
+    fn layer_of(&mut self, epoch: usize, step: usize, done: usize) -> Result<Option<String>> {
+        if done > step {
+            self.writer.wait()?;
+            let found =
+                run_folder::resumable(self.writer.path()).into_iter().find(|(_, at)| *at == Some(epoch));
+            let Some((path, at)) = found else { return Ok(None) };
+            run_folder::read_resumable(&path, at)?.restore(&mut self.training, &mut *self.device)?;
+            self.training.begin_epoch(epoch, &mut *self.device)?;
+            (0..step).try_for_each(|_| self.training.engine.run_step(&mut *self.device))?;
+        }
+        self.training.engine.model.parameters.first_layer_not_finite(&mut *self.device)
+    }
+
     /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from;
     /// ends the epoch for the method.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
-        if let Some((step, what)) = divergence::first_step(counters) {
-            let now = self.training.not_finite(&mut *self.device)?;
-            let now = now.map_or(String::new(), |now| format!(" (after the epoch, {now})"));
-            let steps = self.training.steps;
-            let sign = format!("{what} are not finite from step {step} of {steps} on{now}");
-            return Err(self.diverged(epoch, &sign));
-        }
+        self.check_steps(epoch, self.training.steps, counters)?;
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
         }
@@ -441,7 +701,13 @@ impl<'a> Run<'a> {
     /// Hands a finished epoch over to be written.
     fn record(&mut self, metrics: EpochMetrics, times: EpochTimes) -> Result<()> {
         let epoch = metrics.epoch;
-        self.progress.epochs_done = epoch + 1;
+        self.has_advanced = true;
+        if self.training.at(epoch).epoch == 0 {
+            // What an earlier stage reached is not the run's result.
+            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
+        }
+        self.progress =
+            Progress { epochs_done: epoch + 1, steps_done: 0, seconds: 0.0, ..self.progress.clone() };
         let top1 = metrics.test.as_ref().map(|test| test.top1);
         // Without test images the last is taken for the best.
         let is_best = match top1 {
@@ -451,17 +717,10 @@ impl<'a> Run<'a> {
         if let (true, Some(top1)) = (is_best, top1) {
             (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
         }
-        let is_due = self.is_last(epoch) || is_best || (epoch + 1).is_multiple_of(self.checkpoint_interval());
-        let checkpoint = match is_due {
-            true => Some(Checkpoint::collect(
-                &self.training.engine,
-                self.progress.clone(),
-                &self.config,
-                &self.fingerprint,
-                &mut *self.device,
-            )?),
-            false => None,
-        };
+        let checkpoint = if is_best || self.is_due(epoch) { Some(self.collect()?) } else { None };
+        if let Some(sign) = checkpoint.as_ref().and_then(Checkpoint::first_exploded) {
+            return Err(self.diverged(epoch, &sign));
+        }
         let epochs_to_best = self.epochs_to_best();
         let rows = self.tracked.rows(epoch, &self.training.engine.store, &mut *self.device)?;
         let observed = Observed { samples: Some(rows), confusion: self.confusion.take() };
@@ -474,6 +733,11 @@ impl<'a> Run<'a> {
             0 => checkpoint::interval(self.device.name(), self.training.epoch_flops()),
             every => every,
         }
+    }
+
+    /// Whether `epoch` gets a checkpoint even if it is not the best.
+    fn is_due(&self, epoch: usize) -> bool {
+        self.is_last(epoch) || (epoch + 1).is_multiple_of(self.checkpoint_interval())
     }
 
     fn is_last(&self, epoch: usize) -> bool {

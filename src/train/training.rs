@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::divergence::StateWatch;
 use super::engine::{self, Engine, EngineParts};
 use super::evaluate::{Evaluation, ResidentImages, evaluation_batch};
+use super::part_of_epoch::PartOfEpoch;
 use super::resident::ResidentData;
 use super::schedule::Schedule;
 use super::statistics::ConfidenceSummary;
@@ -29,6 +30,12 @@ fn schedule(settings: &Settings) -> Schedule {
     }
 }
 
+/// The learning rate of epoch `epoch` (from 0) of a run, counted over all its stages.
+pub fn learning_rate(settings: &Settings, epoch: usize) -> f64 {
+    let at = StageEpoch::of(&choice::stages(settings), epoch);
+    schedule(settings).rate(settings.lr, at.epoch)
+}
+
 /// A run in training: the engine with the data on the device.
 pub struct Training {
     settings: Settings,
@@ -47,6 +54,8 @@ pub struct Training {
     known: Vec<bool>,
     /// Steps per epoch; an incomplete last batch is dropped.
     pub steps: usize,
+    /// What the schedule's learning rates are multiplied by; 1 but after a divergence.
+    pub rate_factor: f64,
 }
 
 impl Training {
@@ -111,6 +120,7 @@ impl Training {
             candidates: data.candidates.rows.clone(),
             known: data.train.labels.iter().map(Option::is_some).collect(),
             steps,
+            rate_factor: 1.0,
         })
     }
 
@@ -135,6 +145,12 @@ impl Training {
         Stream::new(self.settings.seed, Purpose::Shuffle, epoch as u32, 0, 0).permutation(samples)
     }
 
+    /// The samples of step `step` (from 1) of an epoch, as their positions in the training set.
+    pub fn samples_of(&self, epoch: usize, step: usize) -> Vec<u32> {
+        let batch = self.settings.batch_size;
+        self.order(epoch).into_iter().skip((step - 1) * batch).take(batch).collect()
+    }
+
     /// How many samples of an epoch's steps have a known true class.
     pub fn known_in_epoch(&self, epoch: usize) -> usize {
         let stepped = self.steps * self.settings.batch_size;
@@ -147,11 +163,33 @@ impl Training {
     /// # Errors
     /// If the device fails.
     pub fn begin_epoch(&mut self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
-        let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
         let at = self.at(epoch);
         if at.epoch == 0 && epoch > 0 {
-            self.engine.restart(seed, at.stage, device)?;
+            self.engine.restart(self.settings.seed, at.stage, device)?;
         }
+        self.set_up_epoch(epoch, device)
+    }
+
+    /// As [`Training::begin_epoch`], but goes on behind the steps done in `part`, after which the state on the
+    /// device is.
+    ///
+    /// # Errors
+    /// A usage error if an epoch has fewer steps; if the device fails.
+    pub fn continue_epoch(
+        &mut self,
+        epoch: usize,
+        part: &PartOfEpoch,
+        device: &mut dyn Device,
+    ) -> Result<f64> {
+        let learning_rate = self.set_up_epoch(epoch, device)?;
+        self.data.skip_to(part.steps, device)?;
+        part.restore(&self.engine, device)?;
+        Ok(learning_rate)
+    }
+
+    fn set_up_epoch(&mut self, epoch: usize, device: &mut dyn Device) -> Result<f64> {
+        let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
+        let at = self.at(epoch);
         let number = epoch as u32;
         let order = self.order(epoch);
         self.data.begin_epoch(&order, (seed, number), image_size, device)?;
@@ -159,7 +197,7 @@ impl Training {
             mixup.draw(seed, number, device)?;
         }
         self.engine.clear_counters(device)?;
-        let learning_rate = self.schedule.rate(lr, at.epoch);
+        let learning_rate = self.rate_factor * self.schedule.rate(lr, at.epoch);
         let own = self.engine.learner.begin_epoch(at, device)?;
         let update = self.always_disambiguates || epoch >= upd_start;
         self.engine.set(EpochControl { learning_rate, update, alpha, own }, device)?;

@@ -235,6 +235,10 @@ impl Learner for Solar {
         Ok(ramps(&self.settings, at.epoch))
     }
 
+    fn sums_of_epoch(&self) -> Vec<(&'static str, Buffer)> {
+        self.counts.map(|counts| ("predictions_by_class", counts)).into_iter().collect()
+    }
+
     fn end_epoch(&self, at: StageEpoch, device: &mut dyn Device) -> Result<()> {
         let Some(counts) = self.counts else { return Ok(()) };
         let counted: Vec<f64> = device.read_f32(counts)?.into_iter().map(f64::from).collect();

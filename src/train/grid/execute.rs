@@ -7,9 +7,10 @@ use anyhow::Result;
 use indicatif::HumanDuration;
 
 use super::{Grid, GridRun, RunState};
-use crate::error::{exit_code, one_line};
+use crate::error::{exit_code, one_line, stopped};
 use crate::train::choice::epochs;
 use crate::train::run;
+use crate::train::stop::Stop;
 
 /// Prints a line; the runs go on if the terminal is closed.
 fn say(line: &str) {
@@ -43,10 +44,10 @@ impl Pace {
 }
 
 /// Starts a run, or resumes it if its folder holds one.
-fn start_or_resume(run: &GridRun) -> Result<()> {
+fn start_or_resume(run: &GridRun, stop: &Stop) -> Result<()> {
     let folder = run.folder();
     let resume = folder.join("config.toml").exists().then_some(folder.as_path());
-    run::run(&run.settings, resume)
+    run::run(&run.settings, resume, stop)
 }
 
 /// The state of a run after an attempt that ended as `ended` and left the folder in the state `found`; `idle`
@@ -79,11 +80,13 @@ fn outcome(state: &RunState) -> String {
 ///
 /// # Errors
 /// A usage error of the first run if it leaves nothing behind (with wrong data or the wrong device the others
-/// would end the same way), a folder with other settings, or an error of `changed`.
+/// would end the same way), a folder with other settings, or an error of `changed`;
+/// [`crate::error::Stopped`] where `stop` asked for it: no further run is started then.
 pub fn run_missing(
     grid: &Grid,
     runs: &[GridRun],
     states: &mut [RunState],
+    stop: &Stop,
     mut changed: impl FnMut(&[RunState]) -> Result<()>,
 ) -> Result<()> {
     let pending: Vec<usize> = (0..runs.len()).filter(|&i| remaining(&runs[i], &states[i]) > 0).collect();
@@ -100,10 +103,16 @@ pub fn run_missing(
         let position = format!("run {} of {}", number + 1, pending.len());
         say(&format!("{position}: {}, {}", grid.described(run), run.folder().display()));
         let began = Instant::now();
-        let ended = start_or_resume(run);
+        let ended = start_or_resume(run, stop);
         let found = RunState::of(run)?;
         if !tried && found == RunState::Missing && ended.as_ref().is_err_and(|error| exit_code(error) == 2) {
             states[index] = found;
+            return ended;
+        }
+        if ended.as_ref().is_err_and(|error| stopped(error).is_some()) {
+            states[index] = found;
+            refresh(runs, states)?;
+            changed(states)?;
             return ended;
         }
         tried = true;

@@ -42,6 +42,11 @@ impl RunLog {
         self.keep(row);
     }
 
+    /// Keeps a line that the program's last line shows on the terminal.
+    pub fn note(&self, text: &str) {
+        self.keep(text);
+    }
+
     /// Keeps the reason why the run failed; the program's last line shows it on the terminal.
     pub fn note_failure(&self, error: &anyhow::Error) {
         self.keep(&format!("{FAILED}{}", one_line(error)));

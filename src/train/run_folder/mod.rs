@@ -7,6 +7,7 @@
 //! | `metrics.jsonl` | a line of results per epoch | after every epoch, before its checkpoint |
 //! | `times.jsonl` | a line of wall times per epoch, each time it is run | after the epoch's line |
 //! | `checkpoint-NNNN.safetensors` | the state after so many epochs | after every `checkpoint-every` epochs, the best and the last |
+//! | `stopped.safetensors` | the state inside an epoch | when a signal or --max-minutes stops the run; see stopped.rs |
 //! | `log.txt` | what happened | all the time |
 //! | `lock` | nothing; see the file lock.rs | when the folder is opened |
 //! | `superseded/`, `superseded-2/`, ... | what a resume found and could not go on from | by that resume |
@@ -30,6 +31,7 @@ mod lock;
 mod log;
 mod observe;
 mod states;
+mod stopped;
 mod writer;
 
 use std::fs::{self, File};
@@ -38,6 +40,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 
+use super::checkpoint::Checkpoint;
 use super::metrics::{EpochMetrics, EpochTimes};
 use super::observed::ObservedFiles;
 use crate::data::left_out;
@@ -54,6 +57,7 @@ pub use lock::is_running;
 pub use log::RunLog;
 use states::Best;
 pub use states::{newest, progress, read};
+pub use stopped::{STOPPED, read_resumable, resumable};
 pub use writer::{FinishedEpoch, Writer};
 
 /// What to do about a `config.toml` that cannot be used.
@@ -92,8 +96,11 @@ pub fn left_out(folder: &Path) -> Vec<String> {
 
 /// Whether a folder holds no more than a run leaves that ends before it has written its settings.
 pub fn is_unused(folder: &Path) -> bool {
-    let left = |name: &str| ["lock", "log.txt", "owner"].contains(&name) || name.starts_with(".config.toml.");
-    holds_only(folder, left)
+    holds_only(folder, is_left_unused)
+}
+
+fn is_left_unused(name: &str) -> bool {
+    ["lock", "log.txt", "owner"].contains(&name) || name.starts_with(".config.toml.")
 }
 
 fn holds_only(folder: &Path, is_meant: impl Fn(&str) -> bool) -> bool {
@@ -154,7 +161,7 @@ pub fn settings_to_resume(resume: &Path) -> Result<SettingsFile> {
     let checkpoint = if found.is_dir() {
         states::newest(folder)
     } else {
-        Some((resume.to_path_buf(), super::checkpoint::Checkpoint::read(resume)?))
+        Some((resume.to_path_buf(), Checkpoint::read(resume)?))
     };
     let Some((path, checkpoint)) = checkpoint else {
         return Err(usage!(
@@ -178,7 +185,7 @@ pub fn settings_to_resume(resume: &Path) -> Result<SettingsFile> {
 }
 
 /// The folder that a file is in.
-fn folder_of(path: &Path) -> &Path {
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -328,6 +335,57 @@ impl RunFolder {
         ))
     }
 
+    /// The text of `config.toml`.
+    ///
+    /// # Errors
+    /// A usage error where it cannot be read.
+    pub fn config(&self) -> Result<String> {
+        SettingsFile::read(&self.path.join("config.toml")).map(|file| file.text().into())
+    }
+
+    /// Replaces `config.toml`.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one is still there then.
+    pub fn write_config(&self, config: &str) -> Result<()> {
+        self.check_place()?;
+        write_atomically(&self.path.join("config.toml"), config.as_bytes())
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Makes the folder of a branch, without settings: [`RunFolder::begin_branch`] writes these last.
+    ///
+    /// # Errors
+    /// As [`RunFolder::create`].
+    pub fn create_branch(parent: &Path, name: &str) -> Result<Self> {
+        let path = parent.join(name);
+        // One that was killed while it was made is made again.
+        let left = |name: &str| {
+            is_left_unused(name) || name == "metrics.jsonl" || name.starts_with('.') && name.ends_with(".tmp")
+        };
+        if path.exists() && !holds_only(&path, left) {
+            return Err(usage!("--branch {name}: {} is there already; choose another name", path.display()));
+        }
+        fs::create_dir_all(&path).map_err(|error| cannot_make(&path, error))?;
+        Self::open(&path)
+    }
+
+    /// Makes the folder that of a run which has done the epochs of `checkpoint`, whose lines are those of the run
+    /// in `source`. The settings come last: without them, it is no run yet.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn begin_branch(&mut self, checkpoint: &mut Checkpoint, source: &Path) -> Result<()> {
+        let done = checkpoint.progress.epochs_done;
+        let lines = metrics(source).into_iter().filter(|line| line.epoch < done);
+        let lines = lines.map(|line| line.line()).collect::<Result<String>>()?;
+        let path = self.path.join("metrics.jsonl");
+        write_atomically(&path, lines.as_bytes()).map_err(|error| self.failed(error))?;
+        self.save(checkpoint, false)?;
+        self.write_config(&checkpoint.config)?;
+        self.begin(done, None)
+    }
+
     /// Writes `config.toml` where it is missing.
     ///
     /// # Errors
@@ -379,11 +437,12 @@ impl RunFolder {
         self.add_observed(&observed);
         if let Some(checkpoint) = &mut checkpoint {
             self.save(checkpoint, is_best)?;
+            self.remove_stopped();
         }
         let done = metrics.epoch + 1;
         self.settle_best(done, epochs_to_best)?;
         self.rotate(done, epochs_to_best);
-        self.follow(&metrics);
+        self.add_results(&metrics);
         Ok(())
     }
 

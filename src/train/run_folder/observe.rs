@@ -33,7 +33,7 @@ impl RunFolder {
     }
 
     /// Adds an epoch to what follows from its results, and writes the report.
-    pub(super) fn follow(&mut self, metrics: &EpochMetrics) {
+    pub(super) fn add_results(&mut self, metrics: &EpochMetrics) {
         if let Some(files) = self.files() {
             self.said(files.follow(metrics));
             self.write_report();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::RunFolder;
+use super::stopped::{is_stopped, read_resumable, resumable};
 use crate::error::one_line;
 use crate::files::{link_whole, write_atomically};
 use crate::train::checkpoint::{Checkpoint, Progress};
@@ -50,20 +51,23 @@ pub(super) fn numbered(folder: &Path) -> Vec<(usize, PathBuf)> {
 /// A usage error naming the file.
 pub fn read(done: usize, path: &Path) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::read(path)?;
-    let found = checkpoint.progress.epochs_done;
-    if found != done {
-        return Err(usage!("{}: holds {found} epochs, not {done} as its name says", path.display()));
+    let Progress { epochs_done: found, steps_done, .. } = checkpoint.progress;
+    if (found, steps_done) != (done, 0) {
+        let and = if steps_done > 0 { format!(" and {steps_done} steps") } else { String::new() };
+        return Err(usage!("{}: holds {found} epochs{and}, not {done} as its name says", path.display()));
     }
     Ok(checkpoint)
 }
 
-/// The newest whole checkpoint of a folder, numbered or the best, with its path.
+/// The newest whole checkpoint of a folder, numbered, that of a stopped run, or the best, with its path.
 pub fn newest(folder: &Path) -> Option<(PathBuf, Checkpoint)> {
-    let mut candidates = numbered(folder).into_iter();
-    candidates.find_map(|(done, path)| read(done, &path).ok().map(|found| (path, found))).or_else(|| {
-        let best = folder.join("best.safetensors");
-        best.exists().then(|| Checkpoint::read(&best).ok()).flatten().map(|found| (best, found))
-    })
+    let mut candidates = resumable(folder).into_iter();
+    candidates.find_map(|(path, done)| read_resumable(&path, done).ok().map(|found| (path, found))).or_else(
+        || {
+            let best = folder.join("best.safetensors");
+            best.exists().then(|| Checkpoint::read(&best).ok()).flatten().map(|found| (best, found))
+        },
+    )
 }
 
 /// How far the newest whole checkpoint of a folder is.
@@ -108,26 +112,41 @@ impl RunFolder {
         )
     }
 
+    /// Makes way for a run that goes on from the state in `source`, after `done` epochs: later checkpoints are
+    /// damaged, or are not what their names say.
+    ///
+    /// # Errors
+    /// When they cannot be moved.
+    pub fn follow(&mut self, source: &Path, done: usize) -> Result<()> {
+        self.set_later_aside(done)?;
+        if !is_stopped(source) {
+            self.leave_stopped(done)?;
+        }
+        Ok(())
+    }
+
     /// Moves numbered checkpoints of more than `done` epochs out of the way: they are damaged, are not what their names say, or are
     /// gone back from. The newest first, so that a kill on the way leaves a folder that goes on from what is left. Returns
     /// whether there were any.
     ///
     /// # Errors
     /// When they cannot be moved.
-    pub fn set_later_aside(&mut self, done: usize) -> Result<bool> {
+    fn set_later_aside(&mut self, done: usize) -> Result<bool> {
         let mut later = self.checkpoints();
         later.retain(|(number, _)| *number > done);
         later.iter().try_for_each(|(_, path)| self.set_aside_file(path))?;
         Ok(!later.is_empty())
     }
 
-    /// Goes on after `done` epochs although there may be later checkpoints: those, a later best and the later lines of metrics are
-    /// set aside.
+    /// Goes on from `source` after `done` epochs although there may be later checkpoints: those, a later best and the later lines of
+    /// metrics are set aside.
     ///
     /// # Errors
     /// When they cannot be moved.
-    pub fn go_back(&mut self, done: usize) -> Result<()> {
-        if !self.set_later_aside(done)? {
+    pub fn go_back(&mut self, source: &Path, done: usize) -> Result<()> {
+        let are_later = self.set_later_aside(done)?;
+        let is_later = !is_stopped(source) && self.leave_stopped(done)?;
+        if !are_later && !is_later {
             return Ok(());
         }
         let best = self.path.join("best.safetensors");
