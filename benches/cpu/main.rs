@@ -8,8 +8,8 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use operations::{Ready, Step};
 
-/// ResNet-18's convolutions at a width of 64 and of 8: name, input channels, output channels, rows and columns
-/// of the input, kernel, stride.
+/// ResNet-18's convolutions at a width of 64 and of 8: name, input channels, output channels, rows and
+/// columns of the input, kernel, stride.
 const CONVOLUTIONS: [(&str, [usize; 5]); 12] = [
     ("stem", [3, 64, 32, 3, 1]),
     ("stage 1", [64, 64, 32, 3, 1]),

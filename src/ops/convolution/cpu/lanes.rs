@@ -103,7 +103,6 @@ mod x86 {
     macro_rules! register {
         ($name:ty, $vector:ty, $lanes:literal, $set:ident, $load:ident, $store:ident, $fma:ident, $add:ident,
          $mul:ident, $splat:expr) => {
-            // SAFETY (each function): the caller promises the instructions and the pointers.
             impl Lanes for $name {
                 const LANES: usize = $lanes;
                 type Vector = $vector;

@@ -2,7 +2,7 @@
 //!
 //! `direct.rs` and `weight.rs` multiply a block of pixels, copied with the zeros around it, by packed weights
 //! or by the output's gradient, in the register tiles of `tile.rs`. `winograd/` does 3x3 convolutions of
-//! stride 1 with a quarter of the multiplications. A data gradient of stride 2 is four dense problems, one for
+//! stride 1 with fewer multiplications. A data gradient of stride 2 is four dense problems, one for
 //! each parity of row and column, so no zeros are multiplied.
 //!
 //! Results do not depend on the number of threads: each output value is one sum in a fixed order, and the
@@ -34,24 +34,33 @@ pub fn forward(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), w.len(), y.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
-    let (kernel, channels) = (shape.kernel, shape.in_channels);
-    let padding = shape.padding() as isize;
-    let taps = (0..kernel * kernel)
-        .map(|tap| Tap {
-            row: (tap / kernel) as isize - padding,
-            column: (tap % kernel) as isize - padding,
-            weight: tap,
-        })
-        .collect();
-    let geometry = Geometry {
+    let geometry = geometry(shape);
+    let filter = Filter::forward(w, shape.kernel * shape.kernel, shape.in_channels);
+    if let Some(size) = winograd::size_of_forward(shape) {
+        return winograd::run((simd, size), &geometry, filter, x, (y, false), workspace);
+    }
+    direct::run(simd, &geometry, &[problem(shape)], filter, x, (y, false), workspace);
+}
+
+/// Source and target of the forward pass.
+fn geometry(shape: &ConvolutionShape) -> Geometry {
+    Geometry {
         batch: shape.batch,
-        source: [shape.height, shape.width, channels],
+        source: [shape.height, shape.width, shape.in_channels],
         target: [shape.out_height(), shape.out_width(), shape.out_channels],
         stride: shape.stride,
         step: 1,
-    };
-    let filter = Filter::forward(w, kernel * kernel, channels);
-    direct::run(simd, &geometry, &[Problem { first: [0, 0], taps }], filter, x, (y, false), workspace);
+    }
+}
+
+/// The problem of the forward pass.
+fn problem(shape: &ConvolutionShape) -> Problem {
+    let (kernel, padding) = (shape.kernel, shape.padding() as isize);
+    let offset = |tap: usize| tap as isize - padding;
+    let taps = (0..kernel * kernel)
+        .map(|tap| Tap { row: offset(tap / kernel), column: offset(tap % kernel), weight: tap })
+        .collect();
+    Problem { first: [0, 0], taps }
 }
 
 /// The problems of a data gradient: dx`[i]` receives dy`[o]` through tap k where i = o stride + k - padding.
@@ -97,9 +106,10 @@ pub fn backward_data(
     assert_eq!((dx.len(), w.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
     let geometry = gradient_geometry(shape);
     let filter = Filter::gradient(w, shape.kernel * shape.kernel, shape.in_channels);
-    if winograd::serves(shape) {
+    if let Some(size) = winograd::size_of_gradients(shape) {
         // The source pixel before the target pixel is reached by the last tap.
-        return winograd::run(simd, &geometry, filter.reversed(), dy, (dx, accumulate), workspace);
+        let filter = filter.reversed();
+        return winograd::run((simd, size), &geometry, filter, dy, (dx, accumulate), workspace);
     }
     direct::run(simd, &geometry, &gradient_problems(shape), filter, dy, (dx, accumulate), workspace);
 }
@@ -114,7 +124,7 @@ pub fn backward_weight(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), dw.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
-    if winograd::serves(shape) {
+    if winograd::size_of_gradients(shape).is_some() {
         return winograd::weight_gradient(simd, shape, x, dy, dw, workspace);
     }
     weight::run(simd, shape, x, dy, dw, workspace);

@@ -2,8 +2,11 @@
 //!
 //! Every value of a call's result is one chain of fused multiply-adds over the products in the order of the
 //! caller, begun at zero, and stored or added to what is in memory. A tile's extents decide how many chains
-//! run side by side and nothing else, so every tile of every level gives the same bits (`lanes.rs` on portable
-//! code). Callers cut long sums into several calls, which keeps rounding errors small.
+//! run side by side and nothing else, so every tile of every level gives the same bits (`lanes.rs` on
+//! portable code). Callers cut long sums into several calls, which keeps rounding errors small.
+//!
+//! Another type of values (bf16 with `vdpbf16ps`) is another `row_tile` and `column_tile`; panels, segments
+//! and the functions that enable instructions stay.
 
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Eight, Sixteen};
@@ -437,114 +440,4 @@ mod avx512 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Small integers: exact in f32 whatever the order, fused or not.
-    fn integers(len: usize, salt: usize) -> Vec<f32> {
-        (0..len).map(|i| ((i * 7 + salt) * 13 % 11) as f32 - 5.0).collect()
-    }
-
-    fn offsets(values: impl Iterator<Item = usize>) -> Offsets {
-        let mut offsets = Offsets::default();
-        values.for_each(|value| offsets.push(value));
-        offsets
-    }
-
-    /// Rows of every number up to two tiles of every width, in segments, against the definition; what lies
-    /// outside the panel is not touched.
-    #[test]
-    fn rows_of_integers_are_exact() {
-        let segments = [Segment { start: 1, len: 5 }, Segment { start: 9, len: 4 }];
-        let depth = 9;
-        let pitch = 61;
-        for simd in Simd::available() {
-            for (columns, count) in [1, 7, 8, 9, 16, 17, 24, 30, 32, 48, 57].into_iter().zip((1..26).cycle())
-            {
-                for count in [count, 25] {
-                    for add in [false, true] {
-                        let a = integers(count * 17, 1);
-                        let a_rows = offsets((0..count).map(|i| (count - 1 - i) * 17));
-                        let c_rows = offsets((0..count).map(|i| i * pitch));
-                        let before = integers(count * pitch, 3);
-                        let (mut c, mut want) = (before.clone(), before);
-                        for panel in panels(simd, columns) {
-                            let b = integers(depth * panel.padded, panel.first);
-                            for (i, j) in (0..count).flat_map(|i| (0..panel.width).map(move |j| (i, j))) {
-                                let ks = (1..6).chain(9..13).enumerate();
-                                let sum: f32 = ks
-                                    .map(|(row, k)| a[(count - 1 - i) * 17 + k] * b[row * panel.padded + j])
-                                    .sum();
-                                let value = &mut want[i * pitch + panel.first + j];
-                                *value = sum + if add { *value } else { 0.0 };
-                            }
-                            let (a_rows, c_rows) = (&a_rows, &c_rows);
-                            let segments = &segments;
-                            Rows { a: &a, a_rows, segments, b: &b, c_rows, panel, add }.run(simd, &mut c);
-                        }
-                        assert_eq!(c, want, "{simd}: {count} rows, {columns} columns");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn columns_of_integers_are_exact() {
-        let (count, pitch) = (13, 90);
-        for simd in Simd::available() {
-            for lens in
-                [vec![1], vec![8], vec![9, 9, 9], vec![24; 3], vec![16], vec![40], vec![64], vec![30, 2]]
-            {
-                for rows in 1..18 {
-                    for add in [false, true] {
-                        let mut steps = Steps::default();
-                        (0..count).for_each(|k| steps.push((k * 5 % 7) * rows, (k * 3 % 5) * 4));
-                        let mut at = 0;
-                        let runs: Vec<_> = lens
-                            .iter()
-                            .map(|&len| {
-                                at += len;
-                                (2 * (at - len), at - len, len)
-                            })
-                            .collect();
-                        let (a, b) = (integers(7 * rows, 1), integers(16 + 2 * at + 16, 2));
-                        let before = integers(rows * pitch, 3);
-                        let (mut c, mut want) = (before.clone(), before);
-                        for (i, &(from, to, len)) in (0..rows).flat_map(|i| runs.iter().map(move |r| (i, r)))
-                        {
-                            for j in 0..len {
-                                let term =
-                                    |k: usize| a[(k * 5 % 7) * rows + i] * b[(k * 3 % 5) * 4 + from + j];
-                                let value = &mut want[i * pitch + to + j];
-                                *value = (0..count).map(term).sum::<f32>() + if add { *value } else { 0.0 };
-                            }
-                        }
-                        for panel in &vector_panels(simd, &runs) {
-                            let steps = &steps;
-                            Columns { a: &a, b: &b, steps, rows, panel, pitch, add }.run(simd, &mut c);
-                        }
-                        assert_eq!(c, want, "{simd}: {rows} rows, {lens:?} columns");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "a_rows.largest + end <= a.len()")]
-    fn a_row_that_ends_too_soon_is_refused() {
-        let panel = panels(Simd::Portable, 8)[0];
-        let (rows, segments) = (offsets([0, 4].into_iter()), [Segment { start: 0, len: 4 }]);
-        let call = Rows {
-            a: &[0.0; 7],
-            a_rows: &rows,
-            segments: &segments,
-            b: &[0.0; 32],
-            c_rows: &rows,
-            panel,
-            add: false,
-        };
-        call.run(Simd::Portable, &mut [0.0; 16]);
-    }
-}
+mod tests;

@@ -108,8 +108,8 @@ impl<'a> Layout<'a> {
         Self { simd, shape, columns, panels: vector_panels(simd, &runs) }
     }
 
-    /// Sets dw of as many output channels from `first_channel` as it holds to the sum over the block's pixels,
-    /// or adds this to it.
+    /// Sets dw of as many output channels from `first_channel` as it holds to the sum over the block's
+    /// pixels, or adds this to it.
     fn add_block(
         &self,
         block: &Block,

@@ -1,5 +1,5 @@
-//! Winograd's algorithm F(4x4, 3x3) for 3x3 convolutions of stride 1: 36 multiplications for 16 outputs in
-//! place of 144.
+//! Winograd's algorithm for 3x3 convolutions of stride 1: F(4x4, 3x3) has 36 multiplications for 16 outputs
+//! in place of 144, F(2x2, 3x3) 16 for 4 in place of 36.
 //!
 //! A block of tiles is transformed into a buffer that stays in the caches, multiplied point by point, and
 //! transformed back into its place; the products over channels are ordinary tiles of `tile.rs`. So nothing
@@ -15,7 +15,8 @@ use super::scratch::Aligned;
 use crate::device::cpu::instructions::Simd;
 use crate::ops::convolution::ConvolutionShape;
 pub(super) use product::run;
-use transforms::{Grid, OUTPUTS, POINTS, SIDE};
+use transforms::Grid;
+pub(super) use transforms::Size;
 pub(super) use weight::run as weight_gradient;
 
 /// Transformed inputs of a whole batch that are kept, in values, at most; more are transformed again.
@@ -27,14 +28,27 @@ fn pitch(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
 
-/// Whether the algorithm serves the gradients of a convolution: by its shape alone, so that results do not
-/// depend on the machine. Narrow layers would spend more on the transforms than they save, and images that do
-/// not fill their tiles would lose a part of the gain.
+/// The size of tiles for a forward pass, if the algorithm serves it: 2 x 2, from 128 channels.
 ///
-/// It does not serve the forward pass. There its error, twice that of the direct sum, decides on which side of
-/// zero a ReLU's input falls, and the golden networks have inputs that are zero within rounding.
-pub(super) fn serves(shape: &ConvolutionShape) -> bool {
-    let whole = |extent: usize| extent.next_multiple_of(OUTPUTS);
+/// The error of 4 x 4 is several times that of the direct sum. In the forward pass it decides on which side
+/// of zero a ReLU's input falls, and the golden networks have inputs that are zero within rounding. With 64
+/// channels they are that sensitive to 2 x 2, too; with 16 it does not win.
+pub(super) fn size_of_forward(shape: &ConvolutionShape) -> Option<Size> {
+    const CHANNELS: usize = 128;
+    let wide = shape.in_channels.min(shape.out_channels) >= CHANNELS;
+    (fits(shape, Size::Two) && wide).then_some(Size::Two)
+}
+
+/// The size of tiles for the gradients, if the algorithm serves them.
+pub(super) fn size_of_gradients(shape: &ConvolutionShape) -> Option<Size> {
+    fits(shape, Size::Four).then_some(Size::Four)
+}
+
+/// Whether a convolution has what tiles need: by its shape alone, so that results do not depend on the
+/// machine. Narrow layers would spend more on the transforms than they save, and images that do not fill
+/// their tiles would lose a part of the gain.
+fn fits(shape: &ConvolutionShape, size: Size) -> bool {
+    let whole = |extent: usize| extent.next_multiple_of(size.outputs());
     shape.kernel == 3
         && shape.stride == 1
         && shape.in_channels % 16 == 0
@@ -45,13 +59,15 @@ pub(super) fn serves(shape: &ConvolutionShape) -> bool {
 /// The tiles of a block of an image of `columns`: rows and columns of tiles.
 #[derive(Clone, Copy)]
 struct Tiles {
+    size: Size,
     rows: usize,
     columns: usize,
 }
 
 impl Tiles {
-    fn of(block: &Block, columns: usize) -> Self {
-        Self { rows: block.rows.len().div_ceil(OUTPUTS), columns: columns.div_ceil(OUTPUTS) }
+    fn of(size: Size, block: &Block, columns: usize) -> Self {
+        let outputs = size.outputs();
+        Self { size, rows: block.rows.len().div_ceil(outputs), columns: columns.div_ceil(outputs) }
     }
 
     /// Tiles of all images of the block.
@@ -61,44 +77,40 @@ impl Tiles {
 }
 
 /// Values of a block's transformed tiles.
-fn transformed_len(block: &Block, columns: usize, channels: usize) -> usize {
-    POINTS * pitch(Tiles::of(block, columns).count(block) * channels)
+fn transformed_len(tiles: Tiles, block: &Block, channels: usize) -> usize {
+    tiles.size.points() * pitch(tiles.count(block) * channels)
 }
 
-/// Transforms the tiles of a block of images (rows, columns, channels) to `[point, tile, channels]`, the points
-/// at a [`pitch`].
+/// Transforms the tiles of a block of images (rows, columns, channels) to `[point, tile, channels]`, the
+/// points at a [`pitch`].
 fn transform_block(
     simd: Simd,
+    tiles: Tiles,
     images: &[f32],
     [rows, columns, channels]: [usize; 3],
     block: &Block,
     padded: &mut Aligned,
     transformed: &mut [f32],
 ) {
-    let tiles = Tiles::of(block, columns);
+    let (outputs, transform) = (tiles.size.outputs(), tiles.size.transform_input());
     let window = Window {
         first: [block.rows.start as isize - 1, -1],
-        rows: tiles.rows * OUTPUTS + 2,
-        columns: tiles.columns * OUTPUTS + 2,
+        rows: tiles.rows * outputs + 2,
+        columns: tiles.columns * outputs + 2,
     };
     let padded = padded.take(window.len(channels));
     let row = window.columns * channels;
     let image_len = rows * columns * channels;
     let point = pitch(tiles.count(block) * channels);
+    let to = Grid { row: tiles.size.side() * point, column: point };
     let mut number = 0;
     for image in block.images.clone() {
         window.copy(&images[image * image_len..][..image_len], [rows, columns, channels], padded);
         for y in 0..tiles.rows {
             for x in 0..tiles.columns {
-                let from = &padded[y * OUTPUTS * row + x * OUTPUTS * channels..];
+                let from = &padded[(y * row + x * channels) * outputs..];
                 let from = (from, Grid { row, column: channels });
-                let to = Grid { row: SIDE * point, column: point };
-                transforms::transform_input(
-                    simd,
-                    channels,
-                    from,
-                    (&mut transformed[number * channels..], to),
-                );
+                transform(simd, channels, from, (&mut transformed[number * channels..], to));
                 number += 1;
             }
         }

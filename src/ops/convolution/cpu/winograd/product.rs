@@ -12,7 +12,7 @@ use super::super::direct::Geometry;
 use super::super::filter::Filter;
 use super::super::scratch::{Aligned, Threads, Workspace};
 use super::super::tile::{Offsets, Panel, Rows, Segment, panels};
-use super::transforms::{Grid, OUTPUTS, POINTS, SIDE, transform_output, transform_weight};
+use super::transforms::{Grid, Size};
 use super::{KEPT, Tiles, pitch, transform_block};
 use crate::device::cpu::instructions::Simd;
 
@@ -26,7 +26,7 @@ const WEIGHTS: usize = 3 << 18;
 /// target = (or += if `accumulate`) the convolution of the source with the filter, whose taps are counted in
 /// the order in which the source is read.
 pub(in super::super) fn run(
-    simd: Simd,
+    (simd, size): (Simd, Size),
     geometry: &Geometry,
     filter: Filter<'_>,
     source: &[f32],
@@ -35,11 +35,12 @@ pub(in super::super) fn run(
 ) {
     let ([height, width, channels], out_channels) = (geometry.source, geometry.target[2]);
     let panels = panels(simd, out_channels);
-    let blocks = blocks(geometry.batch, [height, width], OUTPUTS, TILES * OUTPUTS * OUTPUTS);
-    let call = Call { simd, geometry, filter, source, accumulate, panels: &panels };
+    let blocks =
+        blocks(geometry.batch, [height, width], size.outputs(), TILES * size.outputs() * size.outputs());
+    let call = Call { simd, size, geometry, filter, source, accumulate, panels: &panels };
     let row = width * out_channels;
     let targets = split(&blocks, height * row, row, target);
-    if POINTS * channels * out_channels <= WEIGHTS {
+    if size.points() * channels * out_channels <= WEIGHTS {
         call.run_by_blocks(targets, workspace);
     } else {
         call.run_by_panels(targets, workspace);
@@ -50,17 +51,12 @@ pub(in super::super) fn run(
 #[derive(Clone, Copy)]
 struct Call<'a> {
     simd: Simd,
+    size: Size,
     geometry: &'a Geometry,
     filter: Filter<'a>,
     source: &'a [f32],
     accumulate: bool,
     panels: &'a [Panel],
-}
-
-/// Values of a panel's transformed weights: blocks of source channels, point (at a [`pitch`]), channel, then
-/// the columns of the panel.
-fn weights_len(channels: usize, columns: usize) -> usize {
-    depths(channels).map(|(_, depth)| POINTS * pitch(depth * columns)).sum()
 }
 
 /// The first channel and the length of each block of source channels.
@@ -69,24 +65,34 @@ fn depths(channels: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 impl<'a> Call<'a> {
+    /// Values of a panel's transformed weights: blocks of source channels, point (at a [`pitch`]), channel,
+    /// then the columns of the panel.
+    fn weights_len(&self, columns: usize) -> usize {
+        depths(self.channels()).map(|(_, depth)| self.size.points() * pitch(depth * columns)).sum()
+    }
+
+    fn tiles(&self, block: &Block) -> Tiles {
+        Tiles::of(self.size, block, self.geometry.source[1])
+    }
+
     fn channels(&self) -> usize {
         self.geometry.source[2]
     }
 
     fn count(&self, block: &Block) -> usize {
-        Tiles::of(block, self.geometry.source[1]).count(block)
+        self.tiles(block).count(block)
     }
 
     fn run_by_blocks(&self, targets: Vec<(&Block, &mut [f32])>, workspace: &mut Workspace) {
         let channels = self.channels();
-        let len = |panel: &Panel| weights_len(channels, panel.padded);
+        let len = |panel: &Panel| self.weights_len(panel.padded);
         let threads = workspace.threads.prepare();
         let weights = workspace.packed.take(self.panels.iter().map(len).sum());
         let mut rest = &mut *weights;
         let mut parts = Vec::new();
         for panel in self.panels {
             for (first, depth) in depths(channels) {
-                let (now, later) = rest.split_at_mut(POINTS * pitch(depth * panel.padded));
+                let (now, later) = rest.split_at_mut(self.size.points() * pitch(depth * panel.padded));
                 rest = later;
                 parts.push((panel, first, depth, now));
             }
@@ -98,16 +104,24 @@ impl<'a> Call<'a> {
         targets.into_par_iter().with_max_len(1).for_each(|(block, target)| {
             let task = &mut *threads.mine();
             let count = self.count(block);
-            let input = task.transformed.take(POINTS * pitch(count * channels));
+            let input = task.transformed.take(self.size.points() * pitch(count * channels));
             let geometry = self.geometry;
-            transform_block(self.simd, self.source, geometry.source, block, &mut task.padded, input);
+            transform_block(
+                self.simd,
+                self.tiles(block),
+                self.source,
+                geometry.source,
+                block,
+                &mut task.padded,
+                input,
+            );
             let mut weights = weights;
             for panel in self.panels {
                 let (now, later) = weights.split_at(len(panel));
                 weights = later;
-                let products = task.products.take(POINTS * pitch(count * panel.padded));
+                let products = task.products.take(self.size.points() * pitch(count * panel.padded));
                 let rows = [&mut task.sources, &mut task.targets];
-                self.multiply(panel, now, (input, count), products, rows);
+                self.multiply(panel, now, (input, count), (products, count), rows);
                 self.finish(panel, block, (products, count, 0), target);
             }
         });
@@ -120,7 +134,7 @@ impl<'a> Call<'a> {
             let mut tiles = 0;
             let fits = targets.iter().take_while(|(block, _)| {
                 tiles += self.count(block);
-                POINTS * tiles * widest <= KEPT
+                self.size.points() * tiles * widest <= KEPT
             });
             let turn = fits.count().max(1);
             let later = targets.split_off(turn);
@@ -143,19 +157,28 @@ impl<'a> Call<'a> {
         let total: usize = blocks.iter().map(|block| self.count(block)).sum();
 
         // Each block's input for itself; the products of a panel read them all.
-        let mut rest =
-            workspace.transformed.take(blocks.iter().map(|b| POINTS * pitch(self.count(b) * channels)).sum());
+        let mut rest = workspace
+            .transformed
+            .take(blocks.iter().map(|b| self.size.points() * pitch(self.count(b) * channels)).sum());
         let mut inputs = Vec::new();
         for block in &blocks {
-            let (now, later) = rest.split_at_mut(POINTS * pitch(self.count(block) * channels));
+            let (now, later) = rest.split_at_mut(self.size.points() * pitch(self.count(block) * channels));
             inputs.push(now);
             rest = later;
         }
         inputs.par_iter_mut().zip(&blocks).with_max_len(1).for_each(|(input, block)| {
-            transform_block(simd, self.source, geometry.source, block, &mut threads.mine().padded, input);
+            transform_block(
+                simd,
+                self.tiles(block),
+                self.source,
+                geometry.source,
+                block,
+                &mut threads.mine().padded,
+                input,
+            );
         });
 
-        let len = |panel: &Panel| POINTS * pitch(total * panel.padded);
+        let len = |panel: &Panel| self.size.points() * pitch(total * panel.padded);
         let all = workspace.partial.take(self.panels.iter().map(len).sum());
         let mut rest = &mut *all;
         let mut parts = Vec::new();
@@ -166,10 +189,10 @@ impl<'a> Call<'a> {
         }
         parts.into_par_iter().with_max_len(1).for_each(|(panel, products)| {
             let task = &mut *threads.mine();
-            let weights = task.transformed.take(weights_len(channels, panel.padded));
+            let weights = task.transformed.take(self.weights_len(panel.padded));
             let mut rest = &mut *weights;
             for (first, depth) in depths(channels) {
-                let (now, later) = rest.split_at_mut(POINTS * pitch(depth * panel.padded));
+                let (now, later) = rest.split_at_mut(self.size.points() * pitch(depth * panel.padded));
                 self.transform_weights(panel, (first, depth), &mut task.gathered, now);
                 rest = later;
             }
@@ -177,7 +200,7 @@ impl<'a> Call<'a> {
                 let products = &mut products[first * panel.padded..];
                 let count = self.count(block);
                 let rows = [&mut task.sources, &mut task.targets];
-                self.multiply_into(panel, weights, (input, count), (products, total), rows);
+                self.multiply(panel, weights, (input, count), (products, total), rows);
             }
         });
 
@@ -211,24 +234,13 @@ impl<'a> Call<'a> {
             self.filter.copy(tap, [first, depth], targets, &mut out[..len], panel.padded);
         }
         // All source channels lie side by side, as columns do.
-        let to = Grid { row: SIDE * point, column: point };
-        transform_weight(self.simd, len, (gathered, Grid { row: 3 * column, column }), (out, to));
+        let to = Grid { row: self.size.side() * point, column: point };
+        self.size.transform_weight()(self.simd, len, (gathered, Grid { row: 3 * column, column }), (out, to));
     }
 
-    /// The products of a block's tiles with a panel's weights, at every point.
+    /// The products of a block's tiles with a panel's weights, at every point. The products' points are as
+    /// far apart as those of `total` tiles.
     fn multiply(
-        &self,
-        panel: &Panel,
-        weights: &[f32],
-        (input, count): (&[f32], usize),
-        products: &mut [f32],
-        rows: [&mut Offsets; 2],
-    ) {
-        self.multiply_into(panel, weights, (input, count), (products, count), rows);
-    }
-
-    /// As [`Call::multiply`], where the products' points are as far apart as those of `total` tiles.
-    fn multiply_into(
         &self,
         panel: &Panel,
         weights: &[f32],
@@ -243,9 +255,9 @@ impl<'a> Call<'a> {
         let mut weights = weights;
         for (first, depth) in depths(channels) {
             let weight_pitch = pitch(depth * columns);
-            let (now, later) = weights.split_at(POINTS * weight_pitch);
+            let (now, later) = weights.split_at(self.size.points() * weight_pitch);
             weights = later;
-            for point in 0..POINTS {
+            for point in 0..self.size.points() {
                 let rows = Rows {
                     a: &input[point * input_pitch..][..count * channels],
                     a_rows: sources,
@@ -268,9 +280,9 @@ impl<'a> Call<'a> {
         (products, total, first): (&[f32], usize, usize),
         target: &mut [f32],
     ) {
-        let tiles = Tiles::of(block, self.geometry.source[1]);
+        let tiles = self.tiles(block);
         let point = pitch(total * panel.padded);
-        let grid = Grid { row: SIDE * point, column: point };
+        let grid = Grid { row: self.size.side() * point, column: point };
         for tile in 0..tiles.count(block) {
             let (image, y, x) = (
                 tile / (tiles.rows * tiles.columns),
@@ -278,7 +290,7 @@ impl<'a> Call<'a> {
                 tile % tiles.columns,
             );
             let from = (&products[(first + tile) * panel.padded..], grid);
-            self.write(panel, block, [image, y * OUTPUTS, x * OUTPUTS], from, target);
+            self.write(panel, block, [image, y * self.size.outputs(), x * self.size.outputs()], from, target);
         }
     }
 
@@ -296,16 +308,16 @@ impl<'a> Call<'a> {
         let rows_left = block.rows.len() - y;
         let at = ((image * block.rows.len() + y) * width + x) * channels + panel.first;
         let pixels = Grid { row: width * channels, column: channels };
-        if !self.accumulate && rows_left >= OUTPUTS && width - x >= OUTPUTS {
-            transform_output(self.simd, columns, from, (&mut target[at..], pixels));
+        if !self.accumulate && rows_left >= self.size.outputs() && width - x >= self.size.outputs() {
+            self.size.transform_output()(self.simd, columns, from, (&mut target[at..], pixels));
             return;
         }
-        let mut values = [0.0f32; OUTPUTS * OUTPUTS * 48];
-        let own = Grid { row: OUTPUTS * columns, column: columns };
-        transform_output(self.simd, columns, from, (&mut values, own));
-        for row in 0..OUTPUTS.min(rows_left) {
-            for column in 0..OUTPUTS.min(width - x) {
-                let values = &values[(row * OUTPUTS + column) * columns..][..columns];
+        let mut values = [0.0f32; 16 * 48];
+        let own = Grid { row: self.size.outputs() * columns, column: columns };
+        self.size.transform_output()(self.simd, columns, from, (&mut values, own));
+        for row in 0..self.size.outputs().min(rows_left) {
+            for column in 0..self.size.outputs().min(width - x) {
+                let values = &values[(row * self.size.outputs() + column) * columns..][..columns];
                 let target = &mut target[at + row * pixels.row + column * pixels.column..][..columns];
                 if self.accumulate {
                     target.iter_mut().zip(values).for_each(|(target, value)| *target += value);

@@ -7,13 +7,18 @@ use super::super::blocks::{Block, Window, blocks};
 use super::super::scratch::{Aligned, Task, Workspace};
 use super::super::tile::{Columns, Steps, VectorPanel, vector_panels};
 use super::super::weight::{part, parts, sum_up};
-use super::transforms::{Grid, OUTPUTS, POINTS, SIDE, transform_gradient, transform_weight_gradient};
+use super::transforms::{Grid, Size, transform_gradient, transform_weight_gradient};
 use super::{KEPT, Tiles, pitch, transform_block, transformed_len};
 use crate::device::cpu::instructions::Simd;
 use crate::ops::convolution::ConvolutionShape;
 
 /// Tiles of a block: as many products are summed in registers before the sums go to the caches.
 const TILES: usize = 64;
+/// The tiles' outputs and products in each direction, and products.
+const SIZE: Size = Size::Four;
+const OUTPUTS: usize = 4;
+const SIDE: usize = 6;
+const POINTS: usize = SIDE * SIDE;
 /// Sums dM of a task, in values, at most.
 const SUMS: usize = 600_000;
 
@@ -34,7 +39,8 @@ pub(in super::super) fn run(
     let threads = workspace.threads.prepare();
 
     // Several cuts of output channels share the transformed input if it is kept.
-    let lengths = blocks.iter().map(|block| transformed_len(block, width, in_channels));
+    let lengths =
+        blocks.iter().map(|block| transformed_len(Tiles::of(SIZE, block, width), block, in_channels));
     let total: usize = lengths.clone().sum();
     let keep = channels < out_channels && total <= KEPT;
     let mut rest = workspace.transformed.take(if keep { total } else { 0 });
@@ -45,7 +51,15 @@ pub(in super::super) fn run(
         rest = later;
     }
     inputs.par_iter_mut().zip(&blocks).with_max_len(1).for_each(|(input, block)| {
-        transform_block(simd, x, [height, width, in_channels], block, &mut threads.mine().padded, input);
+        transform_block(
+            simd,
+            Tiles::of(SIZE, block, width),
+            x,
+            [height, width, in_channels],
+            block,
+            &mut threads.mine().padded,
+            input,
+        );
     });
 
     let len = dw.len();
@@ -70,8 +84,16 @@ pub(in super::super) fn run(
             let input = if keep {
                 &*inputs[number]
             } else {
-                let input = own.take(transformed_len(block, width, in_channels));
-                transform_block(simd, x, [height, width, in_channels], block, &mut task.padded, input);
+                let input = own.take(transformed_len(Tiles::of(SIZE, block, width), block, in_channels));
+                transform_block(
+                    simd,
+                    Tiles::of(SIZE, block, width),
+                    x,
+                    [height, width, in_channels],
+                    block,
+                    &mut task.padded,
+                    input,
+                );
                 input
             };
             let cut = Cut { simd, shape, panels: &panels, first_channel, channels };
@@ -111,7 +133,7 @@ impl Cut<'_> {
     ) {
         let Self { simd, channels, .. } = *self;
         let in_channels = self.shape.in_channels;
-        let count = Tiles::of(block, self.shape.width).count(block);
+        let count = Tiles::of(SIZE, block, self.shape.width).count(block);
         let gradient = task.transformed_gradient.take(POINTS * pitch(count * channels));
         self.transform(block, dy, &mut task.padded_gradient, gradient);
         let steps: &mut Steps = &mut task.steps;
@@ -130,7 +152,7 @@ impl Cut<'_> {
     /// A dy A^T of the block's tiles, `[point, tile, n]`. Pixels outside the image count as zeros.
     fn transform(&self, block: &Block, dy: &[f32], padded: &mut Aligned, out: &mut [f32]) {
         let ConvolutionShape { height, width, out_channels, .. } = *self.shape;
-        let tiles = Tiles::of(block, width);
+        let tiles = Tiles::of(SIZE, block, width);
         let window = Window {
             first: [block.rows.start as isize, 0],
             rows: tiles.rows * OUTPUTS,
