@@ -20,7 +20,7 @@ fn checksum(bytes: &[u8]) -> [u8; 4] {
 /// An archive with this pickle and a storage of 16 values.
 fn archive(pickle: &[u8]) -> Vec<u8> {
     let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", &[7; 64])] {
+    for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", &[7; 64][..])] {
         let size = (bytes.len() as u32).to_le_bytes();
         let length = (name.len() as u16).to_le_bytes();
         let fields = [&[0; 8][..], &checksum(bytes), &size, &size, &length, &[0; 2]].concat();
@@ -35,10 +35,11 @@ fn archive(pickle: &[u8]) -> Vec<u8> {
 }
 
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let mut pickle = b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage".to_vec();
+    let mut pickle =
+        b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage".to_vec();
     pickle.extend(b"ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x10tQK\x00K\x04K\x04\x86K\x04K\x01\x86\x89}tRs.");
     assert!(state_dict(&archive(&pickle)).is_ok_and(|dict| dict["w"].0 == [4, 4]));
-    vec![("archive", [&[0], &archive(&pickle)[..]].concat()), ("pickle", [&[1], &pickle[..]].concat())]
+    vec![("archive", [&[0][..], &archive(&pickle)].concat()), ("pickle", [&[1][..], &pickle].concat())]
 }
 
 fuzz_target!(init: write_seeds(&seeds()), |bytes: &[u8]| {
