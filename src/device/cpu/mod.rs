@@ -8,6 +8,7 @@ mod call;
 pub mod instructions;
 mod limits;
 mod memory;
+pub(crate) mod vectorised;
 
 use anyhow::{Context as _, Result, ensure};
 
