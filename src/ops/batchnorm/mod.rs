@@ -12,6 +12,7 @@ use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::Span;
 use crate::device::{Element, Operand, Operation, Tensor};
+use crate::ops::rows::all_zero;
 
 /// The valid rows of a batch whose size the device decides: those of the first `count[0]` images, `rows_each`
 /// rows per image. The rows behind are padding: zero in activations and gradients, and they stay zero.
@@ -362,6 +363,12 @@ impl Operation for BatchNormGradient {
         };
         let mut dy = cpu.f32_mut(self.dy)?;
         let dy = &mut dy[valid];
+        if all_zero(dy) {
+            // Nothing depends on this pass, as where a method chose no sample.
+            d_affine.fill(0.0);
+            dx.fill(0.0);
+            return Ok(());
+        }
         cpu::sum(channels, x, given, &mask, dy, &mut d_affine, cpu.scratch());
         cpu::input_gradient([rows, channels], x, given, &mask, dy, &d_affine, &mut dx[valid]);
         Ok(())
