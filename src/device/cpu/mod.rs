@@ -8,6 +8,7 @@ mod call;
 pub mod instructions;
 mod limits;
 mod memory;
+pub mod threads;
 pub(crate) mod vectorised;
 
 use anyhow::{Context as _, Result, ensure};
@@ -25,16 +26,13 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// A device of `threads` threads; 0 means one per core. Far more threads than cores are not started: the
-    /// results would be the same, and the threads would only wait for each other.
+    /// A device of `threads` threads; 0 means as many as the system allows ([`threads::count`]).
     ///
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min((4 * cores).max(16));
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
+            .num_threads(threads::count(threads))
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;
