@@ -12,7 +12,7 @@ use anyhow::Result;
 use csv::StringRecord;
 
 use super::candidates::CandidateSets;
-use super::decode::{Fit, decode_all, decode_square, loading};
+use super::decode::{Fit, Kept, decode_all, loading};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
@@ -181,13 +181,16 @@ impl List {
 
     /// The images in the order of the rows, padded to a square and resized (SPEC 9).
     fn images(&self, size: usize, progress: &dyn WorkProgress) -> Result<Vec<u8>> {
-        decode_all(self.rows.len(), size, progress, |i, out| {
+        let kept = Kept::open(&self.file, self.rows.len(), size, Fit::Padded);
+        let images = decode_all(self.rows.len(), size, progress, |i, out| {
             let row = &self.rows[i];
-            self.load(row, size, out).map_err(|error| self.at(row, error))
-        })
+            self.load(row, |path| kept.square(i, path, out)).map_err(|error| self.at(row, error))
+        })?;
+        kept.keep(&images).iter().for_each(|line| progress.line(line));
+        Ok(images)
     }
 
-    fn load(&self, row: &ListedImage, size: usize, out: &mut [u8]) -> Result<()> {
+    fn load(&self, row: &ListedImage, decode: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.folder.join(&row.image);
         let shown = path.display();
         let real = fs::canonicalize(&path).map_err(|error| {
@@ -201,7 +204,7 @@ impl List {
         if !real.is_file() {
             return Err(usage!("{shown}: is not a file; name an image"));
         }
-        decode_square(&path, size, Fit::Padded, out)
+        decode(&path)
     }
 }
 

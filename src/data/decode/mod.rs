@@ -3,9 +3,10 @@
 //! read here.
 //!
 //! `jpeg` and `png` decode one format each, `orientation` turns images upright, `square` resizes them to one
-//! size.
+//! size, and `kept` keeps the squares for the next run.
 
 mod jpeg;
+mod kept;
 mod orientation;
 mod png;
 mod square;
@@ -15,6 +16,7 @@ use std::path::Path;
 use anyhow::Result;
 use image::RgbImage;
 
+pub use self::kept::{Kept, folder as image_cache};
 use self::orientation::Orientation;
 pub use self::square::{Fit, decode_all, decode_square, loading};
 use crate::files::read_whole;
@@ -45,8 +47,12 @@ struct Decoded {
 /// # Errors
 /// A usage error that names the file and what is wrong with it.
 pub fn decode(path: &Path) -> Result<RgbImage> {
-    let bytes = read_whole(path, MAX_BYTES)?;
-    decode_bytes(&bytes).map_err(|problem| {
+    decode_named(path, &read_whole(path, MAX_BYTES)?)
+}
+
+/// As [`decode_bytes`]; errors name the file `path`.
+fn decode_named(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
+    decode_bytes(bytes).map_err(|problem| {
         usage!("{}: not a readable JPEG or PNG image: {problem}; replace or remove it", shown(path))
     })
 }

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::{DataSet, Opened};
-use crate::data::decode::{Fit, decode_all, decode_square, loading};
+use crate::data::decode::{Fit, Kept, decode_all, loading};
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
@@ -135,8 +135,8 @@ impl Listing {
     pub fn load(self, size: usize) -> Result<LoadedData> {
         let Self { classes, train, test, notes } = self;
         let progress = loading(train.images.len() + test.images.len());
-        let sets = load_all(&train.images, size, &*progress)
-            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress)?)));
+        let load = |split: &Split| load_all(&split.root, &split.images, size, &*progress);
+        let sets = load(&train).and_then(|train_set| Ok((train_set, load(&test)?)));
         drop(progress);
         let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
         let (train, test) = sets?;
@@ -339,11 +339,16 @@ fn has_image_extension(path: &Path) -> bool {
     })
 }
 
-/// The images of all entries, in their order.
-fn load_all(entries: &[UnreadImage], size: usize, progress: &dyn WorkProgress) -> Result<ImageSet> {
-    let images = decode_all(entries.len(), size, progress, |i, out| {
-        decode_square(&entries[i].path, size, Fit::Stretched, out)
-    })?;
+/// The images of all entries in `root`, in their order.
+fn load_all(
+    root: &Path,
+    entries: &[UnreadImage],
+    size: usize,
+    progress: &dyn WorkProgress,
+) -> Result<ImageSet> {
+    let kept = Kept::open(root, entries.len(), size, Fit::Stretched);
+    let images = decode_all(entries.len(), size, progress, |i, out| kept.square(i, &entries[i].path, out))?;
+    kept.keep(&images).iter().for_each(|line| progress.line(line));
     let labels = entries.iter().map(|entry| entry.label).collect();
     Ok(ImageSet { images, labels, height: size, width: size })
 }
