@@ -84,7 +84,8 @@ __device__ __forceinline__ int select(int len, int* counts, Wanted wanted, Store
 //
 // logits z^w, pseudo_labels Q f32 [B,K], class_prior r f32 [K], permutations i32 [steps,B], step i32 [1];
 // chosen i32 [B], 1 or 0; rows i32 [B], the chosen ones ascending, then -1; partners i32 [B]: entries of the
-// step's permutation below n, in its order, as positions in `rows`, then -1; count n i32 [1].
+// step's permutation below n, in its order, as positions in `rows`, then -1; count n i32 [1], which is added
+// to total i32 [1].
 //
 // Launch: one block. First one warp per row finds class and loss, then one thread per row counts the rows of
 // its class that precede it: B^2 comparisons in shared memory, 64 per thread for 256 rows. 8 B bytes of
@@ -95,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
     choose_samples(int batch, int classes, int steps, float threshold, const float* logits,
                    const float* pseudo_labels, const float* class_prior, const float* control,
                    const int* permutations, const int* step, int* chosen, int* rows, int* partners,
-                   int* count) {
+                   int* count, int* total) {
     extern __shared__ float losses[];  // [B]
     int* classes_of =
         reinterpret_cast<int*>(losses + batch);  // [B]: twice the class, plus 1 where sum Q p > threshold
@@ -154,7 +155,10 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS, 1)
         if (b >= found) rows[b] = -1;
         if (b >= paired) partners[b] = -1;
     }
-    if (threadIdx.x == 0) *count = found;
+    if (threadIdx.x == 0) {
+        *count = found;
+        *total += found;
+    }
 }
 
 // The loss: with A the n chosen rows, U the others, eta = control[ETA],

@@ -439,6 +439,42 @@ fn a_closed_pipe_is_no_failure_but_a_full_disk_is() {
     }
 }
 
+/// Threads of a process that may use one processor: what the doctor says, what a device starts, and what
+/// `--threads` asks for.
+#[cfg(target_os = "linux")]
+#[test]
+fn processors_that_are_not_allowed_get_no_threads() {
+    use std::os::unix::process::CommandExt;
+
+    let on_one_processor = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
+        // SAFETY: between fork and exec only two system calls are made, on memory of this frame.
+        unsafe {
+            command.args(arguments).pre_exec(|| {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::sched_getaffinity(0, size_of_val(&set), &mut set);
+                let first =
+                    (0..libc::CPU_SETSIZE as usize).find(|&cpu| libc::CPU_ISSET(cpu, &set)).unwrap_or(0);
+                libc::CPU_ZERO(&mut set);
+                libc::CPU_SET(first, &mut set);
+                match libc::sched_setaffinity(0, size_of_val(&set), &set) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        command.output().unwrap()
+    };
+    let doctor = out(&on_one_processor(&["doctor"]));
+    assert!(doctor.contains("1 threads for --threads 0"), "{doctor}");
+    let bench = |threads| {
+        let step = ["bench", "step", "--device", "cpu", "--width", "1", "--batch-size", "2", "--steps", "1"];
+        out(&on_one_processor(&[&step[..], &["--threads", threads]].concat()))
+    };
+    assert!(bench("0").contains("cpu: 1 threads"), "{}", bench("0"));
+    assert!(bench("3").contains("cpu: 3 threads"), "{}", bench("3"));
+}
+
 #[test]
 fn doctor_runs_where_nothing_is_there() {
     let folder = tempfile::tempdir().unwrap();

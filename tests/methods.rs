@@ -318,6 +318,29 @@ fn runs_of_every_kind_resume_to_the_same_bits() {
                 first.tensors.contains_key("queue") && first.tensors.contains_key("class_prior"),
                 "{name}"
             );
+            assert_chosen(&run, name);
+        } else {
+            assert!(!fs_text(&run).contains("\"chosen\""), "{name}");
         }
+    }
+}
+
+fn fs_text(run: &Path) -> String {
+    std::fs::read_to_string(run.join("metrics.jsonl")).unwrap()
+}
+
+/// The first epoch of a stage chooses nothing, later ones at least a sample of a class that has any; with
+/// --est-epochs 2 the third epoch is a first one.
+fn assert_chosen(run: &Path, name: &str) {
+    let chosen: Vec<f64> = fs_text(run)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["chosen"].as_f64().unwrap())
+        .collect();
+    let first =
+        |epoch: usize| epoch == 0 || (name == "boundary" && epoch == 2) || (name == "filling" && epoch == 1);
+    assert!(chosen.len() >= 3, "{name}: {chosen:?}");
+    for (epoch, &share) in chosen.iter().enumerate() {
+        assert_eq!(share == 0.0, first(epoch), "{name}, epoch {epoch}: {chosen:?}");
+        assert!((0.0..=1.0).contains(&share), "{name}: {chosen:?}");
     }
 }

@@ -64,10 +64,29 @@ fn convolution(criterion: &mut Criterion) {
 
 fn batchnorm(criterion: &mut Criterion) {
     let cases = |make: fn(usize, usize) -> Ready| {
-        vec![("first stage", make(16 * 32 * 32, 64)), ("last stage", make(16 * 4 * 4, 512))]
+        vec![
+            ("first stage", make(16 * 32 * 32, 64)),
+            ("last stage", make(16 * 4 * 4, 512)),
+            ("first stage of width 8", make(16 * 32 * 32, 8)),
+        ]
     };
     by_memory(criterion, "batchnorm", cases(operations::batchnorm));
-    by_memory(criterion, "batchnorm gradient", cases(operations::batchnorm_gradient));
+    by_memory(
+        criterion,
+        "batchnorm gradient",
+        cases(|rows, channels| operations::batchnorm_gradient(rows, channels, false)),
+    );
+    by_memory(
+        criterion,
+        "batchnorm gradient with a residual",
+        cases(|rows, channels| operations::batchnorm_gradient(rows, channels, true)),
+    );
+}
+
+/// A convolution, its data gradient and its weight gradient where nothing was chosen.
+fn nothing_chosen(criterion: &mut Criterion) {
+    let cases = operations::convolutions_of_zeros([64, 64, 32, 3, 1]).into_iter().collect();
+    by_memory(criterion, "convolution of zeros", cases);
 }
 
 fn augmentation(criterion: &mut Criterion) {
@@ -95,6 +114,6 @@ fn step(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_secs(1));
-    targets = convolution, batchnorm, augmentation, sinkhorn, step
+    targets = convolution, batchnorm, nothing_chosen, augmentation, sinkhorn, step
 }
 criterion_main!(benches);

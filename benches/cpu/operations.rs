@@ -140,6 +140,25 @@ pub fn convolution_weight_gradient(extents: [usize; 5]) -> Ready {
     Ready::new(ConvolutionWeightGradient { shape, x, dy, dw }, operands)
 }
 
+/// The three directions over images or gradients of zeros.
+pub fn convolutions_of_zeros(extents: [usize; 5]) -> [(&'static str, Ready); 3] {
+    let shape = shape(extents);
+    let (x, w, y) = (Tensor(0), Tensor(1), Tensor(2));
+    let operands = |results: [usize; 2]| {
+        let [given, result] = results;
+        vec![Operand::Output(given), Operand::Normal(shape.weight_len()), Operand::Output(result)]
+    };
+    let (input, output) = (shape.input_len(), shape.output_len());
+    let forward = Ready::new(Convolution { shape, x, w, y }, operands([input, output]));
+    let gradient = ConvolutionDataGradient { shape, dy: x, w, dx: y, accumulate: false };
+    let data = Ready::new(gradient, operands([output, input]));
+    let weight = Ready::new(
+        ConvolutionWeightGradient { shape, x: Tensor(0), dy: Tensor(1), dw: Tensor(2) },
+        vec![Operand::Normal(input), Operand::Output(output), Operand::Output(shape.weight_len())],
+    );
+    [("forward", forward), ("data gradient", data), ("weight gradient", weight)]
+}
+
 /// Training batchnorm with ReLU.
 pub fn batchnorm(rows: usize, channels: usize) -> Ready {
     let operands = vec![
@@ -164,7 +183,8 @@ pub fn batchnorm(rows: usize, channels: usize) -> Ready {
     Ready::new(operation, operands)
 }
 
-pub fn batchnorm_gradient(rows: usize, channels: usize) -> Ready {
+/// Gradient of training batchnorm with ReLU; a residual has dy masked in place.
+pub fn batchnorm_gradient(rows: usize, channels: usize, residual: bool) -> Ready {
     let operands = vec![
         Operand::Normal(rows * channels),
         Operand::Normal(rows * channels),
@@ -180,7 +200,7 @@ pub fn batchnorm_gradient(rows: usize, channels: usize) -> Ready {
         x: Tensor(0),
         y: Tensor(1),
         relu: true,
-        residual: false,
+        residual,
         valid: None,
         affine: Tensor(2),
         batch: Tensor(3),

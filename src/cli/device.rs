@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::device::Device;
+use crate::device::cpu::threads;
 use crate::settings::{DeviceChoice, MOST_THREADS, PrecisionChoice, allowed, quoted_where_odd};
 use crate::train::device_choice;
 use crate::usage;
@@ -38,6 +39,7 @@ impl DeviceArguments {
         let device = DeviceChoice::from_word(&self.device).ok_or_else(|| refuse("device", &self.device))?;
         let precision = PrecisionChoice::from_word(&self.precision)
             .ok_or_else(|| refuse("precision", &self.precision))?;
+        threads::limit_other_work(self.threads);
         Ok(device_choice::open(device, precision, self.threads)?.device)
     }
 }

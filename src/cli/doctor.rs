@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::thread::available_parallelism;
 
 use anyhow::Result;
 use clap::Args;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::output;
+use crate::data::decode;
 use crate::data::registry::folder::folders_in;
 use crate::data::registry::{self, archives};
-use crate::device::cpu::instructions;
+use crate::device::cpu::{instructions, threads};
 use crate::device::gpu::cache::Place;
 use crate::device::gpu::nvrtc_search;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
@@ -78,6 +78,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     rows.push(row("GPU code", gpu_code::describe(architecture)));
     rows.push(row("branches", branches::describe()));
     rows.push(row("kernel cache", kernel_cache()));
+    rows.push(row("image cache", image_cache()));
     let folder = arguments.data_dir.as_deref().unwrap_or(Path::new("data"));
     let found = data_sets(folder);
     if found.is_empty() {
@@ -151,6 +152,15 @@ fn kernel_cache() -> String {
     }
 }
 
+/// Where decoded images are kept, or why they are not.
+fn image_cache() -> String {
+    match decode::image_cache() {
+        Ok(Some(folder)) => shown(&folder),
+        Ok(None) => "none, image files are decoded every time".into(),
+        Err(error) => format!("unusable: {error}"),
+    }
+}
+
 /// The text of a small system file; `None` if it cannot be read. Files in /proc do not report a length.
 fn system_file(path: &str) -> Option<String> {
     let mut bytes = Vec::new();
@@ -179,10 +189,10 @@ fn cores() -> String {
             cores.insert((socket, core));
         }
     }
-    let threads = match available_parallelism() {
-        Ok(threads) => format!("{threads} threads for --threads 0"),
-        Err(_) => "threads unknown, --threads 0 takes 1".to_string(),
-    };
+    let mut threads = format!("{} threads for --threads 0", threads::allowed());
+    if let Some(quota) = threads::quota() {
+        threads.push_str(&format!(" (a quota of {quota:.1} processors)"));
+    }
     if cores.is_empty() { threads } else { format!("{}, {threads}", cores.len()) }
 }
 

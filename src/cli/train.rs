@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output;
 use super::reference::ReferenceFlags;
+use crate::device::cpu::threads;
 use crate::settings::given::SettingsFile;
 use crate::settings::presets::{self, PRESETS};
 use crate::settings::{GivenSettings, Settings, config_toml, quoted_where_odd};
@@ -96,6 +97,7 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     if arguments.dry_run {
         return output::print(&config_toml(&settings)?);
     }
+    threads::limit_other_work(settings.threads);
     super::fetch::offer(&settings)?;
     match (&arguments.resume, &arguments.branch) {
         (Some(from), Some(_)) => run::branch(&settings, from, &stop),

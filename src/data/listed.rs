@@ -12,7 +12,7 @@ use anyhow::Result;
 use csv::StringRecord;
 
 use super::candidates::CandidateSets;
-use super::decode::{Failed, Fit, decode_all, decode_square, loading};
+use super::decode::{Failed, Fit, Kept, decode_all, decode_square, loading};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
 use super::lookalike::did_you_mean;
@@ -181,16 +181,24 @@ impl List {
 
     /// The images in the order of the rows, padded to a square and resized (SPEC 9).
     fn images(&self, size: usize, progress: &dyn WorkProgress) -> Result<Vec<u8>> {
-        let load = |i: usize, out: &mut [u8]| {
+        let load = |i: usize, decode: &mut dyn FnMut(&Path) -> Result<()>| {
             let row = &self.rows[i];
-            self.load(row, size, out).map_err(|error| self.at(row, error))
+            self.load(row, decode).map_err(|error| self.at(row, error))
         };
-        let failed = Failed::default();
-        let images = decode_all(self.rows.len(), size, progress, |i, out| failed.note(load(i, out)));
-        images.map_err(|error| failed.name_all(error, self.rows.len(), size, load))
+        let (kept, failed) = (Kept::open(&self.file, self.rows.len(), size, Fit::Padded), Failed::default());
+        let images = decode_all(self.rows.len(), size, progress, |i, out| {
+            failed.note(load(i, &mut |path| kept.square(i, path, out)))
+        });
+        let images = images.map_err(|error| {
+            failed.name_all(error, self.rows.len(), size, |i, out| {
+                load(i, &mut |path| decode_square(path, size, Fit::Padded, out))
+            })
+        })?;
+        kept.keep(&images).iter().for_each(|line| progress.line(line));
+        Ok(images)
     }
 
-    fn load(&self, row: &ListedImage, size: usize, out: &mut [u8]) -> Result<()> {
+    fn load(&self, row: &ListedImage, decode: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.folder.join(&row.image);
         let shown = path.display();
         let real = fs::canonicalize(&path).map_err(|error| {
@@ -204,7 +212,7 @@ impl List {
         if !real.is_file() {
             return Err(usage!("{shown}: is not a file; name an image"));
         }
-        decode_square(&path, size, Fit::Padded, out)
+        decode(&path)
     }
 }
 

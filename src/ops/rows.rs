@@ -42,6 +42,12 @@ pub fn argmax(values: &[f32]) -> usize {
     values.iter().enumerate().fold(0, |best, (i, &value)| if value > values[best] { i } else { best })
 }
 
+/// Whether all values are zero; it ends soon where one is not.
+pub fn all_zero(values: &[f32]) -> bool {
+    // Whole chunks without a branch for each value; the sign of a zero does not count.
+    values.chunks(64).all(|chunk| chunk.iter().fold(0, |any, value| any | (value.to_bits() << 1)) == 0)
+}
+
 /// Classes per warp of a block.
 const WARP_CLASSES: usize = 128;
 
@@ -53,6 +59,16 @@ pub fn row_threads(classes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_of_either_sign_are_zero_and_nothing_else() {
+        assert!(all_zero(&[]) && all_zero(&[0.0, -0.0].repeat(99)));
+        for (at, value) in [(0, 1e-45), (130, f32::NAN), (198, -1.0), (64, f32::INFINITY)] {
+            let mut values = vec![0.0; 199];
+            values[at] = value;
+            assert!(!all_zero(&values), "{value}");
+        }
+    }
 
     #[test]
     fn argmax_takes_the_first_of_equals() {

@@ -212,6 +212,14 @@ pub trait Learner {
         Ok(())
     }
 
+    /// How many samples the method chose in the steps of an epoch, if it chooses among those of a step.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn chosen(&self, _device: &mut dyn Device) -> Result<Option<usize>> {
+        Ok(None)
+    }
+
     /// The class prior `[K]`, if the method estimates one.
     ///
     /// # Errors

@@ -308,6 +308,7 @@ mod tests {
             epoch: 0,
             learning_rate: 0.1,
             loss: 1.0,
+            chosen: None,
             train_accuracy: None,
             mean_max_confidence: confidence,
             label_accuracy: None,

@@ -19,6 +19,10 @@ pub struct EpochMetrics {
     /// Accuracy of the weak view's logits in the training batches, over the samples whose true label is
     /// known; `None` where no label is known.
     pub train_accuracy: Option<f64>,
+    /// The share of the samples of its steps that the method chose as reliable, in 0..=1; the line has it for
+    /// methods that choose (SoLar) alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<f64>,
     /// Mean over the training samples of the largest confidence (MMC).
     pub mean_max_confidence: f64,
     /// Label accuracy: how often the argmax of a confidence row is the true label, over the samples whose
@@ -142,6 +146,7 @@ mod tests {
             learning_rate: 0.1 / 3.0,
             loss,
             train_accuracy: None,
+            chosen: Some(top1 / 100.0),
             mean_max_confidence: loss / 7.0,
             label_accuracy: Some(top1),
             prior_distance: None,
@@ -174,6 +179,17 @@ mod tests {
         let metrics = example(1.0, 50.0, vec![0.5, 0.5]);
         let line = metrics.line().unwrap().replace("}}\n", "},\"seconds\":1.5,\"images_per_second\":7.0}");
         assert_eq!(serde_json::from_str::<EpochMetrics>(&line).unwrap(), metrics);
+    }
+
+    /// A method that chooses no samples has no such number, rather than 0 or null.
+    #[test]
+    fn the_share_of_chosen_samples_is_left_out_where_there_is_none() {
+        let with = example(1.0, 50.0, vec![0.5, 0.5]);
+        assert!(with.line().unwrap().contains("\"chosen\":0.5,"));
+        let without = EpochMetrics { chosen: None, ..with };
+        let line = without.line().unwrap();
+        assert!(!line.contains("chosen"), "{line}");
+        assert_eq!(serde_json::from_str::<EpochMetrics>(&line).unwrap(), without);
     }
 
     #[test]

@@ -511,6 +511,7 @@ impl<'a> Run<'a> {
                 f64::from(counters[counter::CORRECT]),
                 self.training.known_in_epoch(epoch),
             ),
+            chosen: self.training.chosen(&mut *self.device)?,
             mean_max_confidence: confidence,
             label_accuracy: metrics::percent(
                 label_accuracy * train.len() as f64,

@@ -253,6 +253,15 @@ impl Training {
         Ok(None)
     }
 
+    /// The share of the samples of an epoch's steps that the method chose, in 0..=1, if it chooses.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn chosen(&self, device: &mut dyn Device) -> Result<Option<f64>> {
+        let samples = (self.steps * self.settings.batch_size) as f64;
+        Ok(self.engine.learner.chosen(device)?.map(|chosen| chosen as f64 / samples))
+    }
+
     /// The class-prior estimate, if there is one: the method's own, or that of the log-prior that evaluation
     /// subtracted.
     ///

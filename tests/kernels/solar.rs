@@ -139,6 +139,7 @@ const CHOSEN: Tensor = Tensor(6);
 const ROWS: Tensor = Tensor(7);
 const PARTNERS: Tensor = Tensor(8);
 const COUNT: Tensor = Tensor(9);
+const TOTAL: Tensor = Tensor(10);
 
 /// Runs the choice at step 1 of 2 and asserts that it equals the CPU's; returns the flags of the chosen rows.
 fn choose(
@@ -165,6 +166,7 @@ fn choose(
         Value::IntegerOutput(batch),
         Value::IntegerOutput(batch),
         Value::IntegerOutput(1),
+        Value::I32(vec![5]),
     ];
     let [logits, pseudo_labels, class_prior, control, permutations, step] = std::array::from_fn(Tensor);
     let (chosen, rows, partners, count) = (CHOSEN, ROWS, PARTNERS, COUNT);
@@ -182,11 +184,15 @@ fn choose(
         rows,
         partners,
         count,
+        total: TOTAL,
     };
     let outcome = pair.run(&[choice], &values);
-    for (name, tensor) in [("flags", CHOSEN), ("rows", ROWS), ("partners", PARTNERS), ("count", COUNT)] {
+    let outputs =
+        [("flags", CHOSEN), ("rows", ROWS), ("partners", PARTNERS), ("count", COUNT), ("total", TOTAL)];
+    for (name, tensor) in outputs {
         outcome.assert_equal(&format!("{what}: {name}"), tensor);
     }
+    assert_eq!(outcome.kernels[TOTAL.0][0], 5.0 + outcome.kernels[COUNT.0][0], "{what}");
     outcome.kernels[CHOSEN.0].clone()
 }
 

@@ -1,4 +1,4 @@
-"""CIFAR ResNet-18 and one training step of CORR (+RECORDS) in plain PyTorch.
+"""CIFAR ResNet-18, WideResNet-28 and one training step of CORR (+RECORDS, +mixup) in plain PyTorch.
 
 The twin of `records`' own step: the same network under the same state_dict names, the same pair loss, moving mean
 feature, class prior, debiased confidence update and SGD, in whichever precision it is asked for. In float64 it is the
@@ -76,6 +76,54 @@ class ResNet18(nn.Module):
         return self.fc(features), features
 
 
+class WideBlock(nn.Module):
+    """o = relu(bn1 x), y = conv2(relu(bn2(conv1 o))) + (x, or a 1x1 convolution of o where the widths differ)."""
+
+    def __init__(self, in_channels, out_channels, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.convShortcut = None
+        if in_channels != out_channels:
+            self.convShortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x):
+        o = F.relu(self.bn1(x))
+        shortcut = x if self.convShortcut is None else self.convShortcut(o)
+        return self.conv2(F.relu(self.bn2(self.conv1(o)), inplace=True)) + shortcut
+
+
+class WideEncoder(nn.Module):
+    """Images [R,3,H,W] to pooled features [R,4*width]: a stem of 16 channels, three groups of four blocks."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        blocks, channels = [], 16
+        for group in range(3):
+            for number in range(4):
+                stride = 2 if group > 0 and number == 0 else 1
+                blocks.append(WideBlock(channels, width << group, stride))
+                channels = width << group
+        self.blocks = nn.Sequential(*blocks)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.features = channels
+
+    def forward(self, x):
+        return F.relu(self.bn1(self.blocks(self.conv1(x))), inplace=True).mean(dim=(2, 3))
+
+
+class WideResNet28(ResNet18):
+    """WideResNet-28-k with width = 16 k channels in the first group; for timing, its tensors have other names."""
+
+    def __init__(self, width=32, classes=10):
+        nn.Module.__init__(self)
+        self.encoder = WideEncoder(width)
+        self.fc = nn.Linear(self.encoder.features, classes)
+
+
 def he_initialise(model, seed):
     """Convolutions normal(0, sqrt(2 / (Cout kh kw))), drawn by NumPy so that every PyTorch gets the same numbers;
     batchnorm 1 and 0; the classifier uniform in +-1/sqrt(fan in)."""
@@ -130,11 +178,13 @@ class Trainer:
     """The state of a run and its step.
 
     confidence [N,K] and candidates [N,K] are arrays or tensors; everything is computed in `dtype` and images are kept in
-    `memory_format`. `debias` is "none" or "records"; `prior_momentum` is the m of the mean feature.
+    `memory_format`. `debias` is "none" or "records"; `prior_momentum` is the m of the mean feature. `autocast` runs the network in bf16
+    where PyTorch's autocast does.
     """
 
     def __init__(self, model, candidates, confidence, lr, momentum=0.9, weight_decay=0.0, debias="records",
-                 prior_momentum=0.9, dtype=torch.float32, memory_format=torch.contiguous_format):
+                 prior_momentum=0.9, dtype=torch.float32, memory_format=torch.contiguous_format, autocast=False):
+        self.autocast = autocast
         self.dtype, self.memory_format = dtype, memory_format
         self.model = model.to(dtype=dtype).to(memory_format=memory_format).train()
         self.candidates = torch.as_tensor(candidates).to(dtype)
@@ -149,22 +199,32 @@ class Trainer:
         rows = torch.cat([torch.as_tensor(view) for view in pair]).to(self.dtype)
         return rows.contiguous(memory_format=self.memory_format)
 
-    def step(self, images, index, update):
+    def step(self, images, index, update, mixup=None):
         """One step on `images` [2B,3,H,W] and `index` [B] (distinct samples); returns the loss as a number.
 
         Weak and strong rows go through one forward pass, so that batchnorm sees them together. The loss reads the
-        confidence rows from before the step; the prior reads the classifier from before SGD.
+        confidence rows from before the step; the prior reads the classifier from before SGD. With `mixup`, a weight and
+        a permutation of the samples, the mixed rows follow in the same forward pass, and their loss is added.
         """
-        logits, features = self.model(images)
         pairs = index.shape[0]
-        logits_weak, logits_strong = logits[:pairs], logits[pairs:]
         old_rows = self.confidence[index]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+            if mixup is not None:
+                weight, permutation = mixup
+                partners = torch.cat([permutation, permutation + pairs])
+                images = torch.cat([images, weight * images + (1 - weight) * images[partners]])
+            logits, features = self.model(images)
+        logits, features = logits.to(self.dtype), features.to(self.dtype)
+        logits_weak, logits_strong = logits[:pairs], logits[pairs:2 * pairs]
         loss = corr_loss(logits_weak, logits_strong, old_rows)
+        if mixup is not None and update:
+            mixed_rows = weight * old_rows + (1 - weight) * old_rows[permutation]
+            loss = loss + corr_loss(logits[2 * pairs:3 * pairs], logits[3 * pairs:], mixed_rows)
         with torch.no_grad():
             self.logits_weak, self.logits_strong = logits_weak.detach(), logits_strong.detach()
             if self.debias == "records":
                 m = self.prior_momentum
-                batch_mean = ((features[:pairs] + features[pairs:]) / 2).mean(dim=0)
+                batch_mean = ((features[:pairs] + features[pairs:2 * pairs]) / 2).mean(dim=0)
                 self.mean_feature = m * self.mean_feature + (1 - m) * batch_mean
             if update:
                 if self.debias == "records":

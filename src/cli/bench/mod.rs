@@ -1,6 +1,7 @@
 //! `records bench step`: the time of a training step, its parts, and how much of the machine's arithmetic and
 //! memory bandwidth each operation uses.
 
+mod evaluation;
 mod show;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub struct BenchArguments {
 enum BenchCommand {
     /// Time training steps on built-in images, and each operation in them
     Step(StepArguments),
+    /// Time the evaluation of built-in images
+    Evaluation(evaluation::EvaluationArguments),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -48,6 +51,9 @@ struct StepArguments {
     /// Samples per step (1 to 4096)
     #[arg(long, default_value_t = 32)]
     batch_size: usize,
+    /// The network, as for `records train` [default: resnet18]
+    #[arg(long, value_name = "WORD")]
+    arch: Option<String>,
     /// Channels of the network's first stage (1 to 1024)
     #[arg(long, default_value_t = 64)]
     width: usize,
@@ -66,8 +72,10 @@ struct StepArguments {
 /// # Errors
 /// A usage error for bad numbers, words and devices.
 pub fn run(arguments: &BenchArguments) -> Result<()> {
-    let BenchCommand::Step(step) = &arguments.what;
-    bench_step(step)
+    match &arguments.what {
+        BenchCommand::Step(step) => bench_step(step),
+        BenchCommand::Evaluation(evaluation) => evaluation::run(evaluation),
+    }
 }
 
 /// The epoch whose steps are timed: disambiguation and the choice of samples begin with the second.
@@ -88,6 +96,7 @@ fn bench_step(arguments: &StepArguments) -> Result<()> {
         title: settings.method_title(),
         batch_size: settings.batch_size,
         width: settings.width,
+        arch: settings.arch.clone(),
         timed: timed_steps(&mut training, [arguments.steps, in_a_row], &mut *device)?,
         images: training.engine.step.images * settings.batch_size,
         flops: training.engine.plan.flops(),
@@ -125,6 +134,7 @@ fn settings(arguments: &StepArguments) -> Result<Settings> {
     let given = GivenSettings::default()
         .with("method", arguments.method.clone())
         .with("debias", debias)
+        .with("arch", arguments.arch.clone())
         .with("mixup", arguments.mixup);
     given.apply(&mut settings).map_err(|problem| usage!("{problem}"))?;
     // A batch of one sample is allowed here.
@@ -142,6 +152,9 @@ const STEPS_IN_A_ROW: usize = 48;
 struct Timed {
     /// Seconds of a step: the median of the rounds' means.
     median: f64,
+    /// The same in processor time, of all threads together, where the system counts it: what a step takes
+    /// beside other load.
+    processor_median: Option<f64>,
     rounds: usize,
     /// Steps of a round.
     in_a_row: usize,
@@ -155,16 +168,40 @@ fn timed_steps(
 ) -> Result<Timed> {
     let rounds = steps.div_ceil(in_a_row);
     let progress = ProgressBar::new(rounds as u64);
-    let mut seconds = Vec::with_capacity(rounds);
+    let (mut seconds, mut processor) = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
     for _ in 0..rounds {
         training.begin_epoch(EPOCH, device)?;
         device.replay(&training.engine.plan)?;
+        let before = processor_seconds();
         seconds.push(device.replay_seconds(&training.engine.plan, in_a_row)?);
+        processor.extend(before.zip(processor_seconds()).map(|(from, to)| (to - from) / in_a_row as f64));
         progress.inc(1);
     }
     progress.finish_and_clear();
-    seconds.sort_by(f64::total_cmp);
-    Ok(Timed { median: seconds[rounds / 2], rounds, in_a_row })
+    Ok(Timed { median: median(seconds), processor_median: median_of(processor), rounds, in_a_row })
+}
+
+/// The median of at least one number.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+fn median_of(numbers: Vec<f64>) -> Option<f64> {
+    (!numbers.is_empty()).then(|| median(numbers))
+}
+
+/// Processor time of this process so far, of all its threads, where the system counts it.
+fn processor_seconds() -> Option<f64> {
+    #[cfg(unix)]
+    {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the call writes one timespec, which `time` is.
+        let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+        (result == 0).then(|| time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64)
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// The cost of all operations of one kind in a step.

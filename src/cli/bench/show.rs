@@ -12,6 +12,7 @@ pub struct StepReport {
     pub title: String,
     pub batch_size: usize,
     pub width: usize,
+    pub arch: String,
     pub timed: Timed,
     /// Images that go forward in a step.
     pub images: usize,
@@ -29,9 +30,11 @@ impl StepReport {
             "method": self.title,
             "batch_size": self.batch_size,
             "width": self.width,
+            "arch": self.arch,
             "steps": self.timed.rounds * self.timed.in_a_row,
             "steps_in_a_row": self.timed.in_a_row,
             "seconds_per_step_median": median,
+            "processor_seconds_per_step_median": self.timed.processor_median,
             "images_per_second": self.images as f64 / median,
             "gflop_per_second": self.flops / median / 1e9,
             "kernels": self.kernels.iter().map(|(name, kernel)| json!({

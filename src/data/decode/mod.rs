@@ -3,9 +3,11 @@
 //! read here.
 //!
 //! `jpeg` and `png` decode one format each, `other` the rest, `orientation` turns images upright, `square`
-//! resizes them to one size, `unreadable` names all files that are damaged.
+//! resizes them to one size, `kept` keeps the squares for the next run, `unreadable` names all files that are
+//! damaged.
 
 mod jpeg;
+mod kept;
 mod orientation;
 mod other;
 mod png;
@@ -17,6 +19,7 @@ use std::path::Path;
 use anyhow::Result;
 use image::RgbImage;
 
+pub use self::kept::{Kept, folder as image_cache};
 use self::orientation::Orientation;
 pub use self::square::{Fit, decode_all, decode_square, loading};
 pub use self::unreadable::{Failed, in_words};
@@ -48,8 +51,12 @@ struct Decoded {
 /// # Errors
 /// A usage error that names the file and what is wrong with it.
 pub fn decode(path: &Path) -> Result<RgbImage> {
-    let bytes = read_whole(path, MAX_BYTES)?;
-    decode_bytes(&bytes)
+    decode_named(path, &read_whole(path, MAX_BYTES)?)
+}
+
+/// As [`decode_bytes`]; errors name the file `path`.
+fn decode_named(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
+    decode_bytes(bytes)
         .map_err(|problem| usage!("{}: not a readable image: {problem}; replace or remove it", shown(path)))
 }
 

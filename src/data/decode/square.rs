@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{MAX_BYTES, decode, shown};
+use super::{MAX_BYTES, decode_named, shown};
 use crate::data::augment::resize::resize;
 use crate::data::progress::{self, Unit, WorkProgress};
+use crate::files::read_whole;
 use crate::usage;
 
 /// How to make an image square.
@@ -67,9 +68,17 @@ pub fn decode_all(
 /// Decodes a file into `out`, `[size, size, 3]`, resized by Pillow's bilinear filter if it has another size.
 ///
 /// # Errors
-/// As [`decode`]; also if an image padded to a square would be too large.
+/// As [`decode`](super::decode); also if an image padded to a square would be too large.
 pub fn decode_square(path: &Path, size: usize, fit: Fit, out: &mut [u8]) -> Result<()> {
-    let image = decode(path)?;
+    square_of(path, &read_whole(path, MAX_BYTES)?, size, fit, out)
+}
+
+/// As [`decode_square`], from the bytes of the file `path`.
+///
+/// # Errors
+/// As [`decode_square`].
+pub(super) fn square_of(path: &Path, bytes: &[u8], size: usize, fit: Fit, out: &mut [u8]) -> Result<()> {
+    let image = decode_named(path, bytes)?;
     let shape = [image.height() as usize, image.width() as usize];
     if fit == Fit::Padded && shape[0] != shape[1] {
         let side = shape[0].max(shape[1]);

@@ -9,7 +9,9 @@ use anyhow::Result;
 
 use super::cifar::CIFAR10_CLASSES;
 use super::{DataSet, Opened};
-use crate::data::decode::{EXTENSIONS, Failed, Fit, decode_all, decode_square, has_image_extension, loading};
+use crate::data::decode::{
+    EXTENSIONS, Failed, Fit, Kept, decode_all, decode_square, has_image_extension, loading,
+};
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
@@ -150,8 +152,8 @@ impl Listing {
         let Self { classes, train, test, notes } = self;
         let progress = loading(train.images.len() + test.images.len());
         let failed = Failed::default();
-        let sets = load_all(&train.images, size, &*progress, &failed)
-            .and_then(|train_set| Ok((train_set, load_all(&test.images, size, &*progress, &failed)?)));
+        let load = |split: &Split| load_all(&split.root, &split.images, size, &*progress, &failed);
+        let sets = load(&train).and_then(|train_set| Ok((train_set, load(&test)?)));
         drop(progress);
         let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
         let (train, test) = sets.map_err(|error| {
@@ -351,16 +353,19 @@ fn same_files(data_dir: &Path, train: &[UnreadImage], test: &[UnreadImage]) -> O
     ))
 }
 
-/// The images of all entries, in their order.
+/// The images of all entries in `root`, in their order.
 fn load_all(
+    root: &Path,
     entries: &[UnreadImage],
     size: usize,
     progress: &dyn WorkProgress,
     failed: &Failed,
 ) -> Result<ImageSet> {
+    let kept = Kept::open(root, entries.len(), size, Fit::Stretched);
     let images = decode_all(entries.len(), size, progress, |i, out| {
-        failed.note(decode_square(&entries[i].path, size, Fit::Stretched, out))
+        failed.note(kept.square(i, &entries[i].path, out))
     })?;
+    kept.keep(&images).iter().for_each(|line| progress.line(line));
     let labels = entries.iter().map(|entry| entry.label).collect();
     Ok(ImageSet { images, labels, height: size, width: size })
 }

@@ -94,6 +94,11 @@ pub fn chosen() -> Result<Simd> {
     CHOSEN.clone().map_err(|message| usage!("{message}"))
 }
 
+/// Whether this process uses 256-bit vectors or longer ones.
+pub fn uses_avx2() -> bool {
+    CHOSEN.as_ref().is_ok_and(|level| *level >= Simd::Avx2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,8 @@ pub mod instructions;
 mod limits;
 mod memory;
 mod rounded;
+pub mod threads;
+pub(crate) mod vectorised;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -28,17 +30,14 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// A device of `threads` threads; 0 means one per core. Far more threads than cores are not started: the
-    /// results would be the same, and the threads would only wait for each other.
+    /// A device of `threads` threads; 0 means as many as the system allows ([`threads::count`]).
     ///
     /// # Errors
     /// When the threads cannot be started; a usage error if `RECORDS_SIMD` asks for what the processor lacks.
     pub fn new(threads: usize) -> Result<Self> {
         let simd = instructions::chosen()?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min((4 * cores).max(16));
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
+            .num_threads(threads::count(threads))
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;

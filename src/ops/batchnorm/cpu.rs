@@ -1,19 +1,30 @@
 //! Batchnorm over rows of channels (NHWC: a row is a pixel), forward and backward.
 //!
-//! Statistics: 16 rows are summed in f32, these sums in f64 per block of rows, and the blocks in order. The
-//! variance E`[x²]` - E`[x]`² then loses nothing that an f32 result could show, and the bits do not depend on
-//! the number of threads.
+//! Few channels would give short loops, so coefficients are repeated over a *table* of whole rows that is at
+//! least [`LEAST_TABLE`] values long. Sums are taken over *periods*, the least number of whole rows that fill
+//! panels of [`LANES`] values: 16 periods are added in f32, these sums in f64 for a block, the blocks in order,
+//! and last the rows of a period. The variance E`[x²]` - E`[x]`² then loses nothing that an f32 result could
+//! show, and the bits depend on the shape alone.
 
 use rayon::prelude::*;
+
+use crate::device::cpu::vectorised::vectorised;
 
 /// PyTorch's eps, added to the variance.
 const EPSILON: f64 = 1e-5;
 /// The weight of the new batch in the running statistics.
 const MOMENTUM: f64 = 0.1;
-/// Rows per block, the unit of work of a thread.
-const BLOCK: usize = 512;
-/// Rows summed in f32 before they are added in f64.
+/// Values that are summed side by side.
+const LANES: usize = 32;
+/// The least number of values in a table of coefficients.
+const LEAST_TABLE: usize = 128;
+/// Periods summed in f32 before they are added in f64.
 const GROUP: usize = 16;
+/// Values of a block, the unit of work of a thread, at least.
+const BLOCK: usize = 1 << 14;
+
+/// Values of neighbouring channels.
+type Panel = [f32; LANES];
 
 /// Partial sums, reused between calls.
 #[derive(Default)]
@@ -21,42 +32,123 @@ pub(super) struct PartialSums {
     partial: Vec<f64>,
 }
 
-impl PartialSums {
-    fn partial(&mut self, blocks: usize, channels: usize) -> &mut [f64] {
-        let len = blocks * 2 * channels;
-        if self.partial.len() < len {
-            self.partial.resize(len, 0.0);
-        }
-        &mut self.partial[..len]
-    }
-}
-
-/// Adds up the 2C partial sums of all blocks, in order; returns `[first sums; second sums]`.
-fn total(partial: &[f64], channels: usize) -> Vec<f64> {
-    let mut sums = vec![0.0; 2 * channels];
-    for block in partial.chunks_exact(2 * channels) {
-        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += part);
-    }
-    sums
-}
-
-/// Sums two terms per channel over the rows of a block: `terms(row, first sums, second sums)` adds those of
-/// one row in f32.
-fn sum_block(
-    rows: usize,
+/// How the values of a tensor with some number of channels are divided.
+#[derive(Clone, Copy)]
+struct Division {
     channels: usize,
-    out: &mut [f64],
-    mut terms: impl FnMut(usize, &mut [f32], &mut [f32]),
-) {
-    out.fill(0.0);
-    let mut group = vec![0.0f32; 2 * channels];
-    for start in (0..rows).step_by(GROUP) {
-        group.fill(0.0);
-        let (first, second) = group.split_at_mut(channels);
-        for row in start..(start + GROUP).min(rows) {
-            terms(row, first, second);
+    /// Values of a period, a multiple of [`LANES`].
+    period: usize,
+    /// Values of a table, a multiple of the period.
+    table: usize,
+    /// Values of a block, a multiple of the table.
+    block: usize,
+}
+
+impl Division {
+    fn of(channels: usize) -> Self {
+        let common = 1 << channels.trailing_zeros().min(LANES.trailing_zeros());
+        let period = channels / common * LANES;
+        let table = period * LEAST_TABLE.div_ceil(period);
+        let group = GROUP * table;
+        Self { channels, period, table, block: group * BLOCK.div_ceil(group) }
+    }
+
+    /// One value for each channel, repeated over a table.
+    fn repeat(&self, of_channel: impl Fn(usize) -> f32) -> Vec<f32> {
+        let row: Vec<f32> = (0..self.channels).map(of_channel).collect();
+        row.repeat(self.table / self.channels)
+    }
+
+    /// Memory for the sums of all blocks of `len` values, zeroed.
+    fn partial<'a>(&self, len: usize, sums: &'a mut PartialSums) -> &'a mut [f64] {
+        sums.partial.clear();
+        sums.partial.resize(len.div_ceil(self.block) * 2 * self.period, 0.0);
+        &mut sums.partial
+    }
+
+    /// Adds up the partial sums of all blocks, in order, then those of the rows of a period: `[first sums;
+    /// second sums]` of the channels.
+    fn total(&self, partial: &[f64]) -> Vec<f64> {
+        let mut wide = vec![0.0; 2 * self.period];
+        for block in partial.chunks_exact(2 * self.period) {
+            wide.iter_mut().zip(block).for_each(|(sum, part)| *sum += part);
         }
-        out.iter_mut().zip(&group).for_each(|(sum, &part)| *sum += f64::from(part));
+        let mut sums = vec![0.0; 2 * self.channels];
+        for (sums, wide) in sums.chunks_exact_mut(self.channels).zip(wide.chunks_exact(self.period)) {
+            for row in wide.chunks_exact(self.channels) {
+                sums.iter_mut().zip(row).for_each(|(sum, part)| *sum += part);
+            }
+        }
+        sums
+    }
+}
+
+/// The panels of whole periods, and the values behind them.
+fn panels(values: &[f32], period: usize) -> (&[Panel], &[f32]) {
+    let (whole, rest) = values.split_at(values.len() / period * period);
+    (whole.as_chunks().0, rest)
+}
+
+/// As [`panels`].
+fn panels_mut(values: &mut [f32], period: usize) -> (&mut [Panel], &mut [f32]) {
+    let (whole, rest) = values.split_at_mut(values.len() / period * period);
+    (whole.as_chunks_mut().0, rest)
+}
+
+/// Adds the sums of two terms of each value of a period to `sums`. `add(column, at, first, second)` adds those of
+/// panel `at` of all `count`, which is panel `column` of its period.
+#[inline(always)]
+fn sum_panels(count: usize, sums: &mut [f64], mut add: impl FnMut(usize, usize, &mut Panel, &mut Panel)) {
+    let sums = sums.as_chunks_mut::<LANES>().0;
+    let columns = sums.len() / 2;
+    let (first, second) = sums.split_at_mut(columns);
+    let [mut of_first, mut of_second] = [(); 2].map(|()| vec![[0.0f32; LANES]; columns]);
+    for start in (0..count).step_by(GROUP * columns) {
+        let end = (start + GROUP * columns).min(count);
+        if columns <= 2 {
+            // The sums stay in registers.
+            for column in 0..columns {
+                let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+                for at in (start + column..end).step_by(columns) {
+                    add(column, at, &mut a, &mut b);
+                }
+                (of_first[column], of_second[column]) = (a, b);
+            }
+        } else {
+            // In the order of memory: column by column would be slow from main memory.
+            of_first.fill([0.0; LANES]);
+            of_second.fill([0.0; LANES]);
+            for period in (start..end).step_by(columns) {
+                for (column, (a, b)) in of_first.iter_mut().zip(&mut of_second).enumerate() {
+                    add(column, period + column, a, b);
+                }
+            }
+        }
+        for (sums, group) in [(&mut *first, &of_first), (&mut *second, &of_second)] {
+            for (sum, &part) in sums.as_flattened_mut().iter_mut().zip(group.as_flattened()) {
+                *sum += f64::from(part);
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Adds the sums of the values of a block and of their squares to `sums`, `[2, period]`.
+    fn sum_squares(x: &[f32], sums: &mut [f64]) {
+        let period = sums.len() / 2;
+        let (x, rest) = panels(x, period);
+        sum_panels(x.len(), sums, |_, at, first, second| {
+            let x = &x[at];
+            for lane in 0..LANES {
+                first[lane] += x[lane];
+                second[lane] += x[lane] * x[lane];
+            }
+        });
+        let (first, second) = sums.split_at_mut(period);
+        for ((first, second), &value) in first.iter_mut().zip(second).zip(rest) {
+            *first += f64::from(value);
+            *second += f64::from(value * value);
+        }
     }
 }
 
@@ -69,18 +161,13 @@ pub(super) fn statistics(
     batch: &mut [f32],
     workspace: &mut PartialSums,
 ) {
-    let blocks = rows.div_ceil(BLOCK);
-    let partial = workspace.partial(blocks, channels);
-    partial.par_chunks_exact_mut(2 * channels).zip(x.par_chunks(BLOCK * channels)).for_each(|(out, x)| {
-        sum_block(x.len() / channels, channels, out, |row, sums, squares| {
-            let x = &x[row * channels..(row + 1) * channels];
-            for ((sum, square), &value) in sums.iter_mut().zip(squares).zip(x) {
-                *sum += value;
-                *square += value * value;
-            }
-        });
-    });
-    let sums = total(partial, channels);
+    let division = Division::of(channels);
+    let partial = division.partial(x.len(), workspace);
+    partial
+        .par_chunks_exact_mut(2 * division.period)
+        .zip(x.par_chunks(division.block))
+        .for_each(|(sums, x)| sum_squares(x, sums));
+    let sums = division.total(partial);
     let n = rows as f64;
     let (running_mean, running_var) = running.split_at_mut(channels);
     let (mean, inverse_std) = batch.split_at_mut(channels);
@@ -103,6 +190,48 @@ pub(super) fn running_statistics(channels: usize, running: &[f32]) -> Vec<f32> {
     mean.iter().copied().chain(inverse).collect()
 }
 
+/// `[scale; shift]` with scale = g / std and shift = b - mean scale, repeated over a table. In f32, as PyTorch
+/// computes it: the five-step trajectory of the golden data is chaotic enough to show the difference.
+fn scale_and_shift(division: Division, affine: &[f32], statistics: &[f32]) -> [Vec<f32>; 2] {
+    let channels = division.channels;
+    let scale = |c: usize| affine[c] * statistics[channels + c];
+    [division.repeat(scale), division.repeat(|c| affine[channels + c] - statistics[c] * scale(c))]
+}
+
+vectorised! {
+    /// y = max(x scale + shift, floor); a NaN stays NaN: `f32::max` would turn it into the floor, and a
+    /// diverged run would look healthy.
+    fn normalise(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+        for (y, x) in y.chunks_mut(scale.len()).zip(x.chunks(scale.len())) {
+            for (((y, &x), &scale), &shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
+                let value = x * scale + shift;
+                *y = if value < floor { floor } else { value };
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// y = max(x scale + shift + residual, floor); a NaN stays NaN.
+    fn normalise_and_add(
+        x: &[f32],
+        scale: &[f32],
+        shift: &[f32],
+        residual: &[f32],
+        floor: f32,
+        y: &mut [f32],
+    ) {
+        let table = scale.len();
+        for ((y, x), residual) in y.chunks_mut(table).zip(x.chunks(table)).zip(residual.chunks(table)) {
+            let terms = x.iter().zip(residual).zip(scale.iter().zip(shift));
+            for (y, ((&x, &residual), (&scale, &shift))) in y.iter_mut().zip(terms) {
+                let value = x * scale + shift + residual;
+                *y = if value < floor { floor } else { value };
+            }
+        }
+    }
+}
+
 /// y = x scale + shift (+ residual), then ReLU if asked; scale = g / std, shift = b - mean scale.
 pub(super) fn apply(
     channels: usize,
@@ -113,141 +242,225 @@ pub(super) fn apply(
     relu: bool,
     y: &mut [f32],
 ) {
-    let scale: Vec<f32> = (0..channels).map(|c| affine[c] * statistics[channels + c]).collect();
-    // In f32, as PyTorch computes it: the five-step trajectory of the golden data is chaotic enough to show
-    // the difference.
-    let shift: Vec<f32> = (0..channels).map(|c| affine[channels + c] - statistics[c] * scale[c]).collect();
+    let division = Division::of(channels);
+    let [scale, shift] = scale_and_shift(division, affine, statistics);
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    // A NaN must stay NaN: f32::max would turn it into the floor, and a diverged run would look healthy.
-    let clamp = |value: f32| if value < floor { floor } else { value };
-    let block = BLOCK * channels;
-    y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
-        let x = &x[i * block..i * block + y.len()];
-        match residual {
-            None => {
-                for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                    for (((y, &x), &scale), &shift) in y.iter_mut().zip(x).zip(&scale).zip(&shift) {
-                        *y = clamp(x * scale + shift);
-                    }
-                }
-            }
-            Some(residual) => {
-                let residual = &residual[i * block..i * block + y.len()];
-                let rows = y.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
-                for ((y, x), r) in rows.zip(residual.chunks_exact(channels)) {
-                    for ((((y, &x), &r), &scale), &shift) in
-                        y.iter_mut().zip(x).zip(r).zip(&scale).zip(&shift)
-                    {
-                        *y = clamp(x * scale + shift + r);
-                    }
-                }
-            }
-        }
-    });
+    let block = division.block;
+    let blocks = y.par_chunks_mut(block).zip(x.par_chunks(block));
+    match residual {
+        None => blocks.for_each(|(y, x)| normalise(x, &scale, &shift, floor, y)),
+        Some(residual) => blocks
+            .zip(residual.par_chunks(block))
+            .for_each(|((y, x), residual)| normalise_and_add(x, &scale, &shift, residual, floor, y)),
+    }
 }
 
-/// Masks dy in place where y is not above 0, and sums: d_affine = `[sum dy xhat; sum dy]`.
-pub(super) fn mask_and_sum(
-    [rows, channels]: [usize; 2],
+/// Where the gradient finds what the ReLU let through.
+pub(super) enum Mask<'a> {
+    /// There was no ReLU.
+    None,
+    /// The ReLU's input was x scale + shift, which is computed again: less traffic than reading y.
+    FromX,
+    /// From y, the result of the forward pass; dy is masked in place.
+    FromY(&'a [f32]),
+}
+
+/// value, or 0 unless `by` is positive (also for NaN).
+#[inline(always)]
+fn where_positive(by: f32, value: f32) -> f32 {
+    if by > 0.0 { value } else { 0.0 }
+}
+
+/// Adds the terms dy (x - mean) and dy of the values behind the last whole period.
+fn add_rest(dy: &[f32], x: &[f32], mean: &[f32], sums: &mut [f64]) {
+    let (products, of_dy) = sums.split_at_mut(sums.len() / 2);
+    let sums = products.iter_mut().zip(of_dy);
+    for ((((product, sum), &dy), &x), &mean) in sums.zip(dy).zip(x).zip(mean) {
+        *product += f64::from(dy * (x - mean));
+        *sum += f64::from(dy);
+    }
+}
+
+vectorised! {
+    /// Adds the sums of dy (x - mean) and dy of a block to `sums`, `[2, period]`.
+    fn sum_gradient(dy: &[f32], x: &[f32], mean: &[f32], sums: &mut [f64]) {
+        let period = sums.len() / 2;
+        let ((dy, last_dy), (x, last_x)) = (panels(dy, period), panels(x, period));
+        let means = mean.as_chunks::<LANES>().0;
+        sum_panels(x.len(), sums, |column, at, products, of_dy| {
+            let (dy, x, mean) = (&dy[at], &x[at], &means[column]);
+            for lane in 0..LANES {
+                products[lane] += dy[lane] * (x[lane] - mean[lane]);
+            }
+            for lane in 0..LANES {
+                of_dy[lane] += dy[lane];
+            }
+        });
+        add_rest(last_dy, last_x, mean, sums);
+    }
+}
+
+vectorised! {
+    /// The same of dy where x scale + shift is positive.
+    fn sum_masked_from_x(
+        dy: &[f32],
+        x: &[f32],
+        scale: &[f32],
+        shift: &[f32],
+        mean: &[f32],
+        sums: &mut [f64],
+    ) {
+        let period = sums.len() / 2;
+        let ((dy, last_dy), (x, last_x)) = (panels(dy, period), panels(x, period));
+        let [scales, shifts, means] = [scale, shift, mean].map(|values| values.as_chunks::<LANES>().0);
+        sum_panels(x.len(), sums, |column, at, products, of_dy| {
+            let (dy, x, mean) = (&dy[at], &x[at], &means[column]);
+            let (scale, shift) = (&scales[column], &shifts[column]);
+            for lane in 0..LANES {
+                let dy = where_positive(x[lane] * scale[lane] + shift[lane], dy[lane]);
+                products[lane] += dy * (x[lane] - mean[lane]);
+                of_dy[lane] += dy;
+            }
+        });
+        let passed = last_x.iter().zip(last_dy).zip(scale.iter().zip(shift));
+        let masked: Vec<f32> =
+            passed.map(|((x, &dy), (scale, shift))| where_positive(x * scale + shift, dy)).collect();
+        add_rest(&masked, last_x, mean, sums);
+    }
+}
+
+vectorised! {
+    /// Masks dy in place where y is not positive, then as [`sum_gradient`].
+    fn mask_and_sum(dy: &mut [f32], x: &[f32], y: &[f32], mean: &[f32], sums: &mut [f64]) {
+        let period = sums.len() / 2;
+        let ((dy, last_dy), (x, last_x)) = (panels_mut(dy, period), panels(x, period));
+        let (y, last_y) = panels(y, period);
+        let means = mean.as_chunks::<LANES>().0;
+        sum_panels(x.len(), sums, |column, at, products, of_dy| {
+            let (dy, x, y, mean) = (&mut dy[at], &x[at], &y[at], &means[column]);
+            let mut masked = [0.0; LANES];
+            for lane in 0..LANES {
+                masked[lane] = where_positive(y[lane], dy[lane]);
+            }
+            *dy = masked;
+            for lane in 0..LANES {
+                products[lane] += masked[lane] * (x[lane] - mean[lane]);
+            }
+            for lane in 0..LANES {
+                of_dy[lane] += masked[lane];
+            }
+        });
+        last_dy.iter_mut().zip(last_y).for_each(|(dy, &y)| *dy = where_positive(y, *dy));
+        add_rest(last_dy, last_x, mean, sums);
+    }
+}
+
+/// The sums d_affine = `[sum dy xhat; sum dy]` over dy where the ReLU let it through.
+pub(super) fn sum(
+    channels: usize,
     x: &[f32],
-    y: &[f32],
-    batch: &[f32],
+    [affine, batch]: [&[f32]; 2],
+    mask: &Mask<'_>,
     dy: &mut [f32],
     d_affine: &mut [f32],
     workspace: &mut PartialSums,
 ) {
-    let partial = workspace.partial(rows.div_ceil(BLOCK), channels);
-    let block = BLOCK * channels;
-    partial
-        .par_chunks_exact_mut(2 * channels)
-        .zip(dy.par_chunks_mut(block))
-        .zip(x.par_chunks(block).zip(y.par_chunks(block)))
-        .for_each(|((out, dy), (x, y))| {
-            sum_block(dy.len() / channels, channels, out, |row, products, sums| {
-                let range = row * channels..(row + 1) * channels;
-                let (dy, x, y) = (&mut dy[range.clone()], &x[range.clone()], &y[range]);
-                let sums = products.iter_mut().zip(sums).zip(batch);
-                for ((((product, sum), &mean), dy), (&x, &y)) in sums.zip(dy).zip(x.iter().zip(y)) {
-                    *dy = if y > 0.0 { *dy } else { 0.0 };
-                    *product += *dy * (x - mean);
-                    *sum += *dy;
-                }
-            });
-        });
-    finish_sums(partial, channels, batch, d_affine);
-}
-
-/// The sums of [`mask_and_sum`] without a ReLU.
-pub(super) fn sum(
-    [rows, channels]: [usize; 2],
-    x: &[f32],
-    batch: &[f32],
-    dy: &[f32],
-    d_affine: &mut [f32],
-    workspace: &mut PartialSums,
-) {
-    let partial = workspace.partial(rows.div_ceil(BLOCK), channels);
-    let block = BLOCK * channels;
-    partial.par_chunks_exact_mut(2 * channels).zip(dy.par_chunks(block).zip(x.par_chunks(block))).for_each(
-        |(out, (dy, x))| {
-            sum_block(dy.len() / channels, channels, out, |row, products, sums| {
-                let range = row * channels..(row + 1) * channels;
-                let (dy, x) = (&dy[range.clone()], &x[range]);
-                for ((((product, sum), &mean), &dy), &x) in
-                    products.iter_mut().zip(sums).zip(batch).zip(dy).zip(x)
-                {
-                    *product += dy * (x - mean);
-                    *sum += dy;
-                }
-            });
-        },
-    );
-    finish_sums(partial, channels, batch, d_affine);
-}
-
-/// xhat = (x - mean) / std: the division by std is taken out of the sum.
-fn finish_sums(partial: &[f64], channels: usize, batch: &[f32], d_affine: &mut [f32]) {
-    let sums = total(partial, channels);
+    let division = Division::of(channels);
+    let partial = division.partial(x.len(), workspace);
+    let mean = division.repeat(|c| batch[c]);
+    let block = division.block;
+    let blocks = partial.par_chunks_exact_mut(2 * division.period).zip(x.par_chunks(block));
+    match mask {
+        Mask::None => {
+            blocks.zip(dy.par_chunks(block)).for_each(|((sums, x), dy)| sum_gradient(dy, x, &mean, sums))
+        }
+        Mask::FromX => {
+            let [scale, shift] = scale_and_shift(division, affine, batch);
+            blocks
+                .zip(dy.par_chunks(block))
+                .for_each(|((sums, x), dy)| sum_masked_from_x(dy, x, &scale, &shift, &mean, sums));
+        }
+        Mask::FromY(y) => blocks
+            .zip(dy.par_chunks_mut(block).zip(y.par_chunks(block)))
+            .for_each(|((sums, x), (dy, y))| mask_and_sum(dy, x, y, &mean, sums)),
+    }
+    // xhat = (x - mean) / std: the division by std is taken out of the sum.
+    let sums = division.total(partial);
     for channel in 0..channels {
         d_affine[channel] = (sums[channel] * f64::from(batch[channels + channel])) as f32;
         d_affine[channels + channel] = sums[channels + channel] as f32;
     }
 }
 
-/// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = a dy + b (x - mean) + c with one a, b and c per channel.
+/// The coefficients of [`input_gradient`], each repeated over a table.
+struct Coefficients {
+    scale: Vec<f32>,
+    slope: Vec<f32>,
+    offset: Vec<f32>,
+    mean: Vec<f32>,
+}
+
+vectorised! {
+    /// dx = scale dy + slope (x - mean) + offset.
+    fn combine(dy: &[f32], x: &[f32], of: &Coefficients, dx: &mut [f32]) {
+        let Coefficients { scale, slope, offset, mean } = of;
+        let table = scale.len();
+        for ((dx, dy), x) in dx.chunks_mut(table).zip(dy.chunks(table)).zip(x.chunks(table)) {
+            let of = scale.iter().zip(slope).zip(offset.iter().zip(mean));
+            for (((dx, &dy), &x), ((&scale, &slope), (&offset, &mean))) in dx.iter_mut().zip(dy).zip(x).zip(of) {
+                *dx = scale * dy + slope * (x - mean) + offset;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// The same with dy where x scale + shift is positive.
+    fn mask_and_combine(dy: &[f32], x: &[f32], of: &Coefficients, shift: &[f32], dx: &mut [f32]) {
+        let Coefficients { scale, slope, offset, mean } = of;
+        let table = scale.len();
+        for ((dx, dy), x) in dx.chunks_mut(table).zip(dy.chunks(table)).zip(x.chunks(table)) {
+            let of = scale.iter().zip(shift).zip(slope).zip(offset.iter().zip(mean));
+            for (((dx, &dy), &x), (((&scale, &shift), &slope), (&offset, &mean))) in
+                dx.iter_mut().zip(dy).zip(x).zip(of)
+            {
+                let dy = where_positive(x * scale + shift, dy);
+                *dx = scale * dy + slope * (x - mean) + offset;
+            }
+        }
+    }
+}
+
+/// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = a dy + b (x - mean) + c with one a, b and c per channel;
+/// dy as [`sum`] left it.
 pub(super) fn input_gradient(
     [rows, channels]: [usize; 2],
     x: &[f32],
-    affine: &[f32],
-    batch: &[f32],
+    [affine, batch]: [&[f32]; 2],
+    mask: &Mask<'_>,
     dy: &[f32],
     d_affine: &[f32],
     dx: &mut [f32],
 ) {
+    let division = Division::of(channels);
     let n = rows as f64;
-    let coefficients: Vec<[f32; 4]> = (0..channels)
-        .map(|c| {
-            let inverse_std = f64::from(batch[channels + c]);
-            let scale = f64::from(affine[c]) * inverse_std;
-            let slope = -scale * inverse_std * f64::from(d_affine[c]) / n;
-            let offset = -scale * f64::from(d_affine[channels + c]) / n;
-            [scale as f32, slope as f32, offset as f32, batch[c]]
-        })
-        .collect();
-    let column = |i: usize| coefficients.iter().map(|four| four[i]).collect::<Vec<f32>>();
-    let (scale, slope, offset, mean) = (column(0), column(1), column(2), column(3));
-    let block = BLOCK * channels;
-    dx.par_chunks_mut(block).zip(dy.par_chunks(block).zip(x.par_chunks(block))).for_each(|(dx, (dy, x))| {
-        let rows = dx.chunks_exact_mut(channels).zip(dy.chunks_exact(channels)).zip(x.chunks_exact(channels));
-        for ((dx, dy), x) in rows {
-            let coefficients = scale.iter().zip(&slope).zip(offset.iter().zip(&mean));
-            for (((dx, &dy), &x), ((scale, slope), (offset, mean))) in
-                dx.iter_mut().zip(dy).zip(x).zip(coefficients)
-            {
-                *dx = scale * dy + slope * (x - mean) + offset;
-            }
+    let inverse_std = |c: usize| f64::from(batch[channels + c]);
+    let factor = |c: usize| f64::from(affine[c]) * inverse_std(c);
+    let coefficients = Coefficients {
+        scale: division.repeat(|c| factor(c) as f32),
+        slope: division.repeat(|c| (-factor(c) * inverse_std(c) * f64::from(d_affine[c]) / n) as f32),
+        offset: division.repeat(|c| (-factor(c) * f64::from(d_affine[channels + c]) / n) as f32),
+        mean: division.repeat(|c| batch[c]),
+    };
+    let block = division.block;
+    let blocks = dx.par_chunks_mut(block).zip(dy.par_chunks(block).zip(x.par_chunks(block)));
+    match mask {
+        Mask::FromX => {
+            let [_, shift] = scale_and_shift(division, affine, batch);
+            blocks.for_each(|(dx, (dy, x))| mask_and_combine(dy, x, &coefficients, &shift, dx));
         }
-    });
+        Mask::None | Mask::FromY(_) => blocks.for_each(|(dx, (dy, x))| combine(dy, x, &coefficients, dx)),
+    }
 }
 
 #[cfg(test)]
@@ -283,7 +496,9 @@ mod tests {
     /// that f32 inputs and a step of 1e-2 leave. The residual's shift keeps away from the ReLU's kink.
     #[test]
     fn forward_and_gradient_match_the_definition() {
-        for (rows, channels, relu) in [(7, 3, false), (33, 5, true), (1300, 2, true)] {
+        for (rows, channels, relu) in
+            [(7, 3, false), (33, 5, true), (1300, 2, true), (130, 16, true), (9, 130, false)]
+        {
             let x = values(rows * channels, 1);
             let residual: Vec<f32> = values(rows * channels, 2)
                 .iter()
@@ -304,13 +519,11 @@ mod tests {
 
             let mut dy = weight.clone();
             let mut d_affine = vec![0.0; 2 * channels];
-            if relu {
-                mask_and_sum([rows, channels], &x, &y, &batch, &mut dy, &mut d_affine, &mut workspace);
-            } else {
-                sum([rows, channels], &x, &batch, &dy, &mut d_affine, &mut workspace);
-            }
+            let mask = if relu { Mask::FromY(&y) } else { Mask::None };
+            let given = [&affine[..], &batch];
+            sum(channels, &x, given, &mask, &mut dy, &mut d_affine, &mut workspace);
             let mut dx = vec![0.0; x.len()];
-            input_gradient([rows, channels], &x, &affine, &batch, &dy, &d_affine, &mut dx);
+            input_gradient([rows, channels], &x, given, &mask, &dy, &d_affine, &mut dx);
 
             let loss = |x: &[f32], affine: &[f32]| -> f64 {
                 let y = reference(channels, x, affine, &residual, relu);
@@ -331,6 +544,46 @@ mod tests {
                 assert!((f64::from(*got) - want).abs() < 1e-3 * (1.0 + want.abs()), "{} {want}", *got);
             }
         }
+    }
+
+    /// The mask computed again from x is the mask of y, also where x is NaN or its result exactly 0.
+    #[test]
+    fn both_masks_give_the_same_bits() {
+        for (rows, channels) in [(7, 3), (3000, 8), (700, 64), (40, 513)] {
+            let mut x: Vec<f32> = values(rows * channels, 1).iter().map(|value| 2.0 * value - 2.0).collect();
+            x[5] = f32::NAN;
+            let mut affine = values(2 * channels, 3);
+            (affine[0], affine[channels]) = (0.0, 0.0);
+            let batch: Vec<f32> = values(2 * channels, 4).iter().map(|value| value + 1.5).collect();
+            let mut y = vec![0.0; x.len()];
+            apply(channels, &x, &affine, &batch, None, true, &mut y);
+            assert!(y.iter().any(|&y| y > 0.0) && y.iter().any(|&y| y == 0.0));
+            let given = [&affine[..], &batch];
+            let gradient = |mask: Mask<'_>| {
+                let mut dy = values(x.len(), 5);
+                let (mut d_affine, mut dx) = (vec![0.0; 2 * channels], vec![0.0; x.len()]);
+                sum(channels, &x, given, &mask, &mut dy, &mut d_affine, &mut PartialSums::default());
+                input_gradient([rows, channels], &x, given, &mask, &dy, &d_affine, &mut dx);
+                d_affine.into_iter().chain(dx).map(f32::to_bits).collect::<Vec<u32>>()
+            };
+            assert_eq!(gradient(Mask::FromX), gradient(Mask::FromY(&y)), "{rows} {channels}");
+        }
+    }
+
+    /// Partial sums of any number of threads are added in one order.
+    #[test]
+    fn the_number_of_threads_does_not_change_a_bit() {
+        let (rows, channels) = (9000, 24);
+        let x = values(rows * channels, 1);
+        let bits = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (mut running, mut batch) = (vec![0.0; 2 * channels], vec![0.0; 2 * channels]);
+            pool.install(|| {
+                statistics([rows, channels], &x, &mut running, &mut batch, &mut PartialSums::default());
+            });
+            running.into_iter().chain(batch).map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        assert_eq!(bits(1), bits(3));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::Span;
 use crate::device::{Element, Operand, Operation, Tensor};
+use crate::ops::rows::all_zero;
 
 /// The valid rows of a batch whose size the device decides: those of the first `count[0]` images, `rows_each`
 /// rows per image. The rows behind are padding: zero in activations and gradients, and they stay zero.
@@ -351,16 +352,25 @@ impl Operation for BatchNormGradient {
             d_affine.fill(0.0);
             return Ok(());
         }
-        let (valid, shape) = (..rows * channels, [rows, channels]);
-        let x = &x[valid];
-        if self.relu {
-            let (y, mut dy) = (cpu.f32(self.y)?, cpu.f32_mut(self.dy)?);
-            cpu::mask_and_sum(shape, x, &y[valid], &batch, &mut dy[valid], &mut d_affine, cpu.scratch());
-        } else {
-            cpu::sum(shape, x, &batch, &cpu.f32(self.dy)?[valid], &mut d_affine, cpu.scratch());
+        let valid = ..rows * channels;
+        let (x, affine) = (&x[valid], cpu.f32(self.affine)?);
+        let given = [&affine[..], &batch];
+        let y = if self.mask() == MASK_FROM_Y { Some(cpu.f32(self.y)?) } else { None };
+        let mask = match (self.relu, &y) {
+            (false, _) => cpu::Mask::None,
+            (true, None) => cpu::Mask::FromX,
+            (true, Some(y)) => cpu::Mask::FromY(&y[valid]),
+        };
+        let mut dy = cpu.f32_mut(self.dy)?;
+        let dy = &mut dy[valid];
+        if all_zero(dy) {
+            // Nothing depends on this pass, as where a method chose no sample.
+            d_affine.fill(0.0);
+            dx.fill(0.0);
+            return Ok(());
         }
-        let (affine, dy) = (cpu.f32(self.affine)?, cpu.f32(self.dy)?);
-        cpu::input_gradient(shape, x, &affine, &batch, &dy[valid], &d_affine, &mut dx[valid]);
+        cpu::sum(channels, x, given, &mask, dy, &mut d_affine, cpu.scratch());
+        cpu::input_gradient([rows, channels], x, given, &mask, dy, &d_affine, &mut dx[valid]);
         Ok(())
     }
 

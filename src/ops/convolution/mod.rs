@@ -11,6 +11,7 @@ use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::{Call, instructions};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
+use crate::ops::rows::all_zero;
 pub use shape::ConvolutionShape;
 
 /// y `[N,OH,OW,Cout]` = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
@@ -52,6 +53,13 @@ pub struct ConvolutionWeightGradient {
     pub dy: Tensor,
     /// Gradient of w, f32 `[Cout,kh,kw,Cin]`.
     pub dw: Tensor,
+}
+
+/// How many of the `images` are not in a tail of zeros. A batch whose size a method decides on the device is
+/// padded with images of zeros, and a view that does not count has a gradient of zeros; both take no work on the
+/// CPU. Elsewhere this looks at a few values.
+fn images_before_zeros(values: &[f32], images: usize) -> usize {
+    images - values.rchunks(values.len() / images).take_while(|image| all_zero(image)).count()
 }
 
 /// Records the convolution of x `[N,H,W,Cin]` with a parameter `[Cout,kh,kw,Cin]`; returns y
@@ -100,7 +108,13 @@ impl Operation for Convolution {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let (x, w, mut y) = (cpu.f32(self.x)?, cpu.f32(self.w)?, cpu.f32_mut(self.y)?);
-        cpu::forward(instructions::chosen()?, &self.shape, &x, &w, &mut y, cpu.scratch());
+        let shape = self.shape.first(images_before_zeros(&x, self.shape.batch));
+        let (y, zeros) = y.split_at_mut(shape.output_len());
+        zeros.fill(0.0);
+        if shape.batch > 0 {
+            let x = &x[..shape.input_len()];
+            cpu::forward(instructions::chosen()?, &shape, x, &w, y, cpu.scratch());
+        }
         Ok(())
     }
 
@@ -172,8 +186,16 @@ impl Operation for ConvolutionDataGradient {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let (dy, w, mut dx) = (cpu.f32(self.dy)?, cpu.f32(self.w)?, cpu.f32_mut(self.dx)?);
-        let dx = (&mut *dx, self.accumulate);
-        cpu::backward_data(instructions::chosen()?, &self.shape, &dy, &w, dx, cpu.scratch());
+        let shape = self.shape.first(images_before_zeros(&dy, self.shape.batch));
+        let (dx, zeros) = dx.split_at_mut(shape.input_len());
+        if !self.accumulate {
+            zeros.fill(0.0);
+        }
+        if shape.batch > 0 {
+            let dy = &dy[..shape.output_len()];
+            let dx = (dx, self.accumulate);
+            cpu::backward_data(instructions::chosen()?, &shape, dy, &w, dx, cpu.scratch());
+        }
         Ok(())
     }
 
@@ -215,7 +237,12 @@ impl Operation for ConvolutionWeightGradient {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let (x, dy, mut dw) = (cpu.f32(self.x)?, cpu.f32(self.dy)?, cpu.f32_mut(self.dw)?);
-        cpu::backward_weight(instructions::chosen()?, &self.shape, &x, &dy, &mut dw, cpu.scratch());
+        if images_before_zeros(&dy, self.shape.batch) == 0 {
+            dw.fill(0.0);
+        } else {
+            // Of the whole batch: its sums are cut by shape, and fewer images would be cut otherwise.
+            cpu::backward_weight(instructions::chosen()?, &self.shape, &x, &dy, &mut dw, cpu.scratch());
+        }
         Ok(())
     }
 
@@ -227,7 +254,64 @@ impl Operation for ConvolutionWeightGradient {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu::CpuDevice;
+    use crate::device::{Device, Element};
     use crate::ops::batchnorm::ValidRows;
+
+    /// Leaving out images of zeros changes no bit of the others, in all three directions; an image of zeros
+    /// between others counts as any other.
+    #[test]
+    fn a_tail_of_zeros_takes_no_part() {
+        for (in_channels, out_channels, side, kernel, stride) in
+            [(3, 8, 12, 3, 1), (8, 16, 8, 3, 2), (16, 16, 4, 3, 1), (8, 24, 7, 1, 2), (64, 64, 8, 3, 1)]
+        {
+            let [height, width] = [side; 2];
+            let whole =
+                ConvolutionShape { batch: 9, height, width, in_channels, out_channels, kernel, stride };
+            let noise = |len: usize, salt: u32| -> Vec<f32> {
+                let bits = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(salt) >> 8;
+                (0..len).map(|i| bits(i) as f32 / (1 << 23) as f32 - 1.0).collect()
+            };
+            let w = noise(whole.weight_len(), 3);
+            let run = |images: usize, shape: ConvolutionShape| {
+                let mut device = CpuDevice::new(2).unwrap();
+                let padded = |mut values: Vec<f32>, each: usize| {
+                    values[images * each..].fill(0.0);
+                    values[each..2 * each].fill(0.0);
+                    values
+                };
+                let x = padded(noise(shape.input_len(), 1), shape.input_len() / shape.batch);
+                let dy = padded(noise(shape.output_len(), 2), shape.output_len() / shape.batch);
+                let given = [&x[..], &w, &dy];
+                let results = [shape.output_len(), shape.input_len(), shape.weight_len()];
+                let mut buffers = Vec::new();
+                for values in given {
+                    buffers.push(device.allocate(Element::F32, values.len(), "an operand").unwrap());
+                    device.write_f32(*buffers.last().unwrap(), values).unwrap();
+                }
+                for len in results {
+                    buffers.push(device.allocate(Element::F32, len, "a result").unwrap());
+                    device.write_f32(*buffers.last().unwrap(), &vec![7.0; len]).unwrap();
+                }
+                let [x, w, dy, y, dx, dw] = std::array::from_fn(Tensor);
+                device.execute(&Convolution { shape, x, w, y }, &buffers).unwrap();
+                let gradient = ConvolutionDataGradient { shape, dy, w, dx, accumulate: false };
+                device.execute(&gradient, &buffers).unwrap();
+                device.execute(&ConvolutionWeightGradient { shape, x, dy, dw }, &buffers).unwrap();
+                [3, 4, 5].map(|result| device.read_f32(buffers[result]).unwrap())
+            };
+            let [y, dx, dw] = run(4, whole);
+            let [all_y, all_dx, _] = run(9, whole);
+            let [of_y, of_dx] = [y.len() / 9 * 4, dx.len() / 9 * 4];
+            assert_eq!((&y[..of_y], &dx[..of_dx]), (&all_y[..of_y], &all_dx[..of_dx]), "{whole:?}");
+            assert!(y[of_y..].iter().chain(&dx[of_dx..]).all(|&value| value == 0.0));
+            // The last image of the whole batch is all that keeps its zeros from being a tail.
+            let close = |a: f32, b: f32| (a - b).abs() <= 1e-4 * (1.0 + b.abs());
+            let [_, _, alone] = run(4, whole.first(4));
+            assert!(dw.iter().zip(&alone).all(|(&a, &b)| close(a, b)), "{whole:?}");
+            assert!(run(0, whole).iter().flatten().all(|&value| value == 0.0), "{whole:?}");
+        }
+    }
 
     #[test]
     fn the_statistics_of_what_a_convolution_writes_are_summed_with_it() {

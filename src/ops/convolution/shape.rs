@@ -35,6 +35,11 @@ impl ConvolutionShape {
         (self.width + 2 * self.padding() - self.kernel) / self.stride + 1
     }
 
+    /// The same for the first `images` images.
+    pub fn first(&self, images: usize) -> Self {
+        Self { batch: images, ..*self }
+    }
+
     /// Elements of x `[N,H,W,Cin]`.
     pub fn input_len(&self) -> usize {
         self.batch * self.height * self.width * self.in_channels

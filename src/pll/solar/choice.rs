@@ -33,6 +33,7 @@ impl Choice {
         let mixup = solar.mixup.tensors(tape);
         let [chosen, rows, partners] = [(); 3].map(|()| tape.temporary(Element::I32, batch));
         let count = tape.temporary(Element::I32, 1);
+        let total = tape.persistent(solar.chosen);
         tape.push(ChooseSamples {
             batch,
             classes,
@@ -47,6 +48,7 @@ impl Choice {
             rows,
             partners,
             count,
+            total,
         });
         Self { chosen, rows, partners, count }
     }

@@ -87,6 +87,8 @@ pub struct Solar {
     pub refinery: Refinery,
     /// Predictions counted by class over the steps of an epoch, f32 `[K]`; `None` if steps do not count them.
     pub counts: Option<Buffer>,
+    /// Samples chosen in the steps of an epoch, i32 `[1]`.
+    pub chosen: Buffer,
     /// Its permutations order the chosen samples, so it exists without mixed views as well.
     mixup: MixupBuffers,
     /// Whether the chosen samples are mixed and forwarded a third time.
@@ -109,6 +111,7 @@ impl Solar {
             settings: settings.clone(),
             refinery: Refinery::new(settings, [room.batch, room.classes], device)?,
             counts,
+            chosen: device.allocate(Element::I32, 1, "the number of chosen samples")?,
             mixup: room.mixup(device)?,
             mixes: room.mixup,
         })
@@ -232,6 +235,7 @@ impl Learner for Solar {
         if let Some(counts) = self.counts {
             device.write_f32(counts, &vec![0.0; counts.len])?;
         }
+        device.write_i32(self.chosen, &[0])?;
         Ok(ramps(&self.settings, at.epoch))
     }
 
@@ -258,6 +262,10 @@ impl Learner for Solar {
     ) -> Result<()> {
         let counted = count_predictions(logits, candidates, self.refinery.class_prior.len);
         self.move_class_prior(at, &counted, device)
+    }
+
+    fn chosen(&self, device: &mut dyn Device) -> Result<Option<usize>> {
+        Ok(Some(device.read_i32(self.chosen)?[0] as usize))
     }
 
     fn class_prior(&self, device: &mut dyn Device) -> Result<Option<Vec<f64>>> {

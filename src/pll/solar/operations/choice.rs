@@ -44,6 +44,8 @@ pub struct ChooseSamples {
     pub partners: Tensor,
     /// Number of chosen rows, i32 `[1]`.
     pub count: Tensor,
+    /// i32 `[1]`: that number is added to it.
+    pub total: Tensor,
 }
 
 impl Operation for ChooseSamples {
@@ -63,6 +65,7 @@ impl Operation for ChooseSamples {
             Operand::write(self.rows),
             Operand::write(self.partners),
             Operand::write(self.count),
+            Operand::update(self.total),
         ]
     }
 
@@ -91,7 +94,8 @@ impl Operation for ChooseSamples {
             partners: &mut cpu.i32_mut(self.partners)?,
             count: &mut cpu.i32_mut(self.count)?,
         };
-        choose((control[ETA] != 0.0).then_some(&choice), out);
+        let count = choose((control[ETA] != 0.0).then_some(&choice), out);
+        cpu.i32_mut(self.total)?[0] += count;
         Ok(())
     }
 
@@ -113,6 +117,7 @@ impl Operation for ChooseSamples {
             rows: gpu.address(self.rows),
             partners: gpu.address(self.partners),
             count: gpu.address(self.count),
+            total: gpu.address(self.total),
         };
         let bytes = self.batch * (size_of::<f32>() + size_of::<i32>());
         launch_one_block(gpu, CHOOSE_SAMPLES, bytes, parameters)
@@ -139,8 +144,8 @@ struct ChoiceOutputs<'a> {
     count: &'a mut [i32],
 }
 
-/// Writes the choice; without `choice`, nothing is chosen.
-fn choose(choice: Option<&ChoiceInputs<'_>>, out: ChoiceOutputs<'_>) {
+/// Writes the choice; without `choice`, nothing is chosen. Returns how many rows are.
+fn choose(choice: Option<&ChoiceInputs<'_>>, out: ChoiceOutputs<'_>) -> i32 {
     let ChoiceOutputs { chosen, rows, partners, count } = out;
     chosen.fill(0);
     if let Some(choice) = choice {
@@ -155,6 +160,7 @@ fn choose(choice: Option<&ChoiceInputs<'_>>, out: ChoiceOutputs<'_>) {
     let order = choice.map_or(&[][..], |choice| choice.permutation);
     let drawn = order.iter().filter_map(|&number| list.get(number as usize));
     partners.iter_mut().zip(drawn).for_each(|(partner, &row)| *partner = row);
+    count[0]
 }
 
 /// Sets `chosen` to 1 for the chosen rows.
