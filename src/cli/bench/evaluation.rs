@@ -52,6 +52,7 @@ fn settings(arguments: &EvaluationArguments) -> Result<Settings> {
         dataset: "synthetic".into(),
         synthetic_train_per_class: 10,
         synthetic_test_per_class: images.div_ceil(10),
+        imb_factor: 1.0,
         width,
         ..Settings::default()
     };
