@@ -59,8 +59,8 @@ fn fits(shape: &ConvolutionShape, size: Size) -> bool {
     let whole = |extent: usize| extent.next_multiple_of(size.outputs());
     shape.kernel == 3
         && shape.stride == 1
-        && shape.in_channels % 16 == 0
-        && shape.out_channels % 16 == 0
+        && shape.in_channels.is_multiple_of(16)
+        && shape.out_channels.is_multiple_of(16)
         && 2 * whole(shape.height) * whole(shape.width) <= 3 * shape.height * shape.width
 }
 
