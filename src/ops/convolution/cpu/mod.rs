@@ -106,7 +106,7 @@ pub fn backward_data(
     assert_eq!((dx.len(), w.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
     let geometry = gradient_geometry(shape);
     let filter = Filter::gradient(w, shape.kernel * shape.kernel, shape.in_channels);
-    if let Some(size) = winograd::size_of_gradients(shape) {
+    if let Some(size) = winograd::size_of_data_gradient(shape) {
         // The source pixel before the target pixel is reached by the last tap.
         let filter = filter.reversed();
         return winograd::run((simd, size), &geometry, filter, dy, (dx, accumulate), workspace);
@@ -124,7 +124,7 @@ pub fn backward_weight(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), dw.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
-    if winograd::size_of_gradients(shape).is_some() {
+    if winograd::serves_weight_gradient(shape) {
         return winograd::weight_gradient(simd, shape, x, dy, dw, workspace);
     }
     weight::run(simd, shape, x, dy, dw, workspace);

@@ -83,7 +83,7 @@ pub(super) struct Panel {
 /// Cuts `columns` into panels: as wide as a tile, the last as narrow as possible.
 pub(super) fn panels(simd: Simd, columns: usize) -> Vec<Panel> {
     let widest = match simd {
-        Simd::Avx512 if columns % 48 == 0 => 48,
+        Simd::Avx512 if columns.is_multiple_of(48) => 48,
         Simd::Avx512 => 32,
         Simd::Avx2 | Simd::Portable => 16,
     };
@@ -311,6 +311,7 @@ unsafe fn rows<L: Lanes, const R: usize, const V: usize>(call: &Rows<'_>, c: &mu
 /// # Safety
 /// As [`rows`], with R rows from `at`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "indices of several arrays, unrolled")]
 unsafe fn row_tile<L: Lanes, const R: usize, const V: usize>(call: &Rows<'_>, c: *mut f32, at: usize) {
     // SAFETY: a_rows and c_rows have R values from `at`; the rest as the caller promises.
     unsafe {
@@ -359,6 +360,7 @@ unsafe fn columns<L: Lanes, const R: usize, const V: usize>(call: &Columns<'_>, 
 /// # Safety
 /// As [`columns`], with R rows from `at`.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "indices of several arrays, unrolled")]
 unsafe fn column_tile<L: Lanes, const R: usize, const V: usize>(call: &Columns<'_>, c: *mut f32, at: usize) {
     // SAFETY: as the caller promises.
     unsafe {

@@ -221,6 +221,7 @@ pub(super) struct Grid {
 /// As [`Lanes`]; `channels` is a multiple of the lanes, and `from` and `to` are valid for `channels` values
 /// at each of N x N and M x M positions of their grids.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "indices of several arrays, unrolled")]
 unsafe fn square<L: Lanes, const N: usize, const M: usize>(
     transform: impl Fn([L::Vector; N]) -> [L::Vector; M],
     channels: usize,
@@ -266,7 +267,7 @@ macro_rules! transforms {
                 to: (&mut [f32], Grid),
             ) {
                 let last = |grid: Grid, side: usize| (side - 1) * (grid.row + grid.column) + channels;
-                assert!(channels % 16 == 0);
+                assert!(channels.is_multiple_of(16));
                 assert!(last(from.1, $inputs) <= from.0.len() && last(to.1, $outputs) <= to.0.len());
                 assert!(simd.is_available());
                 let (from, to) = ((from.0.as_ptr(), from.1), (to.0.as_mut_ptr(), to.1));
