@@ -33,10 +33,11 @@
 // around them: for a slice of 32 channels 128 to 192 pixels where nine taps copy 1152. Shared memory is two slices
 // of pixels of 80 bytes (14 to 18 KB each) and the stages of weights:
 // tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks/SM
-// 128 x 128  256      2       to 48 KB          123                2
-// 128 x 64   256      3       to 49 KB          88 (short: 122)    2
+// 128 x 128  256      2       to 48 KB          126                2
+// 128 x 64   256      3       to 49 KB          96 (short: 124)    2
 // A step is a row of three taps: 96 (48) mma, 36 (24) ldmatrix and 88 (65) other instructions of a warp (SASS of
-// sm_86), no bank conflict in ldmatrix. There is none of 128 x 128 in short runs, which would spill.
+// sm_86), no bank conflict in ldmatrix; copies of pixels
+// (one for three taps) have one of two ways. There is none of 128 x 128 in short runs, which would spill.
 //
 // Deterministic: each value is summed by one thread group in a fixed order, tap by tap within a slice
 // of channels.
