@@ -28,16 +28,16 @@
 // 3090: the tensor cores (71 TFLOP/s: 32 mma take 1024 of their cycles against 121 issue slots) for 64
 // channels and more, the L2 cache for fewer.
 //
-// Kernels `_halo_`: 3x3 of stride 1 where 128 points are whole rows of images 4 to 32 wide (convolution_halo.cuh).
-// Same products, same order, same bits, but the pixels of a tile are copied once for the nine taps, with those
-// around them: for a slice of 32 channels 128 to 192 pixels where nine taps copy 1152. Shared memory is two slices
-// of pixels of 80 bytes (14 to 18 KB each) and the stages of weights:
-// tile       threads  stages  shared (dynamic)  registers (sm_86)  blocks/SM
-// 128 x 128  256      2       to 48 KB          126                2
-// 128 x 64   256      3       to 49 KB          96 (short: 124)    2
-// A step is a row of three taps: 96 (48) mma, 36 (24) ldmatrix and 88 (65) other instructions of a warp (SASS of
-// sm_86), no bank conflict in ldmatrix; copies of pixels
-// (one for three taps) have one of two ways. There is none of 128 x 128 in short runs, which would spill.
+// Kernels `_halo_`: 3x3 of stride 1 where 128 points are whole rows of images 4 to 32 wide
+// (convolution_halo.cuh). The same products in the same order, so the same bits, but the pixels of a tile are
+// copied once for the nine taps, with those around them: for a slice of 32 channels 128 to 192 pixels where
+// nine taps copy 1152. Shared memory is two slices of pixels (14 to 18 KB each) and the stages of weights.
+// tile       threads  stages  shared (dynamic)  registers (sm_86)       blocks/SM
+// 128 x 128  256      2       to 48 KB          126                     2
+// 128 x 64   256      3       to 49 KB          96 (short runs: 124)    2
+// A step is a row of three taps: 96 (48) mma, 36 (24) ldmatrix and 88 (65) other instructions of a warp (SASS
+// of sm_86), no bank conflict in ldmatrix; copies of pixels (one for three taps) have one of two ways. There
+// is none of 128 x 128 in short runs, which would spill.
 //
 // Deterministic: each value is summed by one thread group in a fixed order, tap by tap within a slice
 // of channels.

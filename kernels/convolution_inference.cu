@@ -13,8 +13,8 @@
 // itself, it reads and writes y once more. Limits as in the forward pass, predicted. Deterministic: as the
 // forward pass.
 //
-// Kernels `_halo_`: as in convolution_forward.cu; registers (sm_86) of 128 x 128 128, of 128 x 64 96 (short:
-// 124).
+// Kernels `_halo_`: as in convolution_forward.cu; registers (sm_86) of 128 x 128 128, of 128 x 64 96 (short
+// runs: 124).
 //
 // bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
 // tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
