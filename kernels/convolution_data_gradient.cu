@@ -26,36 +26,44 @@
 // dx twice when accumulating. Limits as in the forward pass, predicted. Deterministic: as the forward pass;
 // every dx belongs to one block.
 //
+// Kernels `_halo_`: as in convolution_forward.cu, of dy, with the taps mirrored; registers (sm_86) of 128 x
+// 128 128, of 128 x 64 125 to 127.
+//
 // bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
 // tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
 // roundings), and the steps in f32; a step's sum beyond 65504 becomes infinite. There is none of 128 x
 // 128, whose sums in f16 would not fit the registers of two blocks; registers of the others (sm_86) 115,
 // 115, 127.
-#include "convolution_product.cuh"
+#include "convolution_halo.cuh"
 
-#define DATA_GRADIENT(NAME, T, SHORT, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)      \
+#define DATA_GRADIENT(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)      \
     extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)            \
         NAME(ConvolutionShape shape, int accumulate, int mask, const T* dy, const T* w, const T* x, \
              const T* y, const float* affine, const float* batch, T* dx, float* partial) {          \
-        const Gather gather = gradient_gather(shape);                                               \
+        const Gather gather = HALO ? forward_gather(halo_shape(shape)) : gradient_gather(shape);                                               \
         if (accumulate && gather.taps() == 0 && partial == nullptr) return;                         \
         typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false> P;   \
         const int width = shape.in_channels;                                                        \
-        gather_product<P, false, STAGES>(                                                           \
+        tile_product<P, false, HALO, STAGES>(                                                           \
             gather, shape, width, dy, w, [&](P& product, u8* shared, int base, int first) {         \
                 finish(product, shared, gather, base, first, width, accumulate, dx, nullptr,        \
                        {mask, x, y, affine, batch, partial});                                       \
             });                                                                                     \
     }
 
-DATA_GRADIENT(convolution_data_gradient_128x128, bf16, 0, 128, 128, 2, 4, 3, 2)
-DATA_GRADIENT(convolution_data_gradient_128x64, bf16, 0, 128, 64, 4, 2, 4, 2)
-DATA_GRADIENT(convolution_data_gradient_64x64, bf16, 0, 64, 64, 2, 2, 4, 3)
-DATA_GRADIENT(convolution_data_gradient_128x32, bf16, 0, 128, 32, 4, 1, 4, 2)
-DATA_GRADIENT(convolution_data_gradient_128x128_f16, f16, 0, 128, 128, 2, 4, 3, 2)
-DATA_GRADIENT(convolution_data_gradient_128x64_f16, f16, 0, 128, 64, 4, 2, 4, 2)
-DATA_GRADIENT(convolution_data_gradient_64x64_f16, f16, 0, 64, 64, 2, 2, 4, 3)
-DATA_GRADIENT(convolution_data_gradient_128x32_f16, f16, 0, 128, 32, 4, 1, 4, 2)
-DATA_GRADIENT(convolution_data_gradient_128x64_f16_short, f16, 1, 128, 64, 4, 2, 4, 2)
-DATA_GRADIENT(convolution_data_gradient_64x64_f16_short, f16, 1, 64, 64, 2, 2, 4, 3)
-DATA_GRADIENT(convolution_data_gradient_128x32_f16_short, f16, 1, 128, 32, 4, 1, 4, 2)
+DATA_GRADIENT(convolution_data_gradient_128x128, bf16, 0, 0, 128, 128, 2, 4, 3, 2)
+DATA_GRADIENT(convolution_data_gradient_128x64, bf16, 0, 0, 128, 64, 4, 2, 4, 2)
+DATA_GRADIENT(convolution_data_gradient_64x64, bf16, 0, 0, 64, 64, 2, 2, 4, 3)
+DATA_GRADIENT(convolution_data_gradient_128x32, bf16, 0, 0, 128, 32, 4, 1, 4, 2)
+DATA_GRADIENT(convolution_data_gradient_128x128_f16, f16, 0, 0, 128, 128, 2, 4, 3, 2)
+DATA_GRADIENT(convolution_data_gradient_128x64_f16, f16, 0, 0, 128, 64, 4, 2, 4, 2)
+DATA_GRADIENT(convolution_data_gradient_64x64_f16, f16, 0, 0, 64, 64, 2, 2, 4, 3)
+DATA_GRADIENT(convolution_data_gradient_128x32_f16, f16, 0, 0, 128, 32, 4, 1, 4, 2)
+DATA_GRADIENT(convolution_data_gradient_128x64_f16_short, f16, 1, 0, 128, 64, 4, 2, 4, 2)
+DATA_GRADIENT(convolution_data_gradient_64x64_f16_short, f16, 1, 0, 64, 64, 2, 2, 4, 3)
+DATA_GRADIENT(convolution_data_gradient_128x32_f16_short, f16, 1, 0, 128, 32, 4, 1, 4, 2)
+DATA_GRADIENT(convolution_data_gradient_halo_128x128, bf16, 0, 1, 128, 128, 2, 4, 2, 2)
+DATA_GRADIENT(convolution_data_gradient_halo_128x64, bf16, 0, 1, 128, 64, 4, 2, 3, 2)
+DATA_GRADIENT(convolution_data_gradient_halo_128x128_f16, f16, 0, 1, 128, 128, 2, 4, 2, 2)
+DATA_GRADIENT(convolution_data_gradient_halo_128x64_f16, f16, 0, 1, 128, 64, 4, 2, 3, 2)
+DATA_GRADIENT(convolution_data_gradient_halo_128x64_f16_short, f16, 1, 1, 128, 64, 4, 2, 3, 2)

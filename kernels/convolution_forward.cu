@@ -28,6 +28,17 @@
 // 3090: the tensor cores (71 TFLOP/s: 32 mma take 1024 of their cycles against 121 issue slots) for 64
 // channels and more, the L2 cache for fewer.
 //
+// Kernels `_halo_`: 3x3 of stride 1 where 128 points are whole rows of images 4 to 32 wide
+// (convolution_halo.cuh). The same products in the same order, so the same bits, but the pixels of a tile are
+// copied once for the nine taps, with those around them: for a slice of 32 channels 128 to 192 pixels where
+// nine taps copy 1152. Shared memory is two slices of pixels (14 to 18 KB each) and the stages of weights.
+// tile       threads  stages  shared (dynamic)  registers (sm_86)       blocks/SM
+// 128 x 128  256      2       to 48 KB          126                     2
+// 128 x 64   256      3       to 49 KB          96 (short runs: 124)    2
+// A step is a row of three taps: 96 (48) mma, 36 (24) ldmatrix and 88 (65) other instructions of a warp (SASS
+// of sm_86), no bank conflict in ldmatrix; copies of pixels (one for three taps) have one of two ways. There
+// is none of 128 x 128 in short runs, which would spill.
+//
 // Deterministic: each value is summed by one thread group in a fixed order, tap by tap within a slice
 // of channels.
 //
@@ -35,29 +46,34 @@
 // tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
 // roundings), and the steps in f32; a step's sum beyond 65504 becomes infinite. Registers of these (sm_86)
 // 127, 90, 93, 101.
-#include "convolution_product.cuh"
+#include "convolution_halo.cuh"
 
-#define FORWARD(NAME, T, SHORT, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)         \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)         \
-        NAME(ConvolutionShape shape, const T* x, const T* w, T* y, float* statistics) {          \
-        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P; \
-        const Gather gather = forward_gather(shape);                                             \
-        const int width = shape.out_channels;                                                    \
-        gather_product<P, true, STAGES>(                                                         \
-            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {       \
-                finish(product, shared, gather, base, first, width, false, y, statistics, {});   \
-            });                                                                                  \
+#define FORWARD(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)       \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)             \
+        NAME(ConvolutionShape shape, const T* x, const T* w, T* y, float* statistics) {              \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P;     \
+        const Gather gather = forward_gather(HALO ? halo_shape(shape) : shape);                                                 \
+        const int width = shape.out_channels;                                                        \
+        tile_product<P, true, HALO, STAGES>(                                                         \
+            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {           \
+                finish(product, shared, gather, base, first, width, false, y, statistics, {});       \
+            });                                                                                      \
     }
 
-FORWARD(convolution_forward_128x128, bf16, 0, 128, 128, 2, 4, 3, 2)
-FORWARD(convolution_forward_128x64, bf16, 0, 128, 64, 4, 2, 4, 2)
-FORWARD(convolution_forward_64x64, bf16, 0, 64, 64, 2, 2, 4, 3)
-FORWARD(convolution_forward_128x32, bf16, 0, 128, 32, 4, 1, 4, 2)
-FORWARD(convolution_forward_128x128_f16, f16, 0, 128, 128, 2, 4, 3, 2)
-FORWARD(convolution_forward_128x64_f16, f16, 0, 128, 64, 4, 2, 4, 2)
-FORWARD(convolution_forward_64x64_f16, f16, 0, 64, 64, 2, 2, 4, 3)
-FORWARD(convolution_forward_128x32_f16, f16, 0, 128, 32, 4, 1, 4, 2)
-FORWARD(convolution_forward_128x128_f16_short, f16, 1, 128, 128, 2, 4, 3, 2)
-FORWARD(convolution_forward_128x64_f16_short, f16, 1, 128, 64, 4, 2, 4, 2)
-FORWARD(convolution_forward_64x64_f16_short, f16, 1, 64, 64, 2, 2, 4, 3)
-FORWARD(convolution_forward_128x32_f16_short, f16, 1, 128, 32, 4, 1, 4, 2)
+FORWARD(convolution_forward_128x128, bf16, 0, 0, 128, 128, 2, 4, 3, 2)
+FORWARD(convolution_forward_128x64, bf16, 0, 0, 128, 64, 4, 2, 4, 2)
+FORWARD(convolution_forward_64x64, bf16, 0, 0, 64, 64, 2, 2, 4, 3)
+FORWARD(convolution_forward_128x32, bf16, 0, 0, 128, 32, 4, 1, 4, 2)
+FORWARD(convolution_forward_128x128_f16, f16, 0, 0, 128, 128, 2, 4, 3, 2)
+FORWARD(convolution_forward_128x64_f16, f16, 0, 0, 128, 64, 4, 2, 4, 2)
+FORWARD(convolution_forward_64x64_f16, f16, 0, 0, 64, 64, 2, 2, 4, 3)
+FORWARD(convolution_forward_128x32_f16, f16, 0, 0, 128, 32, 4, 1, 4, 2)
+FORWARD(convolution_forward_128x128_f16_short, f16, 1, 0, 128, 128, 2, 4, 3, 2)
+FORWARD(convolution_forward_128x64_f16_short, f16, 1, 0, 128, 64, 4, 2, 4, 2)
+FORWARD(convolution_forward_64x64_f16_short, f16, 1, 0, 64, 64, 2, 2, 4, 3)
+FORWARD(convolution_forward_128x32_f16_short, f16, 1, 0, 128, 32, 4, 1, 4, 2)
+FORWARD(convolution_forward_halo_128x128, bf16, 0, 1, 128, 128, 2, 4, 2, 2)
+FORWARD(convolution_forward_halo_128x64, bf16, 0, 1, 128, 64, 4, 2, 3, 2)
+FORWARD(convolution_forward_halo_128x128_f16, f16, 0, 1, 128, 128, 2, 4, 2, 2)
+FORWARD(convolution_forward_halo_128x64_f16, f16, 0, 1, 128, 64, 4, 2, 3, 2)
+FORWARD(convolution_forward_halo_128x64_f16_short, f16, 1, 1, 128, 64, 4, 2, 3, 2)

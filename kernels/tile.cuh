@@ -38,6 +38,20 @@ __device__ __forceinline__ u32 kept(u32 value) {
     return value;
 }
 
+template <typename T> __device__ __forceinline__ const T* kept(const T* pointer) {
+    asm volatile("" : "+l"(pointer));
+    return pointer;
+}
+
+// An address in a swizzled tile, and what an exclusive or makes of it.
+struct BothWays {
+    u32 plain, flipped;
+
+    __device__ __forceinline__ BothWays operator+(u32 distance) const {
+        return {plain + distance, flipped + distance};
+    }
+};
+
 // Rows of COLUMNS bf16 or f16 in shared memory, cut into chunks of eight (16 bytes). The chunks of a row are
 // permuted by an exclusive or with the row's number, so that the chunks of eight rows at one column, which an
 // ldmatrix phase or eight lanes of a fragment read together, lie in eight different 16-byte columns of the 32
@@ -60,6 +74,10 @@ template <int COLUMNS> struct Swizzled {
     // multiple of 128 bytes.
     static __device__ __forceinline__ u32 moved(u32 address, int rows, int chunks) {
         return (address ^ (chunks & MASK) * 16) + (rows * CHUNKS + (chunks & ~MASK)) * 16;
+    }
+    // The same, of an address that is kept with and without the one exclusive or that a loop needs.
+    static __device__ __forceinline__ u32 moved(const BothWays& address, int rows, int chunks) {
+        return ((chunks & MASK) ? address.flipped : address.plain) + (rows * CHUNKS + (chunks & ~MASK)) * 16;
     }
 };
 
@@ -168,6 +186,14 @@ struct Product {
                 kept(KB ? B::at(n + quarter_row, quarter_chunk) : B::at(low, n / 8 + high))};
     }
 
+    // The lane's place in a B tile for a loop whose addresses are to be constants apart.
+    static __device__ __forceinline__ BothWays lane_b() {
+        const int FLIP = KB ? 2 : 2 * WARPS_N & B::MASK;
+        static_assert(KB ? K == 32 : FN <= 4 || FLIP == 0, "there is one exclusive or");
+        const u32 b = lanes().b;
+        return {b, kept(b ^ FLIP * 16)};
+    }
+
     // Fragment i of A, and the fragments of B, of the 16 values along k from `k`.
     static __device__ __forceinline__ void load_a(u32 first_a, int i, int k, u32 (&a)[4]) {
         const int m = WARPS_M * i * 16;
@@ -176,7 +202,8 @@ struct Product {
         else
             load_matrices_transposed(A::moved(first_a, k, m / 8), a);
     }
-    static __device__ __forceinline__ void load_b(u32 first_b, int k, u32 (&b)[FN / 2][4]) {
+    template <typename Address>
+    static __device__ __forceinline__ void load_b(Address first_b, int k, u32 (&b)[FN / 2][4]) {
 #pragma unroll
         for (int j = 0; j < FN / 2; ++j) {
             const int n = WARPS_N * j * 16;
@@ -191,9 +218,15 @@ struct Product {
     // are being multiplied (with SHORT, the first run).
     template <typename Between>
     __device__ __forceinline__ void add(u32 a_tile, u32 b_tile, const Lanes& lanes, Between between) {
-        const u32 first_a = a_tile + lanes.a, first_b = b_tile + lanes.b;
+        const u32 first_a = a_tile + lanes.a;
+        add([&](int i, int k, u32(&a)[4]) { load_a(first_a, i, k, a); }, b_tile + lanes.b, between);
+    }
+
+    // The same with fragments of A from anywhere: load(i, k, a) loads fragment i of the 16 values from k.
+    template <typename Load, typename Address, typename Between>
+    __device__ __forceinline__ void add(Load load, Address first_b, Between between) {
         if constexpr (SHORT) {
-            add_short(first_a, first_b, between);
+            add_short(load, first_b, between);
         } else {
 #pragma unroll
             for (int k = 0; k < K; k += 16) {
@@ -202,7 +235,7 @@ struct Product {
 #pragma unroll
                 for (int i = 0; i < FM; ++i) {
                     u32 a[4];
-                    load_a(first_a, i, k, a);
+                    load(i, k, a);
 #pragma unroll
                     for (int j = 0; j < FN; ++j)
                         multiply_fragments<T>(c[i][j], a, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
@@ -213,8 +246,8 @@ struct Product {
     }
 
     // The same in short runs: a row of fragments at a time, so that few sums in f16 are alive.
-    template <typename Between>
-    __device__ __forceinline__ void add_short(u32 first_a, u32 first_b, Between between) {
+    template <typename Load, typename Address, typename Between>
+    __device__ __forceinline__ void add_short(Load load, Address first_b, Between between) {
         static_assert(K % SHORT_RUN == 0, "whole runs");
 #pragma unroll
         for (int run = 0; run < K; run += SHORT_RUN) {
@@ -227,7 +260,7 @@ struct Product {
 #pragma unroll
                 for (int k = 0; k < SHORT_RUN; k += 16) {
                     u32 a[4];
-                    load_a(first_a, i, run + k, a);
+                    load(i, run + k, a);
 #pragma unroll
                     for (int j = 0; j < FN; ++j)
                         multiply_fragments_in_f16(sums[j], a, b[k / 16][j / 2][j % 2 * 2],

@@ -245,12 +245,16 @@ fn product_rate(n: usize, gpu: &Gpu) -> f64 {
     use records::device::gpu::kernels::convolution_forward::FORWARD;
     use records::device::gpu::launch::{Address, Arguments, Launch};
     use records::device::gpu::work::{Group, Product, Span, Work};
-    let row = FORWARD.iter().find(|row| (row.rows, row.columns) == (128, 128)).unwrap();
+    let row = FORWARD.iter().find(|row| (row.halo, row.rows, row.columns) == (0, 128, 128)).unwrap();
     let (blocks, steps) = ((n / 128).pow(2), n / 32);
     let flops = 2.0 * (n as f64).powi(3);
     let matrix = |number: u64| Span::new(Address::Device(number << 32), 2 * n * n);
-    let product =
-        Product { tile: [128, 128], slice: 32, groups: vec![Group { blocks, steps, gather: None }] };
+    let product = Product {
+        tile: [128, 128],
+        slice: 32,
+        barriers: 1,
+        groups: vec![Group { blocks, steps, gather: None }],
+    };
     let work = Work::of(flops).reading([matrix(1), matrix(2)]).writing([matrix(3)]).as_product(product);
     let launch =
         Launch::linear(row.kernel.kernel, blocks, 32 * row.warps_down * row.warps_across, Arguments::new());

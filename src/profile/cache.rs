@@ -88,6 +88,8 @@ pub fn gathered(gather: &Gather, residents: Residents) -> Gathered {
             match gather.order {
                 GatherOrder::Points { .. } => points(gather, resident * residents.apart, step, &mut cache),
                 GatherOrder::Columns { .. } => columns(gather, resident * residents.apart, step, &mut cache),
+                // Around the cache.
+                GatherOrder::Halo { .. } => {}
             }
         }
     }

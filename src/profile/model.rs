@@ -229,6 +229,11 @@ impl<'a> Model<'a> {
                 bytes += steps * slice * (rows + columns) as f64;
                 continue;
             };
+            if let GatherOrder::Halo { pixels, bytes: of_slice } = gather.order {
+                let slices = gather.pixel_bytes.div_ceil(of_slice);
+                bytes += (pixels * slices * of_slice) as f64 + steps * slice * columns as f64;
+                continue;
+            }
             let side_by_side = Residents {
                 blocks: residents.min(group.blocks.div_ceil(gpu.multiprocessors)),
                 apart: gpu.multiprocessors,
@@ -240,7 +245,7 @@ impl<'a> Model<'a> {
                 .entry((gather.clone(), side_by_side))
                 .or_insert_with(|| cache::gathered(gather, side_by_side));
             let [through, around] = match gather.order {
-                GatherOrder::Points { .. } => [rows, columns],
+                GatherOrder::Points { .. } | GatherOrder::Halo { .. } => [rows, columns],
                 GatherOrder::Columns { .. } => [columns, rows],
             };
             copied += steps * through as f64;
@@ -303,7 +308,7 @@ fn product_cycles(
             // A copy is written to shared memory; one through L1 is read there as well.
             PASSES * f64::from(main.ldsm + main.ldgsts + main.cached),
         ],
-        latency: gpu.step_latency + exposed + gpu.block_latency / steps,
+        latency: product.barriers as f64 * gpu.step_latency + exposed + gpu.block_latency / steps,
     };
     let groups = product.groups.iter().filter(|group| group.steps > 0);
     let groups: Vec<(usize, f64)> = groups.map(|group| (group.blocks, group.steps as f64)).collect();

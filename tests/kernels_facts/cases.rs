@@ -394,6 +394,11 @@ fn tiles(numbers: Numbers) -> Vec<Ran> {
         (2, 16, [32, 64]),
         (1, 8, [64, 64]),
         (2, 4, [128, 128]),
+        // Rows that no tile with a halo takes.
+        (1, 18, [64, 128]),
+        (1, 18, [128, 128]),
+        (1, 18, [128, 64]),
+        (1, 18, [64, 64]),
     ] {
         ran.extend(convolution(numbers, batch, size, channels, 1));
         ran.extend(inference(numbers, batch, size, channels));

@@ -35,6 +35,8 @@ pub struct Product {
     pub tile: [usize; 2],
     /// Values of the summed index in a step.
     pub slice: usize,
+    /// Barriers of a block in a step: as often its warps wait for each other and for what was copied.
+    pub barriers: usize,
     /// Blocks that do equally many steps, in the order in which they are launched.
     pub groups: Vec<Group>,
 }
@@ -46,7 +48,7 @@ pub struct Group {
     pub blocks: usize,
     /// Steps of each.
     pub steps: usize,
-    /// Which values of an image they copy through the L1 cache, if they do.
+    /// Which values of an image they copy, if it is not a tile of values side by side.
     pub gather: Option<Gather>,
 }
 
@@ -93,6 +95,14 @@ pub enum GatherOrder {
         /// Points of a share.
         share: usize,
     },
+    /// A block keeps its points, and copies their pixels with those around them once for all taps, around the L1
+    /// cache; a step is a row of taps.
+    Halo {
+        /// Pixels that the blocks copy in all, each time for a slice of channels.
+        pixels: usize,
+        /// Bytes of a pixel in a slice.
+        bytes: usize,
+    },
 }
 
 impl Work {
@@ -133,7 +143,7 @@ impl Work {
 
     /// Operations of the tensor cores: whole tiles, with what hangs over the edge of the result.
     pub fn tensor_flops(&self) -> f64 {
-        let Some(Product { tile: [rows, columns], slice, groups }) = &self.product else { return 0.0 };
+        let Some(Product { tile: [rows, columns], slice, groups, .. }) = &self.product else { return 0.0 };
         let steps: f64 = groups.iter().map(|group| group.blocks as f64 * group.steps as f64).sum();
         2.0 * steps * (rows * columns * slice) as f64
     }

@@ -6,6 +6,7 @@
 //! | bf16 or f16, patch of at most 32 values (first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
 //! | f32 | `convolution_f32.cu` | `convolution_f32.cu` |
 
+mod halo;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 mod tiles;
@@ -25,6 +26,7 @@ use crate::device::gpu::work::{Span, Work};
 use crate::device::{Element, Tensor};
 use crate::ops::batchnorm::{BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics};
 use crate::usage;
+use halo::Halo;
 use tiles::{F32_WEIGHT_TILE, Numbers, Tile, WeightCut, WeightKernel, WeightTile, stem_weight};
 use work::Gathered;
 
@@ -59,13 +61,15 @@ struct Gathering<K> {
     columns: usize,
     threads: usize,
     shared_bytes: usize,
+    /// How its pixels are copied, if that is once for all taps.
+    halo: Option<Halo>,
 }
 
 const fn stem(kernel: KernelOf<convolution_stem::ConvolutionStemForward>) -> Gathering<ForwardKernel> {
     use convolution_stem::{COLUMNS, ROWS, THREADS};
     let shared_bytes = tiles::result_bytes(ROWS, COLUMNS, THREADS);
     let kernel = ForwardKernel::Stem(kernel);
-    Gathering { kernel, rows: ROWS, columns: COLUMNS, threads: THREADS, shared_bytes }
+    Gathering { kernel, rows: ROWS, columns: COLUMNS, threads: THREADS, shared_bytes, halo: None }
 }
 
 /// The stem's kernels for activations of `element`: forward, weight gradient.
@@ -84,14 +88,14 @@ fn numbers(lowering: &Lowering<'_>, tensor: Tensor) -> Numbers {
 
 const fn f32_gathering<K: Copy>(kernel: K) -> Gathering<K> {
     use convolution_f32::{THREADS, TILE};
-    Gathering { kernel, rows: TILE, columns: TILE, threads: THREADS, shared_bytes: 0 }
+    Gathering { kernel, rows: TILE, columns: TILE, threads: THREADS, shared_bytes: 0, halo: None }
 }
 
 impl Gathering<ForwardKernel> {
     /// For what its blocks do.
     fn gathered(&self) -> Gathered {
         match self.kernel {
-            ForwardKernel::Tile(_) => Gathered::Tile { rows: self.rows, columns: self.columns },
+            ForwardKernel::Tile(_) => self.of_tiles(),
             ForwardKernel::Stem(_) => Gathered::Patches,
             ForwardKernel::F32 => Gathered::Plain,
         }
@@ -102,17 +106,23 @@ impl Gathering<DataGradientKernel> {
     /// For what its blocks do.
     fn gathered(&self) -> Gathered {
         match self.kernel {
-            DataGradientKernel::Tile(_) => Gathered::Tile { rows: self.rows, columns: self.columns },
+            DataGradientKernel::Tile(_) => self.of_tiles(),
             DataGradientKernel::F32 => Gathered::Plain,
         }
     }
 }
 
 impl<K: Copy> Gathering<K> {
-    fn of<T>(tile: Tile<T>, kernel: impl Fn(T) -> K) -> Self {
+    fn of<T>(tile: Tile<T>, shape: &ConvolutionShape, kernel: impl Fn(T) -> K) -> Self {
         let (rows, columns, threads) = (tile.rows, tile.columns, tile.threads);
-        let shared_bytes = tile.shared_bytes();
-        Self { kernel: kernel(tile.kernel), rows, columns, threads, shared_bytes }
+        let (shared_bytes, halo) = (tile.shared_bytes(shape), tile.halo(shape));
+        Self { kernel: kernel(tile.kernel), rows, columns, threads, shared_bytes, halo }
+    }
+
+    /// What the blocks of a kernel of the tensor cores do.
+    fn of_tiles(&self) -> Gathered {
+        let tile = [self.rows, self.columns];
+        self.halo.map_or(Gathered::Tile(tile), |halo| Gathered::Halo(tile, halo))
     }
 
     /// A launch over `rows` pixels of `columns` channels; `repeats` is the depth of the grid.
@@ -142,14 +152,14 @@ pub(super) fn forward(
     operands: [Tensor; 3],
     statistics: bool,
 ) -> Result<Option<PartialStatistics>> {
-    let multiprocessors = lowering.gpu().multiprocessors;
     let gathering = match path(shape, lowering.element(operands[0]))? {
         Path::F32 => f32_gathering(ForwardKernel::F32),
         Path::Stem => stems(lowering.element(operands[0])).0,
         Path::TensorCores => {
             let tiles = tiles::forward(numbers(lowering, operands[0]));
-            let tile = tiles::gather(&tiles, &[pixels(shape)], shape.out_channels, multiprocessors);
-            Gathering::of(tile, ForwardKernel::Tile)
+            let extent: (&[usize], usize) = (&[pixels(shape)], shape.out_channels);
+            let tile = tiles::gather(&tiles, shape, extent, lowering.gpu());
+            Gathering::of(tile, shape, ForwardKernel::Tile)
         }
     };
     Ok(forward_by(&gathering, lowering, shape, operands, statistics))
@@ -207,8 +217,8 @@ pub(super) fn forward_and_normalise(
         return Ok(false);
     }
     let (tiles, rows) = (tiles::inference(numbers(lowering, x)), pixels(shape));
-    let tile = tiles::gather(&tiles, &[rows], shape.out_channels, lowering.gpu().multiprocessors);
-    let gathering = Gathering::of(tile, |kernel| kernel);
+    let tile = tiles::gather(&tiles, shape, (&[rows], shape.out_channels), lowering.gpu());
+    let gathering = Gathering::of(tile, shape, |kernel| kernel);
     let parameters = convolution_inference::Inference {
         shape: kernel_shape(shape),
         with_relu: usize::from(next.relu),
@@ -219,8 +229,7 @@ pub(super) fn forward_and_normalise(
         residual: lowering.optional(next.residual),
         y: lowering.address(next.y),
     };
-    let gathered = Gathered::Tile { rows: gathering.rows, columns: gathering.columns };
-    let work = work::forward(lowering, shape, [x, w, next.y], gathered, None)
+    let work = work::forward(lowering, shape, [x, w, next.y], gathering.of_tiles(), None)
         .reading([next.affine, next.running].map(|tensor| lowering.span(tensor)))
         .reading(lowering.optional_span(next.residual));
     let launch = gathering.launch(gathering.kernel, [rows, shape.out_channels, 1], parameters);
@@ -240,7 +249,6 @@ pub(super) fn data_gradient(
     accumulate: bool,
     normalised: Option<&BatchNormGradient>,
 ) -> Result<Option<PartialGradientSums>> {
-    let multiprocessors = lowering.gpu().multiprocessors;
     let gathering = match path(shape, lowering.element(operands[0]))? {
         Path::F32 => f32_gathering(DataGradientKernel::F32),
         Path::Stem => {
@@ -252,8 +260,8 @@ pub(super) fn data_gradient(
         }
         Path::TensorCores => {
             let tiles = tiles::data_gradient(numbers(lowering, operands[0]));
-            let tile = tiles::gather(&tiles, &parities(shape), shape.in_channels, multiprocessors);
-            Gathering::of(tile, DataGradientKernel::Tile)
+            let tile = tiles::gather(&tiles, shape, (&parities(shape), shape.in_channels), lowering.gpu());
+            Gathering::of(tile, shape, DataGradientKernel::Tile)
         }
     };
     Ok(data_gradient_by(&gathering, lowering, shape, operands, accumulate, normalised))

@@ -127,63 +127,72 @@ fn shape([in_channels, out_channels]: [usize; 2], stride: usize) -> ConvolutionS
     ConvolutionShape { batch: 5, height: 7, width: 5, in_channels, out_channels, kernel: 3, stride }
 }
 
+/// Shapes for a tile: of both strides, or for one with a halo parts of an image, whole ones, and fewer than fill
+/// the last tile.
+fn shapes(with_halo: bool, channels: [usize; 2]) -> Vec<ConvolutionShape> {
+    if !with_halo {
+        return [1, 2].map(|stride| shape(channels, stride)).into();
+    }
+    let of = |(batch, height, width)| ConvolutionShape { batch, height, width, ..shape(channels, 1) };
+    [(9, 4, 4), (3, 8, 8), (1, 16, 16), (1, 12, 32), (3, 8, 16)].map(of).into()
+}
+
 #[test]
 fn forward_and_statistics_of_every_tile() {
     let tiles = NUMBERS.into_iter().flat_map(|(numbers, element)| {
         let tiles = tiles::forward(numbers).into_iter();
-        tiles.map(move |tile| (Some(numbers), element, Gathering::of(tile, ForwardKernel::Tile), 40))
+        tiles.flat_map(move |tile| {
+            let of = move |shape| {
+                (Some(numbers), element, Gathering::of(tile, &shape, ForwardKernel::Tile), shape)
+            };
+            shapes(tile.with_halo(), [40, 136]).into_iter().map(of)
+        })
     });
-    let stems = [Element::Bf16, Element::F16].map(|element| (None, element, stems(element).0, 3));
-    let f32 = (None, Element::F32, f32_gathering(ForwardKernel::F32), 3);
-    for (numbers, element, gathering, in_channels) in tiles.chain(stems).chain([f32]) {
-        for stride in [1, 2] {
-            let what =
-                format!("{numbers:?} {element:?} {}x{} stride {stride}", gathering.rows, gathering.columns);
-            let shape = shape([in_channels, 136], stride);
-            // The mean of y is far from 0, so sums of squares would cancel.
-            let (x, w) = (random(shape.input_len(), 2.0, 0), random(shape.weight_len(), 1.0, 1));
-            let poison = vec![f32::NAN; shape.output_len()];
-            let mut bench = Bench::new([(element, &x), (element, &w), (element, &poison)]);
-            let (y, statistics) =
-                bench.run(|lowering| forward_by(&gathering, lowering, &shape, OPERANDS, true));
+    let others = [
+        (Element::Bf16, stems(Element::Bf16).0),
+        (Element::F16, stems(Element::F16).0),
+        (Element::F32, f32_gathering(ForwardKernel::F32)),
+    ];
+    let others = others.into_iter().flat_map(|(element, gathering)| {
+        shapes(false, [3, 136]).into_iter().map(move |shape| (None, element, gathering, shape))
+    });
+    for (numbers, element, gathering, shape) in tiles.chain(others) {
+        let what = format!("{numbers:?} {element:?} {}x{} {shape:?}", gathering.rows, gathering.columns);
+        // The mean of y is far from 0, so sums of squares would cancel.
+        let (x, w) = (random(shape.input_len(), 2.0, 0), random(shape.weight_len(), 1.0, 1));
+        let poison = vec![f32::NAN; shape.output_len()];
+        let mut bench = Bench::new([(element, &x), (element, &w), (element, &poison)]);
+        let (y, statistics) = bench.run(|lowering| forward_by(&gathering, lowering, &shape, OPERANDS, true));
 
-            let mut want = poison;
-            cpu::forward(simd(), &shape, &x, &w, &mut want, &mut cpu::Workspace::default());
-            // Up to 360 products of about 2, in another order: every partial sum is below 2000.
-            let mut of_sizes = vec![0.0; y.len()];
-            cpu::forward(
-                simd(),
-                &shape,
-                &sizes(&x),
-                &sizes(&w),
-                &mut of_sizes,
-                &mut cpu::Workspace::default(),
-            );
-            let absolute = 360.0 * F32 * 2000.0;
-            assert_near(&what, [&y, &want, &of_sizes], stored(element), absolute, of_runs(numbers));
+        let mut want = poison;
+        cpu::forward(simd(), &shape, &x, &w, &mut want, &mut cpu::Workspace::default());
+        // Up to 360 products of about 2, in another order: every partial sum is below 2000.
+        let mut of_sizes = vec![0.0; y.len()];
+        cpu::forward(simd(), &shape, &sizes(&x), &sizes(&w), &mut of_sizes, &mut cpu::Workspace::default());
+        let absolute = 360.0 * F32 * 2000.0;
+        assert_near(&what, [&y, &want, &of_sizes], stored(element), absolute, of_runs(numbers));
 
-            let PartialStatistics { address, tiles, rows_per_tile } = statistics.unwrap();
-            let channels = shape.out_channels;
-            assert_eq!(tiles, pixels(&shape).div_ceil(rows_per_tile));
-            let Address::Workspace(offset) = address else { panic!("statistics outside the workspace") };
-            let partial = bench.read(bench.memory[3].address + offset as u64, tiles * 2 * channels);
-            for (tile, rows) in y.chunks(rows_per_tile * channels).enumerate() {
-                let n = (rows.len() / channels) as f64;
-                for channel in 0..channels {
-                    let values = || rows.iter().skip(channel).step_by(channels).map(|&v| f64::from(v));
-                    let sum: f64 = values().sum();
-                    let size: f64 = values().map(f64::abs).sum();
-                    let m2: f64 = values().map(|v| (v - sum / n).powi(2)).sum();
-                    let at = tile * 2 * channels + channel;
-                    let (got_sum, got_m2) = (f64::from(partial[at]), f64::from(partial[at + channels]));
-                    // Each of at most 128 additions rounds once.
-                    let allowed = 128.0 * F32;
-                    assert!((got_sum - sum).abs() <= allowed * size, "{what}: sum {got_sum}, float64 {sum}");
-                    // The mean's error enters squared; each deviation is rounded as its value is.
-                    let mean_error = allowed * size / n;
-                    let allowed = 2.0 * allowed * m2 + 2.0 * n * mean_error * mean_error;
-                    assert!((got_m2 - m2).abs() <= allowed, "{what}: M2 {got_m2}, float64 {m2}");
-                }
+        let PartialStatistics { address, tiles, rows_per_tile } = statistics.unwrap();
+        let channels = shape.out_channels;
+        assert_eq!(tiles, pixels(&shape).div_ceil(rows_per_tile));
+        let Address::Workspace(offset) = address else { panic!("statistics outside the workspace") };
+        let partial = bench.read(bench.memory[3].address + offset as u64, tiles * 2 * channels);
+        for (tile, rows) in y.chunks(rows_per_tile * channels).enumerate() {
+            let n = (rows.len() / channels) as f64;
+            for channel in 0..channels {
+                let values = || rows.iter().skip(channel).step_by(channels).map(|&v| f64::from(v));
+                let sum: f64 = values().sum();
+                let size: f64 = values().map(f64::abs).sum();
+                let m2: f64 = values().map(|v| (v - sum / n).powi(2)).sum();
+                let at = tile * 2 * channels + channel;
+                let (got_sum, got_m2) = (f64::from(partial[at]), f64::from(partial[at + channels]));
+                // Each of at most 128 additions rounds once.
+                let allowed = 128.0 * F32;
+                assert!((got_sum - sum).abs() <= allowed * size, "{what}: sum {got_sum}, float64 {sum}");
+                // The mean's error enters squared; each deviation is rounded as its value is.
+                let mean_error = allowed * size / n;
+                let allowed = 2.0 * allowed * m2 + 2.0 * n * mean_error * mean_error;
+                assert!((got_m2 - m2).abs() <= allowed, "{what}: M2 {got_m2}, float64 {m2}");
             }
         }
     }
@@ -193,14 +202,19 @@ fn forward_and_statistics_of_every_tile() {
 fn data_gradient_of_every_tile() {
     let tiles = NUMBERS.into_iter().flat_map(|(numbers, element)| {
         let tiles = tiles::data_gradient(numbers).into_iter();
-        tiles.map(move |tile| (Some(numbers), element, Gathering::of(tile, DataGradientKernel::Tile)))
+        tiles.flat_map(move |tile| {
+            let of = move |shape| {
+                (Some(numbers), element, Gathering::of(tile, &shape, DataGradientKernel::Tile), shape)
+            };
+            shapes(tile.with_halo(), [136, 40]).into_iter().map(of)
+        })
     });
-    let f32 = (None, Element::F32, f32_gathering(DataGradientKernel::F32));
-    for (numbers, element, gathering) in tiles.chain([f32]) {
-        for (stride, accumulate) in [(1, false), (1, true), (2, false), (2, true)] {
+    let f32 = f32_gathering(DataGradientKernel::F32);
+    let f32 = shapes(false, [136, 40]).into_iter().map(move |shape| (None, Element::F32, f32, shape));
+    for (numbers, element, gathering, shape) in tiles.chain(f32) {
+        for accumulate in [false, true] {
             let tile = [gathering.rows, gathering.columns];
-            let what = format!("{numbers:?} {element:?} {tile:?} stride {stride} accumulate {accumulate}");
-            let shape = shape([136, 40], stride);
+            let what = format!("{numbers:?} {element:?} {tile:?} {shape:?} accumulate {accumulate}");
             let (dy, w) = (random(shape.output_len(), 0.0, 2), random(shape.weight_len(), 0.0, 3));
             let mut want = random(shape.input_len(), 0.0, 4);
             if !accumulate {
@@ -231,6 +245,62 @@ fn data_gradient_of_every_tile() {
             );
             let absolute = 360.0 * F32 * 100.0;
             assert_near(&what, [&dx, &want, &of_sizes], stored(element), absolute, of_runs(numbers));
+        }
+    }
+}
+
+/// A kernel with a halo adds the same products in the same order as the one that copies every tap's pixels: bit
+/// for bit, statistics too.
+#[test]
+fn kernels_with_a_halo_have_the_bits_of_those_without() {
+    for (numbers, element) in NUMBERS {
+        let tiles = tiles::forward(numbers);
+        let without = |tile: &Tile<_>| {
+            let size = (tile.rows, tile.columns);
+            *tiles.iter().find(|other| !other.with_halo() && (other.rows, other.columns) == size).unwrap()
+        };
+        for tile in tiles.iter().filter(|tile| tile.with_halo()) {
+            for shape in shapes(true, [72, 80]) {
+                let (x, w) = (random(shape.input_len(), 1.0, 7), random(shape.weight_len(), 0.0, 8));
+                let poison = vec![f32::NAN; shape.output_len()];
+                let of = |tile: Tile<_>| {
+                    let gathering = Gathering::of(tile, &shape, ForwardKernel::Tile);
+                    assert_eq!(gathering.halo.is_some(), tile.with_halo());
+                    let mut bench = Bench::new([(element, &x), (element, &w), (element, &poison)]);
+                    let lower = |lowering: &mut Lowering<'_>| {
+                        forward_by(&gathering, lowering, &shape, OPERANDS, true)
+                    };
+                    let (y, statistics) = bench.run(lower);
+                    let PartialStatistics { address, tiles, .. } = statistics.unwrap();
+                    let Address::Workspace(offset) = address else { panic!("outside the workspace") };
+                    let len = tiles * 2 * shape.out_channels;
+                    (y, bench.read(bench.memory[3].address + offset as u64, len))
+                };
+                assert!(
+                    of(*tile) == of(without(tile)),
+                    "{numbers:?} {}x{} {shape:?}",
+                    tile.rows,
+                    tile.columns
+                );
+            }
+        }
+        let tiles = tiles::data_gradient(numbers);
+        for tile in tiles.iter().filter(|tile| tile.with_halo()) {
+            let size = (tile.rows, tile.columns);
+            let without =
+                tiles.iter().find(|other| !other.with_halo() && (other.rows, other.columns) == size).unwrap();
+            for shape in shapes(true, [80, 72]) {
+                let (dy, w) = (random(shape.output_len(), 0.0, 9), random(shape.weight_len(), 0.0, 10));
+                let before = random(shape.input_len(), 0.0, 11);
+                let of = |tile: Tile<_>| {
+                    let gathering = Gathering::of(tile, &shape, DataGradientKernel::Tile);
+                    let mut bench = Bench::new([(element, &dy), (element, &w), (element, &before)]);
+                    bench
+                        .run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, true, None))
+                        .0
+                };
+                assert!(of(*tile) == of(*without), "{numbers:?} {}x{} {shape:?}", tile.rows, tile.columns);
+            }
         }
     }
 }

@@ -4,7 +4,9 @@
 //! cost afterwards, all in multiply-adds of one multiprocessor. The weights are estimates for an RTX 3090,
 //! not confirmed by measurements.
 
+use super::halo::Halo;
 use crate::device::Element;
+use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::{
     convolution_data_gradient, convolution_f32, convolution_forward, convolution_inference, convolution_stem,
@@ -23,6 +25,10 @@ const PARTIAL: usize = 4;
 const LAUNCH: usize = 1_000_000;
 /// Largest workspace for partial sums, bytes.
 const LARGEST_WORKSPACE: usize = 64 << 20;
+/// Blocks of a kernel with a halo that are to be on a multiprocessor at once, and what the system takes of the
+/// shared memory of each.
+const SIDE_BY_SIDE: usize = 2;
+const RESERVED: usize = 1024;
 
 /// The numbers that a tensor-core kernel multiplies and adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub struct Tile<K> {
     pub columns: usize,
     pub threads: usize,
     stages: usize,
+    /// Its pixels are copied once for all taps.
+    with_halo: bool,
     pub kernel: K,
 }
 
@@ -77,11 +85,31 @@ const fn pipeline_bytes(stages: usize, rows: usize, columns: usize) -> usize {
 impl<K> Tile<K> {
     /// Shared memory in bytes: the pipeline's stages and the epilogue's results and sums use the same memory
     /// in turn.
-    pub fn shared_bytes(&self) -> usize {
-        let stages = pipeline_bytes(self.stages, self.rows, self.columns);
+    pub fn shared_bytes(&self, shape: &ConvolutionShape) -> usize {
+        let stages = match self.halo(shape) {
+            Some(halo) => 2 * halo.bytes + pipeline_bytes(self.stages, 0, self.columns),
+            None => pipeline_bytes(self.stages, self.rows, self.columns),
+        };
         // In the data gradient every warp has two sums for each column.
         let sums = self.rows * self.columns * 2 + self.threads / 32 * self.columns * 8;
         stages.max(result_bytes(self.rows, self.columns, self.threads)).max(sums)
+    }
+
+    /// Whether its kernel copies pixels once for all taps, and only takes shapes where that can be.
+    #[cfg(all(test, feature = "sim"))]
+    pub fn with_halo(&self) -> bool {
+        self.with_halo
+    }
+
+    /// How its pixels are copied for a shape, if that is once for all taps.
+    pub fn halo(&self, shape: &ConvolutionShape) -> Option<Halo> {
+        Halo::of(shape, self.rows).filter(|_| self.with_halo)
+    }
+
+    /// Whether its kernel takes a shape, and enough of its blocks fit a multiprocessor.
+    pub fn takes(&self, shape: &ConvolutionShape, gpu: &Gpu) -> bool {
+        let fits = SIDE_BY_SIDE * (self.shared_bytes(shape) + RESERVED) <= gpu.shared_bytes + RESERVED;
+        !self.with_halo || self.halo(shape).is_some() && fits
     }
 
     /// The number of tiles of a product of `rows` by `columns`.
@@ -98,6 +126,7 @@ pub fn forward(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_forward::Forwa
         columns: row.columns,
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
+        with_halo: row.halo != 0,
         kernel: row.kernel,
     })
     .collect()
@@ -111,6 +140,7 @@ pub fn inference(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_inference::I
         columns: row.columns,
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
+        with_halo: row.halo != 0,
         kernel: row.kernel,
     })
     .collect()
@@ -124,6 +154,7 @@ pub fn data_gradient(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_data_gra
         columns: row.columns,
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
+        with_halo: row.halo != 0,
         kernel: row.kernel,
     })
     .collect()
@@ -131,12 +162,23 @@ pub fn data_gradient(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_data_gra
 
 /// The tile for gathering onto `columns` channels of `rows` pixels: one number of pixels for the forward
 /// pass, one per parity for a data gradient.
-pub fn gather<K: Copy>(tiles: &[Tile<K>], rows: &[usize], columns: usize, multiprocessors: usize) -> Tile<K> {
+pub fn gather<K: Copy>(
+    tiles: &[Tile<K>],
+    shape: &ConvolutionShape,
+    (rows, columns): (&[usize], usize),
+    gpu: &Gpu,
+) -> Tile<K> {
     let cost = |tile: &&Tile<K>| {
         let tiles: usize = rows.iter().map(|&rows| tile.count(rows, columns)).sum();
-        tiles.div_ceil(multiprocessors) * step_cost(tile.rows, tile.columns)
+        let taps = shape.kernel * shape.kernel;
+        let loaded = tile.halo(shape).map_or(tile.rows, |halo| halo.pixels.div_ceil(taps));
+        tiles.div_ceil(gpu.multiprocessors) * step_cost([tile.rows, tile.columns], loaded + tile.columns)
     };
-    *tiles.iter().min_by_key(cost).expect("there are tiles")
+    *tiles
+        .iter()
+        .filter(|tile| tile.takes(shape, gpu))
+        .min_by_key(cost)
+        .expect("there are tiles for all shapes")
 }
 
 /// A kernel of the weight gradient.
@@ -226,7 +268,8 @@ pub fn weight(shape: &ConvolutionShape, tiles: &[WeightTile], multiprocessors: u
     let cost = |cut: &WeightCut| {
         let turns = (cut.blocks * cut.splits).div_ceil(multiprocessors);
         let adding = if cut.splits > 1 { cut.splits * shape.weight_len() * PARTIAL + LAUNCH } else { 0 };
-        turns * cut.share * step_cost(cut.tile.rows, cut.tile.columns) + adding
+        turns * cut.share * step_cost([cut.tile.rows, cut.tile.columns], cut.tile.rows + cut.tile.columns)
+            + adding
     };
     tiles
         .iter()
@@ -235,10 +278,10 @@ pub fn weight(shape: &ConvolutionShape, tiles: &[WeightTile], multiprocessors: u
         .expect("there are tiles")
 }
 
-/// The cost of one step along the summed index: the longer of multiplying and loading plus a third of the
-/// shorter, the part assumed not to overlap.
-fn step_cost(rows: usize, columns: usize) -> usize {
-    let (multiply, load) = (rows * columns, LOAD * (rows + columns));
+/// The cost of one step along the summed index, of a tile of rows and columns that loads so many values: the
+/// longer of multiplying and loading plus a third of the shorter, the part assumed not to overlap.
+fn step_cost([rows, columns]: [usize; 2], loaded: usize) -> usize {
+    let (multiply, load) = (rows * columns, LOAD * loaded);
     multiply.max(load) + multiply.min(load) / 3
 }
 
@@ -255,16 +298,30 @@ mod tests {
 
     #[test]
     fn resnet18_gets_tiles_that_fit() {
-        let tile = |rows, columns| {
-            let tile = gather(&forward(Numbers::Bf16), &[rows], columns, RTX_3090);
-            (tile.rows, tile.columns)
+        let gpu = Gpu {
+            name: "RTX 3090".into(),
+            architecture: 86,
+            multiprocessors: RTX_3090,
+            shared_bytes: 101_376,
         };
-        assert_eq!(tile(512 * 32 * 32, 64), (128, 64));
-        assert_eq!(tile(512 * 16 * 16, 128), (128, 128));
-        assert_eq!(tile(512 * 8 * 8, 256), (128, 128));
-        // 256 tiles of 128 x 128 would keep 82 multiprocessors busy for 4 rounds with 3.1 rounds of work.
-        assert_eq!(tile(512 * 4 * 4, 512), (128, 64));
-        assert_eq!(tile(512 * 32 * 32, 24), (128, 32));
+        let tile = |kernel, size, channels| {
+            let shape = shape(size, channels, channels, kernel);
+            let rows = 512 * size * size;
+            let tile = gather(&forward(Numbers::Bf16), &shape, (&[rows], channels), &gpu);
+            (tile.rows, tile.columns, tile.halo(&shape).is_some())
+        };
+        for (kernel, halo) in [(1, false), (3, true)] {
+            assert_eq!(tile(kernel, 32, 64), (128, 64, halo));
+            // 256 tiles of 128 x 128 would keep 82 multiprocessors busy for 4 rounds with 3.1 rounds of work.
+            assert_eq!(tile(kernel, 4, 512), (128, 64, halo));
+        }
+        for (size, channels) in [(16, 128), (8, 256)] {
+            assert_eq!(tile(1, size, channels), (128, 128, false));
+            // With a halo little is loaded, so that half a round at the end counts for more.
+            assert_eq!(tile(3, size, channels), (128, 64, true));
+        }
+        assert_eq!(tile(3, 28, 64), (128, 64, false));
+        assert_eq!(tile(3, 32, 24), (128, 32, false));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the launches of convolutions do: the pixels that a block gathers, the steps of its main loop, the
 //! memory touched.
 
+use super::halo::Halo;
 use super::tiles::{WeightCut, WeightKernel};
 use crate::device::Tensor;
 use crate::device::gpu::kernels::batchnorm_value::MASK_FROM_Y;
@@ -15,8 +16,10 @@ use crate::ops::convolution::ConvolutionShape;
 /// A tile of a gathering kernel and where its values come from.
 #[derive(Clone, Copy)]
 pub(super) enum Gathered {
-    /// Tiles of the pipeline: `rows` points by `columns` channels.
-    Tile { rows: usize, columns: usize },
+    /// Tiles of the pipeline: points by channels.
+    Tile([usize; 2]),
+    /// Likewise, but the pixels are copied once for all taps.
+    Halo([usize; 2], Halo),
     /// One step over patches.
     Patches,
     /// No tensor cores.
@@ -73,6 +76,31 @@ fn group(
     }
 }
 
+/// The product of a 3x3 convolution of `channels` onto `width` channels whose pixels are copied once: a step is a
+/// row of taps.
+fn with_halo(
+    shape: &ConvolutionShape,
+    [channels, width]: [usize; 2],
+    tile @ [rows, columns]: [usize; 2],
+    halo: Halo,
+) -> Product {
+    let ConvolutionShape { batch, height, width: across_image, kernel, .. } = *shape;
+    let image = [height, across_image];
+    let across = width.div_ceil(columns);
+    let taps = Axis::forward(1, kernel, 1).taps;
+    let gather = Gather {
+        image,
+        pixel_bytes: channels * 2,
+        points: image,
+        stride: 1,
+        taps: taps.iter().flat_map(|&r| taps.iter().map(move |&s| [r, s])).collect(),
+        order: GatherOrder::Halo { pixels: across * halo.copied, bytes: SLICE * 2 },
+    };
+    let blocks = (batch * height * across_image).div_ceil(rows) * across;
+    let groups = vec![Group { blocks, steps: kernel * channels.div_ceil(SLICE), gather: Some(gather) }];
+    Product { tile, slice: kernel * SLICE, barriers: kernel, groups }
+}
+
 /// Pixels of the input that a convolution looks at, as a share of all: a 1x1 of stride 2 looks at every
 /// fourth.
 fn seen(shape: &ConvolutionShape) -> usize {
@@ -100,11 +128,15 @@ pub(super) fn forward(
     match tile {
         Gathered::Plain => work,
         Gathered::Patches => work.as_product(patches(shape)),
-        Gathered::Tile { rows, columns } => work.as_product(Product {
-            tile: [rows, columns],
+        Gathered::Tile(tile) => work.as_product(Product {
+            tile,
             slice: SLICE,
-            groups: vec![group(axes(), [height, width], (batch, in_channels, out_channels), [rows, columns])],
+            barriers: 1,
+            groups: vec![group(axes(), [height, width], (batch, in_channels, out_channels), tile)],
         }),
+        Gathered::Halo(tile, halo) => {
+            work.as_product(with_halo(shape, [in_channels, out_channels], tile, halo))
+        }
     }
 }
 
@@ -113,7 +145,8 @@ fn patches(shape: &ConvolutionShape) -> Product {
     use convolution_stem::{COLUMNS, PATCH, ROWS};
     let points = shape.batch * shape.out_height() * shape.out_width();
     let blocks = points.div_ceil(ROWS) * shape.out_channels.div_ceil(COLUMNS);
-    Product { tile: [ROWS, COLUMNS], slice: PATCH, groups: vec![Group { blocks, steps: 1, gather: None }] }
+    let groups = vec![Group { blocks, steps: 1, gather: None }];
+    Product { tile: [ROWS, COLUMNS], slice: PATCH, barriers: 1, groups }
 }
 
 /// Of a data gradient: dy, w and dx are `operands`.
@@ -132,15 +165,21 @@ pub(super) fn data_gradient(
         .reading([lowering.span(dy), lowering.span(w)])
         .reading(accumulate.then_some(touched))
         .writing([touched]);
-    let Gathered::Tile { rows, columns } = tile else { return work };
+    let tile = match tile {
+        Gathered::Tile(tile) => tile,
+        Gathered::Halo(tile, halo) => {
+            return work.as_product(with_halo(shape, [out_channels, in_channels], tile, halo));
+        }
+        Gathered::Patches | Gathered::Plain => return work,
+    };
     // As the kernel numbers them: the parities of most taps first.
     let groups = (0..stride * stride).rev().map(|parity| {
         let axes = [(height, parity / stride), (width, parity % stride)]
             .map(|(size, parity)| Axis::gradient(size, kernel, stride, parity));
         let image = [shape.out_height(), shape.out_width()];
-        group(axes, image, (batch, out_channels, in_channels), [rows, columns])
+        group(axes, image, (batch, out_channels, in_channels), tile)
     });
-    work.as_product(Product { tile: [rows, columns], slice: SLICE, groups: groups.collect() })
+    work.as_product(Product { tile, slice: SLICE, barriers: 1, groups: groups.collect() })
 }
 
 /// Of a data gradient, without them `work`, that makes the sums of the batchnorm gradient behind it: it reads
@@ -185,7 +224,7 @@ pub(super) fn weight_gradient(
         true => vec![group(cut.splits, share)],
         false => vec![group(cut.splits - 1, share), group(1, last)],
     };
-    work.as_product(Product { tile: [cut.tile.rows, cut.tile.columns], slice, groups })
+    work.as_product(Product { tile: [cut.tile.rows, cut.tile.columns], slice, barriers: 1, groups })
 }
 
 /// What the blocks of a weight gradient gather of x: a part of the taps' pixels, for a share of the points.
