@@ -18,7 +18,7 @@ use super::part_of_epoch::PartOfEpoch;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
 use super::stop::{Reason, Stop};
 use super::training::Training;
-use super::{device_choice, resume_checks};
+use super::{device_choice, resume_checks, room_on_gpu};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::data::registry;
@@ -216,13 +216,13 @@ impl<'a> Run<'a> {
         let mut device = chosen.device;
         let (data, fingerprint) = open_data(settings, peek(settings, resume)?.as_ref())?;
         let counts = data.counts();
-        let training = Training::new(settings, &data, &mut *device)?;
-        let evaluation = match &data.test {
-            None => None,
-            Some(test) => {
-                Some(Evaluation::of_set(&training.engine.model, test, data.test_normalisation, &mut *device)?)
-            }
-        };
+        let activations = device.activations();
+        let explained = |error| room_on_gpu::explain(error, settings, &data, activations);
+        let training = Training::new(settings, &data, &mut *device).map_err(explained)?;
+        let evaluation = data.test.as_ref().map(|test| {
+            Evaluation::of_set(&training.engine.model, test, data.test_normalisation, &mut *device)
+        });
+        let evaluation = evaluation.transpose().map_err(explained)?;
         let config = settings::config_toml(settings)?;
         let folder = match (branch, &settings.name) {
             (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name)?,
