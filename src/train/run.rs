@@ -304,17 +304,16 @@ impl<'a> Run<'a> {
             return Err(error.context(format!("after going back {MOST_ROLLBACKS} times")));
         }
         self.writer.wait()?;
+        // Never inside an epoch: a run that was not stopped there has no such state.
         let newest = run_folder::resumable(self.writer.path()).into_iter().find_map(|(path, done)| {
-            run_folder::read_resumable(&path, done).ok().map(|checkpoint| (path, checkpoint))
+            let checkpoint = run_folder::read_resumable(&path, Some(done?)).ok()?;
+            Some((path, checkpoint))
         });
         let Some((path, checkpoint)) = newest else { return Err(error) };
         self.writer.log().say(&printable(&sign));
         self.restore_from(checkpoint, &path)?;
         self.set_rollbacks(self.progress.rollbacks + 1);
         let mut again = self.collect()?;
-        if let Some(part) = &self.part {
-            again = again.with_part(part, &self.training.engine)?;
-        }
         let best = self.epochs_to_best();
         let (done, factor) = (self.progress.epochs_done, self.training.rate_factor);
         let folder = self.writer.folder()?;
