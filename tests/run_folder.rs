@@ -619,6 +619,19 @@ fn a_folder_belongs_to_one_process_whatever_happens_to_its_files() {
 }
 
 #[test]
+fn a_folder_that_is_removed_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("runs/a");
+    let child = start(&mut train(folder.path(), &["--epochs=10000"]), &run);
+    // Files may still be written into it meanwhile.
+    while run.exists() {
+        let _ = fs::remove_dir_all(&run);
+    }
+    assert_ends(&child.wait_with_output().unwrap(), 1, &["runs/a", "moved or removed"]);
+    assert!(!run.exists());
+}
+
+#[test]
 fn a_file_system_without_locks_is_no_other_process() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("runs/a");

@@ -188,7 +188,9 @@ pub fn in_figures(metrics: &EpochMetrics, classes: usize) -> Option<String> {
 
 /// A row that sums to 1 has a largest confidence of at least 1 / K.
 fn collapsed(metrics: &EpochMetrics, classes: usize) -> Option<String> {
-    if metrics.mean_max_confidence < 0.5 / classes as f64 {
+    // Exactly 0 says that nothing was computed, as by a driver that skips kernels.
+    let mean = metrics.mean_max_confidence;
+    if mean > 0.0 && mean < 0.5 / classes as f64 {
         let mean = metrics.mean_max_confidence;
         return Some(format!(
             "the confidence rows have collapsed: their largest values have mean {mean:.1e}"

@@ -18,9 +18,9 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// The first look is after the first step.
+    /// The first look at a GPU is after a few steps, when their time is known.
     pub fn new() -> Self {
-        Self { last: Instant::now(), steps_since: 0, interval: 1 }
+        Self { last: Instant::now(), steps_since: 0, interval: 16 }
     }
 
     /// Counts a step, and says whether to look after it: after each where it costs nothing, in main memory,

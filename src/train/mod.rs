@@ -24,6 +24,7 @@
 //! | [`part_of_epoch`] | what a checkpoint inside an epoch holds besides |
 //! | [`stop`] | signals and time limits that stop a run |
 //! | [`looks`] | when to look at what the device has counted |
+//! | [`room_on_gpu`] | what a run that does not fit needs, and which batch fits |
 //! | [`training`] | the engine with resident data, and how an epoch runs |
 //! | [`statistics`] | confidence and label accuracy of the confidence rows |
 //! | [`replay`] | given steps on given tensors, to check against other engines |
@@ -52,6 +53,7 @@ pub mod progress;
 pub mod replay;
 pub mod resident;
 pub mod resume_checks;
+pub mod room_on_gpu;
 pub mod run;
 pub mod run_folder;
 pub mod schedule;

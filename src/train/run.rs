@@ -19,7 +19,7 @@ use super::progress::RunProgress;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
 use super::stop::{Reason, Stop};
 use super::training::Training;
-use super::{device_choice, resume_checks};
+use super::{device_choice, resume_checks, room_on_gpu};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::data::registry;
@@ -215,13 +215,13 @@ impl<'a> Run<'a> {
         let mut device = chosen.device;
         let (data, fingerprint) = open_data(settings, peek(settings, resume)?.as_ref())?;
         let counts = data.counts();
-        let training = Training::new(settings, &data, &mut *device)?;
-        let evaluation = match &data.test {
-            None => None,
-            Some(test) => {
-                Some(Evaluation::of_set(&training.engine.model, test, data.test_normalisation, &mut *device)?)
-            }
-        };
+        let activations = device.activations();
+        let explained = |error| room_on_gpu::explain(error, settings, &data, activations);
+        let training = Training::new(settings, &data, &mut *device).map_err(explained)?;
+        let evaluation = data.test.as_ref().map(|test| {
+            Evaluation::of_set(&training.engine.model, test, data.test_normalisation, &mut *device)
+        });
+        let evaluation = evaluation.transpose().map_err(explained)?;
         let config = settings::config_toml(settings)?;
         let folder = match (branch, &settings.name) {
             (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name)?,
@@ -309,17 +309,16 @@ impl<'a> Run<'a> {
             return Err(error.context(format!("after going back {MOST_ROLLBACKS} times")));
         }
         self.writer.wait()?;
+        // Never inside an epoch: a run that was not stopped there has no such state.
         let newest = run_folder::resumable(self.writer.path()).into_iter().find_map(|(path, done)| {
-            run_folder::read_resumable(&path, done).ok().map(|checkpoint| (path, checkpoint))
+            let checkpoint = run_folder::read_resumable(&path, Some(done?)).ok()?;
+            Some((path, checkpoint))
         });
         let Some((path, checkpoint)) = newest else { return Err(error) };
         self.writer.log().say(&printable(&sign));
         self.restore_from(checkpoint, &path)?;
         self.set_rollbacks(self.progress.rollbacks + 1);
         let mut again = self.collect()?;
-        if let Some(part) = &self.part {
-            again = again.with_part(part, &self.training.engine)?;
-        }
         let best = self.epochs_to_best();
         let (done, factor) = (self.progress.epochs_done, self.training.rate_factor);
         let folder = self.writer.folder()?;

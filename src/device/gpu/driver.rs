@@ -56,6 +56,40 @@ impl Gpu {
     }
 }
 
+/// The error of a GPU without enough memory.
+#[derive(Debug)]
+pub struct NotEnoughMemory {
+    /// What it is for.
+    pub label: String,
+    /// Bytes asked for.
+    pub bytes: u64,
+    /// Bytes free on the GPU.
+    pub free: u64,
+    /// All bytes of the GPU.
+    pub all: u64,
+    /// Bytes that this driver has taken before.
+    pub own: u64,
+    /// Which GPU.
+    pub gpu: Gpu,
+}
+
+impl NotEnoughMemory {
+    /// What was asked for and what there is.
+    pub fn in_words(&self) -> String {
+        let Self { label, bytes, free, all, .. } = self;
+        let [bytes, free, all] = [bytes, free, all].map(|bytes| bytes >> 20);
+        format!("not enough GPU memory: {label} needs {bytes} MiB, {free} of {all} MiB are free")
+    }
+}
+
+impl std::fmt::Display for NotEnoughMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; try a smaller --batch-size or --width", self.in_words())
+    }
+}
+
+impl std::error::Error for NotEnoughMemory {}
+
 /// A driver. Launches run in the order they are given; a call that reads memory waits for them.
 pub trait Driver {
     /// `cuda`, `sim`, or `gpu` for one that only plans.

@@ -2,7 +2,7 @@
 //!
 //! Memory is addresses alone, so a network of any size takes no room; what is read back are zeros.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use anyhow::Result;
@@ -11,6 +11,8 @@ use super::branches::Place;
 use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::Launch;
 use crate::usage;
+
+const FIRST_ADDRESS: u64 = 1 << 20;
 
 /// Launches with their places among branches, in the order in which they would have run, filled while the
 /// driver is used.
@@ -29,6 +31,7 @@ pub struct PlanDriver {
     gpu: Gpu,
     /// The first address that is free.
     end: u64,
+    taken: Rc<Cell<u64>>,
     sequences: Vec<Vec<(Launch, Place)>>,
     launched: Launched,
     activity: Activity,
@@ -38,7 +41,12 @@ impl PlanDriver {
     /// A driver that stands for `gpu`.
     pub fn new(gpu: Gpu) -> Self {
         let (sequences, launched, activity) = (Vec::new(), Launched::default(), Activity::default());
-        Self { gpu, end: 1 << 20, sequences, launched, activity }
+        Self { gpu, end: FIRST_ADDRESS, taken: Rc::default(), sequences, launched, activity }
+    }
+
+    /// A handle on the number of bytes that were asked for.
+    pub fn taken(&self) -> Rc<Cell<u64>> {
+        self.taken.clone()
     }
 
     /// A handle on what is launched.
@@ -72,7 +80,9 @@ impl Driver for PlanDriver {
             })?;
             Ok(Memory { address, bytes })
         };
-        bytes.iter().map(&mut one).collect()
+        let memory = bytes.iter().map(&mut one).collect();
+        self.taken.set(self.end - FIRST_ADDRESS);
+        memory
     }
 
     fn write(&mut self, _: u64, _: &[u8]) -> Result<()> {

@@ -62,10 +62,9 @@ impl RunFolder {
     /// When a file cannot be written.
     pub fn go_back_again(&mut self, checkpoint: &mut Checkpoint, best: Option<usize>) -> Result<()> {
         let done = checkpoint.progress.epochs_done;
-        match checkpoint.progress.steps_done {
-            0 => self.save(checkpoint, false)?,
-            _ => self.save_stopped(checkpoint)?,
-        }
+        // First: its state knows nothing of the divergence, and would be the newer one.
+        self.remove_stopped();
+        self.save(checkpoint, false)?;
         self.lines_go_back = true;
         self.begin(done, best)?;
         self.lines_go_back = false;

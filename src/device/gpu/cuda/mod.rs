@@ -26,7 +26,7 @@ use events::Events;
 use functions::Functions;
 
 use super::branches::Place;
-use super::driver::{Activity, Driver, Gpu, Memory};
+use super::driver::{Activity, Driver, Gpu, Memory, NotEnoughMemory};
 use super::launch::Launch;
 
 /// Rounds over which [`Driver::time`] takes each launch's median.
@@ -42,6 +42,8 @@ pub struct CudaDriver {
     functions: Functions,
     sequences: Vec<sys::CUgraphExec>,
     arenas: Vec<sys::CUdeviceptr>,
+    /// Bytes of all arenas.
+    taken: u64,
     activity: Activity,
     /// What is forgotten is overwritten.
     poison: bool,
@@ -140,15 +142,19 @@ impl Driver for CudaDriver {
         let arena = unsafe { result::malloc_sync(total.max(1)) }.map_err(|error| {
             let (free, all) = result::mem_get_info().unwrap_or((0, 0));
             match error.0 {
-                sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => anyhow!(
-                    "not enough GPU memory: {label} needs {} MiB, {} of {} MiB are free; try a smaller --batch-size or --width",
-                    total >> 20,
-                    free >> 20,
-                    all >> 20
-                ),
+                sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => NotEnoughMemory {
+                    label: label.into(),
+                    bytes: total as u64,
+                    free: free as u64,
+                    all: all as u64,
+                    own: self.taken,
+                    gpu: self.gpu.clone(),
+                }
+                .into(),
                 _ => explain(&format!("allocating {label}"), error),
             }
         })?;
+        self.taken += total as u64;
         self.arenas.push(arena);
         let mut address = arena;
         Ok(bytes

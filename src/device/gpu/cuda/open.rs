@@ -79,6 +79,7 @@ impl CudaDriver {
             functions: Functions::new(cache, target, multiprocessors),
             sequences: Vec::new(),
             arenas: Vec::new(),
+            taken: 0,
             activity: Activity::default(),
             poison,
             clock: None,
