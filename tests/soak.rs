@@ -60,8 +60,11 @@ fn records(at: &Path, arguments: &[&str]) -> Command {
     command
 }
 
+/// The bytes of files by their paths in a run's folder.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 /// Every file of a run, also those in folders in it, but those that say what happened and when.
-fn results(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+fn results(run: &Path) -> Files {
     let mut found = BTreeMap::new();
     let mut folders = vec![run.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -133,7 +136,7 @@ fn whatever_happens_to_runs_they_end_the_same() {
     let scratch = tempfile::tempdir().unwrap();
     let mut random = Stream::new(seed, Purpose::Shuffle, u32::MAX, 0, 0);
     let mut tally = Tally::default();
-    let mut wholes: Vec<Option<(BTreeMap<PathBuf, Vec<u8>>, Duration)>> = RUNS.iter().map(|_| None).collect();
+    let mut wholes: Vec<Option<(Files, Duration)>> = RUNS.iter().map(|_| None).collect();
     let mut number = 0;
     while tally.cycles() < wanted {
         let (which, more) = (number % RUNS.len(), RUNS[number % RUNS.len()]);
