@@ -72,7 +72,7 @@ fn results(run: &Path) -> Files {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if !path.ends_with("log.txt") && !path.ends_with("times.jsonl") {
+            } else if !["log.txt", "times.jsonl", "report.html"].iter().any(|name| path.ends_with(name)) {
                 found.insert(path.strip_prefix(run).unwrap().into(), fs::read(&path).unwrap());
             }
         }

@@ -37,7 +37,7 @@ pub struct TrainArguments {
     #[arg(long, value_name = "RUN_FOLDER|CHECKPOINT|auto")]
     pub resume: Option<PathBuf>,
     /// With --resume: leave that run as it is, and make a new one of this name from its checkpoint, with any settings
-    #[arg(long, value_name = "NAME", requires = "resume")]
+    #[arg(long, value_name = "NAME")]
     pub branch: Option<String>,
     /// Stop after so many minutes, at a step from which --resume goes on with the same bits
     #[arg(long, value_name = "MINUTES")]
@@ -78,6 +78,12 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     }
     let mut settings = resolve(arguments)?;
     if let Some(name) = &arguments.branch {
+        if arguments.resume.is_none() {
+            return Err(usage!(
+                "--branch {}: needs --resume with the run to begin from",
+                quoted_where_odd(name)
+            ));
+        }
         settings.name = Some(name.clone());
         settings.validate()?;
     }
