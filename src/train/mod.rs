@@ -6,7 +6,7 @@
 //! | [`engine`] | network, method, confidence rows and the recorded step, assembled in one place |
 //! | [`step`] | recording the training step and its state |
 //! | [`resident`] | the training set on the device, and the views of a step |
-//! | [`view_parameters`] | the augmentation parameters of an epoch, drawn while the one before trains |
+//! | `view_parameters` | the augmentation parameters of an epoch, drawn while the one before trains |
 //! | [`evaluate`] | from test logits to the field's metrics |
 //! | [`metrics`] | the results of an epoch, as a line of a file and on the terminal |
 //! | [`model`] | network, optimiser and class-prior estimate together, saved and restored |

@@ -462,9 +462,12 @@ fn the_rest() -> Vec<Ran> {
     ran
 }
 
+/// A name, and what makes launches.
+type Case = (&'static str, fn() -> Vec<Ran>);
+
 /// All launches of all cases.
 pub fn all() -> Vec<Ran> {
-    let cases: [(&str, fn() -> Vec<Ran>); 10] = [
+    let cases: [Case; 10] = [
         ("steps in bf16", || steps(Precision::Bf16, &["corr", "solar", "pico"], &["adamw", "nesterov"])),
         ("steps in f16", || steps(Precision::F16, &["solar", "pico"], &["adamw", "nesterov"])),
         ("steps in f32", || steps(Precision::F32, &["solar"], &["sgd"])),
@@ -476,7 +479,7 @@ pub fn all() -> Vec<Ran> {
         ("tiles in f16 with sums in f16", || tiles(F16_SHORT)),
         ("the rest", the_rest),
     ];
-    let run = |&(name, case): &(&str, fn() -> Vec<Ran>)| {
+    let run = |&(name, case): &Case| {
         let ran = case();
         assert!(!ran.is_empty(), "{name}: nothing was launched");
         ran

@@ -198,7 +198,7 @@ fn processor_seconds() -> Option<f64> {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the call writes one timespec, which `time` is.
         let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
-        (result == 0).then(|| time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64)
+        (result == 0).then_some(time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64)
     }
     #[cfg(not(unix))]
     None

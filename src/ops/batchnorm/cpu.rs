@@ -557,7 +557,7 @@ mod tests {
             let batch: Vec<f32> = values(2 * channels, 4).iter().map(|value| value + 1.5).collect();
             let mut y = vec![0.0; x.len()];
             apply(channels, &x, &affine, &batch, None, true, &mut y);
-            assert!(y.iter().any(|&y| y > 0.0) && y.iter().any(|&y| y == 0.0));
+            assert!(y.iter().any(|&y| y > 0.0) && y.contains(&0.0));
             let given = [&affine[..], &batch];
             let gradient = |mask: Mask<'_>| {
                 let mut dy = values(x.len(), 5);
