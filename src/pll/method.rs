@@ -177,7 +177,7 @@ pub trait Learner {
         Ok([0.0; OWN_SCALARS])
     }
 
-    /// What the method adds up over the steps of an epoch, f32, with its name in files:
+    /// What the method adds up over the steps of an epoch, f32 or i32, with its name in files:
     /// [`Learner::begin_epoch`] clears it, and a checkpoint inside an epoch holds it.
     fn sums_of_epoch(&self) -> Vec<(&'static str, Buffer)> {
         Vec::new()

@@ -240,7 +240,8 @@ impl Learner for Solar {
     }
 
     fn sums_of_epoch(&self) -> Vec<(&'static str, Buffer)> {
-        self.counts.map(|counts| ("predictions_by_class", counts)).into_iter().collect()
+        let counts = self.counts.map(|counts| ("predictions_by_class", counts));
+        [("chosen", self.chosen)].into_iter().chain(counts).collect()
     }
 
     fn end_epoch(&self, at: StageEpoch, device: &mut dyn Device) -> Result<()> {
