@@ -52,6 +52,8 @@ pub struct Pair {
     cpu: CpuDevice,
     pub kernels: Box<dyn Device>,
     pub precision: Precision,
+    /// Whether the kernels sum products of f16 in f16 over short runs, as on GeForce chips.
+    pub sums_in_f16: bool,
 }
 
 /// The contents of every operand on both devices afterwards. Integers are converted to f32 (exact below
@@ -69,7 +71,8 @@ impl Pair {
             .parse()
             .and_then(|kind| records::device::gpu::open(kind, precision))
             .unwrap_or_else(|error| panic!("RECORDS_TEST_DEVICE={name}: {error:#}"));
-        Self { cpu: CpuDevice::new(1).unwrap(), kernels: Box::new(kernels), precision }
+        let sums_in_f16 = precision == Precision::F16 && kernels.gpu().sums_in_f16();
+        Self { cpu: CpuDevice::new(1).unwrap(), kernels: Box::new(kernels), precision, sums_in_f16 }
     }
 
     fn activations(&self, values: &[f32]) -> Vec<f32> {
@@ -224,6 +227,11 @@ impl Outcome {
     /// Asserts that an operand agrees: |kernels - cpu| <= relative * |cpu| + absolute * (root mean square of
     /// the CPU's values). NaN must appear exactly where the CPU has NaN. The message names the worst element.
     pub fn assert_close(&self, what: &str, tensor: Tensor, relative: f64, absolute: f64) {
+        self.assert_near(what, tensor, relative, absolute, &[]);
+    }
+
+    /// The same with a further error for each element that `further` has.
+    pub fn assert_near(&self, what: &str, tensor: Tensor, relative: f64, absolute: f64, further: &[f64]) {
         let (cpu, kernels) = (&self.cpu[tensor.0], &self.kernels[tensor.0]);
         assert_eq!(cpu.len(), kernels.len(), "{what}: length");
         let finite = || cpu.iter().map(|&v| f64::from(v)).filter(|v| v.is_finite());
@@ -234,7 +242,8 @@ impl Outcome {
             let excess = if a.is_nan() && b.is_nan() || a == b {
                 0.0
             } else {
-                let excess = (a - b).abs() / (relative * a.abs() + absolute * scale);
+                let further = further.get(index).copied().unwrap_or(0.0);
+                let excess = (a - b).abs() / (relative * a.abs() + absolute * scale + further);
                 if excess.is_nan() { f64::INFINITY } else { excess }
             };
             if excess > worst.0 {

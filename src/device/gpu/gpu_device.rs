@@ -3,9 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::branches::Place;
-#[cfg(doc)]
-use super::driver::Gpu;
-use super::driver::{Activity, Driver, Memory};
+use super::driver::{Activity, Driver, Gpu, Memory};
 use super::launch::Launch;
 use super::lower::Lowering;
 use crate::device::{Buffer, Device, Element, KernelTime, Limits, Operation, Plan, Program, Recording};
@@ -41,6 +39,11 @@ struct Prepared {
 }
 
 impl GpuDevice {
+    /// The GPU that work is cut for.
+    pub fn gpu(&self) -> &Gpu {
+        self.driver.gpu()
+    }
+
     /// A device over `driver`.
     pub fn new(driver: Box<dyn Driver>, precision: Precision) -> Self {
         let workspace = Memory { address: 0, bytes: 0 };
