@@ -98,7 +98,9 @@ impl Kept {
     ) -> Self {
         let name = [name.as_os_str().as_encoded_bytes(), format!("\0{size} {fit:?}").as_bytes()].concat();
         let path = folder.map(|folder| folder.join(format!("{}.bin", hex(&key(&name)))));
-        let pack = path.as_deref().and_then(|path| Pack::open(path, 3 * size * size).ok());
+        let pack = path
+            .as_deref()
+            .and_then(|path| Pack::open(path, 3_usize.saturating_mul(size).saturating_mul(size)).ok());
         let keys = (0..count).map(|_| OnceLock::new()).collect();
         Self { size, fit, path, pack, keys, decoded: AtomicU64::new(0), worth, problem: None }
     }
