@@ -1,13 +1,16 @@
 //! Going on with a run in another way: longer, with other free settings, as a branch, or whether it is there or
 //! not.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use records::train::checkpoint::Checkpoint;
+use same_runs::{assert_same, results, succeed, text};
+
+#[path = "support/same_runs.rs"]
+mod same_runs;
 
 /// Settings with which an epoch takes a tenth of a second.
 const TINY: &[&str] = &[
@@ -20,18 +23,9 @@ const TINY: &[&str] = &[
     "--epochs=4",
 ];
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 fn records(at: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
     command.arg("train").args(arguments).current_dir(at).output().unwrap()
-}
-
-fn succeed(output: &Output) -> String {
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
 }
 
 /// Ends with `code` and one line that holds `parts`.
@@ -47,22 +41,6 @@ fn assert_ends(output: &Output, code: i32, parts: &[&str]) {
 fn assert_says(printed: &str, parts: &[&str]) {
     for part in parts {
         assert!(printed.contains(part), "{part:?} is not in {printed}");
-    }
-}
-
-/// Every file of a run but those that say what happened and when.
-fn results(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(run).unwrap().map(|entry| entry.unwrap());
-    let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
-    let told = |name: &String| ["log.txt", "times.jsonl", "report.html"].contains(&name.as_str());
-    named.filter(|(name, _)| !told(name)).map(|(name, path)| (name, fs::read(path).unwrap())).collect()
-}
-
-fn assert_same(run: &Path, whole: &Path) {
-    let (found, whole) = (results(run), results(whole));
-    assert_eq!(found.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>());
-    for (name, bytes) in &whole {
-        assert!(found[name] == *bytes, "{name} differs");
     }
 }
 
@@ -118,7 +96,7 @@ fn a_finished_run_can_be_made_longer() {
         output = records(other.path(), &["--resume=runs/a", "--max-minutes=1e-9"]);
     }
     succeed(&records(other.path(), &["--resume=runs/a"]));
-    assert_same(&stopped, &run);
+    assert_same(&stopped, &run, "made longer");
 
     // And shorter, but not than what is done.
     assert_ends(

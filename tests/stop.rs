@@ -2,7 +2,6 @@
 //! with the bytes of a run that was never stopped.
 #![cfg(unix)]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use records::train::checkpoint::Checkpoint;
 use rustix::process::{Pid, Signal, kill_process};
+use same_runs::{assert_same, succeed, text};
+
+#[path = "support/same_runs.rs"]
+mod same_runs;
 
 /// Settings with which an epoch of four steps takes a tenth of a second.
 const TINY: &[&str] = &[
@@ -23,10 +26,6 @@ const TINY: &[&str] = &[
     "--name=a",
 ];
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 /// `records train` in the folder `at`.
 fn records(at: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
@@ -36,27 +35,6 @@ fn records(at: &Path, arguments: &[&str]) -> Command {
 
 fn train(at: &Path, more: &[&str]) -> Command {
     records(at, &[TINY, more].concat())
-}
-
-fn succeed(output: &Output) -> String {
-    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// Every file of a run but those that say what happened and when.
-fn results(run: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(run).unwrap().map(|entry| entry.unwrap());
-    let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path()));
-    let told = |name: &String| ["log.txt", "times.jsonl", "report.html"].contains(&name.as_str());
-    named.filter(|(name, _)| !told(name)).map(|(name, path)| (name, fs::read(path).unwrap())).collect()
-}
-
-fn assert_same(run: &Path, whole: &Path, what: &str) {
-    let (found, whole) = (results(run), results(whole));
-    assert_eq!(found.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>(), "{what}");
-    for (name, bytes) in &whole {
-        assert!(found[name] == *bytes, "{what}: {name} differs");
-    }
 }
 
 /// Stopped with `code`, and one line that names `parts` and how to go on.
