@@ -50,9 +50,8 @@ pub fn run(arguments: &WatchArguments) -> Result<()> {
     output::print(&format!("{}\n{HEADER}\n", heading(&view)))?;
     let mut shown = None;
     loop {
-        // Asked first: what a run writes before it ends is read after.
-        let condition = view.condition();
         view.refresh();
+        let condition = view.condition();
         for metrics in view.metrics.iter().filter(|metrics| Some(metrics.epoch) > shown) {
             let times = view.times.iter().rev().find(|times| times.epoch == metrics.epoch);
             output::print(&format!("{}\n", metrics.row(times.unwrap_or(&unknown(metrics.epoch)))))?;

@@ -96,6 +96,8 @@ pub struct RunView {
     pub rows: Vec<SampleRows>,
     /// Of the last test.
     pub confusion: Option<Confusion>,
+    /// Whether a process was running it when its files were last read.
+    is_running: bool,
     tails: [Tail; 3],
 }
 
@@ -118,6 +120,7 @@ impl RunView {
             tracked: None,
             rows: Vec::new(),
             confusion: None,
+            is_running: false,
             tails: Default::default(),
         };
         view.refresh();
@@ -126,6 +129,8 @@ impl RunView {
 
     /// Reads what was added since.
     pub fn refresh(&mut self) {
+        // Asked first: a run that ends from here on has written what is read below, or is still seen running.
+        self.is_running = run_folder::is_running(&self.folder);
         let [metrics, times, samples] = &mut self.tails;
         let file = |name: &str| self.folder.join(name);
         add(&mut self.metrics, metrics.new_lines(&file("metrics.jsonl")), |line| line.epoch);
@@ -167,7 +172,7 @@ impl RunView {
         epochs(&self.settings)
     }
 
-    /// How the run is.
+    /// How the run was when its files were last read.
     pub fn condition(&self) -> Condition {
         let done = self.metrics.last().map_or(0, |metrics| metrics.epoch + 1);
         if done >= self.epochs() {
@@ -175,7 +180,7 @@ impl RunView {
         } else if let Some(reason) = run_folder::failure(&self.folder) {
             // The log ends with it only until the run is begun again.
             Condition::Failed(reason)
-        } else if run_folder::is_running(&self.folder) {
+        } else if self.is_running {
             Condition::Running
         } else {
             Condition::Stopped
