@@ -117,8 +117,7 @@ fn run_global<M: Monitor>(site: &mut Site<'_, M>, values: &mut Values<'_>, addre
     let (bytes, at) = (values.it.value.bytes(), site.position());
     let placed = memory::place(site, addresses, mask, u64::from(bytes), WHAT);
     let launch = site.launch;
-    // One warp's operation at a time, whichever thread runs it.
-    let guard = if launch.alone { None } else { launch.atomics.lock().ok() };
+    let guard = launch.atomic_turn();
     for lane in lanes(placed.mask) {
         let index = placed.index(lane);
         let allocation = launch.memory.get(index);

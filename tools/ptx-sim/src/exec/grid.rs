@@ -15,20 +15,25 @@ pub fn run<M: Monitor + Send>(
     threads: usize,
     monitor: impl Fn() -> M + Sync,
 ) -> Vec<(M, Vec<u8>)> {
-    let work = || {
+    let threads = if launch.cooperative || launch.alone { 1 } else { threads };
+    let work = |running| {
         let mut worker = Worker::new(monitor());
         if launch.cooperative {
             run_cooperative(launch, &mut worker);
         } else {
             run_blocks(launch, &mut worker);
         }
+        drop(running);
         (worker.monitor, worker.printed)
     };
-    if launch.cooperative || launch.alone {
-        return vec![work()];
+    if threads == 1 {
+        return vec![work(launch.waits.enter())];
     }
     std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // All have entered before the first of them can wait for another.
+        let running: Vec<_> = (0..threads).map(|_| launch.waits.enter()).collect();
+        let work = &work;
+        let handles: Vec<_> = running.into_iter().map(|running| scope.spawn(move || work(running))).collect();
         let parts = handles.into_iter().map(|handle| handle.join());
         parts.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     })
@@ -43,7 +48,7 @@ fn run_blocks<M: Monitor>(launch: &LaunchState<'_>, worker: &mut Worker<M>) {
             return;
         }
         block.start(launch, worker, launch.number_of(place));
-        let mut changes = launch.changes.load(Relaxed);
+        let mut changes = launch.waits.changes();
         loop {
             match block.round(launch, worker) {
                 Standing::Ready => {}
@@ -55,10 +60,13 @@ fn run_blocks<M: Monitor>(launch: &LaunchState<'_>, worker: &mut Worker<M>) {
                 Standing::Aborted => return launch.stop.store(true, Relaxed),
             }
             if block.only_spins() == Some(true) {
-                let now = launch.changes.load(Relaxed);
-                if now == changes {
+                let now = launch.waits.changes();
+                if now == changes && !launch.waits.wait(now, &launch.stop) {
                     block.report_spinning(launch, worker);
                     return launch.stop.store(true, Relaxed);
+                }
+                if launch.stop.load(Relaxed) {
+                    return;
                 }
                 changes = now;
                 block.forget_spins();

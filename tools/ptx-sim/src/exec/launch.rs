@@ -1,11 +1,13 @@
 //! What all host threads of a launch share.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::isa::{Constant, Kernel, SharedLayout, Special};
 use crate::lanes::{LANES, row};
 use crate::memory::Memory;
+
+use super::waits::Waits;
 
 /// A launch.
 pub struct LaunchState<'a> {
@@ -27,6 +29,7 @@ pub struct LaunchState<'a> {
     pub alone: bool,
     /// The machine has the faster arithmetic.
     pub fast: bool,
+    /// Held by who accesses global memory atomically: see [`LaunchState::atomic_turn`].
     pub atomics: Mutex<()>,
     pub heap: Heap,
     /// Where cooperative groups find their grid's barrier; 0 if there is none.
@@ -35,8 +38,7 @@ pub struct LaunchState<'a> {
     pub budget: AtomicU64,
     /// The next block to run.
     pub next: AtomicU64,
-    /// Counts changes others may wait for.
-    pub changes: AtomicU64,
+    pub waits: Waits,
     pub stop: AtomicBool,
 }
 
@@ -57,10 +59,16 @@ impl LaunchState<'_> {
         self.block.iter().product()
     }
 
+    /// The turn of one warp's atomic access, whichever thread runs it, while the guard lives. A value and
+    /// what the monitors know of it change together: who reads a flag has also observed what it publishes.
+    pub fn atomic_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.alone { None } else { self.atomics.lock().ok() }
+    }
+
     /// Something changed that other blocks may wait for.
     pub fn note_progress(&self) {
         if !self.alone {
-            self.changes.fetch_add(1, Relaxed);
+            self.waits.note_change();
         }
     }
 

@@ -269,7 +269,8 @@ fn load_global<M: Monitor>(
     counts: bool,
 ) {
     let placed = place(site, addresses, mask, u64::from(it.bytes), "a load");
-    let memory = site.launch.memory;
+    let (launch, memory) = (site.launch, site.launch.memory);
+    let guard = it.atomic().then(|| launch.atomic_turn());
     if it.atomic() {
         for lane in lanes(placed.mask) {
             let index = placed.index(lane);
@@ -290,6 +291,7 @@ fn load_global<M: Monitor>(
         }
         it.load(lane, offset, |at, width| allocation.load(at, width));
     }
+    drop(guard);
     if counts {
         site.worker.monitor.global_traffic(addresses, &placed, it.bytes, false);
     }
@@ -363,7 +365,8 @@ fn store_shared<M: Monitor>(site: &mut Site<'_, M>, it: &Transfer<'_>, addresses
 
 fn store_global<M: Monitor>(site: &mut Site<'_, M>, it: &Transfer<'_>, addresses: &Addresses, mask: u32) {
     let placed = place(site, addresses, mask, u64::from(it.bytes), "a store");
-    let (memory, alone) = (site.launch.memory, site.launch.alone);
+    let (launch, memory, alone) = (site.launch, site.launch.memory, site.launch.alone);
+    let guard = it.atomic().then(|| launch.atomic_turn());
     let access = site.access(it.semantics);
     for lane in lanes(placed.mask) {
         let index = placed.index(lane);
@@ -380,6 +383,7 @@ fn store_global<M: Monitor>(site: &mut Site<'_, M>, it: &Transfer<'_>, addresses
             locate(memory.get(index), index, addresses[lane]).1
         });
     }
+    drop(guard);
     site.worker.monitor.global_traffic(addresses, &placed, it.bytes, true);
     site.block.progress = true;
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::Machine;
 use crate::error::{Error, Result};
-use crate::exec::{self, Heap, LaunchState};
+use crate::exec::{self, Heap, LaunchState, Waits};
 use crate::isa::{HostFunction, Kernel, Program};
 use crate::watch::{Counters, Finding, Findings, Group, MOST_TAG, Shadow, Signals, Subject, Watch};
 
@@ -222,7 +222,7 @@ impl Machine {
             heap: Heap { base: self.heap.unwrap_or(0), bytes: HEAP, used: self.heap_used.into() },
             budget: AtomicU64::new(self.settings.max_instructions.min(u64::MAX / 4)),
             next: AtomicU64::new(0),
-            changes: AtomicU64::new(0),
+            waits: Waits::default(),
             stop: AtomicBool::new(false),
         };
         let parts = exec::run(&state, threads, || Watch::new(&subject));
