@@ -53,6 +53,7 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
         image_size: settings.image_size,
         synthetic_train_per_class: settings.synthetic_train_per_class,
         synthetic_test_per_class: settings.synthetic_test_per_class,
+        unreadable: settings.unreadable(),
     })
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn open_data(
         let file_of = |part: Part, sample: usize| {
             let position = match part {
                 Part::Train => usize::try_from(*data.index.get(sample)?).ok()?,
-                Part::Test => sample,
+                Part::Test => data.test_positions.of(sample),
             };
             file_of(&recipe, part, position)
         };
