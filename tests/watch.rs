@@ -147,7 +147,7 @@ fn a_run_is_shown_as_asked() {
         // Without the speed, which ends a row.
         text.lines()
             .filter(own)
-            .map(|line| line.rsplit_once("  ").map_or(line, |(row, _)| row).to_string())
+            .map(|line| line.rsplit_once("  ").map_or(line, |(row, _)| row.trim_end()).to_string())
             .collect()
     };
     assert_eq!(without(&plain), without(&log));
