@@ -1,5 +1,5 @@
-//! A run folder in a world that is at fault: a file system that becomes read-only or has no locks, a clock that jumps. Faults
-//! come from a library preloaded into the real binary (tests/support/failing_disk.rs).
+//! A run folder in a world that is at fault: a file system that becomes read-only or has no locks, a clock that
+//! jumps. Faults come from a library preloaded into the real binary (tests/support/failing_disk.rs).
 #![cfg(target_os = "linux")]
 
 use std::fs::{self, File};
@@ -51,8 +51,8 @@ fn one_line(output: &Output, part: &str) -> String {
     line
 }
 
-/// From any of its writes on, a run finds its folder read-only: it ends with one line that says so, and goes on when the folder
-/// is writable again.
+/// From any of its writes on, a run finds its folder read-only: it ends with one line that says so, and goes on
+/// when the folder is writable again.
 #[test]
 fn a_folder_that_becomes_read_only_ends_the_run_and_loses_nothing() {
     let scratch = tempfile::tempdir().unwrap();
@@ -102,8 +102,8 @@ fn touch(run: &Path, time: SystemTime) {
     }
 }
 
-/// The clock is set forward and back by decades between and in front of all resumes, to before 1970 as well, and files are of
-/// the far future and past: the results are the same, and no time is negative.
+/// The clock is set forward and back by decades before each resume, to before 1970 as well, and files are of the
+/// far future and past: the results are the same, and no time is negative.
 #[test]
 fn a_clock_that_jumps_changes_nothing() {
     const YEAR: i64 = 31_556_952;

@@ -229,6 +229,12 @@ impl RunView {
         last
     }
 
+    /// Whether the newest epoch's times, which are written after its results, are still to come.
+    pub fn awaits_times(&self) -> bool {
+        let newest = self.metrics.last().map(|metrics| metrics.epoch);
+        self.is_running && newest.is_some_and(|epoch| !self.times.iter().any(|times| times.epoch == epoch))
+    }
+
     /// Seconds until the run is done, at the pace of the last epochs.
     pub fn seconds_left(&self) -> Option<f64> {
         let recent: Vec<f64> = self.times.iter().rev().take(5).map(|times| times.seconds).collect();

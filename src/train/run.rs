@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::branch::Source;
 use super::changes;
@@ -203,6 +203,9 @@ struct Run<'a> {
     /// Whether this process has done anything yet: however short its time, it does a step.
     has_advanced: bool,
 }
+
+/// Test metrics and the estimated class prior after an epoch, each where there is one.
+type AfterEpoch = (Option<TestMetrics>, Option<Vec<f64>>);
 
 impl<'a> Run<'a> {
     /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the
@@ -512,7 +515,7 @@ impl<'a> Run<'a> {
         let evaluated = Instant::now();
         let Some((test, class_prior)) = self.evaluate(epoch)? else {
             let steps = self.training.steps;
-            let reason = self.stop.requested().unwrap_or(Reason::Time(0.0));
+            let reason = self.stop.requested().context("an evaluation was left for no reason")?;
             return Err(self.stop_inside(epoch, [steps, steps], seconds(), reason)?);
         };
         let evaluation_seconds = Some(evaluated.elapsed().as_secs_f64());
@@ -687,12 +690,12 @@ impl<'a> Run<'a> {
         divergence::failure(self.settings, epoch, sign, self.writer.path())
     }
 
-    /// Ends `epoch` for the method; returns test metrics and the estimated class prior after it, each where
-    /// there is one. `None` if the run is to stop before that.
+    /// Ends `epoch` for the method; returns what is known after it, or `None` if the run is to stop before
+    /// that.
     ///
     /// The test comes first, on which the method's end of the epoch has no effect: until it has ended, the state
     /// is that after the last step, from which a run that is stopped here goes on.
-    fn evaluate(&mut self, epoch: usize) -> Result<Option<(Option<TestMetrics>, Option<Vec<f64>>)>> {
+    fn evaluate(&mut self, epoch: usize) -> Result<Option<AfterEpoch>> {
         let (stop, has_advanced) = (self.stop, self.has_advanced);
         let goes_on = || stop.lets_go_on(has_advanced);
         let evaluated = self.is_last(epoch) || (epoch + 1).is_multiple_of(self.settings.eval_every);

@@ -8,7 +8,8 @@
 //! | SIGUSR1 | SLURM some time before the limit of a job (`--signal=USR1@120`) |
 //! | SIGXCPU | a limit on processor time (`ulimit -t`, SGE) |
 //!
-//! The first one is noted, and the run ends after the step, or the batch of an evaluation, under way; a second one ends the process at once.
+//! The first one is noted, and the run ends after the step, or the batch of an evaluation, under way; a second
+//! one ends the process at once.
 //! A signal that the process was started to ignore (`nohup`) stays ignored, and all other signals keep their
 //! usual effect: Ctrl-Z suspends.
 

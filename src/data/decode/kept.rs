@@ -35,7 +35,8 @@ const MOST_BYTES: u64 = 2 << 30;
 
 /// Names the content of a file.
 type Key = [u8; 16];
-/// Bytes of an index entry: a key, the checksum of its pixels, and 1 where the image was turned upright, else 0.
+/// Bytes of an index entry: a key, the checksum of its pixels, and 1 where the image was turned upright, else
+/// 0.
 const ENTRY: usize = size_of::<Key>() + size_of::<u32>() + 1;
 /// Signature, number of images, bytes of an image.
 const HEAD: usize = SIGNATURE.len() + 16;
@@ -128,8 +129,8 @@ impl Kept {
         Ok(is_turned)
     }
 
-    /// Keeps the squares `images` of all files that could be read if enough of them had to be decoded. What goes wrong costs the
-    /// next run time, nothing else; it is returned, one line.
+    /// Keeps the squares `images` of all files that could be read if enough of them had to be decoded. What goes
+    /// wrong costs the next run time, nothing else; it is returned, one line.
     pub fn keep(&self, images: &[u8]) -> Option<String> {
         let off = || format!("{VARIABLE}=off says that this is intended");
         if let Some(problem) = &self.problem {

@@ -86,7 +86,11 @@ pub fn maker() -> Box<dyn ReportMaker> {
                     view.refresh();
                     view
                 }
-                none => none.insert(RunView { is_own: true, ..RunView::open(folder)? }),
+                none => {
+                    let view = none.insert(RunView::open(folder)?);
+                    view.is_own = true;
+                    view
+                }
             };
             Ok(page(view))
         }

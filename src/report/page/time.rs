@@ -100,12 +100,12 @@ pub fn section(view: &RunView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use std::time::{Duration, SystemTime};
+
+    use super::{duration, utc};
 
     #[test]
     fn moments_in_words() {
-        use std::time::Duration;
-
         let after = |seconds: u64| utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(after(0), "1970-01-01 00:00 UTC");
         assert_eq!(after(951_782_400 - 1), "2000-02-28 23:59 UTC");
