@@ -136,6 +136,48 @@ fn a_run_that_is_stopped_inside_an_epoch_has_the_same_bits() {
     assert_eq!(notes(scratch.path()), "");
 }
 
+/// The number before the word `unit` that follows `after` in a line.
+fn number_after(line: &str, after: &str) -> usize {
+    let rest =
+        &line[line.find(after).unwrap_or_else(|| panic!("{after:?} is not in {line:?}")) + after.len()..];
+    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+/// A GPU with too little memory: one line says what the run needs and which batch fits, which then does.
+#[test]
+fn a_run_that_does_not_fit_says_which_batch_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |memory: &str, batch: &str, name: &str| {
+        let mut command = with_stand_in(env!("CARGO_BIN_EXE_records"), folder.path());
+        command.args(["train", "--preset=tiny", "--width=16", "--epochs=1", "--device=cuda", "--name", name]);
+        command.arg("--synthetic-train-per-class=200");
+        command.arg(batch).envs([("STAND_IN_MEMORY", memory), ("STAND_IN_SKIP", "1")]);
+        command.output().unwrap()
+    };
+    let refused = |output: &Output| {
+        let line = text(&output.stderr);
+        assert_eq!((output.status.code(), line.matches('\n').count()), (Some(1), 1), "{line}");
+        assert!(
+            line.contains("not enough GPU memory: ") && line.contains(" of 160 MiB are free; "),
+            "{line}"
+        );
+        line
+    };
+    let line = refused(&train("160", "--batch-size=256", "large"));
+    let [needed, of_batch, has, fits] =
+        ["the run takes ", "with --batch-size ", "and has ", " MiB: --batch-size "]
+            .map(|after| number_after(&line, after));
+    assert!(line.trim_end().ends_with(" fits") && of_batch == 256, "{line}");
+    assert!(needed > has && has <= 160 && (2..256).contains(&fits), "{line}");
+    assert!(!folder.path().join("runs/large").exists(), "nothing was made");
+    let fitting = train("160", &format!("--batch-size={fits}"), "fitting");
+    assert!(fitting.status.success(), "{}\n{}", text(&fitting.stderr), notes(folder.path()));
+
+    // Weights and data alone are too much.
+    let line = text(&train("8", "--batch-size=32", "tiny").stderr);
+    assert!(line.contains("no --batch-size fits; try a smaller --width"), "{line}");
+}
+
 /// The kernel tests' program, built by cargo if it is not.
 fn kernel_tests() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));

@@ -28,6 +28,7 @@ fn recipe(data_dir: &Path) -> Recipe {
         image_size: 4,
         synthetic_train_per_class: 1,
         synthetic_test_per_class: 1,
+        unreadable: Default::default(),
     }
 }
 

@@ -74,6 +74,7 @@ fn recipe(dataset: &str, data_dir: &Path, image_size: usize) -> Recipe {
         image_size,
         synthetic_train_per_class: 1,
         synthetic_test_per_class: 1,
+        unreadable: Default::default(),
     }
 }
 

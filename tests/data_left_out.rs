@@ -39,6 +39,7 @@ fn recipe(dir: &Path, imb_type: ImbalanceType, imb_factor: f64) -> Recipe {
         image_size: 8,
         synthetic_train_per_class: 30,
         synthetic_test_per_class: 1,
+        unreadable: Default::default(),
     }
 }
 

@@ -11,7 +11,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use preload::failing;
 use records::train::checkpoint::Checkpoint;
+
+#[path = "support/preload.rs"]
+mod preload;
 
 /// Settings with which an epoch takes a tenth of a second.
 const TINY: &[&str] = &[
@@ -24,21 +28,6 @@ const TINY: &[&str] = &[
     "--exp-dir=runs",
     "--name=a",
 ];
-
-/// The library that makes the disk fail.
-fn failing_disk() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libfailing_disk.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/failing_disk.rs");
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let mut command = Command::new(rustc);
-        command.args(["--edition", "2024", "--crate-type", "cdylib", "-o"]).arg(&library).arg(&source);
-        let built = command.output().unwrap();
-        assert!(built.status.success(), "{}", text(&built.stderr));
-        library
-    })
-}
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -57,11 +46,6 @@ fn train(at: &Path, more: &[&str]) -> Command {
 
 fn resume(at: &Path, path: &str) -> Output {
     records(at, &["--resume", path]).output().unwrap()
-}
-
-/// With faults: see tests/support/failing_disk.rs.
-fn failing<'a>(command: &'a mut Command, how: &[(&str, &str)]) -> &'a mut Command {
-    command.env("LD_PRELOAD", failing_disk()).env("FAIL_UNDER", "runs/a").envs(how.iter().copied())
 }
 
 fn succeed(output: &Output) -> String {
@@ -635,7 +619,7 @@ fn a_folder_that_is_removed_ends_the_run() {
 fn a_file_system_without_locks_is_no_other_process() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("runs/a");
-    let no_locks = [("FAIL_FLOCK", "1")];
+    let no_locks = [("FAIL_FLOCK", "95")];
     let mut first = start(failing(&mut train(folder.path(), &["--epochs=10000"]), &no_locks), &run);
     let mut second = records(folder.path(), &["--resume", "runs/a"]);
     assert_ends(&failing(&mut second, &no_locks).output().unwrap(), 2, &["another process is running"]);

@@ -147,6 +147,7 @@ fn every_flag_reaches_its_setting() {
         ("partial-rate", "0.75"),
         ("data-seed", "5"),
         ("image-size", "64"),
+        ("skip-unreadable", "true"),
         ("synthetic-train-per-class", "40"),
         ("synthetic-test-per-class", "30"),
         ("arch", "resnet50"),

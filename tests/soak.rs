@@ -47,6 +47,16 @@ const RUNS: &[&[&str]] = &[
         "--checkpoint-every=4",
     ],
     &["--method=corr", "--mixup=true", "--lr=0.01", "--alpha=2000", "--on-divergence=rollback"],
+    // Evaluations of several batches, which signals end.
+    &["--method=corr", "--debias=records", "--synthetic-test-per-class=120", "--epochs=3"],
+    &[
+        "--method=solar",
+        "--debias=none",
+        "--est-epochs=1",
+        "--epochs=1",
+        "--synthetic-train-per-class=120",
+        "--synthetic-test-per-class=60",
+    ],
 ];
 
 fn number(name: &str, default: u64) -> u64 {
@@ -180,6 +190,10 @@ fn whatever_happens_to_runs_they_end_the_same() {
         }
         fs::remove_dir_all(&at).unwrap();
         number += 1;
+        // A soak of many cycles takes hours; where it is cut short, this says how far it came.
+        if number.is_multiple_of(RUNS.len()) {
+            println!("{} cycles so far, all files the same", tally.cycles());
+        }
     }
     println!("{} cycles, all files the same: {tally:?}", tally.cycles());
 }

@@ -63,6 +63,8 @@ fn stop_after_every_step(more: &[&str]) {
         assert_stopped(&output, 3, &["stopped by --max-minutes 0.000000001 "]);
         let log = fs::read_to_string(run.join("log.txt")).unwrap();
         assert!(log.lines().last().unwrap().starts_with("stopped by"), "{log}");
+        let page = fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(page.contains(">stopped<") && page.contains("stopped by --max-minutes"), "{page}");
         match Checkpoint::read(&run.join("stopped.safetensors")) {
             Ok(checkpoint) => {
                 assert!(checkpoint.progress.steps_done > 0, "nothing to keep at the end of an epoch");
@@ -165,6 +167,75 @@ fn signals_keep_the_state_and_a_resume_goes_on() {
     let printed = succeed(&command.output().unwrap());
     assert!(printed.contains("resuming after"), "{printed}");
     assert_same(&folder.join("runs/a"), &whole, "five signals");
+}
+
+/// An epoch of one short step and a test of many batches.
+const LONG_TEST: &[&str] = &[
+    "--synthetic-train-per-class=12",
+    "--synthetic-test-per-class=300",
+    "--batch-size=32",
+    "--width=8",
+    "--epochs=2",
+    "--lr=0.001",
+];
+
+/// Stops a run in the evaluation of an epoch, and goes on with it: what `more` makes of it.
+fn stop_while_it_evaluates(more: &[&str]) {
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = [LONG_TEST, more].concat();
+    succeed(&train(scratch.path(), &settings).output().unwrap());
+    let whole = scratch.path().join("runs/a");
+    let times = fs::read_to_string(whole.join("times.jsonl")).unwrap();
+    let times: serde_json::Value = serde_json::from_str(times.lines().next().unwrap()).unwrap();
+    let [training, test] =
+        ["training_seconds", "evaluation_seconds"].map(|name| times[name].as_f64().unwrap());
+
+    let folder = scratch.path().join("stopped");
+    fs::create_dir(&folder).unwrap();
+    let run = folder.join("runs/a");
+    let mut command = train(&folder, &settings);
+    // A tenth of the way into the test, as far as the machine's load allows; again where that was not met.
+    let mut met = 0;
+    for _ in 0..20 {
+        let child = start(&mut command);
+        std::thread::sleep(Duration::from_secs_f64(training + 0.1 * test));
+        let sent = Instant::now();
+        send(&child, Signal::TERM);
+        let output = child.wait_with_output().unwrap();
+        command = records(&folder, &["--resume=runs/a"]);
+        if output.status.success() {
+            break;
+        }
+        assert_stopped(&output, 143, &["stopped by SIGTERM "]);
+        if !text(&output.stderr).contains("after 1 of 1 steps") {
+            continue;
+        }
+        let stopped = Checkpoint::read(&run.join("stopped.safetensors")).unwrap();
+        assert_eq!(stopped.progress.steps_done, 1);
+        assert!(sent.elapsed().as_secs_f64() < 0.7 * test, "{:?} of {test} s", sent.elapsed());
+        met += 1;
+        if met == 2 {
+            break;
+        }
+    }
+    assert!(met > 0, "no signal met the evaluation");
+    let output = command.output().unwrap();
+    // It may be done already.
+    if output.status.code() != Some(0) {
+        panic!("{}", text(&output.stderr));
+    }
+    assert_same(&run, &whole, &format!("{more:?}"));
+}
+
+#[test]
+fn an_evaluation_is_left_and_begun_again() {
+    stop_while_it_evaluates(&["--debias=records", "--mixup=true"]);
+}
+
+/// Whose class prior moves at the end of each epoch, by a pass over the training images.
+#[test]
+fn an_evaluation_of_solar_is_left_and_begun_again() {
+    stop_while_it_evaluates(&["--method=solar", "--debias=none", "--est-epochs=1", "--epochs=1"]);
 }
 
 /// A step of several seconds.

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{fetch, output};
+use crate::data::decode::Unreadable;
 use crate::data::longtail::ImbalanceType;
 use crate::data::recipe::{Recipe, TrainingData, prepare};
 use crate::data::registry::{self, default_in_words, one_of};
@@ -58,6 +59,9 @@ pub struct DataArguments {
         default_in_words(|set| set.image_size)
     ))]
     image_size: Option<usize>,
+    /// Leave out image files that cannot be read, and say how many; otherwise they are an error
+    #[arg(long)]
+    skip_unreadable: bool,
     /// Write the subset and its candidate sets here
     #[arg(long, value_name = "X.safetensors")]
     out: Option<PathBuf>,
@@ -125,6 +129,7 @@ fn recipe(arguments: &DataArguments) -> Result<Recipe> {
         image_size,
         synthetic_train_per_class: defaults.synthetic_train_per_class,
         synthetic_test_per_class: defaults.synthetic_test_per_class,
+        unreadable: if arguments.skip_unreadable { Unreadable::LeftOut } else { Unreadable::Refused },
     })
 }
 

@@ -48,7 +48,7 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         resume_checks::check_test_outline(outline, &checkpoint, path, others)
     })?;
     let changes = resume_checks::check_test_data(&source, &checkpoint, path, others, &|part, image| {
-        file_of(&recipe, part, image)
+        file_of(&recipe, part, source.positions.of(image))
     })?;
     let counts = checkpoint.progress.train_counts.as_deref();
     let Some(test) = source.test else {

@@ -169,7 +169,7 @@ fn predict(
             let mut pixels = vec![0; image];
             let read = decode_square(path, form.size, form.fit, &mut pixels);
             progress.advance(1);
-            read.map(|()| pixels)
+            read.map(|_| pixels)
         };
         let read: Vec<Result<Vec<u8>>> = some.par_iter().map(read).collect();
         let (mut pixels, mut readable) = (Vec::with_capacity(some.len() * image), Vec::new());

@@ -52,12 +52,14 @@ pub fn run(arguments: &WatchArguments) -> Result<()> {
     loop {
         view.refresh();
         let condition = view.condition();
-        for metrics in view.metrics.iter().filter(|metrics| Some(metrics.epoch) > shown) {
+        let awaits_times = view.awaits_times();
+        let whole = view.metrics.len() - usize::from(awaits_times);
+        for metrics in view.metrics[..whole].iter().filter(|metrics| Some(metrics.epoch) > shown) {
             let times = view.times.iter().rev().find(|times| times.epoch == metrics.epoch);
             output::print(&format!("{}\n", metrics.row(times.unwrap_or(&unknown(metrics.epoch)))))?;
         }
-        shown = view.metrics.last().map(|metrics| metrics.epoch).or(shown);
-        if condition != Condition::Running {
+        shown = view.metrics[..whole].last().map(|metrics| metrics.epoch).or(shown);
+        if condition != Condition::Running && !awaits_times {
             return output::print(&format!("{}\n", ending(&view, &condition)));
         }
         std::thread::sleep(Duration::from_secs_f64(arguments.interval));

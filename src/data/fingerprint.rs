@@ -399,6 +399,7 @@ mod tests {
             train: ImageSet { images, labels, height: 1, width: 1 },
             candidates: CandidateSets { classes: 2, rows: vec![1; samples * 2] },
             test: None,
+            test_positions: Default::default(),
             train_normalisation: crate::data::CIFAR10,
             test_normalisation: crate::data::CIFAR10,
             left_out: Vec::new(),

@@ -12,12 +12,13 @@ use anyhow::Result;
 use csv::StringRecord;
 
 use super::candidates::CandidateSets;
-use super::decode::{Failed, Fit, Kept, decode_all, decode_square, loading};
+use super::decode::{Fit, LoadedFiles, Unreadable, check_readable, load_files, loading, turned_in_words};
 use super::fingerprint::{Outline, Part, Sizes};
 use super::image_path;
+use super::left_out::{TEST_IMAGES, TRAINING_IMAGES};
 use super::lookalike::did_you_mean;
 use super::progress::WorkProgress;
-use super::recipe::{TestData, TrainingData};
+use super::recipe::{Positions, TestData, TrainingData};
 use super::several::{Names, is_several, words};
 use super::table::Table;
 use super::{ImageSet, MAX_CLASSES, Normalisation};
@@ -180,22 +181,17 @@ impl List {
     }
 
     /// The images in the order of the rows, padded to a square and resized (SPEC 9).
-    fn images(&self, size: usize, progress: &dyn WorkProgress) -> Result<Vec<u8>> {
-        let load = |i: usize, decode: &mut dyn FnMut(&Path) -> Result<()>| {
+    fn images(&self, size: usize, progress: &dyn WorkProgress) -> Result<LoadedFiles> {
+        load_files(&self.file, self.rows.len(), (size, Fit::Padded), progress, |i, decode| {
             let row = &self.rows[i];
             self.load(row, decode).map_err(|error| self.at(row, error))
-        };
-        let (kept, failed) = (Kept::open(&self.file, self.rows.len(), size, Fit::Padded), Failed::default());
-        let images = decode_all(self.rows.len(), size, progress, |i, out| {
-            failed.note(load(i, &mut |path| kept.square(i, path, out)))
-        });
-        let images = images.map_err(|error| {
-            failed.name_all(error, self.rows.len(), size, |i, out| {
-                load(i, &mut |path| decode_square(path, size, Fit::Padded, out))
-            })
-        })?;
-        kept.keep(&images).iter().for_each(|line| progress.line(line));
-        Ok(images)
+        })
+    }
+
+    /// Leaves out the rows at other positions than these.
+    fn keep(&mut self, positions: &[usize]) {
+        let mut rows = std::mem::take(&mut self.rows).into_iter().enumerate();
+        self.rows = positions.iter().filter_map(|&kept| Some(rows.find(|(at, _)| *at == kept)?.1)).collect();
     }
 
     fn load(&self, row: &ListedImage, decode: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
@@ -380,38 +376,41 @@ impl ListedSource {
     /// Reads all images as RGB of `size` x `size`.
     ///
     /// # Errors
-    /// A usage error with file and line: a class that is unknown, an image that is missing, damaged, too
-    /// large or outside its folder. One without line for a class that no candidate set holds.
-    pub fn training_data(self, size: usize) -> Result<TrainingData> {
+    /// A usage error with file and line: a class that is unknown; unless they may be left out, images that are
+    /// missing, damaged, too large or outside their folder. One without line for a class that no candidate set
+    /// holds.
+    pub fn training_data(self, size: usize, unreadable: Unreadable) -> Result<TrainingData> {
         let outline = self.outline()?;
-        let Self { classes, train, test, normalisation, notes } = self;
-        let candidates = train.candidates(&classes)?;
-        if let Some(absent) = candidates.frequencies().iter().position(|&sets| sets == 0) {
-            return Err(usage!(
-                "{}: no candidate set holds the class {:?}; list images that may be of it or leave the class out",
-                train.file.display(),
-                classes.names[absent]
-            ));
-        }
-        let labels = train.labels(&classes)?;
-        let test_labels = test.as_ref().map(|list| list.labels(&classes)).transpose()?;
-
+        let Self { classes, mut train, mut test, normalisation, mut notes } = self;
+        check_classes(&train, &classes)?;
         let progress = loading(train.rows.len() + test.as_ref().map_or(0, |list| list.rows.len()));
-        let images = train.images(size, &*progress).and_then(|train| {
-            Ok((train, test.as_ref().map(|list| list.images(size, &*progress)).transpose()?))
-        });
+        let mut images = train.images(size, &*progress)?;
+        let mut of_test = test.as_ref().map(|list| list.images(size, &*progress)).transpose()?;
         drop(progress);
-        let (images, test_images) = images?;
+        let mut sets: Vec<&mut LoadedFiles> = std::iter::once(&mut images).chain(&mut of_test).collect();
+        check_readable(&mut sets, unreadable)?;
+
+        train.keep(&images.readable);
+        let candidates = check_classes(&train, &classes)?;
+        let labels = train.labels(&classes)?;
+        let index = images.readable.iter().map(|&position| position as i32).collect();
+        let left_out =
+            [images.left_out(TRAINING_IMAGES), of_test.as_ref().and_then(|set| set.left_out(TEST_IMAGES))];
+        notes.extend(turned_in_words(&std::iter::once(&images).chain(&of_test).collect::<Vec<_>>()));
+        let test_positions = of_test.as_ref().and_then(LoadedFiles::positions);
+        let test =
+            test.as_mut().zip(of_test).map(|(list, set)| list.test_set(set, &classes, size)).transpose()?;
         Ok(TrainingData {
             outline,
             classes: classes.names,
-            index: (0..).take(labels.len()).collect(),
-            train: ImageSet { images, labels, height: size, width: size },
+            index,
+            train: ImageSet { images: images.images, labels, height: size, width: size },
             candidates,
-            test: test_images.zip(test_labels).map(|(images, labels)| test_set(images, labels, size)),
+            test,
+            test_positions: Positions(test_positions),
             train_normalisation: normalisation,
             test_normalisation: normalisation,
-            left_out: Vec::new(),
+            left_out: left_out.into_iter().flatten().collect(),
             notes,
         })
     }
@@ -420,22 +419,50 @@ impl ListedSource {
     ///
     /// # Errors
     /// The same errors.
-    pub fn test_data(self, size: usize) -> Result<TestData> {
+    pub fn test_data(self, size: usize, unreadable: Unreadable) -> Result<TestData> {
         let outline = self.outline()?;
         let Self { classes, test, normalisation, .. } = self;
-        let mut set = None;
-        if let Some(list) = test {
-            let labels = list.labels(&classes)?;
+        let (mut set, mut left_out, mut positions) = (None, None, None);
+        if let Some(mut list) = test {
+            list.labels(&classes)?;
             let progress = loading(list.rows.len());
             let images = list.images(size, &*progress);
             drop(progress);
-            set = Some(test_set(images?, labels, size));
+            let mut images = images?;
+            check_readable(&mut [&mut images], unreadable)?;
+            (left_out, positions) = (images.left_out(TEST_IMAGES), images.positions());
+            set = Some(list.test_set(images, &classes, size)?);
         }
-        Ok(TestData { outline, classes: classes.names, test: set, normalisation, left_out: Vec::new() })
+        Ok(TestData {
+            outline,
+            classes: classes.names,
+            test: set,
+            positions: Positions(positions),
+            normalisation,
+            left_out: left_out.into_iter().collect(),
+        })
     }
 }
 
-/// The test set of a list in which every row has a label: [`Columns::every_label`].
-fn test_set(images: Vec<u8>, labels: Vec<Option<u8>>, size: usize) -> ImageSet {
-    ImageSet { images, labels: labels.into_iter().flatten().collect(), height: size, width: size }
+/// The candidate sets of a list, each class in one of them at least.
+fn check_classes(list: &List, classes: &Classes) -> Result<CandidateSets> {
+    let candidates = list.candidates(classes)?;
+    match candidates.frequencies().iter().position(|&sets| sets == 0) {
+        None => Ok(candidates),
+        Some(absent) => Err(usage!(
+            "{}: no candidate set holds the class {:?}; list images that may be of it or leave the class out",
+            list.file.display(),
+            classes.names[absent]
+        )),
+    }
+}
+
+impl List {
+    /// The test set of a list in which every row has a label ([`Columns::every_label`]), of the images that
+    /// could be read.
+    fn test_set(&mut self, images: LoadedFiles, classes: &Classes, size: usize) -> Result<ImageSet> {
+        self.keep(&images.readable);
+        let labels = self.labels(classes)?.into_iter().flatten().collect();
+        Ok(ImageSet { images: images.images, labels, height: size, width: size })
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::candidates::CandidateSets;
+use super::decode::Unreadable;
 use super::fingerprint::{Outline, Part};
 use super::left_out::{LeftOut, PREFIX, TEST_IMAGES, TRAINING_IMAGES, incomplete_batch};
 use super::longtail::{ImbalanceType, class_counts, draw_subset, shuffle_counts};
@@ -37,6 +38,20 @@ pub struct Recipe {
     pub image_size: usize,
     pub synthetic_train_per_class: usize,
     pub synthetic_test_per_class: usize,
+    /// What is done about image files that cannot be read.
+    pub unreadable: Unreadable,
+}
+
+/// Where the images of a set are in their data set, if some of it were left out; otherwise at the same
+/// positions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions(pub Option<Vec<usize>>);
+
+impl Positions {
+    /// The position in the data set of the image at `place` in the set, which holds it.
+    pub fn of(&self, place: usize) -> usize {
+        self.0.as_ref().map_or(place, |positions| positions[place])
+    }
 }
 
 /// The data of a run.
@@ -52,6 +67,8 @@ pub struct TrainingData {
     pub candidates: CandidateSets,
     /// `None` where the data set has no test images.
     pub test: Option<ImageSet>,
+    /// Where these are in the data set.
+    pub test_positions: Positions,
     pub train_normalisation: Normalisation,
     pub test_normalisation: Normalisation,
     /// Images of the data set that are in neither the training nor the test set.
@@ -121,6 +138,8 @@ pub struct TestData {
     pub classes: Vec<String>,
     /// `None` where the data set has no test images.
     pub test: Option<ImageSet>,
+    /// Where these are in the data set.
+    pub positions: Positions,
     pub normalisation: Normalisation,
     /// As in [`TrainingData`], for the test images.
     pub left_out: Vec<LeftOut>,
@@ -178,13 +197,15 @@ pub fn paths(recipe: &Recipe, part: Part) -> Result<Option<Vec<PathBuf>>> {
 /// Those of [`open_test`] and of `look`.
 pub fn open_test_if(recipe: &Recipe, look: Look<'_>) -> Result<TestData> {
     match open(recipe, look)? {
-        Opened::Listed(listed) => listed.test_data(recipe.image_size),
+        Opened::Listed(listed) => listed.test_data(recipe.image_size, recipe.unreadable),
         Opened::Labelled(source) => {
             check_form(recipe, &source.classes, source.test_normalisation);
             let outline = source.outline();
-            let LoadedData { classes, test, test_normalisation, mut left_out, .. } = *source;
+            let LoadedData { classes, test, test_normalisation, mut left_out, positions, .. } = *source;
             left_out.retain(|left_out| left_out.what == TEST_IMAGES);
-            Ok(TestData { outline, classes, test: Some(test), normalisation: test_normalisation, left_out })
+            let [_, positions] = positions;
+            let (test, normalisation) = (Some(test), test_normalisation);
+            Ok(TestData { outline, classes, test, positions, normalisation, left_out })
         }
     }
 }
@@ -215,7 +236,7 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     let source = match open(recipe, look)? {
         Opened::Labelled(source) => *source,
         Opened::Listed(listed) => {
-            let data = listed.training_data(recipe.image_size)?;
+            let data = listed.training_data(recipe.image_size, recipe.unreadable)?;
             check_form(recipe, &data.classes, data.test_normalisation);
             return Ok(data);
         }
@@ -228,8 +249,10 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     let sizes = source.train.class_sizes(classes);
     let (counts, subset_of) = kept(recipe, &source.classes, &sizes)?;
     let mut rng = NumpyLegacy::new(recipe.data_seed);
-    let index = draw_subset(&source.train.labels, &counts, &mut rng);
+    let mut index = draw_subset(&source.train.labels, &counts, &mut rng);
     let train = source.train.select(&index);
+    let [train_positions, test_positions] = source.positions;
+    index.iter_mut().for_each(|place| *place = train_positions.of(*place as usize) as i32);
     let candidates = match recipe.dataset.candidates {
         Candidates::BySuperclass(superclass_of) => {
             CandidateSets::non_uniform(&train.labels, superclass_of, partial_rate, &mut rng)
@@ -247,6 +270,7 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
         train: ImageSet { images, labels: labels.into_iter().map(Some).collect(), height, width },
         candidates,
         test: Some(source.test),
+        test_positions,
         train_normalisation: source.train_normalisation,
         test_normalisation: source.test_normalisation,
         left_out,

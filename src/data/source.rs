@@ -2,6 +2,7 @@
 
 use super::fingerprint::{Outline, Sizes};
 use super::left_out::LeftOut;
+use super::recipe::Positions;
 use super::{ImageSet, Normalisation};
 
 /// A labelled data set as loaded from its files, before the long-tailed subset is drawn.
@@ -17,6 +18,8 @@ pub struct LoadedData {
     pub train_normalisation: Normalisation,
     /// Normalisation of test images.
     pub test_normalisation: Normalisation,
+    /// Where the training and the test images are in the data set.
+    pub positions: [Positions; 2],
     /// Images that are found there but in neither set.
     pub left_out: Vec<LeftOut>,
     /// What else a user should know about the data, one line each.

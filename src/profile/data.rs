@@ -102,6 +102,7 @@ impl Shape {
             train,
             candidates: CandidateSets { classes, rows },
             test,
+            test_positions: Default::default(),
             train_normalisation: CIFAR10,
             test_normalisation: CIFAR10,
             left_out: Vec::new(),

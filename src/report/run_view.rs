@@ -96,6 +96,13 @@ pub struct RunView {
     pub rows: Vec<SampleRows>,
     /// Of the last test.
     pub confusion: Option<Confusion>,
+    /// What the run leaves out of its data, a line each.
+    pub left_out: Vec<String>,
+    /// What it said as it was stopped, unless it was begun again since.
+    pub stop: Option<String>,
+    /// Whether it is this process that runs it: then it is stopped as soon as it has said so. To others, a run
+    /// that a process has is one that goes on, even if it has not said so yet.
+    pub is_own: bool,
     /// Whether a process was running it when its files were last read.
     is_running: bool,
     tails: [Tail; 3],
@@ -120,6 +127,9 @@ impl RunView {
             tracked: None,
             rows: Vec::new(),
             confusion: None,
+            left_out: Vec::new(),
+            stop: None,
+            is_own: false,
             is_running: false,
             tails: Default::default(),
         };
@@ -131,6 +141,8 @@ impl RunView {
     pub fn refresh(&mut self) {
         // Asked first: a run that ends from here on has written what is read below, or is still seen running.
         self.is_running = run_folder::is_running(&self.folder);
+        self.stop = run_folder::stop(&self.folder);
+        self.left_out = run_folder::left_out(&self.folder);
         let [metrics, times, samples] = &mut self.tails;
         let file = |name: &str| self.folder.join(name);
         add(&mut self.metrics, metrics.new_lines(&file("metrics.jsonl")), |line| line.epoch);
@@ -180,7 +192,7 @@ impl RunView {
         } else if let Some(reason) = run_folder::failure(&self.folder) {
             // The log ends with it only until the run is begun again.
             Condition::Failed(reason)
-        } else if self.is_running {
+        } else if self.is_running && !(self.is_own && self.stop.is_some()) {
             Condition::Running
         } else {
             Condition::Stopped
@@ -215,6 +227,12 @@ impl RunView {
         last.sort_by_key(|times| times.epoch);
         last.dedup_by_key(|times| times.epoch);
         last
+    }
+
+    /// Whether the newest epoch's times, which are written after its results, are still to come.
+    pub fn awaits_times(&self) -> bool {
+        let newest = self.metrics.last().map(|metrics| metrics.epoch);
+        self.is_running && newest.is_some_and(|epoch| !self.times.iter().any(|times| times.epoch == epoch))
     }
 
     /// Seconds until the run is done, at the pace of the last epochs.

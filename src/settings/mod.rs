@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::data::decode::Unreadable;
 pub use crate::data::longtail::ImbalanceType;
 use crate::data::registry;
 pub use crate::declaration::BadSetting;
@@ -61,6 +62,10 @@ crate::declare_settings! {
                 Except("dataset", "voc"), Except("dataset", "csv");
             /// Rows and columns of the network's input, in pixels; 128 is the default for voc.
             "image-size" image_size: usize = 32, "PIXELS", Whole(8, 512);
+            /// Go on without image files that cannot be read, and say how many and which; otherwise they are an
+            /// error that names them all. Not read for data sets in binary files.
+            "skip-unreadable" skip_unreadable: bool = false, "BOOL", Switch,
+                Except("dataset", "synthetic"), Newer;
             /// Training images per class of the synthetic data, before the long-tailed subset is taken.
             "synthetic-train-per-class" synthetic_train_per_class: usize = 500, "IMAGES", Whole(1, 100_000),
                 Only("dataset", "synthetic");
@@ -172,6 +177,11 @@ impl Settings {
             settings.imb_factor = set.imb_factor;
         }
         settings
+    }
+
+    /// What the run does about image files that cannot be read.
+    pub fn unreadable(&self) -> Unreadable {
+        if self.skip_unreadable { Unreadable::LeftOut } else { Unreadable::Refused }
     }
 
     /// A method's own settings: the given values, else the defaults for the data set.

@@ -231,6 +231,12 @@ impl Checkpoint {
         }))
     }
 
+    /// The samples without any confidence, in words, if there are such.
+    pub fn empty_rows(&self) -> Option<String> {
+        let (shape, rows) = self.confidence().ok()?;
+        divergence::empty_rows(rows, *shape.get(1)?)
+    }
+
     /// All f32 tensors.
     pub fn state_dict(&self) -> StateDict {
         self.file.state_dict()

@@ -62,11 +62,13 @@ pub fn first_exploded<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a [f3
     })
 }
 
+/// Samples that are named at most.
+const MOST_SAMPLES: usize = 8;
+
 /// Numbers of samples in words, the first few of them.
 pub fn samples_in_words(samples: &[u32]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<String> = samples.iter().take(SHOWN).map(u32::to_string).collect();
-    let more = match samples.len().saturating_sub(SHOWN) {
+    let shown: Vec<String> = samples.iter().take(MOST_SAMPLES).map(u32::to_string).collect();
+    let more = match samples.len().saturating_sub(MOST_SAMPLES) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
@@ -160,6 +162,25 @@ impl StateWatch {
             Some((None, _)) => first_of_dict(&engine.model.export(device)?),
         })
     }
+}
+
+/// The warning about confidence rows `[N,K]` that are 0 in every class, if there are such: no factor makes
+/// them sum to 1, and their samples have no part in the loss. No method makes any from finite logits.
+pub fn empty_rows(rows: &[f32], classes: usize) -> Option<String> {
+    let is_empty = |row: &[f32]| row.iter().all(|&confidence| confidence <= 0.0);
+    let empty: Vec<u32> = (0..)
+        .zip(rows.chunks_exact(classes))
+        .filter(|(_, row)| is_empty(row))
+        .map(|(sample, _)| sample)
+        .collect();
+    let count = empty.len();
+    (count > 0).then(|| {
+        format!(
+            "the confidence of {count} of {} training samples is 0 in every class, so that nothing is learnt of them: {}",
+            rows.len() / classes,
+            samples_in_words(&empty)
+        )
+    })
 }
 
 /// Which of the logits `[N,K]` of images (`what`: training or test) are not finite, if any.
@@ -323,6 +344,16 @@ mod tests {
         let prior = in_figures(&figures(0.5, Some(vec![1e-8, 1.0, 1e-8])), 3).unwrap();
         assert!(prior.contains("prior has collapsed: 1.0000000 is class 1"), "{prior}");
         assert!(in_figures(&figures(f64::NAN, None), 3).unwrap().contains("is NaN"));
+    }
+
+    /// A row is empty if no class has any confidence, whatever it sums to otherwise.
+    #[test]
+    fn rows_without_confidence_are_counted() {
+        assert_eq!(empty_rows(&[0.0, 1e-30, 3.0, 3.0], 2), None);
+        let said = empty_rows(&[0.0, 0.0, 1.0, 0.0, -0.0, 0.0], 2).unwrap();
+        assert!(said.contains("2 of 3 training samples") && said.ends_with(": 0, 2"), "{said}");
+        let said = empty_rows(&[0.0; 40], 2).unwrap();
+        assert!(said.contains("20 of 20") && said.ends_with("6, 7 and 12 more"), "{said}");
     }
 
     #[test]

@@ -144,6 +144,9 @@ pub fn evaluation_batch(device: &dyn Device) -> usize {
     if device.in_main_memory() { 256 } else { 1000 }
 }
 
+/// Logits `[N,K]` of test images, and the log-prior `[K]` that was subtracted from them, if there is one.
+pub type Tested = (Vec<f32>, Option<Vec<f32>>);
+
 /// A forward pass in evaluation mode, recorded for images resident on the device.
 pub struct Evaluation {
     plan: Plan,
@@ -218,6 +221,30 @@ impl Evaluation {
         for _ in 0..self.batches {
             device.replay(&self.plan)?;
         }
+        self.read_logits(device)
+    }
+
+    /// As [`Evaluation::logits`], as long as `goes_on` says so before each batch; `None` if it was left. That
+    /// changes nothing of the network.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn logits_while(
+        &self,
+        goes_on: &dyn Fn() -> bool,
+        device: &mut dyn Device,
+    ) -> Result<Option<Vec<f32>>> {
+        device.write_i32(self.step, &[0])?;
+        for _ in 0..self.batches {
+            if !goes_on() {
+                return Ok(None);
+            }
+            device.replay(&self.plan)?;
+        }
+        self.read_logits(device).map(Some)
+    }
+
+    fn read_logits(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
         let mut logits = device.read_f32(self.logits)?;
         logits.truncate(self.images * self.classes);
         Ok(logits)
@@ -227,8 +254,21 @@ impl Evaluation {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn run(&self, device: &mut dyn Device) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
-        let mut logits = self.logits(device)?;
+    pub fn run(&self, device: &mut dyn Device) -> Result<Tested> {
+        let logits = self.logits(device)?;
+        self.debiased(logits, device)
+    }
+
+    /// As [`Evaluation::run`], as long as `goes_on` says so before each batch; `None` if it was left.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn run_while(&self, goes_on: &dyn Fn() -> bool, device: &mut dyn Device) -> Result<Option<Tested>> {
+        let Some(logits) = self.logits_while(goes_on, device)? else { return Ok(None) };
+        self.debiased(logits, device).map(Some)
+    }
+
+    fn debiased(&self, mut logits: Vec<f32>, device: &mut dyn Device) -> Result<Tested> {
         let log_prior = self.log_prior.map(|buffer| device.read_f32(buffer)).transpose()?;
         if let Some(log_prior) = &log_prior {
             debias(&mut logits, log_prior);

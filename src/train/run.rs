@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::branch::Source;
 use super::changes;
@@ -18,13 +18,13 @@ use super::part_of_epoch::PartOfEpoch;
 use super::progress::RunProgress;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
 use super::stop::{Reason, Stop};
-use super::training::Training;
+use super::training::{EpochEnd, Training};
 use super::{device_choice, resume_checks, room_on_gpu};
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::data::registry;
 use crate::device::Device;
-use crate::error::{Stopped, exit_code, one_line};
+use crate::error::{Stopped, exit_code, one_line, stopped};
 use crate::ops::statistics::counter;
 use crate::settings::{self, OnDivergence, Settings};
 use crate::text::printable;
@@ -53,6 +53,7 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
         image_size: settings.image_size,
         synthetic_train_per_class: settings.synthetic_train_per_class,
         synthetic_test_per_class: settings.synthetic_test_per_class,
+        unreadable: settings.unreadable(),
     })
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn open_data(
         let file_of = |part: Part, sample: usize| {
             let position = match part {
                 Part::Train => usize::try_from(*data.index.get(sample)?).ok()?,
-                Part::Test => sample,
+                Part::Test => data.test_positions.of(sample),
             };
             file_of(&recipe, part, position)
         };
@@ -155,11 +156,11 @@ impl Run<'_> {
         let result = begun.and_then(|()| run.train());
         // A resume that is refused has not failed: the run is as it was.
         if let Err(error) = &result
-            && exit_code(error) == 1
+            && (exit_code(error) == 1 || stopped(error).is_some())
         {
             // What has been handed over is written first, so that the reason is the log's last line.
             let _ = run.writer.wait();
-            run.writer.log().note_failure(error);
+            run.writer.log().note_end(error);
             if let Ok(folder) = run.writer.folder() {
                 folder.write_report();
             }
@@ -192,6 +193,8 @@ struct Run<'a> {
     confusion: Option<Confusion>,
     /// Whether it has been said that the network's values grow out of proportion.
     has_grown: bool,
+    /// Whether it has been said that samples have no confidence in any class.
+    has_empty_rows: bool,
     /// Whether the run is to stop early.
     stop: &'a Stop,
     /// What is done of the epoch to go on with.
@@ -200,6 +203,9 @@ struct Run<'a> {
     /// Whether this process has done anything yet: however short its time, it does a step.
     has_advanced: bool,
 }
+
+/// Test metrics and the estimated class prior after an epoch, each where there is one.
+type AfterEpoch = (Option<TestMetrics>, Option<Vec<f64>>);
 
 impl<'a> Run<'a> {
     /// Opens device, data (which must be those of the checkpoint to go on from), network and, last, the
@@ -254,6 +260,7 @@ impl<'a> Run<'a> {
             progress,
             fingerprint,
             has_grown: false,
+            has_empty_rows: false,
             stop,
             part: None,
             looks: Looks::new(),
@@ -349,6 +356,7 @@ impl<'a> Run<'a> {
         if resume.is_some() {
             self.note_changes()?;
         }
+        self.say_where();
         self.writer.folder()?.observe(self.progress.epochs_done, &self.tracked);
         Ok(())
     }
@@ -386,7 +394,8 @@ impl<'a> Run<'a> {
         if !anew.is_empty() {
             folder.say(&format!("starts anew: {}", anew.join(", ")));
         }
-        folder.observe(self.progress.epochs_done, &self.tracked);
+        self.say_where();
+        self.writer.folder()?.observe(self.progress.epochs_done, &self.tracked);
         Ok(())
     }
 
@@ -442,7 +451,7 @@ impl<'a> Run<'a> {
 
     /// Says what is about to be trained, on what and how.
     fn introduce(&self) {
-        let Self { settings, device, data, counts, training, writer, progress, .. } = self;
+        let Self { settings, device, data, counts, training, writer, .. } = self;
         let log = writer.log();
         log.say(&format!("device {} ({})", device.describe(), self.device_reason));
         log.say(&format!(
@@ -469,12 +478,18 @@ impl<'a> Run<'a> {
             plan.temporaries().bytes >> 20,
             plan.temporaries().unshared_bytes >> 20,
         ));
+        log.say(metrics::HEADER);
+    }
+
+    /// Says where the run goes on: before its report is written, for which the log ended with the end of the
+    /// process before.
+    fn say_where(&self) {
+        let (log, progress) = (self.writer.log(), &self.progress);
         if progress.epochs_done > 0 {
             log.say(&format!("resuming after {} epochs{}", progress.epochs_done, and_steps(progress)));
         } else if progress.steps_done > 0 {
             log.say(&format!("resuming after {} steps", progress.steps_done));
         }
-        log.say(metrics::HEADER);
     }
 
     /// Trains and evaluates one epoch.
@@ -498,7 +513,11 @@ impl<'a> Run<'a> {
         let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
         bar.suspend(|| self.check_epoch(epoch, &counters))?;
         let evaluated = Instant::now();
-        let (test, class_prior) = self.evaluate(epoch)?;
+        let Some((test, class_prior)) = self.evaluate(epoch)? else {
+            let steps = self.training.steps;
+            let reason = self.stop.requested().context("an evaluation was left for no reason")?;
+            return Err(self.stop_inside(epoch, [steps, steps], seconds(), reason)?);
+        };
         let evaluation_seconds = Some(evaluated.elapsed().as_secs_f64());
         let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
         let train = &self.data.train;
@@ -595,8 +614,8 @@ impl<'a> Run<'a> {
     fn stopped(&mut self, place: &str, reason: Reason) -> Result<anyhow::Error> {
         self.writer.wait()?;
         let shown = printable(&self.writer.path().display().to_string());
-        let line = format!("stopped by {reason} {place}; go on with: records train --resume {shown}");
-        self.writer.log().note(&line);
+        let line =
+            format!("{}{reason} {place}; go on with: records train --resume {shown}", run_folder::STOPPED_BY);
         Ok(Stopped { line, code: reason.exit_code() }.into())
     }
 
@@ -646,8 +665,7 @@ impl<'a> Run<'a> {
         self.training.engine.model.parameters.first_layer_not_finite(&mut *self.device)
     }
 
-    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from;
-    /// ends the epoch for the method.
+    /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
         self.check_steps(epoch, self.training.steps, counters)?;
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
@@ -656,9 +674,6 @@ impl<'a> Run<'a> {
         if let Some(scale) = self.training.engine.model.loss_scale
             && let Some(sign) = scale.problem(&mut *self.device)?
         {
-            return Err(self.diverged(epoch, &sign));
-        }
-        if let Some(sign) = self.training.end_epoch(epoch, &mut *self.device)? {
             return Err(self.diverged(epoch, &sign));
         }
         if !self.has_grown
@@ -675,12 +690,28 @@ impl<'a> Run<'a> {
         divergence::failure(self.settings, epoch, sign, self.writer.path())
     }
 
-    /// Test metrics and the estimated class prior after `epoch`, each where there is one.
-    fn evaluate(&mut self, epoch: usize) -> Result<(Option<TestMetrics>, Option<Vec<f64>>)> {
+    /// Ends `epoch` for the method; returns what is known after it, or `None` if the run is to stop before
+    /// that.
+    ///
+    /// The test comes first, on which the method's end of the epoch has no effect: until it has ended, the state
+    /// is that after the last step, from which a run that is stopped here goes on.
+    fn evaluate(&mut self, epoch: usize) -> Result<Option<AfterEpoch>> {
+        let (stop, has_advanced) = (self.stop, self.has_advanced);
+        let goes_on = || stop.lets_go_on(has_advanced);
         let evaluated = self.is_last(epoch) || (epoch + 1).is_multiple_of(self.settings.eval_every);
-        let (mut test, mut log_prior) = (None, None);
-        if let (true, Some(evaluation), Some(images)) = (evaluated, &self.evaluation, &self.data.test) {
-            let (logits, prior) = evaluation.run(&mut *self.device)?;
+        let (mut test, mut log_prior, mut tested) = (None, None, None);
+        if let (true, Some(evaluation)) = (evaluated, &self.evaluation) {
+            tested = evaluation.run_while(&goes_on, &mut *self.device)?;
+            if tested.is_none() {
+                return Ok(None);
+            }
+        }
+        match self.training.end_epoch_while(epoch, &goes_on, &mut *self.device)? {
+            EpochEnd::Done => {}
+            EpochEnd::Left => return Ok(None),
+            EpochEnd::Diverged(sign) => return Err(self.diverged(epoch, &sign)),
+        }
+        if let (Some((logits, prior)), Some(images)) = (tested, &self.data.test) {
             let (classes, counts) = (self.data.classes.len(), self.counts.as_deref());
             if let Some(sign) = divergence::in_logits(&logits, classes, "test") {
                 return Err(self.diverged(epoch, &sign));
@@ -695,7 +726,7 @@ impl<'a> Run<'a> {
             log_prior = Some(self.device.read_f32(prior.log_prior)?);
         }
         let class_prior = self.training.class_prior_estimate(log_prior.as_deref(), &mut *self.device)?;
-        Ok((test, class_prior))
+        Ok(Some((test, class_prior)))
     }
 
     /// Hands a finished epoch over to be written.
@@ -720,6 +751,12 @@ impl<'a> Run<'a> {
         let checkpoint = if is_best || self.is_due(epoch) { Some(self.collect()?) } else { None };
         if let Some(sign) = checkpoint.as_ref().and_then(Checkpoint::first_exploded) {
             return Err(self.diverged(epoch, &sign));
+        }
+        if !self.has_empty_rows
+            && let Some(found) = checkpoint.as_ref().and_then(Checkpoint::empty_rows)
+        {
+            self.has_empty_rows = true;
+            self.writer.log().say(&format!("epoch {epoch}: {found}"));
         }
         let epochs_to_best = self.epochs_to_best();
         let rows = self.tracked.rows(epoch, &self.training.engine.store, &mut *self.device)?;

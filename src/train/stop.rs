@@ -8,7 +8,8 @@
 //! | SIGUSR1 | SLURM some time before the limit of a job (`--signal=USR1@120`) |
 //! | SIGXCPU | a limit on processor time (`ulimit -t`, SGE) |
 //!
-//! The first one is noted, and the run ends after the step under way; a second one ends the process at once.
+//! The first one is noted, and the run ends after the step, or the batch of an evaluation, under way; a second
+//! one ends the process at once.
 //! A signal that the process was started to ignore (`nohup`) stays ignored, and all other signals keep their
 //! usual effect: Ctrl-Z suspends.
 
@@ -112,6 +113,17 @@ impl Stop {
         Ok(())
     }
 
+    /// Whether a pass over images goes on to its next batch. Where a run that has done a step in this process
+    /// (`has_advanced`) may be stopped by its time, one that has not gets behind the evaluation, however short
+    /// its time.
+    pub fn lets_go_on(&self, has_advanced: bool) -> bool {
+        match self.requested() {
+            None => true,
+            Some(Reason::Time(_)) => !has_advanced,
+            Some(Reason::Signal(_)) => false,
+        }
+    }
+
     /// Why the run is to stop now, if it is.
     pub fn requested(&self) -> Option<Reason> {
         match self.caught.load(Ordering::SeqCst) {
@@ -128,8 +140,10 @@ fn announce(signal: i32) {
     let mut terminal = std::io::stderr();
     if terminal.is_terminal() {
         let name = signal_name(signal).unwrap_or("signal");
-        let _ =
-            writeln!(terminal, "\r{name}: keeping the state after this step; once more to end at once\x1b[K");
+        let _ = writeln!(
+            terminal,
+            "\r{name}: keeping the state after this step or batch; once more to end at once\x1b[K"
+        );
     }
 }
 

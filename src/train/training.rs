@@ -36,6 +36,17 @@ pub fn learning_rate(settings: &Settings, epoch: usize) -> f64 {
     schedule(settings).rate(settings.lr, at.epoch)
 }
 
+/// How the end of an epoch went.
+#[derive(Debug, PartialEq)]
+pub enum EpochEnd {
+    /// The method has ended the epoch.
+    Done,
+    /// The pass over the training images was left before its end; the state is that after the last step.
+    Left,
+    /// These logits of training images are not finite.
+    Diverged(String),
+}
+
 /// A run in training: the engine with the data on the device.
 pub struct Training {
     settings: Settings,
@@ -240,17 +251,33 @@ impl Training {
     /// # Errors
     /// If the device fails.
     pub fn end_epoch(&self, epoch: usize, device: &mut dyn Device) -> Result<Option<String>> {
+        Ok(match self.end_epoch_while(epoch, &|| true, device)? {
+            EpochEnd::Diverged(sign) => Some(sign),
+            EpochEnd::Done | EpochEnd::Left => None,
+        })
+    }
+
+    /// As [`Training::end_epoch`], but the pass over the training images may be left.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn end_epoch_while(
+        &self,
+        epoch: usize,
+        goes_on: &dyn Fn() -> bool,
+        device: &mut dyn Device,
+    ) -> Result<EpochEnd> {
         let at = self.at(epoch);
         let learner = &self.engine.learner;
         if let Some(pass) = &self.training_images {
-            let logits = pass.logits(device)?;
+            let Some(logits) = pass.logits_while(goes_on, device)? else { return Ok(EpochEnd::Left) };
             if let Some(sign) = divergence::in_logits(&logits, self.engine.store.classes, "training") {
-                return Ok(Some(sign));
+                return Ok(EpochEnd::Diverged(sign));
             }
             learner.take_training_logits(at, &logits, &self.candidates, device)?;
         }
         learner.end_epoch(at, device)?;
-        Ok(None)
+        Ok(EpochEnd::Done)
     }
 
     /// The share of the samples of an epoch's steps that the method chose, in 0..=1, if it chooses.

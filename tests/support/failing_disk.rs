@@ -1,7 +1,8 @@
 //! A library to preload (LD_PRELOAD) that counts what a process does to the files under FAIL_UNDER, log.txt left out, and at number
-//! FAIL_AT (from 1, of those whose path holds FAIL_MATCH) ends it as kill -9 would (FAIL_HOW=kill; a write gets half done) or
-//! has no room from then on (FAIL_HOW=full; a write gets half done once). FAIL_FLOCK=1 makes a file system without locks,
-//! FAIL_LINKS=1 one without hard links.
+//! FAIL_AT (from 1, of those whose path holds FAIL_MATCH) ends it as kill -9 would (FAIL_HOW=kill; a write gets half done), or
+//! from then on has no room (FAIL_HOW=full; a write gets half done once) or is read-only (FAIL_HOW=readonly). FAIL_FLOCK is the
+//! number of the error with which locks are refused, FAIL_LINKS=1 makes a file system without hard links. FAIL_CLOCK is a number
+//! of seconds by which the clock on the wall is ahead, negative where it is behind.
 
 #![allow(clippy::missing_safety_doc)]
 
@@ -19,16 +20,31 @@ unsafe extern "C" {
 
 const EPERM: c_int = 1;
 const ENOSPC: c_int = 28;
-const EOPNOTSUPP: c_int = 95;
+const EROFS: c_int = 30;
 const O_CREAT: c_int = 0o100;
+const O_ACCMODE: c_int = 0o3;
+const CLOCK_REALTIME: c_int = 0;
+
+/// What a call does to the disk.
+#[derive(Clone, Copy, PartialEq)]
+enum Call {
+    /// It takes room.
+    Makes,
+    /// It changes names or lengths.
+    Changes,
+    /// It writes what was written before.
+    Flushes,
+}
 
 struct Plan {
     under: String,
     matching: String,
     at: usize,
     full: bool,
-    no_flock: bool,
+    read_only: bool,
+    flock: Option<c_int>,
     no_links: bool,
+    clock: i64,
 }
 
 fn plan() -> &'static Plan {
@@ -39,8 +55,10 @@ fn plan() -> &'static Plan {
         matching: text("FAIL_MATCH"),
         at: text("FAIL_AT").parse().unwrap_or(usize::MAX),
         full: text("FAIL_HOW") == "full",
-        no_flock: text("FAIL_FLOCK") == "1",
+        read_only: text("FAIL_HOW") == "readonly",
+        flock: text("FAIL_FLOCK").parse().ok(),
         no_links: text("FAIL_LINKS") == "1",
+        clock: text("FAIL_CLOCK").parse().unwrap_or(0),
     })
 }
 
@@ -53,7 +71,7 @@ enum Do {
     Fail,
 }
 
-fn step(path: &[u8], makes: bool) -> Do {
+fn step(path: &[u8], call: Call) -> Do {
     let (plan, path) = (plan(), String::from_utf8_lossy(path));
     let is_counted = !plan.under.is_empty()
         && path.contains(&plan.under)
@@ -63,12 +81,22 @@ fn step(path: &[u8], makes: bool) -> Do {
         return Do::Go;
     }
     let number = COUNT.fetch_add(1, Ordering::SeqCst) + 1;
-    match (number.cmp(&plan.at), plan.full) {
-        (std::cmp::Ordering::Less, _) => Do::Go,
-        (std::cmp::Ordering::Equal, _) => Do::Half,
-        (std::cmp::Ordering::Greater, true) if makes => Do::Fail,
+    if number < plan.at {
+        return Do::Go;
+    }
+    match call {
+        Call::Makes | Call::Changes if plan.read_only => Do::Fail,
+        Call::Makes if plan.full && number > plan.at => Do::Fail,
+        Call::Makes if plan.full => Do::Half,
+        _ if plan.full || plan.read_only => Do::Go,
+        _ if number == plan.at => Do::Half,
         _ => Do::Go,
     }
+}
+
+/// The error of a disk that fails.
+fn refuse() -> c_int {
+    fail(if plan().read_only { EROFS } else { ENOSPC })
 }
 
 fn end() {
@@ -105,7 +133,7 @@ pub unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) 
     if file <= 2 {
         return unsafe { next(file, bytes, count) };
     }
-    match step(&path_of(file), true) {
+    match step(&path_of(file), Call::Makes) {
         Do::Go => unsafe { next(file, bytes, count) },
         Do::Half if plan().full && count < 2 => fail(ENOSPC) as isize,
         Do::Half => {
@@ -115,22 +143,22 @@ pub unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) 
             }
             written
         }
-        Do::Fail => fail(ENOSPC) as isize,
+        Do::Fail => refuse() as isize,
     }
 }
 
-/// A call of one path or file, which makes something where `$makes`.
+/// A call of one path or file, which does `$call`.
 macro_rules! interposed {
-    ($name:ident, $text:literal, ($($argument:ident: $type:ty),*), $path:expr, $makes:expr) => {
+    ($name:ident, $text:literal, ($($argument:ident: $type:ty),*), $path:expr, $call:expr) => {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
             let next = next!($text, unsafe extern "C" fn($($type),*) -> c_int);
-            let does = step(&$path, $makes);
+            let does = step(&$path, $call);
             if does == Do::Half && !plan().full {
                 end();
             }
-            if does != Do::Go && $makes {
-                return fail(ENOSPC);
+            if does != Do::Go {
+                return refuse();
             }
             unsafe { next($($argument),*) }
         }
@@ -141,12 +169,12 @@ fn text(path: *const c_char) -> Vec<u8> {
     unsafe { CStr::from_ptr(path) }.to_bytes().to_vec()
 }
 
-interposed!(rename, c"rename", (from: *const c_char, to: *const c_char), { let _ = from; text(to) }, false);
-interposed!(unlink, c"unlink", (path: *const c_char), text(path), false);
-interposed!(mkdir, c"mkdir", (path: *const c_char, mode: c_uint), { let _ = mode; text(path) }, true);
-interposed!(fsync, c"fsync", (file: c_int), path_of(file), false);
-interposed!(fdatasync, c"fdatasync", (file: c_int), path_of(file), false);
-interposed!(ftruncate64, c"ftruncate64", (file: c_int, size: i64), { let _ = size; path_of(file) }, false);
+interposed!(rename, c"rename", (from: *const c_char, to: *const c_char), { let _ = from; text(to) }, Call::Changes);
+interposed!(unlink, c"unlink", (path: *const c_char), text(path), Call::Changes);
+interposed!(mkdir, c"mkdir", (path: *const c_char, mode: c_uint), { let _ = mode; text(path) }, Call::Makes);
+interposed!(fsync, c"fsync", (file: c_int), path_of(file), Call::Flushes);
+interposed!(fdatasync, c"fdatasync", (file: c_int), path_of(file), Call::Flushes);
+interposed!(ftruncate64, c"ftruncate64", (file: c_int, size: i64), { let _ = size; path_of(file) }, Call::Changes);
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn linkat(
@@ -159,12 +187,12 @@ pub unsafe extern "C" fn linkat(
     if plan().no_links {
         return fail(EPERM);
     }
-    let does = step(&text(to), true);
+    let does = step(&text(to), Call::Makes);
     if does == Do::Half && !plan().full {
         end();
     }
     if does != Do::Go {
-        return fail(ENOSPC);
+        return refuse();
     }
     let next = next!(
         c"linkat",
@@ -178,13 +206,13 @@ macro_rules! opening {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
             let next = next!($text, unsafe extern "C" fn(*const c_char, c_int, c_uint) -> c_int);
-            let makes = flags & O_CREAT != 0;
-            let does = if makes { step(&text(path), true) } else { Do::Go };
+            let makes = flags & O_CREAT != 0 || plan().read_only && flags & O_ACCMODE != 0;
+            let does = if makes { step(&text(path), Call::Makes) } else { Do::Go };
             if does == Do::Half && !plan().full {
                 end();
             }
             if does != Do::Go {
-                return fail(ENOSPC);
+                return refuse();
             }
             unsafe { next(path, flags, mode) }
         }
@@ -196,9 +224,25 @@ opening!(open64, c"open64");
 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn flock(file: c_int, operation: c_int) -> c_int {
-    if plan().no_flock {
-        return fail(EOPNOTSUPP);
+    if let Some(error) = plan().flock {
+        return fail(error);
     }
     let next = next!(c"flock", unsafe extern "C" fn(c_int, c_int) -> c_int);
     unsafe { next(file, operation) }
+}
+
+#[repr(C)]
+pub struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut Timespec) -> c_int {
+    let next = next!(c"clock_gettime", unsafe extern "C" fn(c_int, *mut Timespec) -> c_int);
+    let done = unsafe { next(clock, time) };
+    if clock == CLOCK_REALTIME && done == 0 {
+        unsafe { (*time).seconds += plan().clock };
+    }
+    done
 }

@@ -27,7 +27,7 @@ use crate::usage;
 /// Name of the variable that says where decoded images are kept: an absolute path, or `off`.
 const VARIABLE: &str = "RECORDS_CACHE";
 /// First bytes of a pack; a new layout or decoder gets another version.
-const SIGNATURE: &[u8; 16] = b"records images 1";
+const SIGNATURE: &[u8; 16] = b"records images 2";
 /// File bytes that were decoded, from which on a pack is written: under a second of decoding is not worth it.
 const WORTH: u64 = 32 << 20;
 /// All packs together take no more than this, bytes; the oldest are removed.
@@ -35,8 +35,9 @@ const MOST_BYTES: u64 = 2 << 30;
 
 /// Names the content of a file.
 type Key = [u8; 16];
-/// Bytes of an index entry: a key, and the checksum of its pixels.
-const ENTRY: usize = size_of::<Key>() + size_of::<u32>();
+/// Bytes of an index entry: a key, the checksum of its pixels, and 1 where the image was turned upright, else
+/// 0.
+const ENTRY: usize = size_of::<Key>() + size_of::<u32>() + 1;
 /// Signature, number of images, bytes of an image.
 const HEAD: usize = SIGNATURE.len() + 16;
 
@@ -69,8 +70,8 @@ pub struct Kept {
     /// Where the pack is or will be.
     path: Option<PathBuf>,
     pack: Option<Pack>,
-    /// The content of each file, once it is read.
-    keys: Vec<OnceLock<Key>>,
+    /// The content of each file, once it is read, and whether the image was turned upright.
+    keys: Vec<OnceLock<(Key, bool)>>,
     /// Bytes of the files that had to be decoded.
     decoded: AtomicU64,
     /// File bytes from which on a pack is written.
@@ -105,26 +106,31 @@ impl Kept {
         Self { size, fit, path, pack, keys, decoded: AtomicU64::new(0), worth, problem: None }
     }
 
-    /// Writes the square of the set's file `number` to `out`, `[size, size, 3]`.
+    /// Writes the square of the set's file `number` to `out`, `[size, size, 3]`. Returns whether the image was
+    /// turned or mirrored to be upright.
     ///
     /// # Errors
     /// As [`decode_square`](super::decode_square).
-    pub fn square(&self, number: usize, path: &Path, out: &mut [u8]) -> Result<()> {
+    pub fn square(&self, number: usize, path: &Path, out: &mut [u8]) -> Result<bool> {
         let bytes = read_whole(path, MAX_BYTES)?;
         if self.path.is_none() {
             return square_of(path, &bytes, self.size, self.fit, out);
         }
         let key = key(&bytes);
-        if !self.pack.as_ref().is_some_and(|pack| pack.read(&key, out)) {
-            square_of(path, &bytes, self.size, self.fit, out)?;
-            self.decoded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
-        let _ = self.keys[number].set(key);
-        Ok(())
+        let is_turned = match self.pack.as_ref().and_then(|pack| pack.read(&key, out)) {
+            Some(is_turned) => is_turned,
+            None => {
+                let is_turned = square_of(path, &bytes, self.size, self.fit, out)?;
+                self.decoded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                is_turned
+            }
+        };
+        let _ = self.keys[number].set((key, is_turned));
+        Ok(is_turned)
     }
 
-    /// Keeps the squares `images` of all files if enough of them had to be decoded. What goes wrong costs the
-    /// next run time, nothing else; it is returned, one line.
+    /// Keeps the squares `images` of all files that could be read if enough of them had to be decoded. What goes
+    /// wrong costs the next run time, nothing else; it is returned, one line.
     pub fn keep(&self, images: &[u8]) -> Option<String> {
         let off = || format!("{VARIABLE}=off says that this is intended");
         if let Some(problem) = &self.problem {
@@ -134,8 +140,8 @@ impl Kept {
         if self.decoded.load(Ordering::Relaxed) < self.worth || images.len() as u64 > MOST_BYTES / 2 {
             return None;
         }
-        let keys: Option<Vec<Key>> = self.keys.iter().map(|key| key.get().copied()).collect();
-        let written = write(path, &keys?, 3 * self.size * self.size, images);
+        let keys: Vec<(Key, bool)> = self.keys.iter().filter_map(|key| key.get().copied()).collect();
+        let written = write(path, &keys, 3 * self.size * self.size, images);
         written.err().map(|error| format!("decoded images are not kept: {error:#}; {}", off()))
     }
 }
@@ -149,8 +155,8 @@ fn key(bytes: &[u8]) -> Key {
 /// A pack that is whole as far as its index says; pixels are checked when they are read.
 struct Pack {
     file: File,
-    /// Offset and checksum of each image.
-    images: HashMap<Key, (u64, u32)>,
+    /// Offset and checksum of each image, and whether it was turned upright.
+    images: HashMap<Key, (u64, u32, bool)>,
 }
 
 impl Pack {
@@ -178,22 +184,25 @@ impl Pack {
         }
         let first = HEAD as u64 + 4 + index_len;
         let entry = |(number, entry): (usize, &[u8])| {
-            let (key, check) = entry.split_at(size_of::<Key>());
-            let check = u32::from_le_bytes(std::array::from_fn(|i| check[i]));
-            (std::array::from_fn(|i| key[i]), (first + number as u64 * len, check))
+            let (key, rest) = entry.split_at(size_of::<Key>());
+            let check = u32::from_le_bytes(std::array::from_fn(|i| rest[i]));
+            let is_turned = rest[size_of::<u32>()] == 1;
+            (std::array::from_fn(|i| key[i]), (first + number as u64 * len, check, is_turned))
         };
         Ok(Self { file, images: index.chunks_exact(ENTRY).enumerate().map(entry).collect() })
     }
 
-    /// Reads the image of a file's content into `out`; whether it is there and undamaged.
-    fn read(&self, key: &Key, out: &mut [u8]) -> bool {
-        let Some(&(offset, check)) = self.images.get(key) else { return false };
-        self.file.read_exact_at(out, offset).is_ok() && crc32c::crc32c(out) == check
+    /// Reads the image of a file's content into `out`, if it is there and undamaged; returns whether it was
+    /// turned upright.
+    fn read(&self, key: &Key, out: &mut [u8]) -> Option<bool> {
+        let &(offset, check, is_turned) = self.images.get(key)?;
+        let is_whole = self.file.read_exact_at(out, offset).is_ok() && crc32c::crc32c(out) == check;
+        is_whole.then_some(is_turned)
     }
 }
 
 /// Writes a pack whole or not at all, after making room for it.
-fn write(path: &Path, keys: &[Key], image_len: usize, images: &[u8]) -> Result<()> {
+fn write(path: &Path, keys: &[(Key, bool)], image_len: usize, images: &[u8]) -> Result<()> {
     let Some(folder) = path.parent() else { return Err(usage!("{}: has no folder", shown(path))) };
     DirBuilder::new()
         .recursive(true)
@@ -203,9 +212,10 @@ fn write(path: &Path, keys: &[Key], image_len: usize, images: &[u8]) -> Result<(
     let mut bytes = Vec::with_capacity(HEAD + 4 + keys.len() * ENTRY + images.len());
     bytes.extend_from_slice(SIGNATURE);
     bytes.extend([keys.len(), image_len].iter().flat_map(|&number| (number as u64).to_le_bytes()));
-    for (key, image) in keys.iter().zip(images.chunks_exact(image_len)) {
+    for ((key, is_turned), image) in keys.iter().zip(images.chunks_exact(image_len)) {
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(&crc32c::crc32c(image).to_le_bytes());
+        bytes.push(u8::from(*is_turned));
     }
     let check = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&check.to_le_bytes());
@@ -292,6 +302,30 @@ mod tests {
         fs::rename(root.path().join("2.png"), root.path().join("1.png")).unwrap();
         let (swapped, decoded, _) = load(root.path(), 1);
         assert_eq!((&swapped[..LEN], &swapped[LEN..], decoded), (&third[LEN..], &third[..LEN], 0));
+    }
+
+    /// Also where the image comes from the pack.
+    #[test]
+    fn what_was_turned_is_known() {
+        let root = prepared();
+        let mut jpeg = Vec::new();
+        let pixels = image::RgbImage::from_fn(7, 5, |x, y| image::Rgb([x as u8 * 30, y as u8 * 40, 7]));
+        image::codecs::jpeg::JpegEncoder::new(&mut jpeg).encode_image(&pixels).unwrap();
+        let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let head = [&jpeg[..2], &[0xff, 0xe1, 0, exif.len() as u8 + 2], exif].concat();
+        fs::write(root.path().join("1.png"), [&head, &jpeg[2..]].concat()).unwrap();
+        for _ in 0..2 {
+            let cache = root.path().join("cache");
+            let kept = Kept::open_in(Some(&cache), 1, root.path(), 2, (SIZE, Fit::Stretched));
+            let mut images = vec![0; 2 * LEN];
+            let mut squares = images.chunks_exact_mut(LEN);
+            let turned = [0, 1].map(|number: usize| {
+                let file = root.path().join(format!("{number}.png"));
+                kept.square(number, &file, squares.next().unwrap()).unwrap()
+            });
+            assert_eq!(turned, [false, true]);
+            assert!(kept.keep(&images).is_none() && pack(root.path()).exists());
+        }
     }
 
     /// A pack that is cut short anywhere, or in which any byte is another, gives no wrong pixel.

@@ -3,8 +3,8 @@
 //! read here.
 //!
 //! `jpeg` and `png` decode one format each, `other` the rest, `orientation` turns images upright, `square`
-//! resizes them to one size, `kept` keeps the squares for the next run, `unreadable` names all files that are
-//! damaged.
+//! resizes them to one size, `kept` keeps the squares for the next run, `unreadable` loads sets of
+//! files and names all that are damaged.
 
 mod jpeg;
 mod kept;
@@ -19,10 +19,10 @@ use std::path::Path;
 use anyhow::Result;
 use image::RgbImage;
 
-pub use self::kept::{Kept, folder as image_cache};
+pub use self::kept::folder as image_cache;
 use self::orientation::Orientation;
 pub use self::square::{Fit, decode_all, decode_square, loading};
-pub use self::unreadable::{Failed, in_words};
+pub use self::unreadable::{LoadedFiles, Unreadable, check_readable, in_words, load_files, turned_in_words};
 use crate::files::read_whole;
 use crate::text::printable;
 use crate::usage;
@@ -51,12 +51,12 @@ struct Decoded {
 /// # Errors
 /// A usage error that names the file and what is wrong with it.
 pub fn decode(path: &Path) -> Result<RgbImage> {
-    decode_named(path, &read_whole(path, MAX_BYTES)?)
+    Ok(decode_named(path, &read_whole(path, MAX_BYTES)?)?.0)
 }
 
-/// As [`decode_bytes`]; errors name the file `path`.
-fn decode_named(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
-    decode_bytes(bytes)
+/// As [`decode_upright`]; errors name the file `path`.
+fn decode_named(path: &Path, bytes: &[u8]) -> Result<(RgbImage, bool)> {
+    decode_upright(bytes)
         .map_err(|problem| usage!("{}: not a readable image: {problem}; replace or remove it", shown(path)))
 }
 
@@ -65,6 +65,11 @@ fn decode_named(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
 /// # Errors
 /// What is wrong with the bytes.
 pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, Problem> {
+    Ok(decode_upright(bytes)?.0)
+}
+
+/// The image in the bytes of a file, and whether it was turned or mirrored to be upright.
+fn decode_upright(bytes: &[u8]) -> Result<(RgbImage, bool), Problem> {
     let Decoded { width, height, pixels, orientation } = if bytes.starts_with(jpeg::SIGNATURE) {
         jpeg::decode(bytes)
     } else if bytes.starts_with(png::SIGNATURE) {
@@ -76,7 +81,8 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, Problem> {
     }?;
     let pixels = orientation.apply(pixels, [height as usize, width as usize]);
     let (width, height) = if orientation.swaps_sides() { (height, width) } else { (width, height) };
-    RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its pixels do not fill its size".into())
+    let image = RgbImage::from_raw(width, height, pixels).ok_or("its pixels do not fill its size")?;
+    Ok((image, orientation.is_turned()))
 }
 
 /// The endings of the names of image files, in words.

@@ -16,6 +16,11 @@ impl Orientation {
         self.0 >= 5
     }
 
+    /// Whether [`Orientation::apply`] changes anything.
+    pub fn is_turned(self) -> bool {
+        self.0 >= 2
+    }
+
     /// Turns `[height, width, 3]` pixels upright.
     pub fn apply(self, pixels: Vec<u8>, [height, width]: [usize; 2]) -> Vec<u8> {
         let mut pixels = pixels;

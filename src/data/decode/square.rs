@@ -66,10 +66,11 @@ pub fn decode_all(
 }
 
 /// Decodes a file into `out`, `[size, size, 3]`, resized by Pillow's bilinear filter if it has another size.
+/// Returns whether the image was turned or mirrored to be upright.
 ///
 /// # Errors
 /// As [`decode`](super::decode); also if an image padded to a square would be too large.
-pub fn decode_square(path: &Path, size: usize, fit: Fit, out: &mut [u8]) -> Result<()> {
+pub fn decode_square(path: &Path, size: usize, fit: Fit, out: &mut [u8]) -> Result<bool> {
     square_of(path, &read_whole(path, MAX_BYTES)?, size, fit, out)
 }
 
@@ -77,8 +78,8 @@ pub fn decode_square(path: &Path, size: usize, fit: Fit, out: &mut [u8]) -> Resu
 ///
 /// # Errors
 /// As [`decode_square`].
-pub(super) fn square_of(path: &Path, bytes: &[u8], size: usize, fit: Fit, out: &mut [u8]) -> Result<()> {
-    let image = decode_named(path, bytes)?;
+pub(super) fn square_of(path: &Path, bytes: &[u8], size: usize, fit: Fit, out: &mut [u8]) -> Result<bool> {
+    let (image, is_turned) = decode_named(path, bytes)?;
     let shape = [image.height() as usize, image.width() as usize];
     if fit == Fit::Padded && shape[0] != shape[1] {
         let side = shape[0].max(shape[1]);
@@ -96,7 +97,7 @@ pub(super) fn square_of(path: &Path, bytes: &[u8], size: usize, fit: Fit, out: &
     } else {
         resize_into(image.as_raw(), shape, size, out);
     }
-    Ok(())
+    Ok(is_turned)
 }
 
 fn resize_into(pixels: &[u8], shape: [usize; 2], size: usize, out: &mut [u8]) {

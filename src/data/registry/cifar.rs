@@ -200,6 +200,7 @@ pub fn load_cifar10(data_dir: &Path) -> Result<LoadedData> {
         test,
         train_normalisation: CIFAR10,
         test_normalisation: CIFAR100,
+        positions: Default::default(),
         left_out: Vec::new(),
         notes: Vec::new(),
     })
@@ -223,6 +224,7 @@ pub fn load_cifar100(data_dir: &Path) -> Result<LoadedData> {
         test,
         train_normalisation: CIFAR100,
         test_normalisation: CIFAR100,
+        positions: Default::default(),
         left_out: Vec::new(),
         notes: Vec::new(),
     })

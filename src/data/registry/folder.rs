@@ -10,12 +10,13 @@ use anyhow::Result;
 use super::cifar::CIFAR10_CLASSES;
 use super::{DataSet, Opened};
 use crate::data::decode::{
-    EXTENSIONS, Failed, Fit, Kept, decode_all, decode_square, has_image_extension, loading,
+    EXTENSIONS, Fit, LoadedFiles, Unreadable, check_readable, has_image_extension, load_files, loading,
+    turned_in_words,
 };
 use crate::data::fingerprint::{Outline, Part, Sizes};
 use crate::data::left_out::{LeftOut, TEST_IMAGES, TRAINING_IMAGES};
 use crate::data::lookalike::{self, Named, did_you_mean};
-use crate::data::progress::WorkProgress;
+use crate::data::recipe::Positions;
 use crate::data::source::LoadedData;
 use crate::data::{CIFAR10, CIFAR100, ImageSet, MAX_CLASSES, Normalisation};
 use crate::text::printable;
@@ -30,8 +31,11 @@ pub static CLASS_FOLDERS: DataSet = DataSet {
     needs_data_dir: true,
     open: |recipe, folder, look| {
         let listing = list(folder)?;
-        look(&listing.outline())?;
-        Ok(Opened::Labelled(Box::new(listing.load(recipe.image_size)?)))
+        // Those that cannot be read do not count.
+        if recipe.unreadable == Unreadable::Refused {
+            look(&listing.outline())?;
+        }
+        Ok(Opened::Labelled(Box::new(listing.load(recipe.image_size, recipe.unreadable)?)))
     },
     file: |folder, part, position| list(folder).ok()?.file(part, position),
     paths: |folder, part| Ok(Some(list(folder)?.paths(folder, part))),
@@ -77,10 +81,10 @@ pub const FOLDER: Normalisation = Normalisation { mean: [0.485, 0.456, 0.406], s
 ///
 /// # Errors
 /// A usage error that names the file or folder: missing or empty folders, more than 256 classes, classes that
-/// look identical, a test class that `train` lacks, files that are no images, and the first image that
-/// cannot be read, is damaged, has more than 16,384 pixels on a side or takes more than 256 MiB to decode.
+/// look identical, a test class that `train` lacks, files that are no images, and all images that
+/// cannot be read, are damaged, have more than 16,384 pixels on a side or take more than 256 MiB to decode.
 pub fn load(data_dir: &Path, size: usize) -> Result<LoadedData> {
-    list(data_dir)?.load(size)
+    list(data_dir)?.load(size, Unreadable::Refused)
 }
 
 /// The images of a set of class folders, not read yet.
@@ -147,24 +151,45 @@ impl Listing {
     /// Reads the images; see [`load`].
     ///
     /// # Errors
-    /// A usage error that names the first image in order that cannot be read.
-    pub fn load(self, size: usize) -> Result<LoadedData> {
-        let Self { classes, train, test, notes } = self;
+    /// A usage error that names all images that cannot be read, unless they may be left out; then one for a
+    /// class of which no training image, or a test set of which none, is left.
+    pub fn load(self, size: usize, unreadable: Unreadable) -> Result<LoadedData> {
+        let Self { classes, train, test, mut notes } = self;
         let progress = loading(train.images.len() + test.images.len());
-        let failed = Failed::default();
-        let load = |split: &Split| load_all(&split.root, &split.images, size, &*progress, &failed);
-        let sets = load(&train).and_then(|train_set| Ok((train_set, load(&test)?)));
-        drop(progress);
-        let left_out = [&train, &test].into_iter().filter_map(Split::left_out).collect();
-        let (train, test) = sets.map_err(|error| {
-            let all: Vec<&UnreadImage> = train.images.iter().chain(&test.images).collect();
-            failed.name_all(error, all.len(), size, |i, out| {
-                decode_square(&all[i].path, size, Fit::Stretched, out)
+        let load = |split: &Split| {
+            load_files(&split.root, split.images.len(), (size, Fit::Stretched), &*progress, |i, decode| {
+                decode(&split.images[i].path)
             })
-        })?;
-
+        };
+        let sets = load(&train).and_then(|of_train| Ok([of_train, load(&test)?]));
+        drop(progress);
+        let mut sets = sets?;
+        check_readable(&mut sets.iter_mut().collect::<Vec<_>>(), unreadable)?;
+        let mut left_out: Vec<LeftOut> = [&train, &test].into_iter().filter_map(Split::left_out).collect();
+        left_out.extend(
+            [&train, &test].into_iter().zip(&sets).filter_map(|(split, set)| set.left_out(split.what)),
+        );
+        notes.extend(turned_in_words(&sets.iter().collect::<Vec<_>>()));
+        let positions = [0, 1].map(|part: usize| Positions(sets[part].positions()));
+        let [of_train, of_test] = sets;
+        let (train, test) = (train.image_set(of_train, size), test.image_set(of_test, size));
+        if let Some(class) = train.class_sizes(classes.len()).iter().position(|&images| images == 0) {
+            return Err(usage!(
+                "no training image of class {} can be read; mend one or remove the class",
+                printable(&classes[class])
+            ));
+        }
         let (train_normalisation, test_normalisation) = normalisations(&classes);
-        Ok(LoadedData { classes, train, test, train_normalisation, test_normalisation, left_out, notes })
+        Ok(LoadedData {
+            classes,
+            train,
+            test,
+            train_normalisation,
+            test_normalisation,
+            positions,
+            left_out,
+            notes,
+        })
     }
 }
 
@@ -234,6 +259,12 @@ impl Split {
             self.hidden += count;
             self.first_hidden.get_or_insert(path);
         }
+    }
+
+    /// The images that could be read, with their labels.
+    fn image_set(&self, files: LoadedFiles, size: usize) -> ImageSet {
+        let labels = files.readable.iter().map(|&i| self.images[i].label).collect();
+        ImageSet { images: files.images, labels, height: size, width: size }
     }
 
     /// The skipped images.
@@ -351,21 +382,4 @@ fn same_files(data_dir: &Path, train: &[UnreadImage], test: &[UnreadImage]) -> O
         shown(entry),
         shown(earlier)
     ))
-}
-
-/// The images of all entries in `root`, in their order.
-fn load_all(
-    root: &Path,
-    entries: &[UnreadImage],
-    size: usize,
-    progress: &dyn WorkProgress,
-    failed: &Failed,
-) -> Result<ImageSet> {
-    let kept = Kept::open(root, entries.len(), size, Fit::Stretched);
-    let images = decode_all(entries.len(), size, progress, |i, out| {
-        failed.note(kept.square(i, &entries[i].path, out))
-    })?;
-    kept.keep(&images).iter().for_each(|line| progress.line(line));
-    let labels = entries.iter().map(|entry| entry.label).collect();
-    Ok(ImageSet { images, labels, height: size, width: size })
 }

@@ -221,6 +221,7 @@ impl Files {
             test: colour(test, size, &*progress)?,
             train_normalisation: normalisation,
             test_normalisation: normalisation,
+            positions: Default::default(),
             left_out: Vec::new(),
             notes: Vec::new(),
         })))

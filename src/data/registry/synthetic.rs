@@ -124,6 +124,7 @@ pub fn generate(seed: u64, train_per_class: usize, test_per_class: usize) -> Res
         test: set(seed, 1, test_per_class),
         train_normalisation: SYNTHETIC,
         test_normalisation: SYNTHETIC,
+        positions: Default::default(),
         left_out: Vec::new(),
         notes: Vec::new(),
     })

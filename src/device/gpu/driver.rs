@@ -78,7 +78,7 @@ impl NotEnoughMemory {
     pub fn in_words(&self) -> String {
         let Self { label, bytes, free, all, .. } = self;
         let [bytes, free, all] = [bytes, free, all].map(|bytes| bytes >> 20);
-        format!("not enough GPU memory: {label} needs {bytes} MiB, {free} of {all} MiB are free")
+        format!("not enough GPU memory: {bytes} MiB for {label}, and {free} of {all} MiB are free")
     }
 }
 

@@ -17,6 +17,7 @@ mod time;
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Result;
 
@@ -69,6 +70,7 @@ pub fn page(view: &RunView) -> String {
         }
     }
     body.push_str(&numbers(view));
+    body.push_str(&left_out(view));
     body.push_str(&settings(view));
     let title = format!("{}: {}", view.name(), view.settings.method_title());
     document(&title, &body, condition == Condition::Running)
@@ -84,7 +86,11 @@ pub fn maker() -> Box<dyn ReportMaker> {
                     view.refresh();
                     view
                 }
-                none => none.insert(RunView::open(folder)?),
+                none => {
+                    let view = none.insert(RunView::open(folder)?);
+                    view.is_own = true;
+                    view
+                }
             };
             Ok(page(view))
         }
@@ -95,6 +101,10 @@ pub fn maker() -> Box<dyn ReportMaker> {
 fn head(view: &RunView, condition: &Condition) -> String {
     let settings = &view.settings;
     let done = view.metrics.last().map_or(0, |metrics| metrics.epoch + 1);
+    let as_of = match condition {
+        Condition::Running => format!(" after {done} epochs"),
+        _ => String::new(),
+    };
     let class = match condition {
         Condition::Running => "running",
         Condition::Finished => "finished",
@@ -105,12 +115,19 @@ fn head(view: &RunView, condition: &Condition) -> String {
         (Condition::Running, Some(seconds)) => format!(", about {} left", time::duration(seconds)),
         _ => String::new(),
     };
-    let reason = match condition {
-        Condition::Failed(reason) => format!("<p class=\"failed\">{}</p>\n", escaped(reason)),
+    let reason = match (condition, &view.stop) {
+        (Condition::Failed(reason), _) => format!("<p class=\"failed\">{}</p>\n", escaped(reason)),
+        (Condition::Stopped, Some(said)) => format!("<p class=\"soft\">{}</p>\n", escaped(said)),
+        // A kill leaves the page as it is.
+        (Condition::Running, _) => format!(
+            "<p class=\"soft\">Written {}, as the run went on. If it is later than an epoch takes, and this page has not \
+             changed, the run has ended since: records report writes the page again.</p>\n",
+            time::utc(SystemTime::now())
+        ),
         _ => String::new(),
     };
     format!(
-        "<header>\n<h1>{} <span class=\"state {class}\">{class}</span></h1>\n<p class=\"soft\">{} on {}, {} of width {}, seed {}: \
+        "<header>\n<h1>{} <span class=\"state {class}\">{class}{as_of}</span></h1>\n<p class=\"soft\">{} on {}, {} of width {}, seed {}: \
          {done} of {} epochs{left}</p>\n{reason}</header>\n",
         escaped(&view.name()),
         escaped(&settings.method_title()),
@@ -196,6 +213,17 @@ fn numbers(view: &RunView) -> String {
         "<details><summary>Numbers</summary>\n<div class=\"scroll\"><table>\n<tr><th>epoch</th><th>learning rate</th><th>loss</th>\
          <th>train</th><th>top-1</th><th>top-5</th><th>many</th><th>medium</th><th>few</th><th>labels</th><th>MMC</th>\
          <th>prior TV</th></tr>\n{rows}</table></div>\n</details>\n"
+    )
+}
+
+/// What the run leaves out of its data.
+fn left_out(view: &RunView) -> String {
+    if view.left_out.is_empty() {
+        return String::new();
+    }
+    let items: String = view.left_out.iter().map(|line| format!("<li>{}</li>\n", escaped(line))).collect();
+    format!(
+        "<details open><summary>Left out of the data</summary>\n<ul class=\"notes\">\n{items}</ul>\n</details>\n"
     )
 }
 

@@ -1,6 +1,7 @@
 //! Where the time went.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use super::chart::{LineChart, Series};
 use crate::report::run_view::RunView;
@@ -15,6 +16,33 @@ pub fn duration(seconds: f64) -> String {
         (0, h, m, _) => format!("{h} h {m:02} min"),
         (d, h, ..) => format!("{d} d {h} h"),
     }
+}
+
+/// A moment to the minute: "2026-03-01 09:05 UTC".
+pub fn utc(moment: SystemTime) -> String {
+    let since =
+        |later: SystemTime, earlier| later.duration_since(earlier).ok().map(|span| span.as_secs() as i64);
+    let seconds = since(moment, SystemTime::UNIX_EPOCH)
+        .or_else(|| Some(-since(SystemTime::UNIX_EPOCH, moment)?))
+        .unwrap_or_default();
+    let (mut day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    // After 400 years the calendar is the same again.
+    let mut year = 1970 + 400 * day.div_euclid(146_097);
+    day = day.rem_euclid(146_097);
+    let mut length = 365 + i64::from(is_leap(year));
+    while day >= length {
+        (day, year) = (day - length, year + 1);
+        length = 365 + i64::from(is_leap(year));
+    }
+    let mut month = 1;
+    for length in [31, 28 + i64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if day < length {
+            break;
+        }
+        (day, month) = (day - length, month + 1);
+    }
+    format!("{year}-{month:02}-{:02} {:02}:{:02} UTC", day + 1, second / 3600, second / 60 % 60)
 }
 
 /// The parts of the time of all epochs, and the speed of each.
@@ -72,7 +100,21 @@ pub fn section(view: &RunView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use std::time::{Duration, SystemTime};
+
+    use super::{duration, utc};
+
+    #[test]
+    fn moments_in_words() {
+        let after = |seconds: u64| utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(after(0), "1970-01-01 00:00 UTC");
+        assert_eq!(after(951_782_400 - 1), "2000-02-28 23:59 UTC");
+        assert_eq!(after(951_782_400), "2000-02-29 00:00 UTC");
+        assert_eq!(after(1_772_355_900), "2026-03-01 09:05 UTC");
+        assert_eq!(after(4_102_444_799), "2099-12-31 23:59 UTC");
+        // A clock before 1970.
+        assert_eq!(utc(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1969-12-31 23:59 UTC");
+    }
 
     #[test]
     fn durations_in_words() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::{FAILED, end_last_line};
-use crate::error::one_line;
+use crate::error::{one_line, stopped};
 use crate::files::unwritable;
 use crate::train::progress;
 
@@ -42,14 +42,10 @@ impl RunLog {
         self.keep(row);
     }
 
-    /// Keeps a line that the program's last line shows on the terminal.
-    pub fn note(&self, text: &str) {
-        self.keep(text);
-    }
-
-    /// Keeps the reason why the run failed; the program's last line shows it on the terminal.
-    pub fn note_failure(&self, error: &anyhow::Error) {
-        self.keep(&format!("{FAILED}{}", one_line(error)));
+    /// Keeps the reason why the run ended early; the program's last line shows it on the terminal.
+    pub fn note_end(&self, error: &anyhow::Error) {
+        let begins = if stopped(error).is_some() { "" } else { FAILED };
+        self.keep(&format!("{begins}{}", one_line(error)));
     }
 
     /// Adds a line in one write, so that lines of two threads do not mix.

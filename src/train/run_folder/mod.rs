@@ -69,13 +69,26 @@ const LONGEST_LINE: u64 = 1 << 20;
 /// Begins the line of log.txt that says why a run failed.
 const FAILED: &str = "failed: ";
 
+/// Begins the line of log.txt that says that a run was stopped, by what and where.
+pub const STOPPED_BY: &str = "stopped by ";
+
 /// Why the run in a folder failed; `None` if it did not, or was begun again since.
 pub fn failure(folder: &Path) -> Option<String> {
+    last_line(folder)?.strip_prefix(FAILED).map(printable)
+}
+
+/// What the run in a folder said as it was stopped; `None` if it was not, or was begun again since.
+pub fn stop(folder: &Path) -> Option<String> {
+    last_line(folder).filter(|line| line.starts_with(STOPPED_BY)).map(|line| printable(&line))
+}
+
+/// The last line of a run's log.
+fn last_line(folder: &Path) -> Option<String> {
     let (mut log, size) = open_regular(&folder.join("log.txt")).ok()?;
     log.seek(SeekFrom::Start(size.saturating_sub(LONGEST_LINE))).ok()?;
     let mut end = Vec::new();
     log.take(LONGEST_LINE).read_to_end(&mut end).ok()?;
-    String::from_utf8_lossy(&end).lines().last()?.strip_prefix(FAILED).map(printable)
+    String::from_utf8_lossy(&end).lines().last().map(String::from)
 }
 
 /// What the run in a folder says that it leaves out of its data, a line each, from the beginning of its log.

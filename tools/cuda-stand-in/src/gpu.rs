@@ -1,12 +1,13 @@
 //! What the modelled GPUs answer when they are asked what they are.
 
 use std::ffi::c_int;
+use std::sync::OnceLock;
 
 use crate::code::{Code, Result};
 use crate::log;
 
 /// A GPU as the driver describes it.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Gpu {
     pub name: &'static str,
     /// What `ptx-sim` calls it, for its times.
@@ -71,14 +72,23 @@ const H100: Gpu = Gpu {
 const FUTURE: Gpu = Gpu { name: "Stand-in GPU (of the future)", capability: [99, 0], ..H100 };
 
 impl Gpu {
-    /// The one that STAND_IN_GPU names: rtx3090 (default), h100 or future.
+    /// The one that STAND_IN_GPU names: rtx3090 (default), h100 or future; with as many MiB of memory as
+    /// STAND_IN_MEMORY says, if it is set.
     pub fn chosen() -> Option<&'static Self> {
-        match std::env::var("STAND_IN_GPU").as_deref().unwrap_or("rtx3090") {
-            "rtx3090" => Some(&RTX3090),
-            "h100" => Some(&H100),
-            "future" => Some(&FUTURE),
-            _ => None,
-        }
+        static CHOSEN: OnceLock<Option<Gpu>> = OnceLock::new();
+        let choose = || {
+            let mut gpu = match std::env::var("STAND_IN_GPU").as_deref().unwrap_or("rtx3090") {
+                "rtx3090" => RTX3090,
+                "h100" => H100,
+                "future" => FUTURE,
+                _ => return None,
+            };
+            if let Ok(mebibytes) = std::env::var("STAND_IN_MEMORY") {
+                gpu.memory = mebibytes.parse::<usize>().ok()?.checked_mul(1 << 20)?;
+            }
+            Some(gpu)
+        };
+        CHOSEN.get_or_init(choose).as_ref()
     }
 
     /// Its compute capability as one number, 86 for 8.6.
