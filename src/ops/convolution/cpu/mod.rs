@@ -11,22 +11,51 @@
 
 mod blocks;
 mod direct;
+mod factors;
 mod filter;
 mod lanes;
+mod pairs;
 mod scratch;
 mod tile;
 mod weight;
+mod weight_pairs;
 mod winograd;
 
 use super::ConvolutionShape;
-use crate::device::cpu::instructions::Simd;
+use crate::device::cpu::instructions::{PairSums, Simd};
+use crate::device::cpu::rounding::Rounding;
 use direct::{Geometry, Problem, Tap};
 use filter::Filter;
+use pairs::Pair;
 pub use scratch::Workspace;
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Products {
+    /// The level of vector instructions.
+    pub simd: Simd,
+    /// What the activations that are written are rounded to. With bf16, the operands hold bf16, and direct sums
+    /// take products of bf16.
+    pub rounding: Rounding,
+}
+
+/// Products of f32.
+impl From<Simd> for Products {
+    fn from(simd: Simd) -> Self {
+        Self { simd, rounding: Rounding::None }
+    }
+}
+
+impl Products {
+    /// How pairs of bf16 are summed, if the operands are bf16.
+    fn pairs(self) -> Option<PairSums> {
+        (self.rounding == Rounding::Bf16).then(|| PairSums::of(self.simd))
+    }
+}
 
 /// y `[N,OH,OW,Cout]` = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
 pub fn forward(
-    simd: Simd,
+    products: impl Into<Products>,
     shape: &ConvolutionShape,
     x: &[f32],
     w: &[f32],
@@ -34,12 +63,31 @@ pub fn forward(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), w.len(), y.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
-    let geometry = geometry(shape);
+    let (products, geometry) = (products.into(), geometry(shape));
     let filter = Filter::forward(w, shape.kernel * shape.kernel, shape.in_channels);
-    if let Some(size) = winograd::size_of_forward(shape) {
-        return winograd::run((simd, size), &geometry, filter, x, (y, false), workspace);
+    if let Some(size) = winograd::size_of_forward(shape, products) {
+        return winograd::run((products, size), &geometry, filter, x, (y, false), workspace);
     }
-    direct::run(simd, &geometry, &[problem(shape)], filter, x, (y, false), workspace);
+    solve(products, &geometry, &[problem(shape)], filter, x, (y, false), workspace);
+}
+
+/// Solves the problems directly.
+fn solve(
+    products: Products,
+    geometry: &Geometry,
+    problems: &[Problem],
+    filter: Filter<'_>,
+    source: &[f32],
+    target: (&mut [f32], bool),
+    workspace: &mut Workspace,
+) {
+    let Products { simd, rounding } = products;
+    match products.pairs() {
+        Some(sums) => {
+            direct::run::<Pair>(sums, geometry, problems, filter, source, target, rounding, workspace);
+        }
+        None => direct::run::<f32>(simd, geometry, problems, filter, source, target, rounding, workspace),
+    }
 }
 
 /// Source and target of the forward pass.
@@ -96,7 +144,7 @@ fn gradient_geometry(shape: &ConvolutionShape) -> Geometry {
 
 /// dx `[N,H,W,Cin]` = (or += if `accumulate`) the data gradient of dy `[N,OH,OW,Cout]`.
 pub fn backward_data(
-    simd: Simd,
+    products: impl Into<Products>,
     shape: &ConvolutionShape,
     dy: &[f32],
     w: &[f32],
@@ -104,19 +152,19 @@ pub fn backward_data(
     workspace: &mut Workspace,
 ) {
     assert_eq!((dx.len(), w.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
-    let geometry = gradient_geometry(shape);
+    let (products, geometry) = (products.into(), gradient_geometry(shape));
     let filter = Filter::gradient(w, shape.kernel * shape.kernel, shape.in_channels);
     if let Some(size) = winograd::size_of_data_gradient(shape) {
         // The source pixel before the target pixel is reached by the last tap.
         let filter = filter.reversed();
-        return winograd::run((simd, size), &geometry, filter, dy, (dx, accumulate), workspace);
+        return winograd::run((products, size), &geometry, filter, dy, (dx, accumulate), workspace);
     }
-    direct::run(simd, &geometry, &gradient_problems(shape), filter, dy, (dx, accumulate), workspace);
+    solve(products, &geometry, &gradient_problems(shape), filter, dy, (dx, accumulate), workspace);
 }
 
 /// dw `[Cout,kh,kw,Cin]` = the weight gradient.
 pub fn backward_weight(
-    simd: Simd,
+    products: impl Into<Products>,
     shape: &ConvolutionShape,
     x: &[f32],
     dy: &[f32],
@@ -124,10 +172,14 @@ pub fn backward_weight(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), dw.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
+    let products = products.into();
     if winograd::serves_weight_gradient(shape) {
-        return winograd::weight_gradient(simd, shape, x, dy, dw, workspace);
+        return winograd::weight_gradient(products.simd, shape, x, dy, dw, workspace);
     }
-    weight::run(simd, shape, x, dy, dw, workspace);
+    match products.pairs() {
+        Some(sums) => weight_pairs::run(sums, shape, x, dy, dw, workspace),
+        None => weight::run(products.simd, shape, x, dy, dw, workspace),
+    }
 }
 
 #[cfg(test)]

@@ -9,13 +9,19 @@ use super::tile::{Offsets, Steps};
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// f32 values that begin on a cache line.
+/// Values of four bytes that begin on a cache line.
 #[derive(Default)]
 pub(super) struct Aligned(Vec<Line>);
 
 impl Aligned {
     /// The first `len` values, of undefined contents; grown if necessary.
     pub(super) fn take(&mut self, len: usize) -> &mut [f32] {
+        self.take_as(len)
+    }
+
+    /// As [`Aligned::take`], for another type of the same size.
+    pub(super) fn take_as<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
+        const { assert!(size_of::<T>() == size_of::<f32>()) };
         let lines = len.div_ceil(16);
         if self.0.len() < lines {
             // What was there is not needed, so it is not copied.

@@ -10,6 +10,7 @@ mod product;
 mod transforms;
 mod weight;
 
+use super::Products;
 use super::blocks::{Block, Window};
 use super::scratch::Aligned;
 use crate::device::cpu::instructions::Simd;
@@ -28,13 +29,17 @@ fn pitch(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
 
-/// The size of tiles for a forward pass, if the algorithm serves it: 2 x 2, from 128 channels.
+/// The size of tiles for a forward pass, if the algorithm serves it: 2 x 2, from 128 channels; 4 x 4 where
+/// results are rounded to bf16, beside whose rounding (2^-9) that of the transforms in f32 is nothing.
 ///
-/// The error of 4 x 4 is several times that of the direct sum. In the forward pass it decides on which side
+/// In f32, the error of 4 x 4 is several times that of the direct sum. In the forward pass it decides on which side
 /// of zero a ReLU's input falls, and the golden networks have inputs that are zero within rounding. With 64
 /// channels they are that sensitive to 2 x 2, too; with 16 it does not win.
-pub(super) fn size_of_forward(shape: &ConvolutionShape) -> Option<Size> {
+pub(super) fn size_of_forward(shape: &ConvolutionShape, products: Products) -> Option<Size> {
     const CHANNELS: usize = 128;
+    if products.pairs().is_some() {
+        return fits(shape, Size::Four).then_some(Size::Four);
+    }
     let wide = shape.in_channels.min(shape.out_channels) >= CHANNELS;
     (fits(shape, Size::Two) && wide).then_some(Size::Two)
 }
