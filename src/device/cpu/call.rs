@@ -60,8 +60,8 @@ impl<'a> Call<'a> {
         self.memory.f32_mut(self.buffers[tensor.0])
     }
 
-    /// The same for an operation that rounds what it writes while it is in the caches, as it must then, with the
-    /// rounding. What [`Call::f32_mut`] gives, the device rounds afterwards.
+    /// The same for an operation that rounds what it writes while it is in the caches, as it must then, with
+    /// the rounding. What [`Call::f32_mut`] gives, the device rounds afterwards.
     ///
     /// # Errors
     /// As [`Call::f32_mut`].

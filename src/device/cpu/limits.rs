@@ -1,6 +1,6 @@
-//! The processor's limits, measured on all threads of a pool at once: multiply-adds that stay in registers (of
-//! f32, or of pairs of bf16), and a copy through main memory. The best of a few rounds counts, because other programs can only slow a
-//! round down.
+//! The processor's limits, measured on all threads of a pool at once: multiply-adds that stay in registers
+//! (of f32, or of pairs of bf16), and a copy through main memory. The best of a few rounds counts, because
+//! other programs can only slow a round down.
 
 use std::hint::black_box;
 use std::time::Instant;

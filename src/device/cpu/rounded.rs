@@ -1,10 +1,10 @@
 //! The CPU device that rounds as a GPU does: the executable specification of bf16 and f16.
 //!
-//! Buffers of that type hold f32 values that were rounded to it: what an operation writes there is rounded before
-//! the next one reads it, by the operation itself where that is faster ([`Call::rounded_mut`](super::Call)). With
-//! bf16, convolutions multiply bf16 and sum in f32, as tensor cores do; everything else computes in f32, as
-//! kernels do. So only the order of sums differs from a GPU (and, on chips that sum in f16 over short runs, those
-//! sums).
+//! Buffers of that type hold f32 values that were rounded to it: what an operation writes there is rounded
+//! before the next one reads it, by the operation itself where that is faster
+//! ([`Call::rounded_mut`](super::Call)). With bf16, convolutions multiply bf16 and sum in f32, as tensor
+//! cores do; everything else computes in f32, as kernels do. So only the order of sums differs from a GPU
+//! (and, on chips that sum in f16 over short runs, those sums).
 
 use anyhow::Result;
 

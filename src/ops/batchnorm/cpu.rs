@@ -236,7 +236,8 @@ vectorised! {
     }
 }
 
-/// y = x scale + shift (+ residual), then ReLU if asked, then rounded; scale = g / std, shift = b - mean scale.
+/// y = x scale + shift (+ residual), then ReLU if asked, then rounded; scale = g / std, shift = b - mean
+/// scale.
 pub(super) fn apply(
     channels: usize,
     x: &[f32],

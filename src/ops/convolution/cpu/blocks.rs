@@ -93,7 +93,8 @@ impl Window {
     }
 }
 
-/// A row of a window: so many pixels before the image, and those in it; what is left of the row lies behind it.
+/// A row of a window: so many pixels before the image, and those in it; what is left of the row lies behind
+/// it.
 pub(super) struct Line<'a> {
     pub before: usize,
     pub pixels: &'a [f32],

@@ -43,20 +43,18 @@ pub(super) struct Geometry {
     pub step: usize,
 }
 
-/// Pixels of a block.
-const PIXELS: usize = 512;
-/// Factors of a row whose products are summed before the next panel of weights is taken: 256 rows of 32 weights
-/// are 32 KB.
-const DEPTH: usize = 256;
-
+/// Pixels of a block at least and at most, and values of its target at most: with those of its source, they stay
+/// in the second-level cache.
+const PIXELS: [usize; 2] = [128, 512];
+const TARGET: usize = 1 << 16;
 /// Part of a sum: segments of a row, and the row of a panel that they begin with.
 struct Slice {
     first: usize,
     segments: Vec<Segment>,
 }
 
-/// The stretches of a pixel's window that the taps read, neighbours joined. `pitch` is a row of the window, and
-/// a pixel has `each` factors.
+/// The stretches of a pixel's window that the taps read, neighbours joined. `pitch` is a row of the window,
+/// and a pixel has `each` factors.
 fn segments(taps: &[Tap], [top, left]: [isize; 2], pitch: usize, each: usize) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     for tap in taps {
@@ -69,8 +67,8 @@ fn segments(taps: &[Tap], [top, left]: [isize; 2], pitch: usize, each: usize) ->
     segments
 }
 
-/// Cuts segments into slices of at most [`DEPTH`] factors.
-fn slices(segments: &[Segment]) -> Vec<Slice> {
+/// Cuts segments into slices of at most `depth` factors.
+fn slices(segments: &[Segment], depth: usize) -> Vec<Slice> {
     let mut slices: Vec<Slice> = Vec::new();
     let (mut row, mut room) = (0, 0);
     for segment in segments {
@@ -78,7 +76,7 @@ fn slices(segments: &[Segment]) -> Vec<Slice> {
         while at < segment.len {
             if room == 0 {
                 slices.push(Slice { first: row, segments: Vec::new() });
-                room = DEPTH;
+                room = depth;
             }
             let len = room.min(segment.len - at);
             if let Some(slice) = slices.last_mut() {
@@ -118,10 +116,11 @@ pub(super) fn run<T: Factor>(
         let (now, later) = weights.split_at(depth(problem) * padded);
         weights = later;
         let segments = segments(&problem.taps, reach.first, call.columns() * each, each);
-        prepared.push(Prepared { problem, slices: slices(&segments), panels: &panels, weights: now });
+        prepared.push(Prepared { problem, slices: slices(&segments, T::DEPTH), panels: &panels, weights: now });
     }
 
-    let blocks = blocks(geometry.batch, [height, width], geometry.step, PIXELS);
+    let pixels = (TARGET / out_channels).clamp(PIXELS[0], PIXELS[1]);
+    let blocks = blocks(geometry.batch, [height, width], geometry.step, pixels);
     let row = width * out_channels;
     let threads = workspace.threads.prepare();
     split(&blocks, height * row, row, target).into_par_iter().with_max_len(1).for_each(|(block, target)| {

@@ -8,6 +8,9 @@ use crate::device::cpu::vectorised::vectorised;
 
 /// How a convolution's operands, f32 in memory, become factors.
 pub(super) trait Factor: Value {
+    /// Factors of a row whose products are summed before the next panel of weights is taken.
+    const DEPTH: usize;
+
     /// Factors that hold the channels of a pixel.
     fn of_pixel(channels: usize) -> usize;
 
@@ -17,8 +20,8 @@ pub(super) trait Factor: Value {
     /// Copies a window of `image` (rows, columns, channels); zeros outside the image.
     fn copy_window(window: &Window, image: &[f32], extents: [usize; 3], out: &mut [Self]);
 
-    /// Copies the weights of a tap from all `channels` to the target channels `targets` = [first, count], to `out`
-    /// with rows `pitch` apart: a row for each factor of a pixel.
+    /// Copies the weights of a tap from all `channels` to the target channels `targets` = [first, count], to
+    /// `out` with rows `pitch` apart: a row for each factor of a pixel.
     fn copy_weights(
         filter: &Filter<'_>,
         tap: usize,
@@ -30,6 +33,9 @@ pub(super) trait Factor: Value {
 }
 
 impl Factor for f32 {
+    /// 256 rows of 32 weights are 32 KB.
+    const DEPTH: usize = 256;
+
     fn of_pixel(channels: usize) -> usize {
         channels
     }
@@ -91,6 +97,10 @@ fn pair_channels(pixels: &[f32], channels: usize, out: &mut [Pair]) {
 }
 
 impl Factor for Pair {
+    /// A whole number of times in the sums of 3x3 convolutions of 64, 128 ... channels: a short last piece would
+    /// have all results read and written for a few products.
+    const DEPTH: usize = 288;
+
     fn of_pixel(channels: usize) -> usize {
         channels.div_ceil(2)
     }

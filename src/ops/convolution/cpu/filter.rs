@@ -68,8 +68,8 @@ impl<'a> Filter<'a> {
 }
 
 impl Filter<'_> {
-    /// Copies the weights of a tap from `sources` source channels, two in a pair, and `targets` target channels
-    /// from `target` to `out[pair * pitch + target]`. An odd last channel is paired with 0.
+    /// Copies the weights of a tap from `sources` source channels, two in a pair, and `targets` target
+    /// channels from `target` to `out[pair * pitch + target]`. An odd last channel is paired with 0.
     pub(super) fn copy_pairs(
         &self,
         tap: usize,

@@ -1,13 +1,17 @@
 //! Convolution on the CPU: implicit products over NHWC, without an im2col buffer.
 //!
 //! `direct.rs` and `weight.rs` multiply a block of pixels, copied with the zeros around it, by packed weights
-//! or by the output's gradient, in the register tiles of `tile.rs`. `winograd/` does 3x3 convolutions of
+//! or by the output's gradient, in the register tiles of `tile/`. `winograd/` does 3x3 convolutions of
 //! stride 1 with fewer multiplications. A data gradient of stride 2 is four dense problems, one for
 //! each parity of row and column, so no zeros are multiplied.
 //!
 //! Results do not depend on the number of threads: each output value is one sum in a fixed order, and the
 //! partial sums of the weight gradient are cut and added by shape alone. So is the choice between the
 //! algorithms. AVX2 and AVX-512 give the same bits.
+//!
+//! In bf16, the operands hold bf16 in f32. Direct sums take products of bf16 in pairs (`pairs.rs`,
+//! `weight_pairs.rs`), with the same bits at every level: all forward passes, and the gradients that Winograd's
+//! algorithm does not serve. That stays in f32, where it is faster than products of bf16 can be.
 
 mod blocks;
 mod direct;
@@ -34,8 +38,8 @@ pub use scratch::Workspace;
 pub struct Products {
     /// The level of vector instructions.
     pub simd: Simd,
-    /// What the activations that are written are rounded to. With bf16, the operands hold bf16, and direct sums
-    /// take products of bf16.
+    /// What the activations that are written are rounded to. With bf16, the operands hold bf16, and direct
+    /// sums take products of bf16.
     pub rounding: Rounding,
 }
 

@@ -1,5 +1,5 @@
-//! Sums of products of bf16, two products a step: the arithmetic of the instruction VDPBF16PS, and the same on
-//! other processors.
+//! Sums of products of bf16, two products a step: the arithmetic of the instruction VDPBF16PS, and the same
+//! on other processors.
 //!
 //! A step takes a pair of bf16 from each factor and does
 //!
@@ -8,14 +8,14 @@
 //! sum = t   + a.first  b.first         likewise
 //! ```
 //!
-//! where the product itself is exact (16 bits of significand) and subnormal factors count as 0; both zeros keep
-//! their sign. A result is subnormal if its value, rounded as if exponents had no end, is under 2^-126: so
-//! 2^-126 - 2^-150 becomes 0, and 2^-126 - 2^-151 becomes 2^-126.
+//! where the product itself is exact (16 bits of significand) and subnormal factors count as 0; both zeros
+//! keep their sign. A result is subnormal if its value, rounded as if exponents had no end, is under 2^-126:
+//! so 2^-126 - 2^-150 becomes 0, and 2^-126 - 2^-151 becomes 2^-126.
 //!
 //! Source: the operation of VDPBF16PS in Intel's Software Developer's Manual, volume 2 (the odd element of a
 //! pair is added before the even one; DAZ, FTZ and rounding to the nearest whatever MXCSR says). Which of the
-//! readings of it holds on an AMD processor (Zen 4) was found by trying: of seven, this one alone agreed, in 26
-//! million random steps over all exponents, and the border of the subnormal numbers was tried by hand;
+//! readings of it holds on an AMD processor (Zen 4) was found by trying: of seven, this one alone agreed, in
+//! 26 million random steps over all exponents, and the border of the subnormal numbers was tried by hand;
 //! `every_way_gives_the_same_bits` repeats that on the machine that runs it.
 
 use super::lanes::{Lanes, Portable};
@@ -53,8 +53,8 @@ impl Pair {
 
 /// sum + a b as one addition of a step does it.
 ///
-/// In f64 the product is exact, and so is its sum with an f32 wherever that lies near the middle between two f32
-/// (the significands have 16 and 24 of 53 bits), so rounding twice rounds as once.
+/// In f64 the product is exact, and so is its sum with an f32 wherever that lies near the middle between two
+/// f32 (the significands have 16 and 24 of 53 bits), so rounding twice rounds as once.
 #[inline(always)]
 fn add_product(a: f32, b: f32, sum: f32) -> f32 {
     /// From here on a value is rounded to 2^-126.

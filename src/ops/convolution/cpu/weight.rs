@@ -57,8 +57,8 @@ pub(super) fn sum_up(partial: &[f32], dw: &mut [f32]) {
     });
 }
 
-/// Sets dw to the sum over all blocks of what `add_block(block, first channel, (dw, whether to add), task)` makes
-/// of a block: dw of as many output channels from the first as the slice holds.
+/// Sets dw to the sum over all blocks of what `add_block(block, first channel, (dw, whether to add), task)`
+/// makes of a block: dw of as many output channels from the first as the slice holds.
 pub(super) fn by_parts(
     shape: &ConvolutionShape,
     dw: &mut [f32],

@@ -1,9 +1,10 @@
 //! The weight gradient in products of bf16: dw`[n, tap, c]` = sum over pixels of dy`[pixel, n]`
 //! x`[source(pixel, tap), c]`.
 //!
-//! The sums run over pixels, so two neighbours of a row are a pair, the last of an odd row paired with zeros. dy is
-//! copied in such pairs. A tap reads pairs that begin at any column of the window, so each column of the copied
-//! window is paired with the one `stride` further: as many bytes as in f32. The rest is as in `weight.rs`.
+//! The sums run over pixels, so two neighbours of a row are a pair, the last of an odd row paired with zeros.
+//! dy is copied in such pairs. A tap reads pairs that begin at any column of the window, so each column of
+//! the copied window is paired with the one `stride` further: as many bytes as in f32. The rest is as in
+//! `weight.rs`.
 
 use super::blocks::{Block, Window};
 use super::factors::pair;
@@ -39,8 +40,8 @@ struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// Sets dw of as many output channels from `first_channel` as it holds to the sum over the block's pixels, or
-    /// adds this to it. A block is summed in one piece: its columns stay in the caches.
+    /// Sets dw of as many output channels from `first_channel` as it holds to the sum over the block's
+    /// pixels, or adds this to it. A block is summed in one piece: its columns stay in the caches.
     fn add_block(
         &self,
         block: &Block,

@@ -3,7 +3,8 @@
 //! Every value of a call's result is one chain of steps ([`Products::add`]) over the products in the order of
 //! the caller, begun at zero, and stored or added to what is in memory. A tile's extents decide how many
 //! chains run side by side and nothing else, so every tile of every level gives the same bits (of f32, on
-//! portable code: see `lanes.rs`). Callers cut long sums into several calls, which keeps rounding errors small.
+//! portable code: see `lanes.rs`). Callers cut long sums into several calls, which keeps rounding errors
+//! small.
 //!
 //! The factors are f32 or pairs of bf16 ([`Value`]). A pair is one step, so for pairs "row" and "segment"
 //! count pairs.
