@@ -174,4 +174,15 @@ mod tests {
         let message = Simd::choose(Some("AVX9")).unwrap_err();
         assert!(message.contains("RECORDS_SIMD") && message.contains("AVX9"), "{message}");
     }
+
+    #[test]
+    fn products_of_bf16_are_the_processor_s_own_where_the_level_allows_it() {
+        for level in Simd::available() {
+            let sums = PairSums::of(level);
+            assert!(sums.is_available() && PairSums::available().any(|other| other == sums));
+            assert_eq!(sums.is_emulated(), level < Simd::Avx512 || !PairSums::Avx512.is_available());
+            assert_eq!(sums.is_emulated(), sums.to_string().contains("emulated"), "{sums}");
+        }
+        assert_eq!(PairSums::of(Simd::Portable), PairSums::Portable);
+    }
 }

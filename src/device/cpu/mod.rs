@@ -8,6 +8,7 @@ mod call;
 pub mod instructions;
 mod limits;
 mod memory;
+pub(crate) mod pages;
 mod rounded;
 pub mod rounding;
 pub mod threads;

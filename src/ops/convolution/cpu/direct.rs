@@ -116,7 +116,12 @@ pub(super) fn run<T: Factor>(
         let (now, later) = weights.split_at(depth(problem) * padded);
         weights = later;
         let segments = segments(&problem.taps, reach.first, call.columns() * each, each);
-        prepared.push(Prepared { problem, slices: slices(&segments, T::DEPTH), panels: &panels, weights: now });
+        prepared.push(Prepared {
+            problem,
+            slices: slices(&segments, T::DEPTH),
+            panels: &panels,
+            weights: now,
+        });
     }
 
     let pixels = (TARGET / out_channels).clamp(PIXELS[0], PIXELS[1]);

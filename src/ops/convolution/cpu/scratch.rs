@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use super::tile::{Offsets, Steps};
+use crate::device::cpu::pages;
 
 /// A cache line. Vectors that straddle two lines take twice as long to load.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -26,7 +27,9 @@ impl Aligned {
         if self.0.len() < lines {
             // What was there is not needed, so it is not copied.
             self.0 = Vec::new();
-            self.0 = vec![bytemuck::Zeroable::zeroed(); lines];
+            self.0.reserve_exact(lines);
+            pages::prefer_large(self.0.spare_capacity_mut());
+            self.0.resize(lines, bytemuck::Zeroable::zeroed());
         }
         &mut bytemuck::cast_slice_mut(&mut self.0)[..len]
     }
