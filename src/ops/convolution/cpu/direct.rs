@@ -10,7 +10,8 @@ use super::blocks::{Block, Window, blocks, split};
 use super::factors::Factor;
 use super::filter::Filter;
 use super::scratch::{Task, Workspace};
-use super::tile::{Offsets, Panel, Rows, Segment, panels};
+use super::slices::{Slice, segments, slices};
+use super::tile::{Offsets, Panel, Rows, panels};
 use crate::device::cpu::rounding::Rounding;
 
 /// A tap: its offset in the source, and which weights it takes.
@@ -47,47 +48,6 @@ pub(super) struct Geometry {
 /// in the second-level cache.
 const PIXELS: [usize; 2] = [128, 512];
 const TARGET: usize = 1 << 16;
-/// Part of a sum: segments of a row, and the row of a panel that they begin with.
-struct Slice {
-    first: usize,
-    segments: Vec<Segment>,
-}
-
-/// The stretches of a pixel's window that the taps read, neighbours joined. `pitch` is a row of the window,
-/// and a pixel has `each` factors.
-fn segments(taps: &[Tap], [top, left]: [isize; 2], pitch: usize, each: usize) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for tap in taps {
-        let start = (tap.row - top).unsigned_abs() * pitch + (tap.column - left).unsigned_abs() * each;
-        match segments.last_mut() {
-            Some(last) if last.start + last.len == start => last.len += each,
-            _ => segments.push(Segment { start, len: each }),
-        }
-    }
-    segments
-}
-
-/// Cuts segments into slices of at most `depth` factors.
-fn slices(segments: &[Segment], depth: usize) -> Vec<Slice> {
-    let mut slices: Vec<Slice> = Vec::new();
-    let (mut row, mut room) = (0, 0);
-    for segment in segments {
-        let mut at = 0;
-        while at < segment.len {
-            if room == 0 {
-                slices.push(Slice { first: row, segments: Vec::new() });
-                room = depth;
-            }
-            let len = room.min(segment.len - at);
-            if let Some(slice) = slices.last_mut() {
-                slice.segments.push(Segment { start: segment.start + at, len });
-            }
-            (at, row, room) = (at + len, row + len, room - len);
-        }
-    }
-    slices
-}
-
 /// Solves the problems; adds to the target if `accumulate`, and rounds what it then holds.
 #[expect(clippy::too_many_arguments, reason = "an operation's operands, its shape and how to compute it")]
 pub(super) fn run<T: Factor>(

@@ -20,6 +20,7 @@ mod filter;
 mod lanes;
 mod pairs;
 mod scratch;
+mod slices;
 mod tile;
 mod weight;
 mod weight_pairs;
