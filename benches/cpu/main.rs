@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use operations::{Ready, Step};
+use records::device::Element;
 
 /// ResNet-18's convolutions at a width of 64 and of 8: name, input channels, output channels, rows and
 /// columns of the input, kernel, stride.
@@ -51,36 +52,39 @@ fn run(
     group.finish();
 }
 
+/// What `--precision f32` and `bf16` store, with what is put before a benchmark's name.
+const PRECISIONS: [(Element, &str); 2] = [(Element::F32, ""), (Element::Bf16, "bf16 ")];
+
 /// Gelem/s are GFLOP/s of the direct sum: Winograd's algorithm can exceed the processor's limit.
 fn convolution(criterion: &mut Criterion) {
-    println!("{}", operations::limit());
-    let cases = |make: fn([usize; 5]) -> Ready| {
-        CONVOLUTIONS.map(|(name, extents)| (name, make(extents))).into_iter().collect()
-    };
-    by_arithmetic(criterion, "convolution", cases(operations::convolution));
-    by_arithmetic(criterion, "convolution data gradient", cases(operations::convolution_data_gradient));
-    by_arithmetic(criterion, "convolution weight gradient", cases(operations::convolution_weight_gradient));
+    for (activations, word) in PRECISIONS {
+        println!("{}", operations::limit(activations));
+        let cases = |make: fn(Element, [usize; 5]) -> Ready| {
+            CONVOLUTIONS.map(|(name, extents)| (name, make(activations, extents))).into_iter().collect()
+        };
+        let name = |direction: &str| format!("{word}convolution{direction}");
+        by_arithmetic(criterion, &name(""), cases(operations::convolution));
+        by_arithmetic(criterion, &name(" data gradient"), cases(operations::convolution_data_gradient));
+        by_arithmetic(criterion, &name(" weight gradient"), cases(operations::convolution_weight_gradient));
+    }
 }
 
 fn batchnorm(criterion: &mut Criterion) {
-    let cases = |make: fn(usize, usize) -> Ready| {
-        vec![
-            ("first stage", make(16 * 32 * 32, 64)),
-            ("last stage", make(16 * 4 * 4, 512)),
-            ("first stage of width 8", make(16 * 32 * 32, 8)),
-        ]
-    };
-    by_memory(criterion, "batchnorm", cases(operations::batchnorm));
-    by_memory(
-        criterion,
-        "batchnorm gradient",
-        cases(|rows, channels| operations::batchnorm_gradient(rows, channels, false)),
-    );
-    by_memory(
-        criterion,
-        "batchnorm gradient with a residual",
-        cases(|rows, channels| operations::batchnorm_gradient(rows, channels, true)),
-    );
+    for (activations, word) in PRECISIONS {
+        let cases = |make: &dyn Fn([usize; 2]) -> Ready| {
+            vec![
+                ("first stage", make([16 * 32 * 32, 64])),
+                ("last stage", make([16 * 4 * 4, 512])),
+                ("first stage of width 8", make([16 * 32 * 32, 8])),
+            ]
+        };
+        let forward = cases(&|[rows, channels]| operations::batchnorm(activations, rows, channels));
+        by_memory(criterion, &format!("{word}batchnorm"), forward);
+        for (residual, ending) in [(false, ""), (true, " with a residual")] {
+            let gradient = cases(&|extents| operations::batchnorm_gradient(activations, extents, residual));
+            by_memory(criterion, &format!("{word}batchnorm gradient{ending}"), gradient);
+        }
+    }
 }
 
 /// A convolution, its data gradient and its weight gradient where nothing was chosen.
@@ -103,10 +107,10 @@ fn sinkhorn(criterion: &mut Criterion) {
 
 fn step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("step of 16 samples");
-    for width in [8, 32] {
-        let mut step = Step::new(width);
+    for (width, (activations, word)) in [8, 32].into_iter().flat_map(|width| PRECISIONS.map(|p| (width, p))) {
+        let mut step = Step::new(activations, width);
         group.throughput(Throughput::Elements(step.flops() as u64));
-        group.bench_function(format!("width {width}"), |bencher| bencher.iter(|| step.run()));
+        group.bench_function(format!("{word}width {width}"), |bencher| bencher.iter(|| step.run()));
     }
     group.finish();
 }

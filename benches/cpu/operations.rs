@@ -3,7 +3,7 @@
 
 use records::data::augment::{View, ViewParameters};
 use records::data::recipe::prepare;
-use records::device::cpu::CpuDevice;
+use records::device::cpu::{CpuDevice, RoundedCpu};
 use records::device::{Buffer, Device, Element, Operation, Tensor};
 use records::ops::augment::Augment;
 use records::ops::batchnorm::{BatchNorm, BatchNormGradient};
@@ -23,6 +23,8 @@ const BATCH: usize = 16;
 enum Operand {
     /// Standard normal values.
     Normal(usize),
+    /// The same, stored as activations are.
+    Activations(usize),
     /// Positive rows over `classes`, each with sum 1.
     Rows {
         rows: usize,
@@ -34,15 +36,31 @@ enum Operand {
     Integers(Vec<i32>),
     /// Zeros to be written.
     Output(usize),
+    /// The same, stored as activations are.
+    ActivationOutput(usize),
+}
+
+/// One thread, with activations of this type.
+fn device(activations: Element) -> Box<dyn Device> {
+    let cpu = CpuDevice::new(1).unwrap();
+    if activations == Element::F32 { Box::new(cpu) } else { Box::new(RoundedCpu::new(cpu, activations)) }
 }
 
 impl Operand {
-    fn upload(self, device: &mut CpuDevice, stream: &mut Stream) -> Buffer {
+    fn upload(self, device: &mut dyn Device, stream: &mut Stream) -> Buffer {
+        let element = match self {
+            Operand::Activations(_) | Operand::ActivationOutput(_) => device.activations(),
+            _ => Element::F32,
+        };
         let values = match self {
-            Operand::Normal(len) => (0..len).map(|_| stream.normal() as f32).collect(),
+            Operand::Normal(len) | Operand::Activations(len) => {
+                (0..len).map(|_| stream.normal() as f32).collect()
+            }
             Operand::Rows { rows, classes } => (0..rows).flat_map(|_| row(classes, stream)).collect(),
             Operand::F32(values) => values,
-            Operand::Output(len) => return device.allocate(Element::F32, len, "an output").unwrap(),
+            Operand::Output(len) | Operand::ActivationOutput(len) => {
+                return device.allocate(element, len, "an output").unwrap();
+            }
             Operand::Bytes(bytes) => {
                 let buffer = device.allocate(Element::U8, bytes.len(), "bytes").unwrap();
                 device.write_u8(buffer, &bytes).unwrap();
@@ -54,7 +72,7 @@ impl Operand {
                 return buffer;
             }
         };
-        let buffer = device.allocate(Element::F32, values.len(), "an operand").unwrap();
+        let buffer = device.allocate(element, values.len(), "an operand").unwrap();
         device.write_f32(buffer, &values).unwrap();
         buffer
     }
@@ -68,7 +86,7 @@ fn row(classes: usize, stream: &mut Stream) -> Vec<f32> {
 
 /// An operation with its operands in place, on one thread.
 pub struct Ready {
-    device: CpuDevice,
+    device: Box<dyn Device>,
     buffers: Vec<Buffer>,
     operation: Box<dyn Operation>,
 }
@@ -76,9 +94,14 @@ pub struct Ready {
 impl Ready {
     /// Tensor `i` of `operation` is `operands[i]`.
     fn new(operation: impl Operation, operands: Vec<Operand>) -> Self {
-        let mut device = CpuDevice::new(1).unwrap();
+        Self::with(Element::F32, operation, operands)
+    }
+
+    /// The same with activations of another type.
+    fn with(activations: Element, operation: impl Operation, operands: Vec<Operand>) -> Self {
+        let mut device = device(activations);
         let mut stream = Stream::new(0, Purpose::Initialisation, 0, 0, 0);
-        let buffers = operands.into_iter().map(|operand| operand.upload(&mut device, &mut stream)).collect();
+        let buffers = operands.into_iter().map(|operand| operand.upload(&mut *device, &mut stream)).collect();
         Self { device, buffers, operation: Box::new(operation) }
     }
 
@@ -102,42 +125,42 @@ fn shape([in_channels, out_channels, side, kernel, stride]: [usize; 5]) -> Convo
 }
 
 /// The level of vector instructions, and how many multiply-adds one thread can do with it at most.
-pub fn limit() -> String {
-    let mut device = CpuDevice::new(1).unwrap();
+pub fn limit(activations: Element) -> String {
+    let mut device = device(activations);
     let limits = device.limits().unwrap();
     format!("{}: at most {:.1} GFLOP/s, measured", device.describe(), limits.flops / 1e9)
 }
 
-pub fn convolution(extents: [usize; 5]) -> Ready {
+pub fn convolution(activations: Element, extents: [usize; 5]) -> Ready {
     let shape = shape(extents);
     let operands = vec![
-        Operand::Normal(shape.input_len()),
-        Operand::Normal(shape.weight_len()),
-        Operand::Output(shape.output_len()),
+        Operand::Activations(shape.input_len()),
+        Operand::Activations(shape.weight_len()),
+        Operand::ActivationOutput(shape.output_len()),
     ];
-    Ready::new(Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) }, operands)
+    Ready::with(activations, Convolution { shape, x: Tensor(0), w: Tensor(1), y: Tensor(2) }, operands)
 }
 
-pub fn convolution_data_gradient(extents: [usize; 5]) -> Ready {
+pub fn convolution_data_gradient(activations: Element, extents: [usize; 5]) -> Ready {
     let shape = shape(extents);
     let operands = vec![
-        Operand::Normal(shape.output_len()),
-        Operand::Normal(shape.weight_len()),
-        Operand::Output(shape.input_len()),
+        Operand::Activations(shape.output_len()),
+        Operand::Activations(shape.weight_len()),
+        Operand::ActivationOutput(shape.input_len()),
     ];
     let (dy, w, dx) = (Tensor(0), Tensor(1), Tensor(2));
-    Ready::new(ConvolutionDataGradient { shape, dy, w, dx, accumulate: false }, operands)
+    Ready::with(activations, ConvolutionDataGradient { shape, dy, w, dx, accumulate: false }, operands)
 }
 
-pub fn convolution_weight_gradient(extents: [usize; 5]) -> Ready {
+pub fn convolution_weight_gradient(activations: Element, extents: [usize; 5]) -> Ready {
     let shape = shape(extents);
     let operands = vec![
-        Operand::Normal(shape.input_len()),
-        Operand::Normal(shape.output_len()),
+        Operand::Activations(shape.input_len()),
+        Operand::Activations(shape.output_len()),
         Operand::Output(shape.weight_len()),
     ];
     let (x, dy, dw) = (Tensor(0), Tensor(1), Tensor(2));
-    Ready::new(ConvolutionWeightGradient { shape, x, dy, dw }, operands)
+    Ready::with(activations, ConvolutionWeightGradient { shape, x, dy, dw }, operands)
 }
 
 /// The three directions over images or gradients of zeros.
@@ -160,13 +183,13 @@ pub fn convolutions_of_zeros(extents: [usize; 5]) -> [(&'static str, Ready); 3] 
 }
 
 /// Training batchnorm with ReLU.
-pub fn batchnorm(rows: usize, channels: usize) -> Ready {
+pub fn batchnorm(activations: Element, rows: usize, channels: usize) -> Ready {
     let operands = vec![
-        Operand::Normal(rows * channels),
+        Operand::Activations(rows * channels),
         Operand::Normal(2 * channels),
         Operand::F32(vec![1.0; 2 * channels]),
         Operand::Output(2 * channels),
-        Operand::Output(rows * channels),
+        Operand::ActivationOutput(rows * channels),
     ];
     let operation = BatchNorm {
         rows,
@@ -180,19 +203,19 @@ pub fn batchnorm(rows: usize, channels: usize) -> Ready {
         valid: None,
         y: Tensor(4),
     };
-    Ready::new(operation, operands)
+    Ready::with(activations, operation, operands)
 }
 
 /// Gradient of training batchnorm with ReLU; a residual has dy masked in place.
-pub fn batchnorm_gradient(rows: usize, channels: usize, residual: bool) -> Ready {
+pub fn batchnorm_gradient(activations: Element, [rows, channels]: [usize; 2], residual: bool) -> Ready {
     let operands = vec![
-        Operand::Normal(rows * channels),
-        Operand::Normal(rows * channels),
+        Operand::Activations(rows * channels),
+        Operand::Activations(rows * channels),
         Operand::Normal(2 * channels),
         Operand::F32(vec![1.0; 2 * channels]),
-        Operand::Normal(rows * channels),
+        Operand::Activations(rows * channels),
         Operand::Output(2 * channels),
-        Operand::Output(rows * channels),
+        Operand::ActivationOutput(rows * channels),
     ];
     let operation = BatchNormGradient {
         rows,
@@ -208,7 +231,7 @@ pub fn batchnorm_gradient(rows: usize, channels: usize, residual: bool) -> Ready
         d_affine: Tensor(5),
         dx: Tensor(6),
     };
-    Ready::new(operation, operands)
+    Ready::with(activations, operation, operands)
 }
 
 /// One view each of 128 images of CIFAR's size: 0 weak, 1 strong.
@@ -274,13 +297,13 @@ pub fn sinkhorn(queue_rows: usize) -> Ready {
 
 /// A training step of the default method on made-up images, 16 samples with two views each, on one thread.
 pub struct Step {
-    device: CpuDevice,
+    device: Box<dyn Device>,
     training: Training,
 }
 
 impl Step {
     /// `width`: channels of the network's first stage.
-    pub fn new(width: usize) -> Self {
+    pub fn new(activations: Element, width: usize) -> Self {
         let settings = Settings {
             dataset: "synthetic".into(),
             synthetic_train_per_class: 16,
@@ -291,10 +314,10 @@ impl Step {
             width,
             ..Settings::default()
         };
-        let mut device = CpuDevice::new(1).unwrap();
+        let mut device = device(activations);
         let data = prepare(&recipe(&settings).unwrap()).unwrap();
-        let mut training = Training::new(&settings, &data, &mut device).unwrap();
-        training.begin_epoch(1, &mut device).unwrap();
+        let mut training = Training::new(&settings, &data, &mut *device).unwrap();
+        training.begin_epoch(1, &mut *device).unwrap();
         Self { device, training }
     }
 

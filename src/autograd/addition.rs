@@ -35,8 +35,12 @@ impl Operation for Add {
     }
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
-        let (x, mut into) = (cpu.f32(self.x)?, cpu.f32_mut(self.into)?);
-        into.par_iter_mut().zip(&x[..]).with_min_len(1 << 14).for_each(|(into, x)| *into += x);
+        const CHUNK: usize = 1 << 14;
+        let (x, (mut into, rounding)) = (cpu.f32(self.x)?, cpu.rounded_mut(self.into)?);
+        into.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(into, x)| {
+            into.iter_mut().zip(x).for_each(|(into, x)| *into += x);
+            rounding.apply(into);
+        });
         Ok(())
     }
 

@@ -13,7 +13,8 @@ use super::output;
 use crate::data::decode;
 use crate::data::registry::folder::folders_in;
 use crate::data::registry::{self, archives};
-use crate::device::cpu::{instructions, threads};
+use crate::device::cpu::instructions::{self, PairSums};
+use crate::device::cpu::threads;
 use crate::device::gpu::cache::Place;
 use crate::device::gpu::nvrtc_search;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
@@ -216,7 +217,7 @@ fn simd() -> String {
     let found: Vec<&str> = features.into_iter().filter_map(|(name, found)| found.then_some(name)).collect();
     let found = if found.is_empty() { "none that is known".to_string() } else { found.join(" ") };
     match instructions::chosen() {
-        Ok(level) => format!("{level} (of {found})"),
+        Ok(level) => format!("{level} (of {found}); --precision bf16: {}", PairSums::of(level)),
         Err(error) => format!("{error} (of {found})"),
     }
 }

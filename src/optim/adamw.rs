@@ -185,7 +185,8 @@ impl Operation for AdamW {
             }
         });
         if let Some(copy) = self.copy {
-            cpu.f32_mut(copy)?.copy_from_slice(&parameters);
+            let (mut copy, rounding) = cpu.rounded_mut(copy)?;
+            rounding.copy(&parameters, &mut copy);
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! What an operation sees of the CPU device: the memory of its operands, and scratch memory.
 
 use std::any::{Any, TypeId};
-use std::cell::{Ref, RefMut};
+use std::cell::{Ref, RefCell, RefMut};
 use std::collections::HashMap;
 
 use anyhow::Result;
 
 use super::memory::MainMemory;
-use crate::device::{Buffer, Tensor};
+use super::rounding::Rounding;
+use crate::device::{Buffer, Element, Tensor};
 
 /// Memory that operations keep between calls, one value per type.
 #[derive(Default)]
@@ -21,6 +22,7 @@ pub struct Call<'a> {
     memory: &'a MainMemory,
     buffers: &'a [Buffer],
     scratch: &'a mut OperationScratch,
+    rounded: RefCell<Vec<Tensor>>,
 }
 
 impl<'a> Call<'a> {
@@ -29,7 +31,17 @@ impl<'a> Call<'a> {
         buffers: &'a [Buffer],
         scratch: &'a mut OperationScratch,
     ) -> Self {
-        Self { memory, buffers, scratch }
+        Self { memory, buffers, scratch, rounded: RefCell::default() }
+    }
+
+    /// The tensors that the operation has rounded itself.
+    pub(super) fn rounded(self) -> Vec<Tensor> {
+        self.rounded.into_inner()
+    }
+
+    /// The type of a tensor. One of bf16 or f16 has its values in f32 ([`RoundedCpu`](super::RoundedCpu)).
+    pub fn element(&self, tensor: Tensor) -> Element {
+        self.buffers[tensor.0].element
     }
 
     /// The values of an f32 tensor, for reading.
@@ -46,6 +58,16 @@ impl<'a> Call<'a> {
     /// If the tensor is of another type, or is in use.
     pub fn f32_mut(&self, tensor: Tensor) -> Result<RefMut<'a, [f32]>> {
         self.memory.f32_mut(self.buffers[tensor.0])
+    }
+
+    /// The same for an operation that rounds what it writes while it is in the caches, as it must then, with
+    /// the rounding. What [`Call::f32_mut`] gives, the device rounds afterwards.
+    ///
+    /// # Errors
+    /// As [`Call::f32_mut`].
+    pub fn rounded_mut(&self, tensor: Tensor) -> Result<(RefMut<'a, [f32]>, Rounding)> {
+        self.rounded.borrow_mut().push(tensor);
+        Ok((self.f32_mut(tensor)?, Rounding::of(self.element(tensor))))
     }
 
     /// The values of an i32 tensor, for reading.

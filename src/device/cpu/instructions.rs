@@ -81,6 +81,61 @@ impl fmt::Display for Simd {
     }
 }
 
+/// How sums of products of bf16 are computed, two products a step, with `--precision bf16`. All ways give the
+/// same bits: those of the instruction VDPBF16PS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairSums {
+    /// Plain Rust, for every processor: slow.
+    Portable,
+    /// AVX2 and fused multiply-add: slow.
+    Avx2,
+    /// The instruction itself (AVX512_BF16), with 512-bit and 256-bit vectors.
+    Avx512,
+}
+
+impl PairSums {
+    /// The best way for a level.
+    pub fn of(level: Simd) -> Self {
+        match level {
+            Simd::Avx512 if Self::Avx512.is_available() => Self::Avx512,
+            Simd::Avx512 | Simd::Avx2 => Self::Avx2,
+            Simd::Portable => Self::Portable,
+        }
+    }
+
+    /// Whether the processor has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            Self::Avx2 => Simd::Avx2.is_available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Simd::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 => false,
+        }
+    }
+
+    /// Whether it stands in for instructions that the processor, or the level asked for, lacks.
+    pub fn is_emulated(self) -> bool {
+        self != Self::Avx512
+    }
+
+    /// The ways that the processor has.
+    pub fn available() -> impl Iterator<Item = Self> {
+        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|sums| sums.is_available())
+    }
+}
+
+impl fmt::Display for PairSums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "bf16 products emulated",
+            Self::Avx2 => "bf16 products emulated with AVX2",
+            Self::Avx512 => "AVX-512 with bf16 products",
+        })
+    }
+}
+
 static CHOSEN: LazyLock<Result<Simd, String>> = LazyLock::new(|| {
     let word = std::env::var_os(VARIABLE);
     Simd::choose(word.as_ref().map(|word| word.to_string_lossy()).as_deref())
@@ -118,5 +173,16 @@ mod tests {
         }
         let message = Simd::choose(Some("AVX9")).unwrap_err();
         assert!(message.contains("RECORDS_SIMD") && message.contains("AVX9"), "{message}");
+    }
+
+    #[test]
+    fn products_of_bf16_are_the_processor_s_own_where_the_level_allows_it() {
+        for level in Simd::available() {
+            let sums = PairSums::of(level);
+            assert!(sums.is_available() && PairSums::available().any(|other| other == sums));
+            assert_eq!(sums.is_emulated(), level < Simd::Avx512 || !PairSums::Avx512.is_available());
+            assert_eq!(sums.is_emulated(), sums.to_string().contains("emulated"), "{sums}");
+        }
+        assert_eq!(PairSums::of(Simd::Portable), PairSums::Portable);
     }
 }

@@ -1,13 +1,13 @@
-//! The processor's limits, measured on all threads of a pool at once: multiply-adds that stay in registers,
-//! and a copy through main memory. The best of a few rounds counts, because other programs can only slow a
-//! round down.
+//! The processor's limits, measured on all threads of a pool at once: multiply-adds that stay in registers
+//! (of f32, or of pairs of bf16), and a copy through main memory. The best of a few rounds counts, because
+//! other programs can only slow a round down.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use rayon::ThreadPool;
 
-use super::instructions::Simd;
+use super::instructions::{PairSums, Simd};
 use crate::device::limits::Limits;
 
 /// Rounds of which the best counts.
@@ -21,14 +21,20 @@ const LENGTH: usize = 1 << 19;
 /// Bytes that all threads copy in a round, more than the caches hold.
 const COPIED: usize = 256 << 20;
 
-/// Measures both limits, in about half a second.
-pub(super) fn measure(pool: &ThreadPool, simd: Simd) -> Limits {
+/// Measures both limits, in about half a second; `pairs` for a device that multiplies bf16.
+pub(super) fn measure(pool: &ThreadPool, simd: Simd, pairs: Option<PairSums>) -> Limits {
+    // Emulated products are slower than those of f32, which convolutions that use Winograd's algorithm do.
+    let of_pairs = pairs.is_some_and(|pairs| !pairs.is_emulated());
     let threads = pool.current_num_threads();
     let best =
         |round: &mut dyn FnMut()| (0..ROUNDS).map(|_| seconds(&mut *round)).fold(f64::INFINITY, f64::min);
     let arithmetic = best(&mut || {
-        pool.broadcast(|_| black_box(chains(simd, black_box(0.999), black_box(0.001))));
+        pool.broadcast(|_| match of_pairs {
+            true => black_box(pair_chains(black_box(0.999), black_box(0.001))),
+            false => black_box(chains(simd, black_box(0.999), black_box(0.001))),
+        });
     });
+    let products = if of_pairs { 2 } else { 1 };
     let values = if simd == Simd::Avx512 { CHAINS * LANES } else { CHAINS * LANES / 2 };
     let part = COPIED / threads / size_of::<f32>();
     let mut parts: Vec<[Vec<f32>; 2]> = (0..threads).map(|_| [vec![1.0; part], vec![0.0; part]]).collect();
@@ -40,7 +46,7 @@ pub(super) fn measure(pool: &ThreadPool, simd: Simd) -> Limits {
         });
     });
     Limits {
-        flops: (threads * 2 * values * LENGTH) as f64 / arithmetic,
+        flops: (threads * 2 * products * values * LENGTH) as f64 / arithmetic,
         bytes: (threads * part * 2 * size_of::<f32>()) as f64 / copying,
         source: "measured on these threads; data that stays in caches is faster",
     }
@@ -71,6 +77,37 @@ fn chains(simd: Simd, a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
         }
     }
     sums
+}
+
+/// Chains of s = s + two products of bf16.
+fn pair_chains(a: f32, b: f32) -> [[f32; LANES]; CHAINS] {
+    assert!(PairSums::Avx512.is_available());
+    let mut sums = [[1.0f32; LANES]; CHAINS];
+    // SAFETY: the processor has the instruction.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        avx512_pairs(a, b, &mut sums);
+    }
+    sums
+}
+
+/// # Safety
+/// The processor has AVX512_BF16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn avx512_pairs(a: f32, b: f32, last: &mut [[f32; LANES]; CHAINS]) {
+    use std::arch::x86_64::{_mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_set1_ps, _mm512_storeu_ps};
+
+    let [a, b] = [a, b].map(|value| _mm512_set1_ps(value));
+    let (a, b) = (_mm512_cvtne2ps_pbh(a, a), _mm512_cvtne2ps_pbh(b, b));
+    let mut sums = [_mm512_set1_ps(1.0); CHAINS];
+    for _ in 0..LENGTH {
+        sums.iter_mut().for_each(|sum| *sum = _mm512_dpbf16_ps(*sum, a, b));
+    }
+    for (last, sum) in last.iter_mut().zip(sums) {
+        // SAFETY: `last` holds as many values as a vector.
+        unsafe { _mm512_storeu_ps(last.as_mut_ptr(), sum) };
+    }
 }
 
 /// A level's chains: twelve sums and two factors fit sixteen registers.

@@ -5,6 +5,7 @@ use std::cell::{Ref, RefCell, RefMut};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::pages;
 use crate::device::{Buffer, Element};
 use crate::{memory, usage};
 
@@ -28,10 +29,11 @@ pub(super) const REMEDY: &str = "take a smaller --batch-size, --width or --image
 fn zeros<T: Clone + Default>(len: usize, label: &str) -> Result<Vec<T>> {
     let bytes = memory::product(&[len, size_of::<T>()]);
     memory::ensure_room(bytes, label, REMEDY)?;
-    let mut values = Vec::new();
+    let mut values: Vec<T> = Vec::new();
     values
         .try_reserve_exact(len)
         .map_err(|_| usage!("not enough memory: {label}: {} MiB wanted; {REMEDY}", bytes >> 20))?;
+    pages::prefer_large(values.spare_capacity_mut());
     values.resize(len, T::default());
     Ok(values)
 }

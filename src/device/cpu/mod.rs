@@ -8,7 +8,9 @@ mod call;
 pub mod instructions;
 mod limits;
 mod memory;
+pub(crate) mod pages;
 mod rounded;
+pub mod rounding;
 pub mod threads;
 pub(crate) mod vectorised;
 
@@ -16,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::instructions::Simd;
 use self::memory::MainMemory;
-use super::{Buffer, Device, Element, Operation};
+use super::{Buffer, Device, Element, Operation, Tensor};
 pub use call::Call;
 use call::OperationScratch;
 pub use rounded::RoundedCpu;
@@ -42,6 +44,18 @@ impl CpuDevice {
             .build()
             .context("cannot start the threads of the CPU device")?;
         Ok(Self { simd, memory: MainMemory::default(), pool, scratch: OperationScratch::default() })
+    }
+
+    /// Runs an operation; returns the tensors that it has rounded itself.
+    fn run(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<Vec<Tensor>> {
+        let Self { memory, pool, scratch, .. } = self;
+        pool.install(move || {
+            // One pool thread borrows from the cells; the threads of an operation share the borrowed slices
+            // only.
+            let mut call = Call::new(memory, buffers, scratch);
+            operation.run(&mut call).with_context(|| format!("in the operation '{}'", operation.name()))?;
+            Ok(call.rounded())
+        })
     }
 
     /// Number of threads.
@@ -102,16 +116,10 @@ impl Device for CpuDevice {
     }
 
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
-        let Self { memory, pool, scratch, .. } = self;
-        pool.install(move || {
-            // One pool thread borrows from the cells; the threads of an operation share the borrowed slices
-            // only.
-            let mut call = Call::new(memory, buffers, scratch);
-            operation.run(&mut call).with_context(|| format!("in the operation '{}'", operation.name()))
-        })
+        self.run(operation, buffers).map(|_| ())
     }
 
     fn limits(&mut self) -> Option<super::Limits> {
-        Some(limits::measure(&self.pool, self.simd))
+        Some(limits::measure(&self.pool, self.simd, None))
     }
 }

@@ -1,13 +1,17 @@
 //! The CPU device that rounds as a GPU does: the executable specification of bf16 and f16.
 //!
-//! Buffers of that type hold f32 values that were rounded to it: what an operation writes there is rounded before
-//! the next one reads it. Operations compute in f32, as kernels do, so only the order of sums differs from a GPU
+//! Buffers of that type hold f32 values that were rounded to it: what an operation writes there is rounded
+//! before the next one reads it, by the operation itself where that is faster
+//! ([`Call::rounded_mut`](super::Call)). With bf16, convolutions multiply bf16 and sum in f32, as tensor
+//! cores do; everything else computes in f32, as kernels do. So only the order of sums differs from a GPU
 //! (and, on chips that sum in f16 over short runs, those sums).
 
 use anyhow::Result;
-use rayon::prelude::*;
 
 use super::CpuDevice;
+use super::instructions::PairSums;
+use super::limits;
+use super::rounding::Rounding;
 use crate::device::{Access, Buffer, Device, Element, Limits, Operation};
 
 /// The CPU with activations rounded to bf16 or f16.
@@ -16,11 +20,7 @@ pub struct RoundedCpu {
     element: Element,
 }
 
-/// The buffer on the CPU: f32 in place of a type of half the size.
-fn widened(buffer: Buffer) -> Buffer {
-    Buffer { element: widened_element(buffer.element), ..buffer }
-}
-
+/// The type that the CPU keeps for it: f32 in place of one of half the size.
 fn widened_element(element: Element) -> Element {
     if matches!(element, Element::Bf16 | Element::F16) { Element::F32 } else { element }
 }
@@ -31,12 +31,18 @@ impl RoundedCpu {
         Self { cpu, element }
     }
 
+    /// How products of bf16 are summed, if that is what it rounds to.
+    pub fn pair_sums(&self) -> Option<PairSums> {
+        (self.element == Element::Bf16).then(|| PairSums::of(self.cpu.simd))
+    }
+
     fn round(&self, buffer: Buffer) -> Result<()> {
-        let mut borrowed = self.cpu.memory.f32_mut(widened(buffer))?;
-        let (values, element) = (&mut borrowed[..], buffer.element);
-        self.cpu.pool.install(|| {
-            values.par_iter_mut().with_min_len(1 << 14).for_each(|value| *value = element.rounded(*value));
-        });
+        let rounding = Rounding::of(buffer.element);
+        if rounding != Rounding::None {
+            let mut borrowed = self.cpu.memory.f32_mut(buffer)?;
+            let values = &mut borrowed[..];
+            self.cpu.pool.install(|| rounding.apply_in_parallel(values));
+        }
         Ok(())
     }
 }
@@ -47,10 +53,19 @@ impl Device for RoundedCpu {
     }
 
     fn describe(&self) -> String {
-        let word = if self.element == Element::F16 { "f16" } else { "bf16" };
+        let (threads, simd) = (self.cpu.threads(), self.cpu.simd);
+        let how = match self.pair_sums() {
+            Some(sums) if sums.is_emulated() => {
+                let emulated =
+                    "slower than f32: the processor has no AVX512_BF16, or RECORDS_SIMD forbids it";
+                format!("bf16 ({sums}, {emulated})")
+            }
+            Some(sums) => format!("bf16 ({sums})"),
+            None => "f16 (emulated, slower than f32)".into(),
+        };
         format!(
-            "{}, activations, their gradients and weights rounded to {word} as on a GPU",
-            self.cpu.describe()
+            "cpu: {threads} threads, {how}, SIMD level {simd}; activations, their gradients and weights are \
+             rounded as on a GPU"
         )
     }
 
@@ -73,8 +88,8 @@ impl Device for RoundedCpu {
     }
 
     fn write_f32(&mut self, buffer: Buffer, values: &[f32]) -> Result<()> {
-        self.cpu.write_f32(widened(buffer), values)?;
-        if widened(buffer) == buffer { Ok(()) } else { self.round(buffer) }
+        self.cpu.write_f32(buffer, values)?;
+        self.round(buffer)
     }
 
     fn write_i32(&mut self, buffer: Buffer, values: &[i32]) -> Result<()> {
@@ -86,7 +101,7 @@ impl Device for RoundedCpu {
     }
 
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
-        self.cpu.read_f32(widened(buffer))
+        self.cpu.read_f32(buffer)
     }
 
     fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>> {
@@ -94,14 +109,13 @@ impl Device for RoundedCpu {
     }
 
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {
-        let inner: Vec<Buffer> = buffers.iter().map(|&buffer| widened(buffer)).collect();
-        self.cpu.execute(operation, &inner)?;
+        let rounded = self.cpu.run(operation, buffers)?;
         let written = operation.operands().into_iter().filter(|operand| operand.access != Access::Read);
-        let written = written.map(|operand| buffers[operand.tensor.0]);
-        written.filter(|&buffer| widened(buffer) != buffer).try_for_each(|buffer| self.round(buffer))
+        let written = written.map(|operand| operand.tensor).filter(|tensor| !rounded.contains(tensor));
+        written.map(|tensor| buffers[tensor.0]).try_for_each(|buffer| self.round(buffer))
     }
 
     fn limits(&mut self) -> Option<Limits> {
-        self.cpu.limits()
+        Some(limits::measure(&self.cpu.pool, self.cpu.simd, self.pair_sums()))
     }
 }

@@ -8,6 +8,7 @@
 
 use rayon::prelude::*;
 
+use crate::device::cpu::rounding::Rounding;
 use crate::device::cpu::vectorised::vectorised;
 
 /// PyTorch's eps, added to the variance.
@@ -201,12 +202,13 @@ fn scale_and_shift(division: Division, affine: &[f32], statistics: &[f32]) -> [V
 vectorised! {
     /// y = max(x scale + shift, floor); a NaN stays NaN: `f32::max` would turn it into the floor, and a
     /// diverged run would look healthy.
-    fn normalise(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32]) {
+    fn normalise(x: &[f32], scale: &[f32], shift: &[f32], floor: f32, y: &mut [f32], rounding: Rounding) {
         for (y, x) in y.chunks_mut(scale.len()).zip(x.chunks(scale.len())) {
             for (((y, &x), &scale), &shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
                 let value = x * scale + shift;
                 *y = if value < floor { floor } else { value };
             }
+            rounding.apply_inlined(y);
         }
     }
 }
@@ -220,6 +222,7 @@ vectorised! {
         residual: &[f32],
         floor: f32,
         y: &mut [f32],
+        rounding: Rounding,
     ) {
         let table = scale.len();
         for ((y, x), residual) in y.chunks_mut(table).zip(x.chunks(table)).zip(residual.chunks(table)) {
@@ -228,19 +231,20 @@ vectorised! {
                 let value = x * scale + shift + residual;
                 *y = if value < floor { floor } else { value };
             }
+            rounding.apply_inlined(y);
         }
     }
 }
 
-/// y = x scale + shift (+ residual), then ReLU if asked; scale = g / std, shift = b - mean scale.
+/// y = x scale + shift (+ residual), then ReLU if asked, then rounded; scale = g / std, shift = b - mean
+/// scale.
 pub(super) fn apply(
     channels: usize,
     x: &[f32],
-    affine: &[f32],
-    statistics: &[f32],
+    [affine, statistics]: [&[f32]; 2],
     residual: Option<&[f32]>,
     relu: bool,
-    y: &mut [f32],
+    (y, rounding): (&mut [f32], Rounding),
 ) {
     let division = Division::of(channels);
     let [scale, shift] = scale_and_shift(division, affine, statistics);
@@ -248,10 +252,10 @@ pub(super) fn apply(
     let block = division.block;
     let blocks = y.par_chunks_mut(block).zip(x.par_chunks(block));
     match residual {
-        None => blocks.for_each(|(y, x)| normalise(x, &scale, &shift, floor, y)),
-        Some(residual) => blocks
-            .zip(residual.par_chunks(block))
-            .for_each(|((y, x), residual)| normalise_and_add(x, &scale, &shift, residual, floor, y)),
+        None => blocks.for_each(|(y, x)| normalise(x, &scale, &shift, floor, y, rounding)),
+        Some(residual) => blocks.zip(residual.par_chunks(block)).for_each(|((y, x), residual)| {
+            normalise_and_add(x, &scale, &shift, residual, floor, y, rounding)
+        }),
     }
 }
 
@@ -402,7 +406,7 @@ struct Coefficients {
 
 vectorised! {
     /// dx = scale dy + slope (x - mean) + offset.
-    fn combine(dy: &[f32], x: &[f32], of: &Coefficients, dx: &mut [f32]) {
+    fn combine(dy: &[f32], x: &[f32], of: &Coefficients, dx: &mut [f32], rounding: Rounding) {
         let Coefficients { scale, slope, offset, mean } = of;
         let table = scale.len();
         for ((dx, dy), x) in dx.chunks_mut(table).zip(dy.chunks(table)).zip(x.chunks(table)) {
@@ -410,13 +414,21 @@ vectorised! {
             for (((dx, &dy), &x), ((&scale, &slope), (&offset, &mean))) in dx.iter_mut().zip(dy).zip(x).zip(of) {
                 *dx = scale * dy + slope * (x - mean) + offset;
             }
+            rounding.apply_inlined(dx);
         }
     }
 }
 
 vectorised! {
     /// The same with dy where x scale + shift is positive.
-    fn mask_and_combine(dy: &[f32], x: &[f32], of: &Coefficients, shift: &[f32], dx: &mut [f32]) {
+    fn mask_and_combine(
+        dy: &[f32],
+        x: &[f32],
+        of: &Coefficients,
+        shift: &[f32],
+        dx: &mut [f32],
+        rounding: Rounding,
+    ) {
         let Coefficients { scale, slope, offset, mean } = of;
         let table = scale.len();
         for ((dx, dy), x) in dx.chunks_mut(table).zip(dy.chunks(table)).zip(x.chunks(table)) {
@@ -427,12 +439,13 @@ vectorised! {
                 let dy = where_positive(x * scale + shift, dy);
                 *dx = scale * dy + slope * (x - mean) + offset;
             }
+            rounding.apply_inlined(dx);
         }
     }
 }
 
 /// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = a dy + b (x - mean) + c with one a, b and c per channel;
-/// dy as [`sum`] left it.
+/// dy as [`sum`] left it; dx is rounded.
 pub(super) fn input_gradient(
     [rows, channels]: [usize; 2],
     x: &[f32],
@@ -440,7 +453,7 @@ pub(super) fn input_gradient(
     mask: &Mask<'_>,
     dy: &[f32],
     d_affine: &[f32],
-    dx: &mut [f32],
+    (dx, rounding): (&mut [f32], Rounding),
 ) {
     let division = Division::of(channels);
     let n = rows as f64;
@@ -457,9 +470,11 @@ pub(super) fn input_gradient(
     match mask {
         Mask::FromX => {
             let [_, shift] = scale_and_shift(division, affine, batch);
-            blocks.for_each(|(dx, (dy, x))| mask_and_combine(dy, x, &coefficients, &shift, dx));
+            blocks.for_each(|(dx, (dy, x))| mask_and_combine(dy, x, &coefficients, &shift, dx, rounding));
         }
-        Mask::None | Mask::FromY(_) => blocks.for_each(|(dx, (dy, x))| combine(dy, x, &coefficients, dx)),
+        Mask::None | Mask::FromY(_) => {
+            blocks.for_each(|(dx, (dy, x))| combine(dy, x, &coefficients, dx, rounding));
+        }
     }
 }
 
@@ -511,7 +526,7 @@ mod tests {
             let (mut running, mut batch) = (vec![0.0; 2 * channels], vec![0.0; 2 * channels]);
             statistics([rows, channels], &x, &mut running, &mut batch, &mut workspace);
             let mut y = vec![0.0; x.len()];
-            apply(channels, &x, &affine, &batch, Some(&residual), relu, &mut y);
+            apply(channels, &x, [&affine, &batch], Some(&residual), relu, (&mut y, Rounding::None));
             let expected = reference(channels, &x, &affine, &residual, relu);
             for (got, want) in y.iter().zip(&expected) {
                 assert!((f64::from(*got) - want).abs() < 1e-5 * (1.0 + want.abs()), "{got} {want}");
@@ -523,7 +538,7 @@ mod tests {
             let given = [&affine[..], &batch];
             sum(channels, &x, given, &mask, &mut dy, &mut d_affine, &mut workspace);
             let mut dx = vec![0.0; x.len()];
-            input_gradient([rows, channels], &x, given, &mask, &dy, &d_affine, &mut dx);
+            input_gradient([rows, channels], &x, given, &mask, &dy, &d_affine, (&mut dx, Rounding::None));
 
             let loss = |x: &[f32], affine: &[f32]| -> f64 {
                 let y = reference(channels, x, affine, &residual, relu);
@@ -556,14 +571,14 @@ mod tests {
             (affine[0], affine[channels]) = (0.0, 0.0);
             let batch: Vec<f32> = values(2 * channels, 4).iter().map(|value| value + 1.5).collect();
             let mut y = vec![0.0; x.len()];
-            apply(channels, &x, &affine, &batch, None, true, &mut y);
+            apply(channels, &x, [&affine, &batch], None, true, (&mut y, Rounding::None));
             assert!(y.iter().any(|&y| y > 0.0) && y.contains(&0.0));
             let given = [&affine[..], &batch];
             let gradient = |mask: Mask<'_>| {
                 let mut dy = values(x.len(), 5);
                 let (mut d_affine, mut dx) = (vec![0.0; 2 * channels], vec![0.0; x.len()]);
                 sum(channels, &x, given, &mask, &mut dy, &mut d_affine, &mut PartialSums::default());
-                input_gradient([rows, channels], &x, given, &mask, &dy, &d_affine, &mut dx);
+                input_gradient([rows, channels], &x, given, &mask, &dy, &d_affine, (&mut dx, Rounding::None));
                 d_affine.into_iter().chain(dx).map(f32::to_bits).collect::<Vec<u32>>()
             };
             assert_eq!(gradient(Mask::FromX), gradient(Mask::FromY(&y)), "{rows} {channels}");
@@ -589,7 +604,7 @@ mod tests {
     #[test]
     fn a_nan_is_not_hidden_by_the_relu() {
         let mut y = [0.0];
-        apply(1, &[f32::NAN], &[1.0, 0.0], &[0.0, 1.0], None, true, &mut y);
+        apply(1, &[f32::NAN], [&[1.0, 0.0], &[0.0, 1.0]], None, true, (&mut y, Rounding::None));
         assert!(y[0].is_nan());
     }
 }

@@ -223,7 +223,7 @@ impl Operation for BatchNorm {
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let Self { channels, relu, .. } = *self;
         let rows = valid_rows(cpu, self.rows, self.valid)?;
-        let (x, mut y) = (cpu.f32(self.x)?, cpu.f32_mut(self.y)?);
+        let (x, (mut y, rounding)) = (cpu.f32(self.x)?, cpu.rounded_mut(self.y)?);
         let mut statistics = cpu.f32_mut(self.batch)?;
         y[rows * channels..].fill(0.0);
         if rows == 0 {
@@ -235,7 +235,7 @@ impl Operation for BatchNorm {
         cpu::statistics([rows, channels], x, &mut running, &mut statistics, cpu.scratch());
         let (affine, residual) = (cpu.f32(self.affine)?, cpu.optional(self.residual)?);
         let residual = residual.as_deref().map(|residual| &residual[..rows * channels]);
-        cpu::apply(channels, x, &affine, &statistics, residual, relu, y);
+        cpu::apply(channels, x, [&affine, &statistics], residual, relu, (y, rounding));
         Ok(())
     }
 
@@ -291,8 +291,9 @@ impl Operation for BatchNormInference {
         let Self { channels, relu, .. } = *self;
         let statistics = cpu::running_statistics(channels, &cpu.f32(self.running)?);
         let (x, affine, residual) = (cpu.f32(self.x)?, cpu.f32(self.affine)?, cpu.optional(self.residual)?);
-        let mut y = cpu.f32_mut(self.y)?;
-        cpu::apply(channels, &x, &affine, &statistics, residual.as_deref(), relu, &mut y);
+        let (mut y, rounding) = cpu.rounded_mut(self.y)?;
+        let given = [&affine[..], &statistics];
+        cpu::apply(channels, &x, given, residual.as_deref(), relu, (&mut y, rounding));
         Ok(())
     }
 
@@ -346,7 +347,7 @@ impl Operation for BatchNormGradient {
         let channels = self.channels;
         let rows = valid_rows(cpu, self.rows, self.valid)?;
         let (x, batch) = (cpu.f32(self.x)?, cpu.f32(self.batch)?);
-        let (mut d_affine, mut dx) = (cpu.f32_mut(self.d_affine)?, cpu.f32_mut(self.dx)?);
+        let (mut d_affine, (mut dx, rounding)) = (cpu.f32_mut(self.d_affine)?, cpu.rounded_mut(self.dx)?);
         dx[rows * channels..].fill(0.0);
         if rows == 0 {
             d_affine.fill(0.0);
@@ -361,7 +362,8 @@ impl Operation for BatchNormGradient {
             (true, None) => cpu::Mask::FromX,
             (true, Some(y)) => cpu::Mask::FromY(&y[valid]),
         };
-        let mut dy = cpu.f32_mut(self.dy)?;
+        // What the mask leaves of dy needs no rounding.
+        let (mut dy, _) = cpu.rounded_mut(self.dy)?;
         let dy = &mut dy[valid];
         if all_zero(dy) {
             // Nothing depends on this pass, as where a method chose no sample.
@@ -370,7 +372,8 @@ impl Operation for BatchNormGradient {
             return Ok(());
         }
         cpu::sum(channels, x, given, &mask, dy, &mut d_affine, cpu.scratch());
-        cpu::input_gradient([rows, channels], x, given, &mask, dy, &d_affine, &mut dx[valid]);
+        let dx = (&mut dx[valid], rounding);
+        cpu::input_gradient([rows, channels], x, given, &mask, dy, &d_affine, dx);
         Ok(())
     }
 

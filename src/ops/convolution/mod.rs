@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference};
 use crate::autograd::{Differentiable, Gradients, Tape};
+use crate::device::cpu::rounding::Rounding;
 use crate::device::cpu::{Call, instructions};
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
@@ -107,13 +108,15 @@ impl Operation for Convolution {
     }
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
-        let (x, w, mut y) = (cpu.f32(self.x)?, cpu.f32(self.w)?, cpu.f32_mut(self.y)?);
+        let (x, w) = (cpu.f32(self.x)?, cpu.f32(self.w)?);
+        let (mut y, rounding) = cpu.rounded_mut(self.y)?;
         let shape = self.shape.first(images_before_zeros(&x, self.shape.batch));
         let (y, zeros) = y.split_at_mut(shape.output_len());
         zeros.fill(0.0);
         if shape.batch > 0 {
             let x = &x[..shape.input_len()];
-            cpu::forward(instructions::chosen()?, &shape, x, &w, y, cpu.scratch());
+            let products = cpu::Products { simd: instructions::chosen()?, rounding };
+            cpu::forward(products, &shape, x, &w, y, cpu.scratch());
         }
         Ok(())
     }
@@ -185,7 +188,8 @@ impl Operation for ConvolutionDataGradient {
     }
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
-        let (dy, w, mut dx) = (cpu.f32(self.dy)?, cpu.f32(self.w)?, cpu.f32_mut(self.dx)?);
+        let (dy, w) = (cpu.f32(self.dy)?, cpu.f32(self.w)?);
+        let (mut dx, rounding) = cpu.rounded_mut(self.dx)?;
         let shape = self.shape.first(images_before_zeros(&dy, self.shape.batch));
         let (dx, zeros) = dx.split_at_mut(shape.input_len());
         if !self.accumulate {
@@ -194,7 +198,8 @@ impl Operation for ConvolutionDataGradient {
         if shape.batch > 0 {
             let dy = &dy[..shape.output_len()];
             let dx = (dx, self.accumulate);
-            cpu::backward_data(instructions::chosen()?, &shape, dy, &w, dx, cpu.scratch());
+            let products = cpu::Products { simd: instructions::chosen()?, rounding };
+            cpu::backward_data(products, &shape, dy, &w, dx, cpu.scratch());
         }
         Ok(())
     }
@@ -241,7 +246,9 @@ impl Operation for ConvolutionWeightGradient {
             dw.fill(0.0);
         } else {
             // Of the whole batch: its sums are cut by shape, and fewer images would be cut otherwise.
-            cpu::backward_weight(instructions::chosen()?, &self.shape, &x, &dy, &mut dw, cpu.scratch());
+            let rounding = Rounding::of(cpu.element(self.x));
+            let products = cpu::Products { simd: instructions::chosen()?, rounding };
+            cpu::backward_weight(products, &self.shape, &x, &dy, &mut dw, cpu.scratch());
         }
         Ok(())
     }

@@ -32,7 +32,8 @@ impl Operation for Convert {
     }
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
-        cpu.f32_mut(self.to)?.copy_from_slice(&cpu.f32(self.from)?);
+        let (mut to, rounding) = cpu.rounded_mut(self.to)?;
+        rounding.copy(&cpu.f32(self.from)?, &mut to);
         Ok(())
     }
 
@@ -76,9 +77,13 @@ impl Operation for Sum {
 
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let [a, b] = self.terms;
-        let (a, b, mut out) = (cpu.f32(a)?, cpu.f32(b)?, cpu.f32_mut(self.out)?);
-        let terms = a.par_iter().zip(&b[..]);
-        out.par_iter_mut().zip(terms).with_min_len(1 << 14).for_each(|(out, (a, b))| *out = a + b);
+        const CHUNK: usize = 1 << 14;
+        let (a, b, (mut out, rounding)) = (cpu.f32(a)?, cpu.f32(b)?, cpu.rounded_mut(self.out)?);
+        let terms = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
+        out.par_chunks_mut(CHUNK).zip(terms).for_each(|(out, (a, b))| {
+            out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a + b);
+            rounding.apply(out);
+        });
         Ok(())
     }
 

@@ -117,7 +117,8 @@ impl Operation for Sgd {
         let (mut velocity, mut parameters) = (cpu.f32_mut(self.velocity)?, cpu.f32_mut(self.parameters)?);
         cpu::sgd(settings, &cpu.f32(self.gradients)?, &mut velocity, &mut parameters);
         if let Some(copy) = self.copy {
-            cpu.f32_mut(copy)?.copy_from_slice(&parameters);
+            let (mut copy, rounding) = cpu.rounded_mut(copy)?;
+            rounding.copy(&parameters, &mut copy);
         }
         Ok(())
     }

@@ -60,24 +60,44 @@ impl Window {
         self.rows * self.columns * channels
     }
 
-    /// Copies the window of `image` (rows, columns, channels); zeros outside the image.
-    pub(super) fn copy(&self, image: &[f32], [rows, columns, channels]: [usize; 3], out: &mut [f32]) {
+    /// The rows of the window as far as they lie in `image` (rows, columns, channels).
+    pub(super) fn lines<'a>(
+        &self,
+        image: &'a [f32],
+        [rows, columns, channels]: [usize; 3],
+    ) -> impl Iterator<Item = Line<'a>> {
         let [top, left] = self.first;
         // The columns of the window that lie in the image.
         let from = left.min(0).unsigned_abs().min(self.columns);
         let to = usize::try_from(columns as isize - left).unwrap_or(0).clamp(from, self.columns);
-        for (r, line) in out.chunks_exact_mut(self.columns * channels).take(self.rows).enumerate() {
-            let Some(y) = usize::try_from(top + r as isize).ok().filter(|&y| y < rows) else {
-                line.fill(0.0);
-                continue;
-            };
-            let first = (from as isize + left).unsigned_abs();
-            line[..from * channels].fill(0.0);
-            line[from * channels..to * channels]
-                .copy_from_slice(&image[(y * columns + first) * channels..][..(to - from) * channels]);
-            line[to * channels..].fill(0.0);
+        let first = (from as isize + left).unsigned_abs();
+        (0..self.rows).map(move |row| match usize::try_from(top + row as isize) {
+            Ok(y) if y < rows => {
+                let pixels = &image[(y * columns + first) * channels..][..(to - from) * channels];
+                Line { before: from, pixels }
+            }
+            _ => Line { before: 0, pixels: &[] },
+        })
+    }
+
+    /// Copies the window of `image` (rows, columns, channels); zeros outside the image.
+    pub(super) fn copy(&self, image: &[f32], extents: [usize; 3], out: &mut [f32]) {
+        let channels = extents[2];
+        for (line, out) in self.lines(image, extents).zip(out.chunks_exact_mut(self.columns * channels)) {
+            let (before, rest) = out.split_at_mut(line.before * channels);
+            let (inside, after) = rest.split_at_mut(line.pixels.len());
+            before.fill(0.0);
+            inside.copy_from_slice(line.pixels);
+            after.fill(0.0);
         }
     }
+}
+
+/// A row of a window: so many pixels before the image, and those in it; what is left of the row lies behind
+/// it.
+pub(super) struct Line<'a> {
+    pub before: usize,
+    pub pixels: &'a [f32],
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! Weights as a product of source and target channels sees them.
 
+use super::factors::pair;
+use super::pairs::Pair;
+
 /// The weights of a 3x3 or 1x1 convolution by tap, source channel and target channel, wherever they lie.
 #[derive(Clone, Copy)]
 pub(super) struct Filter<'a> {
@@ -58,6 +61,44 @@ impl<'a> Filter<'a> {
                 let line = &values[start + first + n * target_stride..][..count];
                 for (c, &value) in line.iter().enumerate() {
                     out[(first + c) * pitch + n] = value;
+                }
+            }
+        }
+    }
+}
+
+impl Filter<'_> {
+    /// Copies the weights of a tap from `sources` source channels, two in a pair, and `targets` target
+    /// channels from `target` to `out[pair * pitch + target]`. An odd last channel is paired with 0.
+    pub(super) fn copy_pairs(
+        &self,
+        tap: usize,
+        sources: usize,
+        [target, targets]: [usize; 2],
+        out: &mut [Pair],
+        pitch: usize,
+    ) {
+        let Self { values, strides: [_, source_stride, target_stride], .. } = *self;
+        let start = self.start(tap, 0, target);
+        if target_stride == 1 {
+            let zeros = vec![0.0; targets];
+            for (number, out) in out.chunks_mut(pitch).take(sources.div_ceil(2)).enumerate() {
+                let line = |source: usize| match source < sources {
+                    true => &values[start + source * source_stride..][..targets],
+                    false => &zeros[..],
+                };
+                pair(line(2 * number), line(2 * number + 1), &mut out[..targets]);
+            }
+            return;
+        }
+        assert!(targets <= pitch && (sources.div_ceil(2) - 1) * pitch + targets <= out.len());
+        for first in (0..sources).step_by(BLOCK) {
+            let count = BLOCK.min(sources - first);
+            for n in 0..targets {
+                let line = &values[start + first + n * target_stride..][..count];
+                for (number, values) in line.chunks(2).enumerate() {
+                    let second = values.get(1).copied().unwrap_or(0.0);
+                    out[(first / 2 + number) * pitch + n] = Pair::of(values[0], second);
                 }
             }
         }

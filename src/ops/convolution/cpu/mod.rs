@@ -1,32 +1,66 @@
 //! Convolution on the CPU: implicit products over NHWC, without an im2col buffer.
 //!
 //! `direct.rs` and `weight.rs` multiply a block of pixels, copied with the zeros around it, by packed weights
-//! or by the output's gradient, in the register tiles of `tile.rs`. `winograd/` does 3x3 convolutions of
+//! or by the output's gradient, in the register tiles of `tile/`. `winograd/` does 3x3 convolutions of
 //! stride 1 with fewer multiplications. A data gradient of stride 2 is four dense problems, one for
 //! each parity of row and column, so no zeros are multiplied.
 //!
 //! Results do not depend on the number of threads: each output value is one sum in a fixed order, and the
 //! partial sums of the weight gradient are cut and added by shape alone. So is the choice between the
 //! algorithms. AVX2 and AVX-512 give the same bits.
+//!
+//! In bf16, the operands hold bf16 in f32. Direct sums take products of bf16 in pairs (`pairs.rs`,
+//! `weight_pairs.rs`), with the same bits at every level: all forward passes, and the gradients that Winograd's
+//! algorithm does not serve. That stays in f32, where it is faster than products of bf16 can be.
 
 mod blocks;
 mod direct;
+mod factors;
 mod filter;
 mod lanes;
+mod pairs;
 mod scratch;
+mod slices;
 mod tile;
 mod weight;
+mod weight_pairs;
 mod winograd;
 
 use super::ConvolutionShape;
-use crate::device::cpu::instructions::Simd;
+use crate::device::cpu::instructions::{PairSums, Simd};
+use crate::device::cpu::rounding::Rounding;
 use direct::{Geometry, Problem, Tap};
 use filter::Filter;
+use pairs::Pair;
 pub use scratch::Workspace;
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Products {
+    /// The level of vector instructions.
+    pub simd: Simd,
+    /// What the activations that are written are rounded to. With bf16, the operands hold bf16, and direct
+    /// sums take products of bf16.
+    pub rounding: Rounding,
+}
+
+/// Products of f32.
+impl From<Simd> for Products {
+    fn from(simd: Simd) -> Self {
+        Self { simd, rounding: Rounding::None }
+    }
+}
+
+impl Products {
+    /// How pairs of bf16 are summed, if the operands are bf16.
+    fn pairs(self) -> Option<PairSums> {
+        (self.rounding == Rounding::Bf16).then(|| PairSums::of(self.simd))
+    }
+}
 
 /// y `[N,OH,OW,Cout]` = convolution of x `[N,H,W,Cin]` with w `[Cout,kh,kw,Cin]`.
 pub fn forward(
-    simd: Simd,
+    products: impl Into<Products>,
     shape: &ConvolutionShape,
     x: &[f32],
     w: &[f32],
@@ -34,12 +68,31 @@ pub fn forward(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), w.len(), y.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
-    let geometry = geometry(shape);
+    let (products, geometry) = (products.into(), geometry(shape));
     let filter = Filter::forward(w, shape.kernel * shape.kernel, shape.in_channels);
-    if let Some(size) = winograd::size_of_forward(shape) {
-        return winograd::run((simd, size), &geometry, filter, x, (y, false), workspace);
+    if let Some(size) = winograd::size_of_forward(shape, products) {
+        return winograd::run((products, size), &geometry, filter, x, (y, false), workspace);
     }
-    direct::run(simd, &geometry, &[problem(shape)], filter, x, (y, false), workspace);
+    solve(products, &geometry, &[problem(shape)], filter, x, (y, false), workspace);
+}
+
+/// Solves the problems directly.
+fn solve(
+    products: Products,
+    geometry: &Geometry,
+    problems: &[Problem],
+    filter: Filter<'_>,
+    source: &[f32],
+    target: (&mut [f32], bool),
+    workspace: &mut Workspace,
+) {
+    let Products { simd, rounding } = products;
+    match products.pairs() {
+        Some(sums) => {
+            direct::run::<Pair>(sums, geometry, problems, filter, source, target, rounding, workspace);
+        }
+        None => direct::run::<f32>(simd, geometry, problems, filter, source, target, rounding, workspace),
+    }
 }
 
 /// Source and target of the forward pass.
@@ -96,7 +149,7 @@ fn gradient_geometry(shape: &ConvolutionShape) -> Geometry {
 
 /// dx `[N,H,W,Cin]` = (or += if `accumulate`) the data gradient of dy `[N,OH,OW,Cout]`.
 pub fn backward_data(
-    simd: Simd,
+    products: impl Into<Products>,
     shape: &ConvolutionShape,
     dy: &[f32],
     w: &[f32],
@@ -104,19 +157,19 @@ pub fn backward_data(
     workspace: &mut Workspace,
 ) {
     assert_eq!((dx.len(), w.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
-    let geometry = gradient_geometry(shape);
+    let (products, geometry) = (products.into(), gradient_geometry(shape));
     let filter = Filter::gradient(w, shape.kernel * shape.kernel, shape.in_channels);
     if let Some(size) = winograd::size_of_data_gradient(shape) {
         // The source pixel before the target pixel is reached by the last tap.
         let filter = filter.reversed();
-        return winograd::run((simd, size), &geometry, filter, dy, (dx, accumulate), workspace);
+        return winograd::run((products, size), &geometry, filter, dy, (dx, accumulate), workspace);
     }
-    direct::run(simd, &geometry, &gradient_problems(shape), filter, dy, (dx, accumulate), workspace);
+    solve(products, &geometry, &gradient_problems(shape), filter, dy, (dx, accumulate), workspace);
 }
 
 /// dw `[Cout,kh,kw,Cin]` = the weight gradient.
 pub fn backward_weight(
-    simd: Simd,
+    products: impl Into<Products>,
     shape: &ConvolutionShape,
     x: &[f32],
     dy: &[f32],
@@ -124,10 +177,14 @@ pub fn backward_weight(
     workspace: &mut Workspace,
 ) {
     assert_eq!((x.len(), dw.len(), dy.len()), (shape.input_len(), shape.weight_len(), shape.output_len()));
+    let products = products.into();
     if winograd::serves_weight_gradient(shape) {
-        return winograd::weight_gradient(simd, shape, x, dy, dw, workspace);
+        return winograd::weight_gradient(products.simd, shape, x, dy, dw, workspace);
     }
-    weight::run(simd, shape, x, dy, dw, workspace);
+    match products.pairs() {
+        Some(sums) => weight_pairs::run(sums, shape, x, dy, dw, workspace),
+        None => weight::run(products.simd, shape, x, dy, dw, workspace),
+    }
 }
 
 #[cfg(test)]

@@ -3,24 +3,33 @@
 use std::sync::{Mutex, MutexGuard};
 
 use super::tile::{Offsets, Steps};
+use crate::device::cpu::pages;
 
 /// A cache line. Vectors that straddle two lines take twice as long to load.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// f32 values that begin on a cache line.
+/// Values of four bytes that begin on a cache line.
 #[derive(Default)]
 pub(super) struct Aligned(Vec<Line>);
 
 impl Aligned {
     /// The first `len` values, of undefined contents; grown if necessary.
     pub(super) fn take(&mut self, len: usize) -> &mut [f32] {
+        self.take_as(len)
+    }
+
+    /// As [`Aligned::take`], for another type of the same size.
+    pub(super) fn take_as<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
+        const { assert!(size_of::<T>() == size_of::<f32>()) };
         let lines = len.div_ceil(16);
         if self.0.len() < lines {
             // What was there is not needed, so it is not copied.
             self.0 = Vec::new();
-            self.0 = vec![bytemuck::Zeroable::zeroed(); lines];
+            self.0.reserve_exact(lines);
+            pages::prefer_large(self.0.spare_capacity_mut());
+            self.0.resize(lines, bytemuck::Zeroable::zeroed());
         }
         &mut bytemuck::cast_slice_mut(&mut self.0)[..len]
     }

@@ -90,6 +90,40 @@ fn check(s: &ConvolutionShape) {
     }
 }
 
+/// The direct sums of products of bf16, before they are rounded.
+fn check_pairs(s: &ConvolutionShape) {
+    let inputs = inputs(s).map(|mut values| {
+        Rounding::Bf16.apply(&mut values);
+        values
+    });
+    let [y64, dx64, dw64] = definition(s, &inputs);
+    let [x, w, dy] = &inputs;
+    let taps = s.kernel * s.kernel;
+    let mut all = Vec::new();
+    for sums in PairSums::available() {
+        let results = pairs_directly(sums, s, [x, w, dy]);
+        assert_near("forward", s, &results[0], &y64, taps * s.in_channels);
+        assert_near("data gradient", s, &results[1], &dx64, taps * s.out_channels);
+        assert_near("weight gradient", s, &results[2], &dw64, s.batch * s.out_height() * s.out_width());
+        all.push(results);
+    }
+    assert!(all.windows(2).all(|ways| ways[0] == ways[1]), "{s:?}: not the same bits");
+}
+
+/// y, dx and dw by direct sums of products of bf16.
+fn pairs_directly(sums: PairSums, s: &ConvolutionShape, [x, w, dy]: [&[f32]; 3]) -> [Vec<f32>; 3] {
+    let (none, taps, mut workspace) = (Rounding::None, s.kernel * s.kernel, Workspace::default());
+    let [mut y, mut dx, mut dw] = [dy, x, w].map(|like| vec![f32::NAN; like.len()]);
+    let filter = Filter::forward(w, taps, s.in_channels);
+    let target = (&mut y[..], false);
+    direct::run::<Pair>(sums, &geometry(s), &[problem(s)], filter, x, target, none, &mut workspace);
+    let (filter, problems) = (Filter::gradient(w, taps, s.in_channels), gradient_problems(s));
+    let target = (&mut dx[..], false);
+    direct::run::<Pair>(sums, &gradient_geometry(s), &problems, filter, dy, target, none, &mut workspace);
+    weight_pairs::run(sums, s, x, dy, &mut dw, &mut workspace);
+    [y, dx, dw]
+}
+
 #[test]
 fn all_directions_match_the_definition() {
     for row in [
@@ -110,19 +144,25 @@ fn all_directions_match_the_definition() {
         [17, 4, 4, 160, 144, 3, 1],
     ] {
         check(&shape(row));
+        check_pairs(&shape(row));
     }
 }
 
 /// y, dx (added to x) and dw.
-fn all(simd: Simd, threads: usize, s: &ConvolutionShape) -> [Vec<f32>; 3] {
-    let (x, w, dy) = (noise(s.input_len(), 5), noise(s.weight_len(), 6), noise(s.output_len(), 7));
+fn all(products: impl Into<Products>, threads: usize, s: &ConvolutionShape) -> [Vec<f32>; 3] {
+    let products = products.into();
+    let [x, w, dy] = [(s.input_len(), 5), (s.weight_len(), 6), (s.output_len(), 7)].map(|(len, salt)| {
+        let mut values = noise(len, salt);
+        products.rounding.apply(&mut values);
+        values
+    });
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let mut workspace = Workspace::default();
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
-        forward(simd, s, &x, &w, &mut y, &mut workspace);
-        backward_data(simd, s, &dy, &w, (&mut dx, true), &mut workspace);
-        backward_weight(simd, s, &x, &dy, &mut dw, &mut workspace);
+        forward(products, s, &x, &w, &mut y, &mut workspace);
+        backward_data(products, s, &dy, &w, (&mut dx, true), &mut workspace);
+        backward_weight(products, s, &x, &dy, &mut dw, &mut workspace);
         [y, dx, dw]
     })
 }
@@ -148,6 +188,11 @@ fn the_number_of_threads_does_not_change_a_bit() {
         for simd in Simd::available() {
             let one = all(simd, 1, &s);
             assert!(one == all(simd, 2, &s) && one == all(simd, 3, &s), "{simd}: {s:?}");
+            let bf16 = Products { simd, rounding: Rounding::Bf16 };
+            let one = all(bf16, 1, &s);
+            assert!(one == all(bf16, 2, &s) && one == all(bf16, 3, &s), "{bf16:?}: {s:?}");
+            let values = one[0].iter().chain(&one[1]);
+            assert!(values.clone().all(|value| value.to_bits() & 0xffff == 0), "{bf16:?} is rounded: {s:?}");
         }
     }
 }
@@ -155,11 +200,12 @@ fn the_number_of_threads_does_not_change_a_bit() {
 #[test]
 fn levels_with_fused_multiply_add_agree_to_the_bit() {
     for s in SHAPES.map(shape) {
-        let fused: Vec<_> = Simd::available()
-            .filter(|&level| level != Simd::Portable)
-            .map(|level| all(level, 1, &s))
-            .collect();
-        assert!(fused.windows(2).all(|pair| pair[0] == pair[1]), "{s:?}");
+        let fused = || Simd::available().filter(|&level| level != Simd::Portable);
+        let f32: Vec<_> = fused().map(|level| all(level, 1, &s)).collect();
+        assert!(f32.windows(2).all(|pair| pair[0] == pair[1]), "{s:?}");
+        let bf16 = fused().map(|simd| all(Products { simd, rounding: Rounding::Bf16 }, 1, &s));
+        let bf16: Vec<_> = bf16.collect();
+        assert!(bf16.windows(2).all(|pair| pair[0] == pair[1]), "bf16: {s:?}");
     }
 }
 
@@ -199,9 +245,12 @@ fn rounding_of_winograd_is_near_that_of_the_direct_sums() {
             let mut fast = direct.clone();
             let filter = Filter::forward(w, 9, channels);
             let [y, dx, dw] = &mut direct;
-            direct::run(simd, &geometry(&s), &[problem(&s)], filter, x, (y, false), &mut workspace);
+            let none = Rounding::None;
+            let problem = &[problem(&s)];
+            direct::run::<f32>(simd, &geometry(&s), problem, filter, x, (y, false), none, &mut workspace);
             let (filter, problems) = (Filter::gradient(w, 9, channels), gradient_problems(&s));
-            direct::run(simd, &gradient_geometry(&s), &problems, filter, dy, (dx, false), &mut workspace);
+            let (geometry, dx) = (gradient_geometry(&s), (&mut dx[..], false));
+            direct::run::<f32>(simd, &geometry, &problems, filter, dy, dx, none, &mut workspace);
             weight::run(simd, &s, x, dy, dw, &mut workspace);
             let [y, dx, dw] = &mut fast;
             forward(simd, &s, x, w, y, &mut workspace);
@@ -254,5 +303,6 @@ proptest! {
     ) {
         let kernel = if three { 3 } else { 1 };
         check(&shape([batch, height, width, in_channels, out_channels, kernel, stride]));
+        check_pairs(&shape([batch, height, width, in_channels, out_channels, kernel, stride]));
     }
 }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::blocks::{Block, Window, blocks};
 use super::scratch::{Task, Workspace};
-use super::tile::{Columns, VectorPanel, vector_panels};
+use super::tile::{Columns, Steps, Value, VectorPanel, vector_panels};
 use crate::device::cpu::instructions::Simd;
 use crate::ops::convolution::ConvolutionShape;
 
@@ -29,7 +29,7 @@ const PARTS: usize = 16;
 /// Values of all partial results together.
 const PARTIAL: usize = 1 << 20;
 /// Values read behind a window by vectors that are wider than what is left of it.
-const BEHIND: usize = 16;
+pub(super) const BEHIND: usize = 16;
 
 /// The parts that a sum over `units` with results of `len` values is cut into.
 pub(super) fn parts(len: usize, units: usize) -> usize {
@@ -57,19 +57,18 @@ pub(super) fn sum_up(partial: &[f32], dw: &mut [f32]) {
     });
 }
 
-pub(super) fn run(
-    simd: Simd,
+/// Sets dw to the sum over all blocks of what `add_block(block, first channel, (dw, whether to add), task)`
+/// makes of a block: dw of as many output channels from the first as the slice holds.
+pub(super) fn by_parts(
     shape: &ConvolutionShape,
-    x: &[f32],
-    dy: &[f32],
     dw: &mut [f32],
     workspace: &mut Workspace,
+    add_block: impl Fn(&Block, usize, (&mut [f32], bool), &mut Task) + Sync,
 ) {
     let blocks = blocks(shape.batch, [shape.out_height(), shape.out_width()], 1, PIXELS);
     let parts = parts(dw.len(), blocks.len());
     let filter = shape.weight_len() / shape.out_channels;
     let channels = if shape.out_channels >= 2 * CHANNELS { CHANNELS } else { shape.out_channels };
-    let layout = Layout::new(simd, shape);
     let threads = workspace.threads.prepare();
     let len = dw.len();
     let partial = if parts == 1 { &mut *dw } else { workspace.partial.take(parts * len) };
@@ -82,12 +81,38 @@ pub(super) fn run(
     tasks.into_par_iter().with_max_len(1).for_each(|(part, first_channel, dw)| {
         let task = &mut *threads.mine();
         for (number, block) in blocks[part].iter().enumerate() {
-            layout.add_block(block, x, dy, first_channel, (dw, number > 0), task);
+            add_block(block, first_channel, (dw, number > 0), task);
         }
     });
     if parts > 1 {
         sum_up(workspace.partial.take(parts * len), dw);
     }
+}
+
+pub(super) fn run(
+    simd: Simd,
+    shape: &ConvolutionShape,
+    x: &[f32],
+    dy: &[f32],
+    dw: &mut [f32],
+    workspace: &mut Workspace,
+) {
+    let layout = Layout::new(simd, shape);
+    by_parts(shape, dw, workspace, |block, first_channel, dw, task| {
+        layout.add_block(block, x, dy, first_channel, dw, task);
+    });
+}
+
+/// How a filter's columns are read from a window of `columns` pixels a row: as many runs as it has rows.
+pub(super) fn filter_panels<T: Value>(
+    level: T::Level,
+    shape: &ConvolutionShape,
+    columns: usize,
+) -> Vec<VectorPanel> {
+    let len = shape.kernel * shape.in_channels;
+    let runs: Vec<_> =
+        (0..shape.kernel).map(|row| (row * columns * shape.in_channels, row * len, len)).collect();
+    vector_panels::<T>(level, &runs)
 }
 
 /// How a filter's columns are read.
@@ -102,10 +127,7 @@ struct Layout<'a> {
 impl<'a> Layout<'a> {
     fn new(simd: Simd, shape: &'a ConvolutionShape) -> Self {
         let columns = (shape.out_width() - 1) * shape.stride + shape.kernel;
-        let len = shape.kernel * shape.in_channels;
-        let runs: Vec<_> =
-            (0..shape.kernel).map(|row| (row * columns * shape.in_channels, row * len, len)).collect();
-        Self { simd, shape, columns, panels: vector_panels(simd, &runs) }
+        Self { simd, shape, columns, panels: filter_panels::<f32>(simd, shape, columns) }
     }
 
     /// Sets dw of as many output channels from `first_channel` as it holds to the sum over the block's
@@ -136,7 +158,7 @@ impl<'a> Layout<'a> {
         let filter = kernel * kernel * in_channels;
         let mut add = add;
         let steps = &mut task.steps;
-        let mut flush = |steps: &mut super::tile::Steps| {
+        let mut flush = |steps: &mut Steps| {
             for panel in &self.panels {
                 let rows = dw.len() / filter;
                 let product = Columns { a: dy, b: padded, steps, rows, panel, pitch: filter, add };

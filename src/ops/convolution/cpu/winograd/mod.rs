@@ -2,7 +2,7 @@
 //! in place of 144, F(2x2, 3x3) 16 for 4 in place of 36.
 //!
 //! A block of tiles is transformed into a buffer that stays in the caches, multiplied point by point, and
-//! transformed back into its place; the products over channels are ordinary tiles of `tile.rs`. So nothing
+//! transformed back into its place; the products over channels are ordinary tiles of `tile/`. So nothing
 //! large is written to memory, except that many channels have their transformed input kept while the weights,
 //! which are then larger than the caches, stream past once.
 
@@ -10,6 +10,7 @@ mod product;
 mod transforms;
 mod weight;
 
+use super::Products;
 use super::blocks::{Block, Window};
 use super::scratch::Aligned;
 use crate::device::cpu::instructions::Simd;
@@ -28,15 +29,17 @@ fn pitch(len: usize) -> usize {
     len.next_multiple_of(16) + 16
 }
 
-/// The size of tiles for a forward pass, if the algorithm serves it: 2 x 2, from 128 channels.
+/// The size of tiles for a forward pass, if the algorithm serves it: in f32, 2 x 2 from 128 channels.
 ///
-/// The error of 4 x 4 is several times that of the direct sum. In the forward pass it decides on which side
-/// of zero a ReLU's input falls, and the golden networks have inputs that are zero within rounding. With 64
-/// channels they are that sensitive to 2 x 2, too; with 16 it does not win.
-pub(super) fn size_of_forward(shape: &ConvolutionShape) -> Option<Size> {
+/// The error of 4 x 4 is several times that of the direct sum. In the forward pass it decides on which side of
+/// zero a ReLU's input falls, and the golden networks have inputs that are zero within rounding. With 64
+/// channels they are that sensitive to 2 x 2, too; with 16 it does not win. In bf16 it decides on which side of
+/// a tie a result is rounded, which takes a step as far from a GPU's as rounding may; direct sums of products
+/// of bf16 are as fast as 2 x 2.
+pub(super) fn size_of_forward(shape: &ConvolutionShape, products: Products) -> Option<Size> {
     const CHANNELS: usize = 128;
     let wide = shape.in_channels.min(shape.out_channels) >= CHANNELS;
-    (fits(shape, Size::Two) && wide).then_some(Size::Two)
+    (fits(shape, Size::Two) && wide && products.pairs().is_none()).then_some(Size::Two)
 }
 
 /// Whether the algorithm serves the weight gradient, with tiles of 4 x 4. Sums over a few tiles are neither

@@ -7,6 +7,7 @@
 
 use rayon::prelude::*;
 
+use super::super::Products;
 use super::super::blocks::{Block, blocks, split};
 use super::super::direct::Geometry;
 use super::super::filter::Filter;
@@ -15,6 +16,7 @@ use super::super::tile::{Offsets, Panel, Rows, Segment, panels};
 use super::transforms::{Grid, Size};
 use super::{KEPT, Tiles, pitch, transform_block};
 use crate::device::cpu::instructions::Simd;
+use crate::device::cpu::rounding::Rounding;
 
 /// Tiles of a block.
 const TILES: usize = 32;
@@ -26,7 +28,7 @@ const WEIGHTS: usize = 3 << 18;
 /// target = (or += if `accumulate`) the convolution of the source with the filter, whose taps are counted in
 /// the order in which the source is read.
 pub(in super::super) fn run(
-    (simd, size): (Simd, Size),
+    (Products { simd, rounding }, size): (Products, Size),
     geometry: &Geometry,
     filter: Filter<'_>,
     source: &[f32],
@@ -34,10 +36,10 @@ pub(in super::super) fn run(
     workspace: &mut Workspace,
 ) {
     let ([height, width, channels], out_channels) = (geometry.source, geometry.target[2]);
-    let panels = panels(simd, out_channels);
+    let panels = panels::<f32>(simd, out_channels);
     let blocks =
         blocks(geometry.batch, [height, width], size.outputs(), TILES * size.outputs() * size.outputs());
-    let call = Call { simd, size, geometry, filter, source, accumulate, panels: &panels };
+    let call = Call { simd, size, rounding, geometry, filter, source, accumulate, panels: &panels };
     let row = width * out_channels;
     let targets = split(&blocks, height * row, row, target);
     if size.points() * channels * out_channels <= WEIGHTS {
@@ -52,6 +54,7 @@ pub(in super::super) fn run(
 struct Call<'a> {
     simd: Simd,
     size: Size,
+    rounding: Rounding,
     geometry: &'a Geometry,
     filter: Filter<'a>,
     source: &'a [f32],
@@ -124,6 +127,7 @@ impl<'a> Call<'a> {
                 self.multiply(panel, now, (input, count), (products, count), rows);
                 self.finish(panel, block, (products, count, 0), target);
             }
+            self.rounding.apply(target);
         });
     }
 
@@ -215,6 +219,7 @@ impl<'a> Call<'a> {
             for &(panel, products) in &products {
                 self.finish(panel, block, (products, total, first), target);
             }
+            self.rounding.apply(target);
         });
     }
 

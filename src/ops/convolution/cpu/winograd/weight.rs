@@ -71,7 +71,7 @@ pub(in super::super) fn run(
             tasks.push((part(number, parts, blocks.len()), cut * channels, dw));
         }
     }
-    let panels = vector_panels(simd, &[(0, 0, in_channels)]);
+    let panels = vector_panels::<f32>(simd, &[(0, 0, in_channels)]);
     tasks.into_par_iter().with_max_len(1).for_each(|(part, first_channel, dw)| {
         let task = &mut *threads.mine();
         let mut sums = std::mem::take(&mut task.products);
