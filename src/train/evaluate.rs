@@ -177,7 +177,8 @@ impl Evaluation {
     /// If the device has not enough memory.
     pub fn new(model: &Model, of: ResidentImages, batch: usize, device: &mut dyn Device) -> Result<Self> {
         let ResidentImages { images, count, size, normalisation } = of;
-        let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch).min(count);
+        let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch);
+        let batch = batch.min(count.div_ceil(device.world().size()));
         let batches = count.div_ceil(batch);
         let classes = model.network.classes();
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
@@ -209,16 +210,25 @@ impl Evaluation {
         Ok(Self { plan, batches, images: count, classes, step, logits: store, log_prior })
     }
 
-    /// Logits `[N,K]` of all images with the network's current weights.
+    /// Logits `[N,K]` of all images with the network's current weights. Several processes share the batches out.
     ///
     /// # Errors
     /// If the device fails.
     pub fn logits(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
-        device.write_i32(self.step, &[0])?;
-        for _ in 0..self.batches {
+        let world = device.world();
+        let own = world.share().of(self.batches);
+        // Without a batch of its own, a process repeats another's: the class-prior estimate is part of the pass.
+        let begin = own.start.min(self.batches - 1);
+        device.write_i32(self.step, &[begin as i32])?;
+        for _ in begin..own.end.max(begin + 1) {
             device.replay(&self.plan)?;
         }
         let mut logits = device.read_f32(self.logits)?;
+        if !world.is_alone() {
+            let len = logits.len() / self.batches;
+            let own = logits[own.start * len..own.end * len].to_vec();
+            world.gather_rows(&own, [1, self.batches, len], &mut logits)?;
+        }
         logits.truncate(self.images * self.classes);
         Ok(logits)
     }

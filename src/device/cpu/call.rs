@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::memory::MainMemory;
+use crate::collective::World;
 use crate::device::{Buffer, Tensor};
 
 /// Memory that operations keep between calls, one value per type.
@@ -21,6 +22,7 @@ pub struct Call<'a> {
     memory: &'a MainMemory,
     buffers: &'a [Buffer],
     scratch: &'a mut OperationScratch,
+    world: &'a World,
 }
 
 impl<'a> Call<'a> {
@@ -28,8 +30,14 @@ impl<'a> Call<'a> {
         memory: &'a MainMemory,
         buffers: &'a [Buffer],
         scratch: &'a mut OperationScratch,
+        world: &'a World,
     ) -> Self {
-        Self { memory, buffers, scratch }
+        Self { memory, buffers, scratch, world }
+    }
+
+    /// The processes that share the batch.
+    pub fn world(&self) -> &'a World {
+        self.world
     }
 
     /// The values of an f32 tensor, for reading.
