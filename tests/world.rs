@@ -34,8 +34,8 @@ const TINY: &[&str] = &[
 fn mpirun(at: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("mpirun");
     command.args(arguments).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What Open MPI takes as --allow-run-as-root, --oversubscribe and --bind-to none; containers may not let one
-    // process read another's memory.
+    // What Open MPI takes as --allow-run-as-root, --oversubscribe and --bind-to none; containers may not
+    // let one process read another's memory.
     for (name, value) in [
         ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
         ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
@@ -68,9 +68,10 @@ fn output(command: &mut Command) -> Output {
 
 /// A run called `name` of the tiny network; returns its folder.
 fn train(at: &Path, name: &str, processes: usize, more: &[&str]) -> PathBuf {
-    let arguments = [TINY, &[&format!("--name={name}")], more].concat();
+    let name = format!("--name={name}");
+    let arguments = [TINY, &[&name[..]], more].concat();
     succeed(&output(&mut records(at, processes, &arguments)));
-    at.join("runs").join(name)
+    at.join("runs").join(&name["--name=".len()..])
 }
 
 /// The state after a run.
@@ -79,8 +80,8 @@ fn state(run: &Path) -> Checkpoint {
     Checkpoint::read(&path).unwrap()
 }
 
-/// The relative difference of two runs' states: of the networks, of SGD's momentum (after one step the gradients,
-/// where there is one) and of the confidence rows.
+/// The relative difference of two runs' states: of the networks, of SGD's momentum (after one step the
+/// gradients, where there is one) and of the confidence rows.
 fn differences(one: &Path, other: &Path) -> [f64; 3] {
     let [one, other] = [one, other].map(|run| state(run).state_dict());
     assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
@@ -98,8 +99,8 @@ fn errors(output: &Output) -> Vec<String> {
     text(&output.stderr).lines().filter(|line| line.starts_with("error: ")).map(String::from).collect()
 }
 
-/// One step an epoch. After several steps from these, a value that another order of sums moves over the edge of a
-/// ReLU is no longer rounding: other vector instructions alone then make a difference of 1e-3.
+/// One step an epoch. After several steps from these, a value that another order of sums moves over the
+/// edge of a ReLU is no longer rounding: other vector instructions alone then make a difference of 1e-3.
 const ONE_STEP: &[&str] = &["--imb-factor=1", "--synthetic-train-per-class=2", "--lr=0.01", "--epochs=1"];
 
 /// Asserts that two states differ as f32 sums in another order do: relative to their norm 1e-6, and 1e-5 for
@@ -110,8 +111,8 @@ fn assert_rounding(what: &str, many: &Path, one: &Path) {
     assert!(network < 1e-6 && gradients < 1e-5 && rows < 1e-6, "{what}: {network} {gradients} {rows}");
 }
 
-/// A step is that of one process up to another order of sums, whatever the method, and also where the batch of 16
-/// does not divide.
+/// A step is that of one process up to another order of sums, whatever the method, and also where the batch
+/// of 16 does not divide.
 #[test]
 fn steps_are_those_of_one_process() {
     let scratch = tempfile::tempdir().unwrap();
@@ -287,8 +288,9 @@ fn a_process_that_stalls_ends_the_others() {
     let ended = run.end();
     assert_eq!(ended.status.code(), Some(1));
     let said = errors(&ended);
-    assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("no answer from rank 1 (process "), "{said:?}");
+    // mpirun wakes it, and it finds that the other has ended.
+    assert!(said.len() <= 2, "{said:?}");
     assert_goes_on(at);
 }
 
@@ -319,15 +321,17 @@ fn assert_refused(command: &mut Command, lines: usize, parts: &[&str]) {
     }
 }
 
+/// mpirun's arguments for one process with each of these flags.
+fn each<'a>(of: &[&[&'a str]]) -> Vec<&'a str> {
+    let all: Vec<Vec<&str>> =
+        of.iter().map(|more| [&["-n", "1", RECORDS, "train"], TINY, more].concat()).collect();
+    all.join(&":")
+}
+
 #[test]
 fn a_world_that_does_not_fit_is_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let at = scratch.path();
-    let each = |of: &[&[&str]]| {
-        let all: Vec<Vec<&str>> =
-            of.iter().map(|more| [&["-n", "1", RECORDS, "train"], TINY, *more].concat()).collect();
-        all.join(&":")
-    };
     let settings = each(&[&["--lr=0.1"], &["--lr=0.1"], &["--lr=0.2"]]);
     assert_refused(&mut mpirun(at, &settings), 3, &["--lr is 0.1 on rank 0", "0.2 on rank 2"]);
     let devices = each(&[&[], &["--precision=bf16"]]);

@@ -84,7 +84,11 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
     if !world.is_first() {
         progress::show_as(Show::Quiet);
     }
-    let result = train(arguments, &world);
+    // Nobody is done before all are: the first process has the last file to write.
+    let result = match train(arguments, &world) {
+        Err(error) if stopped(&error).is_none() => Err(error),
+        ended => world.collective().any(false).and(ended),
+    };
     if let Err(error) = result.as_ref()
         && stopped(error).is_none()
     {

@@ -1,10 +1,10 @@
 //! A world over MPI.
 //!
-//! Every call is a non-blocking one that is asked about until it is done, so that a process that does not take
-//! part is noticed: one that has ended (its number is asked of the system, on the same machine), one that says
-//! why it ends, and one that says nothing for longer than the time limit. A sum is an exchange of parts, each of
-//! which one process adds up in the order of the ranks, and a second exchange of these; begun sums go on
-//! whenever a call waits.
+//! Every call is a non-blocking one that is asked about until it is done, so that a process that does not
+//! take part is noticed: one that has ended (its number is asked of the system, on the same machine), one
+//! that says why it ends, and one that says nothing for longer than the time limit. A sum is an exchange of
+//! parts, each of which one process adds up in the order of the ranks, and a second exchange of these;
+//! begun sums go on whenever a call waits.
 
 mod calls;
 mod sum;

@@ -1,10 +1,10 @@
 //! What a step takes when several GPUs share it: the local step, what they exchange, and how much of that the
 //! backward pass hides.
 //!
-//! With P parameters and N GPUs, each sends 2 (N-1)/N 4P bytes of gradients a step, in buckets that begin when
-//! the backward pass has written them: the last one is always waited for, the others only as far as they take
-//! longer than the backward pass. Joint batchnorm waits for two small sums a layer. The link's figures are
-//! assumptions, not measurements.
+//! With P parameters and N GPUs, each sends 2 (N-1)/N 4P bytes of gradients a step, in buckets that begin
+//! when the backward pass has written them: the last one is always waited for, the others only as far as
+//! they take longer than the backward pass. Joint batchnorm waits for two small sums a layer. The link's
+//! figures are assumptions, not measurements.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! A run by several processes: what must be the same for all, what the first gives the others, and decisions
 //! that are made together.
 //!
-//! The first process has the run's folder; the others take their state from it. All compute the same state, so
-//! of a run's decisions only those that hang on a clock, a signal or a file need words.
+//! The first process has the run's folder; the others take their state from it. All compute the same state,
+//! so of a run's decisions only those that hang on a clock, a signal or a file need words.
 
 use anyhow::{Result, anyhow, ensure};
 

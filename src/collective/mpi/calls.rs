@@ -10,8 +10,8 @@ use mpi::ffi;
 #[derive(Clone, Copy)]
 pub(super) struct Communicator(ffi::MPI_Comm);
 
-// SAFETY: handles may be used by any thread; MPI is initialised for calls from several, one at a time, and all
-// are made under one lock.
+// SAFETY: handles may be used by any thread; MPI is initialised for calls from several, one at a time, and
+// all are made under one lock.
 unsafe impl Send for Communicator {}
 
 /// A call under way, and its memory.
@@ -161,8 +161,8 @@ impl Communicator {
     pub fn arrived(&self, tag: i32) -> Result<Option<(usize, Vec<u8>)>> {
         let (mut flag, mut count) = (0, 0);
         let mut status: ffi::MPI_Status = no_status();
-        // SAFETY: all places for answers are valid, and the message that is received is the one that was found:
-        // no other thread receives.
+        // SAFETY: all places for answers are valid, and the message that is received is the one that was
+        // found: no other thread receives.
         unsafe {
             check(ffi::MPI_Iprobe(ffi::RSMPI_ANY_SOURCE, tag, self.0, &mut flag, &mut status))?;
             if flag == 0 {

@@ -168,6 +168,9 @@ impl Watch {
 
     /// Tells all processes that this one ends, unless another has told all that it does.
     pub fn leave(&mut self, code: u8, line: &str) {
+        // The launcher asks the others to end as soon as one has; each ends by itself, and says why.
+        // SAFETY: ignoring a signal runs no code.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
         if std::mem::replace(&mut self.told, true) {
             return;
         }

@@ -1,6 +1,6 @@
-//! Operations that have no kernel because other processes take part in them: they run in main memory, between
-//! the launches before and after them. Only the interpreter does so: on a GPU, every such operation would wait
-//! for all launches before it.
+//! Operations that have no kernel because other processes take part in them: they run in main memory,
+//! between the launches before and after them. Only the interpreter does so: on a GPU, every such operation
+//! would wait for all launches before it.
 
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
-//! Batchnorm whose statistics are those of the rows of all processes: the same training as of one process with
-//! the whole batch.
+//! Batchnorm whose statistics are those of the rows of all processes: the same training as of one process
+//! with the whole batch.
 //!
 //! Forward, the sums of x and x² of every channel are added over the processes; backward, those of dy and
-//! dy (x - mean). In f64 and in the order of the ranks, so running statistics have the same bits everywhere. The
-//! gradient of the parameters is that of the own rows: it is summed with all other gradients.
+//! dy (x - mean). In f64 and in the order of the ranks, so running statistics have the same bits
+//! everywhere. The gradient of the parameters is that of the own rows: it is summed with all other
+//! gradients.
 
 use anyhow::{Result, bail};
 

@@ -47,7 +47,8 @@ pub fn gather_rows(tape: &mut Tape, [groups, count]: [usize; 2], x: Tensor) -> T
     out
 }
 
-/// How many of this process's rows are among the first ones of all `of`, whose number is in `count` i32 `[1]`.
+/// How many of this process's rows are among the first ones of all `of`, whose number is in `count` i32
+/// `[1]`.
 pub fn own_count(tape: &mut Tape, of: usize, count: Tensor) -> Tensor {
     let share = tape.share();
     if !share.is_divided() {
