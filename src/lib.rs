@@ -3,12 +3,13 @@
 //!
 //! The layers, each of which uses only those after it: [`cli`] → ([`report`], [`profile`], [`exchange`]) → [`train`] → [`settings`] →
 //! ([`pll`], [`optim`], [`nn`], [`data`]) → [`ops`] → [`autograd`] → [`device`]. All of them use
-//! [`declaration`], [`random`], [`files`], [`memory`], [`text`], [`svg`], [`protobuf`] and [`error`]; [`study`] has kernels to learn
+//! [`declaration`], [`collective`], [`random`], [`files`], [`memory`], [`text`], [`svg`], [`protobuf`] and [`error`]; [`study`] has kernels to learn
 //! from, and only [`cli`] uses it. One arrow points back: the augmentation operation runs the arithmetic of
 //! [`data::augment`]. `docs/architecture.md` draws the layers and the data flow of a step.
 
 pub mod autograd;
 pub mod cli;
+pub mod collective;
 pub mod data;
 pub mod declaration;
 pub mod device;

@@ -346,6 +346,18 @@ fn flags_without_effect_are_reported_in_one_line() {
     assert_eq!(err(&records(["train", "--dry-run"])), "");
 }
 
+/// With MPI, tests/world.rs has what there is to say.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_program_without_mpi_says_how_to_build_it() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
+    command
+        .args(["train", "--preset=tiny"])
+        .envs([("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "2")]);
+    let parts = ["one of 2 processes that mpirun has started", "built without MPI", "--features mpi"];
+    assert_one_line(&["train"], &command.output().unwrap(), &parts);
+}
+
 #[test]
 fn help_gives_units_defaults_and_what_is_allowed() {
     let output = records(["train", "--help"]);

@@ -182,8 +182,20 @@ fn a_run_that_does_not_fit_says_which_batch_does() {
 fn kernel_tests() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .args(["test", "--no-run", "--offline", "--test", "kernels", "--message-format", "json"])
+        .args([
+            "test",
+            "--workspace",
+            "--no-run",
+            "--offline",
+            "--test",
+            "kernels",
+            "--message-format",
+            "json",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if cfg!(feature = "mpi") {
+        cargo.args(["--features", "records/mpi"]);
+    }
     // What cargo tells a test's process of its package: some build scripts would run again for it, and half of
     // the program would be built anew, here and in the next call.
     let told = |name: &str| ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|start| name.starts_with(start));

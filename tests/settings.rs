@@ -176,6 +176,7 @@ fn every_flag_reaches_its_setting() {
         ("checkpoint-every", "4"),
         ("eval-every", "6"),
         ("on-divergence", "rollback"),
+        ("batchnorm", "local"),
     ];
     // Flags that go with one method only, and the method.
     let lw = [("method", "lw"), ("lw-loss", "cross-entropy"), ("lw-beta", "2.0")];

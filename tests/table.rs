@@ -475,6 +475,9 @@ fn an_array_job_runs_and_resumes_its_tasks() {
     for part in ["#!/bin/bash\n", "#SBATCH --array=0-3\n", "#SBATCH --gpus=1\n", "set -euo pipefail\n"] {
         assert!(job.contains(part), "{part:?} is not in {job}");
     }
+    let shared = succeed(grid(&runs, &["--slurm", "--processes=4"]));
+    assert!(shared.contains("#SBATCH --ntasks=4\n") && shared.contains("exec srun --mpi=pmix records train"));
+    assert!(!shared.contains("--gpus"), "{shared}");
     // sbatch reads directives only up to the first command.
     assert!(job.rfind("#SBATCH").unwrap() < job.find("\nset ").unwrap());
     assert!(Command::new("bash").arg("-n").arg(&script).status().unwrap().success());

@@ -7,7 +7,8 @@ use anyhow::Result;
 
 use super::gradients::{Differentiable, Gradients};
 use super::memory;
-use crate::device::{Buffer, Device, Element, Operation, Plan, Tensor};
+use crate::collective::Share;
+use crate::device::{Access, Buffer, Device, Element, Operand, Operation, Plan, Tensor};
 
 /// Where a tensor's memory comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +17,8 @@ pub(super) enum TensorStorage {
     Persistent(Buffer),
     /// Planned by the tape; lives from its first write to its last use.
     Temporary { element: Element, len: usize },
+    /// Nowhere: the operations that named it were dropped.
+    Dropped,
 }
 
 /// An operation on the tape.
@@ -23,6 +26,15 @@ pub(super) enum TensorStorage {
 enum TapeEntry {
     Plain(Arc<dyn Operation>),
     Differentiable(Arc<dyn Differentiable>),
+}
+
+impl TapeEntry {
+    fn operands(&self) -> Vec<Operand> {
+        match self {
+            Self::Plain(operation) => operation.operands(),
+            Self::Differentiable(operation) => operation.operands(),
+        }
+    }
 }
 
 /// A step being recorded.
@@ -33,6 +45,8 @@ enum TapeEntry {
 pub struct Tape {
     /// How activations and their gradients are stored.
     activations: Element,
+    /// The part of every batch that the operations are of.
+    share: Share,
     entries: Vec<TapeEntry>,
     tensors: Vec<TensorStorage>,
     /// Parameters by the memory of their values and gradients, so that one used twice is one tensor.
@@ -50,6 +64,7 @@ impl Tape {
     pub fn new(activations: Element) -> Self {
         Self {
             activations,
+            share: Share::default(),
             entries: Vec::new(),
             tensors: Vec::new(),
             parameters: HashMap::new(),
@@ -57,6 +72,16 @@ impl Tape {
             differentiable: Vec::new(),
             kept: Vec::new(),
         }
+    }
+
+    /// Has what follows be recorded for this part of every batch.
+    pub fn divide(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    /// The part of every batch that goes through the network here.
+    pub fn share(&self) -> Share {
+        self.share
     }
 
     /// How this tape stores activations.
@@ -113,6 +138,7 @@ impl Tape {
         match self.tensors[tensor.0] {
             TensorStorage::Persistent(buffer) => buffer.len,
             TensorStorage::Temporary { len, .. } => len,
+            TensorStorage::Dropped => 0,
         }
     }
 
@@ -121,6 +147,7 @@ impl Tape {
         match self.tensors[tensor.0] {
             TensorStorage::Persistent(buffer) => buffer.element,
             TensorStorage::Temporary { element, .. } => element,
+            TensorStorage::Dropped => Element::U8,
         }
     }
 
@@ -132,6 +159,24 @@ impl Tape {
     /// Appends an operation without a gradient.
     pub fn push(&mut self, operation: impl Operation) {
         self.entries.push(TapeEntry::Plain(Arc::new(operation)));
+    }
+
+    /// Puts an operation behind the last one so far that writes to a part of `buffer`.
+    pub fn push_when_written(&mut self, buffer: Buffer, operation: impl Operation) {
+        let touches = |tensor: Tensor| match self.tensors[tensor.0] {
+            TensorStorage::Persistent(other) => {
+                let [begin, end] = [other.offset, other.offset + other.len];
+                other.allocation == buffer.allocation
+                    && begin < buffer.offset + buffer.len
+                    && buffer.offset < end
+            }
+            _ => false,
+        };
+        let writes = |entry: &TapeEntry| {
+            entry.operands().iter().any(|operand| operand.access != Access::Read && touches(operand.tensor))
+        };
+        let behind = self.entries.iter().rposition(writes).map_or(0, |last| last + 1);
+        self.entries.insert(behind, TapeEntry::Plain(Arc::new(operation)));
     }
 
     /// Appends an operation that [`Tape::backward`] differentiates.
@@ -164,11 +209,41 @@ impl Tape {
         gradients.finish()
     }
 
+    /// Drops the operations whose results nothing reads: rows gathered from all processes for nothing.
+    fn drop_unread(&mut self) {
+        let mut read: Vec<bool> = vec![false; self.tensors.len()];
+        self.kept.iter().for_each(|kept| read[kept.0] = true);
+        let mut is_needed = |entry: &TapeEntry| {
+            let operands = entry.operands();
+            let mut written = operands.iter().filter(|operand| operand.access != Access::Read).peekable();
+            let is_needed = written.peek().is_none()
+                || written.any(|operand| {
+                    read[operand.tensor.0]
+                        || matches!(self.tensors[operand.tensor.0], TensorStorage::Persistent(_))
+                });
+            if is_needed {
+                operands.iter().for_each(|operand| read[operand.tensor.0] = true);
+            }
+            is_needed
+        };
+        let needed: Vec<bool> = self.entries.iter().rev().map(&mut is_needed).collect();
+        let mut needed = needed.into_iter().rev();
+        self.entries.retain(|_| needed.next().unwrap_or(true));
+        for (storage, read) in self.tensors.iter_mut().zip(read) {
+            if !read && matches!(storage, TensorStorage::Temporary { .. }) {
+                *storage = TensorStorage::Dropped;
+            }
+        }
+    }
+
     /// Plans the memory of the temporaries, allocates it on `device`, and returns the plan.
     ///
     /// # Errors
     /// When the device has not enough memory.
-    pub fn finish(self, device: &mut dyn Device) -> Result<Plan> {
+    pub fn finish(mut self, device: &mut dyn Device) -> Result<Plan> {
+        if self.share.is_divided() {
+            self.drop_unread();
+        }
         let operation = |entry| match entry {
             TapeEntry::Plain(operation) => operation,
             TapeEntry::Differentiable(operation) => operation as Arc<dyn Operation>,

@@ -12,6 +12,7 @@ use crate::profile::Profile;
 use crate::profile::data::Given;
 use crate::profile::gpus::Gpu;
 use crate::profile::show::Format;
+use crate::profile::world::{self, Link};
 use crate::settings::{GivenSettings, quoted_where_odd};
 use crate::usage;
 
@@ -33,6 +34,12 @@ pub struct ProfileArguments {
     /// Show every launch of a step in the table, not the slowest alone
     #[arg(long)]
     launches: bool,
+    /// Show what up to so many GPUs would gain that share a step, below the table
+    #[arg(long, value_name = "GPUS")]
+    world: Option<usize>,
+    /// What connects them: nvlink, pcie or ib
+    #[arg(long, value_name = "WORD", default_value = "nvlink")]
+    link: String,
     /// Training samples, instead of the data set's subset; needed where a data set's size is not known
     /// without reading it
     #[arg(long, value_name = "N")]
@@ -56,6 +63,8 @@ pub struct ProfileArguments {
 
 /// Samples at most: positions are counted in 32 bits.
 const MOST_SAMPLES: usize = 100_000_000;
+/// GPUs at most: beyond, rounds over a switch are no model.
+const MOST_GPUS: usize = 64;
 
 /// Runs `records profile`.
 ///
@@ -79,8 +88,15 @@ pub fn run(arguments: &ProfileArguments) -> Result<()> {
         given: arguments.given.clone(),
         ..TrainArguments::default()
     })?;
-    let profile = Profile::new(&settings, Given { samples, classes, test_samples }, &gpu)?;
-    let shown = format.show(&profile, arguments.launches);
+    let given = Given { samples, classes, test_samples };
+    let profile = Profile::new(&settings, given, &gpu)?;
+    let mut shown = format.show(&profile, arguments.launches);
+    if let Some(most) = arguments.world {
+        if format != Format::Table || !(2..=MOST_GPUS).contains(&most) {
+            return Err(usage!("--world {most}: must be 2 to {MOST_GPUS}, with --format table"));
+        }
+        shown += &world::table(&profile, given, &gpu, most, Link::find(&arguments.link)?)?;
+    }
     match &arguments.output {
         None => output::print(&shown),
         Some(path) => write_atomically(path, shown.as_bytes()),

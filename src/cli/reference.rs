@@ -122,6 +122,34 @@ impl ReferenceFlags {
         }
     }
 
+    /// Checks that the processes that the reference's flags ask for are those of the world: a launcher starts
+    /// them here, not the program.
+    ///
+    /// # Errors
+    /// A usage error with the way to start them.
+    pub fn check_world(&self, rank: usize, size: usize) -> Result<()> {
+        let number = |text: &Option<String>| text.as_ref().and_then(|text| text.trim().parse::<i64>().ok());
+        if let Some(wanted) = number(&self.world_size)
+            && wanted > 1
+            && wanted != size as i64
+        {
+            let are =
+                if size == 1 { "there is one process".into() } else { format!("there are {size} processes") };
+            return Err(usage!(
+                "--world-size {wanted}: {are}; start as many with mpirun -n {wanted} records train ..., or srun"
+            ));
+        }
+        if let Some(wanted) = number(&self.rank)
+            && wanted > 0
+            && wanted != rank as i64
+        {
+            return Err(usage!(
+                "--rank {wanted}: this is rank {rank}; leave it out, since the launcher says it"
+            ));
+        }
+        Ok(())
+    }
+
     /// The flags that were given and have no effect here.
     pub fn without_effect(&self) -> Vec<&'static str> {
         [

@@ -54,6 +54,9 @@ pub fn not_taken() -> Vec<(&'static str, String)> {
     all
 }
 
+/// The most processes of a run.
+const MOST_PROCESSES: usize = 1024;
+
 /// The most runs of a table.
 const MOST_RUNS: usize = 10_000;
 
@@ -103,6 +106,9 @@ pub struct TableArguments {
     /// Run nothing: print a script for sbatch, one task of an array job for each run that is left
     #[arg(long)]
     slurm: bool,
+    /// With --slurm: how many processes share each run, on CPUs (docs/several-processes.md)
+    #[arg(long, value_name = "N", requires = "slurm", default_value_t = 1)]
+    processes: usize,
     /// Stop after so many minutes; called again, the command goes on with the same bits
     #[arg(long, value_name = "MINUTES")]
     max_minutes: Option<f64>,
@@ -267,7 +273,11 @@ pub fn run(arguments: &TableArguments) -> Result<()> {
         return arguments.write(&lines);
     }
     if arguments.slurm {
-        return match commands::slurm_script(&grid, &runs, &states)? {
+        let processes = arguments.processes;
+        if !(1..=MOST_PROCESSES).contains(&processes) {
+            return Err(usage!("--processes {processes}: must be 1 to {MOST_PROCESSES}"));
+        }
+        return match commands::slurm_script(&grid, &runs, &states, processes)? {
             Some(script) => arguments.write(&script),
             None => Err(usage!(
                 "--slurm: no run is left; records table {} --report shows the table",

@@ -1,13 +1,17 @@
 //! `records train`: resolves the settings of a run and starts it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 
 use super::output;
 use super::reference::ReferenceFlags;
+use crate::collective::World;
+use crate::collective::launch::{self, DEFAULT_TIMEOUT};
 use crate::device::cpu::threads;
+use crate::error::{exit_code, one_line, stopped};
 use crate::settings::given::SettingsFile;
 use crate::settings::presets::{self, PRESETS};
 use crate::settings::{GivenSettings, Settings, config_toml, quoted_where_odd};
@@ -42,6 +46,9 @@ pub struct TrainArguments {
     /// Stop after so many minutes, at a step from which --resume goes on with the same bits
     #[arg(long, value_name = "MINUTES")]
     pub max_minutes: Option<f64>,
+    /// How many seconds one of several processes waits for the others before it ends with an error
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT)]
+    pub world_timeout: f64,
     /// List the presets and exit
     #[arg(long)]
     pub list_presets: bool,
@@ -73,10 +80,38 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         usage!("--progress {}: must be one of {words}", quoted_where_odd(&arguments.progress))
     })?;
     progress::show_as(show);
+    let world = launch::form(timeout(arguments.world_timeout)?)?;
+    if !world.is_first() {
+        progress::show_as(Show::Quiet);
+    }
+    // Nobody is done before all are: the first process has the last file to write.
+    let result = match train(arguments, &world) {
+        Err(error) if stopped(&error).is_none() => Err(error),
+        ended => world.collective().any(false).and(ended),
+    };
+    if let Err(error) = result.as_ref()
+        && stopped(error).is_none()
+    {
+        world.collective().leave(exit_code(error), &one_line(error));
+    }
+    result
+}
+
+/// The limit of `--world-timeout`.
+fn timeout(seconds: f64) -> Result<Duration> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(limit) if !limit.is_zero() => Ok(limit),
+        _ => Err(usage!("--world-timeout {seconds}: must be a positive number of seconds")),
+    }
+}
+
+/// Trains, as one of the processes of `world`.
+fn train(arguments: &TrainArguments, world: &World) -> Result<()> {
     if arguments.resume.as_deref() == Some(Path::new("auto")) {
-        return start_or_resume(arguments);
+        return start_or_resume(arguments, world);
     }
     let mut settings = resolve(arguments)?;
+    arguments.reference.check_world(world.rank(), world.size())?;
     if let Some(name) = &arguments.branch {
         if arguments.resume.is_none() {
             return Err(usage!(
@@ -97,38 +132,42 @@ pub fn run(arguments: &TrainArguments) -> Result<()> {
         ];
         without_effect.extend(ours.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag));
     }
-    if !without_effect.is_empty() {
+    if !without_effect.is_empty() && world.is_first() {
         output::note(&format!("without effect here: {}", without_effect.join(", ")));
     }
     if arguments.dry_run {
-        return output::print(&config_toml(&settings)?);
+        return if world.is_first() { output::print(&config_toml(&settings)?) } else { Ok(()) };
     }
-    threads::limit_other_work(settings.threads);
-    super::fetch::offer(&settings)?;
+    threads::limit_other_work(if settings.threads == 0 { world.threads() } else { settings.threads });
+    if world.is_first() {
+        super::fetch::offer(&settings)?;
+    }
     match (&arguments.resume, &arguments.branch) {
-        (Some(from), Some(_)) => run::branch(&settings, from, &stop),
-        (resume, _) => run::run(&settings, resume.as_deref(), &stop),
+        (Some(from), Some(_)) => run::branch(&settings, from, &stop, world),
+        (resume, _) => run::run(&settings, resume.as_deref(), &stop, world),
     }
 }
 
 /// `--resume auto`: resumes the run in the folder that the settings name, if there is one, and starts it otherwise.
-fn start_or_resume(arguments: &TrainArguments) -> Result<()> {
+fn start_or_resume(arguments: &TrainArguments, world: &World) -> Result<()> {
     let fresh = TrainArguments { resume: None, ..arguments.clone() };
     let settings = resolve(&fresh)?;
     let Some(name) = settings.name.as_ref().filter(|_| arguments.branch.is_none()) else {
         return Err(usage!("--resume auto: needs the run's --name, and no --branch"));
     };
     let folder = settings.exp_dir.join(name);
-    if !folder.exists() || is_unused(&folder) {
-        return run(&fresh);
+    // The first process decides: it makes the folder.
+    let begins = world.from_first(|| Ok(vec![u8::from(!folder.exists() || is_unused(&folder))]))?;
+    if begins == [1] {
+        return train(&fresh, world);
     }
     // Refuses a folder that is no run's.
     settings_to_resume(&folder)?;
     if arguments.dry_run {
-        return output::print(&config_toml(&settings)?);
+        return if world.is_first() { output::print(&config_toml(&settings)?) } else { Ok(()) };
     }
     let stop = stop_after(arguments.max_minutes)?;
-    run::run(&settings, Some(&folder), &stop)
+    run::run(&settings, Some(&folder), &stop, world)
 }
 
 /// What stops a run early: signals, and `--max-minutes` from now on.

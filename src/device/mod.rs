@@ -22,6 +22,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::collective::World;
+use crate::usage;
+
 pub use limits::Limits;
 pub use operation::{Access, Operand, Operation, Tensor};
 pub use plan::{Plan, Program, Recording, Temporaries};
@@ -126,6 +129,31 @@ pub trait Device {
 
     /// One line that describes the device and how it is used.
     fn describe(&self) -> String;
+
+    /// Takes the processes that share every batch with this one.
+    ///
+    /// # Errors
+    /// A usage error if the device cannot work with other processes.
+    fn join(&mut self, world: World) -> Result<()> {
+        match world.is_alone() {
+            true => Ok(()),
+            false => Err(usage!(
+                "--device {}: {} processes cannot share a step on it; start one, or take --device cpu",
+                self.name(),
+                world.size()
+            )),
+        }
+    }
+
+    /// The processes that share every batch; this one alone unless it has [joined](Device::join) others.
+    fn world(&self) -> World {
+        World::default()
+    }
+
+    /// What decides the bits of its results: devices of which this is the same give the same bits.
+    fn arithmetic(&self) -> String {
+        self.name().into()
+    }
 
     /// Allocates `len` zeros. `label` names the memory in errors.
     ///

@@ -97,6 +97,12 @@ pub trait Operation: Any + Debug + Send + Sync {
         false
     }
 
+    /// Whether it has no kernels, so that a GPU's stand-in runs it in main memory ([`Operation::run`]), between
+    /// the launches before and after it: other processes take part in it.
+    fn runs_in_main_memory(&self) -> bool {
+        false
+    }
+
     /// Runs it on the CPU; the kernels are compared with this.
     ///
     /// # Errors

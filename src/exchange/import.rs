@@ -98,6 +98,7 @@ pub fn import(
         steps_done: 0,
         rollbacks: 0,
         seconds: 0.0,
+        further_processes: 0,
         epochs_done: 0,
         best_top1: -1.0,
         best_epoch: 0,

@@ -11,6 +11,7 @@ pub mod batchnorm;
 pub mod confidence;
 pub mod control;
 pub mod convolution;
+pub mod division;
 pub mod elementwise;
 pub mod input;
 pub mod linear;

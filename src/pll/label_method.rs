@@ -83,7 +83,10 @@ impl Learner for LabelLearner {
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
         let views = self.method.views;
         let shown = views * step.batch;
-        let images = step.views_together(views, self.mixup.is_some())?;
+        let images = match self.mixup {
+            Some(_) => step.views_together(views, true)?,
+            None => step.views_to_forward(0..views)?,
+        };
         let target = self.mixup.as_ref().map(|mixup| {
             mixup.record_views(step.tape, [shown, step.image_len], images);
             mixup.record_rows(step.tape, step.rows)

@@ -9,6 +9,7 @@ use super::debias::ClassPriorSource;
 use crate::autograd::Tape;
 use crate::device::{Device, Tensor};
 use crate::nn::{Outputs, Parameters, Pass};
+use crate::ops::division;
 
 /// The source of a step's views.
 pub trait ViewSource {
@@ -24,6 +25,21 @@ pub trait ViewSource {
         tape: &mut Tape,
         device: &mut dyn Device,
     ) -> Result<Tensor>;
+
+    /// The same of the samples `own` of the batch alone, without further images, if the source can tell them
+    /// apart.
+    ///
+    /// # Errors
+    /// As [`ViewSource::record`].
+    fn record_own(
+        &mut self,
+        _views: Range<usize>,
+        _own: Range<usize>,
+        _tape: &mut Tape,
+        _device: &mut dyn Device,
+    ) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 }
 
 /// A network in training.
@@ -89,6 +105,8 @@ pub struct StepRecorder<'a> {
     network: &'a mut dyn Forward,
     forwards: usize,
     images: usize,
+    /// Views of this process's own samples.
+    own_views: Vec<Tensor>,
 }
 
 impl<'a> StepRecorder<'a> {
@@ -102,7 +120,26 @@ impl<'a> StepRecorder<'a> {
         tape: &'a mut Tape,
         device: &'a mut dyn Device,
     ) -> Self {
-        Self { tape, device, batch, image_len, rows, debias, views, network, forwards: 0, images: 0 }
+        let (forwards, images, own_views) = (0, 0, Vec::new());
+        Self { tape, device, batch, image_len, rows, debias, views, network, forwards, images, own_views }
+    }
+
+    /// Views that nothing reads but forward passes: where several processes share the batch, of the own
+    /// samples alone. Otherwise as [`StepRecorder::views_together`], or [`StepRecorder::view`].
+    ///
+    /// # Errors
+    /// As [`ViewSource::record`].
+    pub fn views_to_forward(&mut self, views: Range<usize>) -> Result<Tensor> {
+        let share = self.tape.share();
+        if share.is_divided() {
+            let own = share.of(self.batch);
+            if let Some(x) = self.views.record_own(views.clone(), own, self.tape, self.device)? {
+                self.own_views.push(x);
+                return Ok(x);
+            }
+        }
+        let images = views.len() * self.batch;
+        self.views.record(views, images, self.tape, self.device)
     }
 
     /// The first `count` views of each sample in one tensor `[R, size, size, 3]`, B images per view. With
@@ -149,16 +186,38 @@ impl<'a> StepRecorder<'a> {
     /// # Errors
     /// As [`Forward::record_with`].
     pub fn forward_with(&mut self, parameters: &Parameters, x: Tensor) -> Result<Outputs> {
-        let images = self.tape.len_of(x) / self.image_len;
-        self.network.record_with(parameters, images, x, self.tape)
+        let (x, [own, images]) = self.own(x);
+        let outputs = self.network.record_with(parameters, own, x, self.tape)?;
+        Ok(self.of_all(images, outputs))
     }
 
     fn pass(&mut self, x: Tensor, count: Option<Tensor>) -> Result<Outputs> {
-        let images = self.tape.len_of(x) / self.image_len;
+        let (x, [own, images]) = self.own(x);
+        let count = count.map(|count| division::own_count(self.tape, images, count));
         let pass = Pass { number: self.forwards, count };
         self.forwards += 1;
         self.images += images;
-        self.network.record(pass, images, x, self.tape, self.device)
+        let outputs = self.network.record(pass, own, x, self.tape, self.device)?;
+        Ok(self.of_all(images, outputs))
+    }
+
+    /// The images that go through the network here, which are those of the own samples where several processes
+    /// share the batch; how many they are, and how many all processes have.
+    fn own(&mut self, x: Tensor) -> (Tensor, [usize; 2]) {
+        let given = self.tape.len_of(x) / self.image_len;
+        if self.own_views.contains(&x) {
+            return (x, [given, given / self.tape.share().of(self.batch).len() * self.batch]);
+        }
+        let own = division::own_rows(self.tape, [given / self.batch, self.batch], x);
+        (own, [self.tape.len_of(own) / self.image_len, given])
+    }
+
+    /// The results for all images, from those for the own ones: what follows is of the whole batch.
+    fn of_all(&mut self, images: usize, outputs: Outputs) -> Outputs {
+        let Outputs { features, logits, classifier, projection } = outputs;
+        let mut gather = |rows| division::gather_rows(self.tape, [images / self.batch, self.batch], rows);
+        let [features, logits] = [features, logits].map(&mut gather);
+        Outputs { features, logits, classifier, projection: projection.map(gather) }
     }
 
     /// Records the debias on the first `rows` rows of a forward pass; returns the log-prior that

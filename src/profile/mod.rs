@@ -8,6 +8,7 @@
 //! | how long does a launch take? | `model.rs`, with the queues of `queues.rs` and the caches of `cache.rs` |
 //! | what do branches gain? | `overlap.rs` |
 //! | which part of a step is it? | `parts.rs` |
+//! | what if several GPUs share a step? | `world.rs` |
 //! | how is it shown? | `show/` |
 //!
 //! `docs/kernel-cost.md` says how far to trust it.
@@ -22,6 +23,7 @@ pub mod parts;
 pub mod plan;
 mod queues;
 pub mod show;
+pub mod world;
 
 use std::collections::HashMap;
 

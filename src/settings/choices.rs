@@ -73,6 +73,16 @@ crate::declare_words! {
 }
 
 crate::declare_words! {
+    /// Over which images several processes take a batchnorm's statistics.
+    pub enum BatchnormChoice {
+        /// Those of the whole batch, as one process does.
+        Joint = "joint",
+        /// Those that each process takes through the network.
+        Local = "local",
+    }
+}
+
+crate::declare_words! {
     /// How activations are stored.
     pub enum PrecisionChoice {
         /// bf16 on a GPU, f32 on the CPU.

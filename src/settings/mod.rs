@@ -25,7 +25,9 @@ pub(crate) use crate::declaration::{number, quoted_where_odd};
 use crate::optim;
 use crate::pll::corr;
 use crate::usage;
-pub use choices::{Debias, DeviceChoice, Method, OnDivergence, PrecisionChoice, ScheduleChoice};
+pub use choices::{
+    BatchnormChoice, Debias, DeviceChoice, Method, OnDivergence, PrecisionChoice, ScheduleChoice,
+};
 pub use given::GivenSettings;
 pub use written::{config_toml, differences, document, flags};
 
@@ -134,6 +136,10 @@ crate::declare_settings! {
             "precision" precision: PrecisionChoice = PrecisionChoice::Auto, "WORD", OneOf(PrecisionChoice::words), Newer;
             /// CPU threads; 0 takes all cores; at most four per core, or 16, are started.
             "threads" threads: usize = 0, "THREADS", Whole(0, MOST_THREADS), Free;
+            /// Over which images several processes take a batchnorm's statistics: those of the whole batch, as one
+            /// process does; or each its own, with the running statistics of the first, as PyTorch's
+            /// DistributedDataParallel does.
+            "batchnorm" batchnorm: BatchnormChoice = BatchnormChoice::Joint, "WORD", OneOf(BatchnormChoice::words), Newer;
             /// Folder that holds the folders of runs.
             "exp-dir" exp_dir: PathBuf = "runs".into(), "FOLDER", Folder, Free;
             /// Name of the run's folder; without it, made from the settings and the time.

@@ -142,6 +142,7 @@ mod tests {
             steps_done: 0,
             rollbacks: 0,
             seconds: 0.0,
+            further_processes: 0,
         }
     }
 

@@ -13,7 +13,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::choice;
@@ -71,6 +71,9 @@ pub struct Progress {
     /// Wall-clock seconds that these steps took.
     #[serde(default, skip_serializing_if = "is_default")]
     pub seconds: f64,
+    /// Further processes that have computed the state: their number decides the order of sums.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub further_processes: usize,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -139,9 +142,30 @@ impl Checkpoint {
     /// # Errors
     /// A usage error naming the file.
     pub fn write(&mut self, path: &Path) -> Result<()> {
+        self.seal()?;
+        self.file.write(path)
+    }
+
+    /// The bytes of its file.
+    pub fn to_bytes(&mut self) -> Result<Vec<u8>> {
+        self.seal()?;
+        self.file.to_bytes()
+    }
+
+    fn seal(&mut self) -> Result<()> {
         let checksum = self.file.checksum("checksum")?;
         self.file.metadata.insert("checksum".into(), format!("{checksum:08x}"));
-        self.file.write(path)
+        Ok(())
+    }
+
+    /// The checkpoint in the bytes that another process has sent.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let file =
+            TensorFile::from_bytes(bytes).map_err(|problem| anyhow!("the state of rank 0: {problem}"))?;
+        Self::of_file(file, "the state of rank 0")
     }
 
     /// Reads a checkpoint and verifies its checksum.
@@ -149,8 +173,10 @@ impl Checkpoint {
     /// # Errors
     /// A usage error naming the file and what is wrong with it.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = TensorFile::read(path)?;
-        let name = path.display();
+        Self::of_file(TensorFile::read(path)?, &path.display().to_string())
+    }
+
+    fn of_file(file: TensorFile, name: &str) -> Result<Self> {
         let text = |key: &str| {
             let value = file.metadata.get(key);
             value.ok_or_else(|| usage!("{name}: not a checkpoint of records (no '{key}' in its metadata)"))

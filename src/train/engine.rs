@@ -68,6 +68,7 @@ impl Engine {
         let state = StepState::new(device)?;
         let learner = method.on_device(&Room { parameters: Some(&model.parameters), ..room }, device)?;
         let mut tape = Tape::new(device.activations());
+        tape.divide(device.world().share());
         let trained = Trained { model: &mut model, learner: &*learner, store: &store, state: &state };
         let step = step::record(&mut tape, &settings, trained, inputs, device)?;
         if keeps_step {

@@ -1,11 +1,14 @@
 //! Evaluation (SPEC 8): from test logits, debiased where there is a class prior, to the field's metrics.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::metrics::percent;
 use super::model::Model;
 use crate::autograd::Tape;
+use crate::collective::World;
 use crate::data::{ImageSet, Normalisation};
 use crate::device::{Buffer, Device, Element, Plan};
 use crate::nn::Mode;
@@ -180,7 +183,8 @@ impl Evaluation {
     /// If the device has not enough memory.
     pub fn new(model: &Model, of: ResidentImages, batch: usize, device: &mut dyn Device) -> Result<Self> {
         let ResidentImages { images, count, size, normalisation } = of;
-        let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch).min(count);
+        let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch);
+        let batch = batch.min(count.div_ceil(device.world().size()));
         let batches = count.div_ceil(batch);
         let classes = model.network.classes();
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
@@ -212,20 +216,18 @@ impl Evaluation {
         Ok(Self { plan, batches, images: count, classes, step, logits: store, log_prior })
     }
 
-    /// Logits `[N,K]` of all images with the network's current weights.
+    /// Logits `[N,K]` of all images with the network's current weights. Several processes share the batches out.
     ///
     /// # Errors
     /// If the device fails.
     pub fn logits(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
-        device.write_i32(self.step, &[0])?;
-        for _ in 0..self.batches {
-            device.replay(&self.plan)?;
-        }
+        let own = self.own_batches(&device.world());
+        self.replay(own, &|| true, device)?;
         self.read_logits(device)
     }
 
     /// As [`Evaluation::logits`], as long as `goes_on` says so before each batch; `None` if it was left. That
-    /// changes nothing of the network.
+    /// changes nothing of the network. One of several processes does not leave: the others would wait for it.
     ///
     /// # Errors
     /// If the device fails.
@@ -234,18 +236,39 @@ impl Evaluation {
         goes_on: &dyn Fn() -> bool,
         device: &mut dyn Device,
     ) -> Result<Option<Vec<f32>>> {
-        device.write_i32(self.step, &[0])?;
-        for _ in 0..self.batches {
+        let world = device.world();
+        let goes_on = || !world.is_alone() || goes_on();
+        let is_whole = self.replay(self.own_batches(&world), &goes_on, device)?;
+        is_whole.then(|| self.read_logits(device)).transpose()
+    }
+
+    /// The batches that are this process's.
+    fn own_batches(&self, world: &World) -> Range<usize> {
+        world.share().of(self.batches)
+    }
+
+    /// Runs the pass over those batches; whether over all of them.
+    fn replay(&self, own: Range<usize>, goes_on: &dyn Fn() -> bool, device: &mut dyn Device) -> Result<bool> {
+        // Without a batch of its own, a process repeats another's: the class-prior estimate is part of the pass.
+        let begin = own.start.min(self.batches - 1);
+        device.write_i32(self.step, &[begin as i32])?;
+        for _ in begin..own.end.max(begin + 1) {
             if !goes_on() {
-                return Ok(None);
+                return Ok(false);
             }
             device.replay(&self.plan)?;
         }
-        self.read_logits(device).map(Some)
+        Ok(true)
     }
 
     fn read_logits(&self, device: &mut dyn Device) -> Result<Vec<f32>> {
+        let world = device.world();
         let mut logits = device.read_f32(self.logits)?;
+        if !world.is_alone() {
+            let (own, len) = (self.own_batches(&world), logits.len() / self.batches);
+            let own = logits[own.start * len..own.end * len].to_vec();
+            world.gather_rows(&own, [1, self.batches, len], &mut logits)?;
+        }
         logits.truncate(self.images * self.classes);
         Ok(logits)
     }

@@ -30,6 +30,7 @@
 //! | [`replay`] | given steps on given tensors, to check against other engines |
 //! | [`tensor_file`] | safetensors files with metadata |
 //! | [`run`] | a whole run |
+//! | [`together`] | a run by several processes: what they compare, share and decide together |
 //! | [`run_folder`] | what a run leaves on disk |
 //! | [`grid`] | the runs of a table of results, and how far each is |
 
@@ -61,5 +62,6 @@ pub mod statistics;
 pub mod step;
 pub mod stop;
 pub mod tensor_file;
+pub mod together;
 pub mod training;
 mod view_parameters;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use crate::autograd::Tape;
 use crate::device::{Device, Element, Tensor};
 use crate::nn::{Network, Parameters, StateDict};
+use crate::ops::division;
 use crate::optim::{self, Arenas, Hyperparameters, LossScale, Optimiser, OptimiserState, loss_scale};
 use crate::pll::ClassPriorSource;
 use crate::usage;
@@ -66,6 +67,7 @@ impl Model {
     pub fn record_update(&self, tape: &mut Tape, control: Tensor) {
         let Parameters { values, gradients, copy, .. } = self.parameters;
         self.parameters.record_sum_of_gradients(tape);
+        division::sum_gradients(tape, gradients);
         let scale = self.loss_scale;
         if let Some(scale) = scale {
             scale.record_count(tape, gradients);

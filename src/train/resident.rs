@@ -11,6 +11,7 @@ use crate::data::augment::parameters::VIEW_BYTES;
 use crate::data::recipe::TrainingData;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::ops::augment::Augment;
+use crate::ops::division;
 use crate::ops::input::SelectBatch;
 use crate::pll::recorder::ViewSource;
 
@@ -112,21 +113,21 @@ impl StepInputs for Augmented<'_> {
     }
 }
 
-impl ViewSource for Augmented<'_> {
-    fn record(
-        &mut self,
+impl Augmented<'_> {
+    /// Records the views `of` of the samples in `index` `[batch]` as the first of `rows` images.
+    fn record_views(
+        &self,
         of: Range<usize>,
-        rows: usize,
+        [batch, rows]: [usize; 2],
+        index: Tensor,
         tape: &mut Tape,
-        _: &mut dyn Device,
-    ) -> Result<Tensor> {
-        let index = self.index(tape);
+    ) -> Tensor {
         let ResidentData { images, parameters, normalisation, source, .. } = *self.data;
         let [images, parameters, normalisation] =
             [images, parameters, normalisation].map(|buffer| tape.persistent(buffer));
         let views = tape.temporary(tape.activations(), rows * self.settings.image_len());
         tape.push(Augment {
-            batch: self.settings.batch,
+            batch,
             first: of.start,
             count: of.len(),
             source,
@@ -137,6 +138,32 @@ impl ViewSource for Augmented<'_> {
             normalisation,
             views,
         });
-        Ok(views)
+        views
+    }
+}
+
+impl ViewSource for Augmented<'_> {
+    fn record(
+        &mut self,
+        of: Range<usize>,
+        rows: usize,
+        tape: &mut Tape,
+        _: &mut dyn Device,
+    ) -> Result<Tensor> {
+        let index = self.index(tape);
+        Ok(self.record_views(of, [self.settings.batch, rows], index, tape))
+    }
+
+    fn record_own(
+        &mut self,
+        of: Range<usize>,
+        own: Range<usize>,
+        tape: &mut Tape,
+        _: &mut dyn Device,
+    ) -> Result<Option<Tensor>> {
+        let whole = self.index(tape);
+        let index = division::own_rows(tape, [1, self.settings.batch], whole);
+        let rows = of.len() * own.len();
+        Ok(Some(self.record_views(of, [own.len(), rows], index, tape)))
     }
 }

@@ -1,5 +1,7 @@
 //! A whole run: data, network, epochs, evaluation, checkpoints.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,15 +20,17 @@ use super::part_of_epoch::PartOfEpoch;
 use super::progress::RunProgress;
 use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
 use super::stop::{Reason, Stop};
+use super::together::{self, AfterStep};
 use super::training::{EpochEnd, Training};
 use super::{device_choice, resume_checks, room_on_gpu};
+use crate::collective::World;
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
 use crate::data::registry;
 use crate::device::Device;
 use crate::error::{Stopped, exit_code, one_line, stopped};
 use crate::ops::statistics::counter;
-use crate::settings::{self, OnDivergence, Settings};
+use crate::settings::{self, BatchnormChoice, OnDivergence, Settings};
 use crate::text::printable;
 use crate::usage;
 
@@ -117,6 +121,11 @@ fn sizes(counts: Option<&[usize]>) -> String {
     })
 }
 
+/// So many processes, in words.
+fn in_words(processes: usize) -> String {
+    if processes == 1 { "one process".into() } else { format!("{processes} processes") }
+}
+
 /// The steps done of the epoch that follows those done, in words; nothing if there are none.
 fn and_steps(progress: &Progress) -> String {
     match progress.steps_done {
@@ -131,9 +140,9 @@ fn and_steps(progress: &Progress) -> String {
 /// # Errors
 /// Usage errors for bad settings, data and folders; a failed run when the loss diverges or a file cannot be
 /// written; [`crate::error::Stopped`] where `stop` asked for it.
-pub fn run(settings: &Settings, resume: Option<&Path>, stop: &Stop) -> Result<()> {
-    let mut run = Run::open(settings, resume, None, stop)?;
-    let restored = run.restore(resume);
+pub fn run(settings: &Settings, resume: Option<&Path>, stop: &Stop, world: &World) -> Result<()> {
+    let mut run = Run::open(settings, resume, None, (stop, world))?;
+    let restored = run.begin(|run| run.restore(resume));
     run.end(restored)
 }
 
@@ -142,10 +151,10 @@ pub fn run(settings: &Settings, resume: Option<&Path>, stop: &Stop) -> Result<()
 ///
 /// # Errors
 /// As [`run`].
-pub fn branch(settings: &Settings, from: &Path, stop: &Stop) -> Result<()> {
+pub fn branch(settings: &Settings, from: &Path, stop: &Stop, world: &World) -> Result<()> {
     let source = Source::open(from)?;
-    let mut run = Run::open(settings, None, Some(&source), stop)?;
-    let begun = run.begin_branch(&source);
+    let mut run = Run::open(settings, None, Some(&source), (stop, world))?;
+    let begun = run.begin(|run| run.begin_branch(&source));
     run.end(begun)
 }
 
@@ -161,7 +170,7 @@ impl Run<'_> {
             // What has been handed over is written first, so that the reason is the log's last line.
             let _ = run.writer.wait();
             run.writer.log().note_end(error);
-            if let Ok(folder) = run.writer.folder() {
+            if let Ok(Some(folder)) = run.writer.here() {
                 folder.write_report();
             }
         }
@@ -197,6 +206,8 @@ struct Run<'a> {
     has_empty_rows: bool,
     /// Whether the run is to stop early.
     stop: &'a Stop,
+    /// The processes that train together.
+    world: &'a World,
     /// What is done of the epoch to go on with.
     part: Option<PartOfEpoch>,
     looks: Looks,
@@ -214,12 +225,18 @@ impl<'a> Run<'a> {
         settings: &'a Settings,
         resume: Option<&Path>,
         branch: Option<&Source>,
-        stop: &'a Stop,
+        (stop, world): (&'a Stop, &'a World),
     ) -> Result<Self> {
         settings.validate()?;
-        let chosen = device_choice::open(settings.device, settings.precision, settings.threads)?;
+        let threads = if settings.threads == 0 { world.threads() } else { settings.threads };
+        let chosen = device_choice::open(settings.device, settings.precision, threads)?;
         let mut device = chosen.device;
-        let (data, fingerprint) = open_data(settings, peek(settings, resume)?.as_ref())?;
+        together::agree_on_settings(world, settings, &*device)?;
+        let joint = settings.batchnorm == BatchnormChoice::Joint;
+        device.join(world.clone().with_joint_batchnorm(joint))?;
+        let resumed = if world.is_first() { peek(settings, resume)? } else { None };
+        let (data, fingerprint) = open_data(settings, resumed.as_ref())?;
+        together::agree_on_data(world, &fingerprint)?;
         let counts = data.counts();
         let activations = device.activations();
         let explained = |error| room_on_gpu::explain(error, settings, &data, activations);
@@ -229,11 +246,18 @@ impl<'a> Run<'a> {
         });
         let evaluation = evaluation.transpose().map_err(explained)?;
         let config = settings::config_toml(settings)?;
-        let folder = match (branch, &settings.name) {
-            (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name)?,
-            _ => open_folder(settings, &config, resume)?,
+        let mut folder = None;
+        let path = world.from_first(|| {
+            let opened = match (branch, &settings.name) {
+                (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name)?,
+                _ => open_folder(settings, &config, resume)?,
+            };
+            Ok(folder.insert(opened).path().as_os_str().as_bytes().to_vec())
+        })?;
+        let writer = match folder {
+            Some(folder) => Writer::new(folder),
+            None => Writer::elsewhere(OsString::from_vec(path).into()),
         };
-        let writer = Writer::new(folder);
         let progress = Progress {
             epochs_done: 0,
             best_top1: NO_BEST,
@@ -243,6 +267,7 @@ impl<'a> Run<'a> {
             steps_done: 0,
             rollbacks: 0,
             seconds: 0.0,
+            further_processes: world.size() - 1,
         };
         let tracked = TrackedSamples::choose(&data)?;
         Ok(Self {
@@ -262,6 +287,7 @@ impl<'a> Run<'a> {
             has_grown: false,
             has_empty_rows: false,
             stop,
+            world,
             part: None,
             looks: Looks::new(),
             has_advanced: false,
@@ -276,7 +302,7 @@ impl<'a> Run<'a> {
         let bars = RunProgress::new(self.progress.epochs_done, epochs, self.training.steps);
         while self.progress.epochs_done < epochs {
             let epoch = self.progress.epochs_done;
-            if let Some(reason) = self.stop.requested().filter(|_| self.has_advanced) {
+            if let Some(reason) = self.after_step(false)?.stop.filter(|_| self.has_advanced) {
                 return Err(self.stop_before(epoch, reason)?);
             }
             bars.begin_epoch(self.part.as_ref().map_or(0, |part| part.steps));
@@ -317,18 +343,23 @@ impl<'a> Run<'a> {
         }
         self.writer.wait()?;
         // Never inside an epoch: a run that was not stopped there has no such state.
-        let newest = run_folder::resumable(self.writer.path()).into_iter().find_map(|(path, done)| {
-            let checkpoint = run_folder::read_resumable(&path, Some(done?)).ok()?;
-            Some((path, checkpoint))
+        let mut path = self.writer.path().to_path_buf();
+        let newest = together::checkpoint_of_first(self.world, || {
+            let newest = run_folder::resumable(self.writer.path()).into_iter().find_map(|(found, done)| {
+                let checkpoint = run_folder::read_resumable(&found, Some(done?)).ok()?;
+                path = found;
+                Some(checkpoint)
+            });
+            Ok(newest)
         });
-        let Some((path, checkpoint)) = newest else { return Err(error) };
+        let Some(checkpoint) = newest? else { return Err(error) };
         self.writer.log().say(&printable(&sign));
         self.restore_from(checkpoint, &path)?;
         self.set_rollbacks(self.progress.rollbacks + 1);
         let mut again = self.collect()?;
         let best = self.epochs_to_best();
         let (done, factor) = (self.progress.epochs_done, self.training.rate_factor);
-        let folder = self.writer.folder()?;
+        let Some(folder) = self.writer.here()? else { return Ok(()) };
         folder.go_back_again(&mut again, best)?;
         folder.say(&format!("going back to {done} epochs, with learning rates times {factor}"));
         folder.observe(done, &self.tracked);
@@ -338,6 +369,32 @@ impl<'a> Run<'a> {
     fn set_rollbacks(&mut self, rollbacks: u32) {
         self.progress.rollbacks = rollbacks;
         self.training.rate_factor = 0.5f64.powi(rollbacks as i32);
+    }
+
+    /// What the processes have agreed on after a step; `look` is whether this one is to look at its counters.
+    fn after_step(&self, look: bool) -> Result<AfterStep> {
+        AfterStep { stop: self.stop.requested(), look }.agreed(self.world)
+    }
+
+    /// Makes the run's state and folder ready as `begins` says, on the first process; the others take its
+    /// state.
+    fn begin(&mut self, begins: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        if self.world.is_alone() {
+            return begins(self);
+        }
+        let world = self.world;
+        let state = together::checkpoint_of_first(world, || {
+            begins(self)?;
+            let state = self.collect()?;
+            Ok(Some(match &self.part {
+                Some(part) => state.with_part(part, &self.training.engine)?,
+                None => state,
+            }))
+        })?;
+        let Some(state) = state.filter(|_| !world.is_first()) else { return Ok(()) };
+        self.config = state.config.clone();
+        let path = self.writer.path().to_path_buf();
+        self.restore_from(state, &path)
     }
 
     /// Puts back the state that `resume` names and makes the folder ready to go on from it: that of a
@@ -432,8 +489,19 @@ impl<'a> Run<'a> {
         self.part = checkpoint
             .restore(&mut self.training, &mut *self.device)
             .map_err(|error| usage!("{shown}: {}", one_line(&error)))?;
-        self.writer.folder()?.restore_config(&checkpoint.config)?;
-        self.progress = checkpoint.progress;
+        if let Some(folder) = self.writer.here()? {
+            folder.restore_config(&checkpoint.config)?;
+        }
+        let of_file = checkpoint.progress.further_processes;
+        self.progress = Progress { further_processes: self.world.size() - 1, ..checkpoint.progress };
+        if of_file != self.progress.further_processes {
+            self.writer.log().say(&format!(
+                "the state was computed by {} and goes on with {}: sums are added in another order, so bits differ \
+                 from here on",
+                in_words(of_file + 1),
+                in_words(self.world.size())
+            ));
+        }
         self.set_rollbacks(self.progress.rollbacks);
         Ok(())
     }
@@ -464,6 +532,9 @@ impl<'a> Run<'a> {
         ));
         for line in data.remarks(Some(settings.batch_size)) {
             log.say(&line);
+        }
+        if !self.world.is_alone() {
+            log.say(&together::introduction(self.world, settings, training));
         }
         let plan = &training.engine.plan;
         log.say(&format!(
@@ -570,12 +641,14 @@ impl<'a> Run<'a> {
             self.has_advanced = true;
             bar.step();
             self.writer.check()?;
-            if self.looks.is_due(&*self.device) {
+            let look = self.looks.is_due(&*self.device);
+            let AfterStep { stop, look } = self.after_step(look)?;
+            if look {
                 let counters = self.training.engine.counters(&mut *self.device)?;
                 self.looks.looked();
                 self.check_steps(epoch, done, &counters)?;
             }
-            if let Some(reason) = self.stop.requested() {
+            if let Some(reason) = stop {
                 return Err(self.stop_inside(epoch, [done, self.training.steps], seconds(), reason)?);
             }
         }
@@ -597,7 +670,9 @@ impl<'a> Run<'a> {
         }
         let part = PartOfEpoch::take(&self.training.engine, done, seconds, &mut *self.device)?;
         let mut checkpoint = self.collect()?.with_part(&part, &self.training.engine)?;
-        self.writer.folder()?.save_stopped(&mut checkpoint)?;
+        if let Some(folder) = self.writer.here()? {
+            folder.save_stopped(&mut checkpoint)?;
+        }
         self.stopped(&format!("in epoch {epoch} after {done} of {of} steps"), reason)
     }
 
@@ -605,7 +680,9 @@ impl<'a> Run<'a> {
     fn stop_before(&mut self, epoch: usize, reason: Reason) -> Result<anyhow::Error> {
         if epoch > 0 && !self.is_due(epoch - 1) {
             let mut checkpoint = self.collect()?;
-            self.writer.folder()?.save_stopped(&mut checkpoint)?;
+            if let Some(folder) = self.writer.here()? {
+                folder.save_stopped(&mut checkpoint)?;
+            }
         }
         self.stopped(&format!("before epoch {epoch}"), reason)
     }
@@ -655,10 +732,13 @@ impl<'a> Run<'a> {
     fn layer_of(&mut self, epoch: usize, step: usize, done: usize) -> Result<Option<String>> {
         if done > step {
             self.writer.wait()?;
-            let found =
-                run_folder::resumable(self.writer.path()).into_iter().find(|(_, at)| *at == Some(epoch));
-            let Some((path, at)) = found else { return Ok(None) };
-            run_folder::read_resumable(&path, at)?.restore(&mut self.training, &mut *self.device)?;
+            let before = together::checkpoint_of_first(self.world, || {
+                let all = run_folder::resumable(self.writer.path());
+                let found = all.into_iter().find(|(_, at)| *at == Some(epoch));
+                found.map(|(path, at)| run_folder::read_resumable(&path, at)).transpose()
+            })?;
+            let Some(before) = before else { return Ok(None) };
+            before.restore(&mut self.training, &mut *self.device)?;
             self.training.begin_epoch(epoch, &mut *self.device)?;
             (0..step).try_for_each(|_| self.training.engine.run_step(&mut *self.device))?;
         }
@@ -667,6 +747,7 @@ impl<'a> Run<'a> {
 
     /// Whether the steps of an epoch, with these counters, and the state after them are fit to go on from.
     fn check_epoch(&mut self, epoch: usize, counters: &[f32]) -> Result<()> {
+        together::check_state(self.world, &self.training, &mut *self.device)?;
         self.check_steps(epoch, self.training.steps, counters)?;
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
             return Err(self.diverged(epoch, &format!("after its last step, {sign}")));
@@ -784,7 +865,7 @@ impl<'a> Run<'a> {
     /// Shows what came out.
     fn finish(&mut self) -> Result<()> {
         let Progress { epochs_done, best_top1, best_epoch, .. } = self.progress;
-        let folder = self.writer.folder()?;
+        let Some(folder) = self.writer.here()? else { return Ok(()) };
         let kept = if folder.has_best() { "" } else { ", its state is in no file" };
         let best = format!("{best_top1:.2} % (epoch {best_epoch}{kept})");
         let lines = run_folder::metrics(folder.path());

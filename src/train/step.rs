@@ -7,6 +7,7 @@ use crate::autograd::Tape;
 use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::{Mode, Network, Outputs, Parameters, Pass};
 use crate::ops::control;
+use crate::ops::division::TakeFirst;
 use crate::ops::statistics::{CountFiniteSteps, StepStatistics, counter};
 use crate::pll::method::EpochControl;
 use crate::pll::recorder::{Forward, ViewSource};
@@ -149,6 +150,13 @@ pub fn record(
     ensure!(!recorded.logits.is_empty(), "the method has recorded no logits");
     let (forwards, images) = (recorder.forwards(), recorder.images() / batch);
 
+    let share = tape.share();
+    if share.is_divided() && !share.joint_batchnorm {
+        // As DistributedDataParallel's buffers: one network, whatever the process.
+        let running = model.parameters.running;
+        let values = tape.persistent(running);
+        tape.push(TakeFirst { len: running.len, values });
+    }
     let (labels, counters) = (tape.persistent(store.labels), tape.persistent(state.counters));
     let (classes, loss_rows) = (store.classes, recorded.loss_rows);
     let logits = recorded.logits[0].0;

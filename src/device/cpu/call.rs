@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::memory::MainMemory;
 use super::rounding::Rounding;
+use crate::collective::World;
 use crate::device::{Buffer, Element, Tensor};
 
 /// Memory that operations keep between calls, one value per type.
@@ -23,6 +24,7 @@ pub struct Call<'a> {
     buffers: &'a [Buffer],
     scratch: &'a mut OperationScratch,
     rounded: RefCell<Vec<Tensor>>,
+    world: &'a World,
 }
 
 impl<'a> Call<'a> {
@@ -30,8 +32,9 @@ impl<'a> Call<'a> {
         memory: &'a MainMemory,
         buffers: &'a [Buffer],
         scratch: &'a mut OperationScratch,
+        world: &'a World,
     ) -> Self {
-        Self { memory, buffers, scratch, rounded: RefCell::default() }
+        Self { memory, buffers, scratch, rounded: RefCell::default(), world }
     }
 
     /// The tensors that the operation has rounded itself.
@@ -42,6 +45,11 @@ impl<'a> Call<'a> {
     /// The type of a tensor. One of bf16 or f16 has its values in f32 ([`RoundedCpu`](super::RoundedCpu)).
     pub fn element(&self, tensor: Tensor) -> Element {
         self.buffers[tensor.0].element
+    }
+
+    /// The processes that share the batch.
+    pub fn world(&self) -> &'a World {
+        self.world
     }
 
     /// The values of an f32 tensor, for reading.

@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result, ensure};
 use self::instructions::Simd;
 use self::memory::MainMemory;
 use super::{Buffer, Device, Element, Operation, Tensor};
+use crate::collective::World;
 pub use call::Call;
 use call::OperationScratch;
 pub use rounded::RoundedCpu;
@@ -29,6 +30,7 @@ pub struct CpuDevice {
     memory: MainMemory,
     pool: rayon::ThreadPool,
     scratch: OperationScratch,
+    world: World,
 }
 
 impl CpuDevice {
@@ -43,16 +45,17 @@ impl CpuDevice {
             .thread_name(|i| format!("cpu device {i}"))
             .build()
             .context("cannot start the threads of the CPU device")?;
-        Ok(Self { simd, memory: MainMemory::default(), pool, scratch: OperationScratch::default() })
+        let (memory, scratch) = (MainMemory::default(), OperationScratch::default());
+        Ok(Self { simd, memory, pool, scratch, world: World::default() })
     }
 
     /// Runs an operation; returns the tensors that it has rounded itself.
     fn run(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<Vec<Tensor>> {
-        let Self { memory, pool, scratch, .. } = self;
+        let Self { memory, pool, scratch, world, .. } = self;
         pool.install(move || {
             // One pool thread borrows from the cells; the threads of an operation share the borrowed slices
             // only.
-            let mut call = Call::new(memory, buffers, scratch);
+            let mut call = Call::new(memory, buffers, scratch, world);
             operation.run(&mut call).with_context(|| format!("in the operation '{}'", operation.name()))?;
             Ok(call.rounded())
         })
@@ -71,6 +74,20 @@ impl Device for CpuDevice {
 
     fn describe(&self) -> String {
         format!("cpu: {} threads, f32, SIMD level {}", self.threads(), self.simd)
+    }
+
+    fn join(&mut self, world: World) -> Result<()> {
+        self.world = world;
+        Ok(())
+    }
+
+    fn world(&self) -> World {
+        self.world.clone()
+    }
+
+    fn arithmetic(&self) -> String {
+        // AVX2 and AVX-512 give the same bits.
+        format!("cpu, {} multiply-add", if self.simd == Simd::Portable { "portable" } else { "fused" })
     }
 
     fn allocate(&mut self, element: Element, len: usize, label: &str) -> Result<Buffer> {

@@ -12,6 +12,7 @@ use super::CpuDevice;
 use super::instructions::PairSums;
 use super::limits;
 use super::rounding::Rounding;
+use crate::collective::World;
 use crate::device::{Access, Buffer, Device, Element, Limits, Operation};
 
 /// The CPU with activations rounded to bf16 or f16.
@@ -71,6 +72,18 @@ impl Device for RoundedCpu {
 
     fn activations(&self) -> Element {
         self.element
+    }
+
+    fn join(&mut self, world: World) -> Result<()> {
+        self.cpu.join(world)
+    }
+
+    fn world(&self) -> World {
+        self.cpu.world()
+    }
+
+    fn arithmetic(&self) -> String {
+        format!("{}, rounded to {:?}", self.cpu.arithmetic(), self.element)
     }
 
     fn in_main_memory(&self) -> bool {

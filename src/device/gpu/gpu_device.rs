@@ -1,12 +1,19 @@
 //! The GPU device, written once over a [`Driver`].
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::branches::Place;
 use super::driver::{Activity, Driver, Gpu, Memory};
+use super::host::HostCall;
 use super::launch::Launch;
 use super::lower::Lowering;
+use crate::collective::World;
+use crate::device::cpu::CpuDevice;
 use crate::device::{Buffer, Device, Element, KernelTime, Limits, Operation, Plan, Program, Recording};
+use crate::usage;
 
 /// How a GPU stores activations and the convolutions' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +35,24 @@ pub struct GpuDevice {
     workspace: Memory,
     recordings: Vec<Prepared>,
     branches: bool,
+    /// Where operations that other processes take part in run; `None` without other processes.
+    host: Option<CpuDevice>,
 }
 
 /// A program made ready.
 struct Prepared {
     launches: Vec<Launch>,
-    sequence: usize,
+    parts: Rc<[Part]>,
     /// What holds nothing at the start of a replay.
     temporaries: Vec<Memory>,
+}
+
+/// What a replay does one after another.
+enum Part {
+    /// The driver's number of launches.
+    Sequence(usize),
+    /// An operation in main memory.
+    Call(HostCall),
 }
 
 impl GpuDevice {
@@ -48,7 +65,7 @@ impl GpuDevice {
     pub fn new(driver: Box<dyn Driver>, precision: Precision) -> Self {
         let workspace = Memory { address: 0, bytes: 0 };
         let (allocations, recordings) = (Vec::new(), Vec::new());
-        Self { driver, precision, allocations, workspace, recordings, branches: true }
+        Self { driver, precision, allocations, workspace, recordings, branches: true, host: None }
     }
 
     /// With operations that may run aside on a branch of their own ([`Operation::runs_aside`]), as without this
@@ -127,6 +144,28 @@ impl Device for GpuDevice {
         };
         let branches = if self.branches { "" } else { ", without branches" };
         format!("{}: {}, {precision}{branches}", self.driver.name(), self.driver.gpu().name)
+    }
+
+    fn join(&mut self, world: World) -> Result<()> {
+        if world.is_alone() {
+            return Ok(());
+        }
+        if self.driver.name() != "sim" {
+            return Err(usage!(
+                "--device {}: {} processes cannot share a step on GPUs yet; start one, or take --device cpu",
+                self.driver.name(),
+                world.size()
+            ));
+        }
+        self.host.insert(CpuDevice::new(1)?).join(world)
+    }
+
+    fn world(&self) -> World {
+        self.host.as_ref().map_or_else(World::default, CpuDevice::world)
+    }
+
+    fn arithmetic(&self) -> String {
+        self.describe()
     }
 
     fn activations(&self) -> Element {
@@ -227,14 +266,26 @@ impl Device for GpuDevice {
     }
 
     fn record(&mut self, program: &Program) -> Result<Recording> {
-        let operations: Vec<&dyn Operation> = program.operations.iter().map(|o| &**o).collect();
-        let (launches, places) = self.lower(&operations, &program.buffers, program.uses())?;
-        let sequence = self.driver.record(&launches, &places)?;
+        let (mut launches, mut parts) = (Vec::new(), Vec::new());
+        let in_main_memory = |operation: &Arc<dyn Operation>| operation.runs_in_main_memory();
+        for run in program.operations.chunk_by(|a, b| !in_main_memory(a) && !in_main_memory(b)) {
+            if let ([call], Some(host)) = (run, &mut self.host)
+                && in_main_memory(call)
+            {
+                let call = HostCall::new(call.clone(), &program.buffers, host)?;
+                parts.push(Part::Call(call));
+                continue;
+            }
+            let operations: Vec<&dyn Operation> = run.iter().map(|operation| &**operation).collect();
+            let (lowered, places) = self.lower(&operations, &program.buffers, program.uses())?;
+            parts.push(Part::Sequence(self.driver.record(&lowered, &places)?));
+            launches.extend(lowered);
+        }
         let allocations = &program.temporaries.allocations;
         let mut temporaries: Vec<Memory> = allocations.iter().map(|&i| self.allocations[i]).collect();
         temporaries.push(self.workspace);
         temporaries.retain(|memory| memory.bytes > 0);
-        self.recordings.push(Prepared { launches, sequence, temporaries });
+        self.recordings.push(Prepared { launches, parts: parts.into(), temporaries });
         Ok(Recording(self.recordings.len() - 1))
     }
 
@@ -255,11 +306,27 @@ impl Device for GpuDevice {
     }
 
     fn replay(&mut self, plan: &Plan) -> Result<()> {
-        let Prepared { sequence, temporaries, .. } =
+        let Prepared { temporaries, parts, .. } =
             self.recordings.get(plan.recording().0).context("a plan of another device")?;
         for &memory in temporaries {
             self.driver.forget(memory)?;
         }
-        self.driver.replay(*sequence)
+        for part in parts.clone().iter() {
+            match part {
+                Part::Sequence(sequence) => self.driver.replay(*sequence)?,
+                Part::Call(call) => self.call(call)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GpuDevice {
+    /// Runs an operation in main memory.
+    fn call(&mut self, call: &HostCall) -> Result<()> {
+        let mut host = self.host.take().context("a call of other processes, without these")?;
+        let result = call.run(self, &mut host);
+        self.host = Some(host);
+        result
     }
 }

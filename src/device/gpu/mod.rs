@@ -11,6 +11,7 @@
 //! | which launches may run beside which | `branches.rs` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs`, `plan_driver.rs` |
 //! | the device over a driver | `gpu_device.rs` |
+//! | operations of several processes, between launches | `host.rs` |
 
 pub mod branches;
 pub mod cache;
@@ -18,6 +19,7 @@ mod cuda;
 pub mod driver;
 pub mod gpu_code;
 mod gpu_device;
+mod host;
 pub mod kernels;
 pub mod launch;
 pub mod lower;

@@ -156,19 +156,33 @@ vectorised! {
 /// Writes `batch` = `[mean; 1/sqrt(var + eps)]` of x `[rows, channels]` and updates `running` = `[mean; var]`
 /// as PyTorch does, with the unbiased variance, n / (n - 1) times the batch's.
 pub(super) fn statistics(
-    [rows, channels]: [usize; 2],
+    shape: [usize; 2],
     x: &[f32],
     running: &mut [f32],
     batch: &mut [f32],
     workspace: &mut PartialSums,
 ) {
+    statistics_of(shape, &sums(shape[1], x, workspace), running, batch);
+}
+
+/// `[sum x; sum x²]` of the rows of x, by channel.
+pub(super) fn sums(channels: usize, x: &[f32], workspace: &mut PartialSums) -> Vec<f64> {
     let division = Division::of(channels);
     let partial = division.partial(x.len(), workspace);
     partial
         .par_chunks_exact_mut(2 * division.period)
         .zip(x.par_chunks(division.block))
         .for_each(|(sums, x)| sum_squares(x, sums));
-    let sums = division.total(partial);
+    division.total(partial)
+}
+
+/// [`statistics`] from the sums of so many rows.
+pub(super) fn statistics_of(
+    [rows, channels]: [usize; 2],
+    sums: &[f64],
+    running: &mut [f32],
+    batch: &mut [f32],
+) {
     let n = rows as f64;
     let (running_mean, running_var) = running.split_at_mut(channels);
     let (mean, inverse_std) = batch.split_at_mut(channels);
@@ -363,12 +377,29 @@ vectorised! {
 pub(super) fn sum(
     channels: usize,
     x: &[f32],
-    [affine, batch]: [&[f32]; 2],
+    given: [&[f32]; 2],
     mask: &Mask<'_>,
     dy: &mut [f32],
     d_affine: &mut [f32],
     workspace: &mut PartialSums,
 ) {
+    write_gradient_sums(
+        channels,
+        &gradient_sums(channels, x, given, mask, dy, workspace),
+        given[1],
+        d_affine,
+    );
+}
+
+/// `[sum dy (x - mean); sum dy]` over dy where the ReLU let it through, by channel.
+pub(super) fn gradient_sums(
+    channels: usize,
+    x: &[f32],
+    [affine, batch]: [&[f32]; 2],
+    mask: &Mask<'_>,
+    dy: &mut [f32],
+    workspace: &mut PartialSums,
+) -> Vec<f64> {
     let division = Division::of(channels);
     let partial = division.partial(x.len(), workspace);
     let mean = division.repeat(|c| batch[c]);
@@ -388,8 +419,11 @@ pub(super) fn sum(
             .zip(dy.par_chunks_mut(block).zip(y.par_chunks(block)))
             .for_each(|((sums, x), (dy, y))| mask_and_sum(dy, x, y, &mean, sums)),
     }
-    // xhat = (x - mean) / std: the division by std is taken out of the sum.
-    let sums = division.total(partial);
+    division.total(partial)
+}
+
+/// d_affine from these sums: xhat = (x - mean) / std, where the division by std is taken out of the sum.
+pub(super) fn write_gradient_sums(channels: usize, sums: &[f64], batch: &[f32], d_affine: &mut [f32]) {
     for channel in 0..channels {
         d_affine[channel] = (sums[channel] * f64::from(batch[channels + channel])) as f32;
         d_affine[channels + channel] = sums[channels + channel] as f32;

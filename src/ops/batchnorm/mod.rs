@@ -2,6 +2,7 @@
 
 mod cpu;
 mod gpu;
+mod joint;
 
 use anyhow::Result;
 
@@ -13,6 +14,7 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::Span;
 use crate::device::{Element, Operand, Operation, Tensor};
 use crate::ops::rows::all_zero;
+pub use joint::{JointBatchNorm, JointBatchNormGradient};
 
 /// The valid rows of a batch whose size the device decides: those of the first `count[0]` images, `rows_each`
 /// rows per image. The rows behind are padding: zero in activations and gradients, and they stay zero.
@@ -163,7 +165,13 @@ pub fn batchnorm(
 ) -> Tensor {
     let batch = tape.temporary(Element::F32, 2 * channels);
     let y = tape.result(tape.activations(), rows * channels);
-    tape.record(BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y });
+    let batchnorm = BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y };
+    let share = tape.share();
+    if share.is_divided() && share.joint_batchnorm {
+        tape.record(JointBatchNorm(batchnorm));
+    } else {
+        tape.record(batchnorm);
+    }
     y
 }
 
@@ -246,11 +254,22 @@ impl Operation for BatchNorm {
 
 impl Differentiable for BatchNorm {
     fn gradient(&self, gradients: &mut Gradients<'_>) {
+        self.record_gradient(gradients, |gradients, gradient| gradients.push(gradient));
+    }
+}
+
+impl BatchNorm {
+    /// Hands its gradient to `push`.
+    fn record_gradient(
+        &self,
+        gradients: &mut Gradients<'_>,
+        push: impl FnOnce(&mut Gradients<'_>, BatchNormGradient),
+    ) {
         let Self { rows, channels, x, affine, batch, residual, relu, valid, y, .. } = *self;
         let Some(dy) = gradients.of(y) else { return };
         let d_affine = gradients.write_parameter(affine);
         let dx = gradients.write(x);
-        gradients.push(BatchNormGradient {
+        let gradient = BatchNormGradient {
             rows,
             channels,
             x,
@@ -263,7 +282,8 @@ impl Differentiable for BatchNorm {
             dy,
             d_affine,
             dx,
-        });
+        };
+        push(gradients, gradient);
         // dy, masked in place by the operation above, is the residual's gradient.
         if let Some(residual) = residual {
             gradients.hand_over(residual, dy);

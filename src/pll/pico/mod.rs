@@ -202,11 +202,11 @@ fn projection_of(outputs: &Outputs) -> Result<Tensor> {
 
 impl Learner for Pico {
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
-        let images = step.view(0)?;
+        let images = step.views_to_forward(0..1)?;
         let weak = step.forward(images)?;
         let embeddings = projection_of(&weak)?;
         let labels = self.record_labels(step, &weak, embeddings);
-        let images = step.view(1)?;
+        let images = step.views_to_forward(1..2)?;
         let keys = projection_of(&self.encoder.record(step, images)?)?;
         let [d_logits, loss_rows] = self.record_classification(step, weak.logits);
         let gradient = self.record_contrast(step, [embeddings, keys, labels, loss_rows]);

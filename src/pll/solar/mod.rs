@@ -184,7 +184,7 @@ struct LossInputs {
 
 impl Learner for Solar {
     fn record(&self, step: &mut StepRecorder<'_>) -> Result<RecordedStep> {
-        let [weak_images, strong_images] = [step.view(0)?, step.view(1)?];
+        let [weak_images, strong_images] = [step.view(0)?, step.views_to_forward(1..2)?];
         let weak = step.forward(weak_images)?.logits;
         let strong = step.forward(strong_images)?.logits;
         let (batch, classes) = (step.batch, step.rows.classes);

@@ -52,11 +52,16 @@ pub fn command_lines(runs: &[GridRun], states: &[RunState]) -> Result<String> {
 }
 
 /// The same as a script for `sbatch`: an array job with a task for each run, where a restarted task resumes
-/// its run. `None` if no run is left.
+/// its run, each shared by so many `processes` over MPI. `None` if no run is left.
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
-pub fn slurm_script(grid: &Grid, runs: &[GridRun], states: &[RunState]) -> Result<Option<String>> {
+pub fn slurm_script(
+    grid: &Grid,
+    runs: &[GridRun],
+    states: &[RunState],
+    processes: usize,
+) -> Result<Option<String>> {
     let left: Vec<&GridRun> = left(runs, states).map(|(run, _)| run).collect();
     let Some(last) = left.len().checked_sub(1) else { return Ok(None) };
     let mut cases = String::new();
@@ -64,6 +69,11 @@ pub fn slurm_script(grid: &Grid, runs: &[GridRun], states: &[RunState]) -> Resul
         cases += &format!("{number}) train {} {} ;;\n", folder_of(run), flags_of(run)?);
     }
     let word = grid.benchmark.word();
+    // Several processes share a step on CPUs.
+    let (resources, launcher) = match processes {
+        1 => ("--gpus=1".into(), ""),
+        _ => (format!("--ntasks={processes}"), "srun --mpi=pmix "),
+    };
     Ok(Some(format!(
         r#"#!/bin/bash
 # The runs of `records table {word}` that are not complete, one task of an array job each.
@@ -72,7 +82,7 @@ pub fn slurm_script(grid: &Grid, runs: &[GridRun], states: &[RunState]) -> Resul
 #SBATCH --job-name=records-{word}
 # At most four at a time: --array=0-{last}%4
 #SBATCH --array=0-{last}
-#SBATCH --gpus=1
+#SBATCH {resources}
 # Adapt: CPU cores (they read and decode the data), memory, time, and what your cluster asks for (partition, account).
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=16G
@@ -90,9 +100,9 @@ train() {{
     local folder=$1
     shift
     if [ -e "$folder/config.toml" ]; then
-        exec records train --resume "$folder"
+        exec {launcher}records train --resume "$folder"
     fi
-    exec records train "$@"
+    exec {launcher}records train "$@"
 }}
 
 case "${{SLURM_ARRAY_TASK_ID:?is not set: submit with sbatch, or set it to try one run}}" in

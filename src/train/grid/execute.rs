@@ -7,6 +7,7 @@ use anyhow::Result;
 use indicatif::HumanDuration;
 
 use super::{Grid, GridRun, RunState};
+use crate::collective::World;
 use crate::error::{exit_code, one_line, stopped};
 use crate::train::choice::epochs;
 use crate::train::run;
@@ -47,7 +48,7 @@ impl Pace {
 fn start_or_resume(run: &GridRun, stop: &Stop) -> Result<()> {
     let folder = run.folder();
     let resume = folder.join("config.toml").exists().then_some(folder.as_path());
-    run::run(&run.settings, resume, stop)
+    run::run(&run.settings, resume, stop, &World::default())
 }
 
 /// The state of a run after an attempt that ended as `ended` and left the folder in the state `found`; `idle`

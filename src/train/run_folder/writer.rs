@@ -36,6 +36,8 @@ pub struct FinishedEpoch {
 /// A run folder, or the thread that is writing into it.
 enum State {
     Idle(Box<RunFolder>),
+    /// Another process has the folder.
+    Elsewhere,
     Writing(JoinHandle<(Box<RunFolder>, Result<()>)>),
     /// Only while one becomes the other.
     Between,
@@ -52,6 +54,11 @@ impl Writer {
     /// Takes a folder over.
     pub fn new(folder: RunFolder) -> Self {
         Self { path: folder.path().into(), log: folder.log(), state: State::Idle(Box::new(folder)) }
+    }
+
+    /// For a process that has not the folder, which is at `path`: nothing is written.
+    pub fn elsewhere(path: PathBuf) -> Self {
+        Self { path, log: RunLog::elsewhere(), state: State::Elsewhere }
     }
 
     /// Where the folder is.
@@ -114,6 +121,17 @@ impl Writer {
         }
     }
 
+    /// The folder, as [`Writer::folder`]; `None` where another process has it.
+    ///
+    /// # Errors
+    /// As [`Writer::wait`].
+    pub fn here(&mut self) -> Result<Option<&mut RunFolder>> {
+        match self.state {
+            State::Elsewhere => Ok(None),
+            _ => self.folder().map(Some),
+        }
+    }
+
     /// The folder, everything handed over being on the disk.
     ///
     /// # Errors
@@ -122,6 +140,7 @@ impl Writer {
         self.wait()?;
         match &mut self.state {
             State::Idle(folder) => Ok(folder),
+            State::Elsewhere => Err(anyhow!("another process has the run folder")),
             _ => Err(anyhow!("the run folder was lost with the thread that wrote into it")),
         }
     }

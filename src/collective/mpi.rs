@@ -1,0 +1,185 @@
+//! A world over MPI.
+//!
+//! Every call is a non-blocking one that is asked about until it is done, so that a process that does not
+//! take part is noticed: one that has ended (its number is asked of the system, on the same machine), one
+//! that says why it ends, and one that says nothing for longer than the time limit. A sum is an exchange of
+//! parts, each of which one process adds up in the order of the ranks, and a second exchange of these;
+//! begun sums go on whenever a call waits.
+
+mod calls;
+mod sum;
+mod watch;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use mpi::Threading;
+use mpi::environment::Universe;
+use mpi::topology::Communicator as _;
+use mpi::traits::AsRaw as _;
+
+use self::calls::{Communicator, Request};
+use self::sum::Sum;
+use self::watch::Watch;
+use super::Collective;
+use super::launch::Launched;
+use super::members::Member;
+use crate::usage;
+
+/// Bytes of a broadcast's messages: MPI counts in i32.
+const MESSAGE: usize = 1 << 28;
+/// How long a wait only yields the processor before it sleeps between two looks.
+const EAGER: Duration = Duration::from_millis(5);
+const SLEEP: Duration = Duration::from_micros(50);
+
+/// A world over MPI.
+pub struct MpiWorld {
+    rank: usize,
+    size: usize,
+    inner: Mutex<Inner>,
+    /// Finalises MPI when it is dropped, which waits for the other processes.
+    universe: Mutex<Option<Universe>>,
+}
+
+/// What calls change.
+struct Inner {
+    calls: Communicator,
+    watch: Watch,
+    sums: Vec<Sum>,
+}
+
+impl std::fmt::Debug for MpiWorld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MpiWorld({} of {})", self.rank, self.size)
+    }
+}
+
+impl MpiWorld {
+    /// Joins the world that the launcher has started.
+    ///
+    /// # Errors
+    /// A usage error if MPI knows of another number of processes than the launcher; if a process does not
+    /// answer for `limit`.
+    pub fn join(launched: &Launched, limit: Duration) -> Result<Self> {
+        let joined = watch::or_end(limit, launched, || mpi::initialize_with_threading(Threading::Serialized));
+        let Some((universe, threading)) = joined else { bail!("MPI is initialised already") };
+        let world = universe.world();
+        let (rank, size) = (world.rank() as usize, world.size() as usize);
+        if size != launched.size {
+            return Err(usage!(
+                "{} has started {} processes, but MPI sees {size}; {}",
+                launched.by.words(),
+                launched.size,
+                launched.by.remedy()
+            ));
+        }
+        ensure!(threading >= Threading::Serialized, "the MPI library lets no thread but the first call it");
+        let [calls, talk] = [(); 2].map(|()| Communicator::duplicate(world.as_raw()));
+        let inner = Inner { calls: calls?, watch: Watch::new(rank, size, talk?, limit), sums: Vec::new() };
+        Ok(Self { rank, size, inner: Mutex::new(inner), universe: Mutex::new(Some(universe)) })
+    }
+
+    /// Says who the processes are: their names in errors, and which of them have ended.
+    pub fn know(&self, members: &[Member]) {
+        self.inner().watch.know(members);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Waits until `done` says so, while begun sums go on.
+    fn wait(&mut self, mut done: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            if done(self)? {
+                return Ok(());
+            }
+            self.advance()?;
+            let waited = began.elapsed();
+            self.watch.look(waited)?;
+            if waited < EAGER { thread::yield_now() } else { thread::sleep(SLEEP) }
+        }
+    }
+
+    /// Lets all begun sums go on.
+    fn advance(&mut self) -> Result<()> {
+        self.sums.iter_mut().try_for_each(Sum::advance)
+    }
+
+    /// What a call has received.
+    fn received(&mut self, mut request: Request) -> Result<Vec<u8>> {
+        self.wait(|_| request.test())?;
+        Ok(request.into_received())
+    }
+}
+
+impl Collective for MpiWorld {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn gather(&self, own: Vec<u8>, lengths: &[usize]) -> Result<Vec<u8>> {
+        ensure!(own.len() == lengths[self.rank], "{} bytes instead of {}", own.len(), lengths[self.rank]);
+        let mut inner = self.inner();
+        let request = inner.calls.gather(own, lengths)?;
+        inner.received(request)
+    }
+
+    fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let mut inner = self.inner();
+        let length = inner.calls.broadcast((bytes.len() as u64).to_le_bytes().to_vec())?;
+        let length = inner.received(length)?;
+        let length = u64::from_le_bytes(length.try_into().unwrap_or_default()) as usize;
+        let mut all = Vec::with_capacity(length);
+        for begin in (0..length).step_by(MESSAGE) {
+            let end = length.min(begin + MESSAGE);
+            let part = if self.rank == 0 { bytes[begin..end].to_vec() } else { vec![0; end - begin] };
+            let request = inner.calls.broadcast(part)?;
+            all.extend(inner.received(request)?);
+        }
+        Ok(all)
+    }
+
+    fn begin_sum(&self, number: usize, values: &[f32]) -> Result<()> {
+        let mut inner = self.inner();
+        while inner.sums.len() <= number {
+            // Of its own: the second exchange begins when the first is done, which differs between processes,
+            // while calls of one communicator must have the same order everywhere.
+            let (mut duplicate, communicator) = inner.calls.begin_duplicate()?;
+            inner.wait(|_| duplicate.test())?;
+            let sum = Sum::new(self.rank, self.size, *communicator);
+            inner.sums.push(sum);
+        }
+        inner.sums[number].begin(values)?;
+        inner.advance()
+    }
+
+    fn end_sum(&self, number: usize, values: &mut [f32]) -> Result<()> {
+        let mut inner = self.inner();
+        inner.wait(|inner| inner.sums[number].take(values))
+    }
+
+    fn leave(&self, code: u8, line: &str) {
+        self.inner().watch.leave(code, line);
+    }
+}
+
+impl Drop for MpiWorld {
+    /// Finalising waits for all processes: not once one of them has ended otherwise.
+    fn drop(&mut self) {
+        let orderly = self.inner().watch.is_orderly();
+        let universe = self.universe.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if !orderly {
+            std::mem::forget(universe);
+        }
+    }
+}

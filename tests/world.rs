@@ -1,0 +1,365 @@
+//! Several processes that train one network over MPI: the same as one process but for the order of sums, the
+//! same bits every time, and an end with one line whatever one of them does.
+//!
+//! The tests start mpirun themselves; without it they fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use records::train::checkpoint::Checkpoint;
+use records::train::run_folder;
+use rustix::process::{Pid, Signal, kill_process};
+use same_runs::{assert_same, succeed, text};
+use support::relative_error;
+
+#[path = "support/same_runs.rs"]
+mod same_runs;
+mod support;
+
+/// Four steps of 16 samples an epoch; a network of width 4.
+const TINY: &[&str] = &[
+    "--preset=tiny",
+    "--synthetic-test-per-class=2",
+    "--width=4",
+    "--threads=1",
+    "--device=cpu",
+    "--exp-dir=runs",
+    "--debias=none",
+    "--world-timeout=20",
+];
+
+/// mpirun with `arguments`, in the folder `at`, on any number of processors.
+fn mpirun(at: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("mpirun");
+    command.args(arguments).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What Open MPI takes as --allow-run-as-root, --oversubscribe and --bind-to none; containers may not
+    // let one process read another's memory.
+    for (name, value) in [
+        ("OMPI_ALLOW_RUN_AS_ROOT", "1"),
+        ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1"),
+        ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
+        ("OMPI_MCA_hwloc_base_binding_policy", "none"),
+        ("OMPI_MCA_btl_vader_single_copy_mechanism", "none"),
+    ] {
+        command.env(name, value);
+    }
+    command
+}
+
+const RECORDS: &str = env!("CARGO_BIN_EXE_records");
+
+/// `records train` by so many processes; 0 is one without mpirun.
+fn records(at: &Path, processes: usize, arguments: &[&str]) -> Command {
+    if processes == 0 {
+        let mut command = Command::new(RECORDS);
+        command.arg("train").args(arguments).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
+        return command;
+    }
+    mpirun(at, &[&["-n", &processes.to_string(), RECORDS, "train"], arguments].concat())
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| {
+        panic!("cannot start mpirun ({error}): these tests need MPI, such as Debian's openmpi-bin")
+    })
+}
+
+/// A run called `name` of the tiny network; returns its folder.
+fn train(at: &Path, name: &str, processes: usize, more: &[&str]) -> PathBuf {
+    let name = format!("--name={name}");
+    let arguments = [TINY, &[&name[..]], more].concat();
+    succeed(&output(&mut records(at, processes, &arguments)));
+    at.join("runs").join(&name["--name=".len()..])
+}
+
+/// The state after a run.
+fn state(run: &Path) -> Checkpoint {
+    let (path, _) = run_folder::newest(run).unwrap();
+    Checkpoint::read(&path).unwrap()
+}
+
+/// The relative difference of two runs' states: of the networks, of SGD's momentum (after one step the
+/// gradients, where there is one) and of the confidence rows.
+fn differences(one: &Path, other: &Path) -> [f64; 3] {
+    let [one, other] = [one, other].map(|run| state(run).state_dict());
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    ["encoder.,fc.", "momentum.", "confidence"].map(|prefixes| {
+        let named = |name: &str| prefixes.split(',').any(|prefix| name.starts_with(prefix));
+        let all = |dict: &records::nn::StateDict| -> Vec<f32> {
+            dict.iter().filter(|(name, _)| named(name)).flat_map(|(_, (_, v))| v.clone()).collect()
+        };
+        relative_error(&all(&one), &all(&other))
+    })
+}
+
+/// The lines of a program's standard error that are the program's own, not mpirun's.
+fn errors(output: &Output) -> Vec<String> {
+    text(&output.stderr).lines().filter(|line| line.starts_with("error: ")).map(String::from).collect()
+}
+
+/// One step an epoch. After several steps from these, a value that another order of sums moves over the
+/// edge of a ReLU is no longer rounding: other vector instructions alone then make a difference of 1e-3.
+const ONE_STEP: &[&str] = &["--imb-factor=1", "--synthetic-train-per-class=2", "--lr=0.01", "--epochs=1"];
+
+/// Asserts that two states differ as f32 sums in another order do: relative to their norm 1e-6, and 1e-5 for
+/// gradients, which have come through 20 layers.
+fn assert_rounding(what: &str, many: &Path, one: &Path) {
+    let [network, gradients, rows] = differences(many, one);
+    println!("{what}: network {network:.1e}, gradients {gradients:.1e}, confidence rows {rows:.1e}");
+    assert!(network < 1e-6 && gradients < 1e-5 && rows < 1e-6, "{what}: {network} {gradients} {rows}");
+}
+
+/// A step is that of one process up to another order of sums, whatever the method, and also where the batch
+/// of 16 does not divide.
+#[test]
+fn steps_are_those_of_one_process() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let methods: &[(&str, &[&str], &[usize])] = &[
+        ("records", &["--debias=records", "--mixup=true", "--upd-start=0"], &[2, 3]),
+        ("cc", &["--method=cc", "--upd-start=0", "--optimizer=adamw", "--lr=0.001"], &[2]),
+        ("lw", &["--method=lw", "--upd-start=0", "--precision=bf16"], &[2]),
+        ("solar", &["--method=solar", "--est-epochs=0", "--epochs=2", "--warmup-epoch=0"], &[2]),
+        ("pico", &["--method=pico", "--upd-start=0"], &[4]),
+    ];
+    for (method, settings, worlds) in methods {
+        let settings = [ONE_STEP, *settings].concat();
+        let one = train(at, method, 0, &settings);
+        for &processes in *worlds {
+            let many = train(at, &format!("{method}-{processes}"), processes, &settings);
+            assert_rounding(&format!("{method} by {processes}"), &many, &one);
+        }
+    }
+}
+
+/// A world of one is no world: the same bits. Two processes give the same bits every time, batchnorm joint or
+/// local, and several batches of other sizes.
+#[test]
+fn the_same_world_gives_the_same_bits() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    for (name, settings) in [
+        ("joint", &["--debias=records", "--epochs=2", "--batch-size=15"][..]),
+        ("local", &["--batchnorm=local", "--epochs=1"]),
+    ] {
+        let twice = [1, 2].map(|time| {
+            let folder = at.join(format!("{name}-{time}"));
+            fs::create_dir(&folder).unwrap();
+            train(&folder, "a", 2, settings)
+        });
+        assert_same(&twice[0], &twice[1], name);
+    }
+    let [none, one] = ["none", "one"].map(|name| at.join(name));
+    for (folder, processes) in [(&none, 0), (&one, 1)] {
+        fs::create_dir(folder).unwrap();
+        train(folder, "a", processes, &["--epochs=1"]);
+    }
+    assert_same(&one.join("runs/a"), &none.join("runs/a"), "a world of one");
+    // Local statistics are another computation.
+    let local = at.join("local-1/runs/a");
+    assert!(differences(&local, &none.join("runs/a"))[0] > 1e-3);
+}
+
+/// A curve of five epochs by two processes lies within the spread of one process's over seeds.
+#[test]
+fn a_curve_is_within_the_spread_of_seeds() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let settings = ["--debias=records", "--epochs=5", "--synthetic-train-per-class=40"];
+    let losses =
+        |run: PathBuf| -> Vec<f64> { run_folder::metrics(&run).iter().map(|line| line.loss).collect() };
+    let curves: Vec<Vec<f64>> = [123, 1, 2]
+        .map(|seed| {
+            let seed = format!("--seed={seed}");
+            losses(train(at, &seed[2..].replace('=', "-"), 0, &[&settings[..], &[&seed]].concat()))
+        })
+        .to_vec();
+    let two = losses(train(at, "two", 2, &settings));
+    assert_eq!(two.len(), 5);
+    for epoch in 0..5 {
+        let of_seeds = curves.iter().map(|curve| curve[epoch]);
+        let spread = of_seeds.clone().fold(f64::MIN, f64::max) - of_seeds.fold(f64::MAX, f64::min);
+        let difference = (two[epoch] - curves[0][epoch]).abs();
+        assert!(difference < spread, "epoch {epoch}: {difference} of {spread}");
+    }
+}
+
+/// A run of two processes is stopped inside an epoch and goes on with the same bits; with one process it goes
+/// on as well, and the log says that bits differ.
+#[test]
+fn any_number_of_processes_goes_on() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let more = ["--name=a", "--debias=records", "--epochs=2"];
+    for folder in ["whole", "stopped"] {
+        fs::create_dir(at.join(folder)).unwrap();
+    }
+    train(&at.join("whole"), "a", 2, &more);
+    let stopped = at.join("stopped");
+    let stop = [TINY, &more[..], &["--max-minutes=1e-9"]].concat();
+    let ended = output(&mut records(&stopped, 2, &stop));
+    assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
+    assert!(stopped.join("runs/a/stopped.safetensors").exists());
+    let copy = at.join("copy");
+    let copied = Command::new("cp").arg("-r").args([&stopped, &copy]).status().unwrap();
+    assert!(copied.success());
+
+    succeed(&output(&mut records(&stopped, 2, &["--resume=runs/a"])));
+    assert_same(&stopped.join("runs/a"), &at.join("whole/runs/a"), "resumed by two");
+    let printed = succeed(&output(&mut records(&copy, 0, &["--resume=runs/a"])));
+    let said = "computed by 2 processes and goes on with one process";
+    assert!(printed.contains(said), "{printed}");
+    assert_eq!(state(&copy.join("runs/a")).progress.epochs_done, 2);
+}
+
+/// The interpreter's kernels between the exchanges, against one process on the interpreter.
+#[cfg(feature = "sim")]
+#[test]
+fn the_interpreter_shares_a_step_as_well() {
+    let scratch = tempfile::tempdir().unwrap();
+    let few = ["--synthetic-train-per-class=1", "--synthetic-test-per-class=1", "--batch-size=8"];
+    let settings = [ONE_STEP, &few, &["--device=sim", "--precision=f32", "--debias=records"]].concat();
+    let settings = [&settings[..], &["--upd-start=0", "--world-timeout=120"]].concat();
+    let one = train(scratch.path(), "one", 0, &settings);
+    let two = train(scratch.path(), "two", 2, &settings);
+    assert_rounding("sim by 2", &two, &one);
+}
+
+/// A run of two processes under way.
+struct Running {
+    mpirun: Child,
+    ranks: Vec<Pid>,
+    began: Instant,
+}
+
+impl Running {
+    /// Starts a run that would go on for long, and waits until it has written a checkpoint.
+    fn start(at: &Path, limit: &str) -> Self {
+        let arguments = [TINY, &["--name=a", "--epochs=100000", limit]].concat();
+        let child = records(at, 2, &arguments).spawn().unwrap();
+        let began = Instant::now();
+        while run_folder::newest(&at.join("runs/a")).is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+        let pids = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap());
+        Self { mpirun: child, ranks: pids.collect(), began: Instant::now() }
+    }
+
+    /// How it has ended, which must be soon.
+    fn end(self) -> Output {
+        let output = self.mpirun.wait_with_output().unwrap();
+        assert!(self.began.elapsed() < Duration::from_secs(30), "{:?}", self.began.elapsed());
+        output
+    }
+}
+
+/// The last checkpoint is whole, and the run goes on from it.
+fn assert_goes_on(at: &Path) {
+    let run = at.join("runs/a");
+    let epochs = state(&run).progress.epochs_done + 1;
+    succeed(&output(&mut records(at, 2, &["--resume=runs/a", &format!("--epochs={epochs}")])));
+    assert!(state(&run).progress.epochs_done >= epochs);
+}
+
+#[test]
+fn a_process_that_is_lost_ends_the_others() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let run = Running::start(at, "--world-timeout=20");
+    kill_process(run.ranks[1], Signal::KILL).unwrap();
+    let ended = run.end();
+    assert!(!ended.status.success());
+    let said = text(&ended.stderr);
+    // Whoever is quicker: mpirun, or the process that is left.
+    assert!(said.contains("signal 9") || said.contains("has ended without a word"), "{said}");
+    assert_goes_on(at);
+}
+
+#[test]
+fn a_process_that_stalls_ends_the_others() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let run = Running::start(at, "--world-timeout=2");
+    kill_process(run.ranks[1], Signal::STOP).unwrap();
+    let ended = run.end();
+    assert_eq!(ended.status.code(), Some(1));
+    let said = errors(&ended);
+    assert!(said[0].contains("no answer from rank 1 (process "), "{said:?}");
+    // mpirun wakes it, and it finds that the other has ended.
+    assert!(said.len() <= 2, "{said:?}");
+    assert_goes_on(at);
+}
+
+#[test]
+fn a_signal_to_one_stops_all() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let run = Running::start(at, "--world-timeout=20");
+    kill_process(run.ranks[1], Signal::TERM).unwrap();
+    let ended = run.end();
+    assert_eq!(ended.status.code(), Some(143), "{}", text(&ended.stderr));
+    assert!(text(&ended.stderr).contains("stopped by SIGTERM "), "{}", text(&ended.stderr));
+    let log = fs::read_to_string(at.join("runs/a/log.txt")).unwrap();
+    assert!(log.lines().last().unwrap().starts_with("stopped by SIGTERM"), "{log}");
+    assert_goes_on(at);
+}
+
+/// Ends with 2 and the same line of every process, which names what is wrong.
+fn assert_refused(command: &mut Command, lines: usize, parts: &[&str]) {
+    let began = Instant::now();
+    let ended = output(command);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    let said = errors(&ended);
+    assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stderr));
+    assert_eq!(said.len(), lines, "{}", text(&ended.stderr));
+    for part in parts {
+        assert!(said.iter().all(|line| line.contains(part)), "{part:?} is not in {said:?}");
+    }
+}
+
+/// mpirun's arguments for one process with each of these flags.
+fn each<'a>(of: &[&[&'a str]]) -> Vec<&'a str> {
+    let all: Vec<Vec<&str>> =
+        of.iter().map(|more| [&["-n", "1", RECORDS, "train"], TINY, more].concat()).collect();
+    all.join(&":")
+}
+
+#[test]
+fn a_world_that_does_not_fit_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let settings = each(&[&["--lr=0.1"], &["--lr=0.1"], &["--lr=0.2"]]);
+    assert_refused(&mut mpirun(at, &settings), 3, &["--lr is 0.1 on rank 0", "0.2 on rank 2"]);
+    let devices = each(&[&[], &["--precision=bf16"]]);
+    assert_refused(&mut mpirun(at, &devices), 2, &["--precision is"]);
+    let small = [TINY, &["--batch-size=2"]].concat();
+    assert_refused(&mut records(at, 3, &small), 3, &["--batch-size 2: 3 processes"]);
+    let of_reference = [TINY, &["--world-size=4"]].concat();
+    assert_refused(&mut records(at, 2, &of_reference), 2, &["--world-size 4: there are 2 processes"]);
+    // One process has other data, which the first has not.
+    let missing = each(&[&[], &["--dataset=cifar10-lt", "--data-dir=nowhere"]]);
+    assert_refused(&mut mpirun(at, &missing), 2, &["--dataset is"]);
+    assert!(!at.join("runs").exists());
+}
+
+#[test]
+fn a_process_that_does_not_come_ends_the_others() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let first = [&["-n", "1", RECORDS, "train"], TINY, &["--world-timeout=3"]].concat();
+    let absent = [&first[..], &[":", "-n", "1", "sleep", "30"]].concat();
+    assert_refused(&mut mpirun(at, &absent), 1, &["a process is missing"]);
+
+    let mut command = records(at, 0, TINY);
+    command.envs([("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]);
+    assert_refused(&mut command, 1, &["torchrun has started", "mpirun"]);
+    // A process that MPI knows nothing of.
+    let mut command = records(at, 0, TINY);
+    command.envs([("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]);
+    assert_refused(&mut command, 1, &["srun has started 2 processes, but MPI sees 1", "--mpi=pmix"]);
+    assert!(!at.join("runs").exists());
+}
