@@ -132,7 +132,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // If standard error is closed, there is nobody to report to.
             let kind = if stopped(&error).is_some() { "" } else { "error: " };
-            let _ = writeln!(std::io::stderr(), "{kind}{}", one_line(&error));
+            // In one write, so that lines of several processes do not mix.
+            let line = format!("{kind}{}\n", one_line(&error));
+            let _ = std::io::stderr().write_all(line.as_bytes());
             ExitCode::from(exit_code(&error))
         }
     }
