@@ -198,7 +198,9 @@ fn kernel_tests() -> PathBuf {
     }
     // What cargo tells a test's process of its package: some build scripts would run again for it, and half of
     // the program would be built anew, here and in the next call.
-    let told = |name: &str| ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|start| name.starts_with(start));
+    let told = |name: &str| {
+        name == "OUT_DIR" || name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_")
+    };
     for (name, _) in std::env::vars().filter(|(name, _)| told(name)) {
         cargo.env_remove(name);
     }
