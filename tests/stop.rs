@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -26,10 +27,25 @@ const TINY: &[&str] = &[
     "--name=a",
 ];
 
+/// A program in the folder `at` to which SIGINT means what it does by default: what a shell runs in the
+/// background ignores it, and so would all that the tests start.
+fn program(program: &str, at: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: between fork and exec, signal() may be called.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        })
+    };
+    command
+}
+
 /// `records train` in the folder `at`.
 fn records(at: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_records"));
-    command.arg("train").args(arguments).current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = program(env!("CARGO_BIN_EXE_records"), at);
+    command.arg("train").args(arguments);
     command
 }
 
@@ -287,8 +303,8 @@ fn other_signals_and_suspending_stay_as_they_are() {
         TINY.join(" "),
         more.join(" ")
     );
-    let mut command = Command::new("bash");
-    command.args(["-c", &script]).current_dir(&suspended).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = program("bash", &suspended);
+    command.args(["-c", &script]);
     let child = start(&mut command);
     let caught = state_of(&child).1;
     let catches = |signal: Signal| caught & (1 << (signal.as_raw() - 1)) != 0;
