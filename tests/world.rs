@@ -343,6 +343,9 @@ fn a_world_that_does_not_fit_is_refused() {
     // One process has other data, which the first has not.
     let missing = each(&[&[], &["--dataset=cifar10-lt", "--data-dir=nowhere"]]);
     assert_refused(&mut mpirun(at, &missing), 2, &["--dataset is"]);
+    // One fails; the other ends with its reason.
+    let nowhere = [TINY, &["--exp-dir=/proc/none"]].concat();
+    assert_refused(&mut records(at, 2, &nowhere), 2, &["cannot make the run folder /proc/none"]);
     assert!(!at.join("runs").exists());
 }
 

@@ -73,10 +73,9 @@ impl Watch {
             near.filter(|(rank, _)| *rank != self.rank).map(|(rank, m)| (rank, m.process)).collect();
     }
 
-    /// Whether MPI can be finalised: all processes are there, or all have said that they end.
+    /// Whether MPI can be finalised, which waits for all processes: nobody has ended, or is about to.
     pub fn is_orderly(&self) -> bool {
-        let ending = self.ending.len();
-        self.lost.is_empty() && (ending == 0 && !self.told || ending + 1 == self.size)
+        self.lost.is_empty() && self.ending.is_empty() && !self.told
     }
 
     /// Looks, now and then, whether the processes that a call has waited for are still there.
