@@ -18,11 +18,21 @@
 //  32 x 128  128      4       40 KB              86                2             26
 // A stage is 32 pixels.
 //
+// Kernels `_halo_`: 3x3 of stride 1 where 32 pixels are whole rows of images 4 to 32 wide or whole images
+// (convolution_weight_gradient_halo.cuh). The columns of a tile are the nine taps of 32 input channels, and a
+// warp has a row of taps. The same products in the same order, so the same bits for the same shares, but a
+// pixel of x is copied once for the nine taps, in a window that rolls down the rows: for a step 32 pixels of x
+// by 32 channels where nine taps copy 288.
+// tile       threads  stages  shared (dynamic)  registers (sm_86)       blocks/SM     FLOP/byte copied
+//  64 x 288  192      3       to 32 KB          167 (short runs: 168)   2             192
+// A step is 48 mma, 16 ldmatrix and 68 other instructions of a warp (SASS of sm_86; short runs: 258, of which
+// 192 add runs), no bank conflict in ldmatrix; copies of pixels have one of two ways.
+//
 // Cost: 2 images OH OW Cout kernel^2 Cin FLOPs; least traffic x + dy + dw. dy is requested once for every
 // tile of columns, x once for every tile of rows and tap; partial sums add 8 bytes per weight and share.
 // Predicted limit on an RTX 3090: the tensor cores.
 //
-// Deterministic: the shares depend only on the shape and the multiprocessors; each is summed in a fixed
+// Deterministic: the shares depend only on the shape and the GPU's description; each is summed in a fixed
 // order, and so are the partial sums.
 //
 // bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
@@ -30,8 +40,7 @@
 // roundings), and the steps in f32; a step's sum beyond 65504 becomes infinite. There is none of 128 x
 // 128, whose sums in f16 would not fit the registers of two blocks; registers of the others (sm_86) 126,
 // 96, 108.
-#include "convolution.cuh"
-#include "tile.cuh"
+#include "convolution_weight_gradient_halo.cuh"
 
 // The offset of a tap from a pixel, row and column in 16 bits each to save registers.
 struct Tap {
@@ -124,24 +133,30 @@ __device__ __forceinline__ void weight_gradient(const ConvolutionShape& shape, i
     });
 }
 
-#define WEIGHT_GRADIENT(NAME, T, SHORT, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)   \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)           \
-        NAME(ConvolutionShape shape, int share, const T* x, const T* dy, float* partials) {        \
-        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, false, false> P; \
-        weight_gradient<P, STAGES>(shape, share, x, dy, partials);                                 \
+#define WEIGHT_GRADIENT(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS) \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)               \
+        NAME(ConvolutionShape shape, int share, const T* x, const T* dy, float* partials) {            \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, false, false> P;     \
+        if constexpr (HALO)                                                                            \
+            window_weight_gradient<P, STAGES>(halo_shape(shape), share, x, dy, partials);              \
+        else                                                                                           \
+            weight_gradient<P, STAGES>(shape, share, x, dy, partials);                                 \
     }
 
-WEIGHT_GRADIENT(convolution_weight_gradient_128x128, bf16, 0, 128, 128, 2, 4, 3, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x192, bf16, 0, 64, 192, 2, 4, 3, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x64, bf16, 0, 64, 64, 2, 2, 4, 3)
-WEIGHT_GRADIENT(convolution_weight_gradient_32x128, bf16, 0, 32, 128, 1, 4, 4, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_128x128_f16, f16, 0, 128, 128, 2, 4, 3, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x192_f16, f16, 0, 64, 192, 2, 4, 3, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x64_f16, f16, 0, 64, 64, 2, 2, 4, 3)
-WEIGHT_GRADIENT(convolution_weight_gradient_32x128_f16, f16, 0, 32, 128, 1, 4, 4, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x192_f16_short, f16, 1, 64, 192, 2, 4, 3, 2)
-WEIGHT_GRADIENT(convolution_weight_gradient_64x64_f16_short, f16, 1, 64, 64, 2, 2, 4, 3)
-WEIGHT_GRADIENT(convolution_weight_gradient_32x128_f16_short, f16, 1, 32, 128, 1, 4, 4, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_128x128, bf16, 0, 0, 128, 128, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x192, bf16, 0, 0, 64, 192, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x64, bf16, 0, 0, 64, 64, 2, 2, 4, 3)
+WEIGHT_GRADIENT(convolution_weight_gradient_32x128, bf16, 0, 0, 32, 128, 1, 4, 4, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_128x128_f16, f16, 0, 0, 128, 128, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x192_f16, f16, 0, 0, 64, 192, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x64_f16, f16, 0, 0, 64, 64, 2, 2, 4, 3)
+WEIGHT_GRADIENT(convolution_weight_gradient_32x128_f16, f16, 0, 0, 32, 128, 1, 4, 4, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x192_f16_short, f16, 1, 0, 64, 192, 2, 4, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_64x64_f16_short, f16, 1, 0, 64, 64, 2, 2, 4, 3)
+WEIGHT_GRADIENT(convolution_weight_gradient_32x128_f16_short, f16, 1, 0, 32, 128, 1, 4, 4, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_halo_64x288, bf16, 0, 1, 64, 288, 2, 3, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_halo_64x288_f16, f16, 0, 1, 64, 288, 2, 3, 3, 2)
+WEIGHT_GRADIENT(convolution_weight_gradient_halo_64x288_f16_short, f16, 1, 1, 64, 288, 2, 3, 3, 2)
 
 // Most groups per block of convolution_sum_partials, and values that a thread sums.
 constexpr int SUM_GROUPS = 8;

@@ -135,6 +135,7 @@ template <typename T_, bool SHORT, int M_, int N_, int K_, int WARPS_M_, int WAR
 struct Product {
     typedef T_ T;
     static constexpr int M = M_, N = N_, K = K_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
+    static constexpr bool IN_SHORT = SHORT;
     static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
     // Fragments per warp: of 16 rows each, of 8 columns each.
     static constexpr int FM = M / WARPS_M / 16, FN = N / WARPS_N / 8;
@@ -181,9 +182,14 @@ struct Product {
     static __device__ __forceinline__ Lanes lanes() {
         const int low = lane() % 16, high = lane() / 16;
         const int quarter_row = lane() / 16 * 8 + lane() % 8, quarter_chunk = lane() / 8 % 2;
-        const int m = row(0), n = column(0);
-        return {kept(KA ? A::at(m + low, high) : A::at(quarter_row, m / 8 + quarter_chunk)),
+        const int n = column(0);
+        return {lane_a(),
                 kept(KB ? B::at(n + quarter_row, quarter_chunk) : B::at(low, n / 8 + high))};
+    }
+
+    static __device__ __forceinline__ u32 lane_a() {
+        const int m = row(0), quarter_row = lane() / 16 * 8 + lane() % 8, quarter_chunk = lane() / 8 % 2;
+        return kept(KA ? A::at(m + lane() % 16, lane() / 16) : A::at(quarter_row, m / 8 + quarter_chunk));
     }
 
     // The lane's place in a B tile for a loop whose addresses are to be constants apart.
@@ -268,13 +274,17 @@ struct Product {
                 }
                 if (run == 0 && i == 0) between();
 #pragma unroll
-                for (int j = 0; j < FN; ++j)
-#pragma unroll
-                    for (int half = 0; half < 2; ++half) {
-                        c[i][j][2 * half] += Packed<f16>::low(sums[j][half]);
-                        c[i][j][2 * half + 1] += Packed<f16>::high(sums[j][half]);
-                    }
+                for (int j = 0; j < FN; ++j) add_run(c[i][j], sums[j]);
             }
+        }
+    }
+
+    // c of a fragment += the sums of a run.
+    static __device__ __forceinline__ void add_run(float (&c)[4], const u32 (&sums)[2]) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            c[2 * half] += Packed<f16>::low(sums[half]);
+            c[2 * half + 1] += Packed<f16>::high(sums[half]);
         }
     }
 

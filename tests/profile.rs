@@ -11,7 +11,7 @@ use records::pll::registry::METHODS;
 use records::profile::data::Given;
 use records::profile::gpus::{self, Gpu};
 use records::profile::model::{Model, Time};
-use records::profile::plan::{Plan, Planned};
+use records::profile::plan::Plan;
 use records::profile::show::{self, Format};
 use records::profile::{Profile, parts};
 use records::settings::presets::{self, PRESETS};
@@ -195,7 +195,7 @@ fn pictures_are_well_formed_and_say_what_they_show() {
 
 /// The step of a plan on a GPU, best case.
 fn best(plan: &Plan, gpu: &Gpu) -> f64 {
-    let times = Model::new(gpu).predict_repeated(&plan.step).unwrap();
+    let times = Model::new(gpu).predict_repeated(plan.step.iter().map(|planned| &planned.launch)).unwrap();
     times.iter().map(|predicted| predicted.time.best).sum()
 }
 
@@ -241,7 +241,6 @@ fn twice_the_batch_takes_about_twice_as_long() {
 
 /// TFLOP/s, best case, of a matrix product of n x n x n on tiles of 128 x 128.
 fn product_rate(n: usize, gpu: &Gpu) -> f64 {
-    use records::device::gpu::branches::Place;
     use records::device::gpu::kernels::convolution_forward::FORWARD;
     use records::device::gpu::launch::{Address, Arguments, Launch};
     use records::device::gpu::work::{Group, Product, Span, Work};
@@ -259,9 +258,7 @@ fn product_rate(n: usize, gpu: &Gpu) -> f64 {
     let launch =
         Launch::linear(row.kernel.kernel, blocks, 32 * row.warps_down * row.warps_across, Arguments::new());
     let launch = Launch { shared_bytes: 49_152, ..launch }.doing(work);
-    let times = Model::new(gpu)
-        .predict(&[Planned { launch, layer: String::new(), place: Place::default() }])
-        .unwrap();
+    let times = Model::new(gpu).predict([&launch]).unwrap();
     1e-12 * flops / times[0].time.best
 }
 
@@ -310,7 +307,7 @@ fn what_cannot_be_is_refused_in_a_line() {
 
 /// The table of a built-in GPU as a file of one's own.
 fn own_file() -> String {
-    let all = include_str!("../src/profile/gpus.toml");
+    let all = include_str!("../src/device/gpu/model/gpus.toml");
     let from = all.find("[rtx3090]\n").unwrap() + "[rtx3090]\n".len();
     all[from..from + all[from..].find("\n[").unwrap()].into()
 }

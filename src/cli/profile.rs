@@ -22,7 +22,7 @@ use crate::usage;
     after_help = "Nothing is run and no data is read. How far to trust the times: docs/kernel-cost.md."
 )]
 pub struct ProfileArguments {
-    /// The GPU: rtx3090, a100, h100, or a file of your own with the keys of one in src/profile/gpus.toml
+    /// The GPU: rtx3090, a100, h100, or a file of your own with the keys of one in src/device/gpu/model/gpus.toml
     #[arg(long, value_name = "WORD|FILE.toml", default_value = "rtx3090")]
     gpu: String,
     /// How to show it: table, json, trace (for ui.perfetto.dev) or svg

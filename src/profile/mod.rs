@@ -3,9 +3,8 @@
 //! | question | file |
 //! |---|---|
 //! | which launches? | `plan.rs`, over a training set of which only the shape is known (`data.rs`) |
-//! | what is known of a kernel? | `facts.rs` |
-//! | what does a GPU do? | `gpus.rs`, `gpus.toml`; between epochs the host: `host.toml` |
-//! | how long does a launch take? | `model.rs`, with the queues of `queues.rs` and the caches of `cache.rs` |
+//! | how long does a launch take? | `device/gpu/model/` |
+//! | what does the host do between epochs? | `host.rs`, `host.toml` |
 //! | what do branches gain? | `overlap.rs` |
 //! | which part of a step is it? | `parts.rs` |
 //! | what if several GPUs share a step? | `world.rs` |
@@ -13,17 +12,15 @@
 //!
 //! `docs/kernel-cost.md` says how far to trust it.
 
-pub mod cache;
 pub mod data;
-pub mod facts;
-pub mod gpus;
-pub mod model;
+pub mod host;
 mod overlap;
 pub mod parts;
 pub mod plan;
-mod queues;
 pub mod show;
 pub mod world;
+
+pub use crate::device::gpu::model::{self, facts, gpus};
 
 use std::collections::HashMap;
 
@@ -32,7 +29,8 @@ use anyhow::Result;
 use crate::settings::{PrecisionChoice, Settings};
 use crate::train::checkpoint;
 use data::Given;
-use gpus::{Gpu, Host};
+use gpus::Gpu;
+use host::Host;
 use model::{Model, Predicted, Time};
 use plan::{Plan, Planned};
 
@@ -117,10 +115,10 @@ impl Profile {
         let mut model = Model::new(gpu);
         let take = std::mem::take::<Vec<Planned>>;
         let step = take(&mut plan.step);
-        let predicted = model.predict_repeated(&step)?;
+        let predicted = model.predict_repeated(step.iter().map(|planned| &planned.launch))?;
         let step = Sequence::new(gpu, step, predicted);
         let mut once = |launches: Vec<Planned>| {
-            let predicted = model.predict(&launches)?;
+            let predicted = model.predict(launches.iter().map(|planned| &planned.launch))?;
             Ok::<_, anyhow::Error>(Sequence::new(gpu, launches, predicted))
         };
         let end_epoch = once(take(&mut plan.end_epoch))?;

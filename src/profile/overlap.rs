@@ -10,7 +10,7 @@
 //! | expected | launches in turn, without what their last turns leave idle and without the gaps aside |
 //! | at worst | all launches in turn |
 //!
-//! None is less than the main branch alone takes. How far two kernels of different limits really overlap is
+//! None is less than either branch alone takes. How far two kernels of different limits really overlap is
 //! known only by measuring.
 
 use super::gpus::Gpu;
@@ -29,18 +29,16 @@ pub(super) fn time(gpu: &Gpu, timed: &[Timed]) -> Time {
 }
 
 fn side_by_side(gpu: &Gpu, timed: &[Timed]) -> Time {
-    let main: Vec<Timed> = timed.iter().filter(|timed| !timed.planned.place.aside).cloned().collect();
-    let (all, main) = (in_turn(gpu, timed), in_turn(gpu, &main));
-    let aside = timed.iter().filter(|timed| timed.planned.place.aside).count();
+    let (aside, main): (Vec<Timed>, Vec<Timed>) =
+        timed.iter().cloned().partition(|timed| timed.planned.place.aside);
+    let gaps = gpu.gap * aside.len() as f64;
+    let [all, main, aside] = [timed, &main, &aside].map(|launches| in_turn(gpu, launches));
     let sum = |of: &dyn Fn(&Timed) -> f64| timed.iter().map(of).sum::<f64>();
     let busiest = (0..3).map(|i| sum(&|timed| timed.predicted.busy[i])).fold(0.0, f64::max);
-    let idle = sum(&|timed| {
-        let predicted = &timed.predicted;
-        predicted.idle * predicted.time.expected / predicted.time.best
-    });
+    let idle = sum(&|timed| timed.predicted.expected_idle());
     Time {
-        best: busiest.max(main.best),
-        expected: (all.expected - idle - gpu.gap * aside as f64).max(main.expected),
+        best: busiest.max(main.best).max(aside.best),
+        expected: (all.expected - idle - gaps).max(main.expected).max(aside.expected),
         pessimistic: all.pessimistic,
     }
 }
@@ -52,7 +50,7 @@ mod tests {
     use crate::profile::{Profile, Sequence};
     use crate::settings::Settings;
 
-    /// A step with branches is never slower than in turn, nor faster than its main branch or its busiest
+    /// A step with branches is never slower than in turn, nor faster than a branch or its busiest
     /// resource; without branches it takes the sum.
     #[test]
     fn branches_gain_what_is_idle() {

@@ -34,7 +34,7 @@ pub struct Planned {
 impl Planned {
     /// What the launch does.
     pub fn work(&self) -> &Work {
-        self.launch.work.as_ref().expect("every launch of the plan has its work")
+        self.launch.known_work()
     }
 }
 

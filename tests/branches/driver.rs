@@ -89,7 +89,13 @@ impl Paper {
     /// As large as an RTX 3090.
     pub fn new(recorded: Recorded) -> Self {
         let (name, architecture) = ("paper".into(), 86);
-        let gpu = Gpu { name, architecture, multiprocessors: 82, shared_bytes: 99 << 10 };
+        let gpu = Gpu {
+            name,
+            architecture,
+            multiprocessors: 82,
+            shared_bytes: 99 << 10,
+            choice: Default::default(),
+        };
         Self { gpu, next: 1 << 20, recorded }
     }
 }

@@ -279,7 +279,13 @@ impl Outcome {
 
 /// The number of launches for operations over `tensors` tensors.
 pub fn launches(operations: &[Arc<dyn Operation>], tensors: usize) -> usize {
-    let gpu = Gpu { name: "a model".into(), architecture: 86, multiprocessors: 82, shared_bytes: 99 << 10 };
+    let gpu = Gpu {
+        name: "a model".into(),
+        architecture: 86,
+        multiprocessors: 82,
+        shared_bytes: 99 << 10,
+        choice: Default::default(),
+    };
     let buffer = Buffer { allocation: 0, offset: 0, len: 1, element: Element::F32 };
     let (buffers, addresses) = (vec![buffer; tensors], vec![4096; tensors]);
     let mut lowering = Lowering::new(&gpu, &buffers, &addresses);

@@ -1,5 +1,6 @@
 //! What is launched to learn what kernels cost: every kernel at two sizes or more.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ptx_sim::Counters;
@@ -41,26 +42,43 @@ pub fn device(precision: Precision, multiprocessors: usize) -> (GpuDevice, Log) 
 
 /// The same with the kernels of compute capability `architecture` / 10.
 fn device_as(precision: Precision, multiprocessors: usize, architecture: u32) -> (GpuDevice, Log) {
+    device_of(precision, multiprocessors, architecture, &[])
+}
+
+/// The same with convolutions by tiles, where they take them.
+fn device_of(
+    precision: Precision,
+    multiprocessors: usize,
+    architecture: u32,
+    tiles: &'static [&'static str],
+) -> (GpuDevice, Log) {
     let driver = SimDriver::open(0).unwrap_or_else(|error| panic!("{error:#}"));
-    let mut driver = driver.with_multiprocessors(multiprocessors).with_architecture(architecture);
+    let mut driver =
+        driver.with_multiprocessors(multiprocessors).with_architecture(architecture).with_tiles(tiles);
     let log = driver.log();
     (GpuDevice::new(Box::new(driver), precision), log)
 }
 
-/// What convolutions multiply, and for which GPUs.
+/// What convolutions multiply, for which GPUs, and by which tiles.
 #[derive(Clone, Copy)]
 struct Numbers {
     precision: Precision,
     architecture: u32,
+    tiles: &'static [&'static str],
 }
 
-const BF16: Numbers = Numbers { precision: Precision::Bf16, architecture: 80 };
-const F16: Numbers = Numbers { precision: Precision::F16, architecture: 80 };
-const F16_SHORT: Numbers = Numbers { precision: Precision::F16, architecture: 86 };
+const BF16: Numbers = Numbers { precision: Precision::Bf16, architecture: 80, tiles: &[] };
+const F16: Numbers = Numbers { precision: Precision::F16, architecture: 80, tiles: &[] };
+const F16_SHORT: Numbers = Numbers { precision: Precision::F16, architecture: 86, tiles: &[] };
 
 impl Numbers {
     fn element(self) -> Element {
         if self.precision == Precision::Bf16 { Element::Bf16 } else { Element::F16 }
+    }
+
+    /// A GPU of one multiprocessor, and its log.
+    fn device(self) -> (GpuDevice, Log) {
+        device_of(self.precision, 1, self.architecture, self.tiles)
     }
 }
 
@@ -93,7 +111,8 @@ pub fn settings(method: &str, batch_size: usize, width: usize) -> Settings {
 
 /// What a step, the end of an epoch and an evaluation launch, over so many classes.
 fn run(settings: &Settings, precision: Precision, classes: usize) -> Vec<Ran> {
-    let (mut device, log) = device(precision, 82);
+    // No facts may depend on a choice that is made from them. Of these tiles few values are empty.
+    let (mut device, log) = device_of(precision, 82, 80, &["128x32", "32x128"]);
     let samples = 2 * settings.batch_size.max(classes);
     let shape = Shape { counts: vec![samples.div_ceil(classes); classes], test: settings.batch_size };
     let data = shape.blank(settings.image_size).unwrap();
@@ -273,8 +292,21 @@ fn operate_on(
     log.take()
 }
 
-/// A convolution with its batchnorm, and its gradients.
-fn convolution(numbers: Numbers, batch: usize, size: usize, channels: [usize; 2], stride: usize) -> Vec<Ran> {
+/// Operations of [`convolution`]: the convolution with its batchnorm, the weight gradient, the data gradient
+/// with the sums of a batchnorm's gradient, all.
+const FORWARD: Range<usize> = 0..2;
+const WEIGHT_GRADIENT: Range<usize> = 2..3;
+const DATA_GRADIENT: Range<usize> = 3..5;
+const ALL: Range<usize> = 0..5;
+
+/// Some operations of a convolution.
+fn convolution(
+    numbers: Numbers,
+    part: Range<usize>,
+    [batch, size]: [usize; 2],
+    channels: [usize; 2],
+    stride: usize,
+) -> Vec<Ran> {
     let ([in_channels, out_channels], stored) = (channels, numbers.element());
     let shape =
         ConvolutionShape { batch, height: size, width: size, in_channels, out_channels, kernel: 3, stride };
@@ -344,11 +376,11 @@ fn convolution(numbers: Numbers, batch: usize, size: usize, channels: [usize; 2]
             dx: dx_before,
         },
     ];
-    operate_on(device_as(numbers.precision, 1, numbers.architecture), &operands, &operations)
+    operate_on(numbers.device(), &operands, &operations[part])
 }
 
 /// A convolution and the batchnorm of an evaluation in one kernel.
-fn inference(numbers: Numbers, batch: usize, size: usize, channels: [usize; 2]) -> Vec<Ran> {
+fn inference(numbers: Numbers, [batch, size]: [usize; 2], channels: [usize; 2]) -> Vec<Ran> {
     let [in_channels, out_channels] = channels;
     let shape = ConvolutionShape {
         batch,
@@ -359,7 +391,7 @@ fn inference(numbers: Numbers, batch: usize, size: usize, channels: [usize; 2]) 
         kernel: 3,
         stride: 1,
     };
-    let (mut device, log) = device_as(numbers.precision, 1, numbers.architecture);
+    let (mut device, log) = numbers.device();
     let stored = numbers.element();
     let mut tape = Tape::new(stored);
     let mut operand = |element: Element, len: usize| {
@@ -379,31 +411,40 @@ fn inference(numbers: Numbers, batch: usize, size: usize, channels: [usize; 2]) 
     log.take()
 }
 
-/// Every tile of the tensor-core kernels with two lengths of its main loop: on one multiprocessor the largest
-/// that fits is taken.
+/// Every tile of the tensor-core kernels with two lengths of its main loop, and nothing of the tile empty.
+/// Where the numbers have no kernel of a tile, the first that takes the shape is launched.
 fn tiles(numbers: Numbers) -> Vec<Ran> {
     let mut ran = Vec::new();
-    for (batch, size, channels) in [
-        (1, 16, [64, 128]),
-        (2, 16, [128, 128]),
-        (1, 16, [128, 64]),
-        (2, 16, [64, 64]),
-        (1, 16, [32, 32]),
-        (2, 16, [64, 32]),
-        (1, 16, [32, 64]),
-        (2, 16, [32, 64]),
-        (1, 8, [64, 64]),
-        (2, 4, [128, 128]),
-        // Rows that no tile with a halo takes.
-        (1, 18, [64, 128]),
-        (1, 18, [128, 128]),
-        (1, 18, [128, 64]),
-        (1, 18, [64, 64]),
-    ] {
-        ran.extend(convolution(numbers, batch, size, channels, 1));
-        ran.extend(inference(numbers, batch, size, channels));
+    let gathering: [(&'static [&'static str], _, _); 6] = [
+        (&["128x128"], [2, 8], 128),
+        (&["128x64"], [2, 8], 64),
+        (&["64x64"], [2, 8], 64),
+        (&["128x32"], [2, 8], 32),
+        (&["halo_128x128"], [1, 16], 128),
+        (&["halo_128x64"], [1, 16], 64),
+    ];
+    for (tiles, images, columns) in gathering {
+        let numbers = Numbers { tiles, ..numbers };
+        for depth in [64, 96] {
+            ran.extend(convolution(numbers, FORWARD, images, [depth, columns], 1));
+            ran.extend(inference(numbers, images, [depth, columns]));
+            ran.extend(convolution(numbers, DATA_GRADIENT, images, [columns, depth], 1));
+        }
     }
-    ran.extend(convolution(numbers, 1, 32, [64, 128], 2));
+    let weight_gradient: [(&'static [&'static str], _); 5] = [
+        (&["128x128"], [128, 128]),
+        (&["64x192"], [64, 64]),
+        (&["64x64"], [64, 64]),
+        (&["32x128"], [128, 32]),
+        (&["halo_64x288"], [64, 64]),
+    ];
+    for (tiles, channels) in weight_gradient {
+        let numbers = Numbers { tiles, ..numbers };
+        for images in [[2, 8], [2, 16]] {
+            ran.extend(convolution(numbers, WEIGHT_GRADIENT, images, channels, 1));
+        }
+    }
+    ran.extend(convolution(Numbers { tiles: &["64x64"], ..numbers }, ALL, [1, 16], [64, 128], 2));
     ran
 }
 

@@ -12,7 +12,7 @@ use ptx_sim::Counters;
 use records::device::Device;
 use records::device::gpu::Precision;
 use records::device::gpu::cache::KernelCache;
-use records::device::gpu::driver::Gpu;
+use records::device::gpu::driver::{Choice, Gpu};
 use records::device::gpu::kernels::SIGNATURES;
 use records::device::gpu::launch::Launch;
 use records::device::gpu::work::Work;
@@ -165,7 +165,10 @@ fn the_facts_are_those_that_were_reviewed() {
 #[test]
 fn what_is_planned_is_what_runs() {
     let settings = Settings { debias: Debias::Records, mixup: true, ..cases::settings("corr", 4, 8) };
-    let gpu = Gpu { name: "any".into(), architecture: 80, multiprocessors: 82, shared_bytes: 99 << 10 };
+    // As the interpreter stands for it.
+    let choice = Choice { rates: Some("rtx3090"), tiles: &[] };
+    let gpu =
+        Gpu { name: "any".into(), architecture: 80, multiprocessors: 82, shared_bytes: 99 << 10, choice };
     let plan = Plan::new(&settings, Given::default(), gpu).unwrap();
     let shape = Shape::of(&recipe(&settings).unwrap(), Given::default()).unwrap();
     let data = shape.blank(settings.image_size).unwrap();

@@ -46,6 +46,18 @@ pub struct Gpu {
     pub multiprocessors: usize,
     /// Largest dynamic shared memory of a block, bytes.
     pub shared_bytes: usize,
+    /// How kernels are chosen among those that do the same.
+    pub choice: Choice,
+}
+
+/// How kernels are chosen among those that do the same: the fastest by the model, if nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// The GPU built in that they are timed on, if not the nearest.
+    pub rates: Option<&'static str>,
+    /// The tiles that convolutions take where they can, as `64x64` or `halo_64x288`, the first before the
+    /// others: for tests of every one. If there are any, nothing is timed.
+    pub tiles: &'static [&'static str],
 }
 
 impl Gpu {

@@ -132,6 +132,14 @@ impl Launch {
         }
     }
 
+    /// What it does.
+    ///
+    /// # Panics
+    /// Where its lowering has not said that.
+    pub fn known_work(&self) -> &Work {
+        self.work.as_ref().expect("a launch with its work")
+    }
+
     /// The same launch, with what it does.
     #[must_use]
     pub fn doing(self, work: Work) -> Self {

@@ -7,7 +7,7 @@
 //! | their compilation, for which target; what was compiled before | `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
-//! | what a launch does, for predictions of its time | `work.rs` |
+//! | what a launch does, and how long it takes | `work.rs`, `model/` |
 //! | which launches may run beside which | `branches.rs` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs`, `plan_driver.rs` |
 //! | the device over a driver | `gpu_device.rs` |
@@ -23,6 +23,7 @@ mod host;
 pub mod kernels;
 pub mod launch;
 pub mod lower;
+pub mod model;
 pub mod nvrtc;
 pub mod nvrtc_search;
 pub mod plan_driver;

@@ -16,7 +16,7 @@ use ptx_sim::{Counters, GraphLaunch, Machine, Program, Report, Settings};
 use super::Precision;
 use super::branches::{self, Place, Stretch};
 use super::cache::KernelCache;
-use super::driver::{Activity, Driver, Gpu, Memory};
+use super::driver::{Activity, Choice, Driver, Gpu, Memory};
 use super::launch::{Kernel, Launch};
 use super::nvrtc::Target;
 use super::sources::Source;
@@ -87,6 +87,7 @@ impl SimDriver {
             architecture: ARCHITECTURE,
             multiprocessors: 82,
             shared_bytes: SHARED_BYTES as usize,
+            choice: Choice { rates: Some(MODELLED), tiles: &[] },
         };
         Ok(Self {
             gpu,
@@ -113,6 +114,13 @@ impl SimDriver {
     #[must_use]
     pub fn with_architecture(mut self, architecture: u32) -> Self {
         self.gpu.architecture = architecture;
+        self
+    }
+
+    /// The same, whose convolutions take these tiles where they can ([`Choice::tiles`]).
+    #[must_use]
+    pub fn with_tiles(mut self, tiles: &'static [&'static str]) -> Self {
+        self.gpu.choice.tiles = tiles;
         self
     }
 

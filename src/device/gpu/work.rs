@@ -95,13 +95,14 @@ pub enum GatherOrder {
         /// Points of a share.
         share: usize,
     },
-    /// A block keeps its points, and copies their pixels with those around them once for all taps, around the L1
-    /// cache; a step is a row of taps.
+    /// Blocks copy pixels with those around them once for all taps, around the L1 cache.
     Halo {
         /// Pixels that the blocks copy in all, each time for a slice of channels.
         pixels: usize,
         /// Bytes of a pixel in a slice.
         bytes: usize,
+        /// The side of a block's tile that is not gathered.
+        around: usize,
     },
 }
 

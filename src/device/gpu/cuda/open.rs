@@ -70,7 +70,13 @@ impl CudaDriver {
             (stream, aside, shared.unsigned_abs() as usize)
         };
         let multiprocessors = first.multiprocessors as usize;
-        let gpu = Gpu { name: first.name.clone(), architecture, multiprocessors, shared_bytes };
+        let gpu = Gpu {
+            name: first.name.clone(),
+            architecture,
+            multiprocessors,
+            shared_bytes,
+            choice: Default::default(),
+        };
         Ok(Self {
             gpu,
             device,

@@ -48,6 +48,16 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// Lowers over the same tensors, apart from this: to look at launches that are perhaps not made.
+    pub fn apart(&self) -> Self {
+        Self::new(self.gpu, self.buffers, self.addresses)
+    }
+
+    /// The launches so far, where nothing is to run.
+    pub fn into_launches(self) -> Vec<Launch> {
+        self.launches
+    }
+
     /// With how often the operations of the program name each tensor; `None` for those whose values outlive it.
     pub fn with_uses(self, uses: Vec<Option<usize>>) -> Self {
         Self { uses, ..self }

@@ -1,4 +1,4 @@
-//! Launches of the convolution kernels, `kernels/convolution*.cu`; `tiles.rs` decides how the work is cut.
+//! Launches of the convolution kernels, `kernels/convolution*.cu`; `tiles.rs` cuts the work, `choice.rs` chooses.
 //!
 //! | operands | forward, data gradient | weight gradient |
 //! |---|---|---|
@@ -6,6 +6,7 @@
 //! | bf16 or f16, patch of at most 32 values (first layer) | `convolution_stem.cu`, none | `convolution_stem.cu` |
 //! | f32 | `convolution_f32.cu` | `convolution_f32.cu` |
 
+mod choice;
 mod halo;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -26,6 +27,7 @@ use crate::device::gpu::work::{Span, Work};
 use crate::device::{Element, Tensor};
 use crate::ops::batchnorm::{BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics};
 use crate::usage;
+use choice::Beside;
 use halo::Halo;
 use tiles::{F32_WEIGHT_TILE, Numbers, Tile, WeightCut, WeightKernel, WeightTile, stem_weight};
 use work::Gathered;
@@ -157,12 +159,26 @@ pub(super) fn forward(
         Path::Stem => stems(lowering.element(operands[0])).0,
         Path::TensorCores => {
             let tiles = tiles::forward(numbers(lowering, operands[0]));
-            let extent: (&[usize], usize) = (&[pixels(shape)], shape.out_channels);
-            let tile = tiles::gather(&tiles, shape, extent, lowering.gpu());
-            Gathering::of(tile, shape, ForwardKernel::Tile)
+            let ways = gatherings(lowering, shape, tiles, ForwardKernel::Tile);
+            choice::fastest(lowering, Beside::Nothing, &ways, |way, apart| {
+                forward_by(way, apart, shape, operands, statistics);
+            })
         }
     };
     Ok(forward_by(&gathering, lowering, shape, operands, statistics))
+}
+
+/// The ways to gather a shape by tiles.
+fn gatherings<P: Copy, K: Copy>(
+    lowering: &Lowering<'_>,
+    shape: &ConvolutionShape,
+    tiles: Vec<Tile<KernelOf<P>>>,
+    kernel: impl Fn(KernelOf<P>) -> K,
+) -> Vec<Gathering<K>> {
+    let gpu = lowering.gpu();
+    let taken = tiles.into_iter().filter(|tile| tile.takes(shape, gpu)).collect();
+    let wanted = choice::of_wanted_tile(gpu, taken, |tile: &Tile<KernelOf<P>>| tile.kernel.kernel, |_| true);
+    wanted.into_iter().map(|tile| Gathering::of(tile, shape, &kernel)).collect()
 }
 
 fn forward_by(
@@ -216,9 +232,23 @@ pub(super) fn forward_and_normalise(
     if !matches!(path(shape, lowering.element(x))?, Path::TensorCores) {
         return Ok(false);
     }
-    let (tiles, rows) = (tiles::inference(numbers(lowering, x)), pixels(shape));
-    let tile = tiles::gather(&tiles, shape, (&[rows], shape.out_channels), lowering.gpu());
-    let gathering = Gathering::of(tile, shape, |kernel| kernel);
+    let tiles = tiles::inference(numbers(lowering, x));
+    let ways = gatherings(lowering, shape, tiles, |kernel| kernel);
+    let way = choice::fastest(lowering, Beside::Nothing, &ways, |way, apart| {
+        normalise_by(way, apart, shape, [x, w], next);
+    });
+    normalise_by(&way, lowering, shape, [x, w], next);
+    Ok(true)
+}
+
+fn normalise_by(
+    gathering: &Gathering<KernelOf<convolution_inference::Inference>>,
+    lowering: &mut Lowering<'_>,
+    shape: &ConvolutionShape,
+    [x, w]: [Tensor; 2],
+    next: &BatchNormInference,
+) {
+    let rows = pixels(shape);
     let parameters = convolution_inference::Inference {
         shape: kernel_shape(shape),
         with_relu: usize::from(next.relu),
@@ -234,7 +264,6 @@ pub(super) fn forward_and_normalise(
         .reading(lowering.optional_span(next.residual));
     let launch = gathering.launch(gathering.kernel, [rows, shape.out_channels, 1], parameters);
     lowering.launch(launch.doing(work));
-    Ok(true)
 }
 
 /// dx = (or +=) the data gradient; the operands are dy, w, dx. If x is the result of a batchnorm, dx is the dy
@@ -260,8 +289,10 @@ pub(super) fn data_gradient(
         }
         Path::TensorCores => {
             let tiles = tiles::data_gradient(numbers(lowering, operands[0]));
-            let tile = tiles::gather(&tiles, shape, (&parities(shape), shape.in_channels), lowering.gpu());
-            Gathering::of(tile, shape, DataGradientKernel::Tile)
+            let ways = gatherings(lowering, shape, tiles, DataGradientKernel::Tile);
+            choice::fastest(lowering, Beside::OtherBranch, &ways, |way, apart| {
+                data_gradient_by(way, apart, shape, operands, accumulate, normalised);
+            })
         }
     };
     Ok(data_gradient_by(&gathering, lowering, shape, operands, accumulate, normalised))
@@ -325,15 +356,19 @@ pub(super) fn weight_gradient(
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
 ) -> Result<()> {
-    let multiprocessors = lowering.gpu().multiprocessors;
-    let cut = match path(shape, lowering.element(operands[0]))? {
-        Path::F32 => tiles::weight(shape, &[F32_WEIGHT_TILE], multiprocessors),
-        Path::Stem => tiles::weight(shape, &[stems(lowering.element(operands[0])).1], multiprocessors),
-        Path::TensorCores => {
-            let tiles = tiles::weight_gradient(numbers(lowering, operands[0]));
-            tiles::weight(shape, &tiles, multiprocessors)
-        }
+    let gpu = lowering.gpu();
+    let tiles = match path(shape, lowering.element(operands[0]))? {
+        Path::F32 => vec![F32_WEIGHT_TILE],
+        Path::Stem => vec![stems(lowering.element(operands[0])).1],
+        Path::TensorCores => tiles::weight_gradient(numbers(lowering, operands[0])),
     };
+    let cuts = tiles::weight_cuts(shape, &tiles, gpu);
+    // As many steps as shares or more: tests see the costs of both.
+    let is_long = |cut: &WeightCut| cut.splits * cut.tile.slice <= cut.share;
+    let cuts = choice::of_wanted_tile(gpu, cuts, |cut| cut.tile.kernel.kernel(), is_long);
+    let cut = choice::fastest(lowering, Beside::OtherBranch, &cuts, |cut, apart| {
+        weight_gradient_by(cut, apart, shape, operands);
+    });
     weight_gradient_by(&cut, lowering, shape, operands);
     Ok(())
 }
@@ -348,6 +383,7 @@ fn weight_gradient_by(
     let dw = lowering.address(dw);
     let partials = if cut.splits == 1 { dw } else { lowering.workspace(cut.splits * len * 4) };
     let work = work::weight_gradient(lowering, shape, [x, dy], cut, partials);
+    let shared_bytes = cut.tile.shared_bytes(shape) as u32;
     let (shape, share) = (kernel_shape(shape), cut.share);
     let [x, dy] = [x, dy].map(|operand| lowering.address(operand));
     let (blocks, threads) = (cut.blocks, cut.tile.threads);
@@ -367,11 +403,7 @@ fn weight_gradient_by(
             CONVOLUTION_WEIGHT_GRADIENT_F32.linear(blocks, threads, parameters)
         }
     };
-    let launch = Launch {
-        grid: [cut.blocks as u32, cut.splits as u32, 1],
-        shared_bytes: cut.tile.shared_bytes as u32,
-        ..launch
-    };
+    let launch = Launch { grid: [cut.blocks as u32, cut.splits as u32, 1], shared_bytes, ..launch };
     lowering.launch(launch.doing(work));
     if cut.splits > 1 {
         lowering.launch(sum_partials(cut.splits, len, partials, dw));

@@ -305,6 +305,13 @@ fn kernels_with_a_halo_have_the_bits_of_those_without() {
     }
 }
 
+/// A weight gradient cut into shares of so many slices.
+fn cut(shape: &ConvolutionShape, tile: WeightTile, slices: usize) -> WeightCut {
+    let (share, columns) = (slices * tile.slice, 9 * shape.in_channels);
+    let blocks = shape.out_channels.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
+    WeightCut { tile, blocks, share, splits: pixels(shape).div_ceil(share) }
+}
+
 #[test]
 fn weight_gradient_of_every_tile_and_cut() {
     let tiles = NUMBERS.into_iter().flat_map(|(numbers, element)| {
@@ -314,28 +321,52 @@ fn weight_gradient_of_every_tile_and_cut() {
     for (numbers, element, tile, in_channels) in
         tiles.chain(stems).chain([(None, Element::F32, F32_WEIGHT_TILE, 3)])
     {
-        for (stride, slices) in [(1, 1), (1, 3), (1, 100), (2, 1)] {
+        // With a halo, whole images, more rows than a window has, and shares that begin inside of an image.
+        let with_halo = [((1, 12, 32), 100), ((9, 4, 4), 1), ((3, 8, 16), 3)];
+        let cases: Vec<_> = match tile.with_halo() {
+            true => with_halo.map(|(size, slices)| (size, 1, slices)).into(),
+            false => [(1, 1), (1, 3), (1, 100), (2, 1)].map(|(stride, slices)| ((5, 7, 5), stride, slices)).into(),
+        };
+        for ((batch, height, width), stride, slices) in cases {
             let what = format!("{:?} stride {stride} shares of {slices} slices", tile.kernel);
-            let shape = shape([in_channels, 136], stride);
+            let shape = ConvolutionShape { batch, height, width, ..shape([in_channels, 136], stride) };
             let (x, dy) = (random(shape.input_len(), 0.0, 5), random(shape.output_len(), 0.0, 6));
             let poison = vec![f32::NAN; shape.weight_len()];
-            let share = slices * tile.slice;
-            let columns = 9 * in_channels;
-            let cut = WeightCut {
-                tile,
-                blocks: shape.out_channels.div_ceil(tile.rows) * columns.div_ceil(tile.columns),
-                share,
-                splits: pixels(&shape).div_ceil(share),
-            };
+            let cut = cut(&shape, tile, slices);
             let mut bench = Bench::new([(element, &x), (element, &dy), (Element::F32, &poison)]);
             let (dw, ()) = bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS));
             let mut want = poison;
             cpu::backward_weight(simd(), &shape, &x, &dy, &mut want, &mut cpu::Workspace::default());
-            // Up to 175 products of 1, in another order: every partial sum is below 64.
+            // Up to 384 products of 1, in another order: every partial sum is below 64.
             let mut of_sizes = vec![0.0; dw.len()];
             let [x, dy] = [sizes(&x), sizes(&dy)];
             cpu::backward_weight(simd(), &shape, &x, &dy, &mut of_sizes, &mut cpu::Workspace::default());
-            assert_near(&what, [&dw, &want, &of_sizes], 0.0, 175.0 * F32 * 64.0, of_runs(numbers));
+            let products = pixels(&shape) as f64;
+            assert_near(&what, [&dw, &want, &of_sizes], 0.0, products * F32 * 64.0, of_runs(numbers));
+        }
+    }
+}
+
+/// The weight gradient that copies x once adds the same products in the same order as the others: bit for bit,
+/// with parts of images and whole ones in a step, and shares that begin inside of an image.
+#[test]
+fn weight_gradients_with_a_halo_have_the_bits_of_those_without() {
+    for (numbers, element) in NUMBERS {
+        let tiles = tiles::weight_gradient(numbers);
+        let without = *tiles.iter().find(|tile| (tile.rows, tile.columns) == (64, 64)).unwrap();
+        for tile in tiles.iter().filter(|tile| tile.with_halo()) {
+            for shape in shapes(true, [40, 72]) {
+                for slices in [3, 100] {
+                    let (x, dy) = (random(shape.input_len(), 0.0, 12), random(shape.output_len(), 0.0, 13));
+                    let poison = vec![f32::NAN; shape.weight_len()];
+                    let of = |tile: WeightTile| {
+                        let cut = cut(&shape, tile, slices);
+                        let mut bench = Bench::new([(element, &x), (element, &dy), (Element::F32, &poison)]);
+                        bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS)).0
+                    };
+                    assert!(of(*tile) == of(without), "{numbers:?} {shape:?} shares of {slices} slices");
+                }
+            }
         }
     }
 }

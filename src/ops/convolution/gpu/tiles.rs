@@ -1,10 +1,7 @@
-//! How a convolution's matrix product is cut into tiles: the tiles with kernels, and which one a shape gets.
-//!
-//! The choice weighs what the busiest multiprocessor computes against what it loads and what partial sums
-//! cost afterwards, all in multiply-adds of one multiprocessor. The weights are estimates for an RTX 3090,
-//! not confirmed by measurements.
+//! How a convolution's matrix product is cut into tiles: the tiles with kernels, and the cuts of weight
+//! gradients that are worth a look. `choice.rs` takes one.
 
-use super::halo::Halo;
+use super::halo::{Halo, window_bytes};
 use crate::device::Element;
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::kernels::convolution::SLICE;
@@ -12,21 +9,13 @@ use crate::device::gpu::kernels::{
     convolution_data_gradient, convolution_f32, convolution_forward, convolution_inference, convolution_stem,
     convolution_weight_gradient,
 };
-use crate::device::gpu::launch::KernelOf;
+use crate::device::gpu::launch::{Kernel, KernelOf};
 use crate::ops::convolution::ConvolutionShape;
 
-/// Multiply-adds that take as long as loading one value of a tile: 256 multiply-adds per cycle on a
-/// multiprocessor's tensor cores against 14 bytes per cycle, its share of the L2 bandwidth.
-const LOAD: usize = 36;
-/// Multiply-adds that take as long as writing one value of a partial sum and reading it again: 8 bytes, at
-/// 550 bytes per cycle for the whole GPU.
-const PARTIAL: usize = 4;
-/// Multiply-adds that take as long as launching the kernel that adds partial sums.
-const LAUNCH: usize = 1_000_000;
 /// Largest workspace for partial sums, bytes.
 const LARGEST_WORKSPACE: usize = 64 << 20;
-/// Blocks of a kernel with a halo that are to be on a multiprocessor at once, and what the system takes of the
-/// shared memory of each.
+/// Blocks of a kernel with a halo that are to be on a multiprocessor at once, and what the system takes of
+/// the shared memory of each.
 const SIDE_BY_SIDE: usize = 2;
 const RESERVED: usize = 1024;
 
@@ -111,11 +100,6 @@ impl<K> Tile<K> {
         let fits = SIDE_BY_SIDE * (self.shared_bytes(shape) + RESERVED) <= gpu.shared_bytes + RESERVED;
         !self.with_halo || self.halo(shape).is_some() && fits
     }
-
-    /// The number of tiles of a product of `rows` by `columns`.
-    pub fn count(&self, rows: usize, columns: usize) -> usize {
-        rows.div_ceil(self.rows) * columns.div_ceil(self.columns)
-    }
 }
 
 /// The tiles of the forward pass, largest first.
@@ -160,33 +144,23 @@ pub fn data_gradient(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_data_gra
     .collect()
 }
 
-/// The tile for gathering onto `columns` channels of `rows` pixels: one number of pixels for the forward
-/// pass, one per parity for a data gradient.
-pub fn gather<K: Copy>(
-    tiles: &[Tile<K>],
-    shape: &ConvolutionShape,
-    (rows, columns): (&[usize], usize),
-    gpu: &Gpu,
-) -> Tile<K> {
-    let cost = |tile: &&Tile<K>| {
-        let tiles: usize = rows.iter().map(|&rows| tile.count(rows, columns)).sum();
-        let taps = shape.kernel * shape.kernel;
-        let loaded = tile.halo(shape).map_or(tile.rows, |halo| halo.pixels.div_ceil(taps));
-        tiles.div_ceil(gpu.multiprocessors) * step_cost([tile.rows, tile.columns], loaded + tile.columns)
-    };
-    *tiles
-        .iter()
-        .filter(|tile| tile.takes(shape, gpu))
-        .min_by_key(cost)
-        .expect("there are tiles for all shapes")
-}
-
 /// A kernel of the weight gradient.
 #[derive(Clone, Copy, Debug)]
 pub enum WeightKernel {
     Tile(KernelOf<convolution_weight_gradient::WeightGradient>),
     Stem(KernelOf<convolution_stem::ConvolutionStemWeightGradient>),
     F32,
+}
+
+impl WeightKernel {
+    /// Whatever its parameters.
+    pub fn kernel(self) -> Kernel {
+        match self {
+            Self::Tile(kernel) => kernel.kernel,
+            Self::Stem(kernel) => kernel.kernel,
+            Self::F32 => convolution_f32::CONVOLUTION_WEIGHT_GRADIENT_F32.kernel,
+        }
+    }
 }
 
 /// A tile of the weight gradient: output channels by (tap, input channel).
@@ -197,9 +171,48 @@ pub struct WeightTile {
     /// Pixels per step; a share is a multiple of it.
     pub slice: usize,
     pub threads: usize,
-    /// Dynamic shared memory, bytes.
-    pub shared_bytes: usize,
+    /// Blocks on a multiprocessor at once.
+    side_by_side: usize,
+    memory: WeightMemory,
     pub kernel: WeightKernel,
+}
+
+/// Dynamic shared memory of a tile of the weight gradient.
+#[derive(Clone, Copy, Debug)]
+enum WeightMemory {
+    /// So many bytes.
+    Bytes(usize),
+    /// So many stages, where x is copied once for all taps.
+    Window(usize),
+}
+
+impl WeightTile {
+    /// Dynamic shared memory in bytes.
+    ///
+    /// For a shape that the tile does not take.
+    pub fn shared_bytes(&self, shape: &ConvolutionShape) -> usize {
+        self.memory(shape).expect("a shape that the tile takes")
+    }
+
+    fn memory(&self, shape: &ConvolutionShape) -> Option<usize> {
+        match self.memory {
+            WeightMemory::Bytes(bytes) => Some(bytes),
+            WeightMemory::Window(stages) => {
+                window_bytes(shape, stages).map(|bytes| bytes + pipeline_bytes(stages, self.rows, 0))
+            }
+        }
+    }
+
+    /// Whether its kernel copies x once for all taps, and only takes shapes where that can be.
+    pub fn with_halo(&self) -> bool {
+        matches!(self.memory, WeightMemory::Window(_))
+    }
+
+    /// Whether its kernel takes a shape, and enough of its blocks fit a multiprocessor.
+    fn takes(&self, shape: &ConvolutionShape, gpu: &Gpu) -> bool {
+        let fits = |bytes: usize| SIDE_BY_SIDE * (bytes + RESERVED) <= gpu.shared_bytes + RESERVED;
+        self.memory(shape).is_some_and(|bytes| !self.with_halo() || fits(bytes))
+    }
 }
 
 /// The tiles of the weight gradient, largest first. 192 columns divide the 576 of a 3x3 layer of 64 channels.
@@ -211,7 +224,11 @@ pub fn weight_gradient(numbers: Numbers) -> Vec<WeightTile> {
         columns: row.columns,
         slice: SLICE,
         threads: 32 * row.warps_down * row.warps_across,
-        shared_bytes: pipeline_bytes(row.stages, row.rows, row.columns),
+        side_by_side: row.blocks,
+        memory: match row.halo {
+            0 => WeightMemory::Bytes(pipeline_bytes(row.stages, row.rows, row.columns)),
+            _ => WeightMemory::Window(row.stages),
+        },
         kernel: WeightKernel::Tile(row.kernel),
     })
     .collect()
@@ -225,7 +242,8 @@ pub const fn stem_weight(kernel: KernelOf<convolution_stem::ConvolutionStemWeigh
         columns: PATCH,
         slice: WEIGHT_PIXELS,
         threads: THREADS,
-        shared_bytes: (WEIGHT_ROWS + PATCH) * WEIGHT_PIXELS * 2,
+        side_by_side: 1,
+        memory: WeightMemory::Bytes((WEIGHT_ROWS + PATCH) * WEIGHT_PIXELS * 2),
         kernel: WeightKernel::Stem(kernel),
     }
 }
@@ -238,7 +256,8 @@ pub const F32_WEIGHT_TILE: WeightTile = {
         columns: TILE,
         slice: DEPTH,
         threads: THREADS,
-        shared_bytes: 0,
+        side_by_side: 1,
+        memory: WeightMemory::Bytes(0),
         kernel: WeightKernel::F32,
     }
 };
@@ -255,95 +274,71 @@ pub struct WeightCut {
     pub splits: usize,
 }
 
-/// The best of `tiles` for a weight gradient, and the number of shares that its pixels are cut into.
-pub fn weight(shape: &ConvolutionShape, tiles: &[WeightTile], multiprocessors: usize) -> WeightCut {
+/// Turns of blocks over the whole GPU that weight gradients are cut for.
+const TURNS: usize = 4;
+/// Shares that they are cut into besides.
+const FEW_SHARES: [usize; 6] = [1, 2, 4, 8, 16, 32];
+
+/// The cuts of a weight gradient that are worth a look, for the tiles that take its shape: few shares, and
+/// the most that do not begin another turn of blocks.
+pub fn weight_cuts(shape: &ConvolutionShape, tiles: &[WeightTile], gpu: &Gpu) -> Vec<WeightCut> {
     let columns = shape.weight_len() / shape.out_channels;
     let pixels = shape.output_len() / shape.out_channels;
-    let most_splits = (LARGEST_WORKSPACE / (4 * shape.weight_len())).clamp(1, 4 * multiprocessors);
-    let cut = |tile: WeightTile, splits: usize| {
+    let most_splits = (LARGEST_WORKSPACE / (4 * shape.weight_len())).max(1);
+    let mut cuts = Vec::new();
+    for tile in tiles.iter().filter(|tile| tile.takes(shape, gpu)) {
         let blocks = shape.out_channels.div_ceil(tile.rows) * columns.div_ceil(tile.columns);
-        let share = pixels.div_ceil(splits).next_multiple_of(tile.slice);
-        WeightCut { tile, blocks, share, splits: pixels.div_ceil(share) }
-    };
-    let cost = |cut: &WeightCut| {
-        let turns = (cut.blocks * cut.splits).div_ceil(multiprocessors);
-        let adding = if cut.splits > 1 { cut.splits * shape.weight_len() * PARTIAL + LAUNCH } else { 0 };
-        turns * cut.share * step_cost([cut.tile.rows, cut.tile.columns], cut.tile.rows + cut.tile.columns)
-            + adding
-    };
-    tiles
-        .iter()
-        .flat_map(|tile| (1..=most_splits).map(move |splits| cut(*tile, splits)))
-        .min_by_key(cost)
-        .expect("there are tiles")
-}
-
-/// The cost of one step along the summed index, of a tile of rows and columns that loads so many values: the
-/// longer of multiplying and loading plus a third of the shorter, the part assumed not to overlap.
-fn step_cost([rows, columns]: [usize; 2], loaded: usize) -> usize {
-    let (multiply, load) = (rows * columns, LOAD * loaded);
-    multiply.max(load) + multiply.min(load) / 3
+        let turns = (1..=TURNS * tile.side_by_side).map(|turn| turn * gpu.multiprocessors / blocks);
+        let mut splits: Vec<usize> =
+            FEW_SHARES.into_iter().chain(turns).map(|splits| splits.clamp(1, most_splits)).collect();
+        splits.sort_unstable();
+        splits.dedup();
+        cuts.extend(splits.into_iter().map(|splits| {
+            let share = pixels.div_ceil(splits).next_multiple_of(tile.slice);
+            WeightCut { tile: *tile, blocks, share, splits: pixels.div_ceil(share) }
+        }));
+    }
+    cuts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RTX_3090: usize = 82;
-
-    fn shape(size: usize, in_channels: usize, out_channels: usize, kernel: usize) -> ConvolutionShape {
-        let (height, width) = (size, size);
-        ConvolutionShape { batch: 512, height, width, in_channels, out_channels, kernel, stride: 1 }
-    }
-
+    /// The cuts of the layers of ResNets cover all pixels within the workspace, and some of each fill the
+    /// multiprocessors.
     #[test]
-    fn resnet18_gets_tiles_that_fit() {
+    fn cuts_cover_all_pixels_within_the_workspace() {
         let gpu = Gpu {
             name: "RTX 3090".into(),
             architecture: 86,
-            multiprocessors: RTX_3090,
+            multiprocessors: 82,
             shared_bytes: 101_376,
+            choice: Default::default(),
         };
-        let tile = |kernel, size, channels| {
-            let shape = shape(size, channels, channels, kernel);
-            let rows = 512 * size * size;
-            let tile = gather(&forward(Numbers::Bf16), &shape, (&[rows], channels), &gpu);
-            (tile.rows, tile.columns, tile.halo(&shape).is_some())
-        };
-        for (kernel, halo) in [(1, false), (3, true)] {
-            assert_eq!(tile(kernel, 32, 64), (128, 64, halo));
-            // 256 tiles of 128 x 128 would keep 82 multiprocessors busy for 4 rounds with 3.1 rounds of work.
-            assert_eq!(tile(kernel, 4, 512), (128, 64, halo));
-        }
-        for (size, channels) in [(16, 128), (8, 256)] {
-            assert_eq!(tile(1, size, channels), (128, 128, false));
-            // With a halo little is loaded, so that half a round at the end counts for more.
-            assert_eq!(tile(3, size, channels), (128, 64, true));
-        }
-        assert_eq!(tile(3, 28, 64), (128, 64, false));
-        assert_eq!(tile(3, 32, 24), (128, 32, false));
-    }
-
-    #[test]
-    fn weight_gradients_fill_the_gpu_within_the_workspace() {
-        let basic = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, c, c, 3));
-        let widening = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, c, 4 * c, 1));
-        let narrowing = [(32, 64), (16, 128), (8, 256), (4, 512)].map(|(size, c)| shape(size, 4 * c, c, 1));
-        for shape in basic.into_iter().chain(widening).chain(narrowing) {
-            let size = shape.height;
-            let cut = weight(&shape, &weight_gradient(Numbers::Bf16), RTX_3090);
-            let columns = shape.kernel * shape.kernel * shape.in_channels;
-            assert!(cut.splits * 4 * shape.weight_len() <= LARGEST_WORKSPACE, "{cut:?}");
-            assert!(cut.splits * cut.share >= 512 * size * size, "{cut:?}");
-            assert!((cut.splits - 1) * cut.share < 512 * size * size, "{cut:?}");
-            // The work divided by the capacity of all rounds.
-            let work = 512 * size * size * shape.out_channels * columns;
-            let done = (cut.blocks * cut.splits).div_ceil(RTX_3090)
-                * RTX_3090
-                * cut.share
-                * cut.tile.rows
-                * cut.tile.columns;
-            assert!(work as f64 / done as f64 > 0.85, "{shape:?}: {cut:?}: {}", work as f64 / done as f64);
+        let sizes = [(32, 64), (16, 128), (8, 256), (4, 512)];
+        let shapes = sizes.into_iter().flat_map(|(size, c)| {
+            [(c, c, 3), (c, 4 * c, 1), (4 * c, c, 1)].map(|(in_channels, out_channels, kernel)| {
+                let (height, width) = (size, size);
+                ConvolutionShape { batch: 512, height, width, in_channels, out_channels, kernel, stride: 1 }
+            })
+        });
+        for shape in shapes {
+            let pixels = 512 * shape.height * shape.width;
+            let cuts = weight_cuts(&shape, &weight_gradient(Numbers::Bf16), &gpu);
+            let halo = cuts.iter().any(|cut| cut.tile.with_halo());
+            assert_eq!(halo, shape.kernel == 3, "{shape:?}");
+            for cut in &cuts {
+                assert!(cut.splits * 4 * shape.weight_len() <= LARGEST_WORKSPACE, "{cut:?}");
+                assert!(cut.splits * cut.share >= pixels, "{cut:?}");
+                assert!((cut.splits - 1) * cut.share < pixels, "{cut:?}");
+            }
+            // The work of all over what the multiprocessors could do in as many turns.
+            let filled = |cut: &WeightCut| {
+                let blocks = cut.blocks * cut.splits;
+                blocks as f64 / blocks.next_multiple_of(82) as f64 > 0.9
+            };
+            assert!(cuts.iter().any(filled), "{shape:?}: {cuts:?}");
         }
     }
 }

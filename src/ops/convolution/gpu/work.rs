@@ -2,7 +2,7 @@
 //! memory touched.
 
 use super::halo::Halo;
-use super::tiles::{WeightCut, WeightKernel};
+use super::tiles::{WeightCut, WeightKernel, WeightTile};
 use crate::device::Tensor;
 use crate::device::gpu::kernels::batchnorm_value::MASK_FROM_Y;
 use crate::device::gpu::kernels::convolution::SLICE;
@@ -94,7 +94,7 @@ fn with_halo(
         points: image,
         stride: 1,
         taps: taps.iter().flat_map(|&r| taps.iter().map(move |&s| [r, s])).collect(),
-        order: GatherOrder::Halo { pixels: across * halo.copied, bytes: SLICE * 2 },
+        order: GatherOrder::Halo { pixels: across * halo.copied, bytes: SLICE * 2, around: columns },
     };
     let blocks = (batch * height * across_image).div_ceil(rows) * across;
     let groups = vec![Group { blocks, steps: kernel * channels.div_ceil(SLICE), gather: Some(gather) }];
@@ -215,16 +215,25 @@ pub(super) fn weight_gradient(
     };
     let (share, slice) = (cut.share, cut.tile.slice);
     let last = shape.output_len() / shape.out_channels - (cut.splits - 1) * share;
-    let group = |shares: usize, points: usize| Group {
-        blocks: shares * cut.blocks,
-        steps: points.div_ceil(slice),
-        gather: gather.clone(),
+    let group = |shares: usize, points: usize| {
+        let gather = gather.clone().map(|gather| match cut.tile.with_halo() {
+            true => Gather { order: window(shape, &cut.tile, shares * (points + 2 * slice)), ..gather },
+            false => gather,
+        });
+        Group { blocks: shares * cut.blocks, steps: points.div_ceil(slice), gather }
     };
     let groups = match last == share {
         true => vec![group(cut.splits, share)],
         false => vec![group(cut.splits - 1, share), group(1, last)],
     };
     work.as_product(Product { tile: [cut.tile.rows, cut.tile.columns], slice, barriers: 1, groups })
+}
+
+/// How the blocks of a weight gradient copy `pixels` of x, those of a step before and behind every share among them,
+/// once for all taps: as often as there are tiles of output channels.
+fn window(shape: &ConvolutionShape, tile: &WeightTile, pixels: usize) -> GatherOrder {
+    let pixels = shape.out_channels.div_ceil(tile.rows) * pixels;
+    GatherOrder::Halo { pixels, bytes: SLICE * 2, around: tile.rows }
 }
 
 /// What the blocks of a weight gradient gather of x: a part of the taps' pixels, for a share of the points.

@@ -3,8 +3,8 @@
 //! nothing hides is where they think. That gives the rate of a multiprocessor with so many blocks on it.
 //! Whole blocks are dealt out, so that the last turn may leave most multiprocessors idle.
 
+use super::Limit;
 use super::gpus::Gpu;
-use super::model::Limit;
 
 /// Sub-cores of a multiprocessor: each has its own tensor core and issues an instruction a cycle.
 const SUB_CORES: f64 = 4.0;

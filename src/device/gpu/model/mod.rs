@@ -1,19 +1,31 @@
-//! The time of a launch, from what it does and what is known of its kernel.
+//! The time of a launch, from what it does and what is known of its kernel: for `records profile`, and for
+//! the choice among kernels that do the same.
+//!
+//! | question | file |
+//! |---|---|
+//! | what is known of a kernel? | `facts.rs` |
+//! | what does a GPU do? | `gpus.rs`, `gpus.toml` |
+//! | how long is a multiprocessor busy? | `queues.rs` |
+//! | what do the caches keep? | `cache.rs` |
 //!
 //! What the multiprocessors take is in `queues.rs`. Registers, shared memory and threads say how many blocks
 //! are on one at once. What comes from DRAM and L2 takes its own time beside that; the longest counts.
+
+pub mod cache;
+pub mod facts;
+pub mod gpus;
+mod queues;
 
 use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::cache::{self, Gathered, L2, Residents, Traffic};
-use super::facts::{self, Facts};
-use super::gpus::Gpu;
-use super::plan::Planned;
-use super::queues::{Demand, Makespan, makespan};
-use crate::device::gpu::launch::Launch;
-use crate::device::gpu::work::{Gather, GatherOrder, Product, Work};
+use super::launch::Launch;
+use super::work::{Gather, GatherOrder, Product, Work};
+use cache::{Gathered, L2, Residents, Traffic};
+use facts::Facts;
+use gpus::Gpu;
+use queues::{Demand, Makespan, makespan};
 
 /// Registers of a multiprocessor.
 const REGISTERS: usize = 65_536;
@@ -141,10 +153,28 @@ pub struct Predicted {
     pub idle: f64,
 }
 
+impl Predicted {
+    /// Seconds of the expected time that the idleness of the last turn of blocks costs.
+    pub fn expected_idle(&self) -> f64 {
+        self.idle * self.time.expected / self.time.best
+    }
+}
+
+/// Expected seconds of launches that do one thing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// In turn, the gaps between them included.
+    pub whole: f64,
+    /// What they keep a GPU from doing beside them: without what their last turns leave idle, and without
+    /// gaps.
+    pub busy: f64,
+}
+
 /// Predicts launches in their order: what one leaves in L2 the next may find there.
 pub struct Model<'a> {
     gpu: &'a Gpu,
-    l2: L2,
+    /// None where every byte comes from DRAM once, and hits of L1 are estimated.
+    l2: Option<L2>,
     /// What L1 leaves, by what is gathered and by whom.
     gathered: HashMap<(Gather, Residents), Gathered>,
 }
@@ -152,33 +182,51 @@ pub struct Model<'a> {
 impl<'a> Model<'a> {
     /// A GPU with nothing in its caches.
     pub fn new(gpu: &'a Gpu) -> Self {
-        Self { gpu, l2: L2::new(gpu.l2_bytes), gathered: HashMap::new() }
+        Self { gpu, l2: Some(L2::new(gpu.l2_bytes)), gathered: HashMap::new() }
     }
 
-    /// The times of launches that run one after the other.
+    /// The expected seconds of launches that do one thing in turn, at once: without following what caches
+    /// hold. None where a kernel is unknown.
+    pub fn estimate(gpu: &'a Gpu, launches: &[Launch]) -> Option<Estimate> {
+        let mut model = Self { gpu, l2: None, gathered: HashMap::new() };
+        let predicted = model.predict(launches).ok()?;
+        let whole = predicted.iter().map(|predicted| predicted.time.expected + gpu.gap).sum();
+        let busy =
+            predicted.iter().map(|predicted| predicted.time.expected - predicted.expected_idle()).sum();
+        Some(Estimate { whole, busy })
+    }
+
+    /// The times of launches that run one after the other; all have their work.
     ///
-    /// # Errors
     /// A usage error for a kernel of which nothing is known.
-    pub fn predict(&mut self, launches: &[Planned]) -> Result<Vec<Predicted>> {
-        launches.iter().map(|planned| self.launch(&planned.launch, planned.work())).collect()
+    pub fn predict<'l>(&mut self, launches: impl IntoIterator<Item = &'l Launch>) -> Result<Vec<Predicted>> {
+        launches.into_iter().map(|launch| self.launch(launch, launch.known_work())).collect()
     }
 
     /// The same, of a sequence that is repeated: what the last round left in L2 is there.
     ///
-    /// # Errors
     /// As [`Model::predict`].
-    pub fn predict_repeated(&mut self, launches: &[Planned]) -> Result<Vec<Predicted>> {
-        for planned in launches {
-            self.l2.run(planned.work());
+    pub fn predict_repeated<'l>(
+        &mut self,
+        launches: impl IntoIterator<Item = &'l Launch> + Clone,
+    ) -> Result<Vec<Predicted>> {
+        for launch in launches.clone() {
+            self.traffic(launch.known_work());
         }
         self.predict(launches)
+    }
+
+    /// Bytes between DRAM and L2.
+    fn traffic(&mut self, work: &Work) -> Traffic {
+        let every = || Traffic { read: work.read_bytes(), written: work.written_bytes() };
+        self.l2.as_mut().map_or_else(every, |l2| l2.run(work))
     }
 
     fn launch(&mut self, launch: &Launch, work: &Work) -> Result<Predicted> {
         let gpu = self.gpu;
         let facts = facts::of(launch.kernel, gpu.architecture)?;
         let residents = resident_blocks(gpu, facts, launch);
-        let dram = self.l2.run(work);
+        let dram = self.traffic(work);
         let moved = work.read_bytes() + work.written_bytes();
         let pipelined = work.product.as_ref().filter(|_| facts.main_loop.hmma > 0);
         let (Makespan { cycles, busy, limit: bound }, l2_bytes, l1_hits) = match pipelined {
@@ -229,9 +277,9 @@ impl<'a> Model<'a> {
                 bytes += steps * slice * (rows + columns) as f64;
                 continue;
             };
-            if let GatherOrder::Halo { pixels, bytes: of_slice } = gather.order {
+            if let GatherOrder::Halo { pixels, bytes: of_slice, around } = gather.order {
                 let slices = gather.pixel_bytes.div_ceil(of_slice);
-                bytes += (pixels * slices * of_slice) as f64 + steps * slice * columns as f64;
+                bytes += (pixels * slices * of_slice) as f64 + steps * slice * around as f64;
                 continue;
             }
             let side_by_side = Residents {
@@ -240,10 +288,13 @@ impl<'a> Model<'a> {
                 steps: group.steps,
                 lines,
             };
-            let left = *self
-                .gathered
-                .entry((gather.clone(), side_by_side))
-                .or_insert_with(|| cache::gathered(gather, side_by_side));
+            let left = match self.l2 {
+                None => cache::estimated(gather, side_by_side),
+                Some(_) => *self
+                    .gathered
+                    .entry((gather.clone(), side_by_side))
+                    .or_insert_with(|| cache::gathered(gather, side_by_side)),
+            };
             let [through, around] = match gather.order {
                 GatherOrder::Points { .. } | GatherOrder::Halo { .. } => [rows, columns],
                 GatherOrder::Columns { .. } => [columns, rows],

@@ -2,6 +2,7 @@
 //! the user's own.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use anyhow::Result;
 use toml::{Table, Value};
@@ -72,19 +73,6 @@ pub struct Calibration {
     pub pessimistic: f64,
 }
 
-/// What a run does between epochs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Host {
-    /// Seconds an epoch and training sample.
-    pub epoch: f64,
-    /// Seconds a byte of the state that is read back for a checkpoint.
-    pub read_back: f64,
-    /// Seconds a byte of a checkpoint that is written, while the GPU goes on.
-    pub checkpoint: f64,
-    /// Where the figures are from.
-    pub sources: [String; 3],
-}
-
 const BUILT_IN: &str = include_str!("gpus.toml");
 
 /// The words of the GPUs that are built in.
@@ -108,7 +96,7 @@ impl Gpu {
         match all.get(word) {
             Some(Value::Table(one)) => Self::read(one, word),
             _ => Err(usage!(
-                "--gpu {}: must be one of {}, or a file FILE.toml with the keys of one in src/profile/gpus.toml",
+                "--gpu {}: must be one of {}, or a file FILE.toml with the keys of one in src/device/gpu/model/gpus.toml",
                 crate::settings::quoted_where_odd(word),
                 names().join(", ")
             )),
@@ -116,7 +104,7 @@ impl Gpu {
     }
 
     fn read(table: &Table, place: &str) -> Result<Self> {
-        let mut keys = Keys { table, place, read: Vec::new() };
+        let mut keys = Keys::new(table, place);
         let gpu = Self {
             name: keys.text("name")?,
             architecture: keys.number("compute-capability", 80.0, 200.0)? as u32,
@@ -169,29 +157,38 @@ impl Gpu {
             architecture: self.architecture,
             multiprocessors: self.multiprocessors,
             shared_bytes: self.block_shared_bytes,
+            choice: Default::default(),
         }
     }
-}
 
-impl Host {
-    /// The figures of host.toml.
-    ///
-    /// # Errors
-    /// None as it stands.
-    pub fn measured() -> Result<Self> {
-        let table = table(include_str!("host.toml"), "host.toml")?;
-        let mut keys = Keys { table: &table, place: "host.toml", read: Vec::new() };
-        let epoch = 1e-6 * keys.number("epoch-us-a-sample", 0.0, 1e6)?;
-        let checkpoint = 1e-9 * keys.number("checkpoint-ms-a-mb", 0.0, 1e6)?;
-        let read_back = 1e-9 * keys.number("read-back-ms-a-mb", 0.0, 1e6)?;
-        let sources = ["epoch-us-a-sample", "read-back-ms-a-mb", "checkpoint-ms-a-mb"];
-        let sources = sources.map(|key| keys.source(key));
-        Ok(Self { epoch, read_back, checkpoint, sources })
+    /// What is known of a GPU that a driver describes: of those built in, the one of the nearest compute capability,
+    /// the same generation first, and of these of the nearest number of multiprocessors, with as many as there are.
+    pub fn nearest(described: &DriverGpu) -> Self {
+        let distance = |gpu: &&Self| {
+            let [ours, theirs] = [gpu.architecture, described.architecture];
+            let generations = (ours / 10).abs_diff(theirs / 10);
+            (generations, ours.abs_diff(theirs), gpu.multiprocessors.abs_diff(described.multiprocessors))
+        };
+        let DriverGpu { name, architecture, multiprocessors, shared_bytes, choice } = described.clone();
+        if let Some((_, rates)) = ALL.iter().find(|(word, _)| Some(word.as_str()) == choice.rates) {
+            return Self { multiprocessors, block_shared_bytes: shared_bytes, ..rates.clone() };
+        }
+        let nearest = ALL.iter().map(|(_, gpu)| gpu).min_by_key(distance).expect("GPUs are built in").clone();
+        Self { name, architecture, multiprocessors, block_shared_bytes: shared_bytes, ..nearest }
     }
 }
 
+/// The GPUs that are built in, with their words.
+static ALL: LazyLock<Vec<(String, Gpu)>> = LazyLock::new(|| {
+    let find = |word: String| {
+        let gpu = Gpu::find(&word).expect("gpus.toml is as its tests left it");
+        (word, gpu)
+    };
+    names().into_iter().map(find).collect()
+});
+
 /// The TOML of `text`.
-fn table(text: &str, place: &str) -> Result<Table> {
+pub(crate) fn table(text: &str, place: &str) -> Result<Table> {
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         usage!("{place}:{line}: {}", error.message().lines().next().unwrap_or("is no TOML"))
@@ -199,7 +196,7 @@ fn table(text: &str, place: &str) -> Result<Table> {
 }
 
 /// The keys of a table, each read once.
-struct Keys<'a> {
+pub(crate) struct Keys<'a> {
     table: &'a Table,
     /// The file or the word that the table is of.
     place: &'a str,
@@ -207,6 +204,11 @@ struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
+    /// Those of a table, of which none is read yet; `place` is the file or the word that it is of.
+    pub(crate) fn new(table: &'a Table, place: &'a str) -> Self {
+        Self { table, place, read: Vec::new() }
+    }
+
     /// A key's value, without its source.
     fn value(&mut self, key: &str) -> Result<&'a Value> {
         self.read.push(key.into());
@@ -217,9 +219,10 @@ impl<'a> Keys<'a> {
             }
         };
         match found {
-            None => {
-                Err(usage!("{}: {key} is missing; copy it from a GPU in src/profile/gpus.toml", self.place))
-            }
+            None => Err(usage!(
+                "{}: {key} is missing; copy it from a GPU in src/device/gpu/model/gpus.toml",
+                self.place
+            )),
             Some(Value::Table(sourced)) => {
                 if let Some(other) = sourced.keys().find(|key| !matches!(key.as_str(), "value" | "source")) {
                     return Err(usage!("{}: {key} has a value and a source, no {other}", self.place));
@@ -231,7 +234,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Where a key's value is from; empty where that is not said.
-    fn source(&self, key: &str) -> String {
+    pub(crate) fn source(&self, key: &str) -> String {
         let sourced = self.table.get(key).and_then(|value| value.get("source"));
         sourced.and_then(Value::as_str).unwrap_or_default().into()
     }
@@ -250,7 +253,7 @@ impl<'a> Keys<'a> {
             .ok_or_else(|| usage!("{}: {key} = {value}: must be a number from {least} to {most}", self.place))
     }
 
-    fn number(&mut self, key: &str, least: f64, most: f64) -> Result<f64> {
+    pub(crate) fn number(&mut self, key: &str, least: f64, most: f64) -> Result<f64> {
         let value = self.value(key)?;
         self.in_range(key, value, [least, most])
     }
@@ -281,7 +284,37 @@ impl<'a> Keys<'a> {
         let mut all = outer.chain(inner.map(|key| format!("calibration.{key}")));
         match all.find(|key| !self.read.contains(key)) {
             None => Ok(()),
-            Some(key) => Err(usage!("{}: {key} is no key of a GPU; see src/profile/gpus.toml", self.place)),
+            Some(key) => {
+                Err(usage!("{}: {key} is no key of a GPU; see src/device/gpu/model/gpus.toml", self.place))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every GPU built in is its own nearest; another gets the rates of its generation and keeps its size.
+    #[test]
+    fn an_unknown_gpu_has_the_rates_of_the_nearest() {
+        for (_, gpu) in ALL.iter() {
+            assert_eq!(Gpu::nearest(&gpu.description()), *gpu);
+        }
+        let rate = |word: &str| Gpu::find(word).unwrap().hmma_cycles;
+        for (architecture, word) in
+            [(80, "a100"), (86, "rtx3090"), (89, "rtx3090"), (90, "h100"), (120, "h100")]
+        {
+            let name = "another".to_string();
+            let described = DriverGpu {
+                name,
+                architecture,
+                multiprocessors: 7,
+                shared_bytes: 99 << 10,
+                choice: Default::default(),
+            };
+            let Gpu { hmma_cycles, multiprocessors, .. } = Gpu::nearest(&described);
+            assert_eq!((hmma_cycles, multiprocessors), (rate(word), 7), "{architecture}");
         }
     }
 }

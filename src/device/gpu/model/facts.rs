@@ -145,8 +145,8 @@ pub fn read(text: &str) -> Result<Table> {
 
 /// The facts that are part of the program, with registers and static shared memory.
 static ALL: LazyLock<BTreeMap<(String, String), [Facts; ARCHITECTURES.len()]>> = LazyLock::new(|| {
-    let table = read(include_str!("../../kernels/facts.txt")).expect("facts.txt is as its test wrote it");
-    let budgets = include_str!("../../kernels/budgets.txt").lines().skip(2);
+    let table = read(include_str!("../../../../kernels/facts.txt")).expect("facts.txt is as its test wrote it");
+    let budgets = include_str!("../../../../kernels/budgets.txt").lines().skip(2);
     let rows = budgets.map(|line| line.split_whitespace().collect::<Vec<_>>());
     let usage: BTreeMap<_, _> =
         rows.map(|words| ((words[0].to_string(), words[1].to_string()), words)).collect();
@@ -195,7 +195,7 @@ mod tests {
     /// What is written is read back; every row has its budget; a row that is cut short is refused.
     #[test]
     fn the_table_is_read_as_it_was_written() {
-        let text = include_str!("../../kernels/facts.txt");
+        let text = include_str!("../../../../kernels/facts.txt");
         let table = read(text).unwrap();
         assert_eq!(write(&table), text);
         assert_eq!(ALL.len(), table.len());

@@ -2,6 +2,7 @@
 //! that its blocks gather, the L2 by following what launches read and write in their order.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use crate::device::gpu::launch::Address;
 use crate::device::gpu::work::{Gather, GatherOrder, Span, Work};
@@ -98,6 +99,91 @@ pub fn gathered(gather: &Gather, residents: Residents) -> Gathered {
         from_l2: share(cache.missed, cache.copied),
         hits: share(cache.asked - cache.missed, cache.asked),
     }
+}
+
+/// About the same without replaying an address, for what is to be known at once: where the lines fit that a
+/// block comes back to, it asks for every pixel once; where a part of them does, for that part.
+pub fn estimated(gather: &Gather, residents: Residents) -> Gathered {
+    match gather.order {
+        GatherOrder::Points { points, .. } => estimated_points(gather, residents, points),
+        GatherOrder::Columns { bytes, across, .. } => estimated_columns(gather, residents, bytes, across),
+        // Around the cache.
+        GatherOrder::Halo { .. } => Gathered { from_l2: 1.0, hits: 0.0 },
+    }
+}
+
+/// Of blocks that keep their points: what a tap asks for again is all that those before it asked for.
+fn estimated_points(gather: &Gather, residents: Residents, points: usize) -> Gathered {
+    let taps = gather.taps.len();
+    // Pixels that the taps of a block's points take, those around them included.
+    let around = if taps > 1 { 2 * gather.image[1] } else { 0 };
+    let distinct = (points * gather.stride * gather.stride + around).min(points * taps);
+    let needed = residents.blocks * distinct * gather.pixel_bytes.min(LINE) / LINE;
+    let kept = (residents.lines as f64 / needed.max(1) as f64).min(1.0);
+    let hits = kept * (1.0 - distinct as f64 / (points * taps) as f64);
+    Gathered { from_l2: 1.0 - hits, hits }
+}
+
+/// Of blocks that keep their taps, the mean of the blocks that cover all taps: where a tap was, another of
+/// the same block comes some points later, and finds what is still there after all that was touched
+/// meanwhile.
+fn estimated_columns(gather: &Gather, residents: Residents, bytes: usize, across: usize) -> Gathered {
+    let end = gather.taps.len() * gather.pixel_bytes;
+    let (mut asked, mut missed) = (0.0, 0.0);
+    for from in (0..across).map(|block| block * bytes) {
+        let tracks = tracks(gather, from..(from + bytes).min(end));
+        // Lines that the blocks side by side touch while each goes on by so many points.
+        let touched = |points: isize| {
+            let of = |two: &[Visit]| points.min(two[0].ahead - two[1].ahead);
+            let of = |track: &Vec<Visit>| points + track.windows(2).map(of).sum::<isize>();
+            let sectors = tracks.values().map(of).sum::<isize>() * residents.blocks as isize;
+            (sectors * SECTOR as isize) as f64 / LINE as f64
+        };
+        for track in tracks.values() {
+            let kept = |two: &[Visit]| residents.lines as f64 / touched(two[0].ahead - two[1].ahead);
+            let kept = std::iter::once(0.0).chain(track.windows(2).map(kept));
+            for (visit, kept) in track.iter().zip(kept) {
+                asked += visit.inside;
+                missed += visit.inside * (1.0 - kept.min(1.0));
+            }
+        }
+    }
+    let copied = (across * bytes) as f64 / SECTOR as f64;
+    Gathered { from_l2: missed / copied, hits: if asked > 0.0 { 1.0 - missed / asked } else { 0.0 } }
+}
+
+/// A tap of a block on its way over the points.
+struct Visit {
+    /// Points by which it is ahead of the tap in the middle.
+    ahead: isize,
+    /// The share of points for which it is inside of the image.
+    inside: f64,
+}
+
+/// The taps of a block's part of the taps' pixels, by the sector of a pixel that they take, and by which
+/// pixels those are where not every one is a point: each track from the tap that is furthest ahead.
+fn tracks(gather: &Gather, part: Range<usize>) -> BTreeMap<(usize, isize, isize), Vec<Visit>> {
+    let ([rows, columns], stride) = (gather.points, gather.stride as isize);
+    let inside = |tap: isize, points: usize, size: usize| {
+        let is_inside = |point: &isize| (0..size as isize).contains(&(point * stride + tap));
+        (0..points as isize).filter(is_inside).count() as f64 / points as f64
+    };
+    let mut tracks: BTreeMap<_, Vec<Visit>> = BTreeMap::new();
+    let mut at = part.start;
+    while at < part.end {
+        let (tap, offset) = (at / gather.pixel_bytes, at % gather.pixel_bytes);
+        let len = (gather.pixel_bytes - offset).min(part.end - at);
+        let [down, across] = gather.taps[tap];
+        let ahead = down.div_euclid(stride) * columns as isize + across.div_euclid(stride);
+        let inside = inside(down, rows, gather.image[0]) * inside(across, columns, gather.image[1]);
+        for sector in (offset..offset + len).step_by(SECTOR) {
+            let of = (sector, down.rem_euclid(stride), across.rem_euclid(stride));
+            tracks.entry(of).or_default().push(Visit { ahead, inside });
+        }
+        at += len;
+    }
+    tracks.values_mut().for_each(|track| track.sort_by_key(|visit| std::cmp::Reverse(visit.ahead)));
+    tracks
 }
 
 /// The address of the pixel that a tap takes for a point; `None` outside the image.
@@ -251,6 +337,55 @@ mod tests {
         assert!(some.hits <= all.hits && some.hits >= nothing.hits, "{some:?}");
         // The first row of an image has no row above: less is asked for than copied.
         assert!(nothing.from_l2 < 1.0 - nothing.hits);
+    }
+
+    /// The estimate has the same limits as the replay: no hits of a 1x1, most where all fits.
+    #[test]
+    fn hits_are_estimated_without_a_replay() {
+        let gather = |kernel: isize, lines: usize| {
+            let taps =
+                (0..kernel * kernel).map(|i| [i / kernel - kernel / 2, i % kernel - kernel / 2]).collect();
+            let order = GatherOrder::Points { points: 128, bytes: 64, across: 1 };
+            let gather =
+                Gather { image: [32, 32], pixel_bytes: 64, points: [32, 32], stride: 1, taps, order };
+            let residents = Residents { blocks: 1, apart: 82, steps: (kernel * kernel) as usize, lines };
+            estimated(&gather, residents)
+        };
+        assert_eq!(gather(1, 1 << 20), Gathered { from_l2: 1.0, hits: 0.0 });
+        let [all, some, nothing] = [1 << 20, 48, 1].map(|lines| gather(3, lines).from_l2);
+        assert!((0.12..0.18).contains(&all) && (0.5..0.7).contains(&some) && nothing > 0.98, "{all} {some}");
+    }
+
+    /// Of weight gradients, too, the estimate is near the replay: tiles of one tap, of a row of taps, and of
+    /// parts of taps, in caches that hold what neighbouring taps share and in those that do not. The replay
+    /// looks at the first blocks, so that only tiles whose blocks are alike compare.
+    #[test]
+    fn hits_of_columns_are_estimated() {
+        let taps: Vec<[isize; 2]> = (0..9).map(|tap| [tap / 3 - 1, tap % 3 - 1]).collect();
+        for (size, channels, stride, columns) in [
+            (32, 64, 1, 64),
+            (32, 64, 1, 128),
+            (32, 64, 1, 192),
+            (32, 64, 1, 576),
+            (16, 128, 1, 192),
+            (32, 64, 2, 576),
+        ] {
+            for (blocks, lines) in [(1, 500), (2, 224), (2, 40)] {
+                let out = size / stride;
+                let across = (9 * channels) / columns;
+                let order =
+                    GatherOrder::Columns { bytes: 2 * columns, points: 32, across, down: 1, share: 4096 };
+                let (image, points) = ([size, size], [out, out]);
+                let gather =
+                    Gather { image, pixel_bytes: 2 * channels, points, stride, taps: taps.clone(), order };
+                let residents = Residents { blocks, apart: 82, steps: 128, lines };
+                let (ours, replayed) = (estimated(&gather, residents), gathered(&gather, residents));
+                assert!(
+                    (ours.from_l2 - replayed.from_l2).abs() < 0.1,
+                    "{gather:?} {residents:?}: {ours:?} {replayed:?}"
+                );
+            }
+        }
     }
 
     /// What is small and read again is still there, what is larger than the cache is not; what is overwritten

@@ -1,0 +1,125 @@
+//! Which of the ways to compute a convolution is taken: the fastest by the model (`device/gpu/model/`).
+//!
+//! Every way is lowered by itself, and its launches are timed. That depends on the shape and on the GPU's
+//! description alone, so the same run gives the same launches.
+
+use crate::device::gpu::driver::Gpu;
+use crate::device::gpu::launch::Kernel;
+use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::model::{Estimate, Model, gpus};
+
+/// What the launches of a convolution run beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// Nothing: forward.
+    Nothing,
+    /// Those of the other branch: backward. Whether there are branches is not asked, so that a step has the
+    /// same bits with and without.
+    OtherBranch,
+}
+
+/// How much longer than the fastest a way may take that keeps the GPU less busy: a branch must not become the
+/// longer.
+const LONGER: f64 = 1.1;
+
+/// The way whose launches, which `lower` appends, take the least time. Beside others, of those that take
+/// little longer, the one that keeps the GPU least busy: what the last turns of blocks leave idle, others
+/// fill. The first of equals.
+///
+/// Without a way.
+pub(super) fn fastest<W: Clone>(
+    lowering: &Lowering<'_>,
+    beside: Beside,
+    ways: &[W],
+    lower: impl Fn(&W, &mut Lowering<'_>),
+) -> W {
+    if let [only] = ways {
+        return only.clone();
+    }
+    let gpu = gpus::Gpu::nearest(lowering.gpu());
+    let estimate = |way: &W| {
+        let mut apart = lowering.apart();
+        lower(way, &mut apart);
+        // A kernel that nothing is known of is taken where there is no other.
+        let unknown = Estimate { whole: f64::INFINITY, busy: f64::INFINITY };
+        Model::estimate(&gpu, &apart.into_launches()).unwrap_or(unknown)
+    };
+    let timed: Vec<(Estimate, &W)> = ways.iter().map(|way| (estimate(way), way)).collect();
+    let least = timed.iter().fold(f64::INFINITY, |least, (estimate, _)| least.min(estimate.whole));
+    let seconds = |estimate: &Estimate| match beside {
+        Beside::Nothing => estimate.whole,
+        Beside::OtherBranch if estimate.whole <= LONGER * least => estimate.busy,
+        Beside::OtherBranch => f64::INFINITY,
+    };
+    let way = timed.iter().min_by(|(a, _), (b, _)| seconds(a).total_cmp(&seconds(b)));
+    way.map(|&(_, way)| way.clone()).expect("there is a way for all shapes")
+}
+
+/// Where the GPU's description asks for tiles, one way alone, so that nothing is timed: of those by a kernel of
+/// the first tile that has one, the last that is `preferred`, else the first; without such a kernel the first of
+/// all.
+pub(super) fn of_wanted_tile<W>(
+    gpu: &Gpu,
+    mut ways: Vec<W>,
+    kernel: impl Fn(&W) -> Kernel,
+    preferred: impl Fn(&W) -> bool,
+) -> Vec<W> {
+    let is_of = |way: &W, tile: &str| {
+        let name = kernel(way).name;
+        let own = name.trim_end_matches("_short").trim_end_matches("_f16");
+        own.strip_suffix(tile).is_some_and(|rest| rest.ends_with('_') && !rest.ends_with("_halo_"))
+    };
+    let find = |tile: &&str| {
+        let best = ways.iter().rposition(|way| is_of(way, tile) && preferred(way));
+        best.or_else(|| ways.iter().position(|way| is_of(way, tile)))
+    };
+    if gpu.choice.tiles.is_empty() {
+        return ways;
+    }
+    let wanted = gpu.choice.tiles.iter().find_map(find).unwrap_or(0);
+    vec![ways.swap_remove(wanted)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Buffer, Element, Tensor};
+    use crate::ops::convolution::{ConvolutionShape, gpu};
+
+    /// The kernels of the weight gradient of a layer of ResNet-18, 512 images of `size` with so many
+    /// channels.
+    fn weight_gradient(gpu: &Gpu, size: usize, channels: usize) -> Vec<&'static str> {
+        let (height, width) = (size, size);
+        let (in_channels, out_channels, kernel, stride) = (channels, channels, 3, 1);
+        let shape = ConvolutionShape { batch: 512, height, width, in_channels, out_channels, kernel, stride };
+        let lengths = [shape.input_len(), shape.output_len(), shape.weight_len()];
+        let elements = [Element::Bf16, Element::Bf16, Element::F32];
+        let buffers: Vec<Buffer> = lengths
+            .into_iter()
+            .zip(elements)
+            .enumerate()
+            .map(|(allocation, (len, element))| Buffer { allocation, offset: 0, len, element })
+            .collect();
+        let mut lowering = Lowering::new(gpu, &buffers, &[1 << 30, 2 << 30, 3 << 30]);
+        gpu::weight_gradient(&mut lowering, &shape, [0, 1, 2].map(Tensor)).unwrap();
+        lowering.into_launches().iter().map(|launch| launch.kernel.name).collect()
+    }
+
+    /// On an H100, whose shared memory holds products up, x is copied once for all taps in every layer; a
+    /// tile that is asked for is taken; and a choice is the same every time.
+    #[test]
+    fn the_fastest_by_the_model_is_taken() {
+        let mut h100 = gpus::Gpu::find("h100").unwrap().description();
+        let rtx3090 = gpus::Gpu::find("rtx3090").unwrap().description();
+        for (size, channels) in [(32, 64), (16, 128), (8, 256), (4, 512)] {
+            let taken = weight_gradient(&h100, size, channels);
+            assert_eq!(taken[0], "convolution_weight_gradient_halo_64x288", "{size}");
+            assert_eq!(weight_gradient(&rtx3090, size, channels), weight_gradient(&rtx3090, size, channels));
+        }
+        const WANTED: [[&str; 2]; 3] = [["none", "64x64"], ["halo_64x288", "64x64"], ["64x192", "none"]];
+        for (tiles, taken) in WANTED.iter().zip(["64x64", "halo_64x288", "64x192"]) {
+            h100.choice.tiles = tiles;
+            assert_eq!(weight_gradient(&h100, 32, 64)[0], format!("convolution_weight_gradient_{taken}"));
+        }
+    }
+}
