@@ -8,6 +8,7 @@ use std::process::Command;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
+use records::data::decode::Unreadable;
 use records::data::longtail::ImbalanceType;
 use records::data::recipe::{Recipe, TrainingData, open_test, prepare};
 use records::data::registry;
@@ -80,6 +81,17 @@ fn recipe(dataset: &str, data_dir: &Path, image_size: usize) -> Recipe {
 
 fn load(dataset: &str, data_dir: &Path) -> TrainingData {
     prepare(&recipe(dataset, data_dir, 28)).unwrap()
+}
+
+#[test]
+fn that_no_image_can_be_skipped_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write_set(folder.path(), false);
+    let asked =
+        |unreadable| prepare(&Recipe { unreadable, ..recipe("mnist", folder.path(), 28) }).unwrap().notes;
+    assert!(asked(Unreadable::Refused).iter().all(|note| !note.contains("--skip-unreadable")));
+    let notes = asked(Unreadable::LeftOut);
+    assert!(notes.iter().any(|note| note.contains("--skip-unreadable changes nothing")), "{notes:?}");
 }
 
 #[test]

@@ -299,6 +299,8 @@ pub fn sinkhorn(queue_rows: usize) -> Ready {
 pub struct Step {
     device: Box<dyn Device>,
     training: Training,
+    /// Steps of the epoch that are done.
+    done: usize,
 }
 
 impl Step {
@@ -306,7 +308,7 @@ impl Step {
     pub fn new(activations: Element, width: usize) -> Self {
         let settings = Settings {
             dataset: "synthetic".into(),
-            synthetic_train_per_class: 16,
+            synthetic_train_per_class: 160,
             synthetic_test_per_class: 1,
             imb_factor: 0.1,
             partial_rate: 0.3,
@@ -318,10 +320,16 @@ impl Step {
         let data = prepare(&recipe(&settings).unwrap()).unwrap();
         let mut training = Training::new(&settings, &data, &mut *device).unwrap();
         training.begin_epoch(1, &mut *device).unwrap();
-        Self { device, training }
+        Self { device, training, done: 0 }
     }
 
+    /// A step; before the first of an epoch, what begins one.
     pub fn run(&mut self) {
+        if self.done == self.training.steps {
+            self.training.begin_epoch(1, &mut *self.device).unwrap();
+            self.done = 0;
+        }
+        self.done += 1;
         self.device.replay(&self.training.engine.plan).unwrap();
     }
 

@@ -262,6 +262,13 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     candidates.check(&train.labels)?;
     let mut left_out = source.left_out;
     left_out.extend(subset_of);
+    let mut notes = source.notes;
+    if recipe.unreadable == Unreadable::LeftOut && paths(recipe, Part::Train)?.is_none() {
+        let name = recipe.dataset.name;
+        notes.push(format!(
+            "--skip-unreadable changes nothing: the images of {name} are not files of their own"
+        ));
+    }
     let ImageSet { images, labels, height, width } = train;
     Ok(TrainingData {
         outline,
@@ -274,7 +281,7 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
         train_normalisation: source.train_normalisation,
         test_normalisation: source.test_normalisation,
         left_out,
-        notes: source.notes,
+        notes,
     })
 }
 

@@ -185,7 +185,9 @@ impl Evaluation {
         let ResidentImages { images, count, size, normalisation } = of;
         let batch = (batch * 32 * 32 / (size * size)).clamp(1, batch);
         let batch = batch.min(count.div_ceil(device.world().size()));
+        // As many batches as that takes, and all of them as full as can be: the last one is computed whole.
         let batches = count.div_ceil(batch);
+        let batch = count.div_ceil(batches);
         let classes = model.network.classes();
         let step = device.allocate(Element::I32, 1, "the batch counter")?;
         let store = device.allocate(Element::F32, batches * batch * classes, "the logits")?;

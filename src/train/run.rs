@@ -581,7 +581,6 @@ impl<'a> Run<'a> {
         let counters = self.run_steps(epoch, from, &seconds, bar)?;
         let trained = started.elapsed().as_secs_f64();
         let samples = (settings.batch_size * (self.training.steps - from)) as f64;
-        let loss = f64::from(counters[counter::LOSS]) / self.training.steps as f64;
         bar.suspend(|| self.check_epoch(epoch, &counters))?;
         let evaluated = Instant::now();
         let Some((test, class_prior)) = self.evaluate(epoch)? else {
@@ -590,12 +589,34 @@ impl<'a> Run<'a> {
             return Err(self.stop_inside(epoch, [steps, steps], seconds(), reason)?);
         };
         let evaluation_seconds = Some(evaluated.elapsed().as_secs_f64());
+        let metrics = self.results(epoch, learning_rate, &counters, (test, class_prior))?;
+        let times = EpochTimes {
+            epoch,
+            seconds: seconds(),
+            training_seconds: Some(trained),
+            evaluation_seconds,
+            images_per_second: samples * self.training.engine.step.images as f64 / trained,
+        };
+        match divergence::in_figures(&metrics, self.data.classes.len()) {
+            Some(sign) => Err(self.diverged(epoch, &sign)),
+            None => Ok((metrics, times)),
+        }
+    }
+
+    /// The results of an epoch that has been trained and tested.
+    fn results(
+        &mut self,
+        epoch: usize,
+        learning_rate: f64,
+        counters: &[f32],
+        (test, class_prior): AfterEpoch,
+    ) -> Result<EpochMetrics> {
         let [confidence, label_accuracy] = self.training.confidence_statistics(&mut *self.device)?;
         let train = &self.data.train;
-        let metrics = EpochMetrics {
+        Ok(EpochMetrics {
             epoch,
             learning_rate,
-            loss,
+            loss: f64::from(counters[counter::LOSS]) / self.training.steps as f64,
             train_accuracy: metrics::percent(
                 f64::from(counters[counter::CORRECT]),
                 self.training.known_in_epoch(epoch),
@@ -612,18 +633,7 @@ impl<'a> Run<'a> {
                 .map(|(prior, counts)| evaluate::prior_distance(prior, counts)),
             class_prior,
             test,
-        };
-        let times = EpochTimes {
-            epoch,
-            seconds: seconds(),
-            training_seconds: Some(trained),
-            evaluation_seconds,
-            images_per_second: samples * self.training.engine.step.images as f64 / trained,
-        };
-        match divergence::in_figures(&metrics, self.data.classes.len()) {
-            Some(sign) => Err(self.diverged(epoch, &sign)),
-            None => Ok((metrics, times)),
-        }
+        })
     }
 
     /// Runs the steps of a begun epoch that are left after the first `from`, and reads the counters. `seconds`

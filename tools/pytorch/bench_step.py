@@ -38,6 +38,8 @@ CASES = {
     "evaluation": ("evaluation", "resnet18", [], "images/s in evaluation mode"),
     "epoch-corr": ("epoch", "resnet18", [], "an epoch of CORR+RECORDS from image files, Pillow's pipeline"),
     "epoch-solar": ("epoch", "resnet18", [], "an epoch of SoLar, the same"),
+    "official-corr": ("official", "resnet18", [], "an epoch of CORR+RECORDS by the official train.py (--official)"),
+    "official-solar": ("official", "resnet18", [], "an epoch of SoLar by the official train_solar.py (--official)"),
 }
 
 #: The flags of each row of --all.
@@ -65,6 +67,7 @@ def parse_arguments(words=None):
     parser = argparse.ArgumentParser(description="time records on the CPU against PyTorch, in turns")
     parser.add_argument("--records", default="target/release/records", metavar="FILE", help="the binary (%(default)s)")
     parser.add_argument("--case", action="append", choices=list(CASES), help="what to time, may be repeated (step)")
+    parser.add_argument("--official", metavar="FOLDER", help="a checkout of the official code, for its cases")
     parser.add_argument("--all", action="store_true", help="every case of docs/measurements.md, each in a process")
     parser.add_argument("--list", action="store_true", help="list the cases and exit")
     parser.add_argument("--batch-size", type=int, default=32, help="samples a step, two images each (%(default)s)")
@@ -90,6 +93,9 @@ def parse_arguments(words=None):
         parser.error("--threads must be at least 0")
     if arguments.cpu_time and arguments.threads not in (0, 1):
         parser.error("--cpu-time compares one thread: leave --threads out")
+    official = [case for case in arguments.case or [] if CASES[case][0] == "official"]
+    if official and (not arguments.official or arguments.cpu_time):
+        parser.error("--case %s needs --official FOLDER, and cannot be with --cpu-time" % official[0])
     if arguments.all and arguments.case:
         parser.error("--all has its own cases: leave --case out")
     return arguments
@@ -285,14 +291,19 @@ def records_seconds(a, case):
 
 
 def records_epochs(a, case, images, folder):
-    """Seconds an epoch of `records train` on the class folders `images`; with --cpu-time its start is in them."""
-    method = ["--method", "solar", "--est-epochs", "0"] if case == "epoch-solar" else ["--method", "corr", "--records"]
+    """Seconds an epoch of `records train` on the class folders `images`; with --cpu-time, or beside the official
+    code, whose epochs write checkpoints, of the whole process."""
+    solar = case.endswith("-solar")
+    method = ["--method", "solar", "--est-epochs", "0"] if solar else ["--method", "corr", "--records"]
     words = ["train", "--dataset", "folder", "--data-dir", images, "--imb-factor", "1", "--partial-rate", "0.3",
              "--width", str(a.width), "--batch-size", str(a.batch_size), "--epochs", str(a.epochs), "--lr", "0.01",
              "--exp-dir", folder, "--name", "run%d" % len(os.listdir(folder))] + method + device_flags(a)
+    start = time.perf_counter()
     _, processor = run_records(a, words)
     if a.cpu_time:
         return processor / a.epochs
+    if CASES[case][0] == "official":
+        return (time.perf_counter() - start) / a.epochs
     with open(os.path.join(folder, words[words.index("--name") + 1], "times.jsonl")) as file:
         return sum(json.loads(line)["seconds"] for line in file) / a.epochs
 
@@ -319,6 +330,36 @@ def time_steps(a, case, twin, torch):
         return best.count, {"PyTorch": [settings[name]]}, told
     turns = take_turns(a, lambda: statistics.median(best.seconds(a.steps)), lambda: records_seconds(a, case))
     return best.count, turns, told
+
+
+def official_epochs(a, case, images):
+    """Seconds an epoch of the official trainer, in a process of its own."""
+    words = [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "official.py"), a.official,
+             case.rpartition("-")[2], "--images", images, "--width", str(a.width), "--batch-size", str(a.batch_size),
+             "--epochs", str(a.epochs), "--threads", str(a.threads or processors())]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    if done.returncode != 0:
+        stop("official.py ended with status %d: %s" % (done.returncode, done.stderr.strip().splitlines()[-1:]))
+    return sum(json.loads(done.stdout.strip().splitlines()[-1])["seconds"]) / a.epochs
+
+
+def time_official(a, case):
+    """An epoch of the official trainer, its start left out; of records' whole process, its start and end included."""
+    import epochs
+    if a.threads == 1 and hasattr(os, "sched_setaffinity"):
+        # The official loaders have four processes of their own.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory() as folder:
+        images, runs = os.path.join(folder, "images"), os.path.join(folder, "runs")
+        os.mkdir(runs)
+        train = max(a.images // 10, a.batch_size // 10 + 1)
+        epochs.write_images(images, train, max(a.images // 50, 1))
+        if a.pytorch_only:
+            turns = {"PyTorch": [official_epochs(a, case, images)]}
+        else:
+            turns = take_turns(a, lambda: official_epochs(a, case, images),
+                               lambda: records_epochs(a, case, images, runs))
+    return 2 * (10 * train // a.batch_size) * a.batch_size, turns, {"pytorch_setting": "the official code"}
 
 
 def time_epochs(a, case):
@@ -348,7 +389,12 @@ def time_epochs(a, case):
 
 def measure(a, case, twin, torch):
     watch = Watch()
-    images, turns, told = time_epochs(a, case) if CASES[case][0] == "epoch" else time_steps(a, case, twin, torch)
+    if CASES[case][0] == "official":
+        images, turns, told = time_official(a, case)
+    elif CASES[case][0] == "epoch":
+        images, turns, told = time_epochs(a, case)
+    else:
+        images, turns, told = time_steps(a, case, twin, torch)
     watched = watch.result()
     row = {
         "case": case, "width": a.width, "batch_size": a.batch_size, "threads": a.threads or processors(),

@@ -94,6 +94,23 @@ class Cases(unittest.TestCase):
         done, rows = self.run_script("--simd", "avx2", "--threads", "1")
         self.assertEqual((done.returncode, rows[0]["simd"]), (0, "avx2"), done.stderr)
 
+    def test_the_official_code_must_be_named(self):
+        done, _ = self.run_script("--case", "official-corr")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--official FOLDER", done.stderr)
+
+    @unittest.skipUnless(os.environ.get("RECORDS_OFFICIAL"), "RECORDS_OFFICIAL names no checkout of the official code")
+    def test_the_official_trainers_run(self):
+        for trainer in ("corr", "solar"):
+            with tempfile.TemporaryDirectory() as folder:
+                epochs.write_images(folder, 6, 2)
+                words = [os.environ["RECORDS_OFFICIAL"], trainer, "--images", folder, "--width", "4"]
+                done = subprocess.run([sys.executable, os.path.join(HERE, "official.py")] + words +
+                                      ["--batch-size", "30", "--epochs", "2"], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, universal_newlines=True)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(len(json.loads(done.stdout)["seconds"]), 2)
+
     def test_a_missing_binary_is_one_line(self):
         done = subprocess.run([sys.executable, os.path.join(HERE, "bench_step.py"), "--records", "/nowhere/records"],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)

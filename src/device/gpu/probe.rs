@@ -34,7 +34,8 @@ pub struct FoundGpu {
 /// What to do where there is no driver.
 pub const INSTALL_DRIVER: &str = "for a GPU install the NVIDIA driver, 525 or newer";
 /// What to do where there is no NVRTC.
-pub const INSTALL_NVRTC: &str = "for a GPU `pip install nvidia-cuda-nvrtc-cu12`, or install the CUDA toolkit, or set RECORDS_NVRTC to libnvrtc.so";
+pub const INSTALL_NVRTC: &str =
+    "`pip install nvidia-cuda-nvrtc-cu12`, or install the CUDA toolkit, or set RECORDS_NVRTC to libnvrtc.so";
 
 /// The calls made here; cudarc panics where the library lacks one.
 const CALLS: [&str; 8] = [

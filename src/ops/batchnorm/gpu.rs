@@ -304,7 +304,13 @@ mod tests {
     use super::*;
 
     fn rtx_3090() -> Gpu {
-        Gpu { name: "RTX 3090".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376, choice: Default::default() }
+        Gpu {
+            name: "RTX 3090".into(),
+            architecture: 86,
+            multiprocessors: 82,
+            shared_bytes: 101_376,
+            choice: Default::default(),
+        }
     }
 
     /// The tiles cover every shape with at most 256 threads per block, and the layers of a ResNet fill the

@@ -76,7 +76,13 @@ mod tests {
     /// A ResNet-101 of width 1024 has about ten billion parameters.
     #[test]
     fn more_parameters_than_the_kernels_number_are_refused() {
-        let gpu = Gpu { name: "a GPU".into(), architecture: 86, multiprocessors: 82, shared_bytes: 101_376, choice: Default::default() };
+        let gpu = Gpu {
+            name: "a GPU".into(),
+            architecture: 86,
+            multiprocessors: 82,
+            shared_bytes: 101_376,
+            choice: Default::default(),
+        };
         let of_length = |len: usize| {
             let buffers = [Element::F32, Element::Bf16].map(|element| Buffer {
                 allocation: 0,

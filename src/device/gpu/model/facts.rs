@@ -145,7 +145,8 @@ pub fn read(text: &str) -> Result<Table> {
 
 /// The facts that are part of the program, with registers and static shared memory.
 static ALL: LazyLock<BTreeMap<(String, String), [Facts; ARCHITECTURES.len()]>> = LazyLock::new(|| {
-    let table = read(include_str!("../../../../kernels/facts.txt")).expect("facts.txt is as its test wrote it");
+    let table =
+        read(include_str!("../../../../kernels/facts.txt")).expect("facts.txt is as its test wrote it");
     let budgets = include_str!("../../../../kernels/budgets.txt").lines().skip(2);
     let rows = budgets.map(|line| line.split_whitespace().collect::<Vec<_>>());
     let usage: BTreeMap<_, _> =

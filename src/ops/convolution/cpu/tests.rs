@@ -226,7 +226,7 @@ const LAYERS: [(usize, usize); 7] = [(16, 16), (32, 8), (64, 4), (64, 32), (128,
 /// Where inputs and weights are independent, the product at point i has the variance `|B_i|^2 |G_i|^2` of
 /// one term, and enters output k with A_ki. In each direction the mean square of the relative error grows by
 /// the mean over k of `sum over i of A_ki^2 |B_i|^2 |G_i|^2 / 3`, so in two directions the error itself does.
-/// With the points of `winograd/transforms.rs` this is 5/3 and 5.0. The transforms round as well, which shows
+/// With the points of `winograd/polynomials.rs` this is 5/3 and 5.0. The transforms round as well, which shows
 /// where few products are summed: as much as an error of f32's epsilon in every product.
 const AMPLIFICATION: [f64; 2] = [5.0 / 3.0, 5.0];
 

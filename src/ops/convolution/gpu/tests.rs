@@ -325,7 +325,9 @@ fn weight_gradient_of_every_tile_and_cut() {
         let with_halo = [((1, 12, 32), 100), ((9, 4, 4), 1), ((3, 8, 16), 3)];
         let cases: Vec<_> = match tile.with_halo() {
             true => with_halo.map(|(size, slices)| (size, 1, slices)).into(),
-            false => [(1, 1), (1, 3), (1, 100), (2, 1)].map(|(stride, slices)| ((5, 7, 5), stride, slices)).into(),
+            false => {
+                [(1, 1), (1, 3), (1, 100), (2, 1)].map(|(stride, slices)| ((5, 7, 5), stride, slices)).into()
+            }
         };
         for ((batch, height, width), stride, slices) in cases {
             let what = format!("{:?} stride {stride} shares of {slices} slices", tile.kernel);

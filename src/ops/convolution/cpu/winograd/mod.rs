@@ -6,6 +6,7 @@
 //! large is written to memory, except that many channels have their transformed input kept while the weights,
 //! which are then larger than the caches, stream past once.
 
+mod polynomials;
 mod product;
 mod transforms;
 mod weight;
