@@ -248,6 +248,8 @@ fn expected_scalars(metrics: &EpochMetrics) -> BTreeMap<String, f32> {
         ("Mean Max Confidence", Some(metrics.mean_max_confidence)),
         ("Prior Distance", metrics.prior_distance),
         ("Learning Rate", Some(metrics.learning_rate)),
+        ("Chosen Samples", metrics.chosen),
+        ("Steps Left Out", metrics.steps_left_out.map(|steps| steps as f64)),
     ];
     all.into_iter().filter_map(|(tag, value)| Some((tag.to_string(), value? as f32))).collect()
 }

@@ -156,12 +156,17 @@ fn a_run_in_f16_resumes_to_the_same_bits() {
     let Values::F32(scale) = &whole.tensors["loss_scale"].1 else { panic!("the scale is no f32") };
     assert!(scale[STEPS] > scale[SKIPPED_STEPS] && scale[STOPPED_AT] == 0.0, "{scale:?}");
     assert_eq!(scale[LOSS_SCALE], 65536.0 * 0.5f32.powi(scale[SKIPPED_STEPS] as i32), "{scale:?}");
+    let metrics = |run: &Path| fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let last = metrics(&run).lines().last().unwrap().to_string();
+    let left_out = format!("\"steps_left_out\":{},", scale[SKIPPED_STEPS]);
+    assert!(last.contains(&left_out), "{last}");
     let earlier = run.join("checkpoint-0005.safetensors");
     succeed(&resume(&earlier));
     assert_same_bits(&whole, &tensors(&run, 6), "resumed");
     let output = train(folder.path(), "bf16", &["--device", "cpu", "--precision", "bf16"]).output().unwrap();
     succeed(&output);
     assert!(!tensors(&folder.path().join("bf16"), 6).tensors.contains_key("loss_scale"));
+    assert!(!metrics(&folder.path().join("bf16")).contains("steps_left_out"));
 }
 
 #[test]

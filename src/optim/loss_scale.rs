@@ -90,6 +90,14 @@ impl LossScale {
         tape.push(MoveScale { scaling });
     }
 
+    /// Steps of the stage so far that were left out.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn steps_left_out(&self, device: &mut dyn Device) -> Result<u64> {
+        Ok(device.read_f32(self.state)?[SKIPPED_STEPS] as u64)
+    }
+
     /// Why training cannot go on, if it cannot: the scale went below [`LEAST_SCALE`].
     ///
     /// # Errors

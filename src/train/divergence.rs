@@ -332,6 +332,7 @@ mod tests {
             learning_rate: 0.1,
             loss: 1.0,
             chosen: None,
+            steps_left_out: None,
             train_accuracy: None,
             mean_max_confidence: confidence,
             label_accuracy: None,

@@ -23,6 +23,10 @@ pub struct EpochMetrics {
     /// methods that choose (SoLar) alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<f64>,
+    /// Steps of the stage so far that were left out since a gradient did not fit f16; lines of runs with a loss
+    /// scale alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_left_out: Option<u64>,
     /// Mean over the training samples of the largest confidence (MMC).
     pub mean_max_confidence: f64,
     /// Label accuracy: how often the argmax of a confidence row is the true label, over the samples whose
@@ -127,6 +131,9 @@ pub fn final_table(last: &EpochMetrics, best: &str) -> String {
         (None, None) => "none estimated".into(),
     };
     rows.push(("class prior, estimated to true (TV)", distance));
+    if let Some(steps) = last.steps_left_out {
+        rows.push(("steps left out (gradients over f16)", steps.to_string()));
+    }
     let widest = rows.iter().map(|(_, value)| value.len()).max().unwrap_or(0);
     let rule = format!("+{}+{}+\n", "-".repeat(38), "-".repeat(widest + 2));
     let lines = rows.iter().map(|(name, value)| format!("| {name:<36} | {value:>widest$} |\n"));
@@ -147,6 +154,7 @@ mod tests {
             loss,
             train_accuracy: None,
             chosen: Some(top1 / 100.0),
+            steps_left_out: Some(2),
             mean_max_confidence: loss / 7.0,
             label_accuracy: Some(top1),
             prior_distance: None,
@@ -181,14 +189,15 @@ mod tests {
         assert_eq!(serde_json::from_str::<EpochMetrics>(&line).unwrap(), metrics);
     }
 
-    /// A method that chooses no samples has no such number, rather than 0 or null.
+    /// A method that chooses no samples has no such number, rather than 0 or null; nor has a run without a loss
+    /// scale steps that it could leave out.
     #[test]
-    fn the_share_of_chosen_samples_is_left_out_where_there_is_none() {
+    fn numbers_that_a_run_cannot_have_are_left_out() {
         let with = example(1.0, 50.0, vec![0.5, 0.5]);
-        assert!(with.line().unwrap().contains("\"chosen\":0.5,"));
-        let without = EpochMetrics { chosen: None, ..with };
+        assert!(with.line().unwrap().contains("\"chosen\":0.5,\"steps_left_out\":2,"));
+        let without = EpochMetrics { chosen: None, steps_left_out: None, ..with };
         let line = without.line().unwrap();
-        assert!(!line.contains("chosen"), "{line}");
+        assert!(!line.contains("chosen") && !line.contains("left_out"), "{line}");
         assert_eq!(serde_json::from_str::<EpochMetrics>(&line).unwrap(), without);
     }
 

@@ -622,6 +622,7 @@ impl<'a> Run<'a> {
                 self.training.known_in_epoch(epoch),
             ),
             chosen: self.training.chosen(&mut *self.device)?,
+            steps_left_out: self.training.steps_left_out(&mut *self.device)?,
             mean_max_confidence: confidence,
             label_accuracy: metrics::percent(
                 label_accuracy * train.len() as f64,

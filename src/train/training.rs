@@ -289,6 +289,14 @@ impl Training {
         Ok(self.engine.learner.chosen(device)?.map(|chosen| chosen as f64 / samples))
     }
 
+    /// Steps of the stage so far that were left out, where there is a loss scale.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn steps_left_out(&self, device: &mut dyn Device) -> Result<Option<u64>> {
+        self.engine.model.loss_scale.map(|scale| scale.steps_left_out(device)).transpose()
+    }
+
     /// The class-prior estimate, if there is one: the method's own, or that of the log-prior that evaluation
     /// subtracted.
     ///

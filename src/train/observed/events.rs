@@ -48,6 +48,8 @@ fn scalars(metrics: &EpochMetrics) -> Vec<(&'static str, f64)> {
         ("Mean Max Confidence", Some(metrics.mean_max_confidence)),
         ("Prior Distance", metrics.prior_distance),
         ("Learning Rate", Some(metrics.learning_rate)),
+        ("Chosen Samples", metrics.chosen),
+        ("Steps Left Out", metrics.steps_left_out.map(|steps| steps as f64)),
     ];
     values.into_iter().filter_map(|(tag, value)| Some((tag, value?))).collect()
 }
