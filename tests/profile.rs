@@ -13,6 +13,7 @@ use records::profile::gpus::{self, Gpu};
 use records::profile::model::{Model, Time};
 use records::profile::plan::Plan;
 use records::profile::show::{self, Format};
+use records::profile::world::{Link, SharedStep};
 use records::profile::{Profile, parts};
 use records::settings::presets::{self, PRESETS};
 use records::settings::{GivenSettings, PrecisionChoice, Settings};
@@ -298,11 +299,59 @@ fn what_cannot_be_is_refused_in_a_line() {
         (&["--dataset", "folder", "--data-dir", ".", "--classes", "5"], &["--samples", "folder"]),
         (&["--classes", "1"], &["--classes 1"]),
         (&["--preset", "tiny", "--batch-size", "4096"], &["--batch-size 4096", "78 samples"]),
+        (&["--preset", "tiny", "--link", "wire"], &["--link wire", "nvlink, pcie, ib"]),
+        (&["--preset", "tiny", "--world", "1"], &["--world 1", "2 to 64"]),
+        (&["--preset", "tiny", "--world", "2", "--format", "json"], &["--world 2", "--format table"]),
         (&["--preset", "tiny", "--output", "/nowhere/at/all.svg"], &["/nowhere/at/all.svg"]),
     ] {
         let line = refusal(arguments);
         words.iter().for_each(|word| assert!(line.contains(word), "{arguments:?}: {line}"));
     }
+}
+
+/// Of a step that GPUs share: the bytes are those of a ring, nothing is faster than the local step, a slower
+/// link costs more, joint batchnorm costs more than local, and a link without limits costs nothing.
+#[test]
+fn a_step_that_gpus_share_waits_for_what_the_backward_pass_does_not_hide() {
+    let of_one = profile(&published(), &gpu("a100"));
+    let parameters = of_one.plan.parameters as f64;
+    let [nvlink, pcie, ib] = ["nvlink", "pcie", "ib"].map(|word| Link::find(word).unwrap());
+    for processes in [2, 3, 4, 8] {
+        let sent = 2.0 * (processes - 1) as f64 / processes as f64 * 4.0 * parameters;
+        let steps = [nvlink, pcie, ib].map(|link| SharedStep::of(&of_one, processes, link));
+        for step in steps {
+            assert_eq!(step.local, of_one.step.time.expected);
+            assert!((step.sent - sent).abs() < 1.0, "{processes}: {} bytes, {sent} expected", step.sent);
+            assert!(0.0 < step.exposed && step.exposed < step.exchange, "{processes}: {step:?}");
+            assert!(step.seconds(true) > step.seconds(false) && step.seconds(false) > step.local);
+        }
+        assert!(steps.is_sorted_by(|a, b| a.seconds(true) < b.seconds(true)), "{processes}: {steps:?}");
+        let free = Link { bandwidth: f64::INFINITY, latency: 0.0, ..nvlink };
+        assert_eq!(SharedStep::of(&of_one, processes, free).seconds(true), of_one.step.time.expected);
+        // So slow that the backward pass hides next to nothing of it.
+        let slow = Link { bandwidth: 1e6, ..nvlink };
+        let step = SharedStep::of(&of_one, processes, slow);
+        assert!(step.exposed > 0.99 * sent / 1e6, "{processes}: {step:?}");
+    }
+}
+
+#[test]
+fn the_table_of_shared_steps_has_a_row_for_each_number_of_gpus() {
+    let output = records(&["--preset", "records-cifar10", "--gpu", "a100", "--world", "8", "--link", "ib"]);
+    assert!(output.status.success());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let (_, rows) = shown.split_once("eff. local\n").unwrap();
+    let rows: Vec<Vec<&str>> = rows.lines().map(|row| row.split_whitespace().collect()).collect();
+    let batches: Vec<[&str; 3]> = rows.iter().map(|row| [row[0], row[1], row[2]]).collect();
+    let expected = [
+        ["2", "256", "128"],
+        ["2", "512", "256"],
+        ["4", "256", "64"],
+        ["4", "1024", "256"],
+        ["8", "256", "32"],
+        ["8", "2048", "256"],
+    ];
+    assert_eq!(batches, expected, "{shown}");
 }
 
 /// The table of a built-in GPU as a file of one's own.

@@ -81,7 +81,7 @@ pub fn run(arguments: &ProfileArguments) -> Result<()> {
             return Err(usage!("--{flag} {value}: must be {least} to {MOST_SAMPLES}"));
         }
     }
-    let gpu = Gpu::find(&arguments.gpu)?;
+    let (gpu, link) = (Gpu::find(&arguments.gpu)?, Link::find(&arguments.link)?);
     let settings = train::resolve(&TrainArguments {
         preset: arguments.preset.clone(),
         config: arguments.config.clone(),
@@ -95,7 +95,7 @@ pub fn run(arguments: &ProfileArguments) -> Result<()> {
         if format != Format::Table || !(2..=MOST_GPUS).contains(&most) {
             return Err(usage!("--world {most}: must be 2 to {MOST_GPUS}, with --format table"));
         }
-        shown += &world::table(&profile, given, &gpu, most, Link::find(&arguments.link)?)?;
+        shown += &world::table(&profile, given, &gpu, most, link)?;
     }
     match &arguments.output {
         None => output::print(&shown),
