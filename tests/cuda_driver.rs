@@ -224,6 +224,11 @@ fn a_gpu_check_writes_its_file_and_says_what_failed() {
     assert_eq!(result["training"][1]["epochs"][0]["epoch"], 0);
     assert_eq!(result["loss_agrees"], false);
     assert!(result["steps"][0]["seconds_per_step_median"].as_f64().unwrap() > 0.0, "{result:#}");
+    for precision in 0..2 {
+        let profile = &result["profiles"][precision];
+        assert_eq!(profile["measured"]["launched_alike"], true, "{profile:#}");
+        assert!(profile["launches"][0]["measured_us"].as_f64().unwrap() > 0.0, "{profile:#}");
+    }
 
     let nothing =
         records(folder.path(), &["gpu-check", "--tests", "runs", "--work", "w", "--out", "r"], None);

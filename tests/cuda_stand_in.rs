@@ -258,3 +258,41 @@ fn a_gpu_newer_than_the_compiler_gets_ptx() {
     assert_eq!((odd.status.code(), line.trim_end().lines().count()), (Some(2), 1), "{line}");
     assert!(line.contains("must be ptx or cubin"), "{line}");
 }
+
+/// The prediction for a card beside what that card takes, launch by launch; here, what the stand-in says it took.
+#[test]
+fn a_profile_shows_what_was_measured_beside() {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = |more: &[&str]| {
+        let mut command = with_stand_in(env!("CARGO_BIN_EXE_records"), folder.path());
+        let shape = ["--preset=tiny", "--width=8", "--batch-size=5", "--samples=10", "--test-samples=5"];
+        // Nothing is computed, and every launch takes as long.
+        let output = command
+            .env("STAND_IN_SKIP", "1")
+            .arg("profile")
+            .args(shape)
+            .arg("--measured")
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let shown: Value = serde_json::from_str(&profile(&["--format=json"])).unwrap();
+    let (measured, launches) = (&shown["measured"], shown["launches"].as_array().unwrap());
+    assert!(measured["gpu"].as_str().unwrap().contains("RTX 3090"), "{measured}");
+    assert_eq!((&measured["launched_alike"], &measured["launches"]), (&true.into(), &launches.len().into()));
+    let sum =
+        |values: &[Value], key: &str| values.iter().filter_map(|value| value[key].as_f64()).sum::<f64>();
+    let in_turn = measured["in_turn_ms"].as_f64().unwrap();
+    assert!(launches.iter().all(|launch| launch["measured_us"].as_f64().is_some_and(|time| time > 0.0)));
+    assert!((sum(launches, "measured_us") / 1e3 - in_turn).abs() < 1e-9 * in_turn);
+    assert!((sum(shown["parts"].as_array().unwrap(), "measured_ms") - in_turn).abs() < 1e-9 * in_turn);
+    assert!(measured["step_ms"].as_f64().unwrap() > 0.0);
+
+    let table = profile(&["--gpu=rtx3090"]);
+    assert!(
+        table.contains("beside it, what was measured on") && table.contains("expected us   measured"),
+        "{table}"
+    );
+}

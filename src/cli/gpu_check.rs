@@ -57,6 +57,8 @@ pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
     }
     let smallest = arguments.smallest;
     let steps: Vec<Value> = step_sizes(smallest).map(|size| step(smallest, size, &mut failed)).collect();
+    let profiles: Vec<Value> =
+        ["bf16", "f16"].map(|precision| profile(smallest, precision, &mut failed)).into();
     let pytorch = arguments.pytorch.as_deref().map_or(Value::Null, |script| pytorch(script, &mut failed));
 
     let result = json!({
@@ -66,6 +68,7 @@ pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
         "training": training,
         "loss_agrees": agrees,
         "steps": steps,
+        "profiles": profiles,
         "pytorch": pytorch,
     });
     write_atomically(&arguments.out, format!("{result:#}\n").as_bytes())?;
@@ -190,6 +193,25 @@ fn losses_agree([gpu, cpu]: &[Value; 2]) -> bool {
 fn step_sizes(smallest: bool) -> impl Iterator<Item = (usize, usize)> {
     let sizes: &[(usize, usize)] = if smallest { &[(4, 8)] } else { &[(256, 64), (64, 64), (256, 16)] };
     sizes.iter().copied()
+}
+
+/// Every launch of the published step: predicted for this GPU, and measured.
+fn profile(smallest: bool, precision: &str, failed: &mut Vec<String>) -> Value {
+    let preset = if smallest { "tiny" } else { "records-cifar10" };
+    let profiled = || -> Result<Value> {
+        let words =
+            ["profile", "--preset", preset, "--precision", precision, "--measured", "--format", "json"];
+        let outcome = records(words)?;
+        if !outcome.passed {
+            bail!("{}", outcome.tail().join("\n"));
+        }
+        serde_json::from_str(&outcome.out).context("what profile prints")
+    };
+    profiled().unwrap_or_else(|error| {
+        output::note(&format!("the profile in {precision} failed: {error:#}"));
+        failed.push(format!("the profile in {precision}"));
+        json!({ "precision": precision, "failed": format!("{error:#}") })
+    })
 }
 
 fn step(smallest: bool, (batch_size, width): (usize, usize), failed: &mut Vec<String>) -> Value {

@@ -7,24 +7,28 @@ use clap::Args;
 
 use super::output;
 use super::train::{self, TrainArguments};
+use crate::device::gpu::{self, DriverKind};
 use crate::files::write_atomically;
 use crate::profile::Profile;
 use crate::profile::data::Given;
 use crate::profile::gpus::Gpu;
+use crate::profile::measured::Measured;
 use crate::profile::show::Format;
 use crate::profile::world::{self, Link};
 use crate::settings::{GivenSettings, quoted_where_odd};
+use crate::train::device_choice::precision_on_gpu;
 use crate::usage;
 
 /// Arguments of `records profile`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Nothing is run and no data is read. How far to trust the times: docs/kernel-cost.md."
+    after_help = "Nothing is run (but with --measured) and no data is read. How far to trust the times: docs/kernel-cost.md."
 )]
 pub struct ProfileArguments {
     /// The GPU: rtx3090, a100, h100, or a file of your own with the keys of one in src/device/gpu/model/gpus.toml
-    #[arg(long, value_name = "WORD|FILE.toml", default_value = "rtx3090")]
-    gpu: String,
+    /// [default: rtx3090; with --measured the one that is there, with the rates of the nearest of these]
+    #[arg(long, value_name = "WORD|FILE.toml")]
+    gpu: Option<String>,
     /// How to show it: table, json, trace (for ui.perfetto.dev) or svg
     #[arg(long, value_name = "WORD", default_value = "table")]
     format: String,
@@ -34,6 +38,10 @@ pub struct ProfileArguments {
     /// Show every launch of a step in the table, not the slowest alone
     #[arg(long)]
     launches: bool,
+    /// Time the step on this machine's GPU as well, launch by launch, with random images: beside the prediction
+    /// in a table or in json
+    #[arg(long)]
+    measured: bool,
     /// Show what up to so many GPUs would gain that share a step, below the table
     #[arg(long, value_name = "GPUS")]
     world: Option<usize>,
@@ -81,7 +89,10 @@ pub fn run(arguments: &ProfileArguments) -> Result<()> {
             return Err(usage!("--{flag} {value}: must be {least} to {MOST_SAMPLES}"));
         }
     }
-    let (gpu, link) = (Gpu::find(&arguments.gpu)?, Link::find(&arguments.link)?);
+    if arguments.measured && !matches!(format, Format::Table | Format::Json) {
+        return Err(usage!("--measured: must be with --format table or json"));
+    }
+    let link = Link::find(&arguments.link)?;
     let settings = train::resolve(&TrainArguments {
         preset: arguments.preset.clone(),
         config: arguments.config.clone(),
@@ -89,7 +100,19 @@ pub fn run(arguments: &ProfileArguments) -> Result<()> {
         ..TrainArguments::default()
     })?;
     let given = Given { samples, classes, test_samples };
-    let profile = Profile::new(&settings, given, &gpu)?;
+    let mut device = match arguments.measured {
+        false => None,
+        true => Some(gpu::open(DriverKind::Cuda, precision_on_gpu(settings.precision))?),
+    };
+    let gpu = match (&arguments.gpu, &device) {
+        (Some(word), _) => Gpu::find(word)?,
+        (None, Some(device)) => Gpu::nearest(device.gpu()),
+        (None, None) => Gpu::find("rtx3090")?,
+    };
+    let mut profile = Profile::new(&settings, given, &gpu)?;
+    if let Some(device) = &mut device {
+        profile.measured = Some(Measured::of(&settings, given, device)?);
+    }
     let mut shown = format.show(&profile, arguments.launches);
     if let Some(most) = arguments.world {
         if format != Format::Table || !(2..=MOST_GPUS).contains(&most) {

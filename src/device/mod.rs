@@ -92,8 +92,8 @@ impl Buffer {
 /// One launch of a recorded plan and the time it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
-    /// Function name.
-    pub kernel: &'static str,
+    /// The source file and the name of the function.
+    pub kernel: [&'static str; 2],
     /// Measured on a GPU, with the event that ends it; predicted by the interpreter.
     pub seconds: f64,
     /// Blocks of it that a multiprocessor holds at once; `None` where that is not known.

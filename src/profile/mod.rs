@@ -7,6 +7,7 @@
 //! | what does the host do between epochs? | `host.rs`, `host.toml` |
 //! | what do branches gain? | `overlap.rs` |
 //! | which part of a step is it? | `parts.rs` |
+//! | how long did it take on a GPU that is there? | `measured.rs` |
 //! | what if several GPUs share a step? | `world.rs` |
 //! | how is it shown? | `show/` |
 //!
@@ -14,6 +15,7 @@
 
 pub mod data;
 pub mod host;
+pub mod measured;
 mod overlap;
 pub mod parts;
 pub mod plan;
@@ -31,6 +33,7 @@ use crate::train::checkpoint;
 use data::Given;
 use gpus::Gpu;
 use host::Host;
+use measured::Measured;
 use model::{Model, Predicted, Time};
 use plan::{Plan, Planned};
 
@@ -102,6 +105,8 @@ pub struct Profile {
     pub end_epoch: Sequence,
     /// A pass over the test images.
     pub evaluation: Sequence,
+    /// What a GPU that is there took for the step, if it was asked.
+    pub measured: Option<Measured>,
 }
 
 impl Profile {
@@ -125,7 +130,13 @@ impl Profile {
         let evaluation = once(take(&mut plan.evaluation))?;
         let begin_epoch = once(take(&mut plan.begin_epoch))?;
         let (settings, gpu, host) = (settings.clone(), gpu.clone(), Host::measured()?);
-        Ok(Self { settings, gpu, host, plan, step, begin_epoch, end_epoch, evaluation })
+        Ok(Self { settings, gpu, host, plan, step, begin_epoch, end_epoch, evaluation, measured: None })
+    }
+
+    /// The measured seconds of each launch of the step, where the GPU that is there is launched alike.
+    pub fn measured_launches(&self) -> Option<Vec<f64>> {
+        let kernels = self.step.launches.iter().map(|timed| timed.planned.launch.kernel.name);
+        self.measured.as_ref()?.beside(kernels)
     }
 
     /// How activations are stored on a GPU.

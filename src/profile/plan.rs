@@ -6,16 +6,17 @@ use std::ops::Range;
 use anyhow::Result;
 
 use super::data::{Given, Shape};
+use crate::device::gpu::GpuDevice;
 use crate::device::gpu::branches::Place;
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::launch::{Address, Launch};
 use crate::device::gpu::plan_driver::{Launched, PlanDriver};
 use crate::device::gpu::work::Work;
-use crate::device::gpu::{self, GpuDevice};
 use crate::device::{Buffer, Device};
 use crate::nn::Parameters;
-use crate::settings::{PrecisionChoice, Settings};
+use crate::settings::Settings;
 use crate::train::choice::epochs;
+use crate::train::device_choice::precision_on_gpu;
 use crate::train::evaluate::Evaluation;
 use crate::train::run::recipe;
 use crate::train::training::Training;
@@ -65,7 +66,7 @@ pub struct Plan {
 }
 
 /// The epoch that is listed: one in which confidences are updated and samples chosen.
-const EPOCH: usize = 1;
+pub(super) const EPOCH: usize = 1;
 
 impl Plan {
     /// The launches of the run that `settings` describe, on `gpu`. `given` says how large the data set is
@@ -78,12 +79,7 @@ impl Plan {
         let data = shape.blank(settings.image_size)?;
         let driver = PlanDriver::new(gpu);
         let launched = driver.launched();
-        let precision = match settings.precision {
-            PrecisionChoice::F32 => gpu::Precision::F32,
-            PrecisionChoice::F16 => gpu::Precision::F16,
-            PrecisionChoice::Bf16 | PrecisionChoice::Auto => gpu::Precision::Bf16,
-        };
-        let mut device = GpuDevice::new(Box::new(driver), precision);
+        let mut device = GpuDevice::new(Box::new(driver), precision_on_gpu(settings.precision));
         let mut training = Training::new(settings, &data, &mut device)?;
         let evaluation = match &data.test {
             None => None,

@@ -15,16 +15,21 @@ pub struct ChosenDevice {
     pub reason: String,
 }
 
+/// How a GPU stores activations for a setting.
+pub fn precision_on_gpu(precision: PrecisionChoice) -> gpu::Precision {
+    match precision {
+        PrecisionChoice::F32 => gpu::Precision::F32,
+        PrecisionChoice::F16 => gpu::Precision::F16,
+        PrecisionChoice::Bf16 | PrecisionChoice::Auto => gpu::Precision::Bf16,
+    }
+}
+
 /// Opens a device. `threads` is for the CPU; 0 takes every core.
 ///
 /// # Errors
 /// A usage error that names what is missing on this machine.
 pub fn open(choice: DeviceChoice, precision: PrecisionChoice, threads: usize) -> Result<ChosenDevice> {
-    let gpu_precision = match precision {
-        PrecisionChoice::F32 => gpu::Precision::F32,
-        PrecisionChoice::F16 => gpu::Precision::F16,
-        PrecisionChoice::Bf16 | PrecisionChoice::Auto => gpu::Precision::Bf16,
-    };
+    let gpu_precision = precision_on_gpu(precision);
     let open_cpu = |reason: String| {
         let cpu = CpuDevice::new(threads)?;
         let device: Box<dyn Device> = match precision {

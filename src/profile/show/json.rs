@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::profile::measured::Measured;
 use crate::profile::model::Time;
 use crate::profile::{Part, Profile, Run, Sequence, Timed, parts};
 
@@ -11,13 +12,27 @@ pub fn show(profile: &Profile) -> String {
 }
 
 fn object(profile: &Profile) -> Value {
-    let Profile { settings, gpu, plan, step, begin_epoch, end_epoch, evaluation, host } = profile;
+    let Profile { settings, gpu, plan, step, begin_epoch, end_epoch, evaluation, host, measured } = profile;
     let mut of_step = times(step.time, 1e3, "ms");
     of_step["side_by_side"] = times(step.gained(gpu), 1e3, "ms");
     of_step["launches"] = json!(step.launches.len());
     of_step["images"] = json!(plan.images);
     of_step["images_per_second"] = json!(plan.images as f64 / step.time.expected);
-    json!({
+    let measured_parts = measured.as_ref().map(Measured::parts);
+    let part = |part: &Part| {
+        let mut value = self::part(part);
+        if let Some(parts) = &measured_parts
+            && part.launches > 0
+        {
+            value["measured_ms"] = json!(1e3 * parts.get(part.name).copied().unwrap_or(0.0));
+        }
+        value
+    };
+    let mut launches: Vec<Value> = step.launches.iter().map(launch).collect();
+    for (value, seconds) in launches.iter_mut().zip(profile.measured_launches().into_iter().flatten()) {
+        value["measured_us"] = json!(1e6 * seconds);
+    }
+    let mut object = json!({
         "predicted": true,
         "gpu": gpu.name,
         "method": settings.method_title(),
@@ -40,8 +55,18 @@ fn object(profile: &Profile) -> Value {
             "augmentation": profile.share("augmentation"),
         },
         "parts": step.parts(gpu).iter().map(part).collect::<Vec<_>>(),
-        "launches": step.launches.iter().map(launch).collect::<Vec<_>>(),
-    })
+        "launches": launches,
+    });
+    if let Some(measured) = measured {
+        object["measured"] = json!({
+            "gpu": measured.gpu,
+            "step_ms": 1e3 * measured.step,
+            "in_turn_ms": 1e3 * measured.in_turn(),
+            "launches": measured.launches.len(),
+            "launched_alike": profile.measured_launches().is_some(),
+        });
+    }
+    object
 }
 
 fn times(Time { best, expected, pessimistic }: Time, factor: f64, unit: &str) -> Value {

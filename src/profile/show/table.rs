@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{extent, named};
+use crate::profile::measured::Measured;
 use crate::profile::model::Time;
 use crate::profile::{Profile, Run, Sequence, Timed, parts};
 
@@ -25,9 +26,13 @@ pub fn show(profile: &Profile, all: bool) -> String {
 
 fn head(profile: &Profile) -> String {
     let Profile { settings, gpu, plan, .. } = profile;
+    let measured = match &profile.measured {
+        None => "nothing here was measured".into(),
+        Some(measured) => format!("beside it, what was measured on {}", measured.gpu),
+    };
     format!(
         "{} on {} samples of {} classes, {} of width {}, batch {} ({} images a step), {}\n\
-         predicted for {} ({} multiprocessors, {:.2} GHz): nothing here was measured\n",
+         predicted for {} ({} multiprocessors, {:.2} GHz): {measured}\n",
         settings.method_title(),
         plan.samples,
         plan.classes,
@@ -44,11 +49,20 @@ fn head(profile: &Profile) -> String {
 
 /// The sums of a step's parts.
 fn step(profile: &Profile, text: &mut String) {
-    let Profile { step, gpu, plan, .. } = profile;
+    let Profile { step, gpu, plan, measured, .. } = profile;
+    let measured_parts = measured.as_ref().map(Measured::parts);
     let _ = writeln!(
         text,
-        "\n{:<22}{:>8}{:>10}{:>10}{:>10}{:>8}{:>10}{:>9}",
-        "a step", "kernels", "best ms", "expected", "at worst", "share", "TFLOP/s", "GB/s"
+        "\n{:<22}{:>8}{:>10}{:>10}{:>10}{:>8}{:>10}{:>9}{}",
+        "a step",
+        "kernels",
+        "best ms",
+        "expected",
+        "at worst",
+        "share",
+        "TFLOP/s",
+        "GB/s",
+        if measured.is_some() { "  measured" } else { "" }
     );
     for part in step.parts(gpu) {
         let Time { best, expected, pessimistic } = part.time;
@@ -57,9 +71,11 @@ fn step(profile: &Profile, text: &mut String) {
             _ => format!("{:>10.1}{:>9.0}", 1e-12 * part.flops / expected, 1e-9 * part.bytes / expected),
         };
         let count = if part.launches > 0 { part.launches.to_string() } else { String::new() };
+        let seconds = measured_parts.as_ref().and_then(|parts| parts.get(part.name));
+        let found = seconds.map_or_else(String::new, |seconds| format!("{:>10.3}", 1e3 * seconds));
         let _ = writeln!(
             text,
-            "{:<22}{count:>8}{:>10.3}{:>10.3}{:>10.3}{:>7.1}%{rates}",
+            "{:<22}{count:>8}{:>10.3}{:>10.3}{:>10.3}{:>7.1}%{rates}{found}",
             part.name,
             1e3 * best,
             1e3 * expected,
@@ -68,9 +84,11 @@ fn step(profile: &Profile, text: &mut String) {
         );
     }
     let Time { best, expected, pessimistic } = step.time;
+    let found =
+        measured.as_ref().map_or_else(String::new, |measured| format!("{:>29.3}", 1e3 * measured.step));
     let _ = writeln!(
         text,
-        "{:<22}{:>8}{:>10.3}{:>10.3}{:>10.3}{:>8}",
+        "{:<22}{:>8}{:>10.3}{:>10.3}{:>10.3}{:>8}{found}",
         "together",
         step.launches.len(),
         1e3 * best,
@@ -88,6 +106,16 @@ fn step(profile: &Profile, text: &mut String) {
         rate(expected),
         rate(pessimistic)
     );
+    if let Some(measured) = measured
+        && profile.measured_launches().is_none()
+    {
+        let _ = writeln!(
+            text,
+            "{} launches where {} are predicted, or others: only parts can be compared; --gpu describes the GPU that is there",
+            measured.launches.len(),
+            step.launches.len()
+        );
+    }
 }
 
 /// What the run takes.
@@ -127,23 +155,33 @@ fn run(profile: &Profile, text: &mut String) {
 
 /// The launches of a step that take longest.
 fn slowest(profile: &Profile, text: &mut String) {
-    let mut order: Vec<&Timed> = profile.step.launches.iter().collect();
-    order.sort_by(|a, b| b.predicted.time.expected.total_cmp(&a.predicted.time.expected));
+    let measured = profile.measured_launches();
+    let mut order: Vec<(usize, &Timed)> = profile.step.launches.iter().enumerate().collect();
+    order.sort_by(|(_, a), (_, b)| b.predicted.time.expected.total_cmp(&a.predicted.time.expected));
     let _ = writeln!(
         text,
-        "\n{:>11}  {:<14}  {:<40}  slowest launches; --launches shows all",
-        "expected us", "limit", "kernel"
+        "\n{:>11}{}  {:<14}  {:<40}  slowest launches; --launches shows all",
+        "expected us",
+        if measured.is_some() { "   measured" } else { "" },
+        "limit",
+        "kernel"
     );
-    for timed in order.into_iter().take(SLOWEST) {
+    for (number, timed) in order.into_iter().take(SLOWEST) {
         let _ = writeln!(
             text,
-            "{:>11.1}  {:<14}  {:<40}  {}",
+            "{:>11.1}{}  {:<14}  {:<40}  {}",
             1e6 * timed.predicted.time.expected,
+            microseconds(measured.as_deref(), number),
             timed.predicted.limit.word(),
             timed.planned.launch.kernel.name,
             named(timed)
         );
     }
+}
+
+/// The measured time of a launch in microseconds, if there is one.
+fn microseconds(measured: Option<&[f64]>, number: usize) -> String {
+    measured.map_or_else(String::new, |seconds| format!("{:>11.1}", 1e6 * seconds[number]))
 }
 
 /// What is launched outside of steps, a line for launches that are alike.
@@ -171,8 +209,9 @@ fn between(profile: &Profile, text: &mut String) {
 
 /// Every launch of a step, one a line.
 pub fn launches(profile: &Profile) -> String {
+    let measured = profile.measured_launches();
     let mut text = format!(
-        "{:>4} {:<31}{:<40}{:>11}{:>8}{:>7}{:>5}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}  limit\n",
+        "{:>4} {:<31}{:<40}{:>11}{:>8}{:>7}{:>5}{:>6}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{}  limit\n",
         "",
         "layer",
         "kernel",
@@ -187,7 +226,8 @@ pub fn launches(profile: &Profile) -> String {
         "DRAM MB",
         "best us",
         "expected",
-        "at worst"
+        "at worst",
+        if measured.is_some() { "   measured" } else { "" }
     );
     let Sequence { launches, .. } = &profile.step;
     for (number, timed) in launches.iter().enumerate() {
@@ -197,7 +237,7 @@ pub fn launches(profile: &Profile) -> String {
         let name = if planned.layer.is_empty() { launch.operation } else { &planned.layer };
         let _ = writeln!(
             text,
-            "{:>4} {name:<31}{:<40}{:>11}{:>8}{:>7}{:>5}{:>6}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.1}{:>9.1}{:>9.1}  {}",
+            "{:>4} {name:<31}{:<40}{:>11}{:>8}{:>7}{:>5}{:>6}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.1}{:>9.1}{:>9.1}{}  {}",
             number + 1,
             launch.kernel.name,
             extent(launch.grid),
@@ -212,6 +252,7 @@ pub fn launches(profile: &Profile) -> String {
             1e6 * best,
             1e6 * expected,
             1e6 * pessimistic,
+            microseconds(measured.as_deref(), number),
             predicted.limit.word(),
         );
     }
