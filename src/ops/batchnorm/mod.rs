@@ -279,6 +279,11 @@ impl Differentiable for BatchNorm {
     fn gradient(&self, gradients: &mut Gradients<'_>) {
         self.record_gradient(gradients, |gradients, gradient| gradients.push(gradient));
     }
+
+    /// A convolution's data gradient makes the sums of the batchnorm gradient behind it.
+    fn follows_at_once(&self) -> bool {
+        true
+    }
 }
 
 impl BatchNorm {
