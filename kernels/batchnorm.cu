@@ -12,7 +12,7 @@
 //
 // Tensors: x, y, residual, dy, dx are [M][C] of T (bf16, f16 or f32), 16-byte aligned, C a multiple
 // of 8, of 4 in f32. affine [2][C] = g, b; running [2][C] = mean, var; batch [2][C] = mean, 1/sqrt(var + eps); d_affine
-// [2][C]: all f32.
+// [2][C]: all f32. positive [M][C / 8] (of f32 [C / 4]) u8: the bits of y > 0, a byte for each vector.
 //
 // How the passes over [M][C] are divided. A thread owns one vector of 16 bytes, 8 or 4 channels, of every row
 // it visits, so the channels' coefficients and sums stay in its registers. A block is `width` vectors by
@@ -27,11 +27,11 @@
 //
 // Cost (predicted): no pass reuses data, so all are bound by memory; 3 to 9 FLOPs per element. Passes over a
 // tensor of M C elements: training forward 3 (2 if the convolution's epilogue left the partial sums: read,
-// write), inference 2, each plus 1 with a residual; gradient 5 without residual (dy, x; dy, x, dx) and 7 with
-// (dy, x, y, dy; dy, x, dx). Without residual the ReLU's mask is recomputed from x with the forward pass's
-// own expression, so y is not read and the masked dy not written. Without fusing into a neighbour's kernel
-// this is the least possible: statistics must be complete before the first output. Partial sums add 2 C /
-// tile_rows of a pass of f32.
+// write), inference 2, each plus 1 with a residual; gradient 5 without residual (dy, x; dy, x, dx) and 6 with
+// (dy, x, dy; dy, x, dx). Without residual the ReLU's mask is recomputed from x with the forward pass's own
+// expression, so y is not read and the masked dy not written; with one the forward pass leaves it as bits, a
+// sixteenth of y in bf16. Without fusing into a neighbour's kernel this is the least possible: statistics
+// must be complete before the first output. Partial sums add 2 C / tile_rows of a pass of f32.
 //
 // Deterministic: no atomics. Each thread adds its rows in order, a block its lanes in order, the finishing
 // kernels the tiles in a tree that depends on their number alone; the tiling depends only on the shape and
@@ -286,12 +286,12 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
 
 // y = relu?(g (x - mean) / std + b + residual?), where `statistics` [2][C] is the batch's mean and 1/std or,
 // for inference, the running mean and variance. Grid: slices x tiles; block: width x lanes. Reads x (and
-// residual), writes y.
+// residual), writes y (and its bits).
 template <typename T, bool INFERENCE, bool RESIDUAL>
 __device__ __forceinline__ void apply(int rows, int valid, int channels, int tile_rows, int with_relu,
                                       const T* __restrict__ x, const float* __restrict__ affine,
                                       const float* __restrict__ statistics, const T* __restrict__ residual,
-                                      T* __restrict__ y) {
+                                      T* __restrict__ y, u8* __restrict__ positive) {
     constexpr int LEN = Vector<T>::LEN;
     typedef typename Vector<T>::Raw Raw;
     const Place at = place<T>(valid, tile_rows);
@@ -325,7 +325,9 @@ __device__ __forceinline__ void apply(int rows, int valid, int channels, int til
                 if (RESIDUAL) value += added[i];
                 values[i] = with_relu ? relu(value) : value;
             }
-            Vector<T>::store(y + index + n * step, values);
+            const Raw rounded = Vector<T>::packed(values);
+            *reinterpret_cast<Raw*>(y + index + n * step) = rounded;
+            if (RESIDUAL && positive) positive[(index + n * step) / LEN] = positive_bits<T>(rounded);
         }
     });
     zero_behind(at, rows, valid, tile_rows, channels, y);
@@ -334,14 +336,15 @@ __device__ __forceinline__ void apply(int rows, int valid, int channels, int til
 #define APPLY(NAME, T, INFERENCE)                                                                          \
     extern "C" __global__ void __launch_bounds__(THREADS, FORWARD_BLOCKS)                                  \
         NAME(int rows, int channels, int tile_rows, int rows_each, int with_relu, const T* x,              \
-             const float* affine, const float* statistics, const T* residual, const int* images, T* y) {   \
+             const float* affine, const float* statistics, const T* residual, const int* images, T* y,     \
+             u8* positive) {                                                                               \
         const int valid = valid_rows(rows, rows_each, images);                                             \
         if (residual)                                                                                      \
             apply<T, INFERENCE, true>(rows, valid, channels, tile_rows, with_relu, x, affine, statistics,  \
-                                      residual, y);                                                        \
+                                      residual, y, positive);                                              \
         else                                                                                               \
             apply<T, INFERENCE, false>(rows, valid, channels, tile_rows, with_relu, x, affine, statistics, \
-                                       residual, y);                                                       \
+                                       residual, y, nullptr);                                              \
     }
 
 APPLY(batchnorm_apply_bf16, bf16, false)
@@ -352,11 +355,11 @@ APPLY(batchnorm_inference_f16, f16, true)
 APPLY(batchnorm_inference_f32, float, true)
 
 // Partial sums of the gradient: partial [tile][0] = sum dy (x - mean), [tile][1] = sum dy, dy masked.
-// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB. Reads dy and x (MASK_FROM_Y: and y, writes
-// dy).
+// Grid: slices x tiles; block: width x lanes. Shared 16.25 KB. Reads dy and x (MASK_FROM_BITS: and the bits,
+// writes dy).
 template <typename T, int MASK>
 __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_rows, int rows_each,
-                                              const T* __restrict__ x, const T* __restrict__ y,
+                                              const T* __restrict__ x, const u8* __restrict__ positive,
                                               const float* __restrict__ affine,
                                               const float* __restrict__ batch, const int* __restrict__ images,
                                               T* __restrict__ dy, float* __restrict__ partial) {
@@ -378,20 +381,25 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
         for_rows<2>(at, [&](auto count, int row) {
             constexpr int N = decltype(count)::value;
             const size_t index = (size_t)row * channels + at.channel;
-            float gradient[N][LEN], values[N][LEN], outputs[N][LEN];
+            float gradient[N][LEN], values[N][LEN];
+            u32 bits[N];
             load_rows(dy + index, step, gradient);
             load_rows(x + index, step, values);
-            if (MASK == MASK_FROM_Y) load_rows(y + index, step, outputs);
+#pragma unroll
+            for (int n = 0; n < N; ++n)
+                if (MASK == MASK_FROM_BITS) bits[n] = positive[(index + n * step) / LEN];
 #pragma unroll
             for (int j = 0; j < N * LEN; ++j) {
                 const int n = j / LEN, i = j % LEN;
+                bool passed = true;
                 if (MASK == MASK_FROM_X)
-                    outputs[n][i] = normalised(values[n][i], mean[i], scale[i], offset[i]);
-                if (MASK != MASK_NONE) gradient[n][i] = outputs[n][i] > 0.0f ? gradient[n][i] : 0.0f;
+                    passed = normalised(values[n][i], mean[i], scale[i], offset[i]) > 0.0f;
+                if (MASK == MASK_FROM_BITS) passed = bits[n] >> i & 1;
+                gradient[n][i] = passed ? gradient[n][i] : 0.0f;
                 products[i] += gradient[n][i] * (values[n][i] - mean[i]);
                 sums[i] += gradient[n][i];
             }
-            if (MASK == MASK_FROM_Y) store_rows(dy + index, step, gradient);
+            if (MASK == MASK_FROM_BITS) store_rows(dy + index, step, gradient);
         });
     }
     sum_lanes<LEN>(products, sums, channels, partial, [](int, float&, float&) {});
@@ -399,10 +407,10 @@ __device__ __forceinline__ void gradient_sums(int rows, int channels, int tile_r
 
 #define GRADIENT_SUMS(NAME, T, MASK)                                                                  \
     extern "C" __global__ void __launch_bounds__(THREADS, GRADIENT_BLOCKS)                            \
-        NAME(int rows, int channels, int tile_rows, int rows_each, const T* x, const T* y,            \
+        NAME(int rows, int channels, int tile_rows, int rows_each, const T* x, const u8* positive,    \
              const float* affine, const float* batch, const int* images, T* dy, float* partial) {     \
-        gradient_sums<T, MASK>(rows, channels, tile_rows, rows_each, x, y, affine, batch, images, dy, \
-                               partial);                                                              \
+        gradient_sums<T, MASK>(rows, channels, tile_rows, rows_each, x, positive, affine, batch,      \
+                               images, dy, partial);                                                  \
     }
 
 GRADIENT_SUMS(batchnorm_gradient_sums_bf16, bf16, MASK_NONE)
@@ -411,9 +419,9 @@ GRADIENT_SUMS(batchnorm_gradient_sums_f32, float, MASK_NONE)
 GRADIENT_SUMS(batchnorm_gradient_sums_relu_bf16, bf16, MASK_FROM_X)
 GRADIENT_SUMS(batchnorm_gradient_sums_relu_f16, f16, MASK_FROM_X)
 GRADIENT_SUMS(batchnorm_gradient_sums_relu_f32, float, MASK_FROM_X)
-GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, MASK_FROM_Y)
-GRADIENT_SUMS(batchnorm_gradient_sums_residual_f16, f16, MASK_FROM_Y)
-GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, MASK_FROM_Y)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_bf16, bf16, MASK_FROM_BITS)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_f16, f16, MASK_FROM_BITS)
+GRADIENT_SUMS(batchnorm_gradient_sums_residual_f32, float, MASK_FROM_BITS)
 
 // d_affine = [sum dy xhat; sum dy] from the tiles' sums: the division by the deviation is taken out of the
 // sum. Grid and block as batchnorm_finish; shared memory 8 KB; 2 FLOPs per tile and channel.

@@ -10,8 +10,9 @@ constexpr float EPSILON = 1e-5f;
 constexpr int MASK_NONE = 0;
 // The forward pass's value, recomputed from x: correct if no residual was added to it.
 constexpr int MASK_FROM_X = 1;
-// y; the masked dy is written back, because it is the residual's gradient too.
-constexpr int MASK_FROM_Y = 2;
+// The bits that the forward pass has left of y > 0: with a residual the value is not to be had from x alone.
+// The masked dy is written back, because it is the residual's gradient too.
+constexpr int MASK_FROM_BITS = 2;
 
 // Loads `LEN` coefficients; the rows of affine, batch and running are 16-byte aligned.
 template <int LEN> __device__ __forceinline__ void load_channels(const float* from, float (&values)[LEN]) {
@@ -32,6 +33,17 @@ __device__ __forceinline__ float inverse_deviation(float variance) {
 // deviation.
 __device__ __forceinline__ float normalised(float x, float mean, float scale, float offset) {
     return __fmaf_rn(__fsub_rn(x, mean), scale, offset);
+}
+
+// The bits of a vector of y as it is stored: bit i says whether value i is positive. `positive` [M][C / LEN], u8,
+// has a byte for every vector.
+template <typename T> __device__ __forceinline__ u8 positive_bits(const typename Vector<T>::Raw& y) {
+    float values[Vector<T>::LEN];
+    Vector<T>::unpack(y, values);
+    u32 bits = 0;
+#pragma unroll
+    for (int i = 0; i < Vector<T>::LEN; ++i) bits |= (values[i] > 0.0f ? 1u : 0u) << i;
+    return (u8)bits;
 }
 
 // A NaN stays NaN: a diverged run must not look healthy.

@@ -96,10 +96,13 @@ template <typename T> struct HalfVector {
             values[2 * i + 1] = Packed<T>::high(words[i]);
         }
     }
+    // The values rounded.
+    static __device__ __forceinline__ uint4 packed(const float (&values)[8]) {
+        return make_uint4(Packed<T>::pack(values[0], values[1]), Packed<T>::pack(values[2], values[3]),
+                          Packed<T>::pack(values[4], values[5]), Packed<T>::pack(values[6], values[7]));
+    }
     static __device__ __forceinline__ void store(T* to, const float (&values)[8]) {
-        *reinterpret_cast<uint4*>(to) =
-            make_uint4(Packed<T>::pack(values[0], values[1]), Packed<T>::pack(values[2], values[3]),
-                       Packed<T>::pack(values[4], values[5]), Packed<T>::pack(values[6], values[7]));
+        *reinterpret_cast<uint4*>(to) = packed(values);
     }
 };
 
@@ -115,8 +118,11 @@ template <> struct Vector<float> {
     static __device__ __forceinline__ void unpack(const float4& raw, float (&values)[4]) {
         values[0] = raw.x, values[1] = raw.y, values[2] = raw.z, values[3] = raw.w;
     }
+    static __device__ __forceinline__ float4 packed(const float (&values)[4]) {
+        return make_float4(values[0], values[1], values[2], values[3]);
+    }
     static __device__ __forceinline__ void store(float* to, const float (&values)[4]) {
-        *reinterpret_cast<float4*>(to) = make_float4(values[0], values[1], values[2], values[3]);
+        *reinterpret_cast<float4*>(to) = packed(values);
     }
 };
 

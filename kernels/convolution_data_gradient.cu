@@ -15,8 +15,9 @@
 //
 // `partial`, null or f32 [stride^2 tiles, 2, Cin]: if x is the result of a batchnorm, dx is the dy of its
 // gradient, and its two sums are made here for every tile of rows, while dx is stored, masked by the ReLU
-// (`mask`, batchnorm_value.cuh). That saves the batchnorm a pass over dy; its x (and y) are read here
-// instead, beside the arithmetic. Then parities without taps are read and written as well.
+// (`mask`, batchnorm_value.cuh). That saves the batchnorm a pass over dy; its x (and the bits of y > 0,
+// `positive`) are read here instead, beside the arithmetic. Then parities without taps are read and written
+// as well.
 //
 // Launch: grid [ceil(M / rows) * ceil(Cin / columns), 1, stride^2], where M is the pixels of the
 // largest parity; parities with most taps run first. Tiles, threads and shared memory as in
@@ -39,7 +40,7 @@
 #define DATA_GRADIENT(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)      \
     extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)            \
         NAME(ConvolutionShape shape, int accumulate, int mask, const T* dy, const T* w, const T* x, \
-             const T* y, const float* affine, const float* batch, T* dx, float* partial) {          \
+             const u8* positive, const float* affine, const float* batch, T* dx, float* partial) {  \
         const Gather gather = HALO ? forward_gather(halo_shape(shape)) : gradient_gather(shape);                                               \
         if (accumulate && gather.taps() == 0 && partial == nullptr) return;                         \
         typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false> P;   \
@@ -47,7 +48,7 @@
         tile_product<P, false, HALO, STAGES>(                                                           \
             gather, shape, width, dy, w, [&](P& product, u8* shared, int base, int first) {         \
                 finish(product, shared, gather, base, first, width, accumulate, dx, nullptr,        \
-                       {mask, x, y, affine, batch, partial});                                       \
+                       {mask, x, positive, affine, batch, partial});                                \
             });                                                                                     \
     }
 

@@ -169,10 +169,12 @@ template <class P> struct TileStatistics {
 // A batchnorm whose result is the target's position in the forward pass: the target is its dy, and its
 // backward pass needs two sums of every channel before anything else. Left out where `partial` is null.
 template <typename T> struct GradientSums {
-    // MASK_NONE, MASK_FROM_X or MASK_FROM_Y.
+    // MASK_NONE, MASK_FROM_X or MASK_FROM_BITS.
     int mask;
-    // Its input and its result [points][width], and [2][width]: g, b; mean, 1/sqrt(var + eps).
-    const T *x, *y;
+    // Its input [points][width], the bits of its result [points][width / 8], and [2][width]: g, b; mean,
+    // 1/sqrt(var + eps).
+    const T* x;
+    const u8* positive;
     const float *affine, *batch;
     // [tiles, 2, width]: sum dy (x - mean), sum dy, dy masked; tiles of rows, those of one parity together.
     float* partial;
@@ -203,14 +205,15 @@ template <class P> struct SumsOfTile {
 
     // Adds eight channels of dy that lie at offset `at` in the target.
     __device__ __forceinline__ void add(float (&dy)[8], int at) {
-        float x[8], y[8];
+        float x[8];
         Vector<T>::load(of.x + at, x);
-        if (of.mask == MASK_FROM_Y) Vector<T>::load(of.y + at, y);
+        const u32 bits = of.mask == MASK_FROM_BITS ? of.positive[at / 8] : 0;
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            const float value =
-                of.mask == MASK_FROM_Y ? y[i] : normalised(x[i], mean[i], scale[i], offset[i]);
-            dy[i] = of.mask == MASK_NONE || value > 0.0f ? dy[i] : 0.0f;
+            const bool passed = of.mask == MASK_FROM_BITS
+                                    ? bits >> i & 1
+                                    : normalised(x[i], mean[i], scale[i], offset[i]) > 0.0f;
+            dy[i] = of.mask == MASK_NONE || passed ? dy[i] : 0.0f;
             products[i] += dy[i] * (x[i] - mean[i]);
             sums[i] += dy[i];
         }

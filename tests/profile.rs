@@ -98,6 +98,18 @@ fn the_published_run_takes_what_was_reviewed() {
     assert_eq!(text.lines().count(), reviewed.lines().count(), "kernels/times.txt has other launches");
 }
 
+/// The data gradient in front of a batchnorm makes the sums of that one's gradient; behind the pooling there is
+/// none, and the batchnorm of a shortcut has its dy from another batchnorm.
+#[test]
+fn sums_of_batchnorm_gradients_are_made_on_the_way() {
+    let profile = profile(&published(), &gpu("rtx3090"));
+    let apart = profile.step.launches.iter().map(|timed| &timed.planned);
+    let apart = apart.filter(|planned| planned.launch.kernel.name.contains("gradient_sums"));
+    let layers: Vec<&str> = apart.map(|planned| &*planned.layer).collect();
+    let shortcut = |stage: usize| format!("encoder.layer{stage}.0.shortcut.1");
+    assert_eq!(layers, ["encoder.layer4.1.bn2", &shortcut(4), &shortcut(3), &shortcut(2)]);
+}
+
 /// Numbers of an object by path.
 fn number(value: &Value, path: &str) -> f64 {
     let pointer = format!("/{}", path.replace('.', "/"));

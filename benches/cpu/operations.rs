@@ -202,6 +202,7 @@ pub fn batchnorm(activations: Element, rows: usize, channels: usize) -> Ready {
         relu: true,
         valid: None,
         y: Tensor(4),
+        positive: None,
     };
     Ready::with(activations, operation, operands)
 }
@@ -222,6 +223,7 @@ pub fn batchnorm_gradient(activations: Element, [rows, channels]: [usize; 2], re
         channels,
         x: Tensor(0),
         y: Tensor(1),
+        positive: None,
         relu: true,
         residual,
         valid: None,

@@ -11,6 +11,12 @@ pub trait Differentiable: Operation {
     /// Appends the operations that compute the gradients of the operands from that of the result, if it has
     /// one.
     fn gradient(&self, gradients: &mut Gradients<'_>);
+
+    /// Whether its gradient is to come right behind that of an operation that reads its result, where the order
+    /// is free: a kernel of that one does a part of it.
+    fn follows_at_once(&self) -> bool {
+        false
+    }
 }
 
 /// The gradients known so far in the backward pass over a tape.

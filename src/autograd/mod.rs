@@ -1,11 +1,12 @@
 //! The tape: a step is recorded once as operations over tensors, differentiated, given memory, and replayed.
 //!
-//! `tape` records, `gradients` differentiates, `addition` sums gradients, `memory` decides which temporaries
-//! share memory.
+//! `tape` records, `gradients` differentiates, `order` says which gradient comes next, `addition` sums gradients,
+//! `memory` decides which temporaries share memory.
 
 mod addition;
 mod gradients;
 mod memory;
+mod order;
 mod tape;
 
 pub use addition::Add;

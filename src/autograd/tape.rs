@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::gradients::{Differentiable, Gradients};
-use super::memory;
+use super::order::Recorded;
+use super::{memory, order};
 use crate::collective::Share;
 use crate::device::{Access, Buffer, Device, Element, Operand, Operation, Plan, Tensor};
 
@@ -191,19 +192,35 @@ impl Tape {
         tensor
     }
 
-    /// Appends the gradients of everything recorded so far, in reverse order, starting from `seeds`: pairs of
-    /// a tensor and its gradient. Gradients of parameters are written to the memory given with them.
+    /// Appends the gradients of everything recorded so far, in reverse order but for those that are to follow at
+    /// once, starting from `seeds`: pairs of a tensor and its gradient. Gradients of parameters are written to the
+    /// memory given with them.
     ///
     /// A tensor that is used several times gets the sum of its gradients, whatever the operations and their
     /// order. Returns the gradient of each tensor; after the plan has run, its memory still holds the
     /// gradient only if no later operation reuses it.
     pub fn backward(&mut self, seeds: &[(Tensor, Tensor)]) -> HashMap<Tensor, Tensor> {
-        let recorded = self.entries.clone();
+        let differentiable = |entry: &TapeEntry| match entry {
+            TapeEntry::Plain(_) => None,
+            TapeEntry::Differentiable(operation) => Some(operation.clone()),
+        };
+        let operations: Vec<_> = self.entries.iter().filter_map(differentiable).collect();
+        let recorded: Vec<Recorded> = operations
+            .iter()
+            .map(|operation| Recorded {
+                operands: operation.operands(),
+                follows: operation.follows_at_once(),
+            })
+            .collect();
+        let mut done = vec![false; operations.len()];
         let mut gradients = Gradients::new(self, seeds);
-        for entry in recorded.iter().rev() {
-            if let TapeEntry::Differentiable(operation) = entry {
-                operation.gradient(&mut gradients);
+        for turn in (0..operations.len()).rev() {
+            let mut next = (!done[turn]).then_some(turn);
+            while let Some(at) = next {
+                operations[at].gradient(&mut gradients);
                 gradients.add_pending();
+                done[at] = true;
+                next = order::before_its_turn(&recorded, &done, at);
             }
         }
         gradients.finish()

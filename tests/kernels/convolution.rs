@@ -277,6 +277,7 @@ fn batchnorm_of_the_output(rows: usize, channels: usize) -> BatchNorm {
         relu: true,
         valid: None,
         y: Tensor(6),
+        positive: None,
     }
 }
 

@@ -8,6 +8,7 @@ use records::device::gpu::Precision;
 use records::device::gpu::driver::Gpu;
 use records::device::gpu::lower::Lowering;
 use records::device::{Access, Buffer, Device, Element, Operation, Plan, Program, Tensor};
+use records::ops::batchnorm::positive_len;
 use records::random::philox::{Purpose, Stream};
 
 /// All precisions of a GPU.
@@ -45,6 +46,8 @@ pub enum Value {
     ActivationOutput(usize),
     /// An output of i32.
     IntegerOutput(usize),
+    /// An output of bits that say which of so many activations are positive.
+    PositiveBits(usize),
 }
 
 /// The devices under comparison.
@@ -113,6 +116,7 @@ impl Pair {
             Value::Output(len) => Self::poisoned(device, Element::F32, *len),
             Value::ActivationOutput(len) => Self::poisoned(device, activations, *len),
             Value::IntegerOutput(len) => Self::poisoned(device, Element::I32, *len),
+            Value::PositiveBits(len) => Self::poisoned(device, Element::U8, positive_len(activations, *len)),
         }
     }
 
@@ -123,6 +127,7 @@ impl Pair {
         let buffer = device.allocate(element, len, "a test output")?;
         match element {
             Element::I32 => device.write_i32(buffer, &vec![i32::MIN; len])?,
+            Element::U8 => device.write_u8(buffer, &vec![u8::MAX; len])?,
             _ => device.write_f32(buffer, &vec![f32::NAN; len])?,
         }
         Ok(buffer)
@@ -213,9 +218,7 @@ impl Outcome {
                     values.iter().map(|v| v.to_bits()).collect()
                 }
                 Value::I32(values) => values.iter().map(|&v| (v as f32).to_bits()).collect(),
-                Value::U8(_) | Value::Output(_) | Value::ActivationOutput(_) | Value::IntegerOutput(_) => {
-                    continue;
-                }
+                _ => continue,
             };
             for (device, after) in [("cpu", &self.cpu[number]), ("kernels", &self.kernels[number])] {
                 let same = after.iter().map(|v| v.to_bits()).eq(before.iter().copied());

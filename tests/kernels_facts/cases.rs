@@ -11,7 +11,7 @@ use records::device::gpu::sim::{Log, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element, Operation, Plan, Program, Tensor};
 use records::operations;
-use records::ops::batchnorm::{BatchNorm, BatchNormGradient, Epilogue, batchnorm_inference};
+use records::ops::batchnorm::{BatchNorm, BatchNormGradient, Epilogue, batchnorm_inference, positive_len};
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
 use records::ops::convolution::{
@@ -326,6 +326,7 @@ fn convolution(
         (Element::F32, 2 * in_channels),
         (stored, shape.input_len()),
         (stored, shape.input_len()),
+        (Element::U8, positive_len(stored, shape.input_len())),
     ];
     let [
         x,
@@ -342,6 +343,7 @@ fn convolution(
         d_affine,
         y_before,
         dx_before,
+        positive_before,
     ] = std::array::from_fn(Tensor);
     let batchnorm = BatchNorm {
         rows,
@@ -354,6 +356,7 @@ fn convolution(
         relu: true,
         valid: None,
         y: out,
+        positive: None,
     };
     let operations = operations![
         Convolution { shape, x, w, y },
@@ -366,6 +369,7 @@ fn convolution(
             channels: in_channels,
             x,
             y: y_before,
+            positive: Some(positive_before),
             relu: true,
             residual: true,
             valid: None,

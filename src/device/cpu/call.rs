@@ -102,6 +102,14 @@ impl<'a> Call<'a> {
         self.memory.u8(self.buffers[tensor.0])
     }
 
+    /// The values of a u8 tensor, for writing.
+    ///
+    /// # Errors
+    /// As [`Call::f32_mut`].
+    pub fn u8_mut(&self, tensor: Tensor) -> Result<RefMut<'a, [u8]>> {
+        self.memory.u8_mut(self.buffers[tensor.0])
+    }
+
     /// The values of an optional tensor, for reading.
     ///
     /// # Errors

@@ -273,6 +273,17 @@ pub(super) fn apply(
     }
 }
 
+/// Bit i of byte j says whether value i of vector j of y is positive; a vector has `vector` values, at most 8.
+pub(super) fn positive_bits(vector: usize, y: &[f32], bits: &mut [u8]) {
+    const BYTES: usize = 1 << 12;
+    let bits_of = |values: &[f32]| {
+        values.iter().enumerate().fold(0, |bits, (at, &value)| bits | u8::from(value > 0.0) << at)
+    };
+    bits.par_chunks_mut(BYTES).zip(y.par_chunks(BYTES * vector)).for_each(|(bits, y)| {
+        bits.iter_mut().zip(y.chunks_exact(vector)).for_each(|(bits, values)| *bits = bits_of(values));
+    });
+}
+
 /// Where the gradient finds what the ReLU let through.
 pub(super) enum Mask<'a> {
     /// There was no ReLU.
@@ -539,6 +550,19 @@ mod tests {
             }
         }
         y
+    }
+
+    /// A bit for each value, from the lowest on; 0 and NaN are not positive.
+    #[test]
+    fn bits_say_what_is_positive() {
+        let y = [1.0, 0.0, f32::NAN, -1.0, f32::MIN_POSITIVE, -0.0, f32::INFINITY, 2.0];
+        let (mut of_eight, mut of_four) = ([9; 1], [9; 2]);
+        positive_bits(8, &y, &mut of_eight);
+        positive_bits(4, &y, &mut of_four);
+        assert_eq!((of_eight, of_four), ([0b1101_0001], [0b0001, 0b1101]));
+        let (y, mut many) = (values(3 << 16, 1), vec![9; 3 << 13]);
+        positive_bits(8, &y, &mut many);
+        assert!(y.iter().enumerate().all(|(at, &y)| (many[at / 8] >> (at % 8) & 1 == 1) == (y > 0.0)));
     }
 
     /// Gradients against central differences of the f64 reference, within 1e-3 of values near 1: the error

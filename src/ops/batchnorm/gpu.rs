@@ -98,7 +98,7 @@ pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInfere
             kernels::BATCHNORM_INFERENCE_F32,
         ],
     )?;
-    apply(lowering, kernel, [rows, channels], [x, affine, running, y], residual, relu, None);
+    apply(lowering, kernel, [rows, channels], [x, affine, running, y], (residual, None), relu, None);
     Ok(())
 }
 
@@ -107,13 +107,14 @@ fn pass(lowering: &Lowering<'_>, [rows, channels]: [usize; 2], x: Tensor, flops:
     Work::of((flops * rows * channels) as f64).reading([lowering.span(x)])
 }
 
-/// Launches one pass that computes y from x and the statistics.
+/// Launches one pass that computes y from x and the statistics, and with a residual its bits where they are asked
+/// for.
 fn apply(
     lowering: &mut Lowering<'_>,
     kernel: KernelOf<kernels::Apply>,
     [rows, channels]: [usize; 2],
     [x, affine, statistics, y]: [Tensor; 4],
-    residual: Option<Tensor>,
+    (residual, positive): (Option<Tensor>, Option<Tensor>),
     relu: bool,
     valid: Option<ValidRows>,
 ) {
@@ -122,7 +123,8 @@ fn apply(
     let work = pass(lowering, [rows, channels], x, if residual.is_some() { 4 } else { 3 })
         .reading([affine, statistics].map(|tensor| lowering.span(tensor)))
         .reading(lowering.optional_span(residual))
-        .writing([lowering.span(y)]);
+        .writing([lowering.span(y)])
+        .writing(lowering.optional_span(positive));
     let parameters = kernels::Apply {
         rows,
         channels,
@@ -135,6 +137,7 @@ fn apply(
         residual: lowering.optional(residual),
         images,
         y: lowering.address(y),
+        positive: lowering.optional(positive),
     };
     lowering.launch(cut.launch(kernel, parameters).doing(work));
 }
@@ -146,7 +149,8 @@ pub(super) fn forward(
     operation: &BatchNorm,
     sums: Option<PartialStatistics>,
 ) -> Result<()> {
-    let &BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y } = operation;
+    let &BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y, positive } =
+        operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
     let (images, rows_each) = valid_rows(lowering, valid);
@@ -191,7 +195,8 @@ pub(super) fn forward(
         element,
         [kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F16, kernels::BATCHNORM_APPLY_F32],
     )?;
-    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], residual, relu, valid);
+    let positive = positive.filter(|_| relu && residual.is_some());
+    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], (residual, positive), relu, valid);
     Ok(())
 }
 
@@ -204,6 +209,10 @@ pub(super) fn gradient(
     let &BatchNormGradient { rows, channels, x, valid, affine, batch, dy, d_affine, dx, .. } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
+    ensure!(
+        operation.mask() != MASK_FROM_BITS || operation.positive.is_some(),
+        "the gradient of a batchnorm with residual and ReLU needs the bits of its result"
+    );
     let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
     let PartialGradientSums { address: partial, tiles } = match sums {
         Some(sums) => sums,
@@ -256,14 +265,14 @@ fn gradient_sums(
     cut: &BlockGrid,
 ) -> Result<PartialGradientSums> {
     use kernels::*;
-    let &BatchNormGradient { rows, channels, x, y, valid, affine, batch, dy, .. } = operation;
+    let &BatchNormGradient { rows, channels, x, positive, valid, affine, batch, dy, .. } = operation;
     let kernels = match operation.mask() {
         MASK_FROM_X => [
             BATCHNORM_GRADIENT_SUMS_RELU_BF16,
             BATCHNORM_GRADIENT_SUMS_RELU_F16,
             BATCHNORM_GRADIENT_SUMS_RELU_F32,
         ],
-        MASK_FROM_Y => [
+        MASK_FROM_BITS => [
             BATCHNORM_GRADIENT_SUMS_RESIDUAL_BF16,
             BATCHNORM_GRADIENT_SUMS_RESIDUAL_F16,
             BATCHNORM_GRADIENT_SUMS_RESIDUAL_F32,
@@ -277,10 +286,11 @@ fn gradient_sums(
     let work = pass(lowering, [rows, channels], x, 5)
         .reading([span(dy), span(batch)])
         .reading((mask == MASK_FROM_X).then(|| span(affine)))
-        .reading((mask == MASK_FROM_Y).then(|| span(y)))
-        .writing((mask == MASK_FROM_Y).then(|| span(dy)))
+        .reading(positive.filter(|_| mask == MASK_FROM_BITS).map(span))
+        .writing((mask == MASK_FROM_BITS).then(|| span(dy)))
         .writing([sums.span(channels)]);
-    let [x, y, affine, batch, dy] = [x, y, affine, batch, dy].map(|tensor| lowering.address(tensor));
+    let positive = lowering.optional(positive);
+    let [x, affine, batch, dy] = [x, affine, batch, dy].map(|tensor| lowering.address(tensor));
     let tile_rows = cut.tile_rows;
     let parameters = GradientSums {
         rows,
@@ -288,7 +298,7 @@ fn gradient_sums(
         tile_rows,
         rows_each,
         x,
-        y,
+        positive,
         affine,
         batch,
         images,

@@ -8,7 +8,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{BatchNorm, BatchNormGradient, MASK_FROM_Y, cpu, valid_rows};
+use super::{BatchNorm, BatchNormGradient, MASK_FROM_BITS, cpu, valid_rows};
 use crate::autograd::{Differentiable, Gradients};
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
@@ -112,7 +112,7 @@ impl Operation for JointBatchNormGradient {
         let valid = ..own * channels;
         let (x, affine) = (&x[valid], cpu.f32(self.0.affine)?);
         let given = [&affine[..], &batch];
-        let y = if self.0.mask() == MASK_FROM_Y { Some(cpu.f32(self.0.y)?) } else { None };
+        let y = if self.0.mask() == MASK_FROM_BITS { Some(cpu.f32(self.0.y)?) } else { None };
         let mask = match (self.0.relu, &y) {
             (false, _) => cpu::Mask::None,
             (true, None) => cpu::Mask::FromX,

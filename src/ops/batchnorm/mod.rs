@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::Call;
-use crate::device::gpu::kernels::batchnorm_value::{MASK_FROM_X, MASK_FROM_Y, MASK_NONE};
+use crate::device::gpu::kernels::batchnorm_value::{MASK_FROM_BITS, MASK_FROM_X, MASK_NONE};
 use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::Span;
@@ -54,6 +54,14 @@ pub struct BatchNorm {
     pub valid: Option<ValidRows>,
     /// The result, activations `[rows, C]`.
     pub y: Tensor,
+    /// Where a ReLU and a residual give y, what the gradient is to know of it: u8, [`positive_len`], a byte for
+    /// every 16 bytes of y, whose bit i says whether value i is positive.
+    pub positive: Option<Tensor>,
+}
+
+/// Bytes that say which of `len` activations of a type are positive ([`BatchNorm::positive`]).
+pub fn positive_len(element: Element, len: usize) -> usize {
+    len * element.bytes() / 16
 }
 
 /// Batchnorm with the running statistics, without a gradient; y as in [`BatchNorm`].
@@ -92,6 +100,9 @@ pub struct BatchNormGradient {
     pub x: Tensor,
     /// The result of the forward pass, `[rows, C]`: the ReLU's mask is y > 0.
     pub y: Tensor,
+    /// That mask as the forward pass has left it, which kernels read instead of y where there was a residual
+    /// ([`BatchNorm::positive`]).
+    pub positive: Option<Tensor>,
     /// Whether the forward pass had a ReLU.
     pub relu: bool,
     /// Whether the forward pass had a residual.
@@ -165,12 +176,16 @@ pub fn batchnorm(
 ) -> Tensor {
     let batch = tape.temporary(Element::F32, 2 * channels);
     let y = tape.result(tape.activations(), rows * channels);
-    let batchnorm = BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y };
+    let positive = None;
+    let batchnorm =
+        BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y, positive };
     let share = tape.share();
     if share.is_divided() && share.joint_batchnorm {
         tape.record(JointBatchNorm(batchnorm));
     } else {
-        tape.record(batchnorm);
+        let bytes = positive_len(tape.activations(), rows * channels);
+        let positive = (relu && residual.is_some()).then(|| tape.temporary(Element::U8, bytes));
+        tape.record(BatchNorm { positive, ..batchnorm });
     }
     y
 }
@@ -221,6 +236,7 @@ impl Operation for BatchNorm {
         list.extend([Operand::update(self.running), Operand::write(self.batch)]);
         list.extend(self.residual.map(Operand::read));
         list.push(Operand::write(self.y));
+        list.extend(self.positive.map(Operand::write));
         list
     }
 
@@ -234,6 +250,10 @@ impl Operation for BatchNorm {
         let (x, (mut y, rounding)) = (cpu.f32(self.x)?, cpu.rounded_mut(self.y)?);
         let mut statistics = cpu.f32_mut(self.batch)?;
         y[rows * channels..].fill(0.0);
+        let mut positive = self.positive.map(|bits| cpu.u8_mut(bits)).transpose()?;
+        if let Some(bits) = &mut positive {
+            bits.fill(0);
+        }
         if rows == 0 {
             statistics.fill(0.0);
             return Ok(());
@@ -244,6 +264,9 @@ impl Operation for BatchNorm {
         let (affine, residual) = (cpu.f32(self.affine)?, cpu.optional(self.residual)?);
         let residual = residual.as_deref().map(|residual| &residual[..rows * channels]);
         cpu::apply(channels, x, [&affine, &statistics], residual, relu, (y, rounding));
+        if let Some(bits) = &mut positive {
+            cpu::positive_bits(16 / cpu.element(self.y).bytes(), y, bits);
+        }
         Ok(())
     }
 
@@ -256,6 +279,11 @@ impl Differentiable for BatchNorm {
     fn gradient(&self, gradients: &mut Gradients<'_>) {
         self.record_gradient(gradients, |gradients, gradient| gradients.push(gradient));
     }
+
+    /// A convolution's data gradient makes the sums of the batchnorm gradient behind it.
+    fn follows_at_once(&self) -> bool {
+        true
+    }
 }
 
 impl BatchNorm {
@@ -265,7 +293,7 @@ impl BatchNorm {
         gradients: &mut Gradients<'_>,
         push: impl FnOnce(&mut Gradients<'_>, BatchNormGradient),
     ) {
-        let Self { rows, channels, x, affine, batch, residual, relu, valid, y, .. } = *self;
+        let Self { rows, channels, x, affine, batch, residual, relu, valid, y, positive, .. } = *self;
         let Some(dy) = gradients.of(y) else { return };
         let d_affine = gradients.write_parameter(affine);
         let dx = gradients.write(x);
@@ -274,6 +302,7 @@ impl BatchNorm {
             channels,
             x,
             y,
+            positive,
             relu,
             residual: residual.is_some(),
             valid,
@@ -333,13 +362,13 @@ impl BatchNormGradient {
         gpu::gradient(gpu, self, sums)
     }
 
-    /// Where the kernels find the ReLU's mask. With a residual it comes from y and is left in dy; without,
-    /// it is recomputed from x whenever it is needed.
+    /// Where the kernels find the ReLU's mask. With a residual it is the forward pass's bits and is left in dy;
+    /// without, it is recomputed from x whenever it is needed.
     pub(super) fn mask(&self) -> usize {
         match (self.relu, self.residual) {
             (false, _) => MASK_NONE,
             (true, false) => MASK_FROM_X,
-            (true, true) => MASK_FROM_Y,
+            (true, true) => MASK_FROM_BITS,
         }
     }
 }
@@ -353,6 +382,7 @@ impl Operation for BatchNormGradient {
         let mut list: Vec<_> = self.valid.map(|valid| Operand::read(valid.count)).into_iter().collect();
         list.push(Operand::read(self.x));
         list.extend(self.relu.then_some(Operand::read(self.y)));
+        list.extend(self.positive.map(Operand::read));
         list.extend([Operand::read(self.affine), Operand::read(self.batch)]);
         list.push(if self.relu { Operand::update(self.dy) } else { Operand::read(self.dy) });
         list.extend([Operand::write(self.d_affine), Operand::write(self.dx)]);
@@ -376,7 +406,7 @@ impl Operation for BatchNormGradient {
         let valid = ..rows * channels;
         let (x, affine) = (&x[valid], cpu.f32(self.affine)?);
         let given = [&affine[..], &batch];
-        let y = if self.mask() == MASK_FROM_Y { Some(cpu.f32(self.y)?) } else { None };
+        let y = if self.mask() == MASK_FROM_BITS { Some(cpu.f32(self.y)?) } else { None };
         let mask = match (self.relu, &y) {
             (false, _) => cpu::Mask::None,
             (true, None) => cpu::Mask::FromX,

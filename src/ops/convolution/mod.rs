@@ -343,6 +343,7 @@ mod tests {
             relu: true,
             valid: None,
             y: Tensor(6),
+            positive: None,
         };
         assert!(convolution.is_normalised_by(&batchnorm(2 * 3 * 2, 16, Tensor(2))));
         assert!(!convolution.is_normalised_by(&batchnorm(2 * 3 * 2, 16, Tensor(0))));

@@ -41,6 +41,9 @@ const MOST_LOADS: u32 = 8;
 /// The share of the second longest of the three times that the longest does not hide, where a product waits
 /// for memory.
 const UNHIDDEN: f64 = 0.25;
+/// Where hits of L1 are only estimated, L2 counts as waited for from this share of the longest time on, if pixels
+/// are asked for once a tap: a choice is not to hang on which of two nearly equal times is called the longer.
+const NEARLY: f64 = 0.9;
 
 /// What a kernel's time is bound by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +245,9 @@ impl<'a> Model<'a> {
         let busy = [busy / gpu.clock + barriers, alone[1], alone[2]];
         let (limit, mut seconds) =
             longest(alone, if barriers > 0.5 * alone[0] { Limit::Latency } else { bound });
-        if pipelined.is_some() && matches!(limit, Limit::L2 | Limit::Dram) {
+        let perhaps_l2 =
+            self.l2.is_none() && pipelined.is_some_and(asks_for_taps) && alone[1] >= NEARLY * seconds;
+        if pipelined.is_some() && (matches!(limit, Limit::L2 | Limit::Dram) || perhaps_l2) {
             let mut ordered = alone;
             ordered.sort_by(f64::total_cmp);
             seconds += UNHIDDEN * ordered[1];
@@ -305,6 +310,14 @@ impl<'a> Model<'a> {
         }
         (bytes, (copied > 0.0).then(|| hits / copied))
     }
+}
+
+/// Whether blocks ask for their pixels anew for each of many taps, so that much depends on what L1 keeps.
+fn asks_for_taps(product: &Product) -> bool {
+    let asks = |gather: &Gather| {
+        matches!(gather.order, GatherOrder::Points { .. }) && gather.stride == 1 && gather.taps.len() > 4
+    };
+    product.groups.iter().filter_map(|group| group.gather.as_ref()).any(asks)
 }
 
 /// The longest of the multiprocessors', L2's and DRAM's time.

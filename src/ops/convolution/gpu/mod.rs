@@ -330,7 +330,7 @@ fn data_gradient_by(
                 dy,
                 w,
                 x: lowering.optional(of.map(|of| of.x)),
-                y: lowering.optional(of.map(|of| of.y)),
+                positive: lowering.optional(of.and_then(|of| of.positive)),
                 affine: lowering.optional(of.map(|of| of.affine)),
                 batch: lowering.optional(of.map(|of| of.batch)),
                 dx,

@@ -4,7 +4,7 @@
 use super::halo::Halo;
 use super::tiles::{WeightCut, WeightKernel, WeightTile};
 use crate::device::Tensor;
-use crate::device::gpu::kernels::batchnorm_value::MASK_FROM_Y;
+use crate::device::gpu::kernels::batchnorm_value::MASK_FROM_BITS;
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::convolution_stem;
 use crate::device::gpu::launch::Address;
@@ -183,14 +183,14 @@ pub(super) fn data_gradient(
 }
 
 /// Of a data gradient, without them `work`, that makes the sums of the batchnorm gradient behind it: it reads
-/// that batchnorm's input, and its result where that gives the mask.
+/// that batchnorm's input, and the bits of its result where these give the mask.
 pub(super) fn with_gradient_sums(
     lowering: &Lowering<'_>,
     work: Work,
     of: &BatchNormGradient,
     sums: PartialGradientSums,
 ) -> Work {
-    let masks = (of.mask() == MASK_FROM_Y).then(|| lowering.span(of.y));
+    let masks = of.positive.filter(|_| of.mask() == MASK_FROM_BITS).map(|bits| lowering.span(bits));
     work.reading([of.x, of.affine, of.batch].map(|tensor| lowering.span(tensor)))
         .reading(masks)
         .writing([sums.span(of.channels)])
