@@ -20,6 +20,19 @@ pub struct ChosenDevice {
 /// # Errors
 /// A usage error that names what is missing on this machine.
 pub fn open(choice: DeviceChoice, precision: PrecisionChoice, threads: usize) -> Result<ChosenDevice> {
+    open_nth(choice, precision, threads, 0)
+}
+
+/// The same for the process that is `number`th on its machine, which takes that GPU.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_nth(
+    choice: DeviceChoice,
+    precision: PrecisionChoice,
+    threads: usize,
+    number: usize,
+) -> Result<ChosenDevice> {
     let gpu_precision = match precision {
         PrecisionChoice::F32 => gpu::Precision::F32,
         PrecisionChoice::F16 => gpu::Precision::F16,
@@ -35,7 +48,7 @@ pub fn open(choice: DeviceChoice, precision: PrecisionChoice, threads: usize) ->
         Ok(ChosenDevice { device, reason })
     };
     let open_gpu = |kind: DriverKind, reason: &str| {
-        let device = gpu::open(kind, gpu_precision)?;
+        let device = gpu::open_nth(kind, gpu_precision, number)?;
         Ok(ChosenDevice { device: Box::new(device), reason: reason.into() })
     };
     match choice {
