@@ -63,15 +63,17 @@ fn notes(at: &Path) -> String {
     calls(at).lines().filter(|line| line.starts_with("note")).collect::<Vec<_>>().join("\n")
 }
 
-/// Joint batchnorm: two processes, and one; the same bits twice. All exchanges of the step are part of its graph.
+/// Joint batchnorm: two processes, and one; the same bits twice. All exchanges of the step are part of its graph. With
+/// the seed of the preset a value of the third layer lies at the edge of a ReLU, and one rounding moves it over.
 #[test]
 fn a_step_of_two_is_that_of_one() {
     let scratch = tempfile::tempdir().unwrap();
     let at = scratch.path();
-    let one = train(at, "one", 0, &["--device=cuda"]);
-    let two = train(at, "two", 2, &["--device=cuda"]);
+    let joint = ["--device=cuda", "--seed=1"];
+    let one = train(at, "one", 0, &joint);
+    let two = train(at, "two", 2, &joint);
     assert_rounding("cuda by 2", &two, &one);
-    let again = train(at, "again", 2, &["--device=cuda"]);
+    let again = train(at, "again", 2, &joint);
     assert_same(&again, &two, "twice");
 
     let calls = calls(&at.join("two"));
@@ -122,7 +124,7 @@ fn gpus_that_do_not_fit_are_refused() {
     assert_refused(
         &mut command,
         2,
-        &["rank 0 (", " and rank 1 (", "the same GPU, NVIDIA", "GPU-00000000-0000"],
+        &["rank 0 (", " and rank 1 (", "the same GPU, Stand-in", "GPU-00000000-0000"],
     );
     // Of two processes with GPUs of their own, one has another.
     let of_each = |uuid: &'static str| [&["-n", "1", "-x", uuid, RECORDS, "train"], &arguments[..]].concat();

@@ -125,7 +125,8 @@ impl GpuDevice {
         buffers: &[Buffer],
         uses: Vec<Option<usize>>,
     ) -> Result<(Vec<Launch>, Vec<Place>)> {
-        let addresses: Vec<u64> = buffers.iter().map(|&b| self.address(b)).collect::<Result<_>>()?;
+        let address = |&buffer| if buffer == Buffer::NOWHERE { Ok(0) } else { self.address(buffer) };
+        let addresses: Vec<u64> = buffers.iter().map(address).collect::<Result<_>>()?;
         let lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
         let share = self.world.as_ref().map(World::share);
         let mut lowering = lowering.with_uses(uses).with_branches(self.branches).with_share(share);

@@ -3,6 +3,7 @@
 //! Not through cudarc's bindings: these look for the library by name alone and panic where it, or one of its
 //! functions, is missing, and take a result for a Rust enumeration, which the code of a newer library is not.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -109,7 +110,10 @@ impl Nccl {
 
     fn open(path: &Path) -> Result<Self, String> {
         // SAFETY: opening a library runs its initialisers; the caller has found NCCL under this name.
-        let library = unsafe { Library::new(path) }.map_err(|error| error.to_string())?;
+        let library = unsafe { Library::new(path) }.map_err(|error| match error.source() {
+            Some(reason) => reason.to_string(),
+            None => error.to_string(),
+        })?;
         // SAFETY: as above; it is kept beside the functions.
         let functions = unsafe { Functions::of(&library) }?;
         let mut version = 0;
