@@ -60,11 +60,6 @@ struct Place {
     int step;
 };
 
-// The number of valid rows.
-__device__ __forceinline__ int valid_rows(int rows, int rows_each, const int* __restrict__ images) {
-    return images == nullptr ? rows : (int)min((size_t)max(*images, 0) * rows_each, (size_t)rows);
-}
-
 template <typename T> __device__ __forceinline__ Place place(int rows, int tile_rows) {
     const int channel = (blockIdx.x * blockDim.x + threadIdx.x) * Vector<T>::LEN;
     const int start = blockIdx.y * tile_rows;

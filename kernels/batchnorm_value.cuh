@@ -14,6 +14,11 @@ constexpr int MASK_FROM_X = 1;
 // The masked dy is written back, because it is the residual's gradient too.
 constexpr int MASK_FROM_BITS = 2;
 
+// The number of valid rows.
+__device__ __forceinline__ int valid_rows(int rows, int rows_each, const int* __restrict__ images) {
+    return images == nullptr ? rows : (int)min((size_t)max(*images, 0) * rows_each, (size_t)rows);
+}
+
 // Loads `LEN` coefficients; the rows of affine, batch and running are 16-byte aligned.
 template <int LEN> __device__ __forceinline__ void load_channels(const float* from, float (&values)[LEN]) {
 #pragma unroll

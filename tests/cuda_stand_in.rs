@@ -193,7 +193,9 @@ fn kernel_tests() -> PathBuf {
             "json",
         ])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    if cfg!(feature = "mpi") {
+    if cfg!(feature = "nccl") {
+        cargo.args(["--features", "records/nccl"]);
+    } else if cfg!(feature = "mpi") {
         cargo.args(["--features", "records/mpi"]);
     }
     // What cargo tells a test's process of its package: some build scripts would run again for it, and half of

@@ -10,17 +10,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ptx_sim::{Counters, Gpu};
+use records::collective::Share;
 use records::declaration::Values;
 use records::device::gpu::launch::Kernel;
 use records::device::gpu::sim::{Costs, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Buffer, Device, Element, Operation, Plan, Program, Tensor};
 use records::operations;
+use records::ops::batchnorm::{BatchNorm, BatchNormGradient, JointBatchNorm, JointBatchNormGradient};
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
 use records::ops::convolution::{
     Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
 };
+use records::ops::division::{AddParts, OwnCount, OwnRows, PlaceRows};
 use records::ops::elementwise::{Relu, ReluGradient};
 use records::ops::loss::{Loss, RowLoss, Term};
 use records::ops::mixup::{Draws, Mixup};
@@ -364,6 +367,58 @@ struct Row {
     counters: Counters,
 }
 
+/// What one of four GPUs does between the exchanges: rows of a batch of 256 with 100 classes, a bucket of gradients
+/// and a batchnorm.
+fn divided(rows: &mut Vec<Row>) {
+    let (mut device, costs) = device();
+    let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);
+    let (groups, count, len, channels) = (2, 256, 100, 64);
+    let all = groups * count * len;
+    let share = Share { rank: 1, size: 4, joint_batchnorm: true };
+    let mut buffers: Vec<_> = [all, all, all / 4, 2 * channels, 2 * channels, 2 * channels, 2 * channels]
+        .map(|len| filled(&mut device, &mut stream, len, 1.0))
+        .into();
+    buffers.extend([(); 2].map(|()| device.allocate(Element::I32, 1, "an operand").unwrap()));
+    let [x, out, part, affine, running, batch, d_affine, first, own] = std::array::from_fn(Tensor);
+    let activations = all.next_multiple_of(channels);
+    let [xs, y, dy, dx] = std::array::from_fn(|i| Tensor(9 + i));
+    for _ in 0..4 {
+        let buffer = device.allocate(Element::Bf16, activations, "an operand").unwrap();
+        let values: Vec<f32> = (0..activations).map(|_| stream.uniform(0.01, 1.0) as f32).collect();
+        device.write_f32(buffer, &values).unwrap();
+        buffers.push(buffer);
+    }
+    let (batch_rows, residual, relu, valid) = (activations / channels, None, true, None);
+    let forward =
+        BatchNorm { rows: batch_rows, channels, x: xs, affine, running, batch, residual, relu, valid, y };
+    let gradient = BatchNormGradient {
+        rows: batch_rows,
+        channels,
+        x: xs,
+        y,
+        relu,
+        residual: false,
+        valid,
+        affine,
+        batch,
+        dy,
+        d_affine,
+        dx,
+    };
+    let operations = operations![
+        OwnRows { groups, count, len, share, is_whole: false, x, out: part },
+        OwnCount { rows: share.of(count), count: first, out: own },
+        PlaceRows { groups, count, len, ranks: 4, gathered: x, out },
+        AddParts { len: all / 4, rank: 1, ranks: 4, received: x, values: part },
+        JointBatchNorm(forward),
+        JointBatchNormGradient(gradient),
+    ];
+    for operation in operations {
+        device.execute(&*operation, &buffers).unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    add(rows, "one of four GPUs, 256 samples of 100 classes, 800 rows of 64 channels", costs.take());
+}
+
 fn add(rows: &mut Vec<Row>, case: &str, costs: BTreeMap<Kernel, Counters>) {
     assert!(!costs.is_empty(), "{case}: no launch");
     rows.extend(costs.into_iter().map(|(kernel, counters)| Row { case: case.into(), kernel, counters }));
@@ -428,6 +483,7 @@ fn the_kernels_cost_what_was_reviewed() {
     convolutions(&mut rows);
     refinery_and_mixup(&mut rows);
     contrast(&mut rows);
+    divided(&mut rows);
     let text = table(&rows);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/costs.txt");
     if std::env::var_os("RECORDS_UPDATE_COSTS").is_some() {

@@ -37,9 +37,7 @@ pub(super) fn plan(
     let allocations = device.allocate_all(&requests, "the step's temporaries")?;
     let buffer = |(number, &storage): (usize, &TensorStorage)| match (storage, slot_of[number]) {
         (TensorStorage::Persistent(buffer), _) => Ok(buffer),
-        (TensorStorage::Dropped, _) => {
-            Ok(Buffer { allocation: usize::MAX, offset: 0, len: 0, element: Element::U8 })
-        }
+        (TensorStorage::Dropped, _) => Ok(Buffer::NOWHERE),
         (TensorStorage::Temporary { len, .. }, Some(slot)) => Ok(allocations[slot].part(0, len)),
         (TensorStorage::Temporary { .. }, None) => bail!("no operation names the temporary {number}"),
     };

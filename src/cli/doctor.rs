@@ -16,6 +16,8 @@ use crate::data::registry::{self, archives};
 use crate::device::cpu::instructions::{self, PairSums};
 use crate::device::cpu::threads;
 use crate::device::gpu::cache::Place;
+#[cfg(feature = "nccl")]
+use crate::device::gpu::nccl;
 use crate::device::gpu::nvrtc_search;
 use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
 use crate::device::gpu::{branches, gpu_code};
@@ -74,6 +76,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
         Err(reason) => rows.push(row("NVIDIA driver", format!("{reason}; {INSTALL_DRIVER}"))),
     }
     rows.push(row("NVRTC", nvrtc()));
+    rows.push(row("NCCL", nccl()));
     let first = driver.as_ref().ok().and_then(|driver| driver.gpus.first());
     let architecture = first.map(|gpu| 10 * gpu.compute_capability.0 + gpu.compute_capability.1);
     rows.push(row("GPU code", gpu_code::describe(architecture)));
@@ -142,6 +145,21 @@ fn nvrtc() -> String {
         }
         Err(reason) => format!("{reason}; {INSTALL_NVRTC}"),
     }
+}
+
+/// What several GPUs exchange over.
+#[cfg(feature = "nccl")]
+fn nccl() -> String {
+    match nccl::Nccl::find() {
+        Ok(found) => format!("{}, {}", found.version(), shown(&found.path)),
+        Err(reason) => format!("{reason}; {}", nccl::INSTALL),
+    }
+}
+
+/// What several GPUs exchange over.
+#[cfg(not(feature = "nccl"))]
+fn nccl() -> String {
+    "not built in; for several GPUs build with --features nccl".into()
 }
 
 /// Where compiled kernels are kept, or why they are not.

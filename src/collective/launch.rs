@@ -143,7 +143,7 @@ fn join(launched: &Launched, limit: Duration) -> Result<World> {
     let world = World::new(joined.clone());
     let members = members::gather(&world)?;
     joined.know(&members);
-    Ok(world.with_members(members))
+    Ok(world.with_members(members).as_launched(launched.local_rank, limit))
 }
 
 #[cfg(test)]

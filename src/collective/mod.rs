@@ -23,6 +23,7 @@ pub mod mpi;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -50,6 +51,16 @@ pub trait Collective: Debug + Send + Sync {
     /// # Errors
     /// As [`Collective::gather`].
     fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
+
+    /// Looks whether the other processes are still there, where this one has waited so long for something else than
+    /// a call of this trait: for an exchange between GPUs.
+    ///
+    /// # Errors
+    /// The reason that a process gives for its end; a process that has ended; any error once that is longer than the
+    /// time limit.
+    fn look(&self, _waited: Duration) -> Result<()> {
+        Ok(())
+    }
 
     /// Begins the sum of `values` over the processes, each element in the order of the ranks, and returns at
     /// once. `number` names it until [`Collective::end_sum`]; the numbers of a step are given in the same
@@ -160,6 +171,8 @@ pub struct World {
     collective: Arc<dyn Collective>,
     members: Vec<Member>,
     joint_batchnorm: bool,
+    local_rank: usize,
+    limit: Duration,
 }
 
 impl Default for World {
@@ -171,7 +184,17 @@ impl Default for World {
 impl World {
     /// A world over `collective` whose batchnorm statistics are joint.
     pub fn new(collective: Arc<dyn Collective>) -> Self {
-        Self { collective, members: Vec::new(), joint_batchnorm: true }
+        let limit = Duration::from_secs_f64(launch::DEFAULT_TIMEOUT);
+        Self { collective, members: Vec::new(), joint_batchnorm: true, local_rank: 0, limit }
+    }
+
+    /// The same as its launcher has started it: which process of its machine it is, by the launcher or else by the
+    /// members, and how long one waits for the others.
+    pub fn as_launched(self, local_rank: Option<usize>, limit: Duration) -> Self {
+        let own = self.members.get(self.rank()).map(|member| &member.host);
+        let before = self.members.iter().take(self.rank());
+        let counted = before.filter(|member| Some(&member.host) == own).count();
+        Self { local_rank: local_rank.unwrap_or(counted), limit, ..self }
     }
 
     /// The same, with who the processes are.
@@ -216,6 +239,16 @@ impl World {
     /// Processes.
     pub fn size(&self) -> usize {
         self.collective.size()
+    }
+
+    /// The number of this process among those of its machine.
+    pub fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    /// How long a process waits for the others.
+    pub fn limit(&self) -> Duration {
+        self.limit
     }
 
     /// Whether there is no other process.

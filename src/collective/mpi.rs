@@ -23,6 +23,7 @@ use mpi::traits::AsRaw as _;
 use self::calls::{Communicator, Request};
 use self::sum::Sum;
 use self::watch::Watch;
+pub(crate) use self::watch::or_end;
 use super::Collective;
 use super::launch::Launched;
 use super::members::Member;
@@ -63,7 +64,15 @@ impl MpiWorld {
     /// A usage error if MPI knows of another number of processes than the launcher; if a process does not
     /// answer for `limit`.
     pub fn join(launched: &Launched, limit: Duration) -> Result<Self> {
-        let joined = watch::or_end(limit, launched, || mpi::initialize_with_threading(Threading::Serialized));
+        let line = format!(
+            "rank {} of {}: MPI does not start within {} s (--world-timeout): a process is missing; see what {} says \
+             of the others",
+            launched.rank,
+            launched.size,
+            limit.as_secs_f64(),
+            launched.by.words()
+        );
+        let joined = or_end(limit, line, || mpi::initialize_with_threading(Threading::Serialized));
         let Some((universe, threading)) = joined else { bail!("MPI is initialised already") };
         let world = universe.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
@@ -147,6 +156,12 @@ impl Collective for MpiWorld {
             all.extend(inner.received(request)?);
         }
         Ok(all)
+    }
+
+    fn look(&self, waited: Duration) -> Result<()> {
+        let mut inner = self.inner();
+        inner.advance()?;
+        inner.watch.look(waited)
     }
 
     fn begin_sum(&self, number: usize, values: &[f32]) -> Result<()> {

@@ -79,6 +79,9 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// No memory: that of a tensor which no operation names.
+    pub const NOWHERE: Self = Self { allocation: usize::MAX, offset: 0, len: 0, element: Element::U8 };
+
     /// `len` elements from `offset` of this buffer.
     ///
     /// # Panics

@@ -97,9 +97,9 @@ pub trait Operation: Any + Debug + Send + Sync {
         false
     }
 
-    /// Whether it has no kernels, so that a GPU's stand-in runs it in main memory ([`Operation::run`]), between
-    /// the launches before and after it: other processes take part in it.
-    fn runs_in_main_memory(&self) -> bool {
+    /// Whether other processes take part in it: GPUs by exchanges between its launches. The interpreter, which has
+    /// none, runs it in main memory ([`Operation::run`]), between the launches before and after it.
+    fn is_exchange(&self) -> bool {
         false
     }
 

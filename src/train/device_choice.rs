@@ -29,6 +29,19 @@ pub fn precision_on_gpu(precision: PrecisionChoice) -> gpu::Precision {
 /// # Errors
 /// A usage error that names what is missing on this machine.
 pub fn open(choice: DeviceChoice, precision: PrecisionChoice, threads: usize) -> Result<ChosenDevice> {
+    open_nth(choice, precision, threads, 0)
+}
+
+/// The same for the process that is `number`th on its machine, which takes that GPU.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_nth(
+    choice: DeviceChoice,
+    precision: PrecisionChoice,
+    threads: usize,
+    number: usize,
+) -> Result<ChosenDevice> {
     let gpu_precision = precision_on_gpu(precision);
     let open_cpu = |reason: String| {
         let cpu = CpuDevice::new(threads)?;
@@ -40,7 +53,7 @@ pub fn open(choice: DeviceChoice, precision: PrecisionChoice, threads: usize) ->
         Ok(ChosenDevice { device, reason })
     };
     let open_gpu = |kind: DriverKind, reason: &str| {
-        let device = gpu::open(kind, gpu_precision)?;
+        let device = gpu::open_nth(kind, gpu_precision, number)?;
         Ok(ChosenDevice { device: Box::new(device), reason: reason.into() })
     };
     match choice {

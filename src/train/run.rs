@@ -229,7 +229,8 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         settings.validate()?;
         let threads = if settings.threads == 0 { world.threads() } else { settings.threads };
-        let chosen = device_choice::open(settings.device, settings.precision, threads)?;
+        let chosen =
+            device_choice::open_nth(settings.device, settings.precision, threads, world.local_rank())?;
         let mut device = chosen.device;
         together::agree_on_settings(world, settings, &*device)?;
         let joint = settings.batchnorm == BatchnormChoice::Joint;

@@ -3,17 +3,25 @@
 //! The interpreter simulates a GPU of 82 multiprocessors, so a tensor of a thousand rows is already cut into
 //! many tiles, few of them of full length.
 
+use std::sync::Arc;
+
 use records::autograd::Tape;
 use records::device::gpu::driver::Driver as _;
 use records::device::gpu::kernels::batchnorm::{
     self as kernels, BatchnormFinish, BatchnormGradientFinish, FINISH_CHANNELS,
+};
+use records::device::gpu::kernels::batchnorm_joint::{
+    self as joint, BatchnormJointGradient, BatchnormJointStatistics,
 };
 use records::device::gpu::launch::{Address, Launch};
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Buffer, Device as _, Element, Operation, Plan, Program, Tensor};
 use records::operations;
-use records::ops::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference, ValidRows, positive_len};
+use records::ops::batchnorm::{
+    BatchNorm, BatchNormGradient, BatchNormInference, JointBatchNorm, JointBatchNormGradient, ValidRows,
+    positive_len,
+};
 use records::ops::convolution::{Convolution, ConvolutionDataGradient, ConvolutionShape};
 use records::ops::elementwise::Convert;
 
@@ -122,6 +130,15 @@ fn gradient([rows, channels]: [usize; 2], residual: bool, relu: bool) -> BatchNo
 
 /// Forward pass and gradient for every combination of residual and ReLU.
 fn training(precision: Precision, shapes: &[[usize; 2]]) {
+    compare(precision, shapes, |forward, gradient| operations![forward, gradient].into());
+}
+
+/// The same of the operations that `recorded` makes of the two.
+fn compare(
+    precision: Precision,
+    shapes: &[[usize; 2]],
+    recorded: impl Fn(BatchNorm, BatchNormGradient) -> Vec<Arc<dyn Operation>>,
+) {
     let mut pair = Pair::new(precision);
     let stored = stored(precision);
     for &shape @ [rows, channels] in shapes {
@@ -129,7 +146,7 @@ fn training(precision: Precision, shapes: &[[usize; 2]]) {
             let what = format!("{rows} x {channels}, residual {residual}, relu {relu}");
             let mut random = Random::new(&format!("batchnorm training {precision:?} {what}"));
             let values = operands(&mut random, rows, channels);
-            let operations = operations![forward(shape, residual, relu), gradient(shape, residual, relu)];
+            let operations = recorded(forward(shape, residual, relu), gradient(shape, residual, relu));
             let outcome = pair.run_each(&operations, &values);
 
             // Values are near 1. Sums run over at most a few dozen rows in a thread, then over lanes and
@@ -158,6 +175,17 @@ fn training(precision: Precision, shapes: &[[usize; 2]]) {
                 16.0 * scale * 5.0 * F32,
             );
         }
+    }
+}
+
+/// Of one GPU the joint statistics are its own, by the kernels of several.
+#[test]
+fn joint_training_of_one() {
+    for precision in PRECISIONS {
+        let shapes = [[1, 8], [3, 24], [67, 40], [2603, 8], [517, 64], [45, 520], [9, 2048]];
+        compare(precision, &shapes, |forward, gradient| {
+            operations![JointBatchNorm(forward), JointBatchNormGradient(gradient)].into()
+        });
     }
 }
 
@@ -415,6 +443,71 @@ fn finish(
         driver.read(memory[at].address, bytemuck::cast_slice_mut(&mut values)).unwrap();
         values
     })
+}
+
+/// The kernels that add up the sums of several GPUs, one of which may have no rows: statistics, and what each GPU
+/// divides by its own rows.
+#[test]
+fn sums_of_several_gpus_are_added() {
+    let mut driver = SimDriver::open(0).unwrap();
+    let channels = 20;
+    for of_ranks in [&[7][..], &[5, 4], &[16, 0, 3], &[0, 0]] {
+        let mut random = Random::new(&format!("several GPUs {of_ranks:?}"));
+        let ranks = of_ranks.len();
+        let mut gathered = Vec::new();
+        for &rows in of_ranks {
+            let values: Vec<f64> =
+                random.normal(rows * channels, 1.0).into_iter().map(|value| 5.0 + f64::from(value)).collect();
+            let sum = |term: &dyn Fn(f64) -> f64| -> Vec<f64> {
+                let of = |c| values.iter().skip(c).step_by(channels).map(|&value| term(value)).sum();
+                (0..channels).map(of).collect()
+            };
+            gathered.extend(sum(&|value| value).into_iter().chain(sum(&|value| value * value)));
+            gathered.push(rows as f64);
+        }
+        let before = random.uniform(2 * channels, 0.5, 2.0);
+        let bytes = 2 * channels * 4;
+        let memory = driver.allocate(&[gathered.len() * 8, bytes, bytes, bytes], "a test operand").unwrap();
+        driver.write(memory[0].address, bytemuck::cast_slice(&gathered)).unwrap();
+        driver.write(memory[1].address, bytemuck::cast_slice(&before)).unwrap();
+        let [all, running, batch, share] = [0, 1, 2, 3].map(|at: usize| Address::Device(memory[at].address));
+        let parameters = BatchnormJointStatistics { channels, ranks, gathered: all, running, batch };
+        driver.launch(&joint::BATCHNORM_JOINT_STATISTICS.linear(1, joint::THREADS, parameters)).unwrap();
+        let mut read = |at: usize| {
+            let mut values = vec![0f32; 2 * channels];
+            driver.read(memory[at].address, bytemuck::cast_slice_mut(&mut values)).unwrap();
+            values.into_iter().map(f64::from).collect::<Vec<_>>()
+        };
+        let (running, found) = (read(1), read(2));
+        let total = |c: usize| (0..ranks).map(|rank| gathered[rank * (2 * channels + 1) + c]).sum::<f64>();
+        let rows = total(2 * channels);
+        let near = |a: f64, b: f64| assert!((a - b).abs() <= 4.0 * F32 * b.abs(), "{of_ranks:?}: {a} {b}");
+        for c in 0..channels {
+            if rows == 0.0 {
+                assert_eq!([found[c], found[channels + c]], [0.0; 2]);
+                assert_eq!(running[c], f64::from(before[c]));
+                continue;
+            }
+            let mean = total(c) / rows;
+            let variance = total(channels + c) / rows - mean * mean;
+            near(found[c], mean);
+            near(found[channels + c], 1.0 / (variance + 1e-5).sqrt());
+            near(running[c], 0.9 * f64::from(before[c]) + 0.1 * mean);
+            let unbiased = variance * rows / (rows - 1.0);
+            near(running[channels + c], 0.9 * f64::from(before[channels + c]) + 0.1 * unbiased);
+        }
+        for (rank, &own) in of_ranks.iter().enumerate() {
+            let parameters = BatchnormJointGradient { channels, rank, ranks, gathered: all, batch, share };
+            driver.launch(&joint::BATCHNORM_JOINT_GRADIENT.linear(1, joint::THREADS, parameters)).unwrap();
+            let mut shared = vec![0f32; 2 * channels];
+            driver.read(memory[3].address, bytemuck::cast_slice_mut(&mut shared)).unwrap();
+            let part = if rows == 0.0 { 0.0 } else { own as f64 / rows };
+            for c in 0..channels {
+                near(f64::from(shared[c]), total(c) * found[channels + c] * part);
+                near(f64::from(shared[channels + c]), total(channels + c) * part);
+            }
+        }
+    }
 }
 
 /// The finishing kernels alone, with as many tiles as convolutions of large inputs leave; the last one is

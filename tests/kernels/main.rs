@@ -7,6 +7,7 @@ mod augment;
 mod batch;
 mod batchnorm;
 mod convolution;
+mod division;
 mod linear;
 mod loss;
 mod loss_by_kind;

@@ -6,18 +6,23 @@ use std::sync::Arc;
 use ptx_sim::Counters;
 use rayon::prelude::*;
 use records::autograd::{Add, Tape};
+use records::collective::Share;
 use records::device::gpu::launch::Launch;
 use records::device::gpu::sim::{Log, SimDriver};
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element, Operation, Plan, Program, Tensor};
 use records::operations;
-use records::ops::batchnorm::{BatchNorm, BatchNormGradient, Epilogue, batchnorm_inference, positive_len};
+use records::ops::batchnorm::{
+    BatchNorm, BatchNormGradient, Epilogue, JointBatchNorm, JointBatchNormGradient, batchnorm_inference,
+    positive_len,
+};
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
 use records::ops::convolution::{
     Convolution, ConvolutionDataGradient, ConvolutionShape, ConvolutionWeightGradient,
     convolution as convolve,
 };
+use records::ops::division::{AddParts, OwnCount, OwnRows, PlaceRows};
 use records::ops::elementwise::{Convert, Sum};
 use records::ops::linear::LinearGradient;
 use records::ops::loss::{Loss, Term};
@@ -507,12 +512,68 @@ fn the_rest() -> Vec<Ran> {
     ran
 }
 
+/// What several GPUs do between their exchanges.
+fn divided() -> Vec<Ran> {
+    let mut ran = Vec::new();
+    for (count, len, channels) in [(64, 10, 64), (256, 100, 128)] {
+        let (groups, share) = (2, Share { rank: 1, size: 4, joint_batchnorm: true });
+        let all = groups * count * len;
+        let operands = [
+            (Element::F32, all),
+            (Element::F32, all),
+            (Element::F32, all / 4),
+            (Element::I32, 1),
+            (Element::I32, 1),
+        ];
+        let [x, out, part, rows, own] = std::array::from_fn(Tensor);
+        let operations = operations![
+            OwnRows { groups, count, len, share, is_whole: false, x, out: part },
+            OwnCount { rows: share.of(count), count: rows, out: own },
+            PlaceRows { groups, count, len, ranks: 4, gathered: x, out },
+            AddParts { len: all / 4, rank: 1, ranks: 4, received: x, values: part },
+        ];
+        ran.extend(operate(82, &operands, &operations));
+        ran.extend(joint_batchnorm([16 * count, channels]));
+    }
+    // The other kernels of batchnorm are learnt from elsewhere.
+    ran.retain(|(launch, _)| ["batchnorm_joint.cu", "division.cu"].contains(&launch.kernel.source.name));
+    ran
+}
+
+/// Batchnorm by the kernels of several GPUs.
+fn joint_batchnorm([rows, channels]: [usize; 2]) -> Vec<Ran> {
+    let stored = (Element::Bf16, rows * channels);
+    let of_channels = (Element::F32, 2 * channels);
+    let operands = [stored, of_channels, of_channels, of_channels, stored, stored, of_channels, stored];
+    let [x, affine, running, batch, y, dy, d_affine, dx] = std::array::from_fn(Tensor);
+    let (residual, relu, valid) = (None, true, None);
+    let positive = None;
+    let forward = BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y, positive };
+    let residual = false;
+    let gradient = BatchNormGradient {
+        rows,
+        channels,
+        x,
+        y,
+        relu,
+        residual,
+        valid,
+        affine,
+        batch,
+        dy,
+        d_affine,
+        dx,
+        positive,
+    };
+    operate(82, &operands, &operations![JointBatchNorm(forward), JointBatchNormGradient(gradient)])
+}
+
 /// A name, and what makes launches.
 type Case = (&'static str, fn() -> Vec<Ran>);
 
 /// All launches of all cases.
 pub fn all() -> Vec<Ran> {
-    let cases: [Case; 10] = [
+    let cases: [Case; 11] = [
         ("steps in bf16", || steps(Precision::Bf16, &["corr", "solar", "pico"], &["adamw", "nesterov"])),
         ("steps in f16", || steps(Precision::F16, &["solar", "pico"], &["adamw", "nesterov"])),
         ("steps in f32", || steps(Precision::F32, &["solar"], &["sgd"])),
@@ -523,6 +584,7 @@ pub fn all() -> Vec<Ran> {
         ("tiles in f16", || tiles(F16)),
         ("tiles in f16 with sums in f16", || tiles(F16_SHORT)),
         ("the rest", the_rest),
+        ("a divided batch", divided),
     ];
     let run = |&(name, case): &Case| {
         let ran = case();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// A folder for LD_LIBRARY_PATH with the stand-in as libcuda.so.1 and libcuda.so. Cargo built it, as this
+/// A folder for LD_LIBRARY_PATH with the stand-in as libcuda.so.1 and libcuda.so, and as libnccl.so.2. Cargo built it, as this
 /// test depends on the package tools/cuda-stand-in, beside the test's own program and under another name,
 /// which no loader looks for.
 pub fn stand_in() -> &'static Path {
@@ -15,7 +15,7 @@ pub fn stand_in() -> &'static Path {
         let program = std::env::current_exe().unwrap().file_name().unwrap().to_os_string();
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda-stand-in").join(program);
         std::fs::create_dir_all(&folder).unwrap();
-        for name in ["libcuda.so.1", "libcuda.so"] {
+        for name in ["libcuda.so.1", "libcuda.so", "libnccl.so.2"] {
             let link = folder.join(name);
             if link.is_symlink() {
                 std::fs::remove_file(&link).unwrap();

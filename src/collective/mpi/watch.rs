@@ -1,7 +1,6 @@
 //! Noticing processes that do not take part any more.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use super::calls::{Communicator, Request};
-use crate::collective::launch::Launched;
 use crate::collective::members::Member;
 use crate::usage;
 
@@ -204,19 +202,9 @@ fn is_alive(process: i32) -> bool {
 }
 
 /// Does `work`, which cannot be interrupted; ends the process with a line if that takes longer than `limit`.
-pub(super) fn or_end<T>(limit: Duration, launched: &Launched, work: impl FnOnce() -> T) -> T {
+pub(crate) fn or_end<T>(limit: Duration, line: String, work: impl FnOnce() -> T) -> T {
     let done = Arc::new(AtomicBool::new(false));
     let seen = done.clone();
-    let mut line = String::new();
-    let _ = write!(
-        line,
-        "rank {} of {}: MPI does not start within {} s (--world-timeout): a process is missing; see what {} says \
-         of the others",
-        launched.rank,
-        launched.size,
-        limit.as_secs_f64(),
-        launched.by.words()
-    );
     let watch = move || {
         let began = Instant::now();
         while began.elapsed() < limit {
@@ -231,7 +219,7 @@ pub(super) fn or_end<T>(limit: Duration, launched: &Launched, work: impl FnOnce(
         }
     };
     // Without the thread the launcher's own time limit is left.
-    let _ = thread::Builder::new().name("MPI's start".into()).spawn(watch);
+    let _ = thread::Builder::new().name("a time limit".into()).spawn(watch);
     let result = work();
     done.store(true, Ordering::SeqCst);
     result

@@ -78,6 +78,10 @@ fn uses(operations: &[&dyn Operation], buffers: &[Buffer]) -> Vec<Use> {
         let [start, end] = [offset, offset + len].map(|at| at * element.bytes());
         all.push(Use { allocation, start, end, writes: operand.access != Access::Read });
     }
+    // Exchanges keep their order, which must be the same on all GPUs.
+    if operations.iter().any(|operation| operation.is_exchange()) {
+        all.push(Use { allocation: usize::MAX, start: 0, end: 1, writes: true });
+    }
     all
 }
 

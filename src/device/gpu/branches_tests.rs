@@ -11,6 +11,10 @@ use crate::device::{Element, Operand, Tensor};
 #[derive(Debug)]
 struct Copy(usize, usize);
 
+/// The same with other GPUs.
+#[derive(Debug)]
+struct Exchange(usize, usize);
+
 impl Operation for Copy {
     fn name(&self) -> &'static str {
         "copy"
@@ -18,6 +22,28 @@ impl Operation for Copy {
 
     fn operands(&self) -> Vec<Operand> {
         vec![Operand::read(Tensor(self.0)), Operand::write(Tensor(self.1))]
+    }
+
+    fn run(&self, _: &mut Call<'_>) -> Result<()> {
+        unreachable!("only its operands matter here")
+    }
+
+    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
+        unreachable!("only its operands matter here")
+    }
+}
+
+impl Operation for Exchange {
+    fn name(&self) -> &'static str {
+        "exchange"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        Copy(self.0, self.1).operands()
+    }
+
+    fn is_exchange(&self) -> bool {
+        true
     }
 
     fn run(&self, _: &mut Call<'_>) -> Result<()> {
@@ -105,4 +131,28 @@ fn branches_meet_in_long_sequences() {
         let (Stretch::Ordered(range) | Stretch::Unordered(range)) = part;
         assert!(range.len() <= MOST_UNORDERED, "{range:?}");
     }
+}
+
+/// Two exchanges with nothing in common are in one order all the same, which a copy between them is not: another GPU
+/// must not do the second first.
+#[test]
+fn exchanges_keep_their_order() {
+    let mut placing = Placing::default();
+    let buffers = apart(8);
+    placing.place(&[&Copy(0, 1)], &buffers, 1, false);
+    placing.place(&[&Exchange(1, 2)], &buffers, 3, true);
+    placing.place(&[&Copy(0, 3)], &buffers, 1, false);
+    placing.place(&[&Exchange(3, 4)], &buffers, 2, false);
+    placing.place(&[&Exchange(5, 6)], &buffers, 1, true);
+    let expected = [
+        main(None),
+        aside(Some(0)),
+        aside(None),
+        aside(None),
+        main(None),
+        main(Some(3)),
+        main(None),
+        aside(Some(6)),
+    ];
+    assert_eq!(placing.places(), expected);
 }

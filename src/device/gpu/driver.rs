@@ -7,7 +7,9 @@ use anyhow::Result;
 use super::Precision;
 use super::branches::Place;
 use super::launch::Launch;
+use crate::collective::World;
 use crate::device::Limits;
+use crate::usage;
 
 /// A range of device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +143,18 @@ pub trait Driver {
 
     /// Runs a recorded sequence.
     fn replay(&mut self, sequence: usize) -> Result<()>;
+
+    /// Takes the GPUs of other processes, with which launches may have exchanges from then on.
+    ///
+    /// # Errors
+    /// A usage error if it cannot.
+    fn join(&mut self, world: &World) -> Result<()> {
+        Err(usage!(
+            "--device {}: {} processes cannot share a step on it; start one",
+            self.name(),
+            world.size()
+        ))
+    }
 
     /// What the GPU can do at most with activations of that precision; `None` where that is not known.
     fn limits(&self, _precision: Precision) -> Option<Limits> {

@@ -13,7 +13,6 @@ use super::lower::Lowering;
 use crate::collective::World;
 use crate::device::cpu::CpuDevice;
 use crate::device::{Buffer, Device, Element, KernelTime, Limits, Operation, Plan, Program, Recording};
-use crate::usage;
 
 /// How a GPU stores activations and the convolutions' weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +34,10 @@ pub struct GpuDevice {
     workspace: Memory,
     recordings: Vec<Prepared>,
     branches: bool,
-    /// Where operations that other processes take part in run; `None` without other processes.
+    /// Where operations that other processes take part in run, if the driver has no exchanges.
     host: Option<CpuDevice>,
+    /// The processes with whose GPUs the driver has exchanges.
+    world: Option<World>,
 }
 
 /// A program made ready.
@@ -65,7 +66,16 @@ impl GpuDevice {
     pub fn new(driver: Box<dyn Driver>, precision: Precision) -> Self {
         let workspace = Memory { address: 0, bytes: 0 };
         let (allocations, recordings) = (Vec::new(), Vec::new());
-        Self { driver, precision, allocations, workspace, recordings, branches: true, host: None }
+        Self {
+            driver,
+            precision,
+            allocations,
+            workspace,
+            recordings,
+            branches: true,
+            host: None,
+            world: None,
+        }
     }
 
     /// With operations that may run aside on a branch of their own ([`Operation::runs_aside`]), as without this
@@ -115,9 +125,11 @@ impl GpuDevice {
         buffers: &[Buffer],
         uses: Vec<Option<usize>>,
     ) -> Result<(Vec<Launch>, Vec<Place>)> {
-        let addresses: Vec<u64> = buffers.iter().map(|&b| self.address(b)).collect::<Result<_>>()?;
+        let address = |&buffer| if buffer == Buffer::NOWHERE { Ok(0) } else { self.address(buffer) };
+        let addresses: Vec<u64> = buffers.iter().map(address).collect::<Result<_>>()?;
         let lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
-        let mut lowering = lowering.with_uses(uses).with_branches(self.branches);
+        let share = self.world.as_ref().map(World::share);
+        let mut lowering = lowering.with_uses(uses).with_branches(self.branches).with_share(share);
         lowering.lower(operations)?;
         let places = lowering.places().to_vec();
         let (mut launches, workspace) = lowering.finish();
@@ -150,18 +162,15 @@ impl Device for GpuDevice {
         if world.is_alone() {
             return Ok(());
         }
-        if self.driver.name() != "sim" {
-            return Err(usage!(
-                "--device {}: {} processes cannot share a step on GPUs yet; start one, or take --device cpu",
-                self.driver.name(),
-                world.size()
-            ));
+        if self.driver.name() == "sim" {
+            return self.host.insert(CpuDevice::new(1)?).join(world);
         }
-        self.host.insert(CpuDevice::new(1)?).join(world)
+        self.join_gpus(world)
     }
 
     fn world(&self) -> World {
-        self.host.as_ref().map_or_else(World::default, CpuDevice::world)
+        let here = || self.world.clone().unwrap_or_default();
+        self.host.as_ref().map_or_else(here, CpuDevice::world)
     }
 
     fn arithmetic(&self) -> String {
@@ -267,7 +276,8 @@ impl Device for GpuDevice {
 
     fn record(&mut self, program: &Program) -> Result<Recording> {
         let (mut launches, mut parts) = (Vec::new(), Vec::new());
-        let in_main_memory = |operation: &Arc<dyn Operation>| operation.runs_in_main_memory();
+        let has_host = self.host.is_some();
+        let in_main_memory = |operation: &Arc<dyn Operation>| has_host && operation.is_exchange();
         for run in program.operations.chunk_by(|a, b| !in_main_memory(a) && !in_main_memory(b)) {
             if let ([call], Some(host)) = (run, &mut self.host)
                 && in_main_memory(call)
@@ -323,6 +333,16 @@ impl Device for GpuDevice {
 }
 
 impl GpuDevice {
+    /// Takes the GPUs of other processes, even if there is no other: for tests of the exchanges on one GPU.
+    ///
+    /// # Errors
+    /// A usage error if the driver cannot.
+    pub fn join_gpus(&mut self, world: World) -> Result<()> {
+        self.driver.join(&world)?;
+        self.world = Some(world);
+        Ok(())
+    }
+
     /// Runs an operation in main memory.
     fn call(&mut self, call: &HostCall) -> Result<()> {
         let mut host = self.host.take().context("a call of other processes, without these")?;

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::exchange::Exchange;
 use super::sources::Source;
 use super::work::Work;
 
@@ -115,6 +116,8 @@ pub struct Launch {
     pub work: Option<Box<Work>>,
     /// The operation that it was lowered from, or the first of two that it does together.
     pub operation: &'static str,
+    /// What it does with other GPUs, in a kernel's place.
+    pub exchange: Option<Box<Exchange>>,
 }
 
 impl Launch {
@@ -129,6 +132,7 @@ impl Launch {
             arguments,
             work: None,
             operation: "",
+            exchange: None,
         }
     }
 
@@ -159,6 +163,9 @@ impl Launch {
     /// Moves what it uses of the workspace `bytes` further on.
     pub fn shift_workspace(&mut self, bytes: usize) {
         self.arguments.shift_workspace(bytes);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.shift_workspace(bytes);
+        }
         if let Some(work) = &mut self.work {
             work.shift_workspace(bytes);
         }
@@ -167,6 +174,9 @@ impl Launch {
     /// Puts the workspace at the address `start`.
     pub fn place_workspace(&mut self, start: u64) {
         self.arguments.place_workspace(start);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.place_workspace(start);
+        }
         if let Some(work) = &mut self.work {
             work.place_workspace(start);
         }

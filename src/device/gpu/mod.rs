@@ -7,16 +7,19 @@
 //! | their compilation, for which target; what was compiled before | `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
+//! | what several GPUs do together, as plain data | `exchange.rs` |
 //! | what a launch does, and how long it takes | `work.rs`, `model/` |
 //! | which launches may run beside which | `branches.rs` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs`, `plan_driver.rs` |
+//! | exchanges between GPUs, with the feature `nccl` | `nccl/` |
 //! | the device over a driver | `gpu_device.rs` |
-//! | operations of several processes, between launches | `host.rs` |
+//! | operations of several processes, between the interpreter's launches | `host.rs` |
 
 pub mod branches;
 pub mod cache;
 mod cuda;
 pub mod driver;
+pub mod exchange;
 pub mod gpu_code;
 mod gpu_device;
 mod host;
@@ -24,6 +27,8 @@ pub mod kernels;
 pub mod launch;
 pub mod lower;
 pub mod model;
+#[cfg(feature = "nccl")]
+pub mod nccl;
 pub mod nvrtc;
 pub mod nvrtc_search;
 pub mod plan_driver;
@@ -61,8 +66,17 @@ impl std::str::FromStr for DriverKind {
 /// # Errors
 /// A usage error that says what is missing and how to get it.
 pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice> {
+    open_nth(kind, precision, 0)
+}
+
+/// The same for the process that is `number`th on its machine: it takes that GPU, from the first on again where
+/// there are not so many.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_nth(kind: DriverKind, precision: Precision, number: usize) -> anyhow::Result<GpuDevice> {
     let branches = branches::wanted()?;
-    Ok(GpuDevice::new(open_driver(kind)?, precision).with_branches(branches))
+    Ok(GpuDevice::new(open_driver_nth(kind, number)?, precision).with_branches(branches))
 }
 
 /// Opens the driver of a device.
@@ -70,8 +84,12 @@ pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice>
 /// # Errors
 /// As [`open`].
 pub fn open_driver(kind: DriverKind) -> anyhow::Result<Box<dyn driver::Driver>> {
+    open_driver_nth(kind, 0)
+}
+
+fn open_driver_nth(kind: DriverKind, number: usize) -> anyhow::Result<Box<dyn driver::Driver>> {
     match kind {
-        DriverKind::Cuda => Ok(Box::new(cuda::CudaDriver::open()?)),
+        DriverKind::Cuda => Ok(Box::new(cuda::CudaDriver::open(number)?)),
         #[cfg(feature = "sim")]
         DriverKind::Sim => Ok(Box::new(sim::SimDriver::open(warp_seed()?)?)),
         #[cfg(not(feature = "sim"))]

@@ -144,6 +144,21 @@ fn python_places() -> Vec<Place> {
     folders.iter().flat_map(|folder| wheel_places(folder)).collect()
 }
 
+/// The folders of packages of the active Python and of the `python3` on the path.
+#[cfg(feature = "nccl")]
+pub fn package_folders() -> Vec<PathBuf> {
+    let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|root| root.is_absolute());
+    let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(given);
+    let mut folders: Vec<PathBuf> = roots.flat_map(|root| entries(&root.join("lib"))).collect();
+    folders.retain(|path| name_of(path).starts_with("python3"));
+    folders.iter_mut().for_each(|folder| folder.push("site-packages"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    folders.extend(
+        python_on(&path).and_then(|python| python_path(&python, PYTHON_PATIENCE)).unwrap_or_default(),
+    );
+    folders
+}
+
 /// Folders of NVRTC inside a folder of Python packages: one a wheel (CUDA 12) or one for all of CUDA (13).
 fn wheel_places(site_packages: &Path) -> Vec<Place> {
     let mut folders = entries(&site_packages.join("nvidia"));
@@ -218,7 +233,7 @@ fn answer_of(mut command: Command, patience: Duration) -> Option<String> {
 ///
 /// # Errors
 /// Says what is wrong.
-fn trusted(file: &Path) -> Result<(), String> {
+pub(super) fn trusted(file: &Path) -> Result<(), String> {
     let real = file.canonicalize().map_err(|error| error.to_string())?;
     for part in [Some(&*real), real.parent()].into_iter().flatten() {
         let found = std::fs::metadata(part).map_err(|error| error.to_string())?;

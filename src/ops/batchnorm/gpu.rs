@@ -1,6 +1,9 @@
 //! Launches of `batchnorm.cu`: partial sums over tiles of rows, a small kernel that combines them, then one
 //! pass that applies the result.
 
+#[path = "gpu_joint.rs"]
+mod joint;
+
 use anyhow::{Result, ensure};
 
 use super::{
@@ -142,15 +145,24 @@ fn apply(
     lowering.launch(cut.launch(kernel, parameters).doing(work));
 }
 
+/// Whose rows the statistics are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ops) enum StatisticsOf {
+    /// This GPU's.
+    Own,
+    /// Those of all GPUs that share the batch.
+    Joint,
+}
+
 /// Lowers training batchnorm; `sums` are a convolution's partial statistics of x. Without them a kernel
 /// computes them.
 pub(super) fn forward(
     lowering: &mut Lowering<'_>,
     operation: &BatchNorm,
     sums: Option<PartialStatistics>,
+    statistics: StatisticsOf,
 ) -> Result<()> {
-    let &BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y, positive } =
-        operation;
+    let &BatchNorm { rows, channels, x, affine, batch, residual, relu, valid, y, positive, .. } = operation;
     let element = lowering.element(x);
     check(rows, channels, element)?;
     let (images, rows_each) = valid_rows(lowering, valid);
@@ -175,6 +187,25 @@ pub(super) fn forward(
             (partial, cut.tiles, cut.tile_rows)
         }
     };
+    let partial = PartialStatistics { address: partial, tiles, rows_per_tile: tile_rows };
+    match statistics {
+        StatisticsOf::Own => finish_statistics(lowering, operation, &partial),
+        StatisticsOf::Joint => joint::statistics(lowering, operation, &partial)?,
+    }
+    let kernel = by_type(
+        element,
+        [kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F16, kernels::BATCHNORM_APPLY_F32],
+    )?;
+    let positive = positive.filter(|_| relu && residual.is_some());
+    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], (residual, positive), relu, valid);
+    Ok(())
+}
+
+/// Launches what makes statistics of those of the tiles.
+fn finish_statistics(lowering: &mut Lowering<'_>, operation: &BatchNorm, sums: &PartialStatistics) {
+    let &BatchNorm { rows, channels, running, batch, valid, .. } = operation;
+    let &PartialStatistics { address: partial, tiles, rows_per_tile: tile_rows } = sums;
+    let (images, rows_each) = valid_rows(lowering, valid);
     let [running_span, batch_span] = [running, batch].map(|tensor| lowering.span(tensor));
     let work = Work::of((8 * tiles * channels) as f64)
         .reading([partials(partial, tiles, channels), running_span])
@@ -191,13 +222,6 @@ pub(super) fn forward(
         batch: lowering.address(batch),
     };
     lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters).doing(work));
-    let kernel = by_type(
-        element,
-        [kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F16, kernels::BATCHNORM_APPLY_F32],
-    )?;
-    let positive = positive.filter(|_| relu && residual.is_some());
-    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], (residual, positive), relu, valid);
-    Ok(())
 }
 
 /// Lowers the gradient: partial sums over rows unless they are there, their finish, and the pass that writes dx.
@@ -205,6 +229,7 @@ pub(super) fn gradient(
     lowering: &mut Lowering<'_>,
     operation: &BatchNormGradient,
     sums: Option<PartialGradientSums>,
+    statistics: StatisticsOf,
 ) -> Result<()> {
     let &BatchNormGradient { rows, channels, x, valid, affine, batch, dy, d_affine, dx, .. } = operation;
     let element = lowering.element(x);
@@ -214,23 +239,24 @@ pub(super) fn gradient(
         "the gradient of a batchnorm with residual and ReLU needs the bits of its result"
     );
     let cut = BlockGrid::new(lowering.gpu(), rows, channels, element, GRADIENT_BLOCKS);
-    let PartialGradientSums { address: partial, tiles } = match sums {
+    let partial = match sums {
         Some(sums) => sums,
         None => gradient_sums(lowering, operation, &cut)?,
     };
+    // Where the sums stand that the last pass divides by the number of rows.
+    let d_affine = match statistics {
+        StatisticsOf::Own => {
+            finish_gradient(lowering, operation, partial);
+            lowering.address(d_affine)
+        }
+        StatisticsOf::Joint => joint::gradient(lowering, operation, partial)?,
+    };
     let (images, rows_each) = valid_rows(lowering, valid);
     let span = |tensor: Tensor| lowering.span(tensor);
-    let finish_work = Work::of((2 * tiles * channels) as f64)
-        .reading([partials(partial, tiles, channels), span(batch)])
-        .writing([span(d_affine)]);
     let apply_work = pass(lowering, [rows, channels], x, 5)
-        .reading([span(dy), span(affine), span(batch), span(d_affine)])
+        .reading([span(dy), span(affine), span(batch), Span::new(d_affine, 2 * channels * 4)])
         .writing([span(dx)]);
-    let [x, affine, batch, dy, d_affine, dx] =
-        [x, affine, batch, dy, d_affine, dx].map(|tensor| lowering.address(tensor));
-    let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
-    lowering
-        .launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters).doing(finish_work));
+    let [x, affine, batch, dy, dx] = [x, affine, batch, dy, dx].map(|tensor| lowering.address(tensor));
     let parameters = kernels::GradientApply {
         rows,
         channels,
@@ -256,6 +282,21 @@ pub(super) fn gradient(
     };
     lowering.launch(cut.launch(by_type(element, kernels)?, parameters).doing(apply_work));
     Ok(())
+}
+
+/// Launches what makes the gradient of the parameters of the sums of the tiles.
+fn finish_gradient(
+    lowering: &mut Lowering<'_>,
+    operation: &BatchNormGradient,
+    PartialGradientSums { address: partial, tiles }: PartialGradientSums,
+) {
+    let &BatchNormGradient { channels, batch, d_affine, .. } = operation;
+    let work = Work::of((2 * tiles * channels) as f64)
+        .reading([partials(partial, tiles, channels), lowering.span(batch)])
+        .writing([lowering.span(d_affine)]);
+    let [batch, d_affine] = [batch, d_affine].map(|tensor| lowering.address(tensor));
+    let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
+    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters).doing(work));
 }
 
 /// Lowers the partial sums over rows by themselves.

@@ -6,9 +6,9 @@
 //! everywhere. The gradient of the parameters is that of the own rows: it is summed with all other
 //! gradients.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::{BatchNorm, BatchNormGradient, MASK_FROM_BITS, cpu, valid_rows};
+use super::{BatchNorm, BatchNormGradient, MASK_FROM_BITS, StatisticsOf, cpu, gpu, valid_rows};
 use crate::autograd::{Differentiable, Gradients};
 use crate::device::cpu::Call;
 use crate::device::gpu::lower::Lowering;
@@ -49,7 +49,7 @@ impl Operation for JointBatchNorm {
         self.0.flops()
     }
 
-    fn runs_in_main_memory(&self) -> bool {
+    fn is_exchange(&self) -> bool {
         true
     }
 
@@ -73,8 +73,8 @@ impl Operation for JointBatchNorm {
         Ok(())
     }
 
-    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::forward(gpu, &self.0, None, StatisticsOf::Joint)
     }
 }
 
@@ -99,7 +99,7 @@ impl Operation for JointBatchNormGradient {
         self.0.flops()
     }
 
-    fn runs_in_main_memory(&self) -> bool {
+    fn is_exchange(&self) -> bool {
         true
     }
 
@@ -140,7 +140,7 @@ impl Operation for JointBatchNormGradient {
         Ok(())
     }
 
-    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::gradient(gpu, &self.0, None, StatisticsOf::Joint)
     }
 }

@@ -14,6 +14,7 @@ use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::Span;
 use crate::device::{Element, Operand, Operation, Tensor};
 use crate::ops::rows::all_zero;
+pub(super) use gpu::StatisticsOf;
 pub use joint::{JointBatchNorm, JointBatchNormGradient};
 
 /// The valid rows of a batch whose size the device decides: those of the first `count[0]` images, `rows_each`
@@ -215,13 +216,15 @@ fn flops(each: usize, [rows, channels]: [usize; 2], residual: Option<Tensor>, re
 }
 
 impl BatchNorm {
-    /// Lowers it with the statistics that another operation has summed; without them it sums them itself.
+    /// Lowers it, with statistics of `whose` rows, after another operation that has summed those of the own ones;
+    /// without these it sums them itself.
     pub(super) fn lower_with_statistics(
         &self,
         gpu: &mut Lowering<'_>,
         statistics: Option<PartialStatistics>,
+        whose: StatisticsOf,
     ) -> Result<()> {
-        gpu::forward(gpu, self, statistics)
+        gpu::forward(gpu, self, statistics, whose)
     }
 }
 
@@ -271,7 +274,7 @@ impl Operation for BatchNorm {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        gpu::forward(gpu, self, None)
+        gpu::forward(gpu, self, None, StatisticsOf::Own)
     }
 }
 
@@ -358,8 +361,9 @@ impl BatchNormGradient {
         &self,
         gpu: &mut Lowering<'_>,
         sums: Option<PartialGradientSums>,
+        whose: StatisticsOf,
     ) -> Result<()> {
-        gpu::gradient(gpu, self, sums)
+        gpu::gradient(gpu, self, sums, whose)
     }
 
     /// Where the kernels find the ReLU's mask. With a residual it is the forward pass's bits and is left in dy;
@@ -428,6 +432,6 @@ impl Operation for BatchNormGradient {
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
-        gpu::gradient(gpu, self, None)
+        gpu::gradient(gpu, self, None, StatisticsOf::Own)
     }
 }

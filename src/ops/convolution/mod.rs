@@ -6,7 +6,9 @@ mod shape;
 
 use anyhow::Result;
 
-use super::batchnorm::{BatchNorm, BatchNormGradient, BatchNormInference};
+use super::batchnorm::{
+    BatchNorm, BatchNormGradient, BatchNormInference, JointBatchNorm, JointBatchNormGradient, StatisticsOf,
+};
 use crate::autograd::{Differentiable, Gradients, Tape};
 use crate::device::cpu::rounding::Rounding;
 use crate::device::cpu::{Call, instructions};
@@ -129,10 +131,14 @@ impl Operation for Convolution {
     /// statistics; in an evaluation it normalises, and the convolution's own result is never written.
     fn lower_with(&self, next: &dyn Operation, gpu: &mut Lowering<'_>) -> Result<bool> {
         let operands = [self.x, self.w, self.y];
-        if let Some(next) = next.downcast::<BatchNorm>().filter(|next| self.is_normalised_by(next)) {
+        let (normalised, whose) = match next.downcast::<JointBatchNorm>() {
+            Some(joint) => (Some(&joint.0), StatisticsOf::Joint),
+            None => (next.downcast::<BatchNorm>(), StatisticsOf::Own),
+        };
+        if let Some(batchnorm) = normalised.filter(|batchnorm| self.is_normalised_by(batchnorm)) {
             let statistics = gpu::forward(gpu, &self.shape, operands, true)?;
             gpu.begin(next);
-            next.lower_with_statistics(gpu, statistics)?;
+            batchnorm.lower_with_statistics(gpu, statistics, whose)?;
             return Ok(true);
         }
         match next.downcast::<BatchNormInference>() {
@@ -211,13 +217,16 @@ impl Operation for ConvolutionDataGradient {
     /// With the gradient of the batchnorm whose result the convolution had as input: the data gradient's
     /// epilogue leaves the partial sums.
     fn lower_with(&self, next: &dyn Operation, gpu: &mut Lowering<'_>) -> Result<bool> {
-        let Some(next) = next.downcast::<BatchNormGradient>().filter(|next| self.is_gradient_for(next))
-        else {
+        let (gradient, whose) = match next.downcast::<JointBatchNormGradient>() {
+            Some(joint) => (Some(&joint.0), StatisticsOf::Joint),
+            None => (next.downcast::<BatchNormGradient>(), StatisticsOf::Own),
+        };
+        let Some(gradient) = gradient.filter(|gradient| self.is_gradient_for(gradient)) else {
             return Ok(false);
         };
         let operands = [self.dy, self.w, self.dx];
-        let sums = gpu::data_gradient(gpu, &self.shape, operands, self.accumulate, Some(next))?;
-        next.lower_with_sums(gpu, sums)?;
+        let sums = gpu::data_gradient(gpu, &self.shape, operands, self.accumulate, Some(gradient))?;
+        gradient.lower_with_sums(gpu, sums, whose)?;
         Ok(true)
     }
 }

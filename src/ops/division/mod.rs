@@ -1,11 +1,12 @@
 //! What a batch that is divided between processes needs: a process's own rows, the rows of all, and sums over
 //! all. On a tape that is not divided, nothing is recorded.
 
+mod gpu;
 mod rows;
 mod sum;
 
-pub use rows::{GatherRows, OwnCount, OwnRows};
-pub use sum::{BeginSum, EndSum, TakeFirst};
+pub use rows::{GatherRows, OwnCount, OwnRows, PlaceRows};
+pub use sum::{AddParts, BeginSum, EndSum, TakeFirst};
 
 use crate::autograd::Tape;
 use crate::device::{Buffer, Element, Tensor};

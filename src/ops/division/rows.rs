@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
+use super::gpu;
 use crate::autograd::{Differentiable, Gradients};
 use crate::collective::Share;
 use crate::device::cpu::Call;
@@ -47,6 +48,24 @@ pub struct GatherRows {
     pub out: Tensor,
 }
 
+/// The second half of [`GatherRows`] on a GPU: out `[groups count, len]` = the rows that so many processes have
+/// sent, those of each `[groups b, len]`, one process's after the other's in `gathered`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlaceRows {
+    /// Groups.
+    pub groups: usize,
+    /// Rows of a group.
+    pub count: usize,
+    /// Values of a row.
+    pub len: usize,
+    /// Processes.
+    pub ranks: usize,
+    /// f32 `[groups count len]`.
+    pub gathered: Tensor,
+    /// f32 `[groups count, len]`.
+    pub out: Tensor,
+}
+
 /// out i32 `[1]` = how many of `rows` are among the first `count[0]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnCount {
@@ -75,10 +94,6 @@ impl Operation for OwnRows {
         vec![Operand::read(self.x).touching(touched), Operand::write(self.out)]
     }
 
-    fn runs_in_main_memory(&self) -> bool {
-        true
-    }
-
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let Self { count, len, share, .. } = *self;
         let (rows, shape) = (share.of(count), [count, len]);
@@ -90,8 +105,8 @@ impl Operation for OwnRows {
         Ok(())
     }
 
-    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::own_rows(gpu, self)
     }
 }
 
@@ -104,7 +119,7 @@ impl Operation for GatherRows {
         vec![Operand::read(self.x), Operand::write(self.out)]
     }
 
-    fn runs_in_main_memory(&self) -> bool {
+    fn is_exchange(&self) -> bool {
         true
     }
 
@@ -113,8 +128,9 @@ impl Operation for GatherRows {
         cpu.world().gather_rows(&cpu.f32(self.x)?, [groups, count, len], &mut cpu.f32_mut(self.out)?)
     }
 
-    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let Self { groups, count, len, share, x, out } = *self;
+        gpu::gather_rows(gpu, [groups, count, len], share, [x, out])
     }
 }
 
@@ -138,17 +154,51 @@ impl Operation for OwnCount {
         vec![Operand::read(self.count), Operand::write(self.out)]
     }
 
-    fn runs_in_main_memory(&self) -> bool {
-        true
-    }
-
     fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
         let count = cpu.i32(self.count)?[0].max(0) as usize;
         cpu.i32_mut(self.out)?[0] = count.min(self.rows.end).saturating_sub(self.rows.start) as i32;
         Ok(())
     }
 
-    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::own_count(gpu, self);
+        Ok(())
+    }
+}
+
+impl Operation for PlaceRows {
+    fn name(&self) -> &'static str {
+        "rows in their places"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.gathered), Operand::write(self.out)]
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let Self { groups, count, len, ranks, .. } = *self;
+        let gathered = cpu.f32(self.gathered)?;
+        ensure!(gathered.len() == groups * count * len, "{} values of rows", gathered.len());
+        let share = Share { size: ranks, ..Share::default() };
+        place([groups, count, len], share, &gathered, &mut cpu.f32_mut(self.out)?);
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::place_rows(gpu, self);
+        Ok(())
+    }
+}
+
+/// Puts the rows of all processes, one process's after the other's, in their places.
+fn place([groups, count, len]: [usize; 3], share: Share, mut gathered: &[f32], out: &mut [f32]) {
+    for rank in 0..share.size {
+        let rows = share.of_rank(rank, count);
+        for group in 0..groups {
+            let (part, behind) = gathered.split_at(rows.len() * len);
+            let first = (group * count + rows.start) * len;
+            out[first..first + part.len()].copy_from_slice(part);
+            gathered = behind;
+        }
     }
 }

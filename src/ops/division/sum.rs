@@ -1,12 +1,15 @@
 //! Sums over processes, and values of the first.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
+use super::gpu;
 use crate::device::cpu::Call;
+use crate::device::gpu::exchange::Exchange;
 use crate::device::gpu::lower::Lowering;
 use crate::device::{Operand, Operation, Tensor};
 
-/// Begins the sum of `values` over the processes: what follows goes on beside it. [`EndSum`] waits for it.
+/// Begins the sum of `values` over the processes: what follows goes on beside it. [`EndSum`] waits for it; in
+/// between, the values are undefined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BeginSum {
     /// Which sum of the step, from 0.
@@ -28,6 +31,22 @@ pub struct EndSum {
     pub values: Tensor,
 }
 
+/// The middle of a sum on a GPU: values = the sum over so many processes, in the order of the ranks, of these
+/// values, as those of process `rank`, and of what the others have sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddParts {
+    /// Values.
+    pub len: usize,
+    /// This process.
+    pub rank: usize,
+    /// Processes.
+    pub ranks: usize,
+    /// f32 `[ranks, len]`; this process's own are not read.
+    pub received: Tensor,
+    /// f32 `[len]`.
+    pub values: Tensor,
+}
+
 /// values = those of rank 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TakeFirst {
@@ -43,10 +62,10 @@ impl Operation for BeginSum {
     }
 
     fn operands(&self) -> Vec<Operand> {
-        vec![Operand::read(self.values)]
+        vec![Operand::update(self.values)]
     }
 
-    fn runs_in_main_memory(&self) -> bool {
+    fn is_exchange(&self) -> bool {
         true
     }
 
@@ -54,8 +73,12 @@ impl Operation for BeginSum {
         cpu.world().collective().begin_sum(self.number, &cpu.f32(self.values)?)
     }
 
-    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+    fn runs_aside(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::sum(gpu, self.len, self.values)
     }
 }
 
@@ -72,7 +95,7 @@ impl Operation for EndSum {
         self.len as f64
     }
 
-    fn runs_in_main_memory(&self) -> bool {
+    fn is_exchange(&self) -> bool {
         true
     }
 
@@ -80,8 +103,9 @@ impl Operation for EndSum {
         cpu.world().collective().end_sum(self.number, &mut cpu.f32_mut(self.values)?)
     }
 
+    /// A GPU has done everything in [`BeginSum`]: whoever reads the values waits for it.
     fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+        Ok(())
     }
 }
 
@@ -94,7 +118,7 @@ impl Operation for TakeFirst {
         vec![Operand::update(self.values)]
     }
 
-    fn runs_in_main_memory(&self) -> bool {
+    fn is_exchange(&self) -> bool {
         true
     }
 
@@ -106,7 +130,37 @@ impl Operation for TakeFirst {
         Ok(())
     }
 
-    fn lower(&self, _: &mut Lowering<'_>) -> Result<()> {
-        bail!("there is no kernel for '{}'", self.name())
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        let values = gpu.address(self.values);
+        gpu.exchange(Exchange::First { values, bytes: self.len * size_of::<f32>() })
+    }
+}
+
+impl Operation for AddParts {
+    fn name(&self) -> &'static str {
+        "sum of parts"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        vec![Operand::read(self.received), Operand::update(self.values)]
+    }
+
+    fn flops(&self) -> f64 {
+        (self.len * (self.ranks - 1)) as f64
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        let (received, mut values) = (cpu.f32(self.received)?, cpu.f32_mut(self.values)?);
+        ensure!(received.len() == self.ranks * self.len, "{} values were received", received.len());
+        for (i, value) in values.iter_mut().enumerate() {
+            let of = |rank| if rank == self.rank { *value } else { received[rank * self.len + i] };
+            *value = (1..self.ranks).fold(of(0), |sum, rank| sum + of(rank));
+        }
+        Ok(())
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        gpu::add_parts(gpu, self);
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@
 //! | `module.rs` | modules of PTX, their kernels, what a launch must satisfy |
 //! | `work.rs` | what can be put into a stream, and doing it |
 //! | `capture.rs`, `graph.rs` | streams that record instead of doing; dependencies and their order |
+//! | `nccl/` | NCCL: communicators of several processes, and exchanges as work of a stream |
 //! | `gpu.rs` | what an RTX 3090 and an H100 answer |
 //! | `code.rs`, `log.rs` | the driver's error codes; the log, and calls made to fail |
 
@@ -18,6 +19,7 @@ mod gpu;
 mod graph;
 mod log;
 mod module;
+mod nccl;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -49,6 +49,8 @@ pub struct Context {
     pub clock: f64,
     /// A kernel failed: every call fails from then on.
     failed: Option<Code>,
+    /// An exchange with other processes never ends: the work behind it is not done, and waits find it under way.
+    pub hangs: bool,
     handles: usize,
 }
 
@@ -190,6 +192,7 @@ impl Context {
             captures: Captures::default(),
             clock: 0.0,
             failed: None,
+            hangs: false,
             handles: handle,
         }
     }
@@ -240,7 +243,7 @@ impl Context {
     /// As [`Context::enqueue`].
     pub unsafe fn run(&mut self, graph: &Graph) {
         for node in graph.order(log::on("STAND_IN_LAST_FIRST")) {
-            if self.failed.is_none() {
+            if self.failed.is_none() && !self.hangs {
                 // SAFETY: the caller's promise.
                 unsafe { self.perform(&graph.nodes[node].work) };
             }
@@ -250,11 +253,35 @@ impl Context {
     /// # Safety
     /// Host memory named in it must be valid for as many bytes.
     unsafe fn perform(&mut self, work: &Work) {
+        if self.hangs {
+            return;
+        }
         // SAFETY: the caller's promise.
         match unsafe { work.perform(&mut self.machine, self.rates.as_ref()) } {
             Ok(seconds) => self.clock += seconds,
+            Err(Code::NOT_READY) => self.hangs = true,
             Err(code) => self.failed = Some(code),
         }
+    }
+
+    /// What a call that asks for the end of work returns.
+    ///
+    /// # Errors
+    /// Not ready where an exchange never ends.
+    pub fn at_end(&self) -> Result<()> {
+        if self.hangs { Err(Code::NOT_READY) } else { Ok(()) }
+    }
+
+    /// What a call that waits for the end of work returns.
+    ///
+    /// # Errors
+    /// Launch failed where an exchange never ends: a GPU would wait for ever.
+    pub fn waited(&self) -> Result<()> {
+        if self.hangs {
+            log::note("a wait for work that never ends");
+            return Err(Code::LAUNCH_FAILED);
+        }
+        Ok(())
     }
 
     /// Puts a kernel's code on the GPU, if it is not there.

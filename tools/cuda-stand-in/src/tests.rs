@@ -49,7 +49,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn made<T: Copy + Default>(call: impl FnOnce(Option<&mut MaybeUninit<T>>) -> c_int) -> Result<T, Code> {
+pub fn made<T: Copy + Default>(call: impl FnOnce(Option<&mut MaybeUninit<T>>) -> c_int) -> Result<T, Code> {
     let mut place = MaybeUninit::new(T::default());
     match call(Some(&mut place)) {
         // SAFETY: it was initialised, and may have been written since.
@@ -58,19 +58,19 @@ fn made<T: Copy + Default>(call: impl FnOnce(Option<&mut MaybeUninit<T>>) -> c_i
     }
 }
 
-fn done(code: c_int) -> Result<(), Code> {
+pub fn done(code: c_int) -> Result<(), Code> {
     if code == 0 { Ok(()) } else { Err(Code(code)) }
 }
 
 /// A context with a stream and the module above.
-struct Driver {
-    stream: usize,
+pub struct Driver {
+    pub stream: usize,
     module: usize,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Driver {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let alone = alone();
         done(cuInit(0)).unwrap();
         let context = made(|out| cuDevicePrimaryCtxRetain(out, 0)).unwrap();
@@ -94,7 +94,7 @@ impl Driver {
     }
 
     /// A word of memory.
-    fn word(&self, value: u32) -> u64 {
+    pub fn word(&self, value: u32) -> u64 {
         let address = made(|out| cuMemAlloc_v2(out, 4)).unwrap();
         let from = &raw const value as usize;
         // SAFETY: four bytes.
@@ -102,7 +102,7 @@ impl Driver {
         address
     }
 
-    fn read(&self, address: u64) -> u32 {
+    pub fn read(&self, address: u64) -> u32 {
         let mut value = 0u32;
         let to = &raw mut value as usize;
         // SAFETY: four bytes.
@@ -146,11 +146,11 @@ fn launch(
     done(unsafe { cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, dynamic, stream, list, none) })
 }
 
-fn begin(stream: usize) {
+pub fn begin(stream: usize) {
     done(cuStreamBeginCapture_v2(stream, 1)).unwrap();
 }
 
-fn end(stream: usize) -> Result<usize, Code> {
+pub fn end(stream: usize) -> Result<usize, Code> {
     made(|out| cuStreamEndCapture(stream, out))
 }
 

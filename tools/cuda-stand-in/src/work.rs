@@ -7,6 +7,7 @@ use ptx_sim::{Gpu, Launch, Machine, Program};
 use crate::code::{Code, Result};
 use crate::log;
 use crate::module::Shape;
+use crate::nccl::Exchange;
 
 /// Seconds that a launch takes whatever it does.
 const LAUNCH_SECONDS: f64 = 2e-6;
@@ -20,6 +21,7 @@ pub enum Work {
     ToDevice { to: u64, from: usize, bytes: usize },
     FromDevice { to: usize, from: u64, bytes: usize },
     Fill { at: u64, value: u8, bytes: usize },
+    Exchange(Arc<Exchange>),
 }
 
 impl Work {
@@ -27,7 +29,7 @@ impl Work {
     ///
     /// # Errors
     /// Launch failed where the interpreter finds something; an illegal address where a copy leaves its
-    /// allocation.
+    /// allocation; not ready where an exchange never ends.
     ///
     /// # Safety
     /// Host memory named in it must be valid for as many bytes.
@@ -54,6 +56,10 @@ impl Work {
             }
             Self::Fill { at, value, bytes } => {
                 machine.fill(at, bytes, value).map_err(outside)?;
+                Ok(LAUNCH_SECONDS)
+            }
+            Self::Exchange(ref exchange) => {
+                exchange.perform(machine)?;
                 Ok(LAUNCH_SECONDS)
             }
         }

@@ -55,6 +55,20 @@ impl Events {
             .map_err(|error| explain("cuStreamWaitEvent", error))
     }
 
+    /// Whether what was in the stream before one that was recorded is done.
+    ///
+    /// # Errors
+    /// The driver's.
+    #[cfg(feature = "nccl")]
+    pub fn is_done(&self, number: usize) -> Result<bool> {
+        // SAFETY: an event that lives.
+        match unsafe { sys::cuEventQuery(self.0[number]) } {
+            sys::CUresult::CUDA_SUCCESS => Ok(true),
+            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+            code => Err(explain("waiting for the GPU", result::DriverError(code))),
+        }
+    }
+
     /// Seconds between two that were recorded and waited for.
     ///
     /// # Errors

@@ -109,6 +109,9 @@ impl Functions {
     /// # Errors
     /// As [`Functions::get`]; the GPU does not hold them.
     pub fn prepare(&mut self, launch: &Launch) -> Result<()> {
+        if launch.exchange.is_some() {
+            return Ok(());
+        }
         if !launch.cooperative {
             return self.get(launch).map(|_| ());
         }

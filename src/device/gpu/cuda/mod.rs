@@ -5,6 +5,7 @@
 //! | primary context, one non-blocking stream | made in [`CudaDriver::open`], released when dropped |
 //! | module of a cubin or of PTX | one a file under kernels/, loaded when a launch first names it |
 //! | graph captured from the stream, and from a second one between events | [`Driver::record`], `branches.rs` |
+//! | exchanges with other GPUs, captured with the rest | `together.rs`, over NCCL |
 //! | asynchronous errors | seen at the next call that waits, and reported with that call |
 //!
 //! Nothing here runs without the probe having found the driver, so the bindings never look for a library in
@@ -14,6 +15,11 @@ mod branches;
 mod events;
 mod functions;
 mod open;
+#[cfg(feature = "nccl")]
+mod together;
+#[cfg(not(feature = "nccl"))]
+#[path = "without_nccl.rs"]
+mod together;
 
 use std::ffi::c_void;
 
@@ -24,10 +30,12 @@ use cudarc::driver::sys;
 use branches::Joints;
 use events::Events;
 use functions::Functions;
+use together::Together;
 
 use super::branches::Place;
 use super::driver::{Activity, Driver, Gpu, Memory, NotEnoughMemory};
 use super::launch::Launch;
+use crate::collective::World;
 
 /// Rounds over which [`Driver::time`] takes each launch's median.
 const TIMED_ROUNDS: usize = 11;
@@ -49,6 +57,8 @@ pub struct CudaDriver {
     poison: bool,
     /// The events at the ends of what is timed, once something was.
     clock: Option<Events>,
+    /// The GPUs of other processes.
+    together: Option<Together>,
 }
 
 /// What forgotten memory is overwritten with: as floats of any width NaN, as integers -1.
@@ -65,6 +75,9 @@ fn explain(call: &str, error: DriverError) -> anyhow::Error {
 impl CudaDriver {
     /// Puts a launch into a stream: runs it, or records it while the stream is being captured.
     fn submit(&mut self, launch: &Launch, stream: sys::CUstream) -> Result<()> {
+        if let Some(exchange) = &launch.exchange {
+            return self.exchange(exchange, stream);
+        }
         let function = self.functions.get(launch)?;
         let bytes = launch.arguments.bytes();
         let mut parameters: Vec<*mut c_void> = launch
@@ -120,6 +133,7 @@ impl CudaDriver {
 
     fn wait(&mut self, call: &str) -> Result<()> {
         self.activity.synchronisations += 1;
+        self.settle()?;
         // SAFETY: the driver's own stream.
         unsafe { result::stream::synchronize(self.stream) }.map_err(|error| explain(call, error))
     }
@@ -169,6 +183,8 @@ impl Driver for CudaDriver {
 
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
         self.activity.copies_to_device += 1;
+        // The copy itself may wait for the stream.
+        self.settle()?;
         // SAFETY: the device checked the range; the host memory lives until the wait below.
         unsafe { result::memcpy_htod_async(address, bytes, self.stream) }
             .map_err(|error| explain("copying to the GPU", error))?;
@@ -177,6 +193,7 @@ impl Driver for CudaDriver {
 
     fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
         self.activity.copies_from_device += 1;
+        self.settle()?;
         // SAFETY: the device checked the range; the host memory lives until the wait below.
         unsafe { result::memcpy_dtoh_async(bytes, address, self.stream) }
             .map_err(|error| explain("copying from the GPU", error))?;
@@ -221,9 +238,15 @@ impl Driver for CudaDriver {
 
     fn replay(&mut self, sequence: usize) -> Result<()> {
         self.activity.sequence_launches += 1;
+        self.before_replay()?;
         // SAFETY: an executable graph of this driver, launched into its stream.
         unsafe { result::graph::launch(self.sequences[sequence], self.stream) }
-            .map_err(|error| explain("launching the step", error))
+            .map_err(|error| explain("launching the step", error))?;
+        self.after_replay()
+    }
+
+    fn join(&mut self, world: &World) -> Result<()> {
+        self.join_others(world)
     }
 
     fn synchronise(&mut self) -> Result<()> {
@@ -271,6 +294,9 @@ impl Driver for CudaDriver {
     }
 
     fn residency(&mut self, launch: &Launch) -> Result<Option<u32>> {
+        if launch.exchange.is_some() {
+            return Ok(None);
+        }
         self.functions.residency(launch).map(Some)
     }
 
@@ -282,6 +308,7 @@ impl Driver for CudaDriver {
 impl Drop for CudaDriver {
     fn drop(&mut self) {
         self.clock = None;
+        self.part();
         // Errors cannot be reported from here, and the context goes with the process anyway.
         // SAFETY: everything was made by this driver and is used by nobody after it; work in flight is waited
         // for.
@@ -290,6 +317,7 @@ impl Drop for CudaDriver {
             for &sequence in &self.sequences {
                 let _ = result::graph::exec_destroy(sequence);
             }
+            self.together = None;
             self.functions.unload();
             for &arena in &self.arenas {
                 let _ = result::free_sync(arena);

@@ -39,21 +39,23 @@ fn translatable(target: Target, compiler: (u32, u32), driver: (u32, u32)) -> Res
 }
 
 impl CudaDriver {
-    /// Opens the first GPU that the driver shows (`CUDA_VISIBLE_DEVICES` chooses another).
+    /// Opens the GPU of the process that is `number`th on its machine: that one of those that the driver shows
+    /// (`CUDA_VISIBLE_DEVICES` chooses which), and from the first on again where there are not so many.
     ///
     /// # Errors
     /// Usage errors that say what to install or change: no driver, no GPU, a driver or GPU that is too old,
     /// no NVRTC, an NVRTC newer than the driver.
-    pub fn open() -> Result<Self> {
+    pub fn open(number: usize) -> Result<Self> {
         let found =
             probe::usable().map_err(|missing| usage!("--device cuda: {missing}, or use --device cpu"))?;
-        let first = found.gpus.first().ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
-        let architecture = first.compute_capability.0 * 10 + first.compute_capability.1;
+        let ordinal = number % found.gpus.len().max(1);
+        let chosen = found.gpus.get(ordinal).ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
+        let architecture = chosen.compute_capability.0 * 10 + chosen.compute_capability.1;
         let poison = poison()?;
         let cache = KernelCache::open()?;
         let target = gpu_code::target(architecture, cache.compiler())?;
         translatable(target, cache.compiler().found.version, found.cuda_version)?;
-        let device = result::device::get(0).map_err(|error| explain("cuDeviceGet", error))?;
+        let device = result::device::get(ordinal as i32).map_err(|error| explain("cuDeviceGet", error))?;
         // SAFETY: the device was returned by the driver; the context is released in drop.
         let (stream, aside, shared_bytes) = unsafe {
             let context =
@@ -69,9 +71,9 @@ impl CudaDriver {
                 .map_err(|e| explain("cuDeviceGetAttribute", e))?;
             (stream, aside, shared.unsigned_abs() as usize)
         };
-        let multiprocessors = first.multiprocessors as usize;
+        let multiprocessors = chosen.multiprocessors as usize;
         let gpu = Gpu {
-            name: first.name.clone(),
+            name: chosen.name.clone(),
             architecture,
             multiprocessors,
             shared_bytes,
@@ -89,6 +91,7 @@ impl CudaDriver {
             activity: Activity::default(),
             poison,
             clock: None,
+            together: None,
         })
     }
 }

@@ -3,12 +3,14 @@
 //! Lowering is a function of the operation, the types of its buffers and the GPU's description alone, so the
 //! same run gives the same launches.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::branches::{Place, Placing};
 use super::driver::Gpu;
+use super::exchange::Exchange;
 use super::launch::{Address, KernelOf, Launch, Parameters};
 use super::work::{Span, Work};
+use crate::collective::Share;
 use crate::device::operation::Access;
 use crate::device::{Buffer, Element, Operation, Tensor};
 use crate::usage;
@@ -29,6 +31,8 @@ pub struct Lowering<'a> {
     uses: Vec<Option<usize>>,
     /// The operation that launches are appended for.
     operation: &'static str,
+    /// Which of the GPUs that do exchanges this one is, if there are any.
+    share: Option<Share>,
 }
 
 impl<'a> Lowering<'a> {
@@ -45,6 +49,7 @@ impl<'a> Lowering<'a> {
             placing: Placing::default(),
             uses: Vec::new(),
             operation: "",
+            share: None,
         }
     }
 
@@ -66,6 +71,17 @@ impl<'a> Lowering<'a> {
     /// With operations that may run aside on a branch of their own, if `branches`.
     pub fn with_branches(self, branches: bool) -> Self {
         Self { branches, ..self }
+    }
+
+    /// With exchanges between GPUs, of which this one is `share`'s; without this call an operation that needs one
+    /// cannot be lowered, and what is the same for one GPU needs none.
+    pub fn with_share(self, share: Option<Share>) -> Self {
+        Self { share, ..self }
+    }
+
+    /// Which of the GPUs this one is.
+    pub fn share(&self) -> Share {
+        self.share.unwrap_or_default()
     }
 
     /// Whether a tensor is named by no more than two operations of the program and read by nothing else, so that
@@ -153,6 +169,28 @@ impl<'a> Lowering<'a> {
     /// Appends a launch.
     pub fn launch(&mut self, launch: Launch) {
         self.launches.push(Launch { operation: self.operation, ..launch });
+    }
+
+    /// Appends an exchange with other GPUs.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn exchange(&mut self, exchange: Exchange) -> Result<()> {
+        ensure!(self.share.is_some(), "'{}' needs an exchange between GPUs", self.operation);
+        self.launch(exchange.launch());
+        Ok(())
+    }
+
+    /// Gathers as many bytes of each GPU, one after the other; where there is none but this one, they stay where
+    /// they are.
+    ///
+    /// # Errors
+    /// As [`Lowering::exchange`].
+    pub fn gather_equal(&mut self, own: Address, bytes: usize) -> Result<Address> {
+        let Some(share) = self.share else { return Ok(own) };
+        let all = self.workspace(share.size * bytes);
+        self.exchange(Exchange::Gather { own, all, bytes: vec![bytes; share.size] })?;
+        Ok(all)
     }
 
     /// Appends a launch of blocks of `threads` over flat arrays of `len` elements, `each` of them per thread;

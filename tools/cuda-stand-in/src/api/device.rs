@@ -71,6 +71,21 @@ pub unsafe extern "C" fn cuDeviceGetName(text: *mut u8, len: c_int, device: c_in
     })
 }
 
+/// Each process has a GPU of its own, unless STAND_IN_UUID numbers it.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetUuid(uuid: Out<[u8; 16]>, device: c_int) -> c_int {
+    state::driver("cuDeviceGetUuid", "", |state| {
+        state.device(device)?;
+        let number = log::number("STAND_IN_UUID").unwrap_or(u64::from(std::process::id()));
+        put(uuid, u128::from(number).to_be_bytes())
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuDeviceGetUuid_v2(uuid: Out<[u8; 16]>, device: c_int) -> c_int {
+    cuDeviceGetUuid(uuid, device)
+}
+
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDeviceTotalMem_v2(bytes: Out<usize>, device: c_int) -> c_int {
     state::driver("cuDeviceTotalMem_v2", "", |state| put(bytes, state.device(device)?.memory))

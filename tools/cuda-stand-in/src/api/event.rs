@@ -57,6 +57,16 @@ pub extern "C" fn cuEventSynchronize(event: usize) -> c_int {
 }
 
 #[unsafe(no_mangle)]
+pub extern "C" fn cuEventQuery(event: usize) -> c_int {
+    state::context("cuEventQuery", "", |context| {
+        match context.events.get(&event).ok_or(Code::INVALID_HANDLE)?.recorded {
+            Some(Recorded::Captured(_)) => Err(Code::CAPTURED_EVENT),
+            _ => context.at_end(),
+        }
+    })
+}
+
+#[unsafe(no_mangle)]
 pub extern "C" fn cuEventElapsedTime(milliseconds: Out<f32>, from: usize, to: usize) -> c_int {
     state::context("cuEventElapsedTime", "", |context| {
         put(milliseconds, (1e3 * (time(context, to)? - time(context, from)?)) as f32)

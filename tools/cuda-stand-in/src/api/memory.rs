@@ -43,7 +43,7 @@ pub extern "C" fn cuMemFree_v2(address: u64) -> c_int {
 }
 
 /// Whether a range lies in one allocation: what the driver checks of a copy at once.
-fn inside(context: &Context, address: u64, bytes: usize) -> Result<()> {
+pub(super) fn inside(context: &Context, address: u64, bytes: usize) -> Result<()> {
     let found = context.allocations.iter().any(|(&start, &len)| {
         let offset = address.checked_sub(start);
         offset.is_some_and(|offset| offset <= len as u64 && bytes as u64 <= len as u64 - offset)

@@ -11,6 +11,7 @@ mod graph;
 mod launch;
 mod memory;
 mod module;
+pub mod nccl;
 mod stream;
 
 #[cfg(test)]

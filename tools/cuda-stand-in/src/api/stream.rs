@@ -31,7 +31,17 @@ pub extern "C" fn cuStreamDestroy_v2(stream: usize) -> c_int {
 pub extern "C" fn cuStreamSynchronize(stream: usize) -> c_int {
     state::context("cuStreamSynchronize", "", |context| {
         context.stream(stream)?;
-        context.captures.forbid_in(stream, Code::STREAM_CAPTURE_UNSUPPORTED)
+        context.captures.forbid_in(stream, Code::STREAM_CAPTURE_UNSUPPORTED)?;
+        context.waited()
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuStreamQuery(stream: usize) -> c_int {
+    state::context("cuStreamQuery", "", |context| {
+        context.stream(stream)?;
+        context.captures.forbid_in(stream, Code::STREAM_CAPTURE_UNSUPPORTED)?;
+        context.at_end()
     })
 }
 
