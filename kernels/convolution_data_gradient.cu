@@ -21,20 +21,20 @@
 //
 // Launch: grid [ceil(M / rows) * ceil(Cin / columns), 1, stride^2], where M is the pixels of the
 // largest parity; parities with most taps run first. Tiles, threads and shared memory as in
-// convolution_forward.cu; registers (sm_86) 124, 115, 115, 125.
+// convolution_forward.cu; registers (sm_86) 124, 106, 106, 118.
 //
 // Cost: 2 images OH OW N K FLOPs, as in the forward pass (fewer at the border); least traffic dy + w + dx,
 // dx twice when accumulating. Limits as in the forward pass, predicted. Deterministic: as the forward pass;
 // every dx belongs to one block.
 //
 // Kernels `_halo_`: as in convolution_forward.cu, of dy, with the taps mirrored; registers (sm_86) of 128 x
-// 128 128, of 128 x 64 125 to 127.
+// 128 126, of 128 x 64 119.
 //
 // bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
 // tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
 // roundings), and the steps in f32; a step's sum beyond 65504 becomes infinite. There is none of 128 x
-// 128, whose sums in f16 would not fit the registers of two blocks; registers of the others (sm_86) 115,
-// 115, 127.
+// 128, whose sums in f16 would not fit the registers of two blocks; registers of the others (sm_86) 105,
+// 106, 117.
 #include "convolution_halo.cuh"
 
 #define DATA_GRADIENT(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)      \
