@@ -620,7 +620,10 @@ fn traffic_is_the_predicted_passes() {
 /// no pass reads y for them, and the results are those of both operations on their own.
 #[test]
 fn statistics_from_the_convolution() {
-    for (image, [in_channels, out_channels], batch) in [([9, 7], [16, 24], 3), ([8, 8], [64, 64], 9)] {
+    let [small, large] = [([9, 7], [16, 24], 3), ([8, 8], [64, 64], 9)];
+    for ((image, [in_channels, out_channels], batch), joint) in
+        [(small, false), (large, false), (small, true), (large, true)]
+    {
         let convolution_shape = ConvolutionShape {
             batch,
             height: image[0],
@@ -639,7 +642,11 @@ fn statistics_from_the_convolution() {
         values.push(Value::Activations(random.normal(convolution_shape.input_len(), 1.0)));
         values.push(Value::Activations(random.normal(convolution_shape.weight_len(), 0.1)));
         let convolution = Convolution { shape: convolution_shape, x: input, w: weights, y: X };
-        let operations = operations![convolution, forward(shape, true, true)];
+        let batchnorm = forward(shape, true, true);
+        let operations = match joint {
+            false => operations![convolution, batchnorm],
+            true => operations![convolution, JointBatchNorm(batchnorm)],
+        };
 
         let driver = SimDriver::open(0).unwrap();
         let costs = driver.costs();
@@ -691,12 +698,19 @@ fn gradient_sums_from_the_data_gradient() {
         ([27, 19], [16, 16], [3, 2], true, false),
     ];
     for (image, [in_channels, out_channels], [kernel, stride], accumulate, fused) in cases {
-        for (residual, relu) in [(false, false), (false, true), (true, true)] {
+        for (residual, relu, joint) in [
+            (false, false, false),
+            (false, true, false),
+            (true, true, false),
+            (false, true, true),
+            (true, true, true),
+        ] {
             let [batch, height, width] = [3, image[0], image[1]];
             let convolution =
                 ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride };
             let what = format!("{convolution:?}, residual {residual}, relu {relu}");
             let mut random = Random::new(&format!("batchnorm gradient before {what}"));
+            let what = if joint { format!("{what}, joint") } else { what };
             let shape @ [rows, channels] = [batch * height * width, in_channels];
             let mut values = operands(&mut random, rows, channels);
             if !accumulate {
@@ -706,8 +720,12 @@ fn gradient_sums_from_the_data_gradient() {
             values.push(Value::Activations(random.normal(convolution.output_len(), 1.0)));
             values.push(Value::Activations(random.normal(convolution.weight_len(), 0.1)));
             let backward = ConvolutionDataGradient { shape: convolution, dy, w, dx: DY, accumulate };
-            let operations =
-                operations![forward(shape, residual, relu), backward, gradient(shape, residual, relu)];
+            let before = forward(shape, residual, relu);
+            let after = gradient(shape, residual, relu);
+            let operations = match joint {
+                false => operations![before, backward, after],
+                true => operations![before, backward, JointBatchNormGradient(after)],
+            };
 
             let (mut device, costs) = device();
             let alone = upload(&mut device, &values);
