@@ -302,8 +302,8 @@ fn partly_valid_batches_in_bf16() {
 }
 
 /// Training statistics and y against f64 for a mean of a thousand deviations: x in f32 around 100 with
-/// deviation 0.1 (in bf16, whose steps there are 0.5, deviation 3; in f16, whose steps are 1/16, deviation 1). A variance from E[x^2] - E[x]^2 in f32
-/// would be wrong by several percent.
+/// deviation 0.1 (in bf16, whose steps there are 0.5, deviation 3; in f16, whose steps are 1/16, deviation
+/// 1). A variance from E[x^2] - E[x]^2 in f32 would be wrong by several percent.
 #[test]
 fn a_large_mean_costs_no_digits() {
     for (precision, deviation) in [(Precision::F32, 0.1), (Precision::Bf16, 3.0), (Precision::F16, 1.0)] {
@@ -439,8 +439,8 @@ fn finish(
     })
 }
 
-/// The kernels that add up the sums of several GPUs, one of which may have no rows: statistics, and what each GPU
-/// divides by its own rows.
+/// The kernels that add up the sums of several GPUs, one of which may have no rows: statistics, and what each
+/// GPU divides by its own rows.
 #[test]
 fn sums_of_several_gpus_are_added() {
     let mut driver = SimDriver::open(0).unwrap();
@@ -675,9 +675,9 @@ fn statistics_from_the_convolution() {
     }
 }
 
-/// A data gradient and the batchnorm gradient that it is the dy of, recorded together: the convolution leaves the sums, dy is
-/// not read for them, and the results are those of the two on their own. With stride 2 the parities of odd sizes have
-/// different numbers of tiles, and the batchnorm makes its sums itself.
+/// A data gradient and the batchnorm gradient that it is the dy of, recorded together: the convolution leaves
+/// the sums, dy is not read for them, and the results are those of the two on their own. With stride 2 the
+/// parities of odd sizes have different numbers of tiles, and the batchnorm makes its sums itself.
 #[test]
 fn gradient_sums_from_the_data_gradient() {
     let device = || {
@@ -740,15 +740,16 @@ fn gradient_sums_from_the_data_gradient() {
             assert_eq!(summed, !fused, "{what}");
 
             let mut read = |buffers: &[Buffer], tensor: Tensor| device.read_f32(buffers[tensor.0]).unwrap();
-            // The convolution masks what it stores; alone, the batchnorm does so only where the residual needs it.
+            // The convolution masks what it stores; alone, the batchnorm does so only where the residual
+            // needs it.
             let masked = read(&alone, Y).into_iter().map(|y| relu && fused && y <= 0.0);
             let pairs = read(&alone, DY).into_iter().zip(masked).zip(read(plan.buffers(), DY));
             for (at, ((alone, masked), together)) in pairs.enumerate() {
                 let alone = if masked { 0.0 } else { alone };
                 assert!(alone == together, "{what}: dy {at}: alone {alone}, together {together}");
             }
-            // The same sums over other tiles, of up to `rows` products whose deviation is at most 10; dx may round to the
-            // other side in bf16.
+            // The same sums over other tiles, of up to `rows` products whose deviation is at most 10; dx may
+            // round to the other side in bf16.
             let sums = 16.0 * F32 * 10.0 * (rows as f64).sqrt();
             for (name, tensor, stored, absolute) in
                 [("d_affine", D_AFFINE, 0.0, sums), ("dx", DX, BF16, 64.0 * F32)]
@@ -767,8 +768,8 @@ fn gradient_sums_from_the_data_gradient() {
     }
 }
 
-/// A convolution and the batchnorm of an evaluation behind it, on a tape: one kernel does both, with the bits of the two on
-/// their own. A result that somebody reads afterwards is written all the same.
+/// A convolution and the batchnorm of an evaluation behind it, on a tape: one kernel does both, with the bits
+/// of the two on their own. A result that somebody reads afterwards is written all the same.
 #[test]
 fn inference_in_the_convolution() {
     let cases: [([usize; 2], [usize; 2], [usize; 2]); 5] = [
