@@ -1,16 +1,18 @@
-// Batchnorm whose statistics are those of the rows of several GPUs: what each adds up of its own rows, and what
-// follows from the sums of all. The passes over activations are those of batchnorm.cu.
+// Batchnorm whose statistics are those of the rows of several GPUs: what each adds up of its own rows, and
+// what follows from the sums of all. The passes over activations are those of batchnorm.cu.
 //
-//   s_c = sum over GPUs of sum_m x_mc         q_c = sum over GPUs of sum_m x_mc^2        M = sum of their rows
-//   mean_c = s_c / M                          var_c = q_c / M - mean_c^2
-//   p_c = sum over GPUs of sum_m dy (x - mean)                t_c = sum over GPUs of sum_m dy
+//   M = sum over GPUs of their rows
+//   s_c = sum over GPUs of sum_m x_mc                   q_c = sum over GPUs of sum_m x_mc^2
+//   mean_c = s_c / M                                    var_c = q_c / M - mean_c^2
+//   p_c = sum over GPUs of sum_m dy (x - mean)          t_c = sum over GPUs of sum_m dy
 //
-// Sums are in f64, so that the difference of squares loses nothing that an f32 result could show, and over GPUs
-// in the order of their ranks. Sums of a GPU, `own`: f64 [2 C + 1], two a channel and the number of its rows;
-// those of all, one after the other: `gathered` [R, 2 C + 1].
+// Sums are in f64, so that the difference of squares loses nothing that an f32 result could show, and over
+// GPUs in the order of their ranks. Sums of a GPU, `own`: f64 [2 C + 1], two a channel and the number of its
+// rows; those of all, one after the other: `gathered` [R, 2 C + 1].
 //
 // Source: as batchnorm.cu.
-// Cost: bound by latency: a few KB a channel. Deterministic: the order of every sum depends on the shape alone.
+// Cost: bound by latency: a few KB a channel. Deterministic: the order of every sum depends on the shape
+// alone.
 #include "batchnorm_value.cuh"
 #include "common.cuh"
 
@@ -53,8 +55,8 @@ __device__ __forceinline__ void write_own(int rows, int channels, int channel, S
 
 // own = sums of x and x^2 from what batchnorm_statistics has left of every tile: its sum, and M2, the squared
 // deviations from the tile's mean; sum x^2 = M2 + (sum x)^2 / n.
-// Grid: ceil(C / 8); block: 8 channels x `lanes`, a power of two, at most 64. Lane l adds tiles l, l + lanes, ...
-// in order. Shared memory 8 KB. Reads partial [tiles][2][C] once.
+// Grid: ceil(C / 8); block: 8 channels x `lanes`, a power of two, at most 64. Lane l adds tiles l, l + lanes,
+// ... in order. Shared memory 8 KB. Reads partial [tiles][2][C] once.
 extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     batchnorm_own_sums(int rows, int channels, int tiles, int tile_rows, int rows_each,
                        const float* __restrict__ partial, const int* __restrict__ images,
@@ -77,8 +79,8 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     if (threadIdx.y == 0 && channel < channels) write_own(valid, channels, channel, sums, own);
 }
 
-// own = sums of dy (x - mean) and dy from those of the tiles, and d_affine [2][C] = what they are of the gradient
-// of the parameters: [sum dy xhat; sum dy] of this GPU's rows.
+// own = sums of dy (x - mean) and dy from those of the tiles, and d_affine [2][C] = what they are of the
+// gradient of the parameters: [sum dy xhat; sum dy] of this GPU's rows.
 // Launch and cost: as batchnorm_own_sums.
 extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     batchnorm_own_gradient(int rows, int channels, int tiles, int rows_each,
@@ -116,8 +118,8 @@ __device__ __forceinline__ Sums over_ranks(int channels, int channel, int ranks,
     return sums;
 }
 
-// batch [2][C] = mean and 1/sqrt(var + eps) of all rows, running [2][C] as PyTorch's, with the variance M/(M-1)
-// (of one row: 0). Without any row the running statistics stay, and `batch` is 0.
+// batch [2][C] = mean and 1/sqrt(var + eps) of all rows, running [2][C] as PyTorch's, with the variance
+// M/(M-1) (of one row: 0). Without any row the running statistics stay, and `batch` is 0.
 // Launch: C threads in blocks of 128. Reads R (2 C + 1) doubles.
 extern "C" __global__ void __launch_bounds__(THREADS)
     batchnorm_joint_statistics(int channels, int ranks, const double* __restrict__ gathered,
@@ -142,8 +144,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     running[channels + channel] = (float)(kept * (double)running[channels + channel] + taken * unbiased);
 }
 
-// share [2][C] = what batchnorm_gradient_apply takes for the gradient of the parameters, so that it divides by the
-// rows of all GPUs where it divides by its own: those of all, [sum dy xhat; sum dy], times own rows / all rows.
+// share [2][C] = what batchnorm_gradient_apply takes for the gradient of the parameters, so that it divides
+// by the rows of all GPUs where it divides by its own: those of all, [sum dy xhat; sum dy], times own rows /
+// all rows.
 // Launch: C threads in blocks of 128. Reads R (2 C + 1) doubles.
 extern "C" __global__ void __launch_bounds__(THREADS)
     batchnorm_joint_gradient(int channels, int rank, int ranks, const double* __restrict__ gathered,

@@ -1,8 +1,8 @@
-// What a batch that is divided between several GPUs needs beside their exchanges: a GPU's own rows, the rows of
-// all in their places, and sums in the order of the ranks.
+// What a batch that is divided between several GPUs needs beside their exchanges: a GPU's own rows, the rows
+// of all in their places, and sums in the order of the ranks.
 //
-// A batch of `count` rows is cut into neighbours: GPU r of R has rows b_r = ceil(r count / R) to b_(r+1) - 1 of
-// every group, and row j is that of GPU floor(j R / count).
+// A batch of `count` rows is cut into neighbours: GPU r of R has rows b_r = ceil(r count / R) to b_(r+1) - 1
+// of every group, and row j is that of GPU floor(j R / count).
 //
 // Cost: copies and one addition a value, bound by memory: each byte is moved once.
 // Deterministic: sums are taken in the order of the ranks, whatever arrives first.
@@ -30,8 +30,8 @@ extern "C" __global__ void own_count(int first, int rows, const int* __restrict_
     *out = min(max(*count - first, 0), rows);
 }
 
-// out [G, count, L] f32 = the rows that R GPUs have sent, those of each [G, b_r, L], one GPU's after the other's
-// in `gathered`.
+// out [G, count, L] f32 = the rows that R GPUs have sent, those of each [G, b_r, L], one GPU's after the
+// other's in `gathered`.
 // Launch: G count L threads in blocks of 256; a warp's addresses are contiguous but where it crosses from one
 //   GPU's rows to another's. 8 G count L bytes.
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -47,8 +47,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     out[i] = gathered[from * len + (i - all * len)];
 }
 
-// values [L] f32 = the sum over R GPUs, in the order of their ranks, of this GPU's values, as number `rank`, and
-// of those of the others in `received` [R, stride], where this GPU's own place is not read.
+// values [L] f32 = the sum over R GPUs, in the order of their ranks, of this GPU's values, as number `rank`,
+// and of those of the others in `received` [R, stride], where this GPU's own place is not read.
 // Launch: L threads in blocks of 256. 4 L (R + 1) bytes, L (R - 1) FLOPs.
 extern "C" __global__ void __launch_bounds__(THREADS)
     add_parts(int len, int stride, int rank, int ranks, const float* __restrict__ received,

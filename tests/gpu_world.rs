@@ -1,6 +1,6 @@
-//! The exchanges between GPUs on one GPU, which does them with itself: a world of one, through NCCL, in a captured
-//! graph. With RECORDS_TEST_DEVICE=cuda on this machine's GPU, as `tools/gpu_check` runs it; else on the stand-in for
-//! the driver and NCCL.
+//! The exchanges between GPUs on one GPU, which does them with itself: a world of one, through NCCL, in a
+//! captured graph. With RECORDS_TEST_DEVICE=cuda on this machine's GPU, as `tools/gpu_check` runs it; else on
+//! the stand-in for the driver and NCCL.
 #![cfg(target_os = "linux")]
 
 #[path = "support/stand_in.rs"]

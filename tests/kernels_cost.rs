@@ -367,8 +367,8 @@ struct Row {
     counters: Counters,
 }
 
-/// What one of four GPUs does between the exchanges: rows of a batch of 256 with 100 classes, a bucket of gradients
-/// and a batchnorm.
+/// What one of four GPUs does between the exchanges: rows of a batch of 256 with 100 classes, a bucket of
+/// gradients and a batchnorm.
 fn divided(rows: &mut Vec<Row>) {
     let (mut device, costs) = device();
     let mut stream = Stream::new(7, Purpose::Initialisation, 0, 0, 0);

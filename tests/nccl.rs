@@ -1,7 +1,7 @@
-//! GPUs of several processes without a GPU: the program runs through cudarc and NCCL's functions on the stand-in for
-//! both, each process with an interpreted GPU of its own. The step is that of one process but for the order of sums,
-//! and has the bits of `--device sim` over MPI, which sums in the same order; whatever a process does, the others end
-//! with one line.
+//! GPUs of several processes without a GPU: the program runs through cudarc and NCCL's functions on the
+//! stand-in for both, each process with an interpreted GPU of its own. The step is that of one process but
+//! for the order of sums, and has the bits of `--device sim` over MPI, which sums in the same order; whatever
+//! a process does, the others end with one line.
 //!
 //! The tests start mpirun themselves; without it they fail.
 #![cfg(target_os = "linux")]
@@ -63,8 +63,9 @@ fn notes(at: &Path) -> String {
     calls(at).lines().filter(|line| line.starts_with("note")).collect::<Vec<_>>().join("\n")
 }
 
-/// Joint batchnorm: two processes, and one; the same bits twice. All exchanges of the step are part of its graph. With
-/// the seed of the preset a value of the third layer lies at the edge of a ReLU, and one rounding moves it over.
+/// Joint batchnorm: two processes, and one; the same bits twice. All exchanges of the step are part of its
+/// graph. With the seed of the preset a value of the third layer lies at the edge of a ReLU, and one rounding
+/// moves it over.
 #[test]
 fn a_step_of_two_is_that_of_one() {
     let scratch = tempfile::tempdir().unwrap();

@@ -52,12 +52,12 @@ pub trait Collective: Debug + Send + Sync {
     /// As [`Collective::gather`].
     fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>>;
 
-    /// Looks whether the other processes are still there, where this one has waited so long for something else than
-    /// a call of this trait: for an exchange between GPUs.
+    /// Looks whether the other processes are still there, where this one has waited so long for something
+    /// else than a call of this trait: for an exchange between GPUs.
     ///
     /// # Errors
-    /// The reason that a process gives for its end; a process that has ended; any error once that is longer than the
-    /// time limit.
+    /// The reason that a process gives for its end; a process that has ended; any error once that is longer
+    /// than the time limit.
     fn look(&self, _waited: Duration) -> Result<()> {
         Ok(())
     }
@@ -188,8 +188,8 @@ impl World {
         Self { collective, members: Vec::new(), joint_batchnorm: true, local_rank: 0, limit }
     }
 
-    /// The same as its launcher has started it: which process of its machine it is, by the launcher or else by the
-    /// members, and how long one waits for the others.
+    /// The same as its launcher has started it: which process of its machine it is, by the launcher or else
+    /// by the members, and how long one waits for the others.
     pub fn as_launched(self, local_rank: Option<usize>, limit: Duration) -> Self {
         let own = self.members.get(self.rank()).map(|member| &member.host);
         let before = self.members.iter().take(self.rank());

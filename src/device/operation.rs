@@ -91,14 +91,15 @@ pub trait Operation: Any + Debug + Send + Sync {
         self.operands().iter().map(|operand| operand.least_bytes(buffers[operand.tensor.0])).sum()
     }
 
-    /// Whether a GPU may run it beside the operations after it, up to the first that needs its result: for one
-    /// whose result is needed late, such as the gradient of a weight. Nothing else changes, no bit of a result.
+    /// Whether a GPU may run it beside the operations after it, up to the first that needs its result: for
+    /// one whose result is needed late, such as the gradient of a weight. Nothing else changes, no bit of a
+    /// result.
     fn runs_aside(&self) -> bool {
         false
     }
 
-    /// Whether other processes take part in it: GPUs by exchanges between its launches. The interpreter, which has
-    /// none, runs it in main memory ([`Operation::run`]), between the launches before and after it.
+    /// Whether other processes take part in it: GPUs by exchanges between its launches. The interpreter,
+    /// which has none, runs it in main memory ([`Operation::run`]), between the launches before and after it.
     fn is_exchange(&self) -> bool {
         false
     }
@@ -124,9 +125,9 @@ pub trait Operation: Any + Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Whether a device may do this operation and its successor `next` in one kernel that writes `next`'s results
-    /// while this operation's operands are still being read. Then the memory planner does not let them share
-    /// memory.
+    /// Whether a device may do this operation and its successor `next` in one kernel that writes `next`'s
+    /// results while this operation's operands are still being read. Then the memory planner does not let
+    /// them share memory.
     fn overlaps(&self, _next: &dyn Operation) -> bool {
         false
     }

@@ -308,8 +308,8 @@ fn partly_valid_batches_in_bf16() {
 }
 
 /// Training statistics and y against f64 for a mean of a thousand deviations: x in f32 around 100 with
-/// deviation 0.1 (in bf16, whose steps there are 0.5, deviation 3; in f16, whose steps are 1/16, deviation 1). A variance from E[x^2] - E[x]^2 in f32
-/// would be wrong by several percent.
+/// deviation 0.1 (in bf16, whose steps there are 0.5, deviation 3; in f16, whose steps are 1/16, deviation
+/// 1). A variance from E[x^2] - E[x]^2 in f32 would be wrong by several percent.
 #[test]
 fn a_large_mean_costs_no_digits() {
     for (precision, deviation) in [(Precision::F32, 0.1), (Precision::Bf16, 3.0), (Precision::F16, 1.0)] {
@@ -445,8 +445,8 @@ fn finish(
     })
 }
 
-/// The kernels that add up the sums of several GPUs, one of which may have no rows: statistics, and what each GPU
-/// divides by its own rows.
+/// The kernels that add up the sums of several GPUs, one of which may have no rows: statistics, and what each
+/// GPU divides by its own rows.
 #[test]
 fn sums_of_several_gpus_are_added() {
     let mut driver = SimDriver::open(0).unwrap();
@@ -628,7 +628,10 @@ fn traffic_is_the_predicted_passes() {
 /// no pass reads y for them, and the results are those of both operations on their own.
 #[test]
 fn statistics_from_the_convolution() {
-    for (image, [in_channels, out_channels], batch) in [([9, 7], [16, 24], 3), ([8, 8], [64, 64], 9)] {
+    let [small, large] = [([9, 7], [16, 24], 3), ([8, 8], [64, 64], 9)];
+    for ((image, [in_channels, out_channels], batch), joint) in
+        [(small, false), (large, false), (small, true), (large, true)]
+    {
         let convolution_shape = ConvolutionShape {
             batch,
             height: image[0],
@@ -647,7 +650,11 @@ fn statistics_from_the_convolution() {
         values.push(Value::Activations(random.normal(convolution_shape.input_len(), 1.0)));
         values.push(Value::Activations(random.normal(convolution_shape.weight_len(), 0.1)));
         let convolution = Convolution { shape: convolution_shape, x: input, w: weights, y: X };
-        let operations = operations![convolution, forward(shape, true, true)];
+        let batchnorm = forward(shape, true, true);
+        let operations = match joint {
+            false => operations![convolution, batchnorm],
+            true => operations![convolution, JointBatchNorm(batchnorm)],
+        };
 
         let driver = SimDriver::open(0).unwrap();
         let costs = driver.costs();
@@ -676,9 +683,9 @@ fn statistics_from_the_convolution() {
     }
 }
 
-/// A data gradient and the batchnorm gradient that it is the dy of, recorded together: the convolution leaves the sums, dy is
-/// not read for them, and the results are those of the two on their own. With stride 2 the parities of odd sizes have
-/// different numbers of tiles, and the batchnorm makes its sums itself.
+/// A data gradient and the batchnorm gradient that it is the dy of, recorded together: the convolution leaves
+/// the sums, dy is not read for them, and the results are those of the two on their own. With stride 2 the
+/// parities of odd sizes have different numbers of tiles, and the batchnorm makes its sums itself.
 #[test]
 fn gradient_sums_from_the_data_gradient() {
     let device = || {
@@ -699,12 +706,19 @@ fn gradient_sums_from_the_data_gradient() {
         ([27, 19], [16, 16], [3, 2], true, false),
     ];
     for (image, [in_channels, out_channels], [kernel, stride], accumulate, fused) in cases {
-        for (residual, relu) in [(false, false), (false, true), (true, true)] {
+        for (residual, relu, joint) in [
+            (false, false, false),
+            (false, true, false),
+            (true, true, false),
+            (false, true, true),
+            (true, true, true),
+        ] {
             let [batch, height, width] = [3, image[0], image[1]];
             let convolution =
                 ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride };
             let what = format!("{convolution:?}, residual {residual}, relu {relu}");
             let mut random = Random::new(&format!("batchnorm gradient before {what}"));
+            let what = if joint { format!("{what}, joint") } else { what };
             let shape @ [rows, channels] = [batch * height * width, in_channels];
             let mut values = operands(&mut random, rows, channels);
             if !accumulate {
@@ -714,8 +728,12 @@ fn gradient_sums_from_the_data_gradient() {
             values.push(Value::Activations(random.normal(convolution.output_len(), 1.0)));
             values.push(Value::Activations(random.normal(convolution.weight_len(), 0.1)));
             let backward = ConvolutionDataGradient { shape: convolution, dy, w, dx: DY, accumulate };
-            let operations =
-                operations![forward(shape, residual, relu), backward, gradient(shape, residual, relu)];
+            let before = forward(shape, residual, relu);
+            let after = gradient(shape, residual, relu);
+            let operations = match joint {
+                false => operations![before, backward, after],
+                true => operations![before, backward, JointBatchNormGradient(after)],
+            };
 
             let (mut device, costs) = device();
             let alone = upload(&mut device, &values);
@@ -730,15 +748,16 @@ fn gradient_sums_from_the_data_gradient() {
             assert_eq!(summed, !fused, "{what}");
 
             let mut read = |buffers: &[Buffer], tensor: Tensor| device.read_f32(buffers[tensor.0]).unwrap();
-            // The convolution masks what it stores; alone, the batchnorm does so only where the residual needs it.
+            // The convolution masks what it stores; alone, the batchnorm does so only where the residual
+            // needs it.
             let masked = read(&alone, Y).into_iter().map(|y| relu && fused && y <= 0.0);
             let pairs = read(&alone, DY).into_iter().zip(masked).zip(read(plan.buffers(), DY));
             for (at, ((alone, masked), together)) in pairs.enumerate() {
                 let alone = if masked { 0.0 } else { alone };
                 assert!(alone == together, "{what}: dy {at}: alone {alone}, together {together}");
             }
-            // The same sums over other tiles, of up to `rows` products whose deviation is at most 10; dx may round to the
-            // other side in bf16.
+            // The same sums over other tiles, of up to `rows` products whose deviation is at most 10; dx may
+            // round to the other side in bf16.
             let sums = 16.0 * F32 * 10.0 * (rows as f64).sqrt();
             for (name, tensor, stored, absolute) in
                 [("d_affine", D_AFFINE, 0.0, sums), ("dx", DX, BF16, 64.0 * F32)]
@@ -757,8 +776,8 @@ fn gradient_sums_from_the_data_gradient() {
     }
 }
 
-/// A convolution and the batchnorm of an evaluation behind it, on a tape: one kernel does both, with the bits of the two on
-/// their own. A result that somebody reads afterwards is written all the same.
+/// A convolution and the batchnorm of an evaluation behind it, on a tape: one kernel does both, with the bits
+/// of the two on their own. A result that somebody reads afterwards is written all the same.
 #[test]
 fn inference_in_the_convolution() {
     let cases: [([usize; 2], [usize; 2], [usize; 2]); 5] = [

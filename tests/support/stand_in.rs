@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// A folder for LD_LIBRARY_PATH with the stand-in as libcuda.so.1 and libcuda.so, and as libnccl.so.2. Cargo built it, as this
-/// test depends on the package tools/cuda-stand-in, beside the test's own program and under another name,
-/// which no loader looks for.
+/// A folder for LD_LIBRARY_PATH with the stand-in as libcuda.so.1 and libcuda.so, and as libnccl.so.2. Cargo
+/// built it, as this test depends on the package tools/cuda-stand-in, beside the test's own program and under
+/// another name, which no loader looks for.
 pub fn stand_in() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

@@ -133,8 +133,8 @@ fn branches_meet_in_long_sequences() {
     }
 }
 
-/// Two exchanges with nothing in common are in one order all the same, which a copy between them is not: another GPU
-/// must not do the second first.
+/// Two exchanges with nothing in common are in one order all the same, which a copy between them is not:
+/// another GPU must not do the second first.
 #[test]
 fn exchanges_keep_their_order() {
     let mut placing = Placing::default();

@@ -1,5 +1,5 @@
-//! What several GPUs do together between kernels, as plain data: bytes that move from one to another. Whatever is
-//! computed of them, our own kernels compute, so that sums have the order of the ranks.
+//! What several GPUs do together between kernels, as plain data: bytes that move from one to another.
+//! Whatever is computed of them, our own kernels compute, so that sums have the order of the ranks.
 
 use super::launch::{Address, Arguments, Kernel, Launch};
 use super::sources::Source;

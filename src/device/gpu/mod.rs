@@ -69,8 +69,8 @@ pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice>
     open_nth(kind, precision, 0)
 }
 
-/// The same for the process that is `number`th on its machine: it takes that GPU, from the first on again where
-/// there are not so many.
+/// The same for the process that is `number`th on its machine: it takes that GPU, from the first on again
+/// where there are not so many.
 ///
 /// # Errors
 /// As [`open`].

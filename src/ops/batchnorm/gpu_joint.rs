@@ -1,5 +1,5 @@
-//! Launches of `batchnorm_joint.cu`: what a GPU adds up of its own rows, an exchange, and what follows from the
-//! sums of all. By itself a GPU needs no exchange: its sums are those of all.
+//! Launches of `batchnorm_joint.cu`: what a GPU adds up of its own rows, an exchange, and what follows from
+//! the sums of all. By itself a GPU needs no exchange: its sums are those of all.
 
 use anyhow::Result;
 
@@ -54,8 +54,9 @@ pub(super) fn statistics(
     Ok(())
 }
 
-/// Launches what makes the gradient of the parameters of the sums of the own tiles; returns where the sums over all
-/// GPUs stand, times the own part of the rows, which is what the last pass divides by the own number.
+/// Launches what makes the gradient of the parameters of the sums of the own tiles; returns where the sums
+/// over all GPUs stand, times the own part of the rows, which is what the last pass divides by the own
+/// number.
 pub(super) fn gradient(
     lowering: &mut Lowering<'_>,
     operation: &BatchNormGradient,

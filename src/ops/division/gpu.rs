@@ -79,8 +79,8 @@ fn place(
     lowering.launch(kernels::PLACE_ROWS.linear(total.div_ceil(THREADS), THREADS, parameters).doing(work));
 }
 
-/// Lowers a sum over all GPUs, in place: each receives its part of the values of the others, adds up in the order
-/// of the ranks, and receives the sums of the others.
+/// Lowers a sum over all GPUs, in place: each receives its part of the values of the others, adds up in the
+/// order of the ranks, and receives the sums of the others.
 pub(super) fn sum(lowering: &mut Lowering<'_>, len: usize, values: Tensor) -> Result<()> {
     let Share { rank, size, .. } = lowering.share();
     let share = lowering.share();

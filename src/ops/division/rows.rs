@@ -48,8 +48,8 @@ pub struct GatherRows {
     pub out: Tensor,
 }
 
-/// The second half of [`GatherRows`] on a GPU: out `[groups count, len]` = the rows that so many processes have
-/// sent, those of each `[groups b, len]`, one process's after the other's in `gathered`.
+/// The second half of [`GatherRows`] on a GPU: out `[groups count, len]` = the rows that so many processes
+/// have sent, those of each `[groups b, len]`, one process's after the other's in `gathered`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlaceRows {
     /// Groups.

@@ -49,7 +49,8 @@ pub struct Context {
     pub clock: f64,
     /// A kernel failed: every call fails from then on.
     failed: Option<Code>,
-    /// An exchange with other processes never ends: the work behind it is not done, and waits find it under way.
+    /// An exchange with other processes never ends: the work behind it is not done, and waits find it under
+    /// way.
     pub hangs: bool,
     handles: usize,
 }

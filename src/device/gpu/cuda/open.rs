@@ -39,8 +39,8 @@ fn translatable(target: Target, compiler: (u32, u32), driver: (u32, u32)) -> Res
 }
 
 impl CudaDriver {
-    /// Opens the GPU of the process that is `number`th on its machine: that one of those that the driver shows
-    /// (`CUDA_VISIBLE_DEVICES` chooses which), and from the first on again where there are not so many.
+    /// Opens the GPU of the process that is `number`th on its machine: that one of those that the driver
+    /// shows (`CUDA_VISIBLE_DEVICES` chooses which), and from the first on again where there are not so many.
     ///
     /// # Errors
     /// Usage errors that say what to install or change: no driver, no GPU, a driver or GPU that is too old,

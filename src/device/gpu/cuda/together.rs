@@ -1,8 +1,8 @@
 //! The GPUs of several processes: which they are, and waiting for work that others take part in.
 //!
-//! A GPU waits for ever for one that does not come. So the host never waits for it without looking whether the
-//! others are there, and no more than two replays are put into the stream ahead, so that what it waits for is a
-//! matter of steps, whatever the length of an epoch.
+//! A GPU waits for ever for one that does not come. So the host never waits for it without looking whether
+//! the others are there, and no more than two replays are put into the stream ahead, so that what it waits
+//! for is a matter of steps, whatever the length of an epoch.
 
 use std::ffi::c_void;
 use std::thread;
@@ -171,7 +171,8 @@ impl CudaDriver {
         unsafe { together.communicator.exchange(exchange, stream.cast::<c_void>()) }
     }
 
-    /// Where other processes take part in the stream's work: waits until it is done, as long as they are there.
+    /// Where other processes take part in the stream's work: waits until it is done, as long as they are
+    /// there.
     pub(super) fn settle(&mut self) -> Result<()> {
         let stream = self.stream;
         self.together.as_mut().map_or(Ok(()), |together| together.until(|_| is_done(stream)))

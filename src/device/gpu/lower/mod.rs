@@ -63,7 +63,8 @@ impl<'a> Lowering<'a> {
         self.launches
     }
 
-    /// With how often the operations of the program name each tensor; `None` for those whose values outlive it.
+    /// With how often the operations of the program name each tensor; `None` for those whose values outlive
+    /// it.
     pub fn with_uses(self, uses: Vec<Option<usize>>) -> Self {
         Self { uses, ..self }
     }
@@ -73,8 +74,8 @@ impl<'a> Lowering<'a> {
         Self { branches, ..self }
     }
 
-    /// With exchanges between GPUs, of which this one is `share`'s; without this call an operation that needs one
-    /// cannot be lowered, and what is the same for one GPU needs none.
+    /// With exchanges between GPUs, of which this one is `share`'s; without this call an operation that needs
+    /// one cannot be lowered, and what is the same for one GPU needs none.
     pub fn with_share(self, share: Option<Share>) -> Self {
         Self { share, ..self }
     }
@@ -84,8 +85,8 @@ impl<'a> Lowering<'a> {
         self.share.unwrap_or_default()
     }
 
-    /// Whether a tensor is named by no more than two operations of the program and read by nothing else, so that
-    /// two that one kernel does together need not write it.
+    /// Whether a tensor is named by no more than two operations of the program and read by nothing else, so
+    /// that two that one kernel does together need not write it.
     pub fn is_only_between(&self, tensor: Tensor) -> bool {
         self.uses.get(tensor.0) == Some(&Some(2))
     }
@@ -181,8 +182,8 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Gathers as many bytes of each GPU, one after the other; where there is none but this one, they stay where
-    /// they are.
+    /// Gathers as many bytes of each GPU, one after the other; where there is none but this one, they stay
+    /// where they are.
     ///
     /// # Errors
     /// As [`Lowering::exchange`].

@@ -1,8 +1,8 @@
-//! Exchanges between GPUs over NVIDIA's NCCL. It only moves bytes here: what is added up, our kernels add, so that
-//! sums have the order of the ranks.
+//! Exchanges between GPUs over NVIDIA's NCCL. It only moves bytes here: what is added up, our kernels add, so
+//! that sums have the order of the ranks.
 //!
-//! All calls of a process are made by one thread. Put into a stream that is being captured, an exchange is a part
-//! of the graph.
+//! All calls of a process are made by one thread. Put into a stream that is being captured, an exchange is a
+//! part of the graph.
 
 mod library;
 
@@ -76,8 +76,8 @@ fn pointer(address: Address) -> Result<*mut std::ffi::c_void> {
 }
 
 impl Communicator {
-    /// Joins the others, of which there are `size`, on the GPU whose context is current; returns once all have
-    /// come.
+    /// Joins the others, of which there are `size`, on the GPU whose context is current; returns once all
+    /// have come.
     ///
     /// # Errors
     /// The library's.
@@ -95,8 +95,8 @@ impl Communicator {
     /// The library's.
     ///
     /// # Safety
-    /// The addresses are of memory of the current context that lives until the exchange is done, or as long as the
-    /// graph that it is captured in.
+    /// The addresses are of memory of the current context that lives until the exchange is done, or as long
+    /// as the graph that it is captured in.
     pub unsafe fn exchange(&self, exchange: &Exchange, stream: RawStream) -> Result<()> {
         let functions = &self.nccl.functions;
         let check = |call: &str, code| check(self.nccl, call, code);

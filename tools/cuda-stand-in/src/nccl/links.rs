@@ -56,8 +56,8 @@ fn connect(port: u16, limit: Duration) -> Result<TcpStream> {
     prepared(TcpStream::connect((Ipv4Addr::LOCALHOST, port))?, limit)
 }
 
-/// Listens, in a thread of its own, for the processes of a communicator, and tells each where the others listen;
-/// returns where they are to come.
+/// Listens, in a thread of its own, for the processes of a communicator, and tells each where the others
+/// listen; returns where they are to come.
 pub fn found(limit: Duration) -> Result<u16> {
     let (listener, port) = listen()?;
     std::thread::spawn(move || {
@@ -117,8 +117,8 @@ impl Links {
         self.streams.iter_mut().for_each(|stream| *stream = None);
     }
 
-    /// Sends messages to others, receives messages of these lengths from others, and waits until the others have
-    /// received what was sent.
+    /// Sends messages to others, receives messages of these lengths from others, and waits until the others
+    /// have received what was sent.
     ///
     /// # Errors
     /// The other has closed the connection or says nothing for longer than the limit; invalid data where its

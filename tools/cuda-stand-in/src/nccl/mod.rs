@@ -1,7 +1,7 @@
 //! NCCL between processes of one machine: an exchange is work of a stream, and is captured as other work is.
 //!
-//! A process that is lost, or does not take part, is as with the library: the work never ends, and the error of a
-//! closed connection is seen by who asks the communicator for it.
+//! A process that is lost, or does not take part, is as with the library: the work never ends, and the error
+//! of a closed connection is seen by who asks the communicator for it.
 
 mod links;
 #[cfg(test)]
@@ -164,8 +164,8 @@ impl Exchange {
     /// Checks what a process can check by itself.
     ///
     /// # Errors
-    /// Invalid argument for a process that is not there, or memory that is received twice or while it is sent;
-    /// invalid usage where what it sends to itself it does not receive.
+    /// Invalid argument for a process that is not there, or memory that is received twice or while it is
+    /// sent; invalid usage where what it sends to itself it does not receive.
     pub fn new(
         communicator: Arc<Communicator>,
         sends: Vec<Transfer>,
@@ -196,8 +196,8 @@ impl Exchange {
     /// Does it.
     ///
     /// # Errors
-    /// Launch failed where bytes are sent that nothing has written; illegal address outside allocations; not ready
-    /// where another process does not do its part.
+    /// Launch failed where bytes are sent that nothing has written; illegal address outside allocations; not
+    /// ready where another process does not do its part.
     pub fn perform(&self, machine: &mut Machine) -> Result<(), Code> {
         // Nothing writes anything then.
         let is_checked = !log::on("STAND_IN_SKIP");
@@ -230,8 +230,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// What another process did not do: the work never ends. Of a closed connection and a message that does not fit,
-    /// the library would know.
+    /// What another process did not do: the work never ends. Of a closed connection and a message that does
+    /// not fit, the library would know.
     fn hang(&self, error: &std::io::Error) -> Code {
         let known = match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => SUCCESS,
@@ -290,7 +290,8 @@ pub fn end_group() -> Result<Vec<Part>, c_int> {
     })
 }
 
-/// Adds a call to the group; gives it back where there is none. The error of a call is also that of its group.
+/// Adds a call to the group; gives it back where there is none. The error of a call is also that of its
+/// group.
 ///
 /// # Errors
 /// That of the call.

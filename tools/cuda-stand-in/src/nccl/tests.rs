@@ -91,8 +91,8 @@ fn wrong_arguments_are_refused() {
     assert_eq!(done(cuStreamQuery(stream)), Err(Code::LAUNCH_FAILED));
 }
 
-/// A send that the other does not receive, and a message of another length: the work does not end, which is seen in
-/// bounded time, and goes on after the communicator is given up.
+/// A send that the other does not receive, and a message of another length: the work does not end, which is
+/// seen in bounded time, and goes on after the communicator is given up.
 #[test]
 fn what_the_other_does_not_do_is_seen_in_bounded_time() {
     let driver = Driver::new();
