@@ -55,6 +55,7 @@ fn operations() -> Vec<Arc<dyn Operation>> {
         relu,
         valid,
         y,
+        positive: None,
     };
     operations![
         GatherRows { groups: GROUPS, count: COUNT, len: LEN, share, x, out: two_groups },
