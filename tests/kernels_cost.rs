@@ -389,8 +389,20 @@ fn divided(rows: &mut Vec<Row>) {
         buffers.push(buffer);
     }
     let (batch_rows, residual, relu, valid) = (activations / channels, None, true, None);
-    let forward =
-        BatchNorm { rows: batch_rows, channels, x: xs, affine, running, batch, residual, relu, valid, y };
+    let positive = None;
+    let forward = BatchNorm {
+        rows: batch_rows,
+        channels,
+        x: xs,
+        affine,
+        running,
+        batch,
+        residual,
+        relu,
+        valid,
+        y,
+        positive,
+    };
     let gradient = BatchNormGradient {
         rows: batch_rows,
         channels,
@@ -404,6 +416,7 @@ fn divided(rows: &mut Vec<Row>) {
         dy,
         d_affine,
         dx,
+        positive,
     };
     let operations = operations![
         OwnRows { groups, count, len, share, is_whole: false, x, out: part },
