@@ -41,6 +41,8 @@ impl HostCall {
         for &(device, buffer, access) in &self.moved {
             match buffer.element {
                 _ if access == Access::Write => {}
+                // The bits of activations, for kernels: what runs here reads the activations themselves.
+                Element::U8 => {}
                 Element::F32 => host.write_f32(buffer, &gpu.read_f32(device)?)?,
                 Element::I32 => host.write_i32(buffer, &gpu.read_i32(device)?)?,
                 other => bail!("'{}' reads {other:?} in main memory", self.operation.name()),
@@ -50,6 +52,7 @@ impl HostCall {
         for &(device, buffer, access) in &self.moved {
             match buffer.element {
                 _ if access == Access::Read => {}
+                Element::U8 => {}
                 Element::F32 => gpu.write_f32(device, &host.read_f32(buffer)?)?,
                 Element::I32 => gpu.write_i32(device, &host.read_i32(buffer)?)?,
                 other => bail!("'{}' writes {other:?} in main memory", self.operation.name()),

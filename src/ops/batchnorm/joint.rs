@@ -59,6 +59,10 @@ impl Operation for JointBatchNorm {
         let (x, (mut y, rounding)) = (cpu.f32(self.0.x)?, cpu.rounded_mut(self.0.y)?);
         let mut statistics = cpu.f32_mut(self.0.batch)?;
         y[own * channels..].fill(0.0);
+        let mut positive = self.0.positive.map(|bits| cpu.u8_mut(bits)).transpose()?;
+        if let Some(bits) = &mut positive {
+            bits.fill(0);
+        }
         let (x, y) = (&x[..own * channels], &mut y[..own * channels]);
         let sums = cpu::sums(channels, x, cpu.scratch());
         let (sums, [rows]) = over_all(cpu, sums, [own])?;
@@ -70,6 +74,9 @@ impl Operation for JointBatchNorm {
         let (affine, residual) = (cpu.f32(self.0.affine)?, cpu.optional(self.0.residual)?);
         let residual = residual.as_deref().map(|residual| &residual[..own * channels]);
         cpu::apply(channels, x, [&affine, &statistics], residual, relu, (y, rounding));
+        if let Some(bits) = &mut positive {
+            cpu::positive_bits(16 / cpu.element(self.0.y).bytes(), y, bits);
+        }
         Ok(())
     }
 

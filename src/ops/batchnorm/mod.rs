@@ -177,16 +177,15 @@ pub fn batchnorm(
 ) -> Tensor {
     let batch = tape.temporary(Element::F32, 2 * channels);
     let y = tape.result(tape.activations(), rows * channels);
-    let positive = None;
+    let bytes = positive_len(tape.activations(), rows * channels);
+    let positive = (relu && residual.is_some()).then(|| tape.temporary(Element::U8, bytes));
     let batchnorm =
         BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y, positive };
     let share = tape.share();
     if share.is_divided() && share.joint_batchnorm {
         tape.record(JointBatchNorm(batchnorm));
     } else {
-        let bytes = positive_len(tape.activations(), rows * channels);
-        let positive = (relu && residual.is_some()).then(|| tape.temporary(Element::U8, bytes));
-        tape.record(BatchNorm { positive, ..batchnorm });
+        tape.record(batchnorm);
     }
     y
 }
