@@ -5,6 +5,7 @@
 // of every group, and row j is that of GPU floor(j R / count).
 //
 // Cost: copies and one addition a value, bound by memory: each byte is moved once.
+// Source: a sum over GPUs is a reduce-scatter and an all-gather (Rabenseifner, 2004), the sum in a fixed order.
 // Deterministic: sums are taken in the order of the ranks, whatever arrives first.
 #include "common.cuh"
 

@@ -8,12 +8,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use processes::{ONE_STEP, RECORDS, assert_rounding, errors, mpirun, output, records, state};
-use records::train::run_folder;
-use rustix::process::{Pid, Signal, kill_process};
+use processes::{ONE_STEP, RECORDS, Running, assert_rounding, errors, mpirun, output, records, state};
+use rustix::process::{Signal, kill_process};
 use same_runs::{assert_same, succeed, text};
 use stand_in::stand_in;
 
@@ -150,45 +149,21 @@ fn gpus_that_do_not_fit_are_refused() {
     assert!(!at.join("runs").exists());
 }
 
-/// A run of two processes under way, whose kernels are not run, so that its steps are short.
-struct Running {
-    mpirun: Child,
-    ranks: Vec<Pid>,
-    began: Instant,
-}
-
-impl Running {
-    /// Starts a run that would go on for long, and waits until it has written a checkpoint.
-    fn start(at: &Path, limit: &str) -> Self {
-        let endless = ["--device=cuda", "--name=a", "--epochs=100000", "--debias=none", limit];
-        let arguments = [TINY, FEW, &["--imb-factor=1"], &endless].concat();
-        let mut command = records(at, 2, &arguments);
-        on_stand_in(&mut command, at).envs([("STAND_IN_SKIP", "1"), ("STAND_IN_NCCL_SECONDS", "3")]);
-        let child = command.spawn().unwrap();
-        let began = Instant::now();
-        while run_folder::newest(&at.join("runs/a")).is_none() {
-            assert!(began.elapsed() < Duration::from_secs(120), "no checkpoint");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-        let pids = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap());
-        Self { mpirun: child, ranks: pids.collect(), began: Instant::now() }
-    }
-
-    /// How it has ended, which must be soon.
-    fn end(self) -> Output {
-        let output = self.mpirun.wait_with_output().unwrap();
-        assert!(self.began.elapsed() < Duration::from_secs(60), "{:?}", self.began.elapsed());
-        output
-    }
+/// Starts a run of two processes that would go on for long, whose kernels are not run, so that its steps are
+/// short.
+fn endless(at: &Path, limit: &str) -> Running {
+    let endless = ["--device=cuda", "--name=a", "--epochs=100000", "--debias=none", limit];
+    let mut command = records(at, 2, &[TINY, FEW, &["--imb-factor=1"], &endless].concat());
+    on_stand_in(&mut command, at).envs([("STAND_IN_SKIP", "1"), ("STAND_IN_NCCL_SECONDS", "3")]);
+    Running::start(at, &mut command)
 }
 
 #[test]
 fn a_process_that_is_lost_ends_the_others() {
     let scratch = tempfile::tempdir().unwrap();
-    let run = Running::start(scratch.path(), "--world-timeout=20");
+    let run = endless(scratch.path(), "--world-timeout=20");
     kill_process(run.ranks[1], Signal::KILL).unwrap();
-    let ended = run.end();
+    let ended = run.end(Duration::from_secs(60));
     assert!(!ended.status.success());
     let said = text(&ended.stderr);
     // Whoever is quicker: mpirun, or the process that is left.
@@ -198,9 +173,9 @@ fn a_process_that_is_lost_ends_the_others() {
 #[test]
 fn a_process_that_stalls_ends_the_others() {
     let scratch = tempfile::tempdir().unwrap();
-    let run = Running::start(scratch.path(), "--world-timeout=2");
+    let run = endless(scratch.path(), "--world-timeout=2");
     kill_process(run.ranks[1], Signal::STOP).unwrap();
-    let ended = run.end();
+    let ended = run.end(Duration::from_secs(60));
     assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
     let said = errors(&ended);
     assert!(said[0].contains("no answer from rank 1 (process "), "{said:?}");

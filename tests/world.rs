@@ -5,12 +5,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use processes::{ONE_STEP, RECORDS, assert_rounding, differences, errors, mpirun, output, records, state};
+use processes::{
+    ONE_STEP, RECORDS, Running, assert_rounding, differences, errors, mpirun, output, records, state,
+};
 use records::train::run_folder;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use same_runs::{assert_same, succeed, text};
 
 #[path = "support/processes.rs"]
@@ -155,34 +157,9 @@ fn the_interpreter_shares_a_step_as_well() {
     assert_rounding("sim by 2", &two, &one);
 }
 
-/// A run of two processes under way.
-struct Running {
-    mpirun: Child,
-    ranks: Vec<Pid>,
-    began: Instant,
-}
-
-impl Running {
-    /// Starts a run that would go on for long, and waits until it has written a checkpoint.
-    fn start(at: &Path, limit: &str) -> Self {
-        let arguments = [TINY, &["--name=a", "--epochs=100000", limit]].concat();
-        let child = records(at, 2, &arguments).spawn().unwrap();
-        let began = Instant::now();
-        while run_folder::newest(&at.join("runs/a")).is_none() {
-            assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
-        let pids = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap());
-        Self { mpirun: child, ranks: pids.collect(), began: Instant::now() }
-    }
-
-    /// How it has ended, which must be soon.
-    fn end(self) -> Output {
-        let output = self.mpirun.wait_with_output().unwrap();
-        assert!(self.began.elapsed() < Duration::from_secs(30), "{:?}", self.began.elapsed());
-        output
-    }
+/// Starts a run of two processes that would go on for long.
+fn endless(at: &Path, limit: &str) -> Running {
+    Running::start(at, &mut records(at, 2, &[TINY, &["--name=a", "--epochs=100000", limit]].concat()))
 }
 
 /// The last checkpoint is whole, and the run goes on from it.
@@ -197,9 +174,9 @@ fn assert_goes_on(at: &Path) {
 fn a_process_that_is_lost_ends_the_others() {
     let scratch = tempfile::tempdir().unwrap();
     let at = scratch.path();
-    let run = Running::start(at, "--world-timeout=20");
+    let run = endless(at, "--world-timeout=20");
     kill_process(run.ranks[1], Signal::KILL).unwrap();
-    let ended = run.end();
+    let ended = run.end(Duration::from_secs(30));
     assert!(!ended.status.success());
     let said = text(&ended.stderr);
     // Whoever is quicker: mpirun, or the process that is left.
@@ -211,9 +188,9 @@ fn a_process_that_is_lost_ends_the_others() {
 fn a_process_that_stalls_ends_the_others() {
     let scratch = tempfile::tempdir().unwrap();
     let at = scratch.path();
-    let run = Running::start(at, "--world-timeout=2");
+    let run = endless(at, "--world-timeout=2");
     kill_process(run.ranks[1], Signal::STOP).unwrap();
-    let ended = run.end();
+    let ended = run.end(Duration::from_secs(30));
     assert_eq!(ended.status.code(), Some(1));
     let said = errors(&ended);
     assert!(said[0].contains("no answer from rank 1 (process "), "{said:?}");
@@ -226,9 +203,9 @@ fn a_process_that_stalls_ends_the_others() {
 fn a_signal_to_one_stops_all() {
     let scratch = tempfile::tempdir().unwrap();
     let at = scratch.path();
-    let run = Running::start(at, "--world-timeout=20");
+    let run = endless(at, "--world-timeout=20");
     kill_process(run.ranks[1], Signal::TERM).unwrap();
-    let ended = run.end();
+    let ended = run.end(Duration::from_secs(30));
     assert_eq!(ended.status.code(), Some(143), "{}", text(&ended.stderr));
     assert!(text(&ended.stderr).contains("stopped by SIGTERM "), "{}", text(&ended.stderr));
     let log = fs::read_to_string(at.join("runs/a/log.txt")).unwrap();

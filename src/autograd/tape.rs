@@ -48,6 +48,8 @@ pub struct Tape {
     activations: Element,
     /// The part of every batch that the operations are of.
     share: Share,
+    /// Whether kernels run the operations.
+    for_kernels: bool,
     entries: Vec<TapeEntry>,
     tensors: Vec<TensorStorage>,
     /// Parameters by the memory of their values and gradients, so that one used twice is one tensor.
@@ -66,6 +68,7 @@ impl Tape {
         Self {
             activations,
             share: Share::default(),
+            for_kernels: true,
             entries: Vec::new(),
             tensors: Vec::new(),
             parameters: HashMap::new(),
@@ -83,6 +86,17 @@ impl Tape {
     /// The part of every batch that goes through the network here.
     pub fn share(&self) -> Share {
         self.share
+    }
+
+    /// Has what follows be recorded for kernels or not: an operation may leave its gradient's kernel what its
+    /// gradient in main memory has no use for. Without this call it is for kernels.
+    pub fn for_kernels(&mut self, for_kernels: bool) {
+        self.for_kernels = for_kernels;
+    }
+
+    /// Whether kernels run what is recorded.
+    pub fn is_for_kernels(&self) -> bool {
+        self.for_kernels
     }
 
     /// How this tape stores activations.

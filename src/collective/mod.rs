@@ -158,6 +158,23 @@ impl Share {
         self.of_rank(self.rank, count)
     }
 
+    /// Puts `groups` groups of `count` rows of `len` values in their places: `gathered` has those of one process
+    /// after the other, each process's groups of its own rows.
+    ///
+    /// # Panics
+    /// If either slice is shorter than all rows.
+    pub fn place<T: Copy>(&self, [groups, count, len]: [usize; 3], mut gathered: &[T], out: &mut [T]) {
+        for rank in 0..self.size {
+            let rows = self.of_rank(rank, count);
+            for group in 0..groups {
+                let (part, behind) = gathered.split_at(rows.len() * len);
+                let first = (group * count + rows.start) * len;
+                out[first..first + part.len()].copy_from_slice(part);
+                gathered = behind;
+            }
+        }
+    }
+
     /// Those of another process.
     pub fn of_rank(&self, rank: usize, count: usize) -> Range<usize> {
         let begin = |rank: usize| (rank * count).div_ceil(self.size);
@@ -289,16 +306,7 @@ impl World {
         ensure!(own.len() == groups * share.of(count).len() * len, "{} own values of rows", own.len());
         let lengths: Vec<usize> = (0..share.size).map(|rank| groups * rows(rank).len() * len * 4).collect();
         let gathered = self.collective.gather(bytemuck::cast_slice(own).to_vec(), &lengths)?;
-        let mut rest = &gathered[..];
-        for rank in 0..share.size {
-            for group in 0..groups {
-                let into = (group * count + rows(rank).start) * len..(group * count + rows(rank).end) * len;
-                let into: &mut [u8] = bytemuck::cast_slice_mut(&mut all[into]);
-                let (part, behind) = rest.split_at(into.len());
-                into.copy_from_slice(part);
-                rest = behind;
-            }
-        }
+        share.place([groups, count, 4 * len], &gathered, bytemuck::cast_slice_mut(all));
         Ok(())
     }
 }

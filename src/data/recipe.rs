@@ -188,7 +188,7 @@ pub fn file_of(recipe: &Recipe, part: Part, position: usize) -> Option<String> {
 /// # Errors
 /// A usage error for a folder or list that cannot be read.
 pub fn paths(recipe: &Recipe, part: Part) -> Result<Option<Vec<PathBuf>>> {
-    (recipe.dataset.paths)(folder_of(recipe), part)
+    recipe.dataset.paths.map(|paths| paths(folder_of(recipe), part)).transpose()
 }
 
 /// As [`open_test`], unless `look` refuses the data set; `look` is called before images are read.
@@ -263,7 +263,7 @@ pub fn prepare_if(recipe: &Recipe, look: Look<'_>) -> Result<TrainingData> {
     let mut left_out = source.left_out;
     left_out.extend(subset_of);
     let mut notes = source.notes;
-    if recipe.unreadable == Unreadable::LeftOut && paths(recipe, Part::Train)?.is_none() {
+    if recipe.unreadable == Unreadable::LeftOut && recipe.dataset.paths.is_none() {
         let name = recipe.dataset.name;
         notes.push(format!(
             "--skip-unreadable changes nothing: the images of {name} are not files of their own"

@@ -95,8 +95,10 @@ impl Buffer {
 /// One launch of a recorded plan and the time it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelTime {
-    /// The source file and the name of the function.
-    pub kernel: [&'static str; 2],
+    /// The source file of the kernel.
+    pub file: &'static str,
+    /// The name of its function.
+    pub kernel: &'static str,
     /// Measured on a GPU, with the event that ends it; predicted by the interpreter.
     pub seconds: f64,
     /// Blocks of it that a multiprocessor holds at once; `None` where that is not known.

@@ -61,8 +61,8 @@ impl Measured {
     /// Seconds of each part of the step.
     pub fn parts(&self) -> BTreeMap<&'static str, f64> {
         let mut parts = BTreeMap::new();
-        for KernelTime { kernel: [file, name], seconds, .. } in &self.launches {
-            *parts.entry(parts::of(file, name)).or_default() += seconds;
+        for KernelTime { file, kernel, seconds, .. } in &self.launches {
+            *parts.entry(parts::of(file, kernel)).or_default() += seconds;
         }
         parts
     }
@@ -71,7 +71,7 @@ impl Measured {
     /// the profile's may be.
     pub fn beside<'a>(&self, kernels: impl ExactSizeIterator<Item = &'a str>) -> Option<Vec<f64>> {
         let is_same = kernels.len() == self.launches.len()
-            && kernels.zip(&self.launches).all(|(kernel, time)| kernel == time.kernel[1]);
+            && kernels.zip(&self.launches).all(|(kernel, time)| kernel == time.kernel);
         is_same.then(|| self.launches.iter().map(|time| time.seconds).collect())
     }
 }

@@ -69,6 +69,7 @@ impl Engine {
         let learner = method.on_device(&Room { parameters: Some(&model.parameters), ..room }, device)?;
         let mut tape = Tape::new(device.activations());
         tape.divide(device.world().share());
+        tape.for_kernels(!device.in_main_memory());
         let trained = Trained { model: &mut model, learner: &*learner, store: &store, state: &state };
         let step = step::record(&mut tape, &settings, trained, inputs, device)?;
         if keeps_step {

@@ -2,11 +2,14 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use records::train::checkpoint::Checkpoint;
 use records::train::run_folder;
+use rustix::process::Pid;
 
 use super::same_runs::text;
 use super::support::relative_error;
@@ -82,4 +85,34 @@ pub fn assert_rounding(what: &str, many: &Path, one: &Path) {
     let [network, gradients, rows] = differences(many, one);
     println!("{what}: network {network:.1e}, gradients {gradients:.1e}, confidence rows {rows:.1e}");
     assert!(network < 1e-6 && gradients < 1e-5 && rows < 1e-6, "{what}: {network} {gradients} {rows}");
+}
+
+/// A run of several processes under way.
+pub struct Running {
+    mpirun: Child,
+    /// The processes by rank.
+    pub ranks: Vec<Pid>,
+    began: Instant,
+}
+
+impl Running {
+    /// Starts `command`, whose run is called a, and waits until that has written a checkpoint.
+    pub fn start(at: &Path, command: &mut Command) -> Self {
+        let child = command.spawn().unwrap();
+        let began = Instant::now();
+        while run_folder::newest(&at.join("runs/a")).is_none() {
+            assert!(began.elapsed() < Duration::from_secs(120), "no checkpoint");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+        let pids = children.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap());
+        Self { mpirun: child, ranks: pids.collect(), began: Instant::now() }
+    }
+
+    /// How it has ended, which must be within `limit` of its first checkpoint.
+    pub fn end(self, limit: Duration) -> Output {
+        let output = self.mpirun.wait_with_output().unwrap();
+        assert!(self.began.elapsed() < limit, "{:?}", self.began.elapsed());
+        output
+    }
 }

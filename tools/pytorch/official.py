@@ -5,10 +5,11 @@
     official.py RECORDS-LTPLL corr --images FOLDER --width 8 --batch-size 64 --epochs 3
 
 Their files are run as they are. What they need of a machine with a GPU is put in the place of what is missing: a tensor
-stays where it is when it is sent to a GPU, the group of one process talks through gloo, and TensorBoard's logger does
-nothing, as does what is imported and not used. Their network has 64 channels in its first stage; --width replaces that number and its multiples where their
-model file is read. Their data set is CIFAR-10: FOLDER has train/<class>/ and test/<class>/, ten classes, 32 x 32, and
-is written in CIFAR-10's format. Needs torchvision. Prints one JSON line with the seconds of each epoch.
+stays where it is when it is sent to a GPU, the group of one process talks through gloo; TensorBoard's logger does nothing,
+nor does scikit-learn, which is imported and not used. Their network has 64 channels in its first stage; --width replaces
+that number and its multiples where their model file is read. Their data set is CIFAR-10: FOLDER has train/<class>/ and
+test/<class>/, ten classes, 32 x 32, and is written in CIFAR-10's format. Needs torchvision and pandas. Prints one JSON
+line with the seconds of each epoch.
 """
 
 import argparse

@@ -263,9 +263,7 @@ struct KernelCost {
 fn kernels(training: &mut Training, device: &mut dyn Device) -> Result<Vec<(&'static str, KernelCost)>> {
     training.begin_epoch(EPOCH, device)?;
     let mut kernels: BTreeMap<&'static str, KernelCost> = BTreeMap::new();
-    for KernelTime { kernel: [_, kernel], seconds, resident_blocks } in
-        device.kernel_times(&training.engine.plan)?
-    {
+    for KernelTime { kernel, seconds, resident_blocks, .. } in device.kernel_times(&training.engine.plan)? {
         let cost = kernels.entry(kernel).or_default();
         cost.launches += 1;
         cost.seconds += seconds;

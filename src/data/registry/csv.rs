@@ -25,7 +25,7 @@ pub static LISTED_IMAGES: DataSet = DataSet {
     candidates: Candidates::Own,
     open: |_, folder, look| Opened::listed(open(folder)?, look),
     file: |folder, part, position| open(folder).ok()?.file(part, position),
-    paths: |folder, part| Ok(Some(open(folder)?.paths(part))),
+    paths: Some(|folder, part| Ok(open(folder)?.paths(part))),
     fit: Fit::Padded,
     recognise: |folder| {
         let is_file = |name: &str| folder.join(name).is_file();

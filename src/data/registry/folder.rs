@@ -38,7 +38,7 @@ pub static CLASS_FOLDERS: DataSet = DataSet {
         Ok(Opened::Labelled(Box::new(listing.load(recipe.image_size, recipe.unreadable)?)))
     },
     file: |folder, part, position| list(folder).ok()?.file(part, position),
-    paths: |folder, part| Ok(Some(list(folder)?.paths(folder, part))),
+    paths: Some(|folder, part| Ok(list(folder)?.paths(folder, part))),
     normalisation: |classes| normalisations(classes).1,
     recognise,
     ..DataSet::USUAL

@@ -71,7 +71,7 @@ pub struct DataSet {
     pub file: fn(&Path, Part, usize) -> Option<String>,
     /// The files of all images of a part in order, relative to the folder; `None` where images have no files
     /// of their own.
-    pub paths: fn(&Path, Part) -> Result<Option<Vec<PathBuf>>>,
+    pub paths: Option<Paths>,
     /// Normalisation of test images, for a set with these classes.
     pub normalisation: fn(&[String]) -> Normalisation,
     /// How an image of another shape becomes a square.
@@ -79,6 +79,9 @@ pub struct DataSet {
     /// Recognises it in a folder: what it is, and a remark to follow the folder's name.
     pub recognise: fn(&Path) -> Option<(String, String)>,
 }
+
+/// Lists the files of all images of a part.
+pub type Paths = fn(&Path, Part) -> Result<Vec<PathBuf>>;
 
 /// How many images of how many classes a data set has, before a subset is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +148,7 @@ impl DataSet {
         archive: None,
         open: |_, folder, _| Err(usage!("{}: nothing is read here", folder.display())),
         file: |_, _, _| None,
-        paths: |_, _| Ok(None),
+        paths: None,
         normalisation: |_| folder::FOLDER,
         fit: Fit::Stretched,
         recognise: |_| None,

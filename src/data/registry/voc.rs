@@ -20,7 +20,7 @@ pub static VOC2007: DataSet = DataSet {
     candidates: Candidates::Own,
     open: |_, folder, look| Opened::listed(open(folder)?, look),
     file: |folder, part, position| open(folder).ok()?.file(part, position),
-    paths: |folder, part| Ok(Some(open(folder)?.paths(part))),
+    paths: Some(|folder, part| Ok(open(folder)?.paths(part))),
     normalisation: |_| VOC,
     fit: Fit::Padded,
     recognise: |folder| {

@@ -304,8 +304,8 @@ impl Device for GpuDevice {
         let seconds = self.driver.time(&recording.launches)?;
         let mut time = |(launch, seconds): (&Launch, f64)| -> Result<KernelTime> {
             let resident_blocks = self.driver.residency(launch)?;
-            let kernel = [launch.kernel.source.name, launch.kernel.name];
-            Ok(KernelTime { kernel, seconds, resident_blocks })
+            let (file, kernel) = (launch.kernel.source.name, launch.kernel.name);
+            Ok(KernelTime { file, kernel, seconds, resident_blocks })
         };
         recording.launches.iter().zip(seconds).map(&mut time).collect()
     }

@@ -125,11 +125,7 @@ fn named_places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Place> {
     }
     for name in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
         if let Some(root) = absolute(name) {
-            for python in
-                entries(&root.join("lib")).iter().filter(|path| name_of(path).starts_with("python3"))
-            {
-                places.extend(wheel_places(&python.join("site-packages")));
-            }
+            places.extend(packages_of(&root).iter().flat_map(|folder| wheel_places(folder)));
             places.push(Place { path: root.join("lib"), named_by: name.into() });
         }
     }
@@ -138,25 +134,27 @@ fn named_places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Place> {
 
 /// Folders of NVRTC in the packages of the `python3` on the path.
 fn python_places() -> Vec<Place> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders =
-        python_on(&path).and_then(|python| python_path(&python, PYTHON_PATIENCE)).unwrap_or_default();
-    folders.iter().flat_map(|folder| wheel_places(folder)).collect()
+    packages_on_path().iter().flat_map(|folder| wheel_places(folder)).collect()
 }
 
-/// The folders of packages of the active Python and of the `python3` on the path.
+/// The folders of packages of a Python environment.
+fn packages_of(root: &Path) -> Vec<PathBuf> {
+    let pythons = entries(&root.join("lib")).into_iter().filter(|path| name_of(path).starts_with("python3"));
+    pythons.map(|python| python.join("site-packages")).collect()
+}
+
+/// Those of the `python3` on the path.
+fn packages_on_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    python_on(&path).and_then(|python| python_path(&python, PYTHON_PATIENCE)).unwrap_or_default()
+}
+
+/// Those of the active environment and of the `python3` on the path.
 #[cfg(feature = "nccl")]
 pub fn package_folders() -> Vec<PathBuf> {
-    let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|root| root.is_absolute());
-    let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(given);
-    let mut folders: Vec<PathBuf> = roots.flat_map(|root| entries(&root.join("lib"))).collect();
-    folders.retain(|path| name_of(path).starts_with("python3"));
-    folders.iter_mut().for_each(|folder| folder.push("site-packages"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    folders.extend(
-        python_on(&path).and_then(|python| python_path(&python, PYTHON_PATIENCE)).unwrap_or_default(),
-    );
-    folders
+    let roots = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let active = roots.filter(|root| root.is_absolute()).flat_map(|root| packages_of(&root));
+    active.chain(packages_on_path()).collect()
 }
 
 /// Folders of NVRTC inside a folder of Python packages: one a wheel (CUDA 12) or one for all of CUDA (13).

@@ -1,7 +1,6 @@
 //! Launches of `batchnorm.cu`: partial sums over tiles of rows, a small kernel that combines them, then one
 //! pass that applies the result.
 
-#[path = "gpu_joint.rs"]
 mod joint;
 
 use anyhow::{Result, ensure};
@@ -21,6 +20,8 @@ use crate::device::{Element, Tensor};
 
 /// Most vectors of channels side by side in a block of a pass over activations: a warp's worth.
 const WIDTH: usize = 32;
+/// Channels, and most lanes, of a block that adds up tiles.
+const FINISH_BLOCK: [usize; 2] = [FINISH_CHANNELS, FINISH_LANES];
 /// Fewest rows per thread: a block's reduction costs about as much as reading this many.
 const LEAST_ROWS: usize = 4;
 
@@ -58,12 +59,18 @@ impl BlockGrid {
     }
 }
 
-/// A launch of a finishing kernel, which adds up the `tiles` partial sums of each channel.
-fn finish<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, parameters: P) -> Launch {
-    let lanes = tiles.div_ceil(4).next_power_of_two().min(FINISH_LANES);
+/// A launch of a kernel that adds up the `tiles` partial sums of each channel, by blocks of so many channels and at
+/// most so many lanes.
+fn over_tiles<P: Parameters>(
+    kernel: KernelOf<P>,
+    [block_channels, most_lanes]: [usize; 2],
+    [channels, tiles]: [usize; 2],
+    parameters: P,
+) -> Launch {
+    let lanes = tiles.div_ceil(4).next_power_of_two().min(most_lanes);
     Launch {
-        block: [FINISH_CHANNELS as u32, lanes as u32, 1],
-        ..kernel.linear(channels.div_ceil(FINISH_CHANNELS), 1, parameters)
+        block: [block_channels as u32, lanes as u32, 1],
+        ..kernel.linear(channels.div_ceil(block_channels), 1, parameters)
     }
 }
 
@@ -221,7 +228,9 @@ fn finish_statistics(lowering: &mut Lowering<'_>, operation: &BatchNorm, sums: &
         running: lowering.address(running),
         batch: lowering.address(batch),
     };
-    lowering.launch(finish(kernels::BATCHNORM_FINISH, channels, tiles, parameters).doing(work));
+    lowering.launch(
+        over_tiles(kernels::BATCHNORM_FINISH, FINISH_BLOCK, [channels, tiles], parameters).doing(work),
+    );
 }
 
 /// Lowers the gradient: partial sums over rows unless they are there, their finish, and the pass that writes dx.
@@ -296,7 +305,10 @@ fn finish_gradient(
         .writing([lowering.span(d_affine)]);
     let [batch, d_affine] = [batch, d_affine].map(|tensor| lowering.address(tensor));
     let parameters = kernels::BatchnormGradientFinish { channels, tiles, partial, batch, d_affine };
-    lowering.launch(finish(kernels::BATCHNORM_GRADIENT_FINISH, channels, tiles, parameters).doing(work));
+    lowering.launch(
+        over_tiles(kernels::BATCHNORM_GRADIENT_FINISH, FINISH_BLOCK, [channels, tiles], parameters)
+            .doing(work),
+    );
 }
 
 /// Lowers the partial sums over rows by themselves.

@@ -91,6 +91,10 @@ impl Differentiable for JointBatchNorm {
             gradients.push(JointBatchNormGradient(gradient))
         });
     }
+
+    fn follows_at_once(&self) -> bool {
+        self.0.follows_at_once()
+    }
 }
 
 impl Operation for JointBatchNormGradient {

@@ -55,8 +55,9 @@ pub struct BatchNorm {
     pub valid: Option<ValidRows>,
     /// The result, activations `[rows, C]`.
     pub y: Tensor,
-    /// Where a ReLU and a residual give y, what the gradient is to know of it: u8, [`positive_len`], a byte for
-    /// every 16 bytes of y, whose bit i says whether value i is positive.
+    /// Where a ReLU and a residual give y, what the gradient's kernel is to know of it: u8, [`positive_len`], a
+    /// byte for every 16 bytes of y, whose bit i says whether value i is positive. In main memory the gradient
+    /// reads y itself.
     pub positive: Option<Tensor>,
 }
 
@@ -178,7 +179,8 @@ pub fn batchnorm(
     let batch = tape.temporary(Element::F32, 2 * channels);
     let y = tape.result(tape.activations(), rows * channels);
     let bytes = positive_len(tape.activations(), rows * channels);
-    let positive = (relu && residual.is_some()).then(|| tape.temporary(Element::U8, bytes));
+    let is_masked = relu && residual.is_some() && tape.is_for_kernels();
+    let positive = is_masked.then(|| tape.temporary(Element::U8, bytes));
     let batchnorm =
         BatchNorm { rows, channels, x, affine, running, batch, residual, relu, valid, y, positive };
     let share = tape.share();

@@ -82,8 +82,7 @@ fn place(
 /// Lowers a sum over all GPUs, in place: each receives its part of the values of the others, adds up in the
 /// order of the ranks, and receives the sums of the others.
 pub(super) fn sum(lowering: &mut Lowering<'_>, len: usize, values: Tensor) -> Result<()> {
-    let Share { rank, size, .. } = lowering.share();
-    let share = lowering.share();
+    let share @ Share { rank, size, .. } = lowering.share();
     let to = lowering.address(values);
     let part = |rank: usize| {
         let part = share.of_rank(rank, len);

@@ -180,25 +180,12 @@ impl Operation for PlaceRows {
         let gathered = cpu.f32(self.gathered)?;
         ensure!(gathered.len() == groups * count * len, "{} values of rows", gathered.len());
         let share = Share { size: ranks, ..Share::default() };
-        place([groups, count, len], share, &gathered, &mut cpu.f32_mut(self.out)?);
+        share.place([groups, count, len], &gathered, &mut cpu.f32_mut(self.out)?);
         Ok(())
     }
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         gpu::place_rows(gpu, self);
         Ok(())
-    }
-}
-
-/// Puts the rows of all processes, one process's after the other's, in their places.
-fn place([groups, count, len]: [usize; 3], share: Share, mut gathered: &[f32], out: &mut [f32]) {
-    for rank in 0..share.size {
-        let rows = share.of_rank(rank, count);
-        for group in 0..groups {
-            let (part, behind) = gathered.split_at(rows.len() * len);
-            let first = (group * count + rows.start) * len;
-            out[first..first + part.len()].copy_from_slice(part);
-            gathered = behind;
-        }
     }
 }

@@ -62,11 +62,7 @@ impl Events {
     #[cfg(feature = "nccl")]
     pub fn is_done(&self, number: usize) -> Result<bool> {
         // SAFETY: an event that lives.
-        match unsafe { sys::cuEventQuery(self.0[number]) } {
-            sys::CUresult::CUDA_SUCCESS => Ok(true),
-            sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            code => Err(explain("waiting for the GPU", result::DriverError(code))),
-        }
+        is_ready(unsafe { sys::cuEventQuery(self.0[number]) })
     }
 
     /// Seconds between two that were recorded and waited for.
@@ -78,6 +74,19 @@ impl Events {
         let milliseconds = unsafe { result::event::elapsed(self.0[from], self.0[to]) }
             .map_err(|error| explain("cuEventElapsedTime", error))?;
         Ok(f64::from(milliseconds) / 1e3)
+    }
+}
+
+/// What the driver's answer to whether work is done says.
+///
+/// # Errors
+/// The driver's.
+#[cfg(feature = "nccl")]
+pub fn is_ready(code: sys::CUresult) -> Result<bool> {
+    match code {
+        sys::CUresult::CUDA_SUCCESS => Ok(true),
+        sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
+        code => Err(explain("waiting for the GPU", result::DriverError(code))),
     }
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow, bail};
 use cudarc::driver::{result, sys};
 use serde::{Deserialize, Serialize};
 
-use super::events::Events;
+use super::events::{Events, is_ready};
 use super::{CudaDriver, explain};
 use crate::collective::World;
 use crate::collective::mpi::or_end;
@@ -147,11 +147,7 @@ impl Together {
 /// Whether all work of a stream is done.
 fn is_done(stream: sys::CUstream) -> Result<bool> {
     // SAFETY: a stream that lives.
-    match unsafe { sys::cuStreamQuery(stream) } {
-        sys::CUresult::CUDA_SUCCESS => Ok(true),
-        sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-        code => Err(explain("waiting for the GPU", result::DriverError(code))),
-    }
+    is_ready(unsafe { sys::cuStreamQuery(stream) })
 }
 
 impl CudaDriver {

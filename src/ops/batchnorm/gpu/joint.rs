@@ -3,9 +3,11 @@
 
 use anyhow::Result;
 
-use super::{BatchNorm, BatchNormGradient, PartialGradientSums, PartialStatistics, partials, valid_rows};
-use crate::device::gpu::kernels::batchnorm_joint::{self as kernels, FINISH_CHANNELS, FINISH_LANES, THREADS};
-use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
+use super::{
+    BatchNorm, BatchNormGradient, PartialGradientSums, PartialStatistics, over_tiles, partials, valid_rows,
+};
+use crate::device::gpu::kernels::batchnorm_joint::{self as kernels, THREADS};
+use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::{Span, Work};
 
@@ -14,14 +16,8 @@ fn own_bytes(channels: usize) -> usize {
     (2 * channels + 1) * 8
 }
 
-/// A launch of a kernel that adds up the `tiles` partial sums of each channel.
-fn over_tiles<P: Parameters>(kernel: KernelOf<P>, channels: usize, tiles: usize, parameters: P) -> Launch {
-    let lanes = tiles.div_ceil(4).next_power_of_two().min(FINISH_LANES);
-    Launch {
-        block: [FINISH_CHANNELS as u32, lanes as u32, 1],
-        ..kernel.linear(channels.div_ceil(FINISH_CHANNELS), 1, parameters)
-    }
-}
+/// Channels, and most lanes, of a block that adds up tiles.
+const OWN_BLOCK: [usize; 2] = [kernels::FINISH_CHANNELS, kernels::FINISH_LANES];
 
 /// Launches what makes the statistics of all rows of those of the own tiles.
 pub(super) fn statistics(
@@ -39,7 +35,9 @@ pub(super) fn statistics(
         .writing([Span::new(own, bytes)]);
     let parameters =
         kernels::BatchnormOwnSums { rows, channels, tiles, tile_rows, rows_each, partial, images, own };
-    lowering.launch(over_tiles(kernels::BATCHNORM_OWN_SUMS, channels, tiles, parameters).doing(work));
+    lowering.launch(
+        over_tiles(kernels::BATCHNORM_OWN_SUMS, OWN_BLOCK, [channels, tiles], parameters).doing(work),
+    );
 
     let gathered = lowering.gather_equal(own, bytes)?;
     let ranks = lowering.share().size;
@@ -82,7 +80,9 @@ pub(super) fn gradient(
         d_affine,
         own,
     };
-    lowering.launch(over_tiles(kernels::BATCHNORM_OWN_GRADIENT, channels, tiles, parameters).doing(work));
+    lowering.launch(
+        over_tiles(kernels::BATCHNORM_OWN_GRADIENT, OWN_BLOCK, [channels, tiles], parameters).doing(work),
+    );
 
     let gathered = lowering.gather_equal(own, bytes)?;
     let (rank, ranks) = (lowering.share().rank, lowering.share().size);
