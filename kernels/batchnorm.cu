@@ -449,8 +449,7 @@ extern "C" __global__ void __launch_bounds__(FINISH_CHANNELS* FINISH_LANES)
     d_affine[channels + channel] = own.y;
 }
 
-// dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) = scale dy + slope (x - mean) + intercept, one set of
-// coefficients per channel. Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
+// dx, one set of GradientCoefficients per channel. Grid: slices x tiles; block: width x lanes. Reads dy and x, writes dx.
 template <typename T, int MASK>
 __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_rows, int rows_each,
                                                const T* __restrict__ x, const float* __restrict__ affine,
@@ -461,23 +460,10 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
     const int valid = valid_rows(rows, rows_each, images);
     const Place at = place<T>(valid, tile_rows);
     if (at.channel >= channels) return;
-    float mean[LEN], scale[LEN], offset[LEN], slope[LEN], intercept[LEN];
-    {
-        float inverse_std[LEN];
-        load_channels(batch + at.channel, mean);
-        load_channels(batch + channels + at.channel, inverse_std);
-        load_channels(affine + at.channel, scale);
-        if (MASK == MASK_FROM_X) load_channels(affine + channels + at.channel, offset);
-        load_channels(d_affine + at.channel, slope);
-        load_channels(d_affine + channels + at.channel, intercept);
-        const float share = -1.0f / (float)valid;
-#pragma unroll
-        for (int i = 0; i < LEN; ++i) {
-            scale[i] *= inverse_std[i];
-            slope[i] *= share * scale[i] * inverse_std[i];
-            intercept[i] *= share * scale[i];
-        }
-    }
+    GradientCoefficients<LEN> of;
+    of.load(valid, channels, at.channel, affine, batch, d_affine);
+    float offset[LEN];
+    if (MASK == MASK_FROM_X) load_channels(affine + channels + at.channel, offset);
     const size_t step = (size_t)at.step * channels;
     for_rows<2>(at, [&](auto count, int row) {
         constexpr int N = decltype(count)::value;
@@ -490,8 +476,8 @@ __device__ __forceinline__ void gradient_apply(int rows, int channels, int tile_
             const int n = j / LEN, i = j % LEN;
             float masked = gradient[n][i];
             if (MASK == MASK_FROM_X)
-                masked = normalised(values[n][i], mean[i], scale[i], offset[i]) > 0.0f ? masked : 0.0f;
-            values[n][i] = scale[i] * masked + (slope[i] * (values[n][i] - mean[i]) + intercept[i]);
+                masked = normalised(values[n][i], of.mean[i], of.scale[i], offset[i]) > 0.0f ? masked : 0.0f;
+            values[n][i] = of.dx(i, masked, values[n][i]);
         }
         store_rows(dx + index, step, values);
     });

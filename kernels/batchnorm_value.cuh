@@ -40,6 +40,48 @@ __device__ __forceinline__ float normalised(float x, float mean, float scale, fl
     return __fmaf_rn(__fsub_rn(x, mean), scale, offset);
 }
 
+// The gradient of x from the masked dy, of some channels: dx = g/std (dy - mean(dy) - xhat mean(dy xhat)) =
+// scale dy + slope (x - mean) + intercept.
+template <int LEN> struct GradientCoefficients {
+    float mean[LEN], scale[LEN], slope[LEN], intercept[LEN];
+
+    // Those from `channel` on of `channels`; affine, batch and d_affine are [2][channels]: g, b; mean,
+    // 1/sqrt(var + eps); sum dy xhat, sum dy, over `rows`.
+    __device__ __forceinline__ void load(int rows, int channels, int channel, const float* __restrict__ affine,
+                                         const float* __restrict__ batch, const float* __restrict__ d_affine) {
+        float inverse_std[LEN];
+        load_channels(batch + channel, mean);
+        load_channels(batch + channels + channel, inverse_std);
+        load_channels(affine + channel, scale);
+        load_channels(d_affine + channel, slope);
+        load_channels(d_affine + channels + channel, intercept);
+#pragma unroll
+        for (int i = 0; i < LEN; ++i) combine(i, rows, inverse_std[i]);
+    }
+
+    // Those of one channel.
+    __device__ __forceinline__ void load_one(int rows, int channels, int channel, const float* affine,
+                                             const float* batch, const float* d_affine) {
+        mean[0] = batch[channel];
+        scale[0] = affine[channel];
+        slope[0] = d_affine[channel];
+        intercept[0] = d_affine[channels + channel];
+        combine(0, rows, batch[channels + channel]);
+    }
+
+    // From g, sum dy xhat and sum dy in scale, slope and intercept.
+    __device__ __forceinline__ void combine(int i, int rows, float inverse_std) {
+        const float share = -1.0f / (float)rows;
+        scale[i] *= inverse_std;
+        slope[i] *= share * scale[i] * inverse_std;
+        intercept[i] *= share * scale[i];
+    }
+
+    __device__ __forceinline__ float dx(int i, float dy, float x) const {
+        return __fmaf_rn(scale[i], dy, __fmaf_rn(slope[i], __fsub_rn(x, mean[i]), intercept[i]));
+    }
+};
+
 // The bits of a vector of y as it is stored: bit i says whether value i is positive. `positive` [M][C / LEN], u8,
 // has a byte for every vector.
 template <typename T> __device__ __forceinline__ u8 positive_bits(const typename Vector<T>::Raw& y) {

@@ -2,6 +2,7 @@
 // images: its pixels are copied once for all nine taps, with those around them (the halo).
 #pragma once
 
+#include "batchnorm_arrival.cuh"
 #include "convolution_product.cuh"
 
 // Bytes of a pixel's slice of channels in shared memory. With sixteen more than it has, eight neighbours in
@@ -83,7 +84,8 @@ template <class P> struct HaloCopies {
     const T* from;
     u32 into;
     int apart, rows_apart;
-    // For each of the thread's pixels two bits: whether there is one, and whether it lies inside the image.
+    // For each of the thread's pixels three bits: whether there is one, whether it lies inside the image, and
+    // whether it is one of the tile's points, not one around them.
     u32 bits;
 
     __device__ __forceinline__ HaloCopies(const Halo& halo, const ConvolutionShape& shape, int channels,
@@ -101,19 +103,28 @@ template <class P> struct HaloCopies {
             const bool inside = halo.whole
                                     ? first + i * STEP < points
                                     : (u32)(above + (number >> halo.column_bits)) < (u32)shape.height;
-            bits |= ((u32)(number < halo.pixels) | (u32)inside << 1) << 2 * i;
+            const bool point = (u32)(halo.whole ? number : number - shape.width) < (u32)P::M;
+            bits |= ((u32)(number < halo.pixels) | (u32)inside << 1 | (u32)point << 2) << 3 * i;
         }
         bits = kept(bits);
     }
 
-    // The thread's pixel i, whose turn it is; `present`: whether there are its channels. The one behind the
-    // last is the first of the next slice, in the buffer `other` bytes on.
-    __device__ __forceinline__ void copy(int i, bool present, int other) {
-        if (bits >> 2 * i & 1) copy_async(into, from, present && (bits >> 2 * i & 2));
+    // Copies the thread's pixel i, whose turn it is; `present`: whether there are its channels.
+    __device__ __forceinline__ void copy(int i, bool present) const {
+        if (bits >> 3 * i & 1) copy_async(into, from, present && (bits >> 3 * i & 2));
+    }
+
+    // Passes the turn on from pixel i. The one behind the last is the first of the next slice, in the buffer
+    // `other` bytes on.
+    __device__ __forceinline__ void advance(int i, int other) {
         const bool last = i == HALO_COPIES - 1;
         from = kept(from + (last ? P::K - (HALO_COPIES - 1) * apart : apart));
         into += last ? other - (HALO_COPIES - 1) * rows_apart : rows_apart;
     }
+
+    // Whether pixel i lies inside the image, and whether it is one of the tile's points.
+    __device__ __forceinline__ bool inside(int i) const { return (bits >> 3 * i & 3) == 3; }
+    __device__ __forceinline__ bool point(int i) const { return bits >> 3 * i & 4; }
 };
 
 // Copies the weights of one tap after the other, as Weights does.
@@ -151,10 +162,12 @@ template <class P, bool FORWARD> struct WeightsInTurn {
     }
 };
 
-// The gather of gather_product with a halo: the same products in the same order.
-template <class P, bool FORWARD, int STAGES, typename Finish>
-__device__ __forceinline__ void halo_product(const ConvolutionShape& shape, const typename P::T* source,
-                                             const typename P::T* w, Finish finish) {
+// The gather of gather_product with a halo: the same products in the same order. What `arrival` makes of the
+// pixels is multiplied.
+template <class P, bool FORWARD, int STAGES, class Arrival, typename Finish>
+__device__ __forceinline__ void halo_product(const ConvolutionShape& shape, const Arrival& arrival,
+                                             const typename P::T* source, const typename P::T* w,
+                                             Finish finish) {
     extern __shared__ __align__(128) u8 shared[];
     const int SIDE = 3;
     static_assert(HALO_COPIES == SIDE, "a thread copies a pixel of the next slice for every row of taps");
@@ -175,14 +188,37 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
     WeightsInTurn<P, FORWARD> weights(Weights<P, FORWARD>(shape, w, first));
 
     const int chunk = threadIdx.x % HaloCopies<P>::CHUNKS * 8;
+    const HaloCopies<P> first_pixels = pixels;
 #pragma unroll
-    for (int i = 0; i < HALO_COPIES; ++i) pixels.copy(i, chunk < channels, other);
+    for (int i = 0; i < HALO_COPIES; ++i) {
+        pixels.copy(i, chunk < channels);
+        pixels.advance(i, other);
+    }
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) {
         weights.copy(stages[stage], 0, false);
         commit_copies();
     }
     halo.clear<P::THREADS>(buffers);
+    // Slices until one whose changed points are the block's to store: its neighbours have the same pixels.
+    int turn = 0;
+    float* table = reinterpret_cast<float*>(buffers + 2 * halo.bytes());
+    if constexpr (Arrival::CHANGES) {
+        turn = kept(blockIdx.x % tiles);
+        if (threadIdx.x < min(P::K, channels)) arrival.prepare(table, threadIdx.x, threadIdx.x, channels);
+        wait_for_copies<STAGES - 2>();
+        __syncthreads();
+        HaloCopies<P> arrived = first_pixels;
+#pragma unroll
+        for (int i = 0; i < HALO_COPIES; ++i) {
+            if (arrived.inside(i) && chunk < channels) {
+                const ptrdiff_t at = arrived.from - source;
+                arrival.change(arrived.into, at, table, chunk, arrival.beside(at), arrived.point(i) && turn == 0);
+            }
+            arrived.advance(i, other);
+        }
+        turn = turn == 0 ? tiles - 1 : turn - 1;
+    }
     // What a lane's points take for the first tap of a row of taps. The data gradient's taps are mirrored.
     const int to_row = FORWARD ? halo.row_bytes : -halo.row_bytes;
     u32 points[P::FM];
@@ -200,6 +236,7 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
     for (int step = 0; step < steps; ++step) {
         const bool last_row = row == SIDE - 1;
         const int behind = last_row ? channel + P::K : channel;
+        typename Arrival::Beside beside = {};
 #pragma unroll
         for (int tap = 0; tap < SIDE; ++tap) {
             wait_for_copies<STAGES - 2>();
@@ -213,8 +250,30 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
                                 weights.copy(stage, channel, last_row && ahead == SIDE - 1);
                             else if (step + 1 < steps)
                                 weights.copy(stage, behind, false);
-                            if (tap == 0 && channel + P::K < channels)
-                                pixels.copy(row, channel + P::K + chunk < channels, -other);
+                            const int next = channel + P::K;
+                            if (tap == 0 && next < channels) {
+                                pixels.copy(row, next + chunk < channels);
+                                if constexpr (Arrival::CHANGES) {
+                                    const int own = threadIdx.x;
+                                    if (row == 0 && own < min(P::K, channels - next))
+                                        arrival.prepare(table, own, next + own, channels);
+                                    if (pixels.inside(row) && next + chunk < channels)
+                                        beside = arrival.beside(pixels.from - source);
+                                } else {
+                                    pixels.advance(row, -other);
+                                }
+                            }
+                            // Two taps later the thread's own copy is there, and everyone sees the table.
+                            if constexpr (Arrival::CHANGES) {
+                                if (tap == SIDE - 1 && next < channels) {
+                                    // Computed anew: there is no register to keep it in.
+                                    const int own = kept(threadIdx.x) % HaloCopies<P>::CHUNKS * 8;
+                                    if (pixels.inside(row) && next + own < channels)
+                                        arrival.change(pixels.into, pixels.from - source, table, own, beside,
+                                                       pixels.point(row) && turn == 0);
+                                    pixels.advance(row, -other);
+                                }
+                            }
                             commit_copies();
                         });
         }
@@ -228,6 +287,7 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
 #pragma unroll
         for (int i = 0; i < P::FM; ++i) points[i] += move;
         other = last_row ? -other : other;
+        if (Arrival::CHANGES && last_row) turn = turn == 0 ? tiles - 1 : turn - 1;
         channel = behind;
         row = last_row ? 0 : row + 1;
     }
@@ -248,7 +308,7 @@ __device__ __forceinline__ void tile_product(const Gather& gather, const Convolu
                                              const typename P::T* source, const typename P::T* w,
                                              Finish finish) {
     if constexpr (HALO)
-        halo_product<P, FORWARD, STAGES>(halo_shape(shape), source, w, finish);
+        halo_product<P, FORWARD, STAGES>(halo_shape(shape), AsItIs(), source, w, finish);
     else
         gather_product<P, FORWARD, STAGES>(gather, shape, width, source, w, finish);
 }

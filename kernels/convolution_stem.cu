@@ -20,6 +20,11 @@
 // Deterministic: as the other convolutions.
 //
 // bf16 above stands for f16 too; there are no short runs of sums in f16, as the arithmetic is no limit.
+//
+// The kernels `_of_batchnorm` read what the gradient of the batchnorm of y gives, and compute dy of it as it
+// arrives (batchnorm_arrival.cuh): nobody else reads that dy, which is never written. They read two tensors of the
+// shape of y instead of one, and a launch that reads these and writes dy is not needed.
+#include "batchnorm_arrival.cuh"
 #include "convolution_product.cuh"
 
 // Values of the largest patch of a pixel.
@@ -116,30 +121,55 @@ __device__ __forceinline__ void stem_forward(const ConvolutionShape& shape, cons
 CONVOLUTION_STEM_FORWARD(convolution_stem_forward, bf16)
 CONVOLUTION_STEM_FORWARD(convolution_stem_forward_f16, f16)
 
-template <typename T>
+template <typename T, class Arrival>
 __device__ __forceinline__ void stem_weight_gradient(const ConvolutionShape& shape, int share, const T* x,
-                                                     const T* dy, float* partials) {
+                                                     const Arrival& arrival, const T* dy, float* partials) {
     typedef Product<T, false, WEIGHT_ROWS, PATCH, WEIGHT_PIXELS, 4, 2, false, false> P;
     static_assert(P::THREADS == THREADS, "whole warps");
+    constexpr int LINES = P::THREADS / 8, EACH = P::K / LINES;
     extern __shared__ __align__(128) u8 shared[];
     u8* patches = shared + P::A_BYTES;
     const int first_out = blockIdx.x * P::M, pixels = shape.batch * shape.out_height * shape.out_width;
     const int start = blockIdx.y * share, end = min(start + share, pixels);
     const PatchElement element(shape);
     const int line = threadIdx.x / 8, chunk = threadIdx.x % 8, out = first_out + chunk * 8;
+    // A table for each slice of channels.
+    float* tables = nullptr;
+    if constexpr (Arrival::CHANGES) {
+        __shared__ __align__(16) u8 memory[P::M / SLICE * ARRIVAL_TABLE];
+        tables = reinterpret_cast<float*>(memory);
+        const int own = threadIdx.x;
+        if (own < P::M && first_out + own < shape.out_channels)
+            arrival.prepare(tables + own / SLICE * (ARRIVAL_TABLE / 4), own % SLICE, first_out + own,
+                            shape.out_channels);
+        __syncthreads();
+    }
 
     P product;
     product.clear();
     for (int first = start; first < end; first += P::K) {
+        typename Arrival::Beside beside[EACH];
 #pragma unroll
-        for (int r = 0; r < P::K / (P::THREADS / 8); ++r) {
-            const int row = line + r * (P::THREADS / 8), pixel = first + row;
-            copy_async(shared_address(shared) + P::A::at(row, chunk), dy + pixel * shape.out_channels + out,
-                       pixel < end && out < shape.out_channels);
+        for (int r = 0; r < EACH; ++r) {
+            const int row = line + r * LINES, pixel = first + row, at = pixel * shape.out_channels + out;
+            const bool present = pixel < end && out < shape.out_channels;
+            copy_async(shared_address(shared) + P::A::at(row, chunk), dy + at, present);
+            if constexpr (Arrival::CHANGES)
+                if (present) beside[r] = arrival.beside(at);
         }
         commit_copies();
         lay_patches<P::K, P::THREADS>(patches, shape, element, x, first, end);
         wait_for_copies<0>();
+        if constexpr (Arrival::CHANGES) {
+#pragma unroll
+            for (int r = 0; r < EACH; ++r) {
+                const int row = line + r * LINES, pixel = first + row;
+                if (pixel < end && out < shape.out_channels)
+                    arrival.change(shared_address(shared) + P::A::at(row, chunk), 0,
+                                   tables + chunk * 8 / SLICE * (ARRIVAL_TABLE / 4), chunk * 8 % SLICE, beside[r],
+                                   false);
+            }
+        }
         __syncthreads();
         product.add(shared_address(shared), shared_address(patches));
         __syncthreads();
@@ -160,8 +190,20 @@ __device__ __forceinline__ void stem_weight_gradient(const ConvolutionShape& sha
 #define CONVOLUTION_STEM_WEIGHT_GRADIENT(NAME, T)                                           \
     extern "C" __global__ void __launch_bounds__(THREADS, 3)                                \
         NAME(ConvolutionShape shape, int share, const T* x, const T* dy, float* partials) { \
-        stem_weight_gradient(shape, share, x, dy, partials);                                \
+        stem_weight_gradient(shape, share, x, AsItIs(), dy, partials);                      \
     }
 
 CONVOLUTION_STEM_WEIGHT_GRADIENT(convolution_stem_weight_gradient, bf16)
 CONVOLUTION_STEM_WEIGHT_GRADIENT(convolution_stem_weight_gradient_f16, f16)
+
+#define CONVOLUTION_STEM_WEIGHT_GRADIENT_OF_BATCHNORM(NAME, T)                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                              \
+        NAME(ConvolutionShape shape, int share, const T* x, const T* source, const T* source_x,           \
+             const float* affine, const float* batch, const float* d_affine, float* partials) {           \
+        const int rows = shape.batch * shape.out_height * shape.out_width;                                \
+        const NormalisedGradient<T> arrival = {rows, affine, batch, d_affine, source_x, nullptr};         \
+        stem_weight_gradient(shape, share, x, arrival, source, partials);                                 \
+    }
+
+CONVOLUTION_STEM_WEIGHT_GRADIENT_OF_BATCHNORM(convolution_stem_weight_gradient_of_batchnorm, bf16)
+CONVOLUTION_STEM_WEIGHT_GRADIENT_OF_BATCHNORM(convolution_stem_weight_gradient_of_batchnorm_f16, f16)

@@ -31,6 +31,22 @@ template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
+// Sixteen bytes at a shared address, which is a multiple of sixteen.
+__device__ __forceinline__ uint4 load_shared(u32 from) {
+    uint4 value;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "r"(from)
+                 : "memory");
+    return value;
+}
+
+__device__ __forceinline__ void store_shared(u32 to, const uint4& value) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z),
+                 "r"(value.w)
+                 : "memory");
+}
+
 // The value, opaque to the compiler: left to itself, it computes what depends on the thread's number alone
 // anew in every step of a loop rather than keep it in a register.
 __device__ __forceinline__ u32 kept(u32 value) {

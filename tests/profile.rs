@@ -264,6 +264,7 @@ fn product_rate(n: usize, gpu: &Gpu) -> f64 {
     let product = Product {
         tile: [128, 128],
         slice: 32,
+        loads_ahead: false,
         barriers: 1,
         groups: vec![Group { blocks, steps, gather: None }],
     };

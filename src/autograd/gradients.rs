@@ -1,10 +1,11 @@
 //! Differentiation: what an operation does with the gradient of its result.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::Tape;
 use super::addition::Add;
-use crate::device::{Operation, Tensor};
+use crate::device::{Access, Operation, Tensor};
 
 /// An operation with a gradient.
 pub trait Differentiable: Operation {
@@ -19,6 +20,9 @@ pub trait Differentiable: Operation {
     }
 }
 
+/// An operation, and the pairs (x, into) of which x is added to `into` behind it.
+type Later = (Arc<dyn Operation>, Vec<(Tensor, Tensor)>);
+
 /// The gradients known so far in the backward pass over a tape.
 pub struct Gradients<'a> {
     tape: &'a mut Tape,
@@ -27,6 +31,8 @@ pub struct Gradients<'a> {
     seeds: HashSet<Tensor>,
     /// Gradients of parameters that some operation has written.
     written: HashSet<Tensor>,
+    /// What may come behind the gradient of the next operation.
+    later: Vec<Later>,
     /// Pairs (x, into): x is added to `into` after the operation that computes x.
     pending: Vec<(Tensor, Tensor)>,
 }
@@ -35,7 +41,7 @@ impl<'a> Gradients<'a> {
     pub(super) fn new(tape: &'a mut Tape, seeds: &[(Tensor, Tensor)]) -> Self {
         let of = seeds.iter().copied().collect();
         let seeds = seeds.iter().map(|&(_, gradient)| gradient).collect();
-        Self { tape, of, seeds, written: HashSet::new(), pending: Vec::new() }
+        Self { tape, of, seeds, written: HashSet::new(), later: Vec::new(), pending: Vec::new() }
     }
 
     /// The gradient of an operation's result; `None` if nothing differentiable reads the result.
@@ -51,6 +57,35 @@ impl<'a> Gradients<'a> {
     /// Appends an operation.
     pub fn push(&mut self, operation: impl Operation) {
         self.tape.push(operation);
+    }
+
+    /// Appends an operation that nothing waits for; behind the gradient of the next operation where that one is to
+    /// follow at once.
+    pub fn push_later(&mut self, operation: impl Operation) {
+        let operands = operation.operands();
+        let writes =
+            |x: Tensor| operands.iter().any(|operand| operand.tensor == x && operand.access != Access::Read);
+        let additions = self.pending.extract_if(.., |(x, _)| writes(*x)).collect();
+        self.later.push((Arc::new(operation), additions));
+    }
+
+    /// Has an operation append its gradient.
+    pub(super) fn append(&mut self, operation: &dyn Differentiable) {
+        let mut later = std::mem::take(&mut self.later);
+        if !operation.follows_at_once() {
+            self.push_all(std::mem::take(&mut later));
+        }
+        operation.gradient(self);
+        let additions = std::mem::take(&mut self.pending);
+        self.add(additions);
+        self.push_all(later);
+    }
+
+    fn push_all(&mut self, operations: Vec<Later>) {
+        for (operation, additions) in operations {
+            self.tape.push_shared(operation);
+            self.add(additions);
+        }
     }
 
     /// A new temporary of the type and length of `tensor`.
@@ -103,15 +138,16 @@ impl<'a> Gradients<'a> {
         further
     }
 
-    /// Appends the additions that the last operation requires.
-    pub(super) fn add_pending(&mut self) {
-        for (x, into) in std::mem::take(&mut self.pending) {
+    fn add(&mut self, additions: Vec<(Tensor, Tensor)>) {
+        for (x, into) in additions {
             let len = self.tape.len_of(into);
             self.tape.push(Add { len, x, into });
         }
     }
 
-    pub(super) fn finish(self) -> HashMap<Tensor, Tensor> {
+    pub(super) fn finish(mut self) -> HashMap<Tensor, Tensor> {
+        let later = std::mem::take(&mut self.later);
+        self.push_all(later);
         self.of
     }
 }

@@ -1,7 +1,7 @@
 //! Memory planning: temporaries whose lifetimes do not overlap share an allocation.
 //!
-//! A lifetime runs from the first operation that names a tensor to the last, or to the one behind it where a
-//! device may do both in one kernel. On a device with branches, an operation that runs aside has its tensors
+//! A lifetime runs from the first operation that names a tensor to the last, or to the next that does not run
+//! aside where a device may do both in one kernel. On a device with branches, an operation that runs aside has its tensors
 //! until [`HELD`] more of them have begun: longer would cost memory; shorter, and what is given the memory next
 //! waits for it. In the order of the operations, a tensor takes the smallest free allocation that holds it;
 //! failing that, the largest free one, enlarged; failing that, a new one. An allocation is never split, so a
@@ -69,8 +69,8 @@ fn last_uses(
     for (position, operation) in operations.iter().enumerate() {
         let until = match aside.binary_search(&position) {
             Ok(number) => aside.get(number + HELD).copied().unwrap_or(operations.len() - 1),
-            Err(_) => match operations.get(position + 1) {
-                Some(next) if operation.overlaps(&**next) => position + 1,
+            Err(_) => match next_of_branch(operations, position) {
+                Some((at, next)) if operation.overlaps(&**next) => at,
                 _ => position,
             },
         };
@@ -81,6 +81,14 @@ fn last_uses(
     }
     kept.iter().for_each(|tensor| last[tensor.0] = usize::MAX);
     last
+}
+
+/// The operation behind that at `position` among those that do not run aside.
+fn next_of_branch(
+    operations: &[Arc<dyn Operation>],
+    position: usize,
+) -> Option<(usize, &Arc<dyn Operation>)> {
+    operations.iter().enumerate().skip(position + 1).find(|(_, operation)| !operation.runs_aside())
 }
 
 /// A slot for every temporary that an operation names, and the slots.

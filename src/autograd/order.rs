@@ -20,9 +20,12 @@ impl Recorded {
 
 /// The operation whose gradient comes next, after that of number `last`, before its turn: the latest whose result
 /// that one reads, if it is to follow at once and has nothing in common with those of higher numbers that are not
-/// `done` yet.
+/// `done` yet. None follows one that has followed itself: a kernel does a part of one, not of two.
 pub(super) fn before_its_turn(recorded: &[Recorded], done: &[bool], last: usize) -> Option<usize> {
     let reader = &recorded[last];
+    if reader.follows {
+        return None;
+    }
     let is_read = |result: &Operand| {
         result.access == Access::Write
             && reader.operands.iter().any(|read| read.access != Access::Write && read.tensor == result.tensor)
@@ -59,7 +62,7 @@ mod tests {
     }
 
     /// A residual block with a convolution in its shortcut: the batchnorm before the second convolution follows
-    /// it, that of the shortcut follows the sum, and what is left comes in reverse.
+    /// it, and what is left comes in reverse.
     #[test]
     fn a_batchnorm_follows_the_convolution_behind_it() {
         let (convolution, batchnorm) = (false, true);
@@ -71,7 +74,7 @@ mod tests {
             recorded(&[2], 5, convolution),
             recorded(&[5, 4, 22], 6, batchnorm),
         ];
-        assert_eq!(order(&block), [5, 3, 4, 1, 2, 0]);
+        assert_eq!(order(&block), [5, 4, 1, 3, 2, 0]);
     }
 
     /// Not before another that reads the same result, that adds to the same gradient, or that has the same

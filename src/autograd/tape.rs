@@ -173,7 +173,11 @@ impl Tape {
 
     /// Appends an operation without a gradient.
     pub fn push(&mut self, operation: impl Operation) {
-        self.entries.push(TapeEntry::Plain(Arc::new(operation)));
+        self.push_shared(Arc::new(operation));
+    }
+
+    pub(super) fn push_shared(&mut self, operation: Arc<dyn Operation>) {
+        self.entries.push(TapeEntry::Plain(operation));
     }
 
     /// Puts an operation behind the last one so far that writes to a part of `buffer`.
@@ -231,8 +235,7 @@ impl Tape {
         for turn in (0..operations.len()).rev() {
             let mut next = (!done[turn]).then_some(turn);
             while let Some(at) = next {
-                operations[at].gradient(&mut gradients);
-                gradients.add_pending();
+                gradients.append(&*operations[at]);
                 done[at] = true;
                 next = order::before_its_turn(&recorded, &done, at);
             }

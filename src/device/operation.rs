@@ -125,9 +125,9 @@ pub trait Operation: Any + Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Whether a device may do this operation and its successor `next` in one kernel that writes `next`'s
-    /// results while this operation's operands are still being read. Then the memory planner does not let
-    /// them share memory.
+    /// Whether a device may do this operation, or its last part, and `next`, the first behind it that does not run
+    /// aside, in one kernel that writes `next`'s results while this operation's operands are still being read. Then
+    /// the memory planner does not let them share memory.
     fn overlaps(&self, _next: &dyn Operation) -> bool {
         false
     }

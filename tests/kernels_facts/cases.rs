@@ -13,8 +13,8 @@ use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element, Operation, Plan, Program, Tensor};
 use records::operations;
 use records::ops::batchnorm::{
-    BatchNorm, BatchNormGradient, Epilogue, JointBatchNorm, JointBatchNormGradient, batchnorm_inference,
-    positive_len,
+    BatchNorm, BatchNormGradient, Epilogue, JointBatchNorm, JointBatchNormGradient, batchnorm,
+    batchnorm_inference, positive_len,
 };
 use records::ops::confidence::Disambiguate;
 use records::ops::control;
@@ -297,12 +297,13 @@ fn operate_on(
     log.take()
 }
 
-/// Operations of [`convolution`]: the convolution with its batchnorm, the weight gradient, the data gradient
-/// with the sums of a batchnorm's gradient, all.
-const FORWARD: Range<usize> = 0..2;
-const WEIGHT_GRADIENT: Range<usize> = 2..3;
-const DATA_GRADIENT: Range<usize> = 3..5;
-const ALL: Range<usize> = 0..5;
+/// Operations of [`convolution`]: the convolution with its batchnorm, and with the one before it; the data gradient
+/// with the sums of a batchnorm's gradient, and with the gradient of the batchnorm before it; the weight gradient.
+const FORWARD: Range<usize> = 1..3;
+const FORWARD_OF_BATCHNORM: Range<usize> = 0..3;
+const DATA_GRADIENT: Range<usize> = 4..6;
+const DATA_GRADIENT_OF_BATCHNORM: Range<usize> = 3..6;
+const WEIGHT_GRADIENT: Range<usize> = 6..7;
 
 /// Some operations of a convolution.
 fn convolution(
@@ -332,6 +333,11 @@ fn convolution(
         (stored, shape.input_len()),
         (stored, shape.input_len()),
         (Element::U8, positive_len(stored, shape.input_len())),
+        (stored, shape.input_len()),
+        (stored, shape.input_len()),
+        (Element::F32, 2 * in_channels),
+        (stored, shape.output_len()),
+        (Element::F32, 2 * out_channels),
     ];
     let [
         x,
@@ -349,8 +355,14 @@ fn convolution(
         y_before,
         dx_before,
         positive_before,
+        source,
+        residual,
+        running_before,
+        dy,
+        d_affine_behind,
     ] = std::array::from_fn(Tensor);
-    let batchnorm = BatchNorm {
+    let rows_before = shape.input_len() / in_channels;
+    let behind = BatchNorm {
         rows,
         channels: out_channels,
         x: y,
@@ -364,13 +376,40 @@ fn convolution(
         positive: None,
     };
     let operations = operations![
+        BatchNorm {
+            rows: rows_before,
+            channels: in_channels,
+            x: source,
+            affine: affine_before,
+            running: running_before,
+            batch: batch_before,
+            residual: Some(residual),
+            relu: true,
+            valid: None,
+            y: x,
+            positive: Some(positive_before),
+        },
         Convolution { shape, x, w, y },
-        batchnorm,
-        ConvolutionWeightGradient { shape, x, dy: y, dw },
-        ConvolutionDataGradient { shape, dy: y, w, dx, accumulate: false },
+        behind,
+        BatchNormGradient {
+            rows,
+            channels: out_channels,
+            x: y,
+            y: out,
+            positive: None,
+            relu: false,
+            residual: false,
+            valid: None,
+            affine,
+            batch,
+            dy: out,
+            d_affine: d_affine_behind,
+            dx: dy,
+        },
+        ConvolutionDataGradient { shape, dy, w, dx, accumulate: false },
         // Which the data gradient makes the sums of.
         BatchNormGradient {
-            rows: shape.input_len() / in_channels,
+            rows: rows_before,
             channels: in_channels,
             x,
             y: y_before,
@@ -384,6 +423,7 @@ fn convolution(
             d_affine,
             dx: dx_before,
         },
+        ConvolutionWeightGradient { shape, x, dy, dw },
     ];
     operate_on(numbers.device(), &operands, &operations[part])
 }
@@ -420,6 +460,40 @@ fn inference(numbers: Numbers, [batch, size]: [usize; 2], channels: [usize; 2]) 
     log.take()
 }
 
+/// The weight gradient of the first layer that computes dy from the gradient of the batchnorm behind it.
+fn stem_of_batchnorm(numbers: Numbers, [batch, size]: [usize; 2]) -> Vec<Ran> {
+    let shape = ConvolutionShape {
+        batch,
+        height: size,
+        width: size,
+        in_channels: 3,
+        out_channels: 64,
+        kernel: 3,
+        stride: 1,
+    };
+    let (mut device, log) = Numbers { tiles: &["of_batchnorm"], ..numbers }.device();
+    let stored = numbers.element();
+    let mut tape = Tape::new(stored);
+    let mut buffer = |element: Element, len: usize| device.allocate(element, len, "an operand").unwrap();
+    let d_weights = buffer(Element::F32, shape.weight_len());
+    let [affine, d_affine, running] = [0, 1, 2].map(|_| buffer(Element::F32, 2 * 64));
+    let [images, dy] = [shape.input_len(), shape.output_len()].map(|len| buffer(stored, len));
+    let copy = buffer(stored, shape.weight_len());
+    let [x, dy, running] = [images, dy, running].map(|buffer| tape.persistent(buffer));
+    let w = tape.parameter(copy, d_weights);
+    let affine = tape.parameter(affine, d_affine);
+    let y = convolve(&mut tape, shape, x, w);
+    let rows = shape.output_len() / 64;
+    let out = batchnorm(&mut tape, [rows, 64], y, [affine, running], Epilogue::default(), None);
+    tape.backward(&[(out, dy)]);
+    let plan = tape.finish(&mut device).unwrap();
+    device.replay(&plan).unwrap_or_else(|error| panic!("{error:#}"));
+    let mut ran = log.take();
+    ran.retain(|(launch, _)| launch.kernel.name.contains("stem_weight_gradient_of_batchnorm"));
+    assert!(!ran.is_empty(), "dy is computed on the way");
+    ran
+}
+
 /// Every tile of the tensor-core kernels with two lengths of its main loop, and nothing of the tile empty.
 /// Where the numbers have no kernel of a tile, the first that takes the shape is launched.
 fn tiles(numbers: Numbers) -> Vec<Ran> {
@@ -440,6 +514,15 @@ fn tiles(numbers: Numbers) -> Vec<Ran> {
             ran.extend(convolution(numbers, DATA_GRADIENT, images, [columns, depth], 1));
         }
     }
+    let of_batchnorm: [(&'static [&'static str], _); 2] =
+        [(&["of_batchnorm_128x128"], 128), (&["of_batchnorm_128x64"], 64)];
+    for (tiles, columns) in of_batchnorm {
+        let numbers = Numbers { tiles, ..numbers };
+        for depth in [64, 96] {
+            ran.extend(convolution(numbers, FORWARD_OF_BATCHNORM, [1, 16], [depth, columns], 1));
+            ran.extend(convolution(numbers, DATA_GRADIENT_OF_BATCHNORM, [1, 16], [columns, depth], 1));
+        }
+    }
     let weight_gradient: [(&'static [&'static str], _); 5] = [
         (&["128x128"], [128, 128]),
         (&["64x192"], [64, 64]),
@@ -453,7 +536,15 @@ fn tiles(numbers: Numbers) -> Vec<Ran> {
             ran.extend(convolution(numbers, WEIGHT_GRADIENT, images, channels, 1));
         }
     }
-    ran.extend(convolution(Numbers { tiles: &["64x64"], ..numbers }, ALL, [1, 16], [64, 128], 2));
+    let numbers = Numbers { tiles: &["64x64"], ..numbers };
+    for part in [FORWARD, DATA_GRADIENT, WEIGHT_GRADIENT] {
+        ran.extend(convolution(numbers, part, [1, 16], [64, 128], 2));
+    }
+    if numbers.architecture == 80 {
+        for images in [[2, 16], [4, 16]] {
+            ran.extend(stem_of_batchnorm(numbers, images));
+        }
+    }
     ran
 }
 

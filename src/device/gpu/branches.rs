@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::device::{Access, Buffer, Operation};
+use crate::device::{Access, Buffer, Operand, Operation};
 use crate::usage;
 
 /// Name of the variable that turns branches off.
@@ -69,20 +69,42 @@ impl Use {
     }
 }
 
-/// What the operations use of the memory that lies in `buffers`.
-fn uses(operations: &[&dyn Operation], buffers: &[Buffer]) -> Vec<Use> {
-    let operands = operations.iter().flat_map(|operation| operation.operands());
-    let mut all = Vec::new();
-    for operand in operands {
-        let Buffer { allocation, offset, len, element } = buffers[operand.tensor.0];
-        let [start, end] = [offset, offset + len].map(|at| at * element.bytes());
-        all.push(Use { allocation, start, end, writes: operand.access != Access::Read });
+/// The memory that launches use.
+#[derive(Clone, Debug, Default)]
+pub struct Used(Vec<Use>);
+
+impl Used {
+    /// What the operations use of the memory that lies in `buffers`.
+    pub fn by(operations: &[&dyn Operation], buffers: &[Buffer]) -> Self {
+        let operands: Vec<Operand> = operations.iter().flat_map(|operation| operation.operands()).collect();
+        let mut used = Self::by_operands(&operands, buffers);
+        // Exchanges keep their order, which must be the same on all GPUs.
+        if operations.iter().any(|operation| operation.is_exchange()) {
+            used.0.push(Use { allocation: usize::MAX, start: 0, end: 1, writes: true });
+        }
+        used
     }
-    // Exchanges keep their order, which must be the same on all GPUs.
-    if operations.iter().any(|operation| operation.is_exchange()) {
-        all.push(Use { allocation: usize::MAX, start: 0, end: 1, writes: true });
+
+    /// What operands in `buffers` take.
+    pub fn by_operands(operands: &[Operand], buffers: &[Buffer]) -> Self {
+        let of = |operand: &Operand| {
+            let Buffer { allocation, offset, len, element } = buffers[operand.tensor.0];
+            let [start, end] = [offset, offset + len].map(|at| at * element.bytes());
+            Use { allocation, start, end, writes: operand.access != Access::Read }
+        };
+        Self(operands.iter().map(of).collect())
     }
-    all
+
+    /// Both.
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
+    /// Whether launches that use these must stay in order.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        self.0.iter().any(|own| other.0.iter().any(|use_of_other| own.conflicts(use_of_other)))
+    }
 }
 
 /// Gives the launches of operations their places, in the order in which they are to have run.
@@ -94,21 +116,15 @@ pub struct Placing {
     /// The launch of the main branch that those aside have waited for.
     waited: Option<usize>,
     /// Last launch and memory of the operations aside that nothing has waited for, in order.
-    outstanding: Vec<(usize, Vec<Use>)>,
+    outstanding: Vec<(usize, Used)>,
     /// The first launch aside since the branches met.
     first_aside: usize,
 }
 
 impl Placing {
-    /// Places so many launches that do the operations together, aside if that is wanted and possible; returns
+    /// Places so many launches that use some memory together, aside if that is wanted and possible; returns
     /// whether they are aside.
-    pub fn place(
-        &mut self,
-        operations: &[&dyn Operation],
-        buffers: &[Buffer],
-        launches: usize,
-        aside: bool,
-    ) -> bool {
+    pub fn place(&mut self, used: Used, launches: usize, aside: bool) -> bool {
         if launches == 0 {
             return aside;
         }
@@ -116,18 +132,16 @@ impl Placing {
         let start = if self.outstanding.is_empty() { first } else { self.first_aside };
         let too_many = last - start >= MOST_UNORDERED;
         let aside = aside && !too_many;
-        let uses = uses(operations, buffers);
         let after = if aside {
             self.first_aside = start;
-            self.outstanding.push((last, uses));
+            self.outstanding.push((last, used));
             let after = self.last_main.filter(|_| self.last_main != self.waited);
             self.waited = self.last_main;
             after
         } else {
             self.last_main = Some(last);
-            let concerns = |with: &[Use]| with.iter().any(|a| uses.iter().any(|b| a.conflicts(b)));
             let mut outstanding = self.outstanding.iter().rev();
-            let found = outstanding.find(|(_, with)| too_many || concerns(with));
+            let found = outstanding.find(|(_, with)| too_many || with.conflicts(&used));
             let after = found.map(|&(number, _)| number);
             self.outstanding.retain(|&(number, _)| Some(number) > after);
             after

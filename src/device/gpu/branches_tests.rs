@@ -59,7 +59,7 @@ impl Operation for Exchange {
 fn places(buffers: &[Buffer], copies: &[(usize, usize, bool)]) -> Vec<Place> {
     let mut placing = Placing::default();
     for &(from, to, aside) in copies {
-        placing.place(&[&Copy(from, to)], buffers, 1, aside);
+        placing.place(Used::by(&[&Copy(from, to)], &buffers), 1, aside);
     }
     placing.places().to_vec()
 }
@@ -139,11 +139,11 @@ fn branches_meet_in_long_sequences() {
 fn exchanges_keep_their_order() {
     let mut placing = Placing::default();
     let buffers = apart(8);
-    placing.place(&[&Copy(0, 1)], &buffers, 1, false);
-    placing.place(&[&Exchange(1, 2)], &buffers, 3, true);
-    placing.place(&[&Copy(0, 3)], &buffers, 1, false);
-    placing.place(&[&Exchange(3, 4)], &buffers, 2, false);
-    placing.place(&[&Exchange(5, 6)], &buffers, 1, true);
+    placing.place(Used::by(&[&Copy(0, 1)], &buffers), 1, false);
+    placing.place(Used::by(&[&Exchange(1, 2)], &buffers), 3, true);
+    placing.place(Used::by(&[&Copy(0, 3)], &buffers), 1, false);
+    placing.place(Used::by(&[&Exchange(3, 4)], &buffers), 2, false);
+    placing.place(Used::by(&[&Exchange(5, 6)], &buffers), 1, true);
     let expected = [
         main(None),
         aside(Some(0)),

@@ -37,6 +37,8 @@ pub struct Product {
     pub slice: usize,
     /// Barriers of a block in a step: as often its warps wait for each other and for what was copied.
     pub barriers: usize,
+    /// Whether what a step loads to registers is needed in a later step only.
+    pub loads_ahead: bool,
     /// Blocks that do equally many steps, in the order in which they are launched.
     pub groups: Vec<Group>,
 }

@@ -6,17 +6,18 @@ mod joint;
 use anyhow::{Result, ensure};
 
 use super::{
-    BatchNorm, BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics, ValidRows,
+    BatchNorm, BatchNormGradient, BatchNormInference, MASK_FROM_BITS, MASK_FROM_X, Normalisation,
+    PartialGradientSums, PartialStatistics, ValidRows,
 };
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::kernels::batchnorm::{
-    self as kernels, FINISH_CHANNELS, FINISH_LANES, FORWARD_BLOCKS, THREADS,
+    self as kernels, FINISH_CHANNELS, FINISH_LANES, FORWARD_BLOCKS, GRADIENT_BLOCKS, THREADS,
 };
 use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
-use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::lower::{Lowering, Waiting};
 use crate::device::gpu::work::{Span, Work};
 use crate::device::operation::by_type;
-use crate::device::{Element, Tensor};
+use crate::device::{Element, Operand, Tensor};
 
 /// Most vectors of channels side by side in a block of a pass over activations: a warp's worth.
 const WIDTH: usize = 32;
@@ -108,7 +109,9 @@ pub(super) fn inference(lowering: &mut Lowering<'_>, operation: &BatchNormInfere
             kernels::BATCHNORM_INFERENCE_F32,
         ],
     )?;
-    apply(lowering, kernel, [rows, channels], [x, affine, running, y], (residual, None), relu, None);
+    let operands = [x, affine, running, y];
+    let launch = apply(lowering, kernel, [rows, channels], operands, (residual, None), relu, None);
+    lowering.launch(launch);
     Ok(())
 }
 
@@ -117,7 +120,7 @@ fn pass(lowering: &Lowering<'_>, [rows, channels]: [usize; 2], x: Tensor, flops:
     Work::of((flops * rows * channels) as f64).reading([lowering.span(x)])
 }
 
-/// Launches one pass that computes y from x and the statistics, and with a residual its bits where they are asked
+/// A launch of one pass that computes y from x and the statistics, and with a residual its bits where they are asked
 /// for.
 fn apply(
     lowering: &mut Lowering<'_>,
@@ -127,7 +130,7 @@ fn apply(
     (residual, positive): (Option<Tensor>, Option<Tensor>),
     relu: bool,
     valid: Option<ValidRows>,
-) {
+) -> Launch {
     let cut = BlockGrid::new(lowering.gpu(), rows, channels, lowering.element(x), FORWARD_BLOCKS);
     let (images, rows_each) = valid_rows(lowering, valid);
     let work = pass(lowering, [rows, channels], x, if residual.is_some() { 4 } else { 3 })
@@ -149,7 +152,7 @@ fn apply(
         y: lowering.address(y),
         positive: lowering.optional(positive),
     };
-    lowering.launch(cut.launch(kernel, parameters).doing(work));
+    cut.launch(kernel, parameters).doing(work)
 }
 
 /// Whose rows the statistics are of.
@@ -204,8 +207,41 @@ pub(super) fn forward(
         [kernels::BATCHNORM_APPLY_BF16, kernels::BATCHNORM_APPLY_F16, kernels::BATCHNORM_APPLY_F32],
     )?;
     let positive = positive.filter(|_| relu && residual.is_some());
-    apply(lowering, kernel, [rows, channels], [x, affine, batch, y], (residual, positive), relu, valid);
+    let tensors = [x, affine, batch, y];
+    let launch = apply(lowering, kernel, [rows, channels], tensors, (residual, positive), relu, valid);
+    if valid.is_some() || element == Element::F32 {
+        lowering.launch(launch);
+        return Ok(());
+    }
+    let read = [x, affine, batch].into_iter().chain(residual).map(Operand::read);
+    let written = [y].into_iter().chain(positive).map(Operand::write);
+    let operands = read.chain(written).collect();
+    let of = BatchNorm { positive, ..operation.clone() };
+    let waiting = Waiting { work: Normalisation { of, residual: None }, launches: vec![launch], operands };
+    let waiting = with_residual(lowering, waiting);
+    // The convolution that reads y may normalise x itself.
+    lowering.put_off(waiting);
     Ok(())
+}
+
+/// The last pass of a batchnorm; together with that of the batchnorm that gives its residual, where it waits and
+/// nothing else reads its result.
+fn with_residual(lowering: &mut Lowering<'_>, own: Waiting<Normalisation>) -> Waiting<Normalisation> {
+    let of = &own.work.of;
+    let Some(residual) = of.residual.filter(|&residual| lowering.is_only_between(residual)) else {
+        return own;
+    };
+    match lowering.find_put_off::<Normalisation>(residual, of.y) {
+        Some(before) if before.work.is_affine() => {
+            lowering.do_put_off(residual);
+            Waiting {
+                work: Normalisation { residual: Some(before.work.of), ..own.work },
+                launches: [before.launches, own.launches].concat(),
+                operands: [before.operands, own.operands].concat(),
+            }
+        }
+        _ => own,
+    }
 }
 
 /// Launches what makes statistics of those of the tiles.
@@ -260,13 +296,39 @@ pub(super) fn gradient(
         }
         StatisticsOf::Joint => joint::gradient(lowering, operation, partial)?,
     };
+    let is_masked = operation.mask() != MASK_FROM_X || sums.is_some();
+    let launch = apply_gradient(lowering, operation, &cut, d_affine, is_masked)?;
+    // What several processes sum stands in the workspace, which is given to others.
+    let can_wait = is_masked && valid.is_none() && statistics == StatisticsOf::Own && element != Element::F32;
+    if !can_wait {
+        lowering.launch(launch);
+        return Ok(());
+    }
+    let read = [x, affine, batch, dy, operation.d_affine].map(Operand::read).into_iter();
+    let operands = read.chain([Operand::write(dx)]).collect();
+    // The data gradient of the convolution that gave x may compute dx itself.
+    lowering.put_off(Waiting { work: operation.clone(), launches: vec![launch], operands });
+    Ok(())
+}
+
+/// The pass that writes dx, with the sums that stand in `d_affine`; `is_masked`: dy is.
+fn apply_gradient(
+    lowering: &mut Lowering<'_>,
+    operation: &BatchNormGradient,
+    cut: &BlockGrid,
+    d_affine: Address,
+    is_masked: bool,
+) -> Result<Launch> {
+    use kernels::*;
+    let &BatchNormGradient { rows, channels, x, valid, affine, batch, dy, dx, .. } = operation;
+    let element = lowering.element(x);
     let (images, rows_each) = valid_rows(lowering, valid);
     let span = |tensor: Tensor| lowering.span(tensor);
-    let apply_work = pass(lowering, [rows, channels], x, 5)
+    let work = pass(lowering, [rows, channels], x, 5)
         .reading([span(dy), span(affine), span(batch), Span::new(d_affine, 2 * channels * 4)])
         .writing([span(dx)]);
     let [x, affine, batch, dy, dx] = [x, affine, batch, dy, dx].map(|tensor| lowering.address(tensor));
-    let parameters = kernels::GradientApply {
+    let parameters = GradientApply {
         rows,
         channels,
         tile_rows: cut.tile_rows,
@@ -279,18 +341,15 @@ pub(super) fn gradient(
         images,
         dx,
     };
-    use kernels::*;
-    let kernels = match operation.mask() {
-        // Sums that another operation made have left dy masked.
-        MASK_FROM_X if sums.is_none() => [
+    let kernels = match is_masked {
+        false => [
             BATCHNORM_GRADIENT_APPLY_RELU_BF16,
             BATCHNORM_GRADIENT_APPLY_RELU_F16,
             BATCHNORM_GRADIENT_APPLY_RELU_F32,
         ],
-        _ => [BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F16, BATCHNORM_GRADIENT_APPLY_F32],
+        true => [BATCHNORM_GRADIENT_APPLY_BF16, BATCHNORM_GRADIENT_APPLY_F16, BATCHNORM_GRADIENT_APPLY_F32],
     };
-    lowering.launch(cut.launch(by_type(element, kernels)?, parameters).doing(apply_work));
-    Ok(())
+    Ok(cut.launch(by_type(element, kernels)?, parameters).doing(work))
 }
 
 /// Launches what makes the gradient of the parameters of the sums of the tiles.

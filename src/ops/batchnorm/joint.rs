@@ -83,6 +83,10 @@ impl Operation for JointBatchNorm {
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         gpu::forward(gpu, &self.0, None, StatisticsOf::Joint)
     }
+
+    fn overlaps(&self, next: &dyn Operation) -> bool {
+        self.0.overlaps(next)
+    }
 }
 
 impl Differentiable for JointBatchNorm {

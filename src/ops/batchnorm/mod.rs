@@ -13,6 +13,7 @@ use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::Span;
 use crate::device::{Element, Operand, Operation, Tensor};
+use crate::ops::convolution::{Convolution, ConvolutionDataGradient};
 use crate::ops::rows::all_zero;
 pub(super) use gpu::StatisticsOf;
 pub use joint::{JointBatchNorm, JointBatchNormGradient};
@@ -157,6 +158,22 @@ pub struct PartialStatistics {
     pub rows_per_tile: usize,
 }
 
+/// The last pass of a batchnorm, once the batch's mean and deviation are there.
+#[derive(Clone, Debug)]
+pub(super) struct Normalisation {
+    /// The batchnorm.
+    pub of: BatchNorm,
+    /// The one whose result is the residual, whose last pass is done with this one, and whose result is nowhere.
+    pub residual: Option<BatchNorm>,
+}
+
+impl Normalisation {
+    /// Whether a value becomes what a factor and a summand for its channel make of it.
+    fn is_affine(&self) -> bool {
+        !self.of.relu && self.of.residual.is_none()
+    }
+}
+
 /// What follows a batchnorm in the same pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Epilogue {
@@ -276,6 +293,11 @@ impl Operation for BatchNorm {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         gpu::forward(gpu, self, None, StatisticsOf::Own)
+    }
+
+    /// The convolution that reads y may normalise x itself.
+    fn overlaps(&self, next: &dyn Operation) -> bool {
+        next.downcast::<Convolution>().is_some_and(|next| next.x == self.y)
     }
 }
 
@@ -434,5 +456,10 @@ impl Operation for BatchNormGradient {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         gpu::gradient(gpu, self, None, StatisticsOf::Own)
+    }
+
+    /// The data gradient of the convolution that gave x may compute dx itself.
+    fn overlaps(&self, next: &dyn Operation) -> bool {
+        next.downcast::<ConvolutionDataGradient>().is_some_and(|next| next.dy == self.dx)
     }
 }

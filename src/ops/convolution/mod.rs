@@ -159,11 +159,13 @@ impl Differentiable for Convolution {
         let Self { shape, x, w, y } = *self;
         let Some(dy) = gradients.of(y) else { return };
         let dw = gradients.write_parameter(w);
-        gradients.push(ConvolutionWeightGradient { shape, x, dy, dw });
+        // The data gradient's kernel can do the last pass of the batchnorm gradient before it, and the first of the
+        // one behind.
         if gradients.wants(x) {
             let (dx, accumulate) = gradients.accumulate(x);
             gradients.push(ConvolutionDataGradient { shape, dy, w, dx, accumulate });
         }
+        gradients.push_later(ConvolutionWeightGradient { shape, x, dy, dw });
     }
 }
 

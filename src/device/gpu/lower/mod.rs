@@ -3,9 +3,11 @@
 //! Lowering is a function of the operation, the types of its buffers and the GPU's description alone, so the
 //! same run gives the same launches.
 
+mod put_off;
+
 use anyhow::{Result, ensure};
 
-use super::branches::{Place, Placing};
+use super::branches::{Place, Placing, Used};
 use super::driver::Gpu;
 use super::exchange::Exchange;
 use super::launch::{Address, KernelOf, Launch, Parameters};
@@ -14,6 +16,8 @@ use crate::collective::Share;
 use crate::device::operation::Access;
 use crate::device::{Buffer, Element, Operation, Tensor};
 use crate::usage;
+use put_off::PutOff;
+pub use put_off::Waiting;
 
 /// Launches being collected.
 pub struct Lowering<'a> {
@@ -25,6 +29,7 @@ pub struct Lowering<'a> {
     /// The most workspace that operations of the main branch use, and those aside: a region for each.
     most_used: [usize; 2],
     launches: Vec<Launch>,
+    put_off: Vec<PutOff>,
     /// Whether operations that may run aside do.
     branches: bool,
     placing: Placing,
@@ -45,6 +50,7 @@ impl<'a> Lowering<'a> {
             used: 0,
             most_used: [0; 2],
             launches: Vec::new(),
+            put_off: Vec::new(),
             branches: false,
             placing: Placing::default(),
             uses: Vec::new(),
@@ -172,6 +178,11 @@ impl<'a> Lowering<'a> {
         self.launches.push(Launch { operation: self.operation, ..launch });
     }
 
+    /// Appends launches as they are.
+    pub fn launch_all(&mut self, launches: &[Launch]) {
+        self.launches.extend_from_slice(launches);
+    }
+
     /// Appends an exchange with other GPUs.
     ///
     /// # Errors
@@ -217,6 +228,7 @@ impl<'a> Lowering<'a> {
         let mut rest = operations;
         while let [first, after @ ..] = rest {
             let (before, aside) = (self.launches.len(), self.branches && first.runs_aside());
+            let older = self.put_off.len();
             self.begin(*first);
             let neighbour = after.first().filter(|next| aside == (self.branches && next.runs_aside()));
             let together = match neighbour {
@@ -228,12 +240,10 @@ impl<'a> Lowering<'a> {
             }
             let (done, left) = rest.split_at(1 + usize::from(together));
             self.complete(before, done);
-            let launches = self.launches.len() - before;
-            let aside = self.placing.place(done, self.buffers, launches, aside);
-            let most = &mut self.most_used[usize::from(aside)];
-            *most = std::mem::take(&mut self.used).max(*most);
+            self.place(before, older, done, aside);
             rest = left;
         }
+        self.make_up(self.launches.len(), self.put_off.len(), None);
         let beyond = |launch: &Launch| Some((launch.kernel.name, launch.arguments.beyond()?));
         match self.launches.iter().find_map(beyond) {
             None => Ok(()),
@@ -241,6 +251,18 @@ impl<'a> Lowering<'a> {
                 "the kernel {kernel} is to count to {count}, kernels count to 2147483647; take a smaller --batch-size, --width or --image-size"
             )),
         }
+    }
+
+    /// Gives the launches from `before` on, which do the operations `done`, their place, behind those that they
+    /// need of the first `older` that were put off.
+    fn place(&mut self, before: usize, older: usize, done: &[&dyn Operation], aside: bool) {
+        let done_besides = self.take_done();
+        let older = older - done_besides.len();
+        let used = done_besides.into_iter().fold(Used::by(done, self.buffers), Used::and);
+        let before = self.make_up(before, older, Some(&used));
+        let aside = self.placing.place(used, self.launches.len() - before, aside);
+        let most = &mut self.most_used[usize::from(aside)];
+        *most = std::mem::take(&mut self.used).max(*most);
     }
 
     /// What may run beside what: a place for each launch of the operations lowered so far.

@@ -31,8 +31,7 @@ use queues::{Demand, Makespan, makespan};
 const REGISTERS: usize = 65_536;
 /// Shared memory that the system takes of every block, bytes.
 const BLOCK_RESERVED: usize = 1024;
-/// Passes through shared memory of a matrix load of four matrices and of an asynchronous copy of 16 bytes a
-/// lane.
+/// Passes through shared memory of an asynchronous copy of 16 bytes a lane.
 const PASSES: f64 = 4.0;
 /// Machine instructions for one of PTX: addresses are computed anew.
 const SASS_OF_PTX: f64 = 1.2;
@@ -363,14 +362,16 @@ fn product_cycles(
     let main = facts.main_loop;
     let outside = facts.instructions.warp * SASS_OF_PTX;
     // A loop that loads to registers waits for them: nothing is copied ahead.
-    let (exposed, efficiency) =
-        if main.ldg > 0 { (gpu.load_latency, gpu.issue_efficiency) } else { (0.0, 1.0) };
+    let waits = main.ldg > 0 && !product.loads_ahead;
+    let (exposed, efficiency) = if waits { (gpu.load_latency, gpu.issue_efficiency) } else { (0.0, 1.0) };
+    // Not all that a loop with branches has in machine code is executed in every step.
+    let executed = f64::from(main.all).min(facts.instructions.item * SASS_OF_PTX);
     let demand = |steps: f64| Demand {
         servers: [
             f64::from(main.hmma - main.short) * gpu.hmma_cycles + f64::from(main.short) * gpu.hmma_f16_cycles,
-            (f64::from(main.all - main.hmma) + outside / steps) / efficiency,
-            // A copy is written to shared memory; one through L1 is read there as well.
-            PASSES * f64::from(main.ldsm + main.ldgsts + main.cached),
+            (executed - f64::from(main.hmma) + outside / steps) / efficiency,
+            // What is copied through L1 is read there as well.
+            facts.wavefronts.item + PASSES * f64::from(main.cached),
         ],
         latency: product.barriers as f64 * gpu.step_latency + exposed + gpu.block_latency / steps,
     };

@@ -67,7 +67,10 @@ pub(super) fn of_wanted_tile<W>(
     let is_of = |way: &W, tile: &str| {
         let name = kernel(way).name;
         let own = name.trim_end_matches("_short").trim_end_matches("_f16");
-        own.strip_suffix(tile).is_some_and(|rest| rest.ends_with('_') && !rest.ends_with("_halo_"))
+        let is_plain = |rest: &str| {
+            rest.ends_with('_') && !["_halo_", "_of_batchnorm_"].iter().any(|kind| rest.ends_with(kind))
+        };
+        own.strip_suffix(tile).is_some_and(is_plain)
     };
     let find = |tile: &&str| {
         let best = ways.iter().rposition(|way| is_of(way, tile) && preferred(way));

@@ -19,13 +19,15 @@ use super::ConvolutionShape;
 use crate::device::gpu::kernels::batchnorm_value::MASK_NONE;
 use crate::device::gpu::kernels::{
     convolution as kernels, convolution_data_gradient, convolution_f32, convolution_forward,
-    convolution_inference, convolution_stem, convolution_weight_gradient,
+    convolution_inference, convolution_of_batchnorm, convolution_stem, convolution_weight_gradient,
 };
-use crate::device::gpu::launch::{Address, KernelOf, Launch, Parameters};
-use crate::device::gpu::lower::Lowering;
+use crate::device::gpu::launch::{Address, Kernel, KernelOf, Launch, Parameters};
+use crate::device::gpu::lower::{Lowering, Waiting};
 use crate::device::gpu::work::{Span, Work};
 use crate::device::{Element, Tensor};
-use crate::ops::batchnorm::{BatchNormGradient, BatchNormInference, PartialGradientSums, PartialStatistics};
+use crate::ops::batchnorm::{
+    BatchNorm, BatchNormGradient, BatchNormInference, Normalisation, PartialGradientSums, PartialStatistics,
+};
 use crate::usage;
 use choice::Beside;
 use halo::Halo;
@@ -44,6 +46,8 @@ enum Path {
 #[derive(Clone, Copy)]
 enum ForwardKernel {
     Tile(KernelOf<convolution_forward::Forward>),
+    /// That normalises its input.
+    OfBatchnorm(KernelOf<convolution_of_batchnorm::ForwardOfBatchnorm>),
     Stem(KernelOf<convolution_stem::ConvolutionStemForward>),
     F32,
 }
@@ -52,7 +56,40 @@ enum ForwardKernel {
 #[derive(Clone, Copy)]
 enum DataGradientKernel {
     Tile(KernelOf<convolution_data_gradient::DataGradient>),
+    /// That computes its input from the gradient of a batchnorm.
+    OfBatchnorm(KernelOf<convolution_of_batchnorm::DataGradientOfBatchnorm>),
     F32,
+}
+
+impl ForwardKernel {
+    /// Whatever its parameters.
+    fn kernel(self) -> Kernel {
+        match self {
+            Self::Tile(kernel) => kernel.kernel,
+            Self::OfBatchnorm(kernel) => kernel.kernel,
+            Self::Stem(kernel) => kernel.kernel,
+            Self::F32 => convolution_f32::CONVOLUTION_FORWARD_F32.kernel,
+        }
+    }
+
+    fn is_of_batchnorm(self) -> bool {
+        matches!(self, Self::OfBatchnorm(_))
+    }
+}
+
+impl DataGradientKernel {
+    /// Whatever its parameters.
+    fn kernel(self) -> Kernel {
+        match self {
+            Self::Tile(kernel) => kernel.kernel,
+            Self::OfBatchnorm(kernel) => kernel.kernel,
+            Self::F32 => convolution_f32::CONVOLUTION_DATA_GRADIENT_F32.kernel,
+        }
+    }
+
+    fn is_of_batchnorm(self) -> bool {
+        matches!(self, Self::OfBatchnorm(_))
+    }
 }
 
 /// A kernel that gathers taps (forward, data gradient), and its tile of pixels by channels.
@@ -78,9 +115,22 @@ const fn stem(kernel: KernelOf<convolution_stem::ConvolutionStemForward>) -> Gat
 fn stems(element: Element) -> (Gathering<ForwardKernel>, WeightTile) {
     use convolution_stem::*;
     if element == Element::F16 {
-        return (stem(CONVOLUTION_STEM_FORWARD_F16), stem_weight(CONVOLUTION_STEM_WEIGHT_GRADIENT_F16));
+        return (
+            stem(CONVOLUTION_STEM_FORWARD_F16),
+            stem_weight(WeightKernel::Stem(CONVOLUTION_STEM_WEIGHT_GRADIENT_F16)),
+        );
     }
-    (stem(CONVOLUTION_STEM_FORWARD), stem_weight(CONVOLUTION_STEM_WEIGHT_GRADIENT))
+    (stem(CONVOLUTION_STEM_FORWARD), stem_weight(WeightKernel::Stem(CONVOLUTION_STEM_WEIGHT_GRADIENT)))
+}
+
+/// The stem's weight gradient that computes dy from the gradient of a batchnorm.
+fn stem_of_batchnorm(element: Element) -> WeightTile {
+    use convolution_stem::*;
+    let kernel = match element {
+        Element::F16 => CONVOLUTION_STEM_WEIGHT_GRADIENT_OF_BATCHNORM_F16,
+        _ => CONVOLUTION_STEM_WEIGHT_GRADIENT_OF_BATCHNORM,
+    };
+    stem_weight(WeightKernel::StemOfBatchnorm(kernel))
 }
 
 /// What the tensor cores multiply and add for activations of a tensor's type.
@@ -97,7 +147,7 @@ impl Gathering<ForwardKernel> {
     /// For what its blocks do.
     fn gathered(&self) -> Gathered {
         match self.kernel {
-            ForwardKernel::Tile(_) => self.of_tiles(),
+            ForwardKernel::Tile(_) | ForwardKernel::OfBatchnorm(_) => self.of_tiles(),
             ForwardKernel::Stem(_) => Gathered::Patches,
             ForwardKernel::F32 => Gathered::Plain,
         }
@@ -108,7 +158,7 @@ impl Gathering<DataGradientKernel> {
     /// For what its blocks do.
     fn gathered(&self) -> Gathered {
         match self.kernel {
-            DataGradientKernel::Tile(_) => self.of_tiles(),
+            DataGradientKernel::Tile(_) | DataGradientKernel::OfBatchnorm(_) => self.of_tiles(),
             DataGradientKernel::F32 => Gathered::Plain,
         }
     }
@@ -154,18 +204,35 @@ pub(super) fn forward(
     operands: [Tensor; 3],
     statistics: bool,
 ) -> Result<Option<PartialStatistics>> {
-    let gathering = match path(shape, lowering.element(operands[0]))? {
+    let [x, _, y] = operands;
+    let gives_x = |waiting: &Waiting<Normalisation>| {
+        let of = &waiting.work.of;
+        of.channels == shape.in_channels && of.rows * of.channels == shape.input_len()
+    };
+    let waiting = lowering.find_put_off(x, y).filter(gives_x);
+    let normalisation = waiting.as_ref().map(|waiting| &waiting.work);
+    let gathering = match path(shape, lowering.element(x))? {
         Path::F32 => f32_gathering(ForwardKernel::F32),
-        Path::Stem => stems(lowering.element(operands[0])).0,
+        Path::Stem => stems(lowering.element(x)).0,
         Path::TensorCores => {
-            let tiles = tiles::forward(numbers(lowering, operands[0]));
-            let ways = gatherings(lowering, shape, tiles, ForwardKernel::Tile);
+            let numbers = numbers(lowering, x);
+            let mut ways = gatherings(lowering, shape, tiles::forward(numbers), ForwardKernel::Tile);
+            if waiting.is_some() {
+                let tiles = tiles::forward_of_batchnorm(numbers);
+                ways.extend(gatherings(lowering, shape, tiles, ForwardKernel::OfBatchnorm));
+            }
+            let ways = choice::of_wanted_tile(lowering.gpu(), ways, |way| way.kernel.kernel(), |_| true);
             choice::fastest(lowering, Beside::Nothing, &ways, |way, apart| {
-                forward_by(way, apart, shape, operands, statistics);
+                let before = waiting.as_ref().filter(|_| !way.kernel.is_of_batchnorm());
+                before.into_iter().for_each(|before| apart.launch_all(&before.launches));
+                forward_by(way, apart, shape, operands, statistics, normalisation);
             })
         }
     };
-    Ok(forward_by(&gathering, lowering, shape, operands, statistics))
+    if gathering.kernel.is_of_batchnorm() {
+        lowering.do_put_off(x);
+    }
+    Ok(forward_by(&gathering, lowering, shape, operands, statistics, normalisation))
 }
 
 /// The ways to gather a shape by tiles.
@@ -175,18 +242,17 @@ fn gatherings<P: Copy, K: Copy>(
     tiles: Vec<Tile<KernelOf<P>>>,
     kernel: impl Fn(KernelOf<P>) -> K,
 ) -> Vec<Gathering<K>> {
-    let gpu = lowering.gpu();
-    let taken = tiles.into_iter().filter(|tile| tile.takes(shape, gpu)).collect();
-    let wanted = choice::of_wanted_tile(gpu, taken, |tile: &Tile<KernelOf<P>>| tile.kernel.kernel, |_| true);
-    wanted.into_iter().map(|tile| Gathering::of(tile, shape, &kernel)).collect()
+    let taken = tiles.into_iter().filter(|tile| tile.takes(shape, lowering.gpu()));
+    taken.map(|tile| Gathering::of(tile, shape, &kernel)).collect()
 }
 
 fn forward_by(
     gathering: &Gathering<ForwardKernel>,
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
-    operands: [Tensor; 3],
+    operands @ [x, w, y]: [Tensor; 3],
     statistics: bool,
+    normalisation: Option<&Normalisation>,
 ) -> Option<PartialStatistics> {
     let (rows_per_tile, rows) = (gathering.rows, pixels(shape));
     let tiles = rows.div_ceil(rows_per_tile);
@@ -196,21 +262,50 @@ fn forward_by(
     });
     let address = statistics.as_ref().map_or(Address::NULL, |statistics| statistics.address);
     let left = statistics.as_ref().map(|_| Span::new(address, tiles * 2 * shape.out_channels * 4));
-    let work = work::forward(lowering, shape, operands, gathering.gathered(), left);
-    let (extent, shape) = ([rows, shape.out_channels, 1], kernel_shape(shape));
-    let [x, w, y] = operands.map(|operand| lowering.address(operand));
+    let mut work = work::forward(lowering, shape, operands, gathering.gathered(), left);
+    let extent = [rows, shape.out_channels, 1];
+    let shape = kernel_shape(shape);
+    let [w_at, y_at] = [w, y].map(|operand| lowering.address(operand));
     let launch = match gathering.kernel {
         ForwardKernel::Tile(kernel) => {
-            let parameters = convolution_forward::Forward { shape, x, w, y, statistics: address };
+            let x = lowering.address(x);
+            let parameters = convolution_forward::Forward { shape, x, w: w_at, y: y_at, statistics: address };
+            gathering.launch(kernel, extent, parameters)
+        }
+        ForwardKernel::OfBatchnorm(kernel) => {
+            let Normalisation { of, residual } = normalisation.expect("the batchnorm that gives its input");
+            work = work::of_batchnorm(lowering, work, of, residual.as_ref());
+            let given = |tensor: fn(&BatchNorm) -> Tensor| lowering.optional(residual.as_ref().map(tensor));
+            let parameters = convolution_of_batchnorm::ForwardOfBatchnorm {
+                shape,
+                with_relu: usize::from(of.relu),
+                source: lowering.address(of.x),
+                affine: lowering.address(of.affine),
+                batch: lowering.address(of.batch),
+                residual: match residual {
+                    Some(before) => lowering.address(before.x),
+                    None => lowering.optional(of.residual),
+                },
+                residual_affine: given(|before| before.affine),
+                residual_batch: given(|before| before.batch),
+                x: lowering.address(x),
+                positive: lowering.optional(of.positive),
+                w: w_at,
+                y: y_at,
+                statistics: address,
+            };
             gathering.launch(kernel, extent, parameters)
         }
         ForwardKernel::Stem(kernel) => {
-            let parameters = convolution_stem::ConvolutionStemForward { shape, x, w, y, statistics: address };
+            let x = lowering.address(x);
+            let parameters =
+                convolution_stem::ConvolutionStemForward { shape, x, w: w_at, y: y_at, statistics: address };
             gathering.launch(kernel, extent, parameters)
         }
         ForwardKernel::F32 => {
             use convolution_f32::{CONVOLUTION_FORWARD_F32, ConvolutionForwardF32};
-            let parameters = ConvolutionForwardF32 { shape, x, w, y, statistics: address };
+            let x = lowering.address(x);
+            let parameters = ConvolutionForwardF32 { shape, x, w: w_at, y: y_at, statistics: address };
             gathering.launch(CONVOLUTION_FORWARD_F32, extent, parameters)
         }
     };
@@ -234,6 +329,7 @@ pub(super) fn forward_and_normalise(
     }
     let tiles = tiles::inference(numbers(lowering, x));
     let ways = gatherings(lowering, shape, tiles, |kernel| kernel);
+    let ways = choice::of_wanted_tile(lowering.gpu(), ways, |way| way.kernel.kernel, |_| true);
     let way = choice::fastest(lowering, Beside::Nothing, &ways, |way, apart| {
         normalise_by(way, apart, shape, [x, w], next);
     });
@@ -266,6 +362,12 @@ fn normalise_by(
     lowering.launch(launch.doing(work));
 }
 
+/// Whether what waits gives dy.
+fn gives_dy(waiting: &Waiting<BatchNormGradient>, shape: &ConvolutionShape) -> bool {
+    let above = &waiting.work;
+    above.channels == shape.out_channels && above.rows * above.channels == shape.output_len()
+}
+
 /// dx = (or +=) the data gradient; the operands are dy, w, dx. If x is the result of a batchnorm, dx is the dy
 /// of its gradient `normalised`, whose sums the kernel leaves in the workspace where it can.
 ///
@@ -278,7 +380,10 @@ pub(super) fn data_gradient(
     accumulate: bool,
     normalised: Option<&BatchNormGradient>,
 ) -> Result<Option<PartialGradientSums>> {
-    let gathering = match path(shape, lowering.element(operands[0]))? {
+    let [dy, _, dx] = operands;
+    let waiting = lowering.find_put_off(dy, dx).filter(|waiting| gives_dy(waiting, shape));
+    let above = waiting.as_ref().map(|waiting| &waiting.work);
+    let gathering = match path(shape, lowering.element(dy))? {
         Path::F32 => f32_gathering(DataGradientKernel::F32),
         Path::Stem => {
             return Err(usage!(
@@ -288,23 +393,35 @@ pub(super) fn data_gradient(
             ));
         }
         Path::TensorCores => {
-            let tiles = tiles::data_gradient(numbers(lowering, operands[0]));
-            let ways = gatherings(lowering, shape, tiles, DataGradientKernel::Tile);
+            let numbers = numbers(lowering, dy);
+            let tiles = tiles::data_gradient(numbers);
+            let mut ways = gatherings(lowering, shape, tiles, DataGradientKernel::Tile);
+            if waiting.is_some() {
+                let tiles = tiles::data_gradient_of_batchnorm(numbers);
+                ways.extend(gatherings(lowering, shape, tiles, DataGradientKernel::OfBatchnorm));
+            }
+            let ways = choice::of_wanted_tile(lowering.gpu(), ways, |way| way.kernel.kernel(), |_| true);
             choice::fastest(lowering, Beside::OtherBranch, &ways, |way, apart| {
-                data_gradient_by(way, apart, shape, operands, accumulate, normalised);
+                let before = waiting.as_ref().filter(|_| !way.kernel.is_of_batchnorm());
+                before.into_iter().for_each(|before| apart.launch_all(&before.launches));
+                data_gradient_by(way, apart, shape, operands, accumulate, [above, normalised]);
             })
         }
     };
-    Ok(data_gradient_by(&gathering, lowering, shape, operands, accumulate, normalised))
+    if gathering.kernel.is_of_batchnorm() {
+        lowering.do_put_off(dy);
+    }
+    Ok(data_gradient_by(&gathering, lowering, shape, operands, accumulate, [above, normalised]))
 }
 
+/// `above`: the gradient of the batchnorm that gives dy, `normalised`: that of the one whose dy this gives.
 fn data_gradient_by(
     gathering: &Gathering<DataGradientKernel>,
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
     operands: [Tensor; 3],
     accumulate: bool,
-    normalised: Option<&BatchNormGradient>,
+    [above, normalised]: [Option<&BatchNormGradient>; 2],
 ) -> Option<PartialGradientSums> {
     let parities = parities(shape);
     let most = parities.iter().copied().max().expect("a stride has parities");
@@ -312,42 +429,70 @@ fn data_gradient_by(
     let mut work = work::data_gradient(lowering, shape, operands, gathering.gathered(), accumulate);
     let [dy, w, dx] = operands.map(|operand| lowering.address(operand));
     let accumulate = usize::from(accumulate);
-    match gathering.kernel {
+    let tiles = most.div_ceil(gathering.rows);
+    // Every tile of rows has its place among the sums, so all parities must have as many.
+    let is_even = || parities.iter().all(|rows| rows.div_ceil(gathering.rows) == tiles);
+    let of = normalised.filter(|_| !matches!(gathering.kernel, DataGradientKernel::F32) && is_even());
+    let sums = of.map(|of| {
+        let sums = PartialGradientSums::new(lowering, tiles * parities.len(), shape.in_channels);
+        work = work::with_gradient_sums(lowering, std::mem::take(&mut work), of, sums);
+        sums
+    });
+    let mask = of.map_or(MASK_NONE, BatchNormGradient::mask);
+    let x = lowering.optional(of.map(|of| of.x));
+    let positive = lowering.optional(of.and_then(|of| of.positive));
+    let affine = lowering.optional(of.map(|of| of.affine));
+    let batch = lowering.optional(of.map(|of| of.batch));
+    let partial = sums.map_or(Address::NULL, |sums| sums.address);
+    let shape = kernel_shape(shape);
+    let launch = match gathering.kernel {
         DataGradientKernel::Tile(kernel) => {
-            let tiles = most.div_ceil(gathering.rows);
-            // Every tile of rows has its place among the sums, so all parities must have as many.
-            let of =
-                normalised.filter(|_| parities.iter().all(|rows| rows.div_ceil(gathering.rows) == tiles));
-            let sums = of.map(|of| {
-                let sums = PartialGradientSums::new(lowering, tiles * parities.len(), shape.in_channels);
-                work = work::with_gradient_sums(lowering, std::mem::take(&mut work), of, sums);
-                sums
-            });
             let parameters = convolution_data_gradient::DataGradient {
-                shape: kernel_shape(shape),
+                shape,
                 accumulate,
-                mask: of.map_or(MASK_NONE, BatchNormGradient::mask),
+                mask,
                 dy,
                 w,
-                x: lowering.optional(of.map(|of| of.x)),
-                positive: lowering.optional(of.and_then(|of| of.positive)),
-                affine: lowering.optional(of.map(|of| of.affine)),
-                batch: lowering.optional(of.map(|of| of.batch)),
+                x,
+                positive,
+                affine,
+                batch,
                 dx,
-                partial: sums.map_or(Address::NULL, |sums| sums.address),
+                partial,
             };
-            lowering.launch(gathering.launch(kernel, extent, parameters).doing(work));
-            sums
+            gathering.launch(kernel, extent, parameters)
+        }
+        DataGradientKernel::OfBatchnorm(kernel) => {
+            let above = above.expect("the batchnorm that gives its input");
+            work = work::of_batchnorm_gradient(lowering, work, above);
+            let parameters = convolution_of_batchnorm::DataGradientOfBatchnorm {
+                shape,
+                accumulate,
+                mask,
+                source: lowering.address(above.dy),
+                source_affine: lowering.address(above.affine),
+                source_batch: lowering.address(above.batch),
+                source_d_affine: lowering.address(above.d_affine),
+                source_x: lowering.address(above.x),
+                dy,
+                w,
+                x,
+                positive,
+                affine,
+                batch,
+                dx,
+                partial,
+            };
+            gathering.launch(kernel, extent, parameters)
         }
         DataGradientKernel::F32 => {
             use convolution_f32::{CONVOLUTION_DATA_GRADIENT_F32, ConvolutionDataGradientF32};
-            let shape = kernel_shape(shape);
             let parameters = ConvolutionDataGradientF32 { shape, accumulate, dy, w, dx };
-            let launch = gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters);
-            lowering.launch(launch.doing(work));
-            None
+            gathering.launch(CONVOLUTION_DATA_GRADIENT_F32, extent, parameters)
         }
-    }
+    };
+    lowering.launch(launch.doing(work));
+    sums
 }
 
 /// dw = the weight gradient; the operands are x, dy, dw.
@@ -357,19 +502,33 @@ pub(super) fn weight_gradient(
     operands: [Tensor; 3],
 ) -> Result<()> {
     let gpu = lowering.gpu();
-    let tiles = match path(shape, lowering.element(operands[0]))? {
+    let [x, dy, dw] = operands;
+    let is_only_here = |waiting: &Waiting<_>| lowering.is_only_between(dy) && gives_dy(waiting, shape);
+    let waiting = lowering.find_put_off(dy, dw).filter(is_only_here);
+    let above = waiting.as_ref().map(|waiting| &waiting.work);
+    let tiles = match path(shape, lowering.element(x))? {
         Path::F32 => vec![F32_WEIGHT_TILE],
-        Path::Stem => vec![stems(lowering.element(operands[0])).1],
-        Path::TensorCores => tiles::weight_gradient(numbers(lowering, operands[0])),
+        Path::Stem => {
+            let mut tiles = vec![stems(lowering.element(x)).1];
+            tiles.extend(above.map(|_| stem_of_batchnorm(lowering.element(x))));
+            tiles
+        }
+        Path::TensorCores => tiles::weight_gradient(numbers(lowering, x)),
     };
     let cuts = tiles::weight_cuts(shape, &tiles, gpu);
     // As many steps as shares or more: tests see the costs of both.
     let is_long = |cut: &WeightCut| cut.splits * cut.tile.slice <= cut.share;
     let cuts = choice::of_wanted_tile(gpu, cuts, |cut| cut.tile.kernel.kernel(), is_long);
+    let is_of_batchnorm = |cut: &WeightCut| matches!(cut.tile.kernel, WeightKernel::StemOfBatchnorm(_));
     let cut = choice::fastest(lowering, Beside::OtherBranch, &cuts, |cut, apart| {
-        weight_gradient_by(cut, apart, shape, operands);
+        let before = waiting.as_ref().filter(|_| !is_of_batchnorm(cut));
+        before.into_iter().for_each(|before| apart.launch_all(&before.launches));
+        weight_gradient_by(cut, apart, shape, operands, above);
     });
-    weight_gradient_by(&cut, lowering, shape, operands);
+    if is_of_batchnorm(&cut) {
+        lowering.do_put_off(dy);
+    }
+    weight_gradient_by(&cut, lowering, shape, operands, above);
     Ok(())
 }
 
@@ -378,11 +537,12 @@ fn weight_gradient_by(
     lowering: &mut Lowering<'_>,
     shape: &ConvolutionShape,
     [x, dy, dw]: [Tensor; 3],
+    above: Option<&BatchNormGradient>,
 ) {
     let len = shape.weight_len();
     let dw = lowering.address(dw);
     let partials = if cut.splits == 1 { dw } else { lowering.workspace(cut.splits * len * 4) };
-    let work = work::weight_gradient(lowering, shape, [x, dy], cut, partials);
+    let mut work = work::weight_gradient(lowering, shape, [x, dy], cut, partials);
     let shared_bytes = cut.tile.shared_bytes(shape) as u32;
     let (shape, share) = (kernel_shape(shape), cut.share);
     let [x, dy] = [x, dy].map(|operand| lowering.address(operand));
@@ -395,6 +555,22 @@ fn weight_gradient_by(
         WeightKernel::Stem(kernel) => {
             let parameters =
                 convolution_stem::ConvolutionStemWeightGradient { shape, share, x, dy, partials };
+            kernel.linear(blocks, threads, parameters)
+        }
+        WeightKernel::StemOfBatchnorm(kernel) => {
+            let above = above.expect("the batchnorm that gives dy");
+            work = work::only_of_batchnorm_gradient(lowering, work, above);
+            let parameters = convolution_stem::ConvolutionStemWeightGradientOfBatchnorm {
+                shape,
+                share,
+                x,
+                source: lowering.address(above.dy),
+                source_x: lowering.address(above.x),
+                affine: lowering.address(above.affine),
+                batch: lowering.address(above.batch),
+                d_affine: lowering.address(above.d_affine),
+                partials,
+            };
             kernel.linear(blocks, threads, parameters)
         }
         WeightKernel::F32 => {

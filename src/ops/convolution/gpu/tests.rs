@@ -38,7 +38,7 @@ fn sizes(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| value.abs()).collect()
 }
 
-/// Three operands in device memory, of which the kernel writes the third, and memory for partial sums.
+/// Operands in device memory, and memory for partial sums behind them.
 struct Bench {
     driver: Box<dyn Driver>,
     memory: Vec<Memory>,
@@ -53,15 +53,16 @@ fn simd() -> Simd {
 }
 
 impl Bench {
-    fn new(operands: [(Element, &[f32]); 3]) -> Self {
+    fn new(operands: &[(Element, &[f32])]) -> Self {
         let name = std::env::var("RECORDS_TEST_DEVICE").unwrap_or_else(|_| "sim".into());
         let mut driver = gpu::open_driver(name.parse().unwrap()).unwrap();
-        let lengths = operands.map(|(element, values)| element.bytes() * values.len());
-        let lengths: Vec<usize> = lengths.into_iter().chain([WORKSPACE]).collect();
+        let lengths = operands.iter().map(|(element, values)| element.bytes() * values.len());
+        let lengths: Vec<usize> = lengths.chain([WORKSPACE]).collect();
         let memory = driver.allocate(&lengths, "a test operand").unwrap();
         let buffers = operands.iter().enumerate().map(|(allocation, &(element, values))| {
             let bytes: Vec<u8> = match element {
                 Element::F32 => bytemuck::cast_slice(values).to_vec(),
+                Element::U8 => values.iter().map(|&v| v as u8).collect(),
                 Element::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
                 _ => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
             };
@@ -74,6 +75,12 @@ impl Bench {
 
     /// Launches what `lower` appends; returns the third operand, and the result of `lower`.
     fn run<R>(&mut self, lower: impl FnOnce(&mut Lowering<'_>) -> R) -> (Vec<f32>, R) {
+        let given = self.launch(lower);
+        (self.operand(2), given)
+    }
+
+    /// Launches what `lower` appends; returns its result.
+    fn launch<R>(&mut self, lower: impl FnOnce(&mut Lowering<'_>) -> R) -> R {
         let addresses: Vec<u64> = self.memory.iter().map(|memory| memory.address).collect();
         let gpu = self.driver.gpu().clone();
         let mut lowering = Lowering::new(&gpu, &self.buffers, &addresses);
@@ -81,23 +88,47 @@ impl Bench {
         let (mut launches, workspace) = lowering.finish();
         assert!(workspace <= WORKSPACE);
         for launch in &mut launches {
-            launch.place_workspace(addresses[3]);
+            launch.place_workspace(addresses[self.buffers.len()]);
             self.driver.launch(launch).unwrap();
         }
-        let Buffer { len, element, .. } = self.buffers[2];
-        let values = match element {
-            Element::F32 => self.read(addresses[2], len),
+        given
+    }
+
+    /// The values of an operand.
+    fn operand(&mut self, number: usize) -> Vec<f32> {
+        let Buffer { len, element, .. } = self.buffers[number];
+        let address = self.memory[number].address;
+        match element {
+            Element::F32 => self.read(address, len),
+            Element::U8 => {
+                let mut bytes = vec![0; len];
+                self.driver.read(address, &mut bytes).unwrap();
+                bytes.into_iter().map(f32::from).collect()
+            }
             _ => {
                 let mut bits = vec![0u16; len];
-                self.driver.read(addresses[2], bytemuck::cast_slice_mut(&mut bits)).unwrap();
+                self.driver.read(address, bytemuck::cast_slice_mut(&mut bits)).unwrap();
                 let widened = |bits| match element {
                     Element::F16 => f16::from_bits(bits).to_f32(),
                     _ => bf16::from_bits(bits).to_f32(),
                 };
                 bits.into_iter().map(widened).collect()
             }
-        };
-        (values, given)
+        }
+    }
+
+    /// What stands at an address of the workspace.
+    fn workspace(&mut self, address: Address, len: usize) -> Vec<f32> {
+        let Address::Workspace(offset) = address else { panic!("outside the workspace") };
+        self.read(self.memory[self.buffers.len()].address + offset as u64, len)
+    }
+
+    /// Overwrites operands with ones, which none of the tests computes.
+    fn overwrite(&mut self, operands: &[usize]) {
+        for &number in operands {
+            let Memory { address, bytes } = self.memory[number];
+            self.driver.write(address, &vec![0xff; bytes]).unwrap();
+        }
     }
 
     fn read(&mut self, address: u64, len: usize) -> Vec<f32> {
@@ -161,8 +192,9 @@ fn forward_and_statistics_of_every_tile() {
         // The mean of y is far from 0, so sums of squares would cancel.
         let (x, w) = (random(shape.input_len(), 2.0, 0), random(shape.weight_len(), 1.0, 1));
         let poison = vec![f32::NAN; shape.output_len()];
-        let mut bench = Bench::new([(element, &x), (element, &w), (element, &poison)]);
-        let (y, statistics) = bench.run(|lowering| forward_by(&gathering, lowering, &shape, OPERANDS, true));
+        let mut bench = Bench::new(&[(element, &x), (element, &w), (element, &poison)]);
+        let (y, statistics) =
+            bench.run(|lowering| forward_by(&gathering, lowering, &shape, OPERANDS, true, None));
 
         let mut want = poison;
         cpu::forward(simd(), &shape, &x, &w, &mut want, &mut cpu::Workspace::default());
@@ -175,8 +207,7 @@ fn forward_and_statistics_of_every_tile() {
         let PartialStatistics { address, tiles, rows_per_tile } = statistics.unwrap();
         let channels = shape.out_channels;
         assert_eq!(tiles, pixels(&shape).div_ceil(rows_per_tile));
-        let Address::Workspace(offset) = address else { panic!("statistics outside the workspace") };
-        let partial = bench.read(bench.memory[3].address + offset as u64, tiles * 2 * channels);
+        let partial = bench.workspace(address, tiles * 2 * channels);
         for (tile, rows) in y.chunks(rows_per_tile * channels).enumerate() {
             let n = (rows.len() / channels) as f64;
             for channel in 0..channels {
@@ -220,9 +251,10 @@ fn data_gradient_of_every_tile() {
             if !accumulate {
                 want.fill(f32::NAN);
             }
-            let mut bench = Bench::new([(element, &dy), (element, &w), (element, &want)]);
-            let (dx, sums) = bench
-                .run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate, None));
+            let mut bench = Bench::new(&[(element, &dy), (element, &w), (element, &want)]);
+            let (dx, sums) = bench.run(|lowering| {
+                data_gradient_by(&gathering, lowering, &shape, OPERANDS, accumulate, [None; 2])
+            });
             assert!(sums.is_none(), "nobody asked for sums");
             cpu::backward_data(
                 simd(),
@@ -266,15 +298,13 @@ fn kernels_with_a_halo_have_the_bits_of_those_without() {
                 let of = |tile: Tile<_>| {
                     let gathering = Gathering::of(tile, &shape, ForwardKernel::Tile);
                     assert_eq!(gathering.halo.is_some(), tile.with_halo());
-                    let mut bench = Bench::new([(element, &x), (element, &w), (element, &poison)]);
+                    let mut bench = Bench::new(&[(element, &x), (element, &w), (element, &poison)]);
                     let lower = |lowering: &mut Lowering<'_>| {
-                        forward_by(&gathering, lowering, &shape, OPERANDS, true)
+                        forward_by(&gathering, lowering, &shape, OPERANDS, true, None)
                     };
                     let (y, statistics) = bench.run(lower);
                     let PartialStatistics { address, tiles, .. } = statistics.unwrap();
-                    let Address::Workspace(offset) = address else { panic!("outside the workspace") };
-                    let len = tiles * 2 * shape.out_channels;
-                    (y, bench.read(bench.memory[3].address + offset as u64, len))
+                    (y, bench.workspace(address, tiles * 2 * shape.out_channels))
                 };
                 assert!(
                     of(*tile) == of(without(tile)),
@@ -294,12 +324,276 @@ fn kernels_with_a_halo_have_the_bits_of_those_without() {
                 let before = random(shape.input_len(), 0.0, 11);
                 let of = |tile: Tile<_>| {
                     let gathering = Gathering::of(tile, &shape, DataGradientKernel::Tile);
-                    let mut bench = Bench::new([(element, &dy), (element, &w), (element, &before)]);
+                    let mut bench = Bench::new(&[(element, &dy), (element, &w), (element, &before)]);
                     bench
-                        .run(|lowering| data_gradient_by(&gathering, lowering, &shape, OPERANDS, true, None))
+                        .run(|lowering| {
+                            data_gradient_by(&gathering, lowering, &shape, OPERANDS, true, [None; 2])
+                        })
                         .0
                 };
                 assert!(of(*tile) == of(*without), "{numbers:?} {}x{} {shape:?}", tile.rows, tile.columns);
+            }
+        }
+    }
+}
+
+/// What stands beside a batchnorm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Residual {
+    None,
+    Given,
+    OfBatchnorm,
+}
+
+/// A convolution that normalises what it reads has the bits of the batchnorm and the convolution one after the other:
+/// its result, its statistics, and what it leaves of the batchnorm's. With fewer channels than a slice, more than two
+/// slices, every kind of residual, and ReLU.
+#[test]
+fn a_convolution_of_a_batchnorm_has_the_bits_of_both() {
+    let [source, affine, running, batch, residual, residual_x, residual_batch, x, positive, w, y] =
+        std::array::from_fn(Tensor);
+    let kinds = [
+        (Residual::None, true),
+        (Residual::None, false),
+        (Residual::Given, true),
+        (Residual::OfBatchnorm, true),
+    ];
+    let cases = NUMBERS.into_iter().flat_map(|(numbers, element)| {
+        tiles::forward_of_batchnorm(numbers).into_iter().map(move |tile| (numbers, element, tile))
+    });
+    for (numbers, element, tile) in cases {
+        let size = (tile.rows, tile.columns);
+        let plain = tiles::forward(numbers).into_iter();
+        let without =
+            plain.filter(|other| other.with_halo()).find(|other| (other.rows, other.columns) == size);
+        for (shape, channels) in shapes(true, [72, 136]).into_iter().zip([8, 72, 40, 72, 104]) {
+            let shape = ConvolutionShape { in_channels: channels, ..shape };
+            let (rows, len) = (shape.input_len() / channels, shape.input_len());
+            for (kind, relu) in kinds {
+                let given = [random(len, 1.0, 20), random(len, 0.0, 21), random(shape.weight_len(), 0.0, 22)];
+                let (parameters, nothing) = (random(2 * channels, 1.0, 23), vec![0.0; 2 * channels]);
+                let [of_input, of_output, bits] =
+                    [len, shape.output_len(), len / 8].map(|len| vec![0.0; len]);
+                let mut bench = Bench::new(&[
+                    (element, &given[0]),
+                    (Element::F32, &parameters),
+                    (Element::F32, &nothing),
+                    (Element::F32, &nothing),
+                    (element, &given[1]),
+                    (element, &given[1]),
+                    (Element::F32, &nothing),
+                    (element, &of_input),
+                    (Element::U8, &bits),
+                    (element, &given[2]),
+                    (element, &of_output),
+                ]);
+                let has_residual = kind != Residual::None;
+                let of = BatchNorm {
+                    rows,
+                    channels,
+                    x: source,
+                    affine,
+                    running,
+                    batch,
+                    residual: has_residual.then_some(residual),
+                    relu,
+                    valid: None,
+                    y: x,
+                    positive: has_residual.then_some(positive),
+                };
+                let before = BatchNorm {
+                    x: residual_x,
+                    batch: residual_batch,
+                    residual: None,
+                    relu: false,
+                    y: residual,
+                    positive: None,
+                    ..of.clone()
+                };
+                let before = (kind == Residual::OfBatchnorm).then_some(before);
+                let left = |bench: &mut Bench, statistics: Option<PartialStatistics>| {
+                    let PartialStatistics { address, tiles, .. } = statistics.unwrap();
+                    let statistics = bench.workspace(address, tiles * 2 * shape.out_channels);
+                    let positive = if has_residual { bench.operand(positive.0) } else { Vec::new() };
+                    let results = [bench.operand(x.0), positive, bench.operand(y.0), statistics];
+                    results.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                };
+                before.iter().for_each(|before| bench.launch(|lowering| lowering.lower(&[before]).unwrap()));
+                bench.launch(|lowering| lowering.lower(&[&of]).unwrap());
+                let gathering = Gathering::of(without.unwrap(), &shape, ForwardKernel::Tile);
+                let separate =
+                    bench.launch(|lowering| forward_by(&gathering, lowering, &shape, [x, w, y], true, None));
+                let separate = left(&mut bench, separate);
+                bench.overwrite(&[x.0, positive.0, y.0]);
+                if before.is_some() {
+                    bench.overwrite(&[residual.0]);
+                }
+                let gathering = Gathering::of(tile, &shape, ForwardKernel::OfBatchnorm);
+                let waiting = Normalisation { of, residual: before };
+                let together = bench.launch(|lowering| {
+                    forward_by(&gathering, lowering, &shape, [x, w, y], true, Some(&waiting))
+                });
+                let what = format!("{numbers:?} {size:?} {shape:?} {kind:?} {relu}");
+                assert!(left(&mut bench, together) == separate, "{what}");
+            }
+        }
+    }
+}
+
+/// The weight gradient of the first layer that computes dy from the gradient of a batchnorm has the bits of both one
+/// after the other.
+#[test]
+fn the_stem_of_a_batchnorm_has_the_bits_of_both() {
+    let [images, dw, source, source_x, affine, batch, d_affine, dy] = std::array::from_fn(Tensor);
+    for element in [Element::Bf16, Element::F16] {
+        for (channels, slices) in [(72, 1), (64, 3), (8, 100)] {
+            let shape = shape([3, channels], 1);
+            let len = shape.output_len();
+            let values = [
+                random(shape.input_len(), 0.0, 40),
+                vec![0.0; shape.weight_len()],
+                random(len, 0.0, 41),
+                random(len, 1.0, 42),
+                random(2 * channels, 1.0, 43),
+                random(2 * channels, 0.0, 44).iter().map(|value| value.abs() + 0.1).collect(),
+                vec![0.0; 2 * channels],
+                vec![0.0; len],
+            ];
+            let elements = [0, 1, 0, 0, 1, 1, 1, 0].map(|f32| [element, Element::F32][f32]);
+            let operands: Vec<_> =
+                elements.into_iter().zip(&values).map(|(element, values)| (element, &values[..])).collect();
+            let above = BatchNormGradient {
+                rows: len / channels,
+                channels,
+                x: source_x,
+                y: source_x,
+                positive: None,
+                relu: false,
+                residual: false,
+                valid: None,
+                affine,
+                batch,
+                dy: source,
+                d_affine,
+                dx: dy,
+            };
+            let mut bench = Bench::new(&operands);
+            bench.launch(|lowering| lowering.lower(&[&above]).unwrap());
+            let [separate, together] = [stems(element).1, stem_of_batchnorm(element)].map(|tile| {
+                let cut = cut(&shape, tile, slices);
+                bench.launch(|lowering| {
+                    weight_gradient_by(&cut, lowering, &shape, [images, dy, dw], Some(&above))
+                });
+                let result = bench.operand(dw.0);
+                bench.overwrite(&[dw.0, dy.0]);
+                result.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            assert!(separate == together, "{element:?} {channels} {slices}");
+        }
+    }
+}
+
+/// A data gradient that computes what it reads from the gradient of a batchnorm has the bits of both one after the
+/// other: its result, the sums for the batchnorm behind it, and what it leaves of the first one's.
+#[test]
+fn a_data_gradient_of_a_batchnorm_has_the_bits_of_both() {
+    let [
+        source,
+        source_x,
+        source_affine,
+        source_batch,
+        source_d_affine,
+        dy,
+        w,
+        dx,
+        x,
+        affine,
+        batch,
+        d_affine,
+    ] = std::array::from_fn(Tensor);
+    for (numbers, element) in NUMBERS {
+        let plain = tiles::data_gradient(numbers);
+        for tile in tiles::data_gradient_of_batchnorm(numbers) {
+            let of_tile = |other: &&Tile<_>| {
+                other.with_halo() && (other.rows, other.columns) == (tile.rows, tile.columns)
+            };
+            let without = *plain.iter().find(of_tile).unwrap();
+            for (shape, channels) in shapes(true, [136, 72]).into_iter().zip([8, 72, 40, 72, 104]) {
+                let shape = ConvolutionShape { out_channels: channels, ..shape };
+                let (len, behind) = (shape.output_len(), shape.input_len());
+                let rows = len / channels;
+                let parameters = |mean, sample| random(2 * channels.max(shape.in_channels), mean, sample);
+                let deviations =
+                    |sample| parameters(0.0, sample).iter().map(|v| v.abs() + 0.1).collect::<Vec<_>>();
+                let values = [
+                    random(len, 0.0, 30),
+                    random(len, 1.0, 31),
+                    parameters(1.0, 32),
+                    deviations(33),
+                    vec![0.0; 2 * channels],
+                    vec![0.0; len],
+                    random(shape.weight_len(), 0.0, 34),
+                    random(behind, 0.0, 35),
+                    random(behind, 0.0, 36),
+                    parameters(1.0, 37),
+                    deviations(38),
+                ];
+                let elements = [0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1].map(|f32| [element, Element::F32][f32]);
+                let operands: Vec<_> = elements
+                    .into_iter()
+                    .zip(&values)
+                    .map(|(element, values)| (element, &values[..]))
+                    .collect();
+                let above = BatchNormGradient {
+                    rows,
+                    channels,
+                    x: source_x,
+                    y: source_x,
+                    positive: None,
+                    relu: false,
+                    residual: false,
+                    valid: None,
+                    affine: source_affine,
+                    batch: source_batch,
+                    dy: source,
+                    d_affine: source_d_affine,
+                    dx: dy,
+                };
+                let normalised = BatchNormGradient {
+                    rows: behind / shape.in_channels,
+                    channels: shape.in_channels,
+                    x,
+                    y: x,
+                    relu: true,
+                    affine,
+                    batch,
+                    dy: dx,
+                    d_affine,
+                    dx,
+                    ..above.clone()
+                };
+                for accumulate in [false, true] {
+                    let run = |gathering: &Gathering<DataGradientKernel>, bench: &mut Bench| {
+                        let both = [Some(&above), Some(&normalised)];
+                        let sums = bench.launch(|lowering| {
+                            data_gradient_by(gathering, lowering, &shape, [dy, w, dx], accumulate, both)
+                        });
+                        let PartialGradientSums { address, tiles } = sums.unwrap();
+                        let sums = bench.workspace(address, tiles * 2 * shape.in_channels);
+                        [bench.operand(dy.0), bench.operand(dx.0), sums]
+                            .map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                    };
+                    let mut bench = Bench::new(&operands);
+                    bench.launch(|lowering| lowering.lower(&[&above])).unwrap();
+                    let gathering = Gathering::of(without, &shape, DataGradientKernel::Tile);
+                    let separate = run(&gathering, &mut bench);
+                    let mut bench = Bench::new(&operands);
+                    bench.launch(|lowering| lowering.lower(&[&above])).unwrap();
+                    bench.overwrite(&[dy.0]);
+                    let gathering = Gathering::of(tile, &shape, DataGradientKernel::OfBatchnorm);
+                    let what = format!("{numbers:?} {}x{} {shape:?} {accumulate}", tile.rows, tile.columns);
+                    assert!(run(&gathering, &mut bench) == separate, "{what}");
+                }
             }
         }
     }
@@ -335,8 +629,8 @@ fn weight_gradient_of_every_tile_and_cut() {
             let (x, dy) = (random(shape.input_len(), 0.0, 5), random(shape.output_len(), 0.0, 6));
             let poison = vec![f32::NAN; shape.weight_len()];
             let cut = cut(&shape, tile, slices);
-            let mut bench = Bench::new([(element, &x), (element, &dy), (Element::F32, &poison)]);
-            let (dw, ()) = bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS));
+            let mut bench = Bench::new(&[(element, &x), (element, &dy), (Element::F32, &poison)]);
+            let (dw, ()) = bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS, None));
             let mut want = poison;
             cpu::backward_weight(simd(), &shape, &x, &dy, &mut want, &mut cpu::Workspace::default());
             // Up to 384 products of 1, in another order: every partial sum is below 64.
@@ -363,8 +657,8 @@ fn weight_gradients_with_a_halo_have_the_bits_of_those_without() {
                     let poison = vec![f32::NAN; shape.weight_len()];
                     let of = |tile: WeightTile| {
                         let cut = cut(&shape, tile, slices);
-                        let mut bench = Bench::new([(element, &x), (element, &dy), (Element::F32, &poison)]);
-                        bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS)).0
+                        let mut bench = Bench::new(&[(element, &x), (element, &dy), (Element::F32, &poison)]);
+                        bench.run(|lowering| weight_gradient_by(&cut, lowering, &shape, OPERANDS, None)).0
                     };
                     assert!(of(*tile) == of(without), "{numbers:?} {shape:?} shares of {slices} slices");
                 }

@@ -4,10 +4,11 @@
 use super::halo::{Halo, window_bytes};
 use crate::device::Element;
 use crate::device::gpu::driver::Gpu;
+use crate::device::gpu::kernels::batchnorm_arrival::ARRIVAL_TABLE;
 use crate::device::gpu::kernels::convolution::SLICE;
 use crate::device::gpu::kernels::{
-    convolution_data_gradient, convolution_f32, convolution_forward, convolution_inference, convolution_stem,
-    convolution_weight_gradient,
+    convolution_data_gradient, convolution_f32, convolution_forward, convolution_inference,
+    convolution_of_batchnorm, convolution_stem, convolution_weight_gradient,
 };
 use crate::device::gpu::launch::{Kernel, KernelOf};
 use crate::ops::convolution::ConvolutionShape;
@@ -58,6 +59,8 @@ pub struct Tile<K> {
     stages: usize,
     /// Its pixels are copied once for all taps.
     with_halo: bool,
+    /// Bytes for what the pixels are multiplied with on arrival.
+    table_bytes: usize,
     pub kernel: K,
 }
 
@@ -76,7 +79,7 @@ impl<K> Tile<K> {
     /// in turn.
     pub fn shared_bytes(&self, shape: &ConvolutionShape) -> usize {
         let stages = match self.halo(shape) {
-            Some(halo) => 2 * halo.bytes + pipeline_bytes(self.stages, 0, self.columns),
+            Some(halo) => 2 * halo.bytes + pipeline_bytes(self.stages, 0, self.columns) + self.table_bytes,
             None => pipeline_bytes(self.stages, self.rows, self.columns),
         };
         // In the data gradient every warp has two sums for each column.
@@ -111,6 +114,7 @@ pub fn forward(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_forward::Forwa
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
         with_halo: row.halo != 0,
+        table_bytes: 0,
         kernel: row.kernel,
     })
     .collect()
@@ -125,6 +129,7 @@ pub fn inference(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_inference::I
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
         with_halo: row.halo != 0,
+        table_bytes: 0,
         kernel: row.kernel,
     })
     .collect()
@@ -139,9 +144,46 @@ pub fn data_gradient(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_data_gra
         threads: 32 * row.warps_down * row.warps_across,
         stages: row.stages,
         with_halo: row.halo != 0,
+        table_bytes: 0,
         kernel: row.kernel,
     })
     .collect()
+}
+
+/// The tiles of the forward pass that normalises its input, largest first.
+pub fn forward_of_batchnorm(
+    numbers: Numbers,
+) -> Vec<Tile<KernelOf<convolution_of_batchnorm::ForwardOfBatchnorm>>> {
+    let all = convolution_of_batchnorm::FORWARD_OF_BATCHNORM.iter();
+    all.filter(|row| numbers.are(row.t, row.short))
+        .map(|row| Tile {
+            rows: row.rows,
+            columns: row.columns,
+            threads: 32 * row.warps_down * row.warps_across,
+            stages: row.stages,
+            with_halo: true,
+            table_bytes: ARRIVAL_TABLE,
+            kernel: row.kernel,
+        })
+        .collect()
+}
+
+/// The tiles of the data gradient that computes its input from the gradient of a batchnorm.
+pub fn data_gradient_of_batchnorm(
+    numbers: Numbers,
+) -> Vec<Tile<KernelOf<convolution_of_batchnorm::DataGradientOfBatchnorm>>> {
+    let all = convolution_of_batchnorm::DATA_GRADIENT_OF_BATCHNORM.iter();
+    all.filter(|row| numbers.are(row.t, row.short))
+        .map(|row| Tile {
+            rows: row.rows,
+            columns: row.columns,
+            threads: 32 * row.warps_down * row.warps_across,
+            stages: row.stages,
+            with_halo: true,
+            table_bytes: ARRIVAL_TABLE,
+            kernel: row.kernel,
+        })
+        .collect()
 }
 
 /// A kernel of the weight gradient.
@@ -149,6 +191,8 @@ pub fn data_gradient(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_data_gra
 pub enum WeightKernel {
     Tile(KernelOf<convolution_weight_gradient::WeightGradient>),
     Stem(KernelOf<convolution_stem::ConvolutionStemWeightGradient>),
+    /// That computes dy from the gradient of a batchnorm.
+    StemOfBatchnorm(KernelOf<convolution_stem::ConvolutionStemWeightGradientOfBatchnorm>),
     F32,
 }
 
@@ -158,6 +202,7 @@ impl WeightKernel {
         match self {
             Self::Tile(kernel) => kernel.kernel,
             Self::Stem(kernel) => kernel.kernel,
+            Self::StemOfBatchnorm(kernel) => kernel.kernel,
             Self::F32 => convolution_f32::CONVOLUTION_WEIGHT_GRADIENT_F32.kernel,
         }
     }
@@ -235,7 +280,7 @@ pub fn weight_gradient(numbers: Numbers) -> Vec<WeightTile> {
 }
 
 /// The weight gradient of a layer with few input channels, by a kernel for its numbers.
-pub const fn stem_weight(kernel: KernelOf<convolution_stem::ConvolutionStemWeightGradient>) -> WeightTile {
+pub const fn stem_weight(kernel: WeightKernel) -> WeightTile {
     use convolution_stem::{PATCH, THREADS, WEIGHT_PIXELS, WEIGHT_ROWS};
     WeightTile {
         rows: WEIGHT_ROWS,
@@ -244,7 +289,7 @@ pub const fn stem_weight(kernel: KernelOf<convolution_stem::ConvolutionStemWeigh
         threads: THREADS,
         side_by_side: 1,
         memory: WeightMemory::Bytes((WEIGHT_ROWS + PATCH) * WEIGHT_PIXELS * 2),
-        kernel: WeightKernel::Stem(kernel),
+        kernel,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::device::gpu::kernels::convolution_stem;
 use crate::device::gpu::launch::Address;
 use crate::device::gpu::lower::Lowering;
 use crate::device::gpu::work::{Gather, GatherOrder, Group, Product, Span, Work};
-use crate::ops::batchnorm::{BatchNormGradient, PartialGradientSums};
+use crate::ops::batchnorm::{BatchNorm, BatchNormGradient, PartialGradientSums};
 use crate::ops::convolution::ConvolutionShape;
 
 /// A tile of a gathering kernel and where its values come from.
@@ -98,7 +98,7 @@ fn with_halo(
     };
     let blocks = (batch * height * across_image).div_ceil(rows) * across;
     let groups = vec![Group { blocks, steps: kernel * channels.div_ceil(SLICE), gather: Some(gather) }];
-    Product { tile, slice: kernel * SLICE, barriers: kernel, groups }
+    Product { tile, slice: kernel * SLICE, barriers: kernel, loads_ahead: true, groups }
 }
 
 /// Pixels of the input that a convolution looks at, as a share of all: a 1x1 of stride 2 looks at every
@@ -132,6 +132,7 @@ pub(super) fn forward(
             tile,
             slice: SLICE,
             barriers: 1,
+            loads_ahead: false,
             groups: vec![group(axes(), [height, width], (batch, in_channels, out_channels), tile)],
         }),
         Gathered::Halo(tile, halo) => {
@@ -140,13 +141,61 @@ pub(super) fn forward(
     }
 }
 
+/// Of a forward pass, without it `work`, that normalises its input x itself and also writes it; `residual`: the
+/// batchnorm that gives the residual, of which it is likewise.
+pub(super) fn of_batchnorm(
+    lowering: &Lowering<'_>,
+    work: Work,
+    of: &BatchNorm,
+    residual: Option<&BatchNorm>,
+) -> Work {
+    let each = if of.residual.is_some() { 4 } else { 3 } + if residual.is_some() { 3 } else { 0 };
+    let given = residual.map_or(of.residual.into_iter().collect(), |of| vec![of.x, of.affine, of.batch]);
+    let read = [of.x, of.affine, of.batch].into_iter().chain(given);
+    let work = on_arrival(lowering, work, (of.y, each * of.rows * of.channels), of.residual.is_some());
+    work.reading(read.map(|tensor| lowering.span(tensor))).writing(lowering.optional_span(of.positive))
+}
+
+/// Of a data gradient, without it `work`, that computes its input dy from the gradient of a batchnorm, and also
+/// writes it.
+pub(super) fn of_batchnorm_gradient(lowering: &Lowering<'_>, work: Work, of: &BatchNormGradient) -> Work {
+    let read = [of.x, of.dy, of.affine, of.batch, of.d_affine].map(|tensor| lowering.span(tensor));
+    on_arrival(lowering, work, (of.dx, 5 * of.rows * of.channels), true).reading(read)
+}
+
+/// The same where nothing else needs dy, and it is not written.
+pub(super) fn only_of_batchnorm_gradient(
+    lowering: &Lowering<'_>,
+    work: Work,
+    of: &BatchNormGradient,
+) -> Work {
+    let mut work = of_batchnorm_gradient(lowering, work, of);
+    work.writes.retain(|span| span.address != lowering.address(of.dx));
+    work
+}
+
+/// The work of a product that computes what it multiplies, `input`, with so many operations, and writes it
+/// instead of reading it; of `two` tensors of that shape.
+fn on_arrival(lowering: &Lowering<'_>, mut work: Work, (input, flops): (Tensor, usize), two: bool) -> Work {
+    let input = lowering.span(input);
+    work.reads.retain(|span| span.address != input.address);
+    work.flops += flops as f64;
+    let groups = work.product.iter_mut().flat_map(|product| &mut product.groups);
+    for gather in groups.filter_map(|group| group.gather.as_mut()) {
+        if let GatherOrder::Halo { pixels, .. } = &mut gather.order {
+            *pixels *= 1 + usize::from(two);
+        }
+    }
+    work.writing([input])
+}
+
 /// The first layer: a patch is one step.
 fn patches(shape: &ConvolutionShape) -> Product {
     use convolution_stem::{COLUMNS, PATCH, ROWS};
     let points = shape.batch * shape.out_height() * shape.out_width();
     let blocks = points.div_ceil(ROWS) * shape.out_channels.div_ceil(COLUMNS);
     let groups = vec![Group { blocks, steps: 1, gather: None }];
-    Product { tile: [ROWS, COLUMNS], slice: PATCH, barriers: 1, groups }
+    Product { tile: [ROWS, COLUMNS], slice: PATCH, barriers: 1, loads_ahead: false, groups }
 }
 
 /// Of a data gradient: dy, w and dx are `operands`.
@@ -179,7 +228,7 @@ pub(super) fn data_gradient(
         let image = [shape.out_height(), shape.out_width()];
         group(axes, image, (batch, out_channels, in_channels), tile)
     });
-    work.as_product(Product { tile, slice: SLICE, barriers: 1, groups: groups.collect() })
+    work.as_product(Product { tile, slice: SLICE, barriers: 1, loads_ahead: false, groups: groups.collect() })
 }
 
 /// Of a data gradient, without them `work`, that makes the sums of the batchnorm gradient behind it: it reads
@@ -210,7 +259,7 @@ pub(super) fn weight_gradient(
         .writing([Span::new(partials, cut.splits * shape.weight_len() * 4)]);
     let gather = match cut.tile.kernel {
         WeightKernel::F32 => return work,
-        WeightKernel::Stem(_) => None,
+        WeightKernel::Stem(_) | WeightKernel::StemOfBatchnorm(_) => None,
         WeightKernel::Tile(_) => Some(columns(shape, cut)),
     };
     let (share, slice) = (cut.share, cut.tile.slice);
@@ -226,7 +275,13 @@ pub(super) fn weight_gradient(
         true => vec![group(cut.splits, share)],
         false => vec![group(cut.splits - 1, share), group(1, last)],
     };
-    work.as_product(Product { tile: [cut.tile.rows, cut.tile.columns], slice, barriers: 1, groups })
+    work.as_product(Product {
+        tile: [cut.tile.rows, cut.tile.columns],
+        slice,
+        barriers: 1,
+        loads_ahead: false,
+        groups,
+    })
 }
 
 /// How the blocks of a weight gradient copy `pixels` of x, those of a step before and behind every share among them,
