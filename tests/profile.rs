@@ -14,7 +14,7 @@ use records::profile::model::{Model, Time};
 use records::profile::plan::Plan;
 use records::profile::show::{self, Format};
 use records::profile::world::{Link, SharedStep};
-use records::profile::{Profile, parts};
+use records::profile::{Profile, Timed, parts};
 use records::settings::presets::{self, PRESETS};
 use records::settings::{GivenSettings, PrecisionChoice, Settings};
 use serde_json::Value;
@@ -190,7 +190,8 @@ fn assert_well_formed(svg: &str) {
 #[test]
 fn pictures_are_well_formed_and_say_what_they_show() {
     for word in gpus::names() {
-        let svg = Format::Svg.show(&profile(&published(), &gpu(&word)), false);
+        let profile = profile(&published(), &gpu(&word));
+        let svg = Format::Svg.show(&profile, false);
         assert_well_formed(&svg);
         for words in [
             "milliseconds of a step",
@@ -202,7 +203,13 @@ fn pictures_are_well_formed_and_say_what_they_show() {
             assert!(svg.contains(words), "{word}: {words}");
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{word}");
-        assert!(svg.matches("<circle").count() > 150, "{word}");
+        let computes = |timed: &&Timed| {
+            let dram = timed.predicted.dram;
+            timed.planned.work().flops > 0.0 && dram.read + dram.written > 0.0
+        };
+        let circles = profile.step.launches.iter().filter(computes).count();
+        assert!(circles > 100, "{word}: {circles}");
+        assert_eq!(svg.matches("<circle").count(), circles, "{word}");
     }
 }
 

@@ -18,6 +18,8 @@ const PARTS: &[(&str, &str, &str)] = &[
     ("convolution_stem.cu", "convolution_stem_forward", "backbone forward"),
     ("convolution_stem.cu", "", "backward weight"),
     ("convolution_data_gradient.cu", "", "backward data"),
+    ("convolution_of_batchnorm.cu", "convolution_forward", "backbone forward"),
+    ("convolution_of_batchnorm.cu", "", "backward data"),
     ("convolution_weight_gradient.cu", "", "backward weight"),
     ("convolution_f32.cu", "convolution_forward", "backbone forward"),
     ("convolution_f32.cu", "convolution_data", "backward data"),

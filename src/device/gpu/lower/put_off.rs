@@ -85,3 +85,116 @@ impl Lowering<'_> {
         position
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::*;
+    use crate::device::cpu::Call;
+    use crate::device::gpu::driver::Gpu;
+    use crate::device::gpu::kernels::batch::{ADVANCE_STEP, AdvanceStep};
+    use crate::device::gpu::launch::Address;
+    use crate::device::{Buffer, Element, Operation};
+
+    /// From tensor to tensor: its launch is put off, or it does what was put off where it can, or nothing of either.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Kind {
+        PutsOff,
+        DoesBoth,
+        Launches,
+        Aside,
+    }
+
+    #[derive(Clone, Debug)]
+    struct From(usize, usize, Kind);
+
+    impl Operation for From {
+        fn name(&self) -> &'static str {
+            ["z", "a", "b", "c", "d"][self.1]
+        }
+
+        fn operands(&self) -> Vec<Operand> {
+            vec![Operand::read(Tensor(self.0)), Operand::write(Tensor(self.1))]
+        }
+
+        fn runs_aside(&self) -> bool {
+            self.2 == Kind::Aside
+        }
+
+        fn run(&self, _: &mut Call<'_>) -> Result<()> {
+            unreachable!("only its launches matter here")
+        }
+
+        fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+            let launch = ADVANCE_STEP.linear(1, 1, AdvanceStep { modulus: 1, step: Address::NULL });
+            if self.2 == Kind::PutsOff {
+                let operands = self.operands();
+                gpu.put_off(Waiting { work: self.clone(), launches: vec![launch], operands });
+                return Ok(());
+            }
+            let waiting = gpu.find_put_off::<Self>(Tensor(self.0), Tensor(self.1));
+            if self.2 == Kind::DoesBoth && waiting.is_some() {
+                gpu.do_put_off(Tensor(self.0));
+            }
+            gpu.launch(launch);
+            Ok(())
+        }
+    }
+
+    /// The names of the operations whose launches are made, in order, and which come after one of the other branch.
+    fn launched(operations: &[From], allocations: [usize; 5]) -> Vec<(&'static str, Option<usize>)> {
+        let gpu = Gpu {
+            name: "a GPU".into(),
+            architecture: 86,
+            multiprocessors: 82,
+            shared_bytes: 101_376,
+            choice: Default::default(),
+        };
+        let buffers =
+            allocations.map(|allocation| Buffer { allocation, offset: 0, len: 64, element: Element::F32 });
+        let mut lowering = Lowering::new(&gpu, &buffers, &[0; 5]).with_branches(true);
+        let operations: Vec<&dyn Operation> = operations.iter().map(|one| one as &dyn Operation).collect();
+        lowering.lower(&operations).unwrap();
+        let places: Vec<_> = lowering.places().iter().map(|place| place.after).collect();
+        let (launches, _) = lowering.finish();
+        launches.iter().map(|launch| launch.operation).zip(places).collect()
+    }
+
+    use Kind::*;
+
+    /// The launch comes before the first that reads its result, before one that writes where it reads, or at the end;
+    /// with what is between left where it is.
+    #[test]
+    fn a_launch_is_made_where_it_is_needed() {
+        let apart = [0, 1, 2, 3, 4];
+        let of = |operations: &[From], memory| -> Vec<_> {
+            launched(operations, memory).into_iter().map(|(name, _)| name).collect()
+        };
+        let read = [From(0, 1, PutsOff), From(0, 2, Launches), From(1, 3, Launches)];
+        assert_eq!(of(&read, apart), ["b", "a", "c"]);
+        let reused = [From(0, 1, PutsOff), From(2, 3, Launches), From(3, 4, Launches)];
+        assert_eq!(of(&reused, apart), ["c", "d", "a"]);
+        assert_eq!(of(&reused, [0, 1, 2, 3, 0]), ["c", "a", "d"]);
+    }
+
+    /// One that does the work of the other is alone, and comes after what both need; where its result would lie in
+    /// what the other still reads, it does not.
+    #[test]
+    fn a_reader_may_do_the_work() {
+        let both = [From(0, 1, PutsOff), From(1, 2, DoesBoth), From(1, 3, Launches)];
+        let names = |memory| launched(&both, memory).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names([0, 1, 2, 3, 4]), ["b", "c"]);
+        assert_eq!(names([0, 1, 0, 3, 4]), ["a", "b", "c"]);
+        // What was put off reads what an operation aside writes.
+        let aside = [From(4, 0, Aside), From(0, 1, PutsOff), From(1, 2, DoesBoth)];
+        assert_eq!(launched(&aside, [0, 1, 2, 3, 4]), [("z", None), ("b", Some(0))]);
+    }
+
+    /// An operation aside that reads the result comes after the launch, which is on the main branch.
+    #[test]
+    fn an_operation_aside_waits_for_it() {
+        let both = [From(0, 1, PutsOff), From(1, 2, Aside)];
+        assert_eq!(launched(&both, [0, 1, 2, 3, 4]), [("a", None), ("b", Some(0))]);
+    }
+}
