@@ -173,8 +173,10 @@ impl Names {
             let (name, _) = parts.iter().find(|(_, part)| part.contains(&address) && !whole)?;
             Some(name.clone())
         });
-        // What is written last names it best: a pass over activations may read the parameters of several.
-        named.next_back().unwrap_or_default()
+        // A product reads its weights first. Otherwise what is written last names it best: a pass over activations
+        // may read the parameters of several.
+        let is_product = launch.work.as_ref().is_some_and(|work| work.product.is_some());
+        if is_product { named.next() } else { named.next_back() }.unwrap_or_default()
     }
 }
 

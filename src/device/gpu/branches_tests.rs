@@ -59,7 +59,7 @@ impl Operation for Exchange {
 fn places(buffers: &[Buffer], copies: &[(usize, usize, bool)]) -> Vec<Place> {
     let mut placing = Placing::default();
     for &(from, to, aside) in copies {
-        placing.place(Used::by(&[&Copy(from, to)], &buffers), 1, aside);
+        placing.place(Used::by(&[&Copy(from, to)], buffers), 1, aside);
     }
     placing.places().to_vec()
 }

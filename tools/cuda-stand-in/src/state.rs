@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_int;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ptx_sim::{Machine, Settings};
 
@@ -47,6 +49,10 @@ pub struct Context {
     pub captures: Captures,
     /// Seconds of the GPU's work so far.
     pub clock: f64,
+    /// How long a launch of a graph is to take, for who waits for it.
+    pub graph_time: Option<Duration>,
+    /// When what was put into streams is to have ended.
+    pub busy_until: Option<Instant>,
     /// A kernel failed: every call fails from then on.
     failed: Option<Code>,
     /// An exchange with other processes never ends: the work behind it is not done, and waits find it under
@@ -60,6 +66,8 @@ pub struct Context {
 pub struct Event {
     pub timed: bool,
     pub recorded: Option<Recorded>,
+    /// When what was put into streams before it is to have ended.
+    pub reached: Option<Instant>,
 }
 
 /// What an event was recorded as.
@@ -76,6 +84,12 @@ static STATE: Mutex<Option<State>> = Mutex::new(None);
 thread_local! {
     /// The context that is current in this thread: its handle, 0 for none.
     static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Lasts until then.
+pub fn sleep_until(until: Option<Instant>) {
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    left.into_iter().for_each(thread::sleep);
 }
 
 /// Handles are numbers that are no addresses; those of a context are counted on by it.
@@ -192,6 +206,8 @@ impl Context {
             executables: HashMap::new(),
             captures: Captures::default(),
             clock: 0.0,
+            graph_time: log::number("STAND_IN_GRAPH_US").map(Duration::from_micros),
+            busy_until: None,
             failed: None,
             hangs: false,
             handles: handle,
@@ -243,6 +259,10 @@ impl Context {
     /// # Safety
     /// As [`Context::enqueue`].
     pub unsafe fn run(&mut self, graph: &Graph) {
+        if let Some(time) = self.graph_time {
+            let now = Instant::now();
+            self.busy_until = Some(self.busy_until.map_or(now, |until| until.max(now)) + time);
+        }
         for node in graph.order(log::on("STAND_IN_LAST_FIRST")) {
             if self.failed.is_none() && !self.hangs {
                 // SAFETY: the caller's promise.
@@ -265,12 +285,13 @@ impl Context {
         }
     }
 
-    /// What a call that asks for the end of work returns.
+    /// What a call returns that asks whether work has ended that is to last until then.
     ///
     /// # Errors
-    /// Not ready where an exchange never ends.
-    pub fn at_end(&self) -> Result<()> {
-        if self.hangs { Err(Code::NOT_READY) } else { Ok(()) }
+    /// Not ready before, or where an exchange never ends.
+    pub fn at_end(&self, until: Option<Instant>) -> Result<()> {
+        let is_ahead = until.is_some_and(|until| Instant::now() < until);
+        if self.hangs || is_ahead { Err(Code::NOT_READY) } else { Ok(()) }
     }
 
     /// What a call that waits for the end of work returns.
@@ -282,6 +303,7 @@ impl Context {
             log::note("a wait for work that never ends");
             return Err(Code::LAUNCH_FAILED);
         }
+        sleep_until(self.busy_until);
         Ok(())
     }
 

@@ -3,9 +3,11 @@
 use std::ffi::{CString, c_int};
 use std::mem::MaybeUninit;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::api::*;
 use crate::code::Code;
+use crate::state;
 
 /// Four words: a and b into out, which is a + b + plus. And kernels that do something wrong, or want much.
 const PTX: &str = "
@@ -190,6 +192,35 @@ fn reading_what_nothing_wrote_is_found() {
     let unwritten = made(|out| cuMemAlloc_v2(out, 4)).unwrap();
     driver.add(driver.stream, [a, unwritten, out], 0).unwrap();
     assert_eq!(done(cuStreamSynchronize(driver.stream)), Err(Code::LAUNCH_FAILED));
+}
+
+/// A graph that is to take time is launched at once; who waits waits for all that were launched, who asks is told that
+/// it is not done, and an event is reached when what stood before it is.
+#[test]
+fn a_graph_takes_the_time_that_it_is_to_take() {
+    let driver = Driver::new();
+    done(state::context("", "", |context| {
+        context.graph_time = Some(Duration::from_millis(40));
+        Ok(())
+    }))
+    .unwrap();
+    begin(driver.stream);
+    let graph = end(driver.stream).unwrap();
+    let executable = made(|out| cuGraphInstantiateWithFlags(out, graph, 0)).unwrap();
+    let event = made(|out| cuEventCreate(out, 2)).unwrap();
+    let began = Instant::now();
+    // SAFETY: it names no host memory.
+    let launch = || done(unsafe { cuGraphLaunch(executable, driver.stream) }).unwrap();
+    launch();
+    done(cuEventRecord(event, driver.stream)).unwrap();
+    launch();
+    assert_eq!(done(cuStreamQuery(driver.stream)), Err(Code::NOT_READY));
+    done(cuEventSynchronize(event)).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(40));
+    done(cuEventQuery(event)).unwrap();
+    done(cuStreamSynchronize(driver.stream)).unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(80));
+    done(cuStreamQuery(driver.stream)).unwrap();
 }
 
 /// x = 1; then y = 2x on one branch and z = 2x + 1 on the other; then out = y + z.

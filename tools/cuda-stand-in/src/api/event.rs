@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uint};
 
 use super::{Out, put};
 use crate::code::{Code, Result};
-use crate::state::{self, Context, Event, Recorded};
+use crate::state::{self, Context, Event, Recorded, sleep_until};
 
 /// Flag of an event that keeps no time.
 const DISABLE_TIMING: c_uint = 2;
@@ -13,7 +13,9 @@ const DISABLE_TIMING: c_uint = 2;
 pub extern "C" fn cuEventCreate(event: Out<usize>, flags: c_uint) -> c_int {
     state::context("cuEventCreate", "", |context| {
         let handle = context.handle();
-        context.events.insert(handle, Event { timed: flags & DISABLE_TIMING == 0, recorded: None });
+        context
+            .events
+            .insert(handle, Event { timed: flags & DISABLE_TIMING == 0, recorded: None, reached: None });
         put(event, handle)
     })
 }
@@ -30,7 +32,9 @@ pub extern "C" fn cuEventRecord(event: usize, stream: usize) -> c_int {
     state::context("cuEventRecord", "", |context| {
         context.stream(stream)?;
         let recorded = context.captures.mark(stream).map_or(Recorded::At(context.clock), Recorded::Captured);
-        context.events.get_mut(&event).ok_or(Code::INVALID_HANDLE)?.recorded = Some(recorded);
+        let reached = context.busy_until;
+        let event = context.events.get_mut(&event).ok_or(Code::INVALID_HANDLE)?;
+        (event.recorded, event.reached) = (Some(recorded), reached);
         Ok(())
     })
 }
@@ -49,9 +53,13 @@ fn time(context: &Context, event: usize) -> Result<f64> {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventSynchronize(event: usize) -> c_int {
     state::context("cuEventSynchronize", "", |context| {
-        match context.events.get(&event).ok_or(Code::INVALID_HANDLE)?.recorded {
+        let event = context.events.get(&event).ok_or(Code::INVALID_HANDLE)?;
+        match event.recorded {
             Some(Recorded::Captured(_)) => Err(Code::CAPTURED_EVENT),
-            _ => Ok(()),
+            _ => {
+                sleep_until(event.reached);
+                Ok(())
+            }
         }
     })
 }
@@ -59,9 +67,10 @@ pub extern "C" fn cuEventSynchronize(event: usize) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuEventQuery(event: usize) -> c_int {
     state::context("cuEventQuery", "", |context| {
-        match context.events.get(&event).ok_or(Code::INVALID_HANDLE)?.recorded {
+        let event = context.events.get(&event).ok_or(Code::INVALID_HANDLE)?;
+        match event.recorded {
             Some(Recorded::Captured(_)) => Err(Code::CAPTURED_EVENT),
-            _ => context.at_end(),
+            _ => context.at_end(event.reached),
         }
     })
 }

@@ -41,7 +41,7 @@ pub extern "C" fn cuStreamQuery(stream: usize) -> c_int {
     state::context("cuStreamQuery", "", |context| {
         context.stream(stream)?;
         context.captures.forbid_in(stream, Code::STREAM_CAPTURE_UNSUPPORTED)?;
-        context.at_end()
+        context.at_end(context.busy_until)
     })
 }
 
