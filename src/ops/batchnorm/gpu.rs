@@ -227,11 +227,10 @@ pub(super) fn forward(
 /// The last pass of a batchnorm; together with that of the batchnorm that gives its residual, where it waits and
 /// nothing else reads its result.
 fn with_residual(lowering: &mut Lowering<'_>, own: Waiting<Normalisation>) -> Waiting<Normalisation> {
-    let of = &own.work.of;
-    let Some(residual) = of.residual.filter(|&residual| lowering.is_only_between(residual)) else {
-        return own;
-    };
-    match lowering.find_put_off::<Normalisation>(residual, of.y) {
+    let BatchNorm { residual, x, y, running, batch, .. } = own.work.of;
+    let Some(residual) = residual.filter(|&residual| lowering.is_only_between(residual)) else { return own };
+    // It comes behind the convolution that is lowered with this batchnorm, which writes x, and behind the statistics.
+    match lowering.find_put_off::<Normalisation>(residual, &[x, running, batch, y]) {
         Some(before) if before.work.is_affine() => {
             lowering.do_put_off(residual);
             Waiting {

@@ -49,11 +49,12 @@ impl Lowering<'_> {
         self.put_off.push(PutOff { launches, used, operands, work: Box::new(work), is_done: false });
     }
 
-    /// What was put off and writes `tensor`, if that is a `T`, and if it can be done beside a launch which writes
-    /// `written`: this is not in the memory of its operands.
-    pub fn find_put_off<T: Any + Clone>(&self, tensor: Tensor, written: Tensor) -> Option<Waiting<T>> {
+    /// What was put off and writes `tensor`, if that is a `T`, and if it can be done beside or behind launches which
+    /// write `written`: these are not in the memory of its operands.
+    pub fn find_put_off<T: Any + Clone>(&self, tensor: Tensor, written: &[Tensor]) -> Option<Waiting<T>> {
         let found = self.put_off.iter().find(|put_off| !put_off.is_done && put_off.writes(tensor))?;
-        let written = Used::by_operands(&[Operand::write(written)], self.buffers);
+        let written: Vec<Operand> = written.iter().copied().map(Operand::write).collect();
+        let written = Used::by_operands(&written, self.buffers);
         let work = found.work.downcast_ref::<T>().filter(|_| !found.used.conflicts(&written))?;
         let (launches, operands) = (found.launches.clone(), found.operands.clone());
         Some(Waiting { work: work.clone(), launches, operands })
@@ -133,7 +134,7 @@ mod tests {
                 gpu.put_off(Waiting { work: self.clone(), launches: vec![launch], operands });
                 return Ok(());
             }
-            let waiting = gpu.find_put_off::<Self>(Tensor(self.0), Tensor(self.1));
+            let waiting = gpu.find_put_off::<Self>(Tensor(self.0), &[Tensor(self.1)]);
             if self.2 == Kind::DoesBoth && waiting.is_some() {
                 gpu.do_put_off(Tensor(self.0));
             }

@@ -209,7 +209,7 @@ pub(super) fn forward(
         let of = &waiting.work.of;
         of.channels == shape.in_channels && of.rows * of.channels == shape.input_len()
     };
-    let waiting = lowering.find_put_off(x, y).filter(gives_x);
+    let waiting = lowering.find_put_off(x, &[y]).filter(gives_x);
     let normalisation = waiting.as_ref().map(|waiting| &waiting.work);
     let gathering = match path(shape, lowering.element(x))? {
         Path::F32 => f32_gathering(ForwardKernel::F32),
@@ -381,7 +381,7 @@ pub(super) fn data_gradient(
     normalised: Option<&BatchNormGradient>,
 ) -> Result<Option<PartialGradientSums>> {
     let [dy, _, dx] = operands;
-    let waiting = lowering.find_put_off(dy, dx).filter(|waiting| gives_dy(waiting, shape));
+    let waiting = lowering.find_put_off(dy, &[dx]).filter(|waiting| gives_dy(waiting, shape));
     let above = waiting.as_ref().map(|waiting| &waiting.work);
     let gathering = match path(shape, lowering.element(dy))? {
         Path::F32 => f32_gathering(DataGradientKernel::F32),
@@ -504,7 +504,7 @@ pub(super) fn weight_gradient(
     let gpu = lowering.gpu();
     let [x, dy, dw] = operands;
     let is_only_here = |waiting: &Waiting<_>| lowering.is_only_between(dy) && gives_dy(waiting, shape);
-    let waiting = lowering.find_put_off(dy, dw).filter(is_only_here);
+    let waiting = lowering.find_put_off(dy, &[dw]).filter(is_only_here);
     let above = waiting.as_ref().map(|waiting| &waiting.work);
     let tiles = match path(shape, lowering.element(x))? {
         Path::F32 => vec![F32_WEIGHT_TILE],
