@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use records::autograd::Tape;
 use records::device::cpu::{CpuDevice, RoundedCpu};
 use records::device::gpu::driver::Activity;
+use records::device::gpu::launch::Launch;
 use records::device::gpu::sim::SimDriver;
 use records::device::gpu::{GpuDevice, Precision};
 use records::device::{Device, Element};
@@ -260,7 +261,9 @@ fn a_step_in_f16_with_sums_in_f16_is_near_the_rounded_cpu_s() {
 }
 
 /// Here the momentum encoder's copy is bf16 as well. The temperature amplifies the effect of rounding on a
-/// gradient, so the distance is compared with the effect of rounding itself, as for the bottlenecks below.
+/// gradient, so the distance is compared with the effect of rounding itself, as for the bottlenecks below: it is
+/// less than half of what two devices would have that round independently, sqrt(2) times that effect. How much
+/// depends on the order of sums: of keys 0.41 times with tiles of 64 rows, 0.51 with any of 128.
 #[test]
 fn a_step_of_pico_in_bf16_is_the_rounded_cpu_s() {
     let mut case = case("resnet18", 1, [16, 16], 10, "records");
@@ -281,7 +284,40 @@ fn a_step_of_pico_in_bf16_is_the_rounded_cpu_s() {
         let (rounding, _) = worst(prefix, &exact, &cpu);
         println!("{name} {distance:.2e}, rounding {rounding:.2e}");
         assert!(rounding < 1.0, "{prefix}: rounding moves it by {rounding:.2e}, which hides all");
-        assert!(distance <= 0.5 * rounding, "{name}: {distance:.2e}, rounding {rounding:.2e}");
+        assert!(distance <= 0.71 * rounding, "{name}: {distance:.2e}, rounding {rounding:.2e}");
+    }
+}
+
+/// A step in which convolutions do the last passes of batchnorms has the bits of one in which kernels of their own do:
+/// with one pass through the network, with a second one without gradients, whose memory is given to others at once,
+/// and with several of which not all images count.
+#[test]
+fn a_step_has_its_bits_wherever_batchnorm_ends() {
+    // The same tiles, and the same shares of the first layer's weight gradient.
+    const APART: &[&str] = &["halo_128x64", "128x64", "gradient"];
+    const TOGETHER: &[&str] = &["of_batchnorm_128x64", "halo_128x64", "128x64", "of_batchnorm", "gradient"];
+    let pico: &[(&str, &str)] = &[("method", "pico"), ("moco_queue", "16"), ("low_dim", "32")];
+    let solar: &[(&str, &str)] =
+        &[("method", "solar"), ("queue_length", "2"), ("eta", "0.3"), ("rho", "0.2"), ("tau", "0.9")];
+    let methods = [(&[][..], Precision::Bf16), (pico, Precision::F16), (solar, Precision::Bf16)];
+    for (method, precision) in methods {
+        let mut case = case("resnet18", 1, [8, 16], 10, "none");
+        case.metadata.extend(method.iter().map(|&(key, value)| (key.to_string(), value.to_string())));
+        let permutation = (0..8).map(|b| (b * 3 + 2) % 8).collect();
+        case.tensors.insert("mixup.permutation".into(), (vec![1, 8], Values::I64(permutation)));
+        case.tensors.insert("mixup.weight".into(), (vec![1], Values::F32(vec![0.7])));
+        let [apart, together] = [APART, TOGETHER].map(|tiles| {
+            let mut driver = SimDriver::open(0).unwrap().with_tiles(tiles);
+            let log = driver.log();
+            let left = replay(&case, &mut GpuDevice::new(Box::new(driver), precision)).unwrap().state_dict();
+            let is_together = |(launch, _): &&(Launch, _)| launch.kernel.name.contains("_of_batchnorm");
+            (left, log.take().iter().filter(is_together).count())
+        });
+        assert!(apart.1 == 0 && together.1 > 20, "{method:?} {precision:?}: {} {}", apart.1, together.1);
+        for (name, (_, values)) in &apart.0 {
+            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert!(bits(values) == bits(&together.0[name].1), "{method:?} {precision:?} {name}");
+        }
     }
 }
 
