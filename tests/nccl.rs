@@ -6,22 +6,23 @@
 //! The tests start mpirun themselves; without it they fail.
 #![cfg(target_os = "linux")]
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use image::{ImageFormat, Rgb, RgbImage};
 use processes::{ONE_STEP, RECORDS, Running, assert_rounding, errors, mpirun, output, records, state};
 use rustix::process::{Signal, kill_process};
 use same_runs::{assert_same, succeed, text};
+use small_images::write_small_images;
 use stand_in::stand_in;
 
 #[path = "support/processes.rs"]
 mod processes;
 #[path = "support/same_runs.rs"]
 mod same_runs;
+#[path = "support/small_images.rs"]
+mod small_images;
 #[path = "support/stand_in.rs"]
 mod stand_in;
 mod support;
@@ -93,25 +94,6 @@ fn a_step_of_two_is_that_of_one() {
     assert!(lines("ncclGroupEnd captured") >= 2, "{calls}");
     assert_eq!(lines("ncclAllGather "), lines("ncclAllGather captured"), "all are captured");
     assert_eq!(notes(&at.join("two")), "");
-}
-
-/// Ten training images of 8 x 8 pixels and three classes, the first two of which are the test images as well.
-fn write_small_images(folder: &Path) {
-    let (mut train, mut test) = (String::from("path,candidates,label\n"), String::from("path,label\n"));
-    for number in 0..10u32 {
-        let value =
-            |x: u32, y: u32, channel: u32| (((x * 7 + y * 13 + channel * 5) * (number + 3)) % 251) as u8;
-        let pixels = |x, y| Rgb([value(x, y, 0), value(x, y, 1), value(x, y, 2)]);
-        let name = format!("{number}.png");
-        RgbImage::from_fn(8, 8, pixels).save_with_format(folder.join(&name), ImageFormat::Png).unwrap();
-        let [label, other] = [number % 3, (number + 1) % 3];
-        writeln!(train, "{name},{label}|{other},{label}").unwrap();
-        if number < 2 {
-            writeln!(test, "{name},{label}").unwrap();
-        }
-    }
-    fs::write(folder.join("train.csv"), train).unwrap();
-    fs::write(folder.join("test.csv"), test).unwrap();
 }
 
 /// Three processes and four, joint batchnorm, and one process. The batch of 10 divides by neither, so that no

@@ -14,11 +14,14 @@ use processes::{
 use records::train::run_folder;
 use rustix::process::{Signal, kill_process};
 use same_runs::{assert_same, succeed, text};
+use small_images::write_small_images;
 
 #[path = "support/processes.rs"]
 mod processes;
 #[path = "support/same_runs.rs"]
 mod same_runs;
+#[path = "support/small_images.rs"]
+mod small_images;
 mod support;
 
 /// Four steps of 16 samples an epoch; a network of width 4.
@@ -254,6 +257,52 @@ fn a_world_that_does_not_fit_is_refused() {
     assert!(!at.join("runs").exists());
 }
 
+/// A process whose images or lists are not those of the others is named on all, whatever differs.
+#[test]
+fn other_data_on_a_process_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    for folder in ["ours", "theirs"] {
+        fs::create_dir(at.join(folder)).unwrap();
+        write_small_images(&at.join(folder));
+    }
+    let of_lists = ["--dataset=csv", "--image-size=8", "--batch-size=10", "--epochs=1"];
+    let [ours, theirs] = ["--data-dir=ours", "--data-dir=theirs"].map(|dir| [&of_lists[..], &[dir]].concat());
+    let all = each(&[&ours, &theirs, &ours]);
+    let refused = |lines: usize, parts: &[&str]| assert_refused(&mut mpirun(at, &all), lines, parts);
+    let differ = ["the data of rank 1 (process ", "are not those of rank 0: ", "--data-dir"];
+
+    // One image is another one.
+    let image = at.join("theirs/3.png");
+    let kept = fs::read(&image).unwrap();
+    fs::copy(at.join("theirs/4.png"), &image).unwrap();
+    refused(3, &differ);
+    fs::write(&image, kept).unwrap();
+    // One sample has another candidate.
+    let list = at.join("theirs/train.csv");
+    let kept = fs::read_to_string(&list).unwrap();
+    fs::write(&list, kept.replace("3.png,0|1", "3.png,0|2")).unwrap();
+    refused(3, &differ);
+    // A test image has another class.
+    fs::write(&list, &kept).unwrap();
+    let test = at.join("theirs/test.csv");
+    fs::write(&test, fs::read_to_string(&test).unwrap().replace("1.png,1", "1.png,2")).unwrap();
+    refused(3, &differ);
+    // An image is missing there: the others say who ended, and why.
+    fs::remove_file(&image).unwrap();
+    let ended = output(&mut mpirun(at, &all));
+    let said = errors(&ended);
+    assert_eq!((ended.status.code(), said.len()), (Some(2), 3), "{said:?}");
+    assert!(said.iter().all(|line| line.contains("theirs/3.png")), "{said:?}");
+    assert_eq!(said.iter().filter(|line| line.contains("rank 1 (process ")).count(), 2, "{said:?}");
+    assert!(!at.join("runs").exists());
+    // With the same data everywhere, in whatever folder, they train.
+    fs::remove_dir_all(at.join("theirs")).unwrap();
+    fs::create_dir(at.join("theirs")).unwrap();
+    write_small_images(&at.join("theirs"));
+    succeed(&output(&mut mpirun(at, &all)));
+}
+
 #[test]
 fn a_process_that_does_not_come_ends_the_others() {
     let scratch = tempfile::tempdir().unwrap();
@@ -265,9 +314,12 @@ fn a_process_that_does_not_come_ends_the_others() {
     let mut command = records(at, 0, TINY);
     command.envs([("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]);
     assert_refused(&mut command, 1, &["torchrun has started", "mpirun"]);
-    // A process that MPI knows nothing of.
+    // A process that MPI knows nothing of: srun says so, or MPI finds out.
     let mut command = records(at, 0, TINY);
     command.envs([("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]);
-    assert_refused(&mut command, 1, &["srun has started 2 processes, but MPI sees 1", "--mpi=pmix"]);
+    assert_refused(&mut command, 1, &["one of 2 processes that srun has started without MPI", "--mpi=pmix"]);
+    let mut command = records(at, 0, TINY);
+    command.envs([("PMI_RANK", "0"), ("PMI_SIZE", "2")]);
+    assert_refused(&mut command, 1, &["mpiexec has started 2 processes, but MPI sees 1", "mpirun"]);
     assert!(!at.join("runs").exists());
 }

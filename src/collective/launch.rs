@@ -98,9 +98,29 @@ pub fn launched(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Laun
             return Err(usage!("{rank_name}={rank}: must be less than {size_name}={size}"));
         }
         let local_rank = variable(local_name).map(|text| number(local_name, &text)).transpose()?;
-        return Ok(Some(Launched { by, rank, size, local_rank }));
+        let launched = Launched { by, rank, size, local_rank };
+        return Ok(Some(if by == Launcher::Mpich { launched.or_srun(variable) } else { launched }));
     }
     Ok(None)
+}
+
+impl Launched {
+    /// srun --mpi=pmi2 sets mpiexec's variables beside its own. Where both say the same it is srun: mpiexec
+    /// itself lets srun start one process a machine, which then starts the others.
+    fn or_srun(self, variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let [rank, size, local_rank] = Launcher::Srun.variables().map(|name| variable(name)?.parse().ok());
+        if (rank, size) != (Some(self.rank), Some(self.size)) {
+            return self;
+        }
+        Self { by: Launcher::Srun, local_rank: local_rank.or(self.local_rank), ..self }
+    }
+}
+
+/// Whether srun has started a process without telling any MPI of the others (--mpi=none, which is what many
+/// clusters have set where a user says nothing): then none of the variables is there that MPI's start-up reads.
+#[cfg(feature = "mpi")]
+fn is_without_mpi(launched: &Launched, mut names: impl Iterator<Item = String>) -> bool {
+    launched.by == Launcher::Srun && !names.any(|name| name.starts_with("PMI"))
 }
 
 /// The world that the launcher has started this process in; that of one process where there is none.
@@ -139,6 +159,15 @@ fn join(launched: &Launched, limit: Duration) -> Result<World> {
             launched.by.remedy()
         ));
     }
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    if is_without_mpi(launched, names) {
+        // Open MPI itself says that in 30 lines on every process, and ends it.
+        return Err(usage!(
+            "this is one of {} processes that srun has started without MPI; {}",
+            launched.size,
+            launched.by.remedy()
+        ));
+    }
     let joined = Arc::new(MpiWorld::join(launched, limit)?);
     let world = World::new(joined.clone());
     let members = members::gather(&world)?;
@@ -173,6 +202,25 @@ mod tests {
         let torchrun = of(&[("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")]).unwrap().unwrap();
         assert_eq!((torchrun.by, torchrun.size), (Launcher::Torchrun, 1));
         assert_eq!(of(&[("PMI_RANK", "0"), ("PMI_SIZE", "2")]).unwrap().unwrap().by, Launcher::Mpich);
+        // srun --mpi=pmi2, and mpiexec whose two proxies srun has started.
+        let pmi2 = [&srun[..], &[("PMI_RANK", "3"), ("PMI_SIZE", "4")]].concat();
+        let expected = Launched { by: Launcher::Srun, rank: 3, size: 4, local_rank: Some(1) };
+        assert_eq!(of(&pmi2).unwrap(), Some(expected));
+        let proxy = [("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_LOCALID", "0")];
+        let hydra = [&proxy[..], &[("PMI_RANK", "3"), ("PMI_SIZE", "4")]].concat();
+        let expected = Launched { by: Launcher::Mpich, rank: 3, size: 4, local_rank: None };
+        assert_eq!(of(&hydra).unwrap(), Some(expected));
+    }
+
+    #[cfg(feature = "mpi")]
+    #[test]
+    fn srun_without_mpi_is_known() {
+        let srun = Launched { by: Launcher::Srun, rank: 0, size: 2, local_rank: None };
+        let names = |names: &'static [&'static str]| names.iter().map(|name| name.to_string());
+        assert!(is_without_mpi(&srun, names(&["PATH", "SLURM_PROCID"])));
+        assert!(!is_without_mpi(&srun, names(&["SLURM_PROCID", "PMIX_NAMESPACE"])));
+        assert!(!is_without_mpi(&srun, names(&["PMI_FD"])));
+        assert!(!is_without_mpi(&Launched { by: Launcher::OpenMpi, ..srun }, names(&[])));
     }
 
     #[test]
