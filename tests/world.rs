@@ -4,6 +4,7 @@
 //! The tests start mpirun themselves; without it they fail.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -311,9 +312,6 @@ fn a_process_that_does_not_come_ends_the_others() {
     let absent = [&first[..], &[":", "-n", "1", "sleep", "30"]].concat();
     assert_refused(&mut mpirun(at, &absent), 1, &["a process is missing"]);
 
-    let mut command = records(at, 0, TINY);
-    command.envs([("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]);
-    assert_refused(&mut command, 1, &["torchrun has started", "mpirun"]);
     // A process that MPI knows nothing of: srun says so, or MPI finds out.
     let mut command = records(at, 0, TINY);
     command.envs([("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]);
@@ -322,4 +320,122 @@ fn a_process_that_does_not_come_ends_the_others() {
     command.envs([("PMI_RANK", "0"), ("PMI_SIZE", "2")]);
     assert_refused(&mut command, 1, &["mpiexec has started 2 processes, but MPI sees 1", "mpirun"]);
     assert!(!at.join("runs").exists());
+}
+
+/// `records train` as torchrun starts its process `rank` of `size` on one machine, where it listens at `port`.
+fn as_torchrun(at: &Path, [rank, size]: [usize; 2], port: u16, arguments: &[&str]) -> Command {
+    let mut command = records(at, 0, arguments);
+    let [rank, size] = [rank, size].map(|number| number.to_string());
+    for (name, value) in
+        [("RANK", &rank), ("LOCAL_RANK", &rank), ("WORLD_SIZE", &size), ("LOCAL_WORLD_SIZE", &size)]
+    {
+        command.env(name, value);
+    }
+    command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
+    command
+}
+
+/// A port whose neighbour is free, too.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        if port < 65535 && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Processes that torchrun has started find each other, and compute what those of mpirun compute. torchrun itself
+/// listens at MASTER_PORT.
+#[test]
+fn torchrun_starts_the_same_world() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let run = [TINY, &["--name=a", "--epochs=1"]].concat();
+    let [by_torchrun, by_mpirun] = ["torchrun", "mpirun"].map(|name| at.join(name));
+    fs::create_dir(&by_torchrun).unwrap();
+    fs::create_dir(&by_mpirun).unwrap();
+    succeed(&output(&mut records(&by_mpirun, 3, &run)));
+    let port = free_port();
+    let _torchrun = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let ranks = [0, 1, 2].map(|rank| {
+        let mut command = as_torchrun(&by_torchrun, [rank, 3], port, &run);
+        // As where srun has started torchrun.
+        command.envs([("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_JOB_ID", "1")]);
+        command.spawn().unwrap()
+    });
+    for rank in ranks {
+        succeed(&rank.wait_with_output().unwrap());
+    }
+    assert_same(&by_torchrun.join("runs/a"), &by_mpirun.join("runs/a"), "by torchrun");
+}
+
+/// Whatever is missing, one line says so in bounded time.
+#[test]
+fn a_world_of_torchrun_that_does_not_form_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let limited = [TINY, &["--world-timeout=2"]].concat();
+    let port = free_port();
+    assert_refused(
+        &mut as_torchrun(at, [0, 2], port, &limited),
+        1,
+        &["rank 0 of 2", "a process is missing", "torchrun"],
+    );
+    assert_refused(
+        &mut as_torchrun(at, [1, 2], port, &limited),
+        1,
+        &["rank 1 of 2", "nobody listens at 127.0.0.1:"],
+    );
+    // Somebody else listens at the port behind torchrun's.
+    let _other = TcpListener::bind(("127.0.0.1", port + 1)).unwrap();
+    let parts = [&format!("port {}", port + 1), "ompi-server", "--master-port"];
+    assert_refused(&mut as_torchrun(at, [0, 2], port, &limited), 1, &parts);
+    let mut command = as_torchrun(at, [0, 2], port, TINY);
+    assert_refused(
+        command.env_remove("MASTER_PORT"),
+        1,
+        &["MASTER_PORT is not set", "mpirun -n 2 records train"],
+    );
+    // Without the server of Open MPI.
+    let mut command = as_torchrun(at, [0, 2], free_port(), TINY);
+    let parts = ["ompi-server", "is not there", "mpirun -n 2 records train"];
+    assert_refused(command.env("PATH", at), 1, &parts);
+    // The processes find each other, and differ.
+    let port = free_port();
+    let other = [TINY, &["--lr=0.2"]].concat();
+    let second = as_torchrun(at, [1, 2], port, &other).spawn().unwrap();
+    assert_refused(
+        &mut as_torchrun(at, [0, 2], port, TINY),
+        1,
+        &["--lr is ", "on rank 0 (", "0.2 on rank 1 ("],
+    );
+    assert_eq!(second.wait_with_output().unwrap().status.code(), Some(2));
+    assert!(!at.join("runs").exists());
+}
+
+#[test]
+fn a_process_of_torchrun_that_is_lost_ends_the_others() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let port = free_port();
+    let endless = [TINY, &["--name=a", "--epochs=100000"]].concat();
+    let [first, mut second] = [0, 1].map(|rank| as_torchrun(at, [rank, 2], port, &endless).spawn().unwrap());
+    let began = Instant::now();
+    while run_folder::newest(&at.join("runs/a")).is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    second.kill().unwrap();
+    second.wait().unwrap();
+    let began = Instant::now();
+    let ended = first.wait_with_output().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
+    let said = errors(&ended);
+    assert!(
+        said.len() == 1 && said[0].contains("rank 1 (process ") && said[0].contains("without a word"),
+        "{said:?}"
+    );
+    assert_goes_on(at);
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | Open MPI's mpirun | OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK |
 //! | MPICH's mpiexec, Intel MPI | PMI_RANK, PMI_SIZE, MPI_LOCALRANKID |
-//! | torchrun | RANK, WORLD_SIZE, LOCAL_RANK |
+//! | torchrun | RANK, WORLD_SIZE, LOCAL_RANK; MASTER_ADDR, MASTER_PORT, LOCAL_WORLD_SIZE |
 //! | srun | SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID |
 
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Launcher {
             Self::OpenMpi | Self::Mpich => {
                 "start it with the mpirun of the MPI that the program was built with (ldd shows which)"
             }
-            Self::Torchrun => "torchrun starts no MPI: use mpirun -n N records train ... or srun --mpi=pmix",
+            Self::Torchrun => "start it with mpirun -n N records train ... or srun --mpi=pmix",
             Self::Srun => "say which start-up MPI uses, as in srun --mpi=pmix (srun --mpi=list names them)",
         }
     }
@@ -152,13 +152,6 @@ fn join(launched: &Launched, limit: Duration) -> Result<World> {
     use super::members;
     use super::mpi::MpiWorld;
 
-    if launched.by == Launcher::Torchrun {
-        return Err(usage!(
-            "this is one of {} processes that torchrun has started; {}",
-            launched.size,
-            launched.by.remedy()
-        ));
-    }
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     if is_without_mpi(launched, names) {
         // Open MPI itself says that in 30 lines on every process, and ends it.
