@@ -116,13 +116,6 @@ impl Launched {
     }
 }
 
-/// Whether srun has started a process without telling any MPI of the others (--mpi=none, which is what many
-/// clusters have set where a user says nothing): then none of the variables is there that MPI's start-up reads.
-#[cfg(feature = "mpi")]
-fn is_without_mpi(launched: &Launched, mut names: impl Iterator<Item = String>) -> bool {
-    launched.by == Launcher::Srun && !names.any(|name| name.starts_with("PMI"))
-}
-
 /// The world that the launcher has started this process in; that of one process where there is none.
 ///
 /// # Errors
@@ -152,15 +145,6 @@ fn join(launched: &Launched, limit: Duration) -> Result<World> {
     use super::members;
     use super::mpi::MpiWorld;
 
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    if is_without_mpi(launched, names) {
-        // Open MPI itself says that in 30 lines on every process, and ends it.
-        return Err(usage!(
-            "this is one of {} processes that srun has started without MPI; {}",
-            launched.size,
-            launched.by.remedy()
-        ));
-    }
     let joined = Arc::new(MpiWorld::join(launched, limit)?);
     let world = World::new(joined.clone());
     let members = members::gather(&world)?;
@@ -203,17 +187,6 @@ mod tests {
         let hydra = [&proxy[..], &[("PMI_RANK", "3"), ("PMI_SIZE", "4")]].concat();
         let expected = Launched { by: Launcher::Mpich, rank: 3, size: 4, local_rank: None };
         assert_eq!(of(&hydra).unwrap(), Some(expected));
-    }
-
-    #[cfg(feature = "mpi")]
-    #[test]
-    fn srun_without_mpi_is_known() {
-        let srun = Launched { by: Launcher::Srun, rank: 0, size: 2, local_rank: None };
-        let names = |names: &'static [&'static str]| names.iter().map(|name| name.to_string());
-        assert!(is_without_mpi(&srun, names(&["PATH", "SLURM_PROCID"])));
-        assert!(!is_without_mpi(&srun, names(&["SLURM_PROCID", "PMIX_NAMESPACE"])));
-        assert!(!is_without_mpi(&srun, names(&["PMI_FD"])));
-        assert!(!is_without_mpi(&Launched { by: Launcher::OpenMpi, ..srun }, names(&[])));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use mpi::Threading;
 use mpi::environment::Universe;
 use mpi::traits::AsRaw as _;
 
-use self::calls::{Communicator, Request, rank_and_size};
+use self::calls::{Communicator, Request, library, rank_and_size};
 use self::singletons::Singletons;
 use self::sum::Sum;
 use self::watch::Watch;
@@ -64,6 +64,14 @@ impl std::fmt::Debug for MpiWorld {
     }
 }
 
+/// Whether srun has started a process without telling any MPI of the others (--mpi=none, which is what many
+/// clusters have set where a user says nothing): then no variable is there that MPI's start-up reads. Other libraries
+/// than Open MPI may still start by SLURM's first interface, which needs none.
+fn is_without_mpi(launched: &Launched, library: &str, mut names: impl Iterator<Item = String>) -> bool {
+    let is_suspect = launched.by == Launcher::Srun && library.starts_with("Open MPI");
+    is_suspect && !names.any(|name| name.starts_with("PMI"))
+}
+
 impl MpiWorld {
     /// Joins the world that the launcher has started.
     ///
@@ -79,6 +87,15 @@ impl MpiWorld {
             limit.as_secs_f64(),
             launched.by.words()
         );
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        if is_without_mpi(launched, &library()?, names) {
+            // Open MPI itself says that in 30 lines on every process, and ends it.
+            return Err(usage!(
+                "this is one of {} processes that srun has started without MPI; {}",
+                launched.size,
+                launched.by.remedy()
+            ));
+        }
         let singletons = match launched.by {
             Launcher::Torchrun => Some(singletons::prepare(launched, limit)?),
             _ => None,
@@ -243,5 +260,22 @@ impl Drop for MpiWorld {
         if !orderly {
             std::mem::forget(universe);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn srun_without_mpi_is_known() {
+        let srun = Launched { by: Launcher::Srun, rank: 0, size: 2, local_rank: None };
+        let names = |names: &'static [&'static str]| names.iter().map(|name| name.to_string());
+        let open_mpi = "Open MPI v4.1.4, package: Debian OpenMPI";
+        assert!(is_without_mpi(&srun, open_mpi, names(&["PATH", "SLURM_PROCID"])));
+        assert!(!is_without_mpi(&srun, "MPICH Version: 4.0.2", names(&["SLURM_PROCID"])));
+        assert!(!is_without_mpi(&srun, open_mpi, names(&["SLURM_PROCID", "PMIX_NAMESPACE"])));
+        assert!(!is_without_mpi(&srun, open_mpi, names(&["PMI_FD"])));
+        assert!(!is_without_mpi(&Launched { by: Launcher::OpenMpi, ..srun }, open_mpi, names(&[])));
     }
 }

@@ -88,18 +88,13 @@ impl Drop for Singletons {
     }
 }
 
-/// Open MPI's version if these processes can find each other by it.
+/// Checks that the library lets these processes find each other.
 fn check_library(launched: &Launched) -> Result<()> {
-    let mut text = vec![0u8; ffi::MPI_MAX_LIBRARY_VERSION_STRING as usize];
-    let mut length = 0;
-    // SAFETY: the text is as long as the call wants, which may be made before MPI starts.
-    check(unsafe { ffi::MPI_Get_library_version(text.as_mut_ptr().cast(), &mut length) })?;
-    text.truncate(length.max(0) as usize);
-    let text = String::from_utf8_lossy(&text).into_owned();
-    if can_connect(&text) {
+    let library = super::library()?;
+    if can_connect(&library) {
         return Ok(());
     }
-    let name = text.split([',', '\n', '\0']).next().unwrap_or_default().trim();
+    let name = library.split([',', '\n', '\0']).next().unwrap_or_default().trim();
     Err(usage!(
         "this is one of {} processes that torchrun has started, without MPI, and {} cannot connect such processes; use \
          mpirun -n {0} records train ...",
