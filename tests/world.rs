@@ -7,6 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use processes::{
@@ -335,14 +336,13 @@ fn as_torchrun(at: &Path, [rank, size]: [usize; 2], port: u16, arguments: &[&str
     command
 }
 
-/// A port whose neighbour is free, too.
+/// A port that is free and whose neighbour is, below those that the system gives to whoever asks for any.
 fn free_port() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if port < 65535 && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let first = 12_000 + (std::process::id() % 900) as u16 * 20;
+    let ports = std::iter::repeat_with(|| first + 2 * TRIED.fetch_add(1, Ordering::SeqCst));
+    ports.take(1000).find(|&port| is_free(port) && is_free(port + 1)).expect("a free port")
 }
 
 /// Processes that torchrun has started find each other, and compute what those of mpirun compute. torchrun itself

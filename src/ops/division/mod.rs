@@ -128,7 +128,7 @@ mod tests {
     fn buckets_are_aligned() {
         for len in [1, 44_622, 11_173_962, 23_500_001, 100_000_003] {
             let bucket = bucket_len(len);
-            assert!(bucket.is_multiple_of(4) && bucket >= SHORTEST && bucket <= LONGEST, "{len}: {bucket}");
+            assert!(bucket.is_multiple_of(4) && (SHORTEST..=LONGEST).contains(&bucket), "{len}: {bucket}");
             assert!(len.div_ceil(bucket) <= BUCKETS || bucket == LONGEST, "{len}: {bucket}");
         }
     }
