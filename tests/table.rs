@@ -475,9 +475,13 @@ fn an_array_job_runs_and_resumes_its_tasks() {
     for part in ["#!/bin/bash\n", "#SBATCH --array=0-3\n", "#SBATCH --gpus=1\n", "set -euo pipefail\n"] {
         assert!(job.contains(part), "{part:?} is not in {job}");
     }
-    let shared = succeed(grid(&runs, &["--slurm", "--processes=4"]));
-    assert!(shared.contains("#SBATCH --ntasks=4\n") && shared.contains("exec srun --mpi=pmix records train"));
-    assert!(!shared.contains("--gpus"), "{shared}");
+    let shared = |device: &str| succeed(grid(&runs, &["--slurm", "--processes=4", device]));
+    let (gpus, cpus) = (shared("--device=cuda"), shared("--device=cpu"));
+    for part in ["#SBATCH --ntasks=4\n", "exec srun --mpi=pmix records train", "export SRUN_CPUS_PER_TASK="] {
+        assert!(gpus.contains(part) && cpus.contains(part), "{part:?} is not in {gpus} or in {cpus}");
+    }
+    assert!(gpus.contains("#SBATCH --nodes=1\n") && gpus.contains("#SBATCH --gpus=4\n"), "{gpus}");
+    assert!(!cpus.contains("--gpus"), "{cpus}");
     // sbatch reads directives only up to the first command.
     assert!(job.rfind("#SBATCH").unwrap() < job.find("\nset ").unwrap());
     assert!(Command::new("bash").arg("-n").arg(&script).status().unwrap().success());

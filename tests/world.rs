@@ -4,8 +4,10 @@
 //! The tests start mpirun themselves; without it they fail.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use processes::{
@@ -14,11 +16,14 @@ use processes::{
 use records::train::run_folder;
 use rustix::process::{Signal, kill_process};
 use same_runs::{assert_same, succeed, text};
+use small_images::write_small_images;
 
 #[path = "support/processes.rs"]
 mod processes;
 #[path = "support/same_runs.rs"]
 mod same_runs;
+#[path = "support/small_images.rs"]
+mod small_images;
 mod support;
 
 /// Four steps of 16 samples an epoch; a network of width 4.
@@ -254,6 +259,52 @@ fn a_world_that_does_not_fit_is_refused() {
     assert!(!at.join("runs").exists());
 }
 
+/// A process whose images or lists are not those of the others is named on all, whatever differs.
+#[test]
+fn other_data_on_a_process_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    for folder in ["ours", "theirs"] {
+        fs::create_dir(at.join(folder)).unwrap();
+        write_small_images(&at.join(folder));
+    }
+    let of_lists = ["--dataset=csv", "--image-size=8", "--batch-size=10", "--epochs=1"];
+    let [ours, theirs] = ["--data-dir=ours", "--data-dir=theirs"].map(|dir| [&of_lists[..], &[dir]].concat());
+    let all = each(&[&ours, &theirs, &ours]);
+    let refused = |lines: usize, parts: &[&str]| assert_refused(&mut mpirun(at, &all), lines, parts);
+    let differ = ["the data of rank 1 (process ", "are not those of rank 0: ", "--data-dir"];
+
+    // One image is another one.
+    let image = at.join("theirs/3.png");
+    let kept = fs::read(&image).unwrap();
+    fs::copy(at.join("theirs/4.png"), &image).unwrap();
+    refused(3, &differ);
+    fs::write(&image, kept).unwrap();
+    // One sample has another candidate.
+    let list = at.join("theirs/train.csv");
+    let kept = fs::read_to_string(&list).unwrap();
+    fs::write(&list, kept.replace("3.png,0|1", "3.png,0|2")).unwrap();
+    refused(3, &differ);
+    // A test image has another class.
+    fs::write(&list, &kept).unwrap();
+    let test = at.join("theirs/test.csv");
+    fs::write(&test, fs::read_to_string(&test).unwrap().replace("1.png,1", "1.png,2")).unwrap();
+    refused(3, &differ);
+    // An image is missing there: the others say who ended, and why.
+    fs::remove_file(&image).unwrap();
+    let ended = output(&mut mpirun(at, &all));
+    let said = errors(&ended);
+    assert_eq!((ended.status.code(), said.len()), (Some(2), 3), "{said:?}");
+    assert!(said.iter().all(|line| line.contains("theirs/3.png")), "{said:?}");
+    assert_eq!(said.iter().filter(|line| line.contains("rank 1 (process ")).count(), 2, "{said:?}");
+    assert!(!at.join("runs").exists());
+    // With the same data everywhere, in whatever folder, they train.
+    fs::remove_dir_all(at.join("theirs")).unwrap();
+    fs::create_dir(at.join("theirs")).unwrap();
+    write_small_images(&at.join("theirs"));
+    succeed(&output(&mut mpirun(at, &all)));
+}
+
 #[test]
 fn a_process_that_does_not_come_ends_the_others() {
     let scratch = tempfile::tempdir().unwrap();
@@ -262,12 +313,129 @@ fn a_process_that_does_not_come_ends_the_others() {
     let absent = [&first[..], &[":", "-n", "1", "sleep", "30"]].concat();
     assert_refused(&mut mpirun(at, &absent), 1, &["a process is missing"]);
 
-    let mut command = records(at, 0, TINY);
-    command.envs([("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0")]);
-    assert_refused(&mut command, 1, &["torchrun has started", "mpirun"]);
-    // A process that MPI knows nothing of.
+    // A process that MPI knows nothing of: srun says so, or MPI finds out.
     let mut command = records(at, 0, TINY);
     command.envs([("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]);
-    assert_refused(&mut command, 1, &["srun has started 2 processes, but MPI sees 1", "--mpi=pmix"]);
+    assert_refused(&mut command, 1, &["one of 2 processes that srun has started without MPI", "--mpi=pmix"]);
+    let mut command = records(at, 0, TINY);
+    command.envs([("PMI_RANK", "0"), ("PMI_SIZE", "2")]);
+    assert_refused(&mut command, 1, &["mpiexec has started 2 processes, but MPI sees 1", "mpirun"]);
     assert!(!at.join("runs").exists());
+}
+
+/// `records train` as torchrun starts its process `rank` of `size` on one machine, where it listens at `port`.
+fn as_torchrun(at: &Path, [rank, size]: [usize; 2], port: u16, arguments: &[&str]) -> Command {
+    let mut command = records(at, 0, arguments);
+    let [rank, size] = [rank, size].map(|number| number.to_string());
+    for (name, value) in
+        [("RANK", &rank), ("LOCAL_RANK", &rank), ("WORLD_SIZE", &size), ("LOCAL_WORLD_SIZE", &size)]
+    {
+        command.env(name, value);
+    }
+    command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
+    command
+}
+
+/// A port that is free and whose neighbour is, below those that the system gives to whoever asks for any.
+fn free_port() -> u16 {
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let first = 12_000 + (std::process::id() % 900) as u16 * 20;
+    let ports = std::iter::repeat_with(|| first + 2 * TRIED.fetch_add(1, Ordering::SeqCst));
+    ports.take(1000).find(|&port| is_free(port) && is_free(port + 1)).expect("a free port")
+}
+
+/// Processes that torchrun has started find each other, and compute what those of mpirun compute. torchrun itself
+/// listens at MASTER_PORT.
+#[test]
+fn torchrun_starts_the_same_world() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let run = [TINY, &["--name=a", "--epochs=1"]].concat();
+    let [by_torchrun, by_mpirun] = ["torchrun", "mpirun"].map(|name| at.join(name));
+    fs::create_dir(&by_torchrun).unwrap();
+    fs::create_dir(&by_mpirun).unwrap();
+    succeed(&output(&mut records(&by_mpirun, 3, &run)));
+    let port = free_port();
+    let _torchrun = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let ranks = [0, 1, 2].map(|rank| {
+        let mut command = as_torchrun(&by_torchrun, [rank, 3], port, &run);
+        // As where srun has started torchrun.
+        command.envs([("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_JOB_ID", "1")]);
+        command.spawn().unwrap()
+    });
+    for rank in ranks {
+        succeed(&rank.wait_with_output().unwrap());
+    }
+    assert_same(&by_torchrun.join("runs/a"), &by_mpirun.join("runs/a"), "by torchrun");
+}
+
+/// Whatever is missing, one line says so in bounded time.
+#[test]
+fn a_world_of_torchrun_that_does_not_form_is_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let limited = [TINY, &["--world-timeout=2"]].concat();
+    let port = free_port();
+    assert_refused(
+        &mut as_torchrun(at, [0, 2], port, &limited),
+        1,
+        &["rank 0 of 2", "a process is missing", "torchrun"],
+    );
+    assert_refused(
+        &mut as_torchrun(at, [1, 2], port, &limited),
+        1,
+        &["rank 1 of 2", "nobody listens at 127.0.0.1:"],
+    );
+    // Somebody else listens at the port behind torchrun's.
+    let _other = TcpListener::bind(("127.0.0.1", port + 1)).unwrap();
+    let parts = [&format!("port {}", port + 1), "ompi-server", "--master-port"];
+    assert_refused(&mut as_torchrun(at, [0, 2], port, &limited), 1, &parts);
+    let mut command = as_torchrun(at, [0, 2], port, TINY);
+    assert_refused(
+        command.env_remove("MASTER_PORT"),
+        1,
+        &["MASTER_PORT is not set", "mpirun -n 2 records train"],
+    );
+    // Without the server of Open MPI.
+    let mut command = as_torchrun(at, [0, 2], free_port(), TINY);
+    let parts = ["ompi-server", "is not there", "mpirun -n 2 records train"];
+    assert_refused(command.env("PATH", at), 1, &parts);
+    // The processes find each other, and differ.
+    let port = free_port();
+    let other = [TINY, &["--lr=0.2"]].concat();
+    let second = as_torchrun(at, [1, 2], port, &other).spawn().unwrap();
+    assert_refused(
+        &mut as_torchrun(at, [0, 2], port, TINY),
+        1,
+        &["--lr is ", "on rank 0 (", "0.2 on rank 1 ("],
+    );
+    assert_eq!(second.wait_with_output().unwrap().status.code(), Some(2));
+    assert!(!at.join("runs").exists());
+}
+
+#[test]
+fn a_process_of_torchrun_that_is_lost_ends_the_others() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let port = free_port();
+    let endless = [TINY, &["--name=a", "--epochs=100000"]].concat();
+    let [first, mut second] = [0, 1].map(|rank| as_torchrun(at, [rank, 2], port, &endless).spawn().unwrap());
+    let began = Instant::now();
+    while run_folder::newest(&at.join("runs/a")).is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    second.kill().unwrap();
+    second.wait().unwrap();
+    let began = Instant::now();
+    let ended = first.wait_with_output().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
+    let said = errors(&ended);
+    assert!(
+        said.len() == 1 && said[0].contains("rank 1 (process ") && said[0].contains("without a word"),
+        "{said:?}"
+    );
+    assert_goes_on(at);
 }

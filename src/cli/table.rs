@@ -106,7 +106,8 @@ pub struct TableArguments {
     /// Run nothing: print a script for sbatch, one task of an array job for each run that is left
     #[arg(long)]
     slurm: bool,
-    /// With --slurm: how many processes share each run, on CPUs (docs/several-processes.md)
+    /// With --slurm: how many processes share each run, with a GPU each unless --device is cpu
+    /// (docs/several-processes.md)
     #[arg(long, value_name = "N", requires = "slurm", default_value_t = 1)]
     processes: usize,
     /// Stop after so many minutes; called again, the command goes on with the same bits

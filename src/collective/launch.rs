@@ -4,7 +4,7 @@
 //! |---|---|
 //! | Open MPI's mpirun | OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK |
 //! | MPICH's mpiexec, Intel MPI | PMI_RANK, PMI_SIZE, MPI_LOCALRANKID |
-//! | torchrun | RANK, WORLD_SIZE, LOCAL_RANK |
+//! | torchrun | RANK, WORLD_SIZE, LOCAL_RANK; MASTER_ADDR, MASTER_PORT, LOCAL_WORLD_SIZE |
 //! | srun | SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID |
 
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Launcher {
             Self::OpenMpi | Self::Mpich => {
                 "start it with the mpirun of the MPI that the program was built with (ldd shows which)"
             }
-            Self::Torchrun => "torchrun starts no MPI: use mpirun -n N records train ... or srun --mpi=pmix",
+            Self::Torchrun => "start it with mpirun -n N records train ... or srun --mpi=pmix",
             Self::Srun => "say which start-up MPI uses, as in srun --mpi=pmix (srun --mpi=list names them)",
         }
     }
@@ -98,9 +98,22 @@ pub fn launched(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Laun
             return Err(usage!("{rank_name}={rank}: must be less than {size_name}={size}"));
         }
         let local_rank = variable(local_name).map(|text| number(local_name, &text)).transpose()?;
-        return Ok(Some(Launched { by, rank, size, local_rank }));
+        let launched = Launched { by, rank, size, local_rank };
+        return Ok(Some(if by == Launcher::Mpich { launched.or_srun(variable) } else { launched }));
     }
     Ok(None)
+}
+
+impl Launched {
+    /// srun --mpi=pmi2 sets mpiexec's variables beside its own. Where both say the same it is srun: mpiexec
+    /// itself lets srun start one process a machine, which then starts the others.
+    fn or_srun(self, variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let [rank, size, local_rank] = Launcher::Srun.variables().map(|name| variable(name)?.parse().ok());
+        if (rank, size) != (Some(self.rank), Some(self.size)) {
+            return self;
+        }
+        Self { by: Launcher::Srun, local_rank: local_rank.or(self.local_rank), ..self }
+    }
 }
 
 /// The world that the launcher has started this process in; that of one process where there is none.
@@ -132,13 +145,6 @@ fn join(launched: &Launched, limit: Duration) -> Result<World> {
     use super::members;
     use super::mpi::MpiWorld;
 
-    if launched.by == Launcher::Torchrun {
-        return Err(usage!(
-            "this is one of {} processes that torchrun has started; {}",
-            launched.size,
-            launched.by.remedy()
-        ));
-    }
     let joined = Arc::new(MpiWorld::join(launched, limit)?);
     let world = World::new(joined.clone());
     let members = members::gather(&world)?;
@@ -173,6 +179,14 @@ mod tests {
         let torchrun = of(&[("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")]).unwrap().unwrap();
         assert_eq!((torchrun.by, torchrun.size), (Launcher::Torchrun, 1));
         assert_eq!(of(&[("PMI_RANK", "0"), ("PMI_SIZE", "2")]).unwrap().unwrap().by, Launcher::Mpich);
+        // srun --mpi=pmi2, and mpiexec whose two proxies srun has started.
+        let pmi2 = [&srun[..], &[("PMI_RANK", "3"), ("PMI_SIZE", "4")]].concat();
+        let expected = Launched { by: Launcher::Srun, rank: 3, size: 4, local_rank: Some(1) };
+        assert_eq!(of(&pmi2).unwrap(), Some(expected));
+        let proxy = [("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_LOCALID", "0")];
+        let hydra = [&proxy[..], &[("PMI_RANK", "3"), ("PMI_SIZE", "4")]].concat();
+        let expected = Launched { by: Launcher::Mpich, rank: 3, size: 4, local_rank: None };
+        assert_eq!(of(&hydra).unwrap(), Some(expected));
     }
 
     #[test]

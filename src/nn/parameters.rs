@@ -145,7 +145,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// The arena for the gradients of forward pass `pass` of a step.
+    /// The arena for the gradients of forward pass `pass` of a step, in the order in which passes are recorded.
     pub fn gradients_of(&self, pass: usize) -> Buffer {
         if pass == 0 { self.gradients } else { self.further_gradients[pass - 1] }
     }

@@ -63,6 +63,8 @@ pub struct Plan {
     pub images: usize,
     /// Values of the network.
     pub parameters: usize,
+    /// Pooled features of an image.
+    pub features: usize,
 }
 
 /// The epoch that is listed: one in which confidences are updated and samples chosen.
@@ -109,6 +111,7 @@ impl Plan {
             classes: shape.counts.len(),
             images: training.engine.step.images * settings.batch_size,
             parameters: training.engine.model.parameters.len(),
+            features: training.engine.model.network.features(),
         })
     }
 }

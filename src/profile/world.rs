@@ -1,20 +1,30 @@
 //! What a step takes when several GPUs share it: the local step, what they exchange, and how much of that the
 //! backward pass hides.
 //!
-//! With P parameters and N GPUs, each sends 2 (N-1)/N 4P bytes of gradients a step, in buckets that begin
-//! when the backward pass has written them: the last one is always waited for, the others only as far as
-//! they take longer than the backward pass. Joint batchnorm waits for two small sums a layer. The link's
-//! figures are assumptions, not measurements.
+//! With P parameters and N GPUs, each sends 2 (N-1)/N 4P bytes of gradients a step. A bucket of b bytes, begun
+//! when the backward pass has written it, is what the program does:
+//!
+//! | | seconds |
+//! |---|---|
+//! | each part to the GPU that adds it up, all at once | (N-1)/N b / bandwidth + latency |
+//! | its sum: a kernel that reads N parts and writes one | (N+1)/N b / rate of memory + gap |
+//! | the sums to all, in a ring where N parts are equal, else all at once | (N-1)/N b / bandwidth + (N-1 or 1) latency |
+//!
+//! The last bucket is always waited for, the others only as far as they take longer than the backward pass.
+//! Logits and features go round a ring and are waited for. Joint batchnorm goes round a ring twice a layer, is
+//! waited for, and takes a kernel more each time; since exchanges have one order, it also waits for the bucket under
+//! way, so that a bucket hides no longer than behind one layer's part of the backward pass. The link's figures
+//! are assumptions, not measurements.
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::Profile;
 use super::data::Given;
 use super::gpus::Gpu;
+use super::{Profile, Timed};
 use crate::ops::division::bucket_len;
-use crate::settings::Settings;
+use crate::settings::{Debias, Settings};
 use crate::usage;
 
 /// What connects the GPUs.
@@ -76,42 +86,58 @@ pub struct SharedStep {
     pub exchange: f64,
     /// Seconds of them that the backward pass does not hide.
     pub exposed: f64,
-    /// Seconds of the sums of joint batchnorm, none of them hidden.
+    /// Seconds of the logits and features, none of them hidden.
+    pub rows: f64,
+    /// Seconds of joint batchnorm: its sums, none of them hidden, and what it leaves of the buckets to be waited for.
     pub batchnorm: f64,
 }
 
 impl SharedStep {
     /// The step of `profile` as the local step of one of `processes` GPUs.
     pub fn of(profile: &Profile, processes: usize, link: Link) -> Self {
-        let step = &profile.step;
-        let seconds = |from: usize| -> f64 {
-            step.launches[from..].iter().map(|timed| timed.predicted.time.expected + profile.gpu.gap).sum()
+        let Profile { step, plan, gpu, settings, .. } = profile;
+        let count = processes as f64;
+        let seconds = |timed: &Timed| timed.predicted.time.expected + gpu.gap;
+        let loss = step.launches.iter().position(|timed| timed.part == "loss").unwrap_or(step.launches.len());
+        let backward: f64 = step.launches[loss..].iter().map(seconds).sum();
+        let others = (count - 1.0) / count;
+        let around = |bytes: f64| bytes / link.bandwidth + (count - 1.0) * link.latency;
+
+        let sent = |values: usize| 2.0 * 4.0 * values as f64 * others;
+        let bucket = bucket_len(plan.parameters).min(plan.parameters);
+        let buckets = plan.parameters.div_ceil(bucket) as f64;
+        let in_turn = if bucket.is_multiple_of(processes) { count - 1.0 } else { 1.0 };
+        let added = (count + 1.0) / count * 4.0 * bucket as f64 / gpu.dram + gpu.gap;
+        let takes = sent(bucket) / link.bandwidth + (1.0 + in_turn) * link.latency + added;
+        let exchange = buckets * takes;
+        let hidden = (backward * (1.0 - 1.0 / buckets)).min(exchange - takes);
+
+        let features = if settings.debias == Debias::Records { plan.features } else { 0 };
+        let own = 4.0 * plan.images as f64;
+        let widths = [plan.classes, features].into_iter().filter(|width| *width > 0);
+        let rows = widths.map(|width| around((count - 1.0) * own * width as f64)).sum();
+
+        // Joint, a finish of sums becomes two kernels with an exchange between them.
+        let is_sum = |timed: &&Timed| {
+            let name = timed.planned.launch.kernel.name;
+            name.starts_with("batchnorm") && name.contains("finish")
         };
-        let backward = step.launches.iter().position(|timed| timed.part == "loss").map_or(0.0, seconds);
-        let parameters = profile.plan.parameters;
-        let sent = |values: usize| 2.0 * 4.0 * values as f64 * (processes - 1) as f64 / processes as f64;
-        // Each of both exchanges takes as many rounds as there are doublings.
-        let rounds = (processes as f64).log2().ceil();
-        let takes = |values| sent(values) / link.bandwidth + 2.0 * rounds * link.latency;
-        let bucket = bucket_len(parameters).min(parameters);
-        let buckets = parameters.div_ceil(bucket) as f64;
-        let exchange = buckets * takes(bucket);
-        let hidden = (backward * (1.0 - 1.0 / buckets)).min(exchange - takes(bucket));
-        let is_batchnorm = |kernel: &str| kernel.starts_with("batchnorm") && kernel.contains("finish");
-        let sums =
-            step.launches.iter().filter(|timed| is_batchnorm(timed.planned.launch.kernel.name)).count();
+        let sums: f64 = step.launches.iter().filter(is_sum).map(|timed| seconds(timed) + around(0.0)).sum();
+        let backward_sums = step.launches[loss..].iter().filter(is_sum).count().max(1) as f64;
+        let hidden_joint = hidden.min((buckets - 1.0) * backward / backward_sums);
         Self {
             local: step.time.expected,
-            sent: sent(parameters),
+            sent: sent(plan.parameters),
             exchange,
             exposed: exchange - hidden,
-            batchnorm: sums as f64 * rounds * link.latency,
+            rows,
+            batchnorm: sums + hidden - hidden_joint,
         }
     }
 
     /// Seconds of the step, with joint batchnorm or without.
     pub fn seconds(&self, joint: bool) -> f64 {
-        self.local + self.exposed + if joint { self.batchnorm } else { 0.0 }
+        self.local + self.exposed + self.rows + if joint { self.batchnorm } else { 0.0 }
     }
 }
 
@@ -122,7 +148,7 @@ impl SharedStep {
 pub fn table(one: &Profile, given: Given, gpu: &Gpu, most: usize, link: Link) -> Result<String> {
     let mut text = format!(
         "\nshared by several GPUs over {} ({:.0} GB/s, {:.0} us assumed); {:.1} MB of gradients\n{:>5}{:>8}{:>8}\
-         {:>10}{:>9}{:>9}{:>10}{:>9}{:>12}{:>12}\n",
+         {:>10}{:>9}{:>9}{:>10}{:>9}{:>9}{:>12}{:>12}\n",
         link.about,
         1e-9 * link.bandwidth,
         1e6 * link.latency,
@@ -134,6 +160,7 @@ pub fn table(one: &Profile, given: Given, gpu: &Gpu, most: usize, link: Link) ->
         "sent MB",
         "exch. ms",
         "exposed",
+        "rows ms",
         "bn ms",
         "eff. joint",
         "eff. local",
@@ -148,11 +175,12 @@ pub fn table(one: &Profile, given: Given, gpu: &Gpu, most: usize, link: Link) ->
             let efficiency = |joint| format!("{:.0} %", 100.0 * ideal / step.seconds(joint));
             let _ = writeln!(
                 text,
-                "{processes:>5}{batch:>8}{each:>8}{:>10.2}{:>9.1}{:>9.2}{:>10.2}{:>9.2}{:>12}{:>12}",
+                "{processes:>5}{batch:>8}{each:>8}{:>10.2}{:>9.1}{:>9.2}{:>10.2}{:>9.2}{:>9.2}{:>12}{:>12}",
                 1e3 * step.local,
                 1e-6 * step.sent,
                 1e3 * step.exchange,
                 1e3 * step.exposed,
+                1e3 * step.rows,
                 1e3 * step.batchnorm,
                 efficiency(true),
                 efficiency(false),

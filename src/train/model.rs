@@ -66,8 +66,11 @@ impl Model {
     /// in `control`.
     pub fn record_update(&self, tape: &mut Tape, control: Tensor) {
         let Parameters { values, gradients, copy, .. } = self.parameters;
-        self.parameters.record_sum_of_gradients(tape);
-        division::sum_gradients(tape, gradients);
+        if tape.share().is_divided() {
+            division::sum_gradients(tape, gradients, &self.parameters.further_gradients);
+        } else {
+            self.parameters.record_sum_of_gradients(tape);
+        }
         let scale = self.loss_scale;
         if let Some(scale) = scale {
             scale.record_count(tape, gradients);

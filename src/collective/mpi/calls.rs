@@ -27,7 +27,7 @@ pub(super) struct Request {
 unsafe impl Send for Request {}
 
 /// The error of a call whose code is not 0.
-fn check(code: i32) -> Result<()> {
+pub(super) fn check(code: i32) -> Result<()> {
     if code == 0 {
         return Ok(());
     }
@@ -52,8 +52,29 @@ fn layout(lengths: &[usize]) -> Result<[Vec<i32>; 2]> {
     Ok([lengths.iter().map(|&length| length as i32).collect(), displacements])
 }
 
+/// What the library says that it is; it need not have started.
+pub(super) fn library() -> Result<String> {
+    let mut text = vec![0u8; ffi::MPI_MAX_LIBRARY_VERSION_STRING as usize];
+    let mut length = 0;
+    // SAFETY: the text is as long as the call wants, which may be made at any time.
+    check(unsafe { ffi::MPI_Get_library_version(text.as_mut_ptr().cast(), &mut length) })?;
+    text.truncate(length.max(0) as usize);
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// This process's rank, and the number of processes.
+pub(super) fn rank_and_size(of: ffi::MPI_Comm) -> Result<[usize; 2]> {
+    let [mut rank, mut size] = [0; 2];
+    // SAFETY: a valid communicator, and pointers to live numbers.
+    unsafe {
+        check(ffi::MPI_Comm_rank(of, &mut rank))?;
+        check(ffi::MPI_Comm_size(of, &mut size))?;
+    }
+    Ok([rank.max(0) as usize, size.max(0) as usize])
+}
+
 impl Communicator {
-    /// A communicator of the same processes, at the beginning, when all are there.
+    /// A communicator of the same processes, at the beginning, when all are there. Waits for them without a limit.
     pub fn duplicate(of: ffi::MPI_Comm) -> Result<Self> {
         let mut new = MaybeUninit::uninit();
         // SAFETY: the call writes the handle if it succeeds.

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::gpu;
+use crate::autograd::Add;
 use crate::device::cpu::Call;
 use crate::device::gpu::exchange::Exchange;
 use crate::device::gpu::lower::Lowering;
@@ -47,6 +48,11 @@ pub struct AddParts {
     pub values: Tensor,
 }
 
+/// Adds a further forward pass's gradients to those of the first, beside what follows: what reads them is the sum
+/// over the processes, beside it as well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AddPass(pub Add);
+
 /// values = those of rank 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TakeFirst {
@@ -79,6 +85,32 @@ impl Operation for BeginSum {
 
     fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
         gpu::sum(gpu, self.len, self.values)
+    }
+}
+
+impl Operation for AddPass {
+    fn name(&self) -> &'static str {
+        "add pass"
+    }
+
+    fn operands(&self) -> Vec<Operand> {
+        self.0.operands()
+    }
+
+    fn flops(&self) -> f64 {
+        self.0.flops()
+    }
+
+    fn run(&self, cpu: &mut Call<'_>) -> Result<()> {
+        self.0.run(cpu)
+    }
+
+    fn runs_aside(&self) -> bool {
+        true
+    }
+
+    fn lower(&self, gpu: &mut Lowering<'_>) -> Result<()> {
+        self.0.lower(gpu)
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Grid, GridRun, RunState};
-use crate::settings::flags;
+use crate::settings::{DeviceChoice, flags};
 
 /// A word, quoted for the shell where necessary.
 pub fn shell_quoted(word: &str) -> String {
@@ -52,7 +52,7 @@ pub fn command_lines(runs: &[GridRun], states: &[RunState]) -> Result<String> {
 }
 
 /// The same as a script for `sbatch`: an array job with a task for each run, where a restarted task resumes
-/// its run, each shared by so many `processes` over MPI. `None` if no run is left.
+/// its run, each shared by so many `processes` over MPI, with a GPU each unless all runs are on CPUs. `None` if no run is left.
 ///
 /// # Errors
 /// Only where a path is not UTF-8.
@@ -69,10 +69,15 @@ pub fn slurm_script(
         cases += &format!("{number}) train {} {} ;;\n", folder_of(run), flags_of(run)?);
     }
     let word = grid.benchmark.word();
-    // Several processes share a step on CPUs.
+    let on_cpu = |run: &&GridRun| matches!(run.settings.device, DeviceChoice::Cpu | DeviceChoice::Sim);
     let (resources, launcher) = match processes {
         1 => ("--gpus=1".into(), ""),
-        _ => (format!("--ntasks={processes}"), "srun --mpi=pmix "),
+        _ if left.iter().all(on_cpu) => (format!("--ntasks={processes}"), "srun --mpi=pmix "),
+        // All see all GPUs of their machine, which NCCL needs for the shortest ways between them.
+        _ => (
+            format!("--nodes=1\n#SBATCH --ntasks={processes}\n#SBATCH --gpus={processes}"),
+            "srun --mpi=pmix ",
+        ),
     };
     Ok(Some(format!(
         r#"#!/bin/bash
@@ -94,6 +99,9 @@ set -euo pipefail
 
 # Adapt: load what `records` and its GPU compiler (NVRTC) need, for example
 # module load cuda
+
+# Since 22.05 srun does not take this over from sbatch.
+export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-1}}"
 
 # train FOLDER FLAGS...: resumes the run in FOLDER, or begins it with FLAGS.
 train() {{
