@@ -1,9 +1,10 @@
 // The last pass of a batchnorm, done by the convolution that reads its result: a thread changes the eight
-// channels of a pixel that it has copied to shared memory, beside the products of the slice before, and stores
-// them for whoever else reads that result. The values are those of batchnorm.cu, bit for bit.
+// channels of a pixel that it has copied to shared memory, beside the products of the slice before, and
+// stores them for whoever else reads that result. The values are those of batchnorm.cu, bit for bit.
 //
 // What the channels of a slice are multiplied with stands in a table in shared memory, [coefficient][SLICE],
-// which a warp fills a slice ahead. Few registers are free beside a product: four channels are changed at a time.
+// which a warp fills a slice ahead. Few registers are free beside a product: four channels are changed at a
+// time.
 #pragma once
 
 #include "batchnorm_value.cuh"
@@ -19,10 +20,11 @@ struct AsItIs {
     struct Beside {};
 };
 
-// Changes eight channels, a pair in each word: four channels at a time by `change`(their first, their two words,
-// the two words of `beside`).
+// Changes eight channels, a pair in each word: four channels at a time by `change`(their first, their two
+// words, the two words of `beside`).
 template <typename Change>
-__device__ __forceinline__ uint4 changed(const uint4& values, const uint4& beside, int channel, Change change) {
+__device__ __forceinline__ uint4 changed(const uint4& values, const uint4& beside, int channel,
+                                         Change change) {
     const uint2 low = change(channel, make_uint2(values.x, values.y), make_uint2(beside.x, beside.y));
     const uint2 high = change(channel + 4, make_uint2(values.z, values.w), make_uint2(beside.z, beside.w));
     return make_uint4(low.x, low.y, high.x, high.y);
@@ -53,8 +55,8 @@ template <typename T> __device__ __forceinline__ auto normalising(const float* t
     return of;
 }
 
-// y = relu?(g (x - mean) / std + b + residual?), of x. The residual may be the result of a batchnorm itself, which
-// is nowhere else.
+// y = relu?(g (x - mean) / std + b + residual?), of x. The residual may be the result of a batchnorm itself,
+// which is nowhere else.
 template <typename T> struct Normalised {
     static constexpr bool CHANGES = true;
     typedef uint4 Beside;
@@ -89,8 +91,8 @@ template <typename T> struct Normalised {
         return residual ? *reinterpret_cast<const uint4*>(residual + at) : make_uint4(0, 0, 0, 0);
     }
 
-    // Changes the eight channels from number `own` of their slice at the shared address `to`; also stores them if
-    // `store`.
+    // Changes the eight channels from number `own` of their slice at the shared address `to`; also stores
+    // them if `store`.
     __device__ __forceinline__ void change(u32 to, ptrdiff_t at, const float* table, int own,
                                            const Beside& added, bool store) const {
         const auto four = [&](int own, const uint2& x, uint2 added) {

@@ -47,8 +47,9 @@ template <int LEN> struct GradientCoefficients {
 
     // Those from `channel` on of `channels`; affine, batch and d_affine are [2][channels]: g, b; mean,
     // 1/sqrt(var + eps); sum dy xhat, sum dy, over `rows`.
-    __device__ __forceinline__ void load(int rows, int channels, int channel, const float* __restrict__ affine,
-                                         const float* __restrict__ batch, const float* __restrict__ d_affine) {
+    __device__ __forceinline__ void load(int rows, int channels, int channel,
+                                         const float* __restrict__ affine, const float* __restrict__ batch,
+                                         const float* __restrict__ d_affine) {
         float inverse_std[LEN];
         load_channels(batch + channel, mean);
         load_channels(batch + channels + channel, inverse_std);

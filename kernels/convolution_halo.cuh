@@ -213,7 +213,8 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
         for (int i = 0; i < HALO_COPIES; ++i) {
             if (arrived.inside(i) && chunk < channels) {
                 const ptrdiff_t at = arrived.from - source;
-                arrival.change(arrived.into, at, table, chunk, arrival.beside(at), arrived.point(i) && turn == 0);
+                const bool store = arrived.point(i) && turn == 0;
+                arrival.change(arrived.into, at, table, chunk, arrival.beside(at), store);
             }
             arrived.advance(i, other);
         }

@@ -22,8 +22,8 @@
 // bf16 above stands for f16 too; there are no short runs of sums in f16, as the arithmetic is no limit.
 //
 // The kernels `_of_batchnorm` read what the gradient of the batchnorm of y gives, and compute dy of it as it
-// arrives (batchnorm_arrival.cuh): nobody else reads that dy, which is never written. They read two tensors of the
-// shape of y instead of one, and a launch that reads these and writes dy is not needed.
+// arrives (batchnorm_arrival.cuh): nobody else reads that dy, which is never written. They read two tensors
+// of the shape of y instead of one, and a launch that reads these and writes dy is not needed.
 #include "batchnorm_arrival.cuh"
 #include "convolution_product.cuh"
 
@@ -164,10 +164,10 @@ __device__ __forceinline__ void stem_weight_gradient(const ConvolutionShape& sha
 #pragma unroll
             for (int r = 0; r < EACH; ++r) {
                 const int row = line + r * LINES, pixel = first + row;
+                const float* table = tables + chunk * 8 / SLICE * (ARRIVAL_TABLE / 4);
                 if (pixel < end && out < shape.out_channels)
-                    arrival.change(shared_address(shared) + P::A::at(row, chunk), 0,
-                                   tables + chunk * 8 / SLICE * (ARRIVAL_TABLE / 4), chunk * 8 % SLICE, beside[r],
-                                   false);
+                    arrival.change(shared_address(shared) + P::A::at(row, chunk), 0, table, chunk * 8 % SLICE,
+                                   beside[r], false);
             }
         }
         __syncthreads();

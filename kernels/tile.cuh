@@ -42,8 +42,8 @@ __device__ __forceinline__ uint4 load_shared(u32 from) {
 }
 
 __device__ __forceinline__ void store_shared(u32 to, const uint4& value) {
-    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y), "r"(value.z),
-                 "r"(value.w)
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(value.x), "r"(value.y),
+                 "r"(value.z), "r"(value.w)
                  : "memory");
 }
 
