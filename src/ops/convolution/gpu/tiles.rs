@@ -105,85 +105,51 @@ impl<K> Tile<K> {
     }
 }
 
-/// The tiles of the forward pass, largest first.
+/// The tiles of a table of kernels for some numbers, largest first; whose pixels a row copies once, and the bytes of
+/// the table of what they are multiplied with.
+macro_rules! tiles {
+    ($table:expr, $numbers:expr, |$row:ident| $with_halo:expr, $table_bytes:expr) => {{
+        let rows = $table.iter().filter(|row| $numbers.are(row.t, row.short));
+        rows.map(|$row| Tile {
+            rows: $row.rows,
+            columns: $row.columns,
+            threads: 32 * $row.warps_down * $row.warps_across,
+            stages: $row.stages,
+            with_halo: $with_halo,
+            table_bytes: $table_bytes,
+            kernel: $row.kernel,
+        })
+        .collect()
+    }};
+}
+
+/// The tiles of the forward pass.
 pub fn forward(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_forward::Forward>>> {
-    let rows = convolution_forward::FORWARD.iter().filter(|row| numbers.are(row.t, row.short));
-    rows.map(|row| Tile {
-        rows: row.rows,
-        columns: row.columns,
-        threads: 32 * row.warps_down * row.warps_across,
-        stages: row.stages,
-        with_halo: row.halo != 0,
-        table_bytes: 0,
-        kernel: row.kernel,
-    })
-    .collect()
+    tiles!(convolution_forward::FORWARD, numbers, |row| row.halo != 0, 0)
 }
 
-/// The tiles of the forward pass of an evaluation, largest first.
+/// The tiles of the forward pass of an evaluation.
 pub fn inference(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_inference::Inference>>> {
-    let rows = convolution_inference::INFERENCE.iter().filter(|row| numbers.are(row.t, row.short));
-    rows.map(|row| Tile {
-        rows: row.rows,
-        columns: row.columns,
-        threads: 32 * row.warps_down * row.warps_across,
-        stages: row.stages,
-        with_halo: row.halo != 0,
-        table_bytes: 0,
-        kernel: row.kernel,
-    })
-    .collect()
+    tiles!(convolution_inference::INFERENCE, numbers, |row| row.halo != 0, 0)
 }
 
-/// The tiles of the data gradient, largest first.
+/// The tiles of the data gradient.
 pub fn data_gradient(numbers: Numbers) -> Vec<Tile<KernelOf<convolution_data_gradient::DataGradient>>> {
-    let rows = convolution_data_gradient::DATA_GRADIENT.iter().filter(|row| numbers.are(row.t, row.short));
-    rows.map(|row| Tile {
-        rows: row.rows,
-        columns: row.columns,
-        threads: 32 * row.warps_down * row.warps_across,
-        stages: row.stages,
-        with_halo: row.halo != 0,
-        table_bytes: 0,
-        kernel: row.kernel,
-    })
-    .collect()
+    tiles!(convolution_data_gradient::DATA_GRADIENT, numbers, |row| row.halo != 0, 0)
 }
 
-/// The tiles of the forward pass that normalises its input, largest first.
+/// The tiles of the forward pass that normalises its input.
 pub fn forward_of_batchnorm(
     numbers: Numbers,
 ) -> Vec<Tile<KernelOf<convolution_of_batchnorm::ForwardOfBatchnorm>>> {
-    let all = convolution_of_batchnorm::FORWARD_OF_BATCHNORM.iter();
-    all.filter(|row| numbers.are(row.t, row.short))
-        .map(|row| Tile {
-            rows: row.rows,
-            columns: row.columns,
-            threads: 32 * row.warps_down * row.warps_across,
-            stages: row.stages,
-            with_halo: true,
-            table_bytes: ARRIVAL_TABLE,
-            kernel: row.kernel,
-        })
-        .collect()
+    tiles!(convolution_of_batchnorm::FORWARD_OF_BATCHNORM, numbers, |row| true, ARRIVAL_TABLE)
 }
 
 /// The tiles of the data gradient that computes its input from the gradient of a batchnorm.
 pub fn data_gradient_of_batchnorm(
     numbers: Numbers,
 ) -> Vec<Tile<KernelOf<convolution_of_batchnorm::DataGradientOfBatchnorm>>> {
-    let all = convolution_of_batchnorm::DATA_GRADIENT_OF_BATCHNORM.iter();
-    all.filter(|row| numbers.are(row.t, row.short))
-        .map(|row| Tile {
-            rows: row.rows,
-            columns: row.columns,
-            threads: 32 * row.warps_down * row.warps_across,
-            stages: row.stages,
-            with_halo: true,
-            table_bytes: ARRIVAL_TABLE,
-            kernel: row.kernel,
-        })
-        .collect()
+    tiles!(convolution_of_batchnorm::DATA_GRADIENT_OF_BATCHNORM, numbers, |row| true, ARRIVAL_TABLE)
 }
 
 /// A kernel of the weight gradient.
