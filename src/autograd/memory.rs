@@ -1,11 +1,11 @@
 //! Memory planning: temporaries whose lifetimes do not overlap share an allocation.
 //!
-//! A lifetime runs from the first operation that names a tensor to the last, or to the next that does not run
-//! aside where a device may do both in one kernel. On a device with branches, an operation that runs aside has its tensors
-//! until [`HELD`] more of them have begun: longer would cost memory; shorter, and what is given the memory next
-//! waits for it. In the order of the operations, a tensor takes the smallest free allocation that holds it;
-//! failing that, the largest free one, enlarged; failing that, a new one. An allocation is never split, so a
-//! device can check that no operation reads and writes the same memory.
+//! A lifetime runs from the first operation that names a tensor to the last, or to the next that does not
+//! run aside where a device may do both in one kernel. On a device with branches, an operation that runs
+//! aside has its tensors until [`HELD`] more of them have begun: longer would cost memory; shorter, and
+//! what is given the memory next waits for it. In the order of the operations, a tensor takes the smallest
+//! free allocation that holds it; failing that, the largest free one, enlarged; failing that, a new one. An
+//! allocation is never split, so a device can check that no operation reads and writes the same memory.
 
 use std::sync::Arc;
 

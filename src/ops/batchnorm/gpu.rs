@@ -227,10 +227,11 @@ pub(super) fn forward(
 /// The last pass of a batchnorm; together with that of the batchnorm that gives its residual, where it waits and
 /// nothing else reads its result.
 fn with_residual(lowering: &mut Lowering<'_>, own: Waiting<Normalisation>) -> Waiting<Normalisation> {
-    let BatchNorm { residual, x, y, running, batch, .. } = own.work.of;
+    let BatchNorm { residual, x, y, running, batch, positive, .. } = own.work.of;
     let Some(residual) = residual.filter(|&residual| lowering.is_only_between(residual)) else { return own };
     // It comes behind the convolution that is lowered with this batchnorm, which writes x, and behind the statistics.
-    match lowering.find_put_off::<Normalisation>(residual, &[x, running, batch, y]) {
+    let written: Vec<Tensor> = [x, running, batch, y].into_iter().chain(positive).collect();
+    match lowering.find_put_off::<Normalisation>(residual, &written) {
         Some(before) if before.work.is_affine() => {
             lowering.do_put_off(residual);
             Waiting {

@@ -93,9 +93,9 @@ mod tests {
 
     use super::*;
     use crate::device::cpu::Call;
-    use crate::device::gpu::driver::Gpu;
     use crate::device::gpu::kernels::batch::{ADVANCE_STEP, AdvanceStep};
     use crate::device::gpu::launch::Address;
+    use crate::device::gpu::model::gpus::Gpu;
     use crate::device::{Buffer, Element, Operation};
 
     /// From tensor to tensor: its launch is put off, or it does what was put off where it can, or nothing of either.
@@ -145,13 +145,7 @@ mod tests {
 
     /// The names of the operations whose launches are made, in order, and which come after one of the other branch.
     fn launched(operations: &[From], allocations: [usize; 5]) -> Vec<(&'static str, Option<usize>)> {
-        let gpu = Gpu {
-            name: "a GPU".into(),
-            architecture: 86,
-            multiprocessors: 82,
-            shared_bytes: 101_376,
-            choice: Default::default(),
-        };
+        let gpu = Gpu::find("rtx3090").unwrap().description();
         let buffers =
             allocations.map(|allocation| Buffer { allocation, offset: 0, len: 64, element: Element::F32 });
         let mut lowering = Lowering::new(&gpu, &buffers, &[0; 5]).with_branches(true);
