@@ -28,7 +28,7 @@
 // every dx belongs to one block.
 //
 // Kernels `_halo_`: as in convolution_forward.cu, of dy, with the taps mirrored; registers (sm_86) of 128 x
-// 128 126, of 128 x 64 119.
+// 128 126, of 128 x 64 119, of 256 x 64 122.
 //
 // bf16 above stands for f16 too. In the kernels `_f16_short`, for GeForce chips of sm_86 and sm_89, whose
 // tensor cores are twice as fast with sums in f16, the 32 products of a step are summed in f16 (two
@@ -37,19 +37,19 @@
 // 106, 117.
 #include "convolution_halo.cuh"
 
-#define DATA_GRADIENT(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)      \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)            \
-        NAME(ConvolutionShape shape, int accumulate, int mask, const T* dy, const T* w, const T* x, \
-             const u8* positive, const float* affine, const float* batch, T* dx, float* partial) {  \
-        const Gather gather = HALO ? forward_gather(halo_shape(shape)) : gradient_gather(shape);                                               \
-        if (accumulate && gather.taps() == 0 && partial == nullptr) return;                         \
-        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false> P;   \
-        const int width = shape.in_channels;                                                        \
-        tile_product<P, false, HALO, STAGES>(                                                           \
-            gather, shape, width, dy, w, [&](P& product, u8* shared, int base, int first) {         \
-                finish(product, shared, gather, base, first, width, accumulate, dx, nullptr,        \
-                       {mask, x, positive, affine, batch, partial});                                \
-            });                                                                                     \
+#define DATA_GRADIENT(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS) \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)             \
+        NAME(ConvolutionShape shape, int accumulate, int mask, const T* dy, const T* w, const T* x,  \
+             const u8* positive, const float* affine, const float* batch, T* dx, float* partial) {   \
+        const Gather gather = HALO ? forward_gather(halo_shape(shape)) : gradient_gather(shape);     \
+        if (accumulate && gather.taps() == 0 && partial == nullptr) return;                          \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, false> P;    \
+        const int width = shape.in_channels;                                                         \
+        tile_product<P, false, HALO, STAGES>(                                                        \
+            gather, shape, width, dy, w, [&](P& product, u8* shared, int base, int first) {          \
+                finish(product, shared, gather, base, first, width, accumulate, dx, nullptr,         \
+                       {mask, x, positive, affine, batch, partial});                                 \
+            });                                                                                      \
     }
 
 DATA_GRADIENT(convolution_data_gradient_128x128, bf16, 0, 0, 128, 128, 2, 4, 3, 2)
@@ -68,3 +68,5 @@ DATA_GRADIENT(convolution_data_gradient_halo_128x64, bf16, 0, 1, 128, 64, 4, 2, 
 DATA_GRADIENT(convolution_data_gradient_halo_128x128_f16, f16, 0, 1, 128, 128, 2, 4, 2, 2)
 DATA_GRADIENT(convolution_data_gradient_halo_128x64_f16, f16, 0, 1, 128, 64, 4, 2, 3, 2)
 DATA_GRADIENT(convolution_data_gradient_halo_128x64_f16_short, f16, 1, 1, 128, 64, 4, 2, 3, 2)
+DATA_GRADIENT(convolution_data_gradient_halo_256x64, bf16, 0, 1, 256, 64, 4, 2, 3, 2)
+DATA_GRADIENT(convolution_data_gradient_halo_256x64_f16, f16, 0, 1, 256, 64, 4, 2, 3, 2)

@@ -35,9 +35,13 @@
 // tile       threads  stages  shared (dynamic)  registers (sm_86)       blocks/SM
 // 128 x 128  256      2       to 48 KB          126                     2
 // 128 x 64   256      3       to 49 KB          96 (short runs: 124)    2
-// A step is a row of three taps: 96 (48) mma, 36 (24) ldmatrix and 88 (65) other instructions of a warp (SASS
-// of sm_86), no bank conflict in ldmatrix; copies of pixels (one for three taps) have one of two ways. There
-// is none of 128 x 128 in short runs, which would spill.
+// 256 x 64   256      3       to 66 KB          125                     2, on GPUs with 128 KB and more
+// A step is a row of three taps: 96 (48, 96) mma, 36 (24, 36) ldmatrix and 86 (62, 74) other instructions of
+// a warp (SASS of sm_86), no bank conflict in ldmatrix; copies of pixels (one for three taps) have one of two
+// ways. There is none of 128 x 128 in short runs, which would spill. 256 x 64 is for 64 channels on GPUs whose
+// tensor cores wait for shared memory: its warps have 64 x 32, as those of 128 x 128, not 32 x 32, and an mma
+// takes 1.74 passes through shared memory, not 2.39 (interpreter). Of an H100's tensor cores 1.6 would leave
+// none waiting (prediction).
 //
 // Deterministic: each value is summed by one thread group in a fixed order, tap by tap within a slice
 // of channels.
@@ -48,16 +52,16 @@
 // 127, 90, 93, 101.
 #include "convolution_halo.cuh"
 
-#define FORWARD(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)       \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)             \
-        NAME(ConvolutionShape shape, const T* x, const T* w, T* y, float* statistics) {              \
-        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P;     \
-        const Gather gather = forward_gather(HALO ? halo_shape(shape) : shape);                                                 \
-        const int width = shape.out_channels;                                                        \
-        tile_product<P, true, HALO, STAGES>(                                                         \
-            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {           \
-                finish(product, shared, gather, base, first, width, false, y, statistics, {});       \
-            });                                                                                      \
+#define FORWARD(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)   \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)         \
+        NAME(ConvolutionShape shape, const T* x, const T* w, T* y, float* statistics) {          \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P; \
+        const Gather gather = forward_gather(HALO ? halo_shape(shape) : shape);                  \
+        const int width = shape.out_channels;                                                    \
+        tile_product<P, true, HALO, STAGES>(                                                     \
+            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {       \
+                finish(product, shared, gather, base, first, width, false, y, statistics, {});   \
+            });                                                                                  \
     }
 
 FORWARD(convolution_forward_128x128, bf16, 0, 0, 128, 128, 2, 4, 3, 2)
@@ -77,3 +81,5 @@ FORWARD(convolution_forward_halo_128x64, bf16, 0, 1, 128, 64, 4, 2, 3, 2)
 FORWARD(convolution_forward_halo_128x128_f16, f16, 0, 1, 128, 128, 2, 4, 2, 2)
 FORWARD(convolution_forward_halo_128x64_f16, f16, 0, 1, 128, 64, 4, 2, 3, 2)
 FORWARD(convolution_forward_halo_128x64_f16_short, f16, 1, 1, 128, 64, 4, 2, 3, 2)
+FORWARD(convolution_forward_halo_256x64, bf16, 0, 1, 256, 64, 4, 2, 3, 2)
+FORWARD(convolution_forward_halo_256x64_f16, f16, 0, 1, 256, 64, 4, 2, 3, 2)

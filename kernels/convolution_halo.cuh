@@ -15,8 +15,8 @@ constexpr int HALO_NARROW = 4;
 constexpr int HALO_NARROW_ROW = 448;
 // The widest images.
 constexpr int HALO_WIDEST = 32;
-// Chunks of a slice that a thread copies.
-constexpr int HALO_COPIES = 3;
+// Rows of taps; a part of the next slice's pixels is copied in each.
+constexpr int HALO_SIDE = 3;
 
 // How the points of a tile lie in shared memory with the pixels around them (the halo): row by row, with a
 // pixel of zeros in front of each row, which is also the one behind the row before. Images that the tile
@@ -73,24 +73,30 @@ __device__ __forceinline__ ConvolutionShape halo_shape(ConvolutionShape shape) {
     return shape;
 }
 
-// Copies a tile's pixels, four threads each, HALO_COPIES pixels a thread.
+// Copies a tile's pixels, four threads each, TOGETHER pixels a thread for every row of taps.
 template <class P> struct HaloCopies {
     typedef typename P::T T;
     static constexpr int CHUNKS = P::K / 8, STEP = P::THREADS / CHUNKS;
-    static_assert(STEP % HALO_WIDEST == 0 && HALO_COPIES * STEP >= P::M + 2 * HALO_WIDEST,
-                  "the pixels of a thread are whole rows apart, and reach all");
+    static constexpr int TOGETHER = (P::M + 2 * HALO_WIDEST + HALO_SIDE * STEP - 1) / (HALO_SIDE * STEP);
+    static_assert(STEP % HALO_WIDEST == 0, "the pixels of a thread are whole rows apart");
+    static_assert(TOGETHER == 1 || TOGETHER == 2, "two distances are kept");
 
-    // The next chunk to copy and where it goes; from a pixel of the thread to its next, in values and bytes.
+    // The first chunk to copy next and where it goes; from a pixel of the thread to its next, in values and
+    // bytes; the bytes from the pixels of a row of taps to those of the next. (Where a thread's pixels are half an
+    // image apart, every second distance is a row longer: that of the zeros between two images.)
     const T* from;
     u32 into;
-    int apart, rows_apart;
+    int apart, bytes_apart, bytes_a_row;
     // For each of the thread's pixels three bits: whether there is one, whether it lies inside the image, and
     // whether it is one of the tile's points, not one around them.
     u32 bits;
 
     __device__ __forceinline__ HaloCopies(const Halo& halo, const ConvolutionShape& shape, int channels,
                                           int base, const T* source, u32 buffer)
-        : apart(STEP * channels), rows_apart(halo.row(STEP) * halo.row_bytes), bits(0) {
+        : apart(STEP * channels),
+          bytes_apart(halo.row(STEP) * halo.row_bytes),
+          bytes_a_row(halo.row(TOGETHER * STEP) * halo.row_bytes),
+          bits(0) {
         const int chunk = threadIdx.x % CHUNKS, pixel = threadIdx.x / CHUNKS;
         const int first = (halo.whole ? base : base - shape.width) + pixel;
         const int above = base / shape.width % shape.height - 1;
@@ -98,7 +104,7 @@ template <class P> struct HaloCopies {
         from = source + (ptrdiff_t)first * channels + chunk * 8;
         into = buffer + halo.at(pixel) + HALO_PIXEL + (halo.whole ? halo.row_bytes : 0) + chunk * 16;
 #pragma unroll
-        for (int i = 0; i < HALO_COPIES; ++i) {
+        for (int i = 0; i < HALO_SIDE * TOGETHER; ++i) {
             const int number = pixel + i * STEP;
             const bool inside = halo.whole
                                     ? first + i * STEP < points
@@ -109,22 +115,35 @@ template <class P> struct HaloCopies {
         bits = kept(bits);
     }
 
-    // Copies the thread's pixel i, whose turn it is; `present`: whether there are its channels.
-    __device__ __forceinline__ void copy(int i, bool present) const {
-        if (bits >> 3 * i & 1) copy_async(into, from, present && (bits >> 3 * i & 2));
+    // Where pixel j of those of a row of taps comes from and goes to.
+    __device__ __forceinline__ const T* source(int j) const { return j == 0 ? from : from + apart; }
+    __device__ __forceinline__ u32 target(int j) const { return j == 0 ? into : into + bytes_apart; }
+
+    // Copies the thread's pixels for row of taps `row`, whose turn it is; `present`: whether there are their
+    // channels.
+    __device__ __forceinline__ void copy(int row, bool present) const {
+#pragma unroll
+        for (int j = 0; j < TOGETHER; ++j) {
+            const u32 own = bits >> 3 * (row * TOGETHER + j);
+            if (own & 1) copy_async(target(j), source(j), present && (own & 2));
+        }
     }
 
-    // Passes the turn on from pixel i. The one behind the last is the first of the next slice, in the buffer
-    // `other` bytes on.
-    __device__ __forceinline__ void advance(int i, int other) {
-        const bool last = i == HALO_COPIES - 1;
-        from = kept(from + (last ? P::K - (HALO_COPIES - 1) * apart : apart));
-        into += last ? other - (HALO_COPIES - 1) * rows_apart : rows_apart;
+    // Passes the turn on from the pixels of a row of taps. Behind the last are the first of the next slice, in
+    // the buffer `other` bytes on.
+    __device__ __forceinline__ void advance(int row, int other) {
+        const bool last = row == HALO_SIDE - 1;
+        from = kept(from + (last ? P::K - (HALO_SIDE - 1) * TOGETHER * apart : TOGETHER * apart));
+        into += last ? other - (HALO_SIDE - 1) * bytes_a_row : bytes_a_row;
     }
 
-    // Whether pixel i lies inside the image, and whether it is one of the tile's points.
-    __device__ __forceinline__ bool inside(int i) const { return (bits >> 3 * i & 3) == 3; }
-    __device__ __forceinline__ bool point(int i) const { return bits >> 3 * i & 4; }
+    // Whether pixel j of a row of taps lies inside the image, and whether it is one of the tile's points.
+    __device__ __forceinline__ bool inside(int row, int j) const {
+        return (bits >> 3 * (row * TOGETHER + j) & 3) == 3;
+    }
+    __device__ __forceinline__ bool point(int row, int j) const {
+        return bits >> 3 * (row * TOGETHER + j) & 4;
+    }
 };
 
 // Copies the weights of one tap after the other, as Weights does.
@@ -169,8 +188,7 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
                                              const typename P::T* source, const typename P::T* w,
                                              Finish finish) {
     extern __shared__ __align__(128) u8 shared[];
-    const int SIDE = 3;
-    static_assert(HALO_COPIES == SIDE, "a thread copies a pixel of the next slice for every row of taps");
+    const int SIDE = HALO_SIDE, TOGETHER = HaloCopies<P>::TOGETHER;
     static_assert(STAGES <= SIDE, "at most a row of taps is under way");
     const int channels = FORWARD ? shape.in_channels : shape.out_channels;
     const int width = FORWARD ? shape.out_channels : shape.in_channels;
@@ -190,9 +208,9 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
     const int chunk = threadIdx.x % HaloCopies<P>::CHUNKS * 8;
     const HaloCopies<P> first_pixels = pixels;
 #pragma unroll
-    for (int i = 0; i < HALO_COPIES; ++i) {
-        pixels.copy(i, chunk < channels);
-        pixels.advance(i, other);
+    for (int row = 0; row < SIDE; ++row) {
+        pixels.copy(row, chunk < channels);
+        pixels.advance(row, other);
     }
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) {
@@ -210,13 +228,15 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
         __syncthreads();
         HaloCopies<P> arrived = first_pixels;
 #pragma unroll
-        for (int i = 0; i < HALO_COPIES; ++i) {
-            if (arrived.inside(i) && chunk < channels) {
-                const ptrdiff_t at = arrived.from - source;
-                const bool store = arrived.point(i) && turn == 0;
-                arrival.change(arrived.into, at, table, chunk, arrival.beside(at), store);
+        for (int row = 0; row < SIDE; ++row) {
+#pragma unroll
+            for (int j = 0; j < TOGETHER; ++j) {
+                if (!arrived.inside(row, j) || chunk >= channels) continue;
+                const ptrdiff_t at = arrived.source(j) - source;
+                const bool store = arrived.point(row, j) && turn == 0;
+                arrival.change(arrived.target(j), at, table, chunk, arrival.beside(at), store);
             }
-            arrived.advance(i, other);
+            arrived.advance(row, other);
         }
         turn = turn == 0 ? tiles - 1 : turn - 1;
     }
@@ -237,7 +257,7 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
     for (int step = 0; step < steps; ++step) {
         const bool last_row = row == SIDE - 1;
         const int behind = last_row ? channel + P::K : channel;
-        typename Arrival::Beside beside = {};
+        typename Arrival::Beside beside[TOGETHER] = {};
 #pragma unroll
         for (int tap = 0; tap < SIDE; ++tap) {
             wait_for_copies<STAGES - 2>();
@@ -258,8 +278,10 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
                                     const int own = threadIdx.x;
                                     if (row == 0 && own < min(P::K, channels - next))
                                         arrival.prepare(table, own, next + own, channels);
-                                    if (pixels.inside(row) && next + chunk < channels)
-                                        beside = arrival.beside(pixels.from - source);
+#pragma unroll
+                                    for (int j = 0; j < TOGETHER; ++j)
+                                        if (pixels.inside(row, j) && next + chunk < channels)
+                                            beside[j] = arrival.beside(pixels.source(j) - source);
                                 } else {
                                     pixels.advance(row, -other);
                                 }
@@ -269,9 +291,11 @@ __device__ __forceinline__ void halo_product(const ConvolutionShape& shape, cons
                                 if (tap == SIDE - 1 && next < channels) {
                                     // Computed anew: there is no register to keep it in.
                                     const int own = kept(threadIdx.x) % HaloCopies<P>::CHUNKS * 8;
-                                    if (pixels.inside(row) && next + own < channels)
-                                        arrival.change(pixels.into, pixels.from - source, table, own, beside,
-                                                       pixels.point(row) && turn == 0);
+#pragma unroll
+                                    for (int j = 0; j < TOGETHER; ++j)
+                                        if (pixels.inside(row, j) && next + own < channels)
+                                            arrival.change(pixels.target(j), pixels.source(j) - source, table,
+                                                           own, beside[j], pixels.point(row, j) && turn == 0);
                                     pixels.advance(row, -other);
                                 }
                             }

@@ -22,18 +22,18 @@
 // 128, 91, 93, 101.
 #include "convolution_halo.cuh"
 
-#define INFERENCE(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS)                   \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)                     \
-        NAME(ConvolutionShape shape, int with_relu, const T* x, const T* w, const float* affine,             \
-             const float* running, const T* residual, T* y) {                                                \
-        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P;             \
-        const Gather gather = forward_gather(HALO ? halo_shape(shape) : shape);                                                         \
-        const int width = shape.out_channels;                                                                \
-        tile_product<P, true, HALO, STAGES>(                                                                     \
-            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {                   \
-                finish_normalised(product, shared, gather, base, first, width,                               \
-                                  {with_relu, affine, running, residual}, y);                                \
-            });                                                                                              \
+#define INFERENCE(NAME, T, SHORT, HALO, ROWS, COLUMNS, WARPS_DOWN, WARPS_ACROSS, STAGES, BLOCKS) \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS_DOWN * WARPS_ACROSS, BLOCKS)         \
+        NAME(ConvolutionShape shape, int with_relu, const T* x, const T* w, const float* affine, \
+             const float* running, const T* residual, T* y) {                                    \
+        typedef Product<T, SHORT, ROWS, COLUMNS, SLICE, WARPS_DOWN, WARPS_ACROSS, true, true> P; \
+        const Gather gather = forward_gather(HALO ? halo_shape(shape) : shape);                  \
+        const int width = shape.out_channels;                                                    \
+        tile_product<P, true, HALO, STAGES>(                                                     \
+            gather, shape, width, x, w, [&](P& product, u8* shared, int base, int first) {       \
+                finish_normalised(product, shared, gather, base, first, width,                   \
+                                  {with_relu, affine, running, residual}, y);                    \
+            });                                                                                  \
     }
 
 INFERENCE(convolution_inference_128x128, bf16, 0, 0, 128, 128, 2, 4, 3, 2)
@@ -53,3 +53,5 @@ INFERENCE(convolution_inference_halo_128x64, bf16, 0, 1, 128, 64, 4, 2, 3, 2)
 INFERENCE(convolution_inference_halo_128x128_f16, f16, 0, 1, 128, 128, 2, 4, 2, 2)
 INFERENCE(convolution_inference_halo_128x64_f16, f16, 0, 1, 128, 64, 4, 2, 3, 2)
 INFERENCE(convolution_inference_halo_128x64_f16_short, f16, 1, 1, 128, 64, 4, 2, 3, 2)
+INFERENCE(convolution_inference_halo_256x64, bf16, 0, 1, 256, 64, 4, 2, 3, 2)
+INFERENCE(convolution_inference_halo_256x64_f16, f16, 0, 1, 256, 64, 4, 2, 3, 2)

@@ -13,7 +13,7 @@ template <class P, bool FORWARD> struct Weights {
     static constexpr int CHUNKS = (FORWARD ? P::K : P::N) / 8, ROWS = FORWARD ? P::N : P::K;
     static constexpr int ROW_STEP = P::THREADS / CHUNKS, LOADS = ROWS / ROW_STEP;
     static_assert(P::THREADS % CHUNKS == 0 && ROWS % ROW_STEP == 0, "every thread copies as much");
-    static_assert(LOADS == 1 || ROW_STEP % 16 == 0, "the rows of a thread are permuted alike");
+    static_assert(LOADS == 1 || ROW_STEP % 8 == 0, "the rows of a thread are permuted alike");
 
     const typename P::T* w;
     int taps, in_channels, out_channels, first;

@@ -85,7 +85,7 @@ template <int COLUMNS> struct Swizzled {
     }
 
     // From the address of chunk (row, chunk) to that of (row + rows, chunk + chunks), where `rows` is a
-    // multiple of 16, which does not change the permutation, and `chunks` has no bit in common with `chunk`:
+    // multiple of 8, which does not change the permutation, and `chunks` has no bit in common with `chunk`:
     // an exclusive or and an addition, both of constants where the distances are. The tile starts at a
     // multiple of 128 bytes.
     static __device__ __forceinline__ u32 moved(u32 address, int rows, int chunks) {

@@ -780,14 +780,16 @@ fn gradient_sums_from_the_data_gradient() {
 /// of the two on their own. A result that somebody reads afterwards is written all the same.
 #[test]
 fn inference_in_the_convolution() {
-    let cases: [([usize; 2], [usize; 2], [usize; 2]); 5] = [
-        ([9, 7], [16, 24], [3, 1]),
-        ([8, 8], [64, 64], [3, 1]),
-        ([16, 16], [24, 136], [3, 2]),
-        ([16, 12], [40, 8], [1, 2]),
-        ([33, 31], [8, 128], [1, 1]),
+    const BY_THE_MODEL: &[&str] = &[];
+    let cases: [([usize; 2], [usize; 2], [usize; 2], _); 6] = [
+        ([9, 7], [16, 24], [3, 1], BY_THE_MODEL),
+        ([8, 8], [64, 64], [3, 1], BY_THE_MODEL),
+        ([8, 8], [40, 72], [3, 1], &["halo_256x64"]),
+        ([16, 16], [24, 136], [3, 2], BY_THE_MODEL),
+        ([16, 12], [40, 8], [1, 2], BY_THE_MODEL),
+        ([33, 31], [8, 128], [1, 1], BY_THE_MODEL),
     ];
-    for (image, [in_channels, out_channels], [kernel, stride]) in cases {
+    for (image, [in_channels, out_channels], [kernel, stride], tiles) in cases {
         for (residual, relu, kept) in [(false, true, false), (true, true, false), (true, false, true)] {
             let [batch, height, width] = [3, image[0], image[1]];
             let s = ConvolutionShape { batch, height, width, in_channels, out_channels, kernel, stride };
@@ -802,7 +804,8 @@ fn inference_in_the_convolution() {
                 Value::Activations(random.normal(s.output_len(), 1.0)),
                 Value::ActivationOutput(s.output_len()),
             ];
-            let driver = SimDriver::open(0).unwrap();
+            // Of an A100, which has room for every tile.
+            let driver = SimDriver::open(0).unwrap().with_tiles(tiles).with_shared_bytes(163 << 10);
             let costs = driver.costs();
             let mut device = GpuDevice::new(Box::new(driver), Precision::Bf16);
             let mut run = |together: bool| {
@@ -832,7 +835,10 @@ fn inference_in_the_convolution() {
                 let plan = tape.finish(&mut device).unwrap();
                 costs.take();
                 device.replay(&plan).unwrap();
-                let fused = costs.take().keys().any(|kernel| kernel.name.contains("convolution_inference"));
+                let launched: Vec<&str> = costs.take().keys().map(|kernel| kernel.name).collect();
+                let fused = launched.iter().any(|name| name.contains("convolution_inference"));
+                let wanted = tiles.iter().all(|tile| launched.iter().any(|name| name.ends_with(tile)));
+                assert!(wanted, "{what}: {tiles:?} in {launched:?}");
                 let read = |device: &mut GpuDevice, buffer| device.read_f32(buffer).unwrap();
                 (fused, read(&mut device, buffers[5]), kept.then(|| read(&mut device, plan.buffer(y))))
             };

@@ -50,7 +50,7 @@ fn device_as(precision: Precision, multiprocessors: usize, architecture: u32) ->
     device_of(precision, multiprocessors, architecture, &[])
 }
 
-/// The same with convolutions by tiles, where they take them.
+/// The same with convolutions by tiles, where they take them, and with an A100's shared memory, which all do.
 fn device_of(
     precision: Precision,
     multiprocessors: usize,
@@ -58,8 +58,9 @@ fn device_of(
     tiles: &'static [&'static str],
 ) -> (GpuDevice, Log) {
     let driver = SimDriver::open(0).unwrap_or_else(|error| panic!("{error:#}"));
-    let mut driver =
+    let driver =
         driver.with_multiprocessors(multiprocessors).with_architecture(architecture).with_tiles(tiles);
+    let mut driver = if tiles.is_empty() { driver } else { driver.with_shared_bytes(163 << 10) };
     let log = driver.log();
     (GpuDevice::new(Box::new(driver), precision), log)
 }
@@ -498,13 +499,14 @@ fn stem_of_batchnorm(numbers: Numbers, [batch, size]: [usize; 2]) -> Vec<Ran> {
 /// Where the numbers have no kernel of a tile, the first that takes the shape is launched.
 fn tiles(numbers: Numbers) -> Vec<Ran> {
     let mut ran = Vec::new();
-    let gathering: [(&'static [&'static str], _, _); 6] = [
+    let gathering: [(&'static [&'static str], _, _); 7] = [
         (&["128x128"], [2, 8], 128),
         (&["128x64"], [2, 8], 64),
         (&["64x64"], [2, 8], 64),
         (&["128x32"], [2, 8], 32),
         (&["halo_128x128"], [1, 16], 128),
         (&["halo_128x64"], [1, 16], 64),
+        (&["halo_256x64"], [1, 16], 64),
     ];
     for (tiles, images, columns) in gathering {
         let numbers = Numbers { tiles, ..numbers };
@@ -514,8 +516,8 @@ fn tiles(numbers: Numbers) -> Vec<Ran> {
             ran.extend(convolution(numbers, DATA_GRADIENT, images, [columns, depth], 1));
         }
     }
-    let of_batchnorm: [(&'static [&'static str], _); 2] =
-        [(&["of_batchnorm_128x128"], 128), (&["of_batchnorm_128x64"], 64)];
+    let of_batchnorm: [(&'static [&'static str], _); 3] =
+        [(&["of_batchnorm_128x128"], 128), (&["of_batchnorm_128x64"], 64), (&["of_batchnorm_256x64"], 64)];
     for (tiles, columns) in of_batchnorm {
         let numbers = Numbers { tiles, ..numbers };
         for depth in [64, 96] {

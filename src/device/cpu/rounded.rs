@@ -62,7 +62,7 @@ impl Device for RoundedCpu {
                 format!("bf16 ({sums}, {emulated})")
             }
             Some(sums) => format!("bf16 ({sums})"),
-            None => "f16 (emulated, slower than f32)".into(),
+            None => "f16 (emulated)".into(),
         };
         format!(
             "cpu: {threads} threads, {how}, SIMD level {simd}; activations, their gradients and weights are \

@@ -67,6 +67,7 @@ struct Sequence {
 pub struct SimDriver {
     gpu: Gpu,
     machine: Machine,
+    warp_seed: u64,
     cache: KernelCache,
     programs: HashMap<&'static Source, Program>,
     sequences: Vec<Sequence>,
@@ -74,6 +75,10 @@ pub struct SimDriver {
     log: Option<Log>,
     activity: Activity,
     clock: Instant,
+}
+
+fn machine(warp_seed: u64, most_shared: u32) -> Machine {
+    Machine::new(Settings { warp_seed, most_shared, ..Settings::default() })
 }
 
 impl SimDriver {
@@ -91,7 +96,8 @@ impl SimDriver {
         };
         Ok(Self {
             gpu,
-            machine: Machine::new(Settings { warp_seed, most_shared: SHARED_BYTES, ..Settings::default() }),
+            machine: machine(warp_seed, SHARED_BYTES),
+            warp_seed,
             cache: KernelCache::open()?,
             programs: HashMap::new(),
             sequences: Vec::new(),
@@ -121,6 +127,15 @@ impl SimDriver {
     #[must_use]
     pub fn with_tiles(mut self, tiles: &'static [&'static str]) -> Self {
         self.gpu.choice.tiles = tiles;
+        self
+    }
+
+    /// The same, of whose shared memory a block may have so many bytes, static and dynamic together. Before
+    /// anything is allocated.
+    #[must_use]
+    pub fn with_shared_bytes(mut self, bytes: u32) -> Self {
+        self.gpu.shared_bytes = bytes as usize;
+        self.machine = machine(self.warp_seed, bytes);
         self
     }
 

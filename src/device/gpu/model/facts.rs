@@ -14,9 +14,6 @@ use crate::usage;
 /// The architectures that facts are kept for; a GPU of another has those of the next below it.
 pub const ARCHITECTURES: [u32; 3] = [80, 86, 90];
 
-/// Where the columns of those architectures stand in budgets.txt, which has one more.
-const BUDGET_COLUMNS: [usize; 3] = [2, 3, 5];
-
 /// A count of a launch: so many in each warp, and so many an item of what the kernel's loops run over
 /// ([`Work::items`](crate::device::gpu::work::Work::items)).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -160,8 +157,9 @@ static ALL: LazyLock<BTreeMap<(String, String), [Facts; ARCHITECTURES.len()]>> =
 /// The facts of a kernel for each architecture, from its row of budgets.txt.
 fn facts(counted: &Counted, budget: &[&str]) -> Option<[Facts; ARCHITECTURES.len()]> {
     let mut all = Vec::new();
-    for (column, main_loop) in BUDGET_COLUMNS.into_iter().zip(counted.loops) {
-        let mut parts = budget.get(column)?.split('/').map(str::parse::<u32>);
+    for (column, main_loop) in counted.loops.into_iter().enumerate() {
+        // Behind file and kernel.
+        let mut parts = budget.get(2 + column)?.split('/').map(str::parse::<u32>);
         let (registers, shared_bytes) = (parts.next()?.ok()?, parts.next()?.ok()?);
         let Counted { instructions, loads, wavefronts, .. } = *counted;
         all.push(Facts { registers, shared_bytes, instructions, loads, wavefronts, main_loop });

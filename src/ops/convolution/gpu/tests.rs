@@ -160,12 +160,21 @@ fn shape([in_channels, out_channels]: [usize; 2], stride: usize) -> ConvolutionS
 
 /// Shapes for a tile: of both strides, or for one with a halo parts of an image, whole ones, and fewer than fill
 /// the last tile.
-fn shapes(with_halo: bool, channels: [usize; 2]) -> Vec<ConvolutionShape> {
-    if !with_halo {
-        return [1, 2].map(|stride| shape(channels, stride)).into();
+fn shapes<K>(tile: &Tile<K>, channels: [usize; 2]) -> Vec<ConvolutionShape> {
+    match tile.with_halo() {
+        true => shapes_with_halo(tile.rows, channels).into(),
+        false => both_strides(channels).into(),
     }
+}
+
+fn both_strides(channels: [usize; 2]) -> [ConvolutionShape; 2] {
+    [1, 2].map(|stride| shape(channels, stride))
+}
+
+/// For a tile with a halo of so many rows. An image of the fourth is three tiles.
+fn shapes_with_halo(rows: usize, channels: [usize; 2]) -> [ConvolutionShape; 5] {
     let of = |(batch, height, width)| ConvolutionShape { batch, height, width, ..shape(channels, 1) };
-    [(9, 4, 4), (3, 8, 8), (1, 16, 16), (1, 12, 32), (3, 8, 16)].map(of).into()
+    [(9, 4, 4), (3, 8, 8), (1, 16, 16), (1, 3 * rows / 32, 32), (3, 8, 16)].map(of)
 }
 
 #[test]
@@ -176,7 +185,7 @@ fn forward_and_statistics_of_every_tile() {
             let of = move |shape| {
                 (Some(numbers), element, Gathering::of(tile, &shape, ForwardKernel::Tile), shape)
             };
-            shapes(tile.with_halo(), [40, 136]).into_iter().map(of)
+            shapes(&tile, [40, 136]).into_iter().map(of)
         })
     });
     let others = [
@@ -185,7 +194,7 @@ fn forward_and_statistics_of_every_tile() {
         (Element::F32, f32_gathering(ForwardKernel::F32)),
     ];
     let others = others.into_iter().flat_map(|(element, gathering)| {
-        shapes(false, [3, 136]).into_iter().map(move |shape| (None, element, gathering, shape))
+        both_strides([3, 136]).into_iter().map(move |shape| (None, element, gathering, shape))
     });
     for (numbers, element, gathering, shape) in tiles.chain(others) {
         let what = format!("{numbers:?} {element:?} {}x{} {shape:?}", gathering.rows, gathering.columns);
@@ -237,11 +246,11 @@ fn data_gradient_of_every_tile() {
             let of = move |shape| {
                 (Some(numbers), element, Gathering::of(tile, &shape, DataGradientKernel::Tile), shape)
             };
-            shapes(tile.with_halo(), [136, 40]).into_iter().map(of)
+            shapes(&tile, [136, 40]).into_iter().map(of)
         })
     });
     let f32 = f32_gathering(DataGradientKernel::F32);
-    let f32 = shapes(false, [136, 40]).into_iter().map(move |shape| (None, Element::F32, f32, shape));
+    let f32 = both_strides([136, 40]).into_iter().map(move |shape| (None, Element::F32, f32, shape));
     for (numbers, element, gathering, shape) in tiles.chain(f32) {
         for accumulate in [false, true] {
             let tile = [gathering.rows, gathering.columns];
@@ -282,17 +291,15 @@ fn data_gradient_of_every_tile() {
 }
 
 /// A kernel with a halo adds the same products in the same order as the one that copies every tap's pixels: bit
-/// for bit, statistics too.
+/// for bit; where its tiles have as many rows, statistics too.
 #[test]
 fn kernels_with_a_halo_have_the_bits_of_those_without() {
     for (numbers, element) in NUMBERS {
         let tiles = tiles::forward(numbers);
-        let without = |tile: &Tile<_>| {
-            let size = (tile.rows, tile.columns);
-            *tiles.iter().find(|other| !other.with_halo() && (other.rows, other.columns) == size).unwrap()
-        };
         for tile in tiles.iter().filter(|tile| tile.with_halo()) {
-            for shape in shapes(true, [72, 80]) {
+            let without = tiles.iter().find(|other| !other.with_halo() && other.columns == tile.columns);
+            let without = without.unwrap();
+            for shape in shapes(tile, [72, 80]) {
                 let (x, w) = (random(shape.input_len(), 1.0, 7), random(shape.weight_len(), 0.0, 8));
                 let poison = vec![f32::NAN; shape.output_len()];
                 let of = |tile: Tile<_>| {
@@ -306,20 +313,17 @@ fn kernels_with_a_halo_have_the_bits_of_those_without() {
                     let PartialStatistics { address, tiles, .. } = statistics.unwrap();
                     (y, bench.workspace(address, tiles * 2 * shape.out_channels))
                 };
-                assert!(
-                    of(*tile) == of(without(tile)),
-                    "{numbers:?} {}x{} {shape:?}",
-                    tile.rows,
-                    tile.columns
-                );
+                let ((y, statistics), (want, of_want)) = (of(*tile), of(*without));
+                let what = format!("{numbers:?} {:?} {shape:?}", tile.kernel.kernel.name);
+                assert!(y == want, "{what}");
+                assert!(tile.rows != without.rows || statistics == of_want, "{what}: statistics");
             }
         }
         let tiles = tiles::data_gradient(numbers);
         for tile in tiles.iter().filter(|tile| tile.with_halo()) {
-            let size = (tile.rows, tile.columns);
-            let without =
-                tiles.iter().find(|other| !other.with_halo() && (other.rows, other.columns) == size).unwrap();
-            for shape in shapes(true, [80, 72]) {
+            let without = tiles.iter().find(|other| !other.with_halo() && other.columns == tile.columns);
+            let without = without.unwrap();
+            for shape in shapes(tile, [80, 72]) {
                 let (dy, w) = (random(shape.output_len(), 0.0, 9), random(shape.weight_len(), 0.0, 10));
                 let before = random(shape.input_len(), 0.0, 11);
                 let of = |tile: Tile<_>| {
@@ -331,10 +335,18 @@ fn kernels_with_a_halo_have_the_bits_of_those_without() {
                         })
                         .0
                 };
-                assert!(of(*tile) == of(*without), "{numbers:?} {}x{} {shape:?}", tile.rows, tile.columns);
+                let name = tile.kernel.kernel.name;
+                assert!(of(*tile) == of(*without), "{numbers:?} {name} {shape:?}");
             }
         }
     }
+}
+
+/// The kernel with a halo of the same tile and warps.
+fn without_batchnorm<A: Copy, B>(plain: Vec<Tile<A>>, tile: &Tile<B>) -> Tile<A> {
+    let size = (tile.rows, tile.columns, tile.threads);
+    let mut with_halo = plain.into_iter().filter(Tile::with_halo);
+    with_halo.find(|other| (other.rows, other.columns, other.threads) == size).expect("a kernel")
 }
 
 /// What stands beside a batchnorm.
@@ -361,81 +373,79 @@ fn a_convolution_of_a_batchnorm_has_the_bits_of_both() {
     let cases = NUMBERS.into_iter().flat_map(|(numbers, element)| {
         tiles::forward_of_batchnorm(numbers).into_iter().map(move |tile| (numbers, element, tile))
     });
-    for (numbers, element, tile) in cases {
-        let size = (tile.rows, tile.columns);
-        let plain = tiles::forward(numbers).into_iter();
-        let without =
-            plain.filter(|other| other.with_halo()).find(|other| (other.rows, other.columns) == size);
-        for (shape, channels) in shapes(true, [72, 136]).into_iter().zip([8, 72, 40, 72, 104]) {
+    for (number, (numbers, element, tile)) in cases.enumerate() {
+        let without = without_batchnorm(tiles::forward(numbers), &tile);
+        // Every kind for every tile, and with every shape for some.
+        let mut kinds = kinds.into_iter().cycle().skip(number);
+        for (shape, channels) in shapes_with_halo(tile.rows, [72, 136]).into_iter().zip([8, 72, 40, 72, 104])
+        {
             let shape = ConvolutionShape { in_channels: channels, ..shape };
             let (rows, len) = (shape.input_len() / channels, shape.input_len());
-            for (kind, relu) in kinds {
-                let given = [random(len, 1.0, 20), random(len, 0.0, 21), random(shape.weight_len(), 0.0, 22)];
-                let (parameters, nothing) = (random(2 * channels, 1.0, 23), vec![0.0; 2 * channels]);
-                let [of_input, of_output, bits] =
-                    [len, shape.output_len(), len / 8].map(|len| vec![0.0; len]);
-                let mut bench = Bench::new(&[
-                    (element, &given[0]),
-                    (Element::F32, &parameters),
-                    (Element::F32, &nothing),
-                    (Element::F32, &nothing),
-                    (element, &given[1]),
-                    (element, &given[1]),
-                    (Element::F32, &nothing),
-                    (element, &of_input),
-                    (Element::U8, &bits),
-                    (element, &given[2]),
-                    (element, &of_output),
-                ]);
-                let has_residual = kind != Residual::None;
-                let of = BatchNorm {
-                    rows,
-                    channels,
-                    x: source,
-                    affine,
-                    running,
-                    batch,
-                    residual: has_residual.then_some(residual),
-                    relu,
-                    valid: None,
-                    y: x,
-                    positive: has_residual.then_some(positive),
-                };
-                let before = BatchNorm {
-                    x: residual_x,
-                    batch: residual_batch,
-                    residual: None,
-                    relu: false,
-                    y: residual,
-                    positive: None,
-                    ..of.clone()
-                };
-                let before = (kind == Residual::OfBatchnorm).then_some(before);
-                let left = |bench: &mut Bench, statistics: Option<PartialStatistics>| {
-                    let PartialStatistics { address, tiles, .. } = statistics.unwrap();
-                    let statistics = bench.workspace(address, tiles * 2 * shape.out_channels);
-                    let positive = if has_residual { bench.operand(positive.0) } else { Vec::new() };
-                    let results = [bench.operand(x.0), positive, bench.operand(y.0), statistics];
-                    results.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
-                };
-                before.iter().for_each(|before| bench.launch(|lowering| lowering.lower(&[before]).unwrap()));
-                bench.launch(|lowering| lowering.lower(&[&of]).unwrap());
-                let gathering = Gathering::of(without.unwrap(), &shape, ForwardKernel::Tile);
-                let separate =
-                    bench.launch(|lowering| forward_by(&gathering, lowering, &shape, [x, w, y], true, None));
-                let separate = left(&mut bench, separate);
-                bench.overwrite(&[x.0, positive.0, y.0]);
-                if before.is_some() {
-                    bench.overwrite(&[residual.0]);
-                }
-                let gathering = Gathering::of(tile, &shape, ForwardKernel::OfBatchnorm);
-                let waiting = Normalisation { of, residual: before };
-                let together = bench.launch(|lowering| {
-                    forward_by(&gathering, lowering, &shape, [x, w, y], true, Some(&waiting))
-                });
-                let what = format!("{numbers:?} {size:?} {shape:?} {kind:?} {relu}");
-                assert!(left(&mut bench, together) == separate, "{what}");
+            let (kind, relu) = kinds.next().unwrap();
+            let given = [random(len, 1.0, 20), random(len, 0.0, 21), random(shape.weight_len(), 0.0, 22)];
+            let (parameters, nothing) = (random(2 * channels, 1.0, 23), vec![0.0; 2 * channels]);
+            let [of_input, of_output, bits] = [len, shape.output_len(), len / 8].map(|len| vec![0.0; len]);
+            let mut bench = Bench::new(&[
+                (element, &given[0]),
+                (Element::F32, &parameters),
+                (Element::F32, &nothing),
+                (Element::F32, &nothing),
+                (element, &given[1]),
+                (element, &given[1]),
+                (Element::F32, &nothing),
+                (element, &of_input),
+                (Element::U8, &bits),
+                (element, &given[2]),
+                (element, &of_output),
+            ]);
+            let has_residual = kind != Residual::None;
+            let of = BatchNorm {
+                rows,
+                channels,
+                x: source,
+                affine,
+                running,
+                batch,
+                residual: has_residual.then_some(residual),
+                relu,
+                valid: None,
+                y: x,
+                positive: has_residual.then_some(positive),
+            };
+            let before = BatchNorm {
+                x: residual_x,
+                batch: residual_batch,
+                residual: None,
+                relu: false,
+                y: residual,
+                positive: None,
+                ..of.clone()
+            };
+            let before = (kind == Residual::OfBatchnorm).then_some(before);
+            let left = |bench: &mut Bench, statistics: Option<PartialStatistics>| {
+                let PartialStatistics { address, tiles, .. } = statistics.unwrap();
+                let statistics = bench.workspace(address, tiles * 2 * shape.out_channels);
+                let positive = if has_residual { bench.operand(positive.0) } else { Vec::new() };
+                let results = [bench.operand(x.0), positive, bench.operand(y.0), statistics];
+                results.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            };
+            before.iter().for_each(|before| bench.launch(|lowering| lowering.lower(&[before]).unwrap()));
+            bench.launch(|lowering| lowering.lower(&[&of]).unwrap());
+            let gathering = Gathering::of(without, &shape, ForwardKernel::Tile);
+            let separate =
+                bench.launch(|lowering| forward_by(&gathering, lowering, &shape, [x, w, y], true, None));
+            let separate = left(&mut bench, separate);
+            bench.overwrite(&[x.0, positive.0, y.0]);
+            if before.is_some() {
+                bench.overwrite(&[residual.0]);
             }
+            let gathering = Gathering::of(tile, &shape, ForwardKernel::OfBatchnorm);
+            let waiting = Normalisation { of, residual: before };
+            let together = bench
+                .launch(|lowering| forward_by(&gathering, lowering, &shape, [x, w, y], true, Some(&waiting)));
+            let name = tile.kernel.kernel.name;
+            let what = format!("{numbers:?} {name} {shape:?} {kind:?} {relu}");
+            assert!(left(&mut bench, together) == separate, "{what}");
         }
     }
 }
@@ -512,13 +522,11 @@ fn a_data_gradient_of_a_batchnorm_has_the_bits_of_both() {
         d_affine,
     ] = std::array::from_fn(Tensor);
     for (numbers, element) in NUMBERS {
-        let plain = tiles::data_gradient(numbers);
         for tile in tiles::data_gradient_of_batchnorm(numbers) {
-            let of_tile = |other: &&Tile<_>| {
-                other.with_halo() && (other.rows, other.columns) == (tile.rows, tile.columns)
-            };
-            let without = *plain.iter().find(of_tile).unwrap();
-            for (shape, channels) in shapes(true, [136, 72]).into_iter().zip([8, 72, 40, 72, 104]) {
+            let without = without_batchnorm(tiles::data_gradient(numbers), &tile);
+            for (shape, channels) in
+                shapes_with_halo(tile.rows, [136, 72]).into_iter().zip([8, 72, 40, 72, 104])
+            {
                 let shape = ConvolutionShape { out_channels: channels, ..shape };
                 let (len, behind) = (shape.output_len(), shape.input_len());
                 let rows = len / channels;
@@ -651,7 +659,7 @@ fn weight_gradients_with_a_halo_have_the_bits_of_those_without() {
         let tiles = tiles::weight_gradient(numbers);
         let without = *tiles.iter().find(|tile| (tile.rows, tile.columns) == (64, 64)).unwrap();
         for tile in tiles.iter().filter(|tile| tile.with_halo()) {
-            for shape in shapes(true, [40, 72]) {
+            for shape in shapes_with_halo(128, [40, 72]) {
                 for slices in [3, 100] {
                     let (x, dy) = (random(shape.input_len(), 0.0, 12), random(shape.output_len(), 0.0, 13));
                     let poison = vec![f32::NAN; shape.weight_len()];
