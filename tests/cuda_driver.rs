@@ -181,6 +181,18 @@ fn a_step_is_timed_kernel_by_kernel() {
     assert!(calls.contains("cuFuncSetAttribute 9 100"), "{calls}");
 }
 
+/// What ncu prints of one launch.
+const NCU: &str = r#"echo '"ID","Kernel Name","Grid Size","gpu__time_duration.sum"'
+echo '"","","","ns"'
+echo '"0","advance_step","(1, 1, 1)","2,500"'"#;
+
+/// Makes a shell script.
+fn script(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
 /// The whole check over the stand-in: what passes and what does not is in the file and in the exit status.
 /// Its kernels are not run, so the loss cannot agree with the CPU's.
 #[test]
@@ -188,15 +200,16 @@ fn a_gpu_check_writes_its_file_and_says_what_failed() {
     let folder = tempfile::tempdir().unwrap();
     let tests = folder.path().join("tests");
     std::fs::create_dir(&tests).unwrap();
-    let program = |name: &str, text: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        let path = tests.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-    };
+    let program = |name: &str, text: &str| script(&tests.join(name), text);
+    let tool = |toolkit: &Path, name: &str, text: &str| script(&toolkit.join("bin").join(name), text);
     program("test-good", "echo \"on $RECORDS_TEST_DEVICE with $*\"");
     program("test-bad", "echo 'a \"quoted\" line\twith a tab' >&2; exit 101");
     program("records", "exit 1");
+    // What a CUDA toolkit would have.
+    let toolkit = folder.path().join("toolkit");
+    std::fs::create_dir_all(toolkit.join("bin")).unwrap();
+    tool(&toolkit, "compute-sanitizer", "echo \"$2\"; [ \"$2\" != racecheck ] || exit 99");
+    tool(&toolkit, "ncu", NCU);
     let arguments = [
         "gpu-check",
         "--smallest",
@@ -209,20 +222,37 @@ fn a_gpu_check_writes_its_file_and_says_what_failed() {
         "--commit",
         "c0ffee",
     ];
-    let output = records(folder.path(), &arguments, None);
+    let output = records_with(folder.path(), &arguments, &[("CUDA_HOME", toolkit.to_str().unwrap())]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let line = text(&output.stderr).lines().last().unwrap_or_default().to_string();
-    assert!(line.starts_with("error: failed: test-bad; the loss after training"), "{line}");
+    let failed =
+        "test-bad; the losses of a training, which differ from the CPU's; compute-sanitizer's racecheck";
+    assert_eq!(line, format!("error: failed: {failed}"));
     let result: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("result.json")).unwrap()).unwrap();
     assert_eq!(result["gpu"]["name"], "Stand-in GPU (RTX 3090)");
-    assert_eq!((&result["commit"], &result["pytorch"]), (&"c0ffee".into(), &serde_json::Value::Null));
+    assert_eq!((&result["commit"], result.get("pytorch")), (&"c0ffee".into(), None));
+    assert_eq!((&result["failed"][0], &result["left_out"]), (&"test-bad".into(), &serde_json::json!([])));
     let suite = |number: usize| result["tests"][number].clone();
     assert_eq!((&suite(0)["suite"], &suite(0)["passed"]), (&"bad".into(), &false.into()));
     assert_eq!(suite(0)["log"][0], "a \"quoted\" line\twith a tab");
     assert_eq!(suite(1)["log"][0], "on cuda with --test-threads 1");
     assert_eq!(result["training"][1]["epochs"][0]["epoch"], 0);
-    assert_eq!(result["loss_agrees"], false);
+    assert_eq!(result["curve_agrees"], false);
+    // Nothing is computed, so nothing differs; but a run is stopped and resumed.
+    let repeated = serde_json::json!({ "same_bits_again": true, "same_bits_resumed": true });
+    assert_eq!(result["repeated"], repeated);
+    let resumed = std::fs::read_to_string(folder.path().join("runs/resumed/log.txt")).unwrap();
+    assert!(resumed.contains("stopped"), "{resumed}");
+    assert_eq!(result["full_width"]["epochs"], 2, "{:#}", result["full_width"]);
+    assert!(result["full_width"]["tests"][0]["top1"].is_number(), "{:#}", result["full_width"]);
+    assert!(result["tuned"][0]["step"]["seconds_per_step_median"].as_f64().unwrap() > 0.0, "{result:#}");
+    assert!(result["step_without_branches"]["seconds_per_step_median"].as_f64().unwrap() > 0.0);
+    let counted = &result["counters"][0];
+    assert_eq!((&counted["kernel"], &counted["counted"]["us"]), (&"advance_step".into(), &2.5.into()));
+    assert!(counted["predicted"]["best_us"].as_f64().unwrap() > 0.0, "{counted:#}");
+    let found: Vec<_> = (0..3).map(|tool| &result["sanitizer"][tool]["found"]).collect();
+    assert_eq!(found, [false, true, false]);
     assert!(result["steps"][0]["seconds_per_step_median"].as_f64().unwrap() > 0.0, "{result:#}");
     for precision in 0..2 {
         let profile = &result["profiles"][precision];

@@ -25,7 +25,7 @@ use crate::usage;
     after_help = "Nothing is run (but with --measured) and no data is read. How far to trust the times: docs/kernel-cost.md."
 )]
 pub struct ProfileArguments {
-    /// The GPU: rtx3090, a100, h100, or a file of your own with the keys of one in src/device/gpu/model/gpus.toml
+    /// The GPU: rtx3090, a100, h100, h200, or a file of your own with the keys of one in src/device/gpu/model/gpus.toml
     /// [default: rtx3090; with --measured the one that is there, with the rates of the nearest of these]
     #[arg(long, value_name = "WORD|FILE.toml")]
     gpu: Option<String>,

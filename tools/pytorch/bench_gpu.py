@@ -2,15 +2,18 @@
 """Times one training step of CORR+RECORDS on a GPU in PyTorch: eager and compiled, f32 (TF32) and bf16 autocast.
 
 The step is twin.py's without the read-back of the loss, so that nothing waits for the GPU; images are resident. Every setting
-gets a warm-up, then the median over rounds of several steps between two events. `--json` prints one line.
+gets a warm-up, then the median over rounds of several steps between two events. With `--epoch` also whole epochs, whose views
+Pillow makes in the processes of a DataLoader (epochs.py), as the reference's trainer does. `--json` prints one line.
 
 Exit status: 0; 2 if PyTorch or a GPU is missing.
 """
 
 import argparse
 import json
+import os
 import statistics
 import sys
+import time
 
 
 def stop(message):
@@ -25,9 +28,13 @@ def parse_arguments():
     parser.add_argument("--width", type=int, default=64, help="channels of the first stage (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="rounds, of which the median counts (%(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="steps a round (%(default)s)")
+    parser.add_argument("--epoch", action="store_true", help="also time epochs with views made by Pillow")
+    parser.add_argument("--samples", type=int, default=12400, help="training images of an epoch (%(default)s)")
+    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 16),
+                        help="processes that make views (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON instead of the table")
     arguments = parser.parse_args()
-    for name in ("batch_size", "width", "rounds", "steps"):
+    for name in ("batch_size", "width", "rounds", "steps", "samples", "workers"):
         if getattr(arguments, name) < 1:
             parser.error("--%s must be at least 1" % name.replace("_", "-"))
     return arguments
@@ -39,7 +46,7 @@ class GpuStep:
     def __init__(self, torch, twin, a, autocast, compiled):
         self.torch, self.twin, self.autocast = torch, twin, autocast
         generator = torch.Generator().manual_seed(0)
-        classes, samples = 10, max(2048, a.batch_size)
+        classes, samples = 10, max(2048, a.batch_size, a.samples if a.epoch else 0)
         candidates = torch.rand(samples, classes, generator=generator) < 0.3
         candidates[torch.arange(samples), torch.arange(samples) % classes] = True
         model = twin.ResNet18(a.width, classes)
@@ -54,20 +61,21 @@ class GpuStep:
         self.index = torch.randperm(samples, generator=generator)[:a.batch_size].cuda()
         self.forward = torch.compile(self.model, mode="max-autotune") if compiled else self.model
 
-    def step(self):
+    def step(self, images=None, index=None):
         torch, twin = self.torch, self.twin
+        images, index = self.images if images is None else images, self.index if index is None else index
         with torch.autocast("cuda", torch.bfloat16, enabled=self.autocast):
-            logits, features = self.forward(self.images)
+            logits, features = self.forward(images)
         logits, features = logits.float(), features.float()
-        pairs = self.index.shape[0]
+        pairs = index.shape[0]
         weak, strong = logits[:pairs], logits[pairs:]
-        loss = twin.corr_loss(weak, strong, self.confidence[self.index])
+        loss = twin.corr_loss(weak, strong, self.confidence[index])
         with torch.no_grad():
             batch_mean = ((features[:pairs] + features[pairs:]) / 2).mean(dim=0)
             self.mean_feature.mul_(0.9).add_(batch_mean, alpha=0.1)
             prior = torch.softmax(self.model.fc(self.mean_feature), dim=0)
-            rows = twin.records_confidence(weak.detach(), strong.detach(), self.candidates[self.index], prior)
-            self.confidence[self.index] = rows
+            rows = twin.records_confidence(weak.detach(), strong.detach(), self.candidates[index], prior)
+            self.confidence[index] = rows
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -87,6 +95,43 @@ class GpuStep:
             end.synchronize()
             times.append(start.elapsed_time(end) / 1e3 / steps)
         return statistics.median(times), min(times), max(times)
+
+
+class Pairs:
+    """A weak and a strong view of made-up images, normalised, with the image's number."""
+
+    def __init__(self, epochs, count):
+        import numpy
+        from PIL import Image
+
+        pixels = numpy.random.RandomState(0).randint(0, 256, (count, 32, 32, 3), dtype=numpy.uint8)
+        self.epochs, self.images = epochs, [Image.fromarray(image) for image in pixels]
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, number):
+        image = self.images[number]
+        views = [self.epochs.weak_view(image), self.epochs.strong_view(image)]
+        return self.epochs.normalised(views), number
+
+
+def epoch_seconds(torch, step, a):
+    """The median seconds of three epochs, end to end, after one that starts the processes."""
+    import epochs
+
+    loader = torch.utils.data.DataLoader(Pairs(epochs, a.samples), a.batch_size, shuffle=True, drop_last=True,
+                                         num_workers=a.workers, persistent_workers=True, pin_memory=True)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        for views, index in loader:
+            # All weak views, then all strong ones.
+            images = views.cuda(non_blocking=True).transpose(0, 1).flatten(0, 1)
+            step.step(images.contiguous(memory_format=torch.channels_last), index.cuda(non_blocking=True))
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
 
 
 def main():
@@ -110,6 +155,14 @@ def main():
             continue
         settings.append({"setting": name, "seconds_per_step_median": median, "least": least, "most": most,
                          "images_per_second": 2 * a.batch_size / median})
+    if a.epoch:
+        name = "epoch, bf16, eager, views by Pillow in %d processes" % a.workers
+        try:
+            seconds = epoch_seconds(torch, GpuStep(torch, twin, a, True, False), a)
+            images = 2 * (a.samples // a.batch_size) * a.batch_size
+            settings.append({"setting": name, "seconds_per_epoch_median": seconds, "images_per_second": images / seconds})
+        except Exception as error:
+            settings.append({"setting": name, "failed": str(error).strip().splitlines()[0][:200]})
     result = {"torch": torch.__version__, "gpu": torch.cuda.get_device_name(0), "batch_size": a.batch_size,
               "width": a.width, "settings": settings}
     if a.json:
@@ -119,6 +172,9 @@ def main():
     for row in settings:
         if "failed" in row:
             print("%-22s failed: %s" % (row["setting"], row["failed"]))
+        elif "seconds_per_epoch_median" in row:
+            print("%-22s %9.3f s/epoch %10.0f images/s" % (
+                row["setting"], row["seconds_per_epoch_median"], row["images_per_second"]))
         else:
             print("%-22s %9.3f ms/step %10.0f images/s" % (
                 row["setting"], 1e3 * row["seconds_per_step_median"], row["images_per_second"]))

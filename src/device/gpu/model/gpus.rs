@@ -162,18 +162,24 @@ impl Gpu {
     }
 
     /// What is known of a GPU that a driver describes: of those built in, the one of the nearest compute capability,
-    /// the same generation first, and of these of the nearest number of multiprocessors, with as many as there are.
+    /// the same generation first, of these one that it is named after, and of these of the nearest number of
+    /// multiprocessors, with as many as there are.
     pub fn nearest(described: &DriverGpu) -> Self {
-        let distance = |gpu: &&Self| {
+        let letters = described.name.chars().filter(char::is_ascii_alphanumeric);
+        let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+        let distance = |(word, gpu): &(&str, &Self)| {
             let [ours, theirs] = [gpu.architecture, described.architecture];
             let generations = (ours / 10).abs_diff(theirs / 10);
-            (generations, ours.abs_diff(theirs), gpu.multiprocessors.abs_diff(described.multiprocessors))
+            let multiprocessors = gpu.multiprocessors.abs_diff(described.multiprocessors);
+            (generations, ours.abs_diff(theirs), !name.contains(word), multiprocessors)
         };
         let DriverGpu { name, architecture, multiprocessors, shared_bytes, choice } = described.clone();
         if let Some((_, rates)) = ALL.iter().find(|(word, _)| Some(word.as_str()) == choice.rates) {
             return Self { multiprocessors, block_shared_bytes: shared_bytes, ..rates.clone() };
         }
-        let nearest = ALL.iter().map(|(_, gpu)| gpu).min_by_key(distance).expect("GPUs are built in").clone();
+        let all = ALL.iter().map(|(word, gpu)| (word.as_str(), gpu));
+        let (_, nearest) = all.min_by_key(distance).expect("GPUs are built in");
+        let nearest = nearest.clone();
         Self { name, architecture, multiprocessors, block_shared_bytes: shared_bytes, ..nearest }
     }
 }
@@ -316,5 +322,12 @@ mod tests {
             let Gpu { hmma_cycles, multiprocessors, .. } = Gpu::nearest(&described);
             assert_eq!((hmma_cycles, multiprocessors), (rate(word), 7), "{architecture}");
         }
+        // Two of one chip, which drivers tell apart by name alone.
+        let of_name = |name: &str| {
+            let described = DriverGpu { name: name.into(), ..Gpu::find("h100").unwrap().description() };
+            Gpu::nearest(&described).dram
+        };
+        let rates = ["h100", "h200", "h100"].map(|word| Gpu::find(word).unwrap().dram);
+        assert_eq!(["NVIDIA H100 PCIe", "NVIDIA H200", "another"].map(of_name), rates);
     }
 }
