@@ -122,6 +122,23 @@ impl Driver for Paper {
         Ok(())
     }
 
+    fn works_aside(&self) -> bool {
+        false
+    }
+
+    fn write_aside(&mut self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn read_aside(&mut self, _: u64, bytes: &mut [u8]) -> Result<()> {
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn copy(&mut self, _: u64, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
     fn read(&mut self, _: u64, bytes: &mut [u8]) -> Result<()> {
         bytes.fill(0);
         Ok(())
