@@ -9,6 +9,8 @@ mod stand_in;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use records::data::augment::parameters::VIEW_BYTES;
+use records::ops::statistics::counter;
 use records::train::tensor_file::TensorFile;
 use serde_json::Value;
 use stand_in::stand_in;
@@ -61,11 +63,13 @@ fn finish(child: Child, folder: &Path) {
     assert!(output.status.success(), "{}\n{}", text(&output.stderr), notes(folder));
 }
 
-/// The newest checkpoint of a run.
-fn checkpoint(run: &Path) -> TensorFile {
-    let files = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
-    let newest = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("checkpoint-"));
-    TensorFile::read(&newest.max().expect("a checkpoint")).unwrap()
+/// The numbered checkpoints of a run, by name.
+fn checkpoints(run: &Path) -> Vec<(String, TensorFile)> {
+    let files = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = files.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name.starts_with("checkpoint-"));
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), TensorFile::read(&run.join(name)).unwrap())).collect()
 }
 
 fn metrics(run: &Path) -> Vec<Value> {
@@ -74,12 +78,17 @@ fn metrics(run: &Path) -> Vec<Value> {
 }
 
 fn assert_equal_runs(ours: &Path, theirs: &Path) {
-    let (ours_file, theirs_file) = (checkpoint(ours), checkpoint(theirs));
-    assert!(ours_file.tensors.len() > 150, "{} tensors", ours_file.tensors.len());
-    assert_eq!(ours_file.tensors.keys().collect::<Vec<_>>(), theirs_file.tensors.keys().collect::<Vec<_>>());
-    for (name, tensor) in &ours_file.tensors {
-        assert!(*tensor == theirs_file.tensors[name], "{name} differs");
+    let (our_files, their_files) = (checkpoints(ours), checkpoints(theirs));
+    assert!(!our_files.is_empty());
+    for ((our_name, ours), (their_name, theirs)) in our_files.iter().zip(&their_files) {
+        assert_eq!(our_name, their_name);
+        assert!(ours.tensors.len() > 150, "{} tensors", ours.tensors.len());
+        assert_eq!(ours.tensors.keys().collect::<Vec<_>>(), theirs.tensors.keys().collect::<Vec<_>>());
+        for (name, tensor) in &ours.tensors {
+            assert!(*tensor == theirs.tensors[name], "{our_name}: {name} differs");
+        }
     }
+    assert_eq!(our_files.len(), their_files.len());
     assert_eq!(metrics(ours), metrics(theirs));
 }
 
@@ -114,6 +123,66 @@ fn training_through_the_driver_has_the_interpreter_s_bits() {
     assert!(count(&here_calls, "cuStreamWaitEvent captured") > 20, "{here_calls}");
     assert_eq!(count(&in_turn_calls, "cuStreamWaitEvent"), 0);
     assert_eq!([notes(here), notes(in_turn)], ["", ""]);
+}
+
+/// The calls from the last step of an epoch, of which two are, to the first of the next: those before the counters
+/// are read back, while the GPU trains, and those from then on, while it waits.
+fn between_epochs<'a>(calls: &[&'a str], step: &str, epoch: usize) -> [Vec<&'a str>; 2] {
+    let steps: Vec<usize> = (0..calls.len()).filter(|&at| calls[at] == step).collect();
+    let section = &calls[steps[2 * epoch + 1] + 1..steps[2 * epoch + 2]];
+    let counters = format!("cuMemcpyDtoHAsync_v2 {}", 4 * counter::LEN);
+    let waits = section.iter().position(|call| *call == counters).expect("the counters are read back");
+    [section[..waits].to_vec(), section[waits..].to_vec()]
+}
+
+/// The sizes of the copies that are `call`s.
+fn copied(calls: &[&str], call: &str) -> Vec<usize> {
+    let sizes = calls.iter().filter_map(|line| line.strip_prefix(call)?.trim().parse().ok());
+    sizes.collect()
+}
+
+/// What the host has the driver do while the GPU waits between two epochs: little is copied, each copy is waited for
+/// once, and of the state that a checkpoint holds the GPU only makes a copy, which is read back behind the next
+/// steps. The augmentation parameters are uploaded while the GPU trains.
+#[test]
+fn little_is_done_between_epochs() {
+    let [to, from, within] = ["cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuMemcpyDtoDAsync_v2"];
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = train(folder.path(), "cuda", "run");
+    command.args(["--epochs=3", "--eval-every=100", "--checkpoint-every=2"]).env("STAND_IN_SKIP", "1");
+    finish(command.spawn().unwrap(), folder.path());
+    let log = std::fs::read_to_string(folder.path().join("calls")).unwrap();
+    let calls: Vec<&str> = log.lines().map(str::trim_end).collect();
+    let launches = calls.iter().filter(|call| call.starts_with("cuGraphLaunch"));
+    let step = launches.max_by_key(|call| calls.iter().filter(|other| other == call).count()).unwrap();
+
+    let parameters = 10 * 2 * VIEW_BYTES;
+    let [trains, waits] = between_epochs(&calls, step, 0);
+    assert_eq!(trains, [&*format!("{to} {parameters}"), "cuStreamSynchronize"]);
+    let count = |calls: &[&str], name: &str| calls.iter().filter(|call| call.starts_with(name)).count();
+    assert_eq!(copied(&waits, within), [parameters]);
+    // Counts of what is not finite; the order of the ten samples, step, counters, control block.
+    let uploads = copied(&waits, to);
+    assert_eq!((uploads.len(), &uploads[1..3]), (5, &[40, 4][..]), "{waits:?}");
+    assert!(uploads.iter().all(|&bytes| bytes <= 40), "{waits:?}");
+    // Counters, counts, running statistics, statistics of the confidences, and a row of each tracked sample.
+    let read = copied(&waits, from);
+    assert!(read.len() <= 14 && read.iter().sum::<usize>() < 64 << 10, "{waits:?}");
+    assert_eq!(count(&waits, "cuStreamSynchronize"), uploads.len() + read.len());
+    // What is not finite, and the statistics.
+    assert_eq!(count(&waits, "cuGraphLaunch"), 2);
+    assert_eq!(waits.len(), 2 * (uploads.len() + read.len()) + 3, "nothing else: {waits:?}");
+
+    // With a checkpoint: copies within the GPU and one wait more.
+    let [_, with_checkpoint] = between_epochs(&calls, step, 1);
+    let kept = copied(&with_checkpoint, within);
+    let state: usize = kept.iter().sum::<usize>() - parameters;
+    assert!(state > 100 << 10, "{with_checkpoint:?}");
+    assert_eq!(with_checkpoint.len(), waits.len() + kept.len(), "{with_checkpoint:?}");
+    assert_eq!((copied(&with_checkpoint, to), copied(&with_checkpoint, from)), (uploads, read));
+    let after = calls.iter().rposition(|call| call == step).unwrap();
+    let behind: usize = copied(&calls[after..], from).iter().take(kept.len() - 1).sum();
+    assert_eq!(behind, state, "read back behind the steps");
 }
 
 /// Stopped inside an epoch on the driver and gone on with on the interpreter, which has the same bits: so has the run.

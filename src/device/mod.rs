@@ -192,6 +192,21 @@ pub trait Device {
     /// As [`Device::write_f32`].
     fn write_u8(&mut self, buffer: Buffer, values: &[u8]) -> Result<()>;
 
+    /// Copies host values in beside the work submitted so far, none of which may name the buffer; waits for the
+    /// copy alone.
+    ///
+    /// # Errors
+    /// As [`Device::write_f32`].
+    fn write_aside(&mut self, buffer: Buffer, values: &[u8]) -> Result<()> {
+        self.write_u8(buffer, values)
+    }
+
+    /// Copies a buffer of bytes to another of the same length, after the work submitted so far; does not wait.
+    ///
+    /// # Errors
+    /// As [`Device::write_f32`].
+    fn copy_u8(&mut self, from: Buffer, to: Buffer) -> Result<()>;
+
     /// Copies values out, widening bf16 and f16.
     ///
     /// # Errors
@@ -203,6 +218,19 @@ pub trait Device {
     /// # Errors
     /// As [`Device::read_f32`].
     fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>>;
+
+    /// Keeps a copy of what the buffers hold after the work submitted so far, in place of the last one. Whether the
+    /// device does: one that has done its work when a call returns has no use for it.
+    ///
+    /// # Errors
+    /// If memory is exhausted, or the device fails.
+    fn take_snapshot(&mut self, _buffers: &[Buffer]) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Has reads give the snapshot's values, beside the work submitted since it was taken, or again the present
+    /// ones. Of a buffer that is not in it they fail.
+    fn show_snapshot(&mut self, _shown: bool) {}
 
     /// Runs one operation; its tensor `i` lies in `buffers[i]`.
     ///

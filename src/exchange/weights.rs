@@ -23,7 +23,7 @@ pub fn weights(checkpoint: &Checkpoint, path: &Path) -> Result<TensorFile> {
     let parameters = &model.parameters;
     file.extend(parameters.export(parameters.values, &mut device)?);
     file.extend(parameters.export_running(&mut device)?);
-    file.add_batch_counters(parameters);
+    file.add_batch_counters(parameters, parameters.batches_tracked);
     file.metadata = about(checkpoint, &settings)?;
     Ok(file)
 }

@@ -246,6 +246,12 @@ pub trait Learner {
         Ok(Vec::new())
     }
 
+    /// The buffers that [`Learner::export`] reads, so that a copy of them can be exported later; `None` if there is
+    /// more to it than these.
+    fn exported(&self) -> Option<Vec<Buffer>> {
+        self.state().is_empty().then(Vec::new)
+    }
+
     /// Restores those tensors of [`Learner::state`] that `state` holds, as they were after `steps` steps of
     /// the stage (`None` if unknown). Their shapes have been checked.
     ///

@@ -9,8 +9,8 @@ use crate::device::gpu::model::gpus::{Keys, table};
 pub struct Host {
     /// Seconds an epoch and training sample.
     pub epoch: f64,
-    /// Seconds a byte of the state that is read back for a checkpoint.
-    pub read_back: f64,
+    /// Seconds a byte of the state that is copied aside for a checkpoint.
+    pub copy_aside: f64,
     /// Seconds a byte of a checkpoint that is written, while the GPU goes on.
     pub checkpoint: f64,
     /// Where the figures are from.
@@ -27,9 +27,9 @@ impl Host {
         let mut keys = Keys::new(&table, "host.toml");
         let epoch = 1e-6 * keys.number("epoch-us-a-sample", 0.0, 1e6)?;
         let checkpoint = 1e-9 * keys.number("checkpoint-ms-a-mb", 0.0, 1e6)?;
-        let read_back = 1e-9 * keys.number("read-back-ms-a-mb", 0.0, 1e6)?;
-        let sources = ["epoch-us-a-sample", "read-back-ms-a-mb", "checkpoint-ms-a-mb"];
+        let copy_aside = 1e-9 * keys.number("copy-aside-ms-a-mb", 0.0, 1e6)?;
+        let sources = ["epoch-us-a-sample", "copy-aside-ms-a-mb", "checkpoint-ms-a-mb"];
         let sources = sources.map(|key| keys.source(key));
-        Ok(Self { epoch, read_back, checkpoint, sources })
+        Ok(Self { epoch, copy_aside, checkpoint, sources })
     }
 }

@@ -166,9 +166,9 @@ impl Profile {
             evaluation: self.evaluation.time * evaluated as f64,
             between: [self.begin_epoch.time, self.end_epoch.time].into_iter().sum::<Time>() * epochs as f64,
             host: self.host.epoch * (self.plan.samples * epochs) as f64,
-            // The state is read back; it is written while the next epochs train.
+            // The state is copied on the GPU; it is read back and written while the next epochs train.
             checkpoints: kept as f64
-                * (self.host.read_back * bytes
+                * (self.host.copy_aside * bytes
                     + (self.host.checkpoint * bytes - epoch * interval as f64).max(0.0)),
         }
     }

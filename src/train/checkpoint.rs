@@ -111,7 +111,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Collects the state of a run.
+    /// Collects the state of a run as it is.
     pub fn collect(
         engine: &Engine,
         progress: Progress,
@@ -121,6 +121,16 @@ impl Checkpoint {
     ) -> Result<Self> {
         let mut file = TensorFile::default();
         engine.export(&mut file, device)?;
+        Self::of_state(file, progress, config, data)
+    }
+
+    /// The checkpoint of a state that an engine has exported.
+    pub fn of_state(
+        mut file: TensorFile,
+        progress: Progress,
+        config: &str,
+        data: &Fingerprint,
+    ) -> Result<Self> {
         file.metadata.insert("format".into(), FORMAT.into());
         file.metadata.insert("config".into(), config.into());
         file.metadata.insert("progress".into(), serde_json::to_string(&progress)?);

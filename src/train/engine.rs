@@ -36,6 +36,12 @@ pub struct EngineParts<'a> {
     pub keeps_step: bool,
 }
 
+/// The state after an epoch, of which the device keeps a copy while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    batches_tracked: i64,
+}
+
 /// All state of training on the device, with the recorded step.
 pub struct Engine {
     /// Network, optimiser and debias.
@@ -119,11 +125,46 @@ impl Engine {
         self.learner.begin_stage(device)
     }
 
+    /// Has the device keep a copy of all state from which a run continues; `None` where that is of no use, or
+    /// the method does not say what its state is.
+    ///
+    /// # Errors
+    /// If the device has not enough memory.
+    pub fn take_snapshot(&self, device: &mut dyn Device) -> Result<Option<Snapshot>> {
+        let Some(of_method) = self.learner.exported() else { return Ok(None) };
+        let buffers = [self.model.exported(), vec![self.store.confidence], of_method].concat();
+        let batches_tracked = self.model.parameters.batches_tracked;
+        Ok(device.take_snapshot(&buffers)?.then_some(Snapshot { batches_tracked }))
+    }
+
+    /// As [`Engine::export`], of the state as it was when the snapshot was taken.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn export_snapshot(
+        &self,
+        snapshot: Snapshot,
+        file: &mut TensorFile,
+        device: &mut dyn Device,
+    ) -> Result<()> {
+        device.show_snapshot(true);
+        let exported = self.export_after(snapshot.batches_tracked, file, device);
+        device.show_snapshot(false);
+        exported
+    }
+
     /// Adds to `file` all state from which a run continues: the model's, the confidence rows and the
     /// method's.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn export(&self, file: &mut TensorFile, device: &mut dyn Device) -> Result<()> {
+        self.export_after(self.model.parameters.batches_tracked, file, device)
+    }
+
+    fn export_after(&self, batches: i64, file: &mut TensorFile, device: &mut dyn Device) -> Result<()> {
         file.extend(self.model.export(device)?);
-        file.add_batch_counters(&self.model.parameters);
+        file.add_batch_counters(&self.model.parameters, batches);
         let ConfidenceStore { samples, classes, confidence, .. } = self.store;
         let confidence = Values::F32(device.read_f32(confidence)?);
         file.tensors.insert("confidence".into(), (vec![samples, classes], confidence));

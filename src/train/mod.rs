@@ -6,7 +6,7 @@
 //! | [`engine`] | network, method, confidence rows and the recorded step, assembled in one place |
 //! | [`step`] | recording the training step and its state |
 //! | [`resident`] | the training set on the device, and the views of a step |
-//! | `view_parameters` | the augmentation parameters of an epoch, drawn while the one before trains |
+//! | `next_epoch` | the order of an epoch and its augmentation parameters, drawn while the one before trains |
 //! | [`evaluate`] | from test logits to the field's metrics |
 //! | [`metrics`] | the results of an epoch, as a line of a file and on the terminal |
 //! | [`model`] | network, optimiser and class-prior estimate together, saved and restored |
@@ -47,6 +47,7 @@ pub mod labels;
 pub mod looks;
 pub mod metrics;
 pub mod model;
+mod next_epoch;
 pub mod observed;
 pub mod part_of_epoch;
 pub mod predict;
@@ -64,4 +65,3 @@ pub mod stop;
 pub mod tensor_file;
 pub mod together;
 pub mod training;
-mod view_parameters;

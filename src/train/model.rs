@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::autograd::Tape;
-use crate::device::{Device, Element, Tensor};
+use crate::device::{Buffer, Device, Element, Tensor};
 use crate::nn::{Network, Parameters, StateDict};
 use crate::ops::division;
 use crate::optim::{self, Arenas, Hyperparameters, LossScale, Optimiser, OptimiserState, loss_scale};
@@ -86,6 +86,13 @@ impl Model {
         let whole = |scale: LossScale| OptimiserState::Whole { name: loss_scale::NAME, values: scale.state };
         let scale = self.loss_scale.map(whole);
         self.optimiser.state().into_iter().chain(scale)
+    }
+
+    /// Where all of this state lies.
+    pub fn exported(&self) -> Vec<Buffer> {
+        let own = [self.parameters.values, self.parameters.running];
+        let mean = self.debias.estimate().map(|prior| prior.mean_feature);
+        own.into_iter().chain(self.state().map(|state| state.buffer())).chain(mean).collect()
     }
 
     /// All state under its names in files: parameters, running statistics, the optimiser's state,

@@ -1,11 +1,14 @@
 //! The training set on the device, and the augmented views of a step.
+//!
+//! Where the device works beside the host, the augmentation parameters of the next epoch (4 MB of CIFAR-10) are
+//! drawn and copied to the device while an epoch trains; between the two, they are moved there alone.
 
 use std::ops::Range;
 
 use anyhow::Result;
 
+use super::next_epoch::{Drawing, Drawn, Which};
 use super::step::{StepInputs, StepSettings};
-use super::view_parameters::{Ahead, Which};
 use crate::autograd::Tape;
 use crate::data::augment::parameters::VIEW_BYTES;
 use crate::data::recipe::TrainingData;
@@ -30,7 +33,19 @@ pub struct ResidentData {
     normalisation: Buffer,
     /// i32 `[1]`, the step of the epoch.
     pub step: Buffer,
-    ahead: Ahead,
+    /// The parameters of the next epoch; `None` where host and device take turns.
+    next_parameters: Option<Buffer>,
+    /// The epoch that was begun last.
+    epoch: Option<Which>,
+    next: Next,
+}
+
+/// What there is of the next epoch.
+enum Next {
+    Nothing,
+    Drawing(Drawing),
+    /// The parameters are on the device; the order is small.
+    Uploaded(Which, Vec<i32>),
 }
 
 impl ResidentData {
@@ -40,16 +55,22 @@ impl ResidentData {
     /// If the device has not enough memory.
     pub fn new(data: &TrainingData, device: &mut dyn Device) -> Result<Self> {
         let samples = data.train.len();
+        let (parameters, works_aside) = (samples * 2 * VIEW_BYTES, !device.in_main_memory());
         let mut allocate = |element, len, label| device.allocate(element, len, label);
         let resident = Self {
             samples,
             source: [data.train.height, data.train.width],
             images: allocate(Element::U8, data.train.images.len(), "the training images")?,
-            parameters: allocate(Element::U8, samples * 2 * VIEW_BYTES, "the augmentation parameters")?,
+            parameters: allocate(Element::U8, parameters, "the augmentation parameters")?,
             order: allocate(Element::I32, samples, "the order of the samples")?,
             normalisation: allocate(Element::F32, 6, "the normalisation")?,
             step: allocate(Element::I32, 1, "the step counter")?,
-            ahead: Ahead::default(),
+            next_parameters: match works_aside {
+                true => Some(allocate(Element::U8, parameters, "the next epoch's augmentation parameters")?),
+                false => None,
+            },
+            epoch: None,
+            next: Next::Nothing,
         };
         device.write_u8(resident.images, &data.train.images)?;
         device.write_f32(resident.normalisation, &data.train_normalisation.flat())?;
@@ -63,20 +84,49 @@ impl ResidentData {
     /// If the device fails.
     pub fn begin_epoch(
         &mut self,
-        order: &[u32],
         (seed, epoch): (u64, u32),
         size: usize,
         device: &mut dyn Device,
     ) -> Result<()> {
-        let order: Vec<i32> = order.iter().map(|&i| i as i32).collect();
-        device.write_i32(self.order, &order)?;
         let which = Which { seed, epoch, samples: self.samples, source: self.source, size };
-        let parameters = self.ahead.take(which);
-        device.write_u8(self.parameters, bytemuck::cast_slice(&parameters))?;
-        if !device.in_main_memory() {
-            self.ahead.begin_next(which);
-        }
+        let next = std::mem::replace(&mut self.next, Next::Nothing);
+        let order = match (next, self.next_parameters) {
+            (Next::Uploaded(next, order), Some(parameters)) if next == which => {
+                device.copy_u8(parameters, self.parameters)?;
+                order
+            }
+            (next, _) => {
+                let Drawn { order, parameters } = next.drawn(which).unwrap_or_else(|| which.draw());
+                device.write_u8(self.parameters, bytemuck::cast_slice(&parameters))?;
+                order
+            }
+        };
+        // This waits for the copy: from now on, the next epoch's parameters may be written.
+        device.write_i32(self.order, &order)?;
+        self.epoch = Some(which);
         device.write_i32(self.step, &[0])
+    }
+
+    /// Begins to draw what the next epoch needs, if the device works meanwhile.
+    pub fn draw_next(&mut self) {
+        if let (Next::Nothing, Some(epoch), Some(_)) = (&self.next, self.epoch, self.next_parameters) {
+            self.next = Drawing::begin(epoch.next()).map_or(Next::Nothing, Next::Drawing);
+        }
+    }
+
+    /// Uploads what has been drawn for the next epoch, while the device works.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn upload_next(&mut self, device: &mut dyn Device) -> Result<()> {
+        let (Next::Drawing(_), Some(buffer)) = (&self.next, self.next_parameters) else { return Ok(()) };
+        let Next::Drawing(drawing) = std::mem::replace(&mut self.next, Next::Nothing) else { return Ok(()) };
+        let which = drawing.which();
+        if let Some(Drawn { order, parameters }) = drawing.wait() {
+            device.write_aside(buffer, bytemuck::cast_slice(&parameters))?;
+            self.next = Next::Uploaded(which, order);
+        }
+        Ok(())
     }
 
     /// Goes on with the epoch after `steps` of its steps.
@@ -90,6 +140,16 @@ impl ResidentData {
     /// The inputs of a step: its samples in the epoch's order, and their augmented views.
     pub fn inputs(&self, settings: StepSettings) -> impl StepInputs {
         Augmented { data: self, settings, index: None }
+    }
+}
+
+impl Next {
+    /// What was drawn, if it is for that epoch.
+    fn drawn(self, which: Which) -> Option<Drawn> {
+        match self {
+            Self::Drawing(drawing) if drawing.which() == which => drawing.wait(),
+            _ => None,
+        }
     }
 }
 

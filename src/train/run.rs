@@ -1,5 +1,7 @@
 //! A whole run: data, network, epochs, evaluation, checkpoints.
 
+mod finished;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -15,10 +17,10 @@ use super::divergence::{self, Diverged};
 use super::evaluate::{self, Evaluation, TestMetrics};
 use super::looks::Looks;
 use super::metrics::{self, EpochMetrics, EpochTimes};
-use super::observed::{Confusion, Observed, TrackedSamples};
+use super::observed::{Confusion, TrackedSamples};
 use super::part_of_epoch::PartOfEpoch;
 use super::progress::RunProgress;
-use super::run_folder::{self, FinishedEpoch, RunFolder, Writer};
+use super::run_folder::{self, RunFolder, Writer};
 use super::stop::{Reason, Stop};
 use super::together::{self, AfterStep};
 use super::training::{EpochEnd, Training};
@@ -33,6 +35,7 @@ use crate::ops::statistics::counter;
 use crate::settings::{self, BatchnormChoice, OnDivergence, Settings};
 use crate::text::printable;
 use crate::usage;
+use finished::KeptEpoch;
 
 /// How often a run goes back after it has diverged: the last time with a thirty-second of the learning rate.
 const MOST_ROLLBACKS: u32 = 5;
@@ -167,7 +170,8 @@ impl Run<'_> {
         if let Err(error) = &result
             && (exit_code(error) == 1 || stopped(error).is_some())
         {
-            // What has been handed over is written first, so that the reason is the log's last line.
+            // What is finished is written first, so that the reason is the log's last line.
+            let _ = run.hand_over();
             let _ = run.writer.wait();
             run.writer.log().note_end(error);
             if let Ok(Some(folder)) = run.writer.here() {
@@ -200,6 +204,8 @@ struct Run<'a> {
     tracked: TrackedSamples,
     /// The confusion matrix of the epoch under way, once it is evaluated.
     confusion: Option<Confusion>,
+    /// The epoch before, if its state is still to be read back.
+    kept: Option<KeptEpoch>,
     /// Whether it has been said that the network's values grow out of proportion.
     has_grown: bool,
     /// Whether it has been said that samples have no confidence in any class.
@@ -274,6 +280,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             tracked,
             confusion: None,
+            kept: None,
             settings,
             config,
             device,
@@ -308,10 +315,14 @@ impl<'a> Run<'a> {
             }
             bars.begin_epoch(self.part.as_ref().map_or(0, |part| part.steps));
             if let Err(error) = self.run_epoch(epoch, &bars) {
+                // The epoch before comes first, also where it is found to have diverged.
+                let error =
+                    self.hand_over().err().filter(|earlier| earlier.is::<Diverged>()).unwrap_or(error);
                 bars.suspend(|| self.roll_back(error))?;
                 bars.go_back(self.progress.epochs_done);
             }
         }
+        self.hand_over()?;
         self.writer.wait()?;
         bars.finish();
         self.finish()
@@ -649,12 +660,16 @@ impl<'a> Run<'a> {
     ) -> Result<Vec<f32>> {
         self.looks.restart();
         for done in from + 1..=self.training.steps {
-            self.training.engine.run_step(&mut *self.device)?;
+            self.training.run_step(&mut *self.device)?;
             self.has_advanced = true;
             bar.step();
             self.writer.check()?;
             let look = self.looks.is_due(&*self.device);
             let AfterStep { stop, look } = self.after_step(look)?;
+            if look || done == self.training.steps {
+                // The device has steps to do: half a second's, or all that are left.
+                self.hand_over()?;
+            }
             if look {
                 let counters = self.training.engine.counters(&mut *self.device)?;
                 self.looks.looked();
@@ -664,7 +679,7 @@ impl<'a> Run<'a> {
                 return Err(self.stop_inside(epoch, [done, self.training.steps], seconds(), reason)?);
             }
         }
-        self.training.engine.counters(&mut *self.device)
+        self.training.end_steps(&mut *self.device)
     }
 
     /// Writes down the state inside an epoch, after `done` of its steps; returns what to end with.
@@ -675,6 +690,7 @@ impl<'a> Run<'a> {
         seconds: f64,
         reason: Reason,
     ) -> Result<anyhow::Error> {
+        self.hand_over()?;
         let counters = self.training.engine.counters(&mut *self.device)?;
         self.check_steps(epoch, done, &counters)?;
         if let Some(sign) = self.training.not_finite(&mut *self.device)? {
@@ -690,6 +706,7 @@ impl<'a> Run<'a> {
 
     /// Writes down the state before `epoch`, unless a checkpoint holds it; returns what to end with.
     fn stop_before(&mut self, epoch: usize, reason: Reason) -> Result<anyhow::Error> {
+        self.hand_over()?;
         if epoch > 0 && !self.is_due(epoch - 1) {
             let mut checkpoint = self.collect()?;
             if let Some(folder) = self.writer.here()? {
@@ -743,6 +760,7 @@ impl<'a> Run<'a> {
     /// the same bits.
     fn layer_of(&mut self, epoch: usize, step: usize, done: usize) -> Result<Option<String>> {
         if done > step {
+            self.hand_over()?;
             self.writer.wait()?;
             let before = together::checkpoint_of_first(self.world, || {
                 let all = run_folder::resumable(self.writer.path());
@@ -820,41 +838,6 @@ impl<'a> Run<'a> {
         }
         let class_prior = self.training.class_prior_estimate(log_prior.as_deref(), &mut *self.device)?;
         Ok(Some((test, class_prior)))
-    }
-
-    /// Hands a finished epoch over to be written.
-    fn record(&mut self, metrics: EpochMetrics, times: EpochTimes) -> Result<()> {
-        let epoch = metrics.epoch;
-        self.has_advanced = true;
-        if self.training.at(epoch).epoch == 0 {
-            // What an earlier stage reached is not the run's result.
-            (self.progress.best_top1, self.progress.best_epoch) = (NO_BEST, epoch);
-        }
-        self.progress =
-            Progress { epochs_done: epoch + 1, steps_done: 0, seconds: 0.0, ..self.progress.clone() };
-        let top1 = metrics.test.as_ref().map(|test| test.top1);
-        // Without test images the last is taken for the best.
-        let is_best = match top1 {
-            Some(top1) => top1 > self.progress.best_top1,
-            None => self.is_last(epoch) && self.data.test.is_none(),
-        };
-        if let (true, Some(top1)) = (is_best, top1) {
-            (self.progress.best_top1, self.progress.best_epoch) = (top1, epoch);
-        }
-        let checkpoint = if is_best || self.is_due(epoch) { Some(self.collect()?) } else { None };
-        if let Some(sign) = checkpoint.as_ref().and_then(Checkpoint::first_exploded) {
-            return Err(self.diverged(epoch, &sign));
-        }
-        if !self.has_empty_rows
-            && let Some(found) = checkpoint.as_ref().and_then(Checkpoint::empty_rows)
-        {
-            self.has_empty_rows = true;
-            self.writer.log().say(&format!("epoch {epoch}: {found}"));
-        }
-        let epochs_to_best = self.epochs_to_best();
-        let rows = self.tracked.rows(epoch, &self.training.engine.store, &mut *self.device)?;
-        let observed = Observed { samples: Some(rows), confusion: self.confusion.take() };
-        self.writer.write(FinishedEpoch { metrics, times, observed, checkpoint, is_best, epochs_to_best })
     }
 
     /// Epochs between two checkpoints.

@@ -231,9 +231,9 @@ impl TensorFile {
         }
     }
 
-    /// Adds every batchnorm's `num_batches_tracked`.
-    pub fn add_batch_counters(&mut self, parameters: &Parameters) {
-        let counter = Values::I64(vec![parameters.batches_tracked]);
+    /// Adds every batchnorm's `num_batches_tracked`, which is `batches` for all.
+    pub fn add_batch_counters(&mut self, parameters: &Parameters, batches: i64) {
+        let counter = Values::I64(vec![batches]);
         self.tensors.extend(parameters.counter_names().map(|name| (name, (vec![], counter.clone()))));
     }
 

@@ -10,12 +10,11 @@ use super::resident::ResidentData;
 use super::schedule::Schedule;
 use super::statistics::ConfidenceSummary;
 use super::step::StepSettings;
-use super::{choice, divergence};
+use super::{choice, divergence, next_epoch};
 use crate::data::recipe::TrainingData;
 use crate::device::{Device, Element};
 use crate::pll::Method;
 use crate::pll::method::{EpochControl, Room, Stage, StageEpoch};
-use crate::random::philox::{Purpose, Stream};
 use crate::settings::{self, Settings};
 use crate::usage;
 
@@ -61,8 +60,8 @@ pub struct Training {
     /// The pass over all training images after an epoch, for methods that read their logits.
     training_images: Option<Evaluation>,
     candidates: Vec<u8>,
-    /// Whether each sample's true class is known, for metrics.
-    known: Vec<bool>,
+    /// Whether each sample's true class is known, for metrics; `None` where all are.
+    known: Option<Vec<bool>>,
     /// Steps per epoch; an incomplete last batch is dropped.
     pub steps: usize,
     /// What the schedule's learning rates are multiplied by; 1 but after a divergence.
@@ -115,6 +114,8 @@ impl Training {
             keeps_step: false,
         };
         let engine = Engine::assemble(parts, &mut resident.inputs(step_settings), device)?;
+        // So that there is room for it.
+        engine.take_snapshot(device)?;
         Ok(Self {
             settings: settings.clone(),
             schedule: schedule(settings),
@@ -129,7 +130,11 @@ impl Training {
             engine,
             data: resident,
             candidates: data.candidates.rows.clone(),
-            known: data.train.labels.iter().map(Option::is_some).collect(),
+            known: data
+                .train
+                .labels
+                .contains(&None)
+                .then(|| data.train.labels.iter().map(Option::is_some).collect()),
             steps,
             rate_factor: 1.0,
         })
@@ -152,8 +157,7 @@ impl Training {
 
     /// The samples in the order of an epoch.
     fn order(&self, epoch: usize) -> Vec<u32> {
-        let samples = self.engine.store.samples;
-        Stream::new(self.settings.seed, Purpose::Shuffle, epoch as u32, 0, 0).permutation(samples)
+        next_epoch::order(self.settings.seed, epoch as u32, self.engine.store.samples)
     }
 
     /// The samples of step `step` (from 1) of an epoch, as their positions in the training set.
@@ -165,7 +169,8 @@ impl Training {
     /// How many samples of an epoch's steps have a known true class.
     pub fn known_in_epoch(&self, epoch: usize) -> usize {
         let stepped = self.steps * self.settings.batch_size;
-        self.order(epoch).iter().take(stepped).filter(|&&i| self.known[i as usize]).count()
+        let Some(known) = &self.known else { return stepped };
+        self.order(epoch).iter().take(stepped).filter(|&&i| known[i as usize]).count()
     }
 
     /// Uploads an epoch's order of samples, augmentation parameters, mixup weights, learning rate and other
@@ -202,8 +207,7 @@ impl Training {
         let Settings { seed, upd_start, lr, image_size, alpha, .. } = self.settings;
         let at = self.at(epoch);
         let number = epoch as u32;
-        let order = self.order(epoch);
-        self.data.begin_epoch(&order, (seed, number), image_size, device)?;
+        self.data.begin_epoch((seed, number), image_size, device)?;
         if let Some(mixup) = self.engine.learner.mixup() {
             mixup.draw(seed, number, device)?;
         }
@@ -220,6 +224,27 @@ impl Training {
         self.steps as f64 * self.engine.plan.flops()
     }
 
+    /// Runs a step of a begun epoch. Where the device works meanwhile, what the next epoch needs is drawn from the
+    /// first one on.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_step(&mut self, device: &mut dyn Device) -> Result<()> {
+        self.engine.run_step(device)?;
+        self.data.draw_next();
+        Ok(())
+    }
+
+    /// Uploads what the next epoch needs while the device is still at work on the steps of this one; then waits for
+    /// them and returns the counters.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn end_steps(&mut self, device: &mut dyn Device) -> Result<Vec<f32>> {
+        self.data.upload_next(device)?;
+        self.engine.counters(device)
+    }
+
     /// Runs the steps of a begun epoch, `done` called after each, and reads the counters back once.
     ///
     /// # Errors
@@ -230,10 +255,10 @@ impl Training {
         mut done: impl FnMut() -> Result<()>,
     ) -> Result<Vec<f32>> {
         for _ in 0..self.steps {
-            self.engine.run_step(device)?;
+            self.run_step(device)?;
             done()?;
         }
-        self.engine.counters(device)
+        self.end_steps(device)
     }
 
     /// What of the state is not finite, if anything is.

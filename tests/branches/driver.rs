@@ -28,6 +28,22 @@ impl<F: Fn(&mut [Place])> Driver for Changed<F> {
         self.0.write(address, bytes)
     }
 
+    fn works_aside(&self) -> bool {
+        self.0.works_aside()
+    }
+
+    fn write_aside(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_aside(address, bytes)
+    }
+
+    fn read_aside(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        self.0.read_aside(address, bytes)
+    }
+
+    fn copy(&mut self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        self.0.copy(from, to, bytes)
+    }
+
     fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
         self.0.read(address, bytes)
     }
@@ -119,6 +135,23 @@ impl Driver for Paper {
     }
 
     fn write(&mut self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn works_aside(&self) -> bool {
+        false
+    }
+
+    fn write_aside(&mut self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn read_aside(&mut self, _: u64, bytes: &mut [u8]) -> Result<()> {
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn copy(&mut self, _: u64, _: u64, _: usize) -> Result<()> {
         Ok(())
     }
 

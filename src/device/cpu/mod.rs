@@ -124,6 +124,11 @@ impl Device for CpuDevice {
         Ok(())
     }
 
+    fn copy_u8(&mut self, from: Buffer, to: Buffer) -> Result<()> {
+        let values = self.memory.u8(from)?.to_vec();
+        self.write_u8(to, &values)
+    }
+
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
         Ok(self.memory.f32(buffer)?.to_vec())
     }

@@ -113,6 +113,10 @@ impl Device for RoundedCpu {
         self.cpu.write_u8(buffer, values)
     }
 
+    fn copy_u8(&mut self, from: Buffer, to: Buffer) -> Result<()> {
+        self.cpu.copy_u8(from, to)
+    }
+
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
         self.cpu.read_f32(buffer)
     }

@@ -25,8 +25,12 @@ pub struct Memory {
 pub struct Activity {
     /// Calls that asked for memory.
     pub allocations: u64,
-    /// Copies from the host.
+    /// Copies from the host, each of which waits for the device.
     pub copies_to_device: u64,
+    /// Copies from and to the host beside what the device is at.
+    pub copies_aside: u64,
+    /// Copies within the device.
+    pub copies_within: u64,
     /// Copies to the host, each of which waits for the device.
     pub copies_from_device: u64,
     /// Waits for the device.
@@ -120,6 +124,27 @@ pub trait Driver {
 
     /// Copies in.
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Whether what is launched runs while the host goes on.
+    fn works_aside(&self) -> bool;
+
+    /// Copies in beside what was launched before, none of which may touch that memory; waits for the copy alone.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn write_aside(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Copies out beside what was launched before, none of which may change that memory; waits for the copy alone.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn read_aside(&mut self, address: u64, bytes: &mut [u8]) -> Result<()>;
+
+    /// Copies so many bytes within the device, after everything launched before; does not wait.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn copy(&mut self, from: u64, to: u64, bytes: usize) -> Result<()>;
 
     /// Copies out, after everything launched before.
     fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()>;

@@ -34,6 +34,9 @@ pub struct GpuDevice {
     workspace: Memory,
     recordings: Vec<Prepared>,
     branches: bool,
+    /// Where the copies of buffers lie, and whether they are read in their place.
+    snapshot: Vec<(Buffer, Memory)>,
+    shows_snapshot: bool,
     /// Where operations that other processes take part in run, if the driver has no exchanges.
     host: Option<CpuDevice>,
     /// The processes with whose GPUs the driver has exchanges.
@@ -73,6 +76,8 @@ impl GpuDevice {
             workspace,
             recordings,
             branches: true,
+            snapshot: Vec::new(),
+            shows_snapshot: false,
             host: None,
             world: None,
         }
@@ -111,11 +116,26 @@ impl GpuDevice {
     }
 
     fn write(&mut self, buffer: Buffer, element: Element, bytes: &[u8]) -> Result<()> {
+        let address = self.room(buffer, element, bytes.len())?;
+        self.driver.write(address, bytes)
+    }
+
+    fn read(&mut self, buffer: Buffer, bytes: &mut [u8]) -> Result<()> {
+        if self.shows_snapshot {
+            let copy = self.snapshot.iter().find(|(of, _)| *of == buffer);
+            let (_, copy) = copy.with_context(|| format!("{buffer:?} is not in the snapshot"))?;
+            return self.driver.read_aside(copy.address, bytes);
+        }
+        let address = self.address(buffer)?;
+        self.driver.read(address, bytes)
+    }
+
+    /// Where a buffer lies that holds so many bytes of `element`s.
+    fn room(&self, buffer: Buffer, element: Element, bytes: usize) -> Result<u64> {
         ensure!(buffer.element == element, "{element:?} values for a buffer of {:?}", buffer.element);
         let expected = buffer.len * element.bytes();
-        ensure!(bytes.len() == expected, "{} bytes for a buffer of {expected}", bytes.len());
-        let address = self.address(buffer)?;
-        self.driver.write(address, bytes)
+        ensure!(bytes == expected, "{bytes} bytes for a buffer of {expected}");
+        self.address(buffer)
     }
 
     /// The launches of `operations`, with workspace for them, and their places.
@@ -228,22 +248,32 @@ impl Device for GpuDevice {
         self.write(buffer, Element::U8, values)
     }
 
+    fn write_aside(&mut self, buffer: Buffer, values: &[u8]) -> Result<()> {
+        let address = self.room(buffer, Element::U8, values.len())?;
+        self.driver.write_aside(address, values)
+    }
+
+    fn copy_u8(&mut self, from: Buffer, to: Buffer) -> Result<()> {
+        let places = [from, to].map(|buffer| self.room(buffer, Element::U8, from.len));
+        let [from_address, to_address] = places;
+        self.driver.copy(from_address?, to_address?, from.len)
+    }
+
     fn read_f32(&mut self, buffer: Buffer) -> Result<Vec<f32>> {
-        let address = self.address(buffer)?;
         match buffer.element {
             Element::F32 => {
                 let mut values = vec![0f32; buffer.len];
-                self.driver.read(address, bytemuck::cast_slice_mut(&mut values))?;
+                self.read(buffer, bytemuck::cast_slice_mut(&mut values))?;
                 Ok(values)
             }
             Element::Bf16 => {
                 let mut bits = vec![0u16; buffer.len];
-                self.driver.read(address, bytemuck::cast_slice_mut(&mut bits))?;
+                self.read(buffer, bytemuck::cast_slice_mut(&mut bits))?;
                 Ok(bits.into_iter().map(|bits| half::bf16::from_bits(bits).to_f32()).collect())
             }
             Element::F16 => {
                 let mut bits = vec![0u16; buffer.len];
-                self.driver.read(address, bytemuck::cast_slice_mut(&mut bits))?;
+                self.read(buffer, bytemuck::cast_slice_mut(&mut bits))?;
                 Ok(bits.into_iter().map(|bits| half::f16::from_bits(bits).to_f32()).collect())
             }
             other => bail!("reading {other:?} as f32"),
@@ -252,10 +282,36 @@ impl Device for GpuDevice {
 
     fn read_i32(&mut self, buffer: Buffer) -> Result<Vec<i32>> {
         ensure!(buffer.element == Element::I32, "reading {:?} as i32", buffer.element);
-        let address = self.address(buffer)?;
         let mut values = vec![0i32; buffer.len];
-        self.driver.read(address, bytemuck::cast_slice_mut(&mut values))?;
+        self.read(buffer, bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
+    }
+
+    fn take_snapshot(&mut self, buffers: &[Buffer]) -> Result<bool> {
+        if !self.driver.works_aside() {
+            return Ok(false);
+        }
+        for &buffer in buffers {
+            let (from, bytes) = (self.address(buffer)?, buffer.len * buffer.element.bytes());
+            let to = match self.snapshot.iter().find(|(of, _)| *of == buffer) {
+                Some((_, copy)) => *copy,
+                None => {
+                    let copy = self.driver.allocate(&[bytes.max(1)], "a copy of the run's state")?[0];
+                    self.snapshot.push((buffer, copy));
+                    copy
+                }
+            };
+            if bytes > 0 {
+                self.driver.copy(from, to.address, bytes)?;
+            }
+        }
+        // Reads beside later work need not wait for the copies any more.
+        self.driver.synchronise()?;
+        Ok(true)
+    }
+
+    fn show_snapshot(&mut self, shown: bool) {
+        self.shows_snapshot = shown;
     }
 
     fn execute(&mut self, operation: &dyn Operation, buffers: &[Buffer]) -> Result<()> {

@@ -90,6 +90,26 @@ impl Driver for PlanDriver {
         Ok(())
     }
 
+    fn works_aside(&self) -> bool {
+        true
+    }
+
+    fn write_aside(&mut self, _: u64, _: &[u8]) -> Result<()> {
+        self.activity.copies_aside += 1;
+        Ok(())
+    }
+
+    fn read_aside(&mut self, _: u64, bytes: &mut [u8]) -> Result<()> {
+        self.activity.copies_aside += 1;
+        bytes.fill(0);
+        Ok(())
+    }
+
+    fn copy(&mut self, _: u64, _: u64, _: usize) -> Result<()> {
+        self.activity.copies_within += 1;
+        Ok(())
+    }
+
     fn read(&mut self, _: u64, bytes: &mut [u8]) -> Result<()> {
         self.activity.copies_from_device += 1;
         self.activity.synchronisations += 1;

@@ -247,6 +247,24 @@ impl Driver for SimDriver {
         Ok(self.machine.write(address, bytes)?)
     }
 
+    fn works_aside(&self) -> bool {
+        false
+    }
+
+    fn write_aside(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.activity.copies_aside += 1;
+        Ok(self.machine.write(address, bytes)?)
+    }
+
+    fn read_aside(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        self.read(address, bytes)
+    }
+
+    fn copy(&mut self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        self.activity.copies_within += 1;
+        Ok(self.machine.copy(from, to, bytes)?)
+    }
+
     fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
         self.activity.copies_from_device += 1;
         self.activity.synchronisations += 1;

@@ -258,6 +258,11 @@ impl Learner for Pico {
         Ok(values)
     }
 
+    fn exported(&self) -> Option<Vec<Buffer>> {
+        let Queue { keys, labels, position } = self.queue;
+        Some(vec![self.encoder.parameters.values, self.prototypes, keys, labels, position])
+    }
+
     fn import(&self, state: &StateDict, _: Option<usize>, device: &mut dyn Device) -> Result<()> {
         let given = |name: &str| state.get(name).map(|(_, values)| values.as_slice());
         if let Some(values) = given("key_encoder") {

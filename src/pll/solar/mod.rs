@@ -293,6 +293,10 @@ impl Learner for Solar {
         Ok(vec![device.read_f32(self.refinery.class_prior)?, self.refinery.export_queue(device)?])
     }
 
+    fn exported(&self) -> Option<Vec<Buffer>> {
+        Some(self.refinery.exported())
+    }
+
     fn import(&self, state: &StateDict, steps: Option<usize>, device: &mut dyn Device) -> Result<()> {
         if let Some((_, prior)) = state.get(CLASS_PRIOR) {
             device.write_f32(self.refinery.class_prior, prior)?;

@@ -104,6 +104,11 @@ impl Refinery {
         Ok((0..blocks).flat_map(|age| &ring[block(age) * len..][..len]).copied().collect())
     }
 
+    /// Where class prior and queue lie, with the queue's position.
+    pub fn exported(&self) -> Vec<Buffer> {
+        [self.class_prior, self.position].into_iter().chain(self.queue).collect()
+    }
+
     /// Restores a queue, newest block first, as it was after `steps` steps: the bits of Sinkhorn's sums
     /// depend on the position of each block in the ring.
     ///

@@ -42,7 +42,8 @@ pub struct Context {
     pub allocations: HashMap<u64, usize>,
     pub modules: HashMap<usize, Module>,
     pub functions: HashMap<usize, Function>,
-    pub streams: HashMap<usize, ()>,
+    /// When what was put into each stream is to have ended.
+    pub streams: HashMap<usize, Option<Instant>>,
     pub events: HashMap<usize, Event>,
     pub graphs: HashMap<usize, Graph>,
     pub executables: HashMap<usize, Graph>,
@@ -51,8 +52,6 @@ pub struct Context {
     pub clock: f64,
     /// How long a launch of a graph is to take, for who waits for it.
     pub graph_time: Option<Duration>,
-    /// When what was put into streams is to have ended.
-    pub busy_until: Option<Instant>,
     /// A kernel failed: every call fails from then on.
     failed: Option<Code>,
     /// An exchange with other processes never ends: the work behind it is not done, and waits find it under
@@ -86,10 +85,23 @@ thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
+/// The last part of a wait, which is spent looking at the clock: a thread that sleeps wakes up late, while a
+/// driver's wait looks at the GPU without a pause.
+const WATCHED: Duration = Duration::from_millis(1);
+
+/// Graphs of fewer nodes take no time of [`Context::graph_time`]: what is counted between two epochs takes a GPU
+/// microseconds.
+const NODES_OF_A_STEP: usize = 16;
+
 /// Lasts until then.
-pub fn sleep_until(until: Option<Instant>) {
-    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    left.into_iter().for_each(thread::sleep);
+pub fn wait_until(until: Option<Instant>) {
+    let Some(until) = until else { return };
+    if let Some(asleep) = until.saturating_duration_since(Instant::now()).checked_sub(WATCHED) {
+        thread::sleep(asleep);
+    }
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
 }
 
 /// Handles are numbers that are no addresses; those of a context are counted on by it.
@@ -207,7 +219,6 @@ impl Context {
             captures: Captures::default(),
             clock: 0.0,
             graph_time: log::number("STAND_IN_GRAPH_US").map(Duration::from_micros),
-            busy_until: None,
             failed: None,
             hangs: false,
             handles: handle,
@@ -258,10 +269,12 @@ impl Context {
     ///
     /// # Safety
     /// As [`Context::enqueue`].
-    pub unsafe fn run(&mut self, graph: &Graph) {
-        if let Some(time) = self.graph_time {
+    pub unsafe fn run(&mut self, graph: &Graph, stream: usize) {
+        if let Some(time) = self.graph_time.filter(|_| graph.nodes.len() >= NODES_OF_A_STEP)
+            && let Some(busy_until) = self.streams.get_mut(&stream)
+        {
             let now = Instant::now();
-            self.busy_until = Some(self.busy_until.map_or(now, |until| until.max(now)) + time);
+            *busy_until = Some(busy_until.map_or(now, |until| until.max(now)) + time);
         }
         for node in graph.order(log::on("STAND_IN_LAST_FIRST")) {
             if self.failed.is_none() && !self.hangs {
@@ -285,6 +298,11 @@ impl Context {
         }
     }
 
+    /// When what was put into a stream is to have ended.
+    pub fn busy_until(&self, stream: usize) -> Option<Instant> {
+        self.streams.get(&stream).copied().flatten()
+    }
+
     /// What a call returns that asks whether work has ended that is to last until then.
     ///
     /// # Errors
@@ -294,16 +312,16 @@ impl Context {
         if self.hangs || is_ahead { Err(Code::NOT_READY) } else { Ok(()) }
     }
 
-    /// What a call that waits for the end of work returns.
+    /// What a call that waits for the end of a stream's work returns.
     ///
     /// # Errors
     /// Launch failed where an exchange never ends: a GPU would wait for ever.
-    pub fn waited(&self) -> Result<()> {
+    pub fn waited(&self, stream: usize) -> Result<()> {
         if self.hangs {
             log::note("a wait for work that never ends");
             return Err(Code::LAUNCH_FAILED);
         }
-        sleep_until(self.busy_until);
+        wait_until(self.busy_until(stream));
         Ok(())
     }
 

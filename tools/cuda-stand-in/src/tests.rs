@@ -194,8 +194,9 @@ fn reading_what_nothing_wrote_is_found() {
     assert_eq!(done(cuStreamSynchronize(driver.stream)), Err(Code::LAUNCH_FAILED));
 }
 
-/// A graph that is to take time is launched at once; who waits waits for all that were launched, who asks is told that
-/// it is not done, and an event is reached when what stood before it is.
+/// A graph of as much work as a step that is to take time is launched at once; who waits waits for all that were
+/// launched in that stream, who asks is told that it is not done, and an event is reached when what stood before it
+/// is. A small graph takes no time.
 #[test]
 fn a_graph_takes_the_time_that_it_is_to_take() {
     let driver = Driver::new();
@@ -204,9 +205,17 @@ fn a_graph_takes_the_time_that_it_is_to_take() {
         Ok(())
     }))
     .unwrap();
-    begin(driver.stream);
-    let graph = end(driver.stream).unwrap();
-    let executable = made(|out| cuGraphInstantiateWithFlags(out, graph, 0)).unwrap();
+    let other = made(|out| cuStreamCreate(out, 1)).unwrap();
+    let word = driver.word(0);
+    let [small, executable] = [1, 16].map(|nodes| {
+        begin(driver.stream);
+        (0..nodes).for_each(|_| done(cuMemsetD8Async(word, 0, 4, driver.stream)).unwrap());
+        let graph = end(driver.stream).unwrap();
+        made(|out| cuGraphInstantiateWithFlags(out, graph, 0)).unwrap()
+    });
+    // SAFETY: it names no host memory.
+    done(unsafe { cuGraphLaunch(small, driver.stream) }).unwrap();
+    done(cuStreamQuery(driver.stream)).unwrap();
     let event = made(|out| cuEventCreate(out, 2)).unwrap();
     let began = Instant::now();
     // SAFETY: it names no host memory.
@@ -215,12 +224,31 @@ fn a_graph_takes_the_time_that_it_is_to_take() {
     done(cuEventRecord(event, driver.stream)).unwrap();
     launch();
     assert_eq!(done(cuStreamQuery(driver.stream)), Err(Code::NOT_READY));
+    done(cuStreamSynchronize(other)).unwrap();
+    assert!(began.elapsed() < Duration::from_millis(40), "the other stream has nothing to wait for");
     done(cuEventSynchronize(event)).unwrap();
     assert!(began.elapsed() >= Duration::from_millis(40));
     done(cuEventQuery(event)).unwrap();
     done(cuStreamSynchronize(driver.stream)).unwrap();
     assert!(began.elapsed() >= Duration::from_millis(80));
     done(cuStreamQuery(driver.stream)).unwrap();
+}
+
+/// In the stream's order; what nothing wrote is copied as such, and a copy must stay inside its allocations.
+#[test]
+fn copies_within_the_gpu() {
+    let driver = Driver::new();
+    let [a, b, out] = [5, 2, 0].map(|value| driver.word(value));
+    let copy = |to, from, bytes| done(cuMemcpyDtoDAsync_v2(to, from, bytes, driver.stream));
+    driver.add(driver.stream, [a, b, out], 0).unwrap();
+    copy(a, out, 4).unwrap();
+    driver.add(driver.stream, [a, b, out], 0).unwrap();
+    assert_eq!([driver.read(a), driver.read(out)], [7, 9]);
+    assert_eq!(copy(a, out, 5), Err(Code::INVALID_VALUE));
+    let unwritten = made(|out| cuMemAlloc_v2(out, 4)).unwrap();
+    copy(a, unwritten, 4).unwrap();
+    driver.add(driver.stream, [a, b, out], 0).unwrap();
+    assert_eq!(done(cuStreamSynchronize(driver.stream)), Err(Code::LAUNCH_FAILED));
 }
 
 /// x = 1; then y = 2x on one branch and z = 2x + 1 on the other; then out = y + z.

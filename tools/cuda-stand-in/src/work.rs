@@ -20,6 +20,7 @@ pub enum Work {
     Kernel { name: String, program: Arc<Program>, shape: Shape, arguments: Vec<u8> },
     ToDevice { to: u64, from: usize, bytes: usize },
     FromDevice { to: usize, from: u64, bytes: usize },
+    Within { to: u64, from: u64, bytes: usize },
     Fill { at: u64, value: u8, bytes: usize },
     Exchange(Arc<Exchange>),
 }
@@ -53,6 +54,10 @@ impl Work {
                 let host = unsafe { std::slice::from_raw_parts_mut(to as *mut u8, bytes) };
                 machine.read(from, host).map_err(outside)?;
                 Ok(bytes as f64 / COPY_RATE)
+            }
+            Self::Within { to, from, bytes } => {
+                machine.copy(from, to, bytes).map_err(outside)?;
+                Ok(LAUNCH_SECONDS)
             }
             Self::Fill { at, value, bytes } => {
                 machine.fill(at, bytes, value).map_err(outside)?;

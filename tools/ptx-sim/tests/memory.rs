@@ -289,6 +289,12 @@ fn the_host_sees_what_was_written() {
     machine.forget(a + 5, 2).unwrap();
     machine.read(a, &mut out).unwrap();
     assert_eq!(out, [7, 7, 7, 7, 7, 0xCD, 0xCD, 7, 7, 7]);
+    machine.copy(a + 4, b, 8).unwrap();
+    let mut copied = [0; 8];
+    machine.read(b, &mut copied).unwrap();
+    assert_eq!((copied, machine.uninitialised(b, 8)), ([7, 0xCD, 0xCD, 7, 7, 7, 7, 7], 2));
+    assert!(machine.copy(a + 4, b, 12).is_err(), "b has eight bytes");
+    assert!(machine.copy(a + 2, b, 4).unwrap_err().to_string().contains("whole words"));
     let error = machine.write(a + 98, &[0; 4]).unwrap_err().to_string();
     assert!(error.contains("\"a\"") && !error.contains('\n'), "{error}");
     machine.free(a).unwrap();

@@ -5,6 +5,7 @@
 //! | primary context, one non-blocking stream | made in [`CudaDriver::open`], released when dropped |
 //! | module of a cubin or of PTX | one a file under kernels/, loaded when a launch first names it |
 //! | graph captured from the stream, and from a second one between events | [`Driver::record`], `branches.rs` |
+//! | copies in the second stream, beside the graphs | [`Driver::write_aside`], [`Driver::read_aside`] |
 //! | exchanges with other GPUs, captured with the rest | `together.rs`, over NCCL |
 //! | asynchronous errors | seen at the next call that waits, and reported with that call |
 //!
@@ -45,7 +46,7 @@ pub struct CudaDriver {
     gpu: Gpu,
     device: sys::CUdevice,
     stream: sys::CUstream,
-    /// Takes part in captures only.
+    /// Takes part in captures, and in copies beside the other's work.
     aside: sys::CUstream,
     functions: Functions,
     sequences: Vec<sys::CUgraphExec>,
@@ -189,6 +190,41 @@ impl Driver for CudaDriver {
         unsafe { result::memcpy_htod_async(address, bytes, self.stream) }
             .map_err(|error| explain("copying to the GPU", error))?;
         self.wait("copying to the GPU")
+    }
+
+    fn works_aside(&self) -> bool {
+        true
+    }
+
+    fn write_aside(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.activity.copies_aside += 1;
+        // With other processes, which may be gone, no wait is left to the driver.
+        self.settle()?;
+        let failed = |error| explain("copying to the GPU", error);
+        // SAFETY: the device checked the range; the host memory lives until the wait. Outside captures that stream
+        // has no other work.
+        unsafe {
+            result::memcpy_htod_async(address, bytes, self.aside).map_err(failed)?;
+            result::stream::synchronize(self.aside).map_err(failed)
+        }
+    }
+
+    fn read_aside(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        self.activity.copies_aside += 1;
+        self.settle()?;
+        let failed = |error| explain("copying from the GPU", error);
+        // SAFETY: as in `write_aside`.
+        unsafe {
+            result::memcpy_dtoh_async(bytes, address, self.aside).map_err(failed)?;
+            result::stream::synchronize(self.aside).map_err(failed)
+        }
+    }
+
+    fn copy(&mut self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        self.activity.copies_within += 1;
+        // SAFETY: the device checked both ranges.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) }
+            .map_err(|error| explain("copying on the GPU", error))
     }
 
     fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_uint};
 
 use super::{Out, put};
 use crate::code::{Code, Result};
-use crate::state::{self, Context, Event, Recorded, sleep_until};
+use crate::state::{self, Context, Event, Recorded, wait_until};
 
 /// Flag of an event that keeps no time.
 const DISABLE_TIMING: c_uint = 2;
@@ -32,7 +32,7 @@ pub extern "C" fn cuEventRecord(event: usize, stream: usize) -> c_int {
     state::context("cuEventRecord", "", |context| {
         context.stream(stream)?;
         let recorded = context.captures.mark(stream).map_or(Recorded::At(context.clock), Recorded::Captured);
-        let reached = context.busy_until;
+        let reached = context.busy_until(stream);
         let event = context.events.get_mut(&event).ok_or(Code::INVALID_HANDLE)?;
         (event.recorded, event.reached) = (Some(recorded), reached);
         Ok(())
@@ -57,7 +57,7 @@ pub extern "C" fn cuEventSynchronize(event: usize) -> c_int {
         match event.recorded {
             Some(Recorded::Captured(_)) => Err(Code::CAPTURED_EVENT),
             _ => {
-                sleep_until(event.reached);
+                wait_until(event.reached);
                 Ok(())
             }
         }

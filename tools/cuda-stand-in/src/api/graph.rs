@@ -41,13 +41,13 @@ pub extern "C" fn cuGraphExecDestroy(executable: usize) -> c_int {
 /// Host memory that its copies name must be valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphLaunch(executable: usize, stream: usize) -> c_int {
-    state::context("cuGraphLaunch", "", |context| {
+    state::context("cuGraphLaunch", &executable.to_string(), |context| {
         context.stream(stream)?;
         // A graph inside a graph would be a node of its own kind.
         context.captures.forbid_in(stream, Code::NOT_SUPPORTED)?;
         let graph = context.executables.get(&executable).ok_or(Code::INVALID_HANDLE)?.clone();
         // SAFETY: the caller's promise.
-        unsafe { context.run(&graph) };
+        unsafe { context.run(&graph, stream) };
         Ok(())
     })
 }

@@ -77,6 +77,16 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(to: usize, from: u64, bytes: usize
     })
 }
 
+#[unsafe(no_mangle)]
+pub extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: usize) -> c_int {
+    state::context("cuMemcpyDtoDAsync_v2", &bytes.to_string(), |context| {
+        inside(context, to, bytes)?;
+        inside(context, from, bytes)?;
+        // SAFETY: no host memory is named.
+        unsafe { context.enqueue(stream, Work::Within { to, from, bytes }) }
+    })
+}
+
 /// # Safety
 /// `from` has so many bytes.
 #[unsafe(no_mangle)]

@@ -14,7 +14,7 @@ pub extern "C" fn cuStreamCreate(stream: Out<usize>, flags: c_uint) -> c_int {
             return Err(Code::INVALID_VALUE);
         }
         let handle = context.handle();
-        context.streams.insert(handle, ());
+        context.streams.insert(handle, None);
         put(stream, handle)
     })
 }
@@ -23,7 +23,7 @@ pub extern "C" fn cuStreamCreate(stream: Out<usize>, flags: c_uint) -> c_int {
 pub extern "C" fn cuStreamDestroy_v2(stream: usize) -> c_int {
     state::context("cuStreamDestroy_v2", "", |context| {
         context.captures.forbid_in(stream, Code::STREAM_CAPTURE_UNSUPPORTED)?;
-        context.streams.remove(&stream).ok_or(Code::INVALID_HANDLE)
+        context.streams.remove(&stream).map(|_| ()).ok_or(Code::INVALID_HANDLE)
     })
 }
 
@@ -32,7 +32,7 @@ pub extern "C" fn cuStreamSynchronize(stream: usize) -> c_int {
     state::context("cuStreamSynchronize", "", |context| {
         context.stream(stream)?;
         context.captures.forbid_in(stream, Code::STREAM_CAPTURE_UNSUPPORTED)?;
-        context.waited()
+        context.waited(stream)
     })
 }
 
@@ -41,7 +41,7 @@ pub extern "C" fn cuStreamQuery(stream: usize) -> c_int {
     state::context("cuStreamQuery", "", |context| {
         context.stream(stream)?;
         context.captures.forbid_in(stream, Code::STREAM_CAPTURE_UNSUPPORTED)?;
-        context.at_end(context.busy_until)
+        context.at_end(context.busy_until(stream))
     })
 }
 

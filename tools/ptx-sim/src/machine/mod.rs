@@ -140,6 +140,22 @@ impl Machine {
         Ok(())
     }
 
+    /// Copies whole words within the machine, with what is known of which of their bytes were written.
+    ///
+    /// # Errors
+    /// A range lies in no allocation, or is not of whole words.
+    pub fn copy(&mut self, from: u64, to: u64, len: usize) -> Result<()> {
+        let (source, from) = self.memory.locate(from, len, "copy")?;
+        let (target, to) = self.memory.locate(to, len, "copy")?;
+        if [from, to, len].iter().any(|bytes| bytes % 4 != 0) {
+            return Err(Error::new(format!("a copy of {len} bytes that are no whole words")));
+        }
+        let [from, to, words] = [from, to, len].map(|bytes| bytes / 4);
+        self.memory.get(target).copy_words(to, self.memory.get(source), from..from + words);
+        self.shadows[target].written.copy(to, &self.shadows[source].written, from..from + words);
+        Ok(())
+    }
+
     /// How many bytes of a range nothing wrote: all of them, if there is no such memory.
     pub fn uninitialised(&self, address: u64, len: usize) -> usize {
         match self.memory.locate(address, len, "look at") {

@@ -4,6 +4,7 @@
 //! threads, and a kernel may race; it must not become a race of this program.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use bytemuck::allocation::try_zeroed_slice_box;
@@ -90,6 +91,13 @@ impl Allocation {
                 self.store(place, 1, u64::from(byte(at)), true);
                 at += 1;
             }
+        }
+    }
+
+    /// Stores the words `of` another allocation, or of this one, from the word `to` on.
+    pub fn copy_words(&self, to: usize, from: &Self, of: Range<usize>) {
+        for (to, from) in self.words[to..to + of.len()].iter().zip(&from.words[of]) {
+            to.store(from.load(Relaxed), Relaxed);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which bytes of an allocation were written.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use bytemuck::allocation::try_zeroed_slice_box;
@@ -49,6 +50,13 @@ impl Written {
     pub fn fill(&self, offset: usize, len: usize) {
         for (_, mask, written) in self.parts(offset, len) {
             written.store(written.load(Relaxed) | mask, Relaxed);
+        }
+    }
+
+    /// The words from `to` on are as those `of` another allocation, or of this one.
+    pub fn copy(&self, to: usize, from: &Self, of: Range<usize>) {
+        for (to, from) in self.0[to..to + of.len()].iter().zip(&from.0[of]) {
+            to.store(from.load(Relaxed), Relaxed);
         }
     }
 
