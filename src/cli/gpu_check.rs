@@ -56,9 +56,11 @@ pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
         failed.push("the loss after training, which differs from the CPU's".to_string());
     }
     let smallest = arguments.smallest;
-    let steps: Vec<Value> = step_sizes(smallest).map(|size| step(smallest, size, &mut failed)).collect();
+    let steps: Vec<Value> =
+        step_sizes(smallest).map(|size| step(smallest, size, MODEL, &mut failed)).collect();
     let profiles: Vec<Value> =
         ["bf16", "f16"].map(|precision| profile(smallest, precision, &mut failed)).into();
+    let tuned: Vec<Value> = step_sizes(smallest).map(|size| tuned(smallest, size, &mut failed)).collect();
     let pytorch = arguments.pytorch.as_deref().map_or(Value::Null, |script| pytorch(script, &mut failed));
 
     let result = json!({
@@ -69,6 +71,7 @@ pub fn run(arguments: &GpuCheckArguments) -> Result<()> {
         "loss_agrees": agrees,
         "steps": steps,
         "profiles": profiles,
+        "tuned": tuned,
         "pytorch": pytorch,
     });
     write_atomically(&arguments.out, format!("{result:#}\n").as_bytes())?;
@@ -133,12 +136,26 @@ impl Outcome {
     }
 }
 
+/// What tiles are chosen by, as `RECORDS_TILES` has it.
+const MODEL: &str = "model";
+/// The same where they have been timed.
+const TUNED: &str = "";
+
 /// Runs `records` as another process, so that its failure does not end the check.
-fn records<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Result<Outcome> {
+fn records<A: AsRef<OsStr>>(tiles: &str, arguments: impl IntoIterator<Item = A>) -> Result<Outcome> {
     let program = std::env::current_exe().context("where this program lies")?;
     let mut command = Command::new(program);
-    command.args(arguments);
+    command.args(arguments).env("RECORDS_TILES", tiles);
     Ok(Outcome::of(command))
+}
+
+/// The object that `records` prints.
+fn object(tiles: &str, arguments: &[&str]) -> Result<Value> {
+    let outcome = records(tiles, arguments)?;
+    if !outcome.passed {
+        bail!("{}", outcome.tail().join("\n"));
+    }
+    serde_json::from_str(&outcome.out).with_context(|| format!("what {} prints", arguments[0]))
 }
 
 fn test(program: &Path, failed: &mut Vec<String>) -> Value {
@@ -163,7 +180,7 @@ fn training(arguments: &GpuCheckArguments, device: &str, failed: &mut Vec<String
         let mut words: Vec<&OsStr> = vec!["train".as_ref(), "--exp-dir".as_ref(), arguments.work.as_ref()];
         words.extend(["--device", device, "--name", device].map(OsStr::new));
         words.extend(size.iter().map(OsStr::new));
-        let outcome = records(words)?;
+        let outcome = records(MODEL, words)?;
         if !outcome.passed {
             bail!("{}", outcome.tail().join("\n"));
         }
@@ -195,42 +212,50 @@ fn step_sizes(smallest: bool) -> impl Iterator<Item = (usize, usize)> {
     sizes.iter().copied()
 }
 
+/// The published run, or the smallest.
+fn preset(smallest: bool) -> &'static str {
+    if smallest { "tiny" } else { "records-cifar10" }
+}
+
 /// Every launch of the published step: predicted for this GPU, and measured.
 fn profile(smallest: bool, precision: &str, failed: &mut Vec<String>) -> Value {
-    let preset = if smallest { "tiny" } else { "records-cifar10" };
-    let profiled = || -> Result<Value> {
-        let words =
-            ["profile", "--preset", preset, "--precision", precision, "--measured", "--format", "json"];
-        let outcome = records(words)?;
-        if !outcome.passed {
-            bail!("{}", outcome.tail().join("\n"));
-        }
-        serde_json::from_str(&outcome.out).context("what profile prints")
-    };
-    profiled().unwrap_or_else(|error| {
+    let words =
+        ["profile", "--preset", preset(smallest), "--precision", precision, "--measured", "--format", "json"];
+    object(MODEL, &words).unwrap_or_else(|error| {
         output::note(&format!("the profile in {precision} failed: {error:#}"));
         failed.push(format!("the profile in {precision}"));
         json!({ "precision": precision, "failed": format!("{error:#}") })
     })
 }
 
-fn step(smallest: bool, (batch_size, width): (usize, usize), failed: &mut Vec<String>) -> Value {
+/// A step with tiles by the model, or with those that were timed.
+fn step(smallest: bool, (batch_size, width): (usize, usize), tiles: &str, failed: &mut Vec<String>) -> Value {
     let what = format!("a step of {batch_size} samples at width {width}");
     let (batch_size, width) = (batch_size.to_string(), width.to_string());
-    let timed = || -> Result<Value> {
-        let steps = if smallest { "2" } else { "240" };
-        let words = ["bench", "step", "--device", "cuda", "--steps", steps, "--json"];
-        let outcome = records(words.into_iter().chain(["--batch-size", &*batch_size, "--width", &*width]))?;
-        if !outcome.passed {
-            bail!("{}", outcome.tail().join("\n"));
-        }
-        serde_json::from_str(&outcome.out).context("what bench prints")
-    };
-    timed().unwrap_or_else(|error| {
+    let steps = if smallest { "2" } else { "240" };
+    let words = ["bench", "step", "--device", "cuda", "--steps", steps, "--json"];
+    let size = ["--batch-size", &*batch_size, "--width", &*width];
+    object(tiles, &[&words[..], &size].concat()).unwrap_or_else(|error| {
         output::note(&format!("{what} failed: {error:#}"));
         failed.push(what.clone());
         json!({ "failed": format!("{what}: {error:#}") })
     })
+}
+
+/// Times the tiles of a step, and the step again with the fastest. The kernel tests have run all of them.
+fn tuned(smallest: bool, size @ (batch_size, width): (usize, usize), failed: &mut Vec<String>) -> Value {
+    let words = ["tune", "--preset", preset(smallest), "--format", "json"];
+    let numbers = [batch_size, width].map(|number| number.to_string());
+    let of_size = ["--batch-size", &*numbers[0], "--width", &*numbers[1]];
+    match object(TUNED, &[&words[..], &of_size].concat()) {
+        Ok(tuning) => json!({ "tuning": tuning, "step": step(smallest, size, TUNED, failed) }),
+        Err(error) => {
+            let what = format!("tuning for {batch_size} samples at width {width}");
+            output::note(&format!("{what} failed: {error:#}"));
+            failed.push(what.clone());
+            json!({ "failed": format!("{what}: {error:#}") })
+        }
+    }
 }
 
 /// PyTorch's timings on the same GPU; null if PyTorch is missing or sees no GPU, for which its script has
