@@ -12,11 +12,12 @@ use super::train::{self, TrainArguments};
 use crate::device::Device as _;
 use crate::device::gpu::tiles::{Kept, Tiles, Times};
 use crate::device::gpu::{self, DriverKind, GpuDevice, probe};
-use crate::profile::data::Given;
+use crate::profile::data::{Given, Shape};
 use crate::profile::tuning::{self, Choice, PartOfRun, Taken, Tuning};
 use crate::settings::{DeviceChoice, GivenSettings, quoted_where_odd};
 use crate::text::printable;
 use crate::train::device_choice::precision_on_gpu;
+use crate::train::run::recipe;
 use crate::usage;
 
 /// Arguments of `records tune`.
@@ -76,7 +77,10 @@ pub fn run(arguments: &TuneArguments) -> Result<()> {
             settings.device
         ));
     }
-    probe::usable().map_err(|missing| usage!("no GPU to time tiles on: {missing}"))?;
+    let given = Given { samples, classes, test_samples };
+    // What is wrong with the arguments is said before what the machine lacks.
+    Shape::of(&recipe(&settings)?, given)?;
+    probe::usable().map_err(|missing| usage!("--device cuda: no GPU to time tiles on: {missing}"))?;
     let mut device = gpu::open(DriverKind::Cuda, precision_on_gpu(settings.precision))?;
     let Some(on) = device.measured_on() else { anyhow::bail!("the GPU is not known by a name") };
     let kept = Kept::of(&on)?;
@@ -88,8 +92,7 @@ pub fn run(arguments: &TuneArguments) -> Result<()> {
     let times = times.get_or_insert_with(|| Times::none(on));
     device.choose_tiles_by(Tiles::Measured(times.clone().into()));
     let before = times.digest();
-    let tuned =
-        tuning::tune(&settings, Given { samples, classes, test_samples }, &mut device, (times, again));
+    let tuned = tuning::tune(&settings, given, &mut device, (times, again));
     // Also what was measured before it failed.
     if times.digest() != before {
         kept.write(times)?;
