@@ -1,6 +1,6 @@
 //! The CUDA driver layer against a stand-in for NVIDIA's library: which calls an epoch makes, and what
 //! failures look like. Where only the calls matter, the stand-in checks and logs the kernels and does not run
-//! them; tests/cuda_stand_in.rs runs them.
+//! them; tests/cuda_stand_in/ runs them.
 #![cfg(target_os = "linux")]
 
 #[path = "support/stand_in.rs"]
@@ -9,7 +9,7 @@ mod stand_in;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use stand_in::stand_in;
+use stand_in::{kernel_cache, stand_in};
 
 /// Runs the program with the stand-in, and variables for both.
 fn records_with(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -222,7 +222,10 @@ fn a_gpu_check_writes_its_file_and_says_what_failed() {
         "--commit",
         "c0ffee",
     ];
-    let output = records_with(folder.path(), &arguments, &[("CUDA_HOME", toolkit.to_str().unwrap())]);
+    let cache = kernel_cache(folder.path());
+    let variables =
+        [("CUDA_HOME", toolkit.to_str().unwrap()), ("RECORDS_KERNEL_CACHE", cache.to_str().unwrap())];
+    let output = records_with(folder.path(), &arguments, &variables);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     let line = text(&output.stderr).lines().last().unwrap_or_default().to_string();
     let failed =
@@ -259,6 +262,9 @@ fn a_gpu_check_writes_its_file_and_says_what_failed() {
         assert_eq!(profile["measured"]["launched_alike"], true, "{profile:#}");
         assert!(profile["launches"][0]["measured_us"].as_f64().unwrap() > 0.0, "{profile:#}");
     }
+    let tuned = &result["tuned"][0];
+    assert!(tuned["tuning"]["measured"].as_u64() > Some(0), "{tuned:#}");
+    assert!(tuned["step"]["seconds_per_step_median"].as_f64() > Some(0.0), "{tuned:#}");
 
     let nothing =
         records(folder.path(), &["gpu-check", "--tests", "runs", "--work", "w", "--out", "r"], None);

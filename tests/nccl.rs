@@ -15,7 +15,7 @@ use processes::{ONE_STEP, RECORDS, Running, assert_rounding, errors, mpirun, out
 use rustix::process::{Signal, kill_process};
 use same_runs::{assert_same, succeed, text};
 use small_images::write_small_images;
-use stand_in::stand_in;
+use stand_in::{is_launched, kernel_cache, stand_in, taken_since};
 
 #[path = "support/processes.rs"]
 mod processes;
@@ -141,6 +141,44 @@ fn sums_have_the_order_of_mpi() {
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     for (name, tensor) in &ours {
         assert!(*tensor == theirs[name], "{name} differs");
+    }
+}
+
+/// Tiles are those of the first process's times, whatever the others would choose by.
+#[test]
+fn the_first_process_chooses_the_tiles_of_all() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path();
+    let cache = kernel_cache(at);
+    let calls_of = |command: &mut Command| {
+        let _ = fs::remove_file(at.join("calls"));
+        on_stand_in(command, at).envs([("STAND_IN_SKIP", "1")]).env("RECORDS_KERNEL_CACHE", &cache);
+        let ended = output(command);
+        assert!(ended.status.success(), "{}\n{}", text(&ended.stderr), notes(at));
+        (calls(at), text(&ended.stdout))
+    };
+    let [settings @ .., _timeout] = TINY else { panic!("{TINY:?}") };
+    // Each of two has half of the batch.
+    let mut tune = Command::new(RECORDS);
+    tune.args(
+        [&["tune", "--format=json", "--samples=8", "--test-samples=10"], settings, FEW, &["--batch-size=4"]]
+            .concat(),
+    )
+    .current_dir(at);
+    let (model, tuned) = taken_since(&serde_json::from_str(&calls_of(&mut tune).1).unwrap());
+    let of_each = |name: &'static str, tiles: &'static str| {
+        let command: &[&str] = &["-n", "1", "-x", tiles, RECORDS, "train"];
+        [command, TINY, ONE_STEP, FEW, &["--device=cuda", "--name", name]].concat()
+    };
+    for (name, tiles, taken) in [
+        ("tuned", ["RECORDS_TILES=", "RECORDS_TILES=model"], [true, false]),
+        ("model", ["RECORDS_TILES=model", "RECORDS_TILES="], [false, true]),
+    ] {
+        let [first, second] = tiles.map(|tiles| of_each(name, tiles));
+        let (calls, _) = calls_of(&mut mpirun(at, &[&first[..], &[":"], &second].concat()));
+        assert_eq!([&tuned, &model].map(|kernel| is_launched(&calls, kernel)), taken, "{name}");
+        let log = fs::read_to_string(at.join("runs").join(name).join("log.txt")).unwrap();
+        assert_eq!(log.contains(" times measured on Stand-in GPU"), taken[0], "{log}");
     }
 }
 

@@ -511,6 +511,7 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
         (&["augment"], &["a.png", "--output=o.png"]),
         (&["bench", "step"], &["--steps=1", "--batch-size=2", "--width=1", "--device=cpu", "--threads=1"]),
         (&["profile"], &["--preset=tiny", "--width=8"]),
+        (&["tune"], &["--preset=tiny", "--width=8"]),
         (
             &["predict"],
             &["a.png", "--checkpoint=runs/a/checkpoint-0001.safetensors", "--device=cpu", "--threads=1"],
@@ -540,8 +541,8 @@ fn every_flag_of_the_other_commands_takes_or_refuses_every_number() {
     let mut calls = 0;
     let settings = flags(&command(&["train"]));
     for (path, rest) in commands {
-        // The settings that profile and import take are train's, and tested with it.
-        let takes_settings = ["profile", "import"].contains(&path[0]);
+        // The settings that profile, tune and import take are train's, and tested with it.
+        let takes_settings = ["profile", "tune", "import"].contains(&path[0]);
         let is_its_own = |flag: &String| !takes_settings || !settings.contains(flag);
         for flag in flags(&command(path)).into_iter().filter(is_its_own) {
             let values = if everything() {

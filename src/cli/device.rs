@@ -3,8 +3,10 @@
 use anyhow::Result;
 use clap::Args;
 
+use super::output;
 use crate::device::Device;
 use crate::device::cpu::threads;
+use crate::device::gpu::tiles::Tiles;
 use crate::settings::{DeviceChoice, MOST_THREADS, PrecisionChoice, allowed, quoted_where_odd};
 use crate::train::device_choice;
 use crate::usage;
@@ -40,6 +42,8 @@ impl DeviceArguments {
         let precision = PrecisionChoice::from_word(&self.precision)
             .ok_or_else(|| refuse("precision", &self.precision))?;
         threads::limit_other_work(self.threads);
-        Ok(device_choice::open(device, precision, self.threads)?.device)
+        let device = device_choice::open(device, precision, self.threads)?.device;
+        device.tiles().and_then(Tiles::problem).iter().for_each(|problem| output::note(problem));
+        Ok(device)
     }
 }

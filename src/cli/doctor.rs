@@ -15,11 +15,12 @@ use crate::data::registry::folder::folders_in;
 use crate::data::registry::{self, archives};
 use crate::device::cpu::instructions::{self, PairSums};
 use crate::device::cpu::threads;
-use crate::device::gpu::cache::Place;
+use crate::device::gpu::cache::{KernelCache, Place};
 #[cfg(feature = "nccl")]
 use crate::device::gpu::nccl;
 use crate::device::gpu::nvrtc_search;
-use crate::device::gpu::probe::{self, INSTALL_DRIVER, INSTALL_NVRTC};
+use crate::device::gpu::probe::{self, FoundGpu, INSTALL_DRIVER, INSTALL_NVRTC};
+use crate::device::gpu::tiles::{self, MeasuredOn};
 use crate::device::gpu::{branches, gpu_code};
 use crate::settings::Settings;
 use crate::text::printable;
@@ -78,9 +79,10 @@ pub fn run(arguments: &DoctorArguments) -> Result<()> {
     rows.push(row("NVRTC", nvrtc()));
     rows.push(row("NCCL", nccl()));
     let first = driver.as_ref().ok().and_then(|driver| driver.gpus.first());
-    let architecture = first.map(|gpu| 10 * gpu.compute_capability.0 + gpu.compute_capability.1);
+    let architecture = first.map(FoundGpu::architecture);
     rows.push(row("GPU code", gpu_code::describe(architecture)));
     rows.push(row("branches", branches::describe()));
+    rows.push(row("tiles", tiles::describe(first.and_then(measured_on).as_ref())));
     rows.push(row("kernel cache", kernel_cache()));
     rows.push(row("image cache", image_cache()));
     let folder = arguments.data_dir.as_deref().unwrap_or(Path::new("data"));
@@ -145,6 +147,11 @@ fn nvrtc() -> String {
         }
         Err(reason) => format!("{reason}; {INSTALL_NVRTC}"),
     }
+}
+
+/// What times of a GPU would be kept by; `None` where its kernels cannot be compiled.
+fn measured_on(gpu: &FoundGpu) -> Option<MeasuredOn> {
+    MeasuredOn::of(gpu, &KernelCache::open().ok()?).ok()
 }
 
 /// What several GPUs exchange over.

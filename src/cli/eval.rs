@@ -16,6 +16,7 @@ use crate::train::divergence;
 use crate::train::evaluate::{self, Evaluation, Shot, TestMetrics};
 use crate::train::resume_checks;
 use crate::train::run::recipe;
+use crate::train::tiles;
 use crate::usage;
 
 /// Arguments of `records eval`.
@@ -57,6 +58,7 @@ pub fn run(arguments: &EvalArguments) -> Result<()> {
         ));
     };
     let mut device = arguments.device.open()?;
+    tiles::choose_beside(path, &mut *device);
     let model = checkpoint.model(&settings, path, &mut *device)?;
     let evaluation = Evaluation::of_set(&model, &test, source.normalisation, &mut *device)?;
     let (logits, log_prior) = evaluation.run(&mut *device)?;

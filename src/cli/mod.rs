@@ -25,6 +25,7 @@ pub mod shell;
 pub mod study;
 pub mod table;
 pub mod train;
+pub mod tune;
 pub mod watch;
 
 use std::ffi::OsString;
@@ -83,6 +84,9 @@ pub enum Command {
     Bench(bench::BenchArguments),
     /// Predict what a run takes on a GPU that need not be there: every launch, its limit, the step, the run
     Profile(Box<profile::ProfileArguments>),
+    /// Time every tile that a run's convolutions could take on this machine's GPU, for later runs to take the
+    /// fastest
+    Tune(Box<tune::TuneArguments>),
     /// Run ladders of kernels to learn from: each rung is checked against the CPU and shown with its cost
     Study(study::StudyArguments),
     /// Print completions for a shell
@@ -112,6 +116,7 @@ fn dispatch(command: &Command) -> Result<()> {
         Command::Augment(arguments) => augment::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Profile(arguments) => profile::run(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
         Command::Study(arguments) => study::run(arguments),
         Command::Completions(arguments) => shell::completions(arguments),
         Command::Man(arguments) => shell::man(arguments),

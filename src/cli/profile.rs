@@ -74,6 +74,19 @@ const MOST_SAMPLES: usize = 100_000_000;
 /// GPUs at most: beyond, rounds over a switch are no model.
 const MOST_GPUS: usize = 64;
 
+/// Checks the numbers of samples that were given.
+///
+/// # Errors
+/// A usage error for one out of range.
+pub(super) fn check_samples(samples: Option<usize>, test_samples: Option<usize>) -> Result<()> {
+    for (flag, value, least) in [("samples", samples, 2), ("test-samples", test_samples, 0)] {
+        if let Some(value) = value.filter(|value| !(least..=MOST_SAMPLES).contains(value)) {
+            return Err(usage!("--{flag} {value}: must be {least} to {MOST_SAMPLES}"));
+        }
+    }
+    Ok(())
+}
+
 /// Runs `records profile`.
 ///
 /// # Errors
@@ -84,11 +97,7 @@ pub fn run(arguments: &ProfileArguments) -> Result<()> {
         let words = Format::ALL.map(|format| format.to_string()).join(", ");
         usage!("--format {}: must be one of {words}", quoted_where_odd(&arguments.format))
     })?;
-    for (flag, value, least) in [("samples", samples, 2), ("test-samples", test_samples, 0)] {
-        if let Some(value) = value.filter(|value| !(least..=MOST_SAMPLES).contains(value)) {
-            return Err(usage!("--{flag} {value}: must be {least} to {MOST_SAMPLES}"));
-        }
-    }
+    check_samples(samples, test_samples)?;
     if arguments.measured && !matches!(format, Format::Table | Format::Json) {
         return Err(usage!("--measured: must be with --format table or json"));
     }

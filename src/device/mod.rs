@@ -25,6 +25,7 @@ use anyhow::Result;
 use crate::collective::World;
 use crate::usage;
 
+use gpu::tiles::{Tiles, Times};
 pub use limits::Limits;
 pub use operation::{Access, Operand, Operation, Tensor};
 pub use plan::{Plan, Program, Recording, Temporaries};
@@ -158,6 +159,20 @@ pub trait Device {
     /// What decides the bits of its results: devices of which this is the same give the same bits.
     fn arithmetic(&self) -> String {
         self.name().into()
+    }
+
+    /// What is chosen by among kernels that do the same, which also decides bits; `None` where nothing is
+    /// chosen.
+    fn tiles(&self) -> Option<&Tiles> {
+        None
+    }
+
+    /// Chooses otherwise in what is recorded from now on, where anything is chosen.
+    fn choose_tiles_by(&mut self, _tiles: Tiles) {}
+
+    /// Whether times were measured on such a device.
+    fn is_measured_by(&self, _times: &Times) -> bool {
+        false
     }
 
     /// Allocates `len` zeros. `label` names the memory in errors.

@@ -99,6 +99,7 @@ pub fn import(
         rollbacks: 0,
         seconds: 0.0,
         further_processes: 0,
+        tiles: String::new(),
         epochs_done: 0,
         best_top1: -1.0,
         best_epoch: 0,

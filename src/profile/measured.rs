@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::data::{Given, Shape};
 use super::parts;
 use super::plan::EPOCH;
+use crate::data::recipe::TrainingData;
 use crate::device::{Device, KernelTime};
 use crate::random::philox::{Purpose, Stream};
 use crate::settings::Settings;
@@ -17,6 +18,18 @@ use crate::train::training::Training;
 const STEPS_IN_A_ROW: usize = 48;
 /// Rounds of them; the median counts.
 const ROUNDS: usize = 3;
+
+/// Random images in the place of a run's data.
+///
+/// # Errors
+/// As [`super::Profile::new`].
+pub(super) fn noise(settings: &Settings, given: Given) -> Result<TrainingData> {
+    let mut data = Shape::of(&recipe(settings)?, given)?.blank(settings.image_size)?;
+    // Of a GPU whose tensor cores see only zeros the clock is higher than in training.
+    let mut noise = Stream::new(0, Purpose::Initialisation, 0, 0, 0);
+    data.train.images.fill_with(|| noise.below(256) as u8);
+    Ok(data)
+}
 
 /// A step on a GPU, timed by its own clock.
 #[derive(Clone, Debug)]
@@ -36,10 +49,7 @@ impl Measured {
     /// # Errors
     /// As [`super::Profile::new`]; those of the device.
     pub fn of(settings: &Settings, given: Given, device: &mut dyn Device) -> Result<Self> {
-        let mut data = Shape::of(&recipe(settings)?, given)?.blank(settings.image_size)?;
-        // Of a GPU whose tensor cores see only zeros the clock is higher than in training.
-        let mut noise = Stream::new(0, Purpose::Initialisation, 0, 0, 0);
-        data.train.images.fill_with(|| noise.below(256) as u8);
+        let data = noise(settings, given)?;
         let mut training = Training::new(settings, &data, device)?;
         let mut rounds = Vec::with_capacity(ROUNDS);
         for _ in 0..ROUNDS {

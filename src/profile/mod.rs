@@ -8,6 +8,7 @@
 //! | what do branches gain? | `overlap.rs` |
 //! | which part of a step is it? | `parts.rs` |
 //! | how long did it take on a GPU that is there? | `measured.rs` |
+//! | which tiles are fastest on a GPU that is there? | `tuning.rs` |
 //! | what if several GPUs share a step? | `world.rs` |
 //! | how is it shown? | `show/` |
 //!
@@ -20,6 +21,7 @@ mod overlap;
 pub mod parts;
 pub mod plan;
 pub mod show;
+pub mod tuning;
 pub mod world;
 
 pub use crate::device::gpu::model::{self, facts, gpus};

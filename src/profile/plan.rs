@@ -117,7 +117,7 @@ impl Plan {
 }
 
 /// Names of what lies where in device memory.
-struct Names {
+pub(super) struct Names {
     arenas: Vec<Arena>,
 }
 
@@ -130,7 +130,7 @@ struct Arena {
 }
 
 impl Names {
-    fn new(parameters: &Parameters, device: &GpuDevice) -> Result<Self> {
+    pub(super) fn new(parameters: &Parameters, device: &GpuDevice) -> Result<Self> {
         let [entries, running] = parameters.ranges();
         let mut arenas = Vec::new();
         let mut add = |buffer: Buffer, entries: &[(&str, Range<usize>)]| -> Result<()> {
@@ -167,7 +167,7 @@ impl Names {
     }
 
     /// The layer whose parameters a launch touches, where they are not all.
-    fn layer(&self, launch: &Launch) -> String {
+    pub(super) fn layer(&self, launch: &Launch) -> String {
         let spans = launch.work.iter().flat_map(|work| work.reads.iter().chain(&work.writes));
         let mut named = spans.filter_map(|span| {
             let Address::Device(address) = span.address else { return None };

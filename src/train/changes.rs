@@ -143,6 +143,7 @@ mod tests {
             rollbacks: 0,
             seconds: 0.0,
             further_processes: 0,
+            tiles: String::new(),
         }
     }
 

@@ -26,6 +26,8 @@ use super::training::Training;
 use crate::data::MAX_CLASSES;
 use crate::data::fingerprint::Fingerprint;
 use crate::device::Device;
+#[cfg(doc)]
+use crate::device::gpu::tiles::Tiles;
 use crate::nn::StateDict;
 use crate::pll::method::{MOST_STAGES, StateTensor};
 use crate::pll::{ConfidenceStore, Learner};
@@ -74,6 +76,10 @@ pub struct Progress {
     /// Further processes that have computed the state: their number decides the order of sums.
     #[serde(default, skip_serializing_if = "is_default")]
     pub further_processes: usize,
+    /// What the tiles that the state was computed with were chosen by ([`Tiles::digest`]): empty by the
+    /// model. They decide the order of sums, too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tiles: String,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -25,6 +25,7 @@
 //! | [`stop`] | signals and time limits that stop a run |
 //! | [`looks`] | when to look at what the device has counted |
 //! | [`room_on_gpu`] | what a run that does not fit needs, and which batch fits |
+//! | [`tiles`] | what a run's tiles are chosen by, kept for its resumes |
 //! | [`training`] | the engine with resident data, and how an epoch runs |
 //! | [`statistics`] | confidence and label accuracy of the confidence rows |
 //! | [`replay`] | given steps on given tensors, to check against other engines |
@@ -63,5 +64,6 @@ pub mod statistics;
 pub mod step;
 pub mod stop;
 pub mod tensor_file;
+pub mod tiles;
 pub mod together;
 pub mod training;

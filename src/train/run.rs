@@ -24,7 +24,7 @@ use super::run_folder::{self, RunFolder, Writer};
 use super::stop::{Reason, Stop};
 use super::together::{self, AfterStep};
 use super::training::{EpochEnd, Training};
-use super::{device_choice, resume_checks, room_on_gpu};
+use super::{device_choice, resume_checks, room_on_gpu, tiles};
 use crate::collective::World;
 use crate::data::fingerprint::{Fingerprint, Part};
 use crate::data::recipe::{Recipe, TrainingData, file_of, prepare_if};
@@ -65,12 +65,17 @@ pub fn recipe(settings: &Settings) -> Result<Recipe> {
 }
 
 /// Opens the folder of a new run, or of the one that `resume` names.
-fn open_folder(settings: &Settings, config: &str, resume: Option<&Path>) -> Result<RunFolder> {
+fn open_folder(
+    settings: &Settings,
+    config: &str,
+    tiles: Option<&str>,
+    resume: Option<&Path>,
+) -> Result<RunFolder> {
     match resume {
         Some(resume) => RunFolder::open_to_resume(resume),
         None => {
             let stem = format!("{}-{}", settings.dataset, settings.method_words());
-            RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, config)
+            RunFolder::create(&settings.exp_dir, settings.name.as_deref(), &stem, (config, tiles))
         }
     }
 }
@@ -240,6 +245,7 @@ impl<'a> Run<'a> {
         let mut device = chosen.device;
         together::agree_on_settings(world, settings, &*device)?;
         let joint = settings.batchnorm == BatchnormChoice::Joint;
+        let tiles_note = tiles::choose(world, resume, &mut *device)?;
         device.join(world.clone().with_joint_batchnorm(joint))?;
         let resumed = if world.is_first() { peek(settings, resume)? } else { None };
         let (data, fingerprint) = open_data(settings, resumed.as_ref())?;
@@ -253,11 +259,12 @@ impl<'a> Run<'a> {
         });
         let evaluation = evaluation.transpose().map_err(explained)?;
         let config = settings::config_toml(settings)?;
+        let tiles = tiles::to_keep(&*device)?;
         let mut folder = None;
         let path = world.from_first(|| {
             let opened = match (branch, &settings.name) {
-                (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name)?,
-                _ => open_folder(settings, &config, resume)?,
+                (Some(_), Some(name)) => RunFolder::create_branch(&settings.exp_dir, name, tiles.as_deref())?,
+                _ => open_folder(settings, &config, tiles.as_deref(), resume)?,
             };
             Ok(folder.insert(opened).path().as_os_str().as_bytes().to_vec())
         })?;
@@ -265,6 +272,7 @@ impl<'a> Run<'a> {
             Some(folder) => Writer::new(folder),
             None => Writer::elsewhere(OsString::from_vec(path).into()),
         };
+        tiles_note.iter().for_each(|note| writer.log().say(note));
         let progress = Progress {
             epochs_done: 0,
             best_top1: NO_BEST,
@@ -275,6 +283,7 @@ impl<'a> Run<'a> {
             rollbacks: 0,
             seconds: 0.0,
             further_processes: world.size() - 1,
+            tiles: tiles::digest(&*device),
         };
         let tracked = TrackedSamples::choose(&data)?;
         Ok(Self {
@@ -505,7 +514,10 @@ impl<'a> Run<'a> {
             folder.restore_config(&checkpoint.config)?;
         }
         let of_file = checkpoint.progress.further_processes;
-        self.progress = Progress { further_processes: self.world.size() - 1, ..checkpoint.progress };
+        let tiles = tiles::digest(&*self.device);
+        let change = tiles::change(&checkpoint.progress.tiles, &tiles);
+        change.iter().for_each(|change| self.writer.log().say(change));
+        self.progress = Progress { further_processes: self.world.size() - 1, tiles, ..checkpoint.progress };
         if of_file != self.progress.further_processes {
             self.writer.log().say(&format!(
                 "the state was computed by {} and goes on with {}: sums are added in another order, so bits differ \

@@ -3,23 +3,18 @@
 //! The key covers the source, its headers, the compiler's options and version, so a kernel is compiled once
 //! on a machine and again whenever any of them changes. A file that is damaged is compiled anew.
 //!
-//! What is read here runs on the GPU, so folder and file must belong to this user and be closed to others'
-//! writing, and neither may be a link: that is the defence against a planted file. The checksum only tells
-//! damage, since anyone can compute it.
+//! What is read here runs on the GPU, so folder and file must be this user's alone (`own_files.rs`): that is
+//! the defence against a planted file. The checksum only tells damage, since anyone can compute it.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, Metadata};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
 use super::nvrtc::{Compiled, Nvrtc, Target};
+use super::own_files::{distrust, keep, trusted};
 use super::sources::{self, Source};
-use crate::files::{open_for_reading_without_links, write_private};
 use crate::text::hex;
 use crate::usage;
 
@@ -87,28 +82,6 @@ impl Place {
     }
 }
 
-/// Why a folder that is there is not one to take code from; `None` also where it is not there yet.
-fn distrust(folder: &Path) -> Option<String> {
-    match fs::symlink_metadata(folder) {
-        Ok(found) if found.is_symlink() => Some("is a symbolic link".into()),
-        Ok(found) if !found.is_dir() => Some("is not a folder".into()),
-        Ok(found) => foreign(&found),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => Some(format!("cannot be looked at ({error})")),
-    }
-}
-
-/// Why somebody else may have made or changed it.
-fn foreign(found: &Metadata) -> Option<String> {
-    if found.uid() != geteuid().as_raw() {
-        Some(format!("belongs to another user (uid {})", found.uid()))
-    } else if found.mode() & 0o022 != 0 {
-        Some(format!("others may write to it (mode {:o}; chmod go-w)", found.mode() & 0o7777))
-    } else {
-        None
-    }
-}
-
 impl KernelCache {
     /// Opens NVRTC; compiled kernels are kept where [`Place::find`] says. Where nothing can be written,
     /// kernels are compiled every time.
@@ -153,6 +126,18 @@ impl KernelCache {
         Ok(compiled)
     }
 
+    /// What all kernels are for `target`, by a number that is another where a source, the compiler or its
+    /// options are others.
+    pub fn content(&self, target: Target) -> String {
+        let (major, minor) = self.compiler.found.version;
+        let sources = sources::KERNELS.iter().chain(sources::HEADERS);
+        let mut parts: Vec<String> =
+            sources.map(|source| format!("{} {}", source.name, source.text)).collect();
+        parts.push(format!("{major}.{minor}"));
+        parts.extend(Nvrtc::options(target));
+        hex(&Sha256::digest(parts.join("\0"))[..16])
+    }
+
     fn file_name(&self, source: &Source, target: Target) -> String {
         let (major, minor) = self.compiler.found.version;
         let mut parts = vec![source.text.to_string(), format!("{major}.{minor}")];
@@ -178,24 +163,12 @@ fn write(path: &Path, compiled: &Compiled) -> Result<()> {
     body.extend_from_slice(compiled.log.as_bytes());
     let mut bytes = checksum(path, &body);
     bytes.extend_from_slice(&body);
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    write_private(path, &bytes)
+    keep(path, &bytes)
 }
 
 /// What is in the file, if it is whole and nobody else can have written it.
 fn read(path: &Path) -> Option<Compiled> {
-    if distrust(path.parent()?).is_some() {
-        return None;
-    }
-    let file = open_for_reading_without_links(path).ok()?;
-    let found = file.metadata().ok()?;
-    if foreign(&found).is_some() || found.nlink() != 1 || found.len() > MOST_BYTES {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    let bytes = trusted(path, MOST_BYTES).ok()??;
     let (check, body) = bytes.split_at_checked(Sha256::output_size())?;
     if checksum(path, body) != check {
         return None;
@@ -208,7 +181,10 @@ fn read(path: &Path) -> Option<Compiled> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use rustix::process::geteuid;
 
     use super::*;
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::Precision;
 use super::branches::Place;
 use super::launch::Launch;
+use super::tiles::MeasuredOn;
 use crate::collective::World;
 use crate::device::Limits;
 use crate::usage;
@@ -192,6 +193,21 @@ pub trait Driver {
     /// Seconds that each launch takes, in this order and on the data as it stands: measured on a GPU, each
     /// with the event that ends it (a microsecond or two); predicted from counts by the interpreter.
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>>;
+
+    /// What times that are measured here are kept by; `None` where kernels do not run on a GPU.
+    fn measured_on(&self) -> Option<MeasuredOn> {
+        None
+    }
+
+    /// Seconds of each of several sequences of launches that do the same: each is run `repeats` times without
+    /// a pause, in rounds in which all take turns, so that what drifts meets all; the median of the rounds
+    /// over `repeats`. One that takes much longer than the shortest runs once.
+    ///
+    /// # Errors
+    /// A usage error where kernels do not run on a GPU; the driver's.
+    fn time_in_turn(&mut self, _sequences: &[Vec<Launch>], _repeats: usize) -> Result<Vec<f64>> {
+        Err(usage!("--device {}: its times are no GPU's; take --device cuda", self.name()))
+    }
 
     /// Starts the clock, once what was asked for before has ended.
     fn start_clock(&mut self) -> Result<()>;

@@ -10,6 +10,7 @@ use super::driver::{Activity, Driver, Gpu, Memory};
 use super::host::HostCall;
 use super::launch::Launch;
 use super::lower::Lowering;
+use super::tiles::{Decision, Tiles, Times};
 use crate::collective::World;
 use crate::device::cpu::CpuDevice;
 use crate::device::{Buffer, Device, Element, KernelTime, Limits, Operation, Plan, Program, Recording};
@@ -28,7 +29,7 @@ pub enum Precision {
 
 /// A GPU, real or interpreted.
 pub struct GpuDevice {
-    driver: Box<dyn Driver>,
+    pub(super) driver: Box<dyn Driver>,
     precision: Precision,
     allocations: Vec<Memory>,
     workspace: Memory,
@@ -41,6 +42,10 @@ pub struct GpuDevice {
     host: Option<CpuDevice>,
     /// The processes with whose GPUs the driver has exchanges.
     world: Option<World>,
+    /// What convolutions are chosen by.
+    pub(super) tiles: Tiles,
+    /// What was chosen among, if that is kept.
+    pub(super) decisions: Option<Vec<Decision>>,
 }
 
 /// A program made ready.
@@ -80,6 +85,8 @@ impl GpuDevice {
             shows_snapshot: false,
             host: None,
             world: None,
+            tiles: Tiles::Model,
+            decisions: None,
         }
     }
 
@@ -149,16 +156,40 @@ impl GpuDevice {
         let addresses: Vec<u64> = buffers.iter().map(address).collect::<Result<_>>()?;
         let lowering = Lowering::new(self.driver.gpu(), buffers, &addresses);
         let share = self.world.as_ref().map(World::share);
-        let mut lowering = lowering.with_uses(uses).with_branches(self.branches).with_share(share);
+        let mut lowering = lowering
+            .with_uses(uses)
+            .with_branches(self.branches)
+            .with_share(share)
+            .with_times(self.tiles.times())
+            .keeping_decisions(self.decisions.is_some());
         lowering.lower(operations)?;
-        let places = lowering.places().to_vec();
+        let (places, decisions) = (lowering.places().to_vec(), lowering.take_decisions());
         let (mut launches, workspace) = lowering.finish();
-        if workspace > self.workspace.bytes {
-            // Sequences recorded before keep the smaller workspace they were lowered for: it is never freed.
-            self.workspace = self.driver.allocate(&[workspace], "the kernels' workspace")?[0];
-        }
-        launches.iter_mut().for_each(|launch| launch.place_workspace(self.workspace.address));
+        self.decisions.iter_mut().for_each(|kept| kept.extend_from_slice(&decisions));
+        let start = self.workspace_of(workspace)?;
+        launches.iter_mut().for_each(|launch| launch.place_workspace(start));
         Ok((launches, places))
+    }
+
+    /// The address of a workspace of at least so many bytes.
+    pub(super) fn workspace_of(&mut self, bytes: usize) -> Result<u64> {
+        if bytes > self.workspace.bytes {
+            // Sequences recorded before keep the smaller workspace they were lowered for: it is never freed.
+            self.workspace = self.driver.allocate(&[bytes], "the kernels' workspace")?[0];
+        }
+        Ok(self.workspace.address)
+    }
+
+    /// What computes and how, but for what tiles are chosen by.
+    fn computes(&self) -> String {
+        let precision = match self.precision {
+            Precision::Bf16 => "bf16 with f32 sums",
+            Precision::F16 if self.driver.gpu().sums_in_f16() => "f16 with sums in f16 over 32 products",
+            Precision::F16 => "f16 with f32 sums",
+            Precision::F32 => "f32",
+        };
+        let branches = if self.branches { "" } else { ", without branches" };
+        format!("{}: {}, {precision}{branches}", self.driver.name(), self.driver.gpu().name)
     }
 }
 
@@ -168,14 +199,23 @@ impl Device for GpuDevice {
     }
 
     fn describe(&self) -> String {
-        let precision = match self.precision {
-            Precision::Bf16 => "bf16 with f32 sums",
-            Precision::F16 if self.driver.gpu().sums_in_f16() => "f16 with sums in f16 over 32 products",
-            Precision::F16 => "f16 with f32 sums",
-            Precision::F32 => "f32",
-        };
-        let branches = if self.branches { "" } else { ", without branches" };
-        format!("{}: {}, {precision}{branches}", self.driver.name(), self.driver.gpu().name)
+        // Where nothing is ever measured, nothing is to be said.
+        match self.driver.measured_on() {
+            None if self.tiles == Tiles::Model => self.computes(),
+            _ => format!("{}, tiles {}", self.computes(), self.tiles.describe()),
+        }
+    }
+
+    fn tiles(&self) -> Option<&Tiles> {
+        Some(&self.tiles)
+    }
+
+    fn choose_tiles_by(&mut self, tiles: Tiles) {
+        self.tiles = tiles;
+    }
+
+    fn is_measured_by(&self, times: &Times) -> bool {
+        self.driver.measured_on().is_some_and(|on| on.is_on_same_gpu(&times.on))
     }
 
     fn join(&mut self, world: World) -> Result<()> {
@@ -194,7 +234,7 @@ impl Device for GpuDevice {
     }
 
     fn arithmetic(&self) -> String {
-        self.describe()
+        self.computes()
     }
 
     fn activations(&self) -> Element {

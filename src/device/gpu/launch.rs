@@ -189,6 +189,8 @@ impl Launch {
 pub struct Arguments {
     bytes: Vec<u8>,
     offsets: Vec<usize>,
+    /// Where in `bytes` an address stands.
+    addresses: Vec<usize>,
     /// Where in `bytes` an offset into the workspace stands that is to become an address.
     in_workspace: Vec<usize>,
     alignment: usize,
@@ -219,10 +221,12 @@ impl Arguments {
 
     /// A pointer.
     pub fn pointer(mut self, address: impl Into<Address>) -> Self {
+        let at = self.bytes.len().next_multiple_of(8);
+        self.addresses.push(at);
         let value = match address.into() {
             Address::Device(address) => address,
             Address::Workspace(offset) => {
-                self.in_workspace.push(self.bytes.len().next_multiple_of(8));
+                self.in_workspace.push(at);
                 offset as u64
             }
         };
@@ -247,6 +251,7 @@ impl Arguments {
         members.bytes.resize(members.bytes.len().next_multiple_of(members.alignment.max(1)), 0);
         let start = self.push(&members.bytes, members.alignment.max(1));
         self.offsets.push(start);
+        self.addresses.extend(members.addresses.iter().map(|offset| start + offset));
         self.in_workspace.extend(members.in_workspace.iter().map(|offset| start + offset));
         self.beyond = self.beyond.or(members.beyond);
         self
@@ -281,6 +286,25 @@ impl Arguments {
     /// The packed block.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// What they are but for where operands lie, in order and a blank apart: numbers as an `int` has them,
+    /// `*` for an operand and `-` for one that is missing.
+    pub fn without_addresses(&self) -> String {
+        let mut words = Vec::new();
+        let mut at = 0;
+        while at < self.bytes.len() {
+            if self.addresses.contains(&at) {
+                let is_missing = self.bytes[at..at + 8] == [0; 8] && !self.in_workspace.contains(&at);
+                words.push(if is_missing { "-".into() } else { "*".into() });
+                at += 8;
+            } else {
+                let word = self.bytes[at..].first_chunk().map_or(0, |word| i32::from_le_bytes(*word));
+                words.push(word.to_string());
+                at += 4;
+            }
+        }
+        words.join(" ")
     }
 
     /// Where each parameter begins in [`Arguments::bytes`].
@@ -334,6 +358,16 @@ mod tests {
         assert_eq!(Members { n: 2, x: 3.into() }.pack().offsets(), [0]);
     }
 
+    /// Wherever operands lie, but not whether they are there.
+    #[test]
+    fn what_arguments_are_without_addresses() {
+        let words = |x: Address| Arguments::new().count(7).structure(Members { n: 2, x }).count(1);
+        let at = |x: Address| words(x).without_addresses();
+        assert_eq!(at(Address::Device(256)), "7 0 2 0 * 2 0 1");
+        assert_eq!(at(Address::Workspace(0)), at(Address::Device(512)));
+        assert_eq!(at(Address::NULL), "7 0 2 0 - 2 0 1");
+    }
+
     #[test]
     fn offsets_into_the_workspace_become_addresses_once() {
         let inside = Members { n: 1, x: Address::Workspace(256).plus(8) };
@@ -342,6 +376,7 @@ mod tests {
         let mut launch = Launch::linear(kernel, 1, 32, arguments);
         launch.place_workspace(1 << 20);
         launch.place_workspace(5);
+        assert_eq!(launch.arguments.without_addresses(), "* 1 0 * 1 0 *");
         let word = |at: usize| u64::from_le_bytes(launch.arguments.bytes()[at..at + 8].try_into().unwrap());
         assert_eq!([word(0), word(16), word(32)], [7, (1 << 20) + 264, 1 << 20]);
     }

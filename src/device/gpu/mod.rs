@@ -5,9 +5,11 @@
 //! | what the machine has: driver, GPUs, NVRTC | `probe.rs`, `nvrtc_search.rs` |
 //! | the kernels' sources | `sources.rs` |
 //! | their compilation, for which target; what was compiled before | `nvrtc.rs`, `gpu_code.rs`, `cache.rs` |
+//! | which kept files are trusted | `own_files.rs` |
 //! | the kernels' parameters and constants as Rust | `kernels.rs`, written by build.rs |
 //! | a launch as plain data; operations to launches | `launch.rs`, `lower/` |
 //! | what several GPUs do together, as plain data | `exchange.rs` |
+//! | what launches that do the same are chosen by | `tiles/` |
 //! | what a launch does, and how long it takes | `work.rs`, `model/` |
 //! | which launches may run beside which | `branches.rs` |
 //! | what a driver must do; the drivers | `driver.rs`; `cuda/`, `sim.rs`, `plan_driver.rs` |
@@ -31,14 +33,17 @@ pub mod model;
 pub mod nccl;
 pub mod nvrtc;
 pub mod nvrtc_search;
+mod own_files;
 pub mod plan_driver;
 pub mod probe;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod sources;
+pub mod tiles;
 pub mod work;
 
 pub use gpu_device::{GpuDevice, Precision};
+use tiles::Tiles;
 
 /// What runs the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +81,9 @@ pub fn open(kind: DriverKind, precision: Precision) -> anyhow::Result<GpuDevice>
 /// As [`open`].
 pub fn open_nth(kind: DriverKind, precision: Precision, number: usize) -> anyhow::Result<GpuDevice> {
     let branches = branches::wanted()?;
-    Ok(GpuDevice::new(open_driver_nth(kind, number)?, precision).with_branches(branches))
+    let driver = open_driver_nth(kind, number)?;
+    let tiles = Tiles::of(&*driver)?;
+    Ok(GpuDevice::new(driver, precision).with_branches(branches).with_tiles(tiles))
 }
 
 /// Opens the driver of a device.

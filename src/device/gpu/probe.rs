@@ -31,6 +31,14 @@ pub struct FoundGpu {
     pub memory: u64,
 }
 
+impl FoundGpu {
+    /// Compute capability times ten, 86 for sm_86.
+    pub fn architecture(&self) -> u32 {
+        let (major, minor) = self.compute_capability;
+        major * 10 + minor
+    }
+}
+
 /// What to do where there is no driver.
 pub const INSTALL_DRIVER: &str = "for a GPU install the NVIDIA driver, 525 or newer";
 /// What to do where there is no NVRTC.

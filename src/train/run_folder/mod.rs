@@ -3,6 +3,7 @@
 //! | file | what | when it is written |
 //! |---|---|---|
 //! | `config.toml` | the settings | first of all, once |
+//! | `tiles.json` | the measured times that tiles are chosen by, if they are | before the settings, once |
 //! | `best.safetensors` | the state after the best epoch | when an epoch is the best so far, before its line |
 //! | `metrics.jsonl` | a line of results per epoch | after every epoch, before its checkpoint |
 //! | `times.jsonl` | a line of wall times per epoch, each time it is run | after the epoch's line |
@@ -66,6 +67,9 @@ const MOVE_AWAY: &str = "move it away and resume again: the run's checkpoints ho
 /// Bytes that are read of the end of log.txt; the longest line that is written has some 20 KB.
 const LONGEST_LINE: u64 = 1 << 20;
 
+/// The file of the measured times that a run's tiles are chosen by.
+pub const TILES: &str = "tiles.json";
+
 /// Begins the line of log.txt that says why a run failed.
 const FAILED: &str = "failed: ";
 
@@ -113,7 +117,8 @@ pub fn is_unused(folder: &Path) -> bool {
 }
 
 fn is_left_unused(name: &str) -> bool {
-    ["lock", "log.txt", "owner"].contains(&name) || name.starts_with(".config.toml.")
+    ["lock", "log.txt", "owner", TILES].contains(&name)
+        || (name.starts_with(".config.toml.") || name.starts_with(".tiles.json."))
 }
 
 fn holds_only(folder: &Path, is_meant: impl Fn(&str) -> bool) -> bool {
@@ -183,7 +188,7 @@ pub fn settings_to_resume(resume: &Path) -> Result<SettingsFile> {
     };
     let ours = |name: &str| {
         name.ends_with(".safetensors")
-            || ["metrics.jsonl", "times.jsonl", "log.txt", "lock", "owner"].contains(&name)
+            || ["metrics.jsonl", "times.jsonl", "log.txt", "lock", "owner", TILES].contains(&name)
             || observe::NAMES.contains(&name)
             || name.starts_with("superseded")
             || (name.starts_with('.') && name.ends_with(".tmp"))
@@ -231,13 +236,18 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run in `parent`: `name`, or `stem`, `stem-2`, ... where no name is given. A named folder may be
-    /// there if it [is unused](is_unused).
+    /// Makes the folder of a new run with these settings and measured times in `parent`: `name`, or `stem`,
+    /// `stem-2`, ... where no name is given. A named folder may be there if it [is unused](is_unused).
     ///
     /// # Errors
     /// A usage error if the name is taken, another process holds the folder, or it cannot be made; a failed run where there is no
     /// room for it.
-    pub fn create(parent: &Path, name: Option<&str>, stem: &str, config: &str) -> Result<Self> {
+    pub fn create(
+        parent: &Path,
+        name: Option<&str>,
+        stem: &str,
+        (config, tiles): (&str, Option<&str>),
+    ) -> Result<Self> {
         fs::create_dir_all(parent).map_err(|error| cannot_make(parent, error))?;
         let path = match name {
             Some(name) => {
@@ -260,8 +270,23 @@ impl RunFolder {
                 path.display()
             ));
         }
+        // The settings last: with them, it is a run.
+        folder.keep_tiles(tiles)?;
         write_atomically(&path.join("config.toml"), config.as_bytes())?;
         Ok(folder)
+    }
+
+    /// Keeps what the tiles of the run that begins are chosen by; `None` by the model.
+    fn keep_tiles(&self, tiles: Option<&str>) -> Result<()> {
+        let path = self.path.join(TILES);
+        match tiles {
+            Some(text) => write_atomically(&path, text.as_bytes()),
+            // What a start that was killed has left.
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(unwritable(&path, error)),
+                _ => Ok(()),
+            },
+        }
     }
 
     /// Opens the folder of a run that is there, or in which a checkpoint lies, and removes what killed runs left of files they
@@ -370,7 +395,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// As [`RunFolder::create`].
-    pub fn create_branch(parent: &Path, name: &str) -> Result<Self> {
+    pub fn create_branch(parent: &Path, name: &str, tiles: Option<&str>) -> Result<Self> {
         let path = parent.join(name);
         // One that was killed while it was made is made again.
         let left = |name: &str| {
@@ -380,7 +405,9 @@ impl RunFolder {
             return Err(usage!("--branch {name}: {} is there already; choose another name", path.display()));
         }
         fs::create_dir_all(&path).map_err(|error| cannot_make(&path, error))?;
-        Self::open(&path)
+        let folder = Self::open(&path)?;
+        folder.keep_tiles(tiles)?;
+        Ok(folder)
     }
 
     /// Makes the folder that of a run which has done the epochs of `checkpoint`, whose lines are those of the run

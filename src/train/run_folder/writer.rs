@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn writer(folder: &Path) -> Writer {
-        let mut folder = RunFolder::create(folder, Some("run"), "", "").unwrap();
+        let mut folder = RunFolder::create(folder, Some("run"), "", ("", None)).unwrap();
         folder.begin(0, None).unwrap();
         Writer::new(folder)
     }

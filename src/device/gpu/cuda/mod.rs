@@ -6,6 +6,7 @@
 //! | module of a cubin or of PTX | one a file under kernels/, loaded when a launch first names it |
 //! | graph captured from the stream, and from a second one between events | [`Driver::record`], `branches.rs` |
 //! | copies in the second stream, beside the graphs | [`Driver::write_aside`], [`Driver::read_aside`] |
+//! | times of launches | `timing.rs` |
 //! | exchanges with other GPUs, captured with the rest | `together.rs`, over NCCL |
 //! | asynchronous errors | seen at the next call that waits, and reported with that call |
 //!
@@ -16,6 +17,7 @@ mod branches;
 mod events;
 mod functions;
 mod open;
+mod timing;
 #[cfg(feature = "nccl")]
 mod together;
 #[cfg(not(feature = "nccl"))]
@@ -36,14 +38,13 @@ use together::Together;
 use super::branches::Place;
 use super::driver::{Activity, Driver, Gpu, Memory, NotEnoughMemory};
 use super::launch::Launch;
+use super::tiles::MeasuredOn;
 use crate::collective::World;
-
-/// Rounds over which [`Driver::time`] takes each launch's median.
-const TIMED_ROUNDS: usize = 11;
 
 /// One GPU through the CUDA driver.
 pub struct CudaDriver {
     gpu: Gpu,
+    measured_on: MeasuredOn,
     device: sys::CUdevice,
     stream: sys::CUstream,
     /// Takes part in captures, and in copies beside the other's work.
@@ -290,29 +291,15 @@ impl Driver for CudaDriver {
     }
 
     fn time(&mut self, launches: &[Launch]) -> Result<Vec<f64>> {
-        let mut samples = vec![Vec::with_capacity(TIMED_ROUNDS); launches.len()];
-        let mut events = Events::new(launches.len() + 1)?;
-        for round in 0..=TIMED_ROUNDS {
-            events.record(0, self.stream)?;
-            for (number, launch) in launches.iter().enumerate() {
-                self.submit(launch, self.stream)?;
-                events.record(number + 1, self.stream)?;
-            }
-            self.wait("timing kernels")?;
-            // The first round loads kernels and fills caches.
-            if round > 0 {
-                for (number, samples) in samples.iter_mut().enumerate() {
-                    samples.push(events.seconds(number, number + 1)?);
-                }
-            }
-        }
-        Ok(samples
-            .into_iter()
-            .map(|mut samples| {
-                samples.sort_by(f64::total_cmp);
-                samples[samples.len() / 2]
-            })
-            .collect())
+        self.time_one_by_one(launches)
+    }
+
+    fn measured_on(&self) -> Option<MeasuredOn> {
+        Some(self.measured_on.clone())
+    }
+
+    fn time_in_turn(&mut self, sequences: &[Vec<Launch>], repeats: usize) -> Result<Vec<f64>> {
+        self.time_sequences(sequences, repeats)
     }
 
     fn start_clock(&mut self) -> Result<()> {

@@ -8,6 +8,7 @@ use super::{CudaDriver, explain};
 use crate::device::gpu::cache::KernelCache;
 use crate::device::gpu::driver::{Activity, Gpu};
 use crate::device::gpu::nvrtc::Target;
+use crate::device::gpu::tiles::MeasuredOn;
 use crate::device::gpu::{gpu_code, probe};
 use crate::usage;
 
@@ -50,7 +51,7 @@ impl CudaDriver {
             probe::usable().map_err(|missing| usage!("--device cuda: {missing}, or use --device cpu"))?;
         let ordinal = number % found.gpus.len().max(1);
         let chosen = found.gpus.get(ordinal).ok_or_else(|| anyhow!("a usable driver shows a GPU"))?;
-        let architecture = chosen.compute_capability.0 * 10 + chosen.compute_capability.1;
+        let architecture = chosen.architecture();
         let poison = poison()?;
         let cache = KernelCache::open()?;
         let target = gpu_code::target(architecture, cache.compiler())?;
@@ -72,6 +73,7 @@ impl CudaDriver {
             (stream, aside, shared.unsigned_abs() as usize)
         };
         let multiprocessors = chosen.multiprocessors as usize;
+        let measured_on = MeasuredOn::of(chosen, &cache)?;
         let gpu = Gpu {
             name: chosen.name.clone(),
             architecture,
@@ -81,6 +83,7 @@ impl CudaDriver {
         };
         Ok(Self {
             gpu,
+            measured_on,
             device,
             stream,
             aside,

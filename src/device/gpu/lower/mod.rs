@@ -11,6 +11,7 @@ use super::branches::{Place, Placing, Used};
 use super::driver::Gpu;
 use super::exchange::Exchange;
 use super::launch::{Address, KernelOf, Launch, Parameters};
+use super::tiles::{Decision, Times};
 use super::work::{Span, Work};
 use crate::collective::Share;
 use crate::device::operation::Access;
@@ -38,6 +39,10 @@ pub struct Lowering<'a> {
     operation: &'static str,
     /// Which of the GPUs that do exchanges this one is, if there are any.
     share: Option<Share>,
+    /// The measured times by which is chosen among launches that do the same; by the model without them.
+    times: Option<&'a Times>,
+    /// What was chosen among, if that is kept.
+    decisions: Option<Vec<Decision>>,
 }
 
 impl<'a> Lowering<'a> {
@@ -56,17 +61,48 @@ impl<'a> Lowering<'a> {
             uses: Vec::new(),
             operation: "",
             share: None,
+            times: None,
+            decisions: None,
         }
     }
 
     /// Lowers over the same tensors, apart from this: to look at launches that are perhaps not made.
     pub fn apart(&self) -> Self {
-        Self::new(self.gpu, self.buffers, self.addresses)
+        Self { operation: self.operation, ..Self::new(self.gpu, self.buffers, self.addresses) }
     }
 
     /// The launches so far, where nothing is to run.
     pub fn into_launches(self) -> Vec<Launch> {
         self.launches
+    }
+
+    /// Bytes of workspace that the launches of the operations being lowered use so far.
+    pub fn workspace_used(&self) -> usize {
+        self.used
+    }
+
+    /// With measured times, by which is chosen where all that a choice is among have one.
+    pub fn with_times(self, times: Option<&'a Times>) -> Self {
+        Self { times, ..self }
+    }
+
+    /// Keeps what is chosen among ([`Lowering::take_decisions`]), if `keep`.
+    pub fn keeping_decisions(self, keep: bool) -> Self {
+        Self { decisions: keep.then(Vec::new), ..self }
+    }
+
+    /// What was chosen among since the last call, where that is kept.
+    pub fn take_decisions(&mut self) -> Vec<Decision> {
+        self.decisions.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Which of the ways of a decision is taken.
+    pub fn decide(&mut self, decision: Decision) -> usize {
+        let taken = decision.taken(self.times);
+        if let Some(decisions) = &mut self.decisions {
+            decisions.push(Decision { operation: self.operation, ..decision });
+        }
+        taken
     }
 
     /// With how often the operations of the program name each tensor; `None` for those whose values outlive

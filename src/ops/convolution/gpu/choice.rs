@@ -1,34 +1,21 @@
-//! Which of the ways to compute a convolution is taken: the fastest by the model (`device/gpu/model/`).
+//! Which of the ways to compute a convolution is taken: the fastest, as measured on the GPU or else by the
+//! model (`device/gpu/tiles/`).
 //!
-//! Every way is lowered by itself, and its launches are timed. That depends on the shape and on the GPU's
-//! description alone, so the same run gives the same launches.
+//! Every way is lowered by itself, and its launches are timed. That depends on the shape, the GPU's
+//! description and the measured times alone, so the same run gives the same launches.
 
 use crate::device::gpu::driver::Gpu;
 use crate::device::gpu::launch::Kernel;
 use crate::device::gpu::lower::Lowering;
-use crate::device::gpu::model::{Estimate, Model, gpus};
+use crate::device::gpu::model::gpus;
+use crate::device::gpu::tiles::{Beside, Decision, Way};
 
-/// What the launches of a convolution run beside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
-    /// Nothing: forward.
-    Nothing,
-    /// Those of the other branch: backward. Whether there are branches is not asked, so that a step has the
-    /// same bits with and without.
-    OtherBranch,
-}
-
-/// How much longer than the fastest a way may take that keeps the GPU less busy: a branch must not become the
-/// longer.
-const LONGER: f64 = 1.1;
-
-/// The way whose launches, which `lower` appends, take the least time. Beside others, of those that take
-/// little longer, the one that keeps the GPU least busy: what the last turns of blocks leave idle, others
-/// fill. The first of equals.
+/// The way whose launches, which `lower` appends, take the least time ([`Decision::taken`]).
 ///
+/// # Panics
 /// Without a way.
 pub(super) fn fastest<W: Clone>(
-    lowering: &Lowering<'_>,
+    lowering: &mut Lowering<'_>,
     beside: Beside,
     ways: &[W],
     lower: impl Fn(&W, &mut Lowering<'_>),
@@ -37,22 +24,13 @@ pub(super) fn fastest<W: Clone>(
         return only.clone();
     }
     let gpu = gpus::Gpu::nearest(lowering.gpu());
-    let estimate = |way: &W| {
+    let lowered = |way: &W| {
         let mut apart = lowering.apart();
         lower(way, &mut apart);
-        // A kernel that nothing is known of is taken where there is no other.
-        let unknown = Estimate { whole: f64::INFINITY, busy: f64::INFINITY };
-        Model::estimate(&gpu, &apart.into_launches()).unwrap_or(unknown)
+        Way::of(apart, &gpu)
     };
-    let timed: Vec<(Estimate, &W)> = ways.iter().map(|way| (estimate(way), way)).collect();
-    let least = timed.iter().fold(f64::INFINITY, |least, (estimate, _)| least.min(estimate.whole));
-    let seconds = |estimate: &Estimate| match beside {
-        Beside::Nothing => estimate.whole,
-        Beside::OtherBranch if estimate.whole <= LONGER * least => estimate.busy,
-        Beside::OtherBranch => f64::INFINITY,
-    };
-    let way = timed.iter().min_by(|(a, _), (b, _)| seconds(a).total_cmp(&seconds(b)));
-    way.map(|&(_, way)| way.clone()).expect("there is a way for all shapes")
+    let decision = Decision::new(beside, ways.iter().map(lowered).collect());
+    ways[lowering.decide(decision)].clone()
 }
 
 /// Where the GPU's description asks for tiles, one way alone, so that nothing is timed: of those by a kernel of

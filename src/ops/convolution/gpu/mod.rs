@@ -23,13 +23,13 @@ use crate::device::gpu::kernels::{
 };
 use crate::device::gpu::launch::{Address, Kernel, KernelOf, Launch, Parameters};
 use crate::device::gpu::lower::{Lowering, Waiting};
+use crate::device::gpu::tiles::Beside;
 use crate::device::gpu::work::{Span, Work};
 use crate::device::{Element, Tensor};
 use crate::ops::batchnorm::{
     BatchNorm, BatchNormGradient, BatchNormInference, Normalisation, PartialGradientSums, PartialStatistics,
 };
 use crate::usage;
-use choice::Beside;
 use halo::Halo;
 use tiles::{F32_WEIGHT_TILE, Numbers, Tile, WeightCut, WeightKernel, WeightTile, stem_weight};
 use work::Gathered;

@@ -3,8 +3,9 @@
 //! the bits of `--device sim`.
 #![cfg(target_os = "linux")]
 
-#[path = "support/stand_in.rs"]
+#[path = "../support/stand_in.rs"]
 mod stand_in;
+mod tiles;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
