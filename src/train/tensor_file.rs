@@ -74,6 +74,15 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
+    /// Whether it has the same tensors, bit for bit, whatever the metadata.
+    pub fn has_bits_of(&self, other: &Self) -> bool {
+        let is_same = |(name, (shape, values)): (&String, &(Vec<usize>, Values))| {
+            let other = other.tensors.get(name);
+            other.is_some_and(|(of, bits)| shape == of && values.to_bytes() == bits.to_bytes())
+        };
+        self.tensors.len() == other.tensors.len() && self.tensors.iter().all(is_same)
+    }
+
     /// Reads `path`, a regular file; its memory is taken once, tensor by tensor.
     ///
     /// # Errors
