@@ -40,8 +40,8 @@ pub struct GpuCheckArguments {
     /// The script that times PyTorch; without it, PyTorch is not timed
     #[arg(long, value_name = "FILE")]
     pytorch: Option<PathBuf>,
-    /// CIFAR-10 as train/<class>/* and test/<class>/*, for a training of the published network; without it, made-up
-    /// images
+    /// CIFAR-10 as image files, a folder a class in train/ and in test/, for a training of the published network;
+    /// without it, made-up images
     #[arg(long, value_name = "FOLDER")]
     images: Option<PathBuf>,
     /// Minutes after which no further part is begun; the file says which were left out
