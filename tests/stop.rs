@@ -27,8 +27,8 @@ const TINY: &[&str] = &[
     "--name=a",
 ];
 
-/// A program in the folder `at` to which SIGINT means what it does by default: what a shell runs in the
-/// background ignores it, and so would all that the tests start.
+/// A program in the folder `at` to which SIGINT and SIGHUP mean what they do by default: what a shell runs in the
+/// background ignores the one, what `nohup` runs the other, and so would all that the tests start.
 fn program(program: &str, at: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(at).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -36,6 +36,7 @@ fn program(program: &str, at: &Path) -> Command {
     unsafe {
         command.pre_exec(|| {
             libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
             Ok(())
         })
     };
