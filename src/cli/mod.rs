@@ -5,6 +5,7 @@
 pub mod augment;
 pub mod bench;
 pub mod data;
+mod described_run;
 pub mod device;
 pub mod disambiguate;
 pub mod doctor;

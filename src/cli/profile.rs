@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::described_run::DescribedRun;
 use super::output;
-use super::train::{self, TrainArguments};
 use crate::device::gpu::{self, DriverKind};
 use crate::files::write_atomically;
 use crate::profile::Profile;
-use crate::profile::data::Given;
 use crate::profile::gpus::Gpu;
 use crate::profile::measured::Measured;
 use crate::profile::show::Format;
 use crate::profile::world::{self, Link};
-use crate::settings::{GivenSettings, quoted_where_odd};
+use crate::settings::quoted_where_odd;
 use crate::train::device_choice::precision_on_gpu;
 use crate::usage;
 
@@ -48,67 +47,27 @@ pub struct ProfileArguments {
     /// What connects them: nvlink, pcie or ib
     #[arg(long, value_name = "WORD", default_value = "nvlink")]
     link: String,
-    /// Training samples, instead of the data set's subset; needed where a data set's size is not known
-    /// without reading it
-    #[arg(long, value_name = "N")]
-    samples: Option<usize>,
-    /// Classes, for the same
-    #[arg(long, value_name = "K")]
-    classes: Option<usize>,
-    /// Test images, for the same
-    #[arg(long, value_name = "N")]
-    test_samples: Option<usize>,
-    /// Start from the named settings; `records train --list-presets` shows them
-    #[arg(long, value_name = "NAME")]
-    preset: Option<String>,
-    /// Read settings from a TOML file, such as the config.toml of a run
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// The settings among the flags.
     #[command(flatten)]
-    given: GivenSettings,
+    run: DescribedRun,
 }
 
-/// Samples at most: positions are counted in 32 bits.
-const MOST_SAMPLES: usize = 100_000_000;
 /// GPUs at most: beyond, rounds over a switch are no model.
 const MOST_GPUS: usize = 64;
-
-/// Checks the numbers of samples that were given.
-///
-/// # Errors
-/// A usage error for one out of range.
-pub(super) fn check_samples(samples: Option<usize>, test_samples: Option<usize>) -> Result<()> {
-    for (flag, value, least) in [("samples", samples, 2), ("test-samples", test_samples, 0)] {
-        if let Some(value) = value.filter(|value| !(least..=MOST_SAMPLES).contains(value)) {
-            return Err(usage!("--{flag} {value}: must be {least} to {MOST_SAMPLES}"));
-        }
-    }
-    Ok(())
-}
 
 /// Runs `records profile`.
 ///
 /// # Errors
 /// A usage error for bad settings, an unknown GPU or format, and a file that cannot be read or written.
 pub fn run(arguments: &ProfileArguments) -> Result<()> {
-    let ProfileArguments { samples, classes, test_samples, .. } = *arguments;
     let format = Format::from_word(&arguments.format).ok_or_else(|| {
         let words = Format::ALL.map(|format| format.to_string()).join(", ");
         usage!("--format {}: must be one of {words}", quoted_where_odd(&arguments.format))
     })?;
-    check_samples(samples, test_samples)?;
     if arguments.measured && !matches!(format, Format::Table | Format::Json) {
         return Err(usage!("--measured: must be with --format table or json"));
     }
     let link = Link::find(&arguments.link)?;
-    let settings = train::resolve(&TrainArguments {
-        preset: arguments.preset.clone(),
-        config: arguments.config.clone(),
-        given: arguments.given.clone(),
-        ..TrainArguments::default()
-    })?;
-    let given = Given { samples, classes, test_samples };
+    let (settings, given) = arguments.run.resolve()?;
     let mut device = match arguments.measured {
         false => None,
         true => Some(gpu::open(DriverKind::Cuda, precision_on_gpu(settings.precision))?),

@@ -1,20 +1,17 @@
 //! `records tune`: times the tiles of a run's convolutions on this machine's GPU and keeps the times.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::described_run::DescribedRun;
 use super::output;
-use super::profile::check_samples;
-use super::train::{self, TrainArguments};
 use crate::device::Device as _;
 use crate::device::gpu::tiles::{Kept, Tiles, Times};
 use crate::device::gpu::{self, DriverKind, GpuDevice, probe};
-use crate::profile::data::{Given, Shape};
+use crate::profile::data::Shape;
 use crate::profile::tuning::{self, Choice, PartOfRun, Taken, Tuning};
-use crate::settings::{DeviceChoice, GivenSettings, quoted_where_odd};
+use crate::settings::{DeviceChoice, quoted_where_odd};
 use crate::text::printable;
 use crate::train::device_choice::precision_on_gpu;
 use crate::train::run::recipe;
@@ -34,25 +31,8 @@ pub struct TuneArguments {
     /// How to show it: table or json
     #[arg(long, value_name = "WORD", default_value = "table")]
     format: String,
-    /// Training samples, instead of the data set's subset; needed where a data set's size is not known
-    /// without reading it
-    #[arg(long, value_name = "N")]
-    samples: Option<usize>,
-    /// Classes, for the same
-    #[arg(long, value_name = "K")]
-    classes: Option<usize>,
-    /// Test images, for the same
-    #[arg(long, value_name = "N")]
-    test_samples: Option<usize>,
-    /// Start from the named settings; `records train --list-presets` shows them
-    #[arg(long, value_name = "NAME")]
-    preset: Option<String>,
-    /// Read settings from a TOML file, such as the config.toml of a run
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// The settings among the flags.
     #[command(flatten)]
-    given: GivenSettings,
+    run: DescribedRun,
 }
 
 /// Runs `records tune`.
@@ -60,24 +40,16 @@ pub struct TuneArguments {
 /// # Errors
 /// A usage error for bad settings, without a GPU, and where the times cannot be kept.
 pub fn run(arguments: &TuneArguments) -> Result<()> {
-    let &TuneArguments { samples, classes, test_samples, again, .. } = arguments;
     if !["table", "json"].contains(&&*arguments.format) {
         return Err(usage!("--format {}: must be table or json", quoted_where_odd(&arguments.format)));
     }
-    check_samples(samples, test_samples)?;
-    let settings = train::resolve(&TrainArguments {
-        preset: arguments.preset.clone(),
-        config: arguments.config.clone(),
-        given: arguments.given.clone(),
-        ..TrainArguments::default()
-    })?;
+    let (settings, given) = arguments.run.resolve()?;
     if !matches!(settings.device, DeviceChoice::Auto | DeviceChoice::Cuda) {
         return Err(usage!(
             "--device {}: tiles are timed on a GPU; must be cuda, or left out",
             settings.device
         ));
     }
-    let given = Given { samples, classes, test_samples };
     // What is wrong with the arguments is said before what the machine lacks.
     Shape::of(&recipe(&settings)?, given)?;
     probe::usable().map_err(|missing| usage!("--device cuda: no GPU to time tiles on: {missing}"))?;
@@ -92,7 +64,7 @@ pub fn run(arguments: &TuneArguments) -> Result<()> {
     let times = times.get_or_insert_with(|| Times::none(on));
     device.choose_tiles_by(Tiles::Measured(times.clone().into()));
     let before = times.digest();
-    let tuned = tuning::tune(&settings, given, &mut device, (times, again));
+    let tuned = tuning::tune(&settings, given, &mut device, (times, arguments.again));
     // Also what was measured before it failed.
     if times.digest() != before {
         kept.write(times)?;
